@@ -1,0 +1,37 @@
+# make quickstart   a virtual environment, a small training run, and where its result lies
+# make test         the same environment, and the tests that take a few minutes
+# make bench        timings beside torchvision and timm
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test test-all test-gpu bench lint clean
+
+quickstart: $(READY)
+	$(BIN)/resdet train --config shapes_resnet20.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m "not gpu"
+
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu
+
+bench: $(READY)
+	$(BIN)/resdet bench
+
+lint: $(READY)
+	$(BIN)/python -m pip install --quiet ruff
+	$(BIN)/ruff check resdet tools tests
+
+$(READY): setup.py constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "resdet needs Python 3.10 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

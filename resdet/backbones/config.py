@@ -1,0 +1,100 @@
+"""What each family of nets can be told, and the names they go by. Free of torch, so that a config error is quick."""
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from resdet.errors import ConfigError
+
+Norm = Literal["bn", "frozen", "sync", "gn"]
+
+IMAGENET_RESNETS = {name: int(name[6:]) for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")}
+IMAGENET_PLAIN = {"plain18": 18, "plain34": 34}
+VGGS = {"vgg16": 16, "vgg19": 19}
+CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
+CIFAR_NAME = re.compile(r"cifar_(resnet|plain)(\d+)")
+
+
+@dataclass
+class BackboneConfig:
+    """The key that every family shares; the name decides which of the classes below reads the others."""
+
+    name: str = "resnet50"
+
+
+@dataclass
+class ResNetConfig(BackboneConfig):
+    """Table 1. The defaults are today's torchvision nets; the paper's own are `stride_in: 1x1`."""
+
+    shortcut: Literal["A", "B", "C"] = (
+        "B"  # section 3.3: zero-padded identity · projection where dims grow · all projections
+    )
+    stride_in: Literal["1x1", "3x3"] = "3x3"  # the bottleneck's strided convolution: 1x1 is the paper's, 3x3 is "v1.5"
+    norm: Norm = "bn"
+    zero_init: bool = False  # the last norm of each block starts at zero, so that blocks start as identities
+
+
+@dataclass
+class PlainConfig(BackboneConfig):
+    """The plain nets of Table 2: the same layers without shortcuts."""
+
+    norm: Norm = "bn"
+
+
+@dataclass
+class CifarNetConfig(BackboneConfig):
+    """Section 4.2: 6n+2 layers, option A in all cases."""
+
+    norm: Norm = "bn"
+    zero_init: bool = False
+
+
+@dataclass
+class VGGConfig(BackboneConfig):
+    """VGG-16 and VGG-19, the baselines of Tables 3 to 8. `norm: null` is the original net, without normalisation."""
+
+    norm: Optional[Norm] = None
+    dropout: float = 0.5
+
+
+@dataclass
+class TimmConfig(BackboneConfig):
+    """`timm/<name>`: any net of the timm library, where it is installed."""
+
+    pretrained: bool = False
+
+
+def names() -> list[str]:
+    """The registered nets. CIFAR nets of any other depth 6n+2 and `timm/<name>` can be created as well."""
+    cifar = [f"cifar_{kind}{depth}" for kind in ("resnet", "plain") for depth in CIFAR_DEPTHS]
+    return [*IMAGENET_RESNETS, *IMAGENET_PLAIN, *VGGS, *cifar]
+
+
+def family(name: str) -> type[BackboneConfig]:
+    """The config class that belongs to a net's name."""
+    if name in IMAGENET_RESNETS:
+        return ResNetConfig
+    if name in IMAGENET_PLAIN:
+        return PlainConfig
+    if name in VGGS:
+        return VGGConfig
+    if name.startswith("timm/"):
+        return TimmConfig
+    if CIFAR_NAME.fullmatch(name):
+        cifar_blocks(name)
+        return CifarNetConfig
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else "`resdet nets` lists them, and timm/<name> takes any net of timm."
+    raise ConfigError(f"There is no backbone named {name!r}: {hint}")
+
+
+def cifar_blocks(name: str) -> tuple[bool, int]:
+    """Whether a CIFAR net is residual, and its n: blocks a stage, from 6n+2 layers (section 4.2)."""
+    kind, depth = CIFAR_NAME.fullmatch(name).groups()
+    n, rest = divmod(int(depth) - 2, 6)
+    if rest or n < 1:
+        raise ConfigError(
+            f"{name}: a CIFAR net has 6n+2 layers (20, 32, 44, 56, 110, 1202, …), and {depth} is not such a number."
+        )
+    return kind == "resnet", n

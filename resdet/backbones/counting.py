@@ -1,0 +1,37 @@
+"""Parameters and multiply-adds, counted on the built net (Table 1 and Table 6 give the paper's figures)."""
+
+import torch
+from torch import nn
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Learned parameters, the affine ones of norms included."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def count_multiply_adds(net: nn.Module, image_size: int) -> int:
+    """Multiply-adds of convolutions and linear layers for one image, by running the net on tensors without data."""
+    total = 0
+
+    def count(module, inputs, output):
+        nonlocal total
+        # Each output value sums as many products as one filter (or row) has weights.
+        total += output[0].numel() * module.weight[0].numel()
+
+    hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    try:
+        with torch.no_grad():
+            device = next(net.parameters()).device
+            net(torch.zeros(1, 3, image_size, image_size, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def on_paper(name: str, num_classes: int, **options) -> nn.Module:
+    """The net without memory or arithmetic: on torch's meta device, to be counted."""
+    from resdet.backbones.registry import create
+
+    with torch.device("meta"):
+        return create(name, num_classes, **options).eval()

@@ -1,0 +1,45 @@
+"""Feature pyramid network (Lin et al., 1612.03144) over any backbone's stages."""
+
+from typing import Optional
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.backbones.layers import ConvNorm
+
+
+class FPN(nn.Module):
+    """`{"c2", …, "c5"}` in, `{"p2", …, "p5", "p6"}` of `width` channels out; p6 is p5 at every other pixel.
+
+    `net` is a backbone, of which only `channels` and `strides` are read.
+    """
+
+    def __init__(self, net: nn.Module, width: int = 256, norm: Optional[str] = None, extra: bool = True):
+        super().__init__()
+        self.levels = list(net.channels)
+        self.lateral = nn.ModuleDict({c: ConvNorm(net.channels[c], width, 1, norm=norm) for c in self.levels})
+        self.output = nn.ModuleDict({c: ConvNorm(width, width, 3, norm=norm) for c in self.levels})
+        self.extra = extra
+        self.strides = {c.replace("c", "p"): net.strides[c] for c in self.levels}
+        if extra:
+            top = self.levels[-1]
+            self.strides[f"p{int(top[1:]) + 1}"] = 2 * net.strides[top]
+        self.channels = dict.fromkeys(self.strides, width)
+        for unit in [*self.lateral.values(), *self.output.values()]:
+            nn.init.kaiming_uniform_(unit.conv.weight, a=1)
+            if unit.conv.bias is not None:
+                nn.init.zeros_(unit.conv.bias)
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        pyramid, above = {}, None
+        for c in reversed(self.levels):
+            merged = self.lateral[c](features[c])
+            if above is not None:
+                merged = merged + F.interpolate(above, size=merged.shape[-2:], mode="nearest")
+            pyramid[c.replace("c", "p")] = self.output[c](merged)
+            above = merged
+        pyramid = dict(reversed(pyramid.items()))
+        if self.extra:
+            top = pyramid[self.levels[-1].replace("c", "p")]
+            pyramid[[*self.strides][-1]] = F.max_pool2d(top, 1, stride=2)
+        return pyramid

@@ -1,0 +1,139 @@
+"""The bricks that every net is made of: a convolution with its norm, the norms, and the base class of all nets."""
+
+from typing import Optional
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm whose statistics and affine parameters are constants (appendix A: "BN is fixed" in detection)."""
+
+    def __init__(self, channels: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, eps={self.eps}"
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes together, on any device (torch's own is for GPUs alone).
+
+    Each process holds a shard of equal size, so the mean over processes is the mean over all images.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(x)
+        wide = x.float()
+        moments = torch.stack([wide.mean((0, 2, 3)), wide.square().mean((0, 2, 3))])
+        mean, square = dist.nn.functional.all_reduce(moments) / dist.get_world_size()
+        var = square - mean.square()
+        self._track(mean.detach(), var.detach(), x.numel() // x.shape[1] * dist.get_world_size())
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        shift = self.bias - mean * scale
+        return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
+
+
+def make_norm(kind: Optional[str], channels: int) -> nn.Module:
+    """`bn`, `frozen`, `sync`, `gn` (32 groups), or None: nothing."""
+    if kind is None:
+        return nn.Identity()
+    if kind == "gn":
+        return nn.GroupNorm(min(32, channels), channels)
+    return {"bn": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "sync": SyncBatchNorm2d}[kind](channels)
+
+
+class ConvNorm(nn.Module):
+    """A convolution and the norm "right after each convolution and before activation" (section 3.4)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        norm: Optional[str] = "bn",
+        dilation: int = 1,
+    ):
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation=dilation, bias=norm is None)
+        self.norm = make_norm(norm, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+def initialise(net: nn.Module) -> None:
+    """He initialisation (reference [13] of the paper) of convolutions; norms at one and zero; small linear layers."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class Backbone(nn.Module):
+    """What every net offers: logits, a pyramid of features, and a map of logits for images of any size.
+
+    `channels` and `strides` say what `features` returns; `stages` names the modules that make them, in order.
+    With `num_classes=0` the net has no classifier and only `features` may be called.
+    """
+
+    stages: dict[str, str]  # {"c2": "conv2_x", …}: feature name -> attribute
+    pool_window: int  # side of the last feature map of a training crop
+    channels: dict[str, int]
+    strides: dict[str, int]
+
+    def stem(self, images: Tensor) -> Tensor:
+        """What comes before the first stage."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor, upto: Optional[str] = None) -> dict[str, Tensor]:
+        """The output of each stage, up to the one named: `upto="c4"` is the shared half of a C4 detector (appendix A)."""
+        x, found = self.stem(images), {}
+        for name, attribute in self.stages.items():
+            x = found[name] = getattr(self, attribute)(x)
+            if name == upto:
+                break
+        return found
+
+    def classify(self, last: Tensor) -> Tensor:
+        """Logits [B, num_classes] from the last feature map: global average pooling and one linear layer."""
+        return self.fc(last.mean((2, 3)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classify(self.last(images))
+
+    def last(self, images: Tensor) -> Tensor:
+        """The deepest feature map alone."""
+        return [*self.features(images).values()][-1]
+
+    def dense(self, images: Tensor) -> Tensor:
+        """Logits [B, num_classes, h, w] of a fully-convolutional pass over images of any size (section 3.4).
+
+        Each position averages the window that a training crop would have filled (7×7 of conv5_x at 224 pixels).
+        """
+        last = self.last(images)
+        window = [min(self.pool_window, side) for side in last.shape[2:]]
+        pooled = F.avg_pool2d(last, window, stride=1)
+        return F.conv2d(pooled, self.fc.weight[:, :, None, None], self.fc.bias)

@@ -1,0 +1,70 @@
+"""The backbone registry: a name and options in, a net out; and what is known of each net before it is built."""
+
+from dataclasses import dataclass
+
+from resdet.backbones import cifar, resnet, timm, vgg
+from resdet.backbones.config import (
+    CIFAR_NAME,
+    IMAGENET_PLAIN,
+    IMAGENET_RESNETS,
+    VGGS,
+    BackboneConfig,
+    cifar_blocks,
+    family,
+)
+from resdet.backbones.layers import Backbone
+from resdet.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a net is: its depth, the image side it is meant for, and what `features` returns."""
+
+    name: str
+    depth: int
+    image_size: int
+    strides: dict[str, int]
+    channels: dict[str, int]
+
+
+def create(name: str, num_classes: int = 1000, **options) -> Backbone:
+    """Builds a net by name, with random weights; `num_classes=0` gives one without classifier.
+
+    Options are the fields of the net's config (`shortcut="C"`, `stride_in="1x1"`, `norm="frozen"`, …).
+    """
+    config_class = family(name)
+    known = config_class.__dataclass_fields__
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"{name} has no option {key!r}; it takes {', '.join(k for k in known if k != 'name')}.")
+    return build(config_class(name=name, **options), num_classes)
+
+
+def build(config: BackboneConfig, num_classes: int) -> Backbone:
+    """As `create`, from the config of a net."""
+    name = config.name
+    if name in IMAGENET_RESNETS:
+        return resnet.resnet(config, IMAGENET_RESNETS[name], num_classes)
+    if name in IMAGENET_PLAIN:
+        return resnet.plain(config, IMAGENET_PLAIN[name], num_classes)
+    if name in VGGS:
+        return vgg.vgg(config, VGGS[name], num_classes)
+    if CIFAR_NAME.fullmatch(name):
+        return cifar.cifar_net(config, num_classes)
+    return timm.timm_net(config, num_classes)
+
+
+def entry(name: str) -> Entry:
+    """What the registry knows of a net (timm nets are asked for theirs once built)."""
+    if name in IMAGENET_RESNETS or name in IMAGENET_PLAIN:
+        depth = (IMAGENET_RESNETS | IMAGENET_PLAIN)[name]
+        expansion = 1 if depth < 50 else resnet.Bottleneck.expansion
+        channels = dict(zip(resnet.STRIDES, (width * expansion for width in resnet.WIDTHS)))
+        return Entry(name, depth, 224, resnet.STRIDES, channels)
+    if name in VGGS:
+        return Entry(name, VGGS[name], 224, vgg.VGG.strides, vgg.VGG.channels)
+    if CIFAR_NAME.fullmatch(name):
+        _, n = cifar_blocks(name)
+        return Entry(name, 6 * n + 2, 32, cifar.CifarNet.strides, cifar.CifarNet.channels)
+    family(name)
+    raise ConfigError(f"{name} belongs to timm: build it with backbones.create and read its .strides and .channels.")

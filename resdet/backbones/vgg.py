@@ -1,0 +1,69 @@
+"""VGG-16 and VGG-19 (reference [41] of the paper): the baselines of Tables 3 to 8."""
+
+from typing import Optional
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.backbones.config import VGGConfig
+from resdet.backbones.layers import Backbone, ConvNorm, initialise
+
+CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+WIDTHS = (64, 128, 256, 512, 512)
+STRIDES = {"c1": 1, "c2": 2, "c3": 4, "c4": 8, "c5": 16}
+
+
+class ConvRelu(ConvNorm):
+    """A 3×3 convolution, a norm if there is one, and a ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(super().forward(x), inplace=True)
+
+
+def make_stage(in_channels: int, width: int, count: int, pool: bool, norm: Optional[str]) -> nn.Sequential:
+    """Convolutions of one width; every stage but the first pools before them, so that features end unpooled."""
+    widths = [in_channels] + [width] * count
+    convolutions = [ConvRelu(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:])]
+    return nn.Sequential(*([nn.MaxPool2d(2)] if pool else []), *convolutions)
+
+
+class VGG(Backbone):
+    """Five stages and three linear layers. `c5` is conv5_3 before pooling, of stride 16, as detectors use it."""
+
+    stages = {f"c{k}": f"conv{k}_x" for k in range(1, 6)}
+    strides = STRIDES
+    channels = dict(zip(STRIDES, WIDTHS))
+
+    def __init__(self, counts: tuple[int, ...], num_classes: int, norm: Optional[str], dropout: float):
+        super().__init__()
+        channels = 3
+        for (name, attribute), width, count in zip(self.stages.items(), WIDTHS, counts):
+            setattr(self, attribute, make_stage(channels, width, count, name != "c1", norm))
+            channels = width
+        self.dropout = dropout
+        self.fc6, self.fc7, self.fc = None, None, None
+        if num_classes:
+            self.fc6, self.fc7 = nn.Linear(512 * 7 * 7, 4096), nn.Linear(4096, 4096)
+            self.fc = nn.Linear(4096, num_classes)
+        initialise(self)
+
+    def stem(self, images: Tensor) -> Tensor:
+        return images
+
+    def classify(self, last: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(F.max_pool2d(last, 2), 7).flatten(1)
+        for layer in (self.fc6, self.fc7):
+            x = F.dropout(F.relu(layer(x), inplace=True), self.dropout, self.training)
+        return self.fc(x)
+
+    def dense(self, images: Tensor) -> Tensor:
+        """The linear layers slide over the map: fc6 is a 7×7 convolution, the others 1×1 (section 3.4)."""
+        x = F.max_pool2d(self.last(images), 2)
+        for layer, kernel in ((self.fc6, 7), (self.fc7, 1)):
+            weight = layer.weight.view(4096, -1, kernel, kernel)
+            x = F.dropout(F.relu(F.conv2d(x, weight, layer.bias), inplace=True), self.dropout, self.training)
+        return F.conv2d(x, self.fc.weight[:, :, None, None], self.fc.bias)
+
+
+def vgg(config: VGGConfig, depth: int, num_classes: int) -> VGG:
+    return VGG(CONVOLUTIONS[depth], num_classes, config.norm, config.dropout)

@@ -1,0 +1,173 @@
+"""The `resdet` command. Nothing heavy is imported before a subcommand needs it."""
+
+import argparse
+import os
+import sys
+from typing import Optional, Sequence
+
+from resdet.errors import Error
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Runs one subcommand: status 0, 2 for a user's mistake, 1 for ours (with its traceback)."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except Error as error:
+        print(f"resdet: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output has gone, as `resdet nets | head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("resdet: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from resdet import __version__
+
+    parser = argparse.ArgumentParser(prog="resdet", description="Deep residual nets: train, evaluate, use.")
+    parser.add_argument("--version", action="version", version=f"resdet {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (add_train, add_evaluate, add_predict, add_nets, add_config, add_data, add_bench):
+        add(commands)
+    return parser
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument(
+        "--config", required=required, metavar="NAME_OR_PATH", help="a YAML file, or its name in configs/"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the config")
+
+
+def add_train(commands) -> None:
+    parser = commands.add_parser("train", help="train a model", description="Trains the experiment of a config.")
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the run (default: runs/NAME, or the next free runs/NAME-2 …)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint in the folder, if there is one"
+    )
+    parser.add_argument(
+        "--init", metavar="WEIGHTS", help="start from these weights; a classifier of another size starts anew"
+    )
+    parser.add_argument("--eval-only", action="store_true", help="only judge the weights of --init")
+    parser.set_defaults(run=run_train)
+
+
+def run_train(parsed) -> None:
+    from resdet.commands.train import train
+
+    train(parsed.config, parsed.overrides, parsed.out, parsed.resume, parsed.init, parsed.eval_only)
+
+
+def add_evaluate(commands) -> None:
+    parser = commands.add_parser("evaluate", help="judge checkpoints on a validation set")
+    parser.add_argument(
+        "--weights", nargs="+", required=True, metavar="FILE", help="a checkpoint, or several as an ensemble"
+    )
+    add_config_arguments(parser, required=False)
+    parser.add_argument("--per-class", action="store_true", help="print a table with the errors of each class")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--submission", metavar="FILE", help="write the ILSVRC test server's file instead")
+    parser.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(parsed) -> None:
+    from resdet.commands.evaluate import evaluate
+
+    weights = [name for name in parsed.weights if "=" not in name]
+    overrides = [*parsed.overrides, *(name for name in parsed.weights if "=" in name)]
+    evaluate(weights, parsed.config, overrides, parsed.per_class, parsed.json, parsed.submission)
+
+
+def add_predict(commands) -> None:
+    parser = commands.add_parser("predict", help="use a checkpoint on images")
+    parser.add_argument("--weights", required=True, metavar="FILE")
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
+    parser.add_argument("--top", type=int, default=5, help="classes to show (default: 5)")
+    parser.add_argument("--json", metavar="FILE", help="write the results there")
+    parser.set_defaults(run=run_predict)
+
+
+def run_predict(parsed) -> None:
+    from resdet.commands.predict import predict
+
+    predict(parsed.weights, parsed.images, parsed.top, parsed.json)
+
+
+def add_nets(commands) -> None:
+    parser = commands.add_parser("nets", help="list the backbones with their sizes")
+    parser.set_defaults(run=run_nets)
+
+
+def run_nets(parsed) -> None:
+    from resdet.commands.nets import nets
+
+    nets()
+
+
+def add_config(commands) -> None:
+    parser = commands.add_parser("config", help="print the whole resolved config")
+    add_config_arguments(parser)
+    parser.set_defaults(run=run_config)
+
+
+def run_config(parsed) -> None:
+    from resdet import config
+
+    print(config.to_yaml(config.load(parsed.config, *parsed.overrides)), end="")
+
+
+def add_data(commands) -> None:
+    parser = commands.add_parser("data", help="get or make data sets")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    get = actions.add_parser("get", help="download a public data set from its official address")
+    get.add_argument("name", choices=["cifar10"])
+    get.add_argument("--root", metavar="DIR", help="where to (default: datasets/NAME)")
+    get.set_defaults(run=run_data_get)
+    make = actions.add_parser("make", help="write a generated data set, a folder of images per class")
+    make.add_argument("name", choices=["shapes"])
+    make.add_argument("root", metavar="DIR")
+    make.add_argument("--train", type=int, default=1000, help="training images (default: 1000)")
+    make.add_argument("--val", type=int, default=200, help="validation images (default: 200)")
+    make.add_argument("--size", type=int, default=256, help="their side in pixels (default: 256)")
+    make.add_argument("--seed", type=int, default=0)
+    make.set_defaults(run=run_data_make)
+
+
+def run_data_get(parsed) -> None:
+    from resdet.commands.data import get
+
+    get(parsed.name, parsed.root)
+
+
+def run_data_make(parsed) -> None:
+    from resdet.commands.data import make_shapes
+
+    make_shapes(parsed.root, parsed.train, parsed.val, parsed.size, parsed.seed)
+
+
+def add_bench(commands) -> None:
+    parser = commands.add_parser("bench", help="time resdet beside torchvision and timm")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="forward, train, cifar, pipeline (default: all)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="interleaved rounds, of which the median counts (default: 5)"
+    )
+    parser.add_argument("--threads", type=int, help="torch threads (default: as many as cores)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    parser.set_defaults(run=run_bench)
+
+
+def run_bench(parsed) -> None:
+    from resdet.bench import bench
+
+    bench(parsed.suites, parsed.rounds, parsed.threads, parsed.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""`resdet data`: fetches public data sets, and writes generated ones."""
+
+from pathlib import Path
+
+from resdet.data import cifar
+from resdet.data.shapes import ShapeImages
+from resdet.errors import DataError
+
+
+def get(name: str, root: str | None) -> None:
+    """Downloads a data set from its official address into datasets/."""
+    folder = Path(root or f"datasets/{name}")
+    print(f"{name} lies in {cifar.get(folder)}")
+
+
+def make_shapes(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:
+    """Writes generated images as a folder per class, the layout of `data.name=folder`."""
+    import cv2
+
+    folder = Path(root)
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder} is not empty: name a new folder.")
+    for split, count in (("train", train_images), ("val", val_images)):
+        source = ShapeImages(count, size, seed, split)
+        for index in range(count):
+            path = folder / split / source.classes[source.labels[index]] / f"{index:06d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), cv2.cvtColor(source.image(index).pixels, cv2.COLOR_RGB2BGR))
+    print(f"{train_images} + {val_images} images in {folder}; train on them with data.name=folder data.root={folder}")

@@ -1,0 +1,117 @@
+"""`resdet evaluate`: one checkpoint, or several as an ensemble, on the data of a config."""
+
+import json
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+from resdet import config
+from resdet.data.config import ImageNetConfig, ImagesConfig
+from resdet.data.loader import Skipped
+from resdet.data.resident import ResidentEvaluation
+from resdet.data.sources import open_images, open_resident
+from resdet.engine import distributed
+from resdet.engine.distributed import World
+from resdet.errors import ConfigError
+from resdet.evaluation import ilsvrc
+from resdet.evaluation.classification import ClassificationFigures, per_class_table
+from resdet.evaluation.views import evaluate_resident, evaluate_views, scored_images
+from resdet.models import building
+
+
+def evaluate(
+    weights: Sequence[str],
+    config_name: Optional[str] = None,
+    overrides: Sequence[str] = (),
+    per_class: bool = False,
+    json_path: Optional[str] = None,
+    submission: Optional[str] = None,
+) -> dict[str, float]:
+    """Errors of the averaged scores of all `weights`; the data are those of the config, or of the first checkpoint."""
+    models = [building.load(path) for path in weights]
+    experiment = choose_experiment(models[0], weights[0], config_name, overrides)
+    world = distributed.join(experiment.train.device)
+    try:
+        models = [model.to(world.device) for model in models]
+        check_alike(models, weights)
+        if submission:
+            return submit(models, experiment, world, submission)
+        figures = judge(models, experiment, world)
+    finally:
+        distributed.leave()
+    if world.leads:
+        report(figures, models[0].classes, per_class, json_path)
+    return figures.summary()
+
+
+def choose_experiment(model: Any, path: str, config_name: Optional[str], overrides: Sequence[str]) -> Any:
+    if config_name:
+        return config.load(config_name, *overrides)
+    return config.from_dict(model.experiment, f"the config inside {path}", tuple(overrides))
+
+
+def check_alike(models: Sequence[Any], paths: Sequence[str]) -> None:
+    for model, path in zip(models, paths):
+        if len(model.classes) != len(models[0].classes):
+            raise ConfigError(
+                f"{path} has {len(model.classes)} classes and {paths[0]} has {len(models[0].classes)}: an ensemble needs nets of the same classes."
+            )
+
+
+def judge(models: Sequence[Any], experiment: Any, world: World) -> ClassificationFigures:
+    data = experiment.data
+    if not isinstance(data, ImagesConfig):
+        images = open_resident(data, "val", world.device)
+        batches = ResidentEvaluation(images, experiment.eval.batch, world.rank, world.size)
+        return evaluate_resident(models, batches, world.device)
+    source = open_images(data, "val")
+    check_classes(models[0].classes, source.classes)
+    return evaluate_views(models, source, experiment.eval, world.device, **sharing(data, world))
+
+
+def sharing(data: ImagesConfig, world: World) -> dict:
+    return {
+        "skipped": Skipped(print, set()),
+        "workers": data.workers,
+        "on_bad_image": data.on_bad_image,
+        "rank": world.rank,
+        "world": world.size,
+    }
+
+
+def check_classes(model: Sequence[str], data: Sequence[str]) -> None:
+    if len(model) != len(data):
+        raise ConfigError(
+            f"The model has {len(model)} classes and the data {len(data)}: name the data it was trained for."
+        )
+
+
+def report(figures: ClassificationFigures, classes: Sequence[str], per_class: bool, json_path: Optional[str]) -> None:
+    print(
+        f"{figures.images} images: top-1 error {100 * figures.error:.2f} %, top-5 error {100 * figures.top5_error:.2f} %, "
+        f"loss {figures.loss:.4f}"
+    )
+    if per_class:
+        print(per_class_table(figures, list(classes)))
+    if json_path:
+        table = {name: row for name, row in zip(classes, figures.per_class.tolist())}
+        content = {"images": figures.images, **figures.summary(), "per_class": table}
+        Path(json_path).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def submit(models: Sequence[Any], experiment: Any, world: World, path: str) -> dict[str, float]:
+    """Writes the five best classes of each test image for the ILSVRC server."""
+    if world.size > 1:
+        raise ConfigError("A submission is written by one process: run it without torchrun.")
+    if not isinstance(experiment.data, ImageNetConfig):
+        raise ConfigError("A submission is for ImageNet's test images: use a config whose data.name is imagenet.")
+    from resdet.data.imagenet import devkit_ids
+
+    source = open_images(experiment.data, "test")
+    rows = []
+    for scores, _, _ in scored_images(models, source, experiment.eval, world.device, **sharing(experiment.data, world)):
+        rows += scores.topk(5).indices.tolist()
+    devkit = devkit_ids(experiment.data.root)
+    ilsvrc.write_classification(path, rows, sorted(devkit), devkit)
+    ilsvrc.check_classification(path, len(source), len(devkit))
+    print(f"{path}: {len(rows)} images")
+    return {}

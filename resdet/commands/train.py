@@ -1,0 +1,106 @@
+"""`resdet train`: from a config to a trained model in a folder."""
+
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+import torch.distributed as dist
+
+from resdet import config
+from resdet.engine import checkpoint, distributed
+from resdet.engine.distributed import World
+from resdet.engine.log import Log, record
+from resdet.engine.trainer import Trainer, be_deterministic
+from resdet.errors import ConfigError, Error
+from resdet.tasks.classification import ClassificationTask
+
+TASKS = {"classification": ClassificationTask}
+
+
+def train(
+    config_name: str,
+    overrides: Sequence[str] = (),
+    out: Optional[str] = None,
+    resume: bool = False,
+    init: Optional[str] = None,
+    eval_only: bool = False,
+) -> dict[str, float]:
+    """Trains, or with `eval_only` judges the weights of `init`; returns the best evaluation's figures."""
+    experiment = config.load(config_name, *overrides)
+    world = distributed.join(experiment.train.device)
+    try:
+        check_world(experiment, world)
+        if experiment.train.deterministic:
+            be_deterministic()
+        if eval_only:
+            return judge(experiment, world, init)
+        folder = agree_on(choose_folder(experiment.name, out, resume) if world.leads else None)
+        return run(experiment, world, folder, resume, init)
+    finally:
+        distributed.leave()
+
+
+def check_world(experiment: Any, world: World) -> None:
+    shares = world.size * experiment.train.accumulate
+    if experiment.train.batch % shares:
+        raise ConfigError(
+            f"train.batch is {experiment.train.batch}: it must divide into {world.size} processes × "
+            f"{experiment.train.accumulate} parts (train.accumulate); {experiment.train.batch // shares * shares or shares} would."
+        )
+
+
+def run(experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str]) -> dict[str, float]:
+    log = Log(folder if world.leads else None)
+    task = TASKS[experiment.task](experiment, world, log.say, Path(init) if init else None)
+    trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
+    if resume and (folder / checkpoint.LAST).exists():
+        trainer.resume()
+        log.say(f"going on from step {trainer.step} of {folder / checkpoint.LAST}")
+    if world.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
+    log.open(trainer.total, trainer.step)
+    try:
+        best = trainer.run(log)
+    finally:
+        log.close()
+    if world.leads and best:
+        figures = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key not in ("step", "_rank"))
+        print(
+            f"best at step {best['step']}: {figures}\ncheckpoint: {folder / checkpoint.BEST}\nmetrics:    {folder / 'metrics.jsonl'}"
+        )
+    return best
+
+
+def judge(experiment: Any, world: World, weights: Optional[str]) -> dict[str, float]:
+    if weights is None:
+        raise ConfigError(
+            "--eval-only judges the weights given by --init: name a checkpoint, such as runs/NAME/best.pth."
+        )
+    log = Log(None)
+    task = TASKS[experiment.task](experiment, world, log.say)
+    task.load_exactly(weights)
+    figures = task.evaluate(task.model.to(world.device))
+    if world.leads:
+        print("  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+    return figures
+
+
+def choose_folder(name: str, out: Optional[str], resume: bool) -> Path:
+    """`--out`, or runs/NAME, or the first of runs/NAME-2, -3, … that holds no run; to resume, the last that does."""
+    if out:
+        folder = Path(out)
+        if (folder / checkpoint.LAST).exists() and not resume:
+            raise Error(f"{folder} holds a run already: add --resume to go on with it, or give another --out.")
+        return folder
+    candidates = [Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 10000)]
+    first_free = next(index for index, folder in enumerate(candidates) if not (folder / "run.json").exists())
+    return candidates[max(first_free - 1, 0)] if resume else candidates[first_free]
+
+
+def agree_on(folder: Optional[Path]) -> Path:
+    """The leading process's choice, in all of them."""
+    if not dist.is_initialized():
+        return folder
+    choice = [folder]
+    dist.broadcast_object_list(choice, src=0)
+    return choice[0]

@@ -1,0 +1,55 @@
+"""Augmentation of classifiers' pictures: what the paper does (section 3.4), and what came after it.
+
+The configuration alone stands here, so that reading it costs nothing. `pipeline` makes the transforms of it, and
+`mix` blends whole batches on the device.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, List, Literal, Tuple
+
+from resdet.errors import ConfigError
+
+MAGNITUDES = 31  # steps of strength in both policies
+
+
+@dataclass
+class AugmentConfig:
+    """What a training picture goes through, in this order; the defaults are the paper's (section 3.4)."""
+
+    crop: Literal["scale_jitter", "random_resized"] = "scale_jitter"
+    short: Tuple[int, int] = (256, 480)  # scale_jitter: the range of the short side
+    area: Tuple[float, float] = (0.08, 1.0)  # random_resized: the crop's share of the image
+    flip: float = 0.5  # probability
+    policy: Literal["none", "trivial", "rand"] = "none"  # TrivialAugment Wide, RandAugment
+    rand_n: int = 2  # operations a picture
+    rand_magnitude: int = 9  # 0 to 30
+    albumentations: List[Any] = field(default_factory=list)  # [{Name: {argument: value}}], run on the crop
+    pca_colour: float = 0.1  # standard deviation; 0 turns it off
+    erasing: float = 0.0  # probability
+    mixup: float = 0.0  # alpha of the Beta distribution; on the device, to whole batches
+    cutmix: float = 0.0
+
+
+def check(config: AugmentConfig, size: int) -> None:
+    """Refuse values that cannot be, for pictures of `size` pixels a side: a ConfigError that names the key."""
+    jittered = config.crop == "scale_jitter"
+    probability, not_negative = "it is a probability, from 0 to 1", "it cannot be negative"
+    rules = {
+        "crop": (config.crop in ("scale_jitter", "random_resized"), "choose scale_jitter or random_resized"),
+        "short": (
+            not jittered or size <= config.short[0] <= config.short[1],
+            f"give the smaller side first, and at least the picture's size, {size}",
+        ),
+        "area": (0 < config.area[0] <= config.area[1] <= 1, "give two shares of the image, 0 < smaller <= larger <= 1"),
+        "flip": (0 <= config.flip <= 1, probability),
+        "policy": (config.policy in ("none", "trivial", "rand"), "choose none, trivial or rand"),
+        "rand_n": (config.rand_n >= 0, not_negative),
+        "rand_magnitude": (0 <= config.rand_magnitude < MAGNITUDES, f"choose 0 to {MAGNITUDES - 1}"),
+        "pca_colour": (config.pca_colour >= 0, not_negative),
+        "erasing": (0 <= config.erasing <= 1, probability),
+        "mixup": (config.mixup >= 0, not_negative),
+        "cutmix": (config.cutmix >= 0, not_negative),
+    }
+    for key, (holds, remedy) in rules.items():
+        if not holds:
+            raise ConfigError(f"data.augment.{key} is {getattr(config, key)}: {remedy}.")

@@ -1,0 +1,114 @@
+"""What a data set is told; free of torch. The name decides which class reads the other keys."""
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Literal
+
+from resdet.data.augment import AugmentConfig
+from resdet.errors import ConfigError
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass
+class DataConfig:
+    """The key that every data set shares."""
+
+    name: str = "imagenet"
+
+
+@dataclass
+class ImagesConfig(DataConfig):
+    """Images that are decoded, cropped and augmented by worker processes (section 3.4)."""
+
+    size: int = 224  # side of a training crop
+    short: int = 256  # evaluation: the shorter side before the central crop
+    mean: Literal["per_channel", "per_pixel"] = "per_channel"  # the paper subtracts the per-pixel mean
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    repeats: int = 1  # repeated augmentation: so many differently augmented copies of an image in a batch
+    workers: int = -1  # loader processes; -1: one a core, eight at most
+    on_bad_image: Literal["error", "skip"] = "error"
+
+    def __post_init__(self):
+        if self.size < 1 or self.short < self.size:
+            raise ConfigError(
+                f"data.size is {self.size} and data.short {self.short}: the crop cannot be larger than the image it is cut from."
+            )
+        if self.repeats < 1:
+            raise ConfigError(f"data.repeats is {self.repeats}: give 1 (none) or more.")
+
+
+@dataclass
+class ImageNetConfig(ImagesConfig):
+    """ILSVRC 2012 in any of its official layouts (datasets/README.md)."""
+
+    root: str = "datasets/ILSVRC2012"
+
+
+@dataclass
+class FolderConfig(ImagesConfig):
+    """A folder of images per class, one tree for training and one for validation."""
+
+    root: str = "datasets/images"
+    train: str = "train"
+    val: str = "val"
+
+
+@dataclass
+class ShapesConfig(ImagesConfig):
+    """Generated images of geometric shapes, through the same pipeline as photographs; nothing to download."""
+
+    train_images: int = 4096
+    val_images: int = 512
+    seed: int = 0
+
+
+@dataclass
+class ResidentConfig(DataConfig):
+    """Small images that lie on the device as one tensor and are augmented there (section 4.2)."""
+
+    pad: int = 4
+    flip: bool = True
+    mean: Literal["per_channel", "per_pixel"] = "per_pixel"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+
+@dataclass
+class Cifar10Config(ResidentConfig):
+    """CIFAR-10. `hold_out: 5000` validates on the end of the training set (the 45k/5k split of section 4.2)."""
+
+    root: str = "datasets/cifar10"
+    hold_out: int = 0  # 0: all 50,000 are trained on and the test set is the validation set, as Table 6 reports
+
+    def __post_init__(self):
+        if self.hold_out < 0:
+            raise ConfigError(f"data.hold_out is {self.hold_out}: give a number of training images, or 0 for none.")
+
+
+@dataclass
+class TinyShapesConfig(ResidentConfig):
+    """Generated 32×32 images, ten classes of shapes: CIFAR's stand-in where nothing can be downloaded."""
+
+    train_images: int = 8192
+    val_images: int = 1024
+    seed: int = 0
+
+
+FAMILIES: dict[str, type[DataConfig]] = {
+    "imagenet": ImageNetConfig,
+    "folder": FolderConfig,
+    "shapes": ShapesConfig,
+    "cifar10": Cifar10Config,
+    "tiny_shapes": TinyShapesConfig,
+}
+
+
+def family(name: str) -> type[DataConfig]:
+    """The config class that belongs to a data set's name."""
+    if name in FAMILIES:
+        return FAMILIES[name]
+    near = difflib.get_close_matches(name, FAMILIES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(FAMILIES)}."
+    raise ConfigError(f"data.name: there is no data set named {name!r}: {hint}")

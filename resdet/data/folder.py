@@ -1,0 +1,96 @@
+"""Image files on disk: a folder per class, or a plain list of files."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from resdet.data.index import Strings
+from resdet.errors import DataError
+from resdet.images.decode import EncodedImage
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+class ImageFiles:
+    """A source of the files `paths`, relative to `root`; without labels, all of them are -1."""
+
+    def __init__(self, root: Path | str, paths: Strings, labels: np.ndarray | None = None, classes: Sequence[str] = ()):
+        self.root = Path(root)
+        self.paths = paths
+        self.labels = np.full(len(paths), -1, np.int64) if labels is None else labels
+        self.classes = list(classes)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, i: int) -> str:
+        return f"{self.root}/{self.paths[i]}"
+
+    def image(self, i: int) -> EncodedImage:
+        name = self.name(i)
+        try:
+            with open(name, "rb") as file:
+                return EncodedImage(file.read(), name)
+        except OSError as error:
+            raise DataError(f"{name} cannot be read ({error.strerror}): restore it or remove it") from error
+
+
+class ImageFolder(ImageFiles):
+    """A folder per class, in the order of torchvision's ImageFolder; hidden files and folders are ignored.
+
+    Images in subfolders of a class belong to it. Give a validation split the `classes` of the training split: both
+    then number them alike, and a folder too many or too few is an error.
+    """
+
+    def __init__(
+        self, root: Path | str, classes: Sequence[str] | None = None, extensions: Sequence[str] = IMAGE_EXTENSIONS
+    ):
+        found, _ = list_folder(root)
+        if not found:
+            raise DataError(f"{root} has no class folders: put the images of each class into a folder of its name")
+        classes = found if classes is None else list(classes)
+        _check_classes(root, found, classes)
+        paths = [_images_under(root, name, tuple(extensions)) for name in classes]
+        for name, images in zip(classes, paths):
+            if not images:
+                raise DataError(f"{root}/{name} has no images ({', '.join(extensions)}): add some or remove the folder")
+        labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(images) for images in paths])
+        super().__init__(root, Strings.pack(path for images in paths for path in images), labels, classes)
+
+
+def list_folder(folder: Path | str) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the files in `folder`, each sorted; hidden ones left out."""
+    folders, files = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    (folders if entry.is_dir() else files).append(entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror}): check data.root in your config") from error
+    return sorted(folders), sorted(files)
+
+
+def is_image(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:
+    return name.lower().endswith(extensions)
+
+
+def _check_classes(root: Path | str, found: list[str], classes: list[str]) -> None:
+    unknown, missing = set(found) - set(classes), set(classes) - set(found)
+    if unknown:
+        raise DataError(f"{root}/{min(unknown)} is not one of the {len(classes)} classes: remove or rename the folder")
+    if missing:
+        raise DataError(f"{root} has no folder for the class {min(missing)}: add it or remove the class")
+
+
+def _images_under(root: Path | str, folder: str, extensions: tuple[str, ...]) -> list[str]:
+    """The images in `folder` and below it, relative to `root`: folder by folder, each sorted."""
+    found, pending = [], [folder]
+    while pending:
+        current = pending.pop()
+        folders, files = list_folder(os.path.join(root, current))
+        pending += [f"{current}/{name}" for name in folders]
+        found.append((current, files))
+    return [f"{current}/{name}" for current, files in sorted(found) for name in files if is_image(name, extensions)]

@@ -1,0 +1,148 @@
+"""The embedded generator: images of geometric shapes, so that everything runs with nothing downloaded.
+
+Each image shows one shape of its class, anywhere, at any angle and in any colour, on a shaded and noisy ground with
+clutter, and partly hidden now and then. Image i of a seed is always the same.
+"""
+
+from typing import Callable
+
+import numpy as np
+
+from resdet.images.decode import RawImage
+
+SHIFT = 4  # OpenCV's fixed-point bits for sub-pixel corners
+
+
+def regular(corners: int, inner: float = 1.0) -> np.ndarray:
+    """A regular polygon [n, 2] of radius 1; with `inner` below one every other corner is drawn in: a star."""
+    count = corners * (1 if inner == 1 else 2)
+    angles = 2 * np.pi * np.arange(count) / count
+    radii = np.where(np.arange(count) % 2, inner, 1.0)
+    return np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None]
+
+
+def cross() -> np.ndarray:
+    a = 0.33
+    return np.array(
+        [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a), (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a)]
+    )
+
+
+def crescent() -> np.ndarray:
+    outer = np.linspace(0.25 * np.pi, 1.75 * np.pi, 24)
+    inner = outer[::-1]
+    return np.concatenate(
+        [np.stack([np.cos(outer), np.sin(outer)], 1), np.stack([0.75 * np.cos(inner) + 0.45, 0.75 * np.sin(inner)], 1)]
+    )
+
+
+def heart() -> np.ndarray:
+    t = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    x = 16 * np.sin(t) ** 3
+    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+    return np.stack([x, -y], 1) / 17
+
+
+def arrow() -> np.ndarray:
+    return np.array([(-1, -0.25), (0.1, -0.25), (0.1, -0.75), (1, 0), (0.1, 0.75), (0.1, 0.25), (-1, 0.25)])
+
+
+# A class is its closed outlines; where two lie within each other the inner one is a hole.
+OUTLINES: dict[str, Callable[[], list[np.ndarray]]] = {
+    "circle": lambda: [regular(32)],
+    "ring": lambda: [regular(32), 0.55 * regular(32)],
+    "triangle": lambda: [regular(3)],
+    "square": lambda: [regular(4)],
+    "star": lambda: [regular(5, inner=0.4)],
+    "cross": lambda: [cross()],
+    "crescent": lambda: [crescent()],
+    "heart": lambda: [heart()],
+    "arrow": lambda: [arrow()],
+    "frame": lambda: [regular(4), 0.55 * regular(4)],
+}
+CLASSES = list(OUTLINES)
+
+
+def draw(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """An image of one shape, uint8 [size, size, 3]."""
+    pixels = ground(size, rng)
+    for _ in range(rng.integers(0, 4)):
+        clutter(pixels, rng)
+    fill(pixels, place(OUTLINES[CLASSES[label]](), size, rng), contrasting(pixels, rng))
+    if rng.random() < 0.3:
+        clutter(pixels, rng)
+    noise = rng.normal(0, rng.uniform(2, 12), pixels.shape)
+    return (pixels + noise).clip(0, 255).astype(np.uint8)
+
+
+def ground(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A shaded background: one colour turning into another in some direction."""
+    first, second = rng.uniform(0, 255, (2, 3))
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:size, :size] / size
+    blend = (np.cos(angle) * x + np.sin(angle) * y) / 2 + 0.5
+    return (first + (second - first) * 0.6 * blend[..., None]).astype(np.uint8)
+
+
+def place(outlines: list[np.ndarray], size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """The outlines turned, squeezed, scaled and moved, in pixels; the shape stays inside the image."""
+    angle = rng.uniform(0, 2 * np.pi)
+    radius = rng.uniform(0.2, 0.42) * size
+    centre = rng.uniform(radius, size - radius, 2)
+    turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+    squeeze = np.array([1.0, rng.uniform(0.7, 1.0)])
+    return [(outline * squeeze) @ turn.T * radius + centre for outline in outlines]
+
+
+def contrasting(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A colour that stands out from the mean of the image."""
+    mean = pixels.mean((0, 1))
+    while True:
+        colour = rng.uniform(0, 255, 3)
+        if np.abs(colour - mean).sum() > 150:
+            return colour
+
+
+def clutter(pixels: np.ndarray, rng: np.random.Generator) -> None:
+    """A short thick line of any colour: no shape of any class."""
+    import cv2
+
+    size = len(pixels)
+    start = rng.uniform(0, size, 2)
+    end = start + rng.uniform(-0.3, 0.3, 2) * size
+    thickness = max(1, int(size * rng.uniform(0.02, 0.08)))
+    cv2.line(pixels, fixed(start), fixed(end), rng.uniform(0, 255, 3).tolist(), thickness, cv2.LINE_AA, SHIFT)
+
+
+def fill(pixels: np.ndarray, outlines: list[np.ndarray], colour: np.ndarray) -> None:
+    import cv2
+
+    corners = [np.round(outline * 2**SHIFT).astype(np.int32) for outline in outlines]
+    cv2.fillPoly(pixels, corners, colour.tolist(), cv2.LINE_AA, SHIFT)
+
+
+def fixed(point: np.ndarray) -> tuple[int, int]:
+    return tuple(int(value) for value in np.round(point * 2**SHIFT))
+
+
+class ShapeImages:
+    """A data set of generated images, drawn when they are asked for. Splits differ by their stream of seeds."""
+
+    def __init__(self, count: int, size: int, seed: int, split: str):
+        self.size, self.stream = size, (seed, {"train": 0, "val": 1}[split])
+        self.classes = CLASSES
+        self.labels = np.arange(count) % len(CLASSES)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> RawImage:
+        rng = np.random.default_rng((*self.stream, index))
+        return RawImage(draw(int(self.labels[index]), self.size, rng), self.name(index))
+
+    def name(self, index: int) -> str:
+        return f"generated image {index}"
+
+    def pixels(self) -> np.ndarray:
+        """All images at once, uint8 [N, 3, size, size]."""
+        return np.stack([self.image(i).pixels for i in range(len(self))]).transpose(0, 3, 1, 2)

@@ -1,0 +1,27 @@
+"""A run's files: `last.pth` to go on from, `best.pth` to use. Written whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resdet.errors import WeightsError
+from resdet.weights.reading import read_torch
+from resdet.weights.saving import write_atomically
+
+LAST, BEST = "last.pth", "best.pth"
+
+
+def write(content: dict[str, Any], path: Path) -> None:
+    """Tensors and plain values alone, so that any torch reads the file with weights_only=True."""
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def read_last(out: Path) -> dict[str, Any]:
+    """What `write` put into a run's last.pth."""
+    content = read_torch(out / LAST)
+    if not isinstance(content, dict) or "trainer" not in content:
+        raise WeightsError(
+            f"{out / LAST} holds no state of a run: start afresh with another --out, or use --init for its weights."
+        )
+    return content

@@ -1,0 +1,113 @@
+"""What the trainer is told; free of torch. Every length is in `train.unit`: steps or epochs."""
+
+from dataclasses import dataclass, field
+from typing import List, Literal, Optional, Tuple
+
+from resdet.errors import ConfigError
+
+
+def require(condition: bool, key: str, value, remedy: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}: {remedy}.")
+
+
+@dataclass
+class OptimConfig:
+    """Section 3.4: SGD, momentum 0.9, weight decay 0.0001, on every parameter."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    base_batch: Optional[int] = None  # lr is meant for this batch and scaled to the real one; null: taken as it stands
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: Tuple[float, float] = (0.9, 0.999)  # AdamW's
+    weight_decay: float = 1e-4
+    decay_norm_and_bias: bool = True  # the paper decays everything; today norms and biases are often spared
+    clip_norm: Optional[float] = None  # gradients are scaled down to this norm
+
+    def __post_init__(self):
+        require(self.lr > 0, "optim.lr", self.lr, "a learning rate is above zero")
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "it cannot be negative")
+        require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "it lies between 0 and 1")
+        require(
+            self.base_batch is None or self.base_batch > 0,
+            "optim.base_batch",
+            self.base_batch,
+            "give a number of images",
+        )
+        require(
+            self.clip_norm is None or self.clip_norm > 0,
+            "optim.clip_norm",
+            self.clip_norm,
+            "give a positive norm, or null",
+        )
+
+
+@dataclass
+class ScheduleConfig:
+    """How the learning rate changes. `plateau` divides it "when the error plateaus" (section 3.4)."""
+
+    name: Literal["step", "cosine", "constant", "plateau"] = "step"
+    milestones: List[float] = field(default_factory=list)  # step: lr is multiplied by gamma at each
+    gamma: float = 0.1
+    final: float = 0.0  # cosine ends at this fraction of lr
+    patience: int = 5  # plateau: evaluations without a better one before lr is multiplied by gamma
+    warmup: float = 0.0  # lr grows linearly from zero over this length
+    warmup_until_error: Optional[float] = (
+        None  # lr is warmup_lr until the training error falls below this (section 4.2: 0.8)
+    )
+    warmup_lr: float = 0.01
+
+    def __post_init__(self):
+        ordered = all(a < b for a, b in zip(self.milestones, self.milestones[1:]))
+        require(ordered, "schedule.milestones", list(self.milestones), "list them in growing order")
+        require(0 < self.gamma < 1, "schedule.gamma", self.gamma, "it lies between 0 and 1")
+        require(self.warmup >= 0, "schedule.warmup", self.warmup, "it cannot be negative")
+        limit = self.warmup_until_error
+        require(
+            limit is None or 0 < limit < 1,
+            "schedule.warmup_until_error",
+            limit,
+            "give an error between 0 and 1, or null",
+        )
+        require(self.patience > 0, "schedule.patience", self.patience, "give one evaluation or more")
+
+
+@dataclass
+class TrainConfig:
+    """The run itself."""
+
+    unit: Literal["steps", "epochs"] = "epochs"
+    length: float = 90
+    batch: int = 256  # images a step, over all processes
+    accumulate: int = 1  # the batch is worked off in so many parts
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where the device computes in it
+    channels_last: bool = True
+    compile: bool = False
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
+    ema: Optional[float] = None  # decay of an exponential moving average of the weights, which is then evaluated
+    exact_statistics: int = (
+        0  # images over which batch norm's statistics are averaged before each evaluation (appendix A)
+    )
+    seed: int = 0
+    deterministic: bool = False
+    device: str = "auto"
+    evaluate_every: float = 1
+    checkpoint_every: float = 1
+    log_every: int = 50  # steps
+    patience: Optional[int] = None  # evaluations without a better one before the run stops early
+
+    def __post_init__(self):
+        for key in ("length", "evaluate_every", "checkpoint_every", "batch", "accumulate", "log_every"):
+            require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "it must be above zero")
+        parts = "the batch must divide into so many equal parts"
+        require(
+            self.batch % self.accumulate == 0,
+            "train.accumulate",
+            self.accumulate,
+            f"{parts}, and train.batch is {self.batch}",
+        )
+        require(
+            self.ema is None or 0 < self.ema < 1, "train.ema", self.ema, "a decay lies between 0 and 1, as in 0.9999"
+        )
+        require(self.patience is None or self.patience > 0, "train.patience", self.patience, "give 1 or more, or null")

@@ -1,0 +1,72 @@
+"""Many processes and machines by plain torchrun: gloo on CPUs, NCCL on GPUs. Without torchrun, one process."""
+
+import os
+from dataclasses import dataclass
+from typing import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class World:
+    """Which process this is, of how many, and the device it has."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """The one process that writes files and prints."""
+        return self.rank == 0
+
+
+def join(device: str = "auto") -> World:
+    """Joins the processes that torchrun started, if it did."""
+    rank, size, local = (
+        int(os.environ.get(key, default)) for key, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
+    chosen = choose_device(device, local)
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=size)
+    return World(rank, size, chosen)
+
+
+def choose_device(device: str, local_rank: int = 0) -> torch.device:
+    """`auto`: the GPU of this process where there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+    return torch.device(device)
+
+
+def leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def agree(flag: bool, device: torch.device) -> bool:
+    """Whether any process says yes."""
+    if not dist.is_initialized():
+        return flag
+    vote = torch.tensor(float(flag), device=device)
+    dist.all_reduce(vote, dist.ReduceOp.MAX)
+    return bool(vote.item())
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replaces each tensor by its mean over the processes."""
+    if not dist.is_initialized():
+        return
+    for tensor in tensors:
+        dist.all_reduce(tensor)
+        tensor /= dist.get_world_size()
+
+
+def average_statistics(model: nn.Module) -> None:
+    """Batch norms follow their own process's batches; before a model is judged or saved they are made one."""
+    average(buffer for name, buffer in model.named_buffers() if name.endswith(("running_mean", "running_var")))

@@ -1,0 +1,144 @@
+"""What a run tells: a live line on the terminal, metrics.jsonl, TensorBoard, and a record of how it was made."""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+
+from resdet import __version__
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
+
+
+class Log:
+    """Speaks from the start, writes into the folder `out` once opened; silent where `out` is None (all processes but one)."""
+
+    def __init__(self, out: Optional[Path]):
+        self.out = out
+        self.total = 0
+        self.file = self.board = self.bar = None
+
+    def open(self, total_steps: int, resumed_at: int) -> None:
+        """Starts the files and the live line of a run of so many steps."""
+        self.total = total_steps
+        if self.out is None:
+            return
+        forget_after(self.out / "metrics.jsonl", resumed_at)
+        self.file = (self.out / "metrics.jsonl").open("a", encoding="utf-8")
+        self.board = tensorboard(self.out, resumed_at)
+        if sys.stderr.isatty():
+            self.bar, self.bar_task = progress_bar(total_steps, resumed_at)
+
+    def metrics(self, step: int, kind: str, figures: dict[str, float]) -> None:
+        """One line of metrics.jsonl (`kind` is train or val) and a point of each curve."""
+        if self.file is None:
+            return
+        rounded = {key: float(f"{value:.6g}") for key, value in figures.items()}
+        self.file.write(json.dumps({"step": step, "kind": kind, **rounded}) + "\n")
+        self.file.flush()
+        if self.board:
+            for key, value in figures.items():
+                self.board.add_scalar(f"{kind}/{key}", value, step)
+
+    def progress(self, step: int, text: str) -> None:
+        """The live line; where nobody watches a terminal, a plain one."""
+        if self.bar:
+            self.bar.update(self.bar_task, completed=step, status=text)
+        else:
+            self.say(f"step {step}/{self.total}  {text}")
+
+    def say(self, text: str) -> None:
+        if self.out is None:
+            return
+        if self.bar:
+            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        for part, end in ((self.file, "close"), (self.board, "close"), (self.bar, "stop")):
+            if part:
+                getattr(part, end)()
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drops the lines past the step that a run goes on from, which it will write again."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def tensorboard(out: Path, resumed_at: int):
+    """A TensorBoard writer, or None where the package is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out / "tensorboard"), purge_step=resumed_at + 1 if resumed_at else None)
+
+
+def progress_bar(total: int, start: int):
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}"))
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task("train", total=total, completed=start, status="first step …")
+    bar.start()
+    return bar, task
+
+
+def record(out: Path, experiment: str, seed: int, device: torch.device, world: int) -> None:
+    """config.yaml, the whole resolved experiment, and run.json: when, where, with what and by which command."""
+    (out / "config.yaml").write_text(experiment, encoding="utf-8")
+    facts: dict[str, Any] = {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": sys.argv,
+        "seed": seed,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "processes": world,
+        "threads": torch.get_num_threads(),
+        "resdet": __version__,
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "packages": versions(),
+    }
+    with (out / "run.json").open("w", encoding="utf-8") as file:
+        json.dump(facts, file, indent=1)
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def git_revision() -> Optional[str]:
+    """The commit of the checkout that runs, with a + where it has changes; None for an installed package."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return None
+    ask = lambda *words: subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True
+    ).stdout.strip()
+    return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain", "-uno") else "")

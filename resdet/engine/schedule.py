@@ -1,0 +1,56 @@
+"""The learning rate of each step (sections 3.4 and 4.2)."""
+
+import math
+from typing import Optional
+
+from resdet.engine.config import ScheduleConfig
+
+
+class Schedule:
+    """lr as a function of the step and of two things seen on the way: how often the error came to a plateau, and at
+    which step the training error first fell below `warmup_until_error`.
+    """
+
+    def __init__(self, config: ScheduleConfig, lr: float, total_steps: int, steps_per_unit: float):
+        self.config, self.base, self.total = config, lr, total_steps
+        self.milestones = [round(m * steps_per_unit) for m in config.milestones]
+        self.warmup = round(config.warmup * steps_per_unit)
+        self.holds = config.warmup_until_error is not None  # still at warmup_lr
+        self.reductions, self.best, self.waited = 0, None, 0
+
+    def lr(self, step: int) -> float:
+        if self.holds:
+            return self.config.warmup_lr
+        ramp = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.base * ramp * self.factor(step)
+
+    def factor(self, step: int) -> float:
+        if self.config.name == "step":
+            return self.config.gamma ** sum(step >= milestone for milestone in self.milestones)
+        if self.config.name == "plateau":
+            return self.config.gamma**self.reductions
+        if self.config.name == "cosine":
+            progress = (step - self.warmup) / max(1, self.total - self.warmup)
+            return self.config.final + (1 - self.config.final) * (1 + math.cos(math.pi * min(max(progress, 0), 1))) / 2
+        return 1.0
+
+    def observe_training_error(self, error: float) -> None:
+        """The rule for the 110-layer net: "until the training error is below 80%" (section 4.2)."""
+        if self.holds and error < self.config.warmup_until_error:
+            self.holds = False
+
+    def observe_evaluation(self, figure: float) -> None:
+        """A figure where lower is better; after `patience` evaluations without a better one the rate falls."""
+        if self.best is None or figure < self.best:
+            self.best, self.waited = figure, 0
+            return
+        self.waited += 1
+        if self.config.name == "plateau" and self.waited >= self.config.patience:
+            self.reductions, self.waited = self.reductions + 1, 0
+
+    def state_dict(self) -> dict[str, Optional[float]]:
+        return {key: getattr(self, key) for key in ("holds", "reductions", "best", "waited")}
+
+    def load_state_dict(self, state: dict[str, Optional[float]]) -> None:
+        for key, value in state.items():
+            setattr(self, key, value)

@@ -1,0 +1,323 @@
+"""The trainer: takes steps, watches the figures, writes checkpoints, and goes on exactly where it was cut.
+
+All randomness of a step follows from the seed and the step's number, so that a resumed run needs no random state and
+gives the very weights of an unbroken one.
+"""
+
+import os
+import signal
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from resdet.engine import checkpoint, distributed
+from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.engine.optim import build_optimizer, scaled_lr
+from resdet.engine.schedule import Schedule
+from resdet.engine.task import Task
+from resdet.engine.window import Window
+from resdet.structures import Batch
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trainer:
+    """Trains a task into the folder `out`; `run` returns the best figures."""
+
+    def __init__(
+        self, task: Task, optim: OptimConfig, schedule: ScheduleConfig, train: TrainConfig, world: World, out: Path
+    ):
+        self.task, self.optim, self.train, self.world, self.out = task, optim, train, world, out
+        self.per_unit = task.training.steps_per_epoch if train.unit == "epochs" else 1.0
+        self.total = self.steps(train.length)
+        self.lr = scaled_lr(optim, train.batch)
+        self.schedule = Schedule(schedule, self.lr, self.total, self.per_unit)
+
+        task.model.to(world.device)
+        if train.channels_last:
+            task.model.to(memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(task.model, optim, self.lr)
+        self.precision = choose_precision(train.precision, world.device)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")
+        self.averaged = averaged_model(task.model, train.ema) if train.ema else None
+        self.module = self.prepare_step_module()
+
+        self.step = 0
+        self.window = Window()
+        self.best: Optional[dict[str, float]] = None
+        self.waited = 0  # evaluations since the best
+        self.stop_signal: Optional[int] = None
+
+    def steps(self, length: float) -> int:
+        return max(1, round(length * self.per_unit))
+
+    def prepare_step_module(self) -> nn.Module:
+        """The task's step, compiled and shared among the processes where that is asked for."""
+        step = self.task.step
+        if self.train.compile:
+            step.compile(mode=self.train.compile_mode, dynamic=False)
+        if self.world.size == 1:
+            return step
+        devices = [self.world.device.index] if self.world.device.type == "cuda" else None
+        return DistributedDataParallel(step, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def run(self, log: Log) -> dict[str, float]:
+        """Trains to the end, or to a stop; returns the figures of the best evaluation."""
+        self.announce(log)
+        with listening(self.note_signal):
+            self.loop(log)
+        if self.stop_signal is not None:
+            log.say(f"stopped at step {self.step}; {self.out / checkpoint.LAST} is written, go on with --resume")
+        return self.best or {}
+
+    def announce(self, log: Log) -> None:
+        base = self.optim.base_batch
+        scaled = f", scaled from {self.optim.lr:g} for a batch of {base}" if base and base != self.train.batch else ""
+        log.say(
+            f"{self.total} steps of {self.train.batch} images, learning rate {self.lr:g}{scaled}, {self.precision} on "
+            f"{self.world.device} ({self.world.size} process{'es' if self.world.size > 1 else ''}), into {self.out}"
+        )
+
+    def loop(self, log: Log) -> None:
+        if self.step >= self.total:
+            log.say(f"the run is complete: step {self.step} of {self.total}")
+            return
+        clock = Clock(self.train.batch)
+        for batch in clock.waiting(self.task.training.batches(self.step)):
+            self.take_step(batch)
+            self.step += 1
+            last = self.step == self.total
+            if self.step % self.train.log_every == 0 or last:
+                self.read_window(log, clock)
+            halt = self.must_stop(last)
+            if last or self.step % self.steps(self.train.evaluate_every) == 0:
+                clock.pause(lambda: self.evaluate(log))
+                halt = halt or self.is_stale(log)
+            if last or halt or self.step % self.steps(self.train.checkpoint_every) == 0:
+                clock.pause(self.save)
+            if last or halt:
+                return
+
+    def take_step(self, batch: Batch) -> None:
+        """One update from one batch, in `accumulate` parts."""
+        torch.manual_seed(step_seed(self.train.seed, self.step, self.world.rank))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr(self.step)
+        self.module.train()
+        parts = batch.parts(self.train.accumulate)
+        results = [self.backward(part, last=part is parts[-1]) for part in parts]
+        losses, measures = (mean_of(dicts) for dicts in zip(*results))
+        self.window.add(losses, measures, batch.indices)
+        self.update()
+
+    def backward(self, part: Batch, last: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Adds the gradients of one part; the processes exchange theirs with the last."""
+        inputs = self.task.inputs(part, self.step)
+        shared = isinstance(self.module, DistributedDataParallel)
+        dtype = PRECISIONS.get(self.precision)
+        with self.module.no_sync() if shared and not last else nullcontext():
+            with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
+                losses, measures = self.module(*inputs)
+            total = sum(losses.values()) / self.train.accumulate
+            self.scaler.scale(total).backward()
+        return losses, measures
+
+    def update(self) -> None:
+        if self.optim.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.task.model.parameters(), self.optim.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.averaged:
+            self.averaged.update_parameters(self.task.model)
+
+    def read_window(self, log: Log, clock: "Clock") -> None:
+        """Means since the last reading: checked, given to the schedule, logged."""
+        table = self.window.table()
+        self.window.check(table, self.step, self.task.name)
+        means = table.mean(0).to(self.world.device)
+        distributed.average([means])
+        figures = dict(zip(self.window.names, means.tolist()))
+        self.window.clear()
+        if "error" in figures:
+            self.schedule.observe_training_error(figures["error"])
+        figures["lr"] = self.optimizer.param_groups[0]["lr"]
+        figures |= clock.read()
+        log.metrics(self.step, "train", figures)
+        log.progress(self.step, "  ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+
+    def must_stop(self, last: bool) -> bool:
+        """A signal stops the run at the end of a step; several processes agree on it where the log is read."""
+        if last:
+            return False
+        if self.world.size > 1 and self.step % self.train.log_every:
+            return False
+        return distributed.agree(self.stop_signal is not None, self.world.device)
+
+    def note_signal(self, number: int) -> None:
+        self.stop_signal = number
+
+    def evaluated_model(self) -> nn.Module:
+        return self.averaged.module if self.averaged else self.task.model
+
+    def evaluate(self, log: Log) -> None:
+        """Judges the model, keeps it if it is the best so far, and tells the schedule."""
+        self.check_window()
+        distributed.average_statistics(self.task.model)
+        model = self.evaluated_model()
+        if self.train.exact_statistics:
+            self.task.exact_statistics(model, self.train.exact_statistics)
+        figures = self.task.evaluate(model)
+        log.metrics(self.step, "val", figures)
+        value = figures[self.task.monitor] * (1 if self.task.lower_is_better else -1)
+        better = self.best is None or value < self.best["_rank"]
+        self.waited = 0 if better else self.waited + 1
+        self.schedule.observe_evaluation(value)
+        if better:
+            self.best = {**figures, "step": self.step, "_rank": value}
+            if self.world.leads:
+                content = {
+                    "model": model.state_dict(),
+                    **self.task.description(),
+                    "step": self.step,
+                    "figures": figures,
+                }
+                checkpoint.write(content, self.out / checkpoint.BEST)
+        shown = "  ".join(f"{key} {figure:.4f}" for key, figure in figures.items())
+        log.say(f"validation at step {self.step}: {shown}{'  (best so far)' if better else ''}")
+
+    def is_stale(self, log: Log) -> bool:
+        if self.train.patience is None or self.waited < self.train.patience:
+            return False
+        log.say(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
+        return True
+
+    def save(self) -> None:
+        """Everything that the next step depends on."""
+        self.check_window()
+        distributed.average_statistics(self.task.model)
+        if self.world.leads:
+            content = {"model": self.task.model.state_dict(), **self.task.description(), "trainer": self.state()}
+            checkpoint.write(content, self.out / checkpoint.LAST)
+
+    def check_window(self) -> None:
+        """No evaluation and no checkpoint of weights that a loss which is not finite has spoilt."""
+        if len(self.window):
+            self.window.check(self.window.table(), self.step, self.task.name)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else None,
+            "schedule": self.schedule.state_dict(),
+            "window": self.window.state_dict(),
+            "best": self.best,
+            "waited": self.waited,
+        }
+
+    def resume(self) -> None:
+        """Takes up the state of `out`/last.pth."""
+        content = checkpoint.read_last(self.out)
+        state = content["trainer"]
+        self.task.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.averaged and state["averaged"]:
+            self.averaged.load_state_dict(state["averaged"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.window.load_state_dict(state["window"], self.world.device)
+        self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
+
+
+class Clock:
+    """Images a second, and the share of the time that was spent waiting for data; pauses do not count."""
+
+    def __init__(self, batch: int):
+        self.batch = batch
+        self.reset()
+
+    def reset(self) -> None:
+        self.started, self.waited, self.steps = time.perf_counter(), 0.0, 0
+
+    def waiting(self, batches):
+        """Passes batches on, and notes how long each kept the trainer waiting."""
+        batches = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches)
+            self.waited += time.perf_counter() - start
+            self.steps += 1
+            yield batch
+
+    def pause(self, action: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        action()
+        self.started += time.perf_counter() - start
+
+    def read(self) -> dict[str, float]:
+        spent = time.perf_counter() - self.started
+        figures = {"images/s": self.steps * self.batch / spent, "data": self.waited / spent}
+        self.reset()
+        return figures
+
+
+class listening:
+    """While it lasts, SIGINT and SIGTERM are noted instead of tearing a step apart; a second one is obeyed at once."""
+
+    def __init__(self, note: Callable[[int], None]):
+        self.note = note
+        self.former = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.former[number] = signal.signal(number, self.heard)
+
+    def heard(self, number: int, frame: Any) -> None:
+        self.note(number)
+        signal.signal(number, self.former[number])
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
+
+
+def mean_of(dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
+    """The mean of each figure over the parts of a batch."""
+    return {key: sum(figures[key].detach() for figures in dicts) / len(dicts) for key in dicts[0]}
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
+    """torch's own exponential moving average, of the statistics of norms as well."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 on devices that compute in it."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def be_deterministic() -> None:
+    """Bit-exact on the CPU; on a GPU with torch's deterministic kernels, where there are such."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False

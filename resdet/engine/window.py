@@ -1,0 +1,60 @@
+"""Sums of losses and measures between two lines of the log, kept on the device so that no step waits for them."""
+
+import torch
+from torch import Tensor
+
+from resdet.errors import Error
+
+
+class NonFiniteLoss(Error):
+    """A loss became NaN or infinite."""
+
+
+class Window:
+    """What the steps since the last reading gave, one row a step."""
+
+    def __init__(self):
+        self.rows: list[Tensor] = []  # [K] a step, on the device
+        self.indices: list[Tensor] = []  # the images of each step
+        self.names: list[str] = []
+        self.losses = 0  # how many of the names are losses
+
+    def add(self, losses: dict[str, Tensor], measures: dict[str, Tensor], indices: Tensor) -> None:
+        self.names, self.losses = [*losses, *measures], len(losses)
+        self.rows.append(torch.stack([value.detach().float() for value in (*losses.values(), *measures.values())]))
+        self.indices.append(indices)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def table(self) -> Tensor:
+        """[steps, K] on the CPU: the one moment that waits for the device."""
+        return torch.stack(self.rows).cpu()
+
+    def check(self, table: Tensor, last_step: int, name_of) -> None:
+        """Stops the run at a loss that is not finite, and says which, when and on what."""
+        bad = ~torch.isfinite(table[:, : self.losses])
+        if not bad.any():
+            return
+        row, column = bad.nonzero()[0].tolist()
+        images = [name_of(int(index)) for index in self.indices[row]]
+        shown = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
+        raise NonFiniteLoss(
+            f"The loss {self.names[column]} became {table[row, column].item()} at step {last_step - len(self) + row + 1} on {shown}: "
+            "lower optim.lr, set optim.clip_norm, or look at these images; last.pth is from before it happened."
+        )
+
+    def clear(self) -> None:
+        self.rows, self.indices = [], []
+
+    def state_dict(self) -> dict:
+        return {
+            "rows": [row.cpu() for row in self.rows],
+            "indices": self.indices,
+            "names": self.names,
+            "losses": self.losses,
+        }
+
+    def load_state_dict(self, state: dict, device: torch.device) -> None:
+        self.rows = [row.to(device) for row in state["rows"]]
+        self.indices, self.names, self.losses = state["indices"], state["names"], state["losses"]

@@ -1,0 +1,24 @@
+"""The errors a user can cause: one sentence that says what is wrong, where, and how to mend it.
+
+The command prints the sentence and exits with status 2; a traceback is for our own bugs.
+"""
+
+
+class Error(Exception):
+    """Base of everything that resdet raises on purpose."""
+
+
+class ConfigError(Error):
+    """A key, a type or a value of an experiment is wrong."""
+
+
+class DataError(Error):
+    """A file of a data set is missing, damaged, or says something impossible."""
+
+
+class WeightsError(Error):
+    """A checkpoint cannot be read, or does not fit the model."""
+
+
+class DownloadError(Error):
+    """A file could not be fetched, or what arrived is not what was published."""

@@ -1,0 +1,70 @@
+"""Top-1 and top-5 errors (Tables 2 to 6), per class and in all, over any number of processes."""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass
+class ClassificationFigures:
+    """Errors as fractions; `per_class` rows are images, top-1 hits and top-5 hits of each class, [C, 3]."""
+
+    images: int
+    loss: float
+    error: float
+    top5_error: float
+    per_class: Tensor
+
+    def summary(self) -> dict[str, float]:
+        return {"loss": self.loss, "error": self.error, "top5_error": self.top5_error}
+
+
+@dataclass
+class Tally:
+    """Counts on the device; images with label -1 (unknown, or not readable) are left out."""
+
+    classes: int
+    device: torch.device
+    counts: Tensor = field(init=False)  # [C, 3] images, top-1 hits, top-5 hits
+    loss: Tensor = field(init=False)
+
+    def __post_init__(self):
+        self.counts = torch.zeros(self.classes, 3, dtype=torch.float64, device=self.device)
+        self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
+
+    def add(self, scores: Tensor, labels: Tensor) -> None:
+        """`scores` [B, C] are probabilities; where two are equal the smaller class number comes first."""
+        valid = labels >= 0
+        own = scores.gather(1, labels.clamp(min=0)[:, None])
+        before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+        rank = (scores > own).sum(1) + ((scores == own) & before).sum(1)
+        hits = torch.stack([valid, valid & (rank < 1), valid & (rank < 5)], 1).double()
+        self.counts.index_add_(0, labels.clamp(min=0), hits)
+        self.loss += (valid * -own[:, 0].double().clamp(min=1e-45).log()).sum()
+
+    def figures(self) -> ClassificationFigures:
+        """Over all processes."""
+        if dist.is_initialized():
+            dist.all_reduce(self.counts)
+            dist.all_reduce(self.loss)
+        images, first, fifth = self.counts.sum(0).tolist()
+        count = max(images, 1)
+        return ClassificationFigures(
+            int(images), self.loss.item() / count, 1 - first / count, 1 - fifth / count, self.counts.cpu()
+        )
+
+
+def per_class_table(figures: ClassificationFigures, names: list[str]) -> str:
+    """Markdown, worst class first; a class without images reads n/a."""
+    rows = []
+    for name, (images, first, fifth) in zip(names, figures.per_class.tolist()):
+        errors = (1 - first / images, 1 - fifth / images) if images else (None, None)
+        rows.append((name, int(images), *errors))
+    rows.sort(key=lambda row: -1 if row[2] is None else row[2], reverse=True)
+    show = lambda error: "n/a" if error is None else f"{100 * error:.2f}"
+    lines = ["| class | images | top-1 error % | top-5 error % |", "|---|---:|---:|---:|"]
+    return "\n".join(
+        lines + [f"| {name} | {images} | {show(one)} | {show(five)} |" for name, images, one, five in rows]
+    )

@@ -1,0 +1,22 @@
+"""What an evaluation is told; free of torch."""
+
+from dataclasses import dataclass, field
+from typing import List, Literal
+
+from resdet.errors import ConfigError
+
+
+@dataclass
+class EvalConfig:
+    """How a classifier is tested (section 3.4): one crop, ten crops, or fully convolutional at several scales."""
+
+    batch: int = 256
+    views: Literal["centre", "ten_crop", "dense"] = "centre"
+    scales: List[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: the shorter sides
+    flip: bool = True  # dense: the mirrored image as well
+
+    def __post_init__(self):
+        if self.batch < 1:
+            raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")
+        if not self.scales or min(self.scales) < 1:
+            raise ConfigError(f"eval.scales is {list(self.scales)}: list one or more sizes in pixels.")

@@ -1,0 +1,40 @@
+"""Submissions to the ILSVRC classification server, and a check of their format."""
+
+from pathlib import Path
+from typing import Iterable, Sequence
+
+import numpy as np
+
+from resdet.errors import DataError
+from resdet.weights.saving import write_atomically
+
+
+def write_classification(
+    path: str | Path, rows: Iterable[Sequence[int]], classes: Sequence[str], devkit: Sequence[str]
+) -> None:
+    """One line an image, in the order of the test list: five ILSVRC2012_IDs (1 to 1000), best first.
+
+    `rows` are five class numbers an image in the order of `classes` (synsets); `devkit` are the synsets in the order
+    of ILSVRC2012_ID, which is another.
+    """
+    number = {synset: position for position, synset in enumerate(devkit, start=1)}
+    unknown = [synset for synset in classes if synset not in number]
+    if unknown:
+        raise DataError(
+            f"The devkit's meta.mat has no synset {unknown[0]}: a submission needs a model of ILSVRC 2012's own classes."
+        )
+    ids = np.array([number[synset] for synset in classes])
+    lines = [" ".join(map(str, ids[list(row)])) for row in rows]
+    write_atomically(Path(path), lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="ascii"))
+
+
+def check_classification(path: str | Path, images: int, classes: int = 1000) -> None:
+    """Raises a DataError that names the first line which the server would refuse."""
+    lines = Path(path).read_text(encoding="ascii").splitlines()
+    if len(lines) != images:
+        raise DataError(f"{path} has {len(lines)} lines for {images} images: write one line an image.")
+    for row, line in enumerate(lines, start=1):
+        fields = line.split()
+        valid = len(fields) == 5 and all(field.isdigit() and 1 <= int(field) <= classes for field in fields)
+        if not valid or len(set(fields)) != 5:
+            raise DataError(f"{path}, line {row}: {line[:60]!r} is not five different numbers from 1 to {classes}.")

@@ -1,0 +1,159 @@
+"""How an image is shown to a net at test time (section 3.4): one crop, ten crops, or whole at several scales.
+
+Whatever the views, class probabilities are averaged over them, and over the nets of an ensemble (Table 5).
+"""
+
+from typing import Any, Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from resdet.data.loader import Skipped, prepare_worker, worker_count
+from resdet.errors import DataError
+from resdet.evaluation.classification import ClassificationFigures, Tally
+from resdet.evaluation.config import EvalConfig
+from resdet.images.crops import centre_crop, rectangle, ten_crop
+from resdet.structures import Batch
+
+
+class Views(Dataset):
+    """Image number -> what is shown of it, a list of uint8 [V, 3, H, W], one entry a scale; its label; why not."""
+
+    def __init__(self, source: Any, show: Callable[[Any], list[np.ndarray]], indices: Sequence[int], on_bad_image: str):
+        self.source, self.show, self.indices, self.on_bad_image = source, show, indices, on_bad_image
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[list[Tensor], int, int, str]:
+        index = self.indices[position]
+        try:
+            shown = [
+                torch.from_numpy(np.ascontiguousarray(v)).permute(0, 3, 1, 2)
+                for v in self.show(self.source.image(index))
+            ]
+        except DataError as error:
+            if self.on_bad_image == "error":
+                raise
+            return [], -1, index, str(error)
+        return shown, int(self.source.labels[index]), index, ""
+
+
+def shower(config: EvalConfig, size: int, short: int) -> Callable[[Any], list[np.ndarray]]:
+    """The function that turns an image into its views."""
+    if config.views == "centre":
+        return CentreCrop(short, size)
+    if config.views == "ten_crop":
+        return TenCrop(short, size)
+    return Dense(list(config.scales), config.flip)
+
+
+class CentreCrop:
+    def __init__(self, short: int, size: int):
+        self.short, self.size = short, size
+
+    def __call__(self, image: Any) -> list[np.ndarray]:
+        return [centre_crop(image, self.short, self.size)[None]]
+
+
+class TenCrop(CentreCrop):
+    """The standard 10-crop testing of Tables 2 and 3."""
+
+    def __call__(self, image: Any) -> list[np.ndarray]:
+        return [ten_crop(image, self.short, self.size)]
+
+
+class Dense:
+    """The whole image at each shorter side, and mirrored (Table 4)."""
+
+    def __init__(self, scales: list[int], flip: bool):
+        self.scales, self.flip = scales, flip
+
+    def __call__(self, image: Any) -> list[np.ndarray]:
+        shown = [rectangle(image, scale) for scale in self.scales]
+        return [np.stack([view, view[:, ::-1]] if self.flip else [view]) for view in shown]
+
+
+class Scorer:
+    """Probabilities of images, averaged over scales and over the nets of an ensemble."""
+
+    def __init__(self, models: Sequence[nn.Module], device: torch.device, dense: bool):
+        self.models, self.device, self.dense = models, device, dense
+
+    def logits(self, model: nn.Module, views: Tensor) -> Tensor:
+        """[V, C]; a dense pass averages the class score map over positions before the softmax."""
+        if not self.dense:
+            return model(views)
+        return model.backbone.dense(model.normalise(views)).mean((2, 3))
+
+    def __call__(self, shown: list[Tensor]) -> Tensor:
+        """Views [V, 3, H, W] of each scale -> probabilities [V, C], averaged over scales and nets."""
+        total = 0
+        for views in shown:
+            pixels = views.to(self.device, non_blocking=True)
+            total = total + sum(F.softmax(self.logits(model, pixels).float(), 1) for model in self.models)
+        return total / (len(shown) * len(self.models))
+
+
+def collate(items: list[tuple[list[Tensor], int, int, str]]) -> tuple[list[Tensor], Tensor, Tensor, list[str]]:
+    """The views of all images together, one tensor a scale; labels; indices; why images were left out."""
+    kept = [item for item in items if item[0]]
+    scales = [torch.cat(views) for views in zip(*(shown for shown, *_ in kept))]
+    labels, indices = (torch.tensor([item[field] for item in kept]) for field in (1, 2))
+    return scales, labels, indices, [reason for *_, reason in items if reason]
+
+
+@torch.inference_mode()
+def scored_images(
+    models: Sequence[nn.Module],
+    source: Any,
+    config: EvalConfig,
+    device: torch.device,
+    skipped: Skipped,
+    workers: int = -1,
+    on_bad_image: str = "error",
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Probabilities [B, C], labels and indices [B] of this process's share of a source, some images at a time."""
+    show = shower(config, models[0].size, models[0].short)
+    loader = DataLoader(
+        Views(source, show, range(rank, len(source), world), on_bad_image),
+        batch_size={"centre": config.batch, "ten_crop": max(1, config.batch // 10), "dense": 1}[config.views],
+        num_workers=worker_count(workers),
+        collate_fn=collate,
+        worker_init_fn=prepare_worker,
+        pin_memory=device.type == "cuda",
+    )
+    scorer = Scorer(models, device, config.views == "dense")
+    for scales, labels, indices, reasons in loader:
+        skipped.note(reasons)
+        if scales:
+            yield scorer(scales).unflatten(0, (len(labels), -1)).mean(1), labels.to(device), indices
+
+
+def evaluate_views(
+    models: Sequence[nn.Module], source: Any, config: EvalConfig, device: torch.device, **options
+) -> ClassificationFigures:
+    """Errors of one net, or of an ensemble, on a source of images."""
+    return judge(scored_images(models, source, config, device, **options), len(models[0].classes), device)
+
+
+@torch.inference_mode()
+def evaluate_resident(
+    models: Sequence[nn.Module], batches: Iterable[Batch], device: torch.device
+) -> ClassificationFigures:
+    """The same on small images that lie on the device: a single view (Table 6)."""
+    scorer = Scorer(models, device, dense=False)
+    scored = ((scorer([batch.images]), batch.targets, batch.indices) for batch in batches)
+    return judge(scored, len(models[0].classes), device)
+
+
+def judge(scored: Iterable[tuple[Tensor, Tensor, Tensor]], classes: int, device: torch.device) -> ClassificationFigures:
+    tally = Tally(classes, device)
+    for scores, labels, _ in scored:
+        tally.add(scores, labels)
+    return tally.figures()

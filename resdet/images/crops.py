@@ -1,0 +1,164 @@
+"""From an encoded image to a picture of a fixed size: section 3.4's crops for training and for testing.
+
+Scale and crop are chosen first, from the size in the image's header; then the image is decoded, at a reduced scale
+where that is enough, and only the part that the crop shows is resized.
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+
+
+class Image(Protocol):
+    """An image that may still be encoded."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def decode(self, smallest: tuple[int, int] | None = None) -> np.ndarray: ...
+
+
+def scale_jitter_crop(
+    image: Image, rng: np.random.Generator, size: int = 224, short: tuple[int, int] = (256, 480)
+) -> np.ndarray:
+    """The paper's training crop (section 3.4): short side from U[short], then a random square.
+
+    Returns uint8 [size, size, 3].
+    """
+    width, height = resized(image.size, int(rng.integers(short[0], short[1], endpoint=True)))
+    x = int(rng.integers(0, width - size, endpoint=True))
+    y = int(rng.integers(0, height - size, endpoint=True))
+    return _window(image, (width, height), (x, y), size)
+
+
+def random_resized_crop(
+    image: Image,
+    rng: np.random.Generator,
+    size: int,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> np.ndarray:
+    """Inception's training crop: a random share of the image, of random proportions.
+
+    Returns uint8 [size, size, 3].
+    """
+    return resample(image, random_box(image.size, rng, scale, ratio), (size, size))
+
+
+def centre_crop(image: Image, short: int, size: int) -> np.ndarray:
+    """The central square of the image resized to the short side `short`: uint8 [size, size, 3]."""
+    width, height = resized(image.size, short)
+    return _window(image, (width, height), (round((width - size) / 2), round((height - size) / 2)), size)
+
+
+def rectangle(image: Image, short: int) -> np.ndarray:
+    """The whole image at the short side `short`, for the fully-convolutional test (section 3.4): uint8 [H, W, 3]."""
+    return resample(image, (0, 0, *image.size), resized(image.size, short))
+
+
+def ten_crop(image: Image, short: int, size: int) -> np.ndarray:
+    """AlexNet's ten views (section 3.4): four corners and the centre, then the same of the mirrored image.
+
+    Returns uint8 [10, size, size, 3].
+    """
+    whole = rectangle(image, short)
+    bottom, right = whole.shape[0] - size, whole.shape[1] - size
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2))]
+    views = [picture[y : y + size, x : x + size] for picture in (whole, whole[:, ::-1]) for y, x in corners]
+    return np.stack(views)
+
+
+def random_flip(pixels: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
+    """The picture, mirrored left to right with probability `p`."""
+    return cv2.flip(pixels, 1) if rng.random() < p else pixels
+
+
+def resized(size: tuple[int, int], short: int) -> tuple[int, int]:
+    """(width, height) of an image of `size` whose short side becomes `short`, proportions kept."""
+    width, height = size
+    return (short, short * height // width) if width <= height else (short * width // height, short)
+
+
+def random_box(
+    size: tuple[int, int], rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Box (x, y, width, height) of a random crop: area uniform in `scale`, width / height log-uniform in `ratio`.
+
+    After ten boxes that do not fit, the largest central one whose proportions are allowed.
+    """
+    width, height = size
+    for _ in range(10):
+        area = width * height * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            x, y = rng.integers(0, width - w, endpoint=True), rng.integers(0, height - h, endpoint=True)
+            return int(x), int(y), w, h
+    w, h = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+def resample(image: Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
+    """The part `box` of the image resized to `size`, near to what Pillow's antialiased bilinear filter gives.
+
+    `box` is (x, y, width, height) in the whole image's pixels, fractions allowed; `size` is (width, height).
+    Returns uint8 [height, width, 3].
+    """
+    x, y, w, h = box
+    full = image.size
+    pixels = image.decode((math.ceil(full[0] * size[0] / w), math.ceil(full[1] * size[1] / h)))
+    reduced = round(max(full) / max(pixels.shape[:2]))
+    across = _span(x / reduced, w / reduced, size[0], pixels.shape[1])
+    down = _span(y / reduced, h / reduced, size[1], pixels.shape[0])
+
+    part = pixels[down.cut, across.cut]
+    if max(across.block, down.block) > 1:
+        blocks = (part.shape[1] // across.block, part.shape[0] // down.block)
+        part = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
+    if max(across.step, down.step) > 1:
+        # Pillow widens its triangle as it shrinks; three taps before the bilinear step spread it as far. Mean absolute
+        # difference to Pillow on photographs shrunk 1.2, 1.4, 1.6, 1.8 and 2 times, in levels of 255: 1.0, 1.1, 0.9,
+        # 0.6, 0.2; INTER_AREA alone, twice as slow, 0.7, 0.9, 1.3, 1.4, 2.8; INTER_LINEAR alone 1.3, 2.1, 2.8, 3.5, 3.1.
+        part = cv2.sepFilter2D(part, -1, across.taps(reduced), down.taps(reduced), borderType=cv2.BORDER_REPLICATE)
+    to_source = np.array(
+        [[across.step, 0, across.start + across.step / 2 - 0.5], [0, down.step, down.start + down.step / 2 - 0.5]]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(part, to_source, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+class _Span(NamedTuple):
+    """One axis of a crop: which pixels to cut, how many to average into one, and where its samples then lie."""
+
+    cut: slice
+    block: int
+    start: float
+    step: float
+
+    def taps(self, reduced: int) -> np.ndarray:
+        """The three-tap filter whose variance, with those of what came before and after it, is Pillow's triangle's.
+
+        In pixels of the blocks: step² / 6 is wanted; the bilinear step gives 1 / 6, and averaging n pixels (the
+        decoder's too, which is about an average) gives (1 - 1 / n²) / 12.
+        """
+        averaged = self.block * reduced
+        variance = (self.step**2 - 1) / 6 - (1 - 1 / averaged**2) / 12
+        side = max(0.0, variance / 2)
+        return np.array([side, 1 - 2 * side, side], np.float32)
+
+
+def _span(start: float, length: float, target: int, limit: int) -> _Span:
+    """How to bring `length` pixels from `start` on, of an axis of `limit` pixels, to `target` pixels."""
+    block = max(1, math.ceil(length / target / 2))
+    margin = 2 * block  # what the filters reach
+    first = max(0, math.floor(start) - margin)
+    blocks = (min(limit, math.ceil(start + length) + margin) - first) // block
+    return _Span(slice(first, first + blocks * block), block, (start - first) / block, length / target / block)
+
+
+def _window(image: Image, resized_to: tuple[int, int], corner: tuple[int, int], size: int) -> np.ndarray:
+    """The square of `size` pixels at `corner` of the image resized to `resized_to`."""
+    across, down = image.size[0] / resized_to[0], image.size[1] / resized_to[1]
+    return resample(image, (corner[0] * across, corner[1] * down, size * across, size * down), (size, size))

@@ -1,0 +1,261 @@
+"""Images before they are pixels: their size without decoding, decoding no larger than needed, damage found first.
+
+JPEG, PNG, BMP, GIF and TIFF tell their size in the header, which is read here; other formats that OpenCV knows (WebP,
+PNM) are decoded to learn it. Sizes and pixels are those after the camera's EXIF orientation is applied.
+"""
+
+import struct
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from resdet.errors import DataError
+
+MAX_PIXELS = 2**28  # a header that declares more is damage or an attack, not a photograph
+
+JPEG, PNG, BMP, GIF, TIFF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", (b"II*\0", b"MM\0*")
+END_OF_IMAGE = b"\xff\xd9"
+APP1, START_OF_SCAN = 0xE1, 0xDA
+START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+WITHOUT_LENGTH = frozenset([0x00, 0x01, 0xFF, *range(0xD0, 0xD9)])  # stuffing, fill bytes, restarts
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_ORIENTATION = 256, 257, 274
+TIFF_VALUES = {3: "H", 4: "I"}
+
+
+class Header(NamedTuple):
+    """What a file says of itself: its stored size, EXIF's orientation (5 to 8 swap the sides), whether it is whole."""
+
+    width: int
+    height: int
+    orientation: int = 1
+    whole: bool = True
+
+
+class EncodedImage:
+    """The bytes of an image file, and the name by which errors call it ("dir/a.jpg", "train.tar:n01440764/a.JPEG")."""
+
+    def __init__(self, data: bytes, name: str):
+        self.data = data
+        self.name = name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as `decode` returns it; from the header where the format allows."""
+        if self._header is None:
+            height, width = self._pixels.shape[:2]
+            return width, height
+        width, height = self._header.width, self._header.height
+        return (height, width) if self._header.orientation in (5, 6, 7, 8) else (width, height)
+
+    def decode(self, smallest: tuple[int, int] | None = None) -> np.ndarray:
+        """The picture as uint8 [H, W, 3], RGB, without alpha, 16 bits reduced to 8.
+
+        `smallest` is the (width, height) that the caller needs at least: a JPEG is then decoded at 1/2, 1/4 or 1/8 of
+        its size, straight from its DCT coefficients, when that is still large enough in both directions.
+        """
+        if self._header is None:
+            return self._pixels.copy()
+        return self._decode(self._reduction(smallest) if smallest else 1)
+
+    @cached_property
+    def _header(self) -> Header | None:
+        if not self.data:
+            raise self._error("is an empty file")
+        header = read_header(self.data)
+        if header is None:
+            return None
+        if not header.whole:
+            raise self._error("is cut short")
+        if not 0 < header.width * header.height < MAX_PIXELS:
+            raise self._error(f"declares the impossible size {header.width}x{header.height}")
+        return header
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        return self._decode(1)
+
+    def _reduction(self, smallest: tuple[int, int]) -> int:
+        """The largest of libjpeg's reductions (which round up) that leaves `smallest`."""
+        if not self.data.startswith(JPEG):
+            return 1
+        width, height = self.size
+        fits = (n for n in (8, 4, 2) if -(-width // n) >= smallest[0] and -(-height // n) >= smallest[1])
+        return next(fits, 1)
+
+    def _decode(self, reduction: int) -> np.ndarray:
+        import cv2
+
+        flags = {
+            1: cv2.IMREAD_COLOR,
+            2: cv2.IMREAD_REDUCED_COLOR_2,
+            4: cv2.IMREAD_REDUCED_COLOR_4,
+            8: cv2.IMREAD_REDUCED_COLOR_8,
+        }[reduction]
+        # OpenCV before 4.13 overlooks EXIF that follows XMP; so that sizes hold, the orientation found here counts.
+        turned_here = self.data.startswith((JPEG, PNG))
+        if turned_here:
+            flags |= cv2.IMREAD_IGNORE_ORIENTATION
+        try:
+            pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
+        except cv2.error as error:
+            raise self._error(f"cannot be decoded ({error.err})") from error
+        if pixels is None:
+            raise self._error("is not an image that OpenCV can decode")
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return _upright(pixels, self._header.orientation) if turned_here else pixels
+
+    def _error(self, what: str) -> DataError:
+        return DataError(f"{self.name} {what}: delete it or set data.on_bad_image=skip")
+
+
+class RawImage:
+    """An array already in memory, uint8 [H, W, 3] RGB, behind the interface of EncodedImage."""
+
+    def __init__(self, pixels: np.ndarray, name: str):
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise DataError(f"{name} is {pixels.dtype} {list(pixels.shape)}: give RGB pixels as uint8 [H, W, 3]")
+        self.pixels = pixels
+        self.name = name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def decode(self, smallest: tuple[int, int] | None = None) -> np.ndarray:
+        """A copy, which the caller may write on."""
+        return np.array(self.pixels, order="C")
+
+
+def as_image(image: "str | Path | np.ndarray | EncodedImage | RawImage") -> "EncodedImage | RawImage":
+    """A path, an uint8 RGB array [H, W, 3], or an image already, behind the one interface."""
+    if isinstance(image, (EncodedImage, RawImage)):
+        return image
+    if isinstance(image, (str, Path)):
+        try:
+            return EncodedImage(Path(image).read_bytes(), str(image))
+        except OSError as error:
+            raise DataError(f"{image} cannot be read ({error.strerror}): name an image file") from error
+    return RawImage(np.asarray(image), "the given array")
+
+
+class Source(Protocol):
+    """Images with a class each; cheap to share with forked workers, and picklable."""
+
+    classes: list[str]
+    labels: np.ndarray  # int64 [N], indices into `classes`; -1 where unknown
+
+    def __len__(self) -> int: ...
+
+    def image(self, i: int) -> EncodedImage | RawImage: ...
+
+    def name(self, i: int) -> str: ...
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The picture that EXIF means: perhaps transposed, then mirrored in either direction."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def read_header(data: bytes) -> Header | None:
+    """The header of a JPEG, PNG, BMP, GIF or TIFF file; None for any other."""
+    readers = {JPEG: _jpeg, PNG: _png, BMP: _bmp, GIF: _gif, TIFF: _tiff}
+    for magic, reader in readers.items():
+        if data.startswith(magic):
+            try:
+                return reader(data)
+            except struct.error:  # the header ends before what it announces
+                return Header(0, 0, whole=False)
+    return None
+
+
+def _jpeg(data: bytes) -> Header:
+    width = height = 0
+    orientation = None
+    whole = False
+    for marker, start, end in _jpeg_segments(data):
+        if marker in START_OF_FRAME:
+            height, width = struct.unpack_from(">HH", data, start + 1)
+        elif marker == APP1 and orientation is None and data.startswith(b"Exif\0\0", start):
+            orientation = _tiff_tags(data[start + 6 : end]).get(TIFF_ORIENTATION, 1)
+        elif marker == START_OF_SCAN:
+            # In compressed data 0xFF is followed by 0 or a restart, so that this is the true end, not that of a
+            # thumbnail (which lies in a segment before); junk may follow it.
+            whole = data.endswith(END_OF_IMAGE) or data.find(END_OF_IMAGE, end) >= 0
+    return Header(width, height, orientation or 1, whole)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of each segment's content, up to the header of the first scan and with it."""
+    position = data.find(b"\xff", 2)
+    while 0 <= position <= len(data) - 4:
+        marker, length = struct.unpack_from(">BH", data, position + 1)
+        if marker in WITHOUT_LENGTH:
+            position = data.find(b"\xff", position + 1)
+            continue
+        end = position + 2 + length
+        if end > len(data):
+            return
+        yield marker, position + 4, end
+        if marker == START_OF_SCAN:
+            return
+        position = data.find(b"\xff", end)
+
+
+def _png(data: bytes) -> Header:
+    width, height = struct.unpack_from(">II", data, 16)
+    orientation, position = 1, 8
+    while position < len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        start, position = position + 8, position + 12 + length
+        if kind == b"eXIf":
+            orientation = _tiff_tags(data[start : start + length]).get(TIFF_ORIENTATION, 1)
+        if kind == b"IEND":
+            return Header(width, height, orientation, whole=position <= len(data))
+    return Header(width, height, orientation, whole=False)
+
+
+def _bmp(data: bytes) -> Header:
+    (header_size,) = struct.unpack_from("<I", data, 14)
+    if header_size == 12:  # OS/2's
+        return Header(*struct.unpack_from("<HH", data, 18))
+    width, height = struct.unpack_from("<ii", data, 18)
+    return Header(width, abs(height))
+
+
+def _gif(data: bytes) -> Header:
+    return Header(*struct.unpack_from("<HH", data, 6))
+
+
+def _tiff(data: bytes) -> Header:
+    tags = _tiff_tags(data)
+    return Header(tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0), tags.get(TIFF_ORIENTATION, 1))
+
+
+def _tiff_tags(data: bytes) -> dict[int, int]:
+    """The integers of the first directory of a TIFF structure, which EXIF is too.
+
+    Damaged EXIF is common in good photographs, so what cannot be read is left out.
+    """
+    tags = {}
+    if not data.startswith(TIFF):
+        return tags
+    order = "<" if data.startswith(b"II") else ">"
+    try:
+        (directory,) = struct.unpack_from(order + "I", data, 4)
+        (count,) = struct.unpack_from(order + "H", data, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(order + "HH", data, entry)
+            if kind in TIFF_VALUES:
+                (tags[tag],) = struct.unpack_from(order + TIFF_VALUES[kind], data, entry + 8)
+    except struct.error:
+        pass
+    return tags

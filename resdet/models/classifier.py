@@ -1,0 +1,80 @@
+"""The classifier: normalisation, a backbone, and the names of its classes."""
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.backbones.layers import Backbone
+from resdet.images.crops import centre_crop
+from resdet.images.decode import as_image
+from resdet.models.normalise import Normalise
+
+
+@dataclass
+class Classification:
+    """What the classifier says of one image, best class first."""
+
+    labels: np.ndarray  # [k] class numbers
+    scores: np.ndarray  # [k] probabilities
+    names: list[str]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {score:.3f}" for name, score in zip(self.names, self.scores))
+
+
+class Classifier(nn.Module):
+    """A backbone with all that goes with its weights: classes, pixel statistics and the size of its test crop."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: Sequence[str],
+        normalise: Normalise,
+        size: int,
+        short: int,
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.normalise = normalise
+        self.classes = list(classes)
+        self.size, self.short = size, short
+        self.label_smoothing = label_smoothing
+        self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, C] of uint8 RGB images [B, 3, H, W]."""
+        return self.backbone(self.normalise(images))
+
+    def losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The cross entropy; `targets` are labels [B] (-1 is left out) or probabilities [B, C] of mixed images."""
+        return {"cross_entropy": self.cross_entropy(self(images), targets)}
+
+    def cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Averaged over the images that count; zero where none does."""
+        logits = logits.float()
+        if targets.is_floating_point():
+            return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        total = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, ignore_index=-1, reduction="sum")
+        return total / (targets >= 0).sum().clamp(min=1)
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence, top: int = 5) -> list[Classification]:
+        """Classifies paths and uint8 RGB arrays [H, W, 3]: resized, central crop, `top` classes of each."""
+        training, device = self.training, self.normalise.std.device
+        self.eval()
+        try:
+            crops = [centre_crop(as_image(image), self.short, self.size) for image in images]
+            batches = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device).split(64)
+            scores = torch.cat([self(batch).float().softmax(1) for batch in batches]).cpu()
+        finally:
+            self.train(training)
+        best = scores.topk(min(top, scores.shape[1]), dim=1)
+        return [self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy())]
+
+    def describe(self, labels: np.ndarray, scores: np.ndarray) -> Classification:
+        return Classification(labels, scores, [self.classes[label] for label in labels])

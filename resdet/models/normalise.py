@@ -1,0 +1,29 @@
+"""From uint8 pixels to what the net was trained on; part of the model, so that it travels with the weights."""
+
+from typing import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """(pixels - mean) / std, on the device, for RGB images with values 0 to 255.
+
+    `mean` is [3, 1, 1] per channel, or [3, H, W] per pixel, as the paper has it (sections 3.4 and 4.2). Where
+    images of another size come, as in a multi-scale test, a per-pixel mean is replaced by its average.
+    """
+
+    def __init__(
+        self, mean: Sequence[float] | Tensor = (0.0, 0.0, 0.0), std: Sequence[float] | Tensor = (1.0, 1.0, 1.0)
+    ):
+        super().__init__()
+        mean, std = torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(std, dtype=torch.float32)
+        self.register_buffer("mean", mean if mean.dim() == 3 else mean[:, None, None])
+        self.register_buffer("std", std[:, None, None])
+        self.dtype = torch.float32  # of the result
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] uint8 or float -> [B, 3, H, W] float."""
+        fits = self.mean.shape[1:] in ((1, 1), images.shape[2:])
+        mean = self.mean if fits else self.mean.mean((1, 2), keepdim=True)
+        return ((images.float() - mean) / self.std).to(self.dtype)

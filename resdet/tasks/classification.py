@@ -1,0 +1,171 @@
+"""Image classification: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
+
+from pathlib import Path
+from typing import Any, Callable, Iterator, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.backbones.surgery import exact_batch_statistics
+from resdet.data.config import IMAGENET_MEAN, IMAGENET_STD, ImagesConfig
+from resdet.data.loader import Samples, Skipped, TrainingLoader
+from resdet.data.order import generator_for
+from resdet.data.resident import ResidentEvaluation, ResidentTraining
+from resdet.data.sources import open_images, open_resident
+from resdet.engine.distributed import World
+from resdet.evaluation.views import CentreCrop, evaluate_resident, evaluate_views
+from resdet.models.building import build_classifier
+from resdet.models.classifier import Classifier
+from resdet.structures import Batch
+from resdet.weights import loading
+
+MEAN_IMAGES = 2048  # of the training set, for a per-pixel mean
+
+
+class ClassifierStep(nn.Module):
+    """What a training step computes: the loss, and the error on the batch."""
+
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        logits = self.model(images)
+        labels = targets.argmax(1) if targets.is_floating_point() else targets
+        wrong = (logits.argmax(1) != labels) & (labels >= 0)
+        error = wrong.sum() / (labels >= 0).sum().clamp(min=1)
+        return {"cross_entropy": self.model.cross_entropy(logits, targets)}, {"error": error}
+
+
+class ClassificationTask:
+    """The trainer's view of a classification experiment."""
+
+    monitor, lower_is_better = "error", True
+
+    def __init__(self, experiment: Any, world: World, say: Callable[[str], None], init: Optional[Path] = None):
+        self.experiment, self.world, self.say = experiment, world, say
+        torch.manual_seed(experiment.train.seed)
+        images = isinstance(experiment.data, ImagesConfig)
+        self.data = ImagePipeline(experiment, world, say) if images else ResidentPipeline(experiment, world)
+        self.model = build_classifier(experiment, self.data.classes, *self.data.statistics())
+        if init:
+            say(str(loading.load(self.model, init, new_classifier=True)))
+        self.training = self.data.training
+        self.step = ClassifierStep(self.model)
+
+    def load_exactly(self, weights: str) -> None:
+        """Weights that must fit whole, for an evaluation."""
+        loading.load(self.model, weights)
+
+    def inputs(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Images and labels, mixed where mixup or cutmix is on."""
+        mixup, cutmix = self.data.mixing
+        if not (mixup or cutmix):
+            return batch.images, batch.targets
+        from resdet.data.augment.mix import mix
+
+        generator = torch.Generator().manual_seed(
+            int(generator_for(self.experiment.train.seed, 2, step, self.world.rank).integers(2**62))
+        )
+        targets = F.one_hot(batch.targets.clamp(min=0), len(self.model.classes)).float() * (batch.targets >= 0)[:, None]
+        return mix(batch.images.float(), targets, mixup, cutmix, generator)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        return self.data.evaluate(model.eval()).summary()
+
+    def exact_statistics(self, model: nn.Module, images: int) -> None:
+        """Over augmented training images, as the net saw them; the same ones at every evaluation."""
+        steps = max(1, images // self.experiment.train.batch)
+
+        def batches() -> Iterator[Tensor]:
+            for _, batch in zip(range(steps), self.training.batches(0)):
+                yield model.normalise(batch.images)
+
+        exact_batch_statistics(model.backbone, batches())
+
+    def name(self, index: int) -> str:
+        return self.data.name(index)
+
+    def description(self) -> dict[str, Any]:
+        return {"experiment": self.model.experiment, "classes": self.model.classes}
+
+
+class ImagePipeline:
+    """Photographs from files, decoded and augmented by worker processes."""
+
+    def __init__(self, experiment: Any, world: World, say: Callable[[str], None]):
+        from resdet.data.augment.pipeline import TrainTransform
+
+        config = self.config = experiment.data
+        self.eval, self.world = experiment.eval, world
+        self.skipped = Skipped(say, set())
+        self.source = open_images(config, "train")
+        self.validation = open_images(config, "val")
+        self.classes = self.source.classes
+        self.mixing = (config.augment.mixup, config.augment.cutmix)
+        self.name = self.source.name
+        transform = TrainTransform(config.augment, config.size)
+        self.training = TrainingLoader(
+            Samples(self.source, transform, experiment.train.seed, config.size, config.on_bad_image),
+            experiment.train.batch,
+            config.repeats,
+            config.workers,
+            world.device,
+            self.skipped,
+            world.rank,
+            world.size,
+        )
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """ImageNet's colour statistics, or with `mean: per_pixel` the mean image of a sample of the training set."""
+        if self.config.mean == "per_channel":
+            return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        return mean_image(self.source, self.config.short, self.config.size), torch.tensor(IMAGENET_STD)
+
+    def evaluate(self, model: nn.Module):
+        return evaluate_views(
+            [model],
+            self.validation,
+            self.eval,
+            self.world.device,
+            skipped=self.skipped,
+            workers=self.config.workers,
+            on_bad_image=self.config.on_bad_image,
+            rank=self.world.rank,
+            world=self.world.size,
+        )
+
+
+class ResidentPipeline:
+    """Small images on the device (section 4.2)."""
+
+    def __init__(self, experiment: Any, world: World):
+        config = self.config = experiment.data
+        self.world, self.batch = world, experiment.eval.batch
+        self.images = open_resident(config, "train", world.device)
+        self.validation = open_resident(config, "val", world.device)
+        self.classes = self.images.classes
+        self.mixing = (config.mixup, config.cutmix)
+        self.name = self.images.name
+        train = experiment.train
+        self.training = ResidentTraining(
+            self.images, train.batch, train.seed, config.pad, config.flip, world.rank, world.size
+        )
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """The mean image of the training set, as the paper subtracts it, or its mean colour; the deviation of colours."""
+        return self.images.mean(self.config.mean == "per_pixel").cpu(), self.images.std().cpu()
+
+    def evaluate(self, model: nn.Module):
+        batches = ResidentEvaluation(self.validation, self.batch, self.world.rank, self.world.size)
+        return evaluate_resident([model], batches, self.world.device)
+
+
+def mean_image(source: Any, short: int, size: int) -> Tensor:
+    """The mean of central crops, [3, size, size], over images spread evenly through a source."""
+    crop = CentreCrop(short, size)
+    indices = np.linspace(0, len(source) - 1, min(MEAN_IMAGES, len(source))).astype(int)
+    total = sum(crop(source.image(int(index)))[0][0].astype(np.float64) for index in indices)
+    return torch.from_numpy((total / len(indices)).transpose(2, 0, 1)).float()

@@ -1,0 +1,108 @@
+"""Reads checkpoint files as tensors and plain values alone; a file that carries code is refused."""
+
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resdet.errors import WeightsError
+
+
+@dataclass
+class Checkpoint:
+    """Tensors by name, what else the file says, and what to call it in an error."""
+
+    state: dict[str, Tensor]
+    origin: str
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def read(path: str | Path) -> Checkpoint:
+    """A `.pth`, `.pt` or `.safetensors` file; wrappers such as {"model": …} or {"state_dict": …} are taken off."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file; give the path of a checkpoint, such as runs/NAME/best.pth.")
+    if is_safetensors(path):
+        return read_safetensors(path)
+    return unwrap(read_torch(path), str(path))
+
+
+def is_safetensors(path: Path) -> bool:
+    """A safetensors file begins with the length of its JSON header, whose first byte is a brace."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def read_safetensors(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Checkpoint(
+                {name: file.get_tensor(name) for name in file.keys()}, str(path), dict(file.metadata() or {})
+            )
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged ({error}): fetch or copy it again.") from None
+
+
+def read_torch(path: Path) -> Any:
+    """What torch saved, through its loader that admits no code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise WeightsError(
+                f"{path} carries Python objects and not tensors alone ({first_reason(error)}); "
+                "it is refused because loading it could run code: save its state_dict() and give that file."
+            ) from None
+        raise WeightsError(
+            f"{path} is damaged or no checkpoint ({first_reason(error)}): fetch or copy it again."
+        ) from None
+    except (
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        UnicodeDecodeError,
+    ) as error:
+        raise WeightsError(
+            f"{path} is damaged or no checkpoint ({first_reason(error)}): fetch or copy it again."
+        ) from None
+
+
+def first_reason(error: Exception) -> str:
+    """The one line of torch's long messages that names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = next(
+        (line for line in lines if "GLOBAL" in line or "Unsupported" in line),
+        lines[0] if lines else type(error).__name__,
+    )
+    return telling.split(". Please")[0].removeprefix("WeightsUnpickler error: ")[:160]
+
+
+def unwrap(content: Any, origin: str) -> Checkpoint:
+    """The state dict inside what was saved."""
+    meta = {}
+    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = next((key for key in ("model", "state_dict", "model_state_dict", "model_ema") if key in content), None)
+        if inner is None:
+            break
+        meta |= {key: value for key, value in content.items() if key != inner}
+        content = content[inner]
+    if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
+        raise WeightsError(
+            f"{origin} holds no state dict (names and tensors): save model.state_dict() and give that file."
+        )
+    prefix = "module." if all(key.startswith("module.") for key in content) else ""
+    state = {key.removeprefix(prefix): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise WeightsError(f"{origin} holds no tensors: save model.state_dict() and give that file.")
+    return Checkpoint(state, origin, meta)

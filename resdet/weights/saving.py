@@ -1,0 +1,48 @@
+"""Writes a model's weights in the layout of another library, whole or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+from torch import Tensor, nn
+
+from resdet.errors import WeightsError
+from resdet.weights import layouts
+
+
+def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> None:
+    """`torchvision` and `timm` (`.pth`, the backbone under that library's names), or `safetensors` (our names)."""
+    if layout not in ("torchvision", "timm", "safetensors"):
+        raise WeightsError(f"There is no layout {layout!r} to save in; there are torchvision, timm and safetensors.")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if layout == "safetensors":
+        from safetensors.torch import save_file
+
+        write_atomically(Path(path), lambda temporary: save_file(state, temporary))
+        return
+    write_atomically(Path(path), lambda temporary: torch.save(to_torchvision(state), temporary))
+
+
+def to_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors under torchvision's names."""
+    own = {n.removeprefix("backbone."): t for n, t in state.items() if not n.startswith("normalise.")}
+    if "fc6.weight" in own:
+        depth = 16 if "conv3_x.4.conv.weight" not in own else 19
+        return layouts.rename_modules(own, layouts.vgg_names(depth, "conv1_x.0.norm.weight" in own))
+    if "conv5_x.0.conv1.conv.weight" not in own:
+        raise WeightsError("torchvision and timm have no net of this kind (a CIFAR net, say): save it as safetensors.")
+    return {layouts.resnet_to_torchvision(name): tensor for name, tensor in own.items()}
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes beside `path`, flushes to the disk and renames: a reader sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

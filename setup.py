@@ -1,0 +1,44 @@
+"""Installs the `resdet` library and command."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+# torch and torchvision must have no upper bound: a bounded pair resolves to builds that do not fit each other.
+CORE = [
+    "torch>=2.6",
+    "torchvision>=0.21",
+    "numpy>=1.26",
+    "pyyaml>=6",
+    "omegaconf>=2.4",
+    "rich>=13",
+    "tensorboard>=2.16",
+    "safetensors>=0.4",
+    "scipy>=1.11",
+    # albumentations asks for the headless build of OpenCV; opencv-python would install into the same folder.
+    "albumentations>=2.0.8,<3",
+    "opencv-python-headless>=4.9",
+]
+
+EXTRAS = {
+    "timm": ["timm>=1.0.9"],
+    "test": ["pytest>=8", "timm>=1.0.9", "hypothesis>=6"],
+}
+
+setup(
+    name="resdet",
+    version="0.1.0",
+    description="Deep Residual Learning for Image Recognition, whole: residual nets, Faster R-CNN, their trainers and evaluators",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["resdet", "resdet.*"]), "resdet.configs"],
+    package_dir={"resdet.configs": "configs"},
+    package_data={"resdet.configs": ["*.yaml"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["resdet=resdet.cli:main"]},
+)

@@ -1,0 +1,95 @@
+"""AlexNet's colour shifts against their closed form, and albumentations behind a config."""
+
+import numpy as np
+import pytest
+
+from resdet.data.augment.colour import EIGENVALUES, EIGENVECTORS, albumentation, pca_colour
+from resdet.errors import ConfigError
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+
+
+def test_principal_components_are_orthonormal_and_the_first_is_grey():
+    np.testing.assert_allclose(EIGENVECTORS.T @ EIGENVECTORS, np.eye(3), atol=2e-4)
+    np.testing.assert_allclose(np.abs(EIGENVECTORS[:, 0]), 3**-0.5, atol=0.02)
+
+
+def test_pca_colour_shifts_every_pixel_alike_with_the_covariance_of_the_components():
+    grey = np.full((2, 2, 3), 128, np.uint8)
+    rng = np.random.default_rng(0)
+    shifted = np.stack([pca_colour(grey, rng, 0.5) for _ in range(6000)]).astype(float) - 128
+    assert (shifted == shifted[:, :1, :1]).all()
+    wanted = EIGENVECTORS @ np.diag((255 * 0.5 * EIGENVALUES) ** 2) @ EIGENVECTORS.T
+    np.testing.assert_allclose(np.cov(shifted[:, 0, 0].T), wanted, rtol=0.06)
+    np.testing.assert_allclose(shifted.mean((0, 1, 2)), 0, atol=0.8)
+
+
+def test_pca_colour_is_the_closed_form_clipped_at_the_ends_of_the_scale(picture):
+    alpha = np.random.default_rng(3).normal(0, 1.5, 3)
+    shift = sum(255 * alpha[i] * EIGENVALUES[i] * EIGENVECTORS[:, i] for i in range(3))
+    wanted = np.clip(np.rint(picture + shift), 0, 255)
+    assert (wanted == 0).any() or (wanted == 255).any()
+    np.testing.assert_array_equal(pca_colour(picture, np.random.default_rng(3), 1.5), wanted)
+
+
+def test_albumentation_depends_on_the_generator_alone(picture):
+    run = albumentation([{"ColorJitter": {"brightness": 0.4, "p": 0.8}}, {"GaussianBlur": {"p": 0.5}}, {"CLAHE": None}])
+    np.random.seed(1)
+    first = [run(picture, np.random.default_rng(seed)) for seed in range(6)]
+    np.random.seed(2)
+    again = [run(picture, np.random.default_rng(seed)) for seed in reversed(range(6))][::-1]
+    np.testing.assert_array_equal(first, again)
+    assert len({result.tobytes() for result in first}) == 6
+
+
+def test_albumentation_draws_each_transform_apart(picture):
+    """Seeding every transform alike would switch both on together, or neither."""
+    run = albumentation([{"InvertImg": {"p": 0.5}}, {"HorizontalFlip": {"p": 0.5}}])
+    kinds = {f(m).tobytes(): 0 for m in (picture, picture[:, ::-1]) for f in (np.copy, lambda m: 255 - m)}
+    assert len(kinds) == 4
+    for seed in range(400):
+        kinds[run(picture, np.random.default_rng(seed)).tobytes()] += 1
+    assert min(kinds.values()) > 60
+
+
+def test_albumentation_does_what_albumentations_does(picture):
+    run = albumentation([{"Solarize": {"threshold_range": [0.5, 0.5], "p": 1.0}}])
+    wanted = np.where(picture >= 127.5, 255 - picture, picture)
+    np.testing.assert_array_equal(run(picture, np.random.default_rng(0)), wanted)
+
+
+@pytest.mark.parametrize(
+    "pipeline, words",
+    [
+        ([{"ColourJitter": {}}], ["ColourJitter", "ColorJitter"]),
+        ([{"Compose": {}}], ["Compose"]),
+        ([{"ColorJitter": {"brigtness": 0.4}}], ["ColorJitter", "brigtness"]),
+        ([{"ColorJitter": {"brightness": -3}}], ["ColorJitter", "brightness"]),
+        ([{"ColorJitter": 3}], ["ColorJitter"]),
+        (["ColorJitter"], ["ColorJitter", "{argument: value}"]),
+        ([{"CLAHE": {}, "ToGray": {}}], ["CLAHE"]),
+    ],
+)
+def test_a_wrong_entry_is_refused_at_construction(pipeline, words):
+    with pytest.raises(ConfigError) as error:
+        albumentation(pipeline)
+    assert all(word in str(error.value) for word in ["data.augment.albumentations", *words])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"Resize": {"height": 8, "width": 8}},
+        {"RandomCrop": {"height": 8, "width": 8}},
+        {"RandomCrop": {"height": 99, "width": 99}},
+        {"Normalize": {}},
+    ],
+)
+def test_a_transform_that_changes_size_or_type_is_refused_at_first_use(picture, entry):
+    run = albumentation([entry])
+    with pytest.raises(ConfigError, match=next(iter(entry))):
+        run(picture, np.random.default_rng(0))

@@ -1,0 +1,104 @@
+"""The transforms that a config makes, and the configs that are refused."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from resdet.data.augment import AugmentConfig
+from resdet.images.crops import random_flip, scale_jitter_crop
+from resdet.data.augment.pipeline import TrainTransform
+from resdet.errors import ConfigError
+
+
+class Picture:
+    def __init__(self, width=70, height=50):
+        self.size = (width, height)
+        self.pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+    def decode(self, smallest=None):
+        return self.pixels
+
+
+EVERYTHING = dict(
+    short=(32, 64), policy="rand", erasing=0.5, pca_colour=0.1, albumentations=[{"GaussianBlur": {"p": 0.5}}]
+)
+
+
+def test_defaults_are_the_papers():
+    config = AugmentConfig()
+    assert (config.crop, config.short, config.flip, config.pca_colour) == ("scale_jitter", (256, 480), 0.5, 0.1)
+    assert (config.policy, config.erasing, config.mixup, config.cutmix) == ("none", 0, 0, 0)
+
+
+def test_steps_come_in_their_order():
+    config = AugmentConfig(short=(32, 64), pca_colour=0.0)
+    wanted_rng = np.random.default_rng(5)
+    wanted = random_flip(scale_jitter_crop(Picture(), wanted_rng, 32, (32, 64)), wanted_rng, 0.5)
+    np.testing.assert_array_equal(TrainTransform(config, 32)(Picture(), np.random.default_rng(5)), wanted)
+
+
+@pytest.mark.parametrize("crop", ["scale_jitter", "random_resized"])
+@pytest.mark.parametrize("policy", ["none", "trivial", "rand"])
+def test_every_kind_gives_pictures_that_depend_on_the_generator_alone(crop, policy):
+    transform = TrainTransform(AugmentConfig(**(EVERYTHING | {"crop": crop, "policy": policy})), 32)
+    copy = pickle.loads(pickle.dumps(transform))
+    results = [transform(Picture(), np.random.default_rng(seed)) for seed in range(5)]
+    again = [copy(Picture(), np.random.default_rng(seed)) for seed in reversed(range(5))][::-1]
+    np.testing.assert_array_equal(results, again)
+    assert all(result.shape == (32, 32, 3) and result.dtype == np.uint8 for result in results)
+    assert len({result.tobytes() for result in results}) == 5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 400), (400, 3), (32, 32)])
+def test_images_smaller_than_the_crop_are_enlarged(size):
+    for crop in ("scale_jitter", "random_resized"):
+        transform = TrainTransform(AugmentConfig(crop=crop, short=(32, 64)), 32)
+        assert transform(Picture(*size), np.random.default_rng(0)).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("crop", "centre"),
+        ("short", (31, 64)),
+        ("short", (64, 40)),
+        ("area", (0.0, 1.0)),
+        ("area", (0.5, 1.1)),
+        ("area", (0.5, 0.1)),
+        ("flip", -0.1),
+        ("flip", 1.5),
+        ("policy", "auto"),
+        ("rand_n", -1),
+        ("rand_magnitude", 31),
+        ("pca_colour", -0.1),
+        ("erasing", 2.0),
+        ("mixup", -1.0),
+        ("cutmix", -1.0),
+    ],
+)
+def test_impossible_values_are_refused_by_their_key(key, value):
+    with pytest.raises(ConfigError, match=rf"data\.augment\.{key} is "):
+        TrainTransform(AugmentConfig(**({"short": (32, 64)} | {key: value})), 32)
+
+
+def test_the_short_side_does_not_matter_to_the_other_crop():
+    TrainTransform(AugmentConfig(crop="random_resized"), 288)
+    with pytest.raises(ConfigError, match="288"):
+        TrainTransform(AugmentConfig(), 288)
+
+
+def test_the_config_goes_through_omegaconf_and_back():
+    text = OmegaConf.create({"short": [32, 64], "albumentations": [{"GaussianBlur": {"p": 0.5}}], "policy": "trivial"})
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AugmentConfig), text))
+    assert isinstance(config, AugmentConfig)
+    assert TrainTransform(config, 32)(Picture(), np.random.default_rng(0)).shape == (32, 32, 3)
+
+
+def test_reading_the_config_imports_nothing_heavy():
+    heavy = "{'cv2', 'torch', 'numpy', 'albumentations', 'torchvision'}"
+    code = f"import sys, resdet.data.augment; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

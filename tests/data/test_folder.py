@@ -1,0 +1,159 @@
+"""Folders of images against torchvision's ImageFolder; packed strings and the index that is built once."""
+
+import multiprocessing
+import os
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+from resdet.data.folder import ImageFolder
+from resdet.data.index import Strings, cached
+from resdet.errors import DataError
+
+FILES = ["dog/b.jpg", "dog/a.JPG", "dog/sub/z.png", "dog/sub-a/y.png", "cat/1.webp", "cat/10.jpeg", "cat/2.bmp",
+         "Ziège/ü.jpg", "Ziège/notes.txt", "dog/readme"]
+
+
+def touch(root, names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def test_order_and_labels_are_torchvisions(tmp_path):
+    from torchvision.datasets import ImageFolder as Reference
+
+    touch(tmp_path, FILES)
+    ours, reference = ImageFolder(tmp_path), Reference(str(tmp_path))
+    assert ours.classes == reference.classes
+    assert [(ours.name(i), label) for i, label in enumerate(ours.labels)] == reference.samples
+    assert ours.labels.dtype == np.int64 and len(ours) == 8
+
+
+def test_images_are_read_and_hidden_files_are_not(tmp_path):
+    touch(tmp_path, ["a/x.png", "a/.x.png", "a/.cache/y.png", ".git/z.png", "readme.md"])
+    images = ImageFolder(tmp_path)
+    assert images.classes == ["a"] and len(images) == 1
+    assert images.image(0).data == b"a/x.png" and images.image(0).name == f"{tmp_path}/a/x.png"
+    copy = pickle.loads(pickle.dumps(images))
+    assert copy.name(0) == images.name(0) and copy.classes == ["a"]
+    (tmp_path / "a/x.png").unlink()
+    with pytest.raises(DataError, match="a/x.png cannot be read"):
+        images.image(0)
+
+
+def test_classes_of_the_training_split_rule(tmp_path):
+    touch(tmp_path, ["cat/1.png", "dog/1.png"])
+    assert ImageFolder(tmp_path, ["dog", "cat"]).labels.tolist() == [0, 1]
+    assert ImageFolder(tmp_path, ["dog", "cat"]).name(0).endswith("dog/1.png")
+    with pytest.raises(DataError, match="/dog is not one of the 1 classes"):
+        ImageFolder(tmp_path, ["cat"])
+    with pytest.raises(DataError, match="no folder for the class emu"):
+        ImageFolder(tmp_path, ["cat", "dog", "emu"])
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere cannot be listed"):
+        ImageFolder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no class folders"):
+        ImageFolder(tmp_path)
+    touch(tmp_path, ["cat/1.png", "dog/1.txt"])
+    with pytest.raises(DataError, match="/dog has no images"):
+        ImageFolder(tmp_path)
+
+
+def test_strings_are_those_packed():
+    words = ["", "a", "Ziège", "漢字", "caf\udce9"]  # the last as Python decodes a file name in Latin-1
+    strings = Strings.pack(iter(words))
+    assert list(strings) == words and len(strings) == 5 and strings[-1] == words[-1]
+    with pytest.raises(IndexError):
+        strings[5]
+    again = Strings.from_arrays(strings.arrays("words"), "words")
+    assert list(again) == words and list(Strings.pack([])) == []
+    million = Strings.pack(f"n01440764/n01440764_{i}.JPEG" for i in range(100_000))
+    assert million.blob.nbytes + million.offsets.nbytes < 40 * 100_000
+
+
+class Builder:
+    """Builds one array and counts how often."""
+
+    def __init__(self, value=1):
+        self.calls, self.value = 0, value
+
+    def __call__(self):
+        self.calls += 1
+        return {"numbers": np.full((3, 2), self.value), "none": np.zeros((0, 4), np.float32), "a.b": np.arange(5)}
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "annotations.json"
+    path.write_text("{}")
+    return path
+
+
+def test_an_index_is_built_once_and_mapped(source):
+    build = Builder()
+    first, second = cached("test", [source], build), cached("test", [source], build)
+    assert build.calls == 1
+    assert set(second) == {"numbers", "none", "a.b"} and second["none"].shape == (0, 4)
+    assert np.array_equal(first["numbers"], second["numbers"])
+    assert isinstance(second["numbers"].base, np.memmap)
+    with pytest.raises(ValueError):
+        second["numbers"][0] = 2
+    assert cached("other", [source], Builder(2))["numbers"][0, 0] == 2
+
+
+def test_a_changed_source_is_noticed_and_the_stale_index_removed(source):
+    cached("test", [source], Builder())
+    source.write_text("{ }")
+    assert cached("test", [source], Builder(2))["numbers"][0, 0] == 2
+    os.utime(source, ns=(0, time.time_ns() + 10**9))
+    assert cached("test", [source], Builder(3))["numbers"][0, 0] == 3
+    assert len(list((source.parent / ".resdet").iterdir())) == 1
+
+
+def test_a_format_change_makes_indexes_stale(source, monkeypatch):
+    build = Builder()
+    cached("test", [source], build)
+    monkeypatch.setattr("resdet.data.index.FORMAT", 10**6)
+    cached("test", [source], build)
+    assert build.calls == 2
+
+
+def test_where_the_index_is_kept(source, tmp_path, monkeypatch):
+    build = Builder()
+    cached("test", [source], build, tmp_path / "mine")
+    cached("test", [source], build, tmp_path / "mine")
+    assert build.calls == 1 and not (tmp_path / ".resdet").exists()
+    monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
+    (tmp_path / ".resdet").write_text("a file here, so that no folder can be")
+    cached("test", [source], build)
+    cached("test", [source], build)
+    assert build.calls == 2 and (tmp_path / "cache").is_dir()
+
+
+def test_a_failed_save_leaves_nothing(source, monkeypatch):
+    monkeypatch.setattr(np, "save", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError):
+        cached("test", [source], Builder())
+    assert not list((source.parent / ".resdet").iterdir())
+    with pytest.raises(DataError, match="missing.json cannot be read"):
+        cached("test", [source.parent / "missing.json"], Builder())
+
+
+def build_slowly():
+    time.sleep(0.2)
+    return {"x": np.arange(1000)}
+
+
+def build_and_sum(source):
+    return int(cached("race", [source], build_slowly)["x"].sum())
+
+
+def test_processes_that_build_at_once_all_get_it_whole(source):
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        assert pool.map(build_and_sum, [source] * 4, chunksize=1) == [499500] * 4
+    assert len(list((source.parent / ".resdet").iterdir())) == 1

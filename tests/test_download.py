@@ -1,0 +1,375 @@
+"""Downloads from a server on this machine that behaves well, badly, or not at all."""
+
+import hashlib
+import io
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import threading
+import urllib.request
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from resdet import download
+from resdet.errors import DataError, DownloadError
+
+PAYLOAD = random.Random(0).randbytes(300_000)
+SHA256 = hashlib.sha256(PAYLOAD).hexdigest()
+MD5 = hashlib.md5(PAYLOAD).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        server.requests.append(self)
+        server.released.wait(10)
+        if server.refusals:
+            return self.send_error(server.refusals.pop(0))
+        start, total = self.start(), len(server.payload)
+        if start >= total:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{total}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        self.send_header("Content-Length", str(total - start))
+        self.end_headers()
+        self.send_body(server.payload[start:])
+
+    def start(self) -> int:
+        wanted = self.headers.get("Range") if self.server.ranges else None
+        if wanted is None or self.headers.get("If-Range", self.server.etag) != self.server.etag:
+            return 0
+        return int(wanted.removeprefix("bytes=").removesuffix("-"))
+
+    def send_body(self, body: bytes):
+        if not self.server.drops:
+            return self.wfile.write(body)
+        self.server.drops -= 1
+        self.wfile.write(body[: len(body) // 2])
+        self.wfile.flush()
+        if self.server.stalls:
+            self.server.stalled.wait(10)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.payload, self.etag, self.ranges = PAYLOAD, '"first"', True
+        self.drops, self.stalls, self.refusals = 0, False, []
+        self.requests = []
+        self.released, self.stalled = threading.Event(), threading.Event()
+        self.released.set()
+        self.url = f"http://127.0.0.1:{self.server_port}/file.bin"
+
+    def asked(self, header: str) -> list[str | None]:
+        return [request.headers.get(header) for request in self.requests]
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download, "PAUSES", (0.01, 0.01))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.released.set()
+    server.stalled.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "file.bin"
+
+
+def remains(path: Path) -> list[str]:
+    return sorted(file.name for file in path.parent.iterdir() if not file.name.endswith(".lock"))
+
+
+@pytest.mark.parametrize("checks", [{}, {"sha256": SHA256}, {"md5": MD5, "size": len(PAYLOAD)}])
+def test_fetches_once(server, path, checks):
+    assert download.fetch(server.url, path, **checks) == path
+    assert path.read_bytes() == PAYLOAD and remains(path) == ["file.bin"]
+    download.fetch(server.url, path, **checks)
+    assert len(server.requests) == 1
+
+
+def test_a_file_that_is_not_what_was_published_is_replaced(server, path):
+    path.parent.mkdir()
+    path.write_bytes(b"half of it")
+    download.fetch(server.url, path, sha256=SHA256)
+    assert path.read_bytes() == PAYLOAD
+
+
+def test_goes_on_where_the_line_dropped(server, path):
+    server.drops = 1
+    download.fetch(server.url, path, sha256=SHA256)
+    assert path.read_bytes() == PAYLOAD
+    assert server.asked("Range") == [None, "bytes=150000-"] and server.asked("If-Range") == [None, '"first"']
+
+
+def test_goes_on_in_a_later_run(server, path):
+    server.drops = 3
+    with pytest.raises(DownloadError, match="dropped after 262500 of 300000 bytes"):
+        download.fetch(server.url, path)
+    assert not path.exists()
+    download.fetch(server.url, path)
+    assert path.read_bytes() == PAYLOAD and server.asked("Range")[-1] == "bytes=262500-"
+
+
+def test_a_server_without_ranges_sends_all_again(server, path):
+    server.ranges, server.drops = False, 1
+    download.fetch(server.url, path, sha256=SHA256)
+    assert path.read_bytes() == PAYLOAD and len(server.requests) == 2
+
+
+def test_a_file_that_changed_meanwhile_starts_again(server, path):
+    server.drops = 3
+    with pytest.raises(DownloadError):
+        download.fetch(server.url, path)
+    server.payload, server.etag = PAYLOAD[::-1], '"second"'
+    download.fetch(server.url, path)
+    assert path.read_bytes() == PAYLOAD[::-1]
+
+
+def test_pieces_are_not_joined_on_trust(server, path):
+    """No ETag and no checksum: nothing says that the halves are of one file."""
+    server.etag, server.drops = None, 1
+    download.fetch(server.url, path)
+    assert path.read_bytes() == PAYLOAD and server.asked("Range") == [None, None]
+
+
+def test_a_checksum_is_enough_to_go_on(server, path):
+    server.etag, server.drops = None, 1
+    download.fetch(server.url, path, md5=MD5)
+    assert path.read_bytes() == PAYLOAD and server.asked("Range") == [None, "bytes=150000-"]
+
+
+@pytest.mark.parametrize("part", [PAYLOAD, PAYLOAD + b"more"], ids=["whole", "too long"])
+def test_a_partial_file_that_lacks_nothing(server, path, part):
+    path.parent.mkdir()
+    path.with_name("file.bin.part").write_bytes(part)
+    download.fetch(server.url, path, sha256=SHA256)
+    assert path.read_bytes() == PAYLOAD and remains(path) == ["file.bin"]
+
+
+def test_a_server_that_is_busy_is_asked_again(server, path):
+    server.refusals = [503, 429]
+    download.fetch(server.url, path)
+    assert path.read_bytes() == PAYLOAD and len(server.requests) == 3
+
+
+def test_a_stalled_connection_is_given_up(server, path, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    server.drops, server.stalls = 1, True
+    download.fetch(server.url, path)
+    assert path.read_bytes() == PAYLOAD and len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "checks, expected",
+    [({"sha256": "0" * 64}, f"{'0' * 64}.*{SHA256}"), ({"md5": "0" * 32}, MD5), ({"size": 7}, "7 bytes, but 300000")],
+)
+def test_what_was_not_published_is_removed(server, path, checks, expected):
+    with pytest.raises(DownloadError, match=expected):
+        download.fetch(server.url, path, **checks)
+    assert remains(path) == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_shown_on_a_terminal_alone(server, path, monkeypatch, capsys):
+    download.fetch(server.url, path)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    download.fetch(server.url, path.with_name("silent.bin"), progress=False)
+    assert sys.stderr.getvalue() == ""
+    download.fetch(server.url, path.with_name("shown.bin"))
+    assert "shown.bin" in sys.stderr.getvalue() and "300.0/300.0 kB" in sys.stderr.getvalue()
+
+
+def test_not_found_says_what_to_do_by_hand(server, path):
+    server.refusals = [404]
+    with pytest.raises(DownloadError, match="404") as caught:
+        download.fetch(server.url, path)
+    assert server.url in str(caught.value) and str(path) in str(caught.value) and len(server.requests) == 1
+
+
+def test_no_such_host(server, path):
+    with pytest.raises(DownloadError, match=f"http://nowhere.invalid/a .*by hand and put it at {path}"):
+        download.fetch("http://nowhere.invalid/a", path)
+
+
+def test_nobody_listens(server, path):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(DownloadError, match="refused"):
+        download.fetch(server.url, path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_disk_full(server, path):
+    path.parent.mkdir()
+    path.with_name("file.bin.part").symlink_to("/dev/full")
+    with pytest.raises(DownloadError, match="No space left on device") as caught:
+        download.fetch(server.url, path)
+    assert str(path) in str(caught.value)
+
+
+def test_goes_through_the_proxy(server, path, monkeypatch):
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it has read the environment
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/file.bin"))
+    download.fetch("http://far.away.invalid/x", path)
+    assert path.read_bytes() == PAYLOAD and server.requests[0].path == "http://far.away.invalid/x"
+
+
+def test_two_processes_fetch_once(server, path):
+    program = "import sys; from resdet import download; print(1, flush=True); download.fetch(*sys.argv[1:])"
+    command = [sys.executable, "-c", program, server.url, str(path)]
+    server.released.clear()
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    for process in processes:
+        process.stdout.readline()  # it is about to ask
+    threading.Timer(0.3, server.released.set).start()
+    for process in processes:
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    assert path.read_bytes() == PAYLOAD and len(server.requests) == 1
+
+
+def test_cache_dir(monkeypatch):
+    monkeypatch.delenv("RESDET_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert download.cache_dir() == Path("/home/someone/.cache/resdet")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert download.cache_dir() == Path("/caches/resdet")
+    monkeypatch.setenv("RESDET_CACHE", "/elsewhere")
+    assert download.cache_dir() == Path("/elsewhere")
+
+
+FILES = {"set/a.txt": b"a", "set/deep/b.txt": b"b", "settings.txt": b"c"}
+
+
+def tar_item(name: str, **fields) -> tarfile.TarInfo:
+    item = tarfile.TarInfo(name)
+    for field, value in fields.items():
+        setattr(item, field, value)
+    return item
+
+
+def write_tar(path: Path, files: dict[str, bytes], *items: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
+        for name, data in files.items():
+            tar.addfile(tar_item(name, size=len(data)), io.BytesIO(data))
+        for item in items:
+            tar.addfile(item)
+    return path
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name, data in files.items():
+            zipped.writestr(name, data)
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name, write", [("x.tar", write_tar), ("x.tar.gz", write_tar), ("x.zip", write_zip)])
+def test_unpacks_all_or_one_folder(tmp_path, name, write):
+    archive = write(tmp_path / name, FILES)
+    assert contents(download.unpack(archive, tmp_path / "all")) == FILES
+    assert contents(download.unpack(archive, tmp_path / "one", "set")) == {"a.txt": b"a", "deep/b.txt": b"b"}
+    assert sorted(os.listdir(tmp_path)) == ["all", "one", name]
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path):
+    archive = write_tar(tmp_path / "x.tar", FILES)
+    (tmp_path / "all").mkdir()
+    assert contents(download.unpack(archive, tmp_path / "all")) == {}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        tar_item("../evil"),
+        tar_item("set/../../evil"),
+        tar_item("set/link", type=tarfile.SYMTYPE, linkname="../../evil"),
+        tar_item("set/link", type=tarfile.SYMTYPE, linkname="/etc"),
+        tar_item("set/link", type=tarfile.LNKTYPE, linkname="../evil"),
+        tar_item("set/pipe", type=tarfile.FIFOTYPE),
+    ],
+    ids=lambda item: f"{item.name} {item.linkname}",
+)
+def test_nothing_leaves_the_folder_and_nothing_stays_half_done(tmp_path, item):
+    archive = write_tar(tmp_path / "x.tar", FILES, item)
+    with pytest.raises(DataError, match="x.tar cannot be unpacked"):
+        download.unpack(archive, tmp_path / "here" / "all")
+    assert sorted(os.listdir(tmp_path)) == ["here", "x.tar"] and os.listdir(tmp_path / "here") == []
+
+
+@pytest.mark.parametrize("name, write", [("x.tar", write_tar), ("x.zip", write_zip)])
+def test_roots_are_taken_off(tmp_path, name, write):
+    """An absolute name is read as one below the folder, as tar and unzip do."""
+    inside = str(tmp_path / "evil")
+    archive = write(tmp_path / name, {inside: b"x"})
+    assert contents(download.unpack(archive, tmp_path / "all")) == {inside[1:]: b"x"}
+    assert not Path(inside).exists()
+
+
+def test_a_zip_that_climbs_stays_inside(tmp_path):
+    archive = write_zip(tmp_path / "x.zip", {"../evil": b"x"})
+    assert contents(download.unpack(archive, tmp_path / "here" / "all")) == {"evil": b"x"}
+    assert sorted(os.listdir(tmp_path)) == ["here", "x.zip"]
+
+
+@pytest.mark.parametrize("name, write", [("x.tar", write_tar), ("x.tar.gz", write_tar), ("x.zip", write_zip)])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 3], lambda data: b"<html>no</html>"], ids=["truncated", "a page"]
+)
+def test_damaged_archives(tmp_path, name, write, damage):
+    archive = write(tmp_path / name, {"set/big": PAYLOAD})
+    archive.write_bytes(damage(archive.read_bytes()))
+    with pytest.raises(DataError, match=f"{name} cannot be unpacked .*: delete it and fetch it again"):
+        download.unpack(archive, tmp_path / "all")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_changed_byte_in_a_compressed_archive(tmp_path):
+    archive = write_tar(tmp_path / "x.tar.gz", {"set/big": PAYLOAD})
+    data = bytearray(archive.read_bytes())
+    data[-6] ^= 1  # in the checksum of the whole
+    archive.write_bytes(data)
+    with pytest.raises(DataError, match="delete it and fetch it again"):
+        download.unpack(archive, tmp_path / "all")
+
+
+def test_missing_archive_and_missing_folder(tmp_path):
+    with pytest.raises(DataError, match="nowhere.tar does not exist"):
+        download.unpack(tmp_path / "nowhere.tar", tmp_path / "all")
+    with pytest.raises(DataError, match="holds no folder sets"):
+        download.unpack(write_tar(tmp_path / "x.tar", FILES), tmp_path / "all", "sets")
