@@ -4,7 +4,7 @@ Nothing heavy is imported before it is used: `import resdet` alone does not impo
 """
 
 from resdet._lazy import attach
-from resdet.errors import Error
+from resdet.errors import Error as Error
 
 __version__ = "0.1.0"
 

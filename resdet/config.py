@@ -7,9 +7,10 @@ A wrong key, type or value is a ConfigError of one sentence that names the file 
 
 import difflib
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import yaml
 from omegaconf import DictConfig, OmegaConf, TupleConfig
@@ -163,10 +164,13 @@ def compose(layers: list[Layer], overrides: list[tuple[str, Any]]) -> Any:
     ]
     experiment = empty_experiment(layers, dict(overrides))
     for layer in layers:
-        with_origin(layer.origin, lambda: experiment.merge_with(layer.settings), experiment)
+        with blaming(layer.origin, experiment):
+            experiment.merge_with(layer.settings)
     for key, value in overrides:
-        with_origin(f"override {key}={value}", lambda: update(experiment, key, value), experiment)
-    return with_origin(layers[-1].origin, lambda: OmegaConf.to_object(experiment), experiment)
+        with blaming(f"override {key}={value}", experiment):
+            update(experiment, key, value)
+    with blaming(layers[-1].origin, experiment):
+        return OmegaConf.to_object(experiment)
 
 
 def empty_experiment(layers: list[Layer], overrides: dict[str, Any]) -> DictConfig:
@@ -223,10 +227,11 @@ def update(experiment: DictConfig, key: str, value: Any) -> None:
     OmegaConf.update(experiment, key, value, force_add=False)
 
 
-def with_origin(origin: str, action: Callable[[], Any], experiment: DictConfig) -> Any:
-    """Runs a step of the composition; what OmegaConf objects to becomes one sentence that names the origin."""
+@contextmanager
+def blaming(origin: str, experiment: DictConfig) -> Iterator[None]:
+    """What OmegaConf objects to inside becomes one sentence that names the origin."""
     try:
-        return action()
+        yield
     except ConfigError:
         raise
     except (ConfigKeyError, ConfigAttributeError) as error:

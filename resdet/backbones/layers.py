@@ -109,7 +109,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def features(self, images: Tensor, upto: Optional[str] = None) -> dict[str, Tensor]:
-        """The output of each stage, up to the one named: `upto="c4"` is the shared half of a C4 detector (appendix A)."""
+        """The output of each stage, up to the one named: `upto="c4"` is what a C4 detector shares (appendix A)."""
         x, found = self.stem(images), {}
         for name, attribute in self.stages.items():
             x = found[name] = getattr(self, attribute)(x)

@@ -172,7 +172,7 @@ def make_identity(block: nn.Module) -> None:
             nn.init.zeros_(unit.norm.bias)
     else:
         raise ConfigError(
-            "Only blocks with an identity shortcut (options A and B), or plain ones with batch norm, can start as identities."
+            "Only blocks with an identity shortcut (options A and B), or plain ones with batch norm, can be identities."
         )
 
 

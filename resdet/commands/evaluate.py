@@ -53,7 +53,8 @@ def check_alike(models: Sequence[Any], paths: Sequence[str]) -> None:
     for model, path in zip(models, paths):
         if len(model.classes) != len(models[0].classes):
             raise ConfigError(
-                f"{path} has {len(model.classes)} classes and {paths[0]} has {len(models[0].classes)}: an ensemble needs nets of the same classes."
+                f"{path} has {len(model.classes)} classes and {paths[0]} has {len(models[0].classes)}: "
+                "an ensemble needs nets of the same classes."
             )
 
 
@@ -87,8 +88,8 @@ def check_classes(model: Sequence[str], data: Sequence[str]) -> None:
 
 def report(figures: ClassificationFigures, classes: Sequence[str], per_class: bool, json_path: Optional[str]) -> None:
     print(
-        f"{figures.images} images: top-1 error {100 * figures.error:.2f} %, top-5 error {100 * figures.top5_error:.2f} %, "
-        f"loss {figures.loss:.4f}"
+        f"{figures.images} images: top-1 error {100 * figures.error:.2f} %, "
+        f"top-5 error {100 * figures.top5_error:.2f} %, loss {figures.loss:.4f}"
     )
     if per_class:
         print(per_class_table(figures, list(classes)))

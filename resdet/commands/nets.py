@@ -48,6 +48,4 @@ def nets() -> None:
     for line in rows:
         cells = [cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths))]
         print("  ".join(cells).rstrip())
-    print(
-        "CIFAR nets of any depth 6n+2 (cifar_resnet26, …) and timm/<name>, any net of the timm library, can be named too."
-    )
+    print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) and timm/<name>, any net of timm's, can be named too.")

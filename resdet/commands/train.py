@@ -44,7 +44,8 @@ def check_world(experiment: Any, world: World) -> None:
     if experiment.train.batch % shares:
         raise ConfigError(
             f"train.batch is {experiment.train.batch}: it must divide into {world.size} processes × "
-            f"{experiment.train.accumulate} parts (train.accumulate); {experiment.train.batch // shares * shares or shares} would."
+            f"{experiment.train.accumulate} parts (train.accumulate), as "
+            f"{max(experiment.train.batch // shares, 1) * shares} does."
         )
 
 
@@ -65,9 +66,9 @@ def run(experiment: Any, world: World, folder: Path, resume: bool, init: Optiona
         log.close()
     if world.leads and best:
         figures = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key not in ("step", "_rank"))
-        print(
-            f"best at step {best['step']}: {figures}\ncheckpoint: {folder / checkpoint.BEST}\nmetrics:    {folder / 'metrics.jsonl'}"
-        )
+        print(f"best at step {best['step']}: {figures}")
+        print(f"checkpoint: {folder / checkpoint.BEST}")
+        print(f"metrics:    {folder / 'metrics.jsonl'} (curves: tensorboard --logdir {folder})")
     return best
 
 

@@ -33,7 +33,8 @@ class ImagesConfig(DataConfig):
     def __post_init__(self):
         if self.size < 1 or self.short < self.size:
             raise ConfigError(
-                f"data.size is {self.size} and data.short {self.short}: the crop cannot be larger than the image it is cut from."
+                f"data.size is {self.size} and data.short {self.short}: "
+                "the crop cannot be larger than the image it is cut from."
             )
         if self.repeats < 1:
             raise ConfigError(f"data.repeats is {self.repeats}: give 1 (none) or more.")

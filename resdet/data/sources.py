@@ -12,7 +12,7 @@ from resdet.errors import DataError
 
 
 def open_images(config: ImagesConfig, split: str) -> Any:
-    """The source of a split, `train`, `val` or, for ImageNet, `test`: images to decode, their labels and class names."""
+    """The images of a split (`train`, `val`; ImageNet has `test` too), to be decoded, with labels and class names."""
     if isinstance(config, ImageNetConfig):
         from resdet.data.imagenet import imagenet
 

@@ -1,5 +1,6 @@
 """Many processes and machines by plain torchrun: gloo on CPUs, NCCL on GPUs. Without torchrun, one process."""
 
+import gc
 import os
 from dataclasses import dataclass
 from typing import Iterable
@@ -45,7 +46,9 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
 
 
 def leave() -> None:
+    """Ends the group; what still refers to it goes first, since its threads must not outlive the interpreter."""
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -17,7 +17,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albument
 
 
 class Log:
-    """Speaks from the start, writes into the folder `out` once opened; silent where `out` is None (all processes but one)."""
+    """Speaks from the start and writes into `out` once opened; silent where `out` is None (all processes but one)."""
 
     def __init__(self, out: Optional[Path]):
         self.out = out

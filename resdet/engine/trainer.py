@@ -7,6 +7,7 @@ gives the very weights of an unbroken one.
 import os
 import signal
 import time
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -68,7 +69,10 @@ class Trainer:
         if self.world.size == 1:
             return step
         devices = [self.world.device.index] if self.world.device.type == "cuda" else None
-        return DistributedDataParallel(step, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        with warnings.catch_warnings():
+            # The argument's successor is not in all versions of torch that we work with.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(step, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def run(self, log: Log) -> dict[str, float]:
         """Trains to the end, or to a stop; returns the figures of the best evaluation."""

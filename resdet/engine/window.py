@@ -40,7 +40,8 @@ class Window:
         images = [name_of(int(index)) for index in self.indices[row]]
         shown = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
         raise NonFiniteLoss(
-            f"The loss {self.names[column]} became {table[row, column].item()} at step {last_step - len(self) + row + 1} on {shown}: "
+            f"The loss {self.names[column]} became {table[row, column].item()} "
+            f"at step {last_step - len(self) + row + 1} on {shown}: "
             "lower optim.lr, set optim.clip_norm, or look at these images; last.pth is from before it happened."
         )
 

@@ -21,7 +21,7 @@ def write_classification(
     unknown = [synset for synset in classes if synset not in number]
     if unknown:
         raise DataError(
-            f"The devkit's meta.mat has no synset {unknown[0]}: a submission needs a model of ILSVRC 2012's own classes."
+            f"The devkit's meta.mat has no synset {unknown[0]}: a submission needs a model of its own classes."
         )
     ids = np.array([number[synset] for synset in classes])
     lines = [" ".join(map(str, ids[list(row)])) for row in rows]

@@ -69,7 +69,7 @@ def load_foreign(checkpoint: reading.Checkpoint) -> Classifier:
     guess = loading.recognise(checkpoint)
     if guess.backbone is None:
         raise WeightsError(
-            f"{checkpoint.origin}: which net these weights belong to is not known; build it and use resdet.weights.load."
+            f"{checkpoint.origin}: which net these weights are of is not known; build it and use resdet.weights.load."
         )
     settings = {"task": "classification", "model": {"backbone": guess.backbone, "num_classes": guess.num_classes}}
     experiment = configs.from_dict(settings)

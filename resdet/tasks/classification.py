@@ -155,7 +155,7 @@ class ResidentPipeline:
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """The mean image of the training set, as the paper subtracts it, or its mean colour; the deviation of colours."""
+        """The mean image of the training set, as the paper has it, or its mean colour; the deviation of colours."""
         return self.images.mean(self.config.mean == "per_pixel").cpu(), self.images.std().cpu()
 
     def evaluate(self, model: nn.Module):

@@ -1,4 +1,4 @@
-"""Puts weights of any known layout into a model, and says what it did; what does not fit is listed by name and shape."""
+"""Puts weights of any known layout into a model; what does not fit is listed by name and shape."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +101,7 @@ def recognise(checkpoint: Checkpoint) -> Recognised:
         return recognise_vgg(state)
     shown = ", ".join(list(state)[:3])
     raise WeightsError(
-        f"{checkpoint.origin}: these names ({shown}, …) are of no layout that is known; docs/weights.md lists those that are."
+        f"{checkpoint.origin}: these names ({shown}, …) are of no layout that is known; docs/weights.md lists those."
     )
 
 
@@ -148,7 +148,7 @@ def to_our_names(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
 
 
 def fit(target: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str, layout: str) -> Report:
-    """Compares names and shapes; batch norm's step counters may be absent, as they are from old and from frozen nets."""
+    """Compares names and shapes; batch norm's step counters may be absent, as in old and in frozen nets."""
     report = Report(origin, layout, loaded=0)
     for name, tensor in target.items():
         if name not in state:

@@ -1,4 +1,4 @@
-"""What a picture goes through between the file and the batch in training; resdet/evaluation/views.py shows it in tests."""
+"""What a picture goes through between the file and the batch in training; in tests see resdet/evaluation/views.py."""
 
 from functools import partial
 

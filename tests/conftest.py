@@ -1,0 +1,32 @@
+"""What several test folders share."""
+
+import os
+from functools import partial
+
+import pytest
+import running
+import torch
+
+
+@pytest.fixture(autouse=True)
+def few_threads():
+    """Tests are small: more threads only slow them."""
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs `resdet …` in an empty folder; returns the finished process."""
+    return partial(running.run, tmp_path)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts `resdet …` and returns the running process."""
+    return partial(running.process, tmp_path)
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    """The arguments of a run of a few seconds."""
+    return list(running.TINY)
