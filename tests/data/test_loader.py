@@ -1,0 +1,73 @@
+"""Loader workers: the same batches however many there are; damaged images are errors or counted."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from resdet.data.augment import AugmentConfig
+from resdet.data.augment.pipeline import TrainTransform
+from resdet.data.folder import ImageFolder
+from resdet.data.loader import Samples, Skipped, TrainingLoader
+from resdet.data.shapes import ShapeImages
+from resdet.errors import DataError
+
+CPU = torch.device("cpu")
+
+
+def loader(source, workers=0, on_bad_image="error", rank=0, world=1, said=None):
+    transform = TrainTransform(AugmentConfig(short=(40, 60), policy="trivial"), 32)
+    samples = Samples(source, transform, 7, 32, on_bad_image)
+    skipped = Skipped((said if said is not None else []).append, set())
+    return TrainingLoader(samples, 8, 1, workers, CPU, skipped, rank, world)
+
+
+def take(batches, count):
+    return [batch for _, batch in zip(range(count), batches)]
+
+
+def assert_same(first, second):
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other))
+
+
+def test_workers_change_nothing_and_a_later_start_is_the_same():
+    source = ShapeImages(20, 48, 0, "train")
+    alone = take(loader(source).batches(0), 5)
+    assert_same(alone, take(loader(source, workers=2).batches(0), 5))
+    assert_same(alone[3:], take(loader(source).batches(3), 2))
+    assert alone[0].images.shape == (8, 3, 32, 32) and alone[0].images.dtype == torch.uint8
+    assert alone[0].images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_two_processes_take_the_halves():
+    source = ShapeImages(20, 48, 0, "train")
+    whole = take(loader(source).batches(0), 3)
+    halves = [take(loader(source, rank=rank, world=2).batches(0), 3) for rank in range(2)]
+    for step in range(3):
+        assert torch.equal(torch.cat([half[step].images for half in halves]), whole[step].images)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six images of two classes, the last one cut short."""
+    for index in range(6):
+        path = tmp_path / "ab"[index % 2] / f"{index}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.random.default_rng(index).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:900])
+    return tmp_path
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_an_error_that_names_it(folder, workers):
+    with pytest.raises(DataError, match=r"b/5\.jpg.*on_bad_image"):
+        take(loader(ImageFolder(folder), workers).batches(0), 2)
+
+
+def test_or_a_counted_skip(folder):
+    said = []
+    batches = take(loader(ImageFolder(folder), on_bad_image="skip", said=said).batches(0), 3)
+    left_out = [index for batch in batches for index, label in zip(batch.indices, batch.targets) if label < 0]
+    assert len(left_out) >= 3 and set(map(int, left_out)) == {5}
+    assert len(said) == 1 and "skipped image 1" in said[0] and "5.jpg" in said[0]

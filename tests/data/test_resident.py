@@ -1,0 +1,64 @@
+"""CIFAR's augmentation on the device, against crops cut one by one."""
+
+import numpy as np
+import pytest
+import torch
+
+from resdet.data.resident import ResidentEvaluation, ResidentImages, ResidentTraining
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return ResidentImages(rng.integers(0, 256, (20, 3, 8, 8), dtype=np.uint8), np.arange(20) % 4, list("abcd"), CPU)
+
+
+def test_statistics(data):
+    pixels = data.images.double()
+    torch.testing.assert_close(data.mean(True).double(), pixels.mean(0), rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(data.mean(False).double()[:, 0, 0], pixels.mean((0, 2, 3)), rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(data.std().double(), pixels.std((0, 2, 3), unbiased=False), rtol=1e-6, atol=1e-4)
+
+
+def test_every_crop_is_one_of_the_padded_image_s(data):
+    pad = 2
+    training = ResidentTraining(data, batch=8, seed=0, pad=pad, flip=True)
+    colour = data.images.double().mean((0, 2, 3)).round().to(torch.uint8)
+    seen = set()
+    for step in range(10):
+        batch = training.draw(step)
+        for image, label, index in zip(*batch):
+            padded = colour[:, None, None].repeat(1, 12, 12)
+            padded[:, pad:-pad, pad:-pad] = data.images[index]
+            crops = {
+                (y, x, flip): crop.flip(2) if flip else crop
+                for y in range(5)
+                for x in range(5)
+                for flip in (False, True)
+                for crop in [padded[:, y : y + 8, x : x + 8]]
+            }
+            match = [key for key, crop in crops.items() if torch.equal(crop, image)]
+            assert match and label == data.labels[index]
+            seen.update(match[:1])
+    assert len(seen) > 30  # of the 50 that there are
+
+
+def test_two_processes_take_the_halves_of_one_s_batch(data):
+    whole = ResidentTraining(data, 8, seed=5, pad=2, flip=True).draw(3)
+    halves = [ResidentTraining(data, 8, seed=5, pad=2, flip=True, rank=rank, world=2).draw(3) for rank in range(2)]
+    for field in range(3):
+        torch.testing.assert_close(torch.cat([half[field] for half in halves]), whole[field])
+
+
+def test_without_augmentation_images_come_as_they_are(data):
+    batch = ResidentTraining(data, 8, seed=0, pad=0, flip=False).draw(0)
+    assert torch.equal(batch.images, data.images[batch.indices])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_sees_every_image_once(data, world):
+    shares = [[batch.indices for batch in ResidentEvaluation(data, 6, rank, world)] for rank in range(world)]
+    indices = torch.cat([part for share in shares for part in share])
+    assert sorted(indices.tolist()) == list(range(20))

@@ -1,0 +1,206 @@
+"""The trainer against plain loops written out, and its manners when something goes wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.engine.trainer import Trainer, choose_precision
+from resdet.engine.window import NonFiniteLoss
+from resdet.structures import Batch
+
+CPU = torch.device("cpu")
+SAMPLES, CLASSES = 24, 3
+
+
+class Numbers:
+    """Batches of fixed numbers, four images a step, in order and without end."""
+
+    steps_per_epoch = SAMPLES / 4
+
+    def __init__(self, spoilt=()):
+        rng = torch.Generator().manual_seed(0)
+        self.images = torch.randn(SAMPLES, 5, generator=rng)
+        self.targets = torch.randint(CLASSES, (SAMPLES,), generator=rng)
+        for index in spoilt:
+            self.images[index] = torch.nan
+
+    def draw(self, step):
+        indices = torch.arange(4 * step, 4 * step + 4) % SAMPLES
+        return Batch(self.images[indices], self.targets[indices], indices)
+
+    def batches(self, first_step):
+        step = first_step
+        while True:
+            yield self.draw(step)
+            step += 1
+
+
+class Linear:
+    """A task of one linear layer; `figures` are what its evaluations will say, one after the other."""
+
+    monitor, lower_is_better = "error", True
+
+    def __init__(self, spoilt=(), figures=()):
+        torch.manual_seed(0)
+        self.model = nn.Linear(5, CLASSES)
+        self.training = Numbers(spoilt)
+        self.figures = list(figures)
+        self.step = Step(self.model)
+
+    def inputs(self, batch, step):
+        return batch.images, batch.targets
+
+    def evaluate(self, model):
+        return {"error": self.figures.pop(0) if self.figures else 0.5}
+
+    def name(self, index):
+        return f"image-{index}"
+
+    def description(self):
+        return {"classes": ["a", "b", "c"]}
+
+
+class Step(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images, targets):
+        logits = self.model(images)
+        return {"cross_entropy": F.cross_entropy(logits, targets)}, {"error": (logits.argmax(1) != targets).float().mean()}
+
+
+def trainer(task, out, optim=None, schedule=None, **train):
+    settings = {"unit": "steps", "length": 9, "batch": 4, "precision": "fp32", "log_every": 3, "channels_last": False}
+    settings |= {"evaluate_every": 3, "checkpoint_every": 3} | train
+    schedule = schedule or ScheduleConfig(name="constant")
+    return Trainer(task, optim or OptimConfig(lr=0.1), schedule, TrainConfig(**settings), World(0, 1, CPU), out)
+
+
+def run(made, out):
+    out.mkdir(exist_ok=True)
+    log = Log(out)
+    log.open(made.total, made.step)
+    try:
+        return made.run(log)
+    finally:
+        log.close()
+
+
+def by_hand(optimizer_of, steps=9, clip=None, average=None):
+    """The same training as a loop."""
+    task = Linear()
+    optimizer = optimizer_of(task.model.parameters())
+    averaged = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    for step in range(steps):
+        batch = task.training.draw(step)
+        optimizer.zero_grad()
+        F.cross_entropy(task.model(batch.images), batch.targets).backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(task.model.parameters(), clip)
+        optimizer.step()
+        for name, tensor in task.model.state_dict().items():
+            averaged[name] = tensor.clone() if step == 0 else averaged[name] * average + tensor * (1 - average) if average else tensor
+    return task.model.state_dict(), averaged
+
+
+def assert_close(first, second):
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_sgd_is_torch_s_however_the_batch_is_cut(tmp_path, accumulate):
+    made = trainer(Linear(), tmp_path, accumulate=accumulate)
+    run(made, tmp_path)
+    expected, _ = by_hand(lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-4))
+    assert_close(made.task.model.state_dict(), expected)
+
+
+def test_adamw_clipping_and_the_moving_average(tmp_path):
+    made = trainer(Linear(), tmp_path, OptimConfig(name="adamw", lr=0.01, weight_decay=0.05, clip_norm=0.3), ema=0.8)
+    run(made, tmp_path)
+    expected, averaged = by_hand(lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.05), clip=0.3, average=0.8)
+    assert_close(made.task.model.state_dict(), expected)
+    assert_close(made.averaged.module.state_dict(), averaged)
+    best = torch.load(tmp_path / "best.pth", weights_only=True)
+    assert best["step"] == 3 and best["classes"] == ["a", "b", "c"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    made = trainer(Linear(spoilt=[17]), tmp_path)
+    with pytest.raises(NonFiniteLoss, match=r"cross_entropy became nan at step 5 on image-16, image-17, image-18, image-19"):
+        run(made, tmp_path)
+    last = torch.load(tmp_path / "last.pth", weights_only=True)
+    assert last["trainer"]["step"] == 3
+    assert all(torch.isfinite(tensor).all() for tensor in last["model"].values())
+
+
+def test_the_best_checkpoint_is_kept_and_patience_ends(tmp_path):
+    task = Linear(figures=[0.4, 0.2, 0.3, 0.25, 0.1])
+    made = trainer(task, tmp_path, length=100, patience=2)
+    best = run(made, tmp_path)
+    assert (best["error"], best["step"], made.step) == (0.2, 6, 12)
+    assert torch.load(tmp_path / "best.pth", weights_only=True)["figures"] == {"error": 0.2}
+    assert torch.load(tmp_path / "last.pth", weights_only=True)["trainer"]["step"] == 12
+
+
+def test_epochs_are_a_unit(tmp_path):
+    made = trainer(Linear(), tmp_path, schedule=ScheduleConfig(milestones=[1]), unit="epochs", length=2.5)
+    assert (made.total, made.schedule.milestones) == (15, [6])
+
+
+def test_the_log_tells_the_means(tmp_path):
+    """With a vanishing learning rate the loss of each window is that of the untrained model."""
+    made = trainer(Linear(), tmp_path, OptimConfig(lr=1e-12))
+    run(made, tmp_path)
+    untouched = Linear()
+    batches = [untouched.training.draw(step) for step in range(3)]
+    expected = np.mean([F.cross_entropy(untouched.model(b.images), b.targets).item() for b in batches])
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["kind"]) for line in lines] == [(s, k) for s in (3, 6, 9) for k in ("train", "val")]
+    assert lines[0]["cross_entropy"] == pytest.approx(expected, rel=1e-4)
+    assert {"lr", "images/s", "data", "error"} <= lines[0].keys()
+
+
+def test_the_scaled_rate_is_said(tmp_path, capsys):
+    made = trainer(Linear(), tmp_path, OptimConfig(lr=0.1, base_batch=256), length=3)
+    run(made, tmp_path)
+    assert "learning rate 0.0015625, scaled from 0.1 for a batch of 256" in capsys.readouterr().err
+
+
+def test_tensorboard_holds_the_curve(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(trainer(Linear(figures=[0.4, 0.3, 0.2]), tmp_path), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, round(e.value, 3)) for e in events.Scalars("val/error")] == [(3, 0.4), (6, 0.3), (9, 0.2)]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precisions_train(tmp_path, precision):
+    made = trainer(Linear(), tmp_path, precision=precision, length=60, log_every=30, evaluate_every=60, checkpoint_every=60)
+    run(made, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[1]["cross_entropy"] < lines[0]["cross_entropy"] < 2
+
+
+def test_auto_precision_names_what_the_device_computes_in():
+    assert choose_precision("auto", CPU) in ("bf16", "fp32")
+    assert choose_precision("fp16", CPU) == "fp16"
+
+
+def test_compiled_steps_are_the_same(tmp_path):
+    eager, compiled = (trainer(Linear(), tmp_path / name, compile=name == "compiled") for name in ("eager", "compiled"))
+    for made in (eager, compiled):
+        run(made, made.out)
+    assert_close(compiled.task.model.state_dict(), eager.task.model.state_dict())

@@ -1,0 +1,167 @@
+"""Errors, views and ensembles against other ways of computing them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.transforms import functional as TF
+
+from resdet.backbones import create
+from resdet.data.loader import Skipped
+from resdet.data.shapes import ShapeImages
+from resdet.errors import DataError
+from resdet.evaluation.classification import Tally, per_class_table
+from resdet.evaluation.config import EvalConfig
+from resdet.evaluation.views import Scorer, evaluate_resident, evaluate_views, scored_images
+from resdet.images.crops import rectangle
+from resdet.images.decode import RawImage
+from resdet.models.classifier import Classifier
+from resdet.models.normalise import Normalise
+from resdet.structures import Batch
+
+CPU = torch.device("cpu")
+
+
+def tally(scores, labels):
+    one = Tally(scores.shape[1], CPU)
+    for part in range(0, len(labels), 7):
+        one.add(scores[part : part + 7], labels[part : part + 7])
+    return one.figures()
+
+
+def test_top1_and_top5_are_sklearn_like():
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.rand(100, 12, generator=rng).softmax(1)
+    labels = torch.randint(12, (100,), generator=rng)
+    figures = tally(scores, labels)
+    ranked = scores.argsort(1, descending=True)
+    assert figures.error == pytest.approx(1 - (ranked[:, 0] == labels).float().mean().item())
+    assert figures.top5_error == pytest.approx(1 - (ranked[:, :5] == labels[:, None]).any(1).float().mean().item())
+    assert figures.loss == pytest.approx(nn.functional.nll_loss(scores.log(), labels).item(), rel=1e-5)
+    hits = (ranked[:, 0] == labels)
+    for number, (images, first, _) in enumerate(figures.per_class.tolist()):
+        assert (images, first) == ((labels == number).sum(), hits[labels == number].sum())
+
+
+def test_unknown_labels_are_left_out_and_ties_go_to_the_smaller_class():
+    scores = torch.full((3, 4), 0.25)
+    figures = tally(scores, torch.tensor([0, 1, -1]))
+    assert (figures.images, figures.error, figures.top5_error) == (2, 0.5, 0.0)
+
+
+def test_no_image_at_all():
+    figures = tally(torch.rand(1, 4).softmax(1), torch.tensor([-1]))
+    assert (figures.images, figures.loss) == (0, 0.0)
+    assert "n/a" in per_class_table(figures, list("abcd"))
+
+
+def test_the_table_lists_the_worst_class_first():
+    scores = torch.eye(3)[[0, 1, 1, 0]]
+    table = per_class_table(tally(scores, torch.tensor([0, 1, 2, 2])), ["x", "y", "z"])
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["z", "x", "y"]
+    assert "| z | 2 | 100.00 |" in table
+
+
+def classifier(seed=0, size=32, short=36):
+    torch.manual_seed(seed)
+    net = create("resnet18", num_classes=10)
+    net.fc.weight.data *= 30
+    return Classifier(net, [str(i) for i in range(10)], Normalise([120, 110, 100], [60, 61, 62]), size, short).eval()
+
+
+def scored(models, source, **config):
+    parts = list(scored_images(models, source, EvalConfig(batch=20, **config), CPU, Skipped(print, set()), workers=0))
+    return torch.cat([scores for scores, *_ in parts])
+
+
+def as_tensor(pixels):
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+
+
+def test_ten_crops_are_torchvision_s():
+    model, source = classifier(), ShapeImages(3, 40, 0, "val")
+    expected = []
+    for index in range(3):
+        whole = as_tensor(rectangle(source.image(index), 36))
+        views = torch.cat(TF.ten_crop(whole, [32, 32]))
+        with torch.no_grad():
+            expected.append(model(views).softmax(1).mean(0))
+    torch.testing.assert_close(scored([model], source, views="ten_crop"), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_dense_scores_average_scales_flips_and_positions():
+    model = classifier()
+
+    class One:
+        labels = np.array([3])
+
+        def __len__(self):
+            return 1
+
+        def image(self, index):
+            return RawImage(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8), "one")
+
+    expected = []
+    for short in (224, 320):
+        view = as_tensor(rectangle(One().image(0), short))
+        for shown in (view, view.flip(3)):
+            with torch.no_grad():
+                last = model.backbone.last(model.normalise(shown))
+                rows, columns = last.shape[2] - 6, last.shape[3] - 6
+                windows = [last[:, :, y : y + 7, x : x + 7].mean((2, 3)) for y in range(rows) for x in range(columns)]
+                expected.append(torch.stack([model.backbone.fc(w) for w in windows]).mean(0).softmax(1))
+    torch.testing.assert_close(
+        scored([model], One(), views="dense", scales=[224, 320]), torch.stack(expected).mean(0), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_an_ensemble_averages_probabilities():
+    models, source = [classifier(0), classifier(1)], ShapeImages(5, 40, 0, "val")
+    alone = [scored([model], source) for model in models]
+    torch.testing.assert_close(scored(models, source), (alone[0] + alone[1]) / 2)
+    assert (alone[0] - alone[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shares_of_processes_add_up(workers):
+    model, source = classifier(), ShapeImages(11, 40, 0, "val")
+    config, skipped = EvalConfig(batch=4), Skipped(print, set())
+    whole = evaluate_views([model], source, config, CPU, skipped=skipped, workers=workers)
+    shares = [
+        evaluate_views([model], source, config, CPU, skipped=skipped, workers=workers, rank=rank, world=2)
+        for rank in range(2)
+    ]
+    assert sum(share.images for share in shares) == whole.images == 11
+    torch.testing.assert_close(sum(share.per_class for share in shares), whole.per_class)
+
+
+def test_images_on_the_device():
+    model, source = classifier(), ShapeImages(6, 32, 0, "val")
+    images, labels = torch.from_numpy(source.pixels()), torch.from_numpy(source.labels)
+    figures = evaluate_resident([model], [Batch(images, labels, torch.arange(6))], CPU)
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(model(images), labels)
+    assert figures.loss == pytest.approx(expected.item(), rel=1e-4)
+
+
+class Damaged(ShapeImages):
+    def image(self, index):
+        if index == 2:
+            raise DataError("image 2 is cut short")
+        return super().image(index)
+
+
+def test_damaged_images_are_errors_or_counted():
+    model, source, said = classifier(), Damaged(5, 40, 0, "val"), []
+    with pytest.raises(DataError, match="image 2"):
+        evaluate_views([model], source, EvalConfig(), CPU, skipped=Skipped(said.append, set()), workers=0)
+    options = {"skipped": Skipped(said.append, set()), "workers": 0, "on_bad_image": "skip"}
+    assert evaluate_views([model], source, EvalConfig(batch=2), CPU, **options).images == 4
+    assert said == ["skipped image 1: image 2 is cut short"]
+
+
+def test_scores_are_probabilities():
+    scorer = Scorer([classifier(), classifier(2)], CPU, dense=False)
+    with torch.no_grad():
+        total = scorer([torch.zeros(2, 3, 32, 32), torch.ones(2, 3, 40, 40)]).sum(1)
+    torch.testing.assert_close(total, torch.ones(2))
