@@ -60,9 +60,13 @@ def add_train(commands) -> None:
 
 
 def run_train(parsed) -> None:
+    from resdet import config
+
+    experiment = config.load(parsed.config, *parsed.overrides)  # a mistake in it does not wait for torch
+
     from resdet.commands.train import train
 
-    train(parsed.config, parsed.overrides, parsed.out, parsed.resume, parsed.init, parsed.eval_only)
+    train(experiment, parsed.out, parsed.resume, parsed.init, parsed.eval_only)
 
 
 def add_evaluate(commands) -> None:
@@ -78,11 +82,16 @@ def add_evaluate(commands) -> None:
 
 
 def run_evaluate(parsed) -> None:
-    from resdet.commands.evaluate import evaluate
+    from resdet import config
 
+    # Overrides after `--weights a.pth b.pth` are read by argparse as more weights.
     weights = [name for name in parsed.weights if "=" not in name]
     overrides = [*parsed.overrides, *(name for name in parsed.weights if "=" in name)]
-    evaluate(weights, parsed.config, overrides, parsed.per_class, parsed.json, parsed.submission)
+    experiment = config.load(parsed.config, *overrides) if parsed.config else None
+
+    from resdet.commands.evaluate import evaluate
+
+    evaluate(weights, experiment, overrides, parsed.per_class, parsed.json, parsed.submission)
 
 
 def add_predict(commands) -> None:

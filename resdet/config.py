@@ -5,6 +5,7 @@
 A wrong key, type or value is a ConfigError of one sentence that names the file or the override it stands in.
 """
 
+import copy
 import difflib
 import re
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def load(config: str | Path, *overrides: str) -> Any:
 
 def from_dict(settings: dict, origin: str = "this dict", overrides: tuple[str, ...] = ()) -> Any:
     """The experiment that `to_dict` wrote, as checkpoints carry it."""
-    return compose([Layer(origin, settings)], [parse_override(text) for text in overrides])
+    return compose([Layer(origin, copy.deepcopy(settings))], [parse_override(text) for text in overrides])
 
 
 def to_dict(experiment: Any) -> dict:
@@ -114,29 +115,39 @@ Loader.yaml_implicit_resolvers = {
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), list("tf"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|false)$"), list("tf"))
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+|[-+]?\.inf|\.nan"),
+    re.compile(r"([-+]?(\d+\.\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+|[-+]?\.inf|\.nan)$"),
     list("-+0123456789."),
 )
 
 
-def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
-    """The file's settings after those of its `_base_` files, which are named relative to it or found in configs/."""
-    if path.resolve() in seen:
-        raise ConfigError(f"{path}: its _base_ leads back to itself.")
+def read_yaml(path: Path) -> dict:
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), Loader) or {}
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: this is not text in UTF-8, as a YAML file is.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: this is not YAML: {getattr(error, 'problem', error)}.") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: a config is a mapping of sections (model, data, optim, …), and this is not.")
+    return settings
+
+
+def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """The file's settings after those of its `_base_` files, which are named relative to it or found in configs/."""
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: its _base_ leads back to itself.")
+    settings = read_yaml(path)
     bases = settings.pop("_base_", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: _base_ is {bases!r}: give the name of a config, or a list of names.")
     layers = []
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         sibling = path.parent / base
         layers += read_layers(sibling if sibling.is_file() else find(base), (*seen, path.resolve()))
     return [*layers, Layer(str(path), settings)]
@@ -194,11 +205,13 @@ def empty_experiment(layers: list[Layer], overrides: dict[str, Any]) -> DictConf
 def forget_other_families(layers: list[Layer], section: str, family: Callable[[str], type], chosen: type) -> None:
     """The options of a section belong to its name: naming another family starts from that one's defaults."""
     name = None
-    for layer in layers:
+    parent, _, last = section.rpartition(".")
+    for position, layer in enumerate(layers):
         name = get(layer.settings, f"{section}.name") or name
         if name and family(str(name)) is not chosen:
-            parent, _, last = section.rpartition(".")
-            (get(layer.settings, parent) if parent else layer.settings).pop(last, None)
+            for earlier in layers[: position + 1]:
+                holder = get(earlier.settings, parent) if parent else earlier.settings
+                (holder or {}).pop(last, None)
 
 
 def get(settings: Any, key: str) -> Any:

@@ -63,13 +63,17 @@ def test_from_a_folder_of_images_to_predictions(tmp_path, images, command):
     assert "| heart | 2 |" in done.stdout
 
     for views in ("ten_crop", "dense"):
-        done = command("evaluate", "--weights", "run/best.pth", "run/best.pth", f"eval.views={views}", "eval.scales=[36,48]")
+        done = command(
+            "evaluate", "--weights", "run/best.pth", "run/best.pth", f"eval.views={views}", "eval.scales=[36,48]"
+        )
         assert done.returncode == 0 and "20 images" in done.stdout, done.stderr
 
     done = command("predict", "--weights", "run/best.pth", images / "shapes/val/star", "--top", 3, "--json", "p.json")
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "p.json").read_text())
-    assert len(rows) == 2 and len(rows[0]["names"]) == 3 and rows[0]["scores"] == sorted(rows[0]["scores"], reverse=True)
+    assert (
+        len(rows) == 2 and len(rows[0]["names"]) == 3 and rows[0]["scores"] == sorted(rows[0]["scores"], reverse=True)
+    )
 
     done = command("train", "--config", "folder.yaml", root, *SMALL, "--init", "run/best.pth", "--eval-only")
     assert done.returncode == 0 and f"error {figures['error']:.4f}" in done.stdout

@@ -71,10 +71,13 @@ class ConvNorm(nn.Module):
         stride: int = 1,
         norm: Optional[str] = "bn",
         dilation: int = 1,
+        bias: Optional[bool] = None,
     ):
+        """A bias by default where there is no norm."""
         super().__init__()
         padding = dilation * (kernel // 2)
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation=dilation, bias=norm is None)
+        bias = norm is None if bias is None else bias
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation=dilation, bias=bias)
         self.norm = make_norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,8 +102,9 @@ class Backbone(nn.Module):
     With `num_classes=0` the net has no classifier and only `features` may be called.
     """
 
-    stages: dict[str, str]  # {"c2": "conv2_x", …}: feature name -> attribute
+    stages: dict[str, str] = {}  # {"c2": "conv2_x", …}: feature name -> attribute; a guest's are its own affair
     pool_window: int  # side of the last feature map of a training crop
+    classifier_name = "fc"  # the module that fine-tuning on other classes replaces
     channels: dict[str, int]
     strides: dict[str, int]
 

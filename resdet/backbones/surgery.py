@@ -44,7 +44,7 @@ def freeze_norms(net: nn.Module) -> int:
     found = [(parent, name) for parent in net.modules() for name, m in parent.named_children() if is_batch_norm(m)]
     for parent, name in found:
         norm = getattr(parent, name)
-        frozen = FrozenBatchNorm2d(norm.num_features, norm.eps).to(norm.weight.device)
+        frozen = FrozenBatchNorm2d(norm.num_features, norm.eps).to(norm.weight)
         for key in ("weight", "bias", "running_mean", "running_var"):
             getattr(frozen, key).copy_(getattr(norm, key))
         setattr(parent, name, frozen)
@@ -133,14 +133,16 @@ def deepen(shallow: nn.Module, deep: nn.Module) -> nn.Module:
     by a last norm of zero, exactly and in training as well; plain ones by identity filters, in eval mode.
     Both nets must be of one family (stem, widths, kind of block, shortcut option, norm) and `deep` no shallower.
     """
-    if shallow.stages != deep.stages or shallow.channels != deep.channels:
+    if not deep.stages or shallow.stages != deep.stages or shallow.channels != deep.channels:
         raise ConfigError("A net can only be deepened into one of its own family: the same stages, widths and blocks.")
     for child, module in deep.named_children():
         source = getattr(shallow, child)
         if child in deep.stages.values():
             deepen_stage(source, module, child)
-        else:
+        elif str(source) == str(module):  # which tells kinds, sizes, strides and norms
             module.load_state_dict(source.state_dict())
+        else:
+            raise ConfigError(f"{child} is {source} in the one net and {module} in the other: they must be alike.")
     return deep
 
 
@@ -150,9 +152,8 @@ def deepen_stage(shallow: nn.Sequential, deep: nn.Sequential, name: str) -> None
             f"{name} has {len(deep)} blocks in the deeper net and {len(shallow)} in the one to start from."
         )
     for source, target in zip(shallow, deep):
-        same = type(source) is type(target) and source.state_dict().keys() == target.state_dict().keys()
-        if not same:
-            raise ConfigError(f"{name}: the blocks of the two nets differ in kind, shortcut option or norm.")
+        if str(source) != str(target):
+            raise ConfigError(f"{name}: the blocks of the two nets differ in kind, stride, shortcut option or norm.")
         target.load_state_dict(source.state_dict())
     for block in deep[len(shallow) :]:
         make_identity(block)

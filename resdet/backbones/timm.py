@@ -13,6 +13,7 @@ class TimmBackbone(Backbone):
     def __init__(self, name: str, num_classes: int, pretrained: bool):
         super().__init__()
         self.net = load_timm().create_model(name, pretrained=pretrained, num_classes=num_classes)
+        self.classifier_name = f"net.{self.net.default_cfg['classifier']}"
         stride_of = [info["reduction"] for info in self.net.feature_info]
         deepest = {stride: index for index, stride in enumerate(stride_of) if stride >= 4}
         self.indices = list(deepest.values())

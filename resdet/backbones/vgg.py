@@ -23,7 +23,7 @@ class ConvRelu(ConvNorm):
 def make_stage(in_channels: int, width: int, count: int, pool: bool, norm: Optional[str]) -> nn.Sequential:
     """Convolutions of one width; every stage but the first pools before them, so that features end unpooled."""
     widths = [in_channels] + [width] * count
-    convolutions = [ConvRelu(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:])]
+    convolutions = [ConvRelu(a, b, 3, norm=norm, bias=True) for a, b in zip(widths, widths[1:])]
     return nn.Sequential(*([nn.MaxPool2d(2)] if pool else []), *convolutions)
 
 
@@ -59,6 +59,7 @@ class VGG(Backbone):
     def dense(self, images: Tensor) -> Tensor:
         """The linear layers slide over the map: fc6 is a 7×7 convolution, the others 1×1 (section 3.4)."""
         x = F.max_pool2d(self.last(images), 2)
+        x = F.adaptive_avg_pool2d(x, [max(side, 7) for side in x.shape[2:]])  # of images smaller than a crop
         for layer, kernel in ((self.fc6, 7), (self.fc7, 1)):
             weight = layer.weight.view(4096, -1, kernel, kernel)
             x = F.dropout(F.relu(F.conv2d(x, weight, layer.bias), inplace=True), self.dropout, self.training)

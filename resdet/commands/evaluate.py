@@ -20,15 +20,16 @@ from resdet.models import building
 
 def evaluate(
     weights: Sequence[str],
-    config_name: Optional[str] = None,
+    experiment: Any = None,
     overrides: Sequence[str] = (),
     per_class: bool = False,
     json_path: Optional[str] = None,
     submission: Optional[str] = None,
 ) -> dict[str, float]:
-    """Errors of the averaged scores of all `weights`; the data are those of the config, or of the first checkpoint."""
+    """Errors of the averaged scores of all `weights`, on the data of `experiment`, or of the first checkpoint's."""
     models = [building.load(path) for path in weights]
-    experiment = choose_experiment(models[0], weights[0], config_name, overrides)
+    if experiment is None:
+        experiment = config.from_dict(models[0].experiment, f"the config inside {weights[0]}", tuple(overrides))
     world = distributed.join(experiment.train.device)
     try:
         models = [model.to(world.device) for model in models]
@@ -41,12 +42,6 @@ def evaluate(
     if world.leads:
         report(figures, models[0].classes, per_class, json_path)
     return figures.summary()
-
-
-def choose_experiment(model: Any, path: str, config_name: Optional[str], overrides: Sequence[str]) -> Any:
-    if config_name:
-        return config.load(config_name, *overrides)
-    return config.from_dict(model.experiment, f"the config inside {path}", tuple(overrides))
 
 
 def check_alike(models: Sequence[Any], paths: Sequence[str]) -> None:

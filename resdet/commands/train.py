@@ -1,7 +1,7 @@
 """`resdet train`: from a config to a trained model in a folder."""
 
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Optional
 
 import torch.distributed as dist
 
@@ -17,15 +17,13 @@ TASKS = {"classification": ClassificationTask}
 
 
 def train(
-    config_name: str,
-    overrides: Sequence[str] = (),
+    experiment: Any,
     out: Optional[str] = None,
     resume: bool = False,
     init: Optional[str] = None,
     eval_only: bool = False,
 ) -> dict[str, float]:
     """Trains, or with `eval_only` judges the weights of `init`; returns the best evaluation's figures."""
-    experiment = config.load(config_name, *overrides)
     world = distributed.join(experiment.train.device)
     try:
         check_world(experiment, world)

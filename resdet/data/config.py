@@ -7,9 +7,6 @@ from typing import Literal
 from resdet.data.augment import AugmentConfig
 from resdet.errors import ConfigError
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255
-IMAGENET_STD = (58.395, 57.12, 57.375)
-
 
 @dataclass
 class DataConfig:

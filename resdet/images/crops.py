@@ -30,7 +30,7 @@ def scale_jitter_crop(
     width, height = resized(image.size, int(rng.integers(short[0], short[1], endpoint=True)))
     x = int(rng.integers(0, width - size, endpoint=True))
     y = int(rng.integers(0, height - size, endpoint=True))
-    return _window(image, (width, height), (x, y), size)
+    return resample(image, _window((width, height), image.size, (x, y), size), (size, size))
 
 
 def random_resized_crop(
@@ -49,8 +49,9 @@ def random_resized_crop(
 
 def centre_crop(image: Image, short: int, size: int) -> np.ndarray:
     """The central square of the image resized to the short side `short`: uint8 [size, size, 3]."""
-    width, height = resized(image.size, short)
-    return _window(image, (width, height), (round((width - size) / 2), round((height - size) / 2)), size)
+    whole = rectangle(image, short)
+    top, left = (round((side - size) / 2) for side in whole.shape[:2])
+    return whole[top : top + size, left : left + size]
 
 
 def rectangle(image: Image, short: int) -> np.ndarray:
@@ -122,6 +123,10 @@ def resample(image: Image, box: tuple[float, float, float, float], size: tuple[i
         # difference to Pillow on photographs shrunk 1.2, 1.4, 1.6, 1.8 and 2 times, in levels of 255: 1.0, 1.1, 0.9,
         # 0.6, 0.2; INTER_AREA alone, twice as slow, 0.7, 0.9, 1.3, 1.4, 2.8; INTER_LINEAR 1.3, 2.1, 2.8, 3.5, 3.1.
         part = cv2.sepFilter2D(part, -1, across.taps(reduced), down.taps(reduced), borderType=cv2.BORDER_REPLICATE)
+    left, top, width, height = across.start, down.start, across.step * size[0], down.step * size[1]
+    if all(abs(edge - round(edge)) < 1e-6 for edge in (left, top, width, height)):
+        part = part[round(top) : round(top + height), round(left) : round(left + width)]
+        return cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)  # a third of the time of the warp
     to_source = np.array(
         [[across.step, 0, across.start + across.step / 2 - 0.5], [0, down.step, down.start + down.step / 2 - 0.5]]
     )
@@ -158,7 +163,9 @@ def _span(start: float, length: float, target: int, limit: int) -> _Span:
     return _Span(slice(first, first + blocks * block), block, (start - first) / block, length / target / block)
 
 
-def _window(image: Image, resized_to: tuple[int, int], corner: tuple[int, int], size: int) -> np.ndarray:
-    """The square of `size` pixels at `corner` of the image resized to `resized_to`."""
-    across, down = image.size[0] / resized_to[0], image.size[1] / resized_to[1]
-    return resample(image, (corner[0] * across, corner[1] * down, size * across, size * down), (size, size))
+def _window(
+    resized_to: tuple[int, int], full: tuple[int, int], corner: tuple[int, int], size: int
+) -> tuple[float, float, float, float]:
+    """The box, in the whole image's pixels, of a square of `size` pixels at `corner` of the resized image."""
+    across, down = full[0] / resized_to[0], full[1] / resized_to[1]
+    return corner[0] * across, corner[1] * down, size * across, size * down

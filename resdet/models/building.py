@@ -7,8 +7,8 @@ from torch import Tensor
 
 from resdet import config as configs
 from resdet.backbones import registry
-from resdet.data.config import IMAGENET_MEAN, IMAGENET_STD
 from resdet.errors import ConfigError, WeightsError
+from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.models.classifier import Classifier
 from resdet.models.normalise import Normalise
 from resdet.weights import loading, reading
@@ -49,7 +49,7 @@ def build_classifier(
 def load(path: str | Path) -> Classifier:
     """A trained model with its classes and preprocessing, in eval mode.
 
-    Takes what `resdet train` wrote, and torchvision's and timm's ResNets and VGGs: the net is recognised by content.
+    Takes what `resdet train` wrote, and torchvision's, timm's and Keras-applications' nets, recognised by content.
     """
     checkpoint = reading.read(path)
     if checkpoint.meta.get("experiment"):
@@ -58,10 +58,10 @@ def load(path: str | Path) -> Classifier:
 
 
 def load_own(checkpoint: reading.Checkpoint) -> Classifier:
-    meta, state = checkpoint.meta, checkpoint.state
+    meta = checkpoint.meta
     experiment = configs.from_dict(meta["experiment"], f"the config inside {checkpoint.origin}")
-    model = build_classifier(experiment, meta["classes"], state["normalise.mean"], state["normalise.std"].flatten())
-    loading.load_exactly(model, state, checkpoint.origin)
+    model = build_classifier(experiment, meta["classes"])
+    loading.load(model, checkpoint)
     return model
 
 

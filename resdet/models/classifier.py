@@ -13,6 +13,8 @@ from resdet.images.crops import centre_crop
 from resdet.images.decode import as_image
 from resdet.models.normalise import Normalise
 
+PREDICT_BATCH = 64
+
 
 @dataclass
 class Classification:
@@ -68,13 +70,17 @@ class Classifier(nn.Module):
         training, device = self.training, self.normalise.std.device
         self.eval()
         try:
-            crops = [centre_crop(as_image(image), self.short, self.size) for image in images]
-            batches = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device).split(64)
-            scores = torch.cat([self(batch).float().softmax(1) for batch in batches]).cpu()
+            starts = range(0, len(images), PREDICT_BATCH)
+            scores = [self.scores(images[start : start + PREDICT_BATCH], device) for start in starts]
         finally:
             self.train(training)
-        best = scores.topk(min(top, scores.shape[1]), dim=1)
-        return [self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy())]
+        best = [part.topk(min(top, len(self.classes)), dim=1) for part in scores]
+        return [self.describe(*pair) for part in best for pair in zip(part.indices.numpy(), part.values.numpy())]
+
+    def scores(self, images: Sequence, device: torch.device) -> Tensor:
+        """Probabilities [B, C], on the CPU, of some images together."""
+        crops = np.stack([centre_crop(as_image(image), self.short, self.size) for image in images])
+        return self(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device)).float().softmax(1).cpu()
 
     def describe(self, labels: np.ndarray, scores: np.ndarray) -> Classification:
         return Classification(labels, scores, [self.classes[label] for label in labels])

@@ -17,13 +17,22 @@ class Normalise(nn.Module):
         self, mean: Sequence[float] | Tensor = (0.0, 0.0, 0.0), std: Sequence[float] | Tensor = (1.0, 1.0, 1.0)
     ):
         super().__init__()
-        mean, std = torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(std, dtype=torch.float32)
-        self.register_buffer("mean", mean if mean.dim() == 3 else mean[:, None, None])
-        self.register_buffer("std", std[:, None, None])
+        self.register_buffer("mean", as_map(mean))
+        self.register_buffer("std", as_map(std))
         self.dtype = torch.float32  # of the result
+
+    def set(self, mean: Tensor, std: Tensor) -> None:
+        """Other statistics, of any of the forms above: those that come with pretrained weights."""
+        self.mean, self.std = (as_map(values).to(self.std.device) for values in (mean, std))
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] uint8 or float -> [B, 3, H, W] float."""
         fits = self.mean.shape[1:] in ((1, 1), images.shape[2:])
         mean = self.mean if fits else self.mean.mean((1, 2), keepdim=True)
         return ((images.float() - mean) / self.std).to(self.dtype)
+
+
+def as_map(values: Sequence[float] | Tensor) -> Tensor:
+    """[3] as [3, 1, 1]; maps as they are."""
+    values = torch.as_tensor(values, dtype=torch.float32)
+    return values if values.dim() == 3 else values[:, None, None]

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.surgery import exact_batch_statistics
-from resdet.data.config import IMAGENET_MEAN, IMAGENET_STD, ImagesConfig
+from resdet.data.config import ImagesConfig
 from resdet.data.loader import Samples, Skipped, TrainingLoader
 from resdet.data.order import generator_for
 from resdet.data.resident import ResidentEvaluation, ResidentTraining
 from resdet.data.sources import open_images, open_resident
 from resdet.engine.distributed import World
 from resdet.evaluation.views import CentreCrop, evaluate_resident, evaluate_views
+from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.models.building import build_classifier
 from resdet.models.classifier import Classifier
 from resdet.structures import Batch

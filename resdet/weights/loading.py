@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping, Optional
 
+import torch
 from torch import Tensor, nn
 
 from resdet.errors import WeightsError
-from resdet.weights import layouts
+from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.weights import keras, layouts
 from resdet.weights.reading import Checkpoint, read
 
 BOTTLENECK_BLOCKS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152"}
@@ -18,7 +20,7 @@ BASIC_BLOCKS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
 class Recognised:
     """What a file is: its layout, and the net it was made for, where that can be told from the shapes."""
 
-    layout: str  # resdet · torchvision (timm's ResNets are the same)
+    layout: str  # resdet · torchvision (timm's ResNets are the same) · keras
     backbone: Optional[dict] = None
     num_classes: int = 0
     classes: list[str] = field(default_factory=list)
@@ -55,32 +57,42 @@ def load(
     """Loads a file or a state dict into a backbone or a model, in any known layout.
 
     Everything must fit; with `new_classifier` the last linear layer may be of another size or missing, and keeps its
-    present values (fine-tuning on other classes), which the report lists.
+    present values (fine-tuning on other classes), which the report lists. The statistics that pixels are normalised
+    with belong to the weights, and come along.
     """
     checkpoint = as_checkpoint(source)
-    layout = recognise(checkpoint).layout
-    state = to_our_names(checkpoint.state, layout)
-    target = model.state_dict()
-    if not any(name.startswith("backbone.") for name in target):
-        state = {
-            name.removeprefix("backbone."): tensor
-            for name, tensor in state.items()
-            if not name.startswith("normalise.")
-        }
-    elif not any(name.startswith("backbone.") for name in state):
-        state = {f"backbone.{name}": tensor for name, tensor in state.items()}
-        state |= {name: target[name] for name in target if name.startswith("normalise.")}
-    report = fit(target, state, checkpoint.origin, layout)
-    refuse_what_does_not_fit(report, new_classifier)
+    found = recognise(checkpoint)
+    net = getattr(model, "backbone", model)
+    check_stride(net, found, checkpoint.origin)
+    state = to_our_names(checkpoint.state, found.layout)
+    statistics = [state.pop(f"normalise.{kind}", None) for kind in ("mean", "std")]
+
+    target = net.state_dict()
+    report = fit(target, state, checkpoint.origin, found.layout)
+    refuse_what_does_not_fit(report, net.classifier_name if new_classifier else None)
     usable = {name: tensor for name, tensor in state.items() if name in target and tensor.shape == target[name].shape}
-    model.load_state_dict(usable, strict=False)
+    net.load_state_dict(usable, strict=False)
+    if net is not model and statistics[0] is not None:
+        model.normalise.set(*statistics)
     return report
 
 
-def load_exactly(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Our own checkpoint into our own model: every name and shape as it is."""
-    refuse_what_does_not_fit(fit(model.state_dict(), state, origin, "resdet"), new_classifier=False)
-    model.load_state_dict(state)
+def stride_in(net: nn.Module) -> Optional[str]:
+    """Which convolution of a net's bottlenecks strides, "1x1" or "3x3"; None where there are no bottlenecks."""
+    block = getattr(net, "conv3_x", [None])[0]
+    if not hasattr(block, "conv3"):
+        return None
+    return "1x1" if block.conv1.conv.stride == (2, 2) else "3x3"
+
+
+def check_stride(net: nn.Module, found: Recognised, origin: str) -> None:
+    """Weights fit a net that strides in the other convolution as well, and would compute something else there."""
+    wanted, present = (found.backbone or {}).get("stride_in"), stride_in(net)
+    if wanted and present and present != wanted:
+        raise WeightsError(
+            f"{origin}: these weights are of a net that strides in the {wanted} convolution of its blocks, and this "
+            f"one strides in the {present}: set model.backbone.stride_in={wanted}."
+        )
 
 
 def as_checkpoint(source: str | Path | Mapping[str, Tensor] | Checkpoint) -> Checkpoint:
@@ -92,9 +104,10 @@ def as_checkpoint(source: str | Path | Mapping[str, Tensor] | Checkpoint) -> Che
 def recognise(checkpoint: Checkpoint) -> Recognised:
     """The layout of a state dict, by the names and shapes in it."""
     state = checkpoint.state
-    names = [name.removeprefix("backbone.") for name in state]
-    if any(name.startswith("conv2_x.") for name in names):
+    if any(name.startswith(("backbone.", "conv2_x.")) for name in state):
         return Recognised("resdet")
+    if keras.is_keras(state):
+        return recognise_keras(state)
     if "layer1.0.conv1.weight" in state:
         return recognise_resnet(state)
     if "features.0.weight" in state and "classifier.6.weight" in state:
@@ -121,11 +134,22 @@ def recognise_resnet(state: Mapping[str, Tensor]) -> Recognised:
 def recognise_vgg(state: Mapping[str, Tensor]) -> Recognised:
     convolutions = sum(name.endswith(".weight") and tensor.dim() == 4 for name, tensor in state.items())
     depth = {13: 16, 16: 19}.get(convolutions)
+    if depth is None:
+        raise WeightsError(f"A VGG of {convolutions} convolutions is none of ours: VGG-16 has 13 and VGG-19 has 16.")
     norm = "bn" if "features.1.running_mean" in state else None
     count = len(state["classifier.6.bias"])
-    return Recognised(
-        "torchvision", {"name": f"vgg{depth}", "norm": norm} if depth else None, count, class_names(count)
-    )
+    return Recognised("torchvision", {"name": f"vgg{depth}", "norm": norm}, count, class_names(count))
+
+
+def recognise_keras(state: Mapping[str, Tensor]) -> Recognised:
+    def blocks(stage: int) -> int:
+        units = {keras.unit_of(name.split("/")[0]) for name in state if name.startswith(f"res{stage}")}
+        return len({unit.split(".")[1] for unit in units})
+
+    name = BOTTLENECK_BLOCKS.get(tuple(blocks(stage) for stage in range(2, 6)))
+    count = len(state["fc1000/bias"]) if "fc1000/bias" in state else 0
+    backbone = {"name": name, "shortcut": "B", "stride_in": "1x1"} if name else None
+    return Recognised("keras", backbone, count, class_names(count))
 
 
 def class_names(count: int) -> list[str]:
@@ -138,13 +162,19 @@ def class_names(count: int) -> list[str]:
 
 
 def to_our_names(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """The backbone's tensors, and `normalise.mean` and `normalise.std`, under our names."""
     if layout == "resdet":
-        return dict(state)
+        return {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
+    if layout == "keras":
+        return keras.to_our_names(state)
     if "features.0.weight" in state:
         found = recognise_vgg(state).backbone
         ours = layouts.vgg_names(int(found["name"][3:]), found["norm"] is not None)
-        return layouts.rename_modules(state, {theirs: mine for mine, theirs in ours.items()})
-    return {layouts.resnet_from_torchvision(name): tensor for name, tensor in state.items()}
+        renamed = layouts.rename_modules(state, {theirs: mine for mine, theirs in ours.items()})
+    else:
+        renamed = {layouts.resnet_from_torchvision(name): tensor for name, tensor in state.items()}
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return {**renamed, "normalise.mean": mean, "normalise.std": std}
 
 
 def fit(target: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str, layout: str) -> Report:
@@ -165,13 +195,12 @@ def fit(target: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str, 
     return report
 
 
-def refuse_what_does_not_fit(report: Report, new_classifier: bool) -> None:
+def refuse_what_does_not_fit(report: Report, may_differ: Optional[str]) -> None:
+    """Raises with the list, of which the module `may_differ` is left out."""
     problems = report.problems()
-    if new_classifier:
-        problems = {
-            kind: [n for n in names if not n.removeprefix("backbone.").startswith("fc.")]
-            for kind, names in problems.items()
-        }
+    if may_differ:
+        prefix = f"{may_differ}."
+        problems = {kind: [n for n in names if not n.startswith(prefix)] for kind, names in problems.items()}
     problems = {kind: names for kind, names in problems.items() if names}
     if problems:
         listed = "; ".join(

@@ -3,7 +3,7 @@
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -73,13 +73,16 @@ def first_reason(error: Exception) -> str:
     return telling.split(". Please")[0].removeprefix("WeightsUnpickler error: ")[:160]
 
 
+def wrapper(content: Any) -> Optional[str]:
+    """The key under which a training script put the state dict, if it is not the content itself."""
+    keys = ("model", "state_dict", "model_state_dict", "model_ema")
+    return next((k for k in keys if isinstance(content, dict) and isinstance(content.get(k), dict)), None)
+
+
 def unwrap(content: Any, origin: str) -> Checkpoint:
     """The state dict inside what was saved."""
     meta = {}
-    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
-        inner = next((key for key in ("model", "state_dict", "model_state_dict", "model_ema") if key in content), None)
-        if inner is None:
-            break
+    while inner := wrapper(content):
         meta |= {key: value for key, value in content.items() if key != inner}
         content = content[inner]
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resdet.errors import WeightsError
 from resdet.weights import layouts
+from resdet.weights.loading import stride_in
 
 
 def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> None:
@@ -21,17 +22,23 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
 
         write_atomically(Path(path), lambda temporary: save_file(state, temporary))
         return
-    write_atomically(Path(path), lambda temporary: torch.save(to_torchvision(state), temporary))
+    if stride_in(getattr(model, "backbone", model)) == "1x1":
+        raise WeightsError(f"{layout}'s ResNets stride in the 3×3 and this one in the 1×1: save it as safetensors.")
+    renamed = to_torchvision(state)
+    write_atomically(Path(path), lambda temporary: torch.save(renamed, temporary))
 
 
 def to_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors under torchvision's names."""
+    """The backbone's tensors under torchvision's names; their ResNets have the shortcuts of option B."""
     own = {n.removeprefix("backbone."): t for n, t in state.items() if not n.startswith("normalise.")}
     if "fc6.weight" in own:
         depth = 16 if "conv3_x.4.conv.weight" not in own else 19
         return layouts.rename_modules(own, layouts.vgg_names(depth, "conv1_x.0.norm.weight" in own))
-    if "conv5_x.0.conv1.conv.weight" not in own:
-        raise WeightsError("torchvision and timm have no net of this kind (a CIFAR net, say): save it as safetensors.")
+    option_b = "conv5_x.0.shortcut.conv.weight" in own and "conv5_x.1.shortcut.conv.weight" not in own
+    if not option_b:
+        raise WeightsError(
+            "torchvision and timm have no such net (plain, for CIFAR, or of shortcuts A or C): save it as safetensors."
+        )
     return {layouts.resnet_to_torchvision(name): tensor for name, tensor in own.items()}
 
 

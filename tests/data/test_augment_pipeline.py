@@ -9,9 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from resdet.data.augment import AugmentConfig
-from resdet.images.crops import random_flip, scale_jitter_crop
 from resdet.data.augment.pipeline import TrainTransform
 from resdet.errors import ConfigError
+from resdet.images.crops import random_flip, scale_jitter_crop
 
 
 class Picture:

@@ -12,8 +12,18 @@ from resdet.data.folder import ImageFolder
 from resdet.data.index import Strings, cached
 from resdet.errors import DataError
 
-FILES = ["dog/b.jpg", "dog/a.JPG", "dog/sub/z.png", "dog/sub-a/y.png", "cat/1.webp", "cat/10.jpeg", "cat/2.bmp",
-         "Ziège/ü.jpg", "Ziège/notes.txt", "dog/readme"]
+FILES = [
+    "dog/b.jpg",
+    "dog/a.JPG",
+    "dog/sub/z.png",
+    "dog/sub-a/y.png",
+    "cat/1.webp",
+    "cat/10.jpeg",
+    "cat/2.bmp",
+    "Ziège/ü.jpg",
+    "Ziège/notes.txt",
+    "dog/readme",
+]
 
 
 def touch(root, names):

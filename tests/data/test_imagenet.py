@@ -53,8 +53,10 @@ def devkit(truth=TRUTH, ids=(1, 2, 3)):
 
 
 def class_tars():
-    return {f"{synset}.tar": tar({name.split("/")[1]: data for name, data in TRAIN.items() if name.startswith(synset)})
-            for synset in BY_DEVKIT_ID}
+    return {
+        f"{synset}.tar": tar({name.split("/")[1]: data for name, data in TRAIN.items() if name.startswith(synset)})
+        for synset in BY_DEVKIT_ID
+    }
 
 
 def webdataset(shard):
@@ -72,7 +74,8 @@ def val_files(folder=""):
 
 KAGGLE_VAL = b"ImageId,PredictionString\n" + b"".join(
     f"{name},{BY_DEVKIT_ID[i - 1]} 85 1 499 272 {BY_DEVKIT_ID[i - 1]} 1 2 3 4 \n".encode()
-    for name, i in reversed(list(zip(VAL_NAMES, TRUTH))))
+    for name, i in reversed(list(zip(VAL_NAMES, TRUTH)))
+)
 KAGGLE_WORDS = b"".join(f"{synset} {WORDS[synset]}\n".encode() for synset in SORTED)
 
 TRAIN_LAYOUTS = {
@@ -104,15 +107,21 @@ def validation(root):
     return images.labels.tolist()
 
 
-@pytest.mark.parametrize("files", [
-    lambda: val_files("val/") | devkit(),
-    lambda: val_files("val/") | {DEVKIT_TAR: tar(devkit(), "w:gz")},
-    lambda: {"ILSVRC2012_img_val.tar": tar(dict(reversed(val_files().items())))} | devkit(),
-    lambda: {"val/ILSVRC2012_img_val.tar": tar(val_files()), DEVKIT_TAR: tar(devkit(), "w:gz")},
-    lambda: val_files("ILSVRC/Data/CLS-LOC/val/") | {"LOC_val_solution.csv": KAGGLE_VAL},
-    lambda: val_files("ILSVRC/Data/CLS-LOC/val/") | {"LOC_val_solution.csv": KAGGLE_VAL,
-                                                     "LOC_synset_mapping.txt": KAGGLE_WORDS},
-], ids=["flat", "flat, packed devkit", "tar", "tar in val", "kaggle", "kaggle with words"])
+@pytest.mark.parametrize(
+    "files",
+    [
+        lambda: val_files("val/") | devkit(),
+        lambda: val_files("val/") | {DEVKIT_TAR: tar(devkit(), "w:gz")},
+        lambda: {"ILSVRC2012_img_val.tar": tar(dict(reversed(val_files().items())))} | devkit(),
+        lambda: {"val/ILSVRC2012_img_val.tar": tar(val_files()), DEVKIT_TAR: tar(devkit(), "w:gz")},
+        lambda: val_files("ILSVRC/Data/CLS-LOC/val/") | {"LOC_val_solution.csv": KAGGLE_VAL},
+        lambda: (
+            val_files("ILSVRC/Data/CLS-LOC/val/")
+            | {"LOC_val_solution.csv": KAGGLE_VAL, "LOC_synset_mapping.txt": KAGGLE_WORDS}
+        ),
+    ],
+    ids=["flat", "flat, packed devkit", "tar", "tar in val", "kaggle", "kaggle with words"],
+)
 def test_validation_images_are_labelled_by_name(tmp_path, files):
     write(tmp_path, files())
     assert validation(tmp_path) == VAL_LABELS
@@ -125,11 +134,18 @@ def test_validation_in_class_folders_needs_no_devkit(tmp_path):
     assert images.classes == SORTED and labels == dict(zip(VAL_NAMES, VAL_LABELS))
 
 
-@pytest.mark.parametrize("files", [
-    lambda: {"test/ILSVRC2012_test_00000002.JPEG": b"2", "test/ILSVRC2012_test_00000001.JPEG": b"1"},
-    lambda: {"ILSVRC2012_img_test_v10102019.tar": tar({"test/ILSVRC2012_test_00000002.JPEG": b"2",
-                                                       "test/ILSVRC2012_test_00000001.JPEG": b"1"})},
-], ids=["flat", "tar"])
+@pytest.mark.parametrize(
+    "files",
+    [
+        lambda: {"test/ILSVRC2012_test_00000002.JPEG": b"2", "test/ILSVRC2012_test_00000001.JPEG": b"1"},
+        lambda: {
+            "ILSVRC2012_img_test_v10102019.tar": tar(
+                {"test/ILSVRC2012_test_00000002.JPEG": b"2", "test/ILSVRC2012_test_00000001.JPEG": b"1"}
+            )
+        },
+    ],
+    ids=["flat", "tar"],
+)
 def test_test_images_have_no_labels(tmp_path, files):
     write(tmp_path, files())
     images = imagenet(tmp_path, "test")
@@ -148,18 +164,21 @@ def test_devkit_order_and_words(tmp_path):
     assert class_words(tmp_path / "kaggle") == WORDS
 
 
-@pytest.mark.parametrize("files, what", [
-    (lambda: {}, "neither a folder val nor ILSVRC2012_img_val.tar: fetch it from https://image-net.org"),
-    (lambda: {"val/readme.txt": b""}, "val holds no known layout"),
-    (lambda: val_files("val/"), "meta.mat is missing: put ILSVRC2012_devkit_t12.tar.gz from https://image-net.org"),
-    (lambda: val_files("val/") | devkit(TRUTH[:3]), "4 validation images and 3 labels"),
-    (lambda: val_files("val/") | devkit([3, 1, 4, 2]), "ground_truth.txt, line 3: 4 is not an id from 1 to 3"),
-    (lambda: val_files("val/") | devkit([3, "x", 1, 2]), "line 2: x is not an id"),
-    (lambda: val_files("val/") | devkit(ids=(1, 2, 5)), "does not number its classes from 1 on"),
-    (lambda: {f"val/{i}.JPEG": b"" for i in range(4)} | devkit(), "val/0.JPEG has no label"),
-    (lambda: val_files("val/") | {DEVKIT_TAR: tar(devkit(), "w:gz")[:-300]}, "devkit_t12.tar.gz is damaged"),
-    (lambda: val_files("val/") | {"ILSVRC2012_devkit_t12/data/meta.mat": b"<html>"}, "meta.mat .* is damaged"),
-])
+@pytest.mark.parametrize(
+    "files, what",
+    [
+        (lambda: {}, "neither a folder val nor ILSVRC2012_img_val.tar: fetch it from https://image-net.org"),
+        (lambda: {"val/readme.txt": b""}, "val holds no known layout"),
+        (lambda: val_files("val/"), "meta.mat is missing: put ILSVRC2012_devkit_t12.tar.gz from https://image-net.org"),
+        (lambda: val_files("val/") | devkit(TRUTH[:3]), "4 validation images and 3 labels"),
+        (lambda: val_files("val/") | devkit([3, 1, 4, 2]), "ground_truth.txt, line 3: 4 is not an id from 1 to 3"),
+        (lambda: val_files("val/") | devkit([3, "x", 1, 2]), "line 2: x is not an id"),
+        (lambda: val_files("val/") | devkit(ids=(1, 2, 5)), "does not number its classes from 1 on"),
+        (lambda: {f"val/{i}.JPEG": b"" for i in range(4)} | devkit(), "val/0.JPEG has no label"),
+        (lambda: val_files("val/") | {DEVKIT_TAR: tar(devkit(), "w:gz")[:-300]}, "devkit_t12.tar.gz is damaged"),
+        (lambda: val_files("val/") | {"ILSVRC2012_devkit_t12/data/meta.mat": b"<html>"}, "meta.mat .* is damaged"),
+    ],
+)
 def test_what_is_missing_or_wrong_is_named(tmp_path, files, what):
     write(tmp_path, files())
     with pytest.raises(DataError, match=what):
@@ -172,7 +191,9 @@ def test_long_names_in_each_tar_format(tmp_path, format):
     write(tmp_path, {"a.tar": tar({name: b"x" * 1000, "d/cat/b.jpg": b"y", "d/cat/._b.jpg": b"z"}, format=format)})
     images = TarImages([tmp_path / "a.tar"])
     assert {images.name(i): images.image(i).data for i in range(len(images))} == {
-        f"{tmp_path}/a.tar:{name}": b"x" * 1000, f"{tmp_path}/a.tar:d/cat/b.jpg": b"y"}
+        f"{tmp_path}/a.tar:{name}": b"x" * 1000,
+        f"{tmp_path}/a.tar:d/cat/b.jpg": b"y",
+    }
     assert images.classes == ["cat"]
 
 
@@ -210,23 +231,26 @@ def test_class_names_given_for_tars(tmp_path):
 WHOLE = tar({"cat/1.jpg": b"1" * 700, "dog/2.jpg": b"2" * 700})
 
 
-@pytest.mark.parametrize("data, what", [
-    (b"", "damaged or cut short"),
-    (b"<html>" * 200, "damaged or cut short"),
-    (WHOLE[:100], "damaged or cut short"),
-    (WHOLE[:700], "damaged or cut short"),            # within the first image
-    (WHOLE[:512 + 1024], "damaged or cut short"),     # between the images
-    (WHOLE[:512 + 1024 + 100], "damaged or cut short"),
-    (WHOLE[:512 + 1024 + 512 + 700], "damaged or cut short"),
-    (WHOLE[:1536] + b"\1" * 512 + WHOLE[2048:], "damaged or cut short"),
-    (tar({"n01.tar": WHOLE[:1000]}), "damaged or cut short"),
-    (tar({"a/1.jpg": b""}, "w:gz"), "is compressed"),
-    (tar({"readme.txt": b""}), "holds no images"),
-    (tar({"1.jpg": b"", "1.cls": b"x"}), "a.tar:1.cls says b'x'"),
-    (tar({"1.jpg": b"", "1.cls": b"-1"}), "a.tar:1.cls says b'-1'"),
-    (tar({"1.jpg": b"", "1.cls": b"9" * 30}), "a.tar:1.cls says"),
-    (tar({"1.jpg": b"", "1.cls": b"0", "2.jpg": b""}), "a.tar:2.jpg has no .cls file beside it"),
-])
+@pytest.mark.parametrize(
+    "data, what",
+    [
+        (b"", "damaged or cut short"),
+        (b"<html>" * 200, "damaged or cut short"),
+        (WHOLE[:100], "damaged or cut short"),
+        (WHOLE[:700], "damaged or cut short"),  # within the first image
+        (WHOLE[: 512 + 1024], "damaged or cut short"),  # between the images
+        (WHOLE[: 512 + 1024 + 100], "damaged or cut short"),
+        (WHOLE[: 512 + 1024 + 512 + 700], "damaged or cut short"),
+        (WHOLE[:1536] + b"\1" * 512 + WHOLE[2048:], "damaged or cut short"),
+        (tar({"n01.tar": WHOLE[:1000]}), "damaged or cut short"),
+        (tar({"a/1.jpg": b""}, "w:gz"), "is compressed"),
+        (tar({"readme.txt": b""}), "holds no images"),
+        (tar({"1.jpg": b"", "1.cls": b"x"}), "a.tar:1.cls says b'x'"),
+        (tar({"1.jpg": b"", "1.cls": b"-1"}), "a.tar:1.cls says b'-1'"),
+        (tar({"1.jpg": b"", "1.cls": b"9" * 30}), "a.tar:1.cls says"),
+        (tar({"1.jpg": b"", "1.cls": b"0", "2.jpg": b""}), "a.tar:2.jpg has no .cls file beside it"),
+    ],
+)
 def test_broken_tars_are_one_sentence(tmp_path, data, what):
     write(tmp_path, {"a.tar": data})
     with pytest.raises(DataError, match=what):

@@ -30,5 +30,7 @@ def test_processes_share_without_duplicates():
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_repeated_augmentation(repeats):
     taken = Order(5, seed=0, repeats=repeats).take(0, 5 * repeats)
-    np.testing.assert_array_equal(taken.reshape(5, repeats), np.repeat(Order(5, seed=0).take(0, 5)[:, None], repeats, 1))
+    np.testing.assert_array_equal(
+        taken.reshape(5, repeats), np.repeat(Order(5, seed=0).take(0, 5)[:, None], repeats, 1)
+    )
     assert Order(5, 0, repeats).steps_per_pass(5) == repeats

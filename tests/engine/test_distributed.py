@@ -11,7 +11,11 @@ COMMON = [*TINY, "train.batch=16", "train.length=20", "train.log_every=1", "trai
 
 def losses(folder, kind):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line.get("cross_entropy", line.get("loss")), line["error"]) for line in lines if line["kind"] == kind]
+    return [
+        (line["step"], line.get("cross_entropy", line.get("loss")), line["error"])
+        for line in lines
+        if line["kind"] == kind
+    ]
 
 
 def train(tmp_path, launcher, name, *options):
@@ -26,7 +30,9 @@ def test_the_loss_curve_of_one_process(tmp_path, norm):
     options = [f"model.backbone.norm={norm}", "data.val_images=33"]
     one, two = train(tmp_path, COMMAND, "one", *options), train(tmp_path, TORCHRUN, "two", *options)
     for kind in ("train", "val"):
-        for (step, loss, error), (other_step, other_loss, other_error) in zip(losses(one, kind), losses(two, kind), strict=True):
+        for (step, loss, error), (other_step, other_loss, other_error) in zip(
+            losses(one, kind), losses(two, kind), strict=True
+        ):
             assert step == other_step
             assert other_loss == pytest.approx(loss, rel=2e-3)
             assert other_error == pytest.approx(error, abs=0.07 if step > 10 else 1e-6)

@@ -71,7 +71,15 @@ def test_killed_and_resumed(tmp_path, command, start, tiny, options):
 
 
 def test_interrupted_in_good_order(tmp_path, command, start, tiny):
-    run = ["train", *tiny, "train.length=2000", "train.checkpoint_every=2000", "train.evaluate_every=2000", "--out", "run"]
+    run = [
+        "train",
+        *tiny,
+        "train.length=2000",
+        "train.checkpoint_every=2000",
+        "train.evaluate_every=2000",
+        "--out",
+        "run",
+    ]
     process = start(*run)
     wait_for_step(tmp_path / "run", 10, process)
     process.send_signal(signal.SIGINT)

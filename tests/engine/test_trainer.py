@@ -74,7 +74,9 @@ class Step(nn.Module):
 
     def forward(self, images, targets):
         logits = self.model(images)
-        return {"cross_entropy": F.cross_entropy(logits, targets)}, {"error": (logits.argmax(1) != targets).float().mean()}
+        return {"cross_entropy": F.cross_entropy(logits, targets)}, {
+            "error": (logits.argmax(1) != targets).float().mean()
+        }
 
 
 def trainer(task, out, optim=None, schedule=None, **train):
@@ -94,7 +96,7 @@ def run(made, out):
         log.close()
 
 
-def by_hand(optimizer_of, steps=9, clip=None, average=None):
+def by_hand(optimizer_of, steps=9, clip=None, average=0.0):
     """The same training as a loop."""
     task = Linear()
     optimizer = optimizer_of(task.model.parameters())
@@ -107,7 +109,13 @@ def by_hand(optimizer_of, steps=9, clip=None, average=None):
             torch.nn.utils.clip_grad_norm_(task.model.parameters(), clip)
         optimizer.step()
         for name, tensor in task.model.state_dict().items():
-            averaged[name] = tensor.clone() if step == 0 else averaged[name] * average + tensor * (1 - average) if average else tensor
+            averaged[name] = (
+                tensor.clone()
+                if step == 0
+                else averaged[name] * average + tensor * (1 - average)
+                if average
+                else tensor
+            )
     return task.model.state_dict(), averaged
 
 
@@ -136,7 +144,9 @@ def test_adamw_clipping_and_the_moving_average(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     made = trainer(Linear(spoilt=[17]), tmp_path)
-    with pytest.raises(NonFiniteLoss, match=r"cross_entropy became nan at step 5 on image-16, image-17, image-18, image-19"):
+    with pytest.raises(
+        NonFiniteLoss, match=r"cross_entropy became nan at step 5 on image-16, image-17, image-18, image-19"
+    ):
         run(made, tmp_path)
     last = torch.load(tmp_path / "last.pth", weights_only=True)
     assert last["trainer"]["step"] == 3
@@ -188,7 +198,9 @@ def test_tensorboard_holds_the_curve(tmp_path):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precisions_train(tmp_path, precision):
-    made = trainer(Linear(), tmp_path, precision=precision, length=60, log_every=30, evaluate_every=60, checkpoint_every=60)
+    made = trainer(
+        Linear(), tmp_path, precision=precision, length=60, log_every=30, evaluate_every=60, checkpoint_every=60
+    )
     run(made, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines[1]["cross_entropy"] < lines[0]["cross_entropy"] < 2

@@ -38,7 +38,7 @@ def test_top1_and_top5_are_sklearn_like():
     assert figures.error == pytest.approx(1 - (ranked[:, 0] == labels).float().mean().item())
     assert figures.top5_error == pytest.approx(1 - (ranked[:, :5] == labels[:, None]).any(1).float().mean().item())
     assert figures.loss == pytest.approx(nn.functional.nll_loss(scores.log(), labels).item(), rel=1e-5)
-    hits = (ranked[:, 0] == labels)
+    hits = ranked[:, 0] == labels
     for number, (images, first, _) in enumerate(figures.per_class.tolist()):
         assert (images, first) == ((labels == number).sum(), hits[labels == number].sum())
 

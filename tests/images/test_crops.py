@@ -34,7 +34,7 @@ class Jpeg(Raw):
 
     def decode(self, smallest=None):
         scales = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-        for scale, flag in scales.items():
+        for flag in scales.values():
             reduced = cv2.imdecode(self.data, flag)
             if reduced.shape[1] >= smallest[0] and reduced.shape[0] >= smallest[1]:
                 return cv2.cvtColor(reduced, cv2.COLOR_BGR2RGB)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from resdet.images.decode import EncodedImage, RawImage
 from resdet.errors import DataError
+from resdet.images.decode import EncodedImage, RawImage
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 
@@ -87,12 +87,16 @@ def test_size_is_that_of_the_decoded_picture_where_opencv_turns_it(format):
     assert image.decode().shape[1::-1] == image.size
 
 
-@pytest.mark.parametrize("before", [
-    segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"),       # XMP shares EXIF's marker
-    segment(0xE1, b"Exif\0\0MM\0*\0\0\xff\xff broken"),         # points outside itself
-    segment(0xED, b"Photoshop 3.0\0" + JPEG[:3000]),            # a thumbnail with its own frame
-    b"\xff\xff\xff",                                            # fill bytes
-], ids=["xmp", "broken exif", "thumbnail", "fill"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"),  # XMP shares EXIF's marker
+        segment(0xE1, b"Exif\0\0MM\0*\0\0\xff\xff broken"),  # points outside itself
+        segment(0xED, b"Photoshop 3.0\0" + JPEG[:3000]),  # a thumbnail with its own frame
+        b"\xff\xff\xff",  # fill bytes
+    ],
+    ids=["xmp", "broken exif", "thumbnail", "fill"],
+)
 def test_segments_before_the_frame_are_passed_over(before):
     image = EncodedImage(JPEG[:2] + before + JPEG[2:], "a")
     assert image.size == (320, 200)
@@ -135,10 +139,19 @@ def test_content_decides_and_not_the_name():
     assert np.array_equal(EncodedImage(PNG, "n02105855_2933.JPEG").decode(), pillow(PNG))
 
 
-@pytest.mark.parametrize("smallest, expected", [
-    ((320, 200), (320, 200)), ((161, 100), (320, 200)), ((160, 100), (160, 100)), ((80, 51), (160, 100)),
-    ((80, 50), (80, 50)), ((40, 25), (40, 25)), ((1, 1), (40, 25)), ((500, 500), (320, 200)),
-])
+@pytest.mark.parametrize(
+    "smallest, expected",
+    [
+        ((320, 200), (320, 200)),
+        ((161, 100), (320, 200)),
+        ((160, 100), (160, 100)),
+        ((80, 51), (160, 100)),
+        ((80, 50), (80, 50)),
+        ((40, 25), (40, 25)),
+        ((1, 1), (40, 25)),
+        ((500, 500), (320, 200)),
+    ],
+)
 def test_reduced_decoding_is_the_smallest_that_suffices(smallest, expected):
     pixels = EncodedImage(JPEG, "a").decode(smallest)
     assert pixels.shape[1::-1] == expected
@@ -152,25 +165,34 @@ def test_reduction_rounds_up_and_turns_with_the_camera():
     assert EncodedImage(data, "a").decode((102, 161)).shape == (321, 201, 3)
 
 
-@pytest.mark.parametrize("data, what", [
-    (b"", "empty"),
-    (b"<html>404 not found</html>", "not an image"),
-    (JPEG[:100], "cut short"),
-    (JPEG[:len(JPEG) // 2], "cut short"),
-    (JPEG[:-2], "cut short"),
-    (encode(picture(), "JPEG", progressive=True)[:-50], "cut short"),
-    (JPEG[:2] + segment(0xED, JPEG[:3000] + b"\xff\xd9") + JPEG[2:9000], "cut short"),
-    (JPEG[:2] + segment(0xED, JPEG[:3000] + b"\xff\xd9"), "cut short"),
-    (PNG[:20], "cut short"),
-    (PNG[:len(PNG) // 2], "cut short"),
-    (PNG[:-1], "cut short"),
-    (PNG[:500] + b"damage" + PNG[506:], "not an image"),
-    (b"BM" + bytes(10), "cut short"),
-    (PNG[:8] + chunk(b"IHDR", struct.pack(">II5B", 2**14, 2**14, 8, 2, 0, 0, 0)) + PNG[33:], "16384x16384"),
-    (JPEG[:2] + segment(0xC0, struct.pack(">BHHB", 8, 65500, 65500, 3) + bytes(9)) + segment(0xDA, b"\0") + JPEG[-2:],
-     "65500x65500"),
-    (b"BM" + bytes(12) + struct.pack("<Iii", 40, 2**20, -2**20) + bytes(30), "1048576x1048576"),
-], ids=lambda value: None if isinstance(value, bytes) else value)
+@pytest.mark.parametrize(
+    "data, what",
+    [
+        (b"", "empty"),
+        (b"<html>404 not found</html>", "not an image"),
+        (JPEG[:100], "cut short"),
+        (JPEG[: len(JPEG) // 2], "cut short"),
+        (JPEG[:-2], "cut short"),
+        (encode(picture(), "JPEG", progressive=True)[:-50], "cut short"),
+        (JPEG[:2] + segment(0xED, JPEG[:3000] + b"\xff\xd9") + JPEG[2:9000], "cut short"),
+        (JPEG[:2] + segment(0xED, JPEG[:3000] + b"\xff\xd9"), "cut short"),
+        (PNG[:20], "cut short"),
+        (PNG[: len(PNG) // 2], "cut short"),
+        (PNG[:-1], "cut short"),
+        (PNG[:500] + b"damage" + PNG[506:], "not an image"),
+        (b"BM" + bytes(10), "cut short"),
+        (PNG[:8] + chunk(b"IHDR", struct.pack(">II5B", 2**14, 2**14, 8, 2, 0, 0, 0)) + PNG[33:], "16384x16384"),
+        (
+            JPEG[:2]
+            + segment(0xC0, struct.pack(">BHHB", 8, 65500, 65500, 3) + bytes(9))
+            + segment(0xDA, b"\0")
+            + JPEG[-2:],
+            "65500x65500",
+        ),
+        (b"BM" + bytes(12) + struct.pack("<Iii", 40, 2**20, -(2**20)) + bytes(30), "1048576x1048576"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else value,
+)
 def test_damage_is_one_sentence(data, what):
     image = EncodedImage(data, "train/dog/a.jpg")
     with pytest.raises(DataError, match=rf"^train/dog/a.jpg .*{what}.*delete it or set data.on_bad_image=skip$"):
@@ -186,7 +208,7 @@ def test_random_damage_never_raises_anything_else(capfd):
     rng = np.random.default_rng(1)
     for data in (JPEG, PNG, encode(picture(), "TIFF"), encode(picture(), "GIF"), encode(picture(), "BMP")):
         for _ in range(40):
-            broken = bytearray(data[:rng.integers(1, len(data))] if rng.random() < 0.3 else data)
+            broken = bytearray(data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data)
             for position in rng.integers(0, min(len(broken), 400), 5):
                 broken[position] = rng.integers(256)
             try:

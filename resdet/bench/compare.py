@@ -1,0 +1,64 @@
+"""Times the same work by several libraries in turns, so that a slow moment of the machine hits all of them."""
+
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Callable, Iterator
+
+LEAST_SECONDS = 0.5  # shorter work is repeated within a round until it takes so long
+
+Side = Callable[[], object] | str  # what a library does in a call, or why it cannot
+
+
+@dataclass
+class Case:
+    """The same work by several sides, named by their library."""
+
+    name: str
+    images: int  # worked on in a call
+    sides: dict[str, Side]
+    note: str = ""  # what a reader of the figures must know
+
+
+def compare(
+    case: Case, rounds: int, say: Callable[[str], None], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds a call takes each side that can, one figure a round; the rounds go A B C A B C …"""
+    sides = {name: side for name, side in case.sides.items() if callable(side)}
+    repeats = {}
+    for name, side in sides.items():
+        say(f"{case.name}: warming up {name}")
+        repeats[name] = warm_up(side, clock)
+    seconds = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            seconds[name].append(seconds_of(side, repeats[name], clock))
+    return seconds
+
+
+def warm_up(side: Callable[[], object], clock: Callable[[], float]) -> int:
+    """Calls until nothing is left to compile or to allocate; returns how many calls fill a round."""
+    side()
+    return max(1, math.ceil(LEAST_SECONDS / seconds_of(side, 1, clock)))
+
+
+def seconds_of(side: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
+    """The mean of so many calls."""
+    start = clock()
+    for _ in range(repeats):
+        side()
+    return (clock() - start) / repeats
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """While it lasts, torch works with so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,37 @@
+"""JPEG files that cost about what photographs cost to decode, made up so that a benchmark needs no data."""
+
+import cv2
+import numpy as np
+
+WIDTH, HEIGHT, QUALITY = 500, 375, 90  # the commonest size in ImageNet
+
+
+def photographs(count: int) -> list[bytes]:
+    """The same files every time."""
+    return [encode(photograph(np.random.default_rng(seed))) for seed in range(count)]
+
+
+def photograph(rng: np.random.Generator) -> np.ndarray:
+    """Surfaces behind each other, each with a colour and a texture: uint8 [HEIGHT, WIDTH, 3]."""
+    picture = surface(rng)
+    for _ in range(rng.integers(4, 12)):
+        outline = np.zeros((HEIGHT, WIDTH), np.uint8)
+        centre = rng.uniform((0, 0), (WIDTH, HEIGHT))
+        corners = centre + rng.normal(0, 80, (rng.integers(3, 9), 2))
+        cv2.fillPoly(outline, [cv2.convexHull(corners.astype(np.int32))], 255, cv2.LINE_AA)
+        share = (outline / 255)[..., None]
+        picture = share * surface(rng) + (1 - share) * picture
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def surface(rng: np.random.Generator) -> np.ndarray:
+    """One colour under light and grain whose amplitude falls with frequency, as in natural images."""
+    frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH))
+    frequency[0, 0] = np.inf  # no constant part: that is the colour's
+    waves = np.fft.rfft2(rng.standard_normal((HEIGHT, WIDTH))) / frequency**1.2
+    field = np.fft.irfft2(waves, (HEIGHT, WIDTH))
+    return rng.uniform(40, 215, 3) + rng.uniform(15, 45) * (field / field.std())[..., None] * rng.uniform(0.8, 1.2, 3)
+
+
+def encode(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()

@@ -1,0 +1,133 @@
+"""From JPEG files to 224 crops on one core: our pipeline beside torchvision's, on Pillow images and on tensors.
+
+All sides end in uint8 pixels; turning them into normalised floats is left to the device.
+"""
+
+import io
+import itertools
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import transforms as v1
+from torchvision.transforms import v2
+
+from resdet.bench.compare import Case, Side, torch_threads
+from resdet.bench.photographs import HEIGHT, QUALITY, WIDTH, photographs
+from resdet.data.augment import AugmentConfig
+from resdet.data.augment.pipeline import TrainTransform
+from resdet.data.order import generator_for
+from resdet.images.crops import centre_crop
+from resdet.images.decode import EncodedImage
+
+PHOTOGRAPHS, SIZE, SHORT = 64, 224, 256
+NONE = "none"
+
+Transform = Callable[[EncodedImage, np.random.Generator], np.ndarray]
+
+
+class Recipe(NamedTuple):
+    """The same crops by torchvision, written for either of its two modules, and by us."""
+
+    name: str
+    torchvision: Callable[[ModuleType], list] | None
+    resdet: Transform
+
+
+def recipes() -> list[Recipe]:
+    """The training crops of today and of section 3.4, with and without colours, and the central crop of tests."""
+    jitter = tuple(AugmentConfig().short)
+    sides = list(range(jitter[0], jitter[1] + 1))
+    today = lambda t: [t.RandomResizedCrop(SIZE), t.RandomHorizontalFlip()]
+    paper = lambda t: [v2.RandomShortestSize(sides), t.RandomCrop(SIZE), t.RandomHorizontalFlip()]
+    return [
+        Recipe("random_resized", today, ours(crop="random_resized", pca_colour=0.0)),
+        Recipe(
+            "random_resized, trivial_augment",
+            lambda t: [*today(t), t.TrivialAugmentWide()],
+            ours(crop="random_resized", pca_colour=0.0, policy="trivial"),
+        ),
+        Recipe("scale_jitter", paper, ours(crop="scale_jitter", pca_colour=0.0)),
+        Recipe("scale_jitter, pca_colour (the paper's)", None, ours(crop="scale_jitter", pca_colour=0.1)),
+        Recipe(
+            "centre crop (evaluation)",
+            lambda t: [t.Resize(SHORT), t.CenterCrop(SIZE)],
+            lambda image, rng: centre_crop(image, SHORT, SIZE),
+        ),
+    ]
+
+
+def ours(**settings: Any) -> Transform:
+    return TrainTransform(AugmentConfig(**settings), SIZE)
+
+
+def cases(count: int = PHOTOGRAPHS) -> Iterator[Case]:
+    files = photographs(count)
+    size = sum(map(len, files)) / count / 1000
+    note = f"{count} generated JPEGs, {WIDTH}×{HEIGHT}, quality {QUALITY}, {size:.0f} kB on average; on one core"
+    with one_core():
+        for recipe in recipes():
+            sides = {
+                "torchvision": on_pillow(recipe, files),
+                "torchvision v2": on_tensors(recipe, files),
+                "resdet": on_files(recipe, files),
+            }
+            yield Case(recipe.name, count, sides, note)
+            note = ""
+
+
+def on_pillow(recipe: Recipe, files: Sequence[bytes]) -> Side:
+    if recipe.torchvision is None:
+        return NONE
+    transform = v1.Compose([*recipe.torchvision(v1), v1.PILToTensor()])
+
+    def run() -> None:
+        for file in files:
+            transform(Image.open(io.BytesIO(file)).convert("RGB"))
+
+    return run
+
+
+def on_tensors(recipe: Recipe, files: Sequence[bytes]) -> Side:
+    """With torchvision's own decoder, for as long as it has one."""
+    if recipe.torchvision is None:
+        return NONE
+    try:
+        from torchvision.io import decode_jpeg
+    except ImportError:
+        return "no decoder"
+    transform = v2.Compose(recipe.torchvision(v2))
+    encoded = [torch.from_numpy(np.frombuffer(file, np.uint8).copy()) for file in files]
+
+    def run() -> None:
+        for file in encoded:
+            transform(decode_jpeg(file))
+
+    return run
+
+
+def on_files(recipe: Recipe, files: Sequence[bytes]) -> Side:
+    """As the loader's workers do it: with randomness that belongs to the position in the order of training."""
+    positions = itertools.count()
+
+    def run() -> None:
+        for file in files:
+            recipe.resdet(EncodedImage(file, "a photograph"), generator_for(0, 0, next(positions)))
+
+    return run
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Neither torch nor OpenCV starts threads of its own while it lasts."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        with torch_threads(1):
+            yield
+    finally:
+        cv2.setNumThreads(before)

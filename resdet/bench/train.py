@@ -1,0 +1,92 @@
+"""A training step of ResNet-50: forward, cross entropy, backward, SGD with momentum."""
+
+import copy
+from pathlib import Path
+from typing import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.bench.compare import Case
+from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normaliser, pixels, resnet50s
+from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
+from resdet.engine.distributed import World
+from resdet.engine.trainer import Trainer
+from resdet.models.classifier import Classifier
+from resdet.structures import Batch
+from resdet.tasks.classification import ClassifierStep
+
+BATCH, SIZE = 8, 224
+LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4
+
+
+def cases(batch: int = BATCH, size: int = SIZE) -> Iterator[Case]:
+    yield from training_cases("", resnet50s(), pixels(batch, size), (*EAGER, *COMPILED))
+
+
+def training_cases(
+    prefix: str, nets: dict[str, nn.Module | str], images: Tensor, variants: Sequence[Variant]
+) -> Iterator[Case]:
+    """Steps on uint8 `images` [B, 3, S, S] with random labels: the defaults of each side, then the same for all.
+
+    By default a peer trains as its examples do, in float32 and contiguous memory, and we as `resdet train` does.
+    """
+    torch.compiler.reset()
+    batch, size = len(images), images.shape[-1]
+    labels = torch.arange(batch) % nets["resdet"].fc.out_features
+    normalised = normaliser()(images)
+    contiguous = normalised.contiguous()
+
+    trainer = default_trainer(classifier(nets["resdet"], size), batch)
+    peers = each(nets, lambda net: training_step(Loss(copy.deepcopy(net)), contiguous, labels))
+    ours = lambda: trainer.take_step(Batch(images, labels, torch.arange(batch)))
+    name = f"{prefix}defaults (resdet: channels_last, {trainer.precision})"
+    yield Case(name, batch, {**peers, "resdet": ours})
+
+    for variant in variants:
+        torch.compiler.reset()
+        sides = each(nets, lambda net: training_step(variant.prepare(Loss(net)), normalised, labels, variant))
+        yield Case(f"{prefix}{variant}", batch, sides)
+
+
+class Loss(nn.Module):
+    """The cross entropy of a net, in training mode."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net.train()
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(self.net(images).float(), labels)
+
+
+def training_step(loss: nn.Module, images: Tensor, labels: Tensor, variant: Variant = EAGER[0]) -> Callable[[], None]:
+    optimizer = torch.optim.SGD(loss.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+
+    def run() -> None:
+        with variant.autocast():
+            total = loss(images, labels)
+        total.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
+def default_trainer(model: Classifier, batch: int) -> Trainer:
+    """The trainer of `resdet train` with the settings it has unless told otherwise."""
+    optim = OptimConfig(lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    train = TrainConfig(unit="steps", length=1, batch=batch)
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    return Trainer(Stepped(model), optim, ScheduleConfig(name="constant"), train, world, Path())
+
+
+class Stepped:
+    """A task that is only stepped: without data, validation or checkpoints."""
+
+    def __init__(self, model: Classifier):
+        self.model, self.step = model, ClassifierStep(model)
+
+    def inputs(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        return batch.images, batch.targets

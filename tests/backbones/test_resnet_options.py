@@ -1,0 +1,121 @@
+"""The options of residual nets, each against what it means: shortcuts, the place of the stride, the norms."""
+
+import pytest
+import torch
+from torch import nn
+
+from resdet.backbones import create
+from resdet.backbones.layers import ConvNorm, FrozenBatchNorm2d
+from resdet.backbones.resnet import BasicBlock, Bottleneck, PadShortcut
+
+
+def randomise_norms(net: nn.Module) -> nn.Module:
+    for module in net.modules():
+        if hasattr(module, "running_var"):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.1)
+    return net
+
+
+def test_option_a_keeps_every_other_pixel_and_adds_channels_of_zeros():
+    x = torch.randn(2, 3, 7, 6)
+    y = PadShortcut(extra=5, stride=2)(x)
+    assert y.shape == (2, 8, 4, 3)
+    assert torch.equal(y[:, :3], x[:, :, ::2, ::2]) and not y[:, 3:].any()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "cifar_resnet20"])
+def test_with_residuals_of_zero_option_a_hands_the_stem_through_to_the_end(name):
+    """The identity path of the whole net: x[::s, ::s], then zeros (the stem's output has no negatives)."""
+    options = {"shortcut": "A"} if name == "resnet18" else {}
+    net = create(name, 10, zero_init=True, **options)
+    images = torch.randn(2, 3, 65, 65)
+    step = list(net.strides.values())[-1] // list(net.strides.values())[0]
+    for mode in (True, False):
+        net.train(mode)
+        stem, last = net.stem(images), net.last(images)
+        width = stem.shape[1]
+        assert torch.equal(last[:, :width], stem[:, :, ::step, ::step]) and not last[:, width:].any()
+
+
+@pytest.mark.parametrize("option, expected", [("A", 0), ("B", 3), ("C", 16)])
+def test_projections_of_resnet34(option, expected):
+    """Option C has the paper's "many (thirteen) projection shortcuts" more than B, one for each of 16 blocks."""
+    blocks = [m for m in create("resnet34", 10, shortcut=option).modules() if isinstance(m, BasicBlock)]
+    projections = [block.shortcut for block in blocks if isinstance(block.shortcut, ConvNorm)]
+    assert len(blocks) == 16 and len(projections) == expected
+    assert all(projection.conv.kernel_size == (1, 1) for projection in projections)
+
+
+@pytest.mark.parametrize("place, strides", [("1x1", (2, 1)), ("3x3", (1, 2))])
+def test_the_stride_of_a_bottleneck_lies_where_it_is_asked(place, strides):
+    net = create("resnet50", 10, stride_in=place)
+    for stage in ("conv3_x", "conv4_x", "conv5_x"):
+        first, *rest = getattr(net, stage)
+        assert (first.conv1.conv.stride[0], first.conv2.conv.stride[0]) == strides
+        assert all(block.conv1.conv.stride == block.conv2.conv.stride == (1, 1) for block in rest)
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+def test_zero_init_makes_every_block_of_the_first_stage_an_identity(norm):
+    net = create("resnet18", 10, zero_init=True, norm=norm)
+    images = torch.randn(2, 3, 64, 64)
+    for mode in (True, False):
+        assert torch.equal(net.train(mode).features(images)["c2"], net.stem(images)), f"training: {mode}"
+
+
+def test_zero_init_of_bottlenecks_zeroes_the_third_norm_alone():
+    net = create("resnet50", 10, zero_init=True)
+    for block in (module for module in net.modules() if isinstance(module, Bottleneck)):
+        assert not block.conv3.norm.weight.any()
+        assert block.conv1.norm.weight.all() and block.conv2.norm.weight.all()
+
+
+def test_frozen_norms_are_evaluated_batch_norms_in_any_mode():
+    torch.manual_seed(0)
+    moving = randomise_norms(create("resnet18", 10)).eval()
+    frozen = create("resnet18", 10, norm="frozen")
+    frozen.load_state_dict({n: t for n, t in moving.state_dict().items() if "num_batches" not in n})
+    images = torch.randn(3, 3, 64, 64)
+    expected = moving(images)
+    for mode in (True, False):
+        assert torch.allclose(frozen.train(mode)(images), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_norms_do_not_learn():
+    net = create("cifar_resnet20", 10, norm="frozen").train()
+    randomise_norms(net)
+    before = {n: b.clone() for n, b in net.named_buffers()}
+    assert not any(".norm." in name for name, _ in net.named_parameters())
+    net(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
+    assert sum(isinstance(module, FrozenBatchNorm2d) for module in net.modules()) == 19
+
+
+def test_group_norm_looks_at_each_image_alone():
+    torch.manual_seed(0)
+    net = create("cifar_resnet20", 10, norm="gn").train()
+    images = torch.randn(3, 3, 32, 32)
+    images[1:] *= 50
+    assert torch.allclose(net(images)[:1], net(images[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_synchronised_norms_in_one_process_are_batch_norms():
+    torch.manual_seed(0)
+    plain = create("cifar_resnet20", 10).train()
+    synchronised = create("cifar_resnet20", 10, norm="sync").train()
+    synchronised.load_state_dict(plain.state_dict())
+    images = torch.randn(4, 3, 32, 32)
+    assert torch.equal(synchronised(images), plain(images))
+
+
+def test_he_initialisation_keeps_the_scale_of_signals():
+    """Reference [13]: filters of variance 2 / (k² d), with d the number of filters; shifts at zero, scales at one."""
+    torch.manual_seed(0)
+    net = create("resnet18", 10)
+    conv = net.conv4_x[1].conv1.conv.weight
+    assert conv.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
+    assert all((m.weight == 1).all() and not m.bias.any() for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+    assert not any(m.bias is not None for m in net.modules() if isinstance(m, nn.Conv2d))

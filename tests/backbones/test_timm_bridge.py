@@ -1,0 +1,66 @@
+"""timm's nets behind our interface, against timm itself."""
+
+import pytest
+import torch
+
+from resdet.backbones import create
+from resdet.errors import ConfigError
+
+timm = pytest.importorskip("timm")
+NETS = ["resnet18", "mobilenetv3_small_100", "convnext_atto"]
+
+
+def images() -> torch.Tensor:
+    return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_features_are_timms_as_declared(name):
+    net = create(f"timm/{name}", 7).eval()
+    reference = timm.create_model(name, features_only=True, out_indices=net.indices).eval()
+    assert list(net.strides.items()) == [("c2", 4), ("c3", 8), ("c4", 16), ("c5", 32)]
+    features = net.features(images())
+    assert list(features) == list(net.channels) == list(net.strides)
+    assert list(net.strides.values()) == reference.feature_info.reduction()
+    for level, feature in features.items():
+        assert feature.shape == (2, net.channels[level], 64 // net.strides[level], 96 // net.strides[level])
+
+
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_logits_are_timms_and_follow_from_the_last_map(name):
+    net = create(f"timm/{name}", 7).eval()
+    reference = timm.create_model(name, num_classes=7).eval()
+    reference.load_state_dict(net.net.state_dict())
+    expected = reference(images())
+    assert torch.equal(net(images()), expected)
+    assert torch.allclose(net.classify(net.last(images())), expected, atol=1e-5)
+    assert torch.equal(net.dense(images())[..., 0, 0], expected)
+
+
+@torch.no_grad()
+def test_resnet18_has_the_features_of_ours():
+    from resdet import weights
+
+    bridged, ours = create("timm/resnet18", 7).eval(), create("resnet18", 7).eval()
+    weights.load(ours, bridged.net.state_dict())
+    for level, feature in ours.features(images()).items():
+        assert torch.allclose(bridged.features(images())[level], feature, rtol=1e-4, atol=1e-5), level
+
+
+def test_features_stop_where_they_are_told():
+    net = create("timm/convnext_atto", 0).eval()
+    assert list(net.features(images(), upto="c4")) == ["c2", "c3", "c4"]
+
+
+def test_training_reaches_every_parameter():
+    net = create("timm/resnet18", 7).train()
+    net(images()).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("name, hint", [("timm/resnet1888", "resnet"), ("timm/no_such_net", "timm.list_models")])
+def test_a_net_that_timm_lacks(name, hint):
+    with pytest.raises(ConfigError, match=f"timm has no net named .*{hint}"):
+        create(name)

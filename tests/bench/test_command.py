@@ -1,0 +1,87 @@
+"""`resdet bench` as it is called: what it refuses, prints and writes."""
+
+import json
+
+import cv2
+import pytest
+import torch
+
+from resdet.bench import bench, compare, pipeline
+from resdet.bench.compare import Case
+from resdet.bench.report import Report, figures_of
+from resdet.cli import main
+from resdet.errors import ConfigError
+
+ROWS = [
+    "random_resized",
+    "random_resized, trivial_augment",
+    "scale_jitter",
+    "scale_jitter, pca_colour (the paper's)",
+    "centre crop (evaluation)",
+]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Two photographs, each case once a round."""
+    photographs = pipeline.photographs
+    monkeypatch.setattr(pipeline, "photographs", lambda count: photographs(2))
+    monkeypatch.setattr(compare, "LEAST_SECONDS", 0.0)
+
+
+def test_the_pipeline_suite_prints_and_writes_every_row(small, tmp_path, capsys):
+    threads, opencv = torch.get_num_threads(), cv2.getNumThreads()
+    path = tmp_path / "figures.json"
+    bench(["pipeline"], rounds=1, threads=2, json_path=str(path))
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == (threads, opencv)
+
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["threads"] == 2 and content["rounds"] == 1
+    assert {"date", "command", "device", "packages", "git"} <= content.keys()
+    assert [(case["suite"], case["case"]) for case in content["cases"]] == [("pipeline", row) for row in ROWS]
+    for case in content["cases"]:
+        assert list(case["sides"]) == ["torchvision", "torchvision v2", "resdet"]
+        assert case["sides"]["resdet"]["images/s"] > 0
+        assert (case["sides"]["torchvision"] == "none") == ("pca_colour" in case["case"])
+
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[1].split()[:2] == ["pipeline,", "images/s"]
+    assert all(sum(line.startswith(row + " ") for line in lines) >= 1 for row in ROWS)
+    assert "warming up resdet" in printed.err
+
+
+def test_figures_are_medians_and_ratios_of_speed():
+    case = Case("a case", 8, {"torchvision": len, "resdet": len, "timm": "not installed"})
+    seconds = {"torchvision": [4.0, 1.0, 2.0], "resdet": [0.5, 9.0, 0.4]}
+    ours = figures_of(case, "resdet", seconds)
+    assert (ours["seconds"], ours["images/s"], ours["ratio"]) == (0.5, 16.0, 4.0)
+    assert ours["rounds"] == [0.5, 9.0, 0.4]
+    assert figures_of(case, "timm", seconds) == "not installed"
+    assert "ratio" not in figures_of(case, "resdet", {"resdet": [1.0]})
+
+
+def test_the_file_holds_what_was_measured_so_far(tmp_path, capsys):
+    path = tmp_path / "figures.json"
+    report = Report(str(path), rounds=1)
+    assert json.loads(path.read_text())["cases"] == []
+    case = Case("a case", 8, {"torchvision": len, "timm": "not installed"}, "a note")
+    report.add("train", case, {"torchvision": [2.0]})
+    (case,) = json.loads(path.read_text())["cases"]
+    assert case["note"] == "a note" and case["sides"]["timm"] == "not installed"
+    assert "4.0 (1.00x)" in capsys.readouterr().out
+
+
+def test_an_unknown_suite_is_named_with_those_there_are(capsys):
+    with pytest.raises(ConfigError, match="'forwards'.*forward, train, cifar, pipeline"):
+        bench(["pipeline", "forwards"])
+    assert main(["bench", "forwards"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("option, value", [("--rounds", "0"), ("--threads", "0"), ("--json", "no/such/folder/a.json")])
+def test_impossible_options_are_refused_before_anything_runs(option, value, capsys):
+    assert main(["bench", "pipeline", option, value]) == 2
+    printed = capsys.readouterr()
+    assert f"{option} {value}" in printed.err or f"{option} is {value}" in printed.err
+    assert printed.out == ""

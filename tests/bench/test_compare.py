@@ -1,0 +1,70 @@
+"""The comparison itself, on a clock that the test winds."""
+
+import torch
+
+from resdet.bench import compare as timing
+from resdet.bench.compare import Case, compare, torch_threads
+
+
+class Clock:
+    """Time passes only where `take` spends it."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.calls = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def side(self, name, *durations):
+        """Work that takes these seconds, one call after the other, and the last of them ever after."""
+        left = list(durations)
+
+        def run():
+            self.calls.append(name)
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return run
+
+
+def silent(_):
+    pass
+
+
+def test_rounds_take_turns_after_everyone_is_warm():
+    clock = Clock()
+    sides = {name: clock.side(name, 1.0) for name in "ABC"}
+    compare(Case("a case", 1, sides), 3, silent, clock)
+    assert "".join(clock.calls) == "AABBCC" + "ABC" * 3
+
+
+def test_each_round_counts_and_the_warm_up_does_not():
+    clock = Clock()
+    sides = {"slow": clock.side("slow", 60.0, 2.0, 2.0, 4.0, 9.0), "steady": clock.side("steady", 1.0)}
+    seconds = compare(Case("a case", 1, sides), 3, silent, clock)
+    assert seconds == {"slow": [2.0, 4.0, 9.0], "steady": [1.0, 1.0, 1.0]}
+
+
+def test_short_work_is_repeated_and_its_mean_taken(monkeypatch):
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.5)
+    clock = Clock()
+    quick = clock.side("quick", 5.0, 0.125, 0.125, 0.25, 0.125, 0.5, 1.0)
+    seconds = compare(Case("a case", 1, {"quick": quick}), 2, silent, clock)
+    assert seconds == {"quick": [0.25, 1.0]}
+    assert len(clock.calls) == 2 + 4 * 2
+
+
+def test_a_side_that_is_absent_is_left_out():
+    clock = Clock()
+    said = []
+    sides = {"here": clock.side("here", 1.0), "timm": "not installed"}
+    seconds = compare(Case("a case", 1, sides), 1, said.append, clock)
+    assert list(seconds) == ["here"]
+    assert said == ["a case: warming up here"]
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    with torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before

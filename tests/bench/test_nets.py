@@ -1,0 +1,71 @@
+"""What is compared is the same work: the nets agree, and the steps train."""
+
+import sys
+
+import pytest
+import torch
+
+from resdet.bench import cifar, forward, nets, train
+from resdet.bench.nets import EAGER, NOT_INSTALLED
+
+
+def test_outputs_of_equal_weights_agree_and_others_are_refused():
+    found = nets.each(nets.resnet50s(), torch.nn.Module.eval)
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    sides = nets.each(found, lambda net: forward.inference(net, images))
+    assert forward.check_agreement(sides) < forward.TOLERANCE
+    sides["resdet"] = lambda: sides["torchvision"]() + 1
+    with pytest.raises(RuntimeError, match="differ"):
+        forward.check_agreement(sides)
+
+
+def test_without_timm_its_column_says_so(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "timm"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert nets.resnet50s()["timm"] == NOT_INSTALLED
+    assert cifar.cifar_nets(20)["timm"] == NOT_INSTALLED
+    assert nets.each({"timm": NOT_INSTALLED}, lambda net: net) == {"timm": NOT_INSTALLED}
+
+
+@pytest.mark.parametrize("depth, parameters", [(20, 0.27e6), (56, 0.85e6), (110, 1.7e6)])
+def test_cifar_nets_of_peers_are_those_of_table_6(depth, parameters):
+    """The paper counts option A; projections add 64·32 + 32·16 weights and the norms' 192."""
+    for name, net in cifar.cifar_nets(depth).items():
+        count = sum(p.numel() for p in net.parameters())
+        assert abs(count - parameters) < 0.03 * parameters
+        layers = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
+        assert len(layers) == depth - 1, name
+
+
+def test_training_cases_compare_defaults_and_every_variant():
+    found = cifar.cifar_nets(8)
+    cases = list(train.training_cases("resnet8 ", found, nets.pixels(4, 32), EAGER))
+    names = [case.name for case in cases]
+    assert names[0].startswith("resnet8 defaults (resdet: channels_last, ")
+    assert names[1:] == ["resnet8 eager, channels_last, fp32", "resnet8 eager, channels_last, bf16"]
+    for case in cases:
+        assert list(case.sides) == ["torchvision", "timm", "resdet"] and case.images == 4
+
+
+def test_a_step_learns_and_leaves_the_net_it_was_made_from_alone():
+    net = cifar.cifar_nets(8)["resdet"]
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    loss = EAGER[0].prepare(train.Loss(net))
+    images, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
+    step = train.training_step(loss, images, labels)
+    first = loss(images, labels).item()
+    for _ in range(10):
+        step()
+    assert loss(images, labels).item() < first
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_our_default_side_is_the_trainers_own_step():
+    model = nets.classifier(cifar.cifar_nets(8)["resdet"], 32)
+    before = model.backbone.fc.weight.clone()
+    trainer = train.default_trainer(model, 4)
+    trainer.take_step(train.Batch(nets.pixels(4, 32), torch.arange(4), torch.arange(4)))
+    assert len(trainer.window) == 1
+    assert not torch.equal(model.backbone.fc.weight, before)
+    assert model.backbone.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,122 @@
+"""From configs to models, and from files to trained models."""
+
+import numpy as np
+import pytest
+import torch
+
+import resdet
+from resdet import config
+from resdet.engine import checkpoint
+from resdet.errors import ConfigError, WeightsError
+from resdet.models.building import build_classifier
+
+
+def trained(classes: list[str], *overrides: str):
+    """A classifier whose norms, weights and per-pixel mean are not those a new one would have."""
+    torch.manual_seed(0)
+    count = f"model.num_classes={len(classes)}"
+    experiment = config.load("shapes_resnet20.yaml", "model.backbone=cifar_resnet8", count, *overrides)
+    model = build_classifier(experiment, classes, torch.rand(3, 32, 32) * 255, torch.tensor([50.0, 60.0, 70.0]))
+    model.train()(images())
+    return model.eval()
+
+
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+def save(model, path, /, **changes):
+    content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
+    checkpoint.write({**content, "step": 10, "figures": {"top1": 0.5}, **changes}, path)
+
+
+def test_a_checkpoint_is_the_model_again(tmp_path):
+    model = trained(["dog", "cat", "emu"], "model.label_smoothing=0.1")
+    save(model, tmp_path / "best.pth")
+    loaded = resdet.load(tmp_path / "best.pth")
+    assert not loaded.training and loaded.classes == ["dog", "cat", "emu"] and loaded.label_smoothing == 0.1
+    assert loaded.experiment == model.experiment and (loaded.size, loaded.short) == (32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(images()), model(images()))
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    (result,) = loaded.predict([picture], top=1)
+    with torch.no_grad():
+        scores = model(torch.from_numpy(picture).permute(2, 0, 1)[None]).softmax(1)[0]
+    assert result.names == [model.classes[scores.argmax()]]
+    assert result.scores[0] == pytest.approx(scores.max().item(), abs=1e-6)
+
+
+def test_the_crop_of_the_data_set_travels_with_the_weights(tmp_path):
+    model = trained(["a", "b"], "data=shapes", "data.size=48", "data.short=64")
+    save(model, tmp_path / "best.pth")
+    loaded = resdet.load(tmp_path / "best.pth")
+    assert (loaded.size, loaded.short) == (48, 64)
+
+
+def test_a_checkpoint_that_does_not_fit_its_own_config(tmp_path):
+    model = trained(["a", "b"])
+    state = model.state_dict()
+    del state["backbone.conv1.conv.weight"]
+    save(model, tmp_path / "best.pth", model=state)
+    with pytest.raises(WeightsError, match=r"best\.pth.*not in the file: conv1\.conv\.weight \[16, 3, 3, 3\]"):
+        resdet.load(tmp_path / "best.pth")
+
+
+def test_a_checkpoint_whose_config_has_a_key_of_the_future(tmp_path):
+    model = trained(["a", "b"])
+    model.experiment["optim"]["warp"] = 9
+    save(model, tmp_path / "best.pth")
+    with pytest.raises(ConfigError, match=r"best\.pth: there is no key optim\.warp"):
+        resdet.load(tmp_path / "best.pth")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_torchvisions_files_become_models_with_imagenets_names(tmp_path, name):
+    models = pytest.importorskip("torchvision").models
+    torch.manual_seed(0)
+    theirs = getattr(models, name)().eval()
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    model = resdet.load(tmp_path / "theirs.pth")
+    assert model.classes == models.get_model_weights(name).IMAGENET1K_V1.meta["categories"]
+    preset = models.get_model_weights(name).IMAGENET1K_V1.transforms()
+    assert [model.size] == preset.crop_size and [model.short] == preset.resize_size
+    pixels = images()
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preset.mean, preset.std))
+    with torch.no_grad():
+        expected = theirs((pixels / 255 - mean) / std)
+        assert (model(pixels) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_a_file_with_other_classes_has_numbers_for_names(tmp_path):
+    models = pytest.importorskip("torchvision").models
+    torch.save({"state_dict": models.resnet18(num_classes=3).state_dict()}, tmp_path / "theirs.pth")
+    assert resdet.load(tmp_path / "theirs.pth").classes == ["0", "1", "2"]
+
+
+def test_files_whose_net_cannot_be_told(tmp_path):
+    model = trained(["a", "b"])
+    resdet.weights.save(model, tmp_path / "net.safetensors", layout="safetensors")
+    with pytest.raises(WeightsError, match="net.safetensors.*resdet.weights.load"):
+        resdet.load(tmp_path / "net.safetensors")
+    with pytest.raises(WeightsError, match="no such file"):
+        resdet.load(tmp_path / "nowhere.pth")
+
+
+def test_building_from_a_name_and_from_an_experiment():
+    model = resdet.build("shapes_resnet20.yaml", "model.num_classes=20", "model.backbone=cifar_plain8")
+    assert model.backbone.fc.out_features == len(model.classes) == 20
+    experiment = config.load("shapes_resnet20", "model.num_classes=4")
+    built = resdet.build(experiment)
+    assert built.classes == ["0", "1", "2", "3"]
+    assert config.from_dict(built.experiment) == experiment
+
+
+def test_building_needs_a_number_of_classes():
+    with pytest.raises(ConfigError, match="model.num_classes"):
+        resdet.build("shapes_resnet20.yaml", "model.num_classes=null")
+
+
+def test_classes_of_the_data_must_be_as_many_as_the_config_says():
+    experiment = config.load("shapes_resnet20.yaml")
+    with pytest.raises(ConfigError, match="model.num_classes is 10 and the data has 2 classes"):
+        build_classifier(experiment, ["a", "b"])

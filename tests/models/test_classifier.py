@@ -1,0 +1,163 @@
+"""The classifier against torch's own losses and torchvision's own nets."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from resdet.backbones import create
+from resdet.errors import DataError
+from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.models import Classifier
+from resdet.models.fast import accelerate
+from resdet.models.normalise import Normalise
+
+
+def classifier(label_smoothing: float = 0.0) -> Classifier:
+    torch.manual_seed(0)
+    net = create("cifar_resnet20", 6)
+    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    return Classifier(net, list("abcdef"), normalise, size=32, short=32, label_smoothing=label_smoothing).eval()
+
+
+def batch(count: int = 5, side: int = 32) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, side, side), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+def pictures(*sizes: tuple[int, int]) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_torchs_in_either_mode(training, smoothing):
+    model = classifier(smoothing).train(training)
+    labels = torch.tensor([0, 5, 2, 2, 1])
+    losses = model.losses(batch(), labels)
+    with torch.no_grad():
+        expected = F.cross_entropy(model(batch()), labels, label_smoothing=smoothing)
+    assert list(losses) == ["cross_entropy"] and losses["cross_entropy"].shape == ()
+    assert torch.allclose(losses["cross_entropy"], expected, rtol=1e-6)
+    losses["cross_entropy"].backward()
+    assert model.backbone.conv1.conv.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_images_without_a_label_are_left_out(smoothing):
+    model = classifier(smoothing)
+    labels = torch.tensor([0, -1, 2, -1, 1])
+    loss = model.losses(batch(), labels)["cross_entropy"]
+    known = labels >= 0
+    expected = F.cross_entropy(model(batch())[known], labels[known], label_smoothing=smoothing)
+    assert torch.allclose(loss, expected, rtol=1e-6)
+
+
+def test_a_batch_without_any_label_costs_nothing():
+    model = classifier()
+    loss = model.losses(batch(), torch.full((5,), -1))["cross_entropy"]
+    loss.backward()
+    assert loss == 0 and not any(p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_probabilities_of_mixed_images(smoothing):
+    """-sum p log q, averaged over the batch."""
+    model = classifier(smoothing)
+    targets = torch.rand(5, 6, generator=torch.Generator().manual_seed(2)).softmax(1)
+    smoothed = targets * (1 - smoothing) + smoothing / 6
+    expected = -(smoothed * model(batch()).log_softmax(1)).sum(1).mean()
+    assert torch.allclose(model.losses(batch(), targets)["cross_entropy"], expected, rtol=1e-5)
+
+
+def test_one_hot_probabilities_cost_what_labels_cost():
+    model, labels = classifier(0.1), torch.tensor([0, 5, 2, 2, 1])
+    soft = model.losses(batch(), F.one_hot(labels, 6).float())["cross_entropy"]
+    assert torch.allclose(soft, model.losses(batch(), labels)["cross_entropy"], rtol=1e-6)
+
+
+def test_predictions_are_torchvisions():
+    """An image whose short side is right already is only cropped, so that both libraries see the same pixels."""
+    torchvision = pytest.importorskip("torchvision")
+    from resdet import weights
+
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18(num_classes=9).eval()
+    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    model = Classifier(create("resnet18", 9), list("abcdefghi"), normalise, size=96, short=128)
+    weights.load(model, theirs.state_dict())
+    (picture,) = pictures((128, 160))
+    (result,) = model.predict([picture], top=3)
+    crop = torchvision.transforms.functional.center_crop(torch.from_numpy(picture).permute(2, 0, 1), [96, 96])
+    normalised = torchvision.transforms.functional.normalize(crop / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.no_grad():
+        scores, labels = theirs(normalised[None]).softmax(1)[0].topk(3)
+    assert result.labels.tolist() == labels.tolist()
+    assert np.allclose(result.scores, scores, rtol=1e-4)
+    assert result.names == ["abcdefghi"[label] for label in labels]
+
+
+def test_a_path_and_an_array_are_the_same_picture(tmp_path):
+    from PIL import Image
+
+    model = classifier()
+    (picture,) = pictures((40, 57))
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    by_path, by_text, by_array = model.predict([tmp_path / "a.png", str(tmp_path / "a.png"), picture], top=6)
+    for result in (by_path, by_text):
+        assert result.names == by_array.names and np.allclose(result.scores, by_array.scores, rtol=1e-5)
+    assert by_array.scores.sum() == pytest.approx(1, abs=1e-5) and sorted(by_array.labels) == list(range(6))
+    assert (np.diff(by_array.scores) <= 0).all()
+
+
+def test_predict_takes_images_of_any_size_and_leaves_the_mode_alone():
+    model = classifier().train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    results = model.predict(pictures((32, 32), (300, 40), (17, 90), (1, 1)), top=100)
+    assert model.training and [len(result.labels) for result in results] == [6] * 4
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_many_images_are_the_images_one_by_one():
+    model = classifier()
+    images = pictures(*[(32, 32)] * 70)
+    together = model.predict(images)
+    for index in (0, 63, 64, 69):
+        (alone,) = model.predict([images[index]])
+        assert np.allclose(alone.scores, together[index].scores, rtol=1e-4)
+
+
+def test_no_images_give_no_results():
+    assert classifier().predict([]) == []
+
+
+def test_an_image_that_is_damaged_is_named(tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nonsense")
+    with pytest.raises(DataError, match="bad.jpg"):
+        classifier().predict([tmp_path / "bad.jpg"])
+
+
+def test_normalisation_is_torchvisions():
+    functional = pytest.importorskip("torchvision").transforms.functional
+    expected = functional.normalize(batch() / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert torch.allclose(Normalise(IMAGENET_MEAN, IMAGENET_STD)(batch()), expected, atol=1e-5)
+
+
+def test_a_per_pixel_mean_is_subtracted_pixel_by_pixel_and_averaged_for_other_sizes():
+    """Sections 3.4 and 4.2."""
+    mean = batch(1)[0].float()
+    normalise = Normalise(mean, (2.0, 4.0, 8.0))
+    scale = torch.tensor([2.0, 4.0, 8.0])[:, None, None]
+    assert torch.equal(normalise(batch()), (batch().float() - mean) / scale)
+    assert torch.allclose(normalise(batch(2, 48)), (batch(2, 48).float() - mean.mean((1, 2), keepdim=True)) / scale)
+
+
+def test_the_fast_path_computes_the_same():
+    model = classifier()
+    with torch.no_grad():
+        expected = model(batch())
+        exact = accelerate(classifier(), dtype=torch.float32, compile=False)(batch())
+        rough = accelerate(classifier(), compile=False)(batch())
+    assert torch.allclose(exact, expected, rtol=1e-4, atol=1e-5)
+    assert rough.dtype == torch.bfloat16
+    assert (rough.float() - expected).abs().max() < 0.05 * expected.abs().max()

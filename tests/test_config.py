@@ -1,0 +1,297 @@
+"""Experiments from YAML files and overrides, and the one sentence that each mistake gets."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+import resdet
+from resdet import config
+from resdet.backbones.config import CifarNetConfig, ResNetConfig, VGGConfig
+from resdet.data.config import ImageNetConfig, TinyShapesConfig
+from resdet.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a config; the task need not be said."""
+
+    def to_file(text: str, name: str = "mine.yaml", task: str = "task: classification\n") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(task + text, encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def refused(path, *overrides: str) -> str:
+    """The sentence; it is one line."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, *overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_config_is_named_after_its_file_and_has_the_papers_defaults(write):
+    """Section 3.4: SGD from 0.1, momentum 0.9, weight decay 0.0001, batches of 256."""
+    experiment = config.load(write(""))
+    assert experiment.name == "mine" and experiment.task == "classification"
+    assert isinstance(experiment.model.backbone, ResNetConfig) and isinstance(experiment.data, ImageNetConfig)
+    optim = experiment.optim
+    assert (optim.name, optim.lr, optim.momentum, optim.weight_decay) == ("sgd", 0.1, 0.9, 1e-4)
+    assert experiment.train.batch == 256
+    assert config.load(write("name: other\n")).name == "other"
+
+
+def test_bases_are_read_first_in_their_order(write):
+    write("optim: {lr: 1.0, momentum: 0.5}\ntrain: {batch: 8}\n", "ground.yaml")
+    write("_base_: ground.yaml\noptim: {lr: 2.0}\n", "middle.yaml", task="")
+    write("train: {batch: 16}\nname: side\n", "side.yaml", task="")
+    experiment = config.load(write("_base_: [middle.yaml, side.yaml]\noptim: {weight_decay: 0}\n", task=""))
+    assert (experiment.optim.lr, experiment.optim.momentum, experiment.optim.weight_decay) == (2.0, 0.5, 0.0)
+    assert experiment.train.batch == 16 and experiment.name == "side"
+
+
+def test_a_base_is_found_beside_its_file_and_in_configs(write):
+    write("optim: {lr: 3.0}\n", "deep/ground.yaml")
+    write("_base_: ground.yaml\n", "deep/middle.yaml", task="")
+    assert config.load(write("_base_: deep/middle.yaml\n", task="")).optim.lr == 3.0
+    experiment = config.load(write("_base_: shapes_resnet20.yaml\noptim: {lr: 4.0}\n", task=""))
+    assert experiment.optim.lr == 4.0 and experiment.data.name == "tiny_shapes"
+
+
+@pytest.mark.parametrize("steps", [["a.yaml"], ["b.yaml", "a.yaml"]])
+def test_bases_that_lead_in_a_circle(write, steps):
+    for name, base in zip(["a.yaml", *steps], steps):
+        path = write(f"_base_: {base}\n", name)
+    assert "leads back to itself" in refused(path)
+
+
+def test_the_same_base_twice_is_no_circle(write):
+    write("optim: {lr: 3.0}\n", "ground.yaml")
+    for name in ("a.yaml", "b.yaml"):
+        write("_base_: ground.yaml\n", name, task="")
+    assert config.load(write("_base_: [a.yaml, b.yaml]\n", task="")).optim.lr == 3.0
+
+
+@pytest.mark.parametrize(
+    "override, key, value",
+    [
+        ("optim.lr=1e-4", "optim.lr", 1e-4),
+        ("optim.lr=2", "optim.lr", 2.0),
+        ("optim.lr=.5", "optim.lr", 0.5),
+        ("optim.nesterov=true", "optim.nesterov", True),
+        ("train.ema=0.99", "train.ema", 0.99),
+        ("optim.clip_norm=null", "optim.clip_norm", None),
+        ("train.precision=bf16", "train.precision", "bf16"),
+        ("data.root=no", "data.root", "no"),
+        ("name=yes", "name", "yes"),
+        ("name=on", "name", "on"),
+        ("name=2012", "name", "2012"),
+        ("name=a=b", "name", "a=b"),
+        ("data.root='with space'", "data.root", "with space"),
+        ("schedule.milestones=[1,2.5]", "schedule.milestones", [1.0, 2.5]),
+        ("schedule.milestones=[]", "schedule.milestones", []),
+        ("schedule.milestones.1=70", "schedule.milestones", [30, 70]),
+        ("schedule.milestones[0]=20", "schedule.milestones", [20, 60]),
+        ("eval.scales.4=600", "eval.scales", [224, 256, 384, 480, 600]),
+        ("optim.betas=[0.8,0.9]", "optim.betas", (0.8, 0.9)),
+        ("optim.betas.0=0.8", "optim.betas", (0.8, 0.999)),
+        ("optim.betas[1]=0.99", "optim.betas", (0.9, 0.99)),
+        ("data.augment.short=[300,400]", "data.augment.short", (300, 400)),
+    ],
+)
+def test_overrides(write, override, key, value):
+    path = write("schedule: {milestones: [30, 60]}\n")
+    found = config.load(path, override)
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert type(found) is type(value) and found == value
+
+
+def test_the_last_override_wins(write):
+    assert config.load(write("optim: {lr: 3}\n"), "optim.lr=4", "optim.lr=5").optim.lr == 5.0
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1e-4", 1e-4),
+        ("1E3", 1e3),
+        ("+1.5e+2", 150.0),
+        ("-.5", -0.5),
+        ("2.", 2.0),
+        (".inf", float("inf")),
+        ("-12", -12),
+    ],
+)
+def test_numbers(text, value):
+    """YAML 1.1 takes 1e-4 for text, which it never is here."""
+    key, found = config.parse_override(f"optim.lr={text}")
+    assert key == "optim.lr" and type(found) is type(value) and found == value
+
+
+@pytest.mark.parametrize(
+    "text", ["no", "yes", "on", "off", "y", "1e", "e4", "1.2.3", "2.5d_scans", "true_colour", "falsetto"]
+)
+def test_words_stay_words(write, text):
+    assert config.load(write(f"name: {text}\n")).name == text
+    assert config.load(write(""), f"name={text}").name == text
+
+
+@pytest.mark.parametrize("text", ["model: {backbone: vgg16}\n", "model: {backbone: {name: vgg16}}\n"])
+def test_a_name_is_short_for_its_section(write, text):
+    assert config.load(write(text)).model.backbone == VGGConfig(name="vgg16")
+    assert config.load(write(text), "model.backbone=resnet18").model.backbone == ResNetConfig(name="resnet18")
+    assert config.load(write(text + "data: tiny_shapes\n")).data == TinyShapesConfig(name="tiny_shapes")
+    assert config.load(write(text), "data=tiny_shapes", "data.seed=4").data.seed == 4
+
+
+def test_naming_another_family_drops_the_options_of_the_former(write):
+    write(
+        "model: {backbone: {name: resnet50, shortcut: C, norm: gn}}\ndata: {name: imagenet, size: 128}\n", "ground.yaml"
+    )
+    child = write("_base_: ground.yaml\nmodel: {backbone: {name: vgg16, dropout: 0}}\n", task="")
+    assert config.load(child).model.backbone == VGGConfig(name="vgg16", dropout=0.0)
+    experiment = config.load(child, "model.backbone=cifar_resnet20", "data=tiny_shapes")
+    assert experiment.model.backbone == CifarNetConfig(name="cifar_resnet20")
+    assert experiment.data == TinyShapesConfig(name="tiny_shapes")
+
+
+def test_naming_another_net_of_the_family_keeps_the_options(write):
+    write("model: {backbone: {name: resnet50, shortcut: C}}\n", "ground.yaml")
+    child = write("_base_: ground.yaml\nmodel: {backbone: resnet101}\n", task="")
+    assert config.load(child).model.backbone == ResNetConfig(name="resnet101", shortcut="C")
+    assert config.load(child, "model.backbone=resnet18").model.backbone == ResNetConfig(name="resnet18", shortcut="C")
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("optim.lrr=1", ["override optim.lrr=1", "no key optim.lrr", "did you mean lr?"]),
+        ("optm.lr=1", ["no key optm", "did you mean optim?"]),
+        ("train.foo=1", ["train.foo", "the keys here are", "batch"]),
+        ("model.backbone.dropout=1", ["model.backbone.dropout"]),
+        ("optim.lr=fast", ["override optim.lr=fast", "Float"]),
+        ("optim.lr=null", ["optim.lr", "not Optional"]),
+        ("train.batch=1.5", ["train.batch=1.5", "Integer"]),
+        ("train.precision=fp8", ["train.precision=fp8", "bf16"]),
+        ("model.backbone.shortcut=D", ["shortcut=D", "'A', 'B', 'C'"]),
+        ("optim=3", ["override optim=3"]),
+        ("data.root=", ["data.root", "not Optional"]),
+        ("optim.betas=[0.9]", ["optim.betas", "2"]),
+        ("optim.betas.5=0.9", ["optim.betas.5"]),
+        ("schedule.milestones.0=3", ["schedule.milestones.0"]),
+        ("schedule.milestones.first=3", ["schedule.milestones.first"]),
+        ("optim.lr", ["'optim.lr' is not an override", "optim.lr=0.2"]),
+        ("=3", ["is not an override"]),
+        ("optim.betas=[0.9", ["value is not YAML"]),
+        ("task=detect", ["task is 'detect'", "classification"]),
+        ("model.backbone=resnet5O", ["no backbone named 'resnet5O'", "did you mean resnet50?"]),
+        ("model.backbone=cifar_resnet21", ["6n+2"]),
+        ("data=imagenet2", ["no data set named 'imagenet2'", "did you mean imagenet?"]),
+        ("name=${nothing}", ["nothing"]),
+        ("optim.lr=-1", ["optim.lr is -1.0", "above zero"]),
+        ("schedule.milestones=[2,1]", ["schedule.milestones is [2.0, 1.0]", "growing"]),
+        ("train.accumulate=3", ["train.accumulate is 3", "256"]),
+        ("model.label_smoothing=1", ["model.label_smoothing is 1.0"]),
+        ("model.num_classes=0", ["model.num_classes is 0"]),
+        ("data.size=300", ["data.size is 300", "256"]),
+        ("eval.scales=[]", ["eval.scales"]),
+    ],
+)
+def test_mistakes_in_overrides(write, override, words):
+    message = refused(write(""), override)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("optim: {lrr: 1}\n", ["mine.yaml", "optim.lrr", "did you mean lr?"]),
+        ("optim: {lr: fast}\n", ["mine.yaml", "optim.lr", "fast"]),
+        ("optim:\n", ["mine.yaml", "optim"]),
+        ("data:\n", ["mine.yaml", "data"]),
+        ("model: 3\n", ["mine.yaml", "3"]),
+        ("data: {name: imagnet}\n", ["imagnet", "did you mean imagenet?"]),
+        ("optim:\n  lr: 0.1\n  momentum: [\n", ["mine.yaml, line 5", "not YAML"]),
+        ("a: b: c\n", ["mine.yaml, line 2", "not YAML"]),
+        ("_base_: nowhere.yaml\n", ["nowhere.yaml"]),
+        ("_base_: 3\n", ["_base_"]),
+        ("_base_: [3]\n", ["_base_"]),
+    ],
+)
+def test_mistakes_in_files(write, text, words):
+    message = refused(write(text))
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "optim: {lr: 1}\n"])
+def test_a_file_without_a_task(write, text):
+    assert "names no task" in refused(write(text, task=""))
+
+
+@pytest.mark.parametrize("text", ["[1, 2]\n", "just words\n", "3\n"])
+def test_a_file_that_is_no_mapping(write, text):
+    assert "mapping" in refused(write(text, task=""))
+
+
+def test_a_file_that_is_no_text(write, tmp_path):
+    (tmp_path / "picture.yaml").write_bytes(b"\xff\xd8\xff\xe0 task")
+    assert "picture.yaml" in refused(tmp_path / "picture.yaml")
+
+
+def test_a_name_without_its_ending_and_a_name_nearly_right():
+    assert config.load("shapes_resnet20") == config.load("shapes_resnet20.yaml")
+    assert "did you mean shapes_resnet20.yaml?" in refused("shape_resnet20.yaml")
+    assert "shapes_resnet20" in refused("xyz.yaml")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model.backbone=vgg16", "model.backbone.norm=bn", "optim.betas=[0.8,0.9]", "schedule.milestones=[1,2.5]"],
+        ["data=folder", "data.root=a b", "name=no", "train.ema=0.9999", "optim.weight_decay=1e-5"],
+        ["model.backbone=timm/convnext_atto", "data=cifar10", "train.device=cuda:1", "schedule.final=0"],
+    ],
+)
+def test_round_trips(write, overrides):
+    experiment = config.load(write(""), *overrides)
+    assert config.from_dict(config.to_dict(experiment)) == experiment
+    assert config.from_dict(config.plain(config.to_dict(experiment))) == experiment
+    assert config.load(write(config.to_yaml(experiment), "again.yaml", task="")) == experiment
+
+
+def test_a_dict_takes_overrides_and_stays_as_it_was():
+    settings = config.to_dict(config.load("shapes_resnet20", "model.backbone.norm=gn"))
+    before = copy.deepcopy(settings)
+    changed = config.from_dict(settings, overrides=("model.backbone=resnet18", "data=imagenet"))
+    assert changed.model.backbone == ResNetConfig(name="resnet18") and changed.data == ImageNetConfig(name="imagenet")
+    assert settings == before
+
+
+def test_mistakes_in_a_dict_name_where_it_comes_from():
+    with pytest.raises(ConfigError, match="the config inside best.pth: there is no key optim.warp"):
+        config.from_dict({"task": "classification", "optim": {"warp": 9}}, "the config inside best.pth")
+
+
+def test_there_are_configs():
+    assert CONFIGS and {path.stem for path in CONFIGS} <= set(config.shipped())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads_builds_and_says_how_it_is_run(path):
+    experiment = config.load(path)
+    header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    commands = [line for line in header if line.startswith("#   command")]
+    assert commands and path.name in commands[0] and path.read_text(encoding="utf-8").startswith("#")
+    if experiment.model.num_classes is None:
+        return
+    with torch.device("meta"):
+        model = resdet.build(experiment)
+    assert model.backbone.fc.out_features == experiment.model.num_classes

@@ -1,0 +1,81 @@
+"""What is quick stays quick: help, the registry's names and a mistake in a config never wait for torch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+HEAVY = ("torch", "torchvision", "cv2", "albumentations", "scipy", "timm", "tensorboard")
+
+REPORT = """
+import sys
+{code}
+print("LOADED", *[name for name in {heavy} if name in sys.modules])
+"""
+COMMAND = """
+from resdet.cli import main
+try:
+    status = main({words})
+except SystemExit as exit:
+    status = exit.code
+print("STATUS", status)
+"""
+
+
+def run(code: str, folder: Path) -> subprocess.CompletedProcess:
+    """Python in a process of its own that says at the end which heavy packages it has loaded."""
+    script = REPORT.format(code=code, heavy=HEAVY)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def loaded(finished: subprocess.CompletedProcess) -> list[str]:
+    assert finished.returncode == 0, finished.stderr
+    line = finished.stdout.splitlines()[-1]
+    assert line.startswith("LOADED")
+    return line.split()[1:]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import resdet; resdet.__version__; resdet.Error; dir(resdet)",
+        "import resdet; assert 'resnet50' in resdet.backbones.names()",
+        "import resdet; resdet.config.load('shapes_resnet20.yaml', 'optim.lr=1')",
+        "import resdet.models, resdet.weights, resdet.data, resdet.evaluation, resdet.engine",
+        "import resdet.cli; resdet.cli.build_parser()",
+    ],
+)
+def test_these_load_nothing_heavy(code, tmp_path):
+    assert loaded(run(code, tmp_path)) == []
+
+
+def test_the_report_would_show_it(tmp_path):
+    assert loaded(run("import torch", tmp_path)) == ["torch"]
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["train", "--help"], ["config", "--config", "shapes_resnet20"]]
+)
+def test_help_and_the_resolved_config_load_nothing_heavy(words, tmp_path):
+    finished = run(COMMAND.format(words=words), tmp_path)
+    assert loaded(finished) == [] and "STATUS 0" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    "words, hint",
+    [
+        (["config", "--config", "shapes_resnet2O.yaml"], "did you mean shapes_resnet20.yaml?"),
+        (["config", "--config", "shapes_resnet20.yaml", "optim.lrr=1"], "did you mean lr?"),
+        (["train", "--config", "shapes_resnet2O.yaml"], "did you mean shapes_resnet20.yaml?"),
+        (["train", "--config", "shapes_resnet20.yaml", "optim.lrr=1"], "did you mean lr?"),
+    ],
+)
+def test_a_mistake_in_a_config_is_told_at_once(words, hint, tmp_path):
+    finished = run(COMMAND.format(words=words), tmp_path)
+    assert "STATUS 2" in finished.stdout
+    assert finished.stderr.startswith("resdet: ") and hint in finished.stderr and "Traceback" not in finished.stderr
+    assert loaded(finished) == []

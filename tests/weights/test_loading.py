@@ -1,0 +1,135 @@
+"""Loading: all that fits goes in, bit by bit, and what does not is refused by name and shape."""
+
+import pytest
+import torch
+from torch import nn
+
+from resdet import weights
+from resdet.backbones import create
+from resdet.backbones.counting import on_paper
+from resdet.errors import WeightsError
+
+models = pytest.importorskip("torchvision").models
+
+
+def state_on_paper(name: str, **options) -> dict:
+    """A state dict of torchvision's that has names and shapes alone."""
+    with torch.device("meta"):
+        return getattr(models, name)(**options).state_dict()
+
+
+@pytest.fixture(scope="module")
+def resnet18_file(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(models.resnet18().state_dict(), path)
+    return path
+
+
+def test_every_tensor_is_loaded_and_counted(resnet18_file):
+    net = create("resnet18")
+    report = weights.load(net, resnet18_file)
+    theirs = torch.load(resnet18_file, weights_only=True)
+    assert report.loaded == len(theirs) == len(net.state_dict())
+    assert report.problems() == {} and report.layout == "torchvision" and str(resnet18_file) in str(report)
+    assert torch.equal(net.conv1.conv.weight, theirs["conv1.weight"])
+    assert torch.equal(net.conv4_x[0].shortcut.norm.running_var, theirs["layer3.0.downsample.1.running_var"])
+    assert torch.equal(net.conv5_x[1].conv2.norm.bias, theirs["layer4.1.bn2.bias"])
+
+
+@pytest.mark.parametrize(
+    "name, options, theirs",
+    [
+        *[(f"resnet{depth}", {}, f"resnet{depth}") for depth in (18, 34, 50, 101, 152)],
+        ("vgg16", {}, "vgg16"),
+        ("vgg19", {}, "vgg19"),
+        ("vgg16", {"norm": "bn"}, "vgg16_bn"),
+        ("vgg19", {"norm": "bn"}, "vgg19_bn"),
+        ("resnet50", {"norm": "frozen"}, "resnet50"),
+    ],
+)
+def test_names_and_shapes_of_torchvisions_nets_fit(name, options, theirs):
+    report = weights.load(on_paper(name, 1000, **options), state_on_paper(theirs))
+    assert report.problems() == {}
+
+
+def test_old_files_without_step_counters_load(resnet18_file):
+    state = {n: t for n, t in torch.load(resnet18_file, weights_only=True).items() if "num_batches" not in n}
+    net = create("resnet18")
+    assert weights.load(net, state).problems() == {}
+    assert torch.equal(net.fc.weight, state["fc.weight"])
+
+
+def test_the_file_of_another_net_is_refused_by_names_and_shapes(resnet18_file):
+    net = create("resnet34")
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(WeightsError) as caught:
+        weights.load(net, resnet18_file)
+    message = str(caught.value)
+    assert str(resnet18_file) in message
+    assert "not in the file: conv2_x.2.conv1.conv.weight [64, 64, 3, 3]" in message
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_tensors_of_another_shape_are_listed_with_both_shapes():
+    with pytest.raises(WeightsError, match=r"conv2_x\.0\.conv1\.conv\.weight \[128, 64, 1, 1\] for \[64, 64, 1, 1\]"):
+        weights.load(on_paper("resnet50", 1000), state_on_paper("wide_resnet50_2"))
+
+
+@pytest.mark.parametrize("theirs", ["vgg11", "vgg13_bn"])
+def test_a_vgg_that_the_registry_lacks_is_refused(theirs):
+    with pytest.raises(WeightsError):
+        weights.load(on_paper("vgg16", 1000), state_on_paper(theirs))
+
+
+def test_another_number_of_classes_is_refused_unless_asked_for(resnet18_file):
+    with pytest.raises(WeightsError, match=r"fc\.weight \[1000, 512\] for \[10, 512\]"):
+        weights.load(create("resnet18", 10), resnet18_file)
+
+
+def test_a_new_classifier_keeps_its_values_and_is_reported(resnet18_file):
+    net = create("resnet18", 10)
+    fc = {name: tensor.clone() for name, tensor in net.fc.state_dict().items()}
+    report = weights.load(net, resnet18_file, new_classifier=True)
+    assert report.mismatched == ["fc.weight [1000, 512] for [10, 512]", "fc.bias [1000] for [10]"]
+    assert "of another shape: fc.weight" in str(report)
+    assert all(torch.equal(tensor, fc[name]) for name, tensor in net.fc.state_dict().items())
+    assert torch.equal(net.conv1.conv.weight, torch.load(resnet18_file, weights_only=True)["conv1.weight"])
+
+
+def test_a_new_classifier_may_be_missing_from_either_side(resnet18_file):
+    state = {n: t for n, t in torch.load(resnet18_file, weights_only=True).items() if not n.startswith("fc.")}
+    assert len(weights.load(create("resnet18", 10), state, new_classifier=True).missing) == 2
+    assert len(weights.load(create("resnet18", 0), resnet18_file, new_classifier=True).unexpected) == 2
+
+
+def test_a_new_classifier_excuses_nothing_else(resnet18_file):
+    with pytest.raises(WeightsError, match="conv2_x.2"):
+        weights.load(create("resnet34", 10), resnet18_file, new_classifier=True)
+
+
+def test_weights_move_between_a_backbone_and_a_whole_model():
+    import resdet
+
+    model = resdet.build("shapes_resnet20.yaml")
+    net = create("cifar_resnet20", 10)
+    mean = model.normalise.mean.clone()
+    weights.load(model, net.state_dict())
+    assert torch.equal(model.backbone.conv1.conv.weight, net.conv1.conv.weight)
+    assert torch.equal(model.normalise.mean, mean)
+    other = create("cifar_resnet20", 10)
+    assert weights.load(other, model.state_dict()).problems() == {}
+    assert torch.equal(other.fc.weight, net.fc.weight)
+
+
+@pytest.mark.parametrize("state", [{}, nn.Linear(2, 2).state_dict(), {"blocks.0.attn.qkv.weight": torch.ones(3, 1)}])
+def test_names_of_no_known_layout(state):
+    with pytest.raises(WeightsError, match="no layout that is known"):
+        weights.load(create("resnet18", 10), state)
+
+
+def test_what_a_file_is_can_be_told():
+    recognised = weights.recognise(weights.loading.as_checkpoint(state_on_paper("resnet101", num_classes=12)))
+    assert recognised.backbone == {"name": "resnet101", "shortcut": "B", "stride_in": "3x3"}
+    assert recognised.num_classes == 12 and recognised.classes == [str(label) for label in range(12)]
+    assert weights.recognise(weights.loading.as_checkpoint(state_on_paper("vgg19"))).backbone["name"] == "vgg19"
