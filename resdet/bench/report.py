@@ -14,7 +14,7 @@ from resdet.engine.log import git_revision, processor, versions
 from resdet.errors import ConfigError
 
 BASELINE = "torchvision"
-WIDTH = 38  # of a case's name
+WIDTH = 52  # of a case's name
 
 
 class Report:

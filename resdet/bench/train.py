@@ -48,6 +48,8 @@ def training_cases(
         torch.compiler.reset()
         sides = each(nets, lambda net: training_step(variant.prepare(Loss(net)), normalised, labels, variant))
         yield Case(f"{prefix}{variant}", batch, sides)
+    if variant.compile:
+        yield Case(f"{prefix}resdet compiled, bf16; peers' defaults", batch, {**peers, "resdet": sides["resdet"]})
 
 
 class Loss(nn.Module):

@@ -49,7 +49,7 @@ def check_world(experiment: Any, world: World) -> None:
 
 def run(experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str]) -> dict[str, float]:
     log = Log(folder if world.leads else None)
-    task = TASKS[experiment.task](experiment, world, log.say, Path(init) if init else None)
+    task = TASKS[experiment.task](experiment, world, log, Path(init) if init else None)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
     if resume and (folder / checkpoint.LAST).exists():
         trainer.resume()
@@ -75,8 +75,7 @@ def judge(experiment: Any, world: World, weights: Optional[str]) -> dict[str, fl
         raise ConfigError(
             "--eval-only judges the weights given by --init: name a checkpoint, such as runs/NAME/best.pth."
         )
-    log = Log(None)
-    task = TASKS[experiment.task](experiment, world, log.say)
+    task = TASKS[experiment.task](experiment, world, Log(None))
     task.load_exactly(weights)
     figures = task.evaluate(task.model.to(world.device))
     if world.leads:

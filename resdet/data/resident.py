@@ -69,7 +69,9 @@ class ResidentTraining:
         size = self.data.images.shape[-1]
         rows = corners[:, :1] + np.arange(size)
         columns = corners[:, 1:] + np.where(flips[:, None], np.arange(size)[::-1], np.arange(size))
-        where, rows, columns = (torch.from_numpy(a).to(self.data.device) for a in (indices, rows, columns))
+        where, rows, columns = (
+            torch.from_numpy(a).to(self.data.device, non_blocking=True) for a in (indices, rows, columns)
+        )
         images = self.padded[where[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
         return Batch(images, self.data.labels[where], torch.from_numpy(indices))
 

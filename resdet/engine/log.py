@@ -61,6 +61,13 @@ class Log:
         else:
             print(text, file=sys.stderr, flush=True)
 
+    def warn(self, text: str) -> None:
+        """What must not be lost, from any process."""
+        if self.out is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self.say(text)
+
     def close(self) -> None:
         for part, end in ((self.file, "close"), (self.board, "close"), (self.bar, "stop")):
             if part:

@@ -43,9 +43,8 @@ class Trainer:
         self.lr = scaled_lr(optim, train.batch)
         self.schedule = Schedule(schedule, self.lr, self.total, self.per_unit)
 
-        task.model.to(world.device)
-        if train.channels_last:
-            task.model.to(memory_format=torch.channels_last)
+        layout = torch.channels_last if train.channels_last else torch.contiguous_format
+        task.model.to(world.device).to(memory_format=layout)
         self.optimizer = build_optimizer(task.model, optim, self.lr)
         self.precision = choose_precision(train.precision, world.device)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")

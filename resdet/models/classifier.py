@@ -41,7 +41,8 @@ class Classifier(nn.Module):
         label_smoothing: float = 0.0,
     ):
         super().__init__()
-        self.backbone = backbone
+        # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
+        self.backbone = backbone.to(memory_format=torch.channels_last)
         self.normalise = normalise
         self.classes = list(classes)
         self.size, self.short = size, short

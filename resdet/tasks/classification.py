@@ -6,7 +6,6 @@ from typing import Any, Callable, Iterator, Optional
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resdet.backbones.surgery import exact_batch_statistics
 from resdet.data.config import ImagesConfig
@@ -15,6 +14,7 @@ from resdet.data.order import generator_for
 from resdet.data.resident import ResidentEvaluation, ResidentTraining
 from resdet.data.sources import open_images, open_resident
 from resdet.engine.distributed import World
+from resdet.engine.log import Log
 from resdet.evaluation.views import CentreCrop, evaluate_resident, evaluate_views
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.models.building import build_classifier
@@ -45,14 +45,14 @@ class ClassificationTask:
 
     monitor, lower_is_better = "error", True
 
-    def __init__(self, experiment: Any, world: World, say: Callable[[str], None], init: Optional[Path] = None):
-        self.experiment, self.world, self.say = experiment, world, say
+    def __init__(self, experiment: Any, world: World, log: Log, init: Optional[Path] = None):
+        self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
         images = isinstance(experiment.data, ImagesConfig)
-        self.data = ImagePipeline(experiment, world, say) if images else ResidentPipeline(experiment, world)
+        self.data = ImagePipeline(experiment, world, log.warn) if images else ResidentPipeline(experiment, world)
         self.model = build_classifier(experiment, self.data.classes, *self.data.statistics())
         if init:
-            say(str(loading.load(self.model, init, new_classifier=True)))
+            log.say(str(loading.load(self.model, init, new_classifier=True)))
         self.training = self.data.training
         self.step = ClassifierStep(self.model)
 
@@ -70,7 +70,8 @@ class ClassificationTask:
         generator = torch.Generator().manual_seed(
             int(generator_for(self.experiment.train.seed, 2, step, self.world.rank).integers(2**62))
         )
-        targets = F.one_hot(batch.targets.clamp(min=0), len(self.model.classes)).float() * (batch.targets >= 0)[:, None]
+        classes = torch.arange(len(self.model.classes), device=batch.targets.device)
+        targets = (batch.targets[:, None] == classes).float()  # all zeros where an image is left out
         return mix(batch.images.float(), targets, mixup, cutmix, generator)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -96,12 +97,12 @@ class ClassificationTask:
 class ImagePipeline:
     """Photographs from files, decoded and augmented by worker processes."""
 
-    def __init__(self, experiment: Any, world: World, say: Callable[[str], None]):
+    def __init__(self, experiment: Any, world: World, warn: Callable[[str], None]):
         from resdet.data.augment.pipeline import TrainTransform
 
         config = self.config = experiment.data
         self.eval, self.world = experiment.eval, world
-        self.skipped = Skipped(say, set())
+        self.skipped = Skipped(warn, set())
         self.source = open_images(config, "train")
         self.validation = open_images(config, "val")
         self.classes = self.source.classes

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resdet.errors import WeightsError
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.peers import torchvision
 from resdet.weights import keras, layouts
 from resdet.weights.reading import Checkpoint, read
 
@@ -155,9 +156,7 @@ def recognise_keras(state: Mapping[str, Tensor]) -> Recognised:
 def class_names(count: int) -> list[str]:
     """ImageNet's, where there are a thousand and torchvision is installed to name them; else the numbers."""
     if count == 1000:
-        from torchvision.models import ResNet50_Weights
-
-        return list(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+        return list(torchvision().models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
     return [str(label) for label in range(count)]
 
 

@@ -1,6 +1,7 @@
 """Reads checkpoint files as tensors and plain values alone; a file that carries code is refused."""
 
 import pickle
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -52,7 +53,9 @@ def read_safetensors(path: Path) -> Checkpoint:
 def read_torch(path: Path) -> Any:
     """What torch saved, through its loader that admits no code."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # of files that are refused in a moment
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise almost anything
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise WeightsError(

@@ -1,0 +1,97 @@
+"""Keras-applications' layout: a file that the test writes in it, and the real weights where they are at hand."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import resdet
+from resdet.backbones import create
+from resdet.errors import WeightsError
+from resdet.weights.keras import unit_of
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+BRANCHES = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shortcut": "branch1"}
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    net = create("resnet50", num_classes=7, stride_in="1x1").eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-3  # Keras's
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.normal_(module.bias, std=0.1)
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return net
+
+
+def in_keras_s_dress(net, letters=True):
+    """The net's tensors as Keras names and lays them out, for BGR input, with biases that batch norm takes back."""
+    written = {"fc1000/kernel": net.fc.weight.t(), "fc1000/bias": net.fc.bias}
+    for name, module in net.named_modules():
+        if not name.endswith((".conv", ".norm")) and name not in ("conv1.conv", "conv1.norm"):
+            continue
+        if name.startswith("conv1."):
+            layer, norm = "conv1", "bn_conv1"
+        else:
+            stage, block, unit = re.fullmatch(r"conv(\d)_x\.(\d+)\.(\w+)\.\w+", name).groups()
+            place = chr(ord("a") + int(block)) if letters or block == "0" else f"b{block}"
+            suffix = f"{stage}{'a' if block == '0' else place}_{BRANCHES[unit]}"
+            layer, norm = f"res{suffix}", f"bn{suffix}"
+        if name.endswith("conv"):
+            weight = module.weight.flip(1) if layer == "conv1" else module.weight
+            written[f"{layer}/kernel"] = weight.permute(2, 3, 1, 0)
+            written[f"{layer}/bias"] = torch.full((len(weight),), 0.25)
+        else:
+            written[f"{norm}/gamma"], written[f"{norm}/beta"] = module.weight, module.bias
+            written[f"{norm}/moving_mean"] = module.running_mean + 0.25
+            written[f"{norm}/moving_variance"] = module.running_var
+    return {name: tensor.detach().contiguous() for name, tensor in written.items()}
+
+
+@pytest.mark.parametrize("letters", [True, False])
+def test_outputs_are_those_of_the_net_it_was_written_from(tmp_path, net, letters):
+    save_file(in_keras_s_dress(net, letters), tmp_path / "weights.safetensors")
+    model = resdet.load(tmp_path / "weights.safetensors")
+    images = torch.randint(256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    with torch.no_grad():
+        expected = net(images - torch.tensor([123.68, 116.779, 103.939])[:, None, None])
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+    assert model.experiment["model"]["backbone"]["stride_in"] == "1x1"
+
+
+def test_blocks_of_the_deeper_nets():
+    assert unit_of("res4b22_branch2a") == "conv4_x.22.conv1"
+    assert unit_of("bn3d_branch2c") == "conv3_x.3.conv3"
+    assert unit_of("res2a_branch1") == "conv2_x.0.shortcut"
+
+
+def test_a_net_that_strides_elsewhere_is_refused(net):
+    """Every tensor would fit, and the outputs would be wrong."""
+    with pytest.raises(WeightsError, match="model.backbone.stride_in=1x1"):
+        resdet.weights.load(create("resnet50", num_classes=7), in_keras_s_dress(net))
+
+
+def test_pixel_statistics_come_with_the_weights(net):
+    model = resdet.build("imagenet_r50.yaml", "model.num_classes=5")
+    resdet.weights.load(model, in_keras_s_dress(net), new_classifier=True)
+    assert model.normalise.mean.flatten().tolist() == pytest.approx([123.68, 116.779, 103.939])
+    assert model.normalise.std.flatten().tolist() == [1, 1, 1]
+
+
+@pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="the real weights are not at hand")
+def test_the_real_weights_give_the_reference_s_logits():
+    """32 photographs; the logits are those of the library that the weights come from."""
+    photographs = np.load(SHARED / "data/imagenet_32/crops.npz")
+    model = resdet.load(SHARED / "weights/resnet50_imagenet_keras.safetensors")
+    with torch.no_grad():
+        logits = model(torch.from_numpy(photographs["crops"]).permute(0, 3, 1, 2))
+    torch.testing.assert_close(logits, torch.from_numpy(photographs["logits"]), rtol=0, atol=1e-3)
+    assert (logits.argmax(1).numpy() == photographs["labels"]).sum() == 26
