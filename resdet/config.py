@@ -79,6 +79,18 @@ def to_yaml(experiment: Any) -> str:
     return yaml.safe_dump(plain(to_dict(experiment)), sort_keys=False, allow_unicode=True)
 
 
+def differences(before: dict, after: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The keys in which two experiments, as `to_dict` gives them, differ, with both values."""
+    found = {}
+    for key in {**before, **after}:
+        old, new = plain(before.get(key)), plain(after.get(key))
+        if isinstance(old, dict) and isinstance(new, dict):
+            found |= differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found[f"{prefix}{key}"] = (old, new)
+    return found
+
+
 def plain(value: Any) -> Any:
     """Tuples as lists, which is how YAML and checkpoints hold them."""
     if isinstance(value, dict):

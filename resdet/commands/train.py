@@ -52,8 +52,10 @@ def run(experiment: Any, world: World, folder: Path, resume: bool, init: Optiona
     task = TASKS[experiment.task](experiment, world, log, Path(init) if init else None)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
     if resume and (folder / checkpoint.LAST).exists():
-        trainer.resume()
+        before = trainer.resume()["experiment"]
         log.say(f"going on from step {trainer.step} of {folder / checkpoint.LAST}")
+        for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
+            log.say(f"changed since then: {key} was {old} and is {new}")
     if world.leads:
         folder.mkdir(parents=True, exist_ok=True)
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
@@ -63,7 +65,7 @@ def run(experiment: Any, world: World, folder: Path, resume: bool, init: Optiona
     finally:
         log.close()
     if world.leads and best:
-        figures = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key not in ("step", "_rank"))
+        figures = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key != "step")
         print(f"best at step {best['step']}: {figures}")
         print(f"checkpoint: {folder / checkpoint.BEST}")
         print(f"metrics:    {folder / 'metrics.jsonl'} (curves: tensorboard --logdir {folder})")

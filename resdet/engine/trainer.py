@@ -175,29 +175,26 @@ class Trainer:
 
     def evaluate(self, log: Log) -> None:
         """Judges the model, keeps it if it is the best so far, and tells the schedule."""
-        self.check_window()
-        distributed.average_statistics(self.task.model)
+        self.agree()
         model = self.evaluated_model()
         if self.train.exact_statistics:
             self.task.exact_statistics(model, self.train.exact_statistics)
         figures = self.task.evaluate(model)
         log.metrics(self.step, "val", figures)
-        value = figures[self.task.monitor] * (1 if self.task.lower_is_better else -1)
-        better = self.best is None or value < self.best["_rank"]
+        better = self.best is None or self.rank(figures) < self.rank(self.best)
         self.waited = 0 if better else self.waited + 1
-        self.schedule.observe_evaluation(value)
+        self.schedule.observe_evaluation(self.rank(figures))
         if better:
-            self.best = {**figures, "step": self.step, "_rank": value}
+            self.best = {**figures, "step": self.step}
             if self.world.leads:
-                content = {
-                    "model": model.state_dict(),
-                    **self.task.description(),
-                    "step": self.step,
-                    "figures": figures,
-                }
+                content = {"model": model.state_dict(), **self.task.description(), "figures": self.best}
                 checkpoint.write(content, self.out / checkpoint.BEST)
         shown = "  ".join(f"{key} {figure:.4f}" for key, figure in figures.items())
         log.say(f"validation at step {self.step}: {shown}{'  (best so far)' if better else ''}")
+
+    def rank(self, figures: dict[str, float]) -> float:
+        """The figure that decides, turned so that lower is better."""
+        return figures[self.task.monitor] * (1 if self.task.lower_is_better else -1)
 
     def is_stale(self, log: Log) -> bool:
         if self.train.patience is None or self.waited < self.train.patience:
@@ -207,16 +204,18 @@ class Trainer:
 
     def save(self) -> None:
         """Everything that the next step depends on."""
-        self.check_window()
-        distributed.average_statistics(self.task.model)
+        self.agree()
         if self.world.leads:
             content = {"model": self.task.model.state_dict(), **self.task.description(), "trainer": self.state()}
             checkpoint.write(content, self.out / checkpoint.LAST)
 
-    def check_window(self) -> None:
-        """No evaluation and no checkpoint of weights that a loss which is not finite has spoilt."""
+    def agree(self) -> None:
+        """Before an evaluation or a checkpoint: weights are sound, and what is each process's own is made one."""
         if len(self.window):
             self.window.check(self.window.table(), self.step, self.task.name)
+            distributed.average(self.window.rows)
+        for model in (self.task.model, *([self.averaged.module] if self.averaged else [])):
+            distributed.average_statistics(model)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -230,18 +229,20 @@ class Trainer:
             "waited": self.waited,
         }
 
-    def resume(self) -> None:
-        """Takes up the state of `out`/last.pth."""
+    def resume(self) -> dict[str, Any]:
+        """Takes up the state of `out`/last.pth, and returns what the task said of itself there."""
         content = checkpoint.read_last(self.out)
         state = content["trainer"]
         self.task.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         if self.averaged and state["averaged"]:
             self.averaged.load_state_dict(state["averaged"])
         self.schedule.load_state_dict(state["schedule"])
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
+        return {key: value for key, value in content.items() if key not in ("model", "trainer")}
 
 
 class Clock:

@@ -54,3 +54,13 @@ def test_a_batch_that_does_not_divide(tmp_path, command):
     assert done.returncode == 0
     done = command("train", *TINY, "train.batch=9", "train.accumulate=2")
     assert done.returncode == 2 and "train.accumulate" in done.stderr
+
+
+def test_averaged_weights_in_two_processes(tmp_path):
+    """Their batch norm statistics are as much of one process as those of the weights themselves."""
+    options = ("schedule.name=constant", "train.ema=0.5", "train.checkpoint_every=3")
+    whole = train(tmp_path, TORCHRUN, "whole", *options)
+    train(tmp_path, TORCHRUN, "cut", *options, "train.length=9")
+    cut = train(tmp_path, TORCHRUN, "cut", *options, "--resume")
+    first, second = (torch.load(f / "last.pth", weights_only=True)["trainer"]["averaged"] for f in (whole, cut))
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -103,5 +103,6 @@ def test_folders_are_numbered_and_the_last_is_resumed(tmp_path, command, tiny):
     assert (tmp_path / "runs/shapes_resnet20-2/best.pth").exists()
     resumed = command("train", *tiny, "train.length=10", "--resume")
     assert "shapes_resnet20-2/last.pth" in resumed.stderr
+    assert "changed since then: train.length was 5.0 and is 10.0" in resumed.stderr
     record = json.loads((tmp_path / "runs/shapes_resnet20-2/run.json").read_text())
     assert record["packages"]["torch"] and record["seed"] == 0 and "train.length=10" in record["command"]

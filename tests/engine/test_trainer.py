@@ -139,7 +139,7 @@ def test_adamw_clipping_and_the_moving_average(tmp_path):
     assert_close(made.task.model.state_dict(), expected)
     assert_close(made.averaged.module.state_dict(), averaged)
     best = torch.load(tmp_path / "best.pth", weights_only=True)
-    assert best["step"] == 3 and best["classes"] == ["a", "b", "c"]
+    assert best["figures"]["step"] == 3 and best["classes"] == ["a", "b", "c"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
@@ -158,7 +158,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends(tmp_path):
     made = trainer(task, tmp_path, length=100, patience=2)
     best = run(made, tmp_path)
     assert (best["error"], best["step"], made.step) == (0.2, 6, 12)
-    assert torch.load(tmp_path / "best.pth", weights_only=True)["figures"] == {"error": 0.2}
+    assert torch.load(tmp_path / "best.pth", weights_only=True)["figures"] == {"error": 0.2, "step": 6}
     assert torch.load(tmp_path / "last.pth", weights_only=True)["trainer"]["step"] == 12
 
 
