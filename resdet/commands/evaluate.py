@@ -102,11 +102,11 @@ def submit(models: Sequence[Any], experiment: Any, world: World, path: str) -> d
         raise ConfigError("A submission is for ImageNet's test images: use a config whose data.name is imagenet.")
     from resdet.data.imagenet import devkit_ids
 
+    devkit = devkit_ids(experiment.data.root)
     source = open_images(experiment.data, "test")
     rows = []
     for scores, _, _ in scored_images(models, source, experiment.eval, world.device, **sharing(experiment.data, world)):
         rows += scores.topk(5).indices.tolist()
-    devkit = devkit_ids(experiment.data.root)
     ilsvrc.write_classification(path, rows, sorted(devkit), devkit)
     ilsvrc.check_classification(path, len(source), len(devkit))
     print(f"{path}: {len(rows)} images")

@@ -95,9 +95,16 @@ def tensorboard(out: Path, resumed_at: int):
 def progress_bar(total: int, start: int):
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}"))
-    bar = Progress(*columns, console=Console(stderr=True))
+    figures = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # in a narrow terminal these are cut, and not the rest
+    columns = (
+        BarColumn(10),
+        MofNCompleteColumn(table_column=Column(min_width=2 * len(str(total)) + 1, no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
+        TextColumn("{task.fields[status]}", table_column=figures),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), expand=True)
     task = bar.add_task("train", total=total, completed=start, status="first step …")
     bar.start()
     return bar, task
