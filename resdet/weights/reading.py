@@ -1,5 +1,6 @@
 """Reads checkpoint files as tensors and plain values alone; a file that carries code is refused."""
 
+import json
 import pickle
 import warnings
 from dataclasses import dataclass, field
@@ -43,11 +44,13 @@ def read_safetensors(path: Path) -> Checkpoint:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return Checkpoint(
-                {name: file.get_tensor(name) for name in file.keys()}, str(path), dict(file.metadata() or {})
-            )
+            state = {name: file.get_tensor(name) for name in file.keys()}
+            written = file.metadata() or {}
     except SafetensorError as error:
         raise WeightsError(f"{path} is damaged ({error}): fetch or copy it again.") from None
+    # Our own files carry the experiment and the class names as text; others carry whatever they like.
+    ours = ("experiment", "classes") if "experiment" in written and "classes" in written else ()
+    return Checkpoint(state, str(path), {**written, **{key: json.loads(written[key]) for key in ours}})
 
 
 def read_torch(path: Path) -> Any:

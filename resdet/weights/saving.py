@@ -1,5 +1,6 @@
 """Writes a model's weights in the layout of another library, whole or not at all."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Callable
@@ -20,12 +21,18 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
     if layout == "safetensors":
         from safetensors.torch import save_file
 
-        write_atomically(Path(path), lambda temporary: save_file(state, temporary))
+        write_atomically(Path(path), lambda temporary: save_file(state, temporary, description(model)))
         return
     if stride_in(getattr(model, "backbone", model)) == "1x1":
         raise WeightsError(f"{layout}'s ResNets stride in the 3×3 and this one in the 1×1: save it as safetensors.")
     renamed = to_torchvision(state)
     write_atomically(Path(path), lambda temporary: torch.save(renamed, temporary))
+
+
+def description(model: nn.Module) -> dict[str, str]:
+    """What `resdet.load` rebuilds a whole model from, as text, which safetensors carry; nothing for a backbone."""
+    keys = ("experiment", "classes")
+    return {key: json.dumps(getattr(model, key)) for key in keys if getattr(model, key, None)}
 
 
 def to_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:

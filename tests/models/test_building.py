@@ -95,7 +95,7 @@ def test_a_file_with_other_classes_has_numbers_for_names(tmp_path):
 
 def test_files_whose_net_cannot_be_told(tmp_path):
     model = trained(["a", "b"])
-    resdet.weights.save(model, tmp_path / "net.safetensors", layout="safetensors")
+    resdet.weights.save(model.backbone, tmp_path / "net.safetensors", layout="safetensors")
     with pytest.raises(WeightsError, match="net.safetensors.*resdet.weights.load"):
         resdet.load(tmp_path / "net.safetensors")
     with pytest.raises(WeightsError, match="no such file"):
@@ -120,3 +120,12 @@ def test_classes_of_the_data_must_be_as_many_as_the_config_says():
     experiment = config.load("shapes_resnet20.yaml")
     with pytest.raises(ConfigError, match="model.num_classes is 10 and the data has 2 classes"):
         build_classifier(experiment, ["a", "b"])
+
+
+def test_safetensors_carry_the_whole_model(tmp_path):
+    model = trained(["a", "b"])
+    resdet.weights.save(model, tmp_path / "model.safetensors", layout="safetensors")
+    loaded = resdet.load(tmp_path / "model.safetensors")
+    assert loaded.classes == ["a", "b"] and loaded.experiment == model.experiment
+    with torch.no_grad():
+        assert torch.equal(loaded(images()), model(images()))
