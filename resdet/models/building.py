@@ -7,6 +7,7 @@ from torch import Tensor
 
 from resdet import config as configs
 from resdet.backbones import registry
+from resdet.backbones.surgery import freeze_stages
 from resdet.errors import ConfigError, WeightsError
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.models.classifier import Classifier
@@ -34,8 +35,10 @@ def build_classifier(
         )
     normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD) if mean is None else Normalise(mean, std)
     size = getattr(experiment.data, "size", 32)
+    backbone = registry.build(experiment.model.backbone, len(classes))
+    freeze_stages(backbone, experiment.model.freeze_stages)
     model = Classifier(
-        registry.build(experiment.model.backbone, len(classes)),
+        backbone,
         classes,
         normalise,
         size=size,

@@ -38,6 +38,9 @@ def description(model: nn.Module) -> dict[str, str]:
 def to_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The backbone's tensors under torchvision's names; their ResNets have the shortcuts of option B."""
     own = {n.removeprefix("backbone."): t for n, t in state.items() if not n.startswith("normalise.")}
+    # Frozen norms have no counter of steps, and torchvision asks for one.
+    means = [name for name in own if name.endswith("running_mean")]
+    own = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(0) for name in means} | own
     if "fc6.weight" in own:
         depth = 16 if "conv3_x.4.conv.weight" not in own else 19
         return layouts.rename_modules(own, layouts.vgg_names(depth, "conv1_x.0.norm.weight" in own))

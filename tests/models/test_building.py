@@ -129,3 +129,28 @@ def test_safetensors_carry_the_whole_model(tmp_path):
     assert loaded.classes == ["a", "b"] and loaded.experiment == model.experiment
     with torch.no_grad():
         assert torch.equal(loaded(images()), model(images()))
+
+
+def test_frozen_stages_stay_and_travel(tmp_path):
+    """Two of four stages of a CIFAR net: the stem and conv2_x."""
+    model = trained(["a", "b"], "model.freeze_stages=2")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+    sum(model.train().losses(images(), torch.tensor([0, 1, 0, 1])).values()).backward()
+    optimizer.step()
+    changed = {
+        name.split(".")[1] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert changed == {"conv3_x", "conv4_x", "fc"}
+    save(model.eval(), tmp_path / "best.pth")
+    with torch.no_grad():
+        assert torch.equal(resdet.load(tmp_path / "best.pth")(images()), model(images()))
+
+
+def test_frozen_nets_go_to_torchvision():
+    from torchvision.models import resnet18
+
+    from resdet.weights.saving import to_torchvision
+
+    model = resdet.build("imagenet_r18", "model.backbone.shortcut=B", "model.num_classes=3", "model.freeze_stages=2")
+    resnet18(num_classes=3).load_state_dict(to_torchvision(model.state_dict()))
