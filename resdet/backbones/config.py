@@ -3,7 +3,7 @@
 import difflib
 import re
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Any, Literal, Optional, Union, get_args, get_origin, get_type_hints
 
 from resdet.errors import ConfigError
 
@@ -21,6 +21,23 @@ class BackboneConfig:
     """The key that every family shares; the name decides which of the classes below reads the others."""
 
     name: str = "resnet50"
+
+    def __post_init__(self):
+        """Refuses what a YAML file could not say either, since `create` takes options from Python as well."""
+        for key, hint in get_type_hints(type(self)).items():
+            allowed = choices(hint)
+            if allowed and getattr(self, key) not in allowed:
+                raise ConfigError(
+                    f"{self.name}: {key} is {getattr(self, key)!r}; choose of {', '.join(map(str, allowed))}."
+                )
+
+
+def choices(hint: Any) -> tuple:
+    """The values that a Literal, or an optional one, allows; nothing for other types."""
+    if get_origin(hint) is Union:
+        inner = [allowed for part in get_args(hint) for allowed in choices(part)]
+        return (*inner, None) if inner else ()
+    return get_args(hint) if get_origin(hint) is Literal else ()
 
 
 @dataclass

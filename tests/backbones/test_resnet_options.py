@@ -2,21 +2,13 @@
 
 import pytest
 import torch
+from norms import randomise_norms
 from torch import nn
 
 from resdet.backbones import create
 from resdet.backbones.layers import ConvNorm, FrozenBatchNorm2d
 from resdet.backbones.resnet import BasicBlock, Bottleneck, PadShortcut
-
-
-def randomise_norms(net: nn.Module) -> nn.Module:
-    for module in net.modules():
-        if hasattr(module, "running_var"):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
-    return net
+from resdet.errors import ConfigError
 
 
 def test_option_a_keeps_every_other_pixel_and_adds_channels_of_zeros():
@@ -119,3 +111,12 @@ def test_he_initialisation_keeps_the_scale_of_signals():
     assert conv.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
     assert all((m.weight == 1).all() and not m.bias.any() for m in net.modules() if isinstance(m, nn.BatchNorm2d))
     assert not any(m.bias is not None for m in net.modules() if isinstance(m, nn.Conv2d))
+
+
+@pytest.mark.parametrize(
+    "name, option", [("resnet34", {"shortcut": "D"}), ("resnet50", {"stride_in": "2x2"}), ("vgg16", {"norm": "ln"})]
+)
+def test_options_that_do_not_exist_are_refused(name, option):
+    (key,) = option
+    with pytest.raises(ConfigError, match=f"{name}: {key} is .*choose of"):
+        create(name, **option)

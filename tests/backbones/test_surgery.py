@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from norms import randomise_norms
 from torch import nn
 from torch.nn import functional as F
 
@@ -29,16 +30,6 @@ def net_of(name: str, num_classes: int = 5, **options) -> nn.Module:
     torch.manual_seed(0)
     net = create(name, 0 if name.startswith("vgg") else num_classes, **options).eval()
     return randomise_norms(net)
-
-
-def randomise_norms(net: nn.Module) -> nn.Module:
-    for module in net.modules():
-        if hasattr(module, "running_var"):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.3, 3)
-            nn.init.uniform_(module.weight, 0.3, 1)
-            nn.init.normal_(module.bias, 0, 0.3)
-    return net
 
 
 def images(count: int = 2, side: int = 64) -> torch.Tensor:
