@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional
@@ -46,12 +47,12 @@ class Log:
             for key, value in figures.items():
                 self.board.add_scalar(f"{kind}/{key}", value, step)
 
-    def progress(self, step: int, text: str) -> None:
+    def progress(self, step: int, text: str, seconds_left: float) -> None:
         """The live line; where nobody watches a terminal, a plain one."""
         if self.bar:
             self.bar.update(self.bar_task, completed=step, status=text)
         else:
-            self.say(f"step {step}/{self.total}  {text}")
+            self.say(f"step {step}/{self.total}  {text}  left {timedelta(seconds=round(seconds_left))}")
 
     def say(self, text: str) -> None:
         if self.out is None:

@@ -157,7 +157,8 @@ class Trainer:
         figures["lr"] = self.optimizer.param_groups[0]["lr"]
         figures |= clock.read()
         log.metrics(self.step, "train", figures)
-        log.progress(self.step, "  ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+        left = (self.total - self.step) * self.train.batch / figures["images/s"]
+        log.progress(self.step, "  ".join(f"{key} {value:.4g}" for key, value in figures.items()), left)
 
     def must_stop(self, last: bool) -> bool:
         """A signal stops the run at the end of a step; several processes agree on it where the log is read."""
