@@ -19,7 +19,7 @@ CORE = [
     "scipy>=1.11",
     # albumentations asks for the headless build of OpenCV; opencv-python would install into the same folder.
     "albumentations>=2.0.8,<3",
-    "opencv-python-headless>=4.9",
+    "opencv-python-headless>=4.11",
 ]
 
 EXTRAS = {

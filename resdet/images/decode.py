@@ -88,12 +88,13 @@ class EncodedImage:
     def _decode(self, reduction: int) -> np.ndarray:
         import cv2
 
-        flags = {
+        scaled = {
             1: cv2.IMREAD_COLOR,
             2: cv2.IMREAD_REDUCED_COLOR_2,
             4: cv2.IMREAD_REDUCED_COLOR_4,
             8: cv2.IMREAD_REDUCED_COLOR_8,
         }[reduction]
+        flags = (scaled & ~cv2.IMREAD_COLOR) | cv2.IMREAD_COLOR_RGB
         # OpenCV before 4.13 overlooks EXIF that follows XMP; so that sizes hold, the orientation found here counts.
         turned_here = self.data.startswith((JPEG, PNG))
         if turned_here:
@@ -104,7 +105,6 @@ class EncodedImage:
             raise self._error(f"cannot be decoded ({error.err})") from error
         if pixels is None:
             raise self._error("is not an image that OpenCV can decode")
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
         return _upright(pixels, self._header.orientation) if turned_here else pixels
 
     def _error(self, what: str) -> DataError:
