@@ -15,7 +15,8 @@ from resdet.data.resident import ResidentEvaluation, ResidentTraining
 from resdet.data.sources import open_images, open_resident
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.evaluation.views import CentreCrop, evaluate_resident, evaluate_views
+from resdet.errors import DataError
+from resdet.evaluation.views import CentreCrop, Views, evaluate_resident, evaluate_views
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.models.building import build_classifier
 from resdet.models.classifier import Classifier
@@ -124,7 +125,9 @@ class ImagePipeline:
         """ImageNet's colour statistics, or with `mean: per_pixel` the mean image of a sample of the training set."""
         if self.config.mean == "per_channel":
             return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-        return mean_image(self.source, self.config.short, self.config.size), torch.tensor(IMAGENET_STD)
+        sample = np.linspace(0, len(self.source) - 1, min(MEAN_IMAGES, len(self.source))).astype(int)
+        crops = Views(self.source, CentreCrop(self.config.short, self.config.size), sample, self.config.on_bad_image)
+        return mean_image(crops, self.skipped), torch.tensor(IMAGENET_STD)
 
     def evaluate(self, model: nn.Module):
         return evaluate_views(
@@ -165,9 +168,14 @@ class ResidentPipeline:
         return evaluate_resident([model], batches, self.world.device)
 
 
-def mean_image(source: Any, short: int, size: int) -> Tensor:
-    """The mean of central crops, [3, size, size], over images spread evenly through a source."""
-    crop = CentreCrop(short, size)
-    indices = np.linspace(0, len(source) - 1, min(MEAN_IMAGES, len(source))).astype(int)
-    total = sum(crop(source.image(int(index)))[0][0].astype(np.float64) for index in indices)
-    return torch.from_numpy((total / len(indices)).transpose(2, 0, 1)).float()
+def mean_image(crops: Views, skipped: Skipped) -> Tensor:
+    """The mean of one crop an image, [3, size, size]; damaged images are left out where the config says so."""
+    total, count = 0.0, 0
+    for position in range(len(crops)):
+        shown, _, _, reason = crops[position]
+        skipped.note([reason] if reason else [])
+        for crop in shown:
+            total, count = total + crop[0].double(), count + 1
+    if not count:
+        raise DataError("No training image could be read to take their mean: look at the files that were named.")
+    return (total / count).float()

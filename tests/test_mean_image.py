@@ -1,0 +1,44 @@
+"""The per-pixel mean that is subtracted from ImageNet's crops (section 3.4)."""
+
+import numpy as np
+import pytest
+import torch
+
+from resdet.data.loader import Skipped
+from resdet.data.shapes import ShapeImages
+from resdet.errors import DataError
+from resdet.evaluation.views import CentreCrop, Views
+from resdet.images.crops import centre_crop
+from resdet.tasks.classification import mean_image
+
+
+class Damaged(ShapeImages):
+    def image(self, index):
+        if index == 2:
+            raise DataError("image 2 is cut short")
+        return super().image(index)
+
+
+def views(source, on_bad_image):
+    return Views(source, CentreCrop(36, 32), range(len(source)), on_bad_image)
+
+
+def mean_by_hand(source, indices):
+    crops = [centre_crop(source.image(index), 36, 32).astype(float) for index in indices]
+    return torch.from_numpy(np.mean(crops, 0).transpose(2, 0, 1)).float()
+
+
+def test_it_is_the_mean_of_the_crops():
+    source = ShapeImages(5, 40, 0, "train")
+    torch.testing.assert_close(
+        mean_image(views(source, "error"), Skipped(print, set())), mean_by_hand(source, range(5))
+    )
+
+
+def test_a_damaged_image_is_an_error_or_a_counted_skip():
+    source, said = Damaged(5, 40, 0, "train"), []
+    with pytest.raises(DataError, match="image 2"):
+        mean_image(views(source, "error"), Skipped(said.append, set()))
+    found = mean_image(views(source, "skip"), Skipped(said.append, set()))
+    torch.testing.assert_close(found, mean_by_hand(source, [0, 1, 3, 4]))
+    assert said == ["skipped image 1: image 2 is cut short"]
