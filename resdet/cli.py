@@ -10,7 +10,7 @@ from resdet.errors import Error
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs one subcommand: status 0, 2 for a user's mistake, 1 for ours (with its traceback)."""
-    parsed = build_parser().parse_args(arguments)
+    parsed = parse(arguments)
     try:
         parsed.run(parsed)
     except Error as error:
@@ -23,6 +23,18 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print("resdet: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
+    """argparse takes positional words in one place alone; overrides may stand anywhere."""
+    parser = build_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    late = [word for word in rest if "=" in word and not word.startswith("-")]
+    if len(late) < len(rest) or (late and not hasattr(parsed, "overrides")):
+        parser.parse_args(arguments)  # which says what is wrong
+    if late:
+        parsed.overrides += late
+    return parsed
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -70,20 +82,37 @@ def run_train(parsed) -> None:
 
 
 def add_evaluate(commands) -> None:
-    parser = commands.add_parser("evaluate", help="judge checkpoints on a validation set")
-    parser.add_argument(
-        "--weights", nargs="+", required=True, metavar="FILE", help="a checkpoint, or several as an ensemble"
-    )
+    parser = commands.add_parser("evaluate", help="judge checkpoints on a validation set, or a file of detections")
+    parser.add_argument("--weights", nargs="+", metavar="FILE", help="a checkpoint, or several as an ensemble")
     add_config_arguments(parser, required=False)
-    parser.add_argument("--per-class", action="store_true", help="print a table with the errors of each class")
+    parser.add_argument("--per-class", action="store_true", help="print a table with the figures of each class")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--submission", metavar="FILE", help="write the ILSVRC test server's file instead")
+    detections = parser.add_argument_group("detections, of a checkpoint or of anybody's results file")
+    detections.add_argument("--save", metavar="JSON", help="keep a detector's detections as a COCO results file")
+    detections.add_argument("--annotations", metavar="JSON", help="ground truth in COCO's format; with --results")
+    detections.add_argument("--results", metavar="JSON", help="detections in COCO's results format, to be judged")
+    detections.add_argument("--type", choices=["bbox", "segm"], default="bbox", help="boxes or masks (default: bbox)")
+    detections.add_argument(
+        "--protocol",
+        choices=["coco", "voc07", "voc_area", "ilsvrc_det"],
+        default="coco",
+        help="whose rules (default: coco)",
+    )
+    detections.add_argument("--engine", choices=["hotcoco", "pycocotools"], default="hotcoco")
+    detections.add_argument("--curves", action="store_true", help="precision over recall of each class")
+    detections.add_argument("--confusion", action="store_true", help="which class is taken for which, and other errors")
     parser.set_defaults(run=run_evaluate)
 
 
 def run_evaluate(parsed) -> None:
     from resdet import config
+    from resdet.errors import ConfigError
 
+    if parsed.results or parsed.annotations:
+        return run_evaluate_results(parsed)
+    if not parsed.weights:
+        raise ConfigError("Nothing to judge: give --weights, or --annotations and --results.")
     # Overrides after `--weights a.pth b.pth` are read by argparse as more weights.
     weights = [name for name in parsed.weights if "=" not in name]
     overrides = [*parsed.overrides, *(name for name in parsed.weights if "=" in name)]
@@ -91,14 +120,39 @@ def run_evaluate(parsed) -> None:
 
     from resdet.commands.evaluate import evaluate
 
-    evaluate(weights, experiment, overrides, parsed.per_class, parsed.json, parsed.submission)
+    evaluate(weights, experiment, overrides, parsed.per_class, parsed.json, parsed.submission, parsed.save)
+
+
+def run_evaluate_results(parsed) -> None:
+    from resdet.errors import ConfigError
+
+    if not (parsed.results and parsed.annotations) or parsed.weights:
+        raise ConfigError(
+            "--annotations and --results belong together, without --weights: ground truth and detections."
+        )
+
+    from resdet.commands.evaluate_results import evaluate_results
+
+    evaluate_results(
+        parsed.annotations,
+        parsed.results,
+        parsed.type,
+        parsed.per_class,
+        parsed.curves,
+        parsed.confusion,
+        parsed.json,
+        parsed.engine,
+        parsed.protocol,
+    )
 
 
 def add_predict(commands) -> None:
     parser = commands.add_parser("predict", help="use a checkpoint on images")
     parser.add_argument("--weights", required=True, metavar="FILE")
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
-    parser.add_argument("--top", type=int, default=5, help="classes to show (default: 5)")
+    parser.add_argument("--top", type=int, default=5, help="a classifier's: classes to show (default: 5)")
+    parser.add_argument("--score", type=float, help="a detector's: least score of what is shown (default: its own)")
+    parser.add_argument("--draw", metavar="DIR", help="a detector's: write the images there, with what was found")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     parser.set_defaults(run=run_predict)
 
@@ -106,7 +160,7 @@ def add_predict(commands) -> None:
 def run_predict(parsed) -> None:
     from resdet.commands.predict import predict
 
-    predict(parsed.weights, parsed.images, parsed.top, parsed.json)
+    predict(parsed.weights, parsed.images, parsed.top, parsed.score, parsed.json, parsed.draw)
 
 
 def add_nets(commands) -> None:
@@ -139,8 +193,8 @@ def add_data(commands) -> None:
     get.add_argument("name", choices=["cifar10"])
     get.add_argument("--root", metavar="DIR", help="where to (default: datasets/NAME)")
     get.set_defaults(run=run_data_get)
-    make = actions.add_parser("make", help="write a generated data set, a folder of images per class")
-    make.add_argument("name", choices=["shapes"])
+    make = actions.add_parser("make", help="write a generated data set, as files")
+    make.add_argument("name", choices=["shapes", "shape_scenes"], help="to classify, or to detect in")
     make.add_argument("root", metavar="DIR")
     make.add_argument("--train", type=int, default=1000, help="training images (default: 1000)")
     make.add_argument("--val", type=int, default=200, help="validation images (default: 200)")
@@ -156,14 +210,16 @@ def run_data_get(parsed) -> None:
 
 
 def run_data_make(parsed) -> None:
-    from resdet.commands.data import make_shapes
+    from resdet.commands.data import make_shape_scenes, make_shapes
 
-    make_shapes(parsed.root, parsed.train, parsed.val, parsed.size, parsed.seed)
+    make = make_shapes if parsed.name == "shapes" else make_shape_scenes
+    make(parsed.root, parsed.train, parsed.val, parsed.size, parsed.seed)
 
 
 def add_bench(commands) -> None:
-    parser = commands.add_parser("bench", help="time resdet beside torchvision and timm")
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help="forward, train, cifar, pipeline (default: all)")
+    parser = commands.add_parser("bench", help="time resdet beside torchvision, timm and pycocotools")
+    suites = "forward, train, cifar, pipeline, detect, detect_train, ops, evaluate, index (default: all)"
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=suites)
     parser.add_argument(
         "--rounds", type=int, default=5, help="interleaved rounds, of which the median counts (default: 5)"
     )

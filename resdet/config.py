@@ -18,12 +18,12 @@ from omegaconf import DictConfig, OmegaConf, TupleConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from resdet.backbones.config import family as backbone_family
-from resdet.data.config import DataConfig, ImageNetConfig
+from resdet.data.config import CocoConfig, DataConfig, ImageNetConfig, ScenesConfig
 from resdet.data.config import family as data_family
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.errors import ConfigError
-from resdet.evaluation.config import EvalConfig
-from resdet.models.config import ClassifierConfig
+from resdet.evaluation.config import DetectionEvalConfig, EvalConfig
+from resdet.models.config import ClassifierConfig, DetectorConfig
 
 PACKAGE = Path(__file__).parent
 CONFIG_FOLDERS = (Path("configs"), PACKAGE.parent / "configs", PACKAGE / "configs")  # here, the checkout, the install
@@ -43,7 +43,21 @@ class ClassificationExperiment:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
 
-TASKS = {"classification": ClassificationExperiment}
+@dataclass
+class DetectionExperiment:
+    """A detector on a data set, trained and tested."""
+
+    task: str = "detection"
+    name: str = "experiment"
+    model: DetectorConfig = field(default_factory=DetectorConfig)
+    data: DataConfig = field(default_factory=CocoConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
+
+
+TASKS = {"classification": ClassificationExperiment, "detection": DetectionExperiment}
 
 # Sections whose `name` decides which keys they have. A bare string is short for the name alone.
 VARIANTS: dict[str, Callable[[str], type]] = {"model.backbone": backbone_family, "data": data_family}
@@ -193,7 +207,14 @@ def compose(layers: list[Layer], overrides: list[tuple[str, Any]]) -> Any:
         with blaming(f"override {key}={value}", experiment):
             update(experiment, key, value)
     with blaming(layers[-1].origin, experiment):
-        return OmegaConf.to_object(experiment)
+        return check_data(OmegaConf.to_object(experiment))
+
+
+def check_data(experiment: Any) -> Any:
+    """Images with objects are for detectors, and for nothing else."""
+    if isinstance(experiment.data, ScenesConfig) != (experiment.task == "detection"):
+        raise ConfigError(f"data.name is {experiment.data.name}, which is no data set for the task {experiment.task}.")
+    return experiment
 
 
 def empty_experiment(layers: list[Layer], overrides: dict[str, Any]) -> DictConfig:

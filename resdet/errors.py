@@ -3,6 +3,8 @@
 The command prints the sentence and exits with status 2; a traceback is for our own bugs.
 """
 
+from typing import Any
+
 
 class Error(Exception):
     """Base of everything that resdet raises on purpose."""
@@ -10,6 +12,12 @@ class Error(Exception):
 
 class ConfigError(Error):
     """A key, a type or a value of an experiment is wrong."""
+
+
+def require(condition: bool, key: str, value: Any, remedy: str) -> None:
+    """A ConfigError about a key whose value cannot be."""
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}: {remedy}.")
 
 
 class DataError(Error):

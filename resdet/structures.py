@@ -1,17 +1,68 @@
-"""Records that travel through the house: tensors that belong together, under one name."""
+"""Records that travel through the house: tensors that belong together, under one name, of shapes known beforehand.
 
-from typing import NamedTuple
+What is padding is marked and never removed. Boxes are xyxy in pixels of the padded image, right and bottom exclusive.
+"""
 
+from typing import Any, Callable, NamedTuple, Optional, Union
+
+import torch
 from torch import Tensor
 
 
-class Batch(NamedTuple):
-    """Images on the device with their labels."""
+class Images(NamedTuple):
+    """Images of different sizes in one tensor, each in its upper left corner."""
 
-    images: Tensor  # [B, 3, H, W] uint8, RGB; float where images were mixed
-    targets: Tensor  # [B] int64, -1 where the image is to be left out; [B, C] float where images were mixed
+    pixels: Tensor  # [B, 3, H, W] uint8 or float with values 0 to 255, RGB
+    sizes: Tensor  # [B, 2] float32: height and width of what is not padding
+
+
+class Targets(NamedTuple):
+    """The objects of each image, the real ones first."""
+
+    boxes: Tensor  # [B, G, 4] float32
+    labels: Tensor  # [B, G] int64, 0 to C - 1
+    valid: Tensor  # [B, G] bool, False where it is padding
+    crowd: Tensor  # [B, G] bool: neither learnt nor punished (COCO's crowds, VOC's difficult objects)
+    masks: Optional[Tensor] = None  # [B, G, m, m] uint8, 0 to 255: each object's mask, stretched over its own box
+
+
+class Proposals(NamedTuple):
+    """Where objects may be, by falling score."""
+
+    boxes: Tensor  # [B, N, 4] float32
+    scores: Tensor  # [B, N] float32, logits
+    valid: Tensor  # [B, N] bool
+
+
+class Detections(NamedTuple):
+    """What was found in each image, by falling score."""
+
+    boxes: Tensor  # [B, D, 4] float32
+    scores: Tensor  # [B, D] float32, 0 to 1
+    labels: Tensor  # [B, D] int64
+    valid: Tensor  # [B, D] bool
+
+
+class Batch(NamedTuple):
+    """Images on the device with what is known of them."""
+
+    images: Union[Tensor, Images]  # a classifier's are [B, 3, H, W] uint8, RGB; float where images were mixed
+    targets: Union[Tensor, Targets]  # a classifier's: labels [B], -1 to be left out; [B, C] float where mixed
     indices: Tensor  # [B] int64 on the CPU: which images of the data set these are
 
     def parts(self, count: int) -> list["Batch"]:
         """The batch in `count` equal parts, for gradient accumulation."""
-        return [Batch(*fields) for fields in zip(*(field.chunk(count) for field in self))]
+        size = len(self.indices) // count
+        return [each(self, lambda field: field[start : start + size]) for start in range(0, size * count, size)]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same with images and targets on the device; copies from pinned memory are not waited for."""
+        move = lambda field: field.to(device, non_blocking=True)
+        return Batch(each(self.images, move), each(self.targets, move), self.indices)
+
+
+def each(record: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A record of the function's results on its tensors; records may lie in records."""
+    if isinstance(record, Tensor):
+        return function(record)
+    return None if record is None else type(record)(*(each(field, function) for field in record))

@@ -294,4 +294,7 @@ def test_every_shipped_config_loads_builds_and_says_how_it_is_run(path):
         return
     with torch.device("meta"):
         model = resdet.build(experiment)
-    assert model.backbone.fc.out_features == experiment.model.num_classes
+    if experiment.task == "detection":
+        assert model.regions.stages[0].predictor.scores.out_features == experiment.model.num_classes + 1
+    else:
+        assert model.backbone.fc.out_features == experiment.model.num_classes

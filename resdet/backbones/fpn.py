@@ -11,12 +11,14 @@ from resdet.backbones.layers import ConvNorm
 class FPN(nn.Module):
     """`{"c2", …, "c5"}` in, `{"p2", …, "p5", "p6"}` of `width` channels out; p6 is p5 at every other pixel.
 
-    `net` is a backbone, of which only `channels` and `strides` are read.
+    `net` is a backbone, of which only `channels` and `strides` are read; maps of a stride below `finest` stay out.
     """
 
-    def __init__(self, net: nn.Module, width: int = 256, norm: Optional[str] = None, extra: bool = True):
+    def __init__(
+        self, net: nn.Module, width: int = 256, norm: Optional[str] = None, extra: bool = True, finest: int = 1
+    ):
         super().__init__()
-        self.levels = list(net.channels)
+        self.levels = [c for c, stride in net.strides.items() if stride >= finest]
         self.lateral = nn.ModuleDict({c: ConvNorm(net.channels[c], width, 1, norm=norm) for c in self.levels})
         self.output = nn.ModuleDict({c: ConvNorm(width, width, 3, norm=norm) for c in self.levels})
         self.extra = extra

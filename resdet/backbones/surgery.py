@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from resdet.backbones.layers import ConvNorm, FrozenBatchNorm2d
-from resdet.backbones.resnet import PlainBlock, ResidualBlock, last_unit
+from resdet.backbones.resnet import PadShortcut, PlainBlock, ResidualBlock, last_unit
 from resdet.errors import ConfigError
 
 BATCH_NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
@@ -68,6 +68,29 @@ def freeze_stages(net: nn.Module, count: int) -> None:
     for module in modules[:count]:
         freeze_norms(module)
         module.requires_grad_(False)
+
+
+def detach_last_stage(net: nn.Module) -> nn.Module:
+    """Takes conv5_x out of a net, which then ends with conv4_x (appendix A), and returns it."""
+    level, attribute = [*net.stages.items()][-1]
+    stage = getattr(net, attribute)
+    delattr(net, attribute)
+    for name in ("stages", "channels", "strides"):
+        setattr(net, name, {key: value for key, value in getattr(net, name).items() if key != level})
+    return stage
+
+
+def dilate_last_stage(net: nn.Module) -> None:
+    """conv5_x keeps the stride of conv4_x, 16: its stride becomes a dilation, and the filters still fit ("DC5")."""
+    level, attribute = [*net.stages.items()][-1]
+    for unit in getattr(net, attribute).modules():
+        if isinstance(unit, nn.Conv2d):
+            unit.stride = (1, 1)
+            if unit.kernel_size != (1, 1):
+                unit.dilation = unit.padding = (2, 2)
+        elif isinstance(unit, PadShortcut):
+            unit.stride = 1
+    net.strides = {**net.strides, level: net.strides[level] // 2}
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """`resdet data`: fetches public data sets, and writes generated ones."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from resdet.data import cifar
@@ -27,3 +28,16 @@ def make_shapes(root: str, train_images: int, val_images: int, size: int, seed: 
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), cv2.cvtColor(source.image(index).pixels, cv2.COLOR_RGB2BGR))
     print(f"{train_images} + {val_images} images in {folder}; train on them with data.name=folder data.root={folder}")
+
+
+def make_shape_scenes(
+    root: str, train_images: int, val_images: int, size: int, seed: int, classes: Sequence[str] | None = None
+) -> None:
+    """Writes generated scenes with boxes and masks: a folder of pictures and a COCO file for each split."""
+    from resdet.data import shape_scenes
+
+    shape_scenes.write(Path(root), train_images, val_images, size, seed, classes)
+    splits = [
+        f"data.{split}.images={split} data.{split}.annotations=annotations/{split}.json" for split in ("train", "val")
+    ]
+    print(f"{train_images} + {val_images} scenes in {root}; train on them with data.root={root} {' '.join(splits)}")

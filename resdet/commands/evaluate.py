@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from resdet import config
+from resdet.commands.evaluate_detector import evaluate_detector
 from resdet.data.config import ImageNetConfig, ImagesConfig
 from resdet.data.loader import Skipped
 from resdet.data.resident import ResidentEvaluation
@@ -16,6 +17,7 @@ from resdet.evaluation import ilsvrc
 from resdet.evaluation.classification import ClassificationFigures, per_class_table
 from resdet.evaluation.views import evaluate_resident, evaluate_views, scored_images
 from resdet.models import building
+from resdet.models.detector import Detector
 
 
 def evaluate(
@@ -25,9 +27,18 @@ def evaluate(
     per_class: bool = False,
     json_path: Optional[str] = None,
     submission: Optional[str] = None,
+    save: Optional[str] = None,
 ) -> dict[str, float]:
     """Errors of the averaged scores of all `weights`, on the data of `experiment`, or of the first checkpoint's."""
     models = [building.load(path) for path in weights]
+    for model, path in zip(models, weights):
+        task = "detection" if isinstance(model, Detector) else "classification"
+        if experiment is not None and experiment.task != task:
+            raise ConfigError(f"{path} is of the task {task} and the config of {experiment.task}: give one that fits.")
+    if isinstance(models[0], Detector):
+        if submission:
+            raise ConfigError("--submission is for classifiers: --save keeps detections as a COCO results file.")
+        return evaluate_detector(models, weights, experiment, overrides, per_class, json_path, save)
     if experiment is None:
         experiment = config.from_dict(models[0].experiment, f"the config inside {weights[0]}", tuple(overrides))
     world = distributed.join(experiment.train.device)

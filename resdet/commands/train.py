@@ -9,11 +9,12 @@ from resdet import config
 from resdet.engine import checkpoint, distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log, record
+from resdet.engine.task import Task
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.errors import ConfigError, Error
-from resdet.tasks.classification import ClassificationTask
 
-TASKS = {"classification": ClassificationTask}
+# What an evaluation leaves in the folder of a run, beside its checkpoint.
+LEFT = {"results": "results.json", "pictures": "pictures"}
 
 
 def train(
@@ -37,6 +38,14 @@ def train(
         distributed.leave()
 
 
+def open_task(experiment: Any, world: World, log: Log, init: Optional[str] = None) -> Task:
+    if experiment.task == "detection":
+        from resdet.tasks.detection import DetectionTask as Chosen
+    else:
+        from resdet.tasks.classification import ClassificationTask as Chosen
+    return Chosen(experiment, world, log, Path(init) if init else None)
+
+
 def check_world(experiment: Any, world: World) -> None:
     shares = world.size * experiment.train.accumulate
     if experiment.train.batch % shares:
@@ -49,9 +58,12 @@ def check_world(experiment: Any, world: World) -> None:
 
 def run(experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str]) -> dict[str, float]:
     log = Log(folder if world.leads else None)
-    task = TASKS[experiment.task](experiment, world, log, Path(init) if init else None)
+    task = open_task(experiment, world, log, init)
+    goes_on = resume and (folder / checkpoint.LAST).exists()
+    if not (goes_on or init):
+        task.start_afresh(log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
-    if resume and (folder / checkpoint.LAST).exists():
+    if goes_on:
         before = trainer.resume()["experiment"]
         log.say(f"going on from step {trainer.step} of {folder / checkpoint.LAST}")
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
@@ -68,6 +80,9 @@ def run(experiment: Any, world: World, folder: Path, resume: bool, init: Optiona
         figures = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key != "step")
         print(f"best at step {best['step']}: {figures}")
         print(f"checkpoint: {folder / checkpoint.BEST}")
+        for name, file in LEFT.items():
+            if (folder / file).exists():
+                print(f"{name + ':':11} {folder / file}")
         print(f"metrics:    {folder / 'metrics.jsonl'} (curves: tensorboard --logdir {folder})")
     return best
 
@@ -77,7 +92,7 @@ def judge(experiment: Any, world: World, weights: Optional[str]) -> dict[str, fl
         raise ConfigError(
             "--eval-only judges the weights given by --init: name a checkpoint, such as runs/NAME/best.pth."
         )
-    task = TASKS[experiment.task](experiment, world, Log(None))
+    task = open_task(experiment, world, Log(None))
     task.load_exactly(weights)
     figures = task.evaluate(task.model.to(world.device))
     if world.leads:

@@ -2,9 +2,10 @@
 
 import difflib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import List, Literal, Optional
 
 from resdet.data.augment import AugmentConfig
+from resdet.data.scenes.config import SceneConfig
 from resdet.errors import ConfigError
 
 
@@ -94,12 +95,85 @@ class TinyShapesConfig(ResidentConfig):
     seed: int = 0
 
 
+@dataclass
+class SplitConfig:
+    """Where the images and annotations of a split lie, relative to `data.root`."""
+
+    images: str = ""  # a folder
+    annotations: str = ""  # COCO, LVIS: a JSON file; VOC: a folder of XML files
+    image_set: Optional[str] = None  # VOC: a text file that lists the images, one name a line; null: all annotations
+
+
+@dataclass
+class ScenesConfig(DataConfig):
+    """Images with objects: boxes, classes, and masks where the model draws them. Class names come from the files."""
+
+    root: str = "."
+    augment: SceneConfig = field(default_factory=SceneConfig)
+    sampling: Literal["uniform", "repeat_factor", "class_aware"] = "uniform"
+    repeat_threshold: float = 0.001  # repeat_factor: images of classes rarer than this come more often (LVIS)
+    max_objects: int = 100  # of an image; of more than that the largest are learnt, and the log says so
+    mask_size: int = 56  # each object's mask is kept with so many pixels a side, cropped to its box
+    workers: int = -1  # loader processes; -1: one a core, eight at most
+    on_bad_image: Literal["error", "skip"] = "error"
+    on_bad_annotation: Literal["error", "skip"] = "skip"  # what is skipped is counted and named in the log
+
+    def __post_init__(self):
+        for key in ("max_objects", "mask_size", "repeat_threshold"):
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"data.{key} is {getattr(self, key)}: it must be above zero.")
+
+
+@dataclass
+class CocoConfig(ScenesConfig):
+    """COCO's format, which LVIS shares: a JSON file and a folder of images for each split."""
+
+    root: str = "datasets/coco"
+    train: SplitConfig = field(default_factory=lambda: SplitConfig("train2017", "annotations/instances_train2017.json"))
+    val: SplitConfig = field(default_factory=lambda: SplitConfig("val2017", "annotations/instances_val2017.json"))
+
+
+@dataclass
+class VocConfig(ScenesConfig):
+    """PASCAL VOC's format: sets of a VOCdevkit, or data of your own, named by `train` and `val`."""
+
+    root: str = "datasets/VOCdevkit"
+    train_sets: List[str] = field(default_factory=lambda: ["2007_trainval", "2012_trainval"])
+    val_sets: List[str] = field(default_factory=lambda: ["2007_test"])
+    train: SplitConfig = field(default_factory=SplitConfig)
+    val: SplitConfig = field(default_factory=SplitConfig)
+
+
+@dataclass
+class IlsvrcDetConfig(ScenesConfig):
+    """ILSVRC's detection task in its official layout (datasets/README.md)."""
+
+    root: str = "datasets/ILSVRC"
+    train: str = "train+val1"
+    val: str = "val2"
+
+
+@dataclass
+class ShapeScenesConfig(ScenesConfig):
+    """Generated scenes of geometric shapes, written to `root` as images and COCO files when first used."""
+
+    root: str = "datasets/shape_scenes"
+    train_images: int = 2000
+    val_images: int = 200
+    size: int = 160
+    seed: int = 0
+
+
 FAMILIES: dict[str, type[DataConfig]] = {
     "imagenet": ImageNetConfig,
     "folder": FolderConfig,
     "shapes": ShapesConfig,
     "cifar10": Cifar10Config,
     "tiny_shapes": TinyShapesConfig,
+    "coco": CocoConfig,
+    "voc": VocConfig,
+    "ilsvrc_det": IlsvrcDetConfig,
+    "shape_scenes": ShapeScenesConfig,
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from resdet.errors import DataError
 
-FORMAT = 1  # of the folders that `cached` writes; a change makes all of them stale
+FORMAT = 2  # of the folders that `cached` writes; a change makes all of them stale
 Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
 
@@ -54,16 +54,23 @@ class Strings:
         return (self[i] for i in range(len(self)))
 
 
-def cached(key: str, sources: Sequence[Path], build: Callable[[], Arrays], cache_dir: Path | None = None) -> Arrays:
+def cached(
+    key: str,
+    sources: Sequence[Path],
+    build: Callable[[], Arrays],
+    cache_dir: Path | None = None,
+    state: Iterable[object] = (),
+) -> Arrays:
     """What `build()` returns, computed once for these source files and memory-mapped, read-only, from then on.
 
     `key` says what kind of index it is. It is kept in `cache_dir`; by default in a folder `.resdet` beside the first
     source, or in the user's cache where that folder cannot be written. It is built again when a source's size or time
-    of change differs. Processes that build at once do the work twice, and all get a whole index.
+    of change differs, or anything in `state`. Processes that build at once do the work twice, and all get a whole
+    index.
     """
     paths = [Path(source).resolve() for source in sources]
     family = f"{key}-{_digest(paths)}"
-    name = f"{family}-{_digest([FORMAT, *map(_state, paths)])}"
+    name = f"{family}-{_digest([FORMAT, *map(_state, paths), *state])}"
     homes = [Path(cache_dir)] if cache_dir else [paths[0].parent / ".resdet", _user_cache()]
     for home in homes:
         if (home / name).is_dir():

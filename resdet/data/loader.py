@@ -2,15 +2,15 @@
 
 import os
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Callable, ClassVar, Iterable, Iterator
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from resdet.data.order import Order, generator_for
-from resdet.errors import DataError
+from resdet.errors import DataError, Error
 from resdet.structures import Batch
 
 
@@ -52,21 +52,67 @@ def prepare_worker(_: int) -> None:
 
 
 @dataclass
-class Skipped:
-    """Images that could not be read, counted once each and reported through `say`."""
+class Notes:
+    """What workers report of the data, numbered, through `say`; once for all that is alike up to the first colon."""
 
+    title: ClassVar[str] = "note on the data"
     say: Callable[[str], None]
-    seen: set[str]
+    seen: set[str] = field(default_factory=set)
 
-    def note(self, reasons: list[str]) -> None:
-        for reason in reasons:
-            if reason not in self.seen:
-                self.seen.add(reason)
-                self.say(f"skipped image {len(self.seen)}: {reason}")
+    def note(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            subject = sentence.partition(": ")[0]
+            if subject not in self.seen:
+                self.seen.add(subject)
+                self.say(f"{self.title} {len(self.seen)}: {sentence}")
 
 
-class TrainingLoader:
-    """Training batches without end from any step; each process gets its share of the batch."""
+class Skipped(Notes):
+    """Images that could not be read, and why."""
+
+    title = "skipped image"
+
+
+class Loader:
+    """Training batches without end from any step; each process makes its share of the batch.
+
+    `row(step)` gives the images of a step, [batch]; a sample's key is its position, by which its randomness is
+    drawn, and its image. `collate` makes a batch and sentences for `notes` of samples.
+    """
+
+    def __init__(
+        self,
+        samples: Dataset,
+        row: Callable[[int], np.ndarray],
+        steps_per_epoch: float,
+        collate: Callable[[list], tuple[Any, list[str]]],
+        workers: int,
+        device: torch.device,
+        notes: Notes,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.samples, self.row, self.steps_per_epoch, self.collate = samples, row, steps_per_epoch, collate
+        self.workers, self.device, self.notes = worker_count(workers), device, notes
+        self.rank, self.world = rank, world
+
+    def keys(self, first_step: int) -> Iterator[list[tuple[int, int]]]:
+        """The (position, index) pairs of this process, step after step."""
+        step = first_step
+        while True:
+            images = self.row(step).tolist()
+            share = len(images) // self.world
+            mine = range(self.rank * share, (self.rank + 1) * share)
+            yield [(step * len(images) + slot, images[slot]) for slot in mine]
+            step += 1
+
+    def batches(self, first_step: int) -> Iterator[Any]:
+        made = collated(self.samples, self.keys(first_step), self.collate, self.workers, self.device)
+        return to_device(made, self.device, self.notes)
+
+
+class TrainingLoader(Loader):
+    """A classifier's."""
 
     def __init__(
         self,
@@ -79,46 +125,62 @@ class TrainingLoader:
         rank: int = 0,
         world: int = 1,
     ):
-        self.samples, self.batch, self.workers = samples, batch, worker_count(workers)
-        self.device, self.skipped = device, skipped
-        self.rank, self.world = rank, world
-        self.order = Order(len(samples.source), samples.seed, repeats)
-        self.steps_per_epoch = self.order.steps_per_pass(batch)
-
-    def keys(self, first_step: int) -> Iterator[list[tuple[int, int]]]:
-        """The (position, index) pairs of this process, step after step."""
-        share = self.batch // self.world
-        start = first_step * self.batch + self.rank * share
-        while True:
-            yield list(zip(range(start, start + share), self.order.take(start, start + share).tolist()))
-            start += self.batch
-
-    def batches(self, first_step: int) -> Iterator[Batch]:
-        return to_device(
-            make_loader(self.samples, self.keys(first_step), self.workers, self.device), self.device, self.skipped
-        )
+        order = Order(len(samples.source), samples.seed, repeats)
+        row = lambda step: order.take(step * batch, (step + 1) * batch)
+        super().__init__(samples, row, order.steps_per_pass(batch), collate, workers, device, skipped, rank, world)
 
 
-def make_loader(
-    samples: Samples, keys: Iterable[list[tuple[int, int]]], workers: int, device: torch.device
-) -> DataLoader:
-    return DataLoader(
-        samples,
+def collated(
+    samples: Dataset,
+    keys: Iterable[list],
+    collate: Callable[[list], tuple[Any, list[str]]],
+    workers: int,
+    device: torch.device,
+) -> Iterator[tuple[Any, list[str]]]:
+    """What `collate` makes of the samples of each list of keys, in worker processes."""
+    loader = DataLoader(
+        Guarded(samples),
         batch_sampler=keys,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=GuardedCollate(collate),
         pin_memory=device.type == "cuda",
         worker_init_fn=prepare_worker,
     )
+    for made in loader:
+        if isinstance(made, Error):
+            raise made
+        yield made
 
 
-def to_device(loader: Iterable[tuple[Batch, list[str]]], device: torch.device, skipped: Skipped) -> Iterator[Batch]:
+class Guarded(Dataset):
+    """A user's error is a sample of its own: DataLoader would bury its sentence in a worker's traceback."""
+
+    def __init__(self, samples: Dataset):
+        self.samples = samples
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.samples[key]
+        except Error as error:
+            return error
+
+
+class GuardedCollate:
+    """The first error among the samples, or what `collate` makes of them."""
+
+    def __init__(self, collate: Callable[[list], Any]):
+        self.collate = collate
+
+    def __call__(self, samples: list) -> Any:
+        return next((sample for sample in samples if isinstance(sample, Error)), None) or self.collate(samples)
+
+
+def to_device(made: Iterable[tuple[Any, list[str]]], device: torch.device, notes: Notes) -> Iterator[Any]:
     """Keeps one batch under way to the device while another is worked on."""
-    under_way: deque[Batch] = deque()
-    for batch, reasons in loader:
-        skipped.note(reasons)
-        images, targets = (t.to(device, non_blocking=True) for t in (batch.images, batch.targets))
-        under_way.append(Batch(images, targets, batch.indices))
+    under_way: deque[Any] = deque()
+    for batch, sentences in made:
+        notes.note(sentences)
+        under_way.append(batch.to(device))
         if len(under_way) > 1:
             yield under_way.popleft()
     yield from under_way

@@ -4,7 +4,7 @@ Each image shows one shape of its class, anywhere, at any angle and in any colou
 clutter, and partly hidden now and then. Image i of a seed is always the same.
 """
 
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -65,7 +65,7 @@ CLASSES = list(OUTLINES)
 
 def draw(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """An image of one shape, uint8 [size, size, 3]."""
-    pixels = ground(size, rng)
+    pixels = ground(size, size, rng)
     for _ in range(rng.integers(0, 4)):
         clutter(pixels, rng)
     fill(pixels, place(OUTLINES[CLASSES[label]](), size, rng), contrasting(pixels, rng))
@@ -75,11 +75,11 @@ def draw(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
     return (pixels + noise).clip(0, 255).astype(np.uint8)
 
 
-def ground(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A shaded background: one colour turning into another in some direction."""
+def ground(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
+    """A shaded background, uint8 [height, width, 3]: one colour turning into another in some direction."""
     first, second = rng.uniform(0, 255, (2, 3))
     angle = rng.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[:size, :size] / size
+    y, x = np.mgrid[:height, :width] / max(width, height)
     blend = (np.cos(angle) * x + np.sin(angle) * y) / 2 + 0.5
     return (first + (second - first) * 0.6 * blend[..., None]).astype(np.uint8)
 
@@ -89,9 +89,15 @@ def place(outlines: list[np.ndarray], size: int, rng: np.random.Generator) -> li
     angle = rng.uniform(0, 2 * np.pi)
     radius = rng.uniform(0.2, 0.42) * size
     centre = rng.uniform(radius, size - radius, 2)
+    return pose(outlines, angle, rng.uniform(0.7, 1.0), radius, centre)
+
+
+def pose(
+    outlines: list[np.ndarray], angle: float, squeeze: float, radius: float, centre: np.ndarray
+) -> list[np.ndarray]:
+    """The outlines narrowed in one direction, then turned, scaled and moved."""
     turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
-    squeeze = np.array([1.0, rng.uniform(0.7, 1.0)])
-    return [(outline * squeeze) @ turn.T * radius + centre for outline in outlines]
+    return [(outline * (1.0, squeeze)) @ turn.T * radius + centre for outline in outlines]
 
 
 def contrasting(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -103,26 +109,41 @@ def contrasting(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             return colour
 
 
+class Stroke(NamedTuple):
+    """A short thick line: no shape of any class."""
+
+    start: np.ndarray
+    end: np.ndarray
+    thickness: int
+
+
+def stroke(width: int, height: int, rng: np.random.Generator) -> Stroke:
+    size = max(width, height)
+    start = rng.uniform(0, (width, height))
+    end = start + rng.uniform(-0.3, 0.3, 2) * size
+    return Stroke(start, end, max(1, int(size * rng.uniform(0.02, 0.08))))
+
+
 def clutter(pixels: np.ndarray, rng: np.random.Generator) -> None:
-    """A short thick line of any colour: no shape of any class."""
+    """A stroke of any colour."""
+    height, width = pixels.shape[:2]
+    line(pixels, stroke(width, height, rng), rng.uniform(0, 255, 3))
+
+
+def line(canvas: np.ndarray, stroke: Stroke, colour: np.ndarray) -> None:
+    """Draws the stroke on a canvas uint8 [H, W] or [H, W, 3]."""
     import cv2
 
-    size = len(pixels)
-    start = rng.uniform(0, size, 2)
-    end = start + rng.uniform(-0.3, 0.3, 2) * size
-    thickness = max(1, int(size * rng.uniform(0.02, 0.08)))
-    cv2.line(pixels, fixed(start), fixed(end), rng.uniform(0, 255, 3).tolist(), thickness, cv2.LINE_AA, SHIFT)
+    start, end = (tuple(int(value) for value in np.round(point * 2**SHIFT)) for point in (stroke.start, stroke.end))
+    cv2.line(canvas, start, end, colour.tolist(), stroke.thickness, cv2.LINE_AA, SHIFT)
 
 
-def fill(pixels: np.ndarray, outlines: list[np.ndarray], colour: np.ndarray) -> None:
+def fill(canvas: np.ndarray, outlines: list[np.ndarray], colour: np.ndarray) -> None:
+    """Draws what the outlines enclose on a canvas uint8 [H, W] or [H, W, 3]."""
     import cv2
 
     corners = [np.round(outline * 2**SHIFT).astype(np.int32) for outline in outlines]
-    cv2.fillPoly(pixels, corners, colour.tolist(), cv2.LINE_AA, SHIFT)
-
-
-def fixed(point: np.ndarray) -> tuple[int, int]:
-    return tuple(int(value) for value in np.round(point * 2**SHIFT))
+    cv2.fillPoly(canvas, corners, colour.tolist(), cv2.LINE_AA, SHIFT)
 
 
 class ShapeImages:

@@ -5,7 +5,20 @@ from typing import Any
 
 import torch
 
-from resdet.data.config import Cifar10Config, DataConfig, FolderConfig, ImageNetConfig, ImagesConfig, ShapesConfig
+from resdet.data.annotations import Annotations, concatenate
+from resdet.data.config import (
+    Cifar10Config,
+    CocoConfig,
+    DataConfig,
+    FolderConfig,
+    IlsvrcDetConfig,
+    ImageNetConfig,
+    ImagesConfig,
+    ScenesConfig,
+    ShapeScenesConfig,
+    ShapesConfig,
+    VocConfig,
+)
 from resdet.data.resident import ResidentImages
 from resdet.data.shapes import CLASSES, ShapeImages
 from resdet.errors import DataError
@@ -49,3 +62,40 @@ def open_resident(config: DataConfig, split: str, device: torch.device) -> Resid
     border = len(data.labels) - config.hold_out
     part = slice(None) if not held_out else slice(border) if split == "train" else slice(border, None)
     return ResidentImages(data.images[part], data.labels[part], data.classes, device)
+
+
+def open_scenes(config: ScenesConfig, split: str) -> Annotations:
+    """The images of a split, `train` or `val`, with their objects."""
+    root, on_bad = Path(config.root), config.on_bad_annotation
+    if isinstance(config, VocConfig):
+        return open_voc_sets(config, split)
+    if isinstance(config, IlsvrcDetConfig):
+        from resdet.data.ilsvrc_det import open_ilsvrc_det
+
+        return open_ilsvrc_det(root, getattr(config, split), on_bad)
+    from resdet.data.coco import open_coco
+
+    if isinstance(config, ShapeScenesConfig):
+        from resdet.data import shape_scenes
+
+        shape_scenes.ensure(root, config.train_images, config.val_images, config.size, config.seed)
+        return open_coco(root / "annotations" / f"{split}.json", root / split, on_bad)
+    assert isinstance(config, CocoConfig)
+    files = getattr(config, split)
+    return open_coco(root / files.annotations, root / files.images, on_bad)
+
+
+def open_voc_sets(config: VocConfig, split: str) -> Annotations:
+    """The data named by `train` or `val`, or the sets of a VOCdevkit. Validation has the classes of training."""
+    from resdet.data.voc import open_devkit, open_voc
+
+    root, on_bad = Path(config.root), config.on_bad_annotation
+    files = getattr(config, split)
+    if not files.annotations:
+        sets = [name.split("_", 1) for name in getattr(config, f"{split}_sets")]
+        if any(len(parts) != 2 for parts in sets):
+            raise DataError(f"data.{split}_sets is {getattr(config, f'{split}_sets')}: name each as 2007_trainval.")
+        return concatenate([open_devkit(root, *parts, on_bad=on_bad) for parts in sets])
+    classes = None if split == "train" else open_voc_sets(config, "train").classes
+    image_set = root / files.image_set if files.image_set else None
+    return open_voc(root / files.annotations, root / files.images, image_set, classes, on_bad)

@@ -3,12 +3,7 @@
 from dataclasses import dataclass, field
 from typing import List, Literal, Optional, Tuple
 
-from resdet.errors import ConfigError
-
-
-def require(condition: bool, key: str, value, remedy: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}: {remedy}.")
+from resdet.errors import require
 
 
 @dataclass

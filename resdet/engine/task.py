@@ -1,9 +1,11 @@
 """What the trainer asks of a task; resdet/tasks/ holds those that there are."""
 
+from pathlib import Path
 from typing import Any, Iterator, Protocol
 
 from torch import Tensor, nn
 
+from resdet.engine.log import Log
 from resdet.structures import Batch
 
 
@@ -24,11 +26,17 @@ class Task(Protocol):
     monitor: str  # the figure of `evaluate` that decides which checkpoint is best
     lower_is_better: bool
 
+    def start_afresh(self, log: Log) -> None:
+        """Prepares weights for a run that neither goes on nor starts from given ones."""
+
     def inputs(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
         """What the step module takes: the batch, mixed where the config says so."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Validation loss and figures, over all processes."""
+
+    def keep(self, folder: Path) -> None:
+        """Writes what the last evaluation gave, which was the best so far, beside its checkpoint."""
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
         """Averages batch norm's statistics over so many training images."""

@@ -190,6 +190,7 @@ class Trainer:
             if self.world.leads:
                 content = {"model": model.state_dict(), **self.task.description(), "figures": self.best}
                 checkpoint.write(content, self.out / checkpoint.BEST)
+                self.task.keep(self.out)
         shown = "  ".join(f"{key} {figure:.4f}" for key, figure in figures.items())
         log.say(f"validation at step {self.step}: {shown}{'  (best so far)' if better else ''}")
 

@@ -1,7 +1,7 @@
 """What an evaluation is told; free of torch."""
 
 from dataclasses import dataclass, field
-from typing import List, Literal
+from typing import List, Literal, Optional
 
 from resdet.errors import ConfigError
 
@@ -20,3 +20,19 @@ class EvalConfig:
             raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")
         if not self.scales or min(self.scales) < 1:
             raise ConfigError(f"eval.scales is {list(self.scales)}: list one or more sizes in pixels.")
+
+
+@dataclass
+class DetectionEvalConfig:
+    """How a detector is judged."""
+
+    batch: int = 1  # images at once, on each process
+    metric: Literal["coco", "voc07", "voc_area", "ilsvrc_det"] = "coco"
+    score: Optional[float] = None  # detections above this are judged; null: model.box.score
+    losses: bool = True  # the validation losses as well, from the same features
+
+    def __post_init__(self):
+        if self.batch < 1:
+            raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")
+        if self.score is not None and not 0 <= self.score < 1:
+            raise ConfigError(f"eval.score is {self.score}: it lies between 0 and 1, as in 0.05.")

@@ -1,4 +1,4 @@
-"""Submissions to the ILSVRC classification server, and a check of their format."""
+"""ILSVRC: submissions to the classification server with a check of their format, and the detection task's figures."""
 
 from pathlib import Path
 from typing import Iterable, Sequence
@@ -6,7 +6,7 @@ from typing import Iterable, Sequence
 import numpy as np
 
 from resdet.errors import DataError
-from resdet.weights.saving import write_atomically
+from resdet.evaluation.ilsvrc_det import evaluate_det as evaluate_det
 
 
 def write_classification(
@@ -17,6 +17,8 @@ def write_classification(
     `rows` are five class numbers an image in the order of `classes` (synsets); `devkit` are the synsets in the order
     of ILSVRC2012_ID, which is another.
     """
+    from resdet.weights.saving import write_atomically
+
     number = {synset: position for position, synset in enumerate(devkit, start=1)}
     unknown = [synset for synset in classes if synset not in number]
     if unknown:

@@ -1,17 +1,47 @@
 """The fast path of inference: folded norms, channels_last, bfloat16, compiled."""
 
+from typing import Iterator, Union
+
 import torch
+from torch import nn
 
 from resdet.backbones.surgery import fold_norms
 from resdet.models.classifier import Classifier
+from resdet.models.detector import Detector
+
+Model = Union[Classifier, Detector]
 
 
-def accelerate(model: Classifier, dtype: torch.dtype = torch.bfloat16, compile: bool = True) -> Classifier:
-    """Prepares a classifier for inference alone, in place; pixels are still normalised in float32."""
-    fold_norms(model.backbone)
-    model.backbone.to(dtype=dtype, memory_format=torch.channels_last)
+def accelerate(model: Model, dtype: torch.dtype = torch.bfloat16, compile: bool = True) -> Model:
+    """Prepares a model for inference alone, in place. Pixels are normalised and boxes computed in float32 still.
+
+    It compiles anew for each shape of images, padding included: give a detector few of them.
+    """
+    fold_norms(model)
+    for layers in layers_of(model):
+        layers.to(dtype=dtype, memory_format=torch.channels_last)
     model.normalise.dtype = dtype
     model.eval().requires_grad_(False)
     if compile:
-        model.compile()
+        compile_whole(model)
     return model
+
+
+def layers_of(model: Model) -> Iterator[nn.Module]:
+    """What has weights; anchors are coordinates, for which bfloat16 has too few digits."""
+    yield model.backbone
+    if isinstance(model, Detector):
+        yield from (
+            part
+            for part in (model.neck, model.regions, *model.rpn.children())
+            if part is not None and part is not model.rpn.anchors
+        )
+
+
+def compile_whole(model: Model) -> None:
+    if isinstance(model, Classifier):
+        model.compile()
+    else:
+        model.detect = torch.compile(model.detect, fullgraph=True, dynamic=False)
+        if model.draws_masks:
+            model.regions.mask_head.compile(dynamic=False)

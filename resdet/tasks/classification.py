@@ -57,6 +57,9 @@ class ClassificationTask:
         self.training = self.data.training
         self.step = ClassifierStep(self.model)
 
+    def start_afresh(self, log: Log) -> None:
+        """From random weights."""
+
     def load_exactly(self, weights: str) -> None:
         """Weights that must fit whole, for an evaluation."""
         loading.load(self.model, weights)
@@ -77,6 +80,9 @@ class ClassificationTask:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         return self.data.evaluate(model.eval()).summary()
+
+    def keep(self, folder: Path) -> None:
+        """Nothing: the figures are in the log."""
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
         """Over augmented training images, as the net saw them; the same ones at every evaluation."""

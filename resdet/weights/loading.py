@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, Optional
+from typing import Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from resdet.errors import WeightsError
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.peers import torchvision
-from resdet.weights import keras, layouts
+from resdet.weights import keras, layouts, torchvision_detectors
 from resdet.weights.reading import Checkpoint, read
 
 BOTTLENECK_BLOCKS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152"}
+DETECTORS = ("resdet detector", "torchvision detector")
+CLASSIFIERS = ("fc", "fc6", "fc7")  # the linear layers of our nets
 BASIC_BLOCKS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
 
 
@@ -63,6 +65,10 @@ def load(
     """
     checkpoint = as_checkpoint(source)
     found = recognise(checkpoint)
+    if found.layout in DETECTORS:
+        return load_detector(model, checkpoint, found, new_classifier)
+    if hasattr(model, "backbone_tensors"):
+        return load_backbone(model, checkpoint, found)
     net = getattr(model, "backbone", model)
     check_stride(net, found, checkpoint.origin)
     state = to_our_names(checkpoint.state, found.layout)
@@ -70,7 +76,7 @@ def load(
 
     target = net.state_dict()
     report = fit(target, state, checkpoint.origin, found.layout)
-    refuse_what_does_not_fit(report, net.classifier_name if new_classifier else None)
+    refuse_what_does_not_fit(report, [net.classifier_name] if new_classifier else [])
     usable = {name: tensor for name, tensor in state.items() if name in target and tensor.shape == target[name].shape}
     net.load_state_dict(usable, strict=False)
     if net is not model and statistics[0] is not None:
@@ -96,6 +102,46 @@ def check_stride(net: nn.Module, found: Recognised, origin: str) -> None:
         )
 
 
+def load_detector(model: nn.Module, checkpoint: Checkpoint, found: Recognised, new_classifier: bool) -> Report:
+    """A whole detector; with `new_classifier` what depends on the classes may be of another size and starts anew."""
+    if not hasattr(model, "backbone_tensors"):
+        raise WeightsError(f"{checkpoint.origin} holds a detector and this model is none: build one for it.")
+    state = checkpoint.state
+    if found.layout == "torchvision detector":
+        state = torchvision_detectors.to_our_names(state)
+    statistics = [state.get(f"normalise.{kind}") for kind in ("mean", "std")]
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("normalise.")}
+    target = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("normalise.")}
+    report = fit(target, state, checkpoint.origin, found.layout)
+    refuse_what_does_not_fit(report, model.class_layers() if new_classifier else [])
+    copy_into(target, state)
+    model.normalise.set(*statistics)
+    return report
+
+
+def load_backbone(model: nn.Module, checkpoint: Checkpoint, found: Recognised) -> Report:
+    """A classifier's weights into a detector, which must find all that it shares; the classifier is left out."""
+    check_stride(model.backbone, found, checkpoint.origin)
+    state = to_our_names(checkpoint.state, found.layout)
+    statistics = [state.pop(f"normalise.{kind}", None) for kind in ("mean", "std")]
+    target = model.backbone_tensors()
+    state = {n: tensor for n, tensor in state.items() if n in target or n.split(".")[0] not in CLASSIFIERS}
+    report = fit(target, state, checkpoint.origin, found.layout)
+    refuse_what_does_not_fit(report)
+    copy_into(target, state)
+    if statistics[0] is not None:
+        model.normalise.set(*statistics)
+    return report
+
+
+@torch.no_grad()
+def copy_into(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copies what fits; the target's tensors are the model's own memory."""
+    for name, tensor in target.items():
+        if name in state and state[name].shape == tensor.shape:
+            tensor.copy_(state[name])
+
+
 def as_checkpoint(source: str | Path | Mapping[str, Tensor] | Checkpoint) -> Checkpoint:
     if isinstance(source, Checkpoint):
         return source
@@ -105,6 +151,10 @@ def as_checkpoint(source: str | Path | Mapping[str, Tensor] | Checkpoint) -> Che
 def recognise(checkpoint: Checkpoint) -> Recognised:
     """The layout of a state dict, by the names and shapes in it."""
     state = checkpoint.state
+    if "rpn.objectness.weight" in state:
+        return Recognised("resdet detector")
+    if torchvision_detectors.is_detector(state):
+        return Recognised("torchvision detector")
     if any(name.startswith(("backbone.", "conv2_x.")) for name in state):
         return Recognised("resdet")
     if keras.is_keras(state):
@@ -194,12 +244,10 @@ def fit(target: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str, 
     return report
 
 
-def refuse_what_does_not_fit(report: Report, may_differ: Optional[str]) -> None:
-    """Raises with the list, of which the module `may_differ` is left out."""
-    problems = report.problems()
-    if may_differ:
-        prefix = f"{may_differ}."
-        problems = {kind: [n for n in names if not n.startswith(prefix)] for kind, names in problems.items()}
+def refuse_what_does_not_fit(report: Report, may_differ: Sequence[str] = ()) -> None:
+    """Raises with the list, of which the modules in `may_differ` are left out."""
+    prefixes = tuple(f"{module}." for module in may_differ)
+    problems = {kind: [n for n in names if not n.startswith(prefixes)] for kind, names in report.problems().items()}
     problems = {kind: names for kind, names in problems.items() if names}
     if problems:
         listed = "; ".join(

@@ -49,7 +49,9 @@ def read_safetensors(path: Path) -> Checkpoint:
     except SafetensorError as error:
         raise WeightsError(f"{path} is damaged ({error}): fetch or copy it again.") from None
     # Our own files carry the experiment and the class names as text; others carry whatever they like.
-    ours = ("experiment", "classes") if "experiment" in written and "classes" in written else ()
+    ours = (
+        [key for key in ("experiment", "classes", "category_ids") if key in written] if "experiment" in written else []
+    )
     return Checkpoint(state, str(path), {**written, **{key: json.loads(written[key]) for key in ours}})
 
 

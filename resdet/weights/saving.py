@@ -31,7 +31,7 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
 
 def description(model: nn.Module) -> dict[str, str]:
     """What `resdet.load` rebuilds a whole model from, as text, which safetensors carry; nothing for a backbone."""
-    keys = ("experiment", "classes")
+    keys = ("experiment", "classes", "category_ids")
     return {key: json.dumps(getattr(model, key)) for key in keys if getattr(model, key, None)}
 
 

@@ -8,7 +8,7 @@ import torch
 from resdet.data.augment import AugmentConfig
 from resdet.data.augment.pipeline import TrainTransform
 from resdet.data.folder import ImageFolder
-from resdet.data.loader import Samples, Skipped, TrainingLoader
+from resdet.data.loader import Loader, Notes, Samples, Skipped, TrainingLoader
 from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
 
@@ -61,8 +61,9 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_image_is_an_error_that_names_it(folder, workers):
-    with pytest.raises(DataError, match=r"b/5\.jpg.*on_bad_image"):
+    with pytest.raises(DataError, match=r"b/5\.jpg.*on_bad_image") as error:
         take(loader(ImageFolder(folder), workers).batches(0), 2)
+    assert "\n" not in str(error.value)  # a worker's traceback would have several lines
 
 
 def test_or_a_counted_skip(folder):
@@ -71,3 +72,41 @@ def test_or_a_counted_skip(folder):
     left_out = [index for batch in batches for index, label in zip(batch.indices, batch.targets) if label < 0]
     assert len(left_out) >= 3 and set(map(int, left_out)) == {5}
     assert len(said) == 1 and "skipped image 1" in said[0] and "5.jpg" in said[0]
+
+
+class Doubles(torch.utils.data.Dataset):
+    def __getitem__(self, key):
+        position, index = key
+        return 2 * index, position
+
+
+class Pairs(list):
+    def to(self, device):
+        return self
+
+
+def collate(samples):
+    return Pairs(samples), [f"{doubled} is large" for doubled, _ in samples if doubled > 18]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_any_order_and_any_samples(world):
+    said = []
+    row = lambda step: np.arange(4) + step
+    loaders = [Loader(Doubles(), row, 3.5, collate, 0, CPU, Notes(said.append), rank, world) for rank in range(world)]
+    steps = [take(loader.batches(5), 3) for loader in loaders]
+    for step in range(3):
+        found = [pair for share in steps for pair in share[step]]
+        assert found == [(2 * (5 + step + slot), 4 * (5 + step) + slot) for slot in range(4)]
+    assert loaders[0].steps_per_epoch == 3.5
+    assert said[:1] == ["note on the data 1: 20 is large"] and len(said) >= 1
+
+
+def test_what_is_alike_is_said_once():
+    """Augmentation makes another number of objects of the same image each time."""
+    said = []
+    notes = Notes(said.append)
+    notes.note(["a has many: 500", "b has many: 400"])
+    notes.note(["b has many: 390", "c is lost"])
+    wanted = ["1: a has many: 500", "2: b has many: 400", "3: c is lost"]
+    assert said == [f"note on the data {sentence}" for sentence in wanted]

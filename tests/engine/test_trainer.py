@@ -63,6 +63,9 @@ class Linear:
     def name(self, index):
         return f"image-{index}"
 
+    def keep(self, folder):
+        pass
+
     def description(self):
         return {"classes": ["a", "b", "c"]}
 

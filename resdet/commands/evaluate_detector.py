@@ -1,0 +1,78 @@
+"""`resdet evaluate` with a detector's weights: its detections on the data of a config, judged."""
+
+import json
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+from resdet import config
+from resdet.commands.evaluate_results import PROTOCOLS
+from resdet.data.annotations import Annotations
+from resdet.data.loader import Notes
+from resdet.data.sources import open_scenes
+from resdet.engine import distributed
+from resdet.errors import ConfigError
+from resdet.evaluation import coco, tables
+from resdet.evaluation.detection import Judged, detect_all, evaluation_batches_of, truth_of
+from resdet.models.detector import Detector
+
+
+def evaluate_detector(
+    models: Sequence[Any],
+    weights: Sequence[str],
+    experiment: Any = None,
+    overrides: Sequence[str] = (),
+    per_class: bool = False,
+    json_path: Optional[str] = None,
+    save: Optional[str] = None,
+) -> dict[str, Any]:
+    """The figures of boxes, and of masks where the detector draws them; `save` keeps the detections themselves."""
+    if len(models) > 1:
+        raise ConfigError(f"{len(weights)} weights were given: detectors are judged one by one.")
+    model = models[0]
+    if experiment is None:
+        if not model.experiment.get("data"):
+            raise ConfigError(f"{weights[0]} does not say which data to judge it on: give --config.")
+        experiment = config.from_dict(model.experiment, f"the config inside {weights[0]}", tuple(overrides))
+    world = distributed.join(experiment.train.device)
+    try:
+        source = open_scenes(experiment.data, "val")
+        check_classes(model, source)
+        model = model.to(world.device).eval()
+        batches = evaluation_batches_of(source, experiment, model, world, Notes(print))
+        judged = detect_all(model, source, batches, experiment.eval.score)
+    finally:
+        distributed.leave()
+    if not world.leads:
+        return {}
+    if save:
+        judged.results.save(save)
+    return report(judged, source, experiment.eval.metric, model.draws_masks, per_class, json_path)
+
+
+def check_classes(model: Detector, source: Annotations) -> None:
+    """Weights of other libraries know numbers alone: then the ids must suffice."""
+    if not set(source.category_ids) <= set(model.category_ids):
+        raise ConfigError(
+            f"The model has {len(model.category_ids)} classes and the data {len(source.category_ids)} others: "
+            "name the data it was trained for."
+        )
+
+
+def report(
+    judged: Judged, source: Annotations, metric: str, masks: bool, per_class: bool, json_path: Optional[str]
+) -> dict[str, Any]:
+    truth = truth_of(source)
+    if metric != "coco":
+        found = {"bbox": PROTOCOLS[metric](truth, judged.results)}
+    else:
+        found = {kind: coco.evaluate(truth, judged.results, kind) for kind in ["bbox"] + ["segm"] * masks}
+    for kind, figures in found.items():
+        print(f"{kind}\n\n{tables.summary_table(figures)}\n")
+        if per_class:
+            print(f"{tables.per_class_table(figures)}\n")
+    if judged.losses:
+        print("losses  " + "  ".join(f"{name} {value:.4f}" for name, value in judged.losses.items()))
+    if json_path:
+        content = {**found, "losses": judged.losses}
+        Path(json_path).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return found

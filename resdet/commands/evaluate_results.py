@@ -1,0 +1,59 @@
+"""`resdet evaluate --annotations … --results …`: anybody's results file, judged by COCO, VOC or ILSVRC."""
+
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+from resdet.errors import ConfigError
+from resdet.evaluation import coco, ilsvrc_det, tables, voc
+
+PROTOCOLS = {
+    "voc07": lambda annotations, results: voc.evaluate(annotations, results, "07"),
+    "voc_area": lambda annotations, results: voc.evaluate(annotations, results, "area"),
+    "ilsvrc_det": ilsvrc_det.evaluate_det,
+}
+
+
+def evaluate_results(
+    annotations: str,
+    results: str,
+    kind: str = "bbox",
+    per_class: bool = False,
+    curves: bool = False,
+    confusion: bool = False,
+    json_path: Optional[str] = None,
+    engine: str = "hotcoco",
+    protocol: str = "coco",
+) -> dict[str, Any]:
+    """Prints markdown tables, writes all figures to `json_path`, and returns the figures.
+
+    `protocol`: coco, voc07 (eleven points), voc_area (area under the curve) or ilsvrc_det; `confusion` also tells what
+    each kind of error costs (TIDE).
+    """
+    check(kind, curves, protocol)
+    if protocol == "coco":
+        evaluation = coco.judge(annotations, results, kind, engine)
+        figures = evaluation.summary()
+    else:
+        figures = PROTOCOLS[protocol](annotations, results)
+    shown, written = [tables.summary_table(figures)], dict(figures)
+    if per_class:
+        shown.append(tables.per_class_table(figures))
+    if curves:
+        written["curves"] = evaluation.curves()
+        shown.append(tables.curves_table(written["curves"]))
+    if confusion:
+        written["confusion"] = coco.confusion(annotations, results, kind)
+        written["tide"] = coco.tide(annotations, results, kind)
+        shown += [tables.confusion_table(written["confusion"]), tables.tide_table(written["tide"])]
+    print("\n\n".join(shown))
+    if json_path:
+        Path(json_path).write_text(json.dumps(written, indent=1), encoding="utf-8")
+    return figures
+
+
+def check(kind: str, curves: bool, protocol: str) -> None:
+    if protocol != "coco" and protocol not in PROTOCOLS:
+        raise ConfigError(f"There is no protocol {protocol!r}: take coco, {', '.join(PROTOCOLS)}.")
+    if protocol != "coco" and (kind != "bbox" or curves):
+        raise ConfigError(f"{protocol} judges boxes, without curves: take --protocol coco for masks and curves.")

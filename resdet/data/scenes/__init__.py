@@ -1,0 +1,1 @@
+"""Scenes: pictures with their objects, augmented together and made into padded batches."""

@@ -1,0 +1,140 @@
+"""A detector on a data set: its detections, its losses, and what the evaluators make of them."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Optional
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from resdet.data.annotations import Annotations
+from resdet.data.loader import Notes
+from resdet.data.scenes.batches import EvaluationBatch, evaluation_batches
+from resdet.errors import DataError
+from resdet.evaluation import coco, ilsvrc_det, voc
+from resdet.evaluation.results import Results
+from resdet.images.resizing import resize
+from resdet.inference.predictor import finish
+from resdet.inference.result import Result
+
+COCO_FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+
+
+@dataclass
+class Judged:
+    """What one pass over a data set gave, over all processes."""
+
+    results: Results
+    losses: dict[str, float]  # means over the images
+
+
+def evaluation_batches_of(
+    source: Annotations, experiment: Any, model: Any, world: Any, notes: Notes
+) -> Iterator[EvaluationBatch]:
+    """This process's share of a source, resized as the model's weights want it."""
+    data, size = experiment.data, model.input
+    return evaluation_batches(
+        source,
+        size.short,
+        size.long,
+        partial(resize, short=size.short, long=size.long, style=size.resize),
+        experiment.eval.batch,
+        world.device,
+        notes,
+        targets=experiment.eval.losses,
+        max_objects=data.max_objects,
+        mask_size=data.mask_size if model.draws_masks else None,
+        exact_padding=not experiment.train.compile,
+        on_bad_image=data.on_bad_image,
+        workers=data.workers,
+        rank=world.rank,
+        world=world.size,
+    )
+
+
+@torch.inference_mode()
+def detect_all(
+    model: Any,
+    source: Annotations,
+    batches: Iterable[EvaluationBatch],
+    score: Optional[float] = None,
+) -> Judged:
+    """All detections in a source; the losses as well where the batches have targets. The model is in eval mode."""
+    parts, losses, images = [], {}, 0
+    for found, indices, batch_losses in detected(model, source, batches, score):
+        parts += [as_results(result, source.result_id(index)) for result, index in zip(found, indices)]
+        losses = {name: losses.get(name, 0) + value * len(indices) for name, value in batch_losses.items()}
+        images += len(indices)
+    whole = Results.concatenate([empty(model), *parts])
+    return gather(whole, {name: float(value) for name, value in losses.items()}, images)
+
+
+def detected(
+    model: Any, source: Annotations, batches: Iterable[EvaluationBatch], score: Optional[float] = None
+) -> Iterator[tuple[list[Result], list[int], dict[str, Tensor]]]:
+    """The results of each batch, the numbers of its images, and its losses."""
+    for batch in batches:
+        indices = batch.indices.tolist()
+        maps = model.maps(batch.images)
+        # Losses are taken of sampled anchors and regions: the same ones whoever evaluates, and after whatever.
+        torch.manual_seed(indices[0])
+        losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
+        originals = [tuple(source.sizes[index][::-1].tolist()) for index in indices]
+        found = model.detections_of(maps, batch.images, score)
+        yield finish(model, maps, found, batch.images.sizes, originals), indices, losses
+
+
+def as_results(result: Result, image_id: int) -> Results:
+    entries = result.to_coco(image_id)
+    masks = None if result.masks is None else [entry["segmentation"] for entry in entries]
+    boxes = np.array([entry["bbox"] for entry in entries], np.float64)
+    return Results(np.full(len(entries), image_id), result.category_ids, result.scores, boxes, masks)
+
+
+def empty(model: Any) -> Results:
+    return Results(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)), [] if model.draws_masks else None)
+
+
+def gather(results: Results, losses: dict[str, float], images: int) -> Judged:
+    """All processes' detections, and the mean losses over all images."""
+    shares = [(results, losses, images)]
+    if dist.is_initialized():
+        shares = [None] * dist.get_world_size()
+        dist.all_gather_object(shares, (results, losses, images))
+    total = max(sum(count for _, _, count in shares), 1)
+    names = {name: None for _, part, _ in shares for name in part}
+    means = {name: sum(part.get(name, 0.0) for _, part, _ in shares) / total for name in names}
+    return Judged(Results.concatenate([part for part, _, _ in shares]), means)
+
+
+def figures(metric: str, source: Annotations, results: Results, masks: bool) -> dict[str, float]:
+    """The headline figures by the metric that was asked for; those that do not exist are left out."""
+    truth = truth_of(source)
+    if metric != "coco":
+        judge = {
+            "voc07": lambda: voc.evaluate(truth, results, "07"),
+            "voc_area": lambda: voc.evaluate(truth, results, "area"),
+            "ilsvrc_det": lambda: ilsvrc_det.evaluate_det(truth, results),
+        }[metric]
+        return known({"mAP": judge()["mAP"]}, source)
+    found = coco.evaluate(truth, results, "bbox")
+    shown = {name: found[name] for name in COCO_FIGURES}
+    if masks:
+        found = coco.evaluate(truth, results, "segm")
+        shown |= {f"mask_{name}": found[name] for name in COCO_FIGURES}
+    return known(shown, source)
+
+
+def truth_of(source: Annotations) -> str | Path | dict:
+    """The annotations as evaluators take them; a sound COCO file is read by the evaluator itself, which is faster."""
+    return source.file if source.file and not source.problems else source.to_coco()
+
+
+def known(values: dict[str, Optional[float]], source: Annotations) -> dict[str, float]:
+    first = next(iter(values))
+    if values[first] is None:
+        raise DataError(f"{source.root or 'the validation set'} has no objects to judge detections by: check data.val.")
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,106 @@
+"""What is computed of each region: pooled features, then one of the box heads, then scores and boxes."""
+
+from typing import Optional, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.backbones.layers import ConvNorm
+from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
+
+
+class Pooler(nn.Module):
+    """Features of regions, each from the level that fits its size (FPN, equation 1)."""
+
+    def __init__(self, strides: Sequence[int], size: int, kind: str, sampling: int, aligned: bool):
+        super().__init__()
+        self.scales = [1 / stride for stride in strides]
+        self.first_level = strides[0].bit_length() - 1
+        self.size, self.kind, self.sampling, self.aligned = size, kind, sampling, aligned
+
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """[B, C, h, w] of each level and boxes [B, N, 4] -> [B·N, C, size, size]."""
+        maps = list(maps[: len(self.scales)])
+        if self.kind == "max":
+            return roi_pool(maps[0], boxes, self.scales[0], self.size).flatten(0, 1)
+        # A region of 224 pixels belongs to stride 16, level 4.
+        levels = assign_levels(boxes, len(maps), canonical_level=4 - self.first_level)
+        return roi_align(maps, boxes, levels, self.scales, self.size, self.sampling, self.aligned).flatten(0, 1)
+
+    def extra_repr(self) -> str:
+        return f"{self.kind}, {self.size}×{self.size}, sampling={self.sampling}, aligned={self.aligned}"
+
+
+class LinearHead(nn.Module):
+    """3×3 layers, if any, and linear ones: two of 1024 in FPN; the deeper kind is torchvision's "v2"."""
+
+    def __init__(
+        self, channels: int, size: int, convs: int, conv_width: int, norm: Optional[str], linears: int, width: int
+    ):
+        super().__init__()
+        widths = [channels] + [conv_width] * convs
+        self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
+        widths = [widths[-1] * size * size] + [width] * linears
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+        self.width = widths[-1]
+        for unit in self.convs:
+            nn.init.kaiming_normal_(unit.conv.weight, mode="fan_out", nonlinearity="relu")
+        for layer in self.linears:
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for unit in self.convs:
+            x = F.relu(unit(x), inplace=True)
+        x = x.flatten(1)
+        for layer in self.linears:
+            x = F.relu(layer(x), inplace=True)
+        return x
+
+
+class Conv5Head(nn.Module):
+    """conv5_x for every region and global average pooling (appendix A). Its layers are taken from the backbone."""
+
+    def __init__(self, conv5_x: nn.Module, width: int):
+        super().__init__()
+        self.conv5_x, self.width = conv5_x, width
+
+    def maps(self, x: Tensor) -> Tensor:
+        return self.conv5_x(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.vectors(self.maps(x))
+
+    def vectors(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3))
+
+
+class VGGHead(nn.Module):
+    """VGG-16's fc6 and fc7, with dropout. Its layers are the backbone's classifier's."""
+
+    def __init__(self, fc6: nn.Linear, fc7: nn.Linear, dropout: float):
+        super().__init__()
+        self.fc6, self.fc7, self.dropout, self.width = fc6, fc7, dropout, fc7.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer in (self.fc6, self.fc7):
+            x = F.dropout(F.relu(layer(x), inplace=True), self.dropout, self.training)
+        return x
+
+
+class BoxPredictor(nn.Module):
+    """Sibling layers: scores of the classes, background last, and a box for each class or one for all."""
+
+    def __init__(self, width: int, classes: int, class_agnostic: bool):
+        super().__init__()
+        self.scores = nn.Linear(width, classes + 1)
+        self.boxes = nn.Linear(width, 4 if class_agnostic else 4 * classes)
+        for layer, std in ((self.scores, 0.01), (self.boxes, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, images: int) -> tuple[Tensor, Tensor]:
+        """Vectors [B·N, width] -> logits [B, N, C + 1], deltas [B, N, C or 1, 4]."""
+        logits, deltas = self.scores(x), self.boxes(x)
+        return logits.unflatten(0, (images, -1)), deltas.unflatten(0, (images, -1)).unflatten(2, (-1, 4))

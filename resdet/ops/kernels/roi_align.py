@@ -1,0 +1,162 @@
+"""RoIAlign on CUDA: for each level one launch over all regions, which those of other levels leave at once.
+
+So nothing is sorted or counted, and nothing waits for the device. A program does one row of bins of one region, a block
+of channels wide; of channels_last maps its reads are contiguous. Sums are in float32.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+MAX_CHANNELS = 256  # of a program
+
+
+def forward(
+    features: list[Tensor], boxes: Tensor, levels: Tensor, scales: list[float], size: int, sampling: int, aligned: bool
+) -> Tensor:
+    """As `resdet.ops.roi_align.roi_align`."""
+    batch, count, _ = boxes.shape
+    channels = features[0].shape[1]
+    out = features[0].new_empty(batch, count, size, size, channels)
+    boxes, levels = boxes.float().contiguous(), levels.contiguous()
+    block, grid = _launch(batch * count, size, channels)
+    for level, (feature, scale) in enumerate(zip(features, scales)):
+        if out.numel() > 0:
+            _forward[grid](
+                feature, *feature.stride(), out, boxes, levels, level, count, channels, *feature.shape[2:], scale,
+                SIZE=size, SAMPLING=sampling, ALIGNED=aligned, BLOCK=block,
+            )  # fmt: skip
+    return out.permute(0, 1, 4, 2, 3)
+
+
+def backward(
+    grad: Tensor,
+    boxes: Tensor,
+    levels: Tensor,
+    heights: list[int],
+    widths: list[int],
+    scales: list[float],
+    sampling: int,
+    aligned: bool,
+) -> list[Tensor]:
+    """As `resdet.ops.roi_align.roi_align_backward`; the order of its sums, so their last bits, differs between runs."""
+    batch, count, channels, size, _ = grad.shape
+    incoming = grad.permute(0, 1, 3, 4, 2).contiguous()
+    boxes, levels = boxes.float().contiguous(), levels.contiguous()
+    block, grid = _launch(batch * count, size, channels)
+    grads = []
+    for level, (height, width, scale) in enumerate(zip(heights, widths, scales)):
+        pixels = torch.zeros(batch, height, width, channels, device=grad.device)
+        if grad.numel() > 0:
+            _backward[grid](
+                incoming, pixels, boxes, levels, level, count, channels, height, width, scale,
+                SIZE=size, SAMPLING=sampling, ALIGNED=aligned, BLOCK=block,
+            )  # fmt: skip
+        grads.append(pixels.to(grad.dtype).permute(0, 3, 1, 2))
+    return grads
+
+
+def _launch(regions: int, size: int, channels: int) -> tuple[int, tuple[int, int, int]]:
+    block = min(MAX_CHANNELS, triton.next_power_of_2(channels))
+    return block, (regions, size, triton.cdiv(channels, block))
+
+
+@triton.jit
+def _axis(low, high, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr):
+    """Where a region starts on one axis of the map, how long a bin is, and how many samples it has."""
+    start = low * scale
+    length = (high - low) * scale
+    if ALIGNED:
+        start -= 0.5
+    else:
+        length = tl.maximum(length, 1.0)
+    bin = length / SIZE
+    if SAMPLING == 0:
+        samples = tl.ceil(bin).to(tl.int32)
+    else:
+        samples = tl.full([], SAMPLING, tl.int32)
+    return start, bin, samples
+
+
+@triton.jit
+def _around(position, limit):
+    """The two pixels around a sample and their weights: 0 where it is off the map, or NaN."""
+    inside = (position >= -1.0) & (position <= limit)
+    position = tl.minimum(tl.maximum(tl.where(inside, position, 0.0), 0.0), limit - 1.0)
+    low = tl.floor(position)
+    to_high = position - low
+    low = low.to(tl.int32)
+    high = tl.minimum(low + 1, limit - 1)
+    return low, high, tl.where(inside, 1.0 - to_high, 0.0), tl.where(inside, to_high, 0.0)
+
+
+@triton.jit
+def _forward(
+    feature, image_stride, channel_stride, row_stride, column_stride, out, boxes, levels, level, count, channels,
+    height, width, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    region = tl.program_id(0).to(tl.int64)
+    if tl.load(levels + region) != level:
+        return
+    row = tl.program_id(1)
+    channel = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
+    exists = channel < channels
+    box = boxes + region * 4
+    left, x_bin, x_samples = _axis(tl.load(box), tl.load(box + 2), scale, SIZE, SAMPLING, ALIGNED)
+    top, y_bin, y_samples = _axis(tl.load(box + 1), tl.load(box + 3), scale, SIZE, SAMPLING, ALIGNED)
+    share = 1.0 / tl.maximum((x_samples * y_samples).to(tl.float32), 1.0)
+    pixels = feature + (region // count) * image_stride + channel.to(tl.int64) * channel_stride
+    for column in range(SIZE):
+        total = tl.zeros([BLOCK], tl.float32)
+        for i in range(y_samples):
+            y = top + row * y_bin + (i + 0.5) * y_bin / y_samples
+            y_low, y_high, to_y_low, to_y_high = _around(y, height)
+            upper = pixels + y_low.to(tl.int64) * row_stride
+            lower = pixels + y_high.to(tl.int64) * row_stride
+            for j in range(x_samples):
+                x = left + column * x_bin + (j + 0.5) * x_bin / x_samples
+                x_low, x_high, to_x_low, to_x_high = _around(x, width)
+                at_low = x_low.to(tl.int64) * column_stride
+                at_high = x_high.to(tl.int64) * column_stride
+                total += to_y_low * to_x_low * tl.load(upper + at_low, mask=exists, other=0.0).to(tl.float32)
+                total += to_y_low * to_x_high * tl.load(upper + at_high, mask=exists, other=0.0).to(tl.float32)
+                total += to_y_high * to_x_low * tl.load(lower + at_low, mask=exists, other=0.0).to(tl.float32)
+                total += to_y_high * to_x_high * tl.load(lower + at_high, mask=exists, other=0.0).to(tl.float32)
+        target = out + ((region * SIZE + row) * SIZE + column) * channels + channel
+        tl.store(target, total * share, mask=exists)
+
+
+@triton.jit
+def _backward(
+    grad, pixels, boxes, levels, level, count, channels, height, width, scale,
+    SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    region = tl.program_id(0).to(tl.int64)
+    if tl.load(levels + region) != level:
+        return
+    row = tl.program_id(1)
+    channel = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
+    exists = channel < channels
+    box = boxes + region * 4
+    left, x_bin, x_samples = _axis(tl.load(box), tl.load(box + 2), scale, SIZE, SAMPLING, ALIGNED)
+    top, y_bin, y_samples = _axis(tl.load(box + 1), tl.load(box + 3), scale, SIZE, SAMPLING, ALIGNED)
+    share = 1.0 / tl.maximum((x_samples * y_samples).to(tl.float32), 1.0)
+    pixels += (region // count) * height * width * channels
+    for column in range(SIZE):
+        source = grad + ((region * SIZE + row) * SIZE + column) * channels + channel
+        incoming = tl.load(source, mask=exists, other=0.0).to(tl.float32) * share
+        for i in range(y_samples):
+            y = top + row * y_bin + (i + 0.5) * y_bin / y_samples
+            y_low, y_high, to_y_low, to_y_high = _around(y, height)
+            upper = pixels + y_low.to(tl.int64) * width * channels + channel
+            lower = pixels + y_high.to(tl.int64) * width * channels + channel
+            for j in range(x_samples):
+                x = left + column * x_bin + (j + 0.5) * x_bin / x_samples
+                x_low, x_high, to_x_low, to_x_high = _around(x, width)
+                at_low = x_low * channels
+                at_high = x_high * channels
+                tl.atomic_add(upper + at_low, to_y_low * to_x_low * incoming, mask=exists)
+                tl.atomic_add(upper + at_high, to_y_low * to_x_high * incoming, mask=exists)
+                tl.atomic_add(lower + at_low, to_y_high * to_x_low * incoming, mask=exists)
+                tl.atomic_add(lower + at_high, to_y_high * to_x_high * incoming, mask=exists)

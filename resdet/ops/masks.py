@@ -1,0 +1,95 @@
+"""Masks between an object's own box, a region and the image (Mask R-CNN, section 3).
+
+An object's mask is kept as m x m cells stretched over its box. Both ways are separable: a matrix for the rows, and one
+for the columns.
+"""
+
+import torch
+from torch import Tensor
+
+CHUNK = 2**26  # pixels that `paste` has in float32 at a time
+
+
+def crop_masks(masks: Tensor, boxes: Tensor, matched: Tensor, regions: Tensor, size: int) -> Tensor:
+    """What a mask head shall say of each region: the part of the matched object's mask that lies in it.
+
+    masks [B, G, m, m] uint8, 0 to 255, each stretched over its own box; boxes [B, G, 4]; matched [B, M] int64, the
+    object of each region; regions [B, M, 4]. Returns [B, M, size, size] float32, 0 to 1: the average over each of the
+    size x size cells, 0 outside the object's box, and 0 everywhere where box or region has no area.
+    """
+    m = masks.shape[-1]
+    boxes = boxes.gather(1, matched[..., None].expand(-1, -1, 4))
+    masks = masks.gather(1, matched[..., None, None].expand(-1, -1, m, m))
+    columns = _averages(boxes[..., 0], boxes[..., 2], regions[..., 0], regions[..., 2], m, size)
+    rows = _averages(boxes[..., 1], boxes[..., 3], regions[..., 1], regions[..., 3], m, size)
+    return (_mapped(rows, masks, columns) / 255).clamp(max=1)
+
+
+def _averages(start: Tensor, end: Tensor, region_start: Tensor, region_end: Tensor, m: int, size: int) -> Tensor:
+    """[..., size, m]: which part of each of the region's cells each of the mask's m cells fills, along one axis."""
+    side = end - start
+    unit = m / side.clamp(min=1e-6) * (side > 0)
+    steps = torch.arange(size + 1, device=start.device) / size
+    edges = region_start[..., None] + (region_end - region_start)[..., None] * steps
+    edges = (edges - start[..., None]) * unit[..., None]  # [..., size + 1], in the mask's cells
+    low, high = edges[..., :-1, None], edges[..., 1:, None]
+    cells = torch.arange(m, device=start.device)
+    shared = (torch.minimum(high, cells + 1) - torch.maximum(low, cells)).clamp(min=0)
+    return shared / (high - low).clamp(min=1e-6)
+
+
+def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
+    """Masks [n, m, m] float, 0 to 1, over boxes [n, 4] -> [n, height, width] bool, interpolated between cell centres.
+
+    Pixel for pixel what torchvision's `paste_masks_in_image` gives, whose boxes are rounded to whole pixels.
+    """
+    spans = _whole_pixels(boxes, masks.shape[-1])
+    if masks.device.type == "cpu":
+        return _paste_areas(masks, spans, height, width, threshold)
+    return _paste_whole(masks, spans, height, width, threshold)
+
+
+def _paste_areas(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Tensor:
+    """One mask after another, each within its own area."""
+    areas = torch.minimum(spans.clamp(min=0), torch.tensor([width, height, width, height])).long()
+    pasted = torch.zeros(len(masks), height, width, dtype=torch.bool)
+    for mask, span, image, (left, top, right, bottom) in zip(masks, spans, pasted, areas.tolist()):
+        columns = _hats(torch.arange(left, right), span[0::2], len(mask))
+        rows = _hats(torch.arange(top, bottom), span[1::2], len(mask))
+        torch.gt(_mapped(rows, mask, columns), threshold, out=image[top:bottom, left:right])
+    return pasted
+
+
+def _paste_whole(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Tensor:
+    """As many masks at once as CHUNK allows, over the whole image, so that nothing waits for a device."""
+    x, y = torch.arange(width, device=masks.device), torch.arange(height, device=masks.device)
+    together = max(1, CHUNK // (height * width))
+    pasted = []
+    for some, span in zip(masks.split(together), spans.split(together)):
+        columns, rows = _hats(x, span[:, 0::2], masks.shape[-1]), _hats(y, span[:, 1::2], masks.shape[-1])
+        pasted.append(_mapped(rows, some, columns) > threshold)
+    return torch.cat(pasted)
+
+
+def _whole_pixels(boxes: Tensor, m: int) -> Tensor:
+    """Boxes [n, 4] of masks with a border of one empty cell, on whole pixels, right and bottom exclusive."""
+    low, high = boxes.float().split(2, -1)
+    centre, half = (high + low) * 0.5, (high - low) * 0.5 * ((m + 2) / m)
+    first, last = (centre - half).trunc(), (centre + half).trunc()
+    return torch.cat([first, torch.maximum(last, first) + 1], -1)
+
+
+def _hats(pixels: Tensor, spans: Tensor, m: int) -> Tensor:
+    """[..., length, m]: the weight of each of the mask's cells for each of the pixels [length], along one axis.
+
+    `spans` [..., 2]: where the mask with its border, so m + 2 cells, starts and ends; off the mask all weights are 0.
+    """
+    start, end = spans[..., :1], spans[..., 1:]
+    positions = (pixels + 0.5 - start) * ((m + 2) / (end - start)) - 1.5
+    return (1 - (positions[..., None] - torch.arange(m, device=spans.device)).abs()).clamp(min=0)
+
+
+def _mapped(rows: Tensor, masks: Tensor, columns: Tensor) -> Tensor:
+    """[..., a, m] rows, [..., m, m] masks, [..., b, m] columns -> [..., a, b] float32, under autocast too."""
+    with torch.autocast(masks.device.type, enabled=False):
+        return rows @ masks.float() @ columns.mT

@@ -1,0 +1,266 @@
+"""Regions of feature maps as small maps of one size: RoIAlign over pyramid levels, and RoIPool (Appendix A).
+
+`resdet::roi_align` has static shapes. On the CPU it gathers rows (roi_taps.py), or runs torchvision's kernel where the
+number of samples is adaptive; on CUDA it is a Triton kernel. `roi_align_reference` says what both must give.
+"""
+
+import torch
+from torch import Tensor
+
+from resdet.ops import roi_taps
+from resdet.ops.boxes import area
+from resdet.peers import torchvision
+
+
+def assign_levels(boxes: Tensor, levels: int, canonical_size: float = 224.0, canonical_level: int = 2) -> Tensor:
+    """[..., 4] -> [...] int64, 0 to levels - 1: the pyramid level that suits each box's size (FPN, eq. 1).
+
+    A box of `canonical_size` squared belongs to `canonical_level`, counted from the finest map.
+    """
+    level = canonical_level + torch.log2(area(boxes).sqrt() / canonical_size) + 1e-6
+    # A net that diverges gives NaN, which no integer stands for.
+    return level.floor().nan_to_num(0).clamp(0, levels - 1).long()
+
+
+@torch.library.custom_op("resdet::roi_align", mutates_args=())
+def roi_align(
+    features: list[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    size: int,
+    sampling: int = 2,
+    aligned: bool = True,
+) -> Tensor:
+    """RoIAlign (Mask R-CNN, section 3), each region from the map of its level.
+
+    features: [B, C, h, w] of each level, best channels_last; boxes [B, N, 4] in pixels of the image; levels [B, N]
+    int64; scales: each map's pixels per pixel of the image. Each of the size x size bins is the mean of
+    sampling x sampling bilinear samples; 0 takes as many as the region's size asks for. `aligned` takes coordinates as
+    continuous; without it pixel centres are whole numbers and regions at least one pixel wide, as of old.
+
+    Returns [B, N, C, size, size] of the features' type, channels last in memory: convolutions are fastest on that, and
+    the flatten before a linear layer copies it once. Gradients go to the features alone, channels last too.
+    """
+    out = _empty(features[0], boxes, size)
+    for level, (feature, scale) in enumerate(zip(features, scales)):
+        here, images, regions = _regions_of(level, boxes, levels)
+        if sampling > 0:
+            bins = roi_taps.forward(feature, images, regions, scale, size, sampling, aligned)
+        else:
+            bins = _adaptive_forward(feature, images, regions, scale, size, aligned)
+        out.view(-1, *out.shape[2:])[here] = bins
+    return out.permute(0, 1, 4, 2, 3)
+
+
+@roi_align.register_kernel("cuda")
+def _(features, boxes, levels, scales, size, sampling=2, aligned=True):
+    from resdet.ops.kernels.roi_align import forward
+
+    with torch.cuda.device(boxes.device):
+        return forward(features, boxes, levels, scales, size, sampling, aligned)
+
+
+@roi_align.register_fake
+def _(features, boxes, levels, scales, size, sampling=2, aligned=True):
+    return _empty(features[0], boxes, size).permute(0, 1, 4, 2, 3)
+
+
+@torch.library.custom_op("resdet::roi_align_backward", mutates_args=())
+def roi_align_backward(
+    grad: Tensor,
+    boxes: Tensor,
+    levels: Tensor,
+    heights: list[int],
+    widths: list[int],
+    scales: list[float],
+    sampling: int,
+    aligned: bool,
+) -> list[Tensor]:
+    """The gradient of each level's map [B, C, h, w], channels last, from that of `roi_align`'s result."""
+    batch, _, channels, size, _ = grad.shape
+    grad = grad.permute(0, 1, 3, 4, 2).flatten(0, 1)
+    grads = []
+    for level, (height, width, scale) in enumerate(zip(heights, widths, scales)):
+        here, images, regions = _regions_of(level, boxes, levels)
+        shape = (batch, height, width)
+        if sampling > 0:
+            pixels = roi_taps.backward(grad[here], shape, images, regions, scale, size, sampling, aligned)
+        else:
+            pixels = _adaptive_backward(grad[here], shape, images, regions, scale, size, aligned)
+        grads.append(pixels.permute(0, 3, 1, 2))
+    return grads
+
+
+@roi_align_backward.register_kernel("cuda")
+def _(grad, boxes, levels, heights, widths, scales, sampling, aligned):
+    from resdet.ops.kernels.roi_align import backward
+
+    with torch.cuda.device(boxes.device):
+        return backward(grad, boxes, levels, heights, widths, scales, sampling, aligned)
+
+
+@roi_align_backward.register_fake
+def _(grad, boxes, levels, heights, widths, scales, sampling, aligned):
+    batch, _, channels, _, _ = grad.shape
+    sides = zip(heights, widths)
+    return [grad.new_empty(batch, height, width, channels).permute(0, 3, 1, 2) for height, width in sides]
+
+
+def _remember(ctx, inputs, output):
+    features, boxes, levels, ctx.scales, _, ctx.sampling, ctx.aligned = inputs
+    ctx.sides = [feature.shape[2] for feature in features], [feature.shape[3] for feature in features]
+    ctx.save_for_backward(boxes, levels)
+
+
+def _gradients(ctx, grad):
+    grads = roi_align_backward(grad, *ctx.saved_tensors, *ctx.sides, ctx.scales, ctx.sampling, ctx.aligned)
+    return grads, None, None, None, None, None, None
+
+
+roi_align.register_autograd(_gradients, setup_context=_remember)
+
+
+def _empty(feature: Tensor, boxes: Tensor, size: int) -> Tensor:
+    batch, count, _ = boxes.shape
+    return feature.new_empty(batch, count, size, size, feature.shape[1])
+
+
+def _regions_of(level: int, boxes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The regions of a level: where in [B * N] they are, in which image, and their boxes [n, 4]."""
+    here = (levels.flatten() == level).nonzero()[:, 0]
+    return here, here // levels.shape[1], boxes.reshape(-1, 4)[here]
+
+
+def _adaptive_forward(feature: Tensor, images: Tensor, boxes: Tensor, scale: float, size: int, aligned: bool) -> Tensor:
+    """torchvision's kernel; -> [n, size, size, C]."""
+    torchvision()
+    rois = _rois(images, boxes, feature)
+    bins = torch.ops.torchvision.roi_align(feature.to(rois.dtype), rois, scale, size, size, 0, aligned)
+    return bins.permute(0, 2, 3, 1).to(feature.dtype)
+
+
+def _adaptive_backward(
+    grad: Tensor, shape: tuple[int, int, int], images: Tensor, boxes: Tensor, scale: float, size: int, aligned: bool
+) -> Tensor:
+    """torchvision's kernel: [n, size, size, C] -> [B, h, w, C]."""
+    torchvision()
+    batch, height, width = shape
+    rois = _rois(images, boxes, grad)
+    pixels = torch.ops.torchvision._roi_align_backward(
+        grad.permute(0, 3, 1, 2).to(rois.dtype),
+        rois,
+        scale,
+        size,
+        size,
+        batch,
+        grad.shape[-1],
+        height,
+        width,
+        0,
+        aligned,
+    )
+    return pixels.permute(0, 2, 3, 1).to(grad.dtype).contiguous()
+
+
+def _rois(images: Tensor, boxes: Tensor, like: Tensor) -> Tensor:
+    """torchvision's [n, 5]: in float32 at least (its kernels know no bfloat16), and without NaN, which they refuse."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return torch.cat([images[:, None], boxes.nan_to_num(0)], 1).to(dtype)
+
+
+def roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
+    """RoIPool (Fast R-CNN, section 2.1): the maximum of each bin of whole pixels.
+
+    feature [B, C, h, w], boxes [B, N, 4] in pixels of the image, scale: pixels of the map per pixel of the image.
+    Returns [B, N, C, size, size] of the feature's type; the gradient goes to the feature alone.
+    """
+    return _roi_pool(feature, boxes, scale, size)[0]
+
+
+@torch.library.custom_op("resdet::roi_pool", mutates_args=())
+def _roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
+    """The maxima, and where in the map they lie."""
+    torchvision()
+    rois = _all_rois(boxes, feature)
+    pooled, places = torch.ops.torchvision.roi_pool(feature.to(rois.dtype), rois, scale, size, size)
+    shape = (*boxes.shape[:2], *pooled.shape[1:])
+    return pooled.to(feature.dtype).view(shape), places.view(shape)
+
+
+@_roi_pool.register_fake
+def _(feature, boxes, scale, size):
+    shape = (*boxes.shape[:2], feature.shape[1], size, size)
+    return feature.new_empty(shape), feature.new_empty(shape, dtype=torch.int32)
+
+
+@torch.library.custom_op("resdet::roi_pool_backward", mutates_args=())
+def _roi_pool_backward(grad: Tensor, boxes: Tensor, places: Tensor, scale: float, height: int, width: int) -> Tensor:
+    torchvision()
+    batch, _, channels, size, _ = grad.shape
+    rois = _all_rois(boxes, grad)
+    bins = grad.flatten(0, 1).to(rois.dtype)
+    sizes = (size, size, batch, channels, height, width)
+    pixels = torch.ops.torchvision._roi_pool_backward(bins, rois, places.flatten(0, 1), scale, *sizes)
+    return pixels.to(grad.dtype)
+
+
+@_roi_pool_backward.register_fake
+def _(grad, boxes, places, scale, height, width):
+    return grad.new_empty(grad.shape[0], grad.shape[2], height, width)
+
+
+def _remember_places(ctx, inputs, output):
+    feature, boxes, ctx.scale, _ = inputs
+    ctx.sides = feature.shape[2:]
+    ctx.save_for_backward(boxes, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _pool_gradients(ctx, grad, _):
+    return _roi_pool_backward(grad, *ctx.saved_tensors, ctx.scale, *ctx.sides), None, None, None
+
+
+_roi_pool.register_autograd(_pool_gradients, setup_context=_remember_places)
+
+
+def _all_rois(boxes: Tensor, like: Tensor) -> Tensor:
+    batch, count, _ = boxes.shape
+    return _rois(torch.arange(batch, device=boxes.device).repeat_interleave(count), boxes.flatten(0, 1), like)
+
+
+def roi_align_reference(
+    features: list[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    size: int,
+    sampling: int = 2,
+    aligned: bool = True,
+) -> Tensor:
+    """`roi_align` in plain torch, each region as a dense matrix for the rows and one for the columns; for tests."""
+    batch, count, _ = boxes.shape
+    images = torch.arange(batch, device=boxes.device).repeat_interleave(count)
+    x1, y1, x2, y2 = boxes.flatten(0, 1).unbind(-1)
+    out = torch.zeros((), dtype=features[0].dtype, device=boxes.device)
+    for level, (feature, scale) in enumerate(zip(features, scales)):
+        rows = _dense(y1, y2, feature.shape[2], scale, size, sampling, aligned).to(feature.dtype)
+        columns = _dense(x1, x2, feature.shape[3], scale, size, sampling, aligned).to(feature.dtype)
+        bins = torch.einsum("nih,nchw,njw->ncij", rows, feature[images], columns)
+        out = torch.where((levels == level).view(-1, 1, 1, 1), bins, out)
+    return out.view(batch, count, *out.shape[1:])
+
+
+def _dense(start: Tensor, end: Tensor, limit: int, scale: float, size: int, sampling: int, aligned: bool) -> Tensor:
+    """[n, size, limit]: the weight of each pixel in each bin, along one axis."""
+    length = (end - start) * scale
+    start = start * scale - 0.5 if aligned else start * scale
+    bin = (length if aligned else length.clamp(min=1))[:, None, None] / size
+    samples = torch.full_like(bin, sampling) if sampling > 0 else bin.ceil()  # [n, 1, 1]
+    sample = torch.arange(max([1, *samples.int().flatten().tolist()]), device=start.device)
+    bins = torch.arange(size, device=start.device)[:, None]
+    positions = start[:, None, None] + bins * bin + (sample + 0.5) * bin / samples.clamp(min=1)
+    counts = (positions >= -1) & (positions <= limit) & (sample < samples)
+    pixels = torch.arange(limit, device=start.device)
+    hats = (1 - (positions.clamp(0, limit - 1)[..., None] - pixels).abs()).clamp(min=0)
+    return (hats * counts[..., None]).sum(2) / samples.clamp(min=1)

@@ -1,0 +1,77 @@
+"""RoIAlign of one feature map as the linear map that it is, for the CPU.
+
+Of a channels_last map each pixel is a row of a table [B * h * w, C], and each output bin is a weighted sum of
+4 * sampling² of these rows: an embedding bag. Its gradient is the transposed map, again an embedding bag, over rows of
+the output's gradient. Both use all threads and give the same result each time.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def forward(
+    feature: Tensor, images: Tensor, boxes: Tensor, scale: float, size: int, sampling: int, aligned: bool
+) -> Tensor:
+    """feature [B, C, h, w], images [n] int64 and boxes [n, 4] say where each region lies -> [n, size, size, C]."""
+    _, channels, height, width = feature.shape
+    rows, weights = _taps(images, boxes, height, width, scale, size, sampling, aligned)
+    table = feature.permute(0, 2, 3, 1).reshape(-1, channels)
+    bins = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights.to(table.dtype))
+    return bins.view(len(boxes), size, size, channels)
+
+
+def backward(
+    grad: Tensor,
+    shape: tuple[int, int, int],
+    images: Tensor,
+    boxes: Tensor,
+    scale: float,
+    size: int,
+    sampling: int,
+    aligned: bool,
+) -> Tensor:
+    """grad [n, size, size, C] -> the feature map's gradient [B, h, w, C]; shape is (B, h, w)."""
+    batch, height, width = shape
+    channels = grad.shape[-1]
+    rows, weights = _taps(images, boxes, height, width, scale, size, sampling, aligned)
+    by_row = rows.view(-1).sort()
+    starts = torch.searchsorted(by_row.values, torch.arange(batch * height * width))
+    pixels = F.embedding_bag(
+        by_row.indices // rows.shape[1],
+        grad.reshape(-1, channels),
+        starts,
+        mode="sum",
+        per_sample_weights=weights.view(-1)[by_row.indices].to(grad.dtype),
+    )
+    return pixels.view(batch, height, width, channels)
+
+
+def _taps(
+    images: Tensor, boxes: Tensor, height: int, width: int, scale: float, size: int, sampling: int, aligned: bool
+) -> tuple[Tensor, Tensor]:
+    """Rows of the table and their weights, [n * size * size, 4 * sampling²] each."""
+    low, high = (boxes * scale - (0.5 if aligned else 0.0)).split(2, -1)
+    lengths = high - low if aligned else (high - low).clamp(min=1)
+    x, x_weights = _axis_taps(low[:, 0], lengths[:, 0], width, size, sampling)
+    y, y_weights = _axis_taps(low[:, 1], lengths[:, 1], height, size, sampling)
+    y = (images[:, None, None] * height + y) * width
+    rows = y[:, :, None, :, None] + x[:, None, :, None, :]  # [n, size, size, 2 * sampling, 2 * sampling]
+    weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
+    taps = 4 * sampling**2
+    return rows.reshape(-1, taps), weights.reshape(-1, taps)
+
+
+def _axis_taps(start: Tensor, length: Tensor, limit: int, size: int, sampling: int) -> tuple[Tensor, Tensor]:
+    """[n, size, 2 * sampling] each: the two pixels around each sample of each bin on one axis, and their weights."""
+    bin = length[:, None, None] / size
+    bins = torch.arange(size)[:, None]
+    samples = torch.arange(sampling) + 0.5
+    position = start[:, None, None] + bins * bin + samples * bin / sampling
+    inside = (position >= -1) & (position <= limit)  # not where it is NaN, either
+    position = position.where(inside, 0).clamp(0, limit - 1)
+    low = position.floor()
+    high = (low + 1).clamp(max=limit - 1)
+    to_high = (position - low) * inside / sampling
+    to_low = (1 - (position - low)) * inside / sampling
+    return torch.cat([low, high], -1).long(), torch.cat([to_low, to_high], -1)

@@ -1,0 +1,148 @@
+"""Object detection and instance segmentation: appendix A, and what came after it."""
+
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from resdet.backbones.surgery import exact_batch_statistics
+from resdet.data.loader import Notes
+from resdet.data.scenes.batches import SceneLoader
+from resdet.data.scenes.sampling import class_aware, repeat_factors
+from resdet.data.sources import open_scenes
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.errors import ConfigError, DataError
+from resdet.evaluation.detection import Judged, detect_all, evaluation_batches_of, figures
+from resdet.inference.pictures import write_pictures
+from resdet.models.building import build_detector
+from resdet.models.detector import Detector, normalised
+from resdet.structures import Batch, Images, Targets
+from resdet.weights import loading, pretrained
+
+RESULTS, PICTURES = "results.json", "pictures"
+SHOWN = 24  # validation images that are drawn
+
+
+class DetectorStep(nn.Module):
+    """What a training step computes."""
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Images, targets: Targets) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.model.losses(images, targets), {}
+
+
+class DetectionTask:
+    """The trainer's view of a detection experiment."""
+
+    lower_is_better = False
+
+    def __init__(self, experiment: Any, world: World, log: Log, init: Optional[Path] = None):
+        self.experiment, self.world = experiment, world
+        self.monitor = "AP" if experiment.eval.metric == "coco" else "mAP"
+        torch.manual_seed(experiment.train.seed)
+        self.notes = Notes(log.warn)
+        self.source = open_scenes(experiment.data, "train")
+        self.validation = open_scenes(experiment.data, "val")
+        self.report_problems(log)
+        self.model = build_detector(experiment, self.source.classes, self.source.category_ids)
+        self.check_masks()
+        if init:
+            log.say(str(loading.load(self.model, init, new_classifier=True)))
+        self.training = self.make_loader()
+        self.step = DetectorStep(self.model)
+        self.judged: Optional[Judged] = None  # by the last evaluation
+
+    def report_problems(self, log: Log) -> None:
+        for source in (self.source, self.validation):
+            for sentence in source.problems:
+                log.say(sentence)
+        if self.validation.classes != self.source.classes:
+            raise DataError(
+                f"The validation set has the classes {', '.join(self.validation.classes[:5])} … and the training set "
+                f"{', '.join(self.source.classes[:5])} …: give both files the same categories."
+            )
+
+    def check_masks(self) -> None:
+        if self.model.draws_masks and not self.source.has_masks:
+            raise ConfigError("model.mask is set and the annotations have no masks: set model.mask=null.")
+
+    def make_loader(self) -> SceneLoader:
+        data, train = self.experiment.data, self.experiment.train
+        return SceneLoader(
+            self.source,
+            data.augment,
+            train.batch,
+            train.seed,
+            self.world.device,
+            self.notes,
+            copies=self.copies(),
+            max_objects=data.max_objects,
+            mask_size=data.mask_size if self.model.draws_masks else None,
+            workers=data.workers,
+            on_bad_image=data.on_bad_image,
+            rank=self.world.rank,
+            world=self.world.size,
+        )
+
+    def copies(self) -> Optional[np.ndarray]:
+        """How often each image is expected in a pass over the data; None: once."""
+        data = self.experiment.data
+        presence = (*self.source.presence(), len(self.source))
+        if data.sampling == "repeat_factor":
+            return repeat_factors(*presence, data.repeat_threshold)
+        return class_aware(*presence) if data.sampling == "class_aware" else None
+
+    def start_afresh(self, log: Log) -> None:
+        """The backbone's ImageNet weights, where the config names some."""
+        wanted = self.experiment.model.pretrained
+        if wanted:
+            log.say(str(pretrained.load(self.model, wanted, self.experiment.model.backbone.name)))
+
+    def load_exactly(self, weights: str) -> None:
+        """Weights that must fit whole, for an evaluation."""
+        loading.load(self.model, weights)
+
+    def inputs(self, batch: Batch, step: int) -> tuple[Images, Targets]:
+        return batch.images, batch.targets
+
+    def evaluate(self, model: Detector) -> dict[str, float]:
+        """AP, and the validation losses; the processes share the images, and all know the figures."""
+        config = self.experiment.eval
+        batches = evaluation_batches_of(self.validation, self.experiment, model, self.world, self.notes)
+        self.judged = detect_all(model.eval(), self.validation, batches, config.score)
+        found = [None]
+        if self.world.leads:
+            found = [figures(config.metric, self.validation, self.judged.results, model.draws_masks)]
+        if dist.is_initialized():
+            dist.broadcast_object_list(found, src=0)
+        losses = self.judged.losses
+        return ({"loss": sum(losses.values()), **losses} if losses else {}) | found[0]
+
+    def keep(self, folder: Path) -> None:
+        """The detections of the last evaluation as a COCO results file, and drawn."""
+        self.judged.results.save(folder / RESULTS)
+        write_pictures(folder / PICTURES, self.validation, self.judged.results, SHOWN)
+
+    def exact_statistics(self, model: Detector, images: int) -> None:
+        """The backbone's, over augmented training images as the net saw them; the same ones at every evaluation."""
+        steps = max(1, images // self.experiment.train.batch)
+
+        def batches() -> Iterator[Tensor]:
+            for _, batch in zip(range(steps), self.training.batches(0)):
+                yield normalised(model.normalise, batch.images)
+
+        exact_batch_statistics(model.backbone, batches())
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    def description(self) -> dict[str, Any]:
+        keys = ("experiment", "classes", "category_ids")
+        return {key: getattr(self.model, key) for key in keys}

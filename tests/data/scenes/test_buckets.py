@@ -1,0 +1,58 @@
+"""The shapes of batches."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from resdet.data.scenes.buckets import buckets, group_of, rounded_up, smallest_fit
+from resdet.images.resizing import new_size
+
+LIMITS = [(800, 1333), (600, 1000), (160, 213), (480, 3000), (384, 384), (33, 50)]
+CAMERAS = [(640, 480), (640, 427), (500, 375), (1920, 1080), (640, 640), (480, 640), (427, 640)]
+
+
+def test_the_usual_limits_give_nine():
+    shapes = buckets(800, 1333)
+    assert len(shapes) == 9 and {(800, 800), (800, 1344), (1344, 800)} <= set(shapes)
+    assert set(shapes) == {shape[::-1] for shape in shapes}
+    proportions = [width / height for height, width in shapes]
+    assert proportions == sorted(proportions)
+
+
+def test_a_square_needs_one():
+    assert buckets(1024, 1024) == [(1024, 1024)]
+    assert buckets(500, 500) == [(512, 512)]
+
+
+@pytest.mark.parametrize("short, long", LIMITS)
+@pytest.mark.parametrize("divisor", [32, 64])
+def test_every_resized_picture_has_a_shape_that_fits_any_two_together(short, long, divisor):
+    shapes = buckets(short, long, divisor)
+    assert all(side % divisor == 0 for shape in shapes for side in shape)
+    sizes = [new_size(*size, short, long) for size in [*CAMERAS, (1, 1), (20_000, 10), (10, 20_000)]]
+    for (width, height), (w, h) in itertools.product(sizes, sizes):
+        shape = smallest_fit(max(height, h), max(width, w), shapes)
+        assert shape[0] >= max(height, h) and shape[1] >= max(width, w) and max(shape) < long + divisor
+    alone = {smallest_fit(height, width, shapes) for width, height in sizes}
+    assert alone <= set(shapes)
+
+
+def test_photographs_are_padded_little():
+    shapes = buckets(800, 1333)
+    for size in CAMERAS:
+        width, height = new_size(*size, 800, 1333)
+        shape = smallest_fit(height, width, shapes)
+        assert shape[0] * shape[1] < 1.08 * width * height
+
+
+def test_groups_are_the_best_fits():
+    shapes = buckets(800, 1333)
+    sizes = np.random.default_rng(0).integers(1, 3000, (200, 2))
+    for size, group in zip(sizes, group_of(sizes, 800, 1333, shapes)):
+        width, height = new_size(*size.tolist(), 800, 1333)
+        assert shapes[group] == smallest_fit(height, width, shapes)
+
+
+def test_rounding_up():
+    assert rounded_up(800, 1067) == (800, 1088) and rounded_up(1, 33, 16) == (16, 48)

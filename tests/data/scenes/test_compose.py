@@ -1,0 +1,111 @@
+"""Mosaic and copy-paste: what is annotated is what the picture shows."""
+
+import numpy as np
+import pytest
+
+from resdet.data.scenes.compose import copy_paste, mosaic
+from resdet.data.scenes.scene import Scene
+from resdet.data.segments import Bitmap, Polygons
+
+KINDS = pytest.mark.parametrize("kind", ["polygons", "bitmaps"])
+
+
+def square(x1: float, y1: float, side: float) -> Polygons:
+    return Polygons([np.array([[x1, y1], [x1 + side, y1], [x1 + side, y1 + side], [x1, y1 + side]])])
+
+
+def scene_of(fakes, segments: list, labels: list[int], width=100, height=100, crowd=None) -> Scene:
+    objects = fakes.objects_of(segments, labels, crowd)
+    return Scene.of(fakes.painted(objects, width, height), objects, (1, 1))
+
+
+@KINDS
+def test_mosaics_are_truthful_and_of_the_first_size(fakes, rng, kind):
+    sizes = [(160, 120), (90, 200), (300, 80), (64, 64)]
+    for _ in range(10):
+        made = mosaic([fakes.scene(rng, *size, kind=kind) for size in sizes], rng)
+        assert made.size == (160, 120)
+        fakes.assert_truthful(made, iou=0.85, pixels=4)  # cut to whole pixels before the small pictures grow
+
+
+def test_a_mosaic_shows_each_picture_once_without_gaps(rng):
+    """Pictures of one grey each: four rectangles around a point in the middle half."""
+    greys = [50, 100, 150, 200]
+    scenes = [
+        Scene(
+            np.full((60, 80, 3), grey, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, int), np.zeros(0, bool), []
+        )
+        for grey in greys
+    ]
+    corners = []
+    for _ in range(30):
+        pixels = mosaic(scenes, rng).pixels[..., 0]
+        x, y = (pixels[0] == 50).sum(), (pixels[:, 0] == 50).sum()
+        wanted = np.block([[np.full((y, x), 50), np.full((y, 80 - x), 100)], [np.full((60 - y, x), 150), 200]][:1])
+        wanted = np.concatenate([wanted, np.repeat([[150] * x + [200] * (80 - x)], 60 - y, 0)])
+        np.testing.assert_array_equal(pixels, wanted)
+        corners.append((x, y))
+    assert np.min(corners, 0).tolist() >= [20, 15] and np.max(corners, 0).tolist() <= [60, 45]
+    assert len(set(corners)) > 20
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (20_000, 10)])
+def test_mosaics_of_the_smallest_and_the_longest(fakes, rng, size):
+    made = mosaic([fakes.scene(rng, *size, labels=()), *(fakes.scene(rng) for _ in range(3))], rng)
+    assert made.size == size
+    other = mosaic([fakes.scene(rng), *(fakes.scene(rng, *size, labels=()) for _ in range(3))], rng)
+    assert other.size == (160, 120)
+
+
+@KINDS
+def test_pasted_objects_and_those_they_cover_are_truthful(fakes, rng, kind):
+    pasted = 0
+    for _ in range(20):
+        scene = fakes.scene(rng, labels=(0, 1), kind=kind)
+        made = copy_paste(scene, fakes.scene(rng, 140, 150, labels=(2, 2, 2), kind=kind), rng)
+        assert made.size == (160, 120)
+        fakes.assert_truthful(made, iou=0.9, small=300)  # a tenth of the largest object
+        pasted += (made.labels == 2).sum()
+    assert 15 < pasted < 45  # an even chance each of sixty
+
+
+def test_what_is_covered_is_cut_off_and_what_is_hidden_dropped(fakes, rng):
+    below = [square(10, 10, 20), square(50, 50, 20), square(0, 80, 10)]
+    scene = scene_of(fakes, below, [0, 1, 0])
+    cover = Polygons([np.array([[0, 0], [60, 0], [60, 100], [30, 100], [30, 75], [0, 75.0]])])
+    other = scene_of(fakes, [cover], [2])
+    rng = SureThing()
+    made = copy_paste(scene, other, rng)
+    assert made.labels.tolist() == [1, 0, 2]
+    np.testing.assert_allclose(made.boxes, [[60, 50, 70, 70], [0, 80, 10, 90], [0, 0, 60, 100]])
+    assert isinstance(made.segments[0], Bitmap) and made.segments[0].bitmap(100, 100).sum() == 200
+    assert made.segments[1] is scene.segments[2]  # untouched, polygons stay polygons
+    fakes.assert_truthful(made, iou=0.99)
+
+
+class SureThing:
+    """Chooses every object, and no shift."""
+
+    def random(self, count):
+        return np.zeros(count)
+
+    def integers(self, low, high, endpoint):
+        return 0
+
+
+def test_crowds_and_objects_without_a_segment_are_not_pasted_but_can_be_covered(fakes):
+    other = scene_of(fakes, [square(0, 0, 50), square(50, 50, 50), square(0, 50, 20)], [2, 2, 2], crowd=[0, 1, 0])
+    other.segments[2] = None
+    scene = scene_of(fakes, [square(10, 10, 20), square(40, 40, 20)], [0, 1], crowd=[1, 0])
+    scene.segments = [None, None]
+    made = copy_paste(scene, other, SureThing())
+    assert made.labels.tolist() == [1, 2] and made.crowd.tolist() == [False, False]
+    np.testing.assert_allclose(made.boxes[0], [40, 40, 60, 60])  # a box alone is not cut
+
+
+@pytest.mark.parametrize("empty", ["scene", "other"])
+def test_pictures_without_objects(fakes, rng, empty):
+    scene = fakes.scene(rng, labels=() if empty == "scene" else (0,))
+    made = copy_paste(scene, fakes.scene(rng, labels=() if empty == "other" else (1,)), SureThing())
+    assert made.labels.tolist() == ([1] if empty == "scene" else [0])
+    fakes.assert_truthful(made)

@@ -1,0 +1,44 @@
+"""Augmentation's keys: what cannot be is refused by name; reading them costs nothing."""
+
+import subprocess
+import sys
+
+import pytest
+
+from resdet.data.scenes.config import SceneConfig
+from resdet.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("flip", 1.5),
+        ("mosaic", -0.1),
+        ("crop", 2),
+        ("copy_paste", 1.1),
+        ("crop_range", (0.0, 1.0)),
+        ("crop_range", (0.9, 0.5)),
+        ("short", []),
+        ("short", [0]),
+        ("long", 700),
+        ("scale_jitter", (2.0, 0.1)),
+        ("scale_jitter", (0.0, 1.0)),
+        ("jitter_size", 0),
+        ("pca_colour", -1.0),
+        ("short_sampling", "range"),
+    ],
+)
+def test_refusals_name_the_key(key, value):
+    with pytest.raises(ConfigError, match=f"data.augment.{key} is "):
+        SceneConfig(**{key: value})
+
+
+def test_limits():
+    assert SceneConfig(short=[640, 800]).limits() == (800, 1333)
+    assert SceneConfig(short=[640, 800], short_sampling="range", long=1000).limits() == (800, 1000)
+    assert SceneConfig(scale_jitter=(0.1, 2.0), jitter_size=512).limits() == (512, 512)
+
+
+def test_it_loads_nothing_heavy():
+    code = "import sys, resdet.data.scenes.config; print([m for m in ('torch', 'numpy', 'cv2') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

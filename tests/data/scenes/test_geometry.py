@@ -1,0 +1,173 @@
+"""Boxes and segments against the pictures themselves, which show where their objects are."""
+
+import cv2
+import numpy as np
+import pytest
+
+from resdet.data.scenes.geometry import (
+    flip,
+    jitter,
+    load,
+    random_crop,
+    resize,
+    resize_short,
+    shrink_to_fit,
+    window,
+)
+from resdet.data.scenes.scene import Scene
+from resdet.data.segments import Polygons
+from resdet.errors import DataError
+from resdet.images.decode import EncodedImage
+
+KINDS = pytest.mark.parametrize("kind", ["polygons", "bitmaps"])
+
+
+@KINDS
+def test_the_unchanged_scene_is_truthful_which_a_shift_would_not_be(fakes, rng, kind):
+    scene = fakes.scene(rng, kind=kind)
+    fakes.assert_truthful(scene)
+    for scale, shift in [((1, 1), (6, 0)), ((1, -1), (0, 120))]:
+        with pytest.raises(AssertionError):
+            fakes.assert_truthful(scene.moved(scene.pixels, scale, shift))
+
+
+@KINDS
+def test_flip(fakes, rng, kind):
+    scene = fakes.scene(rng, kind=kind)
+    flipped = flip(scene)
+    np.testing.assert_array_equal(flipped.pixels, scene.pixels[:, ::-1])
+    fakes.assert_truthful(flipped)
+    again = flip(flipped)
+    np.testing.assert_allclose(again.boxes, scene.boxes, atol=1e-4)
+    np.testing.assert_array_equal(again.segments[0].bitmap(120, 160), scene.segments[0].bitmap(120, 160))
+
+
+@KINDS
+@pytest.mark.parametrize("size", [(320, 240), (97, 201), (53, 40)])
+def test_resize(fakes, rng, kind, size):
+    scene = fakes.scene(rng, kind=kind)
+    resized = resize(scene, *size)
+    assert resized.size == size
+    factors = np.tile(np.array(size) / scene.size, 2)
+    np.testing.assert_allclose(resized.boxes, scene.boxes * factors, rtol=1e-5)
+    fakes.assert_truthful(resized, iou=0.9, pixels=1.6 * max(1, factors.max()))
+
+
+@pytest.mark.parametrize(
+    "size, wanted", [((160, 120), (133, 100)), ((120, 160), (100, 133)), ((200, 50), (150, 38)), ((1, 1), (100, 100))]
+)
+def test_the_short_side_within_the_limit_of_the_long(fakes, rng, size, wanted):
+    assert resize_short(fakes.scene(rng, *size, labels=()), 100, 150).size == wanted
+
+
+def test_shrinking_to_fit_leaves_what_fits(fakes, rng):
+    scene = fakes.scene(rng)
+    assert shrink_to_fit(scene, 120, 160) is scene
+    assert shrink_to_fit(scene, 110, 160).size == (147, 110)
+    assert shrink_to_fit(scene, 120, 140).size == (140, 105)
+
+
+@KINDS
+@pytest.mark.parametrize("box", [(40, 30, 60, 50), (0, 0, 160, 120), (-20, -10, 120, 150), (79, 59, 2, 2)])
+def test_a_window_cuts_boxes_down_to_what_is_seen(fakes, rng, kind, box):
+    for _ in range(5):
+        cut = window(fakes.scene(rng, kind=kind), *box)
+        assert cut.size == box[2:]
+        fakes.assert_truthful(cut, iou=0.9)
+
+
+def test_objects_out_of_the_window_are_dropped_and_the_others_keep_their_labels(fakes, rng):
+    squares = [Polygons([np.array([[x, 10], [x + 20, 10], [x + 20, 30], [x, 30.0]])]) for x in (0, 50, 100)]
+    objects = fakes.objects_of(squares, [0, 1, 2], [False, True, False])
+    scene = Scene.of(fakes.painted(objects, 160, 40), objects, (1, 1))
+    cut = window(scene, 60, 0, 60, 40)
+    assert cut.labels.tolist() == [1, 2] and cut.crowd.tolist() == [True, False]
+    np.testing.assert_allclose(cut.boxes, [[0, 10, 10, 30], [40, 10, 60, 30]])
+    assert len(window(scene, 20, 0, 30, 40)) == 0
+
+
+def test_the_box_of_a_cut_object_shrinks_to_the_part_of_its_mask_that_is_left(fakes):
+    """A diagonal bar: clipping the box alone would leave the whole height."""
+    bar = Polygons([np.array([[0, 0], [10, 0], [100, 90], [100, 100], [90, 100], [0, 10.0]])])
+    objects = fakes.objects_of([bar], [0])
+    cut = window(Scene.of(fakes.painted(objects, 100, 100), objects, (1, 1)), 0, 0, 50, 100)
+    np.testing.assert_allclose(cut.boxes, [[0, 0, 50, 60]], atol=1)
+
+
+def test_without_segments_boxes_are_clipped(fakes, rng):
+    scene = fakes.scene(rng)
+    scene.segments = [None] * 3
+    cut = window(scene, 60, 40, 50, 50)
+    wanted = np.clip(scene.boxes - [60, 40, 60, 40], 0, 50)
+    wanted = wanted[(wanted[:, 2] > wanted[:, 0]) & (wanted[:, 3] > wanted[:, 1])]
+    np.testing.assert_allclose(cut.boxes, wanted)
+    assert cut.segments == [None] * len(wanted)
+
+
+@KINDS
+def test_random_crops_keep_the_centre_of_an_object(fakes, rng, kind):
+    sides = []
+    for _ in range(40):
+        pixels, objects = fakes.make(rng, labels=(0,), kind=kind)
+        centre = objects.boxes.reshape(2, 2).mean(0)
+        pixels[int(centre[1]), int(centre[0]), 1] = 255  # labels of channel 1 there are none
+        cut = random_crop(Scene.of(pixels, objects, (1, 1)), rng, (0.3, 0.6))
+        assert (cut.pixels[..., 1] == 255).sum() == 1
+        sides.append(np.array(cut.size) / (160, 120))
+        cut.pixels[..., 1] = 0
+        fakes.assert_truthful(cut, iou=0.9)
+    assert 0.29 < np.min(sides) < 0.36 and 0.54 < np.max(sides) < 0.61
+
+
+def test_random_crops_reach_every_corner(fakes, rng):
+    empty = fakes.scene(rng, labels=())
+    empty.pixels[..., 0], empty.pixels[..., 1] = np.arange(160), np.arange(120)[:, None]
+    corners = np.array([random_crop(empty, rng, (0.5, 0.5)).pixels[0, 0, :2] for _ in range(2000)])
+    assert corners.min(0).tolist() == [0, 0] and corners.max(0).tolist() == [80, 60]
+
+
+@KINDS
+@pytest.mark.parametrize("factor", [0.2, 0.8, 1.0, 1.5, 3.0])
+def test_jitter(fakes, rng, kind, factor):
+    """What is kept has the factor's scale, and fits the square."""
+    scene = fakes.scene(rng, kind=kind, labels=())
+    wanted = [min(200, round(side * factor * 200 / 160)) for side in scene.size]
+    np.testing.assert_allclose(jitter(scene, rng, factor, 200).size, wanted, atol=1)
+    exactness = 1.6 * max(1, factor * 200 / 160)  # boxes are cut to whole pixels before the picture is enlarged
+    for _ in range(5):
+        fakes.assert_truthful(jitter(fakes.scene(rng, kind=kind), rng, factor, 200), iou=0.85, pixels=exactness)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (10, 20_000)])
+def test_the_smallest_and_the_longest_pictures(fakes, rng, size):
+    objects = fakes.objects_of([], [])
+    scene = Scene.of(np.zeros((size[1], size[0], 3), np.uint8), objects, (1, 1))
+    for made in (
+        flip(scene),
+        resize_short(scene, 800, 1333),
+        random_crop(scene, rng, (0.5, 1)),
+        jitter(scene, rng, 0.1, 1024),
+        jitter(scene, rng, 2.0, 1024),
+    ):
+        assert min(made.size) >= 1
+        assert made.size == size or max(made.size) <= max(size[0], size[1], 1333)
+    assert max(resize_short(scene, 800, 1333).size) <= 1333
+    assert max(jitter(scene, rng, 2.0, 1024).size) <= 1024
+
+
+def test_large_jpegs_are_decoded_reduced_and_their_objects_with_them(fakes, rng):
+    pixels, objects = fakes.make(rng, 801, 601)
+    file = cv2.imencode(".jpg", pixels[..., ::-1])[1].tobytes()
+    source = fakes.Source([(pixels, objects)])
+    source.image = lambda i: EncodedImage(file, "a.jpg")
+    loaded = load(source, 0, 150, 400)
+    assert loaded.size == (201, 151)
+    fakes.assert_truthful(loaded)
+    assert load(source, 0, 400, 800).size == (801, 601)
+
+
+def test_an_image_of_another_size_than_annotated_is_an_error_that_says_so(fakes, rng):
+    source = fakes.Source([fakes.make(rng)])
+    source.sizes[0] = (120, 160)
+    with pytest.raises(DataError, match=r"0\.png has 160x120 pixels and its annotations say 120x160"):
+        load(source, 0, 100, 200)

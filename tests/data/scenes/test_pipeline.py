@@ -1,0 +1,93 @@
+"""All of the augmentation together: truthful, within its limits, and a function of the generator alone."""
+
+import numpy as np
+import pytest
+
+from resdet.data.scenes.config import SceneConfig
+from resdet.data.scenes.pipeline import EvalScene, TrainScene
+from resdet.errors import ConfigError
+
+CONFIGS = {
+    "plain": {},
+    "several sides": {"short": [60, 90, 100]},
+    "range": {"short": [60, 100], "short_sampling": "range"},
+    "crop": {"crop": 1.0},
+    "mosaic": {"mosaic": 1.0},
+    "jitter": {"scale_jitter": (0.3, 2.0), "jitter_size": 128},
+    "copy-paste": {"copy_paste": 1.0},
+    "modern": {"scale_jitter": (0.3, 2.0), "jitter_size": 128, "copy_paste": 0.5, "mosaic": 0.5, "crop": 0.5},
+    "named": {"albumentations": [{"Affine": {"scale": [0.8, 1.2], "p": 1}}, {"RandomScale": {"p": 1}}]},
+}
+
+
+def config(**keys) -> SceneConfig:
+    return SceneConfig(**{"short": [100], "long": 150, **keys})
+
+
+@pytest.fixture
+def source(fakes, rng):
+    sizes = [(160, 120), (120, 160), (300, 100), (64, 64), (200, 150)]
+    made = [
+        fakes.make(rng, *size, labels=(i % 3,), kind=("polygons", "bitmaps")[i % 2]) for i, size in enumerate(sizes)
+    ]
+    return fakes.Source([*made, fakes.make(rng, labels=())])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_way_is_truthful_and_within_the_limits(fakes, source, name):
+    settings = config(**CONFIGS[name])
+    transform, limits = TrainScene(settings), settings.limits()
+    for seed in range(12):
+        made = transform(source, seed % len(source), np.random.default_rng(seed))
+        assert min(made.size) <= limits[0] and max(made.size) <= limits[1]
+        fakes.assert_truthful(made, iou=0.7, pixels=8, small=300)  # small objects are enlarged, covered and cut
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_depends_on_the_generator_alone(source, name):
+    transform = TrainScene(config(**CONFIGS[name]))
+    first = [transform(source, 0, np.random.default_rng(seed)) for seed in range(8)]
+    again = [transform(source, 0, np.random.default_rng(seed)) for seed in reversed(range(8))][::-1]
+    for one, other in zip(first, again):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+    assert len({one.pixels.tobytes() for one in first}) > 1
+
+
+def test_sides_are_those_of_the_config(source):
+    shorts = lambda **keys: {
+        min(TrainScene(config(**keys))(source, 0, np.random.default_rng(seed)).size) for seed in range(60)
+    }
+    assert shorts() == {100}
+    assert shorts(short=[50, 75, 100]) == {50, 75, 100}
+    ranged = shorts(short=[50, 100], short_sampling="range")
+    assert len(ranged) > 25 and min(ranged) >= 50 and max(ranged) <= 100
+
+
+def test_probabilities_hold(source):
+    plain = EvalScene(100, 150)(source, 0, None).pixels
+    flipped = [
+        np.array_equal(TrainScene(config(flip=0.3))(source, 0, np.random.default_rng(seed)).pixels, plain[:, ::-1])
+        for seed in range(300)
+    ]
+    assert 60 < sum(flipped) < 120
+    unchanged = TrainScene(config(flip=0.0))(source, 0, np.random.default_rng(0))
+    np.testing.assert_array_equal(unchanged.pixels, plain)
+
+
+def test_colour_shifts_the_whole_picture(source):
+    made = TrainScene(config(flip=0.0, pca_colour=1.0))(source, 5, np.random.default_rng(0))
+    assert np.ptp(made.pixels.reshape(-1, 3), 0).tolist() == [0, 0, 0] and made.pixels.any()
+
+
+def test_copy_paste_of_data_without_masks_is_refused(source):
+    source.has_masks = False
+    with pytest.raises(ConfigError, match="data.augment.copy_paste"):
+        TrainScene(config(copy_paste=1.0))(source, 0, np.random.default_rng(0))
+
+
+def test_evaluation_only_resizes(fakes, source):
+    made = EvalScene(100, 150)(source, 2, None)
+    assert made.size == (150, 50)
+    fakes.assert_truthful(made, iou=0.9)
+    np.testing.assert_allclose(made.boxes, source.objects(2).boxes / 2, atol=1e-4)

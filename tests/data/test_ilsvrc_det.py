@@ -1,0 +1,123 @@
+"""ILSVRC DET in a miniature of its official layout; its classes against WordNet's names as timm ships them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from resdet.data.ilsvrc_det import open_ilsvrc_det
+from resdet.data.ilsvrc_det_classes import NAMES
+from resdet.errors import DataError
+
+# How the development kit calls them, where WordNet's synset has other words.
+OWN_WORDS = {
+    "bookshelf": "bookcase",
+    "cup or mug": "mug",
+    "flower pot": "flowerpot",
+    "hat with a wide brim": "cowboy hat",
+    "salt or pepper shaker": "saltshaker",
+    "tie": "Windsor tie",
+    "tv or monitor": "display",
+}
+
+
+def xml(*objects: tuple) -> str:
+    """(wnid, xmin, ymin, xmax, ymax) each, in an image of 64×48."""
+    parts = [
+        f"<object><name>{wnid}</name><bndbox><xmax>{x2}</xmax><xmin>{x1}</xmin><ymax>{y2}</ymax><ymin>{y1}</ymin></bndbox>"
+        f"</object>"
+        for wnid, x1, y1, x2, y2 in objects
+    ]
+    return f"<annotation><size><width>64</width><height>48</height></size>{''.join(parts)}</annotation>"
+
+
+ZEBRA, DOG = "n02391049", "n02084071"
+FILES = {
+    "train/ILSVRC2013_train/n02391049/n02391049_10": xml((ZEBRA, 0, 0, 63, 47)),
+    "train/ILSVRC2014_train_0000/ILSVRC2014_train_00000003": xml((DOG, 4, 5, 4, 9), (ZEBRA, 2, 2, 64, 48)),
+    "val/ILSVRC2012_val_00000001": xml((DOG, 10, 10, 19, 29)),
+    "val/ILSVRC2012_val_00000002": xml(),
+    "val/ILSVRC2013_val_00000003": xml((ZEBRA, 1, 2, 3, 4)),
+}
+EXTRA, LATER = "ILSVRC2013_train_extra0/ILSVRC2013_train_00000001", "ILSVRC2014_train_0000/ILSVRC2014_train_00000003"
+LISTS = {
+    "train_59": f"{EXTRA} -1\n{LATER} 1\n",
+    "train_200": f"ILSVRC2013_train/n02391049/n02391049_10 1\n{LATER} 0\n",
+    "val": "ILSVRC2012_val_00000001 1\nILSVRC2012_val_00000002 2\nILSVRC2013_val_00000003 3\n",
+    "val1": "ILSVRC2013_val_00000003\n",
+    "val2": "ILSVRC2012_val_00000002 1\nILSVRC2012_val_00000001 2\n",
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    home = tmp_path / "ILSVRC"
+    for stem, text in FILES.items():
+        file = home / "Annotations/DET" / f"{stem}.xml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for stem in (*FILES, f"train/{EXTRA}"):
+        file = home / "Data/DET" / f"{stem}.JPEG"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes())
+    (home / "ImageSets/DET").mkdir(parents=True)
+    for name, text in LISTS.items():
+        (home / "ImageSets/DET" / f"{name}.txt").write_text(text)
+    return tmp_path
+
+
+def stems(source) -> list[str]:
+    return [source.image_id(i) for i in range(len(source))]
+
+
+def test_classes_are_wordnet_s():
+    assert len(NAMES) == len(set(NAMES.values())) == 200
+    assert list(NAMES.values())[:3] == ["accordion", "airplane", "ant"] and list(NAMES)[-1] == ZEBRA
+    timm_data = pytest.importorskip("timm.data")
+    lemmas = timm_data.ImageNetInfo("imagenet22k")
+    for wnid, name in NAMES.items():
+        words = lemmas.label_name_to_description(wnid, detailed=False).split(", ")
+        assert OWN_WORDS.get(name, name).lower() in [word.lower() for word in words], wnid
+
+
+def test_train_has_its_positives_and_negatives(root):
+    source = open_ilsvrc_det(root, "train", "error")
+    assert stems(source) == ["n02391049_10", "ILSVRC2013_train_00000001", "ILSVRC2014_train_00000003"]
+    assert source.sizes.tolist() == [[64, 48]] * 3 and source.image(1).size == (64, 48)
+    assert len(source.objects(1)) == 0
+    assert source.classes == list(NAMES.values()) and source.category_ids == list(range(1, 201))
+    assert [source.classes[label] for label in source.objects(2).labels] == ["dog", "zebra"]
+
+
+def test_boxes_count_pixels_from_0(root):
+    source = open_ilsvrc_det(root / "ILSVRC", "train")
+    assert source.objects(0).boxes.tolist() == [[0, 0, 64, 48]]
+    assert source.objects(2).boxes.tolist() == [[4, 5, 5, 10], [2, 2, 64, 48]] and source.problems == []
+
+
+def test_a_positive_without_its_file_is_no_negative(root):
+    (root / "ILSVRC/Annotations/DET/train/ILSVRC2013_train/n02391049/n02391049_10.xml").unlink()
+    with pytest.raises(DataError, match="n02391049_10 has no XML file"):
+        open_ilsvrc_det(root, "train", "error")
+    source = open_ilsvrc_det(root, "train")
+    assert len(source) == 2 and "n02391049_10" in source.problems[0]
+
+
+def test_val_and_its_halves(root):
+    val = open_ilsvrc_det(root, "val", "error")
+    assert stems(val) == ["ILSVRC2012_val_00000001", "ILSVRC2012_val_00000002", "ILSVRC2013_val_00000003"]
+    assert stems(open_ilsvrc_det(root, "val1")) == ["ILSVRC2013_val_00000003"]
+    val2 = open_ilsvrc_det(root, "val2")
+    assert stems(val2) == ["ILSVRC2012_val_00000002", "ILSVRC2012_val_00000001"] and val2.result_id(1) == 2
+    assert val2.to_coco()["annotations"][0]["bbox"] == [10, 10, 10, 20]
+    both = open_ilsvrc_det(root, "train+val1")
+    assert len(both) == 4 and stems(both)[3] == "ILSVRC2013_val_00000003" and both.label_counts().sum() == 4
+
+
+def test_what_is_missing_is_said(root, tmp_path):
+    (root / "ILSVRC/ImageSets/DET/val1.txt").unlink()
+    with pytest.raises(DataError, match="val1.txt is missing: .*R-CNN's split"):
+        open_ilsvrc_det(root, "train+val1")
+    with pytest.raises(DataError, match="no split test2: name one of train, val"):
+        open_ilsvrc_det(root, "test2")
+    with pytest.raises(DataError, match="has no folder Annotations/DET"):
+        open_ilsvrc_det(tmp_path / "nowhere", "val")

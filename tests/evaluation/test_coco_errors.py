@@ -1,0 +1,83 @@
+"""The confusion matrix and TIDE's errors on cases done by hand."""
+
+import numpy as np
+from pycocotools import mask
+
+from resdet.evaluation import coco
+
+TRUTH = {
+    "images": [{"id": 1, "width": 100, "height": 100}, {"id": 2, "width": 100, "height": 100}],
+    "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0},
+        {"id": 2, "image_id": 1, "category_id": 7, "bbox": [20, 0, 10, 10], "area": 100, "iscrowd": 0},
+        {"id": 3, "image_id": 1, "category_id": 7, "bbox": [50, 50, 40, 40], "area": 1600, "iscrowd": 1},
+        {"id": 4, "image_id": 2, "category_id": 7, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0},
+    ],
+}
+RESULTS = [
+    {"image_id": 1, "category_id": 7, "bbox": [0, 0, 10, 10], "score": 0.9},  # a cat taken for a dog
+    {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 9], "score": 0.8},  # the cat is taken: background
+    {"image_id": 1, "category_id": 7, "bbox": [20, 0, 10, 6], "score": 0.7},  # the dog, IoU 0.6
+    {"image_id": 1, "category_id": 7, "bbox": [55, 55, 10, 10], "score": 0.9},  # in the crowd
+    {"image_id": 1, "category_id": 3, "bbox": [60, 60, 10, 10], "score": 0.9},  # in the crowd of others
+    {"image_id": 1, "category_id": 3, "bbox": [0, 80, 10, 10], "score": 0.6},  # background
+    {"image_id": 2, "category_id": 7, "bbox": [0, 0, 10, 10], "score": 0.4},  # right, but not sure enough
+]
+
+
+def with_masks(entries: list[dict]) -> list[dict]:
+    """Each box filled, as RLE."""
+    filled = []
+    for entry in entries:
+        x, y, width, height = entry["bbox"]
+        pixels = np.zeros((100, 100), np.uint8, order="F")
+        pixels[y : y + height, x : x + width] = 1
+        filled.append({**entry, "segmentation": {"size": [100, 100], "counts": mask.encode(pixels)["counts"].decode()}})
+    return filled
+
+
+def test_confusion_by_hand():
+    confusion = coco.confusion(TRUTH, RESULTS, score=0.5)
+    assert confusion["classes"] == ["cat", "dog"]
+    assert confusion["matrix"] == [
+        [0, 1, 0],  # cats: found as cat, as dog, missed
+        [0, 1, 1],
+        [2, 0, 0],  # nothing
+    ]
+
+
+def test_confusion_at_another_score_and_overlap():
+    assert coco.confusion(TRUTH, RESULTS, score=0.3)["matrix"] == [[0, 1, 0], [0, 2, 0], [2, 0, 0]]
+    assert coco.confusion(TRUTH, RESULTS, iou=0.7)["matrix"] == [[0, 1, 0], [0, 0, 2], [2, 1, 0]]
+    assert coco.confusion(TRUTH, [])["matrix"] == [[0, 0, 1], [0, 0, 2], [0, 0, 0]]
+
+
+def test_confusion_of_masks():
+    truth = {**TRUTH, "annotations": with_masks(TRUTH["annotations"])}
+    polygons = [{**thing, "segmentation": polygon(*thing["bbox"])} for thing in TRUTH["annotations"]]
+    expected = coco.confusion(TRUTH, RESULTS)["matrix"]
+    assert coco.confusion(truth, with_masks(RESULTS), "segm")["matrix"] == expected
+    assert coco.confusion({**TRUTH, "annotations": polygons}, with_masks(RESULTS), "segm")["matrix"] == expected
+
+
+def polygon(x: int, y: int, width: int, height: int) -> list[list[int]]:
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]
+
+
+def test_tide_by_hand():
+    """One error of each kind; the perfect answer has none."""
+    truth = {**TRUTH, "annotations": [thing for thing in TRUTH["annotations"] if not thing["iscrowd"]]}
+    right = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 0.9}
+    results = [
+        right,
+        {**right, "score": 0.8},  # Dupe
+        {**right, "bbox": [20, 0, 10, 10], "score": 0.7},  # Cls: a dog
+        {**right, "image_id": 2, "category_id": 7, "bbox": [0, 0, 10, 3], "score": 0.6},  # Loc: IoU 0.3
+        {**right, "bbox": [70, 70, 10, 10], "score": 0.5},  # Bkg
+    ]
+    errors = coco.tide(truth, results)
+    assert errors["counts"] | {"Miss": 0} == {"Cls": 1, "Loc": 1, "Both": 0, "Dupe": 1, "Bkg": 1, "Miss": 0}
+    assert errors["AP50"] == coco.evaluate(truth, results)["AP50"]
+    perfect = [{**right, **{key: t[key] for key in ("image_id", "category_id", "bbox")}} for t in truth["annotations"]]
+    assert not any(coco.tide(truth, perfect)["counts"].values())

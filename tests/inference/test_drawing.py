@@ -1,0 +1,110 @@
+"""Drawing, pixel by pixel."""
+
+import numpy as np
+import pytest
+
+from resdet.inference.drawing import colour, draw, line_width, sheet
+
+
+def picture(height=120, width=160):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def changed(drawn, before):
+    return (drawn != before).any(2)
+
+
+def test_a_box_is_a_frame_within_its_edges_and_nothing_else():
+    before = np.full((120, 160, 3), 200, np.uint8)
+    drawn = draw(before, np.array([[20.2, 30.7, 60.0, 90.0]]), [3])
+    expected = np.zeros((120, 160), bool)
+    expected[30:90, 20:60] = True
+    expected[31:89, 21:59] = False  # a line of one pixel
+    np.testing.assert_array_equal(changed(drawn, before), expected)
+    assert (drawn[expected] == colour(3)).all()
+    assert (before == 200).all()
+
+
+def test_without_detections_the_picture_is_the_same_but_another():
+    before = picture()
+    drawn = draw(before, np.zeros((0, 4)), [], [], np.zeros((0, 120, 160), bool))
+    assert np.array_equal(drawn, before) and not np.shares_memory(drawn, before)
+
+
+def test_a_mask_tints_what_it_covers_and_leaves_the_rest():
+    before = picture()
+    mask = np.zeros((120, 160), bool)
+    mask[40:80, 50:100] = True
+    drawn = draw(before, np.array([[50, 40, 100, 80]]), [0], masks=mask[None])
+    assert not changed(drawn, before)[:39].any() and not changed(drawn, before)[:, 102:].any()
+    inside = drawn[43:77, 53:97].astype(float), before[43:77, 53:97].astype(float)
+    target = np.array(colour(0))
+    assert (np.abs(inside[0] - target) <= np.abs(inside[1] - target)).all()  # nearer to the class's colour
+    correlation = np.corrcoef(inside[0].ravel(), inside[1].ravel())[0, 1]
+    assert correlation > 0.3  # and yet the picture shows through
+
+
+def test_the_first_detection_lies_uppermost():
+    drawn = draw(picture(), np.array([[20, 30, 60, 90]] * 2), [1, 2])
+    assert tuple(drawn[30, 40]) == colour(1)
+
+
+@pytest.mark.parametrize("box", [(-50, -20, 30, 40), (140, 100, 400, 300), (-9, -9, 999, 999), (1e7, 1e7, 2e7, 2e7)])
+def test_boxes_partly_outside_are_drawn_where_they_are_inside(box):
+    before = picture()
+    drawn = draw(before, np.array([box], np.float32), [0])
+    left, top = np.clip(box[:2], 0, (159, 119)).astype(int)
+    right, bottom = np.clip(box[2:], 1, (160, 120)).astype(int)
+    where = changed(drawn, before)
+    assert where.any()
+    where[top:bottom, left:right] = False
+    assert not where.any()
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (3, 7), (10, 2000), (2000, 10)])
+def test_any_size_of_picture_and_box(height, width):
+    boxes = np.array([[0, 0, 0, 0], [-5, -5, -1, -1], [0, 0, width, height], [width, height, width + 1, height + 1]])
+    masks = np.zeros((4, height, width), bool)
+    masks[2] = True
+    drawn = draw(picture(height, width), boxes, [0, 1, 2, 3], ["a name that is long 0.99"] * 4, masks)
+    assert drawn.shape == (height, width, 3)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 40, 40), (120, 0, 160, 40), (150, 110, 160, 120), (60, 60, 90, 90)])
+@pytest.mark.parametrize("text", ["circle 0.93", "a class with a very, very long name 0.50"])
+def test_captions_stay_inside_on_their_ground(box, text):
+    """The ground is one whole rectangle of the class's colour but for the ink, which contrasts with it."""
+    before = np.full((120, 160, 3), 127, np.uint8)
+    without, drawn = draw(before, np.array([box]), [0]), draw(before, np.array([box]), [0], [text])
+    rows, columns = np.nonzero(changed(drawn, without))
+    part = drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].reshape(-1, 3).astype(int)
+    background = np.abs(part - colour(0)).sum(1) == 0
+    assert background.mean() > 0.4
+    luminance = part @ (0.299, 0.587, 0.114)
+    assert np.ptp(luminance) > 100  # readable
+    assert not (part == 127).all(1).any()  # nothing of the picture shows through
+    assert (
+        drawn[rows.min() : rows.max() + 1, columns.max()] == colour(0)
+    ).all()  # the text ends before its ground does
+
+
+def test_colours_are_stable_and_distinct():
+    colours = np.array([colour(label) for label in range(80)])
+    assert len(np.unique(colours, axis=0)) == 80
+    distances = np.abs(colours[:10, None] - colours[None, :10]).sum(-1)
+    assert distances[~np.eye(10, dtype=bool)].min() > 60
+    assert colour(np.int64(7)) == colour(7)
+
+
+def test_lines_grow_with_the_picture():
+    assert [line_width(*size) for size in ((120, 160), (480, 640), (1200, 1600), (3000, 4000))] == [1, 2, 5, 12]
+
+
+def test_a_sheet_holds_every_picture_whole():
+    pictures = [np.full((h, w, 3), value, np.uint8) for value, (h, w) in enumerate([(4, 9), (7, 3), (5, 5)])]
+    page = sheet(pictures, columns=2, gap=1)
+    assert page.shape == (1 + 2 * (7 + 1), 1 + 2 * (9 + 1), 3)
+    for value, (y, x) in enumerate([(1, 1), (1, 11), (9, 1)]):
+        h, w = pictures[value].shape[:2]
+        assert (page[y : y + h, x : x + w] == value).all() and (page == value).all(2).sum() == h * w
+    assert sheet(pictures[:1], columns=5, gap=0).shape == (4, 9, 3)

@@ -1,0 +1,93 @@
+"""The pictures that a run leaves: every detection that is shown is seen, and nothing else has changed."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as pycocotools_mask
+
+from resdet.data.coco import open_coco
+from resdet.evaluation.results import Results
+from resdet.inference.pictures import write_pictures
+
+HEIGHT, WIDTH, GREY = 60, 80, 128
+LOST = 40  # what JPEG may change around a drawn edge
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Grey pictures, some of one name in two folders, with the ids of a file of one's own."""
+    names = ["a/1.png", "b/1.png", "b/2.png", "b/3.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.full((HEIGHT, WIDTH, 3), GREY, np.uint8))
+    images = [{"id": 70 + n, "file_name": name, "width": WIDTH, "height": HEIGHT} for n, name in enumerate(names)]
+    categories = [{"id": 90, "name": "dog"}, {"id": 5, "name": "cat"}]
+    content = {"images": images, "annotations": [], "categories": categories}
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    return open_coco(tmp_path / "truth.json", tmp_path)
+
+
+def results(rows, masks=None):
+    images, categories, scores, boxes = zip(*rows)
+    return Results(images, categories, scores, boxes, masks)
+
+
+def written(folder):
+    """Image id -> the picture, RGB."""
+    paths = sorted(folder.iterdir())
+    return {int(path.stem.partition("_")[0]): cv2.imread(str(path))[..., ::-1].astype(int) for path in paths}
+
+
+def changed(picture):
+    return np.abs(picture - GREY).max(-1) > LOST
+
+
+def test_what_was_found_is_seen(source, tmp_path):
+    found = results([(70, 90, 0.9, [10, 20, 30, 25]), (71, 5, 0.8, [40, 5, 20, 20]), (71, 90, 0.49, [2, 30, 10, 10])])
+    write_pictures(tmp_path / "out/pictures", source, found, 10)
+    pictures = written(tmp_path / "out/pictures")
+    assert sorted(pictures) == [70, 71, 72, 73]
+    dog, cat = changed(pictures[70]), changed(pictures[71])
+    assert dog[20:45, 10].mean() > 0.9 and dog[44, 10:40].mean() > 0.9  # the box's left and lower edge
+    assert not dog[30:40, 15:35].any() and not dog[50:].any()
+    assert cat[5:25, 40].mean() > 0.9 and not cat[28:, :20].any()  # what is below 0.5 is not shown
+    assert not changed(pictures[72]).any()
+    inner = [pictures[number][row, column] for number, row, column in ((70, 32, 10), (71, 15, 40))]
+    assert np.abs(inner[0] - inner[1]).max() > 60  # each class has its colour
+
+
+def test_masks_are_drawn(source, tmp_path):
+    bitmap = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+    bitmap[25:40, 15:35] = 1
+    other = np.zeros_like(bitmap)
+    masks = [pycocotools_mask.encode(np.asfortranarray(drawn)) for drawn in (other, bitmap)]
+    write_pictures(
+        tmp_path / "out", source, results([(71, 5, 0.9, [1, 1, 9, 9]), (70, 90, 0.9, [10, 20, 30, 25])], masks), 10
+    )
+    picture = written(tmp_path / "out")[70]
+    difference = np.abs(picture - GREY).max(-1)
+    assert (difference[28:38, 18:32] > 20).all() and (difference[41:43, 14:38] < LOST).mean() > 0.5
+
+
+def test_only_as_many_as_are_asked_for(source, tmp_path):
+    write_pictures(tmp_path / "out", source, results([(70, 90, 0.9, [1, 1, 5, 5])]), 2)
+    assert sorted(written(tmp_path / "out")) == [70, 73]
+
+
+def test_pictures_of_one_name_do_not_take_each_other_s_place(source, tmp_path):
+    write_pictures(tmp_path / "out", source, results([(70, 90, 0.9, [1, 1, 5, 5])]), 10)
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_an_image_that_is_gone_is_left_out(source, tmp_path):
+    (tmp_path / "b/2.png").unlink()
+    write_pictures(tmp_path / "out", source, results([(70, 90, 0.9, [1, 1, 5, 5])]), 10)
+    assert sorted(written(tmp_path / "out")) == [70, 71, 73]
+
+
+def test_without_any_detection(source, tmp_path):
+    nothing = Results(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)))
+    write_pictures(tmp_path / "out", source, nothing, 10)
+    assert not any(changed(picture).any() for picture in written(tmp_path / "out").values())

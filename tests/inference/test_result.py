@@ -1,0 +1,166 @@
+"""Results: what other tools read out of them."""
+
+import contextlib
+import io
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from resdet.errors import DataError, Error
+from resdet.inference import Result
+
+HEIGHT, WIDTH = 60, 80
+
+
+def result(masks=True, image=None):
+    boxes = np.array([(10, 5, 40, 25), (30, 20, 70.5, 50.25), (0, 0, 8, 8)], np.float32)
+    return Result(
+        boxes=boxes,
+        scores=np.array([0.9, 0.6, 0.2], np.float32),
+        labels=np.array([2, 0, 2]),
+        names=["zebra", "cat", "zebra"],
+        category_ids=np.array([24, 17, 24]),
+        size=(HEIGHT, WIDTH),
+        masks=np.stack([filled(box) for box in boxes]) if masks else None,
+        image=image,
+    )
+
+
+def filled(box):
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    left, top, right, bottom = np.round(box).astype(int)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def quietly(function, *arguments):
+    with contextlib.redirect_stdout(io.StringIO()):
+        return function(*arguments)
+
+
+def test_pycocotools_judges_what_to_coco_says():
+    """Its ground truth made of the very boxes and masks: an AP of one, for the file's own category ids."""
+    found = result()
+    annotations = [
+        {
+            "id": i + 1,
+            "image_id": 139,
+            "category_id": int(found.category_ids[i]),
+            "bbox": [float(x), float(y), float(right - x), float(bottom - y)],
+            "segmentation": {"size": [HEIGHT, WIDTH], "counts": runs(found.masks[i])},
+            "area": int(found.masks[i].sum()),
+            "iscrowd": 0,
+        }
+        for i, (x, y, right, bottom) in enumerate(found.boxes)
+    ]
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": 139, "height": HEIGHT, "width": WIDTH}],
+        "annotations": annotations,
+        "categories": [{"id": 17, "name": "cat"}, {"id": 24, "name": "zebra"}],
+    }
+    quietly(truth.createIndex)
+    entries = json.loads(json.dumps(found.to_coco(139)))
+    for kind in ("bbox", "segm"):
+        judged = COCOeval(truth, quietly(truth.loadRes, entries), kind)
+        for step in (judged.evaluate, judged.accumulate, judged.summarize):
+            quietly(step)
+        assert judged.stats[0] == pytest.approx(1.0)
+
+
+def runs(mask):
+    """COCO's counts, spelled out pixel by pixel."""
+    counts, value = [0], False
+    for pixel in mask.ravel(order="F"):
+        if pixel != value:
+            counts.append(0)
+            value = pixel
+        counts[-1] += 1
+    return counts
+
+
+def test_to_coco_is_plain():
+    entry = result().to_coco("a")[1]
+    assert entry["bbox"] == [30.0, 20.0, 40.5, 30.25] and entry["category_id"] == 17 and entry["image_id"] == "a"
+    assert type(entry["category_id"]) is int and type(entry["score"]) is float
+    assert type(entry["segmentation"]["counts"]) is str
+    np.testing.assert_array_equal(coco_mask.decode(entry["segmentation"]), result().masks[1])
+    assert "segmentation" not in result(masks=False).to_coco(1)[0]
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_no_detections_are_an_ordinary_result(masks):
+    empty = result(masks, np.zeros((HEIGHT, WIDTH, 3), np.uint8)).above(2.0)
+    assert len(empty) == 0 and empty.boxes.shape == (0, 4) and empty.to_coco(1) == []
+    assert str(empty) == f"0 detections in an image, {WIDTH} x {HEIGHT} pixels"
+    assert empty.to_dict()["detections"] == [] and not empty.draw().any()
+    assert len(empty.to_supervision()) == 0
+
+
+@pytest.mark.parametrize("keep", [[2, 0], np.array([2, 0])])
+def test_selecting_takes_every_field_along(keep):
+    chosen, whole = result().select(keep), result()
+    assert chosen.names == ["zebra", "zebra"] and len(chosen) == 2
+    for field in ("boxes", "scores", "labels", "category_ids", "masks"):
+        np.testing.assert_array_equal(getattr(chosen, field), getattr(whole, field)[[2, 0]])
+    assert result(masks=False).select(whole.scores > 0.5).names == ["zebra", "cat"]
+    assert whole.above(0.6).names == ["zebra", "cat"]  # of at least this score
+
+
+def test_the_readable_list():
+    lines = str(result(image="zoo/1.jpg")).splitlines()
+    assert lines[0] == "3 detections in zoo/1.jpg, 80 x 60 pixels"
+    assert lines[2].split() == ["cat", "0.600", "30.0", "20.0", "70.5", "50.2"]
+    assert str(result().select([0])).startswith("1 detection in an image,")
+
+
+def test_to_dict_is_json():
+    described = json.loads(json.dumps(result(image="zoo/1.jpg").to_dict()))
+    assert (described["image"], described["height"], described["width"]) == ("zoo/1.jpg", HEIGHT, WIDTH)
+    second = described["detections"][1]
+    assert second["box"] == [30.0, 20.0, 70.5, 50.25] and (second["name"], second["category_id"]) == ("cat", 17)
+    np.testing.assert_array_equal(coco_mask.decode(second["segmentation"]), result().masks[1])
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_supervision_reads_it(masks):
+    supervision = pytest.importorskip("supervision")
+    detections = result(masks).to_supervision()
+    assert isinstance(detections, supervision.Detections)
+    np.testing.assert_array_equal(detections.xyxy, result().boxes)
+    assert detections.data["class_name"].tolist() == ["zebra", "cat", "zebra"]
+    kept = detections[detections.confidence > 0.5]
+    assert len(kept) == 2 and (kept.mask is not None) == masks
+
+
+def test_without_supervision_a_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(Error, match="pip install supervision"):
+        result().to_supervision()
+
+
+def test_drawing_takes_the_image_from_where_it_came(tmp_path):
+    pixels = np.full((HEIGHT, WIDTH, 3), (10, 120, 230), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels[..., ::-1])
+    from_array, from_file = (result(image=image).draw() for image in (pixels, tmp_path / "a.png"))
+    np.testing.assert_array_equal(from_array, from_file)
+    np.testing.assert_array_equal(result().draw(pixels), from_array)
+    assert (pixels == (10, 120, 230)).all() and (from_array != pixels).any()
+    assert np.array_equal(result(image=pixels).draw(score=0.95), pixels)
+    lowest = np.s_[0:4, 0:8]  # of the detection with a score of 0.2
+    assert (from_array != pixels)[lowest].any() and not (result().draw(pixels, score=0.5) != pixels)[lowest].any()
+
+
+def test_drawing_on_the_wrong_image_is_told():
+    with pytest.raises(DataError, match="does not know its image"):
+        result().draw()
+    with pytest.raises(DataError, match="the given array has 80 x 61 pixels"):
+        result().draw(np.zeros((61, 80, 3), np.uint8))
+    with pytest.raises(DataError, match="cannot be read"):
+        result(image="absent.jpg").draw()

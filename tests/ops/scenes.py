@@ -1,0 +1,41 @@
+"""Inputs that the tests of the operators share: boxes as a detector meets them, ordinary and degenerate ones."""
+
+import torch
+from torch import Tensor
+
+NOWHERE = [[30, 30, 30, 30], [10, 10, 10, 50], [-90, -90, -60, -70], [900, 20, 950, 60], [-40, -40, 200, 200]]
+SCALES = [1 / 4, 1 / 8, 1 / 16]
+SIDES = [(32, 40), (16, 20), (8, 10)]  # of the maps of an image of 128 x 160
+
+
+def random_boxes(*shape: int, extent: float = 120) -> Tensor:
+    """[*shape, 4], of all sizes; some reach over the borders of an image of 128 x 160."""
+    corner = torch.rand(*shape, 2) * extent - 10
+    return torch.cat([corner, corner + 1 + torch.rand(*shape, 2) ** 2 * extent], -1)
+
+
+def with_degenerate(boxes: Tensor) -> Tensor:
+    """The same with boxes without area, outside the image, and larger than it, in the first image."""
+    boxes = boxes.clone()
+    boxes[0, : len(NOWHERE)] = torch.tensor(NOWHERE, dtype=boxes.dtype)
+    return boxes
+
+
+def candidates(count: int, images: int = 2, groups: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `nms` takes: boxes, scores with many ties, groups, valid."""
+    boxes = random_boxes(images, count)
+    if count > len(NOWHERE):
+        boxes = with_degenerate(boxes)
+    scores = torch.rand(images, count).mul(50).round().div(50)
+    return boxes, scores, torch.randint(0, groups, (images, count)), torch.rand(images, count) < 0.8
+
+
+def pyramid(channels: int = 6, images: int = 2, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Maps of three levels, channels_last."""
+    maps = [torch.randn(images, channels, *sides, dtype=dtype) for sides in SIDES]
+    return [each.contiguous(memory_format=torch.channels_last) for each in maps]
+
+
+def regions(count: int = 9, images: int = 2) -> tuple[Tensor, Tensor]:
+    """Boxes with a level each, some of them degenerate."""
+    return with_degenerate(random_boxes(images, count)), torch.randint(0, len(SIDES), (images, count))

@@ -1,0 +1,134 @@
+"""Masks cropped for training and pasted into the image, beside torchvision's ways and closed forms."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
+
+from resdet.ops import masks as room
+from resdet.ops.masks import crop_masks, paste
+
+HEIGHT, WIDTH = 480, 640
+FINE = 4  # as often polygons are drawn larger, to be averaged down
+SHIFT = 6  # bits of OpenCV's fractional coordinates
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def draw(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
+    """float32 [height, width]: which part of each pixel the polygon covers."""
+    canvas = np.zeros((height * FINE, width * FINE), np.uint8)
+    cv2.fillPoly(canvas, [np.round((polygon * FINE - 0.5) * 2**SHIFT).astype(np.int32)], 255, shift=SHIFT)
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def random_object(rng: np.random.Generator, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A polygon: its box [4], its mask in the image [H, W] and within its box [m, m], both uint8."""
+    side = rng.uniform(120, 400)
+    count = rng.integers(4, 12)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, count))
+    spokes = np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(0.4, 1, (count, 1)) * side / 2
+    polygon = spokes + rng.uniform(side / 2, [WIDTH - side / 2, HEIGHT - side / 2])
+    low, high = polygon.min(0), polygon.max(0)
+    whole = draw(polygon, WIDTH, HEIGHT) > 0.5
+    own = draw((polygon - low) / (high - low) * m, m, m) * 255
+    box = torch.from_numpy(np.concatenate([low, high])).float()
+    return box, torch.from_numpy(whole.astype(np.uint8)), torch.from_numpy(own.round().astype(np.uint8))
+
+
+def test_crops_are_nearly_torchvisions():
+    """theirs samples a mask of whole pixels, ours one that moves with the object: equal but for the contour."""
+    rng = np.random.default_rng(0)
+    boxes, whole, own = (torch.stack(each) for each in zip(*(random_object(rng, 112) for _ in range(12))))
+    matched = torch.arange(12).repeat(4)
+    sides = (boxes[matched][:, 2:] - boxes[matched][:, :2]).repeat(1, 2)
+    regions = boxes[matched] + (torch.rand(48, 4) - 0.5) * 0.4 * sides
+    found = crop_masks(own[None], boxes[None], matched[None], regions[None], 28)[0]
+    wanted = project_masks_on_boxes(whole, regions, matched, 28)
+    assert found.shape == wanted.shape
+    assert (found - wanted).abs().mean() < 0.02
+    assert wanted.mean() > 0.3
+
+
+def test_crops_of_a_known_mask():
+    """Left half full: a region twice as wide as the box and above it by half gets the exact part of each cell."""
+    masks = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    masks[..., :2] = 255
+    boxes = torch.tensor([[[10.0, 10.0, 18.0, 18.0]]])
+    region = torch.tensor([[[6.0, 6.0, 22.0, 14.0]]])
+    found = crop_masks(masks, boxes, torch.zeros(1, 1, dtype=torch.int64), region, 4)[0, 0]
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]]))
+    quarter = crop_masks(masks, boxes, torch.zeros(1, 1, dtype=torch.int64), boxes + 3, 1)
+    torch.testing.assert_close(quarter, torch.full((1, 1, 1, 1), 1 * 5 / 64))
+
+
+def test_degenerate_crops_are_zero():
+    masks = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
+    boxes = torch.tensor([[[5.0, 5.0, 5.0, 5.0], [5.0, 5.0, 5.0, 9.0], [2.0, 2.0, 9.0, 9.0]]])
+    regions = torch.tensor(
+        [[[5.0, 5.0, 9.0, 9.0], [0.0, 0.0, 9.0, 9.0], [4.0, 4.0, 4.0, 4.0], [20.0, 20.0, 30.0, 30.0]]]
+    )
+    found = crop_masks(masks, boxes, torch.tensor([[0, 1, 2, 2]]), regions, 14)
+    assert torch.equal(found, torch.zeros(1, 4, 14, 14))
+    assert crop_masks(masks, boxes, torch.zeros(1, 0, dtype=torch.int64), regions[:, :0], 14).shape == (1, 0, 14, 14)
+
+
+def blobs(count: int, m: int = 28) -> Tensor:
+    """Smooth masks as a net gives them, about half of them above one half."""
+    noise = torch.nn.functional.interpolate(torch.rand(count, 1, 5, 5), size=(m, m), mode="bicubic")[:, 0]
+    return noise.clamp(0, 1)
+
+
+def pasting_boxes() -> Tensor:
+    """Ordinary ones, such that leave the image on each side, and such that have no area."""
+    corner = torch.rand(30, 2) * torch.tensor([160.0, 120.0]) - 20
+    boxes = torch.cat([corner, corner + torch.rand(30, 2) ** 2 * 150], 1)
+    boxes[0] = torch.tensor([-30.0, -30.0, 250.0, 180.0])
+    boxes[1] = torch.tensor([40.0, 40.0, 40.0, 40.0])
+    boxes[2] = torch.tensor([20.2, 30.0, 20.7, 90.0])
+    return boxes
+
+
+def test_pasted_masks_are_torchvisions():
+    masks, boxes = blobs(30), pasting_boxes()
+    found = paste(masks, boxes, 120, 160)
+    wanted = paste_masks_in_image(masks[:, None], boxes, (120, 160))[:, 0] > 0.5
+    either = (found | wanted).sum((1, 2))
+    shared = (found & wanted).sum((1, 2))
+    assert (shared >= 0.99 * either).all()
+    assert (either > 0).sum() > 20
+
+
+def test_masks_whole_outside_the_image():
+    outside = torch.tensor([[-50.0, 10.0, -20.0, 40.0], [10.0, 300.0, 40.0, 350.0]])
+    assert not paste(torch.ones(2, 28, 28), outside, 120, 160).any()
+    assert paste(torch.ones(0, 28, 28), outside[:0], 120, 160).shape == (0, 120, 160)
+
+
+def test_the_threshold_counts():
+    box = torch.tensor([[20.0, 20.0, 60.0, 60.0]])
+    mask = torch.full((1, 14, 14), 0.4)
+    assert not paste(mask, box, 80, 80).any()
+    assert paste(mask, box, 80, 80, threshold=0.3)[0, 25:55, 25:55].all()
+
+
+def test_pasting_whole_images_agrees_with_pasting_areas(monkeypatch):
+    """The way of devices, in several parts."""
+    monkeypatch.setattr(room, "CHUNK", 4 * 120 * 160)
+    masks, boxes = blobs(30), pasting_boxes()
+    whole = room._paste_whole(masks, room._whole_pixels(boxes, 28), 120, 160, 0.5)
+    assert torch.equal(whole, paste(masks, boxes, 120, 160))
+
+
+def test_autocast_does_not_coarsen_masks():
+    masks, boxes = blobs(30), pasting_boxes()
+    objects, matched = (masks * 255).to(torch.uint8)[None], torch.arange(30)[None]
+    cropped, pasted = crop_masks(objects, boxes[None], matched, boxes[None] + 3, 14), paste(masks, boxes, 120, 160)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(crop_masks(objects, boxes[None], matched, boxes[None] + 3, 14), cropped)
+        assert torch.equal(paste(masks, boxes, 120, 160), pasted)

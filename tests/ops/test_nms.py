@@ -1,0 +1,79 @@
+"""NMS beside torchvision's, image by image and group by group."""
+
+import pytest
+import torch
+from ops.scenes import candidates
+from torch import Tensor
+from torchvision import ops as tv
+
+from resdet.ops.nms import nms, nms_reference
+
+IMPLEMENTATIONS = [nms, nms_reference]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def expected(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> list[int]:
+    """The survivors of one image by torchvision's kernel, each group alone."""
+    kept = []
+    for group in groups.unique():
+        members = ((groups == group) & valid).nonzero()[:, 0]
+        kept += members[tv.nms(boxes[members], scores[members], threshold)].tolist()
+    return sorted(kept, key=lambda i: (-scores[i].item(), i))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("count", [1, 2, 64, 65, 150])
+@pytest.mark.parametrize("threshold", [0.3, 0.7])
+def test_survivors_are_torchvisions(implementation, count, threshold):
+    given = candidates(count)
+    keep = 40
+    indices, kept = implementation(*given, threshold, keep)
+    assert indices.shape == kept.shape == (2, keep)
+    for image, (found, marked) in enumerate(zip(indices.tolist(), kept)):
+        wanted = expected(*(each[image] for each in given), threshold)[:keep]
+        assert marked.tolist() == [True] * len(wanted) + [False] * (keep - len(wanted))
+        assert found == wanted + [0] * (keep - len(wanted))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_groups_far_apart_lose_no_precision(implementation):
+    """IoU 0.7 and a hair, which an offset of many image widths in float32 would round away."""
+    boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 7.001]]]).repeat(1, 2, 1)
+    groups = torch.tensor([[0, 0, 100_000, 100_000]])
+    scores = torch.tensor([[0.9, 0.8, 0.7, 0.6]])
+    indices, kept = implementation(boxes, scores, groups, torch.ones(1, 4, dtype=torch.bool), 0.7, 4)
+    assert indices.tolist() == [[0, 2, 0, 0]]
+    assert kept.tolist() == [[True, True, False, False]]
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_padding_neither_survives_nor_suppresses(implementation):
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 10, 10]]])
+    groups = torch.zeros(1, 3, dtype=torch.int64)
+    scores = torch.tensor([[0.9, 0.5, 0.4]])
+    indices, kept = implementation(boxes, scores, groups, torch.tensor([[False, True, True]]), 0.5, 3)
+    assert indices.tolist() == [[1, 0, 0]]
+    assert kept.tolist() == [[True, False, False]]
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_nothing_to_choose_from(implementation):
+    boxes, scores, groups, valid = candidates(20)
+    for given in ((boxes, scores, groups, valid & False), (boxes[:, :0], scores[:, :0], groups[:, :0], valid[:, :0])):
+        indices, kept = implementation(*given, 0.5, 5)
+        assert indices.tolist() == [[0] * 5] * 2
+        assert not kept.any()
+
+
+def test_scores_that_are_learnt_are_no_obstacle():
+    boxes, scores, groups, valid = candidates(20)
+    indices, _ = nms(boxes.requires_grad_(), scores.requires_grad_(), groups, valid, 0.5, 5)
+    assert not indices.requires_grad
+
+
+def test_the_operator_is_well_formed():
+    torch.library.opcheck(nms, (*candidates(20), 0.5, 5))

@@ -1,0 +1,163 @@
+"""RoIAlign and RoIPool beside torchvision's kernels, forward and backward; levels beside its mapper."""
+
+import pytest
+import torch
+from ops.scenes import SCALES, SIDES, pyramid, random_boxes, regions
+from torch import Tensor
+from torchvision import ops as tv
+from torchvision.ops.poolers import LevelMapper
+
+from resdet.ops.roi_align import (
+    _roi_pool,
+    _roi_pool_backward,
+    assign_levels,
+    roi_align,
+    roi_align_backward,
+    roi_align_reference,
+    roi_pool,
+)
+
+IMPLEMENTATIONS = [roi_align, roi_align_reference]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def expected(features: list[Tensor], boxes: Tensor, levels: Tensor, size: int, sampling: int, aligned: bool) -> Tensor:
+    """By torchvision, region after region."""
+    out = [
+        tv.roi_align(
+            features[level][image : image + 1].contiguous(),
+            [boxes[image, i, None]],
+            size,
+            SCALES[level],
+            sampling,
+            aligned,
+        )
+        for image, of_image in enumerate(levels.tolist())
+        for i, level in enumerate(of_image)
+    ]
+    return torch.cat(out).view(*levels.shape, *out[0].shape[1:])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("sampling", [2, 3, 0])
+@pytest.mark.parametrize("aligned", [True, False])
+def test_values_and_gradients_are_torchvisions(implementation, sampling, aligned):
+    features = [feature.requires_grad_() for feature in pyramid()]
+    boxes, levels = regions()
+    found = implementation(features, boxes, levels, SCALES, 5, sampling, aligned)
+    wanted = expected(features, boxes, levels, 5, sampling, aligned)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    grad = torch.randn_like(wanted)
+    pairs = zip(torch.autograd.grad(found, features, grad), torch.autograd.grad(wanted, features, grad))
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("sampling", [2, 0])
+def test_half_precision_is_rounded_once(dtype, sampling):
+    """No more than rounding each result, and each weight, to the type."""
+    features = [feature.requires_grad_() for feature in pyramid(dtype=dtype)]
+    boxes, levels = regions()
+    found = roi_align(features, boxes, levels, SCALES, 5, sampling)
+    assert found.dtype == dtype
+    wide = [feature.detach().float().requires_grad_() for feature in features]
+    wanted = expected(wide, boxes, levels, 5, sampling, True)
+    step = torch.finfo(dtype).eps
+    torch.testing.assert_close(found.float(), wanted, atol=2 * step, rtol=step)
+    grad = torch.randn_like(found)
+    pairs = zip(torch.autograd.grad(found, features, grad), torch.autograd.grad(wanted, wide, grad.float()))
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours.float(), theirs, atol=4 * step, rtol=step)
+
+
+def test_any_memory_format_in_and_channels_last_out():
+    features, (boxes, levels) = pyramid(), regions()
+    found = roi_align(features, boxes, levels, SCALES, 5)
+    assert found.permute(0, 1, 3, 4, 2).is_contiguous()
+    torch.testing.assert_close(roi_align([each.contiguous() for each in features], boxes, levels, SCALES, 5), found)
+
+
+def test_no_region_and_levels_without_any():
+    features = [feature.requires_grad_() for feature in pyramid()]
+    nothing = roi_align(features, torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64), SCALES, 7)
+    assert nothing.shape == (2, 0, 6, 7, 7)
+    nothing.sum().backward()
+    assert all(not feature.grad.any() for feature in features)
+    boxes, levels = regions()
+    roi_align(features, boxes, levels * 0 + 1, SCALES, 7).sum().backward()
+    assert [bool(feature.grad.any()) for feature in features] == [False, True, False]
+
+
+@pytest.mark.parametrize("sampling", [2, 0])
+def test_boxes_that_are_nan_do_not_break_the_others(sampling):
+    """A net that diverges must live to have its loss reported."""
+    features, (boxes, levels) = pyramid(), regions()
+    broken = boxes.clone()
+    broken[0, 3] = torch.nan
+    levels[0, 3] = assign_levels(broken, len(SIDES))[0, 3]
+    found = roi_align(features, broken, levels, SCALES, 5, sampling)
+    others = torch.arange(boxes.shape[1]) != 3
+    torch.testing.assert_close(found[0, others], roi_align(features, boxes, levels, SCALES, 5, sampling)[0, others])
+
+
+@pytest.mark.parametrize("sampling", [1, 2])
+def test_gradients_of_the_operator_are_right_numerically(sampling):
+    features = [torch.randn(1, 2, *sides, dtype=torch.float64, requires_grad=True) for sides in ((6, 8), (3, 4))]
+    boxes = random_boxes(1, 3, extent=30).double()
+    levels = torch.tensor([[0, 1, 0]])
+    torch.autograd.gradcheck(lambda *maps: roi_align(list(maps), boxes, levels, SCALES[:2], 3, sampling), features)
+
+
+def test_a_linear_ramp_is_sampled_exactly():
+    """On f(x, y) = x + 10 y, bilinear means of a region inside the map are the value at each bin's centre."""
+    y, x = torch.meshgrid(torch.arange(20.0) + 0.5, torch.arange(30.0) + 0.5, indexing="ij")
+    box = torch.tensor([[[4.0, 12.0, 84.0, 60.0]]])
+    found = roi_align([(x + 10 * y)[None, None]], box, torch.zeros(1, 1, dtype=torch.int64), [0.25], 4)
+    centres_x, centres_y = 1 + 5 * (torch.arange(4) + 0.5), 3 + 3 * (torch.arange(4) + 0.5)
+    torch.testing.assert_close(found[0, 0, 0], centres_x + 10 * centres_y[:, None])
+
+
+def test_levels_are_torchvisions():
+    sides = 2 ** torch.empty(2, 200).uniform_(0, 11)
+    boxes = torch.cat([torch.zeros(2, 200, 2), sides[..., None] * torch.tensor([0.5, 2.0])], -1)
+    boxes[0, :4] = torch.tensor([[0.0, 0, 224, 224], [0, 0, 112, 112], [0, 0, 448, 448], [0, 0, 0, 0]])
+    wanted = torch.stack([LevelMapper(2, 5)([image]) for image in boxes])
+    assert torch.equal(assign_levels(boxes, 4), wanted)
+    assert wanted[0, :4].tolist() == [2, 1, 3, 0]
+
+
+def test_pooling_is_torchvisions():
+    feature = pyramid()[1].requires_grad_()
+    boxes, _ = regions()
+    found = roi_pool(feature, boxes, SCALES[1], 5)
+    wanted = tv.roi_pool(feature.contiguous(), list(boxes), 5, SCALES[1]).view_as(found)
+    assert torch.equal(found, wanted)
+    grad = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad(each, feature, grad)[0] for each in (found, wanted))
+    torch.testing.assert_close(ours, theirs)
+    half = roi_pool(feature.bfloat16(), boxes, SCALES[1], 5)
+    assert half.dtype == torch.bfloat16
+    assert torch.equal(half, wanted.bfloat16())  # rounding keeps order, so that the maximum is the same pixel's
+    assert roi_pool(feature, boxes[:, :0], SCALES[1], 5).shape == (2, 0, 6, 5, 5)
+
+
+@pytest.mark.parametrize("sampling", [2, 0])
+def test_the_operators_are_well_formed(sampling):
+    features = [feature.requires_grad_() for feature in pyramid()]
+    boxes, levels = regions()
+    torch.library.opcheck(roi_align, (features, boxes, levels, SCALES, 3, sampling, True))
+    heights, widths = zip(*SIDES)
+    grad = torch.randn(2, 9, 6, 3, 3)
+    torch.library.opcheck(roi_align_backward, (grad, boxes, levels, heights, widths, SCALES, sampling, True))
+
+
+def test_the_pooling_operators_are_well_formed():
+    feature, (boxes, _) = pyramid()[1].requires_grad_(), regions()
+    torch.library.opcheck(_roi_pool, (feature, boxes, SCALES[1], 3))
+    pooled, places = _roi_pool(feature.detach(), boxes, SCALES[1], 3)
+    torch.library.opcheck(_roi_pool_backward, (pooled, boxes, places, SCALES[1], *SIDES[1]))

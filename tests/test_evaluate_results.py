@@ -1,0 +1,69 @@
+"""`resdet evaluate --annotations --results`: what is printed and what is written."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from coco_scenes import make
+
+from resdet.commands.evaluate_results import evaluate_results
+from resdet.errors import ConfigError
+from resdet.evaluation import coco, ilsvrc, voc
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Ground truth and results of which one class is absent."""
+    truth, results = make(10)
+    paths = tmp_path / "truth.json", tmp_path / "results.json"
+    for path, content in zip(paths, (truth, results)):
+        path.write_text(json.dumps(content))
+    return tuple(map(str, paths))
+
+
+def test_one_line_of_figures(files, capsys):
+    figures = evaluate_results(*files)
+    assert figures == coco.evaluate(*files)
+    header, _, row = capsys.readouterr().out.splitlines()
+    assert header.startswith("| AP | AP50 | AP75 |") and row.startswith(f"| {figures['AP']:.3f} |")
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_everything(files, kind, capsys, tmp_path):
+    path = tmp_path / "figures.json"
+    figures = evaluate_results(*files, kind, True, True, True, str(path))
+    printed = capsys.readouterr().out
+    assert "-1" not in printed and "n/a" in printed and "| background |" in printed and "| Dupe |" in printed
+    content = json.loads(path.read_text())
+    assert {name: content[name] for name in figures} == figures
+    assert content["curves"] == coco.curves(*files, kind) and content["confusion"] == coco.confusion(*files, kind)
+    assert content["tide"] == coco.tide(*files, kind)
+    absent = [row for row in content["per_class"].values() if not row["objects"]]
+    assert absent and all(row["AP"] is None for row in absent)
+
+
+def test_engines_agree(files):
+    fast, reference = (evaluate_results(*files, engine=engine) for engine in ("hotcoco", "pycocotools"))
+    assert fast["AP"] == pytest.approx(reference["AP"], abs=1e-9)
+
+
+def test_other_protocols(files, capsys):
+    assert evaluate_results(*files, protocol="voc07") == voc.evaluate(*files, "07")
+    assert evaluate_results(*files, protocol="voc_area", per_class=True) == voc.evaluate(*files, "area")
+    assert evaluate_results(*files, protocol="ilsvrc_det", confusion=True) == ilsvrc.evaluate_det(*files)
+    assert capsys.readouterr().out.count("| mAP |") == 3
+
+
+@pytest.mark.parametrize("options", [{"protocol": "voc"}, {"protocol": "voc07", "kind": "segm"}, {"engine": "other"}])
+def test_what_cannot_be(files, options):
+    with pytest.raises(ConfigError):
+        evaluate_results(*files, **options)
+
+
+def test_torch_is_not_waited_for(files):
+    code = (
+        "import sys; from resdet.commands.evaluate_results import evaluate_results; "
+        f"evaluate_results(*{files!r}, confusion=True); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

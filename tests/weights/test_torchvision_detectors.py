@@ -1,0 +1,175 @@
+"""torchvision's detectors are recognised by content, rebuilt from their shapes, and every tensor finds its place."""
+
+import re
+
+import pytest
+import torch
+from heads import twins
+from torch import Tensor, nn
+
+import resdet
+from resdet import config as configs
+from resdet import weights
+from resdet.errors import Error, WeightsError
+from resdet.models.building import build_for
+from resdet.weights import torchvision_detectors
+
+detection = pytest.importorskip("torchvision.models.detection")
+
+FOUR = ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"]
+
+
+def on_paper(name: str, **options) -> dict[str, Tensor]:
+    """The state dict of one of torchvision's models, without memory."""
+    with torch.device("meta"):
+        return getattr(detection, name)(weights=None, weights_backbone=None, **options).state_dict()
+
+
+def with_body(depth: int) -> dict[str, Tensor]:
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+    with torch.device("meta"):
+        backbone = resnet_fpn_backbone(backbone_name=f"resnet{depth}", weights=None, trainable_layers=5)
+        return detection.FasterRCNN(backbone, num_classes=4).state_dict()
+
+
+def build(settings: dict) -> nn.Module:
+    with torch.device("meta"):
+        experiment = configs.from_dict({"task": "detection", "model": settings})
+        return build_for(experiment, [str(n) for n in range(settings["num_classes"])])
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_every_tensor_of_torchvisions_four_has_a_place_of_its_shape(name):
+    """But for the boxes and the mask of their background, which ours leaves out."""
+    theirs = on_paper(name)
+    settings = torchvision_detectors.settings(theirs)
+    assert settings["num_classes"] == 90 and settings["backbone"] == {"name": "resnet50", "norm": "bn"}
+    ours = torchvision_detectors.to_our_names({n: torch.empty_like(t, device="meta") for n, t in theirs.items()})
+    expected = {n: t.shape for n, t in build(settings).state_dict().items()}
+    assert {n: t.shape for n, t in ours.items()} == expected
+    assert len(ours) == len(theirs) + 2  # the statistics of pixels
+    assert sum(t.numel() for t in ours.values()) == sum(t.numel() for t in theirs.values()) + 6 - background(theirs)
+
+
+def background(state: dict[str, Tensor]) -> int:
+    names = {"box_predictor.bbox_pred": 4, "mask_predictor.mask_fcn_logits": 1}
+    return sum(
+        rows * state[f"roi_heads.{layer}.{kind}"][0].numel()
+        for layer, rows in names.items()
+        for kind in ("weight", "bias")
+        if f"roi_heads.{layer}.{kind}" in state
+    )
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_the_body_is_recognised(depth):
+    """resnet_fpn_backbone's norms are frozen: they count no steps."""
+    settings = torchvision_detectors.settings(with_body(depth))
+    assert settings["backbone"] == {"name": f"resnet{depth}", "norm": "frozen"}
+    assert settings["num_classes"] == 3 and "mask" not in settings
+    names = {n for n in build(settings).state_dict() if not n.startswith("normalise.")}
+    assert names == {torchvision_detectors.our_name(n) for n in with_body(depth)}
+
+
+def test_classes_are_put_in_our_order():
+    """Their background is class 0 and ours the last; boxes and masks of it are left out."""
+    theirs = twins.narrow(masks=True)
+    predictor, masks = theirs.roi_heads.box_predictor, theirs.roi_heads.mask_predictor.mask_fcn_logits
+    ours = twins.ours(theirs).regions
+    scores, boxes = ours.stages[0].predictor.scores, ours.stages[0].predictor.boxes
+    assert torch.equal(scores.bias[-1], predictor.cls_score.bias[0])
+    assert torch.equal(scores.weight[:-1], predictor.cls_score.weight[1:])
+    assert torch.equal(boxes.weight.view(twins.CLASSES, 4, -1), predictor.bbox_pred.weight.view(-1, 4, 64)[1:])
+    assert torch.equal(ours.mask_head.masks.weight, masks.weight[1:])
+
+
+def names_of_2019(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of torchvision's published v1 files, which it renames as it loads."""
+    old = [
+        (r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.0\.", r"\1."),
+        (r"(rpn\.head\.conv)\.0\.0\.", r"\1."),
+        (r"roi_heads\.mask_head\.(\d)\.0\.", lambda m: f"roi_heads.mask_head.mask_fcn{int(m[1]) + 1}."),
+    ]
+    for pattern, name in old:
+        state = {re.sub(pattern, name, n): t for n, t in state.items()}
+    return state
+
+
+def test_the_names_of_2019_are_known():
+    theirs = twins.narrow(masks=True)
+    state = names_of_2019(theirs.state_dict())
+    assert len(state.keys() - theirs.state_dict().keys()) == 22
+    theirs.load_state_dict(dict(state))  # torchvision takes them for its own
+    expected, found = (torchvision_detectors.to_our_names(s) for s in (theirs.state_dict(), state))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[n], expected[n]) for n in found if not n.startswith("backbone."))
+    assert torchvision_detectors.settings(state) == torchvision_detectors.settings(theirs.state_dict())
+
+
+@torch.no_grad()
+def test_the_frozen_norms_of_2019_add_nothing_to_the_variance():
+    """torchvision sets epsilon to 0 for the weights it published then; some of their channels hardly vary."""
+    from torchvision.models.detection._utils import overwrite_eps
+
+    theirs = twins.narrow()
+    overwrite_eps(theirs, 0.0)
+    norm = theirs.backbone.body.layer1[0].bn1
+    norm.running_var[:3] = torch.tensor([1e-14, 1e-9, 1e-5])
+    norm.weight[:3] = norm.running_var[:3].sqrt()
+    model = twins.ours(theirs)
+    weights.load(model, names_of_2019(theirs.state_dict()))
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for mine, level in zip(model.backbone.features(images).values(), theirs.backbone.body(images).values()):
+        assert torch.allclose(mine, level, rtol=1e-4, atol=1e-4 * level.abs().max())
+
+
+def test_a_saved_state_dict_becomes_a_detector(tmp_path):
+    theirs = twins.narrow(masks=True)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    model = resdet.load(tmp_path / "theirs.pth")
+    assert not model.training and model.draws_masks
+    assert model.classes == [str(n) for n in range(1, twins.CLASSES + 1)]
+    assert model.category_ids == list(range(1, twins.CLASSES + 1))
+    assert (model.input.short, model.input.long, model.input.resize) == (800, 1333, "torchvision")
+    expected = twins.ours(theirs).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_other_classes_start_anew_where_that_is_asked_for():
+    theirs = twins.narrow(masks=True)
+    settings = torchvision_detectors.settings(theirs.state_dict())
+    model = build_for(configs.from_dict({"task": "detection", "model": {**settings, "num_classes": 2}}), ["a", "b"])
+    with pytest.raises(WeightsError, match="of another shape: .*regions.stages.0.predictor.scores"):
+        weights.load(model, theirs.state_dict())
+    scores = model.regions.stages[0].predictor.scores.weight.clone()
+    report = weights.load(model, theirs.state_dict(), new_classifier=True)
+    assert len(report.mismatched) == 6 and not report.missing and not report.unexpected
+    assert torch.equal(model.regions.stages[0].predictor.scores.weight, scores)
+    linear = model.regions.stages[0].head.linears[0].weight
+    assert torch.equal(linear, theirs.roi_heads.box_head.fc6.weight)
+
+
+@pytest.mark.parametrize("name", ["keypointrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn"])
+def test_detectors_that_are_none_of_ours_are_named_errors(name, tmp_path):
+    with torch.device("meta"):
+        model = getattr(detection, name)(weights=None, weights_backbone=None)
+    state = {n: torch.zeros(()).expand(t.shape) for n, t in model.state_dict().items()}
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(Error, match="other.pth"):
+        resdet.load(tmp_path / "other.pth")
+
+
+def test_a_detectors_weights_do_not_fit_a_classifier():
+    with pytest.raises(WeightsError, match="detector"):
+        weights.load(resdet.backbones.create("resnet18", num_classes=5), twins.narrow().state_dict())
+
+
+def test_what_is_missing_or_too_much_is_named():
+    theirs = twins.narrow()
+    model, state = twins.ours(theirs), theirs.state_dict()
+    fewer = {n: t for n, t in state.items() if n != "rpn.head.bbox_pred.bias"}
+    with pytest.raises(WeightsError, match=re.escape("not in the file: rpn.deltas.bias [12]")):
+        weights.load(model, fewer)
+    with pytest.raises(WeightsError, match=re.escape("not in the model: roi_heads.keypoint.weight [3]")):
+        weights.load(model, state | {"roi_heads.keypoint.weight": torch.zeros(3)})
