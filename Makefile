@@ -1,4 +1,4 @@
-# make quickstart   a virtual environment, a small training run, and where its result lies
+# make quickstart   a virtual environment, a small Mask R-CNN trained in minutes, and where its results lie
 # make test         the same environment, and the tests that take a few minutes
 # make bench        timings beside torchvision and timm
 PYTHON ?= python3
@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 .PHONY: quickstart test test-all test-gpu bench lint clean
 
 quickstart: $(READY)
-	$(BIN)/resdet train --config shapes_resnet20.yaml
+	$(BIN)/resdet train --config shapes_mask_r18_fpn.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest

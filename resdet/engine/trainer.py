@@ -25,7 +25,7 @@ from resdet.engine.log import Log
 from resdet.engine.optim import build_optimizer, scaled_lr
 from resdet.engine.schedule import Schedule
 from resdet.engine.task import Task
-from resdet.engine.window import Window
+from resdet.engine.window import NonFiniteLoss, Window
 from resdet.structures import Batch
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -217,7 +217,16 @@ class Trainer:
             self.window.check(self.window.table(), self.step, self.task.name)
             distributed.average(self.window.rows)
         for model in (self.task.model, *([self.averaged.module] if self.averaged else [])):
+            self.check_weights(model)
             distributed.average_statistics(model)
+
+    def check_weights(self, model: nn.Module) -> None:
+        """An update may spoil weights though the losses before it were finite; no checkpoint must hold such ones."""
+        if not torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all():
+            raise NonFiniteLoss(
+                f"The weights are no longer finite after step {self.step}, whose losses were: "
+                "lower optim.lr or set optim.clip_norm; last.pth, if written, is from before."
+            )
 
     def state(self) -> dict[str, Any]:
         return {

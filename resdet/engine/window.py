@@ -42,7 +42,7 @@ class Window:
         raise NonFiniteLoss(
             f"The loss {self.names[column]} became {table[row, column].item()} "
             f"at step {last_step - len(self) + row + 1} on {shown}: "
-            "lower optim.lr, set optim.clip_norm, or look at these images; a last.pth of this run is from before it happened."
+            "lower optim.lr, set optim.clip_norm, or look at these images; last.pth, if written, is from before."
         )
 
     def clear(self) -> None:

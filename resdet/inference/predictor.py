@@ -12,7 +12,7 @@ from torch import Tensor
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
 from resdet.inference.result import Result
-from resdet.ops.masks import paste
+from resdet.ops.masks import paste, paste_as_torchvision
 from resdet.structures import Detections, Images
 
 BUCKETS = (8, 16, 32, 64)  # sizes of what the mask head is run on; then all detections
@@ -83,6 +83,7 @@ def finish(
     masks = None
     if model.draws_masks and max(counts):
         masks = model.masks(maps, detections.boxes[:, :kept], detections.labels[:, :kept])
+    draw = paste_as_torchvision if model.input.resize == "torchvision" else paste
     results = []
     for number, (count, original) in enumerate(zip(counts, originals)):
         boxes = to_original(detections.boxes[number, :count], sizes[number], original)
@@ -90,7 +91,7 @@ def finish(
         if model.draws_masks:
             pasted = np.zeros((0, *original), bool)
             if count:
-                pasted = paste(masks[number, :count], boxes, *original).cpu().numpy()
+                pasted = draw(masks[number, :count], boxes, *original).cpu().numpy()
         labels = detections.labels[number, :count].cpu().numpy()
         results.append(
             Result(

@@ -39,11 +39,19 @@ def _averages(start: Tensor, end: Tensor, region_start: Tensor, region_end: Tens
 
 
 def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
-    """Masks [n, m, m] float, 0 to 1, over boxes [n, 4] -> [n, height, width] bool, interpolated between cell centres.
+    """Masks [n, m, m] float, 0 to 1, over boxes [n, 4] -> [n, height, width] bool: each pixel's centre is looked up
+    between the centres of the mask's cells."""
+    return _paste(masks, _bordered(boxes, masks.shape[-1]), height, width, threshold)
 
-    Pixel for pixel what torchvision's `paste_masks_in_image` gives, whose boxes are rounded to whole pixels.
-    """
-    spans = _whole_pixels(boxes, masks.shape[-1])
+
+def paste_as_torchvision(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
+    """`paste` as that library does, pixel for pixel: boxes are rounded to whole pixels and drawn one too large."""
+    first, last = _bordered(boxes, masks.shape[-1]).trunc().split(2, -1)
+    spans = torch.cat([first, torch.maximum(last, first) + 1], -1)
+    return _paste(masks, spans, height, width, threshold)
+
+
+def _paste(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Tensor:
     if masks.device.type == "cpu":
         return _paste_areas(masks, spans, height, width, threshold)
     return _paste_whole(masks, spans, height, width, threshold)
@@ -51,7 +59,8 @@ def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: floa
 
 def _paste_areas(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Tensor:
     """One mask after another, each within its own area."""
-    areas = torch.minimum(spans.clamp(min=0), torch.tensor([width, height, width, height])).long()
+    areas = torch.cat([spans[:, :2].floor(), spans[:, 2:].ceil()], 1).clamp(min=0)
+    areas = torch.minimum(areas, torch.tensor([width, height, width, height])).long()
     pasted = torch.zeros(len(masks), height, width, dtype=torch.bool)
     for mask, span, image, (left, top, right, bottom) in zip(masks, spans, pasted, areas.tolist()):
         columns = _hats(torch.arange(left, right), span[0::2], len(mask))
@@ -71,12 +80,11 @@ def _paste_whole(masks: Tensor, spans: Tensor, height: int, width: int, threshol
     return torch.cat(pasted)
 
 
-def _whole_pixels(boxes: Tensor, m: int) -> Tensor:
-    """Boxes [n, 4] of masks with a border of one empty cell, on whole pixels, right and bottom exclusive."""
+def _bordered(boxes: Tensor, m: int) -> Tensor:
+    """Boxes [n, 4] of masks with a border of one empty cell."""
     low, high = boxes.float().split(2, -1)
     centre, half = (high + low) * 0.5, (high - low) * 0.5 * ((m + 2) / m)
-    first, last = (centre - half).trunc(), (centre + half).trunc()
-    return torch.cat([first, torch.maximum(last, first) + 1], -1)
+    return torch.cat([centre - half, centre + half], -1)
 
 
 def _hats(pixels: Tensor, spans: Tensor, m: int) -> Tensor:
@@ -85,7 +93,7 @@ def _hats(pixels: Tensor, spans: Tensor, m: int) -> Tensor:
     `spans` [..., 2]: where the mask with its border, so m + 2 cells, starts and ends; off the mask all weights are 0.
     """
     start, end = spans[..., :1], spans[..., 1:]
-    positions = (pixels + 0.5 - start) * ((m + 2) / (end - start)) - 1.5
+    positions = (pixels + 0.5 - start) * ((m + 2) / (end - start).clamp(min=1e-6)) - 1.5
     return (1 - (positions[..., None] - torch.arange(m, device=spans.device)).abs()).clamp(min=0)
 
 

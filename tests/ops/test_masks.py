@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
 from resdet.ops import masks as room
-from resdet.ops.masks import crop_masks, paste
+from resdet.ops.masks import crop_masks, paste, paste_as_torchvision
 
 HEIGHT, WIDTH = 480, 640
 FINE = 4  # as often polygons are drawn larger, to be averaged down
@@ -96,12 +96,28 @@ def pasting_boxes() -> Tensor:
 
 def test_pasted_masks_are_torchvisions():
     masks, boxes = blobs(30), pasting_boxes()
-    found = paste(masks, boxes, 120, 160)
+    found = paste_as_torchvision(masks, boxes, 120, 160)
     wanted = paste_masks_in_image(masks[:, None], boxes, (120, 160))[:, 0] > 0.5
     either = (found | wanted).sum((1, 2))
     shared = (found & wanted).sum((1, 2))
     assert (shared >= 0.99 * either).all()
     assert (either > 0).sum() > 20
+
+
+def test_pixels_are_looked_up_where_the_box_is():
+    """By torch's own sampler, whose grid is -1 to 1 over the mask."""
+    masks, boxes = blobs(30)[3:], pasting_boxes()[3:]
+    x = 2 * (torch.arange(160) + 0.5 - boxes[:, 0:1]) / (boxes[:, 2:3] - boxes[:, 0:1]) - 1
+    y = 2 * (torch.arange(120) + 0.5 - boxes[:, 1:2]) / (boxes[:, 3:4] - boxes[:, 1:2]) - 1
+    grid = torch.stack([x[:, None].expand(-1, 120, -1), y[:, :, None].expand(-1, -1, 160)], -1)
+    wanted = torch.nn.functional.grid_sample(masks[:, None], grid, align_corners=False)[:, 0]
+    sure = (wanted - 0.5).abs() > 1e-4
+    assert torch.equal(paste(masks, boxes, 120, 160) & sure, (wanted > 0.5) & sure)
+
+
+def test_a_full_mask_fills_its_box():
+    pasted = paste(torch.ones(1, 28, 28), torch.tensor([[10.0, 20.0, 40.0, 60.0]]), 80, 80)[0]
+    assert pasted[20:60, 10:40].all() and pasted.sum() == 40 * 30
 
 
 def test_masks_whole_outside_the_image():
@@ -121,7 +137,7 @@ def test_pasting_whole_images_agrees_with_pasting_areas(monkeypatch):
     """The way of devices, in several parts."""
     monkeypatch.setattr(room, "CHUNK", 4 * 120 * 160)
     masks, boxes = blobs(30), pasting_boxes()
-    whole = room._paste_whole(masks, room._whole_pixels(boxes, 28), 120, 160, 0.5)
+    whole = room._paste_whole(masks, room._bordered(boxes, 28), 120, 160, 0.5)
     assert torch.equal(whole, paste(masks, boxes, 120, 160))
 
 

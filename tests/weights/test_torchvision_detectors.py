@@ -150,7 +150,9 @@ def test_other_classes_start_anew_where_that_is_asked_for():
     assert torch.equal(linear, theirs.roi_heads.box_head.fc6.weight)
 
 
-@pytest.mark.parametrize("name", ["keypointrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn"])
+@pytest.mark.parametrize(
+    "name", ["keypointrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn"]
+)
 def test_detectors_that_are_none_of_ours_are_named_errors(name, tmp_path):
     with torch.device("meta"):
         model = getattr(detection, name)(weights=None, weights_backbone=None)

@@ -1,0 +1,132 @@
+"""Which object a box stands for: against torchvision's Matcher, and against the rules one box after another."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from resdet.heads.matching import match_anchors, match_regions, take
+from resdet.structures import Targets
+
+ops = pytest.importorskip("torchvision").ops
+
+
+def boxes(count: int, seed: int, side: float = 100.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    corner, size = torch.rand(2, count, 2, generator=generator).unbind()
+    return torch.cat([0.6 * corner, 0.6 * corner + 0.1 + 0.3 * size], 1) * side
+
+
+def targets(*images: Tensor, crowd: tuple = (), places: int = 0) -> Targets:
+    """Objects of each image; `crowd` names (image, object) pairs; `places` adds padding."""
+    shape = (len(images), max(map(len, images)) + places)
+    record = Targets(
+        torch.zeros(*shape, 4),
+        torch.zeros(shape, dtype=torch.int64),
+        torch.zeros(shape, dtype=torch.bool),
+        torch.zeros(shape, dtype=torch.bool),
+    )
+    for i, found in enumerate(images):
+        record.boxes[i, : len(found)], record.valid[i, : len(found)] = found, True
+    for pair in crowd:
+        record.crowd[pair] = True
+    return record
+
+
+def everything(matches_of: int, images: int) -> Tensor:
+    return torch.ones(images, matches_of, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_anchors_are_matched_as_torchvision_does(seed):
+    """Every object overlaps some anchor here; for one that does not, torchvision makes all anchors positive."""
+    from torchvision.models.detection._utils import Matcher
+
+    anchors = boxes(400, seed)
+    images = [boxes(7, 100 + seed), boxes(1, 200 + seed)]
+    found = match_anchors(anchors, targets(*images, places=3), everything(400, 2), 0.6, 0.3)
+    for i, objects in enumerate(images):
+        expected = Matcher(0.6, 0.3, allow_low_quality_matches=True)(ops.box_iou(objects, anchors))
+        assert (expected >= 0).any() and (expected == Matcher.BETWEEN_THRESHOLDS).any()
+        assert torch.equal(found.positive[i], expected >= 0)
+        assert torch.equal(found.negative[i], expected == Matcher.BELOW_LOW_THRESHOLD)
+        assert torch.equal(found.objects[i][expected >= 0], expected[expected >= 0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_regions_are_matched_as_torchvision_does(seed):
+    from torchvision.models.detection._utils import Matcher
+
+    regions, objects = boxes(300, seed), boxes(9, 100 + seed)
+    found = match_regions(regions[None], targets(objects, places=2), everything(300, 1), 0.5, (0.0, 0.5))
+    expected = Matcher(0.5, 0.5, allow_low_quality_matches=False)(ops.box_iou(objects, regions))
+    assert 0 < (expected >= 0).sum() < 300
+    assert torch.equal(found.positive[0], expected >= 0)
+    assert torch.equal(found.negative[0], expected < 0)
+    assert torch.equal(found.objects[0][expected >= 0], expected[expected >= 0])
+
+
+def test_the_best_anchors_of_an_object_are_positive_however_small_their_overlap():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [60, 0, 70, 10]])
+    objects = torch.tensor([[9.0, 0, 21, 10], [200, 200, 210, 210]])  # overlaps two equally; outside the image
+    found = match_anchors(anchors, targets(objects), everything(3, 1), 0.7, 0.3)
+    assert found.positive.tolist() == [[True, True, False]]
+    assert found.negative.tolist() == [[False, False, True]]
+    assert found.objects[0, :2].tolist() == [0, 0]
+
+
+def test_background_has_a_lower_bound_where_one_is_wanted():
+    """Fast R-CNN, section 2.3: from 0.1 up to 0.5."""
+    objects = torch.tensor([[0.0, 0, 10, 10]])
+    regions = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 3], [0, 0, 10, 0.5], [50, 50, 60, 60]]])
+    bounded = match_regions(regions, targets(objects), everything(4, 1), 0.5, (0.1, 0.5))
+    assert bounded.positive.tolist() == [[True, False, False, False]]
+    assert bounded.negative.tolist() == [[False, True, False, False]]
+    free = match_regions(regions, targets(objects), everything(4, 1), 0.5, (0.0, 0.5))
+    assert free.negative.tolist() == [[False, True, True, True]]
+
+
+def test_between_the_bounds_a_region_is_neither():
+    objects, regions = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[[0.0, 0, 10, 5], [0, 0, 10, 2], [0, 0, 10, 9]]])
+    found = match_regions(regions, targets(objects), everything(3, 1), 0.7, (0.0, 0.3))
+    assert found.positive.tolist() == [[False, False, True]] and found.negative.tolist() == [[False, True, False]]
+
+
+def test_what_lies_in_a_crowd_is_neither_and_a_crowd_is_nobody():
+    """The crowd is the left half; a box counts as in it when more than half of its own area is."""
+    objects = torch.tensor([[0.0, 0, 50, 100], [60, 60, 80, 80]])
+    candidates = torch.tensor([[0.0, 0, 50, 100], [10, 10, 20, 20], [40, 0, 58, 10], [48, 0, 68, 10], [60, 60, 80, 80]])
+    record = targets(objects, crowd=((0, 0),))
+    for found in (
+        match_anchors(candidates, record, everything(5, 1), 0.7, 0.3),
+        match_regions(candidates[None], record, everything(5, 1), 0.5, (0.0, 0.5)),
+    ):
+        assert found.positive.tolist() == [[False, False, False, False, True]]
+        assert found.negative.tolist() == [[False, False, False, True, False]]
+        assert found.objects[0, 4] == 1
+
+
+def test_without_objects_all_is_background():
+    candidates = boxes(20, 0)
+    record = targets(torch.zeros(0, 4), places=4)
+    for found in (
+        match_anchors(candidates, record, everything(20, 1), 0.7, 0.3),
+        match_regions(candidates[None], record, everything(20, 1), 0.5, (0.0, 0.5)),
+    ):
+        assert not found.positive.any() and found.negative.all()
+
+
+def test_what_may_not_be_used_is_neither():
+    candidates, usable = boxes(50, 0), torch.rand(1, 50, generator=torch.Generator().manual_seed(1)) < 0.5
+    record = targets(boxes(5, 1))
+    for found in (
+        match_anchors(candidates, record, usable, 0.5, 0.3),
+        match_regions(candidates[None], record, usable, 0.5, (0.0, 0.5)),
+    ):
+        assert (found.positive & usable).any() and (found.negative & usable).any()
+        assert not ((found.positive | found.negative) & ~usable).any()
+
+
+def test_rows_are_taken_per_image():
+    values, indices = torch.arange(24.0).view(2, 4, 3), torch.tensor([[3, 0], [1, 1]])
+    assert torch.equal(take(values, indices), torch.stack([values[0, [3, 0]], values[1, [1, 1]]]))
+    assert torch.equal(take(values[..., 0], indices), torch.tensor([[9.0, 0], [15, 15]]))

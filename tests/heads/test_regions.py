@@ -1,0 +1,215 @@
+"""What becomes of regions, on numbers small enough to be worked out by hand: stages, scores, boxes, masks."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resdet.heads import regions as module
+from resdet.heads.box import Conv5Head, LinearHead, Pooler
+from resdet.heads.config import BoxConfig, MaskConfig
+from resdet.heads.mask import MaskHead
+from resdet.heads.regions import Regions, share_gradient
+from resdet.structures import Proposals, Targets
+
+pytest.importorskip("torchvision")
+
+CLASSES = 3
+SIZES = torch.tensor([[100.0, 100.0]])
+OBJECT = [20.0, 20.0, 60.0, 60.0]
+LABEL = 1
+CANDIDATES = [
+    [10.0, 20.0, 50.0, 60.0],  # IoU 0.6 with the object, and 1 when it is moved 10 to the right
+    [4.0, 20.0, 44.0, 60.0],  # 0.43, and 0.74
+    [70.0, 0.0, 90.0, 20.0],  # 0, and 0
+]
+MOVE = 0.25  # of a box's width, which the first stage says of every region: 10 pixels of those of 40
+FIRST, SECOND = [0.5, -1.0, 2.0, 0.1], [1.5, 0.3, -0.4, 0.7]  # each stage's logits of every region
+
+
+def make(**options) -> Regions:
+    """Heads whose last layers say the same of each region."""
+    config = BoxConfig(batch=40, positives=0.5, **options)
+    heads = [LinearHead(4, 2, 0, 4, None, 1, 8) for _ in config.ious]
+    regions = Regions(config, heads, Pooler([16], 2, "align", 2, True), CLASSES)
+    for stage, logits in zip(regions.stages, (FIRST, SECOND)):
+        for layer in (stage.predictor.scores, stage.predictor.boxes):
+            torch.nn.init.zeros_(layer.weight)
+        stage.predictor.scores.bias.data = torch.tensor(logits)
+    regions.stages[0].predictor.boxes.bias.data[0::4] = 10 * MOVE
+    return regions
+
+
+def maps() -> list[Tensor]:
+    return [torch.randn(1, 4, 7, 7, generator=torch.Generator().manual_seed(0))]
+
+
+def proposals(boxes: list = CANDIDATES, padding: int = 2) -> Proposals:
+    """The padding repeats the first box, and must not count."""
+    padded = torch.tensor([boxes + [boxes[0]] * padding])
+    valid = torch.arange(padded.shape[1])[None] < len(boxes)
+    return Proposals(padded, torch.zeros(padded.shape[:2]), valid)
+
+
+def targets(mask: bool = False) -> Targets:
+    boxes = torch.tensor([[OBJECT, [0.0] * 4]])
+    drawn = torch.zeros(1, 2, 56, 56, dtype=torch.uint8)
+    drawn[0, 0, :, 14:] = 255  # all but its left quarter
+    valid = torch.tensor([[True, False]])
+    return Targets(boxes, torch.tensor([[LABEL, 0]]), valid, torch.zeros_like(valid), drawn if mask else None)
+
+
+def surprise(logits: list[float], label: int) -> float:
+    return math.log(sum(map(math.exp, logits))) - logits[label]
+
+
+def smooth_l1(error: float, beta: float = 1 / 9) -> float:
+    return 0.5 * error**2 / beta if abs(error) < beta else abs(error) - 0.5 * beta
+
+
+def test_losses_of_one_stage():
+    """Four candidates with the object itself: two are objects, one of them 0.25 of its width off."""
+    losses = make().losses(maps(), proposals(), targets(), SIZES)
+    assert losses.keys() == {"class", "box"}
+    background = CLASSES
+    expected = (surprise(FIRST, LABEL) + surprise(FIRST, background)) / 2
+    assert losses["class"].item() == pytest.approx(expected, rel=1e-5)
+    # Right about the first candidate; of the object itself it says 10 · 0.25 where 0 is right.
+    assert losses["box"].item() == pytest.approx(smooth_l1(10 * MOVE) / 4, rel=1e-5)
+
+
+def test_the_second_stage_matches_refined_boxes_at_its_own_iou():
+    """Moved by the first stage, both candidates on the left are objects at 0.65 and the object itself (0.6) is none."""
+    losses = make(ious=[0.5, 0.65], class_agnostic=True).losses(maps(), proposals(), targets(), SIZES)
+    assert losses.keys() == {"class1", "box1", "class2", "box2"}
+    single = make().losses(maps(), proposals(), targets(), SIZES)
+    assert losses["class1"] == single["class"] and losses["box1"] == single["box"]
+    expected = (surprise(SECOND, LABEL) + surprise(SECOND, CLASSES)) / 2
+    assert losses["class2"].item() == pytest.approx(expected, rel=1e-5)
+    # It says to stay: right of the first; the second lies 6 of 40 pixels off, with weight 20.
+    assert losses["box2"].item() == pytest.approx(smooth_l1(20 * 6 / 40) / 4, rel=1e-5)
+
+
+def test_a_cascade_refines_boxes_stage_by_stage_and_averages_their_scores():
+    regions = make(ious=[0.5, 0.65], class_agnostic=True, score=0.0, nms=1.0)
+    regions.stages[1].predictor.boxes.bias.data[1] = 20 * -0.1  # a tenth of the height up
+    with torch.no_grad():
+        found = regions.detect(maps(), proposals(), SIZES, score=0.0)
+    kept = found.valid[0]
+    assert kept.sum() == 3 * CLASSES
+    probabilities = torch.tensor([FIRST, SECOND]).softmax(1).mean(0)[:CLASSES]
+    for score, label in zip(found.scores[0][kept], found.labels[0][kept]):
+        assert score.item() == pytest.approx(probabilities[label].item(), rel=1e-5)
+    # 10 pixels to the right and 4 up; the last is half as large, and cut off at the border above.
+    for box in ([20.0, 16.0, 60.0, 56.0], [14.0, 16.0, 54.0, 56.0], [75.0, 0.0, 95.0, 18.0]):
+        assert ((found.boxes[0][kept] - torch.tensor(box)).abs().amax(1) < 1e-3).sum() == CLASSES
+
+
+def test_each_stage_has_its_share_of_the_features_gradient():
+    x = torch.randn(5, requires_grad=True)
+    shared = share_gradient(x, 3)
+    assert torch.allclose(shared, x)
+    shared.sum().backward()
+    assert torch.allclose(x.grad, torch.full((5,), 1 / 3))
+    assert share_gradient(x, 1) is x
+
+
+def test_each_class_has_a_box_of_its_own():
+    """Only the object's class moves its box; the loss is that of its class, the detections those of theirs."""
+    regions = make(score=0.0, nms=1.0)
+    bias = regions.stages[0].predictor.boxes.bias
+    bias.data.zero_().view(CLASSES, 4)[LABEL, 0] = 10 * MOVE
+    losses = regions.losses(maps(), proposals(), targets(), SIZES)
+    assert losses["box"].item() == pytest.approx(smooth_l1(10 * MOVE) / 4, rel=1e-5)
+    with torch.no_grad():
+        found = regions.detect(maps(), proposals(CANDIDATES[:1]), SIZES, score=0.0)
+    for box, label in zip(found.boxes[0, :CLASSES], found.labels[0, :CLASSES]):
+        assert box[0].item() == pytest.approx(20.0 if label == LABEL else 10.0, abs=1e-3)
+
+
+def test_padding_scores_below_the_limit_and_other_than_numbers_are_no_detections():
+    regions = make(nms=1.0)
+    with torch.no_grad():
+        found = regions.detect(maps(), proposals(), SIZES, score=0.5)
+    probabilities = torch.tensor(FIRST).softmax(0)[:CLASSES]
+    assert found.valid.shape == (1, 100)
+    assert found.valid.sum() == 3 * (probabilities > 0.5).sum() == 3
+    regions.stages[0].predictor.scores.bias.data[0] = float("nan")
+    with torch.no_grad():
+        assert not regions.detect(maps(), proposals(), SIZES, score=0.0).valid.any()
+
+
+def test_suppression_is_within_a_class():
+    """The first two candidates overlap by 0.74: of each class one of them stays."""
+    with torch.no_grad():
+        found = make(nms=0.7).detect(maps(), proposals(), SIZES, score=0.0)
+    assert found.labels[0][found.valid[0]].bincount().tolist() == [2, 2, 2]
+
+
+def test_at_most_so_many_pairs_enter_and_so_many_detections_leave():
+    with torch.no_grad():
+        few = make(nms=1.0, detections=2).detect(maps(), proposals(), SIZES, score=0.0)
+        fewer = make(nms=1.0, candidates=4, detections=4).detect(maps(), proposals(), SIZES, score=0.0)
+    assert few.valid.tolist() == [[True, True]]
+    best = torch.tensor(FIRST).softmax(0)[2].item()
+    assert few.scores[0].tolist() == pytest.approx([best, best])
+    assert sorted(fewer.labels[0].tolist()) == [0, 2, 2, 2]
+
+
+def with_masks(conv5: bool, limit: int) -> Regions:
+    """A mask branch with maps of its own, or on those of the box head."""
+    torch.manual_seed(0)
+    config, mask = BoxConfig(batch=40, positives=0.5), MaskConfig(regions=limit)
+    pooler = Pooler([16], 4, "align", 2, True)
+    if conv5:
+        head = Conv5Head(torch.nn.Conv2d(4, 6, 3, stride=2, padding=1), 6)
+        return Regions(config, [head], pooler, CLASSES, mask, MaskHead(6, 0, 5, None, CLASSES))
+    head = LinearHead(4, 4, 0, 4, None, 1, 8)
+    mask_pooler = Pooler([16], 6, "align", 2, True)
+    return Regions(config, [head], pooler, CLASSES, mask, MaskHead(4, 1, 5, None, CLASSES), mask_pooler)
+
+
+@pytest.mark.parametrize("conv5", [False, True])
+@pytest.mark.parametrize("limit", [128, 1])
+def test_the_mask_loss_is_of_the_positive_regions_masks(conv5, limit, monkeypatch):
+    """Of the object itself, whose left quarter is empty, and of the candidate that lies 10 pixels further left."""
+    regions = with_masks(conv5, limit)
+    drawn = torch.tensor([[5, 0, 1, 2]])  # the object itself comes after three candidates and two paddings
+    learnt = torch.tensor([[True, True, False, False]]), torch.ones(1, 4, dtype=torch.bool)
+    monkeypatch.setattr(module, "sample", lambda *_: (drawn, *learnt))
+    losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
+    boxes, labels = torch.tensor([[OBJECT, CANDIDATES[0]]])[:, :limit], torch.full((1, min(limit, 2)), LABEL)
+    with torch.no_grad():
+        probabilities = regions.masks(maps(), boxes, labels)[0]
+    m = probabilities.shape[-1]
+    wanted = torch.zeros(2, m, m)
+    centres = (torch.arange(m) + 0.5) / m
+    wanted[0, :, centres > 0.25] = 1  # from 30 on, of 20 to 60
+    wanted[1, :, centres > 0.5] = 1  # of 10 to 50
+    expected = F.binary_cross_entropy(probabilities, wanted[:limit]).item()
+    assert losses["mask"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_masks_to_learn_from_there_is_no_mask_loss():
+    assert "mask" not in with_masks(False, 128).losses(maps(), proposals(), targets(), SIZES)
+
+
+@pytest.mark.parametrize("kind", ["align", "max"])
+def test_pooled_regions_are_torchvisions(kind):
+    from torchvision import ops
+
+    features, boxes = maps(), torch.tensor([CANDIDATES])
+    pool = {"align": lambda *a: ops.roi_align(*a, 3, 1 / 16, 2, True), "max": lambda *a: ops.roi_pool(*a, 3, 1 / 16)}
+    found = Pooler([16], 3, kind, 2, True)(features, boxes)
+    assert torch.allclose(found, pool[kind](features[0], list(boxes)), atol=1e-5)
+
+
+def test_large_regions_come_from_coarse_levels():
+    """FPN, equation 1: 224 pixels belong to the map of stride 16, half of that to the one below."""
+    flat = [torch.full((1, 1, 512 // 2**level, 512 // 2**level), float(level)) for level in (2, 3, 4, 5)]
+    sides = [20.0, 111.0, 113.0, 223.0, 225.0, 447.0, 449.0]
+    boxes = torch.tensor([[[0.0, 0.0, side, side] for side in sides]])
+    pooled = Pooler([4, 8, 16, 32], 1, "align", 2, True)(flat, boxes)
+    assert pooled.flatten().tolist() == pytest.approx([2, 2, 3, 3, 4, 4, 5])

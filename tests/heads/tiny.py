@@ -1,0 +1,59 @@
+"""Small detectors of each family, for images of 64 to 128 pixels."""
+
+import torch
+
+from resdet import config as configs
+from resdet.models.building import build_for
+from resdet.models.detector import Detector
+from resdet.structures import Images, Targets
+
+CLASSES = ["disc", "square", "bar"]
+FAMILIES = ["fpn", "c4", "dc5", "cascade"]
+
+
+def make(family: str, masks: bool = True, *overrides: str, everything: bool = False) -> Detector:
+    """ResNet-18 with narrow heads; with `everything` it learns from all anchors and regions: no draw matters."""
+    sizes = [[8], [16], [32], [64], [128]] if family in ("fpn", "cascade") else [[16, 32, 64]]
+    box = {"width": 32, "batch": 72 if everything else 24, "positives": 0.5 if everything else 0.25, "resolution": 4}
+    if family == "cascade":
+        box |= {"ious": [0.5, 0.6, 0.7], "class_agnostic": True}
+    model = {
+        "backbone": {"name": "resnet18", "norm": "frozen"},
+        "num_classes": len(CLASSES),
+        "features": "fpn" if family == "cascade" else family,
+        "fpn": {"width": 16},
+        "rpn": {
+            "batch": 5000 if everything else 64,
+            "anchors": {"sizes": sizes},
+            "pre_nms": [100, 100],
+            "post_nms": [30, 30],
+        },
+        "box": box,
+        "mask": {"width": 8, "convs": 1} if masks else None,
+        "input": {"short": 64, "long": 128},
+    }
+    torch.manual_seed(0)
+    experiment = configs.from_dict({"task": "detection", "model": model}, "this test", overrides)
+    return build_for(experiment, CLASSES)
+
+
+def images(*sizes: tuple[int, int], side: int = 64) -> Images:
+    """Noise in squares of `side`, of which `sizes` is not padding."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (len(sizes), 3, side, side), generator=generator, dtype=torch.uint8)
+    return Images(pixels, torch.tensor(sizes, dtype=torch.float32))
+
+
+def targets(*boxes: list[list[float]], crowd: bool = False, places: int = 4, masks: bool = True) -> Targets:
+    """Objects of each image, their masks whole; the classes follow one another."""
+    shape = (len(boxes), places)
+    found = Targets(
+        torch.zeros(*shape, 4),
+        torch.arange(places).expand(shape) % len(CLASSES),
+        torch.arange(places) < torch.tensor([len(of_image) for of_image in boxes])[:, None],
+        torch.full(shape, crowd),
+        torch.full((*shape, 28, 28), 255, dtype=torch.uint8) if masks else None,
+    )
+    for i, of_image in enumerate(boxes):
+        found.boxes[i, : len(of_image)] = torch.tensor(of_image).view(-1, 4)
+    return found

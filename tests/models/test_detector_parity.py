@@ -1,0 +1,110 @@
+"""With the same weights our detectors on a pyramid find what torchvision's find (Must hold, in numbers: see `same`)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from heads import twins
+from torch import Tensor, nn
+
+import resdet
+from resdet.inference.predictor import pad, results_of
+from resdet.inference.result import Result
+from resdet.models.detector import Detector
+
+pytest.importorskip("torchvision")
+
+SIZES = [(97, 131), (213, 150), (160, 160)]  # enlarged, and in a batch padded; reduced; as it is
+PROPOSALS = 150
+
+
+def arrays(pictures: list[Tensor]) -> list[np.ndarray]:
+    return [picture.permute(1, 2, 0).numpy() for picture in pictures]
+
+
+def same(found: Result, expected: dict[str, Tensor]) -> None:
+    """Boxes within 0.01 pixel, scores within 1e-4, equal labels, masks of IoU 0.99; equal scores may change places."""
+    assert len(found) == len(expected["scores"])
+    boxes, scores, labels = (torch.from_numpy(a) for a in (found.boxes, found.scores, found.labels))
+    near = (boxes[:, None] - expected["boxes"]).abs().amax(2) < 0.01
+    near &= (scores[:, None] - expected["scores"]).abs() < 1e-4
+    near &= labels[:, None] == expected["labels"] - 1
+    assert near.any(0).all() and near.any(1).all()
+    if found.masks is None:
+        assert "masks" not in expected
+        return
+    mine, theirs = torch.from_numpy(found.masks)[near.int().argmax(0)], expected["masks"][:, 0] > 0.5
+    shared, union = (mine & theirs).sum((1, 2)), (mine | theirs).sum((1, 2))
+    assert (shared >= 0.99 * union).all()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["boxes", "masks"])
+def pair(request) -> tuple[nn.Module, Detector]:
+    """torchvision's narrow twin and ours, of 300 detections an image."""
+    torch.set_num_threads(1)
+    images = twins.floats(twins.pictures(SIZES[0]))
+    theirs = twins.spread_out(twins.narrow(request.param, box_detections_per_img=300), images[0])
+    return theirs, with_more(twins.ours(theirs))
+
+
+def with_more(model: Detector) -> Detector:
+    model.regions.config = replace(model.regions.config, detections=300)
+    return model
+
+
+@torch.no_grad()
+def test_single_images(pair):
+    theirs, ours = pair
+    images = twins.pictures(*SIZES)
+    found = 0
+    for image, result in zip(images, ours.predict(arrays(images))):
+        same(result, theirs(twins.floats([image]))[0])
+        found += len(result)
+    assert found > 300
+
+
+@torch.no_grad()
+def test_a_batch_padded_to_its_largest_image(pair):
+    theirs, ours = pair
+    from resdet.images.decode import as_image
+    from resdet.images.resizing import resize
+
+    images = twins.pictures(*SIZES, seed=1)
+    resized = [resize(as_image(a), twins.SHORT, twins.LONG, "torchvision") for a in arrays(images)]
+    batch = pad([torch.from_numpy(a) for a in resized], 32)
+    assert batch.pixels.shape == (3, 3, 256, 224)
+    results = results_of(ours, batch, SIZES)
+    for result, expected in zip(results, theirs(twins.floats(images))):
+        same(result, expected)
+    assert sum(map(len, results)) > 300
+
+
+@pytest.mark.parametrize("short, long", [(80, 400), (150, 177)])  # the short side decides, the long one
+@torch.no_grad()
+def test_other_sizes_of_test_images(pair, short, long, monkeypatch):
+    theirs, ours = pair
+    monkeypatch.setattr(theirs.transform, "min_size", (short,))
+    monkeypatch.setattr(theirs.transform, "max_size", long)
+    monkeypatch.setattr(ours, "input", replace(ours.input, short=short, long=long))
+    image = twins.pictures((100, 161), seed=2)
+    result = ours.predict(arrays(image))[0]
+    assert len(result) > 20
+    same(result, theirs(twins.floats(image))[0])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"],
+)
+@torch.no_grad()
+def test_torchvisions_own_from_a_file(name, tmp_path):
+    """A saved state dict, loaded by `resdet.load`; fewer proposals than by default, which would only take time."""
+    image = twins.pictures((121, 190))
+    theirs = twins.spread_out(twins.full(name, rpn_post_nms_top_n_test=PROPOSALS), twins.floats(image)[0])
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    ours = twins.small(resdet.load(tmp_path / "theirs.pth"))
+    ours.rpn.config = replace(ours.rpn.config, post_nms=(2000, PROPOSALS))
+    result = ours.predict(arrays(image))[0]
+    assert len(result) == 100
+    same(result, theirs(twins.floats(image))[0])

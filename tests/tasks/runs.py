@@ -1,0 +1,103 @@
+"""Detection experiments of seconds: what the tests of runs, commands and mistakes share."""
+
+import contextlib
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import torch
+
+from resdet import cli
+from resdet.data import shape_scenes
+
+# Mask R-CNN with ResNet-18 and an FPN, as small as it gets.
+SMALL = [
+    "model.fpn={width: 16, norm: bn}",
+    "model.rpn={channels: 16, batch: 32, pre_nms: [40, 40], post_nms: [20, 20]}",
+    "model.rpn.anchors.sizes=[[8], [16], [32], [64], [96]]",
+    "model.box={width: 32, batch: 16, score: 0.01, detections: 24, candidates: 100}",
+    "model.mask={width: 16, convs: 1, norm: bn, regions: 4}",
+    "model.input={short: 64, long: 96}",
+    "data.augment.short=[64]",
+    "data.augment.long=96",
+    "data.mask_size=14",
+    "data.workers=0",
+    "train.batch=4",
+    "train.length=2",
+    "train.evaluate_every=2",
+    "train.checkpoint_every=2",
+    "train.log_every=1",
+    "train.precision=fp32",
+    "schedule.warmup=0",
+    "eval.batch=4",
+]
+CONFIG = ["--config", "shapes_mask_r18_fpn.yaml", *SMALL]
+TRAIN, VAL = 12, 6  # pictures
+
+
+def scenes(folder: Path) -> Path:
+    """A small set of generated scenes, as pictures and COCO files."""
+    shape_scenes.ensure(folder, TRAIN, VAL, 64, 0)
+    return folder
+
+
+def of(root: Path) -> list[str]:
+    """The settings of a run on `scenes(root)`, by the keys of COCO's format."""
+    splits = ("train", "val")
+    keys = [f"data.{split}={{images: {split}, annotations: annotations/{split}.json}}" for split in splits]
+    return [*CONFIG, "data.name=coco", f"data.root={root}", *keys]
+
+
+def here(*words) -> subprocess.CompletedProcess:
+    """`resdet WORDS` in this process, which has paid for the imports, and with one thread as `running.run` has it."""
+    torch.set_num_threads(1)
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = cli.main([str(word) for word in words])
+    return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())
+
+
+def train(out: Path, *words) -> subprocess.CompletedProcess:
+    """A run that must come to its end."""
+    done = here("train", *words, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def sentence(done: subprocess.CompletedProcess) -> str:
+    """The one line that a user's mistake is answered with."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("resdet: ")]
+    assert line == done.stderr.splitlines()[-1]
+    return line
+
+
+def metrics(run: Path, kind: str) -> list[dict[str, float]]:
+    """The figures of each line about training, `train`, or about validation, `val`."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line.pop("kind") == kind]
+
+
+def checkpoint(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def pycocotools_figures(truth: dict | str | Path, results: str | Path, kind: str = "bbox") -> dict[str, float]:
+    """AP, AP50 and AR100 as pycocotools computes them from the files."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        if isinstance(truth, dict):
+            annotations = COCO()
+            annotations.dataset = truth
+            annotations.createIndex()
+        else:
+            annotations = COCO(str(truth))
+        judge = COCOeval(annotations, annotations.loadRes(str(results)), kind)
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return {"AP": judge.stats[0], "AP50": judge.stats[1], "AR100": judge.stats[8]}

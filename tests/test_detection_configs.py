@@ -1,0 +1,139 @@
+"""The recipes that are shipped: each builds what its name says, and says how it is run and what it reaches."""
+
+import re
+
+import pytest
+import torch
+import yaml
+from tasks.runs import here, sentence
+
+import resdet
+from resdet import config
+
+PREFIXES = ("coco", "voc", "ilsvrc_det", "custom", "shapes_mask")
+NAMES = [name for name in config.shipped() if name.startswith(PREFIXES)]
+EXPECTED = """coco_r50_c4 coco_r101 coco_r50_fpn coco_r101_fpn coco_r50_fpn_3x coco_r101_fpn_3x coco_mask_r50_c4
+coco_mask_r50_fpn coco_mask_r101_fpn coco_mask_r50_fpn_3x coco_mask_r101_fpn_3x coco_cascade_r50_fpn
+coco_cascade_mask_r50_fpn coco_mask_modern voc_r101 voc_vgg16 ilsvrc_det_r101 shapes_mask_r18_fpn custom""".split()
+
+# Parameters of torchvision's detectors of 90 classes, as its documentation tells; they also learn a box and a mask of
+# the background.
+PUBLISHED = {"coco_r50_fpn": 41755286 - 4 * 1025, "coco_mask_r50_fpn": 44401393 - 4 * 1025 - 257}
+
+
+def build(name, *overrides):
+    """On torch's device that has shapes and no memory; of twenty classes where the data would say how many."""
+    experiment = config.load(name, *overrides)
+    experiment.model.num_classes = experiment.model.num_classes or 20
+    with torch.device("meta"):
+        return resdet.build(experiment)
+
+
+def test_all_that_are_promised_are_there():
+    assert set(EXPECTED) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_header(name):
+    header = [line for line in config.find(name).read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    for part in ("command", "expected", "cost"):
+        assert any(re.match(rf"#   {part} +\S", line) for line in header), part
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prints_itself_whole(name, tmp_path):
+    """What `resdet config` prints is a config again, of the same experiment."""
+    done = here("config", "--config", f"{name}.yaml")
+    assert done.returncode == 0, done.stderr
+    printed = yaml.safe_load(done.stdout)
+    assert printed["task"] == "detection" and printed["name"] == name and printed["model"]["rpn"]["anchors"]["ratios"]
+    (tmp_path / f"{name}.yaml").write_text(done.stdout)
+    assert config.to_yaml(config.load(tmp_path / f"{name}.yaml")) == done.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_builds_what_its_name_says(name):
+    model = build(name)
+    assert model.draws_masks == ("mask" in name)
+    assert (len(model.regions.stages) == 3) == ("cascade" in name)
+    features = [level for level in ("c4", "dc5", "fpn") if name.endswith(level) or f"_{level}_" in name]
+    assert all(model.experiment["model"]["features"] == level for level in features)
+    depth = re.search(r"_(?:r|vgg)(\d+)", name)
+    if depth:
+        assert model.experiment["model"]["backbone"]["name"].endswith(depth[1])
+    blocks = {"r50": 6, "r101": 23}
+    if depth and f"r{depth[1]}" in blocks:
+        assert len(model.backbone.conv4_x) == blocks[f"r{depth[1]}"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_as_many_parameters_as_published(name):
+    model = build(name, "model.num_classes=90", "model.backbone.norm=bn")
+    count = sum(parameter.numel() for parameter in model.parameters())
+    norms = 2 * sum(m.num_features for m in model.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    assert count - norms == PUBLISHED[name]
+
+
+def test_the_quickstart_detector_is_real():
+    """Small enough to be built as it is, and to detect."""
+    model = resdet.build("shapes_mask_r18_fpn.yaml", "model.num_classes=5").eval()
+    with torch.no_grad():
+        detections = model(torch.randint(256, (1, 3, 64, 64)).to(torch.uint8))
+    assert detections.boxes.shape[0] == 1 and detections.boxes.shape[2] == 4
+
+
+PAPER = {  # appendix A, and the tables of the results
+    "coco_r101": {"train.batch": 8, "train.length": 320000, "optim.lr": 0.001, "schedule.milestones": [240000]},
+    "voc_r101": {
+        "model.num_classes": 20,
+        "eval.metric": "voc07",
+        "data.train_sets": ["2007_trainval", "2012_trainval"],
+    },
+    "ilsvrc_det_r101": {"model.num_classes": 200, "eval.metric": "ilsvrc_det", "data.val": "val2"},
+    "coco_r50_fpn_3x": {"train.length": 270000, "schedule.milestones": [210000, 250000], "train.batch": 16},
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_schedules_are_the_published_ones(name):
+    experiment = config.to_dict(config.load(name))
+    for key, value in PAPER[name].items():
+        section, setting = key.split(".")
+        assert config.plain(experiment[section][setting]) == value, key
+
+
+def test_custom_explains_every_key_it_sets():
+    lines = config.find("custom").read_text(encoding="utf-8").splitlines()
+    for key in ("num_classes", "pretrained", "freeze_stages", "features", "mask", "flip", "lr", "batch", "patience"):
+        (line,) = [line for line in lines if re.match(rf" *(optim: {{)?{key}:", line)]
+        assert "#" in line, key
+
+
+WRONG = {
+    "model.rpn.pos_nms=[1,1]": "did you mean post_nms",
+    "model.box.iou=[0.5]": "did you mean ious",
+    "model.mask.withd=3": "did you mean width",
+    "data.augment.flipp=1": "did you mean flip",
+    "data.train.image=x": "did you mean images",
+    "eval.metrik=coco": "did you mean metric",
+    "model.box.ious=[]": "model.box.ious",
+    "model.box.ious=[0.5,0.6]": "model.box.class_agnostic",
+    "model.box.positives=2": "model.box.positives",
+    "model.rpn.nms=-1": "model.rpn.nms",
+    "model.input.short=0": "model.input.short",
+    "model.features=c6": "model.features",
+    "model.features=vgg": "model.features",
+    "data.augment.short=[]": "data.augment.short",
+    "data.augment.flip=2": "data.augment.flip",
+    "data.on_bad_image=ignore": "on_bad_image",
+    "data.name=cocoo": "did you mean coco",
+    "eval.score=2": "eval.score",
+    "eval.batch=0": "eval.batch",
+    "train.batch=many": "train.batch",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_wrong_settings_are_answered_by_a_sentence(override):
+    line = sentence(here("config", "--config", "coco_mask_r50_fpn.yaml", override))
+    assert WRONG[override] in line and line.endswith((".", "?")) and len(line) < 400
