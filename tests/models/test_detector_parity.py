@@ -1,4 +1,8 @@
-"""With the same weights our detectors on a pyramid find what torchvision's find (Must hold, in numbers: see `same`)."""
+"""With the same weights our detectors on a pyramid find what torchvision's find (in numbers: see `same`).
+
+Both work in float64. In float32 the order of a sum, which threads and processors change, now and then decides whether
+a box of an overlap of 0.7 exactly stands, and what follows from it: there, nearly all detections must be the same.
+"""
 
 from dataclasses import replace
 
@@ -23,13 +27,28 @@ def arrays(pictures: list[Tensor]) -> list[np.ndarray]:
     return [picture.permute(1, 2, 0).numpy() for picture in pictures]
 
 
-def same(found: Result, expected: dict[str, Tensor]) -> None:
-    """Boxes within 0.01 pixel, scores within 1e-4, equal labels, masks of IoU 0.99; equal scores may change places."""
-    assert len(found) == len(expected["scores"])
+def precise(theirs: nn.Module, ours: Detector) -> tuple[nn.Module, Detector]:
+    ours.normalise.dtype = torch.float64
+    return theirs.double(), ours.double()
+
+
+def theirs_of(detector: nn.Module, images: list[Tensor]) -> list[dict[str, Tensor]]:
+    dtype = next(detector.parameters()).dtype
+    return detector([image.to(dtype) for image in twins.floats(images)])
+
+
+def alike(found: Result, expected: dict[str, Tensor]) -> Tensor:
+    """bool [ours, theirs]: boxes within 0.01 pixel, scores within 1e-4, equal labels."""
     boxes, scores, labels = (torch.from_numpy(a) for a in (found.boxes, found.scores, found.labels))
     near = (boxes[:, None] - expected["boxes"]).abs().amax(2) < 0.01
     near &= (scores[:, None] - expected["scores"]).abs() < 1e-4
-    near &= labels[:, None] == expected["labels"] - 1
+    return near & (labels[:, None] == expected["labels"] - 1)
+
+
+def same(found: Result, expected: dict[str, Tensor]) -> None:
+    """As many, each alike, and masks of IoU 0.99; equal scores may change places."""
+    assert len(found) == len(expected["scores"])
+    near = alike(found, expected)
     assert near.any(0).all() and near.any(1).all()
     if found.masks is None:
         assert "masks" not in expected
@@ -45,7 +64,7 @@ def pair(request) -> tuple[nn.Module, Detector]:
     torch.set_num_threads(1)
     images = twins.floats(twins.pictures(SIZES[0]))
     theirs = twins.spread_out(twins.narrow(request.param, box_detections_per_img=300), images[0])
-    return theirs, with_more(twins.ours(theirs))
+    return precise(theirs, with_more(twins.ours(theirs)))
 
 
 def with_more(model: Detector) -> Detector:
@@ -59,7 +78,7 @@ def test_single_images(pair):
     images = twins.pictures(*SIZES)
     found = 0
     for image, result in zip(images, ours.predict(arrays(images))):
-        same(result, theirs(twins.floats([image]))[0])
+        same(result, theirs_of(theirs, [image])[0])
         found += len(result)
     assert found > 300
 
@@ -75,9 +94,20 @@ def test_a_batch_padded_to_its_largest_image(pair):
     batch = pad([torch.from_numpy(a) for a in resized], 32)
     assert batch.pixels.shape == (3, 3, 256, 224)
     results = results_of(ours, batch, SIZES)
-    for result, expected in zip(results, theirs(twins.floats(images))):
+    for result, expected in zip(results, theirs_of(theirs, images)):
         same(result, expected)
     assert sum(map(len, results)) > 300
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@torch.no_grad()
+def test_float32(masks):
+    images = twins.pictures(*SIZES)
+    theirs = twins.spread_out(twins.narrow(masks), twins.floats(images)[0])
+    ours = twins.ours(theirs)
+    for image, result in zip(images, ours.predict(arrays(images))):
+        near = alike(result, theirs_of(theirs, [image])[0])
+        assert len(result) > 50 and near.any(1).float().mean() > 0.95
 
 
 @pytest.mark.parametrize("short, long", [(80, 400), (150, 177)])  # the short side decides, the long one
@@ -90,7 +120,7 @@ def test_other_sizes_of_test_images(pair, short, long, monkeypatch):
     image = twins.pictures((100, 161), seed=2)
     result = ours.predict(arrays(image))[0]
     assert len(result) > 20
-    same(result, theirs(twins.floats(image))[0])
+    same(result, theirs_of(theirs, image)[0])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +134,8 @@ def test_torchvisions_own_from_a_file(name, tmp_path):
     theirs = twins.spread_out(twins.full(name, rpn_post_nms_top_n_test=PROPOSALS), twins.floats(image)[0])
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     ours = twins.small(resdet.load(tmp_path / "theirs.pth"))
+    precise(theirs, ours)
     ours.rpn.config = replace(ours.rpn.config, post_nms=(2000, PROPOSALS))
     result = ours.predict(arrays(image))[0]
     assert len(result) == 100
-    same(result, theirs(twins.floats(image))[0])
+    same(result, theirs_of(theirs, image)[0])
