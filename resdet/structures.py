@@ -61,6 +61,14 @@ class Batch(NamedTuple):
         return Batch(each(self.images, move), each(self.targets, move), self.indices)
 
 
+BUCKETS = (8, 16, 32, 64)
+
+
+def bucket(count: int, most: int) -> int:
+    """How many places to work on for so many that are taken: few different sizes, up to all of them."""
+    return next((size for size in BUCKETS if count <= size < most), most)
+
+
 def each(record: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """A record of the function's results on its tensors; records may lie in records."""
     if isinstance(record, Tensor):

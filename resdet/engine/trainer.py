@@ -22,7 +22,7 @@ from resdet.engine import checkpoint, distributed
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.engine.optim import build_optimizer, scaled_lr
+from resdet.engine.optim import build_optimizer, load_state, scaled_lr
 from resdet.engine.schedule import Schedule
 from resdet.engine.task import Task
 from resdet.engine.window import NonFiniteLoss, Window
@@ -245,7 +245,7 @@ class Trainer:
         content = checkpoint.read_last(self.out)
         state = content["trainer"]
         self.task.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_state(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged and state["averaged"]:

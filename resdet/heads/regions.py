@@ -20,7 +20,7 @@ from resdet.ops import boxes as box_ops
 from resdet.ops.masks import crop_masks
 from resdet.ops.nms import nms
 from resdet.ops.sampling import sample
-from resdet.structures import Detections, Proposals, Targets
+from resdet.structures import Detections, Proposals, Targets, bucket
 
 BOX_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))  # of each stage
 MIN_SIZE = 1e-2  # of a detection, in pixels of the resized image
@@ -139,7 +139,7 @@ class Regions(nn.Module):
     def mask_loss(self, maps: Sequence[Tensor], regions: Sampled, first_maps: Tensor, targets: Targets) -> Tensor:
         """Binary cross entropy of each positive region's own class, over the pixels of its mask."""
         images, total = regions.positive.shape
-        part = slice(min(self.mask_config.regions, self.positives))
+        part = slice(self.mask_places(regions.positive))
         boxes, objects, positive = regions.boxes[:, part], regions.objects[:, part], regions.positive[:, part]
         if self.mask_pooler is None:
             pooled = first_maps.unflatten(0, (images, total))[:, part].flatten(0, 1)
@@ -150,6 +150,17 @@ class Regions(nn.Module):
             wanted = crop_masks(targets.masks, targets.boxes, objects, boxes, logits.shape[-1]).flatten(0, 1)
         terms = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean((1, 2))
         return losses.mean_over(terms, positive.flatten(), positive.sum()) * self.mask_config.loss_weight
+
+    def mask_places(self, positive: Tensor) -> int:
+        """How many regions of each image masks are learnt in; the positive ones [B, R] come first.
+
+        As many as there may be where shapes must be known beforehand. In eager mode on a CPU, where looking costs
+        nothing, places that are empty in every image are left out: the loss is the same, and the head is costly.
+        """
+        most = min(self.mask_config.regions, self.positives)
+        if torch.compiler.is_compiling() or positive.device.type != "cpu":
+            return most
+        return bucket(int(positive.sum(1).max()), most)
 
     # Inference
 

@@ -13,9 +13,8 @@ from resdet.images.decode import as_image
 from resdet.images.resizing import resize
 from resdet.inference.result import Result
 from resdet.ops.masks import paste, paste_as_torchvision
-from resdet.structures import Detections, Images
+from resdet.structures import Detections, Images, bucket
 
-BUCKETS = (8, 16, 32, 64)  # sizes of what the mask head is run on; then all detections
 BATCH = 8  # images of one padded size that are detected in together, on a GPU
 
 
@@ -105,10 +104,6 @@ def finish(
             )
         )
     return results
-
-
-def bucket(count: int, most: int) -> int:
-    return next((size for size in BUCKETS if count <= size < most), most)
 
 
 def to_original(boxes: Tensor, size: Tensor, original: tuple[int, int]) -> Tensor:

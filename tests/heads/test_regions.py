@@ -192,6 +192,18 @@ def test_the_mask_loss_is_of_the_positive_regions_masks(conv5, limit, monkeypatc
     assert losses["mask"].item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("conv5", [False, True])
+def test_empty_places_change_no_loss(conv5, monkeypatch):
+    """On a CPU they are left out; where shapes must be known they are weighed with nothing."""
+    regions = with_masks(conv5, 20)
+    found, asked = [], []
+    for places in (regions.mask_places, lambda positive: 20):
+        monkeypatch.setattr(regions, "mask_places", lambda positive: asked.append(places(positive)) or asked[-1])
+        found.append(regions.losses(maps(), proposals(), targets(mask=True), SIZES)["mask"].item())
+    assert asked == [8, 20]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 def test_without_masks_to_learn_from_there_is_no_mask_loss():
     assert "mask" not in with_masks(False, 128).losses(maps(), proposals(), targets(), SIZES)
 

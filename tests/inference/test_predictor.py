@@ -8,9 +8,9 @@ from heads import tiny
 from torch import Tensor, nn
 
 from resdet.errors import Error
-from resdet.inference.predictor import BUCKETS, finish, grouped, pad
+from resdet.inference.predictor import finish, grouped, pad
 from resdet.models.config import InputConfig
-from resdet.structures import Detections
+from resdet.structures import BUCKETS, Detections
 
 pytest.importorskip("torchvision")
 

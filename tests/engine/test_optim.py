@@ -1,0 +1,52 @@
+"""The optimiser's state follows the layout of the weights; its steps are those of torch's plain loops."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from resdet.engine.config import OptimConfig
+from resdet.engine.optim import build_optimizer, load_state
+
+
+def step(net: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    images = torch.rand(2, 4, 5, 5, generator=torch.Generator().manual_seed(seed))
+    optimizer.zero_grad()
+    net(images).square().sum().backward()
+    optimizer.step()
+
+
+def conv(layout: torch.memory_format) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Conv2d(4, 6, 3).to(memory_format=layout)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_run_goes_on_in_another_layout(name):
+    config = OptimConfig(name=name)
+    plain, last = conv(torch.contiguous_format), conv(torch.channels_last)
+    before = build_optimizer(plain, config, 0.01)
+    step(plain, before, 0)
+    last.load_state_dict(plain.state_dict())
+    after = build_optimizer(last, config, 0.01)
+    load_state(after, copy.deepcopy(before.state_dict()))
+    for seed in (1, 2):
+        step(plain, before, seed)
+        step(last, after, seed)
+    assert last.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last.weight, plain.weight)
+
+
+@pytest.mark.parametrize("name, plain", [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_steps_are_those_of_the_plain_loops(name, plain):
+    ours, theirs = conv(torch.channels_last), conv(torch.contiguous_format)
+    config = OptimConfig(name=name, weight_decay=0.1, nesterov=name == "sgd")
+    options = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
+    expected = plain(theirs.parameters(), 0.01, weight_decay=0.1, fused=False, foreach=False, **options)
+    found = build_optimizer(ours, config, 0.01)
+    for seed in range(3):
+        step(ours, found, seed)
+        step(theirs, expected, seed)
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
