@@ -5,17 +5,18 @@ from contextlib import closing
 from importlib import import_module
 from typing import Optional, Sequence
 
-from resdet.bench.compare import compare, torch_threads
+from resdet.bench.compare import measure, torch_threads
 from resdet.errors import ConfigError
 
-SUITES = ("forward", "train", "cifar", "pipeline")
+SUITES = ("forward", "train", "cifar", "pipeline", "detect", "detect_train", "ops", "evaluate", "index")
 
 
 def bench(
     suites: Sequence[str] = (), rounds: int = 5, threads: Optional[int] = None, json_path: Optional[str] = None
 ) -> None:
-    """Times the suites named, or all; prints images/s of each library, the median of `rounds`, and the ratio to
-    torchvision's. `threads` are torch's, as many as cores by default; the pipeline suite works on one core.
+    """Times the suites named, or all; prints images/s (or the time of a call) of each library, the median of `rounds`,
+    and the ratio to the first one's, torchvision's or pycocotools'. `threads` are torch's, as many as cores by default;
+    the pipeline suite works on one core.
     """
     check(suites, rounds, threads)
     import torch
@@ -27,7 +28,7 @@ def bench(
         for name in suites or SUITES:
             with closing(import_module(f"resdet.bench.{name}").cases()) as cases:
                 for case in cases:
-                    report.add(name, case, compare(case, rounds, lambda text: progress(f"{name}: {text}")))
+                    report.add(name, case, measure(case, rounds, lambda text: progress(f"{name}: {text}")))
 
 
 def check(suites: Sequence[str], rounds: int, threads: Optional[int]) -> None:

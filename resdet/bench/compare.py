@@ -7,18 +7,37 @@ from dataclasses import dataclass
 from typing import Callable, Iterator
 
 LEAST_SECONDS = 0.5  # shorter work is repeated within a round until it takes so long
+PATIENCE = 20.0  # seconds: longer work is timed in the first round alone
 
 Side = Callable[[], object] | str  # what a library does in a call, or why it cannot
+MEGABYTES = "MB"  # the unit of what is weighed and not timed
 
 
 @dataclass
 class Case:
-    """The same work by several sides, named by their library."""
+    """The same work by several sides, named by their library; the first is what the others are compared with."""
 
     name: str
-    images: int  # worked on in a call
+    count: int  # of what the unit counts, worked on in a call
     sides: dict[str, Side]
     note: str = ""  # what a reader of the figures must know
+    unit: str = "images/s"  # or ms, s: of a call; MB: what a side returns is its figure
+    warm: bool = True  # False where nothing is compiled and a call takes seconds: the first one counts
+
+
+def measure(case: Case, rounds: int, say: Callable[[str], None]) -> dict[str, list[float]]:
+    """Seconds, or what the case's unit is where sides are not timed."""
+    return weigh(case, say) if case.unit == MEGABYTES else compare(case, rounds, say)
+
+
+def weigh(case: Case, say: Callable[[str], None]) -> dict[str, list[float]]:
+    """What each side that can returns."""
+    figures = {}
+    for name, side in case.sides.items():
+        if callable(side):
+            say(f"{case.name}: {name}")
+            figures[name] = [side()]
+    return figures
 
 
 def compare(
@@ -26,14 +45,15 @@ def compare(
 ) -> dict[str, list[float]]:
     """Seconds a call takes each side that can, one figure a round; the rounds go A B C A B C …"""
     sides = {name: side for name, side in case.sides.items() if callable(side)}
-    repeats = {}
-    for name, side in sides.items():
+    repeats = dict.fromkeys(sides, 1)
+    for name in sides if case.warm else ():
         say(f"{case.name}: warming up {name}")
-        repeats[name] = warm_up(side, clock)
+        repeats[name] = warm_up(sides[name], clock)
     seconds = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
-            seconds[name].append(seconds_of(side, repeats[name], clock))
+            if not seconds[name] or seconds[name][0] < PATIENCE:
+                seconds[name].append(seconds_of(side, repeats[name], clock))
     return seconds
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from resdet.bench.compare import Case
+from resdet.bench.compare import MEGABYTES, Case
 from resdet.engine.log import git_revision, processor, versions
 from resdet.errors import ConfigError
 
-BASELINE = "torchvision"
-WIDTH = 52  # of a case's name
+WIDTH = 60  # of a case's name
 
 
 class Report:
@@ -22,7 +21,7 @@ class Report:
 
     def __init__(self, path: str | None, rounds: int):
         self.path = path
-        self.suite = None
+        self.head = ""
         self.content: dict[str, Any] = {
             "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "command": sys.argv,
@@ -35,13 +34,15 @@ class Report:
         }
         self.write()
 
-    def add(self, suite: str, case: Case, seconds: dict[str, list[float]]) -> None:
-        """Prints a row, under a head where a suite begins, and keeps it."""
-        figures = {name: figures_of(case, name, seconds) for name in case.sides}
-        if suite != self.suite:
-            self.suite = suite
-            print(f"\n{suite + ', images/s':<{WIDTH}}" + "".join(f"{name:>20}" for name in case.sides))
-        print(f"{case.name:<{WIDTH}}" + "".join(f"{cell(figure):>20}" for figure in figures.values()), flush=True)
+    def add(self, suite: str, case: Case, measured: dict[str, list[float]]) -> None:
+        """Prints a row, under a head where a suite, its unit or its sides change, and keeps it."""
+        figures = {name: figures_of(case, name, measured) for name in case.sides}
+        head = f"{f'{suite}, {case.unit}':<{WIDTH}}" + "".join(f"{name:>20}" for name in case.sides)
+        if head != self.head:
+            self.head = head
+            print(f"\n{head}")
+        cells = (f"{cell(figure, case.unit):>20}" for figure in figures.values())
+        print(f"{case.name:<{WIDTH}}" + "".join(cells), flush=True)
         if case.note:
             print(f"  {case.note}", flush=True)
         self.content["cases"].append({"suite": suite, "case": case.name, "note": case.note, "sides": figures})
@@ -57,19 +58,34 @@ class Report:
             raise ConfigError(f"--json {self.path} cannot be written ({error.strerror}): {remedy}.") from None
 
 
-def figures_of(case: Case, name: str, seconds: dict[str, list[float]]) -> dict[str, Any] | str:
-    """The median of a side's rounds, and how many times as fast as torchvision that is; or why there is none."""
-    if name not in seconds:
+def figures_of(case: Case, name: str, measured: dict[str, list[float]]) -> dict[str, Any] | str:
+    """The median of a side's rounds, and how many times less that is than the first side's; or why there is none."""
+    if name not in measured:
         return case.sides[name]
-    middle = median(seconds[name])
-    figures = {"seconds": middle, "images/s": case.images / middle, "rounds": seconds[name]}
-    if BASELINE in seconds:
-        figures["ratio"] = median(seconds[BASELINE]) / middle
+    middle = median(measured[name])
+    if case.unit == MEGABYTES:
+        figures = {MEGABYTES: middle}
+    else:
+        figures = {"seconds": middle, case.unit: in_unit(case, middle)}
+    figures["rounds"] = measured[name]
+    baseline = next(iter(case.sides))
+    if baseline in measured:
+        figures["ratio"] = median(measured[baseline]) / middle
     return figures
 
 
-def cell(figures: dict[str, Any] | str) -> str:
+def in_unit(case: Case, seconds: float) -> float:
+    """Of a call that takes so long."""
+    return {"s": seconds, "ms": 1000 * seconds}.get(case.unit, case.count / seconds)
+
+
+def cell(figures: dict[str, Any] | str, unit: str) -> str:
     if isinstance(figures, str):
         return figures
     ratio = f" ({figures['ratio']:.2f}x)" if "ratio" in figures else " " * 8
-    return f"{figures['images/s']:.1f}{ratio}"
+    return f"{readable(figures[unit])}{ratio}"
+
+
+def readable(value: float) -> str:
+    """Three digits at least, and one behind the point where there is room."""
+    return f"{value:.1f}" if value >= 10 else f"{value:#.3g}"

@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normal
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.trainer import Trainer
-from resdet.models.classifier import Classifier
 from resdet.structures import Batch
 from resdet.tasks.classification import ClassifierStep
 
@@ -38,7 +37,8 @@ def training_cases(
     normalised = normaliser()(images)
     contiguous = normalised.contiguous()
 
-    trainer = default_trainer(classifier(nets["resdet"], size), batch)
+    model = classifier(nets["resdet"], size)
+    trainer = stepping_trainer(model, ClassifierStep(model), batch)
     peers = each(nets, lambda net: training_step(Loss(copy.deepcopy(net)), contiguous, labels))
     ours = lambda: trainer.take_step(Batch(images, labels, torch.arange(batch)))
     name = f"{prefix}defaults (resdet: channels_last, {trainer.precision})"
@@ -63,12 +63,15 @@ class Loss(nn.Module):
         return F.cross_entropy(self.net(images).float(), labels)
 
 
-def training_step(loss: nn.Module, images: Tensor, labels: Tensor, variant: Variant = EAGER[0]) -> Callable[[], None]:
-    optimizer = torch.optim.SGD(loss.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+def training_step(
+    loss: nn.Module, images: Any, targets: Any, variant: Variant = EAGER[0], lr: float = LR
+) -> Callable[[], None]:
+    """`loss` gives a scalar for images and targets, in whatever form."""
+    optimizer = torch.optim.SGD(loss.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
     def run() -> None:
         with variant.autocast():
-            total = loss(images, labels)
+            total = loss(images, targets)
         total.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -76,19 +79,19 @@ def training_step(loss: nn.Module, images: Tensor, labels: Tensor, variant: Vari
     return run
 
 
-def default_trainer(model: Classifier, batch: int) -> Trainer:
+def stepping_trainer(model: nn.Module, step: nn.Module, batch: int, lr: float = LR, **settings: Any) -> Trainer:
     """The trainer of `resdet train` with the settings it has unless told otherwise."""
-    optim = OptimConfig(lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    train = TrainConfig(unit="steps", length=1, batch=batch)
+    optim = OptimConfig(lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    train = TrainConfig(unit="steps", length=1, batch=batch, **settings)
     world = World(rank=0, size=1, device=torch.device("cpu"))
-    return Trainer(Stepped(model), optim, ScheduleConfig(name="constant"), train, world, Path())
+    return Trainer(Stepped(model, step), optim, ScheduleConfig(name="constant"), train, world, Path())
 
 
 class Stepped:
     """A task that is only stepped: without data, validation or checkpoints."""
 
-    def __init__(self, model: Classifier):
-        self.model, self.step = model, ClassifierStep(model)
+    def __init__(self, model: nn.Module, step: nn.Module):
+        self.model, self.step = model, step
 
-    def inputs(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+    def inputs(self, batch: Batch, step: int) -> tuple[Any, Any]:
         return batch.images, batch.targets

@@ -69,7 +69,7 @@ def test_the_file_holds_what_was_measured_so_far(tmp_path, capsys):
     report.add("train", case, {"torchvision": [2.0]})
     (case,) = json.loads(path.read_text())["cases"]
     assert case["note"] == "a note" and case["sides"]["timm"] == "not installed"
-    assert "4.0 (1.00x)" in capsys.readouterr().out
+    assert "4.00 (1.00x)" in capsys.readouterr().out
 
 
 def test_an_unknown_suite_is_named_with_those_there_are(capsys):
@@ -85,3 +85,12 @@ def test_impossible_options_are_refused_before_anything_runs(option, value, caps
     printed = capsys.readouterr()
     assert f"{option} {value}" in printed.err or f"{option} is {value}" in printed.err
     assert printed.out == ""
+
+
+def test_units_other_than_speed():
+    sides = {"pycocotools": len, "resdet": len}
+    milliseconds = figures_of(Case("a case", 8, sides, unit="ms"), "resdet", {"pycocotools": [4.0], "resdet": [0.5]})
+    assert (milliseconds["ms"], milliseconds["ratio"]) == (500.0, 8.0)
+    weight = figures_of(Case("a case", 1, sides, unit="MB"), "resdet", {"pycocotools": [300.0], "resdet": [30.0]})
+    assert (weight["MB"], weight["ratio"]) == (30.0, 10.0)
+    assert "seconds" not in weight

@@ -68,3 +68,17 @@ def test_threads_are_given_back():
     with torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_long_work_is_timed_once_and_cold_work_not_repeated_first(monkeypatch):
+    monkeypatch.setattr(timing, "PATIENCE", 20.0)
+    clock = Clock()
+    sides = {"long": clock.side("long", 46.0), "short": clock.side("short", 0.5)}
+    seconds = compare(Case("a case", 1, sides, warm=False), 3, silent, clock)
+    assert seconds == {"long": [46.0], "short": [0.5] * 3}
+    assert len(clock.calls) == 4
+
+
+def test_what_is_weighed_is_what_its_side_returns():
+    sides = {"heavy": lambda: 300.0, "light": lambda: 20.0, "absent": "Linux alone"}
+    assert timing.measure(Case("a case", 1, sides, unit="MB"), 3, silent) == {"heavy": [300.0], "light": [20.0]}

@@ -7,6 +7,7 @@ import torch
 
 from resdet.bench import cifar, forward, nets, train
 from resdet.bench.nets import EAGER, NOT_INSTALLED
+from resdet.tasks.classification import ClassifierStep
 
 
 def test_outputs_of_equal_weights_agree_and_others_are_refused():
@@ -45,7 +46,7 @@ def test_training_cases_compare_defaults_and_every_variant():
     assert names[0].startswith("resnet8 defaults (resdet: channels_last, ")
     assert names[1:] == ["resnet8 eager, channels_last, fp32", "resnet8 eager, channels_last, bf16"]
     for case in cases:
-        assert list(case.sides) == ["torchvision", "timm", "resdet"] and case.images == 4
+        assert list(case.sides) == ["torchvision", "timm", "resdet"] and case.count == 4
 
 
 def test_a_step_learns_and_leaves_the_net_it_was_made_from_alone():
@@ -64,7 +65,7 @@ def test_a_step_learns_and_leaves_the_net_it_was_made_from_alone():
 def test_our_default_side_is_the_trainers_own_step():
     model = nets.classifier(cifar.cifar_nets(8)["resdet"], 32)
     before = model.backbone.fc.weight.clone()
-    trainer = train.default_trainer(model, 4)
+    trainer = train.stepping_trainer(model, ClassifierStep(model), 4)
     trainer.take_step(train.Batch(nets.pixels(4, 32), torch.arange(4), torch.arange(4)))
     assert len(trainer.window) == 1
     assert not torch.equal(model.backbone.fc.weight, before)

@@ -1,0 +1,118 @@
+"""Opening an annotation file for training, and what it takes in memory when loader workers read all of it.
+
+The file is a tenth of COCO's training set unless told otherwise: 11,800 images, 86,000 objects.
+"""
+
+import contextlib
+import io
+import multiprocessing
+import time
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Callable, Iterator
+
+import numpy as np
+
+from resdet.bench import coco_files
+from resdet.bench.compare import MEGABYTES, Case
+from resdet.data.annotations import Annotations
+from resdet.data.coco import open_coco
+
+IMAGES, WORKERS = 11_800, 8
+PSS = "/proc/self/smaps_rollup"  # Linux: pages shared by n processes count for an n-th in each
+
+Samples = Callable[[int], Any]  # the annotations of the image of a number
+
+
+def cases(images: int = IMAGES, workers: int = WORKERS) -> Iterator[Case]:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "annotations.json"
+        objects = coco_files.make_objects(images, np.random.default_rng(0))
+        coco_files.write_annotations(file, objects, images)
+        start = time.perf_counter()
+        open_coco(file, folder)
+        note = (
+            f"{images} images, {len(objects.images)} objects, {file.stat().st_size / 2**20:.0f} MB of JSON; "
+            f"ours the first time, which compiles it: {time.perf_counter() - start:.1f} s"
+        )
+        sides = {"pycocotools": partial(open_dict, file), "resdet": partial(open_coco, file, folder)}
+        yield Case("opening, the second time", 1, sides, note, unit="ms", warm=False)
+        sides = {
+            "pycocotools": partial(weigh, partial(dict_samples, file), images, workers),
+            "resdet": partial(weigh, partial(index_samples, file), images, workers),
+        }
+        if not Path(PSS).exists():
+            sides = dict.fromkeys(sides, "Linux alone")
+        note = f"proportional set size of {workers} forked workers and their parent, above that of idle ones"
+        yield Case(f"memory with {workers} workers after all samples", 1, sides, note, unit=MEGABYTES)
+
+
+def open_dict(file: Path) -> Any:
+    from pycocotools.coco import COCO
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(file))
+
+
+def dict_samples(file: Path) -> Samples:
+    """As the data sets of torchvision read pycocotools' dicts."""
+    truth = open_dict(file)
+    ids = sorted(truth.imgs)
+    return lambda i: (truth.loadImgs(ids[i])[0]["file_name"], truth.loadAnns(truth.getAnnIds(ids[i])))
+
+
+def index_samples(file: Path) -> Samples:
+    source: Annotations = open_coco(file, file.parent)
+    return lambda i: (source.name(i), source.objects(i))
+
+
+def weigh(open_samples: Callable[[], Samples], images: int, workers: int) -> float:
+    """What opening and reading everything adds, in MB, to a parent and its workers."""
+    return (in_child(open_samples, images, workers) - in_child(nothing, images, workers)) / 2**20
+
+
+def nothing() -> Samples:
+    return lambda i: None
+
+
+def in_child(open_samples: Callable[[], Samples], images: int, workers: int) -> int:
+    """Bytes of a process that opens the samples and forks workers, all together; it ends with this call."""
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    parent = context.Process(target=weigh_family, args=(open_samples, images, workers, send))
+    parent.start()
+    send.close()  # so that a parent that dies is noticed
+    found = receive.recv()
+    parent.join()
+    return found
+
+
+def weigh_family(open_samples: Callable[[], Samples], images: int, workers: int, send: Any) -> None:
+    context = multiprocessing.get_context("fork")
+    read, weighed = context.Barrier(workers + 1), context.Barrier(workers + 1)
+    sizes = context.Array("q", workers)
+    samples = open_samples()
+
+    def work(number: int) -> None:
+        for i in range(images):
+            samples(i)
+        read.wait()
+        sizes[number] = proportional_size()
+        weighed.wait()
+
+    children = [context.Process(target=work, args=(number,)) for number in range(workers)]
+    for child in children:
+        child.start()
+    read.wait()
+    own = proportional_size()
+    weighed.wait()
+    for child in children:
+        child.join()
+    send.send(own + sum(sizes))
+
+
+def proportional_size() -> int:
+    """This process's, in bytes."""
+    lines = Path(PSS).read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
