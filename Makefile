@@ -1,6 +1,6 @@
 # make quickstart   a virtual environment, a small Mask R-CNN trained in minutes, and where its results lie
 # make test         the same environment, and the tests that take a few minutes
-# make bench        timings beside torchvision and timm
+# make bench        timings beside torchvision, timm and pycocotools
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

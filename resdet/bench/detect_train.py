@@ -15,7 +15,7 @@ from resdet.models.detector import Detector
 from resdet.structures import Batch, Images, Targets
 from resdet.tasks.detection import DetectorStep
 
-HEIGHT, WIDTH, BATCHES, OBJECTS, MASK_SIZE = 600, 800, (1, 2), 8, 56
+HEIGHT, WIDTH, BATCHES, OBJECTS, MASK_SIZE = 600, 800, (1,), 8, 56
 LR = 1e-7  # the weights are random: let them stay as they are from round to round
 
 
