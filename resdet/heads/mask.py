@@ -17,10 +17,13 @@ class MaskHead(nn.Module):
         self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
         self.upsample = nn.ConvTranspose2d(widths[-1], width, 2, stride=2)
         self.masks = nn.Conv2d(width, classes, 1)
-        for layer in (*(unit.conv for unit in self.convs), self.upsample, self.masks):
+        for layer in (*(unit.conv for unit in self.convs), self.upsample):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+        # Small, as with the other last layers: a mask begins as a half everywhere, however large the features are.
+        nn.init.normal_(self.masks.weight, std=0.001)
+        nn.init.zeros_(self.masks.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Region features [R, C, s, s] -> logits [R, classes, 2s, 2s]."""

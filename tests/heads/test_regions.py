@@ -192,6 +192,14 @@ def test_the_mask_loss_is_of_the_positive_regions_masks(conv5, limit, monkeypatc
     assert losses["mask"].item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_masks_begin_undecided():
+    """Of one class and strong features: a half everywhere, a loss of ln 2, as in any classification of two."""
+    torch.manual_seed(0)
+    logits = MaskHead(64, 4, 64, None, 1)(20 * torch.randn(4, 64, 14, 14))
+    assert logits.abs().max() < 1
+    assert F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits)).item() == pytest.approx(0.693, abs=0.05)
+
+
 @pytest.mark.parametrize("conv5", [False, True])
 def test_empty_places_change_no_loss(conv5, monkeypatch):
     """On a CPU they are left out; where shapes must be known they are weighed with nothing."""
