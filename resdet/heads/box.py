@@ -12,19 +12,21 @@ from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
 class Pooler(nn.Module):
     """Features of regions, each from the level that fits its size (FPN, equation 1)."""
 
-    def __init__(self, strides: Sequence[int], size: int, kind: str, sampling: int, aligned: bool):
+    def __init__(
+        self, strides: Sequence[int], size: int, kind: str, sampling: int, aligned: bool, canonical: float = 224.0
+    ):
         super().__init__()
         self.scales = [1 / stride for stride in strides]
         self.first_level = strides[0].bit_length() - 1
-        self.size, self.kind, self.sampling, self.aligned = size, kind, sampling, aligned
+        self.size, self.kind, self.sampling, self.aligned, self.canonical = size, kind, sampling, aligned, canonical
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """[B, C, h, w] of each level and boxes [B, N, 4] -> [B·N, C, size, size]."""
         maps = list(maps[: len(self.scales)])
         if self.kind == "max":
             return roi_pool(maps[0], boxes, self.scales[0], self.size).flatten(0, 1)
-        # A region of 224 pixels belongs to stride 16, level 4.
-        levels = assign_levels(boxes, len(maps), canonical_level=4 - self.first_level)
+        # A region of the canonical size belongs to stride 16, level 4.
+        levels = assign_levels(boxes, len(maps), self.canonical, canonical_level=4 - self.first_level)
         return roi_align(maps, boxes, levels, self.scales, self.size, self.sampling, self.aligned).flatten(0, 1)
 
     def extra_repr(self) -> str:

@@ -85,6 +85,7 @@ class BoxConfig:
     resolution: Optional[int] = None  # of pooled features; null: 14 before conv5_x, 7 otherwise
     sampling: int = 2  # RoIAlign's points a bin and axis; 0: as many as pixels, detectron2's choice
     aligned: bool = True  # RoIAlign's half-pixel correction; torchvision's detectors are without
+    canonical: float = 224.0  # side of the regions that suit stride 16 (FPN, eq. 1), for masks too
     convs: int = 0  # 3×3 layers before the linear ones
     conv_width: int = 256
     linears: int = 2
@@ -135,6 +136,7 @@ class BoxConfig:
             self.sampling,
             "give a number of points, or 0 for as many as needed",
         )
+        require(self.canonical > 0, "model.box.canonical", self.canonical, "give a side in pixels of the resized image")
         require(
             self.detections > 0 and self.candidates >= self.detections,
             "model.box.candidates",

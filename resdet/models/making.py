@@ -79,7 +79,7 @@ def make_regions(
     size = box.resolution or (14 if conv5 else 7)
     if box.pool == "max" and len(strides) > 1:
         raise ConfigError("model.box.pool=max is for one level of features: use align with fpn.")
-    pooler = Pooler(strides, size, box.pool, box.sampling, box.aligned)
+    pooler = Pooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical)
     heads = taken or [
         LinearHead(channels, size, box.convs, box.conv_width, box.norm, box.linears, box.width) for _ in box.ious
     ]
@@ -87,7 +87,7 @@ def make_regions(
         return Regions(box, heads, pooler, classes)
     mask_pooler: Optional[Pooler] = None
     if not conv5:
-        mask_pooler = Pooler(strides, mask.resolution, "align", mask.sampling, mask.aligned)
+        mask_pooler = Pooler(strides, mask.resolution, "align", mask.sampling, mask.aligned, box.canonical)
     mask_channels, convs = (heads[0].width, 0) if conv5 else (channels, mask.convs)
     mask_head = MaskHead(mask_channels, convs, mask.width, mask.norm, classes)
     return Regions(box, heads, pooler, classes, mask, mask_head, mask_pooler)

@@ -226,10 +226,11 @@ def test_pooled_regions_are_torchvisions(kind):
     assert torch.allclose(found, pool[kind](features[0], list(boxes)), atol=1e-5)
 
 
-def test_large_regions_come_from_coarse_levels():
+@pytest.mark.parametrize("canonical", [224.0, 84.0])
+def test_large_regions_come_from_coarse_levels(canonical):
     """FPN, equation 1: 224 pixels belong to the map of stride 16, half of that to the one below."""
     flat = [torch.full((1, 1, 512 // 2**level, 512 // 2**level), float(level)) for level in (2, 3, 4, 5)]
-    sides = [20.0, 111.0, 113.0, 223.0, 225.0, 447.0, 449.0]
+    sides = [side * canonical / 224 for side in (20.0, 111.0, 113.0, 223.0, 225.0, 447.0, 449.0)]
     boxes = torch.tensor([[[0.0, 0.0, side, side] for side in sides]])
-    pooled = Pooler([4, 8, 16, 32], 1, "align", 2, True)(flat, boxes)
+    pooled = Pooler([4, 8, 16, 32], 1, "align", 2, True, canonical)(flat, boxes)
     assert pooled.flatten().tolist() == pytest.approx([2, 2, 3, 3, 4, 4, 5])
