@@ -11,10 +11,11 @@ from resdet.bench.detection import picture, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
 from resdet.inference.result import Result
 from resdet.models.fast import accelerate
+from resdet.ops.masks import overlaps
 
 SIZES = ((480, 640), (800, 1333))  # heights and widths, to which neither library has to resize
 SHARE = 0.97  # of the detections that must agree
-PIXELS, SCORES, IOU = 0.1, 1e-3, 0.98  # how far boxes and scores may be apart, and masks must overlap
+PIXELS, SCORES, IOU = 0.1, 1e-3, 0.99  # how far boxes and scores may be apart, and masks must overlap on average
 
 
 def cases(sizes: tuple[tuple[int, int], ...] = SIZES, body: str = "resnet50") -> Iterator[Case]:
@@ -71,14 +72,9 @@ def agreement(theirs: dict[str, Tensor], ours: Result) -> str:
     note = f"{len(own)} of {len(boxes)} detections agree: boxes within {apart:.0e} pixels, scores within {scores:.0e}"
     overlap = 1.0
     if ours.masks is not None:
-        overlap = least_iou((theirs["masks"][pairs[0], 0] > 0.5).numpy(), ours.masks[pairs[1]])
-        note += f", masks with an IoU of {overlap:.3f} at the least"
+        # The mean: of a mask of a few pixels float32's rounding may turn one.
+        overlap = overlaps(theirs["masks"][pairs[0], 0] > 0.5, torch.from_numpy(ours.masks[pairs[1]])).mean().item()
+        note += f", masks with a mean IoU of {overlap:.4f}"
     if not (len(own) >= SHARE * len(boxes) and scores < SCORES and overlap > IOU):
         raise RuntimeError(f"The detectors with the same weights do not agree: {note}.")
     return f"same weights: {note}"
-
-
-def least_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Over pairs of masks [n, H, W]; two empty masks are alike."""
-    shared, union = (a & b).sum((1, 2)), (a | b).sum((1, 2))
-    return float(((shared + (union == 0)) / union.clip(1)).min(initial=1))

@@ -80,6 +80,12 @@ def _paste_whole(masks: Tensor, spans: Tensor, height: int, width: int, threshol
     return torch.cat(pasted)
 
 
+def overlaps(a: Tensor, b: Tensor) -> Tensor:
+    """IoU [n] of pairs of masks [n, H, W] bool; two empty masks are alike."""
+    shared, union = (a & b).sum((1, 2)), (a | b).sum((1, 2))
+    return (shared + (union == 0)) / union.clamp(min=1)
+
+
 def _bordered(boxes: Tensor, m: int) -> Tensor:
     """Boxes [n, 4] of masks with a border of one empty cell."""
     low, high = boxes.float().split(2, -1)

@@ -148,3 +148,11 @@ def test_autocast_does_not_coarsen_masks():
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(crop_masks(objects, boxes[None], matched, boxes[None] + 3, 14), cropped)
         assert torch.equal(paste(masks, boxes, 120, 160), pasted)
+
+
+def test_overlaps_of_pairs_by_hand():
+    a, b = torch.zeros(4, 2, 2, dtype=torch.bool), torch.zeros(4, 2, 2, dtype=torch.bool)
+    a[0], b[0, 0] = True, True  # half of it
+    a[1], b[1] = True, True
+    a[2, 0], b[2, 1] = True, True
+    assert room.overlaps(a, b).tolist() == [0.5, 1, 0, 1]
