@@ -43,7 +43,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="resdet", description="Deep residual nets: train, evaluate, use.")
     parser.add_argument("--version", action="version", version=f"resdet {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (add_train, add_evaluate, add_predict, add_nets, add_config, add_data, add_bench):
+    for add in (
+        add_train,
+        add_evaluate,
+        add_predict,
+        add_convert,
+        add_export,
+        add_nets,
+        add_config,
+        add_data,
+        add_bench,
+        add_parity,
+    ):
         add(commands)
     return parser
 
@@ -163,6 +174,44 @@ def run_predict(parsed) -> None:
     predict(parsed.weights, parsed.images, parsed.top, parsed.score, parsed.json, parsed.draw)
 
 
+def add_convert(commands) -> None:
+    parser = commands.add_parser("convert", help="write a model's weights as another library's file")
+    parser.add_argument("weights", metavar="FILE", help="a checkpoint of any known layout, or a published model's name")
+    parser.add_argument("--to", required=True, choices=["torchvision", "timm", "detectron2", "safetensors"])
+    parser.add_argument("--out", metavar="FILE", help="the file to write (default: beside the other one)")
+    parser.set_defaults(run=run_convert)
+
+
+def run_convert(parsed) -> None:
+    from resdet.commands.convert import convert
+
+    convert(parsed.weights, parsed.to, parsed.out)
+
+
+def add_export(commands) -> None:
+    parser = commands.add_parser("export", help="write a model for onnxruntime or torch.export")
+    parser.add_argument("weights", metavar="FILE", help="a checkpoint, or a published model's name")
+    parser.add_argument("--to", required=True, choices=["onnx", "torch-export"])
+    parser.add_argument("--out", metavar="FILE", help="the file to write (default: beside the checkpoint)")
+    parser.add_argument("--shape", metavar="HxW", help="of its images, as 800x1344 (default: the model's test size)")
+    parser.add_argument("--dynamic-batch", action="store_true", help="any number of images at once, instead of one")
+    parser.add_argument("--nms", choices=["inside", "outside"], default="inside", help="the last suppression of boxes")
+    parser.add_argument("--masks", choices=["inside", "outside"], default="outside", help="where they are pasted")
+    parser.add_argument("--image", metavar="FILE", help="to check the file on (default: a generated photograph)")
+    parser.add_argument("--int8", action="store_true", help="write a quantised ONNX file as well; with --calibrate")
+    parser.add_argument("--calibrate", metavar="FOLDER_OR_CONFIG", help="images that int8's ranges are taken from")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the config")
+    parser.set_defaults(run=run_export)
+
+
+def run_export(parsed) -> None:
+    from resdet.commands.export import export, parse_shape
+    from resdet.export.graphs import Form
+
+    form = Form(parse_shape(parsed.shape), parsed.dynamic_batch, parsed.nms, parsed.masks)
+    export(parsed.weights, parsed.to, parsed.out, form, parsed.image, parsed.int8, parsed.calibrate, parsed.overrides)
+
+
 def add_nets(commands) -> None:
     parser = commands.add_parser("nets", help="list the backbones with their sizes")
     parser.set_defaults(run=run_nets)
@@ -176,14 +225,32 @@ def run_nets(parsed) -> None:
 
 def add_config(commands) -> None:
     parser = commands.add_parser("config", help="print the whole resolved config")
-    add_config_arguments(parser)
+    add_config_arguments(parser, required=False)
+    parser.add_argument("--from-detectron2", metavar="YAML", help="print what a config of detectron2's is here instead")
     parser.set_defaults(run=run_config)
 
 
 def run_config(parsed) -> None:
     from resdet import config
+    from resdet.errors import ConfigError
 
+    if bool(parsed.config) == bool(parsed.from_detectron2):
+        raise ConfigError("Give --config with a config of ours, or --from-detectron2 with one of detectron2's.")
+    if parsed.from_detectron2:
+        return run_config_from_detectron2(parsed.from_detectron2)
     print(config.to_yaml(config.load(parsed.config, *parsed.overrides)), end="")
+
+
+def run_config_from_detectron2(path: str) -> None:
+    """The keys that differ from the defaults; what has no counterpart follows as comments."""
+    import yaml
+
+    from resdet.interop.detectron2_config import translate
+
+    found = translate(path)
+    print(yaml.safe_dump(found.settings, sort_keys=False, allow_unicode=True), end="")
+    for sentence in found.left_out:
+        print(f"# left out: {sentence}")
 
 
 def add_data(commands) -> None:
@@ -232,6 +299,19 @@ def run_bench(parsed) -> None:
     from resdet.bench import bench
 
     bench(parsed.suites, parsed.rounds, parsed.threads, parsed.json)
+
+
+def add_parity(commands) -> None:
+    parser = commands.add_parser("parity", help="compare with the libraries whose weights are read and written")
+    parser.add_argument("formats", nargs="*", metavar="FORMAT", help="torchvision, timm, detectron2 (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the table there")
+    parser.set_defaults(run=run_parity)
+
+
+def run_parity(parsed) -> None:
+    from resdet.commands.parity import parity
+
+    parity(parsed.formats, parsed.json)
 
 
 if __name__ == "__main__":

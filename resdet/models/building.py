@@ -14,7 +14,7 @@ from resdet.models.classifier import Classifier
 from resdet.models.detector import Detector
 from resdet.models.making import make_detector
 from resdet.models.normalise import Normalise
-from resdet.weights import loading, reading, torchvision_detectors
+from resdet.weights import formats, loading, reading, zoo
 
 Model = Union[Classifier, Detector]
 
@@ -72,16 +72,20 @@ def check_count(wanted: Optional[int], classes: Sequence[str]) -> None:
         )
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path) -> Any:
     """A trained model with its classes and preprocessing, in eval mode.
 
-    Takes what `resdet train` wrote, torchvision's, timm's and Keras-applications' nets, and torchvision's detectors,
-    recognised by content.
+    Takes what `resdet train` and `resdet export --to onnx` wrote, and the files of torchvision, timm, detectron2, MSRA
+    and Keras-applications, recognised by content; or a published model by name, which is fetched once:
+    `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
     """
-    checkpoint = reading.read(path)
-    if checkpoint.meta.get("experiment"):
-        return load_own(checkpoint).eval()
-    return load_foreign(checkpoint).eval()
+    if Path(path).suffix == ".onnx":
+        from resdet.inference import exported
+
+        return exported.load(path)
+    checkpoint = reading.read(zoo.locate(path))
+    make = load_own if checkpoint.meta.get("experiment") else load_foreign
+    return make(checkpoint).eval()
 
 
 def load_own(checkpoint: reading.Checkpoint) -> Model:
@@ -93,23 +97,15 @@ def load_own(checkpoint: reading.Checkpoint) -> Model:
 
 
 def load_foreign(checkpoint: reading.Checkpoint) -> Model:
-    settings, classes = describe_foreign(checkpoint)
-    model = build_for(configs.from_dict(settings), classes)
-    loading.load(model, checkpoint)
-    return model
-
-
-def describe_foreign(checkpoint: reading.Checkpoint) -> tuple[dict, list[str]]:
-    """The experiment that another library's weights imply, and names for their classes."""
-    guess = loading.recognise(checkpoint)
-    if guess.layout == "torchvision detector":
-        model = torchvision_detectors.settings(checkpoint.state, checkpoint.origin)
-        return {"task": "detection", "model": model}, [str(label + 1) for label in range(model["num_classes"])]
-    if guess.backbone is None:
+    """The model that another library's weights imply, with their classes where these are known."""
+    layout = formats.recognise(checkpoint)
+    if layout.settings is None:
         raise WeightsError(
             f"{checkpoint.origin}: which net these weights are of is not known; build it and use resdet.weights.load."
         )
-    return {
-        "task": "classification",
-        "model": {"backbone": guess.backbone, "num_classes": guess.num_classes},
-    }, guess.classes
+    settings = layout.section(checkpoint)
+    categories = layout.categories(settings["num_classes"])
+    experiment = {"task": "detection", "data": "coco"} if layout.detector else {"task": "classification"}
+    model = build_for(configs.from_dict({**experiment, "model": settings}), categories.names, categories.ids)
+    loading.load(model, checkpoint)
+    return model

@@ -2,31 +2,20 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from resdet.errors import WeightsError
-from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
-from resdet.peers import torchvision
-from resdet.weights import keras, layouts, torchvision_detectors
+from resdet.weights import categories, zoo
+from resdet.weights.formats import Categories, Layout, recognise
 from resdet.weights.reading import Checkpoint, read
+from resdet.weights.torchvision_classifiers import stride_in
 
-BOTTLENECK_BLOCKS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152"}
-DETECTORS = ("resdet detector", "torchvision detector")
 CLASSIFIERS = ("fc", "fc6", "fc7")  # the linear layers of our nets
-BASIC_BLOCKS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
-
-
-@dataclass
-class Recognised:
-    """What a file is: its layout, and the net it was made for, where that can be told from the shapes."""
-
-    layout: str  # resdet · torchvision (timm's ResNets are the same) · keras
-    backbone: Optional[dict] = None
-    num_classes: int = 0
-    classes: list[str] = field(default_factory=list)
+STATISTICS = ("normalise.mean", "normalise.std")
+UNSPOKEN = ("num_classes", "norm")  # settings that may differ between the weights' net and the model's
 
 
 @dataclass
@@ -39,11 +28,12 @@ class Report:
     missing: list[str] = field(default_factory=list)  # of the model, left as they were
     unexpected: list[str] = field(default_factory=list)  # of the file, not used
     mismatched: list[str] = field(default_factory=list)  # of both, of other shapes
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"{self.origin}: {self.loaded} tensors loaded ({self.layout} layout)"]
         lines += [f"  {kind}: {', '.join(names)}" for kind, names in self.problems().items()]
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  {note}" for note in self.notes])
 
     def problems(self) -> dict[str, list[str]]:
         lists = {
@@ -57,44 +47,91 @@ class Report:
 def load(
     model: nn.Module, source: str | Path | Mapping[str, Tensor] | Checkpoint, new_classifier: bool = False
 ) -> Report:
-    """Loads a file or a state dict into a backbone or a model, in any known layout.
+    """Loads a file, a published model by name or a state dict into a backbone or a model, in any known layout.
 
-    Everything must fit; with `new_classifier` the last linear layer may be of another size or missing, and keeps its
-    present values (fine-tuning on other classes), which the report lists. The statistics that pixels are normalised
-    with belong to the weights, and come along.
+    Everything must fit; with `new_classifier` what depends on the classes may be of another size or missing, and keeps
+    its present values (fine-tuning on other classes), which the report lists. Of a detector whose classes are among
+    the model's, or the other way round (COCO's 80 categories and torchvision's 90 ids), the rows that belong to the
+    same category are taken over. The statistics that pixels are normalised with belong to the weights, and come along.
     """
     checkpoint = as_checkpoint(source)
-    found = recognise(checkpoint)
-    if found.layout in DETECTORS:
-        return load_detector(model, checkpoint, found, new_classifier)
-    if hasattr(model, "backbone_tensors"):
-        return load_backbone(model, checkpoint, found)
-    net = getattr(model, "backbone", model)
-    check_stride(net, found, checkpoint.origin)
-    state = to_our_names(checkpoint.state, found.layout)
-    statistics = [state.pop(f"normalise.{kind}", None) for kind in ("mean", "std")]
-
-    target = net.state_dict()
-    report = fit(target, state, checkpoint.origin, found.layout)
-    refuse_what_does_not_fit(report, [net.classifier_name] if new_classifier else [])
-    usable = {name: tensor for name, tensor in state.items() if name in target and tensor.shape == target[name].shape}
-    net.load_state_dict(usable, strict=False)
-    if net is not model and statistics[0] is not None:
+    layout = recognise(checkpoint)
+    implied = settings_of(layout, checkpoint)
+    check_stride(getattr(model, "backbone", model), implied, checkpoint.origin)
+    state = layout.tensors(checkpoint)
+    statistics = statistics_of(state, checkpoint.meta)
+    state = {name: tensor for name, tensor in state.items() if name not in STATISTICS}
+    if not layout.detector:
+        part = backbone_part(model, state) if is_detector(model) else net_part(model, state, new_classifier)
+    elif is_detector(model):
+        part = detector_part(model, state, categories_of(layout, checkpoint) if new_classifier else None)
+        if "experiment" not in checkpoint.meta:
+            part.notes += other_settings(implied, model.experiment.get("model", {}))
+    else:
+        raise WeightsError(f"{checkpoint.origin} holds a detector and this model is none: build one for it.")
+    report = fit(part, checkpoint.origin, layout.name)
+    refuse_what_does_not_fit(report, part.may_differ)
+    copy_into(part.target, part.state)
+    if statistics is not None and hasattr(model, "normalise"):
         model.normalise.set(*statistics)
     return report
 
 
-def stride_in(net: nn.Module) -> Optional[str]:
-    """Which convolution of a net's bottlenecks strides, "1x1" or "3x3"; None where there are no bottlenecks."""
-    block = getattr(net, "conv3_x", [None])[0]
-    if not hasattr(block, "conv3"):
-        return None
-    return "1x1" if block.conv1.conv.stride == (2, 2) else "3x3"
+@dataclass
+class Part:
+    """What of a model is to be filled, and with what."""
+
+    target: dict[str, Tensor]
+    state: dict[str, Tensor]
+    may_differ: Sequence[str] = ()  # modules that may be missing, or of another size
+    notes: list[str] = field(default_factory=list)
 
 
-def check_stride(net: nn.Module, found: Recognised, origin: str) -> None:
+def is_detector(model: nn.Module) -> bool:
+    return hasattr(model, "backbone_tensors")
+
+
+def net_part(model: nn.Module, state: dict[str, Tensor], new_classifier: bool) -> Part:
+    """A backbone, of a classifier or by itself."""
+    net = getattr(model, "backbone", model)
+    return Part(net.state_dict(), state, [net.classifier_name] if new_classifier else [])
+
+
+def backbone_part(model: nn.Module, state: dict[str, Tensor]) -> Part:
+    """A classifier's weights for a detector, which must find all that it shares; the classifier is left out."""
+    target = model.backbone_tensors()
+    kept = {name: t for name, t in state.items() if name in target or name.split(".")[0] not in CLASSIFIERS}
+    return Part(target, kept)
+
+
+def detector_part(model: nn.Module, state: dict[str, Tensor], theirs: Optional[Categories]) -> Part:
+    """A whole detector; where the categories of the file are given, they may be others than the model's."""
+    target = {name: tensor for name, tensor in model.state_dict().items() if name not in STATISTICS}
+    if theirs is None:
+        return Part(target, state)
+    ours = Categories(model.classes, model.category_ids)
+    chosen = categories.rows(theirs, ours) if theirs != ours else None
+    notes = []
+    if chosen:
+        state = categories.picked(state, model, chosen, len(theirs.ids))
+        found = sum(row is not None for row in chosen)
+        notes = [f"{found} of the model's {len(chosen)} classes are the file's, by category id: their rows are taken"]
+    return Part(target, state, model.class_layers(), notes)
+
+
+def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:
+    """What the weights imply of their net; nothing where it takes a config to build it."""
+    if layout.settings is None or "experiment" in checkpoint.meta:
+        return checkpoint.meta.get("experiment", {}).get("model", {})
+    try:
+        return layout.section(checkpoint)
+    except WeightsError:
+        return {}
+
+
+def check_stride(net: nn.Module, implied: Mapping[str, Any], origin: str) -> None:
     """Weights fit a net that strides in the other convolution as well, and would compute something else there."""
-    wanted, present = (found.backbone or {}).get("stride_in"), stride_in(net)
+    wanted, present = implied.get("backbone", {}).get("stride_in"), stride_in(net)
     if wanted and present and present != wanted:
         raise WeightsError(
             f"{origin}: these weights are of a net that strides in the {wanted} convolution of its blocks, and this "
@@ -102,36 +139,41 @@ def check_stride(net: nn.Module, found: Recognised, origin: str) -> None:
         )
 
 
-def load_detector(model: nn.Module, checkpoint: Checkpoint, found: Recognised, new_classifier: bool) -> Report:
-    """A whole detector; with `new_classifier` what depends on the classes may be of another size and starts anew."""
-    if not hasattr(model, "backbone_tensors"):
-        raise WeightsError(f"{checkpoint.origin} holds a detector and this model is none: build one for it.")
-    state = checkpoint.state
-    if found.layout == "torchvision detector":
-        state = torchvision_detectors.to_our_names(state)
-    statistics = [state.get(f"normalise.{kind}") for kind in ("mean", "std")]
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("normalise.")}
-    target = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("normalise.")}
-    report = fit(target, state, checkpoint.origin, found.layout)
-    refuse_what_does_not_fit(report, model.class_layers() if new_classifier else [])
-    copy_into(target, state)
-    model.normalise.set(*statistics)
-    return report
+def statistics_of(state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Optional[tuple[Tensor, Tensor]]:
+    """Mean and deviation of the pixels: those that our own files tell, or else the layout's."""
+    if told := meta.get("normalise"):
+        return torch.tensor(told["mean"]), torch.tensor(told["std"])
+    return tuple(state[name] for name in STATISTICS) if STATISTICS[0] in state else None
 
 
-def load_backbone(model: nn.Module, checkpoint: Checkpoint, found: Recognised) -> Report:
-    """A classifier's weights into a detector, which must find all that it shares; the classifier is left out."""
-    check_stride(model.backbone, found, checkpoint.origin)
-    state = to_our_names(checkpoint.state, found.layout)
-    statistics = [state.pop(f"normalise.{kind}", None) for kind in ("mean", "std")]
-    target = model.backbone_tensors()
-    state = {n: tensor for n, tensor in state.items() if n in target or n.split(".")[0] not in CLASSIFIERS}
-    report = fit(target, state, checkpoint.origin, found.layout)
-    refuse_what_does_not_fit(report)
-    copy_into(target, state)
-    if statistics[0] is not None:
-        model.normalise.set(*statistics)
-    return report
+def categories_of(layout: Layout, checkpoint: Checkpoint) -> Optional[Categories]:
+    """The classes of a file: told by itself, or known of its library."""
+    meta = checkpoint.meta
+    if "classes" in meta and "category_ids" in meta:
+        return Categories(list(meta["classes"]), list(meta["category_ids"]))
+    if layout.settings is None:
+        return Categories([], [])
+    return layout.categories(settings_of(layout, checkpoint).get("num_classes", 0))
+
+
+def other_settings(implied: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "model.") -> list[str]:
+    """Notes of what the model does otherwise than the net that the weights were made for."""
+    notes = []
+    for key, value in implied.items():
+        here = present.get(key, value)
+        if isinstance(value, Mapping) and isinstance(here, Mapping):
+            notes += other_settings(value, here, f"{prefix}{key}.")
+        elif here != value and key not in UNSPOKEN:
+            notes.append(f"made for a net with {prefix}{key}={value}, and this one has {here}")
+    return notes
+
+
+def as_checkpoint(source: str | Path | Mapping[str, Tensor] | Checkpoint) -> Checkpoint:
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, (str, Path)):
+        return read(zoo.locate(source))
+    return Checkpoint(dict(source), "the given state dict")
 
 
 @torch.no_grad()
@@ -142,104 +184,22 @@ def copy_into(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None
             tensor.copy_(state[name])
 
 
-def as_checkpoint(source: str | Path | Mapping[str, Tensor] | Checkpoint) -> Checkpoint:
-    if isinstance(source, Checkpoint):
-        return source
-    return read(source) if isinstance(source, (str, Path)) else Checkpoint(dict(source), "the given state dict")
-
-
-def recognise(checkpoint: Checkpoint) -> Recognised:
-    """The layout of a state dict, by the names and shapes in it."""
-    state = checkpoint.state
-    if "rpn.objectness.weight" in state:
-        return Recognised("resdet detector")
-    if torchvision_detectors.is_detector(state):
-        return Recognised("torchvision detector")
-    if any(name.startswith(("backbone.", "conv2_x.")) for name in state):
-        return Recognised("resdet")
-    if keras.is_keras(state):
-        return recognise_keras(state)
-    if "layer1.0.conv1.weight" in state:
-        return recognise_resnet(state)
-    if "features.0.weight" in state and "classifier.6.weight" in state:
-        return recognise_vgg(state)
-    shown = ", ".join(list(state)[:3])
-    raise WeightsError(
-        f"{checkpoint.origin}: these names ({shown}, …) are of no layout that is known; docs/weights.md lists those."
-    )
-
-
-def recognise_resnet(state: Mapping[str, Tensor]) -> Recognised:
-    def blocks(layer: int) -> int:
-        return len({name.split(".")[1] for name in state if name.startswith(f"layer{layer}.")})
-
-    counts = tuple(blocks(layer) for layer in range(1, 5))
-    bottleneck = "layer1.0.conv3.weight" in state
-    name = (BOTTLENECK_BLOCKS if bottleneck else BASIC_BLOCKS).get(counts)
-    count = len(state["fc.bias"]) if "fc.bias" in state else 0
-    # A torchvision or timm ResNet strides in the 3×3.
-    backbone = {"name": name, "shortcut": "B", "stride_in": "3x3"} if name else None
-    return Recognised("torchvision", backbone, count, class_names(count))
-
-
-def recognise_vgg(state: Mapping[str, Tensor]) -> Recognised:
-    convolutions = sum(name.endswith(".weight") and tensor.dim() == 4 for name, tensor in state.items())
-    depth = {13: 16, 16: 19}.get(convolutions)
-    if depth is None:
-        raise WeightsError(f"A VGG of {convolutions} convolutions is none of ours: VGG-16 has 13 and VGG-19 has 16.")
-    norm = "bn" if "features.1.running_mean" in state else None
-    count = len(state["classifier.6.bias"])
-    return Recognised("torchvision", {"name": f"vgg{depth}", "norm": norm}, count, class_names(count))
-
-
-def recognise_keras(state: Mapping[str, Tensor]) -> Recognised:
-    def blocks(stage: int) -> int:
-        units = {keras.unit_of(name.split("/")[0]) for name in state if name.startswith(f"res{stage}")}
-        return len({unit.split(".")[1] for unit in units})
-
-    name = BOTTLENECK_BLOCKS.get(tuple(blocks(stage) for stage in range(2, 6)))
-    count = len(state["fc1000/bias"]) if "fc1000/bias" in state else 0
-    backbone = {"name": name, "shortcut": "B", "stride_in": "1x1"} if name else None
-    return Recognised("keras", backbone, count, class_names(count))
-
-
-def class_names(count: int) -> list[str]:
-    """ImageNet's, where there are a thousand and torchvision is installed to name them; else the numbers."""
-    if count == 1000:
-        return list(torchvision().models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
-    return [str(label) for label in range(count)]
-
-
-def to_our_names(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """The backbone's tensors, and `normalise.mean` and `normalise.std`, under our names."""
-    if layout == "resdet":
-        return {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
-    if layout == "keras":
-        return keras.to_our_names(state)
-    if "features.0.weight" in state:
-        found = recognise_vgg(state).backbone
-        ours = layouts.vgg_names(int(found["name"][3:]), found["norm"] is not None)
-        renamed = layouts.rename_modules(state, {theirs: mine for mine, theirs in ours.items()})
-    else:
-        renamed = {layouts.resnet_from_torchvision(name): tensor for name, tensor in state.items()}
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return {**renamed, "normalise.mean": mean, "normalise.std": std}
-
-
-def fit(target: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str, layout: str) -> Report:
+def fit(part: Part, origin: str, layout: str) -> Report:
     """Compares names and shapes; batch norm's step counters may be absent, as in old and in frozen nets."""
-    report = Report(origin, layout, loaded=0)
-    for name, tensor in target.items():
-        if name not in state:
-            if not name.endswith("num_batches_tracked"):
+    report = Report(origin, layout, loaded=0, notes=part.notes)
+    counter = "num_batches_tracked"
+    for name, tensor in part.target.items():
+        if name not in part.state:
+            if not name.endswith(counter):
                 report.missing.append(f"{name} {list(tensor.shape)}")
-        elif state[name].shape != tensor.shape:
-            report.mismatched.append(f"{name} {list(state[name].shape)} for {list(tensor.shape)}")
+        elif part.state[name].shape != tensor.shape:
+            report.mismatched.append(f"{name} {list(part.state[name].shape)} for {list(tensor.shape)}")
         else:
             report.loaded += 1
-    counters = "num_batches_tracked"
     report.unexpected = [
-        f"{n} {list(t.shape)}" for n, t in state.items() if n not in target and not n.endswith(counters)
+        f"{name} {list(tensor.shape)}"
+        for name, tensor in part.state.items()
+        if name not in part.target and not name.endswith(counter)
     ]
     return report
 

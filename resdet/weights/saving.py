@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Callable
 
@@ -9,47 +11,69 @@ import torch
 from torch import Tensor, nn
 
 from resdet.errors import WeightsError
-from resdet.weights import layouts
-from resdet.weights.loading import stride_in
+from resdet.weights import detectron2, torchvision_classifiers, torchvision_detectors
+from resdet.weights.reading import OURS
+
+LAYOUTS = ("torchvision", "timm", "detectron2", "safetensors")
 
 
 def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> None:
-    """`torchvision` and `timm` (`.pth`, the backbone under that library's names), or `safetensors` (our names)."""
-    if layout not in ("torchvision", "timm", "safetensors"):
-        raise WeightsError(f"There is no layout {layout!r} to save in; there are torchvision, timm and safetensors.")
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    if layout == "safetensors":
+    """Writes what `layout`'s library loads with strict=True, and what `resdet.load` makes the whole model of again.
+
+    `torchvision`: classifiers and detectors; `timm`: classifiers; `detectron2`: ResNet detectors and backbones, as
+    `.pkl` for its own loader or `.pth`; `safetensors`: any model under our names. The first two write `.safetensors`
+    as well, where the path ends so. What the library has no counterpart of is a WeightsError that names it.
+    """
+    path = Path(path)
+    if layout not in LAYOUTS:
+        raise WeightsError(f"There is no layout {layout!r} to save in; there are {', '.join(LAYOUTS)}.")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state_in(model, layout).items()}
+    told = description(model) | (statistics(model) if layout != "safetensors" else {})
+    if layout == "detectron2":
+        return save_detectron2(state, told, path)
+    if layout == "safetensors" or path.suffix == ".safetensors":
         from safetensors.torch import save_file
 
-        write_atomically(Path(path), lambda temporary: save_file(state, temporary, description(model)))
-        return
-    if stride_in(getattr(model, "backbone", model)) == "1x1":
-        raise WeightsError(f"{layout}'s ResNets stride in the 3×3 and this one in the 1×1: save it as safetensors.")
-    renamed = to_torchvision(state)
-    write_atomically(Path(path), lambda temporary: torch.save(renamed, temporary))
+        text = {key: json.dumps(value) for key, value in told.items()}
+        return write_atomically(path, lambda temporary: save_file(state, temporary, text))
+    state = OrderedDict(state)
+    state._metadata = {OURS: told}  # beside the tensors, where torch keeps the versions of modules: others pass it by
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
 
 
-def description(model: nn.Module) -> dict[str, str]:
-    """What `resdet.load` rebuilds a whole model from, as text, which safetensors carry; nothing for a backbone."""
+def state_in(model: nn.Module, layout: str) -> dict[str, Tensor]:
+    if layout == "safetensors":
+        return model.state_dict()
+    if layout == "detectron2":
+        return detectron2.from_our_names(model)
+    if not hasattr(model, "backbone_tensors"):
+        return torchvision_classifiers.from_our_names(model, layout)
+    if layout == "timm":
+        raise WeightsError("timm has no detectors: save it for torchvision or detectron2, or as safetensors.")
+    return torchvision_detectors.from_our_names(model)
+
+
+def save_detectron2(state: dict[str, Tensor], told: dict[str, Any], path: Path) -> None:
+    """For their checkpointer, which takes tensors from a `.pth` and arrays from a `.pkl`, and passes the rest by."""
+    content = {"__author__": "resdet", **told}
+    if path.suffix == ".pkl":
+        content["model"] = {name: tensor.numpy() for name, tensor in state.items()}
+        return write_atomically(path, lambda temporary: temporary.write_bytes(pickle.dumps(content)))
+    content["model"] = state
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def description(model: nn.Module) -> dict[str, Any]:
+    """What `resdet.load` rebuilds a whole model from, in plain values; nothing for a backbone."""
     keys = ("experiment", "classes", "category_ids")
-    return {key: json.dumps(getattr(model, key)) for key in keys if getattr(model, key, None)}
+    return {key: getattr(model, key) for key in keys if getattr(model, key, None)}
 
 
-def to_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors under torchvision's names; their ResNets have the shortcuts of option B."""
-    own = {n.removeprefix("backbone."): t for n, t in state.items() if not n.startswith("normalise.")}
-    # Frozen norms have no counter of steps, and torchvision asks for one.
-    means = [name for name in own if name.endswith("running_mean")]
-    own = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(0) for name in means} | own
-    if "fc6.weight" in own:
-        depth = 16 if "conv3_x.4.conv.weight" not in own else 19
-        return layouts.rename_modules(own, layouts.vgg_names(depth, "conv1_x.0.norm.weight" in own))
-    option_b = "conv5_x.0.shortcut.conv.weight" in own and "conv5_x.1.shortcut.conv.weight" not in own
-    if not option_b:
-        raise WeightsError(
-            "torchvision and timm have no such net (plain, for CIFAR, or of shortcuts A or C): save it as safetensors."
-        )
-    return {layouts.resnet_to_torchvision(name): tensor for name, tensor in own.items()}
+def statistics(model: nn.Module) -> dict[str, Any]:
+    """The statistics of pixels, for layouts that have no place for them among the tensors."""
+    if not hasattr(model, "normalise"):
+        return {}
+    return {"normalise": {"mean": model.normalise.mean.tolist(), "std": model.normalise.std.tolist()}}
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:

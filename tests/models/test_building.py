@@ -150,7 +150,7 @@ def test_frozen_stages_stay_and_travel(tmp_path):
 def test_frozen_nets_go_to_torchvision():
     from torchvision.models import resnet18
 
-    from resdet.weights.saving import to_torchvision
+    from resdet.weights.torchvision_classifiers import from_our_names
 
     model = resdet.build("imagenet_r18", "model.backbone.shortcut=B", "model.num_classes=3", "model.freeze_stages=2")
-    resnet18(num_classes=3).load_state_dict(to_torchvision(model.state_dict()))
+    resnet18(num_classes=3).load_state_dict(from_our_names(model, "torchvision"))

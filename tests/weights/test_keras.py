@@ -12,6 +12,7 @@ from torch import nn
 import resdet
 from resdet.backbones import create
 from resdet.errors import WeightsError
+from resdet.weights import keras
 from resdet.weights.keras import unit_of
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -56,9 +57,23 @@ def in_keras_s_dress(net, letters=True):
     return {name: tensor.detach().contiguous() for name, tensor in written.items()}
 
 
-@pytest.mark.parametrize("letters", [True, False])
-def test_outputs_are_those_of_the_net_it_was_written_from(tmp_path, net, letters):
-    save_file(in_keras_s_dress(net, letters), tmp_path / "weights.safetensors")
+def since_2019(written: dict) -> dict:
+    """The names that Keras-applications has given since; its norms then add 1.001e-5 instead of 0.001."""
+    units = {branch: str(number) for number, branch in enumerate(["branch1", "branch2a", "branch2b", "branch2c"])}
+    renamed = {}
+    for name, tensor in written.items():
+        layer, key = name.split("/")
+        if match := re.fullmatch(r"(res|bn)(\d)([a-z])_(\w+)", layer):
+            kind, stage, letter, branch = match.groups()
+            block = ord(letter) - ord("a") + 1
+            layer = f"conv{stage}_block{block}_{units[branch]}_{'conv' if kind == 'res' else 'bn'}"
+        layer = {"conv1": "conv1_conv", "bn_conv1": "conv1_bn", "fc1000": "predictions"}.get(layer, layer)
+        renamed[f"{layer}/{key}"] = tensor + (1e-3 - 1.001e-5) if key == "moving_variance" else tensor
+    return renamed
+
+
+def test_outputs_are_those_of_the_net_it_was_written_from(tmp_path, net):
+    save_file(in_keras_s_dress(net), tmp_path / "weights.safetensors")
     model = resdet.load(tmp_path / "weights.safetensors")
     images = torch.randint(256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     with torch.no_grad():
@@ -67,10 +82,37 @@ def test_outputs_are_those_of_the_net_it_was_written_from(tmp_path, net, letters
     assert model.experiment["model"]["backbone"]["stride_in"] == "1x1"
 
 
+def test_blocks_with_a_number(net):
+    """As the deeper nets of before 2019 have them, which run out of letters."""
+    letters, numbers = in_keras_s_dress(net), in_keras_s_dress(net, letters=False)
+    assert "res4f_branch2a/kernel" in letters and "res4b5_branch2a/kernel" in numbers
+    expected, found = keras.to_our_names(letters), keras.to_our_names(numbers)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@torch.no_grad()
+def test_the_names_since_2019(net):
+    old, new = in_keras_s_dress(net), since_2019(in_keras_s_dress(net))
+    assert "conv4_block6_3_bn/gamma" in new and "conv2_block1_0_conv/kernel" in new and "conv1_bn/beta" in new
+    expected, found = keras.to_our_names(old), keras.to_our_names(new)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
+    assert keras.settings(new, "a test") == keras.settings(old, "a test")
+    assert keras.settings(new, "a test")["num_classes"] == 7
+
+
+def test_a_layer_of_another_net_is_named():
+    with pytest.raises(WeightsError, match="block1_conv1"):
+        keras.to_our_names({keras.NEW_MARK: torch.ones(1, 1, 64, 64), "block1_conv1/kernel": torch.ones(3, 3, 3, 64)})
+
+
 def test_blocks_of_the_deeper_nets():
     assert unit_of("res4b22_branch2a") == "conv4_x.22.conv1"
     assert unit_of("bn3d_branch2c") == "conv3_x.3.conv3"
     assert unit_of("res2a_branch1") == "conv2_x.0.shortcut"
+    assert unit_of("conv4_block23_1_bn") == "conv4_x.22.conv1"
+    assert unit_of("conv2_block1_0_conv") == "conv2_x.0.shortcut"
 
 
 def test_a_net_that_strides_elsewhere_is_refused(net):
@@ -94,4 +136,5 @@ def test_the_real_weights_give_the_reference_s_logits():
     with torch.no_grad():
         logits = model(torch.from_numpy(photographs["crops"]).permute(0, 3, 1, 2))
     torch.testing.assert_close(logits, torch.from_numpy(photographs["logits"]), rtol=0, atol=1e-3)
+    assert (logits.argmax(1).numpy() == photographs["logits"].argmax(1)).all()
     assert (logits.argmax(1).numpy() == photographs["labels"]).sum() == 26

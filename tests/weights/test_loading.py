@@ -8,6 +8,8 @@ from resdet import weights
 from resdet.backbones import create
 from resdet.backbones.counting import on_paper
 from resdet.errors import WeightsError
+from resdet.weights.loading import as_checkpoint
+from resdet.weights.reading import Checkpoint
 
 models = pytest.importorskip("torchvision").models
 
@@ -128,8 +130,41 @@ def test_names_of_no_known_layout(state):
         weights.load(create("resnet18", 10), state)
 
 
-def test_what_a_file_is_can_be_told():
-    recognised = weights.recognise(weights.loading.as_checkpoint(state_on_paper("resnet101", num_classes=12)))
-    assert recognised.backbone == {"name": "resnet101", "shortcut": "B", "stride_in": "3x3"}
-    assert recognised.num_classes == 12 and recognised.classes == [str(label) for label in range(12)]
-    assert weights.recognise(weights.loading.as_checkpoint(state_on_paper("vgg19"))).backbone["name"] == "vgg19"
+@pytest.mark.parametrize(
+    "theirs, backbone",
+    [
+        ("resnet101", {"name": "resnet101", "shortcut": "B", "stride_in": "3x3"}),
+        ("vgg19", {"name": "vgg19", "norm": None}),
+        ("vgg16_bn", {"name": "vgg16", "norm": "bn"}),
+    ],
+)
+def test_what_a_file_is_can_be_told(theirs, backbone):
+    checkpoint = as_checkpoint(state_on_paper(theirs, num_classes=12))
+    layout = weights.recognise(checkpoint)
+    assert layout.name == "torchvision" and not layout.detector
+    assert layout.section(checkpoint) == {"backbone": backbone, "num_classes": 12}
+
+
+MARKS = {
+    "torchvision detector": "rpn.head.cls_logits.weight",
+    "detectron2 detector": "proposal_generator.rpn_head.objectness_logits.weight",
+    "keras": "res2a_branch2a/kernel",
+    "torchvision": "layer1.0.conv1.weight",
+    "caffe2": "res2_0_branch2a_w",
+}
+
+
+@pytest.mark.parametrize("layout, mark", MARKS.items())
+def test_a_fragment_of_a_file_is_a_sentence(layout, mark):
+    """Where a layout is recognised and most of its tensors are missing."""
+    import resdet
+    from resdet.models import building
+
+    state = {mark: torch.ones(64, 64, 1, 1)} | ({"conv1_w": torch.ones(64, 3, 7, 7)} if layout == "caffe2" else {})
+    checkpoint = Checkpoint(state, "part.pth")
+    assert weights.recognise(checkpoint).name == layout
+    with pytest.raises(WeightsError, match="part.pth"):
+        building.load_foreign(checkpoint)
+    model = resdet.build("imagenet_r18", "model.num_classes=5")
+    with pytest.raises(WeightsError, match="part.pth"):
+        weights.load(model, checkpoint)

@@ -1,10 +1,14 @@
 """Reading checkpoints: tensors alone come in; code, damage and what is no checkpoint are refused in one sentence."""
 
 import io
+import json
 import pickle
 import random
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save as safetensors_bytes
@@ -149,6 +153,212 @@ def test_torch_files_without_a_state_dict_are_refused(tmp_path, content):
     assert_refused(write(tmp_path, torch_bytes(content)), "holds no")
 
 
+def test_a_program_of_torch_export_is_named(tmp_path):
+    path = tmp_path / "program.pt2"
+    torch.export.save(torch.export.export(torch.nn.ReLU(), (torch.ones(2),)), path)
+    assert_refused(path, "is a program of torch.export")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     assert_refused(tmp_path / "nowhere.pth", "no such file")
     assert_refused(tmp_path, "no such file")
+
+
+# Pickles of arrays: detectron2's zoo, Detectron's and MSRA's files
+
+ARRAYS = {name: tensor.float().numpy() for name, tensor in STATE.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"model": state, "__author__": "a test", "matching_heuristics": True},
+        lambda state: {"blobs": state, "cfg": "MODEL: {}"},
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_pickled_arrays_become_tensors(tmp_path, wrap, protocol):
+    state = read(write(tmp_path, pickle.dumps(wrap(ARRAYS), protocol), "model.pkl")).state
+    assert state.keys() == ARRAYS.keys()
+    assert all(np.array_equal(state[name].numpy(), ARRAYS[name]) for name in ARRAYS)
+
+
+def test_arrays_of_any_byte_order_shape_and_type(tmp_path):
+    arrays = {
+        "big": np.arange(6, dtype=">f4").reshape(2, 3),
+        "single": np.array(7, np.int64),
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "half": np.ones((2, 0), np.float16),
+        "text": np.array(["no", "numbers"]),
+    }
+    state = read(write(tmp_path, pickle.dumps(arrays), "model.pkl")).state
+    assert state.keys() == arrays.keys() - {"text"}
+    for name, tensor in state.items():
+        assert tensor.shape == arrays[name].shape and np.array_equal(tensor.numpy(), arrays[name])
+
+
+def test_what_else_a_pickle_says_is_kept(tmp_path):
+    content = {"model": ARRAYS, "__author__": "a test", "classes": ["cat"]}
+    assert read(write(tmp_path, pickle.dumps(content), "m.pkl")).meta == {"__author__": "a test", "classes": ["cat"]}
+
+
+def test_truncated_and_damaged_pickles_are_refused(tmp_path):
+    whole = pickle.dumps({"model": ARRAYS}, 2)
+    for length in range(1, len(whole), 7):
+        assert_refused(write(tmp_path, whole[:length], "model.pkl"))
+
+
+@pytest.mark.parametrize("content", [{}, {"model": {}}, {"model": {"lr": 0.1}}, [ARRAYS], {0: ARRAYS["fc.bias"]}])
+def test_pickles_without_a_state_dict_are_refused(tmp_path, content):
+    assert_refused(write(tmp_path, pickle.dumps(content), "model.pkl"), "holds no")
+
+
+def test_keras_in_hdf5_is_refused_with_a_way_out(tmp_path):
+    assert_refused(write(tmp_path, b"\x89HDF\r\n\x1a\n" + bytes(64), "resnet50.h5"), "docs/weights.md")
+
+
+# Files that say they hold more than they do
+
+
+def rezipped(data: bytes, compression: int = zipfile.ZIP_STORED, change=lambda name, part: part) -> bytes:
+    """A torch archive written anew, its parts changed or compressed."""
+    source, target = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for name in source.namelist():
+            archive.writestr(name, change(name, source.read(name)))
+    return target.getvalue()
+
+
+def replaced(old: bytes, new: bytes):
+    def change(name: str, part: bytes) -> bytes:
+        assert not name.endswith("data.pkl") or old in part
+        return part.replace(old, new) if name.endswith("data.pkl") else part
+
+    return change
+
+
+def test_rewriting_an_archive_harms_it_not(tmp_path):
+    assert_is_state(read(write(tmp_path, rezipped(torch_bytes(STATE)))).state)
+
+
+def test_an_archive_that_swells_is_refused(tmp_path):
+    """Two megabytes of zeros in some kilobytes; torch itself would unpack them."""
+    bomb = rezipped(torch_bytes({"a": torch.zeros(500_000)}), zipfile.ZIP_DEFLATED)
+    assert len(bomb) < 20_000 and torch.load(io.BytesIO(bomb), weights_only=True)["a"].shape == (500_000,)
+    assert_refused(write(tmp_path, bomb), "would unpack to 2,0")
+
+
+def test_parts_that_lie_over_each_other_are_refused(tmp_path):
+    """One stored part under a hundred names: each entry of the directory points to the same bytes."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("archive/data/0", bytes(10_000))
+        info = archive.infolist()[0]
+        for n in range(1, 100):
+            copy = zipfile.ZipInfo(f"archive/data/{n}")
+            copy.header_offset, copy.file_size, copy.compress_size, copy.CRC = (
+                0,
+                info.file_size,
+                info.file_size,
+                info.CRC,
+            )
+            archive.filelist.append(copy)
+        archive._didModify = True
+    assert len(target.getvalue()) < 30_000
+    assert_refused(write(tmp_path, target.getvalue()), "would unpack to 1,000,000")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_storage_shorter_than_declared_is_refused(tmp_path, zipped):
+    """Twelve numbers are there, and a million declared, or two billion."""
+    whole = torch_bytes({"a": torch.arange(12.0)}, zipped)
+    for declared in (b"J\x00\x00\x10\x00", b"J\x00\x00\x00\x7f"):
+        damaged = rezipped(whole, change=replaced(b"K\x0ct", declared + b"t")) if zipped else None
+        damaged = damaged or whole.replace(b"K\x0c", declared, 1)
+        assert_refused(write(tmp_path, damaged), "damaged")
+
+
+def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
+    """By its shape alone, in both formats."""
+    for zipped in (True, False):
+        whole, old, new = torch_bytes({"a": torch.ones(3, 4)}, zipped), b"K\x03K\x04\x86", b"M\xe8\x03M\xe8\x03\x86"
+        damaged = rezipped(whole, change=replaced(old, new)) if zipped else whole.replace(old, new)
+        assert_refused(write(tmp_path, damaged))
+
+
+def test_a_storage_that_never_comes_is_refused(tmp_path):
+    """The older format lists the storages that follow; what is not listed would stay as memory happened to be."""
+    whole = torch_bytes({"a": torch.ones(1000, 1000)}, False)
+    start = whole.rindex(b"\x80\x02]q\x00")  # where that list begins
+    assert_refused(write(tmp_path, whole[:start] + pickle.dumps([], 2)), "declares 4,000,000 bytes")
+
+
+def test_a_tensor_repeated_by_strides_is_refused(tmp_path):
+    """Four bytes that would become four gigabytes once they are copied."""
+    content = {"fc.weight": torch.ones(1).expand(1_000_000, 1000)}
+    assert_refused(write(tmp_path, torch_bytes(content)), "declares 4,000,000,000 bytes of tensors")
+
+
+def test_weights_that_two_layers_share_are_no_bomb(tmp_path):
+    shared = torch.ones(100, 100)
+    assert read(write(tmp_path, torch_bytes({"a": shared, "b": shared}))).state.keys() == {"a", "b"}
+
+
+def test_a_part_of_a_larger_tensor_is_no_bomb(tmp_path):
+    state = read(write(tmp_path, torch_bytes({"a": torch.arange(1000.0)[10:20]}))).state
+    assert state["a"].tolist() == list(range(10, 20))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(3).to_sparse(),
+        lambda: torch.empty(3, device="meta"),
+        lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "empty", "quantised"],
+)
+def test_tensors_without_plain_numbers_are_refused(tmp_path, make):
+    assert_refused(write(tmp_path, torch_bytes({"a": make()})))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 48]}},
+        {"a": {"dtype": "F32", "shape": [12], "data_offsets": [0, 1 << 50]}},
+        {name: {"dtype": "F32", "shape": [12], "data_offsets": [0, 48]} for name in "ab"},
+        {},
+    ],
+    ids=["shape", "length", "overlap", "nothing"],
+)
+def test_safetensors_that_declare_what_is_not_there(tmp_path, header):
+    text = json.dumps(header).encode()
+    assert_refused(write(tmp_path, len(text).to_bytes(8, "little") + text + bytes(48), "a.safetensors"))
+
+
+def test_safetensors_without_tensors(tmp_path):
+    assert_refused(write(tmp_path, safetensors_bytes({}), "a.safetensors"), "holds no tensors")
+
+
+# What our own files say beside the tensors
+
+
+def attached(metadata) -> bytes:
+    state = OrderedDict(STATE)
+    state._metadata = metadata
+    return torch_bytes(state)
+
+
+def test_our_own_words_travel_with_a_state_dict(tmp_path):
+    told = {"classes": ["cat"], "experiment": {"task": "detection"}}
+    checkpoint = read(write(tmp_path, attached({"": {"version": 1}, "resdet": told})))
+    assert checkpoint.meta == told
+    assert_is_state(checkpoint.state)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"": {"version": 1}}, {"resdet": 3}, 7, None])
+def test_other_words_are_passed_by(tmp_path, metadata):
+    assert read(write(tmp_path, attached(metadata))).meta == {}

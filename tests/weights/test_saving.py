@@ -7,7 +7,8 @@ from resdet import weights
 from resdet.backbones import create
 from resdet.backbones.counting import on_paper
 from resdet.errors import WeightsError
-from resdet.weights import saving
+from resdet.weights import torchvision_classifiers
+from resdet.weights.loading import as_checkpoint
 
 models = pytest.importorskip("torchvision").models
 
@@ -44,15 +45,47 @@ def test_torchvision_loads_what_is_saved_and_it_comes_back_bit_by_bit(tmp_path, 
 def test_names_and_shapes_are_torchvisions(name, options, theirs):
     with torch.device("meta"):
         expected = getattr(models, theirs)().state_dict()
-    written = saving.to_torchvision(on_paper(name, 1000, **options).state_dict())
+    written = torchvision_classifiers.from_our_names(on_paper(name, 1000, **options), "torchvision")
     assert {n: t.shape for n, t in written.items()} == {n: t.shape for n, t in expected.items()}
 
 
-def test_timm_loads_what_is_saved(tmp_path):
+@pytest.mark.parametrize("file", ["ours.pth", "ours.safetensors"])
+def test_timm_loads_what_is_saved(tmp_path, file):
     timm = pytest.importorskip("timm")
-    weights.save(create("resnet18", 7), tmp_path / "ours.pth", layout="timm")
-    written = torch.load(tmp_path / "ours.pth", weights_only=True)
-    timm.create_model("resnet18", num_classes=7).load_state_dict(written, strict=True)
+    net = create("resnet18", 7)
+    weights.save(net, tmp_path / file, layout="timm")
+    theirs = timm.create_model("resnet18", num_classes=7, checkpoint_path=str(tmp_path / file))
+    assert torch.equal(theirs.layer4[1].conv2.weight, net.conv5_x[1].conv2.conv.weight)
+    assert torch.equal(theirs.fc.bias, net.fc.bias)
+
+
+@pytest.mark.parametrize(
+    "name, options, theirs",
+    [
+        *[(f"resnet{depth}", {}, f"resnet{depth}") for depth in (18, 34, 50, 101, 152)],
+        ("vgg16", {}, "vgg16"),
+        ("vgg19", {"norm": "bn"}, "vgg19_bn"),
+    ],
+)
+def test_names_and_shapes_are_timms_and_come_back(name, options, theirs):
+    """Its VGGs have fc6 and fc7 as convolutions."""
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        expected = timm.create_model(theirs, num_classes=7).state_dict()
+    net = on_paper(name, 7, **options)
+    written = torchvision_classifiers.from_our_names(net, "timm")
+    assert {n: t.shape for n, t in written.items()} == {n: t.shape for n, t in expected.items()}
+    assert weights.load(on_paper(name, 7, **options), written).problems() == {}
+    layout = weights.recognise(as_checkpoint(written))
+    found = layout.settings(written, "a test")
+    assert found["backbone"]["name"] == name and found["num_classes"] == 7
+
+
+def test_timms_linear_layers_are_ours_bit_by_bit():
+    linear = torch.arange(512 * 49.0 * 2).reshape(2, -1)
+    state = {"pre_logits.fc1.weight": linear.unflatten(1, (512, 7, 7))}
+    state |= {f"features.{n}.weight": torch.zeros(1, 1, 3, 3) for n in range(13)}
+    assert torch.equal(torchvision_classifiers.vgg_to_our_names(state)["fc6.weight"], linear)
 
 
 def test_torchvision_loads_a_net_with_frozen_norms(tmp_path):
@@ -94,6 +127,77 @@ def test_nets_that_torchvision_does_not_have_are_not_written_as_if_it_had(tmp_pa
     with pytest.raises(WeightsError):
         weights.save(create(name, 7, **options), tmp_path / "net.pth", layout="torchvision")
     assert not (tmp_path / "net.pth").exists()
+
+
+def whole_model(*overrides: str):
+    """A classifier with classes and statistics of its own."""
+    import resdet
+
+    model = resdet.build("imagenet_r18", "model.backbone.shortcut=B", "model.num_classes=3", *overrides)
+    model.classes = ["ant", "bee", "cow"]
+    model.normalise.set(torch.tensor([100.0, 110.5, 120.1]), torch.tensor([50.0, 60.0, 70.7]))
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "layout, file",
+    [
+        ("torchvision", "a.pth"),
+        ("torchvision", "a.safetensors"),
+        ("timm", "a.pth"),
+        ("detectron2", "a.pth"),
+        ("detectron2", "a.pkl"),
+        ("safetensors", "a.safetensors"),
+    ],
+)
+def test_the_whole_model_comes_back_from_any_layout(tmp_path, layout, file):
+    """Weights bit by bit, classes, pixel statistics and config."""
+    import resdet
+
+    model = whole_model()
+    weights.save(model, tmp_path / file, layout)
+    again = resdet.load(tmp_path / file)
+    assert again.classes == model.classes and again.experiment == model.experiment
+    expected = {n: t for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")}
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in expected.items())
+
+
+def test_other_libraries_see_a_plain_state_dict(tmp_path):
+    weights.save(whole_model(), tmp_path / "a.pth", "torchvision")
+    models.resnet18(num_classes=3).load_state_dict(torch.load(tmp_path / "a.pth"), strict=True)
+
+
+def test_detectron2s_pickle_holds_arrays_alone(tmp_path):
+    import pickle
+
+    model = whole_model()
+    weights.save(model, tmp_path / "a.pkl", "detectron2")
+    content = pickle.loads((tmp_path / "a.pkl").read_bytes())
+    assert "__author__" in content  # by which its checkpointer knows that no names need to be guessed
+    kernel = content["model"]["stem.conv1.weight"]
+    assert type(kernel).__name__ == "ndarray" and (kernel == model.backbone.conv1.conv.weight.detach().numpy()).all()
+
+
+def test_timm_has_no_detectors(tmp_path):
+    from heads import twins
+
+    with pytest.raises(WeightsError, match="timm has no detectors"):
+        weights.save(twins.ours(twins.narrow()), tmp_path / "a.pth", "timm")
+
+
+@pytest.mark.parametrize("layout, file", [("torchvision", "a.pth"), ("safetensors", "a.safetensors")])
+def test_a_whole_detector_comes_back(tmp_path, layout, file):
+    from heads import twins
+
+    import resdet
+
+    model = twins.ours(twins.narrow(masks=True))
+    model.classes, model.category_ids = list("abcdef"), [3, 5, 7, 9, 11, 13]
+    model.normalise.set(torch.tensor([123.68, 116.779, 103.939]), torch.ones(3))
+    weights.save(model, tmp_path / file, layout)
+    again = resdet.load(tmp_path / file)
+    assert again.classes == model.classes and again.category_ids == model.category_ids
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 def test_an_unknown_layout_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """torchvision's detectors are recognised by content, rebuilt from their shapes, and every tensor finds its place."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,12 @@ import resdet
 from resdet import config as configs
 from resdet import weights
 from resdet.errors import Error, WeightsError
+from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.models import building
 from resdet.models.building import build_for
-from resdet.weights import torchvision_detectors
+from resdet.models.normalise import Normalise
+from resdet.weights import recipes, recipes_torchvision, torchvision_detectors
+from resdet.weights.reading import Checkpoint
 
 detection = pytest.importorskip("torchvision.models.detection")
 
@@ -69,7 +74,7 @@ def test_the_body_is_recognised(depth):
     assert settings["backbone"] == {"name": f"resnet{depth}", "norm": "frozen"}
     assert settings["num_classes"] == 3 and "mask" not in settings
     names = {n for n in build(settings).state_dict() if not n.startswith("normalise.")}
-    assert names == {torchvision_detectors.our_name(n) for n in with_body(depth)}
+    assert names == torchvision_detectors.our_names(with_body(depth)).keys()
 
 
 def test_classes_are_put_in_our_order():
@@ -153,13 +158,11 @@ def test_other_classes_start_anew_where_that_is_asked_for():
 @pytest.mark.parametrize(
     "name", ["keypointrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn"]
 )
-def test_detectors_that_are_none_of_ours_are_named_errors(name, tmp_path):
+def test_detectors_that_are_none_of_ours_are_named_errors(name):
     with torch.device("meta"):
         model = getattr(detection, name)(weights=None, weights_backbone=None)
-    state = {n: torch.zeros(()).expand(t.shape) for n, t in model.state_dict().items()}
-    torch.save(state, tmp_path / "other.pth")
     with pytest.raises(Error, match="other.pth"):
-        resdet.load(tmp_path / "other.pth")
+        building.load_foreign(Checkpoint(model.state_dict(), "other.pth"))
 
 
 def test_a_detectors_weights_do_not_fit_a_classifier():
@@ -175,3 +178,138 @@ def test_what_is_missing_or_too_much_is_named():
         weights.load(model, fewer)
     with pytest.raises(WeightsError, match=re.escape("not in the model: roi_heads.keypoint.weight [3]")):
         weights.load(model, state | {"roi_heads.keypoint.weight": torch.zeros(3)})
+
+
+# The way back
+
+
+def on_meta(name: str, **changes) -> nn.Module:
+    """Ours of the shape of one of torchvision's, without memory; `changes` by dotted keys of the model section."""
+    settings = torchvision_detectors.settings(on_paper(name))
+    for key, value in changes.items():
+        *sections, last = key.split("__")
+        place = settings
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    model = build(settings)
+    model.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)  # which the printed lines spell out
+    return model
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_torchvision_loads_every_tensor_of_ours(name):
+    model = on_meta(name)
+    written = {n: t.shape for n, t in torchvision_detectors.from_our_names(model).items()}
+    assert written == {n: t.shape for n, t in on_paper(name).items()}
+    assert f"import {name}\n" in recipes_torchvision.detector(model)
+    assert f"{name}(weights=None, weights_backbone=None, num_classes=91)" in recipes_torchvision.detector(model)
+
+
+@pytest.mark.parametrize(
+    "name, changes",
+    [
+        ("fasterrcnn_resnet50_fpn", {"backbone__name": "resnet101"}),
+        ("fasterrcnn_resnet50_fpn", {"rpn__anchors__sizes": [[24, 32]] * 5, "box__width": 512, "fpn__width": 128}),
+        ("maskrcnn_resnet50_fpn", {"mask__convs": 2, "mask__width": 64, "box__sampling": 3}),
+        ("maskrcnn_resnet50_fpn_v2", {"backbone__name": "resnet18", "box__convs": 2, "box__linears": 2}),
+    ],
+)
+def test_the_printed_lines_make_nets_of_other_shapes(name, changes):
+    model, names = on_meta(name, **changes), {}
+    with torch.device("meta"):
+        exec(recipes_torchvision.detector(model), names)
+    theirs = {n: t.shape for n, t in names["model"].state_dict().items()}
+    assert theirs == {n: t.shape for n, t in torchvision_detectors.from_our_names(model).items()}
+
+
+def test_the_printed_lines_carry_the_settings():
+    model, names = twins.ours(twins.narrow(masks=True)), {}
+    model.normalise.set(torch.tensor([100.0, 110.0, 120.0]), torch.tensor([1.0, 1.0, 1.0]))
+    model.score = 0.2
+    model.regions.config = replace(model.regions.config, nms=0.4, detections=7)
+    model.rpn.config = replace(model.rpn.config, nms=0.6, pre_nms=(5, 50), post_nms=(5, 40))
+    model.regions.pooler.canonical = model.regions.mask_pooler.canonical = 96.0
+    exec(recipes_torchvision.detector(model), names)
+    theirs = names["model"]
+    assert (theirs.transform.min_size, theirs.transform.max_size) == ((twins.SHORT,), twins.LONG)
+    assert theirs.transform.image_mean == pytest.approx([100 / 255, 110 / 255, 120 / 255], abs=1e-5)
+    assert theirs.transform.image_std == pytest.approx([1 / 255] * 3, abs=1e-5)
+    heads = theirs.roi_heads
+    assert (heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.2, 0.4, 7)
+    assert heads.box_roi_pool.canonical_scale == heads.mask_roi_pool.canonical_scale == 96
+    assert theirs.rpn._pre_nms_top_n["testing"] == 50 and theirs.rpn._post_nms_top_n["testing"] == 40
+    assert theirs.rpn.nms_thresh == 0.6
+
+
+@pytest.mark.parametrize("norm", [None, nn.BatchNorm2d])
+def test_there_and_back_bit_by_bit(norm):
+    theirs = twins.narrow(masks=True, norm=norm)
+    model = twins.ours(theirs)
+    written = torchvision_detectors.from_our_names(model)
+    twins.narrow(masks=True, norm=norm).load_state_dict(written, strict=True)
+    expected = theirs.state_dict()
+    predictor = "roi_heads.box_predictor.bbox_pred"
+    for kind in ("weight", "bias"):  # what nothing reads
+        expected[f"{predictor}.{kind}"][:4] = 0
+        expected[f"roi_heads.mask_predictor.mask_fcn_logits.{kind}"][:1] = 0
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[name], expected[name]) for name in expected)
+    again = torchvision_detectors.to_our_names(written)
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_torchvision_finds_there_what_we_find_here(tmp_path):
+    """The whole way: trained here, written, loaded there by the printed lines."""
+    image = twins.pictures((97, 131))[0]
+    ours = twins.ours(twins.spread_out(twins.narrow(), image / 255))
+    weights.save(ours, tmp_path / "theirs.pth", "torchvision")
+    names = {}
+    exec(recipes.torchvision(ours, tmp_path / "theirs.pth"), names)
+    theirs = names["model"].double()([image.double() / 255])[0]
+    ours.normalise.dtype = torch.float64
+    found = ours.double().predict([image.permute(1, 2, 0).numpy()])[0]
+    assert len(found) == len(theirs["scores"]) > 50
+    assert torch.allclose(torch.from_numpy(found.scores), theirs["scores"].float(), atol=1e-4)
+    assert torch.allclose(torch.from_numpy(found.boxes), theirs["boxes"].float(), atol=0.01)
+    assert (torch.from_numpy(found.labels) == theirs["labels"] - 1).all()
+
+
+REFUSED = {
+    "features": ({"features": "c4", "rpn__anchors__sizes": [[32]]}, "model.features must be fpn"),
+    "stride": ({"backbone__stride_in": "1x1"}, "model.backbone.stride_in"),
+    "shortcut": ({"backbone__shortcut": "C"}, "shortcuts A or C"),
+    "group norm of the backbone": ({"backbone__norm": "gn"}, "model.backbone.norm"),
+    "group norm of the pyramid": ({"fpn__norm": "gn"}, "model.fpn.norm=gn"),
+    "group norm of the box head": ({"box__norm": "gn", "box__convs": 4}, "model.box.norm=gn"),
+    "group norm of the mask head": ({"mask__norm": "gn"}, "model.mask.norm=gn"),
+    "anchors": ({"rpn__anchors__style": "exact"}, "model.rpn.anchors.style=exact, only torchvision"),
+    "small proposals": ({"rpn__min_size": 1e-6}, "model.rpn.min_size=1e-06"),
+    "RPN's width": ({"rpn__channels": 64}, "model.rpn.channels=64, only 256"),
+    "half pixels": ({"box__aligned": True}, "model.box.aligned=True"),
+    "half pixels of masks": ({"mask__aligned": True}, "model.mask.aligned=True"),
+    "cascade": ({"box__ious": [0.5, 0.6, 0.7], "box__class_agnostic": True}, r"model.box.ious=\[0.5, 0.6, 0.7\]"),
+    "class agnostic": ({"box__class_agnostic": True}, "model.box.class_agnostic=True, only False"),
+    "linear layers": ({"box__linears": 3}, "model.box.linears=3"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_torchvision_cannot_do_is_named(what, tmp_path):
+    changes, sentence = REFUSED[what]
+    with pytest.raises(WeightsError, match=sentence):
+        weights.save(on_meta("maskrcnn_resnet50_fpn", **changes), tmp_path / "no.pth", "torchvision")
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_that_differ_from_the_weights_net_are_told():
+    theirs = twins.narrow()
+    settings = torchvision_detectors.settings(theirs.state_dict())
+    settings["box"]["aligned"], settings["input"]["resize"] = True, "opencv"
+    model = build_for(configs.from_dict({"task": "detection", "model": settings}), list("abcdef"))
+    notes = weights.load(model, theirs.state_dict()).notes
+    assert notes == [
+        "made for a net with model.box.aligned=False, and this one has True",
+        "made for a net with model.input.resize=torchvision, and this one has opencv",
+    ]

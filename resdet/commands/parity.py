@@ -1,0 +1,190 @@
+"""`resdet parity`: what other libraries compute with a set of weights, beside what we compute with the same.
+
+The weights are random and brought to where trained ones are; the nets are as deep as the real ones, the images small.
+Each model goes the way of a user: written for the library by `convert`, loaded there by the lines that it prints, and
+read back. Both compute in float64, where no rounding decides which of two boxes stands. A random net makes much of
+little, so detectors see the same pixels bit by bit: the image is doubled in size, which float32 does without rounding.
+"""
+
+import contextlib
+import io
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from resdet import config as configs
+from resdet.bench.detection import picture, spread_first_output, take_statistics, tensor_of
+from resdet.commands.convert import convert
+from resdet.commands.parity_detections import PREDICT, differences
+from resdet.errors import ConfigError
+from resdet.models import building
+from resdet.weights import saving, torchvision_detectors
+
+SHORT, LONG, CLASSES = 160, 256, 20
+MEAN, STD = (102.0, 114.75, 127.5), (51.0, 63.75, 76.5)  # 0.4, 0.45, … of 255: no library rounds them
+CLASSIFIERS = {f"resnet{depth}": (f"resnet{depth}", "bn") for depth in (18, 34, 50, 101, 152)}
+CLASSIFIERS |= {"vgg16": ("vgg16", None), "vgg16_bn": ("vgg16", "bn")}
+DETECTORS = [f"{kind}rcnn_resnet50_fpn{version}" for kind in ("faster", "mask") for version in ("", "_v2")]
+ZOO = [f"COCO-Detection/faster_rcnn_R_50_{form}_1x" for form in ("C4", "DC5", "FPN")]
+ZOO += [f"COCO-InstanceSegmentation/mask_rcnn_R_50_{form}_1x" for form in ("C4", "DC5", "FPN")]
+ZOO += [
+    "COCO-Detection/faster_rcnn_R_101_FPN_3x",
+    "Misc/cascade_mask_rcnn_R_50_FPN_1x",
+    "Misc/mask_rcnn_R_50_FPN_3x_gn",
+]
+SPREAD = {  # our last layers -> the standard deviation that their output is brought to
+    "rpn.objectness": 2.0,
+    "rpn.deltas": 0.3,
+    "scores": 1.5,
+    "boxes": 1.0,
+    "regions.mask_head.masks": 3.0,
+}
+
+
+class Case(NamedTuple):
+    """A model in a format; what was compared, and the largest difference in it, come from one run."""
+
+    format: str
+    model: str
+    run: Callable[[], dict[str, float]]
+
+
+def parity(formats: Sequence[str] = (), json_path: str | None = None) -> list[dict[str, Any]]:
+    """Prints the table in markdown, row by row as they come."""
+    rows = []
+    cases = chosen(formats)
+    print("| format | model | what was compared | largest difference |\n|---|---|---|---|", flush=True)
+    for case in cases:
+        with torch.no_grad():
+            found = case.run()
+        for compared, difference in found.items():
+            rows.append({"format": case.format, "model": case.model, "compared": compared, "difference": difference})
+            print(f"| {case.format} | {case.model} | {compared} | {difference:.1g} |", flush=True)
+    if json_path:
+        Path(json_path).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    return rows
+
+
+def chosen(formats: Sequence[str]) -> list[Case]:
+    """Of the wanted formats, or of all whose library is installed."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ConfigError(f"There is no format {unknown[0]!r} to compare in; there are {', '.join(FORMATS)}.")
+    missing = [name for name in formats or FORMATS if not find_spec(name)]
+    if formats and missing:
+        raise ConfigError(f"{missing[0]} is not installed: docs/weights.md says how to get it.")
+    if missing:
+        print(f"Left out, not being installed: {', '.join(missing)}.\n")
+    return [case for name in formats or FORMATS if name not in missing for case in FORMATS[name]()]
+
+
+def classifier_cases(library: str) -> list[Case]:
+    return [Case(library, name, partial(compare_classifier, library, *net)) for name, net in CLASSIFIERS.items()]
+
+
+def detector_cases(library: str, names: Sequence[str], section: Callable[[str], dict]) -> list[Case]:
+    return [Case(library, name, partial(compare_detector, library, partial(section, name))) for name in names]
+
+
+FORMATS = {
+    "torchvision": lambda: [
+        *classifier_cases("torchvision"),
+        *detector_cases("torchvision", DETECTORS, torchvision_section),
+    ],
+    "timm": lambda: classifier_cases("timm"),
+    "detectron2": lambda: detector_cases("detectron2", ZOO, detectron2_section),
+}
+
+
+# Models with random weights
+
+
+def torchvision_section(name: str) -> dict:
+    """The `model` section for one of torchvision's detectors."""
+    from torchvision.models import detection
+
+    with torch.device("meta"):
+        theirs = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
+    return torchvision_detectors.settings(theirs.state_dict(), name)
+
+
+def detectron2_section(name: str) -> dict:
+    """The `model` section for one of detectron2's zoo."""
+    from detectron2.model_zoo import get_config_file
+
+    from resdet.interop.detectron2_config import translate
+
+    return translate(get_config_file(f"{name}.yaml")).settings["model"]
+
+
+def build(task: str, data: str, section: dict) -> nn.Module:
+    torch.manual_seed(0)
+    experiment = configs.from_dict({"task": task, "data": data, "model": section | {"num_classes": CLASSES}})
+    return building.build_for(experiment, [str(n) for n in range(CLASSES)]).eval()
+
+
+def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
+    """Each norm brings what comes first to mean 0 and variance 1; last layers speak as those of trained nets do."""
+    hooks = [m.register_forward_pre_hook(take_statistics) for m in model.modules() if hasattr(m, "running_var")]
+    for name, layer in model.named_modules():
+        if wanted := SPREAD.get(name) or SPREAD.get(name.rpartition(".predictor.")[2]):
+            spread_first_output(layer, wanted)
+    run()
+    for hook in hooks:
+        hook.remove()
+
+
+def there(model: nn.Module, layout: str) -> tuple[nn.Module, nn.Module]:
+    """The model in the other library, and read back from the file that was written for it."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as shown:
+        source = Path(folder, "model.safetensors")
+        saving.save(model, source, "safetensors")
+        written = convert(str(source), layout)
+        names: dict[str, Any] = {}
+        exec(shown.getvalue().partition("\n\n")[2], names)
+        return names["model"].eval(), building.load(written)
+
+
+def precise(model: nn.Module) -> nn.Module:
+    model.normalise.dtype = torch.float64
+    return model.double()
+
+
+def tensors_differ(a: nn.Module, b: nn.Module) -> float:
+    pairs = zip(a.state_dict().items(), b.state_dict().values())
+    return max((x.double() - y.double()).abs().max().item() for (n, x), y in pairs if "num_batches" not in n)
+
+
+# Comparisons
+
+
+def compare_classifier(layout: str, name: str, norm: str | None) -> dict[str, float]:
+    model = build("classification", "imagenet", {"backbone": {"name": name, "norm": norm}})
+    pixels = tensor_of(picture(224, 224))[None] * 255
+    calibrate(model, lambda: model(pixels))
+    theirs, back = there(model, layout)
+    found = precise(model)(pixels)
+    expected = theirs.double()(model.normalise(pixels))
+    return {
+        "logits, relative to the largest": ((found - expected).abs().max() / expected.abs().max()).item(),
+        "tensors, there and back": tensors_differ(model.float(), back),
+    }
+
+
+def compare_detector(layout: str, section: Callable[[], dict]) -> dict[str, float]:
+    settings = section()
+    settings["input"] = settings.get("input", {}) | {"short": SHORT, "long": LONG}
+    model, image = build("detection", "coco", settings), picture(SHORT // 2, 125)
+    model.normalise.set(torch.tensor(MEAN), torch.tensor(STD))
+    calibrate(model, lambda: model.predict([image]))
+    theirs, back = there(model, layout)
+    expected = PREDICT[layout](theirs.double(), image, SHORT, LONG)
+    found = precise(model).predict([image])[0]
+    return differences(found, *expected) | {"tensors, there and back": tensors_differ(model.float(), back)}

@@ -1,0 +1,203 @@
+"""detectron2 as the host: our backbones in its registry, and our detectors as one of its meta-architectures.
+
+    from resdet.interop import detectron2 as guest
+
+    config = detectron2.config.get_cfg()
+    guest.add_config(config)
+
+A backbone for its own heads, which takes FREEZE_AT, RESNETS.NORM, STRIDE_IN_1X1 and OUT_FEATURES as theirs do:
+
+    MODEL: {BACKBONE: {NAME: build_resdet_fpn_backbone}, RESDET: {BACKBONE: resnet34}}
+
+A whole detector, which is what our config says; of detectron2's own MODEL keys only NUM_CLASSES counts then:
+
+    MODEL: {META_ARCHITECTURE: ResdetDetector, RESDET: {CONFIG: coco_r50_fpn.yaml}}
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resdet import config as configs
+from resdet.backbones import config as families
+from resdet.backbones import registry, surgery
+from resdet.errors import ConfigError, Error
+from resdet.inference.predictor import pad, results_of
+from resdet.inference.result import Result
+from resdet.interop.detectron2_keys import NORMS
+from resdet.models import building
+from resdet.structures import Images, Targets
+from resdet.weights import loading, pretrained
+
+try:
+    from detectron2.config import CfgNode
+    from detectron2.layers import ShapeSpec
+    from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+    from detectron2.modeling.backbone import FPN, Backbone
+    from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+    from detectron2.structures import Boxes, Instances
+except ImportError as error:
+    raise Error(
+        f"resdet.interop.detectron2 needs detectron2 ({error}), which is on no package index: build it from its source "
+        "by its INSTALL.md, and then pip install --upgrade omegaconf, of which it asks for an old version without need."
+    ) from None
+
+KEYS = {
+    "BACKBONE": "resnet50",  # any of `resdet nets`, or timm/<name>
+    "OPTIONS": [],  # of the backbone, as key=value
+    "CONFIG": "",  # of a detector: a file, or a name in configs/
+    "OVERRIDES": [],  # of that config, as section.key=value
+    "WEIGHTS": "",  # a file of any layout that resdet reads; MODEL.WEIGHTS is for detectron2's own checkpoints
+}
+
+
+def add_config(config: CfgNode) -> None:
+    """Adds the keys of MODEL.RESDET; call it before a YAML file that uses them is merged."""
+    config.MODEL.RESDET = CfgNode(KEYS)
+
+
+def keys_of(config: CfgNode) -> CfgNode:
+    if "RESDET" not in config.MODEL:
+        raise ConfigError("The config has no MODEL.RESDET: call resdet.interop.detectron2.add_config(config) first.")
+    return config.MODEL.RESDET
+
+
+# Backbones
+
+
+class ResdetBackbone(Backbone):
+    """A net of ours whose maps c2 to c5 are called res2 to res5; it has no more stages than are asked for."""
+
+    def __init__(self, net: nn.Module, features: list[str]):
+        super().__init__()
+        self.levels = {name: name.replace("res", "c") for name in features}
+        unknown = [name for name, level in self.levels.items() if level not in net.strides]
+        if unknown:
+            known = ", ".join(level.replace("c", "res") for level in net.strides)
+            raise ConfigError(f"MODEL.RESNETS.OUT_FEATURES has {unknown[0]}, and this net has {known}.")
+        order = list(net.strides)
+        self.deepest = max(self.levels.values(), key=order.index)
+        while net.stages and [*net.stages][-1] != self.deepest:
+            surgery.detach_last_stage(net)
+        self.net = net
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        maps = self.net.features(x, upto=self.deepest)
+        return {name: maps[level] for name, level in self.levels.items()}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        net = self.net
+        return {n: ShapeSpec(channels=net.channels[c], stride=net.strides[c]) for n, c in self.levels.items()}
+
+    @property
+    def size_divisibility(self) -> int:
+        return self.net.strides[self.deepest]
+
+
+@BACKBONE_REGISTRY.register()
+def build_resdet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResdetBackbone:
+    """MODEL.RESDET.BACKBONE, with the weights of MODEL.RESDET.WEIGHTS."""
+    given, theirs = keys_of(cfg), cfg.MODEL.RESNETS
+    options = {"norm": NORMS[theirs.NORM], "stride_in": "1x1" if theirs.STRIDE_IN_1X1 else "3x3"}
+    known = families.family(given.BACKBONE).__dataclass_fields__
+    options = {key: value for key, value in options.items() if key in known}
+    net = registry.create(given.BACKBONE, 0, **options | dict(map(configs.parse_override, given.OPTIONS)))
+    if given.WEIGHTS:
+        loading.load(net, given.WEIGHTS, new_classifier=True)  # theirs is left out
+    surgery.freeze_stages(net, cfg.MODEL.BACKBONE.FREEZE_AT)
+    if theirs.RES5_DILATION == 2:
+        surgery.dilate_last_stage(net)
+    return ResdetBackbone(net, list(theirs.OUT_FEATURES))
+
+
+@BACKBONE_REGISTRY.register()
+def build_resdet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """detectron2's pyramid over such a backbone."""
+    return FPN(
+        bottom_up=build_resdet_backbone(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
+
+
+# Detectors
+
+
+@META_ARCH_REGISTRY.register()
+class ResdetDetector(nn.Module):
+    """The detector of MODEL.RESDET.CONFIG, spoken to in detectron2's way: lists of dicts, Instances, loss_…"""
+
+    def __init__(self, cfg: CfgNode):
+        super().__init__()
+        given = keys_of(cfg)
+        if not given.CONFIG:
+            raise ConfigError("MODEL.RESDET.CONFIG is empty: name one of our configs, such as coco_r50_fpn.yaml.")
+        experiment = configs.load(
+            given.CONFIG, f"model.num_classes={cfg.MODEL.ROI_HEADS.NUM_CLASSES}", *given.OVERRIDES
+        )
+        self.detector = building.build(experiment)
+        self.mask_size = experiment.data.mask_size
+        self.bgr = cfg.INPUT.FORMAT == "BGR"
+        if given.WEIGHTS:
+            loading.load(self.detector, given.WEIGHTS, new_classifier=True)
+        elif experiment.model.pretrained:
+            pretrained.load(self.detector, experiment.model.pretrained, experiment.model.backbone.name)
+
+    @property
+    def device(self) -> torch.device:
+        return self.detector.normalise.std.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
+        """Losses in training; otherwise what was found, in images of the `height` and `width` of each input."""
+        images = self.images(batched_inputs)
+        if self.training:
+            instances = [given["instances"].to(self.device) for given in batched_inputs]
+            losses = self.detector.losses(images, targets_of(instances, self.mask_size))
+            return {f"loss_{name}": value for name, value in losses.items()}
+        with torch.no_grad():
+            sizes = [
+                (given.get("height", h), given.get("width", w)) for given, (h, w) in zip(batched_inputs, sides(images))
+            ]
+            return [{"instances": instances_of(result)} for result in results_of(self.detector, images, sizes)]
+
+    def images(self, batched_inputs: list[dict[str, Any]]) -> Images:
+        pixels = [given["image"].to(self.device) for given in batched_inputs]
+        pixels = [image.flip(0) if self.bgr else image for image in pixels]
+        batch = pad([image.permute(1, 2, 0) for image in pixels], self.detector.input.divisor)
+        return Images(batch.pixels, batch.sizes.to(self.device))
+
+
+def sides(images: Images) -> list[tuple[int, int]]:
+    return [(int(height), int(width)) for height, width in images.sizes.tolist()]
+
+
+def targets_of(instances: list[Instances], mask_size: int) -> Targets:
+    """The objects of each image, padded to as many as one of them has; their mapper has left out crowds."""
+    places = max(map(len, instances))
+    shape, device = (len(instances), places), instances[0].gt_boxes.device
+    boxes, labels = torch.zeros(*shape, 4, device=device), torch.zeros(shape, dtype=torch.int64, device=device)
+    counts = torch.tensor([len(of_image) for of_image in instances], device=device)
+    valid = torch.arange(places, device=device) < counts[:, None]
+    masks = None
+    if any(of_image.has("gt_masks") for of_image in instances):
+        masks = torch.zeros(*shape, mask_size, mask_size, dtype=torch.uint8, device=device)
+    for i, of_image in enumerate(instances):
+        count = len(of_image)
+        boxes[i, :count], labels[i, :count] = of_image.gt_boxes.tensor, of_image.gt_classes
+        if count and masks is not None:
+            masks[i, :count] = 255 * of_image.gt_masks.crop_and_resize(of_image.gt_boxes.tensor, mask_size)
+    return Targets(boxes, labels, valid, torch.zeros_like(valid), masks)
+
+
+def instances_of(result: Result) -> Instances:
+    found = Instances(result.size)
+    found.pred_boxes = Boxes(torch.from_numpy(result.boxes))
+    found.scores = torch.from_numpy(result.scores)
+    found.pred_classes = torch.from_numpy(result.labels)
+    if result.masks is not None:
+        found.pred_masks = torch.from_numpy(result.masks)
+    return found

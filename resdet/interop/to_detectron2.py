@@ -1,0 +1,135 @@
+"""The config of detectron2 that builds the net of one of our detectors, for the weights that are written for it.
+
+config = get_cfg()
+config.merge_from_other_cfg(CfgNode(config_for(model)))
+"""
+
+from typing import Any
+
+from resdet.backbones.config import IMAGENET_RESNETS
+from resdet.errors import ConfigError
+from resdet.interop.detectron2_config import usual_resolution, usual_sizes
+from resdet.interop.detectron2_keys import (
+    CANONICAL,
+    FORMS,
+    NORMS,
+    OTHERS,
+    POOLERS,
+    SAME,
+    SAME_OF_LINEAR_HEADS,
+    SAME_OF_MASKS,
+)
+from resdet.interop.detectron2_yaml import nested
+
+
+def config_for(model: Any) -> dict[str, Any]:
+    """MODEL, INPUT and TEST, nested, of a `resdet.models.detector.Detector` that was built from a config.
+
+    What only training reads (schedule, data, thresholds of matching) stays detectron2's own.
+    """
+    section = model.experiment["model"]
+    name, features = section["backbone"]["name"], section["features"]
+    if name not in IMAGENET_RESNETS or features not in FORMS:
+        raise ConfigError(f"detectron2 has no {name} with features {features}: only ResNets as c4, dc5 or fpn.")
+    depth = IMAGENET_RESNETS[name]
+    if depth < 50 and features != "fpn":
+        raise ConfigError(f"detectron2 has {name} with features fpn alone, and this model's are {features}.")
+    found = {
+        "VERSION": 2,
+        **form(features, len(section["box"]["ious"]) > 1),
+        **same(section, SAME),
+        "MODEL.RESNETS.DEPTH": depth,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64 if depth < 50 else 256,
+        "MODEL.RESNETS.NORM": norm(section["backbone"]["norm"]),
+        "MODEL.RESNETS.STRIDE_IN_1X1": section["backbone"]["stride_in"] == "1x1",
+        "MODEL.FPN.NORM": norm(section["fpn"]["norm"]),
+        "MODEL.ROI_HEADS.NUM_CLASSES": len(model.classes),
+        **rpn(section["rpn"], features),
+        **box(section["box"], features),
+        **pixels(model),
+    }
+    if section["mask"] is not None:
+        found |= mask(section, features)
+    return nested(found)
+
+
+def form(features: str, cascade: bool) -> dict[str, Any]:
+    heads = FORMS[features]["MODEL.ROI_HEADS.NAME"]
+    return FORMS[features] | {"MODEL.ROI_HEADS.NAME": heads[-1] if cascade else heads[0]}
+
+
+def same(section: dict, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
+    """The keys whose values are alike in both, of the model."""
+    found = {}
+    for key, (_, ours) in table.items():
+        room, *path = ours.split(".")
+        if room == "model":
+            value: Any = section
+            for part in path:
+                value = value[part]
+            found[key] = value
+    return found
+
+
+def norm(kind: str | None) -> str:
+    return next(theirs for theirs, ours in NORMS.items() if ours == kind)
+
+
+def pooler(kind: str, aligned: bool) -> str:
+    return next(theirs for theirs, ours in POOLERS.items() if ours == (kind, aligned or kind == "max"))
+
+
+def rpn(section: dict, features: str) -> dict[str, Any]:
+    anchors = section["anchors"]
+    if anchors["style"] != "exact":
+        raise ConfigError("detectron2 has no anchors of style torchvision: model.rpn.anchors.style must be exact.")
+    found = {
+        "MODEL.ANCHOR_GENERATOR.SIZES": anchors["sizes"] or usual_sizes(len(FORMS[features]["MODEL.RPN.IN_FEATURES"])),
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [anchors["ratios"]],
+        "MODEL.RPN.CONV_DIMS": [section["channels"] or -1] * section["convs"],
+        "MODEL.RPN.IOU_THRESHOLDS": [section["negative_iou"], section["positive_iou"]],
+        "MODEL.RPN.BOUNDARY_THRESH": 0 if section["inside_only"] else -1,
+        "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": int(section["min_size"]),  # their key holds whole pixels
+    }
+    for place, mode in enumerate(("TRAIN", "TEST")):
+        found[f"MODEL.RPN.PRE_NMS_TOPK_{mode}"] = section["pre_nms"][place]
+        found[f"MODEL.RPN.POST_NMS_TOPK_{mode}"] = section["post_nms"][place]
+    return found
+
+
+def box(section: dict, features: str) -> dict[str, Any]:
+    ious = section["ious"]
+    if features == "fpn" and section["canonical"] != CANONICAL:
+        raise ConfigError(f"detectron2's pyramids have model.box.canonical=224, and this one {section['canonical']:g}.")
+    found = {
+        "MODEL.ROI_BOX_HEAD.POOLER_TYPE": pooler(section["pool"], section["aligned"]),
+        "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": section["resolution"] or usual_resolution(features),
+        "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": section["loss"],
+        "MODEL.ROI_HEADS.IOU_THRESHOLDS": ious[:1],
+    }
+    if len(ious) > 1:
+        weights = OTHERS["MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"]
+        found["MODEL.ROI_BOX_CASCADE_HEAD.IOUS"] = ious
+        found["MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"] = [weights[min(n, 2)] for n in range(len(ious))]
+    if features == "c4":
+        return found
+    linear = {"MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NORM": norm(section["norm"])}
+    return found | linear | same({"box": section}, SAME_OF_LINEAR_HEADS)
+
+
+def mask(section: dict, features: str) -> dict[str, Any]:
+    found = {
+        "MODEL.MASK_ON": True,
+        **same(section, SAME_OF_MASKS),
+        "MODEL.ROI_MASK_HEAD.POOLER_TYPE": pooler("align", section["mask"]["aligned"]),
+        "MODEL.ROI_MASK_HEAD.NORM": norm(section["mask"]["norm"]),
+    }
+    if features == "c4":
+        found["MODEL.ROI_MASK_HEAD.NUM_CONV"] = 0
+    return found
+
+
+def pixels(model: Any) -> dict[str, Any]:
+    """In the order BGR, for which weights/detectron2.py writes."""
+    mean, std = (values.flatten().flip(0).tolist() for values in (model.normalise.mean, model.normalise.std))
+    return {"INPUT.FORMAT": "BGR", "MODEL.PIXEL_MEAN": mean, "MODEL.PIXEL_STD": std}

@@ -1,0 +1,84 @@
+"""Published weights by name: fetched once from their publisher's own address, checked, and kept in the cache.
+
+`torchvision/maskrcnn_resnet50_fpn_v2`, `torchvision/resnet50` or `torchvision/resnet50.IMAGENET1K_V2`, and
+`detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
+"""
+
+import difflib
+from pathlib import Path
+from urllib.parse import urlparse
+
+from resdet.download import cache_dir, fetch
+from resdet.errors import WeightsError
+from resdet.peers import torchvision
+
+TORCHVISION = (
+    *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+    *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+    *(f"{kind}rcnn_resnet50_fpn{version}" for kind in ("faster", "mask") for version in ("", "_v2")),
+)
+DETECTRON2_URL = "https://dl.fbaipublicfiles.com/detectron2"
+DETECTRON2 = {  # config -> number of the run, and the first digits of the file's MD5
+    "COCO-Detection/faster_rcnn_R_50_C4_1x": ("137257644", "721ade"),
+    "COCO-Detection/faster_rcnn_R_50_DC5_1x": ("137847829", "51d356"),
+    "COCO-Detection/faster_rcnn_R_50_FPN_1x": ("137257794", "b275ba"),
+    "COCO-Detection/faster_rcnn_R_50_C4_3x": ("137849393", "f97cb7"),
+    "COCO-Detection/faster_rcnn_R_50_DC5_3x": ("137849425", "68d202"),
+    "COCO-Detection/faster_rcnn_R_50_FPN_3x": ("137849458", "280758"),
+    "COCO-Detection/faster_rcnn_R_101_C4_3x": ("138204752", "298dad"),
+    "COCO-Detection/faster_rcnn_R_101_DC5_3x": ("138204841", "3e0943"),
+    "COCO-Detection/faster_rcnn_R_101_FPN_3x": ("137851257", "f6e8b1"),
+    "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x": ("137259246", "9243eb"),
+    "COCO-InstanceSegmentation/mask_rcnn_R_50_DC5_1x": ("137260150", "4f86c3"),
+    "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": ("137260431", "a54504"),
+    "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_3x": ("137849525", "4ce675"),
+    "COCO-InstanceSegmentation/mask_rcnn_R_50_DC5_3x": ("137849551", "84107b"),
+    "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x": ("137849600", "f10217"),
+    "COCO-InstanceSegmentation/mask_rcnn_R_101_C4_3x": ("138363239", "a2914c"),
+    "COCO-InstanceSegmentation/mask_rcnn_R_101_DC5_3x": ("138363294", "0464b7"),
+    "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x": ("138205316", "a3ec72"),
+    "PascalVOC-Detection/faster_rcnn_R_50_C4": ("142202221", "b1acc2"),
+    "Misc/cascade_mask_rcnn_R_50_FPN_1x": ("138602847", "e9d89b"),
+    "Misc/cascade_mask_rcnn_R_50_FPN_3x": ("144998488", "480dd8"),
+    "Misc/mask_rcnn_R_50_FPN_3x_gn": ("138602888", "dc5d9e"),
+}
+
+
+def locate(source: str | Path) -> Path:
+    """The file itself, or the published one that the name stands for."""
+    path, name = Path(source), str(source)
+    library, _, wanted = name.partition("/")
+    if path.exists() or library not in PUBLISHERS:
+        return path
+    return PUBLISHERS[library](wanted.removesuffix(".yaml"))
+
+
+def fetch_torchvision(wanted: str) -> Path:
+    """The file of the first weights that torchvision published for a net, or of those named after a point."""
+    name, _, version = wanted.partition(".")
+    check_name("torchvision", name, TORCHVISION)
+    published = torchvision().models.get_model_weights(name).__members__
+    version = version or next(iter(published))
+    check_name(f"torchvision/{name}", version, published)
+    url = published[version].url
+    file = urlparse(url).path.rpartition("/")[2]  # which ends with the start of its SHA-256
+    return fetch(url, cache_dir() / "weights" / file, sha256=file.rpartition("-")[2].partition(".")[0])
+
+
+def fetch_detectron2(config: str) -> Path:
+    """The file of a model of detectron2's zoo, by the name of its config."""
+    check_name("detectron2", config, DETECTRON2)
+    run, digest = DETECTRON2[config]
+    file = f"model_final_{digest}.pkl"
+    place = cache_dir() / "weights/detectron2" / config.replace("/", "_") / file
+    return fetch(f"{DETECTRON2_URL}/{config}/{run}/{file}", place, md5=digest)
+
+
+def check_name(owner: str, wanted: str, known) -> None:
+    if wanted not in known:
+        near = difflib.get_close_matches(wanted, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+        raise WeightsError(f"{owner} has published no {wanted!r} that fits a net here: {hint}")
+
+
+PUBLISHERS = {"torchvision": fetch_torchvision, "detectron2": fetch_detectron2}

@@ -1,0 +1,144 @@
+"""detectron2's detectors in narrow, with weights that look trained, and ours with the same."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from heads.twins import scale_once
+from norms import randomise_norms
+from torch import nn
+
+from resdet import config as configs
+from resdet.backbones import resnet
+from resdet.models.building import build_for
+from resdet.models.detector import Detector
+from resdet.weights import detectron2 as layout
+
+SHORT, LONG = 160, 256
+CLASSES = [str(number) for number in range(6)]
+ZOO = {
+    "fpn": "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml",
+    "c4": "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml",
+    "dc5": "COCO-Detection/faster_rcnn_R_50_DC5_1x.yaml",
+    "mask_fpn": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
+    "mask_c4": "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.yaml",
+    "mask_dc5": "COCO-InstanceSegmentation/mask_rcnn_R_50_DC5_1x.yaml",
+    "cascade": "Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml",
+    "gn": "Misc/mask_rcnn_R_50_FPN_3x_gn.yaml",
+}
+WIDTHS = {  # an eighth of the true ones, and their multiples; GroupNorm has 32 groups
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 1,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 1,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 4,
+    "MODEL.FPN.OUT_CHANNELS": 4,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 8,
+    "MODEL.ROI_BOX_HEAD.CONV_DIM": 4,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 4,
+}
+SMALL = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.WEIGHTS": "",
+    "MODEL.ROI_HEADS.NUM_CLASSES": len(CLASSES),
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 150,
+    "TEST.DETECTIONS_PER_IMAGE": 300,
+    "INPUT.MIN_SIZE_TEST": SHORT,
+    "INPUT.MAX_SIZE_TEST": LONG,
+}
+SPREAD = {  # the standard deviation that each last layer's output is brought to
+    "objectness_logits": 2.0,
+    "anchor_deltas": 0.3,
+    "cls_score": 1.5,
+    "bbox_pred": 1.0,
+    "mask_head.predictor": 3.0,
+}
+
+
+def width(name: str) -> int:
+    """Of the stem of a twin."""
+    return 32 if name == "gn" else 8
+
+
+def config(name: str, **options):
+    """The zoo's, narrowed; `options` by their keys."""
+    from detectron2 import model_zoo
+
+    found = model_zoo.get_config(ZOO[name])
+    widths = {key: times * width(name) for key, times in WIDTHS.items()}
+    found.merge_from_list([part for pair in (widths | SMALL | options).items() for part in pair])
+    return found
+
+
+def theirs(cfg) -> nn.Module:
+    from detectron2.modeling import build_model
+
+    torch.manual_seed(0)
+    return randomise_norms(build_model(cfg).eval())
+
+
+@torch.no_grad()
+def spread_out(model: nn.Module, batch: list[dict]) -> nn.Module:
+    """Scales each last layer as its first output comes: hundreds of different boxes get scores of their own."""
+    for name, layer in model.named_modules():
+        part = next((part for part in SPREAD if f".{part}" in name and isinstance(layer, (nn.Linear, nn.Conv2d))), None)
+        if part:
+            scale_once(layer, SPREAD[part])
+    model(batch)
+    return model
+
+
+def batch(pictures: list[np.ndarray], order: str = "BGR") -> list[dict]:
+    """What their predictor gives to a model for RGB pictures [h, w, 3]."""
+    from detectron2.data import transforms
+
+    resize = transforms.ResizeShortestEdge([SHORT, SHORT], LONG)
+    made = []
+    for picture in pictures:
+        pixels = picture[:, :, ::-1] if order == "BGR" else picture
+        resized = resize.get_transform(pixels).apply_image(pixels)
+        image = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        made.append({"image": image, "height": picture.shape[0], "width": picture.shape[1]})
+    return made
+
+
+def precise(model: nn.Module) -> nn.Module:
+    """In float64 up to the scores and deltas of boxes, which their suppression takes in float32 alone."""
+    from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
+    from detectron2.modeling.roi_heads import FastRCNNOutputLayers
+
+    def single(value):
+        return [single(item) for item in value] if isinstance(value, (list, tuple)) else value.float()
+
+    for module in model.modules():
+        if isinstance(module, (StandardRPNHead, FastRCNNOutputLayers)):
+            module.register_forward_hook(lambda module, given, output: single(output))
+    return model.double()
+
+
+@contextmanager
+def narrow(stem: int):
+    """Nets that are built inside have a stem of so many channels, and stages in proportion."""
+    true = resnet.WIDTHS
+    resnet.WIDTHS = tuple(stem * 2**stage for stage in range(4))
+    try:
+        yield
+    finally:
+        resnet.WIDTHS = true
+
+
+def ours(state: dict, **overrides) -> Detector:
+    """The detector that a state dict of theirs implies, with its weights and the twins' sizes."""
+    settings = layout.settings(state)
+    settings["rpn"] |= {"post_nms": [1000, 150]}
+    settings["box"] |= {"detections": 300}
+    settings["input"] |= {"short": SHORT, "long": LONG}
+    experiment = configs.from_dict({"task": "detection", "model": settings | overrides})
+    return loaded(build_for(experiment, CLASSES), layout.to_our_names(state))
+
+
+def loaded(model: nn.Module, state: dict) -> nn.Module:
+    """A model of ours with all of its tensors from `state`."""
+    state = dict(state)
+    model.normalise.set(state.pop("normalise.mean"), state.pop("normalise.std"))
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected and {name.split(".")[0] for name in missing} <= {"normalise"}
+    return model.eval()

@@ -1,0 +1,122 @@
+"""`resdet convert`: a file that the other library loads by the lines that were printed, and computes the same with."""
+
+import numpy as np
+import pytest
+import torch
+from heads import twins
+
+import resdet
+from resdet import weights
+from resdet.cli import main
+from resdet.commands.convert import convert
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """A trained-looking ResNet-18 in our own file, beside its model."""
+    torch.manual_seed(0)
+    model = resdet.build("imagenet_r18", "model.backbone.shortcut=B", "model.num_classes=3").eval()
+    model.classes = ["ant", "bee", "cow"]
+    weights.save(model, tmp_path / "best.safetensors", "safetensors")
+    return model, tmp_path / "best.safetensors"
+
+
+@pytest.fixture
+def detector(tmp_path):
+    model = twins.ours(twins.narrow(masks=True))
+    weights.save(model, tmp_path / "best.safetensors", "safetensors")
+    return model, tmp_path / "best.safetensors"
+
+
+def lines(printed: str) -> str:
+    return printed.partition("To load it there:\n\n")[2]
+
+
+@pytest.mark.parametrize("layout", ["torchvision", "timm"])
+@torch.no_grad()
+def test_a_classifier_there(layout, classifier, capsys):
+    pytest.importorskip(layout)
+    model, source = classifier
+    assert main(["convert", str(source), "--to", layout]) == 0
+    printed, names = capsys.readouterr().out, {}
+    assert f"best.{layout}.pth: 104 tensors, read back and the same bit by bit" in printed
+    exec(lines(printed), names)
+    assert "224 × 224" in printed and "[0.485, 0.456, 0.406]" in printed
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    expected = model(pixels)
+    found = names["model"](
+        (pixels / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None])
+        / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    )
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_a_detector_there(detector, capsys):
+    model, source = detector
+    path = convert(str(source), "torchvision")
+    assert path == source.with_name("best.torchvision.pth")
+    names: dict = {}
+    exec(lines(capsys.readouterr().out), names)
+    assert torch.equal(names["model"].rpn.head.bbox_pred.weight, model.rpn.deltas.weight)
+    assert not names["model"].training
+
+
+def test_a_file_of_another_library_becomes_ours(tmp_path, capsys):
+    torch.save(twins.narrow().state_dict(), tmp_path / "theirs.pth")
+    path = convert(str(tmp_path / "theirs.pth"), "safetensors")
+    assert path == tmp_path / "theirs.safetensors"
+    names: dict = {}
+    exec(lines(capsys.readouterr().out), names)
+    assert names["model"].input.resize == "torchvision"
+
+
+def test_detectron2_gets_a_config_beside_the_weights(tmp_path, capsys):
+    settings = "shapes_mask_r18_fpn", "model.num_classes=3", "model.fpn.width=32", "model.box.width=32"
+    model = resdet.build(*settings, "model.mask=null")
+    weights.save(model, tmp_path / "best.safetensors", "safetensors")
+    assert (
+        main(["convert", str(tmp_path / "best.safetensors"), "--to", "detectron2", "--out", str(tmp_path / "d.pkl")])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert f"cfg.merge_from_file('{tmp_path}/d.yaml')" in printed
+    import yaml
+
+    config = yaml.safe_load((tmp_path / "d.yaml").read_text())
+    assert config["MODEL"]["RESNETS"]["DEPTH"] == 18 and config["MODEL"]["ROI_HEADS"]["NUM_CLASSES"] == 3
+    again = resdet.load(tmp_path / "d.pkl")
+    assert torch.equal(again.rpn.deltas.weight, model.rpn.deltas.weight)
+
+
+def test_the_input_is_not_overwritten(classifier, capsys):
+    _, source = classifier
+    before = source.read_bytes()
+    assert main(["convert", str(source), "--to", "safetensors"]) == 2
+    assert "name another one by --out" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "overrides, layout, sentence",
+    [
+        (["model.backbone.shortcut=A"], "torchvision", "shortcuts A or C"),
+        (["model.backbone=cifar_resnet8", "data=shapes"], "timm", "have no such net"),
+        (["model.backbone=cifar_resnet8", "data=shapes"], "detectron2", "no such backbone"),
+    ],
+)
+def test_what_the_library_lacks_is_a_sentence(overrides, layout, sentence, tmp_path, capsys):
+    weights.save(
+        resdet.build("imagenet_r18", "model.num_classes=3", *overrides), tmp_path / "a.safetensors", "safetensors"
+    )
+    assert main(["convert", str(tmp_path / "a.safetensors"), "--to", layout]) == 2
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_mean_of_each_pixel_has_no_place_elsewhere(classifier, tmp_path, capsys):
+    model, _ = classifier
+    model.normalise.set(torch.from_numpy(np.random.default_rng(0).random((3, 8, 8), np.float32)), torch.ones(3))
+    weights.save(model, tmp_path / "m.safetensors", "safetensors")
+    assert main(["convert", str(tmp_path / "m.safetensors"), "--to", "torchvision"]) == 2
+    assert "a mean off each" in capsys.readouterr().err
+    assert not (tmp_path / "m.torchvision.pth").exists()

@@ -1,0 +1,117 @@
+"""COCO's 80 categories and torchvision's 90 ids: rows that mean the same category find each other."""
+
+import pytest
+import torch
+from heads import twins
+
+from resdet import config as configs
+from resdet import weights
+from resdet.errors import WeightsError
+from resdet.models.building import build_for
+from resdet.weights import formats, torchvision_detectors
+from resdet.weights.categories import rows
+from resdet.weights.formats import Categories
+from resdet.weights.reading import Checkpoint
+
+COCO80, COCO90 = formats.coco(80), formats.torchvision_coco(90)
+UNUSED = [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]  # ids of COCO's 2014 release that stand for nothing
+
+
+def test_the_tables_are_torchvisions_and_cocos():
+    assert len(COCO80.ids) == len(set(COCO80.names)) == 80
+    assert sorted(set(range(1, 91)) - set(COCO80.ids)) == UNUSED
+    assert [COCO90.names[id - 1] for id in UNUSED] == ["N/A"] * 10
+    assert [COCO90.names[id - 1] for id in COCO80.ids] == COCO80.names
+
+
+def test_80_from_90_and_back():
+    assert rows(COCO90, COCO80) == [id - 1 for id in COCO80.ids]
+    back = rows(COCO80, COCO90)
+    assert [id for id, row in enumerate(back, 1) if row is None] == UNUSED
+    assert [COCO80.ids[row] for row in back if row is not None] == COCO80.ids
+
+
+def test_part_of_a_data_set_and_another_order():
+    assert rows(COCO80, Categories(["dog", "person"], [18, 1])) == [16, 0]
+    assert rows(Categories(["a", "b"], [1, 2]), Categories(["b", "a"], [2, 1])) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        Categories(["cell"], [1]),  # COCO's 1 is a person
+        Categories(["person", "cell"], [1, 2]),
+        Categories(["person"], [7]),
+        Categories([], []),
+        formats.numbered(80),
+    ],
+)
+def test_other_data_sets_start_anew(ours):
+    assert rows(COCO80, ours) is None
+
+
+def detector(categories: Categories, **changes):
+    """torchvision's narrow twin with other classes."""
+    settings = twins_settings() | {"num_classes": len(categories.ids)}
+    settings["box"] |= changes
+    torch.manual_seed(3)
+    return build_for(
+        configs.from_dict({"task": "detection", "model": settings}), categories.names, categories.ids
+    ).eval()
+
+
+def twins_settings() -> dict:
+    return torchvision_detectors.settings(twins.narrow(masks=True).state_dict())
+
+
+def own_file(model) -> Checkpoint:
+    return Checkpoint(model.state_dict(), "own.pth", {"classes": model.classes, "category_ids": model.category_ids})
+
+
+def last_layers(model) -> tuple[torch.Tensor, ...]:
+    """Scores [C + 1, w], boxes [C, 4, w] and masks [C, w]."""
+    predictor = model.regions.stages[0].predictor
+    masks = model.regions.mask_head.masks.weight.detach().flatten(1)
+    return predictor.scores.weight.detach(), predictor.boxes.weight.detach().unflatten(0, (-1, 4)), masks
+
+
+@pytest.mark.parametrize("theirs, ours", [(COCO90, COCO80), (COCO80, COCO90)])
+def test_rows_are_taken_over_and_told(theirs, ours):
+    source, model = detector(theirs), detector(ours)
+    before = [layer.clone() for layer in last_layers(model)]
+    report = weights.load(model, own_file(source), new_classifier=True)
+    assert report.problems() == {}
+    assert f"80 of the model's {len(ours.ids)} classes are the file's, by category id" in str(report)
+    shared = [(ours.ids.index(id), theirs.ids.index(id)) for id in COCO80.ids]
+    fresh = sorted(set(range(len(ours.ids))) - {row for row, _ in shared})
+    for there, here, old in zip(last_layers(source), last_layers(model), before):
+        assert all(torch.equal(here[row], there[other]) for row, other in shared)
+        assert torch.equal(here[fresh], old[fresh])
+    assert torch.equal(last_layers(model)[0][-1], last_layers(source)[0][-1])  # background
+
+
+def test_torchvisions_own_file_knows_its_categories():
+    source = detector(COCO90)
+    model, expected = detector(COCO80), last_layers(source)[0]
+    written = torchvision_detectors.from_our_names(source)
+    report = weights.load(model, written, new_classifier=True)
+    assert report.layout == "torchvision detector" and not report.problems() and "80 of" in str(report)
+    assert torch.equal(last_layers(model)[0][0], expected[0])
+    assert torch.equal(last_layers(model)[0][79], expected[89])
+
+
+def test_without_leave_other_classes_are_refused():
+    with pytest.raises(WeightsError, match="of another shape"):
+        weights.load(detector(COCO80), own_file(detector(COCO90)))
+
+
+def test_one_box_for_all_classes_is_taken_whole():
+    source, model = detector(COCO90, class_agnostic=True), detector(COCO80, class_agnostic=True)
+    assert weights.load(model, own_file(source), new_classifier=True).problems() == {}
+    assert torch.equal(last_layers(model)[1], last_layers(source)[1])
+
+
+def test_boxes_of_each_class_do_not_come_from_one_for_all():
+    source, model = detector(COCO90, class_agnostic=True), detector(COCO80)
+    report = weights.load(model, own_file(source), new_classifier=True)
+    assert len(report.mismatched) == 2 and all("predictor.boxes" in name for name in report.mismatched)

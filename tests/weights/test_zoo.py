@@ -1,0 +1,136 @@
+"""Published models by name: found in their libraries' own lists, fetched once, checked, and placed by hand offline."""
+
+import hashlib
+import io
+import pickle
+import re
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+import torchvision
+
+import resdet
+from resdet import download
+from resdet.errors import DownloadError, WeightsError
+from resdet.weights import zoo
+
+CONFIG = "COCO-Detection/faster_rcnn_R_50_FPN_3x"
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A folder that is served on this machine; what is fetched is kept under tmp_path/cache."""
+    monkeypatch.setattr(download, "PAUSES", (0.01,))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "published"
+    folder.mkdir()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            server.asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    server.asked, server.folder = [], folder
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(zoo, "DETECTRON2_URL", server.url)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_torchvisions_names_are_its_own():
+    for name in zoo.TORCHVISION:
+        weights = list(torchvision.models.get_model_weights(name))
+        assert all(re.search(r"-[0-9a-f]{8}\.pth$", member.url) for member in weights), name
+
+
+def test_detectron2s_addresses():
+    """As its model zoo's page lists them; what is there is the MD5 of a file."""
+    assert all(
+        re.fullmatch(r"\d{9}", run) and re.fullmatch(r"[0-9a-f]{6}", md5) for run, md5 in zoo.DETECTRON2.values()
+    )
+    assert len({run for run, _ in zoo.DETECTRON2.values()}) == len(zoo.DETECTRON2)
+    assert zoo.DETECTRON2["COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"] == ("137849600", "f10217")
+
+
+def test_a_file_goes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision/resnet18").write_bytes(b"mine")
+    assert zoo.locate("torchvision/resnet18").read_bytes() == b"mine"
+    assert zoo.locate("runs/best.pth").name == "best.pth"
+
+
+def publish_torchvision(published, monkeypatch, version: str = "IMAGENET1K_V1", digest: str = "") -> torch.nn.Module:
+    torch.manual_seed(0)
+    net, written = torchvision.models.resnet18(), io.BytesIO()
+    torch.save(net.state_dict(), written)
+    name = f"resnet18-{digest or hashlib.sha256(written.getvalue()).hexdigest()[:8]}.pth"
+    (published.folder / name).write_bytes(written.getvalue())
+    member = torchvision.models.ResNet18_Weights[version].value
+    monkeypatch.setattr(member, "url", f"{published.url}/{name}")
+    return net
+
+
+def test_a_model_of_torchvisions_by_name(published, monkeypatch):
+    net = publish_torchvision(published, monkeypatch)
+    for name in ("torchvision/resnet18", "torchvision/resnet18.IMAGENET1K_V1"):
+        model = resdet.load(name)
+        assert model.classes[0] == "tench"
+        assert torch.equal(model.backbone.fc.weight, net.fc.weight)
+    assert len(published.asked) == 1
+
+
+def test_weights_of_a_detector_by_name(published, tmp_path):
+    """detectron2's files carry the start of their MD5 in their names."""
+    content = pickle.dumps({"model": {"a": [1.0]}})
+    digest = hashlib.md5(content).hexdigest()[:6]
+    place = published.folder / CONFIG / "137849458"
+    place.mkdir(parents=True)
+    (place / "model_final_280758.pkl").write_bytes(content)
+    with pytest.raises(DownloadError, match="expected md5 280758"):
+        zoo.locate(f"detectron2/{CONFIG}")
+    zoo.DETECTRON2[CONFIG], before = ("137849458", digest), zoo.DETECTRON2[CONFIG]
+    try:
+        (place / "model_final_280758.pkl").rename(place / f"model_final_{digest}.pkl")
+        for name in (CONFIG, f"{CONFIG}.yaml"):
+            path = zoo.locate(f"detectron2/{name}")
+            assert path.read_bytes() == content and path.is_relative_to(tmp_path / "cache")
+    finally:
+        zoo.DETECTRON2[CONFIG] = before
+    assert published.asked[-1] == f"/{CONFIG}/137849458/model_final_{digest}.pkl"
+    assert len(published.asked) == 2
+
+
+@pytest.mark.parametrize("name", [f"detectron2/{CONFIG}", "torchvision/resnet18"])
+def test_offline_the_sentence_says_where_to_put_the_file(name, published, monkeypatch, tmp_path):
+    member = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.value
+    monkeypatch.setattr(member, "url", f"{published.url}/resnet18-f37072fd.pth")
+    with pytest.raises(DownloadError, match=f"by hand and put it at {tmp_path}/cache/weights/.*(pkl|pth)$"):
+        resdet.load(name)
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("torchvision/resnet81", "did you mean resnet18?"),
+        ("torchvision/maskrcnn_resnet50_fpn_v3", "did you mean maskrcnn_resnet50_fpn_v2?"),
+        ("torchvision/resnet18.IMAGENET1K_V3", "did you mean IMAGENET1K_V1?"),
+        ("detectron2/COCO-Detection/faster_rcnn_R_50_FPN_2x", "did you mean COCO-Detection/faster_rcnn_R_50_FPN_"),
+        ("detectron2/retinanet", "there are COCO-Detection/"),
+    ],
+)
+def test_names_that_are_nearly_right(name, hint):
+    with pytest.raises(WeightsError, match=re.escape(hint)):
+        resdet.load(name)
