@@ -25,10 +25,13 @@ CORE = [
     "hotcoco>=1.3,<2",  # the same figures, a hundred times faster
 ]
 
+EXPORT = ["onnx>=1.18,<2", "onnxscript>=0.7,<1", "onnxruntime>=1.22,<2"]
+
 EXTRAS = {
     "timm": ["timm>=1.0.9"],
     "supervision": ["supervision>=0.25"],
-    "test": ["pytest>=8", "timm>=1.0.9", "hypothesis>=6", "supervision>=0.25"],
+    "export": EXPORT,
+    "test": ["pytest>=8", "timm>=1.0.9", "hypothesis>=6", "supervision>=0.25", *EXPORT],
 }
 
 setup(

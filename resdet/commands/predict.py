@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from resdet.errors import ConfigError, DataError
+from resdet.inference.exported import ExportedDetector
 from resdet.models import building
 from resdet.models.detector import Detector
 
@@ -22,7 +23,7 @@ def predict(
     """Prints what is in each image; folders stand for the images in them."""
     paths = list_images(images)
     model = building.load(weights)
-    if isinstance(model, Detector):
+    if isinstance(model, (Detector, ExportedDetector)):
         rows = detect(model, paths, score, Path(draw) if draw else None)
     elif score is not None or draw:
         raise ConfigError(f"{weights} is a classifier: --score and --draw are for detectors.")

@@ -183,7 +183,7 @@ class Regions(nn.Module):
         for number, stage in enumerate(self.stages):
             if number:
                 boxes = box_ops.clip(box_ops.decode(boxes, deltas[:, :, 0], self.weights[number - 1]), sizes)
-            logits, deltas = stage.predictor(stage.head(self.pooler(maps, boxes)), len(boxes))
+            logits, deltas = stage.predictor(stage.head(self.pooler(maps, boxes)), boxes.shape[0])
             deltas = deltas.float()
             total = total + logits.float().softmax(-1)[..., :-1]
         return total / len(self.stages), boxes, deltas

@@ -50,7 +50,7 @@ class RPN(nn.Module):
         for conv in self.convs:
             x = F.relu(conv(x))
         logits, deltas = self.objectness(x), self.deltas(x)
-        return logits.permute(0, 2, 3, 1).flatten(1), deltas.permute(0, 2, 3, 1).reshape(len(x), -1, 4)
+        return logits.permute(0, 2, 3, 1).flatten(1), deltas.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4)
 
     def losses(self, output: RPNOutput, targets: Targets, sizes: Tensor) -> dict[str, Tensor]:
         """Over sampled anchors: objectness of all, boxes of the positive ones; `sizes` [B, 2] of the images."""

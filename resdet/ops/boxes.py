@@ -35,7 +35,7 @@ def coverage(a: Tensor, b: Tensor) -> Tensor:
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Boxes [B, N, 4] or [B, N, K, 4] inside their images, whose height and width `sizes` [B, 2] tells."""
     limits = sizes.flip(-1).repeat(1, 2).to(boxes.dtype)  # [B, 4]: width, height, width, height
-    limits = limits.view(len(sizes), *[1] * (boxes.dim() - 2), 4)
+    limits = limits.view(sizes.shape[0], *[1] * (boxes.dim() - 2), 4)
     return torch.minimum(boxes.clamp(min=0), limits)
 
 

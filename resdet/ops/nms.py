@@ -38,7 +38,7 @@ def _(boxes, scores, groups, valid, threshold, keep):
 
 @nms.register_fake
 def _(boxes, scores, groups, valid, threshold, keep):
-    shape = (len(scores), keep)
+    shape = (scores.shape[0], keep)
     return scores.new_empty(shape, dtype=torch.int64), scores.new_empty(shape, dtype=torch.bool)
 
 

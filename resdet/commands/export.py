@@ -1,0 +1,155 @@
+"""`resdet export`: a checkpoint as an ONNX file or a program of torch.export, checked before it says done."""
+
+import re
+from pathlib import Path
+from typing import Any, Callable, Optional, Sequence
+
+import numpy as np
+import torch
+
+from resdet.errors import ConfigError
+from resdet.export import checking, judging
+from resdet.export.calibration import Calibration
+from resdet.export.graphs import DEFAULT, Form, example_of, graph_of, shape_of
+from resdet.export.onnx import require_packages, to_onnx
+from resdet.export.program import to_program
+from resdet.export.quantise import has_vnni, quantise
+from resdet.images.decode import as_image
+from resdet.inference import exported
+from resdet.inference.predictor import results_of
+from resdet.models import building
+from resdet.models.classifier import Classifier
+from resdet.weights.saving import write_atomically
+
+ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
+EVERYTHING = 0.0  # the score limit of the check, so that it has detections whatever the image shows
+
+
+def export(
+    weights: str,
+    to: str,
+    out: Optional[str] = None,
+    form: Form = DEFAULT,
+    image: Optional[str] = None,
+    int8: bool = False,
+    calibrate: Optional[str] = None,
+    overrides: Sequence[str] = (),
+) -> None:
+    """Writes the file, checked on `image` or a generated photograph; an int8 one beside it where that is wanted."""
+    if to == "onnx":
+        require_packages()
+    calibration = open_calibration(to, int8, calibrate, overrides)
+    shown = as_image(photograph() if image is None else image)
+    model = building.load(weights)
+    if isinstance(model, exported.Exported):
+        raise ConfigError(f"{weights} is an exported file already: give the checkpoint that it was made of.")
+    if calibration:
+        calibration.check_fits(model)
+    path = Path(out) if out else beside(Path(weights), ENDINGS[to])
+    write = write_onnx if to == "onnx" else write_program
+    write_atomically(path, lambda temporary: write(model, temporary, form, shown))
+    say_written(path)
+    if calibration:
+        write_int8(path, path.with_suffix(".int8.onnx"), calibration, shown)
+
+
+def open_calibration(to: str, int8: bool, calibrate: Optional[str], overrides: Sequence[str]) -> Optional[Calibration]:
+    if int8 != bool(calibrate):
+        raise ConfigError(
+            "--int8 and --calibrate belong together: name a folder of images, or a config that has training images."
+        )
+    if int8 and to != "onnx":
+        raise ConfigError("--int8 is for ONNX files: give --to onnx.")
+    return Calibration(calibrate, overrides) if calibrate else None
+
+
+def beside(weights: Path, ending: str) -> Path:
+    """The checkpoint's name with another ending; in this folder where the weights have a name and no file."""
+    return (weights if weights.is_file() else Path(weights.name)).with_suffix(ending)
+
+
+def parse_shape(text: Optional[str]) -> Optional[tuple[int, int]]:
+    """ "800x1344" as (800, 1344)."""
+    if text is None:
+        return None
+    sides = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not sides:
+        raise ConfigError(f"--shape is {text!r}: give height and width, as 800x1344.")
+    return int(sides[1]), int(sides[2])
+
+
+def photograph() -> np.ndarray:
+    """A generated one, uint8 RGB."""
+    from resdet.bench import photographs
+
+    return photographs.photograph(np.random.default_rng(0))
+
+
+def write_onnx(model: Any, path: Path, form: Form, image: Any) -> None:
+    to_onnx(model, path, form)
+    check_onnx(model, exported.load(path), [image] * len(example_of(model, form)[0]))
+
+
+@torch.inference_mode()
+def check_onnx(model: Any, found: exported.Exported, images: Sequence) -> None:
+    if isinstance(model, Classifier):
+        pixels = found.prepare(images)
+        agreement = checking.compare_scores(checking.exact(model)(pixels), found(pixels))
+        sides = {"eager": lambda: model(pixels), "onnxruntime": lambda: found(pixels)}
+    else:
+        batch, _ = found.prepare(images)
+        own = [tuple(size) for size in batch.sizes.int().tolist()]  # compared in the pixels that both see
+        expected = results_of(checking.exact(model), batch, own, EVERYTHING)
+        agrees, note = checking.compare_results(expected[-1], found.results_of(batch, own, EVERYTHING)[-1])
+        if not agrees and not checking.compare_results(expected[-1], results_of(model, batch, own, EVERYTHING)[-1])[0]:
+            note += "; nor does the checkpoint itself in float32: its weights amplify rounding, as untrained ones do"
+        agreement = agrees, note
+        sides = {
+            "eager": lambda: results_of(model, batch, own),
+            "onnxruntime": lambda: found.results_of(batch, own),
+        }
+    conclude("onnxruntime", agreement, sides)
+
+
+def write_program(model: Any, path: Path, form: Form, image: Any) -> None:
+    to_program(model, path, form)
+    with path.open("rb") as file:
+        program = torch.export.load(file).module()
+    check_program(model, program, form, [image] * len(example_of(model, form)[0]))
+
+
+@torch.inference_mode()
+def check_program(model: Any, program: Callable, form: Form, images: Sequence) -> None:
+    if isinstance(model, Classifier):
+        inputs = (exported.crops(images, model.short, model.size),)
+    else:
+        inputs = exported.fit(images, model.input, shape_of(model, form))[0]
+    graph = graph_of(model, form)
+    sides = {"eager": lambda: graph(*inputs), "torch.export": lambda: program(*inputs)}
+    conclude("torch.export", checking.compare_exactly(*(side() for side in sides.values())), sides)
+
+
+def conclude(runtime: str, agreement: tuple[bool, str], sides: dict[str, Callable[[], object]]) -> None:
+    agrees, note = agreement
+    checking.demand(agrees, note)
+    print(f"{runtime} gives what the checkpoint gives: {note}")
+    print(f"latency: {checking.latencies(sides)}")
+
+
+def say_written(path: Path) -> None:
+    print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def write_int8(whole_path: Path, path: Path, calibration: Calibration, image: Any) -> None:
+    whole = exported.load(whole_path)
+    quantise(whole_path, path, map(whole.feed, calibration.images()))
+    small = exported.load(path)
+    sides = {"float32": lambda: whole.predict([image]), "int8": lambda: small.predict([image])}
+    print(f"latency: {checking.latencies(sides)}")
+    if calibration.experiment is None:
+        print(f"int8 beside float32 on one image: {judging.difference(whole, small, image)}")
+    else:
+        print(judging.cost_table(*(judging.figures_of(model, calibration.experiment) for model in (whole, small))))
+    if not has_vnni():
+        print("This processor has no VNNI: int8 is slower on it, and sums may saturate; judge it where it will run.")
+    say_written(path)

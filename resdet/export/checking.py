@@ -1,0 +1,72 @@
+"""Whether an exported model gives what the model gives, and how long each of them takes.
+
+Against the model in float64, so that only the rounding of the exported one counts: in float32 two correct programs may
+differ by more than the tolerances where the weights amplify it.
+"""
+
+import copy
+from statistics import median
+from typing import Any, Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resdet.bench.compare import Case, compare
+from resdet.errors import Error
+from resdet.inference.result import Result
+from resdet.ops.masks import overlaps
+
+PIXELS, SCORES, IOU = 0.01, 1e-4, 0.99  # how far boxes and scores may be apart, and masks must overlap on average
+SHARE = 0.95  # of the detections: rounding may decide which of two that are all but equal suppresses the other
+ROUNDS = 5
+
+
+def exact(model: Any) -> Any:
+    """A copy of the model that computes in float64."""
+    copied = copy.deepcopy(model).double()
+    copied.normalise.dtype = torch.float64
+    return copied
+
+
+def compare_results(expected: Result, found: Result) -> tuple[bool, str]:
+    """Whether the detections of an image agree, and how well. Each is compared with the nearest of its class."""
+    if not len(expected) or not len(found):
+        return len(expected) == len(found), f"{len(expected)} detections, and {len(found)} exported ones"
+    apart = np.abs(expected.boxes[:, None] - found.boxes).max(2)
+    apart[expected.labels[:, None] != found.labels] = np.inf
+    nearest, apart = apart.argmin(1), apart.min(1)
+    scores = np.abs(expected.scores - found.scores[nearest])
+    own = np.flatnonzero((apart <= PIXELS) & (scores <= SCORES))
+    note = f"{len(own)} of {len(expected)} detections agree, boxes within {apart[own].max(initial=0):.1e} pixels"
+    note += f", scores within {scores[own].max(initial=0):.1e}"
+    overlap = 1.0
+    if expected.masks is not None and len(own):
+        masks = torch.from_numpy(expected.masks[own]), torch.from_numpy(found.masks[nearest[own]])
+        overlap = overlaps(*masks).mean().item()  # the mean: of a mask of a few pixels rounding may turn one
+        note += f", masks with a mean IoU of {overlap:.4f}"
+    return bool(len(own) >= SHARE * len(expected) and overlap >= IOU), note
+
+
+def compare_scores(expected: Tensor, found: Tensor) -> tuple[bool, str]:
+    """Whether a classifier's logits [B, C] mean the same probabilities."""
+    apart = (expected.softmax(1) - found.softmax(1)).abs().max().item()
+    same = torch.equal(expected.argmax(1), found.argmax(1))
+    return same and apart <= SCORES, f"{'the same' if same else 'another'} class first, scores within {apart:.1e}"
+
+
+def compare_exactly(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> tuple[bool, str]:
+    """Whether tensors are equal to the last bit."""
+    same = all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    return same, "equal to the last bit" if same else "not equal"
+
+
+def demand(agrees: bool, note: str) -> None:
+    if not agrees:
+        raise Error(f"The exported model does not give what the checkpoint gives ({note}): nothing was written.")
+
+
+def latencies(sides: dict[str, Callable[[], object]]) -> str:
+    """The median of a few rounds of each side, in turns."""
+    seconds = compare(Case("export", 1, sides), ROUNDS, say=lambda text: None)
+    return ", ".join(f"{name} {1000 * median(times):.0f} ms" for name, times in seconds.items())

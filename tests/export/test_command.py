@@ -1,0 +1,123 @@
+"""`resdet export`: what it writes, what it says, and that a file that is wrong is not left behind."""
+
+import copy
+import re
+import shutil
+
+import cv2
+import pytest
+import torch
+from export.small import SHAPE, detector, picture
+
+from resdet.commands import export as command
+from resdet.commands.export import export, parse_shape
+from resdet.errors import ConfigError, Error
+from resdet.export import Form
+from resdet.export.graphs import graph_of
+from resdet.inference import exported
+from resdet.weights.saving import save
+
+pytest.importorskip("torchvision")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "best.safetensors"
+    save(detector("c4", False), path, "safetensors")
+    return path
+
+
+@pytest.fixture
+def small(classifier, tmp_path):
+    save(classifier.model, tmp_path / "net.safetensors", "safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def test_a_detector_is_checked_and_timed(checkpoint, capsys):
+    export(str(checkpoint), "onnx", form=Form(SHAPE))
+    said = capsys.readouterr().out
+    agree, of = map(int, re.search(r"(\d+) of (\d+) detections agree, boxes within", said).groups())
+    assert agree >= 0.95 * of > 5
+    assert re.search(r"latency: eager \d+ ms, onnxruntime \d+ ms", said)
+    assert f"written: {checkpoint.with_suffix('.onnx')}" in said
+    assert exported.load(checkpoint.with_suffix(".onnx")).classes == ["disc", "square", "bar"]
+
+
+def test_a_classifier_in_both_forms_on_a_picture_of_the_users(small, tmp_path, capsys):
+    image = tmp_path / "mine.png"
+    cv2.imwrite(str(image), picture(50, 60))
+    export(str(small), "onnx", image=str(image))
+    program = tmp_path / "program.pt2"
+    export(str(small), "torch-export", out=str(program), form=Form(dynamic_batch=True), image=str(image))
+    said = capsys.readouterr().out
+    assert "the same class first, scores within" in said and "equal to the last bit" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors", "net.onnx", "mine.png", "program.pt2"}
+
+
+def test_a_picture_that_is_none(small):
+    with pytest.raises(Error, match="nowhere.png cannot be read"):
+        export(str(small), "onnx", image="nowhere.png")
+
+
+@pytest.fixture
+def at_once(classifier, monkeypatch):
+    """No file is made: that of the classifier is taken."""
+    monkeypatch.setattr(command, "to_onnx", lambda model, path, form: shutil.copy(classifier.path, path))
+
+
+def test_a_file_that_says_something_else_is_not_left(classifier, at_once, tmp_path):
+    """It is of other weights."""
+    other = copy.deepcopy(classifier.model)
+    torch.nn.init.normal_(other.backbone.fc.weight)
+    save(other, tmp_path / "net.safetensors", "safetensors")
+    with pytest.raises(Error, match="does not give what the checkpoint gives .*: nothing was written"):
+        export(str(tmp_path / "net.safetensors"), "onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_int8_beside_it(small, at_once, capsys):
+    pictures = ["data.train_images=20", "data.val_images=20"]
+    export(str(small), "onnx", int8=True, calibrate="shapes_resnet20.yaml", overrides=pictures)
+    said = capsys.readouterr().out
+    assert re.search(r"latency: float32 \d+ ms, int8 \d+ ms", said)
+    whole, low, cost = map(float, re.search(r"\| top-1 \| (\S+) \| (\S+) \| (\S+) \|", said).groups())
+    assert cost == pytest.approx(whole - low, abs=1e-4)
+    assert exported.load(small.with_suffix(".int8.onnx")).size == 32
+
+
+@pytest.mark.parametrize("text", ["800", "800x", "x", "0x32", "800x1344x3", "-1x5", "a"])
+def test_shapes_that_are_none(text):
+    with pytest.raises(ConfigError, match=re.escape(f"--shape is {text!r}: give height and width, as 800x1344.")):
+        parse_shape(text)
+
+
+def test_shapes():
+    assert parse_shape("800x1344") == (800, 1344) and parse_shape(None) is None
+
+
+def test_options_that_do_not_go_together(small, tmp_path):
+    with pytest.raises(ConfigError, match="belong together"):
+        export(str(small), "onnx", int8=True)
+    with pytest.raises(ConfigError, match="belong together"):
+        export(str(small), "onnx", calibrate=str(tmp_path))
+    with pytest.raises(ConfigError, match="give --to onnx"):
+        export(str(small), "torch-export", int8=True, calibrate=str(tmp_path))
+    with pytest.raises(ConfigError, match="model is for classification"):
+        export(str(small), "onnx", int8=True, calibrate="shapes_mask_r18_fpn.yaml")
+
+
+def test_a_form_that_the_model_does_not_have(classifier):
+    with pytest.raises(ConfigError, match="--nms and --masks are for detectors"):
+        graph_of(classifier.model, Form(masks="inside"))
+    with pytest.raises(ConfigError, match="this one does not"):
+        graph_of(detector("fpn", False), Form(masks="inside"))
+    with pytest.raises(ConfigError, match="choose --nms inside"):
+        graph_of(detector("fpn", True), Form(nms="outside"))
+
+
+def test_an_exported_file_is_not_exported_again(classifier, monkeypatch):
+    monkeypatch.setattr(command.building, "load", exported.load)
+    with pytest.raises(ConfigError, match="is an exported file already"):
+        export(str(classifier.path), "onnx")

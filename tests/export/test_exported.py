@@ -1,0 +1,120 @@
+"""An ONNX file as a model: pictures of any size, results in their own pixels."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from export.small import SHAPE, batch, detector, picture
+
+from resdet.commands.predict import predict
+from resdet.errors import Error, WeightsError
+from resdet.export import Form
+from resdet.export.checking import compare_results
+from resdet.export.graphs import graph_of
+from resdet.inference import exported
+from resdet.models.config import InputConfig
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def found(mask_rcnn):
+    return exported.load(mask_rcnn.path)
+
+
+def test_a_picture_of_the_files_shape_gives_what_the_checkpoint_gives(mask_rcnn, found):
+    """It is neither padded nor shrunk: short side 64, and the long one a multiple of 32."""
+    image = picture(128, 192)
+    (expected,), (ours,) = mask_rcnn.model.predict([image], 0.1), found.predict([image], 0.1)
+    agrees, note = compare_results(expected, ours)
+    assert agrees and len(expected), note
+    assert ours.size == (128, 192) and ours.masks.shape[1:] == (128, 192) and ours.image is image
+    assert set(ours.names) <= set(mask_rcnn.model.classes)
+    assert len(ours.to_coco(7)) == len(ours)
+    assert len(found.predict([image])[0]) == len(mask_rcnn.model.predict([image])[0])
+
+
+@pytest.mark.parametrize("size", [(50, 40), (40, 50), (300, 200), (200, 900), (1, 1), (3, 700)])
+def test_pictures_are_brought_to_the_shape(found, size):
+    """The whole picture in the upper left corner, as large as the weights want it or as fits; boxes come back."""
+    images, originals = found.prepare([picture(*size)])
+    assert images.pixels.shape == (1, 3, *SHAPE) and originals == [size]
+    height, width = images.sizes[0].int().tolist()
+    assert height <= SHAPE[0] and width <= SHAPE[1]
+    assert not images.pixels[0, :, height:].any() and not images.pixels[0, :, :, width:].any()
+    if min(size) > 10:
+        assert height / width == pytest.approx(size[0] / size[1], rel=0.1)
+        assert height == SHAPE[0] or width == SHAPE[1]  # these weights want a short side of 64 at least
+    (result,) = found.predict([picture(*size)], 0.0)
+    assert result.size == size and len(result) and result.masks.shape == (len(result), *size)
+    assert (result.boxes >= 0).all() and (result.boxes <= np.array(size[::-1] * 2) + 1e-3).all()
+
+
+def test_sides_are_the_weights_own_where_they_fit():
+    wanted = InputConfig(short=60, long=100)
+    assert exported.sides(120, 120, wanted, (64, 96)) == (60, 100)
+    assert exported.sides(200, 100, wanted, (64, 96)) == (48, 96)  # 100 wide is too wide
+    assert exported.sides(100, 200, wanted, (64, 96)) == (32, 64)  # stands, where the shape lies
+
+
+def test_masks_pasted_in_the_graph(pasting):
+    """In a picture of the shape itself they are those that Python pastes."""
+    found, image = exported.load(pasting.path), picture(*SHAPE)
+    (expected,), (ours,) = pasting.model.predict([image], 0.0), found.predict([image], 0.0)
+    assert np.allclose(ours.boxes, expected.boxes, atol=1e-2) and np.array_equal(ours.labels, expected.labels)
+    assert (ours.masks != expected.masks).mean() < 1e-4 and expected.masks.any()
+    (larger,) = found.predict([image.repeat(2, 0).repeat(2, 1)], 0.0)
+    assert larger.masks.shape[1:] == (2 * SHAPE[0], 2 * SHAPE[1])
+
+
+def test_a_classifier_names_what_it_sees(classifier):
+    images = [picture(50, 70), picture(32, 32, 1), picture(40, 33, 2)]
+    found = exported.load(classifier.path)
+    for ours, expected in zip(found.predict(images, 3), classifier.model.predict(images, 3), strict=True):
+        assert ours.names == expected.names and ours.labels.tolist() == expected.labels.tolist()
+        assert np.allclose(ours.scores, expected.scores, atol=1e-6)
+
+
+def test_the_command_that_predicts_takes_it(mask_rcnn, classifier, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "mine.png"), picture(*SHAPE))
+    predict(str(mask_rcnn.path), [str(tmp_path)], score=0.1, json_path=tmp_path / "rows.json", draw=tmp_path / "drawn")
+    (expected,) = exported.load(mask_rcnn.path).predict([tmp_path / "mine.png"], 0.1)
+    assert capsys.readouterr().out == f"{expected}\n" and len(list((tmp_path / "drawn").iterdir())) == 1
+    assert json.loads((tmp_path / "rows.json").read_text()) == [expected.to_dict()]
+    predict(str(classifier.path), [str(tmp_path / "mine.png")], top=2)
+    assert "mine.png: class" in capsys.readouterr().out
+
+
+def test_files_that_are_not_ours(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"not a model")
+    with pytest.raises(WeightsError, match="nowhere.onnx: there is no such file"):
+        exported.load(tmp_path / "nowhere.onnx")
+    with pytest.raises(WeightsError, match="a.onnx is not a whole ONNX file"):
+        exported.load(tmp_path / "a.onnx")
+    program = torch.onnx.export(torch.nn.Linear(2, 2).eval(), (torch.ones(1, 2),), dynamo=True, verbose=False)
+    program.save(tmp_path / "b.onnx")
+    with pytest.raises(WeightsError, match="b.onnx was not written by resdet"):
+        exported.load(tmp_path / "b.onnx")
+
+
+def test_a_missing_runtime_is_named(monkeypatch, mask_rcnn):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(Error, match="pip install onnxruntime$"):
+        exported.load(mask_rcnn.path)
+
+
+@pytest.mark.parametrize("family", ["fpn", "cascade"], ids=["a box for each class", "one for all"])
+def test_suppression_outside_finds_what_suppression_inside_finds(family):
+    model, images = detector(family, False), batch(2)
+    with torch.no_grad():
+        boxes, scores = graph_of(model, Form(SHAPE, nms="outside"))(*images)
+        expected = model.detect(images, 0.1)[0]
+    assert boxes.shape[2] == (3 if family == "fpn" else 1)
+    box = model.regions.config
+    found = exported.suppress(boxes, scores, 0.1, box.candidates, box.nms, box.detections)
+    assert expected.valid.any() and torch.equal(found.valid, expected.valid)
+    for ours, theirs in zip(found, expected):
+        assert torch.allclose(ours[expected.valid], theirs[expected.valid], atol=1e-4)

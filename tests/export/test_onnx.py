@@ -1,0 +1,140 @@
+"""Whole models in onnxruntime: what they say, what the file tells of itself, and what cannot be exported."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from export.small import SHAPE, batch, detector
+
+from resdet.errors import ConfigError, Error
+from resdet.export import Form, to_onnx
+from resdet.export.checking import compare_results, exact
+from resdet.inference import exported
+from resdet.inference.predictor import results_of
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+
+def check(model, path, count: int = 1) -> None:
+    """The detections of padded noise, all of them, those in the model's own float32 and in float64."""
+    images = batch(count)
+    sizes = [tuple(size) for size in images.sizes.int().tolist()]
+    found = exported.load(path).results_of(images, sizes, 0.0)
+    for reference in (model, exact(model)):
+        with torch.inference_mode():
+            expected = results_of(reference, images, sizes, 0.0)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert len(theirs) > 5
+            agrees, note = compare_results(theirs, ours)
+            assert agrees, note
+
+
+def test_mask_rcnn(mask_rcnn):
+    check(*mask_rcnn)
+
+
+def test_mask_rcnn_on_conv4(pasting):
+    check(*pasting)
+
+
+SLOW = [
+    ("cascade", False, ["model.box.sampling=0"], Form(SHAPE, nms="outside")),
+    ("dc5", True, ["model.input.resize=torchvision"], Form(SHAPE, masks="inside")),
+    ("fpn", False, ["model.rpn.anchors.style=torchvision", "model.box.aligned=false"], Form(SHAPE, nms="outside")),
+    ("cascade", True, ["model.fpn.norm=gn", "model.input.resize=pillow"], Form(SHAPE)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family, masks, overrides, form", SLOW)
+def test_the_family(family, masks, overrides, form, tmp_path):
+    model = detector(family, masks, *overrides)
+    to_onnx(model, tmp_path / "model.onnx", form)
+    check(model, tmp_path / "model.onnx")
+
+
+def test_a_cascade_of_any_number_of_images_suppressed_outside(tmp_path):
+    model = detector("cascade", False)
+    to_onnx(model, tmp_path / "model.onnx", Form(SHAPE, nms="outside", dynamic_batch=True))
+    for count in (1, 3):
+        check(model, tmp_path / "model.onnx", count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["fpn", "c4", "cascade"])
+def test_any_number_of_images(family, tmp_path):
+    model = detector(family, True)
+    to_onnx(model, tmp_path / "model.onnx", Form(SHAPE, dynamic_batch=True))
+    for count in (1, 3):
+        check(model, tmp_path / "model.onnx", count)
+
+
+def test_a_classifier_takes_any_number_of_images(classifier):
+    images = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = exported.load(classifier.path)
+    for count in (1, 5):
+        with torch.inference_mode():
+            expected = classifier.model(images[:count])
+        assert torch.allclose(found(images[:count]), expected, atol=1e-5)
+
+
+def test_the_file_tells_all_that_a_host_must_know(mask_rcnn):
+    """Read by onnx itself."""
+    file = onnx.load(mask_rcnn.path)
+    onnx.checker.check_model(file)
+    told = {entry.key: json.loads(entry.value) for entry in file.metadata_props if entry.key.startswith("resdet.")}
+    model = mask_rcnn.model
+    assert told["resdet.classes"] == model.classes and told["resdet.category_ids"] == model.category_ids
+    assert told["resdet.input"] == dataclasses.asdict(model.input) and told["resdet.shape"] == list(SHAPE)
+    assert told["resdet.score"] == model.score and told["resdet.experiment"] == model.experiment
+    dims = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in file.graph.output}
+    assert dims["boxes"] == [1, 100, 4] and dims["masks"] == [1, 100, 28, 28] and dims["valid"] == [1, 100]
+    assert [value.name for value in file.graph.input] == ["images", "sizes", "score"]
+    domains = {node.domain for node in file.graph.node}
+    assert domains <= {"", "ai.onnx"}  # nothing that another runtime does not know
+
+
+def test_the_score_limit_may_be_left_to_the_file(mask_rcnn):
+    images = batch()
+    given = {"images": images.pixels.contiguous().numpy(), "sizes": images.sizes.numpy()}
+    session = exported.load(mask_rcnn.path).session
+    valid = session.run(["valid"], given)[0]
+    with torch.inference_mode():
+        assert valid.sum() == mask_rcnn.model(images).valid.sum()
+    assert session.run(["valid"], given | {"score": torch.tensor(0.9999).numpy()})[0].sum() == 0
+
+
+def test_what_cannot_be_is_refused(tmp_path, classifier):
+    with pytest.raises(ConfigError, match="multiples of 32, as 128x96"):
+        to_onnx(detector("c4", False), tmp_path / "a.onnx", Form((100, 96)))
+    with pytest.raises(ConfigError, match="choose --nms inside"):
+        to_onnx(detector("c4", True), tmp_path / "a.onnx", Form(SHAPE, nms="outside"))
+    with pytest.raises(ConfigError, match="takes 32x32 alone"):
+        to_onnx(classifier.model, tmp_path / "a.onnx", Form(SHAPE))
+    with pytest.raises(Error, match="A Linear cannot be exported"):
+        to_onnx(torch.nn.Linear(1, 1), tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_packages_are_named(monkeypatch, tmp_path, classifier):
+    monkeypatch.setattr("resdet.export.onnx.find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(Error, match=r"pip install onnxscript$"):
+        to_onnx(classifier.model, tmp_path / "a.onnx")
+
+
+@pytest.mark.slow
+def test_resnet50_with_a_hundred_detections(tmp_path):
+    """Weights of the scale of trained ones, in torchvision's settings."""
+    from resdet.bench.detection import picture, twins
+
+    _, model = twins(True, 320, 416, "resnet50")
+    to_onnx(model, tmp_path / "model.onnx", Form((320, 416)))
+    found = exported.load(tmp_path / "model.onnx")
+    images, sizes = found.prepare([picture(320, 416)])
+    with torch.inference_mode():
+        (expected,) = results_of(exact(model), images, sizes, 0.05)
+    agrees, note = compare_results(expected, found.results_of(images, sizes, 0.05)[0])
+    assert agrees and len(expected) == 100, note

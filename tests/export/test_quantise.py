@@ -1,0 +1,162 @@
+"""int8: which layers, what a file of them says, and what it costs."""
+
+import json
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from export.small import picture
+from tasks import runs
+
+from resdet.data.shapes import ShapeImages
+from resdet.errors import ConfigError, DataError
+from resdet.export import judging
+from resdet.export.calibration import COUNT, Calibration
+from resdet.export.quantise import LAST, quantise
+from resdet.inference import exported
+from resdet.inference.result import Result
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def int8(mask_rcnn, tmp_path_factory):
+    path = tmp_path_factory.mktemp("int8") / "model.int8.onnx"
+    whole = exported.load(mask_rcnn.path)
+    quantise(mask_rcnn.path, path, (whole.feed(picture(64, 96, seed)) for seed in range(3)))
+    return path
+
+
+def weights_of(path) -> dict[str, str]:
+    """The layers' weights as they are written, and in what type."""
+    file = onnx.load(path)
+    types = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in file.graph.initializer}
+    return {name: kind for name, kind in types.items() if "model." in name and "weight" in name and "scale" not in name}
+
+
+def test_layers_are_bytes_but_for_the_last_ones(mask_rcnn, int8):
+    kinds = weights_of(int8)
+    layers = [name for name in weights_of(mask_rcnn.path) if "upsample" not in name]
+    for layer in layers:
+        whole = any(f"{last}.weight" in layer for last in LAST)
+        kept = [kind for name, kind in kinds.items() if name.startswith(layer) and "zero_point" not in name]
+        assert kept == ["FLOAT" if whole else "INT8"], layer
+    assert len(layers) > 30
+    scales = {t.name: t.dims for t in onnx.load(int8).graph.initializer if "conv1.conv.weight_scale" in t.name}
+    assert all(list(dims) != [1] for dims in scales.values()) and scales  # one a channel
+
+
+def test_what_follows_the_last_layers_stays_as_it_was(mask_rcnn, int8):
+    """No operation of decoding, suppression or pooling is touched."""
+    counts = [Counter(node.op_type for node in onnx.load(path).graph.node) for path in (mask_rcnn.path, int8)]
+    for kind in ("NonMaxSuppression", "RoiAlign", "TopK", "Exp", "Div", "Sigmoid", "ConvTranspose"):
+        assert counts[0][kind] == counts[1][kind] > 0, kind
+    assert counts[1]["QuantizeLinear"] > 40
+
+
+def test_it_is_a_model_like_the_other(mask_rcnn, int8):
+    whole, small = exported.load(mask_rcnn.path), exported.load(int8)
+    assert small.description == whole.description and int8.stat().st_size < 0.3 * mask_rcnn.path.stat().st_size
+    (result,) = small.predict([picture(80, 90)], 0.0)
+    assert len(result) and result.masks.shape[1:] == (80, 90)
+
+
+def test_a_classifier_in_int8_agrees_nearly(classifier, tmp_path):
+    whole = exported.load(classifier.path)
+    images = [picture(32, 32, seed) for seed in range(20)]
+    quantise(classifier.path, tmp_path / "int8.onnx", map(whole.feed, images))
+    small = exported.load(tmp_path / "int8.onnx")
+    pixels = whole.prepare(images)
+    apart = (whole(pixels).softmax(1) - small(pixels).softmax(1)).abs().max()
+    assert 0 < apart < 0.05
+
+
+def test_nothing_to_calibrate_with(classifier, tmp_path):
+    with pytest.raises(DataError, match="no images to calibrate with"):
+        quantise(classifier.path, tmp_path / "int8.onnx", [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_a_folder_and_of_a_config(tmp_path, mask_rcnn):
+    for number in range(COUNT + 6):
+        (tmp_path / f"{number:03}.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("no image")
+    named = [path.name for path in Calibration(str(tmp_path)).images()]
+    assert len(named) == COUNT and named[0] == "000.png" and named[-1] == "069.png" and named == sorted(set(named))
+
+    config = Calibration("shapes_resnet20.yaml", ["data.train_images=10"])
+    shown = list(config.images())
+    assert len(shown) == 10 and shown[0].shape == (32, 32, 3) and shown[0].dtype == np.uint8
+    with pytest.raises(ConfigError, match="task classification and the model is for detection"):
+        config.check_fits(mask_rcnn.model)
+
+
+def test_accuracy_of_an_exported_classifier(classifier):
+    """Beside a count by hand."""
+    experiment = Calibration("shapes_resnet20.yaml", ["data.val_images=40"]).experiment
+    images = ShapeImages(40, 32, experiment.data.seed, "val")
+    model = exported.load(classifier.path)
+    found = model.predict(list(images.pixels().transpose(0, 2, 3, 1)))
+    hits = [result.labels[0] == label for result, label in zip(found, images.labels)]
+    assert judging.figures_of(model, experiment)["top-1"] == pytest.approx(np.mean(hits))
+    model.classes = model.classes[1:]
+    with pytest.raises(ConfigError, match="other classes than the model"):
+        judging.figures_of(model, experiment)
+
+
+def coco_of(folder, model) -> tuple[dict, list[dict]]:
+    """Noise on disk, every other detection in it as its truth, and all detections, by the checkpoint."""
+    truth = {"images": [], "annotations": [], "categories": []}
+    truth["categories"] = [{"id": id, "name": name} for id, name in zip(model.category_ids, model.classes)]
+    found = []
+    for number in (1, 2, 3):
+        path = folder / f"{number}.png"
+        cv2.imwrite(str(path), picture(64, 96, number))
+        truth["images"].append({"id": number, "file_name": path.name, "height": 64, "width": 96})
+        entries = model.predict([path])[0].to_coco(number)
+        found += entries
+        for entry in entries[::2]:
+            extra = {"id": len(truth["annotations"]) + 1, "area": entry["bbox"][2] * entry["bbox"][3], "iscrowd": 0}
+            truth["annotations"].append(entry | extra)
+    return truth, found
+
+
+def test_ap_of_an_exported_detector(mask_rcnn, tmp_path):
+    """Pictures of the file's own shape, where it finds what the checkpoint finds: pycocotools' figures of that."""
+    truth, found = coco_of(tmp_path, mask_rcnn.model)
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    places = [f"data.{split}.{key}" for split in ("train", "val") for key in ("images=.", "annotations=truth.json")]
+    experiment = Calibration("custom.yaml", [f"data.root={tmp_path}", *places]).experiment
+    model = exported.load(mask_rcnn.path)
+    figures = judging.figures_of(model, experiment)
+    for kind, prefix in (("bbox", ""), ("segm", "mask_")):
+        expected = runs.pycocotools_figures(truth, tmp_path / "found.json", kind)
+        assert expected["AP"] > 0.1 and figures[f"{prefix}AP"] == pytest.approx(expected["AP"], abs=0.02)
+    model.category_ids = [11, 12, 13]
+    with pytest.raises(ConfigError, match="other classes than the model"):
+        judging.figures_of(model, experiment)
+
+
+def result(boxes, scores, labels) -> Result:
+    boxes, labels = np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
+    names = [str(label) for label in labels]
+    return Result(boxes, np.array(scores, np.float32), labels, names, labels, (100, 100))
+
+
+def test_the_difference_in_words():
+    """The first moves by two pixels, the second has another class, the third is gone."""
+    before = result([[0, 0, 40, 40], [50, 50, 90, 90], [0, 60, 20, 80]], [0.9, 0.8, 0.3], [1, 2, 1])
+    after = result([[50, 50, 90, 90], [0, 0, 42, 40]], [0.85, 0.7], [1, 1])
+    assert judging.difference_of_results(before, after) == (
+        "1 of 3 detections are found again, their boxes within 2.0 pixels, scores within 0.200"
+    )
+    assert judging.difference_of_results(before, result([], [], [])) == "0 of 3 detections are found again"
+
+
+def test_the_cost_of_it():
+    table = judging.cost_table({"AP": 0.5, "AP50": 0.75}, {"AP": 0.4875, "AP50": 0.76})
+    assert table.splitlines()[2:] == ["| AP | 0.5000 | 0.4875 | 0.0125 |", "| AP50 | 0.7500 | 0.7600 | -0.0100 |"]
