@@ -24,7 +24,7 @@ class Report:
         self.head = ""
         self.content: dict[str, Any] = {
             "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "command": sys.argv,
+            "command": ["resdet", *sys.argv[1:]],
             "device": processor(),
             "threads": torch.get_num_threads(),
             "git": git_revision(),
