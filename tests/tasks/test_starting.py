@@ -81,7 +81,7 @@ def test_a_detector_of_other_classes(root, tmp_path):
     """What depends on the classes starts anew and is listed; all else is taken over."""
     content = json.loads((root / "annotations/train.json").read_text())
     one = {entry["id"]: content["categories"][0]["id"] for entry in content["categories"]}
-    content["categories"] = content["categories"][:1]
+    content["categories"] = [content["categories"][0] | {"name": "thing"}]
     for entry in content["annotations"]:
         entry["category_id"] = one[entry["category_id"]]
     (tmp_path / "one.json").write_text(json.dumps(content))
