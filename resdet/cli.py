@@ -99,6 +99,9 @@ def add_evaluate(commands) -> None:
     parser.add_argument("--per-class", action="store_true", help="print a table with the figures of each class")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--submission", metavar="FILE", help="write the ILSVRC test server's file instead")
+    parser.add_argument(
+        "--classifier", nargs="+", default=[], metavar="FILE", help="a localizer's: nets that predict the classes"
+    )
     detections = parser.add_argument_group("detections, of a checkpoint or of anybody's results file")
     detections.add_argument("--save", metavar="JSON", help="keep a detector's detections as a COCO results file")
     detections.add_argument("--annotations", metavar="JSON", help="ground truth in COCO's format; with --results")
@@ -125,13 +128,15 @@ def run_evaluate(parsed) -> None:
     if not parsed.weights:
         raise ConfigError("Nothing to judge: give --weights, or --annotations and --results.")
     # Overrides after `--weights a.pth b.pth` are read by argparse as more weights.
-    weights = [name for name in parsed.weights if "=" not in name]
-    overrides = [*parsed.overrides, *(name for name in parsed.weights if "=" in name)]
+    weights, classifiers = (
+        [word for word in words if "=" not in word] for words in (parsed.weights, parsed.classifier)
+    )
+    overrides = [*parsed.overrides, *(word for word in (*parsed.weights, *parsed.classifier) if "=" in word)]
     experiment = config.load(parsed.config, *overrides) if parsed.config else None
 
     from resdet.commands.evaluate import evaluate
 
-    evaluate(weights, experiment, overrides, parsed.per_class, parsed.json, parsed.submission, parsed.save)
+    evaluate(weights, experiment, overrides, parsed.per_class, parsed.json, parsed.submission, parsed.save, classifiers)
 
 
 def run_evaluate_results(parsed) -> None:
@@ -261,7 +266,7 @@ def add_data(commands) -> None:
     get.add_argument("--root", metavar="DIR", help="where to (default: datasets/NAME)")
     get.set_defaults(run=run_data_get)
     make = actions.add_parser("make", help="write a generated data set, as files")
-    make.add_argument("name", choices=["shapes", "shape_scenes"], help="to classify, or to detect in")
+    make.add_argument("name", choices=["shapes", "shape_scenes", "shape_loc"], help="to classify, detect or localize")
     make.add_argument("root", metavar="DIR")
     make.add_argument("--train", type=int, default=1000, help="training images (default: 1000)")
     make.add_argument("--val", type=int, default=200, help="validation images (default: 200)")
@@ -277,10 +282,10 @@ def run_data_get(parsed) -> None:
 
 
 def run_data_make(parsed) -> None:
-    from resdet.commands.data import make_shape_scenes, make_shapes
+    from resdet.commands import data
 
-    make = make_shapes if parsed.name == "shapes" else make_shape_scenes
-    make(parsed.root, parsed.train, parsed.val, parsed.size, parsed.seed)
+    make = {"shapes": data.make_shapes, "shape_scenes": data.make_shape_scenes, "shape_loc": data.make_shape_loc}
+    make[parsed.name](parsed.root, parsed.train, parsed.val, parsed.size, parsed.seed)
 
 
 def add_bench(commands) -> None:

@@ -18,12 +18,20 @@ from omegaconf import DictConfig, OmegaConf, TupleConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from resdet.backbones.config import family as backbone_family
-from resdet.data.config import CocoConfig, DataConfig, ImageNetConfig, ScenesConfig
+from resdet.data.config import (
+    CocoConfig,
+    DataConfig,
+    IlsvrcLocConfig,
+    ImageNetConfig,
+    LocalizationConfig,
+    ScenesConfig,
+)
 from resdet.data.config import family as data_family
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.errors import ConfigError
-from resdet.evaluation.config import DetectionEvalConfig, EvalConfig
+from resdet.evaluation.config import DetectionEvalConfig, EvalConfig, LocalizationEvalConfig
 from resdet.models.config import ClassifierConfig, DetectorConfig
+from resdet.models.localizer_config import LocalizerConfig, LocalizerRCNNConfig
 
 PACKAGE = Path(__file__).parent
 CONFIG_FOLDERS = (Path("configs"), PACKAGE.parent / "configs", PACKAGE / "configs")  # here, the checkout, the install
@@ -57,7 +65,36 @@ class DetectionExperiment:
     eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
 
 
-TASKS = {"classification": ClassificationExperiment, "detection": DetectionExperiment}
+@dataclass
+class LocalizationExperiment:
+    """A per-class RPN that says where the class of an image is (appendix C)."""
+
+    task: str = "localization"
+    name: str = "experiment"
+    model: LocalizerConfig = field(default_factory=LocalizerConfig)
+    data: DataConfig = field(default_factory=IlsvrcLocConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: LocalizationEvalConfig = field(default_factory=LocalizationEvalConfig)
+
+
+@dataclass
+class LocalizationRCNNExperiment(LocalizationExperiment):
+    """The R-CNN on its proposals (appendix C)."""
+
+    task: str = "localization_rcnn"
+    model: LocalizerRCNNConfig = field(default_factory=LocalizerRCNNConfig)
+
+
+TASKS = {
+    "classification": ClassificationExperiment,
+    "detection": DetectionExperiment,
+    "localization": LocalizationExperiment,
+    "localization_rcnn": LocalizationRCNNExperiment,
+}
+# The kind of data that a task needs where not any will do.
+DATA = {"detection": ScenesConfig, "localization": LocalizationConfig, "localization_rcnn": LocalizationConfig}
 
 # Sections whose `name` decides which keys they have. A bare string is short for the name alone.
 VARIANTS: dict[str, Callable[[str], type]] = {"model.backbone": backbone_family, "data": data_family}
@@ -211,8 +248,9 @@ def compose(layers: list[Layer], overrides: list[tuple[str, Any]]) -> Any:
 
 
 def check_data(experiment: Any) -> Any:
-    """Images with objects are for detectors, and for nothing else."""
-    if isinstance(experiment.data, ScenesConfig) != (experiment.task == "detection"):
+    """Images with objects are for detectors, those of one class with its boxes for localizers, others for neither."""
+    kind = next((kind for kind in (ScenesConfig, LocalizationConfig) if isinstance(experiment.data, kind)), None)
+    if kind is not DATA.get(experiment.task):
         raise ConfigError(f"data.name is {experiment.data.name}, which is no data set for the task {experiment.task}.")
     return experiment
 

@@ -43,6 +43,15 @@ class Detections(NamedTuple):
     valid: Tensor  # [B, D] bool
 
 
+class RegionTargets(NamedTuple):
+    """What warped regions show, each alone (appendix C)."""
+
+    boxes: Tensor  # [R, 4] float32: the regions themselves
+    objects: Tensor  # [R, 4] float32: the object that each overlaps most
+    labels: Tensor  # [R] int64: its class, -1 to be left out
+    positive: Tensor  # [R] bool: whether it overlaps enough
+
+
 class Batch(NamedTuple):
     """Images on the device with what is known of them."""
 

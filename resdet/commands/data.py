@@ -41,3 +41,11 @@ def make_shape_scenes(
         f"data.{split}.images={split} data.{split}.annotations=annotations/{split}.json" for split in ("train", "val")
     ]
     print(f"{train_images} + {val_images} scenes in {root}; train on them with data.root={root} {' '.join(splits)}")
+
+
+def make_shape_loc(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:
+    """Writes generated images with the boxes of their class, in the layout of ILSVRC CLS-LOC."""
+    from resdet.data import shape_loc
+
+    shape_loc.write(Path(root), train_images, val_images, size, seed)
+    print(f"{train_images} + {val_images} images in {root}; train on them with data.name=ilsvrc_loc data.root={root}")

@@ -6,6 +6,7 @@ from typing import Any, Optional, Sequence
 
 from resdet import config
 from resdet.commands.evaluate_detector import evaluate_detector
+from resdet.commands.evaluate_localizer import evaluate_localizer
 from resdet.data.config import ImageNetConfig, ImagesConfig
 from resdet.data.loader import Skipped
 from resdet.data.resident import ResidentEvaluation
@@ -18,6 +19,8 @@ from resdet.evaluation.classification import ClassificationFigures, per_class_ta
 from resdet.evaluation.views import evaluate_resident, evaluate_views, scored_images
 from resdet.models import building
 from resdet.models.detector import Detector
+from resdet.models.localizer import Localizer
+from resdet.models.localizer_rcnn import LocalizerRCNN
 
 
 def evaluate(
@@ -28,17 +31,25 @@ def evaluate(
     json_path: Optional[str] = None,
     submission: Optional[str] = None,
     save: Optional[str] = None,
+    classifiers: Sequence[str] = (),
 ) -> dict[str, float]:
     """Errors of the averaged scores of all `weights`, on the data of `experiment`, or of the first checkpoint's."""
     models = [building.load(path) for path in weights]
+    wanted, whose = models[0].experiment["task"], weights[0]
+    if experiment is not None:
+        wanted, whose = experiment.task, "the config"
     for model, path in zip(models, weights):
-        task = "detection" if isinstance(model, Detector) else "classification"
-        if experiment is not None and experiment.task != task:
-            raise ConfigError(f"{path} is of the task {task} and the config of {experiment.task}: give one that fits.")
+        task = model.experiment["task"]
+        if task != wanted:
+            raise ConfigError(f"{path} is of the task {task} and {whose} of {wanted}: give one that fits.")
     if isinstance(models[0], Detector):
         if submission:
             raise ConfigError("--submission is for classifiers: --save keeps detections as a COCO results file.")
         return evaluate_detector(models, weights, experiment, overrides, per_class, json_path, save)
+    if isinstance(models[0], (Localizer, LocalizerRCNN)):
+        return evaluate_localizer(models, weights, experiment, overrides, classifiers, json_path, submission)
+    if classifiers:
+        raise ConfigError("--classifier is for localizers, which are told the classes of an image.")
     if experiment is None:
         experiment = config.from_dict(models[0].experiment, f"the config inside {weights[0]}", tuple(overrides))
     world = distributed.join(experiment.train.device)

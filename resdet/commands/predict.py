@@ -7,6 +7,7 @@ from typing import Any, Optional, Sequence
 from resdet.errors import ConfigError, DataError
 from resdet.inference.exported import ExportedDetector
 from resdet.models import building
+from resdet.models.classifier import Classifier
 from resdet.models.detector import Detector
 
 AT_ONCE = 64  # images whose results are held in memory together
@@ -25,6 +26,10 @@ def predict(
     model = building.load(weights)
     if isinstance(model, (Detector, ExportedDetector)):
         rows = detect(model, paths, score, Path(draw) if draw else None)
+    elif not isinstance(model, Classifier):
+        raise ConfigError(
+            f"{weights} is a localizer, which must be told the classes: use resdet evaluate, or its predict in Python."
+        )
     elif score is not None or draw:
         raise ConfigError(f"{weights} is a classifier: --score and --draw are for detectors.")
     else:

@@ -41,6 +41,10 @@ def train(
 def open_task(experiment: Any, world: World, log: Log, init: Optional[str] = None) -> Task:
     if experiment.task == "detection":
         from resdet.tasks.detection import DetectionTask as Chosen
+    elif experiment.task == "localization":
+        from resdet.tasks.localization import LocalizationTask as Chosen
+    elif experiment.task == "localization_rcnn":
+        from resdet.tasks.localization_rcnn import LocalizationRCNNTask as Chosen
     else:
         from resdet.tasks.classification import ClassificationTask as Chosen
     return Chosen(experiment, world, log, Path(init) if init else None)

@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import dataclass, field
-from typing import List, Literal, Optional
+from typing import List, Literal, Optional, Tuple
 
 from resdet.data.augment import AugmentConfig
 from resdet.data.scenes.config import SceneConfig
@@ -164,6 +164,61 @@ class ShapeScenesConfig(ScenesConfig):
     seed: int = 0
 
 
+@dataclass
+class LocAugmentConfig:
+    """Section 3.4's crop, flip and colour; boxes are carried along."""
+
+    short: Tuple[int, int] = (256, 480)  # the range of the short side
+    flip: float = 0.5  # probability
+    pca_colour: float = 0.1  # standard deviation; 0 turns it off
+
+    def __post_init__(self):
+        if not 0 < self.short[0] <= self.short[1]:
+            raise ConfigError(f"data.augment.short is {list(self.short)}: give the smaller side first.")
+        if not 0 <= self.flip <= 1 or self.pca_colour < 0:
+            raise ConfigError("data.augment: flip is a probability, from 0 to 1, and pca_colour is not negative.")
+
+
+@dataclass
+class LocalizationConfig(DataConfig):
+    """Images of one class each, with the boxes of its instances (appendix C)."""
+
+    root: str = "."
+    size: int = 224  # side of a training crop, of the central crop, and of R-CNN's warped regions
+    short: int = 256  # the shorter side before the central crop
+    augment: LocAugmentConfig = field(default_factory=LocAugmentConfig)
+    max_objects: int = 32  # of an image; of more than that the largest are learnt
+    workers: int = -1  # loader processes; -1: one a core, eight at most
+    on_bad_image: Literal["error", "skip"] = "error"
+
+    def __post_init__(self):
+        if self.size < 1 or min(self.short, self.augment.short[0]) < self.size:
+            raise ConfigError(
+                f"data.size is {self.size}, data.short {self.short} and data.augment.short "
+                f"{list(self.augment.short)}: the crop cannot be larger than the image it is cut from."
+            )
+        if self.max_objects < 1:
+            raise ConfigError(f"data.max_objects is {self.max_objects}: give one or more.")
+
+
+@dataclass
+class IlsvrcLocConfig(LocalizationConfig):
+    """ILSVRC 2012 with its boxes, in any of its official layouts (datasets/README.md)."""
+
+    root: str = "datasets/ILSVRC2012"
+
+
+@dataclass
+class ShapeLocConfig(LocalizationConfig):
+    """Generated images in the layout of ILSVRC's, written to `root` when first used."""
+
+    root: str = "datasets/shape_loc"
+    train_images: int = 4000
+    val_images: int = 400
+    side: int = 160  # of the images, the longer one
+    seed: int = 0
+
+
 FAMILIES: dict[str, type[DataConfig]] = {
     "imagenet": ImageNetConfig,
     "folder": FolderConfig,
@@ -174,6 +229,8 @@ FAMILIES: dict[str, type[DataConfig]] = {
     "voc": VocConfig,
     "ilsvrc_det": IlsvrcDetConfig,
     "shape_scenes": ShapeScenesConfig,
+    "ilsvrc_loc": IlsvrcLocConfig,
+    "shape_loc": ShapeLocConfig,
 }
 
 

@@ -14,7 +14,9 @@ from resdet.data.config import (
     IlsvrcDetConfig,
     ImageNetConfig,
     ImagesConfig,
+    LocalizationConfig,
     ScenesConfig,
+    ShapeLocConfig,
     ShapeScenesConfig,
     ShapesConfig,
     VocConfig,
@@ -99,3 +101,14 @@ def open_voc_sets(config: VocConfig, split: str) -> Annotations:
     classes = None if split == "train" else open_voc_sets(config, "train").classes
     image_set = root / files.image_set if files.image_set else None
     return open_voc(root / files.annotations, root / files.images, image_set, classes, on_bad)
+
+
+def open_localized(config: LocalizationConfig, split: str) -> Any:
+    """The images of a split, `train` or `val`, with their classes and boxes."""
+    from resdet.data.ilsvrc_loc import open_ilsvrc_loc
+
+    if isinstance(config, ShapeLocConfig):
+        from resdet.data import shape_loc
+
+        shape_loc.ensure(Path(config.root), config.train_images, config.val_images, config.side, config.seed)
+    return open_ilsvrc_loc(config.root, split)

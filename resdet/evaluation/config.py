@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import List, Literal, Optional
 
 from resdet.errors import ConfigError
+from resdet.models.localizer_config import LocatingConfig
 
 
 @dataclass
@@ -36,3 +37,17 @@ class DetectionEvalConfig:
             raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")
         if self.score is not None and not 0 <= self.score < 1:
             raise ConfigError(f"eval.score is {self.score}: it lies between 0 and 1, as in 0.05.")
+
+
+@dataclass
+class LocalizationEvalConfig(LocatingConfig):
+    """How a localizer is judged (appendix C, Table 13)."""
+
+    batch: int = 64  # central crops at once, on each process; whole images come one by one
+    # How `resdet evaluate --classifier` shows images to the net that predicts their classes.
+    classifier_views: Literal["centre", "ten_crop", "dense"] = "centre"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.batch < 1:
+            raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")

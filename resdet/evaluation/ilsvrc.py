@@ -1,4 +1,4 @@
-"""ILSVRC: submissions to the classification server with a check of their format, and the detection task's figures."""
+"""ILSVRC: the figures of its detection and localization tasks, and submissions with a check of their format."""
 
 from pathlib import Path
 from typing import Iterable, Sequence
@@ -7,6 +7,9 @@ import numpy as np
 
 from resdet.errors import DataError
 from resdet.evaluation.ilsvrc_det import evaluate_det as evaluate_det
+from resdet.evaluation.ilsvrc_loc import check_localization as check_localization
+from resdet.evaluation.ilsvrc_loc import evaluate_loc as evaluate_loc
+from resdet.evaluation.ilsvrc_loc import write_localization as write_localization
 
 
 def write_classification(

@@ -162,3 +162,35 @@ class MaskConfig:
     def __post_init__(self):
         require(self.resolution > 0, "model.mask.resolution", self.resolution, "give a number of pixels")
         require(self.regions > 0, "model.mask.regions", self.regions, "give 1 or more")
+
+
+@dataclass
+class PerClassRPNConfig:
+    """The region proposal network of appendix C, with scores and boxes of each class."""
+
+    # The paper names no sizes: a quarter, a half and the whole of a crop of 224 pixels, at Faster R-CNN's ratios.
+    sizes: List[float] = field(default_factory=lambda: [56.0, 112.0, 224.0])
+    ratios: List[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
+    channels: Optional[int] = 512  # of the 3×3 layer; null: as many as the features have
+    positive_iou: float = 0.7
+    negative_iou: float = 0.3
+    batch: int = 8  # anchors of an image that are learnt from
+    positives: float = 0.5  # share of them at the most
+    beta: float = 1 / 9  # of the smooth L1 loss
+
+    def __post_init__(self):
+        for key in ("sizes", "ratios"):
+            values = getattr(self, key)
+            require(bool(values) and min(values) > 0, f"model.rpn.{key}", list(values), "list positive ones")
+        require(
+            0 <= self.negative_iou <= self.positive_iou <= 1,
+            "model.rpn.negative_iou",
+            self.negative_iou,
+            "it lies between 0 and rpn.positive_iou",
+        )
+        require(
+            self.batch > 0 and is_share(self.positives),
+            "model.rpn.positives",
+            self.positives,
+            "it is a share of rpn.batch, from 0 to 1",
+        )

@@ -7,16 +7,20 @@ from torch import Tensor
 
 from resdet import config as configs
 from resdet.backbones import registry
+from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import freeze_stages
 from resdet.errors import ConfigError, WeightsError
+from resdet.heads.per_class import PerClassRPN
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.models.classifier import Classifier
 from resdet.models.detector import Detector
+from resdet.models.localizer import Localizer
+from resdet.models.localizer_rcnn import LocalizerRCNN
 from resdet.models.making import make_detector
 from resdet.models.normalise import Normalise
 from resdet.weights import formats, loading, reading, zoo
 
-Model = Union[Classifier, Detector]
+Model = Union[Classifier, Detector, Localizer, LocalizerRCNN]
 
 
 def build(config: Any, *overrides: str) -> Model:
@@ -32,6 +36,10 @@ def build_for(experiment: Any, classes: Sequence[str], category_ids: Optional[Se
     """The model of an experiment, whatever its task, for these classes."""
     if experiment.task == "detection":
         return build_detector(experiment, classes, category_ids or range(1, len(classes) + 1))
+    if experiment.task == "localization":
+        return build_localizer(experiment, classes)
+    if experiment.task == "localization_rcnn":
+        return build_localizer_rcnn(experiment, classes)
     return build_classifier(experiment, classes)
 
 
@@ -62,6 +70,49 @@ def build_detector(experiment: Any, classes: Sequence[str], category_ids: Sequen
     normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
     model = make_detector(experiment.model, classes, category_ids, normalise)
     model.experiment = configs.plain(configs.to_dict(experiment))
+    return model
+
+
+def build_localizer(experiment: Any, classes: Sequence[str]) -> Localizer:
+    """The localizer of an experiment: a per-class RPN (appendix C)."""
+    config = experiment.model
+    net = localizer_backbone(config, classes)
+    stride, channels = ([*known.values()][-1] for known in (net.strides, net.channels))
+    rpn = PerClassRPN(config.rpn, channels, stride, len(classes))
+    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    data = experiment.data
+    model = Localizer(net, rpn, normalise, classes, data.size, data.short, experiment.eval)
+    model.experiment = configs.plain(configs.to_dict(experiment))
+    return model
+
+
+def build_localizer_rcnn(experiment: Any, classes: Sequence[str]) -> LocalizerRCNN:
+    """The R-CNN of an experiment (appendix C), with its per-class RPN: trained, or to be filled from a checkpoint."""
+    proposer = make_proposer(experiment.model.proposer, classes)
+    net = localizer_backbone(experiment.model, classes)
+    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    model = LocalizerRCNN(experiment.model, net, proposer, normalise, classes, experiment.data.size, experiment.eval)
+    model.experiment = configs.plain(configs.to_dict(experiment))
+    model.experiment["model"]["proposer"] = proposer.experiment
+    return model
+
+
+def localizer_backbone(config: Any, classes: Sequence[str]) -> Backbone:
+    check_count(config.num_classes, classes)
+    net = registry.build(config.backbone, num_classes=0)
+    freeze_stages(net, config.freeze_stages)
+    return net
+
+
+def make_proposer(proposer: Any, classes: Sequence[str]) -> Localizer:
+    """From a checkpoint's path, or without its weights from the experiment that an R-CNN's checkpoint carries."""
+    if isinstance(proposer, dict):
+        return build_localizer(configs.from_dict(proposer, "the config of the R-CNN's proposer"), classes)
+    if proposer is None:
+        raise ConfigError("model.proposer is null: name the checkpoint of a trained per-class RPN.")
+    model = load(proposer)
+    if not isinstance(model, Localizer) or model.classes != list(classes):
+        raise ConfigError(f"model.proposer: {proposer} is no per-class RPN of the data's {len(classes)} classes.")
     return model
 
 

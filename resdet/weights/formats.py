@@ -91,6 +91,10 @@ def without_prefix(state: State) -> dict[str, Tensor]:
     return {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
 
 
+def is_localizer(state: State) -> bool:
+    return any(name.endswith("rpn.scores.weight") for name in state)
+
+
 def with_count(settings_of_backbone: Callable, to_our_names: Callable) -> Callable[[State, str], dict]:
     """The settings of a classifier, from those of its backbone."""
 
@@ -103,6 +107,7 @@ def with_count(settings_of_backbone: Callable, to_our_names: Callable) -> Callab
 
 LAYOUTS = (
     Layout("resdet detector", lambda state: "rpn.objectness.weight" in state, dict, detector=True),
+    Layout("resdet localizer", is_localizer, dict, detector=True),
     Layout(
         "torchvision detector",
         torchvision_detectors.is_detector,

@@ -64,11 +64,13 @@ def load(
     if not layout.detector:
         part = backbone_part(model, state) if is_detector(model) else net_part(model, state, new_classifier)
     elif is_detector(model):
-        part = detector_part(model, state, categories_of(layout, checkpoint) if new_classifier else None)
+        theirs = categories_of(layout, checkpoint) if new_classifier and hasattr(model, "category_ids") else None
+        part = detector_part(model, state, theirs, model.class_layers() if new_classifier else [])
         if "experiment" not in checkpoint.meta:
             part.notes += other_settings(implied, model.experiment.get("model", {}))
     else:
-        raise WeightsError(f"{checkpoint.origin} holds a detector and this model is none: build one for it.")
+        kind = layout.name.split()[-1]
+        raise WeightsError(f"{checkpoint.origin} holds a {kind} and this model is none: build one for it.")
     report = fit(part, checkpoint.origin, layout.name)
     refuse_what_does_not_fit(report, part.may_differ)
     copy_into(part.target, part.state)
@@ -104,11 +106,13 @@ def backbone_part(model: nn.Module, state: dict[str, Tensor]) -> Part:
     return Part(target, kept)
 
 
-def detector_part(model: nn.Module, state: dict[str, Tensor], theirs: Optional[Categories]) -> Part:
-    """A whole detector; where the categories of the file are given, they may be others than the model's."""
+def detector_part(
+    model: nn.Module, state: dict[str, Tensor], theirs: Optional[Categories], may_differ: Sequence[str]
+) -> Part:
+    """A whole detector or localizer; of the file's categories, where they are given, the model's own are picked."""
     target = {name: tensor for name, tensor in model.state_dict().items() if name not in STATISTICS}
     if theirs is None:
-        return Part(target, state)
+        return Part(target, state, may_differ)
     ours = Categories(model.classes, model.category_ids)
     chosen = categories.rows(theirs, ours) if theirs != ours else None
     notes = []
@@ -116,7 +120,7 @@ def detector_part(model: nn.Module, state: dict[str, Tensor], theirs: Optional[C
         state = categories.picked(state, model, chosen, len(theirs.ids))
         found = sum(row is not None for row in chosen)
         notes = [f"{found} of the model's {len(chosen)} classes are the file's, by category id: their rows are taken"]
-    return Part(target, state, model.class_layers(), notes)
+    return Part(target, state, may_differ, notes)
 
 
 def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:

@@ -1,0 +1,101 @@
+"""`resdet evaluate` for localizers: the rows of Table 13, and the test server's file."""
+
+import json
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+import numpy as np
+from torch import nn
+
+from resdet import config
+from resdet.data.loader import Notes, Skipped
+from resdet.data.sources import open_localized
+from resdet.engine import distributed
+from resdet.engine.distributed import World
+from resdet.errors import ConfigError
+from resdet.evaluation import ilsvrc_loc
+from resdet.evaluation.localization import best_classes, errors, locate_all
+from resdet.inference.localization import Locator
+from resdet.models import building
+from resdet.models.classifier import Classifier
+
+
+def evaluate_localizer(
+    models: Sequence[Any],
+    weights: Sequence[str],
+    experiment: Any = None,
+    overrides: Sequence[str] = (),
+    classifiers: Sequence[str] = (),
+    json_path: Optional[str] = None,
+    submission: Optional[str] = None,
+) -> dict[str, float]:
+    """The error with the ground-truth class, and with `classifiers` that of the five classes that they predict."""
+    if experiment is None:
+        experiment = config.from_dict(models[0].experiment, f"the config inside {weights[0]}", tuple(overrides))
+    world = distributed.join(experiment.train.device)
+    try:
+        locator = Locator([model.to(world.device) for model in models], experiment.eval)
+        nets = [open_classifier(path, locator.classes, world) for path in classifiers]
+        if submission:
+            return submit(locator, nets, experiment, world, submission)
+        figures = judge(locator, nets, experiment, world)
+    finally:
+        distributed.leave()
+    if world.leads:
+        print("  ".join(f"{name} {100 * value:.2f} %" for name, value in figures.items()))
+        if json_path:
+            Path(json_path).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    return figures
+
+
+def open_classifier(path: str, classes: Sequence[str], world: World) -> nn.Module:
+    """A classifier's names may be words, and a localizer's are synsets: in number and order they must agree."""
+    model = building.load(path)
+    if not isinstance(model, Classifier) or len(model.classes) != len(classes):
+        raise ConfigError(f"--classifier {path}: this is no classifier of the localizer's {len(classes)} classes.")
+    return model.to(world.device)
+
+
+def judge(locator: Locator, nets: Sequence[nn.Module], experiment: Any, world: World) -> dict[str, float]:
+    source = open_localized(experiment.data, "val")
+    if len(source.classes) != len(locator.classes):
+        raise ConfigError(
+            f"The model has {len(locator.classes)} classes and the data {len(source.classes)}: "
+            "name the data it was trained for."
+        )
+    for sentence in source.problems:
+        print(sentence)
+    guessed = guess(nets, source, experiment, world) if nets else None
+    own = source.labels[:, None]
+    classes = own if guessed is None else np.concatenate([own, guessed], 1)
+    located = locate_all(locator, source, classes, experiment.eval, Notes(print), **sharing(experiment, world))
+    return errors(source, located, guessed)
+
+
+def guess(nets: Sequence[nn.Module], source: Any, experiment: Any, world: World) -> np.ndarray:
+    options = sharing(experiment, world)
+    return best_classes(nets, source, experiment.eval, world.device, Skipped(print), **options)
+
+
+def sharing(experiment: Any, world: World) -> dict:
+    data = experiment.data
+    return {"workers": data.workers, "on_bad_image": data.on_bad_image, "rank": world.rank, "world": world.size}
+
+
+def submit(locator: Locator, nets: Sequence[nn.Module], experiment: Any, world: World, path: str) -> dict[str, float]:
+    """Writes five classes with a box each for every test image, for the ILSVRC server."""
+    if world.size > 1:
+        raise ConfigError("A submission is written by one process: run it without torchrun.")
+    if not nets:
+        raise ConfigError("The test images' classes are not known: add --classifier.")
+    from resdet.data.imagenet import devkit_ids, imagenet
+
+    devkit, source = devkit_ids(experiment.data.root), imagenet(experiment.data.root, "test")
+    guessed = guess(nets, source, experiment, world)
+    located = locate_all(locator, source, guessed, experiment.eval, Notes(print), **sharing(experiment, world))
+    if len(located.indices) < len(source):
+        raise ConfigError("The server wants a line for each test image: restore those that could not be read.")
+    ilsvrc_loc.write_localization(path, guessed, located.boxes, sorted(devkit), devkit)
+    ilsvrc_loc.check_localization(path, len(source), len(devkit))
+    print(f"{path}: {len(source)} images")
+    return {}

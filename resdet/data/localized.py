@@ -1,0 +1,132 @@
+"""Training batches for localization (appendix C): section 3.4's random crops, with the boxes carried along."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from resdet.data.augment.colour import pca_colour
+from resdet.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.data.loader import Loader, Notes
+from resdet.data.order import Order, generator_for
+from resdet.errors import DataError
+from resdet.images.crops import resample, resized
+from resdet.structures import Batch, Images, Targets, bucket
+
+# What a crop leaves less of is neither learnt nor punished: nobody could tell its box from so little.
+LEAST_VISIBLE = 0.25
+
+
+class Crop(NamedTuple):
+    """A training crop on its way into a batch."""
+
+    pixels: np.ndarray | None  # uint8 [S, S, 3]; None: it could not be read
+    boxes: np.ndarray  # float32 [n, 4], xyxy within the crop
+    crowd: np.ndarray  # bool [n]: too little of it is left
+    label: int
+    index: int
+    note: str = ""
+
+
+class CropSamples(Dataset):
+    """(position, index) -> a crop, drawn by randomness that belongs to the position."""
+
+    def __init__(self, source: Any, config: LocalizationConfig, seed: int):
+        self.source, self.config, self.seed = source, config, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Crop:
+        position, index = key
+        label = int(self.source.labels[index])
+        try:
+            pixels, boxes = self.crop(index, generator_for(self.seed, 0, position))
+        except DataError as error:
+            if self.config.on_bad_image == "error":
+                raise
+            return Crop(None, np.zeros((0, 4), np.float32), np.zeros(0, bool), label, index, str(error))
+        clipped, crowd = within(boxes, self.config.size)
+        return Crop(pixels, clipped, crowd, label, index)
+
+    def crop(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels, and all boxes of the image in them, reaching out where they do."""
+        image, size, augment = self.source.image(index), self.config.size, self.config.augment
+        window = random_window(image.size, rng, size, augment)
+        pixels = resample(image, tuple(window), (size, size))
+        boxes = self.source.boxes(index) * np.tile(np.divide(image.size, self.source.sizes[index]), 2)
+        boxes = (boxes - np.tile(window[:2], 2)) * np.tile(size / window[2:], 2)
+        if rng.random() < augment.flip:
+            pixels, boxes = cv2.flip(pixels, 1), mirrored(boxes, size)
+        return (pca_colour(pixels, rng, std=augment.pca_colour) if augment.pca_colour else pixels), boxes
+
+
+def random_window(full: tuple[int, int], rng: np.random.Generator, size: int, augment: LocAugmentConfig) -> np.ndarray:
+    """Section 3.4's crop as (x, y, width, height) in the image's own pixels: a random square at a random short side."""
+    short = int(rng.integers(augment.short[0], augment.short[1], endpoint=True))
+    sides = resized(full, short)
+    corner = [int(rng.integers(0, side - size, endpoint=True)) for side in sides]
+    return np.array([*corner, size, size]) * np.tile(np.divide(full, sides), 2)
+
+
+def mirrored(boxes: np.ndarray, width: float) -> np.ndarray:
+    """Left to right, in a picture of this width."""
+    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+
+
+def within(boxes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a crop shows of the boxes: clipped, those in sight alone; and of which too little is left, bool."""
+    clipped = np.clip(boxes, 0, size)
+    area, left = ((part[:, 2:] - part[:, :2]).clip(0).prod(1) for part in (boxes, clipped))
+    seen = left > 0
+    return clipped[seen].astype(np.float32), (left < LEAST_VISIBLE * area)[seen]
+
+
+def collate_crops(crops: list[Crop], size: int, most: int) -> tuple[Batch, list[str]]:
+    """A batch whose labels [B, G] tell the image's class at every place, whether there is an object or not.
+
+    What could not be read has size 0, and teaches nothing.
+    """
+    pixels = np.stack([np.zeros((size, size, 3), np.uint8) if crop.pixels is None else crop.pixels for crop in crops])
+    sides = torch.tensor([[0.0 if crop.pixels is None else size] * 2 for crop in crops])
+    images = Images(torch.from_numpy(pixels).permute(0, 3, 1, 2), sides)
+    room = bucket(max(len(crop.boxes) for crop in crops), most)
+    labels = torch.tensor([crop.label for crop in crops])[:, None].expand(-1, room).contiguous()
+    boxes, valid = torch.zeros(len(crops), room, 4), torch.zeros_like(labels, dtype=torch.bool)
+    crowd = torch.zeros_like(valid)
+    for row, crop in enumerate(crops):
+        areas = (crop.boxes[:, 2:] - crop.boxes[:, :2]).prod(1)
+        largest = np.argsort(-areas, kind="stable")[:room]
+        boxes[row, : len(largest)] = torch.from_numpy(crop.boxes[largest])
+        crowd[row, : len(largest)] = torch.from_numpy(crop.crowd[largest])
+        valid[row, : len(largest)] = True
+    indices = torch.tensor([crop.index for crop in crops])
+    return Batch(images, Targets(boxes, labels, valid, crowd), indices), [crop.note for crop in crops if crop.note]
+
+
+class CropLoader(Loader):
+    """Training batches of crops, without end from any step."""
+
+    def __init__(
+        self,
+        source: Any,
+        config: LocalizationConfig,
+        batch: int,
+        seed: int,
+        device: torch.device,
+        notes: Notes,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        order = Order(len(source), seed)
+        super().__init__(
+            CropSamples(source, config, seed),
+            lambda step: order.take(step * batch, (step + 1) * batch),
+            order.steps_per_pass(batch),
+            partial(collate_crops, size=config.size, most=config.max_objects),
+            config.workers,
+            device,
+            notes,
+            rank,
+            world,
+        )

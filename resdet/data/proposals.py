@@ -1,0 +1,78 @@
+"""Proposals of a whole data set (appendix C) in files that are mapped into memory: computed once, image by image.
+
+A computation that was cut goes on where it stopped, and several processes may fill the same files.
+"""
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdet.errors import DataError
+
+MISSING = -1
+
+
+class ProposalFiles:
+    """Boxes of N images, at most `most` each, by falling score."""
+
+    def __init__(self, folder: Path, images: int, most: int):
+        """Opens the files, and makes them where there are none."""
+        self.folder, self.images, self.most = Path(folder), images, most
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.boxes = _mapped(self.folder / "boxes.npy", np.float32, (images, most, 4))
+            self.counts = _mapped(self.folder / "counts.npy", np.int32, (images,), MISSING)
+        except OSError as error:
+            raise DataError(
+                f"{folder} cannot be written ({error.strerror}): name another folder by model.cache"
+            ) from error
+
+    def __reduce__(self) -> tuple:
+        """Another process opens the files itself: a map must not be copied."""
+        return ProposalFiles, (self.folder, self.images, self.most)
+
+    def missing(self) -> np.ndarray:
+        """The images that have none yet, int64 [m]."""
+        return np.flatnonzero(self.counts == MISSING)
+
+    def write(self, i: int, boxes: np.ndarray) -> None:
+        """float32 [k, 4], of which the first `most` are kept; the count comes last, when the boxes are there."""
+        count = min(len(boxes), self.most)
+        self.boxes[i, :count] = boxes[:count]
+        self.counts[i] = count
+
+    def flush(self) -> None:
+        self.boxes.flush()
+        self.counts.flush()
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return np.array(self.boxes[i, : max(0, int(self.counts[i]))])
+
+
+def key_of(checkpoint: Path, settings: Any, source: Any) -> str:
+    """A name that changes with whatever the proposals depend on: the weights, the settings, and the images."""
+    digest = hashlib.sha256(Path(checkpoint).read_bytes())
+    names = (source.name(i) for i in (0, len(source) // 2, len(source) - 1))
+    digest.update("\n".join(map(str, (settings, len(source), *names))).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _mapped(path: Path, dtype: type, shape: tuple[int, ...], fill: int = 0) -> np.memmap:
+    """The file mapped for writing; a new one is filled beside its place, so that no process finds half of it."""
+    if not path.exists():
+        temporary = path.with_name(f".{uuid.uuid4().hex}.npy")
+        made = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
+        if fill:
+            made[:] = fill
+        made.flush()
+        try:
+            os.link(temporary, path)  # unlike a rename it leaves what another process has put there meanwhile
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink()
+    return np.lib.format.open_memmap(path, "r+")

@@ -1,0 +1,149 @@
+"""A localizer on a data set: where it sees given classes, what a classifier says these are, and the errors of both."""
+
+from typing import Any, Iterator, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from resdet.data.loader import Notes, Skipped, collated, worker_count
+from resdet.errors import DataError
+from resdet.evaluation.config import EvalConfig, LocalizationEvalConfig
+from resdet.evaluation.ilsvrc_loc import GUESSES, evaluate_loc
+from resdet.evaluation.views import scored_images
+from resdet.inference.localization import Locator, Show, View
+
+
+class Shown(NamedTuple):
+    """Images as a locator wants them."""
+
+    views: list[View]
+    sizes: Tensor  # [B, 2]: height and width of the images
+    indices: list[int]
+
+
+class ViewSamples(Dataset):
+    """Image number -> its views, or the reason why there are none."""
+
+    def __init__(self, source: Any, show: Show, on_bad_image: str):
+        self.source, self.show, self.on_bad_image = source, show, on_bad_image
+
+    def __getitem__(self, index: int) -> tuple[Optional[Shown], str]:
+        try:
+            image = self.source.image(index)
+            return Shown(self.show(image), torch.tensor([image.size[::-1]], dtype=torch.float32), [index]), ""
+        except DataError as error:
+            if self.on_bad_image == "error":
+                raise
+            return None, str(error)
+
+
+def collate(items: list[tuple[Optional[Shown], str]]) -> tuple[Optional[Shown], list[str]]:
+    """The images together; views of one kind have one size."""
+    kept = [shown for shown, _ in items if shown]
+    notes = [note for _, note in items if note]
+    if not kept:
+        return None, notes
+    views = [View(*(torch.cat(fields) for fields in zip(*alike))) for alike in zip(*(shown.views for shown in kept))]
+    indices = [index for shown in kept for index in shown.indices]
+    return Shown(views, torch.cat([shown.sizes for shown in kept]), indices), notes
+
+
+def shown_images(
+    locator: Locator, source: Any, indices: Sequence[int], batch: int, workers: int, on_bad_image: str, notes: Notes
+) -> Iterator[Shown]:
+    """These images of the source, on the locator's device."""
+    step = batch if locator.together else 1
+    keys = [list(indices[start : start + step]) for start in range(0, len(indices), step)]
+    samples = ViewSamples(source, locator.show, on_bad_image)
+    for shown, sentences in collated(samples, keys, collate, worker_count(workers), locator.device):
+        notes.note(sentences)
+        if shown:
+            views = [seen.to(locator.device) for seen in shown.views]
+            yield Shown(views, shown.sizes.to(locator.device), shown.indices)
+
+
+class Located(NamedTuple):
+    """Boxes of K given classes in n images."""
+
+    indices: np.ndarray  # int64 [n]
+    boxes: np.ndarray  # float32 [n, K, 4], xyxy in pixels of the images
+    sizes: np.ndarray  # float32 [n, 2]: height and width of the images
+
+
+@torch.inference_mode()
+def locate_all(
+    locator: Locator,
+    source: Any,
+    classes: np.ndarray,
+    config: LocalizationEvalConfig,
+    notes: Notes,
+    workers: int = -1,
+    on_bad_image: str = "error",
+    rank: int = 0,
+    world: int = 1,
+) -> Located:
+    """The best box of each of the classes [N, K] of all images, in their order; the processes share the work.
+
+    Images with a class below 0, and those that cannot be read and are skipped, are left out.
+    """
+    mine = np.flatnonzero((classes >= 0).all(1))[rank::world].tolist()
+    parts = [(np.zeros(0, np.int64), np.zeros((0, classes.shape[1], 4), np.float32), np.zeros((0, 2), np.float32))]
+    for shown in shown_images(locator, source, mine, config.batch, workers, on_bad_image, notes):
+        wanted = torch.from_numpy(classes[shown.indices]).to(locator.device)
+        boxes, _ = locator(shown.views, shown.sizes, wanted)
+        parts.append((np.array(shown.indices), boxes.cpu().numpy(), shown.sizes.cpu().numpy()))
+    indices, boxes, sizes = (np.concatenate(part) for part in zip(*gathered(parts)))
+    order = np.argsort(indices)
+    return Located(indices[order], boxes[order], sizes[order])
+
+
+def gathered(parts: list) -> list:
+    """Those of all processes."""
+    if not dist.is_initialized():
+        return parts
+    shares = [None] * dist.get_world_size()
+    dist.all_gather_object(shares, parts)
+    return [part for share in shares for part in share]
+
+
+def best_classes(
+    models: Sequence[nn.Module],
+    source: Any,
+    config: LocalizationEvalConfig,
+    device: torch.device,
+    skipped: Skipped,
+    **options: Any,
+) -> np.ndarray:
+    """The five best classes of each image by a classifier or an ensemble of them, int64 [N, 5]; -1 where it was
+    skipped. `options` are those of `scored_images`."""
+    guesses = min(GUESSES, len(models[0].classes))
+    found = np.full((len(source), guesses), -1, np.int64)
+    views = EvalConfig(batch=config.batch, views=config.classifier_views)
+    parts = [
+        (indices.numpy(), scores.topk(guesses).indices.cpu().numpy())
+        for scores, _, indices in scored_images(models, source, views, device, skipped=skipped, **options)
+    ]
+    for indices, best in gathered(parts):
+        found[indices] = best
+    return found
+
+
+def errors(source: Any, located: Located, guessed: Optional[np.ndarray]) -> dict[str, float]:
+    """`loc_error` of the first box of each image, that of its own class; and with `guessed` [N, k] the classes of the
+    others, `topk_loc_error` and `topk_error`, the classes' own."""
+    picked = located.indices
+    if not len(picked):
+        raise DataError("No validation image could be read: look at the files that were named.")
+    truth = (source.labels[picked], [source.boxes(i) for i in picked.tolist()])
+    # The boxes of a few images were drawn in a picture of another size.
+    ratio = source.sizes[picked] / located.sizes[:, ::-1]
+    boxes = located.boxes * np.tile(ratio, 2)[:, None]
+    figures = {"loc_error": evaluate_loc(truth, (truth[0][:, None], boxes[:, :1]))["loc_error"]}
+    if guessed is not None:
+        found = evaluate_loc(truth, (guessed[picked], boxes[:, 1:]))
+        k = guessed.shape[1]
+        figures |= {f"top{k}_loc_error": found["loc_error"], f"top{k}_error": found["class_error"]}
+    return figures

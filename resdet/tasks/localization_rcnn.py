@@ -1,0 +1,94 @@
+"""ImageNet localization with a region-centric R-CNN on the proposals of a trained per-class RPN (appendix C)."""
+
+import time
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resdet.data.loader import Notes
+from resdet.data.order import Order
+from resdet.data.proposals import MISSING, ProposalFiles, key_of
+from resdet.data.regions import RegionLoader, RegionSamples
+from resdet.engine.distributed import World
+from resdet.evaluation.localization import shown_images
+from resdet.inference.localization import Locator
+from resdet.models.building import Model, build_localizer_rcnn
+from resdet.models.localizer import Localizer
+from resdet.structures import Batch
+from resdet.tasks.localization import LocalizationTask
+
+WHAT_THEY_DEPEND_ON = ("testing", "scales", "candidates", "nms", "proposals")  # of the settings
+PATIENCE = 1.0  # seconds between two looks at what other processes have done
+
+
+class RegionTraining:
+    """Training batches of proposals, which are computed before the first batch where they are not there yet."""
+
+    def __init__(self, proposer: Localizer, source: Any, experiment: Any, world: World, notes: Notes):
+        self.proposer, self.source, self.experiment = proposer, source, experiment
+        self.world, self.notes = world, notes
+        self.steps_per_epoch = Order(len(source), 0).steps_per_pass(experiment.train.batch)
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        model, train = self.experiment.model, self.experiment.train
+        samples = RegionSamples(
+            self.source,
+            self.proposals(),
+            self.experiment.data,
+            model.context,
+            model.positive_iou,
+            model.positives,
+            train.seed,
+        )
+        loader = RegionLoader(samples, train.batch, self.world.device, self.notes, self.world.rank, self.world.size)
+        return loader.batches(first_step)
+
+    def proposals(self) -> ProposalFiles:
+        """The RPN's proposals of all training images, each for the class of its image."""
+        config, checkpoint = self.experiment.eval, Path(self.experiment.model.proposer)
+        home = Path(self.experiment.model.cache) if self.experiment.model.cache else checkpoint.parent
+        settings = [(key, getattr(config, key)) for key in WHAT_THEY_DEPEND_ON]
+        folder = home / f"proposals-{key_of(checkpoint, settings, self.source)}"
+        files = ProposalFiles(folder, len(self.source), config.proposals)
+        missing = files.missing()
+        mine = missing[missing % self.world.size == self.world.rank]
+        if len(mine):
+            self.notes.say(f"{len(missing)} of {len(self.source)} training images get their proposals into {folder}")
+            self.fill(files, mine)
+        # A barrier would run into its time limit, for these are hours of work; the files tell when all are done.
+        while len(files.missing()):
+            time.sleep(PATIENCE)
+        return files
+
+    @torch.inference_mode()
+    def fill(self, files: ProposalFiles, indices: np.ndarray) -> None:
+        """Proposals of these images, in pixels of the annotated pictures; what cannot be read gets none."""
+        data, config, source, notes = self.experiment.data, self.experiment.eval, self.source, self.notes
+        locator = Locator([self.proposer.eval()], config)
+        shown = shown_images(locator, source, indices.tolist(), config.batch, data.workers, data.on_bad_image, notes)
+        for views, sizes, numbers in shown:
+            labels = torch.from_numpy(source.labels[numbers]).to(locator.device)[:, None]
+            found = locator.propose(views, sizes, labels)
+            ratios = torch.from_numpy(source.sizes[numbers].astype(np.float32)) / sizes.cpu().flip(1)
+            boxes = found.boxes.cpu() * ratios.repeat(1, 2)[:, None]
+            for index, own, valid in zip(numbers, boxes, found.valid.cpu()):
+                files.write(index, own[valid].numpy())
+        for index in indices[files.counts[indices] == MISSING]:
+            files.write(index, np.zeros((0, 4), np.float32))
+        files.flush()
+
+
+class LocalizationRCNNTask(LocalizationTask):
+    """As the RPN's, but for the model and what it is trained on."""
+
+    def build(self) -> Model:
+        return build_localizer_rcnn(self.experiment, self.source.classes)
+
+    def make_loader(self) -> RegionTraining:
+        return RegionTraining(self.model.proposer, self.source, self.experiment, self.world, self.notes)
+
+    def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
+        return model.normalise(batch.images)

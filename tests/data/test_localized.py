@@ -1,0 +1,118 @@
+"""Crops with their boxes: against images that tell where each pixel comes from, and by hand."""
+
+import numpy as np
+import pytest
+import torch
+from painted import Painted
+
+from resdet.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.data.loader import Notes
+from resdet.data.localized import Crop, CropLoader, CropSamples, collate_crops, within
+from resdet.errors import ConfigError, DataError
+from resdet.images.decode import RawImage
+
+
+def config(size=32, short=(32, 64), flip=0.5, **options) -> LocalizationConfig:
+    augment = LocAugmentConfig(short=short, flip=flip, pca_colour=0.0)
+    return LocalizationConfig(size=size, short=80, augment=augment, workers=0, **options)
+
+
+class Ramp(Painted):
+    """Images that are their own map: red is 2x, green 2y, in pixels of an image of 100×80; drawn in half of that."""
+
+    def __init__(self):
+        super().__init__([[20, 30, 60, 70]], [1], (100, 80))
+        y, x = np.mgrid[:80, :100] + 0.5
+        self.pixels = [np.stack([2 * x, 2 * y, np.zeros_like(x)], 2).astype(np.uint8)]
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_boxes_follow_the_pixels(halved):
+    """The corners of the box, read from the pixels at them, are those of the image, mirrored or not; also where the
+    boxes were drawn in a picture of half the size."""
+    source = Ramp()
+    if halved:
+        source.sizes, source.things = source.sizes // 2, source.things / 2
+    samples = CropSamples(source, config(size=48, short=(48, 72)), seed=0)
+    mirrored = 0
+    for position in range(20):
+        pixels, boxes = samples.crop(0, np.random.default_rng(position))
+        flipped = pixels[0, 0, 0] > pixels[0, -1, 0]
+        mirrored += flipped
+        (x1, y1, x2, y2) = boxes[0]
+        left, right = np.interp([x1, x2], np.arange(48) + 0.5, pixels[24, :, 0] / 2)
+        for found, expected, place in ((left, 60 if flipped else 20, x1), (right, 20 if flipped else 60, x2)):
+            if 0.5 < place < 47.5:
+                assert found == pytest.approx(expected, abs=1.5)
+        for expected, place in ((30, y1), (70, y2)):
+            if 0.5 < place < 47.5:
+                found = np.interp(place, np.arange(48) + 0.5, pixels[:, 24, 1] / 2)
+                assert found == pytest.approx(expected, abs=1.5)
+    assert 3 < mirrored < 17
+
+
+def test_what_is_out_of_sight():
+    boxes = np.array([[-10, 0, 30, 10], [-31, 0, 1, 10], [40, 0, 50, 10], [0, 0, 5, 5]], np.float64)
+    clipped, crowd = within(boxes, 32)
+    assert clipped.tolist() == [[0, 0, 30, 10], [0, 0, 1, 10], [0, 0, 5, 5]] and crowd.tolist() == [False, True, False]
+
+
+def test_batches():
+    """Labels are told at every place; what could not be read has no size; of many objects the largest stay."""
+    many = np.stack([[0, 0, side, side] for side in range(1, 13)]).astype(np.float32)
+    pixels, none = np.full((32, 32, 3), 7, np.uint8), np.zeros((0, 4), np.float32)
+    crops = [
+        Crop(pixels, many, np.arange(12) == 11, 3, 50),
+        Crop(pixels, none, np.zeros(0, bool), 4, 51),
+        Crop(None, none, np.zeros(0, bool), 5, 52, "it is damaged"),
+    ]
+    batch, notes = collate_crops(crops, 32, most=10)
+    assert notes == ["it is damaged"] and batch.indices.tolist() == [50, 51, 52]
+    assert batch.targets.labels.tolist() == [[3] * 10, [4] * 10, [5] * 10]
+    assert batch.targets.valid.sum(1).tolist() == [10, 0, 0]
+    assert (
+        batch.targets.boxes[0, :, 2].tolist() == list(range(12, 2, -1))
+        and batch.targets.crowd[0].tolist() == [True] + [False] * 9
+    )
+    assert batch.images.sizes.tolist() == [[32, 32], [32, 32], [0, 0]] and (batch.images.pixels[:2] == 7).all()
+    assert collate_crops(crops[1:], 32, most=10)[0].targets.boxes.shape == (2, 8, 4)
+
+
+def test_two_processes_share_a_batch():
+    source = Painted.random(10)
+    loader = lambda rank, world: CropLoader(
+        source, config(), 4, 0, torch.device("cpu"), Notes(print), rank, world
+    ).batches(3)
+    whole, parts = next(loader(0, 1)), [next(loader(rank, 2)) for rank in range(2)]
+    assert torch.equal(whole.indices, torch.cat([part.indices for part in parts]))
+    assert torch.equal(whole.images.pixels, torch.cat([part.images.pixels for part in parts]))
+    assert torch.equal(whole.targets.boxes, torch.cat([part.targets.boxes for part in parts]))
+
+
+class Broken(Painted):
+    def image(self, i):
+        if i == 1:
+            raise DataError("image 1 is cut short: delete it")
+        return RawImage(self.pixels[i], self.name(i))
+
+
+def test_damaged_images():
+    source = Broken.random(4)
+    with pytest.raises(DataError, match="cut short"):
+        CropSamples(source, config(), 0)[0, 1]
+    crop = CropSamples(source, config(on_bad_image="skip"), 0)[0, 1]
+    assert crop.pixels is None and crop.note == "image 1 is cut short: delete it"
+
+
+@pytest.mark.parametrize(
+    "make, key",
+    [
+        (lambda: config(size=81), "data.size is 81"),
+        (lambda: config(max_objects=0), "data.max_objects"),
+        (lambda: LocAugmentConfig(short=(300, 200)), "data.augment.short"),
+        (lambda: LocAugmentConfig(flip=2), "data.augment"),
+    ],
+)
+def test_settings_that_cannot_be(make, key):
+    with pytest.raises(ConfigError, match=key):
+        make()

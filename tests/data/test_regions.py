@@ -1,0 +1,112 @@
+"""Proposals in their files, and regions of them in batches."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from painted import Painted
+
+from resdet.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.data.loader import Notes
+from resdet.data.proposals import ProposalFiles, key_of
+from resdet.data.regions import RegionLoader, RegionSamples
+from resdet.errors import DataError
+
+
+def data(**options) -> LocalizationConfig:
+    return LocalizationConfig(
+        size=32, short=40, augment=LocAugmentConfig(short=(40, 48), pca_colour=0.0), workers=0, **options
+    )
+
+
+@pytest.fixture
+def source():
+    return Painted([[8, 8, 40, 40], [4, 10, 24, 30], [0, 0, 30, 20]], [0, 1, 0])
+
+
+@pytest.fixture
+def files(tmp_path, source):
+    """Of each object: itself, a box of three quarters of it, and one that misses it; the last image has none."""
+    files = ProposalFiles(tmp_path / "proposals", 3, 4)
+    for i in range(2):
+        x1, y1, x2, y2 = source.boxes(i)[0]
+        files.write(i, np.array([[x1, y1, x2, y2], [x1, y1, x2, y1 + 0.75 * (y2 - y1)], [0, 0, 8, 8]], np.float32))
+    files.write(2, np.zeros((0, 4), np.float32))
+    return files
+
+
+def test_files_go_on_where_they_were_cut(tmp_path):
+    first = ProposalFiles(tmp_path / "p", 5, 2)
+    assert first.missing().tolist() == [0, 1, 2, 3, 4] and len(first[3]) == 0
+    first.write(1, np.arange(12, dtype=np.float32).reshape(3, 4))  # more than fit
+    first.write(4, np.zeros((0, 4), np.float32))
+    again = ProposalFiles(tmp_path / "p", 5, 2)
+    assert again.missing().tolist() == [0, 2, 3]
+    assert again[1].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]] and again[4].shape == (0, 4)
+    again.write(0, np.ones((1, 4), np.float32))  # two processes write into one file
+    assert first[0].tolist() == [[1, 1, 1, 1]]
+    assert isinstance(again.boxes, np.memmap) and len(pickle.dumps(again)) < 1000
+    assert pickle.loads(pickle.dumps(again))[1].tolist() == again[1].tolist()
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="name another folder by model.cache"):
+        ProposalFiles(tmp_path / "file" / "folder", 5, 2)
+
+
+def test_the_key_follows_what_proposals_depend_on(tmp_path, source):
+    weights = tmp_path / "a.pth"
+    weights.write_bytes(b"1")
+    keys = [key_of(weights, ["dense"], source), key_of(weights, ["centre"], source)]
+    keys.append(key_of(weights, ["dense"], Painted.random(4)))
+    weights.write_bytes(b"2")
+    keys.append(key_of(weights, ["dense"], source))
+    assert len(set(keys)) == 4
+    weights.write_bytes(b"1")
+    assert key_of(weights, ["dense"], source) == keys[0]
+
+
+def samples(source, files, **options):
+    settings = {"context": 0, "positive_iou": 0.5, "positives": 0.5, "seed": 0} | options
+    return RegionSamples(source, files, data(), **settings)
+
+
+def test_half_of_the_regions_are_positive(source, files):
+    made = [samples(source, files)[position, 0] for position in range(60)]
+    assert 18 < sum(region.positive for region in made) < 42
+    assert all((region.box == [0, 0, 8, 8]).all() or region.positive for region in made if region.box[0] == 0)
+    assert all(region.label == 0 and region.index == 0 for region in made)
+    boxes = {tuple(region.box.tolist()) for region in made if region.positive}
+    assert {(8, 8, 40, 40), (8, 8, 40, 32)} <= boxes  # and mirrored, which for this one is the same
+
+
+def test_positives_of_a_higher_threshold(source, files):
+    made = [samples(source, files, positive_iou=0.8)[position, 1] for position in range(40)]
+    heights = {float(region.box[3] - region.box[1]) for region in made if region.positive}
+    assert heights == {20.0}
+
+
+def test_box_and_object_are_mirrored_with_the_pixels(source, files):
+    """The part of the region that shows the object is where the boxes say."""
+    found = set()
+    for position in range(40):
+        region = samples(source, files)[position, 1]
+        x1 = float(region.thing[0])
+        found.add(x1)
+        assert (region.thing == [x1, 10, x1 + 20, 30]).all()
+        if region.positive:
+            assert region.box[0] == x1 and region.box[2] == x1 + 20
+            vivid = np.ptp(region.pixels[4:-4, 4:-4].astype(int), axis=2).mean()
+            assert vivid > 80  # red and blue on a grey ground
+    assert found == {4.0, 48 - 24.0}
+
+
+def test_batches_leave_out_what_has_no_proposals(source, files):
+    loader = RegionLoader(samples(source, files), 3, torch.device("cpu"), Notes(print))
+    batch = next(loader.batches(0))
+    assert batch.images.shape == (3, 3, 32, 32) and batch.images.dtype == torch.uint8
+    assert sorted(batch.indices.tolist()) == [0, 1, 2]
+    assert all((label == -1) == (index == 2) for label, index in zip(batch.targets.labels, batch.indices))
+    assert loader.steps_per_epoch == 1

@@ -1,0 +1,127 @@
+"""ILSVRC's localization error on ten images worked out by hand, and its submissions."""
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from resdet.data import shape_loc
+from resdet.data.ilsvrc_loc import open_ilsvrc_loc
+from resdet.errors import DataError
+from resdet.evaluation import ilsvrc
+
+A, B = [0, 0, 10, 10], [100, 100, 120, 120]
+HALF, LESS = [0, 0, 10, 5], [0, 0, 10, 4.9]  # of A: an IoU of 0.5, and a little less
+FAR = [50, 50, 60, 60]
+
+# The image's class, its boxes, and guesses of class and box; then whether the first guess is right, whether any is, and
+# whether any has the class.
+CASES = [
+    (1, [A], [(1, A), (2, A)], True, True, True),
+    (1, [A], [(2, A), (1, A)], False, True, True),
+    (1, [A], [(2, A), (3, A)], False, False, False),
+    (1, [A], [(1, HALF), (2, A)], True, True, True),
+    (1, [A], [(1, LESS), (2, A)], False, False, True),
+    (1, [A, B], [(1, B), (2, A)], True, True, True),  # any instance will do
+    (4, [A, B], [(4, FAR), (1, A)], False, False, True),  # the right place for another class
+    (4, [B], [(5, B), (4, [100, 100, 120, 110])], False, True, True),
+    (0, [B], [(0, [95, 95, 125, 125]), (4, B)], False, False, True),  # 400 of 900
+    (0, [A, B, FAR], [(0, [50, 50, 70, 60]), (4, B)], True, True, True),  # half of it is outside
+]
+
+
+def test_ten_images_by_hand():
+    labels, boxes, guesses, first, right, named = zip(*CASES)
+    truth = (np.array(labels), [np.array(own, float) for own in boxes])
+    classes, places = (np.array([[pair[k] for pair in own] for own in guesses]) for k in (0, 1))
+    figures = ilsvrc.evaluate_loc(truth, (classes, places))
+    assert figures["images"] == 10
+    assert figures["per_guess"] == pytest.approx([1 - sum(first) / 10, 1 - sum(right) / 10])
+    assert figures["per_guess"] == pytest.approx([0.6, 0.4])
+    assert figures["loc_error"] == pytest.approx(0.4)
+    assert figures["class_error"] == pytest.approx(1 - sum(named) / 10)
+
+
+def test_with_the_ground_truth_class():
+    labels = np.arange(4)
+    truth = (labels, [np.array([A])] * 4)
+    places = np.array([[A], [HALF], [LESS], [FAR]], float)
+    assert ilsvrc.evaluate_loc(truth, (labels[:, None], places))["loc_error"] == 0.5
+
+
+def test_boxes_without_area_are_wrong():
+    truth = (np.zeros(2, int), [np.array([[5, 5, 5, 5]], float), np.zeros((0, 4))])
+    places = np.array([[[5, 5, 5, 5]], [A]], float)
+    assert ilsvrc.evaluate_loc(truth, (np.zeros((2, 1), int), places))["loc_error"] == 1
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A generated data set with a development kit: ILSVRC2012_ID 1 is the last synset."""
+    folder = tmp_path_factory.mktemp("loc") / "data"
+    shape_loc.write(folder, 10, 12, 48, 0)
+    kit = folder / "ILSVRC2012_devkit_t12/data"
+    kit.mkdir(parents=True)
+    fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
+    rows = [(float(i), synset, synset, 0.0) for i, synset in enumerate(reversed(shape_loc.SYNSETS), 1)]
+    savemat(kit / "meta.mat", {"synsets": np.array(rows, fields).reshape(-1, 1)})
+    truth = "".join(f"{10 - index % 10}\n" for index in range(12))
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text(truth)
+    return folder
+
+
+def perfect(source):
+    """Five classes an image, the right one in the place of the image's number; its first box for each of them."""
+    labels = np.array([[(own + k - i) % 10 for k in range(5)] for i, own in enumerate(source.labels.tolist())])
+    for row, own in zip(labels, source.labels):
+        if own not in row:
+            row[0] = own
+    return labels, np.stack([np.tile(source.boxes(i)[:1], (5, 1)) for i in range(len(source))])
+
+
+def test_a_submission_is_judged_by_the_files(root, tmp_path):
+    source = open_ilsvrc_loc(root, "val")
+    labels, boxes = perfect(source)
+    devkit = shape_loc.SYNSETS[::-1]
+    ilsvrc.write_localization(tmp_path / "sub.txt", labels, boxes, source.classes, devkit)
+    assert ilsvrc.evaluate_loc(root, tmp_path / "sub.txt")["loc_error"] == 0
+
+    first = (tmp_path / "sub.txt").read_text().splitlines()[0].split()
+    x1, y1, x2, y2 = source.boxes(0)[0].astype(int).tolist()
+    assert first[:5] == [str(10 - labels[0, 0]), str(x1), str(y1), str(x2 - 1), str(y2 - 1)]
+
+    boxes[3] = 0  # two images are now wrong: one in place, one in class
+    labels[4] = (source.labels[4] + np.arange(1, 6)) % 10
+    ilsvrc.write_localization(tmp_path / "sub.txt", labels, boxes, source.classes, devkit)
+    figures = ilsvrc.evaluate_loc(root, tmp_path / "sub.txt")
+    assert figures["loc_error"] == pytest.approx(2 / 12) and figures["class_error"] == pytest.approx(1 / 12)
+
+
+ROW = " ".join(f"{k} 0 0 10 10" for k in range(1, 6))
+BAD = {
+    "1 lines for 2 images": f"{ROW}\n",
+    "line 2: 24 numbers and not 25": f"{ROW}\n{ROW[:-3]}\n",
+    "line 2: .* is not all numbers": f"{ROW}\n{ROW.replace('10', 'x', 1)}\n",
+    "line 1: the classes": f"{ROW.replace('5 0', '4 0')}\n{ROW}\n",
+    "line 2: the classes": f"{ROW}\n{ROW.replace('5 0', '1001 0')}\n",
+    "line 1: a box is not": f"{ROW.replace('10 10', '10 -1', 1)}\n{ROW}\n",
+    "line 2: a box": f"{ROW}\n{ROW.replace('1 0 0', '1 11 0', 1)}\n",
+    "cannot be read": None,
+}
+
+
+@pytest.mark.parametrize("complaint", BAD)
+def test_what_the_server_would_refuse(tmp_path, complaint):
+    if BAD[complaint] is not None:
+        (tmp_path / "sub.txt").write_text(BAD[complaint])
+    with pytest.raises(DataError, match=complaint):
+        ilsvrc.check_localization(tmp_path / "sub.txt", images=2)
+
+
+def test_what_the_server_takes(tmp_path):
+    (tmp_path / "sub.txt").write_text(f"{ROW}\n{ROW}\n")
+    ilsvrc.check_localization(tmp_path / "sub.txt", images=2)
+
+
+def test_classes_that_the_devkit_does_not_know(tmp_path):
+    with pytest.raises(DataError, match="n99999999"):
+        ilsvrc.write_localization(tmp_path / "sub.txt", np.zeros((0, 5), int), np.zeros((0, 5, 4)), ["n99999999"], [])

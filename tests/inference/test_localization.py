@@ -1,0 +1,91 @@
+"""Voting, views and proposals, by hand."""
+
+import numpy as np
+import pytest
+import torch
+from painted import CLASSES, Painted
+
+import resdet
+from resdet import config
+from resdet.inference.localization import Locator, Show, vote
+from resdet.models.building import build_for
+from resdet.models.localizer_config import LocatingConfig
+from resdet.structures import Proposals
+
+# The best box, one near it (IoU 0.8), one at exactly half, one less than that, one far away, and padding.
+BOXES = [[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 5, 10], [0, 0, 4, 10], [50, 50, 60, 60], [0, 0, 10, 10]]
+SCORES = [0.8, 0.4, 0.2, 0.7, 0.6, 0.9]
+
+
+def found(valid=(True, True, True, True, True, False)) -> Proposals:
+    return Proposals(torch.tensor([BOXES], dtype=torch.float32), torch.tensor([SCORES]), torch.tensor([valid]))
+
+
+def test_voting_by_hand():
+    boxes, scores = vote(found(), 0.5)
+    width = (0.8 * 10 + 0.4 * 10 + 0.2 * 5) / 1.4
+    height = (0.8 * 10 + 0.4 * 8 + 0.2 * 10) / 1.4
+    torch.testing.assert_close(boxes, torch.tensor([[0, 0, width, height]]))
+    torch.testing.assert_close(scores, torch.tensor([0.8]))
+    assert vote(found(), None)[0].tolist() == [BOXES[0]]
+    assert vote(found(), 0.9)[0].tolist() == [BOXES[0]]
+
+
+def test_nothing_to_vote_for():
+    boxes, scores = vote(found([False] * 6), 0.5)
+    assert boxes.isfinite().all() and scores.tolist() == [0]
+
+
+def test_views_lead_back_to_the_image():
+    """A mark at a known place of the image is found where the view's scale and shift say."""
+    pixels = np.zeros((120, 200, 3), np.uint8)
+    pixels[60:64, 120:124] = 255  # its centre is at (122, 62)
+    image = Painted([[0, 0, 1, 1]], [0]).image(0)
+    image.pixels = pixels
+    for testing, count in (("centre", 1), ("dense", 3)):
+        show = Show(LocatingConfig(testing=testing, scales=[60, 90, 150]), 64, 80, picture=None)
+        views = show(image)
+        assert len(views) == count
+        for seen in views:
+            y, x = (seen.pixels[0, 0] > 60).nonzero().float().mean(0) + 0.5
+            (sx, sy), (dx, dy) = seen.scale[0].tolist(), seen.shift[0].tolist()
+            assert (x.item() + dx) / sx == pytest.approx(122, abs=1) and (y.item() + dy) / sy == pytest.approx(
+                62, abs=1
+            )
+    assert Show(LocatingConfig(), 64, 80, picture=96)(image)[-1].pixels.shape[2:] == (96, 160)
+
+
+def locator(*overrides):
+    torch.manual_seed(0)
+    words = ["model.backbone=cifar_resnet8", "model.rpn={sizes: [8, 16, 24], channels: 8}", "data.size=32"]
+    experiment = config.load("shapes_loc_r18", *words, "data.short=40", *overrides)
+    return Locator([build_for(experiment, CLASSES).eval()], experiment.eval)
+
+
+def test_proposals_are_the_best_without_near_duplicates():
+    """Against torchvision's NMS on all candidates; the boxes lie in the image."""
+    import torchvision
+
+    where = locator("eval.testing=dense", "eval.scales=[40,56]", "eval.nms=0.6", "eval.proposals=20")
+    source = Painted.random(1, size=(60, 48))
+    views, sizes = where.show(source.image(0)), torch.tensor([[48.0, 60.0]])
+    classes = torch.tensor([[1, 0]])
+    with torch.inference_mode():
+        found = where.propose(views, sizes, classes)
+        boxes, scores = where.candidates(views, sizes, classes)
+    assert boxes.shape == (1, 2, 400, 4)
+    for k in range(2):
+        large = (boxes[0, k, :, 2:] - boxes[0, k, :, :2] >= 1).all(1)
+        kept = torchvision.ops.nms(boxes[0, k][large], scores[0, k][large], 0.6)[:20]
+        torch.testing.assert_close(found.boxes[k][found.valid[k]], boxes[0, k][large][kept])
+        assert found.valid[k].sum() == len(kept) > 5
+    assert (found.boxes >= 0).all() and (found.boxes[..., 2] <= 60).all() and (found.boxes[..., 3] <= 48).all()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["eval.scales=[]", "eval.proposals=0", "eval.nms=2", "eval.vote=-1", "eval.batch=0", "eval.testing=sparse"],
+)
+def test_settings_that_cannot_be(override):
+    with pytest.raises(resdet.Error, match=override.partition("=")[0]):
+        config.load("shapes_loc_r18", override)

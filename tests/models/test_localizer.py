@@ -1,0 +1,204 @@
+"""The localizer: its losses in any mode, what it learns, and the views that it looks through."""
+
+import numpy as np
+import pytest
+import torch
+from painted import CLASSES, Painted
+
+import resdet
+from resdet import config
+from resdet.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.data.loader import Notes
+from resdet.data.localized import CropLoader
+from resdet.evaluation.localization import errors, locate_all
+from resdet.inference.localization import Locator
+from resdet.models.building import build_for
+from resdet.structures import Images, Targets
+from resdet.weights import loading
+
+SMALL = [
+    "model.backbone=cifar_resnet8",
+    # All anchors are learnt from, and many of each image, since the steps are few.
+    "model.rpn={sizes: [14, 20, 28], channels: 32, batch: 64, positive_iou: 0.55, negative_iou: 0.5}",
+    "data.size=48",
+    "data.short=48",
+    "data.augment.short=[48,48]",
+    "eval.scales=[48]",
+    "eval.batch=8",
+]
+
+
+def build(*overrides, classes=CLASSES):
+    torch.manual_seed(0)
+    return build_for(config.load("shapes_loc_r18", *SMALL, *overrides), classes)
+
+
+def train(model, source, steps, size=48, short=(48, 48), lr=5e-3):
+    torch.set_num_threads(1)
+    augment = LocAugmentConfig(short=short, flip=0.0, pca_colour=0.0)
+    data = LocalizationConfig(size=size, short=size, augment=augment, workers=0)
+    loader = CropLoader(source, data, 8, 0, torch.device("cpu"), Notes(print))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
+    model.train()
+    for _, batch in zip(range(steps), loader.batches(0)):
+        sum(model.losses(batch.images, batch.targets).values()).backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+def error(models, source, *overrides) -> float:
+    """The localization error with the ground-truth class."""
+    setting = config.load("shapes_loc_r18", *SMALL, *overrides).eval
+    located = locate_all(Locator(models, setting), source, source.labels[:, None], setting, Notes(print), workers=0)
+    return errors(source, located, None)["loc_error"]
+
+
+@pytest.fixture(scope="module")
+def source():
+    return Painted.random(8, sides=(14, 30))
+
+
+@pytest.fixture(scope="module")
+def trained(source):
+    return train(build(), source, 90)
+
+
+def test_learns_a_few_images_whole(trained, source):
+    assert error([build().eval()], source) >= 0.5
+    assert error([trained], source) == 0
+    assert error([trained], source, "eval.vote=null") <= 0.25
+
+
+def test_dense_finds_what_the_central_crop_cannot_see(trained, source):
+    """The same objects at the ends of images three times as wide, of which the central crop shows the middle third."""
+    wide = Painted([[0, 0, 1, 1]] * 8, source.labels, (144, 48))
+    for i in range(8):
+        shift = 0 if i < 4 else 96
+        wide.pixels[i][:] = np.median(source.pixels[i], (0, 1)).astype(np.uint8)
+        wide.pixels[i][:, shift : shift + 48] = source.pixels[i]
+        wide.things[i] = source.things[i] + (shift, 0, shift, 0)
+    assert error([trained], wide) == 1
+    assert error([trained], wide, "eval.testing=dense") <= 0.25
+
+
+def test_several_scales_find_objects_of_other_sizes(trained, source):
+    """Twice as large images, looked at as they are and at the size that was learnt."""
+    double = Painted([[0, 0, 1, 1]] * 8, source.labels, (96, 96))
+    double.pixels = [pixels.repeat(2, 0).repeat(2, 1) for pixels in source.pixels]
+    double.things = source.things * 2
+    single = error([trained], double, "eval.testing=dense", "eval.scales=[96]")
+    assert error([trained], double, "eval.testing=dense", "eval.scales=[96,48]") < single
+    assert error([trained], double, "eval.testing=dense", "eval.scales=[48]") <= 0.125
+
+
+def test_predict_is_in_the_image_s_own_pixels(trained, source):
+    image = source.pixels[0].repeat(2, 0).repeat(2, 1)
+    for mode in (True, False):
+        (found,) = trained.train(mode).predict([image], [[int(source.labels[0]), 1 - int(source.labels[0])]])
+        assert trained.training == mode
+        assert found.boxes.shape == (2, 4) and found.labels.tolist() == [source.labels[0], 1 - source.labels[0]]
+        assert found.names == [CLASSES[label] for label in found.labels]
+        assert overlap(found.boxes[0], source.things[0] * 2) > 0.5
+    one, two = trained.predict([source.pixels[1], source.pixels[2]], source.labels[1:3].tolist())
+    assert overlap(one.boxes[0], source.things[1]) > 0.5 and overlap(two.boxes[0], source.things[2]) > 0.5
+
+
+def overlap(a, b) -> float:
+    from torchvision.ops import box_iou
+
+    return box_iou(torch.tensor(np.array([a])), torch.tensor(np.array([b]))).item()
+
+
+def batch(objects=True):
+    torch.manual_seed(1)
+    images = Images(torch.randint(256, (2, 3, 48, 48)).to(torch.uint8), torch.full((2, 2), 48.0))
+    boxes = torch.tensor([[[4.0, 4, 30, 30]], [[10, 2, 44, 40]]])
+    labels, valid = torch.tensor([[0], [1]]), torch.full((2, 1), objects)
+    return images, Targets(boxes * objects, labels, valid, torch.zeros_like(valid))
+
+
+def test_losses_in_any_mode_and_without_objects():
+    model = build("model.backbone.norm=frozen")
+    for objects in (True, False):
+        values = []
+        for mode in (True, False):
+            torch.manual_seed(0)
+            values.append(model.train(mode).losses(*batch(objects)))
+        assert values[0].keys() == {"rpn_class", "rpn_box"}
+        for name in values[0]:
+            torch.testing.assert_close(values[0][name], values[1][name])
+        assert (values[0]["rpn_box"] > 0) == objects
+
+
+def test_the_loss_is_one_graph():
+    model = build()
+    torch._dynamo.reset()
+    compiled = torch.compile(model.losses, backend="eager", fullgraph=True)
+    torch.manual_seed(0)
+    expected = model.losses(*batch())
+    torch.manual_seed(0)
+    for name, value in compiled(*batch()).items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_an_ensemble_averages(trained, source):
+    """Of a net with itself nothing changes; of two nets scores and boxes of all anchors are the means."""
+    other = build("model.rpn.channels=16").eval()
+    pixels = torch.from_numpy(source.pixels[0]).permute(2, 0, 1)[None]
+    classes = torch.tensor([[0, 1]])
+    locator = Locator([trained, other])
+    views, sizes = locator.show(source.image(0)), torch.tensor([[48.0, 48.0]])
+    with torch.inference_mode():
+        same = Locator([trained, trained])(views, sizes, classes)
+        torch.testing.assert_close(same, Locator([trained])(views, sizes, classes))
+        boxes, scores = locator.candidates(views, sizes, classes)
+        pairs = [model.candidates(pixels, classes) for model in (trained, other)]
+    mean_scores = (pairs[0][0] + pairs[1][0]) / 2
+    best, chosen = mean_scores.max(2)
+    torch.testing.assert_close(scores[:, :, 0], best)
+    mean_boxes = (pairs[0][1] + pairs[1][1]) / 2
+    torch.testing.assert_close(boxes[0, 1, 0], mean_boxes[0, 1, chosen[0, 1]].clamp(0, 48))
+
+
+@pytest.mark.parametrize(
+    "override, complaint", [("model.rpn.sizes=[14,20]", "same anchors"), ("data.size=32", "data.size")]
+)
+def test_ensembles_that_cannot_be(trained, override, complaint):
+    with pytest.raises(resdet.Error, match=complaint):
+        Locator([trained, build(override)])
+
+
+def test_a_checkpoint_comes_back(trained, source, tmp_path):
+    content = {"model": trained.state_dict(), "experiment": trained.experiment, "classes": trained.classes}
+    torch.save(content, tmp_path / "a.pth")
+    model = resdet.load(tmp_path / "a.pth")
+    assert error([model], source) == error([trained], source) and not model.training
+    found, expected = (net.predict([source.pixels[3]], [1])[0] for net in (model, trained))
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+    more = build(classes=[*CLASSES, "n00000003"])
+    with pytest.raises(resdet.Error, match="rpn.scores"):
+        loading.load(more, tmp_path / "a.pth")
+    loading.load(more, tmp_path / "a.pth", new_classifier=True)
+    assert torch.equal(more.rpn.conv.weight, trained.rpn.conv.weight)
+    with pytest.raises(resdet.Error, match="holds a localizer and this model is none"):
+        loading.load(resdet.backbones.create("cifar_resnet8", 2), tmp_path / "a.pth")
+
+
+def test_starts_from_a_classifier():
+    classifier = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=7")
+    model = build()
+    loading.load(model, classifier.state_dict(), new_classifier=True)
+    for name, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, classifier.backbone.state_dict()[name])
+
+
+def test_vgg_and_the_paper_s_net_have_the_outputs_that_the_paper_says():
+    for name, stride in (("imagenet_loc_r101", 32), ("imagenet_loc_vgg16", 16)):
+        experiment = config.load(name)
+        with torch.device("meta"):
+            model = build_for(experiment, [str(k) for k in range(1000)])
+        assert model.rpn.stride == stride
+        assert model.rpn.scores.weight.shape == (1000, 9, 512) and model.rpn.boxes.weight.shape == (1000, 36, 512)

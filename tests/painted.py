@@ -1,0 +1,49 @@
+"""Small localization data that tests make: striped or checked rectangles of two classes, held in memory."""
+
+import numpy as np
+
+from resdet.images.decode import RawImage
+
+CLASSES = ["n00000001", "n00000002"]  # striped, checked
+
+
+class Painted:
+    """What `LocalizedImages` offers. Each image has one object, at the box that it is given."""
+
+    def __init__(self, boxes, labels, size=(48, 48), seed=0):
+        """`boxes` [N, 4] whole numbers, xyxy; `size` (width, height) of all images."""
+        rng = np.random.default_rng(seed)
+        self.classes, self.problems = CLASSES, []
+        self.labels = np.array(labels, np.int64)
+        self.things = np.array(boxes, np.float32)
+        self.sizes = np.tile(np.array(size, np.int32), (len(labels), 1))
+        self.pixels = [paint(box, label, size, rng) for box, label in zip(self.things.astype(int), labels)]
+
+    @classmethod
+    def random(cls, count, size=(48, 48), sides=(16, 40), seed=0):
+        """Objects anywhere in the images, of sides from … to …"""
+        rng = np.random.default_rng((seed, 1))
+        extent = rng.integers(*sides, (count, 2), endpoint=True)
+        corner = np.stack([rng.integers(0, np.array(size) - own, endpoint=True) for own in extent])
+        return cls(np.concatenate([corner, corner + extent], 1), np.arange(count) % len(CLASSES), size, seed)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def name(self, i):
+        return f"painted/ILSVRC2012_val_{i + 1:08d}.JPEG"
+
+    def image(self, i):
+        return RawImage(self.pixels[i], self.name(i))
+
+    def boxes(self, i):
+        return self.things[i : i + 1].copy()
+
+
+def paint(box, label, size, rng):
+    y, x = np.mgrid[: size[1], : size[0]]
+    pattern = (x // 3) % 2 if label == 0 else (x // 3 + y // 3) % 2
+    ground = rng.uniform(60, 190) + rng.normal(0, 8, (size[1], size[0], 3))
+    inside = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
+    colours = np.array([(230, 60, 40), (40, 60, 210)])
+    return np.where(inside[..., None], colours[pattern], ground).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,197 @@
+"""Localization as a user meets it: generated data in ILSVRC's layout, the RPN, R-CNN on its proposals, files."""
+
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+from tasks import runs
+
+import resdet
+from resdet import config
+from resdet.data import shape_loc
+from resdet.data.ilsvrc_loc import open_ilsvrc_loc
+from resdet.evaluation import ilsvrc
+
+LENGTH = ["train.length=2", "train.evaluate_every=2", "train.checkpoint_every=2", "train.log_every=1"]
+SMALL = [
+    "data.name=ilsvrc_loc",
+    "data.size=32",
+    "data.short=40",
+    "data.augment.short=[40,48]",
+    "data.workers=0",
+    "model.backbone=cifar_resnet8",
+    *LENGTH,
+    "train.batch=8",
+    "train.precision=fp32",
+    "schedule.warmup=0",
+    "eval.scales=[40,56]",
+    "eval.candidates=60",
+    "eval.proposals=12",
+    "eval.batch=8",
+]
+RPN = ["--config", "shapes_loc_r18.yaml", *SMALL, "model.rpn={sizes: [12, 24], channels: 8}"]
+RCNN = ["--config", "shapes_loc_rcnn_r18.yaml", *SMALL, "model.context=4"]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """What the commands leave: data, a classifier, an RPN and an R-CNN, each after two steps."""
+    folder = tmp_path_factory.mktemp("localization")
+    data = folder / "data"
+    done = runs.here("data", "make", "shape_loc", data, "--train", 24, "--val", 10, "--size", 64)
+    assert done.returncode == 0 and f"data.root={data}" in done.stdout, done.stderr
+    rpn = runs.train(folder / "rpn", *RPN, f"data.root={data}")
+    rcnn = runs.train(folder / "rcnn", *RCNN, f"data.root={data}", f"model.proposer={folder / 'rpn/best.pth'}")
+    words = ["data.train_images=16", "data.val_images=8", "data.size=32", "data.short=36", "data.augment.short=[36,48]"]
+    words += ["data.workers=0", "train.batch=8", "train.unit=steps", "train.length=1", "train.precision=fp32"]
+    runs.train(folder / "classifier", "--config", "shapes_r18.yaml", *words, "schedule.warmup=0")
+    return SimpleNamespace(folder=folder, data=data, rpn=rpn, rcnn=rcnn)
+
+
+def judged(done) -> dict[str, float]:
+    assert done.returncode == 0, done.stderr
+    return {name: float(value) / 100 for name, value in re.findall(r"(\w+) ([0-9.]+) %", done.stdout)}
+
+
+def test_runs_say_what_they_do(chain):
+    assert "left out 3 of 24 images, without a box" in chain.rpn.stderr
+    assert "validation at step 2: loc_error" in chain.rpn.stderr and "rpn_class" in chain.rpn.stderr
+    assert chain.rpn.stdout.startswith("best at step 2: loc_error ")
+    assert "21 of 21 training images get their proposals into" in chain.rcnn.stderr
+    for run in ("rpn", "rcnn"):
+        for line in runs.metrics(chain.folder / run, "train"):
+            assert all(np.isfinite(value) for value in line.values())
+
+
+def test_evaluate_gives_the_figure_of_the_run(chain, tmp_path):
+    for run in ("rpn", "rcnn"):
+        (logged,) = runs.metrics(chain.folder / run, "val")
+        done = runs.here("evaluate", "--weights", chain.folder / run / "best.pth", "--json", tmp_path / "f.json")
+        assert judged(done)["loc_error"] == pytest.approx(logged["loc_error"], abs=1e-4)
+        assert json.loads((tmp_path / "f.json").read_text())["loc_error"] == pytest.approx(
+            logged["loc_error"], rel=1e-5
+        )
+
+
+def test_predicted_classes(chain, tmp_path):
+    """The classifier's own error is that of the classification's evaluation; localization cannot be better."""
+    classifier, weights = chain.folder / "classifier/best.pth", chain.folder / "rpn/best.pth"
+    words = ["eval.testing=dense", "--json", tmp_path / "f.json"]
+    figures = judged(runs.here("evaluate", "--weights", weights, "--classifier", classifier, *words))
+    assert figures.keys() == {"loc_error", "top5_loc_error", "top5_error"}
+    assert figures["top5_loc_error"] >= figures["top5_error"]
+
+    model, source = resdet.load(classifier), open_ilsvrc_loc(chain.data, "val")
+    images = [source.image(i) for i in range(len(source))]
+    best = [set(found.labels.tolist()) for found in model.predict(images, top=5)]
+    missed = np.mean([label not in own for label, own in zip(source.labels.tolist(), best)])
+    assert figures["top5_error"] == pytest.approx(missed, abs=1e-3)
+
+
+def test_an_ensemble_of_r_cnns(chain):
+    weights = chain.folder / "rcnn/best.pth"
+    one, two = (judged(runs.here("evaluate", "--weights", *[weights] * count)) for count in (1, 2))
+    assert one == two
+
+
+def test_proposals_are_computed_once(chain, tmp_path):
+    again = runs.train(
+        tmp_path / "run", *RCNN, f"data.root={chain.data}", f"model.proposer={chain.folder / 'rpn/best.pth'}"
+    )
+    assert "get their proposals" not in again.stderr
+    first, second = (runs.metrics(folder, "train") for folder in (chain.folder / "rcnn", tmp_path / "run"))
+    for a, b in zip(first, second):
+        assert a["class"] == pytest.approx(b["class"]) and a["box"] == pytest.approx(b["box"])
+
+
+def test_a_run_that_was_cut_goes_on(chain, tmp_path):
+    """With the weights of one that was not."""
+    words = [*RPN, f"data.root={chain.data}", "train.checkpoint_every=1", "schedule.name=constant"]
+    runs.train(tmp_path / "whole", *words)
+    runs.train(tmp_path / "cut", *words, "train.length=1", "train.evaluate_every=1")
+    runs.train(tmp_path / "cut", *words, "--resume")
+    whole, cut = (runs.checkpoint(tmp_path / name / "last.pth")["model"] for name in ("whole", "cut"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(cut[name], tensor, msg=name)
+
+
+def test_starts_from_a_classifier_and_takes_exact_statistics(chain, tmp_path):
+    words = [
+        "model.backbone=resnet18",
+        "train.exact_statistics=16",
+        f"model.pretrained={chain.folder}/classifier/best.pth",
+    ]
+    done = runs.train(
+        tmp_path / "run", *RPN, f"data.root={chain.data}", *words, "optim.lr=1e-30", "optim.weight_decay=0"
+    )
+    assert "(resdet layout)" in done.stderr
+    given, found = (
+        runs.checkpoint(path)["model"] for path in (f"{chain.folder}/classifier/best.pth", tmp_path / "run/best.pth")
+    )
+    assert torch.equal(found["backbone.conv5_x.1.conv2.conv.weight"], given["backbone.conv5_x.1.conv2.conv.weight"])
+    name = "backbone.conv5_x.1.conv2.norm.running_var"
+    assert not torch.allclose(found[name], given[name], rtol=0.1)
+
+
+def test_submission(chain, tmp_path):
+    """The validation images as if they were the server's: its file is judged as the arrays are."""
+    root = shutil.copytree(chain.data, tmp_path / "data")
+    kit = root / "ILSVRC2012_devkit_t12/data"
+    kit.mkdir(parents=True)
+    fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
+    rows = [(float(i), synset, synset, 0.0) for i, synset in enumerate(shape_loc.SYNSETS[::-1], 1)]
+    savemat(kit / "meta.mat", {"synsets": np.array(rows, fields).reshape(-1, 1)})
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{10 - index}\n" for index in range(10)))
+    shutil.copytree(root / "ILSVRC/Data/CLS-LOC/val", root / "ILSVRC/Data/CLS-LOC/test")
+
+    words = ["--weights", chain.folder / "rpn/best.pth", f"data.root={root}"]
+    words += ["--classifier", chain.folder / "classifier/best.pth"]
+    done = runs.here("evaluate", *words, "--submission", tmp_path / "loc.txt")
+    assert done.returncode == 0 and "loc.txt: 10 images" in done.stdout, done.stderr
+    ilsvrc.check_localization(tmp_path / "loc.txt", 10, classes=10)
+    figures = judged(runs.here("evaluate", *words))
+    found = ilsvrc.evaluate_loc(root, tmp_path / "loc.txt")
+    assert found["class_error"] == pytest.approx(figures["top5_error"], abs=1e-3)
+    # Whole pixels move a box by half a pixel at most.
+    assert found["loc_error"] == pytest.approx(figures["top5_loc_error"], abs=0.11)
+
+
+MISTAKES = {
+    "--classifier is for localizers": ["evaluate", "--weights", "{classifier}", "--classifier", "{classifier}"],
+    "is no classifier of the localizer's 10 classes": ["evaluate", "--weights", "{rpn}", "--classifier", "{rpn}"],
+    "add --classifier": ["evaluate", "--weights", "{rpn}", "--submission", "x.txt"],
+    "is a localizer, which must be told": ["predict", "--weights", "{rpn}", "{data}/ILSVRC/Data/CLS-LOC/val"],
+    "model.proposer is null": ["train", *RCNN, "data.root={data}", "model.proposer=null", "--out", "{out}"],
+    "no data set for the task localization": ["config", "--config", "shapes_loc_r18.yaml", "data=coco"],
+    "no data set for the task detection": ["config", "--config", "coco.yaml", "data=ilsvrc_loc"],
+    "is of the task localization and": ["evaluate", "--weights", "{rcnn}", "{rpn}"],
+    "is of the task classification and": ["evaluate", "--weights", "{rpn}", "{classifier}"],
+}
+
+
+@pytest.mark.parametrize("complaint", MISTAKES)
+def test_mistakes_are_answered_by_a_sentence(chain, tmp_path, complaint):
+    paths = {name: chain.folder / name / "best.pth" for name in ("classifier", "rpn", "rcnn")}
+    places = {"data": chain.data, "out": tmp_path / "run"}
+    words = [word.format(**paths, **places) for word in MISTAKES[complaint]]
+    assert complaint in runs.sentence(runs.here(*words))
+
+
+NAMES = [name for name in config.shipped() if "_loc" in name]
+
+
+def test_the_paper_s_rows_have_configs():
+    assert {"imagenet_loc_r101", "imagenet_loc_vgg16", "imagenet_loc_rcnn_r101", "shapes_loc_r18"} <= set(NAMES)
+    for name in NAMES:
+        text = config.find(name).read_text(encoding="utf-8")
+        assert all(re.search(rf"^#   {part} +\S", text, re.MULTILINE) for part in ("command", "expected", "cost"))
+    settings = config.load("imagenet_loc_r101")
+    assert (settings.train.batch, settings.model.rpn.batch, settings.model.rpn.positives) == (256, 8, 0.5)
+    assert (settings.data.size, tuple(settings.data.augment.short)) == (224, (256, 480))
+    settings = config.load("imagenet_loc_rcnn_r101")
+    assert (settings.train.batch, settings.eval.proposals, settings.data.size) == (256, 200, 224)

@@ -1,0 +1,85 @@
+"""The proposals of a training set: shared by processes, in the annotations' pixels, none of damaged images."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from models.test_localizer import SMALL, build
+from painted import Painted
+
+from resdet import config
+from resdet.data.loader import Notes
+from resdet.data.proposals import ProposalFiles
+from resdet.engine.distributed import World
+from resdet.errors import DataError
+from resdet.inference.localization import Locator
+from resdet.tasks import localization_rcnn
+from resdet.tasks.localization_rcnn import RegionTraining
+
+WORDS = [word for word in SMALL if not word.startswith("model.rpn")]
+WORDS += ["data.workers=0", "eval.candidates=60", "eval.proposals=10", "eval.testing=dense"]
+
+
+class Damaged(Painted):
+    def image(self, i):
+        if i == 2:
+            raise DataError("image 2 is cut short: delete it")
+        return super().image(i)
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """A `RegionTraining` of one of several processes."""
+    monkeypatch.setattr(localization_rcnn, "PATIENCE", 0.01)
+    (tmp_path / "rpn.pth").write_bytes(b"weights")
+
+    def training(source, rank=0, size=1, *overrides):
+        words = [*WORDS, f"model.proposer={tmp_path / 'rpn.pth'}", *overrides]
+        experiment = config.load("shapes_loc_rcnn_r18", *words)
+        world = World(rank, size, torch.device("cpu"))
+        return RegionTraining(build(), source, experiment, world, Notes(lambda text: None))
+
+    return training
+
+
+def test_each_image_has_those_of_its_own_class(make):
+    """In pixels of the annotated picture, which may be of another size than the image."""
+    source = Painted.random(5)
+    files = make(source).proposals()
+    source.sizes = source.sizes * 3
+    thrice = make(source, 0, 1, "eval.nms=0.71").proposals()  # another setting, so that they are computed anew
+    locator = Locator([build().eval()], config.load("shapes_loc_rcnn_r18", *WORDS).eval)
+    for i in range(5):
+        with torch.inference_mode():
+            views, sizes = locator.show(source.image(i)), torch.tensor([[48.0, 48.0]])
+            found = locator.propose(views, sizes, torch.tensor([[int(source.labels[i])]]))
+        expected = found.boxes[0][found.valid[0]].numpy()
+        np.testing.assert_allclose(files[i], expected, atol=0.05)
+        assert len(thrice[i]) and thrice[i].max() > 48 and (thrice[i] <= 144).all()
+
+
+def test_processes_share_the_work(make, tmp_path):
+    """Each computes its part and returns when all is there; the whole is what one process computes alone."""
+    source = Painted.random(7)
+    parts = [make(source, rank, 2, f"model.cache={tmp_path / 'two'}") for rank in range(2)]
+    worked = []
+    for part in parts:
+        part.fill = lambda files, mine, fill=part.fill: (worked.append(mine.tolist()), fill(files, mine))
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda part: part.proposals(), parts))
+    assert sorted(worked) == [[0, 2, 4, 6], [1, 3, 5]]
+    alone = make(source, 0, 1, f"model.cache={tmp_path / 'one'}").proposals()
+    for i in range(7):
+        np.testing.assert_allclose(both[0][i], alone[i], atol=0.05)
+        np.testing.assert_array_equal(both[0][i], both[1][i])
+
+
+def test_damaged_images_get_none(make):
+    source = Damaged.random(4)
+    with pytest.raises(DataError, match="image 2 is cut short"):
+        make(source).proposals()
+    files: ProposalFiles = make(source, 0, 1, "data.on_bad_image=skip").proposals()
+    assert [len(files[i]) > 0 for i in range(4)] == [True, True, False, True]
+    batch = next(make(source, 0, 1, "data.on_bad_image=skip", "train.batch=4").batches(0))
+    assert all((label == -1) == (index == 2) for label, index in zip(batch.targets.labels, batch.indices))
