@@ -37,7 +37,7 @@ EXTRAS = {
 setup(
     name="resdet",
     version="0.1.0",
-    description="Deep Residual Learning for Image Recognition, whole: residual nets, Faster R-CNN, their trainers and evaluators",
+    description="Deep Residual Learning for Image Recognition, whole: nets, detectors, their trainers and evaluators",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -17,6 +17,7 @@ from resdet.errors import ConfigError
 from resdet.evaluation import ilsvrc
 from resdet.evaluation.classification import ClassificationFigures, per_class_table
 from resdet.evaluation.views import evaluate_resident, evaluate_views, scored_images
+from resdet.inference.exported import Exported
 from resdet.models import building
 from resdet.models.detector import Detector
 from resdet.models.localizer import Localizer
@@ -39,6 +40,8 @@ def evaluate(
     if experiment is not None:
         wanted, whose = experiment.task, "the config"
     for model, path in zip(models, weights):
+        if isinstance(model, Exported):
+            raise ConfigError(f"{path} is an exported file: judge the checkpoint that it was made of.")
         task = model.experiment["task"]
         if task != wanted:
             raise ConfigError(f"{path} is of the task {task} and {whose} of {wanted}: give one that fits.")

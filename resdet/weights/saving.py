@@ -44,6 +44,8 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
 def state_in(model: nn.Module, layout: str) -> dict[str, Tensor]:
     if layout == "safetensors":
         return model.state_dict()
+    if hasattr(model, "backbone_tensors") and not hasattr(model, "regions"):
+        raise WeightsError(f"{layout} has no localizers: save it as safetensors.")
     if layout == "detectron2":
         return detectron2.from_our_names(model)
     if not hasattr(model, "backbone_tensors"):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from export.small import SHAPE, batch, detector, picture
 
+from resdet.commands.evaluate import evaluate
 from resdet.commands.predict import predict
-from resdet.errors import Error, WeightsError
+from resdet.errors import ConfigError, Error, WeightsError
 from resdet.export import Form
 from resdet.export.checking import compare_results
 from resdet.export.graphs import graph_of
@@ -118,3 +119,8 @@ def test_suppression_outside_finds_what_suppression_inside_finds(family):
     assert expected.valid.any() and torch.equal(found.valid, expected.valid)
     for ours, theirs in zip(found, expected):
         assert torch.allclose(ours[expected.valid], theirs[expected.valid], atol=1e-4)
+
+
+def test_the_evaluator_wants_the_checkpoint(classifier):
+    with pytest.raises(ConfigError, match="judge the checkpoint"):
+        evaluate([str(classifier.path)])

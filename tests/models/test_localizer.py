@@ -187,6 +187,11 @@ def test_a_checkpoint_comes_back(trained, source, tmp_path):
         loading.load(resdet.backbones.create("cifar_resnet8", 2), tmp_path / "a.pth")
 
 
+def test_no_other_library_has_one(tmp_path):
+    with pytest.raises(resdet.Error, match="torchvision has no localizers"):
+        resdet.weights.save(build(), tmp_path / "a.pth", "torchvision")
+
+
 def test_starts_from_a_classifier():
     classifier = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=7")
     model = build()
