@@ -7,8 +7,9 @@ from typing import Any, Optional, Sequence
 from resdet.errors import ConfigError, DataError
 from resdet.inference.exported import ExportedDetector
 from resdet.models import building
-from resdet.models.classifier import Classifier
 from resdet.models.detector import Detector
+from resdet.models.localizer import Localizer
+from resdet.models.localizer_rcnn import LocalizerRCNN
 
 AT_ONCE = 64  # images whose results are held in memory together
 
@@ -26,7 +27,7 @@ def predict(
     model = building.load(weights)
     if isinstance(model, (Detector, ExportedDetector)):
         rows = detect(model, paths, score, Path(draw) if draw else None)
-    elif not isinstance(model, Classifier):
+    elif isinstance(model, (Localizer, LocalizerRCNN)):
         raise ConfigError(
             f"{weights} is a localizer, which must be told the classes: use resdet evaluate, or its predict in Python."
         )
