@@ -1,7 +1,7 @@
 """What the heads of a detector are told; free of torch."""
 
 from dataclasses import dataclass, field
-from typing import List, Literal, Optional, Tuple
+from typing import Any, List, Literal, Optional, Tuple
 
 from resdet.backbones.config import Norm
 from resdet.errors import require
@@ -36,6 +36,22 @@ class AnchorConfig:
         )
 
 
+def check_sampling(config: Any) -> None:
+    """Which anchors a region proposal network learns from."""
+    require(
+        0 <= config.negative_iou <= config.positive_iou <= 1,
+        "model.rpn.negative_iou",
+        config.negative_iou,
+        "it lies between 0 and rpn.positive_iou",
+    )
+    require(
+        config.batch > 0 and is_share(config.positives),
+        "model.rpn.positives",
+        config.positives,
+        "it is a share of rpn.batch, from 0 to 1",
+    )
+
+
 @dataclass
 class RPNConfig:
     """The region proposal network."""
@@ -56,18 +72,7 @@ class RPNConfig:
     min_size: float = 1e-3  # smaller proposals, in pixels of the resized image, are dropped
 
     def __post_init__(self):
-        require(
-            0 <= self.negative_iou <= self.positive_iou <= 1,
-            "model.rpn.negative_iou",
-            self.negative_iou,
-            "it lies between 0 and rpn.positive_iou",
-        )
-        require(
-            self.batch > 0 and is_share(self.positives),
-            "model.rpn.positives",
-            self.positives,
-            "it is a share of rpn.batch, from 0 to 1",
-        )
+        check_sampling(self)
         require(
             min(*self.pre_nms, *self.post_nms) > 0,
             "model.rpn.pre_nms",
@@ -182,15 +187,4 @@ class PerClassRPNConfig:
         for key in ("sizes", "ratios"):
             values = getattr(self, key)
             require(bool(values) and min(values) > 0, f"model.rpn.{key}", list(values), "list positive ones")
-        require(
-            0 <= self.negative_iou <= self.positive_iou <= 1,
-            "model.rpn.negative_iou",
-            self.negative_iou,
-            "it lies between 0 and rpn.positive_iou",
-        )
-        require(
-            self.batch > 0 and is_share(self.positives),
-            "model.rpn.positives",
-            self.positives,
-            "it is a share of rpn.batch, from 0 to 1",
-        )
+        check_sampling(self)

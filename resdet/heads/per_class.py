@@ -11,12 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.heads import losses
 from resdet.heads.anchors import Anchors
 from resdet.heads.config import PerClassRPNConfig
-from resdet.heads.matching import match_anchors, take
-from resdet.ops import boxes as box_ops
-from resdet.ops.sampling import sample
+from resdet.heads.rpn import sampled_losses
 from resdet.structures import Targets
 
 
@@ -78,19 +75,8 @@ class PerClassRPN(nn.Module):
         "8 anchors are randomly sampled for each image, where the sampled positive and negative anchors have a ratio
         of 1:1"; where positive ones are too few, negatives take their places, as in Faster R-CNN.
         """
-        config, anchors = self.config, output.anchors
-        logits, deltas = output.logits[:, 0], output.deltas[:, 0]
+        anchors, logits, deltas = output.anchors, output.logits[:, 0], output.deltas[:, 0]
         # With crops of the size of the largest anchors nearly all cross the border: they are all learnt from.
         usable = (sizes > 0).all(1, keepdim=True).expand(-1, len(anchors))
-        with torch.no_grad():
-            matches = match_anchors(anchors, targets, usable, config.positive_iou, config.negative_iou)
-            positives = int(config.batch * config.positives)
-            chosen, positive, valid = sample(matches.positive, matches.negative, config.batch, positives)
-            wanted = box_ops.encode(anchors[chosen], take(targets.boxes, take(matches.objects, chosen)))
-        count = valid.sum()
-        scores = losses.objectness(take(logits, chosen), positive)
-        shifts = losses.smooth_l1(take(deltas, chosen), wanted, config.beta)
-        return {
-            "rpn_class": losses.mean_over(scores, valid, count),
-            "rpn_box": losses.mean_over(shifts, positive, count),
-        }
+        scores, boxes = sampled_losses(self.config, anchors, logits, deltas, targets, usable)
+        return {"rpn_class": scores, "rpn_box": boxes}

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from resdet.heads import losses
 from resdet.heads.anchors import Anchors
-from resdet.heads.config import RPNConfig
+from resdet.heads.config import PerClassRPNConfig, RPNConfig
 from resdet.heads.matching import match_anchors, take
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms
@@ -54,23 +54,9 @@ class RPN(nn.Module):
 
     def losses(self, output: RPNOutput, targets: Targets, sizes: Tensor) -> dict[str, Tensor]:
         """Over sampled anchors: objectness of all, boxes of the positive ones; `sizes` [B, 2] of the images."""
-        config = self.config
         anchors, logits, deltas = torch.cat(output.anchors), torch.cat(output.logits, 1), torch.cat(output.deltas, 1)
-        with torch.no_grad():
-            matches = match_anchors(
-                anchors, targets, self.usable(anchors, sizes), config.positive_iou, config.negative_iou
-            )
-            chosen, positive, valid = sample(
-                matches.positive, matches.negative, config.batch, int(config.batch * config.positives)
-            )
-            wanted = box_ops.encode(anchors[chosen], take(targets.boxes, take(matches.objects, chosen)))
-        count = valid.sum()
-        scores = losses.objectness(take(logits, chosen), positive)
-        shifts = losses.smooth_l1(take(deltas, chosen), wanted, config.beta)
-        return {
-            "rpn_objectness": losses.mean_over(scores, valid, count),
-            "rpn_box": losses.mean_over(shifts, positive, count),
-        }
+        scores, boxes = sampled_losses(self.config, anchors, logits, deltas, targets, self.usable(anchors, sizes))
+        return {"rpn_objectness": scores, "rpn_box": boxes}
 
     def usable(self, anchors: Tensor, sizes: Tensor) -> Tensor:
         """[B, A] the anchors whose centre lies in the image, or that lie in it whole."""
@@ -94,3 +80,23 @@ class RPN(nn.Module):
         large = (boxes[..., 2:] - boxes[..., :2] >= config.min_size).all(2) & torch.isfinite(scores)
         kept, valid = nms(boxes, scores, levels, large, config.nms, config.post_nms[mode])
         return Proposals(take(boxes, kept), take(scores, kept), valid)
+
+
+def sampled_losses(
+    config: RPNConfig | PerClassRPNConfig,
+    anchors: Tensor,
+    logits: Tensor,
+    deltas: Tensor,
+    targets: Targets,
+    usable: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Over a sample of the usable [B, A] anchors [A, 4]: of all scores [B, A], and of the positive ones' deltas."""
+    with torch.no_grad():
+        matches = match_anchors(anchors, targets, usable, config.positive_iou, config.negative_iou)
+        positives = int(config.batch * config.positives)
+        chosen, positive, valid = sample(matches.positive, matches.negative, config.batch, positives)
+        wanted = box_ops.encode(anchors[chosen], take(targets.boxes, take(matches.objects, chosen)))
+    count = valid.sum()
+    scores = losses.objectness(take(logits, chosen), positive)
+    shifts = losses.smooth_l1(take(deltas, chosen), wanted, config.beta)
+    return losses.mean_over(scores, valid, count), losses.mean_over(shifts, positive, count)

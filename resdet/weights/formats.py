@@ -6,10 +6,9 @@ from typing import Callable, Iterator, Mapping, Optional
 
 from torch import Tensor
 
-from resdet.data import coco_classes
 from resdet.errors import WeightsError
 from resdet.peers import torchvision
-from resdet.weights import caffe2, detectron2, keras, torchvision_classifiers, torchvision_detectors
+from resdet.weights import caffe2, coco_classes, detectron2, keras, torchvision_classifiers, torchvision_detectors
 from resdet.weights.reading import Checkpoint
 
 State = Mapping[str, Tensor]

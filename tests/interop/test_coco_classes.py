@@ -2,7 +2,7 @@
 
 import pytest
 
-from resdet.data import coco_classes
+from resdet.weights import coco_classes
 
 
 def test_ids_and_names():
