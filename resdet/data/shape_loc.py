@@ -5,16 +5,13 @@ ground of `resdet.data.shapes`, with strokes and now and then a smaller shape of
 eighth of the training pictures has no XML file, as most of ImageNet's. Picture i of a seed is always the same.
 """
 
-import json
-import shutil
-import uuid
 from pathlib import Path
 
 import numpy as np
 
+from resdet.data import generated
 from resdet.data.shape_scenes import Canvas, Object, turned
 from resdet.data.shapes import CLASSES, clutter, ground, stroke
-from resdet.errors import DataError
 
 FORMAT = 1  # of what is drawn and written; a change makes the folders written before it others
 MARKER = "shape_loc.json"
@@ -29,20 +26,14 @@ UNBOXED = 8  # every so many training pictures one has no XML file
 def write(root: Path, train: int, val: int, side: int, seed: int) -> None:
     """Writes Kaggle's layout of ILSVRC CLS-LOC into `root`, which must be empty or absent; it appears all at once."""
     root = Path(root)
-    if root.is_dir() and any(root.iterdir()):
-        raise DataError(f"{root} is not empty: name a new folder.")
+    generated.refuse_filled(root)
     ensure(root, train, val, side, seed)
 
 
 def ensure(root: Path, train: int, val: int, side: int, seed: int) -> None:
     """As `write`, but does nothing where the same data set is already there. Processes may call it at once."""
     arguments = {"format": FORMAT, "train": train, "val": val, "side": side, "seed": seed}
-    if not (root / MARKER).is_file():
-        _write(root, arguments)
-    found = json.loads((root / MARKER).read_text())
-    if found != arguments:
-        differences = ", ".join(f"{key}={found.get(key)}" for key in arguments if found.get(key) != arguments[key])
-        raise DataError(f"{root} holds generated images with other settings ({differences}): name another folder.")
+    generated.ensure(root, MARKER, "images", arguments, lambda folder: _write(folder, arguments))
 
 
 def draw(label: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Object]]:
@@ -90,20 +81,10 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _write(root: Path, arguments: dict) -> None:
-    """Everything into a folder beside `root` that takes its place when it is whole."""
-    temporary = root.absolute().with_name(f".{root.name}-{uuid.uuid4().hex}")
-    try:
-        for split in STREAMS:
-            _write_split(temporary, split, arguments[split], arguments["side"], arguments["seed"])
-        words = (f"{synset} {name}\n" for synset, name in zip(SYNSETS, CLASSES))
-        (temporary / "LOC_synset_mapping.txt").write_text("".join(words))
-        (temporary / MARKER).write_text(json.dumps(arguments))
-        temporary.rename(root)
-    except OSError as error:
-        if not (root / MARKER).is_file():  # otherwise another process was faster
-            raise DataError(f"{root} cannot be written ({error.strerror}): name a new folder.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    for split in STREAMS:
+        _write_split(root, split, arguments[split], arguments["side"], arguments["seed"])
+    words = (f"{synset} {name}\n" for synset, name in zip(SYNSETS, CLASSES))
+    (root / "LOC_synset_mapping.txt").write_text("".join(words))
 
 
 def _write_split(root: Path, split: str, count: int, side: int, seed: int) -> None:

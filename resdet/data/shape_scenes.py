@@ -6,14 +6,13 @@ empty, a few show a crowd. What is annotated is what can be seen. Picture i of a
 """
 
 import json
-import shutil
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from resdet.data import generated
 from resdet.data.shapes import OUTLINES, Stroke, clutter, contrasting, fill, ground, line, pose, stroke
 from resdet.errors import DataError
 
@@ -48,8 +47,7 @@ def write(root: Path, train: int, val: int, size: int, seed: int, classes: Seque
     at once, when it is whole.
     """
     root = Path(root)
-    if root.is_dir() and any(root.iterdir()):
-        raise DataError(f"{root} is not empty: name a new folder.")
+    generated.refuse_filled(root)
     ensure(root, train, val, size, seed, classes)
 
 
@@ -59,12 +57,7 @@ def ensure(root: Path, train: int, val: int, size: int, seed: int, classes: Sequ
     names = list(DEFAULT_CLASSES if classes is None else classes)
     _check(names)
     arguments = {"format": FORMAT, "train": train, "val": val, "size": size, "seed": seed, "classes": names}
-    if not (root / MARKER).is_file():
-        _write(root, arguments)
-    found = json.loads((root / MARKER).read_text())
-    if found != arguments:
-        differences = ", ".join(f"{key}={found.get(key)}" for key in arguments if found.get(key) != arguments[key])
-        raise DataError(f"{root} holds generated scenes with other settings ({differences}): name another folder.")
+    generated.ensure(root, MARKER, "scenes", arguments, lambda folder: _write(folder, arguments))
 
 
 def draw(size: int, classes: Sequence[str], rng: np.random.Generator) -> Scene:
@@ -189,18 +182,8 @@ def _check(classes: list[str]) -> None:
 
 
 def _write(root: Path, arguments: dict[str, Any]) -> None:
-    """Everything into a folder beside `root` that takes its place when it is whole."""
-    temporary = root.absolute().with_name(f".{root.name}-{uuid.uuid4().hex}")
-    try:
-        for split in STREAMS:
-            _write_split(temporary, split, arguments[split], arguments["size"], arguments["seed"], arguments["classes"])
-        (temporary / MARKER).write_text(json.dumps(arguments))
-        temporary.rename(root)
-    except OSError as error:
-        if not (root / MARKER).is_file():  # otherwise another process was faster
-            raise DataError(f"{root} cannot be written ({error.strerror}): name a new folder.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    for split in STREAMS:
+        _write_split(root, split, arguments[split], arguments["size"], arguments["seed"], arguments["classes"])
 
 
 def _write_split(root: Path, split: str, count: int, size: int, seed: int, classes: Sequence[str]) -> None:
