@@ -13,7 +13,7 @@ from resdet.bench.train import stepping_trainer, training_step
 from resdet.engine.trainer import Trainer
 from resdet.models.detector import Detector
 from resdet.structures import Batch, Images, Targets
-from resdet.tasks.detection import DetectorStep
+from resdet.tasks.objects import LossesStep
 
 HEIGHT, WIDTH, BATCHES, OBJECTS, MASK_SIZE = 600, 800, (1,), 8, 56
 LR = 1e-7  # the weights are random: let them stay as they are from round to round
@@ -127,7 +127,7 @@ def resdet_step(model: Detector, work: Work, variant: Variant) -> Callable[[], N
 
 def trainer_of(model: Detector, batch: int, **settings: bool) -> Trainer:
     model = copy.deepcopy(model)
-    return stepping_trainer(model, DetectorStep(model), batch, LR, **settings)
+    return stepping_trainer(model, LossesStep(model), batch, LR, **settings)
 
 
 def note_on_masks(detector: nn.Module, work: Work) -> str:

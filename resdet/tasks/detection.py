@@ -1,14 +1,12 @@
 """Object detection and instance segmentation: appendix A, and what came after it."""
 
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
 
-from resdet.backbones.surgery import exact_batch_statistics
 from resdet.data.loader import Notes
 from resdet.data.scenes.batches import SceneLoader
 from resdet.data.scenes.sampling import class_aware, repeat_factors
@@ -19,26 +17,15 @@ from resdet.errors import ConfigError, DataError
 from resdet.evaluation.detection import Judged, detect_all, evaluation_batches_of, figures
 from resdet.inference.pictures import write_pictures
 from resdet.models.building import build_detector
-from resdet.models.detector import Detector, normalised
-from resdet.structures import Batch, Images, Targets
-from resdet.weights import loading, pretrained
+from resdet.models.detector import Detector
+from resdet.tasks.objects import LossesStep, ObjectsTask
+from resdet.weights import loading
 
 RESULTS, PICTURES = "results.json", "pictures"
 SHOWN = 24  # validation images that are drawn
 
 
-class DetectorStep(nn.Module):
-    """What a training step computes."""
-
-    def __init__(self, model: Detector):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Images, targets: Targets) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return self.model.losses(images, targets), {}
-
-
-class DetectionTask:
+class DetectionTask(ObjectsTask):
     """The trainer's view of a detection experiment."""
 
     lower_is_better = False
@@ -56,7 +43,7 @@ class DetectionTask:
         if init:
             log.say(str(loading.load(self.model, init, new_classifier=True)))
         self.training = self.make_loader()
-        self.step = DetectorStep(self.model)
+        self.step = LossesStep(self.model)
         self.judged: Optional[Judged] = None  # by the last evaluation
 
     def report_problems(self, log: Log) -> None:
@@ -99,19 +86,6 @@ class DetectionTask:
             return repeat_factors(*presence, data.repeat_threshold)
         return class_aware(*presence) if data.sampling == "class_aware" else None
 
-    def start_afresh(self, log: Log) -> None:
-        """The backbone's ImageNet weights, where the config names some."""
-        wanted = self.experiment.model.pretrained
-        if wanted:
-            log.say(str(pretrained.load(self.model, wanted, self.experiment.model.backbone.name)))
-
-    def load_exactly(self, weights: str) -> None:
-        """Weights that must fit whole, for an evaluation."""
-        loading.load(self.model, weights)
-
-    def inputs(self, batch: Batch, step: int) -> tuple[Images, Targets]:
-        return batch.images, batch.targets
-
     def evaluate(self, model: Detector) -> dict[str, float]:
         """AP, and the validation losses; the processes share the images, and all know the figures."""
         config = self.experiment.eval
@@ -129,19 +103,6 @@ class DetectionTask:
         """The detections of the last evaluation as a COCO results file, and drawn."""
         self.judged.results.save(folder / RESULTS)
         write_pictures(folder / PICTURES, self.validation, self.judged.results, SHOWN)
-
-    def exact_statistics(self, model: Detector, images: int) -> None:
-        """The backbone's, over augmented training images as the net saw them; the same ones at every evaluation."""
-        steps = max(1, images // self.experiment.train.batch)
-
-        def batches() -> Iterator[Tensor]:
-            for _, batch in zip(range(steps), self.training.batches(0)):
-                yield normalised(model.normalise, batch.images)
-
-        exact_batch_statistics(model.backbone, batches())
-
-    def name(self, index: int) -> str:
-        return self.source.name(index)
 
     def description(self) -> dict[str, Any]:
         keys = ("experiment", "classes", "category_ids")
