@@ -15,6 +15,7 @@ __getattr__, __dir__ = attach(
         "config": "config",
         "data": "data",
         "evaluation": "evaluation",
+        "inference": "inference",
         "models": "models",
         "weights": "weights",
         "build": "models",

@@ -26,14 +26,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
-    """argparse takes positional words in one place alone; overrides may stand anywhere."""
+    """argparse takes positional words in one place alone; overrides and images may stand anywhere."""
     parser = build_parser()
     parsed, rest = parser.parse_known_args(arguments)
-    late = [word for word in rest if "=" in word and not word.startswith("-")]
-    if len(late) < len(rest) or (late and not hasattr(parsed, "overrides")):
+    scattered = getattr(parsed, "overrides", getattr(parsed, "images", None))
+    late = [word for word in rest if ("=" in word or hasattr(parsed, "images")) and not word.startswith("-")]
+    if len(late) < len(rest) or (late and scattered is None):
         parser.parse_args(arguments)  # which says what is wrong
     if late:
-        parsed.overrides += late
+        scattered += late
     return parsed
 
 
@@ -164,8 +165,10 @@ def run_evaluate_results(parsed) -> None:
 
 def add_predict(commands) -> None:
     parser = commands.add_parser("predict", help="use a checkpoint on images")
-    parser.add_argument("--weights", required=True, metavar="FILE")
-    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
+    parser.add_argument("--weights", required=True, nargs="+", metavar="FILE", help="several detectors are an ensemble")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE_OR_FOLDER", help="eval.key=value among them sets how detectors are tested"
+    )
     parser.add_argument("--top", type=int, default=5, help="a classifier's: classes to show (default: 5)")
     parser.add_argument("--score", type=float, help="a detector's: least score of what is shown (default: its own)")
     parser.add_argument("--draw", metavar="DIR", help="a detector's: write the images there, with what was found")
@@ -174,9 +177,10 @@ def add_predict(commands) -> None:
 
 
 def run_predict(parsed) -> None:
-    from resdet.commands.predict import predict
+    from resdet.commands.predict import predict, sorted_words
 
-    predict(parsed.weights, parsed.images, parsed.top, parsed.score, parsed.json, parsed.draw)
+    weights, images, overrides = sorted_words(parsed.weights, parsed.images)
+    predict(weights, images, parsed.top, parsed.score, parsed.json, parsed.draw, overrides)
 
 
 def add_convert(commands) -> None:

@@ -11,7 +11,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 import yaml
 from omegaconf import DictConfig, OmegaConf, TupleConfig
@@ -32,6 +32,7 @@ from resdet.errors import ConfigError
 from resdet.evaluation.config import DetectionEvalConfig, EvalConfig, LocalizationEvalConfig
 from resdet.models.config import ClassifierConfig, DetectorConfig
 from resdet.models.localizer_config import LocalizerConfig, LocalizerRCNNConfig
+from resdet.tasks.config import AlternatingConfig
 
 PACKAGE = Path(__file__).parent
 CONFIG_FOLDERS = (Path("configs"), PACKAGE.parent / "configs", PACKAGE / "configs")  # here, the checkout, the install
@@ -63,6 +64,7 @@ class DetectionExperiment:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
+    alternating: Optional[AlternatingConfig] = None  # null: RPN and regions together; {}: in four steps
 
 
 @dataclass

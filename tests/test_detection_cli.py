@@ -14,6 +14,7 @@ from running import run as process
 from tasks import runs
 
 import resdet
+from resdet.evaluation.config import DetectionEvalConfig
 
 # Norms that keep their statistics, so that a step with next to no learning rate leaves the detections as they are; and
 # images one by one, so that those are judged as `predict` sees them, without a batch's padding.
@@ -221,6 +222,19 @@ def test_evaluate_gives_the_figures_of_the_run(trained, tmp_path):
     assert done.stdout.count("| d star |") == 2 and " n/a |" in done.stdout and "-1" not in done.stdout
 
 
+def test_evaluate_an_ensemble_with_the_improvements(trained, tmp_path):
+    """A detector beside itself finds what it finds alone, whatever is asked of both."""
+    best, improved = trained.run / "best.pth", ["eval.refine=true", "eval.scales=[64,80]", "eval.flip=true"]
+    found = {}
+    for name, words in {"plain": [best], "alone": [best, *improved], "twice": [best, best, *improved]}.items():
+        done = runs.here("evaluate", "--weights", *words, "--json", tmp_path / "f.json")
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads((tmp_path / "f.json").read_text())
+    assert found["twice"]["bbox"]["AP"] == pytest.approx(found["alone"]["bbox"]["AP"], abs=0.02)
+    assert found["alone"]["bbox"]["AP"] != found["plain"]["bbox"]["AP"] and found["alone"]["segm"]["AP"] > 0
+    assert found["plain"]["losses"] and not found["alone"]["losses"]
+
+
 def test_evaluate_on_the_data_of_another_config(first, trained, tmp_path):
     """The config says which images; the weights which net. Class ids are what both must share."""
     other = ["--config", "custom.yaml", *trained.keys, "data.workers=0"]
@@ -271,6 +285,23 @@ def test_predict_on_a_folder(trained, tmp_path):
     assert 1 <= sum(len(row["detections"]) for row in rows) <= 4
 
 
+def test_predict_with_an_ensemble(trained, tmp_path):
+    """Images before the weights, behind them, and behind other words; settings anywhere."""
+    best, pictures = trained.run / "best.pth", sorted((trained.data / "val/pictures").iterdir())[:3]
+    json_file = ["--json", tmp_path / "found.json"]
+    words = [pictures[0], "--weights", best, best, pictures[1], "eval.refine=true", *json_file, pictures[2]]
+    done = runs.here("predict", *words, "eval.flip=true")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "found.json").read_text())
+    assert sorted(row["image"] for row in rows) == [str(picture) for picture in pictures]
+    settings = DetectionEvalConfig(refine=True, flip=True)
+    expected = resdet.inference.Tester([resdet.load(best)] * 2, settings).predict([row["image"] for row in rows])
+    assert [row["detections"] for row in rows] == [result.to_dict()["detections"] for result in expected]
+
+    assert "Nothing to look at" in runs.sentence(runs.here("predict", "--weights", best))
+    assert "did you mean refine" in runs.sentence(runs.here("predict", "--weights", best, pictures[0], "eval.refin=1"))
+
+
 def test_data_make_will_not_overwrite(first):
     again = runs.here("data", "make", "shape_scenes", first.scenes)
     assert "not empty" in runs.sentence(again)
@@ -281,7 +312,8 @@ MISTAKES = {
     "no results": (["--annotations", "VAL"], "--results"),
     "weights and results": (["--annotations", "VAL", "--results", "RESULTS", "--weights", "BEST"], "--weights"),
     "no such results": (["--annotations", "VAL", "--results", "none.json"], "none.json"),
-    "two detectors": (["--weights", "BEST", "BEST"], "one by one"),
+    "detectors of other classes": (["--weights", "BEST", "FIRST"], "same categories"),
+    "an IoU that is none": (["--weights", "BEST", "eval.voting_iou=5"], "eval.voting_iou"),
     "a submission": (["--weights", "BEST", "--submission", "x.txt"], "--submission"),
     "masks by VOC": (
         ["--annotations", "VAL", "--results", "RESULTS", "--type", "segm", "--protocol", "voc07"],
@@ -293,8 +325,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_wrong_combinations(trained, mistake):
+def test_wrong_combinations(first, trained, mistake):
     files = {
+        "FIRST": first.run / "best.pth",
         "VAL": trained.truth,
         "RESULTS": trained.run / "results.json",
         "BEST": trained.run / "best.pth",

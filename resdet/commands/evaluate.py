@@ -36,15 +36,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Errors of the averaged scores of all `weights`, on the data of `experiment`, or of the first checkpoint's."""
     models = [building.load(path) for path in weights]
-    wanted, whose = models[0].experiment["task"], weights[0]
-    if experiment is not None:
-        wanted, whose = experiment.task, "the config"
-    for model, path in zip(models, weights):
-        if isinstance(model, Exported):
-            raise ConfigError(f"{path} is an exported file: judge the checkpoint that it was made of.")
-        task = model.experiment["task"]
-        if task != wanted:
-            raise ConfigError(f"{path} is of the task {task} and {whose} of {wanted}: give one that fits.")
+    check_tasks(models, weights, experiment)
     if isinstance(models[0], Detector):
         if submission:
             raise ConfigError("--submission is for classifiers: --save keeps detections as a COCO results file.")
@@ -67,6 +59,18 @@ def evaluate(
     if world.leads:
         report(figures, models[0].classes, per_class, json_path)
     return figures.summary()
+
+
+def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Any) -> None:
+    wanted, whose = models[0].experiment["task"], paths[0]
+    if experiment is not None:
+        wanted, whose = experiment.task, "the config"
+    for model, path in zip(models, paths):
+        if isinstance(model, Exported):
+            raise ConfigError(f"{path} is an exported file: judge the checkpoint that it was made of.")
+        task = model.experiment["task"]
+        if task != wanted:
+            raise ConfigError(f"{path} is of the task {task} and {whose} of {wanted}: give what fits together.")
 
 
 def check_alike(models: Sequence[Any], paths: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from resdet.data.sources import open_scenes
 from resdet.engine import distributed
 from resdet.errors import ConfigError
 from resdet.evaluation import coco, tables
-from resdet.evaluation.detection import Judged, detect_all, evaluation_batches_of, truth_of
+from resdet.evaluation.detection import Judged, judge, truth_of
 from resdet.models.detector import Detector
 
 
@@ -25,28 +25,28 @@ def evaluate_detector(
     json_path: Optional[str] = None,
     save: Optional[str] = None,
 ) -> dict[str, Any]:
-    """The figures of boxes, and of masks where the detector draws them; `save` keeps the detections themselves."""
-    if len(models) > 1:
-        raise ConfigError(f"{len(weights)} weights were given: detectors are judged one by one.")
-    model = models[0]
+    """The figures of boxes, and of masks where they are drawn, of one detector or of several as an ensemble.
+
+    `save` keeps the detections themselves.
+    """
     if experiment is None:
-        if not model.experiment.get("data"):
+        if not models[0].experiment.get("data"):
             raise ConfigError(f"{weights[0]} does not say which data to judge it on: give --config.")
-        experiment = config.from_dict(model.experiment, f"the config inside {weights[0]}", tuple(overrides))
+        experiment = config.from_dict(models[0].experiment, f"the config inside {weights[0]}", tuple(overrides))
     world = distributed.join(experiment.train.device)
     try:
         source = open_scenes(experiment.data, "val")
-        check_classes(model, source)
-        model = model.to(world.device).eval()
-        batches = evaluation_batches_of(source, experiment, model, world, Notes(print))
-        judged = detect_all(model, source, batches, experiment.eval.score)
+        check_classes(models[0], source)
+        models = [model.to(world.device) for model in models]
+        judged = judge(models, source, experiment, world, Notes(print))
     finally:
         distributed.leave()
     if not world.leads:
         return {}
     if save:
         judged.results.save(save)
-    return report(judged, source, experiment.eval.metric, model.draws_masks, per_class, json_path)
+    masks = any(model.draws_masks for model in models)
+    return report(judged, source, experiment.eval.metric, masks, per_class, json_path)
 
 
 def check_classes(model: Detector, source: Annotations) -> None:

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Optional, Sequence, Union
 
+from resdet import config
 from resdet.errors import ConfigError, DataError
 from resdet.inference.exported import ExportedDetector
+from resdet.inference.testing import Tester
 from resdet.models import building
 from resdet.models.detector import Detector
 from resdet.models.localizer import Localizer
@@ -14,27 +16,47 @@ from resdet.models.localizer_rcnn import LocalizerRCNN
 AT_ONCE = 64  # images whose results are held in memory together
 
 
+def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Weights, images and settings among the words of the command; argparse takes images after --weights for weights.
+
+    The first of these is a file of weights whatever its name; of the others, what is a folder or is called an image
+    is one.
+    """
+    from resdet.data.folder import is_image
+
+    overrides = [word for word in (*first, *others) if word.startswith("eval.") and "=" in word]
+    shown = [word for word in first[1:] if Path(word).is_dir() or is_image(word)]
+    weights = [word for word in first if word not in (*shown, *overrides)]
+    return weights, [*(word for word in others if word not in overrides), *shown], overrides
+
+
 def predict(
-    weights: str,
+    weights: Sequence[str],
     images: Sequence[str],
     top: int = 5,
     score: Optional[float] = None,
     json_path: Optional[str] = None,
     draw: Optional[str] = None,
+    overrides: Sequence[str] = (),
 ) -> None:
-    """Prints what is in each image; folders stand for the images in them."""
+    """Prints what is in each image; folders stand for the images in them.
+
+    Several detectors are an ensemble; `overrides` are keys of a detector's `eval`.
+    """
+    if not images:
+        raise ConfigError("Nothing to look at: name images, or folders of images, before --weights or after them.")
     paths = list_images(images)
-    model = building.load(weights)
-    if isinstance(model, (Detector, ExportedDetector)):
-        rows = detect(model, paths, score, Path(draw) if draw else None)
-    elif isinstance(model, (Localizer, LocalizerRCNN)):
-        raise ConfigError(
-            f"{weights} is a localizer, which must be told the classes: use resdet evaluate, or its predict in Python."
-        )
-    elif score is not None or draw:
-        raise ConfigError(f"{weights} is a classifier: --score and --draw are for detectors.")
+    models = [building.load(path) for path in weights]
+    check_takes_images_alone(models, weights)
+    classifiers = [path for path, model in zip(weights, models) if not isinstance(model, (Detector, ExportedDetector))]
+    if not classifiers:
+        rows = detect(detector_of(models, weights, overrides), paths, score, Path(draw) if draw else None)
+    elif len(models) > 1:
+        raise ConfigError(f"{classifiers[0]} is a classifier: predict takes one of them, or several detectors.")
+    elif score is not None or draw or overrides:
+        raise ConfigError(f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors.")
     else:
-        rows = classify(model, paths, top)
+        rows = classify(models[0], paths, top)
     if json_path:
         Path(json_path).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
@@ -49,7 +71,30 @@ def classify(model: Any, paths: Sequence[Path], top: int) -> list[dict]:
     ]
 
 
-def detect(model: Detector, paths: Sequence[Path], score: Optional[float], folder: Optional[Path]) -> list[dict]:
+def check_takes_images_alone(models: Sequence[Any], weights: Sequence[str]) -> None:
+    for model, path in zip(models, weights):
+        if isinstance(model, (Localizer, LocalizerRCNN)):
+            raise ConfigError(
+                f"{path} is a localizer, which must be told the classes: use resdet evaluate, or its predict in Python."
+            )
+
+
+def detector_of(
+    models: Sequence[Any], weights: Sequence[str], overrides: Sequence[str]
+) -> Union[Detector, ExportedDetector, Tester]:
+    """The plain detector, unless there are several or something more is asked for."""
+    settings = config.from_dict({"task": "detection"}, "the command line", tuple(overrides)).eval
+    if len(models) == 1 and settings.plain:
+        return models[0]
+    for model, path in zip(models, weights):
+        if isinstance(model, ExportedDetector):
+            raise ConfigError(f"{path} is an exported file, which predicts alone and in one way: give its checkpoint.")
+    return Tester(models, settings)
+
+
+def detect(
+    model: Union[Detector, Tester], paths: Sequence[Path], score: Optional[float], folder: Optional[Path]
+) -> list[dict]:
     rows = []
     for start in range(0, len(paths), AT_ONCE):
         for result in model.predict(paths[start : start + AT_ONCE], score):

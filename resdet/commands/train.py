@@ -1,7 +1,8 @@
 """`resdet train`: from a config to a trained model in a folder."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import torch.distributed as dist
 
@@ -33,7 +34,9 @@ def train(
         if eval_only:
             return judge(experiment, world, init)
         folder = agree_on(choose_folder(experiment.name, out, resume) if world.leads else None)
-        return run(experiment, world, folder, resume, init)
+        if getattr(experiment, "alternating", None):
+            return run_steps(experiment, world, folder, resume, init)
+        return run(experiment, world, folder, resume, init).best or {}
     finally:
         distributed.leave()
 
@@ -60,7 +63,10 @@ def check_world(experiment: Any, world: World) -> None:
         )
 
 
-def run(experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str]) -> dict[str, float]:
+def run(
+    experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str], open_task: Callable = open_task
+) -> Trainer:
+    """A run to its end, or until it is stopped."""
     log = Log(folder if world.leads else None)
     task = open_task(experiment, world, log, init)
     goes_on = resume and (folder / checkpoint.LAST).exists()
@@ -88,7 +94,27 @@ def run(experiment: Any, world: World, folder: Path, resume: bool, init: Optiona
             if (folder / file).exists():
                 print(f"{name + ':':11} {folder / file}")
         print(f"metrics:    {folder / 'metrics.jsonl'} (curves: tensorboard --logdir {folder})")
-    return best
+    return trainer
+
+
+def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str]) -> dict[str, float]:
+    """Alternating training: four runs in the folder, of which --resume goes on with the one that was cut."""
+    from resdet.tasks.alternating import STEPS, experiment_of, open_step
+
+    parts = {name: experiment_of(name, experiment) for name in STEPS}
+    for name, part in parts.items():
+        check_world(part, world)
+        choose_folder(name, str(folder / name), resume)  # which must not hold another run
+    if world.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
+    # Both halves start from the given weights; then the second step's layers are shared, and go from run to run.
+    starts = [init, init, str(folder / STEPS[1] / checkpoint.LAST), str(folder / STEPS[2] / checkpoint.LAST)]
+    for (name, part), start in zip(parts.items(), starts):
+        trainer = run(part, world, folder / name, resume, start, partial(open_step, name, folder))
+        if distributed.agree(trainer.stop_signal is not None, world.device):
+            return {}
+    return trainer.best or {}
 
 
 def judge(experiment: Any, world: World, weights: Optional[str]) -> dict[str, float]:

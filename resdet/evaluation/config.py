@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import List, Literal, Optional
 
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, require
 from resdet.models.localizer_config import LocatingConfig
 
 
@@ -31,12 +31,29 @@ class DetectionEvalConfig:
     metric: Literal["coco", "voc07", "voc_area", "ilsvrc_det"] = "coco"
     score: Optional[float] = None  # detections above this are judged; null: model.box.score
     losses: bool = True  # the validation losses as well, from the same features
+    # From here on: resdet.inference.Tester (appendix B), which takes one image after another and tells no losses.
+    refine: bool = False  # score each regressed box again, and vote for the boxes that survive suppression
+    voting_iou: Optional[float] = 0.5  # with refine: boxes of a class that overlap so far vote; null: no voting
+    # Short sides. C4, DC5 and VGG merge two for each region by maxout (the paper: 200, 400, 600, 800, 1000), with
+    # proposals from model.input.short; a pyramid or a cascade looks at each image at all of them. None: that one alone.
+    scales: List[int] = field(default_factory=list)
+    flip: bool = False  # the mirrored image as well
+    nms: Optional[float] = None  # IoU of the last suppression; null: model.box.nms, and the paper's 0.3 with refine
 
     def __post_init__(self):
         if self.batch < 1:
             raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")
         if self.score is not None and not 0 <= self.score < 1:
             raise ConfigError(f"eval.score is {self.score}: it lies between 0 and 1, as in 0.05.")
+        for key in ("voting_iou", "nms"):
+            iou = getattr(self, key)
+            require(iou is None or 0 <= iou <= 1, f"eval.{key}", iou, "an IoU lies between 0 and 1")
+        require(min(self.scales, default=1) > 0, "eval.scales", list(self.scales), "list sizes in pixels, or none")
+
+    @property
+    def plain(self) -> bool:
+        """Nothing is asked for that only the Tester does."""
+        return not (self.refine or self.scales or self.flip or self.nms is not None)
 
 
 @dataclass

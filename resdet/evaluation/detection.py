@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Optional
+from typing import Any, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 import torch
@@ -13,12 +13,14 @@ from torch import Tensor
 from resdet.data.annotations import Annotations
 from resdet.data.loader import Notes
 from resdet.data.scenes.batches import EvaluationBatch, evaluation_batches
+from resdet.data.scenes.geometry import open_image
 from resdet.errors import DataError
 from resdet.evaluation import coco, ilsvrc_det, voc
 from resdet.evaluation.results import Results
 from resdet.images.resizing import resize
 from resdet.inference.predictor import finish
 from resdet.inference.result import Result
+from resdet.inference.testing import Tester
 
 COCO_FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
@@ -53,6 +55,30 @@ def evaluation_batches_of(
         rank=world.rank,
         world=world.size,
     )
+
+
+def judge(models: Sequence[Any], source: Annotations, experiment: Any, world: Any, notes: Notes) -> Judged:
+    """All that a detector, or several as an ensemble, find in a source, tested as the experiment says."""
+    settings = experiment.eval
+    if len(models) > 1 or not settings.plain:
+        return predict_all(Tester(models, settings), source, experiment.data.on_bad_image, world, notes)
+    batches = evaluation_batches_of(source, experiment, models[0], world, notes)
+    return detect_all(models[0].eval(), source, batches, settings.score)
+
+
+def predict_all(tester: Tester, source: Annotations, on_bad_image: str, world: Any, notes: Notes) -> Judged:
+    """All detections in a source, image by image. What cannot be read has none, unless it is an error."""
+    parts = [empty(tester)]
+    for index in range(world.rank, len(source), world.size):
+        try:
+            (result,) = tester.predict([open_image(source, index)])
+        except DataError as error:
+            if on_bad_image == "error":
+                raise
+            notes.note([f"image left out, {error}"])
+            continue
+        parts.append(as_results(result, source.result_id(index)))
+    return gather(Results.concatenate(parts), {}, 0)
 
 
 @torch.inference_mode()

@@ -84,7 +84,7 @@ class RegionsGraph(nn.Module):
         model, batch = self.model, Images(images, sizes)
         maps = model.maps(batch)
         proposals = model.rpn.propose(model.rpn(maps, images.shape[2:]), sizes, training=False)
-        scores, boxes, deltas = model.regions.classify(maps, proposals, sizes)
+        scores, boxes, deltas = model.regions.classify(maps, proposals.boxes, sizes)
         decoded = box_ops.decode(boxes[:, :, None], deltas, model.regions.weights[-1])
         real = proposals.valid[..., None] & torch.isfinite(scores)
         return box_ops.clip(decoded, sizes), torch.where(real, scores, 0.0)

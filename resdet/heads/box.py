@@ -2,6 +2,7 @@
 
 from typing import Optional, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,13 +21,20 @@ class Pooler(nn.Module):
         self.first_level = strides[0].bit_length() - 1
         self.size, self.kind, self.sampling, self.aligned, self.canonical = size, kind, sampling, aligned, canonical
 
-    def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """[B, C, h, w] of each level and boxes [B, N, 4] -> [B·N, C, size, size]."""
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor, whole: Optional[Tensor] = None) -> Tensor:
+        """[B, C, h, w] of each level and boxes [B, N, 4] -> [B·N, C, size, size].
+
+        With `whole` [B, 2], the images' heights and widths, each image is one more region, behind its others, and
+        comes from the coarsest level: [B·(N + 1), C, size, size].
+        """
         maps = list(maps[: len(self.scales)])
-        if self.kind == "max":
-            return roi_pool(maps[0], boxes, self.scales[0], self.size).flatten(0, 1)
         # A region of the canonical size belongs to stride 16, level 4.
         levels = assign_levels(boxes, len(maps), self.canonical, canonical_level=4 - self.first_level)
+        if whole is not None:
+            boxes = torch.cat([boxes, torch.cat([torch.zeros_like(whole), whole.flip(1)], 1)[:, None]], 1)
+            levels = torch.cat([levels, levels.new_full((len(whole), 1), len(maps) - 1)], 1)
+        if self.kind == "max":
+            return roi_pool(maps[0], boxes, self.scales[0], self.size).flatten(0, 1)
         return roi_align(maps, boxes, levels, self.scales, self.size, self.sampling, self.aligned).flatten(0, 1)
 
     def extra_repr(self) -> str:

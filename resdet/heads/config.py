@@ -102,6 +102,9 @@ class BoxConfig:
     ious: List[float] = field(default_factory=lambda: [0.5])  # a region is positive from here on; one entry a stage
     negative_iou: Tuple[float, float] = (0.0, 0.5)  # first stage: background from … to …; Fast R-CNN's starts at 0.1
     class_agnostic: bool = False  # one box a region for all classes
+    # Global context (appendix B): the whole image goes through the box head like a region (in C4 through the same
+    # conv5_x), and its vector stands beside that of each region when classes and boxes are told.
+    context: bool = False
     loss: Literal["smooth_l1", "giou", "diou"] = "smooth_l1"
     beta: float = 1 / 9  # of the smooth L1 loss; 0 is L1, as detectron2 has it
     loss_weight: float = 1.0  # of the box loss; GIoU's is commonly 2 and more

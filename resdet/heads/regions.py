@@ -36,12 +36,23 @@ class Sampled(NamedTuple):
 
 
 class Stage(nn.Module):
-    """A box head with its predictor."""
+    """A box head with its predictor, which sees each region alone, or with `context` beside the whole image."""
 
-    def __init__(self, head: nn.Module, classes: int, class_agnostic: bool):
+    def __init__(self, head: nn.Module, classes: int, class_agnostic: bool, context: bool):
         super().__init__()
-        self.head = head
-        self.predictor = BoxPredictor(head.width, classes, class_agnostic)
+        self.head, self.context = head, context
+        self.predictor = BoxPredictor(head.width * (2 if context else 1), classes, class_agnostic)
+
+    def predict(self, vectors: Tensor, images: int) -> tuple[Tensor, Tensor]:
+        """What the head made of all regions [B·N, width], with context the image behind those of each: logits, deltas.
+
+        Global context (appendix B): the image's vector is joined to each region's.
+        """
+        if self.context:
+            vectors = vectors.unflatten(0, (images, -1))
+            regions, whole = vectors[:, :-1], vectors[:, -1:]
+            vectors = torch.cat([regions, whole.expand_as(regions)], 2).flatten(0, 1)
+        return self.predictor(vectors, images)
 
 
 class Regions(nn.Module):
@@ -61,7 +72,7 @@ class Regions(nn.Module):
         super().__init__()
         self.config, self.mask_config, self.classes = config, mask_config, classes
         self.pooler, self.mask_pooler, self.mask_head = pooler, mask_pooler, mask_head
-        self.stages = nn.ModuleList(Stage(head, classes, config.class_agnostic) for head in heads)
+        self.stages = nn.ModuleList(Stage(head, classes, config.class_agnostic, config.context) for head in heads)
         self.weights = [BOX_WEIGHTS[min(stage, 2)] for stage in range(len(heads))]
         self.positives = int(config.batch * config.positives)
 
@@ -76,9 +87,9 @@ class Regions(nn.Module):
         for number, stage in enumerate(self.stages):
             if number:
                 regions = self.refined(regions, deltas, targets, sizes, number)
-            pooled = share_gradient(self.pooler(maps, regions.boxes), len(self.stages))
+            pooled = share_gradient(self.pool(maps, regions.boxes, sizes), len(self.stages))
             vectors, pooled = self.describe(stage.head, pooled)
-            logits, deltas = stage.predictor(vectors, len(regions.boxes))
+            logits, deltas = stage.predict(vectors, len(regions.boxes))
             suffix = str(number + 1) if len(self.stages) > 1 else ""
             found |= {f"{k}{suffix}": v for k, v in self.stage_losses(number, regions, logits, deltas, targets).items()}
             if number == 0:
@@ -104,6 +115,10 @@ class Regions(nn.Module):
         iou = self.config.ious[number]
         matches: Matches = match_regions(boxes, targets, regions.valid, iou, (0.0, iou))
         return Sampled(boxes, matches.objects, matches.positive, matches.positive | matches.negative)
+
+    def pool(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> Tensor:
+        """The features that the box heads take: of the regions, and with context of the whole images."""
+        return self.pooler(maps, boxes, sizes if self.config.context else None)
 
     def describe(self, head: nn.Module, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """A vector of each region, and the maps that masks may be drawn from."""
@@ -138,11 +153,10 @@ class Regions(nn.Module):
 
     def mask_loss(self, maps: Sequence[Tensor], regions: Sampled, first_maps: Tensor, targets: Targets) -> Tensor:
         """Binary cross entropy of each positive region's own class, over the pixels of its mask."""
-        images, total = regions.positive.shape
         part = slice(self.mask_places(regions.positive))
         boxes, objects, positive = regions.boxes[:, part], regions.objects[:, part], regions.positive[:, part]
         if self.mask_pooler is None:
-            pooled = first_maps.unflatten(0, (images, total))[:, part].flatten(0, 1)
+            pooled = first_maps.unflatten(0, (len(boxes), -1))[:, part].flatten(0, 1)
         else:
             pooled = self.mask_pooler(maps, boxes)
         logits = mask_of_class(self.mask_head(pooled), take(targets.labels, objects).flatten()).float()
@@ -166,7 +180,7 @@ class Regions(nn.Module):
 
     def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: float) -> Detections:
         """The best boxes of all classes, without duplicates within a class."""
-        scores, boxes, deltas = self.classify(maps, proposals, sizes)
+        scores, boxes, deltas = self.classify(maps, proposals.boxes, sizes)
         config, classes = self.config, self.classes
         scores = torch.where(proposals.valid[..., None] & torch.isfinite(scores), scores, 0.0).flatten(1)
         best, chosen = scores.topk(min(config.candidates, scores.shape[1]), dim=1)
@@ -177,13 +191,13 @@ class Regions(nn.Module):
         kept, valid = nms(found, best, labels, real, config.nms, config.detections)
         return Detections(take(found, kept), take(best, kept), take(labels, kept), valid)
 
-    def classify(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities [B, N, C] averaged over the stages; the boxes that the last stage saw, and its deltas."""
-        boxes, deltas, total = proposals.boxes, None, 0
+        deltas, total = None, 0
         for number, stage in enumerate(self.stages):
             if number:
                 boxes = box_ops.clip(box_ops.decode(boxes, deltas[:, :, 0], self.weights[number - 1]), sizes)
-            logits, deltas = stage.predictor(stage.head(self.pooler(maps, boxes)), boxes.shape[0])
+            logits, deltas = stage.predict(stage.head(self.pool(maps, boxes, sizes)), boxes.shape[0])
             deltas = deltas.float()
             total = total + logits.float().softmax(-1)[..., :-1]
         return total / len(self.stages), boxes, deltas

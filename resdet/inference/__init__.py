@@ -1,5 +1,5 @@
-"""What a trained detector says of pictures: results, and how they are shown."""
+"""What trained detectors say of pictures: results, how they are made with more care, and how they are shown."""
 
 from resdet._lazy import attach
 
-__getattr__, __dir__ = attach(__name__, {"Result": "result", "drawing": "drawing"})
+__getattr__, __dir__ = attach(__name__, {"Result": "result", "Tester": "testing", "drawing": "drawing"})

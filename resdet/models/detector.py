@@ -16,7 +16,7 @@ from resdet.heads.regions import Regions
 from resdet.heads.rpn import RPN
 from resdet.models.config import InputConfig
 from resdet.models.normalise import Normalise
-from resdet.structures import Detections, Images, Targets, each
+from resdet.structures import Detections, Images, Proposals, Targets, each
 
 
 class Detector(nn.Module):
@@ -76,6 +76,10 @@ class Detector(nn.Module):
             features = self.neck(features)
         return [features[level] for level in self.levels]
 
+    def propose(self, maps: Sequence[Tensor], images: Images, training: bool = False) -> Proposals:
+        """Where objects may be; as many as `model.rpn.post_nms` says for training or for testing."""
+        return self.rpn.propose(self.rpn(maps, images.pixels.shape[2:]), images.sizes, training)
+
     def losses_of(self, maps: Sequence[Tensor], images: Images, targets: Targets) -> dict[str, Tensor]:
         targets = with_room(targets)
         output = self.rpn(maps, images.pixels.shape[2:])
@@ -84,7 +88,7 @@ class Detector(nn.Module):
         return losses | self.regions.losses(maps, proposals, targets, images.sizes)
 
     def detections_of(self, maps: Sequence[Tensor], images: Images, score: Optional[float] = None) -> Detections:
-        proposals = self.rpn.propose(self.rpn(maps, images.pixels.shape[2:]), images.sizes, training=False)
+        proposals = self.propose(maps, images)
         return self.regions.detect(maps, proposals, images.sizes, self.score if score is None else score)
 
     def predict(self, images: Sequence, score: Optional[float] = None) -> list:

@@ -14,7 +14,7 @@ from resdet.data.sources import open_scenes
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError, DataError
-from resdet.evaluation.detection import Judged, detect_all, evaluation_batches_of, figures
+from resdet.evaluation.detection import Judged, figures, judge
 from resdet.inference.pictures import write_pictures
 from resdet.models.building import build_detector
 from resdet.models.detector import Detector
@@ -88,12 +88,11 @@ class DetectionTask(ObjectsTask):
 
     def evaluate(self, model: Detector) -> dict[str, float]:
         """AP, and the validation losses; the processes share the images, and all know the figures."""
-        config = self.experiment.eval
-        batches = evaluation_batches_of(self.validation, self.experiment, model, self.world, self.notes)
-        self.judged = detect_all(model.eval(), self.validation, batches, config.score)
+        self.judged = judge([model], self.validation, self.experiment, self.world, self.notes)
         found = [None]
         if self.world.leads:
-            found = [figures(config.metric, self.validation, self.judged.results, model.draws_masks)]
+            metric = self.experiment.eval.metric
+            found = [figures(metric, self.validation, self.judged.results, model.draws_masks)]
         if dist.is_initialized():
             dist.broadcast_object_list(found, src=0)
         losses = self.judged.losses

@@ -46,6 +46,8 @@ def state_in(model: nn.Module, layout: str) -> dict[str, Tensor]:
         return model.state_dict()
     if hasattr(model, "backbone_tensors") and not hasattr(model, "regions"):
         raise WeightsError(f"{layout} has no localizers: save it as safetensors.")
+    if hasattr(model, "regions") and model.regions.config.context:
+        raise WeightsError(f"{layout}'s detectors have no global context: save it as safetensors.")
     if layout == "detectron2":
         return detectron2.from_our_names(model)
     if not hasattr(model, "backbone_tensors"):

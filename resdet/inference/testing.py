@@ -1,0 +1,144 @@
+"""Testing with the improvements of appendix B, each alone or all together: box refinement with voting, several scales,
+several detectors as one; and mirrored images.
+
+It trades time for accuracy, one picture after another. The plain way is resdet/inference/predictor.py.
+"""
+
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Iterator, Optional, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resdet.errors import ConfigError
+from resdet.evaluation.config import DetectionEvalConfig
+from resdet.heads.regions import MIN_SIZE
+from resdet.images.decode import as_image
+from resdet.images.resizing import resize
+from resdet.inference.predictor import finish
+from resdet.inference.refinement import Candidates, refine, vote
+from resdet.inference.result import Result
+from resdet.inference.views import Scored, views_of
+from resdet.models.detector import Detector
+from resdet.ops import boxes as box_ops
+from resdet.ops.nms import nms
+from resdet.structures import Detections
+
+AT_ONCE = 1000  # regions that are pooled together, so that memory has a limit however many are proposed
+REFINED_NMS = 0.3  # refined boxes of one object lie close together
+Views = list[list]  # of each detector
+
+
+class Tester:
+    """One detector or several, of whatever families, that predict as one.
+
+    Regions are the union of what all propose, in all their views. Scores and boxes of a region are averaged over the
+    views of a detector, then over the detectors; masks over those that draw them.
+    """
+
+    __test__ = False  # or pytest would look for tests in a class of this name
+
+    def __init__(self, detectors: Sequence[Detector], settings: Optional[DetectionEvalConfig] = None):
+        """They must know the same classes; `settings` are the keys of `eval`."""
+        check_alike(detectors)
+        first = detectors[0]
+        self.detectors, self.settings = list(detectors), settings or DetectionEvalConfig()
+        self.classes, self.category_ids, self.input = first.classes, first.category_ids, first.input
+        self.draws_masks = any(detector.draws_masks for detector in detectors)
+        self.least = first.score if self.settings.score is None else self.settings.score
+        configs = [detector.regions.config for detector in detectors]
+        self.candidates = max(config.candidates for config in configs)
+        self.places = max(config.detections for config in configs)
+        usual = REFINED_NMS if self.settings.refine else first.regions.config.nms
+        self.suppression = usual if self.settings.nms is None else self.settings.nms
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence, score: Optional[float] = None) -> list[Result]:
+        """One result an image, as `Detector.predict` gives them; `images` are paths and uint8 RGB arrays [H, W, 3]."""
+        with evaluating(self.detectors):
+            return [self.result(image, self.least if score is None else score) for image in images]
+
+    def result(self, image, score: float) -> Result:
+        picture = as_image(image)
+        original = picture.size[::-1]
+        resized = cache(partial(resize, picture))  # from its own pixels, once for each size
+        scales, flip = self.settings.scales, self.settings.flip
+        views = [views_of(detector, resized, original, scales, flip) for detector in self.detectors]
+        said = self.score(views, propose(views))
+        if self.settings.refine:
+            said = refine(said, partial(self.score, views))
+        size = torch.tensor([original], dtype=torch.float32, device=said.boxes.device)
+        (result,) = finish(self, views, self.detections(said, score, size), size, [original])
+        result.image = image
+        return result
+
+    def score(self, views: Views, boxes: Tensor) -> Scored:
+        """What all say of boxes [N, 4] together."""
+        parts = [mean([mean([view.score(part) for view in own]) for own in views]) for part in boxes.split(AT_ONCE)]
+        return Scored(*(torch.cat(field) for field in zip(*parts)))
+
+    def detections(self, said: Scored, score: float, size: Tensor) -> Detections:
+        """The best boxes of all classes without duplicates within a class, refined ones voted for: [1, D]."""
+        candidates = self.candidates_of(said, score, size)
+        boxes, scores, labels = (field[None] for field in candidates)
+        real = torch.ones_like(labels, dtype=torch.bool)
+        kept, valid = nms(boxes, scores, labels, real, self.suppression, self.places)
+        kept = kept[valid]
+        boxes, scores, labels = (field[kept] for field in candidates)
+        if self.settings.refine and self.settings.voting_iou is not None:
+            boxes = vote(boxes, labels, candidates, self.settings.voting_iou)
+        return Detections(boxes[None], scores[None], labels[None], real[:, : len(kept)])
+
+    def candidates_of(self, said: Scored, score: float, size: Tensor) -> Candidates:
+        """The (box, class) pairs above a score, inside the picture and not empty."""
+        best, chosen = said.scores.flatten().topk(min(self.candidates, said.scores.numel()))
+        boxes = box_ops.clip(said.boxes.flatten(0, 1)[None, chosen], size)[0]
+        real = (best > score) & (boxes[:, 2:] - boxes[:, :2] >= MIN_SIZE).all(1)
+        return Candidates(boxes[real], best[real], chosen[real] % said.scores.shape[1])
+
+    def masks(self, views: Views, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Probabilities [1, n, m, m] of boxes [1, n, 4], of the finest resolution that any detector draws."""
+        drawing = [own for detector, own in zip(self.detectors, views) if detector.draws_masks]
+        drawn = [torch.stack([view.masks(boxes[0], labels[0]) for view in own]).mean(0) for own in drawing]
+        side = max(masks.shape[-1] for masks in drawn)
+        drawn = [F.interpolate(masks[None], (side, side), mode="bilinear") for masks in drawn]
+        return torch.stack(drawn).mean(0)
+
+
+def propose(views: Views) -> Tensor:
+    """The union of all views' proposals, [N, 4]."""
+    return torch.cat([view.propose() for own in views for view in own])
+
+
+def mean(said: Sequence[Scored]) -> Scored:
+    return Scored(*(torch.stack(field).mean(0) for field in zip(*said)))
+
+
+@contextmanager
+def evaluating(detectors: Sequence[Detector]) -> Iterator[None]:
+    """While it lasts they are in eval mode."""
+    modes = [detector.training for detector in detectors]
+    try:
+        for detector in detectors:
+            detector.eval()
+        yield
+    finally:
+        for detector, mode in zip(detectors, modes):
+            detector.train(mode)
+
+
+def check_alike(detectors: Sequence[Detector]) -> None:
+    first = detectors[0]
+    for number, detector in enumerate(detectors[1:], 2):
+        if (detector.classes, detector.category_ids) != (first.classes, first.category_ids):
+            raise ConfigError(
+                f"The detectors of an ensemble must know the same classes: the first has {listed(first)}, and number "
+                f"{number} has {listed(detector)}; give detectors that were trained on the same categories."
+            )
+
+
+def listed(detector: Detector) -> str:
+    names = ", ".join(detector.classes[:4])
+    return f"{len(detector.classes)} ({names}{', …' if len(detector.classes) > 4 else ''})"

@@ -1,0 +1,54 @@
+"""The configs of appendix B: what each adds to the one before, and VOC's start from COCO's weights."""
+
+import pytest
+import torch
+
+import resdet
+from resdet import config, weights
+from resdet.errors import WeightsError
+
+KEYS = ("model", "eval", "train", "data", "optim", "schedule")
+ROWS = {  # Table 9, from row to row
+    ("coco_r101", "coco_r101_context"): {"model.box.context"},
+    ("coco_r101_context", "coco_r101_plus"): {"eval.refine", "eval.scales", "eval.nms", "train.evaluate_every"},
+    ("voc_r101", "voc_r101_context"): {"model.box.context"},
+    ("voc_r101_context", "voc_r101_plus"): {
+        *("eval.refine", "eval.scales", "eval.nms", "train.evaluate_every", "model.rpn.anchors.sizes")
+    },
+}
+
+
+@pytest.mark.parametrize("before, after", ROWS)
+def test_each_row_adds_what_it_says(before, after):
+    first, second = (config.to_dict(config.load(name)) for name in (before, after))
+    assert set(config.differences(first, second)) - {"name"} == ROWS[before, after]
+
+
+def test_the_papers_settings():
+    for name in ("coco_r101_plus", "voc_r101_plus"):
+        settings = config.load(name).eval
+        assert settings.refine and list(settings.scales) == [200, 400, 600, 800, 1000] and not settings.plain
+        assert (settings.nms, settings.voting_iou) == (0.3, 0.5)
+    assert config.load("coco_r101_context").eval.plain
+
+
+def narrow(name: str, *overrides: str):
+    """A shipped detector with a smaller backbone."""
+    return resdet.build(f"{name}.yaml", "model.backbone={name: resnet18, norm: frozen}", *overrides)
+
+
+def test_voc_starts_from_coco_with_new_rows_for_its_classes():
+    coco, voc = narrow("coco_r101_plus"), narrow("voc_r101_plus")
+    before = {name: tensor.clone() for name, tensor in voc.state_dict().items()}
+    report = weights.load(voc, coco.state_dict(), new_classifier=True)  # as --init does
+    predictor = "regions.stages.0.predictor"
+    anew = {f"{predictor}.{layer}.{kind}" for layer in ("scores", "boxes") for kind in ("weight", "bias")}
+    assert {line.split()[0] for line in report.mismatched} == anew and not report.missing and not report.unexpected
+    for name, tensor in voc.state_dict().items():
+        expected = before[name] if name in anew else coco.state_dict()[name]
+        assert torch.equal(tensor, expected), name
+
+
+def test_an_rpn_of_other_anchors_is_refused_by_name():
+    with pytest.raises(WeightsError, match="rpn.objectness.weight"):
+        weights.load(narrow("voc_r101"), narrow("coco_r101").state_dict(), new_classifier=True)

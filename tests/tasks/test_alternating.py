@@ -1,0 +1,160 @@
+"""Four-step alternating training: what each step learns, what stays as it is, and that a detector comes of it."""
+
+import copy
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from heads import tiny
+from inference import micro
+from tasks import runs
+
+import resdet
+from resdet.tasks.alternating import STEPS, RegionsStep, RPNStep, fix
+
+FOUR = [
+    "alternating={rpn: {batch: 4, length: 2, milestones: [1]}, regions: {batch: 2, length: 3, milestones: [2]}}",
+    "schedule.name=step",
+    "train.evaluate_every=9",
+    "optim.lr=1e-3",
+]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(root, published, tmp_path_factory):
+    """From a classifier's weights. With batch norm, whose statistics must stay as well."""
+    folder = tmp_path_factory.mktemp("alternating") / "run"
+    runs.train(folder, *runs.of(root), *FOUR, "--init", published)
+    return folder
+
+
+def state(run, step):
+    return runs.checkpoint(run / STEPS[step - 1] / "last.pth")["model"]
+
+
+def same(a, b, *prefixes):
+    """Which of the tensors under these names are the same in both."""
+    names = [name for name in a if name.startswith(prefixes) and not name.endswith("num_batches_tracked")]
+    assert names
+    return [torch.equal(a[name], b[name]) for name in names]
+
+
+def test_each_step_is_a_run_of_its_half(run):
+    for number, step in enumerate(STEPS, 1):
+        lines = runs.metrics(run / step, "train")
+        names = {"rpn_objectness", "rpn_box"} if number % 2 else {"class", "box", "mask"}
+        others = {"rpn_objectness", "rpn_box", "class", "box", "mask"} - names
+        assert len(lines) == (2 if number % 2 else 3)
+        assert all(names <= line.keys() and not others & line.keys() for line in lines)
+        assert [line["lr"] for line in lines][-2:] == pytest.approx([1e-3, 1e-4])
+        (judged,) = runs.metrics(run / step, "val")
+        assert np.isfinite([*judged.values()]).all() and ("AP" in judged) == (number == 4)
+        if number < 4:
+            assert judged["loss"] == pytest.approx(sum(judged[name] for name in names), rel=1e-4)
+    assert (run / "config.yaml").exists() and (run / STEPS[3] / "results.json").exists()
+
+
+def test_what_is_learnt_and_what_stays(run):
+    one, two, three, four = (state(run, step) for step in (1, 2, 3, 4))
+    shared = ("backbone.", "neck.")
+    assert not all(same(one, two, *shared))  # each from the beginning
+    assert all(same(two, three, *shared)) and all(same(three, four, *shared))
+    assert not any(same(two, three, "rpn.objectness", "rpn.deltas", "rpn.convs"))
+    assert not any(same(one, three, "rpn.objectness", "rpn.deltas", "rpn.convs"))
+    assert all(same(three, four, "rpn.")) and all(same(two, three, "regions."))
+    assert not any(same(three, four, "regions.stages.0.predictor", "regions.stages.0.head"))
+
+
+def test_the_last_steps_detector_is_whole(run, tmp_path):
+    best = run / STEPS[3] / "best.pth"
+    done = runs.here("evaluate", "--weights", best, "--json", tmp_path / "f.json")
+    assert done.returncode == 0, done.stderr
+    (judged,) = runs.metrics(run / STEPS[3], "val")
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert judged["AP"] == pytest.approx(found["bbox"]["AP"], rel=1e-5)
+    assert resdet.load(best).experiment["alternating"] is None
+
+
+def test_it_goes_on_in_the_step_that_was_cut(root, run, published, tmp_path):
+    """To the very weights."""
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    shutil.rmtree(copied / STEPS[3])
+    shutil.rmtree(copied / STEPS[2])
+    words = [*runs.of(root), *FOUR, "--init", published, "--out", copied]
+    assert "--resume" in runs.sentence(runs.here("train", *words))
+    done = runs.here("train", *words, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "the run is complete" in done.stderr
+    assert all(same(state(run, 4), state(copied, 4), ""))
+
+
+def test_given_weights_start_the_first_two_steps(run, published):
+    """Which leave them by no more than a few steps of the learning rate; the second knows nothing of the first."""
+    wanted = torch.load(published)["layer3.0.conv1.weight"]
+    for step in (1, 2):
+        found = state(run, step)["backbone.conv4_x.0.conv1.conv.weight"]
+        assert 0 < (found - wanted).abs().max() < 0.01 < wanted.std()
+    assert not any(same(state(run, 1), state(run, 2), "rpn.objectness", "rpn.deltas", "rpn.convs"))
+
+
+def test_the_halves_losses_are_those_of_joint_training():
+    """The RPN's are its own; the regions' are the joint ones where the proposals are the model's own."""
+    model = tiny.make("c4", everything=True).train()
+    images, targets = tiny.images((64, 64), (64, 50)), tiny.targets([[5.0, 8.0, 30.0, 40.0]], [])
+    joint = model.losses(images, targets)
+    proposals, _ = RPNStep(model)(images, targets)
+    regions, _ = RegionsStep(model, None)(images, targets)
+    assert {name: loss.item() for name, loss in joint.items()} == pytest.approx(
+        {name: loss.item() for name, loss in (proposals | regions).items()}, rel=1e-5
+    )
+
+
+def test_fixed_proposals_are_the_other_detectors():
+    model, other = tiny.make("c4", False, everything=True).train(), tiny.make("c4", False).eval()
+    with torch.no_grad():
+        other.rpn.objectness.weight.mul_(-1)
+    images, targets = tiny.images((64, 64)), tiny.targets([[5.0, 8.0, 30.0, 40.0]], masks=False)
+    step = RegionsStep(model, other)
+    found, _ = step(images, targets)
+    proposals = other.rpn.propose(other.rpn(other.maps(images), (64, 64)), images.sizes, training=True)
+    expected = model.regions.losses(model.maps(images), proposals, targets, images.sizes)
+    for name, loss in expected.items():
+        assert found[name].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert found["class"].item() != pytest.approx(
+        RegionsStep(model, None)(images, targets)[0]["class"].item(), rel=1e-5
+    )
+    sum(found.values()).backward()
+    assert all(parameter.grad is None for parameter in (*other.parameters(), *model.rpn.parameters()))
+    assert {id(p) for p in step.parameters()} == {id(p) for p in model.parameters()}
+
+
+@pytest.mark.slow
+def test_a_detector_comes_of_it():
+    """That finds what one trained jointly finds, on generated scenes."""
+    scene = lambda rng: micro.scene(rng, (12, 24))
+    first, model = micro.make(0), micro.make(1)
+    learn = lambda model, step: micro.train(model, scene, 100, losses_of=lambda *batch: step(*batch)[0])
+    fix(first.regions)
+    learn(first, RPNStep(first))
+    fix(model.rpn)
+    learn(model, RegionsStep(model, first))
+    last = copy.deepcopy(model).requires_grad_(True)
+    fix(last.regions, last.backbone)
+    learn(last, RPNStep(last))
+    last.regions.requires_grad_(True)
+    fix(last.rpn)
+    learn(last, RegionsStep(last, None))
+    rng = np.random.default_rng(99)
+    assert micro.figures(last, [scene(rng) for _ in range(20)])["AP50"] > 0.8
