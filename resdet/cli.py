@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_data,
         add_bench,
         add_parity,
+        add_reproduce,
     ):
         add(commands)
     return parser
@@ -99,7 +100,12 @@ def add_evaluate(commands) -> None:
     add_config_arguments(parser, required=False)
     parser.add_argument("--per-class", action="store_true", help="print a table with the figures of each class")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
-    parser.add_argument("--submission", metavar="FILE", help="write the ILSVRC test server's file instead")
+    parser.add_argument(
+        "--submission",
+        metavar="FILE",
+        help="write the test server's file instead: ILSVRC's, VOC's (.tar.gz; comp3… for comp3, else comp4), COCO's "
+        "(detections_test-dev2015_NAME_results.json or .zip)",
+    )
     parser.add_argument(
         "--classifier", nargs="+", default=[], metavar="FILE", help="a localizer's: nets that predict the classes"
     )
@@ -321,6 +327,56 @@ def run_parity(parsed) -> None:
     from resdet.commands.parity import parity
 
     parity(parsed.formats, parsed.json)
+
+
+def add_reproduce(commands) -> None:
+    parser = commands.add_parser(
+        "reproduce",
+        help="the paper's tables and figures, row by row",
+        description="Trains and tests rows of the paper's tables, resuming what was cut, and draws its figures.",
+    )
+    parser.add_argument("target", nargs="?", metavar="TABLE_OR_FIGURE", help="table2 to table14, figure1, 4, 6 or 7")
+    parser.add_argument("--row", metavar="NAME", help="one row of the table, as --list names it")
+    parser.add_argument("--list", action="store_true", help="print every row: system, figures, cost, needs")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and what they cost, and stop")
+    parser.add_argument("--smoke", action="store_true", help="run in miniature on generated data")
+    parser.add_argument("--data", default="datasets", metavar="DIR", help="the folder of the data sets")
+    parser.add_argument("--out", metavar="DIR", help="the folder of all runs (default: runs/reproduce)")
+    parser.add_argument(
+        "--use", nargs="+", default=[], metavar="TRAINING=FILE", help="take these weights instead of training them"
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="train with so many processes, as torchrun does")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of every training")
+    parser.set_defaults(run=run_reproduce)
+
+
+def run_reproduce(parsed) -> None:
+    from pathlib import Path
+
+    from resdet.commands import reproduce
+    from resdet.errors import ConfigError
+    from resdet.reproduce.plan import Setting
+
+    if parsed.target and "=" in parsed.target:
+        parsed.overrides.insert(0, parsed.target)
+        parsed.target = None
+    if not (parsed.target or parsed.list or parsed.dry_run or parsed.smoke):
+        raise ConfigError("Name a table or a figure to reproduce, such as table6; --list prints them all.")
+    settings = [word for word in parsed.use if "." in word.partition("=")[0]]  # overrides that stand after --use
+    given = reproduce.parse_given([word for word in parsed.use if word not in settings])
+    out = parsed.out or ("runs/reproduce_smoke" if parsed.smoke else "runs/reproduce")
+    setting = Setting(Path(out), Path(parsed.data), given, (*parsed.overrides, *settings), parsed.smoke)
+    if parsed.list:
+        return reproduce.list_rows(parsed.target, setting)
+    rows, figures = reproduce.choose(parsed.target, parsed.row)
+    launch = reproduce.in_processes(parsed.processes) if parsed.processes else run_words
+    reproduce.reproduce(rows, figures, setting, launch, parsed.dry_run)
+
+
+def run_words(words: Sequence[str]) -> None:
+    """`resdet WORDS` within this process; errors are raised."""
+    parsed = parse(words)
+    parsed.run(parsed)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any, Optional, Sequence
 from resdet import config
 from resdet.commands.evaluate_detector import evaluate_detector
 from resdet.commands.evaluate_localizer import evaluate_localizer
+from resdet.commands.submit_detections import submit_detections
 from resdet.data.config import ImageNetConfig, ImagesConfig
 from resdet.data.loader import Skipped
 from resdet.data.resident import ResidentEvaluation
@@ -39,7 +40,10 @@ def evaluate(
     check_tasks(models, weights, experiment)
     if isinstance(models[0], Detector):
         if submission:
-            raise ConfigError("--submission is for classifiers: --save keeps detections as a COCO results file.")
+            experiment = experiment or config.from_dict(
+                models[0].experiment, f"the config inside {weights[0]}", tuple(overrides)
+            )
+            return submit_detections(models, experiment, submission)
         return evaluate_detector(models, weights, experiment, overrides, per_class, json_path, save)
     if isinstance(models[0], (Localizer, LocalizerRCNN)):
         return evaluate_localizer(models, weights, experiment, overrides, classifiers, json_path, submission)

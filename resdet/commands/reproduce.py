@@ -1,0 +1,186 @@
+"""`resdet reproduce`: rows and figures of the paper, from data to numbers."""
+
+import difflib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from resdet.errors import ConfigError, DataError, Error
+from resdet.reproduce import needs, outcome
+from resdet.reproduce.plan import (
+    Evaluation,
+    Setting,
+    command,
+    cost_of,
+    evaluation_of,
+    nets_of,
+    submission_words,
+    train_words,
+    trainings_for,
+)
+from resdet.reproduce.records import Figure, Row, Training
+from resdet.reproduce.tables import FIGURES, ROWS
+from resdet.reproduce.trainings import TRAININGS
+
+Launch = Callable[[Sequence[str]], None]  # runs `resdet WORDS`
+
+
+def choose(target: Optional[str], name: Optional[str]) -> tuple[list[Row], list[Figure]]:
+    """The rows and figures of a table's or a figure's name; all where none is given."""
+    if target is None:
+        return ROWS, list(FIGURES.values())
+    if target in FIGURES:
+        return [], [FIGURES[target]]
+    rows = [row for row in ROWS if row.table == target]
+    if not rows:
+        known = [*dict.fromkeys(row.table for row in ROWS), *FIGURES]
+        near = difflib.get_close_matches(target, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+        raise ConfigError(f"There is nothing named {target!r} to reproduce: {hint}")
+    chosen = [row for row in rows if name in (None, row.name)]
+    if not chosen:
+        raise ConfigError(f"{target} has no row {name!r}: it has {', '.join(row.name for row in rows)}.")
+    return chosen, []
+
+
+def parse_given(pairs: Sequence[str]) -> dict[str, str]:
+    """`--use NAME=FILE`: weights that stand for a training."""
+    given = dict(pair.partition("=")[::2] for pair in pairs)
+    for name, file in given.items():
+        if name not in TRAININGS or not file:
+            raise ConfigError(f"--use {name}={file}: write TRAINING=FILE, of {', '.join(TRAININGS)}.")
+    return given
+
+
+def list_rows(target: Optional[str], setting: Setting) -> None:
+    print(outcome.list_rows(choose(target, None)[0], setting))
+
+
+def reproduce(
+    rows: Sequence[Row],
+    figures: Sequence[Figure],
+    setting: Setting,
+    launch: Launch,
+    dry_run: bool = False,
+) -> list[dict[str, Any]]:
+    """Trains what is not trained yet, tests, and returns our figures beside the paper's.
+
+    What was cut goes on where it was: trainings by their checkpoints, tests that are done are not repeated.
+    """
+    wanted = [*nets_of(rows), *(name for figure in figures for name in figure.nets)]
+    trainings = trainings_for(wanted, setting.given)
+    lacking = {} if setting.small else needs.missing(trainings, setting)
+    if dry_run:
+        print_plan(trainings, rows, figures, setting, list(lacking.values()))
+        return []
+    prepare(trainings, lacking, setting, launch)
+    for training in trainings:
+        train(training, setting, launch)
+    outcomes = [judge(row, setting, launch) for row in rows]
+    for figure in figures:
+        draw(figure, setting)
+    if outcomes:
+        print(outcome.compare(outcomes))
+    return outcomes
+
+
+def print_plan(
+    trainings: Sequence[Training], rows: Sequence[Row], figures: Sequence[Figure], setting: Setting, lacking: list[str]
+) -> None:
+    """Every command, with what it costs."""
+    for sentence in lacking:
+        print(f"# missing  {sentence}")
+    for training in trainings:
+        print(f"# cost     {training.name}: {cost_of(training.config)}")
+        print(command(train_words(training, setting)))
+    for words in dict.fromkeys(evaluation_of(row, setting).words for row in rows):
+        print(command(words))
+    for row in rows:
+        if row.server and not setting.small:
+            print(f"# {row.key}: the paper's figure is from {row.server}, which judges this file:")
+            print(command(submission_words(row, setting)))
+    for figure in figures:
+        print(f"# {figure.name}: drawn from these runs into {setting.out / figure.name}.svg, .png and .csv")
+
+
+def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Setting, launch: Launch) -> None:
+    """All data in place, or an error that says what to put where and what comes after it."""
+    lacking = dict(lacking)
+    if lacking.pop("cifar10", None):
+        launch(["data", "get", "cifar10", "--root", str(setting.data_root("cifar10"))])
+    if lacking:
+        costs = "; ".join(f"{training.name}, {cost_of(training.config)}" for training in trainings)
+        raise DataError(f"Data is missing. {'. '.join(lacking.values())}. It is then trained: {costs}.")
+    if not setting.small and needs.needs_trainval(trainings, setting):
+        needs.write_trainval(setting.data_root("coco"))
+
+
+def train(training: Training, setting: Setting, launch: Launch) -> None:
+    """To its end; Error where it was stopped before."""
+    folder = setting.folder(training) / training.part
+    if not is_complete(folder):
+        launch(train_words(training, setting))
+        if not is_complete(folder):
+            raise Error(f"{training.name} was stopped before its end: the same command goes on with it.")
+
+
+def is_complete(folder: Path) -> bool:
+    from resdet.engine import checkpoint
+
+    if not (folder / checkpoint.LAST).exists():
+        return False
+    state = checkpoint.read_last(folder)["trainer"]
+    return state["step"] >= state["total"]
+
+
+def judge(row: Row, setting: Setting, launch: Launch) -> dict[str, Any]:
+    """Its figures, and for a test server its submission where the test images are there."""
+    test = evaluation_of(row, setting)
+    if not is_fresh(test, row, setting):
+        test.file.parent.mkdir(parents=True, exist_ok=True)
+        launch(test.words)
+    if row.server and not setting.small:
+        submit(row, setting, launch)
+    trained = [train_words(training, setting) for training in trainings_for(nets_of([row]), setting.given)]
+    return outcome.write_outcome(row, setting, test.file, [*trained, test.words])
+
+
+def is_fresh(test: Evaluation, row: Row, setting: Setting) -> bool:
+    """Whether it was done after all of its nets were trained."""
+    if not test.file.exists():
+        return False
+    weights = [Path(setting.weights(name)) for name in nets_of([row])]
+    return all(test.file.stat().st_mtime >= path.stat().st_mtime for path in weights if path.exists())
+
+
+def submit(row: Row, setting: Setting, launch: Launch) -> None:
+    words = submission_words(row, setting)
+    Path(words[-1]).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        launch(words)
+        print(f"{words[-1]} is for {row.server}, which alone tells the paper's figure of {row.key}")
+    except Error as error:
+        print(f"no submission for {row.server}: {error}", file=sys.stderr)
+
+
+def draw(figure: Figure, setting: Setting) -> None:
+    from resdet.reproduce import figures
+
+    weights = {name: Path(setting.weights(name)) for name in figure.nets}
+    for path in figures.draw(figure, weights, setting.out):
+        print(path)
+
+
+def in_processes(count: int) -> Launch:
+    """A launcher that gives each training to so many processes, as torchrun does; the rest to one."""
+
+    def launch(words: Sequence[str]) -> None:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        launcher = torchrun if words[0] == "train" else []
+        done = subprocess.run([sys.executable, *launcher, "-m", "resdet.cli", *words])
+        if done.returncode:
+            raise Error(f"`{command(words)}` failed with status {done.returncode}: its messages stand above.")
+
+    return launch

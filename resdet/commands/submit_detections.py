@@ -1,0 +1,51 @@
+"""`resdet evaluate --submission` with a detector's weights: the file for VOC's, ILSVRC DET's or COCO's test server."""
+
+from pathlib import Path
+from typing import Any, Sequence
+
+from resdet.commands.evaluate_detector import check_classes
+from resdet.data.annotations import Annotations
+from resdet.data.config import CocoConfig, VocConfig
+from resdet.data.loader import Notes
+from resdet.data.test_images import open_test_images
+from resdet.engine import distributed
+from resdet.errors import ConfigError
+from resdet.evaluation import submissions
+from resdet.evaluation.detection import detect_all, evaluation_batches_of
+from resdet.evaluation.results import Results
+
+
+def submit_detections(models: Sequence[Any], experiment: Any, path: str) -> dict[str, float]:
+    """Writes what is found in the images of `data.val`, whose objects nobody here knows, and checks the file."""
+    if len(models) > 1:
+        raise ConfigError(f"{len(models)} weights were given: detectors are tested one by one.")
+    if isinstance(experiment.data, CocoConfig):
+        submissions.check_coco_name(Path(path))  # before hours of detecting
+    source = open_test_images(experiment.data)
+    experiment.eval.losses = False
+    world = distributed.join(experiment.train.device)
+    try:
+        if world.size > 1:
+            raise ConfigError("A submission is written by one process: run it without torchrun.")
+        check_classes(models[0], source)
+        model = models[0].to(world.device).eval()
+        batches = evaluation_batches_of(source, experiment, model, world, Notes(print))
+        results = detect_all(model, source, batches, experiment.eval.score).results
+    finally:
+        distributed.leave()
+    write(path, results, source, experiment.data)
+    print(f"{path}: {len(results)} detections in {len(source)} images")
+    return {}
+
+
+def write(path: str, results: Results, source: Annotations, data: Any) -> None:
+    if isinstance(data, CocoConfig):
+        submissions.write_coco(path, results)
+        return submissions.check_coco(path, source)
+    if isinstance(data, VocConfig):
+        year, split = data.val_sets[0].split("_", 1)
+        competition = "comp3" if Path(path).name.startswith("comp3") else "comp4"
+        submissions.write_voc(path, results, source, year, split, competition)
+        return submissions.check_voc(path, source, year, split, competition)
+    submissions.write_det(path, results, source)
+    submissions.check_det(path, source)

@@ -1,0 +1,75 @@
+"""Images whose objects only a test server knows, for submissions: VOC's, ILSVRC DET's and COCO's test sets."""
+
+from pathlib import Path
+from typing import Sequence
+
+from resdet.data.annotations import Annotations
+from resdet.data.config import CocoConfig, IlsvrcDetConfig, ScenesConfig, VocConfig
+from resdet.data.found import Found, Problems, compile_found, read_json, size_of
+from resdet.data.ilsvrc_det_classes import NAMES
+from resdet.data.voc import CLASSES
+from resdet.errors import ConfigError, DataError
+
+
+def open_test_images(config: ScenesConfig) -> Annotations:
+    """The images that `data.val` or `data.val_sets` names, none with an object; `image_id`s are the servers' names."""
+    if isinstance(config, VocConfig):
+        return voc_test(Path(config.root), config.val_sets)
+    if isinstance(config, IlsvrcDetConfig):
+        return det_test(Path(config.root), config.val)
+    if isinstance(config, CocoConfig):
+        return coco_test(Path(config.root) / config.val.images, Path(config.root) / config.val.annotations)
+    raise ConfigError(f"A submission is for coco, voc or ilsvrc_det, and data.name is {config.name}.")
+
+
+def voc_test(root: Path, sets: Sequence[str]) -> Annotations:
+    """A set such as 2012_test: ImageSets/Main lists its images."""
+    if len(sets) != 1 or "_" not in sets[0]:
+        raise ConfigError(f"data.val_sets is {list(sets)}: a submission is of one set, as 2012_test.")
+    year, split = sets[0].split("_", 1)
+    home = first_with(f"ImageSets/Main/{split}.txt", (root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}"))
+    stems = first_words(home / f"ImageSets/Main/{split}.txt")
+    return unlabelled([f"{stem}.jpg" for stem in stems], home / "JPEGImages", CLASSES)
+
+
+def det_test(root: Path, split: str) -> Annotations:
+    """test, or val: ImageSets/DET lists the images in the order in which the server numbers them."""
+    home = first_with(f"ImageSets/DET/{split}.txt", (root, root / "ILSVRC"))
+    stems = first_words(home / f"ImageSets/DET/{split}.txt")
+    folder = "test" if split.startswith("test") else "val"
+    return unlabelled([f"{stem}.JPEG" for stem in stems], home / "Data/DET" / folder, list(NAMES.values()))
+
+
+def coco_test(images: Path, info: Path) -> Annotations:
+    """An image_info file: images and categories with the server's ids."""
+    content = read_json(info)
+    if not all(isinstance(content.get(key), list) for key in ("images", "categories")):
+        raise DataError(f'{info} has no lists "images" and "categories": name COCO\'s image_info_test-dev2015.json.')
+    entries = content["images"]
+    categories = {entry["id"]: entry["name"] for entry in sorted(content["categories"], key=lambda entry: entry["id"])}
+    sizes = [(entry["width"], entry["height"]) for entry in entries]
+    found = empty_found([entry["file_name"] for entry in entries], sizes, [entry["id"] for entry in entries])
+    return Annotations(compile_found(found, categories, Problems(info, "error"), "annotation"), images, info)
+
+
+def unlabelled(files: Sequence[str], folder: Path, classes: Sequence[str]) -> Annotations:
+    sizes = [size_of(folder / file) for file in files]
+    if None in sizes:
+        raise DataError(f"{folder / files[sizes.index(None)]} cannot be read: the server wants all images of its list.")
+    found = empty_found(list(files), sizes)
+    return Annotations(compile_found(found, dict(enumerate(classes, 1)), Problems(folder, "error"), "object"), folder)
+
+
+def empty_found(files: list[str], sizes: Sequence[tuple[int, int]], ids: list[int] | None = None) -> Found:
+    return Found(files, sizes, images=[], boxes=[], labels=[], names=[], image_ids=ids)
+
+
+def first_with(file: str, homes: Sequence[Path]) -> Path:
+    home = next((home for home in homes if (home / file).is_file()), None)
+    if home is None:
+        raise DataError(f"{homes[0] / file} is missing: put the list of the test images there.")
+    return home
+
+
+def first_words(file: Path) -> list[str]:
+    return [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,88 @@
+"""Figures 1, 4, 6 and 7 from finished runs: a picture (SVG and PNG) and its numbers (CSV)."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from resdet.errors import DataError
+from resdet.reproduce.plot import Line, plot, save
+from resdet.reproduce.records import Figure
+
+TOP = {"figure6": 20.0, "figure1": 20.0, "figure4": 60.0}  # per cent, where the paper cuts the vertical axis
+IMAGES, BATCH = 1000, 100  # that Figure 7's deviations are taken over
+
+
+def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
+    """The figure's files in `out`; `weights` are the checkpoints of its nets, in their runs' folders."""
+    stem = out / figure.name
+    if figure.kind == "curves":
+        return draw_curves({name: path.parent for name, path in weights.items()}, stem, figure.title, TOP[figure.name])
+    return draw_responses(weights, stem, figure.title)
+
+
+def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | None = None) -> list[Path]:
+    """Errors over the steps, of each run in one colour: thin and dashed in training, bold in validation."""
+    lines = []
+    for number, (name, folder) in enumerate(runs.items()):
+        for kind in ("train", "val"):
+            steps, errors = read_errors(folder / "metrics.jsonl", kind)
+            lines.append(Line(f"{name} {kind}", steps, errors, number, thin=kind == "train"))
+    rows = [(line.name, x, y) for line in lines for x, y in zip(line.x, line.y)]
+    files = save(plot(lines, title, "step", "error (%)", top), stem)
+    return [*files, write_csv(stem, ("curve", "step", "error"), rows)]
+
+
+def read_errors(metrics: Path, kind: str) -> tuple[list[int], list[float]]:
+    """Steps and errors in per cent of a run's log."""
+    try:
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{metrics} cannot be read ({error.strerror}): a curve is drawn of a run's folder.") from error
+    entries = [entry for entry in map(json.loads, lines) if entry["kind"] == kind and "error" in entry]
+    return [entry["step"] for entry in entries], [100 * entry["error"] for entry in entries]
+
+
+def draw_responses(weights: Mapping[str, Path], stem: Path, title: str) -> list[Path]:
+    """Deviations by layer in the original order, and sorted by size."""
+    found = {name: measure(path) for name, path in weights.items()}
+    original, falling = [], []
+    for number, (name, deviations) in enumerate(found.items()):
+        values = list(deviations.values())
+        layers = range(1, len(values) + 1)
+        thin = "plain" in name
+        original.append(Line(name, layers, values, number, thin))
+        falling.append(Line(name, layers, sorted(values, reverse=True), number, thin))
+    files = save(plot(original, f"{title}, in order", "layer", "std"), stem)
+    files += save(plot(falling, f"{title}, sorted", "layer, by size", "std"), stem.with_name(f"{stem.name}_sorted"))
+    rows = [(name, i, layer, std) for name, own in found.items() for i, (layer, std) in enumerate(own.items(), start=1)]
+    return [*files, write_csv(stem, ("net", "number", "layer", "std"), rows)]
+
+
+def measure(checkpoint: Path) -> dict[str, float]:
+    """The deviations of a classifier's layers on validation images of the data that it was trained on."""
+    import torch
+
+    from resdet import config
+    from resdet.data.sources import open_resident
+    from resdet.models import building
+    from resdet.reproduce.responses import response_deviations
+
+    model = building.load(str(checkpoint))
+    experiment = config.from_dict(model.experiment, f"the config inside {checkpoint}")
+    images = open_resident(experiment.data, "val", torch.device("cpu")).images[:IMAGES]
+
+    def batches() -> Iterator[torch.Tensor]:
+        for start in range(0, len(images), BATCH):
+            yield model.normalise(images[start : start + BATCH])
+
+    return response_deviations(model.backbone, batches())
+
+
+def write_csv(stem: Path, head: Sequence[str], rows: Sequence[tuple]) -> Path:
+    path = stem.with_suffix(".csv")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(rows)
+    return path

@@ -1,0 +1,137 @@
+"""Our figures beside the paper's: one JSON file a row, as results/ keeps them, and the tables that are printed."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from resdet import config
+from resdet.reproduce.plan import Setting, command, cost_of
+from resdet.reproduce.records import METRICS, Row
+from resdet.reproduce.trainings import TRAININGS
+
+RESULTS = (Path("results"), config.PACKAGE.parent / "results")  # here, and the checkout's
+
+
+def figures_in(content: dict[str, Any]) -> dict[str, float]:
+    """What `resdet evaluate --json` wrote, by the names of METRICS and in per cent."""
+    masks = {f"mask_{name}": value for name, value in content.get("segm", {}).items()}
+    flat = {**content, **content.get("bbox", {}), **masks}
+    return {name: round(100 * flat[name], 2) for name in METRICS if isinstance(flat.get(name), (int, float))}
+
+
+def outcome_file(row: Row, setting: Setting) -> Path:
+    return setting.out / row.table / f"{row.name}.json"
+
+
+def write_outcome(row: Row, setting: Setting, file: Path, commands: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Keeps what the evaluation's `file` says beside the paper's figures."""
+    from resdet.engine.log import git_revision, processor, versions
+
+    found = figures_in(json.loads(file.read_text(encoding="utf-8")))
+    ours = {name: found[name] for name in (row.paper or found)}
+    content = {
+        "row": row.key,
+        "system": row.system,
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": hardware(processor()),
+        "versions": versions(),
+        "git": git_revision(),
+        "data": kind_of_data(row, setting),
+        "command": command(commands[-1]),
+        "trained_by": [command(words) for words in commands[:-1]],
+        "paper": row.paper,
+        "ours": ours,
+        "difference": differences(row, ours),
+    }
+    target = outcome_file(row, setting)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return content
+
+
+def differences(row: Row, ours: dict[str, float]) -> dict[str, float]:
+    """None where the paper's figures are of other images."""
+    return {} if row.server else {name: round(ours[name] - number, 2) for name, number in row.paper.items()}
+
+
+def kind_of_data(row: Row, setting: Setting) -> str:
+    if setting.small:
+        return "generated, in miniature: no result"
+    if row.server:
+        images = "validation images" if row.unseen else "images that it was trained on"
+        return f"{images}; the paper's figure is from {row.server}"
+    return "the paper's"
+
+
+def hardware(cpu: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
+
+
+def measured(folders: Iterable[Path] = RESULTS) -> dict[str, dict[str, Any]]:
+    """{row: the latest result with a key "row"} of the files in results/."""
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.json")):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            entries = content if isinstance(content, list) else [content]
+            for entry in entries:
+                key = entry.get("row") if isinstance(entry, dict) else None
+                if key and entry["date"] >= found.get(key, entry)["date"]:
+                    found[key] = entry
+    return found
+
+
+def per_cent(figures: dict[str, float]) -> str:
+    return ", ".join(f"{METRICS[name]} {number:g}" for name, number in figures.items()) or "none"
+
+
+def list_rows(rows: Sequence[Row], setting: Setting) -> str:
+    """Every row with what it takes: markdown."""
+    results = measured()
+    lines = ["| row | system | paper | ours | cost | needs |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [
+            row.key,
+            row.system,
+            per_cent(row.paper),
+            ours_cell(results.get(row.key)),
+            cost_cell(row),
+            needs_cell(row, setting),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ours_cell(entry: Optional[dict[str, Any]]) -> str:
+    if entry is None:
+        return "not measured"
+    return f"{per_cent(entry['ours'])} ({entry['date']}, `{entry['command']}`, {entry['hardware']})"
+
+
+def cost_cell(row: Row) -> str:
+    configs = dict.fromkeys(TRAININGS[name].config for name in row.nets)
+    return "; ".join(cost_of(name) for name in configs)
+
+
+def needs_cell(row: Row, setting: Setting) -> str:
+    """Its data, the trainings that it starts from, and the server that alone can tell its figures."""
+    training = TRAININGS[row.nets[0]]
+    needs = [setting.experiment(training).data.name]
+    needs += dict.fromkeys(name for net in row.nets for name in TRAININGS[net].before)
+    return ", ".join([*needs, *row.classifiers, *([row.server] if row.server else [])])
+
+
+def compare(outcomes: Sequence[dict[str, Any]]) -> str:
+    """Ours beside the paper's, a line a figure: markdown."""
+    lines = ["| row | system | figure | paper | ours | difference | data |", "|---|---|---|---|---|---|---|"]
+    for entry in outcomes:
+        for name, number in entry["ours"].items():
+            paper, apart = entry["paper"].get(name), entry["difference"].get(name)
+            theirs = "none" if paper is None else f"{paper:g}"
+            shown = [f"{number:.2f}", "" if apart is None else f"{apart:+.2f}", entry["data"]]
+            lines.append(f"| {' | '.join([entry['row'], entry['system'], METRICS[name], theirs, *shown])} |")
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""A small plotter: lines over two axes, as SVG for pages and as PNG for everything else.
+
+A picture is a list of strokes and words in pixels, composed once; each format only renders it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from math import floor, log10
+from pathlib import Path
+
+import numpy as np
+
+WIDTH, HEIGHT = 720, 480
+LEFT, RIGHT, TOP, BOTTOM = 64, 190, 48, 48  # margins; the legend stands on the right
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#444444")
+DASHES = 6  # pixels of a dash, and of the gap after it
+
+
+@dataclass
+class Line:
+    """A named sequence of points. Lines of one colour number belong together."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int
+    thin: bool = False  # dashed
+
+
+@dataclass
+class Stroke:
+    points: np.ndarray  # [n, 2] in pixels
+    colour: str
+    width: float
+    dashed: bool = False
+
+
+@dataclass
+class Word:
+    text: str
+    x: float
+    y: float  # of the base line
+    anchor: str = "start"  # start, middle or end, as in SVG
+    size: int = 12
+
+
+@dataclass
+class Picture:
+    strokes: list[Stroke]
+    words: list[Word]
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: float | None = None) -> Picture:
+    """The lines over axes that begin at zero; `top` cuts the vertical one, as the paper's Figure 6 does."""
+    x_most = max((max(line.x) for line in lines if len(line.x)), default=1) or 1
+    y_most = top or max((max(line.y) for line in lines if len(line.y)), default=1) or 1
+    box = np.array([LEFT, HEIGHT - BOTTOM])
+    span = np.array([WIDTH - LEFT - RIGHT, -(HEIGHT - TOP - BOTTOM)])
+    place = lambda x, y: box + span * np.stack([np.asarray(x, float) / x_most, np.asarray(y, float) / y_most], -1)
+    picture = Picture([], [Word(title, LEFT, TOP - 26, size=15)])
+    for value in ticks(y_most):
+        left, right = place([0, x_most], [value, value])
+        picture.strokes.append(Stroke(np.stack([left, right]), "#dddddd", 1))
+        picture.words.append(Word(f"{value:g}", left[0] - 6, left[1] + 4, "end"))
+    for value in ticks(x_most):
+        x, y = place(value, 0)
+        picture.words.append(Word(f"{value:g}", x, y + 16, "middle"))
+    picture.strokes.append(Stroke(place([0, 0, x_most], [y_most, 0, 0]), "#222222", 1))
+    picture.words += [Word(x_label, WIDTH - RIGHT, HEIGHT - 12, "end"), Word(y_label, LEFT, TOP - 8)]
+    for i, line in enumerate(lines):
+        colour = COLOURS[line.colour % len(COLOURS)]
+        y = TOP + 14 + 17 * i
+        key = np.array([(WIDTH - RIGHT + 12, y - 4), (WIDTH - RIGHT + 36, y - 4)], float)
+        for points in (place(line.x, np.minimum(line.y, y_most)), key):
+            picture.strokes.append(Stroke(points, colour, 1 if line.thin else 1.8, line.thin))
+        picture.words.append(Word(line.name, WIDTH - RIGHT + 42, y))
+    return picture
+
+
+def ticks(most: float) -> np.ndarray:
+    """Four to nine round numbers from zero to at most `most`."""
+    step = 10.0 ** floor(log10(most))
+    step *= next(share for share in (0.1, 0.2, 0.5, 1) if most / (share * step) < 10)
+    return step * np.arange(floor(most / step + 1e-9) + 1)
+
+
+def to_svg(picture: Picture) -> str:
+    shapes = [f'<rect width="{picture.width}" height="{picture.height}" fill="white"/>']
+    for stroke in picture.strokes:
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in stroke.points)
+        dashes = f' stroke-dasharray="{DASHES}"' if stroke.dashed else ""
+        shapes.append(
+            f'<polyline points="{points}" fill="none" stroke="{stroke.colour}" stroke-width="{stroke.width}"{dashes}/>'
+        )
+    for word in picture.words:
+        shapes.append(
+            f'<text x="{word.x:.1f}" y="{word.y:.1f}" font-size="{word.size}" text-anchor="{word.anchor}">'
+            f"{escape(word.text)}</text>"
+        )
+    size = f'width="{picture.width}" height="{picture.height}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">\n' + "\n".join(shapes) + "\n</svg>\n"
+    )
+
+
+def to_pixels(picture: Picture, scale: int = 2) -> np.ndarray:
+    """uint8 [height, width, 3] RGB, `scale` pixels for each of the picture's."""
+    import cv2
+
+    canvas = np.full((picture.height * scale, picture.width * scale, 3), 255, np.uint8)
+    fixed = lambda points: np.round(points * scale * 16).astype(np.int32)  # sub-pixel: four bits of fraction
+    for stroke in picture.strokes:
+        pieces = dashes(stroke.points) if stroke.dashed else [stroke.points]
+        thickness = max(1, round(stroke.width * scale))
+        cv2.polylines(canvas, [fixed(piece) for piece in pieces], False, rgb(stroke.colour), thickness, cv2.LINE_AA, 4)
+    for word in picture.words:
+        font = (cv2.FONT_HERSHEY_SIMPLEX, word.size * scale / 30)
+        width = cv2.getTextSize(word.text, *font, scale)[0][0]
+        x = word.x * scale - {"start": 0, "middle": width / 2, "end": width}[word.anchor]
+        cv2.putText(canvas, word.text, (round(x), round(word.y * scale)), *font, (34, 34, 34), 1, cv2.LINE_AA)
+    return canvas
+
+
+def dashes(points: np.ndarray) -> list[np.ndarray]:
+    """The line [n, 2] cut into dashes, each of two points."""
+    lengths = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    starts = np.arange(0, lengths[-1], 2 * DASHES)
+    at = lambda where: np.stack([np.interp(where, lengths, points[:, axis]) for axis in (0, 1)], -1)
+    return list(np.stack([at(starts), at(starts + DASHES)], 1))
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def save(picture: Picture, stem: Path) -> list[Path]:
+    """stem.svg and stem.png."""
+    import cv2
+
+    svg, png = stem.with_suffix(".svg"), stem.with_suffix(".png")
+    svg.parent.mkdir(parents=True, exist_ok=True)
+    svg.write_text(to_svg(picture), encoding="utf-8")
+    cv2.imwrite(str(png), cv2.cvtColor(to_pixels(picture), cv2.COLOR_RGB2BGR))
+    return [svg, png]

@@ -1,0 +1,206 @@
+"""Files for the test servers of detection: lines by hand, and every refusal of the validators."""
+
+import json
+import tarfile
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from resdet.data.config import CocoConfig, IlsvrcDetConfig, SplitConfig, VocConfig
+from resdet.data.test_images import open_test_images
+from resdet.errors import ConfigError, DataError
+from resdet.evaluation import submissions
+from resdet.evaluation.results import Results
+
+
+def picture(path, width, height):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((height, width, 3), np.uint8))
+
+
+@pytest.fixture
+def voc(tmp_path):
+    home = tmp_path / "VOCdevkit/VOC2012"
+    for stem, size in (("2012_000007", (30, 20)), ("2012_000003", (16, 16))):
+        picture(home / f"JPEGImages/{stem}.jpg", *size)
+    (home / "ImageSets/Main").mkdir(parents=True)
+    (home / "ImageSets/Main/test.txt").write_text("2012_000007\n2012_000003\n")
+    return open_test_images(VocConfig("voc", str(tmp_path / "VOCdevkit"), val_sets=["2012_test"]))
+
+
+@pytest.fixture
+def det(tmp_path):
+    for number, size in ((1, (30, 20)), (2, (16, 16))):
+        picture(tmp_path / f"ILSVRC/Data/DET/test/ILSVRC2012_test_{number:08d}.JPEG", *size)
+    (tmp_path / "ILSVRC/ImageSets/DET").mkdir(parents=True)
+    lines = "ILSVRC2012_test_00000001 1\nILSVRC2012_test_00000002 2\n"
+    (tmp_path / "ILSVRC/ImageSets/DET/test.txt").write_text(lines)
+    return open_test_images(IlsvrcDetConfig("ilsvrc_det", str(tmp_path), val="test"))
+
+
+@pytest.fixture
+def coco(tmp_path):
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "width": 30, "height": 20} for n in (42, 7)],
+        "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
+    }
+    (tmp_path / "info.json").write_text(json.dumps(content))
+    return open_test_images(CocoConfig("coco", str(tmp_path), val=SplitConfig("test2015", "info.json")))
+
+
+def results(source, categories=(1, 2, 2)):
+    """Two detections in the first image, the weaker one first, and one that reaches out of the second image."""
+    ids = [source.result_id(i) for i in (0, 0, 1)]
+    return Results(ids, categories, [0.25, 0.5, 1.0], [[2, 3, 10, 5], [0, 0, 30, 20], [-1, 4.5, 40, 4]])
+
+
+def test_test_images_have_no_objects_and_their_own_sizes(voc, det, coco):
+    assert voc.sizes.tolist() == [[30, 20], [16, 16]] and len(voc.classes) == 20 and len(voc.objects(0)) == 0
+    assert len(det.classes) == 200 and det.category_ids[0] == 1
+    assert coco.classes == ["car", "dog"] and [coco.result_id(i) for i in (0, 1)] == [42, 7]
+
+
+def test_voc(voc, tmp_path):
+    path = tmp_path / "comp4.tar.gz"
+    submissions.write_voc(path, results(voc), voc, "2012", "test")
+    submissions.check_voc(path, voc, "2012", "test")
+    with tarfile.open(path) as archive:
+        assert len(archive.getnames()) == 20
+        read = lambda name: archive.extractfile(f"results/VOC2012/Main/comp4_det_test_{name}.txt").read().decode()
+        # x 2 to 12 exclusive, from 1 on and the last included: 3 to 12.
+        assert read("aeroplane") == "2012_000007 0.250000 3.00 4.00 12.00 8.00\n"
+        assert read("bicycle").splitlines() == [
+            "2012_000007 0.500000 1.00 1.00 30.00 20.00",
+            "2012_000003 1.000000 1.00 5.50 16.00 8.50",
+        ]
+        assert read("tvmonitor") == ""
+
+
+def test_vocs_boxes_are_read_back_as_they_were(voc, tmp_path):
+    """By the rule of the reader of VOC's XML, which has tests of its own."""
+    from resdet.data.voc import CLASSES
+
+    submissions.write_voc(tmp_path / "a.tar.gz", results(voc), voc, "2012", "test", "comp3")
+    with tarfile.open(tmp_path / "a.tar.gz") as archive:
+        line = archive.extractfile(f"results/VOC2012/Main/comp3_det_test_{CLASSES[0]}.txt").read().decode().split()
+    left, top, right, bottom = map(float, line[2:])
+    assert [left - 1, top - 1, right, bottom] == [2, 3, 12, 8]
+
+
+def archive_of(path, texts):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in texts.items():
+            file = path.parent / "member.txt"
+            file.write_text(text)
+            archive.add(file, name)
+
+
+@pytest.mark.parametrize(
+    "line, complaint",
+    [
+        ("2012_000099 0.5 1 1 2 2", "an image of the list"),
+        ("2012_000007 0.5 1 1 2", "an image of the list"),
+        ("2012_000007 nan 1 1 2 2", "no finite number"),
+        ("2012_000007 0.5 0 1 2 2", "does not lie in its image of 30×20"),
+        ("2012_000007 0.5 1 1 31 2", "does not lie in its image"),
+    ],
+)
+def test_what_vocs_server_would_refuse(voc, tmp_path, line, complaint):
+    names = [submissions.voc_member("2012", "test", "comp4", name) for name in voc.classes]
+    archive_of(tmp_path / "a.tar.gz", {**dict.fromkeys(names, ""), names[3]: line})
+    with pytest.raises(DataError, match=complaint):
+        submissions.check_voc(tmp_path / "a.tar.gz", voc, "2012", "test")
+    archive_of(tmp_path / "a.tar.gz", dict.fromkeys(names[1:], ""))
+    with pytest.raises(DataError, match="comp4_det_test_aeroplane.txt is missing"):
+        submissions.check_voc(tmp_path / "a.tar.gz", voc, "2012", "test")
+
+
+def test_ilsvrc_det(det, tmp_path):
+    submissions.write_det(tmp_path / "det.txt", results(det, (1, 200, 200)), det)
+    submissions.check_det(tmp_path / "det.txt", det)
+    assert (tmp_path / "det.txt").read_text().splitlines() == [
+        "1 200 0.500000 0.00 0.00 29.00 19.00",
+        "1 1 0.250000 2.00 3.00 11.00 7.00",
+        "2 200 1.000000 0.00 4.50 15.00 7.50",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line, complaint",
+    [
+        ("3 1 0.5 0 0 1 1", "no such image"),
+        ("1 201 0.5 0 0 1 1", "no such image .* or class"),
+        ("1 1 0.5 0 0 1", "four corners"),
+        ("1 1 0.5 0 0 1 one", "four corners"),
+        ("2 1 0.5 0 0 16 1", "does not lie in its image of 16×16"),
+        ("1 1 0.5 5 0 4 1", "does not lie in its image"),
+    ],
+)
+def test_what_ilsvrcs_server_would_refuse(det, tmp_path, line, complaint):
+    (tmp_path / "det.txt").write_text("1 1 0.5 0 0 1 1\n" + line + "\n")
+    with pytest.raises(DataError, match=f"line 2: .*{complaint}"):
+        submissions.check_det(tmp_path / "det.txt", det)
+
+
+@pytest.mark.parametrize("ending", ["json", "zip"])
+def test_coco_is_what_pycocotools_loads(coco, tmp_path, ending):
+    from pycocotools.coco import COCO
+
+    path = tmp_path / f"detections_test-dev2015_resdet_results.{ending}"
+    submissions.write_coco(path, results(coco, (3, 18, 18)))
+    submissions.check_coco(path, coco)
+    if ending == "zip":
+        zipfile.ZipFile(path).extractall(tmp_path)
+    truth = COCO(str(tmp_path / "info.json"))
+    loaded = truth.loadRes(str(path.with_suffix(".json")))
+    assert [(a["image_id"], a["category_id"], a["bbox"]) for a in loaded.anns.values()][:2] == [
+        (42, 3, [2, 3, 10, 5]),
+        (42, 18, [0, 0, 30, 20]),
+    ]
+
+
+def test_what_cocos_server_would_refuse(coco, tmp_path):
+    path = tmp_path / "detections_test-dev2015_resdet_results.json"
+    with pytest.raises(DataError, match="is no name that COCO's server takes"):
+        submissions.write_coco(tmp_path / "mine.json", results(coco))
+    submissions.write_coco(path, results(coco, (3, 18, 19)))
+    with pytest.raises(DataError, match="category_id 19"):
+        submissions.check_coco(path, coco)
+    many = Results([42] * 101, [3] * 101, [0.5] * 101, [[0, 0, 1, 1]] * 101)
+    submissions.write_coco(path, many)
+    with pytest.raises(DataError, match="image 42 has 101 detections"):
+        submissions.check_coco(path, coco)
+    submissions.write_coco(path, Results([], [], [], []))
+    submissions.check_coco(path, coco)
+
+
+def test_sets_that_are_not_there(tmp_path):
+    with pytest.raises(DataError, match="ImageSets/Main/test.txt is missing"):
+        open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2012_test"]))
+    with pytest.raises(ConfigError, match="of one set"):
+        open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2007_test", "2012_test"]))
+
+
+def test_from_a_detector_to_the_file(voc, tmp_path, capsys):
+    """`resdet evaluate --submission`: as many lines as an untrained net has detections, all within their images."""
+    import torch
+
+    import resdet
+    from resdet import config
+    from resdet.commands.submit_detections import submit_detections
+    from resdet.reproduce.smoke import DETECTOR
+
+    sizes = [word for word in DETECTOR if "num_classes" not in word]
+    places = [f"data.root={tmp_path / 'VOCdevkit'}", "data.val_sets=[2012_test]", "data.workers=0"]
+    experiment = config.load("voc_r101.yaml", *sizes, *places, "train.device=cpu", "eval.score=0")
+    torch.manual_seed(0)
+    model = resdet.build(experiment)
+    model.classes, model.category_ids = voc.classes, voc.category_ids
+    path = tmp_path / "comp4.tar.gz"
+    submit_detections([model], experiment, str(path))
+    with tarfile.open(path) as archive:
+        lines = [line for member in archive for line in archive.extractfile(member).read().decode().splitlines()]
+    assert lines and f"{len(lines)} detections in 2 images" in capsys.readouterr().out
+    assert {line.split()[0] for line in lines} <= {"2012_000007", "2012_000003"}

@@ -1,0 +1,153 @@
+"""The order of work: what is asked for, what is cut, what is missing; with a stand-in for `resdet` itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from resdet.commands import reproduce
+from resdet.errors import ConfigError, DataError, Error
+from resdet.reproduce import needs, outcome
+from resdet.reproduce.plan import Setting
+from resdet.reproduce.tables import ROWS
+
+
+class Resdet:
+    """Notes its commands, and leaves the files that `resdet` would."""
+
+    def __init__(self, steps: int = 10, error: float = 0.0871):
+        self.steps, self.error, self.commands = steps, error, []
+
+    def __call__(self, words):
+        self.commands.append(words[0])
+        if words[0] == "train":
+            folder = Path(words[words.index("--out") + 1])
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.save({"model": {}, "trainer": {"step": self.steps, "total": 10}}, folder / "last.pth")
+            torch.save({}, folder / "best.pth")
+        if words[0] == "evaluate":
+            content = {"images": 3, "error": self.error, "top5_error": 0.003, "per_class": {}}
+            Path(words[words.index("--json") + 1]).write_text(json.dumps(content))
+
+
+@pytest.fixture
+def setting(tmp_path):
+    (tmp_path / "data/cifar10/cifar-10-batches-py").mkdir(parents=True)
+    return Setting(tmp_path / "out", tmp_path / "data")
+
+
+def test_a_row_is_trained_tested_and_set_beside_the_paper(setting, capsys):
+    rows, _ = reproduce.choose("table6", "resnet20")
+    resdet = Resdet()
+    (found,) = reproduce.reproduce(rows, [], setting, resdet)
+    assert resdet.commands == ["train", "evaluate"]
+    assert found["ours"] == {"error": 8.71} and found["difference"] == {"error": -0.04}
+    assert json.loads((setting.out / "table6/resnet20.json").read_text()) == found
+    assert (
+        "| table6/resnet20 | ResNet-20 | top-1 error | 8.75 | 8.71 | -0.04 | the paper's |" in capsys.readouterr().out
+    )
+
+
+def test_what_is_done_is_not_done_again(setting):
+    rows, _ = reproduce.choose("table6", "resnet20")
+    reproduce.reproduce(rows, [], setting, Resdet())
+    resdet = Resdet()
+    (found,) = reproduce.reproduce(rows, [], setting, resdet)
+    assert resdet.commands == [] and found["ours"] == {"error": 8.71}
+
+
+def test_a_training_that_was_cut_is_not_tested_and_goes_on(setting):
+    rows, _ = reproduce.choose("table6", "resnet20")
+    with pytest.raises(Error, match="cifar10_resnet20 was stopped before its end"):
+        reproduce.reproduce(rows, [], setting, Resdet(steps=4))
+    assert not (setting.out / "table6/resnet20.json").exists()
+    resdet = Resdet()
+    reproduce.reproduce(rows, [], setting, resdet)
+    assert resdet.commands == ["train", "evaluate"]
+
+
+def test_missing_data_is_told_before_anything_runs(setting):
+    rows, _ = reproduce.choose("table8", "resnet101")
+    resdet = Resdet()
+    with pytest.raises(DataError, match="instances_train2014.json.*320,000 steps of 8 images") as error:
+        reproduce.reproduce(rows, [], setting, resdet)
+    assert resdet.commands == [] and "ILSVRC2012_img_train.tar" in str(error.value)
+
+
+def test_cifar_is_fetched_where_it_is_missing(tmp_path):
+    rows, _ = reproduce.choose("table6", "resnet20")
+    resdet = Resdet()
+    reproduce.reproduce(rows, [], Setting(tmp_path / "out", tmp_path / "none"), resdet)
+    assert resdet.commands == ["data", "train", "evaluate"]
+
+
+def test_a_dry_run_prints_commands_and_runs_none(setting, capsys):
+    rows, figures = reproduce.choose("table6", None)
+    resdet = Resdet()
+    reproduce.reproduce(rows, figures, setting, resdet, dry_run=True)
+    printed = capsys.readouterr().out.splitlines()
+    assert resdet.commands == [] and not setting.out.exists()
+    assert sum(line.startswith("resdet train --config cifar10_resnet") for line in printed) == 6
+    assert (
+        "# cost     cifar10_resnet20: 64,000 steps of 128 images: estimated 2.5 hours on two cores in bf16" in printed
+    )
+
+
+def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, capsys):
+    """Without the test images there is no submission, and the row goes on."""
+    (row,), _ = reproduce.choose("table5", None)
+    given = {name: "net.pth" for name in row.nets}
+    resdet = Resdet()
+
+    def launch(words):
+        if "--submission" in words:
+            raise DataError("there are no test images")
+        resdet(words)
+
+    (found,) = reproduce.reproduce([row], [], Setting(setting.out, setting.data, given), launch)
+    assert found["ours"] == {"top5_error": 0.3} and found["difference"] == {}
+    assert found["data"].startswith("validation images; the paper's figure is from the ILSVRC 2012")
+    assert "no submission for the ILSVRC 2012 classification server: there are no" in capsys.readouterr().err
+
+
+def test_unknown_names_are_answered_with_known_ones():
+    with pytest.raises(ConfigError, match="did you mean table6"):
+        reproduce.choose("tabel6", None)
+    with pytest.raises(ConfigError, match="it has resnet20, resnet32"):
+        reproduce.choose("table6", "resnet21")
+    with pytest.raises(ConfigError, match="--use imagenet_r11=a.pth"):
+        reproduce.parse_given(["imagenet_r11=a.pth"])
+
+
+def test_the_list_shows_results_by_their_row(tmp_path, monkeypatch):
+    entry = {"row": "table6/resnet20", "ours": {"error": 8.6}, "command": "resdet train", "hardware": "two cores"}
+    for date, error in (("2026-01-02", 8.6), ("2026-01-01", 9.9)):
+        content = {**entry, "date": date, "ours": {"error": error}}
+        (tmp_path / f"{date}.json").write_text(json.dumps(content))
+    (tmp_path / "other.json").write_text(json.dumps({"date": "2026-01-03", "error": 1}))
+    assert outcome.measured([tmp_path])["table6/resnet20"]["ours"] == {"error": 8.6}
+    monkeypatch.setattr(outcome, "RESULTS", (tmp_path,))
+    monkeypatch.setattr(outcome.measured, "__defaults__", ((tmp_path,),))
+    row = next(row for row in ROWS if row.key == "table6/resnet20")
+    line = outcome.list_rows([row], Setting()).splitlines()[-1]
+    assert "top-1 error 8.75" in line and "8.6 (2026-01-02, `resdet train`, two cores)" in line and "2.5 hours" in line
+
+
+def test_the_figures_of_detectors_and_of_masks():
+    content = {"bbox": {"AP": 0.272, "AP50": 0.484, "per_class": {}}, "segm": {"AP": 0.2}, "losses": {"class": 1.0}}
+    assert outcome.figures_in(content) == {"AP": 27.2, "AP50": 48.4, "mask_AP": 20.0}
+
+
+def test_cocos_halves_become_one_file(tmp_path):
+    from resdet.data.coco import open_coco
+
+    (tmp_path / "annotations").mkdir()
+    for number, half in enumerate(("train2014", "val2014"), start=1):
+        image = {"id": number, "file_name": f"{half}_{number}.jpg", "width": 8, "height": 6}
+        box = {"id": number, "image_id": number, "category_id": 3, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}
+        content = {"images": [image], "annotations": [box], "categories": [{"id": 3, "name": "car"}]}
+        (tmp_path / f"annotations/instances_{half}.json").write_text(json.dumps(content))
+    whole = open_coco(needs.write_trainval(tmp_path), tmp_path)
+    assert list(whole.files) == ["train2014/train2014_1.jpg", "val2014/val2014_2.jpg"]
+    assert whole.label_counts().tolist() == [2] and whole.classes == ["car"]

@@ -1,0 +1,115 @@
+"""Curves, layer responses and the plotter, against hand-made logs and closed forms."""
+
+import csv
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import resdet
+from resdet.backbones.layers import ConvNorm
+from resdet.errors import DataError
+from resdet.reproduce import figures, plot
+from resdet.reproduce.responses import response_deviations
+
+
+def log(folder, errors):
+    folder.mkdir()
+    lines = [{"step": 10 * i, "kind": kind, "error": e} for i, e in enumerate(errors, 1) for kind in ("train", "val")]
+    lines.append({"step": 99, "kind": "train", "loss": 1.0})  # a line without an error
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_curves_of_two_runs(tmp_path):
+    runs = {"plain20": log(tmp_path / "a", [0.5, 0.25]), "resnet20": log(tmp_path / "b", [0.4, 0.125])}
+    svg, png, table = figures.draw_curves(runs, tmp_path / "figure", "two nets", top=20)
+    rows = list(csv.reader(table.open()))
+    assert rows[0] == ["curve", "step", "error"] and len(rows) == 1 + 2 * 2 * 2
+    assert ["resnet20 val", "20", "12.5"] in rows
+    import cv2
+
+    assert cv2.imread(str(png)).shape == (2 * plot.HEIGHT, 2 * plot.WIDTH, 3)
+    words = {element.text for element in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")}
+    assert {"two nets", "plain20 train", "resnet20 val", "error (%)"} <= words
+
+
+def test_a_run_without_a_log_is_named(tmp_path):
+    with pytest.raises(DataError, match="metrics.jsonl cannot be read"):
+        figures.draw_curves({"none": tmp_path / "none"}, tmp_path / "figure", "nothing")
+
+
+def test_points_lie_where_the_axes_say():
+    line = plot.Line("a", [0, 50, 100], [0, 10, 40], 0)
+    strokes = plot.plot([line], "", "x", "y", top=20).strokes
+    (drawn,) = [stroke.points for stroke in strokes if len(stroke.points) == 3 and stroke.colour == plot.COLOURS[0]]
+    right, bottom = plot.WIDTH - plot.RIGHT, plot.HEIGHT - plot.BOTTOM
+    middle = ((plot.LEFT + right) / 2, (plot.TOP + bottom) / 2)
+    np.testing.assert_allclose(drawn, [(plot.LEFT, bottom), middle, (right, plot.TOP)])  # 40 is cut at 20
+
+
+@pytest.mark.parametrize(
+    "most, expected",
+    [(20, [0, 5, 10, 15, 20]), (64000, [0, 10000, 20000, 30000, 40000, 50000, 60000]), (0.9, np.arange(10) / 10)],
+)
+def test_ticks_are_round(most, expected):
+    found = plot.ticks(most)
+    step = found[1] - found[0]
+    assert found[0] == 0 and found[-1] <= most and 4 <= len(found) <= 11
+    assert round(step / 10 ** np.floor(np.log10(step) + 1e-9), 6) in (1, 2, 5)
+
+
+def test_png_and_svg_show_the_same_line():
+    picture = plot.Picture([plot.Stroke(np.array([[10.0, 20.0], [60.0, 20.0]]), "#d62728", 2)], [], 80, 40)
+    pixels = plot.to_pixels(picture, scale=1)
+    assert pixels[20, 30].tolist() == [214, 39, 40] and (pixels[5] == 255).all()
+    assert 'points="10.0,20.0 60.0,20.0"' in plot.to_svg(picture)
+
+
+def test_dashes_cover_half_of_a_line():
+    pieces = plot.dashes(np.array([[0.0, 0.0], [120.0, 0.0]]))
+    assert sum(np.hypot(*(b - a)) for a, b in pieces) == pytest.approx(60)
+
+
+class TwoLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = ConvNorm(3, 4, 3, norm="bn")
+        self.narrow = ConvNorm(4, 4, 1, norm="bn")  # 1×1: not counted
+        self.second = ConvNorm(4, 5, 3, norm="bn")
+
+    def forward(self, x):
+        return self.second(torch.relu_(self.narrow(torch.relu_(self.first(x)))))
+
+
+def test_responses_are_those_after_the_norm_before_the_relu():
+    torch.manual_seed(0)
+    net = TwoLayers()
+    images = torch.randn(6, 3, 8, 8)
+    found = response_deviations(net, images.split(2))
+    assert list(found) == ["first", "second"] and net.training
+    net.eval()
+    with torch.no_grad():
+        first = net.first(images)
+        second = net.second(net.narrow(first.relu()).relu())
+    assert found["first"] == pytest.approx(first.std(correction=0).item(), rel=1e-4)
+    assert found["second"] == pytest.approx(second.std(correction=0).item(), rel=1e-4)
+
+
+def test_a_net_of_56_layers_has_55_of_3x3_in_their_order():
+    net = resdet.backbones.create("cifar_resnet56", num_classes=10)
+    found = response_deviations(net, [torch.randn(1, 3, 32, 32)])
+    assert len(found) == 55 and next(iter(found)) == "conv1"
+
+
+def test_an_added_layer_that_does_little_responds_little():
+    """Section 4.2: the deviation tells how strongly a layer modifies the signal."""
+    net = resdet.backbones.create("cifar_resnet20", num_classes=10)
+    weak = net.conv3_x[1].conv2.norm
+    with torch.no_grad():
+        weak.weight.mul_(0.01)
+    found = response_deviations(net, [torch.randn(4, 3, 32, 32)])
+    assert min(found, key=found.get) == "conv3_x.1.conv2"

@@ -1,0 +1,11 @@
+"""The same as `resdet reproduce`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout itself, installed or not
+
+from resdet.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(["reproduce", *sys.argv[1:]]))
