@@ -9,32 +9,28 @@ from resdet.data.config import CocoConfig, VocConfig
 from resdet.data.loader import Notes
 from resdet.data.test_images import open_test_images
 from resdet.engine import distributed
-from resdet.errors import ConfigError
 from resdet.evaluation import submissions
-from resdet.evaluation.detection import detect_all, evaluation_batches_of
+from resdet.evaluation.detection import judge
 from resdet.evaluation.results import Results
 
 
 def submit_detections(models: Sequence[Any], experiment: Any, path: str) -> dict[str, float]:
-    """Writes what is found in the images of `data.val`, whose objects nobody here knows, and checks the file."""
-    if len(models) > 1:
-        raise ConfigError(f"{len(models)} weights were given: detectors are tested one by one.")
+    """Writes what one detector, or several as an ensemble, find in the images of `data.val`, whose objects nobody here
+    knows, and checks the file."""
     if isinstance(experiment.data, CocoConfig):
         submissions.check_coco_name(Path(path))  # before hours of detecting
     source = open_test_images(experiment.data)
     experiment.eval.losses = False
     world = distributed.join(experiment.train.device)
     try:
-        if world.size > 1:
-            raise ConfigError("A submission is written by one process: run it without torchrun.")
         check_classes(models[0], source)
-        model = models[0].to(world.device).eval()
-        batches = evaluation_batches_of(source, experiment, model, world, Notes(print))
-        results = detect_all(model, source, batches, experiment.eval.score).results
+        models = [model.to(world.device) for model in models]
+        results = judge(models, source, experiment, world, Notes(print)).results
     finally:
         distributed.leave()
-    write(path, results, source, experiment.data)
-    print(f"{path}: {len(results)} detections in {len(source)} images")
+    if world.leads:
+        write(path, results, source, experiment.data)
+        print(f"{path}: {len(results)} detections in {len(source)} images")
     return {}
 
 

@@ -183,8 +183,9 @@ def test_sets_that_are_not_there(tmp_path):
         open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2007_test", "2012_test"]))
 
 
-def test_from_a_detector_to_the_file(voc, tmp_path, capsys):
-    """`resdet evaluate --submission`: as many lines as an untrained net has detections, all within their images."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_from_detectors_to_the_file(voc, tmp_path, capsys, count):
+    """`resdet evaluate --submission`: as many lines as untrained nets have detections, all within their images."""
     import torch
 
     import resdet
@@ -196,10 +197,11 @@ def test_from_a_detector_to_the_file(voc, tmp_path, capsys):
     places = [f"data.root={tmp_path / 'VOCdevkit'}", "data.val_sets=[2012_test]", "data.workers=0"]
     experiment = config.load("voc_r101.yaml", *sizes, *places, "train.device=cpu", "eval.score=0")
     torch.manual_seed(0)
-    model = resdet.build(experiment)
-    model.classes, model.category_ids = voc.classes, voc.category_ids
+    models = [resdet.build(experiment) for _ in range(count)]
+    for model in models:
+        model.classes, model.category_ids = voc.classes, voc.category_ids
     path = tmp_path / "comp4.tar.gz"
-    submit_detections([model], experiment, str(path))
+    submit_detections(models, experiment, str(path))
     with tarfile.open(path) as archive:
         lines = [line for member in archive for line in archive.extractfile(member).read().decode().splitlines()]
     assert lines and f"{len(lines)} detections in 2 images" in capsys.readouterr().out
