@@ -30,9 +30,12 @@ class Setting:
         return self.out / training.name
 
     def weights(self, name: str) -> str:
-        """What stands for the trained net."""
+        """What stands for the trained net: its last weights.
+
+        The best ones of a run are chosen on the very images that the paper's figures are told of.
+        """
         training = TRAININGS[name]
-        return self.given.get(name, str(self.folder(training) / training.part / "best.pth"))
+        return self.given.get(name, str(self.folder(training) / training.part / "last.pth"))
 
     def experiment(self, training: Training) -> Any:
         """What is trained, at full size."""

@@ -25,7 +25,6 @@ class Resdet:
             folder = Path(words[words.index("--out") + 1])
             folder.mkdir(parents=True, exist_ok=True)
             torch.save({"model": {}, "trainer": {"step": self.steps, "total": 10}}, folder / "last.pth")
-            torch.save({}, folder / "best.pth")
         if words[0] == "evaluate":
             content = {"images": 3, "error": self.error, "top5_error": 0.003, "per_class": {}}
             Path(words[words.index("--json") + 1]).write_text(json.dumps(content))
