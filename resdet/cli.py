@@ -229,13 +229,15 @@ def run_export(parsed) -> None:
 
 def add_nets(commands) -> None:
     parser = commands.add_parser("nets", help="list the backbones with their sizes")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     parser.set_defaults(run=run_nets)
 
 
 def run_nets(parsed) -> None:
     from resdet.commands.nets import nets
 
-    nets()
+    nets(parsed.names, parsed.json)
 
 
 def add_config(commands) -> None:
@@ -335,7 +337,7 @@ def add_reproduce(commands) -> None:
         help="the paper's tables and figures, row by row",
         description="Trains and tests rows of the paper's tables, resuming what was cut, and draws its figures.",
     )
-    parser.add_argument("target", nargs="?", metavar="TABLE_OR_FIGURE", help="table2 to table14, figure1, 4, 6 or 7")
+    parser.add_argument("target", nargs="?", metavar="TABLE_OR_FIGURE", help="table1 to table14, figure1, 4, 6 or 7")
     parser.add_argument("--row", metavar="NAME", help="one row of the table, as --list names it")
     parser.add_argument("--list", action="store_true", help="print every row: system, figures, cost, needs")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and what they cost, and stop")

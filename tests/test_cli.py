@@ -111,10 +111,12 @@ def test_every_imagenet_option_runs(images, command):
     assert done.returncode == 0, done.stderr
 
 
-def test_nets_and_config(command):
+def test_nets_and_config(tmp_path, command):
     table = command("nets").stdout
     row = next(line for line in table.splitlines() if line.startswith("resnet50") and " 1x1 " in line)
     assert "25,557,032" in row and "3.858 G" in row and "c5:32" in row
+    assert command("nets", "resnet50", "vgg16", "--json", "nets.json").stdout.count("\n") == 4
+    assert json.loads((tmp_path / "nets.json").read_text())[2]["parameters"] == 138357544  # torchvision's count
     shown = command("config", "--config", "imagenet_r50.yaml", "data.root=elsewhere", "optim.lr=0.2").stdout
     assert "root: elsewhere" in shown and "lr: 0.2" in shown and "stride_in: 1x1" in shown
 

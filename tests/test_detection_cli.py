@@ -314,7 +314,7 @@ MISTAKES = {
     "no such results": (["--annotations", "VAL", "--results", "none.json"], "none.json"),
     "detectors of other classes": (["--weights", "BEST", "FIRST"], "same categories"),
     "an IoU that is none": (["--weights", "BEST", "eval.voting_iou=5"], "eval.voting_iou"),
-    "a submission": (["--weights", "BEST", "--submission", "x.txt"], "A submission is for coco, voc"),
+    "a submission": (["--weights", "BEST", "--submission", "x.txt"], "call it detections_test-dev2015"),
     "masks by VOC": (
         ["--annotations", "VAL", "--results", "RESULTS", "--type", "segm", "--protocol", "voc07"],
         "voc07",

@@ -1,5 +1,9 @@
 """`resdet nets`: what the registry holds, counted on the nets themselves."""
 
+import json
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
 from resdet.backbones import config, registry
 from resdet.backbones.counting import count_multiply_adds, count_parameters, on_paper
 
@@ -13,39 +17,43 @@ def variants(name: str) -> list[dict[str, str]]:
     return [{}]
 
 
-def row(name: str, options: dict[str, str]) -> tuple[str, ...]:
+def count(name: str, options: dict[str, str]) -> dict[str, Any]:
     entry = registry.entry(name)
     net = on_paper(name, 10 if entry.image_size == 32 else 1000, **options)
-    strides = " ".join(f"{level}:{stride}" for level, stride in entry.strides.items())
-    shortcut = options.get("shortcut") or ("A" if name.startswith("cifar_resnet") else "-")
-    return (
-        name,
-        str(entry.depth),
-        shortcut,
-        options.get("stride_in", "-"),
-        f"{count_parameters(net):,}",
-        f"{count_multiply_adds(net, entry.image_size) / 1e9:.3f} G",
-        f"{entry.image_size}",
-        strides,
-    )
+    return {
+        "name": name,
+        "depth": entry.depth,
+        "shortcut": options.get("shortcut") or ("A" if name.startswith("cifar_resnet") else "-"),
+        "stride in": options.get("stride_in", "-"),
+        "parameters": count_parameters(net),
+        "multiply_adds": count_multiply_adds(net, entry.image_size),
+        "image": entry.image_size,
+        "strides": dict(entry.strides),
+    }
 
 
-def nets() -> None:
-    """Prints name, depth, shortcut option, place of the stride, parameters, multiply-adds, and feature strides."""
-    head = (
-        "name",
-        "depth",
-        "shortcut",
-        "stride in",
-        "parameters",
-        "multiply-adds",
-        "image",
-        "features and their strides",
-    )
-    rows = [head] + [row(name, options) for name in config.names() for options in variants(name)]
-    widths = [max(len(line[column]) for line in rows) for column in range(len(head))]
-    right = {1, 4, 5, 6}
+def cells(line: dict[str, Any]) -> dict[str, str]:
+    """As they are printed, by the heads of their columns."""
+    strides = " ".join(f"{level}:{stride}" for level, stride in line["strides"].items())
+    shown = {key: str(line[key]) for key in ("name", "depth", "shortcut", "stride in")}
+    shown |= {"parameters": f"{line['parameters']:,}", "multiply-adds": f"{line['multiply_adds'] / 1e9:.3f} G"}
+    return shown | {"image": str(line["image"]), "features and their strides": strides}
+
+
+def nets(names: Sequence[str] = (), json_path: Optional[str] = None) -> None:
+    """Prints name, depth, shortcut option, place of the stride, parameters, multiply-adds, and feature strides.
+
+    Of a net with variants the paper's comes first.
+    """
+    counted = [count(name, options) for name in names or config.names() for options in variants(name)]
+    rows = [cells(line) for line in counted]
+    rows.insert(0, {head: head for head in rows[0]})
+    widths = {head: max(len(line[head]) for line in rows) for head in rows[0]}
+    right = ("depth", "parameters", "multiply-adds", "image")
     for line in rows:
-        cells = [cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths))]
-        print("  ".join(cells).rstrip())
-    print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) and timm/<name>, any net of timm's, can be named too.")
+        aligned = [cell.rjust(widths[h]) if h in right else cell.ljust(widths[h]) for h, cell in line.items()]
+        print("  ".join(aligned).rstrip())
+    if not names:
+        print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) and timm/<name>, any net of timm's, can be named too.")
+    if json_path:
+        Path(json_path).write_text(json.dumps(counted, indent=1), encoding="utf-8")

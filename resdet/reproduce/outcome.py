@@ -8,17 +8,20 @@ from typing import Any, Optional
 
 from resdet import config
 from resdet.reproduce.plan import Setting, command, cost_of
-from resdet.reproduce.records import METRICS, Row
+from resdet.reproduce.records import BILLIONS, METRICS, Row
 from resdet.reproduce.trainings import TRAININGS
 
 RESULTS = (Path("results"), config.PACKAGE.parent / "results")  # here, and the checkout's
 
 
-def figures_in(content: dict[str, Any]) -> dict[str, float]:
-    """What `resdet evaluate --json` wrote, by the names of METRICS and in per cent."""
+def figures_in(content: Any) -> dict[str, float]:
+    """What `resdet evaluate --json` or `resdet nets --json` wrote, by the names of METRICS and in their units."""
+    if isinstance(content, list):  # of nets, the paper's variant first
+        content = content[0]
     masks = {f"mask_{name}": value for name, value in content.get("segm", {}).items()}
     flat = {**content, **content.get("bbox", {}), **masks}
-    return {name: round(100 * flat[name], 2) for name in METRICS if isinstance(flat.get(name), (int, float))}
+    known = [name for name in METRICS if isinstance(flat.get(name), (int, float))]
+    return {name: round(flat[name] * (1e-9 if name in BILLIONS else 100), 2) for name in known}
 
 
 def outcome_file(row: Row, setting: Setting) -> Path:
@@ -57,6 +60,8 @@ def differences(row: Row, ours: dict[str, float]) -> dict[str, float]:
 
 
 def kind_of_data(row: Row, setting: Setting) -> str:
+    if row.counted:
+        return "none"
     if setting.small:
         return "generated, in miniature: no result"
     if row.server:
@@ -113,12 +118,16 @@ def ours_cell(entry: Optional[dict[str, Any]]) -> str:
 
 
 def cost_cell(row: Row) -> str:
+    if row.counted:
+        return "seconds"
     configs = dict.fromkeys(TRAININGS[name].config for name in row.nets)
     return "; ".join(cost_of(name) for name in configs)
 
 
 def needs_cell(row: Row, setting: Setting) -> str:
     """Its data, the trainings that it starts from, and the server that alone can tell its figures."""
+    if row.counted:
+        return "nothing"
     training = TRAININGS[row.nets[0]]
     needs = [setting.experiment(training).data.name]
     needs += dict.fromkeys(name for net in row.nets for name in TRAININGS[net].before)

@@ -99,8 +99,8 @@ def train_words(training: Training, setting: Setting) -> list[str]:
 
 def evaluation_of(row: Row, setting: Setting) -> Evaluation:
     """The evaluation of a row."""
-    words = evaluate_words(row, setting)
-    file = setting.out / "tests" / f"{row.nets[0]}-{zlib.crc32(shlex.join(words).encode()):08x}.json"
+    words = ["nets", row.counted] if row.counted else evaluate_words(row, setting)
+    file = setting.out / "tests" / f"{row.counted or row.nets[0]}-{zlib.crc32(shlex.join(words).encode()):08x}.json"
     return Evaluation((*words, "--json", str(file)), file)
 
 

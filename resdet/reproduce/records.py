@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
-# Figures by their names here: how a table calls them. All are shares, told in per cent.
+# Figures by their names here: how a table calls them.
 METRICS = {
     "error": "top-1 error",
     "top5_error": "top-5 error",
@@ -14,7 +14,9 @@ METRICS = {
     "AP50": "AP50",
     "mask_AP": "mask AP",
     "mask_AP50": "mask AP50",
+    "multiply_adds": "10⁹ multiply-adds",
 }
+BILLIONS = ("multiply_adds",)  # all others are shares, told in per cent
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class Row:
     name: str
     system: str
     paper: dict[str, float]
-    nets: tuple[str, ...]  # trainings; several are an ensemble
+    nets: tuple[str, ...] = ()  # trainings; several are an ensemble
     test: tuple[str, ...] = ()  # overrides of the evaluation
     test_config: Optional[str] = None  # where it is another than the training's
     classifiers: tuple[str, ...] = ()  # a localizer's: trainings that predict the classes
+    counted: str = ""  # a backbone that is only counted, not trained
     server: str = ""  # who alone can tell the figures: then a submission is written, and the validation set judged
     server_data: tuple[str, ...] = ()  # overrides that name its test images
     unseen: bool = True  # whether the validation images are none of those that it was trained on

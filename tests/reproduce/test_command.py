@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from resdet.cli import run_words
 from resdet.commands import reproduce
 from resdet.errors import ConfigError, DataError, Error
 from resdet.reproduce import needs, outcome
@@ -46,6 +47,15 @@ def test_a_row_is_trained_tested_and_set_beside_the_paper(setting, capsys):
     assert (
         "| table6/resnet20 | ResNet-20 | top-1 error | 8.75 | 8.71 | -0.04 | the paper's |" in capsys.readouterr().out
     )
+
+
+def test_table_1_is_counted_on_the_nets(setting, capsys):
+    """On the nets that are built, by `resdet nets`, within the paper's rounding and the layers that it leaves out."""
+    rows, _ = reproduce.choose("table1", None)
+    found = reproduce.reproduce(rows, [], setting, run_words)
+    assert all(abs(entry["difference"]["multiply_adds"]) < 0.1 for entry in found)
+    assert "| table1/resnet18 | ResNet-18 | 10⁹ multiply-adds | 1.8 | 1.79 | -0.01 | none |" in capsys.readouterr().out
+    assert "| 10⁹ multiply-adds 1.8 | not measured | seconds | nothing |" in outcome.list_rows(rows[:1], setting)
 
 
 def test_what_is_done_is_not_done_again(setting):

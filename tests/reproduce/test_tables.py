@@ -21,7 +21,7 @@ SIGHTED = {
 
 def test_the_keys_differ_and_all_tables_are_there():
     assert len({row.key for row in ROWS}) == len(ROWS)
-    assert {row.table for row in ROWS} == {f"table{n}" for n in range(2, 15)} | {"segmentation"}
+    assert {row.table for row in ROWS} == {f"table{n}" for n in range(1, 15)} | {"segmentation"}
     assert set(FIGURES) == {f"figure{n}" for n in (1, 4, 6, 7)}
 
 
@@ -54,7 +54,7 @@ def test_a_start_has_the_backbone_that_goes_on():
             assert nets[0].name == nets[1].name and nets[0].stride_in == nets[1].stride_in, training.name
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.counted], ids=lambda row: row.key)
 def test_its_evaluation_is_a_command_that_the_config_takes(row):
     """Overrides as `resdet evaluate` would read them, in full size and in miniature."""
     training = TRAININGS[row.nets[0]]
