@@ -81,7 +81,9 @@ def test_a_classifier_names_what_it_sees(classifier):
 
 def test_the_command_that_predicts_takes_it(mask_rcnn, classifier, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "mine.png"), picture(*SHAPE))
-    predict([str(mask_rcnn.path)], [str(tmp_path)], score=0.1, json_path=tmp_path / "rows.json", draw=tmp_path / "drawn")
+    predict(
+        [str(mask_rcnn.path)], [str(tmp_path)], score=0.1, json_path=tmp_path / "rows.json", draw=tmp_path / "drawn"
+    )
     (expected,) = exported.load(mask_rcnn.path).predict([tmp_path / "mine.png"], 0.1)
     assert capsys.readouterr().out == f"{expected}\n" and len(list((tmp_path / "drawn").iterdir())) == 1
     assert json.loads((tmp_path / "rows.json").read_text()) == [expected.to_dict()]
