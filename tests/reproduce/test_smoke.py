@@ -30,6 +30,14 @@ def test_mistakes_are_answered_by_a_sentence(tmp_path, command):
 
 
 @pytest.mark.slow
+def test_trainings_in_several_processes(tmp_path, command):
+    done = command("reproduce", "table6", "--row", "resnet20", "--smoke", "--processes", "2", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "(2 processes)" in done.stdout + done.stderr
+    assert (tmp_path / "out/table6/resnet20.json").exists()
+
+
+@pytest.mark.slow
 def test_every_row_and_figure(tmp_path, start):
     started = start("reproduce", "--smoke", "--out", "out")
     output, errors = started.communicate(timeout=900)
