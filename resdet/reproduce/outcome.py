@@ -42,8 +42,8 @@ def write_outcome(row: Row, setting: Setting, file: Path, commands: Sequence[Seq
         "versions": versions(),
         "git": git_revision(),
         "data": kind_of_data(row, setting),
-        "command": command(commands[-1]),
-        "trained_by": [command(words) for words in commands[:-1]],
+        "command": command(["reproduce", row.table, "--row", row.name, *setting.extra]),
+        "steps": [command(words) for words in commands],  # of which that command consists
         "paper": row.paper,
         "ours": ours,
         "difference": differences(row, ours),
