@@ -1,6 +1,7 @@
 """What a run tells: a live line on the terminal, metrics.jsonl, TensorBoard, and a record of how it was made."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -141,11 +142,13 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
+    """Its name and its cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def git_revision() -> Optional[str]:
