@@ -46,7 +46,7 @@ def write_outcome(row: Row, setting: Setting, file: Path, commands: Sequence[Seq
         "steps": [command(words) for words in commands],  # of which that command consists
         "paper": row.paper,
         "ours": ours,
-        "difference": differences(row, ours),
+        "difference": differences(row, ours, setting),
     }
     target = outcome_file(row, setting)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,9 +54,11 @@ def write_outcome(row: Row, setting: Setting, file: Path, commands: Sequence[Seq
     return content
 
 
-def differences(row: Row, ours: dict[str, float]) -> dict[str, float]:
+def differences(row: Row, ours: dict[str, float], setting: Setting) -> dict[str, float]:
     """None where the paper's figures are of other images."""
-    return {} if row.server else {name: round(ours[name] - number, 2) for name, number in row.paper.items()}
+    if row.server or (setting.small and not row.counted):
+        return {}
+    return {name: round(ours[name] - number, 2) for name, number in row.paper.items()}
 
 
 def kind_of_data(row: Row, setting: Setting) -> str:

@@ -13,7 +13,7 @@ def test_a_row_of_cifar(tmp_path, command):
     found = json.loads((tmp_path / "out/table6/resnet20.json").read_text())
     logged = json.loads((tmp_path / "out/cifar10_resnet20/metrics.jsonl").read_text().splitlines()[-1])
     assert found["ours"]["error"] == pytest.approx(100 * logged["error"], abs=0.01)
-    assert found["difference"]["error"] == pytest.approx(found["ours"]["error"] - 8.75, abs=0.01)
+    assert found["difference"] == {} and found["data"] == "generated, in miniature: no result"
 
     done = command("reproduce", "table6", "--row", "resnet20", "--smoke", "--out", "out")
     assert done.returncode == 0 and "steps of" not in done.stderr  # nothing is trained again
