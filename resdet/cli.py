@@ -338,7 +338,7 @@ def add_reproduce(commands) -> None:
         description="Trains and tests rows of the paper's tables, resuming what was cut, and draws its figures.",
     )
     parser.add_argument("target", nargs="?", metavar="TABLE_OR_FIGURE", help="table1 to table14, figure1, 4, 6 or 7")
-    parser.add_argument("--row", metavar="NAME", help="one row of the table, as --list names it")
+    parser.add_argument("--row", nargs="+", default=[], metavar="NAME", help="rows of the table, or nets of the figure")
     parser.add_argument("--list", action="store_true", help="print every row: system, figures, cost, needs")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and what they cost, and stop")
     parser.add_argument("--smoke", action="store_true", help="run in miniature on generated data")
@@ -364,13 +364,14 @@ def run_reproduce(parsed) -> None:
         parsed.target = None
     if not (parsed.target or parsed.list or parsed.dry_run or parsed.smoke):
         raise ConfigError("Name a table or a figure to reproduce, such as table6; --list prints them all.")
-    settings = [word for word in parsed.use if "." in word.partition("=")[0]]  # overrides that stand after --use
+    # Overrides may stand after --use and --row.
+    settings = [word for word in (*parsed.use, *parsed.row) if "=" in word and "." in word.partition("=")[0]]
     given = reproduce.parse_given([word for word in parsed.use if word not in settings])
     out = parsed.out or ("runs/reproduce_smoke" if parsed.smoke else "runs/reproduce")
     setting = Setting(Path(out), Path(parsed.data), given, (*parsed.overrides, *settings), parsed.smoke)
     if parsed.list:
         return reproduce.list_rows(parsed.target, setting)
-    rows, figures = reproduce.choose(parsed.target, parsed.row)
+    rows, figures = reproduce.choose(parsed.target, [word for word in parsed.row if word not in settings])
     launch = reproduce.in_processes(parsed.processes) if parsed.processes else run_words
     reproduce.reproduce(rows, figures, setting, launch, parsed.dry_run)
 

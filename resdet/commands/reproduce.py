@@ -4,6 +4,7 @@ import difflib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -27,22 +28,31 @@ from resdet.reproduce.trainings import TRAININGS
 Launch = Callable[[Sequence[str]], None]  # runs `resdet WORDS`
 
 
-def choose(target: Optional[str], name: Optional[str]) -> tuple[list[Row], list[Figure]]:
-    """The rows and figures of a table's or a figure's name; all where none is given."""
+def choose(target: Optional[str], names: Sequence[str] = ()) -> tuple[list[Row], list[Figure]]:
+    """The rows and figures of a table's or a figure's name, all where none is given.
+
+    `names` are those of some rows of the table, or of some nets of the figure.
+    """
     if target is None:
         return ROWS, list(FIGURES.values())
     if target in FIGURES:
-        return [], [FIGURES[target]]
+        figure = FIGURES[target]
+        check_known(target, names, figure.nets)
+        return [], [replace(figure, nets=tuple(net for net in figure.nets if not names or net in names))]
     rows = [row for row in ROWS if row.table == target]
     if not rows:
         known = [*dict.fromkeys(row.table for row in ROWS), *FIGURES]
         near = difflib.get_close_matches(target, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
         raise ConfigError(f"There is nothing named {target!r} to reproduce: {hint}")
-    chosen = [row for row in rows if name in (None, row.name)]
-    if not chosen:
-        raise ConfigError(f"{target} has no row {name!r}: it has {', '.join(row.name for row in rows)}.")
-    return chosen, []
+    check_known(target, names, [row.name for row in rows])
+    return [row for row in rows if not names or row.name in names], []
+
+
+def check_known(target: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{target} has no row {name!r}: it has {', '.join(known)}.")
 
 
 def parse_given(pairs: Sequence[str]) -> dict[str, str]:
@@ -55,7 +65,7 @@ def parse_given(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def list_rows(target: Optional[str], setting: Setting) -> None:
-    print(outcome.list_rows(choose(target, None)[0], setting))
+    print(outcome.list_rows(choose(target)[0], setting))
 
 
 def reproduce(

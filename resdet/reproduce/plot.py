@@ -54,7 +54,7 @@ class Picture:
 
 
 def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: float | None = None) -> Picture:
-    """The lines over axes that begin at zero; `top` cuts the vertical one, as the paper's Figure 6 does."""
+    """The lines over axes that begin at zero; points above `top` are left out, as in the paper."""
     x_most = max((max(line.x) for line in lines if len(line.x)), default=1) or 1
     y_most = top or max((max(line.y) for line in lines if len(line.y)), default=1) or 1
     box = np.array([LEFT, HEIGHT - BOTTOM])
@@ -74,7 +74,9 @@ def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: flo
         colour = COLOURS[line.colour % len(COLOURS)]
         y = TOP + 14 + 17 * i
         key = np.array([(WIDTH - RIGHT + 12, y - 4), (WIDTH - RIGHT + 36, y - 4)], float)
-        for points in (place(line.x, np.minimum(line.y, y_most)), key):
+        seen = np.asarray(line.y) <= y_most
+        curve = place(np.asarray(line.x)[seen], np.asarray(line.y)[seen])
+        for points in (curve, key) if len(curve) else (key,):
             picture.strokes.append(Stroke(points, colour, 1 if line.thin else 1.8, line.thin))
         picture.words.append(Word(line.name, WIDTH - RIGHT + 42, y))
     return picture

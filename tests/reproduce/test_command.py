@@ -38,7 +38,7 @@ def setting(tmp_path):
 
 
 def test_a_row_is_trained_tested_and_set_beside_the_paper(setting, capsys):
-    rows, _ = reproduce.choose("table6", "resnet20")
+    rows, _ = reproduce.choose("table6", ["resnet20"])
     resdet = Resdet()
     (found,) = reproduce.reproduce(rows, [], setting, resdet)
     assert resdet.commands == ["train", "evaluate"]
@@ -51,7 +51,7 @@ def test_a_row_is_trained_tested_and_set_beside_the_paper(setting, capsys):
 
 def test_table_1_is_counted_on_the_nets(setting, capsys):
     """On the nets that are built, by `resdet nets`, within the paper's rounding and the layers that it leaves out."""
-    rows, _ = reproduce.choose("table1", None)
+    rows, _ = reproduce.choose("table1")
     found = reproduce.reproduce(rows, [], setting, run_words)
     assert all(abs(entry["difference"]["multiply_adds"]) < 0.1 for entry in found)
     assert "| table1/resnet18 | ResNet-18 | 10⁹ multiply-adds | 1.8 | 1.79 | -0.01 | none |" in capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_table_1_is_counted_on_the_nets(setting, capsys):
 
 
 def test_what_is_done_is_not_done_again(setting):
-    rows, _ = reproduce.choose("table6", "resnet20")
+    rows, _ = reproduce.choose("table6", ["resnet20"])
     reproduce.reproduce(rows, [], setting, Resdet())
     resdet = Resdet()
     (found,) = reproduce.reproduce(rows, [], setting, resdet)
@@ -68,7 +68,7 @@ def test_what_is_done_is_not_done_again(setting):
 
 
 def test_a_training_that_was_cut_is_not_tested_and_goes_on(setting):
-    rows, _ = reproduce.choose("table6", "resnet20")
+    rows, _ = reproduce.choose("table6", ["resnet20"])
     with pytest.raises(Error, match="cifar10_resnet20 was stopped before its end"):
         reproduce.reproduce(rows, [], setting, Resdet(steps=4))
     assert not (setting.out / "table6/resnet20.json").exists()
@@ -78,7 +78,7 @@ def test_a_training_that_was_cut_is_not_tested_and_goes_on(setting):
 
 
 def test_missing_data_is_told_before_anything_runs(setting):
-    rows, _ = reproduce.choose("table8", "resnet101")
+    rows, _ = reproduce.choose("table8", ["resnet101"])
     resdet = Resdet()
     with pytest.raises(DataError, match="instances_train2014.json.*320,000 steps of 8 images") as error:
         reproduce.reproduce(rows, [], setting, resdet)
@@ -86,14 +86,14 @@ def test_missing_data_is_told_before_anything_runs(setting):
 
 
 def test_cifar_is_fetched_where_it_is_missing(tmp_path):
-    rows, _ = reproduce.choose("table6", "resnet20")
+    rows, _ = reproduce.choose("table6", ["resnet20"])
     resdet = Resdet()
     reproduce.reproduce(rows, [], Setting(tmp_path / "out", tmp_path / "none"), resdet)
     assert resdet.commands == ["data", "train", "evaluate"]
 
 
 def test_a_dry_run_prints_commands_and_runs_none(setting, capsys):
-    rows, figures = reproduce.choose("table6", None)
+    rows, figures = reproduce.choose("table6")
     resdet = Resdet()
     reproduce.reproduce(rows, figures, setting, resdet, dry_run=True)
     printed = capsys.readouterr().out.splitlines()
@@ -106,7 +106,7 @@ def test_a_dry_run_prints_commands_and_runs_none(setting, capsys):
 
 def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, capsys):
     """Without the test images there is no submission, and the row goes on."""
-    (row,), _ = reproduce.choose("table5", None)
+    (row,), _ = reproduce.choose("table5")
     given = {name: "net.pth" for name in row.nets}
     resdet = Resdet()
 
@@ -123,11 +123,18 @@ def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, cap
 
 def test_unknown_names_are_answered_with_known_ones():
     with pytest.raises(ConfigError, match="did you mean table6"):
-        reproduce.choose("tabel6", None)
+        reproduce.choose("tabel6")
     with pytest.raises(ConfigError, match="it has resnet20, resnet32"):
-        reproduce.choose("table6", "resnet21")
+        reproduce.choose("table6", ["resnet21"])
     with pytest.raises(ConfigError, match="--use imagenet_r11=a.pth"):
         reproduce.parse_given(["imagenet_r11=a.pth"])
+
+
+def test_a_figure_of_some_of_its_nets():
+    _, (figure,) = reproduce.choose("figure6", ["cifar10_resnet20", "cifar10_plain20"])
+    assert figure.nets == ("cifar10_plain20", "cifar10_resnet20")
+    with pytest.raises(ConfigError, match="figure6 has no row 'resnet20': it has cifar10_plain20, "):
+        reproduce.choose("figure6", ["resnet20"])
 
 
 def test_the_list_shows_results_by_their_row(tmp_path, monkeypatch):

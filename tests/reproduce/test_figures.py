@@ -43,12 +43,12 @@ def test_a_run_without_a_log_is_named(tmp_path):
 
 
 def test_points_lie_where_the_axes_say():
-    line = plot.Line("a", [0, 50, 100], [0, 10, 40], 0)
+    line = plot.Line("a", [0, 25, 50, 100], [0, 40, 10, 20], 0)
     strokes = plot.plot([line], "", "x", "y", top=20).strokes
     (drawn,) = [stroke.points for stroke in strokes if len(stroke.points) == 3 and stroke.colour == plot.COLOURS[0]]
     right, bottom = plot.WIDTH - plot.RIGHT, plot.HEIGHT - plot.BOTTOM
     middle = ((plot.LEFT + right) / 2, (plot.TOP + bottom) / 2)
-    np.testing.assert_allclose(drawn, [(plot.LEFT, bottom), middle, (right, plot.TOP)])  # 40 is cut at 20
+    np.testing.assert_allclose(drawn, [(plot.LEFT, bottom), middle, (right, plot.TOP)])  # 40 is above 20
 
 
 @pytest.mark.parametrize(
