@@ -171,13 +171,20 @@ def run_evaluate_results(parsed) -> None:
 
 def add_predict(commands) -> None:
     parser = commands.add_parser("predict", help="use a checkpoint on images")
-    parser.add_argument("--weights", required=True, nargs="+", metavar="FILE", help="several detectors are an ensemble")
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE_OR_FOLDER", help="eval.key=value among them sets how detectors are tested"
+        "--weights", required=True, nargs="+", metavar="FILE", help="several detectors, or localizers, are an ensemble"
     )
-    parser.add_argument("--top", type=int, default=5, help="a classifier's: classes to show (default: 5)")
-    parser.add_argument("--score", type=float, help="a detector's: least score of what is shown (default: its own)")
-    parser.add_argument("--draw", metavar="DIR", help="a detector's: write the images there, with what was found")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE_OR_FOLDER", help="eval.key=value among them sets how it is tested"
+    )
+    parser.add_argument(
+        "--classifier", nargs="+", default=[], metavar="FILE", help="a localizer's: nets that predict the classes"
+    )
+    parser.add_argument(
+        "--top", type=int, default=5, help="a classifier's: classes to show, or to look for (default: 5)"
+    )
+    parser.add_argument("--score", type=float, help="least score of boxes that are shown (default: a detector's own)")
+    parser.add_argument("--draw", metavar="DIR", help="write the images there, with the boxes that were found")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     parser.set_defaults(run=run_predict)
 
@@ -186,7 +193,9 @@ def run_predict(parsed) -> None:
     from resdet.commands.predict import predict, sorted_words
 
     weights, images, overrides = sorted_words(parsed.weights, parsed.images)
-    predict(weights, images, parsed.top, parsed.score, parsed.json, parsed.draw, overrides)
+    classifiers, images, others = sorted_words(parsed.classifier, images)
+    overrides += others
+    predict(weights, images, parsed.top, parsed.score, parsed.json, parsed.draw, overrides, classifiers)
 
 
 def add_convert(commands) -> None:
@@ -337,7 +346,12 @@ def add_reproduce(commands) -> None:
         help="the paper's tables and figures, row by row",
         description="Trains and tests rows of the paper's tables, resuming what was cut, and draws its figures.",
     )
-    parser.add_argument("target", nargs="?", metavar="TABLE_OR_FIGURE", help="table1 to table14, figure1, 4, 6 or 7")
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="TABLE_OR_FIGURE",
+        help="table1 to table14, figure1, 4, 6 or 7, detections_voc or detections_coco",
+    )
     parser.add_argument("--row", nargs="+", default=[], metavar="NAME", help="rows of the table, or nets of the figure")
     parser.add_argument("--list", action="store_true", help="print every row: system, figures, cost, needs")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and what they cost, and stop")

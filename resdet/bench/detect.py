@@ -9,9 +9,9 @@ from torch import Tensor
 from resdet.bench.compare import Case
 from resdet.bench.detection import picture, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
+from resdet.inference.pairing import Found, pair
 from resdet.inference.result import Result
 from resdet.models.fast import accelerate
-from resdet.ops.masks import overlaps
 
 SIZES = ((480, 640), (800, 1333))  # heights and widths, to which neither library has to resize
 SHARE = 0.97  # of the detections that must agree
@@ -57,24 +57,18 @@ def inference(call: Callable, variant: Variant = EAGER[0]) -> Callable:
 
 
 def agreement(theirs: dict[str, Tensor], ours: Result) -> str:
-    """How well the detections of an image agree; an error where they do not.
-
-    Each of theirs is compared with the nearest of ours of the same class, as scores that are all but equal may change
-    places; for the same reason the last of a hundred may be another one.
-    """
-    boxes, labels = theirs["boxes"].numpy(), theirs["labels"].numpy() - 1
-    distances = np.abs(boxes[:, None] - ours.boxes).max(2)
-    distances[labels[:, None] != ours.labels] = np.inf
-    own, nearest = np.flatnonzero(distances.min(1) < PIXELS), distances.argmin(1)
-    pairs = own, nearest[own]
-    scores = np.abs(theirs["scores"].numpy()[pairs[0]] - ours.scores[pairs[1]]).max(initial=0)
-    apart = distances[pairs].max(initial=0)
-    note = f"{len(own)} of {len(boxes)} detections agree: boxes within {apart:.0e} pixels, scores within {scores:.0e}"
+    """How well the detections of an image agree; an error where they do not. The last of a hundred may be another one,
+    where its score is all but equal."""
+    masks = None if ours.masks is None else theirs["masks"][:, 0].numpy() > 0.5
+    expected = Found(theirs["boxes"].numpy(), theirs["scores"].numpy(), theirs["labels"].numpy() - 1, masks)
+    pairs = pair(expected, ours, PIXELS, scores=np.inf)
+    apart, scores = (values.max(initial=0) for values in (pairs.pixels, pairs.scores))
+    note = f"{len(pairs)} of {len(expected.boxes)} detections agree: boxes within {apart:.0e} pixels"
+    note += f", scores within {scores:.0e}"
     overlap = 1.0
-    if ours.masks is not None:
-        # The mean: of a mask of a few pixels float32's rounding may turn one.
-        overlap = overlaps(theirs["masks"][pairs[0], 0] > 0.5, torch.from_numpy(ours.masks[pairs[1]])).mean().item()
+    if pairs.ious is not None and len(pairs):
+        overlap = pairs.ious.mean()  # the mean: of a mask of a few pixels float32's rounding may turn one
         note += f", masks with a mean IoU of {overlap:.4f}"
-    if not (len(own) >= SHARE * len(boxes) and scores < SCORES and overlap > IOU):
+    if not (len(pairs) >= SHARE * len(expected.boxes) and scores < SCORES and overlap > IOU):
         raise RuntimeError(f"The detectors with the same weights do not agree: {note}.")
     return f"same weights: {note}"

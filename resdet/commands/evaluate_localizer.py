@@ -15,6 +15,7 @@ from resdet.engine.distributed import World
 from resdet.errors import ConfigError
 from resdet.evaluation import ilsvrc_loc
 from resdet.evaluation.localization import best_classes, errors, locate_all
+from resdet.inference.finding import check_classifier
 from resdet.inference.localization import Locator
 from resdet.models import building
 from resdet.models.classifier import Classifier
@@ -35,7 +36,7 @@ def evaluate_localizer(
     world = distributed.join(experiment.train.device)
     try:
         locator = Locator([model.to(world.device) for model in models], experiment.eval)
-        nets = [open_classifier(path, locator.classes, world) for path in classifiers]
+        nets = [open_classifier(path, locator.classes).to(world.device) for path in classifiers]
         if submission:
             return submit(locator, nets, experiment, world, submission)
         figures = judge(locator, nets, experiment, world)
@@ -48,12 +49,10 @@ def evaluate_localizer(
     return figures
 
 
-def open_classifier(path: str, classes: Sequence[str], world: World) -> nn.Module:
-    """A classifier's names may be words, and a localizer's are synsets: in number and order they must agree."""
+def open_classifier(path: str, classes: Sequence[str]) -> Classifier:
     model = building.load(path)
-    if not isinstance(model, Classifier) or len(model.classes) != len(classes):
-        raise ConfigError(f"--classifier {path}: this is no classifier of the localizer's {len(classes)} classes.")
-    return model.to(world.device)
+    check_classifier(model, classes, f"--classifier {path}")
+    return model
 
 
 def judge(locator: Locator, nets: Sequence[nn.Module], experiment: Any, world: World) -> dict[str, float]:

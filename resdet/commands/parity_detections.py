@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from resdet.bench.detection import tensor_of
+from resdet.inference import pairing
 from resdet.inference.result import Result
-from resdet.ops.masks import overlaps
 
 Found = tuple[Tensor, Tensor, Tensor, Optional[Tensor]]  # boxes [n, 4], scores, labels from 0 on, masks [n, H, W] bool
 
@@ -42,15 +42,14 @@ PREDICT = {"torchvision": of_torchvision, "detectron2": of_detectron2}
 
 def differences(found: Result, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None) -> dict[str, float]:
     """Detections beside theirs; infinite where these are others."""
-    mine = torch.from_numpy(found.boxes).to(boxes)
-    apart = (mine[:, None] - boxes).abs().amax(2) + (torch.from_numpy(found.labels)[:, None] != labels) * 1e6
-    pairs = apart.argmin(1) if len(found) == len(scores) > 0 else torch.zeros(0, dtype=torch.int64)
-    if len(pairs) == 0 or len(pairs.unique()) < len(pairs):
+    theirs = pairing.Found(*(None if field is None else field.numpy() for field in (boxes, scores, labels, masks)))
+    pairs = pairing.pair(found, theirs, pixels=np.inf, scores=np.inf)
+    if not len(found) == len(scores) == len(np.unique(pairs.found)) > 0:
         return {"detections": float("inf")}
     result = {
-        f"boxes of {len(found)} detections, in pixels": apart.gather(1, pairs[:, None]).max().item(),
-        "their scores": (torch.from_numpy(found.scores).to(scores) - scores[pairs]).abs().max().item(),
+        f"boxes of {len(found)} detections, in pixels": pairs.pixels.max().item(),
+        "their scores": pairs.scores.max().item(),
     }
-    if masks is not None:
-        result["their masks, 1 - IoU"] = (1 - overlaps(torch.from_numpy(found.masks), masks[pairs])).max().item()
+    if pairs.ious is not None:
+        result["their masks, 1 - IoU"] = (1 - pairs.ious).max().item()
     return result

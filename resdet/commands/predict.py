@@ -5,14 +5,19 @@ from pathlib import Path
 from typing import Any, Optional, Sequence, Union
 
 from resdet import config
+from resdet.commands.evaluate_localizer import open_classifier
 from resdet.errors import ConfigError, DataError
+from resdet.evaluation.config import EvalConfig
 from resdet.inference.exported import ExportedDetector
+from resdet.inference.finding import Finder
 from resdet.inference.testing import Tester
 from resdet.models import building
 from resdet.models.detector import Detector
 from resdet.models.localizer import Localizer
 from resdet.models.localizer_rcnn import LocalizerRCNN
 
+DETECTORS = (Detector, ExportedDetector)
+LOCALIZERS = (Localizer, LocalizerRCNN)
 AT_ONCE = 64  # images whose results are held in memory together
 
 
@@ -38,23 +43,31 @@ def predict(
     json_path: Optional[str] = None,
     draw: Optional[str] = None,
     overrides: Sequence[str] = (),
+    classifiers: Sequence[str] = (),
 ) -> None:
     """Prints what is in each image; folders stand for the images in them.
 
-    Several detectors are an ensemble; `overrides` are keys of a detector's `eval`.
+    Several detectors are an ensemble, and so are several localizers, which are told the classes by `classifiers`.
+    `overrides` are keys of a detector's or a localizer's `eval`.
     """
     if not images:
         raise ConfigError("Nothing to look at: name images, or folders of images, before --weights or after them.")
     paths = list_images(images)
     models = [building.load(path) for path in weights]
-    check_takes_images_alone(models, weights)
-    classifiers = [path for path, model in zip(weights, models) if not isinstance(model, (Detector, ExportedDetector))]
-    if not classifiers:
-        rows = detect(detector_of(models, weights, overrides), paths, score, Path(draw) if draw else None)
+    folder = Path(draw) if draw else None
+    if all(isinstance(model, LOCALIZERS) for model in models):
+        rows = detect(finder_of(models, weights, classifiers, top, overrides), paths, score, folder)
+    elif classifiers:
+        raise ConfigError("--classifier is for localizers, which are told the classes of an image.")
+    elif all(isinstance(model, DETECTORS) for model in models):
+        rows = detect(detector_of(models, weights, overrides), paths, score, folder)
     elif len(models) > 1:
-        raise ConfigError(f"{classifiers[0]} is a classifier: predict takes one of them, or several detectors.")
+        raise ConfigError(
+            f"{' '.join(weights)} do not go together: predict takes one classifier, several detectors, or several "
+            "localizers."
+        )
     elif score is not None or draw or overrides:
-        raise ConfigError(f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors.")
+        raise ConfigError(f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors and localizers.")
     else:
         rows = classify(models[0], paths, top)
     if json_path:
@@ -71,12 +84,15 @@ def classify(model: Any, paths: Sequence[Path], top: int) -> list[dict]:
     ]
 
 
-def check_takes_images_alone(models: Sequence[Any], weights: Sequence[str]) -> None:
-    for model, path in zip(models, weights):
-        if isinstance(model, (Localizer, LocalizerRCNN)):
-            raise ConfigError(
-                f"{path} is a localizer, which must be told the classes: use resdet evaluate, or its predict in Python."
-            )
+def finder_of(
+    models: Sequence[Any], weights: Sequence[str], classifiers: Sequence[str], top: int, overrides: Sequence[str]
+) -> Finder:
+    """Localizers that look for the classes that `classifiers` see."""
+    if not classifiers:
+        raise ConfigError(f"{weights[0]} is a localizer, which must be told the classes: name a net by --classifier.")
+    settings = config.from_dict(models[0].experiment, f"the config inside {weights[0]}", tuple(overrides)).eval
+    nets = [open_classifier(path, models[0].classes) for path in classifiers]
+    return Finder(models, nets, settings, EvalConfig(views=settings.classifier_views), top)
 
 
 def detector_of(
@@ -93,7 +109,7 @@ def detector_of(
 
 
 def detect(
-    model: Union[Detector, Tester], paths: Sequence[Path], score: Optional[float], folder: Optional[Path]
+    model: Union[Detector, Tester, Finder], paths: Sequence[Path], score: Optional[float], folder: Optional[Path]
 ) -> list[dict]:
     rows = []
     for start in range(0, len(paths), AT_ONCE):
@@ -107,11 +123,10 @@ def detect(
 
 def write_drawn(result: Any, folder: Path, number: int) -> None:
     """As folder/NUMBER_NAME.jpg: images of several folders may share a name."""
-    import cv2
+    from resdet.inference.pictures import write_image
 
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{number:04}_{Path(result.image).stem}.jpg"
-    cv2.imwrite(str(path), cv2.cvtColor(result.draw(), cv2.COLOR_RGB2BGR))
+    write_image(result.draw(), folder / f"{number:04}_{Path(result.image).stem}.jpg")
 
 
 def list_images(names: Sequence[str]) -> list[Path]:

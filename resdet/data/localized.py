@@ -1,7 +1,7 @@
 """Training batches for localization (appendix C): section 3.4's random crops, with the boxes carried along."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Sequence, Union
 
 import cv2
 import numpy as np
@@ -54,7 +54,7 @@ class CropSamples(Dataset):
         image, size, augment = self.source.image(index), self.config.size, self.config.augment
         window = random_window(image.size, rng, size, augment)
         pixels = resample(image, tuple(window), (size, size))
-        boxes = self.source.boxes(index) * np.tile(np.divide(image.size, self.source.sizes[index]), 2)
+        boxes = boxes_in(self.source, index, image.size)
         boxes = (boxes - np.tile(window[:2], 2)) * np.tile(size / window[2:], 2)
         if rng.random() < augment.flip:
             pixels, boxes = cv2.flip(pixels, 1), mirrored(boxes, size)
@@ -69,14 +69,22 @@ def random_window(full: tuple[int, int], rng: np.random.Generator, size: int, au
     return np.array([*corner, size, size]) * np.tile(np.divide(full, sides), 2)
 
 
+def boxes_in(source: Any, index: int, size: Sequence[float]) -> np.ndarray:
+    """The boxes [n, 4] of an image in pixels of it at a size (width, height): those of a few were drawn in another."""
+    return source.boxes(index) * np.tile(np.divide(size, source.sizes[index]), 2)
+
+
 def mirrored(boxes: np.ndarray, width: float) -> np.ndarray:
     """Left to right, in a picture of this width."""
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
 
 
-def within(boxes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a crop shows of the boxes: clipped, those in sight alone; and of which too little is left, bool."""
-    clipped = np.clip(boxes, 0, size)
+def within(boxes: np.ndarray, limits: Union[int, Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """What a crop shows of the boxes: clipped, those in sight alone; and of which too little is left, bool.
+
+    `limits`: the crop's side, or where it is no square its width and height, twice.
+    """
+    clipped = np.clip(boxes, 0, limits)
     area, left = ((part[:, 2:] - part[:, :2]).clip(0).prod(1) for part in (boxes, clipped))
     seen = left > 0
     return clipped[seen].astype(np.float32), (left < LEAST_VISIBLE * area)[seen]
@@ -90,18 +98,28 @@ def collate_crops(crops: list[Crop], size: int, most: int) -> tuple[Batch, list[
     pixels = np.stack([np.zeros((size, size, 3), np.uint8) if crop.pixels is None else crop.pixels for crop in crops])
     sides = torch.tensor([[0.0 if crop.pixels is None else size] * 2 for crop in crops])
     images = Images(torch.from_numpy(pixels).permute(0, 3, 1, 2), sides)
-    room = bucket(max(len(crop.boxes) for crop in crops), most)
-    labels = torch.tensor([crop.label for crop in crops])[:, None].expand(-1, room).contiguous()
-    boxes, valid = torch.zeros(len(crops), room, 4), torch.zeros_like(labels, dtype=torch.bool)
-    crowd = torch.zeros_like(valid)
-    for row, crop in enumerate(crops):
-        areas = (crop.boxes[:, 2:] - crop.boxes[:, :2]).prod(1)
-        largest = np.argsort(-areas, kind="stable")[:room]
-        boxes[row, : len(largest)] = torch.from_numpy(crop.boxes[largest])
-        crowd[row, : len(largest)] = torch.from_numpy(crop.crowd[largest])
-        valid[row, : len(largest)] = True
+    labels = [crop.label for crop in crops]
+    targets = targets_of([crop.boxes for crop in crops], [crop.crowd for crop in crops], labels, most)
     indices = torch.tensor([crop.index for crop in crops])
-    return Batch(images, Targets(boxes, labels, valid, crowd), indices), [crop.note for crop in crops if crop.note]
+    return Batch(images, targets, indices), [crop.note for crop in crops if crop.note]
+
+
+def targets_of(boxes: Sequence[np.ndarray], crowd: Sequence[np.ndarray], labels: Sequence[int], most: int) -> Targets:
+    """What `within` left of each image's boxes, at most so many, the largest; and the image's label at every place."""
+    room = bucket(max(map(len, boxes)), most)
+    targets = Targets(
+        boxes=torch.zeros(len(boxes), room, 4),
+        labels=torch.tensor(labels)[:, None].expand(-1, room).contiguous(),
+        valid=torch.zeros(len(boxes), room, dtype=torch.bool),
+        crowd=torch.zeros(len(boxes), room, dtype=torch.bool),
+    )
+    for row, (own, hidden) in enumerate(zip(boxes, crowd)):
+        areas = (own[:, 2:] - own[:, :2]).prod(1)
+        largest = np.argsort(-areas, kind="stable")[:room]
+        targets.boxes[row, : len(largest)] = torch.from_numpy(own[largest])
+        targets.crowd[row, : len(largest)] = torch.from_numpy(hidden[largest])
+        targets.valid[row, : len(largest)] = True
+    return targets
 
 
 class CropLoader(Loader):

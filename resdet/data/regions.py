@@ -35,12 +35,22 @@ class Region(NamedTuple):
     note: str = ""
 
 
-class RegionSamples(Dataset):
-    """(position, index) -> one of the image's proposals.
+def draw_region(
+    boxes: np.ndarray, objects: np.ndarray, positive_iou: float, positives: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """One of the proposals [n, 4], the object of [m, 4] that it overlaps most, and whether by `positive_iou` at least.
 
-    Where an image has both kinds, a positive one comes in `positives` of the draws: one that overlaps an object by
-    `positive_iou` at least.
+    Where there are both kinds, a positive one comes in `positives` of the draws.
     """
+    overlaps = box_ops.iou(torch.from_numpy(boxes), torch.from_numpy(objects)).numpy()
+    positive = overlaps.max(1) >= positive_iou
+    wanted = bool(rng.random() < positives)
+    chosen = int(rng.choice(np.flatnonzero(positive == wanted) if (positive == wanted).any() else len(boxes)))
+    return boxes[chosen], objects[overlaps[chosen].argmax()], bool(positive[chosen])
+
+
+class RegionSamples(Dataset):
+    """(position, index) -> one of the image's proposals."""
 
     def __init__(
         self,
@@ -68,20 +78,14 @@ class RegionSamples(Dataset):
             return self.nothing(index, str(error))
 
     def region(self, index: int, boxes: np.ndarray, rng: np.random.Generator) -> Region:
-        objects = self.source.boxes(index)
-        overlaps = box_ops.iou(torch.from_numpy(boxes), torch.from_numpy(objects)).numpy()
-        positive = overlaps.max(1) >= self.positive_iou
-        wanted = bool(rng.random() < self.positives)
-        chosen = int(rng.choice(np.flatnonzero(positive == wanted) if (positive == wanted).any() else len(boxes)))
-        box, thing = boxes[chosen], objects[overlaps[chosen].argmax()]
-
+        box, thing, positive = draw_region(boxes, self.source.boxes(index), self.positive_iou, self.positives, rng)
         pixels = self.pixels(index, box)
         if rng.random() < self.config.augment.flip:
             width = float(self.source.sizes[index][0])
             pixels, (box, thing) = cv2.flip(pixels, 1), mirrored(np.stack([box, thing]), width)
         if self.config.augment.pca_colour:
             pixels = pca_colour(pixels, rng, std=self.config.augment.pca_colour)
-        return Region(pixels, box, thing, int(self.source.labels[index]), bool(positive[chosen]), index)
+        return Region(pixels, box, thing, int(self.source.labels[index]), positive, index)
 
     def pixels(self, index: int, box: np.ndarray) -> np.ndarray:
         picture = rectangle(self.source.image(index), PICTURE * self.config.size)

@@ -61,6 +61,7 @@ class LocalizationEvalConfig(LocatingConfig):
     """How a localizer is judged (appendix C, Table 13)."""
 
     batch: int = 64  # central crops at once, on each process; whole images come one by one
+    losses: bool = True  # during training the validation losses as well
     # How `resdet evaluate --classifier` shows images to the net that predicts their classes.
     classifier_views: Literal["centre", "ten_crop", "dense"] = "centre"
 

@@ -16,6 +16,7 @@ from resdet.data.scenes.batches import EvaluationBatch, evaluation_batches
 from resdet.data.scenes.geometry import open_image
 from resdet.errors import DataError
 from resdet.evaluation import coco, ilsvrc_det, voc
+from resdet.evaluation.losses import mean_losses
 from resdet.evaluation.results import Results
 from resdet.images.resizing import resize
 from resdet.inference.predictor import finish
@@ -130,10 +131,8 @@ def gather(results: Results, losses: dict[str, float], images: int) -> Judged:
     if dist.is_initialized():
         shares = [None] * dist.get_world_size()
         dist.all_gather_object(shares, (results, losses, images))
-    total = max(sum(count for _, _, count in shares), 1)
-    names = {name: None for _, part, _ in shares for name in part}
-    means = {name: sum(part.get(name, 0.0) for _, part, _ in shares) / total for name in names}
-    return Judged(Results.concatenate([part for part, _, _ in shares]), means)
+    parts, sums, counts = zip(*shares)
+    return Judged(Results.concatenate(parts), mean_losses(list(zip(sums, counts))))
 
 
 def figures(metric: str, source: Annotations, results: Results, masks: bool) -> dict[str, float]:

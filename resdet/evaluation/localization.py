@@ -1,6 +1,6 @@
 """A localizer on a data set: where it sees given classes, what a classifier says these are, and the errors of both."""
 
-from typing import Any, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from resdet.data.loader import Notes, Skipped, collated, worker_count
 from resdet.errors import DataError
 from resdet.evaluation.config import EvalConfig, LocalizationEvalConfig
 from resdet.evaluation.ilsvrc_loc import GUESSES, evaluate_loc
+from resdet.evaluation.losses import mean_losses
 from resdet.evaluation.views import scored_images
 from resdet.inference.localization import Locator, Show, View
+from resdet.inference.result import Result
 
 
 class Shown(NamedTuple):
@@ -70,7 +72,17 @@ class Located(NamedTuple):
 
     indices: np.ndarray  # int64 [n]
     boxes: np.ndarray  # float32 [n, K, 4], xyxy in pixels of the images
+    scores: np.ndarray  # float32 [n, K]
     sizes: np.ndarray  # float32 [n, 2]: height and width of the images
+    losses: dict[str, float]  # means over the images, where they were asked for
+
+    def results(self, source: Any, classes: np.ndarray) -> list[Result]:
+        """The same as one result an image; `classes` [N, K] are those that were given."""
+        sizes = self.sizes.astype(int).tolist()
+        return [
+            Result.of(boxes, scores, classes[index], source.classes, size, source.name(index))
+            for index, boxes, scores, size in zip(self.indices.tolist(), self.boxes, self.scores, sizes)
+        ]
 
 
 @torch.inference_mode()
@@ -84,20 +96,32 @@ def locate_all(
     on_bad_image: str = "error",
     rank: int = 0,
     world: int = 1,
+    losses: Optional[Callable[[Shown], dict[str, Tensor]]] = None,
 ) -> Located:
     """The best box of each of the classes [N, K] of all images, in their order; the processes share the work.
 
-    Images with a class below 0, and those that cannot be read and are skipped, are left out.
+    Images with a class below 0, and those that cannot be read and are skipped, are left out. `losses` gives those of
+    some images, of which the means are kept.
     """
     mine = np.flatnonzero((classes >= 0).all(1))[rank::world].tolist()
-    parts = [(np.zeros(0, np.int64), np.zeros((0, classes.shape[1], 4), np.float32), np.zeros((0, 2), np.float32))]
+    parts, sums, images = [nowhere(classes.shape[1])], {}, 0
     for shown in shown_images(locator, source, mine, config.batch, workers, on_bad_image, notes):
         wanted = torch.from_numpy(classes[shown.indices]).to(locator.device)
-        boxes, _ = locator(shown.views, shown.sizes, wanted)
-        parts.append((np.array(shown.indices), boxes.cpu().numpy(), shown.sizes.cpu().numpy()))
-    indices, boxes, sizes = (np.concatenate(part) for part in zip(*gathered(parts)))
-    order = np.argsort(indices)
-    return Located(indices[order], boxes[order], sizes[order])
+        found = (*locator(shown.views, shown.sizes, wanted), shown.sizes)
+        parts.append((np.array(shown.indices), *(field.cpu().numpy() for field in found)))
+        for name, value in (losses(shown) if losses else {}).items():
+            sums[name] = sums.get(name, 0) + value * len(shown.indices)
+        images += len(shown.indices)
+    means = mean_losses(gathered([({name: float(value) for name, value in sums.items()}, images)]))
+    fields = [np.concatenate(part) for part in zip(*gathered(parts))]
+    order = np.argsort(fields[0])
+    return Located(*(field[order] for field in fields), means)
+
+
+def nowhere(classes: int) -> tuple[np.ndarray, ...]:
+    """Indices, boxes, scores and sizes of no image."""
+    shapes = [(0, classes, 4), (0, classes), (0, 2)]
+    return np.zeros(0, np.int64), *(np.zeros(shape, np.float32) for shape in shapes)
 
 
 def gathered(parts: list) -> list:

@@ -31,15 +31,17 @@ class Views(Dataset):
     def __getitem__(self, position: int) -> tuple[list[Tensor], int, int, str]:
         index = self.indices[position]
         try:
-            shown = [
-                torch.from_numpy(np.ascontiguousarray(v)).permute(0, 3, 1, 2)
-                for v in self.show(self.source.image(index))
-            ]
+            shown = tensors(self.show, self.source.image(index))
         except DataError as error:
             if self.on_bad_image == "error":
                 raise
             return [], -1, index, str(error)
         return shown, int(self.source.labels[index]), index, ""
+
+
+def tensors(show: Callable[[Any], list[np.ndarray]], image: Any) -> list[Tensor]:
+    """What is shown of an image, uint8 [V, 3, H, W], one entry a scale."""
+    return [torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2) for views in show(image)]
 
 
 def shower(config: EvalConfig, size: int, short: int) -> Callable[[Any], list[np.ndarray]]:

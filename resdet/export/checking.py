@@ -8,14 +8,13 @@ import copy
 from statistics import median
 from typing import Any, Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from resdet.bench.compare import Case, compare
 from resdet.errors import Error
+from resdet.inference.pairing import pair
 from resdet.inference.result import Result
-from resdet.ops.masks import overlaps
 
 PIXELS, SCORES, IOU = 0.01, 1e-4, 0.99  # how far boxes and scores may be apart, and masks must overlap on average
 SHARE = 0.95  # of the detections: rounding may decide which of two that are all but equal suppresses the other
@@ -30,22 +29,17 @@ def exact(model: Any) -> Any:
 
 
 def compare_results(expected: Result, found: Result) -> tuple[bool, str]:
-    """Whether the detections of an image agree, and how well. Each is compared with the nearest of its class."""
+    """Whether the detections of an image agree, and how well."""
     if not len(expected) or not len(found):
         return len(expected) == len(found), f"{len(expected)} detections, and {len(found)} exported ones"
-    apart = np.abs(expected.boxes[:, None] - found.boxes).max(2)
-    apart[expected.labels[:, None] != found.labels] = np.inf
-    nearest, apart = apart.argmin(1), apart.min(1)
-    scores = np.abs(expected.scores - found.scores[nearest])
-    own = np.flatnonzero((apart <= PIXELS) & (scores <= SCORES))
-    note = f"{len(own)} of {len(expected)} detections agree, boxes within {apart[own].max(initial=0):.1e} pixels"
-    note += f", scores within {scores[own].max(initial=0):.1e}"
+    pairs = pair(expected, found, PIXELS, SCORES)
+    note = f"{len(pairs)} of {len(expected)} detections agree, boxes within {pairs.pixels.max(initial=0):.1e} pixels"
+    note += f", scores within {pairs.scores.max(initial=0):.1e}"
     overlap = 1.0
-    if expected.masks is not None and len(own):
-        masks = torch.from_numpy(expected.masks[own]), torch.from_numpy(found.masks[nearest[own]])
-        overlap = overlaps(*masks).mean().item()  # the mean: of a mask of a few pixels rounding may turn one
+    if pairs.ious is not None and len(pairs):
+        overlap = pairs.ious.mean()  # the mean: of a mask of a few pixels rounding may turn one
         note += f", masks with a mean IoU of {overlap:.4f}"
-    return bool(len(own) >= SHARE * len(expected) and overlap >= IOU), note
+    return bool(len(pairs) >= SHARE * len(expected) and overlap >= IOU), note
 
 
 def compare_scores(expected: Tensor, found: Tensor) -> tuple[bool, str]:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 import resdet
 from resdet.errors import ConfigError, Error
-from resdet.export.pasting import paste_probabilities
 from resdet.inference.predictor import padded_size
 from resdet.models.classifier import Classifier
 from resdet.models.detector import Detector
 from resdet.ops import boxes as box_ops
+from resdet.ops.masks import paste_probabilities, paste_probabilities_as_torchvision
 from resdet.structures import Images
 
 Place = Literal["inside", "outside"]
@@ -66,8 +66,9 @@ class DetectorGraph(nn.Module):
             return tuple(found)
         masks = self.model.masks(maps, found.boxes, found.labels)
         if self.paste:
-            style = self.model.input.resize
-            masks = paste_probabilities(masks, found.boxes, *images.shape[2:], whole_pixels=style == "torchvision")
+            as_torchvision = self.model.input.resize == "torchvision"
+            draw = paste_probabilities_as_torchvision if as_torchvision else paste_probabilities
+            masks = draw(masks, found.boxes, *images.shape[2:])
         return *found, masks
 
 

@@ -2,4 +2,6 @@
 
 from resdet._lazy import attach
 
-__getattr__, __dir__ = attach(__name__, {"Result": "result", "Tester": "testing", "drawing": "drawing"})
+__getattr__, __dir__ = attach(
+    __name__, {"Result": "result", "Tester": "testing", "Finder": "finding", "drawing": "drawing"}
+)

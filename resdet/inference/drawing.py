@@ -58,6 +58,11 @@ def colour(label: int) -> Colour:
     return tuple(round(255 * channel) for channel in channels)
 
 
+def ink(ground: Colour) -> Colour:
+    """Black or white, whichever reads better on this ground (by Rec. 601's luminance)."""
+    return (0, 0, 0) if np.dot(ground, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
+
+
 def line_width(height: int, width: int) -> int:
     """Of boxes and outlines: one pixel on small pictures, three on 1000 x 1000."""
     return max(1, round((height + width) / 600))
@@ -97,7 +102,7 @@ def _caption(pixels: np.ndarray, text: str, box: np.ndarray, colour: Colour, wid
     ground = h + below + 2
     y = top - ground if top >= ground else max(0, min(top, height - ground))
     pixels[y : y + ground, x : x + w + 2] = colour
-    cv2.putText(pixels, text, (x + 1, y + h + 1), FONT, scale, _ink(colour), thickness, cv2.LINE_AA)
+    cv2.putText(pixels, text, (x + 1, y + h + 1), FONT, scale, ink(colour), thickness, cv2.LINE_AA)
 
 
 def _within(pixels: np.ndarray, box: np.ndarray) -> tuple[int, int, int, int]:
@@ -106,8 +111,3 @@ def _within(pixels: np.ndarray, box: np.ndarray) -> tuple[int, int, int, int]:
     left, top = (int(np.clip(np.floor(side), 0, limit - 1)) for side, limit in zip(box[:2], (width, height)))
     right, bottom = (int(np.clip(np.ceil(side), 1, limit)) for side, limit in zip(box[2:], (width, height)))
     return left, top, max(right, left + 1), max(bottom, top + 1)
-
-
-def _ink(ground: Colour) -> Colour:
-    """Black or white, whichever reads better (by Rec. 601's luminance)."""
-    return (0, 0, 0) if np.dot(ground, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)

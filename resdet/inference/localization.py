@@ -3,7 +3,6 @@
 All classes and regions are worked on at once; what is looped over are views, nets, and chunks of regions.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
@@ -17,6 +16,7 @@ from resdet.images.crops import rectangle
 from resdet.images.decode import as_image
 from resdet.images.statistics import IMAGENET_MEAN
 from resdet.images.warp import warp
+from resdet.inference.result import Result
 from resdet.models.localizer import Localizer
 from resdet.models.localizer_config import LocatingConfig
 from resdet.models.localizer_rcnn import LocalizerRCNN
@@ -25,16 +25,6 @@ from resdet.ops.nms import nms
 from resdet.structures import Proposals, bucket
 
 MIN_SIZE = 1.0  # pixels of the image: smaller boxes are no proposals
-
-
-@dataclass
-class Localization:
-    """Where the given classes are in an image, if they are in it."""
-
-    boxes: np.ndarray  # float32 [k, 4], xyxy in the image's own pixels
-    scores: np.ndarray  # float32 [k], 0 to 1
-    labels: np.ndarray  # int64 [k], as they were given
-    names: list[str]
 
 
 class View(NamedTuple):
@@ -144,15 +134,18 @@ class Locator:
         kept = bucket(int(proposals.valid.sum(1).max()), proposals.valid.shape[1])
         boxes, valid = proposals.boxes[:, :kept].flatten(0, 1), proposals.valid[:, :kept]
         labels = classes[0].repeat_interleave(kept)
-        seen = boxes * picture.scale.repeat(1, 2)
-        head = self.heads[0]
         parts = []
-        for each, own, shown in zip(*(rows.split(head.config.regions) for rows in (boxes, labels, seen))):
-            regions = warp(picture.pixels[0], shown, head.size, head.config.context, IMAGENET_MEAN)
+        for each, own in zip(*(rows.split(self.heads[0].config.regions) for rows in (boxes, labels))):
+            regions = self.regions(picture, each)
             parts.append(mean(model.rescore(regions, each, own) for model in self.heads))
         scores, refined = (torch.cat(part) for part in zip(*parts))
         refined = box_ops.clip(refined.unflatten(0, valid.shape), sizes.expand(len(valid), 2))
         return Proposals(refined, scores.unflatten(0, valid.shape), valid)
+
+    def regions(self, picture: View, boxes: Tensor) -> Tensor:
+        """Boxes [R, 4] of an image as R-CNN sees them, warped from its picture: [R, 3, S, S]."""
+        head, seen = self.heads[0], boxes * picture.scale.repeat(1, 2)
+        return warp(picture.pixels[0], seen, head.size, head.config.context, IMAGENET_MEAN)
 
 
 def check_alike(models: Sequence[Any], proposers: Sequence[Localizer]) -> None:
@@ -195,20 +188,22 @@ def vote(found: Proposals, iou: Optional[float]) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def predict(model: Any, images: Sequence, classes: Sequence[Union[int, Sequence[int]]]) -> list[Localization]:
+def predict(model: Any, images: Sequence, classes: Sequence[Union[int, Sequence[int]]]) -> list[Result]:
     """The best box of each given class; `images` are paths and uint8 RGB arrays [H, W, 3]."""
     training = model.training
     model.eval()
     try:
         locator = Locator([model])
-        return [locate(locator, as_image(image), np.atleast_1d(own)) for image, own in zip(images, classes)]
+        return [locate(locator, image, np.atleast_1d(own)) for image, own in zip(images, classes)]
     finally:
         model.train(training)
 
 
-def locate(locator: Locator, image: Any, labels: np.ndarray) -> Localization:
-    views = [seen.to(locator.device) for seen in locator.show(image)]
-    sizes = torch.tensor([image.size[::-1]], dtype=torch.float32, device=locator.device)
+def locate(locator: Locator, image: Any, labels: np.ndarray) -> Result:
+    """The box of each of the classes, in their order."""
+    picture = as_image(image)
+    views = [seen.to(locator.device) for seen in locator.show(picture)]
+    original = picture.size[::-1]
+    sizes = torch.tensor([original], dtype=torch.float32, device=locator.device)
     boxes, scores = locator(views, sizes, torch.as_tensor(labels, device=locator.device)[None])
-    names = [locator.classes[label] for label in labels]
-    return Localization(boxes[0].cpu().numpy(), scores[0].cpu().numpy(), labels, names)
+    return Result.of(boxes[0].cpu().numpy(), scores[0].cpu().numpy(), labels, locator.classes, original, image)

@@ -1,24 +1,28 @@
-"""Detections of a data set, drawn on some of its images."""
+"""What was found in a data set, drawn on some of its images."""
 
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional, Sequence
 
 import cv2
 import numpy as np
 
 from resdet.data.annotations import Annotations
+from resdet.data.localized import boxes_in
 from resdet.errors import DataError
+from resdet.evaluation.ilsvrc_loc import best_overlaps
 from resdet.evaluation.results import Results
 from resdet.inference.drawing import draw
+from resdet.inference.result import Result
 
 SCORE = 0.5  # of what is drawn
+RED, GREEN = 0, 12  # labels that are drawn so
 
 
 def write_pictures(folder: Path, source: Annotations, results: Results, count: int) -> None:
     """`count` images, evenly spaced over the source, each as folder/ID_NAME.jpg."""
     folder.mkdir(parents=True, exist_ok=True)
     label_of = {category: label for label, category in enumerate(source.category_ids)}
-    for index in np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)).tolist():
+    for index in spread(len(source), count):
         try:
             pixels = source.image(index).decode()
         except DataError:
@@ -30,8 +34,7 @@ def write_pictures(folder: Path, source: Annotations, results: Results, count: i
         boxes = results.boxes[mine].copy()
         boxes[:, 2:] += boxes[:, :2]
         drawn = draw(pixels, boxes, labels, captions, decoded(results, mine))
-        path = folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg"
-        cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        write_image(drawn, folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg")
 
 
 def decoded(results: Results, rows: np.ndarray) -> Optional[np.ndarray]:
@@ -41,3 +44,27 @@ def decoded(results: Results, rows: np.ndarray) -> Optional[np.ndarray]:
     from pycocotools import mask
 
     return mask.decode([results.masks[row] for row in rows]).transpose(2, 0, 1).astype(bool)
+
+
+def write_located(folder: Path, source: Any, indices: np.ndarray, results: Sequence[Result], count: int) -> None:
+    """`count` images of a localizer's source, evenly spaced, each as folder/NUMBER_NAME.jpg: green is where its objects
+    are, red the box of their class, with its score and the best overlap. `indices` [n] are those of the results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in spread(len(results), count):
+        index, result = int(indices[row]), results[row]
+        true = boxes_in(source, index, result.size[::-1])
+        iou = best_overlaps(result.boxes[None], [true]).max()
+        caption = f"{result.names[0]} {result.scores[0]:.2f}, IoU {iou:.2f}"
+        drawn = draw(source.image(index).decode(), true, [GREEN] * len(true))
+        drawn = draw(drawn, result.boxes, [RED], [caption])
+        write_image(drawn, folder / f"{index}_{Path(source.name(index)).stem}.jpg")
+
+
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` numbers below `length`, evenly spaced."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()
+
+
+def write_image(pixels: np.ndarray, path: Path) -> None:
+    """uint8 RGB [H, W, 3] as a file, by its suffix."""
+    cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))

@@ -13,7 +13,7 @@ from resdet.images.decode import as_image
 
 @dataclass
 class Result:
-    """n detections of one image, by falling score."""
+    """n detections of one image, by falling score; a localizer's in the order of the classes that it was given."""
 
     boxes: np.ndarray  # float32 [n, 4], xyxy in pixels, right and bottom exclusive
     scores: np.ndarray  # float32 [n], 0 to 1
@@ -23,6 +23,19 @@ class Result:
     size: tuple[int, int]  # height and width of the image
     masks: np.ndarray | None = None  # bool [n, H, W]
     image: str | Path | np.ndarray | None = None  # where it came from: a file, or uint8 RGB pixels [H, W, 3]
+
+    @classmethod
+    def of(
+        cls,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        classes: Sequence[str],
+        size: tuple[int, int],
+        image: str | Path | np.ndarray | None = None,
+    ) -> "Result":
+        """Of a model whose classes have no ids of their own: then they are counted from 1 on."""
+        return cls(boxes, scores, labels, [classes[label] for label in labels], labels + 1, tuple(size), None, image)
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -54,8 +54,8 @@ class Localizer(nn.Module):
         return logits.float().sigmoid(), box_ops.decode(anchors, deltas)
 
     def predict(self, images: Sequence, classes: Sequence[Union[int, Sequence[int]]]) -> list[Any]:
-        """The best box of each given class in paths and uint8 RGB arrays [H, W, 3], one
-        `resdet.inference.localization.Localization` an image; `classes` are numbers, one or several an image."""
+        """The best box of each given class in paths and uint8 RGB arrays [H, W, 3], one `resdet.inference.Result` an
+        image; `classes` are numbers, one or several an image, in whose order they come."""
         from resdet.inference.localization import predict
 
         return predict(self, images, classes)

@@ -46,9 +46,24 @@ def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: floa
 
 def paste_as_torchvision(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
     """`paste` as that library does, pixel for pixel: boxes are rounded to whole pixels and drawn one too large."""
-    first, last = _bordered(boxes, masks.shape[-1]).trunc().split(2, -1)
-    spans = torch.cat([first, torch.maximum(last, first) + 1], -1)
-    return _paste(masks, spans, height, width, threshold)
+    return _paste(masks, _in_whole_pixels(boxes, masks.shape[-1]), height, width, threshold)
+
+
+def paste_probabilities(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
+    """Masks [B, D, m, m] over boxes [B, D, 4] -> [B, D, height, width], with static shapes: above 0.5 is what `paste`
+    draws."""
+    return _probabilities(masks, _bordered(boxes, masks.shape[-1]), height, width)
+
+
+def paste_probabilities_as_torchvision(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
+    """`paste_probabilities` of what `paste_as_torchvision` draws."""
+    return _probabilities(masks, _in_whole_pixels(boxes, masks.shape[-1]), height, width)
+
+
+def _probabilities(masks: Tensor, spans: Tensor, height: int, width: int) -> Tensor:
+    columns = _hats(torch.arange(width, device=spans.device), spans[..., 0::2], masks.shape[-1])
+    rows = _hats(torch.arange(height, device=spans.device), spans[..., 1::2], masks.shape[-1])
+    return rows @ masks @ columns.mT
 
 
 def _paste(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Tensor:
@@ -87,10 +102,16 @@ def overlaps(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _bordered(boxes: Tensor, m: int) -> Tensor:
-    """Boxes [n, 4] of masks with a border of one empty cell."""
+    """Boxes [..., 4] of masks with a border of one empty cell."""
     low, high = boxes.float().split(2, -1)
     centre, half = (high + low) * 0.5, (high - low) * 0.5 * ((m + 2) / m)
     return torch.cat([centre - half, centre + half], -1)
+
+
+def _in_whole_pixels(boxes: Tensor, m: int) -> Tensor:
+    """The same as torchvision has them."""
+    first, last = _bordered(boxes, m).trunc().split(2, -1)
+    return torch.cat([first, torch.maximum(last, first) + 1], -1)
 
 
 def _hats(pixels: Tensor, spans: Tensor, m: int) -> Tensor:

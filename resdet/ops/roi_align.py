@@ -175,11 +175,11 @@ def roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
     feature [B, C, h, w], boxes [B, N, 4] in pixels of the image, scale: pixels of the map per pixel of the image.
     Returns [B, N, C, size, size] of the feature's type; the gradient goes to the feature alone.
     """
-    return _roi_pool(feature, boxes, scale, size)[0]
+    return roi_pool_with_places(feature, boxes, scale, size)[0]
 
 
 @torch.library.custom_op("resdet::roi_pool", mutates_args=())
-def _roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
+def roi_pool_with_places(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
     """The maxima, and where in the map they lie."""
     torchvision()
     rois = _all_rois(boxes, feature)
@@ -188,14 +188,14 @@ def _roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[
     return pooled.to(feature.dtype).view(shape), places.view(shape)
 
 
-@_roi_pool.register_fake
+@roi_pool_with_places.register_fake
 def _(feature, boxes, scale, size):
     shape = (*boxes.shape[:2], feature.shape[1], size, size)
     return feature.new_empty(shape), feature.new_empty(shape, dtype=torch.int32)
 
 
 @torch.library.custom_op("resdet::roi_pool_backward", mutates_args=())
-def _roi_pool_backward(grad: Tensor, boxes: Tensor, places: Tensor, scale: float, height: int, width: int) -> Tensor:
+def roi_pool_backward(grad: Tensor, boxes: Tensor, places: Tensor, scale: float, height: int, width: int) -> Tensor:
     torchvision()
     batch, _, channels, size, _ = grad.shape
     rois = _all_rois(boxes, grad)
@@ -205,7 +205,7 @@ def _roi_pool_backward(grad: Tensor, boxes: Tensor, places: Tensor, scale: float
     return pixels.to(grad.dtype)
 
 
-@_roi_pool_backward.register_fake
+@roi_pool_backward.register_fake
 def _(grad, boxes, places, scale, height, width):
     return grad.new_empty(grad.shape[0], grad.shape[2], height, width)
 
@@ -218,10 +218,10 @@ def _remember_places(ctx, inputs, output):
 
 
 def _pool_gradients(ctx, grad, _):
-    return _roi_pool_backward(grad, *ctx.saved_tensors, ctx.scale, *ctx.sides), None, None, None
+    return roi_pool_backward(grad, *ctx.saved_tensors, ctx.scale, *ctx.sides), None, None, None
 
 
-_roi_pool.register_autograd(_pool_gradients, setup_context=_remember_places)
+roi_pool_with_places.register_autograd(_pool_gradients, setup_context=_remember_places)
 
 
 def _all_rois(boxes: Tensor, like: Tensor) -> Tensor:

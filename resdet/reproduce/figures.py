@@ -1,4 +1,4 @@
-"""Figures 1, 4, 6 and 7 from finished runs: a picture (SVG and PNG) and its numbers (CSV)."""
+"""Figures 1, 4, 6, 7 and detections from finished runs: a picture (SVG and PNG) and its numbers (CSV)."""
 
 import csv
 import json
@@ -18,6 +18,8 @@ def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
     stem = out / figure.name
     if figure.kind == "curves":
         return draw_curves({name: path.parent for name, path in weights.items()}, stem, figure.title, TOP[figure.name])
+    if figure.kind == "detections":
+        return draw_detections(*weights.values(), stem, figure.title)
     return draw_responses(weights, stem, figure.title)
 
 
@@ -77,6 +79,20 @@ def measure(checkpoint: Path) -> dict[str, float]:
             yield model.normalise(images[start : start + BATCH])
 
     return response_deviations(model.backbone, batches())
+
+
+def draw_detections(checkpoint: Path, stem: Path, title: str) -> list[Path]:
+    """Validation images with the detections of a detector."""
+    from resdet.reproduce.detections import compose, look
+
+    names, pixels, results = zip(*look(checkpoint))
+    files = save(compose(list(zip(pixels, results)), title), stem)
+    rows = [
+        (name, kind, f"{score:.4f}", *(f"{side:.1f}" for side in box))
+        for name, found in zip(names, results)
+        for kind, score, box in zip(found.names, found.scores, found.boxes)
+    ]
+    return [*files, write_csv(stem, ("image", "class", "score", "x1", "y1", "x2", "y2"), rows)]
 
 
 def write_csv(stem: Path, head: Sequence[str], rows: Sequence[tuple]) -> Path:

@@ -1,8 +1,9 @@
 """A small plotter: lines over two axes, as SVG for pages and as PNG for everything else.
 
-A picture is a list of strokes and words in pixels, composed once; each format only renders it.
+A picture is a list of photographs, strokes and words in pixels, composed once; each format only renders it.
 """
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -43,14 +44,28 @@ class Word:
     y: float  # of the base line
     anchor: str = "start"  # start, middle or end, as in SVG
     size: int = 12
+    colour: str = "#222222"
+    ground: str | None = None  # the colour behind a word that starts at x, as wide as `text_width` says
+
+
+@dataclass
+class Photograph:
+    pixels: np.ndarray  # uint8 [h, w, 3] RGB, to be shown in `width` times `height` of the picture
+    x: float
+    y: float
+    width: int
+    height: int
 
 
 @dataclass
 class Picture:
+    """Photographs lie below strokes, and strokes below words."""
+
     strokes: list[Stroke]
     words: list[Word]
     width: int = WIDTH
     height: int = HEIGHT
+    photographs: Sequence[Photograph] = ()
 
 
 def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: float | None = None) -> Picture:
@@ -91,6 +106,7 @@ def ticks(most: float) -> np.ndarray:
 
 def to_svg(picture: Picture) -> str:
     shapes = [f'<rect width="{picture.width}" height="{picture.height}" fill="white"/>']
+    shapes += map(embedded, picture.photographs)
     for stroke in picture.strokes:
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in stroke.points)
         dashes = f' stroke-dasharray="{DASHES}"' if stroke.dashed else ""
@@ -98,9 +114,15 @@ def to_svg(picture: Picture) -> str:
             f'<polyline points="{points}" fill="none" stroke="{stroke.colour}" stroke-width="{stroke.width}"{dashes}/>'
         )
     for word in picture.words:
+        fitted = ""
+        if word.ground:
+            x, y, width, height = ground_of(word)
+            place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+            shapes.append(f'<rect {place} fill="{word.ground}"/>')
+            fitted = f' textLength="{width:.1f}" lengthAdjust="spacingAndGlyphs"'
         shapes.append(
-            f'<text x="{word.x:.1f}" y="{word.y:.1f}" font-size="{word.size}" text-anchor="{word.anchor}">'
-            f"{escape(word.text)}</text>"
+            f'<text x="{word.x:.1f}" y="{word.y:.1f}" font-size="{word.size}" text-anchor="{word.anchor}" '
+            f'fill="{word.colour}"{fitted}>{escape(word.text)}</text>'
         )
     size = f'width="{picture.width}" height="{picture.height}"'
     return (
@@ -108,11 +130,34 @@ def to_svg(picture: Picture) -> str:
     )
 
 
+def embedded(photograph: Photograph) -> str:
+    """The element with the pixels inside, as a JPEG."""
+    import cv2
+
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(photograph.pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+    place = f'x="{photograph.x:.1f}" y="{photograph.y:.1f}" width="{photograph.width}" height="{photograph.height}"'
+    return f'<image {place} href="data:image/jpeg;base64,{b64encode(jpeg).decode()}"/>'
+
+
+def ground_of(word: Word) -> tuple[float, float, float, float]:
+    """Left, top, width and height of what is coloured behind a word."""
+    return word.x, word.y - word.size + 1, text_width(word.text, word.size), word.size + 2
+
+
+def text_width(text: str, size: int) -> float:
+    """About as wide as sans-serif letters are."""
+    return 0.58 * size * len(text)
+
+
 def to_pixels(picture: Picture, scale: int = 2) -> np.ndarray:
     """uint8 [height, width, 3] RGB, `scale` pixels for each of the picture's."""
     import cv2
 
     canvas = np.full((picture.height * scale, picture.width * scale, 3), 255, np.uint8)
+    for photograph in picture.photographs:
+        width, height = photograph.width * scale, photograph.height * scale
+        x, y = round(photograph.x * scale), round(photograph.y * scale)
+        canvas[y : y + height, x : x + width] = cv2.resize(photograph.pixels, (width, height))
     fixed = lambda points: np.round(points * scale * 16).astype(np.int32)  # sub-pixel: four bits of fraction
     for stroke in picture.strokes:
         pieces = dashes(stroke.points) if stroke.dashed else [stroke.points]
@@ -121,8 +166,12 @@ def to_pixels(picture: Picture, scale: int = 2) -> np.ndarray:
     for word in picture.words:
         font = (cv2.FONT_HERSHEY_SIMPLEX, word.size * scale / 30)
         width = cv2.getTextSize(word.text, *font, scale)[0][0]
+        if word.ground:
+            left, top, most, high = (round(side * scale) for side in ground_of(word))
+            canvas[top : top + high, left : left + min(most, width)] = rgb(word.ground)
+            font = (font[0], font[1] * min(1, most / width))
         x = word.x * scale - {"start": 0, "middle": width / 2, "end": width}[word.anchor]
-        cv2.putText(canvas, word.text, (round(x), round(word.y * scale)), *font, (34, 34, 34), 1, cv2.LINE_AA)
+        cv2.putText(canvas, word.text, (round(x), round(word.y * scale)), *font, rgb(word.colour), 1, cv2.LINE_AA)
     return canvas
 
 

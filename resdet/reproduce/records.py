@@ -65,4 +65,6 @@ class Figure:
     name: str
     title: str
     nets: tuple[str, ...]
-    kind: str  # curves: errors over the steps of training; responses: deviations of the layers' responses
+    # curves: errors over the steps of training; responses: deviations of the layers' responses; detections: drawn on
+    # validation images.
+    kind: str

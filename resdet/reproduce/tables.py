@@ -1,4 +1,5 @@
-"""The rows of Tables 1 to 14 that are systems of the paper's or its VGG-16 baselines, and Figures 1, 4, 6 and 7.
+"""The rows of Tables 1 to 14 that are systems of the paper's or its VGG-16 baselines, Figures 1, 4, 6 and 7,
+and detections drawn.
 
 Other systems' figures that the paper quotes (GoogLeNet, PReLU-net, OverFeat, …) are not rows: nothing of theirs is run.
 """
@@ -244,5 +245,7 @@ FIGURES = {
             ("cifar10_plain20", "cifar10_plain56", "cifar10_resnet20", "cifar10_resnet56", "cifar10_resnet110"),
             "responses",
         ),
+        Figure("detections_voc", "PASCAL VOC 2007: what ResNet-101 detects", ("voc_r101",), "detections"),
+        Figure("detections_coco", "COCO: what ResNet-101 detects", ("coco_r101",), "detections"),
     )
 }

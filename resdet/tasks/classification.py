@@ -1,13 +1,12 @@
 """Image classification: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
 
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resdet.backbones.surgery import exact_batch_statistics
 from resdet.data.config import ImagesConfig
 from resdet.data.loader import Samples, Skipped, TrainingLoader
 from resdet.data.order import generator_for
@@ -21,6 +20,7 @@ from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.models.building import build_classifier
 from resdet.models.classifier import Classifier
 from resdet.structures import Batch
+from resdet.tasks.base import BaseTask
 from resdet.weights import loading
 
 MEAN_IMAGES = 2048  # of the training set, for a per-pixel mean
@@ -41,7 +41,7 @@ class ClassifierStep(nn.Module):
         return {"cross_entropy": self.model.cross_entropy(logits, targets)}, {"error": error}
 
 
-class ClassificationTask:
+class ClassificationTask(BaseTask):
     """The trainer's view of a classification experiment."""
 
     monitor, lower_is_better = "error", True
@@ -59,10 +59,6 @@ class ClassificationTask:
 
     def start_afresh(self, log: Log) -> None:
         """From random weights."""
-
-    def load_exactly(self, weights: str) -> None:
-        """Weights that must fit whole, for an evaluation."""
-        loading.load(self.model, weights)
 
     def inputs(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Images and labels, mixed where mixup or cutmix is on."""
@@ -83,16 +79,6 @@ class ClassificationTask:
 
     def keep(self, folder: Path) -> None:
         """Nothing: the figures are in the log."""
-
-    def exact_statistics(self, model: nn.Module, images: int) -> None:
-        """Over augmented training images, as the net saw them; the same ones at every evaluation."""
-        steps = max(1, images // self.experiment.train.batch)
-
-        def batches() -> Iterator[Tensor]:
-            for _, batch in zip(range(steps), self.training.batches(0)):
-                yield model.normalise(batch.images)
-
-        exact_batch_statistics(model.backbone, batches())
 
     def name(self, index: int) -> str:
         return self.data.name(index)

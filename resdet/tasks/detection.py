@@ -18,11 +18,8 @@ from resdet.evaluation.detection import Judged, figures, judge
 from resdet.inference.pictures import write_pictures
 from resdet.models.building import build_detector
 from resdet.models.detector import Detector
-from resdet.tasks.objects import LossesStep, ObjectsTask
+from resdet.tasks.objects import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTask, with_total
 from resdet.weights import loading
-
-RESULTS, PICTURES = "results.json", "pictures"
-SHOWN = 24  # validation images that are drawn
 
 
 class DetectionTask(ObjectsTask):
@@ -95,8 +92,7 @@ class DetectionTask(ObjectsTask):
             found = [figures(metric, self.validation, self.judged.results, model.draws_masks)]
         if dist.is_initialized():
             dist.broadcast_object_list(found, src=0)
-        losses = self.judged.losses
-        return ({"loss": sum(losses.values()), **losses} if losses else {}) | found[0]
+        return with_total(self.judged.losses) | found[0]
 
     def keep(self, folder: Path) -> None:
         """The detections of the last evaluation as a COCO results file, and drawn."""

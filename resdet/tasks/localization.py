@@ -1,10 +1,12 @@
 """ImageNet localization with a per-class RPN (appendix C)."""
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resdet.data.loader import Loader, Notes
 from resdet.data.localized import CropLoader
@@ -12,11 +14,14 @@ from resdet.data.sources import open_localized
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import DataError
-from resdet.evaluation.localization import errors, locate_all
+from resdet.evaluation.localization import Located, Shown, errors, locate_all
+from resdet.evaluation.localization_losses import rpn_losses
 from resdet.inference.localization import Locator
+from resdet.inference.pictures import write_located
 from resdet.models.building import Model, build_localizer
-from resdet.tasks.objects import LossesStep, ObjectsTask
+from resdet.tasks.objects import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTask, with_total
 from resdet.weights import loading
+from resdet.weights.saving import write_atomically
 
 
 class LocalizationTask(ObjectsTask):
@@ -39,6 +44,7 @@ class LocalizationTask(ObjectsTask):
             log.say(str(loading.load(self.model, init, new_classifier=True)))
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
+        self.located: Optional[Located] = None  # by the last evaluation
 
     def build(self) -> Model:
         return build_localizer(self.experiment, self.source.classes)
@@ -57,10 +63,12 @@ class LocalizationTask(ObjectsTask):
         )
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """The error with the ground-truth class; the processes share the images, and all know the figures."""
+        """The error with the ground-truth class, and the validation losses; the processes share the images, and all
+        know the figures."""
         data, config = self.experiment.data, self.experiment.eval
-        located = locate_all(
-            Locator([model.eval()], config),
+        locator = Locator([model.eval()], config)
+        self.located = locate_all(
+            locator,
             self.validation,
             self.validation.labels[:, None],
             config,
@@ -69,11 +77,20 @@ class LocalizationTask(ObjectsTask):
             data.on_bad_image,
             self.world.rank,
             self.world.size,
+            partial(self.losses_of, model, locator) if config.losses else None,
         )
-        return errors(self.validation, located, None)
+        return with_total(self.located.losses) | errors(self.validation, self.located, None)
+
+    def losses_of(self, model: nn.Module, locator: Locator, shown: Shown) -> dict[str, Tensor]:
+        """Of some validation images."""
+        return rpn_losses(model, self.validation, self.experiment.data.max_objects, shown)
 
     def keep(self, folder: Path) -> None:
-        """Nothing: the figures are in the log."""
+        """The boxes of the last evaluation as `resdet predict --json` writes them, and drawn beside the true ones."""
+        results = self.located.results(self.validation, self.validation.labels[:, None])
+        text = json.dumps([result.to_dict() for result in results])
+        write_atomically(folder / RESULTS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_located(folder / PICTURES, self.validation, self.located.indices, results, SHOWN)
 
     def description(self) -> dict[str, Any]:
         return {"experiment": self.model.experiment, "classes": self.model.classes}

@@ -13,7 +13,8 @@ from resdet.data.order import Order
 from resdet.data.proposals import MISSING, ProposalFiles, key_of
 from resdet.data.regions import RegionLoader, RegionSamples
 from resdet.engine.distributed import World
-from resdet.evaluation.localization import shown_images
+from resdet.evaluation.localization import Shown, shown_images
+from resdet.evaluation.localization_losses import region_losses
 from resdet.inference.localization import Locator
 from resdet.models.building import Model, build_localizer_rcnn
 from resdet.models.localizer import Localizer
@@ -89,6 +90,9 @@ class LocalizationRCNNTask(LocalizationTask):
 
     def make_loader(self) -> RegionTraining:
         return RegionTraining(self.model.proposer, self.source, self.experiment, self.world, self.notes)
+
+    def losses_of(self, model: nn.Module, locator: Locator, shown: Shown) -> dict[str, Tensor]:
+        return region_losses(model, locator, self.validation, shown)
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
         return model.normalise(batch.images)

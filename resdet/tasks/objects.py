@@ -1,14 +1,17 @@
 """What detection and localization, which look for objects in images, have in common as the trainer sees them."""
 
-from typing import Any, Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
-from resdet.backbones.surgery import exact_batch_statistics
 from resdet.engine.log import Log
 from resdet.models.detector import normalised
 from resdet.structures import Batch, Images, Targets
-from resdet.weights import loading, pretrained
+from resdet.tasks.base import BaseTask
+from resdet.weights import pretrained
+
+RESULTS, PICTURES = "results.json", "pictures"  # what the best evaluation leaves beside its checkpoint
+SHOWN = 24  # validation images that are drawn
 
 
 class LossesStep(nn.Module):
@@ -22,8 +25,8 @@ class LossesStep(nn.Module):
         return self.model.losses(*inputs), {}
 
 
-class ObjectsTask:
-    """A task sets `experiment`, `source`, `model` and `training`."""
+class ObjectsTask(BaseTask):
+    """A task sets `source` as well."""
 
     def start_afresh(self, log: Log) -> None:
         """The backbone's ImageNet weights, where the config names some."""
@@ -31,26 +34,16 @@ class ObjectsTask:
         if wanted:
             log.say(str(pretrained.load(self.model, wanted, self.experiment.model.backbone.name)))
 
-    def load_exactly(self, weights: str) -> None:
-        """Weights that must fit whole, for an evaluation."""
-        loading.load(self.model, weights)
-
     def inputs(self, batch: Batch, step: int) -> tuple[Images, Targets]:
         return batch.images, batch.targets
 
-    def exact_statistics(self, model: nn.Module, images: int) -> None:
-        """The backbone's, over augmented training images as the net saw them; the same ones at every evaluation."""
-        steps = max(1, images // self.experiment.train.batch)
-
-        def batches() -> Iterator[Tensor]:
-            for _, batch in zip(range(steps), self.training.batches(0)):
-                yield self.pixels(model, batch)
-
-        exact_batch_statistics(model.backbone, batches())
-
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Normalised images of a training batch."""
         return normalised(model.normalise, batch.images)
 
     def name(self, index: int) -> str:
         return self.source.name(index)
+
+
+def with_total(losses: dict[str, float]) -> dict[str, float]:
+    """Validation losses as figures of an evaluation, their sum first."""
+    return {"loss": sum(losses.values()), **losses} if losses else {}

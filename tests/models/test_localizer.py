@@ -11,6 +11,7 @@ from resdet.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.data.loader import Notes
 from resdet.data.localized import CropLoader
 from resdet.evaluation.localization import errors, locate_all
+from resdet.evaluation.localization_losses import rpn_losses
 from resdet.inference.localization import Locator
 from resdet.models.building import build_for
 from resdet.structures import Images, Targets
@@ -70,6 +71,17 @@ def test_learns_a_few_images_whole(trained, source):
     assert error([build().eval()], source) >= 0.5
     assert error([trained], source) == 0
     assert error([trained], source, "eval.vote=null") <= 0.25
+
+
+def test_validation_losses_tell_the_trained_net(trained, source):
+    losses = []
+    for model in (build().eval(), trained):
+        told = lambda views: rpn_losses(model, source, 10, views)
+        found = locate_all(
+            Locator([model]), source, source.labels[:, None], model.locating, Notes(print), workers=0, losses=told
+        )
+        losses.append(found.losses)
+    assert all(losses[1][name] < losses[0][name] / 2 for name in ("rpn_class", "rpn_box"))
 
 
 def test_dense_finds_what_the_central_crop_cannot_see(trained, source):

@@ -8,7 +8,13 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
 from resdet.ops import masks as room
-from resdet.ops.masks import crop_masks, paste, paste_as_torchvision
+from resdet.ops.masks import (
+    crop_masks,
+    paste,
+    paste_as_torchvision,
+    paste_probabilities,
+    paste_probabilities_as_torchvision,
+)
 
 HEIGHT, WIDTH = 480, 640
 FINE = 4  # as often polygons are drawn larger, to be averaged down
@@ -113,6 +119,17 @@ def test_pixels_are_looked_up_where_the_box_is():
     wanted = torch.nn.functional.grid_sample(masks[:, None], grid, align_corners=False)[:, 0]
     sure = (wanted - 0.5).abs() > 1e-4
     assert torch.equal(paste(masks, boxes, 120, 160) & sure, (wanted > 0.5) & sure)
+
+
+@pytest.mark.parametrize(
+    "probabilities, draw", [(paste_probabilities, paste), (paste_probabilities_as_torchvision, paste_as_torchvision)]
+)
+def test_probabilities_are_what_is_drawn(probabilities, draw):
+    """For several images at once."""
+    masks, boxes = blobs(30), pasting_boxes()
+    found = probabilities(masks.unflatten(0, (2, 15)), boxes.unflatten(0, (2, 15)), 120, 160).flatten(0, 1)
+    sure = (found - 0.5).abs() > 1e-4
+    assert torch.equal((found > 0.5) & sure, draw(masks, boxes, 120, 160) & sure)
 
 
 def test_a_full_mask_fills_its_box():

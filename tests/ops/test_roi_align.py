@@ -8,13 +8,13 @@ from torchvision import ops as tv
 from torchvision.ops.poolers import LevelMapper
 
 from resdet.ops.roi_align import (
-    _roi_pool,
-    _roi_pool_backward,
     assign_levels,
     roi_align,
     roi_align_backward,
     roi_align_reference,
     roi_pool,
+    roi_pool_backward,
+    roi_pool_with_places,
 )
 
 IMPLEMENTATIONS = [roi_align, roi_align_reference]
@@ -158,6 +158,6 @@ def test_the_operators_are_well_formed(sampling):
 
 def test_the_pooling_operators_are_well_formed():
     feature, (boxes, _) = pyramid()[1].requires_grad_(), regions()
-    torch.library.opcheck(_roi_pool, (feature, boxes, SCALES[1], 3))
-    pooled, places = _roi_pool(feature.detach(), boxes, SCALES[1], 3)
-    torch.library.opcheck(_roi_pool_backward, (pooled, boxes, places, SCALES[1], *SIDES[1]))
+    torch.library.opcheck(roi_pool_with_places, (feature, boxes, SCALES[1], 3))
+    pooled, places = roi_pool_with_places(feature.detach(), boxes, SCALES[1], 3)
+    torch.library.opcheck(roi_pool_backward, (pooled, boxes, places, SCALES[1], *SIDES[1]))

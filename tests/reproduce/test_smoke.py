@@ -45,5 +45,7 @@ def test_every_row_and_figure(tmp_path, start):
     for row in ROWS:
         found = json.loads((tmp_path / f"out/{row.table}/{row.name}.json").read_text())
         assert set(found["ours"]) >= set(row.paper)
-    for figure in FIGURES:
-        assert all((tmp_path / f"out/{figure}.{kind}").stat().st_size > 500 for kind in ("svg", "png", "csv"))
+    for name, figure in FIGURES.items():
+        assert all((tmp_path / f"out/{name}.{kind}").stat().st_size > 500 for kind in ("svg", "png"))
+        least = 1 if figure.kind == "detections" else 2  # what has learnt for a moment may see nothing
+        assert len((tmp_path / f"out/{name}.csv").read_text().splitlines()) >= least

@@ -5,11 +5,13 @@ import re
 import shutil
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from scipy.io import savemat
 from tasks import runs
+from torchvision.ops import box_iou
 
 import resdet
 from resdet import config
@@ -60,12 +62,86 @@ def judged(done) -> dict[str, float]:
 
 def test_runs_say_what_they_do(chain):
     assert "left out 3 of 24 images, without a box" in chain.rpn.stderr
-    assert "validation at step 2: loc_error" in chain.rpn.stderr and "rpn_class" in chain.rpn.stderr
-    assert chain.rpn.stdout.startswith("best at step 2: loc_error ")
+    assert "validation at step 2: loss" in chain.rpn.stderr and "rpn_class" in chain.rpn.stderr
+    assert chain.rpn.stdout.startswith("best at step 2: loss ") and "  loc_error " in chain.rpn.stdout
     assert "21 of 21 training images get their proposals into" in chain.rcnn.stderr
     for run in ("rpn", "rcnn"):
         for line in runs.metrics(chain.folder / run, "train"):
             assert all(np.isfinite(value) for value in line.values())
+
+
+@pytest.mark.parametrize("run, names", [("rpn", {"rpn_class", "rpn_box"}), ("rcnn", {"class", "box"})])
+def test_validation_losses(chain, run, names):
+    """They are logged as in training, and what another evaluation of the same weights gives."""
+    (logged,) = runs.metrics(chain.folder / run, "val")
+    assert names <= runs.metrics(chain.folder / run, "train")[0].keys()
+    assert logged.keys() == names | {"loss", "loc_error", "step"}
+    assert logged["loss"] == pytest.approx(sum(logged[name] for name in names), rel=1e-4)
+    settings = {"rpn": RPN, "rcnn": [*RCNN, f"model.proposer={chain.folder / 'rpn/best.pth'}"]}[run]
+    words = ["train", *settings, f"data.root={chain.data}", "--init", chain.folder / run / "best.pth", "--eval-only"]
+    for more in ([], ["eval.losses=false"]):
+        done = runs.here(*words, *more)
+        assert done.returncode == 0, done.stderr
+        found = dict(zip(*[iter(done.stdout.split())] * 2))
+        assert found.keys() == ({"loc_error"} if more else logged.keys() - {"step"})
+        for name, value in found.items():
+            assert float(value) == pytest.approx(logged[name], abs=1e-3), name
+
+
+@pytest.mark.parametrize("run", ["rpn", "rcnn"])
+def test_what_a_run_leaves(chain, run):
+    """Its results give its figure, judged by torchvision's overlaps; each picture is of its image."""
+    source, folder = open_ilsvrc_loc(chain.data, "val"), chain.folder / run
+    (logged,) = runs.metrics(folder, "val")
+    results = json.loads((folder / "results.json").read_text())
+    assert len(results) == len(source) == len(list((folder / "pictures").iterdir())) == 10
+    wrong = 0
+    for i, entry in enumerate(results):
+        width, height = source.image(i).size
+        assert (entry["image"], entry["width"], entry["height"]) == (source.name(i), width, height)
+        (found,) = entry["detections"]
+        assert found["label"] == source.labels[i] and found["name"] == source.classes[found["label"]]
+        assert 0 <= found["score"] <= 1
+        wrong += box_iou(torch.tensor([found["box"]]), torch.from_numpy(source.boxes(i))).max().item() < 0.5
+        (picture,) = (folder / "pictures").glob(f"{i}_*.jpg")
+        assert cv2.imread(str(picture)).shape == (height, width, 3)
+    assert logged["loc_error"] == pytest.approx(wrong / 10, abs=1e-5)
+    for name in ("results", "pictures"):
+        assert f"{name + ':':11} {folder / name}" in getattr(chain, run).stdout
+
+
+@pytest.mark.parametrize("run", ["rpn", "rcnn"])
+def test_predict_with_a_classifier(chain, run, tmp_path):
+    """The classifier's five classes, each where the localizer sees it; printed, drawn and written as of detectors."""
+    model, classifier = (resdet.load(chain.folder / name / "best.pth") for name in (run, "classifier"))
+    images = sorted((chain.data / "ILSVRC/Data/CLS-LOC/val").iterdir())[:3]
+    words = ["predict", "--weights", chain.folder / run / "best.pth", "eval.testing=dense", *images[:1]]
+    words += ["--json", tmp_path / "rows.json", "--draw", tmp_path / "drawn"]
+    done = runs.here(*words, "--classifier", chain.folder / "classifier/best.pth", *images[1:])
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["image"] for row in rows] == list(map(str, images)) and len(list((tmp_path / "drawn").iterdir())) == 3
+    assert done.stdout.count("5 detections in ") == 3
+    named = classifier.predict(images)
+    model.locating.testing = "dense"
+    for row, expected, places in zip(rows, named, model.predict(images, [found.labels for found in named])):
+        found = row["detections"]
+        assert [entry["name"] for entry in found] == expected.names
+        assert [entry["label"] for entry in found] == expected.labels.tolist()
+        np.testing.assert_allclose([entry["score"] for entry in found], expected.scores, rtol=1e-5)
+        np.testing.assert_allclose([entry["box"] for entry in found], places.boxes, atol=0.01)
+
+
+def test_predict_shows_what_is_asked_for(chain, tmp_path):
+    """Two classes of an ensemble with itself, of which the surer one passes the limit."""
+    weights, classifier = chain.folder / "rpn/best.pth", chain.folder / "classifier/best.pth"
+    image = sorted((chain.data / "ILSVRC/Data/CLS-LOC/val").iterdir())[0]
+    first, second = resdet.load(classifier).predict([image], top=2)[0].scores.tolist()
+    words = ["predict", "--weights", weights, weights, "--classifier", classifier, classifier, image, "--top", 2]
+    for limit, count in ((second / 2, 2), ((first + second) / 2, 1)):
+        done = runs.here(*words, "--score", limit, "--json", tmp_path / "rows.json")
+        assert done.returncode == 0, done.stderr
+        assert len(json.loads((tmp_path / "rows.json").read_text())[0]["detections"]) == count
 
 
 def test_evaluate_gives_the_figure_of_the_run(chain, tmp_path):
@@ -165,7 +241,16 @@ MISTAKES = {
     "--classifier is for localizers": ["evaluate", "--weights", "{classifier}", "--classifier", "{classifier}"],
     "is no classifier of the localizer's 10 classes": ["evaluate", "--weights", "{rpn}", "--classifier", "{rpn}"],
     "add --classifier": ["evaluate", "--weights", "{rpn}", "--submission", "x.txt"],
-    "is a localizer, which must be told": ["predict", "--weights", "{rpn}", "{data}/ILSVRC/Data/CLS-LOC/val"],
+    "must be told the classes: name a net by --classifier": [
+        *["predict", "--weights", "{rpn}", "{data}/ILSVRC/Data/CLS-LOC/val"]
+    ],
+    "{rpn} is no classifier of the localizer's": [
+        *["predict", "--weights", "{rpn}", "{data}/ILSVRC/Data/CLS-LOC/val", "--classifier", "{rpn}"]
+    ],
+    "--classifier is for localizers, which are": [
+        *["predict", "--weights", "{classifier}", "--classifier", "{classifier}", "a.jpg"]
+    ],
+    "do not go together": ["predict", "--weights", "{rpn}", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val"],
     "model.proposer is null": ["train", *RCNN, "data.root={data}", "model.proposer=null", "--out", "{out}"],
     "no data set for the task localization": ["config", "--config", "shapes_loc_r18.yaml", "data=coco"],
     "no data set for the task detection": ["config", "--config", "coco.yaml", "data=ilsvrc_loc"],
@@ -179,7 +264,7 @@ def test_mistakes_are_answered_by_a_sentence(chain, tmp_path, complaint):
     paths = {name: chain.folder / name / "best.pth" for name in ("classifier", "rpn", "rcnn")}
     places = {"data": chain.data, "out": tmp_path / "run"}
     words = [word.format(**paths, **places) for word in MISTAKES[complaint]]
-    assert complaint in runs.sentence(runs.here(*words))
+    assert complaint.format(**paths) in runs.sentence(runs.here(*words))
 
 
 NAMES = [name for name in config.shipped() if "_loc" in name]

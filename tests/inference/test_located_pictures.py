@@ -1,0 +1,34 @@
+"""The pictures that a localizer's run leaves: where its boxes and the true ones are."""
+
+import cv2
+import numpy as np
+from painted import Painted
+
+from resdet.inference.pictures import spread, write_located
+from resdet.inference.result import Result
+
+GREY, LOST = 128, 60  # of 255: what is drawn differs more, and JPEG changes less
+
+
+def test_both_boxes_are_seen(tmp_path):
+    """The true box was drawn in a picture of half the size."""
+    source = Painted([[5, 5, 20, 12]] * 3, [1, 0, 1], (100, 80))
+    for pixels in source.pixels:
+        pixels[:] = GREY
+    source.sizes = source.sizes // 2
+    box = np.array([[60, 46, 90, 70]], np.float32)
+    results = [Result.of(box, np.array([0.9]), np.array([1]), source.classes, (80, 100)) for _ in range(2)]
+    write_located(tmp_path / "out/pictures", source, np.array([0, 2]), results, 5)
+    assert sorted(path.name for path in (tmp_path / "out/pictures").iterdir()) == [
+        "0_ILSVRC2012_val_00000001.jpg",
+        "2_ILSVRC2012_val_00000003.jpg",
+    ]
+    picture = cv2.imread(str(tmp_path / "out/pictures/2_ILSVRC2012_val_00000003.jpg"))[..., ::-1].astype(int)
+    red, green = picture[..., 0] - picture[..., 1], picture[..., 1] - picture[..., 0]
+    assert (red[48:66, 60] > LOST).mean() > 0.9 and (red[69, 65:85] > LOST).mean() > 0.9
+    assert (green[12:22, 10] > LOST).mean() > 0.9 and (green[23, 14:36] > LOST).mean() > 0.9
+    assert (np.abs(picture[50:65, 65:85] - GREY) < LOST).all() and (np.abs(picture[75:] - GREY) < LOST).all()
+
+
+def test_spread():
+    assert spread(10, 3) == [0, 4, 9] and spread(2, 24) == [0, 1] and spread(0, 24) == []
