@@ -1,1 +1,1 @@
-"""What the subcommands do; cli.py reads their arguments."""
+"""What the subcommands do; `resdet.cli` reads their arguments."""

@@ -1,0 +1,8 @@
+"""`python -m resdet.cli`, as torchrun starts it."""
+
+import sys
+
+from resdet.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

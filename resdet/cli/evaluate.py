@@ -1,0 +1,78 @@
+"""The words of `resdet evaluate`."""
+
+from resdet.cli.arguments import add_config_arguments
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("evaluate", help="judge checkpoints on a validation set, or a file of detections")
+    parser.add_argument("--weights", nargs="+", metavar="FILE", help="a checkpoint, or several as an ensemble")
+    add_config_arguments(parser, required=False)
+    parser.add_argument("--per-class", action="store_true", help="print a table with the figures of each class")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument(
+        "--submission",
+        metavar="FILE",
+        help="write the test server's file instead: ILSVRC's, VOC's (.tar.gz; comp3… for comp3, else comp4), COCO's "
+        "(detections_test-dev2015_NAME_results.json or .zip)",
+    )
+    parser.add_argument(
+        "--classifier", nargs="+", default=[], metavar="FILE", help="a localizer's: nets that predict the classes"
+    )
+    detections = parser.add_argument_group("detections, of a checkpoint or of anybody's results file")
+    detections.add_argument("--save", metavar="JSON", help="keep a detector's detections as a COCO results file")
+    detections.add_argument("--annotations", metavar="JSON", help="ground truth in COCO's format; with --results")
+    detections.add_argument("--results", metavar="JSON", help="detections in COCO's results format, to be judged")
+    detections.add_argument("--type", choices=["bbox", "segm"], default="bbox", help="boxes or masks (default: bbox)")
+    detections.add_argument(
+        "--protocol",
+        choices=["coco", "voc07", "voc_area", "ilsvrc_det"],
+        default="coco",
+        help="whose rules (default: coco)",
+    )
+    detections.add_argument("--engine", choices=["hotcoco", "pycocotools"], default="hotcoco")
+    detections.add_argument("--curves", action="store_true", help="precision over recall of each class")
+    detections.add_argument("--confusion", action="store_true", help="which class is taken for which, and other errors")
+    parser.set_defaults(run=run)
+
+
+def run(parsed) -> None:
+    from resdet import config
+    from resdet.errors import ConfigError
+
+    if parsed.results or parsed.annotations:
+        return run_results(parsed)
+    if not parsed.weights:
+        raise ConfigError("Nothing to judge: give --weights, or --annotations and --results.")
+    # Overrides after `--weights a.pth b.pth` are read by argparse as more weights.
+    weights, classifiers = (
+        [word for word in words if "=" not in word] for words in (parsed.weights, parsed.classifier)
+    )
+    overrides = [*parsed.overrides, *(word for word in (*parsed.weights, *parsed.classifier) if "=" in word)]
+    experiment = config.load(parsed.config, *overrides) if parsed.config else None
+
+    from resdet.commands.evaluate import evaluate
+
+    evaluate(weights, experiment, overrides, parsed.per_class, parsed.json, parsed.submission, parsed.save, classifiers)
+
+
+def run_results(parsed) -> None:
+    from resdet.errors import ConfigError
+
+    if not (parsed.results and parsed.annotations) or parsed.weights:
+        raise ConfigError(
+            "--annotations and --results belong together, without --weights: ground truth and detections."
+        )
+
+    from resdet.commands.evaluate_results import evaluate_results
+
+    evaluate_results(
+        parsed.annotations,
+        parsed.results,
+        parsed.type,
+        parsed.per_class,
+        parsed.curves,
+        parsed.confusion,
+        parsed.json,
+        parsed.engine,
+        parsed.protocol,
+    )

@@ -1,0 +1,14 @@
+"""The words of `resdet parity`."""
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("parity", help="compare with the libraries whose weights are read and written")
+    parser.add_argument("formats", nargs="*", metavar="FORMAT", help="torchvision, timm, detectron2 (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the table there")
+    parser.set_defaults(run=run)
+
+
+def run(parsed) -> None:
+    from resdet.commands.parity import parity
+
+    parity(parsed.formats, parsed.json)

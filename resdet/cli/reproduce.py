@@ -1,0 +1,52 @@
+"""The words of `resdet reproduce`."""
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "reproduce",
+        help="the paper's tables and figures, row by row",
+        description="Trains and tests rows of the paper's tables, resuming what was cut, and draws its figures.",
+    )
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="TABLE_OR_FIGURE",
+        help="table1 to table14, figure1, 4, 6 or 7, detections_voc or detections_coco",
+    )
+    parser.add_argument("--row", nargs="+", default=[], metavar="NAME", help="rows of the table, or nets of the figure")
+    parser.add_argument("--list", action="store_true", help="print every row: system, figures, cost, needs")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and what they cost, and stop")
+    parser.add_argument("--smoke", action="store_true", help="run in miniature on generated data")
+    parser.add_argument("--data", default="datasets", metavar="DIR", help="the folder of the data sets")
+    parser.add_argument("--out", metavar="DIR", help="the folder of all runs (default: runs/reproduce)")
+    parser.add_argument(
+        "--use", nargs="+", default=[], metavar="TRAINING=FILE", help="take these weights instead of training them"
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="train with so many processes, as torchrun does")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of every training")
+    parser.set_defaults(run=run)
+
+
+def run(parsed) -> None:
+    from pathlib import Path
+
+    from resdet.cli import run_words
+    from resdet.commands import reproduce
+    from resdet.errors import ConfigError
+    from resdet.reproduce.plan import Setting
+
+    if parsed.target and "=" in parsed.target:
+        parsed.overrides.insert(0, parsed.target)
+        parsed.target = None
+    if not (parsed.target or parsed.list or parsed.dry_run or parsed.smoke):
+        raise ConfigError("Name a table or a figure to reproduce, such as table6; --list prints them all.")
+    # Overrides may stand after --use and --row.
+    settings = [word for word in (*parsed.use, *parsed.row) if "=" in word and "." in word.partition("=")[0]]
+    given = reproduce.parse_given([word for word in parsed.use if word not in settings])
+    out = parsed.out or ("runs/reproduce_smoke" if parsed.smoke else "runs/reproduce")
+    setting = Setting(Path(out), Path(parsed.data), given, (*parsed.overrides, *settings), parsed.smoke)
+    if parsed.list:
+        return reproduce.list_rows(parsed.target, setting)
+    rows, figures = reproduce.choose(parsed.target, [word for word in parsed.row if word not in settings])
+    launch = reproduce.in_processes(parsed.processes) if parsed.processes else run_words
+    reproduce.reproduce(rows, figures, setting, launch, parsed.dry_run)
