@@ -17,7 +17,6 @@ from resdet.heads.anchors import Anchors
 from resdet.inference import Tester
 
 pytest.importorskip("torchvision")
-pytestmark = pytest.mark.slow
 
 STEPS = 120
 
