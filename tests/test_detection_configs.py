@@ -54,7 +54,7 @@ def test_prints_itself_whole(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_builds_what_its_name_says(name):
     model = build(name)
-    assert model.draws_masks == ("mask" in name)
+    assert model.draws_masks == ("mask" in name or "mnc" in name)
     assert (len(model.regions.stages) == 3) == ("cascade" in name)
     features = [level for level in ("c4", "dc5", "fpn") if name.endswith(level) or f"_{level}_" in name]
     assert all(model.experiment["model"]["features"] == level for level in features)
@@ -119,6 +119,7 @@ WRONG = {
     "model.box.ious=[]": "model.box.ious",
     "model.box.ious=[0.5,0.6]": "model.box.class_agnostic",
     "model.box.positives=2": "model.box.positives",
+    "model.mnc={}": "model.mnc is set and model.features is fpn",
     "model.rpn.nms=-1": "model.rpn.nms",
     "model.input.short=0": "model.input.short",
     "model.features=c6": "model.features",

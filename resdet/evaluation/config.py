@@ -34,6 +34,8 @@ class DetectionEvalConfig:
     # From here on: resdet.inference.Tester (appendix B), which takes one image after another and tells no losses.
     refine: bool = False  # score each regressed box again, and vote for the boxes that survive suppression
     voting_iou: Optional[float] = 0.5  # with refine: boxes of a class that overlap so far vote; null: no voting
+    # Masks, too, are means over all that overlap a survivor so far: MNC's 0.5. Null: each survivor draws its own.
+    mask_voting_iou: Optional[float] = None
     # Short sides. C4, DC5 and VGG merge two for each region by maxout (the paper: 200, 400, 600, 800, 1000), with
     # proposals from model.input.short; a pyramid or a cascade looks at each image at all of them. None: that one alone.
     scales: List[int] = field(default_factory=list)
@@ -45,7 +47,7 @@ class DetectionEvalConfig:
             raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")
         if self.score is not None and not 0 <= self.score < 1:
             raise ConfigError(f"eval.score is {self.score}: it lies between 0 and 1, as in 0.05.")
-        for key in ("voting_iou", "nms"):
+        for key in ("voting_iou", "mask_voting_iou", "nms"):
             iou = getattr(self, key)
             require(iou is None or 0 <= iou <= 1, f"eval.{key}", iou, "an IoU lies between 0 and 1")
         require(min(self.scales, default=1) > 0, "eval.scales", list(self.scales), "list sizes in pixels, or none")
@@ -53,7 +55,7 @@ class DetectionEvalConfig:
     @property
     def plain(self) -> bool:
         """Nothing is asked for that only the Tester does."""
-        return not (self.refine or self.scales or self.flip or self.nms is not None)
+        return not (self.refine or self.scales or self.flip) and self.mask_voting_iou is None and self.nms is None
 
 
 @dataclass

@@ -173,6 +173,21 @@ class MaskConfig:
 
 
 @dataclass
+class MNCConfig:
+    """Multi-task Network Cascades (1512.04412): masks first, then the classes of what they show, both twice."""
+
+    resolution: int = 28  # of the masks, which are the same for all classes
+    width: int = 256  # of the layers that draw them
+    positive_iou: float = 0.5  # what a mask shows is an object from here on, if its box is positive as well
+    loss_weight: float = 1.0  # of the mask loss
+
+    def __post_init__(self):
+        for key in ("resolution", "width"):
+            require(getattr(self, key) > 0, f"model.mnc.{key}", getattr(self, key), "give 1 or more")
+        require(is_share(self.positive_iou), "model.mnc.positive_iou", self.positive_iou, "an IoU lies between 0 and 1")
+
+
+@dataclass
 class PerClassRPNConfig:
     """The region proposal network of appendix C, with scores and boxes of each class."""
 

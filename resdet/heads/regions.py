@@ -76,6 +76,11 @@ class Regions(nn.Module):
         self.weights = [BOX_WEIGHTS[min(stage, 2)] for stage in range(len(heads))]
         self.positives = int(config.batch * config.positives)
 
+    @property
+    def rounds(self) -> int:
+        """How often a region is looked at, each time as the box that it became."""
+        return len(self.stages)
+
     # Training
 
     def losses(
@@ -111,9 +116,12 @@ class Regions(nn.Module):
     def refined(self, regions: Sampled, deltas: Tensor, targets: Targets, sizes: Tensor, number: int) -> Sampled:
         """The boxes of the stage before, matched anew at this stage's IoU; none is left out."""
         boxes = box_ops.decode(regions.boxes, deltas[:, :, 0].float(), self.weights[number - 1])
-        boxes = box_ops.clip(boxes, sizes)
-        iou = self.config.ious[number]
-        matches: Matches = match_regions(boxes, targets, regions.valid, iou, (0.0, iou))
+        return self.matched(box_ops.clip(boxes, sizes), regions.valid, targets, self.config.ious[number])
+
+    @torch.no_grad()
+    def matched(self, boxes: Tensor, valid: Tensor, targets: Targets, iou: float) -> Sampled:
+        """All boxes that are valid, with the objects that they overlap."""
+        matches: Matches = match_regions(boxes, targets, valid, iou, (0.0, iou))
         return Sampled(boxes, matches.objects, matches.positive, matches.positive | matches.negative)
 
     def pool(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> Tensor:
@@ -181,11 +189,17 @@ class Regions(nn.Module):
     def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: float) -> Detections:
         """The best boxes of all classes, without duplicates within a class."""
         scores, boxes, deltas = self.classify(maps, proposals.boxes, sizes)
+        return self.best(scores, boxes, deltas, proposals.valid, sizes, score)
+
+    def best(
+        self, scores: Tensor, boxes: Tensor, deltas: Tensor, valid: Tensor, sizes: Tensor, score: float
+    ) -> Detections:
+        """Of N regions with probabilities [B, N, C] and deltas [B, N, C or 1, 4], those that are valid [B, N]."""
         config, classes = self.config, self.classes
-        scores = torch.where(proposals.valid[..., None] & torch.isfinite(scores), scores, 0.0).flatten(1)
+        scores = torch.where(valid[..., None] & torch.isfinite(scores), scores, 0.0).flatten(1)
         best, chosen = scores.topk(min(config.candidates, scores.shape[1]), dim=1)
         labels, rows = chosen % classes, chosen // classes
-        own = take(deltas.flatten(1, 2), rows if config.class_agnostic else chosen)
+        own = take(deltas.flatten(1, 2), rows if deltas.shape[2] == 1 else chosen)
         found = box_ops.clip(box_ops.decode(take(boxes, rows), own, self.weights[-1]), sizes)
         real = (best > score) & (found[..., 2:] - found[..., :2] >= MIN_SIZE).all(2)
         kept, valid = nms(found, best, labels, real, config.nms, config.detections)

@@ -1,4 +1,4 @@
-"""Box refinement and box voting (appendix B)."""
+"""Box refinement and box voting (appendix B), and the voting of masks (MNC, 1512.04412, section 3.4)."""
 
 from typing import Callable, NamedTuple
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from resdet.inference.views import Scored
 from resdet.ops import boxes as box_ops
+from resdet.ops.masks import crop_masks
 
 
 class Candidates(NamedTuple):
@@ -28,7 +29,24 @@ def vote(boxes: Tensor, labels: Tensor, candidates: Candidates, iou: float) -> T
     """Boxes [n, 4] that survived suppression become means of all candidates of their class with at least this IoU,
     weighted by their scores: "bounding box voting" of Gidaris and Komodakis (2015), without a change of scores.
     """
-    votes = (box_ops.iou(boxes, candidates.boxes) >= iou) & (labels[:, None] == candidates.labels)
-    weights = votes * candidates.scores
+    weights = voters(boxes, labels, candidates, iou) * candidates.scores
     # A sum, and no matrix product: that may be of few digits on a GPU.
     return (weights[..., None] * candidates.boxes).sum(1) / weights.sum(1, keepdim=True)
+
+
+def voters(boxes: Tensor, labels: Tensor, candidates: Candidates, iou: float) -> Tensor:
+    """[n, K] bool: which candidates are of a survivor's class and overlap it so far."""
+    return (box_ops.iou(boxes, candidates.boxes) >= iou) & (labels[:, None] == candidates.labels)
+
+
+def vote_masks(boxes: Tensor, votes: Tensor, candidates: Candidates, masks: Tensor) -> Tensor:
+    """[n, m, m]: in each of the boxes [n, 4] the mean of the masks [K, m, m] of those candidates that vote there
+    [n, K], weighted by their scores.
+    """
+    survivor, voter = votes.nonzero(as_tuple=True)
+    # Each vote in the frame of its survivor; masks of 0 to 255 are what objects have.
+    framed = crop_masks(255 * masks[None], candidates.boxes[None], voter[None], boxes[None, survivor], masks.shape[-1])
+    weights = candidates.scores[voter]
+    total = masks.new_zeros(len(boxes), *masks.shape[1:]).index_add_(0, survivor, framed[0] * weights[:, None, None])
+    sums = weights.new_zeros(len(boxes)).index_add_(0, survivor, weights)
+    return total / sums.clamp(min=torch.finfo(sums.dtype).tiny)[:, None, None]

@@ -1,12 +1,12 @@
 """Testing with the improvements of appendix B, each alone or all together: box refinement with voting, several scales,
-several detectors as one; and mirrored images.
+several detectors as one; mirrored images; and MNC's voting of masks.
 
 It trades time for accuracy, one picture after another. The plain way is resdet/inference/predictor.py.
 """
 
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -14,11 +14,12 @@ from torch.nn import functional as F
 
 from resdet.errors import ConfigError
 from resdet.evaluation.config import DetectionEvalConfig
+from resdet.heads.mnc import MNC
 from resdet.heads.regions import MIN_SIZE
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
 from resdet.inference.predictor import finish
-from resdet.inference.refinement import Candidates, refine, vote
+from resdet.inference.refinement import Candidates, refine, vote, vote_masks, voters
 from resdet.inference.result import Result
 from resdet.inference.views import Scored, views_of
 from resdet.models.detector import Detector
@@ -27,8 +28,16 @@ from resdet.ops.nms import nms
 from resdet.structures import Detections
 
 AT_ONCE = 1000  # regions that are pooled together, so that memory has a limit however many are proposed
+MASKS_AT_ONCE = 100  # and masks that are drawn together, as many as a plain test draws
 REFINED_NMS = 0.3  # refined boxes of one object lie close together
 Views = list[list]  # of each detector
+
+
+class Seen(NamedTuple):
+    """What masks are drawn from."""
+
+    views: Views
+    candidates: Candidates
 
 
 class Tester:
@@ -42,9 +51,10 @@ class Tester:
 
     def __init__(self, detectors: Sequence[Detector], settings: Optional[DetectionEvalConfig] = None):
         """They must know the same classes; `settings` are the keys of `eval`."""
+        first, settings = detectors[0], settings or DetectionEvalConfig()
         check_alike(detectors)
-        first = detectors[0]
-        self.detectors, self.settings = list(detectors), settings or DetectionEvalConfig()
+        check_settings(detectors, settings)
+        self.detectors, self.settings = list(detectors), settings
         self.classes, self.category_ids, self.input = first.classes, first.category_ids, first.input
         self.draws_masks = any(detector.draws_masks for detector in detectors)
         self.least = first.score if self.settings.score is None else self.settings.score
@@ -70,7 +80,8 @@ class Tester:
         if self.settings.refine:
             said = refine(said, partial(self.score, views))
         size = torch.tensor([original], dtype=torch.float32, device=said.boxes.device)
-        (result,) = finish(self, views, self.detections(said, score, size), size, [original])
+        candidates = self.candidates_of(said, score, size)
+        (result,) = finish(self, Seen(views, candidates), self.detections(candidates), size, [original])
         result.image = image
         return result
 
@@ -79,9 +90,8 @@ class Tester:
         parts = [mean([mean([view.score(part) for view in own]) for own in views]) for part in boxes.split(AT_ONCE)]
         return Scored(*(torch.cat(field) for field in zip(*parts)))
 
-    def detections(self, said: Scored, score: float, size: Tensor) -> Detections:
+    def detections(self, candidates: Candidates) -> Detections:
         """The best boxes of all classes without duplicates within a class, refined ones voted for: [1, D]."""
-        candidates = self.candidates_of(said, score, size)
         boxes, scores, labels = (field[None] for field in candidates)
         real = torch.ones_like(labels, dtype=torch.bool)
         kept, valid = nms(boxes, scores, labels, real, self.suppression, self.places)
@@ -98,12 +108,24 @@ class Tester:
         real = (best > score) & (boxes[:, 2:] - boxes[:, :2] >= MIN_SIZE).all(1)
         return Candidates(boxes[real], best[real], chosen[real] % said.scores.shape[1])
 
-    def masks(self, views: Views, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Probabilities [1, n, m, m] of boxes [1, n, 4], of the finest resolution that any detector draws."""
+    def masks(self, seen: Seen, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Probabilities [1, n, m, m] of boxes [1, n, 4]: drawn there, or voted for."""
+        iou = self.settings.mask_voting_iou
+        if iou is None:
+            return self.draw(seen.views, boxes[0], labels[0])[None]
+        votes = voters(boxes[0], labels[0], seen.candidates, iou)
+        voting = votes.any(0)
+        candidates = Candidates(*(field[voting] for field in seen.candidates))
+        parts = zip(candidates.boxes.split(MASKS_AT_ONCE), candidates.labels.split(MASKS_AT_ONCE))
+        masks = torch.cat([self.draw(seen.views, *part) for part in parts])
+        return vote_masks(boxes[0], votes[:, voting], candidates, masks)[None]
+
+    def draw(self, views: Views, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Probabilities [n, m, m] in boxes [n, 4], of the finest resolution that any detector draws."""
         drawing = [own for detector, own in zip(self.detectors, views) if detector.draws_masks]
-        drawn = [torch.stack([view.masks(boxes[0], labels[0]) for view in own]).mean(0) for own in drawing]
+        drawn = [torch.stack([view.masks(boxes, labels) for view in own]).mean(0) for own in drawing]
         side = max(masks.shape[-1] for masks in drawn)
-        drawn = [F.interpolate(masks[None], (side, side), mode="bilinear") for masks in drawn]
+        drawn = [F.interpolate(masks[None], (side, side), mode="bilinear")[0] for masks in drawn]
         return torch.stack(drawn).mean(0)
 
 
@@ -137,6 +159,18 @@ def check_alike(detectors: Sequence[Detector]) -> None:
                 f"The detectors of an ensemble must know the same classes: the first has {listed(first)}, and number "
                 f"{number} has {listed(detector)}; give detectors that were trained on the same categories."
             )
+
+
+def check_settings(detectors: Sequence[Detector], settings: DetectionEvalConfig) -> None:
+    cascades = [isinstance(detector.regions, MNC) for detector in detectors]
+    if any(cascades) and not all(cascades):
+        raise ConfigError(
+            "An ensemble of detectors with and without model.mnc counts regions in two ways: give those of one kind."
+        )
+    if any(cascades) and settings.refine:
+        raise ConfigError("eval.refine is true, and model.mnc looks at regressed boxes by itself: set it to false.")
+    if settings.mask_voting_iou is not None and not any(detector.draws_masks for detector in detectors):
+        raise ConfigError("eval.mask_voting_iou is set and no detector draws masks: set it to null.")
 
 
 def listed(detector: Detector) -> str:

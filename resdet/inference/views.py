@@ -130,7 +130,7 @@ def views_of(
     pyramid, or a cascade, has a view for each.
     """
     shorts = sorted({*scales}) or [net.input.short]
-    merges = len(scales) > 0 and len(net.levels) == 1 and len(net.regions.stages) == 1
+    merges = len(scales) > 0 and len(net.levels) == 1 and net.regions.rounds == 1
     views = []
     for mirrored in (False, True) if flip else (False,):
         wanted = {*shorts, net.input.short} if merges else shorts

@@ -5,7 +5,7 @@ from typing import Literal, Optional
 
 from resdet.backbones.config import BackboneConfig, Norm, PlainConfig, ResNetConfig
 from resdet.errors import ConfigError
-from resdet.heads.config import BoxConfig, MaskConfig, RPNConfig
+from resdet.heads.config import BoxConfig, MaskConfig, MNCConfig, RPNConfig
 
 
 @dataclass
@@ -73,6 +73,7 @@ class DetectorConfig:
     rpn: RPNConfig = field(default_factory=RPNConfig)
     box: BoxConfig = field(default_factory=BoxConfig)
     mask: Optional[MaskConfig] = None  # null: boxes alone
+    mnc: Optional[MNCConfig] = None  # the paper's way to masks, in place of `mask`; for c4, whose regions it warps
     input: InputConfig = field(default_factory=InputConfig)
 
     def __post_init__(self):
@@ -82,3 +83,17 @@ class DetectorConfig:
             raise ConfigError(f"model.features is vgg and the backbone {name}: choose c4, dc5 or fpn for it.")
         if self.features in ("c4", "dc5") and not isinstance(self.backbone, (ResNetConfig, PlainConfig)):
             raise ConfigError(f"model.features is {self.features} and the backbone {name}: it has no conv5_x; use fpn.")
+        if self.mnc is not None:
+            check_mnc(self)
+
+
+def check_mnc(config: DetectorConfig) -> None:
+    """What goes together with its cascade."""
+    if config.features != "c4":
+        raise ConfigError(f"model.mnc is set and model.features is {config.features}: it is for c4.")
+    if config.mask is not None:
+        raise ConfigError("model.mnc and model.mask are both set: it draws masks of its own; set model.mask=null.")
+    if len(config.box.ious) > 1:
+        raise ConfigError(f"model.mnc is set and model.box.ious has {len(config.box.ious)} entries: give it one.")
+    if config.box.context:
+        raise ConfigError("model.mnc and model.box.context are both set: it sees no context; set one of them.")

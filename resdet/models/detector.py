@@ -56,7 +56,8 @@ class Detector(nn.Module):
         return self.detect(as_images(images))[0]
 
     def losses(self, images: Union[Images, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask where it draws masks."""
+        """Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask where it draws masks;
+        mask_class where classes are told of masks."""
         images = as_images(images)
         return self.losses_of(self.maps(images), images, targets)
 
@@ -112,7 +113,7 @@ class Detector(nn.Module):
             for n in range(len(self.regions.stages))
             for kind in ("scores", "boxes")
         ]
-        return [*layers, "regions.mask_head.masks"]
+        return [*layers, "regions.stages.0.mask_scores", "regions.mask_head.masks"]
 
 
 def with_room(targets: Targets) -> Targets:

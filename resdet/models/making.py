@@ -11,6 +11,7 @@ from resdet.backbones.surgery import detach_last_stage, dilate_last_stage, freez
 from resdet.errors import ConfigError
 from resdet.heads.box import Conv5Head, LinearHead, Pooler, VGGHead
 from resdet.heads.mask import MaskHead
+from resdet.heads.mnc import MNC, Warper
 from resdet.heads.regions import Regions
 from resdet.heads.rpn import RPN
 from resdet.models.config import DetectorConfig
@@ -77,6 +78,8 @@ def make_regions(
             f"and features={config.features} has but one to give; use fpn or dc5."
         )
     size = box.resolution or (14 if conv5 else 7)
+    if config.mnc is not None:
+        return MNC(box, config.mnc, taken[0], Warper(strides[0], size), classes)
     if box.pool == "max" and len(strides) > 1:
         raise ConfigError("model.box.pool=max is for one level of features: use align with fpn.")
     pooler = Pooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical)

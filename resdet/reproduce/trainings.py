@@ -55,6 +55,7 @@ COCO = [
         (*COCO_TRAINVAL, "model.backbone.name=resnet152"),
         start="imagenet_r152",
     ),
+    Training("coco_mnc_r101", "coco_mnc_r101.yaml", COCO_TRAINVAL, start="imagenet_r101"),
     Training("coco_mask_r101_c4", "coco_mask_r101_c4.yaml"),
 ]
 

@@ -55,7 +55,8 @@ class DetectionTask(ObjectsTask):
 
     def check_masks(self) -> None:
         if self.model.draws_masks and not self.source.has_masks:
-            raise ConfigError("model.mask is set and the annotations have no masks: set model.mask=null.")
+            key = "mask" if self.experiment.model.mnc is None else "mnc"
+            raise ConfigError(f"model.{key} is set and the annotations have no masks: set model.{key}=null.")
 
     def make_loader(self) -> SceneLoader:
         data, train = self.experiment.data, self.experiment.train

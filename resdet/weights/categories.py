@@ -28,7 +28,8 @@ def real(categories: Categories) -> dict[tuple[int, str], int]:
     return {pair: row for row, pair in enumerate(categories.pairs()) if pair[1] != "N/A"}
 
 
-ROWS = {"scores": 1, "boxes": 4, "masks": 1}  # of each class, in the last layers; scores end with the background's
+# Of each class, in the last layers; scores end with the background's.
+ROWS = {"scores": 1, "mask_scores": 1, "boxes": 4, "masks": 1}
 
 
 @torch.no_grad()
@@ -37,7 +38,7 @@ def picked(state: Mapping[str, Tensor], model: nn.Module, chosen: list[Optional[
     found, present = dict(state), model.state_dict()
     for layer in model.class_layers():
         kind = layer.rpartition(".")[2]
-        each, background = ROWS[kind], int(kind == "scores")
+        each, background = ROWS[kind], int(kind.endswith("scores"))
         for name in (f"{layer}.weight", f"{layer}.bias"):
             theirs, ours = state.get(name), present.get(name)
             of_classes = [each * n + background for n in (count, len(chosen))]

@@ -48,6 +48,8 @@ def state_in(model: nn.Module, layout: str) -> dict[str, Tensor]:
         raise WeightsError(f"{layout} has no localizers: save it as safetensors.")
     if hasattr(model, "regions") and model.regions.config.context:
         raise WeightsError(f"{layout}'s detectors have no global context: save it as safetensors.")
+    if hasattr(model, "regions") and hasattr(model.regions, "mnc"):
+        raise WeightsError(f"{layout}'s detectors have no cascade of masks and classes: save it as safetensors.")
     if layout == "detectron2":
         return detectron2.from_our_names(model)
     if not hasattr(model, "backbone_tensors"):

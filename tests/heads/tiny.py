@@ -9,6 +9,7 @@ from resdet.structures import Images, Targets
 
 CLASSES = ["disc", "square", "bar"]
 FAMILIES = ["fpn", "c4", "dc5", "cascade"]
+FEATURES = {"cascade": "fpn", "mnc": "c4"}  # where the family has another name
 
 
 def make(family: str, masks: bool = True, *overrides: str, everything: bool = False) -> Detector:
@@ -17,10 +18,12 @@ def make(family: str, masks: bool = True, *overrides: str, everything: bool = Fa
     box = {"width": 32, "batch": 72 if everything else 24, "positives": 0.5 if everything else 0.25, "resolution": 4}
     if family == "cascade":
         box |= {"ious": [0.5, 0.6, 0.7], "class_agnostic": True}
+    if family == "mnc" and everything:
+        box |= {"batch": 36, "positives": 1.0}  # each goes through conv5_x four times: no more than there are
     model = {
         "backbone": {"name": "resnet18", "norm": "frozen"},
         "num_classes": len(CLASSES),
-        "features": "fpn" if family == "cascade" else family,
+        "features": FEATURES.get(family, family),
         "fpn": {"width": 16},
         "rpn": {
             "batch": 5000 if everything else 64,
@@ -29,7 +32,8 @@ def make(family: str, masks: bool = True, *overrides: str, everything: bool = Fa
             "post_nms": [30, 30],
         },
         "box": box,
-        "mask": {"width": 8, "convs": 1} if masks else None,
+        "mask": {"width": 8, "convs": 1} if masks and family != "mnc" else None,
+        "mnc": {"width": 8} if family == "mnc" else None,
         "input": {"short": 64, "long": 128},
     }
     torch.manual_seed(0)

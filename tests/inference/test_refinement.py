@@ -1,10 +1,11 @@
-"""Box refinement and voting, against figures worked out by hand."""
+"""Box refinement and voting, of boxes and of masks, against figures worked out by hand."""
 
 import pytest
 import torch
 
-from resdet.inference.refinement import Candidates, refine, vote
+from resdet.inference.refinement import Candidates, refine, vote, vote_masks, voters
 from resdet.inference.views import Scored
+from resdet.ops.masks import overlaps
 
 
 def test_voting_on_five_boxes():
@@ -51,3 +52,40 @@ def test_regions_are_scored_again_in_the_boxes_of_their_best_class():
     assert len(asked) == 1 and torch.equal(asked[0], torch.stack([boxes[0, 1], boxes[1, 0]]))
     assert torch.equal(said.scores, torch.cat([scores, scores + 0.1]))
     assert torch.equal(said.boxes, torch.cat([boxes, boxes + 100]))
+
+
+def test_masks_vote_in_the_frame_of_the_survivor():
+    """Masks of 2 x 2 cells. The second lies half a box, one of its cells, to the right: an IoU of 1/3."""
+    boxes = torch.tensor([[0.0, 0, 8, 8], [4, 0, 12, 8], [0, 0, 8, 8], [40, 40, 48, 48]])
+    candidates = Candidates(boxes, torch.tensor([0.6, 0.2, 0.9, 0.5]), torch.tensor([0, 0, 1, 0]))
+    masks = torch.tensor([[[1.0, 0], [0.5, 0]], [[0.8, 1], [0, 1]], [[1, 1], [1, 1]], [[0, 0], [0, 0.25]]])
+    survivors, labels = boxes[[0, 3]], torch.tensor([0, 0])
+    votes = voters(survivors, labels, candidates, 0.3)
+    assert votes.tolist() == [[True, True, False, False], [False, False, False, True]]
+    # Of the second, the left column lies in the survivor's right one; where it is not, it votes against.
+    expected = [[0.6 * 1, 0.2 * 0.8], [0.6 * 0.5, 0]]
+    voted = vote_masks(survivors, votes, candidates, masks)
+    assert torch.allclose(voted[0], torch.tensor(expected) / 0.8)
+    assert torch.allclose(voted[1], masks[3])
+
+
+def test_votes_make_masks_better():
+    """Noisy masks of a disc, in boxes that are off by some pixels: their mean overlaps it more than nearly all do."""
+    torch.manual_seed(0)
+    cells = (torch.arange(28) + 0.5) / 28
+    boxes = torch.tensor([20.0, 20, 60, 60]) + 2 * torch.randn(12, 4)
+    x = boxes[:, 0:1] + (boxes[:, 2:3] - boxes[:, 0:1]) * cells
+    y = boxes[:, 1:2] + (boxes[:, 3:4] - boxes[:, 1:2]) * cells
+    disc = ((x[:, None] - 40) ** 2 + (y[:, :, None] - 40) ** 2 < 18**2).float()
+    masks = (disc + 0.6 * torch.randn_like(disc)).clamp(0, 1)
+    candidates = Candidates(boxes, torch.linspace(0.9, 0.3, 12), torch.zeros(12, dtype=torch.int64))
+    votes = voters(boxes, candidates.labels, candidates, 0.5)
+    assert votes.all()
+    before, after = (overlaps(m > 0.5, disc > 0.5) for m in (masks, vote_masks(boxes, votes, candidates, masks)))
+    assert before.mean() < 0.85 and after.min() > 0.9
+
+
+def test_masks_without_survivors():
+    nothing = Candidates(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    votes = voters(nothing.boxes, nothing.labels, nothing, 0.5)
+    assert vote_masks(nothing.boxes, votes, nothing, torch.zeros(0, 28, 28)).shape == (0, 28, 28)

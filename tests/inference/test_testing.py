@@ -1,5 +1,7 @@
 """The Tester: with nothing asked for it is `predict`; what it averages is what its parts say."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -43,9 +45,9 @@ def result_of(net, picture=PICTURE, score=SCORE, **settings):
     return result
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, "mnc"])
 def test_with_nothing_asked_for_it_predicts_as_the_detector(family, tmp_path):
-    net = tiny.make(family, True, "model.box.context=true").train()
+    net = tiny.make(family, True, *([] if family == "mnc" else ["model.box.context=true"])).train()
     cv2.imwrite(str(tmp_path / "image.png"), PICTURE[:20, :, ::-1])
     images = [PICTURE, tmp_path / "image.png"]
     expected = net.predict(images, SCORE)
@@ -54,9 +56,10 @@ def test_with_nothing_asked_for_it_predicts_as_the_detector(family, tmp_path):
     assert net.training
 
 
-def test_an_ensemble_of_a_net_with_itself_is_the_net():
+@pytest.mark.parametrize("family", ["fpn", "mnc"])
+def test_an_ensemble_of_a_net_with_itself_is_the_net(family):
     """Its proposals come twice, and suppression takes the second ones out."""
-    net = tiny.make("fpn")
+    net = tiny.make(family)
     (found,) = Tester([net, net]).predict([PICTURE], SCORE)
     (expected,) = net.predict([PICTURE], SCORE)
     assert len(expected) and np.allclose(found.boxes[:10], expected.boxes[:10], atol=1e-3)
@@ -163,14 +166,47 @@ def test_masks_are_means_over_those_that_draw_them():
     looks = [views(net) for net in nets]
     boxes, labels = torch.tensor([[[5.0, 8, 30, 40], [20, 20, 60, 50]]]), torch.tensor([[0, 2]])
     with torch.inference_mode():
-        found = tester.masks(looks, boxes, labels)
+        found = tester.draw(looks, boxes[0], labels[0])
         coarse, fine = (look[0].masks(boxes[0], labels[0]) for look in (looks[0], looks[2]))
     size = fine.shape[-1]
     assert coarse.shape[-1] < size
     expected = (F.interpolate(coarse[:, None], size=(size, size), mode="bilinear")[:, 0] + fine) / 2
-    assert torch.allclose(found[0], expected, atol=1e-6)
+    assert torch.allclose(found, expected, atol=1e-6)
     (result,) = tester.predict([PICTURE], SCORE)
     assert len(result) and result.masks.shape == (len(result), 50, 90)
+
+
+@pytest.mark.parametrize("family", ["c4", "mnc"])
+def test_masks_are_voted_for(family):
+    """By boxes that overlap; where these must be the same, each mask is its own. Nothing else changes."""
+    net = tiny.make(family)
+    last = net.regions.mask_head.pixels if family == "mnc" else net.regions.mask_head.masks
+    torch.nn.init.normal_(last.weight, std=0.5)
+    plain, own, voted = (result_of(net, mask_voting_iou=iou) for iou in (None, 0.9999, 0.3))
+    assert len(plain) and same(own, plain)
+    assert same(replace(voted, masks=None), replace(plain, masks=None))
+    changed = (voted.masks != plain.masks).mean((1, 2))
+    assert changed.max() > 0.01
+
+
+def test_a_cascade_of_tasks_is_tested_in_many_views():
+    found = result_of(tiny.make("mnc"), score=0.3, scales=[48, 64], flip=True, mask_voting_iou=0.5)
+    assert len(found) and np.isfinite(found.boxes).all() and found.masks.shape == (len(found), 50, 90)
+
+
+REFUSED = {
+    "with and without model.mnc": (["mnc", "c4"], {}),
+    "eval.refine is true": (["mnc"], {"refine": True}),
+    "eval.mask_voting_iou is set": (["boxes"], {"mask_voting_iou": 0.5}),
+}
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_what_does_not_go_together(sentence):
+    families, settings = REFUSED[sentence]
+    nets = [tiny.make("c4", False) if family == "boxes" else tiny.make(family) for family in families]
+    with pytest.raises(ConfigError, match=sentence):
+        Tester(nets, DetectionEvalConfig(**settings))
 
 
 def test_detectors_of_other_classes_are_no_ensemble():

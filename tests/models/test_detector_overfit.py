@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 from heads import tiny, twins
-from torch import Tensor
+from inference.micro import TwoLayers
+from torch import Tensor, nn
 
 from resdet.data.segments import Bitmap
+from resdet.heads.box import Conv5Head
+from resdet.heads.config import AnchorConfig, BoxConfig, MNCConfig, RPNConfig
+from resdet.heads.mnc import MNC, Warper
+from resdet.heads.rpn import RPN
+from resdet.models.config import InputConfig
 from resdet.models.detector import Detector
+from resdet.models.normalise import Normalise
 from resdet.structures import Images, Targets
 
 pytest.importorskip("torchvision")
@@ -85,6 +92,27 @@ def average_precision(model: Detector, pixels: Tensor, targets: Targets, masks: 
     judge.accumulate()
     judge.summarize()
     return judge.stats[0]
+
+
+def cascade() -> Detector:
+    """MNC on a backbone of two layers."""
+    torch.manual_seed(0)
+    anchors = AnchorConfig(sizes=[[16, 24, 32]])
+    rpn = RPNConfig(anchors, channels=24, batch=64, pre_nms=(100, 100), post_nms=(30, 30))
+    conv5_x = nn.Sequential(nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(), nn.Conv2d(48, 48, 3, 1, 1), nn.ReLU())
+    box = BoxConfig(batch=16, positives=0.5, nms=0.3)
+    regions = MNC(box, MNCConfig(14, 64), Conv5Head(conv5_x, 48), Warper(4, 8), len(tiny.CLASSES))
+    parts = (TwoLayers(), None, ["c2"], RPN(rpn, 24, [4], anchors.sizes), regions, Normalise([60.0] * 3, [60.0] * 3))
+    return Detector(*parts, tiny.CLASSES, [1, 2, 3], InputConfig(SIDE, SIDE))
+
+
+@pytest.mark.slow
+def test_a_cascade_of_masks_and_classes_learns_them_by_heart():
+    pixels, targets, masks = pictures()
+    model = cascade()
+    before = average_precision(model, pixels, targets, masks, "segm")
+    train(model, pixels, targets)
+    assert before < 0.05 and average_precision(model, pixels, targets, masks, "segm") > 0.8
 
 
 def test_eight_pictures_are_learnt_by_heart():

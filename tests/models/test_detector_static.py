@@ -16,6 +16,7 @@ FAMILIES = {  # each with the overrides that bring in what the others do not hav
     "fpn": ["model.box.loss=giou"],
     "c4": ["model.box.pool=max"],
     "cascade": ["model.box.sampling=0"],
+    "mnc": [],
 }
 
 
@@ -94,8 +95,9 @@ def test_inference_is_exported_whole(family):
     first, second = batch()[0].pixels
     program = torch.export.export(model, (first[None],))
     check_detections(program.module()(second[None]), model(second[None]))
-    ours = [str(node.target) for node in program.graph.nodes if str(node.target).startswith("resdet.")]
-    assert ours.count("resdet.nms.default") == 2 and len(ours) > 2  # what pools regions is there, too
+    operators = [str(node.target) for node in program.graph.nodes]
+    assert operators.count("resdet.nms.default") == 2
+    assert any(name.startswith(("resdet.roi_", "aten.grid_sampler")) for name in operators)
 
 
 @pytest.mark.slow

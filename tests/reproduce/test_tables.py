@@ -13,6 +13,7 @@ from resdet.reproduce.trainings import TRAININGS
 PAPER = Path(__file__).parents[2].parent / "shared/PAPER.md"
 SIGHTED = {
     "table6/resnet110": [6.43],
+    "segmentation/mnc_r101": [24.6, 44.3],
     "table13/ensemble": [8.9],
     "table12/single": [60.5],
     "table3/resnet34b": [24.52, 7.46],

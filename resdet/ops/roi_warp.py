@@ -1,0 +1,25 @@
+"""RoI warping (Multi-task Network Cascades, 1512.04412, section 3.2): pooling that is smooth in the boxes as well."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def roi_warp(features: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
+    """Features [B, C, h, w] of boxes [B, N, 4] in pixels, of which `scale` makes positions: [B·N, C, size, size].
+
+    Each box is sampled bilinearly at the centres of 2·size x 2·size equal cells, and of each four the largest is kept.
+    Beyond the border lies what lies on it. Gradients run to the features and to the boxes.
+    """
+    exact = torch.promote_types(features.dtype, torch.float32)  # coordinates need its digits, and both must agree
+    height, width = features.shape[2:]
+    centres = (torch.arange(2 * size, device=boxes.device, dtype=exact) + 0.5) / (2 * size)
+    x1, y1, x2, y2 = (side[..., None].to(exact) for side in boxes.unbind(-1))
+    # Minus one and one are the outer edges of the map.
+    x = (x1 + (x2 - x1) * centres) * (2 * scale / width) - 1  # [B, N, 2·size]
+    y = (y1 + (y2 - y1) * centres) * (2 * scale / height) - 1
+    x, y = torch.broadcast_tensors(x[..., None, :], y[..., :, None])
+    grid = torch.stack([x, y], -1).flatten(1, 2)  # the boxes below one another: [B, N · 2·size, 2·size, 2]
+    sampled = F.grid_sample(features.to(exact), grid, padding_mode="border", align_corners=False)
+    pooled = F.max_pool2d(sampled, 2).unflatten(2, (boxes.shape[1], size))  # [B, C, N, size, size]
+    return pooled.transpose(1, 2).flatten(0, 1).to(features.dtype)
