@@ -16,7 +16,10 @@ from resdet.weights.saving import write_atomically
 
 LAYERS, BETWEEN = ("Conv", "Gemm"), ("Relu", "Add", "MaxPool")
 WARNINGS, ERRORS = 2, 3  # onnxruntime's levels
-LAST = ("rpn.objectness", "rpn.deltas", "predictor.scores", "predictor.boxes", "mask_head.masks", "backbone.fc")
+LAST = (
+    "rpn.objectness", "rpn.deltas", "predictor.scores", "predictor.boxes", "mask_scores", "mask_head.masks",
+    "mask_head.pixels", "backbone.fc",
+)  # fmt: skip
 
 
 def quantise(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.ndarray]]) -> None:

@@ -67,7 +67,7 @@ class RegionMasks(nn.Module):
 class Categories(nn.Module):
     """Classes and boxes from two vectors of each region: of what its mask shows, and of all of it.
 
-    There are two classifiers (section 3.5): for instances by their masks, whose scores count, and for boxes.
+    There are two classifiers: for instances by their masks, whose scores count, and for boxes.
     """
 
     def __init__(self, head: Conv5Head, classes: int, class_agnostic: bool):

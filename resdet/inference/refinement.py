@@ -1,4 +1,4 @@
-"""Box refinement and box voting (appendix B), and the voting of masks (MNC, 1512.04412, section 3.4)."""
+"""Box refinement and box voting (appendix B), and the voting of masks (MNC, 1512.04412)."""
 
 from typing import Callable, NamedTuple
 

@@ -1,4 +1,4 @@
-"""RoI warping (Multi-task Network Cascades, 1512.04412, section 3.2): pooling that is smooth in the boxes as well."""
+"""RoI warping (Multi-task Network Cascades, 1512.04412): pooling that is smooth in the boxes as well."""
 
 import torch
 from torch import Tensor

@@ -45,6 +45,7 @@ SLOW = [
     ("dc5", True, ["model.input.resize=torchvision"], Form(SHAPE, masks="inside")),
     ("fpn", False, ["model.rpn.anchors.style=torchvision", "model.box.aligned=false"], Form(SHAPE, nms="outside")),
     ("cascade", True, ["model.fpn.norm=gn", "model.input.resize=pillow"], Form(SHAPE)),
+    ("mnc", True, [], Form(SHAPE)),
 ]
 
 

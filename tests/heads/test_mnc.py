@@ -133,6 +133,13 @@ def gradient(loss: Tensor, parameter: Tensor) -> Tensor:
     return torch.autograd.grad(loss, parameter, retain_graph=True)[0]
 
 
+def test_all_layers_learn():
+    regions = make()
+    sum(regions.losses(maps(), proposals(), targets(mask=True), SIZES).values()).backward()
+    for name, parameter in regions.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
 def test_classes_teach_masks():
     regions = make()
     losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
