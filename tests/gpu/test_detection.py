@@ -13,7 +13,7 @@ pytestmark = [
 ]
 
 OBJECTS = [[5.0, 8.0, 30.0, 40.0], [20.0, 20.0, 60.0, 50.0]]
-FAMILIES = [("fpn", False), ("fpn", True), ("c4", False), ("c4", True), ("cascade", True)]
+FAMILIES = [("fpn", False), ("fpn", True), ("c4", False), ("c4", True), ("cascade", True), ("mnc", True)]
 
 
 @pytest.fixture(autouse=True)
