@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadfile  # files of tests that run side by side
 
 .PHONY: quickstart test test-all test-gpu bench lint clean
 
@@ -12,10 +13,10 @@ quickstart: $(READY)
 	$(BIN)/resdet train --config shapes_mask_r18_fpn.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest $(AT_ONCE) -m "not gpu"
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu

@@ -31,7 +31,7 @@ EXTRAS = {
     "timm": ["timm>=1.0.9"],
     "supervision": ["supervision>=0.25"],
     "export": EXPORT,
-    "test": ["pytest>=8", "timm>=1.0.9", "hypothesis>=6", "supervision>=0.25", *EXPORT],
+    "test": ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0.9", "hypothesis>=6", "supervision>=0.25", *EXPORT],
 }
 
 setup(

@@ -8,10 +8,14 @@ import running
 import torch
 
 
+# Tests are small, and several may run at once (`make test`): more threads only slow them.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+THREADS = max(1, min(2, (os.cpu_count() or 1) // WORKERS))
+
+
 @pytest.fixture(autouse=True)
 def few_threads():
-    """Tests are small: more threads only slow them."""
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture
