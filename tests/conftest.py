@@ -7,7 +7,6 @@ import pytest
 import running
 import torch
 
-
 # Tests are small, and several may run at once (`make test`): more threads only slow them.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 THREADS = max(1, min(2, (os.cpu_count() or 1) // WORKERS))

@@ -14,7 +14,7 @@ from running import run as process
 from tasks import runs
 
 import resdet
-from resdet.evaluation.config import DetectionEvalConfig
+from resdet.inference.config import TestingConfig
 
 # Norms that keep their statistics, so that a step with next to no learning rate leaves the detections as they are; and
 # images one by one, so that those are judged as `predict` sees them, without a batch's padding.
@@ -294,7 +294,7 @@ def test_predict_with_an_ensemble(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "found.json").read_text())
     assert sorted(row["image"] for row in rows) == [str(picture) for picture in pictures]
-    settings = DetectionEvalConfig(refine=True, flip=True)
+    settings = TestingConfig(refine=True, flip=True)
     expected = resdet.inference.Tester([resdet.load(best)] * 2, settings).predict([row["image"] for row in rows])
     assert [row["detections"] for row in rows] == [result.to_dict()["detections"] for result in expected]
 

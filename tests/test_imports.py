@@ -1,8 +1,10 @@
 """What is quick stays quick: help, the registry's names and a mistake in a config never wait for torch."""
 
+import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,36 @@ def test_a_mistake_in_a_config_is_told_at_once(words, hint, tmp_path):
     assert "STATUS 2" in finished.stdout
     assert finished.stderr.startswith("resdet: ") and hint in finished.stderr and "Traceback" not in finished.stderr
     assert loaded(finished) == []
+
+
+# The rooms, lowest first; those of a line may use each other. `config` puts the rooms' own configs together.
+FLOORS = [
+    ("errors", "structures"),
+    ("ops",),
+    ("backbones", "images"),
+    ("heads",),
+    ("models", "data", "weights"),
+    ("inference",),
+    ("evaluation", "engine"),
+    ("tasks", "export", "interop", "bench"),
+    ("reproduce", "commands"),
+    ("cli",),
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def uses(path: Path) -> Iterator[str]:
+    """The rooms that a module imports at its top."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module == "resdet":
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("resdet."):
+            yield node.module.split(".")[1]
+
+
+@pytest.mark.parametrize("room", FLOOR_OF)
+def test_imports_run_downwards(room):
+    files = [*(REPOSITORY / "resdet" / room).rglob("*.py"), *(REPOSITORY / "resdet").glob(f"{room}.py")]
+    assert files
+    upward = [(path.name, other) for path in files for other in uses(path) if FLOOR_OF.get(other, 0) > FLOOR_OF[room]]
+    assert upward == []

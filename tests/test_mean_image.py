@@ -7,8 +7,9 @@ import torch
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
-from resdet.evaluation.views import CentreCrop, Views
+from resdet.evaluation.views import Views
 from resdet.images.crops import centre_crop
+from resdet.inference.showing import CentreCrop
 from resdet.tasks.classification import mean_image
 
 

@@ -7,7 +7,7 @@ from typing import Any, Optional, Sequence, Union
 from resdet import config
 from resdet.commands.evaluate_localizer import open_classifier
 from resdet.errors import ConfigError, DataError
-from resdet.evaluation.config import EvalConfig
+from resdet.inference.config import ShowingConfig
 from resdet.inference.exported import ExportedDetector
 from resdet.inference.finding import Finder
 from resdet.inference.testing import Tester
@@ -92,7 +92,7 @@ def finder_of(
         raise ConfigError(f"{weights[0]} is a localizer, which must be told the classes: name a net by --classifier.")
     settings = config.from_dict(models[0].experiment, f"the config inside {weights[0]}", tuple(overrides)).eval
     nets = [open_classifier(path, models[0].classes) for path in classifiers]
-    return Finder(models, nets, settings, EvalConfig(views=settings.classifier_views), top)
+    return Finder(models, nets, settings, ShowingConfig(views=settings.classifier_views), top)
 
 
 def detector_of(
@@ -123,7 +123,7 @@ def detect(
 
 def write_drawn(result: Any, folder: Path, number: int) -> None:
     """As folder/NUMBER_NAME.jpg: images of several folders may share a name."""
-    from resdet.inference.pictures import write_image
+    from resdet.inference.drawing import write_image
 
     folder.mkdir(parents=True, exist_ok=True)
     write_image(result.draw(), folder / f"{number:04}_{Path(result.image).stem}.jpg")

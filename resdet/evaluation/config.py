@@ -1,61 +1,40 @@
 """What an evaluation is told; free of torch."""
 
-from dataclasses import dataclass, field
-from typing import List, Literal, Optional
+from dataclasses import dataclass
+from typing import Literal
 
-from resdet.errors import ConfigError, require
+from resdet.errors import ConfigError
+from resdet.inference.config import ShowingConfig, TestingConfig
 from resdet.models.localizer_config import LocatingConfig
 
 
 @dataclass
-class EvalConfig:
-    """How a classifier is tested (section 3.4): one crop, ten crops, or fully convolutional at several scales."""
+class EvalConfig(ShowingConfig):
+    """How a classifier is judged."""
 
     batch: int = 256
-    views: Literal["centre", "ten_crop", "dense"] = "centre"
-    scales: List[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: the shorter sides
-    flip: bool = True  # dense: the mirrored image as well
 
     def __post_init__(self):
-        if self.batch < 1:
-            raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")
-        if not self.scales or min(self.scales) < 1:
-            raise ConfigError(f"eval.scales is {list(self.scales)}: list one or more sizes in pixels.")
+        super().__post_init__()
+        check_batch(self.batch)
 
 
 @dataclass
-class DetectionEvalConfig:
+class DetectionEvalConfig(TestingConfig):
     """How a detector is judged."""
 
     batch: int = 1  # images at once, on each process
     metric: Literal["coco", "voc07", "voc_area", "ilsvrc_det"] = "coco"
-    score: Optional[float] = None  # detections above this are judged; null: model.box.score
-    losses: bool = True  # the validation losses as well, from the same features
-    # From here on: resdet.inference.Tester (appendix B), which takes one image after another and tells no losses.
-    refine: bool = False  # score each regressed box again, and vote for the boxes that survive suppression
-    voting_iou: Optional[float] = 0.5  # with refine: boxes of a class that overlap so far vote; null: no voting
-    # Masks, too, are means over all that overlap a survivor so far: MNC's 0.5. Null: each survivor draws its own.
-    mask_voting_iou: Optional[float] = None
-    # Short sides. C4, DC5 and VGG merge two for each region by maxout (the paper: 200, 400, 600, 800, 1000), with
-    # proposals from model.input.short; a pyramid or a cascade looks at each image at all of them. None: that one alone.
-    scales: List[int] = field(default_factory=list)
-    flip: bool = False  # the mirrored image as well
-    nms: Optional[float] = None  # IoU of the last suppression; null: model.box.nms, and the paper's 0.3 with refine
+    losses: bool = True  # the validation losses as well, from the same features, where the test is a plain one
 
     def __post_init__(self):
-        if self.batch < 1:
-            raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")
-        if self.score is not None and not 0 <= self.score < 1:
-            raise ConfigError(f"eval.score is {self.score}: it lies between 0 and 1, as in 0.05.")
-        for key in ("voting_iou", "mask_voting_iou", "nms"):
-            iou = getattr(self, key)
-            require(iou is None or 0 <= iou <= 1, f"eval.{key}", iou, "an IoU lies between 0 and 1")
-        require(min(self.scales, default=1) > 0, "eval.scales", list(self.scales), "list sizes in pixels, or none")
+        super().__post_init__()
+        check_batch(self.batch)
 
-    @property
-    def plain(self) -> bool:
-        """Nothing is asked for that only the Tester does."""
-        return not (self.refine or self.scales or self.flip) and self.mask_voting_iou is None and self.nms is None
+
+def check_batch(batch: int) -> None:
+    if batch < 1:
+        raise ConfigError(f"eval.batch is {batch}: give one image or more.")
 
 
 @dataclass
@@ -69,5 +48,4 @@ class LocalizationEvalConfig(LocatingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.batch < 1:
-            raise ConfigError(f"eval.batch is {self.batch}: give one image or more.")
+        check_batch(self.batch)

@@ -3,5 +3,13 @@
 from resdet._lazy import attach
 
 __getattr__, __dir__ = attach(
-    __name__, {"Result": "result", "Tester": "testing", "Finder": "finding", "drawing": "drawing"}
+    __name__,
+    {
+        "Result": "result",
+        "Tester": "testing",
+        "TestingConfig": "config",
+        "Finder": "finding",
+        "ShowingConfig": "config",
+        "drawing": "drawing",
+    },
 )

@@ -5,11 +5,11 @@ from typing import Any, Optional, Sequence
 import torch
 
 from resdet.errors import ConfigError
-from resdet.evaluation.config import EvalConfig
-from resdet.evaluation.views import Scorer, shower, tensors
 from resdet.images.decode import as_image
+from resdet.inference.config import ShowingConfig
 from resdet.inference.localization import Locator, locate
 from resdet.inference.result import Result
+from resdet.inference.showing import Scorer, shower, tensors
 from resdet.inference.testing import evaluating
 from resdet.models.classifier import Classifier
 from resdet.models.localizer_config import LocatingConfig
@@ -23,7 +23,7 @@ class Finder:
         localizers: Sequence[Any],
         classifiers: Sequence[Classifier],
         locating: Optional[LocatingConfig] = None,
-        views: Optional[EvalConfig] = None,
+        views: Optional[ShowingConfig] = None,
         top: int = 5,
     ):
         """So many classes are named an image, five as in ILSVRC. `locating` says how they are looked for, `views` how
@@ -32,7 +32,7 @@ class Finder:
         self.locator = Locator(localizers, locating)
         for number, model in enumerate(classifiers, 1):
             check_classifier(model, self.locator.classes, f"Number {number} of the classifiers")
-        first, views = classifiers[0], views or EvalConfig()
+        first, views = classifiers[0], views or ShowingConfig()
         self.show = shower(views, first.size, first.short)
         self.score = Scorer(classifiers, self.locator.device, views.views == "dense")
         self.top = min(top, len(first.classes))

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resdet.errors import ConfigError
-from resdet.evaluation.config import DetectionEvalConfig
 from resdet.heads.mnc import MNC
 from resdet.heads.regions import MIN_SIZE
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
+from resdet.inference.config import TestingConfig
 from resdet.inference.predictor import finish
 from resdet.inference.refinement import Candidates, refine, vote, vote_masks, voters
 from resdet.inference.result import Result
@@ -49,9 +49,9 @@ class Tester:
 
     __test__ = False  # or pytest would look for tests in a class of this name
 
-    def __init__(self, detectors: Sequence[Detector], settings: Optional[DetectionEvalConfig] = None):
+    def __init__(self, detectors: Sequence[Detector], settings: Optional[TestingConfig] = None):
         """They must know the same classes; `settings` are the keys of `eval`."""
-        first, settings = detectors[0], settings or DetectionEvalConfig()
+        first, settings = detectors[0], settings or TestingConfig()
         check_alike(detectors)
         check_settings(detectors, settings)
         self.detectors, self.settings = list(detectors), settings
@@ -161,7 +161,7 @@ def check_alike(detectors: Sequence[Detector]) -> None:
             )
 
 
-def check_settings(detectors: Sequence[Detector], settings: DetectionEvalConfig) -> None:
+def check_settings(detectors: Sequence[Detector], settings: TestingConfig) -> None:
     cascades = [isinstance(detector.regions, MNC) for detector in detectors]
     if any(cascades) and not all(cascades):
         raise ConfigError(

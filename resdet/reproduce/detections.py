@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from resdet.evaluation.pictures import spread
 from resdet.inference import drawing
-from resdet.inference.pictures import spread
 from resdet.inference.result import Result
 from resdet.reproduce.plot import Photograph, Picture, Stroke, Word, text_width
 

@@ -15,8 +15,9 @@ from resdet.data.sources import open_images, open_resident
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import DataError
-from resdet.evaluation.views import CentreCrop, Views, evaluate_resident, evaluate_views
+from resdet.evaluation.views import Views, evaluate_resident, evaluate_views
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.inference.showing import CentreCrop
 from resdet.models.building import build_classifier
 from resdet.models.classifier import Classifier
 from resdet.structures import Batch

@@ -15,7 +15,7 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError, DataError
 from resdet.evaluation.detection import Judged, figures, judge
-from resdet.inference.pictures import write_pictures
+from resdet.evaluation.pictures import write_pictures
 from resdet.models.building import build_detector
 from resdet.models.detector import Detector
 from resdet.tasks.objects import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTask, with_total

@@ -16,8 +16,8 @@ from resdet.engine.log import Log
 from resdet.errors import DataError
 from resdet.evaluation.localization import Located, Shown, errors, locate_all
 from resdet.evaluation.localization_losses import rpn_losses
+from resdet.evaluation.pictures import write_located
 from resdet.inference.localization import Locator
-from resdet.inference.pictures import write_located
 from resdet.models.building import Model, build_localizer
 from resdet.tasks.objects import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTask, with_total
 from resdet.weights import loading

@@ -12,9 +12,10 @@ from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
 from resdet.evaluation.classification import Tally, per_class_table
 from resdet.evaluation.config import EvalConfig
-from resdet.evaluation.views import Scorer, evaluate_resident, evaluate_views, scored_images
+from resdet.evaluation.views import evaluate_resident, evaluate_views, scored_images
 from resdet.images.crops import rectangle
 from resdet.images.decode import RawImage
+from resdet.inference.showing import Scorer
 from resdet.models.classifier import Classifier
 from resdet.models.normalise import Normalise
 from resdet.structures import Batch

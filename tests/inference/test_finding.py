@@ -8,8 +8,8 @@ from painted import CLASSES, Painted
 from torch.nn import functional as F
 
 import resdet
-from resdet.evaluation.config import EvalConfig
 from resdet.inference import Finder
+from resdet.inference.config import ShowingConfig
 from resdet.models.localizer_config import LocatingConfig
 
 WORDS = ["dog", "cat"]  # what the classifier calls them
@@ -74,7 +74,7 @@ def test_views_of_the_classifiers(images):
     from resdet.images.decode import as_image
 
     net = classifier().eval()
-    found = Finder([localizer()], [net], views=EvalConfig(views="ten_crop")).predict(images[:1])[0]
+    found = Finder([localizer()], [net], views=ShowingConfig(views="ten_crop")).predict(images[:1])[0]
     crops = torch.from_numpy(ten_crop(as_image(images[0]), net.short, net.size)).permute(0, 3, 1, 2)
     with torch.no_grad():
         expected = F.softmax(net(crops), 1).mean(0)

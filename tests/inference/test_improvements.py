@@ -12,9 +12,9 @@ import pytest
 from inference import micro
 from torch import nn
 
-from resdet.evaluation.config import DetectionEvalConfig
 from resdet.heads.anchors import Anchors
 from resdet.inference import Tester
+from resdet.inference.config import TestingConfig
 
 pytest.importorskip("torchvision")
 
@@ -45,7 +45,7 @@ def test_refinement_raises_ap_at_high_iou(specialists):
     for kind, net in enumerate(specialists):
         judged = scenes(99, 30, (kind,))
         plain = micro.figures(net, judged)
-        refined = micro.figures(Tester([net], DetectionEvalConfig(refine=True)), judged)
+        refined = micro.figures(Tester([net], TestingConfig(refine=True)), judged)
         assert refined["AP75"] > plain["AP75"] + 0.05 and refined["AP"] > plain["AP"]
         assert refined["AP50"] > plain["AP50"] - 0.02
 
@@ -66,7 +66,7 @@ def test_several_scales_find_objects_far_outside_the_training_scale(specialists)
     nn.init.zeros_(net.rpn.deltas.weight)
     nn.init.zeros_(net.rpn.deltas.bias)
     plain = micro.figures(net, judged)
-    several = micro.figures(Tester([net], DetectionEvalConfig(scales=[36, 48, 64, 96, 144])), judged)
+    several = micro.figures(Tester([net], TestingConfig(scales=[36, 48, 64, 96, 144])), judged)
     assert plain["AP50"] < 0.1 and several["AP50"] > 0.8
 
 
@@ -80,4 +80,4 @@ def test_an_ensemble_of_two_beats_both(specialists):
 def test_mirrored_images_help(specialists):
     judged = scenes(96, 30, (1,))
     plain = micro.figures(specialists[1], judged)
-    assert micro.figures(Tester(specialists[1:], DetectionEvalConfig(flip=True)), judged)["AP"] > plain["AP"]
+    assert micro.figures(Tester(specialists[1:], TestingConfig(flip=True)), judged)["AP"] > plain["AP"]

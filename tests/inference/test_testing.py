@@ -15,10 +15,10 @@ from resdet.data.coco import open_coco
 from resdet.data.loader import Notes
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError, DataError
-from resdet.evaluation.config import DetectionEvalConfig
 from resdet.evaluation.detection import judge, predict_all
 from resdet.evaluation.results import Results
 from resdet.inference import Tester
+from resdet.inference.config import TestingConfig
 from resdet.inference.testing import propose
 from resdet.inference.views import views_of
 from resdet.models.building import build_detector
@@ -41,7 +41,7 @@ def same(a, b) -> bool:
 
 
 def result_of(net, picture=PICTURE, score=SCORE, **settings):
-    (result,) = Tester([net], DetectionEvalConfig(**settings)).predict([picture], score)
+    (result,) = Tester([net], TestingConfig(**settings)).predict([picture], score)
     return result
 
 
@@ -206,7 +206,7 @@ def test_what_does_not_go_together(sentence):
     families, settings = REFUSED[sentence]
     nets = [tiny.make("c4", False) if family == "boxes" else tiny.make(family) for family in families]
     with pytest.raises(ConfigError, match=sentence):
-        Tester(nets, DetectionEvalConfig(**settings))
+        Tester(nets, TestingConfig(**settings))
 
 
 def test_detectors_of_other_classes_are_no_ensemble():

@@ -1,4 +1,4 @@
-"""What a picture goes through between the file and the batch in training; in tests see resdet/evaluation/views.py."""
+"""What a picture goes through between the file and the batch in training; in tests see resdet/inference/showing.py."""
 
 from functools import partial
 

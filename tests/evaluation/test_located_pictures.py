@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from painted import Painted
 
-from resdet.inference.pictures import spread, write_located
+from resdet.evaluation.pictures import spread, write_located
 from resdet.inference.result import Result
 
 GREY, LOST = 128, 60  # of 255: what is drawn differs more, and JPEG changes less

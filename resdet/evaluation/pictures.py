@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
-import cv2
 import numpy as np
 
 from resdet.data.annotations import Annotations
@@ -11,7 +10,7 @@ from resdet.data.localized import boxes_in
 from resdet.errors import DataError
 from resdet.evaluation.ilsvrc_loc import best_overlaps
 from resdet.evaluation.results import Results
-from resdet.inference.drawing import draw
+from resdet.inference.drawing import draw, write_image
 from resdet.inference.result import Result
 
 SCORE = 0.5  # of what is drawn
@@ -63,8 +62,3 @@ def write_located(folder: Path, source: Any, indices: np.ndarray, results: Seque
 def spread(length: int, count: int) -> list[int]:
     """At most `count` numbers below `length`, evenly spaced."""
     return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()
-
-
-def write_image(pixels: np.ndarray, path: Path) -> None:
-    """uint8 RGB [H, W, 3] as a file, by its suffix."""
-    cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
