@@ -97,7 +97,7 @@ def test_very_narrow_pictures_keep_a_pixel_a_side(style, size):
     height, width = resized.shape[:2]
     assert min(width, height) >= 1 and max(width, height) <= 1333
     assert (width > height) == (size[0] > size[1])
-    assert np.all(resized == 77)
+    np.testing.assert_allclose(resized, 77, rtol=1e-5)  # its sums are in another order with another count of threads
 
 
 @pytest.mark.parametrize("style", STYLES)
