@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from resdet.errors import ConfigError
+from resdet.errors import require
 from resdet.inference.config import ShowingConfig, TestingConfig
 from resdet.models.localizer_config import LocatingConfig
 
@@ -33,8 +33,7 @@ class DetectionEvalConfig(TestingConfig):
 
 
 def check_batch(batch: int) -> None:
-    if batch < 1:
-        raise ConfigError(f"eval.batch is {batch}: give one image or more.")
+    require(batch > 0, "eval.batch", batch, "give one image or more")
 
 
 @dataclass

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Iterable, Sequence
 
-import numpy as np
-
 from resdet.errors import DataError
 from resdet.evaluation.ilsvrc_det import evaluate_det as evaluate_det
+from resdet.evaluation.ilsvrc_files import devkit_numbers, read_lines
 from resdet.evaluation.ilsvrc_loc import check_localization as check_localization
 from resdet.evaluation.ilsvrc_loc import evaluate_loc as evaluate_loc
 from resdet.evaluation.ilsvrc_loc import write_localization as write_localization
@@ -22,23 +21,14 @@ def write_classification(
     """
     from resdet.weights.saving import write_atomically
 
-    number = {synset: position for position, synset in enumerate(devkit, start=1)}
-    unknown = [synset for synset in classes if synset not in number]
-    if unknown:
-        raise DataError(
-            f"The devkit's meta.mat has no synset {unknown[0]}: a submission needs a model of its own classes."
-        )
-    ids = np.array([number[synset] for synset in classes])
+    ids = devkit_numbers(classes, devkit)
     lines = [" ".join(map(str, ids[list(row)])) for row in rows]
     write_atomically(Path(path), lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="ascii"))
 
 
 def check_classification(path: str | Path, images: int, classes: int = 1000) -> None:
     """Raises a DataError that names the first line which the server would refuse."""
-    lines = Path(path).read_text(encoding="ascii").splitlines()
-    if len(lines) != images:
-        raise DataError(f"{path} has {len(lines)} lines for {images} images: write one line an image.")
-    for row, line in enumerate(lines, start=1):
+    for row, line in enumerate(read_lines(path, images), start=1):
         fields = line.split()
         valid = len(fields) == 5 and all(field.isdigit() and 1 <= int(field) <= classes for field in fields)
         if not valid or len(set(fields)) != 5:

@@ -8,6 +8,7 @@ import numpy as np
 from resdet.data.ilsvrc_loc import open_ilsvrc_loc, stem_of
 from resdet.data.imagenet import devkit_ids
 from resdet.errors import DataError
+from resdet.evaluation.ilsvrc_files import devkit_numbers, read_lines
 
 ENOUGH = 0.5  # IoU
 GUESSES = 5
@@ -81,13 +82,7 @@ def write_localization(
     """
     from resdet.weights.saving import write_atomically
 
-    number = {synset: position for position, synset in enumerate(devkit, start=1)}
-    unknown = [synset for synset in classes if synset not in number]
-    if unknown:
-        raise DataError(
-            f"The devkit's meta.mat has no synset {unknown[0]}: a submission needs a model of its own classes."
-        )
-    ids = np.array([number[synset] for synset in classes])[labels]
+    ids = devkit_numbers(classes, devkit)[labels]
     corners = np.rint(boxes).astype(np.int64)
     corners[..., 2:] = np.maximum(corners[..., 2:] - 1, corners[..., :2])
     rows = np.concatenate([ids[..., None], corners], 2).reshape(len(ids), -1)
@@ -97,13 +92,7 @@ def write_localization(
 
 def check_localization(path: Union[str, Path], images: int, classes: int = 1000) -> None:
     """Raises a DataError that names the first line which the server would refuse."""
-    try:
-        lines = Path(path).read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a submission ({error}): name a text file.") from error
-    if len(lines) != images:
-        raise DataError(f"{path} has {len(lines)} lines for {images} images: write one line an image.")
-    for row, line in enumerate(lines, start=1):
+    for row, line in enumerate(read_lines(path, images), start=1):
         complaint = what_is_wrong(line, classes)
         if complaint:
             raise DataError(f"{path}, line {row}: {complaint}; write five times class, xmin, ymin, xmax, ymax.")

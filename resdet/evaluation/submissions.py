@@ -15,6 +15,7 @@ import numpy as np
 
 from resdet.data.annotations import Annotations
 from resdet.errors import DataError
+from resdet.evaluation.ilsvrc_files import read_text
 from resdet.evaluation.results import Results
 from resdet.weights.saving import write_atomically
 
@@ -176,10 +177,3 @@ def complain(values: Sequence[float], size: Sequence[int], first: int, where: st
     left, top, right, bottom = (value - first for value in values[1:])
     if not (0 <= left <= right <= size[0] - 1 and 0 <= top <= bottom <= size[1] - 1):
         raise DataError(f"{where}: the box does not lie in its image of {size[0]}×{size[1]} pixels, from {first} on.")
-
-
-def read_text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a submission ({error}): name a text file.") from error

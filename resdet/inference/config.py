@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import List, Literal, Optional
 
-from resdet.errors import ConfigError, require
+from resdet.errors import require
 
 
 @dataclass
@@ -15,8 +15,7 @@ class ShowingConfig:
     flip: bool = True  # dense: the mirrored image as well
 
     def __post_init__(self):
-        if not self.scales or min(self.scales) < 1:
-            raise ConfigError(f"eval.scales is {list(self.scales)}: list one or more sizes in pixels.")
+        require(min(self.scales, default=0) > 0, "eval.scales", list(self.scales), "list one or more sizes in pixels")
 
 
 @dataclass
@@ -37,8 +36,8 @@ class TestingConfig:
     nms: Optional[float] = None  # IoU of the last suppression; null: model.box.nms, and the paper's 0.3 with refine
 
     def __post_init__(self):
-        if self.score is not None and not 0 <= self.score < 1:
-            raise ConfigError(f"eval.score is {self.score}: it lies between 0 and 1, as in 0.05.")
+        score = self.score
+        require(score is None or 0 <= score < 1, "eval.score", score, "it lies between 0 and 1, as in 0.05")
         for key in ("voting_iou", "mask_voting_iou", "nms"):
             iou = getattr(self, key)
             require(iou is None or 0 <= iou <= 1, f"eval.{key}", iou, "an IoU lies between 0 and 1")

@@ -189,10 +189,10 @@ def rgb(colour: str) -> tuple[int, ...]:
 
 def save(picture: Picture, stem: Path) -> list[Path]:
     """stem.svg and stem.png."""
-    import cv2
+    from resdet.inference.drawing import write_image
 
     svg, png = stem.with_suffix(".svg"), stem.with_suffix(".png")
     svg.parent.mkdir(parents=True, exist_ok=True)
     svg.write_text(to_svg(picture), encoding="utf-8")
-    cv2.imwrite(str(png), cv2.cvtColor(to_pixels(picture), cv2.COLOR_RGB2BGR))
+    write_image(to_pixels(picture), png)
     return [svg, png]

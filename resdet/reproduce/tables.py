@@ -41,8 +41,9 @@ def table2() -> list[Row]:
     return [Row("table2", name, system, {"error": error}, (net,), TEN_CROP) for name, system, error, net in rows]
 
 
-def both(first: float, fifth: float) -> dict[str, float]:
-    return {"error": first, "top5_error": fifth}
+def classified(table: str, test: tuple[str, ...], rows: list[tuple[str, str, float, float, str]]) -> list[Row]:
+    """Rows of a net each: name, system, top-1 and top-5 error, training."""
+    return [Row(table, name, system, {"error": a, "top5_error": b}, (net,), test) for name, system, a, b, net in rows]
 
 
 def table3() -> list[Row]:
@@ -57,9 +58,7 @@ def table3() -> list[Row]:
         ("resnet101", "ResNet-101", 21.75, 6.05, "imagenet_r101"),
         ("resnet152", "ResNet-152", 21.43, 5.71, "imagenet_r152"),
     ]
-    return [
-        Row("table3", n, s, {"error": first, "top5_error": fifth}, (net,), TEN_CROP) for n, s, first, fifth, net in rows
-    ]
+    return classified("table3", TEN_CROP, rows)
 
 
 def table4() -> list[Row]:
@@ -71,9 +70,7 @@ def table4() -> list[Row]:
         ("resnet101", "ResNet-101", 19.87, 4.60, "imagenet_r101"),
         ("resnet152", "ResNet-152", 19.38, 4.49, "imagenet_r152"),
     ]
-    return [
-        Row("table4", n, s, {"error": first, "top5_error": fifth}, (net,), DENSE) for n, s, first, fifth, net in rows
-    ]
+    return classified("table4", DENSE, rows)
 
 
 def table5() -> list[Row]:

@@ -39,7 +39,11 @@ def train(model, source, steps, size=48, short=(48, 48), lr=5e-3):
     augment = LocAugmentConfig(short=short, flip=0.0, pca_colour=0.0)
     data = LocalizationConfig(size=size, short=size, augment=augment, workers=0)
     loader = CropLoader(source, data, 8, 0, torch.device("cpu"), Notes(print))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    return learn(model, loader, steps, lr)
+
+
+def learn(model, loader, steps, lr):
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
     model.train()
     for _, batch in zip(range(steps), loader.batches(0)):

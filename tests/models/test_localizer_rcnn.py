@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from models.test_localizer import SMALL, build, error, overlap, train
+from models.test_localizer import SMALL, build, error, learn, overlap, train
 from painted import CLASSES, Painted
 
 import resdet
@@ -133,15 +133,7 @@ def train_rcnn(model, source, folder, steps, lr=5e-3):
     data = LocalizationConfig(size=32, short=48, augment=LocAugmentConfig(short=(48, 48), pca_colour=0.0), workers=0)
     samples = RegionSamples(source, files, data, model.config.context, 0.5, 0.5, 0)
     loader = RegionLoader(samples, 32, torch.device("cpu"), Notes(print))
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
-    model.train()
-    for _, batch in zip(range(steps), loader.batches(0)):
-        sum(model.losses(batch.images, batch.targets).values()).backward()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-    return model.eval()
+    return learn(model, loader, steps, lr)
 
 
 @pytest.mark.slow
