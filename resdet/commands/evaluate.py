@@ -7,6 +7,7 @@ from typing import Any, Optional, Sequence
 from resdet import config
 from resdet.commands.evaluate_detector import evaluate_detector
 from resdet.commands.evaluate_localizer import evaluate_localizer
+from resdet.commands.sharing import refuse_several, sharing
 from resdet.commands.submit_detections import submit_detections
 from resdet.data.config import ImageNetConfig, ImagesConfig
 from resdet.data.loader import Skipped
@@ -94,17 +95,8 @@ def judge(models: Sequence[Any], experiment: Any, world: World) -> Classificatio
         return evaluate_resident(models, batches, world.device)
     source = open_images(data, "val")
     check_classes(models[0].classes, source.classes)
-    return evaluate_views(models, source, experiment.eval, world.device, **sharing(data, world))
-
-
-def sharing(data: ImagesConfig, world: World) -> dict:
-    return {
-        "skipped": Skipped(print, set()),
-        "workers": data.workers,
-        "on_bad_image": data.on_bad_image,
-        "rank": world.rank,
-        "world": world.size,
-    }
+    skipped = Skipped(print, set())
+    return evaluate_views(models, source, experiment.eval, world.device, skipped=skipped, **sharing(data, world))
 
 
 def check_classes(model: Sequence[str], data: Sequence[str]) -> None:
@@ -129,16 +121,16 @@ def report(figures: ClassificationFigures, classes: Sequence[str], per_class: bo
 
 def submit(models: Sequence[Any], experiment: Any, world: World, path: str) -> dict[str, float]:
     """Writes the five best classes of each test image for the ILSVRC server."""
-    if world.size > 1:
-        raise ConfigError("A submission is written by one process: run it without torchrun.")
+    refuse_several(world)
     if not isinstance(experiment.data, ImageNetConfig):
         raise ConfigError("A submission is for ImageNet's test images: use a config whose data.name is imagenet.")
     from resdet.data.imagenet import devkit_ids
 
     devkit = devkit_ids(experiment.data.root)
     source = open_images(experiment.data, "test")
-    rows = []
-    for scores, _, _ in scored_images(models, source, experiment.eval, world.device, **sharing(experiment.data, world)):
+    rows, options = [], sharing(experiment.data, world)
+    skipped = Skipped(print, set())
+    for scores, _, _ in scored_images(models, source, experiment.eval, world.device, skipped=skipped, **options):
         rows += scores.topk(5).indices.tolist()
     ilsvrc.write_classification(path, rows, sorted(devkit), devkit)
     ilsvrc.check_classification(path, len(source), len(devkit))

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from resdet import config
+from resdet.commands.sharing import refuse_several, sharing
 from resdet.data.loader import Notes, Skipped
 from resdet.data.sources import open_localized
 from resdet.engine import distributed
@@ -67,31 +68,25 @@ def judge(locator: Locator, nets: Sequence[nn.Module], experiment: Any, world: W
     guessed = guess(nets, source, experiment, world) if nets else None
     own = source.labels[:, None]
     classes = own if guessed is None else np.concatenate([own, guessed], 1)
-    located = locate_all(locator, source, classes, experiment.eval, Notes(print), **sharing(experiment, world))
+    located = locate_all(locator, source, classes, experiment.eval, Notes(print), **sharing(experiment.data, world))
     return errors(source, located, guessed)
 
 
 def guess(nets: Sequence[nn.Module], source: Any, experiment: Any, world: World) -> np.ndarray:
-    options = sharing(experiment, world)
+    options = sharing(experiment.data, world)
     return best_classes(nets, source, experiment.eval, world.device, Skipped(print), **options)
-
-
-def sharing(experiment: Any, world: World) -> dict:
-    data = experiment.data
-    return {"workers": data.workers, "on_bad_image": data.on_bad_image, "rank": world.rank, "world": world.size}
 
 
 def submit(locator: Locator, nets: Sequence[nn.Module], experiment: Any, world: World, path: str) -> dict[str, float]:
     """Writes five classes with a box each for every test image, for the ILSVRC server."""
-    if world.size > 1:
-        raise ConfigError("A submission is written by one process: run it without torchrun.")
+    refuse_several(world)
     if not nets:
         raise ConfigError("The test images' classes are not known: add --classifier.")
     from resdet.data.imagenet import devkit_ids, imagenet
 
     devkit, source = devkit_ids(experiment.data.root), imagenet(experiment.data.root, "test")
     guessed = guess(nets, source, experiment, world)
-    located = locate_all(locator, source, guessed, experiment.eval, Notes(print), **sharing(experiment, world))
+    located = locate_all(locator, source, guessed, experiment.eval, Notes(print), **sharing(experiment.data, world))
     if len(located.indices) < len(source):
         raise ConfigError("The server wants a line for each test image: restore those that could not be read.")
     ilsvrc_loc.write_localization(path, guessed, located.boxes, sorted(devkit), devkit)

@@ -70,6 +70,15 @@ def average(tensors: Iterable[Tensor]) -> None:
         tensor /= dist.get_world_size()
 
 
+def gathered(parts: list) -> list:
+    """Those of all processes."""
+    if not dist.is_initialized():
+        return parts
+    shares = [None] * dist.get_world_size()
+    dist.all_gather_object(shares, parts)
+    return [part for share in shares for part in share]
+
+
 def average_statistics(model: nn.Module) -> None:
     """Batch norms follow their own process's batches; before a model is judged or saved they are made one."""
     average(buffer for name, buffer in model.named_buffers() if name.endswith(("running_mean", "running_var")))

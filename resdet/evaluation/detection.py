@@ -7,16 +7,16 @@ from typing import Any, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from resdet.data.annotations import Annotations
 from resdet.data.loader import Notes
 from resdet.data.scenes.batches import EvaluationBatch, evaluation_batches
 from resdet.data.scenes.geometry import open_image
+from resdet.engine.distributed import gathered
 from resdet.errors import DataError
 from resdet.evaluation import coco, ilsvrc_det, voc
-from resdet.evaluation.losses import mean_losses
+from resdet.evaluation.losses import LossSums
 from resdet.evaluation.results import Results
 from resdet.images.resizing import resize
 from resdet.inference.predictor import finish
@@ -79,7 +79,7 @@ def predict_all(tester: Tester, source: Annotations, on_bad_image: str, world: A
             notes.note([f"image left out, {error}"])
             continue
         parts.append(as_results(result, source.result_id(index)))
-    return gather(Results.concatenate(parts), {}, 0)
+    return Judged(of_all(parts), {})
 
 
 @torch.inference_mode()
@@ -90,13 +90,11 @@ def detect_all(
     score: Optional[float] = None,
 ) -> Judged:
     """All detections in a source; the losses as well where the batches have targets. The model is in eval mode."""
-    parts, losses, images = [], {}, 0
+    parts, sums = [empty(model)], LossSums()
     for found, indices, batch_losses in detected(model, source, batches, score):
         parts += [as_results(result, source.result_id(index)) for result, index in zip(found, indices)]
-        losses = {name: losses.get(name, 0) + value * len(indices) for name, value in batch_losses.items()}
-        images += len(indices)
-    whole = Results.concatenate([empty(model), *parts])
-    return gather(whole, {name: float(value) for name, value in losses.items()}, images)
+        sums.add(batch_losses, len(indices))
+    return Judged(of_all(parts), sums.means())
 
 
 def detected(
@@ -125,14 +123,9 @@ def empty(model: Any) -> Results:
     return Results(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)), [] if model.draws_masks else None)
 
 
-def gather(results: Results, losses: dict[str, float], images: int) -> Judged:
-    """All processes' detections, and the mean losses over all images."""
-    shares = [(results, losses, images)]
-    if dist.is_initialized():
-        shares = [None] * dist.get_world_size()
-        dist.all_gather_object(shares, (results, losses, images))
-    parts, sums, counts = zip(*shares)
-    return Judged(Results.concatenate(parts), mean_losses(list(zip(sums, counts))))
+def of_all(parts: Sequence[Results]) -> Results:
+    """The detections of all processes, of which each brings its own."""
+    return Results.concatenate(gathered([Results.concatenate(parts)]))
 
 
 def figures(metric: str, source: Annotations, results: Results, masks: bool) -> dict[str, float]:

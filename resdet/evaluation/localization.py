@@ -4,15 +4,15 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from resdet.data.loader import Notes, Skipped, collated, worker_count
+from resdet.engine.distributed import gathered
 from resdet.errors import DataError
 from resdet.evaluation.config import EvalConfig, LocalizationEvalConfig
 from resdet.evaluation.ilsvrc_loc import GUESSES, evaluate_loc
-from resdet.evaluation.losses import mean_losses
+from resdet.evaluation.losses import LossSums
 from resdet.evaluation.views import scored_images
 from resdet.inference.localization import Locator, Show, View
 from resdet.inference.result import Result
@@ -104,33 +104,21 @@ def locate_all(
     some images, of which the means are kept.
     """
     mine = np.flatnonzero((classes >= 0).all(1))[rank::world].tolist()
-    parts, sums, images = [nowhere(classes.shape[1])], {}, 0
+    parts, sums = [nowhere(classes.shape[1])], LossSums()
     for shown in shown_images(locator, source, mine, config.batch, workers, on_bad_image, notes):
         wanted = torch.from_numpy(classes[shown.indices]).to(locator.device)
         found = (*locator(shown.views, shown.sizes, wanted), shown.sizes)
         parts.append((np.array(shown.indices), *(field.cpu().numpy() for field in found)))
-        for name, value in (losses(shown) if losses else {}).items():
-            sums[name] = sums.get(name, 0) + value * len(shown.indices)
-        images += len(shown.indices)
-    means = mean_losses(gathered([({name: float(value) for name, value in sums.items()}, images)]))
+        sums.add(losses(shown) if losses else {}, len(shown.indices))
     fields = [np.concatenate(part) for part in zip(*gathered(parts))]
     order = np.argsort(fields[0])
-    return Located(*(field[order] for field in fields), means)
+    return Located(*(field[order] for field in fields), sums.means())
 
 
 def nowhere(classes: int) -> tuple[np.ndarray, ...]:
     """Indices, boxes, scores and sizes of no image."""
     shapes = [(0, classes, 4), (0, classes), (0, 2)]
     return np.zeros(0, np.int64), *(np.zeros(shape, np.float32) for shape in shapes)
-
-
-def gathered(parts: list) -> list:
-    """Those of all processes."""
-    if not dist.is_initialized():
-        return parts
-    shares = [None] * dist.get_world_size()
-    dist.all_gather_object(shares, parts)
-    return [part for share in shares for part in share]
 
 
 def best_classes(

@@ -1,6 +1,28 @@
 """Validation losses, averaged over all images of all processes."""
 
-from typing import Sequence
+from typing import Mapping, Sequence
+
+from torch import Tensor
+
+from resdet.engine.distributed import gathered
+
+
+class LossSums:
+    """Of the images of this process; a loss that a batch does not name was zero there."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}  # on the device: nothing waits for them
+        self.images = 0
+
+    def add(self, losses: Mapping[str, Tensor], images: int) -> None:
+        """The mean losses of so many images."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0) + value * images
+        self.images += images
+
+    def means(self) -> dict[str, float]:
+        """Over the images of all processes, which must all ask."""
+        return mean_losses(gathered([({name: float(value) for name, value in self.sums.items()}, self.images)]))
 
 
 def mean_losses(shares: Sequence[tuple[dict[str, float], int]]) -> dict[str, float]:

@@ -4,13 +4,13 @@ from typing import Any, Optional, Sequence
 
 import torch
 
+from resdet.backbones.modes import evaluating
 from resdet.errors import ConfigError
 from resdet.images.decode import as_image
 from resdet.inference.config import ShowingConfig
 from resdet.inference.localization import Locator, locate
 from resdet.inference.result import Result
 from resdet.inference.showing import Scorer, shower, tensors
-from resdet.inference.testing import evaluating
 from resdet.models.classifier import Classifier
 from resdet.models.localizer_config import LocatingConfig
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resdet.backbones.modes import evaluating
 from resdet.data.regions import PICTURE
 from resdet.errors import ConfigError
 from resdet.heads.matching import take
@@ -181,8 +182,8 @@ def vote(found: Proposals, iou: Optional[float]) -> tuple[Tensor, Tensor]:
     boxes = take(found.boxes, chosen)
     if iou is not None:
         near = (box_ops.iou(boxes, found.boxes)[:, 0] >= iou) & found.valid
-        weights = (scores.clamp(min=torch.finfo(scores.dtype).tiny) * near)[..., None]
-        voted = (weights * found.boxes).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
+        weights = scores.clamp(min=torch.finfo(scores.dtype).tiny) * near
+        voted = box_ops.weighted_mean(found.boxes, weights)[:, None]
         boxes = torch.where(near.any(1)[:, None, None], voted, boxes)
     return boxes[:, 0], best[:, 0]
 
@@ -190,13 +191,9 @@ def vote(found: Proposals, iou: Optional[float]) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def predict(model: Any, images: Sequence, classes: Sequence[Union[int, Sequence[int]]]) -> list[Result]:
     """The best box of each given class; `images` are paths and uint8 RGB arrays [H, W, 3]."""
-    training = model.training
-    model.eval()
-    try:
+    with evaluating([model]):
         locator = Locator([model])
         return [locate(locator, image, np.atleast_1d(own)) for image, own in zip(images, classes)]
-    finally:
-        model.train(training)
 
 
 def locate(locator: Locator, image: Any, labels: np.ndarray) -> Result:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resdet.backbones.modes import evaluating
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
 from resdet.inference.result import Result
@@ -21,17 +22,13 @@ BATCH = 8  # images of one padded size that are detected in together, on a GPU
 @torch.inference_mode()
 def predict(model: Any, images: Sequence, score: Optional[float] = None) -> list[Result]:
     """One result an image; `images` are paths and uint8 RGB arrays [H, W, 3]."""
-    training, device = model.training, model.normalise.std.device
-    model.eval()
-    try:
-        results = {}
+    device, results = model.normalise.std.device, {}
+    with evaluating([model]):
         for group in grouped(images, model.input, 1 if device.type == "cpu" else BATCH):
             numbers, pixels, originals = zip(*group)
             batch = pad([torch.from_numpy(array) for array in pixels], model.input.divisor)
             found = results_of(model, Images(*(field.to(device) for field in batch)), originals, score)
             results |= zip(numbers, found)
-    finally:
-        model.train(training)
     ordered = [results[number] for number in range(len(images))]
     for result, image in zip(ordered, images):
         result.image = image

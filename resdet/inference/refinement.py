@@ -29,9 +29,7 @@ def vote(boxes: Tensor, labels: Tensor, candidates: Candidates, iou: float) -> T
     """Boxes [n, 4] that survived suppression become means of all candidates of their class with at least this IoU,
     weighted by their scores: "bounding box voting" of Gidaris and Komodakis (2015), without a change of scores.
     """
-    weights = voters(boxes, labels, candidates, iou) * candidates.scores
-    # A sum, and no matrix product: that may be of few digits on a GPU.
-    return (weights[..., None] * candidates.boxes).sum(1) / weights.sum(1, keepdim=True)
+    return box_ops.weighted_mean(candidates.boxes, voters(boxes, labels, candidates, iou) * candidates.scores)
 
 
 def voters(boxes: Tensor, labels: Tensor, candidates: Candidates, iou: float) -> Tensor:

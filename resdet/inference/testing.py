@@ -4,14 +4,14 @@ several detectors as one; mirrored images; and MNC's voting of masks.
 It trades time for accuracy, one picture after another. The plain way is resdet/inference/predictor.py.
 """
 
-from contextlib import contextmanager
 from functools import cache, partial
-from typing import Iterator, NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from resdet.backbones.modes import evaluating
 from resdet.errors import ConfigError
 from resdet.heads.mnc import MNC
 from resdet.heads.regions import MIN_SIZE
@@ -136,19 +136,6 @@ def propose(views: Views) -> Tensor:
 
 def mean(said: Sequence[Scored]) -> Scored:
     return Scored(*(torch.stack(field).mean(0) for field in zip(*said)))
-
-
-@contextmanager
-def evaluating(detectors: Sequence[Detector]) -> Iterator[None]:
-    """While it lasts they are in eval mode."""
-    modes = [detector.training for detector in detectors]
-    try:
-        for detector in detectors:
-            detector.eval()
-        yield
-    finally:
-        for detector, mode in zip(detectors, modes):
-            detector.train(mode)
 
 
 def check_alike(detectors: Sequence[Detector]) -> None:

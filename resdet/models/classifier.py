@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.layers import Backbone
+from resdet.backbones.modes import evaluating
 from resdet.images.crops import centre_crop
 from resdet.images.decode import as_image
 from resdet.models.normalise import Normalise
@@ -68,13 +69,9 @@ class Classifier(nn.Module):
     @torch.inference_mode()
     def predict(self, images: Sequence, top: int = 5) -> list[Classification]:
         """Classifies paths and uint8 RGB arrays [H, W, 3]: resized, central crop, `top` classes of each."""
-        training, device = self.training, self.normalise.std.device
-        self.eval()
-        try:
-            starts = range(0, len(images), PREDICT_BATCH)
+        device, starts = self.normalise.std.device, range(0, len(images), PREDICT_BATCH)
+        with evaluating([self]):
             scores = [self.scores(images[start : start + PREDICT_BATCH], device) for start in starts]
-        finally:
-            self.train(training)
         best = [part.topk(min(top, len(self.classes)), dim=1) for part in scores]
         return [self.describe(*pair) for part in best for pair in zip(part.indices.numpy(), part.values.numpy())]
 

@@ -39,6 +39,11 @@ def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
+def weighted_mean(boxes: Tensor, weights: Tensor) -> Tensor:
+    """Of [..., K, 4] by [..., K] -> [..., 4]. A sum, and no matrix product: that may be of few digits on a GPU."""
+    return (weights[..., None] * boxes).sum(-2) / weights.sum(-1, keepdim=True)
+
+
 def encode(anchors: Tensor, boxes: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """What a regressor must say to turn anchors [..., 4] into boxes [..., 4]: [..., 4], times `weights`."""
     x, y, width, height = _centred(anchors)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from resdet.backbones.layers import ConvNorm
+from resdet.backbones.modes import evaluating
 
 
 @torch.no_grad()
@@ -27,13 +28,11 @@ def response_deviations(net: nn.Module, batches: Iterable[Tensor]) -> dict[str, 
 
     layers = {name: m for name, m in net.named_modules() if isinstance(m, ConvNorm) and m.conv.kernel_size == (3, 3)}
     handles = [module.register_forward_hook(note(name)) for name, module in layers.items()]
-    was_training = net.training
-    net.eval()
     try:
-        for images in batches:
-            net(images)
+        with evaluating([net]):
+            for images in batches:
+                net(images)
     finally:
-        net.train(was_training)
         for handle in handles:
             handle.remove()
     return {name: deviation(*sums.tolist()) for name, sums in moments.items()}

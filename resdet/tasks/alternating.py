@@ -16,7 +16,8 @@ from resdet.backbones.surgery import freeze_norms
 from resdet.engine.checkpoint import LAST
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.evaluation.detection import empty, evaluation_batches_of, gather
+from resdet.evaluation.detection import evaluation_batches_of
+from resdet.evaluation.losses import LossSums
 from resdet.models import building
 from resdet.models.detector import Detector, with_room
 from resdet.structures import Images, Targets
@@ -73,13 +74,12 @@ class HalfTask(DetectionTask):
     @torch.inference_mode()
     def evaluate(self, model: Detector) -> dict[str, float]:
         step = self.step.of(model.eval())
-        sums, images = {}, 0
+        sums = LossSums()
         for batch in evaluation_batches_of(self.validation, self.experiment, model, self.world, self.notes):
             torch.manual_seed(int(batch.indices[0]))  # the anchors and regions that count are the same every time
             losses, _ = step(batch.images, batch.targets)
-            sums = {name: sums.get(name, 0) + float(loss) * len(batch.indices) for name, loss in losses.items()}
-            images += len(batch.indices)
-        means = gather(empty(model), sums, images).losses
+            sums.add(losses, len(batch.indices))
+        means = sums.means()
         return {"loss": sum(means.values()), **means}
 
     def keep(self, folder: Path) -> None:

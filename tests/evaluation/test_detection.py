@@ -14,7 +14,8 @@ from resdet.data.coco import open_coco
 from resdet.data.loader import Notes
 from resdet.engine.distributed import World
 from resdet.errors import DataError
-from resdet.evaluation.detection import as_results, detect_all, empty, evaluation_batches_of, figures, gather
+from resdet.evaluation.detection import as_results, detect_all, empty, evaluation_batches_of, figures, of_all
+from resdet.evaluation.losses import LossSums
 from resdet.evaluation.results import Results
 from resdet.inference.result import Result
 from resdet.models import building
@@ -160,9 +161,16 @@ def test_a_result_without_detections_is_without_rows():
 
 def test_one_process_gathers_its_own():
     rows = Results([3, 4], [1, 1], [0.5, 0.25], [[0, 0, 1, 1], [1, 1, 2, 2]])
-    judged = gather(rows, {"class": 6.0, "box": 1.5}, 3)
-    assert judged.losses == {"class": 2.0, "box": 0.5} and judged.results.to_list() == rows.to_list()
-    assert gather(rows, {}, 0).losses == {}
+    assert of_all([rows]).to_list() == rows.to_list()
+
+
+def test_mean_losses_weigh_each_image_alike():
+    """Two images of one batch, one of the next, which had no positive anchor."""
+    sums = LossSums()
+    assert sums.means() == {}
+    sums.add({"class": torch.tensor(2.0), "box": torch.tensor(0.75)}, 2)
+    sums.add({"class": torch.tensor(5.0)}, 1)
+    assert sums.means() == {"class": 3.0, "box": 0.5}
 
 
 def test_an_empty_start_has_masks_where_the_detector_draws_them(root, source):

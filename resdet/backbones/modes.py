@@ -1,0 +1,19 @@
+"""Nets in a mode for a while."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def evaluating(nets: Sequence[nn.Module]) -> Iterator[None]:
+    """While it lasts they are in eval mode."""
+    modes = [net.training for net in nets]
+    try:
+        for net in nets:
+            net.eval()
+        yield
+    finally:
+        for net, mode in zip(nets, modes):
+            net.train(mode)
