@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -229,21 +230,31 @@ def _extract(archive: Path, folder: Path, members: str | None) -> None:
     def wanted(name: str) -> bool:
         return members is None or PurePosixPath(name).is_relative_to(members)
 
-    def checked(item: tarfile.TarInfo, to: str) -> tarfile.TarInfo | None:
-        if not wanted(item.name):
-            return None
-        if not (item.isfile() or item.isdir()):  # data needs no links, and `folder` is about to be moved
-            raise tarfile.SpecialFileError(item)
-        return tarfile.data_filter(item, to)
-
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zipped:  # drops roots and '..' by itself, and makes no links
             zipped.extractall(folder, [name for name in zipped.namelist() if wanted(name)])
         return
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter=checked)
+        for item in tar:
+            if wanted(item.name):
+                _extract_item(tar, item, folder)
         while tar.fileobj.read(CHUNK):  # gzip compares its checksum when it comes to the end
             pass
+
+
+def _extract_item(tar: tarfile.TarFile, item: tarfile.TarInfo, folder: Path) -> None:
+    """By hand, since the filters of `tarfile` are not in every Python 3.10 and 3.11."""
+    name = PurePosixPath(item.name.lstrip("/"))
+    if ".." in name.parts:
+        raise tarfile.TarError(f"{item.name} leads out of it")
+    if not (item.isfile() or item.isdir()):  # data needs no links, and `folder` is about to be moved
+        raise tarfile.TarError(f"{item.name} is neither a file nor a folder")
+    path = folder / name
+    if item.isdir():
+        return path.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tar.extractfile(item) as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target)
 
 
 def _move(source: Path, folder: Path) -> None:

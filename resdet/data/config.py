@@ -21,6 +21,7 @@ class ImagesConfig(DataConfig):
     """Images that are decoded, cropped and augmented by worker processes (section 3.4)."""
 
     size: int = 224  # side of a training crop
+    test_size: Optional[int] = None  # side of the crop in tests; null: as in training
     short: int = 256  # evaluation: the shorter side before the central crop
     mean: Literal["per_channel", "per_pixel"] = "per_channel"  # the paper subtracts the per-pixel mean
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -29,13 +30,19 @@ class ImagesConfig(DataConfig):
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self):
-        if self.size < 1 or self.short < self.size:
-            raise ConfigError(
-                f"data.size is {self.size} and data.short {self.short}: "
-                "the crop cannot be larger than the image it is cut from."
-            )
+        for key, side in (("size", self.size), ("test_size", self.crop)):
+            if not 1 <= side <= self.short:
+                raise ConfigError(
+                    f"data.{key} is {side} and data.short {self.short}: "
+                    "the crop cannot be larger than the image it is cut from."
+                )
         if self.repeats < 1:
             raise ConfigError(f"data.repeats is {self.repeats}: give 1 (none) or more.")
+
+    @property
+    def crop(self) -> int:
+        """Side of the crop in tests."""
+        return self.size if self.test_size is None else self.test_size
 
 
 @dataclass

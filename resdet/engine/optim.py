@@ -30,9 +30,15 @@ def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.o
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """The state of an earlier run, whose weights may have lain otherwise in memory (train.channels_last).
 
-    A fused step walks through a parameter's memory and its state's side by side.
+    A fused step walks through a parameter's memory and its state's side by side. Decay, momentum and the like are the
+    optimiser's own, which the config may have changed meanwhile. ValueError where the state is not of its kind.
     """
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    if ("betas" in state["param_groups"][0]) != ("betas" in settings[0]):
+        raise ValueError("the state of another optimiser")
     optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings):
+        group.update(own)
     for parameter, own in optimizer.state.items():
         for key, value in own.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:

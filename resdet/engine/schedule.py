@@ -54,3 +54,4 @@ class Schedule:
     def load_state_dict(self, state: dict[str, Optional[float]]) -> None:
         for key, value in state.items():
             setattr(self, key, value)
+        self.holds = self.holds and self.config.warmup_until_error is not None

@@ -26,6 +26,7 @@ from resdet.engine.optim import build_optimizer, load_state, scaled_lr
 from resdet.engine.schedule import Schedule
 from resdet.engine.task import Task
 from resdet.engine.window import NonFiniteLoss, Window
+from resdet.errors import ConfigError
 from resdet.structures import Batch
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -245,8 +246,14 @@ class Trainer:
         """Takes up the state of `out`/last.pth, and returns what the task said of itself there."""
         content = checkpoint.read_last(self.out)
         state = content["trainer"]
-        self.task.model.load_state_dict(content["model"])
-        load_state(self.optimizer, state["optimizer"])
+        try:
+            self.task.model.load_state_dict(content["model"])
+            load_state(self.optimizer, state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"{self.out / checkpoint.LAST} is of another model, or optimiser, than the config's: go on with that "
+                "run's own config.yaml, or start a run of its own from its weights by --init and --out."
+            ) from error
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged and state["averaged"]:

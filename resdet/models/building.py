@@ -49,7 +49,7 @@ def build_classifier(
     """The classifier of an experiment, for these classes and pixel statistics (ImageNet's where none are given)."""
     check_count(experiment.model.num_classes, classes)
     normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD) if mean is None else Normalise(mean, std)
-    size = getattr(experiment.data, "size", 32)
+    size = getattr(experiment.data, "crop", 32)
     backbone = registry.build(experiment.model.backbone, len(classes))
     freeze_stages(backbone, experiment.model.freeze_stages)
     model = Classifier(

@@ -239,7 +239,10 @@ FIGURES = {
         Figure(
             "figure6",
             "CIFAR-10: plain and residual nets",
-            tuple(f"cifar10_{kind}{depth}" for kind in ("plain", "resnet") for depth in (20, 32, 44, 56, 110)),
+            (
+                *(f"cifar10_{kind}{depth}" for kind in ("plain", "resnet") for depth in (20, 32, 44, 56, 110)),
+                "cifar10_resnet1202",
+            ),
             "curves",
         ),
         Figure(

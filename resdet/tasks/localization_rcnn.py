@@ -1,5 +1,6 @@
 """ImageNet localization with a region-centric R-CNN on the proposals of a trained per-class RPN (appendix C)."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any, Iterator
@@ -13,6 +14,7 @@ from resdet.data.order import Order
 from resdet.data.proposals import MISSING, ProposalFiles, key_of
 from resdet.data.regions import RegionLoader, RegionSamples
 from resdet.engine.distributed import World
+from resdet.errors import ConfigError
 from resdet.evaluation.localization import Shown, shown_images
 from resdet.evaluation.localization_losses import region_losses
 from resdet.inference.localization import Locator
@@ -55,6 +57,11 @@ class RegionTraining:
         folder = home / f"proposals-{key_of(checkpoint, settings, self.source)}"
         files = ProposalFiles(folder, len(self.source), config.proposals)
         missing = files.missing()
+        if len(missing) and int(os.environ.get("LOCAL_WORLD_SIZE", self.world.size)) < self.world.size:
+            raise ConfigError(
+                f"{len(missing)} of {len(self.source)} training images lack proposals in {folder}, which one machine "
+                "must compute: train there alone until it has them, then on all with a model.cache that each can read."
+            )
         mine = missing[missing % self.world.size == self.world.rank]
         if len(mine):
             self.notes.say(f"{len(missing)} of {len(self.source)} training images get their proposals into {folder}")

@@ -30,9 +30,14 @@ class ObjectsTask(BaseTask):
 
     def start_afresh(self, log: Log) -> None:
         """The backbone's ImageNet weights, where the config names some."""
-        wanted = self.experiment.model.pretrained
-        if wanted:
-            log.say(str(pretrained.load(self.model, wanted, self.experiment.model.backbone.name)))
+        model = self.experiment.model
+        if model.pretrained:
+            log.say(str(pretrained.load(self.model, model.pretrained, model.backbone.name)))
+        elif model.freeze_stages or getattr(model.backbone, "norm", None) == "frozen":
+            log.say(
+                "the backbone starts from random weights, and parts of it that are frozen (model.freeze_stages, "
+                "model.backbone.norm) stay random: name its weights by --init or model.pretrained"
+            )
 
     def inputs(self, batch: Batch, step: int) -> tuple[Images, Targets]:
         return batch.images, batch.targets

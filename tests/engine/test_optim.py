@@ -50,3 +50,28 @@ def test_steps_are_those_of_the_plain_loops(name, plain):
         step(theirs, expected, seed)
     torch.testing.assert_close(ours.weight, theirs.weight)
     torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+def test_a_run_goes_on_with_the_settings_of_now():
+    """Another decay and momentum than before: the next step is torch's with these, on the momentum that there was."""
+    ours, theirs = conv(torch.contiguous_format), conv(torch.contiguous_format)
+    before = build_optimizer(ours, OptimConfig(weight_decay=0.0, momentum=0.9), 0.01)
+    step(ours, before, 0)
+    after = build_optimizer(ours, OptimConfig(weight_decay=0.5, momentum=0.5), 0.01)
+    load_state(after, copy.deepcopy(before.state_dict()))
+    step(ours, after, 1)
+    plain = torch.optim.SGD(theirs.parameters(), 0.01, momentum=0.9, fused=False, foreach=False)
+    step(theirs, plain, 0)
+    plain.param_groups[0] |= {"weight_decay": 0.5, "momentum": 0.5}
+    step(theirs, plain, 1)
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+def test_the_state_of_another_optimiser_is_refused():
+    net = conv(torch.contiguous_format)
+    state = build_optimizer(net, OptimConfig(name="sgd"), 0.01).state_dict()
+    with pytest.raises(ValueError):
+        load_state(build_optimizer(net, OptimConfig(name="adamw"), 0.01), state)
+    with pytest.raises(ValueError):
+        load_state(build_optimizer(net, OptimConfig(decay_norm_and_bias=False), 0.01), state)

@@ -106,3 +106,11 @@ def test_folders_are_numbered_and_the_last_is_resumed(tmp_path, command, tiny):
     assert "changed since then: train.length was 5.0 and is 10.0" in resumed.stderr
     record = json.loads((tmp_path / "runs/shapes_resnet20-2/run.json").read_text())
     assert record["packages"]["torch"] and record["seed"] == 0 and "train.length=10" in record["command"]
+
+
+def test_another_model_or_optimiser_is_refused(tmp_path, command, tiny):
+    run = ["train", *tiny, "train.length=4", "--out", "run"]
+    assert command(*run).returncode == 0
+    for setting in ("optim.name=adamw", "model.backbone=cifar_resnet14", "optim.decay_norm_and_bias=false"):
+        again = command(*run, setting, "train.length=8", "--resume")
+        assert again.returncode == 2 and "of another model, or optimiser" in again.stderr, again.stderr

@@ -74,3 +74,11 @@ def test_norms_and_biases_are_spared_where_asked():
     assert [decays[id(p)] for p in net.parameters()] == [0.1, 0.0, 0.0, 0.0]
     everything = build_optimizer(net, OptimConfig(weight_decay=0.1), 0.1)
     assert [group["weight_decay"] for group in everything.param_groups] == [0.1]
+
+
+def test_a_run_may_go_on_without_its_warm_up():
+    held = Schedule(ScheduleConfig(warmup_until_error=0.8, warmup_lr=0.01), 0.1, 100, 1).state_dict()
+    schedule = Schedule(ScheduleConfig(), 0.1, 100, 1)
+    schedule.load_state_dict(held)
+    schedule.observe_training_error(0.9)
+    assert schedule.lr(50) == 0.1

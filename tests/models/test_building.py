@@ -30,6 +30,15 @@ def save(model, path, /, **changes):
     checkpoint.write({**content, "step": 10, "figures": {"top1": 0.5}, **changes}, path)
 
 
+def test_tests_may_be_of_larger_crops_than_training():
+    """As in torchvision's second recipe: trained on 176 pixels, tested on 224 of 232."""
+    with torch.device("meta"):
+        model = resdet.build("imagenet_r50_modern.yaml", "model.num_classes=10")
+    assert (model.size, model.short) == (224, 232) and model.experiment["data"]["size"] == 176
+    with pytest.raises(ConfigError, match="data.test_size is 240 and data.short 232"):
+        config.load("imagenet_r50_modern.yaml", "data.test_size=240")
+
+
 def test_a_checkpoint_is_the_model_again(tmp_path):
     model = trained(["dog", "cat", "emu"], "model.label_smoothing=0.1")
     save(model, tmp_path / "best.pth")
