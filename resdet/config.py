@@ -1,4 +1,4 @@
-"""The experiment: composes the rooms' own config dataclasses; YAML files with `_base_`, and `key=value` overrides.
+"""From YAML files with `_base_` and from `key=value` overrides to an experiment (resdet/experiments.py).
 
     experiment = resdet.config.load("imagenet_r50.yaml", "data.root=datasets/ILSVRC2012", "optim.lr=0.2")
 
@@ -9,94 +9,22 @@ import copy
 import difflib
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator
 
 import yaml
 from omegaconf import DictConfig, OmegaConf, TupleConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from resdet.backbones.config import family as backbone_family
-from resdet.data.config import (
-    CocoConfig,
-    DataConfig,
-    IlsvrcLocConfig,
-    ImageNetConfig,
-    LocalizationConfig,
-    ScenesConfig,
-)
 from resdet.data.config import family as data_family
-from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.errors import ConfigError
-from resdet.evaluation.config import DetectionEvalConfig, EvalConfig, LocalizationEvalConfig
-from resdet.models.config import ClassifierConfig, DetectorConfig
-from resdet.models.localizer_config import LocalizerConfig, LocalizerRCNNConfig
-from resdet.tasks.config import AlternatingConfig
+from resdet.experiments import TASKS, check, plain, to_dict
 
 PACKAGE = Path(__file__).parent
 CONFIG_FOLDERS = (Path("configs"), PACKAGE.parent / "configs", PACKAGE / "configs")  # here, the checkout, the install
 
-
-@dataclass
-class ClassificationExperiment:
-    """A classifier on a data set, trained and tested."""
-
-    task: str = "classification"
-    name: str = "experiment"  # by default the config file's
-    model: ClassifierConfig = field(default_factory=ClassifierConfig)
-    data: DataConfig = field(default_factory=ImageNetConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-
-
-@dataclass
-class DetectionExperiment:
-    """A detector on a data set, trained and tested."""
-
-    task: str = "detection"
-    name: str = "experiment"
-    model: DetectorConfig = field(default_factory=DetectorConfig)
-    data: DataConfig = field(default_factory=CocoConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
-    alternating: Optional[AlternatingConfig] = None  # null: RPN and regions together; {}: in four steps
-
-
-@dataclass
-class LocalizationExperiment:
-    """A per-class RPN that says where the class of an image is (appendix C)."""
-
-    task: str = "localization"
-    name: str = "experiment"
-    model: LocalizerConfig = field(default_factory=LocalizerConfig)
-    data: DataConfig = field(default_factory=IlsvrcLocConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    eval: LocalizationEvalConfig = field(default_factory=LocalizationEvalConfig)
-
-
-@dataclass
-class LocalizationRCNNExperiment(LocalizationExperiment):
-    """The R-CNN on its proposals (appendix C)."""
-
-    task: str = "localization_rcnn"
-    model: LocalizerRCNNConfig = field(default_factory=LocalizerRCNNConfig)
-
-
-TASKS = {
-    "classification": ClassificationExperiment,
-    "detection": DetectionExperiment,
-    "localization": LocalizationExperiment,
-    "localization_rcnn": LocalizationRCNNExperiment,
-}
-# The kind of data that a task needs where not any will do.
-DATA = {"detection": ScenesConfig, "localization": LocalizationConfig, "localization_rcnn": LocalizationConfig}
 
 # Sections whose `name` decides which keys they have. A bare string is short for the name alone.
 VARIANTS: dict[str, Callable[[str], type]] = {"model.backbone": backbone_family, "data": data_family}
@@ -123,13 +51,8 @@ def from_dict(settings: dict, origin: str = "this dict", overrides: tuple[str, .
     return compose([Layer(origin, copy.deepcopy(settings))], [parse_override(text) for text in overrides])
 
 
-def to_dict(experiment: Any) -> dict:
-    """The whole resolved experiment as plain containers."""
-    return OmegaConf.to_container(OmegaConf.structured(experiment), enum_to_str=True)
-
-
 def to_yaml(experiment: Any) -> str:
-    return yaml.safe_dump(plain(to_dict(experiment)), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True)
 
 
 def differences(before: dict, after: dict, prefix: str = "") -> dict[str, tuple[Any, Any]]:
@@ -142,13 +65,6 @@ def differences(before: dict, after: dict, prefix: str = "") -> dict[str, tuple[
         elif old != new:
             found[f"{prefix}{key}"] = (old, new)
     return found
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists, which is how YAML and checkpoints hold them."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def find(config: str | Path) -> Path:
@@ -246,15 +162,7 @@ def compose(layers: list[Layer], overrides: list[tuple[str, Any]]) -> Any:
         with blaming(f"override {key}={value}", experiment):
             update(experiment, key, value)
     with blaming(layers[-1].origin, experiment):
-        return check_data(OmegaConf.to_object(experiment))
-
-
-def check_data(experiment: Any) -> Any:
-    """Images with objects are for detectors, those of one class with its boxes for localizers, others for neither."""
-    kind = next((kind for kind in (ScenesConfig, LocalizationConfig) if isinstance(experiment.data, kind)), None)
-    if kind is not DATA.get(experiment.task):
-        raise ConfigError(f"data.name is {experiment.data.name}, which is no data set for the task {experiment.task}.")
-    return experiment
+        return check(OmegaConf.to_object(experiment))
 
 
 def empty_experiment(layers: list[Layer], overrides: dict[str, Any]) -> DictConfig:

@@ -275,6 +275,13 @@ def test_a_dict_takes_overrides_and_stays_as_it_was():
     assert settings == before
 
 
+def test_a_warped_region_has_room_for_its_box():
+    assert config.load("shapes_loc_rcnn_r18", "data.size=32", "model.context=15").model.context == 15
+    for context in (16, 40):
+        with pytest.raises(ConfigError, match=f"model.context is {context}: .*data.size=32"):
+            config.load("shapes_loc_rcnn_r18", "data.size=32", f"model.context={context}")
+
+
 def test_mistakes_in_a_dict_name_where_it_comes_from():
     with pytest.raises(ConfigError, match="the config inside best.pth: there is no key optim.warp"):
         config.from_dict({"task": "classification", "optim": {"warp": 9}}, "the config inside best.pth")

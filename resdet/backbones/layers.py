@@ -29,26 +29,30 @@ class FrozenBatchNorm2d(nn.Module):
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes together, on any device (torch's own is for GPUs alone).
 
-    Each process holds a shard of equal size, so the mean over processes is the mean over all images.
+    Every pixel counts alike, though in detection each process pads its pictures to a shape of its own.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(x)
-        wide = x.float()
-        moments = torch.stack([wide.mean((0, 2, 3)), wide.square().mean((0, 2, 3))])
-        mean, square = dist.nn.functional.all_reduce(moments) / dist.get_world_size()
-        var = square - mean.square()
-        self._track(mean.detach(), var.detach(), x.numel() // x.shape[1] * dist.get_world_size())
+        from torch.distributed.nn.functional import all_reduce  # whose gradient is the sum of the processes'
+
+        wide, own = x.float(), x.numel() // x.shape[1]
+        totals = all_reduce(torch.cat([own * wide.mean((0, 2, 3)), wide.new_full((1,), own)]))
+        count = totals[-1].detach()
+        mean = totals[:-1] / count
+        # Around the common mean: the difference of two large moments may have no digits left.
+        centred = wide - mean[:, None, None]
+        var = all_reduce(own * centred.square().mean((0, 2, 3))) / count
+        self._track(mean.detach(), var.detach(), count)
         scale = self.weight * torch.rsqrt(var + self.eps)
-        shift = self.bias - mean * scale
-        return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
+    def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
+        self.running_var.lerp_(var * (count / (count - 1).clamp(min=1)), self.momentum)
 
 
 def make_norm(kind: Optional[str], channels: int) -> nn.Module:

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from resdet.errors import ConfigError, require
+
 
 @dataclass(frozen=True)
 class World:
@@ -39,10 +41,16 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
     """`auto`: the GPU of this process where there is one, else the CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"train.device is {device!r}: give auto, cpu or cuda.") from None
+    usable = chosen.type != "cuda" or torch.cuda.is_available()
+    require(usable, "train.device", device, "torch finds no GPU here that it can use; give auto or cpu")
     if device == "cuda":
         torch.cuda.set_device(local_rank)
         return torch.device("cuda", local_rank)
-    return torch.device(device)
+    return chosen
 
 
 def leave() -> None:

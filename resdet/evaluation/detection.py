@@ -50,7 +50,7 @@ def evaluation_batches_of(
         targets=experiment.eval.losses,
         max_objects=data.max_objects,
         mask_size=data.mask_size if model.draws_masks else None,
-        exact_padding=not experiment.train.compile,
+        divisor=None if experiment.train.compile else size.divisor,
         on_bad_image=data.on_bad_image,
         workers=data.workers,
         rank=world.rank,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import resdet
+from resdet.data.scenes.buckets import rounded_up
 from resdet.errors import ConfigError, Error
-from resdet.inference.predictor import padded_size
 from resdet.models.classifier import Classifier
 from resdet.models.detector import Detector
 from resdet.ops import boxes as box_ops
@@ -115,7 +115,7 @@ def shape_of(model: Any, form: Form) -> tuple[int, int]:
             height, width = form.shape
             raise ConfigError(f"--shape is {height}x{width}: this classifier takes {model.size}x{model.size} alone.")
         return model.size, model.size
-    least = padded_size(form.shape or (model.input.short, model.input.long), model.input.divisor)
+    least = rounded_up(*(form.shape or (model.input.short, model.input.long)), model.input.divisor)
     if form.shape not in (None, least):
         height, width = form.shape
         raise ConfigError(

@@ -9,7 +9,11 @@ from resdet.ops import boxes as box_ops
 
 
 def mean_over(terms: Tensor, counted: Tensor, count: Tensor) -> Tensor:
-    """The sum of the counted terms [...] over a count; terms that do not count may be anything, even NaN."""
+    """The sum of the counted terms [...] over a count.
+
+    Terms that do not count may be anything, even NaN, and have a gradient of zero. What they are computed from has to
+    be finite: on the way back to it zero times NaN is NaN.
+    """
     return terms.where(counted, 0.0).sum() / count.clamp(min=1)
 
 

@@ -24,16 +24,16 @@ def match_anchors(
 ) -> Matches:
     """For anchors [A, 4] (Faster R-CNN, section 3.1.2): also the best anchors of each object are positive.
 
-    `usable` [B, A] are the anchors that may be learnt from.
+    `usable` [B, A] are the anchors that may be learnt from; an object's best ones are the best of these.
     """
-    overlaps = overlap(anchors[None], targets)
+    overlaps = torch.where(usable[:, None], overlap(anchors[None], targets), -1.0)
     best, objects = overlaps.max(1)
     best_of_object = overlaps.amax(2, keepdim=True)
     # Only an overlap makes an anchor the best one: an object outside the image has none.
     rescued = ((overlaps == best_of_object) & (best_of_object > 0)).any(1)
     positive = (best >= positive_iou) | rescued
     negative = (best < negative_iou) & ~positive & ~in_crowd(anchors[None], targets)
-    return Matches(objects, positive & usable, negative & usable)
+    return Matches(objects, positive, negative & usable)
 
 
 def match_regions(

@@ -127,14 +127,15 @@ class MNC(Regions):
     ) -> dict[str, Tensor]:
         """Of both rounds: class and box of all sampled regions; mask, and mask_class of what the masks show."""
         regions = self.sample(proposals, targets)
-        boxes, seen, found = regions.boxes, None, {}
+        boxes, seen, gauge, found = regions.boxes, None, 0.0, {}
         for number in range(ROUNDS):
             if number:
-                deltas = limit_gradient(seen.deltas, PULL / regions.objects.numel())
+                deltas, gauge = limit_gradient(seen.deltas, PULL / regions.objects.numel())
                 boxes = self.regressed(boxes, seen.scores, deltas, sizes)
                 regions = self.matched(boxes.detach(), regions.valid, targets, self.config.ious[0])
             seen = self.look(maps, boxes)
             parts = self.stage_losses(number, regions, seen.box_scores, seen.deltas, targets)
+            parts["class"] = parts["class"] + gauge
             if targets.masks is not None:
                 parts |= self.mask_losses(regions, seen, targets)
             found |= {f"{name}{number + 1}": loss for name, loss in parts.items()}
@@ -200,17 +201,21 @@ def mask_iou(drawn: Tensor, wanted: Tensor, boxes: Tensor, areas: Tensor) -> Ten
 
 
 class LimitGradient(torch.autograd.Function):
-    """The identity, whose gradient's elements are cut to a limit."""
-
     @staticmethod
-    def forward(ctx, x: Tensor, limit: float) -> Tensor:
+    def forward(ctx, x: Tensor, limit: float) -> tuple[Tensor, Tensor]:
         ctx.limit = limit
-        return x.view_as(x)
+        return x.view_as(x), x.new_zeros((), dtype=torch.float32)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.clamp(-ctx.limit, ctx.limit), None
+    def backward(ctx, gradient: Tensor, weight: Tensor) -> tuple[Tensor, None]:
+        limit = ctx.limit * weight
+        return gradient.clamp(-limit, limit), None
 
 
-def limit_gradient(x: Tensor, limit: float) -> Tensor:
+def limit_gradient(x: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    """x, the elements of whose gradient are cut to a limit; and a zero, to be added to the loss.
+
+    By its gradient it is known how the loss is weighted (scaled for float16, or divided among the parts of a batch),
+    and the limit with it.
+    """
     return LimitGradient.apply(x, limit)

@@ -177,7 +177,8 @@ class Regions(nn.Module):
         """How many regions of each image masks are learnt in; the positive ones [B, R] come first.
 
         As many as there may be where shapes must be known beforehand. In eager mode on a CPU, where looking costs
-        nothing, places that are empty in every image are left out: the loss is the same, and the head is costly.
+        nothing, places that are empty in every image are left out: the head is costly, and the loss is the same unless
+        the head has batch norm, whose statistics are of all places.
         """
         most = min(self.mask_config.regions, self.positives)
         if torch.compiler.is_compiling() or positive.device.type != "cpu":

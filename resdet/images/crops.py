@@ -7,7 +7,6 @@ where that is enough, and only the part that the crop shows is resized.
 import math
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 
 
@@ -73,6 +72,8 @@ def ten_crop(image: Image, short: int, size: int) -> np.ndarray:
 
 def random_flip(pixels: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
     """The picture, mirrored left to right with probability `p`."""
+    import cv2
+
     return cv2.flip(pixels, 1) if rng.random() < p else pixels
 
 
@@ -107,6 +108,8 @@ def resample(image: Image, box: tuple[float, float, float, float], size: tuple[i
     `box` is (x, y, width, height) in the whole image's pixels, fractions allowed; `size` is (width, height).
     Returns uint8 [height, width, 3].
     """
+    import cv2
+
     x, y, w, h = box
     full = image.size
     pixels = image.decode((math.ceil(full[0] * size[0] / w), math.ceil(full[1] * size[1] / h)))

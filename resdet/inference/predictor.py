@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from resdet.backbones.modes import evaluating
+from resdet.data.scenes.buckets import rounded_up
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
 from resdet.inference.result import Result
@@ -41,21 +42,17 @@ def grouped(images: Sequence, input: Any, most: int) -> Iterator[list[tuple[int,
     for number, image in enumerate(images):
         image = as_image(image)
         pixels = resize(image, input.short, input.long, input.resize)
-        key = padded_size(pixels.shape[:2], input.divisor)
+        key = rounded_up(*pixels.shape[:2], input.divisor)
         waiting.setdefault(key, []).append((number, pixels, image.size[::-1]))
         if len(waiting[key]) == most:
             yield waiting.pop(key)
     yield from waiting.values()
 
 
-def padded_size(shape: Sequence[int], divisor: int) -> tuple[int, ...]:
-    return tuple(-(-side // divisor) * divisor for side in shape)
-
-
 def pad(pixels: Sequence[Tensor], divisor: int) -> Images:
     """Images [h, w, 3] of any sizes as [B, 3, H, W], channels last in memory, H and W multiples of the divisor."""
     sizes = torch.tensor([p.shape[:2] for p in pixels])
-    height, width = padded_size(sizes.amax(0).tolist(), divisor)
+    height, width = rounded_up(*sizes.amax(0).tolist(), divisor)
     padded = pixels[0].new_zeros(len(pixels), height, width, 3)
     for image, picture in zip(padded, pixels):
         image[: picture.shape[0], : picture.shape[1]] = picture

@@ -5,11 +5,11 @@ from typing import Any, Optional, Sequence, Union
 
 from torch import Tensor
 
-from resdet import config as configs
 from resdet.backbones import registry
 from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import freeze_stages
 from resdet.errors import ConfigError, WeightsError
+from resdet.experiments import to_dict
 from resdet.heads.per_class import PerClassRPN
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.models.classifier import Classifier
@@ -25,6 +25,8 @@ Model = Union[Classifier, Detector, Localizer, LocalizerRCNN]
 
 def build(config: Any, *overrides: str) -> Model:
     """An untrained model from a config's name, path, or loaded experiment: `resdet.build("coco_r101.yaml")`."""
+    from resdet import config as configs
+
     experiment = configs.load(config, *overrides) if isinstance(config, (str, Path)) else config
     count = experiment.model.num_classes
     if count is None:
@@ -60,7 +62,7 @@ def build_classifier(
         short=getattr(experiment.data, "short", size),
         label_smoothing=experiment.model.label_smoothing,
     )
-    model.experiment = configs.plain(configs.to_dict(experiment))
+    model.experiment = to_dict(experiment)
     return model
 
 
@@ -69,7 +71,7 @@ def build_detector(experiment: Any, classes: Sequence[str], category_ids: Sequen
     check_count(experiment.model.num_classes, classes)
     normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
     model = make_detector(experiment.model, classes, category_ids, normalise)
-    model.experiment = configs.plain(configs.to_dict(experiment))
+    model.experiment = to_dict(experiment)
     return model
 
 
@@ -82,7 +84,7 @@ def build_localizer(experiment: Any, classes: Sequence[str]) -> Localizer:
     normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
     data = experiment.data
     model = Localizer(net, rpn, normalise, classes, data.size, data.short, experiment.eval)
-    model.experiment = configs.plain(configs.to_dict(experiment))
+    model.experiment = to_dict(experiment)
     return model
 
 
@@ -92,7 +94,7 @@ def build_localizer_rcnn(experiment: Any, classes: Sequence[str]) -> LocalizerRC
     net = localizer_backbone(experiment.model, classes)
     normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
     model = LocalizerRCNN(experiment.model, net, proposer, normalise, classes, experiment.data.size, experiment.eval)
-    model.experiment = configs.plain(configs.to_dict(experiment))
+    model.experiment = to_dict(experiment)
     model.experiment["model"]["proposer"] = proposer.experiment
     return model
 
@@ -107,6 +109,8 @@ def localizer_backbone(config: Any, classes: Sequence[str]) -> Backbone:
 def make_proposer(proposer: Any, classes: Sequence[str]) -> Localizer:
     """From a checkpoint's path, or without its weights from the experiment that an R-CNN's checkpoint carries."""
     if isinstance(proposer, dict):
+        from resdet import config as configs
+
         return build_localizer(configs.from_dict(proposer, "the config of the R-CNN's proposer"), classes)
     if proposer is None:
         raise ConfigError("model.proposer is null: name the checkpoint of a trained per-class RPN.")
@@ -140,6 +144,8 @@ def load(path: str | Path) -> Any:
 
 
 def load_own(checkpoint: reading.Checkpoint) -> Model:
+    from resdet import config as configs
+
     meta = checkpoint.meta
     experiment = configs.from_dict(meta["experiment"], f"the config inside {checkpoint.origin}")
     model = build_for(experiment, meta["classes"], meta.get("category_ids"))
@@ -149,6 +155,8 @@ def load_own(checkpoint: reading.Checkpoint) -> Model:
 
 def load_foreign(checkpoint: reading.Checkpoint) -> Model:
     """The model that another library's weights imply, with their classes where these are known."""
+    from resdet import config as configs
+
     layout = formats.recognise(checkpoint)
     if layout.settings is None:
         raise WeightsError(

@@ -81,6 +81,8 @@ class DetectorConfig:
         name = self.backbone.name
         if (self.features == "vgg") and not name.startswith("vgg"):
             raise ConfigError(f"model.features is vgg and the backbone {name}: choose c4, dc5 or fpn for it.")
+        if self.features == "vgg" and self.box.resolution not in (None, 7):
+            raise ConfigError(f"model.box.resolution is {self.box.resolution}: VGG's fc6 is for 7; set it to null.")
         if self.features in ("c4", "dc5") and not isinstance(self.backbone, (ResNetConfig, PlainConfig)):
             raise ConfigError(f"model.features is {self.features} and the backbone {name}: it has no conv5_x; use fpn.")
         if self.mnc is not None:

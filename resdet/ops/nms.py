@@ -68,6 +68,8 @@ def _best(
 def _survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """[B, N] bool, for boxes that are sorted by falling score."""
     kernel = torchvision().ops.nms
+    # The kernel would compare the IoU, a float32, with a double: 0.3 of one kind is more than 0.3 of the other.
+    threshold = torch.tensor(threshold, dtype=torch.float32).item()
     falling = -torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
     survives = torch.zeros_like(valid)
     for image in range(len(valid)):

@@ -11,6 +11,8 @@ def roi_warp(features: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor
     Each box is sampled bilinearly at the centres of 2·size x 2·size equal cells, and of each four the largest is kept.
     Beyond the border lies what lies on it. Gradients run to the features and to the boxes.
     """
+    if boxes.shape[1] == 0:  # which the operators below do not take
+        return features.new_zeros(0, features.shape[1], size, size)
     exact = torch.promote_types(features.dtype, torch.float32)  # coordinates need its digits, and both must agree
     height, width = features.shape[2:]
     centres = (torch.arange(2 * size, device=boxes.device, dtype=exact) + 0.5) / (2 * size)

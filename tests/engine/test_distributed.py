@@ -1,10 +1,16 @@
-"""Two processes under plain torchrun do the work of one."""
+"""Two processes do the work of one, each on its device."""
 
 import json
 
 import pytest
 import torch
+import torch.distributed as dist
 from running import COMMAND, TINY, TORCHRUN, run
+from torch import nn
+
+from resdet.backbones.layers import SyncBatchNorm2d
+from resdet.engine.distributed import choose_device
+from resdet.errors import ConfigError
 
 COMMON = [*TINY, "train.batch=16", "train.length=20", "train.log_every=1", "train.deterministic=true", "optim.lr=0.05"]
 
@@ -64,3 +70,55 @@ def test_averaged_weights_in_two_processes(tmp_path):
     cut = train(tmp_path, TORCHRUN, "cut", *options, "--resume")
     first, second = (torch.load(f / "last.pth", weights_only=True)["trainer"]["averaged"] for f in (whole, cut))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+SHARDS = [(2, 3, 5, 8), (1, 3, 9, 4)]  # as in detection: of other shapes
+
+
+def shard(rank):
+    """Far from zero, so that the square of the mean dwarfs the variance."""
+    generator = torch.Generator().manual_seed(rank)
+    return 100 * (1 + rank / 1000) + 0.1 * torch.randn(SHARDS[rank], generator=generator)
+
+
+def wanted(x):
+    """Something to pull each value by."""
+    return torch.arange(x.numel(), dtype=x.dtype).view_as(x).sin()
+
+
+def normalise_shard(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    x, norm = shard(rank).requires_grad_(), SyncBatchNorm2d(3)
+    y = norm(x)
+    (y * wanted(y)).sum().backward()
+    found = {"y": y.detach(), "x": x.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
+    torch.save({**found, "mean": norm.running_mean, "var": norm.running_var}, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_synchronised_norms_count_every_pixel_alike(tmp_path):
+    """Batch norm in double precision on all pixels of both processes, side by side."""
+    torch.multiprocessing.spawn(normalise_shard, (tmp_path,), nprocs=2)
+    ours = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    pixels = lambda x: x.double().transpose(0, 1).reshape(1, 3, -1, 1)
+    shards = [shard(rank) for rank in (0, 1)]
+    x, norm = torch.cat([pixels(x) for x in shards], 2).requires_grad_(), nn.BatchNorm2d(3).double()
+    y = norm(x)
+    (y * torch.cat([pixels(wanted(x)) for x in shards], 2)).sum().backward()
+    joined = lambda name: torch.cat([pixels(found[name]) for found in ours], 2)
+    assert torch.allclose(joined("y"), y, atol=1e-3)
+    assert torch.allclose(joined("x"), x.grad, atol=1e-2 * x.grad.std().item())
+    for name, parameter in norm.named_parameters():
+        assert torch.allclose(sum(found[name] for found in ours).double(), parameter.grad, atol=1e-2)
+    for found in ours:
+        assert torch.allclose(found["mean"].double(), norm.running_mean, rtol=1e-5)
+        assert torch.allclose(found["var"].double(), norm.running_var, rtol=1e-4)
+
+
+@pytest.mark.parametrize("device, sentence", [("gpu", "'gpu': give auto, cpu or cuda"), ("cuda", "'cuda': .*no GPU")])
+def test_a_device_that_is_not_there(device, sentence, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=f"train.device is {sentence}"):
+        choose_device(device)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.engine.trainer import Trainer, choose_precision
+from resdet.engine.trainer import Trainer, be_deterministic, choose_precision
 from resdet.engine.window import NonFiniteLoss
 from resdet.structures import Batch
 
@@ -212,6 +212,19 @@ def test_half_precisions_train(tmp_path, precision):
 def test_auto_precision_names_what_the_device_computes_in():
     assert choose_precision("auto", CPU) in ("bf16", "fp32")
     assert choose_precision("fp16", CPU) == "fp16"
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_operators_without_a_deterministic_kernel_stop_no_run_on_a_gpu(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    try:
+        be_deterministic()
+        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+        assert torch.is_deterministic_algorithms_warn_only_enabled() is gpu
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_compiled_steps_are_the_same(tmp_path):

@@ -107,9 +107,19 @@ def test_nothing_is_there(root, tmp_path):
         figures("coco", source, truth_as_results(root), False)
 
 
-def test_what_is_found_is_what_predict_finds(root, source):
+WITHOUT_PADDING = [
+    "model.features=c4",
+    "model.fpn.norm=null",
+    "model.rpn.anchors.sizes=[[8, 16, 32]]",
+    "model.box.resolution=4",
+    "model.input={short: 60, long: 90, divisor: 1}",
+]
+
+
+@pytest.mark.parametrize("overrides", [[], WITHOUT_PADDING], ids=["fpn", "c4 without padding"])
+def test_what_is_found_is_what_predict_finds(root, source, overrides):
     """By the ids of the file, in pixels of the images, whatever the order in which the images came."""
-    model, judged = judge(root, source, "eval.batch=1")
+    model, judged = judge(root, source, "eval.batch=1", *overrides)
     paths = [source.name(index) for index in range(len(source))]
     expected = [
         entry for index, result in enumerate(model.predict(paths)) for entry in result.to_coco(source.image_id(index))

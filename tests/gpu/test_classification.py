@@ -2,15 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from resdet import config
 from resdet.backbones import create
+from resdet.backbones.config import CifarNetConfig
+from resdet.data.config import TinyShapesConfig
+from resdet.data.resident import ResidentImages
+from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.trainer import Trainer
-from resdet.tasks.classification import ClassificationTask
+from resdet.experiments import ClassificationExperiment
+from resdet.models.config import ClassifierConfig
+from resdet.tasks import classification
+
+CLASSES = 10
 
 pytestmark = [
     pytest.mark.gpu,
@@ -18,19 +26,44 @@ pytestmark = [
 ]
 
 
-def trainer(*overrides: str) -> Trainer:
-    experiment = config.load("shapes_resnet20", "data.train_images=512", "data.val_images=64", *overrides)
+@pytest.fixture(autouse=True)
+def colours(monkeypatch):
+    """Noise around a colour of each class for data: nothing that takes OpenCV to draw."""
+
+    def open_resident(config, split, device):
+        rng, labels = np.random.default_rng(0), np.arange(512) % CLASSES
+        centres = rng.uniform(60, 190, (CLASSES, 3, 1, 1))[labels]
+        pixels = centres + rng.normal(0, 20, (512, 3, 32, 32))
+        names = [str(label) for label in range(CLASSES)]
+        return ResidentImages(pixels.clip(0, 255).astype(np.uint8), labels, names, device)
+
+    monkeypatch.setattr(classification, "open_resident", open_resident)
+
+
+def trainer(**sections: dict) -> Trainer:
+    given = lambda section: sections.get(section, {})
+    experiment = ClassificationExperiment(
+        model=ClassifierConfig(CifarNetConfig("cifar_resnet20"), num_classes=CLASSES),
+        data=TinyShapesConfig("tiny_shapes", **given("data")),
+        optim=OptimConfig(**given("optim")),
+        schedule=ScheduleConfig("cosine", warmup=20),
+        train=TrainConfig("steps", 1000, 128, **given("train")),
+    )
     world = World(0, 1, torch.device("cuda", 0))
-    task = ClassificationTask(experiment, world, Log(None))
+    task = classification.ClassificationTask(experiment, world, Log(None))
     return Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, Path("unused"))
 
 
-OPTIONS = [(), ("train.ema=0.9", "data.mixup=0.2"), ("optim.clip_norm=1", "train.accumulate=2")]
+OPTIONS = [
+    {},
+    {"train": {"ema": 0.9}, "data": {"mixup": 0.2}},
+    {"train": {"accumulate": 2}, "optim": {"clip_norm": 1}},
+]
 
 
-@pytest.mark.parametrize("overrides", OPTIONS)
-def test_a_step_never_waits_for_the_device(overrides):
-    made = trainer(*overrides)
+@pytest.mark.parametrize("options", OPTIONS, ids=["plain", "averaged and mixed", "in parts"])
+def test_a_step_never_waits_for_the_device(options):
+    made = trainer(**options)
     batches = made.task.training.batches(0)
     made.take_step(next(batches))
     torch.cuda.synchronize()
@@ -53,7 +86,7 @@ def test_the_gpu_computes_what_the_cpu_computes():
 
 
 def test_compiled_steps_train():
-    made = trainer("train.compile=true")
+    made = trainer(train={"compile": True})
     batches = made.task.training.batches(0)
     for _ in range(60):
         made.take_step(next(batches))

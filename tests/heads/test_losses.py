@@ -47,9 +47,11 @@ def test_overlap_losses(kind):
 
 
 def test_sums_are_over_what_counts_alone():
-    terms = torch.tensor([[1.0, 2.0, float("nan")], [4.0, float("inf"), 8.0]])
+    terms = torch.tensor([[1.0, 2.0, float("nan")], [4.0, float("inf"), 8.0]], requires_grad=True)
     counted = torch.tensor([[True, True, False], [True, False, False]])
-    assert losses.mean_over(terms, counted, torch.tensor(14)) == 0.5
+    mean = losses.mean_over(terms, counted, torch.tensor(14))
+    assert mean == 0.5
+    assert torch.equal(torch.autograd.grad(mean, terms)[0], counted / 14)
     assert losses.mean_over(terms, torch.zeros_like(counted), torch.tensor(0)) == 0
 
 

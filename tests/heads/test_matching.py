@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from resdet.heads.anchors import Anchors
 from resdet.heads.matching import match_anchors, match_regions, take
 from resdet.structures import Targets
 
@@ -124,6 +125,28 @@ def test_what_may_not_be_used_is_neither():
     ):
         assert (found.positive & usable).any() and (found.negative & usable).any()
         assert not ((found.positive | found.negative) & ~usable).any()
+
+
+def test_the_best_of_the_usable_anchors_is_positive():
+    """Faster R-CNN's own setting: stride 16 on 1000 x 600 pixels, and anchors that cross the border are dropped first.
+
+    Of the object at the left border the best anchor crosses (IoU 0.732); the best inside (0.687) is below 0.7.
+    """
+    make = Anchors([(128, 256, 512)], (0.5, 1.0, 2.0), rounded=False)
+    (anchors,) = make([torch.zeros(1, 1, 38, 63)], [16], (600, 1000))
+    object = torch.tensor([[0.0, 120, 150, 200]])
+    usable = ((anchors[:, :2] >= 0) & (anchors[:, 2:] <= torch.tensor([1000, 600]))).all(1)[None]
+    overlaps = ops.box_iou(object, anchors)
+    assert overlaps.max().item() == pytest.approx(0.732, abs=1e-3)
+    assert overlaps[usable].max().item() == pytest.approx(0.687, abs=1e-3)
+    crowded = targets(torch.cat([object, torch.tensor([[400.0, 200, 600, 400]])]), crowd=((0, 1),), places=2)
+    for record in (targets(object), crowded):
+        found = match_anchors(anchors, record, usable, 0.7, 0.3)
+        best = usable & (overlaps == overlaps[usable].max())
+        assert torch.equal(found.positive, best) and best.any()
+        assert (found.objects[best] == 0).all()
+    nowhere = match_anchors(anchors, targets(object), usable & False, 0.7, 0.3)
+    assert not nowhere.positive.any() and not nowhere.negative.any()
 
 
 def test_rows_are_taken_per_image():

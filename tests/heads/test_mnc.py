@@ -179,8 +179,20 @@ def test_the_pull_of_the_second_round_is_limited(monkeypatch):
     valid = 4  # others weigh nothing
     assert found[math.inf] > 1 and found[1 / 8] <= valid / 8 / 40 + 1e-6
     x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    (limit_gradient(x, 0.5) * torch.tensor([0.2, -4.0, 4.0])).sum().backward()
-    assert x.grad.tolist() == pytest.approx([0.2, -0.5, 0.5])
+    limited, gauge = limit_gradient(x, 0.5)
+    ((limited * torch.tensor([0.2, -4.0, 4.0])).sum() + gauge).backward()
+    assert gauge.item() == 0 and x.grad.tolist() == pytest.approx([0.2, -0.5, 0.5])
+
+
+@pytest.mark.parametrize("weight", [65536, 1 / 4], ids=["scaled for float16", "one of four parts"])
+def test_the_limit_is_of_the_loss_as_it_is_weighted(weight):
+    found = []
+    for factor in (1, weight):
+        regions = fixed()
+        nn.init.normal_(regions.stages[0].predictor.scores.weight, std=1000)
+        (factor * sum(regions.losses(maps(), proposals(), targets(mask=True), SIZES).values())).backward()
+        found.append(regions.stages[0].predictor.boxes.bias.grad / factor)
+    assert torch.allclose(*found, rtol=1e-5) and found[0].view(CLASSES, 4)[BEST].abs().sum() > 0
 
 
 def test_targets_are_constants():

@@ -2,8 +2,11 @@
 
 import torch
 
-from resdet import config as configs
+from resdet.backbones.config import ResNetConfig, VGGConfig
+from resdet.experiments import DetectionExperiment, to_dict
+from resdet.heads.config import AnchorConfig, BoxConfig, MaskConfig, MNCConfig, RPNConfig
 from resdet.models.building import build_for
+from resdet.models.config import DetectorConfig, FPNConfig, InputConfig
 from resdet.models.detector import Detector
 from resdet.structures import Images, Targets
 
@@ -13,31 +16,34 @@ FEATURES = {"cascade": "fpn", "mnc": "c4"}  # where the family has another name
 
 
 def make(family: str, masks: bool = True, *overrides: str, everything: bool = False) -> Detector:
-    """ResNet-18 with narrow heads; with `everything` it learns from all anchors and regions: no draw matters."""
+    """ResNet-18 or VGG-16, narrow heads; with `everything` it learns from all anchors and regions: no draw matters."""
     sizes = [[8], [16], [32], [64], [128]] if family in ("fpn", "cascade") else [[16, 32, 64]]
     box = {"width": 32, "batch": 72 if everything else 24, "positives": 0.5 if everything else 0.25, "resolution": 4}
     if family == "cascade":
         box |= {"ious": [0.5, 0.6, 0.7], "class_agnostic": True}
     if family == "mnc" and everything:
         box |= {"batch": 36, "positives": 1.0}  # each goes through conv5_x four times: no more than there are
-    model = {
-        "backbone": {"name": "resnet18", "norm": "frozen"},
-        "num_classes": len(CLASSES),
-        "features": FEATURES.get(family, family),
-        "fpn": {"width": 16},
-        "rpn": {
-            "batch": 5000 if everything else 64,
-            "anchors": {"sizes": sizes},
-            "pre_nms": [100, 100],
-            "post_nms": [30, 30],
-        },
-        "box": box,
-        "mask": {"width": 8, "convs": 1} if masks and family != "mnc" else None,
-        "mnc": {"width": 8} if family == "mnc" else None,
-        "input": {"short": 64, "long": 128},
-    }
+    if family == "vgg":
+        box |= {"resolution": 7}
+    anchors = AnchorConfig(sizes=sizes)
+    model = DetectorConfig(
+        backbone=VGGConfig("vgg16") if family == "vgg" else ResNetConfig("resnet18", norm="frozen"),
+        num_classes=len(CLASSES),
+        features=FEATURES.get(family, family),
+        fpn=FPNConfig(width=16),
+        rpn=RPNConfig(anchors, batch=5000 if everything else 64, pre_nms=(100, 100), post_nms=(30, 30)),
+        box=BoxConfig(**box),
+        mask=MaskConfig(width=8, convs=1) if masks and family != "mnc" else None,
+        mnc=MNCConfig(width=8) if family == "mnc" else None,
+        input=InputConfig(short=64, long=128),
+    )
+    experiment = DetectionExperiment(model=model)
+    if overrides:
+        from resdet import config  # which needs OmegaConf
+
+        content = {"task": "detection", "model": to_dict(experiment)["model"]}
+        experiment = config.from_dict(content, "this test", overrides)
     torch.manual_seed(0)
-    experiment = configs.from_dict({"task": "detection", "model": model}, "this test", overrides)
     return build_for(experiment, CLASSES)
 
 

@@ -229,11 +229,13 @@ def test_images_one_pixel_wide():
         assert result.size == size and np.isfinite(result.boxes).all()
 
 
-def test_without_any_proposal_nothing_is_found():
+@pytest.mark.parametrize("family", ["fpn", "c4", "mnc"])
+def test_without_any_proposal_nothing_is_found(family):
     """A net that has diverged proposes nothing."""
-    net = tiny.make("fpn")
+    net = tiny.make(family)
     net.rpn.objectness.bias.data.fill_(torch.nan)
-    assert len(result_of(net, score=0.0, refine=True, flip=True)) == 0
+    result = result_of(net, score=0.0, refine=family != "mnc", flip=True)
+    assert len(result) == 0 and result.masks.shape == (0, 50, 90)
 
 
 # On a data set

@@ -55,7 +55,7 @@ def test_vgg_learns_with_all_its_layers(masks, monkeypatch):
             super().__init__(*(16 if width == 4096 else width for width in widths))
 
     monkeypatch.setattr(vgg.nn, "Linear", Narrow)
-    model = tiny.make("vgg", masks, "model.backbone=vgg16", "model.box.resolution=7", "model.freeze_stages=2").train()
+    model = tiny.make("vgg", masks, "model.freeze_stages=2").train()
     monkeypatch.undo()
     step(model, masks)
     for name, parameter in model.named_parameters():
@@ -86,7 +86,7 @@ def test_a_classifiers_weights_fill_the_backbone_and_the_box_head(family, backbo
 def test_vggs_linear_layers_become_the_box_head():
     """With the names and shapes of VGG-16, and hardly any memory."""
     with torch.device("meta"):
-        model = tiny.make("vgg", False, "model.backbone=vgg16", "model.box.resolution=7")
+        model = tiny.make("vgg", False)
         wanted = create("vgg16", num_classes=1000).state_dict()
     assert {n: t.shape for n, t in model.backbone_tensors().items()} == {
         n: t.shape for n, t in wanted.items() if not n.startswith("fc.")
@@ -167,6 +167,7 @@ def spread(filters: Tensor) -> Tensor:
     "settings, message",
     [
         ({"features": "vgg"}, "features is vgg"),
+        ({"features": "vgg", "backbone": "vgg16", "box": {"resolution": 14}}, "box.resolution is 14: .*fc6"),
         ({"features": "c4", "backbone": "vgg16"}, "has no conv5_x"),
         ({"features": "c4", "box": {"ious": [0.5, 0.6], "class_agnostic": True}}, "use fpn or dc5"),
         ({"box": {"ious": [0.5, 0.6]}}, "class_agnostic"),

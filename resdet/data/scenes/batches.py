@@ -138,7 +138,7 @@ def evaluation_batches(
     targets: bool = False,
     max_objects: int = MAX_OBJECTS,
     mask_size: Optional[int] = None,
-    exact_padding: bool = False,
+    divisor: Optional[int] = None,
     on_bad_image: str = "error",
     workers: int = -1,
     rank: int = 0,
@@ -147,12 +147,13 @@ def evaluation_batches(
     """This process's share of a source's images, each exactly once over all processes, on the device.
 
     Pictures come by their proportions, from the tallest to the widest, so that a batch needs little padding: to the
-    least of the shapes for sides up to `short` and `long`, or with `exact_padding` to the next multiples of 32.
+    next multiples of `divisor`, or where it is None to the least of the shapes for sides up to `short` and `long`.
     """
     widths, heights = np.asarray(source.sizes, np.float64).T
     ordered = np.argsort(widths / heights, kind="stable")
     keys = [ordered[start : start + batch].tolist() for start in range(0, len(ordered), batch)][rank::world]
-    shape = rounded_up if exact_padding else partial(smallest_fit, shapes=buckets(short, long))
+    fit = partial(smallest_fit, shapes=buckets(short, long))
+    shape = partial(rounded_up, divisor=divisor) if divisor else fit
     collate = partial(
         collate_evaluation, with_targets=targets, shape=shape, max_objects=max_objects, mask_size=mask_size
     )

@@ -23,7 +23,7 @@ def smallest_fit(height: int, width: int, shapes: list[Shape]) -> Shape:
     return min(fits or squares, key=lambda shape: shape[0] * shape[1])
 
 
-def rounded_up(height: int, width: int, divisor: int = 32) -> Shape:
+def rounded_up(height: int, width: int, divisor: int) -> Shape:
     """The shape of the least multiples of `divisor`, as most libraries pad their batches."""
     return _up(height, divisor), _up(width, divisor)
 

@@ -215,9 +215,9 @@ def judged(source, **options):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("exact", [False, True])
-def test_evaluation_takes_every_image_once(source, world, exact):
-    shares = [judged(source, rank=rank, world=world, exact_padding=exact) for rank in range(world)]
+@pytest.mark.parametrize("divisor", [None, 32])
+def test_evaluation_takes_every_image_once(source, world, divisor):
+    shares = [judged(source, rank=rank, world=world, divisor=divisor) for rank in range(world)]
     indices = torch.cat([batch.indices for share in shares for batch in share])
     assert sorted(indices.tolist()) == list(range(22))
     assert all(batch.targets is None for share in shares for batch in share)
@@ -236,12 +236,13 @@ def test_evaluation_tells_sizes_scales_and_targets(source):
             np.testing.assert_allclose(original, wanted[np.argsort(-area(wanted))], atol=1e-3)
 
 
-def test_exact_padding_is_to_multiples_of_32_and_floats_stay_floats(source):
+@pytest.mark.parametrize("divisor", [1, 32])
+def test_padding_is_to_multiples_of_a_divisor_and_floats_stay_floats(source, divisor):
     styled = partial(resize, short=100, long=150, style="torchvision")
-    for batch in judged(source, resize=styled, exact_padding=True):
+    for batch in judged(source, resize=styled, divisor=divisor):
         pixels, tallest = batch.images.pixels, batch.images.sizes.max(0).values
         assert pixels.dtype == torch.float32
-        assert pixels.shape[2:] == tuple((np.ceil(tallest.numpy() / 32) * 32).astype(int).tolist())
+        assert pixels.shape[2:] == tuple((np.ceil(tallest.numpy() / divisor) * divisor).astype(int).tolist())
 
 
 def test_evaluation_marks_what_it_cannot_read(source):

@@ -55,4 +55,4 @@ def test_groups_are_the_best_fits():
 
 
 def test_rounding_up():
-    assert rounded_up(800, 1067) == (800, 1088) and rounded_up(1, 33, 16) == (16, 48)
+    assert rounded_up(800, 1067, 32) == (800, 1088) and rounded_up(1, 33, 16) == (16, 48)

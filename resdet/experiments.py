@@ -1,0 +1,109 @@
+"""The experiment of each task: composes the rooms' own config dataclasses; free of torch, YAML and OmegaConf."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
+
+from resdet.data.config import (
+    CocoConfig,
+    DataConfig,
+    IlsvrcLocConfig,
+    ImageNetConfig,
+    LocalizationConfig,
+    ScenesConfig,
+)
+from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
+from resdet.errors import ConfigError, require
+from resdet.evaluation.config import DetectionEvalConfig, EvalConfig, LocalizationEvalConfig
+from resdet.models.config import ClassifierConfig, DetectorConfig
+from resdet.models.localizer_config import LocalizerConfig, LocalizerRCNNConfig
+from resdet.tasks.config import AlternatingConfig
+
+
+@dataclass
+class ClassificationExperiment:
+    """A classifier on a data set, trained and tested."""
+
+    task: str = "classification"
+    name: str = "experiment"  # by default the config file's
+    model: ClassifierConfig = field(default_factory=ClassifierConfig)
+    data: DataConfig = field(default_factory=ImageNetConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+@dataclass
+class DetectionExperiment:
+    """A detector on a data set, trained and tested."""
+
+    task: str = "detection"
+    name: str = "experiment"
+    model: DetectorConfig = field(default_factory=DetectorConfig)
+    data: DataConfig = field(default_factory=CocoConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
+    alternating: Optional[AlternatingConfig] = None  # null: RPN and regions together; {}: in four steps
+
+
+@dataclass
+class LocalizationExperiment:
+    """A per-class RPN that says where the class of an image is (appendix C)."""
+
+    task: str = "localization"
+    name: str = "experiment"
+    model: LocalizerConfig = field(default_factory=LocalizerConfig)
+    data: DataConfig = field(default_factory=IlsvrcLocConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: LocalizationEvalConfig = field(default_factory=LocalizationEvalConfig)
+
+
+@dataclass
+class LocalizationRCNNExperiment(LocalizationExperiment):
+    """The R-CNN on its proposals (appendix C)."""
+
+    task: str = "localization_rcnn"
+    model: LocalizerRCNNConfig = field(default_factory=LocalizerRCNNConfig)
+
+
+TASKS = {
+    "classification": ClassificationExperiment,
+    "detection": DetectionExperiment,
+    "localization": LocalizationExperiment,
+    "localization_rcnn": LocalizationRCNNExperiment,
+}
+# The kind of data that a task needs where not any will do.
+DATA = {"detection": ScenesConfig, "localization": LocalizationConfig, "localization_rcnn": LocalizationConfig}
+
+
+def check(experiment: Any) -> Any:
+    """What the sections must agree on."""
+    check_data(experiment)
+    if experiment.task == "localization_rcnn":
+        size, context = experiment.data.size, experiment.model.context
+        remedy = f"on both sides of a box in data.size={size} pixels; give less than half of them"
+        require(2 * context < size, "model.context", context, remedy)
+    return experiment
+
+
+def check_data(experiment: Any) -> None:
+    """Images with objects are for detectors, those of one class with its boxes for localizers, others for neither."""
+    kind = next((kind for kind in (ScenesConfig, LocalizationConfig) if isinstance(experiment.data, kind)), None)
+    if kind is not DATA.get(experiment.task):
+        raise ConfigError(f"data.name is {experiment.data.name}, which is no data set for the task {experiment.task}.")
+
+
+def to_dict(experiment: Any) -> dict:
+    """The whole resolved experiment as plain containers."""
+    return plain(asdict(experiment))
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, which is how YAML and checkpoints hold them."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
