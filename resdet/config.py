@@ -150,30 +150,32 @@ def compose(layers: list[Layer], overrides: list[tuple[str, Any]]) -> Any:
     for layer in layers:
         for section in VARIANTS:
             expand_name(layer.settings, section)
-    overrides = [
-        (f"{key}.name", value) if key in VARIANTS and isinstance(value, str) else (key, value)
-        for key, value in overrides
-    ]
-    experiment = empty_experiment(layers, dict(overrides))
+    overrides = [(key, nested(key, value)) for key, value in overrides]
+    for _, settings in overrides:
+        for section in VARIANTS:
+            expand_name(settings, section)
+    experiment = empty_experiment(layers, [settings for _, settings in overrides])
     for layer in layers:
         with blaming(layer.origin, experiment):
             experiment.merge_with(layer.settings)
-    for key, value in overrides:
+    for key, settings in overrides:
+        value = get(settings, key)
         with blaming(f"override {key}={value}", experiment):
             update(experiment, key, value)
     with blaming(layers[-1].origin, experiment):
         return check(OmegaConf.to_object(experiment))
 
 
-def empty_experiment(layers: list[Layer], overrides: dict[str, Any]) -> DictConfig:
-    """The schema that the layers ask for: the task's, with the config class of each section's name."""
-    task = overrides.get("task") or next((l.settings["task"] for l in reversed(layers) if "task" in l.settings), None)
+def empty_experiment(layers: list[Layer], overrides: list[dict]) -> DictConfig:
+    """The schema that the layers and overrides ask for: the task's, with the config class of each section's name."""
+    asked = [*(layer.settings for layer in layers), *overrides]
+    task = next((settings["task"] for settings in reversed(asked) if "task" in settings), None)
     if task not in TASKS:
         named = f"task is {task!r}" if task else f"{layers[-1].origin} names no task"
         raise ConfigError(f"{named}: write `task:` and one of {', '.join(TASKS)}.")
     experiment = OmegaConf.structured(TASKS[task])
     for section, family in VARIANTS.items():
-        names = [get(layer.settings, f"{section}.name") for layer in layers] + [overrides.get(f"{section}.name")]
+        names = [get(settings, f"{section}.name") for settings in asked]
         final = next((name for name in reversed(names) if name), None)
         if final is None:
             continue
@@ -199,6 +201,13 @@ def get(settings: Any, key: str) -> Any:
     for part in key.split("."):
         settings = settings.get(part) if isinstance(settings, dict) else None
     return settings
+
+
+def nested(key: str, value: Any) -> dict:
+    """An override as a file would write it: `model.backbone` and a value as {model: {backbone: value}}."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
 
 
 def expand_name(settings: dict, section: str) -> None:

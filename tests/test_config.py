@@ -8,7 +8,7 @@ import torch
 
 import resdet
 from resdet import config
-from resdet.backbones.config import CifarNetConfig, ResNetConfig, VGGConfig
+from resdet.backbones.config import CifarNetConfig, ResNetConfig, VGGConfig, family
 from resdet.data.config import ImageNetConfig, TinyShapesConfig
 from resdet.errors import ConfigError
 
@@ -162,6 +162,27 @@ def test_naming_another_family_drops_the_options_of_the_former(write):
     assert experiment.data == TinyShapesConfig(name="tiny_shapes")
 
 
+@pytest.mark.parametrize(
+    "dicts, words",
+    [
+        (["model.backbone={name: vgg16, dropout: 0.2}"], ["model.backbone=vgg16", "model.backbone.dropout=0.2"]),
+        (["model={backbone: {name: timm/x}}"], ["model.backbone=timm/x"]),
+        (["model={backbone: vgg16}"], ["model.backbone=vgg16"]),
+        (["data={name: folder, root: X}"], ["data=folder", "data.root=X"]),
+        (["data={name: tiny_shapes}", "data.seed=4"], ["data=tiny_shapes", "data.seed=4"]),
+        (["model.backbone={name: vgg16}", "model.backbone=resnet18"], ["model.backbone=resnet18"]),
+        (["model.backbone={name: resnet18}"], ["model.backbone=resnet18"]),
+    ],
+)
+def test_names_inside_overrides_count(write, dicts, words):
+    """Of whatever depth, as those that stand alone."""
+    path = write("model: {backbone: {name: resnet50, shortcut: C}}\ndata: {name: imagenet, size: 128}\n")
+    found = config.load(path, *dicts)
+    assert found == config.load(path, *words)
+    assert type(found.model.backbone) is family(found.model.backbone.name)
+    assert config.from_dict(config.to_dict(config.load(path)), overrides=tuple(dicts)) == found
+
+
 def test_naming_another_net_of_the_family_keeps_the_options(write):
     write("model: {backbone: {name: resnet50, shortcut: C}}\n", "ground.yaml")
     child = write("_base_: ground.yaml\nmodel: {backbone: resnet101}\n", task="")
@@ -191,6 +212,8 @@ def test_naming_another_net_of_the_family_keeps_the_options(write):
         ("=3", ["is not an override"]),
         ("optim.betas=[0.9", ["value is not YAML"]),
         ("task=detect", ["task is 'detect'", "classification"]),
+        ("model.backbone={name: resnet5O}", ["no backbone named 'resnet5O'", "did you mean resnet50?"]),
+        ("model.backbone={name: vgg16, shortcut: C}", ["override model.backbone=", "no key model.backbone.shortcut"]),
         ("model.backbone=resnet5O", ["no backbone named 'resnet5O'", "did you mean resnet50?"]),
         ("model.backbone=cifar_resnet21", ["6n+2"]),
         ("data=imagenet2", ["no data set named 'imagenet2'", "did you mean imagenet?"]),

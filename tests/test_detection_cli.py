@@ -170,17 +170,14 @@ def xml(image, things, names, file):
 
 
 def voc_truth(trained):
-    """The COCO file as VOC has it: numbers from 1 on, and objects that are difficult instead of crowds.
-
-    COCO ignores what is difficult as it does crowds, but only one detection can be it.
-    """
+    """The COCO file as VOC has it: numbers from 1 on; what is difficult there COCO ignores as it does crowds."""
     content = json.loads(trained.truth.read_text())
     numbers = {entry["id"]: number for number, entry in enumerate(content["categories"], 1)}
     for entry in content["images"]:
         entry["id"] -= 10**9
     for entry in content["annotations"]:
         category, image = numbers[entry["category_id"]], entry["image_id"] - 10**9
-        entry |= {"category_id": category, "image_id": image, "iscrowd": 0, "ignore": entry["iscrowd"]}
+        entry |= {"category_id": category, "image_id": image}
     return content | {"categories": [{"id": number, "name": str(number)} for number in numbers.values()]}
 
 

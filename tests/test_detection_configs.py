@@ -1,6 +1,7 @@
 """The recipes that are shipped: each builds what its name says, and says how it is run and what it reaches."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tasks.runs import here, sentence
 
 import resdet
 from resdet import config
+from resdet.errors import ConfigError
 
 PREFIXES = ("coco", "voc", "ilsvrc_det", "custom", "shapes_mask")
 NAMES = [name for name in config.shipped() if name.startswith(PREFIXES)]
@@ -119,6 +121,22 @@ def test_custom_explains_every_key_it_sets():
     for key in ("num_classes", "pretrained", "freeze_stages", "features", "mask", "flip", "lr", "batch", "patience"):
         (line,) = [line for line in lines if re.match(rf" *(optim: {{)?{key}:", line)]
         assert "#" in line, key
+
+
+@pytest.mark.parametrize("place", ["configs/custom.yaml", "docs/detection.md"])
+def test_a_timm_backbone_as_it_is_told(place):
+    """With the keys that stand beside timm/ there, and not without them."""
+    pytest.importorskip("timm")
+    text = (Path(__file__).parents[1] / place).read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if "model.backbone=timm/NAME" in line]
+    told = re.findall(r"model\.(?:freeze_stages|pretrained|backbone\.pretrained)=\w+", line)
+    assert told == ["model.freeze_stages=0", "model.pretrained=null", "model.backbone.pretrained=true"]
+    words = ["custom.yaml", "model.num_classes=3", "model.backbone=timm/convnext_atto"]
+    assert config.load(*words, *told).model.pretrained is None
+    model = resdet.build(*words, *told[:2])  # without the weights, which are fetched
+    assert {parameter.requires_grad for parameter in model.backbone.parameters()} == {True}
+    with pytest.raises(ConfigError, match="model.freeze_stages is 2"):
+        resdet.build(*words)
 
 
 WRONG = {

@@ -64,7 +64,10 @@ def freeze_stages(net: nn.Module, count: int) -> None:
     if hasattr(net, "conv1"):
         modules.insert(0, net.conv1)
     if count > len(modules):
-        raise ConfigError(f"Only {len(modules)} stages can be frozen in this net, the stem included, and not {count}.")
+        raise ConfigError(
+            f"model.freeze_stages is {count}: this backbone has {len(modules)} stages that can be frozen, its stem "
+            f"included; give {len(modules)} at the most."
+        )
     for module in modules[:count]:
         freeze_norms(module)
         module.requires_grad_(False)

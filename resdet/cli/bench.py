@@ -1,5 +1,7 @@
 """The words of `resdet bench`."""
 
+from resdet.cli.arguments import output_file
+
 
 def add(commands) -> None:
     parser = commands.add_parser("bench", help="time resdet beside torchvision, timm and pycocotools")
@@ -9,7 +11,7 @@ def add(commands) -> None:
         "--rounds", type=int, default=5, help="interleaved rounds, of which the median counts (default: 5)"
     )
     parser.add_argument("--threads", type=int, help="torch threads (default: as many as cores)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the figures there")
     parser.set_defaults(run=run)
 
 

@@ -1,6 +1,8 @@
 """The words of `resdet evaluate`."""
 
-from resdet.cli.arguments import add_config_arguments
+from resdet.cli.arguments import add_config_arguments, output_file
+
+OF_RESULTS = ("type", "protocol", "engine", "curves", "confusion")  # options of --results alone
 
 
 def add(commands) -> None:
@@ -8,9 +10,10 @@ def add(commands) -> None:
     parser.add_argument("--weights", nargs="+", metavar="FILE", help="a checkpoint, or several as an ensemble")
     add_config_arguments(parser, required=False)
     parser.add_argument("--per-class", action="store_true", help="print a table with the figures of each class")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all figures there")
     parser.add_argument(
         "--submission",
+        type=output_file,
         metavar="FILE",
         help="write the test server's file instead: ILSVRC's, VOC's (.tar.gz; comp3… for comp3, else comp4), COCO's "
         "(detections_test-dev2015_NAME_results.json or .zip)",
@@ -18,20 +21,19 @@ def add(commands) -> None:
     parser.add_argument(
         "--classifier", nargs="+", default=[], metavar="FILE", help="a localizer's: nets that predict the classes"
     )
-    detections = parser.add_argument_group("detections, of a checkpoint or of anybody's results file")
-    detections.add_argument("--save", metavar="JSON", help="keep a detector's detections as a COCO results file")
-    detections.add_argument("--annotations", metavar="JSON", help="ground truth in COCO's format; with --results")
-    detections.add_argument("--results", metavar="JSON", help="detections in COCO's results format, to be judged")
-    detections.add_argument("--type", choices=["bbox", "segm"], default="bbox", help="boxes or masks (default: bbox)")
-    detections.add_argument(
-        "--protocol",
-        choices=["coco", "voc07", "voc_area", "ilsvrc_det"],
-        default="coco",
-        help="whose rules (default: coco)",
+    parser.add_argument(
+        "--save", type=output_file, metavar="JSON", help="keep a detector's detections as a COCO results file"
     )
-    detections.add_argument("--engine", choices=["hotcoco", "pycocotools"], default="hotcoco")
-    detections.add_argument("--curves", action="store_true", help="precision over recall of each class")
-    detections.add_argument("--confusion", action="store_true", help="which class is taken for which, and other errors")
+    results = parser.add_argument_group("anybody's results file, in place of --weights")
+    results.add_argument("--annotations", metavar="JSON", help="ground truth in COCO's format; with --results")
+    results.add_argument("--results", metavar="JSON", help="detections in COCO's results format, to be judged")
+    results.add_argument("--type", choices=["bbox", "segm"], help="boxes or masks (default: bbox)")
+    results.add_argument(
+        "--protocol", choices=["coco", "voc07", "voc_area", "ilsvrc_det"], help="whose rules (default: coco)"
+    )
+    results.add_argument("--engine", choices=["hotcoco", "pycocotools"], help="who counts (default: hotcoco)")
+    results.add_argument("--curves", action="store_true", help="precision over recall of each class")
+    results.add_argument("--confusion", action="store_true", help="which class is taken for which, and other errors")
     parser.set_defaults(run=run)
 
 
@@ -43,6 +45,7 @@ def run(parsed) -> None:
         return run_results(parsed)
     if not parsed.weights:
         raise ConfigError("Nothing to judge: give --weights, or --annotations and --results.")
+    refuse_options_of_results(parsed)
     # Overrides after `--weights a.pth b.pth` are read by argparse as more weights.
     weights, classifiers = (
         [word for word in words if "=" not in word] for words in (parsed.weights, parsed.classifier)
@@ -53,6 +56,17 @@ def run(parsed) -> None:
     from resdet.commands.evaluate import evaluate
 
     evaluate(weights, experiment, overrides, parsed.per_class, parsed.json, parsed.submission, parsed.save, classifiers)
+
+
+def refuse_options_of_results(parsed) -> None:
+    from resdet.errors import ConfigError
+
+    for name in OF_RESULTS:
+        if getattr(parsed, name):
+            raise ConfigError(
+                f"--{name} belongs to --results: with --weights set eval.metric=… for other rules, or --save the "
+                "detections and judge that file by --annotations and --results."
+            )
 
 
 def run_results(parsed) -> None:
@@ -68,11 +82,11 @@ def run_results(parsed) -> None:
     evaluate_results(
         parsed.annotations,
         parsed.results,
-        parsed.type,
+        parsed.type or "bbox",
         parsed.per_class,
         parsed.curves,
         parsed.confusion,
         parsed.json,
-        parsed.engine,
-        parsed.protocol,
+        parsed.engine or "hotcoco",
+        parsed.protocol or "coco",
     )

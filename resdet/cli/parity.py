@@ -1,10 +1,12 @@
 """The words of `resdet parity`."""
 
+from resdet.cli.arguments import output_file
+
 
 def add(commands) -> None:
     parser = commands.add_parser("parity", help="compare with the libraries whose weights are read and written")
     parser.add_argument("formats", nargs="*", metavar="FORMAT", help="torchvision, timm, detectron2 (default: all)")
-    parser.add_argument("--json", metavar="FILE", help="write the table there")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the table there")
     parser.set_defaults(run=run)
 
 

@@ -1,5 +1,7 @@
 """The words of `resdet predict`."""
 
+from resdet.cli.arguments import output_file
+
 
 def add(commands) -> None:
     parser = commands.add_parser("predict", help="use a checkpoint on images")
@@ -17,7 +19,7 @@ def add(commands) -> None:
     )
     parser.add_argument("--score", type=float, help="least score of boxes that are shown (default: a detector's own)")
     parser.add_argument("--draw", metavar="DIR", help="write the images there, with the boxes that were found")
-    parser.add_argument("--json", metavar="FILE", help="write the results there")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the results there")
     parser.set_defaults(run=run)
 
 

@@ -1,5 +1,7 @@
 """The words of `resdet reproduce`."""
 
+from collections.abc import Sequence
+
 
 def add(commands) -> None:
     parser = commands.add_parser(
@@ -30,7 +32,6 @@ def add(commands) -> None:
 def run(parsed) -> None:
     from pathlib import Path
 
-    from resdet.cli import run_words
     from resdet.commands import reproduce
     from resdet.errors import ConfigError
     from resdet.reproduce.plan import Setting
@@ -44,9 +45,19 @@ def run(parsed) -> None:
     settings = [word for word in (*parsed.use, *parsed.row) if "=" in word and "." in word.partition("=")[0]]
     given = reproduce.parse_given([word for word in parsed.use if word not in settings])
     out = parsed.out or ("runs/reproduce_smoke" if parsed.smoke else "runs/reproduce")
-    setting = Setting(Path(out), Path(parsed.data), given, (*parsed.overrides, *settings), parsed.smoke)
+    if parsed.processes is not None and parsed.processes < 1:
+        raise ConfigError(f"--processes is {parsed.processes}: give 1 or more.")
+    setting = Setting(
+        Path(out), Path(parsed.data), given, (*parsed.overrides, *settings), parsed.smoke, parsed.processes or 1
+    )
     if parsed.list:
         return reproduce.list_rows(parsed.target, setting)
     rows, figures = reproduce.choose(parsed.target, [word for word in parsed.row if word not in settings])
-    launch = reproduce.in_processes(parsed.processes) if parsed.processes else run_words
+    launch = reproduce.in_processes if parsed.processes else in_this_process
     reproduce.reproduce(rows, figures, setting, launch, parsed.dry_run)
+
+
+def in_this_process(words: Sequence[str], processes: int = 1) -> None:
+    from resdet.cli import run_words
+
+    run_words(words)

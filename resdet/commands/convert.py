@@ -20,7 +20,7 @@ def convert(source: str, layout: str, out: Optional[str] = None) -> Path:
     if not isinstance(model, nn.Module):
         raise WeightsError(f"{source} is an exported graph: give the checkpoint that it was exported from.")
     path = Path(out) if out else beside(source, layout)
-    if path.exists() and path.samefile(source):
+    if Path(source).exists() and path.exists() and path.samefile(source):  # a published name is no file
         raise WeightsError(f"{path} is the file to be converted: name another one by --out.")
     saving.state_in(model, layout)  # which says what the library lacks, before anything is written
     lines = RECIPES[layout](model, path)

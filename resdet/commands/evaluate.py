@@ -25,6 +25,8 @@ from resdet.models.detector import Detector
 from resdet.models.localizer import Localizer
 from resdet.models.localizer_rcnn import LocalizerRCNN
 
+LOCALIZERS = (Localizer, LocalizerRCNN)
+
 
 def evaluate(
     weights: Sequence[str],
@@ -39,6 +41,7 @@ def evaluate(
     """Errors of the averaged scores of all `weights`, on the data of `experiment`, or of the first checkpoint's."""
     models = [building.load(path) for path in weights]
     check_tasks(models, weights, experiment)
+    check_options(models[0], weights[0], save, classifiers)
     if isinstance(models[0], Detector):
         if submission:
             experiment = experiment or config.from_dict(
@@ -46,10 +49,8 @@ def evaluate(
             )
             return submit_detections(models, experiment, submission)
         return evaluate_detector(models, weights, experiment, overrides, per_class, json_path, save)
-    if isinstance(models[0], (Localizer, LocalizerRCNN)):
+    if isinstance(models[0], LOCALIZERS):
         return evaluate_localizer(models, weights, experiment, overrides, classifiers, json_path, submission)
-    if classifiers:
-        raise ConfigError("--classifier is for localizers, which are told the classes of an image.")
     if experiment is None:
         experiment = config.from_dict(models[0].experiment, f"the config inside {weights[0]}", tuple(overrides))
     world = distributed.join(experiment.train.device)
@@ -76,6 +77,13 @@ def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Any) ->
         task = model.experiment["task"]
         if task != wanted:
             raise ConfigError(f"{path} is of the task {task} and {whose} of {wanted}: give what fits together.")
+
+
+def check_options(model: Any, path: str, save: Optional[str], classifiers: Sequence[str]) -> None:
+    if save and not isinstance(model, Detector):
+        raise ConfigError(f"--save keeps a detector's detections, and {path} is none: --json writes its figures.")
+    if classifiers and not isinstance(model, LOCALIZERS):
+        raise ConfigError(f"--classifier is for localizers, which are told the classes of an image: {path} is none.")
 
 
 def check_alike(models: Sequence[Any], paths: Sequence[str]) -> None:

@@ -61,7 +61,7 @@ def check_classes(model: Detector, source: Annotations) -> None:
 def report(
     judged: Judged, source: Annotations, metric: str, masks: bool, per_class: bool, json_path: Optional[str]
 ) -> dict[str, Any]:
-    truth = truth_of(source)
+    truth = truth_of(source, judged.left_out)
     if metric != "coco":
         found = {"bbox": PROTOCOLS[metric](truth, judged.results)}
     else:

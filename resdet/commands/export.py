@@ -60,6 +60,11 @@ def open_calibration(to: str, int8: bool, calibrate: Optional[str], overrides: S
         )
     if int8 and to != "onnx":
         raise ConfigError("--int8 is for ONNX files: give --to onnx.")
+    if overrides and (calibrate is None or Path(calibrate).is_dir()):
+        raise ConfigError(
+            f"{overrides[0]} is a setting for the config that --calibrate names, and none is named: leave it out; the "
+            "model's own settings are in its checkpoint."
+        )
     return Calibration(calibrate, overrides) if calibrate else None
 
 

@@ -54,6 +54,6 @@ def nets(names: Sequence[str] = (), json_path: Optional[str] = None) -> None:
         aligned = [cell.rjust(widths[h]) if h in right else cell.ljust(widths[h]) for h, cell in line.items()]
         print("  ".join(aligned).rstrip())
     if not names:
-        print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) and timm/<name>, any net of timm's, can be named too.")
+        print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) can be named too; a config also takes timm/<name>.")
     if json_path:
         Path(json_path).write_text(json.dumps(counted, indent=1), encoding="utf-8")

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any, Optional, Sequence, Union
 
+from torch import nn
+
 from resdet import config
 from resdet.commands.evaluate_localizer import open_classifier
+from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
-from resdet.inference.config import ShowingConfig
+from resdet.inference.config import ShowingConfig, TestingConfig
 from resdet.inference.exported import ExportedDetector
 from resdet.inference.finding import Finder
 from resdet.inference.testing import Tester
@@ -53,14 +56,16 @@ def predict(
     if not images:
         raise ConfigError("Nothing to look at: name images, or folders of images, before --weights or after them.")
     paths = list_images(images)
-    models = [building.load(path) for path in weights]
+    models = [open_model(path) for path in weights]
     folder = Path(draw) if draw else None
     if all(isinstance(model, LOCALIZERS) for model in models):
         rows = detect(finder_of(models, weights, classifiers, top, overrides), paths, score, folder)
     elif classifiers:
         raise ConfigError("--classifier is for localizers, which are told the classes of an image.")
     elif all(isinstance(model, DETECTORS) for model in models):
-        rows = detect(detector_of(models, weights, overrides), paths, score, folder)
+        settings = config.from_dict({"task": "detection"}, "the command line", tuple(overrides)).eval
+        least = settings.score if score is None else score
+        rows = detect(detector_of(models, weights, settings), paths, least, folder)
     elif len(models) > 1:
         raise ConfigError(
             f"{' '.join(weights)} do not go together: predict takes one classifier, several detectors, or several "
@@ -72,6 +77,12 @@ def predict(
         rows = classify(models[0], paths, top)
     if json_path:
         Path(json_path).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def open_model(path: str) -> Any:
+    """On the GPU where there is one; an exported file runs where its runtime does."""
+    model = building.load(path)
+    return model.to(distributed.choose_device("auto")) if isinstance(model, nn.Module) else model
 
 
 def classify(model: Any, paths: Sequence[Path], top: int) -> list[dict]:
@@ -91,15 +102,15 @@ def finder_of(
     if not classifiers:
         raise ConfigError(f"{weights[0]} is a localizer, which must be told the classes: name a net by --classifier.")
     settings = config.from_dict(models[0].experiment, f"the config inside {weights[0]}", tuple(overrides)).eval
-    nets = [open_classifier(path, models[0].classes) for path in classifiers]
+    device = distributed.choose_device("auto")
+    nets = [open_classifier(path, models[0].classes).to(device) for path in classifiers]
     return Finder(models, nets, settings, ShowingConfig(views=settings.classifier_views), top)
 
 
 def detector_of(
-    models: Sequence[Any], weights: Sequence[str], overrides: Sequence[str]
+    models: Sequence[Any], weights: Sequence[str], settings: TestingConfig
 ) -> Union[Detector, ExportedDetector, Tester]:
     """The plain detector, unless there are several or something more is asked for."""
-    settings = config.from_dict({"task": "detection"}, "the command line", tuple(overrides)).eval
     if len(models) == 1 and settings.plain:
         return models[0]
     for model, path in zip(models, weights):

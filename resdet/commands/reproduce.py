@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from resdet.errors import ConfigError, DataError, Error
 from resdet.reproduce import needs, outcome
+from resdet.reproduce.finished import is_finished
 from resdet.reproduce.plan import (
     Evaluation,
     Setting,
@@ -17,6 +18,7 @@ from resdet.reproduce.plan import (
     cost_of,
     evaluation_of,
     nets_of,
+    processes_for,
     submission_words,
     train_words,
     trainings_for,
@@ -25,7 +27,7 @@ from resdet.reproduce.records import Figure, Row, Training
 from resdet.reproduce.tables import FIGURES, ROWS
 from resdet.reproduce.trainings import TRAININGS
 
-Launch = Callable[[Sequence[str]], None]  # runs `resdet WORDS`
+Launch = Callable[..., None]  # runs `resdet WORDS`: launch(words), and launch(words, processes) for a training
 
 
 def choose(target: Optional[str], names: Sequence[str] = ()) -> tuple[list[Row], list[Figure]]:
@@ -129,20 +131,14 @@ def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Set
 
 def train(training: Training, setting: Setting, launch: Launch) -> None:
     """To its end; Error where it was stopped before."""
-    folder = setting.folder(training) / training.part
-    if not is_complete(folder):
-        launch(train_words(training, setting))
-        if not is_complete(folder):
-            raise Error(f"{training.name} was stopped before its end: the same command goes on with it.")
-
-
-def is_complete(folder: Path) -> bool:
-    from resdet.engine import checkpoint
-
-    if not (folder / checkpoint.LAST).exists():
-        return False
-    state = checkpoint.read_last(folder)["trainer"]
-    return state["step"] >= state["total"]
+    if is_finished(training, setting):
+        return
+    processes = processes_for(training, setting)
+    if processes < setting.processes:
+        print(f"{training.name}: {processes} of {setting.processes} processes, which share its batch evenly")
+    launch(train_words(training, setting), processes)
+    if not is_finished(training, setting):
+        raise Error(f"{training.name} was stopped before its end: the same command goes on with it.")
 
 
 def judge(row: Row, setting: Setting, launch: Launch) -> dict[str, Any]:
@@ -183,14 +179,10 @@ def draw(figure: Figure, setting: Setting) -> None:
         print(path)
 
 
-def in_processes(count: int) -> Launch:
-    """A launcher that gives each training to so many processes, as torchrun does; the rest to one."""
-
-    def launch(words: Sequence[str]) -> None:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-        launcher = torchrun if words[0] == "train" else []
-        done = subprocess.run([sys.executable, *launcher, "-m", "resdet.cli", *words])
-        if done.returncode:
-            raise Error(f"`{command(words)}` failed with status {done.returncode}: its messages stand above.")
-
-    return launch
+def in_processes(words: Sequence[str], processes: int = 1) -> None:
+    """A launcher that starts `resdet` anew each time: a training in so many processes, as torchrun does."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    launcher = torchrun if processes > 1 else []
+    done = subprocess.run([sys.executable, *launcher, "-m", "resdet.cli", *words])
+    if done.returncode:
+        raise Error(f"`{command(words)}` failed with status {done.returncode}: its messages stand above.")

@@ -73,8 +73,9 @@ def run(
     if not (goes_on or init):
         task.start_afresh(log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
-    if goes_on:
-        before = trainer.resume()["experiment"]
+    before = trainer.resume()["experiment"] if goes_on else None
+    check_together(trainer, folder)
+    if before:
         log.say(f"going on from step {trainer.step} of {folder / checkpoint.LAST}")
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
             log.say(f"changed since then: {key} was {old} and is {new}")
@@ -95,6 +96,16 @@ def run(
                 print(f"{name + ':':11} {folder / file}")
         print(f"metrics:    {folder / 'metrics.jsonl'} (curves: tensorboard --logdir {folder})")
     return trainer
+
+
+def check_together(trainer: Trainer, folder: Path) -> None:
+    """All processes go on from one step: on machines that share no folder each sees a last.pth of its own, or none."""
+    steps = distributed.gathered([trainer.step])
+    if len(set(steps)) > 1:
+        raise ConfigError(
+            f"The processes would go on from different steps ({', '.join(map(str, steps))}) of {folder}: give --out in "
+            f"a folder that all machines share, or copy one {checkpoint.LAST} to each of them."
+        )
 
 
 def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str]) -> dict[str, float]:

@@ -18,6 +18,8 @@ from resdet.data.segments import Segment, SegmentColumns
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage
 
+BLACKLISTED = "blacklisted_category_ids"  # of an image of the ground truth: ILSVRC DET judges nothing of these in it
+
 
 @dataclass
 class Objects:
@@ -39,9 +41,10 @@ class Annotations:
     int32 [N, 2], width and height. `problems` says in one sentence each what was wrong in the files.
     """
 
-    def __init__(self, arrays: Arrays, root: Path | str, file: Path | None = None):
-        """`root` is the folder of the images; `file` is a COCO file that holds the whole of the annotations."""
-        self.arrays, self.root, self.file = arrays, str(root), file
+    def __init__(self, arrays: Arrays, root: Path | str, file: Path | None = None, other_sizes: bool = False):
+        """`root` is the folder of the images; `file` is a COCO file that holds the whole of the annotations;
+        `other_sizes`: objects may be drawn in another size than their image's (some of ILSVRC's are)."""
+        self.arrays, self.root, self.file, self.other_sizes = arrays, str(root), file, other_sizes
         self.files = Strings.from_arrays(arrays, "files")
         self.sizes = arrays["sizes"]
         self.classes = list(Strings.from_arrays(arrays, "classes"))
@@ -58,11 +61,12 @@ class Annotations:
     def image(self, i: int) -> EncodedImage:
         name = self.name(i)
         try:
-            return EncodedImage(Path(name).read_bytes(), name)
+            image = EncodedImage(Path(name).read_bytes(), name)
         except OSError as error:
             raise DataError(
                 f"{name} cannot be read ({error.strerror}): restore it, or check the images' folder in your config"
             ) from error
+        return image.as_annotated(tuple(self.sizes[i].tolist()))
 
     def image_id(self, i: int) -> int | str:
         """What the file calls the image: COCO's number, or the name without folder and extension."""
@@ -73,6 +77,11 @@ class Annotations:
     def result_id(self, i: int) -> int:
         """The image id in results and in `to_coco`: COCO's number, otherwise 1 to N."""
         return int(self.arrays["image_ids"][i]) if self.file else i + 1
+
+    @property
+    def blacklist(self) -> np.ndarray:
+        """int64 [k, 2], images and category ids: ILSVRC DET's pairs that are not judged."""
+        return self.arrays.get("blacklist", np.zeros((0, 2), np.int64))
 
     @property
     def has_masks(self) -> bool:
@@ -106,7 +115,8 @@ class Annotations:
         """The ground truth for evaluators: a COCO file's own content but for what could not be used; otherwise
         composed, with `result_id`s.
 
-        Of VOC's difficult objects `iscrowd` is 0, `ignore` and `difficult` are 1.
+        Of VOC's difficult objects `iscrowd`, `ignore` and `difficult` are 1: COCO ignores what is a crowd, and forgets
+        what else was to be ignored.
         """
         if self.file is None:
             return _compose(self)
@@ -135,10 +145,12 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
     names = (part.name(i) for part in parts for i in range(len(part)))
     arrays = {name: join(name) for name in columns}
     arrays |= {name: _join_offsets([part.arrays[name] for part in parts]) for name in offsets}
+    firsts = np.cumsum([0, *map(len, parts[:-1])])
+    arrays["blacklist"] = np.concatenate([part.blacklist + (first, 0) for part, first in zip(parts, firsts)])
     arrays |= Strings.pack(names).arrays("files")
     arrays |= Strings.pack(sentence for part in parts for sentence in part.problems).arrays("problems")
     arrays |= Strings.pack(first.classes).arrays("classes")
-    return Annotations(arrays | {"category_ids": first.arrays["category_ids"]}, "")
+    return Annotations(arrays | {"category_ids": first.arrays["category_ids"]}, "", None, first.other_sizes)
 
 
 def _join_offsets(offsets: list[np.ndarray]) -> np.ndarray:
@@ -174,11 +186,13 @@ def _compose(source: Annotations) -> dict[str, Any]:
                 "category_id": source.category_ids[label],
                 "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
                 "area": (box[2] - box[0]) * (box[3] - box[1]),
-                "iscrowd": int(crowd and not difficult),
+                "iscrowd": int(crowd),
                 "ignore": int(difficult),
                 "difficult": int(difficult),
             }
             annotations.append(annotation | (_masked(segment, height, width) if segment else {}))
+    for i, category in source.blacklist.tolist():
+        images[i].setdefault(BLACKLISTED, []).append(category)
     categories = [{"id": number, "name": name} for number, name in zip(source.category_ids, source.classes)]
     return {"images": images, "annotations": annotations, "categories": categories}
 

@@ -118,6 +118,7 @@ class ScenesConfig(DataConfig):
     root: str = "."
     augment: SceneConfig = field(default_factory=SceneConfig)
     sampling: Literal["uniform", "repeat_factor", "class_aware"] = "uniform"
+    negatives: float = 0.0  # class_aware: the share of a pass that goes to images without objects
     repeat_threshold: float = 0.001  # repeat_factor: images of classes rarer than this come more often (LVIS)
     max_objects: int = 100  # of an image; of more than that the largest are learnt, and the log says so
     mask_size: int = 56  # each object's mask is kept with so many pixels a side, cropped to its box
@@ -129,6 +130,8 @@ class ScenesConfig(DataConfig):
         for key in ("max_objects", "mask_size", "repeat_threshold"):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"data.{key} is {getattr(self, key)}: it must be above zero.")
+        if not 0 <= self.negatives <= 1:
+            raise ConfigError(f"data.negatives is {self.negatives}: it is a share, from 0 to 1.")
 
 
 @dataclass

@@ -119,15 +119,15 @@ def _sound_boxes(found: Found, images: np.ndarray, problems: Problems, noun: str
     return clipped, sound
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path | str) -> Any:
     collecting = gc.isenabled()
     gc.disable()  # it would walk millions of new lists again and again: a third of the time
     try:
         return json.loads(Path(file).read_bytes())
     except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}): check the path in your config") from error
+        raise DataError(f"{file} cannot be read ({error.strerror}): name a JSON file") from error
     except ValueError as error:
-        raise DataError(f"{file} is not JSON ({error}): export or download it again") from error
+        raise DataError(f"{file} is not JSON ({error}): write, export or download it again") from error
     finally:
         if collecting:
             gc.enable()

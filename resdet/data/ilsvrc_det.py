@@ -1,11 +1,14 @@
 """ILSVRC object detection in its official layout: 200 classes, train, val, and R-CNN's halves of val (appendix B).
 
 Below the root, which is the folder ILSVRC or holds it: Annotations/DET/{train,val}/**.xml, Data/DET/{train,val}/**.JPEG
-and ImageSets/DET/*.txt. XML files that are changed in place are not noticed: remove Annotations/DET/.resdet then.
+and ImageSets/DET/*.txt; the development kit's blacklist if it is there. XML files that are changed in place are not
+noticed: remove Annotations/DET/.resdet then.
 """
 
 import os
 from pathlib import Path
+
+import numpy as np
 
 from resdet.data.annotations import Annotations, concatenate
 from resdet.data.found import OnBad, Problems
@@ -14,6 +17,7 @@ from resdet.data.index import Arrays, cached
 from resdet.data.voc import compile_records, read_records
 from resdet.errors import DataError
 
+BLACKLIST = "*_det_validation_blacklist.txt"
 SPLITS = ("train", "val", "val1", "val2")
 
 
@@ -48,7 +52,31 @@ def _open(home: Path, split: str, on_bad: OnBad, cache_dir: Path | None) -> Anno
             read_records(annotations, images, stems, locate, 0, problems, negatives), NAMES, problems
         )
 
-    return Annotations(cached(f"ilsvrc-det-{split}-{on_bad}", [annotations, *lists], build, cache_dir), images)
+    arrays = cached(f"ilsvrc-det-{split}-{on_bad}", [annotations, *lists], build, cache_dir)
+    source = Annotations(arrays, images, other_sizes=True)
+    if split != "train":
+        source.arrays["blacklist"] = _blacklist(home, source)
+    return source
+
+
+def _blacklist(home: Path, source: Annotations) -> np.ndarray:
+    """The development kit's pairs of an image and a class that nobody can tell in it, among these images; int64 [k, 2].
+
+    The kit numbers images by the lines of val.txt, also where a half of them is judged.
+    """
+    files = [file for folder in (home, home / "devkit/data") for file in sorted(folder.glob(BLACKLIST))]
+    if not files:
+        return np.zeros((0, 2), np.int64)
+    stem_of = dict(enumerate(_marks(_lists(home / "ImageSets/DET", "val")), 1))
+    place_of = {source.image_id(i): i for i in range(len(source))}
+    id_of = dict(zip(NAMES, source.category_ids))
+    pairs = [line.split() for line in files[0].read_text().splitlines() if line.strip()]
+    try:
+        named = [(stem_of[int(number)], id_of[wnid]) for number, wnid in pairs]
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{files[0]} has more than lines of val.txt with a class each ({error}): restore it") from error
+    here = [(place_of[stem], category) for stem, category in named if stem in place_of]
+    return np.array(here, np.int64).reshape(-1, 2)
 
 
 def _lists(folder: Path, split: str) -> list[Path]:

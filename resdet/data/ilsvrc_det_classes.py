@@ -7,7 +7,7 @@ n02672831 accordion, n02691156 airplane, n02219486 ant, n02419796 antelope, n077
 n07718747 artichoke, n02764044 axe, n02766320 baby bed, n02769748 backpack, n07693725 bagel, n02777292 balance beam,
 n07753592 banana, n02786058 band aid, n02787622 banjo, n02799071 baseball, n02802426 basketball,
 n02807133 bathing cap, n02815834 beaker, n02131653 bear, n02206856 bee, n07720875 bell pepper, n02828884 bench,
-n02834778 bicycle, n02840245 binder, n01503061 bird, n02870880 bookshelf, n02879718 bow, n02883205 bow tie,
+n02834778 bicycle, n02840245 binder, n01503061 bird, n02870880 bookshelf, n02883205 bow tie, n02879718 bow,
 n02880940 bowl, n02892767 brassiere, n07880968 burrito, n02924116 bus, n02274259 butterfly, n02437136 camel,
 n02951585 can opener, n02958343 car, n02970849 cart, n02402425 cattle, n02992211 cello, n01784675 centipede,
 n03000684 chain saw, n03001627 chair, n03017168 chime, n03062245 cocktail shaker, n03063338 coffee maker,

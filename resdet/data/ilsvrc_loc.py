@@ -17,7 +17,7 @@ import numpy as np
 from resdet.data.imagenet import OFFICIAL, imagenet
 from resdet.data.index import Arrays, Strings, cached
 from resdet.errors import DataError
-from resdet.images.decode import EncodedImage, RawImage, Source
+from resdet.images.decode import EncodedImage, Source
 
 FOLDERS = ("ILSVRC/Annotations/CLS-LOC/{}", "Annotations/CLS-LOC/{}", "bbox_{}")
 ARCHIVES = {"train": "ILSVRC2012_bbox_train_v2.tar.gz", "val": "ILSVRC2012_bbox_val_v3.tgz"}
@@ -49,8 +49,8 @@ class LocalizedImages:
     def name(self, i: int) -> str:
         return self.source.name(int(self.positions[i]))
 
-    def image(self, i: int) -> EncodedImage | RawImage:
-        return self.source.image(int(self.positions[i]))
+    def image(self, i: int) -> EncodedImage:
+        return self.source.image(int(self.positions[i])).as_annotated(tuple(self.sizes[i].tolist()))
 
     def boxes(self, i: int) -> np.ndarray:
         """float32 [k, 4], xyxy in pixels of a picture of `sizes[i]`, which is the image's own size but for a few."""

@@ -176,11 +176,12 @@ class GuardedCollate:
 
 
 def to_device(made: Iterable[tuple[Any, list[str]]], device: torch.device, notes: Notes) -> Iterator[Any]:
-    """Keeps one batch under way to the device while another is worked on."""
+    """Keeps one batch under way to the device while another is worked on. None is a batch of which nothing was left."""
     under_way: deque[Any] = deque()
     for batch, sentences in made:
         notes.note(sentences)
-        under_way.append(batch.to(device))
+        if batch is not None:
+            under_way.append(batch.to(device))
         if len(under_way) > 1:
             yield under_way.popleft()
     yield from under_way

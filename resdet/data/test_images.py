@@ -43,12 +43,17 @@ def det_test(root: Path, split: str) -> Annotations:
 def coco_test(images: Path, info: Path) -> Annotations:
     """An image_info file: images and categories with the server's ids."""
     content = read_json(info)
-    if not all(isinstance(content.get(key), list) for key in ("images", "categories")):
-        raise DataError(f'{info} has no lists "images" and "categories": name COCO\'s image_info_test-dev2015.json.')
-    entries = content["images"]
-    categories = {entry["id"]: entry["name"] for entry in sorted(content["categories"], key=lambda entry: entry["id"])}
-    sizes = [(entry["width"], entry["height"]) for entry in entries]
-    found = empty_found([entry["file_name"] for entry in entries], sizes, [entry["id"] for entry in entries])
+    try:
+        files = [str(entry["file_name"]) for entry in content["images"]]
+        sizes = [(int(entry["width"]), int(entry["height"])) for entry in content["images"]]
+        ids = [int(entry["id"]) for entry in content["images"]]
+        categories = dict(sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{info} lists no images and categories with ids, names and sizes ({type(error).__name__}: {error}): "
+            "name COCO's image_info_test-dev2015.json."
+        ) from error
+    found = empty_found(files, sizes, ids)
     return Annotations(compile_found(found, categories, Problems(info, "error"), "annotation"), images, info)
 
 

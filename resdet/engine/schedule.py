@@ -7,8 +7,8 @@ from resdet.engine.config import ScheduleConfig
 
 
 class Schedule:
-    """lr as a function of the step and of two things seen on the way: how often the error came to a plateau, and at
-    which step the training error first fell below `warmup_until_error`.
+    """lr as a function of the step and of two things seen on the way: how often the error came to a plateau, and
+    whether the training error has fallen below `warmup_until_error`.
     """
 
     def __init__(self, config: ScheduleConfig, lr: float, total_steps: int, steps_per_unit: float):

@@ -35,11 +35,12 @@ class Tally:
         self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def add(self, scores: Tensor, labels: Tensor) -> None:
-        """`scores` [B, C] are probabilities; where two are equal the smaller class number comes first."""
+        """`scores` [B, C] are probabilities; where two are equal the smaller class number comes first.
+        NaN comes before all other scores, and an image whose own score is NaN is wrong."""
         valid = labels >= 0
         own = scores.gather(1, labels.clamp(min=0)[:, None])
         before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-        rank = (scores > own).sum(1) + ((scores == own) & before).sum(1)
+        rank = (~(scores <= own)).sum(1) + ((scores == own) & before).sum(1)
         hits = torch.stack([valid, valid & (rank < 1), valid & (rank < 5)], 1).double()
         self.counts.index_add_(0, labels.clamp(min=0), hits)
         self.loss += (valid * -own[:, 0].double().clamp(min=1e-45).log()).sum()

@@ -1,21 +1,10 @@
 """Lists of JSON objects as numpy columns; the first object that does not fit is named in a DataError."""
 
-import json
-from pathlib import Path
 from typing import Any, Sequence
 
 import numpy as np
 
 from resdet.errors import DataError
-
-
-def read_json(path: str | Path) -> Any:
-    try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): name a JSON file.") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}): write it again.") from None
 
 
 class Columns:

@@ -32,6 +32,7 @@ class Judged:
 
     results: Results
     losses: dict[str, float]  # means over the images
+    left_out: list[int]  # images that could not be read, and are not judged
 
 
 def evaluation_batches_of(
@@ -61,25 +62,32 @@ def evaluation_batches_of(
 def judge(models: Sequence[Any], source: Annotations, experiment: Any, world: Any, notes: Notes) -> Judged:
     """All that a detector, or several as an ensemble, find in a source, tested as the experiment says."""
     settings = experiment.eval
+    surplus = set(models[0].category_ids) - set(source.category_ids)
+    if surplus:
+        notes.note([f"{len(surplus)} of the model's categories are not the data's, and are not judged"])
     if len(models) > 1 or not settings.plain:
         return predict_all(Tester(models, settings), source, experiment.data.on_bad_image, world, notes)
     batches = evaluation_batches_of(source, experiment, models[0], world, notes)
     return detect_all(models[0].eval(), source, batches, settings.score)
 
 
-def predict_all(tester: Tester, source: Annotations, on_bad_image: str, world: Any, notes: Notes) -> Judged:
-    """All detections in a source, image by image. What cannot be read has none, unless it is an error."""
-    parts = [empty(tester)]
+def predict_all(
+    detector: Any, source: Annotations, on_bad_image: str, world: Any, notes: Notes, score: Optional[float] = None
+) -> Judged:
+    """All that `detector.predict` finds in a source, image by image. What cannot be read is left out, unless it is an
+    error."""
+    parts, seen = [empty(detector)], []
     for index in range(world.rank, len(source), world.size):
         try:
-            (result,) = tester.predict([open_image(source, index)])
+            (result,) = detector.predict([open_image(source, index)], score)
         except DataError as error:
             if on_bad_image == "error":
                 raise
             notes.note([f"image left out, {error}"])
             continue
-        parts.append(as_results(result, source.result_id(index)))
-    return Judged(of_all(parts), {})
+        parts.append(as_results(result, source, index))
+        seen.append(index)
+    return Judged(of_all(parts), {}, unseen(source, seen))
 
 
 @torch.inference_mode()
@@ -90,11 +98,12 @@ def detect_all(
     score: Optional[float] = None,
 ) -> Judged:
     """All detections in a source; the losses as well where the batches have targets. The model is in eval mode."""
-    parts, sums = [empty(model)], LossSums()
+    parts, seen, sums = [empty(model)], [], LossSums()
     for found, indices, batch_losses in detected(model, source, batches, score):
-        parts += [as_results(result, source.result_id(index)) for result, index in zip(found, indices)]
+        parts += [as_results(result, source, index) for result, index in zip(found, indices)]
+        seen += indices
         sums.add(batch_losses, len(indices))
-    return Judged(of_all(parts), sums.means())
+    return Judged(of_all(parts), sums.means(), unseen(source, seen))
 
 
 def detected(
@@ -112,11 +121,15 @@ def detected(
         yield finish(model, maps, found, batch.images.sizes, originals), indices, losses
 
 
-def as_results(result: Result, image_id: int) -> Results:
+def as_results(result: Result, source: Annotations, index: int) -> Results:
+    """What was found in an image of the source, in the size that its annotations have; of their categories alone."""
+    image_id = source.result_id(index)
     entries = result.to_coco(image_id)
     masks = None if result.masks is None else [entry["segmentation"] for entry in entries]
-    boxes = np.array([entry["bbox"] for entry in entries], np.float64)
-    return Results(np.full(len(entries), image_id), result.category_ids, result.scores, boxes, masks)
+    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    boxes *= np.tile(source.sizes[index] / result.size[::-1], 2)
+    found = Results(np.full(len(entries), image_id), result.category_ids, result.scores, boxes, masks)
+    return found.where(np.isin(found.category_ids, source.category_ids))
 
 
 def empty(model: Any) -> Results:
@@ -128,9 +141,16 @@ def of_all(parts: Sequence[Results]) -> Results:
     return Results.concatenate(gathered([Results.concatenate(parts)]))
 
 
-def figures(metric: str, source: Annotations, results: Results, masks: bool) -> dict[str, float]:
+def unseen(source: Annotations, seen: list[int]) -> list[int]:
+    """The images that are not among those of any process."""
+    return sorted(set(range(len(source))) - set(gathered(seen)))
+
+
+def figures(
+    metric: str, source: Annotations, results: Results, masks: bool, left_out: Sequence[int] = ()
+) -> dict[str, float]:
     """The headline figures by the metric that was asked for; those that do not exist are left out."""
-    truth = truth_of(source)
+    truth = truth_of(source, left_out)
     if metric != "coco":
         judge = {
             "voc07": lambda: voc.evaluate(truth, results, "07"),
@@ -146,9 +166,13 @@ def figures(metric: str, source: Annotations, results: Results, masks: bool) -> 
     return known(shown, source)
 
 
-def truth_of(source: Annotations) -> str | Path | dict:
-    """The annotations as evaluators take them; a sound COCO file is read by the evaluator itself, which is faster."""
-    return source.file if source.file and not source.problems else source.to_coco()
+def truth_of(source: Annotations, left_out: Sequence[int] = ()) -> str | Path | dict:
+    """The annotations as evaluators take them, without some images, whose objects they then pass over; a sound COCO
+    file is read by the evaluator itself, which is faster."""
+    if source.file and not source.problems and not left_out:
+        return source.file
+    content, gone = source.to_coco(), {source.result_id(index) for index in left_out}
+    return content | {"images": [image for image in content["images"] if image["id"] not in gone]}
 
 
 def known(values: dict[str, Optional[float]], source: Annotations) -> dict[str, float]:

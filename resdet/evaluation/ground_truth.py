@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from resdet.data.found import read_json
 from resdet.errors import DataError
-from resdet.evaluation.columns import Columns, read_json
+from resdet.evaluation.columns import Columns
 
 Kind = Literal["bbox", "segm"]
 

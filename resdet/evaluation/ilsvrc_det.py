@@ -5,8 +5,10 @@ from typing import Any, Sequence
 
 import numpy as np
 
+from resdet.data.annotations import BLACKLISTED
+from resdet.evaluation import ground_truth
 from resdet.evaluation.average_precision import TRUE, Scene, area_ap, summarise
-from resdet.evaluation.results import Results
+from resdet.evaluation.results import Results, as_results
 
 TOLERANCE = 10  # pixels by which a box may be too large in each direction
 
@@ -15,10 +17,22 @@ def evaluate_det(annotations: str | Path | dict, results: str | Path | Sequence[
     """{"mAP", "per_class": {name: {"AP", "objects"}}}, the area under the curve; None for a class without objects.
 
     By falling score, each detection takes the object of its class which it overlaps most among those that are left
-    and that it overlaps enough: `thresholds`. All objects count, as the devkit knows no difficult ones.
+    and that it overlaps enough: `thresholds`. All objects count, as the devkit knows no difficult ones, but for those
+    of the classes that its blacklist names for an image ("blacklisted_category_ids"), nor do detections of these.
     """
-    scene = Scene.read(annotations, results)
+    scene = Scene.read(*without_blacklisted(ground_truth.read(annotations), as_results(results)))
     return summarise(scene, match(scene), np.ones(len(scene.labels), bool), area_ap)
+
+
+def without_blacklisted(truth: dict[str, list[dict]], results: Results) -> tuple[dict[str, list[dict]], Results]:
+    """Nothing is left of the classes that an image's blacklist names, neither objects nor detections."""
+    pairs = {(image["id"], category) for image in truth["images"] for category in image.get(BLACKLISTED, ())}
+    if not pairs:
+        return truth, results
+    kept = [entry for entry in truth["annotations"] if (entry["image_id"], entry["category_id"]) not in pairs]
+    found = zip(results.image_ids.tolist(), results.category_ids.tolist())
+    rows = np.fromiter((pair not in pairs for pair in found), bool, len(results))
+    return truth | {"annotations": kept}, results.where(rows)
 
 
 def thresholds(boxes: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from resdet.data.annotations import Annotations
 from resdet.data.localized import boxes_in
+from resdet.data.scenes.geometry import scale_of
 from resdet.errors import DataError
 from resdet.evaluation.ilsvrc_loc import best_overlaps
 from resdet.evaluation.results import Results
@@ -32,6 +33,7 @@ def write_pictures(folder: Path, source: Annotations, results: Results, count: i
         captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[mine])]
         boxes = results.boxes[mine].copy()
         boxes[:, 2:] += boxes[:, :2]
+        boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's were drawn in another size
         drawn = draw(pixels, boxes, labels, captions, decoded(results, mine))
         write_image(drawn, folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg")
 

@@ -7,8 +7,9 @@ from typing import Iterable, Optional, Sequence
 
 import numpy as np
 
+from resdet.data.found import read_json
 from resdet.errors import DataError
-from resdet.evaluation.columns import Columns, read_json
+from resdet.evaluation.columns import Columns
 from resdet.evaluation.ground_truth import Kind, as_rle, image_sizes
 
 
@@ -56,6 +57,12 @@ class Results:
         filled = [part.masks for part in parts if len(part)]
         masked = bool(filled) and all(masks is not None for masks in filled)
         return cls(*arrays, [mask for masks in filled for mask in masks] if masked else None)
+
+    def where(self, rows: np.ndarray) -> "Results":
+        """Those detections, bool [n]."""
+        masks = None if self.masks is None else [mask for mask, kept in zip(self.masks, rows.tolist()) if kept]
+        columns = (self.image_ids, self.category_ids, self.scores, self.boxes)
+        return Results(*(column[rows] for column in columns), masks, self.name)
 
     def to_list(self) -> list[dict]:
         """COCO's results format, of plain Python values."""

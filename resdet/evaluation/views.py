@@ -5,9 +5,9 @@ from typing import Any, Callable, Iterable, Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from resdet.data.loader import Skipped, prepare_worker, worker_count
+from resdet.data.loader import Skipped, collated, worker_count
 from resdet.errors import DataError
 from resdet.evaluation.classification import ClassificationFigures, Tally
 from resdet.evaluation.config import EvalConfig
@@ -35,12 +35,12 @@ class Views(Dataset):
         return shown, int(self.source.labels[index]), index, ""
 
 
-def collate(items: list[tuple[list[Tensor], int, int, str]]) -> tuple[list[Tensor], Tensor, Tensor, list[str]]:
-    """The views of all images together, one tensor a scale; labels; indices; why images were left out."""
+def collate(items: list[tuple[list[Tensor], int, int, str]]) -> tuple[tuple[list[Tensor], Tensor, Tensor], list[str]]:
+    """The views of all images together, one tensor a scale, labels and indices; why images were left out."""
     kept = [item for item in items if item[0]]
     scales = [torch.cat(views) for views in zip(*(shown for shown, *_ in kept))]
     labels, indices = (torch.tensor([item[field] for item in kept]) for field in (1, 2))
-    return scales, labels, indices, [reason for *_, reason in items if reason]
+    return (scales, labels, indices), [reason for *_, reason in items if reason]
 
 
 @torch.inference_mode()
@@ -57,16 +57,11 @@ def scored_images(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Probabilities [B, C], labels and indices [B] of this process's share of a source, some images at a time."""
     show = shower(config, models[0].size, models[0].short)
-    loader = DataLoader(
-        Views(source, show, range(rank, len(source), world), on_bad_image),
-        batch_size={"centre": config.batch, "ten_crop": max(1, config.batch // 10), "dense": 1}[config.views],
-        num_workers=worker_count(workers),
-        collate_fn=collate,
-        worker_init_fn=prepare_worker,
-        pin_memory=device.type == "cuda",
-    )
+    samples = Views(source, show, range(rank, len(source), world), on_bad_image)
+    batch = {"centre": config.batch, "ten_crop": max(1, config.batch // 10), "dense": 1}[config.views]
+    keys = [list(range(len(samples))[start : start + batch]) for start in range(0, len(samples), batch)]
     scorer = Scorer(models, device, config.views == "dense")
-    for scales, labels, indices, reasons in loader:
+    for (scales, labels, indices), reasons in collated(samples, keys, collate, worker_count(workers), device):
         skipped.note(reasons)
         if scales:
             yield scorer(scales).unflatten(0, (len(labels), -1)).mean(1), labels.to(device), indices

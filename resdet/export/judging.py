@@ -1,17 +1,17 @@
 """What int8 costs: the figures of exported models on validation data, or how far apart they are on one image."""
 
 from dataclasses import replace
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 
 from resdet.data.config import ImagesConfig
-from resdet.data.loader import Skipped
+from resdet.data.loader import Notes, Skipped
 from resdet.data.resident import ResidentEvaluation
 from resdet.data.sources import open_images, open_resident, open_scenes
-from resdet.errors import ConfigError, DataError
-from resdet.evaluation.detection import as_results, empty, figures
-from resdet.evaluation.results import Results
+from resdet.engine.distributed import World
+from resdet.errors import ConfigError
+from resdet.evaluation.detection import figures, predict_all
 from resdet.evaluation.views import evaluate_resident, evaluate_views
 from resdet.export.checking import compare_scores
 from resdet.inference.exported import Exported, ExportedDetector
@@ -31,19 +31,9 @@ def figures_of(model: Exported, experiment: Any) -> dict[str, float]:
 def detector_figures(model: ExportedDetector, experiment: Any) -> dict[str, float]:
     source = open_scenes(experiment.data, "val")
     check_classes(set(source.category_ids) <= set(model.category_ids))
-    parts = [empty(model), *detections(model, source, experiment)]
-    return figures(experiment.eval.metric, source, Results.concatenate(parts), model.draws_masks)
-
-
-def detections(model: ExportedDetector, source: Any, experiment: Any) -> Iterator[Results]:
-    for index in range(len(source)):
-        try:
-            (found,) = model.predict([source.image(index)], experiment.eval.score)
-        except DataError:
-            if experiment.data.on_bad_image == "error":
-                raise
-            continue
-        yield as_results(found, source.result_id(index))
+    on_bad_image, alone = experiment.data.on_bad_image, World(0, 1, CPU)
+    judged = predict_all(model, source, on_bad_image, alone, Notes(print), experiment.eval.score)
+    return figures(experiment.eval.metric, source, judged.results, model.draws_masks, judged.left_out)
 
 
 def accuracy(model: Exported, experiment: Any) -> dict[str, float]:

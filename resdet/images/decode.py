@@ -1,7 +1,8 @@
 """Images before they are pixels: their size without decoding, decoding no larger than needed, damage found first.
 
 JPEG, PNG, BMP, GIF and TIFF tell their size in the header, which is read here; other formats that OpenCV knows (WebP,
-PNM) are decoded to learn it. Sizes and pixels are those after the camera's EXIF orientation is applied.
+PNM) are decoded to learn it. Sizes and pixels are those after the camera's EXIF orientation is applied, unless an
+image was annotated without it: `as_annotated`.
 """
 
 import struct
@@ -49,6 +50,16 @@ class EncodedImage:
             return width, height
         width, height = self._header.width, self._header.height
         return (height, width) if self._header.orientation in (5, 6, 7, 8) else (width, height)
+
+    def as_annotated(self, size: tuple[int, int]) -> "EncodedImage":
+        """The image as those saw it who drew its boxes in a picture of this (width, height): as it is stored, without
+        EXIF's orientation, where that alone gives the size. JPEG and PNG."""
+        header = self._header if self.data.startswith((JPEG, PNG)) else None
+        if header is None or self.size == size or (header.width, header.height) != size:
+            return self
+        stored = EncodedImage(self.data, self.name)
+        stored._header = header._replace(orientation=1)
+        return stored
 
     def decode(self, smallest: tuple[int, int] | None = None) -> np.ndarray:
         """The picture as uint8 [H, W, 3], RGB, without alpha, 16 bits reduced to 8.

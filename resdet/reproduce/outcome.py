@@ -42,7 +42,7 @@ def write_outcome(row: Row, setting: Setting, file: Path, commands: Sequence[Seq
         "versions": versions(),
         "git": git_revision(),
         "data": kind_of_data(row, setting),
-        "command": command(["reproduce", row.table, "--row", row.name, *setting.extra]),
+        "command": command(reproduce_words(row, setting)),
         "steps": [command(words) for words in commands],  # of which that command consists
         "paper": row.paper,
         "ours": ours,
@@ -52,6 +52,13 @@ def write_outcome(row: Row, setting: Setting, file: Path, commands: Sequence[Seq
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return content
+
+
+def reproduce_words(row: Row, setting: Setting) -> list[str]:
+    words = ["reproduce", row.table, "--row", row.name, *setting.extra]
+    if setting.given:
+        words += ["--use", *(f"{name}={file}" for name, file in setting.given.items())]
+    return words
 
 
 def differences(row: Row, ours: dict[str, float], setting: Setting) -> dict[str, float]:

@@ -25,6 +25,7 @@ class Setting:
     given: Mapping[str, str] = field(default_factory=dict)  # training -> weights to take instead of running it
     extra: tuple[str, ...] = ()  # overrides of every training
     small: bool = False  # on generated data, in miniature
+    processes: int = 1  # that train together, as torchrun starts them
 
     def folder(self, training: Training) -> Path:
         return self.out / training.name
@@ -85,16 +86,30 @@ def nets_of(rows: Iterable[Row]) -> list[str]:
 
 def train_words(training: Training, setting: Setting) -> list[str]:
     """The arguments of `resdet` that train it, or go on with it."""
-    experiment = setting.experiment(training)
     words = ["train", "--config", training.config, "--out", str(setting.folder(training)), "--resume"]
     if training.start:
         words += ["--init", setting.weights(training.start)]
-    words += [*setting.overrides(training), *setting.data_words(experiment)]
+    return [*words, *train_overrides(training, setting)]
+
+
+def train_overrides(training: Training, setting: Setting) -> list[str]:
+    """The settings among them."""
+    experiment = setting.experiment(training)
+    words = [*setting.overrides(training), *setting.data_words(experiment)]
     if training.proposer:
         words.append(f"model.proposer={setting.weights(training.proposer)}")
     if setting.small:
         words += smoke.train_words(experiment)
     return [*words, *setting.extra]
+
+
+def processes_for(training: Training, setting: Setting) -> int:
+    """As many of those wanted as share its batch evenly; of alternating training the batches of both halves."""
+    experiment = config.load(training.config, *train_overrides(training, setting))
+    parts = getattr(experiment, "alternating", None)
+    halves = [parts.rpn.batch, parts.regions.batch] if parts else []
+    shares = [batch // experiment.train.accumulate for batch in (experiment.train.batch, *halves)]
+    return max(count for count in range(1, setting.processes + 1) if not any(share % count for share in shares))
 
 
 def evaluation_of(row: Row, setting: Setting) -> Evaluation:
@@ -114,17 +129,17 @@ def submission_words(row: Row, setting: Setting) -> list[str]:
 
 
 def evaluate_words(row: Row, setting: Setting) -> list[str]:
-    experiment = setting.experiment(TRAININGS[row.nets[0]])
-    words = ["evaluate", "--weights", *(setting.weights(name) for name in row.nets)]
-    tested = experiment
-    if row.test_config:
-        words += ["--config", row.test_config]
-        tested = config.load(row.test_config)
+    """On the data and by the settings of the row, whatever the weights say of theirs."""
+    training = TRAININGS[row.nets[0]]
+    tested = row.test_config or training.config
+    words = ["evaluate", "--weights", *(setting.weights(name) for name in row.nets), "--config", tested]
     if row.classifiers:
         words += ["--classifier", *(setting.weights(name) for name in row.classifiers)]
-    words += [*row.test, *setting.data_words(experiment)]
+    if not row.test_config:
+        words += [word for word in setting.overrides(training) if word.startswith(("data.", "eval."))]
+    words += [*setting.data_words(setting.experiment(training)), *setting.extra, *row.test]
     if setting.small:
-        words += smoke.test_words(tested, row.test, bool(row.test_config))
+        words += smoke.test_words(config.load(tested), row.test)
     return words
 
 

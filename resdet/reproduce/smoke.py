@@ -51,7 +51,7 @@ def data_words(experiment: Any, out: Path) -> list[str]:
 
 def train_words(experiment: Any) -> list[str]:
     """A small net, trained for a moment."""
-    words = [*COMMON, *model_words(experiment), *test_words(experiment)]
+    words = [*COMMON, *model_words(experiment), *eval_words(experiment)]
     words.append(f"train.batch={2 if experiment.task == 'detection' else 8}")
     if experiment.task == "detection":
         words.append("optim.clip_norm=1")  # a backbone that has hardly learnt makes wild gradients
@@ -77,11 +77,16 @@ def model_words(experiment: Any) -> list[str]:
     return ["model.num_classes=10", f"model.backbone.name={'plain18' if plain else 'resnet18'}"]
 
 
-def test_words(experiment: Any, test: Sequence[str] = (), whole: bool = False) -> list[str]:
-    """Small scales. `whole`: the evaluation has a config of its own, whose other settings must be small as well."""
+def test_words(experiment: Any, test: Sequence[str] = ()) -> list[str]:
+    """Of an evaluation, for which a row has the overrides `test`."""
+    return ["train.device=cpu", *eval_words(experiment, test)]
+
+
+def eval_words(experiment: Any, test: Sequence[str] = ()) -> list[str]:
+    """Small scales."""
     if experiment.task == "detection":
         several = bool(getattr(experiment.eval, "scales", ())) or any("eval.scales" in word for word in test)
-        return [*(DETECTOR if whole else ()), *(["eval.scales=[64,96,128]"] if several else ()), "eval.batch=2"]
+        return [*(["eval.scales=[64,96,128]"] if several else ()), "eval.batch=2"]
     if experiment.task in ("localization", "localization_rcnn"):
         return list(LOCATING)
     return ["eval.batch=8", *(["eval.scales=[32,48]"] if experiment.data.name != "cifar10" else ())]

@@ -1,7 +1,7 @@
 """Image classification: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
 
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 import torch
@@ -99,6 +99,7 @@ class ImagePipeline:
         self.skipped = Skipped(warn, set())
         self.source = open_images(config, "train")
         self.validation = open_images(config, "val")
+        check_classes(self.source.classes, self.validation.classes)
         self.classes = self.source.classes
         self.mixing = (config.augment.mixup, config.augment.cutmix)
         self.name = self.source.name
@@ -133,6 +134,19 @@ class ImagePipeline:
             on_bad_image=self.config.on_bad_image,
             rank=self.world.rank,
             world=self.world.size,
+        )
+
+
+def check_classes(train: Sequence[str], val: Sequence[str]) -> None:
+    """Labels are positions among the names, so that both need the same ones; shards without names know positions
+    alone (resdet/data/tars.py), and need not show the last of them."""
+    numbered = [list(names) == [str(label) for label in range(len(names))] for names in (train, val)]
+    fits = len(val) <= len(train) if numbered[1] else len(val) == len(train) and (numbered[0] or val == train)
+    if not fits:
+        odd = sorted(set(train) ^ set(val))
+        raise DataError(
+            f"The training set has {len(train)} classes and the validation set {len(val)}, and of one alone are "
+            f"{', '.join(odd[:3])}{' …' if len(odd) > 3 else ''}: give both the same."
         )
 
 

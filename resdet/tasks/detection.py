@@ -82,15 +82,15 @@ class DetectionTask(ObjectsTask):
         presence = (*self.source.presence(), len(self.source))
         if data.sampling == "repeat_factor":
             return repeat_factors(*presence, data.repeat_threshold)
-        return class_aware(*presence) if data.sampling == "class_aware" else None
+        return class_aware(*presence, data.negatives) if data.sampling == "class_aware" else None
 
     def evaluate(self, model: Detector) -> dict[str, float]:
         """AP, and the validation losses; the processes share the images, and all know the figures."""
         self.judged = judge([model], self.validation, self.experiment, self.world, self.notes)
         found = [None]
         if self.world.leads:
-            metric = self.experiment.eval.metric
-            found = [figures(metric, self.validation, self.judged.results, model.draws_masks)]
+            metric, judged = self.experiment.eval.metric, self.judged
+            found = [figures(metric, self.validation, judged.results, model.draws_masks, judged.left_out)]
         if dist.is_initialized():
             dist.broadcast_object_list(found, src=0)
         return with_total(self.judged.losses) | found[0]

@@ -3,10 +3,14 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from resdet.data.ilsvrc_det import open_ilsvrc_det
 from resdet.data.ilsvrc_det_classes import NAMES
+from resdet.data.scenes.batches import EvaluationSamples
+from resdet.data.scenes.geometry import load
 from resdet.errors import DataError
+from resdet.evaluation.ilsvrc_det import evaluate_det
 
 # How the development kit calls them, where WordNet's synset has other words.
 OWN_WORDS = {
@@ -79,6 +83,15 @@ def test_classes_are_wordnet_s():
         assert OWN_WORDS.get(name, name).lower() in [word.lower() for word in words], wnid
 
 
+def test_classes_have_the_kit_s_numbers():
+    """Which are not quite alphabetical: as the label map of SSD's models for ILSVRC DET has them."""
+    known = {27: "bookshelf", 28: "bow tie", 29: "bow", 30: "bowl", 54: "cup or mug", 58: "dog", 124: "person"}
+    known |= {127: "ping-pong ball", 181: "tie", 184: "traffic light", 189: "tv or monitor", 197: "watercraft"}
+    names = list(NAMES.values())
+    assert {number: names[number - 1] for number in known} == known
+    assert list(NAMES)[27:29] == ["n02883205", "n02879718"]
+
+
 def test_train_has_its_positives_and_negatives(root):
     source = open_ilsvrc_det(root, "train", "error")
     assert stems(source) == ["n02391049_10", "ILSVRC2013_train_00000001", "ILSVRC2014_train_00000003"]
@@ -111,6 +124,53 @@ def test_val_and_its_halves(root):
     assert val2.to_coco()["annotations"][0]["bbox"] == [10, 10, 10, 20]
     both = open_ilsvrc_det(root, "train+val1")
     assert len(both) == 4 and stems(both)[3] == "ILSVRC2013_val_00000003" and both.label_counts().sum() == 4
+
+
+@pytest.mark.parametrize("folder", ["", "devkit/data"])
+def test_the_blacklist_numbers_images_by_the_lines_of_val(root, folder):
+    """Also where a half is judged, whose images have other numbers; it changes after the index was made."""
+    assert all("blacklisted_category_ids" not in image for image in open_ilsvrc_det(root, "val").to_coco()["images"])
+    file = root / "ILSVRC" / folder / "ILSVRC2015_det_validation_blacklist.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"1 {DOG}\n3 {ZEBRA}\n1 {ZEBRA}\n")
+    told = lambda split: {
+        image["file_name"][:-5]: image.get("blacklisted_category_ids", [])
+        for image in open_ilsvrc_det(root, split).to_coco()["images"]
+    }
+    first, second, third = ("ILSVRC2012_val_00000001", "ILSVRC2012_val_00000002", "ILSVRC2013_val_00000003")
+    assert told("val") == {first: [58, 200], second: [], third: [200]}
+    assert told("val2") == {first: [58, 200], second: []}
+    both = open_ilsvrc_det(root, "val1+val2")
+    assert both.blacklist.tolist() == [[0, 200], [2, 58], [2, 200]]
+    assert len(open_ilsvrc_det(root, "train").blacklist) == 0
+
+    perfect = [{**thing, "score": 1.0} for thing in both.to_coco()["annotations"]]
+    figures = evaluate_det(both.to_coco(), perfect)
+    assert figures["mAP"] is None and all(row["objects"] == 0 for row in figures["per_class"].values())
+    file.write_text("4 n02391049\n")
+    with pytest.raises(DataError, match="blacklist.txt has more than lines of val.txt"):
+        open_ilsvrc_det(root, "val")
+
+
+def test_pictures_of_another_size_than_their_boxes(root):
+    """By scale the boxes are fitted to the picture; where EXIF turns it, it is shown as it was annotated."""
+    stored = np.zeros((48, 64, 3), np.uint8)
+    stored[10:30, 10:20] = 255
+    folder = root / "ILSVRC/Data/DET/val"
+    cv2.imwrite(str(folder / "ILSVRC2012_val_00000001.JPEG"), cv2.resize(stored, (128, 96)))
+    source = open_ilsvrc_det(root, "val")
+    assert source.image(0).size == (128, 96)
+    for short, scale in ((48, 1), (96, 2)):
+        scene = load(source, 0, short, 1000)
+        assert scene.boxes.tolist() == [[10 * scale, 10 * scale, 20 * scale, 30 * scale]]
+    half, found = EvaluationSamples(source, lambda image: image.decode()[::2, ::2], "error").resized(0)
+    assert half.boxes.tolist() == [[10, 10, 20, 30]] and found == (1.0, 1.0)
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(stored).save(folder / "ILSVRC2012_val_00000001.JPEG", "JPEG", exif=turned)
+    image = source.image(0)
+    assert image.size == (64, 48) and image.decode()[10:30, 10:20].min() > 200 > image.decode()[:, 30:].max()
 
 
 def test_what_is_missing_is_said(root, tmp_path):

@@ -7,6 +7,7 @@ import tarfile
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from resdet.data import shape_loc
 from resdet.data.ilsvrc_loc import open_ilsvrc_loc
@@ -49,6 +50,19 @@ def root(tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes())
     return tmp_path
+
+
+def test_a_picture_that_was_annotated_without_its_orientation(root):
+    """EXIF would swap its sides against those of its boxes."""
+    turned, pixels = Image.Exif(), np.zeros((48, 64, 3), np.uint8)
+    turned[0x0112], pixels[5:10, 10:20] = 6, 255
+    Image.fromarray(pixels).save(root / f"train/{TENCH}/{TENCH}_1.JPEG", "JPEG", exif=turned)
+    unpack(root / "bbox_train")
+    source = open_ilsvrc_loc(root, "train")
+    image = source.image(0)
+    assert image.size == tuple(source.sizes[0]) == (64, 48)
+    x1, y1, x2, y2 = source.boxes(0)[1].astype(int)
+    assert image.decode()[y1:y2, x1:x2].min() > 200
 
 
 def unpack(folder):

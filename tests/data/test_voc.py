@@ -13,6 +13,8 @@ from resdet.data import voc
 from resdet.data.annotations import concatenate
 from resdet.data.voc import open_devkit, open_voc
 from resdet.errors import DataError
+from resdet.evaluation import coco
+from resdet.evaluation import voc as voc_evaluation
 
 BCCD = Path(__file__).parents[2].parent / "shared/data/bccd"
 
@@ -91,10 +93,22 @@ def test_difficult_is_crowd_and_truncated_is_kept(write):
     assert source.arrays["truncated"].tolist() == [False, True, False]
     assert source.label_counts().sum() == 1 and source.images_with()[source.classes.index("cat")] == 1
     assert [(a["iscrowd"], a["ignore"], a["difficult"]) for a in source.to_coco()["annotations"]] == [
-        (0, 1, 1),
+        (1, 1, 1),
         (0, 0, 0),
-        (0, 1, 1),
+        (1, 1, 1),
     ]
+
+
+@pytest.mark.parametrize("boxes", [1, 2])
+def test_difficult_objects_are_not_missed_nor_found(write, boxes):
+    """By COCO's rules and by VOC's: with the sound one of two cats found, and with the difficult one found as well."""
+    source = opened(write({"a": xml(element("cat", (1, 1, 20, 20)), element("cat", (31, 1, 50, 20), difficult=1))}))
+    truth = source.to_coco()
+    found = [{key: thing[key] for key in ("image_id", "category_id", "bbox")} for thing in truth["annotations"]]
+    found = [thing | {"score": score} for thing, score in zip(found[:boxes], (0.5, 0.9))]
+    assert coco.evaluate(truth, found)["AP"] == pytest.approx(1)
+    assert voc_evaluation.evaluate(truth, found)["mAP"] == pytest.approx(1)
+    assert coco.evaluate(truth, found, engine="pycocotools")["AP"] == pytest.approx(1)
 
 
 def test_ground_truth_is_composed(write):

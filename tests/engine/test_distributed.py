@@ -122,3 +122,34 @@ def test_a_device_that_is_not_there(device, sentence, monkeypatch):
     with pytest.raises(ConfigError, match=f"train.device is {sentence}"):
         choose_device(device)
     assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+
+
+# torchrun ends the others as soon as one has failed: each waits for what the other says.
+APART = """
+import os, sys, time
+from pathlib import Path
+os.chdir("machine" + os.environ["RANK"])
+from resdet.cli import main
+status = main()
+Path("told").touch()
+while not all(Path(f"../machine{number}/told").exists() for number in (0, 1)):
+    time.sleep(0.1)
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize("step", [None, 10])
+def test_machines_that_share_no_folder_do_not_go_on_differently(tmp_path, step):
+    """Each process in a folder of its own: the second has no last.pth, or one of another step."""
+    for number in (0, 1):
+        (tmp_path / f"machine{number}").mkdir()
+    (tmp_path / "apart.py").write_text(APART)
+    words = ["train", *COMMON, "--out", "run"]
+    assert run(tmp_path / "machine0", *words).returncode == 0
+    if step:
+        assert run(tmp_path / "machine1", *words, f"train.length={step}").returncode == 0
+    done = run(tmp_path, "apart.py", *words, "--resume", launcher=TORCHRUN[:-2])
+    sentence = (
+        f"resdet: The processes would go on from different steps (20, {step or 0}) of run: give --out in a folder"
+    )
+    assert done.returncode and done.stderr.count(sentence) == 2

@@ -50,6 +50,13 @@ def test_unknown_labels_are_left_out_and_ties_go_to_the_smaller_class():
     assert (figures.images, figures.error, figures.top5_error) == (2, 0.5, 0.0)
 
 
+def test_scores_that_are_not_numbers_are_wrong():
+    """Its own alone, all of them, or one that might be larger than its own."""
+    scores = torch.tensor([[0.1, np.nan, 0.2], [np.nan] * 3, [np.nan, 0.9, 0.1], [0.1, 0.8, 0.1]])
+    figures = tally(scores, torch.tensor([1, 0, 1, 1]))
+    assert figures.per_class[:, 1].tolist() == [0, 1, 0] and figures.error == 0.75
+
+
 def test_no_image_at_all():
     figures = tally(torch.rand(1, 4).softmax(1), torch.tensor([-1]))
     assert (figures.images, figures.loss) == (0, 0.0)
@@ -152,11 +159,12 @@ class Damaged(ShapeImages):
         return super().image(index)
 
 
-def test_damaged_images_are_errors_or_counted():
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_images_are_errors_or_counted(workers):
     model, source, said = classifier(), Damaged(5, 40, 0, "val"), []
-    with pytest.raises(DataError, match="image 2"):
-        evaluate_views([model], source, EvalConfig(), CPU, skipped=Skipped(said.append, set()), workers=0)
-    options = {"skipped": Skipped(said.append, set()), "workers": 0, "on_bad_image": "skip"}
+    with pytest.raises(DataError, match="^image 2 is cut short$"):  # and not a worker's traceback
+        evaluate_views([model], source, EvalConfig(), CPU, skipped=Skipped(said.append, set()), workers=workers)
+    options = {"skipped": Skipped(said.append, set()), "workers": workers, "on_bad_image": "skip"}
     assert evaluate_views([model], source, EvalConfig(batch=2), CPU, **options).images == 4
     assert said == ["skipped image 1: image 2 is cut short"]
 

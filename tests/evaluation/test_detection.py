@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,18 @@ from resdet.data.coco import open_coco
 from resdet.data.loader import Notes
 from resdet.engine.distributed import World
 from resdet.errors import DataError
-from resdet.evaluation.detection import as_results, detect_all, empty, evaluation_batches_of, figures, of_all
+from resdet.evaluation import detection
+from resdet.evaluation.detection import (
+    as_results,
+    detect_all,
+    empty,
+    evaluation_batches_of,
+    figures,
+    of_all,
+    predict_all,
+    unseen,
+)
+from resdet.evaluation.detection import judge as judge_models
 from resdet.evaluation.losses import LossSums
 from resdet.evaluation.results import Results
 from resdet.inference.result import Result
@@ -157,6 +169,80 @@ def test_the_same_weights_have_the_same_losses(root, source):
     assert detect_all(model, source, batches).losses == first
 
 
+@pytest.fixture
+def damaged(root, tmp_path):
+    """The same data with a picture that is cut short, and the numbers of the others."""
+    content = json.loads((root / "annotations/val.json").read_text())
+    for image in content["images"]:
+        data = (root / "val" / image["file_name"]).read_bytes()
+        (tmp_path / image["file_name"]).write_bytes(data[:200] if image is content["images"][1] else data)
+    return open_coco(root / "annotations/val.json", tmp_path, cache_dir=tmp_path)
+
+
+def test_an_image_that_cannot_be_read_is_not_judged(root, source, damaged):
+    """Nor do the losses count it; what the others have is as it was."""
+    skip = ["eval.batch=1", "data.on_bad_image=skip"]
+    model, judged = judge(root, damaged, *skip)
+    assert judged.left_out == [1] and source.result_id(1) not in judged.results.image_ids
+    shares = [[batch.indices.tolist() for batch in batches_of(root, each, *skip)] for each in (source, damaged)]
+    assert sorted(sum(shares[1], [])) == [0, 2, 3, 4, 5] and sorted(sum(shares[0], [])) == list(range(6))
+    expected = {}
+    for batch in batches_of(root, source, *skip):
+        if batch.indices.tolist() != [1]:
+            one = detect_all(model, source, [batch]).losses
+            expected = {name: expected.get(name, 0) + one[name] / 5 for name in one}
+    assert judged.losses == pytest.approx(expected, rel=1e-4)
+
+    perfect = truth_as_results(root, lambda entry: not entry["iscrowd"] and entry["image_id"] != source.image_id(1))
+    for metric, name in (("coco", "AP"), ("voc_area", "mAP")):
+        assert figures(metric, damaged, perfect, False, judged.left_out)[name] == pytest.approx(1)
+        assert figures(metric, damaged, perfect, False)[name] < 1
+
+
+def batches_of(root, source, *overrides):
+    experiment, model = detector(root, source, *overrides)
+    return list(evaluation_batches_of(source, experiment, model, WORLD, Notes(print)))
+
+
+def test_every_process_knows_what_was_left_out(root, damaged, monkeypatch):
+    """`gathered` brings what the others have seen; here they are asked one after the other."""
+    model, said = detector(root, damaged)[1], []
+    monkeypatch.setattr(detection, "gathered", lambda parts: said.append(parts) or parts)
+    for rank in (0, 1):
+        world = World(rank, 2, torch.device("cpu"))
+        predict_all(model, damaged, "skip", world, Notes(print), 1.0)
+    seen = [parts for parts in said if all(isinstance(part, int) for part in parts)]
+    assert seen == [[0, 2, 4], [3, 5]]
+    monkeypatch.setattr(detection, "gathered", lambda parts: seen[0] + seen[1])
+    assert unseen(damaged, seen[0]) == unseen(damaged, seen[1]) == [1]
+
+
+def test_categories_that_the_data_lack_are_not_judged(root, source, tmp_path):
+    """A model of more categories than an annotation file names: said once, and its other detections are passed over."""
+    content = json.loads((root / "annotations/val.json").read_text())
+    gone = content["categories"].pop()["id"]
+    content["annotations"] = [entry for entry in content["annotations"] if entry["category_id"] != gone]
+    (tmp_path / "few.json").write_text(json.dumps(content))
+    few = open_coco(tmp_path / "few.json", root / "val")
+    experiment, model = detector(root, source)
+    whole, said = detect_all(model, source, evaluation_batches_of(source, experiment, model, WORLD, Notes(print))), []
+    assert gone in whole.results.category_ids
+    notes = Notes(said.append)
+    for overrides in ([], ["eval.flip=true"]):
+        experiment, _ = detector(root, source, *overrides)
+        judged = judge_models([model], few, experiment, WORLD, notes)
+        assert len(judged.results) and gone not in judged.results.category_ids
+        assert figures("coco", few, judged.results, True)["AP"] >= 0
+    assert said == ["note on the data 1: 1 of the model's categories are not the data's, and are not judged"]
+
+
+def test_results_have_the_size_of_the_annotations():
+    """Those of a picture that is twice as large as the one its objects were drawn in."""
+    one = Result(np.array([[2, 4, 10, 8]]), np.array([0.5]), np.array([0]), ["a"], np.array([7]), (40, 60), None)
+    few = SimpleNamespace(sizes=np.array([[30, 20]]), category_ids=[7], result_id=lambda index: index + 1)
+    assert as_results(one, few, 0).to_list() == [{"image_id": 1, "category_id": 7, "bbox": [1, 2, 4, 2], "score": 0.5}]
+
+
 def test_losses_can_be_spared(root, source):
     assert judge(root, source, "eval.losses=false")[1].losses == {}
 
@@ -165,7 +251,8 @@ def test_a_result_without_detections_is_without_rows():
     nothing = Result(
         np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), [], np.zeros(0, int), (5, 6), np.zeros((0, 5, 6), bool)
     )
-    results = as_results(nothing, 7)
+    source = SimpleNamespace(sizes=np.array([[6, 5]]), category_ids=[1], result_id=lambda index: 7)
+    results = as_results(nothing, source, 0)
     assert len(results) == 0 and results.boxes.shape == (0, 4)
 
 

@@ -90,5 +90,11 @@ def test_the_devkit_written_out(seed):
     expected = [loops(truth, results, category) for category in (1, 2)]
     assert [figures["per_class"][name]["AP"] for name in "12"] == pytest.approx(expected)
     assert figures["mAP"] == pytest.approx(np.mean(expected)) and figures["per_class"]["3"]["AP"] is None
+    blacklisted = [(1, 2), (3, 1), (2, 3)]  # image and category
+    truth["images"] = [{"id": i, "blacklisted_category_ids": [c for n, c in blacklisted if n == i]} for i in (3, 1, 2)]
+    figures = ilsvrc.evaluate_det(truth, results)
+    judged = lambda entries: [e for e in entries if (e["image_id"], e["category_id"]) not in blacklisted]
+    expected = [loops(truth | {"annotations": judged(objects)}, judged(results), category) for category in (1, 2)]
+    assert [figures["per_class"][name]["AP"] for name in "12"] == pytest.approx(expected)
     perfect = [{**thing, "score": 1.0} for thing in objects]
     assert ilsvrc.evaluate_det(truth, perfect)["mAP"] == 1

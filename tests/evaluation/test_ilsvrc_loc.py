@@ -95,13 +95,25 @@ def test_a_submission_is_judged_by_the_files(root, tmp_path):
     figures = ilsvrc.evaluate_loc(root, tmp_path / "sub.txt")
     assert figures["loc_error"] == pytest.approx(2 / 12) and figures["class_error"] == pytest.approx(1 / 12)
 
+    lines = [line.split() for line in (tmp_path / "sub.txt").read_text().splitlines()]
+    place = int(np.flatnonzero(labels[0] == source.labels[0])[0])
+    lines[0] = lines[0][5 * place : 5 * place + 5]  # the right guess alone
+    lines[1] = lines[1][:5] * 2  # one guess twice
+    (tmp_path / "sub.txt").write_text("".join(f"{' '.join(line)}\n" for line in lines))
+    wrong = labels[1, 0] != source.labels[1]
+    found = ilsvrc.evaluate_loc(root, tmp_path / "sub.txt")
+    assert found["loc_error"] == pytest.approx((2 + wrong) / 12)
+    assert found["class_error"] == pytest.approx((1 + wrong) / 12)
+
 
 ROW = " ".join(f"{k} 0 0 10 10" for k in range(1, 6))
 BAD = {
     "1 lines for 2 images": f"{ROW}\n",
-    "line 2: 24 numbers and not 25": f"{ROW}\n{ROW[:-3]}\n",
+    "line 2: 24 numbers and not five for each": f"{ROW}\n{ROW[:-3]}\n",
     "line 2: .* is not all numbers": f"{ROW}\n{ROW.replace('10', 'x', 1)}\n",
-    "line 1: the classes": f"{ROW.replace('5 0', '4 0')}\n{ROW}\n",
+    "line 1: 30 numbers": f"{ROW} {ROW[:10]}\n{ROW}\n",
+    "line 2: 0 numbers": f"{ROW}\n\n",
+    "line 1: the classes": f"{ROW.replace('5 0', '4.5 0')}\n{ROW}\n",
     "line 2: the classes": f"{ROW}\n{ROW.replace('5 0', '1001 0')}\n",
     "line 1: a box is not": f"{ROW.replace('10 10', '10 -1', 1)}\n{ROW}\n",
     "line 2: a box": f"{ROW}\n{ROW.replace('1 0 0', '1 11 0', 1)}\n",
@@ -118,7 +130,8 @@ def test_what_the_server_would_refuse(tmp_path, complaint):
 
 
 def test_what_the_server_takes(tmp_path):
-    (tmp_path / "sub.txt").write_text(f"{ROW}\n{ROW}\n")
+    """Up to five guesses, of whatever classes."""
+    (tmp_path / "sub.txt").write_text(f"{ROW.replace('5 0', '4 0')}\n7 0 0 10 10\n")
     ilsvrc.check_localization(tmp_path / "sub.txt", images=2)
 
 

@@ -44,6 +44,13 @@ def changed(picture):
     return np.abs(picture - GREY).max(-1) > LOST
 
 
+def test_boxes_of_another_size_are_fitted_to_their_picture(source, tmp_path):
+    source.sizes, found = source.sizes // 2, results([(70, 90, 0.9, [5, 10, 15, 12])])
+    write_pictures(tmp_path / "out", source, found, 10)
+    rows, columns = np.nonzero(changed(written(tmp_path / "out")[70])[35:])  # below the caption
+    assert (columns.min(), columns.max(), rows.max() + 35) == pytest.approx((10, 40, 44), abs=3)
+
+
 def test_what_was_found_is_seen(source, tmp_path):
     found = results([(70, 90, 0.9, [10, 20, 30, 25]), (71, 5, 0.8, [40, 5, 20, 20]), (71, 90, 0.49, [2, 30, 10, 10])])
     write_pictures(tmp_path / "out/pictures", source, found, 10)

@@ -50,6 +50,23 @@ def coco(tmp_path):
     return open_test_images(CocoConfig("coco", str(tmp_path), val=SplitConfig("test2015", "info.json")))
 
 
+BAD_INFO = {
+    "TypeError": [{"id": 1}],
+    "KeyError: 'images'": {"categories": []},
+    "KeyError: 'categories'": {"images": []},
+    "KeyError: 'width'": {"images": [{"id": 1, "file_name": "1.jpg"}], "categories": []},
+    "KeyError: 'file_name'": {"images": [{"id": 1, "width": 3, "height": 4}], "categories": []},
+    "ValueError": {"images": [{"id": 1, "file_name": "1.jpg", "width": "x", "height": 4}], "categories": []},
+}
+
+
+@pytest.mark.parametrize("complaint", BAD_INFO)
+def test_an_info_file_that_is_none(tmp_path, complaint):
+    (tmp_path / "info.json").write_text(json.dumps(BAD_INFO[complaint]))
+    with pytest.raises(DataError, match=rf"info.json lists no images and categories .*{complaint}"):
+        open_test_images(CocoConfig("coco", str(tmp_path), val=SplitConfig("test2015", "info.json")))
+
+
 def results(source, categories=(1, 2, 2)):
     """Two detections in the first image, the weaker one first, and one that reaches out of the second image."""
     ids = [source.result_id(i) for i in (0, 0, 1)]

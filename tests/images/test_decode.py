@@ -81,6 +81,20 @@ def test_exif_orientation_is_applied_as_pillow_does(format, orientation):
         assert np.abs(image.decode((100, 100)) - smaller).mean() < 2
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_an_image_that_was_annotated_as_it_is_stored(format, orientation):
+    """Where the size alone tells so; Pillow opens what is stored."""
+    data = encode(picture(), format, exif=exif(orientation))
+    image = EncodedImage(data, "a")
+    assert image.as_annotated(image.size) is image and image.as_annotated((640, 400)) is image
+    stored = image.as_annotated((320, 200))
+    assert stored.size == (320, 200) and stored.name == "a"
+    shown = ImageOps.exif_transpose(Image.open(io.BytesIO(data))) if orientation == 3 else Image.open(io.BytesIO(data))
+    assert np.abs(stored.decode() - np.asarray(shown).astype(int)).mean() < 1
+    assert stored.decode((100, 100)).shape == ((100, 160, 3) if format == "JPEG" else (200, 320, 3))
+
+
 @pytest.mark.parametrize("format", ["WEBP", "TIFF"])
 def test_size_is_that_of_the_decoded_picture_where_opencv_turns_it(format):
     image = EncodedImage(encode(picture(), format, exif=exif(6)), "a")

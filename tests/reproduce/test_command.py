@@ -1,11 +1,16 @@
 """The order of work: what is asked for, what is cut, what is missing; with a stand-in for `resdet` itself."""
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+import resdet
+from resdet import config
 from resdet.cli import run_words
 from resdet.commands import reproduce
 from resdet.errors import ConfigError, DataError, Error
@@ -18,14 +23,17 @@ class Resdet:
     """Notes its commands, and leaves the files that `resdet` would."""
 
     def __init__(self, steps: int = 10, error: float = 0.0871):
-        self.steps, self.error, self.commands = steps, error, []
+        self.steps, self.error, self.commands, self.processes = steps, error, [], {}
 
-    def __call__(self, words):
+    def __call__(self, words, processes=1):
         self.commands.append(words[0])
+        self.processes[words[0]] = processes
         if words[0] == "train":
             folder = Path(words[words.index("--out") + 1])
             folder.mkdir(parents=True, exist_ok=True)
-            torch.save({"model": {}, "trainer": {"step": self.steps, "total": 10}}, folder / "last.pth")
+            state = {"step": self.steps, "total": 10}
+            experiment = config.to_dict(config.load(words[2], *[word for word in words if "=" in word]))
+            torch.save({"model": {}, "trainer": state, "experiment": config.plain(experiment)}, folder / "last.pth")
         if words[0] == "evaluate":
             content = {"images": 3, "error": self.error, "top5_error": 0.003, "per_class": {}}
             Path(words[words.index("--json") + 1]).write_text(json.dumps(content))
@@ -75,6 +83,48 @@ def test_a_training_that_was_cut_is_not_tested_and_goes_on(setting):
     resdet = Resdet()
     reproduce.reproduce(rows, [], setting, resdet)
     assert resdet.commands == ["train", "evaluate"]
+
+
+def test_a_finished_run_of_other_settings_is_not_the_row_s(setting):
+    rows, _ = reproduce.choose("table6", ["resnet20"])
+    reproduce.reproduce(rows, [], replace(setting, extra=("train.length=100",)), Resdet())
+    resdet = Resdet()
+    with pytest.raises(ConfigError, match="other settings .train.length is 100.0 there and 64000.0 here"):
+        reproduce.reproduce(rows, [], setting, resdet)
+    assert resdet.commands == []
+
+
+@pytest.mark.parametrize("wanted, taken", [(1, 1), (8, 8), (3, 2)])
+def test_a_training_gets_processes_that_share_its_batch(setting, wanted, taken, capsys):
+    """Of 128 images here."""
+    rows, _ = reproduce.choose("table6", ["resnet20"])
+    resdet = Resdet()
+    reproduce.reproduce(rows, [], replace(setting, processes=wanted), resdet)
+    assert resdet.processes["train"] == taken and resdet.processes["evaluate"] == 1
+    assert (f"cifar10_resnet20: {taken} of {wanted} processes" in capsys.readouterr().out) == (taken < wanted)
+
+
+@pytest.mark.parametrize("count, options", [(2, ["--standalone", "--nproc-per-node", "2"]), (1, [])])
+def test_several_processes_are_torchrun_s(monkeypatch, count, options):
+    started = []
+    monkeypatch.setattr(reproduce.subprocess, "run", lambda line: started.append(line) or SimpleNamespace(returncode=0))
+    reproduce.in_processes(["train", "--resume"], count)
+    torchrun = ["-m", "torch.distributed.run", *options] if options else []
+    assert started == [[sys.executable, *torchrun, "-m", "resdet.cli", "train", "--resume"]]
+
+
+def test_given_weights_are_judged_on_the_row_s_data(tmp_path):
+    """On 32 generated images, though the weights were made for 16; and the command that is kept names them."""
+    small = ("model.backbone=cifar_resnet8", "model.num_classes=10", "data.val_images=16")
+    model = resdet.build("shapes_resnet20", *small)
+    content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
+    torch.save(content, tmp_path / "mine.pth")
+    given = {"cifar10_resnet20": str(tmp_path / "mine.pth")}
+    rows, _ = reproduce.choose("table6", ["resnet20"])
+    (found,) = reproduce.reproduce(rows, [], Setting(tmp_path / "out", given=given, small=True), run_words)
+    (file,) = (tmp_path / "out/tests").iterdir()
+    assert json.loads(file.read_text())["images"] == 32
+    assert found["command"] == f"resdet reproduce table6 --row resnet20 --use cifar10_resnet20={tmp_path / 'mine.pth'}"
 
 
 def test_missing_data_is_told_before_anything_runs(setting):

@@ -28,6 +28,9 @@ def annotation(number, image, box, category=5, crowd=0):
     }
 
 
+LOST = annotation(6, IDS["broken"], [5, 5, 30, 30])  # of an image that cannot be read: nobody can find it
+
+
 def sound_annotations(rng):
     """Of all that can be learnt from, although some of it is odd."""
     yield annotation(1, IDS["sound"], [5, 5, 20, 20])
@@ -51,21 +54,22 @@ DAMAGE = {
 
 
 def write(root, split, damage, unreadable=True):
-    """root/SPLIT/*.png and root/SPLIT.json with these kinds of damage; returns the annotations that are sound."""
+    """root/SPLIT/*.png and root/SPLIT.json with these kinds of damage; returns what is sound of it."""
     rng = np.random.default_rng(0)
     (root / split).mkdir(parents=True)
     images = []
     for name, (width, height) in SIZES.items():
         cv2.imwrite(str(root / split / f"{name}.png"), rng.integers(0, 255, (height, width, 3), np.uint8))
         images.append({"id": IDS[name], "file_name": f"{name}.png", "width": width, "height": height})
+    sound = {"images": images, "annotations": list(sound_annotations(rng)), "categories": CATEGORIES}
+    bad = {"images": [], "annotations": [DAMAGE[kind] for kind in damage]}
     if unreadable:
         (root / split / "broken.png").write_bytes((root / split / "sound.png").read_bytes()[:100])
         for name in ("missing", "broken"):
-            images.append({"id": IDS[name], "file_name": f"{name}.png", "width": 64, "height": 48})
-    sound = list(sound_annotations(rng))
-    content = {"images": images, "annotations": sound + [DAMAGE[kind] for kind in damage], "categories": CATEGORIES}
-    (root / f"{split}.json").write_text(json.dumps(content))
-    return content | {"annotations": sound}
+            bad["images"].append({"id": IDS[name], "file_name": f"{name}.png", "width": 64, "height": 48})
+        bad["annotations"].append(LOST)
+    (root / f"{split}.json").write_text(json.dumps(sound | {key: sound[key] + bad[key] for key in bad}))
+    return sound
 
 
 def settings(root):

@@ -13,7 +13,7 @@ from resdet.data.order import GroupedOrder, generator_for
 from resdet.data.scenes.buckets import buckets, group_of, rounded_up, smallest_fit
 from resdet.data.scenes.collate import MAX_OBJECTS, Sample, collate_scenes
 from resdet.data.scenes.config import SceneConfig
-from resdet.data.scenes.geometry import open_image
+from resdet.data.scenes.geometry import open_image, scale_of
 from resdet.data.scenes.pipeline import TrainScene
 from resdet.data.scenes.scene import Scene
 from resdet.data.segments import Pair
@@ -49,9 +49,8 @@ class EvaluationSamples(Dataset):
         return sample(self.source, index, partial(self.resized, index), self.on_bad_image)
 
     def resized(self, index: int) -> tuple[Scene, Pair]:
-        image = open_image(self.source, index)
-        pixels = self.resize(image)
-        scale = (pixels.shape[1] / image.size[0], pixels.shape[0] / image.size[1])
+        pixels = self.resize(open_image(self.source, index))
+        scale = scale_of(self.source, index, pixels)
         return Scene.of(pixels, self.source.objects(index), scale), scale
 
 
@@ -108,11 +107,11 @@ class SceneLoader(Loader):
 
 
 class EvaluationBatch(NamedTuple):
-    """Images to be judged. A picture that could not be read has size 0 and scale 1."""
+    """Images to be judged."""
 
     images: Images
     indices: Tensor  # [B] int64 on the CPU
-    scales: Tensor  # [B, 2] float32 on the CPU: resized / original, across and down
+    scales: Tensor  # [B, 2] float32 on the CPU: resized / as annotated, across and down
     targets: Optional[Targets]
 
     def to(self, device: torch.device) -> "EvaluationBatch":
@@ -120,9 +119,17 @@ class EvaluationBatch(NamedTuple):
         return self._replace(images=each(self.images, move), targets=each(self.targets, move))
 
 
-def collate_evaluation(samples: list[Sample], with_targets: bool, **options: Any) -> tuple[EvaluationBatch, list[str]]:
-    batch, notes = collate_scenes(samples, **options)
-    scales = torch.tensor([sample.scale for sample in samples], dtype=torch.float32)
+def collate_evaluation(
+    samples: list[Sample], with_targets: bool, **options: Any
+) -> tuple[Optional[EvaluationBatch], list[str]]:
+    """A batch of those that could be read, if any could; why the others are left out."""
+    readable = [sample for sample in samples if sample.scene is not None]
+    left_out = [sample.note for sample in samples if sample.scene is None]
+    if not readable:
+        return None, left_out
+    batch, notes = collate_scenes(readable, **options)
+    notes += left_out
+    scales = torch.tensor([sample.scale for sample in readable], dtype=torch.float32)
     return EvaluationBatch(batch.images, batch.indices, scales, batch.targets if with_targets else None), notes
 
 
@@ -144,7 +151,7 @@ def evaluation_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[EvaluationBatch]:
-    """This process's share of a source's images, each exactly once over all processes, on the device.
+    """This process's share of a source's images, each that can be read exactly once over all processes, on the device.
 
     Pictures come by their proportions, from the tallest to the widest, so that a batch needs little padding: to the
     next multiples of `divisor`, or where it is None to the least of the shapes for sides up to `short` and `long`.

@@ -28,7 +28,7 @@ class Sample(NamedTuple):
     index: int
     name: str
     note: str = ""
-    scale: Pair = (1.0, 1.0)  # resized / original, across and down
+    scale: Pair = (1.0, 1.0)  # resized / as annotated, across and down
 
 
 def collate_scenes(

@@ -16,20 +16,25 @@ def load(source: Any, index: int, short: float, long: float) -> Scene:
     """A picture of the source with its objects, decoded no larger than a resize to these sides needs."""
     image = open_image(source, index)
     pixels = image.decode(new_size(*image.size, short, long))
-    scale = (pixels.shape[1] / image.size[0], pixels.shape[0] / image.size[1])
-    return Scene.of(pixels, source.objects(index), scale)
+    return Scene.of(pixels, source.objects(index), scale_of(source, index, pixels))
 
 
 def open_image(source: Any, index: int) -> EncodedImage | RawImage:
-    """An image of the size that its annotations were made for."""
+    """An image of the size that its annotations were made for; or of another, where a source knows of such."""
     image = source.image(index)
     declared = tuple(int(side) for side in source.sizes[index])
-    if image.size != declared:
+    if image.size != declared and not source.other_sizes:
         raise DataError(
             f"{source.name(index)} has {image.size[0]}x{image.size[1]} pixels and its annotations say "
             f"{declared[0]}x{declared[1]}: mend the size there, or set data.on_bad_image=skip"
         )
     return image
+
+
+def scale_of(source: Any, index: int, pixels: np.ndarray) -> tuple[float, float]:
+    """A picture's size / that which its annotations were made for, across and down."""
+    width, height = source.sizes[index].tolist()
+    return pixels.shape[1] / width, pixels.shape[0] / height
 
 
 def flip(scene: Scene) -> Scene:

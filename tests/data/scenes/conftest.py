@@ -79,6 +79,7 @@ class Source:
 
     classes = ["red", "green", "blue"]
     has_masks = True
+    other_sizes = False
 
     def __init__(self, made: list[tuple[np.ndarray, Objects]]):
         self.files = [cv2.imencode(".png", pixels[..., ::-1])[1].tobytes() for pixels, _ in made]

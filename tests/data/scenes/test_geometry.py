@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from resdet.data.annotations import Objects
 from resdet.data.scenes.geometry import (
     flip,
     jitter,
@@ -171,3 +172,15 @@ def test_an_image_of_another_size_than_annotated_is_an_error_that_says_so(fakes,
     source.sizes[0] = (120, 160)
     with pytest.raises(DataError, match=r"0\.png has 160x120 pixels and its annotations say 120x160"):
         load(source, 0, 100, 200)
+
+
+def test_objects_that_were_drawn_in_another_size_are_fitted_to_their_picture(fakes, rng):
+    """Where the source knows of such: here in one of three quarters of the width and half of the height."""
+    pixels, objects = fakes.make(rng)
+    source = fakes.Source([(pixels, objects)])
+    small = Scene.of(pixels, objects, (0.75, 0.5))
+    source.sizes[0], source.other_sizes = (120, 60), True
+    source.all_objects[0] = Objects(small.boxes, small.labels, small.crowd, small.segments)
+    loaded = load(source, 0, 100, 200)
+    assert loaded.size == (160, 120)
+    fakes.assert_truthful(loaded)

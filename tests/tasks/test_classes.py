@@ -1,0 +1,79 @@
+"""What training and validation must agree on before a step is made, and how often images are drawn."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from resdet import config
+from resdet.data.annotations import Annotations
+from resdet.data.found import Found, Problems, compile_found
+from resdet.engine.distributed import World
+from resdet.errors import ConfigError, DataError
+from resdet.tasks.classification import ImagePipeline, check_classes
+from resdet.tasks.detection import DetectionTask
+
+NAMES = ["n01", "n02", "n03"]
+
+
+def pipeline(root, train, val):
+    for split, names in (("train", train), ("val", val)):
+        for name in names:
+            (root / split / name).mkdir(parents=True)
+            cv2.imwrite(str(root / split / name / "1.jpg"), np.zeros((40, 40, 3), np.uint8))
+    settings = [f"data.root={root}", "data.size=32", "data.short=36", "data.workers=0", "train.batch=2"]
+    experiment = config.load("imagenet_r18.yaml", *settings)
+    return ImagePipeline(experiment, World(0, 1, torch.device("cpu")), print)
+
+
+def test_folders_of_the_same_classes(tmp_path):
+    assert pipeline(tmp_path, NAMES, NAMES).classes == NAMES
+
+
+@pytest.mark.parametrize(
+    "val, odd", [(["n01", "n03"], "n02"), ([*NAMES, "n04"], "n04"), (["n01", "n02", "n05"], "n03, n05")]
+)
+def test_a_folder_too_few_or_too_many(tmp_path, val, odd):
+    """Labels are positions among the folders: those behind it would all mean another class."""
+    with pytest.raises(
+        DataError, match=f"has 3 classes and the validation set {len(val)}, and of one alone are {odd}:"
+    ):
+        pipeline(tmp_path, NAMES, val)
+
+
+SHARDS = {  # without a development kit, shards know numbers alone
+    "the same": (["0", "1", "2"], ["0", "1", "2"], True),
+    "val has none of the last class": (["0", "1", "2"], ["0", "1"], True),
+    "val has more": (["0", "1"], ["0", "1", "2"], False),
+    "val is of folders": (["0", "1", "2"], NAMES, True),
+    "val lacks a folder": (["0", "1", "2"], NAMES[1:], False),
+    "train is of folders": (NAMES, ["0", "1", "2"], True),
+    "train lacks a folder": (NAMES[1:], ["0", "1", "2"], False),
+}
+
+
+@pytest.mark.parametrize("case", SHARDS)
+def test_numbers_for_names(case):
+    train, val, fits = SHARDS[case]
+    if fits:
+        return check_classes(train, val)
+    with pytest.raises(DataError, match="give both the same"):
+        check_classes(train, val)
+
+
+@pytest.mark.parametrize("negatives, empty", [(0, 0), (0.25, 1)])
+def test_negatives_under_class_aware_sampling(negatives, empty, tmp_path):
+    """Four images of which the last two hold nothing: their share of a pass of four."""
+    found = Found([f"{i}.jpg" for i in range(4)], [(9, 9)] * 4, [0, 1], [[0, 0, 5, 5]] * 2, [0, 0], ["a", "b"])
+    source = Annotations(compile_found(found, {1: "dog"}, Problems(tmp_path, "error"), "object"), tmp_path)
+    experiment = config.load("ilsvrc_det_r101.yaml", f"data.negatives={negatives}")
+    copies = DetectionTask.copies(SimpleNamespace(experiment=experiment, source=source))
+    np.testing.assert_allclose(copies, [2 - empty / 2] * 2 + [empty / 2] * 2)
+
+
+def test_a_share_that_is_none():
+    assert config.load("ilsvrc_det_r101.yaml").data.negatives == 0
+    with pytest.raises(ConfigError, match="data.negatives is 1.5"):
+        config.load("ilsvrc_det_r101.yaml", "data.negatives=1.5")

@@ -1,0 +1,192 @@
+"""Options of the commands: files that are written come to be, and what a model cannot use is refused in a sentence."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from heads import tiny
+from torch import nn
+
+import resdet
+from resdet import weights
+from resdet.cli import main
+from resdet.commands import convert, export, predict
+from resdet.commands.evaluate import check_options
+from resdet.errors import ConfigError
+
+
+def refusal(words, capsys) -> str:
+    """The one sentence of `resdet` or of argparse."""
+    try:
+        status = main([str(word) for word in words])
+    except SystemExit as stopped:
+        status = stopped.code
+    error = capsys.readouterr().err
+    assert status == 2 and "Traceback" not in error
+    return error.splitlines()[-1]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """An object and its detection, as COCO files."""
+    image = {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
+    thing = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+    truth = {"images": [image], "annotations": [thing], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps([{**thing, "score": 0.9}]))
+    return ["--annotations", tmp_path / "truth.json", "--results", tmp_path / "results.json"]
+
+
+def test_the_folder_of_a_file_is_made(tmp_path, results, capsys):
+    file = tmp_path / "a/b/figures.json"
+    assert main(["evaluate", *map(str, results), "--json", str(file)]) == 0
+    assert json.loads(file.read_text())["AP"] == pytest.approx(1)
+    assert main(["nets", "resnet18", "--json", str(tmp_path / "c/nets.json")]) == 0
+    assert (tmp_path / "c/nets.json").exists()
+
+
+WRITERS = [
+    (["nets", "resnet18"], "--json"),
+    (["parity", "torchvision"], "--json"),
+    (["bench", "pipeline"], "--json"),
+    (["predict", "--weights", "none.pth"], "--json"),
+    *((["evaluate", "--weights", "none.pth"], option) for option in ("--json", "--save", "--submission")),
+]
+
+
+@pytest.mark.parametrize("words, option", WRITERS)
+def test_files_that_cannot_be_are_refused_before_anything_runs(words, option, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    assert f"{option}: {tmp_path} is a folder" in refusal([*words, option, tmp_path], capsys)
+    assert f"{option}: the folder of {tmp_path}/file/a" in refusal([*words, option, tmp_path / "file/a"], capsys)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert f"{option}: {tmp_path}/a cannot be written" in refusal([*words, option, tmp_path / "a"], capsys)
+
+
+@pytest.mark.parametrize(
+    "option", ["--confusion", "--curves", "--engine hotcoco", "--protocol coco", "--type bbox", "--protocol voc07"]
+)
+def test_options_of_results_are_not_those_of_weights(option, capsys):
+    told = refusal(["evaluate", "--weights", "none.pth", *option.split()], capsys)
+    assert f"{option.split()[0]} belongs to --results" in told and "eval.metric" in told and "--save" in told
+
+
+def test_results_are_judged_by_coco_s_rules_unless_others_are_named(results, capsys):
+    assert main(["evaluate", *map(str, results)]) == 0
+    assert "| AP | AP50 |" in capsys.readouterr().out
+    assert main(["evaluate", *map(str, results), "--protocol", "voc07"]) == 0
+    assert "| mAP |" in capsys.readouterr().out
+
+
+MODELS = {
+    "classifier": ("shapes_resnet20", "model.num_classes=4"),
+    "localizer": ("imagenet_loc_r101", "model.backbone=resnet18", "model.num_classes=4"),
+    "detector": ("coco_r50_fpn",),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_what_a_model_cannot_use(kind):
+    with torch.device("meta"):
+        model = resdet.build(*MODELS[kind])
+    for owner, save, classifiers in (("detector", "r.json", []), ("localizer", None, ["net.pth"])):
+        if kind == owner:
+            check_options(model, "a.pth", save, classifiers)
+            continue
+        with pytest.raises(ConfigError, match=f" {owner}('s detections|s, which).* a.pth is none"):
+            check_options(model, "a.pth", save, classifiers)
+
+
+def test_evaluate_asks_that(tmp_path, capsys):
+    """Before it looks for data, of which there are none."""
+    model = resdet.build("cifar10_resnet20", "model.num_classes=10", "model.backbone=cifar_resnet8")
+    content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
+    torch.save(content, tmp_path / "net.pth")
+    words = ["evaluate", "--weights", tmp_path / "net.pth"]
+    assert "--save keeps a detector's detections" in refusal([*words, "--save", tmp_path / "r.json"], capsys)
+    assert "--classifier is for localizers" in refusal([*words, "--classifier", "x.pth"], capsys)
+
+
+@pytest.mark.parametrize("calibrate", [None, "folder"])
+def test_an_export_has_no_settings_but_those_of_a_config(calibrate, tmp_path):
+    folder = calibrate and str(tmp_path)
+    with pytest.raises(ConfigError, match="data.val_images=3 is a setting for the config that --calibrate names"):
+        export.open_calibration("onnx", bool(folder), folder, ["data.val_images=3"])
+    taken = export.open_calibration("onnx", True, "shapes_resnet20.yaml", ["data.val_images=3"])
+    assert taken.experiment.data.val_images == 3
+
+
+def test_a_published_model_is_converted_again(tmp_path, monkeypatch, capsys):
+    """Over what was written before; only a file cannot be its own target."""
+    model = tiny.make("fpn", False)
+    monkeypatch.setattr(convert.building, "load", lambda path: model)
+    monkeypatch.setattr(convert, "check", lambda *_: 1)
+    for _ in range(2):
+        assert convert.convert("torchvision/some_net", "safetensors", str(tmp_path / "net.safetensors")).exists()
+    weights.save(model, tmp_path / "own.safetensors", "safetensors")
+    with pytest.raises(resdet.Error, match="is the file to be converted"):
+        convert.convert(str(tmp_path / "own.safetensors"), "safetensors", str(tmp_path / "own.safetensors"))
+
+
+@pytest.fixture
+def picture(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8))
+    return str(tmp_path / "a.png")
+
+
+def test_the_least_score_is_a_key_as_well(tmp_path, picture, monkeypatch):
+    """--score goes before it."""
+    model = tiny.make("c4", False).eval()
+    monkeypatch.setattr(predict.building, "load", lambda path: model)
+    monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("cpu"))
+    scores = np.sort(model.predict([picture], score=0.0)[0].scores)
+    assert len(scores) > 4 and scores[-1] > scores[0]
+    middle = float(scores[len(scores) // 2 - 1] + scores[len(scores) // 2]) / 2
+    for words, least in (((None, [f"eval.score={middle}"]), middle), ((0.0, [f"eval.score={middle}"]), 0.0)):
+        predict.predict(["a.pth"], [picture], score=words[0], overrides=words[1], json_path=str(tmp_path / "r.json"))
+        (row,) = json.loads((tmp_path / "r.json").read_text())
+        assert len(row["detections"]) == (scores >= least).sum()
+
+
+class Net(nn.Module):
+    """A classifier that notes where it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = nn.Parameter(torch.zeros(3)), []
+
+    def predict(self, images, top):
+        self.seen.append(self.weight.device.type)
+        return [SimpleNamespace(names=["cat"], scores=[1.0]) for _ in images]
+
+
+def test_images_are_shown_where_the_device_is(picture, monkeypatch):
+    """As `auto` chooses it for training; the device is none that computes."""
+    net = Net()
+    monkeypatch.setattr(predict.building, "load", lambda path: net)
+    monkeypatch.setattr(predict.distributed, "choose_device", {"auto": torch.device("meta")}.get)
+    predict.predict(["a.pth"], [picture])
+    assert net.seen == ["meta"]
+
+
+def test_the_classifiers_of_a_localizer_are_there_too(picture, monkeypatch):
+    nets, taken = [Net(), Net()], []
+    nets[0].experiment, nets[0].classes = {"task": "localization"}, ["cat"]
+    monkeypatch.setattr(predict, "LOCALIZERS", (Net,))
+    monkeypatch.setattr(predict.building, "load", lambda path: nets[0])
+    monkeypatch.setattr(predict, "open_classifier", lambda path, classes: nets[1])
+    monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("meta"))
+    monkeypatch.setattr(predict, "Finder", lambda models, nets, *_: taken.extend([*models, *nets]))
+    monkeypatch.setattr(predict, "detect", lambda *_: [])
+    predict.predict(["a.pth"], [picture], classifiers=["b.pth"])
+    assert [net.weight.device.type for net in taken] == ["meta", "meta"]
+
+
+def test_an_exported_file_stays_where_it_is(monkeypatch):
+    model = SimpleNamespace()
+    monkeypatch.setattr(predict.building, "load", lambda path: model)
+    assert predict.open_model("a.onnx") is model
