@@ -81,5 +81,5 @@ def test_of_alternating_training_the_last_part_counts(tmp_path):
     whole = config.load(training.config, *train_overrides(training, setting))
     write(tmp_path / training.name / "4_regions", experiment_of("4_regions", whole))
     assert is_finished(training, setting)
-    with pytest.raises(ConfigError, match="train.length is 40000.0 there and 7.0 here"):
+    with pytest.raises(ConfigError, match="train.length is 60000.0 there and 7.0 here"):
         is_finished(training, replace(setting, extra=("alternating.regions.length=7",)))
