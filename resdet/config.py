@@ -9,7 +9,7 @@ import copy
 import difflib
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -186,24 +186,15 @@ def empty_experiment(layers: list[Layer], overrides: list[dict]) -> DictConfig:
 
 
 def forget_other_families(layers: list[Layer], section: str, family: Callable[[str], type], chosen: type) -> None:
-    """The options of a section belong to its name: of those given for another family stay what both know, such as the
-    augmentation of data sets of one kind; the rest starts from the new one's defaults.
-    """
+    """The options of a section belong to its name: naming another family starts from that one's defaults."""
     name = None
+    parent, _, last = section.rpartition(".")
     for position, layer in enumerate(layers):
         name = get(layer.settings, f"{section}.name") or name
         if name and family(str(name)) is not chosen:
-            known = shared_keys(family(str(name)), chosen)
             for earlier in layers[: position + 1]:
-                options = get(earlier.settings, section) or {}
-                for key in [key for key in options if key not in known]:
-                    del options[key]
-
-
-def shared_keys(first: type, second: type) -> set[str]:
-    """Of two config classes: those of the nearest class that both are kinds of."""
-    common = next(kind for kind in first.__mro__ if issubclass(second, kind))
-    return {known.name for known in fields(common)}
+                holder = get(earlier.settings, parent) if parent else earlier.settings
+                (holder or {}).pop(last, None)
 
 
 def get(settings: Any, key: str) -> Any:

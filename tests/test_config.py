@@ -9,7 +9,7 @@ import torch
 import resdet
 from resdet import config
 from resdet.backbones.config import CifarNetConfig, ResNetConfig, VGGConfig, family
-from resdet.data.config import ImageNetConfig, SplitConfig, TinyShapesConfig, VocConfig
+from resdet.data.config import ImageNetConfig, TinyShapesConfig
 from resdet.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -181,16 +181,6 @@ def test_names_inside_overrides_count(write, dicts, words):
     assert found == config.load(path, *words)
     assert type(found.model.backbone) is family(found.model.backbone.name)
     assert config.from_dict(config.to_dict(config.load(path)), overrides=tuple(dicts)) == found
-
-
-def test_naming_another_data_set_of_a_kind_keeps_what_both_know(write):
-    """A copy of custom.yaml, used with VOC's format: left and right differ there, whatever the files are."""
-    path = write("_base_: custom.yaml\ndata: {root: mine, augment: {flip: 0}, on_bad_image: skip}\n", task="")
-    experiment = config.load(path, "data.name=voc", "data.train.images=JPEGImages")
-    assert isinstance(experiment.data, VocConfig) and experiment.data.root == "mine"
-    assert experiment.data.augment.flip == 0 and experiment.data.on_bad_image == "skip"
-    assert experiment.data.augment.short == [640, 672, 704, 736, 768, 800]
-    assert experiment.data.train == SplitConfig("JPEGImages") and experiment.data.val == SplitConfig()
 
 
 def test_naming_another_net_of_the_family_keeps_the_options(write):

@@ -40,7 +40,8 @@ LOCATING = ("eval.scales=[64,80]", "eval.candidates=50", "eval.proposals=4", "ev
 def data_words(experiment: Any, out: Path) -> list[str]:
     """Generated data of the experiment's kind."""
     if experiment.task == "detection":
-        return ["data.name=shape_scenes", f"data.root={out / 'shape_scenes'}", *SCENES]
+        sampling = [f"data.sampling={experiment.data.sampling}"]
+        return ["data.name=shape_scenes", f"data.root={out / 'shape_scenes'}", *SCENES, *sampling]
     if experiment.task in ("localization", "localization_rcnn"):
         return ["data.name=shape_loc", f"data.root={out / 'shape_loc'}", *LOCALIZATION]
     if experiment.data.name == "cifar10":
