@@ -20,45 +20,47 @@ from resdet.tasks.config import AlternatingConfig
 
 
 @dataclass
-class ClassificationExperiment:
-    """A classifier on a data set, trained and tested."""
+class Experiment:
+    """What every task is told; each says for itself which model, data and evaluation it has."""
 
-    task: str = "classification"
+    task: str
     name: str = "experiment"  # by default the config file's
-    model: ClassifierConfig = field(default_factory=ClassifierConfig)
-    data: DataConfig = field(default_factory=ImageNetConfig)
+    model: Any = None
+    data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    eval: Any = None
+
+
+@dataclass
+class ClassificationExperiment(Experiment):
+    """A classifier on a data set, trained and tested."""
+
+    task: str = "classification"
+    model: ClassifierConfig = field(default_factory=ClassifierConfig)
+    data: DataConfig = field(default_factory=ImageNetConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
 
 @dataclass
-class DetectionExperiment:
+class DetectionExperiment(Experiment):
     """A detector on a data set, trained and tested."""
 
     task: str = "detection"
-    name: str = "experiment"
     model: DetectorConfig = field(default_factory=DetectorConfig)
     data: DataConfig = field(default_factory=CocoConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
     eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
     alternating: Optional[AlternatingConfig] = None  # null: RPN and regions together; {}: in four steps
 
 
 @dataclass
-class LocalizationExperiment:
+class LocalizationExperiment(Experiment):
     """A per-class RPN that says where the class of an image is (appendix C)."""
 
     task: str = "localization"
-    name: str = "experiment"
     model: LocalizerConfig = field(default_factory=LocalizerConfig)
     data: DataConfig = field(default_factory=IlsvrcLocConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
     eval: LocalizationEvalConfig = field(default_factory=LocalizationEvalConfig)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from resdet import config
-from resdet.commands.evaluate_results import PROTOCOLS
 from resdet.data.annotations import Annotations
 from resdet.data.loader import Notes
 from resdet.data.sources import open_scenes
@@ -13,6 +12,7 @@ from resdet.engine import distributed
 from resdet.errors import ConfigError
 from resdet.evaluation import coco, tables
 from resdet.evaluation.detection import Judged, judge, truth_of
+from resdet.evaluation.protocols import PROTOCOLS
 from resdet.models.detector import Detector
 
 

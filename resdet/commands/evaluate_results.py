@@ -5,13 +5,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from resdet.errors import ConfigError
-from resdet.evaluation import coco, ilsvrc_det, tables, voc
-
-PROTOCOLS = {
-    "voc07": lambda annotations, results: voc.evaluate(annotations, results, "07"),
-    "voc_area": lambda annotations, results: voc.evaluate(annotations, results, "area"),
-    "ilsvrc_det": ilsvrc_det.evaluate_det,
-}
+from resdet.evaluation import coco, tables
+from resdet.evaluation.protocols import PROTOCOLS
 
 
 def evaluate_results(

@@ -15,8 +15,9 @@ from resdet.data.scenes.batches import EvaluationBatch, evaluation_batches
 from resdet.data.scenes.geometry import open_image
 from resdet.engine.distributed import gathered
 from resdet.errors import DataError
-from resdet.evaluation import coco, ilsvrc_det, voc
+from resdet.evaluation import coco
 from resdet.evaluation.losses import LossSums
+from resdet.evaluation.protocols import PROTOCOLS
 from resdet.evaluation.results import Results
 from resdet.images.resizing import resize
 from resdet.inference.predictor import finish
@@ -152,12 +153,7 @@ def figures(
     """The headline figures by the metric that was asked for; those that do not exist are left out."""
     truth = truth_of(source, left_out)
     if metric != "coco":
-        judge = {
-            "voc07": lambda: voc.evaluate(truth, results, "07"),
-            "voc_area": lambda: voc.evaluate(truth, results, "area"),
-            "ilsvrc_det": lambda: ilsvrc_det.evaluate_det(truth, results),
-        }[metric]
-        return known({"mAP": judge()["mAP"]}, source)
+        return known({"mAP": PROTOCOLS[metric](truth, results)["mAP"]}, source)
     found = coco.evaluate(truth, results, "bbox")
     shown = {name: found[name] for name in COCO_FIGURES}
     if masks:
