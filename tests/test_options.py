@@ -75,6 +75,20 @@ def test_options_of_results_are_not_those_of_weights(option, capsys):
     assert f"{option.split()[0]} belongs to --results" in told and "eval.metric" in told and "--save" in told
 
 
+@pytest.mark.parametrize("option", ["--config voc07_vgg16", "data.root=a", "--submission a.zip", "--classifier b.pth"])
+def test_nor_are_those_of_weights_options_of_results(option, results, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    told = refusal(["evaluate", *option.split(), *results], capsys)
+    assert f"{option.split()[0]} belongs to --weights" in told
+
+
+@pytest.mark.parametrize("option", ["--per-class", "--json a.json", "--save a.json"])
+def test_there_are_no_figures_of_a_submission(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    told = refusal(["evaluate", "--weights", "none.pth", "--submission", "a.zip", *option.split()], capsys)
+    assert f"{option.split()[0]} is not for --submission" in told
+
+
 def test_results_are_judged_by_coco_s_rules_unless_others_are_named(results, capsys):
     assert main(["evaluate", *map(str, results)]) == 0
     assert "| AP | AP50 |" in capsys.readouterr().out
@@ -95,10 +109,13 @@ def test_what_a_model_cannot_use(kind):
         model = resdet.build(*MODELS[kind])
     for owner, save, classifiers in (("detector", "r.json", []), ("localizer", None, ["net.pth"])):
         if kind == owner:
-            check_options(model, "a.pth", save, classifiers)
+            check_options(model, "a.pth", kind != "localizer", save, classifiers)
             continue
         with pytest.raises(ConfigError, match=f" {owner}('s detections|s, which).* a.pth is none"):
-            check_options(model, "a.pth", save, classifiers)
+            check_options(model, "a.pth", False, save, classifiers)
+    if kind == "localizer":
+        with pytest.raises(ConfigError, match="--per-class .* a.pth is a localizer"):
+            check_options(model, "a.pth", True, None, [])
 
 
 def test_evaluate_asks_that(tmp_path, capsys):
@@ -150,6 +167,12 @@ def test_the_least_score_is_a_key_as_well(tmp_path, picture, monkeypatch):
         predict.predict(["a.pth"], [picture], score=words[0], overrides=words[1], json_path=str(tmp_path / "r.json"))
         (row,) = json.loads((tmp_path / "r.json").read_text())
         assert len(row["detections"]) == (scores >= least).sum()
+
+
+def test_a_detector_shows_no_best_classes(picture, monkeypatch):
+    monkeypatch.setattr(predict, "open_model", lambda path: tiny.make("c4", False))
+    with pytest.raises(ConfigError, match="--top is for classifiers and localizers"):
+        predict.predict(["a.pth"], [picture], top=3)
 
 
 class Net(nn.Module):

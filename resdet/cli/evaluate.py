@@ -3,6 +3,7 @@
 from resdet.cli.arguments import add_config_arguments, output_file
 
 OF_RESULTS = ("type", "protocol", "engine", "curves", "confusion")  # options of --results alone
+OF_WEIGHTS = ("config", "overrides", "submission", "classifier", "save")  # and of --weights
 
 
 def add(commands) -> None:
@@ -46,6 +47,7 @@ def run(parsed) -> None:
     if not parsed.weights:
         raise ConfigError("Nothing to judge: give --weights, or --annotations and --results.")
     refuse_options_of_results(parsed)
+    refuse_figures_of_submissions(parsed)
     # Overrides after `--weights a.pth b.pth` are read by argparse as more weights.
     weights, classifiers = (
         [word for word in words if "=" not in word] for words in (parsed.weights, parsed.classifier)
@@ -69,6 +71,26 @@ def refuse_options_of_results(parsed) -> None:
             )
 
 
+def refuse_figures_of_submissions(parsed) -> None:
+    from resdet.errors import ConfigError
+
+    for name in ("per_class", "json", "save"):
+        if parsed.submission and getattr(parsed, name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is not for --submission, whose images nobody here can judge: give one of "
+                "the two."
+            )
+
+
+def refuse_options_of_weights(parsed) -> None:
+    from resdet.errors import ConfigError
+
+    for name in OF_WEIGHTS:
+        if getattr(parsed, name):
+            told = " ".join(parsed.overrides) if name == "overrides" else f"--{name}"
+            raise ConfigError(f"{told} belongs to --weights: --results and --annotations are judged as they are.")
+
+
 def run_results(parsed) -> None:
     from resdet.errors import ConfigError
 
@@ -76,6 +98,7 @@ def run_results(parsed) -> None:
         raise ConfigError(
             "--annotations and --results belong together, without --weights: ground truth and detections."
         )
+    refuse_options_of_weights(parsed)
 
     from resdet.commands.evaluate_results import evaluate_results
 

@@ -15,7 +15,7 @@ def add(commands) -> None:
         "--classifier", nargs="+", default=[], metavar="FILE", help="a localizer's: nets that predict the classes"
     )
     parser.add_argument(
-        "--top", type=int, default=5, help="a classifier's: classes to show, or to look for (default: 5)"
+        "--top", type=int, help="a classifier's: classes to show, or a localizer's: to look for (default: 5)"
     )
     parser.add_argument("--score", type=float, help="least score of boxes that are shown (default: a detector's own)")
     parser.add_argument("--draw", metavar="DIR", help="write the images there, with the boxes that were found")

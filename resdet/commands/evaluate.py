@@ -41,7 +41,7 @@ def evaluate(
     """Errors of the averaged scores of all `weights`, on the data of `experiment`, or of the first checkpoint's."""
     models = [building.load(path) for path in weights]
     check_tasks(models, weights, experiment)
-    check_options(models[0], weights[0], save, classifiers)
+    check_options(models[0], weights[0], per_class, save, classifiers)
     if isinstance(models[0], Detector):
         if submission:
             experiment = experiment or config.from_dict(
@@ -79,7 +79,9 @@ def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Any) ->
             raise ConfigError(f"{path} is of the task {task} and {whose} of {wanted}: give what fits together.")
 
 
-def check_options(model: Any, path: str, save: Optional[str], classifiers: Sequence[str]) -> None:
+def check_options(model: Any, path: str, per_class: bool, save: Optional[str], classifiers: Sequence[str]) -> None:
+    if per_class and isinstance(model, LOCALIZERS):
+        raise ConfigError(f"--per-class is for classifiers and detectors, and {path} is a localizer: leave it out.")
     if save and not isinstance(model, Detector):
         raise ConfigError(f"--save keeps a detector's detections, and {path} is none: --json writes its figures.")
     if classifiers and not isinstance(model, LOCALIZERS):

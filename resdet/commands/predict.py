@@ -21,6 +21,7 @@ from resdet.models.localizer_rcnn import LocalizerRCNN
 
 DETECTORS = (Detector, ExportedDetector)
 LOCALIZERS = (Localizer, LocalizerRCNN)
+TOP = 5  # classes of an image, unless told otherwise
 AT_ONCE = 64  # images whose results are held in memory together
 
 
@@ -41,7 +42,7 @@ def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str]
 def predict(
     weights: Sequence[str],
     images: Sequence[str],
-    top: int = 5,
+    top: Optional[int] = None,
     score: Optional[float] = None,
     json_path: Optional[str] = None,
     draw: Optional[str] = None,
@@ -58,11 +59,14 @@ def predict(
     paths = list_images(images)
     models = [open_model(path) for path in weights]
     folder = Path(draw) if draw else None
+    classes = TOP if top is None else top
     if all(isinstance(model, LOCALIZERS) for model in models):
-        rows = detect(finder_of(models, weights, classifiers, top, overrides), paths, score, folder)
+        rows = detect(finder_of(models, weights, classifiers, classes, overrides), paths, score, folder)
     elif classifiers:
         raise ConfigError("--classifier is for localizers, which are told the classes of an image.")
     elif all(isinstance(model, DETECTORS) for model in models):
+        if top is not None:
+            raise ConfigError("--top is for classifiers and localizers; of a detector's boxes --score leaves some out.")
         settings = config.from_dict({"task": "detection"}, "the command line", tuple(overrides)).eval
         least = settings.score if score is None else score
         rows = detect(detector_of(models, weights, settings), paths, least, folder)
@@ -74,7 +78,7 @@ def predict(
     elif score is not None or draw or overrides:
         raise ConfigError(f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors and localizers.")
     else:
-        rows = classify(models[0], paths, top)
+        rows = classify(models[0], paths, classes)
     if json_path:
         Path(json_path).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
