@@ -1,7 +1,5 @@
 """`resdet evaluate`: one checkpoint, or several as an ensemble, on the data of a config."""
 
-import json
-from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from resdet import config
@@ -9,6 +7,7 @@ from resdet.commands.evaluate_detector import evaluate_detector
 from resdet.commands.evaluate_localizer import evaluate_localizer
 from resdet.commands.sharing import refuse_several, sharing
 from resdet.commands.submit_detections import submit_detections
+from resdet.commands.writing import write_json
 from resdet.data.config import ImageNetConfig, ImagesConfig
 from resdet.data.loader import Skipped
 from resdet.data.resident import ResidentEvaluation
@@ -123,10 +122,8 @@ def report(figures: ClassificationFigures, classes: Sequence[str], per_class: bo
     )
     if per_class:
         print(per_class_table(figures, list(classes)))
-    if json_path:
-        table = {name: row for name, row in zip(classes, figures.per_class.tolist())}
-        content = {"images": figures.images, **figures.summary(), "per_class": table}
-        Path(json_path).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    table = {name: row for name, row in zip(classes, figures.per_class.tolist())}
+    write_json(json_path, {"images": figures.images, **figures.summary(), "per_class": table})
 
 
 def submit(models: Sequence[Any], experiment: Any, world: World, path: str) -> dict[str, float]:

@@ -1,10 +1,9 @@
 """`resdet evaluate` with a detector's weights: its detections on the data of a config, judged."""
 
-import json
-from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from resdet import config
+from resdet.commands.writing import write_json
 from resdet.data.annotations import Annotations
 from resdet.data.loader import Notes
 from resdet.data.sources import open_scenes
@@ -72,7 +71,5 @@ def report(
             print(f"{tables.per_class_table(figures)}\n")
     if judged.losses:
         print("losses  " + "  ".join(f"{name} {value:.4f}" for name, value in judged.losses.items()))
-    if json_path:
-        content = {**found, "losses": judged.losses}
-        Path(json_path).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_json(json_path, {**found, "losses": judged.losses})
     return found

@@ -1,7 +1,5 @@
 """`resdet evaluate` for localizers: the rows of Table 13, and the test server's file."""
 
-import json
-from pathlib import Path
 from typing import Any, Optional, Sequence
 
 import numpy as np
@@ -9,6 +7,7 @@ from torch import nn
 
 from resdet import config
 from resdet.commands.sharing import refuse_several, sharing
+from resdet.commands.writing import write_json
 from resdet.data.loader import Notes, Skipped
 from resdet.data.sources import open_localized
 from resdet.engine import distributed
@@ -45,8 +44,7 @@ def evaluate_localizer(
         distributed.leave()
     if world.leads:
         print("  ".join(f"{name} {100 * value:.2f} %" for name, value in figures.items()))
-        if json_path:
-            Path(json_path).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        write_json(json_path, figures)
     return figures
 
 

@@ -1,9 +1,8 @@
 """`resdet evaluate --annotations … --results …`: anybody's results file, judged by COCO, VOC or ILSVRC."""
 
-import json
-from pathlib import Path
 from typing import Any, Optional
 
+from resdet.commands.writing import write_json
 from resdet.errors import ConfigError
 from resdet.evaluation import coco, tables
 from resdet.evaluation.protocols import PROTOCOLS
@@ -42,8 +41,7 @@ def evaluate_results(
         written["tide"] = coco.tide(annotations, results, kind)
         shown += [tables.confusion_table(written["confusion"]), tables.tide_table(written["tide"])]
     print("\n\n".join(shown))
-    if json_path:
-        Path(json_path).write_text(json.dumps(written, indent=1), encoding="utf-8")
+    write_json(json_path, written)
     return figures
 
 

@@ -1,11 +1,10 @@
 """`resdet nets`: what the registry holds, counted on the nets themselves."""
 
-import json
-from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from resdet.backbones import config, registry
 from resdet.backbones.counting import count_multiply_adds, count_parameters, on_paper
+from resdet.commands.writing import write_json
 
 
 def variants(name: str) -> list[dict[str, str]]:
@@ -55,5 +54,4 @@ def nets(names: Sequence[str] = (), json_path: Optional[str] = None) -> None:
         print("  ".join(aligned).rstrip())
     if not names:
         print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) can be named too; a config also takes timm/<name>.")
-    if json_path:
-        Path(json_path).write_text(json.dumps(counted, indent=1), encoding="utf-8")
+    write_json(json_path, counted)

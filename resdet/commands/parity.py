@@ -8,7 +8,6 @@ little, so detectors see the same pixels bit by bit: the image is doubled in siz
 
 import contextlib
 import io
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from resdet import config as configs
 from resdet.bench.detection import picture, spread_first_output, take_statistics, tensor_of
 from resdet.commands.convert import convert
 from resdet.commands.parity_detections import PREDICT, differences
+from resdet.commands.writing import write_json
 from resdet.errors import ConfigError
 from resdet.models import building
 from resdet.weights import saving, torchvision_detectors
@@ -67,8 +67,7 @@ def parity(formats: Sequence[str] = (), json_path: str | None = None) -> list[di
         for compared, difference in found.items():
             rows.append({"format": case.format, "model": case.model, "compared": compared, "difference": difference})
             print(f"| {case.format} | {case.model} | {compared} | {difference:.1g} |", flush=True)
-    if json_path:
-        Path(json_path).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    write_json(json_path, rows)
     return rows
 
 

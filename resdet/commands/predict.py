@@ -1,6 +1,5 @@
 """`resdet predict`: a checkpoint on image files."""
 
-import json
 from pathlib import Path
 from typing import Any, Optional, Sequence, Union
 
@@ -8,6 +7,7 @@ from torch import nn
 
 from resdet import config
 from resdet.commands.evaluate_localizer import open_classifier
+from resdet.commands.writing import write_json
 from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
 from resdet.inference.config import ShowingConfig, TestingConfig
@@ -79,8 +79,7 @@ def predict(
         raise ConfigError(f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors and localizers.")
     else:
         rows = classify(models[0], paths, classes)
-    if json_path:
-        Path(json_path).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    write_json(json_path, rows)
 
 
 def open_model(path: str) -> Any:
