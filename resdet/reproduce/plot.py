@@ -69,7 +69,7 @@ class Picture:
 
 
 def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: float | None = None) -> Picture:
-    """The lines over axes that begin at zero; points above `top` are left out, as in the paper."""
+    """The lines over axes that begin at zero; what is above `top` is cut off, as in the paper."""
     x_most = max((max(line.x) for line in lines if len(line.x)), default=1) or 1
     y_most = top or max((max(line.y) for line in lines if len(line.y)), default=1) or 1
     box = np.array([LEFT, HEIGHT - BOTTOM])
@@ -87,14 +87,23 @@ def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: flo
     picture.words += [Word(x_label, WIDTH - RIGHT, HEIGHT - 12, "end"), Word(y_label, LEFT, TOP - 8)]
     for i, line in enumerate(lines):
         colour = COLOURS[line.colour % len(COLOURS)]
-        y = TOP + 14 + 17 * i
-        key = np.array([(WIDTH - RIGHT + 12, y - 4), (WIDTH - RIGHT + 36, y - 4)], float)
-        seen = np.asarray(line.y) <= y_most
-        curve = place(np.asarray(line.x)[seen], np.asarray(line.y)[seen])
-        for points in (curve, key) if len(curve) else (key,):
+        base = TOP + 14 + 17 * i
+        key = np.array([(WIDTH - RIGHT + 12, base - 4), (WIDTH - RIGHT + 36, base - 4)], float)
+        for points in (*(place(x, y) for x, y in pieces_below(y_most, line)), key):
             picture.strokes.append(Stroke(points, colour, 1 if line.thin else 1.8, line.thin))
-        picture.words.append(Word(line.name, WIDTH - RIGHT + 42, y))
+        picture.words.append(Word(line.name, WIDTH - RIGHT + 42, base))
     return picture
+
+
+def pieces_below(top: float, line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
+    """x and y of each piece of the line that is not above `top`, cut where it crosses."""
+    x, y = np.asarray(line.x, float), np.asarray(line.y, float)
+    before = np.flatnonzero(np.diff(y > top))
+    share = (top - y[before]) / (y[before + 1] - y[before])
+    x = np.insert(x, before + 1, x[before] + share * (x[before + 1] - x[before]))
+    y = np.insert(y, before + 1, top)
+    ends = np.flatnonzero(np.diff(y > top)) + 1
+    return [(x, y) for x, y in zip(np.split(x, ends), np.split(y, ends)) if len(y) and y[0] <= top]
 
 
 def ticks(most: float) -> np.ndarray:
