@@ -7,9 +7,10 @@ import hashlib
 import os
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 import numpy as np
+from torch import Tensor
 
 from resdet.errors import DataError
 
@@ -53,9 +54,11 @@ class ProposalFiles:
         return np.array(self.boxes[i, : max(0, int(self.counts[i]))])
 
 
-def key_of(checkpoint: Path, settings: Any, source: Any) -> str:
-    """A name that changes with whatever the proposals depend on: the weights, the settings, and the images."""
-    digest = hashlib.sha256(Path(checkpoint).read_bytes())
+def key_of(weights: Mapping[str, Tensor], settings: Any, source: Any) -> str:
+    """A name that changes with whatever the proposals depend on: the RPN's weights, the settings, and the images."""
+    digest = hashlib.sha256()
+    for name, tensor in weights.items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     names = (source.name(i) for i in (0, len(source) // 2, len(source) - 1))
     digest.update("\n".join(map(str, (settings, len(source), *names))).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]

@@ -39,8 +39,6 @@ class LocalizerRCNN(nn.Module):
         self.config = config
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.proposer = proposer.requires_grad_(False)
-        # It sees whole images, for which a per-pixel mean counts as its average.
-        proposer.normalise.set(proposer.normalise.mean.mean((1, 2)), proposer.normalise.std)
         self.normalise = normalise
         self.classes = list(classes)
         self.size, self.locating = size, locating

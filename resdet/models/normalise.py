@@ -1,6 +1,6 @@
 """From uint8 pixels to what the net was trained on; part of the model, so that it travels with the weights."""
 
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,17 @@ class Normalise(nn.Module):
     def set(self, mean: Tensor, std: Tensor) -> None:
         """Other statistics, of any of the forms above: those that come with pretrained weights."""
         self.mean, self.std = (as_map(values).to(self.std.device) for values in (mean, std))
+
+    def average(self) -> None:
+        """One colour for all pixels, of a net whose images are of no certain size."""
+        self.set(self.mean.mean((1, 2)), self.std)
+
+    def _load_from_state_dict(self, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
+        """A checkpoint's statistics are taken in the form that they have there."""
+        for name, present in (("mean", self.mean), ("std", self.std)):
+            if prefix + name in state:
+                setattr(self, name, present.new_empty(state[prefix + name].shape))
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] uint8 or float -> [B, 3, H, W] float."""

@@ -41,13 +41,16 @@ class LocalizationTask(ObjectsTask):
             raise DataError("The training and the validation images have other synsets: complete data.root.")
         self.model = self.build()
         if init:
-            log.say(str(loading.load(self.model, init, new_classifier=True)))
+            self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
         self.located: Optional[Located] = None  # by the last evaluation
 
     def build(self) -> Model:
         return build_localizer(self.experiment, self.source.classes)
+
+    def start_from(self, weights: Path, log: Log) -> None:
+        log.say(str(loading.load(self.model, weights, new_classifier=True)))
 
     def make_loader(self) -> Loader:
         train, world = self.experiment.train, self.world

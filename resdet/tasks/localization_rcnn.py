@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -14,6 +15,7 @@ from resdet.data.order import Order
 from resdet.data.proposals import MISSING, ProposalFiles, key_of
 from resdet.data.regions import RegionLoader, RegionSamples
 from resdet.engine.distributed import World
+from resdet.engine.log import Log
 from resdet.errors import ConfigError
 from resdet.evaluation.localization import Shown, shown_images
 from resdet.evaluation.localization_losses import region_losses
@@ -22,8 +24,10 @@ from resdet.models.building import Model, build_localizer_rcnn
 from resdet.models.localizer import Localizer
 from resdet.structures import Batch
 from resdet.tasks.localization import LocalizationTask
+from resdet.weights import loading
 
 WHAT_THEY_DEPEND_ON = ("testing", "scales", "candidates", "nms", "proposals")  # of the settings
+PROPOSER = "proposer."  # begins the names of the RPN's tensors
 PATIENCE = 1.0  # seconds between two looks at what other processes have done
 
 
@@ -51,10 +55,10 @@ class RegionTraining:
 
     def proposals(self) -> ProposalFiles:
         """The RPN's proposals of all training images, each for the class of its image."""
-        config, checkpoint = self.experiment.eval, Path(self.experiment.model.proposer)
-        home = Path(self.experiment.model.cache) if self.experiment.model.cache else checkpoint.parent
+        model, config = self.experiment.model, self.experiment.eval
+        home = Path(model.cache) if model.cache else Path(model.proposer).parent
         settings = [(key, getattr(config, key)) for key in WHAT_THEY_DEPEND_ON]
-        folder = home / f"proposals-{key_of(checkpoint, settings, self.source)}"
+        folder = home / f"proposals-{key_of(self.proposer.state_dict(), settings, self.source)}"
         files = ProposalFiles(folder, len(self.source), config.proposals)
         missing = files.missing()
         if len(missing) and int(os.environ.get("LOCAL_WORLD_SIZE", self.world.size)) < self.world.size:
@@ -94,6 +98,15 @@ class LocalizationRCNNTask(LocalizationTask):
 
     def build(self) -> Model:
         return build_localizer_rcnn(self.experiment, self.source.classes)
+
+    def start_from(self, weights: Path, log: Log) -> None:
+        """An RPN inside an R-CNN's file gives way to the one that `model.proposer` names."""
+        checkpoint = loading.as_checkpoint(weights)
+        if any(name.startswith(PROPOSER) for name in checkpoint.state):
+            kept = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(PROPOSER)}
+            named = {PROPOSER + name: tensor for name, tensor in self.model.proposer.state_dict().items()}
+            checkpoint = replace(checkpoint, state=kept | named)
+        log.say(str(loading.load(self.model, checkpoint, new_classifier=True)))
 
     def make_loader(self) -> RegionTraining:
         return RegionTraining(self.model.proposer, self.source, self.experiment, self.world, self.notes)

@@ -52,7 +52,8 @@ def load(
     Everything must fit; with `new_classifier` what depends on the classes may be of another size or missing, and keeps
     its present values (fine-tuning on other classes), which the report lists. Of a detector whose classes are among
     the model's, or the other way round (COCO's 80 categories and torchvision's 90 ids), the rows that belong to the
-    same category are taken over. The statistics that pixels are normalised with belong to the weights, and come along.
+    same category are taken over. The statistics that pixels are normalised with belong to the weights, and come along;
+    a mean of each pixel as its average to a detector or a localizer, whose images are of no certain size.
     """
     checkpoint = as_checkpoint(source)
     layout = recognise(checkpoint)
@@ -76,6 +77,8 @@ def load(
     copy_into(part.target, part.state)
     if statistics is not None and hasattr(model, "normalise"):
         model.normalise.set(*statistics)
+        if is_detector(model):
+            model.normalise.average()
     return report
 
 

@@ -49,7 +49,7 @@ model.eval()"""
 
 def backbone_of_detectron2(model: nn.Module, path: Path) -> str:
     """Lines of one of its configs."""
-    mean, std = (values.flatten().tolist() for values in (model.normalise.mean, model.normalise.std))
+    mean, std = recipes_torchvision.colours(model)
     depth = name_of(model.backbone).removeprefix("resnet")
     return f"""\
 MODEL:

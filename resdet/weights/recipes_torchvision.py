@@ -63,12 +63,17 @@ def settings(model: nn.Module) -> dict[str, Any]:
 
 def statistics(model: nn.Module) -> tuple[list[float], list[float]]:
     """Mean and deviation of pixels from 0 to 1."""
+    return tuple([round(value / 255, 6) for value in values] for values in colours(model))
+
+
+def colours(model: nn.Module) -> tuple[list[float], list[float]]:
+    """Mean and deviation of pixels from 0 to 255."""
     mean, std = model.normalise.mean, model.normalise.std
     if mean.shape[1:] != (1, 1):
         raise WeightsError(
             "Other libraries take one colour off all pixels, and this model a mean off each: save it as safetensors."
         )
-    return tuple([round(value / 255, 6) for value in values.flatten().tolist()] for values in (mean, std))
+    return mean.flatten().tolist(), std.flatten().tolist()
 
 
 def version_of(model: nn.Module) -> str | None:

@@ -56,16 +56,14 @@ def test_a_place_that_cannot_be_written(tmp_path):
         ProposalFiles(tmp_path / "file" / "folder", 5, 2)
 
 
-def test_the_key_follows_what_proposals_depend_on(tmp_path, source):
-    weights = tmp_path / "a.pth"
-    weights.write_bytes(b"1")
+def test_the_key_follows_what_proposals_depend_on(source):
+    weights = {"a": torch.ones(2, 3)}
     keys = [key_of(weights, ["dense"], source), key_of(weights, ["centre"], source)]
     keys.append(key_of(weights, ["dense"], Painted.random(4)))
-    weights.write_bytes(b"2")
+    weights["a"][1, 2] = 2
     keys.append(key_of(weights, ["dense"], source))
     assert len(set(keys)) == 4
-    weights.write_bytes(b"1")
-    assert key_of(weights, ["dense"], source) == keys[0]
+    assert key_of({"a": torch.ones(2, 3)}, ["dense"], source) == keys[0]
 
 
 def samples(source, files, **options):
@@ -101,6 +99,21 @@ def test_box_and_object_are_mirrored_with_the_pixels(source, files):
             vivid = np.ptp(region.pixels[4:-4, 4:-4].astype(int), axis=2).mean()
             assert vivid > 80  # red and blue on a grey ground
     assert found == {4.0, 48 - 24.0}
+
+
+def test_objects_drawn_in_a_picture_of_another_size(source, files, tmp_path):
+    """Twice as wide and three times as high: the same regions as in the image's own pixels, where the boxes say."""
+    wanted = [samples(source, files)[position, 1] for position in range(20)]
+    larger = ProposalFiles(tmp_path / "larger", 3, 4)
+    larger.write(1, files[1] * (2, 3, 2, 3))
+    source.sizes, source.things = source.sizes * (2, 3), source.things * np.float32([2, 3, 2, 3])
+    made = [samples(source, larger)[position, 1] for position in range(20)]
+    for region, expected in zip(made, wanted):
+        np.testing.assert_allclose(region.pixels, expected.pixels, atol=1)
+        np.testing.assert_allclose(region.box, expected.box * (2, 3, 2, 3))
+        assert region.positive == expected.positive
+    found = {tuple(region.thing.tolist()) for region in made}
+    assert found == {(8, 30, 48, 90), (96 - 48, 30, 96 - 8, 90)}  # as it is, and mirrored
 
 
 def test_batches_leave_out_what_has_no_proposals(source, files):

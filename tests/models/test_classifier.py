@@ -143,6 +143,14 @@ def test_normalisation_is_torchvisions():
     assert torch.allclose(Normalise(IMAGENET_MEAN, IMAGENET_STD)(batch()), expected, atol=1e-5)
 
 
+def test_a_checkpoint_s_mean_is_taken_in_its_own_form():
+    """Of a run that started from weights with a mean of each pixel, and goes on by itself."""
+    given, fresh = Normalise(torch.rand(3, 4, 5), [1.0, 2.0, 3.0]), Normalise()
+    fresh.load_state_dict(given.state_dict())
+    assert torch.equal(fresh.mean, given.mean) and torch.equal(fresh.std, given.std)
+    assert fresh.mean.data_ptr() != given.mean.data_ptr()
+
+
 def test_a_per_pixel_mean_is_subtracted_pixel_by_pixel_and_averaged_for_other_sizes():
     """Sections 3.4 and 4.2."""
     mean = batch(1)[0].float()

@@ -185,6 +185,20 @@ def test_proposals_are_computed_once(chain, tmp_path):
         assert a["class"] == pytest.approx(b["class"]) and a["box"] == pytest.approx(b["box"])
 
 
+def test_the_named_rpn_replaces_the_one_inside_an_r_cnn_s_file(chain, tmp_path):
+    runs.train(tmp_path / "rpn", *RPN, f"data.root={chain.data}", "train.seed=1")
+    words = [f"data.root={chain.data}", f"model.proposer={tmp_path / 'rpn/best.pth'}"]
+    runs.train(tmp_path / "rcnn", *RCNN, *words, "--init", chain.folder / "rcnn/best.pth", "optim.lr=1e-30")
+    named, found, given = (
+        runs.checkpoint(path)["model"]
+        for path in (tmp_path / "rpn/best.pth", tmp_path / "rcnn/best.pth", chain.folder / "rcnn/best.pth")
+    )
+    inside = {name: tensor for name, tensor in found.items() if name.startswith("proposer.")}
+    assert inside and all(torch.equal(tensor, named[name.partition(".")[2]]) for name, tensor in inside.items())
+    assert not torch.equal(inside["proposer.rpn.conv.weight"], given["proposer.rpn.conv.weight"])
+    assert torch.equal(found["scores.weight"], given["scores.weight"])
+
+
 def test_a_run_that_was_cut_goes_on(chain, tmp_path):
     """With the weights of one that was not."""
     words = [*RPN, f"data.root={chain.data}", "train.checkpoint_every=1", "schedule.name=constant"]
