@@ -1,5 +1,5 @@
 # make quickstart   a virtual environment, a small Mask R-CNN trained in minutes, and where its results lie
-# make test         the same environment, and the tests: thirteen minutes on two cores, files side by side
+# make test         the same environment, and the tests: about a quarter of an hour on two cores, files side by side
 # make bench        timings beside torchvision, timm and pycocotools
 PYTHON ?= python3
 VENV ?= .venv

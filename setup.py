@@ -22,7 +22,7 @@ CORE = [
     "opencv-python-headless>=4.11",
     "pillow>=10",  # resizes pictures as detectron2 does
     "pycocotools>=2.0.8",  # masks as run lengths, and the reference of all COCO figures
-    "hotcoco>=1.3,<2",  # the same figures, a hundred times faster
+    "hotcoco>=1.3,<2",  # the same figures, eighty times faster for boxes, twenty for masks
 ]
 
 EXPORT = ["onnx>=1.18,<2", "onnxscript>=0.7,<1", "onnxruntime>=1.22,<2"]
