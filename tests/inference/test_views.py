@@ -119,3 +119,20 @@ def test_one_scale_alone_merges_nothing(context):
     assert torch.allclose(found.scores, expected.scores, atol=1e-6)
     assert torch.allclose(found.boxes, expected.boxes, atol=1e-4)
     assert not torch.allclose(different.scores, expected.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [[64, 96], [32, 64, 96], [32, 96]])
+@pytest.mark.parametrize("flip", [False, True])
+def test_context_is_of_the_nets_own_scale(scales, flip):
+    """Behind each region the predictor finds the whole image as a plain view has it, at 64, whatever the others."""
+    net = tiny.make("c4", False, "model.box.context=true").eval()
+    boxes, told = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]]), []
+    stage = net.regions.stages[0]
+    stage.predictor.register_forward_pre_hook(lambda module, given: told.append(given[0]))
+    plain, merged = look(net, flip=flip)[-1:], look(net, scales, flip)[-1:]
+    with torch.inference_mode():
+        for view in (*plain, *merged):
+            view.score(boxes)
+    (regions, context), (merged_regions, merged_context) = (each.split(stage.head.width, 1) for each in told)
+    assert torch.allclose(merged_context, context, atol=1e-4)
+    assert not torch.allclose(merged_regions, regions, atol=1e-2)

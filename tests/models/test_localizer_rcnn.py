@@ -61,6 +61,31 @@ def test_rescoring_moves_boxes_by_their_class(rcnn):
     torch.testing.assert_close(refined, torch.tensor([[0.0, 0, 10, 20], [5, 0, 25, 20]]))
 
 
+def test_the_proposals_of_each_class_are_judged_as_that_class(tmp_path):
+    """Whatever they show: those of class 0 get one score and stay, those of class 1 get another and become half as
+    wide. The chunks of three regions do not end where a class does."""
+    rcnn = build_rcnn(build(), tmp_path, "model.regions=3").eval()
+    with torch.no_grad():
+        for layer in (rcnn.scores, rcnn.boxes):
+            layer.weight.zero_()
+        rcnn.scores.bias[:, 0] = torch.tensor([2.0, -1.0])
+        rcnn.boxes.bias[1] = torch.tensor([0, 0, 5 * math.log(0.5), 0])
+    source, sizes, classes = Painted.random(1), torch.tensor([[48.0, 48.0]]), torch.tensor([[1, 0]])
+    locator = Locator([rcnn])
+    views = locator.show(source.image(0))
+    boxes = torch.tensor([[8.0, 8, 16, 16], [8, 20, 40, 40], [4, 2, 12, 46], [0, 0, 48, 48], [20, 20, 24, 24]])
+    valid = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    with torch.inference_mode():
+        found = locator.rescore(views[-1], Proposals(boxes.expand(2, 5, 4), torch.zeros(2, 5), valid), sizes, classes)
+        _, best = locator(views, sizes, classes)
+    one, zero = 1 / (1 + math.exp(1)), 1 / (1 + math.exp(-2))
+    torch.testing.assert_close(found.scores, torch.tensor([[one], [zero]]).expand(2, 5))
+    torch.testing.assert_close(best, torch.tensor([[one, zero]]))
+    narrow = torch.tensor([[10.0, 8, 14, 16], [16, 20, 32, 40], [6, 2, 10, 46], [12, 0, 36, 48], [21, 20, 23, 24]])
+    torch.testing.assert_close(found.boxes, torch.stack([narrow, boxes]))
+    assert torch.equal(found.valid, valid)
+
+
 def test_the_proposer_stays_as_it_is(rcnn):
     assert not any(parameter.requires_grad for parameter in rcnn.proposer.parameters())
     assert rcnn.backbone.conv1.conv.weight.requires_grad and rcnn.scores.weight.requires_grad

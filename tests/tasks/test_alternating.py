@@ -13,7 +13,10 @@ from inference import micro
 from tasks import runs
 
 import resdet
-from resdet.tasks.alternating import STEPS, RegionsStep, RPNStep, fix
+from resdet import config
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.tasks.alternating import STEPS, RegionsStep, RPNStep, experiment_of, fix, open_step
 
 FOUR = [
     "alternating={rpn: {batch: 4, length: 2, milestones: [1]}, regions: {batch: 2, length: 3, milestones: [2]}}",
@@ -74,6 +77,25 @@ def test_what_is_learnt_and_what_stays(run):
     assert not any(same(one, three, "rpn.objectness", "rpn.deltas", "rpn.convs"))
     assert all(same(three, four, "rpn.")) and all(same(two, three, "regions."))
     assert not any(same(three, four, "regions.stages.0.predictor", "regions.stages.0.head"))
+
+
+def test_the_second_step_sees_what_the_first_steps_rpn_proposes(run, published, monkeypatch):
+    """The detector that the first step left, as it is; the last step's proposals are its own."""
+    experiment = experiment_of(STEPS[1], config.load(run / "config.yaml"))
+    world = World(0, 1, torch.device("cpu"))
+    task = open_step(STEPS[1], run, experiment, world, Log(None), str(published))
+    (proposer,) = task.step.proposer
+    assert proposer not in (None, task.model) and not proposer.training
+    assert all(same(state(run, 1), proposer.state_dict(), ""))
+    assert {id(p) for p in task.step.parameters()} == {id(p) for p in task.model.parameters()}
+
+    batch, asked = next(task.training.batches(0)), []
+    for name, model in (("first", proposer), ("own", task.model)):
+        propose = lambda *given, name=name, propose=model.propose, **more: asked.append(name) or propose(*given, **more)
+        monkeypatch.setattr(model, "propose", propose)
+    task.step(batch.images, batch.targets)
+    assert asked == ["first"]
+    assert open_step(STEPS[3], run, experiment, world, Log(None), None).step.proposer == (None,)
 
 
 def test_the_last_steps_detector_is_whole(run, tmp_path):
