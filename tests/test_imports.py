@@ -99,7 +99,7 @@ def test_a_mistake_in_a_config_is_told_at_once(words, hint, tmp_path):
 
 # The rooms, lowest first; those of a line may use each other. `config` puts the rooms' own configs together.
 FLOORS = [
-    ("errors", "structures"),
+    ("errors", "structures", "writing"),
     ("ops",),
     ("backbones", "images"),
     ("heads",),

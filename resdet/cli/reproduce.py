@@ -13,19 +13,23 @@ def add(commands) -> None:
         "target",
         nargs="?",
         metavar="TABLE_OR_FIGURE",
-        help="table1 to table14, figure1, 4, 6 or 7, detections_voc or detections_coco",
+        help="table1 to table14, segmentation, figure1, 4, 6 or 7, detections_voc or detections_coco",
     )
     parser.add_argument("--row", nargs="+", default=[], metavar="NAME", help="rows of the table, or nets of the figure")
     parser.add_argument("--list", action="store_true", help="print every row: system, figures, cost, needs")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and what they cost, and stop")
     parser.add_argument("--smoke", action="store_true", help="run in miniature on generated data")
     parser.add_argument("--data", default="datasets", metavar="DIR", help="the folder of the data sets")
-    parser.add_argument("--out", metavar="DIR", help="the folder of all runs (default: runs/reproduce)")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="the folder of all runs (default: runs/reproduce, or with --smoke runs/reproduce_smoke)",
+    )
     parser.add_argument(
         "--use", nargs="+", default=[], metavar="TRAINING=FILE", help="take these weights instead of training them"
     )
     parser.add_argument("--processes", type=int, metavar="N", help="train with so many processes, as torchrun does")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of every training")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of every training and test")
     parser.set_defaults(run=run)
 
 
@@ -40,7 +44,7 @@ def run(parsed) -> None:
         parsed.overrides.insert(0, parsed.target)
         parsed.target = None
     if not (parsed.target or parsed.list or parsed.dry_run or parsed.smoke):
-        raise ConfigError("Name a table or a figure to reproduce, such as table6; --list prints them all.")
+        raise ConfigError("Name a table or a figure to reproduce, such as table6 or figure6; --list prints all rows.")
     # Overrides may stand after --use and --row.
     settings = [word for word in (*parsed.use, *parsed.row) if "=" in word and "." in word.partition("=")[0]]
     given = reproduce.parse_given([word for word in parsed.use if word not in settings])

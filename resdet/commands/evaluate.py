@@ -7,7 +7,6 @@ from resdet.commands.evaluate_detector import evaluate_detector
 from resdet.commands.evaluate_localizer import evaluate_localizer
 from resdet.commands.sharing import refuse_several, sharing
 from resdet.commands.submit_detections import submit_detections
-from resdet.commands.writing import write_json
 from resdet.data.config import ImageNetConfig, ImagesConfig
 from resdet.data.loader import Skipped
 from resdet.data.resident import ResidentEvaluation
@@ -23,6 +22,7 @@ from resdet.models import building
 from resdet.models.detector import Detector
 from resdet.models.localizer import Localizer
 from resdet.models.localizer_rcnn import LocalizerRCNN
+from resdet.writing import write_json
 
 LOCALIZERS = (Localizer, LocalizerRCNN)
 
@@ -123,7 +123,8 @@ def report(figures: ClassificationFigures, classes: Sequence[str], per_class: bo
     if per_class:
         print(per_class_table(figures, list(classes)))
     table = {name: row for name, row in zip(classes, figures.per_class.tolist())}
-    write_json(json_path, {"images": figures.images, **figures.summary(), "per_class": table})
+    if json_path:
+        write_json(json_path, {"images": figures.images, **figures.summary(), "per_class": table})
 
 
 def submit(models: Sequence[Any], experiment: Any, world: World, path: str) -> dict[str, float]:

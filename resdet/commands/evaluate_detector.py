@@ -3,7 +3,6 @@
 from typing import Any, Optional, Sequence
 
 from resdet import config
-from resdet.commands.writing import write_json
 from resdet.data.annotations import Annotations
 from resdet.data.loader import Notes
 from resdet.data.sources import open_scenes
@@ -13,6 +12,7 @@ from resdet.evaluation import coco, tables
 from resdet.evaluation.detection import Judged, judge, truth_of
 from resdet.evaluation.protocols import PROTOCOLS
 from resdet.models.detector import Detector
+from resdet.writing import write_json
 
 
 def evaluate_detector(
@@ -71,5 +71,6 @@ def report(
             print(f"{tables.per_class_table(figures)}\n")
     if judged.losses:
         print("losses  " + "  ".join(f"{name} {value:.4f}" for name, value in judged.losses.items()))
-    write_json(json_path, {**found, "losses": judged.losses})
+    if json_path:
+        write_json(json_path, {**found, "losses": judged.losses})
     return found

@@ -7,7 +7,6 @@ from torch import nn
 
 from resdet import config
 from resdet.commands.sharing import refuse_several, sharing
-from resdet.commands.writing import write_json
 from resdet.data.loader import Notes, Skipped
 from resdet.data.sources import open_localized
 from resdet.engine import distributed
@@ -19,6 +18,7 @@ from resdet.inference.finding import check_classifier
 from resdet.inference.localization import Locator
 from resdet.models import building
 from resdet.models.classifier import Classifier
+from resdet.writing import write_json
 
 
 def evaluate_localizer(
@@ -44,7 +44,8 @@ def evaluate_localizer(
         distributed.leave()
     if world.leads:
         print("  ".join(f"{name} {100 * value:.2f} %" for name, value in figures.items()))
-        write_json(json_path, figures)
+        if json_path:
+            write_json(json_path, figures)
     return figures
 
 
@@ -61,7 +62,7 @@ def judge(locator: Locator, nets: Sequence[nn.Module], experiment: Any, world: W
             f"The model has {len(locator.classes)} classes and the data {len(source.classes)}: "
             "name the data it was trained for."
         )
-    for sentence in source.problems:
+    for sentence in source.problems if world.leads else []:
         print(sentence)
     guessed = guess(nets, source, experiment, world) if nets else None
     own = source.labels[:, None]
@@ -80,9 +81,10 @@ def submit(locator: Locator, nets: Sequence[nn.Module], experiment: Any, world: 
     refuse_several(world)
     if not nets:
         raise ConfigError("The test images' classes are not known: add --classifier.")
-    from resdet.data.imagenet import devkit_ids, imagenet
+    from resdet.data.imagenet import devkit_ids
+    from resdet.data.test_images import localization_test
 
-    devkit, source = devkit_ids(experiment.data.root), imagenet(experiment.data.root, "test")
+    devkit, source = devkit_ids(experiment.data.root), localization_test(experiment.data.root)
     guessed = guess(nets, source, experiment, world)
     located = locate_all(locator, source, guessed, experiment.eval, Notes(print), **sharing(experiment.data, world))
     if len(located.indices) < len(source):

@@ -2,10 +2,10 @@
 
 from typing import Any, Optional
 
-from resdet.commands.writing import write_json
 from resdet.errors import ConfigError
 from resdet.evaluation import coco, tables
 from resdet.evaluation.protocols import PROTOCOLS
+from resdet.writing import write_json
 
 
 def evaluate_results(
@@ -41,7 +41,8 @@ def evaluate_results(
         written["tide"] = coco.tide(annotations, results, kind)
         shown += [tables.confusion_table(written["confusion"]), tables.tide_table(written["tide"])]
     print("\n\n".join(shown))
-    write_json(json_path, written)
+    if json_path:
+        write_json(json_path, written)
     return figures
 
 

@@ -19,7 +19,7 @@ from resdet.inference import exported
 from resdet.inference.predictor import results_of
 from resdet.models import building
 from resdet.models.classifier import Classifier
-from resdet.weights.saving import write_atomically
+from resdet.writing import write_atomically
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 EVERYTHING = 0.0  # the score limit of the check, so that it has detections whatever the image shows

@@ -4,7 +4,7 @@ from typing import Any, Optional, Sequence
 
 from resdet.backbones import config, registry
 from resdet.backbones.counting import count_multiply_adds, count_parameters, on_paper
-from resdet.commands.writing import write_json
+from resdet.writing import write_json
 
 
 def variants(name: str) -> list[dict[str, str]]:
@@ -54,4 +54,5 @@ def nets(names: Sequence[str] = (), json_path: Optional[str] = None) -> None:
         print("  ".join(aligned).rstrip())
     if not names:
         print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) can be named too; a config also takes timm/<name>.")
-    write_json(json_path, counted)
+    if json_path:
+        write_json(json_path, counted)

@@ -22,10 +22,10 @@ from resdet import config as configs
 from resdet.bench.detection import picture, spread_first_output, take_statistics, tensor_of
 from resdet.commands.convert import convert
 from resdet.commands.parity_detections import PREDICT, differences
-from resdet.commands.writing import write_json
 from resdet.errors import ConfigError
 from resdet.models import building
 from resdet.weights import saving, torchvision_detectors
+from resdet.writing import write_json
 
 SHORT, LONG, CLASSES = 160, 256, 20
 MEAN, STD = (102.0, 114.75, 127.5), (51.0, 63.75, 76.5)  # 0.4, 0.45, … of 255: no library rounds them
@@ -67,7 +67,8 @@ def parity(formats: Sequence[str] = (), json_path: str | None = None) -> list[di
         for compared, difference in found.items():
             rows.append({"format": case.format, "model": case.model, "compared": compared, "difference": difference})
             print(f"| {case.format} | {case.model} | {compared} | {difference:.1g} |", flush=True)
-    write_json(json_path, rows)
+    if json_path:
+        write_json(json_path, rows)
     return rows
 
 

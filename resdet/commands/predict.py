@@ -7,7 +7,6 @@ from torch import nn
 
 from resdet import config
 from resdet.commands.evaluate_localizer import open_classifier
-from resdet.commands.writing import write_json
 from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
 from resdet.inference.config import ShowingConfig, TestingConfig
@@ -18,6 +17,7 @@ from resdet.models import building
 from resdet.models.detector import Detector
 from resdet.models.localizer import Localizer
 from resdet.models.localizer_rcnn import LocalizerRCNN
+from resdet.writing import write_json
 
 DETECTORS = (Detector, ExportedDetector)
 LOCALIZERS = (Localizer, LocalizerRCNN)
@@ -79,7 +79,8 @@ def predict(
         raise ConfigError(f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors and localizers.")
     else:
         rows = classify(models[0], paths, classes)
-    write_json(json_path, rows)
+    if json_path:
+        write_json(json_path, rows)
 
 
 def open_model(path: str) -> Any:

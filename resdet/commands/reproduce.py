@@ -83,7 +83,7 @@ def reproduce(
     """
     wanted = [*nets_of(rows), *(name for figure in figures for name in figure.nets)]
     trainings = trainings_for(wanted, setting.given)
-    lacking = {} if setting.small else needs.missing(trainings, setting)
+    lacking = {} if setting.small else needs.missing(trainings, rows, setting)
     if dry_run:
         print_plan(trainings, rows, figures, setting, list(lacking.values()))
         return []
@@ -124,7 +124,8 @@ def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Set
         launch(["data", "get", "cifar10", "--root", str(setting.data_root("cifar10"))])
     if lacking:
         costs = "; ".join(f"{training.name}, {cost_of(training.config)}" for training in trainings)
-        raise DataError(f"Data is missing. {'. '.join(lacking.values())}. It is then trained: {costs}.")
+        then = f" It is then trained: {costs}." if costs else ""
+        raise DataError(f"Data is missing. {'. '.join(lacking.values())}.{then}")
     if not setting.small and needs.needs_trainval(trainings, setting):
         needs.write_trainval(setting.data_root("coco"))
 
@@ -145,20 +146,20 @@ def judge(row: Row, setting: Setting, launch: Launch) -> dict[str, Any]:
     """Its figures, and for a test server its submission where the test images are there."""
     test = evaluation_of(row, setting)
     if not is_fresh(test, row, setting):
-        test.file.parent.mkdir(parents=True, exist_ok=True)
         launch(test.words)
+        outcome.write_circumstances(test)
     if row.server and not setting.small:
         submit(row, setting, launch)
     trained = [train_words(training, setting) for training in trainings_for(nets_of([row]), setting.given)]
-    return outcome.write_outcome(row, setting, test.file, [*trained, test.words])
+    return outcome.write_outcome(row, setting, test, [*trained, test.words])
 
 
 def is_fresh(test: Evaluation, row: Row, setting: Setting) -> bool:
     """Whether it was done after all of its nets were trained."""
-    if not test.file.exists():
+    if not test.circumstances.exists():
         return False
     weights = [Path(setting.weights(name)) for name in nets_of([row])]
-    return all(test.file.stat().st_mtime >= path.stat().st_mtime for path in weights if path.exists())
+    return all(test.circumstances.stat().st_mtime >= path.stat().st_mtime for path in weights if path.exists())
 
 
 def submit(row: Row, setting: Setting, launch: Launch) -> None:

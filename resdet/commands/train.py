@@ -28,6 +28,7 @@ def train(
     """Trains, or with `eval_only` judges the weights of `init`; returns the best evaluation's figures."""
     world = distributed.join(experiment.train.device)
     try:
+        check_warmup(experiment)
         check_world(experiment, world)
         if experiment.train.deterministic:
             be_deterministic()
@@ -51,6 +52,13 @@ def open_task(experiment: Any, world: World, log: Log, init: Optional[str] = Non
     else:
         from resdet.tasks.classification import ClassificationTask as Chosen
     return Chosen(experiment, world, log, Path(init) if init else None)
+
+
+def check_warmup(experiment: Any) -> None:
+    if experiment.schedule.warmup_until_error is not None and experiment.task != "classification":
+        raise ConfigError(
+            "schedule.warmup_until_error waits for a training error, which only classifiers have: set schedule.warmup."
+        )
 
 
 def check_world(experiment: Any, world: World) -> None:

@@ -5,10 +5,12 @@ from typing import Sequence
 
 from resdet.data.annotations import Annotations
 from resdet.data.config import CocoConfig, IlsvrcDetConfig, ScenesConfig, VocConfig
-from resdet.data.found import Found, Problems, compile_found, read_json, size_of
+from resdet.data.found import Found, Problems, compile_found, read_json
 from resdet.data.ilsvrc_det_classes import NAMES
+from resdet.data.imagenet import imagenet
 from resdet.data.voc import CLASSES
 from resdet.errors import ConfigError, DataError
+from resdet.images.decode import EncodedImage, Source, as_image
 
 
 def open_test_images(config: ScenesConfig) -> Annotations:
@@ -57,12 +59,36 @@ def coco_test(images: Path, info: Path) -> Annotations:
     return Annotations(compile_found(found, categories, Problems(info, "error"), "annotation"), images, info)
 
 
+def localization_test(root: str) -> "StoredImages":
+    """The images of ILSVRC's classification and localization task."""
+    return StoredImages(imagenet(root, "test"))
+
+
+class StoredImages:
+    """Images without EXIF's orientation, as those saw them who drew the boxes that a server knows."""
+
+    def __init__(self, source: Source):
+        self.source, self.labels, self.classes, self.name = source, source.labels, source.classes, source.name
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def image(self, i: int) -> EncodedImage:
+        return self.source.image(i).as_stored()
+
+
 def unlabelled(files: Sequence[str], folder: Path, classes: Sequence[str]) -> Annotations:
-    sizes = [size_of(folder / file) for file in files]
-    if None in sizes:
-        raise DataError(f"{folder / files[sizes.index(None)]} cannot be read: the server wants all images of its list.")
+    """Sizes are those of the pictures as they are stored, and so are then the pictures (`Annotations.image`)."""
+    sizes = [stored_size(folder / file) for file in files]
     found = empty_found(list(files), sizes)
     return Annotations(compile_found(found, dict(enumerate(classes, 1)), Problems(folder, "error"), "object"), folder)
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    try:
+        return as_image(path).as_stored().size
+    except DataError as error:
+        raise DataError(f"{error}; the server wants all images of its list") from error
 
 
 def empty_found(files: list[str], sizes: Sequence[tuple[int, int]], ids: list[int] | None = None) -> Found:

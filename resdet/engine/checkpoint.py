@@ -1,13 +1,13 @@
 """A run's files: `last.pth` to go on from, `best.pth` to use. Written whole or not at all."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import torch
 
 from resdet.errors import WeightsError
 from resdet.weights.reading import read_torch
-from resdet.weights.saving import write_atomically
+from resdet.writing import write_atomically
 
 LAST, BEST = "last.pth", "best.pth"
 
@@ -15,6 +15,17 @@ LAST, BEST = "last.pth", "best.pth"
 def write(content: dict[str, Any], path: Path) -> None:
     """Tensors and plain values alone, so that any torch reads the file with weights_only=True."""
     write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def is_stale(waited: int, patience: Optional[int]) -> bool:
+    """Whether a run stops early, after so many evaluations since its best."""
+    return patience is not None and waited >= patience
+
+
+def has_ended(content: dict[str, Any]) -> bool:
+    """Whether last.pth is of a run that is complete: at its last step, or stopped early."""
+    state = content["trainer"]
+    return state["step"] >= state["total"] or is_stale(state["waited"], content["experiment"]["train"]["patience"])
 
 
 def read_last(out: Path) -> dict[str, Any]:

@@ -92,8 +92,9 @@ class Trainer:
         )
 
     def loop(self, log: Log) -> None:
-        if self.step >= self.total:
-            log.say(f"the run is complete: step {self.step} of {self.total}")
+        if self.step >= self.total or self.stale:
+            early = ", where it stopped early (train.patience)" if self.stale else ""
+            log.say(f"the run is complete: step {self.step} of {self.total}{early}")
             return
         clock = Clock(self.train.batch)
         for batch in clock.waiting(self.task.training.batches(self.step)):
@@ -105,11 +106,13 @@ class Trainer:
             halt = self.must_stop(last)
             if last or self.step % self.steps(self.train.evaluate_every) == 0:
                 clock.pause(lambda: self.evaluate(log))
-                halt = halt or self.is_stale(log)
+                halt = halt or self.stale
             if last or halt or self.step % self.steps(self.train.checkpoint_every) == 0:
                 clock.pause(self.save)
             if last or halt:
-                return
+                break
+        if self.stale:
+            log.say(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch, in `accumulate` parts."""
@@ -199,11 +202,9 @@ class Trainer:
         """The figure that decides, turned so that lower is better."""
         return figures[self.task.monitor] * (1 if self.task.lower_is_better else -1)
 
-    def is_stale(self, log: Log) -> bool:
-        if self.train.patience is None or self.waited < self.train.patience:
-            return False
-        log.say(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
-        return True
+    @property
+    def stale(self) -> bool:
+        return checkpoint.is_stale(self.waited, self.train.patience)
 
     def save(self) -> None:
         """Everything that the next step depends on."""

@@ -9,6 +9,7 @@ from resdet.evaluation.ilsvrc_files import devkit_numbers, read_lines
 from resdet.evaluation.ilsvrc_loc import check_localization as check_localization
 from resdet.evaluation.ilsvrc_loc import evaluate_loc as evaluate_loc
 from resdet.evaluation.ilsvrc_loc import write_localization as write_localization
+from resdet.writing import write_text
 
 
 def write_classification(
@@ -19,11 +20,9 @@ def write_classification(
     `rows` are five class numbers an image in the order of `classes` (synsets); `devkit` are the synsets in the order
     of ILSVRC2012_ID, which is another.
     """
-    from resdet.weights.saving import write_atomically
-
     ids = devkit_numbers(classes, devkit)
     lines = [" ".join(map(str, ids[list(row)])) for row in rows]
-    write_atomically(Path(path), lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="ascii"))
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def check_classification(path: str | Path, images: int, classes: int = 1000) -> None:

@@ -9,6 +9,7 @@ from resdet.data.ilsvrc_loc import open_ilsvrc_loc, stem_of
 from resdet.data.imagenet import devkit_ids
 from resdet.errors import DataError
 from resdet.evaluation.ilsvrc_files import devkit_numbers, read_lines
+from resdet.writing import write_text
 
 ENOUGH = 0.5  # IoU
 GUESSES = 5
@@ -83,14 +84,12 @@ def write_localization(
     `labels` [N, 5] are numbers in the order of `classes` (synsets), `boxes` [N, 5, 4] xyxy in pixels; `devkit` are the
     synsets in the order of ILSVRC2012_ID. Whole pixels are written, the last one of a box included, from 0 on.
     """
-    from resdet.weights.saving import write_atomically
-
     ids = devkit_numbers(classes, devkit)[labels]
     corners = np.rint(boxes).astype(np.int64)
     corners[..., 2:] = np.maximum(corners[..., 2:] - 1, corners[..., :2])
     rows = np.concatenate([ids[..., None], corners], 2).reshape(len(ids), -1)
     lines = [" ".join(map(str, row)) for row in rows.tolist()]
-    write_atomically(Path(path), lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="ascii"))
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def check_localization(path: Union[str, Path], images: int, classes: int = 1000) -> None:

@@ -11,6 +11,7 @@ from resdet.data.found import read_json
 from resdet.errors import DataError
 from resdet.evaluation.columns import Columns
 from resdet.evaluation.ground_truth import Kind, as_rle, image_sizes
+from resdet.writing import write_text
 
 
 @dataclass
@@ -78,10 +79,7 @@ class Results:
 
     def save(self, path: str | Path) -> None:
         """A results file as the COCO server, pycocotools and `resdet evaluate` read it."""
-        from resdet.weights.saving import write_atomically
-
-        text = json.dumps(self.to_list())
-        write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(path, json.dumps(self.to_list()))
 
     def check(self, truth: dict[str, list[dict]], kind: Kind = "bbox") -> None:
         """Raises a DataError that names the first detection of an image or a category that the ground truth lacks,

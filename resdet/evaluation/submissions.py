@@ -3,11 +3,13 @@
 Those of ILSVRC's classification and localization are in `resdet.evaluation.ilsvrc`.
 """
 
+import gzip
 import io
 import json
 import re
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Iterator, Literal, Sequence
 
@@ -17,7 +19,7 @@ from resdet.data.annotations import Annotations
 from resdet.errors import DataError
 from resdet.evaluation.ilsvrc_files import read_text
 from resdet.evaluation.results import Results
-from resdet.weights.saving import write_atomically
+from resdet.writing import write_atomically, write_text
 
 Competition = Literal["comp3", "comp4"]  # trained on VOC's own data alone, or on any (ImageNet's weights are any)
 COCO_NAME = re.compile(r"detections_(val|test|test-dev)(2014|2015|2017)_[A-Za-z0-9-]+_results")
@@ -44,7 +46,7 @@ def write_voc(
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
 
-    write_atomically(Path(path), write)
+    write_atomically(path, write)
 
 
 def voc_member(year: str, split: str, competition: Competition, name: str) -> str:
@@ -56,9 +58,10 @@ def check_voc(path: str | Path, source: Annotations, year: str, split: str, comp
     stems = {str(source.image_id(i)): source.sizes[i].tolist() for i in range(len(source))}
     wanted = [voc_member(year, split, competition, name) for name, _ in classes_of(source)]
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        content = io.BytesIO(gzip.decompress(Path(path).read_bytes()))  # whole: tarfile does not miss a cut end
+        with tarfile.open(fileobj=content) as archive:
             found = {member.name: archive.extractfile(member).read().decode() for member in archive if member.isfile()}
-    except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no .tar.gz of text files ({error}): write it again.") from error
     if sorted(found) != sorted(wanted):
         odd = sorted(set(found) ^ set(wanted))[0]
@@ -78,7 +81,7 @@ def write_det(path: str | Path, results: Results, source: Annotations) -> None:
     """
     rows = rows_of(results, source, first=0)
     lines = [f"{image + 1} {category} {score:.6f} {box}\n" for image, category, score, box in rows]
-    write_atomically(Path(path), lambda temporary: temporary.write_text("".join(lines), encoding="ascii"))
+    write_text(path, "".join(lines))
 
 
 def check_det(path: str | Path, source: Annotations) -> None:

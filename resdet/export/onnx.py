@@ -14,7 +14,7 @@ from resdet.backbones.surgery import fold_norms
 from resdet.errors import Error
 from resdet.export.graphs import DEFAULT, Form, describe, graph_of
 from resdet.export.program import trace
-from resdet.weights.saving import write_atomically
+from resdet.writing import write_atomically
 
 OPSET = 18
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -37,7 +37,7 @@ def to_onnx(model: Any, path: str | Path, form: Form = DEFAULT) -> None:
     score = exported.model.graph.initializers.get("score")
     if score is not None:
         exported.model.graph.inputs.append(score)  # an input with a value of its own is one that may be left out
-    write_atomically(Path(path), lambda temporary: exported.save(temporary, external_data=False))
+    write_atomically(path, lambda temporary: exported.save(temporary, external_data=False))
 
 
 def require_packages() -> None:

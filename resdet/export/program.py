@@ -13,7 +13,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from resdet.errors import Error
 from resdet.export.graphs import DEFAULT, Form, describe, example_of, graph_of
-from resdet.weights.saving import write_atomically
+from resdet.writing import write_atomically
 
 DESCRIPTION = "resdet.json"  # the name of what `describe` tells, inside the file
 UNTRACEABLE = (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode)

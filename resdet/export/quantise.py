@@ -12,7 +12,7 @@ from typing import Any, Iterable, Iterator
 import numpy as np
 
 from resdet.errors import DataError
-from resdet.weights.saving import write_atomically
+from resdet.writing import write_atomically
 
 LAYERS, BETWEEN = ("Conv", "Gemm"), ("Relu", "Add", "MaxPool")
 WARNINGS, ERRORS = 2, 3  # onnxruntime's levels
@@ -30,7 +30,7 @@ def quantise(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.
     chosen = quantised_nodes(onnx.load(source).graph)
     with quiet():
         write_atomically(
-            Path(path),
+            path,
             lambda temporary: quantize_static(
                 str(source),
                 str(temporary),

@@ -54,8 +54,13 @@ class EncodedImage:
     def as_annotated(self, size: tuple[int, int]) -> "EncodedImage":
         """The image as those saw it who drew its boxes in a picture of this (width, height): as it is stored, without
         EXIF's orientation, where that alone gives the size. JPEG and PNG."""
+        stored = self.as_stored()
+        return stored if self.size != size and stored.size == size else self
+
+    def as_stored(self) -> "EncodedImage":
+        """The image without EXIF's orientation. JPEG and PNG."""
         header = self._header if self.data.startswith((JPEG, PNG)) else None
-        if header is None or self.size == size or (header.width, header.height) != size:
+        if header is None:
             return self
         stored = EncodedImage(self.data, self.name)
         stored._header = header._replace(orientation=1)

@@ -191,14 +191,19 @@ def vote(found: Proposals, iou: Optional[float]) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def predict(model: Any, images: Sequence, classes: Sequence[Union[int, Sequence[int]]]) -> list[Result]:
     """The best box of each given class; `images` are paths and uint8 RGB arrays [H, W, 3]."""
+    if len(images) != len(classes):
+        raise ConfigError(f"There are {len(images)} images, and classes for {len(classes)}: give each image its own.")
     with evaluating([model]):
         locator = Locator([model])
-        return [locate(locator, image, np.atleast_1d(own)) for image, own in zip(images, classes)]
+        own = [np.atleast_1d(np.asarray(labels, np.int64)) for labels in classes]
+        return [locate(locator, image, labels) for image, labels in zip(images, own)]
 
 
 def locate(locator: Locator, image: Any, labels: np.ndarray) -> Result:
     """The box of each of the classes, in their order."""
     picture = as_image(image)
+    if not len(labels):
+        return Result.of(np.zeros((0, 4)), np.zeros(0), labels, locator.classes, picture.size[::-1], image)
     views = [seen.to(locator.device) for seen in locator.show(picture)]
     original = picture.size[::-1]
     sizes = torch.tensor([original], dtype=torch.float32, device=locator.device)

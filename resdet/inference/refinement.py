@@ -4,6 +4,7 @@ from typing import Callable, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from resdet.inference.views import Scored
 from resdet.ops import boxes as box_ops
@@ -33,8 +34,10 @@ def vote(boxes: Tensor, labels: Tensor, candidates: Candidates, iou: float) -> T
 
 
 def voters(boxes: Tensor, labels: Tensor, candidates: Candidates, iou: float) -> Tensor:
-    """[n, K] bool: which candidates are of a survivor's class and overlap it so far."""
-    return (box_ops.iou(boxes, candidates.boxes) >= iou) & (labels[:, None] == candidates.labels)
+    """[n, K] bool: which candidates are of a survivor's class and overlap it so far; where none does, the closest."""
+    overlaps = box_ops.iou(boxes, candidates.boxes).masked_fill(labels[:, None] != candidates.labels, -1.0)
+    closest = F.pad(overlaps, (0, 1), value=-1.0).amax(1, keepdim=True)  # padded, since there may be no candidate
+    return (overlaps >= closest.clamp(max=iou)) & (overlaps >= 0)
 
 
 def vote_masks(boxes: Tensor, votes: Tensor, candidates: Candidates, masks: Tensor) -> Tensor:

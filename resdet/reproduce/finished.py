@@ -23,7 +23,7 @@ def is_finished(training: Training, setting: Setting) -> bool:
     if not (folder / checkpoint.LAST).exists():
         return False
     content = checkpoint.read_last(folder)
-    if content["trainer"]["step"] < content["trainer"]["total"]:
+    if not checkpoint.has_ended(content):
         return False
     check_same(content["experiment"], training, setting)
     return True

@@ -1,12 +1,14 @@
 """Which data sets a plan needs, and what to put where if they are not there; told before anything is spent."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from resdet.reproduce.plan import Setting
-from resdet.reproduce.records import Training
+from resdet.reproduce.records import Row, Training
+from resdet.reproduce.trainings import TRAININGS
+from resdet.writing import write_text
 
 SIZES = {
     "cifar10": "163 MB; `resdet data get cifar10` fetches it",
@@ -16,51 +18,55 @@ SIZES = {
     "coco": "about 20 GB, from cocodataset.org",
     "voc": "about 4 GB, from host.robots.ox.ac.uk/pascal/VOC",
 }
+SPLITS = ("train", "val")
 TRAINVAL = "annotations/instances_trainval2014.json"
 Piece = tuple[str, ...]  # files or folders of which one must be there
 
 
-def pieces(data: Any) -> list[Piece]:
-    """What must lie in the folder of a data set (datasets/README.md has all layouts)."""
+def pieces(data: Any, splits: Sequence[str] = SPLITS) -> list[Piece]:
+    """What of these splits must lie in the folder of a data set (datasets/README.md has all layouts)."""
     if data.name == "cifar10":
         kinds = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
         return [kinds]
     if data.name == "voc":
-        years = sorted({name.split("_")[0] for name in (*data.train_sets, *data.val_sets)})
+        years = sorted({name.split("_")[0] for split in splits for name in getattr(data, f"{split}_sets")})
         return [(f"VOC{year}", f"VOCdevkit/VOC{year}") for year in years]
     if data.name == "coco":
-        return coco_pieces(data)
+        return coco_pieces(data, splits)
     if data.name == "ilsvrc_det":
-        lists = [(f"ImageSets/DET/{half}.txt", f"ILSVRC/ImageSets/DET/{half}.txt") for half in ("val1", "val2")]
+        halves = ["val1", "val2"] if "train" in splits else ["val2"]
+        lists = [(f"ImageSets/DET/{half}.txt", f"ILSVRC/ImageSets/DET/{half}.txt") for half in halves]
         return [("Annotations/DET", "ILSVRC/Annotations/DET"), ("Data/DET", "ILSVRC/Data/DET"), *lists]
-    images = [(part, f"ILSVRC2012_img_{part}.tar", f"ILSVRC/Data/CLS-LOC/{part}") for part in ("train", "val")]
+    images = [(part, f"ILSVRC2012_img_{part}.tar", f"ILSVRC/Data/CLS-LOC/{part}") for part in splits]
     if data.name == "imagenet":
         return images
     kaggle = ("ILSVRC/Annotations/CLS-LOC", "Annotations/CLS-LOC")
-    return [
-        *images,
-        ("bbox_train", "ILSVRC2012_bbox_train_v2.tar.gz", *kaggle),
-        ("bbox_val", "ILSVRC2012_bbox_val_v3.tgz", *kaggle),
-    ]
+    boxes = {"train": "ILSVRC2012_bbox_train_v2.tar.gz", "val": "ILSVRC2012_bbox_val_v3.tgz"}
+    return [*images, *((f"bbox_{part}", boxes[part], *kaggle) for part in splits)]
 
 
-def coco_pieces(data: Any) -> list[Piece]:
-    if data.train.annotations != TRAINVAL:
-        return [(part,) for split in (data.train, data.val) for part in (split.images, split.annotations)]
+def coco_pieces(data: Any, splits: Sequence[str]) -> list[Piece]:
+    if "train" not in splits or data.train.annotations != TRAINVAL:
+        files = [getattr(data, split) for split in splits]
+        return [(part,) for split in files for part in (split.images, split.annotations)]
     return [(part,) for half in ("train2014", "val2014") for part in (half, f"annotations/instances_{half}.json")]
 
 
-def missing(trainings: Iterable[Training], setting: Setting) -> dict[str, str]:
-    """{data set: what to put where}, of those that are not there."""
-    found = {}
-    for training in trainings:
+def missing(trainings: Iterable[Training], rows: Iterable[Row], setting: Setting) -> dict[str, str]:
+    """{data set: what to put where}, of those that are not there: what is trained on, and what rows are tested on."""
+    tested = [TRAININGS[row.nets[0]] for row in rows if row.nets]
+    used = [(training, SPLITS) for training in trainings] + [(training, ("val",)) for training in tested]
+    lacking: dict[str, dict[str, None]] = {}
+    for training, splits in used:
         data = setting.experiment(training).data
         root = setting.data_root(data.name)
-        lacking = [piece for piece in pieces(data) if not any((root / part).exists() for part in piece)]
-        if lacking:
-            names = ", ".join(" or ".join(piece) for piece in lacking)
-            found[data.name] = f"{data.name}: put {names} into {root} ({SIZES[data.name]})"
-    return found
+        gone = [piece for piece in pieces(data, splits) if not any((root / part).exists() for part in piece)]
+        lacking.setdefault(data.name, {}).update(dict.fromkeys(" or ".join(piece) for piece in gone))
+    return {
+        name: f"{name}: put {', '.join(told)} into {setting.data_root(name)} ({SIZES[name]})"
+        for name, told in lacking.items()
+        if told
+    }
 
 
 def needs_trainval(trainings: Iterable[Training], setting: Setting) -> bool:
@@ -71,8 +77,6 @@ def needs_trainval(trainings: Iterable[Training], setting: Setting) -> bool:
 
 def write_trainval(root: Path) -> Path:
     """COCO 2014's training and validation annotations as one file, whose images are named from `root` on."""
-    from resdet.weights.saving import write_atomically
-
     target = root / TRAINVAL
     if target.exists():
         return target
@@ -82,5 +86,5 @@ def write_trainval(root: Path) -> Path:
         whole["images"] += [{**image, "file_name": f"{half}/{image['file_name']}"} for image in content["images"]]
         whole["annotations"] += content["annotations"]
         whole["categories"] = content["categories"]
-    write_atomically(target, lambda temporary: temporary.write_text(json.dumps(whole), encoding="utf-8"))
+    write_text(target, json.dumps(whole))
     return target

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from resdet import config
-from resdet.reproduce.plan import Setting, command, cost_of
+from resdet.reproduce.plan import Evaluation, Setting, command, cost_of
 from resdet.reproduce.records import BILLIONS, METRICS, Row
 from resdet.reproduce.trainings import TRAININGS
+from resdet.writing import write_json
 
 RESULTS = (Path("results"), config.PACKAGE.parent / "results")  # here, and the checkout's
 
@@ -28,19 +29,27 @@ def outcome_file(row: Row, setting: Setting) -> Path:
     return setting.out / row.table / f"{row.name}.json"
 
 
-def write_outcome(row: Row, setting: Setting, file: Path, commands: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Keeps what the evaluation's `file` says beside the paper's figures."""
+def write_circumstances(test: Evaluation) -> None:
+    """Of an evaluation that has just been done."""
     from resdet.engine.log import git_revision, processor, versions
 
-    found = figures_in(json.loads(file.read_text(encoding="utf-8")))
-    ours = {name: found[name] for name in (row.paper or found)}
     content = {
-        "row": row.key,
-        "system": row.system,
         "date": time.strftime("%Y-%m-%d"),
         "hardware": hardware(processor()),
         "versions": versions(),
         "git": git_revision(),
+    }
+    write_json(test.circumstances, content)
+
+
+def write_outcome(row: Row, setting: Setting, test: Evaluation, commands: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Keeps what an evaluation found beside the paper's figures."""
+    found = figures_in(json.loads(test.file.read_text(encoding="utf-8")))
+    ours = {name: found[name] for name in (row.paper or found)}
+    content = {
+        "row": row.key,
+        "system": row.system,
+        **json.loads(test.circumstances.read_text(encoding="utf-8")),
         "data": kind_of_data(row, setting),
         "command": command(reproduce_words(row, setting)),
         "steps": [command(words) for words in commands],  # of which that command consists
@@ -48,9 +57,7 @@ def write_outcome(row: Row, setting: Setting, file: Path, commands: Sequence[Seq
         "ours": ours,
         "difference": differences(row, ours, setting),
     }
-    target = outcome_file(row, setting)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_json(outcome_file(row, setting), content)
     return content
 
 

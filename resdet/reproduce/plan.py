@@ -63,6 +63,11 @@ class Evaluation:
     words: tuple[str, ...]
     file: Path  # which holds its figures
 
+    @property
+    def circumstances(self) -> Path:
+        """When, on what and by which versions they were found: written last, so that it tells that all is done."""
+        return self.file.with_suffix(".circumstances.json")
+
 
 def trainings_for(names: Iterable[str], given: Iterable[str] = ()) -> list[Training]:
     """These and all that they start from, those first, without what is given."""

@@ -21,7 +21,7 @@ from resdet.inference.localization import Locator
 from resdet.models.building import Model, build_localizer
 from resdet.tasks.objects import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTask, with_total
 from resdet.weights import loading
-from resdet.weights.saving import write_atomically
+from resdet.writing import write_text
 
 
 class LocalizationTask(ObjectsTask):
@@ -91,8 +91,7 @@ class LocalizationTask(ObjectsTask):
     def keep(self, folder: Path) -> None:
         """The boxes of the last evaluation as `resdet predict --json` writes them, and drawn beside the true ones."""
         results = self.located.results(self.validation, self.validation.labels[:, None])
-        text = json.dumps([result.to_dict() for result in results])
-        write_atomically(folder / RESULTS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(folder / RESULTS, json.dumps([result.to_dict() for result in results]))
         write_located(folder / PICTURES, self.validation, self.located.indices, results, SHOWN)
 
     def description(self) -> dict[str, Any]:

@@ -123,6 +123,8 @@ def detector_part(
         state = categories.picked(state, model, chosen, len(theirs.ids))
         found = sum(row is not None for row in chosen)
         notes = [f"{found} of the model's {len(chosen)} classes are the file's, by category id: their rows are taken"]
+    elif theirs != ours and len(theirs.ids) == len(ours.ids):
+        notes = ["the file's classes are others, and as many: the layers that depend on them start from theirs"]
     return Part(target, state, may_differ, notes)
 
 

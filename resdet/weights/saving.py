@@ -1,11 +1,10 @@
 """Writes a model's weights in the layout of another library, whole or not at all."""
 
 import json
-import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from resdet.errors import WeightsError
 from resdet.weights import detectron2, torchvision_classifiers, torchvision_detectors
 from resdet.weights.reading import OURS
+from resdet.writing import write_atomically
 
 LAYOUTS = ("torchvision", "timm", "detectron2", "safetensors")
 
@@ -80,16 +80,3 @@ def statistics(model: nn.Module) -> dict[str, Any]:
     if not hasattr(model, "normalise"):
         return {}
     return {"normalise": {"mean": model.normalise.mean.tolist(), "std": model.normalise.std.tolist()}}
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes beside `path`, flushes to the disk and renames: a reader sees the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

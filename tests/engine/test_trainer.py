@@ -165,6 +165,18 @@ def test_the_best_checkpoint_is_kept_and_patience_ends(tmp_path):
     assert torch.load(tmp_path / "last.pth", weights_only=True)["trainer"]["step"] == 12
 
 
+def test_a_run_that_stopped_early_is_complete_until_its_patience_grows(tmp_path):
+    run(trainer(Linear(figures=[0.2, 0.3, 0.3]), tmp_path, length=100, patience=2), tmp_path)
+    again = trainer(Linear(), tmp_path, length=100, patience=2)
+    again.resume()
+    run(again, tmp_path)
+    assert again.step == 9
+    longer = trainer(Linear(figures=[0.3]), tmp_path, length=100, patience=3)
+    longer.resume()
+    run(longer, tmp_path)
+    assert longer.step == 12
+
+
 def test_epochs_are_a_unit(tmp_path):
     made = trainer(Linear(), tmp_path, schedule=ScheduleConfig(milestones=[1]), unit="epochs", length=2.5)
     assert (made.total, made.schedule.milestones) == (15, [6])

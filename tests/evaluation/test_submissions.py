@@ -7,9 +7,10 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from resdet.data.config import CocoConfig, IlsvrcDetConfig, SplitConfig, VocConfig
-from resdet.data.test_images import open_test_images
+from resdet.data.test_images import localization_test, open_test_images
 from resdet.errors import ConfigError, DataError
 from resdet.evaluation import submissions
 from resdet.evaluation.results import Results
@@ -79,6 +80,22 @@ def test_test_images_have_no_objects_and_their_own_sizes(voc, det, coco):
     assert coco.classes == ["car", "dog"] and [coco.result_id(i) for i in (0, 1)] == [42, 7]
 
 
+def test_test_images_are_taken_as_they_are_stored(tmp_path):
+    """As MATLAB reads them, with which the boxes were drawn; EXIF would turn this one."""
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for folder in ("ILSVRC/Data/DET/test", "test"):
+        path = tmp_path / folder / "a.JPEG"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (30, 20)).save(path, exif=tags)
+    (tmp_path / "ILSVRC/ImageSets/DET").mkdir(parents=True)
+    (tmp_path / "ILSVRC/ImageSets/DET/test.txt").write_text("a 1\n")
+    det = open_test_images(IlsvrcDetConfig("ilsvrc_det", str(tmp_path), val="test"))
+    assert det.sizes.tolist() == [[30, 20]] and det.image(0).decode().shape == (20, 30, 3)
+    images = localization_test(str(tmp_path))
+    assert len(images) == 1 and images.image(0).decode().shape == (20, 30, 3)
+
+
 def test_voc(voc, tmp_path):
     path = tmp_path / "comp4.tar.gz"
     submissions.write_voc(path, results(voc), voc, "2012", "test")
@@ -104,6 +121,16 @@ def test_vocs_boxes_are_read_back_as_they_were(voc, tmp_path):
         line = archive.extractfile(f"results/VOC2012/Main/comp3_det_test_{CLASSES[0]}.txt").read().decode().split()
     left, top, right, bottom = map(float, line[2:])
     assert [left - 1, top - 1, right, bottom] == [2, 3, 12, 8]
+
+
+@pytest.mark.parametrize("lost", [9, 200])
+def test_an_archive_whose_end_was_cut(voc, tmp_path, lost):
+    """Without its check sum alone, or in the middle of a file."""
+    path = tmp_path / "a.tar.gz"
+    submissions.write_voc(path, results(voc), voc, "2012", "test")
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(DataError, match="is no .tar.gz of text files"):
+        submissions.check_voc(path, voc, "2012", "test")
 
 
 def archive_of(path, texts):

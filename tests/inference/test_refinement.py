@@ -25,6 +25,15 @@ def test_voting_on_five_boxes():
     assert vote(boxes[:1], torch.tensor([0]), candidates, 0.33).tolist() == [pytest.approx([x, 0, 10 + x, 10])]
 
 
+def test_where_none_is_near_enough_the_closest_votes():
+    """A box that was voted for may overlap no candidate so far, not even the one that it was; other classes never."""
+    boxes = torch.tensor([[0.0, 0, 20, 20], [6, 0, 26, 20], [2, 0, 22, 20]])
+    candidates = Candidates(boxes, torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0, 0, 1]))
+    between = torch.tensor([[2.0, 0, 22, 20]])
+    assert voters(between, torch.tensor([0]), candidates, 0.9).tolist() == [[True, False, False]]
+    assert voters(between, torch.tensor([0]), candidates, 0.5).tolist() == [[True, True, False]]
+
+
 def test_each_survivor_has_its_own_voters():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [40, 40, 50, 50], [40, 40, 50, 60]])
     candidates = Candidates(boxes, torch.tensor([0.8, 0.4, 0.5, 0.5]), torch.tensor([0, 0, 1, 1]))

@@ -10,6 +10,7 @@ from resdet import config
 from resdet.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.data.loader import Notes
 from resdet.data.localized import CropLoader
+from resdet.errors import ConfigError
 from resdet.evaluation.localization import errors, locate_all
 from resdet.evaluation.localization_losses import rpn_losses
 from resdet.inference.localization import Locator
@@ -120,6 +121,13 @@ def test_predict_is_in_the_image_s_own_pixels(trained, source):
         assert overlap(found.boxes[0], source.things[0] * 2) > 0.5
     one, two = trained.predict([source.pixels[1], source.pixels[2]], source.labels[1:3].tolist())
     assert overlap(one.boxes[0], source.things[1]) > 0.5 and overlap(two.boxes[0], source.things[2]) > 0.5
+
+
+def test_predict_of_no_classes_and_of_too_few(trained, source):
+    nothing, one = trained.predict(source.pixels[:2], [[], [0]])
+    assert len(nothing) == 0 and nothing.boxes.shape == (0, 4) and len(one) == 1
+    with pytest.raises(ConfigError, match="2 images, and classes for 1"):
+        trained.predict(source.pixels[:2], [[0]])
 
 
 def overlap(a, b) -> float:

@@ -22,8 +22,9 @@ from resdet.reproduce.tables import ROWS
 class Resdet:
     """Notes its commands, and leaves the files that `resdet` would."""
 
-    def __init__(self, steps: int = 10, error: float = 0.0871):
-        self.steps, self.error, self.commands, self.processes = steps, error, [], {}
+    def __init__(self, steps: int = 10, error: float = 0.0871, waited: int = 0):
+        self.steps, self.error, self.waited = steps, error, waited
+        self.commands, self.processes = [], {}
 
     def __call__(self, words, processes=1):
         self.commands.append(words[0])
@@ -31,12 +32,14 @@ class Resdet:
         if words[0] == "train":
             folder = Path(words[words.index("--out") + 1])
             folder.mkdir(parents=True, exist_ok=True)
-            state = {"step": self.steps, "total": 10}
+            state = {"step": self.steps, "total": 10, "waited": self.waited}
             experiment = config.to_dict(config.load(words[2], *[word for word in words if "=" in word]))
             torch.save({"model": {}, "trainer": state, "experiment": config.plain(experiment)}, folder / "last.pth")
         if words[0] == "evaluate":
             content = {"images": 3, "error": self.error, "top5_error": 0.003, "per_class": {}}
-            Path(words[words.index("--json") + 1]).write_text(json.dumps(content))
+            file = Path(words[words.index("--json") + 1])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(content))
 
 
 @pytest.fixture
@@ -73,6 +76,27 @@ def test_what_is_done_is_not_done_again(setting):
     resdet = Resdet()
     (found,) = reproduce.reproduce(rows, [], setting, resdet)
     assert resdet.commands == [] and found["ours"] == {"error": 8.71}
+
+
+def test_what_was_found_before_keeps_its_circumstances(setting, monkeypatch):
+    rows, _ = reproduce.choose("table6", ["resnet20"])
+    monkeypatch.setattr(outcome.time, "strftime", lambda form: "2026-01-02")
+    reproduce.reproduce(rows, [], setting, Resdet())
+    monkeypatch.setattr(outcome.time, "strftime", lambda form: "2026-03-04")
+    (found,) = reproduce.reproduce(rows, [], setting, Resdet())
+    assert found["date"] == "2026-01-02"
+
+
+def test_an_evaluation_that_was_cut_is_done_again(setting):
+    rows, _ = reproduce.choose("table6", ["resnet20"])
+    reproduce.reproduce(rows, [], setting, Resdet())
+    (circumstances,) = (setting.out / "tests").glob("*.circumstances.json")
+    circumstances.unlink()
+    (figures,) = (setting.out / "tests").iterdir()
+    figures.write_text('{"images": 3, "err')
+    resdet = Resdet()
+    reproduce.reproduce(rows, [], setting, resdet)
+    assert resdet.commands == ["evaluate"]
 
 
 def test_a_training_that_was_cut_is_not_tested_and_goes_on(setting):
@@ -122,7 +146,7 @@ def test_given_weights_are_judged_on_the_row_s_data(tmp_path):
     given = {"cifar10_resnet20": str(tmp_path / "mine.pth")}
     rows, _ = reproduce.choose("table6", ["resnet20"])
     (found,) = reproduce.reproduce(rows, [], Setting(tmp_path / "out", given=given, small=True), run_words)
-    (file,) = (tmp_path / "out/tests").iterdir()
+    (file,) = set((tmp_path / "out/tests").iterdir()) - set((tmp_path / "out/tests").glob("*.circumstances.json"))
     assert json.loads(file.read_text())["images"] == 32
     assert found["command"] == f"resdet reproduce table6 --row resnet20 --use cifar10_resnet20={tmp_path / 'mine.pth'}"
 
@@ -133,6 +157,24 @@ def test_missing_data_is_told_before_anything_runs(setting):
     with pytest.raises(DataError, match="instances_train2014.json.*320,000 steps of 8 images") as error:
         reproduce.reproduce(rows, [], setting, resdet)
     assert resdet.commands == [] and "ILSVRC2012_img_train.tar" in str(error.value)
+
+
+def test_what_a_row_is_tested_on_is_needed_though_nothing_is_trained_on_it(tmp_path):
+    """Weights are given, and a classifier's images are there without the localizer's boxes."""
+    for part in ("train", "val"):
+        (tmp_path / "ILSVRC2012" / part).mkdir(parents=True)
+    rows, _ = reproduce.choose("table13", ["classes"])
+    resdet, given = Resdet(), {"imagenet_loc_r101": "mine.pth"}
+    with pytest.raises(DataError, match="put bbox_val or") as error:
+        reproduce.reproduce(rows, [], Setting(tmp_path / "out", tmp_path, given), resdet)
+    assert resdet.commands == [] and "bbox_train" not in str(error.value)
+
+
+def test_all_that_is_missing_of_a_data_set_is_told_at_once(tmp_path, capsys):
+    rows, _ = reproduce.choose("segmentation")
+    reproduce.reproduce(rows, [], Setting(tmp_path / "out", tmp_path), Resdet(), dry_run=True)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# missing  coco")]
+    assert "instances_train2014.json" in line and "instances_val2014.json" in line and "train2017" in line
 
 
 def test_cifar_is_fetched_where_it_is_missing(tmp_path):
@@ -158,6 +200,7 @@ def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, cap
     """Without the test images there is no submission, and the row goes on."""
     (row,), _ = reproduce.choose("table5")
     given = {name: "net.pth" for name in row.nets}
+    (setting.data / "ILSVRC2012/val").mkdir(parents=True)
     resdet = Resdet()
 
     def launch(words):

@@ -13,25 +13,26 @@ from resdet.reproduce.trainings import TRAININGS
 from resdet.tasks.alternating import experiment_of
 
 
-def write(folder, experiment, step=10, **changed):
-    """As a run of so many steps of ten leaves it."""
+def write(folder, experiment, step=10, waited=0, **changed):
+    """As a run of so many steps of ten leaves it, `waited` evaluations after its best."""
     folder.mkdir(parents=True, exist_ok=True)
     content = config.plain(config.to_dict(experiment))
     content["model"] |= changed
-    torch.save({"experiment": content, "trainer": {"step": step, "total": 10}}, folder / "last.pth")
+    torch.save({"experiment": content, "trainer": {"step": step, "total": 10, "waited": waited}}, folder / "last.pth")
 
 
-def leave(name, setting, step=10, **changed):
+def leave(name, setting, *state, **changed):
     """What `resdet train` would, of a training in one part."""
     training = TRAININGS[name]
-    write(setting.folder(training), config.load(training.config, *train_overrides(training, setting)), step, **changed)
+    experiment = config.load(training.config, *train_overrides(training, setting))
+    write(setting.folder(training), experiment, *state, **changed)
     return training
 
 
 def test_the_run_of_a_training(tmp_path):
     setting = Setting(tmp_path)
     assert not is_finished(TRAININGS["cifar10_resnet20"], setting)
-    assert not is_finished(leave("cifar10_resnet20", setting, step=9), setting)
+    assert not is_finished(leave("cifar10_resnet20", setting, 9), setting)
     assert is_finished(leave("cifar10_resnet20", setting), setting)
 
 
@@ -54,8 +55,14 @@ def test_runs_of_other_settings_are_refused(tmp_path, before, told):
 
 
 def test_one_that_was_cut_goes_on_with_other_settings(tmp_path):
-    training = leave("cifar10_resnet20", Setting(tmp_path, extra=("optim.lr=0.2",)), step=9)
+    training = leave("cifar10_resnet20", Setting(tmp_path, extra=("optim.lr=0.2",)), 9)
     assert not is_finished(training, Setting(tmp_path))
+
+
+def test_one_that_stopped_early_is_finished(tmp_path):
+    setting = Setting(tmp_path, extra=("train.patience=3",))
+    assert not is_finished(leave("cifar10_resnet20", setting, 5, 2), setting)
+    assert is_finished(leave("cifar10_resnet20", setting, 5, 3), setting)
 
 
 def test_what_gives_the_same_net_may_differ(tmp_path):

@@ -266,6 +266,7 @@ MISTAKES = {
     ],
     "do not go together": ["predict", "--weights", "{rpn}", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val"],
     "model.proposer is null": ["train", *RCNN, "data.root={data}", "model.proposer=null", "--out", "{out}"],
+    "only classifiers have": ["train", "--config", "shapes_loc_r18.yaml", "schedule.warmup_until_error=0.8"],
     "no data set for the task localization": ["config", "--config", "shapes_loc_r18.yaml", "data=coco"],
     "no data set for the task detection": ["config", "--config", "coco.yaml", "data=ilsvrc_loc"],
     "is of the task localization and": ["evaluate", "--weights", "{rcnn}", "{rpn}"],

@@ -115,3 +115,12 @@ def test_boxes_of_each_class_do_not_come_from_one_for_all():
     source, model = detector(COCO90, class_agnostic=True), detector(COCO80)
     report = weights.load(model, own_file(source), new_classifier=True)
     assert len(report.mismatched) == 2 and all("predictor.boxes" in name for name in report.mismatched)
+
+
+def test_as_many_other_classes_start_from_the_file_s_and_it_is_told():
+    five = [Categories([f"{kind} {i}" for i in range(5)], [1, 2, 3, 4, 5]) for kind in ("old", "new")]
+    source, model = map(detector, five)
+    report = weights.load(model, own_file(source), new_classifier=True)
+    assert "classes are others, and as many" in str(report) and not report.problems()
+    assert torch.equal(last_layers(model)[0], last_layers(source)[0])
+    assert "others" not in str(weights.load(detector(five[0]), own_file(source), new_classifier=True))
