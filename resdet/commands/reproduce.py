@@ -107,7 +107,10 @@ def print_plan(
     for training in trainings:
         print(f"# cost     {training.name}: {cost_of(training.config)}")
         print(command(train_words(training, setting)))
-    for words in dict.fromkeys(evaluation_of(row, setting).words for row in rows):
+    tests = {evaluation_of(row, setting).words: row for row in rows}
+    for words, row in tests.items():
+        if row.test_config:
+            print(f"# cost     {row.key}: {cost_of(row.test_config)}")
         print(command(words))
     for row in rows:
         if row.server and not setting.small:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -136,8 +137,9 @@ def ours_cell(entry: Optional[dict[str, Any]]) -> str:
 def cost_cell(row: Row) -> str:
     if row.counted:
         return "seconds"
-    configs = dict.fromkeys(TRAININGS[name].config for name in row.nets)
-    return "; ".join(cost_of(name) for name in configs)
+    configs = [TRAININGS[name].config for name in row.nets] + ([row.test_config] if row.test_config else [])
+    costs = Counter(map(cost_of, configs))
+    return "; ".join(f"{count} times {cost}" if count > 1 else cost for cost, count in costs.items())
 
 
 def needs_cell(row: Row, setting: Setting) -> str:
@@ -146,8 +148,8 @@ def needs_cell(row: Row, setting: Setting) -> str:
         return "nothing"
     training = TRAININGS[row.nets[0]]
     needs = [setting.experiment(training).data.name]
-    needs += dict.fromkeys(name for net in row.nets for name in TRAININGS[net].before)
-    return ", ".join([*needs, *row.classifiers, *([row.server] if row.server else [])])
+    needs += [name for net in row.nets for name in TRAININGS[net].before]
+    return ", ".join(dict.fromkeys([*needs, *row.classifiers, *([row.server] if row.server else [])]))
 
 
 def compare(outcomes: Sequence[dict[str, Any]]) -> str:

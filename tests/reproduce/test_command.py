@@ -1,6 +1,7 @@
 """The order of work: what is asked for, what is cut, what is missing; with a stand-in for `resdet` itself."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,15 @@ def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, cap
     assert found["ours"] == {"top5_error": 0.3} and found["difference"] == {}
     assert found["data"].startswith("validation images; the paper's figure is from the ILSVRC 2012")
     assert "no submission for the ILSVRC 2012 classification server: there are no" in capsys.readouterr().err
+
+
+def test_costs_are_those_of_all_nets_and_of_the_test():
+    (ensemble,), _ = reproduce.choose("table5")
+    assert outcome.cost_cell(ensemble).startswith("6 times 600,000 steps")
+    (scales,), _ = reproduce.choose("table9", ["scales"])
+    assert re.fullmatch("320,000 steps .*; of the test: .*", outcome.cost_cell(scales))
+    (found,), _ = reproduce.choose("table13", ["classes"])
+    assert outcome.needs_cell(found, Setting()) == "ilsvrc_loc, imagenet_r101"
 
 
 def test_unknown_names_are_answered_with_known_ones():
