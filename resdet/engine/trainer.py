@@ -96,8 +96,9 @@ class Trainer:
             early = ", where it stopped early (train.patience)" if self.stale else ""
             log.say(f"the run is complete: step {self.step} of {self.total}{early}")
             return
+        batches = self.task.training.batches(self.step)  # for an R-CNN's first ones all proposals are computed
         clock = Clock(self.train.batch)
-        for batch in clock.waiting(self.task.training.batches(self.step)):
+        for batch in clock.waiting(batches):
             self.take_step(batch)
             self.step += 1
             last = self.step == self.total
