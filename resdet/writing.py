@@ -24,6 +24,7 @@ def write_text(path: str | Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_json(path: str | Path, content: Any) -> None:
-    """With a line a value, for people to read."""
-    write_text(path, json.dumps(content, indent=1))
+def write_json(path: str | Path | None, content: Any) -> None:
+    """With a line a value, for people to read; nothing where no file was asked for."""
+    if path:
+        write_text(path, json.dumps(content, indent=1))

@@ -1,9 +1,7 @@
 """The figures of a benchmark: a table that grows on the terminal, and a file that grows with it."""
 
-import json
 import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 
 from resdet.bench.compare import MEGABYTES, Case
 from resdet.engine.log import git_revision, processor, versions
+from resdet.writing import write_json
 
 WIDTH = 60  # of a case's name
 
@@ -48,9 +47,7 @@ class Report:
         self.write()
 
     def write(self) -> None:
-        if self.path is None:
-            return
-        Path(self.path).write_text(json.dumps(self.content, indent=1), encoding="utf-8")
+        write_json(self.path, self.content)
 
 
 def figures_of(case: Case, name: str, measured: dict[str, list[float]]) -> dict[str, Any] | str:

@@ -123,8 +123,7 @@ def report(figures: ClassificationFigures, classes: Sequence[str], per_class: bo
     if per_class:
         print(per_class_table(figures, list(classes)))
     table = {name: row for name, row in zip(classes, figures.per_class.tolist())}
-    if json_path:
-        write_json(json_path, {"images": figures.images, **figures.summary(), "per_class": table})
+    write_json(json_path, {"images": figures.images, **figures.summary(), "per_class": table})
 
 
 def submit(models: Sequence[Any], experiment: Any, world: World, path: str) -> dict[str, float]:

@@ -71,6 +71,5 @@ def report(
             print(f"{tables.per_class_table(figures)}\n")
     if judged.losses:
         print("losses  " + "  ".join(f"{name} {value:.4f}" for name, value in judged.losses.items()))
-    if json_path:
-        write_json(json_path, {**found, "losses": judged.losses})
+    write_json(json_path, {**found, "losses": judged.losses})
     return found

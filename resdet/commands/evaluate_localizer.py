@@ -44,8 +44,7 @@ def evaluate_localizer(
         distributed.leave()
     if world.leads:
         print("  ".join(f"{name} {100 * value:.2f} %" for name, value in figures.items()))
-        if json_path:
-            write_json(json_path, figures)
+        write_json(json_path, figures)
     return figures
 
 

@@ -41,8 +41,7 @@ def evaluate_results(
         written["tide"] = coco.tide(annotations, results, kind)
         shown += [tables.confusion_table(written["confusion"]), tables.tide_table(written["tide"])]
     print("\n\n".join(shown))
-    if json_path:
-        write_json(json_path, written)
+    write_json(json_path, written)
     return figures
 
 

@@ -54,5 +54,4 @@ def nets(names: Sequence[str] = (), json_path: Optional[str] = None) -> None:
         print("  ".join(aligned).rstrip())
     if not names:
         print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) can be named too; a config also takes timm/<name>.")
-    if json_path:
-        write_json(json_path, counted)
+    write_json(json_path, counted)

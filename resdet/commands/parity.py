@@ -67,8 +67,7 @@ def parity(formats: Sequence[str] = (), json_path: str | None = None) -> list[di
         for compared, difference in found.items():
             rows.append({"format": case.format, "model": case.model, "compared": compared, "difference": difference})
             print(f"| {case.format} | {case.model} | {compared} | {difference:.1g} |", flush=True)
-    if json_path:
-        write_json(json_path, rows)
+    write_json(json_path, rows)
     return rows
 
 

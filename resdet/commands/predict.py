@@ -79,8 +79,7 @@ def predict(
         raise ConfigError(f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors and localizers.")
     else:
         rows = classify(models[0], paths, classes)
-    if json_path:
-        write_json(json_path, rows)
+    write_json(json_path, rows)
 
 
 def open_model(path: str) -> Any:

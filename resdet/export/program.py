@@ -26,7 +26,7 @@ def to_program(model: Any, path: str | Path, form: Form = DEFAULT) -> ExportedPr
     """
     program = trace(graph_of(copy.deepcopy(model).cpu(), form), model, form)
     extra = {DESCRIPTION: json.dumps(describe(model, form))}
-    write_atomically(Path(path), lambda temporary: save(program, temporary, extra))
+    write_atomically(path, lambda temporary: save(program, temporary, extra))
     return program
 
 

@@ -54,8 +54,10 @@ class EncodedImage:
     def as_annotated(self, size: tuple[int, int]) -> "EncodedImage":
         """The image as those saw it who drew its boxes in a picture of this (width, height): as it is stored, without
         EXIF's orientation, where that alone gives the size. JPEG and PNG."""
+        if self.size == size:
+            return self
         stored = self.as_stored()
-        return stored if self.size != size and stored.size == size else self
+        return stored if stored.size == size else self
 
     def as_stored(self) -> "EncodedImage":
         """The image without EXIF's orientation. JPEG and PNG."""

@@ -20,6 +20,7 @@ from resdet.interop.detectron2_keys import (
     SAME_OF_MASKS,
 )
 from resdet.interop.detectron2_yaml import nested
+from resdet.weights.recipes_torchvision import colours
 
 
 def config_for(model: Any) -> dict[str, Any]:
@@ -131,5 +132,5 @@ def mask(section: dict, features: str) -> dict[str, Any]:
 
 def pixels(model: Any) -> dict[str, Any]:
     """In the order BGR, for which weights/detectron2.py writes."""
-    mean, std = (values.flatten().flip(0).tolist() for values in (model.normalise.mean, model.normalise.std))
+    mean, std = (values[::-1] for values in colours(model))
     return {"INPUT.FORMAT": "BGR", "MODEL.PIXEL_MEAN": mean, "MODEL.PIXEL_STD": std}

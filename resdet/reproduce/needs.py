@@ -54,10 +54,12 @@ def coco_pieces(data: Any, splits: Sequence[str]) -> list[Piece]:
 
 def missing(trainings: Iterable[Training], rows: Iterable[Row], setting: Setting) -> dict[str, str]:
     """{data set: what to put where}, of those that are not there: what is trained on, and what rows are tested on."""
-    tested = [TRAININGS[row.nets[0]] for row in rows if row.nets]
-    used = [(training, SPLITS) for training in trainings] + [(training, ("val",)) for training in tested]
+    used = dict.fromkeys(trainings, SPLITS)
+    for row in rows:
+        if row.nets:
+            used.setdefault(TRAININGS[row.nets[0]], ("val",))
     lacking: dict[str, dict[str, None]] = {}
-    for training, splits in used:
+    for training, splits in used.items():
         data = setting.experiment(training).data
         root = setting.data_root(data.name)
         gone = [piece for piece in pieces(data, splits) if not any((root / part).exists() for part in piece)]

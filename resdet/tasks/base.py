@@ -1,16 +1,23 @@
 """What all tasks have in common as the trainer sees them."""
 
+from pathlib import Path
 from typing import Iterator
 
 from torch import Tensor, nn
 
 from resdet.backbones.surgery import exact_batch_statistics
+from resdet.engine.log import Log
 from resdet.structures import Batch
 from resdet.weights import loading
+from resdet.weights.reading import Checkpoint
 
 
 class BaseTask:
     """A task sets `experiment`, `model` and `training`."""
+
+    def start_from(self, weights: str | Path | Checkpoint, log: Log) -> None:
+        """Those of `--init`, but for what depends on other classes; the log says what came over."""
+        log.say(str(loading.load(self.model, weights, new_classifier=True)))
 
     def load_exactly(self, weights: str) -> None:
         """Weights that must fit whole, for an evaluation."""

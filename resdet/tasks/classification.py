@@ -22,7 +22,6 @@ from resdet.models.building import build_classifier
 from resdet.models.classifier import Classifier
 from resdet.structures import Batch
 from resdet.tasks.base import BaseTask
-from resdet.weights import loading
 
 MEAN_IMAGES = 2048  # of the training set, for a per-pixel mean
 
@@ -54,7 +53,7 @@ class ClassificationTask(BaseTask):
         self.data = ImagePipeline(experiment, world, log.warn) if images else ResidentPipeline(experiment, world)
         self.model = build_classifier(experiment, self.data.classes, *self.data.statistics())
         if init:
-            log.say(str(loading.load(self.model, init, new_classifier=True)))
+            self.start_from(init, log)
         self.training = self.data.training
         self.step = ClassifierStep(self.model)
 

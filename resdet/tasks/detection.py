@@ -19,7 +19,6 @@ from resdet.evaluation.pictures import write_pictures
 from resdet.models.building import build_detector
 from resdet.models.detector import Detector
 from resdet.tasks.objects import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTask, with_total
-from resdet.weights import loading
 
 
 class DetectionTask(ObjectsTask):
@@ -38,7 +37,7 @@ class DetectionTask(ObjectsTask):
         self.model = build_detector(experiment, self.source.classes, self.source.category_ids)
         self.check_masks()
         if init:
-            log.say(str(loading.load(self.model, init, new_classifier=True)))
+            self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
         self.judged: Optional[Judged] = None  # by the last evaluation

@@ -20,7 +20,6 @@ from resdet.evaluation.pictures import write_located
 from resdet.inference.localization import Locator
 from resdet.models.building import Model, build_localizer
 from resdet.tasks.objects import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTask, with_total
-from resdet.weights import loading
 from resdet.writing import write_text
 
 
@@ -48,9 +47,6 @@ class LocalizationTask(ObjectsTask):
 
     def build(self) -> Model:
         return build_localizer(self.experiment, self.source.classes)
-
-    def start_from(self, weights: Path, log: Log) -> None:
-        log.say(str(loading.load(self.model, weights, new_classifier=True)))
 
     def make_loader(self) -> Loader:
         train, world = self.experiment.train, self.world

@@ -25,6 +25,7 @@ from resdet.models.localizer import Localizer
 from resdet.structures import Batch
 from resdet.tasks.localization import LocalizationTask
 from resdet.weights import loading
+from resdet.weights.reading import Checkpoint
 
 WHAT_THEY_DEPEND_ON = ("testing", "scales", "candidates", "nms", "proposals")  # of the settings
 PROPOSER = "proposer."  # begins the names of the RPN's tensors
@@ -99,14 +100,14 @@ class LocalizationRCNNTask(LocalizationTask):
     def build(self) -> Model:
         return build_localizer_rcnn(self.experiment, self.source.classes)
 
-    def start_from(self, weights: Path, log: Log) -> None:
+    def start_from(self, weights: str | Path | Checkpoint, log: Log) -> None:
         """An RPN inside an R-CNN's file gives way to the one that `model.proposer` names."""
         checkpoint = loading.as_checkpoint(weights)
         if any(name.startswith(PROPOSER) for name in checkpoint.state):
             kept = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(PROPOSER)}
             named = {PROPOSER + name: tensor for name, tensor in self.model.proposer.state_dict().items()}
             checkpoint = replace(checkpoint, state=kept | named)
-        log.say(str(loading.load(self.model, checkpoint, new_classifier=True)))
+        super().start_from(checkpoint, log)
 
     def make_loader(self) -> RegionTraining:
         return RegionTraining(self.model.proposer, self.source, self.experiment, self.world, self.notes)

@@ -23,9 +23,8 @@ from resdet.reproduce.tables import ROWS
 class Resdet:
     """Notes its commands, and leaves the files that `resdet` would."""
 
-    def __init__(self, steps: int = 10, error: float = 0.0871, waited: int = 0):
-        self.steps, self.error, self.waited = steps, error, waited
-        self.commands, self.processes = [], {}
+    def __init__(self, steps: int = 10, error: float = 0.0871):
+        self.steps, self.error, self.commands, self.processes = steps, error, [], {}
 
     def __call__(self, words, processes=1):
         self.commands.append(words[0])
@@ -33,7 +32,7 @@ class Resdet:
         if words[0] == "train":
             folder = Path(words[words.index("--out") + 1])
             folder.mkdir(parents=True, exist_ok=True)
-            state = {"step": self.steps, "total": 10, "waited": self.waited}
+            state = {"step": self.steps, "total": 10, "waited": 0}
             experiment = config.to_dict(config.load(words[2], *[word for word in words if "=" in word]))
             torch.save({"model": {}, "trainer": state, "experiment": config.plain(experiment)}, folder / "last.pth")
         if words[0] == "evaluate":
