@@ -28,7 +28,8 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 def process(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess.Popen:
     """`resdet WORDS` started in a folder, with this checkout and one thread."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, *launcher, *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(arguments, cwd=folder, env=environment, **pipes)
@@ -38,7 +39,7 @@ def run(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess
     """The same, to its end."""
     started = process(folder, *words, launcher=launcher)
     try:
-        output, errors = started.communicate(timeout=120)
+        output, errors = started.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         started.terminate()
         raise AssertionError(started.communicate()[1]) from None

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import sys
+import traceback
 from dataclasses import dataclass
 from typing import Iterable
 
@@ -33,6 +35,10 @@ def join(device: str = "auto") -> World:
     )
     chosen = choose_device(device, local)
     if size > 1 and not dist.is_initialized():
+        # DistributedDataParallel imports this module, whose default arguments keep the group that exists at that time
+        # alive forever: import it while there is none.
+        import torch.distributed.nn.functional  # noqa: F401
+
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=size)
     return World(rank, size, chosen)
 
@@ -54,10 +60,22 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
 
 
 def leave() -> None:
-    """Ends the group; what still refers to it goes first, since its threads must not outlive the interpreter."""
-    if dist.is_initialized():
-        gc.collect()
-        dist.destroy_process_group()
+    """Destroys the process group, and with it the threads of gloo.
+
+    A thread of gloo that outlives the interpreter aborts the process (pytorch/pytorch#179291). The threads end with
+    the last reference to the group, so that what refers to it goes first: modules in reference cycles, and the
+    variables in the traceback of an error on its way to the caller.
+    """
+    if not dist.is_initialized():
+        return
+    error = sys.exc_info()[1]
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()  # compiled steps refer to the module that they were compiled from
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def agree(flag: bool, device: torch.device) -> bool:
