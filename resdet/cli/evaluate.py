@@ -1,6 +1,7 @@
 """The words of `resdet evaluate`."""
 
 from resdet.cli.arguments import add_config_arguments, output_file
+from resdet.cli.json_output import add_json_argument
 
 OF_RESULTS = ("type", "protocol", "engine", "curves", "confusion")  # options of --results alone
 OF_WEIGHTS = ("config", "overrides", "submission", "classifier", "save")  # and of --weights
@@ -11,7 +12,7 @@ def add(commands) -> None:
     parser.add_argument("--weights", nargs="+", metavar="FILE", help="a checkpoint, or several as an ensemble")
     add_config_arguments(parser, required=False)
     parser.add_argument("--per-class", action="store_true", help="print a table with the figures of each class")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all figures there")
+    add_json_argument(parser, "all figures")
     parser.add_argument(
         "--submission",
         type=output_file,
@@ -48,11 +49,12 @@ def run(parsed) -> None:
         raise ConfigError("Nothing to judge: give --weights, or --annotations and --results.")
     refuse_options_of_results(parsed)
     refuse_figures_of_submissions(parsed)
-    # Overrides after `--weights a.pth b.pth` are read by argparse as more weights.
+    # argparse reads overrides after `--weights a.pth b.pth` as more weights.
+    words = (*parsed.weights, *parsed.classifier)
+    overrides = [*parsed.overrides, *filter(config.is_override, words)]
     weights, classifiers = (
-        [word for word in words if "=" not in word] for words in (parsed.weights, parsed.classifier)
+        [word for word in files if not config.is_override(word)] for files in (parsed.weights, parsed.classifier)
     )
-    overrides = [*parsed.overrides, *(word for word in (*parsed.weights, *parsed.classifier) if "=" in word)]
     experiment = config.load(parsed.config, *overrides) if parsed.config else None
 
     from resdet.commands.evaluate import evaluate
