@@ -10,6 +10,7 @@ from typing import Any
 from resdet.config.files import find, shipped
 from resdet.config.loading import from_dict, load
 from resdet.config.overrides import is_override, parse_override
+from resdet.config.schema import get
 from resdet.config.yaml_reader import dump
 from resdet.experiments import Experiment, plain, to_dict
 
@@ -17,6 +18,7 @@ __all__ = [
     "differences",
     "find",
     "from_dict",
+    "get",
     "is_override",
     "load",
     "parse_override",
