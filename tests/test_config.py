@@ -408,7 +408,7 @@ WRONG_DICTS = {
     "optim.betas is": {"task": "classification", "optim": {"betas": [1]}},
     "task is None": {"task": None},
     "no file name": {"task": "classification", "name": "a\0b"},
-    "63 bits": {"task": "classification", "train": {"batch": 10**400}},
+    "64-bit": {"task": "classification", "train": {"batch": 10**400}},
 }
 
 

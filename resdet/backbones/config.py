@@ -1,4 +1,4 @@
-"""What each family of nets can be told, and the names they go by. Free of torch, so that a config error is quick."""
+"""Config dataclasses of the backbone families, and their names; free of torch, so that a config error is quick."""
 
 import difflib
 import re
@@ -24,7 +24,7 @@ class BackboneConfig:
     name: str = "resnet50"
 
     def __post_init__(self):
-        """Refuses what a YAML file could not say either, since `create` takes options from Python as well."""
+        """Checks the choices, since `create` takes options from Python too."""
         for key, hint in get_type_hints(type(self)).items():
             allowed = choices(hint)
             if allowed and getattr(self, key) not in allowed:
@@ -34,7 +34,7 @@ class BackboneConfig:
 
 
 def choices(hint: Any) -> tuple:
-    """The values that a Literal, or an optional one, allows; nothing for other types."""
+    """The values of a Literal, or of an optional one; empty for other types."""
     if get_origin(hint) in (Union, UnionType):
         inner = [allowed for part in get_args(hint) for allowed in choices(part)]
         return (*inner, None) if inner else ()

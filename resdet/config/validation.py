@@ -1,7 +1,7 @@
-"""Merged settings as dataclasses: types are checked by pydantic, and its errors become one sentence.
+"""From merged settings to dataclasses: pydantic checks the types, and its errors become one sentence.
 
-The dataclasses are plain ones. Lists become tuples and mappings dataclasses, as pydantic's lax mode has it; scalars are
-strict (STRICT), but for text, which takes numbers too: a folder may be called 2012.
+The dataclasses are plain ones. Lists may become tuples and mappings dataclasses, as in pydantic's lax mode. Scalars are
+strict (RULES), except that text takes numbers: a folder may be called 2012.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from resdet.config.schema import Schema, holder
 from resdet.errors import ConfigError
 from resdet.experiments import Experiment
 
-STRICT: dict[str, dict[str, Any]] = {
+RULES: dict[str, dict[str, Any]] = {
     "int": {"strict": True, "ge": -(2**63), "le": 2**63 - 1},
     "float": {"strict": True, "allow_inf_nan": False},
     "bool": {"strict": True},
@@ -31,8 +31,8 @@ EXPECTED = {
     "finite_number": "give a finite number",
     "list_type": "give a list, as in [1, 2]",
     "tuple_type": "give a list, as in [1, 2]",
-    "greater_than_equal": "give a number of 63 bits",
-    "less_than_equal": "give a number of 63 bits",
+    "greater_than_equal": "give a 64-bit number",
+    "less_than_equal": "give a 64-bit number",
 }
 
 
@@ -66,7 +66,7 @@ def validator(kind: type) -> Any:
 
 @cache
 def core_schema(kind: type) -> dict[str, Any]:
-    """pydantic's schema of a dataclass, with our rules for scalars and unknown keys in every part of it."""
+    """pydantic's schema of a dataclass, with RULES in every part of it."""
     from pydantic import TypeAdapter
 
     return with_rules(TypeAdapter(kind).core_schema)
@@ -77,7 +77,7 @@ def with_rules(part: Any) -> Any:
         return [with_rules(entry) for entry in part]
     if not isinstance(part, dict):
         return part
-    rules = STRICT.get(part["type"], {}) if isinstance(part.get("type"), str) else {}
+    rules = RULES.get(part["type"], {}) if isinstance(part.get("type"), str) else {}
     return {key: with_rules(value) for key, value in part.items()} | rules
 
 
@@ -103,7 +103,7 @@ def sentence(path: tuple[str, ...], value: Any, errors: list[dict[str, Any]], sc
     if kind == "literal_error":
         remedy = f"choose {error['ctx']['expected']}"
     elif kind == "dataclass_type":
-        remedy = f"give a mapping of its keys ({', '.join(keys(path, schema))})"
+        remedy = f"give a mapping of its keys ({', '.join(keys_of(path, schema))})"
     elif kind == "too_long":
         remedy = f"give a list of {error['ctx']['max_length']} entries"
     elif kind == "missing":  # entries of a tuple; the last error is of the last one
@@ -116,16 +116,16 @@ def sentence(path: tuple[str, ...], value: Any, errors: list[dict[str, Any]], sc
 
 def unknown_key(path: tuple[str, ...], schema: Schema) -> str:
     """Names the nearest key that exists."""
-    known = keys(path[:-1], schema)
+    known = keys_of(path[:-1], schema)
     near = difflib.get_close_matches(path[-1], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(known)}."
     return f"there is no key {'.'.join(path)}: {hint}"
 
 
-def keys(path: tuple[str, ...], schema: Schema) -> list[str]:
+def keys_of(path: tuple[str, ...], schema: Schema) -> list[str]:
     return [field.name for field in fields(schema.section(path))]
 
 
 def takes_null(path: tuple[str, ...], schema: Schema) -> bool:
-    holder = schema.section(path[:-1])
-    return holder is not None and NoneType in get_args(get_type_hints(holder)[path[-1]])
+    section = schema.section(path[:-1])
+    return section is not None and NoneType in get_args(get_type_hints(section)[path[-1]])

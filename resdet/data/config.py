@@ -1,4 +1,4 @@
-"""What a data set is told; free of torch. The name decides which class reads the other keys."""
+"""Config dataclasses of the data sets; free of torch. `data.name` decides which class reads the other keys."""
 
 import difflib
 from dataclasses import dataclass, field

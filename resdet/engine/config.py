@@ -1,4 +1,4 @@
-"""What the trainer is told; free of torch. Every length is in `train.unit`: steps or epochs."""
+"""Config of the trainer; free of torch. Every length is in `train.unit`: steps or epochs."""
 
 from dataclasses import dataclass, field
 from typing import Literal

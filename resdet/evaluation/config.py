@@ -1,4 +1,4 @@
-"""What an evaluation is told; free of torch."""
+"""Config of the evaluation of each task; free of torch."""
 
 from dataclasses import dataclass
 from typing import Literal

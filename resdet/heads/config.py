@@ -1,7 +1,7 @@
-"""What the heads of a detector are told; free of torch."""
+"""Config of the heads of a detector; free of torch."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from resdet.backbones.config import Norm
 from resdet.errors import require
@@ -34,8 +34,8 @@ class AnchorConfig:
         )
 
 
-def check_sampling(config: Any) -> None:
-    """Which anchors a region proposal network learns from."""
+def check_sampling(config: "RPNConfig | PerClassRPNConfig") -> None:
+    """Checks which anchors a region proposal network is trained on."""
     require(
         0 <= config.negative_iou <= config.positive_iou <= 1,
         "model.rpn.negative_iou",

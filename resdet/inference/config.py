@@ -1,4 +1,4 @@
-"""How images are shown to nets whose answer is wanted as good as may be; free of torch."""
+"""Config of testing: crops, scales, mirrored images, suppression; free of torch."""
 
 from dataclasses import dataclass, field
 from typing import Literal

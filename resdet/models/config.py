@@ -1,4 +1,4 @@
-"""What a model is told; free of torch."""
+"""Config of classifiers and detectors; free of torch."""
 
 from dataclasses import dataclass, field
 from typing import Literal

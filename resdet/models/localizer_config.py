@@ -1,4 +1,4 @@
-"""What a localizer (appendix C) is told; free of torch."""
+"""Config of localizers (appendix C); free of torch."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

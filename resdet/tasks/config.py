@@ -1,4 +1,4 @@
-"""What a task's training is told beyond the trainer's settings; free of torch."""
+"""Config of alternating training; free of torch."""
 
 from dataclasses import dataclass, field
 

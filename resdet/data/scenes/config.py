@@ -1,4 +1,4 @@
-"""What detection's training pictures go through; free of torch and numpy, so that reading a config costs nothing."""
+"""Config of the augmentation of detection; free of torch and numpy, so that reading a config is quick."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
