@@ -313,6 +313,12 @@ def test_mistakes_in_files(write, text, words):
     assert all(word in message for word in words), message
 
 
+def test_of_several_mistakes_one_is_told(write):
+    path = write("optim: {betas: [], momentum: x}\ntrain: {batch: y}\n")
+    assert "optim.momentum is" in refused(path)
+    assert "optim.betas is []: give a list of 2 entries" in refused(path, "optim.momentum=0")
+
+
 def test_an_error_of_a_base_names_that_file(write):
     write("train: {batch: 0}\n", "ground.yaml")
     child = write("_base_: ground.yaml\noptim: {lr: 1}\n", task="")

@@ -106,8 +106,9 @@ def sentence(path: tuple[str, ...], value: Any, errors: list[dict[str, Any]], sc
         remedy = f"give a mapping of its keys ({', '.join(keys_of(path, schema))})"
     elif kind == "too_long":
         remedy = f"give a list of {error['ctx']['max_length']} entries"
-    elif kind == "missing":  # entries of a tuple; the last error is of the last one
-        remedy = f"give a list of {errors[-1]['loc'][-1] + 1} entries"
+    elif kind == "missing":  # each entry that a tuple lacks is an error
+        lacking = [other["loc"][-1] for other in errors if other["loc"][:-1] == error["loc"][:-1]]
+        remedy = f"give a list of {max(lacking) + 1} entries"
     else:
         remedy = EXPECTED.get(kind, error["msg"])
     null = ", or null" if takes_null(path, schema) else ""
