@@ -1,7 +1,7 @@
-"""The experiment of each task: composes the rooms' own config dataclasses; free of torch, YAML and pydantic."""
+"""The experiment of each task, composed of the packages' config dataclasses; free of torch, YAML and pydantic."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from resdet.data.config import (
     CocoConfig,
@@ -84,10 +84,7 @@ TASKS: dict[str, type[Experiment]] = {
 DATA = {"detection": ScenesConfig, "localization": LocalizationConfig, "localization_rcnn": LocalizationConfig}
 
 
-AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
-
-
-def check(experiment: AnyExperiment) -> AnyExperiment:
+def check(experiment: Experiment) -> Experiment:
     """Refuses sections that contradict each other."""
     check_data(experiment)
     if experiment.task == "localization_rcnn":

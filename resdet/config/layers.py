@@ -28,7 +28,7 @@ def origin_of(key: str, layers: list[Layer]) -> str | None:
         value: Any = layer.settings
         for part in key.split("."):
             if isinstance(value, dict):
-                value = {str(key): entry for key, entry in value.items()}.get(part, MISSING)
+                value = {str(name): entry for name, entry in value.items()}.get(part, MISSING)
         if value is not MISSING:
             return layer.origin
     return None
@@ -101,9 +101,9 @@ def merge(before: Any, change: Any, schema: Schema, path: tuple[str, ...] = ()) 
 def merge_entry(before: Any, change: dict, schema: Schema, path: tuple[str, ...]) -> list:
     """A list after an override of one of its entries."""
     ((index, value),) = change.items()
-    key = ".".join(path)
+    key = ".".join(path) or "an experiment"
     if not isinstance(before, list):
-        raise ConfigError(f"{key} is {before!r}, which has no entries to set: write {key}=[…].")
+        raise ConfigError(f"{key} is no list and has no entry {index}: name a key of it, or give the whole value.")
     if not -len(before) <= index < len(before):
         raise ConfigError(f"there is no {key}.{index}: {key} has {len(before)} entries; write {key}=[…].")
     entries = list(before)
