@@ -77,23 +77,28 @@ class DetectorConfig(ModelConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        name, features, resolution = self.backbone.name, self.features, self.box.resolution
-        matches = features != "vgg" or name.startswith("vgg")
-        require(matches, "model.features", features, f"the backbone is {name}, for which there are c4, dc5 and fpn")
-        fits = features != "vgg" or resolution in (None, 7)
-        require(fits, "model.box.resolution", resolution, "VGG's fc6 is for 7; set it to null")
-        deep = features not in ("c4", "dc5") or isinstance(self.backbone, (ResNetConfig, PlainConfig))
-        require(deep, "model.features", features, f"the backbone {name} has no conv5_x; use fpn")
+        name, features = self.backbone.name, self.features
+        both = f"model.features is {features} and the backbone {name}"
+        if features == "vgg" and not name.startswith("vgg"):
+            raise ConfigError(f"{both}: choose c4, dc5 or fpn for it.", "model.features")
+        if features in ("c4", "dc5") and not isinstance(self.backbone, (ResNetConfig, PlainConfig)):
+            raise ConfigError(f"{both}: it has no conv5_x; use fpn.", "model.features")
+        fits = features != "vgg" or self.box.resolution in (None, 7)
+        require(fits, "model.box.resolution", self.box.resolution, "VGG's fc6 is for 7; set it to null")
         if self.mnc is not None:
             check_mnc(self)
 
 
 def check_mnc(config: DetectorConfig) -> None:
     """Refuses what its cascade does not go together with."""
-    reason = "model.mnc is set"
-    require(config.features == "c4", "model.features", config.features, f"{reason}, which is for c4")
-    if config.mask is not None:
-        raise ConfigError(f"{reason} and model.mask as well: set one of them to null.", "model.mask")
     count = len(config.box.ious)
-    require(count == 1, "model.box.ious", config.box.ious, f"{reason}, which takes one entry")
-    require(not config.box.context, "model.box.context", True, f"{reason}, which sees no context; set one of them")
+    if config.features != "c4":
+        raise ConfigError(f"model.mnc is set and model.features is {config.features}: it is for c4.", "model.mnc")
+    if config.mask is not None:
+        raise ConfigError("model.mnc and model.mask are both set: set one of them to null.", "model.mask")
+    if count > 1:
+        raise ConfigError(f"model.mnc is set and model.box.ious has {count} entries: give it one.", "model.box.ious")
+    if config.box.context:
+        raise ConfigError(
+            "model.mnc and model.box.context are both set: it sees no context; set one of them.", "model.box.context"
+        )
