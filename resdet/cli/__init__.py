@@ -3,19 +3,20 @@
 import argparse
 import os
 import sys
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 from resdet.cli import bench, config, convert, data, evaluate, export, nets, parity, predict, reproduce, train
+from resdet.cli.json_output import json_on_stdout
 from resdet.errors import Error
 
 COMMANDS = (train, evaluate, predict, reproduce, convert, export, nets, config, data, bench, parity)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand: status 0, 2 for a user's mistake, 1 for ours (with its traceback)."""
     parsed = parse(arguments)
     try:
-        parsed.run(parsed)
+        run(parsed)
     except Error as error:
         print(f"resdet: {error}", file=sys.stderr)
         return 2
@@ -30,11 +31,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def run_words(words: Sequence[str]) -> None:
     """`resdet WORDS` within this process; errors are raised."""
-    parsed = parse(words)
-    parsed.run(parsed)
+    run(parse(words))
 
 
-def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
+def run(parsed: argparse.Namespace) -> None:
+    with json_on_stdout(parsed):
+        parsed.run(parsed)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """argparse takes positional words in one place alone; overrides and images may stand anywhere."""
     parser = build_parser()
     parsed, rest = parser.parse_known_args(arguments)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -10,6 +11,14 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True)
         "--config", required=required, metavar="NAME_OR_PATH", help="a YAML file, or its name in configs/"
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the config")
+
+
+def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of an option that takes several, and the overrides after them, which argparse adds to these."""
+    from resdet.config import is_override
+
+    overrides = [word for word in words if is_override(word)]
+    return [word for word in words if word not in overrides], overrides
 
 
 def output_file(text: str) -> str:

@@ -8,10 +8,11 @@ from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
 
 
-def get(name: str, root: str | None) -> None:
-    """Downloads a data set from its official address into datasets/."""
-    folder = Path(root or f"datasets/{name}")
-    print(f"{name} lies in {cifar.get(folder)}")
+def get(name: str, root: str | None) -> Path:
+    """Downloads a data set from its official address into datasets/; returns its folder."""
+    folder = cifar.get(Path(root or f"datasets/{name}"))
+    print(f"{name} lies in {folder}")
+    return folder
 
 
 def make_shapes(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:

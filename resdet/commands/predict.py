@@ -33,7 +33,10 @@ def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str]
     """
     from resdet.data.folder import is_image
 
-    overrides = [word for word in (*first, *others) if word.startswith("eval.") and "=" in word]
+    overrides = [word for word in (*first, *others) if config.is_override(word)]
+    foreign = [word for word in overrides if not word.startswith("eval.")]
+    if foreign:
+        raise ConfigError(f"{foreign[0]} is no setting of predict, which takes those of eval alone: leave it out.")
     shown = [word for word in first[1:] if Path(word).is_dir() or is_image(word)]
     weights = [word for word in first if word not in (*shown, *overrides)]
     return weights, [*(word for word in others if word not in overrides), *shown], overrides
