@@ -3,7 +3,6 @@
 Images are resized as the weights want it, shrunk further where the file's fixed shape is smaller, and padded to it.
 """
 
-import json
 from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,25 +18,31 @@ from resdet.heads.regions import MIN_SIZE
 from resdet.images.crops import centre_crop
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
+from resdet.inference import graph_description
 from resdet.inference.predictor import finish
 from resdet.inference.result import Result
 from resdet.models.classifier import PREDICT_BATCH, Classification
 from resdet.models.config import InputConfig
 from resdet.ops.nms import nms
 from resdet.structures import Detections, Images
+from resdet.unpickle import reason
 
 CPU = ("CPUExecutionProvider",)
 OURS = "resdet."  # begins the keys of our metadata in an ONNX file
 QUIET = 3  # onnxruntime's level for errors alone
+# What onnxruntime computes ahead of the first image may fill all memory; of ours the anchors are largest, some MB.
+LARGEST_CONSTANT = ("optimization.constant_folding_max_output_size_in_bytes", str(1 << 24))
 
 
 def load(path: str | Path, providers: Sequence[str] = CPU) -> Union["ExportedClassifier", "ExportedDetector"]:
     """The model in an ONNX file; `providers` are onnxruntime's names of what may run it."""
     session = open_session(path, providers)
-    written = session.get_modelmeta().custom_metadata_map
-    description = {key[len(OURS) :]: json.loads(text) for key, text in written.items() if key.startswith(OURS)}
-    if not description:
+    metadata = session.get_modelmeta().custom_metadata_map
+    written = {key[len(OURS) :]: text for key, text in metadata.items() if key.startswith(OURS)}
+    if not written:
         raise WeightsError(f"{path} was not written by resdet: run it with onnxruntime, or export its checkpoint here.")
+    description = graph_description.read(written, str(path))
+    graph_description.check_graph(session, description, str(path))
     return (ExportedDetector if description["task"] == "detection" else ExportedClassifier)(session, description)
 
 
@@ -52,11 +57,11 @@ def open_session(path: str | Path, providers: Sequence[str]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = QUIET
+    options.add_session_config_entry(*LARGEST_CONSTANT)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # onnxruntime's errors have no base of their own
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path} is not a whole ONNX file ({reason}): export it again.") from None
+        raise WeightsError(f"{path} is not a whole ONNX file ({reason(error)}): export it again.") from None
 
 
 class Exported:
@@ -116,7 +121,7 @@ class ExportedDetector(Exported):
     def __init__(self, session: Any, description: dict[str, Any]):
         super().__init__(session, description)
         self.category_ids: list[int] = description["category_ids"]
-        self.input = InputConfig(**description["input"])
+        self.input: InputConfig = description["input"]
         self.score: float = description["score"]
         self.draws_masks = "masks" in self.outputs
 
