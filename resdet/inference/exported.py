@@ -3,6 +3,8 @@
 Images are resized as the weights want it, shrunk further where the file's fixed shape is smaller, and padded to it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,10 +60,19 @@ def open_session(path: str | Path, providers: Sequence[str]) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = QUIET
     options.add_session_config_entry(*LARGEST_CONSTANT)
-    try:
+    with explained(f"{path} is not a whole ONNX file"):
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except Exception as error:  # onnxruntime's errors have no base of their own
-        raise WeightsError(f"{path} is not a whole ONNX file ({reason(error)}): export it again.") from None
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """onnxruntime's errors, which have no base of their own, as a sentence."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime."):
+            raise
+        raise WeightsError(f"{what} ({reason(error)}): export it again.") from None
 
 
 class Exported:
@@ -81,7 +92,8 @@ class Exported:
         parts = []
         for start in range(0, count, together):
             part = {name: a if a.ndim == 0 else a[start : start + together] for name, a in arrays.items()}
-            parts.append(self.session.run(self.outputs, part))
+            with explained("The graph of an ONNX file cannot be computed"):
+                parts.append(self.session.run(self.outputs, part))
         return {name: torch.from_numpy(np.concatenate(found)) for name, found in zip(self.outputs, zip(*parts))}
 
 

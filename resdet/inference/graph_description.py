@@ -32,12 +32,6 @@ def is_shape(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_side, value))
 
 
-def mapping_of(checks: Mapping[str, Check]) -> Check:
-    return lambda value: (
-        isinstance(value, dict) and value.keys() == checks.keys() and all(check(value[k]) for k, check in checks.items())
-    )
-
-
 COMMON = {
     "task": one_of("classification", "detection"),
     "shape": is_shape,
@@ -47,7 +41,7 @@ OF_TASK = {
     "classification": {"size": is_side, "short": is_side},
     "detection": {
         "category_ids": lambda value: isinstance(value, list),
-        "input": mapping_of(
+        "input": description.mapping_of(
             {
                 "short": is_side,
                 "long": is_side,
@@ -57,7 +51,7 @@ OF_TASK = {
         ),
         "score": is_share,
         "nms": one_of("inside", "outside"),
-        "suppression": mapping_of({"candidates": is_count, "iou": is_share, "detections": is_count}),
+        "suppression": description.mapping_of({"candidates": is_count, "iou": is_share, "detections": is_count}),
         "masks": one_of(None, "inside", "outside"),
     },
 }
@@ -89,6 +83,7 @@ def check_graph(session: Any, told: Mapping[str, Any], origin: str) -> None:
     if told["task"] == "detection":
         expected = OUTPUTS[told["nms"]] + ["masks"] * (told["masks"] is not None)
     wanted = ["images"] + ["sizes"] * (told["task"] == "detection")
-    same = list(inputs) == wanted and list(outputs) == expected and inputs["images"][1:] == [3, *told["shape"]]
+    sides = {told["size"]} if told["task"] == "classification" else set(told["shape"])
+    same = sides == set(told["shape"]) and list(inputs) == wanted and list(outputs) == expected and inputs["images"][1:] == [3, *told["shape"]]
     if not same or (told["task"] == "classification" and outputs["logits"][-1] != len(told["classes"])):
         raise WeightsError(f"{origin}: its metadata is of another graph than the one it holds: export it again.")

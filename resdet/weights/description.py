@@ -6,7 +6,7 @@ anything there, so that types, lengths and sizes are compared before anything is
 
 import json
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -103,6 +103,13 @@ class Plain:
         if not is_text(value):
             raise WeightsError(f"{self.what} holds a key or text that is none: the file is damaged.")
         return value
+
+
+def mapping_of(checks: Mapping[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
+    """A check of a dict with just these keys."""
+    return lambda value: (
+        isinstance(value, dict) and value.keys() == checks.keys() and all(check(value[k]) for k, check in checks.items())
+    )
 
 
 def is_text(value: Any) -> bool:
