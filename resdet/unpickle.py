@@ -19,7 +19,6 @@ import numpy as np
 
 from resdet.errors import DataError, Error
 
-
 MAX_OPCODES = 4_000_000  # CIFAR-100 has 0.3 million; each takes about a microsecond and at most 0.2 kB
 MAX_DIMENSIONS = 64  # of a numpy array
 MAX_COPIES = 4  # how often calls may copy the bytes of the file: Python 3 writes an array as text, bytes and array
@@ -199,9 +198,7 @@ class Reader(pickle._Unpickler):
     # declares and calls any `__setstate__`; neither can be overridden there.
     dispatch = dict(pickle._Unpickler.dispatch)
 
-    def __init__(
-        self, file: Any, size: int, encoding: str = "latin1", names: Mapping[tuple[str, str], Any] = GLOBALS
-    ):
+    def __init__(self, file: Any, size: int, encoding: str = "latin1", names: Mapping[tuple[str, str], Any] = GLOBALS):
         super().__init__(file, encoding=encoding)
         self.dispatch = _Counted(type(self).dispatch)
         self.names = names

@@ -15,7 +15,9 @@ SCALER = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growt
 def checked(content: Any, path: Path) -> dict[str, Any]:
     """A WeightsError that names the part which is missing or damaged."""
     if not isinstance(content, dict) or not isinstance(content.get("trainer"), dict):
-        raise WeightsError(f"{path} holds no state of a run: start afresh with another --out, or use --init for its weights.")
+        raise WeightsError(
+            f"{path} holds no state of a run: start afresh with another --out, or use --init for its weights."
+        )
     experiment = settings(content.get("experiment"), str(path))
     train = experiment.get("train")
     if not isinstance(train, dict) or not isinstance(train.get("patience", ""), (int, type(None))):
@@ -43,8 +45,17 @@ def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 53
 
 
+def is_best(value: Any) -> bool:
+    """The figures of the best evaluation, by name."""
+    return value is None or (isinstance(value, dict) and "step" in value and all(map(is_figure, value.values())))
+
+
+def is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
 def is_figure(value: Any) -> bool:
-    return value is None or type(value) in (int, float)
+    return value is None or is_number(value)
 
 
 def is_state_dict(value: Any) -> bool:
@@ -74,7 +85,7 @@ def is_optimizer(value: Any) -> bool:
 
 
 def is_scaler(value: Any) -> bool:
-    return value == {} or mapping_of({key: lambda item: type(item) in (int, float) for key in SCALER})(value)
+    return value == {} or mapping_of({key: is_number for key in SCALER})(value)
 
 
 def is_window(value: Any) -> bool:
@@ -96,7 +107,7 @@ CHECKS = {
     "step": is_count,
     "total": is_count,
     "waited": is_count,
-    "best": is_figure,
+    "best": is_best,
     "optimizer": is_optimizer,
     "scaler": is_scaler,
     "averaged": lambda value: value is None or is_state_dict(value),

@@ -78,12 +78,19 @@ def check(told: Mapping[str, Any], checks: Mapping[str, Check], origin: str) -> 
 
 def check_graph(session: Any, told: Mapping[str, Any], origin: str) -> None:
     """That inputs and outputs are those of the metadata."""
-    inputs, outputs = ({value.name: value.shape for value in values()} for values in (session.get_inputs, session.get_outputs))
+    inputs, outputs = (
+        {value.name: value.shape for value in values()} for values in (session.get_inputs, session.get_outputs)
+    )
     expected = ["logits"]
     if told["task"] == "detection":
         expected = OUTPUTS[told["nms"]] + ["masks"] * (told["masks"] is not None)
     wanted = ["images"] + ["sizes"] * (told["task"] == "detection")
     sides = {told["size"]} if told["task"] == "classification" else set(told["shape"])
-    same = sides == set(told["shape"]) and list(inputs) == wanted and list(outputs) == expected and inputs["images"][1:] == [3, *told["shape"]]
+    same = (
+        sides == set(told["shape"])
+        and list(inputs) == wanted
+        and list(outputs) == expected
+        and inputs["images"][1:] == [3, *told["shape"]]
+    )
     if not same or (told["task"] == "classification" and outputs["logits"][-1] != len(told["classes"])):
         raise WeightsError(f"{origin}: its metadata is of another graph than the one it holds: export it again.")

@@ -191,7 +191,11 @@ def load_foreign(checkpoint: reading.Checkpoint) -> Model:
 
 
 def filled(
-    experiment: Any, classes: Sequence[str], category_ids: Optional[Sequence[int]], checkpoint: reading.Checkpoint, what: str
+    experiment: Any,
+    classes: Sequence[str],
+    category_ids: Optional[Sequence[int]],
+    checkpoint: reading.Checkpoint,
+    what: str,
 ) -> Model:
     """The model with the weights; `what` names the config in errors."""
     try:

@@ -42,4 +42,6 @@ class Filling(TorchFunctionMode):
         self.tensors -= 1
         self.values -= tensor.numel()
         if min(self.tensors, self.values) < 0:
-            raise WeightsError(f"{self.origin}: its config is of a far larger net than its tensors: the file is damaged.")
+            raise WeightsError(
+                f"{self.origin}: its config is of a far larger net than its tensors: the file is damaged."
+            )

@@ -47,7 +47,9 @@ def read(told: Mapping[str, Any], origin: str) -> Description:
     if found.experiment and found.classes is None:
         raise WeightsError(f"{origin} has a config and no classes: export or save the model again.")
     if ids is not None and len(ids) != len(found.classes or ()):
-        raise WeightsError(f"{origin} has {len(ids)} category_ids and {len(found.classes or ())} classes: it is damaged.")
+        raise WeightsError(
+            f"{origin} has {len(ids)} category_ids and {len(found.classes or ())} classes: it is damaged."
+        )
     return found
 
 
@@ -88,7 +90,9 @@ class Plain:
     def copy(self, value: Any, depth: int = 0) -> Any:
         self.left -= 1
         if self.left < 0 or depth > MAX_DEPTH:
-            raise WeightsError(f"{self.what} has more than {MAX_VALUES:,} values or is nested more than {MAX_DEPTH} deep.")
+            raise WeightsError(
+                f"{self.what} has more than {MAX_VALUES:,} values or is nested more than {MAX_DEPTH} deep."
+            )
         if isinstance(value, dict):
             return {self.text(key): self.copy(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -108,7 +112,9 @@ class Plain:
 def mapping_of(checks: Mapping[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
     """A check of a dict with just these keys."""
     return lambda value: (
-        isinstance(value, dict) and value.keys() == checks.keys() and all(check(value[k]) for k, check in checks.items())
+        isinstance(value, dict)
+        and value.keys() == checks.keys()
+        and all(check(value[k]) for k, check in checks.items())
     )
 
 
@@ -163,7 +169,9 @@ def pixel_statistics(told: Any, origin: str) -> tuple[Tensor, Tensor]:
 def checked_statistics(mean: Tensor, std: Tensor, origin: str) -> tuple[Tensor, Tensor]:
     for name, values in (("mean", mean), ("std", std)):
         if values.dim() not in (1, 3) or len(values) != 3 or not values.numel() or not values.isfinite().all():
-            raise WeightsError(f"{origin}: its {name} of pixels {list(values.shape)} is not three finite numbers or maps.")
+            raise WeightsError(
+                f"{origin}: its {name} of pixels {list(values.shape)} is not three finite numbers or maps."
+            )
     if not (std > 0).all():
         raise WeightsError(f"{origin}: its deviation of pixels is not above zero: the file is damaged.")
     return mean, std

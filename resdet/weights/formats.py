@@ -78,7 +78,7 @@ class Layout:
 
 @contextmanager
 def blaming(origin: str) -> Iterator[None]:
-    """Errors name the file; a layout's code takes for granted the tensors that all of its nets have, and their shapes."""
+    """Names the file in errors; a layout's code assumes the tensors, and shapes, that all of its nets have."""
     try:
         yield
     except (IndexError, RuntimeError, TypeError, ValueError):

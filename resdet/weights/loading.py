@@ -223,7 +223,9 @@ class Misfit(WeightsError):
     """Weights that are of another net; `what` lists the differences."""
 
     def __init__(self, origin: str, what: str):
-        super().__init__(f"{origin} does not fit this model ({what}): build the net it was made for, or give another file.")
+        super().__init__(
+            f"{origin} does not fit this model ({what}): build the net it was made for, or give another file."
+        )
         self.what = what
 
 

@@ -19,7 +19,7 @@ OURS = "resdet"  # under which key of a state dict's own metadata our files tell
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "blobs")  # the last is Detectron's
 PICKLE = b"\x80"
 OTHER_FILES = {  # how a file begins -> what it is
-    b"\x89HDF\r\n\x1a\n": "a Keras file in HDF5; write it as .safetensors once, with the lines that docs/weights.md gives",
+    b"\x89HDF\r\n\x1a\n": "a Keras file in HDF5; write it as .safetensors once, by the lines in docs/weights.md",
     b"\x08": "perhaps an ONNX file; name it .onnx",
     b"\x1f\x8b": "a gzip archive; unpack it first",
     b"\x93NUMPY": "an array of numpy; give the checkpoint it was taken from",
@@ -168,9 +168,8 @@ def checked(checkpoint: Checkpoint, size: int) -> Checkpoint:
         if len(name) > MAX_NAME or not name.isprintable():
             raise WeightsError(f"{origin}: the name {shown(name)!a} of a tensor is too long, or no text.")
         if tensor.dtype not in PLAIN_TYPES:
-            raise WeightsError(
-                f"{origin}: {shown(name)} is of type {str(tensor.dtype).removeprefix('torch.')}: save numbers of {NUMBERS}."
-            )
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(f"{origin}: {shown(name)} is of type {kind}: save numbers of {NUMBERS}.")
     total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if total > 2 * size:  # twice: weights that two layers share
         raise WeightsError(

@@ -14,7 +14,7 @@ import struct
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Mapping, NamedTuple, Optional
+from typing import Any, BinaryIO, Callable, NamedTuple, Optional
 
 import numpy as np
 import torch

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from weights import hostile
 from weights.hostile import ONE_AND_TOWER, TOWER, archive, safetensors_bytes, state_opcodes, tensor_opcodes, torch_bytes
@@ -170,7 +171,9 @@ def test_the_tensor_of_those_attacks_is_read_where_it_is_right(tmp_path):
 
 
 def test_a_storage_that_is_missing(tmp_path):
-    assert_refused(write(tmp_path, archive(state_opcodes(tensor_opcodes(b")", b")", b"K\x01")))), "storage 0 is missing")
+    assert_refused(
+        write(tmp_path, archive(state_opcodes(tensor_opcodes(b")", b")", b"K\x01")))), "storage 0 is missing"
+    )
 
 
 def test_an_archive_of_the_other_byte_order(tmp_path):
@@ -212,7 +215,12 @@ def test_other_tensors_are_named(tmp_path, kind, make):
 def test_both_formats_give_what_torch_gives(tmp_path, zipped):
     base = torch.arange(24.0)
     content = {
-        "model": {"view": base[2:8].reshape(2, 3).t(), "shared": base, "scalar": torch.tensor(3), "none": torch.zeros(0, 2)},
+        "model": {
+            "view": base[2:8].reshape(2, 3).t(),
+            "shared": base,
+            "scalar": torch.tensor(3),
+            "none": torch.zeros(0, 2),
+        },
         "parameter": torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)),
         "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"betas": (0.9, 0.99)}]},
         "plain": [None, True, "text", 2.5, {3: b"bytes"}],
@@ -260,7 +268,7 @@ def test_weights_that_are_no_numbers_are_named(tmp_path, kind, value):
     data = {
         "pth": lambda: torch_bytes(broken),
         "pkl": lambda: pickle.dumps({name: tensor.numpy() for name, tensor in broken.items()}),
-        "safetensors": lambda: __import__("safetensors.torch").torch.save(broken),
+        "safetensors": lambda: safetensors.torch.save(broken),
     }[kind]()
     assert_refused(write(tmp_path, data), "fc.scale holds NaN or infinity")
 
@@ -303,7 +311,13 @@ def test_files_that_are_none_of_ours(tmp_path, kind):
         return assert_refused(tmp_path, "no such file")
     buffer = io.BytesIO()
     np.savez(buffer, a=np.ones(3))
-    content = {"empty": b"", "zeros": bytes(100), "ones": b"\xff" * 100, "text": b"weights\n", "gzip": b"\x1f\x8b" + bytes(9)}
+    content = {
+        "empty": b"",
+        "zeros": bytes(100),
+        "ones": b"\xff" * 100,
+        "text": b"weights\n",
+        "gzip": b"\x1f\x8b" + bytes(9),
+    }
     assert_refused(write(tmp_path, content.get(kind, buffer.getvalue())), "no checkpoint", by=resdet.load)
 
 
