@@ -106,8 +106,8 @@ PLAIN_NAMES = {
     ("collections", "Counter"): counter,
     ("torch", "Size"): tuple,
     ("torch", "device"): torch.device,
-    ("torch", "Tensor"): torch.Tensor,
-    ("torch.nn.parameter", "Parameter"): torch.nn.Parameter,
+    ("torch", "Tensor"): "torch.Tensor",  # names alone: the classes would make whatever they are called with
+    ("torch.nn.parameter", "Parameter"): "torch.nn.Parameter",
     **{("torch", str(dtype).removeprefix("torch.")): dtype for dtype in (*DTYPES.values(), *OTHER_DTYPES)},
     **{(module, name): dtype for name, dtype in DTYPES.items() for module in ("torch", "torch.cuda", "torch.storage")},
 }
