@@ -38,13 +38,16 @@ LARGEST_CONSTANT = ("optimization.constant_folding_max_output_size_in_bytes", st
 
 def load(path: str | Path, providers: Sequence[str] = CPU) -> Union["ExportedClassifier", "ExportedDetector"]:
     """The model in an ONNX file; `providers` are onnxruntime's names of what may run it."""
-    session = open_session(path, providers)
-    metadata = session.get_modelmeta().custom_metadata_map
-    written = {key[len(OURS) :]: text for key, text in metadata.items() if key.startswith(OURS)}
-    if not written:
-        raise WeightsError(f"{path} was not written by resdet: run it with onnxruntime, or export its checkpoint here.")
-    description = graph_description.read(written, str(path))
-    graph_description.check_graph(session, description, str(path))
+    with explained(f"{path} is not a whole ONNX file"):
+        session = open_session(path, providers)
+        metadata = session.get_modelmeta().custom_metadata_map
+        written = {key[len(OURS) :]: text for key, text in metadata.items() if key.startswith(OURS)}
+        if not written:
+            raise WeightsError(
+                f"{path} was not written by resdet: run it with onnxruntime, or export its checkpoint here."
+            )
+        description = graph_description.read(written, str(path))
+        graph_description.check_graph(session, description, str(path))
     return (ExportedDetector if description["task"] == "detection" else ExportedClassifier)(session, description)
 
 
@@ -60,17 +63,16 @@ def open_session(path: str | Path, providers: Sequence[str]) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = QUIET
     options.add_session_config_entry(*LARGEST_CONSTANT)
-    with explained(f"{path} is not a whole ONNX file"):
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
 
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """onnxruntime's errors, which have no base of their own, as a sentence."""
+    """onnxruntime's errors, which have no base of their own, and names in a file that are no UTF-8, as a sentence."""
     try:
         yield
     except Exception as error:
-        if not type(error).__module__.startswith("onnxruntime."):
+        if not type(error).__module__.startswith("onnxruntime.") and not isinstance(error, UnicodeDecodeError):
             raise
         raise WeightsError(f"{what} ({reason(error)}): export it again.") from None
 

@@ -140,6 +140,13 @@ def test_what_is_no_graph(tmp_path, data):
     assert_refused(tmp_path / "file.onnx")
 
 
+def test_names_that_are_no_text(tmp_path):
+    whole = write(tmp_path, CLASSIFIER).read_bytes()
+    for name in (b"logits", b"resdet.task", b"images"):
+        (tmp_path / "file.onnx").write_bytes(whole.replace(name, b"\xfe" * len(name)))
+        assert_refused(tmp_path / "file.onnx")
+
+
 def test_truncated_graphs(tmp_path):
     whole = write(tmp_path, CLASSIFIER).read_bytes()
     for length in range(0, len(whole), 29):

@@ -181,7 +181,17 @@ def test_an_archive_of_the_other_byte_order(tmp_path):
     assert_refused(write(tmp_path, whole), "the other way round")
 
 
-@pytest.mark.parametrize("call", [b"cbuiltins\nbytearray\nJ\0\0\0\x7f\x85R", b"ctorch\nFloatStorage\nJ\0\0\0\x7f\x85R"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        b"cbuiltins\nbytearray\nJ\0\0\0\x7f\x85R",
+        b"ctorch\nFloatStorage\nJ\0\0\0\x7f\x85R",
+        b"ctorch\nTensor\nJ\0\0\0\x7f\x85R",
+        b"ctorch\nTensor\n" + TOWER + b"\x85R",
+        b"ctorch.nn.parameter\nParameter\n" + TOWER + b"\x85R",
+        b"ctorch\ndevice\n" + TOWER + b"\x85R",
+    ],
+)
 def test_calls_that_would_only_set_memory_aside(tmp_path, call):
     assert_refused(write(tmp_path, archive(b"\x80\x02" + call + b".")))
 
