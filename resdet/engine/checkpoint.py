@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import torch
 
-from resdet.errors import WeightsError
+from resdet.engine import saved_state
 from resdet.weights.reading import read_torch
 from resdet.writing import write_atomically
 
@@ -30,9 +30,4 @@ def has_ended(content: dict[str, Any]) -> bool:
 
 def read_last(out: Path) -> dict[str, Any]:
     """What `write` put into a run's last.pth."""
-    content = read_torch(out / LAST)
-    if not isinstance(content, dict) or "trainer" not in content:
-        raise WeightsError(
-            f"{out / LAST} holds no state of a run: start afresh with another --out, or use --init for its weights."
-        )
-    return content
+    return saved_state.checked(read_torch(out / LAST), out / LAST)
