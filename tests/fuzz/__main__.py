@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Iterable, Iterator
 
 from fuzz.cases import KINDS, make_case, run_case
 from fuzz.report import content, failures, listing, table
@@ -26,12 +27,16 @@ def main() -> int:
     parsed = parse()
     if parsed.here:
         return run_here(parsed.kinds, parsed.seed, parsed.count, parsed.keep or Path("fuzz-cases"))
+    seeds = range(parsed.seed, parsed.seed + parsed.count)
     limits = Limits(parsed.cpu, max(240, 24 * parsed.cpu), parsed.memory)
     outcomes: list[Outcome] = []
-    for kind in parsed.kinds:
-        started = time.monotonic()
-        outcomes += run_side_by_side(kind, range(parsed.seed, parsed.seed + parsed.count), parsed.jobs, limits)
-        print(f"{kind}: {parsed.count} cases in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    try:
+        for kind in parsed.kinds:
+            for outcome in watched(run_side_by_side(kind, seeds, parsed.jobs, limits), kind, parsed.count):
+                outcomes.append(outcome)
+    except KeyboardInterrupt:
+        print("interrupted: this is what came before", file=sys.stderr)
+    outcomes.sort(key=lambda outcome: (outcome.kind, outcome.seed))
     found = failures(outcomes)
     if parsed.count <= TOLD:
         print("\n".join(f"{o.kind} {o.seed}: {o.status} {o.message}\n{o.trace}" for o in outcomes))
@@ -42,6 +47,15 @@ def main() -> int:
         for failure in found:
             write(failure.kind, failure.seeds[0], parsed.keep)
     return 1 if found else 0
+
+
+def watched(outcomes: Iterable[Outcome], kind: str, count: int) -> Iterator[Outcome]:
+    """Says how far it is, twenty times."""
+    started = time.monotonic()
+    for number, outcome in enumerate(outcomes, 1):
+        yield outcome
+        if number % max(1, count // 20) == 0:
+            print(f"{kind}: {number} of {count}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 def parse() -> argparse.Namespace:

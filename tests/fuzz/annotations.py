@@ -1,6 +1,5 @@
 """Annotation files, COCO's JSON and VOC's XML, through the index, the training pipeline and the evaluators."""
 
-import contextlib
 import copy
 import random
 from functools import cache, partial
@@ -73,7 +72,8 @@ def coco_case(rng: random.Random) -> tuple[dict[str, bytes], dict[str, Any]]:
     data = text.encode("utf-8", "surrogatepass")
     if draw > 0.97:
         data = rng.choice([text.encode("utf-16", "surrogatepass"), b"\xef\xbb\xbf" + data, damage_bytes(rng, data), b"", data + data])
-    return {FILE: data}, {"format": "coco"}
+    masked = any("segmentation" in entry for entry in each(tree, "annotations"))
+    return {FILE: data}, {"format": "coco", "kind": rng.choice(["bbox", "segm"]) if masked else "bbox"}
 
 
 def annotation(number: int, image: int, category: int, box: list[float], **more: Any) -> dict[str, Any]:
@@ -278,9 +278,9 @@ def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
         trial.skipped |= bool(source.problems)
         trial.attempt(use, source, options, trial)
     if options["format"] == "coco":
-        for kind in ("bbox", "segm"):
-            for engine in ("hotcoco", "pycocotools"):
-                trial.attempt(coco.evaluate, folder / FILE, detections([1, 2, 3], [1, 2, 3]), kind, engine)
+        for engine in ("hotcoco", "pycocotools"):
+            found = detections([1, 2, 3], [1, 2, 3])
+            trial.attempt(coco.evaluate, folder / FILE, found, options["kind"], engine)
 
 
 def open_coco_case(folder: Path, options: dict[str, Any]) -> Annotations:
@@ -330,12 +330,11 @@ def judge(source: Annotations, trial: Trial) -> None:
     """By every protocol, as the commands judge what a detector found."""
     truth = source.to_coco()
     found = detections([source.result_id(i) for i in range(len(source))], source.category_ids)
-    for kind in ("bbox", "segm"):
+    for kind in ("bbox", "segm") if source.has_masks else ("bbox",):
         for engine in ("hotcoco", "pycocotools"):
             trial.attempt(coco.evaluate, truth, found, kind, engine)
-        with contextlib.suppress(IndexError) if not found else contextlib.nullcontext():
-            trial.attempt(coco.confusion, truth, found, kind)
-            trial.attempt(coco.tide, truth, found, kind)
+        trial.attempt(coco.confusion, truth, found, kind)
+        trial.attempt(coco.tide, truth, found, kind)
     for protocol in PROTOCOLS.values():
         trial.attempt(protocol, truth, found)
 

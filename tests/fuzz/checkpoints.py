@@ -32,7 +32,7 @@ from resdet.engine.log import Log
 from resdet.engine.trainer import Trainer
 from resdet.models.building import build_for
 from resdet.tasks.classification import ClassificationTask
-from resdet.weights import loading, reading, saving
+from resdet.weights import loading, saving
 
 TINY = [
     *("model.backbone=cifar_resnet8", "data.train_images=16", "data.val_images=8", "train.batch=8", "train.precision=fp32"),
@@ -73,6 +73,7 @@ def own() -> dict[str, Any]:
 @cache
 def foreign() -> dict[str, dict[str, torch.Tensor]]:
     """State dicts of other libraries: their names, small tensors."""
+    torch.manual_seed(0)
     classifier = resdet.build("imagenet_r18.yaml", "model.num_classes=10", "model.backbone.shortcut=B")
     found = {}
     for name, model, layout in (
@@ -97,28 +98,46 @@ def detector() -> torch.nn.Module:
 
 
 @cache
-def graph() -> bytes:
-    """An exported classifier, as small as can be: the mean colour through one layer."""
-    weight, bias = np.ones((3, 10), np.float32), np.zeros(10, np.float32)
-    nodes = [
+def graphs() -> dict[str, bytes]:
+    """Exported models as small as can be: a layer on the mean colour, and detectors that always find the same."""
+    mean = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"]),
     ]
-    made = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, 32, 32])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
-        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    about = {
-        **{"version": "0.1.0", "task": "classification", "classes": list(own()["classes"]), "shape": [32, 32], "batch": None},
-        **{"pixels": "RGB", "experiment": own()["experiment"], "size": 32, "short": 32},
+    layer = {"weight": np.ones((3, 10), np.float32), "bias": np.zeros(10, np.float32)}
+    boxes = np.array([[2, 3, 20, 30], [5, 5, 60, 40]], np.float32)
+    outside = {"boxes": boxes[None, :, None], "scores": np.full((1, 2, 3), 0.3, np.float32)}
+    inside = {"boxes": boxes[None], "scores": np.full((1, 2), 0.9, np.float32), "labels": np.array([[0, 2]])}
+    inside |= {"valid": np.ones((1, 2), bool), "masks": np.full((1, 2, 64, 96), 0.7, np.float32)}
+    about = {"task": "classification", "shape": [32, 32], "batch": None, "size": 32, "short": 32, "classes": list(own()["classes"])}
+    detects = {
+        **{"task": "detection", "shape": [64, 96], "batch": 1, "input": {"short": 64, "long": 96, "resize": "opencv", "divisor": 32}},
+        **{"category_ids": [1, 2, 3], "score": 0.05, "classes": list(tiny.CLASSES), "masks": None},
     }
-    helper.set_model_props(model, {f"resdet.{key}": json.dumps(value) for key, value in about.items()})
+    suppression = {"candidates": 10, "iou": 0.5, "detections": 5}
+    return {
+        "classifier": onnx_model(mean, layer, ["logits"], about),
+        "outside": onnx_model([], outside, list(outside), detects | {"nms": "outside", "suppression": suppression}),
+        "inside": onnx_model([], inside, list(inside), detects | {"nms": "inside", "masks": "inside"}),
+    }
+
+
+def onnx_model(nodes: list, arrays: dict[str, np.ndarray], outputs: list[str], about: dict[str, Any]) -> bytes:
+    """Arrays that are outputs come out as they are."""
+    held = [numpy_helper.from_array(array, f"{name}0" if name in outputs else name) for name, array in arrays.items()]
+    nodes = nodes + [helper.make_node("Identity", [f"{name}0"], [name]) for name in outputs if name in arrays]
+    kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in arrays.items()}
+    inputs = [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, *about["shape"]])]
+    if about["task"] == "detection":
+        inputs.append(helper.make_tensor_value_info("sizes", TensorProto.FLOAT, ["batch", 2]))
+        inputs += [helper.make_tensor_value_info("score", TensorProto.FLOAT, [])] * (about["nms"] == "inside")
+    shown = [helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), None) for name in outputs]
+    graph = helper.make_graph(nodes, "net", inputs, shown, held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    told = {"version": "0.1.0", "pixels": "RGB", "experiment": own()["experiment"]} | about
+    helper.set_model_props(model, {f"resdet.{key}": json.dumps(value) for key, value in told.items()})
     return model.SerializeToString()
 
 
@@ -139,12 +158,12 @@ def make_case(rng: random.Random) -> Case:
 
 def bases() -> None:
     """So that no case pays for them."""
-    last(), foreign(), graph()
+    last(), foreign(), graphs()
 
 
 def content(rng: random.Random) -> Any:
     """What a file holds, before it is damaged."""
-    kind = rng.choice(["own"] * 4 + ["wrapped", "attached", "foreign", "foreign", "detector"])
+    kind = rng.choices(["own", "wrapped", "attached", "foreign", "detector", "whole detector"], [40, 10, 10, 20, 10, 3])[0]
     if kind == "own":
         return copied(own())
     if kind == "wrapped":
@@ -156,7 +175,8 @@ def content(rng: random.Random) -> Any:
         return state
     if kind == "foreign":
         return dict(foreign()[rng.choice(sorted(foreign()))])
-    return {"model": dict(foreign()["own detector"]), **copied(saving.description(detector()))}
+    state = foreign()["own detector"] if kind == "detector" else detector().state_dict()
+    return {"model": dict(state), **copied(saving.description(detector()))}
 
 
 def copied(tree: Any) -> Any:
@@ -259,7 +279,7 @@ def edit_zip(rng: random.Random, data: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", squeezed) as archive:
         for name, held in entries:
-            archive.writestr(name or "x", held)
+            archive.writestr(zipfile.ZipInfo(name or "x"), held, squeezed)
     return file.getvalue()
 
 
@@ -322,7 +342,7 @@ def safetensors_file(rng: random.Random) -> bytes:
 
 
 def onnx_file(rng: random.Random) -> bytes:
-    model = onnx.load_from_string(graph())
+    model = onnx.load_from_string(graphs()[rng.choice(sorted(graphs()))])
     for _ in range(mutations(rng)):
         kind = rng.randrange(7)
         if kind < 4 and len(model.metadata_props):
@@ -363,7 +383,6 @@ def resume(folder: Path, options: dict[str, Any], trial: Trial) -> None:
 
 
 def load(folder: Path, options: dict[str, Any], trial: Trial) -> None:
-    trial.attempt(reading.read, folder / options["file"])
     model = trial.attempt(resdet.load, folder / options["file"])
     if model is None:
         return

@@ -72,7 +72,7 @@ def make_case(rng: random.Random) -> Case:
     if draw < 0.15:
         files |= loops(rng)
         files[FILE] = f"_base_: {rng.choice(BASES)}\n".encode() + files[FILE]
-    overrides = [override(rng, name) for _ in range(mutations(rng))] if rng.random() < 0.6 else []
+    overrides = [override(rng, name) for _ in range(mutations(rng))] if rng.random() < 0.5 else []
     return Case(files, {"overrides": overrides, "file": FILE if draw > 0.03 else rng.choice(ODD_PATHS)})
 
 
@@ -93,7 +93,8 @@ def make_file(rng: random.Random, name: str) -> bytes:
     if draw < 0.3:
         tree: Any = {"_base_": f"{name}.yaml"}
         for _ in range(mutations(rng)):
-            put(tree, rng.choice(keys_of(name)), Raw(value_text(rng)))
+            key = rng.choice(keys_of(name))
+            put(tree, key, Raw(value_text(rng, config.get(shipped(name), key))))
     elif draw < 0.4:
         return whole_text(rng, name)
     else:
@@ -101,7 +102,7 @@ def make_file(rng: random.Random, name: str) -> bytes:
         if rng.random() < 0.5:
             tree = {key: tree[key] for key in tree if key in ("task", "data") or rng.random() < 0.5}
         for _ in range(mutations(rng)):
-            tree = mutate_tree(rng, tree, lambda rng, like: Raw(value_text(rng)))
+            tree = mutate_tree(rng, tree, lambda rng, like: Raw(value_text(rng, like)))
     text = to_yaml(tree)
     draw = rng.random()
     if draw < 0.12:
@@ -123,8 +124,11 @@ def put(tree: dict, key: str, value: Any) -> None:
     tree[last] = value
 
 
-def value_text(rng: random.Random) -> str:
+def value_text(rng: random.Random, like: Any = None) -> str:
+    """Mostly of another type; at times what might as well stand there."""
     draw = rng.random()
+    if draw < 0.25 and isinstance(like, (int, float, list)):
+        return rng.choice(["0", "1", "2", "0.5", "16", "null", "[1]", "[1, 2]", "[[1, 2], [3]]", "[0.1, 0.9]", "true", str(like)])
     if draw < 0.9:
         return rng.choice(TEXTS)
     if draw < 0.95:
@@ -189,7 +193,7 @@ def override(rng: random.Random, name: str) -> str:
     key = rng.choice(keys_of(name)) if rng.random() < 0.75 else rng.choice(KEYS)
     if rng.random() < 0.1:
         key = f"{key}{rng.choice(['.0', '[0]', '.a', '[-1]', '[', ']', ' ', '.'])}"
-    text = f"{key}={value_text(rng)}"
+    text = f"{key}={value_text(rng, config.get(shipped(name), key))}"
     return damage_text(rng, text) if rng.random() < 0.05 else text
 
 

@@ -37,18 +37,19 @@ def failures(outcomes: Iterable[Outcome]) -> list[Failure]:
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
-    """Markdown: a row a kind, a column an outcome, and the largest peak and time."""
+    """Markdown: a row a kind, a column an outcome, the largest peak, mean and largest CPU time."""
     outcomes = list(outcomes)
     kinds = list(dict.fromkeys(outcome.kind for outcome in outcomes))
     lines = [
-        f"| kind | cases | {' | '.join(GOOD + BAD)} | distinct failures | peak MB | CPU s |",
-        "|---" * (len(GOOD + BAD) + 5) + "|",
+        f"| kind | cases | {' | '.join(GOOD + BAD)} | distinct failures | peak MB | CPU s, mean | most |",
+        "|---" * (len(GOOD + BAD) + 6) + "|",
     ]
     for kind in kinds:
         mine = [outcome for outcome in outcomes if outcome.kind == kind]
         counts = Counter(outcome.status for outcome in mine)
         cells = [kind, len(mine), *(counts[status] for status in GOOD + BAD), len(failures(mine))]
-        cells += [max(outcome.peak for outcome in mine), f"{max(outcome.cpu for outcome in mine):.1f}"]
+        spent = [outcome.cpu for outcome in mine]
+        cells += [max(outcome.peak for outcome in mine), f"{sum(spent) / len(spent):.2f}", f"{max(spent):.1f}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 

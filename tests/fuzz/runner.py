@@ -8,6 +8,7 @@ A hang is measured in the child's own CPU seconds, so that a busy machine makes 
 
 import json
 import os
+import queue
 import re
 import select
 import shutil
@@ -206,21 +207,29 @@ def run(kind: str, seeds: Iterable[int], limits: Limits = Limits()) -> Iterator[
 
 
 def run_side_by_side(kind: str, seeds: range, jobs: int, limits: Limits = Limits()) -> Iterator[Outcome]:
-    """The same in several children, in no order."""
-    outcomes: list[Outcome] = []
-    failed: list[BaseException] = []
+    """The same in several children, as they come."""
+    done: queue.SimpleQueue = queue.SimpleQueue()
+    stopping = threading.Event()
 
     def work(share: range) -> None:
         try:
-            outcomes.extend(run(kind, share, limits))
+            for outcome in run(kind, share, limits):
+                done.put(outcome)
+                if stopping.is_set():
+                    return
         except BaseException as error:
-            failed.append(error)
+            done.put(error)
 
     threads = [threading.Thread(target=work, args=(seeds[start::jobs],)) for start in range(min(jobs, len(seeds)))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
-    yield from sorted(outcomes, key=lambda outcome: outcome.seed)
+    try:
+        for _ in seeds:
+            outcome = done.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield outcome
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
