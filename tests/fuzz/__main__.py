@@ -1,10 +1,10 @@
 """Feeds damaged input to resdet; the status is 1 if any case ended in anything but success, a skip or a resdet.Error.
 
-    python -m fuzz                                     1,000 cases of each kind
-    python -m fuzz checkpoints configs --count 10000   of some kinds
-    python -m fuzz images --seed 1234 --count 1        one case again, with its traceback
-    python -m fuzz images --seed 1234 --count 1 --keep DIR --here
-                                                       its files written to DIR, and run in this process
+python -m fuzz                                     1,000 cases of each kind
+python -m fuzz checkpoints configs --count 10000   of some kinds
+python -m fuzz images --seed 1234 --count 1        one case again, with its traceback
+python -m fuzz images --seed 1234 --count 1 --keep DIR --here
+                                                   its files written to DIR, and run in this process
 """
 
 import argparse

@@ -62,7 +62,9 @@ def make_case(rng: random.Random) -> Case:
 def coco_case(rng: random.Random) -> tuple[dict[str, bytes], dict[str, Any]]:
     tree = rng.choice([plain_file, runs_file, lvis_file, boxes_file, empty_file])(rng)
     for _ in range(mutations(rng)):
-        tree = rng.choice([odd_coordinates, odd_runs, odd_identity, odd_identity, mutate_tree, mutate_tree, mutate_tree])(rng, tree)
+        tree = rng.choice(
+            [odd_coordinates, odd_runs, odd_identity, odd_identity, mutate_tree, mutate_tree, mutate_tree]
+        )(rng, tree)
     text = to_json(tree)
     draw = rng.random()
     if draw < 0.08:
@@ -71,7 +73,9 @@ def coco_case(rng: random.Random) -> tuple[dict[str, bytes], dict[str, Any]]:
         text = doubled_key(rng, text)
     data = text.encode("utf-8", "surrogatepass")
     if draw > 0.97:
-        data = rng.choice([text.encode("utf-16", "surrogatepass"), b"\xef\xbb\xbf" + data, damage_bytes(rng, data), b"", data + data])
+        data = rng.choice(
+            [text.encode("utf-16", "surrogatepass"), b"\xef\xbb\xbf" + data, damage_bytes(rng, data), b"", data + data]
+        )
     masked = any("segmentation" in entry for entry in each(tree, "annotations"))
     return {FILE: data}, {"format": "coco", "kind": rng.choice(["bbox", "segm"]) if masked else "bbox"}
 
@@ -160,7 +164,20 @@ def odd_runs(rng: random.Random, tree: Any) -> Any:
 
 COUNTS = [
     *([384], [0, 384], [100, 284], [-1, 385], [384, 0], [2**40], [2**63 - 1, 1], [0.5, 383.5], [], [None], ["384"]),
-    *([1] * 384, [[384]], [10**400], "d29700000000000l5", "T1800<2e1", "`<", "", "0", "~~~~", "\x7f", "é", "ooooooooooo0"),
+    *(
+        [1] * 384,
+        [[384]],
+        [10**400],
+        "d29700000000000l5",
+        "T1800<2e1",
+        "`<",
+        "",
+        "0",
+        "~~~~",
+        "\x7f",
+        "é",
+        "ooooooooooo0",
+    ),
     *("oooo3", "PPPP", "h\\" * 1000, None, 7, True, {"a": 1}),
 ]
 
@@ -289,7 +306,9 @@ def open_coco_case(folder: Path, options: dict[str, Any]) -> Annotations:
 
 def open_voc_case(folder: Path, options: dict[str, Any]) -> Annotations:
     image_set = folder / options["image_set"] if "image_set" in options else None
-    return open_voc(folder / "xml", folder / "images", image_set, options["classes"], options["on_bad"], folder / "cache")
+    return open_voc(
+        folder / "xml", folder / "images", image_set, options["classes"], options["on_bad"], folder / "cache"
+    )
 
 
 OPENERS: dict[str, Callable] = {"coco": open_coco_case, "voc": open_voc_case}

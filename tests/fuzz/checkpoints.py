@@ -35,7 +35,13 @@ from resdet.tasks.classification import ClassificationTask
 from resdet.weights import loading, saving
 
 TINY = [
-    *("model.backbone=cifar_resnet8", "data.train_images=16", "data.val_images=8", "train.batch=8", "train.precision=fp32"),
+    *(
+        "model.backbone=cifar_resnet8",
+        "data.train_images=16",
+        "data.val_images=8",
+        "train.batch=8",
+        "train.precision=fp32",
+    ),
     *("train.unit=steps", "train.length=2", "train.evaluate_every=2", "train.checkpoint_every=2", "train.log_every=1"),
     *("train.device=cpu", "schedule.warmup=0"),
 ]
@@ -84,7 +90,9 @@ def foreign() -> dict[str, dict[str, torch.Tensor]]:
     ):
         found[name] = {key: small(tensor) for key, tensor in saving.state_in(model, layout).items()}
     found["caffe2"] = {name: torch.zeros(4, 3, 3, 3) for name in ("conv1_w", "res2_0_branch2a_w", "res2_0_branch1_w")}
-    found["keras"] = {name: torch.zeros(3, 3, 3, 4) for name in ("res2a_branch2a/kernel", "conv1/kernel", "bn_conv1/gamma")}
+    found["keras"] = {
+        name: torch.zeros(3, 3, 3, 4) for name in ("res2a_branch2a/kernel", "conv1/kernel", "bn_conv1/gamma")
+    }
     return found
 
 
@@ -111,9 +119,21 @@ def graphs() -> dict[str, bytes]:
     outside = {"boxes": boxes[None, :, None], "scores": np.full((1, 2, 3), 0.3, np.float32)}
     inside = {"boxes": boxes[None], "scores": np.full((1, 2), 0.9, np.float32), "labels": np.array([[0, 2]])}
     inside |= {"valid": np.ones((1, 2), bool), "masks": np.full((1, 2, 64, 96), 0.7, np.float32)}
-    about = {"task": "classification", "shape": [32, 32], "batch": None, "size": 32, "short": 32, "classes": list(own()["classes"])}
+    about = {
+        "task": "classification",
+        "shape": [32, 32],
+        "batch": None,
+        "size": 32,
+        "short": 32,
+        "classes": list(own()["classes"]),
+    }
     detects = {
-        **{"task": "detection", "shape": [64, 96], "batch": 1, "input": {"short": 64, "long": 96, "resize": "opencv", "divisor": 32}},
+        **{
+            "task": "detection",
+            "shape": [64, 96],
+            "batch": 1,
+            "input": {"short": 64, "long": 96, "resize": "opencv", "divisor": 32},
+        },
         **{"category_ids": [1, 2, 3], "score": 0.05, "classes": list(tiny.CLASSES), "masks": None},
     }
     suppression = {"candidates": 10, "iou": 0.5, "detections": 5}
@@ -143,10 +163,18 @@ def onnx_model(nodes: list, arrays: dict[str, np.ndarray], outputs: list[str], a
 
 def make_case(rng: random.Random) -> Case:
     bases()
-    form = rng.choice(["torch"] * 4 + ["legacy", "pickle", "pickle", "safetensors", "safetensors", "onnx", "onnx", "resume"])
+    form = rng.choice(
+        ["torch"] * 4 + ["legacy", "pickle", "pickle", "safetensors", "safetensors", "onnx", "onnx", "resume"]
+    )
     if form == "resume":
         return Case({"run/last.pth": resumed(rng)}, {"reader": "resume"})
-    make = {"torch": torch_file, "legacy": legacy_file, "pickle": pickle_file, "safetensors": safetensors_file, "onnx": onnx_file}
+    make = {
+        "torch": torch_file,
+        "legacy": legacy_file,
+        "pickle": pickle_file,
+        "safetensors": safetensors_file,
+        "onnx": onnx_file,
+    }
     data = make[form](rng)
     if rng.random() < 0.15:
         data = damage_bytes(rng, data, near=rng.choice([16, 256, None]))
@@ -163,7 +191,9 @@ def bases() -> None:
 
 def content(rng: random.Random) -> Any:
     """What a file holds, before it is damaged."""
-    kind = rng.choices(["own", "wrapped", "attached", "foreign", "detector", "whole detector"], [40, 10, 10, 20, 10, 3])[0]
+    kind = rng.choices(
+        ["own", "wrapped", "attached", "foreign", "detector", "whole detector"], [40, 10, 10, 20, 10, 3]
+    )[0]
     if kind == "own":
         return copied(own())
     if kind == "wrapped":
@@ -201,35 +231,124 @@ def odd_content(rng: random.Random, like: Any = None) -> Any:
 def odd_tensors(like: torch.Tensor) -> list[Any]:
     real = like.float()
     return [
-        *(real * float("nan"), real + float("inf"), real.to(torch.complex64), real.half(), real.double(), real.bfloat16()),
-        *(real.to(torch.int64), real > 0, real[None], real.flatten(), real.flatten()[:1], real.flatten()[:0], torch.tensor(1.0)),
-        *(torch.zeros(1).expand(10**6), torch.zeros(1).expand(2**33), torch.empty(10**9, device="meta"), real.to_sparse()),
-        *(torch.quantize_per_tensor(real, 0.1, 0, torch.quint8), real.t() if real.dim() == 2 else real, torch.zeros(0, 3)),
-        *(real.to(torch.float8_e4m3fn), torch.nn.Parameter(real), real.numpy().copy(), np.float32(1), np.array(["a"]), np.array(1)),
-        *(real * 1e38, real * 1e-45, torch.zeros([1] * 60), real.to(torch.uint8), np.array([1 + 2j]), torch.Size([1, 2])),
+        *(
+            real * float("nan"),
+            real + float("inf"),
+            real.to(torch.complex64),
+            real.half(),
+            real.double(),
+            real.bfloat16(),
+        ),
+        *(
+            real.to(torch.int64),
+            real > 0,
+            real[None],
+            real.flatten(),
+            real.flatten()[:1],
+            real.flatten()[:0],
+            torch.tensor(1.0),
+        ),
+        *(
+            torch.zeros(1).expand(10**6),
+            torch.zeros(1).expand(2**33),
+            torch.empty(10**9, device="meta"),
+            real.to_sparse(),
+        ),
+        *(
+            torch.quantize_per_tensor(real, 0.1, 0, torch.quint8),
+            real.t() if real.dim() == 2 else real,
+            torch.zeros(0, 3),
+        ),
+        *(
+            real.to(torch.float8_e4m3fn),
+            torch.nn.Parameter(real),
+            real.numpy().copy(),
+            np.float32(1),
+            np.array(["a"]),
+            np.array(1),
+        ),
+        *(
+            real * 1e38,
+            real * 1e-45,
+            torch.zeros([1] * 60),
+            real.to(torch.uint8),
+            np.array([1 + 2j]),
+            torch.Size([1, 2]),
+        ),
     ]
 
 
 def damaged(rng: random.Random, tree: Any) -> Any:
     for _ in range(mutations(rng)):
         draw = rng.random()
-        holder = tree._metadata["resdet"] if isinstance(tree, OrderedDict) and hasattr(tree, "_metadata") and draw < 0.7 else tree
-        about = [key for key in ("experiment", "classes", "category_ids", "normalise", "trainer") if isinstance(holder, dict) and key in holder]
+        holder = (
+            tree._metadata["resdet"]
+            if isinstance(tree, OrderedDict) and hasattr(tree, "_metadata") and draw < 0.7
+            else tree
+        )
+        about = [
+            key
+            for key in ("experiment", "classes", "category_ids", "normalise", "trainer")
+            if isinstance(holder, dict) and key in holder
+        ]
         if about and draw < 0.6:
             key = rng.choice(about)
-            holder[key] = mutate_tree(rng, holder[key], odd_content) if isinstance(holder[key], (dict, list)) and rng.random() < 0.9 else odd_content(rng)
+            holder[key] = (
+                mutate_tree(rng, holder[key], odd_content)
+                if isinstance(holder[key], (dict, list)) and rng.random() < 0.9
+                else odd_content(rng)
+            )
         elif draw < 0.65 and isinstance(tree, dict) and tree:
-            tree[rng.choice([0, 1.5, None, True, (), ("a",), b"a", float("nan"), torch.ones(1)])] = next(iter(tree.values()))
+            tree[rng.choice([0, 1.5, None, True, (), ("a",), b"a", float("nan"), torch.ones(1)])] = next(
+                iter(tree.values())
+            )
         elif draw < 0.7:
-            tree = rng.choice([{"model": tree}, {"state_dict": {"model": tree}}, [tree], {"model": [tree]}, {"model": tree, "state_dict": tree}])
+            tree = rng.choice(
+                [
+                    {"model": tree},
+                    {"state_dict": {"model": tree}},
+                    [tree],
+                    {"model": [tree]},
+                    {"model": tree, "state_dict": tree},
+                ]
+            )
         else:
             tree = mutate_tree(rng, tree, odd_content) if isinstance(tree, (dict, list)) else tree
     return tree
 
 
-def torch_bytes(tree: Any, zipped: bool = True) -> bytes:
+def torch_bytes(tree: Any) -> bytes:
     file = io.BytesIO()
-    torch.save(tree, file, _use_new_zipfile_serialization=zipped)
+    torch.save(tree, file)
+    return file.getvalue()
+
+
+class LegacyPickler(pickle.Pickler):
+    """torch's before its zips, which names storages by their addresses; here they are numbered."""
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file, 2)
+        self.storages: dict[int, tuple[str, Any]] = {}
+
+    def persistent_id(self, value: Any) -> Any:
+        if not isinstance(value, torch.storage.TypedStorage):
+            return None
+        key, _ = self.storages.setdefault(value._cdata, (str(len(self.storages)), value))
+        return "storage", getattr(torch, value._pickle_storage_type()), key, "cpu", value._size(), None
+
+
+def legacy_bytes(tree: Any) -> bytes:
+    """Five pickles one after another, then the storages."""
+    file = io.BytesIO()
+    about = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    for part in (0x1950A86A20F9469CFC6C, 1001, about):
+        pickle.dump(part, file, 2)
+    pickler = LegacyPickler(file)
+    pickler.dump(tree)
+    pickle.dump([key for key, _ in pickler.storages.values()], file, 2)
+    for _, storage in pickler.storages.values():
+        values = torch.empty(0, dtype=torch.uint8).set_(storage._untyped_storage)
+        file.write(struct.pack("<q", storage._size()) + values.numpy().tobytes())
     return file.getvalue()
 
 
@@ -269,10 +388,25 @@ def edit_zip(rng: random.Random, data: bytes) -> bytes:
         elif kind == 5:
             entries.append((name, rng.choice(entries)[1]))
         elif kind == 6:
-            other = rng.choice(["", "../x", "/x", "archive/data/0", "data.pkl", "x" * 5000, name.upper(), f"a/{name}", "archive/.format_version"])
+            other = rng.choice(
+                [
+                    "",
+                    "../x",
+                    "/x",
+                    "archive/data/0",
+                    "data.pkl",
+                    "x" * 5000,
+                    name.upper(),
+                    f"a/{name}",
+                    "archive/.format_version",
+                ]
+            )
             entries[at] = (other, held)
         elif kind == 7:
-            entries[at] = (name, held[: rng.randrange(len(held) + 1)] if rng.random() < 0.5 else held + bytes(rng.choice([1, 10**6])))
+            entries[at] = (
+                name,
+                held[: rng.randrange(len(held) + 1)] if rng.random() < 0.5 else held + bytes(rng.choice([1, 10**6])),
+            )
         else:
             squeezed = zipfile.ZIP_DEFLATED
             entries[at] = (name, bytes(rng.choice([10**4, 10**7])))
@@ -284,18 +418,15 @@ def edit_zip(rng: random.Random, data: bytes) -> bytes:
 
 
 def legacy_file(rng: random.Random) -> bytes:
-    """Pickles one after another, then the storages."""
     if rng.random() < 0.4:
-        return safely(rng, lambda tree: torch_bytes(tree, False), content(rng))
-    data = torch_bytes(content(rng), False)
-    ends, position = [], 0
+        return safely(rng, legacy_bytes, content(rng))
+    data = legacy_bytes(content(rng))
+    stream, ends = io.BytesIO(data), [0]
     for _ in range(5):
-        stream = io.BytesIO(data[position:])
         for _ in pickletools.genops(stream):
             pass
-        position += stream.tell()
-        ends.append(position)
-    start, end = rng.choice(list(zip([0, *ends], ends)))
+        ends.append(stream.tell())
+    start, end = rng.choice(list(zip(ends, ends[1:])))
     changed = trap(rng) if rng.random() < 0.2 else edit_pickle(rng, data[start:end])
     return data[:start] + changed + data[end:]
 
@@ -320,25 +451,36 @@ def numpy_of(tree: Any) -> Any:
 
 
 def safetensors_file(rng: random.Random) -> bytes:
-    """Its header as a tree; the metadata are JSON within JSON."""
-    about = {key: value for key, value in own().items() if key != "model"}
+    """The metadata are JSON within the JSON of the header."""
+    about: Any = copied({key: value for key, value in own().items() if key != "model"})
     state = {name: tensor.contiguous() for name, tensor in own()["model"].items()}
     if rng.random() < 0.6:
         for _ in range(mutations(rng)):
             about = mutate_tree(rng, about, odd_value)
-    texts = {str(key): to_json(value) for key, value in about.items()} if isinstance(about, dict) else {"experiment": to_json(about)}
+    texts = (
+        {str(key): to_json(value) for key, value in about.items()}
+        if isinstance(about, dict)
+        else {"experiment": to_json(about)}
+    )
     if rng.random() < 0.1:
-        texts[rng.choice(sorted(texts) or ["experiment"])] = rng.choice(["", "{", "null", "[]", "NaN", "3", '"a"', "[" * 100_000])
-    data = safetensors_bytes(state, {key: text for key, text in texts.items() if "\ud800" not in key})
+        texts[rng.choice(sorted(texts) or ["experiment"])] = rng.choice(
+            ["", "{", "null", "[]", "NaN", "3", '"a"', "[" * 100_000]
+        )
+    header, data = safetensors_parts(state)
+    header["__metadata__"] = texts
     if rng.random() < 0.4:
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
         for _ in range(mutations(rng)):
             header = mutate_tree(rng, header, odd_value)
-        written = to_json(header).encode()
-        told = rng.choice([len(written)] * 9 + [0, 2**32, 2**63, len(written) - 1, len(written) + 1])
-        data = struct.pack("<Q", told) + written + data[8 + length :]
-    return data
+    written = to_json(header).encode()
+    length = rng.choice([0, 2**32, 2**63, len(written) - 1, len(written) + 1]) if rng.random() < 0.05 else len(written)
+    return struct.pack("<Q", length) + written + data
+
+
+def safetensors_parts(state: dict[str, torch.Tensor]) -> tuple[dict[str, Any], bytes]:
+    """The header as a tree, and the tensors' bytes."""
+    data = safetensors_bytes(state)
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), data[end:]
 
 
 def onnx_file(rng: random.Random) -> bytes:
@@ -349,7 +491,9 @@ def onnx_file(rng: random.Random) -> bytes:
             entry = rng.choice(model.metadata_props)
             value = mutate_tree(rng, {"value": json.loads(entry.value)} if is_json(entry.value) else {"value": 1})
             value = value.get("value") if isinstance(value, dict) else value
-            entry.value = rng.choice([to_json(value)] * 9 + ["", "{", "NaN", "[" * 100_000]).encode("utf-8", "replace").decode()
+            entry.value = (
+                rng.choice([to_json(value)] * 9 + ["", "{", "NaN", "[" * 100_000]).encode("utf-8", "replace").decode()
+            )
             if rng.random() < 0.1:
                 entry.key = rng.choice(["resdet.task", "resdet.", "resdet.x", "a"])
             if rng.random() < 0.2:

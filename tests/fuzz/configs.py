@@ -24,25 +24,228 @@ SHIPPED = (
 )
 # Scalars and flow collections as YAML text.
 TEXTS = [
-    *("null", "~", "true", "false", "yes", "off", "0", "-1", "1", "1.5", "1e400", "-1e400", "1e-400", ".inf", "-.inf", ".nan"),
-    *("0x10", "0o17", "0b1", "1_000", "1:30:00", "190:20:30", "012", "+1", "9" * 30, "9" * 400, "9" * 5000, "1e4", "-0.0"),
-    *("2001-13-01", "2001-01-01", "2001-01-01T25:00:00Z", "0000-00-00", "2001-02-30 10:00:00", "2001-12-14t21:59:43.10-05:00"),
-    *("''", '""', "a", "' '", '"\\0"', '"\\ud800"', '"\\x1b"', "ä", "日本", "😀", "x" * 5000, '"a\\nb"', "resnet50", "coco", "detection"),
-    *("[]", "{}", "[[]]", "[null]", "[1]", "[1, 2]", "[1, 2, 3, 4]", "[a, b]", "[[1], [2]]", "{a: 1}", "{1: 2}", "{null: 1}", "{[a]: b}"),
-    *("{? [1, 2] : 3}", "{name: a}", "{name: [1]}", "{name: null}", "{name: {name: a}}", "{name: resnet50, name: vgg16}", "{<<: {a: 1}}"),
-    *("{<<: 1}", "{<<: [1, 2]}", "!!int abc", "!!int ''", "!!float abc", "!!float ''", "!!bool 3", "!!null x", "!!str 3", "!!binary '@@'"),
-    *("!!binary aGVsbG8=", "!!timestamp abc", "!!set {a, b}", "!!set [1]", "!!omap [a: 1]", "!!omap 3", "!!pairs [a: 1, a: 2]", "!!seq a"),
-    *("!!map [1]", "!!python/object/apply:os.system ['true']", "!!python/none", "!!python/name:os.system", "!unknown 3", "! 3", "!!int {a: 1}"),
-    *("&a [*a]", "&a {b: *a}", "*nowhere", "&a 1", "[&a 1, *a]", "{a: &x [1], b: *x}", "'${'", "'${}'", "'${model}'", "'${nowhere}'"),
-    *("'${optim.lr}'", "'${optim}'", "'${.lr}'", "'${..model}'", "'${oc.env:HOME}'", "'${oc.env:NOWHERE}'", "'${oc.decode:\"[1\"}'"),
-    *("'${oc.create:{a:1}}'", "'${data}'", "'${model.backbone}'", "'${a:b}'", "'${${optim.lr}}'", "'x${model}y'", "'???'", "'\\${a}'", "'${name}'"),
-    *("'${task}'", "'${train}'", "|\n  a\n  b", ">-\n  a", "%", "@a", "`a", "- a", "? a", ": a", "a: b", "# a", "---", "...", "\t1", "a\tb", "[", "]", "{", "'", '"'),
+    *(
+        "null",
+        "~",
+        "true",
+        "false",
+        "yes",
+        "off",
+        "0",
+        "-1",
+        "1",
+        "1.5",
+        "1e400",
+        "-1e400",
+        "1e-400",
+        ".inf",
+        "-.inf",
+        ".nan",
+    ),
+    *(
+        "0x10",
+        "0o17",
+        "0b1",
+        "1_000",
+        "1:30:00",
+        "190:20:30",
+        "012",
+        "+1",
+        "9" * 30,
+        "9" * 400,
+        "9" * 5000,
+        "1e4",
+        "-0.0",
+    ),
+    *(
+        "2001-13-01",
+        "2001-01-01",
+        "2001-01-01T25:00:00Z",
+        "0000-00-00",
+        "2001-02-30 10:00:00",
+        "2001-12-14t21:59:43.10-05:00",
+    ),
+    *(
+        "''",
+        '""',
+        "a",
+        "' '",
+        '"\\0"',
+        '"\\ud800"',
+        '"\\x1b"',
+        "ä",
+        "日本",
+        "😀",
+        "x" * 5000,
+        '"a\\nb"',
+        "resnet50",
+        "coco",
+        "detection",
+    ),
+    *(
+        "[]",
+        "{}",
+        "[[]]",
+        "[null]",
+        "[1]",
+        "[1, 2]",
+        "[1, 2, 3, 4]",
+        "[a, b]",
+        "[[1], [2]]",
+        "{a: 1}",
+        "{1: 2}",
+        "{null: 1}",
+        "{[a]: b}",
+    ),
+    *(
+        "{? [1, 2] : 3}",
+        "{name: a}",
+        "{name: [1]}",
+        "{name: null}",
+        "{name: {name: a}}",
+        "{name: resnet50, name: vgg16}",
+        "{<<: {a: 1}}",
+    ),
+    *(
+        "{<<: 1}",
+        "{<<: [1, 2]}",
+        "!!int abc",
+        "!!int ''",
+        "!!float abc",
+        "!!float ''",
+        "!!bool 3",
+        "!!null x",
+        "!!str 3",
+        "!!binary '@@'",
+    ),
+    *(
+        "!!binary aGVsbG8=",
+        "!!timestamp abc",
+        "!!set {a, b}",
+        "!!set [1]",
+        "!!omap [a: 1]",
+        "!!omap 3",
+        "!!pairs [a: 1, a: 2]",
+        "!!seq a",
+    ),
+    *(
+        "!!map [1]",
+        "!!python/object/apply:os.system ['true']",
+        "!!python/none",
+        "!!python/name:os.system",
+        "!unknown 3",
+        "! 3",
+        "!!int {a: 1}",
+    ),
+    *(
+        "&a [*a]",
+        "&a {b: *a}",
+        "*nowhere",
+        "&a 1",
+        "[&a 1, *a]",
+        "{a: &x [1], b: *x}",
+        "'${'",
+        "'${}'",
+        "'${model}'",
+        "'${nowhere}'",
+    ),
+    *(
+        "'${optim.lr}'",
+        "'${optim}'",
+        "'${.lr}'",
+        "'${..model}'",
+        "'${oc.env:HOME}'",
+        "'${oc.env:NOWHERE}'",
+        "'${oc.decode:\"[1\"}'",
+    ),
+    *(
+        "'${oc.create:{a:1}}'",
+        "'${data}'",
+        "'${model.backbone}'",
+        "'${a:b}'",
+        "'${${optim.lr}}'",
+        "'x${model}y'",
+        "'???'",
+        "'\\${a}'",
+        "'${name}'",
+    ),
+    *(
+        "'${task}'",
+        "'${train}'",
+        "|\n  a\n  b",
+        ">-\n  a",
+        "%",
+        "@a",
+        "`a",
+        "- a",
+        "? a",
+        ": a",
+        "a: b",
+        "# a",
+        "---",
+        "...",
+        "\t1",
+        "a\tb",
+        "[",
+        "]",
+        "{",
+        "'",
+        '"',
+    ),
 ]
 DEEP = [10, 200, 400, 1000, 5000, 50_000]
-KEYS = ["", ".", "..", "a", "0", "1e3", "null", "true", "_base_", "<<", "model..lr", "model.", ".model", "[0]", "optim[0]", "optim.lr[0]"]
-KEYS += ["optim.lr.0", "data.augment.short.0", "data.augment.short[0]", "data.augment.short.7", "data.augment.short.-1", "task", "task.a"]
-KEYS += ["schedule.milestones.0", "schedule.milestones[0]", "schedule.milestones[a]", "schedule.milestones[", "model]", "optim.lr ", " task"]
-KEYS += ["model.backbone", "model.backbone.name", "data", "data.name", "name", "model", "alternating", "alternating.steps", "eval", "ü", "a b", "${a}", "\ud800", "\0"]
+KEYS = [
+    "",
+    ".",
+    "..",
+    "a",
+    "0",
+    "1e3",
+    "null",
+    "true",
+    "_base_",
+    "<<",
+    "model..lr",
+    "model.",
+    ".model",
+    "[0]",
+    "optim[0]",
+    "optim.lr[0]",
+]
+KEYS += [
+    "optim.lr.0",
+    "data.augment.short.0",
+    "data.augment.short[0]",
+    "data.augment.short.7",
+    "data.augment.short.-1",
+    "task",
+    "task.a",
+]
+KEYS += [
+    "schedule.milestones.0",
+    "schedule.milestones[0]",
+    "schedule.milestones[a]",
+    "schedule.milestones[",
+    "model]",
+    "optim.lr ",
+    " task",
+]
+KEYS += [
+    "model.backbone",
+    "model.backbone.name",
+    "data",
+    "data.name",
+    "name",
+    "model",
+    "alternating",
+    "alternating.steps",
+    "eval",
+    "ü",
+    "a b",
+    "${a}",
+    "\ud800",
+    "\0",
+]
 
 
 @cache
@@ -76,8 +279,31 @@ def make_case(rng: random.Random) -> Case:
     return Case(files, {"overrides": overrides, "file": FILE if draw > 0.03 else rng.choice(ODD_PATHS)})
 
 
-BASES = ["a.yaml", "[a.yaml, b.yaml]", "b.yaml", "coco.yaml", "experiment.yaml", "null", "3", "[1]", "{a: 1}", "'.'", "''", "nowhere", "'../case'"]
-BASES += ["/dev/null", "'a\\0b'", "[[a.yaml]]", "[a.yaml, a.yaml]", "[" + "coco.yaml, " * 200 + "]", "'" + "x" * 5000 + "'", "'\\ud800'", "&a [*a]"]
+BASES = [
+    "a.yaml",
+    "[a.yaml, b.yaml]",
+    "b.yaml",
+    "coco.yaml",
+    "experiment.yaml",
+    "null",
+    "3",
+    "[1]",
+    "{a: 1}",
+    "'.'",
+    "''",
+    "nowhere",
+    "'../case'",
+]
+BASES += [
+    "/dev/null",
+    "'a\\0b'",
+    "[[a.yaml]]",
+    "[a.yaml, a.yaml]",
+    "[" + "coco.yaml, " * 200 + "]",
+    "'" + "x" * 5000 + "'",
+    "'\\ud800'",
+    "&a [*a]",
+]
 ODD_PATHS = ["", ".", "/", "nowhere.yaml", "x" * 5000, "a\0b", "coco", "/dev/null", "\ud800", "%s{}", "coco.yaml/x"]
 
 
@@ -108,10 +334,21 @@ def make_file(rng: random.Random, name: str) -> bytes:
     if draw < 0.12:
         text = damage_text(rng, text)
     elif draw < 0.16:
-        text = rng.choice([text + text, text + "---\n" + text, "%YAML 9.9\n---\n" + text, "\ufeff" + text, text.replace("  ", "\t"), text.upper()])
+        text = rng.choice(
+            [
+                text + text,
+                text + "---\n" + text,
+                "%YAML 9.9\n---\n" + text,
+                "\ufeff" + text,
+                text.replace("  ", "\t"),
+                text.upper(),
+            ]
+        )
     data = text.encode("utf-8", "surrogatepass")
     if draw > 0.97:
-        data = rng.choice([text.encode("utf-16", "surrogatepass"), damage_bytes(rng, data), data + b"\xff", b"", b"\0" * 10])
+        data = rng.choice(
+            [text.encode("utf-16", "surrogatepass"), damage_bytes(rng, data), data + b"\xff", b"", b"\0" * 10]
+        )
     return data
 
 
@@ -128,7 +365,9 @@ def value_text(rng: random.Random, like: Any = None) -> str:
     """Mostly of another type; at times what might as well stand there."""
     draw = rng.random()
     if draw < 0.25 and isinstance(like, (int, float, list)):
-        return rng.choice(["0", "1", "2", "0.5", "16", "null", "[1]", "[1, 2]", "[[1, 2], [3]]", "[0.1, 0.9]", "true", str(like)])
+        return rng.choice(
+            ["0", "1", "2", "0.5", "16", "null", "[1]", "[1, 2]", "[[1, 2], [3]]", "[0.1, 0.9]", "true", str(like)]
+        )
     if draw < 0.9:
         return rng.choice(TEXTS)
     if draw < 0.95:

@@ -23,7 +23,24 @@ NUMBERS = [
     *(float("nan"), float("inf"), float("-inf")),
 ]
 STRINGS = [
-    *("", " ", "0", "12", "1e5", "NaN", "null", "true", "None", "a", "ä", "日本", "😀", "\ud800", "\udfff\ud800", "a\0b"),
+    *(
+        "",
+        " ",
+        "0",
+        "12",
+        "1e5",
+        "NaN",
+        "null",
+        "true",
+        "None",
+        "a",
+        "ä",
+        "日本",
+        "😀",
+        "\ud800",
+        "\udfff\ud800",
+        "a\0b",
+    ),
     *("\0", "a\nb", "a\rb", "a\x1b[31mb", "../../x", "/", "/dev/null", ".", "..", "a/b/c", "x" * 300, "x" * 10_000),
     *("{}", "%s %d", "\u2028", "\ufeff", "a b.jpg", "\\", "//host/share", "~", "$HOME", "NUL"),
 ]
@@ -42,7 +59,9 @@ def odd_value(rng: random.Random, like: Any = None) -> Any:
     if draw < 0.78:
         return rng.choice([None, True, False])
     if draw < 0.95:
-        return copy.deepcopy(rng.choice([[], {}, [[]], [{}], [1], [1, 2, 3, 4], [None], ["a"], {"a": 1}, {"id": 1}, [[1, 2]]]))
+        return copy.deepcopy(
+            rng.choice([[], {}, [[]], [{}], [1], [1, 2, 3, 4], [None], ["a"], {"a": 1}, {"id": 1}, [[1, 2]]])
+        )
     return deep(rng)
 
 
@@ -168,7 +187,11 @@ def damage_text(rng: random.Random, text: str) -> str:
         if kind == 0:
             text = text[:at]
         elif kind == 1:
-            text = text[:at] + rng.choice(list('[]{}",:-.eE0 \n\t\0\\<>&#*!%@`|') + ["NaN", "Infinity", "//", "9" * 5000]) + text[at:]
+            text = (
+                text[:at]
+                + rng.choice(list('[]{}",:-.eE0 \n\t\0\\<>&#*!%@`|') + ["NaN", "Infinity", "//", "9" * 5000])
+                + text[at:]
+            )
         elif kind == 2:
             text = text[:at] + text[at + rng.choice([1, 1, 5, 50]) :]
         elif kind == 3:
@@ -195,7 +218,9 @@ def damage_bytes(rng: random.Random, data: bytes, near: Optional[int] = None) ->
             data[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFE, 0xFF, rng.randrange(256)])
         elif kind == 2:
             width = rng.choice([2, 4, 8])
-            value = rng.choice([0, 1, 2 ** (8 * width) - 1, 2 ** (8 * width - 1), 2 ** (8 * width - 1) - 1, 65536, 1 << 28])
+            value = rng.choice(
+                [0, 1, 2 ** (8 * width) - 1, 2 ** (8 * width - 1), 2 ** (8 * width - 1) - 1, 65536, 1 << 28]
+            )
             data[at : at + width] = (value % 2 ** (8 * width)).to_bytes(width, rng.choice(["little", "big"]))
         elif kind == 3:
             del data[at:]

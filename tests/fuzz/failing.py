@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 
 from fuzz.cases import Case, Trial
-from resdet.errors import DataError
+from resdet.errors import DataError, require
 
-WAYS = ("ok", "skipped", "error", "sentence", "traceback", "hang", "memory", "hidden", "crash", "exit")
+WAYS = (
+    *("ok", "skipped", "error", "sentence", "lines", "traceback", "inner", "hang", "asleep", "memory", "hidden"),
+    *("crash", "exit"),
+)
+BLOCK = 1 << 26  # bytes
 
 
 def make_case(rng: random.Random) -> Case:
-    return Case({}, {"way": WAYS[rng.randrange(len(WAYS))]})
+    return Case({}, {"way": rng.choice(WAYS)})
 
 
 def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
@@ -26,20 +30,34 @@ def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
         trial.attempt(refuse, "a.json is not JSON: mend it.")
     elif way == "sentence":
         trial.attempt(refuse, "x" * 1000)
+    elif way == "lines":
+        trial.attempt(refuse, "a.json is not JSON\nat all: mend it.")
     elif way == "traceback":
         raise KeyError("no such thing")
+    elif way == "inner":
+        trial.attempt(require, False, "a key", Unspeakable(), "mend it")
     elif way == "hang":
         while True:
-            time.monotonic()
+            pass
+    elif way == "asleep":
+        time.sleep(3600)
     elif way == "memory":
-        held = [np.ones(1 << 26, np.uint8) for _ in range(100)]
-        assert held
+        held = []
+        while len(held) * BLOCK < 3 << 30:
+            held.append(np.ones(BLOCK, np.uint8))
     elif way == "hidden":
         trial.attempt(allocate)
     elif way == "crash":
         ctypes.string_at(0)
     elif way == "exit":
         raise SystemExit(3)
+
+
+class Unspeakable:
+    """Fails in the code under test, which asks for its name."""
+
+    def __repr__(self) -> str:
+        raise TypeError("no name")
 
 
 def refuse(sentence: str) -> None:

@@ -17,7 +17,8 @@ def exif(order: str, orientation: int, entries: tuple = (), following: int = 0, 
     mark = b"II*\0" if order == "<" else b"MM\0*"
     tags = [(ORIENTATION, 3, 1, orientation), *entries]
     rows = b"".join(
-        struct.pack(order + "HHI", tag, kind, count) + (struct.pack(order + "HH", value % 65536, 0) if kind == 3 else struct.pack(order + "I", value))
+        struct.pack(order + "HHI", tag, kind, count)
+        + (struct.pack(order + "HH", value % 65536, 0) if kind == 3 else struct.pack(order + "I", value))
         for tag, kind, count, value in tags
     )
     directory = struct.pack(order + "H", len(tags)) + rows + struct.pack(order + "I", following)
@@ -28,10 +29,21 @@ def exif(order: str, orientation: int, entries: tuple = (), following: int = 0, 
 def odd_exif(rng: random.Random) -> bytes:
     """Loops, wild offsets, odd types and values."""
     entries = tuple(
-        (rng.choice([ORIENTATION, 0x8769, 0x8825, 256, 513]), rng.choice([0, 1, 2, 3, 4, 5, 12, 13, 99]), rng.choice(LONGS), rng.choice(LONGS))
+        (
+            rng.choice([ORIENTATION, 0x8769, 0x8825, 256, 513]),
+            rng.choice([0, 1, 2, 3, 4, 5, 12, 13, 99]),
+            rng.choice(LONGS),
+            rng.choice(LONGS),
+        )
         for _ in range(rng.choice([0, 0, 1, 3]))
     )
-    return exif(rng.choice("<>"), rng.choice([0, 1, 5, 6, 7, 8, 9, 65535]), entries, rng.choice([0, 8, *LONGS]), rng.choice([8, 8, 8, 0, *LONGS]))
+    return exif(
+        rng.choice("<>"),
+        rng.choice([0, 1, 5, 6, 7, 8, 9, 65535]),
+        entries,
+        rng.choice([0, 8, *LONGS]),
+        rng.choice([8, 8, 8, 0, *LONGS]),
+    )
 
 
 # JPEG: a list of segments, then the scan
@@ -74,7 +86,9 @@ def edit_jpeg(rng: random.Random, data: bytes) -> bytes:
             parts.insert(at, b"\xff" + bytes([rng.randrange(256)]) + struct.pack(">H", 6) + rng.randbytes(4))
         elif kind == 8:
             cut = rng.randrange(len(scan) + 1)
-            scan = scan[:cut] + rng.choice([b"", b"\xff\xd9", b"\xff\xd9" + scan[cut:], b"\xff\xda", b"\xff" * 100 + scan[cut:]])
+            scan = scan[:cut] + rng.choice(
+                [b"", b"\xff\xd9", b"\xff\xd9" + scan[cut:], b"\xff\xda", b"\xff" * 100 + scan[cut:]]
+            )
         elif kind == 9:
             cut = rng.randrange(len(scan) + 1)
             scan = scan[:cut] + bytes([0xFF, rng.choice([0xD0, 0xD3, 0xD7, 0xC4, 0xDB, 0xC0, 0xDD, 0x01])]) + scan[cut:]
@@ -84,7 +98,9 @@ def edit_jpeg(rng: random.Random, data: bytes) -> bytes:
 
 
 def frame_of(rng: random.Random, part: bytes) -> bytes:
-    height, width = rng.choice([(rng.choice(SIDES), rng.choice(SIDES)), (37, rng.choice(SIDES)), (rng.choice(SIDES), 50)])
+    height, width = rng.choice(
+        [(rng.choice(SIDES), rng.choice(SIDES)), (37, rng.choice(SIDES)), (rng.choice(SIDES), 50)]
+    )
     marker = part[1] if rng.random() < 0.7 else rng.choice([0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC9, 0xCA, 0xCF])
     return b"\xff" + bytes([marker]) + part[2:5] + struct.pack(">HH", height, width) + part[9:]
 
@@ -127,7 +143,10 @@ def edit_png(rng: random.Random, data: bytes) -> bytes:
         elif kind == 7:
             chunks[at] = (bytes([rng.choice(b"ABab\0\xff"), *chunks[at][0][1:]]), chunks[at][1])
         else:
-            chunks = [(name, zlib.compress(bytes(rng.choice([0, 10, 10**6, 10**8])))) if name == b"IDAT" else (name, c) for name, c in chunks]
+            chunks = [
+                (name, zlib.compress(bytes(rng.choice([0, 10, 10**6, 10**8])))) if name == b"IDAT" else (name, c)
+                for name, c in chunks
+            ]
     data = png_of(chunks)
     if rng.random() < 0.2:
         at = rng.choice([8, 33, len(data) - 12])
@@ -136,7 +155,9 @@ def edit_png(rng: random.Random, data: bytes) -> bytes:
 
 
 def png_header(rng: random.Random, content: bytes) -> bytes:
-    sides = rng.choice([(rng.choice(SIDES32), rng.choice(SIDES32)), (50, rng.choice(SIDES32)), (rng.choice(SIDES32), 37), (50, 37)])
+    sides = rng.choice(
+        [(rng.choice(SIDES32), rng.choice(SIDES32)), (50, rng.choice(SIDES32)), (rng.choice(SIDES32), 37), (50, 37)]
+    )
     rest = list(content[8:13]) + [0] * (5 - len(content[8:13]))
     if rng.random() < 0.5:
         rest[rng.randrange(5)] = rng.choice([0, 1, 2, 3, 4, 6, 8, 16, 255])
@@ -177,14 +198,31 @@ def edit_fields(rng: random.Random, data: bytes, fields: dict[int, str]) -> byte
     return data
 
 
-BMP_FIELDS = {2: "<I", 10: "<I", 14: "<I", 18: "<i", 22: "<i", 26: "<H", 28: "<H", 30: "<I", 34: "<I", 46: "<I", 50: "<I", 54: "<I"}
+BMP_FIELDS = {
+    2: "<I",
+    10: "<I",
+    14: "<I",
+    18: "<i",
+    22: "<i",
+    26: "<H",
+    28: "<H",
+    30: "<I",
+    34: "<I",
+    46: "<I",
+    50: "<I",
+    54: "<I",
+}
 GIF_FIELDS = {6: "<H", 8: "<H", 10: "<B", 11: "<B", 12: "<B"}
 WEBP_FIELDS = {4: "<I", 16: "<I", 20: "<B", 24: "<H", 26: "<H", 28: "<H", 21: "<I", 25: "<I", 30: "<I"}
 
 
 def edit_bmp(rng: random.Random, data: bytes) -> bytes:
     if rng.random() < 0.3:
-        data = data[:28] + struct.pack("<HI", rng.choice([1, 4, 8, 16, 24, 32]), rng.choice([0, 1, 2, 3, 4, 5])) + data[34:]
+        data = (
+            data[:28]
+            + struct.pack("<HI", rng.choice([1, 4, 8, 16, 24, 32]), rng.choice([0, 1, 2, 3, 4, 5]))
+            + data[34:]
+        )
     return edit_fields(rng, data, BMP_FIELDS)
 
 
@@ -193,7 +231,14 @@ def edit_gif(rng: random.Random, data: bytes) -> bytes:
     fields = dict(GIF_FIELDS)
     if frames:
         start = rng.choice(frames)
-        fields |= {start + 1: "<H", start + 3: "<H", start + 5: "<H", start + 7: "<H", start + 9: "<B", start + 10: "<B"}
+        fields |= {
+            start + 1: "<H",
+            start + 3: "<H",
+            start + 5: "<H",
+            start + 7: "<H",
+            start + 9: "<B",
+            start + 10: "<B",
+        }
     return edit_fields(rng, data, fields)
 
 
@@ -216,7 +261,9 @@ def edit_tiff(rng: random.Random, data: bytes) -> bytes:
 def edit_webp(rng: random.Random, data: bytes) -> bytes:
     if rng.random() < 0.3:
         flags, width, height = rng.randrange(256), rng.choice(SIDES32) % 2**24, rng.choice(SIDES32) % 2**24
-        canvas = struct.pack("<4sIBxxx", b"VP8X", 10, flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
+        canvas = (
+            struct.pack("<4sIBxxx", b"VP8X", 10, flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
+        )
         return data[:12] + canvas + data[12:]
     if rng.random() < 0.2:
         kind = rng.choice([b"EXIF", b"XMP ", b"ICCP", b"ANIM", b"ANMF", b"ALPH"])

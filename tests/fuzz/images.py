@@ -31,7 +31,15 @@ def noise(height: int = 37, width: int = 50) -> np.ndarray:
 @cache
 def valid() -> dict[str, list[bytes]]:
     """Small files of each format, in the forms that encoders offer."""
-    return {"jpeg": jpegs(), "png": pngs(), "bmp": bmps(), "gif": gifs(), "tiff": tiffs(), "webp": webps(), "other": others()}
+    return {
+        "jpeg": jpegs(),
+        "png": pngs(),
+        "bmp": bmps(),
+        "gif": gifs(),
+        "tiff": tiffs(),
+        "webp": webps(),
+        "other": others(),
+    }
 
 
 def by_opencv(ending: str, pixels: np.ndarray, *options: int) -> bytes:
@@ -92,7 +100,13 @@ def tiffs() -> list[bytes]:
     compressions = ("raw", "tiff_lzw", "packbits", "tiff_adobe_deflate", "jpeg")
     made = [by_pillow("TIFF", compression=name) for name in compressions]
     wide = [by_opencv(".tiff", noise().astype(np.uint16) * 257), by_opencv(".tiff", noise().astype(np.float32))]
-    return [*made, *wide, by_pillow("TIFF", "1", compression="group4"), by_pillow("TIFF", "L"), by_pillow("TIFF", "CMYK")]
+    return [
+        *made,
+        *wide,
+        by_pillow("TIFF", "1", compression="group4"),
+        by_pillow("TIFF", "L"),
+        by_pillow("TIFF", "CMYK"),
+    ]
 
 
 def webps() -> list[bytes]:
@@ -120,7 +134,15 @@ def others() -> list[bytes]:
             made.append(by_opencv(ending, np.ascontiguousarray(pixels)))
         except cv2.error:
             continue  # not in this build
-    return [*made, b"P6 4294967295 1 255\n", b"P3\n2 2\n255\n" + b"9" * 400, b"<svg/>", b"\x00" * 100, b"%PDF-1.4", b"GIF8"]
+    return [
+        *made,
+        b"P6 4294967295 1 255\n",
+        b"P3\n2 2\n255\n" + b"9" * 400,
+        b"<svg/>",
+        b"\x00" * 100,
+        b"%PDF-1.4",
+        b"GIF8",
+    ]
 
 
 def make_case(rng: random.Random) -> Case:

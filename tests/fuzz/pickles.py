@@ -7,12 +7,44 @@ import struct
 from typing import Callable
 
 GLOBALS = [
-    *("os\nsystem", "builtins\neval", "builtins\ngetattr", "builtins\nset", "builtins\nfrozenset", "builtins\nbytearray"),
-    *("builtins\nbytes", "builtins\ncomplex", "__builtin__\nset", "collections\nOrderedDict", "collections\ndefaultdict"),
-    *("_codecs\nencode", "numpy\nndarray", "numpy\ndtype", "numpy.core.multiarray\n_reconstruct", "numpy.core.multiarray\nscalar"),
+    *(
+        "os\nsystem",
+        "builtins\neval",
+        "builtins\ngetattr",
+        "builtins\nset",
+        "builtins\nfrozenset",
+        "builtins\nbytearray",
+    ),
+    *(
+        "builtins\nbytes",
+        "builtins\ncomplex",
+        "__builtin__\nset",
+        "collections\nOrderedDict",
+        "collections\ndefaultdict",
+    ),
+    *(
+        "_codecs\nencode",
+        "numpy\nndarray",
+        "numpy\ndtype",
+        "numpy.core.multiarray\n_reconstruct",
+        "numpy.core.multiarray\nscalar",
+    ),
     *("numpy._core.numeric\n_frombuffer", "torch._utils\n_rebuild_tensor_v2", "torch._utils\n_rebuild_parameter"),
-    *("torch._utils\n_rebuild_sparse_tensor", "torch._utils\n_rebuild_qtensor", "torch._utils\n_rebuild_meta_tensor_no_storage"),
-    *("torch\nFloatStorage", "torch\nSize", "torch\ndevice", "torch\nfloat32", "torch\nTensor", "a.b\nc.d", "\n", "torch.storage\nUntypedStorage"),
+    *(
+        "torch._utils\n_rebuild_sparse_tensor",
+        "torch._utils\n_rebuild_qtensor",
+        "torch._utils\n_rebuild_meta_tensor_no_storage",
+    ),
+    *(
+        "torch\nFloatStorage",
+        "torch\nSize",
+        "torch\ndevice",
+        "torch\nfloat32",
+        "torch\nTensor",
+        "a.b\nc.d",
+        "\n",
+        "torch.storage\nUntypedStorage",
+    ),
 ]
 NUMBERS = [0, 1, 2, 127, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1]
 
@@ -68,8 +100,43 @@ def snippets(rng: random.Random) -> list[bytes]:
     number = rng.choice(NUMBERS)
     name = rng.choice(GLOBALS).encode()
     return [
-        *(b"N", b"\x88", b"]", b"}", b")", b"\x8f", b"(", b"0", b"1", b"2", b".", b"s", b"u", b"a", b"e", b"t", b"l", b"d"),
-        *(b"\x85", b"\x86", b"\x87", b"R", b"b", b"o", b"\x81", b"\x92", b"\x90", b"\x91", b"\x94", b"Q", b"\x93", b"\x97", b"\x98"),
+        *(
+            b"N",
+            b"\x88",
+            b"]",
+            b"}",
+            b")",
+            b"\x8f",
+            b"(",
+            b"0",
+            b"1",
+            b"2",
+            b".",
+            b"s",
+            b"u",
+            b"a",
+            b"e",
+            b"t",
+            b"l",
+            b"d",
+        ),
+        *(
+            b"\x85",
+            b"\x86",
+            b"\x87",
+            b"R",
+            b"b",
+            b"o",
+            b"\x81",
+            b"\x92",
+            b"\x90",
+            b"\x91",
+            b"\x94",
+            b"Q",
+            b"\x93",
+            b"\x97",
+            b"\x98",
+        ),
         b"K" + bytes([number % 256]),
         b"J" + struct.pack("<i", number - 2**31),
         b"G" + struct.pack(">d", rng.choice([float("nan"), float("inf"), 1e308, 0.0])),
@@ -113,7 +180,9 @@ def holds_itself(rng: random.Random) -> bytes:
     """A dict, or a list, under a key that wrappers have."""
     key = rng.choice([b"model", b"state_dict", b"blobs", b"a"])
     name = b"X" + struct.pack("<I", len(key)) + key
-    return rng.choice([b"}q\0" + name + b"h\0s", b"]q\0h\0a", b"}q\0" + name + b"}q\x01" + name + b"h\0ss", b"(]q\0h\0tq\x01h\0"])
+    return rng.choice(
+        [b"}q\0" + name + b"h\0s", b"]q\0h\0a", b"}q\0" + name + b"}q\x01" + name + b"h\0ss", b"(]q\0h\0tq\x01h\0"]
+    )
 
 
 def doubled_tuples(rng: random.Random) -> bytes:
@@ -140,7 +209,14 @@ def tuple_as_argument(rng: random.Random) -> bytes:
 
 def deep(rng: random.Random) -> bytes:
     depth = rng.choice([100, 900, 1100, 10_000, 100_000])
-    return rng.choice([b"]" * depth + b"a" * (depth - 1), b"N" + b"\x85" * depth, b"}K\x01" * depth + b"N" + b"s" * depth, b"(" * depth + b"t" * depth])
+    return rng.choice(
+        [
+            b"]" * depth + b"a" * (depth - 1),
+            b"N" + b"\x85" * depth,
+            b"}K\x01" * depth + b"N" + b"s" * depth,
+            b"(" * depth + b"t" * depth,
+        ]
+    )
 
 
 def large_allocation(rng: random.Random) -> bytes:
@@ -158,17 +234,46 @@ def large_allocation(rng: random.Random) -> bytes:
 
 
 def code(rng: random.Random) -> bytes:
-    return rng.choice([b"cos\nsystem\nX\x04\0\0\0true\x85R", b"cbuiltins\neval\nX\x01\0\0\x001\x85R", b"cos\nsystem\n)\x81", b"(X\x04\0\0\0trueios\nsystem\n"])
+    return rng.choice(
+        [
+            b"cos\nsystem\nX\x04\0\0\0true\x85R",
+            b"cbuiltins\neval\nX\x01\0\0\x001\x85R",
+            b"cos\nsystem\n)\x81",
+            b"(X\x04\0\0\0trueios\nsystem\n",
+        ]
+    )
 
 
 def quadratic(rng: random.Random) -> bytes:
     """A growing text or number again and again."""
-    return rng.choice([b"I" + b"9" * 200_000 + b"\n", b"\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6, b"L" + b"9" * 4299 + b"L\n"])
+    return rng.choice(
+        [
+            b"I" + b"9" * 200_000 + b"\n",
+            b"\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6,
+            b"L" + b"9" * 4299 + b"L\n",
+        ]
+    )
 
 
 TRAPS: list[Callable[[random.Random], bytes]] = [
-    *(holds_itself, doubled_tuples, tuple_key, tuple_in_set, tuple_as_kind, tuple_as_argument, deep, large_allocation, code),
-    *(quadratic, inside(b"model")(tuple_key), inside(b"model")(deep), inside(b"a")(doubled_tuples), inside(b"model")(doubled_tuples)),
+    *(
+        holds_itself,
+        doubled_tuples,
+        tuple_key,
+        tuple_in_set,
+        tuple_as_kind,
+        tuple_as_argument,
+        deep,
+        large_allocation,
+        code,
+    ),
+    *(
+        quadratic,
+        inside(b"model")(tuple_key),
+        inside(b"model")(deep),
+        inside(b"a")(doubled_tuples),
+        inside(b"model")(doubled_tuples),
+    ),
     *(inside(b"fc.weight")(tuple_as_kind), inside(b"classes")(deep), inside(b"experiment")(holds_itself)),
 ]
 

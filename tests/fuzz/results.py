@@ -46,7 +46,9 @@ def make_case(rng: random.Random) -> Case:
     if draw < 0.06:
         files[RESULTS] = damage_text(rng, texts[RESULTS]).encode("utf-8", "surrogatepass")
     elif draw < 0.1:
-        files[RESULTS] = rng.choice([damage_bytes(rng, files[RESULTS]), b"", b"[]", b"{}", b"\xef\xbb\xbf[]", files[TRUTH]])
+        files[RESULTS] = rng.choice(
+            [damage_bytes(rng, files[RESULTS]), b"", b"[]", b"{}", b"\xef\xbb\xbf[]", files[TRUTH]]
+        )
     elif draw < 0.12:
         files[TRUTH] = damage_bytes(rng, files[TRUTH])
     return Case(files, {"kind": kind, "confusion": rng.random() < 0.5, "curves": rng.random() < 0.3})
@@ -75,12 +77,16 @@ def odd_mask(rng: random.Random, tree: Any) -> Any:
     elif kind == 7:
         mask["counts"] = counts[:at]
     elif kind == 8:
-        mask["size"] = rng.choice([mask["size"][::-1], [0, 0], [-1, -1], [2**31, 2**31], [10**5, 10**5], [1, 1], "ab", 7, [1]])
+        mask["size"] = rng.choice(
+            [mask["size"][::-1], [0, 0], [-1, -1], [2**31, 2**31], [10**5, 10**5], [1, 1], "ab", 7, [1]]
+        )
     else:
         area = 1
         for side in mask["size"] if isinstance(mask.get("size"), list) else []:
             area *= side if isinstance(side, int) else 1
-        mask["counts"] = rng.choice([[area], [0, area], [area + 1], [area - 1], [-5, area + 5], [area / 2] * 2, [1] * 7])
+        mask["counts"] = rng.choice(
+            [[area], [0, area], [area + 1], [area - 1], [-5, area + 5], [area / 2] * 2, [1] * 7]
+        )
     return tree
 
 

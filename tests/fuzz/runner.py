@@ -76,6 +76,7 @@ class Child:
         here = {
             "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), str(TESTS)]),
             "PYTHONHASHSEED": "0",
+            "PYTHONWARNINGS": "ignore",
             "PYTHONIOENCODING": "utf-8",
             "OMP_NUM_THREADS": "1",
             "OPENCV_LOG_LEVEL": "SILENT",
@@ -90,6 +91,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, **here},
+                bufsize=0,  # what select() is asked about must not lie in a buffer
                 start_new_session=True,
             )
         self.welcome()
