@@ -9,7 +9,6 @@ from typing import Any, Callable
 import cv2
 import numpy as np
 import torch  # noqa: F401  imported here so that it is no case's time
-
 from fuzz.cases import Case, Trial
 from fuzz.damage import (
     STRINGS,
@@ -21,6 +20,7 @@ from fuzz.damage import (
     odd_value,
     to_json,
 )
+
 from resdet.data.annotations import Annotations
 from resdet.data.coco import open_coco
 from resdet.data.scenes.batches import EvaluationSamples, SceneSamples, collate_evaluation

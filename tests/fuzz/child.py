@@ -1,4 +1,4 @@
-"""The process that runs cases: a line of JSON in for each, a line of JSON out. `runner` starts, watches and kills it."""
+"""The process that runs cases: a line of JSON in, a line of JSON out. `runner` starts, watches and kills it."""
 
 import faulthandler
 import json

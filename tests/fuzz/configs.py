@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from fuzz.cases import Broken, Case, Trial
 from fuzz.damage import Raw, damage_bytes, damage_text, mutate_tree, mutations
+from fuzz.yaml_texts import KEYS, TEXTS
+
 from resdet import config
 from resdet.data.config import FAMILIES
 from resdet.experiments import TASKS, to_dict
@@ -22,230 +23,7 @@ SHIPPED = (
     *("coco_cascade_mask_r50_fpn", "voc_vgg16", "ilsvrc_det_r101", "imagenet_loc_r101", "imagenet_loc_rcnn_r101"),
     *("coco_mnc_r101", "custom", "shapes_mask_r18_fpn", "shapes_resnet20", "coco_mask_modern"),
 )
-# Scalars and flow collections as YAML text.
-TEXTS = [
-    *(
-        "null",
-        "~",
-        "true",
-        "false",
-        "yes",
-        "off",
-        "0",
-        "-1",
-        "1",
-        "1.5",
-        "1e400",
-        "-1e400",
-        "1e-400",
-        ".inf",
-        "-.inf",
-        ".nan",
-    ),
-    *(
-        "0x10",
-        "0o17",
-        "0b1",
-        "1_000",
-        "1:30:00",
-        "190:20:30",
-        "012",
-        "+1",
-        "9" * 30,
-        "9" * 400,
-        "9" * 5000,
-        "1e4",
-        "-0.0",
-    ),
-    *(
-        "2001-13-01",
-        "2001-01-01",
-        "2001-01-01T25:00:00Z",
-        "0000-00-00",
-        "2001-02-30 10:00:00",
-        "2001-12-14t21:59:43.10-05:00",
-    ),
-    *(
-        "''",
-        '""',
-        "a",
-        "' '",
-        '"\\0"',
-        '"\\ud800"',
-        '"\\x1b"',
-        "ä",
-        "日本",
-        "😀",
-        "x" * 5000,
-        '"a\\nb"',
-        "resnet50",
-        "coco",
-        "detection",
-    ),
-    *(
-        "[]",
-        "{}",
-        "[[]]",
-        "[null]",
-        "[1]",
-        "[1, 2]",
-        "[1, 2, 3, 4]",
-        "[a, b]",
-        "[[1], [2]]",
-        "{a: 1}",
-        "{1: 2}",
-        "{null: 1}",
-        "{[a]: b}",
-    ),
-    *(
-        "{? [1, 2] : 3}",
-        "{name: a}",
-        "{name: [1]}",
-        "{name: null}",
-        "{name: {name: a}}",
-        "{name: resnet50, name: vgg16}",
-        "{<<: {a: 1}}",
-    ),
-    *(
-        "{<<: 1}",
-        "{<<: [1, 2]}",
-        "!!int abc",
-        "!!int ''",
-        "!!float abc",
-        "!!float ''",
-        "!!bool 3",
-        "!!null x",
-        "!!str 3",
-        "!!binary '@@'",
-    ),
-    *(
-        "!!binary aGVsbG8=",
-        "!!timestamp abc",
-        "!!set {a, b}",
-        "!!set [1]",
-        "!!omap [a: 1]",
-        "!!omap 3",
-        "!!pairs [a: 1, a: 2]",
-        "!!seq a",
-    ),
-    *(
-        "!!map [1]",
-        "!!python/object/apply:os.system ['true']",
-        "!!python/none",
-        "!!python/name:os.system",
-        "!unknown 3",
-        "! 3",
-        "!!int {a: 1}",
-    ),
-    *(
-        "&a [*a]",
-        "&a {b: *a}",
-        "*nowhere",
-        "&a 1",
-        "[&a 1, *a]",
-        "{a: &x [1], b: *x}",
-        "'${'",
-        "'${}'",
-        "'${model}'",
-        "'${nowhere}'",
-    ),
-    *(
-        "'${optim.lr}'",
-        "'${optim}'",
-        "'${.lr}'",
-        "'${..model}'",
-        "'${oc.env:HOME}'",
-        "'${oc.env:NOWHERE}'",
-        "'${oc.decode:\"[1\"}'",
-    ),
-    *(
-        "'${oc.create:{a:1}}'",
-        "'${data}'",
-        "'${model.backbone}'",
-        "'${a:b}'",
-        "'${${optim.lr}}'",
-        "'x${model}y'",
-        "'???'",
-        "'\\${a}'",
-        "'${name}'",
-    ),
-    *(
-        "'${task}'",
-        "'${train}'",
-        "|\n  a\n  b",
-        ">-\n  a",
-        "%",
-        "@a",
-        "`a",
-        "- a",
-        "? a",
-        ": a",
-        "a: b",
-        "# a",
-        "---",
-        "...",
-        "\t1",
-        "a\tb",
-        "[",
-        "]",
-        "{",
-        "'",
-        '"',
-    ),
-]
 DEEP = [10, 200, 400, 1000, 5000, 50_000]
-KEYS = [
-    "",
-    ".",
-    "..",
-    "a",
-    "0",
-    "1e3",
-    "null",
-    "true",
-    "_base_",
-    "<<",
-    "model..lr",
-    "model.",
-    ".model",
-    "[0]",
-    "optim[0]",
-    "optim.lr[0]",
-]
-KEYS += [
-    "optim.lr.0",
-    "data.augment.short.0",
-    "data.augment.short[0]",
-    "data.augment.short.7",
-    "data.augment.short.-1",
-    "task",
-    "task.a",
-]
-KEYS += [
-    "schedule.milestones.0",
-    "schedule.milestones[0]",
-    "schedule.milestones[a]",
-    "schedule.milestones[",
-    "model]",
-    "optim.lr ",
-    " task",
-]
-KEYS += [
-    "model.backbone",
-    "model.backbone.name",
-    "data",
-    "data.name",
-    "name",
-    "model",
-    "alternating",
-    "alternating.steps",
-    "eval",
-    "ü",
-    "a b",
-    "${a}",
-    "\ud800",
-    "\0",
-]
 
 
 @cache
@@ -266,6 +44,12 @@ def dotted(tree: dict, prefix: str = "") -> list[str]:
         if isinstance(value, dict):
             found += dotted(value, f"{prefix}{key}.")
     return found
+
+
+def value_at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
 
 
 def make_case(rng: random.Random) -> Case:
@@ -308,10 +92,11 @@ ODD_PATHS = ["", ".", "/", "nowhere.yaml", "x" * 5000, "a\0b", "coco", "/dev/nul
 
 
 def loops(rng: random.Random) -> dict[str, bytes]:
-    return {
-        "a.yaml": f"_base_: {rng.choice(['b.yaml', 'a.yaml', './a.yaml', 'coco.yaml', 'experiment.yaml', 'c.yaml'])}\n".encode(),
-        "b.yaml": f"_base_: {rng.choice(['a.yaml', 'coco.yaml', '[]', '[a.yaml]'])}\ntask: detection\n".encode(),
-    }
+    """Files that name each other, themselves, or the one that names them."""
+    first = rng.choice(["b.yaml", "a.yaml", "./a.yaml", "coco.yaml", "experiment.yaml", "c.yaml"])
+    second = rng.choice(["a.yaml", "coco.yaml", "[]", "[a.yaml]"])
+    texts = {"a.yaml": f"_base_: {first}\n", "b.yaml": f"_base_: {second}\ntask: detection\n"}
+    return {name: text.encode() for name, text in texts.items()}
 
 
 def make_file(rng: random.Random, name: str) -> bytes:
@@ -320,7 +105,7 @@ def make_file(rng: random.Random, name: str) -> bytes:
         tree: Any = {"_base_": f"{name}.yaml"}
         for _ in range(mutations(rng)):
             key = rng.choice(keys_of(name))
-            put(tree, key, Raw(value_text(rng, config.get(shipped(name), key))))
+            put(tree, key, Raw(value_text(rng, value_at(shipped(name), key))))
     elif draw < 0.4:
         return whole_text(rng, name)
     else:
@@ -432,7 +217,7 @@ def override(rng: random.Random, name: str) -> str:
     key = rng.choice(keys_of(name)) if rng.random() < 0.75 else rng.choice(KEYS)
     if rng.random() < 0.1:
         key = f"{key}{rng.choice(['.0', '[0]', '.a', '[-1]', '[', ']', ' ', '.'])}"
-    text = f"{key}={value_text(rng, config.get(shipped(name), key))}"
+    text = f"{key}={value_text(rng, value_at(shipped(name), key))}"
     return damage_text(rng, text) if rng.random() < 0.05 else text
 
 

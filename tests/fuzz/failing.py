@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from fuzz.cases import Case, Trial
+
 from resdet.errors import DataError, require
 
 WAYS = (

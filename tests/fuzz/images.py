@@ -9,11 +9,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
-
 from fuzz.cases import Broken, Case, Trial
 from fuzz.damage import damage_bytes
 from fuzz.image_edits import EDITS, exif
+from PIL import Image
+
 from resdet.data.found import size_of
 from resdet.images.crops import centre_crop, random_resized_crop, scale_jitter_crop
 from resdet.images.decode import EncodedImage

@@ -34,13 +34,16 @@ RENEWED = 1000  # cases that a child serves
 SWOLLEN = 1500  # MB of a peak after which the next child starts afresh
 
 
-@dataclass
+@dataclass(frozen=True)
 class Limits:
     """Of a case."""
 
     cpu: float = 10.0  # seconds
     wall: float = 240.0  # seconds, for what waits without working
     memory: int = 4096  # MB, resident
+
+
+DEFAULT = Limits()
 
 
 @dataclass
@@ -65,7 +68,7 @@ class Outcome:
 class Child:
     """A process that runs one case after another. It is a fork of one that has all imports, so that it dies cheaply."""
 
-    def __init__(self, kinds: Iterable[str], limits: Limits = Limits()):
+    def __init__(self, kinds: Iterable[str], limits: Limits = DEFAULT):
         self.kinds, self.limits = list(kinds), limits
         shared = Path("/dev/shm")
         home = str(shared) if os.access(shared, os.W_OK) else None  # the files of cases are small and many
@@ -201,14 +204,14 @@ def place(trace: str) -> str:
     return place_of([(file, name) for file, name in FRAME.findall(trace)])
 
 
-def run(kind: str, seeds: Iterable[int], limits: Limits = Limits()) -> Iterator[Outcome]:
+def run(kind: str, seeds: Iterable[int], limits: Limits = DEFAULT) -> Iterator[Outcome]:
     """The outcomes of some seeds, one after another."""
     with Child([kind], limits) as child:
         for seed in seeds:
             yield child.run(kind, seed)
 
 
-def run_side_by_side(kind: str, seeds: range, jobs: int, limits: Limits = Limits()) -> Iterator[Outcome]:
+def run_side_by_side(kind: str, seeds: range, jobs: int, limits: Limits = DEFAULT) -> Iterator[Outcome]:
     """The same in several children, as they come."""
     done: queue.SimpleQueue = queue.SimpleQueue()
     stopping = threading.Event()
