@@ -16,9 +16,11 @@ from resdet.data.found import NAMED, read_json
 from resdet.data.index import Arrays, Strings
 from resdet.data.segments import Segment, SegmentColumns
 from resdet.errors import DataError
-from resdet.images.decode import EncodedImage
+from resdet.images.decode import EncodedImage, RawImage, map_image, read_image
 
 BLACKLISTED = "blacklisted_category_ids"  # of an image of the ground truth: ILSVRC DET judges nothing of these in it
+
+UNREADABLE = "restore it, or check the images' folder in your config"
 
 
 @dataclass
@@ -59,14 +61,13 @@ class Annotations:
         return os.path.join(self.root, self.files[i])
 
     def image(self, i: int) -> EncodedImage:
-        name = self.name(i)
-        try:
-            image = EncodedImage(Path(name).read_bytes(), name)
-        except OSError as error:
-            raise DataError(
-                f"{name} cannot be read ({error.strerror}): restore it, or check the images' folder in your config"
-            ) from error
-        return image.as_annotated(tuple(self.sizes[i].tolist()))
+        return read_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
+
+    def header_size(self, i: int) -> tuple[int, int]:
+        """(width, height) by the file's header; a DataError where its annotations say another."""
+        image = map_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
+        check_size(self, i, image)
+        return image.size
 
     def image_id(self, i: int) -> int | str:
         """What the file calls the image: COCO's number, or the name without folder and extension."""
@@ -124,6 +125,16 @@ class Annotations:
         for key, numbers in (("images", "image_ids"), ("annotations", "numbers")) if self.problems else ():
             content[key] = _first_with(content[key], self.arrays[numbers].tolist())
         return content
+
+
+def check_size(source: Any, i: int, image: EncodedImage | RawImage) -> None:
+    """Refuses an image of another size than its annotations say, unless the source knows of such."""
+    declared = tuple(int(side) for side in source.sizes[i])
+    if image.size != declared and not source.other_sizes:
+        raise DataError(
+            f"{source.name(i)} has {image.size[0]}x{image.size[1]} pixels and its annotations say "
+            f"{declared[0]}x{declared[1]}: mend the size there, or set data.on_bad_image=skip"
+        )
 
 
 def concatenate(parts: Sequence[Annotations]) -> Annotations:

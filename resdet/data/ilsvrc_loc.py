@@ -52,6 +52,9 @@ class LocalizedImages:
     def image(self, i: int) -> EncodedImage:
         return self.source.image(int(self.positions[i])).as_annotated(tuple(self.sizes[i].tolist()))
 
+    def header_size(self, i: int) -> tuple[int, int]:
+        return self.source.header_size(int(self.positions[i]))
+
     def boxes(self, i: int) -> np.ndarray:
         """float32 [k, 4], xyxy in pixels of a picture of `sizes[i]`, which is the image's own size but for a few."""
         return np.array(self.corners[self.starts[i] : self.starts[i + 1]])

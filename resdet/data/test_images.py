@@ -76,6 +76,9 @@ class StoredImages:
     def image(self, i: int) -> EncodedImage:
         return self.source.image(i).as_stored()
 
+    def header_size(self, i: int) -> tuple[int, int]:
+        return self.image(i).size
+
 
 def unlabelled(files: Sequence[str], folder: Path, classes: Sequence[str]) -> Annotations:
     """Sizes are those of the pictures as they are stored, and so are then the pictures (`Annotations.image`)."""
