@@ -29,19 +29,20 @@ import resdet.tasks.classification  # noqa: E402, F401
 from resdet.cli import process  # noqa: E402
 from resdet.engine.checkpoint import has_ended, read_last  # noqa: E402
 
-SPREAD = 1.0  # seconds: the random part of the time until a hit
+SPREAD = 0.04  # of the time that the whole run takes: the random part of the time until a hit
 
 # Steps of milliseconds, with everything that a checkpoint must carry.
 RUN = [
     *TINY,
-    "train.length=400",
-    "train.evaluate_every=20",
+    "train.length=150",
+    "train.evaluate_every=15",
     "train.checkpoint_every=7",
     "train.ema=0.9",
     "train.exact_statistics=16",
     "train.deterministic=true",
     "schedule.name=plateau",
     "schedule.patience=2",
+    "schedule.gamma=0.9",
 ]
 # With loader workers.
 PHOTOGRAPHS = [
@@ -56,10 +57,10 @@ PHOTOGRAPHS = [
     "data.workers=2",
     "train.batch=8",
     "train.unit=steps",
-    "train.length=120",
-    "train.evaluate_every=20",
+    "train.length=60",
+    "train.evaluate_every=15",
     "train.checkpoint_every=7",
-    "train.log_every=5",
+    "train.log_every=3",
     "train.precision=fp32",
     "train.deterministic=true",
     "schedule.warmup=0",
@@ -78,7 +79,8 @@ class Way:
 
 WAYS = [
     Way("SIGKILL", signal.SIGKILL, "process", RUN),
-    Way("SIGKILL, with workers", signal.SIGKILL, "group", PHOTOGRAPHS),
+    Way("SIGKILL of the group, with workers", signal.SIGKILL, "group", PHOTOGRAPHS),
+    Way("SIGKILL, which leaves workers behind", signal.SIGKILL, "process", PHOTOGRAPHS),
     Way("SIGTERM to the group, with workers", signal.SIGTERM, "group", PHOTOGRAPHS),
     Way("SIGHUP to the group, with workers", signal.SIGHUP, "group", PHOTOGRAPHS),
     Way("SIGINT to the group, with workers", signal.SIGINT, "group", PHOTOGRAPHS),
@@ -120,13 +122,13 @@ def hit(child: int, way: Way, rng: random.Random) -> bool:
     return True
 
 
-def run_to_the_end(folder: Path, way: Way, most: int, rng: random.Random, counts: Counter) -> None:
+def run_to_the_end(folder: Path, way: Way, most: int, spread: float, rng: random.Random, counts: Counter) -> None:
     """Starts the run again and again until it is complete, and hits it at most so many times."""
     hits = 0
     while True:
         child = fork(folder, way.words)
         before, status = readings(folder), None
-        delay = rng.random() * SPREAD
+        delay = rng.random() * spread
         # Three of four hits come when training goes on, the fourth at any time after the start.
         patient = rng.random() < 0.75
         while status is None and hits < most:
@@ -150,12 +152,12 @@ def run_to_the_end(folder: Path, way: Way, most: int, rng: random.Random, counts
     counts["hits"] += hits
 
 
-def row(way: Way, wanted: int, whole: Path, rng: random.Random) -> str:
+def row(way: Way, wanted: int, whole: Path, spread: float, rng: random.Random) -> str:
     counts: Counter = Counter()
     started = time.monotonic()
     while counts["hits"] < wanted:
         folder = whole.parent / f"{way.name.replace(' ', '_')}-{counts['runs']}"
-        run_to_the_end(folder, way, wanted - counts["hits"], rng, counts)
+        run_to_the_end(folder, way, wanted - counts["hits"], spread, rng, counts)
         assert_same_run(whole, folder)
         said = Path(f"{folder}.log").read_text()
         counts["tracebacks"] += said.count("Traceback")
@@ -179,17 +181,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home = given.folder or Path(temporary)
         home.mkdir(parents=True, exist_ok=True)
-        wholes = {}
+        wholes, spreads = {}, {}
         for name, words in (("plain", RUN), ("photographs", PHOTOGRAPHS)):
             wholes[name] = home / name
+            started = time.monotonic()
             if status_of(fork(wholes[name], words), wait=True) != 0:
                 raise SystemExit((home / f"{name}.log").read_text())
+            spreads[name] = SPREAD * (time.monotonic() - started)
         print("| ended by | times | runs | exit statuses | tracebacks | seconds |")
         print("|---|---|---|---|---|---|", flush=True)
         for way in WAYS:
-            plain = way.words is RUN
-            count = given.kills if plain else given.signals
-            print(row(way, count, wholes["plain" if plain else "photographs"], rng), flush=True)
+            kind, count = ("plain", given.kills) if way.words is RUN else ("photographs", given.signals)
+            print(row(way, count, wholes[kind], spreads[kind], rng), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,4 +16,4 @@ def test_random_ends(tmp_path):
     done = subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
-    assert len(rows) == 6 and all(row[4] == "0" for row in rows), done.stdout
+    assert len(rows) == 7 and all(row[4] == "0" for row in rows), done.stdout

@@ -164,6 +164,15 @@ def test_a_signal_in_an_evaluation_stops_at_once(tmp_path, whole, name, place, c
     assert_same_run(whole, out)
 
 
+def test_a_signal_before_the_first_step(tmp_path, capsys):
+    """An R-CNN's first batch may take hours, since all proposals are computed before it."""
+    made = trainer(Normed(), tmp_path)
+    made.task.training.batches = lambda first_step: stop()
+    run(made, tmp_path)
+    assert made.stopped and "stopped at step 0; there was nothing to save yet" in capsys.readouterr().err
+    assert not (tmp_path / "last.pth").exists()
+
+
 @pytest.mark.parametrize("name", ["plain"])
 @pytest.mark.parametrize("step", [2, 3, 9])
 def test_a_signal_in_a_step_stops_after_it(tmp_path, whole, name, step):
