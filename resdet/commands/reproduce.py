@@ -188,7 +188,7 @@ def in_processes(words: Sequence[str], processes: int = 1) -> None:
     """A launcher that starts `resdet` anew each time: a training in so many processes, as torchrun does."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     launcher = torchrun if processes > 1 else []
-    with subprocess.Popen([sys.executable, *launcher, "-m", "resdet.cli", *words]) as process:
+    with subprocess.Popen([sys.executable, *launcher, "-m", "resdet.cli", *words], stdout=sys.stdout) as process:
         status = wait_for(process)
     if status:
         raise Error(f"`{command(words)}` failed with status {status}: its messages stand above.")

@@ -136,7 +136,7 @@ def test_a_training_gets_processes_that_share_its_batch(setting, wanted, taken, 
 def test_several_processes_are_torchrun_s(monkeypatch, count, options):
     started = []
 
-    def start(line):
+    def start(line, stdout):
         started.append(line)
         return nullcontext(SimpleNamespace(wait=lambda timeout: 0))
 
