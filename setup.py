@@ -55,5 +55,5 @@ setup(
     package_data={"resdet.configs": ["*.yaml"]},
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["resdet=resdet.cli:main"]},
+    entry_points={"console_scripts": ["resdet=resdet.cli.process:main"]},
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
+from resdet.engine.signals import defer_signals
 from resdet.errors import ConfigError, DataError, Error
 from resdet.reproduce import needs, outcome
 from resdet.reproduce.finished import is_finished
@@ -211,6 +212,20 @@ def in_processes(words: Sequence[str], processes: int = 1) -> None:
     """A launcher that starts `resdet` anew each time: a training in so many processes, as torchrun does."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     launcher = torchrun if processes > 1 else []
-    done = subprocess.run([sys.executable, *launcher, "-m", "resdet.cli", *words], stdout=sys.stdout)
-    if done.returncode:
-        raise Error(f"`{command(words)}` failed with status {done.returncode}: its messages stand above.")
+    with subprocess.Popen([sys.executable, *launcher, "-m", "resdet.cli", *words], stdout=sys.stdout) as process:
+        status = wait_for(process)
+    if status:
+        raise Error(f"`{command(words)}` failed with status {status}: its messages stand above.")
+
+
+def wait_for(process: subprocess.Popen) -> int:
+    """Its exit status. A stop signal is passed on, so that a training is saved before both end."""
+    passed_on = False
+    with defer_signals() as signals:
+        while True:
+            try:
+                return process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                if signals.received is not None and not passed_on:
+                    process.send_signal(signals.received)
+                    passed_on = True

@@ -23,8 +23,10 @@ def is_stale(waited: int, patience: Optional[int]) -> bool:
 
 
 def has_ended(content: dict[str, Any]) -> bool:
-    """Whether last.pth is of a run that is complete: at its last step, or stopped early."""
+    """Whether last.pth is of a run that is complete: evaluated at its last step, or stopped early."""
     state = content["trainer"]
+    if state.get("evaluation_due", False):
+        return False
     return state["step"] >= state["total"] or is_stale(state["waited"], content["experiment"]["train"]["patience"])
 
 

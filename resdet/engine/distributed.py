@@ -5,13 +5,15 @@ import os
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import Iterable
+from typing import Callable, Iterable, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from resdet.errors import ConfigError, require
+from resdet.errors import ConfigError, Error, require
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ def join(device: str = "auto") -> World:
         # alive forever: import it while there is none.
         import torch.distributed.nn.functional  # noqa: F401
 
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=size)
+        # gloo beside NCCL, so that processes agree on a stop without waiting for their devices.
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=size)
     return World(rank, size, chosen)
 
 
@@ -78,13 +82,29 @@ def leave() -> None:
     dist.destroy_process_group()
 
 
-def agree(flag: bool, device: torch.device) -> bool:
-    """Whether any process says yes."""
+def any_rank(flag: bool) -> bool:
+    """Whether any process says yes. The processes wait for one another, and not for their devices."""
     if not dist.is_initialized():
         return flag
-    vote = torch.tensor(float(flag), device=device)
+    vote = torch.tensor(float(flag))
     dist.all_reduce(vote, dist.ReduceOp.MAX)
     return bool(vote.item())
+
+
+def from_main(compute: Callable[[], T]) -> T:
+    """Computes in the leading process and returns the result in all; its Error is raised in all."""
+    if not dist.is_initialized():
+        return compute()
+    shared: list = [None, None]  # the result, the error
+    if dist.get_rank() == 0:
+        try:
+            shared[0] = compute()
+        except Error as error:
+            shared[1] = error
+    dist.broadcast_object_list(shared, src=0)
+    if shared[1] is not None:
+        raise shared[1]
+    return shared[0]
 
 
 def average(tensors: Iterable[Tensor]) -> None:

@@ -1,8 +1,12 @@
 """The order of work: what is asked for, what is cut, what is missing; with a stand-in for `resdet` itself."""
 
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,10 +135,34 @@ def test_a_training_gets_processes_that_share_its_batch(setting, wanted, taken, 
 @pytest.mark.parametrize("count, options", [(2, ["--standalone", "--nproc-per-node", "2"]), (1, [])])
 def test_several_processes_are_torchrun_s(monkeypatch, count, options):
     started = []
-    monkeypatch.setattr(reproduce.subprocess, "run", lambda line, stdout: started.append(line) or SimpleNamespace(returncode=0))
+
+    def start(line, stdout):
+        started.append(line)
+        return nullcontext(SimpleNamespace(wait=lambda timeout: 0))
+
+    monkeypatch.setattr(reproduce.subprocess, "Popen", start)
     reproduce.in_processes(["train", "--resume"], count)
     torchrun = ["-m", "torch.distributed.run", *options] if options else []
     assert started == [[sys.executable, *torchrun, "-m", "resdet.cli", "train", "--resume"]]
+
+
+def test_a_signal_is_passed_on_once_and_the_training_awaited():
+    class Training:
+        waits, received = 0, []
+
+        def wait(self, timeout):
+            self.waits += 1
+            if self.waits == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if self.waits < 4:
+                raise subprocess.TimeoutExpired("resdet", timeout)
+            return 7
+
+        def send_signal(self, number):
+            self.received.append(number)
+
+    training = Training()
+    assert reproduce.wait_for(training) == 7 and training.received == [signal.SIGTERM]
 
 
 def test_given_weights_are_judged_on_the_row_s_data(tmp_path):
