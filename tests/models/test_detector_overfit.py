@@ -106,14 +106,8 @@ def cascade() -> Detector:
     return Detector(*parts, tiny.CLASSES, [1, 2, 3], InputConfig(SIDE, SIDE))
 
 
-@pytest.fixture
-def one_thread(few_threads):
-    """For maps of a few pixels."""
-    torch.set_num_threads(1)
-
-
 @pytest.mark.slow
-def test_a_cascade_of_masks_and_classes_learns_them_by_heart(one_thread):
+def test_a_cascade_of_masks_and_classes_learns_them_by_heart():
     pixels, targets, masks = pictures()
     model = cascade()
     before = average_precision(model, pixels, targets, masks, "segm")
