@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import running
 import torch
+from narrow import narrow_resnets
 
 # Tests are small and several run at once (`make test`): more threads only slow them.
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 1))
@@ -39,3 +40,10 @@ def start(tmp_path):
 def tiny() -> list[str]:
     """The arguments of a run of a few seconds."""
     return list(running.TINY)
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """ResNets of a hundredth of the weights, for all tests of a module. See `narrow.narrow_resnets`."""
+    with narrow_resnets():
+        yield

@@ -49,7 +49,7 @@ IMPORTED += ["resdet.tasks.classification", "resdet.tasks.detection", "resdet.ev
 
 
 def here(folder: Path, *words) -> subprocess.CompletedProcess:
-    """Runs `resdet WORDS` in a folder, in this process, with one thread. Exceptions that are no user's error propagate."""
+    """Runs `resdet WORDS` in a folder, in this process, with one thread; an exception that is our bug propagates."""
     output, errors = io.StringIO(), io.StringIO()
     with inside(folder), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         status = status_of([str(word) for word in words])

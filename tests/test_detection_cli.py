@@ -16,6 +16,8 @@ from tasks import runs
 import resdet
 from resdet.inference.config import TestingConfig
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 # Norms that keep their statistics, so that a step with next to no learning rate leaves the detections as they are; and
 # images one by one, so that those are judged as `predict` sees them, without a batch's padding.
 CONSTANT = [*runs.CONFIG, "model.backbone.norm=frozen", "model.fpn.norm=null", "model.mask.norm=null", "optim.lr=1e-9"]

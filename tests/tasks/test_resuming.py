@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from engine.test_resume import die_in_step, die_while_writing
+from narrow import NARROW
 from running import fork
 from tasks import runs
 
+from resdet.backbones import resnet
 from resdet.engine.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("narrow")
 
 EVERYTHING = [
     "train.ema=0.9",
@@ -24,6 +28,13 @@ EVERYTHING = [
 LENGTH = 12
 
 
+def narrowly(first=None):
+    """Does `first`, and builds the nets of a forked process as this module's."""
+    resnet.WIDTHS = NARROW
+    if first:
+        first()
+
+
 def settings(root, *more):
     cadence = [f"train.length={LENGTH}", "train.evaluate_every=4", "train.checkpoint_every=3"]
     return [*runs.of(root), *cadence, "train.deterministic=true", *more]
@@ -34,9 +45,9 @@ def test_killed_and_resumed(root, tmp_path):
     words = ["train", *settings(root, *EVERYTHING)]
     runs.train(tmp_path / "whole", *words[1:])
     for cut in (partial(die_in_step, 5), partial(die_while_writing, 8)):
-        killed = fork(tmp_path, *words, "--out", "cut", "--resume", first=cut)
+        killed = fork(tmp_path, *words, "--out", "cut", "--resume", first=partial(narrowly, cut))
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = fork(tmp_path, *words, "--out", "cut", "--resume")
+    resumed = fork(tmp_path, *words, "--out", "cut", "--resume", first=narrowly)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on from step" in resumed.stderr
     for file in ("last.pth", "best.pth"):
@@ -91,7 +102,7 @@ def test_two_processes_do_the_work_of_one(root, tmp_path):
     """The same images come at each step, augmented alike; and the same weights get the very same figures."""
     words = ["train", *settings(root, "data.augment.mosaic=0.5", "train.length=4", "eval.batch=2")]
     for ranks, out in ((1, "one"), (2, "two")):
-        done = fork(tmp_path, *words, "--out", out, ranks=ranks, first=watch)
+        done = fork(tmp_path, *words, "--out", out, ranks=ranks, first=partial(narrowly, watch))
         assert done.returncode == 0, done.stderr
     one, two = seen(tmp_path, 1), seen(tmp_path, 2)
     assert one.keys() == two.keys() == set(range(4))
@@ -104,7 +115,7 @@ def test_two_processes_do_the_work_of_one(root, tmp_path):
     weights = ["--weights", tmp_path / "two/best.pth"]
     by_one = runs.here("evaluate", *weights, "--json", tmp_path / "one.json", "--save", tmp_path / "by-one.json")
     told = ["evaluate", *weights, "--json", "two.json", "--save", "by-two.json"]
-    by_two = fork(tmp_path, *told, ranks=2)
+    by_two = fork(tmp_path, *told, ranks=2, first=narrowly)
     assert by_one.returncode == by_two.returncode == 0, by_one.stderr + by_two.stderr
     assert figures(tmp_path / "one.json") == figures(tmp_path / "two.json")
     (logged,) = runs.metrics(tmp_path / "two", "val")
