@@ -10,6 +10,8 @@ import torch
 import torchvision
 from running import here, run
 
+from resdet.backbones import names
+
 SMALL = [
     "model.backbone=resnet18",
     "data.size=32",
@@ -118,8 +120,11 @@ def test_every_imagenet_option_runs(images, command):
     assert done.returncode == 0, done.stderr
 
 
-def test_nets_and_config(tmp_path, command):
+def test_nets_and_config(tmp_path, command, monkeypatch):
+    shallow = [name for name in names() if not name.endswith(("110", "1202"))]
+    monkeypatch.setattr("resdet.backbones.config.names", lambda: shallow)
     table = command("nets").stdout
+    assert {line.split()[0] for line in table.splitlines()} >= {*shallow}
     row = next(line for line in table.splitlines() if line.startswith("resnet50") and " 1x1 " in line)
     assert "25,557,032" in row and "3.858 G" in row and "c5:32" in row
     assert "cifar_resnet26, …) can be named too; a config also takes timm/<name>." in table
