@@ -24,7 +24,7 @@ pytest.importorskip("torchvision")
 
 SIDE = 64
 PICTURES = 8
-STEPS = 200
+STEPS = 150
 WIDER = [
     "model.fpn.width=32",
     "model.box.width=64",
@@ -112,7 +112,7 @@ def test_a_cascade_of_masks_and_classes_learns_them_by_heart():
     pixels, targets, masks = pictures()
     model = cascade()
     before = average_precision(model, pixels, targets, masks, "segm")
-    train(model, pixels, targets, 2 * STEPS)
+    train(model, pixels, targets, 400)
     assert before < 0.05 and average_precision(model, pixels, targets, masks, "segm") > 0.7
 
 
