@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadfile  # files of tests that run side by side
+AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: quickstart test test-all test-gpu fuzz bench lint clean
 
