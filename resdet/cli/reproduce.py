@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from resdet.cli.arguments import output_folder
+
 
 def add(commands) -> None:
     parser = commands.add_parser(
@@ -22,6 +24,7 @@ def add(commands) -> None:
     parser.add_argument("--data", default="datasets", metavar="DIR", help="the folder of the data sets")
     parser.add_argument(
         "--out",
+        type=output_folder,
         metavar="DIR",
         help="the folder of all runs (default: runs/reproduce, or with --smoke runs/reproduce_smoke)",
     )

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, Optional
 import torch
 
 from resdet import __version__
+from resdet.engine.board import Board
+from resdet.writing import append_bytes, write_json, write_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
 
@@ -32,8 +35,8 @@ class Log:
         if self.out is None:
             return
         forget_after(self.out / "metrics.jsonl", resumed_at)
-        self.file = (self.out / "metrics.jsonl").open("a", encoding="utf-8")
-        self.board = tensorboard(self.out, resumed_at)
+        self.file = self.out / "metrics.jsonl"
+        self.board = Board(self.out / "tensorboard", resumed_at)
         if sys.stderr.isatty():
             self.bar, self.bar_task = progress_bar(total_steps, resumed_at)
 
@@ -42,11 +45,8 @@ class Log:
         if self.file is None:
             return
         rounded = {key: float(f"{value:.6g}") for key, value in figures.items()}
-        self.file.write(json.dumps({"step": step, "kind": kind, **rounded}) + "\n")
-        self.file.flush()
-        if self.board:
-            for key, value in figures.items():
-                self.board.add_scalar(f"{kind}/{key}", value, step)
+        append_bytes(self.file, (json.dumps({"step": step, "kind": kind, **rounded}) + "\n").encode())
+        self.board.add(step, {f"{kind}/{key}": value for key, value in figures.items()})
 
     def progress(self, step: int, text: str, seconds_left: float) -> None:
         """The live line; where nobody watches a terminal, a plain one."""
@@ -58,22 +58,24 @@ class Log:
     def say(self, text: str) -> None:
         if self.out is None:
             return
-        if self.bar:
-            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # a terminal that has gone, or a full disk behind 2>, does not end a run
+            if self.bar:
+                self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """What must not be lost, from any process."""
         if self.out is None:
-            print(text, file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(text, file=sys.stderr, flush=True)
         else:
             self.say(text)
 
     def close(self) -> None:
-        for part, end in ((self.file, "close"), (self.board, "close"), (self.bar, "stop")):
-            if part:
-                getattr(part, end)()
+        with suppress(OSError):
+            if self.bar:
+                self.bar.stop()
 
 
 def forget_after(path: Path, step: int) -> None:
@@ -82,16 +84,7 @@ def forget_after(path: Path, step: int) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    path.write_text("".join(kept), encoding="utf-8")
-
-
-def tensorboard(out: Path, resumed_at: int):
-    """A TensorBoard writer, or None where the package is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(out / "tensorboard"), purge_step=resumed_at + 1 if resumed_at else None)
+    write_text(path, "".join(kept))
 
 
 def progress_bar(total: int, start: int):
@@ -114,7 +107,7 @@ def progress_bar(total: int, start: int):
 
 def record(out: Path, experiment: str, seed: int, device: torch.device, world: int) -> None:
     """config.yaml, the whole resolved experiment, and run.json: when, where, with what and by which command."""
-    (out / "config.yaml").write_text(experiment, encoding="utf-8")
+    write_text(out / "config.yaml", experiment)
     facts: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": sys.argv,
@@ -127,8 +120,7 @@ def record(out: Path, experiment: str, seed: int, device: torch.device, world: i
         "python": platform.python_version(),
         "packages": versions(),
     }
-    with (out / "run.json").open("w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=1)
+    write_json(out / "run.json", facts)
 
 
 def versions() -> dict[str, str]:
