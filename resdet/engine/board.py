@@ -1,6 +1,6 @@
-"""TensorBoard's file of a run.
+"""Writes TensorBoard's event file of a run.
 
-Written by our own hand: the writers of torch and tensorboard have a thread, whose errors nobody can catch.
+The writers of torch and tensorboard run a thread, whose errors cannot be caught; this one appends in the caller's.
 """
 
 import io

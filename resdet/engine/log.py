@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Optional
 
@@ -36,7 +37,8 @@ class Log:
             return
         forget_after(self.out / "metrics.jsonl", resumed_at)
         self.file = self.out / "metrics.jsonl"
-        self.board = Board(self.out / "tensorboard", resumed_at)
+        if find_spec("tensorboard"):
+            self.board = Board(self.out / "tensorboard", resumed_at)
         if sys.stderr.isatty():
             self.bar, self.bar_task = progress_bar(total_steps, resumed_at)
 
@@ -46,7 +48,8 @@ class Log:
             return
         rounded = {key: float(f"{value:.6g}") for key, value in figures.items()}
         append_bytes(self.file, (json.dumps({"step": step, "kind": kind, **rounded}) + "\n").encode())
-        self.board.add(step, {f"{kind}/{key}": value for key, value in figures.items()})
+        if self.board:
+            self.board.add(step, {f"{kind}/{key}": value for key, value in figures.items()})
 
     def progress(self, step: int, text: str, seconds_left: float) -> None:
         """The live line; where nobody watches a terminal, a plain one."""
