@@ -34,6 +34,10 @@ class DataError(Error):
     """A file of a data set is missing, damaged, or says something impossible."""
 
 
+class FileError(Error):
+    """A file or a folder cannot be written."""
+
+
 class WeightsError(Error):
     """A checkpoint cannot be read, or does not fit the model."""
 

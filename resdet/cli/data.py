@@ -1,5 +1,6 @@
 """The words of `resdet data`."""
 
+from resdet.cli.arguments import output_folder
 from resdet.cli.json_output import add_json_argument
 from resdet.writing import write_json
 
@@ -9,12 +10,12 @@ def add(commands) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     get = actions.add_parser("get", help="download a public data set from its official address")
     get.add_argument("name", choices=["cifar10"])
-    get.add_argument("--root", metavar="DIR", help="where to (default: datasets/NAME)")
+    get.add_argument("--root", type=output_folder, metavar="DIR", help="where to (default: datasets/NAME)")
     add_json_argument(get, "where the data set lies")
     get.set_defaults(run=run_get)
     make = actions.add_parser("make", help="write a generated data set, as files")
     make.add_argument("name", choices=["shapes", "shape_scenes", "shape_loc"], help="to classify, detect or localize")
-    make.add_argument("root", metavar="DIR")
+    make.add_argument("root", type=output_folder, metavar="DIR")
     make.add_argument("--train", type=int, default=1000, help="training images (default: 1000)")
     make.add_argument("--val", type=int, default=200, help="validation images (default: 200)")
     make.add_argument("--size", type=int, default=256, help="their side in pixels (default: 256)")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from resdet.cli.arguments import without_overrides
+from resdet.cli.arguments import output_folder, without_overrides
 from resdet.cli.json_output import add_json_argument
 
 
@@ -25,6 +25,7 @@ def add(commands) -> None:
     parser.add_argument("--data", default="datasets", metavar="DIR", help="the folder of the data sets")
     parser.add_argument(
         "--out",
+        type=output_folder,
         metavar="DIR",
         help="the folder of all runs (default: runs/reproduce, or with --smoke runs/reproduce_smoke)",
     )

@@ -17,7 +17,7 @@ from resdet.models import building
 from resdet.models.detector import Detector
 from resdet.models.localizer import Localizer
 from resdet.models.localizer_rcnn import LocalizerRCNN
-from resdet.writing import write_json
+from resdet.writing import write_image, write_json
 
 DETECTORS = (Detector, ExportedDetector)
 LOCALIZERS = (Localizer, LocalizerRCNN)
@@ -140,10 +140,7 @@ def detect(
 
 def write_drawn(result: Any, folder: Path, number: int) -> None:
     """As folder/NUMBER_NAME.jpg: images of several folders may share a name."""
-    from resdet.inference.drawing import write_image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_image(result.draw(), folder / f"{number:04}_{Path(result.image).stem}.jpg")
+    write_image(folder / f"{number:04}_{Path(result.image).stem}.jpg", result.draw())
 
 
 def list_images(names: Sequence[str]) -> list[Path]:

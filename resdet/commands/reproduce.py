@@ -192,7 +192,6 @@ def is_fresh(test: Evaluation, row: Row, setting: Setting) -> bool:
 
 def submit(row: Row, setting: Setting, launch: Launch) -> None:
     words = submission_words(row, setting)
-    Path(words[-1]).parent.mkdir(parents=True, exist_ok=True)
     try:
         launch(words)
         print(f"{words[-1]} is for {row.server}, which alone tells the paper's figure of {row.key}")

@@ -12,7 +12,8 @@ from resdet.engine.log import Log, record
 from resdet.engine.run_folder import check_unoccupied, claim_folder
 from resdet.engine.task import Task
 from resdet.engine.trainer import Trainer, be_deterministic
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, FileError
+from resdet.writing import check_folder
 
 # What an evaluation leaves in the folder of a run, beside its checkpoint.
 LEFT = {"results": "results.json", "pictures": "pictures"}
@@ -34,6 +35,7 @@ def train(
             be_deterministic()
         if eval_only:
             return judge(experiment, world, init)
+        check_folder(out or "runs")
         with ExitStack() as claims:
             claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume))
             folder = distributed.from_main(claim)
@@ -91,11 +93,12 @@ def run(
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
             log.say(f"changed since then: {key} was {old} and is {new}")
     if world.leads:
-        folder.mkdir(parents=True, exist_ok=True)
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
-    log.open(trainer.total, trainer.step, trainer.evaluation_due)
     try:
+        log.open(trainer.total, trainer.step, trainer.evaluation_due)
         best = trainer.run(log)
+    except FileError as error:
+        raise FileError(f"{str(error).rstrip('.')}, then {checkpoint.way_on(folder)}.") from error
     finally:
         log.close()
     if world.leads and best:
@@ -128,7 +131,6 @@ def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: O
         check_world(part, world)
         check_unoccupied(folder / name, resume)
     if world.leads:
-        folder.mkdir(parents=True, exist_ok=True)
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     # Both halves start from the given weights; then the second step's layers are shared, and go from run to run.
     starts = [init, init, str(folder / STEPS[1] / checkpoint.LAST), str(folder / STEPS[2] / checkpoint.LAST)]

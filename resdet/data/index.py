@@ -68,9 +68,10 @@ def cached(
     """What `build()` returns, computed once for these source files and memory-mapped, read-only, from then on.
 
     `key` says what kind of index it is. It is kept in `cache_dir`; by default in a folder `.resdet` beside the first
-    source, or in the user's cache where that folder cannot be written. It is built again when a source's size or time
-    of change differs, or anything in `state`, or it no longer `holds`, or is damaged. It depends on the paths of
-    `places` too, not on their state. Processes that build at once do the work twice, and all get a whole index.
+    source, in the user's cache where that folder cannot be written, and nowhere where neither can. It is built again
+    when a source's size or time of change differs, or anything in `state`, or it no longer `holds`, or is damaged. It
+    depends on the paths of `places` too, not on their state. Processes that build at once do the work twice, and all
+    get a whole index.
     """
     paths = [Path(source).resolve() for source in sources]
     family = f"{key}-{_digest([*paths, *(Path(place).resolve() for place in places)])}"
@@ -82,13 +83,8 @@ def cached(
             return arrays
     log.info("indexing %s (once)", f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else paths[0])
     arrays = build()
-    home = next((home for home in homes if _writable(home)), None)
+    home = next((home for home in homes if _is_saved(arrays, home / name)), None)
     if home is None:
-        return arrays
-    try:
-        _save(arrays, home / name)
-    except OSError as error:
-        log.warning("%s cannot be written (%s): the index is built again at the next start", home, error.strerror)
         return arrays
     for stale in home.glob(f"{family}-*"):
         if stale.name != name:
@@ -114,19 +110,11 @@ def _state(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _save(arrays: Arrays, folder: Path) -> None:
-    """A folder of .npy files that appears all at once, whole on the disk, in place of one that is there already."""
+def _is_saved(arrays: Arrays, folder: Path) -> bool:
+    """Writes a folder of .npy files that appears at once, in place of a former one; False where the disk refuses."""
     temporary = folder.with_name(f".{uuid.uuid4().hex}")
-    temporary.mkdir()
     try:
+        temporary.mkdir(parents=True)
         for name, array in arrays.items():
             with open(temporary / f"{name}.npy", "wb") as file:
                 np.save(file, array, allow_pickle=False)
@@ -139,10 +127,10 @@ def _save(arrays: Arrays, folder: Path) -> None:
             folder.unlink(missing_ok=True)
         temporary.rename(folder)
     except OSError:
-        if not folder.is_dir():  # otherwise another process was faster
-            raise
+        return folder.is_dir()  # another process was faster
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return True
 
 
 def _load(folder: Path) -> Arrays | None:

@@ -3,18 +3,16 @@
 from pathlib import Path
 from typing import Any, Optional
 
-import torch
-
 from resdet.engine import saved_state
 from resdet.weights.reading import read_torch
-from resdet.writing import write_atomically
+from resdet.writing import write_torch
 
 LAST, BEST = "last.pth", "best.pth"
 
 
 def write(content: dict[str, Any], path: Path) -> None:
     """Tensors and plain values alone, so that any torch reads the file with weights_only=True."""
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    write_torch(path, content)
 
 
 def is_stale(waited: int, patience: Optional[int]) -> bool:
@@ -28,6 +26,13 @@ def has_ended(content: dict[str, Any]) -> bool:
     if state.get("evaluation_due", False):
         return False
     return state["step"] >= state["total"] or is_stale(state["waited"], content["experiment"]["train"]["patience"])
+
+
+def way_on(out: Path) -> str:
+    """What to do after a run that failed to write a file."""
+    if not (out / LAST).exists():
+        return "start again"
+    return f"go on from step {read_last(out)['trainer']['step']} by --resume"
 
 
 def read_last(out: Path) -> dict[str, Any]:

@@ -9,13 +9,15 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 
 from resdet import __version__
-from resdet.writing import write_json, write_text
+from resdet.engine.board import Board
+from resdet.writing import append_bytes, write_json, write_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
 
@@ -38,8 +40,9 @@ class Log:
         lost = keep_until(path, resumed_at, evaluation_due)
         if lost:
             self.say(f"{path}: dropped {lost} damaged line{'s' if lost > 1 else ''}")
-        self.file = path.open("a", encoding="utf-8")
-        self.board = tensorboard(self.out, resumed_at)
+        self.file = path
+        if find_spec("tensorboard"):
+            self.board = Board(self.out / "tensorboard", resumed_at)
         if sys.stderr.isatty():
             self.bar, self.bar_task = progress_bar(total_steps, resumed_at)
 
@@ -48,11 +51,9 @@ class Log:
         if self.file is None:
             return
         rounded = {key: float(f"{value:.6g}") for key, value in figures.items()}
-        self.file.write(json.dumps({"step": step, "kind": kind, **rounded}) + "\n")
-        self.file.flush()
+        append_bytes(self.file, (json.dumps({"step": step, "kind": kind, **rounded}) + "\n").encode())
         if self.board:
-            for key, value in figures.items():
-                self.board.add_scalar(f"{kind}/{key}", value, step)
+            self.board.add(step, {f"{kind}/{key}": value for key, value in figures.items()})
 
     def progress(self, step: int, text: str, seconds_left: float) -> None:
         """The live line; where nobody watches a terminal, a plain one."""
@@ -79,9 +80,9 @@ class Log:
             self.say(text)
 
     def close(self) -> None:
-        for part, end in ((self.file, "close"), (self.board, "close"), (self.bar, "stop")):
-            if part:
-                getattr(part, end)()
+        with suppress(OSError):
+            if self.bar:
+                self.bar.stop()
 
 
 def keep_until(path: Path, step: int, evaluation_due: bool) -> int:
@@ -104,14 +105,6 @@ def keep_until(path: Path, step: int, evaluation_due: bool) -> int:
     write_text(path, "".join(kept))
     return lost
 
-
-def tensorboard(out: Path, resumed_at: int):
-    """A TensorBoard writer, or None where the package is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(out / "tensorboard"), purge_step=resumed_at + 1 if resumed_at else None)
 
 
 def progress_bar(total: int, start: int):
