@@ -106,7 +106,6 @@ def keep_until(path: Path, step: int, evaluation_due: bool) -> int:
     return lost
 
 
-
 def progress_bar(total: int, start: int):
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -52,7 +52,9 @@ def roi_align(
 
 # Written out: torch before 2.8 cannot infer a schema from list[Tensor]. No default arguments: with them, torch before
 # 2.13 passes fewer values to `setup_context`.
-FORWARD = "(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, int size, int sampling, bool aligned) -> Tensor"
+FORWARD = (
+    "(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, int size, int sampling, bool aligned) -> Tensor"
+)
 BACKWARD = (
     "(Tensor grad, Tensor boxes, Tensor levels, int[] heights, int[] widths, float[] scales, int sampling, "
     "bool aligned) -> Tensor[]"
