@@ -1,5 +1,6 @@
 # make quickstart   a virtual environment, a small Mask R-CNN trained in minutes, and where its results lie
 # make test         the same environment, and the tests: about a quarter of an hour on two cores, files side by side
+# make fuzz         10,000 damaged files of each kind (tests/fuzz/README.md): some hours on two cores
 # make bench        timings beside torchvision, timm and pycocotools
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: quickstart test test-all test-gpu bench lint clean
+.PHONY: quickstart test test-all test-gpu fuzz bench lint clean
 
 quickstart: $(READY)
 	$(BIN)/resdet train --config shapes_mask_r18_fpn.yaml
@@ -20,6 +21,9 @@ test-all: $(READY)
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu
+
+fuzz: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m fuzz --count 10000
 
 bench: $(READY)
 	$(BIN)/resdet bench

@@ -83,7 +83,8 @@ def inside(folder: Path) -> Iterator[None]:
 
 def process(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess.Popen:
     """`resdet WORDS` started in a folder, with this checkout and one thread."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, *launcher, *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(arguments, cwd=folder, env=environment, **pipes)

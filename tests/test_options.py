@@ -61,10 +61,10 @@ WRITERS = [
 @pytest.mark.parametrize("words, option", WRITERS)
 def test_files_that_cannot_be_are_refused_before_anything_runs(words, option, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    assert f"{option}: {tmp_path} is a folder" in refusal([*words, option, tmp_path], capsys)
-    assert f"{option}: the folder of {tmp_path}/file/a" in refusal([*words, option, tmp_path / "file/a"], capsys)
+    assert f"resdet: {tmp_path} is a folder" in refusal([*words, option, tmp_path], capsys)
+    assert f"resdet: {tmp_path}/file cannot be a folder" in refusal([*words, option, tmp_path / "file/a"], capsys)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert f"{option}: {tmp_path}/a cannot be written" in refusal([*words, option, tmp_path / "a"], capsys)
+    assert f"resdet: {tmp_path}/file cannot be written" in refusal([*words, option, tmp_path / "file"], capsys)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from resdet.models import building
 from resdet.models.detector import Detector
 from resdet.models.localizer import Localizer
 from resdet.models.localizer_rcnn import LocalizerRCNN
-from resdet.writing import write_json
+from resdet.writing import write_image, write_json
 
 DETECTORS = (Detector, ExportedDetector)
 LOCALIZERS = (Localizer, LocalizerRCNN)
@@ -33,7 +33,10 @@ def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str]
     """
     from resdet.data.folder import is_image
 
-    overrides = [word for word in (*first, *others) if word.startswith("eval.") and "=" in word]
+    overrides = [word for word in (*first, *others) if config.is_override(word)]
+    foreign = [word for word in overrides if not word.startswith("eval.")]
+    if foreign:
+        raise ConfigError(f"{foreign[0]} is no setting of predict, which takes those of eval alone: leave it out.")
     shown = [word for word in first[1:] if Path(word).is_dir() or is_image(word)]
     weights = [word for word in first if word not in (*shown, *overrides)]
     return weights, [*(word for word in others if word not in overrides), *shown], overrides
@@ -137,10 +140,7 @@ def detect(
 
 def write_drawn(result: Any, folder: Path, number: int) -> None:
     """As folder/NUMBER_NAME.jpg: images of several folders may share a name."""
-    from resdet.inference.drawing import write_image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_image(result.draw(), folder / f"{number:04}_{Path(result.image).stem}.jpg")
+    write_image(folder / f"{number:04}_{Path(result.image).stem}.jpg", result.draw())
 
 
 def list_images(names: Sequence[str]) -> list[Path]:

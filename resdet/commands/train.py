@@ -1,18 +1,19 @@
 """`resdet train`: from a config to a trained model in a folder."""
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
-
-import torch.distributed as dist
 
 from resdet import config
 from resdet.engine import checkpoint, distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log, record
+from resdet.engine.run_folder import check_unoccupied, claim_folder
 from resdet.engine.task import Task
 from resdet.engine.trainer import Trainer, be_deterministic
-from resdet.errors import ConfigError, Error
+from resdet.errors import ConfigError, FileError
+from resdet.writing import check_folder
 
 # What an evaluation leaves in the folder of a run, beside its checkpoint.
 LEFT = {"results": "results.json", "pictures": "pictures"}
@@ -34,10 +35,13 @@ def train(
             be_deterministic()
         if eval_only:
             return judge(experiment, world, init)
-        folder = agree_on(choose_folder(experiment.name, out, resume) if world.leads else None)
-        if getattr(experiment, "alternating", None):
-            return run_steps(experiment, world, folder, resume, init)
-        return run(experiment, world, folder, resume, init).best or {}
+        check_folder(out or "runs")
+        with ExitStack() as claims:
+            claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume))
+            folder = distributed.from_main(claim)
+            if getattr(experiment, "alternating", None):
+                return run_steps(experiment, world, folder, resume, init)
+            return run(experiment, world, folder, resume, init).best or {}
     finally:
         distributed.leave()
 
@@ -77,6 +81,7 @@ def run(
     """A run to its end, or until it is stopped."""
     log = Log(folder if world.leads else None)
     task = open_task(experiment, world, log, init)
+    task.validate(log)
     goes_on = resume and (folder / checkpoint.LAST).exists()
     if not (goes_on or init):
         task.start_afresh(log)
@@ -88,11 +93,12 @@ def run(
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
             log.say(f"changed since then: {key} was {old} and is {new}")
     if world.leads:
-        folder.mkdir(parents=True, exist_ok=True)
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
-    log.open(trainer.total, trainer.step)
     try:
+        log.open(trainer.total, trainer.step, trainer.evaluation_due)
         best = trainer.run(log)
+    except FileError as error:
+        raise FileError(f"{str(error).rstrip('.')}, then {checkpoint.way_on(folder)}.") from error
     finally:
         log.close()
     if world.leads and best:
@@ -123,15 +129,14 @@ def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: O
     parts = {name: experiment_of(name, experiment) for name in STEPS}
     for name, part in parts.items():
         check_world(part, world)
-        choose_folder(name, str(folder / name), resume)  # which must not hold another run
+        check_unoccupied(folder / name, resume)
     if world.leads:
-        folder.mkdir(parents=True, exist_ok=True)
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     # Both halves start from the given weights; then the second step's layers are shared, and go from run to run.
     starts = [init, init, str(folder / STEPS[1] / checkpoint.LAST), str(folder / STEPS[2] / checkpoint.LAST)]
     for (name, part), start in zip(parts.items(), starts):
         trainer = run(part, world, folder / name, resume, start, partial(open_step, name, folder))
-        if distributed.agree(trainer.stop_signal is not None, world.device):
+        if trainer.stopped:
             return {}
     return trainer.best or {}
 
@@ -147,24 +152,3 @@ def judge(experiment: Any, world: World, weights: Optional[str]) -> dict[str, fl
     if world.leads:
         print("  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
     return figures
-
-
-def choose_folder(name: str, out: Optional[str], resume: bool) -> Path:
-    """`--out`, or runs/NAME, or the first of runs/NAME-2, -3, … that holds no run; to resume, the last that does."""
-    if out:
-        folder = Path(out)
-        if (folder / checkpoint.LAST).exists() and not resume:
-            raise Error(f"{folder} holds a run already: add --resume to go on with it, or give another --out.")
-        return folder
-    candidates = [Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 10000)]
-    first_free = next(index for index, folder in enumerate(candidates) if not (folder / "run.json").exists())
-    return candidates[max(first_free - 1, 0)] if resume else candidates[first_free]
-
-
-def agree_on(folder: Optional[Path]) -> Path:
-    """The leading process's choice, in all of them."""
-    if not dist.is_initialized():
-        return folder
-    choice = [folder]
-    dist.broadcast_object_list(choice, src=0)
-    return choice[0]

@@ -161,6 +161,9 @@ class ShapeImages:
         rng = np.random.default_rng((*self.stream, index))
         return RawImage(draw(int(self.labels[index]), self.size, rng), self.name(index))
 
+    def header_size(self, index: int) -> tuple[int, int]:
+        return self.size, self.size
+
     def name(self, index: int) -> str:
         return f"generated image {index}"
 

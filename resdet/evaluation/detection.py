@@ -16,6 +16,7 @@ from resdet.data.scenes.geometry import open_image
 from resdet.engine.distributed import gathered
 from resdet.errors import DataError
 from resdet.evaluation import coco
+from resdet.evaluation.ground_truth import Kind
 from resdet.evaluation.losses import LossSums
 from resdet.evaluation.protocols import PROTOCOLS
 from resdet.evaluation.results import Results
@@ -64,6 +65,8 @@ def judge(models: Sequence[Any], source: Annotations, experiment: Any, world: An
     """All that a detector, or several as an ensemble, find in a source, tested as the experiment says."""
     settings = experiment.eval
     surplus = set(models[0].category_ids) - set(source.category_ids)
+    if models[0].draws_masks and len(source.maskless()):
+        notes.note([source.maskless_note()])
     if surplus:
         notes.note([f"{len(surplus)} of the model's categories are not the data's, and are not judged"])
     if len(models) > 1 or not settings.plain:
@@ -157,18 +160,22 @@ def figures(
     found = coco.evaluate(truth, results, "bbox")
     shown = {name: found[name] for name in COCO_FIGURES}
     if masks:
-        found = coco.evaluate(truth, results, "segm")
+        found = coco.evaluate(truth_of(source, left_out, "segm"), results, "segm")
         shown |= {f"mask_{name}": found[name] for name in COCO_FIGURES}
     return known(shown, source)
 
 
-def truth_of(source: Annotations, left_out: Sequence[int] = ()) -> str | Path | dict:
-    """The annotations as evaluators take them, without some images, whose objects they then pass over; a sound COCO
-    file is read by the evaluator itself, which is faster."""
-    if source.file and not source.problems and not left_out:
+def truth_of(source: Annotations, left_out: Sequence[int] = (), kind: Kind = "bbox") -> str | Path | dict:
+    """The annotations as evaluators take them, without some images, whose objects they then pass over, and for masks
+    without objects that have none; a sound COCO file is read by the evaluator itself, which is faster."""
+    maskless = kind == "segm" and len(source.maskless()) > 0
+    if source.intact and not left_out and not maskless:
         return source.file
     content, gone = source.to_coco(), {source.result_id(index) for index in left_out}
-    return content | {"images": [image for image in content["images"] if image["id"] not in gone]}
+    content["images"] = [image for image in content["images"] if image["id"] not in gone]
+    if maskless:
+        content["annotations"] = [entry for entry in content["annotations"] if entry.get("segmentation")]
+    return content
 
 
 def known(values: dict[str, Optional[float]], source: Annotations) -> dict[str, float]:

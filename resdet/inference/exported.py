@@ -3,7 +3,8 @@
 Images are resized as the weights want it, shrunk further where the file's fixed shape is smaller, and padded to it.
 """
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,25 +20,34 @@ from resdet.heads.regions import MIN_SIZE
 from resdet.images.crops import centre_crop
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
+from resdet.inference import graph_description
 from resdet.inference.predictor import finish
 from resdet.inference.result import Result
 from resdet.models.classifier import PREDICT_BATCH, Classification
 from resdet.models.config import InputConfig
 from resdet.ops.nms import nms
 from resdet.structures import Detections, Images
+from resdet.unpickle import reason
 
 CPU = ("CPUExecutionProvider",)
 OURS = "resdet."  # begins the keys of our metadata in an ONNX file
 QUIET = 3  # onnxruntime's level for errors alone
+# What onnxruntime computes ahead of the first image may fill all memory; of ours the anchors are largest, some MB.
+LARGEST_CONSTANT = ("optimization.constant_folding_max_output_size_in_bytes", str(1 << 24))
 
 
 def load(path: str | Path, providers: Sequence[str] = CPU) -> Union["ExportedClassifier", "ExportedDetector"]:
     """The model in an ONNX file; `providers` are onnxruntime's names of what may run it."""
-    session = open_session(path, providers)
-    written = session.get_modelmeta().custom_metadata_map
-    description = {key[len(OURS) :]: json.loads(text) for key, text in written.items() if key.startswith(OURS)}
-    if not description:
-        raise WeightsError(f"{path} was not written by resdet: run it with onnxruntime, or export its checkpoint here.")
+    with explained(f"{path} is not a whole ONNX file"):
+        session = open_session(path, providers)
+        metadata = session.get_modelmeta().custom_metadata_map
+        written = {key[len(OURS) :]: text for key, text in metadata.items() if key.startswith(OURS)}
+        if not written:
+            raise WeightsError(
+                f"{path} was not written by resdet: run it with onnxruntime, or export its checkpoint here."
+            )
+        description = graph_description.read(written, str(path))
+        graph_description.check_graph(session, description, str(path))
     return (ExportedDetector if description["task"] == "detection" else ExportedClassifier)(session, description)
 
 
@@ -52,11 +62,19 @@ def open_session(path: str | Path, providers: Sequence[str]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = QUIET
+    options.add_session_config_entry(*LARGEST_CONSTANT)
+    return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """onnxruntime's errors, which have no base of their own, and names in a file that are no UTF-8, as a sentence."""
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except Exception as error:  # onnxruntime's errors have no base of their own
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path} is not a whole ONNX file ({reason}): export it again.") from None
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime.") and not isinstance(error, UnicodeDecodeError):
+            raise
+        raise WeightsError(f"{what} ({reason(error)}): export it again.") from None
 
 
 class Exported:
@@ -76,7 +94,8 @@ class Exported:
         parts = []
         for start in range(0, count, together):
             part = {name: a if a.ndim == 0 else a[start : start + together] for name, a in arrays.items()}
-            parts.append(self.session.run(self.outputs, part))
+            with explained("The graph of an ONNX file cannot be computed"):
+                parts.append(self.session.run(self.outputs, part))
         return {name: torch.from_numpy(np.concatenate(found)) for name, found in zip(self.outputs, zip(*parts))}
 
 
@@ -116,7 +135,7 @@ class ExportedDetector(Exported):
     def __init__(self, session: Any, description: dict[str, Any]):
         super().__init__(session, description)
         self.category_ids: list[int] = description["category_ids"]
-        self.input = InputConfig(**description["input"])
+        self.input: InputConfig = description["input"]
         self.score: float = description["score"]
         self.draws_masks = "masks" in self.outputs
 

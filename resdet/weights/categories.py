@@ -41,8 +41,8 @@ def picked(state: Mapping[str, Tensor], model: nn.Module, chosen: list[Optional[
         each, background = ROWS[kind], int(kind.endswith("scores"))
         for name in (f"{layer}.weight", f"{layer}.bias"):
             theirs, ours = state.get(name), present.get(name)
-            of_classes = [each * n + background for n in (count, len(chosen))]
-            if theirs is not None and ours is not None and [len(theirs), len(ours)] == of_classes:
+            of_classes = [(each * n + background,) for n in (count, len(chosen))]
+            if theirs is not None and ours is not None and [theirs.shape[:1], ours.shape[:1]] == of_classes:
                 found[name] = pick(theirs, ours, chosen, each, background)
     return found
 

@@ -1,0 +1,160 @@
+"""The process that runs cases: a line of JSON in, a line of JSON out. `runner` starts, watches and kills it."""
+
+import faulthandler
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Iterator
+
+import resdet
+
+PACKAGE = Path(resdet.__file__).parent
+HARD_STOP = 8 << 30  # bytes of address space that a case may ask for beyond what the imports have
+REFUSED = ("allocate memory", "Unable to allocate", "bad allocation", "Insufficient memory", "bad_alloc")
+TRACE = 6000  # characters kept of a traceback
+
+
+def main(kinds: list[str]) -> None:
+    """Warms up once; then a fork of this process serves the cases, and another one when that has died."""
+    requests, replies = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
+    # Prints of the code under test go nowhere, but are encoded as a terminal's.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    faulthandler.enable(all_threads=False)
+    faulthandler.register(signal.SIGUSR1, all_threads=False)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind in kinds:
+        warm(kind)
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            serve(requests, replies)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        if status == 0:
+            return  # there are no more requests
+        send(replies, {"died": os.waitstatus_to_exitcode(status)})
+
+
+def warm(kind: str) -> None:
+    """Imports what a kind needs, and makes what its cases are made of, so that neither counts as a case's."""
+    from fuzz.cases import make_case
+
+    make_case(kind, 0)
+
+
+def serve(requests: Any, replies: Any) -> None:
+    limit_memory()
+    send(replies, {"pid": os.getpid()})
+    for line in requests:
+        request = json.loads(line)
+        send(replies, answer(request["kind"], request["seed"], Path(request["folder"])))
+
+
+def send(replies: Any, content: dict) -> None:
+    replies.write(json.dumps(content) + "\n")
+    replies.flush()
+
+
+def limit_memory() -> None:
+    if Path("/proc/self/statm").exists():
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + HARD_STOP
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def answer(kind: str, seed: int, folder: Path) -> dict[str, Any]:
+    """What became of a case, in a folder that is empty before and gone after it."""
+    from fuzz.cases import make_case
+
+    case = make_case(kind, seed)
+    folder.mkdir(parents=True)
+    before = os.getcwd()
+    os.chdir(folder)
+    random.seed(seed)
+    reset_peak()
+    try:
+        found = judged(kind, case, folder)
+    finally:
+        os.chdir(before)
+        shutil.rmtree(folder, ignore_errors=True)
+    return found | {"peak": peak()}
+
+
+def judged(kind: str, case: Any, folder: Path) -> dict[str, Any]:
+    from fuzz.cases import flaw_of, run_case
+
+    try:
+        trial = run_case(kind, case, folder)
+    except BaseException as error:  # also a panic of Rust and SystemExit, which no input may cause
+        return failure("memory" if is_memory(error) else "traceback", error)
+    for error in trial.errors:
+        if is_memory(error):
+            return failure("memory", error)
+        if flaw := flaw_of(error):
+            return failure("sentence", error) | {"message": f"{flaw}: {str(error)[:300]!r}"}
+    if trial.errors:
+        return {"status": "error", "message": str(trial.errors[0])}
+    return {"status": "skipped" if trial.skipped else "ok"}
+
+
+def failure(status: str, error: BaseException) -> dict[str, Any]:
+    text = "".join(traceback.format_exception(error))
+    return {
+        "status": status,
+        "what": type(error).__name__,
+        "where": innermost(error),
+        "message": str(error)[:300],
+        "trace": text if len(text) <= TRACE else f"{text[: TRACE // 2]}\n…\n{text[-TRACE // 2 :]}",
+    }
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, also where that was made a sentence."""
+    return any(isinstance(e, MemoryError) or any(text in str(e) for text in REFUSED) for e in chain(error))
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def innermost(error: BaseException) -> str:
+    """The last frame of resdet that the error passed through, without line number: `data/coco.py _classes`."""
+    frames = [(frame.filename, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
+    return place_of(frames[::-1])
+
+
+def place_of(frames: list[tuple[str, str]]) -> str:
+    """Of frames (file, function), the last called first."""
+    for file, name in frames:
+        if Path(file).is_relative_to(PACKAGE):
+            return f"{Path(file).relative_to(PACKAGE)} {name}"
+    return f"{Path(frames[0][0]).name} {frames[0][1]}" if frames else ""
+
+
+def reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass  # no Linux: the peak is that of all cases so far
+
+
+def peak() -> int:
+    """MB"""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return int(status.split("VmHWM:")[1].split()[0]) >> 10
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
