@@ -119,8 +119,10 @@ def _sound_boxes(found: Found, images: np.ndarray, problems: Problems, noun: str
 
 
 def _short(name: object) -> str:
-    """Without the middle of what is too long for a sentence."""
+    """As text for a sentence, on one line and without the middle of what is too long."""
     text = str(name)
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode()
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 :]}"
 
 
@@ -137,14 +139,19 @@ class Measured:
     def size_of(self, file: str) -> tuple[int, int] | None:
         """(width, height), None where the file cannot be read."""
         self.files.append(file)
-        try:
-            return map_image(self.folder / file, "restore it").size
-        except DataError:
-            return None
+        return size_of(self.folder / file)
 
     def arrays(self) -> Arrays:
         """Kept with the index, for `unchanged`."""
         return Strings.pack(self.files).arrays("measured") | {"measured.states": file_states(self.folder, self.files)}
+
+
+def size_of(file: Path | str) -> tuple[int, int] | None:
+    """(width, height) that the image file itself tells, None where it cannot be read."""
+    try:
+        return map_image(file, "restore it").size
+    except DataError:
+        return None
 
 
 def unchanged(arrays: Arrays, folder: Path | str) -> bool:

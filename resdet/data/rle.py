@@ -106,7 +106,7 @@ def _is_text(text: bytes) -> bool:
 def _uncompressed(counts: list[Any]) -> np.ndarray:
     """The runs as they are, int64; one run of -1 for damage."""
     runs = whole_numbers(counts)
-    return runs if len(runs) else np.array([-1])
+    return runs if len(runs) and not any(isinstance(count, float) for count in counts) else np.array([-1])
 
 
 def _text(counts: str | bytes | list) -> bytes:
@@ -121,4 +121,5 @@ def _problem(rle: Any, size: tuple[int, int]) -> str | None:
     if not isinstance(rle, dict) or not isinstance(rle.get("counts"), (str, bytes, list)):
         return NO_COUNTS
     told = rle.get("size")
-    return None if isinstance(told, (list, tuple)) and tuple(told) == tuple(size) else OTHER_SIZE
+    whole = isinstance(told, (list, tuple)) and not any(isinstance(side, (float, bool)) for side in told)
+    return None if whole and tuple(told) == tuple(size) else OTHER_SIZE

@@ -35,6 +35,7 @@ UNKNOWN = {"dt_orphan_image_id", "dt_orphan_category_id", "dt_missing_score"}
 TWO_NEGATIVE_SIDES = re.compile(rb"-[^,\[\]]*,\s*-[^,\[\]]*\]")  # whose area is positive
 EMPTY = re.compile(rb'"(?:bbox|area)":\s*(?:\[\s*\]|null)')
 ODD_CROWD = re.compile(rb'"iscrowd":(?!\s*[01]\s*[,}])')
+BOX = re.compile(rb'"bbox"')
 COUNTS = re.compile(rb'"counts":\s*"([^"]*)"')
 MASK_SIZE = re.compile(rb"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*")
 IMAGE_ID = re.compile(rb'"image_id":\s*(\d+)')
@@ -184,7 +185,9 @@ def _if_right(text: mmap, truth: Any, path: str, kind: Kind) -> Optional[Any]:
 
 
 def _boxes_look_right(text: mmap, truth: Any, found: Any) -> bool:
-    """Each has an area, and no two sides are negative."""
+    """Each has a box of its own with an area, and no two sides are negative."""
+    if len(BOX.findall(text)) < len(found.get_ann_ids()):
+        return False
     return _areas_are_right(found) and not TWO_NEGATIVE_SIDES.search(text)
 
 

@@ -123,6 +123,8 @@ def test_rle_in_every_form(form, kind):
         ({"size": [5, 4], "counts": [[20]]}, "damaged"),
         ({"size": [5, 4], "counts": []}, "damaged"),
         ({"size": 5, "counts": [20]}, "another size"),
+        ({"size": [5.0, 4], "counts": [20]}, "another size"),
+        ({"size": [5, 4], "counts": [20.0]}, "damaged"),
     ],
 )
 def test_what_is_wrong_is_said(segmentation, what):

@@ -272,6 +272,29 @@ def test_bad_masks_are_named(engine, boxes, tmp_path):
                 coco.evaluate(*inputs, "segm", engine)
 
 
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+def test_masks_of_some_and_boxes_of_others_are_refused(engine, tmp_path):
+    truth, results = make(3)
+    for entry, key in zip(results, ["bbox", "segmentation"] * len(results)):
+        del entry[key]
+    with pytest.raises(DataError, match="result 0 has no bbox"):
+        coco.evaluate(*written(tmp_path, truth, results), engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+@pytest.mark.parametrize(
+    "spoil", [lambda text: text[:-1], lambda text: text + "0", lambda text: "o" * 40, lambda _: ""]
+)
+def test_damaged_runs_are_named(engine, spoil, tmp_path):
+    truth, results = make(3)
+    for entry in results:
+        del entry["bbox"]
+    results[2]["segmentation"]["counts"] = spoil(results[2]["segmentation"]["counts"])
+    for inputs in ((truth, results), written(tmp_path, truth, results)):
+        with pytest.raises(DataError, match="result 2 has a damaged RLE"):
+            coco.evaluate(*inputs, "segm", engine)
+
+
 BAD_TRUTH = {
     "no images": (lambda truth: truth.pop("images"), "no list .images."),
     "null annotations": (lambda truth: truth.update(annotations=None), "no list .annotations."),
