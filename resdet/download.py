@@ -194,9 +194,8 @@ def _receive(response, part: Path, have: int, progress: bool) -> None:
     if not headers.get("Content-Range", "").startswith(f"bytes {have}-"):
         have = 0  # the server sends the whole file, whatever was asked
     etag = headers.get("ETag", "")
-    _validator(part).write_text(
-        "" if etag.startswith("W/") else etag, "latin1"
-    )  # a weak one does not promise equal bytes
+    known = "" if etag.startswith("W/") else etag  # a weak one does not promise equal bytes
+    _validator(part).write_text(known, "latin1")
     length = headers.get("Content-Length", "")
     total = have + int(length) if length.isdecimal() else None
     with open(part, "ab" if have else "wb") as file, _bar(part.stem, have, total, progress) as advance:

@@ -92,5 +92,5 @@ def check_graph(session: Any, told: Mapping[str, Any], origin: str) -> None:
         and list(outputs) == expected
         and inputs["images"][1:] == [3, *told["shape"]]
     )
-    if not same or (told["task"] == "classification" and outputs["logits"][-1] != len(told["classes"])):
+    if not same or (told["task"] == "classification" and outputs["logits"][-1:] != [len(told["classes"])]):
         raise WeightsError(f"{origin}: its metadata is of another graph than the one it holds: export it again.")

@@ -15,6 +15,7 @@ from resdet.errors import WeightsError
 
 KEYS = ("experiment", "classes", "category_ids", "normalise")
 MAX_VALUES = 20_000  # of an experiment; ours have two hundred
+MAX_PIXELS = 1_000_000  # of a mean of each pixel
 MAX_DEPTH = 32
 MAX_TEXT = 10_000  # characters
 MAX_CLASSES = 1_000_000
@@ -76,7 +77,7 @@ def settings(experiment: Any, origin: str) -> dict:
     """The experiment as a plain tree of bounded size; its keys and values are the config's to judge."""
     if not isinstance(experiment, dict):
         raise WeightsError(f"{origin}: its experiment is a {type(experiment).__name__} and no mapping: it is damaged.")
-    found = Plain(f"{origin}: its experiment").copy(experiment)
+    found = Plain(f"{origin}: its experiment", MAX_VALUES).copy(experiment)
     refuse_absurd_counts(found, origin)
     return found
 
@@ -84,14 +85,14 @@ def settings(experiment: Any, origin: str) -> dict:
 class Plain:
     """Copies a tree of plain values, and refuses one that is too large, too deep or holds itself."""
 
-    def __init__(self, what: str):
-        self.what, self.left = what, MAX_VALUES
+    def __init__(self, what: str, limit: int):
+        self.what, self.limit, self.left = what, limit, limit
 
     def copy(self, value: Any, depth: int = 0) -> Any:
         self.left -= 1
         if self.left < 0 or depth > MAX_DEPTH:
             raise WeightsError(
-                f"{self.what} has more than {MAX_VALUES:,} values or is nested more than {MAX_DEPTH} deep."
+                f"{self.what} has more than {self.limit:,} values or is nested more than {MAX_DEPTH} deep."
             )
         if isinstance(value, dict):
             return {self.text(key): self.copy(item, depth + 1) for key, item in value.items()}
@@ -159,6 +160,7 @@ def category_ids(ids: Any, origin: str) -> list[int]:
 
 def pixel_statistics(told: Any, origin: str) -> tuple[Tensor, Tensor]:
     """Mean and deviation, [3], [3, 1, 1] or [3, H, W]."""
+    told = Plain(f"{origin}: its normalise", MAX_PIXELS).copy(told)
     try:
         found = torch.tensor(told["mean"], dtype=torch.float32), torch.tensor(told["std"], dtype=torch.float32)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):

@@ -100,6 +100,10 @@ def shared(levels: int) -> list:
     return found
 
 
+def test_statistics_are_bounded(tmp_path, content):
+    assert_refused(write(tmp_path, "pth", content | {"normalise": {"mean": shared(30), "std": [1, 1, 1]}}), "1,000,000")
+
+
 @pytest.mark.parametrize(
     "value, words",
     [(deep(200), "deep"), (shared(25), "20,000 values"), (list(range(30_000)), "20,000 values"), (1 << 70, "a int")],
