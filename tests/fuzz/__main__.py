@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Iterable, Iterator
 
 from fuzz.cases import KINDS, make_case, run_case
+from fuzz.child import PACKAGE
 from fuzz.report import content, failures, listing, table
 from fuzz.runner import Limits, Outcome, run_side_by_side
 
@@ -27,6 +28,7 @@ def main() -> int:
     parsed = parse()
     if parsed.here:
         return run_here(parsed.kinds, parsed.seed, parsed.count, parsed.keep or Path("fuzz-cases"))
+    print(f"the resdet under test is {PACKAGE}", file=sys.stderr)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
     limits = Limits(parsed.cpu, max(240, 24 * parsed.cpu), parsed.memory)
     outcomes: list[Outcome] = []

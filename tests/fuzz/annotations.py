@@ -9,7 +9,7 @@ from typing import Any, Callable
 import cv2
 import numpy as np
 import torch  # noqa: F401  imported here so that it is no case's time
-from fuzz.cases import Case, Trial
+from fuzz.cases import Broken, Case, Trial
 from fuzz.damage import (
     STRINGS,
     Raw,
@@ -29,6 +29,7 @@ from resdet.data.scenes.collate import collate_scenes
 from resdet.data.scenes.config import SceneConfig
 from resdet.data.scenes.pipeline import TrainScene
 from resdet.data.voc import open_voc
+from resdet.errors import Error
 from resdet.evaluation import coco
 from resdet.evaluation.protocols import PROTOCOLS
 from resdet.images.resizing import resize
@@ -346,16 +347,28 @@ def make_batch(source: Annotations, options: dict[str, Any], train: bool) -> Non
 
 
 def judge(source: Annotations, trial: Trial) -> None:
-    """By every protocol, as the commands judge what a detector found."""
+    """By every protocol, as the commands judge what a detector found. Boxes that were learnt must be judged."""
     truth = source.to_coco()
     found = detections([source.result_id(i) for i in range(len(source))], source.category_ids)
-    for kind in ("bbox", "segm") if source.has_masks else ("bbox",):
-        for engine in ("hotcoco", "pycocotools"):
-            trial.attempt(coco.evaluate, truth, found, kind, engine)
-        trial.attempt(coco.confusion, truth, found, kind)
-        trial.attempt(coco.tide, truth, found, kind)
+    try:
+        judge_boxes(truth, found)
+    except Error as error:
+        raise Broken(f"evaluation refuses what training takes: {error}") from error
+    if source.has_masks:
+        trial.attempt(judge_kind, truth, found, "segm")
+
+
+def judge_boxes(truth: dict, found: list[dict]) -> None:
+    judge_kind(truth, found, "bbox")
     for protocol in PROTOCOLS.values():
-        trial.attempt(protocol, truth, found)
+        protocol(truth, found)
+
+
+def judge_kind(truth: dict, found: list[dict], kind: str) -> None:
+    for engine in ("hotcoco", "pycocotools"):
+        coco.evaluate(truth, found, kind, engine)
+    coco.confusion(truth, found, kind)
+    coco.tide(truth, found, kind)
 
 
 def detections(images: list[int], categories: list[int]) -> list[dict]:
