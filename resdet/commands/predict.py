@@ -1,7 +1,7 @@
 """`resdet predict`: a checkpoint on image files."""
 
 from pathlib import Path
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Iterator, Optional, Sequence, Union
 
 from torch import nn
 
@@ -22,7 +22,6 @@ from resdet.writing import write_image, write_json
 DETECTORS = (Detector, ExportedDetector)
 LOCALIZERS = (Localizer, LocalizerRCNN)
 TOP = 5  # classes of an image, unless told otherwise
-AT_ONCE = 64  # images whose results are held in memory together
 
 
 def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -82,7 +81,8 @@ def predict(
         raise ConfigError(f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors and localizers.")
     else:
         rows = classify(models[0], paths, classes)
-    write_json(json_path, rows)
+    # Images are looked at as rows are asked for; without a file none of these is kept.
+    write_json(json_path, [row for row in rows if json_path])
 
 
 def open_model(path: str) -> Any:
@@ -91,14 +91,11 @@ def open_model(path: str) -> Any:
     return model.to(distributed.choose_device("auto")) if isinstance(model, nn.Module) else model
 
 
-def classify(model: Any, paths: Sequence[Path], top: int) -> list[dict]:
-    results = model.predict(paths, top=top)
-    for path, result in zip(paths, results):
+def classify(model: Any, paths: Sequence[Path], top: int) -> Iterator[dict]:
+    for path, result in zip(paths, model.stream(paths, top=top)):
         print(f"{path}: {result}")
-    return [
-        {"image": str(path), "names": result.names, "scores": [round(float(score), 6) for score in result.scores]}
-        for path, result in zip(paths, results)
-    ]
+        scores = [round(float(score), 6) for score in result.scores]
+        yield {"image": str(path), "names": result.names, "scores": scores}
 
 
 def finder_of(
@@ -127,15 +124,12 @@ def detector_of(
 
 def detect(
     model: Union[Detector, Tester, Finder], paths: Sequence[Path], score: Optional[float], folder: Optional[Path]
-) -> list[dict]:
-    rows = []
-    for start in range(0, len(paths), AT_ONCE):
-        for result in model.predict(paths[start : start + AT_ONCE], score):
-            print(result)
-            rows.append(result.to_dict())
-            if folder:
-                write_drawn(result, folder, len(rows))
-    return rows
+) -> Iterator[dict]:
+    for number, result in enumerate(model.stream(paths, score), 1):
+        print(result)
+        if folder:
+            write_drawn(result, folder, number)
+        yield result.to_dict()
 
 
 def write_drawn(result: Any, folder: Path, number: int) -> None:

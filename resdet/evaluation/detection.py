@@ -103,7 +103,8 @@ def detect_all(
 ) -> Judged:
     """All detections in a source; the losses as well where the batches have targets. The model is in eval mode."""
     parts, seen, sums = [empty(model)], [], LossSums()
-    for found, indices, batch_losses in detected(model, source, batches, score):
+    for batch in batches:
+        found, indices, batch_losses = detected(model, source, batch, score)
         parts += [as_results(result, source, index) for result, index in zip(found, indices)]
         seen += indices
         sums.add(batch_losses, len(indices))
@@ -111,18 +112,17 @@ def detect_all(
 
 
 def detected(
-    model: Any, source: Annotations, batches: Iterable[EvaluationBatch], score: Optional[float] = None
-) -> Iterator[tuple[list[Result], list[int], dict[str, Tensor]]]:
-    """The results of each batch, the numbers of its images, and its losses."""
-    for batch in batches:
-        indices = batch.indices.tolist()
-        maps = model.maps(batch.images)
-        # Losses are taken of sampled anchors and regions: the same ones whoever evaluates, and after whatever.
-        torch.manual_seed(indices[0])
-        losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
-        originals = [tuple(source.sizes[index][::-1].tolist()) for index in indices]
-        found = model.detections_of(maps, batch.images, score)
-        yield finish(model, maps, found, batch.images.sizes, originals), indices, losses
+    model: Any, source: Annotations, batch: EvaluationBatch, score: Optional[float] = None
+) -> tuple[list[Result], list[int], dict[str, Tensor]]:
+    """The results of a batch, the numbers of its images, and its losses."""
+    indices = batch.indices.tolist()
+    maps = model.maps(batch.images)
+    # Losses are taken of sampled anchors and regions: the same ones whoever evaluates, and after whatever.
+    torch.manual_seed(indices[0])
+    losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
+    originals = [tuple(source.sizes[index][::-1].tolist()) for index in indices]
+    found = model.detections_of(maps, batch.images, score)
+    return finish(model, maps, found, batch.images.sizes, originals), indices, losses
 
 
 def as_results(result: Result, source: Annotations, index: int) -> Results:

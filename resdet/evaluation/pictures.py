@@ -1,7 +1,7 @@
 """What was found in a data set, drawn on some of its images."""
 
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from resdet.evaluation.ilsvrc_loc import best_overlaps
 from resdet.evaluation.results import Results
 from resdet.inference.drawing import draw
 from resdet.inference.result import Result
+from resdet.ops.rle import Decoded
 from resdet.writing import write_image
 
 SCORE = 0.5  # of what is drawn
@@ -34,17 +35,9 @@ def write_pictures(folder: Path, source: Annotations, results: Results, count: i
         boxes = results.boxes[mine].copy()
         boxes[:, 2:] += boxes[:, :2]
         boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's were drawn in another size
-        drawn = draw(pixels, boxes, labels, captions, decoded(results, mine))
+        masks = Decoded([results.masks[row] for row in mine]) if results.masks else None
+        drawn = draw(pixels, boxes, labels, captions, masks)
         write_image(folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg", drawn)
-
-
-def decoded(results: Results, rows: np.ndarray) -> Optional[np.ndarray]:
-    """The masks of these detections, bool [n, H, W]."""
-    if not results.masks or not len(rows):
-        return None
-    from pycocotools import mask
-
-    return mask.decode([results.masks[row] for row in rows]).transpose(2, 0, 1).astype(bool)
 
 
 def write_located(folder: Path, source: Any, indices: np.ndarray, results: Sequence[Result], count: int) -> None:

@@ -3,10 +3,12 @@
 from typing import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from resdet.backbones.buffers import ExactBuffers
 
 
-class Anchors(nn.Module):
+class Anchors(ExactBuffers):
     """For each level its cell of boxes around the origin, moved to every position."""
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], rounded: bool):

@@ -21,11 +21,12 @@ def draw(
     boxes: np.ndarray,
     labels: Sequence[int],
     captions: Sequence[str] = (),
-    masks: np.ndarray | None = None,
+    masks: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """A copy of the picture uint8 [H, W, 3] with n detections drawn, the first one uppermost.
 
-    boxes: [n, 4] xyxy in pixels, also partly outside; labels: [n], for the colours; masks: bool [n, H, W].
+    boxes: [n, 4] xyxy in pixels, also partly outside; labels: [n], for the colours; masks: bool [H, W], n of them, each
+    asked for once.
     """
     drawn = np.array(pixels, order="C")
     width = line_width(*drawn.shape[:2])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from resdet.images.resizing import resize
 from resdet.inference import graph_description
 from resdet.inference.predictor import finish
 from resdet.inference.result import Result
-from resdet.models.classifier import PREDICT_BATCH, Classification
+from resdet.models.classifier import PREDICT_BATCH, Classification, batches
 from resdet.models.config import InputConfig
 from resdet.ops.nms import nms
+from resdet.ops.rle import RLE, encode
 from resdet.structures import Detections, Images
 from resdet.unpickle import reason
 
@@ -109,14 +110,16 @@ class ExportedClassifier(Exported):
     def __call__(self, images: Tensor) -> Tensor:
         return self.run(images=np.ascontiguousarray(images))["logits"]
 
-    def predict(self, images: Sequence, top: int = 5) -> list[Classification]:
+    def predict(self, images: Iterable, top: int = 5) -> list[Classification]:
         """Classifies paths and uint8 RGB arrays [H, W, 3]: resized, central crop, `top` classes of each."""
-        found = []
-        for start in range(0, len(images), PREDICT_BATCH):
-            scores = self(self.prepare(images[start : start + PREDICT_BATCH])).softmax(1)
+        return list(self.stream(images, top))
+
+    def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
+        """The same a batch after another."""
+        for batch in batches(images, PREDICT_BATCH):
+            scores = self(self.prepare(batch)).softmax(1)
             best = scores.topk(min(top, len(self.classes)), dim=1)
-            found += [self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy())]
-        return found
+            yield from (self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy()))
 
     def prepare(self, images: Sequence) -> Tensor:
         return crops(images, self.short, self.size)
@@ -139,14 +142,16 @@ class ExportedDetector(Exported):
         self.score: float = description["score"]
         self.draws_masks = "masks" in self.outputs
 
-    def predict(self, images: Sequence, score: Optional[float] = None) -> list[Result]:
+    def predict(self, images: Iterable, score: Optional[float] = None) -> list[Result]:
         """One result an image; `images` are paths and uint8 RGB arrays [H, W, 3]."""
-        results = []
+        return list(self.stream(images, score))
+
+    def stream(self, images: Iterable, score: Optional[float] = None) -> Iterator[Result]:
+        """The same one after another: no more images are read than results are taken."""
         for image in images:
             (result,) = self.results_of(*self.prepare([image]), score)
             result.image = image
-            results.append(result)
-        return results
+            yield result
 
     def results_of(
         self, images: Images, originals: Sequence[tuple[int, int]], score: Optional[float] = None
@@ -161,7 +166,7 @@ class ExportedDetector(Exported):
         )
         results = finish(names, [], detections, images.sizes, originals)
         for result, padded, size in zip(results, masks[0], images.sizes.int().tolist()):
-            result.masks = to_original(padded[: len(result)], size, result.size)
+            result.rles = to_original(padded[: len(result)], size, result.size)
         return results
 
     def detect(self, images: Images, score: Optional[float] = None) -> tuple[Detections, list[Tensor]]:
@@ -226,12 +231,12 @@ def suppress(boxes: Tensor, scores: Tensor, score: float, candidates: int, iou: 
     return Detections(take(found, kept), take(best, kept), take(labels, kept), valid)
 
 
-def to_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> np.ndarray:
-    """Probabilities [n, H, W] in a padded image, of which `size` is not padding, as bool [n, height, width]."""
+def to_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> list[RLE]:
+    """Probabilities [n, H, W] in a padded image, of which `size` is not padding, as masks of the original one."""
     import cv2
 
-    height, width = original
-    drawn = np.zeros((len(masks), height, width), bool)
-    for mask, pixels in zip(masks.numpy(), drawn):
-        pixels[:] = cv2.resize(mask[: size[0], : size[1]], (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
-    return drawn
+    rles = []
+    for mask in masks.numpy():
+        resized = cv2.resize(mask[: size[0], : size[1]], original[::-1], interpolation=cv2.INTER_LINEAR)
+        rles += encode(torch.from_numpy(resized > 0.5)[None], original)
+    return rles

@@ -1,6 +1,6 @@
 """What is in an image, and where (appendix C): classifiers name the classes, localizers give each of them a box."""
 
-from typing import Any, Optional, Sequence
+from typing import Any, Iterable, Iterator, Optional, Sequence
 
 import torch
 
@@ -37,15 +37,21 @@ class Finder:
         self.score = Scorer(classifiers, self.locator.device, views.views == "dense")
         self.top = min(top, len(first.classes))
 
-    @torch.inference_mode()
-    def predict(self, images: Sequence, score: Optional[float] = None) -> list[Result]:
+    def predict(self, images: Iterable, score: Optional[float] = None) -> list[Result]:
         """One result an image; `images` are paths and uint8 RGB arrays [H, W, 3].
 
         Names and scores, of which those below `score` are left out, are the classifiers'.
         """
-        with evaluating([*self.localizers, *self.classifiers]):
-            return [self.result(image).above(score or 0) for image in images]
+        return list(self.stream(images, score))
 
+    def stream(self, images: Iterable, score: Optional[float] = None) -> Iterator[Result]:
+        """The same one after another: no more images are read than results are taken."""
+        for image in images:
+            with evaluating([*self.localizers, *self.classifiers]):
+                result = self.result(image)
+            yield result.above(score or 0)
+
+    @torch.inference_mode()
     def result(self, image: Any) -> Result:
         scores = self.score(tensors(self.show, as_image(image))).mean(0).cpu()
         best = scores.topk(self.top)

@@ -4,7 +4,7 @@
 break; both may be called in any mode, so that a validation loss costs nothing but its time.
 """
 
-from typing import Optional, Sequence, Union
+from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -92,11 +92,15 @@ class Detector(nn.Module):
         proposals = self.propose(maps, images)
         return self.regions.detect(maps, proposals, images.sizes, self.score if score is None else score)
 
-    def predict(self, images: Sequence, score: Optional[float] = None) -> list:
+    def predict(self, images: Iterable, score: Optional[float] = None) -> list:
         """Detects in paths and uint8 RGB arrays [H, W, 3]: one `resdet.inference.result.Result` an image."""
-        from resdet.inference.predictor import predict
+        return list(self.stream(images, score))
 
-        return predict(self, images, score)
+    def stream(self, images: Iterable, score: Optional[float] = None) -> Iterator:
+        """The same one after another, for any number of images: one batch of them is in memory."""
+        from resdet.inference.predictor import stream
+
+        return stream(self, images, score)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
         """The classifier's tensors under its own names, those included that the box head took over."""

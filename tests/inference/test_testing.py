@@ -178,7 +178,7 @@ def test_masks_are_voted_for(family):
     torch.nn.init.normal_(last.weight, std=0.5)
     plain, own, voted = (result_of(net, mask_voting_iou=iou) for iou in (None, 0.9999, 0.3))
     assert len(plain) and same(own, plain)
-    assert same(replace(voted, masks=None), replace(plain, masks=None))
+    assert same(replace(voted, rles=None), replace(plain, rles=None))
     changed = (voted.masks != plain.masks).mean((1, 2))
     assert changed.max() > 0.01
 
