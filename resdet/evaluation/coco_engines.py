@@ -35,7 +35,7 @@ UNKNOWN = {"dt_orphan_image_id", "dt_orphan_category_id", "dt_missing_score"}
 TWO_NEGATIVE_SIDES = re.compile(rb"-[^,\[\]]*,\s*-[^,\[\]]*\]")  # whose area is positive
 EMPTY = re.compile(rb'"(?:bbox|area)":\s*(?:\[\s*\]|null)')
 ODD_CROWD = re.compile(rb'"iscrowd":(?!\s*[01]\s*[,}])')
-BOX = re.compile(rb'"bbox"')
+BOX, MASK = re.compile(rb'"bbox"'), re.compile(rb'"segmentation"')
 COUNTS = re.compile(rb'"counts":\s*"([^"]*)"')
 MASK_SIZE = re.compile(rb"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*")
 IMAGE_ID = re.compile(rb'"image_id":\s*(\d+)')
@@ -196,7 +196,7 @@ def _masks_look_right(text: mmap, truth: Any, found: Any) -> bool:
     images = [int(image) for image in IMAGE_ID.findall(text)]
     sizes = [part[: part.find(b"]")] for part in text[:].split(b'"size"')[1:]]
     counts = [count.replace(b"\\\\", b"\\") for count in COUNTS.findall(text)]
-    if not len(images) == len(sizes) == len(counts) == len(found.get_ann_ids()):
+    if not len(images) == len(sizes) == len(counts) == len(MASK.findall(text)) == len(found.get_ann_ids()):
         return False
     wanted = ground_truth.image_sizes(list(truth.imgs.values()))
     told = ((image, MASK_SIZE.fullmatch(size)) for image, size in set(zip(images, sizes)))
