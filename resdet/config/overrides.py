@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from resdet.config.layers import Layer
+from resdet.config.settings import NO_TEXT
 from resdet.config.yaml_reader import MAX_DEPTH, parse
 from resdet.errors import ConfigError
 from resdet.experiments import TASKS
@@ -25,7 +26,7 @@ def is_override(word: str) -> bool:
 def parse_override(text: str) -> tuple[str, Any]:
     """The dotted key and the value: `optim.lr=0.2`, `schedule.milestones.0=30`, `data.augment.short=[256,480]`."""
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not key.strip() or NO_TEXT.search(key):
         raise ConfigError(f"{text!r} is not an override: write section.key=value, as in optim.lr=0.2.")
     try:
         return key.strip(), parse(value, f"override {text}")

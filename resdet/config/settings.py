@@ -26,8 +26,8 @@ class Copier:
         if len(path) > MAX_DEPTH or self.values > MAX_VALUES:
             raise self.error(path, "is nested too deeply or contains itself: give plain settings")
         if isinstance(value, dict):
-            if not all(isinstance(key, str) for key in value):
-                raise self.error(path, "has a key that is no text: quote it")
+            if not all(isinstance(key, str) and not NO_TEXT.search(key) for key in value):
+                raise self.error(path, "has a key that is no text: give text for it")
             return {key: self.copy(entry, (*path, key)) for key, entry in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.copy(entry, (*path, str(index))) for index, entry in enumerate(value)]
