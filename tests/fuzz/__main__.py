@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ def main() -> int:
     parsed = parse()
     if parsed.here:
         return run_here(parsed.kinds, parsed.seed, parsed.count, parsed.keep or Path("fuzz-cases"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: what was found so far is told
     print(f"the resdet under test is {PACKAGE}", file=sys.stderr)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
     limits = Limits(parsed.cpu, max(240, 24 * parsed.cpu), parsed.memory)

@@ -15,6 +15,7 @@ from typing import Any, Iterator
 import resdet
 
 PACKAGE = Path(resdet.__file__).parent
+LONGEST = 3600  # CPU seconds of a fork, which may have lost whoever would kill it
 HARD_STOP = 8 << 30  # bytes of address space that a case may ask for beyond what the imports have
 REFUSED = ("allocate memory", "Unable to allocate", "bad allocation", "Insufficient memory", "bad_alloc")
 TRACE = 6000  # characters kept of a traceback
@@ -50,7 +51,7 @@ def warm(kind: str) -> None:
 
 
 def serve(requests: Any, replies: Any) -> None:
-    limit_memory()
+    limit_resources()
     send(replies, {"pid": os.getpid()})
     for line in requests:
         request = json.loads(line)
@@ -62,7 +63,8 @@ def send(replies: Any, content: dict) -> None:
     replies.flush()
 
 
-def limit_memory() -> None:
+def limit_resources() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
     if Path("/proc/self/statm").exists():
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + HARD_STOP
