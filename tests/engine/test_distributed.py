@@ -10,6 +10,7 @@ from running import TINY, TORCHRUN, fork, here, run
 from torch import nn
 
 from resdet.backbones.layers import SyncBatchNorm2d
+from resdet.engine import distributed
 from resdet.engine.distributed import choose_device
 from resdet.errors import ConfigError
 
@@ -74,6 +75,37 @@ def test_averaged_weights_in_two_processes(tmp_path):
     options = ("schedule.name=constant", "train.ema=0.5", "train.checkpoint_every=3")
     whole, cut = whole_and_cut(tmp_path, 9, *options)
     assert_same(whole["trainer"]["averaged"], cut["trainer"]["averaged"])
+
+
+def keep_statistics():
+    """Writes down what batch norm has seen in this process, before the processes share it for the first time."""
+    share, kept = distributed.average_statistics, []
+
+    def watched(model):
+        if len(kept) < 2:  # the weights', and their average's
+            kept.append(model)
+            torch.save(statistics(model.state_dict()), f"{len(kept)}-{os.environ['RANK']}.pt")
+        share(model)
+
+    distributed.average_statistics = watched
+
+
+def statistics(state):
+    return {name: tensor for name, tensor in state.items() if name.endswith(("running_mean", "running_var"))}
+
+
+def test_statistics_are_the_mean_of_both_processes(tmp_path):
+    options = ("train.length=3", "train.evaluate_every=3", "train.checkpoint_every=3", "train.ema=0.5")
+    run = train(tmp_path, fork, "run", *options, ranks=2, first=keep_statistics)
+    last = torch.load(run / "last.pth", weights_only=True)
+    averaged = {name.removeprefix("module."): tensor for name, tensor in last["trainer"]["averaged"].items()}
+    for number, state in enumerate((last["model"], averaged), 1):
+        one, two = (torch.load(tmp_path / f"{number}-{rank}.pt", weights_only=True) for rank in (0, 1))
+        found = statistics(state)
+        assert found.keys() == one.keys() and len(found) > 10
+        for name, tensor in found.items():
+            torch.testing.assert_close(tensor, (one[name] + two[name]) / 2)
+            assert not torch.equal(one[name], two[name])
 
 
 def test_a_batch_that_does_not_divide(tmp_path, command):
