@@ -7,7 +7,6 @@ import pickle
 import pickletools
 import random
 import struct
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import numpy as np
 import onnx
 import torch
 from fuzz.cases import Broken, Case, Trial
-from fuzz.damage import Raw, damage_bytes, mutate_tree, mutations, odd_value, to_json
-from fuzz.pickles import edit_pickle, trap
+from fuzz.damage import Raw, damage_bytes, mutate_tree, mutations, odd_value, places, to_json
+from fuzz.pickles import edit_pickle, edit_zip, trap
 from fuzz.undamaged import (
     copied,
     detector,
@@ -37,6 +36,7 @@ from resdet.commands.train import train
 from resdet.models.building import build_for
 from resdet.weights import loading, saving
 
+ABOUT = ("experiment", "classes", "category_ids", "normalise", "trainer")
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)
 
 
@@ -152,41 +152,54 @@ def odd_tensors(like: torch.Tensor) -> list[Any]:
 
 def damaged(rng: random.Random, tree: Any) -> Any:
     for _ in range(mutations(rng)):
-        draw = rng.random()
-        holder = (
-            tree._metadata["resdet"]
-            if isinstance(tree, OrderedDict) and hasattr(tree, "_metadata") and draw < 0.7
-            else tree
-        )
-        about = [
-            key
-            for key in ("experiment", "classes", "category_ids", "normalise", "trainer")
-            if isinstance(holder, dict) and key in holder
-        ]
-        if about and draw < 0.6:
-            key = rng.choice(about)
-            holder[key] = (
-                mutate_tree(rng, holder[key], odd_content)
-                if isinstance(holder[key], (dict, list)) and rng.random() < 0.9
-                else odd_content(rng)
-            )
-        elif draw < 0.65 and isinstance(tree, dict) and tree:
-            tree[rng.choice([0, 1.5, None, True, (), ("a",), b"a", float("nan"), torch.ones(1)])] = next(
-                iter(tree.values())
-            )
-        elif draw < 0.7:
-            tree = rng.choice(
-                [
-                    {"model": tree},
-                    {"state_dict": {"model": tree}},
-                    [tree],
-                    {"model": [tree]},
-                    {"model": tree, "state_dict": tree},
-                ]
-            )
-        else:
-            tree = mutate_tree(rng, tree, odd_content) if isinstance(tree, (dict, list)) else tree
+        if not isinstance(tree, (dict, list)):
+            return tree
+        (change,) = rng.choices([odd_about, odd_tensor, odd_key, wrapped, changed], [55, 12, 5, 5, 23])
+        tree = change(rng, tree)
     return tree
+
+
+def odd_about(rng: random.Random, tree: Any) -> Any:
+    """What the file says of itself."""
+    attached = getattr(tree, "_metadata", None)
+    holder = attached["resdet"] if attached else tree
+    told = [key for key in ABOUT if isinstance(holder, dict) and key in holder]
+    if not told:
+        return changed(rng, tree)
+    key = rng.choice(told)
+    inner = isinstance(holder[key], (dict, list)) and rng.random() < 0.9
+    holder[key] = mutate_tree(rng, holder[key], odd_content) if inner else odd_content(rng)
+    return tree
+
+
+def odd_tensor(rng: random.Random, tree: Any) -> Any:
+    tensors = [(node, key) for node, key in places(tree) if isinstance(node[key], torch.Tensor)]
+    if tensors:
+        node, key = rng.choice(tensors)
+        node[key] = rng.choice(odd_tensors(node[key]))
+    return tree
+
+
+def odd_key(rng: random.Random, tree: Any) -> Any:
+    if isinstance(tree, dict) and tree:
+        keys = [0, 1.5, None, True, (), ("a",), b"a", float("nan"), torch.ones(1)]
+        tree[rng.choice(keys)] = next(iter(tree.values()))
+    return tree
+
+
+def wrapped(rng: random.Random, tree: Any) -> Any:
+    shapes = [
+        {"model": tree},
+        {"state_dict": {"model": tree}},
+        [tree],
+        {"model": [tree]},
+        {"model": tree, "blobs": tree},
+    ]
+    return rng.choice(shapes)
+
+
+def changed(rng: random.Random, tree: Any) -> Any:
+    return mutate_tree(rng, tree, odd_content)
 
 
 def safely(rng: random.Random, write: Any, tree: Any) -> bytes:
@@ -206,52 +219,6 @@ def torch_file(rng: random.Random) -> bytes:
 
 def resumed(rng: random.Random) -> bytes:
     return safely(rng, torch_bytes, copied(last()))
-
-
-def edit_zip(rng: random.Random, data: bytes) -> bytes:
-    """Entries dropped, doubled, renamed, cut, squeezed; and the pickle among them changed by opcodes."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = [(part.filename, archive.read(part)) for part in archive.infolist()]
-    squeezed = zipfile.ZIP_STORED
-    for _ in range(rng.choice([1, 1, 2])):
-        at, kind = rng.randrange(len(entries)), rng.randrange(9)
-        name, held = entries[at]
-        if kind < 4:
-            at = next((n for n, (name, _) in enumerate(entries) if name.endswith("data.pkl")), at)
-            name, held = entries[at]
-            entries[at] = (name, trap(rng) if rng.random() < 0.3 else edit_pickle(rng, held))
-        elif kind == 4:
-            del entries[at]
-        elif kind == 5:
-            entries.append((name, rng.choice(entries)[1]))
-        elif kind == 6:
-            other = rng.choice(
-                [
-                    "",
-                    "../x",
-                    "/x",
-                    "archive/data/0",
-                    "data.pkl",
-                    "x" * 5000,
-                    name.upper(),
-                    f"a/{name}",
-                    "archive/.format_version",
-                ]
-            )
-            entries[at] = (other, held)
-        elif kind == 7:
-            entries[at] = (
-                name,
-                held[: rng.randrange(len(held) + 1)] if rng.random() < 0.5 else held + bytes(rng.choice([1, 10**6])),
-            )
-        else:
-            squeezed = zipfile.ZIP_DEFLATED
-            entries[at] = (name, bytes(rng.choice([10**4, 10**7])))
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", squeezed) as archive:
-        for name, held in entries:
-            archive.writestr(zipfile.ZipInfo(name or "x"), held, squeezed)
-    return file.getvalue()
 
 
 def legacy_file(rng: random.Random) -> bytes:
