@@ -1,7 +1,7 @@
 """ResNets narrower than the paper's, for tests that train and save whole models."""
 
 import contextlib
-from typing import Iterator
+from collections.abc import Iterator
 
 from resdet.backbones import resnet
 

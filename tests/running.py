@@ -13,9 +13,9 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Callable, Iterator, Optional
 
 import torch
 import torch.distributed as dist
@@ -101,9 +101,7 @@ def run(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess
     return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
 
-def fork(
-    folder: Path, *words, ranks: int = 1, first: Optional[Callable[[], None]] = None
-) -> subprocess.CompletedProcess:
+def fork(folder: Path, *words, ranks: int = 1, first: Callable[[], None] | None = None) -> subprocess.CompletedProcess:
     """Runs `resdet WORDS` in `ranks` processes with the environment that torchrun sets; each calls `first` before that.
 
     `first` is pickled by name: a function of a module, or a partial of one. The status is that of the first rank that
@@ -135,7 +133,7 @@ def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     return words | {key: str(number) for key, number in numbers.items()}
 
 
-def status_of_all(started: list) -> Optional[int]:
+def status_of_all(started: list) -> int | None:
     """The first status other than 0, if any; None if the processes hang."""
     running, status = list(started), 0
     try:
@@ -152,7 +150,7 @@ def status_of_all(started: list) -> Optional[int]:
 
 
 def forked(
-    folder: Path, words: list[str], place: dict[str, str], files: tuple[Path, Path], first: Optional[Callable[[], None]]
+    folder: Path, words: list[str], place: dict[str, str], files: tuple[Path, Path], first: Callable[[], None] | None
 ) -> None:
     """The target of a process of `fork`."""
     for number, file in enumerate(files, 1):
