@@ -11,6 +11,8 @@ from resdet.weights.description import is_text, mapping_of, settings
 
 SCALER = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")  # of torch's GradScaler
 
+KEPT = (set(), {"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"})  # of a parameter, by SGD and by AdamW
+
 
 def checked(content: Any, path: Path) -> dict[str, Any]:
     """A WeightsError that names the part which is missing or damaged."""
@@ -119,17 +121,19 @@ CHECKS = {
 
 
 def refuse_other_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """ValueError where `state` is of other parameters; torch compares the number of these alone."""
+    """ValueError where `state` is of other parameters: a fused step writes beyond a buffer that is too small."""
     own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     if numbers != list(range(len(own))) or not state["state"].keys() <= set(numbers):
         raise ValueError("the state of other parameters")
-    kinds = {tuple((key, value is None) for key, value in kept.items()) for kept in state["state"].values()}
-    if len(kinds) > 1:
-        raise ValueError("the state of several optimizers")
+    kinds = {frozenset((key, value is None) for key, value in kept.items()) for kept in state["state"].values()}
+    if len(kinds) > 1 or any({key for key, _ in kind} not in KEPT for kind in kinds):
+        raise ValueError("the state of another optimizer, or of several")
     for number, kept in state["state"].items():
-        for value in kept.values():
-            if value is not None and (not isinstance(value, Tensor) or value.shape not in ((), own[number].shape)):
+        for key, value in kept.items():
+            empty = key == "momentum_buffer" and value is None
+            shape = () if key == "step" else own[number].shape
+            if not empty and (not isinstance(value, Tensor) or value.shape != shape):
                 raise ValueError("the state of parameters of other shapes")
 
 

@@ -285,7 +285,8 @@ class LaterStorages:
 
     def fill(self, keys: Any, data: mmap.mmap) -> None:
         """With what follows the list of their keys: the count and the bytes of each."""
-        if not isinstance(keys, list) or {key for key in keys if type(key) is str} != self.found.keys():
+        listed = isinstance(keys, list) and all(type(key) is str for key in keys)
+        if not listed or set(keys) != self.found.keys():
             raise Damaged(f"declares {self.declared:,} bytes of tensors and has others")
         for key in keys:
             memory, count = self.found[key]

@@ -96,10 +96,12 @@ def test_the_damaged_part_is_named(key, value):
         lambda state: state["state"].pop(0) and state["state"].update({9: {}}),
         lambda state: state["state"][0].clear(),
         lambda state: state["state"][0].update(dict.fromkeys(state["state"][0], torch.ones(5))),
+        lambda state: state["state"][0].update(dict.fromkeys(state["state"][0], torch.tensor(1.0))),
         lambda state: state["state"][0].update(dict.fromkeys(state["state"][0], "a")),
+        lambda state: [kept.popitem() and kept.update(other=torch.ones(3)) for kept in state["state"].values()],
         lambda state: state["param_groups"][0].update(params=[5, 6]),
     ],
-    ids=["number", "empty", "shape", "text", "parameters"],
+    ids=["number", "empty", "shape", "scalar", "text", "keys", "parameters"],
 )
 def test_the_state_of_other_parameters(options, damage):
     optimizer = stepped(**options)

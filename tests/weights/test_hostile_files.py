@@ -358,3 +358,10 @@ def header_of_one() -> dict:
 def test_an_error_of_weights_is_one(tmp_path):
     with pytest.raises(WeightsError):
         resdet.load(write(tmp_path, b""))
+
+
+@pytest.mark.parametrize("keys", [0, [], ["0", 0], [{}], ["0", "1"], [True]], ids=str)
+def test_an_older_file_with_another_list_of_storages(tmp_path, keys):
+    whole = torch_bytes({"a": torch.ones(3)}, False)
+    start = whole.rindex(b"\x80\x02]q\x00")  # where that list begins
+    assert_refused(write(tmp_path, whole[:start] + pickle.dumps(keys, 2) + bytes(99)), "damaged or no checkpoint")
