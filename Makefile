@@ -1,6 +1,6 @@
 # make quickstart   a virtual environment, a small Mask R-CNN trained in minutes, and where its results lie
 # make test         the same environment, and the tests: about a quarter of an hour on two cores, files side by side
-# make fuzz         10,000 damaged files of each kind (tests/fuzz/README.md): some hours on two cores
+# make fuzz         10,000 damaged files of each kind (tests/fuzz/README.md): about half an hour on two cores
 # make bench        timings beside torchvision, timm and pycocotools
 PYTHON ?= python3
 VENV ?= .venv

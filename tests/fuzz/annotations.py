@@ -11,6 +11,8 @@ import numpy as np
 import torch  # noqa: F401  imported here so that it is no case's time
 from fuzz.cases import Broken, Case, Trial
 from fuzz.damage import (
+    COORDINATES,
+    COUNTS,
     STRINGS,
     Raw,
     damage_bytes,
@@ -35,7 +37,6 @@ from resdet.evaluation.protocols import PROTOCOLS
 from resdet.images.resizing import resize
 
 FILE = "annotations.json"
-COORDINATES = [-1e9, -1, 0, 0.5, 23, 24, 25, 1e3, 1e5, 1e8, 4e8, 1e20, 1e308, float("nan"), float("inf"), -4e8]
 ENCODINGS = ["utf-8", "UTF-16", "utf-99", "ascii", "latin1", "utf-7", "idna", "rot13", "hex", "cp037", "", "x" * 300]
 
 
@@ -161,26 +162,6 @@ def odd_runs(rng: random.Random, tree: Any) -> Any:
         size = [16, 24] if rng.random() < 0.8 else [rng.choice([0, -1, 16, 2**31, 10**9]), 24]
         entry["segmentation"] = {"size": size, "counts": rng.choice(COUNTS)}
     return tree
-
-
-COUNTS = [
-    *([384], [0, 384], [100, 284], [-1, 385], [384, 0], [2**40], [2**63 - 1, 1], [0.5, 383.5], [], [None], ["384"]),
-    *(
-        [1] * 384,
-        [[384]],
-        [10**400],
-        "d29700000000000l5",
-        "T1800<2e1",
-        "`<",
-        "",
-        "0",
-        "~~~~",
-        "\x7f",
-        "é",
-        "ooooooooooo0",
-    ),
-    *("oooo3", "PPPP", "h\\" * 1000, None, 7, True, {"a": 1}),
-]
 
 
 def odd_identity(rng: random.Random, tree: Any) -> Any:

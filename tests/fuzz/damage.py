@@ -44,6 +44,44 @@ STRINGS = [
     *("\0", "a\nb", "a\rb", "a\x1b[31mb", "../../x", "/", "/dev/null", ".", "..", "a/b/c", "x" * 300, "x" * 10_000),
     *("{}", "%s %d", "\u2028", "\ufeff", "a b.jpg", "\\", "//host/share", "~", "$HOME", "NUL"),
 ]
+# Of points and boxes.
+COORDINATES = [
+    -1e9,
+    -1,
+    0,
+    0.5,
+    23,
+    24,
+    25,
+    1e3,
+    1e5,
+    1e8,
+    4e8,
+    1e20,
+    1e308,
+    float("nan"),
+    float("inf"),
+    -4e8,
+]
+# Run lengths of a mask of 384 pixels, good and bad, as numbers and compressed.
+COUNTS = [
+    *([384], [0, 384], [100, 284], [-1, 385], [384, 0], [2**40], [2**63 - 1, 1], [0.5, 383.5], [], [None], ["384"]),
+    *(
+        [1] * 384,
+        [[384]],
+        [10**400],
+        "d29700000000000l5",
+        "T1800<2e1",
+        "`<",
+        "",
+        "0",
+        "~~~~",
+        "\x7f",
+        "é",
+        "ooooooooooo0",
+    ),
+    *("oooo3", "PPPP", "h\\" * 1000, None, 7, True, {"a": 1}),
+]
 DEPTHS = [10, 100, 900, 1100, 5_000, 100_000]
 
 

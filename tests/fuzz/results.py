@@ -8,9 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import coco_scenes
-from fuzz.annotations import COORDINATES, COUNTS
 from fuzz.cases import Broken, Case, Trial
-from fuzz.damage import NUMBERS, damage_bytes, damage_text, deep, mutate_tree, mutations, odd_value, to_json
+from fuzz.damage import (
+    COORDINATES,
+    COUNTS,
+    NUMBERS,
+    damage_bytes,
+    damage_text,
+    deep,
+    mutate_tree,
+    mutations,
+    odd_value,
+    to_json,
+)
 
 from resdet.commands.evaluate_results import evaluate_results
 from resdet.evaluation.protocols import PROTOCOLS
