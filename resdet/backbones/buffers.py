@@ -1,6 +1,7 @@
 """Buffers whose digits count: coordinates of boxes, statistics of pixels."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn

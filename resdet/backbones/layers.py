@@ -1,7 +1,5 @@
 """The bricks that every net is made of: a convolution with its norm, the norms, and the base class of all nets."""
 
-from typing import Optional
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -28,7 +26,7 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 @torch.compiler.assume_constant_result
-def process_group() -> Optional[str]:
+def process_group() -> str | None:
     """Name of the group of all processes, None for a single process.
 
     `torch.compile` caches a group that it traces, and would keep it alive after `destroy_process_group`.
@@ -84,7 +82,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(var * (count / (count - 1).clamp(min=1)), self.momentum)
 
 
-def make_norm(kind: Optional[str], channels: int) -> nn.Module:
+def make_norm(kind: str | None, channels: int) -> nn.Module:
     """`bn`, `frozen`, `sync`, `gn` (32 groups), or None: nothing."""
     if kind is None:
         return nn.Identity()
@@ -102,9 +100,9 @@ class ConvNorm(nn.Module):
         out_channels: int,
         kernel: int,
         stride: int = 1,
-        norm: Optional[str] = "bn",
+        norm: str | None = "bn",
         dilation: int = 1,
-        bias: Optional[bool] = None,
+        bias: bool | None = None,
     ):
         """A bias by default where there is no norm."""
         super().__init__()
@@ -145,7 +143,7 @@ class Backbone(nn.Module):
         """What comes before the first stage."""
         raise NotImplementedError
 
-    def features(self, images: Tensor, upto: Optional[str] = None) -> dict[str, Tensor]:
+    def features(self, images: Tensor, upto: str | None = None) -> dict[str, Tensor]:
         """The output of each stage, up to the one named: `upto="c4"` is what a C4 detector shares (appendix A)."""
         x, found = self.stem(images), {}
         for name, attribute in self.stages.items():

@@ -2,14 +2,15 @@
 
 import os
 import signal
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from resdet import cli
 
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def main(words: Optional[Sequence[str]] = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """The exit status of `resdet WORDS`, by default of the process's own words."""
     signal.signal(signal.SIGINT, interrupt_once)
     try:

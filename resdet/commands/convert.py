@@ -1,7 +1,6 @@
 """`resdet convert`: a model's weights as another library's file."""
 
 from pathlib import Path
-from typing import Optional
 
 import torch
 import yaml
@@ -15,7 +14,7 @@ from resdet.weights.recipes import RECIPES
 from resdet.writing import check_file, write_text
 
 
-def convert(source: str, layout: str, out: Optional[str] = None) -> Path:
+def convert(source: str, layout: str, out: str | None = None) -> Path:
     """Writes the file, reads it back as a whole model, and prints how it is loaded there."""
     path = Path(out) if out else beside(source, layout)
     check_file(path)

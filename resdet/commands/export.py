@@ -1,8 +1,9 @@
 """`resdet export`: a checkpoint as an ONNX file or a program of torch.export, checked before it says done."""
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +29,11 @@ EVERYTHING = 0.0  # the score limit of the check, so that it has detections what
 def export(
     weights: str,
     to: str,
-    out: Optional[str] = None,
+    out: str | None = None,
     form: Form = DEFAULT,
-    image: Optional[str] = None,
+    image: str | None = None,
     int8: bool = False,
-    calibrate: Optional[str] = None,
+    calibrate: str | None = None,
     overrides: Sequence[str] = (),
 ) -> None:
     """Writes the file, checked on `image` or a generated photograph; an int8 one beside it where that is wanted."""
@@ -54,7 +55,7 @@ def export(
         write_int8(path, path.with_suffix(".int8.onnx"), calibration, shown)
 
 
-def open_calibration(to: str, int8: bool, calibrate: Optional[str], overrides: Sequence[str]) -> Optional[Calibration]:
+def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequence[str]) -> Calibration | None:
     if int8 != bool(calibrate):
         raise ConfigError(
             "--int8 and --calibrate belong together: name a folder of images, or a config that has training images."
@@ -74,7 +75,7 @@ def beside(weights: Path, ending: str) -> Path:
     return (weights if weights.is_file() else Path(weights.name)).with_suffix(ending)
 
 
-def parse_shape(text: Optional[str]) -> Optional[tuple[int, int]]:
+def parse_shape(text: str | None) -> tuple[int, int] | None:
     """ "800x1344" as (800, 1344)."""
     if text is None:
         return None

@@ -1,7 +1,8 @@
 """`resdet predict`: a checkpoint on image files."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence, Union
+from typing import Any
 
 from torch import nn
 
@@ -44,10 +45,10 @@ def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str]
 def predict(
     weights: Sequence[str],
     images: Sequence[str],
-    top: Optional[int] = None,
-    score: Optional[float] = None,
-    json_path: Optional[str] = None,
-    draw: Optional[str] = None,
+    top: int | None = None,
+    score: float | None = None,
+    json_path: str | None = None,
+    draw: str | None = None,
     overrides: Sequence[str] = (),
     classifiers: Sequence[str] = (),
 ) -> None:
@@ -112,7 +113,7 @@ def finder_of(
 
 def detector_of(
     models: Sequence[Any], weights: Sequence[str], settings: TestingConfig
-) -> Union[Detector, ExportedDetector, Tester]:
+) -> Detector | ExportedDetector | Tester:
     """The plain detector, unless there are several or something more is asked for."""
     if len(models) == 1 and settings.plain:
         return models[0]
@@ -123,7 +124,7 @@ def detector_of(
 
 
 def detect(
-    model: Union[Detector, Tester, Finder], paths: Sequence[Path], score: Optional[float], folder: Optional[Path]
+    model: Detector | Tester | Finder, paths: Sequence[Path], score: float | None, folder: Path | None
 ) -> Iterator[dict]:
     for number, result in enumerate(model.stream(paths, score), 1):
         print(result)

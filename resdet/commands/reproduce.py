@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from resdet.engine.signals import defer_signals
 from resdet.errors import ConfigError, DataError, Error
@@ -32,7 +32,7 @@ from resdet.writing import write_json
 Launch = Callable[..., None]  # runs `resdet WORDS`: launch(words), and launch(words, processes) for a training
 
 
-def choose(target: Optional[str], names: Sequence[str] = ()) -> tuple[list[Row], list[Figure]]:
+def choose(target: str | None, names: Sequence[str] = ()) -> tuple[list[Row], list[Figure]]:
     """The rows and figures of a table's or a figure's name, all where none is given.
 
     `names` are those of some rows of the table, or of some nets of the figure.
@@ -68,7 +68,7 @@ def parse_given(pairs: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def list_rows(target: Optional[str], setting: Setting, json_path: Optional[str] = None) -> None:
+def list_rows(target: str | None, setting: Setting, json_path: str | None = None) -> None:
     rows = outcome.describe_rows(choose(target)[0], setting)
     print(outcome.rows_table(rows))
     write_json(json_path, rows)
@@ -80,7 +80,7 @@ def reproduce(
     setting: Setting,
     launch: Launch,
     dry_run: bool = False,
-    json_path: Optional[str] = None,
+    json_path: str | None = None,
 ) -> list[dict[str, Any]]:
     """Trains what is not trained yet, tests, and returns our figures beside the paper's.
 

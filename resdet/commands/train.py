@@ -1,9 +1,10 @@
 """`resdet train`: from a config to a trained model in a folder."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any
 
 from resdet import config
 from resdet.engine import checkpoint, distributed
@@ -21,9 +22,9 @@ LEFT = {"results": "results.json", "pictures": "pictures"}
 
 def train(
     experiment: Any,
-    out: Optional[str] = None,
+    out: str | None = None,
     resume: bool = False,
-    init: Optional[str] = None,
+    init: str | None = None,
     eval_only: bool = False,
 ) -> dict[str, float]:
     """Trains, or with `eval_only` judges the weights of `init`; returns the best evaluation's figures."""
@@ -46,7 +47,7 @@ def train(
         distributed.leave()
 
 
-def open_task(experiment: Any, world: World, log: Log, init: Optional[str] = None) -> Task:
+def open_task(experiment: Any, world: World, log: Log, init: str | None = None) -> Task:
     if experiment.task == "detection":
         from resdet.tasks.detection import DetectionTask as Chosen
     elif experiment.task == "localization":
@@ -76,7 +77,7 @@ def check_world(experiment: Any, world: World) -> None:
 
 
 def run(
-    experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str], open_task: Callable = open_task
+    experiment: Any, world: World, folder: Path, resume: bool, init: str | None, open_task: Callable = open_task
 ) -> Trainer:
     """A run to its end, or until it is stopped."""
     log = Log(folder if world.leads else None)
@@ -122,7 +123,7 @@ def check_together(trainer: Trainer, folder: Path) -> None:
         )
 
 
-def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str]) -> dict[str, float]:
+def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: str | None) -> dict[str, float]:
     """Alternating training: four runs in the folder, of which --resume goes on with the one that was cut."""
     from resdet.tasks.alternating import STEPS, experiment_of, open_step
 
@@ -141,7 +142,7 @@ def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: O
     return trainer.best or {}
 
 
-def judge(experiment: Any, world: World, weights: Optional[str]) -> dict[str, float]:
+def judge(experiment: Any, world: World, weights: str | None) -> dict[str, float]:
     if weights is None:
         raise ConfigError(
             "--eval-only judges the weights given by --init: name a checkpoint, such as runs/NAME/best.pth."

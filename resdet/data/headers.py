@@ -1,7 +1,6 @@
 """A check of all image headers of a data set, before anything is spent on it."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Optional
 
 from resdet.errors import DataError
 from resdet.images.decode import Source
@@ -13,7 +12,7 @@ def check_headers(source: Source, workers: int = WORKERS) -> dict[int, str]:
     """Index -> what is wrong with the image, for those that are missing, cut short, no images, or of another size than
     their annotations say. Pixels are not decoded."""
 
-    def problem(i: int) -> Optional[str]:
+    def problem(i: int) -> str | None:
         try:
             source.header_size(i)
         except DataError as error:

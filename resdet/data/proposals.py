@@ -6,8 +6,9 @@ A computation that was cut goes on where it stopped, and several processes may f
 import hashlib
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 from torch import Tensor

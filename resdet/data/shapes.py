@@ -4,7 +4,8 @@ Each image shows one shape of its class, anywhere, at any angle and in any colou
 clutter, and partly hidden now and then. Image i of a seed is always the same.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 

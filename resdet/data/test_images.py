@@ -1,7 +1,7 @@
 """Images whose objects only a test server knows, for submissions: VOC's, ILSVRC DET's and COCO's test sets."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 

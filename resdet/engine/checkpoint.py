@@ -1,7 +1,7 @@
 """A run's files: `last.pth` to go on from, `best.pth` to use. Written whole or not at all."""
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from resdet.engine import saved_state
 from resdet.weights.reading import read_torch
@@ -15,7 +15,7 @@ def write(content: dict[str, Any], path: Path) -> None:
     write_torch(path, content)
 
 
-def is_stale(waited: int, patience: Optional[int]) -> bool:
+def is_stale(waited: int, patience: int | None) -> bool:
     """Whether a run stops early, after so many evaluations since its best."""
     return patience is not None and waited >= patience
 

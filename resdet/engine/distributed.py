@@ -4,8 +4,9 @@ import gc
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Callable, Iterable, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist

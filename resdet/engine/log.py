@@ -11,7 +11,7 @@ from datetime import timedelta
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 
@@ -25,7 +25,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albument
 class Log:
     """Speaks from the start and writes into `out` once opened; silent where `out` is None (all processes but one)."""
 
-    def __init__(self, out: Optional[Path]):
+    def __init__(self, out: Path | None):
         self.out = out
         self.total = 0
         self.file = self.board = self.bar = None
@@ -162,7 +162,7 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def git_revision() -> Optional[str]:
+def git_revision() -> str | None:
     """The commit of the checkout that runs, with a + where it has changes; None for an installed package."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():

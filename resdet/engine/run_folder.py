@@ -4,9 +4,10 @@ import fcntl
 import os
 import re
 import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Iterator, Optional
+from typing import IO
 
 from resdet.engine import checkpoint
 from resdet.errors import Error
@@ -17,7 +18,7 @@ MOST = 10_000  # numbered folders that are tried
 
 
 @contextmanager
-def claim_folder(name: str, out: Optional[str], resume: bool) -> Iterator[Path]:
+def claim_folder(name: str, out: str | None, resume: bool) -> Iterator[Path]:
     """`out`, or runs/NAME, or the first of runs/NAME-2, -3, … that holds no run; to resume, the last that does.
 
     While it lasts, no other process gets this folder. What a killed run left half written is removed, and so is a
@@ -66,7 +67,7 @@ def holds_run(folder: Path) -> bool:
     return (folder / "run.json").exists()
 
 
-def try_lock(folder: Path) -> Optional[IO[str]]:
+def try_lock(folder: Path) -> IO[str] | None:
     """The open lock file of a folder, which is made; None where another process has it.
 
     The system releases the lock with the process that holds it, however that ends, and forked loader workers do not

@@ -1,7 +1,8 @@
 """What a last.pth must hold for a run to go on from it, checked before any of it is taken up."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor

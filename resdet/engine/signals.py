@@ -2,8 +2,9 @@
 
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator, Optional
+from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 2.0  # seconds; `timeout` and torchrun send a process several signals for one stop, and so do impatient fingers
@@ -21,7 +22,7 @@ class defer_signals:
     """
 
     def __init__(self) -> None:
-        self.received: Optional[int] = None
+        self.received: int | None = None
         self.since = 0.0
         self.abandonable = False
         self.former: dict[int, Any] = {}

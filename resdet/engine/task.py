@@ -1,7 +1,8 @@
 """What the trainer asks of a task; resdet/tasks/ holds those that there are."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 

@@ -1,8 +1,9 @@
 """Images per second, and the share of time spent waiting for data."""
 
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator, TypeVar
+from typing import TypeVar
 
 Batch = TypeVar("Batch")
 

@@ -9,9 +9,10 @@ a run that goes on from there evaluates first.
 
 import os
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class Trainer:
         self.saved = 0  # step of the last checkpoint
         self.evaluation_due = False
         self.window = Window()
-        self.best: Optional[dict[str, float]] = None
+        self.best: dict[str, float] | None = None
         self.waited = 0  # evaluations since the best
         self.signals = defer_signals()
         self.stopped = False  # by a signal, which some process received
@@ -123,7 +124,7 @@ class Trainer:
     def complete(self) -> bool:
         return not self.evaluation_due and (self.step >= self.total or self.stale)
 
-    def next_batch(self, batches: Iterator[Batch], throughput: Throughput, log: Log) -> Optional[Batch]:
+    def next_batch(self, batches: Iterator[Batch], throughput: Throughput, log: Log) -> Batch | None:
         """The batch of the next step; None where the run stops before it.
 
         Between two steps the state is whole: whatever goes wrong with the data, it is saved first.

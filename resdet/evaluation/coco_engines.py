@@ -9,10 +9,11 @@ judge them. A quick look at their text tells which they are. Masks of the ground
 import contextlib
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -135,7 +136,7 @@ def _completed_truth(annotations: Any, kind: Kind) -> Any:
         raise DataError(f"{file} cannot be judged by ({error}): mend it.") from error
 
 
-def _whole_truth(annotations: Any) -> Optional[Any]:
+def _whole_truth(annotations: Any) -> Any | None:
     """The boxes of a file without gaps."""
     import hotcoco
 
@@ -161,7 +162,7 @@ def _areas_are_right(found: Any) -> bool:
     return len(found.get_ann_ids(area_rng=[0, np.finfo(np.float64).max])) == len(found.get_ann_ids())
 
 
-def _whole_results(truth: Any, results: Any, kind: Kind) -> Optional[Any]:
+def _whole_results(truth: Any, results: Any, kind: Kind) -> Any | None:
     """The detections of a file in which nothing is to be complained about."""
     if not isinstance(results, (str, Path)):
         return None
@@ -172,7 +173,7 @@ def _whole_results(truth: Any, results: Any, kind: Kind) -> Optional[Any]:
         return None
 
 
-def _if_right(text: mmap, truth: Any, path: str, kind: Kind) -> Optional[Any]:
+def _if_right(text: mmap, truth: Any, path: str, kind: Kind) -> Any | None:
     if text[:1] != b"[" or (kind == "segm" and text.find(b'"bbox"') >= 0):
         return None  # hotcoco takes the area of the box where there are both
     found = truth.load_res(path)

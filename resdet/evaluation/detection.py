@@ -1,9 +1,10 @@
 """A detector on a data set: its detections, its losses, and what the evaluators make of them."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ def judge(models: Sequence[Any], source: Annotations, experiment: Any, world: An
 
 
 def predict_all(
-    detector: Any, source: Annotations, on_bad_image: str, world: Any, notes: Notes, score: Optional[float] = None
+    detector: Any, source: Annotations, on_bad_image: str, world: Any, notes: Notes, score: float | None = None
 ) -> Judged:
     """All that `detector.predict` finds in a source, image by image. What cannot be read is left out, unless it is an
     error."""
@@ -99,7 +100,7 @@ def detect_all(
     model: Any,
     source: Annotations,
     batches: Iterable[EvaluationBatch],
-    score: Optional[float] = None,
+    score: float | None = None,
 ) -> Judged:
     """All detections in a source; the losses as well where the batches have targets. The model is in eval mode."""
     parts, seen, sums = [empty(model)], [], LossSums()
@@ -112,7 +113,7 @@ def detect_all(
 
 
 def detected(
-    model: Any, source: Annotations, batch: EvaluationBatch, score: Optional[float] = None
+    model: Any, source: Annotations, batch: EvaluationBatch, score: float | None = None
 ) -> tuple[list[Result], list[int], dict[str, Tensor]]:
     """The results of a batch, the numbers of its images, and its losses."""
     indices = batch.indices.tolist()
@@ -178,7 +179,7 @@ def truth_of(source: Annotations, left_out: Sequence[int] = (), kind: Kind = "bb
     return content
 
 
-def known(values: dict[str, Optional[float]], source: Annotations) -> dict[str, float]:
+def known(values: dict[str, float | None], source: Annotations) -> dict[str, float]:
     first = next(iter(values))
     if values[first] is None:
         raise DataError(f"{source.root or 'the validation set'} has no objects to judge detections by: check data.val.")

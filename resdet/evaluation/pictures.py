@@ -1,7 +1,8 @@
 """What was found in a data set, drawn on some of its images."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 

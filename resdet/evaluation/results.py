@@ -1,9 +1,9 @@
 """Detections of many images, in columns: what evaluators take, and what a results file holds."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Optional, Sequence
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Results:
     category_ids: np.ndarray  # int64 [n]
     scores: np.ndarray  # float64 [n]
     boxes: np.ndarray  # float64 [n, 4]: x, y, width, height
-    masks: Optional[list[dict]] = None  # n RLEs {"size": [height, width], "counts": …}, compressed
+    masks: list[dict] | None = None  # n RLEs {"size": [height, width], "counts": …}, compressed
     name: str = "the results"  # what errors call them
 
     def __post_init__(self):

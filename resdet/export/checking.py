@@ -5,8 +5,9 @@ differ by more than the tolerances where the weights amplify it.
 """
 
 import copy
+from collections.abc import Callable
 from statistics import median
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from torch import Tensor

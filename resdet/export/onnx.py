@@ -3,9 +3,10 @@
 import copy
 import json
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram

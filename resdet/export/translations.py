@@ -3,7 +3,8 @@
 Their outputs have the operators' shapes, static where those are; only inside is there what depends on the data.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from onnxscript import ir

@@ -1,6 +1,6 @@
 """Anchors: the boxes that the region proposal network refines, known from the shapes of the feature maps alone."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor

@@ -3,12 +3,12 @@
 Images are resized as the weights want it, shrunk further where the file's fixed shape is smaller, and padded to it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Iterable, Iterator, Optional, Sequence, Union
+from typing import Any, Union
 
 import numpy as np
 import torch
@@ -142,11 +142,11 @@ class ExportedDetector(Exported):
         self.score: float = description["score"]
         self.draws_masks = "masks" in self.outputs
 
-    def predict(self, images: Iterable, score: Optional[float] = None) -> list[Result]:
+    def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
         """One result an image; `images` are paths and uint8 RGB arrays [H, W, 3]."""
         return list(self.stream(images, score))
 
-    def stream(self, images: Iterable, score: Optional[float] = None) -> Iterator[Result]:
+    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
         """The same one after another: no more images are read than results are taken."""
         for image in images:
             (result,) = self.results_of(*self.prepare([image]), score)
@@ -154,7 +154,7 @@ class ExportedDetector(Exported):
             yield result
 
     def results_of(
-        self, images: Images, originals: Sequence[tuple[int, int]], score: Optional[float] = None
+        self, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None
     ) -> list[Result]:
         """The results on padded images, whose original heights and widths are given."""
         detections, masks = self.detect(images, score)
@@ -169,7 +169,7 @@ class ExportedDetector(Exported):
             result.rles = to_original(padded[: len(result)], size, result.size)
         return results
 
-    def detect(self, images: Images, score: Optional[float] = None) -> tuple[Detections, list[Tensor]]:
+    def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
         """Detections above `score` in images padded to the file's shape, and their masks, if it draws any."""
         score = self.score if score is None else score
         arrays = {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}

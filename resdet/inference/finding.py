@@ -1,6 +1,7 @@
 """What is in an image, and where (appendix C): classifiers name the classes, localizers give each of them a box."""
 
-from typing import Any, Iterable, Iterator, Optional, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -22,8 +23,8 @@ class Finder:
         self,
         localizers: Sequence[Any],
         classifiers: Sequence[Classifier],
-        locating: Optional[LocatingConfig] = None,
-        views: Optional[ShowingConfig] = None,
+        locating: LocatingConfig | None = None,
+        views: ShowingConfig | None = None,
         top: int = 5,
     ):
         """So many classes are named an image, five as in ILSVRC. `locating` says how they are looked for, `views` how
@@ -37,14 +38,14 @@ class Finder:
         self.score = Scorer(classifiers, self.locator.device, views.views == "dense")
         self.top = min(top, len(first.classes))
 
-    def predict(self, images: Iterable, score: Optional[float] = None) -> list[Result]:
+    def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
         """One result an image; `images` are paths and uint8 RGB arrays [H, W, 3].
 
         Names and scores, of which those below `score` are left out, are the classifiers'.
         """
         return list(self.stream(images, score))
 
-    def stream(self, images: Iterable, score: Optional[float] = None) -> Iterator[Result]:
+    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
         """The same one after another: no more images are read than results are taken."""
         for image in images:
             with evaluating([*self.localizers, *self.classifiers]):

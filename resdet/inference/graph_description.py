@@ -1,6 +1,7 @@
 """What an ONNX file of ours says of itself in its metadata, checked against the graph that it describes."""
 
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from resdet.errors import WeightsError
 from resdet.models.config import InputConfig

@@ -4,7 +4,8 @@ What static shapes would waste is trimmed here: masks are drawn for the detectio
 What memory could not hold is never made: images come and go a batch at a time, and masks are encoded as they are drawn.
 """
 
-from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Prepared(NamedTuple):
     size: tuple[int, int]  # its own height and width
 
 
-def stream(model: Any, images: Iterable, score: Optional[float] = None) -> Iterator[Result]:
+def stream(model: Any, images: Iterable, score: float | None = None) -> Iterator[Result]:
     """One result an image, in their order, as soon as it is known; `images` are paths and uint8 RGB arrays [H, W, 3],
     of which no more are read than are detected in together."""
     device, ready, following = model.normalise.std.device, {}, 0
@@ -76,7 +77,7 @@ def pad(pixels: Sequence[Tensor], divisor: int) -> Images:
 
 
 def results_of(
-    model: Any, images: Images, originals: Sequence[tuple[int, int]], score: Optional[float] = None
+    model: Any, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None
 ) -> list[Result]:
     """The results on images of a batch, whose original heights and widths are given."""
     detections, maps = model.detect(images, score)

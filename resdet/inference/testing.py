@@ -4,8 +4,9 @@ several detectors as one; mirrored images; and MNC's voting of masks.
 It trades time for accuracy, one picture after another. The plain way is resdet/inference/predictor.py.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, partial
-from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class Tester:
 
     __test__ = False  # or pytest would look for tests in a class of this name
 
-    def __init__(self, detectors: Sequence[Detector], settings: Optional[TestingConfig] = None):
+    def __init__(self, detectors: Sequence[Detector], settings: TestingConfig | None = None):
         """They must know the same classes; `settings` are the keys of `eval`."""
         first, settings = detectors[0], settings or TestingConfig()
         check_alike(detectors)
@@ -64,11 +65,11 @@ class Tester:
         usual = REFINED_NMS if self.settings.refine else first.regions.config.nms
         self.suppression = usual if self.settings.nms is None else self.settings.nms
 
-    def predict(self, images: Iterable, score: Optional[float] = None) -> list[Result]:
+    def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
         """One result an image, as `Detector.predict` gives them; `images` are paths and uint8 RGB arrays [H, W, 3]."""
         return list(self.stream(images, score))
 
-    def stream(self, images: Iterable, score: Optional[float] = None) -> Iterator[Result]:
+    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
         """The same one after another, as `Detector.stream` gives them."""
         for image in images:
             with evaluating(self.detectors):

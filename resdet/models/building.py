@@ -1,8 +1,9 @@
 """From a config to an untrained model, and from a checkpoint to a trained one."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Optional, Sequence, Union
+from typing import Any
 
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from resdet.models.making import make_detector
 from resdet.models.normalise import Normalise
 from resdet.weights import description, formats, loading, reading, zoo
 
-Model = Union[Classifier, Detector, Localizer, LocalizerRCNN]
+Model = Classifier | Detector | Localizer | LocalizerRCNN
 
 
 def build(config: Any, *overrides: str) -> Model:
@@ -36,7 +37,7 @@ def build(config: Any, *overrides: str) -> Model:
     return build_for(experiment, [str(label) for label in range(count)])
 
 
-def build_for(experiment: Any, classes: Sequence[str], category_ids: Optional[Sequence[int]] = None) -> Model:
+def build_for(experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
     """The model of an experiment, whatever its task, for these classes."""
     if experiment.task == "detection":
         return build_detector(experiment, classes, category_ids or range(1, len(classes) + 1))
@@ -48,7 +49,7 @@ def build_for(experiment: Any, classes: Sequence[str], category_ids: Optional[Se
 
 
 def build_classifier(
-    experiment: Any, classes: Sequence[str], mean: Optional[Tensor] = None, std: Optional[Tensor] = None
+    experiment: Any, classes: Sequence[str], mean: Tensor | None = None, std: Tensor | None = None
 ) -> Classifier:
     """The classifier of an experiment, for these classes and pixel statistics (ImageNet's where none are given)."""
     check_count(experiment.model.num_classes, classes)
@@ -125,7 +126,7 @@ def make_proposer(proposer: Any, classes: Sequence[str]) -> Localizer:
     return model
 
 
-def check_count(wanted: Optional[int], classes: Sequence[str]) -> None:
+def check_count(wanted: int | None, classes: Sequence[str]) -> None:
     if wanted is not None and wanted != len(classes):
         raise ConfigError(
             f"model.num_classes is {wanted} and the data has {len(classes)} classes: set one of them right, or null."
@@ -193,7 +194,7 @@ def load_foreign(checkpoint: reading.Checkpoint) -> Model:
 def filled(
     experiment: Any,
     classes: Sequence[str],
-    category_ids: Optional[Sequence[int]],
+    category_ids: Sequence[int] | None,
     checkpoint: reading.Checkpoint,
     what: str,
 ) -> Model:

@@ -1,8 +1,8 @@
 """The classifier: normalisation, a backbone, and the names of its classes."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch

@@ -1,14 +1,12 @@
 """The fast path of inference: folded norms, channels_last, bfloat16, compiled."""
 
-from typing import Union
-
 import torch
 
 from resdet.backbones.surgery import fold_norms
 from resdet.models.classifier import Classifier
 from resdet.models.detector import Detector
 
-Model = Union[Classifier, Detector]
+Model = Classifier | Detector
 
 
 def accelerate(model: Model, dtype: torch.dtype = torch.bfloat16, compile: bool = True) -> Model:

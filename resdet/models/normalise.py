@@ -1,6 +1,7 @@
 """From uint8 pixels to what the net was trained on; part of the model, so that it travels with the weights."""
 
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor

@@ -4,7 +4,8 @@ An object's mask is kept as m x m cells stretched over its box. Both ways are se
 for the columns.
 """
 
-from typing import Iterator, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor

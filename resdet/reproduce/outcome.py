@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from resdet.config.files import PACKAGE
 from resdet.reproduce.plan import Evaluation, Setting, command, cost_of
@@ -137,7 +137,7 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def ours_cell(entry: Optional[dict[str, Any]]) -> str:
+def ours_cell(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return "not measured"
     return f"{per_cent(entry['ours'])} ({entry['date']}, `{entry['command']}`, {entry['hardware']})"

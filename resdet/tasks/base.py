@@ -1,8 +1,8 @@
 """What all tasks have in common as the trainer sees them."""
 
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Iterator, Mapping
 
 from torch import Tensor, nn
 

@@ -1,7 +1,8 @@
 """Image classification: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class ClassificationTask(BaseTask):
 
     monitor, lower_is_better = "error", True
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Optional[Path] = None):
+    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
         images = isinstance(experiment.data, ImagesConfig)

@@ -1,7 +1,7 @@
 """Object detection and instance segmentation: appendix A, and what came after it."""
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ class DetectionTask(ObjectsTask):
 
     lower_is_better = False
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Optional[Path] = None):
+    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
         self.monitor = "AP" if experiment.eval.metric == "coco" else "mAP"
         torch.manual_seed(experiment.train.seed)
@@ -41,7 +41,7 @@ class DetectionTask(ObjectsTask):
             self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
-        self.judged: Optional[Judged] = None  # by the last evaluation
+        self.judged: Judged | None = None  # by the last evaluation
 
     def report_problems(self, log: Log) -> None:
         for source in (self.source, self.validation):
@@ -90,7 +90,7 @@ class DetectionTask(ObjectsTask):
             world=self.world.size,
         )
 
-    def copies(self) -> Optional[np.ndarray]:
+    def copies(self) -> np.ndarray | None:
         """How often each image is expected in a pass over the data; None: once."""
         data = self.experiment.data
         presence = (*self.source.presence(), len(self.source))

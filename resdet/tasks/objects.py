@@ -1,6 +1,7 @@
 """What detection and localization, which look for objects in images, have in common as the trainer sees them."""
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 

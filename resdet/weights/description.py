@@ -5,8 +5,9 @@ anything there, so that types, lengths and sizes are compared before anything is
 """
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,10 +28,10 @@ MAX_ENTRIES = 256  # of a list there, such as the ratios of anchors
 class Description:
     """None for what the file does not say."""
 
-    experiment: Optional[dict] = None
-    classes: Optional[list[str]] = None
-    category_ids: Optional[list[int]] = None
-    statistics: Optional[tuple[Tensor, Tensor]] = None  # mean and deviation
+    experiment: dict | None = None
+    classes: list[str] | None = None
+    category_ids: list[int] | None = None
+    statistics: tuple[Tensor, Tensor] | None = None  # mean and deviation
 
 
 def read(told: Mapping[str, Any], origin: str) -> Description:

@@ -1,9 +1,9 @@
 """The table of layouts: how each is recognised, what its tensors imply, and its tensors under our names."""
 
 import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterator, Mapping, Optional
 
 from torch import Tensor
 
@@ -61,7 +61,7 @@ class Layout:
     name: str
     fits: Callable[[State], bool]
     to_our_names: Callable[[State], dict[str, Tensor]]  # with normalise.mean and normalise.std, where they are known
-    settings: Optional[Callable[[State, str], dict]] = None  # the `model` section of a config; None: the file tells it
+    settings: Callable[[State, str], dict] | None = None  # the `model` section of a config; None: the file tells it
     detector: bool = False
     categories: Callable[[int], Categories] = imagenet
 

@@ -6,7 +6,7 @@ Kernels [H, W, in, out], stride in the first 1×1, BGR input minus a mean colour
 """
 
 import re
-from typing import Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor

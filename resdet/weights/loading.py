@@ -1,8 +1,9 @@
 """Puts weights of any known layout into a model; what does not fit is listed by name and shape."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +112,7 @@ def backbone_part(model: nn.Module, state: dict[str, Tensor]) -> Part:
 
 
 def detector_part(
-    model: nn.Module, state: dict[str, Tensor], theirs: Optional[Categories], may_differ: Sequence[str]
+    model: nn.Module, state: dict[str, Tensor], theirs: Categories | None, may_differ: Sequence[str]
 ) -> Part:
     """A whole detector or localizer; of the file's categories, where they are given, the model's own are picked."""
     target = {name: tensor for name, tensor in model.state_dict().items() if name not in STATISTICS}
@@ -152,7 +153,7 @@ def check_stride(net: nn.Module, implied: Mapping[str, Any], origin: str) -> Non
         )
 
 
-def statistics_of(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> Optional[tuple[Tensor, Tensor]]:
+def statistics_of(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> tuple[Tensor, Tensor] | None:
     """Mean and deviation of the pixels: those that our own files tell, or else the layout's."""
     if told := checkpoint.description.statistics:
         return told
@@ -161,7 +162,7 @@ def statistics_of(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> Option
     return checked_statistics(*(state[name].float() for name in STATISTICS), checkpoint.origin)
 
 
-def categories_of(layout: Layout, checkpoint: Checkpoint) -> Optional[Categories]:
+def categories_of(layout: Layout, checkpoint: Checkpoint) -> Categories | None:
     """The classes of a file: told by itself, or known of its library."""
     told = checkpoint.description
     if told.classes and told.category_ids:

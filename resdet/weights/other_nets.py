@@ -1,7 +1,7 @@
 """Nets that this library lacks, told by the names of their tensors, for the sentence that refuses them."""
 
 import re
-from typing import Iterable, Optional
+from collections.abc import Iterable
 
 KINDS = (  # a pattern of a name that such nets have -> what they are; the first that fits counts
     (r"head\.classification_head\.(cls_logits|conv)\..*", "a RetinaNet or FCOS of torchvision"),
@@ -21,7 +21,7 @@ KINDS = (  # a pattern of a name that such nets have -> what they are; the first
 )
 
 
-def kind_of(names: Iterable[str]) -> Optional[str]:
+def kind_of(names: Iterable[str]) -> str | None:
     """What a net with these names is, if it is one of those."""
     names = list(names)
     return next((kind for pattern, kind in KINDS if any(re.fullmatch(pattern, name) for name in names)), None)

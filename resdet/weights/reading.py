@@ -1,10 +1,11 @@
 """Reads checkpoint files as tensors and plain values alone; a file that carries code is refused."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ def read_torch(path: str | Path) -> Any:
     return torch_files.read(Path(path))
 
 
-def wrapper(content: Any) -> Optional[str]:
+def wrapper(content: Any) -> str | None:
     """The key under which a training script put the state dict, if it is not the content itself."""
     return next((k for k in WRAPPERS if isinstance(content, dict) and isinstance(content.get(k), dict)), None)
 

@@ -13,8 +13,9 @@ import os
 import struct
 import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, NamedTuple, Optional
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ def read(path: Path) -> Any:
 Find = Callable[[str, int, torch.dtype], torch.UntypedStorage]  # by key, count and type
 
 
-def counter(counts: Optional[dict] = None) -> Counter:
+def counter(counts: dict | None = None) -> Counter:
     if not isinstance(counts, (dict, type(None))):
         raise ValueError("a counter of no numbers")
     return Counter(counts)
@@ -188,7 +189,7 @@ class TensorReader(unpickle.Reader):
 class Directory(io.BufferedReader):
     """An archive, of which zipfile reads what it says that its list of parts is long."""
 
-    def read(self, size: Optional[int] = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > MAX_DIRECTORY:
             raise zipfile.BadZipFile(f"a list of parts of {size:,} bytes")
         return super().read(size)

@@ -4,7 +4,7 @@ Both ways. What its detectors cannot be told to do is refused by the name of the
 """
 
 import re
-from typing import Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn

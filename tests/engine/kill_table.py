@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
@@ -100,7 +99,7 @@ def fork(folder: Path, words: list[str]) -> int:
     os._exit(process.main(["train", *words, "--out", str(folder), "--resume"]))
 
 
-def status_of(child: int, wait: bool) -> Optional[int]:
+def status_of(child: int, wait: bool) -> int | None:
     """Its exit status, negative for a signal; None while it runs."""
     ended, status = os.waitpid(child, 0 if wait else os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if ended else None
