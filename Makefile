@@ -30,7 +30,7 @@ bench: $(READY)
 
 lint: $(READY)
 	$(BIN)/python -m pip install --quiet ruff
-	$(BIN)/ruff check resdet tools tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "resdet needs Python 3.10 or newer: make PYTHON=python3.11 …")'
