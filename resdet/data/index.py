@@ -85,6 +85,7 @@ def cached(
     arrays = build()
     home = next((home for home in homes if _is_saved(arrays, home / name)), None)
     if home is None:
+        log.warning("no index is kept in %s, and the next start builds it again", " or ".join(map(str, homes)))
         return arrays
     for stale in home.glob(f"{family}-*"):
         if stale.name != name:

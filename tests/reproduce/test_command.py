@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from reproduce.finished_runs import write_last
 
 import resdet
 from resdet import config
@@ -34,11 +35,8 @@ class Resdet:
         self.commands.append(words[0])
         self.processes[words[0]] = processes
         if words[0] == "train":
-            folder = Path(words[words.index("--out") + 1])
-            folder.mkdir(parents=True, exist_ok=True)
-            state = {"step": self.steps, "total": 10, "waited": 0}
             experiment = config.to_dict(config.load(words[2], *[word for word in words if "=" in word]))
-            torch.save({"model": {}, "trainer": state, "experiment": config.plain(experiment)}, folder / "last.pth")
+            write_last(Path(words[words.index("--out") + 1]), config.plain(experiment), self.steps)
         if words[0] == "evaluate":
             content = {"images": 3, "error": self.error, "top5_error": 0.003, "per_class": {}}
             file = Path(words[words.index("--json") + 1])

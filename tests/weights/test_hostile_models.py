@@ -122,7 +122,7 @@ def test_trees_of_settings_hold_plain_values(tmp_path, value, content):
     "key, value, words",
     [
         ("model.num_classes", 10**9, "model.num_classes=1000000000"),
-        ("model.backbone.name", "cifar_resnet600002", "a far larger net than its tensors"),
+        ("model.backbone.name", "cifar_resnet6002", "a far larger net than its tensors"),
         ("model.backbone", {"name": "vgg16"}, "a far larger net than its tensors"),
         ("model.backbone.name", "cifar_resnet20", "does not fit"),
     ],
