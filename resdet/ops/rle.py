@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 BITS, MORE, ZERO = 5, 32, 48  # of the characters of compressed counts
 
@@ -24,7 +24,8 @@ class RLE(TypedDict):
 def encode(masks: Tensor, size: tuple[int, int], left: int = 0, top: int = 0) -> list[RLE]:
     """Masks [n, h, w] bool at (left, top) in images of `size` (height, width), which are empty elsewhere."""
     height, width = size
-    padded = F.pad(masks, (0, 0, 1, 1))
+    outside = masks.new_zeros(len(masks), 1, masks.shape[2])
+    padded = torch.cat([outside, masks, outside], 1)
     differs = padded[:, 1:] != padded[:, :-1]
     number, y, x = np.unravel_index(_nonzero(differs), differs.shape)
     stride = height * width + 1  # one place more than pixels, for a run that ends with the image
