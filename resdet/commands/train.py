@@ -82,8 +82,10 @@ def run(
     """A run to its end, or until it is stopped."""
     log = Log(folder if world.leads else None)
     task = open_task(experiment, world, log, init)
-    task.validate(log)
     goes_on = resume and (folder / checkpoint.LAST).exists()
+    if not distributed.from_main(lambda: goes_on):  # a check of a million images takes minutes
+        task.check_images(log)
+    distributed.from_main(task.check_ground_truth)
     if not (goes_on or init):
         task.start_afresh(log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)

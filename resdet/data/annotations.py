@@ -100,11 +100,12 @@ class Annotations:
         return np.flatnonzero((np.diff(self.arrays["parts"]) == 0) & (np.diff(self.arrays["strips"]) == 0))
 
     def maskless_note(self) -> str:
-        """Says how many objects have no mask, and which."""
+        """The number of objects without a mask, and the ids of the first ones."""
         objects = self.maskless()
         names = self.arrays["numbers"][objects[:NAMED]].tolist() if "numbers" in self.arrays else []
         named = f": {', '.join(map(str, names))}{', …' if len(objects) > NAMED else ''}" if names else ""
-        return f"masks of {self.file or self.root} are judged without {len(objects)} objects that have none{named}"
+        count = f"{len(objects)} object{'' if len(objects) == 1 else 's'} without a mask"
+        return f"{self.file or self.root}: mask AP leaves out {count}{named}"
 
     def objects(self, i: int) -> Objects:
         start, end = self.arrays["starts"][i : i + 2]

@@ -30,8 +30,11 @@ class Task(Protocol):
     def start_afresh(self, log: Log) -> None:
         """Prepares weights for a run that neither goes on nor starts from given ones."""
 
-    def validate(self, log: Log) -> None:
-        """Refuses data, before the first step, that training or its evaluations would refuse later."""
+    def check_images(self, log: Log) -> None:
+        """Reads the header of every image; raises an Error for a damaged one, unless the config skips such images."""
+
+    def check_ground_truth(self) -> None:
+        """Raises an Error for annotations that an evaluation would refuse."""
 
     def inputs(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
         """What the step module takes: the batch, mixed where the config says so."""

@@ -30,7 +30,7 @@ from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.task import Task
 from resdet.engine.throughput import Throughput
 from resdet.engine.window import NonFiniteLoss, Window
-from resdet.errors import ConfigError, Error
+from resdet.errors import ConfigError, Error, FileError
 from resdet.structures import Batch
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -242,6 +242,8 @@ class Trainer:
         """Adds to an error that the training is saved, where it is."""
         try:
             yield
+        except FileError:
+            raise  # a file that cannot be written says by itself how to go on
         except Error as error:
             if not self.saved:
                 raise

@@ -29,7 +29,7 @@ class BaseTask:
         """The images of each split that lie in files."""
         return {}
 
-    def validate(self, log: Log) -> None:
+    def check_images(self, log: Log) -> None:
         """Reads all image headers: a damaged image is an error, or noted where the config says to skip such."""
         for split, source in self.sources().items():
             started = time.monotonic()
@@ -39,6 +39,9 @@ class BaseTask:
                 f"{len(damaged) or 'none'} damaged"
             )
             self.report_damaged(list(damaged.values()), log)
+
+    def check_ground_truth(self) -> None:
+        """Refuses annotations that an evaluation would refuse."""
 
     def report_damaged(self, sentences: list[str], log: Log) -> None:
         if not sentences:

@@ -58,15 +58,11 @@ class DetectionTask(ObjectsTask):
             key = "mask" if self.experiment.model.mnc is None else "mnc"
             raise ConfigError(f"model.{key} is set and the annotations have no masks: set model.{key}=null.")
 
-    def validate(self, log: Log) -> None:
-        super().validate(log)
-        distributed.from_main(self.check_ground_truth)
-
     def check_ground_truth(self) -> None:
-        """Judges no detections, so that what an evaluation would refuse is refused before the first step."""
+        """Evaluates an empty set of detections."""
         masks = self.model.draws_masks
         for kind in ("bbox", "segm") if masks else ("bbox",):
-            ground_truth.read(truth_of(self.validation), kind)
+            ground_truth.read(truth_of(self.validation, kind=kind), kind)
         figures(self.experiment.eval.metric, self.validation, empty(self.model), masks)
 
     def left_out(self, sentence: str) -> str:

@@ -187,7 +187,7 @@ def test_sizes_that_were_measured_are_told_to_the_evaluator(write, tmp_path):
 def test_masks_are_judged_without_objects_that_have_none(write, tmp_path):
     source = open_coco(write(GAPS["no segmentation"]), tmp_path, "error")
     assert len(source.maskless()) == 1
-    assert source.maskless_note() == f"masks of {tmp_path}/gt.json are judged without 1 objects that have none: 2"
+    assert source.maskless_note() == f"{tmp_path}/gt.json: mask AP leaves out 1 object without a mask: 2"
     objects = lambda kind: sum(
         row["objects"] for row in coco.evaluate(truth_of(source, (), kind), NOTHING, kind)["per_class"].values()
     )

@@ -41,15 +41,27 @@ def test_damaged_images_that_are_skipped_are_said(tmp_path):
             assert done.stderr.index(f"{kind}/{name}.png") < first and done.stderr.count(f"{kind}/{name}.png") == 1
 
 
-def test_masks_that_the_evaluation_needs(root, tmp_path, never_stepped):
-    """An annotation of the validation set has no segmentation, and the model draws masks."""
+def without_masks(root, tmp_path, numbers):
+    """A copy of the data whose validation set lacks the segmentation of these annotations."""
     shutil.copytree(root, tmp_path / "data")
     file = tmp_path / "data/annotations/val.json"
     content = json.loads(file.read_text())
-    del content["annotations"][1]["segmentation"]
+    for annotation in content["annotations"][numbers]:
+        del annotation["segmentation"]
     file.write_text(json.dumps(content))
-    line = runs.sentence(runs.here("train", *runs.of(tmp_path / "data"), *NO_STEP, "--out", tmp_path / "run"))
-    assert "segmentation" in line and "val.json" in line and not (tmp_path / "run").exists()
+    return ["train", *runs.of(tmp_path / "data"), *NO_STEP, "--out", tmp_path / "run"]
+
+
+def test_an_object_without_a_mask_is_not_evaluated_by_masks(root, tmp_path):
+    done = runs.here(*without_masks(root, tmp_path, slice(1, 2)))
+    assert done.returncode == 0, done.stderr
+    assert "1 object without a mask" in done.stderr and "mask_AP" in done.stdout
+
+
+def test_a_validation_set_without_masks(root, tmp_path):
+    done = runs.here(*without_masks(root, tmp_path, slice(None)))
+    assert done.returncode == 0, done.stderr
+    assert "mask AP leaves out" in done.stderr and "mask_AP" not in done.stdout and "AP50" in done.stdout
 
 
 def test_a_validation_set_without_objects(tmp_path, never_stepped):
