@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadfile  # files of tests that run side by side
+AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: quickstart test test-all test-gpu fuzz bench lint clean
 
@@ -30,7 +30,7 @@ bench: $(READY)
 
 lint: $(READY)
 	$(BIN)/python -m pip install --quiet ruff
-	$(BIN)/ruff check resdet tools tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "resdet needs Python 3.10 or newer: make PYTHON=python3.11 …")'

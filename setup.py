@@ -12,7 +12,7 @@ CORE = [
     "torchvision>=0.21",
     "numpy>=1.26",
     "pyyaml>=6",
-    "omegaconf>=2.4",
+    "pydantic>=2.7",  # types of configs
     "rich>=13",
     "tensorboard>=2.16",
     "safetensors>=0.4",
@@ -31,7 +31,15 @@ EXTRAS = {
     "timm": ["timm>=1.0.9"],
     "supervision": ["supervision>=0.25"],
     "export": EXPORT,
-    "test": ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0.9", "hypothesis>=6", "supervision>=0.25", *EXPORT],
+    "test": [
+        "pytest>=8",
+        "pytest-xdist>=3.5",
+        "timm>=1.0.9",
+        "hypothesis>=6",
+        "supervision>=0.25",
+        "jsonschema>=4.18",
+        *EXPORT,
+    ],
 }
 
 setup(
@@ -47,5 +55,5 @@ setup(
     package_data={"resdet.configs": ["*.yaml"]},
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["resdet=resdet.cli:main"]},
+    entry_points={"console_scripts": ["resdet=resdet.cli.process:main"]},
 )

@@ -3,8 +3,10 @@
 import contextlib
 import gzip
 import hashlib
+import lzma
 import os
 import shutil
+import struct
 import sys
 import tarfile
 import tempfile
@@ -23,6 +25,11 @@ from resdet.errors import DataError, DownloadError
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 3.0, 9.0)  # seconds before each further try
 CHUNK = 1 << 16
+# What damaged and encrypted archives, and those of unknown compression, make the standard library raise.
+DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, RuntimeError, ValueError, OverflowError),
+)
 
 
 def cache_dir() -> Path:
@@ -93,7 +100,7 @@ def unpack(archive: Path, folder: Path, members: str | None = None) -> Path:
             if not wanted.is_dir():
                 raise DataError(f"{archive} holds no folder {members}: delete it and fetch the right archive")
             _move(wanted, folder)
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as problem:
+    except DAMAGE as problem:
         why = str(problem).partition(":\n")[0]  # tarfile lists on further lines all that it tried
         raise DataError(f"{archive} cannot be unpacked ({why}): delete it and fetch it again") from problem
     except OSError as problem:
@@ -162,7 +169,7 @@ def _passing(problem: Exception) -> bool:
 
 def _transfer(url: str, part: Path, checked: bool, progress: bool) -> None:
     """Fetches what `part` lacks. `checked`: a checksum will tell whether the pieces belong together."""
-    validator = _validator(part).read_text() if _validator(part).is_file() else ""
+    validator = _validator(part).read_text("latin1") if _validator(part).is_file() else ""
     have = part.stat().st_size if part.is_file() and (validator or checked) else 0
     request = Request(url, headers={"User-Agent": "resdet"})
     if have:
@@ -187,8 +194,10 @@ def _receive(response, part: Path, have: int, progress: bool) -> None:
     if not headers.get("Content-Range", "").startswith(f"bytes {have}-"):
         have = 0  # the server sends the whole file, whatever was asked
     etag = headers.get("ETag", "")
-    _validator(part).write_text("" if etag.startswith("W/") else etag)  # a weak one does not promise equal bytes
-    total = have + int(headers["Content-Length"]) if "Content-Length" in headers else None
+    known = "" if etag.startswith("W/") else etag  # a weak one does not promise equal bytes
+    _validator(part).write_text(known, "latin1")
+    length = headers.get("Content-Length", "")
+    total = have + int(length) if length.isdecimal() else None
     with open(part, "ab" if have else "wb") as file, _bar(part.stem, have, total, progress) as advance:
         while chunk := response.read(CHUNK):
             file.write(chunk)

@@ -1,7 +1,7 @@
-"""The experiment of each task: composes the rooms' own config dataclasses; free of torch, YAML and OmegaConf."""
+"""The experiment of each task, composed of the packages' config dataclasses; free of torch, YAML and pydantic."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any, Literal
 
 from resdet.data.config import (
     CocoConfig,
@@ -13,31 +13,31 @@ from resdet.data.config import (
 )
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.errors import ConfigError, require
-from resdet.evaluation.config import DetectionEvalConfig, EvalConfig, LocalizationEvalConfig
-from resdet.models.config import ClassifierConfig, DetectorConfig
+from resdet.evaluation.config import BatchConfig, DetectionEvalConfig, EvalConfig, LocalizationEvalConfig
+from resdet.models.config import ClassifierConfig, DetectorConfig, ModelConfig
 from resdet.models.localizer_config import LocalizerConfig, LocalizerRCNNConfig
 from resdet.tasks.config import AlternatingConfig
 
 
 @dataclass
 class Experiment:
-    """What every task is told; each says for itself which model, data and evaluation it has."""
+    """The sections of every task; each task has a model, data and evaluation of its own."""
 
-    task: str
-    name: str = "experiment"  # by default the config file's
-    model: Any = None
+    task: str = ""
+    name: str = "experiment"  # by default that of the config file
+    model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    eval: Any = None
+    eval: BatchConfig = field(default_factory=BatchConfig)
 
 
 @dataclass
 class ClassificationExperiment(Experiment):
     """A classifier on a data set, trained and tested."""
 
-    task: str = "classification"
+    task: Literal["classification"] = "classification"
     model: ClassifierConfig = field(default_factory=ClassifierConfig)
     data: DataConfig = field(default_factory=ImageNetConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -47,32 +47,34 @@ class ClassificationExperiment(Experiment):
 class DetectionExperiment(Experiment):
     """A detector on a data set, trained and tested."""
 
-    task: str = "detection"
+    task: Literal["detection"] = "detection"
     model: DetectorConfig = field(default_factory=DetectorConfig)
-    data: DataConfig = field(default_factory=CocoConfig)
+    data: DataConfig = field(default_factory=lambda: CocoConfig("coco"))
     eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
-    alternating: Optional[AlternatingConfig] = None  # null: RPN and regions together; {}: in four steps
+    alternating: AlternatingConfig | None = None  # null: RPN and regions together; {}: in four steps
 
 
 @dataclass
 class LocalizationExperiment(Experiment):
     """A per-class RPN that says where the class of an image is (appendix C)."""
 
-    task: str = "localization"
+    task: Literal["localization"] = "localization"
     model: LocalizerConfig = field(default_factory=LocalizerConfig)
-    data: DataConfig = field(default_factory=IlsvrcLocConfig)
+    data: DataConfig = field(default_factory=lambda: IlsvrcLocConfig("ilsvrc_loc"))
     eval: LocalizationEvalConfig = field(default_factory=LocalizationEvalConfig)
 
 
 @dataclass
-class LocalizationRCNNExperiment(LocalizationExperiment):
+class LocalizationRCNNExperiment(Experiment):
     """The R-CNN on its proposals (appendix C)."""
 
-    task: str = "localization_rcnn"
+    task: Literal["localization_rcnn"] = "localization_rcnn"
     model: LocalizerRCNNConfig = field(default_factory=LocalizerRCNNConfig)
+    data: DataConfig = field(default_factory=lambda: IlsvrcLocConfig("ilsvrc_loc"))
+    eval: LocalizationEvalConfig = field(default_factory=LocalizationEvalConfig)
 
 
-TASKS = {
+TASKS: dict[str, type[Experiment]] = {
     "classification": ClassificationExperiment,
     "detection": DetectionExperiment,
     "localization": LocalizationExperiment,
@@ -82,8 +84,8 @@ TASKS = {
 DATA = {"detection": ScenesConfig, "localization": LocalizationConfig, "localization_rcnn": LocalizationConfig}
 
 
-def check(experiment: Any) -> Any:
-    """What the sections must agree on."""
+def check(experiment: Experiment) -> Experiment:
+    """Refuses sections that contradict each other."""
     check_data(experiment)
     if experiment.task == "localization_rcnn":
         size, context = experiment.data.size, experiment.model.context
@@ -92,14 +94,15 @@ def check(experiment: Any) -> Any:
     return experiment
 
 
-def check_data(experiment: Any) -> None:
+def check_data(experiment: Experiment) -> None:
     """Images with objects are for detectors, those of one class with its boxes for localizers, others for neither."""
     kind = next((kind for kind in (ScenesConfig, LocalizationConfig) if isinstance(experiment.data, kind)), None)
     if kind is not DATA.get(experiment.task):
-        raise ConfigError(f"data.name is {experiment.data.name}, which is no data set for the task {experiment.task}.")
+        remedy = f"which is no data set for the task {experiment.task}; change data.name or task"
+        raise ConfigError(f"data.name is {experiment.data.name}, {remedy}.", "data.name")
 
 
-def to_dict(experiment: Any) -> dict:
+def to_dict(experiment: Experiment) -> dict[str, Any]:
     """The whole resolved experiment as plain containers."""
     return plain(asdict(experiment))
 

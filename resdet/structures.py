@@ -3,7 +3,8 @@
 What is padding is marked and never removed. Boxes are xyxy in pixels of the padded image, right and bottom exclusive.
 """
 
-from typing import Any, Callable, NamedTuple, Optional, Union
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Targets(NamedTuple):
     labels: Tensor  # [B, G] int64, 0 to C - 1
     valid: Tensor  # [B, G] bool, False where it is padding
     crowd: Tensor  # [B, G] bool: neither learnt nor punished (COCO's crowds, VOC's difficult objects)
-    masks: Optional[Tensor] = None  # [B, G, m, m] uint8, 0 to 255: each object's mask, stretched over its own box
+    masks: Tensor | None = None  # [B, G, m, m] uint8, 0 to 255: each object's mask, stretched over its own box
 
 
 class Proposals(NamedTuple):
@@ -55,8 +56,8 @@ class RegionTargets(NamedTuple):
 class Batch(NamedTuple):
     """Images on the device with what is known of them."""
 
-    images: Union[Tensor, Images]  # a classifier's are [B, 3, H, W] uint8, RGB; float where images were mixed
-    targets: Union[Tensor, Targets]  # a classifier's: labels [B], -1 to be left out; [B, C] float where mixed
+    images: Tensor | Images  # a classifier's are [B, 3, H, W] uint8, RGB; float where images were mixed
+    targets: Tensor | Targets  # a classifier's: labels [B], -1 to be left out; [B, C] float where mixed
     indices: Tensor  # [B] int64 on the CPU: which images of the data set these are
 
     def parts(self, count: int) -> list["Batch"]:

@@ -1,4 +1,8 @@
-"""Pickles of other people, read as data: numbers, text, plain containers and numpy arrays, and nothing that runs."""
+"""Pickles of other people, read as data: numbers, text, plain containers and numpy arrays, and nothing that runs.
+
+Time and memory are bounded by the file's size: opcodes are counted, calls may not copy more than the file holds, and
+keys are values whose hashes cost nothing and do not collide.
+"""
 
 import io
 import math
@@ -7,12 +11,19 @@ import pickle
 import re
 import struct
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from resdet.errors import DataError, Error
+
+MAX_OPCODES = 4_000_000  # CIFAR-100 has 0.3 million; each takes about a microsecond and at most 0.2 kB
+MAX_DIMENSIONS = 64  # of a numpy array
+MAX_COPIES = 4  # how often calls may copy the bytes of the file: Python 3 writes an array as text, bytes and array
+HASH_MODULUS = (1 << 61) - 1  # integers below it have hashes of their own
+MAX_REASON = 160  # characters of an error that go into a sentence
 
 
 def load(source: str | os.PathLike | BinaryIO | bytes, encoding: str = "latin1", error: type[Error] = DataError) -> Any:
@@ -28,15 +39,14 @@ def load(source: str | os.PathLike | BinaryIO | bytes, encoding: str = "latin1",
     else:
         name, data = source, _read(Path(source), error)
     try:
-        return _Reader(io.BytesIO(data), encoding=encoding).load()
-    except _Refused as refusal:
+        return Reader(io.BytesIO(data), len(data), encoding).load()
+    except Refused as refusal:
         raise error(
             f"{name} asks for {refusal}, which is neither a plain value nor a numpy array of such: "
             "nothing of it was run; use a file from a source you trust"
         ) from None
-    except Exception as problem:  # damage can make the machine of pickles fail in any way
-        why = "it ends too early" if isinstance(problem, EOFError) else problem
-        raise error(f"{name} is a damaged pickle, or none ({why}): fetch it again") from problem
+    except Damaged as problem:
+        raise error(f"{name} is a damaged pickle, or none ({problem}): fetch it again") from problem.__cause__
 
 
 def _read(path: Path, error: type[Error]) -> bytes:
@@ -46,8 +56,12 @@ def _read(path: Path, error: type[Error]) -> bytes:
         raise error(f"{path} cannot be read ({problem.strerror}): check the path") from problem
 
 
-class _Refused(Exception):
-    """The file asks for what is not data."""
+class Refused(Exception):
+    """The file asks for what is not data, or for more time or memory than data takes."""
+
+
+class Damaged(Exception):
+    """No pickle, or one that does not end, with the reason in a few words."""
 
 
 # What stands for numpy.ndarray where a pickle names it. The real class would allocate whatever shape it is called with.
@@ -61,7 +75,7 @@ def _text(value: str | bytes) -> str:
 
 def _dtype(code: str | bytes, align: bool = False, copy: bool = False) -> np.dtype:
     if not re.fullmatch(r"b1|[iufc]\d\d?|[SU][1-9]\d{0,8}", _text(code)):
-        raise _Refused(f"the numpy type {code!r}")
+        raise Refused(f"the numpy type {_text(code)[:20]!r}")
     return np.dtype(_text(code), copy=True)  # a copy, because its byte order may be set afterwards
 
 
@@ -69,7 +83,7 @@ def _set_byte_order(dtype: np.dtype, state: tuple) -> None:
     # numpy believes a state, even one that declares bytes to be objects: so it gets one of its own making.
     version, order, *fields = state
     if any(field is not None for field in fields[:3]):
-        raise _Refused("a numpy type with fields")
+        raise Refused("a numpy type with fields")
     dtype.__setstate__(dtype.newbyteorder(_text(order)).__reduce__()[2])
 
 
@@ -78,7 +92,7 @@ def _checked_bytes(data: str | bytes | bytearray, dtype: np.dtype, shape: tuple[
     data = data.encode("latin1") if isinstance(data, str) else data
     if not (isinstance(data, (bytes, bytearray)) and isinstance(dtype, np.dtype)):
         raise ValueError("an array without bytes or type")
-    if any(type(length) is not int or length < 0 for length in shape):
+    if len(shape) > MAX_DIMENSIONS or any(type(length) is not int or not 0 <= length < 1 << 63 for length in shape):
         raise ValueError("an array of no possible shape")
     if math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"{len(data)} bytes for an array of {dtype} and shape {shape}")
@@ -87,7 +101,7 @@ def _checked_bytes(data: str | bytes | bytearray, dtype: np.dtype, shape: tuple[
 
 def _empty_array(kind: object, shape: tuple[int, ...], code: str | bytes) -> np.ndarray:
     if kind is not _NDARRAY:
-        raise _Refused(f"an array of the kind {kind!r}")
+        raise Refused(f"an array of the kind {type(kind).__name__}")  # whose own name may be of any length
     return np.empty(0, np.uint8)  # its state follows, and brings shape and type
 
 
@@ -109,7 +123,7 @@ def _bytes(text: str | bytes = "", encoding: str = "latin1") -> bytes:
     if isinstance(text, bytes):
         return text
     if _text(encoding) not in ("latin1", "latin-1"):
-        raise _Refused(f"the codec {encoding!r}")
+        raise Refused(f"the codec {_text(encoding)[:20]!r}")
     return text.encode("latin1")
 
 
@@ -117,13 +131,37 @@ def _bytearray(*arguments: str | bytes) -> bytearray:
     return bytearray(_bytes(*arguments))
 
 
-_GLOBALS = {
+def _checked_keys(keys: Iterable) -> None:
+    """Tuples hash all that they hold, each time anew, and integers and complex numbers can be made to collide."""
+    for key in keys:
+        plain = key is None or isinstance(key, (str, bytes, float, np.integer))
+        if not plain and not (isinstance(key, int) and abs(key) < HASH_MODULUS):
+            raise Refused(f"a {type(key).__name__} as a key" if type(key) is not int else "an integer of many digits")
+
+
+def _set(values: Sequence = ()) -> set:
+    _checked_keys(values)
+    return set(values)
+
+
+def _frozenset(values: Sequence = ()) -> frozenset:
+    return frozenset(_set(values))
+
+
+def _ordered(pairs: Sequence[Sequence] = ()) -> OrderedDict:
+    """Protocols below 2 write the pairs as an argument."""
+    pairs = [(key, value) for key, value in pairs]
+    _checked_keys(key for key, _ in pairs)
+    return OrderedDict(pairs)
+
+
+GLOBALS = {
     ("builtins", "bytes"): _bytes,
     ("builtins", "bytearray"): _bytearray,
     ("builtins", "complex"): complex,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("collections", "OrderedDict"): OrderedDict,
+    ("builtins", "set"): _set,
+    ("builtins", "frozenset"): _frozenset,
+    ("collections", "OrderedDict"): _ordered,
     ("_codecs", "encode"): _bytes,
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _dtype,
@@ -138,35 +176,128 @@ _FORMER_MODULES = {
 }
 
 
-class _Reader(pickle._Unpickler):
+_SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
+
+
+class _Counted(dict):
+    """The table of opcodes, which counts how many are looked up."""
+
+    left = MAX_OPCODES
+
+    def __getitem__(self, opcode: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise Refused(f"more than {MAX_OPCODES:,} steps")
+        return super().__getitem__(opcode)
+
+
+class Reader(pickle._Unpickler):
+    """Reads one pickle from where `file` stands; `size` is that of the data, `names` what stands for which globals."""
+
     # The standard library's machine as it is written in Python. Its twin in C sets aside whatever memory a file
     # declares and calls any `__setstate__`; neither can be overridden there.
     dispatch = dict(pickle._Unpickler.dispatch)
 
+    def __init__(self, file: Any, size: int, encoding: str = "latin1", names: Mapping[tuple[str, str], Any] = GLOBALS):
+        super().__init__(file, encoding=encoding)
+        self.dispatch = _Counted(type(self).dispatch)
+        self.names = names
+        self.allowance = MAX_COPIES * size
+
+    def load(self) -> Any:
+        try:
+            return super().load()
+        except Refused:
+            raise
+        except Exception as problem:  # damage can make the machine of pickles fail in any way
+            raise Damaged(reason(problem)) from problem
+
     def find_class(self, module: str, name: str) -> Any:
         # Whole names are looked up, never attributes: "a.b" of STACK_GLOBAL leads nowhere.
-        if (entry := (_FORMER_MODULES.get(module, module), name)) not in _GLOBALS:
-            raise _Refused(f"{module}.{name}")
-        return _GLOBALS[entry]
+        if (entry := (_FORMER_MODULES.get(module, module), name)) not in self.names:
+            raise Refused(f"{module}.{name}"[:MAX_REASON])
+        return self.names[entry]
+
+    def spend(self, arguments: tuple) -> None:
+        """Counts what a call copies."""
+        if type(arguments) is not tuple:
+            raise ValueError("a call without arguments")
+        self.allowance -= len(arguments) + sum(len(value) for value in arguments if isinstance(value, _SIZED))
+        if self.allowance < 0:
+            raise Refused("copies that are larger than the file")
+
+    def load_reduce(self) -> None:
+        self.spend(self.stack[-1])
+        super().load_reduce()
 
     def load_build(self) -> None:
         state = self.stack.pop()
-        target = self.stack[-1]
+        self.set_state(self.stack[-1], state)
+
+    def set_state(self, target: Any, state: Any) -> None:
         if isinstance(target, np.ndarray):
+            self.spend(state)
             _set_array(target, state)
         elif isinstance(target, np.dtype):
             _set_byte_order(target, state)
         else:
-            raise _Refused(f"a state for a {type(target).__name__}")
+            raise Refused(f"a state for a {type(target).__name__}")
 
     def load_bytearray8(self) -> None:
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(size)))  # the inherited one sets `size` bytes aside before it reads
 
-    def refuse(self) -> None:
-        raise _Refused("objects of classes")
+    def load_put(self) -> None:
+        number = int(self.readline())
+        if not 0 <= number < 1 << 32:  # as in the other opcodes that put
+            raise ValueError("a number of no object")
+        self.memo[number] = self.stack[-1]
 
+    def load_setitem(self) -> None:
+        _checked_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _checked_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        _checked_keys(self.stack[::2])
+        super().load_dict()
+
+    def load_additems(self) -> None:
+        _checked_keys(self.stack)
+        super().load_additems()
+
+    def load_frozenset(self) -> None:
+        _checked_keys(self.stack)
+        super().load_frozenset()
+
+    def load_inst(self) -> None:
+        self.find_class(self.readline()[:-1].decode("ascii"), self.readline()[:-1].decode("ascii"))
+        self.refuse()
+
+    def refuse(self) -> None:
+        raise Refused("objects of classes")
+
+    dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+    dispatch[pickle.PUT[0]] = load_put
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
+    dispatch[pickle.INST[0]] = load_inst
     for opcode in (pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4):
         dispatch[opcode[0]] = refuse
+    for opcode in (pickle.NEXT_BUFFER, pickle.READONLY_BUFFER):  # views of arrays that a later state would free
+        dispatch[opcode[0]] = refuse
+
+
+def reason(problem: Exception) -> str:
+    """An error in a few words."""
+    if isinstance(problem, EOFError):
+        return "it ends too early"
+    return " ".join(f"{problem}".split())[:MAX_REASON] or type(problem).__name__

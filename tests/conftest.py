@@ -6,10 +6,11 @@ from functools import partial
 import pytest
 import running
 import torch
+from narrow import narrow_resnets
 
-# Tests are small, and several may run at once (`make test`): more threads only slow them.
-WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-THREADS = max(1, min(2, (os.cpu_count() or 1) // WORKERS))
+# Tests are small and several run at once (`make test`): more threads only slow them.
+THREADS = int(os.environ.get("OMP_NUM_THREADS", 1))
+torch.set_num_threads(THREADS)  # also for fixtures of a session or a module
 
 
 @pytest.fixture(autouse=True)
@@ -19,13 +20,19 @@ def few_threads():
 
 @pytest.fixture
 def command(tmp_path):
-    """Runs `resdet …` in an empty folder; returns the finished process."""
-    return partial(running.run, tmp_path)
+    """Runs `resdet …` in an empty folder, in this process; returns a CompletedProcess. See `running.here`."""
+    return partial(running.here, tmp_path)
+
+
+@pytest.fixture
+def fork(tmp_path):
+    """Runs `resdet …` in an empty folder, in forked processes; returns a CompletedProcess. See `running.fork`."""
+    return partial(running.fork, tmp_path)
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts `resdet …` and returns the running process."""
+    """Starts `resdet …` in an empty folder, in a new interpreter; returns the running Popen. See `running.process`."""
     return partial(running.process, tmp_path)
 
 
@@ -33,3 +40,10 @@ def start(tmp_path):
 def tiny() -> list[str]:
     """The arguments of a run of a few seconds."""
     return list(running.TINY)
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """ResNets of a hundredth of the weights, for all tests of a module. See `narrow.narrow_resnets`."""
+    with narrow_resnets():
+        yield

@@ -1,9 +1,26 @@
-"""How tests run the command: in a process of its own, as a user does."""
+"""Ways to run `resdet WORDS` in a test, from the cheapest to the most faithful.
 
+- `here` runs it in the test's own process: for what a command prints and writes.
+- `fork` runs it in a new process, or in several ranks, forked from a server that has imported everything: for signals,
+  for distributed runs, and for what must not depend on the state of the test's process.
+- `process` and `run` start an interpreter (6 seconds of CPU time, 15 under torchrun): for what happens when a process
+  starts or ends.
+"""
+
+import contextlib
+import io
+import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from resdet import cli
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -24,11 +41,50 @@ TINY = [
 
 COMMAND = ("-m", "resdet.cli")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *COMMAND)
+LIMIT = 600  # seconds after which a process counts as hung, on a machine that does much else
+
+# What the server of `fork` imports before it forks.
+IMPORTED = ["torch._dynamo", "torch.utils.tensorboard", "resdet.commands.train", "resdet.commands.evaluate"]
+IMPORTED += ["resdet.tasks.classification", "resdet.tasks.detection", "resdet.evaluation.coco", "running"]
+
+
+def here(folder: Path, *words) -> subprocess.CompletedProcess:
+    """Runs `resdet WORDS` in a folder, in this process, with one thread; an exception that is our bug propagates."""
+    output, errors = io.StringIO(), io.StringIO()
+    with inside(folder), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = status_of([str(word) for word in words])
+    return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())
+
+
+def status_of(words: list[str]) -> int:
+    try:
+        return cli.main(words)
+    except SystemExit as end:  # argparse's
+        return end.code or 0
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Changes to a folder and to one thread; at the end also undoes what `train.deterministic` sets globally."""
+    before, threads, benchmark = os.getcwd(), torch.get_num_threads(), torch.backends.cudnn.benchmark
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 
 
 def process(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess.Popen:
     """`resdet WORDS` started in a folder, with this checkout and one thread."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, *launcher, *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(arguments, cwd=folder, env=environment, **pipes)
@@ -38,8 +94,70 @@ def run(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess
     """The same, to its end."""
     started = process(folder, *words, launcher=launcher)
     try:
-        output, errors = started.communicate(timeout=120)
+        output, errors = started.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
         started.terminate()
         raise AssertionError(started.communicate()[1]) from None
     return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
+
+
+def fork(folder: Path, *words, ranks: int = 1, first: Callable[[], None] | None = None) -> subprocess.CompletedProcess:
+    """Runs `resdet WORDS` in `ranks` processes with the environment that torchrun sets; each calls `first` before that.
+
+    `first` is pickled by name: a function of a module, or a partial of one. The status is that of the first rank that
+    fails, negative if a signal ended it. The output of the ranks is concatenated.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if ranks > 1 else None
+    streams = [tuple(folder / f".{name}{rank}" for name in ("output", "errors")) for rank in range(ranks)]
+    places = [environment(rank, ranks, store.port) if store else {} for rank in range(ranks)]
+    started = [
+        context.Process(target=forked, args=(folder, list(map(str, words)), place, files, first))
+        for place, files in zip(places, streams)
+    ]
+    for one in started:
+        one.start()
+    status = status_of_all(started)
+    output, errors = ("".join(file.read_text() for file in files if file.exists()) for files in zip(*streams))
+    for file in (file for files in streams for file in files):
+        file.unlink(missing_ok=True)
+    assert status is not None, f"hung: {errors}"
+    return subprocess.CompletedProcess(words, status, output, errors)
+
+
+def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """The variables that torchrun sets. The caller serves the store at the port, as torchrun's agent does."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    words = {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    return words | {key: str(number) for key, number in numbers.items()}
+
+
+def status_of_all(started: list) -> int | None:
+    """The first status other than 0, if any; None if the processes hang."""
+    running, status = list(started), 0
+    try:
+        while running:
+            ready = wait([one.sentinel for one in running], LIMIT)
+            if not ready:
+                return None
+            status = status or next((one.exitcode for one in running if one.sentinel in ready and one.exitcode), 0)
+            running = [one for one in running if one.sentinel not in ready]
+        return status
+    finally:
+        for one in running:
+            one.kill()
+
+
+def forked(
+    folder: Path, words: list[str], place: dict[str, str], files: tuple[Path, Path], first: Callable[[], None] | None
+) -> None:
+    """The target of a process of `fork`."""
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ |= place
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    if first:
+        first()
+    sys.exit(status_of(words))

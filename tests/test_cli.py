@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from running import here, run
+
+from resdet.backbones import names
 
 SMALL = [
     "model.backbone=resnet18",
@@ -37,14 +40,20 @@ def sentence(done) -> str:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """A generated folder of images per class, and a torchvision checkpoint of a thousand classes."""
-    from running import run
-
     folder = tmp_path_factory.mktemp("images")
-    done = run(folder, "data", "make", "shapes", "shapes", "--train", 20, "--val", 20, "--size", 48)
+    done = here(folder, "data", "make", "shapes", "shapes", "--train", 20, "--val", 20, "--size", 48)
     assert done.returncode == 0, done.stderr
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18().state_dict(), folder / "resnet18.pth")
     return folder
+
+
+def test_the_process_itself(tmp_path):
+    """Its status and its two streams, by which other programs know it."""
+    done = run(tmp_path, "config", "--config", "imagenet_r50.yaml")
+    assert done.returncode == 0 and "stride_in: 1x1" in done.stdout and done.stderr == ""
+    done = run(tmp_path, "config", "--config", "imagenet_r51.yaml")
+    assert done.stdout == "" and "did you mean imagenet_r50" in sentence(done)
 
 
 def test_from_a_folder_of_images_to_predictions(tmp_path, images, command):
@@ -111,8 +120,11 @@ def test_every_imagenet_option_runs(images, command):
     assert done.returncode == 0, done.stderr
 
 
-def test_nets_and_config(tmp_path, command):
+def test_nets_and_config(tmp_path, command, monkeypatch):
+    shallow = [name for name in names() if not name.endswith(("110", "1202"))]
+    monkeypatch.setattr("resdet.backbones.config.names", lambda: shallow)
     table = command("nets").stdout
+    assert {line.split()[0] for line in table.splitlines()} >= {*shallow}
     row = next(line for line in table.splitlines() if line.startswith("resnet50") and " 1x1 " in line)
     assert "25,557,032" in row and "3.858 G" in row and "c5:32" in row
     assert "cifar_resnet26, …) can be named too; a config also takes timm/<name>." in table
@@ -130,7 +142,10 @@ MISTAKES = {
     "missing data": (["train", "--config", "imagenet_r50.yaml"], "datasets/ILSVRC2012"),
     "missing CIFAR": (["train", "--config", "cifar10_resnet20.yaml"], "resdet data get cifar10"),
     "missing weights": (["evaluate", "--weights", "none.pth"], "none.pth"),
-    "missing init": (["train", "--config", "shapes_resnet20.yaml", "--init", "none.pth"], "none.pth"),
+    "missing init": (
+        ["train", "--config", "shapes_resnet20.yaml", "data.train_images=8", "data.val_images=8", "--init", "none.pth"],
+        "none.pth",
+    ),
     "nothing to judge": (["train", "--config", "shapes_resnet20.yaml", "--eval-only"], "--init"),
     "impossible crop": (["train", "--config", "shapes_r18.yaml", "data.augment.short=[10,20]"], "data.augment.short"),
     "class count": (["train", "--config", "shapes_r18.yaml", "model.num_classes=11"], "model.num_classes"),

@@ -9,8 +9,10 @@ import torch
 import resdet
 from resdet import config
 from resdet.backbones.config import CifarNetConfig, ResNetConfig, VGGConfig, family
-from resdet.data.config import ImageNetConfig, TinyShapesConfig
+from resdet.data.config import ImageNetConfig, SplitConfig, TinyShapesConfig
 from resdet.errors import ConfigError
+from resdet.heads.config import MaskConfig
+from resdet.tasks.config import PartConfig
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -93,6 +95,15 @@ def test_the_same_base_twice_is_no_circle(write):
         ("name=on", "name", "on"),
         ("name=2012", "name", "2012"),
         ("name=a=b", "name", "a=b"),
+        ("name=007", "name", "007"),
+        ("name=1e3", "name", "1000.0"),
+        ("name=2012-01-31", "name", "2012-01-31"),
+        ("name=12:30", "name", "12:30"),
+        ("name=${optim.lr}", "name", "${optim.lr}"),
+        ("name=" + 30 * "9", "name", 30 * "9"),
+        ("train.length=64_000", "train.length", 64000.0),
+        ("train.seed=-3", "train.seed", -3),
+        ("schedule.milestones.-1=70", "schedule.milestones", [30, 70]),
         ("data.root='with space'", "data.root", "with space"),
         ("schedule.milestones=[1,2.5]", "schedule.milestones", [1.0, 2.5]),
         ("schedule.milestones=[]", "schedule.milestones", []),
@@ -197,27 +208,63 @@ def test_naming_another_net_of_the_family_keeps_the_options(write):
         ("optm.lr=1", ["no key optm", "did you mean optim?"]),
         ("train.foo=1", ["train.foo", "the keys here are", "batch"]),
         ("model.backbone.dropout=1", ["model.backbone.dropout"]),
-        ("optim.lr=fast", ["override optim.lr=fast", "Float"]),
-        ("optim.lr=null", ["optim.lr", "not Optional"]),
-        ("train.batch=1.5", ["train.batch=1.5", "Integer"]),
+        ("optim.lr=fast", ['override optim.lr=fast: optim.lr is "fast"', "give a number"]),
+        ("optim.lr=null", ["optim.lr is null", "give a number, as in 0.1."]),
+        ("optim.lr=true", ["optim.lr is true", "give a number"]),
+        ("optim.lr=.nan", ["optim.lr is NaN", "finite"]),
+        ("optim.lr=1e999", ["optim.lr is Infinity", "finite"]),
+        ("optim.lr=2001-13-01", ['optim.lr is "2001-13-01"', "give a number"]),
+        ("optim.lr=!!int abc", ["override optim.lr=!!int abc", "'abc' is no int"]),
+        ("optim.lr=!!python/name:os.system", ["the tag !!python/name:os.system has no meaning in a config"]),
+        ("optim.clip_norm=a", ['optim.clip_norm is "a"', "give a number, as in 0.1, or null"]),
+        ("optim.nesterov=yes", ['optim.nesterov is "yes"', "give true or false"]),
+        ("optim.nesterov=1", ["optim.nesterov is 1", "give true or false"]),
+        ("train.batch=1.5", ["train.batch=1.5", "give a whole number"]),
+        ("train.batch=16.0", ["train.batch is 16.0", "give a whole number"]),
+        ("train.batch=true", ["train.batch is true", "give a whole number"]),
+        ("train.batch=[1]", ["train.batch is [1]", "give a whole number"]),
         ("train.precision=fp8", ["train.precision=fp8", "bf16"]),
-        ("model.backbone.shortcut=D", ["shortcut=D", "'A', 'B', 'C'"]),
-        ("optim=3", ["override optim=3"]),
-        ("data.root=", ["data.root", "not Optional"]),
+        ("model.backbone.shortcut=D", ["shortcut=D", "choose 'A', 'B' or 'C'"]),
+        ("optim=3", ["override optim=3: optim is 3: give a mapping of its keys (name, lr, base_batch,"]),
+        ("data=3", ["override data=3: data is 3: give a mapping"]),
+        ("model=[1]", ["model is [1]: give a mapping of its keys (backbone,"]),
+        ("data.augment=${data.size}", ['data.augment is "${data.size}": give a mapping']),
+        ("model.backbone=${a}", ["no backbone named '${a}'"]),
+        ("data.root=", ["data.root is null", "give text"]),
+        ("data.root=true", ["data.root is true", "give text"]),
+        ('data.root="a\\0b"', ["has a character that no file name can have"]),
+        ("schedule.milestones=3", ["schedule.milestones is 3: give a list"]),
+        ("schedule.milestones={a: 1}", ['schedule.milestones is {"a": 1}: give a list']),
+        ("schedule.milestones=[1,x]", ['schedule.milestones.1 is "x": give a number']),
+        ("schedule.milestones.0.a=3", ["no schedule.milestones.0"]),
         ("optim.betas=[0.9]", ["optim.betas", "2"]),
-        ("optim.betas.5=0.9", ["optim.betas.5"]),
+        ("optim.betas=[1,2,3]", ["optim.betas is [1, 2, 3]: give a list of 2 entries"]),
+        ("optim.betas=[]", ["optim.betas is []: give a list of 2 entries"]),
+        ("optim.betas.5=0.9", ["override optim.betas.5=0.9: there is no optim.betas.5: optim.betas has 2 entries"]),
+        ("optim.0=0.9", ["override optim.0=0.9: optim is no list and has no entry 0"]),
         ("schedule.milestones.0=3", ["schedule.milestones.0"]),
         ("schedule.milestones.first=3", ["schedule.milestones.first"]),
         ("optim.lr", ["'optim.lr' is not an override", "optim.lr=0.2"]),
         ("=3", ["is not an override"]),
-        ("optim.betas=[0.9", ["value is not YAML"]),
-        ("task=detect", ["task is 'detect'", "classification"]),
+        ("\ud800=3", [r"'\ud800=3' is not an override"]),
+        ("0=3", ["an experiment is no list and has no entry 0"]),
+        ("optim..lr=3", ["no key optim."]),
+        ("optim.betas=[0.9", ["this is not YAML", "quote the value if it is text"]),
+        ("optim.betas=" + 2000 * "[", ["nested more than 30 levels deep"]),
+        ("name=" + 100_001 * "a", ["more than 100000 characters"]),
+        (100 * "optim." + "lr=1", ["is not an override: its key has 101 parts"]),
+        ("task=detect", ["task is 'detect'", "did you mean detection?"]),
+        ("task=x", ["task is 'x'", "one of classification, detection"]),
+        ("task=[1]", ["override task=[1]: task is [1]", "one of classification"]),
         ("model.backbone={name: resnet5O}", ["no backbone named 'resnet5O'", "did you mean resnet50?"]),
         ("model.backbone={name: vgg16, shortcut: C}", ["override model.backbone=", "no key model.backbone.shortcut"]),
         ("model.backbone=resnet5O", ["no backbone named 'resnet5O'", "did you mean resnet50?"]),
         ("model.backbone=cifar_resnet21", ["6n+2"]),
         ("data=imagenet2", ["no data set named 'imagenet2'", "did you mean imagenet?"]),
-        ("name=${nothing}", ["nothing"]),
+        ("data.name=", ["data.name is null: give text"]),
+        ("data.name=''", ["no data set named ''"]),
+        ("data.name=[1]", ["no data set named '[1]'"]),
+        ("model.backbone=cifar_resnet" + 5000 * "9", ["no backbone named 'cifar_resnet999"]),
         ("optim.lr=-1", ["optim.lr is -1.0", "above zero"]),
         ("schedule.milestones=[2,1]", ["schedule.milestones is [2.0, 1.0]", "growing"]),
         ("train.accumulate=3", ["train.accumulate is 3", "256"]),
@@ -237,9 +284,24 @@ def test_mistakes_in_overrides(write, override, words):
     [
         ("optim: {lrr: 1}\n", ["mine.yaml", "optim.lrr", "did you mean lr?"]),
         ("optim: {lr: fast}\n", ["mine.yaml", "optim.lr", "fast"]),
-        ("optim:\n", ["mine.yaml", "optim"]),
-        ("data:\n", ["mine.yaml", "data"]),
-        ("model: 3\n", ["mine.yaml", "3"]),
+        ("optim:\n", ["mine.yaml: optim is null: give a mapping of its keys (name, lr"]),
+        ("data:\n", ["mine.yaml: data is null: give a mapping of its keys (name, size"]),
+        ("model: 3\n", ["mine.yaml: model is 3: give a mapping of its keys (backbone"]),
+        ("optim: {lr: 1}\noptim: {lr: 2}\n", ["mine.yaml, line 3: the key optim stands here twice"]),
+        ("optim: {lr: 1, lr: 2}\n", ["mine.yaml, line 2: the key lr stands here twice"]),
+        ("optim: &a\n  lr: *a\n", ["mine.yaml, line 2: an alias stands inside what it names"]),
+        ("optim: *a\n", ["mine.yaml, line 2: this is not YAML: found undefined alias"]),
+        ("? [1]\n: 2\n", ["mine.yaml, line 2: a key is text"]),
+        ("name: !!binary aGk=\n", ["mine.yaml, line 2: the tag !!binary has no meaning in a config"]),
+        ("name: !mine x\n", ["line 2: the tag !mine has no meaning in a config"]),
+        ("optim: !!set {lr}\n", ["line 2: the tag !!set has no meaning"]),
+        ("optim: {lr: !!float x}\n", ["line 2: 'x' is no float: leave out the tag !!float"]),
+        ("optim: {<<: 3}\n", ["line 2: << names a mapping"]),
+        ('name: "\\UFFFFFFFF"\n', ["mine.yaml: this is not YAML: an escape in it names no character"]),
+        ('name: "\\uD800"\n', ["mine.yaml, line 2: '\\ud800' has a character that no file name can have"]),
+        ("name: a\x07b\n", ["mine.yaml: this is not YAML: special characters are not allowed"]),
+        ("---\na: 1\n---\nb: 1\n", ["not YAML", "but found another document"]),
+        (100_001 * "#", ["more than 100000 characters"]),
         ("data: {name: imagnet}\n", ["imagnet", "did you mean imagenet?"]),
         ("optim:\n  lr: 0.1\n  momentum: [\n", ["mine.yaml, line 5", "not YAML"]),
         ("a: b: c\n", ["mine.yaml, line 2", "not YAML"]),
@@ -251,6 +313,54 @@ def test_mistakes_in_overrides(write, override, words):
 def test_mistakes_in_files(write, text, words):
     message = refused(write(text))
     assert all(word in message for word in words), message
+
+
+def test_of_several_mistakes_one_is_told(write):
+    path = write("optim: {betas: [], momentum: x}\ntrain: {batch: y}\n")
+    assert "optim.momentum is" in refused(path)
+    assert "optim.betas is []: give a list of 2 entries" in refused(path, "optim.momentum=0")
+
+
+def test_an_error_of_a_base_names_that_file(write):
+    write("train: {batch: 0}\n", "ground.yaml")
+    child = write("_base_: ground.yaml\noptim: {lr: 1}\n", task="")
+    assert "ground.yaml: train.batch is 0" in refused(child)
+    assert refused(child, "train.batch=-1").startswith("override train.batch=-1: train.batch is -1")
+    assert config.load(child, "train.batch=8").train.batch == 8
+
+
+def test_an_alias_is_a_copy(write):
+    text = "optim: &a {lr: 1, momentum: 0.5}\nalternating: null\nname: &b mine\ndata: {name: folder, root: *b}\n"
+    experiment = config.load(write(text.replace("alternating: null\n", "")))
+    assert experiment.optim.lr == 1 and experiment.data.root == "mine"
+    merged = "optim:\n  <<: [{lr: 3}, {lr: 4, momentum: 0.1}]\n  momentum: 0.2\n"
+    experiment = config.load(write(merged))
+    assert (experiment.optim.lr, experiment.optim.momentum) == (3, 0.2)
+
+
+@pytest.mark.parametrize("bomb", ["[*{0}, *{0}]", "{{<<: [*{0}, *{0}], {1}: 1}}"])
+def test_aliases_that_multiply_end(write, bomb):
+    """Each names the one before twice: 2^30 values."""
+    lines = ["a0: &a0 {x: 1}"] + [f"a{n}: &a{n} {bomb.format(f'a{n - 1}', f'k{n}')}" for n in range(1, 30)]
+    message = refused(write("\n".join(lines)))
+    assert "more than 10000 values" in message or "nested" in message
+
+
+def test_too_many_bases(write):
+    for n in range(12):
+        write(f"_base_: [{n + 1}.yaml, {n + 1}.yaml]\n", f"{n}.yaml")
+    write("", "12.yaml")
+    assert "more than 100 _base_ files" in refused(write("_base_: 0.yaml\n", task=""))
+
+
+def test_a_section_that_is_null_begins_with_its_defaults(write):
+    path = write("model: {mask: {width: 3}}\nalternating: {regions: {length: 5}}\n", task="task: detection\n")
+    experiment = config.load(path)
+    assert experiment.model.mask == MaskConfig(width=3)
+    assert experiment.alternating.regions == PartConfig(batch=16, length=5)
+    assert config.load(path, "model.mask=null").model.mask is None
+    experiment = config.load(path, "data.train.images=mine")
+    assert experiment.data.train == SplitConfig("mine", "annotations/instances_train2017.json")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "optim: {lr: 1}\n"])
@@ -280,6 +390,7 @@ def test_a_name_without_its_ending_and_a_name_nearly_right():
         [],
         ["model.backbone=vgg16", "model.backbone.norm=bn", "optim.betas=[0.8,0.9]", "schedule.milestones=[1,2.5]"],
         ["data=folder", "data.root=a b", "name=no", "train.ema=0.9999", "optim.weight_decay=1e-5"],
+        ["name=1e-4", "data.root=2012-01-31", "train.device='007'"],
         ["model.backbone=timm/convnext_atto", "data=cifar10", "train.device=cuda:1", "schedule.final=0"],
     ],
 )
@@ -288,6 +399,41 @@ def test_round_trips(write, overrides):
     assert config.from_dict(config.to_dict(experiment)) == experiment
     assert config.from_dict(config.plain(config.to_dict(experiment))) == experiment
     assert config.load(write(config.to_yaml(experiment), "again.yaml", task="")) == experiment
+
+
+def circle() -> dict:
+    settings: dict = {"task": "classification"}
+    settings["model"] = {"backbone": settings}
+    return settings
+
+
+WRONG_DICTS = {
+    "is a list": [],
+    "contains itself": circle(),
+    "optim.lr is a Tensor": {"task": "classification", "optim": {"lr": torch.zeros(1)}},
+    "optim.lr is a complex": {"task": "classification", "optim": {"lr": 1j}},
+    "optim has a key that is no text": {"task": "classification", "optim": {3: 1}},
+    "the experiment has a key that is no text": {"task": "classification", "\ud800": 1},
+    "optim.betas is": {"task": "classification", "optim": {"betas": [1]}},
+    "task is None": {"task": None},
+    "no file name": {"task": "classification", "name": "a\0b"},
+    "64-bit": {"task": "classification", "train": {"batch": 10**400}},
+}
+
+
+@pytest.mark.parametrize("words", WRONG_DICTS)
+def test_what_a_checkpoint_may_carry_by_mistake(words):
+    with pytest.raises(ConfigError, match="the config inside best.pth") as caught:
+        config.from_dict(WRONG_DICTS[words], "the config inside best.pth")
+    assert words in str(caught.value)
+
+
+def test_a_dict_of_many_references_ends():
+    entry: list = []
+    for _ in range(35):
+        entry = [entry, entry]
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        config.from_dict({"task": "classification", "data": {"augment": {"albumentations": entry}}})
 
 
 def test_a_dict_takes_overrides_and_stays_as_it_was():

@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from running import run as process
+from running import here
 from tasks import runs
 
 import resdet
 from resdet.inference.config import TestingConfig
+
+pytestmark = pytest.mark.usefixtures("narrow")
 
 # Norms that keep their statistics, so that a step with next to no learning rate leaves the detections as they are; and
 # images one by one, so that those are judged as `predict` sees them, without a batch's padding.
@@ -25,12 +27,12 @@ KINDS = [("bbox", ""), ("segm", "mask_")]
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """A run of the command itself on a data set that the command made."""
+    """A run on a data set that the command made, named from the folder that both lie in."""
     folder = tmp_path_factory.mktemp("detection")
-    done = process(folder, "data", "make", "shape_scenes", "scenes", "--train", 12, "--val", 6, "--size", 64)
+    done = here(folder, "data", "make", "shape_scenes", "scenes", "--train", 12, "--val", 6, "--size", 64)
     assert done.returncode == 0 and "data.root=scenes" in done.stdout, done.stderr
     settings = [f"data.train_images={runs.TRAIN}", f"data.val_images={runs.VAL}", "data.size=64"]
-    done = process(folder, "train", *CONSTANT, "data.root=scenes", *settings, "--out", "run")
+    done = here(folder, "train", *CONSTANT, "data.root=scenes", *settings, "--out", "run")
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(scenes=folder / "scenes", run=folder / "run", done=done)
 

@@ -373,3 +373,26 @@ def test_missing_archive_and_missing_folder(tmp_path):
         download.unpack(tmp_path / "nowhere.tar", tmp_path / "all")
     with pytest.raises(DataError, match="holds no folder sets"):
         download.unpack(write_tar(tmp_path / "x.tar", FILES), tmp_path / "all", "sets")
+
+
+@pytest.mark.parametrize("offset, value", [(6, 1), (8, 77)], ids=["encrypted", "compression"])
+def test_archives_that_the_standard_library_cannot_open(tmp_path, offset, value):
+    """In the header of the part and in the directory, which has it two bytes further on."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.txt", "text")
+    data = bytearray(buffer.getvalue())
+    data[offset] = data[data.index(b"PK\x01\x02") + offset + 2] = value
+    (tmp_path / "x.zip").write_bytes(data)
+    with pytest.raises(DataError, match="x.zip cannot be unpacked"):
+        download.unpack(tmp_path / "x.zip", tmp_path / "folder")
+
+
+def test_a_length_that_is_no_number(tmp_path):
+    """The file is what came until the connection closed."""
+
+    class Response(io.BytesIO):
+        headers = {"Content-Length": "many", "ETag": "é"}
+
+    download._receive(Response(b"abc"), tmp_path / "a.part", 0, False)
+    assert (tmp_path / "a.part").read_bytes() == b"abc"

@@ -61,10 +61,13 @@ WRITERS = [
 @pytest.mark.parametrize("words, option", WRITERS)
 def test_files_that_cannot_be_are_refused_before_anything_runs(words, option, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    assert f"{option}: {tmp_path} is a folder" in refusal([*words, option, tmp_path], capsys)
-    assert f"{option}: the folder of {tmp_path}/file/a" in refusal([*words, option, tmp_path / "file/a"], capsys)
+    assert f"resdet: {tmp_path} is a folder" in refusal([*words, option, tmp_path], capsys)
+    assert f"resdet: {tmp_path}/file cannot be a folder" in refusal([*words, option, tmp_path / "file/a"], capsys)
+    (tmp_path / "file.json").write_text("")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert f"{option}: {tmp_path}/a cannot be written" in refusal([*words, option, tmp_path / "a"], capsys)
+    assert f"resdet: {tmp_path}/file.json cannot be written" in refusal(
+        [*words, option, tmp_path / "file.json"], capsys
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,9 +185,9 @@ class Net(nn.Module):
         super().__init__()
         self.weight, self.seen = nn.Parameter(torch.zeros(3)), []
 
-    def predict(self, images, top):
+    def stream(self, images, top):
         self.seen.append(self.weight.device.type)
-        return [SimpleNamespace(names=["cat"], scores=[1.0]) for _ in images]
+        return (SimpleNamespace(names=["cat"], scores=[1.0]) for _ in images)
 
 
 def test_images_are_shown_where_the_device_is(picture, monkeypatch):

@@ -1,9 +1,10 @@
-"""What each family of nets can be told, and the names they go by. Free of torch, so that a config error is quick."""
+"""Config dataclasses of the backbone families, and their names; free of torch, so that a config error is quick."""
 
 import difflib
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, Optional, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from resdet.errors import ConfigError
 
@@ -13,7 +14,7 @@ IMAGENET_RESNETS = {name: int(name[6:]) for name in ("resnet18", "resnet34", "re
 IMAGENET_PLAIN = {"plain18": 18, "plain34": 34}
 VGGS = {"vgg16": 16, "vgg19": 19}
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
-CIFAR_NAME = re.compile(r"cifar_(resnet|plain)(\d+)")
+CIFAR_NAME = re.compile(r"cifar_(resnet|plain)([0-9]{1,4})")
 
 
 @dataclass
@@ -23,7 +24,7 @@ class BackboneConfig:
     name: str = "resnet50"
 
     def __post_init__(self):
-        """Refuses what a YAML file could not say either, since `create` takes options from Python as well."""
+        """Checks the choices, since `create` takes options from Python too."""
         for key, hint in get_type_hints(type(self)).items():
             allowed = choices(hint)
             if allowed and getattr(self, key) not in allowed:
@@ -33,8 +34,8 @@ class BackboneConfig:
 
 
 def choices(hint: Any) -> tuple:
-    """The values that a Literal, or an optional one, allows; nothing for other types."""
-    if get_origin(hint) is Union:
+    """The values of a Literal, or of an optional one; empty for other types."""
+    if get_origin(hint) in (Union, UnionType):
         inner = [allowed for part in get_args(hint) for allowed in choices(part)]
         return (*inner, None) if inner else ()
     return get_args(hint) if get_origin(hint) is Literal else ()
@@ -71,7 +72,7 @@ class CifarNetConfig(BackboneConfig):
 class VGGConfig(BackboneConfig):
     """VGG-16 and VGG-19, the baselines of Tables 3 to 8. `norm: null` is the original net, without normalisation."""
 
-    norm: Optional[Norm] = None
+    norm: Norm | None = None
     dropout: float = 0.5
 
 

@@ -1,7 +1,5 @@
 """Feature pyramid network (Lin et al., 1612.03144) over any backbone's stages."""
 
-from typing import Optional
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,9 +12,7 @@ class FPN(nn.Module):
     `net` is a backbone, of which only `channels` and `strides` are read; maps of a stride below `finest` stay out.
     """
 
-    def __init__(
-        self, net: nn.Module, width: int = 256, norm: Optional[str] = None, extra: bool = True, finest: int = 1
-    ):
+    def __init__(self, net: nn.Module, width: int = 256, norm: str | None = None, extra: bool = True, finest: int = 1):
         super().__init__()
         self.levels = [c for c, stride in net.strides.items() if stride >= finest]
         self.lateral = nn.ModuleDict({c: ConvNorm(net.channels[c], width, 1, norm=norm) for c in self.levels})

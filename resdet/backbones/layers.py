@@ -1,10 +1,9 @@
 """The bricks that every net is made of: a convolution with its norm, the norms, and the base class of all nets."""
 
-from typing import Optional
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed._functional_collectives import wait_tensor
 from torch.nn import functional as F
 
 
@@ -26,27 +25,55 @@ class FrozenBatchNorm2d(nn.Module):
         return f"{len(self.weight)}, eps={self.eps}"
 
 
-class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes together, on any device (torch's own is for GPUs alone).
+@torch.compiler.assume_constant_result
+def process_group() -> str | None:
+    """Name of the group of all processes, None for a single process.
 
-    Every pixel counts alike, though in detection each process pads its pictures to a shape of its own.
+    `torch.compile` caches a group that it traces, and would keep it alive after `destroy_process_group`.
+    """
+    return dist.group.WORLD.group_name if dist.is_initialized() and dist.get_world_size() > 1 else None
+
+
+class AllReduceSum(torch.autograd.Function):
+    """Sum of a tensor over the processes of a group; the gradient is the sum of their gradients.
+
+    `torch.distributed.nn.functional.all_reduce` does the same, but is deprecated and refused by `torch.compile`.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, group: str) -> Tensor:
+        ctx.group = group
+        return all_reduce_sum(x, group)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return all_reduce_sum(grad, ctx.group), None
+
+
+def all_reduce_sum(x: Tensor, group: str) -> Tensor:
+    return wait_tensor(torch.ops._c10d_functional.all_reduce(x.contiguous(), "sum", group))
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes, on any device; torch's own supports GPUs only.
+
+    Every pixel has the same weight, even where processes pad their images to different shapes.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+        group = process_group() if self.training else None
+        if group is None:
             return super().forward(x)
-        from torch.distributed.nn.functional import all_reduce  # whose gradient is the sum of the processes'
-
         wide, own = x.float(), x.numel() // x.shape[1]
-        totals = all_reduce(torch.cat([own * wide.mean((0, 2, 3)), wide.new_full((1,), own)]))
+        totals = AllReduceSum.apply(torch.cat([own * wide.mean((0, 2, 3)), wide.new_full((1,), own)]), group)
         count = totals[-1].detach()
         mean = totals[:-1] / count
         # Around the common mean: the difference of two large moments may have no digits left.
-        centred = wide - mean[:, None, None]
-        var = all_reduce(own * centred.square().mean((0, 2, 3))) / count
+        centered = wide - mean[:, None, None]
+        var = AllReduceSum.apply(own * centered.square().mean((0, 2, 3)), group) / count
         self._track(mean.detach(), var.detach(), count)
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
@@ -55,7 +82,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(var * (count / (count - 1).clamp(min=1)), self.momentum)
 
 
-def make_norm(kind: Optional[str], channels: int) -> nn.Module:
+def make_norm(kind: str | None, channels: int) -> nn.Module:
     """`bn`, `frozen`, `sync`, `gn` (32 groups), or None: nothing."""
     if kind is None:
         return nn.Identity()
@@ -73,9 +100,9 @@ class ConvNorm(nn.Module):
         out_channels: int,
         kernel: int,
         stride: int = 1,
-        norm: Optional[str] = "bn",
+        norm: str | None = "bn",
         dilation: int = 1,
-        bias: Optional[bool] = None,
+        bias: bool | None = None,
     ):
         """A bias by default where there is no norm."""
         super().__init__()
@@ -116,7 +143,7 @@ class Backbone(nn.Module):
         """What comes before the first stage."""
         raise NotImplementedError
 
-    def features(self, images: Tensor, upto: Optional[str] = None) -> dict[str, Tensor]:
+    def features(self, images: Tensor, upto: str | None = None) -> dict[str, Tensor]:
         """The output of each stage, up to the one named: `upto="c4"` is what a C4 detector shares (appendix A)."""
         x, found = self.stem(images), {}
         for name, attribute in self.stages.items():

@@ -1,6 +1,6 @@
 """What is done to a finished net: fold its norms, freeze it, give it exact statistics, make it deeper."""
 
-from typing import Iterable
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist

@@ -1,7 +1,5 @@
 """VGG-16 and VGG-19 (reference [41] of the paper): the baselines of Tables 3 to 8."""
 
-from typing import Optional
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +18,7 @@ class ConvRelu(ConvNorm):
         return F.relu(super().forward(x), inplace=True)
 
 
-def make_stage(in_channels: int, width: int, count: int, pool: bool, norm: Optional[str]) -> nn.Sequential:
+def make_stage(in_channels: int, width: int, count: int, pool: bool, norm: str | None) -> nn.Sequential:
     """Convolutions of one width; every stage but the first pools before them, so that features end unpooled."""
     widths = [in_channels] + [width] * count
     convolutions = [ConvRelu(a, b, 3, norm=norm, bias=True) for a, b in zip(widths, widths[1:])]
@@ -34,7 +32,7 @@ class VGG(Backbone):
     strides = STRIDES
     channels = dict(zip(STRIDES, WIDTHS))
 
-    def __init__(self, counts: tuple[int, ...], num_classes: int, norm: Optional[str], dropout: float):
+    def __init__(self, counts: tuple[int, ...], num_classes: int, norm: str | None, dropout: float):
         super().__init__()
         channels = 3
         for (name, attribute), width, count in zip(self.stages.items(), WIDTHS, counts):

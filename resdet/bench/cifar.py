@@ -1,6 +1,6 @@
 """A training step of the CIFAR nets of section 4.2. Peers have none: theirs are built from their basic blocks."""
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from resdet.writing import write_text
+
 WIDTH, HEIGHT, CLASSES = 640, 480, 80
 PER_IMAGE = 7.2  # objects of an image on average, as in COCO
 DETECTIONS = 100  # of an image
@@ -112,4 +114,4 @@ def run_lengths(boxes: np.ndarray) -> list[dict[str, Any]]:
 
 
 def write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content), encoding="utf-8")
+    write_text(path, json.dumps(content))

@@ -1,9 +1,9 @@
 """`resdet bench`: runs the suites and prints what they find."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from importlib import import_module
-from typing import Optional, Sequence
 
 from resdet.bench.compare import measure, torch_threads
 from resdet.errors import ConfigError
@@ -12,7 +12,7 @@ SUITES = ("forward", "train", "cifar", "pipeline", "detect", "detect_train", "op
 
 
 def bench(
-    suites: Sequence[str] = (), rounds: int = 5, threads: Optional[int] = None, json_path: Optional[str] = None
+    suites: Sequence[str] = (), rounds: int = 5, threads: int | None = None, json_path: str | None = None
 ) -> None:
     """Times the suites named, or all; prints images/s (or the time of a call) of each library, the median of `rounds`,
     and the ratio to the first one's, torchvision's or pycocotools'. `threads` are torch's, as many as cores by default;
@@ -31,7 +31,7 @@ def bench(
                     report.add(name, case, measure(case, rounds, lambda text: progress(f"{name}: {text}")))
 
 
-def check(suites: Sequence[str], rounds: int, threads: Optional[int]) -> None:
+def check(suites: Sequence[str], rounds: int, threads: int | None) -> None:
     for name in suites:
         if name not in SUITES:
             raise ConfigError(f"There is no suite named {name!r} to bench: there are {', '.join(SUITES)}.")

@@ -2,9 +2,9 @@
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterator
 
 LEAST_SECONDS = 0.5  # shorter work is repeated within a round until it takes so long
 PATIENCE = 20.0  # seconds: longer work is timed in the first round alone

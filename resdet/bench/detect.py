@@ -1,6 +1,6 @@
 """Inference of detectors on one image, from its pixels to boxes and pasted masks, as a user meets each library."""
 
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch

@@ -1,7 +1,8 @@
 """A training step of detectors: losses, backward, SGD with momentum, on images with eight objects each."""
 
 import copy
-from typing import Callable, Iterator, NamedTuple, Optional
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +114,7 @@ class ResdetLoss(nn.Module):
         return sum(self.model.losses(images, targets).values())
 
 
-def torchvision_step(detector: nn.Module, work: Work, variant: Optional[Variant] = None) -> Callable[[], None]:
+def torchvision_step(detector: nn.Module, work: Work, variant: Variant | None = None) -> Callable[[], None]:
     loss = TorchvisionLoss(copy.deepcopy(detector))
     if variant is None:
         return training_step(loss, work.images, work.targets, lr=LR)

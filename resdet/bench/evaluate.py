@@ -2,10 +2,10 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Iterator
 
 import numpy as np
 

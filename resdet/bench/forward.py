@@ -1,6 +1,6 @@
 """Inference of ResNet-50 on a batch: the defaults of each library, the same precision in each, and our fast path."""
 
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn

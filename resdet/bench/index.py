@@ -7,10 +7,11 @@ import contextlib
 import io
 import multiprocessing
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import numpy as np
 

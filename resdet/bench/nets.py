@@ -1,7 +1,8 @@
 """ResNet-50 of three libraries with the same weights, and the ways in which each of them is run."""
 
 import copy
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,7 @@
 """The two operations of detectors that no convolution library has: suppression of duplicates, and RoIAlign."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Callable, Iterator
 
 import torch
 from torch import Tensor

@@ -5,9 +5,10 @@ All sides end in uint8 pixels; turning them into normalised floats is left to th
 
 import io
 import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, Callable, Iterator, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np

@@ -1,8 +1,9 @@
 """A training step of ResNet-50: forward, cross entropy, backward, SGD with momentum."""
 
 import copy
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn

@@ -1,40 +1,75 @@
 """The `resdet` command. Nothing heavy is imported before a subcommand needs it."""
 
 import argparse
+import errno
 import os
 import sys
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TextIO
 
 from resdet.cli import bench, config, convert, data, evaluate, export, nets, parity, predict, reproduce, train
+from resdet.cli.json_output import json_on_stdout
 from resdet.errors import Error
+from resdet.writing import describe
 
+FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 COMMANDS = (train, evaluate, predict, reproduce, convert, export, nets, config, data, bench, parity)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Runs one subcommand: status 0, 2 for a user's mistake, 1 for ours (with its traceback)."""
-    parsed = parse(arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand: status 0, 2 for a user's mistake or a full disk, 1 for our mistake (with its traceback)."""
     try:
-        parsed.run(parsed)
+        parsed = parse(arguments)
+        run(parsed)
+        print(end="", flush=True)  # here and not at the interpreter's end
     except Error as error:
-        print(f"resdet: {error}", file=sys.stderr)
-        return 2
+        return fail(str(error), 2)
     except BrokenPipeError:
-        # The reader of our output has gone, as `resdet nets | head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon(sys.stdout)  # its reader has gone, as `resdet nets | head` does
+    except OSError as error:
+        if error.errno not in FULL_OR_READ_ONLY:
+            raise
+        if not error.filename:  # so it is no file of ours
+            abandon(sys.stdout)
+        return fail(describe(error.filename or "the output", error), 2)
     except KeyboardInterrupt:
-        print("resdet: interrupted", file=sys.stderr)
-        return 130
+        return fail("interrupted", 130)
+    finally:
+        flush_or_abandon(sys.stderr)
     return 0
+
+
+def fail(sentence: str, status: int) -> int:
+    """Prints the sentence, if standard error takes it."""
+    with suppress(OSError):
+        print(f"resdet: {sentence}", file=sys.stderr, flush=True)
+    return status
+
+
+def flush_or_abandon(stream: TextIO | None) -> None:
+    try:
+        print(end="", file=stream, flush=True)
+    except OSError:
+        abandon(stream)
+
+
+def abandon(stream: TextIO) -> None:
+    """Leads a standard stream nowhere, so that the interpreter does not fail to flush it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run_words(words: Sequence[str]) -> None:
     """`resdet WORDS` within this process; errors are raised."""
-    parsed = parse(words)
-    parsed.run(parsed)
+    run(parse(words))
 
 
-def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
+def run(parsed: argparse.Namespace) -> None:
+    with json_on_stdout(parsed):
+        parsed.run(parsed)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """argparse takes positional words in one place alone; overrides and images may stand anywhere."""
     parser = build_parser()
     parsed, rest = parser.parse_known_args(arguments)

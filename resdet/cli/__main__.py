@@ -2,7 +2,7 @@
 
 import sys
 
-from resdet.cli import main
+from resdet.cli.process import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,8 +1,9 @@
 """Arguments that several commands take."""
 
 import argparse
-import os
-from pathlib import Path
+from collections.abc import Sequence
+
+from resdet.writing import check_file, check_folder
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -12,17 +13,21 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the config")
 
 
+def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of an option that takes several, and the overrides after them, which argparse adds to these."""
+    from resdet.config import is_override
+
+    overrides = [word for word in words if is_override(word)]
+    return [word for word in words if word not in overrides], overrides
+
+
 def output_file(text: str) -> str:
-    """The `type` of an argument that names a file to write: its folder is made now, so that no work is done in vain."""
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file in it.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(
-            f"the folder of {text} cannot be made ({error.strerror}): name a file in another one."
-        ) from None
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written: name a file where you may write.")
+    """The `type` of an argument that names a file to write: one that cannot be is refused before any work."""
+    check_file(text)
+    return text
+
+
+def output_folder(text: str) -> str:
+    """The `type` of an argument that names a folder to write into."""
+    check_folder(text)
     return text

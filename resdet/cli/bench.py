@@ -1,6 +1,6 @@
 """The words of `resdet bench`."""
 
-from resdet.cli.arguments import output_file
+from resdet.cli.json_output import add_json_argument
 
 
 def add(commands) -> None:
@@ -11,7 +11,7 @@ def add(commands) -> None:
         "--rounds", type=int, default=5, help="interleaved rounds, of which the median counts (default: 5)"
     )
     parser.add_argument("--threads", type=int, help="torch threads (default: as many as cores)")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the figures there")
+    add_json_argument(parser, "the figures")
     parser.set_defaults(run=run)
 
 

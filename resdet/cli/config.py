@@ -1,33 +1,53 @@
 """The words of `resdet config`."""
 
 from resdet.cli.arguments import add_config_arguments
+from resdet.cli.json_output import add_json_argument
 
 
 def add(commands) -> None:
     parser = commands.add_parser("config", help="print the whole resolved config")
     add_config_arguments(parser, required=False)
-    parser.add_argument("--from-detectron2", metavar="YAML", help="print what a config of detectron2's is here instead")
+    parser.add_argument("--from-detectron2", metavar="YAML", help="print a config of detectron2 as one of resdet")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of config files, for editors")
+    add_json_argument(parser, "the config")
     parser.set_defaults(run=run)
 
 
 def run(parsed) -> None:
     from resdet import config
     from resdet.errors import ConfigError
+    from resdet.writing import write_json
 
-    if bool(parsed.config) == bool(parsed.from_detectron2):
-        raise ConfigError("Give --config with a config of ours, or --from-detectron2 with one of detectron2's.")
+    if sum(map(bool, (parsed.config, parsed.from_detectron2, parsed.schema))) != 1:
+        raise ConfigError("Give one of --config with a config of resdet, --from-detectron2 and --schema.")
+    if parsed.schema:
+        return print_schema(parsed.json)
     if parsed.from_detectron2:
-        return run_from_detectron2(parsed.from_detectron2)
-    print(config.to_yaml(config.load(parsed.config, *parsed.overrides)), end="")
+        return print_translation(parsed.from_detectron2, parsed.json)
+    experiment = config.load(parsed.config, *parsed.overrides)
+    print(config.to_yaml(experiment), end="")
+    write_json(parsed.json, config.to_dict(experiment))
 
 
-def run_from_detectron2(path: str) -> None:
+def print_schema(json_path: str | None) -> None:
+    import json
+
+    from resdet.config.json_schema import json_schema
+    from resdet.writing import write_json
+
+    schema = json_schema()
+    print(json.dumps(schema, indent=1))
+    write_json(json_path, schema)
+
+
+def print_translation(path: str, json_path: str | None) -> None:
     """The keys that differ from the defaults; what has no counterpart follows as comments."""
-    import yaml
-
+    from resdet.config.yaml_reader import dump
     from resdet.interop.detectron2_config import translate
+    from resdet.writing import write_json
 
-    found = translate(path)
-    print(yaml.safe_dump(found.settings, sort_keys=False, allow_unicode=True), end="")
-    for sentence in found.left_out:
+    translation = translate(path)
+    print(dump(translation.settings), end="")
+    for sentence in translation.left_out:
         print(f"# left out: {sentence}")
+    write_json(json_path, {"settings": translation.settings, "left_out": translation.left_out})

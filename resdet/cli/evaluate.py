@@ -1,6 +1,7 @@
 """The words of `resdet evaluate`."""
 
-from resdet.cli.arguments import add_config_arguments, output_file
+from resdet.cli.arguments import add_config_arguments, output_file, without_overrides
+from resdet.cli.json_output import add_json_argument
 
 OF_RESULTS = ("type", "protocol", "engine", "curves", "confusion")  # options of --results alone
 OF_WEIGHTS = ("config", "overrides", "submission", "classifier", "save")  # and of --weights
@@ -8,10 +9,12 @@ OF_WEIGHTS = ("config", "overrides", "submission", "classifier", "save")  # and 
 
 def add(commands) -> None:
     parser = commands.add_parser("evaluate", help="judge checkpoints on a validation set, or a file of detections")
-    parser.add_argument("--weights", nargs="+", metavar="FILE", help="a checkpoint, or several as an ensemble")
+    parser.add_argument(
+        "--weights", nargs="+", default=[], metavar="FILE", help="a checkpoint, or several as an ensemble"
+    )
     add_config_arguments(parser, required=False)
     parser.add_argument("--per-class", action="store_true", help="print a table with the figures of each class")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all figures there")
+    add_json_argument(parser, "all figures")
     parser.add_argument(
         "--submission",
         type=output_file,
@@ -44,15 +47,13 @@ def run(parsed) -> None:
 
     if parsed.results or parsed.annotations:
         return run_results(parsed)
-    if not parsed.weights:
+    weights, overrides = without_overrides(parsed.weights)
+    classifiers, others = without_overrides(parsed.classifier)
+    overrides = [*parsed.overrides, *overrides, *others]
+    if not weights:
         raise ConfigError("Nothing to judge: give --weights, or --annotations and --results.")
     refuse_options_of_results(parsed)
     refuse_figures_of_submissions(parsed)
-    # Overrides after `--weights a.pth b.pth` are read by argparse as more weights.
-    weights, classifiers = (
-        [word for word in words if "=" not in word] for words in (parsed.weights, parsed.classifier)
-    )
-    overrides = [*parsed.overrides, *(word for word in (*parsed.weights, *parsed.classifier) if "=" in word)]
     experiment = config.load(parsed.config, *overrides) if parsed.config else None
 
     from resdet.commands.evaluate import evaluate

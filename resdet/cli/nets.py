@@ -1,12 +1,12 @@
 """The words of `resdet nets`."""
 
-from resdet.cli.arguments import output_file
+from resdet.cli.json_output import add_json_argument
 
 
 def add(commands) -> None:
     parser = commands.add_parser("nets", help="list the backbones with their sizes")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the figures there, too")
+    add_json_argument(parser, "the figures")
     parser.set_defaults(run=run)
 
 

@@ -1,6 +1,7 @@
 """The words of `resdet predict`."""
 
-from resdet.cli.arguments import output_file
+from resdet.cli.arguments import output_folder
+from resdet.cli.json_output import add_json_argument
 
 
 def add(commands) -> None:
@@ -18,8 +19,10 @@ def add(commands) -> None:
         "--top", type=int, help="a classifier's: classes to show, or a localizer's: to look for (default: 5)"
     )
     parser.add_argument("--score", type=float, help="least score of boxes that are shown (default: a detector's own)")
-    parser.add_argument("--draw", metavar="DIR", help="write the images there, with the boxes that were found")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the results there")
+    parser.add_argument(
+        "--draw", type=output_folder, metavar="DIR", help="write the images there, with the boxes that were found"
+    )
+    add_json_argument(parser, "the results")
     parser.set_defaults(run=run)
 
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+from resdet.cli.arguments import output_folder, without_overrides
+from resdet.cli.json_output import add_json_argument
+
 
 def add(commands) -> None:
     parser = commands.add_parser(
@@ -22,6 +25,7 @@ def add(commands) -> None:
     parser.add_argument("--data", default="datasets", metavar="DIR", help="the folder of the data sets")
     parser.add_argument(
         "--out",
+        type=output_folder,
         metavar="DIR",
         help="the folder of all runs (default: runs/reproduce, or with --smoke runs/reproduce_smoke)",
     )
@@ -29,6 +33,7 @@ def add(commands) -> None:
         "--use", nargs="+", default=[], metavar="TRAINING=FILE", help="take these weights instead of training them"
     )
     parser.add_argument("--processes", type=int, metavar="N", help="train with so many processes, as torchrun does")
+    add_json_argument(parser, "the rows, the plan of --dry-run, or the figures")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of every training and test")
     parser.set_defaults(run=run)
 
@@ -45,20 +50,25 @@ def run(parsed) -> None:
         parsed.target = None
     if not (parsed.target or parsed.list or parsed.dry_run or parsed.smoke):
         raise ConfigError("Name a table or a figure to reproduce, such as table6 or figure6; --list prints all rows.")
-    # Overrides may stand after --use and --row.
-    settings = [word for word in (*parsed.use, *parsed.row) if "=" in word and "." in word.partition("=")[0]]
-    given = reproduce.parse_given([word for word in parsed.use if word not in settings])
+    used, overrides = without_overrides(parsed.use)
+    names, others = without_overrides(parsed.row)
+    given = reproduce.parse_given(used)
     out = parsed.out or ("runs/reproduce_smoke" if parsed.smoke else "runs/reproduce")
     if parsed.processes is not None and parsed.processes < 1:
         raise ConfigError(f"--processes is {parsed.processes}: give 1 or more.")
     setting = Setting(
-        Path(out), Path(parsed.data), given, (*parsed.overrides, *settings), parsed.smoke, parsed.processes or 1
+        Path(out),
+        Path(parsed.data),
+        given,
+        (*parsed.overrides, *overrides, *others),
+        parsed.smoke,
+        parsed.processes or 1,
     )
     if parsed.list:
-        return reproduce.list_rows(parsed.target, setting)
-    rows, figures = reproduce.choose(parsed.target, [word for word in parsed.row if word not in settings])
+        return reproduce.list_rows(parsed.target, setting, parsed.json)
+    rows, figures = reproduce.choose(parsed.target, names)
     launch = reproduce.in_processes if parsed.processes else in_this_process
-    reproduce.reproduce(rows, figures, setting, launch, parsed.dry_run)
+    reproduce.reproduce(rows, figures, setting, launch, parsed.dry_run, parsed.json)
 
 
 def in_this_process(words: Sequence[str], processes: int = 1) -> None:

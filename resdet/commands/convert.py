@@ -1,7 +1,6 @@
 """`resdet convert`: a model's weights as another library's file."""
 
 from pathlib import Path
-from typing import Optional
 
 import torch
 import yaml
@@ -12,14 +11,16 @@ from resdet.models import building
 from resdet.models.detector import Detector
 from resdet.weights import saving
 from resdet.weights.recipes import RECIPES
+from resdet.writing import check_file, write_text
 
 
-def convert(source: str, layout: str, out: Optional[str] = None) -> Path:
+def convert(source: str, layout: str, out: str | None = None) -> Path:
     """Writes the file, reads it back as a whole model, and prints how it is loaded there."""
+    path = Path(out) if out else beside(source, layout)
+    check_file(path)
     model = building.load(source)
     if not isinstance(model, nn.Module):
         raise WeightsError(f"{source} is an exported graph: give the checkpoint that it was exported from.")
-    path = Path(out) if out else beside(source, layout)
     if Path(source).exists() and path.exists() and path.samefile(source):  # a published name is no file
         raise WeightsError(f"{path} is the file to be converted: name another one by --out.")
     saving.state_in(model, layout)  # which says what the library lacks, before anything is written
@@ -28,7 +29,7 @@ def convert(source: str, layout: str, out: Optional[str] = None) -> Path:
     saving.save(model, path, layout)
     count = check(model, path)
     if config:
-        path.with_suffix(".yaml").write_text(config, encoding="utf-8")
+        write_text(path.with_suffix(".yaml"), config)
     print(f"{path}: {count} tensors, read back and the same bit by bit. To load it there:\n\n{lines}")
     return path
 

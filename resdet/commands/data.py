@@ -3,31 +3,36 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from resdet.data import cifar
+from resdet.data import cifar, generated
 from resdet.data.shapes import ShapeImages
-from resdet.errors import DataError
 
 
-def get(name: str, root: str | None) -> None:
-    """Downloads a data set from its official address into datasets/."""
-    folder = Path(root or f"datasets/{name}")
-    print(f"{name} lies in {cifar.get(folder)}")
+def get(name: str, root: str | None) -> Path:
+    """Downloads a data set from its official address into datasets/; returns its folder."""
+    folder = cifar.get(Path(root or f"datasets/{name}"))
+    print(f"{name} lies in {folder}")
+    return folder
 
 
 def make_shapes(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:
     """Writes generated images as a folder per class, the layout of `data.name=folder`."""
-    import cv2
-
     folder = Path(root)
-    if folder.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder} is not empty: name a new folder.")
-    for split, count in (("train", train_images), ("val", val_images)):
-        source = ShapeImages(count, size, seed, split)
-        for index in range(count):
-            path = folder / split / source.classes[source.labels[index]] / f"{index:06d}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), cv2.cvtColor(source.image(index).pixels, cv2.COLOR_RGB2BGR))
+    generated.refuse_filled(folder)
+    sources = {
+        "train": ShapeImages(train_images, size, seed, "train"),
+        "val": ShapeImages(val_images, size, seed, "val"),
+    }
+    generated.create(folder, lambda temporary: write_classes(temporary, sources))
     print(f"{train_images} + {val_images} images in {folder}; train on them with data.name=folder data.root={folder}")
+
+
+def write_classes(root: Path, sources: dict[str, ShapeImages]) -> None:
+    """Writes root/SPLIT/CLASS/NUMBER.jpg."""
+    for split, source in sources.items():
+        for index in range(len(source)):
+            generated.put(
+                root / split / source.classes[source.labels[index]] / f"{index:06d}.jpg", source.image(index).pixels
+            )
 
 
 def make_shape_scenes(

@@ -1,6 +1,7 @@
 """`resdet evaluate`: one checkpoint, or several as an ensemble, on the data of a config."""
 
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from resdet import config
 from resdet.commands.evaluate_detector import evaluate_detector
@@ -32,9 +33,9 @@ def evaluate(
     experiment: Any = None,
     overrides: Sequence[str] = (),
     per_class: bool = False,
-    json_path: Optional[str] = None,
-    submission: Optional[str] = None,
-    save: Optional[str] = None,
+    json_path: str | None = None,
+    submission: str | None = None,
+    save: str | None = None,
     classifiers: Sequence[str] = (),
 ) -> dict[str, float]:
     """Errors of the averaged scores of all `weights`, on the data of `experiment`, or of the first checkpoint's."""
@@ -78,7 +79,7 @@ def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Any) ->
             raise ConfigError(f"{path} is of the task {task} and {whose} of {wanted}: give what fits together.")
 
 
-def check_options(model: Any, path: str, per_class: bool, save: Optional[str], classifiers: Sequence[str]) -> None:
+def check_options(model: Any, path: str, per_class: bool, save: str | None, classifiers: Sequence[str]) -> None:
     if per_class and isinstance(model, LOCALIZERS):
         raise ConfigError(f"--per-class is for classifiers and detectors, and {path} is a localizer: leave it out.")
     if save and not isinstance(model, Detector):
@@ -115,7 +116,7 @@ def check_classes(model: Sequence[str], data: Sequence[str]) -> None:
         )
 
 
-def report(figures: ClassificationFigures, classes: Sequence[str], per_class: bool, json_path: Optional[str]) -> None:
+def report(figures: ClassificationFigures, classes: Sequence[str], per_class: bool, json_path: str | None) -> None:
     print(
         f"{figures.images} images: top-1 error {100 * figures.error:.2f} %, "
         f"top-5 error {100 * figures.top5_error:.2f} %, loss {figures.loss:.4f}"

@@ -1,6 +1,7 @@
 """`resdet evaluate` with a detector's weights: its detections on the data of a config, judged."""
 
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from resdet import config
 from resdet.data.annotations import Annotations
@@ -21,8 +22,8 @@ def evaluate_detector(
     experiment: Any = None,
     overrides: Sequence[str] = (),
     per_class: bool = False,
-    json_path: Optional[str] = None,
-    save: Optional[str] = None,
+    json_path: str | None = None,
+    save: str | None = None,
 ) -> dict[str, Any]:
     """The figures of boxes, and of masks where they are drawn, of one detector or of several as an ensemble.
 
@@ -58,7 +59,7 @@ def check_classes(model: Detector, source: Annotations) -> None:
 
 
 def report(
-    judged: Judged, source: Annotations, metric: str, masks: bool, per_class: bool, json_path: Optional[str]
+    judged: Judged, source: Annotations, metric: str, masks: bool, per_class: bool, json_path: str | None
 ) -> dict[str, Any]:
     truth = truth_of(source, judged.left_out)
     if metric != "coco":

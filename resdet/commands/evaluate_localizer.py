@@ -1,6 +1,7 @@
 """`resdet evaluate` for localizers: the rows of Table 13, and the test server's file."""
 
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -27,8 +28,8 @@ def evaluate_localizer(
     experiment: Any = None,
     overrides: Sequence[str] = (),
     classifiers: Sequence[str] = (),
-    json_path: Optional[str] = None,
-    submission: Optional[str] = None,
+    json_path: str | None = None,
+    submission: str | None = None,
 ) -> dict[str, float]:
     """The error with the ground-truth class, and with `classifiers` that of the five classes that they predict."""
     if experiment is None:

@@ -1,6 +1,6 @@
 """`resdet evaluate --annotations … --results …`: anybody's results file, judged by COCO, VOC or ILSVRC."""
 
-from typing import Any, Optional
+from typing import Any
 
 from resdet.errors import ConfigError
 from resdet.evaluation import coco, tables
@@ -15,7 +15,7 @@ def evaluate_results(
     per_class: bool = False,
     curves: bool = False,
     confusion: bool = False,
-    json_path: Optional[str] = None,
+    json_path: str | None = None,
     engine: str = "hotcoco",
     protocol: str = "coco",
 ) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """`resdet export`: a checkpoint as an ONNX file or a program of torch.export, checked before it says done."""
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from resdet.inference import exported
 from resdet.inference.predictor import results_of
 from resdet.models import building
 from resdet.models.classifier import Classifier
-from resdet.writing import write_atomically
+from resdet.writing import check_file
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 EVERYTHING = 0.0  # the score limit of the check, so that it has detections whatever the image shows
@@ -28,16 +29,18 @@ EVERYTHING = 0.0  # the score limit of the check, so that it has detections what
 def export(
     weights: str,
     to: str,
-    out: Optional[str] = None,
+    out: str | None = None,
     form: Form = DEFAULT,
-    image: Optional[str] = None,
+    image: str | None = None,
     int8: bool = False,
-    calibrate: Optional[str] = None,
+    calibrate: str | None = None,
     overrides: Sequence[str] = (),
 ) -> None:
     """Writes the file, checked on `image` or a generated photograph; an int8 one beside it where that is wanted."""
     if to == "onnx":
         require_packages()
+    path = Path(out) if out else beside(Path(weights), ENDINGS[to])
+    check_file(path)
     calibration = open_calibration(to, int8, calibrate, overrides)
     shown = as_image(photograph() if image is None else image)
     model = building.load(weights)
@@ -45,15 +48,14 @@ def export(
         raise ConfigError(f"{weights} is an exported file already: give the checkpoint that it was made of.")
     if calibration:
         calibration.check_fits(model)
-    path = Path(out) if out else beside(Path(weights), ENDINGS[to])
     write = write_onnx if to == "onnx" else write_program
-    write_atomically(path, lambda temporary: write(model, temporary, form, shown))
+    write(model, path, form, shown)
     say_written(path)
     if calibration:
         write_int8(path, path.with_suffix(".int8.onnx"), calibration, shown)
 
 
-def open_calibration(to: str, int8: bool, calibrate: Optional[str], overrides: Sequence[str]) -> Optional[Calibration]:
+def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequence[str]) -> Calibration | None:
     if int8 != bool(calibrate):
         raise ConfigError(
             "--int8 and --calibrate belong together: name a folder of images, or a config that has training images."
@@ -73,7 +75,7 @@ def beside(weights: Path, ending: str) -> Path:
     return (weights if weights.is_file() else Path(weights.name)).with_suffix(ending)
 
 
-def parse_shape(text: Optional[str]) -> Optional[tuple[int, int]]:
+def parse_shape(text: str | None) -> tuple[int, int] | None:
     """ "800x1344" as (800, 1344)."""
     if text is None:
         return None
@@ -91,8 +93,8 @@ def photograph() -> np.ndarray:
 
 
 def write_onnx(model: Any, path: Path, form: Form, image: Any) -> None:
-    to_onnx(model, path, form)
-    check_onnx(model, exported.load(path), [image] * len(example_of(model, form)[0]))
+    images = [image] * len(example_of(model, form)[0])
+    to_onnx(model, path, form, lambda temporary: check_onnx(model, exported.load(temporary), images))
 
 
 @torch.inference_mode()
@@ -117,10 +119,13 @@ def check_onnx(model: Any, found: exported.Exported, images: Sequence) -> None:
 
 
 def write_program(model: Any, path: Path, form: Form, image: Any) -> None:
-    to_program(model, path, form)
-    with path.open("rb") as file:
-        program = torch.export.load(file).module()
-    check_program(model, program, form, [image] * len(example_of(model, form)[0]))
+    images = [image] * len(example_of(model, form)[0])
+
+    def check(temporary: Path) -> None:
+        with temporary.open("rb") as file:
+            check_program(model, torch.export.load(file).module(), form, images)
+
+    to_program(model, path, form, check)
 
 
 @torch.inference_mode()

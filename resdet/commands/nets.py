@@ -1,6 +1,7 @@
 """`resdet nets`: what the registry holds, counted on the nets themselves."""
 
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from resdet.backbones import config, registry
 from resdet.backbones.counting import count_multiply_adds, count_parameters, on_paper
@@ -39,7 +40,7 @@ def cells(line: dict[str, Any]) -> dict[str, str]:
     return shown | {"image": str(line["image"]), "features and their strides": strides}
 
 
-def nets(names: Sequence[str] = (), json_path: Optional[str] = None) -> None:
+def nets(names: Sequence[str] = (), json_path: str | None = None) -> None:
     """Prints name, depth, shortcut option, place of the stride, parameters, multiply-adds, and feature strides.
 
     Of a net with variants the paper's comes first.

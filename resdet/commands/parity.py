@@ -151,11 +151,6 @@ def there(model: nn.Module, layout: str) -> tuple[nn.Module, nn.Module]:
         return names["model"].eval(), building.load(written)
 
 
-def precise(model: nn.Module) -> nn.Module:
-    model.normalise.dtype = torch.float64
-    return model.double()
-
-
 def tensors_differ(a: nn.Module, b: nn.Module) -> float:
     pairs = zip(a.state_dict().items(), b.state_dict().values())
     return max((x.double() - y.double()).abs().max().item() for (n, x), y in pairs if "num_batches" not in n)
@@ -169,7 +164,7 @@ def compare_classifier(layout: str, name: str, norm: str | None) -> dict[str, fl
     pixels = tensor_of(picture(224, 224))[None] * 255
     calibrate(model, lambda: model(pixels))
     theirs, back = there(model, layout)
-    found = precise(model)(pixels)
+    found = model.double()(pixels)
     expected = theirs.double()(model.normalise(pixels))
     return {
         "logits, relative to the largest": ((found - expected).abs().max() / expected.abs().max()).item(),
@@ -185,5 +180,5 @@ def compare_detector(layout: str, section: Callable[[], dict]) -> dict[str, floa
     calibrate(model, lambda: model.predict([image]))
     theirs, back = there(model, layout)
     expected = PREDICT[layout](theirs.double(), image, SHORT, LONG)
-    found = precise(model).predict([image])[0]
+    found = model.double().predict([image])[0]
     return differences(found, *expected) | {"tensors, there and back": tensors_differ(model.float(), back)}

@@ -1,7 +1,5 @@
 """Another library's detections in an image, and how far ours are from them."""
 
-from typing import Optional
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -10,7 +8,7 @@ from resdet.bench.detection import tensor_of
 from resdet.inference import pairing
 from resdet.inference.result import Result
 
-Found = tuple[Tensor, Tensor, Tensor, Optional[Tensor]]  # boxes [n, 4], scores, labels from 0 on, masks [n, H, W] bool
+Found = tuple[Tensor, Tensor, Tensor, Tensor | None]  # boxes [n, 4], scores, labels from 0 on, masks [n, H, W] bool
 
 
 def of_torchvision(detector: nn.Module, image: np.ndarray, short: int, long: int) -> Found:

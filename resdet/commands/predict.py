@@ -1,7 +1,8 @@
 """`resdet predict`: a checkpoint on image files."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional, Sequence, Union
+from typing import Any
 
 from torch import nn
 
@@ -17,12 +18,11 @@ from resdet.models import building
 from resdet.models.detector import Detector
 from resdet.models.localizer import Localizer
 from resdet.models.localizer_rcnn import LocalizerRCNN
-from resdet.writing import write_json
+from resdet.writing import write_image, write_json
 
 DETECTORS = (Detector, ExportedDetector)
 LOCALIZERS = (Localizer, LocalizerRCNN)
 TOP = 5  # classes of an image, unless told otherwise
-AT_ONCE = 64  # images whose results are held in memory together
 
 
 def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -33,7 +33,10 @@ def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str]
     """
     from resdet.data.folder import is_image
 
-    overrides = [word for word in (*first, *others) if word.startswith("eval.") and "=" in word]
+    overrides = [word for word in (*first, *others) if config.is_override(word)]
+    foreign = [word for word in overrides if not word.startswith("eval.")]
+    if foreign:
+        raise ConfigError(f"{foreign[0]} is no setting of predict, which takes those of eval alone: leave it out.")
     shown = [word for word in first[1:] if Path(word).is_dir() or is_image(word)]
     weights = [word for word in first if word not in (*shown, *overrides)]
     return weights, [*(word for word in others if word not in overrides), *shown], overrides
@@ -42,10 +45,10 @@ def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str]
 def predict(
     weights: Sequence[str],
     images: Sequence[str],
-    top: Optional[int] = None,
-    score: Optional[float] = None,
-    json_path: Optional[str] = None,
-    draw: Optional[str] = None,
+    top: int | None = None,
+    score: float | None = None,
+    json_path: str | None = None,
+    draw: str | None = None,
     overrides: Sequence[str] = (),
     classifiers: Sequence[str] = (),
 ) -> None:
@@ -79,7 +82,8 @@ def predict(
         raise ConfigError(f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors and localizers.")
     else:
         rows = classify(models[0], paths, classes)
-    write_json(json_path, rows)
+    # Images are looked at as rows are asked for; without a file none of these is kept.
+    write_json(json_path, [row for row in rows if json_path])
 
 
 def open_model(path: str) -> Any:
@@ -88,14 +92,11 @@ def open_model(path: str) -> Any:
     return model.to(distributed.choose_device("auto")) if isinstance(model, nn.Module) else model
 
 
-def classify(model: Any, paths: Sequence[Path], top: int) -> list[dict]:
-    results = model.predict(paths, top=top)
-    for path, result in zip(paths, results):
+def classify(model: Any, paths: Sequence[Path], top: int) -> Iterator[dict]:
+    for path, result in zip(paths, model.stream(paths, top=top)):
         print(f"{path}: {result}")
-    return [
-        {"image": str(path), "names": result.names, "scores": [round(float(score), 6) for score in result.scores]}
-        for path, result in zip(paths, results)
-    ]
+        scores = [round(float(score), 6) for score in result.scores]
+        yield {"image": str(path), "names": result.names, "scores": scores}
 
 
 def finder_of(
@@ -112,7 +113,7 @@ def finder_of(
 
 def detector_of(
     models: Sequence[Any], weights: Sequence[str], settings: TestingConfig
-) -> Union[Detector, ExportedDetector, Tester]:
+) -> Detector | ExportedDetector | Tester:
     """The plain detector, unless there are several or something more is asked for."""
     if len(models) == 1 and settings.plain:
         return models[0]
@@ -123,24 +124,18 @@ def detector_of(
 
 
 def detect(
-    model: Union[Detector, Tester, Finder], paths: Sequence[Path], score: Optional[float], folder: Optional[Path]
-) -> list[dict]:
-    rows = []
-    for start in range(0, len(paths), AT_ONCE):
-        for result in model.predict(paths[start : start + AT_ONCE], score):
-            print(result)
-            rows.append(result.to_dict())
-            if folder:
-                write_drawn(result, folder, len(rows))
-    return rows
+    model: Detector | Tester | Finder, paths: Sequence[Path], score: float | None, folder: Path | None
+) -> Iterator[dict]:
+    for number, result in enumerate(model.stream(paths, score), 1):
+        print(result)
+        if folder:
+            write_drawn(result, folder, number)
+        yield result.to_dict()
 
 
 def write_drawn(result: Any, folder: Path, number: int) -> None:
     """As folder/NUMBER_NAME.jpg: images of several folders may share a name."""
-    from resdet.inference.drawing import write_image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_image(result.draw(), folder / f"{number:04}_{Path(result.image).stem}.jpg")
+    write_image(folder / f"{number:04}_{Path(result.image).stem}.jpg", result.draw())
 
 
 def list_images(names: Sequence[str]) -> list[Path]:

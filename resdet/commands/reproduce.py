@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
+from resdet.engine.signals import defer_signals
 from resdet.errors import ConfigError, DataError, Error
 from resdet.reproduce import needs, outcome
 from resdet.reproduce.finished import is_finished
@@ -26,11 +27,12 @@ from resdet.reproduce.plan import (
 from resdet.reproduce.records import Figure, Row, Training
 from resdet.reproduce.tables import FIGURES, ROWS
 from resdet.reproduce.trainings import TRAININGS
+from resdet.writing import write_json
 
 Launch = Callable[..., None]  # runs `resdet WORDS`: launch(words), and launch(words, processes) for a training
 
 
-def choose(target: Optional[str], names: Sequence[str] = ()) -> tuple[list[Row], list[Figure]]:
+def choose(target: str | None, names: Sequence[str] = ()) -> tuple[list[Row], list[Figure]]:
     """The rows and figures of a table's or a figure's name, all where none is given.
 
     `names` are those of some rows of the table, or of some nets of the figure.
@@ -66,8 +68,10 @@ def parse_given(pairs: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def list_rows(target: Optional[str], setting: Setting) -> None:
-    print(outcome.list_rows(choose(target)[0], setting))
+def list_rows(target: str | None, setting: Setting, json_path: str | None = None) -> None:
+    rows = outcome.describe_rows(choose(target)[0], setting)
+    print(outcome.rows_table(rows))
+    write_json(json_path, rows)
 
 
 def reproduce(
@@ -76,6 +80,7 @@ def reproduce(
     setting: Setting,
     launch: Launch,
     dry_run: bool = False,
+    json_path: str | None = None,
 ) -> list[dict[str, Any]]:
     """Trains what is not trained yet, tests, and returns our figures beside the paper's.
 
@@ -85,7 +90,9 @@ def reproduce(
     trainings = trainings_for(wanted, setting.given)
     lacking = {} if setting.small else needs.missing(trainings, rows, setting)
     if dry_run:
-        print_plan(trainings, rows, figures, setting, list(lacking.values()))
+        plan = plan_of(trainings, rows, figures, setting, list(lacking.values()))
+        print_plan(plan)
+        write_json(json_path, plan)
         return []
     prepare(trainings, lacking, setting, launch)
     for training in trainings:
@@ -95,40 +102,58 @@ def reproduce(
         draw(figure, setting)
     if outcomes:
         print(outcome.compare(outcomes))
+    write_json(json_path, outcomes)
     return outcomes
 
 
-def print_plan(
+def plan_of(
     trainings: Sequence[Training], rows: Sequence[Row], figures: Sequence[Figure], setting: Setting, lacking: list[str]
-) -> None:
-    """Every command, with what it costs."""
-    for sentence in lacking:
-        print(f"# missing  {sentence}")
-    for training in trainings:
-        print(f"# cost     {training.name}: {cost_of(training.config)}")
-        print(command(train_words(training, setting)))
+) -> dict[str, Any]:
+    """Every command, with its cost."""
     tests = {evaluation_of(row, setting).words: row for row in rows}
-    for words, row in tests.items():
-        if row.test_config:
-            print(f"# cost     {row.key}: {cost_of(row.test_config)}")
-        print(command(words))
-    for row in rows:
-        if row.server and not setting.small:
-            print(f"# {row.key}: the paper's figure is from {row.server}, which judges this file:")
-            print(command(submission_words(row, setting)))
-    for figure in figures:
-        print(f"# {figure.name}: drawn from these runs into {setting.out / figure.name}.svg, .png and .csv")
+    submitted = [row for row in rows if row.server and not setting.small]
+    return {
+        "missing": lacking,
+        "trainings": [
+            {"name": t.name, "cost": cost_of(t.config), "command": command(train_words(t, setting))} for t in trainings
+        ],
+        "tests": [
+            {"name": row.key, "cost": row.test_config and cost_of(row.test_config), "command": command(words)}
+            for words, row in tests.items()
+        ],
+        "submissions": [
+            {"name": row.key, "server": row.server, "command": command(submission_words(row, setting))}
+            for row in submitted
+        ],
+        "figures": [{"name": figure.name, "file": str(setting.out / figure.name)} for figure in figures],
+    }
+
+
+def print_plan(plan: dict[str, Any]) -> None:
+    """As a shell script."""
+    for sentence in plan["missing"]:
+        print(f"# missing  {sentence}")
+    for step in (*plan["trainings"], *plan["tests"]):
+        if step["cost"]:
+            print(f"# cost     {step['name']}: {step['cost']}")
+        print(step["command"])
+    for step in plan["submissions"]:
+        print(f"# {step['name']}: the paper's figure is from {step['server']}, which evaluates this file:")
+        print(step["command"])
+    for figure in plan["figures"]:
+        print(f"# {figure['name']}: drawn from these runs into {figure['file']}.svg, .png and .csv")
 
 
 def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Setting, launch: Launch) -> None:
-    """All data in place, or an error that says what to put where and what comes after it."""
+    """Puts all data in place, or prints what to put where, and what is trained then, and raises an error."""
     lacking = dict(lacking)
     if lacking.pop("cifar10", None):
         launch(["data", "get", "cifar10", "--root", str(setting.data_root("cifar10"))])
     if lacking:
-        costs = "; ".join(f"{training.name}, {cost_of(training.config)}" for training in trainings)
-        then = f" It is then trained: {costs}." if costs else ""
-        raise DataError(f"Data is missing. {'. '.join(lacking.values())}.{then}")
+        missing = [f"# missing  {sentence}" for sentence in lacking.values()]
+        costs = [f"# cost     {training.name}: {cost_of(training.config)}" for training in trainings]
+        print(*missing, *costs, sep="\n", file=sys.stderr)
+        raise DataError(f"Data of {', '.join(lacking)} is missing: put the files above in their places.")
     if not setting.small and needs.needs_trainval(trainings, setting):
         needs.write_trainval(setting.data_root("coco"))
 
@@ -167,7 +192,6 @@ def is_fresh(test: Evaluation, row: Row, setting: Setting) -> bool:
 
 def submit(row: Row, setting: Setting, launch: Launch) -> None:
     words = submission_words(row, setting)
-    Path(words[-1]).parent.mkdir(parents=True, exist_ok=True)
     try:
         launch(words)
         print(f"{words[-1]} is for {row.server}, which alone tells the paper's figure of {row.key}")
@@ -187,6 +211,20 @@ def in_processes(words: Sequence[str], processes: int = 1) -> None:
     """A launcher that starts `resdet` anew each time: a training in so many processes, as torchrun does."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     launcher = torchrun if processes > 1 else []
-    done = subprocess.run([sys.executable, *launcher, "-m", "resdet.cli", *words])
-    if done.returncode:
-        raise Error(f"`{command(words)}` failed with status {done.returncode}: its messages stand above.")
+    with subprocess.Popen([sys.executable, *launcher, "-m", "resdet.cli", *words], stdout=sys.stdout) as process:
+        status = wait_for(process)
+    if status:
+        raise Error(f"`{command(words)}` failed with status {status}: its messages stand above.")
+
+
+def wait_for(process: subprocess.Popen) -> int:
+    """Its exit status. A stop signal is passed on, so that a training is saved before both end."""
+    passed_on = False
+    with defer_signals() as signals:
+        while True:
+            try:
+                return process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                if signals.received is not None and not passed_on:
+                    process.send_signal(signals.received)
+                    passed_on = True

@@ -1,7 +1,8 @@
 """`resdet evaluate --submission` with a detector's weights: the file for VOC's, ILSVRC DET's or COCO's test server."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from resdet.commands.evaluate_detector import check_classes
 from resdet.data.annotations import Annotations

@@ -1,18 +1,20 @@
 """`resdet train`: from a config to a trained model in a folder."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Optional
-
-import torch.distributed as dist
+from typing import Any
 
 from resdet import config
 from resdet.engine import checkpoint, distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log, record
+from resdet.engine.run_folder import check_unoccupied, claim_folder
 from resdet.engine.task import Task
 from resdet.engine.trainer import Trainer, be_deterministic
-from resdet.errors import ConfigError, Error
+from resdet.errors import ConfigError, FileError
+from resdet.writing import check_folder
 
 # What an evaluation leaves in the folder of a run, beside its checkpoint.
 LEFT = {"results": "results.json", "pictures": "pictures"}
@@ -20,9 +22,9 @@ LEFT = {"results": "results.json", "pictures": "pictures"}
 
 def train(
     experiment: Any,
-    out: Optional[str] = None,
+    out: str | None = None,
     resume: bool = False,
-    init: Optional[str] = None,
+    init: str | None = None,
     eval_only: bool = False,
 ) -> dict[str, float]:
     """Trains, or with `eval_only` judges the weights of `init`; returns the best evaluation's figures."""
@@ -34,15 +36,18 @@ def train(
             be_deterministic()
         if eval_only:
             return judge(experiment, world, init)
-        folder = agree_on(choose_folder(experiment.name, out, resume) if world.leads else None)
-        if getattr(experiment, "alternating", None):
-            return run_steps(experiment, world, folder, resume, init)
-        return run(experiment, world, folder, resume, init).best or {}
+        check_folder(out or "runs")
+        with ExitStack() as claims:
+            claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume))
+            folder = distributed.from_main(claim)
+            if getattr(experiment, "alternating", None):
+                return run_steps(experiment, world, folder, resume, init)
+            return run(experiment, world, folder, resume, init).best or {}
     finally:
         distributed.leave()
 
 
-def open_task(experiment: Any, world: World, log: Log, init: Optional[str] = None) -> Task:
+def open_task(experiment: Any, world: World, log: Log, init: str | None = None) -> Task:
     if experiment.task == "detection":
         from resdet.tasks.detection import DetectionTask as Chosen
     elif experiment.task == "localization":
@@ -72,11 +77,12 @@ def check_world(experiment: Any, world: World) -> None:
 
 
 def run(
-    experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str], open_task: Callable = open_task
+    experiment: Any, world: World, folder: Path, resume: bool, init: str | None, open_task: Callable = open_task
 ) -> Trainer:
     """A run to its end, or until it is stopped."""
     log = Log(folder if world.leads else None)
     task = open_task(experiment, world, log, init)
+    task.validate(log)
     goes_on = resume and (folder / checkpoint.LAST).exists()
     if not (goes_on or init):
         task.start_afresh(log)
@@ -88,11 +94,12 @@ def run(
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
             log.say(f"changed since then: {key} was {old} and is {new}")
     if world.leads:
-        folder.mkdir(parents=True, exist_ok=True)
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
-    log.open(trainer.total, trainer.step)
     try:
+        log.open(trainer.total, trainer.step, trainer.evaluation_due)
         best = trainer.run(log)
+    except FileError as error:
+        raise FileError(f"{str(error).rstrip('.')}, then {checkpoint.way_on(folder)}.") from error
     finally:
         log.close()
     if world.leads and best:
@@ -116,27 +123,26 @@ def check_together(trainer: Trainer, folder: Path) -> None:
         )
 
 
-def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: Optional[str]) -> dict[str, float]:
+def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: str | None) -> dict[str, float]:
     """Alternating training: four runs in the folder, of which --resume goes on with the one that was cut."""
     from resdet.tasks.alternating import STEPS, experiment_of, open_step
 
     parts = {name: experiment_of(name, experiment) for name in STEPS}
     for name, part in parts.items():
         check_world(part, world)
-        choose_folder(name, str(folder / name), resume)  # which must not hold another run
+        check_unoccupied(folder / name, resume)
     if world.leads:
-        folder.mkdir(parents=True, exist_ok=True)
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     # Both halves start from the given weights; then the second step's layers are shared, and go from run to run.
     starts = [init, init, str(folder / STEPS[1] / checkpoint.LAST), str(folder / STEPS[2] / checkpoint.LAST)]
     for (name, part), start in zip(parts.items(), starts):
         trainer = run(part, world, folder / name, resume, start, partial(open_step, name, folder))
-        if distributed.agree(trainer.stop_signal is not None, world.device):
+        if trainer.stopped:
             return {}
     return trainer.best or {}
 
 
-def judge(experiment: Any, world: World, weights: Optional[str]) -> dict[str, float]:
+def judge(experiment: Any, world: World, weights: str | None) -> dict[str, float]:
     if weights is None:
         raise ConfigError(
             "--eval-only judges the weights given by --init: name a checkpoint, such as runs/NAME/best.pth."
@@ -147,24 +153,3 @@ def judge(experiment: Any, world: World, weights: Optional[str]) -> dict[str, fl
     if world.leads:
         print("  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
     return figures
-
-
-def choose_folder(name: str, out: Optional[str], resume: bool) -> Path:
-    """`--out`, or runs/NAME, or the first of runs/NAME-2, -3, … that holds no run; to resume, the last that does."""
-    if out:
-        folder = Path(out)
-        if (folder / checkpoint.LAST).exists() and not resume:
-            raise Error(f"{folder} holds a run already: add --resume to go on with it, or give another --out.")
-        return folder
-    candidates = [Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 10000)]
-    first_free = next(index for index, folder in enumerate(candidates) if not (folder / "run.json").exists())
-    return candidates[max(first_free - 1, 0)] if resume else candidates[first_free]
-
-
-def agree_on(folder: Optional[Path]) -> Path:
-    """The leading process's choice, in all of them."""
-    if not dist.is_initialized():
-        return folder
-    choice = [folder]
-    dist.broadcast_object_list(choice, src=0)
-    return choice[0]

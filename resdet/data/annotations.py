@@ -12,13 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from resdet.data.found import NAMED, read_json
+from resdet.data.found import NAMED
 from resdet.data.index import Arrays, Strings
-from resdet.data.segments import Segment, SegmentColumns
+from resdet.data.json_file import read_json
+from resdet.data.segment_columns import SegmentColumns
+from resdet.data.segments import Segment
 from resdet.errors import DataError
-from resdet.images.decode import EncodedImage
+from resdet.images.decode import EncodedImage, RawImage, map_image, read_image
 
 BLACKLISTED = "blacklisted_category_ids"  # of an image of the ground truth: ILSVRC DET judges nothing of these in it
+
+UNREADABLE = "restore it, or check the images' folder in your config"
 
 
 @dataclass
@@ -59,14 +63,13 @@ class Annotations:
         return os.path.join(self.root, self.files[i])
 
     def image(self, i: int) -> EncodedImage:
-        name = self.name(i)
-        try:
-            image = EncodedImage(Path(name).read_bytes(), name)
-        except OSError as error:
-            raise DataError(
-                f"{name} cannot be read ({error.strerror}): restore it, or check the images' folder in your config"
-            ) from error
-        return image.as_annotated(tuple(self.sizes[i].tolist()))
+        return read_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
+
+    def header_size(self, i: int) -> tuple[int, int]:
+        """(width, height) by the file's header; a DataError where its annotations say another."""
+        image = map_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
+        check_size(self, i, image)
+        return image.size
 
     def image_id(self, i: int) -> int | str:
         """What the file calls the image: COCO's number, or the name without folder and extension."""
@@ -84,8 +87,24 @@ class Annotations:
         return self.arrays.get("blacklist", np.zeros((0, 2), np.int64))
 
     @property
+    def intact(self) -> bool:
+        """Whether the file of the annotations is the ground truth as it is."""
+        return self.file is not None and bool(self.arrays["intact"][0])
+
+    @property
     def has_masks(self) -> bool:
         return len(self.arrays["points"]) + len(self.arrays["runs"]) > 0
+
+    def maskless(self) -> np.ndarray:
+        """int64 [k]: objects without a mask."""
+        return np.flatnonzero((np.diff(self.arrays["parts"]) == 0) & (np.diff(self.arrays["strips"]) == 0))
+
+    def maskless_note(self) -> str:
+        """Says how many objects have no mask, and which."""
+        objects = self.maskless()
+        names = self.arrays["numbers"][objects[:NAMED]].tolist() if "numbers" in self.arrays else []
+        named = f": {', '.join(map(str, names))}{', …' if len(objects) > NAMED else ''}" if names else ""
+        return f"masks of {self.file or self.root} are judged without {len(objects)} objects that have none{named}"
 
     def objects(self, i: int) -> Objects:
         start, end = self.arrays["starts"][i : i + 2]
@@ -112,8 +131,8 @@ class Annotations:
         return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(self.classes))
 
     def to_coco(self) -> dict[str, Any]:
-        """The ground truth for evaluators: a COCO file's own content but for what could not be used; otherwise
-        composed, with `result_id`s.
+        """The ground truth for evaluators: a COCO file's own content but for what could not be used, and with the
+        sizes of all images; otherwise composed, with `result_id`s.
 
         Of VOC's difficult objects `iscrowd`, `ignore` and `difficult` are 1: COCO ignores what is a crowd, and forgets
         what else was to be ignored.
@@ -121,9 +140,22 @@ class Annotations:
         if self.file is None:
             return _compose(self)
         content = read_json(self.file)
-        for key, numbers in (("images", "image_ids"), ("annotations", "numbers")) if self.problems else ():
-            content[key] = _first_with(content[key], self.arrays[numbers].tolist())
+        if not self.intact:
+            images = [content["images"][row] for row in self.arrays["image_rows"].tolist()]
+            sides = ({"width": width, "height": height} for width, height in self.sizes.tolist())
+            content["images"] = [image | size for image, size in zip(images, sides)]
+            content["annotations"] = [content["annotations"][row] for row in np.sort(self.arrays["object_rows"])]
         return content
+
+
+def check_size(source: Any, i: int, image: EncodedImage | RawImage) -> None:
+    """Refuses an image of another size than its annotations say, unless the source knows of such."""
+    declared = tuple(int(side) for side in source.sizes[i])
+    if image.size != declared and not source.other_sizes:
+        raise DataError(
+            f"{source.name(i)} has {image.size[0]}x{image.size[1]} pixels and its annotations say "
+            f"{declared[0]}x{declared[1]}: mend the size there, or set data.on_bad_image=skip"
+        )
 
 
 def concatenate(parts: Sequence[Annotations]) -> Annotations:
@@ -157,16 +189,6 @@ def _join_offsets(offsets: list[np.ndarray]) -> np.ndarray:
     """Offsets into arrays, for those arrays put together."""
     bases = np.cumsum([0, *(each[-1] for each in offsets)])
     return np.concatenate([[0], *(each[1:] + base for each, base in zip(offsets, bases))])
-
-
-def _first_with(entries: list[Any], numbers: list[int]) -> list[Any]:
-    """The first entry of each of these ids, in the order of the file."""
-    wanted, kept = set(numbers), []
-    for entry in entries:
-        if isinstance(entry, dict) and entry.get("id") in wanted:
-            wanted.remove(entry["id"])
-            kept.append(entry)
-    return kept
 
 
 def _compose(source: Annotations) -> dict[str, Any]:

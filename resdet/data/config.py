@@ -1,12 +1,12 @@
-"""What a data set is told; free of torch. The name decides which class reads the other keys."""
+"""Config dataclasses of the data sets; free of torch. `data.name` decides which class reads the other keys."""
 
 import difflib
 from dataclasses import dataclass, field
-from typing import List, Literal, Optional, Tuple
+from typing import Literal
 
 from resdet.data.augment import AugmentConfig
 from resdet.data.scenes.config import SceneConfig
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, require
 
 
 @dataclass
@@ -21,7 +21,7 @@ class ImagesConfig(DataConfig):
     """Images that are decoded, cropped and augmented by worker processes (section 3.4)."""
 
     size: int = 224  # side of a training crop
-    test_size: Optional[int] = None  # side of the crop in tests; null: as in training
+    test_size: int | None = None  # side of the crop in tests; null: as in training
     short: int = 256  # evaluation: the shorter side before the central crop
     mean: Literal["per_channel", "per_pixel"] = "per_channel"  # the paper subtracts the per-pixel mean
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -30,14 +30,11 @@ class ImagesConfig(DataConfig):
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self):
+        remedy = "the crop cannot be larger than the image it is cut from"
         for key, side in (("size", self.size), ("test_size", self.crop)):
             if not 1 <= side <= self.short:
-                raise ConfigError(
-                    f"data.{key} is {side} and data.short {self.short}: "
-                    "the crop cannot be larger than the image it is cut from."
-                )
-        if self.repeats < 1:
-            raise ConfigError(f"data.repeats is {self.repeats}: give 1 (none) or more.")
+                raise ConfigError(f"data.{key} is {side} and data.short {self.short}: {remedy}.", f"data.{key}")
+        require(self.repeats > 0, "data.repeats", self.repeats, "give 1 (none) or more")
 
     @property
     def crop(self) -> int:
@@ -89,8 +86,8 @@ class Cifar10Config(ResidentConfig):
     hold_out: int = 0  # 0: all 50,000 are trained on and the test set is the validation set, as Table 6 reports
 
     def __post_init__(self):
-        if self.hold_out < 0:
-            raise ConfigError(f"data.hold_out is {self.hold_out}: give a number of training images, or 0 for none.")
+        remedy = "give a number of training images, or 0 for none"
+        require(self.hold_out >= 0, "data.hold_out", self.hold_out, remedy)
 
 
 @dataclass
@@ -108,7 +105,7 @@ class SplitConfig:
 
     images: str = ""  # a folder
     annotations: str = ""  # COCO, LVIS: a JSON file; VOC: a folder of XML files
-    image_set: Optional[str] = None  # VOC: a text file that lists the images, one name a line; null: all annotations
+    image_set: str | None = None  # VOC: a text file that lists the images, one name a line; null: all annotations
 
 
 @dataclass
@@ -128,10 +125,8 @@ class ScenesConfig(DataConfig):
 
     def __post_init__(self):
         for key in ("max_objects", "mask_size", "repeat_threshold"):
-            if getattr(self, key) <= 0:
-                raise ConfigError(f"data.{key} is {getattr(self, key)}: it must be above zero.")
-        if not 0 <= self.negatives <= 1:
-            raise ConfigError(f"data.negatives is {self.negatives}: it is a share, from 0 to 1.")
+            require(getattr(self, key) > 0, f"data.{key}", getattr(self, key), "it must be above zero")
+        require(0 <= self.negatives <= 1, "data.negatives", self.negatives, "it is a share, from 0 to 1")
 
 
 @dataclass
@@ -148,8 +143,8 @@ class VocConfig(ScenesConfig):
     """PASCAL VOC's format: sets of a VOCdevkit, or data of your own, named by `train` and `val`."""
 
     root: str = "datasets/VOCdevkit"
-    train_sets: List[str] = field(default_factory=lambda: ["2007_trainval", "2012_trainval"])
-    val_sets: List[str] = field(default_factory=lambda: ["2007_test"])
+    train_sets: list[str] = field(default_factory=lambda: ["2007_trainval", "2012_trainval"])
+    val_sets: list[str] = field(default_factory=lambda: ["2007_test"])
     train: SplitConfig = field(default_factory=SplitConfig)
     val: SplitConfig = field(default_factory=SplitConfig)
 
@@ -178,15 +173,15 @@ class ShapeScenesConfig(ScenesConfig):
 class LocAugmentConfig:
     """Section 3.4's crop, flip and colour; boxes are carried along."""
 
-    short: Tuple[int, int] = (256, 480)  # the range of the short side
+    short: tuple[int, int] = (256, 480)  # the range of the short side
     flip: float = 0.5  # probability
     pca_colour: float = 0.1  # standard deviation; 0 turns it off
 
     def __post_init__(self):
-        if not 0 < self.short[0] <= self.short[1]:
-            raise ConfigError(f"data.augment.short is {list(self.short)}: give the smaller side first.")
-        if not 0 <= self.flip <= 1 or self.pca_colour < 0:
-            raise ConfigError("data.augment: flip is a probability, from 0 to 1, and pca_colour is not negative.")
+        ordered = 0 < self.short[0] <= self.short[1]
+        require(ordered, "data.augment.short", list(self.short), "give the smaller side first")
+        require(0 <= self.flip <= 1, "data.augment.flip", self.flip, "it is a probability, from 0 to 1")
+        require(self.pca_colour >= 0, "data.augment.pca_colour", self.pca_colour, "it cannot be negative")
 
 
 @dataclass
@@ -205,10 +200,10 @@ class LocalizationConfig(DataConfig):
         if self.size < 1 or min(self.short, self.augment.short[0]) < self.size:
             raise ConfigError(
                 f"data.size is {self.size}, data.short {self.short} and data.augment.short "
-                f"{list(self.augment.short)}: the crop cannot be larger than the image it is cut from."
+                f"{list(self.augment.short)}: the crop cannot be larger than the image it is cut from.",
+                "data.size",
             )
-        if self.max_objects < 1:
-            raise ConfigError(f"data.max_objects is {self.max_objects}: give one or more.")
+        require(self.max_objects > 0, "data.max_objects", self.max_objects, "give one or more")
 
 
 @dataclass

@@ -8,9 +8,10 @@ import numpy as np
 
 from resdet.data.index import Strings
 from resdet.errors import DataError
-from resdet.images.decode import EncodedImage
+from resdet.images.decode import EncodedImage, map_image, read_image
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+UNREADABLE = "restore it or remove it"
 
 
 class ImageFiles:
@@ -29,12 +30,10 @@ class ImageFiles:
         return f"{self.root}/{self.paths[i]}"
 
     def image(self, i: int) -> EncodedImage:
-        name = self.name(i)
-        try:
-            with open(name, "rb") as file:
-                return EncodedImage(file.read(), name)
-        except OSError as error:
-            raise DataError(f"{name} cannot be read ({error.strerror}): restore it or remove it") from error
+        return read_image(self.name(i), UNREADABLE)
+
+    def header_size(self, i: int) -> tuple[int, int]:
+        return map_image(self.name(i), UNREADABLE).size
 
 
 class ImageFolder(ImageFiles):

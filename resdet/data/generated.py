@@ -1,13 +1,17 @@
 """Folders of generated data: they appear whole or not at all, and a marker in them tells what they were made with."""
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resdet.errors import DataError
+import numpy as np
+
+from resdet.errors import DataError, FileError
+from resdet.writing import encode_image, file_errors, make_folder
 
 
 def refuse_filled(root: Path) -> None:
@@ -27,14 +31,39 @@ def ensure(root: Path, marker: str, what: str, arguments: dict[str, Any], write:
 
 
 def _make(root: Path, marker: str, arguments: dict[str, Any], write: Callable[[Path], None]) -> None:
-    """Everything into a folder beside `root` that takes its place when it is whole."""
-    temporary = root.absolute().with_name(f".{root.name}-{uuid.uuid4().hex}")
+    def write_all(folder: Path) -> None:
+        write(folder)
+        (folder / marker).write_text(json.dumps(arguments))
+
     try:
-        write(temporary)
-        (temporary / marker).write_text(json.dumps(arguments))
-        temporary.rename(root)
-    except OSError as error:
+        create(root, write_all)
+    except FileError:
         if not (root / marker).is_file():  # otherwise another process was faster
-            raise DataError(f"{root} cannot be written ({error.strerror}): name a new folder.") from error
+            raise
+
+
+def create(root: Path, write: Callable[[Path], None]) -> None:
+    """Makes `root`, absent or empty, by renaming the folder that `write` fills; a failure leaves nothing."""
+    place = Path(os.path.realpath(root))
+    # A mounted folder, and one whose parent is not ours, cannot be replaced: it is filled at the end, the marker last.
+    fixed = place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK))
+    home = place if fixed else place.parent
+    temporary = home / f".{place.name}-{uuid.uuid4().hex}"
+    make_folder(home)
+    try:
+        with file_errors(root):
+            temporary.mkdir()
+            write(temporary)
+            if fixed:
+                for path in sorted(temporary.iterdir(), key=os.path.getmtime):
+                    path.rename(place / path.name)
+            else:
+                temporary.rename(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put(path: Path, content: np.ndarray | bytes) -> None:
+    """Writes a file, or an image uint8 RGB [H, W, 3], of a folder that is being made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else encode_image(path, content))

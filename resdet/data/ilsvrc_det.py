@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from resdet.data.annotations import Annotations, concatenate
-from resdet.data.found import OnBad, Problems
+from resdet.data.found import Measured, OnBad, Problems, unchanged
 from resdet.data.ilsvrc_det_classes import NAMES
 from resdet.data.index import Arrays, cached
 from resdet.data.voc import compile_records, read_records
@@ -43,16 +43,17 @@ def _open(home: Path, split: str, on_bad: OnBad, cache_dir: Path | None) -> Anno
     lists = _lists(home / "ImageSets/DET", split)
 
     def build() -> Arrays:
-        problems = Problems(annotations, on_bad)
+        problems, measured = Problems(annotations, on_bad), Measured(images)
         marks = _marks(lists)
         stems = sorted({*marks, *_stems_below(annotations)}) if split == "train" else list(marks)
         negatives = frozenset(stem for stem, values in marks.items() if values == {"-1"})
         locate = lambda stem, written: f"{stem}.JPEG"
-        return compile_records(
-            read_records(annotations, images, stems, locate, 0, problems, negatives), NAMES, problems
-        )
+        records = read_records(annotations, measured, stems, locate, 0, problems, negatives)
+        return compile_records(records, NAMES, problems) | measured.arrays()
 
-    arrays = cached(f"ilsvrc-det-{split}-{on_bad}", [annotations, *lists], build, cache_dir)
+    holds = lambda arrays: unchanged(arrays, images)
+    key = f"ilsvrc-det-{split}-{on_bad}"
+    arrays = cached(key, [annotations, *lists], build, cache_dir, places=[images], holds=holds)
     source = Annotations(arrays, images, other_sizes=True)
     if split != "train":
         source.arrays["blacklist"] = _blacklist(home, source)

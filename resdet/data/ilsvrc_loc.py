@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from resdet.data.coco_file import LARGEST
 from resdet.data.imagenet import OFFICIAL, imagenet
 from resdet.data.index import Arrays, Strings, cached
 from resdet.errors import DataError
@@ -51,6 +52,9 @@ class LocalizedImages:
 
     def image(self, i: int) -> EncodedImage:
         return self.source.image(int(self.positions[i])).as_annotated(tuple(self.sizes[i].tolist()))
+
+    def header_size(self, i: int) -> tuple[int, int]:
+        return self.source.header_size(int(self.positions[i]))
 
     def boxes(self, i: int) -> np.ndarray:
         """float32 [k, 4], xyxy in pixels of a picture of `sizes[i]`, which is the image's own size but for a few."""
@@ -148,9 +152,9 @@ def _parse(data: bytes) -> tuple[tuple[int, int], list[tuple[str, list[float]]]]
             )
             for thing in root.findall("object")
         ]
-    except (ElementTree.ParseError, TypeError, ValueError, AttributeError):
+    except (ElementTree.ParseError, TypeError, ValueError, AttributeError, LookupError):
         return None
-    if min(size) < 1:
+    if not 1 <= min(size) <= max(size) < LARGEST:
         return None
     # A box names its first and last pixel, counted from 0; a few reach out of their image, or have no area.
     limits = np.tile(size, 2)

@@ -5,6 +5,7 @@ reading counts references. Arrays are shared by all workers for as long as nobod
 """
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -16,7 +17,8 @@ import numpy as np
 
 from resdet.errors import DataError
 
-FORMAT = 2  # of the folders that `cached` writes; a change makes all of them stale
+FORMAT = 3  # of the folders that `cached` writes; a change makes all of them stale
+MANIFEST = "manifest.json"
 Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
 
@@ -60,31 +62,35 @@ def cached(
     build: Callable[[], Arrays],
     cache_dir: Path | None = None,
     state: Iterable[object] = (),
+    places: Sequence[Path] = (),
+    holds: Callable[[Arrays], bool] = lambda arrays: True,
 ) -> Arrays:
     """What `build()` returns, computed once for these source files and memory-mapped, read-only, from then on.
 
     `key` says what kind of index it is. It is kept in `cache_dir`; by default in a folder `.resdet` beside the first
-    source, or in the user's cache where that folder cannot be written. It is built again when a source's size or time
-    of change differs, or anything in `state`. Processes that build at once do the work twice, and all get a whole
-    index.
+    source, in the user's cache where that folder cannot be written, and nowhere where neither can. It is built again
+    when a source's size or time of change differs, or anything in `state`, or it no longer `holds`, or is damaged. It
+    depends on the paths of `places` too, not on their state. Processes that build at once do the work twice, and all
+    get a whole index.
     """
     paths = [Path(source).resolve() for source in sources]
-    family = f"{key}-{_digest(paths)}"
+    family = f"{key}-{_digest([*paths, *(Path(place).resolve() for place in places)])}"
     name = f"{family}-{_digest([FORMAT, *map(_state, paths), *state])}"
     homes = [Path(cache_dir)] if cache_dir else [paths[0].parent / ".resdet", _user_cache()]
     for home in homes:
-        if (home / name).is_dir():
-            return _load(home / name)
+        arrays = _load(home / name)
+        if arrays is not None and holds(arrays):
+            return arrays
     log.info("indexing %s (once)", f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else paths[0])
     arrays = build()
-    home = next((home for home in homes if _writable(home)), None)
+    home = next((home for home in homes if _is_saved(arrays, home / name)), None)
     if home is None:
+        log.warning("no index is kept in %s, and the next start builds it again", " or ".join(map(str, homes)))
         return arrays
-    _save(arrays, home / name)
     for stale in home.glob(f"{family}-*"):
         if stale.name != name:
             shutil.rmtree(stale, ignore_errors=True)
-    return _load(home / name)
+    return _load(home / name) or arrays
 
 
 def _user_cache() -> Path:
@@ -105,32 +111,43 @@ def _state(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _save(arrays: Arrays, folder: Path) -> None:
-    """A folder of .npy files that appears all at once, whole on the disk; one that is there already is left."""
+def _is_saved(arrays: Arrays, folder: Path) -> bool:
+    """Writes a folder of .npy files that appears at once, in place of a former one; False where the disk refuses."""
     temporary = folder.with_name(f".{uuid.uuid4().hex}")
-    temporary.mkdir()
     try:
+        temporary.mkdir(parents=True)
         for name, array in arrays.items():
             with open(temporary / f"{name}.npy", "wb") as file:
                 np.save(file, array, allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
+        (temporary / MANIFEST).write_text(json.dumps({name: _described(array) for name, array in arrays.items()}))
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.unlink(missing_ok=True)
         temporary.rename(folder)
     except OSError:
-        if not folder.is_dir():  # otherwise another process was faster
-            raise
+        return folder.is_dir()  # another process was faster
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return True
 
 
-def _load(folder: Path) -> Arrays:
-    files = sorted(folder.glob("*.npy"))
-    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray) for file in files}
+def _load(folder: Path) -> Arrays | None:
+    """The arrays of a folder, memory-mapped; None where there is none, or it is not as `_save` left it."""
+    if not folder.exists():
+        return None
+    try:
+        manifest = dict(json.loads((folder / MANIFEST).read_bytes()))
+        arrays = {name: np.load(folder / f"{name}.npy", "r", allow_pickle=False).view(np.ndarray) for name in manifest}
+        if manifest and manifest == {name: _described(array) for name, array in arrays.items()}:
+            return arrays
+    except (OSError, ValueError, TypeError, EOFError):
+        pass
+    log.warning("%s is damaged, and is built again", folder)
+    return None
+
+
+def _described(array: np.ndarray) -> list:
+    return [array.dtype.str, list(array.shape)]

@@ -1,9 +1,13 @@
 """Batches of decoded, augmented images, made by worker processes and brought to the device."""
 
+import logging
 import os
+import signal
+import threading
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Iterable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from resdet.data.order import Order, generator_for
 from resdet.errors import DataError, Error
 from resdet.structures import Batch
+
+log = logging.getLogger(__name__)
 
 
 def worker_count(workers: int) -> int:
@@ -45,7 +51,10 @@ def collate(samples: list[tuple[np.ndarray, int, int, str]]) -> tuple[Batch, lis
 
 
 def prepare_worker(_: int) -> None:
-    """OpenCV's own threads would fight over the cores with the other workers."""
+    """Leaves signals that go to a whole group of processes to the main process, which ends its workers itself; and
+    stops OpenCV's own threads, which would fight over the cores with the other workers."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     import cv2
 
     cv2.setNumThreads(0)
@@ -137,19 +146,74 @@ def collated(
     workers: int,
     device: torch.device,
 ) -> Iterator[tuple[Any, list[str]]]:
-    """What `collate` makes of the samples of each list of keys, in worker processes."""
+    """What `collate` makes of the samples of each list of keys, in worker processes.
+
+    When one of them dies, as for want of memory, all are started again and make its batches anew; an Error where that
+    does not help.
+    """
+    pending = PendingKeys(keys)
     loader = DataLoader(
         Guarded(samples),
-        batch_sampler=keys,
+        batch_sampler=pending,
         num_workers=workers,
         collate_fn=GuardedCollate(collate),
         pin_memory=device.type == "cuda",
         worker_init_fn=prepare_worker,
     )
-    for made in loader:
-        if isinstance(made, Error):
-            raise made
-        yield made
+    died_at = None  # batches that were made before
+    while True:
+        try:
+            for made in iterate(loader):
+                if isinstance(made, Error):
+                    raise made
+                pending.finish()
+                yield made
+            return
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not (workers and is_death(error)):
+                raise
+            if pending.done == died_at:
+                raise Error(
+                    "Loader workers died twice at the same batch, for want of memory or by a crash in a decoder: "
+                    "lower data.workers, or set it to 0 to see the crash."
+                ) from error
+            died_at = pending.done
+            log.warning("a worker of the loader died, perhaps for want of memory; its batches are made anew")
+
+
+def iterate(loader: DataLoader) -> Iterator[Any]:
+    """Its batches. torch's handler of SIGCHLD, which would raise in the midst of a step when a worker dies, is taken
+    away: the death is noticed where its batch is waited for."""
+    former = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if former is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, former)
+    yield from batches
+
+
+def is_death(error: Exception) -> bool:
+    """Whether it says that a worker died: by torch's sentence, or by a broken connection to one."""
+    return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker (pid")
+
+
+class PendingKeys:
+    """Keys for a loader, which come again when it is iterated again, but for those that are finished."""
+
+    def __init__(self, keys: Iterable[list]):
+        self.rest = iter(keys)
+        self.pending: deque[list] = deque()
+        self.done = 0
+
+    def __iter__(self) -> Iterator[list]:
+        yield from list(self.pending)
+        for key in self.rest:
+            self.pending.append(key)
+            yield key
+
+    def finish(self) -> None:
+        """The first of the pending keys needs not come again."""
+        self.pending.popleft()
+        self.done += 1
 
 
 class Guarded(Dataset):

@@ -1,7 +1,8 @@
 """Training batches for localization (appendix C): section 3.4's random crops, with the boxes carried along."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Sequence, Union
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -79,7 +80,7 @@ def mirrored(boxes: np.ndarray, width: float) -> np.ndarray:
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
 
 
-def within(boxes: np.ndarray, limits: Union[int, Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def within(boxes: np.ndarray, limits: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """What a crop shows of the boxes: clipped, those in sight alone; and of which too little is left, bool.
 
     `limits`: the crop's side, or where it is no square its width and height, twice.

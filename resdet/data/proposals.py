@@ -6,8 +6,9 @@ A computation that was cut goes on where it stopped, and several processes may f
 import hashlib
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -64,18 +65,26 @@ def key_of(weights: Mapping[str, Tensor], settings: Any, source: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def reserve(path: Path) -> None:
+    """Takes the space of a sparse file on the disk: to write into its map on a full one kills the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def _mapped(path: Path, dtype: type, shape: tuple[int, ...], fill: int = 0) -> np.memmap:
     """The file mapped for writing; a new one is filled beside its place, so that no process finds half of it."""
     if not path.exists():
         temporary = path.with_name(f".{uuid.uuid4().hex}.npy")
-        made = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
-        if fill:
-            made[:] = fill
-        made.flush()
         try:
+            made = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
+            reserve(temporary)
+            if fill:
+                made[:] = fill
+            made.flush()
             os.link(temporary, path)  # unlike a rename it leaves what another process has put there meanwhile
         except FileExistsError:
             pass
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
     return np.lib.format.open_memmap(path, "r+")

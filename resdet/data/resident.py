@@ -1,6 +1,6 @@
 """Small images as one tensor on the device, cropped and flipped there (section 4.2)."""
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch

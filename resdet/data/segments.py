@@ -4,19 +4,14 @@ Both move with the picture without loss, and are stretched over a box for the ma
 picture first.
 """
 
-import math
-from array import array
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Union
 
 import numpy as np
 
 Pair = tuple[float, float]
 Segment = Union["Polygons", "Bitmap"]
 SUPERSAMPLED = 4  # a polygon's crop is drawn at so many times its resolution
-BITS, MORE, SIGN, ZERO = 5, 32, 16, 48  # of the characters of a compressed RLE
-LONGEST = 6  # characters of a number below 2**29
-NEITHER = "a segmentation that is neither polygons nor RLE"
 
 
 @dataclass
@@ -120,56 +115,8 @@ def _near(ring: np.ndarray, size: int) -> np.ndarray:
     return ring
 
 
-def from_coco(segmentation: Any, height: int, width: int) -> Segment | None:
-    """What a COCO file says of an object in a picture of this size: polygons, or RLE with numbers or compressed.
-
-    None where it says nothing, by an empty list or none. A ValueError tells in a few words what is wrong with it.
-    """
-    if segmentation is None:
-        return None
-    if isinstance(segmentation, dict):
-        return from_runs(runs_of(segmentation, height, width), height)
-    rings = rings_of(segmentation)
-    return Polygons([np.array(ring, np.float64).reshape(-1, 2) for ring in rings]) if rings else None
-
-
-def rings_of(polygons: Any) -> list[list[float]]:
-    """COCO's lists x1, y1, x2, y2, … of three points at least; those of fewer have no area and are left out."""
-    if not isinstance(polygons, list):
-        raise ValueError(NEITHER)
-    for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) % 2:
-            raise ValueError(NEITHER)
-        try:
-            finite = math.isfinite(sum(polygon))  # sooner than looking at each
-        except (TypeError, OverflowError):
-            raise ValueError(NEITHER) from None
-        if not finite:
-            raise ValueError("a segmentation with NaN or infinite coordinates")
-    rings = [polygon for polygon in polygons if len(polygon) >= 6]
-    if polygons and not rings:
-        raise ValueError("polygons of fewer than three points")
-    return rings
-
-
-def runs_of(rle: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """The lengths of the runs, the first outside of the object, down the columns one after another: int64 [k]."""
-    if rle.get("size") != [height, width]:
-        raise ValueError("an RLE of another size than its image")
-    counts = rle.get("counts")
-    if not isinstance(counts, (list, str, bytes)):
-        raise ValueError("an RLE without counts")
-    try:
-        runs = np.array(counts, np.int64) if isinstance(counts, list) else _decompress(counts)
-    except (ValueError, TypeError, OverflowError):
-        runs = np.array([-1])
-    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError("a damaged RLE")
-    return runs
-
-
 def from_runs(runs: np.ndarray, height: int) -> Bitmap:
-    """The bitmap of as few columns and rows as hold the object; `runs` are as `runs_of` gives them."""
+    """The bitmap of as few columns and rows as hold the object; `runs` are those of a sound RLE."""
     if len(runs) < 2:
         return Bitmap(np.zeros((0, 0), np.uint8))
     before, after = int(runs[0]) // height, (int(runs[-1]) // height if len(runs) % 2 else 0)
@@ -182,65 +129,3 @@ def from_runs(runs: np.ndarray, height: int) -> Bitmap:
     if not len(rows):
         return Bitmap(np.zeros((0, 0), np.uint8))
     return Bitmap(np.ascontiguousarray(array[rows[0] : rows[-1] + 1]), (float(before), float(rows[0])))
-
-
-def _decompress(counts: str | bytes) -> np.ndarray:
-    """The runs of COCO's compressed RLE: six bits a character, numbers from the fourth on as a difference."""
-    text = counts.encode("ascii") if isinstance(counts, str) else counts
-    codes = np.frombuffer(text, np.uint8).astype(np.int64) - ZERO
-    last = np.flatnonzero(codes & MORE == 0)
-    if not len(codes) or codes.min() < 0 or codes.max() >= 64 or codes[-1] & MORE:
-        raise ValueError
-    first = np.append(0, last[:-1] + 1)
-    lengths = last - first + 1
-    if lengths.max() > LONGEST:
-        raise ValueError
-    place = np.arange(len(codes)) - np.repeat(first, lengths)
-    runs = np.add.reduceat((codes & (MORE - 1)) << BITS * place, first)
-    runs -= np.where(codes[last] & SIGN, 1 << BITS * lengths, 0)
-    for start in (1, 2):  # each is the difference from the one before the last
-        runs[start::2] = runs[start::2].cumsum()
-    return runs
-
-
-class SegmentColumns:
-    """The segments of n objects, one after another, in five arrays: points of rings of objects, and runs of objects.
-
-    Points are kept as float32 and come back in thousandths of a pixel, which restores the decimals of COCO's files:
-    drawing rounds them, and a last bit that differs would move edges.
-    """
-
-    names = ("points", "rings", "parts", "runs", "strips")
-
-    def __init__(self) -> None:
-        self.points = array("f")
-        self.rings, self.parts, self.strips = array("q", [0]), array("q", [0]), array("q", [0])
-        self.runs = array("I")
-
-    def add(self, segmentation: Any, height: int, width: int) -> None:
-        """The next object's, as a COCO file says it; a ValueError, as of `from_coco`, leaves everything as it was."""
-        if isinstance(segmentation, dict):
-            self.runs.frombytes(runs_of(segmentation, height, width).astype(np.uint32).tobytes())
-        elif segmentation is not None:
-            for ring in rings_of(segmentation):
-                self.points.extend(ring)
-                self.rings.append(len(self.points) // 2)
-        self.parts.append(len(self.rings) - 1)
-        self.strips.append(len(self.runs))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        columns = {name: np.array(getattr(self, name)) for name in self.names}
-        return columns | {"points": columns["points"].reshape(-1, 2)}
-
-    @staticmethod
-    def read(arrays: dict[str, np.ndarray], i: int, height: int) -> Segment | None:
-        """The segment of object i, in a picture of this height."""
-        start, end = arrays["strips"][i : i + 2]
-        if start < end:
-            return from_runs(arrays["runs"][start:end].astype(np.int64), height)
-        start, end = arrays["parts"][i : i + 2]
-        if start == end:
-            return None
-        first, *ends = arrays["rings"][start : end + 1].tolist()
-        points = np.round(arrays["points"][first : ends[-1]].astype(np.float64), 3)
-        return Polygons([points[a - first : b - first] for a, b in zip([first, *ends], ends)])

@@ -84,12 +84,10 @@ def _write(root: Path, arguments: dict) -> None:
     for split in STREAMS:
         _write_split(root, split, arguments[split], arguments["side"], arguments["seed"])
     words = (f"{synset} {name}\n" for synset, name in zip(SYNSETS, CLASSES))
-    (root / "LOC_synset_mapping.txt").write_text("".join(words))
+    generated.put(root / "LOC_synset_mapping.txt", "".join(words).encode())
 
 
 def _write_split(root: Path, split: str, count: int, side: int, seed: int) -> None:
-    import cv2
-
     solution = ["ImageId,PredictionString"]
     for index in range(count):
         label = index % len(CLASSES)
@@ -97,15 +95,13 @@ def _write_split(root: Path, split: str, count: int, side: int, seed: int) -> No
         pixels, objects = draw(label, side, np.random.default_rng((seed, STREAMS[split], index)))
         stem = f"{synset}/{synset}_{index}" if split == "train" else f"ILSVRC2012_val_{index + 1:08d}"
         boxes = [box_of(item.mask) for item in objects]
-        jpeg = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
-        _put(root / "ILSVRC/Data/CLS-LOC" / split / f"{stem}.JPEG", jpeg.tobytes())
+        generated.put(root / "ILSVRC/Data/CLS-LOC" / split / f"{stem}.JPEG", pixels)
         if split == "val" or index % UNBOXED:
-            _put(
-                root / "ILSVRC/Annotations/CLS-LOC" / split / f"{stem}.xml", _xml(synset, pixels.shape, boxes).encode()
-            )
+            xml = _xml(synset, pixels.shape, boxes)
+            generated.put(root / "ILSVRC/Annotations/CLS-LOC" / split / f"{stem}.xml", xml.encode())
         solution.append(f"{stem}," + "".join(f"{synset} {' '.join(map(str, box))} " for box in boxes))
     if split == "val":
-        (root / "LOC_val_solution.csv").write_text("\n".join(solution) + "\n")
+        generated.put(root / "LOC_val_solution.csv", ("\n".join(solution) + "\n").encode())
 
 
 def _xml(synset: str, shape: tuple[int, ...], boxes: list[tuple[int, int, int, int]]) -> str:
@@ -118,8 +114,3 @@ def _xml(synset: str, shape: tuple[int, ...], boxes: list[tuple[int, int, int, i
     )
     size = f"<size><width>{shape[1]}</width><height>{shape[0]}</height><depth>3</depth></size>"
     return f"<annotation>{size}{objects}</annotation>\n"
-
-
-def _put(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)

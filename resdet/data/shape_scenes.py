@@ -15,6 +15,7 @@ import numpy as np
 from resdet.data import generated
 from resdet.data.shapes import OUTLINES, Stroke, clutter, contrasting, fill, ground, line, pose, stroke
 from resdet.errors import DataError
+from resdet.writing import make_folder
 
 FORMAT = 1  # of what is drawn and written; a change makes the folders written before it others
 MARKER = "shape_scenes.json"
@@ -187,10 +188,7 @@ def _write(root: Path, arguments: dict[str, Any]) -> None:
 
 
 def _write_split(root: Path, split: str, count: int, size: int, seed: int, classes: Sequence[str]) -> None:
-    import cv2
-
-    (root / split).mkdir(parents=True)
-    (root / "annotations").mkdir(exist_ok=True)
+    make_folder(root / split)
     category_ids = [1 + i * (i + 1) // 2 for i in range(len(classes))]  # 1, 2, 4, 7 …: with gaps, as COCO's own
     categories = [{"id": id, "name": name, "supercategory": "shape"} for id, name in zip(category_ids, classes)]
     images, annotations = [], []
@@ -198,11 +196,10 @@ def _write_split(root: Path, split: str, count: int, size: int, seed: int, class
         scene = draw(size, classes, np.random.default_rng((seed, STREAMS[split], index)))
         height, width = scene.pixels.shape[:2]
         image = {"id": index + 1, "file_name": f"{index + 1:06d}.jpg", "width": width, "height": height}
-        jpeg = cv2.imencode(".jpg", cv2.cvtColor(scene.pixels, cv2.COLOR_RGB2BGR))[1]
-        (root / split / image["file_name"]).write_bytes(jpeg.tobytes())
+        generated.put(root / split / image["file_name"], scene.pixels)
         images.append(image)
         for item in scene.objects:
             ids = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category_ids[item.label]}
             annotations.append(ids | to_coco(item))
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    generated.put(root / "annotations" / f"{split}.json", json.dumps(content).encode())

@@ -4,7 +4,8 @@ Each image shows one shape of its class, anywhere, at any angle and in any colou
 clutter, and partly hidden now and then. Image i of a seed is always the same.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -160,6 +161,9 @@ class ShapeImages:
     def image(self, index: int) -> RawImage:
         rng = np.random.default_rng((*self.stream, index))
         return RawImage(draw(int(self.labels[index]), self.size, rng), self.name(index))
+
+    def header_size(self, index: int) -> tuple[int, int]:
+        return self.size, self.size
 
     def name(self, index: int) -> str:
         return f"generated image {index}"

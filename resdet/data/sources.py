@@ -67,7 +67,18 @@ def open_resident(config: DataConfig, split: str, device: torch.device) -> Resid
 
 
 def open_scenes(config: ScenesConfig, split: str) -> Annotations:
-    """The images of a split, `train` or `val`, with their objects."""
+    """The images of a split, `train` or `val`, with their objects; a DataError where there is nothing to work on."""
+    source = _open_scenes(config, split)
+    lack = "images" if not len(source) else "classes" if not source.classes else None
+    if split == "val" and not lack and not source.label_counts().any():
+        lack = "objects to judge detections by"
+    if lack:
+        why = f" ({source.problems[0]})" if source.problems else ""
+        raise DataError(f"{source.file or source.root or config.root} has no {lack}{why}: check data.{split}.")
+    return source
+
+
+def _open_scenes(config: ScenesConfig, split: str) -> Annotations:
     root, on_bad = Path(config.root), config.on_bad_annotation
     if isinstance(config, VocConfig):
         return open_voc_sets(config, split)

@@ -68,6 +68,9 @@ class TarImages:
             raise DataError(f"{self.name(i)} is cut short: fetch the tar file again")
         return EncodedImage(data, self.name(i))
 
+    def header_size(self, i: int) -> tuple[int, int]:
+        return self.image(i).size
+
     def _relabel(self, labels: np.ndarray, found: list[str]) -> np.ndarray:
         position = {name: i for i, name in enumerate(self.classes)}
         for label, name in enumerate(found):

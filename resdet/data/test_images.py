@@ -1,13 +1,19 @@
 """Images whose objects only a test server knows, for submissions: VOC's, ILSVRC DET's and COCO's test sets."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
+
+import numpy as np
 
 from resdet.data.annotations import Annotations
+from resdet.data.coco_file import CocoFile, is_text
 from resdet.data.config import CocoConfig, IlsvrcDetConfig, ScenesConfig, VocConfig
-from resdet.data.found import Found, Problems, compile_found, read_json
+from resdet.data.found import Found, Problems, compile_found
 from resdet.data.ilsvrc_det_classes import NAMES
 from resdet.data.imagenet import imagenet
+from resdet.data.index import Arrays
+from resdet.data.json_file import read_json
+from resdet.data.records import refuse
 from resdet.data.voc import CLASSES
 from resdet.errors import ConfigError, DataError
 from resdet.images.decode import EncodedImage, Source, as_image
@@ -45,18 +51,14 @@ def det_test(root: Path, split: str) -> Annotations:
 def coco_test(images: Path, info: Path) -> Annotations:
     """An image_info file: images and categories with the server's ids."""
     content = read_json(info)
-    try:
-        files = [str(entry["file_name"]) for entry in content["images"]]
-        sizes = [(int(entry["width"]), int(entry["height"])) for entry in content["images"]]
-        ids = [int(entry["id"]) for entry in content["images"]]
-        categories = dict(sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{info} lists no images and categories with ids, names and sizes ({type(error).__name__}: {error}): "
-            "name COCO's image_info_test-dev2015.json."
-        ) from error
-    found = empty_found(files, sizes, ids)
-    return Annotations(compile_found(found, categories, Problems(info, "error"), "annotation"), images, info)
+    unlabelled = content | {"annotations": []} if isinstance(content, dict) else content
+    coco = CocoFile(unlabelled, f"{info} (which should be COCO's image_info_test-dev2015.json)", refuse(str(info)))
+    files = coco.images.values("file_name")
+    coco.images.require(np.array([is_text(file) for file in files], bool), "no text as file_name", "file_name")
+    coco.images.require((coco.sizes > 0).all(1), "no width and height")
+    found = empty_found(files, coco.sizes, {"image_ids": coco.image_ids})
+    arrays = compile_found(found, coco.classes, Problems(info, "error"), "annotation")
+    return Annotations(arrays | {"intact": np.array([False])}, images, info)
 
 
 def localization_test(root: str) -> "StoredImages":
@@ -76,6 +78,9 @@ class StoredImages:
     def image(self, i: int) -> EncodedImage:
         return self.source.image(i).as_stored()
 
+    def header_size(self, i: int) -> tuple[int, int]:
+        return self.image(i).size
+
 
 def unlabelled(files: Sequence[str], folder: Path, classes: Sequence[str]) -> Annotations:
     """Sizes are those of the pictures as they are stored, and so are then the pictures (`Annotations.image`)."""
@@ -91,8 +96,10 @@ def stored_size(path: Path) -> tuple[int, int]:
         raise DataError(f"{error}; the server wants all images of its list") from error
 
 
-def empty_found(files: list[str], sizes: Sequence[tuple[int, int]], ids: list[int] | None = None) -> Found:
-    return Found(files, sizes, images=[], boxes=[], labels=[], names=[], image_ids=ids)
+def empty_found(
+    files: list[str], sizes: Sequence[tuple[int, int]] | np.ndarray, columns: Arrays | None = None
+) -> Found:
+    return Found(files, sizes, images=[], boxes=[], labels=[], names=[], image_columns=columns or {})
 
 
 def first_with(file: str, homes: Sequence[Path]) -> Path:

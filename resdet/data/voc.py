@@ -3,7 +3,6 @@
 A box's xmin, ymin, xmax and ymax name its first and last pixel. VOC counts pixels from 1, ILSVRC from 0.
 """
 
-import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +11,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from resdet.data.annotations import Annotations
-from resdet.data.found import LARGEST, Found, OnBad, Problems, compile_found, size_of
+from resdet.data.coco_file import LARGEST
+from resdet.data.found import Found, Measured, OnBad, Problems, compile_found, file_states, unchanged
 from resdet.data.index import Arrays, cached
 from resdet.errors import DataError
 
@@ -64,15 +64,18 @@ def open_voc(
     stems = _listed(Path(image_set)) if image_set else _all_in(annotations)
 
     def build() -> Arrays:
-        problems = Problems(annotations, on_bad)
+        problems, measured = Problems(annotations, on_bad), Measured(images)
         locate = lambda stem, written: _image_file(images, stem, written)
-        records = read_records(annotations, images, stems, locate, 1, problems)
+        records = read_records(annotations, measured, stems, locate, 1, problems)
         names = classes or _names_in(records)
-        return compile_records(records, dict(zip(names, names)), problems)
+        return compile_records(records, dict(zip(names, names)), problems) | measured.arrays()
 
     sources = [annotations, images, *([Path(image_set)] if image_set else [])]
     key = f"voc-{on_bad}-{zlib.crc32(chr(10).join(classes or []).encode()):08x}"
-    return Annotations(cached(key, sources, build, cache_dir, _states(annotations, stems)), images)
+    holds = lambda arrays: unchanged(arrays, images)
+    # One that is edited in place leaves no trace in its folder.
+    states = file_states(annotations, (f"{stem}.xml" for stem in stems)).tolist()
+    return Annotations(cached(key, sources, build, cache_dir, states, holds=holds), images)
 
 
 def open_devkit(
@@ -92,7 +95,7 @@ def open_devkit(
 
 def read_records(
     folder: Path,
-    images: Path,
+    measured: Measured,
     stems: Iterable[str],
     locate: Callable[[str, str | None], str],
     origin: int,
@@ -101,13 +104,13 @@ def read_records(
 ) -> list[Record]:
     """What the XML file of each stem says; `negatives` are images without objects, which need none.
 
-    `locate(stem, <filename>)` tells the image file below `images`; `origin` is the coordinate of the first pixel.
+    `locate(stem, <filename>)` is the path of the image below its folder; `origin` is the coordinate of the first pixel.
     """
     records, missing, broken = [], [], []
     for stem in stems:
         try:
             records.append(_record(ElementTree.parse(folder / f"{stem}.xml").getroot(), stem, locate, origin))
-        except (ElementTree.ParseError, ValueError):  # a ValueError: bytes that are no text
+        except (ElementTree.ParseError, ValueError, LookupError):  # bytes that are no text, an unknown encoding
             broken.append(stem)
         except OSError:
             if stem in negatives:
@@ -115,7 +118,7 @@ def read_records(
             else:
                 missing.append(stem)
     for record in records:
-        record.size = record.size or size_of(images / record.file)
+        record.size = record.size or measured.size_of(record.file)
     problems.leave_out("image", missing, "no XML file that can be read")
     problems.leave_out("image", broken, "a broken XML file")
     sizeless = [record.stem for record in records if not record.size]
@@ -197,16 +200,3 @@ def _image_file(images: Path, stem: str, written: str | None) -> str:
     """By the XML's own name, which moves with renamed files; else by the name that is written in it."""
     candidates = [stem + extension for extension in EXTENSIONS] + ([written] if written else [])
     return next((name for name in candidates if (images / name).is_file()), candidates[0])
-
-
-def _states(annotations: Path, stems: Iterable[str]) -> list[tuple[int, int]]:
-    """Sizes and times of the XML files: one that is edited in place leaves no trace in its folder."""
-    states = []
-    for stem in stems:
-        try:
-            stat = os.stat(annotations / f"{stem}.xml")
-        except OSError:
-            states.append((-1, -1))
-        else:
-            states.append((stat.st_size, stat.st_mtime_ns))
-    return states

@@ -1,7 +1,7 @@
-"""What the trainer is told; free of torch. Every length is in `train.unit`: steps or epochs."""
+"""Config of the trainer; free of torch. Every length is in `train.unit`: steps or epochs."""
 
 from dataclasses import dataclass, field
-from typing import List, Literal, Optional, Tuple
+from typing import Literal
 
 from resdet.errors import require
 
@@ -12,13 +12,13 @@ class OptimConfig:
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
-    base_batch: Optional[int] = None  # lr is meant for this batch and scaled to the real one; null: taken as it stands
+    base_batch: int | None = None  # lr is meant for this batch and scaled to the real one; null: taken as it stands
     momentum: float = 0.9
     nesterov: bool = False
-    betas: Tuple[float, float] = (0.9, 0.999)  # AdamW's
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW's
     weight_decay: float = 1e-4
     decay_norm_and_bias: bool = True  # the paper decays everything; today norms and biases are often spared
-    clip_norm: Optional[float] = None  # gradients are scaled down to this norm
+    clip_norm: float | None = None  # gradients are scaled down to this norm
 
     def __post_init__(self):
         require(self.lr > 0, "optim.lr", self.lr, "a learning rate is above zero")
@@ -43,12 +43,12 @@ class ScheduleConfig:
     """How the learning rate changes. `plateau` divides it "when the error plateaus" (section 3.4)."""
 
     name: Literal["step", "cosine", "constant", "plateau"] = "step"
-    milestones: List[float] = field(default_factory=list)  # step: lr is multiplied by gamma at each
+    milestones: list[float] = field(default_factory=list)  # step: lr is multiplied by gamma at each
     gamma: float = 0.1
     final: float = 0.0  # cosine ends at this fraction of lr
     patience: int = 5  # plateau: evaluations without a better one before lr is multiplied by gamma
     warmup: float = 0.0  # lr grows linearly from zero over this length
-    warmup_until_error: Optional[float] = (
+    warmup_until_error: float | None = (
         None  # lr is warmup_lr until the training error falls below this (section 4.2: 0.8)
     )
     warmup_lr: float = 0.01
@@ -80,7 +80,7 @@ class TrainConfig:
     channels_last: bool = True
     compile: bool = False
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
-    ema: Optional[float] = None  # decay of an exponential moving average of the weights, which is then evaluated
+    ema: float | None = None  # decay of an exponential moving average of the weights, which is then evaluated
     exact_statistics: int = (
         0  # images over which batch norm's statistics are averaged before each evaluation (appendix A)
     )
@@ -90,7 +90,7 @@ class TrainConfig:
     evaluate_every: float = 1
     checkpoint_every: float = 1
     log_every: int = 50  # steps
-    patience: Optional[int] = None  # evaluations without a better one before the run stops early
+    patience: int | None = None  # evaluations without a better one before the run stops early
 
     def __post_init__(self):
         for key in ("length", "evaluate_every", "checkpoint_every", "batch", "accumulate", "log_every"):

@@ -2,14 +2,19 @@
 
 import gc
 import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from resdet.errors import ConfigError, require
+from resdet.errors import ConfigError, Error, require
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,13 @@ def join(device: str = "auto") -> World:
     )
     chosen = choose_device(device, local)
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=size)
+        # DistributedDataParallel imports this module, whose default arguments keep the group that exists at that time
+        # alive forever: import it while there is none.
+        import torch.distributed.nn.functional  # noqa: F401
+
+        # gloo beside NCCL, so that processes agree on a stop without waiting for their devices.
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=size)
     return World(rank, size, chosen)
 
 
@@ -54,19 +65,47 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
 
 
 def leave() -> None:
-    """Ends the group; what still refers to it goes first, since its threads must not outlive the interpreter."""
-    if dist.is_initialized():
-        gc.collect()
-        dist.destroy_process_group()
+    """Destroys the process group, and with it the threads of gloo.
+
+    A thread of gloo that outlives the interpreter aborts the process (pytorch/pytorch#179291). The threads end with
+    the last reference to the group, so that what refers to it goes first: modules in reference cycles, and the
+    variables in the traceback of an error on its way to the caller.
+    """
+    if not dist.is_initialized():
+        return
+    error = sys.exc_info()[1]
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()  # compiled steps refer to the module that they were compiled from
+    gc.collect()
+    dist.destroy_process_group()
 
 
-def agree(flag: bool, device: torch.device) -> bool:
-    """Whether any process says yes."""
+def any_rank(flag: bool) -> bool:
+    """Whether any process says yes. The processes wait for one another, and not for their devices."""
     if not dist.is_initialized():
         return flag
-    vote = torch.tensor(float(flag), device=device)
+    vote = torch.tensor(float(flag))
     dist.all_reduce(vote, dist.ReduceOp.MAX)
     return bool(vote.item())
+
+
+def from_main(compute: Callable[[], T]) -> T:
+    """Computes in the leading process and returns the result in all; its Error is raised in all."""
+    if not dist.is_initialized():
+        return compute()
+    shared: list = [None, None]  # the result, the error
+    if dist.get_rank() == 0:
+        try:
+            shared[0] = compute()
+        except Error as error:
+            shared[1] = error
+    dist.broadcast_object_list(shared, src=0)
+    if shared[1] is not None:
+        raise shared[1]
+    return shared[0]
 
 
 def average(tensors: Iterable[Tensor]) -> None:

@@ -6,14 +6,18 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 
 from resdet import __version__
+from resdet.engine.board import Board
+from resdet.writing import append_bytes, write_json, write_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
 
@@ -21,19 +25,24 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albument
 class Log:
     """Speaks from the start and writes into `out` once opened; silent where `out` is None (all processes but one)."""
 
-    def __init__(self, out: Optional[Path]):
+    def __init__(self, out: Path | None):
         self.out = out
         self.total = 0
         self.file = self.board = self.bar = None
 
-    def open(self, total_steps: int, resumed_at: int) -> None:
-        """Starts the files and the live line of a run of so many steps."""
+    def open(self, total_steps: int, resumed_at: int, evaluation_due: bool = False) -> None:
+        """Starts the files and the live line of a run of so many steps; a resumed one writes again what came after its
+        checkpoint, and the evaluation that is due."""
         self.total = total_steps
         if self.out is None:
             return
-        forget_after(self.out / "metrics.jsonl", resumed_at)
-        self.file = (self.out / "metrics.jsonl").open("a", encoding="utf-8")
-        self.board = tensorboard(self.out, resumed_at)
+        path = self.out / "metrics.jsonl"
+        lost = keep_until(path, resumed_at, evaluation_due)
+        if lost:
+            self.say(f"{path}: dropped {lost} damaged line{'s' if lost > 1 else ''}")
+        self.file = path
+        if find_spec("tensorboard"):
+            self.board = Board(self.out / "tensorboard", resumed_at)
         if sys.stderr.isatty():
             self.bar, self.bar_task = progress_bar(total_steps, resumed_at)
 
@@ -42,11 +51,9 @@ class Log:
         if self.file is None:
             return
         rounded = {key: float(f"{value:.6g}") for key, value in figures.items()}
-        self.file.write(json.dumps({"step": step, "kind": kind, **rounded}) + "\n")
-        self.file.flush()
+        append_bytes(self.file, (json.dumps({"step": step, "kind": kind, **rounded}) + "\n").encode())
         if self.board:
-            for key, value in figures.items():
-                self.board.add_scalar(f"{kind}/{key}", value, step)
+            self.board.add(step, {f"{kind}/{key}": value for key, value in figures.items()})
 
     def progress(self, step: int, text: str, seconds_left: float) -> None:
         """The live line; where nobody watches a terminal, a plain one."""
@@ -58,40 +65,45 @@ class Log:
     def say(self, text: str) -> None:
         if self.out is None:
             return
-        if self.bar:
-            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # a terminal that has gone, or a full disk behind 2>, does not end a run
+            if self.bar:
+                self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """What must not be lost, from any process."""
         if self.out is None:
-            print(text, file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(text, file=sys.stderr, flush=True)
         else:
             self.say(text)
 
     def close(self) -> None:
-        for part, end in ((self.file, "close"), (self.board, "close"), (self.bar, "stop")):
-            if part:
-                getattr(part, end)()
+        with suppress(OSError):
+            if self.bar:
+                self.bar.stop()
 
 
-def forget_after(path: Path, step: int) -> None:
-    """Drops the lines past the step that a run goes on from, which it will write again."""
+def keep_until(path: Path, step: int, evaluation_due: bool) -> int:
+    """Drops the lines past the step that a run goes on from, which it will write again, and those of an evaluation at
+    that step that is due again. Lines that cannot be read, as a killed run or a full disk leaves them, are dropped as
+    well; returns how many."""
     if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    path.write_text("".join(kept), encoding="utf-8")
-
-
-def tensorboard(out: Path, resumed_at: int):
-    """A TensorBoard writer, or None where the package is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(out / "tensorboard"), purge_step=resumed_at + 1 if resumed_at else None)
+        return 0
+    kept, lost = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            text = line.decode()
+            entry = json.loads(text)
+            past = entry["step"] > step or (evaluation_due and entry["step"] == step and entry["kind"] == "val")
+        except (ValueError, TypeError, KeyError, RecursionError):
+            lost += 1
+            continue
+        if not past:
+            kept.append(f"{text}\n")
+    write_text(path, "".join(kept))
+    return lost
 
 
 def progress_bar(total: int, start: int):
@@ -114,7 +126,7 @@ def progress_bar(total: int, start: int):
 
 def record(out: Path, experiment: str, seed: int, device: torch.device, world: int) -> None:
     """config.yaml, the whole resolved experiment, and run.json: when, where, with what and by which command."""
-    (out / "config.yaml").write_text(experiment, encoding="utf-8")
+    write_text(out / "config.yaml", experiment)
     facts: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": sys.argv,
@@ -127,8 +139,7 @@ def record(out: Path, experiment: str, seed: int, device: torch.device, world: i
         "python": platform.python_version(),
         "packages": versions(),
     }
-    with (out / "run.json").open("w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=1)
+    write_json(out / "run.json", facts)
 
 
 def versions() -> dict[str, str]:
@@ -151,7 +162,7 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def git_revision() -> Optional[str]:
+def git_revision() -> str | None:
     """The commit of the checkout that runs, with a + where it has changes; None for an installed package."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from resdet.engine import saved_state
 from resdet.engine.config import OptimConfig
 
 
@@ -36,7 +37,9 @@ def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     if ("betas" in state["param_groups"][0]) != ("betas" in settings[0]):
         raise ValueError("the state of another optimiser")
+    saved_state.refuse_other_optimizer(optimizer, state)
     optimizer.load_state_dict(state)
+    saved_state.complete_momentum(optimizer)
     for group, own in zip(optimizer.param_groups, settings):
         group.update(own)
     for parameter, own in optimizer.state.items():

@@ -1,7 +1,6 @@
 """The learning rate of each step (sections 3.4 and 4.2)."""
 
 import math
-from typing import Optional
 
 from resdet.engine.config import ScheduleConfig
 
@@ -48,10 +47,10 @@ class Schedule:
         if self.config.name == "plateau" and self.waited >= self.config.patience:
             self.reductions, self.waited = self.reductions + 1, 0
 
-    def state_dict(self) -> dict[str, Optional[float]]:
+    def state_dict(self) -> dict[str, float | None]:
         return {key: getattr(self, key) for key in ("holds", "reductions", "best", "waited")}
 
-    def load_state_dict(self, state: dict[str, Optional[float]]) -> None:
+    def load_state_dict(self, state: dict[str, float | None]) -> None:
         for key, value in state.items():
             setattr(self, key, value)
         self.holds = self.holds and self.config.warmup_until_error is not None

@@ -1,7 +1,8 @@
 """What the trainer asks of a task; resdet/tasks/ holds those that there are."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -28,6 +29,9 @@ class Task(Protocol):
 
     def start_afresh(self, log: Log) -> None:
         """Prepares weights for a run that neither goes on nor starts from given ones."""
+
+    def validate(self, log: Log) -> None:
+        """Refuses data, before the first step, that training or its evaluations would refuse later."""
 
     def inputs(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
         """What the step module takes: the batch, mixed where the config says so."""

@@ -2,15 +2,17 @@
 
 All randomness of a step follows from the seed and the step's number, so that a resumed run needs no random state and
 gives the weights of an unbroken one: on a CPU the very same, on a GPU but for the last digits of its sums.
+
+A checkpoint comes before whatever can fail or take long: before an evaluation it says that the evaluation is due, and
+a run that goes on from there evaluates first.
 """
 
 import os
-import signal
-import time
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +26,11 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.optim import build_optimizer, load_state, scaled_lr
 from resdet.engine.schedule import Schedule
+from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.task import Task
+from resdet.engine.throughput import Throughput
 from resdet.engine.window import NonFiniteLoss, Window
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, Error
 from resdet.structures import Batch
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -53,10 +57,13 @@ class Trainer:
         self.module = self.prepare_step_module()
 
         self.step = 0
+        self.saved = 0  # step of the last checkpoint
+        self.evaluation_due = False
         self.window = Window()
-        self.best: Optional[dict[str, float]] = None
+        self.best: dict[str, float] | None = None
         self.waited = 0  # evaluations since the best
-        self.stop_signal: Optional[int] = None
+        self.signals = defer_signals()
+        self.stopped = False  # by a signal, which some process received
 
     def steps(self, length: float) -> int:
         return max(1, round(length * self.per_unit))
@@ -77,10 +84,13 @@ class Trainer:
     def run(self, log: Log) -> dict[str, float]:
         """Trains to the end, or to a stop; returns the figures of the best evaluation."""
         self.announce(log)
-        with listening(self.note_signal):
-            self.loop(log)
-        if self.stop_signal is not None:
-            log.say(f"stopped at step {self.step}; {self.out / checkpoint.LAST} is written, go on with --resume")
+        with self.signals:
+            try:
+                self.loop(log)
+            except StopRequested:
+                self.stopped = True
+        if self.stopped:
+            log.say(f"stopped at step {self.step}; {self.how_to_go_on()}")
         return self.best or {}
 
     def announce(self, log: Log) -> None:
@@ -92,28 +102,62 @@ class Trainer:
         )
 
     def loop(self, log: Log) -> None:
-        if self.step >= self.total or self.stale:
+        if self.evaluation_due:
+            self.evaluate(log)
+        if self.complete:
             early = ", where it stopped early (train.patience)" if self.stale else ""
             log.say(f"the run is complete: step {self.step} of {self.total}{early}")
             return
-        batches = self.task.training.batches(self.step)  # for an R-CNN's first ones all proposals are computed
-        clock = Clock(self.train.batch)
-        for batch in clock.waiting(batches):
-            self.take_step(batch)
-            self.step += 1
-            last = self.step == self.total
-            if self.step % self.train.log_every == 0 or last:
-                self.read_window(log, clock)
-            halt = self.must_stop(last)
-            if last or self.step % self.steps(self.train.evaluate_every) == 0:
-                clock.pause(lambda: self.evaluate(log))
-                halt = halt or self.stale
-            if last or halt or self.step % self.steps(self.train.checkpoint_every) == 0:
-                clock.pause(self.save)
-            if last or halt:
-                break
+        with self.signals.abandon():  # an R-CNN's first batch may take hours: all proposals are computed before it
+            batches = iter(self.task.training.batches(self.step))
+        throughput = Throughput(self.train.batch)
+        while not (self.complete or self.stopped):
+            batch = self.next_batch(batches, throughput, log)
+            if batch is not None:
+                self.take_step(batch)
+                self.step += 1
+                self.conclude_step(log, throughput)
         if self.stale:
             log.say(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
+
+    @property
+    def complete(self) -> bool:
+        return not self.evaluation_due and (self.step >= self.total or self.stale)
+
+    def next_batch(self, batches: Iterator[Batch], throughput: Throughput, log: Log) -> Batch | None:
+        """The batch of the next step; None where the run stops before it.
+
+        Between two steps the state is whole: whatever goes wrong with the data, it is saved first.
+        """
+        batch = failure = None
+        try:
+            batch = throughput.next(batches)
+        except Exception as error:
+            failure = error
+        self.stopped = distributed.any_rank(failure is not None or self.signals.received is not None)
+        if not self.stopped:
+            return batch
+        if self.saved < self.step:
+            self.save()
+        if failure is not None:
+            with self.saying_how_to_go_on(log):
+                raise failure
+        return None
+
+    def conclude_step(self, log: Log, throughput: Throughput) -> None:
+        """What follows a step where its number says so: a reading, a checkpoint, an evaluation."""
+        last = self.step == self.total
+        if self.step % self.train.log_every == 0 or last:
+            self.read_window(log, throughput)
+        self.evaluation_due = last or self.step % self.steps(self.train.evaluate_every) == 0
+        if self.evaluation_due or self.step % self.steps(self.train.checkpoint_every) == 0:
+            with throughput.pause():
+                self.save()
+        if self.evaluation_due:
+            self.stopped = distributed.any_rank(self.signals.received is not None)
+            if not self.stopped:
+                with throughput.pause():
+                    self.evaluate(log)
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch, in `accumulate` parts."""
@@ -149,7 +193,7 @@ class Trainer:
         if self.averaged:
             self.averaged.update_parameters(self.task.model)
 
-    def read_window(self, log: Log, clock: "Clock") -> None:
+    def read_window(self, log: Log, throughput: Throughput) -> None:
         """Means since the last reading: checked, given to the schedule, logged."""
         table = self.window.table()
         self.window.check(table, self.step, self.task.name)
@@ -160,32 +204,26 @@ class Trainer:
         if "error" in figures:
             self.schedule.observe_training_error(figures["error"])
         figures["lr"] = self.optimizer.param_groups[0]["lr"]
-        figures |= clock.read()
+        figures |= throughput.read()
         log.metrics(self.step, "train", figures)
         left = (self.total - self.step) * self.train.batch / figures["images/s"]
         log.progress(self.step, "  ".join(f"{key} {value:.4g}" for key, value in figures.items()), left)
-
-    def must_stop(self, last: bool) -> bool:
-        """A signal stops the run at the end of a step; several processes agree on it where the log is read."""
-        if last:
-            return False
-        if self.world.size > 1 and self.step % self.train.log_every:
-            return False
-        return distributed.agree(self.stop_signal is not None, self.world.device)
-
-    def note_signal(self, number: int) -> None:
-        self.stop_signal = number
 
     def evaluated_model(self) -> nn.Module:
         return self.averaged.module if self.averaged else self.task.model
 
     def evaluate(self, log: Log) -> None:
-        """Judges the model, keeps it if it is the best so far, and tells the schedule."""
-        self.agree()
-        model = self.evaluated_model()
-        if self.train.exact_statistics:
-            self.task.exact_statistics(model, self.train.exact_statistics)
-        figures = self.task.evaluate(model)
+        """Judges the model that was just saved, and saves what comes of it."""
+        with self.signals.abandon(), self.saying_how_to_go_on(log):
+            model = self.evaluated_model()
+            if self.train.exact_statistics:
+                self.task.exact_statistics(model, self.train.exact_statistics)
+            self.observe(self.task.evaluate(model), log)
+        self.evaluation_due = False
+        self.save()
+
+    def observe(self, figures: dict[str, float], log: Log) -> None:
+        """Logs the figures, tells the schedule, and keeps the model if it is the best so far."""
         log.metrics(self.step, "val", figures)
         better = self.best is None or self.rank(figures) < self.rank(self.best)
         self.waited = 0 if better else self.waited + 1
@@ -193,11 +231,31 @@ class Trainer:
         if better:
             self.best = {**figures, "step": self.step}
             if self.world.leads:
-                content = {"model": model.state_dict(), **self.task.description(), "figures": self.best}
-                checkpoint.write(content, self.out / checkpoint.BEST)
+                content = {"model": self.evaluated_model().state_dict(), **self.task.description()}
+                checkpoint.write({**content, "figures": self.best}, self.out / checkpoint.BEST)
                 self.task.keep(self.out)
         shown = "  ".join(f"{key} {figure:.4f}" for key, figure in figures.items())
         log.say(f"validation at step {self.step}: {shown}{'  (best so far)' if better else ''}")
+
+    @contextmanager
+    def saying_how_to_go_on(self, log: Log) -> Iterator[None]:
+        """Adds to an error that the training is saved, where it is."""
+        try:
+            yield
+        except Error as error:
+            if not self.saved:
+                raise
+            raise type(error)(f"{str(error).rstrip('.')}; {self.how_to_go_on()}.") from error
+        except Exception:
+            if self.signals.received is not None:
+                raise StopRequested from None  # another process stopped sooner, and a collective failed
+            log.warn(f"failed at step {self.step}; {self.how_to_go_on()}")
+            raise
+
+    def how_to_go_on(self) -> str:
+        if not self.saved:
+            return "there was nothing to save yet"
+        return f"{self.out / checkpoint.LAST} of step {self.saved} is written, go on with --resume"
 
     def rank(self, figures: dict[str, float]) -> float:
         """The figure that decides, turned so that lower is better."""
@@ -213,9 +271,11 @@ class Trainer:
         if self.world.leads:
             content = {"model": self.task.model.state_dict(), **self.task.description(), "trainer": self.state()}
             checkpoint.write(content, self.out / checkpoint.LAST)
+        self.saved = self.step
+        distributed.any_rank(False)  # nobody goes on to what may end the run before the checkpoint is whole
 
     def agree(self) -> None:
-        """Before an evaluation or a checkpoint: weights are sound, and what is each process's own is made one."""
+        """Before a checkpoint: weights are sound, and what is each process's own is made one."""
         if len(self.window):
             self.window.check(self.window.table(), self.step, self.task.name)
             distributed.average(self.window.rows)
@@ -235,6 +295,7 @@ class Trainer:
         return {
             "step": self.step,
             "total": self.total,
+            "evaluation_due": self.evaluation_due,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else None,
@@ -263,59 +324,9 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
+        self.saved = self.step
+        self.evaluation_due = state.get("evaluation_due", False)  # older checkpoints come after their evaluation
         return {key: value for key, value in content.items() if key not in ("model", "trainer")}
-
-
-class Clock:
-    """Images a second, and the share of the time that was spent waiting for data; pauses do not count."""
-
-    def __init__(self, batch: int):
-        self.batch = batch
-        self.reset()
-
-    def reset(self) -> None:
-        self.started, self.waited, self.steps = time.perf_counter(), 0.0, 0
-
-    def waiting(self, batches):
-        """Passes batches on, and notes how long each kept the trainer waiting."""
-        batches = iter(batches)
-        while True:
-            start = time.perf_counter()
-            batch = next(batches)
-            self.waited += time.perf_counter() - start
-            self.steps += 1
-            yield batch
-
-    def pause(self, action: Callable[[], None]) -> None:
-        start = time.perf_counter()
-        action()
-        self.started += time.perf_counter() - start
-
-    def read(self) -> dict[str, float]:
-        spent = time.perf_counter() - self.started
-        figures = {"images/s": self.steps * self.batch / spent, "data": self.waited / spent}
-        self.reset()
-        return figures
-
-
-class listening:
-    """While it lasts, SIGINT and SIGTERM are noted instead of tearing a step apart; a second one is obeyed at once."""
-
-    def __init__(self, note: Callable[[int], None]):
-        self.note = note
-        self.former = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.former[number] = signal.signal(number, self.heard)
-
-    def heard(self, number: int, frame: Any) -> None:
-        self.note(number)
-        signal.signal(number, self.former[number])
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.former.items():
-            signal.signal(number, handler)
 
 
 def mean_of(dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:

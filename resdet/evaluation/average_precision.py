@@ -5,8 +5,9 @@ height with exclusive ends, (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1) of the de
 for whole numbers.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -1,8 +1,9 @@
 """COCO's average precision and recall, of boxes and of masks (Tables 8 and 9)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Optional, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -98,13 +99,13 @@ class Evaluation:
         return figures | {f"AR{letter}": recall[:, area, -1] for letter, area in AREAS.items()}
 
 
-def mean(values: np.ndarray) -> Optional[float]:
+def mean(values: np.ndarray) -> float | None:
     """Over the classes that have objects."""
     present = values[values >= 0]
     return float(present.mean()) if present.size else None
 
 
-def number(value: float) -> Optional[float]:
+def number(value: float) -> float | None:
     return value if value >= 0 else None
 
 

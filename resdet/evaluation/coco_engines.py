@@ -1,21 +1,24 @@
 """The two machines that compute COCO's precision and recall: hotcoco (Rust) and pycocotools, the reference.
 
 They give the same arrays to the last bit on what `ground_truth.read` and `Results` let pass; they differ on files
-with gaps (objects without area, without an id or of one id), which is why such files are completed first. Files
-without any gap are read by hotcoco alone: Python needs longer to parse them than hotcoco to judge them. A quick look
-at their text tells which they are.
+with gaps (objects without area, without an id or of one id), which is why such files are completed first. Boxes of
+files without any gap are read by hotcoco alone, and so are results: Python needs longer to parse them than hotcoco to
+judge them. A quick look at their text tells which they are. Masks of the ground truth are always checked by Python.
 """
 
 import contextlib
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any
 
 import numpy as np
 
+from resdet.data import rle
+from resdet.data.coco_file import REQUIRED
 from resdet.errors import DataError
 from resdet.evaluation import ground_truth
 from resdet.evaluation.ground_truth import Kind, class_names
@@ -23,6 +26,7 @@ from resdet.evaluation.results import Results, as_results
 
 GAPS = {
     "duplicate_ann_id",
+    "duplicate_image_id",
     "duplicate_category_id",
     "orphan_image_id",
     "orphan_category_id",
@@ -30,7 +34,10 @@ GAPS = {
 }
 UNKNOWN = {"dt_orphan_image_id", "dt_orphan_category_id", "dt_missing_score"}
 TWO_NEGATIVE_SIDES = re.compile(rb"-[^,\[\]]*,\s*-[^,\[\]]*\]")  # whose area is positive
-EMPTY = re.compile(rb'"(?:bbox|area|segmentation)":\s*(?:\[\s*\]|null)')
+EMPTY = re.compile(rb'"(?:bbox|area)":\s*(?:\[\s*\]|null)')
+ODD_CROWD = re.compile(rb'"iscrowd":(?!\s*[01]\s*[,}])')
+BOX, MASK = re.compile(rb'"bbox"'), re.compile(rb'"segmentation"')
+COUNTS = re.compile(rb'"counts":\s*"([^"]*)"')
 MASK_SIZE = re.compile(rb"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*")
 IMAGE_ID = re.compile(rb'"image_id":\s*(\d+)')
 
@@ -60,7 +67,7 @@ def run_pycocotools(annotations: Any, results: Any, kind: Kind, max_detections: 
     from pycocotools.cocoeval import COCOeval
 
     truth = ground_truth.read(annotations, kind)
-    results = as_results(results)
+    results = as_results(results, kind)
     results.check(truth, kind)
     with contextlib.redirect_stdout(io.StringIO()):
         judge = COCOeval(_pycocotools(truth), _pycocotools({**truth, "annotations": _judged(results, kind)}), kind)
@@ -103,8 +110,8 @@ def hotcoco_evaluator(annotations: Any, results: Any, kind: Kind) -> tuple[Any, 
     """hotcoco's COCO of the ground truth, and its COCOeval with the checked detections."""
     import hotcoco
 
-    truth = _whole_truth(annotations, kind) or _completed_truth(annotations, kind)
-    found = _whole_results(truth, results, kind) or _load(truth, as_results(results), kind)
+    truth = (_whole_truth(annotations) if kind == "bbox" else None) or _completed_truth(annotations, kind)
+    found = _whole_results(truth, results, kind) or _load(truth, as_results(results, kind), kind)
     return truth, hotcoco.COCOeval(truth, found, kind)
 
 
@@ -129,8 +136,8 @@ def _completed_truth(annotations: Any, kind: Kind) -> Any:
         raise DataError(f"{file} cannot be judged by ({error}): mend it.") from error
 
 
-def _whole_truth(annotations: Any, kind: Kind) -> Optional[Any]:
-    """The ground truth of a file without gaps."""
+def _whole_truth(annotations: Any) -> Any | None:
+    """The boxes of a file without gaps."""
     import hotcoco
 
     if isinstance(annotations, dict):
@@ -141,17 +148,21 @@ def _whole_truth(annotations: Any, kind: Kind) -> Optional[Any]:
     except (OSError, ValueError):
         return None  # which Python's reader explains
     count = len(truth.get_ann_ids())
-    needed = [b'"bbox"', b'"area"'] + ([b'"segmentation"'] if kind == "segm" else [])
-    if not count or any(text.count(key) < count for key in needed) or EMPTY.search(text):
+    told = all(text.count(key) >= count for key in (b'"bbox"', b'"area"'))
+    single = all(text.count(b'"%b"' % key.encode()) == 1 for key in REQUIRED)
+    if not count or not told or not single or EMPTY.search(text) or ODD_CROWD.search(text):
         return None
     health = truth.healthcheck()
-    if GAPS.intersection(problem["code"] for problem in health["errors"] + health["warnings"]):
-        return None
-    sized = kind == "bbox" or len(ground_truth.image_sizes(list(truth.imgs.values()))) == len(truth.get_img_ids())
-    return truth if sized else None
+    gaps = GAPS.intersection(problem["code"] for problem in health["errors"] + health["warnings"])
+    return None if gaps or truth.load_warnings or not _areas_are_right(truth) else truth
 
 
-def _whole_results(truth: Any, results: Any, kind: Kind) -> Optional[Any]:
+def _areas_are_right(found: Any) -> bool:
+    """None is negative or infinite."""
+    return len(found.get_ann_ids(area_rng=[0, np.finfo(np.float64).max])) == len(found.get_ann_ids())
+
+
+def _whole_results(truth: Any, results: Any, kind: Kind) -> Any | None:
     """The detections of a file in which nothing is to be complained about."""
     if not isinstance(results, (str, Path)):
         return None
@@ -162,29 +173,34 @@ def _whole_results(truth: Any, results: Any, kind: Kind) -> Optional[Any]:
         return None
 
 
-def _if_right(text: mmap, truth: Any, path: str, kind: Kind) -> Optional[Any]:
+def _if_right(text: mmap, truth: Any, path: str, kind: Kind) -> Any | None:
     if text[:1] != b"[" or (kind == "segm" and text.find(b'"bbox"') >= 0):
         return None  # hotcoco takes the area of the box where there are both
     found = truth.load_res(path)
     health = truth.healthcheck(found)
-    if UNKNOWN.intersection(problem["code"] for problem in health["errors"] + health["warnings"]):
+    unknown = UNKNOWN.intersection(problem["code"] for problem in health["errors"] + health["warnings"])
+    if unknown or found.load_warnings:
         return None
     looks_right = _boxes_look_right if kind == "bbox" else _masks_look_right
     return found if looks_right(text, truth, found) else None
 
 
 def _boxes_look_right(text: mmap, truth: Any, found: Any) -> bool:
-    """Each has an area, which is neither negative nor infinite, and no two sides are negative."""
-    finite = found.get_ann_ids(area_rng=[0, np.finfo(np.float64).max])
-    return len(finite) == len(found.get_ann_ids()) and not TWO_NEGATIVE_SIDES.search(text)
+    """Each has a box of its own with an area, and no two sides are negative."""
+    if len(BOX.findall(text)) < len(found.get_ann_ids()):
+        return False
+    return _areas_are_right(found) and not TWO_NEGATIVE_SIDES.search(text)
 
 
 def _masks_look_right(text: mmap, truth: Any, found: Any) -> bool:
-    """Each mask has its image's size: the text has as many of the one as of the other, in the same order."""
+    """Each mask has its image's size, of which its runs are: the text has as many of each, in the same order."""
     images = [int(image) for image in IMAGE_ID.findall(text)]
     sizes = [part[: part.find(b"]")] for part in text[:].split(b'"size"')[1:]]
-    if not len(images) == len(sizes) == len(found.get_ann_ids()):
+    counts = [count.replace(b"\\\\", b"\\") for count in COUNTS.findall(text)]
+    if not len(images) == len(sizes) == len(counts) == len(MASK.findall(text)) == len(found.get_ann_ids()):
         return False
     wanted = ground_truth.image_sizes(list(truth.imgs.values()))
     told = ((image, MASK_SIZE.fullmatch(size)) for image, size in set(zip(images, sizes)))
-    return all(size and tuple(map(int, size.groups())) == wanted.get(image) for image, size in told)
+    if not all(size and tuple(map(int, size.groups())) == wanted.get(image) for image, size in told):
+        return False
+    return rle.all_fit(counts, np.array([wanted[image][0] * wanted[image][1] for image in images], np.int64))

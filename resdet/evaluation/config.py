@@ -1,4 +1,4 @@
-"""What an evaluation is told; free of torch."""
+"""Config of the evaluation of each task; free of torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +9,19 @@ from resdet.models.localizer_config import LocatingConfig
 
 
 @dataclass
-class EvalConfig(ShowingConfig):
-    """How a classifier is judged."""
+class BatchConfig:
+    """The key that every evaluation shares."""
+
+    batch: int = 1  # images at once, on each process
+
+
+def check_batch(batch: int) -> None:
+    require(batch > 0, "eval.batch", batch, "give one image or more")
+
+
+@dataclass
+class EvalConfig(ShowingConfig, BatchConfig):
+    """Evaluation of a classifier."""
 
     batch: int = 256
 
@@ -20,10 +31,9 @@ class EvalConfig(ShowingConfig):
 
 
 @dataclass
-class DetectionEvalConfig(TestingConfig):
-    """How a detector is judged."""
+class DetectionEvalConfig(TestingConfig, BatchConfig):
+    """Evaluation of a detector."""
 
-    batch: int = 1  # images at once, on each process
     metric: Literal["coco", "voc07", "voc_area", "ilsvrc_det"] = "coco"
     losses: bool = True  # the validation losses as well, from the same features, where the test is a plain one
 
@@ -32,13 +42,9 @@ class DetectionEvalConfig(TestingConfig):
         check_batch(self.batch)
 
 
-def check_batch(batch: int) -> None:
-    require(batch > 0, "eval.batch", batch, "give one image or more")
-
-
 @dataclass
-class LocalizationEvalConfig(LocatingConfig):
-    """How a localizer is judged (appendix C, Table 13)."""
+class LocalizationEvalConfig(LocatingConfig, BatchConfig):
+    """Evaluation of a localizer (appendix C, Table 13)."""
 
     batch: int = 64  # central crops at once, on each process; whole images come one by one
     losses: bool = True  # during training the validation losses as well

@@ -1,8 +1,8 @@
 """Which classes are taken for which."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def confusion(
     left, of whatever class, if that is at least `iou`. Those within crowds count for nothing, and so do crowds.
     """
     truth = ground_truth.read(annotations, kind)
-    results = as_results(results)
+    results = as_results(results, kind)
     results.check(truth, kind)
     label = {identity: k for k, identity in enumerate(sorted(entry["id"] for entry in truth["categories"]))}
     background = len(label)

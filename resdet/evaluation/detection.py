@@ -1,9 +1,10 @@
 """A detector on a data set: its detections, its losses, and what the evaluators make of them."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from resdet.data.scenes.geometry import open_image
 from resdet.engine.distributed import gathered
 from resdet.errors import DataError
 from resdet.evaluation import coco
+from resdet.evaluation.ground_truth import Kind
 from resdet.evaluation.losses import LossSums
 from resdet.evaluation.protocols import PROTOCOLS
 from resdet.evaluation.results import Results
@@ -64,6 +66,8 @@ def judge(models: Sequence[Any], source: Annotations, experiment: Any, world: An
     """All that a detector, or several as an ensemble, find in a source, tested as the experiment says."""
     settings = experiment.eval
     surplus = set(models[0].category_ids) - set(source.category_ids)
+    if models[0].draws_masks and len(source.maskless()):
+        notes.note([source.maskless_note()])
     if surplus:
         notes.note([f"{len(surplus)} of the model's categories are not the data's, and are not judged"])
     if len(models) > 1 or not settings.plain:
@@ -73,7 +77,7 @@ def judge(models: Sequence[Any], source: Annotations, experiment: Any, world: An
 
 
 def predict_all(
-    detector: Any, source: Annotations, on_bad_image: str, world: Any, notes: Notes, score: Optional[float] = None
+    detector: Any, source: Annotations, on_bad_image: str, world: Any, notes: Notes, score: float | None = None
 ) -> Judged:
     """All that `detector.predict` finds in a source, image by image. What cannot be read is left out, unless it is an
     error."""
@@ -96,11 +100,12 @@ def detect_all(
     model: Any,
     source: Annotations,
     batches: Iterable[EvaluationBatch],
-    score: Optional[float] = None,
+    score: float | None = None,
 ) -> Judged:
     """All detections in a source; the losses as well where the batches have targets. The model is in eval mode."""
     parts, seen, sums = [empty(model)], [], LossSums()
-    for found, indices, batch_losses in detected(model, source, batches, score):
+    for batch in batches:
+        found, indices, batch_losses = detected(model, source, batch, score)
         parts += [as_results(result, source, index) for result, index in zip(found, indices)]
         seen += indices
         sums.add(batch_losses, len(indices))
@@ -108,18 +113,17 @@ def detect_all(
 
 
 def detected(
-    model: Any, source: Annotations, batches: Iterable[EvaluationBatch], score: Optional[float] = None
-) -> Iterator[tuple[list[Result], list[int], dict[str, Tensor]]]:
-    """The results of each batch, the numbers of its images, and its losses."""
-    for batch in batches:
-        indices = batch.indices.tolist()
-        maps = model.maps(batch.images)
-        # Losses are taken of sampled anchors and regions: the same ones whoever evaluates, and after whatever.
-        torch.manual_seed(indices[0])
-        losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
-        originals = [tuple(source.sizes[index][::-1].tolist()) for index in indices]
-        found = model.detections_of(maps, batch.images, score)
-        yield finish(model, maps, found, batch.images.sizes, originals), indices, losses
+    model: Any, source: Annotations, batch: EvaluationBatch, score: float | None = None
+) -> tuple[list[Result], list[int], dict[str, Tensor]]:
+    """The results of a batch, the numbers of its images, and its losses."""
+    indices = batch.indices.tolist()
+    maps = model.maps(batch.images)
+    # Losses are taken of sampled anchors and regions: the same ones whoever evaluates, and after whatever.
+    torch.manual_seed(indices[0])
+    losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
+    originals = [tuple(source.sizes[index][::-1].tolist()) for index in indices]
+    found = model.detections_of(maps, batch.images, score)
+    return finish(model, maps, found, batch.images.sizes, originals), indices, losses
 
 
 def as_results(result: Result, source: Annotations, index: int) -> Results:
@@ -157,21 +161,25 @@ def figures(
     found = coco.evaluate(truth, results, "bbox")
     shown = {name: found[name] for name in COCO_FIGURES}
     if masks:
-        found = coco.evaluate(truth, results, "segm")
+        found = coco.evaluate(truth_of(source, left_out, "segm"), results, "segm")
         shown |= {f"mask_{name}": found[name] for name in COCO_FIGURES}
     return known(shown, source)
 
 
-def truth_of(source: Annotations, left_out: Sequence[int] = ()) -> str | Path | dict:
-    """The annotations as evaluators take them, without some images, whose objects they then pass over; a sound COCO
-    file is read by the evaluator itself, which is faster."""
-    if source.file and not source.problems and not left_out:
+def truth_of(source: Annotations, left_out: Sequence[int] = (), kind: Kind = "bbox") -> str | Path | dict:
+    """The annotations as evaluators take them, without some images, whose objects they then pass over, and for masks
+    without objects that have none; a sound COCO file is read by the evaluator itself, which is faster."""
+    maskless = kind == "segm" and len(source.maskless()) > 0
+    if source.intact and not left_out and not maskless:
         return source.file
     content, gone = source.to_coco(), {source.result_id(index) for index in left_out}
-    return content | {"images": [image for image in content["images"] if image["id"] not in gone]}
+    content["images"] = [image for image in content["images"] if image["id"] not in gone]
+    if maskless:
+        content["annotations"] = [entry for entry in content["annotations"] if entry.get("segmentation")]
+    return content
 
 
-def known(values: dict[str, Optional[float]], source: Annotations) -> dict[str, float]:
+def known(values: dict[str, float | None], source: Annotations) -> dict[str, float]:
     first = next(iter(values))
     if values[first] is None:
         raise DataError(f"{source.root or 'the validation set'} has no objects to judge detections by: check data.val.")

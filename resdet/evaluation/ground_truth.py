@@ -8,58 +8,74 @@ from typing import Any, Literal
 
 import numpy as np
 
-from resdet.data.found import read_json
-from resdet.errors import DataError
-from resdet.evaluation.columns import Columns
+from resdet.data.annotations import BLACKLISTED
+from resdet.data.coco_file import CocoFile
+from resdet.data.json_file import read_json
+from resdet.data.records import refuse, whole_numbers
+from resdet.data.segment_columns import FEWEST, SegmentColumns
 
 Kind = Literal["bbox", "segm"]
+FLAGS = ("ignore", "difficult")  # of annotations; VOC and ILSVRC look at them
 
 
 def read(annotations: str | Path | dict, kind: Kind = "bbox") -> dict[str, list[dict]]:
     """images, categories and annotations; the last with `area`, `iscrowd`, and ids 1 to n.
 
     The ids are given anew because pycocotools takes an object of id 0 for none, and one of two objects of the same id
-    for the other. What is given is not changed.
+    for the other. What is given is not changed; of it, what no evaluator looks at is left out.
     """
     file = str(annotations) if isinstance(annotations, (str, Path)) else "the ground truth"
     content = read_json(annotations) if isinstance(annotations, (str, Path)) else annotations
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(f"{file} has no list {key!r}: give a COCO annotation file.")
-    images, categories = content["images"], content["categories"]
-    image_ids = Columns(images, file, "image").ids("id")
-    category_ids = Columns(categories, file, "category").ids("id")
-    if len(np.unique(category_ids)) < len(category_ids):
-        raise DataError(f"{file} has two categories of one id: give each its own.")
-    columns = Columns(content["annotations"], file, "annotation")
-    known = np.isin(columns.ids("image_id"), image_ids) & np.isin(columns.ids("category_id"), category_ids)
-    known = np.flatnonzero(known).tolist()
+    coco = CocoFile(content, file, refuse(file))
+    coco.annotations.sound &= coco.in_images & coco.in_categories
+    coco.check_objects()
     if kind == "segm":
-        check_masks(columns, known, image_sizes(images))
-    return {"images": images, "categories": categories, "annotations": complete(columns, known)}
+        check_masks(coco)
+    return {
+        "images": images_of(coco),
+        "categories": [{"id": number, "name": name} for number, name in coco.classes.items()],
+        "annotations": annotations_of(coco, kind),
+    }
 
 
-def complete(columns: Columns, known: list[int]) -> list[dict]:
-    boxes = columns.boxes("bbox")
-    areas = (boxes[:, 2] * boxes[:, 3]).tolist()
+def images_of(coco: CocoFile) -> list[dict]:
+    blacklists = coco.images.values(BLACKLISTED)
+    listed = [blacklist is None or _are_ids(blacklist) for blacklist in blacklists]
+    coco.images.require(np.array(listed, bool), f"no list of category ids as {BLACKLISTED}", BLACKLISTED)
     return [
-        {**columns.objects[i], "id": number, "bbox": boxes[i].tolist(), **missing(columns.objects[i], areas[i])}
-        for number, i in enumerate(known, start=1)
+        {"id": number}
+        | ({"width": width, "height": height} if width > 0 and height > 0 else {})
+        | ({BLACKLISTED: blacklist} if blacklist else {})
+        for number, (width, height), blacklist in zip(coco.image_ids.tolist(), coco.sizes.tolist(), blacklists)
     ]
 
 
-def missing(annotation: dict, area: float) -> dict[str, float]:
-    """What COCO has and other files leave out: the area (of the box), and that it is no crowd."""
-    defaults = {"area": area, "iscrowd": 0}
-    return {key: value for key, value in defaults.items() if annotation.get(key) is None}
+def annotations_of(coco: CocoFile, kind: Kind) -> list[dict]:
+    rows = np.flatnonzero(coco.annotations.sound)
+    columns = (coco.owners, coco.categories, coco.boxes, coco.areas, coco.crowd.astype(int))
+    keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
+    annotations = []
+    for number, (row, *values) in enumerate(zip(rows.tolist(), *(column[rows].tolist() for column in columns)), 1):
+        given = coco.annotations.entries[row]
+        annotation = {"id": number} | dict(zip(keys, values)) | {flag: 1 for flag in FLAGS if given.get(flag)}
+        if kind == "segm":
+            annotation["segmentation"] = _without_slivers(given["segmentation"])
+        annotations.append(annotation)
+    return annotations
 
 
-def check_masks(columns: Columns, known: list[int], sizes: dict[int, tuple[int, int]]) -> None:
-    for i in known:
-        if not columns.objects[i].get("segmentation"):
-            raise columns.error(i, "has no segmentation: judge boxes instead (bbox)")
-        if columns.objects[i]["image_id"] not in sizes:
-            raise columns.error(i, "has a mask, and its image no width and height: add them to the image")
+def check_masks(coco: CocoFile) -> None:
+    """Each annotation has a mask that fits into its image."""
+    segmentations = coco.annotations.values("segmentation")
+    coco.annotations.require(np.array([bool(given) for given in segmentations], bool), "no segmentation")
+    sizes = coco.sizes[coco.rows()] if len(coco.images) else np.zeros((len(coco.annotations), 2), np.int64)
+    coco.annotations.require((sizes > 0).all(1), "a mask, and its image no width and height")
+    rows = np.flatnonzero(coco.annotations.sound)
+    _, problems = SegmentColumns.pack([segmentations[row] for row in rows.tolist()], sizes[rows])
+    for what in filter(None, problems):
+        good = np.ones(len(coco.annotations), bool)
+        good[rows] = [problem != what for problem in problems]
+        coco.annotations.require(good, what, "segmentation")
 
 
 def as_rle(segmentation: list | dict, height: int, width: int) -> dict:
@@ -91,3 +107,14 @@ def count_objects(truth: dict[str, list[dict]]) -> dict[int, int]:
     for annotation in truth["annotations"]:
         counts[annotation["category_id"]] += not annotation["iscrowd"]
     return counts
+
+
+def _are_ids(blacklist: Any) -> bool:
+    return isinstance(blacklist, list) and bool((whole_numbers(blacklist) >= 0).all())
+
+
+def _without_slivers(segmentation: list | dict) -> list | dict:
+    """Without rings of two points, of which pycocotools makes boxes."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    return [ring for ring in segmentation if len(ring) >= 2 * FEWEST]

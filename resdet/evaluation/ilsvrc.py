@@ -1,7 +1,7 @@
 """ILSVRC: the figures of its detection and localization tasks, and submissions with a check of their format."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Iterable, Sequence
 
 from resdet.errors import DataError
 from resdet.evaluation.ilsvrc_det import evaluate_det as evaluate_det

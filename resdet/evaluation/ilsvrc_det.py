@@ -1,7 +1,8 @@
 """Mean average precision of ILSVRC's detection task (Table 12), by the rules of its devkit."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 

@@ -1,7 +1,7 @@
 """What ILSVRC's submissions have in common: lines of text, an image each, and classes by their ILSVRC2012_ID."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 

@@ -1,7 +1,8 @@
 """ILSVRC's localization task (appendix C, Tables 13 and 14): errors by the rules of its devkit, and submissions."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence, Union
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ Truth = tuple[np.ndarray, Sequence[np.ndarray]]  # labels [N]; of each image the
 Guesses = tuple[np.ndarray, np.ndarray]  # labels [N, k], best first; a box for each, [N, k, 4]
 
 
-def evaluate_loc(truth: Union[str, Path, Truth], guesses: Union[str, Path, Guesses]) -> dict[str, Any]:
+def evaluate_loc(truth: str | Path | Truth, guesses: str | Path | Guesses) -> dict[str, Any]:
     """{"images", "loc_error", "class_error", "per_guess"}: errors as fractions.
 
     An image is right if one of its guesses has its class and overlaps any instance of it by an IoU of 0.5 or more; for
@@ -77,7 +78,7 @@ def read_files(root: Path, submission: Path) -> tuple[Truth, Guesses]:
 
 
 def write_localization(
-    path: Union[str, Path], labels: np.ndarray, boxes: np.ndarray, classes: Sequence[str], devkit: Sequence[str]
+    path: str | Path, labels: np.ndarray, boxes: np.ndarray, classes: Sequence[str], devkit: Sequence[str]
 ) -> None:
     """One line an image, in the order of their names: five times ILSVRC2012_ID, xmin, ymin, xmax, ymax, best first.
 
@@ -92,7 +93,7 @@ def write_localization(
     write_text(path, "\n".join(lines) + "\n")
 
 
-def check_localization(path: Union[str, Path], images: int, classes: int = 1000) -> None:
+def check_localization(path: str | Path, images: int, classes: int = 1000) -> None:
     """Raises a DataError that names the first line which the server would refuse."""
     for row, line in enumerate(read_lines(path, images), start=1):
         complaint = what_is_wrong(line, classes)

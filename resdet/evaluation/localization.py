@@ -1,6 +1,7 @@
 """A localizer on a data set: where it sees given classes, what a classifier says these are, and the errors of both."""
 
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class ViewSamples(Dataset):
     def __init__(self, source: Any, show: Show, on_bad_image: str):
         self.source, self.show, self.on_bad_image = source, show, on_bad_image
 
-    def __getitem__(self, index: int) -> tuple[Optional[Shown], str]:
+    def __getitem__(self, index: int) -> tuple[Shown | None, str]:
         try:
             image = self.source.image(index)
             return Shown(self.show(image), torch.tensor([image.size[::-1]], dtype=torch.float32), [index]), ""
@@ -42,7 +43,7 @@ class ViewSamples(Dataset):
             return None, str(error)
 
 
-def collate(items: list[tuple[Optional[Shown], str]]) -> tuple[Optional[Shown], list[str]]:
+def collate(items: list[tuple[Shown | None, str]]) -> tuple[Shown | None, list[str]]:
     """The images together; views of one kind have one size."""
     kept = [shown for shown, _ in items if shown]
     notes = [note for _, note in items if note]
@@ -96,7 +97,7 @@ def locate_all(
     on_bad_image: str = "error",
     rank: int = 0,
     world: int = 1,
-    losses: Optional[Callable[[Shown], dict[str, Tensor]]] = None,
+    losses: Callable[[Shown], dict[str, Tensor]] | None = None,
 ) -> Located:
     """The best box of each of the classes [N, K] of all images, in their order; the processes share the work.
 
@@ -143,7 +144,7 @@ def best_classes(
     return found
 
 
-def errors(source: Any, located: Located, guessed: Optional[np.ndarray]) -> dict[str, float]:
+def errors(source: Any, located: Located, guessed: np.ndarray | None) -> dict[str, float]:
     """`loc_error` of the first box of each image, that of its own class; and with `guessed` [N, k] the classes of the
     others, `topk_loc_error` and `topk_error`, the classes' own."""
     picked = located.indices

@@ -1,6 +1,6 @@
 """Validation losses, averaged over all images of all processes."""
 
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 

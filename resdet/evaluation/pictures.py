@@ -1,7 +1,8 @@
 """What was found in a data set, drawn on some of its images."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,10 @@ from resdet.data.scenes.geometry import scale_of
 from resdet.errors import DataError
 from resdet.evaluation.ilsvrc_loc import best_overlaps
 from resdet.evaluation.results import Results
-from resdet.inference.drawing import draw, write_image
+from resdet.inference.drawing import draw
 from resdet.inference.result import Result
+from resdet.ops.rle import Decoded
+from resdet.writing import write_image
 
 SCORE = 0.5  # of what is drawn
 RED, GREEN = 0, 12  # labels that are drawn so
@@ -20,7 +23,6 @@ RED, GREEN = 0, 12  # labels that are drawn so
 
 def write_pictures(folder: Path, source: Annotations, results: Results, count: int) -> None:
     """`count` images, evenly spaced over the source, each as folder/ID_NAME.jpg."""
-    folder.mkdir(parents=True, exist_ok=True)
     label_of = {category: label for label, category in enumerate(source.category_ids)}
     for index in spread(len(source), count):
         try:
@@ -34,23 +36,14 @@ def write_pictures(folder: Path, source: Annotations, results: Results, count: i
         boxes = results.boxes[mine].copy()
         boxes[:, 2:] += boxes[:, :2]
         boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's were drawn in another size
-        drawn = draw(pixels, boxes, labels, captions, decoded(results, mine))
-        write_image(drawn, folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg")
-
-
-def decoded(results: Results, rows: np.ndarray) -> Optional[np.ndarray]:
-    """The masks of these detections, bool [n, H, W]."""
-    if not results.masks or not len(rows):
-        return None
-    from pycocotools import mask
-
-    return mask.decode([results.masks[row] for row in rows]).transpose(2, 0, 1).astype(bool)
+        masks = Decoded([results.masks[row] for row in mine]) if results.masks else None
+        drawn = draw(pixels, boxes, labels, captions, masks)
+        write_image(folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg", drawn)
 
 
 def write_located(folder: Path, source: Any, indices: np.ndarray, results: Sequence[Result], count: int) -> None:
     """`count` images of a localizer's source, evenly spaced, each as folder/NUMBER_NAME.jpg: green is where its objects
     are, red the box of their class, with its score and the best overlap. `indices` [n] are those of the results."""
-    folder.mkdir(parents=True, exist_ok=True)
     for row in spread(len(results), count):
         index, result = int(indices[row]), results[row]
         true = boxes_in(source, index, result.size[::-1])
@@ -58,7 +51,7 @@ def write_located(folder: Path, source: Any, indices: np.ndarray, results: Seque
         caption = f"{result.names[0]} {result.scores[0]:.2f}, IoU {iou:.2f}"
         drawn = draw(source.image(index).decode(), true, [GREEN] * len(true))
         drawn = draw(drawn, result.boxes, [RED], [caption])
-        write_image(drawn, folder / f"{index}_{Path(source.name(index)).stem}.jpg")
+        write_image(folder / f"{index}_{Path(source.name(index)).stem}.jpg", drawn)
 
 
 def spread(length: int, count: int) -> list[int]:

@@ -1,15 +1,17 @@
 """Detections of many images, in columns: what evaluators take, and what a results file holds."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Optional, Sequence
 
 import numpy as np
 
-from resdet.data.found import read_json
+from resdet.data import rle
+from resdet.data.coco_file import sizes_of
+from resdet.data.json_file import read_json
+from resdet.data.records import Records, refuse
 from resdet.errors import DataError
-from resdet.evaluation.columns import Columns
 from resdet.evaluation.ground_truth import Kind, as_rle, image_sizes
 from resdet.writing import write_text
 
@@ -22,7 +24,7 @@ class Results:
     category_ids: np.ndarray  # int64 [n]
     scores: np.ndarray  # float64 [n]
     boxes: np.ndarray  # float64 [n, 4]: x, y, width, height
-    masks: Optional[list[dict]] = None  # n RLEs {"size": [height, width], "counts": …}, compressed
+    masks: list[dict] | None = None  # n RLEs {"size": [height, width], "counts": …}, compressed
     name: str = "the results"  # what errors call them
 
     def __post_init__(self):
@@ -35,19 +37,25 @@ class Results:
         return len(self.image_ids)
 
     @classmethod
-    def from_list(cls, entries: Sequence[dict], name: str = "the results") -> "Results":
-        """Of COCO's results format. Where no `bbox` is given it is the mask's, as in pycocotools."""
-        columns = Columns(entries, name, "result")
-        image_ids, category_ids, scores = columns.ids("image_id"), columns.ids("category_id"), columns.numbers("score")
-        masks = None
-        if entries and all(entry.get("segmentation") for entry in entries):
-            masks = [rle(columns, i) for i in range(len(entries))]
-            columns = Columns(with_boxes(entries, masks), name, "result")
-        return cls(image_ids, category_ids, scores, columns.boxes("bbox"), masks, name)
+    def from_list(cls, entries: Sequence[dict], name: str = "the results", masks: bool = True) -> "Results":
+        """Of COCO's results format. Where no `bbox` is given it is the mask's, as in pycocotools.
+
+        Masks are those of entries that have one each; without `masks` they are left out.
+        """
+        if not isinstance(entries, (list, tuple)):
+            raise DataError(f"{name} holds no list of results but a {type(entries).__name__}: see the COCO format.")
+        records = Records(entries, "result", refuse(name))
+        columns = records.whole("image_id"), records.whole("category_id"), records.finite("score")
+        boxed = all("bbox" in entry for entry in records.entries)
+        masked = len(entries) > 0 and all(records.values("segmentation"))
+        rles = compressed(records) if masked and (masks or not boxed) else None
+        if not boxed and masked:
+            records = Records(with_boxes(records.entries, rles), "result", refuse(name))
+        return cls(*columns, records.boxes(), rles if masks else None, name)
 
     @classmethod
-    def read(cls, path: str | Path) -> "Results":
-        return cls.from_list(read_json(path), str(path))
+    def read(cls, path: str | Path, masks: bool = True) -> "Results":
+        return cls.from_list(read_json(path), str(path), masks)
 
     @classmethod
     def concatenate(cls, parts: Iterable["Results"]) -> "Results":
@@ -109,19 +117,27 @@ class Results:
             raise DataError(f"{self.name}, result {i} has {what.format(values[i].tolist())}.")
 
 
-def as_results(results: "Results | Sequence[dict] | str | Path") -> Results:
+def as_results(results: "Results | Sequence[dict] | str | Path", kind: Kind = "bbox") -> Results:
     if isinstance(results, Results):
         return results
-    return Results.read(results) if isinstance(results, (str, Path)) else Results.from_list(results)
+    masks = kind == "segm"
+    return Results.read(results, masks) if isinstance(results, (str, Path)) else Results.from_list(results, masks=masks)
 
 
-def rle(columns: Columns, i: int) -> dict:
-    """The mask of an entry, its counts compressed."""
-    mask = columns.objects[i]["segmentation"]
-    fits = isinstance(mask, dict) and len(mask.get("size", ())) == 2
-    if not fits or not isinstance(mask.get("counts"), (str, bytes, list)):
-        raise columns.error(i, 'has no mask as RLE: give {"size": [height, width], "counts": …}')
-    return as_rle(mask, *mask["size"])
+def compressed(records: Records) -> list[dict]:
+    """The masks of results, their counts compressed; each has as many pixels as it says."""
+    masks = records.values("segmentation")
+    told = [mask.get("size") if isinstance(mask, dict) else None for mask in masks]
+    paired = [size if isinstance(size, (list, tuple)) and len(size) == 2 else (-1, -1) for size in told]
+    sizes = sizes_of([width for _, width in paired], [height for height, _ in paired])
+    what = 'no mask as RLE, which is {"size": [height, width], "counts": …}'
+    records.require((sizes > 0).all(1), what, "segmentation")
+    shapes = [(height, width) for width, height in sizes.tolist()]
+    problems = rle.problems_of(masks, shapes)
+    for problem in filter(None, problems):
+        what_else = what if problem == rle.NO_COUNTS else problem
+        records.require(np.array([each != problem for each in problems], bool), what_else, "segmentation")
+    return [as_rle(mask, *shape) for mask, shape in zip(masks, shapes)]
 
 
 def with_boxes(entries: Sequence[dict], masks: list[dict]) -> list[dict]:

@@ -10,8 +10,9 @@ import re
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Literal, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from resdet.data.annotations import Annotations
 from resdet.errors import DataError
 from resdet.evaluation.ilsvrc_files import read_text
 from resdet.evaluation.results import Results
-from resdet.writing import write_atomically, write_text
+from resdet.writing import write_bytes, write_text
 
 Competition = Literal["comp3", "comp4"]  # trained on VOC's own data alone, or on any (ImageNet's weights are any)
 COCO_NAME = re.compile(r"detections_(val|test|test-dev)(2014|2015|2017)_[A-Za-z0-9-]+_results")
@@ -37,16 +38,14 @@ def write_voc(
     for image, category, score, box in rows_of(results, source, first=1):
         lines[category].append(f"{source.image_id(image)} {score:.6f} {box}\n")
     with_names = {voc_member(year, split, competition, name): lines[category] for name, category in classes_of(source)}
-
-    def write(temporary: Path) -> None:
-        with tarfile.open(temporary, "w:gz") as archive:
-            for name, own in with_names.items():
-                content = "".join(own).encode()
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-
-    write_atomically(path, write)
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as archive:
+        for name, own in with_names.items():
+            content = "".join(own).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    write_bytes(path, whole.getvalue())
 
 
 def voc_member(year: str, split: str, competition: Competition, name: str) -> str:
@@ -103,13 +102,10 @@ def write_coco(path: str | Path, results: Results) -> None:
     check_coco_name(path)
     if path.suffix == ".json":
         return results.save(path)
-    text = json.dumps(results.to_list())
-
-    def write(temporary: Path) -> None:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(f"{path.stem}.json", text)
-
-    write_atomically(path, write)
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{path.stem}.json", json.dumps(results.to_list()))
+    write_bytes(path, whole.getvalue())
 
 
 def check_coco_name(path: Path) -> None:

@@ -1,6 +1,7 @@
 """What evaluators return, as markdown."""
 
-from typing import Any, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 STEPS = range(0, 101, 10)  # of the 101 recalls
 

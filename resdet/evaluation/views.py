@@ -1,6 +1,7 @@
 """A classifier, or several as an ensemble, on a data set: shown as resdet/inference/showing.py says, and judged."""
 
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch

@@ -1,7 +1,8 @@
 """PASCAL VOC's average precision, by the rules of its devkit (Tables 7, 10 and 11)."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Sequence
+from typing import Any, Literal
 
 import numpy as np
 

@@ -1,7 +1,8 @@
 """The images that int8 is calibrated on: those of a folder, or of a config, whose validation data then judges it."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ Place = Literal["inside", "outside"]
 class Form:
     """What an exported file shall be like."""
 
-    shape: Optional[tuple[int, int]] = None  # height and width of its images; None: the model's test size
+    shape: tuple[int, int] | None = None  # height and width of its images; None: the model's test size
     dynamic_batch: bool = False  # any number of images at once, instead of one
     nms: Place = "inside"  # a detector's last suppression; that of its proposals is always in the graph
     masks: Place = "outside"  # where the mask of a box becomes one of the whole image

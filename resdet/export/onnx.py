@@ -3,9 +3,10 @@
 import copy
 import json
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -14,14 +15,14 @@ from resdet.backbones.surgery import fold_norms
 from resdet.errors import Error
 from resdet.export.graphs import DEFAULT, Form, describe, graph_of
 from resdet.export.program import trace
-from resdet.writing import write_atomically
+from resdet.writing import Check, accept, write_bytes
 
 OPSET = 18
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def to_onnx(model: Any, path: str | Path, form: Form = DEFAULT) -> None:
-    """Writes an `.onnx` file, which `resdet.load` reads.
+def to_onnx(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = accept) -> None:
+    """Writes an `.onnx` file, which `resdet.load` reads; `check` reads it before it takes the place of a former one.
 
     Its inputs are `images` [B, 3, H, W] (RGB, 0 to 255) and for detectors `sizes` [B, 2], the height and width that are
     not padding; `score`, the least score of a detection, may be given or not. Norms are folded into convolutions.
@@ -37,7 +38,7 @@ def to_onnx(model: Any, path: str | Path, form: Form = DEFAULT) -> None:
     score = exported.model.graph.initializers.get("score")
     if score is not None:
         exported.model.graph.inputs.append(score)  # an input with a value of its own is one that may be left out
-    write_atomically(path, lambda temporary: exported.save(temporary, external_data=False))
+    write_bytes(path, exported.model_proto.SerializeToString(), check)
 
 
 def require_packages() -> None:

@@ -1,6 +1,7 @@
 """A model as a program of torch.export: the whole graph of inference in a file that needs none of its code."""
 
 import copy
+import io
 import json
 import warnings
 from pathlib import Path
@@ -13,27 +14,26 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from resdet.errors import Error
 from resdet.export.graphs import DEFAULT, Form, describe, example_of, graph_of
-from resdet.writing import write_atomically
+from resdet.writing import Check, accept, write_bytes
 
 DESCRIPTION = "resdet.json"  # the name of what `describe` tells, inside the file
 UNTRACEABLE = (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode)
 
 
-def to_program(model: Any, path: str | Path, form: Form = DEFAULT) -> ExportedProgram:
+def to_program(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = accept) -> ExportedProgram:
     """Writes a `.pt2` file; `torch.export.load(path).module()` gives what the model gives, to the last bit.
+
+    `check` reads the file before it takes the place of a former one.
 
     The program calls resdet's operators, which `import resdet.export` registers.
     """
     program = trace(graph_of(copy.deepcopy(model).cpu(), form), model, form)
-    extra = {DESCRIPTION: json.dumps(describe(model, form))}
-    write_atomically(path, lambda temporary: save(program, temporary, extra))
-    return program
-
-
-def save(program: ExportedProgram, temporary: Path, extra: dict[str, str]) -> None:
-    with temporary.open("wb") as file, warnings.catch_warnings():
+    content = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it wonders at weights whose channels come last, and saves them right
-        torch.export.save(program, file, extra_files=extra)
+        torch.export.save(program, content, extra_files={DESCRIPTION: json.dumps(describe(model, form))})
+    write_bytes(path, content.getbuffer(), check)
+    return program
 
 
 @torch.no_grad()

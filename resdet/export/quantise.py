@@ -5,9 +5,10 @@ channel. The last layers, which say what boxes and scores are, and all that foll
 """
 
 import logging
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 

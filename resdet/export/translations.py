@@ -3,7 +3,8 @@
 Their outputs have the operators' shapes, static where those are; only inside is there what depends on the data.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from onnxscript import ir
@@ -23,7 +24,7 @@ def translations(groups: int) -> dict[Callable, Callable]:
 
     return {
         nms_op.nms._opoverload: nms,
-        roi_op.roi_align._opoverload: roi_align,
+        roi_op.roi_align_op._opoverload: roi_align,
         roi_op.roi_pool_with_places._opoverload: roi_pool,
     }
 
@@ -56,7 +57,7 @@ def suppress(
     return op.Pad(indices, missing, constant(0)), op.Pad(kept, missing, constant(False))
 
 
-def roi_align(features, boxes, levels, scales, size: int, sampling: int = 2, aligned: bool = True):
+def roi_align(features, boxes, levels, scales, size: int, sampling: int, aligned: bool):
     """`resdet::roi_align`: each level pools its own regions, which are put back where they came from."""
     regions, images = flattened(boxes)
     count, channels = boxes.shape[1], features[0].shape[1]

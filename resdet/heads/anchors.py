@@ -1,12 +1,14 @@
 """Anchors: the boxes that the region proposal network refines, known from the shapes of the feature maps alone."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from resdet.backbones.buffers import ExactBuffers
 
 
-class Anchors(nn.Module):
+class Anchors(ExactBuffers):
     """For each level its cell of boxes around the origin, moved to every position."""
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], rounded: bool):

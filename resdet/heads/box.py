@@ -1,6 +1,6 @@
 """What is computed of each region: pooled features, then one of the box heads, then scores and boxes."""
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Pooler(nn.Module):
         self.first_level = strides[0].bit_length() - 1
         self.size, self.kind, self.sampling, self.aligned, self.canonical = size, kind, sampling, aligned, canonical
 
-    def forward(self, maps: Sequence[Tensor], boxes: Tensor, whole: Optional[Tensor] = None) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor, whole: Tensor | None = None) -> Tensor:
         """[B, C, h, w] of each level and boxes [B, N, 4] -> [B·N, C, size, size].
 
         With `whole` [B, 2], the images' heights and widths, each image is one more region, behind its others, and
@@ -45,7 +45,7 @@ class LinearHead(nn.Module):
     """3×3 layers, if any, and linear ones: two of 1024 in FPN; the deeper kind is torchvision's "v2"."""
 
     def __init__(
-        self, channels: int, size: int, convs: int, conv_width: int, norm: Optional[str], linears: int, width: int
+        self, channels: int, size: int, convs: int, conv_width: int, norm: str | None, linears: int, width: int
     ):
         super().__init__()
         widths = [channels] + [conv_width] * convs

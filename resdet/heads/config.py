@@ -1,7 +1,7 @@
-"""What the heads of a detector are told; free of torch."""
+"""Config of the heads of a detector; free of torch."""
 
 from dataclasses import dataclass, field
-from typing import Any, List, Literal, Optional, Tuple
+from typing import Literal
 
 from resdet.backbones.config import Norm
 from resdet.errors import require
@@ -15,10 +15,8 @@ def is_share(value: float) -> bool:
 class AnchorConfig:
     """Boxes at every position of every feature map, of each size and each ratio (Faster R-CNN, section 3.1.1)."""
 
-    sizes: Optional[List[List[float]]] = (
-        None  # sides at ratio 1, a list for each level; null: 32 to 512, as FPN has them
-    )
-    ratios: List[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
+    sizes: list[list[float]] | None = None  # sides at ratio 1, a list for each level; null: 32 to 512, as FPN has them
+    ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
     # torchvision rounds the boxes to whole pixels and takes the image's side divided by the map's, rounded down, for
     # the stride of a level. Weights that were trained so need it.
     style: Literal["exact", "torchvision"] = "exact"
@@ -36,8 +34,8 @@ class AnchorConfig:
         )
 
 
-def check_sampling(config: Any) -> None:
-    """Which anchors a region proposal network learns from."""
+def check_sampling(config: "RPNConfig | PerClassRPNConfig") -> None:
+    """Checks which anchors a region proposal network is trained on."""
     require(
         0 <= config.negative_iou <= config.positive_iou <= 1,
         "model.rpn.negative_iou",
@@ -57,7 +55,7 @@ class RPNConfig:
     """The region proposal network."""
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
-    channels: Optional[int] = None  # of its 3×3 layer; null: as many as the features have
+    channels: int | None = None  # of its 3×3 layer; null: as many as the features have
     convs: int = 1
     positive_iou: float = 0.7
     negative_iou: float = 0.3
@@ -66,8 +64,8 @@ class RPNConfig:
     beta: float = 1 / 9  # of the smooth L1 loss; 0 is L1, as detectron2 has it
     # Faster R-CNN leaves out anchors that cross the image's border in training; FPN and all after it keep them.
     inside_only: bool = False
-    pre_nms: Tuple[int, int] = (2000, 1000)  # proposals of each level before suppression: to train, to test
-    post_nms: Tuple[int, int] = (1000, 1000)  # and of the image after it
+    pre_nms: tuple[int, int] = (2000, 1000)  # proposals of each level before suppression: to train, to test
+    post_nms: tuple[int, int] = (1000, 1000)  # and of the image after it
     nms: float = 0.7
     min_size: float = 1e-3  # smaller proposals, in pixels of the resized image, are dropped
 
@@ -87,7 +85,7 @@ class BoxConfig:
     """The Fast R-CNN part: region features, classification, box regression. Several IoUs make a Cascade R-CNN."""
 
     pool: Literal["align", "max"] = "align"  # RoIAlign (Mask R-CNN), or RoIPool, the paper's
-    resolution: Optional[int] = None  # of pooled features; null: 14 before conv5_x, 7 otherwise
+    resolution: int | None = None  # of pooled features; null: 14 before conv5_x, 7 otherwise
     sampling: int = 2  # RoIAlign's points a bin and axis; 0: as many as pixels, detectron2's choice
     aligned: bool = True  # RoIAlign's half-pixel correction; torchvision's detectors are without
     canonical: float = 224.0  # side of the regions that suit stride 16 (FPN, eq. 1), for masks too
@@ -95,12 +93,12 @@ class BoxConfig:
     conv_width: int = 256
     linears: int = 2
     width: int = 1024
-    norm: Optional[Norm] = None  # of the convs
+    norm: Norm | None = None  # of the convs
     dropout: float = 0.0  # VGG-16's 0.5
     batch: int = 512  # regions of an image that are learnt from
     positives: float = 0.25  # share of them at the most
-    ious: List[float] = field(default_factory=lambda: [0.5])  # a region is positive from here on; one entry a stage
-    negative_iou: Tuple[float, float] = (0.0, 0.5)  # first stage: background from … to …; Fast R-CNN's starts at 0.1
+    ious: list[float] = field(default_factory=lambda: [0.5])  # a region is positive from here on; one entry a stage
+    negative_iou: tuple[float, float] = (0.0, 0.5)  # first stage: background from … to …; Fast R-CNN's starts at 0.1
     class_agnostic: bool = False  # one box a region for all classes
     # Global context (appendix B): the whole image goes through the box head like a region (in C4 through the same
     # conv5_x), and its vector stands beside that of each region when classes and boxes are told.
@@ -163,7 +161,7 @@ class MaskConfig:
     aligned: bool = True
     convs: int = 4
     width: int = 256
-    norm: Optional[Norm] = None
+    norm: Norm | None = None
     regions: int = 128  # positive regions of an image that are learnt from, at the most; the masks are half the work
     loss_weight: float = 1.0
 
@@ -192,9 +190,9 @@ class PerClassRPNConfig:
     """The region proposal network of appendix C, with scores and boxes of each class."""
 
     # The paper names no sizes: a quarter, a half and the whole of a crop of 224 pixels, at Faster R-CNN's ratios.
-    sizes: List[float] = field(default_factory=lambda: [56.0, 112.0, 224.0])
-    ratios: List[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
-    channels: Optional[int] = 512  # of the 3×3 layer; null: as many as the features have
+    sizes: list[float] = field(default_factory=lambda: [56.0, 112.0, 224.0])
+    ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
+    channels: int | None = 512  # of the 3×3 layer; null: as many as the features have
     positive_iou: float = 0.7
     negative_iou: float = 0.3
     batch: int = 8  # anchors of an image that are learnt from

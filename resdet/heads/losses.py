@@ -1,6 +1,6 @@
 """Sums of fixed numbers of terms, those that do not count weighted by zero, over counts taken on the device."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Mask R-CNN's branch (1703.06870, Figure 4)."""
 
-from typing import Optional
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,7 +9,7 @@ from resdet.backbones.layers import ConvNorm
 class MaskHead(nn.Module):
     """3×3 layers, an upsampling one, a mask for each class (Figure 4, right); after conv5_x without 3×3 layers."""
 
-    def __init__(self, channels: int, convs: int, width: int, norm: Optional[str], classes: int):
+    def __init__(self, channels: int, convs: int, width: int, norm: str | None, classes: int):
         super().__init__()
         widths = [channels] + [width] * convs
         self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))

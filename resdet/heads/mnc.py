@@ -6,7 +6,8 @@ the boxes of the third. All is learnt at once: gradients run back through the ma
 through the boxes that the second round looks at.
 """
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn

@@ -5,7 +5,8 @@ one class. So the rows of the last layers that belong to the wanted classes are 
 else is computed: memory and time are those of a network for as many classes as are asked for.
 """
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn

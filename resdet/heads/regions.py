@@ -5,7 +5,8 @@ Mask R-CNN's (1703.06870). The shapes of all tensors follow from the config: `bo
 from, the positive ones first, so that boxes and masks are learnt from the first ones alone.
 """
 
-from typing import NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +65,9 @@ class Regions(nn.Module):
         heads: Sequence[nn.Module],
         pooler: Pooler,
         classes: int,
-        mask_config: Optional[MaskConfig] = None,
-        mask_head: Optional[MaskHead] = None,
-        mask_pooler: Optional[Pooler] = None,
+        mask_config: MaskConfig | None = None,
+        mask_head: MaskHead | None = None,
+        mask_pooler: Pooler | None = None,
     ):
         """One head a stage. Without a `mask_pooler` the masks take the maps that the first stage's head makes."""
         super().__init__()

@@ -1,6 +1,7 @@
 """The region proposal network (Faster R-CNN, section 3; on a pyramid: FPN, section 4.1)."""
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn

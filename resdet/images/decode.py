@@ -5,6 +5,8 @@ PNM) are decoded to learn it. Sizes and pixels are those after the camera's EXIF
 image was annotated without it: `as_annotated`.
 """
 
+import mmap
+import os
 import struct
 from collections.abc import Iterator
 from functools import cached_property
@@ -24,6 +26,8 @@ START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 WITHOUT_LENGTH = frozenset([0x00, 0x01, 0xFF, *range(0xD0, 0xD9)])  # stuffing, fill bytes, restarts
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_ORIENTATION = 256, 257, 274
 TIFF_VALUES = {3: "H", 4: "I"}
+HEAD, TAIL = 2**16, 2**12  # bytes in which headers and ends of most files lie
+Bytes = bytes | mmap.mmap
 
 
 class Header(NamedTuple):
@@ -38,7 +42,7 @@ class Header(NamedTuple):
 class EncodedImage:
     """The bytes of an image file, and the name by which errors call it ("dir/a.jpg", "train.tar:n01440764/a.JPEG")."""
 
-    def __init__(self, data: bytes, name: str):
+    def __init__(self, data: Bytes, name: str):
         self.data = data
         self.name = name
 
@@ -61,7 +65,7 @@ class EncodedImage:
 
     def as_stored(self) -> "EncodedImage":
         """The image without EXIF's orientation. JPEG and PNG."""
-        header = self._header if self.data.startswith((JPEG, PNG)) else None
+        header = self._header if _starts(self.data, JPEG, PNG) else None
         if header is None:
             return self
         stored = EncodedImage(self.data, self.name)
@@ -97,7 +101,7 @@ class EncodedImage:
 
     def _reduction(self, smallest: tuple[int, int]) -> int:
         """The largest of libjpeg's reductions (which round up) that leaves `smallest`."""
-        if not self.data.startswith(JPEG):
+        if not _starts(self.data, JPEG):
             return 1
         width, height = self.size
         fits = (n for n in (8, 4, 2) if -(-width // n) >= smallest[0] and -(-height // n) >= smallest[1])
@@ -114,7 +118,7 @@ class EncodedImage:
         }[reduction]
         flags = (scaled & ~cv2.IMREAD_COLOR) | cv2.IMREAD_COLOR_RGB
         # OpenCV before 4.13 overlooks EXIF that follows XMP; so that sizes hold, the orientation found here counts.
-        turned_here = self.data.startswith((JPEG, PNG))
+        turned_here = _starts(self.data, JPEG, PNG)
         if turned_here:
             flags |= cv2.IMREAD_IGNORE_ORIENTATION
         try:
@@ -152,11 +156,34 @@ def as_image(image: "str | Path | np.ndarray | EncodedImage | RawImage") -> "Enc
     if isinstance(image, (EncodedImage, RawImage)):
         return image
     if isinstance(image, (str, Path)):
-        try:
-            return EncodedImage(Path(image).read_bytes(), str(image))
-        except OSError as error:
-            raise DataError(f"{image} cannot be read ({error.strerror}): name an image file") from error
+        return read_image(image, "name an image file")
     return RawImage(np.asarray(image), "the given array")
+
+
+def read_image(path: str | Path, remedy: str) -> EncodedImage:
+    """Reads a file whole; `remedy` says in an error what to do about a file that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return EncodedImage(file.read(), str(path))
+    except (OSError, ValueError) as error:  # a ValueError: a name with NUL
+        raise DataError(f"{path} cannot be read ({_reason(error)}): {remedy}") from error
+
+
+def map_image(path: str | Path, remedy: str) -> EncodedImage:
+    """Maps a file, for its header alone: few pages of it are read, which are fetched while other threads run."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            os.pread(file.fileno(), HEAD, 0)
+            os.pread(file.fileno(), TAIL, max(0, size - TAIL))
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({_reason(error)}): {remedy}") from error
+    return EncodedImage(data, str(path))
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 class Source(Protocol):
@@ -168,6 +195,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, i: int) -> EncodedImage | RawImage: ...
+
+    def header_size(self, i: int) -> tuple[int, int]:
+        """(width, height) by the file's header; a DataError where training could not use the image."""
+        ...
 
     def name(self, i: int) -> str: ...
 
@@ -183,11 +214,11 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def read_header(data: bytes) -> Header | None:
+def read_header(data: Bytes) -> Header | None:
     """The header of a JPEG, PNG, BMP, GIF or TIFF file; None for any other."""
-    readers = {JPEG: _jpeg, PNG: _png, BMP: _bmp, GIF: _gif, TIFF: _tiff}
-    for magic, reader in readers.items():
-        if data.startswith(magic):
+    readers = {(JPEG,): _jpeg, (PNG,): _png, (BMP,): _bmp, (GIF,): _gif, TIFF: _tiff}
+    for magics, reader in readers.items():
+        if _starts(data, *magics):
             try:
                 return reader(data)
             except struct.error:  # the header ends before what it announces
@@ -195,23 +226,27 @@ def read_header(data: bytes) -> Header | None:
     return None
 
 
-def _jpeg(data: bytes) -> Header:
+def _starts(data: Bytes, *magics: bytes) -> bool:
+    return data[:8].startswith(magics)
+
+
+def _jpeg(data: Bytes) -> Header:
     width = height = 0
     orientation = None
     whole = False
     for marker, start, end in _jpeg_segments(data):
         if marker in START_OF_FRAME:
             height, width = struct.unpack_from(">HH", data, start + 1)
-        elif marker == APP1 and orientation is None and data.startswith(b"Exif\0\0", start):
+        elif marker == APP1 and orientation is None and data[start : start + 6] == b"Exif\0\0":
             orientation = _tiff_tags(data[start + 6 : end]).get(TIFF_ORIENTATION, 1)
         elif marker == START_OF_SCAN:
             # In compressed data 0xFF is followed by 0 or a restart, so that this is the true end, not that of a
             # thumbnail (which lies in a segment before); junk may follow it.
-            whole = data.endswith(END_OF_IMAGE) or data.find(END_OF_IMAGE, end) >= 0
+            whole = data[-2:] == END_OF_IMAGE or data.find(END_OF_IMAGE, end) >= 0
     return Header(width, height, orientation or 1, whole)
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def _jpeg_segments(data: Bytes) -> Iterator[tuple[int, int, int]]:
     """(marker, start, end) of each segment's content, up to the header of the first scan and with it."""
     position = data.find(b"\xff", 2)
     while 0 <= position <= len(data) - 4:
@@ -228,7 +263,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         position = data.find(b"\xff", end)
 
 
-def _png(data: bytes) -> Header:
+def _png(data: Bytes) -> Header:
     width, height = struct.unpack_from(">II", data, 16)
     orientation, position = 1, 8
     while position < len(data):
@@ -241,7 +276,7 @@ def _png(data: bytes) -> Header:
     return Header(width, height, orientation, whole=False)
 
 
-def _bmp(data: bytes) -> Header:
+def _bmp(data: Bytes) -> Header:
     (header_size,) = struct.unpack_from("<I", data, 14)
     if header_size == 12:  # OS/2's
         return Header(*struct.unpack_from("<HH", data, 18))
@@ -249,24 +284,24 @@ def _bmp(data: bytes) -> Header:
     return Header(width, abs(height))
 
 
-def _gif(data: bytes) -> Header:
+def _gif(data: Bytes) -> Header:
     return Header(*struct.unpack_from("<HH", data, 6))
 
 
-def _tiff(data: bytes) -> Header:
+def _tiff(data: Bytes) -> Header:
     tags = _tiff_tags(data)
     return Header(tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0), tags.get(TIFF_ORIENTATION, 1))
 
 
-def _tiff_tags(data: bytes) -> dict[int, int]:
+def _tiff_tags(data: Bytes) -> dict[int, int]:
     """The integers of the first directory of a TIFF structure, which EXIF is too.
 
     Damaged EXIF is common in good photographs, so what cannot be read is left out.
     """
     tags = {}
-    if not data.startswith(TIFF):
+    if not _starts(data, *TIFF):
         return tags
-    order = "<" if data.startswith(b"II") else ">"
+    order = "<" if _starts(data, b"II") else ">"
     try:
         (directory,) = struct.unpack_from(order + "I", data, 4)
         (count,) = struct.unpack_from(order + "H", data, directory)

@@ -1,6 +1,6 @@
 """R-CNN's warp: regions of a picture, each stretched to a square (R-CNN, appendix A; used in appendix C)."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor

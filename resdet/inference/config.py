@@ -1,7 +1,7 @@
-"""How images are shown to nets whose answer is wanted as good as may be; free of torch."""
+"""Config of testing: crops, scales, mirrored images, suppression; free of torch."""
 
 from dataclasses import dataclass, field
-from typing import List, Literal, Optional
+from typing import Literal
 
 from resdet.errors import require
 
@@ -11,7 +11,7 @@ class ShowingConfig:
     """How a classifier is tested (section 3.4): one crop, ten crops, or fully convolutional at several scales."""
 
     views: Literal["centre", "ten_crop", "dense"] = "centre"
-    scales: List[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: the shorter sides
+    scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: the shorter sides
     flip: bool = True  # dense: the mirrored image as well
 
     def __post_init__(self):
@@ -24,16 +24,16 @@ class TestingConfig:
 
     __test__ = False  # or pytest would look for tests in a class of this name
 
-    score: Optional[float] = None  # detections above this are kept; null: model.box.score
+    score: float | None = None  # detections above this are kept; null: model.box.score
     refine: bool = False  # score each regressed box again, and vote for the boxes that survive suppression
-    voting_iou: Optional[float] = 0.5  # with refine: boxes of a class that overlap so far vote; null: no voting
+    voting_iou: float | None = 0.5  # with refine: boxes of a class that overlap so far vote; null: no voting
     # Masks, too, are means over all that overlap a survivor so far: MNC's 0.5. Null: each survivor draws its own.
-    mask_voting_iou: Optional[float] = None
+    mask_voting_iou: float | None = None
     # Short sides. C4, DC5 and VGG merge two for each region by maxout (the paper: 200, 400, 600, 800, 1000), with
     # proposals from model.input.short; a pyramid or a cascade looks at each image at all of them. None: that one alone.
-    scales: List[int] = field(default_factory=list)
+    scales: list[int] = field(default_factory=list)
     flip: bool = False  # the mirrored image as well
-    nms: Optional[float] = None  # IoU of the last suppression; null: model.box.nms, and the paper's 0.3 with refine
+    nms: float | None = None  # IoU of the last suppression; null: model.box.nms, and the paper's 0.3 with refine
 
     def __post_init__(self):
         score = self.score

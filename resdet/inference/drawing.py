@@ -5,7 +5,6 @@ RGB in and out, without a display; what is given is never written on.
 
 import colorsys
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,11 +21,12 @@ def draw(
     boxes: np.ndarray,
     labels: Sequence[int],
     captions: Sequence[str] = (),
-    masks: np.ndarray | None = None,
+    masks: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """A copy of the picture uint8 [H, W, 3] with n detections drawn, the first one uppermost.
 
-    boxes: [n, 4] xyxy in pixels, also partly outside; labels: [n], for the colours; masks: bool [n, H, W].
+    boxes: [n, 4] xyxy in pixels, also partly outside; labels: [n], for the colours; masks: bool [H, W], n of them, each
+    asked for once.
     """
     drawn = np.array(pixels, order="C")
     width = line_width(*drawn.shape[:2])
@@ -112,8 +112,3 @@ def _within(pixels: np.ndarray, box: np.ndarray) -> tuple[int, int, int, int]:
     left, top = (int(np.clip(np.floor(side), 0, limit - 1)) for side, limit in zip(box[:2], (width, height)))
     right, bottom = (int(np.clip(np.ceil(side), 1, limit)) for side, limit in zip(box[2:], (width, height)))
     return left, top, max(right, left + 1), max(bottom, top + 1)
-
-
-def write_image(pixels: np.ndarray, path: Path) -> None:
-    """uint8 RGB [H, W, 3] as a file, by its suffix."""
-    cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))

@@ -3,11 +3,12 @@
 Images are resized as the weights want it, shrunk further where the file's fixed shape is smaller, and padded to it.
 """
 
-import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Union
 
 import numpy as np
 import torch
@@ -19,25 +20,35 @@ from resdet.heads.regions import MIN_SIZE
 from resdet.images.crops import centre_crop
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
+from resdet.inference import graph_description
 from resdet.inference.predictor import finish
 from resdet.inference.result import Result
-from resdet.models.classifier import PREDICT_BATCH, Classification
+from resdet.models.classifier import PREDICT_BATCH, Classification, batches
 from resdet.models.config import InputConfig
 from resdet.ops.nms import nms
+from resdet.ops.rle import RLE, encode
 from resdet.structures import Detections, Images
+from resdet.unpickle import reason
 
 CPU = ("CPUExecutionProvider",)
 OURS = "resdet."  # begins the keys of our metadata in an ONNX file
 QUIET = 3  # onnxruntime's level for errors alone
+# What onnxruntime computes ahead of the first image may fill all memory; of ours the anchors are largest, some MB.
+LARGEST_CONSTANT = ("optimization.constant_folding_max_output_size_in_bytes", str(1 << 24))
 
 
 def load(path: str | Path, providers: Sequence[str] = CPU) -> Union["ExportedClassifier", "ExportedDetector"]:
     """The model in an ONNX file; `providers` are onnxruntime's names of what may run it."""
-    session = open_session(path, providers)
-    written = session.get_modelmeta().custom_metadata_map
-    description = {key[len(OURS) :]: json.loads(text) for key, text in written.items() if key.startswith(OURS)}
-    if not description:
-        raise WeightsError(f"{path} was not written by resdet: run it with onnxruntime, or export its checkpoint here.")
+    with explained(f"{path} is not a whole ONNX file"):
+        session = open_session(path, providers)
+        metadata = session.get_modelmeta().custom_metadata_map
+        written = {key[len(OURS) :]: text for key, text in metadata.items() if key.startswith(OURS)}
+        if not written:
+            raise WeightsError(
+                f"{path} was not written by resdet: run it with onnxruntime, or export its checkpoint here."
+            )
+        description = graph_description.read(written, str(path))
+        graph_description.check_graph(session, description, str(path))
     return (ExportedDetector if description["task"] == "detection" else ExportedClassifier)(session, description)
 
 
@@ -52,11 +63,19 @@ def open_session(path: str | Path, providers: Sequence[str]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = QUIET
+    options.add_session_config_entry(*LARGEST_CONSTANT)
+    return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """onnxruntime's errors, which have no base of their own, and names in a file that are no UTF-8, as a sentence."""
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except Exception as error:  # onnxruntime's errors have no base of their own
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path} is not a whole ONNX file ({reason}): export it again.") from None
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime.") and not isinstance(error, UnicodeDecodeError):
+            raise
+        raise WeightsError(f"{what} ({reason(error)}): export it again.") from None
 
 
 class Exported:
@@ -76,7 +95,8 @@ class Exported:
         parts = []
         for start in range(0, count, together):
             part = {name: a if a.ndim == 0 else a[start : start + together] for name, a in arrays.items()}
-            parts.append(self.session.run(self.outputs, part))
+            with explained("The graph of an ONNX file cannot be computed"):
+                parts.append(self.session.run(self.outputs, part))
         return {name: torch.from_numpy(np.concatenate(found)) for name, found in zip(self.outputs, zip(*parts))}
 
 
@@ -90,14 +110,16 @@ class ExportedClassifier(Exported):
     def __call__(self, images: Tensor) -> Tensor:
         return self.run(images=np.ascontiguousarray(images))["logits"]
 
-    def predict(self, images: Sequence, top: int = 5) -> list[Classification]:
+    def predict(self, images: Iterable, top: int = 5) -> list[Classification]:
         """Classifies paths and uint8 RGB arrays [H, W, 3]: resized, central crop, `top` classes of each."""
-        found = []
-        for start in range(0, len(images), PREDICT_BATCH):
-            scores = self(self.prepare(images[start : start + PREDICT_BATCH])).softmax(1)
+        return list(self.stream(images, top))
+
+    def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
+        """The same a batch after another."""
+        for batch in batches(images, PREDICT_BATCH):
+            scores = self(self.prepare(batch)).softmax(1)
             best = scores.topk(min(top, len(self.classes)), dim=1)
-            found += [self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy())]
-        return found
+            yield from (self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy()))
 
     def prepare(self, images: Sequence) -> Tensor:
         return crops(images, self.short, self.size)
@@ -116,21 +138,23 @@ class ExportedDetector(Exported):
     def __init__(self, session: Any, description: dict[str, Any]):
         super().__init__(session, description)
         self.category_ids: list[int] = description["category_ids"]
-        self.input = InputConfig(**description["input"])
+        self.input: InputConfig = description["input"]
         self.score: float = description["score"]
         self.draws_masks = "masks" in self.outputs
 
-    def predict(self, images: Sequence, score: Optional[float] = None) -> list[Result]:
+    def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
         """One result an image; `images` are paths and uint8 RGB arrays [H, W, 3]."""
-        results = []
+        return list(self.stream(images, score))
+
+    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
+        """The same one after another: no more images are read than results are taken."""
         for image in images:
             (result,) = self.results_of(*self.prepare([image]), score)
             result.image = image
-            results.append(result)
-        return results
+            yield result
 
     def results_of(
-        self, images: Images, originals: Sequence[tuple[int, int]], score: Optional[float] = None
+        self, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None
     ) -> list[Result]:
         """The results on padded images, whose original heights and widths are given."""
         detections, masks = self.detect(images, score)
@@ -142,10 +166,10 @@ class ExportedDetector(Exported):
         )
         results = finish(names, [], detections, images.sizes, originals)
         for result, padded, size in zip(results, masks[0], images.sizes.int().tolist()):
-            result.masks = to_original(padded[: len(result)], size, result.size)
+            result.rles = to_original(padded[: len(result)], size, result.size)
         return results
 
-    def detect(self, images: Images, score: Optional[float] = None) -> tuple[Detections, list[Tensor]]:
+    def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
         """Detections above `score` in images padded to the file's shape, and their masks, if it draws any."""
         score = self.score if score is None else score
         arrays = {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}
@@ -207,12 +231,12 @@ def suppress(boxes: Tensor, scores: Tensor, score: float, candidates: int, iou: 
     return Detections(take(found, kept), take(best, kept), take(labels, kept), valid)
 
 
-def to_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> np.ndarray:
-    """Probabilities [n, H, W] in a padded image, of which `size` is not padding, as bool [n, height, width]."""
+def to_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> list[RLE]:
+    """Probabilities [n, H, W] in a padded image, of which `size` is not padding, as masks of the original one."""
     import cv2
 
-    height, width = original
-    drawn = np.zeros((len(masks), height, width), bool)
-    for mask, pixels in zip(masks.numpy(), drawn):
-        pixels[:] = cv2.resize(mask[: size[0], : size[1]], (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
-    return drawn
+    rles = []
+    for mask in masks.numpy():
+        resized = cv2.resize(mask[: size[0], : size[1]], original[::-1], interpolation=cv2.INTER_LINEAR)
+        rles += encode(torch.from_numpy(resized > 0.5)[None], original)
+    return rles

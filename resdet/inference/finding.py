@@ -1,6 +1,7 @@
 """What is in an image, and where (appendix C): classifiers name the classes, localizers give each of them a box."""
 
-from typing import Any, Optional, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -22,8 +23,8 @@ class Finder:
         self,
         localizers: Sequence[Any],
         classifiers: Sequence[Classifier],
-        locating: Optional[LocatingConfig] = None,
-        views: Optional[ShowingConfig] = None,
+        locating: LocatingConfig | None = None,
+        views: ShowingConfig | None = None,
         top: int = 5,
     ):
         """So many classes are named an image, five as in ILSVRC. `locating` says how they are looked for, `views` how
@@ -37,15 +38,21 @@ class Finder:
         self.score = Scorer(classifiers, self.locator.device, views.views == "dense")
         self.top = min(top, len(first.classes))
 
-    @torch.inference_mode()
-    def predict(self, images: Sequence, score: Optional[float] = None) -> list[Result]:
+    def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
         """One result an image; `images` are paths and uint8 RGB arrays [H, W, 3].
 
         Names and scores, of which those below `score` are left out, are the classifiers'.
         """
-        with evaluating([*self.localizers, *self.classifiers]):
-            return [self.result(image).above(score or 0) for image in images]
+        return list(self.stream(images, score))
 
+    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
+        """The same one after another: no more images are read than results are taken."""
+        for image in images:
+            with evaluating([*self.localizers, *self.classifiers]):
+                result = self.result(image)
+            yield result.above(score or 0)
+
+    @torch.inference_mode()
     def result(self, image: Any) -> Result:
         scores = self.score(tensors(self.show, as_image(image))).mean(0).cpu()
         best = scores.topk(self.top)

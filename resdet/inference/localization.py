@@ -3,7 +3,8 @@
 All classes and regions are worked on at once; what is looped over are views, nets, and chunks of regions.
 """
 
-from typing import Any, NamedTuple, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class View(NamedTuple):
 class Show:
     """Turns an image into its views: what the RPN sees and, for R-CNN, the picture that regions are taken from."""
 
-    def __init__(self, config: LocatingConfig, size: int, short: int, picture: Optional[int]):
+    def __init__(self, config: LocatingConfig, size: int, short: int, picture: int | None):
         """`size` of the central crop, `short` side of its image, and of the `picture` that regions are taken from."""
         self.config, self.size, self.short, self.picture = config, size, short, picture
 
@@ -76,7 +77,7 @@ class Locator:
     The nets of an ensemble judge the same anchors, and then the same proposals; their scores and boxes are averaged.
     """
 
-    def __init__(self, models: Sequence[Union[Localizer, LocalizerRCNN]], config: Optional[LocatingConfig] = None):
+    def __init__(self, models: Sequence[Localizer | LocalizerRCNN], config: LocatingConfig | None = None):
         first = models[0]
         self.config = config or first.locating
         self.heads = [model for model in models if isinstance(model, LocalizerRCNN)]
@@ -172,7 +173,7 @@ def large(boxes: Tensor) -> Tensor:
     return (boxes[..., 2:] - boxes[..., :2] >= MIN_SIZE).all(-1)
 
 
-def vote(found: Proposals, iou: Optional[float]) -> tuple[Tensor, Tensor]:
+def vote(found: Proposals, iou: float | None) -> tuple[Tensor, Tensor]:
     """The best box of each row [N, 4] and its score [N]; those that overlap it by `iou` are averaged with it.
 
     A row without a valid box gives its first one with score 0.
@@ -189,7 +190,7 @@ def vote(found: Proposals, iou: Optional[float]) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def predict(model: Any, images: Sequence, classes: Sequence[Union[int, Sequence[int]]]) -> list[Result]:
+def predict(model: Any, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Result]:
     """The best box of each given class; `images` are paths and uint8 RGB arrays [H, W, 3]."""
     if len(images) != len(classes):
         raise ConfigError(f"There are {len(images)} images, and classes for {len(classes)}: give each image its own.")

@@ -1,6 +1,6 @@
 """The detections of one program beside those of another in the same image."""
 
-from typing import NamedTuple, Optional, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ class Detected(Protocol):
     boxes: np.ndarray  # [n, 4], xyxy
     scores: np.ndarray  # [n]
     labels: np.ndarray  # [n]
-    masks: Optional[np.ndarray]  # bool [n, H, W]
+    masks: np.ndarray | None  # bool [n, H, W]
 
 
 class Found(NamedTuple):
@@ -23,7 +23,7 @@ class Found(NamedTuple):
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
-    masks: Optional[np.ndarray] = None
+    masks: np.ndarray | None = None
 
 
 class Pairs(NamedTuple):
@@ -33,7 +33,7 @@ class Pairs(NamedTuple):
     found: np.ndarray  # [n]: their partners; two may have the same
     pixels: np.ndarray  # [n]: between the sides of the boxes, the largest of four
     scores: np.ndarray  # [n]
-    ious: Optional[np.ndarray]  # [n]: of the masks, where both have some
+    ious: np.ndarray | None  # [n]: of the masks, where both have some
 
     def __len__(self) -> int:
         return len(self.expected)

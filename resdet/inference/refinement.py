@@ -1,6 +1,7 @@
 """Box refinement and box voting (appendix B), and the voting of masks (MNC, 1512.04412)."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor

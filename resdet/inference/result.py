@@ -1,4 +1,7 @@
-"""What was found in one image, in that image's own pixels and its data set's own names and ids."""
+"""What was found in one image, in that image's own pixels and its data set's own names and ids.
+
+Masks are kept as run lengths, a few kilobytes each; the array of all of them is as many times the image.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from resdet.errors import DataError, Error
 from resdet.images.decode import as_image
+from resdet.ops.rle import RLE, Decoded, encode
 
 
-@dataclass
+@dataclass(init=False)
 class Result:
     """n detections of one image, by falling score; a localizer's in the order of the classes that it was given."""
 
@@ -21,8 +26,26 @@ class Result:
     names: list[str]  # of the classes, one a detection
     category_ids: np.ndarray  # int64 [n], the annotation file's ids of the classes
     size: tuple[int, int]  # height and width of the image
-    masks: np.ndarray | None = None  # bool [n, H, W]
-    image: str | Path | np.ndarray | None = None  # where it came from: a file, or uint8 RGB pixels [H, W, 3]
+    rles: list[RLE] | None  # the masks, where the model draws any
+    image: str | Path | np.ndarray | None  # where it came from: a file, or uint8 RGB pixels [H, W, 3]
+
+    def __init__(
+        self,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        names: list[str],
+        category_ids: np.ndarray,
+        size: tuple[int, int],
+        masks: np.ndarray | None = None,
+        image: str | Path | np.ndarray | None = None,
+        rles: list[RLE] | None = None,
+    ):
+        """Masks are given as bool [n, H, W], or as `rles`."""
+        self.boxes, self.scores, self.labels = boxes, scores, labels
+        self.names, self.category_ids = names, category_ids
+        self.size, self.image = size, image
+        self.rles = rles if masks is None else [rle for mask in masks for rle in encode(torch.tensor(mask)[None], size)]
 
     @classmethod
     def of(
@@ -35,7 +58,18 @@ class Result:
         image: str | Path | np.ndarray | None = None,
     ) -> "Result":
         """Of a model whose classes have no ids of their own: then they are counted from 1 on."""
-        return cls(boxes, scores, labels, [classes[label] for label in labels], labels + 1, tuple(size), None, image)
+        names = [classes[label] for label in labels]
+        return cls(boxes, scores, labels, names, labels + 1, tuple(size), image=image)
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """bool [n, H, W], decoded at each access; None where the model draws no masks."""
+        if self.rles is None:
+            return None
+        masks = np.zeros((len(self), *self.size), bool)
+        for mask, decoded in zip(masks, Decoded(self.rles)):
+            mask[:] = decoded
+        return masks
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -60,7 +94,7 @@ class Result:
             labels=self.labels[chosen],
             names=[self.names[i] for i in chosen],
             category_ids=self.category_ids[chosen],
-            masks=None if self.masks is None else self.masks[chosen],
+            rles=None if self.rles is None else [self.rles[i] for i in chosen],
         )
 
     def above(self, score: float) -> "Result":
@@ -75,9 +109,8 @@ class Result:
             {"image_id": image_id, "category_id": int(category), "bbox": box, "score": float(score)}
             for category, box, score in zip(self.category_ids, boxes, self.scores)
         ]
-        if self.masks is not None:
-            for entry, segmentation in zip(entries, _encode(self.masks)):
-                entry["segmentation"] = segmentation
+        for entry, rle in zip(entries, self.rles or ()):
+            entry["segmentation"] = {**rle}
         return entries
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,9 +121,8 @@ class Result:
                 self.names, self.labels, self.category_ids, self.scores, self.boxes.tolist()
             )
         ]
-        if self.masks is not None:
-            for detection, segmentation in zip(detections, _encode(self.masks)):
-                detection["segmentation"] = segmentation
+        for detection, rle in zip(detections, self.rles or ()):
+            detection["segmentation"] = {**rle}
         image = str(self.image) if isinstance(self.image, (str, Path)) else None
         return {"image": image, "height": self.size[0], "width": self.size[1], "detections": detections}
 
@@ -125,12 +157,5 @@ class Result:
             )
         shown = self.above(score)
         captions = [f"{name} {value:.2f}" for name, value in zip(shown.names, shown.scores)]
-        return drawing.draw(pixels, shown.boxes, shown.labels, captions, shown.masks)
-
-
-def _encode(masks: np.ndarray) -> list[dict[str, Any]]:
-    """COCO's compressed run lengths of masks [n, H, W], their counts as text."""
-    from pycocotools import mask as coco_mask
-
-    encoded = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)) if len(masks) else []
-    return [{"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()} for rle in encoded]
+        masks = None if shown.rles is None else Decoded(shown.rles)
+        return drawing.draw(pixels, shown.boxes, shown.labels, captions, masks)

@@ -3,7 +3,8 @@
 Whatever the views, class probabilities are averaged over them, and over the nets of an ensemble (Table 5).
 """
 
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch

@@ -4,8 +4,9 @@ several detectors as one; mirrored images; and MNC's voting of masks.
 It trades time for accuracy, one picture after another. The plain way is resdet/inference/predictor.py.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, partial
-from typing import NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from resdet.heads.regions import MIN_SIZE
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
 from resdet.inference.config import TestingConfig
-from resdet.inference.predictor import finish
+from resdet.inference.predictor import finish_one
 from resdet.inference.refinement import Candidates, refine, vote, vote_masks, voters
 from resdet.inference.result import Result
 from resdet.inference.views import Scored, views_of
@@ -49,7 +50,7 @@ class Tester:
 
     __test__ = False  # or pytest would look for tests in a class of this name
 
-    def __init__(self, detectors: Sequence[Detector], settings: Optional[TestingConfig] = None):
+    def __init__(self, detectors: Sequence[Detector], settings: TestingConfig | None = None):
         """They must know the same classes; `settings` are the keys of `eval`."""
         first, settings = detectors[0], settings or TestingConfig()
         check_alike(detectors)
@@ -64,13 +65,19 @@ class Tester:
         usual = REFINED_NMS if self.settings.refine else first.regions.config.nms
         self.suppression = usual if self.settings.nms is None else self.settings.nms
 
-    @torch.inference_mode()
-    def predict(self, images: Sequence, score: Optional[float] = None) -> list[Result]:
+    def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
         """One result an image, as `Detector.predict` gives them; `images` are paths and uint8 RGB arrays [H, W, 3]."""
-        with evaluating(self.detectors):
-            return [self.result(image, self.least if score is None else score) for image in images]
+        return list(self.stream(images, score))
 
-    def result(self, image, score: float) -> Result:
+    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
+        """The same one after another, as `Detector.stream` gives them."""
+        for image in images:
+            with evaluating(self.detectors):
+                result = self.result(image, self.least if score is None else score)
+            yield result
+
+    @torch.inference_mode()
+    def result(self, image: Any, score: float) -> Result:
         picture = as_image(image)
         original = picture.size[::-1]
         resized = cache(partial(resize, picture))  # from its own pixels, once for each size
@@ -81,7 +88,7 @@ class Tester:
             said = refine(said, partial(self.score, views))
         size = torch.tensor([original], dtype=torch.float32, device=said.boxes.device)
         candidates = self.candidates_of(said, score, size)
-        (result,) = finish(self, Seen(views, candidates), self.detections(candidates), size, [original])
+        result = finish_one(self, Seen(views, candidates), self.detections(candidates), size[0], original)
         result.image = image
         return result
 

@@ -4,7 +4,8 @@ Views take and give boxes in the picture's own pixels, whatever they make of it 
 several detectors, say of the same box can be averaged.
 """
 
-from typing import Callable, NamedTuple, Sequence, Union
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ def suitable_scales(areas: Tensor, canonical: float) -> Tensor:
 
 def views_of(
     net: Detector, resized: Resized, original: tuple[int, int], scales: Sequence[int], flip: bool
-) -> list[Union[View, MultiScale]]:
+) -> list[View | MultiScale]:
     """The views of a picture at these short sides (none: the detector's own), with `flip` the mirrored ones as well.
 
     Where regions come from one level and are told in one stage (C4, DC5, VGG), the scales make one view by maxout; a

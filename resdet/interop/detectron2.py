@@ -40,7 +40,7 @@ try:
 except ImportError as error:
     raise Error(
         f"resdet.interop.detectron2 needs detectron2 ({error}), which is on no package index: build it from its source "
-        "by its INSTALL.md, and then pip install --upgrade omegaconf, of which it asks for an old version without need."
+        "by its INSTALL.md."
     ) from None
 
 KEYS = {

@@ -4,9 +4,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from resdet import config as configs
+from resdet.config import files
 from resdet.errors import ConfigError
 
 
@@ -16,16 +15,7 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: there is no such file; give the path of one of detectron2's YAML configs.")
     if path.resolve() in seen:
         raise ConfigError(f"{path}: its _BASE_ leads back to itself.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.constructor.ConstructorError:
-        raise ConfigError(
-            f"{path}: it asks for Python code to be run, as RetinaNet's configs do, and that is not done."
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: this is not YAML ({str(error).splitlines()[0]}).") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: a config of detectron2 is a mapping of MODEL, SOLVER, INPUT, …, and this is not.")
+    content = files.read(path)
     base = content.pop("_BASE_", None)
     inherited = read(path.parent / Path(base).expanduser(), (*seen, path.resolve())) if base else {}
     return inherited | flat(content)
@@ -39,11 +29,13 @@ def flat(settings: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def decoded(value: Any) -> Any:
-    """Their YAML has tuples and numbers as text, as in STEPS: (60000, 80000)."""
+    """Their YAML has tuples, numbers and True as text, as in STEPS: (60000, 80000)."""
+    if isinstance(value, list):
+        return [decoded(entry) for entry in value]
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # as its documentation lists them
             pass
     return configs.plain(value)
 

@@ -1,7 +1,9 @@
 """From a config to an untrained model, and from a checkpoint to a trained one."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Optional, Sequence, Union
+from typing import Any
 
 from torch import Tensor
 
@@ -14,13 +16,14 @@ from resdet.heads.per_class import PerClassRPN
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.models.classifier import Classifier
 from resdet.models.detector import Detector
+from resdet.models.filling import Filling
 from resdet.models.localizer import Localizer
 from resdet.models.localizer_rcnn import LocalizerRCNN
 from resdet.models.making import make_detector
 from resdet.models.normalise import Normalise
-from resdet.weights import formats, loading, reading, zoo
+from resdet.weights import description, formats, loading, reading, zoo
 
-Model = Union[Classifier, Detector, Localizer, LocalizerRCNN]
+Model = Classifier | Detector | Localizer | LocalizerRCNN
 
 
 def build(config: Any, *overrides: str) -> Model:
@@ -34,7 +37,7 @@ def build(config: Any, *overrides: str) -> Model:
     return build_for(experiment, [str(label) for label in range(count)])
 
 
-def build_for(experiment: Any, classes: Sequence[str], category_ids: Optional[Sequence[int]] = None) -> Model:
+def build_for(experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
     """The model of an experiment, whatever its task, for these classes."""
     if experiment.task == "detection":
         return build_detector(experiment, classes, category_ids or range(1, len(classes) + 1))
@@ -46,7 +49,7 @@ def build_for(experiment: Any, classes: Sequence[str], category_ids: Optional[Se
 
 
 def build_classifier(
-    experiment: Any, classes: Sequence[str], mean: Optional[Tensor] = None, std: Optional[Tensor] = None
+    experiment: Any, classes: Sequence[str], mean: Tensor | None = None, std: Tensor | None = None
 ) -> Classifier:
     """The classifier of an experiment, for these classes and pixel statistics (ImageNet's where none are given)."""
     check_count(experiment.model.num_classes, classes)
@@ -111,7 +114,10 @@ def make_proposer(proposer: Any, classes: Sequence[str]) -> Localizer:
     if isinstance(proposer, dict):
         from resdet import config as configs
 
-        return build_localizer(configs.from_dict(proposer, "the config of the R-CNN's proposer"), classes)
+        inner = configs.from_dict(proposer, what := "the config of the R-CNN's proposer")
+        if inner.task != "localization":
+            raise ConfigError(f"{what} is of the task {inner.task}, and a proposer is of localization.")
+        return build_localizer(unfetched(inner), classes)
     if proposer is None:
         raise ConfigError("model.proposer is null: name the checkpoint of a trained per-class RPN.")
     model = load(proposer)
@@ -120,7 +126,7 @@ def make_proposer(proposer: Any, classes: Sequence[str]) -> Localizer:
     return model
 
 
-def check_count(wanted: Optional[int], classes: Sequence[str]) -> None:
+def check_count(wanted: int | None, classes: Sequence[str]) -> None:
     if wanted is not None and wanted != len(classes):
         raise ConfigError(
             f"model.num_classes is {wanted} and the data has {len(classes)} classes: set one of them right, or null."
@@ -139,17 +145,20 @@ def load(path: str | Path) -> Any:
 
         return exported.load(path)
     checkpoint = reading.read(zoo.locate(path))
-    make = load_own if checkpoint.meta.get("experiment") else load_foreign
+    make = load_own if checkpoint.description.experiment else load_foreign
     return make(checkpoint).eval()
 
 
 def load_own(checkpoint: reading.Checkpoint) -> Model:
+    """The model that the config in a file of ours describes."""
     from resdet import config as configs
 
-    meta = checkpoint.meta
-    experiment = configs.from_dict(meta["experiment"], f"the config inside {checkpoint.origin}")
-    model = build_for(experiment, meta["classes"], meta.get("category_ids"))
-    loading.load(model, checkpoint)
+    told, what = checkpoint.description, f"the config inside {checkpoint.origin}"
+    experiment = configs.from_dict(told.experiment, what)
+    if isinstance(getattr(experiment.model, "proposer", None), str):
+        raise ConfigError(f"{what}: model.proposer is a path, and a file holds its proposer itself: it is damaged.")
+    model = filled(unfetched(experiment), told.classes, told.category_ids, checkpoint, what)
+    model.experiment["model"]["backbone"] = asdict(experiment.model.backbone)
     return model
 
 
@@ -163,8 +172,45 @@ def load_foreign(checkpoint: reading.Checkpoint) -> Model:
             f"{checkpoint.origin}: which net these weights are of is not known; build it and use resdet.weights.load."
         )
     settings = layout.section(checkpoint)
+    name = settings["backbone"]["name"]
+    if not 0 < settings["num_classes"] <= description.MAX_CLASSES:
+        raise WeightsError(
+            f"{checkpoint.origin} is a {name} without classes: build a net for your own, and give this file to "
+            "resdet.weights.load with new_classifier=True."
+        )
     categories = layout.categories(settings["num_classes"])
     experiment = {"task": "detection", "data": "coco"} if layout.detector else {"task": "classification"}
-    model = build_for(configs.from_dict({**experiment, "model": settings}), categories.names, categories.ids)
+    description.refuse_absurd_counts({"model": settings}, checkpoint.origin)
+    experiment = configs.from_dict({**experiment, "model": settings}, what := f"the net of {checkpoint.origin}")
+    try:
+        return filled(experiment, categories.names, categories.ids, checkpoint, what)
+    except loading.Misfit as problem:
+        raise WeightsError(
+            f"{checkpoint.origin} has the names of a {name} and is another net, which none here is ({problem.what}): "
+            "docs/weights.md lists those that are known."
+        ) from None
+
+
+def filled(
+    experiment: Any,
+    classes: Sequence[str],
+    category_ids: Sequence[int] | None,
+    checkpoint: reading.Checkpoint,
+    what: str,
+) -> Model:
+    """The model with the weights; `what` names the config in errors."""
+    try:
+        with Filling(checkpoint.state, checkpoint.origin):
+            model = build_for(experiment, classes, category_ids)
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}") from None
     loading.load(model, checkpoint)
     return model
+
+
+def unfetched(experiment: Any) -> Any:
+    """With a net that is not fetched by its library, where a file has its weights."""
+    backbone = experiment.model.backbone
+    if not getattr(backbone, "pretrained", False):
+        return experiment
+    return replace(experiment, model=replace(experiment.model, backbone=replace(backbone, pretrained=False)))

@@ -1,7 +1,8 @@
 """The classifier: normalisation, a backbone, and the names of its classes."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -66,15 +67,19 @@ class Classifier(nn.Module):
         total = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, ignore_index=-1, reduction="sum")
         return total / (targets >= 0).sum().clamp(min=1)
 
-    @torch.inference_mode()
-    def predict(self, images: Sequence, top: int = 5) -> list[Classification]:
+    def predict(self, images: Iterable, top: int = 5) -> list[Classification]:
         """Classifies paths and uint8 RGB arrays [H, W, 3]: resized, central crop, `top` classes of each."""
-        device, starts = self.normalise.std.device, range(0, len(images), PREDICT_BATCH)
-        with evaluating([self]):
-            scores = [self.scores(images[start : start + PREDICT_BATCH], device) for start in starts]
-        best = [part.topk(min(top, len(self.classes)), dim=1) for part in scores]
-        return [self.describe(*pair) for part in best for pair in zip(part.indices.numpy(), part.values.numpy())]
+        return list(self.stream(images, top))
 
+    def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
+        """The same a batch after another: of the images no more than one batch is in memory."""
+        device = self.normalise.std.device
+        for batch in batches(images, PREDICT_BATCH):
+            with evaluating([self]):
+                best = self.scores(batch, device).topk(min(top, len(self.classes)), dim=1)
+            yield from (self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy()))
+
+    @torch.inference_mode()
     def scores(self, images: Sequence, device: torch.device) -> Tensor:
         """Probabilities [B, C], on the CPU, of some images together."""
         crops = np.stack([centre_crop(as_image(image), self.short, self.size) for image in images])
@@ -82,3 +87,9 @@ class Classifier(nn.Module):
 
     def describe(self, labels: np.ndarray, scores: np.ndarray) -> Classification:
         return Classification(labels, scores, [self.classes[label] for label in labels])
+
+
+def batches(images: Iterable, size: int) -> Iterator[list]:
+    images = iter(images)
+    while batch := list(islice(images, size)):
+        yield batch

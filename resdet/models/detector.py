@@ -4,7 +4,7 @@
 break; both may be called in any mode, so that a validation loss costs nothing but its time.
 """
 
-from typing import Optional, Sequence, Union
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Detector(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        neck: Optional[FPN],
+        neck: FPN | None,
         levels: Sequence[str],
         rpn: RPN,
         regions: Regions,
@@ -51,17 +51,17 @@ class Detector(nn.Module):
     def draws_masks(self) -> bool:
         return self.regions.mask_head is not None
 
-    def forward(self, images: Union[Images, Tensor]) -> Detections:
+    def forward(self, images: Images | Tensor) -> Detections:
         """Boxes in pixels of the padded images; those below the model's `score` are padding."""
         return self.detect(as_images(images))[0]
 
-    def losses(self, images: Union[Images, Tensor], targets: Targets) -> dict[str, Tensor]:
+    def losses(self, images: Images | Tensor, targets: Targets) -> dict[str, Tensor]:
         """Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask where it draws masks;
         mask_class where classes are told of masks."""
         images = as_images(images)
         return self.losses_of(self.maps(images), images, targets)
 
-    def detect(self, images: Images, score: Optional[float] = None) -> tuple[Detections, list[Tensor]]:
+    def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
         """Detections above `score`, and the feature maps that `masks` draws from."""
         maps = self.maps(images)
         return self.detections_of(maps, images, score), maps
@@ -88,15 +88,19 @@ class Detector(nn.Module):
         losses = self.rpn.losses(output, targets, images.sizes)
         return losses | self.regions.losses(maps, proposals, targets, images.sizes)
 
-    def detections_of(self, maps: Sequence[Tensor], images: Images, score: Optional[float] = None) -> Detections:
+    def detections_of(self, maps: Sequence[Tensor], images: Images, score: float | None = None) -> Detections:
         proposals = self.propose(maps, images)
         return self.regions.detect(maps, proposals, images.sizes, self.score if score is None else score)
 
-    def predict(self, images: Sequence, score: Optional[float] = None) -> list:
+    def predict(self, images: Iterable, score: float | None = None) -> list:
         """Detects in paths and uint8 RGB arrays [H, W, 3]: one `resdet.inference.result.Result` an image."""
-        from resdet.inference.predictor import predict
+        return list(self.stream(images, score))
 
-        return predict(self, images, score)
+    def stream(self, images: Iterable, score: float | None = None) -> Iterator:
+        """The same one after another, for any number of images: one batch of them is in memory."""
+        from resdet.inference.predictor import stream
+
+        return stream(self, images, score)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
         """The classifier's tensors under its own names, those included that the box head took over."""
@@ -123,7 +127,7 @@ def with_room(targets: Targets) -> Targets:
     return each(targets, lambda field: field.new_zeros(len(field), 1, *field.shape[2:]))
 
 
-def as_images(images: Union[Images, Tensor]) -> Images:
+def as_images(images: Images | Tensor) -> Images:
     """A tensor [B, 3, H, W] is taken for images without padding."""
     if isinstance(images, Images):
         return images

@@ -1,15 +1,12 @@
 """The fast path of inference: folded norms, channels_last, bfloat16, compiled."""
 
-from typing import Iterator, Union
-
 import torch
-from torch import nn
 
 from resdet.backbones.surgery import fold_norms
 from resdet.models.classifier import Classifier
 from resdet.models.detector import Detector
 
-Model = Union[Classifier, Detector]
+Model = Classifier | Detector
 
 
 def accelerate(model: Model, dtype: torch.dtype = torch.bfloat16, compile: bool = True) -> Model:
@@ -18,24 +15,11 @@ def accelerate(model: Model, dtype: torch.dtype = torch.bfloat16, compile: bool 
     It compiles anew for each shape of images, padding included: give a detector few of them.
     """
     fold_norms(model)
-    for layers in layers_of(model):
-        layers.to(dtype=dtype, memory_format=torch.channels_last)
-    model.normalise.dtype = dtype
+    model.to(dtype=dtype, memory_format=torch.channels_last)
     model.eval().requires_grad_(False)
     if compile:
         compile_whole(model)
     return model
-
-
-def layers_of(model: Model) -> Iterator[nn.Module]:
-    """What has weights; anchors are coordinates, for which bfloat16 has too few digits."""
-    yield model.backbone
-    if isinstance(model, Detector):
-        yield from (
-            part
-            for part in (model.neck, model.regions, *model.rpn.children())
-            if part is not None and part is not model.rpn.anchors
-        )
 
 
 def compile_whole(model: Model) -> None:

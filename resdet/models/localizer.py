@@ -1,6 +1,7 @@
 """The localizer of appendix C: given the classes of an image, where they are."""
 
-from typing import Any, Sequence, Union
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +37,13 @@ class Localizer(nn.Module):
         self.size, self.short, self.locating = size, short, locating
         self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
 
-    def forward(self, images: Union[Images, Tensor], classes: Tensor) -> PerClassOutput:
+    def forward(self, images: Images | Tensor, classes: Tensor) -> PerClassOutput:
         """Of uint8 images [B, 3, H, W] and their classes [B, K]."""
         images = as_images(images)
         features = self.backbone.last(normalised(self.normalise, images))
         return self.rpn(features, classes, images.pixels.shape[2:])
 
-    def losses(self, images: Union[Images, Tensor], targets: Targets) -> dict[str, Tensor]:
+    def losses(self, images: Images | Tensor, targets: Targets) -> dict[str, Tensor]:
         """rpn_class and rpn_box. An image is of one class: `targets.labels` [B, G] tells it at every place, so that
         an image without an object in sight teaches where its class is not."""
         images, targets = as_images(images), with_room(targets)
@@ -53,7 +54,7 @@ class Localizer(nn.Module):
         anchors, logits, deltas = self(images, classes)
         return logits.float().sigmoid(), box_ops.decode(anchors, deltas)
 
-    def predict(self, images: Sequence, classes: Sequence[Union[int, Sequence[int]]]) -> list[Any]:
+    def predict(self, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Any]:
         """The best box of each given class in paths and uint8 RGB arrays [H, W, 3], one `resdet.inference.Result` an
         image; `classes` are numbers, one or several an image, in whose order they come."""
         from resdet.inference.localization import predict

@@ -1,38 +1,29 @@
-"""What a localizer (appendix C) is told; free of torch."""
+"""Config of localizers (appendix C); free of torch."""
 
 from dataclasses import dataclass, field
-from typing import Any, List, Literal, Optional
+from typing import Any, Literal
 
-from resdet.backbones.config import BackboneConfig, ResNetConfig
 from resdet.errors import require
 from resdet.heads.config import PerClassRPNConfig, is_share
-from resdet.models.config import check_counts
+from resdet.models.config import ModelConfig
 
 
 @dataclass
-class LocalizerConfig:
+class LocalizerConfig(ModelConfig):
     """The per-class RPN on the last feature map of a classification net: conv5_x of a ResNet, all of it fine-tuned."""
 
-    backbone: BackboneConfig = field(default_factory=ResNetConfig)
-    num_classes: Optional[int] = None  # null: as many as the data has
-    pretrained: Optional[str] = None  # of the backbone: a classifier's file, or `torchvision` for that library's
-    freeze_stages: int = 0  # so many stages, the stem being the first, keep their weights and statistics
+    pretrained: str | None = None  # of the backbone: a classifier's file, or `torchvision` for that library's
     rpn: PerClassRPNConfig = field(default_factory=PerClassRPNConfig)
-
-    def __post_init__(self):
-        check_counts(self.freeze_stages, self.num_classes)
 
 
 @dataclass
-class LocalizerRCNNConfig:
+class LocalizerRCNNConfig(ModelConfig):
     """R-CNN on the proposals of a per-class RPN: each is warped to a crop, scored and refined for its class."""
 
-    backbone: BackboneConfig = field(default_factory=ResNetConfig)
-    num_classes: Optional[int] = None
-    pretrained: Optional[str] = None
-    freeze_stages: int = 0
-    proposer: Any = None  # the per-class RPN's checkpoint; an R-CNN's own checkpoint has the RPN inside
-    cache: Optional[str] = None  # folder of the training images' proposals; null: beside the proposer's checkpoint
+    pretrained: str | None = None
+    # The checkpoint of the per-class RPN; an R-CNN's own checkpoint has the RPN inside, and its experiment here.
+    proposer: str | dict[str, Any] | None = None
+    cache: str | None = None  # folder of the training images' proposals; null: beside the proposer's checkpoint
     context: int = 16  # pixels of a warped region that show what is around it, on each side: R-CNN's choice
     positive_iou: float = 0.5  # a proposal from here on is positive, and its box is learnt; the others are negative
     positives: float = 0.5  # share of them in a batch
@@ -40,7 +31,7 @@ class LocalizerRCNNConfig:
     regions: int = 256  # at once, in tests
 
     def __post_init__(self):
-        check_counts(self.freeze_stages, self.num_classes)
+        super().__post_init__()
         require(self.context >= 0, "model.context", self.context, "give a number of pixels, or 0 for none")
         for key in ("positive_iou", "positives"):
             require(is_share(getattr(self, key)), f"model.{key}", getattr(self, key), "it lies between 0 and 1")
@@ -53,13 +44,13 @@ class LocatingConfig:
 
     testing: Literal["centre", "dense"] = "centre"  # the central crop, or the whole image at each of the scales
     # Shorter sides. The paper names none; these lie within what training has shown (256 to 480).
-    scales: List[int] = field(default_factory=lambda: [256, 320, 384, 480])
+    scales: list[int] = field(default_factory=lambda: [256, 320, 384, 480])
     candidates: int = 1000  # best boxes of each scale and class
     nms: float = 0.7  # among those of all scales, as in Faster R-CNN's RPN
     proposals: int = 200  # what is left of them for R-CNN
     # Boxes that overlap the best one so far are averaged with it, weighted by their scores (OverFeat and VGG merge
     # theirs too); null: the best one as it is.
-    vote: Optional[float] = 0.5
+    vote: float | None = 0.5
 
     def __post_init__(self):
         require(

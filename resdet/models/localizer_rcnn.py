@@ -4,7 +4,8 @@ An image of ImageNet "usually contains a single dominate object, and the proposa
 other", so that the regions of a batch are taken from as many images, and not from a few as in Fast R-CNN.
 """
 
-from typing import Any, Sequence, Union
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class LocalizerRCNN(nn.Module):
         logits, deltas = self(regions, labels)
         return logits.float().sigmoid(), box_ops.decode(boxes, deltas, BOX_WEIGHTS)
 
-    def predict(self, images: Sequence, classes: Sequence[Union[int, Sequence[int]]]) -> list[Any]:
+    def predict(self, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Any]:
         """As `Localizer.predict`."""
         from resdet.inference.localization import predict
 

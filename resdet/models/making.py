@@ -1,6 +1,6 @@
 """Puts a detector together from its config: which features, which heads."""
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -88,7 +88,7 @@ def make_regions(
     ]
     if mask is None:
         return Regions(box, heads, pooler, classes)
-    mask_pooler: Optional[Pooler] = None
+    mask_pooler: Pooler | None = None
     if not conv5:
         mask_pooler = Pooler(strides, mask.resolution, "align", mask.sampling, mask.aligned, box.canonical)
     mask_channels, convs = (heads[0].width, 0) if conv5 else (channels, mask.convs)

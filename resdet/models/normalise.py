@@ -1,16 +1,21 @@
 """From uint8 pixels to what the net was trained on; part of the model, so that it travels with the weights."""
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from resdet.backbones.buffers import ExactBuffers
 
 
-class Normalise(nn.Module):
+class Normalise(ExactBuffers):
     """(pixels - mean) / std, on the device, for RGB images with values 0 to 255.
 
     `mean` is [3, 1, 1] per channel, or [3, H, W] per pixel, as the paper has it (sections 3.4 and 4.2). Where
     images of another size come, as in a multi-scale test, a per-pixel mean is replaced by its average.
+
+    Casting the model to another type (`half`, `double`, `to`) sets the type of the result alone.
     """
 
     def __init__(
@@ -20,6 +25,11 @@ class Normalise(nn.Module):
         self.register_buffer("mean", as_map(mean))
         self.register_buffer("std", as_map(std))
         self.dtype = torch.float32  # of the result
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *options: Any) -> "Normalise":
+        super()._apply(fn, *options)
+        self.dtype = fn(torch.empty(0, dtype=self.dtype, device=self.std.device)).dtype
+        return self
 
     def set(self, mean: Tensor, std: Tensor) -> None:
         """Other statistics, of any of the forms above: those that come with pretrained weights."""

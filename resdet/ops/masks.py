@@ -4,10 +4,21 @@ An object's mask is kept as m x m cells stretched over its box. Both ways are se
 for the columns.
 """
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-CHUNK = 2**26  # pixels that `paste` has in float32 at a time
+CHUNK = 2**26  # pixels that a device has in float32 at a time
+
+
+class Part(NamedTuple):
+    """Some masks as they lie in the image, which is empty beside them."""
+
+    masks: Tensor  # [k, h, w] bool
+    left: int
+    top: int
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, matched: Tensor, regions: Tensor, size: int) -> Tensor:
@@ -38,13 +49,15 @@ def _averages(start: Tensor, end: Tensor, region_start: Tensor, region_end: Tens
     return shared / (high - low).clamp(min=1e-6)
 
 
-def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
-    """Masks [n, m, m] float, 0 to 1, over boxes [n, 4] -> [n, height, width] bool: each pixel's centre is looked up
+def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Iterator[Part]:
+    """Masks [n, m, m] float, 0 to 1, over boxes [n, 4] of an image, part by part: each pixel's centre is looked up
     between the centres of the mask's cells."""
     return _paste(masks, _bordered(boxes, masks.shape[-1]), height, width, threshold)
 
 
-def paste_as_torchvision(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
+def paste_as_torchvision(
+    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5
+) -> Iterator[Part]:
     """`paste` as that library does, pixel for pixel: boxes are rounded to whole pixels and drawn one too large."""
     return _paste(masks, _in_whole_pixels(boxes, masks.shape[-1]), height, width, threshold)
 
@@ -66,33 +79,28 @@ def _probabilities(masks: Tensor, spans: Tensor, height: int, width: int) -> Ten
     return rows @ masks @ columns.mT
 
 
-def _paste(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Tensor:
-    if masks.device.type == "cpu":
-        return _paste_areas(masks, spans, height, width, threshold)
-    return _paste_whole(masks, spans, height, width, threshold)
+def _paste(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Iterator[Part]:
+    draw = _paste_areas if masks.device.type == "cpu" else _paste_whole
+    return draw(masks, spans, height, width, threshold)
 
 
-def _paste_areas(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Tensor:
+def _paste_areas(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Iterator[Part]:
     """One mask after another, each within its own area."""
     areas = torch.cat([spans[:, :2].floor(), spans[:, 2:].ceil()], 1).clamp(min=0)
     areas = torch.minimum(areas, torch.tensor([width, height, width, height])).long()
-    pasted = torch.zeros(len(masks), height, width, dtype=torch.bool)
-    for mask, span, image, (left, top, right, bottom) in zip(masks, spans, pasted, areas.tolist()):
+    for mask, span, (left, top, right, bottom) in zip(masks, spans, areas.tolist()):
         columns = _hats(torch.arange(left, right), span[0::2], len(mask))
         rows = _hats(torch.arange(top, bottom), span[1::2], len(mask))
-        torch.gt(_mapped(rows, mask, columns), threshold, out=image[top:bottom, left:right])
-    return pasted
+        yield Part((_mapped(rows, mask, columns) > threshold)[None], left, top)
 
 
-def _paste_whole(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Tensor:
-    """As many masks at once as CHUNK allows, over the whole image, so that nothing waits for a device."""
+def _paste_whole(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Iterator[Part]:
+    """As many masks at once as CHUNK allows, over the whole image, so that no area is waited for."""
     x, y = torch.arange(width, device=masks.device), torch.arange(height, device=masks.device)
     together = max(1, CHUNK // (height * width))
-    pasted = []
     for some, span in zip(masks.split(together), spans.split(together)):
         columns, rows = _hats(x, span[:, 0::2], masks.shape[-1]), _hats(y, span[:, 1::2], masks.shape[-1])
-        pasted.append(_mapped(rows, some, columns) > threshold)
-    return torch.cat(pasted)
+        yield Part(_mapped(rows, some, columns) > threshold, 0, 0)
 
 
 def overlaps(a: Tensor, b: Tensor) -> Tensor:

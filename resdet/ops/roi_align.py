@@ -22,7 +22,6 @@ def assign_levels(boxes: Tensor, levels: int, canonical_size: float = 224.0, can
     return level.floor().nan_to_num(0).clamp(0, levels - 1).long()
 
 
-@torch.library.custom_op("resdet::roi_align", mutates_args=())
 def roi_align(
     features: list[Tensor],
     boxes: Tensor,
@@ -32,16 +31,46 @@ def roi_align(
     sampling: int = 2,
     aligned: bool = True,
 ) -> Tensor:
-    """RoIAlign (Mask R-CNN, section 3), each region from the map of its level.
+    """RoIAlign (Mask R-CNN, section 3), each region from the feature map of its level.
 
-    features: [B, C, h, w] of each level, best channels_last; boxes [B, N, 4] in pixels of the image; levels [B, N]
-    int64; scales: each map's pixels per pixel of the image. Each of the size x size bins is the mean of
-    sampling x sampling bilinear samples; 0 takes as many as the region's size asks for. `aligned` takes coordinates as
-    continuous; without it pixel centres are whole numbers and regions at least one pixel wide, as of old.
+    Args:
+        features: [B, C, h, w] for each level; channels_last is fastest.
+        boxes: [B, N, 4] in image pixels.
+        levels: [B, N] int64, index into `features`.
+        scales: pixels of each feature map per image pixel.
+        size: side of the output; each of the size x size bins is the mean of its samples.
+        sampling: bilinear samples per bin and axis; 0 adapts the number to the size of the region.
+        aligned: continuous coordinates. False: pixel centers at integers and regions at least one pixel wide, as in
+            the original Caffe layer.
 
-    Returns [B, N, C, size, size] of the features' type, channels last in memory: convolutions are fastest on that, and
-    the flatten before a linear layer copies it once. Gradients go to the features alone, channels last too.
+    Returns:
+        [B, N, C, size, size] of the dtype of the features, channels_last in memory: convolutions are fastest on that,
+        and the flatten before a linear layer copies it once. Only the features get gradients, channels_last too.
     """
+    return roi_align_op(features, boxes, levels, scales, size, sampling, aligned)
+
+
+# Written out: torch before 2.8 cannot infer a schema from list[Tensor]. No default arguments: with them, torch before
+# 2.13 passes fewer values to `setup_context`.
+FORWARD = (
+    "(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, int size, int sampling, bool aligned) -> Tensor"
+)
+BACKWARD = (
+    "(Tensor grad, Tensor boxes, Tensor levels, int[] heights, int[] widths, float[] scales, int sampling, "
+    "bool aligned) -> Tensor[]"
+)
+
+
+@torch.library.custom_op("resdet::roi_align", mutates_args=(), schema=FORWARD)
+def roi_align_op(
+    features: list[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    size: int,
+    sampling: int,
+    aligned: bool,
+) -> Tensor:
     out = _empty(features[0], boxes, size)
     for level, (feature, scale) in enumerate(zip(features, scales)):
         here, images, regions = _regions_of(level, boxes, levels)
@@ -53,20 +82,20 @@ def roi_align(
     return out.permute(0, 1, 4, 2, 3)
 
 
-@roi_align.register_kernel("cuda")
-def _(features, boxes, levels, scales, size, sampling=2, aligned=True):
+@roi_align_op.register_kernel("cuda")
+def _(features, boxes, levels, scales, size, sampling, aligned):
     from resdet.ops.kernels.roi_align import forward
 
     with torch.cuda.device(boxes.device):
         return forward(features, boxes, levels, scales, size, sampling, aligned)
 
 
-@roi_align.register_fake
-def _(features, boxes, levels, scales, size, sampling=2, aligned=True):
+@roi_align_op.register_fake
+def _(features, boxes, levels, scales, size, sampling, aligned):
     return _empty(features[0], boxes, size).permute(0, 1, 4, 2, 3)
 
 
-@torch.library.custom_op("resdet::roi_align_backward", mutates_args=())
+@torch.library.custom_op("resdet::roi_align_backward", mutates_args=(), schema=BACKWARD)
 def roi_align_backward(
     grad: Tensor,
     boxes: Tensor,
@@ -118,7 +147,7 @@ def _gradients(ctx, grad):
     return grads, None, None, None, None, None, None
 
 
-roi_align.register_autograd(_gradients, setup_context=_remember)
+roi_align_op.register_autograd(_gradients, setup_context=_remember)
 
 
 def _empty(feature: Tensor, boxes: Tensor, size: int) -> Tensor:

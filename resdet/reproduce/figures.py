@@ -1,6 +1,7 @@
 """Figures 1, 4, 6, 7 and detections from finished runs: a picture (SVG and PNG) and its numbers (CSV)."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from resdet.errors import DataError
 from resdet.reproduce.plot import Line, plot, save
 from resdet.reproduce.records import Figure
+from resdet.writing import write_text
 
 TOP = {"figure6": 20.0, "figure1": 20.0, "figure4": 60.0}  # per cent, where the paper cuts the vertical axis
 IMAGES, BATCH = 1000, 100  # that Figure 7's deviations are taken over
@@ -96,9 +98,7 @@ def draw_detections(checkpoint: Path, stem: Path, title: str) -> list[Path]:
 
 
 def write_csv(stem: Path, head: Sequence[str], rows: Sequence[tuple]) -> Path:
-    path = stem.with_suffix(".csv")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        writer.writerows(rows)
+    path, text = stem.with_suffix(".csv"), io.StringIO(newline="")
+    csv.writer(text).writerows([head, *rows])
+    write_text(path, text.getvalue())
     return path

@@ -5,15 +5,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from resdet import config
+from resdet.config.files import PACKAGE
 from resdet.reproduce.plan import Evaluation, Setting, command, cost_of
 from resdet.reproduce.records import BILLIONS, METRICS, Row
 from resdet.reproduce.trainings import TRAININGS
 from resdet.writing import write_json
 
-RESULTS = (Path("results"), config.PACKAGE.parent / "results")  # here, and the checkout's
+RESULTS = (Path("results"), PACKAGE.parent / "results")  # here, and the checkout's
 
 
 def figures_in(content: Any) -> dict[str, float]:
@@ -111,30 +111,39 @@ def per_cent(figures: dict[str, float]) -> str:
     return ", ".join(f"{METRICS[name]} {number:g}" for name, number in figures.items()) or "none"
 
 
-def list_rows(rows: Sequence[Row], setting: Setting) -> str:
-    """Every row with what it takes: markdown."""
+def describe_rows(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
+    """Every row with its figures, its cost and what it needs."""
     results = measured()
+    return [
+        {
+            "row": row.key,
+            "system": row.system,
+            "paper": row.paper,
+            "ours": results.get(row.key),
+            "cost": cost_of_row(row),
+            "needs": needs_of(row, setting),
+        }
+        for row in rows
+    ]
+
+
+def rows_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown."""
     lines = ["| row | system | paper | ours | cost | needs |", "|---|---|---|---|---|---|"]
     for row in rows:
-        cells = [
-            row.key,
-            row.system,
-            per_cent(row.paper),
-            ours_cell(results.get(row.key)),
-            cost_cell(row),
-            needs_cell(row, setting),
-        ]
+        figures = [per_cent(row["paper"]), ours_cell(row["ours"])]
+        cells = [row["row"], row["system"], *figures, row["cost"], ", ".join(row["needs"]) or "nothing"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def ours_cell(entry: Optional[dict[str, Any]]) -> str:
+def ours_cell(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return "not measured"
     return f"{per_cent(entry['ours'])} ({entry['date']}, `{entry['command']}`, {entry['hardware']})"
 
 
-def cost_cell(row: Row) -> str:
+def cost_of_row(row: Row) -> str:
     if row.counted:
         return "seconds"
     configs = [TRAININGS[name].config for name in row.nets] + ([row.test_config] if row.test_config else [])
@@ -142,14 +151,14 @@ def cost_cell(row: Row) -> str:
     return "; ".join(f"{count} times {cost}" if count > 1 else cost for cost, count in costs.items())
 
 
-def needs_cell(row: Row, setting: Setting) -> str:
+def needs_of(row: Row, setting: Setting) -> list[str]:
     """Its data, the trainings that it starts from, and the server that alone can tell its figures."""
     if row.counted:
-        return "nothing"
+        return []
     training = TRAININGS[row.nets[0]]
     needs = [setting.experiment(training).data.name]
     needs += [name for net in row.nets for name in TRAININGS[net].before]
-    return ", ".join(dict.fromkeys([*needs, *row.classifiers, *([row.server] if row.server else [])]))
+    return [*dict.fromkeys([*needs, *row.classifiers, *([row.server] if row.server else [])])]
 
 
 def compare(outcomes: Sequence[dict[str, Any]]) -> str:

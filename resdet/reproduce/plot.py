@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from resdet.writing import write_image, write_text
+
 WIDTH, HEIGHT = 720, 480
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 48, 48  # margins; the legend stands on the right
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#444444")
@@ -198,10 +200,7 @@ def rgb(colour: str) -> tuple[int, ...]:
 
 def save(picture: Picture, stem: Path) -> list[Path]:
     """stem.svg and stem.png."""
-    from resdet.inference.drawing import write_image
-
     svg, png = stem.with_suffix(".svg"), stem.with_suffix(".png")
-    svg.parent.mkdir(parents=True, exist_ok=True)
-    svg.write_text(to_svg(picture), encoding="utf-8")
-    write_image(to_pixels(picture), png)
+    write_text(svg, to_svg(picture))
+    write_image(png, to_pixels(picture))
     return [svg, png]

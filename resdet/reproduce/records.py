@@ -1,7 +1,6 @@
 """What a row of the paper is made of. Rows are data: `trainings.py` and `tables.py` hold them."""
 
 from dataclasses import dataclass
-from typing import Optional
 
 # Figures by their names here: how a table calls them.
 METRICS = {
@@ -26,8 +25,8 @@ class Training:
     name: str  # and that of its folder
     config: str
     overrides: tuple[str, ...] = ()
-    start: Optional[str] = None  # the training whose weights it starts from (--init)
-    proposer: Optional[str] = None  # an R-CNN's: the training that proposes (model.proposer)
+    start: str | None = None  # the training whose weights it starts from (--init)
+    proposer: str | None = None  # an R-CNN's: the training that proposes (model.proposer)
     part: str = ""  # the folder within the run's that holds the weights, of training in several steps
 
     @property
@@ -46,7 +45,7 @@ class Row:
     paper: dict[str, float]
     nets: tuple[str, ...] = ()  # trainings; several are an ensemble
     test: tuple[str, ...] = ()  # overrides of the evaluation
-    test_config: Optional[str] = None  # where it is another than the training's
+    test_config: str | None = None  # where it is another than the training's
     classifiers: tuple[str, ...] = ()  # a localizer's: trainings that predict the classes
     counted: str = ""  # a backbone that is only counted, not trained
     server: str = ""  # who alone can tell the figures: then a submission is written, and the validation set judged

@@ -4,8 +4,9 @@ Nets become the smallest of their kind. VGG-16 becomes ResNet-18 as well: its li
 weights. All trainings share one folder of generated data of each kind.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 STEPS = 2
 COMMON = (

@@ -7,7 +7,7 @@ the proposals of step 3. Each step is a run; the last one's detector is the whol
 
 import copy
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class RPNStep(nn.Module):
 class RegionsStep(nn.Module):
     """The losses of regions alone, on the proposals of another detector that stays as it is, or of the model itself."""
 
-    def __init__(self, model: Detector, proposer: Optional[Detector]):
+    def __init__(self, model: Detector, proposer: Detector | None):
         super().__init__()
         self.model = model
         self.proposer = (proposer,)  # in a tuple: no part of what is trained
@@ -67,7 +67,7 @@ class HalfTask(DetectionTask):
 
     lower_is_better = True
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Optional[Path] = None):
+    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
         super().__init__(experiment, world, log, init)
         self.monitor = "loss"
 
@@ -86,7 +86,7 @@ class HalfTask(DetectionTask):
         """There are no detections to keep."""
 
 
-def open_step(name: str, folder: Path, experiment: Any, world: World, log: Log, init: Optional[str]) -> DetectionTask:
+def open_step(name: str, folder: Path, experiment: Any, world: World, log: Log, init: str | None) -> DetectionTask:
     """The task of one of STEPS, whose runs lie in `folder`; `experiment` is that of `experiment_of`."""
     kind = DetectionTask if name == STEPS[-1] else HalfTask
     task = kind(experiment, world, log, Path(init) if init else None)
@@ -102,7 +102,7 @@ def open_step(name: str, folder: Path, experiment: Any, world: World, log: Log, 
     return task
 
 
-def fix(*parts: Optional[nn.Module]) -> None:
+def fix(*parts: nn.Module | None) -> None:
     """Their weights, and the statistics of their norms, stay as they are."""
     for part in parts:
         if part is not None:

@@ -1,7 +1,8 @@
 """Image classification: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import DataError
 from resdet.evaluation.views import Views, evaluate_resident, evaluate_views
+from resdet.images.decode import Source
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.inference.showing import CentreCrop
 from resdet.models.building import build_classifier
@@ -46,16 +48,21 @@ class ClassificationTask(BaseTask):
 
     monitor, lower_is_better = "error", True
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Optional[Path] = None):
+    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
         images = isinstance(experiment.data, ImagesConfig)
-        self.data = ImagePipeline(experiment, world, log.warn) if images else ResidentPipeline(experiment, world)
+        Pipeline = ImagePipeline if images else ResidentPipeline
+        self.data = Pipeline(experiment, world, Skipped(log.warn))
         self.model = build_classifier(experiment, self.data.classes, *self.data.statistics())
         if init:
             self.start_from(init, log)
         self.training = self.data.training
+        self.notes = self.data.skipped
         self.step = ClassifierStep(self.model)
+
+    def sources(self) -> Mapping[str, Source]:
+        return self.data.sources
 
     def start_afresh(self, log: Log) -> None:
         """From random weights."""
@@ -90,15 +97,16 @@ class ClassificationTask(BaseTask):
 class ImagePipeline:
     """Photographs from files, decoded and augmented by worker processes."""
 
-    def __init__(self, experiment: Any, world: World, warn: Callable[[str], None]):
+    def __init__(self, experiment: Any, world: World, skipped: Skipped):
         from resdet.data.augment.pipeline import TrainTransform
 
         config = self.config = experiment.data
         self.eval, self.world = experiment.eval, world
-        self.skipped = Skipped(warn, set())
+        self.skipped = skipped
         self.source = open_images(config, "train")
         self.validation = open_images(config, "val")
         check_classes(self.source.classes, self.validation.classes)
+        self.sources = {"training": self.source, "validation": self.validation}
         self.classes = self.source.classes
         self.mixing = (config.augment.mixup, config.augment.cutmix)
         self.name = self.source.name
@@ -152,9 +160,11 @@ def check_classes(train: Sequence[str], val: Sequence[str]) -> None:
 class ResidentPipeline:
     """Small images on the device (section 4.2)."""
 
-    def __init__(self, experiment: Any, world: World):
+    sources: Mapping[str, Source] = {}
+
+    def __init__(self, experiment: Any, world: World, skipped: Skipped):
         config = self.config = experiment.data
-        self.world, self.batch = world, experiment.eval.batch
+        self.world, self.batch, self.skipped = world, experiment.eval.batch, skipped
         self.images = open_resident(config, "train", world.device)
         self.validation = open_resident(config, "val", world.device)
         self.classes = self.images.classes

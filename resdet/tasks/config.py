@@ -1,7 +1,6 @@
-"""What a task's training is told beyond the trainer's settings; free of torch."""
+"""Config of alternating training; free of torch."""
 
 from dataclasses import dataclass, field
-from typing import List
 
 from resdet.errors import require
 
@@ -12,7 +11,7 @@ class PartConfig:
 
     batch: int = 8
     length: float = 320000  # in train.unit
-    milestones: List[float] = field(default_factory=lambda: [240000])
+    milestones: list[float] = field(default_factory=lambda: [240000])
 
     def __post_init__(self):
         require(self.batch > 0, "alternating.*.batch", self.batch, "give one image or more")

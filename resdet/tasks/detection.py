@@ -1,20 +1,21 @@
 """Object detection and instance segmentation: appendix A, and what came after it."""
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from resdet.data.loader import Notes
 from resdet.data.scenes.batches import SceneLoader
 from resdet.data.scenes.sampling import class_aware, repeat_factors
 from resdet.data.sources import open_scenes
+from resdet.engine import distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError, DataError
-from resdet.evaluation.detection import Judged, figures, judge
+from resdet.evaluation import ground_truth
+from resdet.evaluation.detection import Judged, empty, figures, judge, truth_of
 from resdet.evaluation.pictures import write_pictures
 from resdet.models.building import build_detector
 from resdet.models.detector import Detector
@@ -26,7 +27,7 @@ class DetectionTask(ObjectsTask):
 
     lower_is_better = False
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Optional[Path] = None):
+    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
         self.monitor = "AP" if experiment.eval.metric == "coco" else "mAP"
         torch.manual_seed(experiment.train.seed)
@@ -40,7 +41,7 @@ class DetectionTask(ObjectsTask):
             self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
-        self.judged: Optional[Judged] = None  # by the last evaluation
+        self.judged: Judged | None = None  # by the last evaluation
 
     def report_problems(self, log: Log) -> None:
         for source in (self.source, self.validation):
@@ -56,6 +57,20 @@ class DetectionTask(ObjectsTask):
         if self.model.draws_masks and not self.source.has_masks:
             key = "mask" if self.experiment.model.mnc is None else "mnc"
             raise ConfigError(f"model.{key} is set and the annotations have no masks: set model.{key}=null.")
+
+    def validate(self, log: Log) -> None:
+        super().validate(log)
+        distributed.from_main(self.check_ground_truth)
+
+    def check_ground_truth(self) -> None:
+        """Judges no detections, so that what an evaluation would refuse is refused before the first step."""
+        masks = self.model.draws_masks
+        for kind in ("bbox", "segm") if masks else ("bbox",):
+            ground_truth.read(truth_of(self.validation), kind)
+        figures(self.experiment.eval.metric, self.validation, empty(self.model), masks)
+
+    def left_out(self, sentence: str) -> str:
+        return f"image left out, {sentence}"
 
     def make_loader(self) -> SceneLoader:
         data, train = self.experiment.data, self.experiment.train
@@ -75,7 +90,7 @@ class DetectionTask(ObjectsTask):
             world=self.world.size,
         )
 
-    def copies(self) -> Optional[np.ndarray]:
+    def copies(self) -> np.ndarray | None:
         """How often each image is expected in a pass over the data; None: once."""
         data = self.experiment.data
         presence = (*self.source.presence(), len(self.source))
@@ -86,13 +101,9 @@ class DetectionTask(ObjectsTask):
     def evaluate(self, model: Detector) -> dict[str, float]:
         """AP, and the validation losses; the processes share the images, and all know the figures."""
         self.judged = judge([model], self.validation, self.experiment, self.world, self.notes)
-        found = [None]
-        if self.world.leads:
-            metric, judged = self.experiment.eval.metric, self.judged
-            found = [figures(metric, self.validation, judged.results, model.draws_masks, judged.left_out)]
-        if dist.is_initialized():
-            dist.broadcast_object_list(found, src=0)
-        return with_total(self.judged.losses) | found[0]
+        metric, judged = self.experiment.eval.metric, self.judged
+        judge_results = lambda: figures(metric, self.validation, judged.results, model.draws_masks, judged.left_out)
+        return with_total(judged.losses) | distributed.from_main(judge_results)
 
     def keep(self, folder: Path) -> None:
         """The detections of the last evaluation as a COCO results file, and drawn."""

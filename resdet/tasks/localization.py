@@ -3,7 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class LocalizationTask(ObjectsTask):
 
     monitor, lower_is_better = "loc_error", True
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Optional[Path] = None):
+    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
         self.notes = Notes(log.warn)
@@ -43,7 +43,7 @@ class LocalizationTask(ObjectsTask):
             self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
-        self.located: Optional[Located] = None  # by the last evaluation
+        self.located: Located | None = None  # by the last evaluation
 
     def build(self) -> Model:
         return build_localizer(self.experiment, self.source.classes)

@@ -1,10 +1,12 @@
 """What detection and localization, which look for objects in images, have in common as the trainer sees them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from resdet.engine.log import Log
+from resdet.images.decode import Source
 from resdet.models.detector import normalised
 from resdet.structures import Batch, Images, Targets
 from resdet.tasks.base import BaseTask
@@ -26,7 +28,10 @@ class LossesStep(nn.Module):
 
 
 class ObjectsTask(BaseTask):
-    """A task sets `source` as well."""
+    """A task sets `source` and `validation` as well."""
+
+    def sources(self) -> Mapping[str, Source]:
+        return {"training": self.source, "validation": self.validation}
 
     def start_afresh(self, log: Log) -> None:
         """The backbone's ImageNet weights, where the config names some."""

@@ -5,7 +5,7 @@ library before detectron2, are refused: boxes and anchors were one pixel larger 
 """
 
 import re
-from typing import Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor

@@ -4,7 +4,7 @@ torchvision's COCO detectors have a row for each id from 1 to 90, detectron2's a
 categories; the ids and names say which rows belong together.
 """
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from resdet.weights.formats import Categories
 
 
-def rows(theirs: Categories, ours: Categories) -> Optional[list[Optional[int]]]:
+def rows(theirs: Categories, ours: Categories) -> list[int | None] | None:
     """For each of our classes the number of theirs, or None; None in all where the data sets are not of one kind.
 
     They are, if one's categories are all among the other's, by id and name; ids that stand for nothing do not count.
@@ -33,7 +33,7 @@ ROWS = {"scores": 1, "mask_scores": 1, "boxes": 4, "masks": 1}
 
 
 @torch.no_grad()
-def picked(state: Mapping[str, Tensor], model: nn.Module, chosen: list[Optional[int]], count: int) -> dict[str, Tensor]:
+def picked(state: Mapping[str, Tensor], model: nn.Module, chosen: list[int | None], count: int) -> dict[str, Tensor]:
     """The state, of `count` classes, with the rows of the model's; classes that the file lacks keep the model's own."""
     found, present = dict(state), model.state_dict()
     for layer in model.class_layers():
@@ -41,13 +41,13 @@ def picked(state: Mapping[str, Tensor], model: nn.Module, chosen: list[Optional[
         each, background = ROWS[kind], int(kind.endswith("scores"))
         for name in (f"{layer}.weight", f"{layer}.bias"):
             theirs, ours = state.get(name), present.get(name)
-            of_classes = [each * n + background for n in (count, len(chosen))]
-            if theirs is not None and ours is not None and [len(theirs), len(ours)] == of_classes:
+            of_classes = [(each * n + background,) for n in (count, len(chosen))]
+            if theirs is not None and ours is not None and [theirs.shape[:1], ours.shape[:1]] == of_classes:
                 found[name] = pick(theirs, ours, chosen, each, background)
     return found
 
 
-def pick(theirs: Tensor, ours: Tensor, chosen: list[Optional[int]], each: int, background: int) -> Tensor:
+def pick(theirs: Tensor, ours: Tensor, chosen: list[int | None], each: int, background: int) -> Tensor:
     """Ours with theirs at `each` rows of every class that they have, and at the background's."""
     if theirs.shape[1:] != ours.shape[1:]:
         return theirs

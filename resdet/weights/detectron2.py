@@ -12,7 +12,7 @@ The tensors tell depth, widths, norms, heads and classes. What they do not tell 
 """
 
 import re
-from typing import Iterable, Mapping, Optional
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ def modules_of(state: Mapping[str, Tensor]) -> Pairs:
     return detector_modules(body, "{s}." if cascade else "", "conv.conv{n}" if deep else "conv")
 
 
-def renamed(name: str, pairs: Iterable[tuple[str, str]], shift: int) -> Optional[str]:
+def renamed(name: str, pairs: Iterable[tuple[str, str]], shift: int) -> str | None:
     """A tensor's name by the first pair that fits, {k} shifted; None where there is none."""
     module, _, last = name.rpartition(".")
     for given, wanted in pairs:
@@ -244,7 +244,7 @@ def backbone_settings(
     }
 
 
-def norm_of(state: Mapping[str, Tensor], unit: str) -> Optional[str]:
+def norm_of(state: Mapping[str, Tensor], unit: str) -> str | None:
     """The norm inside a convolution of theirs; only those that learn count their steps."""
     if f"{unit}.norm.num_batches_tracked" in state:
         return "sync"

@@ -1,15 +1,17 @@
 """The table of layouts: how each is recognised, what its tensors imply, and its tensors under our names."""
 
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterator, Mapping, Optional
 
 from torch import Tensor
 
 from resdet.errors import WeightsError
 from resdet.peers import torchvision
 from resdet.weights import caffe2, coco_classes, detectron2, keras, torchvision_classifiers, torchvision_detectors
-from resdet.weights.reading import Checkpoint
+from resdet.weights.other_nets import kind_of
+from resdet.weights.reading import Checkpoint, shown
 
 State = Mapping[str, Tensor]
 
@@ -59,7 +61,7 @@ class Layout:
     name: str
     fits: Callable[[State], bool]
     to_our_names: Callable[[State], dict[str, Tensor]]  # with normalise.mean and normalise.std, where they are known
-    settings: Optional[Callable[[State, str], dict]] = None  # the `model` section of a config; None: the file tells it
+    settings: Callable[[State, str], dict] | None = None  # the `model` section of a config; None: the file tells it
     detector: bool = False
     categories: Callable[[int], Categories] = imagenet
 
@@ -76,9 +78,11 @@ class Layout:
 
 @contextmanager
 def blaming(origin: str) -> Iterator[None]:
-    """Errors name the file; a layout's code takes for granted the tensors that all of its nets have."""
+    """Names the file in errors; a layout's code assumes the tensors, and shapes, that all of its nets have."""
     try:
         yield
+    except (IndexError, RuntimeError, TypeError, ValueError):
+        raise WeightsError(f"{origin} has names of a known net and tensors of other shapes: it is damaged.") from None
     except (KeyError, StopIteration) as error:
         lacks = f"{error}, which such a net has" if error.args else "part of what such a net has"
         raise WeightsError(f"{origin} lacks {lacks}: it is of another net than its names say, or incomplete.") from None
@@ -88,6 +92,11 @@ def blaming(origin: str) -> Iterator[None]:
 
 def without_prefix(state: State) -> dict[str, Tensor]:
     return {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
+
+
+def is_net(state: State) -> bool:
+    """A classifier or a backbone of ours; other libraries have a `backbone.` as well."""
+    return "normalise.mean" in state or any(re.match(r"(backbone\.)?conv2_x\.\d+\.", name) for name in state)
 
 
 def is_localizer(state: State) -> bool:
@@ -123,7 +132,7 @@ LAYOUTS = (
         detector=True,
         categories=coco,
     ),
-    Layout("resdet", lambda state: any(name.startswith(("backbone.", "conv2_x.")) for name in state), without_prefix),
+    Layout("resdet", is_net, without_prefix),
     Layout("keras", keras.is_keras, keras.to_our_names, keras.settings),
     Layout(
         "torchvision",
@@ -157,7 +166,7 @@ def recognise(checkpoint: Checkpoint) -> Layout:
     for layout in LAYOUTS:
         if layout.fits(checkpoint.state):
             return layout
-    shown = ", ".join(list(checkpoint.state)[:3])
-    raise WeightsError(
-        f"{checkpoint.origin}: these names ({shown}, …) are of no layout that is known; docs/weights.md lists those."
-    )
+    what = f"these names ({', '.join(map(shown, list(checkpoint.state)[:3]))}, …) are"
+    if kind := kind_of(checkpoint.state):
+        what = f"this seems to be {kind},"
+    raise WeightsError(f"{checkpoint.origin}: {what} of no layout that is known; docs/weights.md lists those.")

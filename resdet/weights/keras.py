@@ -6,7 +6,7 @@ Kernels [H, W, in, out], stride in the first 1×1, BGR input minus a mean colour
 """
 
 import re
-from typing import Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -58,6 +58,8 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             ours[f"{unit_of(layer)}.norm.{NORM_KEYS.get(key, key)}"] = tensor
     for name in ours:
+        if name in biases and biases[name].shape != ours[name].shape:
+            raise WeightsError(f"the bias for {name} is of another shape: the file is damaged.")
         if name in biases:  # a bias before a norm is a shift of the norm's mean
             ours[name] = ours[name] - biases[name]
         elif name.endswith("running_var"):

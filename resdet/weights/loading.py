@@ -1,16 +1,18 @@
 """Puts weights of any known layout into a model; what does not fit is listed by name and shape."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from resdet.errors import WeightsError
 from resdet.weights import categories, zoo
+from resdet.weights.description import checked_statistics
 from resdet.weights.formats import Categories, Layout, recognise
-from resdet.weights.reading import Checkpoint, read
+from resdet.weights.reading import Checkpoint, read, shown
 from resdet.weights.torchvision_classifiers import stride_in
 
 CLASSIFIERS = ("fc", "fc6", "fc7")  # the linear layers of our nets
@@ -60,14 +62,14 @@ def load(
     implied = settings_of(layout, checkpoint)
     check_stride(getattr(model, "backbone", model), implied, checkpoint.origin)
     state = layout.tensors(checkpoint)
-    statistics = statistics_of(state, checkpoint.meta)
+    statistics = statistics_of(state, checkpoint)
     state = {name: tensor for name, tensor in state.items() if name not in STATISTICS}
     if not layout.detector:
         part = backbone_part(model, state) if is_detector(model) else net_part(model, state, new_classifier)
     elif is_detector(model):
         theirs = categories_of(layout, checkpoint) if new_classifier and hasattr(model, "category_ids") else None
         part = detector_part(model, state, theirs, model.class_layers() if new_classifier else [])
-        if "experiment" not in checkpoint.meta:
+        if not checkpoint.description.experiment:
             part.notes += other_settings(implied, model.experiment.get("model", {}))
     else:
         kind = layout.name.split()[-1]
@@ -110,7 +112,7 @@ def backbone_part(model: nn.Module, state: dict[str, Tensor]) -> Part:
 
 
 def detector_part(
-    model: nn.Module, state: dict[str, Tensor], theirs: Optional[Categories], may_differ: Sequence[str]
+    model: nn.Module, state: dict[str, Tensor], theirs: Categories | None, may_differ: Sequence[str]
 ) -> Part:
     """A whole detector or localizer; of the file's categories, where they are given, the model's own are picked."""
     target = {name: tensor for name, tensor in model.state_dict().items() if name not in STATISTICS}
@@ -130,8 +132,10 @@ def detector_part(
 
 def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:
     """What the weights imply of their net; nothing where it takes a config to build it."""
-    if layout.settings is None or "experiment" in checkpoint.meta:
-        return checkpoint.meta.get("experiment", {}).get("model", {})
+    told = checkpoint.description.experiment
+    if layout.settings is None or told:
+        model = (told or {}).get("model")
+        return model if isinstance(model, dict) else {}
     try:
         return layout.section(checkpoint)
     except WeightsError:
@@ -140,7 +144,8 @@ def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:
 
 def check_stride(net: nn.Module, implied: Mapping[str, Any], origin: str) -> None:
     """Weights fit a net that strides in the other convolution as well, and would compute something else there."""
-    wanted, present = implied.get("backbone", {}).get("stride_in"), stride_in(net)
+    backbone, present = implied.get("backbone"), stride_in(net)
+    wanted = backbone.get("stride_in") if isinstance(backbone, Mapping) else None
     if wanted and present and present != wanted:
         raise WeightsError(
             f"{origin}: these weights are of a net that strides in the {wanted} convolution of its blocks, and this "
@@ -148,18 +153,20 @@ def check_stride(net: nn.Module, implied: Mapping[str, Any], origin: str) -> Non
         )
 
 
-def statistics_of(state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Optional[tuple[Tensor, Tensor]]:
+def statistics_of(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> tuple[Tensor, Tensor] | None:
     """Mean and deviation of the pixels: those that our own files tell, or else the layout's."""
-    if told := meta.get("normalise"):
-        return torch.tensor(told["mean"]), torch.tensor(told["std"])
-    return tuple(state[name] for name in STATISTICS) if STATISTICS[0] in state else None
+    if told := checkpoint.description.statistics:
+        return told
+    if not all(name in state for name in STATISTICS):
+        return None
+    return checked_statistics(*(state[name].float() for name in STATISTICS), checkpoint.origin)
 
 
-def categories_of(layout: Layout, checkpoint: Checkpoint) -> Optional[Categories]:
+def categories_of(layout: Layout, checkpoint: Checkpoint) -> Categories | None:
     """The classes of a file: told by itself, or known of its library."""
-    meta = checkpoint.meta
-    if "classes" in meta and "category_ids" in meta:
-        return Categories(list(meta["classes"]), list(meta["category_ids"]))
+    told = checkpoint.description
+    if told.classes and told.category_ids:
+        return Categories(told.classes, told.category_ids)
     if layout.settings is None:
         return Categories([], [])
     return layout.categories(settings_of(layout, checkpoint).get("num_classes", 0))
@@ -213,6 +220,16 @@ def fit(part: Part, origin: str, layout: str) -> Report:
     return report
 
 
+class Misfit(WeightsError):
+    """Weights that are of another net; `what` lists the differences."""
+
+    def __init__(self, origin: str, what: str):
+        super().__init__(
+            f"{origin} does not fit this model ({what}): build the net it was made for, or give another file."
+        )
+        self.what = what
+
+
 def refuse_what_does_not_fit(report: Report, may_differ: Sequence[str] = ()) -> None:
     """Raises with the list, of which the modules in `may_differ` are left out."""
     prefixes = tuple(f"{module}." for module in may_differ)
@@ -220,9 +237,7 @@ def refuse_what_does_not_fit(report: Report, may_differ: Sequence[str] = ()) -> 
     problems = {kind: names for kind, names in problems.items() if names}
     if problems:
         listed = "; ".join(
-            f"{kind}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+            f"{kind}: {', '.join(map(shown, names[:4]))}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
             for kind, names in problems.items()
         )
-        raise WeightsError(
-            f"{report.origin} does not fit this model ({listed}): build the net it was made for, or give another file."
-        )
+        raise Misfit(report.origin, listed)

@@ -1,7 +1,6 @@
 """ImageNet weights to start a detector from: a file of the user's, or torchvision's own, fetched from their address."""
 
 from pathlib import Path
-from typing import Union
 
 from torch import nn
 
@@ -11,7 +10,7 @@ from resdet.weights import loading, zoo
 
 def load(model: nn.Module, wanted: str, backbone: str) -> loading.Report:
     """`wanted` is a path or a published name, or `torchvision` for that library's weights of the net `backbone`."""
-    source: Union[str, Path] = fetch_torchvision(backbone) if wanted == "torchvision" else wanted
+    source: str | Path = fetch_torchvision(backbone) if wanted == "torchvision" else wanted
     return loading.load(model, source, new_classifier=True)
 
 

@@ -1,13 +1,11 @@
 """Reads checkpoint files as tensors and plain values alone; a file that carries code is refused."""
 
-import json
-import pickle
-import warnings
-import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +13,32 @@ from torch import Tensor
 
 from resdet import unpickle
 from resdet.errors import WeightsError
+from resdet.weights import description, torch_files
+from resdet.weights.torch_files import LEGACY
 
-DESCRIPTION = ("experiment", "classes", "category_ids", "normalise")  # what our own files say beside the tensors
-OURS = "resdet"  # under which key of a state dict's own metadata they say it where another library reads the file too
+OURS = "resdet"  # under which key of a state dict's own metadata our files tell what they are, for others to pass by
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "blobs")  # the last is Detectron's
-HDF5, PICKLE = b"\x89HDF\r\n\x1a\n", b"\x80"
-PROGRAM = "/models/model.json"  # ends the name of a part that only torch.export writes
-OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of one number, before the others
+PICKLE = b"\x80"
+OTHER_FILES = {  # how a file begins -> what it is
+    b"\x89HDF\r\n\x1a\n": "a Keras file in HDF5; write it as .safetensors once, by the lines in docs/weights.md",
+    b"\x08": "perhaps an ONNX file; name it .onnx",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"\x93NUMPY": "an array of numpy; give the checkpoint it was taken from",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"<": "a web page; fetch the file itself",
+    b"{": "JSON; give the file of weights that belongs to it",
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself by `git lfs pull`",
+}
+MAX_HEADER = 1 << 23  # bytes of a safetensors file; those of ours have 0.1 million
+MAX_TENSORS = 20_000  # cifar_resnet1202 has 7,000
+MAX_NAME = 500
+PLAIN_TYPES = (
+    *(torch.float32, torch.float16, torch.bfloat16, torch.float64),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
+SAFETENSORS_TYPES = ("F32", "F16", "BF16", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL")
+NUMBERS = "16, 32 or 64 bits, as by tensor.float()"
 
 
 @dataclass
@@ -32,6 +49,11 @@ class Checkpoint:
     origin: str
     meta: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def description(self) -> description.Description:
+        """What `meta` says, where the file is ours."""
+        return description.read(self.meta, self.origin)
+
 
 def read(path: str | Path) -> Checkpoint:
     """A `.pth`, `.pt`, `.pkl` or `.safetensors` file, told apart by content.
@@ -41,90 +63,57 @@ def read(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file; give the path of a checkpoint, such as runs/NAME/best.pth.")
-    if is_safetensors(path):
-        return read_safetensors(path)
-    with path.open("rb") as file:
-        start = file.read(len(OLD_TORCH))
-    if start.startswith(HDF5):
-        raise WeightsError(
-            f"{path} is a Keras file in HDF5: write it as .safetensors once, with the lines that docs/weights.md gives."
-        )
-    if start.startswith(PICKLE) and start != OLD_TORCH[: len(start)]:
+    start = first_bytes(path)
+    if is_safetensors(start, path.stat().st_size):
+        return read_safetensors(path, start)
+    if kind := next((kind for mark, kind in OTHER_FILES.items() if start.startswith(mark)), None):
+        raise WeightsError(f"{path} is no checkpoint: it is {kind}.")
+    if start.startswith(PICKLE) and start[: len(LEGACY)] != LEGACY[: len(start)]:
         return unwrap(unpickle.load(path, error=WeightsError), path)
     return unwrap(read_torch(path), path)
 
 
-def is_safetensors(path: Path) -> bool:
+def first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as problem:
+        raise WeightsError(f"{path} cannot be read ({problem.strerror}): check the path and its rights.") from None
+
+
+def is_safetensors(start: bytes, size: int) -> bool:
     """A safetensors file begins with the length of its JSON header, whose first byte is a brace."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return len(start) == 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    return len(start) >= 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size
 
 
-def read_safetensors(path: Path) -> Checkpoint:
+def read_safetensors(path: Path, start: bytes) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
+    if (length := int.from_bytes(start[:8], "little")) > MAX_HEADER:
+        raise WeightsError(f"{path} has a header of {length:,} bytes, and at most {MAX_HEADER:,} are read.")
     try:
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}
+            for name in (names := file.keys()):
+                if (dtype := file.get_slice(name).get_dtype()) not in SAFETENSORS_TYPES:
+                    raise WeightsError(f"{path}: {shown(name)} is of type {dtype}: save numbers of {NUMBERS}.")
+            state = {name: file.get_tensor(name) for name in names}
             written = file.metadata() or {}
     except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged ({error}): fetch or copy it again.") from None
+        raise WeightsError(f"{path} is damaged ({unpickle.reason(error)}): fetch or copy it again.") from None
     if not state:
         raise WeightsError(f"{path} holds no tensors: save model.state_dict() and give that file.")
     # Our own files carry the experiment and the class names as text; others carry whatever they like.
-    ours = [key for key in DESCRIPTION if key in written] if "experiment" in written else []
-    return Checkpoint(state, str(path), {**written, **{key: json.loads(written[key]) for key in ours}})
+    ours = description.KEYS if written.get("experiment", "").startswith("{") else ()
+    meta = written | description.from_json(written, str(path), ours)
+    return checked(Checkpoint(state, str(path), meta), path.stat().st_size)
 
 
-def read_torch(path: Path) -> Any:
-    """What torch saved, through its loader that admits no code."""
-    refuse_other_archives(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # of files that are refused in a moment
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes torch raise almost anything
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-            raise WeightsError(
-                f"{path} carries Python objects and not tensors alone ({first_reason(error)}); "
-                "it is refused because loading it could run code: save its state_dict() and give that file."
-            ) from None
-        reason = first_reason(error)
-        raise WeightsError(f"{path} is damaged or no checkpoint ({reason}): fetch or copy it again.") from None
+def read_torch(path: str | Path) -> Any:
+    """What torch saved, as tensors and plain values."""
+    return torch_files.read(Path(path))
 
 
-def refuse_other_archives(path: Path) -> None:
-    """torch stores the parts of its archives as they are: those that swell, or lie over each other, are not its."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # no archive, or a damaged one: torch says which
-    unpacked = sum(part.file_size for part in parts)
-    if unpacked > path.stat().st_size:
-        raise WeightsError(
-            f"{path} would unpack to {unpacked:,} bytes, more than it has, which no checkpoint of torch's does: "
-            "it is refused; fetch it from a source you trust."
-        )
-    if any(part.filename.endswith(PROGRAM) for part in parts):
-        raise WeightsError(
-            f"{path} is a program of torch.export and no checkpoint: torch.export.load runs it, after "
-            "`import resdet.export`; give the checkpoint that it was made of."
-        )
-
-
-def first_reason(error: Exception) -> str:
-    """The one line of torch's long messages that names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = next(
-        (line for line in lines if "GLOBAL" in line or "Unsupported" in line),
-        lines[0] if lines else type(error).__name__,
-    )
-    return telling.split(". Please")[0].removeprefix("WeightsUnpickler error: ")[:160]
-
-
-def wrapper(content: Any) -> Optional[str]:
+def wrapper(content: Any) -> str | None:
     """The key under which a training script put the state dict, if it is not the content itself."""
     return next((k for k in WRAPPERS if isinstance(content, dict) and isinstance(content.get(k), dict)), None)
 
@@ -132,10 +121,16 @@ def wrapper(content: Any) -> Optional[str]:
 def unwrap(content: Any, path: Path) -> Checkpoint:
     """The state dict inside what was saved."""
     meta = {}
-    while inner := wrapper(content):
-        meta |= {key: value for key, value in content.items() if key != inner}
-        content = content[inner]
-    if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
+    for _ in WRAPPERS:
+        if inner := wrapper(content):
+            meta |= {key: value for key, value in content.items() if key != inner}
+            content = content[inner]
+    if (
+        not isinstance(content, dict)
+        or not content
+        or wrapper(content)
+        or not all(isinstance(key, str) for key in content)
+    ):
         raise WeightsError(
             f"{path} holds no state dict (names and tensors): save model.state_dict() and give that file."
         )
@@ -143,17 +138,18 @@ def unwrap(content: Any, path: Path) -> Checkpoint:
     state = {key.removeprefix(prefix): as_tensor(value) for key, value in content.items() if is_numbers(value)}
     if not state:
         raise WeightsError(f"{path} holds no tensors: save model.state_dict() and give that file.")
-    refuse_absurd_sizes(state, path)
-    return Checkpoint(state, str(path), meta | own_metadata(content))
+    return checked(Checkpoint(state, str(path), meta | own_metadata(content)), path.stat().st_size)
 
 
 def is_numbers(value: Any) -> bool:
-    return isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "bifu")
+    return isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "bifuc")
 
 
 def as_tensor(value: Tensor | np.ndarray) -> Tensor:
     if isinstance(value, Tensor):
         return value
+    if value.dtype.itemsize > 8:  # numpy's long double, and complex numbers, which are refused by their name
+        value = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
     return torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")).reshape(value.shape))
 
 
@@ -164,16 +160,35 @@ def own_metadata(content: Mapping) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def refuse_absurd_sizes(state: Mapping[str, Tensor], path: Path) -> None:
-    """A tensor may declare more values than the file has bytes for: by strides of zero, or by a missing storage."""
-    odd = [name for name, t in state.items() if t.layout != torch.strided or t.is_meta or t.is_quantized]
-    if odd:
-        raise WeightsError(f"{path}: {odd[0]} is no plain tensor (sparse, quantised or empty): save it as one.")
-    size = path.stat().st_size
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in state.values()}
+def checked(checkpoint: Checkpoint, size: int) -> Checkpoint:
+    """A checkpoint of plain finite numbers under readable names, as large as its file."""
+    origin, state = checkpoint.origin, checkpoint.state
+    if len(state) > MAX_TENSORS:
+        raise WeightsError(f"{origin} has {len(state):,} tensors, and at most {MAX_TENSORS:,} are read.")
+    for name, tensor in state.items():
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise WeightsError(f"{origin}: the name {shown(name)!a} of a tensor is too long, or no text.")
+        if tensor.dtype not in PLAIN_TYPES:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(f"{origin}: {shown(name)} is of type {kind}: save numbers of {NUMBERS}.")
     total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if sum(storages.values()) > size or total > 2 * size:  # twice: weights that two layers share
+    if total > 2 * size:  # twice: weights that two layers share
         raise WeightsError(
-            f"{path} declares {total:,} bytes of tensors and has {size:,}: it is refused; fetch it from a source "
+            f"{origin} declares {total:,} bytes of tensors and has {size:,}: it is refused; fetch it from a source "
             "you trust, or save model.state_dict() anew."
         )
+    if broken := next((name for name, tensor in state.items() if not is_finite(tensor)), None):
+        raise WeightsError(
+            f"{origin}: {shown(broken)} holds NaN or infinity, as after a training that diverged: give an earlier file."
+        )
+    return checkpoint
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """A sum is the quicker check; one that overflows says nothing."""
+    return not tensor.is_floating_point() or bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+
+
+def shown(name: str) -> str:
+    """A name of any length, shortened in the middle."""
+    return name if len(name) <= 80 else f"{name[:38]}…{name[-38:]}"

@@ -6,13 +6,12 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from resdet.errors import WeightsError
 from resdet.weights import detectron2, torchvision_classifiers, torchvision_detectors
 from resdet.weights.reading import OURS
-from resdet.writing import write_atomically
+from resdet.writing import write_bytes, write_torch
 
 LAYOUTS = ("torchvision", "timm", "detectron2", "safetensors")
 
@@ -32,13 +31,12 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
     if layout == "detectron2":
         return save_detectron2(state, told, path)
     if layout == "safetensors" or path.suffix == ".safetensors":
-        from safetensors.torch import save_file
+        from safetensors.torch import save as encode
 
-        text = {key: json.dumps(value) for key, value in told.items()}
-        return write_atomically(path, lambda temporary: save_file(state, temporary, text))
+        return write_bytes(path, encode(state, {key: json.dumps(value) for key, value in told.items()}))
     state = OrderedDict(state)
     state._metadata = {OURS: told}  # beside the tensors, where torch keeps the versions of modules: others pass it by
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+    write_torch(path, state)
 
 
 def state_in(model: nn.Module, layout: str) -> dict[str, Tensor]:
@@ -64,9 +62,9 @@ def save_detectron2(state: dict[str, Tensor], told: dict[str, Any], path: Path) 
     content = {"__author__": "resdet", **told}
     if path.suffix == ".pkl":
         content["model"] = {name: tensor.numpy() for name, tensor in state.items()}
-        return write_atomically(path, lambda temporary: temporary.write_bytes(pickle.dumps(content)))
+        return write_bytes(path, pickle.dumps(content))
     content["model"] = state
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    write_torch(path, content)
 
 
 def description(model: nn.Module) -> dict[str, Any]:

@@ -5,7 +5,7 @@ convolutions. A net whose tensors are those of a ResNet and that computes someth
 resnetblur50, which smooth before they stride) cannot be told from one.
 """
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -139,7 +139,7 @@ def refuse_other_resnets(net: nn.Module, own: Mapping[str, Tensor], library: str
             raise WeightsError(f"{library}'s ResNets {reason}: save it as safetensors.")
 
 
-def stride_in(net: nn.Module) -> Optional[str]:
+def stride_in(net: nn.Module) -> str | None:
     """Which convolution of a net's bottlenecks strides, "1x1" or "3x3"; None where there are no bottlenecks."""
     block = getattr(net, "conv3_x", [None])[0]
     if not hasattr(block, "conv3"):

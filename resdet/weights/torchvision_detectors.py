@@ -4,7 +4,7 @@ Both ways. What its detectors cannot be told to do is refused by the name of the
 """
 
 import re
-from typing import Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -108,12 +108,16 @@ def without_epsilon(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, variance in state.items():
         if name.startswith("backbone.") and name.endswith("running_var"):
             weight = name.replace("running_var", "weight")
+            if state[weight].shape != variance.shape:
+                raise WeightsError(f"{weight} and {name} are of different shapes: the file is damaged.")
             found[weight] = state[weight] * torch.sqrt(1 + FROZEN_EPSILON / variance)
     return found
 
 
 def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
     """The `model` section of a config that the weights fit."""
+    if any(name.startswith("roi_heads.keypoint") for name in state):
+        raise WeightsError(f"{origin}: a Keypoint R-CNN of torchvision, which has a head that none here has.")
     ours = our_names(state)
     name = resnet_name({n.removeprefix("backbone."): t for n, t in ours.items()}, origin)
     count = lambda pattern: len([name for name in ours if re.fullmatch(pattern, name)])

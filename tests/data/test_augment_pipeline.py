@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
+from resdet.config import from_dict
 from resdet.data.augment import AugmentConfig
 from resdet.data.augment.pipeline import TrainTransform
 from resdet.errors import ConfigError
@@ -91,9 +91,10 @@ def test_the_short_side_does_not_matter_to_the_other_crop():
         TrainTransform(AugmentConfig(), 288)
 
 
-def test_the_config_goes_through_omegaconf_and_back():
-    text = OmegaConf.create({"short": [32, 64], "albumentations": [{"GaussianBlur": {"p": 0.5}}], "policy": "trivial"})
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AugmentConfig), text))
+def test_the_config_of_a_file_makes_a_transform():
+    augment = {"short": [32, 64], "albumentations": [{"GaussianBlur": {"p": 0.5}}], "policy": "trivial"}
+    data = {"name": "folder", "size": 32, "augment": augment}
+    config = from_dict({"task": "classification", "data": data}).data.augment
     assert isinstance(config, AugmentConfig)
     assert TrainTransform(config, 32)(Picture(), np.random.default_rng(0)).shape == (32, 32, 3)
 

@@ -175,7 +175,7 @@ def without(kind, k, *keys):
 # What is done to the file: (kind of sentence, the name it gives, images left, objects left).
 DAMAGES = {
     "zero width": (bad_box([5, 5, 0, 4]), "a box without area", "annotation 1 ", 3, 3),
-    "negative height": (bad_box([5, 5, 4, -4]), "a box without area", "annotation 1 ", 3, 3),
+    "negative height": (bad_box([5, 5, 4, -4]), "sides that are negative", "annotation 1 ", 3, 3),
     "outside": (bad_box([40, 5, 4, 4]), "a box outside of its image", "annotation 1 ", 3, 3),
     "NaN": (bad_box([float("nan"), 5, 4, 4]), "NaN or infinite coordinates", "annotation 1 ", 3, 3),
     "infinite": (bad_box([5, 5, float("inf"), 4]), "NaN or infinite coordinates", "annotation 1 ", 3, 3),
@@ -183,10 +183,16 @@ DAMAGES = {
     "short bbox": (bad_box([1, 2, 3]), "no bbox of four numbers", "annotation 1 ", 3, 3),
     "text in bbox": (bad_box([1, 2, 3, "4"]), "no bbox of four numbers", "annotation 1 ", 3, 3),
     "unknown category": (entry("annotations", 0, category_id=5), "category_id that no category", "annotation 1 ", 3, 3),
-    "no category": (without("annotations", 0, "category_id"), "category_id that no category", "annotation 1 ", 3, 3),
+    "no category": (
+        without("annotations", 0, "category_id"),
+        "no whole number, 0 or more, as category_id",
+        "annotation 1 ",
+        3,
+        3,
+    ),
     "absent image": (entry("annotations", 0, image_id=99), "image_id that no image has", "annotation 1 ", 3, 3),
     "same id": (entry("annotations", 1, id=1), "an id that another annotation has", "annotation 1 ", 3, 3),
-    "no id": (without("annotations", 1, "id"), "no whole number as id", "annotation without id", 3, 3),
+    "no id": (without("annotations", 1, "id"), "no whole number, 0 or more, as id", "annotation without id", 3, 3),
     "no annotation": (lambda data: data["annotations"].append(7), "no whole number", "annotation without id", 3, 4),
     "bad polygon": (
         entry("annotations", 0, segmentation=[[1, "x"]]),
@@ -207,7 +213,7 @@ DAMAGES = {
     "image without size": (without("images", 1, "width"), "no width and height", "image 3 ", 2, 1),
     "image of size 0": (entry("images", 1, height=0), "no width and height", "image 3 ", 2, 1),
     "image without name": (without("images", 1, "file_name"), "neither file_name nor coco_url", "image 3 ", 2, 1),
-    "image without id": (without("images", 2, "id"), "no whole number as id", "image without id", 2, 4),
+    "image without id": (without("images", 2, "id"), "no whole number, 0 or more, as id", "image without id", 2, 4),
 }
 
 
@@ -256,9 +262,9 @@ def test_boxes_partly_outside_are_clipped_and_noted_beyond_a_pixel(write, tmp_pa
         (json.dumps({"annotations": [], "categories": []}), 'no list "images"'),
         (json.dumps({"images": [], "categories": []}), 'no list "annotations"'),
         (json.dumps({"images": [], "annotations": [], "categories": {}}), 'no list "categories"'),
-        (json.dumps({"images": [], "annotations": [], "categories": [{"id": 1}]}), "no name"),
+        (json.dumps({"images": [], "annotations": [], "categories": [{"id": 1}]}), "no text as name"),
         (json.dumps({"images": [], "annotations": [], "categories": [{"name": "a"}]}), "no whole number"),
-        (json.dumps(content() | {"categories": 2 * [{"id": 1, "name": "a"}]}), "two categories have the id 1"),
+        (json.dumps(content() | {"categories": 2 * [{"id": 1, "name": "a"}]}), "an id that another category has"),
     ],
 )
 @pytest.mark.parametrize("on_bad", ["error", "skip"])

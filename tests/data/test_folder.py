@@ -147,8 +147,7 @@ def test_where_the_index_is_kept(source, tmp_path, monkeypatch):
 
 def test_a_failed_save_leaves_nothing(source, monkeypatch):
     monkeypatch.setattr(np, "save", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(OSError):
-        cached("test", [source], Builder())
+    assert cached("test", [source], Builder()).keys() == Builder()().keys()
     assert not list((source.parent / ".resdet").iterdir())
     with pytest.raises(DataError, match="missing.json cannot be read"):
         cached("test", [source.parent / "missing.json"], Builder())

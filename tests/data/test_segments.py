@@ -1,6 +1,7 @@
 """Outlines against pycocotools, OpenCV and closed forms."""
 
 import json
+import re
 from itertools import groupby
 from pathlib import Path
 
@@ -9,10 +10,23 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from resdet.data.segments import Bitmap, Polygons, SegmentColumns, from_coco
+from resdet.data.segment_columns import SegmentColumns
+from resdet.data.segments import Bitmap, Polygons
 
 COCO = Path(__file__).parents[2].parent / "shared/data/coco_val2014_100/instances_val2014_100.json"
 HEIGHT, WIDTH = 120, 160
+
+
+def pack(segmentations, height=HEIGHT, width=WIDTH):
+    return SegmentColumns.pack(segmentations, np.array([(width, height)] * len(segmentations)).reshape(-1, 2))
+
+
+def from_coco(segmentation, height, width):
+    """What is read of a COCO file's segmentation; a ValueError tells what is wrong with it."""
+    arrays, (problem,) = pack([segmentation], height, width)
+    if problem:
+        raise ValueError(problem)
+    return SegmentColumns.read(arrays, 0, height)
 
 
 def blob(random, radius=(20, 40)) -> np.ndarray:
@@ -90,6 +104,11 @@ def test_rle_in_every_form(form, kind):
         ([[1, 2, 3, 4, 5, float("nan")]], "NaN or infinite"),
         ([[1, 2, 3, 4, float("inf"), -float("inf")]], "NaN or infinite"),
         ([[1, 2, 3, 4]], "fewer than three points"),
+        ([[1, 2, 3, 4, 5, 10**400]], "NaN or infinite"),
+        ([[1, 2, 3, 4, 5, True]], "neither polygons nor RLE"),
+        ([[1, 2, 3, 4, 5, 4e8]], "far out of its image"),
+        ([[1, 2, 3, 4, 5, -1e300]], "far out of its image"),
+        ([[0, 0, 900, 0, 0, 900] * 4000], "outlines longer"),
         ({"size": [4, 5], "counts": [20]}, "another size"),
         ({"size": [5, 4]}, "without counts"),
         ({"size": [5, 4], "counts": [7, 14]}, "damaged"),
@@ -99,15 +118,22 @@ def test_rle_in_every_form(form, kind):
         ({"size": [5, 4], "counts": "55"}, "damaged"),  # pycocotools reads beyond its memory here
         ({"size": [5, 4], "counts": "oooooooooooooooo0"}, "damaged"),
         ({"size": [5, 4], "counts": "ü"}, "damaged"),
+        ({"size": [5, 4], "counts": "\ud800"}, "damaged"),
+        ({"size": [5, 4], "counts": [10**400]}, "damaged"),
+        ({"size": [5, 4], "counts": [[20]]}, "damaged"),
+        ({"size": [5, 4], "counts": []}, "damaged"),
+        ({"size": 5, "counts": [20]}, "another size"),
+        ({"size": [5.0, 4], "counts": [20]}, "another size"),
+        ({"size": [5, 4], "counts": [20.0]}, "damaged"),
     ],
 )
 def test_what_is_wrong_is_said(segmentation, what):
-    with pytest.raises(ValueError, match=what):
-        from_coco(segmentation, 5, 4)
-    columns = SegmentColumns()
-    with pytest.raises(ValueError, match=what):
-        columns.add(segmentation, 5, 4)
-    assert [len(array) for array in columns.arrays().values()] == [0, 1, 1, 0, 1]
+    ring, rle = [[0, 0, 3, 0, 3, 3]], {"size": [5, 4], "counts": [7, 5, 8]}
+    arrays, problems = pack([ring, segmentation, rle], 5, 4)
+    assert problems[0] is problems[2] is None and re.search(what, problems[1])
+    assert [len(array) for array in arrays.values()] == [3, 2, 4, 3, 4]  # nothing of it
+    assert SegmentColumns.read(arrays, 1, 5) is None
+    assert np.array_equal(SegmentColumns.read(arrays, 2, 5).bitmap(5, 4), reference(rle, 5, 4))
 
 
 def test_nothing_said_is_no_segment():
@@ -119,10 +145,8 @@ def test_columns_give_back_what_was_put_in():
     random = np.random.default_rng(3)
     polygons = [[blob(random).ravel().tolist() for _ in range(count)] for count in (1, 3)]
     rle = coco_mask.encode(np.asfortranarray(speckled(random)))
-    columns = SegmentColumns()
-    for segmentation in (polygons[0], None, rle, [], polygons[1]):
-        columns.add(segmentation, HEIGHT, WIDTH)
-    arrays = columns.arrays()
+    arrays, problems = pack([polygons[0], None, rle, [], polygons[1]])
+    assert problems == 5 * [None]
     back = [SegmentColumns.read(arrays, i, HEIGHT) for i in range(5)]
     assert back[1] is None and back[3] is None
     assert np.array_equal(back[2].bitmap(HEIGHT, WIDTH), coco_mask.decode(rle))

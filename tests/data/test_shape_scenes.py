@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from resdet.commands.data import make_shape_scenes
 from resdet.data import shape_scenes
 from resdet.data.shape_scenes import DEFAULT_CLASSES, Canvas, Object, draw, to_coco
-from resdet.errors import DataError
+from resdet.errors import DataError, FileError
 from resdet.images.decode import as_image
 
 TRAIN, VAL, SIZE, SEED = 150, 12, 128, 5
@@ -197,7 +197,7 @@ def test_a_finished_set_is_left_alone_and_another_is_not_mistaken_for_it(tmp_pat
 
 def test_other_files_are_not_written_over(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be written"):
         shape_scenes.ensure(tmp_path, 1, 1, 48, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -194,6 +194,11 @@ DAMAGES = {
     "no class": (xml(element("")), "a class that is not among", "object 1 of a.xml", 2, 1),
     "broken": ("<annotation><size>", "a broken XML file", "image a ", 1, 1),
     "empty": ("", "a broken XML file", "image a ", 1, 1),
+    "unknown encoding": ('<?xml version="1.0" encoding="none-such"?>' + xml(), "a broken XML file", "image a ", 1, 1),
+    "wrong encoding": ('<?xml version="1.0" encoding="utf-16"?>' + xml(), "a broken XML file", "image a ", 1, 1),
+    "deep": ("<a>" * 50_000, "a broken XML file", "image a ", 1, 1),
+    "huge size": (xml(element(), size=("9" * 400, 50)), "no size in its XML", "image a ", 1, 1),
+    "huge box": (xml(element(box=("9" * 400, 1, 5, 5))), "NaN or infinite", "object 1 of a.xml", 2, 1),
     "no size": (xml(element(), size=("?", 4)), "no size in its XML", "image a ", 1, 1),
 }
 
@@ -219,6 +224,13 @@ def test_an_image_without_its_file_is_a_problem(write, tmp_path):
         opened(root, tmp_path / "list.txt", on_bad="error")
     source = opened(root, tmp_path / "list.txt")
     assert len(source) == 1 and "left out 1 image with no XML file that can be read: b" in source.problems[0]
+
+
+def test_a_list_with_odd_names(write, tmp_path):
+    root = write({"a": xml(element())})
+    (tmp_path / "list.txt").write_bytes(b"a\nb\0c\n" + b"d" * 5000)
+    source = opened(root, tmp_path / "list.txt")
+    assert len(source) == 1 and [len(sentence) < 300 for sentence in source.problems] == [True, True]
 
 
 def test_second_start_and_changed_files(write, monkeypatch):

@@ -1,14 +1,16 @@
 """Two processes do the work of one, each on its device."""
 
 import json
+import os
 
 import pytest
 import torch
 import torch.distributed as dist
-from running import COMMAND, TINY, TORCHRUN, run
+from running import TINY, TORCHRUN, fork, here, run
 from torch import nn
 
 from resdet.backbones.layers import SyncBatchNorm2d
+from resdet.engine import distributed
 from resdet.engine.distributed import choose_device
 from resdet.errors import ConfigError
 
@@ -24,17 +26,22 @@ def losses(folder, kind):
     ]
 
 
-def train(tmp_path, launcher, name, *options):
-    done = run(tmp_path, "train", *COMMON, *options, "--out", name, launcher=launcher)
+def train(tmp_path, how, name, *options, **more):
+    done = how(tmp_path, "train", *COMMON, *options, "--out", name, **more)
     assert done.returncode == 0, done.stderr
     return tmp_path / name
 
 
-@pytest.mark.parametrize("norm", ["sync", "gn"])
+# One launch by torchrun itself, to the end of its processes; the others are forked.
+BY = {"sync": (run, {"launcher": TORCHRUN}), "gn": (fork, {"ranks": 2})}
+
+
+@pytest.mark.parametrize("norm", BY)
 def test_the_loss_curve_of_one_process(tmp_path, norm):
     """The same global batch, in one process and in two halves; 33 validation images do not divide by two."""
     options = [f"model.backbone.norm={norm}", "data.val_images=33"]
-    one, two = train(tmp_path, COMMAND, "one", *options), train(tmp_path, TORCHRUN, "two", *options)
+    two_processes, more = BY[norm]
+    one, two = train(tmp_path, here, "one", *options), train(tmp_path, two_processes, "two", *options, **more)
     for kind in ("train", "val"):
         for (step, loss, error), (other_step, other_loss, other_error) in zip(
             losses(one, kind), losses(two, kind), strict=True
@@ -45,14 +52,60 @@ def test_the_loss_curve_of_one_process(tmp_path, norm):
     assert [step for step, *_ in losses(two, "train")] == list(range(1, 21))
 
 
+def whole_and_cut(tmp_path, cut_at, *options):
+    """The last checkpoints of two processes that ran through, and of two that went on where others had stopped."""
+    whole = train(tmp_path, fork, "whole", *options, ranks=2)
+    train(tmp_path, fork, "cut", *options, f"train.length={cut_at}", ranks=2)
+    cut = train(tmp_path, fork, "cut", *options, "--resume", ranks=2)
+    return (torch.load(folder / "last.pth", weights_only=True) for folder in (whole, cut))
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_resumed_in_two_processes(tmp_path):
     """Batch norm follows each process's own batches; a checkpoint makes them one, and a run goes on from it exactly."""
-    constant = ("schedule.name=constant", "train.evaluate_every=5")
-    whole = train(tmp_path, TORCHRUN, "whole", *constant)
-    train(tmp_path, TORCHRUN, "cut", *constant, "train.length=10")
-    cut = train(tmp_path, TORCHRUN, "cut", *constant, "--resume")
-    first, second = (torch.load(folder / "last.pth", weights_only=True)["model"] for folder in (whole, cut))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    whole, cut = whole_and_cut(tmp_path, 10, "schedule.name=constant", "train.evaluate_every=5")
+    assert_same(whole["model"], cut["model"])
+
+
+def test_averaged_weights_in_two_processes(tmp_path):
+    """Their batch norm statistics are as much of one process as those of the weights themselves."""
+    options = ("schedule.name=constant", "train.ema=0.5", "train.checkpoint_every=3")
+    whole, cut = whole_and_cut(tmp_path, 9, *options)
+    assert_same(whole["trainer"]["averaged"], cut["trainer"]["averaged"])
+
+
+def keep_statistics():
+    """Writes down what batch norm has seen in this process, before the processes share it for the first time."""
+    share, kept = distributed.average_statistics, []
+
+    def watched(model):
+        if len(kept) < 2:  # the weights', and their average's
+            kept.append(model)
+            torch.save(statistics(model.state_dict()), f"{len(kept)}-{os.environ['RANK']}.pt")
+        share(model)
+
+    distributed.average_statistics = watched
+
+
+def statistics(state):
+    return {name: tensor for name, tensor in state.items() if name.endswith(("running_mean", "running_var"))}
+
+
+def test_statistics_are_the_mean_of_both_processes(tmp_path):
+    options = ("train.length=3", "train.evaluate_every=3", "train.checkpoint_every=3", "train.ema=0.5")
+    run = train(tmp_path, fork, "run", *options, ranks=2, first=keep_statistics)
+    last = torch.load(run / "last.pth", weights_only=True)
+    averaged = {name.removeprefix("module."): tensor for name, tensor in last["trainer"]["averaged"].items()}
+    for number, state in enumerate((last["model"], averaged), 1):
+        one, two = (torch.load(tmp_path / f"{number}-{rank}.pt", weights_only=True) for rank in (0, 1))
+        found = statistics(state)
+        assert found.keys() == one.keys() and len(found) > 10
+        for name, tensor in found.items():
+            torch.testing.assert_close(tensor, (one[name] + two[name]) / 2)
+            assert not torch.equal(one[name], two[name])
 
 
 def test_a_batch_that_does_not_divide(tmp_path, command):
@@ -60,16 +113,6 @@ def test_a_batch_that_does_not_divide(tmp_path, command):
     assert done.returncode == 0
     done = command("train", *TINY, "train.batch=9", "train.accumulate=2")
     assert done.returncode == 2 and "train.accumulate" in done.stderr
-
-
-def test_averaged_weights_in_two_processes(tmp_path):
-    """Their batch norm statistics are as much of one process as those of the weights themselves."""
-    options = ("schedule.name=constant", "train.ema=0.5", "train.checkpoint_every=3")
-    whole = train(tmp_path, TORCHRUN, "whole", *options)
-    train(tmp_path, TORCHRUN, "cut", *options, "train.length=9")
-    cut = train(tmp_path, TORCHRUN, "cut", *options, "--resume")
-    first, second = (torch.load(f / "last.pth", weights_only=True)["trainer"]["averaged"] for f in (whole, cut))
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 SHARDS = [(2, 3, 5, 8), (1, 3, 9, 4)]  # as in detection: of other shapes
@@ -99,7 +142,7 @@ def normalise_shard(rank, folder):
 
 def test_synchronised_norms_count_every_pixel_alike(tmp_path):
     """Batch norm in double precision on all pixels of both processes, side by side."""
-    torch.multiprocessing.spawn(normalise_shard, (tmp_path,), nprocs=2)
+    torch.multiprocessing.start_processes(normalise_shard, (tmp_path,), nprocs=2, start_method="forkserver")
     ours = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     pixels = lambda x: x.double().transpose(0, 1).reshape(1, 3, -1, 1)
     shards = [shard(rank) for rank in (0, 1)]
@@ -124,18 +167,8 @@ def test_a_device_that_is_not_there(device, sentence, monkeypatch):
     assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
 
 
-# torchrun ends the others as soon as one has failed: each waits for what the other says.
-APART = """
-import os, sys, time
-from pathlib import Path
-os.chdir("machine" + os.environ["RANK"])
-from resdet.cli import main
-status = main()
-Path("told").touch()
-while not all(Path(f"../machine{number}/told").exists() for number in (0, 1)):
-    time.sleep(0.1)
-sys.exit(status)
-"""
+def go_to_a_folder_of_its_own():
+    os.chdir(f"machine{os.environ['RANK']}")
 
 
 @pytest.mark.parametrize("step", [None, 10])
@@ -143,13 +176,12 @@ def test_machines_that_share_no_folder_do_not_go_on_differently(tmp_path, step):
     """Each process in a folder of its own: the second has no last.pth, or one of another step."""
     for number in (0, 1):
         (tmp_path / f"machine{number}").mkdir()
-    (tmp_path / "apart.py").write_text(APART)
-    words = ["train", *COMMON, "--out", "run"]
-    assert run(tmp_path / "machine0", *words).returncode == 0
+    train(tmp_path / "machine0", here, "run")
     if step:
-        assert run(tmp_path / "machine1", *words, f"train.length={step}").returncode == 0
-    done = run(tmp_path, "apart.py", *words, "--resume", launcher=TORCHRUN[:-2])
+        train(tmp_path / "machine1", here, "run", f"train.length={step}")
+    words = ["train", *COMMON, "--out", "run", "--resume"]
+    done = fork(tmp_path, *words, ranks=2, first=go_to_a_folder_of_its_own)
     sentence = (
         f"resdet: The processes would go on from different steps (20, {step or 0}) of run: give --out in a folder"
     )
-    assert done.returncode and done.stderr.count(sentence) == 2
+    assert done.returncode == 2 and done.stderr.count(sentence) == 2

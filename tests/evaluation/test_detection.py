@@ -45,12 +45,6 @@ def source(root):
     return open_coco(root / "annotations/val.json", root / "val")
 
 
-@pytest.fixture(autouse=True)
-def one_thread(few_threads):
-    """Maps of a few pixels are worth no second one."""
-    torch.set_num_threads(1)
-
-
 def detector(root, source, *overrides):
     torch.manual_seed(0)
     experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:], *overrides)

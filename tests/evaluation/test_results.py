@@ -69,12 +69,12 @@ def test_parts_are_joined():
     "entries, complaint",
     [
         ({"annotations": []}, "no list of results but a dict"),
-        ([1], "result 0 has no 'image_id'"),
-        ([{"image_id": 1, "category_id": 1, "score": 0.5}], "result 0 has no 'bbox'"),
-        ([{"image_id": -1, "category_id": 1, "score": 0.5, "bbox": [0, 0, 1, 1]}], "image_id -1"),
-        ([{"image_id": True, "category_id": 1, "score": 0.5, "bbox": [0, 0, 1, 1]}], "image_id True"),
-        ([{"image_id": 1, "category_id": 1, "score": [1], "bbox": [0, 0, 1, 1]}], r"score \[1\]"),
-        ([{"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [[0, 0], [1]]}], "bbox .*four numbers"),
+        ([1], "result 0 has no whole number, 0 or more, as image_id"),
+        ([{"image_id": 1, "category_id": 1, "score": 0.5}], "result 0 has no bbox"),
+        ([{"image_id": -1, "category_id": 1, "score": 0.5, "bbox": [0, 0, 1, 1]}], r"image_id \(-1\)"),
+        ([{"image_id": True, "category_id": 1, "score": 0.5, "bbox": [0, 0, 1, 1]}], r"image_id \(True\)"),
+        ([{"image_id": 1, "category_id": 1, "score": [1], "bbox": [0, 0, 1, 1]}], r"score \(\[1\]\)"),
+        ([{"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [[0, 0], [1]]}], "no bbox of four numbers"),
         ([{"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": {"size": [4, 6]}}], "no mask as RLE"),
     ],
 )

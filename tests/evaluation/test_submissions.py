@@ -52,19 +52,19 @@ def coco(tmp_path):
 
 
 BAD_INFO = {
-    "TypeError": [{"id": 1}],
-    "KeyError: 'images'": {"categories": []},
-    "KeyError: 'categories'": {"images": []},
-    "KeyError: 'width'": {"images": [{"id": 1, "file_name": "1.jpg"}], "categories": []},
-    "KeyError: 'file_name'": {"images": [{"id": 1, "width": 3, "height": 4}], "categories": []},
-    "ValueError": {"images": [{"id": 1, "file_name": "1.jpg", "width": "x", "height": 4}], "categories": []},
+    'no list "images"': [{"id": 1}],
+    'has no list "images"': {"categories": []},
+    'no list "categories"': {"images": []},
+    "no width and height": {"images": [{"id": 1, "file_name": "1.jpg"}], "categories": []},
+    "no text as file_name": {"images": [{"id": 1, "width": 3, "height": 4}], "categories": []},
+    "(no width) and height": {"images": [{"id": 1, "file_name": "1.jpg", "width": "x", "height": 4}], "categories": []},
 }
 
 
 @pytest.mark.parametrize("complaint", BAD_INFO)
 def test_an_info_file_that_is_none(tmp_path, complaint):
     (tmp_path / "info.json").write_text(json.dumps(BAD_INFO[complaint]))
-    with pytest.raises(DataError, match=rf"info.json lists no images and categories .*{complaint}"):
+    with pytest.raises(DataError, match=f"info.json.*({complaint})"):
         open_test_images(CocoConfig("coco", str(tmp_path), val=SplitConfig("test2015", "info.json")))
 
 

@@ -9,12 +9,6 @@ from resdet.export import Form, to_onnx
 from resdet.models.building import build_for
 
 
-@pytest.fixture(autouse=True)
-def one_thread(few_threads):
-    """Threads of torch and onnxruntime that wait for each other would take each other's time."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def mask_rcnn(tmp_path_factory) -> File:
     """Its regions are of all levels, as small as the pictures are."""

@@ -17,6 +17,7 @@ from resdet.export.graphs import graph_of
 from resdet.inference import exported
 from resdet.models.config import InputConfig
 
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
@@ -97,8 +98,10 @@ def test_files_that_are_not_ours(tmp_path):
         exported.load(tmp_path / "nowhere.onnx")
     with pytest.raises(WeightsError, match="a.onnx is not a whole ONNX file"):
         exported.load(tmp_path / "a.onnx")
-    program = torch.onnx.export(torch.nn.Linear(2, 2).eval(), (torch.ones(1, 2),), dynamo=True, verbose=False)
-    program.save(tmp_path / "b.onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "another's", [x], [y])
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "b.onnx")
     with pytest.raises(WeightsError, match="b.onnx was not written by resdet"):
         exported.load(tmp_path / "b.onnx")
 

@@ -1,7 +1,7 @@
 """resdet's operators as onnxruntime computes them, beside torchvision's kernels and our references."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Callable
 
 import pytest
 import torch

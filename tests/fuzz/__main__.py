@@ -14,8 +14,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Iterable, Iterator
 
 from fuzz.cases import KINDS, make_case, run_case
 from fuzz.child import PACKAGE

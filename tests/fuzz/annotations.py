@@ -2,9 +2,10 @@
 
 import copy
 import random
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import cv2
 import numpy as np

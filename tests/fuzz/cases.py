@@ -2,9 +2,10 @@
 
 import importlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any
 
 from resdet.errors import Error
 
@@ -63,7 +64,7 @@ def run_case(kind: str, case: Case, folder: Path) -> Trial:
     return trial
 
 
-def flaw_of(error: Error) -> Optional[str]:
+def flaw_of(error: Error) -> str | None:
     """Why an error is no good sentence."""
     sentence = str(error)
     if not sentence.strip():

@@ -1,5 +1,6 @@
 """The process that runs cases: a line of JSON in, a line of JSON out. `runner` starts, watches and kills it."""
 
+import ctypes
 import faulthandler
 import json
 import os
@@ -9,13 +10,15 @@ import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import resdet
 
 PACKAGE = Path(resdet.__file__).parent
-LONGEST = 3600  # CPU seconds of a fork, which may have lost whoever would kill it
+LONGEST = 3600  # CPU seconds of a fork
+PR_SET_PDEATHSIG = 1
 HARD_STOP = 8 << 30  # bytes of address space that a case may ask for beyond what the imports have
 REFUSED = ("allocate memory", "Unable to allocate", "bad allocation", "Insufficient memory", "bad_alloc")
 TRACE = 6000  # characters kept of a traceback
@@ -23,6 +26,7 @@ TRACE = 6000  # characters kept of a traceback
 
 def main(kinds: list[str]) -> None:
     """Warms up once; then a fork of this process serves the cases, and another one when that has died."""
+    die_with_parent()
     requests, replies = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
     # Prints of the code under test go nowhere, but are encoded as a terminal's.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -50,7 +54,14 @@ def warm(kind: str) -> None:
     make_case(kind, 0)
 
 
+def die_with_parent() -> None:
+    """Ends this process with the one that started it, on Linux: a case that hangs does not notice it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def serve(requests: Any, replies: Any) -> None:
+    die_with_parent()
     limit_resources()
     send(replies, {"pid": os.getpid()})
     for line in requests:

@@ -3,7 +3,8 @@
 import copy
 import json
 import random
-from typing import Any, Callable, Optional
+from collections.abc import Callable
+from typing import Any
 
 
 class Raw:
@@ -241,7 +242,7 @@ def damage_text(rng: random.Random, text: str) -> str:
     return text
 
 
-def damage_bytes(rng: random.Random, data: bytes, near: Optional[int] = None) -> bytes:
+def damage_bytes(rng: random.Random, data: bytes, near: int | None = None) -> bytes:
     """Bits flipped, bytes replaced, cut, put in, repeated; `near` confines it to the first bytes."""
     data = bytearray(data)
     for _ in range(mutations(rng)):

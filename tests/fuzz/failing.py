@@ -60,8 +60,15 @@ class Unspeakable:
         raise TypeError("no name")
 
 
+class Verbatim(DataError):
+    """An error that is not brought to one line of limited length."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def refuse(sentence: str) -> None:
-    raise DataError(sentence)
+    raise Verbatim(sentence)
 
 
 def allocate() -> None:

@@ -3,7 +3,7 @@
 import random
 import struct
 import zlib
-from typing import Callable
+from collections.abc import Callable
 
 SIDES = [0, 1, 2, 3, 8, 37, 50, 255, 256, 1000, 4096, 16383, 16384, 30000, 65535]
 SIDES32 = [*SIDES, 65536, 2**20, 2**31 - 1, 2**31, 2**32 - 1]

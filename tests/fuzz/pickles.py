@@ -5,7 +5,7 @@ import pickletools
 import random
 import struct
 import zipfile
-from typing import Callable
+from collections.abc import Callable
 
 GLOBALS = [
     "os\nsystem",

@@ -1,8 +1,9 @@
 """Outcomes as a table, and failures as a list in which each stands once."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Iterable
+from typing import Any
 
 from fuzz.runner import BAD, GOOD, Outcome
 

@@ -18,9 +18,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Optional
+from typing import Any
 
 from fuzz.child import PACKAGE, place_of
 
@@ -157,7 +158,7 @@ class Child:
             else:
                 raise RuntimeError(f"the child is gone:\n{self.said(said)}")
 
-    def reply(self, until: float) -> Optional[dict[str, Any]]:
+    def reply(self, until: float) -> dict[str, Any] | None:
         """The next line of the child; None if there is none by then, {} if there will be none."""
         if not select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))[0]:
             return None

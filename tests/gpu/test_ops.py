@@ -1,11 +1,14 @@
 """The operators on a GPU beside the references in plain torch on the CPU; `make test-gpu`."""
 
+from functools import partial
+
 import pytest
 import torch
-from ops.scenes import SCALES, SIDES, candidates, pyramid, random_boxes, regions
+from ops.scenes import SCALES, SIDES, assembled, candidates, pyramid, random_boxes, regions
 
 from resdet.ops.masks import crop_masks, paste
 from resdet.ops.nms import nms, nms_reference
+from resdet.ops.rle import encode
 from resdet.ops.roi_align import assign_levels, roi_align, roi_align_reference, roi_pool
 from resdet.ops.sampling import sample
 
@@ -84,9 +87,11 @@ def test_masks():
     boxes, regions_of = random_boxes(2, 5), random_boxes(2, 12)
     given = torch.randint(0, 256, (2, 5, 56, 56), dtype=torch.uint8), boxes, torch.randint(0, 5, (2, 12)), regions_of
     torch.testing.assert_close(crop_masks(*cuda(*given), 28).cpu(), crop_masks(*given, 28), atol=1e-4, rtol=1e-4)
-    masks = torch.rand(12, 28, 28)
-    on_cpu, on_gpu = paste(masks, regions_of[0], 128, 160), paste(*cuda(masks, regions_of[0]), 128, 160).cpu()
+    masks, draw = torch.rand(12, 28, 28), partial(assembled(paste), height=128, width=160)
+    on_cpu, on_gpu = draw(masks, regions_of[0]), draw(*cuda(masks, regions_of[0]))
     assert (on_cpu != on_gpu).float().mean() < 1e-4
+    (part,) = paste(*cuda(masks, regions_of[0]), 128, 160)
+    assert encode(part.masks, (128, 160)) == encode(part.masks.cpu(), (128, 160))
 
 
 def test_nothing_waits_for_the_device():

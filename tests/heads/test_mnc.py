@@ -23,12 +23,6 @@ DRAWN = 8  # its pixels a side
 RIGHT, WRONG = math.log(1 + math.exp(-STRENGTH)), math.log(1 + math.exp(STRENGTH))  # what its pixels cost
 
 
-@pytest.fixture(autouse=True)
-def one_thread(few_threads):
-    """Maps of a few pixels are worth no second one."""
-    torch.set_num_threads(1)
-
-
 class Conv5(nn.Conv2d):
     """In place of conv5_x."""
 

@@ -39,7 +39,7 @@ def make(family: str, masks: bool = True, *overrides: str, everything: bool = Fa
     )
     experiment = DetectionExperiment(model=model)
     if overrides:
-        from resdet import config  # which needs OmegaConf
+        from resdet import config  # which needs pydantic
 
         content = {"task": "detection", "model": to_dict(experiment)["model"]}
         experiment = config.from_dict(content, "this test", overrides)

@@ -1,7 +1,6 @@
 """A whole detector on a backbone of two layers, which learns generated scenes in seconds."""
 
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 import numpy as np
 import torch
@@ -72,7 +71,7 @@ def train(
     make_scene: Callable[[np.random.Generator], Scene],
     steps: int,
     seed: int = 0,
-    losses_of: Optional[Callable] = None,
+    losses_of: Callable | None = None,
 ) -> Detector:
     """By its own losses, or by others of the same images and targets."""
     rng, losses_of = np.random.default_rng(seed), losses_of or model.losses

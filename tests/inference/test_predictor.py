@@ -8,6 +8,7 @@ from heads import tiny
 from torch import Tensor, nn
 
 from resdet.errors import Error
+from resdet.inference import predictor
 from resdet.inference.predictor import finish, grouped, pad
 from resdet.models.config import InputConfig
 from resdet.structures import BUCKETS, Detections
@@ -71,12 +72,14 @@ def test_masks_of_torchvisions_weights_are_pasted_as_torchvision_does():
     assert (torch.from_numpy(result.masks) == expected).all()
 
 
-@pytest.mark.parametrize("counts, kept", [((0, 0), None), ((1, 0), 8), ((8, 2), 8), ((9, 64), 64), ((65, 3), 100)])
+@pytest.mark.parametrize(
+    "counts, kept", [((0, 0), []), ((1, 0), [8]), ((8, 2), [8, 8]), ((9, 64), [16, 64]), ((65, 3), [100, 8])]
+)
 def test_the_mask_head_runs_on_no_more_than_it_must(counts, kept):
     model = Stub()
     found = detections(*[[[1, 1, 9, 9]] * count for count in counts])
     results = finish(model, [], found, torch.full((2, 2), 20.0), [(20, 20), (30, 10)])
-    assert model.asked == ([] if kept is None else [(2, kept)]) and kept in (None, *BUCKETS, 100)
+    assert model.asked == [(1, places) for places in kept] and {*kept} <= {*BUCKETS, 100}
     assert [len(result) for result in results] == list(counts)
     assert [result.masks.shape for result in results] == [(counts[0], 20, 20), (counts[1], 30, 10)]
 
@@ -95,12 +98,33 @@ def test_padding():
 
 def test_images_of_one_padded_size_go_together():
     sizes = [(64, 64), (64, 100), (60, 64), (64, 64), (100, 64), (64, 64), (64, 60)]
-    groups = list(grouped([picture(*size) for size in sizes], InputConfig(short=64, long=128), most=3))
-    numbers = [[number for number, *_ in group] for group in groups]
+    pictures = [picture(*size) for size in sizes]
+    groups = list(grouped(pictures, InputConfig(short=64, long=128), most=3))
+    numbers = [[prepared.number for prepared in group] for group in groups]
     assert sorted(sum(numbers, [])) == list(range(7)) and max(map(len, numbers)) == 3
     for group in groups:
-        assert len({pad([torch.from_numpy(pixels)], 32).pixels.shape for _, pixels, _ in group}) == 1
-        assert all(original == sizes[number] for number, _, original in group)
+        assert len({pad([torch.from_numpy(prepared.pixels)], 32).pixels.shape for prepared in group}) == 1
+        assert all(prepared.size == sizes[prepared.number] for prepared in group)
+        assert all(prepared.image is pictures[prepared.number] for prepared in group)
+
+
+def test_a_rare_size_does_not_wait_for_the_last_image(monkeypatch):
+    """No more images are read than WINDOW beyond the oldest whose group is not full."""
+    monkeypatch.setattr(predictor, "WINDOW", 5)
+    sizes = [(64, 100), *[(64, 64)] * 6, (100, 64), *[(64, 64)] * 9]
+    read = []
+
+    def images():
+        for number, size in enumerate(sizes):
+            read.append(number)
+            yield picture(*size)
+
+    found = []
+    for group in grouped(images(), InputConfig(short=64, long=128), most=4):
+        numbers = [prepared.number for prepared in group]
+        assert read[-1] - numbers[0] < 5
+        found += numbers
+    assert sorted(found) == list(range(len(sizes))) and found != sorted(found)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +142,6 @@ def test_results_come_in_the_order_of_the_images(model, tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "image.png"), arrays[1][..., ::-1])
     images = [arrays[0], tmp_path / "image.png", arrays[2], arrays[3]]
     alone = [model.predict([image], score=0.2)[0] for image in images]
-    from resdet.inference import predictor
-
     real = predictor.grouped
     monkeypatch.setattr(predictor, "grouped", lambda images, input, most: real(images, input, 8))
     together = model.predict(images, score=0.2)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -101,6 +102,19 @@ def test_no_detections_are_an_ordinary_result(masks):
     assert str(empty) == f"0 detections in an image, {WIDTH} x {HEIGHT} pixels"
     assert empty.to_dict()["detections"] == [] and not empty.draw().any()
     assert len(empty.to_supervision()) == 0
+
+
+def test_masks_are_kept_as_run_lengths():
+    """Given either way they are the same; what is handed out is the caller's own."""
+    whole = result()
+    assert whole.masks.shape == (3, HEIGHT, WIDTH) and whole.masks.dtype == bool
+    np.testing.assert_array_equal(whole.masks, [filled(box) for box in whole.boxes])
+    again = replace(whole, names=["a", "b", "c"])
+    assert again.rles == whole.rles and replace(whole, rles=None).masks is None
+    for entry in (whole.to_coco(1)[0], whole.to_dict()["detections"][0]):
+        assert entry["segmentation"] == whole.rles[0]
+        entry["segmentation"]["counts"] = b""
+        assert entry["segmentation"] != whole.rles[0]
 
 
 @pytest.mark.parametrize("keep", [[2, 0], np.array([2, 0])])

@@ -1,15 +1,13 @@
 """detectron2's detectors in narrow, with weights that look trained, and ours with the same."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from heads.twins import scale_once
+from narrow import narrow_resnets
 from norms import randomise_norms
 from torch import nn
 
 from resdet import config as configs
-from resdet.backbones import resnet
 from resdet.models.building import build_for
 from resdet.models.detector import Detector
 from resdet.weights import detectron2 as layout
@@ -114,15 +112,9 @@ def precise(model: nn.Module) -> nn.Module:
     return model.double()
 
 
-@contextmanager
 def narrow(stem: int):
     """Nets that are built inside have a stem of so many channels, and stages in proportion."""
-    true = resnet.WIDTHS
-    resnet.WIDTHS = tuple(stem * 2**stage for stage in range(4))
-    try:
-        yield
-    finally:
-        resnet.WIDTHS = true
+    return narrow_resnets(tuple(stem * 2**stage for stage in range(4)))
 
 
 def ours(state: dict, **overrides) -> Detector:

@@ -22,12 +22,6 @@ CASES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread(few_threads):
-    """Maps of a few pixels are worth no second one."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module", params=["fpn", "c4", "cascade", "mnc"])
 def model(request) -> Detector:
     return tiny.make(request.param, everything=True).train()

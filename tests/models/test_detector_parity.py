@@ -28,7 +28,6 @@ def arrays(pictures: list[Tensor]) -> list[np.ndarray]:
 
 
 def precise(theirs: nn.Module, ours: Detector) -> tuple[nn.Module, Detector]:
-    ours.normalise.dtype = torch.float64
     return theirs.double(), ours.double()
 
 

@@ -86,7 +86,7 @@ def test_a_second_batch_of_the_same_shape_compiles_nothing_anew():
         compiled(images, tiny.targets([], OBJECTS))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["cascade", "mnc"])  # tests/export exports the others, and runs what comes of it
 @torch.no_grad()
 def test_inference_is_exported_whole(family):
     """From one picture, and run on another one."""

@@ -1,7 +1,11 @@
 """Inputs that the tests of the operators share: boxes as a detector meets them, ordinary and degenerate ones."""
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
+
+from resdet.ops.masks import Part
 
 NOWHERE = [[30, 30, 30, 30], [10, 10, 10, 50], [-90, -90, -60, -70], [900, 20, 950, 60], [-40, -40, 200, 200]]
 SCALES = [1 / 4, 1 / 8, 1 / 16]
@@ -39,3 +43,17 @@ def pyramid(channels: int = 6, images: int = 2, dtype: torch.dtype = torch.float
 def regions(count: int = 9, images: int = 2) -> tuple[Tensor, Tensor]:
     """Boxes with a level each, some of them degenerate."""
     return with_degenerate(random_boxes(images, count)), torch.randint(0, len(SIDES), (images, count))
+
+
+def assembled(paste: Callable[..., Iterator[Part]]) -> Callable[..., Tensor]:
+    """The function whose result is whole images, [n, height, width] bool on the CPU."""
+
+    def draw(masks: Tensor, boxes: Tensor, height: int, width: int, **options: float) -> Tensor:
+        images, done = torch.zeros(len(masks), height, width, dtype=torch.bool), 0
+        for part, left, top in paste(masks, boxes, height, width, **options):
+            count, h, w = part.shape
+            images[done : done + count, top : top + h, left : left + w] = part.cpu()
+            done += count
+        return images
+
+    return draw

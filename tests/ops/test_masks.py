@@ -4,19 +4,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from ops.scenes import assembled
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
 from resdet.ops import masks as room
-from resdet.ops.masks import (
-    crop_masks,
-    paste,
-    paste_as_torchvision,
-    paste_probabilities,
-    paste_probabilities_as_torchvision,
-)
+from resdet.ops.masks import crop_masks, paste_probabilities, paste_probabilities_as_torchvision
 
 HEIGHT, WIDTH = 480, 640
+paste, paste_as_torchvision = assembled(room.paste), assembled(room.paste_as_torchvision)
 FINE = 4  # as often polygons are drawn larger, to be averaged down
 SHIFT = 6  # bits of OpenCV's fractional coordinates
 
@@ -41,21 +37,21 @@ def random_object(rng: np.random.Generator, m: int) -> tuple[Tensor, Tensor, Ten
     spokes = np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(0.4, 1, (count, 1)) * side / 2
     polygon = spokes + rng.uniform(side / 2, [WIDTH - side / 2, HEIGHT - side / 2])
     low, high = polygon.min(0), polygon.max(0)
-    whole = draw(polygon, WIDTH, HEIGHT) > 0.5
+    drawn = draw(polygon, WIDTH, HEIGHT) > 0.5
     own = draw((polygon - low) / (high - low) * m, m, m) * 255
     box = torch.from_numpy(np.concatenate([low, high])).float()
-    return box, torch.from_numpy(whole.astype(np.uint8)), torch.from_numpy(own.round().astype(np.uint8))
+    return box, torch.from_numpy(drawn.astype(np.uint8)), torch.from_numpy(own.round().astype(np.uint8))
 
 
 def test_crops_are_nearly_torchvisions():
     """theirs samples a mask of whole pixels, ours one that moves with the object: equal but for the contour."""
     rng = np.random.default_rng(0)
-    boxes, whole, own = (torch.stack(each) for each in zip(*(random_object(rng, 112) for _ in range(12))))
+    boxes, drawn, own = (torch.stack(each) for each in zip(*(random_object(rng, 112) for _ in range(12))))
     matched = torch.arange(12).repeat(4)
     sides = (boxes[matched][:, 2:] - boxes[matched][:, :2]).repeat(1, 2)
     regions = boxes[matched] + (torch.rand(48, 4) - 0.5) * 0.4 * sides
     found = crop_masks(own[None], boxes[None], matched[None], regions[None], 28)[0]
-    wanted = project_masks_on_boxes(whole, regions, matched, 28)
+    wanted = project_masks_on_boxes(drawn, regions, matched, 28)
     assert found.shape == wanted.shape
     assert (found - wanted).abs().mean() < 0.02
     assert wanted.mean() > 0.3
@@ -140,7 +136,7 @@ def test_a_full_mask_fills_its_box():
 def test_masks_whole_outside_the_image():
     outside = torch.tensor([[-50.0, 10.0, -20.0, 40.0], [10.0, 300.0, 40.0, 350.0]])
     assert not paste(torch.ones(2, 28, 28), outside, 120, 160).any()
-    assert paste(torch.ones(0, 28, 28), outside[:0], 120, 160).shape == (0, 120, 160)
+    assert list(room.paste(torch.ones(0, 28, 28), outside[:0], 120, 160)) == []
 
 
 def test_the_threshold_counts():
@@ -154,8 +150,17 @@ def test_pasting_whole_images_agrees_with_pasting_areas(monkeypatch):
     """The way of devices, in several parts."""
     monkeypatch.setattr(room, "CHUNK", 4 * 120 * 160)
     masks, boxes = blobs(30), pasting_boxes()
-    whole = room._paste_whole(masks, room._bordered(boxes, 28), 120, 160, 0.5)
-    assert torch.equal(whole, paste(masks, boxes, 120, 160))
+    parts = list(room._paste_whole(masks, room._bordered(boxes, 28), 120, 160, 0.5))
+    assert max(len(part.masks) for part in parts) == 4
+    assert torch.equal(torch.cat([part.masks for part in parts]), paste(masks, boxes, 120, 160))
+
+
+def test_areas_are_no_larger_than_their_boxes():
+    """But for the border of half a cell, and one pixel that is rounded to."""
+    boxes = pasting_boxes()
+    parts = room.paste(torch.ones(30, 28, 28), boxes, 120, 160)
+    for part, (width, height) in zip(parts, (boxes[:, 2:] - boxes[:, :2]).tolist(), strict=True):
+        assert part.masks.shape[1] <= height * 30 / 28 + 2 and part.masks.shape[2] <= width * 30 / 28 + 2
 
 
 def test_autocast_does_not_coarsen_masks():

@@ -11,6 +11,7 @@ from resdet.ops.roi_align import (
     assign_levels,
     roi_align,
     roi_align_backward,
+    roi_align_op,
     roi_align_reference,
     roi_pool,
     roi_pool_backward,
@@ -150,7 +151,7 @@ def test_pooling_is_torchvisions():
 def test_the_operators_are_well_formed(sampling):
     features = [feature.requires_grad_() for feature in pyramid()]
     boxes, levels = regions()
-    torch.library.opcheck(roi_align, (features, boxes, levels, SCALES, 3, sampling, True))
+    torch.library.opcheck(roi_align_op, (features, boxes, levels, SCALES, 3, sampling, True))
     heights, widths = zip(*SIDES)
     grad = torch.randn(2, 9, 6, 3, 3)
     torch.library.opcheck(roi_align_backward, (grad, boxes, levels, heights, widths, SCALES, sampling, True))

@@ -1,14 +1,19 @@
 """The order of work: what is asked for, what is cut, what is missing; with a stand-in for `resdet` itself."""
 
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from reproduce.finished_runs import write_last
 
 import resdet
 from resdet import config
@@ -30,11 +35,8 @@ class Resdet:
         self.commands.append(words[0])
         self.processes[words[0]] = processes
         if words[0] == "train":
-            folder = Path(words[words.index("--out") + 1])
-            folder.mkdir(parents=True, exist_ok=True)
-            state = {"step": self.steps, "total": 10, "waited": 0}
             experiment = config.to_dict(config.load(words[2], *[word for word in words if "=" in word]))
-            torch.save({"model": {}, "trainer": state, "experiment": config.plain(experiment)}, folder / "last.pth")
+            write_last(Path(words[words.index("--out") + 1]), config.plain(experiment), self.steps)
         if words[0] == "evaluate":
             content = {"images": 3, "error": self.error, "top5_error": 0.003, "per_class": {}}
             file = Path(words[words.index("--json") + 1])
@@ -66,7 +68,7 @@ def test_table_1_is_counted_on_the_nets(setting, capsys):
     found = reproduce.reproduce(rows, [], setting, run_words)
     assert all(abs(entry["difference"]["multiply_adds"]) < 0.1 for entry in found)
     assert "| table1/resnet18 | ResNet-18 | 10⁹ multiply-adds | 1.8 | 1.79 | -0.01 | none |" in capsys.readouterr().out
-    line = outcome.list_rows(rows[:1], setting).splitlines()[-1]
+    line = outcome.rows_table(outcome.describe_rows(rows[:1], setting)).splitlines()[-1]
     assert "| 10⁹ multiply-adds 1.8 | 10⁹ multiply-adds 1.79 (2" in line and line.endswith("| seconds | nothing |")
 
 
@@ -131,10 +133,34 @@ def test_a_training_gets_processes_that_share_its_batch(setting, wanted, taken, 
 @pytest.mark.parametrize("count, options", [(2, ["--standalone", "--nproc-per-node", "2"]), (1, [])])
 def test_several_processes_are_torchrun_s(monkeypatch, count, options):
     started = []
-    monkeypatch.setattr(reproduce.subprocess, "run", lambda line: started.append(line) or SimpleNamespace(returncode=0))
+
+    def start(line, stdout):
+        started.append(line)
+        return nullcontext(SimpleNamespace(wait=lambda timeout: 0))
+
+    monkeypatch.setattr(reproduce.subprocess, "Popen", start)
     reproduce.in_processes(["train", "--resume"], count)
     torchrun = ["-m", "torch.distributed.run", *options] if options else []
     assert started == [[sys.executable, *torchrun, "-m", "resdet.cli", "train", "--resume"]]
+
+
+def test_a_signal_is_passed_on_once_and_the_training_awaited():
+    class Training:
+        waits, received = 0, []
+
+        def wait(self, timeout):
+            self.waits += 1
+            if self.waits == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if self.waits < 4:
+                raise subprocess.TimeoutExpired("resdet", timeout)
+            return 7
+
+        def send_signal(self, number):
+            self.received.append(number)
+
+    training = Training()
+    assert reproduce.wait_for(training) == 7 and training.received == [signal.SIGTERM]
 
 
 def test_given_weights_are_judged_on_the_row_s_data(tmp_path):
@@ -151,23 +177,26 @@ def test_given_weights_are_judged_on_the_row_s_data(tmp_path):
     assert found["command"] == f"resdet reproduce table6 --row resnet20 --use cifar10_resnet20={tmp_path / 'mine.pth'}"
 
 
-def test_missing_data_is_told_before_anything_runs(setting):
+def test_missing_data_is_told_before_anything_runs(setting, capsys):
     rows, _ = reproduce.choose("table8", ["resnet101"])
     resdet = Resdet()
-    with pytest.raises(DataError, match="instances_train2014.json.*320,000 steps of 8 images") as error:
+    with pytest.raises(DataError, match="Data of imagenet, coco is missing"):
         reproduce.reproduce(rows, [], setting, resdet)
-    assert resdet.commands == [] and "ILSVRC2012_img_train.tar" in str(error.value)
+    told = capsys.readouterr().err
+    assert resdet.commands == [] and "ILSVRC2012_img_train.tar" in told
+    assert re.search("instances_train2014.json.*320,000 steps of 8 images", told, re.DOTALL)
 
 
-def test_what_a_row_is_tested_on_is_needed_though_nothing_is_trained_on_it(tmp_path):
+def test_what_a_row_is_tested_on_is_needed_though_nothing_is_trained_on_it(tmp_path, capsys):
     """Weights are given, and a classifier's images are there without the localizer's boxes."""
     for part in ("train", "val"):
         (tmp_path / "ILSVRC2012" / part).mkdir(parents=True)
     rows, _ = reproduce.choose("table13", ["classes"])
     resdet, given = Resdet(), {"imagenet_loc_r101": "mine.pth"}
-    with pytest.raises(DataError, match="put bbox_val or") as error:
+    with pytest.raises(DataError, match="Data of ilsvrc_loc is missing"):
         reproduce.reproduce(rows, [], Setting(tmp_path / "out", tmp_path, given), resdet)
-    assert resdet.commands == [] and "bbox_train" not in str(error.value)
+    told = capsys.readouterr().err
+    assert resdet.commands == [] and "put bbox_val or" in told and "bbox_train" not in told
 
 
 def test_all_that_is_missing_of_a_data_set_is_told_at_once(tmp_path, capsys):
@@ -216,11 +245,11 @@ def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, cap
 
 def test_costs_are_those_of_all_nets_and_of_the_test():
     (ensemble,), _ = reproduce.choose("table5")
-    assert outcome.cost_cell(ensemble).startswith("6 times 600,000 steps")
+    assert outcome.cost_of_row(ensemble).startswith("6 times 600,000 steps")
     (scales,), _ = reproduce.choose("table9", ["scales"])
-    assert re.fullmatch("320,000 steps .*; of the test: .*", outcome.cost_cell(scales))
+    assert re.fullmatch("320,000 steps .*; of the test: .*", outcome.cost_of_row(scales))
     (found,), _ = reproduce.choose("table13", ["classes"])
-    assert outcome.needs_cell(found, Setting()) == "ilsvrc_loc, imagenet_r101"
+    assert outcome.needs_of(found, Setting()) == ["ilsvrc_loc", "imagenet_r101"]
 
 
 def test_unknown_names_are_answered_with_known_ones():
@@ -249,7 +278,7 @@ def test_the_list_shows_results_by_their_row(tmp_path, monkeypatch):
     monkeypatch.setattr(outcome, "RESULTS", (tmp_path,))
     monkeypatch.setattr(outcome.measured, "__defaults__", ((tmp_path,),))
     row = next(row for row in ROWS if row.key == "table6/resnet20")
-    line = outcome.list_rows([row], Setting()).splitlines()[-1]
+    line = outcome.rows_table(outcome.describe_rows([row], Setting())).splitlines()[-1]
     assert "top-1 error 8.75" in line and "8.6 (2026-01-02, `resdet train`, two cores)" in line and "2.5 hours" in line
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from reproduce.finished_runs import write_last
 
 from resdet import config
 from resdet.errors import ConfigError
@@ -15,10 +16,9 @@ from resdet.tasks.alternating import experiment_of
 
 def write(folder, experiment, step=10, waited=0, **changed):
     """As a run of so many steps of ten leaves it, `waited` evaluations after its best."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = config.plain(config.to_dict(experiment))
     content["model"] |= changed
-    torch.save({"experiment": content, "trainer": {"step": step, "total": 10, "waited": waited}}, folder / "last.pth")
+    write_last(folder, content, step, waited=waited)
 
 
 def leave(name, setting, *state, **changed):

@@ -6,9 +6,9 @@ import json
 import subprocess
 from pathlib import Path
 
+import running
 import torch
 
-from resdet import cli
 from resdet.data import shape_scenes
 
 # Mask R-CNN with ResNet-18 and an FPN, as small as it gets.
@@ -50,12 +50,8 @@ def of(root: Path) -> list[str]:
 
 
 def here(*words) -> subprocess.CompletedProcess:
-    """`resdet WORDS` in this process, which has paid for the imports, and with one thread as `running.run` has it."""
-    torch.set_num_threads(1)
-    output, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        status = cli.main([str(word) for word in words])
-    return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())
+    """`running.here` in the current folder."""
+    return running.here(Path.cwd(), *words)
 
 
 def train(out: Path, *words) -> subprocess.CompletedProcess:

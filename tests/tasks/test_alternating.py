@@ -7,16 +7,18 @@ import shutil
 import numpy as np
 import pytest
 import torch
-import torchvision
 from heads import tiny
 from inference import micro
 from tasks import runs
 
 import resdet
 from resdet import config
+from resdet.backbones import create
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.tasks.alternating import STEPS, RegionsStep, RPNStep, experiment_of, fix, open_step
+
+pytestmark = pytest.mark.usefixtures("narrow")
 
 FOUR = [
     "alternating={rpn: {batch: 4, length: 2, milestones: [1]}, regions: {batch: 2, length: 3, milestones: [2]}}",
@@ -30,7 +32,7 @@ FOUR = [
 def published(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
-    torch.save(torchvision.models.resnet18().state_dict(), path)
+    torch.save(create("resnet18").state_dict(), path)
     return path
 
 
@@ -124,7 +126,7 @@ def test_it_goes_on_in_the_step_that_was_cut(root, run, published, tmp_path):
 
 def test_given_weights_start_the_first_two_steps(run, published):
     """Which leave them by no more than a few steps of the learning rate; the second knows nothing of the first."""
-    wanted = torch.load(published)["layer3.0.conv1.weight"]
+    wanted = torch.load(published)["conv4_x.0.conv1.conv.weight"]
     for step in (1, 2):
         found = state(run, step)["backbone.conv4_x.0.conv1.conv.weight"]
         assert 0 < (found - wanted).abs().max() < 0.01 < wanted.std()

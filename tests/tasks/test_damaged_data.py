@@ -11,6 +11,8 @@ from tasks import runs
 
 import resdet
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 SIZES = {"sound": (64, 48), "empty": (64, 48), "crowd": (64, 48), "dot": (1, 1), "wide": (20000, 8), "many": (64, 48)}
 IDS = {name: 10 * number for number, name in enumerate([*SIZES, "missing", "broken"], start=1)}
 CATEGORIES = [{"id": 90, "name": "beta"}, {"id": 5, "name": "alpha"}]

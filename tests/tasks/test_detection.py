@@ -5,15 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
-import torchvision
 from tasks import runs
 
 from resdet import config
+from resdet.backbones import create
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.trainer import Trainer, step_seed
 from resdet.structures import Images, Targets
 from resdet.tasks.detection import DetectionTask
+
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 def train(root, out, *words):
@@ -105,16 +107,14 @@ def test_averaged_weights_are_what_is_judged(root, tmp_path):
 
 def test_frozen_stages_stay_what_they_were(root, tmp_path):
     torch.manual_seed(0)
-    published = torchvision.models.resnet18().state_dict()
+    published = create("resnet18").state_dict()
     torch.save(published, tmp_path / "resnet18.pth")
     train(root, tmp_path / "run", "--init", tmp_path / "resnet18.pth", "model.freeze_stages=2", "optim.lr=0.01")
     found = weights(tmp_path / "run")
-    assert torch.equal(found["backbone.conv1.conv.weight"], published["conv1.weight"])
-    assert torch.equal(found["backbone.conv1.norm.running_mean"], published["bn1.running_mean"])
-    assert torch.equal(found["backbone.conv2_x.1.conv2.norm.running_var"], published["layer1.1.bn2.running_var"])
-    assert torch.equal(found["backbone.conv2_x.1.conv2.conv.weight"], published["layer1.1.conv2.weight"])
-    assert not torch.equal(found["backbone.conv3_x.0.conv1.conv.weight"], published["layer2.0.conv1.weight"])
-    assert not torch.equal(found["backbone.conv3_x.0.conv1.norm.running_mean"], published["layer2.0.bn1.running_mean"])
+    kept = lambda name: torch.equal(found[f"backbone.{name}"], published[name])
+    assert kept("conv1.conv.weight") and kept("conv1.norm.running_mean")
+    assert kept("conv2_x.1.conv2.norm.running_var") and kept("conv2_x.1.conv2.conv.weight")
+    assert not kept("conv3_x.0.conv1.conv.weight") and not kept("conv3_x.0.conv1.norm.running_mean")
 
 
 def scripted(monkeypatch, figures):

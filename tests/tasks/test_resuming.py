@@ -1,18 +1,21 @@
 """A detector's run that is cut ends as one that is not; two processes do the work of one."""
 
 import json
-import os
-import random
 import signal
-import subprocess
-import sys
-import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
-from running import REPOSITORY, TORCHRUN, process
-from running import run as finish
+from engine.test_resume import die_in_step, die_while_writing
+from narrow import NARROW
+from running import fork
 from tasks import runs
+
+from resdet.backbones import resnet
+from resdet.engine.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("narrow")
 
 EVERYTHING = [
     "train.ema=0.9",
@@ -25,33 +28,28 @@ EVERYTHING = [
 LENGTH = 12
 
 
+def narrowly(first=None):
+    """Does `first`, and builds the nets of a forked process as this module's."""
+    resnet.WIDTHS = NARROW
+    if first:
+        first()
+
+
 def settings(root, *more):
     cadence = [f"train.length={LENGTH}", "train.evaluate_every=4", "train.checkpoint_every=3"]
     return [*runs.of(root), *cadence, "train.deterministic=true", *more]
 
 
-def wait_for_step(folder, step, running):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and running.poll() is None:
-        if (folder / "last.pth").exists() and runs.metrics(folder, "train")[-1]["step"] >= step:
-            return
-        time.sleep(0.01)
-    raise AssertionError(running.communicate()[1])
-
-
 def test_killed_and_resumed(root, tmp_path):
+    """In a step, and while a checkpoint is written: each time another process goes on."""
     words = ["train", *settings(root, *EVERYTHING)]
-    whole = process(tmp_path, *words, "--out", "whole")
-    cut = process(tmp_path, *words, "--out", "cut")
-    wait_for_step(tmp_path / "cut", random.Random(0).randrange(4, LENGTH - 2), cut)
-    time.sleep(random.Random(0).random() * 0.1)
-    cut.send_signal(signal.SIGKILL)
-    assert cut.wait() == -signal.SIGKILL
-
-    resumed = finish(tmp_path, *words, "--out", "cut", "--resume")
+    runs.train(tmp_path / "whole", *words[1:])
+    for cut in (partial(die_in_step, 5), partial(die_while_writing, 8)):
+        killed = fork(tmp_path, *words, "--out", "cut", "--resume", first=partial(narrowly, cut))
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = fork(tmp_path, *words, "--out", "cut", "--resume", first=narrowly)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on from step" in resumed.stderr
-    assert whole.wait(120) == 0
     for file in ("last.pth", "best.pth"):
         first, second = (runs.checkpoint(tmp_path / name / file)["model"] for name in ("whole", "cut"))
         assert first.keys() == second.keys()
@@ -69,37 +67,22 @@ def test_killed_and_resumed(root, tmp_path):
     assert first == second and len(first) > 2
 
 
-WATCHED = """
-import json, sys
-from resdet import cli
-from resdet.engine.trainer import Trainer
+def watch():
+    """Writes down the images of each step: index, sum of the pixels, sum of the boxes."""
+    take_step = Trainer.take_step
 
-take_step = Trainer.take_step
+    def watched(self, batch):
+        pixels, boxes = batch.images.pixels.sum((1, 2, 3)), batch.targets.boxes.sum((1, 2))
+        images = zip(batch.indices.tolist(), pixels.tolist(), boxes.tolist())
+        with Path(f"seen-{self.world.size}-{self.world.rank}.jsonl").open("a") as file:
+            file.write(json.dumps([self.step, list(images)]) + "\n")
+        return take_step(self, batch)
 
-def watched(self, batch):
-    pixels, boxes = batch.images.pixels.sum((1, 2, 3)), batch.targets.boxes.sum((1, 2))
-    images = zip(batch.indices.tolist(), pixels.tolist(), boxes.tolist())
-    with open(f"seen-{self.world.size}-{self.world.rank}.jsonl", "a") as file:
-        file.write(json.dumps([self.step, list(images)]) + "\\n")
-    return take_step(self, batch)
-
-Trainer.take_step = watched
-sys.exit(cli.main())
-"""
-
-
-def watch(tmp_path, launcher, words):
-    """`resdet train` by a script that also writes down the images of each step."""
-    script = tmp_path / "watched.py"
-    script.write_text(WATCHED)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, *launcher, str(script), *words]
-    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    Trainer.take_step = watched
 
 
 def seen(tmp_path, world):
-    """For each step the images of all processes: index, sum of the pixels, sum of the boxes."""
+    """For each step the images of all processes, as `watch` writes them down."""
     steps = {}
     for rank in range(world):
         for line in (tmp_path / f"seen-{world}-{rank}.jsonl").read_text().splitlines():
@@ -118,8 +101,9 @@ def figures(path):
 def test_two_processes_do_the_work_of_one(root, tmp_path):
     """The same images come at each step, augmented alike; and the same weights get the very same figures."""
     words = ["train", *settings(root, "data.augment.mosaic=0.5", "train.length=4", "eval.batch=2")]
-    watch(tmp_path, (), [*words, "--out", "one"])
-    watch(tmp_path, TORCHRUN[:-2], [*words, "--out", "two"])
+    for ranks, out in ((1, "one"), (2, "two")):
+        done = fork(tmp_path, *words, "--out", out, ranks=ranks, first=partial(narrowly, watch))
+        assert done.returncode == 0, done.stderr
     one, two = seen(tmp_path, 1), seen(tmp_path, 2)
     assert one.keys() == two.keys() == set(range(4))
     assert all(len(images) == 4 for images in one.values())
@@ -131,7 +115,7 @@ def test_two_processes_do_the_work_of_one(root, tmp_path):
     weights = ["--weights", tmp_path / "two/best.pth"]
     by_one = runs.here("evaluate", *weights, "--json", tmp_path / "one.json", "--save", tmp_path / "by-one.json")
     told = ["evaluate", *weights, "--json", "two.json", "--save", "by-two.json"]
-    by_two = finish(tmp_path, *told, launcher=TORCHRUN)
+    by_two = fork(tmp_path, *told, ranks=2, first=narrowly)
     assert by_one.returncode == by_two.returncode == 0, by_one.stderr + by_two.stderr
     assert figures(tmp_path / "one.json") == figures(tmp_path / "two.json")
     (logged,) = runs.metrics(tmp_path / "two", "val")

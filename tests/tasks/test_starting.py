@@ -6,12 +6,15 @@ import re
 import pytest
 import torch
 import torchvision
+from narrow import TRUE, narrow_resnets
 from safetensors.torch import save_file
 from tasks import runs
 from weights.test_keras import in_keras_s_dress
 
 import resdet
 from resdet.backbones import create
+
+pytestmark = pytest.mark.usefixtures("narrow")
 
 ONE_STEP = ["train.length=1", "train.evaluate_every=1", "train.checkpoint_every=1", "model.mask=null"]
 STILL = ["optim.lr=1e-30", "model.backbone.norm=frozen", "model.fpn.norm=null"]  # leaves the weights as they were
@@ -50,9 +53,10 @@ def test_a_state_dict_of_torchvision(root, tmp_path):
     torch.manual_seed(0)
     net = torchvision.models.resnet18()
     torch.save(net.state_dict(), tmp_path / "resnet18.pth")
-    done = start(root, tmp_path / "run", *STILL, "--init", tmp_path / "resnet18.pth")
+    with narrow_resnets(TRUE):
+        done = start(root, tmp_path / "run", *STILL, "--init", tmp_path / "resnet18.pth")
+        model = resdet.load(tmp_path / "run/best.pth")
     assert "(torchvision layout)" in done.stderr
-    model = resdet.load(tmp_path / "run/best.pth")
     images = torch.randint(256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     reference = torchvision.models._utils.IntermediateLayerGetter(net.eval(), {"layer2": "c3", "layer4": "c5"})
     with torch.no_grad():

@@ -61,7 +61,6 @@ def test_their_weights_here(name):
     theirs = twins.spread_out(twins.theirs(twins.config(name)), batch[:1])
     with twins.narrow(twins.width(name)):
         ours = twins.ours(theirs.state_dict())
-    ours.normalise.dtype = torch.float64
     twins.precise(theirs), ours.double()
     results = ours.predict(images)
     for result, given in zip(results, batch):
@@ -76,7 +75,6 @@ def test_their_weights_in_a_padded_batch():
     theirs = twins.spread_out(twins.theirs(twins.config("mask_dc5")), batch[:1])
     with twins.narrow(8):
         ours = twins.ours(theirs.state_dict())
-    ours.normalise.dtype = torch.float64
     twins.precise(theirs), ours.double()
     padded = pad([given["image"].flip(0).permute(1, 2, 0) for given in batch], ours.input.divisor)
     results = results_of(ours, padded, [image.shape[:2] for image in images])
@@ -92,7 +90,6 @@ def test_group_norm():
     theirs = twins.spread_out(twins.theirs(twins.config("gn")), batch)
     with twins.narrow(twins.width("gn")):
         ours = twins.ours(theirs.state_dict())
-    ours.normalise.dtype = torch.float64
     twins.precise(theirs), ours.double()
     same(ours.predict(images)[0], detect(theirs, batch)[0])
 
@@ -165,7 +162,6 @@ def test_our_weights_there(name):
     with_spread = layout.to_our_names(theirs.state_dict())  # the scaled last layers back in ours
     ours.load_state_dict({k: v for k, v in with_spread.items() if not k.startswith("normalise.")}, strict=False)
     theirs.load_state_dict(layout.from_our_names(ours), strict=True)
-    ours.normalise.dtype = torch.float64
     twins.precise(theirs), ours.double()
     results = ours.predict(images)
     for result, given in zip(results, batch):

@@ -1,12 +1,14 @@
 """Saving: other libraries load what we write, we read it back bit by bit, and no file is ever half written."""
 
+import errno
+
 import pytest
 import torch
 
 from resdet import weights
 from resdet.backbones import create
 from resdet.backbones.counting import on_paper
-from resdet.errors import WeightsError
+from resdet.errors import FileError, WeightsError
 from resdet.weights import torchvision_classifiers
 from resdet.weights.loading import as_checkpoint
 
@@ -210,11 +212,11 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monk
     path.write_bytes(b"the old file")
 
     def full_disk(state, target):
-        target.write_bytes(b"half")
-        raise OSError("no space left on device")
+        target.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError):
+    with pytest.raises(FileError, match="the former file is kept"):
         weights.save(create("resnet18", 7), path)
     assert path.read_bytes() == b"the old file" and list(tmp_path.iterdir()) == [path]
 

@@ -268,7 +268,6 @@ def test_torchvision_finds_there_what_we_find_here(tmp_path):
     names = {}
     exec(recipes.torchvision(ours, tmp_path / "theirs.pth"), names)
     theirs = names["model"].double()([image.double() / 255])[0]
-    ours.normalise.dtype = torch.float64
     found = ours.double().predict([image.permute(1, 2, 0).numpy()])[0]
     assert len(found) == len(theirs["scores"]) > 50
     assert torch.allclose(torch.from_numpy(found.scores), theirs["scores"].float(), atol=1e-4)

@@ -5,9 +5,9 @@ The configuration alone stands here, so that reading it costs nothing. `pipeline
 """
 
 from dataclasses import dataclass, field
-from typing import Any, List, Literal, Tuple
+from typing import Any, Literal
 
-from resdet.errors import ConfigError
+from resdet.errors import require
 
 MAGNITUDES = 31  # steps of strength in both policies
 
@@ -17,13 +17,13 @@ class AugmentConfig:
     """What a training picture goes through, in this order; the defaults are the paper's (section 3.4)."""
 
     crop: Literal["scale_jitter", "random_resized"] = "scale_jitter"
-    short: Tuple[int, int] = (256, 480)  # scale_jitter: the range of the short side
-    area: Tuple[float, float] = (0.08, 1.0)  # random_resized: the crop's share of the image
+    short: tuple[int, int] = (256, 480)  # scale_jitter: the range of the short side
+    area: tuple[float, float] = (0.08, 1.0)  # random_resized: the crop's share of the image
     flip: float = 0.5  # probability
     policy: Literal["none", "trivial", "rand"] = "none"  # TrivialAugment Wide, RandAugment
     rand_n: int = 2  # operations a picture
     rand_magnitude: int = 9  # 0 to 30
-    albumentations: List[Any] = field(default_factory=list)  # [{Name: {argument: value}}], run on the crop
+    albumentations: list[Any] = field(default_factory=list)  # [{Name: {argument: value}}], run on the crop
     pca_colour: float = 0.1  # standard deviation; 0 turns it off
     erasing: float = 0.0  # probability
     mixup: float = 0.0  # alpha of the Beta distribution; on the device, to whole batches
@@ -51,5 +51,4 @@ def check(config: AugmentConfig, size: int) -> None:
         "cutmix": (config.cutmix >= 0, not_negative),
     }
     for key, (holds, remedy) in rules.items():
-        if not holds:
-            raise ConfigError(f"data.augment.{key} is {getattr(config, key)}: {remedy}.")
+        require(holds, f"data.augment.{key}", getattr(config, key), remedy)

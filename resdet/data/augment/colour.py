@@ -1,6 +1,7 @@
 """Colour: AlexNet's PCA augmentation, which the paper uses (section 3.4), and any transform of albumentations."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np

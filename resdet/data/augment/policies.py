@@ -4,7 +4,8 @@ Operations and strengths are those of torchvision's `TrivialAugmentWide` and `Ra
 """
 
 import math
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np

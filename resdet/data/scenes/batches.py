@@ -1,7 +1,8 @@
 """Batches of scenes from worker processes: to train on, and to be judged."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Callable, Iterator, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,9 +82,9 @@ class SceneLoader(Loader):
         device: torch.device,
         notes: Notes,
         *,
-        copies: Optional[np.ndarray] = None,
+        copies: np.ndarray | None = None,
         max_objects: int = MAX_OBJECTS,
-        mask_size: Optional[int] = None,
+        mask_size: int | None = None,
         on_bad_image: str = "error",
         workers: int = -1,
         rank: int = 0,
@@ -112,7 +113,7 @@ class EvaluationBatch(NamedTuple):
     images: Images
     indices: Tensor  # [B] int64 on the CPU
     scales: Tensor  # [B, 2] float32 on the CPU: resized / as annotated, across and down
-    targets: Optional[Targets]
+    targets: Targets | None
 
     def to(self, device: torch.device) -> "EvaluationBatch":
         move = lambda field: field.to(device, non_blocking=True)
@@ -121,7 +122,7 @@ class EvaluationBatch(NamedTuple):
 
 def collate_evaluation(
     samples: list[Sample], with_targets: bool, **options: Any
-) -> tuple[Optional[EvaluationBatch], list[str]]:
+) -> tuple[EvaluationBatch | None, list[str]]:
     """A batch of those that could be read, if any could; why the others are left out."""
     readable = [sample for sample in samples if sample.scene is not None]
     left_out = [sample.note for sample in samples if sample.scene is None]
@@ -144,8 +145,8 @@ def evaluation_batches(
     *,
     targets: bool = False,
     max_objects: int = MAX_OBJECTS,
-    mask_size: Optional[int] = None,
-    divisor: Optional[int] = None,
+    mask_size: int | None = None,
+    divisor: int | None = None,
     on_bad_image: str = "error",
     workers: int = -1,
     rank: int = 0,

@@ -1,9 +1,9 @@
-"""What detection's training pictures go through; free of torch and numpy, so that reading a config costs nothing."""
+"""Config of the augmentation of detection; free of torch and numpy, so that reading a config is quick."""
 
 from dataclasses import dataclass, field
-from typing import Any, List, Literal, Optional, Tuple
+from typing import Any, Literal
 
-from resdet.errors import ConfigError
+from resdet.errors import require
 
 
 @dataclass
@@ -17,14 +17,14 @@ class SceneConfig:
     mosaic: float = 0.0  # probability that four pictures are laid together
     flip: float = 0.5  # probability
     crop: float = 0.0  # probability; the centre of one object at least stays inside
-    crop_range: Tuple[float, float] = (0.5, 1.0)  # the crop's sides as shares of the picture's
-    short: List[int] = field(default_factory=lambda: [800])  # the short side, where the long one allows it
+    crop_range: tuple[float, float] = (0.5, 1.0)  # the crop's sides as shares of the picture's
+    short: list[int] = field(default_factory=lambda: [800])  # the short side, where the long one allows it
     short_sampling: Literal["choice", "range"] = "choice"  # one of `short`; or anything from its first to its second
     long: int = 1333  # the long side is never longer
-    scale_jitter: Optional[Tuple[float, float]] = None  # range of the factor, such as [0.1, 2.0]
+    scale_jitter: tuple[float, float] | None = None  # range of the factor, such as [0.1, 2.0]
     jitter_size: int = 1024
     copy_paste: float = 0.0  # probability that objects of another picture are pasted, by their masks
-    albumentations: List[Any] = field(default_factory=list)  # [{Name: {argument: value}}], objects carried along
+    albumentations: list[Any] = field(default_factory=list)  # [{Name: {argument: value}}], objects carried along
     pca_colour: float = 0.0  # standard deviation; 0 turns it off
 
     def __post_init__(self):
@@ -56,5 +56,4 @@ def check(config: SceneConfig) -> None:
         "pca_colour": (config.pca_colour >= 0, "it cannot be negative"),
     }
     for key, (holds, remedy) in rules.items():
-        if not holds:
-            raise ConfigError(f"data.augment.{key} is {getattr(config, key)}: {remedy}.")
+        require(holds, f"data.augment.{key}", getattr(config, key), remedy)

@@ -6,8 +6,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from resdet.data.annotations import check_size
 from resdet.data.scenes.scene import Scene
-from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, RawImage
 from resdet.images.resizing import new_size, resize_pixels
 
@@ -22,12 +22,7 @@ def load(source: Any, index: int, short: float, long: float) -> Scene:
 def open_image(source: Any, index: int) -> EncodedImage | RawImage:
     """An image of the size that its annotations were made for; or of another, where a source knows of such."""
     image = source.image(index)
-    declared = tuple(int(side) for side in source.sizes[index])
-    if image.size != declared and not source.other_sizes:
-        raise DataError(
-            f"{source.name(index)} has {image.size[0]}x{image.size[1]} pixels and its annotations say "
-            f"{declared[0]}x{declared[1]}: mend the size there, or set data.on_bad_image=skip"
-        )
+    check_size(source, index, image)
     return image
 
 

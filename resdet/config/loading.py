@@ -1,0 +1,51 @@
+"""From files, dicts and overrides to an experiment."""
+
+from pathlib import Path
+from typing import Any
+
+from resdet.config.files import find, read_layers
+from resdet.config.layers import Layer, expand_names, forget_other_families, merge, origin_of, schema_of
+from resdet.config.overrides import override_layer
+from resdet.config.schema import Schema
+from resdet.config.settings import copy
+from resdet.config.validation import validate
+from resdet.errors import ConfigError
+from resdet.experiments import Experiment, check
+
+
+def load(config: str | Path, *overrides: str) -> Experiment:
+    """The experiment of a YAML file, found by path or by name in configs/, with overrides as `section.key=value`."""
+    path = find(config)
+    layers = [Layer(str(path), copy({"name": path.stem}, str(path))), *read_layers(path)]
+    return compose(layers, [override_layer(text) for text in overrides])
+
+
+def from_dict(settings: dict[str, Any], origin: str = "this dict", overrides: tuple[str, ...] = ()) -> Experiment:
+    """The experiment of a dict, as `to_dict` writes it and checkpoints carry it."""
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{origin} is a {type(settings).__name__}: give a mapping of sections (model, data, …).")
+    return compose([Layer(origin, copy(settings, origin))], [override_layer(text) for text in overrides])
+
+
+def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
+    """The experiment of all layers, the later over the earlier, overrides last."""
+    everything = [*layers, *overrides]
+    for layer in everything:
+        expand_names(layer.settings)
+    schema = schema_of(everything, layers[-1].origin)
+    forget_other_families(layers, schema)
+    settings = schema.defaults()
+    for layer in everything:
+        settings = merge_layer(settings, layer, schema)
+    try:
+        return check(validate(settings, schema))
+    except ConfigError as error:
+        origin = error.key and origin_of(error.key, everything)
+        raise ConfigError(f"{origin or layers[-1].origin}: {error}", error.key) from None
+
+
+def merge_layer(settings: dict[str, Any], layer: Layer, schema: Schema) -> dict[str, Any]:
+    try:
+        return merge(settings, layer.settings, schema)
+    except ConfigError as error:
+        raise ConfigError(f"{layer.origin}: {error}") from None

@@ -1,0 +1,50 @@
+"""Settings on the command line: `section.key=value`, with a value in YAML."""
+
+import os
+import re
+from dataclasses import fields
+from typing import Any
+
+from resdet.config.layers import Layer
+from resdet.config.settings import NO_TEXT
+from resdet.config.yaml_reader import MAX_DEPTH, parse
+from resdet.errors import ConfigError
+from resdet.experiments import TASKS
+
+SECTIONS = frozenset(field.name for task in TASKS.values() for field in fields(task))
+
+
+def is_override(word: str) -> bool:
+    """Whether a word of a command is an override, not a path: its first key is a section, and no such file exists.
+
+    `optim.lr=0.1` is one; `runs/lr=0.1/best.pth` is not, nor is `data=1.pth` where that file lies.
+    """
+    key, equals, _ = word.partition("=")
+    return bool(equals) and re.split(r"[.\[]", key, maxsplit=1)[0].strip() in SECTIONS and not os.path.exists(word)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """The dotted key and the value: `optim.lr=0.2`, `schedule.milestones.0=30`, `data.augment.short=[256,480]`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or NO_TEXT.search(key):
+        raise ConfigError(f"{text!r} is not an override: write section.key=value, as in optim.lr=0.2.")
+    try:
+        return key.strip(), parse(value, f"override {text}")
+    except ConfigError as error:
+        raise ConfigError(f"{str(error).rstrip('.')}; quote the value if it is text.") from None
+
+
+def override_layer(text: str) -> Layer:
+    """An override as a file would say it; the indices of a list's entries stay numbers."""
+    key, value = parse_override(text)
+    parts = [int(part) if re.fullmatch(r"-?[0-9]{1,9}", part) else part for part in split(key)]
+    if len(parts) > MAX_DEPTH:
+        raise ConfigError(f"{text!r} is not an override: its key has {len(parts)} parts.")
+    for part in reversed(parts):
+        value = {part: value}
+    return Layer(f"override {text}", value)
+
+
+def split(key: str) -> list[str]:
+    """`milestones[0]` and `milestones.0` are the same."""
+    return re.sub(r"\[(-?[0-9]+)\]", r".\1", key).split(".")

@@ -1,0 +1,41 @@
+"""Settings from Python: what YAML could say, copied."""
+
+import re
+from typing import Any
+
+from resdet.errors import ConfigError
+
+MAX_DEPTH = 40
+MAX_VALUES = 100_000
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL and halves of surrogate pairs: no path and no UTF-8 file has them
+
+
+def copy(settings: Any, origin: str) -> Any:
+    """Plain containers of plain values; anything else, such as a dict that contains itself, is a ConfigError."""
+    return Copier(origin).copy(settings, ())
+
+
+class Copier:
+    """Counts the values, since a small dict may hold another one many times."""
+
+    def __init__(self, origin: str):
+        self.origin, self.values = origin, 0
+
+    def copy(self, value: Any, path: tuple[str, ...]) -> Any:
+        self.values += 1
+        if len(path) > MAX_DEPTH or self.values > MAX_VALUES:
+            raise self.error(path, "is nested too deeply or contains itself: give plain settings")
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) and not NO_TEXT.search(key) for key in value):
+                raise self.error(path, "has a key that is no text: give text for it")
+            return {key: self.copy(entry, (*path, key)) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.copy(entry, (*path, str(index))) for index, entry in enumerate(value)]
+        if not isinstance(value, (str, bool, int, float, type(None))):
+            raise self.error(path, f"is a {type(value).__name__}: give text, a number, a list or a mapping")
+        if isinstance(value, str) and NO_TEXT.search(value):
+            raise self.error(path, f"is {value!r}, which no file name can be: give other text")
+        return value
+
+    def error(self, path: tuple[str, ...], problem: str) -> ConfigError:
+        return ConfigError(f"{self.origin}: {'.'.join(path[:6]) or 'the experiment'} {problem}.")

@@ -1,0 +1,132 @@
+"""From merged settings to dataclasses: pydantic checks the types, and its errors become one sentence.
+
+The dataclasses are plain ones. Lists may become tuples and mappings dataclasses, as in pydantic's lax mode. Scalars are
+strict (RULES), except that text takes numbers: a folder may be called 2012.
+"""
+
+import difflib
+import json
+from dataclasses import fields
+from functools import cache
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from resdet.config.schema import Schema, holder
+from resdet.errors import ConfigError
+from resdet.experiments import Experiment
+
+RULES: dict[str, dict[str, Any]] = {
+    "int": {"strict": True, "ge": -(2**63), "le": 2**63 - 1},
+    "float": {"strict": True, "allow_inf_nan": False},
+    "bool": {"strict": True},
+    "str": {"coerce_numbers_to_str": True},
+    "dataclass-args": {"extra_behavior": "forbid"},
+}
+EXPECTED = {
+    "int_type": "give a whole number",
+    "float_type": "give a number, as in 0.1",
+    "bool_type": "give true or false",
+    "string_type": "give text",
+    "string_unicode": "give text",
+    "finite_number": "give a finite number",
+    "list_type": "give a list, as in [1, 2]",
+    "tuple_type": "give a list, as in [1, 2]",
+    "greater_than_equal": "give a 64-bit number",
+    "less_than_equal": "give a 64-bit number",
+}
+
+
+def validate(settings: dict[str, Any], schema: Schema) -> Experiment:
+    """The experiment of complete settings, which are used up; a ConfigError names the key."""
+    for path, kind in schema.chosen.items():
+        parent, last = holder(settings, path)
+        if isinstance(parent, dict):
+            parent[last] = instance(kind, parent.get(last), tuple(path.split(".")), schema)
+    return instance(schema.task, settings, (), schema)
+
+
+def instance(kind: type, settings: Any, path: tuple[str, ...], schema: Schema) -> Any:
+    """An object of a dataclass; `path` leads to it."""
+    from pydantic import ValidationError
+
+    try:
+        return validator(kind).validate_python(settings)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    inner, value = locate(errors[0]["loc"], settings)
+    raise ConfigError(sentence((*path, *inner), value, errors, schema), ".".join((*path, *inner)))
+
+
+@cache
+def validator(kind: type) -> Any:
+    from pydantic_core import SchemaValidator
+
+    return SchemaValidator(core_schema(kind))
+
+
+@cache
+def core_schema(kind: type) -> dict[str, Any]:
+    """pydantic's schema of a dataclass, with RULES in every part of it."""
+    from pydantic import TypeAdapter
+
+    return with_rules(TypeAdapter(kind).core_schema)
+
+
+def with_rules(part: Any) -> Any:
+    if isinstance(part, list):
+        return [with_rules(entry) for entry in part]
+    if not isinstance(part, dict):
+        return part
+    rules = RULES.get(part["type"], {}) if isinstance(part.get("type"), str) else {}
+    return {key: with_rules(value) for key, value in part.items()} | rules
+
+
+def locate(location: tuple[int | str, ...], settings: Any) -> tuple[tuple[str, ...], Any]:
+    """The keys of an error, without the names that pydantic gives to the parts of a union, and the value there."""
+    keys = []
+    for part in location:
+        if isinstance(settings, dict) and isinstance(part, str):
+            settings = settings.get(part)
+        elif isinstance(settings, list) and isinstance(part, int) and part < len(settings):
+            settings = settings[part]
+        else:
+            break
+        keys.append(str(part))
+    return tuple(keys), settings
+
+
+def sentence(path: tuple[str, ...], value: Any, errors: list[dict[str, Any]], schema: Schema) -> str:
+    """What is wrong with a key and what it takes instead, by the type of pydantic's first error."""
+    error, kind = errors[0], errors[0]["type"]
+    if kind == "unexpected_keyword_argument":
+        return unknown_key(path, schema)
+    if kind == "literal_error":
+        remedy = f"choose {error['ctx']['expected']}"
+    elif kind == "dataclass_type":
+        remedy = f"give a mapping of its keys ({', '.join(keys_of(path, schema))})"
+    elif kind == "too_long":
+        remedy = f"give a list of {error['ctx']['max_length']} entries"
+    elif kind == "missing":  # each entry that a tuple lacks is an error
+        lacking = [other["loc"][-1] for other in errors if other["loc"][:-1] == error["loc"][:-1]]
+        remedy = f"give a list of {max(lacking) + 1} entries"
+    else:
+        remedy = EXPECTED.get(kind, error["msg"])
+    null = ", or null" if takes_null(path, schema) else ""
+    return f"{'.'.join(path)} is {json.dumps(value, ensure_ascii=False, default=str)}: {remedy}{null}."
+
+
+def unknown_key(path: tuple[str, ...], schema: Schema) -> str:
+    """Names the nearest key that exists."""
+    known = keys_of(path[:-1], schema)
+    near = difflib.get_close_matches(path[-1], known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(known)}."
+    return f"there is no key {'.'.join(path)}: {hint}"
+
+
+def keys_of(path: tuple[str, ...], schema: Schema) -> list[str]:
+    return [field.name for field in fields(schema.section(path))]
+
+
+def takes_null(path: tuple[str, ...], schema: Schema) -> bool:
+    section = schema.section(path[:-1])
+    return section is not None and NoneType in get_args(get_type_hints(section)[path[-1]])

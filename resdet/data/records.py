@@ -1,0 +1,140 @@
+"""Lists of JSON objects as numpy columns. What does not fit is reported by kind, and taken for unsound from then on."""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from resdet.errors import DataError
+
+LARGEST_ID = 2**53  # beyond it evaluators, which take ids as floats, confuse them
+BRIEF = 60  # characters of a value in a sentence
+
+
+class Records:
+    """Objects of one kind (`noun`) in a file; `sound` says which of them passed all checks so far.
+
+    `report` is called for each kind of problem with the records, the rows that have it, and what they have. It raises
+    an error, or returns: the rows are then no longer sound, and later checks pass over them.
+    """
+
+    def __init__(self, entries: Sequence[Any], noun: str, report: "Report"):
+        self.noun, self.report = noun, report
+        self.entries: list[dict] = [entry if isinstance(entry, dict) else {} for entry in entries]
+        self.sound = np.ones(len(entries), bool)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def require(self, good: np.ndarray, what: str, key: str | None = None) -> None:
+        """Reports the sound rows where `good` [n] is false; they have `what`, under `key`."""
+        wrong = np.flatnonzero(self.sound & ~np.asarray(good, bool))
+        if len(wrong):
+            self.sound[wrong] = False
+            self.report(self, wrong, what, key)
+
+    def values(self, key: str) -> list[Any]:
+        """None where there is none."""
+        return [entry.get(key) for entry in self.entries]
+
+    def require_unique(self, ids: np.ndarray) -> None:
+        """Reports sound rows whose id [n] an earlier sound row has."""
+        rows = np.flatnonzero(self.sound)
+        first = np.zeros(len(self), bool)
+        first[rows[np.unique(ids[rows], return_index=True)[1]]] = True
+        self.require(first, f"an id that another {self.noun} has", "id")
+
+    def whole(self, key: str) -> np.ndarray:
+        """int64 [n], negative where unsound; 4.0 counts as 4."""
+        numbers = whole_numbers(self.values(key))
+        self.require(numbers >= 0, f"no whole number, 0 or more, as {key}", key)
+        return numbers
+
+    def finite(self, key: str) -> np.ndarray:
+        """float64 [n]"""
+        values, numeric = numbers(self.values(key))
+        self.require(numeric & np.isfinite(values), f"no finite number as {key}", key)
+        return values
+
+    def boxes(self, key: str = "bbox") -> np.ndarray:
+        """float64 [n, 4]: x, y, width, height, finite and the sides not negative where sound."""
+        rows = [_four(row) for row in self.values(key)]
+        values, numeric = (column.reshape(-1, 4) for column in numbers(list(chain.from_iterable(rows))))
+        self.require(numeric.all(1), f"no {key} of four numbers, x, y, width and height", key)
+        self.require(np.isfinite(values).all(1), f"a {key} with NaN or infinite coordinates", key)
+        self.require((values[:, 2:] >= 0).all(1), f"a {key} with sides that are negative", key)
+        return values
+
+    def name(self, row: int) -> str:
+        """The id of an object, by which problems call it."""
+        entry = self.entries[row]
+        return brief(entry["id"]) if "id" in entry else "without id"
+
+
+Report = Callable[[Records, np.ndarray, str, str | None], None]
+
+
+def refuse(file: str) -> Report:
+    """A report that raises a DataError about the first row."""
+
+    def report(records: Records, rows: np.ndarray, what: str, key: str | None) -> None:
+        row = int(rows[0])
+        entry = records.entries[row]
+        own = f" (id {records.name(row)})" if "id" in entry else ""
+        value = f" ({brief(entry[key])})" if key in entry else ""
+        raise DataError(f"{file}, {records.noun} {row}{own} has {what}{value}: mend it or leave it out.")
+
+    return report
+
+
+def whole_numbers(values: list[Any]) -> np.ndarray:
+    """int64 [n], negative for what is no whole number from 0 to LARGEST_ID."""
+    if set(map(type, values)) <= {int}:
+        try:
+            numbers = np.array(values, np.int64)
+            return np.where(numbers <= LARGEST_ID, numbers, -1)
+        except OverflowError:
+            pass  # one is too large, which is found below
+    return np.array([_whole(value) for value in values], np.int64)
+
+
+def numbers(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [n], and which of them [n] were numbers; the others are NaN."""
+    if set(map(type, values)) <= {int, float}:
+        try:
+            return np.array(values, np.float64), np.ones(len(values), bool)
+        except OverflowError:
+            pass  # an int is too large for a float
+    values = [value.item() if isinstance(value, np.generic) else value for value in values]
+    numeric = np.array([type(value) in (int, float) for value in values], bool)
+    return np.array([_float(value) if good else np.nan for value, good in zip(values, numeric)], np.float64), numeric
+
+
+def brief(value: Any) -> str:
+    """The value as text for a sentence, plain ASCII."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, int) and abs(value) > LARGEST_ID:
+        return "a huge number"
+    text = ascii(value)
+    return text if len(text) <= BRIEF else f"{text[: BRIEF - 3]}..."
+
+
+def _whole(value: Any) -> int:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= LARGEST_ID else -1
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
+def _four(row: Any) -> Sequence[Any]:
+    row = row.tolist() if isinstance(row, np.ndarray) else row
+    return row if isinstance(row, (list, tuple)) and len(row) == 4 else (None,) * 4

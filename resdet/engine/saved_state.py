@@ -1,0 +1,147 @@
+"""What a last.pth must hold for a run to go on from it, checked before any of it is taken up."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resdet.errors import WeightsError
+from resdet.weights.description import is_text, mapping_of, settings
+
+SCALER = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")  # of torch's GradScaler
+
+KEPT = (set(), {"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"})  # of a parameter, by SGD and by AdamW
+
+
+def checked(content: Any, path: Path) -> dict[str, Any]:
+    """A WeightsError that names the part which is missing or damaged."""
+    if not isinstance(content, dict) or not isinstance(content.get("trainer"), dict):
+        raise WeightsError(
+            f"{path} holds no state of a run: start afresh with another --out, or use --init for its weights."
+        )
+    experiment = settings(content.get("experiment"), str(path))
+    train = experiment.get("train")
+    if not isinstance(train, dict) or not isinstance(train.get("patience", ""), (int, type(None))):
+        raise damaged(path, "experiment.train")
+    if not is_state_dict(content.get("model")):
+        raise damaged(path, "model")
+    state = content["trainer"]
+    for key, holds in CHECKS.items():
+        if key not in state or not holds(state[key]):
+            raise damaged(path, f"trainer.{key}")
+    if not isinstance(state.get("evaluation_due", False), bool):
+        raise damaged(path, "trainer.evaluation_due")
+    if state["averaged"] is not None and not is_average(state["averaged"], content["model"]):
+        raise damaged(path, "trainer.averaged")
+    return content | {"experiment": experiment}
+
+
+def damaged(path: Path, part: str) -> WeightsError:
+    return WeightsError(
+        f"{path}: its {part} is missing or damaged: start afresh with another --out, or use --init for its weights."
+    )
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def is_best(value: Any) -> bool:
+    """The figures of the best evaluation, by name."""
+    return value is None or (isinstance(value, dict) and "step" in value and all(map(is_figure, value.values())))
+
+
+def is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def is_figure(value: Any) -> bool:
+    return value is None or is_number(value)
+
+
+def is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(tensor, Tensor) for tensor in value.values())
+
+
+def is_average(value: Any, model: Mapping[str, Tensor]) -> bool:
+    """torch's AveragedModel, of the tensors that the model has."""
+    if not is_state_dict(value) or "n_averaged" not in value or value["n_averaged"].numel() != 1:
+        return False
+    shapes = {name: tensor.shape for name, tensor in value.items() if name != "n_averaged"}
+    return shapes == {f"module.{name}": tensor.shape for name, tensor in model.items()}
+
+
+def is_optimizer(value: Any) -> bool:
+    """Groups of parameters by number, and what is kept of each."""
+    if not isinstance(value, dict) or not isinstance(groups := value.get("param_groups"), list) or not groups:
+        return False
+    numbers = [group.get("params") if isinstance(group, dict) else None for group in groups]
+    if not all(isinstance(listed, list) and all(map(is_count, listed)) for listed in numbers):
+        return False
+    kept = value.get("state")
+    return isinstance(kept, dict) and all(
+        isinstance(own, dict) and all(isinstance(item, Tensor) or is_figure(item) for item in own.values())
+        for own in kept.values()
+    )
+
+
+def is_scaler(value: Any) -> bool:
+    return value == {} or mapping_of({key: is_number for key in SCALER})(value)
+
+
+def is_window(value: Any) -> bool:
+    """Rows of as many figures as there are names, and the images of each row."""
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in ("rows", "indices", "names")):
+        return False
+    rows, indices, names, losses = (value.get(key) for key in ("rows", "indices", "names", "losses"))
+    return (
+        all(map(is_text, names))
+        and all(isinstance(row, Tensor) and row.shape == (len(names),) and row.is_floating_point() for row in rows)
+        and all(isinstance(row, Tensor) and row.dim() == 1 and row.dtype == torch.int64 for row in indices)
+        and len(rows) == len(indices)
+        and is_count(losses)
+        and losses <= len(names)
+    )
+
+
+CHECKS = {
+    "step": is_count,
+    "total": is_count,
+    "waited": is_count,
+    "best": is_best,
+    "optimizer": is_optimizer,
+    "scaler": is_scaler,
+    "averaged": lambda value: value is None or is_state_dict(value),
+    "schedule": mapping_of(
+        {"holds": lambda value: type(value) is bool, "reductions": is_count, "best": is_figure, "waited": is_count}
+    ),
+    "window": is_window,
+}
+
+
+def refuse_other_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """ValueError where `state` is of other parameters: a fused step writes beyond a buffer that is too small."""
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    if numbers != list(range(len(own))) or not state["state"].keys() <= set(numbers):
+        raise ValueError("the state of other parameters")
+    kinds = {frozenset((key, value is None) for key, value in kept.items()) for kept in state["state"].values()}
+    if len(kinds) > 1 or any({key for key, _ in kind} not in KEPT for kind in kinds):
+        raise ValueError("the state of another optimizer, or of several")
+    for number, kept in state["state"].items():
+        for key, value in kept.items():
+            empty = key == "momentum_buffer" and value is None
+            shape = () if key == "step" else own[number].shape
+            if not empty and (not isinstance(value, Tensor) or value.shape != shape):
+                raise ValueError("the state of parameters of other shapes")
+
+
+def complete_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Zeros for parameters that a file tells no momentum of: a fused step takes that of all or of none."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if any(kept.get("momentum_buffer") is not None for kept in optimizer.state.values()):
+        for parameter in parameters:
+            if parameter not in optimizer.state:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -1,0 +1,39 @@
+"""Images per second, and the share of time spent waiting for data."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+Batch = TypeVar("Batch")
+
+
+class Throughput:
+    """Measures from one reading to the next; pauses do not count."""
+
+    def __init__(self, batch: int):
+        self.batch = batch
+        self.reset()
+
+    def reset(self) -> None:
+        self.started, self.waited, self.steps = time.perf_counter(), 0.0, 0
+
+    def next(self, batches: Iterator[Batch]) -> Batch:
+        """Takes the next batch, and counts the time that it takes as waiting for data."""
+        start = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - start
+        self.steps += 1
+        return batch
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - start
+
+    def read(self) -> dict[str, float]:
+        spent = time.perf_counter() - self.started
+        figures = {"images/s": self.steps * self.batch / spent, "data": self.waited / spent}
+        self.reset()
+        return figures

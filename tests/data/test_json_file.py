@@ -1,0 +1,39 @@
+"""JSON that is none, or that readers would understand differently: always one sentence."""
+
+import pytest
+
+from resdet.data.json_file import read_json
+from resdet.errors import DataError
+
+BAD = {
+    b"": "is not JSON",
+    b'{"a": 1': "is not JSON",
+    b"\xff\xfe\xfa": "is not JSON",
+    b'{"a": "\xc3"}': "is not JSON",
+    b"9" * 5000: "is not JSON",
+    b"[" * 200_000 + b"]" * 200_000: "nested too deeply",
+    b'{"a":' * 100_000 + b"1" + b"}" * 100_000: "nested too deeply",
+    b'{"a": 1, "b": 2, "a": 3}': "has the key 'a' twice",
+    b'[{"b": {"\\ud800": 1, "\\ud800": 3}}]': r"has the key '.ud800' twice",
+}
+
+
+@pytest.mark.parametrize("number", range(len(BAD)))
+def test_one_sentence(tmp_path, number):
+    content, what = list(BAD.items())[number]
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataError, match=what) as raised:
+        read_json(tmp_path / "a.json")
+    assert str(raised.value).startswith(str(tmp_path)) and str(raised.value).isascii()
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_there_comes_back(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": [1, {}, "é", null], "b": -2.5e3}')
+    assert read_json(tmp_path / "a.json") == {"a": [1, {}, "é", None], "b": -2500}
+
+
+def test_a_path_that_is_none(tmp_path):
+    for path in (tmp_path, tmp_path / "none", tmp_path / ("n" * 300), f"{tmp_path}/a\0b"):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_json(path)

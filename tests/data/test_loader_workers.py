@@ -1,0 +1,68 @@
+"""What becomes of batches when their workers are signaled or killed."""
+
+import os
+import signal
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from resdet.data.loader import collated
+from resdet.errors import Error
+
+KEYS = [[2 * step, 2 * step + 1] for step in range(12)]
+EXPECTED = [([4 * step**2, (2 * step + 1) ** 2], []) for step in range(12)]
+
+
+class Squares(Dataset):
+    """Signals its own process once at each of the keys in `at`; or every time."""
+
+    def __init__(self, folder, at, number=signal.SIGKILL, once=True):
+        self.folder, self.at, self.number, self.once = folder, at, number, once
+
+    def __getitem__(self, key):
+        mark = self.folder / str(key)
+        if key in self.at and not (self.once and mark.exists()):
+            mark.touch()
+            os.kill(os.getpid(), self.number)
+        return key**2
+
+
+def gather(samples):
+    return samples, []
+
+
+def made(samples, workers=2):
+    return list(collated(samples, iter(KEYS), gather, workers, torch.device("cpu")))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_batches_of_a_killed_worker_are_made_anew(tmp_path, workers):
+    handler = signal.getsignal(signal.SIGCHLD)
+    assert made(Squares(tmp_path, {9, 16}), workers) == EXPECTED
+    assert signal.getsignal(signal.SIGCHLD) is handler  # torch's would raise in the midst of a step
+
+
+def test_a_batch_that_kills_every_worker_is_an_error(tmp_path):
+    batches = collated(Squares(tmp_path, {9}, once=False), iter(KEYS), gather, 2, torch.device("cpu"))
+    got = []
+    with pytest.raises(Error, match="Loader workers died twice at the same batch"):
+        for batch in batches:
+            got.append(batch)
+    assert got == EXPECTED[:4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_workers_ignore_what_is_meant_for_the_run(tmp_path, number, caplog):
+    assert made(Squares(tmp_path, {5, 9, 20}, number, once=False)) == EXPECTED
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_other_errors_stay_what_they_are(workers):
+    class Broken(Dataset):
+        def __getitem__(self, key):
+            raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        made(Broken(), workers)

@@ -1,0 +1,79 @@
+"""Run-length encodings against pycocotools; every damaged character of some against a plain decoder."""
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from resdet.data import rle
+
+HEIGHT, WIDTH = 23, 31
+
+
+def bitmaps(count: int) -> np.ndarray:
+    """uint8 [count, HEIGHT, WIDTH] of many and of few pieces, some empty, some full."""
+    rng = np.random.default_rng(0)
+    shares = rng.choice([0, 0.02, 0.3, 0.5, 0.98, 1], count)
+    return (rng.random((count, HEIGHT, WIDTH)) < shares[:, None, None]).astype(np.uint8)
+
+
+def texts(count: int) -> list[bytes]:
+    return [coco_mask.encode(np.asfortranarray(bitmap))["counts"] for bitmap in bitmaps(count)]
+
+
+def decoded(text: bytes) -> list[int] | None:
+    """The runs by the format's definition, one character after another; None where it is no text of it."""
+    runs, value, bits = [], 0, 0
+    for character in text:
+        code = character - 48
+        if not 0 <= code < 64 or bits >= 30:
+            return None
+        value |= (code & 31) << bits
+        bits += 5
+        if not code & 32:
+            value -= 1 << bits if code & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = bits = 0
+    return runs if runs and not bits else None
+
+
+def test_runs_are_those_of_the_pixels():
+    runs, starts = rle.decompress(texts(200))
+    for bitmap, start, end in zip(bitmaps(200), starts, starts[1:]):
+        pixels = np.repeat(np.arange(end - start) % 2, runs[start:end])
+        assert np.array_equal(pixels, bitmap.T.ravel())
+
+
+def test_no_masks_at_all():
+    runs, starts = rle.decompress([])
+    assert len(runs) == 0 and starts.tolist() == [0]
+    assert rle.all_fit([], np.zeros(0)) and rle.problems_of([], []) == []
+
+
+def test_every_damaged_character_is_judged_as_the_format_says():
+    """Each character replaced, taken out and doubled: whole masks are told from others as by the slow decoder."""
+    spoilt = []
+    for text in texts(12):
+        for place in range(len(text)):
+            spoilt += [text[:place] + text[place + 1 :], text[: place + 1] + text[place:]]
+            spoilt += [text[:place] + bytes([other]) + text[place + 1 :] for other in (0, 47, 48, 63, 79, 80, 111, 112)]
+    masks = [{"size": [HEIGHT, WIDTH], "counts": text} for text in spoilt]
+    problems = rle.problems_of(masks, [(HEIGHT, WIDTH)] * len(masks))
+    sound = 0
+    for text, problem in zip(spoilt, problems):
+        runs = decoded(text)
+        whole = runs is not None and min(runs) >= 0 and sum(runs) == HEIGHT * WIDTH
+        assert (problem is None) == whole, text
+        sound += whole
+    assert 0 < sound < len(spoilt) / 10
+
+
+@pytest.mark.parametrize("form", [bytes, bytes.decode, list])
+def test_forms(form):
+    counts = coco_mask.encode(np.asfortranarray(bitmaps(4)[3]))["counts"]
+    given = rle.decompress([counts])[0].tolist() if form is list else form(counts)
+    runs, starts, problems = rle.runs_of([{"size": (HEIGHT, WIDTH), "counts": given}], [(HEIGHT, WIDTH)])
+    assert problems == [None] and runs.tolist() == decoded(counts) and starts.tolist() == [0, len(runs)]
+
+
+def test_a_long_number_takes_no_time():
+    assert not rle.all_fit([b"o" * 10**6 + b"0"], np.array([20]))

@@ -1,0 +1,129 @@
+"""One run at a time writes into a folder."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from resdet.engine.log import Log
+from resdet.engine.run_folder import claim_folder
+from resdet.errors import Error
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def in_a_fork(action):
+    """The id of a process that does it, and what it says."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writer)
+        return child, os.fdopen(reader)
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as told:
+        try:
+            action(told)
+        except Error as error:
+            print(error, file=told)
+    os._exit(0)
+
+
+def hold(name, out=None, resume=False):
+    """Claims a folder and keeps it until it is killed."""
+
+    def action(told):
+        with claim_folder(name, out, resume) as folder:
+            (folder / "run.json").touch()
+            print(folder, file=told)
+            signal.pause()
+
+    return action
+
+
+def end(child):
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_runs_that_start_together_get_folders_of_their_own():
+    held = [in_a_fork(hold("x")) for _ in range(8)]
+    folders = [told.readline().strip() for _, told in held]
+    assert sorted(folders) == sorted(["runs/x", *(f"runs/x-{number}" for number in range(2, 9))])
+    for child, _ in held:
+        end(child)
+    with claim_folder("x", None, True) as folder:
+        assert str(folder) == "runs/x-8"
+    with claim_folder("x", None, False) as folder:
+        assert str(folder) == "runs/x-9"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_writer_is_refused(resume):
+    child, told = in_a_fork(hold("x", "out"))
+    assert told.readline() == "out\n"
+    with pytest.raises(Error, match=rf"^out is in use by process {child} on \S+: wait until"):
+        with claim_folder("x", "out", resume):
+            pass
+    end(child)
+    with claim_folder("x", "out", resume):  # what was killed holds nothing
+        pass
+
+
+def test_a_folder_into_which_nothing_was_written_goes():
+    with pytest.raises(ZeroDivisionError), claim_folder("x", None, False) as folder:
+        assert folder.is_dir()
+        raise ZeroDivisionError
+    assert not folder.exists()
+    with claim_folder("x", None, False) as folder:
+        (folder / "run.json").touch()
+    assert os.listdir(folder) == ["run.json"]
+
+
+def test_what_cannot_be_a_folder_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(Error, match=r"^file cannot be the folder of a run \(File exists\)"),
+        claim_folder("x", "file", False),
+    ):
+        pass
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path):
+    gone = [".last.pth.123.tmp", "pictures/.1.jpg.7.tmp", "1_rpn/.best.pth.99.tmp"]
+    kept = [".mine.tmp", "notes.123.tmp", "pictures/1.jpg"]
+    for name in gone + kept:
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).touch()
+    with claim_folder("x", "out", True):
+        pass
+    assert not any((tmp_path / "out" / name).exists() for name in gone)
+    assert all((tmp_path / "out" / name).exists() for name in kept)
+
+
+GARBAGE = [
+    b"\xff\xfe\x00",
+    b"[" * 100_000,
+    b'{"step": 3, "kind": "tr',
+    b"null",
+    b'{"step": "x", "kind": "val"}',
+    b"{}",
+    b"",
+]
+
+
+def test_damaged_lines_of_the_metrics_are_dropped(tmp_path, capsys):
+    lines = [{"step": step, "kind": kind} for step in (1, 2, 3) for kind in ("train", "val")]
+    sound = [json.dumps(line).encode() for line in lines]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([*sound[:3], *GARBAGE, *sound[3:], sound[0][:9]]))
+    log = Log(tmp_path)
+    log.open(9, 2)
+    log.close()
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines[:4]
+    assert f"metrics.jsonl: dropped {len(GARBAGE) + 1} damaged lines" in capsys.readouterr().err
+    log.open(9, 2, evaluation_due=True)
+    log.close()
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines[:3]

@@ -1,0 +1,169 @@
+"""Signals: what stops a run, what does not, and what stays said of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from running import REPOSITORY, TORCHRUN
+
+from resdet.engine import signals
+from resdet.engine.log import Log
+from resdet.engine.signals import StopRequested, defer_signals
+
+ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def send(*numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_a_signal_is_noted_however_often_it_comes(number):
+    before = [signal.getsignal(each) for each in ALL]
+    with defer_signals() as deferred:
+        assert deferred.received is None
+        send(number, signal.SIGTERM, number, signal.SIGINT, signal.SIGHUP)
+        assert deferred.received == number
+    assert [signal.getsignal(each) for each in ALL] == before
+
+
+def test_a_late_second_interrupt_is_obeyed(monkeypatch):
+    with defer_signals() as deferred:
+        send(signal.SIGTERM)
+        deferred.since -= signals.GRACE + 1
+        send(signal.SIGTERM, signal.SIGHUP)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_what_may_be_abandoned_is(number):
+    with defer_signals() as deferred:
+        with pytest.raises(StopRequested), deferred.abandon():
+            send(number)
+            time.sleep(10)
+        send(number)
+        with pytest.raises(StopRequested), deferred.abandon():  # it has come before
+            raise AssertionError
+
+
+def test_nohup_is_respected():
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with defer_signals() as deferred:
+            send(signal.SIGHUP)
+            assert deferred.received is None
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+
+def test_a_terminal_that_has_gone_ends_nothing(tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    broken = os.fdopen(writer, "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", broken)
+    Log(tmp_path).say("stopped")
+    Log(None).warn("an image is damaged")
+    monkeypatch.undo()
+    with pytest.raises(BrokenPipeError):  # what was said is still in its buffer
+        broken.close()
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from types import SimpleNamespace
+from resdet import cli
+from resdet.cli import process
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(30)
+
+def work(parsed):
+    try:
+        interrupt()
+    finally:
+        {cleaning}
+
+cli.parse = lambda words: SimpleNamespace(run=work)
+status = process.main([])
+{after}
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize("cleaning, after", [("pass", "pass"), ("interrupt()", "pass"), ("pass", "interrupt()")])
+def test_no_interrupt_ends_in_a_traceback(cleaning, after):
+    """While the first one is answered, or when the process goes down already."""
+    script = INTERRUPTED.format(cleaning=cleaning, after=after)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and "Traceback" not in done.stderr
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if condition():
+            return
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(process.communicate()[1])
+
+
+def launch(folder, launcher, words):
+    """In a process group of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    words = [sys.executable, *launcher, *map(str, words)]
+    return subprocess.Popen(words, cwd=folder, env=environment, start_new_session=True, **pipes)
+
+
+PHOTOGRAPHS = [
+    "--config",
+    "shapes_r18.yaml",
+    "model.backbone=resnet18",
+    "data.size=32",
+    "data.short=36",
+    "data.augment.short=[36,48]",
+    "data.train_images=64",
+    "data.val_images=8",
+    "data.workers=2",
+    "train.batch=8",
+    "train.unit=steps",
+    "train.length=100000",
+    "train.evaluate_every=100000",
+    "train.checkpoint_every=100000",
+    "train.precision=fp32",
+    "train.log_every=1",
+    "schedule.warmup=0",
+]
+
+
+def test_a_signal_to_the_group_with_loader_workers(tmp_path):
+    """As `timeout`, systemd and a closed terminal send it, and twice."""
+    run = launch(tmp_path, ("-m", "resdet.cli"), ["train", *PHOTOGRAPHS, "--out", "run"])
+    log = tmp_path / "run/metrics.jsonl"
+    wait_for(lambda: log.exists() and log.read_text().count("\n") > 2, run)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+        os.killpg(run.pid, number)
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 0 and "go on with --resume" in said and "Traceback" not in said, said
+    assert torch.load(tmp_path / "run/last.pth", weights_only=True)["trainer"]["step"] > 2
+
+
+def test_processes_agree_on_a_stop_between_readings_of_the_log(tmp_path):
+    """torchrun sends SIGTERM on, and kills what is still there after half a minute."""
+    words = ["train", *PHOTOGRAPHS, "train.log_every=100000", "data.workers=0", "train.checkpoint_every=3"]
+    run = launch(tmp_path, TORCHRUN, [*words, "--out", "run"])
+    last = tmp_path / "run/last.pth"
+    wait_for(last.exists, run)
+    run.send_signal(signal.SIGTERM)
+    _, said = run.communicate(timeout=120)
+    assert "stopped at step" in said and "go on with --resume" in said, said
+    assert torch.load(last, weights_only=True)["trainer"]["step"] < 100000

@@ -1,0 +1,57 @@
+"""Run lengths of parts of images, beside pycocotools' of whole ones."""
+
+import numpy as np
+import pytest
+import torch
+from ops.scenes import assembled, random_boxes, with_degenerate
+from pycocotools import mask as coco_mask
+
+from resdet.ops.masks import paste, paste_as_torchvision
+from resdet.ops.rle import Decoded, decode, encode
+
+
+def reference(masks: np.ndarray) -> list[dict]:
+    """pycocotools' own, of whole images bool [n, H, W]."""
+    found = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
+    return [{"size": rle["size"], "counts": rle["counts"].decode()} for rle in found]
+
+
+def test_parts_of_any_size_and_place():
+    """Single pixels, columns and rows, parts without any pixel, parts that are the image; empty, full and noisy."""
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        height, width = rng.integers(1, 24, 2).tolist()
+        top, left = rng.integers(0, height + 1), rng.integers(0, width + 1)
+        h, w = rng.integers(0, height - top + 1), rng.integers(0, width - left + 1)
+        part = rng.random((rng.integers(0, 4), h, w)) < rng.choice([0, 0.1, 0.5, 0.9, 1])
+        whole = np.zeros((len(part), height, width), bool)
+        whole[:, top : top + h, left : left + w] = part
+        found = encode(torch.from_numpy(part), (height, width), int(left), int(top))
+        assert found == reference(whole)
+        assert all((decode(rle) == mask).all() for rle, mask in zip(found, whole))
+
+
+@pytest.mark.parametrize("size", [(1, 70_000), (70_000, 1), (2000, 1100)])
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_numbers_of_several_characters(size, share):
+    mask = np.arange(size[0] * size[1]).reshape(size) < share * size[0] * size[1]
+    assert encode(torch.from_numpy(mask[None]), size) == reference(mask[None])
+
+
+@pytest.mark.parametrize("draw", [paste, paste_as_torchvision])
+def test_what_is_drawn_in_a_box_is_what_the_whole_image_has(draw):
+    """Boxes over the border, outside of the image, without area, and larger than the image."""
+    torch.manual_seed(0)
+    boxes, masks = with_degenerate(random_boxes(1, 40))[0], torch.rand(40, 28, 28)
+    masks[5:10], masks[10] = 1, 0
+    found = [rle for part in draw(masks, boxes, 128, 160) for rle in encode(part.masks, (128, 160), *part[1:])]
+    assert found == reference(assembled(draw)(masks, boxes, 128, 160).numpy())
+
+
+def test_masks_are_decoded_one_at_a_time(monkeypatch):
+    from resdet.ops import rle
+
+    asked = []
+    monkeypatch.setattr(rle, "decode", lambda mask: asked.append(mask) or mask)
+    masks = Decoded(["a", "b", "c"])
+    assert (len(masks), masks[1], asked) == (3, "b", ["b"]) and list(masks) == ["a", "b", "c"]

@@ -1,0 +1,94 @@
+"""A run of each task that fails in an evaluation goes on as one that never did: evaluation first."""
+
+import pytest
+from engine.cutting import assert_same_run, trainer_state
+from running import TINY
+from tasks import runs
+from tasks.test_localization import RPN
+
+from resdet.data import shape_loc
+from resdet.errors import DataError
+from resdet.tasks.alternating import HalfTask
+from resdet.tasks.classification import ClassificationTask
+from resdet.tasks.detection import DetectionTask
+from resdet.tasks.localization import LocalizationTask
+
+CLASSIFIER = [
+    *TINY,
+    "train.deterministic=true",
+    "train.length=9",
+    "train.evaluate_every=3",
+    "train.checkpoint_every=4",
+    "train.ema=0.9",
+    "train.exact_statistics=32",
+    "schedule.name=plateau",
+    "schedule.patience=1",
+]
+LOCALIZER = [*RPN, "train.length=4", "train.checkpoint_every=3", "train.deterministic=true"]
+DETECTOR = ["train.length=4", "train.evaluate_every=2", "train.checkpoint_every=3", "train.deterministic=true"]
+ALTERNATING = [
+    "alternating={rpn: {batch: 4, length: 2, milestones: [1]}, regions: {batch: 2, length: 2, milestones: [1]}}",
+    "schedule.name=step",
+    "train.evaluate_every=1",
+    "train.deterministic=true",
+    "optim.lr=1e-3",
+]
+
+
+@pytest.fixture
+def words(root, tmp_path, request):
+    localized = tmp_path / "localized"
+    if request.param == "localization":
+        shape_loc.ensure(localized, 16, 6, 64, 0)
+    return {
+        "classification": CLASSIFIER,
+        "detection": [*runs.of(root), *DETECTOR],
+        "detection, averaged": [*runs.of(root), *DETECTOR, "train.ema=0.9", "train.exact_statistics=4"],
+        "localization": [*LOCALIZER, f"data.root={localized}"],
+    }[request.param]
+
+
+def fail_once(monkeypatch, kind, place, number):
+    """The method `place` of the task fails at its call of this number."""
+    calls, method = [0], getattr(kind, place)
+
+    def failing(self, *given):
+        calls[0] += 1
+        if calls[0] == number:
+            raise DataError("val/7.jpg is cut short: delete it")
+        return method(self, *given)
+
+    monkeypatch.setattr(kind, place, failing)
+
+
+CASES = [
+    ("classification", ClassificationTask, "evaluate"),
+    ("detection", DetectionTask, "evaluate"),
+    ("detection", DetectionTask, "keep"),
+    ("detection, averaged", DetectionTask, "evaluate"),
+    ("localization", LocalizationTask, "evaluate"),
+    ("localization", LocalizationTask, "keep"),
+]
+
+
+@pytest.mark.parametrize("words, kind, place", CASES, indirect=["words"])
+def test_it_goes_on_to_the_same_end(tmp_path, words, kind, place, monkeypatch):
+    runs.train(tmp_path / "whole", *words)
+    with monkeypatch.context() as patch:
+        fail_once(patch, kind, place, 2 if place == "evaluate" else 1)
+        line = runs.sentence(runs.here("train", *words, "--out", tmp_path / "cut"))
+    assert f"delete it; {tmp_path}/cut/last.pth of step " in line and "go on with --resume" in line
+    assert trainer_state(tmp_path / "cut")["evaluation_due"]
+    runs.train(tmp_path / "cut", *words, "--resume")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_alternating_goes_on_in_the_evaluation_of_the_second_step(root, tmp_path, monkeypatch):
+    words = [*runs.of(root), *ALTERNATING]
+    runs.train(tmp_path / "whole", *words)
+    with monkeypatch.context() as patch:
+        fail_once(patch, HalfTask, "evaluate", 4)  # of the second run its last
+        assert "2_regions/last.pth of step 2" in runs.sentence(runs.here("train", *words, "--out", tmp_path / "cut"))
+    runs.train(tmp_path / "cut", *words, "--resume")
+    for step in ("1_rpn", "2_regions", "3_rpn", "4_regions"):
+        assert_same_run(tmp_path / "whole" / step, tmp_path / "cut" / step)

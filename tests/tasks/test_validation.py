@@ -1,0 +1,70 @@
+"""Data that training or its evaluations would refuse later is refused before the first step."""
+
+import json
+import shutil
+
+import pytest
+from tasks import runs
+from tasks.test_damaged_data import settings, write
+
+NO_STEP = ["train.length=2", "train.evaluate_every=2"]
+
+
+@pytest.fixture
+def never_stepped(monkeypatch):
+    """Training fails the test."""
+    from resdet.engine.trainer import Trainer
+
+    def take_step(self, batch):
+        raise AssertionError("a step was taken")
+
+    monkeypatch.setattr(Trainer, "take_step", take_step)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_damaged_images(tmp_path, split, never_stepped):
+    for name in ("train", "val"):
+        write(tmp_path, name, [], unreadable=name == split)
+    line = runs.sentence(runs.here("train", *settings(tmp_path), "data.on_bad_image=error", "--out", tmp_path / "run"))
+    assert f"{split}/" in line and "; 1 more is damaged." in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_images_that_are_skipped_are_said(tmp_path):
+    for name in ("train", "val"):
+        write(tmp_path, name, [])
+    done = runs.train(tmp_path / "run", *settings(tmp_path), "data.on_bad_image=skip", "train.length=1")
+    first = done.stderr.index("step 1/1")
+    for split, kind in (("training", "train"), ("validation", "val")):
+        assert f"{split}: read the headers of 8 images in " in done.stderr and "2 damaged" in done.stderr
+        for name in ("missing", "broken"):
+            assert done.stderr.index(f"{kind}/{name}.png") < first and done.stderr.count(f"{kind}/{name}.png") == 1
+
+
+def test_masks_that_the_evaluation_needs(root, tmp_path, never_stepped):
+    """An annotation of the validation set has no segmentation, and the model draws masks."""
+    shutil.copytree(root, tmp_path / "data")
+    file = tmp_path / "data/annotations/val.json"
+    content = json.loads(file.read_text())
+    del content["annotations"][1]["segmentation"]
+    file.write_text(json.dumps(content))
+    line = runs.sentence(runs.here("train", *runs.of(tmp_path / "data"), *NO_STEP, "--out", tmp_path / "run"))
+    assert "segmentation" in line and "val.json" in line and not (tmp_path / "run").exists()
+
+
+def test_a_validation_set_without_objects(tmp_path, never_stepped):
+    write(tmp_path, "train", [], unreadable=False)
+    content = write(tmp_path, "val", [], unreadable=False)
+    (tmp_path / "val.json").write_text(json.dumps(content | {"annotations": []}))
+    line = runs.sentence(runs.here("train", *settings(tmp_path), "--out", tmp_path / "run"))
+    assert "no objects" in line
+
+
+def test_a_folder_of_classes(tmp_path, never_stepped):
+    done = runs.here("data", "make", "shapes", tmp_path / "data", "--train", 20, "--val", 20, "--size", 48)
+    assert done.returncode == 0, done.stderr
+    broken = next((tmp_path / "data/val").rglob("*.*"))
+    broken.write_bytes(broken.read_bytes()[:100])
+    words = ["--config", "folder.yaml", f"data.root={tmp_path / 'data'}", "model.backbone=resnet18", "data.workers=0"]
+    line = runs.sentence(runs.here("train", *words, "data.on_bad_image=error", "--out", tmp_path / "run"))
+    assert str(broken) in line and not (tmp_path / "run").exists()

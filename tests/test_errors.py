@@ -1,0 +1,48 @@
+"""The text of an error: one line of limited length."""
+
+import pytest
+
+from resdet.errors import ConfigError, DataError, Error, WeightsError, require
+
+
+def test_a_sentence_stays_as_it_is():
+    sentence = "images/a b.jpg: the file is cut short — “×2” is missing; download it again."
+    assert str(DataError(sentence)) == sentence
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\x1b[31mred\x07\x7f", r"\x1b[31mred\x07\x7f"),
+        ("\u202egnp.exe\u2028", r"\u202egnp.exe\u2028"),
+        ("half \ud800", r"half \ud800"),
+        ("a\0b", r"a\x00b"),
+    ],
+)
+def test_control_characters_are_escaped(text, shown):
+    assert str(Error(text)) == shown
+
+
+def test_long_names_lose_their_middle():
+    name = "/data/" + 1000 * "x" + "/the_end.json"
+    sentence = str(WeightsError(f"{name}: the file is damaged; download it again."))
+    assert sentence.startswith("/data/xxx") and "x…" in sentence
+    assert sentence.endswith("/the_end.json: the file is damaged; download it again.") and len(sentence) < 400
+
+
+def test_long_sentences_lose_their_middle():
+    sentence = str(Error("first " + 200 * "word " + "last"))
+    assert len(sentence) == 399 and sentence.startswith("first word") and sentence.endswith("word last")
+
+
+def test_an_error_inside_an_error_is_still_one_line():
+    inner = Error("x" * 10_000 + "\n")
+    assert len(str(DataError(f"outer: {inner}"))) < 400
+
+
+def test_require_names_the_key():
+    with pytest.raises(ConfigError, match="^optim.lr is -1: give more.$") as caught:
+        require(False, "optim.lr", -1, "give more")
+    assert caught.value.key == "optim.lr"
+    require(True, "optim.lr", 1, "give more")

@@ -1,0 +1,305 @@
+"""Whole models: what a file says of itself is checked, and no config in it takes more memory than its tensors."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save as safetensors_bytes
+from weights.hostile import torch_bytes
+
+import resdet
+from resdet import weights
+from resdet.errors import ConfigError, Error, WeightsError
+from resdet.models import building
+from resdet.models.filling import Filling
+from resdet.weights.reading import Checkpoint
+
+KINDS = ("pth", "safetensors")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return resdet.build("shapes_resnet20.yaml", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()
+
+
+@pytest.fixture(scope="module")
+def content(model) -> dict:
+    return {"model": model.state_dict(), "experiment": model.experiment, "classes": ["a", "b"]}
+
+
+def write(folder: Path, kind: str, content: dict) -> Path:
+    """As `resdet train` or `resdet convert` does."""
+    path = folder / f"file.{kind}"
+    if kind == "pth":
+        path.write_bytes(torch_bytes(content))
+        return path
+    told = {key: json.dumps(value) for key, value in content.items() if key != "model"}
+    path.write_bytes(safetensors_bytes({name: t.contiguous() for name, t in content["model"].items()}, told))
+    return path
+
+
+def changed(tree: dict, key: str, value) -> dict:
+    """A copy with one dotted key set."""
+    first, _, rest = key.partition(".")
+    return {**tree, first: changed(tree[first], rest, value) if rest else value}
+
+
+def assert_refused(path: Path, *words: str) -> None:
+    with pytest.raises(Error) as caught:
+        resdet.load(path)
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message and len(message.replace(str(path), "")) < 400
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_file_of_these_attacks_is_a_model(tmp_path, kind, model, content):
+    found = resdet.load(write(tmp_path, kind, content | {"category_ids": [3, 7]}))
+    assert found.classes == ["a", "b"] and found.experiment == model.experiment
+    assert all(torch.equal(tensor, found.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+ODD = {
+    "classes": [7, "ab", ["a"], ["a", 3], ["a", None], [], ["a", "b" * 20_000], {"a": "b"}, [["a"], "b"]],
+    "category_ids": [7, "12", [1], [1, 1], [1, 2.0], [1, True], [1, 1 << 70], [1, 2, 3], {"1": 2}],
+    "normalise": [7, {}, {"mean": 3, "std": [1] * 3}, {"mean": [1] * 3}, {"mean": [1, 2, "c"], "std": [1, 2, 3]}],
+}
+STATISTICS = [([1, 2, 3], [1, 0, 1]), ([1, 2, 3], [1, -1, 1]), ([1.0, 2], [1.0, 1]), ([[1, 2, 3]], [[1, 1, 1]])]
+ODD["normalise"] += [{"mean": mean, "std": std} for mean, std in STATISTICS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("key, value", [(key, value) for key, values in ODD.items() for value in values])
+def test_what_a_file_says_is_of_its_type_and_length(tmp_path, kind, key, value, content):
+    assert_refused(write(tmp_path, kind, content | {key: value}), key.rstrip("s") if key != "normalise" else "")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_statistics_that_are_no_numbers(tmp_path, value, content):
+    assert_refused(write(tmp_path, "pth", content | {"normalise": {"mean": [1.0, value, 1], "std": [1, 1, 1]}}), "mean")
+
+
+def test_a_config_without_classes(tmp_path, content):
+    assert_refused(write(tmp_path, "pth", {k: v for k, v in content.items() if k != "classes"}), "no classes")
+
+
+def deep(levels: int) -> dict:
+    found: dict = {}
+    for _ in range(levels):
+        found = {"a": found}
+    return found
+
+
+def shared(levels: int) -> list:
+    """Two references to the same, sixty times over: 2**60 values for who goes through them all."""
+    found: list = [1]
+    for _ in range(levels):
+        found = [found, found]
+    return found
+
+
+def test_statistics_are_bounded(tmp_path, content):
+    assert_refused(write(tmp_path, "pth", content | {"normalise": {"mean": shared(30), "std": [1, 1, 1]}}), "1,000,000")
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [(deep(200), "deep"), (shared(25), "20,000 values"), (list(range(30_000)), "20,000 values"), (1 << 70, "a int")],
+    ids=["deep", "shared", "long", "huge"],
+)
+def test_trees_of_settings_are_bounded(tmp_path, value, words, content):
+    assert_refused(write(tmp_path, "pth", changed(content, "experiment.data", value)), words)
+
+
+@pytest.mark.parametrize("value", [torch.ones(2), b"bytes", {3: 4}, {1, 2}], ids=str)
+def test_trees_of_settings_hold_plain_values(tmp_path, value, content):
+    assert_refused(write(tmp_path, "pth", changed(content, "experiment.data", value)), "the file is damaged")
+
+
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("model.num_classes", 10**9, "model.num_classes=1000000000"),
+        ("model.backbone.name", "cifar_resnet6002", "a far larger net than its tensors"),
+        ("model.backbone", {"name": "vgg16"}, "a far larger net than its tensors"),
+        ("model.backbone.name", "cifar_resnet20", "does not fit"),
+    ],
+)
+def test_nets_that_outgrow_their_file(tmp_path, key, value, words, content):
+    assert_refused(write(tmp_path, "pth", changed(content, f"experiment.{key}", value)), words)
+
+
+def test_as_many_classes_as_the_file_lists(tmp_path, content):
+    """A million classes are a million rows of the classifier."""
+    many = [str(label) for label in range(1_000_000)]
+    large = changed(content | {"classes": many}, "experiment.model.num_classes", len(many))
+    assert_refused(write(tmp_path, "pth", large), "a far larger net than its tensors")
+
+
+DETECTOR = ("model.backbone=resnet18", "model.num_classes=2", "model.fpn.width=16", "model.box.width=16")
+
+
+@pytest.fixture(scope="module")
+def detector() -> dict:
+    with torch.device("meta"):
+        model = resdet.build("coco_mask_r50_fpn.yaml", *DETECTOR)
+    return {"experiment": model.experiment, "classes": ["a", "b"], "category_ids": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("box.width", 10**9, "model.box.width=1000000000"),
+        ("box.convs", 10**9, "model.box.convs=1000000000"),
+        ("box.convs", 10**6, "a far larger net than its tensors"),
+        ("box.width", 10**5, "a far larger net than its tensors"),
+        ("mask.width", 10**5, "a far larger net than its tensors"),
+        ("rpn.anchors.ratios", [1.0] * 1000, "with 1,000 entries"),
+    ],
+)
+def test_heads_that_outgrow_their_file(tmp_path, key, value, words, detector):
+    large = changed(detector | {"model": {"normalise.mean": torch.ones(3, 1, 1)}}, f"experiment.model.{key}", value)
+    assert_refused(write(tmp_path, "pth", large), words)
+
+
+def test_a_model_is_counted_before_its_memory_is_taken():
+    with pytest.raises(WeightsError, match="a.pth: its config is of a far larger net"):
+        with Filling({"a": torch.ones(3)}, "a.pth"):
+            torch.empty(1 << 50)
+
+
+def test_a_model_that_is_filled_draws_no_random_numbers(tmp_path, content):
+    path, before = write(tmp_path, "pth", content), torch.get_rng_state()
+    resdet.load(path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_proposer_inside_a_file_is_no_path(tmp_path):
+    experiment = resdet.config.to_dict(
+        resdet.config.load("imagenet_loc_rcnn_r101.yaml", "model.proposer=x.pth", "model.num_classes=2")
+    )
+    path = write(tmp_path, "pth", {"model": {"a": torch.ones(1)}, "experiment": experiment, "classes": ["a", "b"]})
+    assert_refused(path, "model.proposer is a path")
+    inner = resdet.config.to_dict(resdet.config.load("shapes_resnet20.yaml", "model.num_classes=2"))
+    nested = changed(experiment, "model.proposer", inner)
+    path = write(tmp_path, "pth", {"model": {"a": torch.ones(1)}, "experiment": nested, "classes": ["a", "b"]})
+    assert_refused(path, "is of the task classification")
+
+
+def test_errors_of_a_config_name_the_file(tmp_path, content):
+    path = write(tmp_path, "pth", content | {"classes": ["a", "b", "c"]})
+    with pytest.raises(ConfigError, match="file.pth: model.num_classes is 2 and the data has 3 classes"):
+        resdet.load(path)
+
+
+# Other libraries' nets
+
+
+def state_on_paper(make, **options) -> dict:
+    with torch.device("meta"):
+        return make(weights=None, **options).state_dict()
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("detection.retinanet_resnet50_fpn", "a RetinaNet or FCOS of torchvision"),
+        ("detection.fcos_resnet50_fpn", "a RetinaNet or FCOS of torchvision"),
+        ("detection.ssd300_vgg16", "an SSD of torchvision"),
+        ("segmentation.deeplabv3_resnet50", "a segmentation net of torchvision"),
+        ("segmentation.lraspp_mobilenet_v3_large", "a segmentation net of torchvision"),
+        ("vit_b_16", "a transformer"),
+        ("swin_t", "a transformer"),
+        ("densenet121", "a DenseNet"),
+        ("mobilenet_v2", "a MobileNet"),
+        ("efficientnet_b0", "a MobileNet, EfficientNet"),
+        ("convnext_tiny", "a MobileNet, EfficientNet or ConvNeXt"),
+    ],
+)
+def test_nets_of_torchvision_that_none_here_is(name, kind):
+    models = pytest.importorskip("torchvision.models")
+    module, _, function = name.rpartition(".")
+    make = getattr(getattr(models, module) if module else models, function)
+    options = {"weights_backbone": None} if module else {}
+    with pytest.raises(WeightsError, match=f"net.pth: this seems to be {kind}"):
+        weights.recognise(Checkpoint(state_on_paper(make, **options), "net.pth"))
+
+
+@pytest.mark.parametrize(
+    "names, kind",
+    [
+        (["backbone.0.body.conv1.weight", "transformer.encoder.layers.0.norm1.weight"], "a DETR"),
+        (["backbone.bottom_up.stem.conv1.weight", "head.cls_score.weight"], "a RetinaNet of detectron2"),
+        (["backbone.layer1.0.conv1.weight", "rpn_head.rpn_cls.weight"], "a net of mmdetection"),
+        (["model.0.conv.weight"], "a YOLO"),
+        (["backbone.net.weight"], None),
+    ],
+)
+def test_names_that_begin_with_backbone_are_not_ours_for_it(names, kind):
+    checkpoint = Checkpoint({name: torch.ones(1) for name in names}, "net.pth")
+    with pytest.raises(WeightsError, match=f"this seems to be {kind}" if kind else "these names .* no layout"):
+        building.load_foreign(checkpoint)
+
+
+def test_a_keypoint_rcnn_is_told_from_a_mask_rcnn():
+    models = pytest.importorskip("torchvision.models")
+    state = state_on_paper(models.detection.keypointrcnn_resnet50_fpn, weights_backbone=None)
+    with pytest.raises(WeightsError, match="net.pth: a Keypoint R-CNN"):
+        building.load_foreign(Checkpoint(state, "net.pth"))
+
+
+def test_a_net_with_the_names_of_another_is_told(tmp_path):
+    """ResNeXt has the names of ResNet: no advice to build what cannot be built."""
+    models = pytest.importorskip("torchvision.models")
+    state = {name: torch.zeros(tensor.shape) for name, tensor in state_on_paper(models.resnext50_32x4d).items()}
+    with pytest.raises(WeightsError, match="names of a resnet50 and is another net, which none here is") as caught:
+        building.load_foreign(Checkpoint(state, "net.pth"))
+    assert "build the net it was made for" not in str(caught.value)
+
+
+def test_a_backbone_without_classes_is_told_what_it_is_for(tmp_path):
+    models = pytest.importorskip("torchvision.models")
+    state = {name: tensor for name, tensor in models.resnet18().state_dict().items() if not name.startswith("fc.")}
+    path = tmp_path / "net.pth"
+    torch.save(state, path)
+    assert_refused(path, "is a resnet18 without classes", "new_classifier=True")
+    assert weights.load(resdet.backbones.create("resnet18", 3), path, new_classifier=True).loaded == len(state)
+
+
+LAYOUTS = {
+    "torchvision": {"layer1.0.conv1.weight": (1,), "fc.bias": ()},
+    "vgg": {"features.0.weight": (), "classifier.0.weight": ()},
+    "keras": {"conv2_block1_1_conv/kernel": (3,)},
+    "keras classifier": {"conv2_block1_1_conv/kernel": (1, 1, 1, 1), "predictions/kernel": (1, 2, 3)},
+    "detectron2 backbone": {"stem.conv1.weight": (), "res2.0.conv1.weight": (), "res2.0.conv2.weight": ()},
+    "detectron2 statistics": {
+        **{"stem.conv1.weight": (1, 3, 7, 7), "res2.0.conv1.weight": (1,), "res2.0.conv2.weight": (1, 1)},
+        **{"pixel_mean": (5,), "pixel_std": (3,)},
+    },
+    "detectron2 detector": {
+        "proposal_generator.rpn_head.objectness_logits.weight": (),
+        **{"backbone.res2.0.conv2.weight": (1, 1), "roi_heads.box_head.fcX.weight": (1,)},
+    },
+    "torchvision detector": {"rpn.head.cls_logits.weight": (1,), "backbone.body.layer1.0.conv1.weight": ()},
+    "caffe2": {"conv1_w": (), "res2_0_branch2a_w": (), "res2_0_branch2b_w": (3,)},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_names_of_a_layout_with_tensors_of_other_shapes(layout):
+    state = {name: torch.ones(shape) for name, shape in LAYOUTS[layout].items()}
+    with pytest.raises(WeightsError, match="net.pth"):
+        building.load_foreign(Checkpoint(state, "net.pth"))
+    with pytest.raises(WeightsError, match="net.pth"):
+        weights.load(resdet.build("imagenet_r18", "model.num_classes=5"), Checkpoint(state, "net.pth"))
+
+
+def test_shapes_that_would_broadcast_to_a_square():
+    """A norm's weight of [N, 1] and variance of [N] would be N × N."""
+    from resdet.weights.torchvision_detectors import without_epsilon
+
+    state = {"backbone.a.running_var": torch.ones(1 << 20), "backbone.a.weight": torch.ones(1 << 20, 1)}
+    with pytest.raises(WeightsError, match="different shapes"):
+        without_epsilon(state)
