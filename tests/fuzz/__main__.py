@@ -32,7 +32,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: what was found so far is told
     print(f"the resdet under test is {PACKAGE}", file=sys.stderr)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
-    limits = Limits(parsed.cpu, max(240, 24 * parsed.cpu), parsed.memory)
+    limits = Limits(parsed.cpu, memory=parsed.memory)
     outcomes: list[Outcome] = []
     try:
         for kind in parsed.kinds:

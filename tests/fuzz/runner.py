@@ -40,7 +40,7 @@ class Limits:
     """Of a case."""
 
     cpu: float = 10.0  # seconds
-    wall: float = 240.0  # seconds, for what waits without working
+    idle: float = 60.0  # seconds of waiting without working
     memory: int = 4096  # MB, resident
 
 
@@ -126,7 +126,7 @@ class Child:
             self.kill()
         folder = self.scratch / "case"
         shutil.rmtree(folder, ignore_errors=True)
-        said, cpu = (self.scratch / "stderr").stat().st_size, self.cpu()
+        said, cpu = (self.scratch / "stderr").stat().st_size, self.usage()[0]
         request = {"kind": kind, "seed": seed, "folder": str(folder)}
         self.process.stdin.write(json.dumps(request).encode() + b"\n")
         self.process.stdin.flush()
@@ -138,20 +138,23 @@ class Child:
 
     def watch(self, said: int, cpu: float) -> dict[str, Any]:
         """The child's answer, or why there is none."""
-        end = time.monotonic() + self.limits.wall
+        idle, before = 0.0, cpu
         while True:
             reply = self.reply(time.monotonic() + POLL)
             if reply is None:
-                spent, peak = self.cpu() - cpu, self.memory()
+                now, waits = self.usage()
+                # Counted in polls: a clock goes on while a busy machine lets neither process run.
+                idle = idle + POLL if waits and now == before else 0.0
+                spent, peak, before = now - cpu, self.memory(), now
                 known = {"peak": peak, "cpu": round(spent, 3)}
                 if peak > self.limits.memory:
                     return self.stopped("memory", f"{peak} MB", said) | known
-                if spent > self.limits.cpu or time.monotonic() > end:
-                    return self.stopped("hang", f"{spent:.0f} s", said) | known
+                if spent > self.limits.cpu or idle > self.limits.idle:
+                    return self.stopped("hang", f"{spent:.0f} s of work, {idle:.0f} s of waiting", said) | known
             elif "died" in reply:
                 return self.buried(reply["died"], said)
             elif reply:
-                return reply | {"cpu": round(self.cpu() - cpu, 3)}
+                return reply | {"cpu": round(self.usage()[0] - cpu, 3)}
             else:
                 raise RuntimeError(f"the child is gone:\n{self.said(said)}")
 
@@ -182,13 +185,13 @@ class Child:
             file.seek(start)
             return file.read(20000).decode("utf-8", "replace")
 
-    def cpu(self) -> float:
-        """Seconds of all threads of the child, without its name in brackets."""
+    def usage(self) -> tuple[float, bool]:
+        """CPU seconds of all threads of the child, and whether it waits for something."""
         try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            state, *fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
-            return time.monotonic()  # no Linux: wall time
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            return time.monotonic(), False  # no Linux
+        return (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK"), state in "SD"
 
     def memory(self) -> int:
         """The child's peak in this case, MB."""

@@ -34,16 +34,14 @@ def seed_of(way: str) -> int:
 
 @pytest.fixture(scope="module")
 def child():
-    with Child(["failing"], Limits(cpu=20, wall=60, memory=512)) as child:
+    with Child(["failing"], Limits()) as child:
         yield child
 
 
 @pytest.mark.parametrize("way", failing.WAYS)
 def test_what_becomes_of_a_case(child, way):
-    if way in ("hang", "asleep"):
-        child.limits = Limits(cpu=0.3, wall=1.0 if way == "asleep" else 60, memory=512)
-    else:
-        child.limits = Limits(cpu=20, wall=60, memory=512)
+    shorter = {"hang": {"cpu": 0.3}, "asleep": {"idle": 0.5}}
+    child.limits = Limits(**{"cpu": 60, "memory": 512} | shorter.get(way, {}))
     outcome = child.run("failing", seed_of(way))
     status, what, where = EXPECTED[way]
     assert (outcome.status, outcome.what) == (status, what)
