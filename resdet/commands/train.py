@@ -101,7 +101,8 @@ def run(
         log.open(trainer.total, trainer.step, trainer.evaluation_due)
         best = trainer.run(log)
     except FileError as error:
-        raise FileError(f"{str(error).rstrip('.')}, then {checkpoint.way_on(folder)}.") from error
+        way_on = f"go on from step {trainer.saved} by --resume" if trainer.saved else "start again"
+        raise FileError(f"{str(error).rstrip('.')}, then {way_on}.") from error
     finally:
         log.close()
     if world.leads and best:

@@ -28,13 +28,6 @@ def has_ended(content: dict[str, Any]) -> bool:
     return state["step"] >= state["total"] or is_stale(state["waited"], content["experiment"]["train"]["patience"])
 
 
-def way_on(out: Path) -> str:
-    """What to do after a run that failed to write a file."""
-    if not (out / LAST).exists():
-        return "start again"
-    return f"go on from step {read_last(out)['trainer']['step']} by --resume"
-
-
 def read_last(out: Path) -> dict[str, Any]:
     """What `write` put into a run's last.pth."""
     return saved_state.checked(read_torch(out / LAST), out / LAST)
