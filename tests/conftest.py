@@ -1,5 +1,6 @@
 """What several test folders share."""
 
+import json
 import os
 from functools import partial
 
@@ -47,3 +48,14 @@ def narrow():
     """ResNets of a hundredth of the weights, for all tests of a module. See `narrow.narrow_resnets`."""
     with narrow_resnets():
         yield
+
+
+@pytest.fixture
+def results(tmp_path):
+    """An object and its detection, as COCO files."""
+    image = {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
+    thing = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+    truth = {"images": [image], "annotations": [thing], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps([{**thing, "score": 0.9}]))
+    return ["--annotations", tmp_path / "truth.json", "--results", tmp_path / "results.json"]

@@ -30,17 +30,6 @@ def refusal(words, capsys) -> str:
     return error.splitlines()[-1]
 
 
-@pytest.fixture
-def results(tmp_path):
-    """An object and its detection, as COCO files."""
-    image = {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
-    thing = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
-    truth = {"images": [image], "annotations": [thing], "categories": [{"id": 1, "name": "cat"}]}
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
-    (tmp_path / "results.json").write_text(json.dumps([{**thing, "score": 0.9}]))
-    return ["--annotations", tmp_path / "truth.json", "--results", tmp_path / "results.json"]
-
-
 def test_the_folder_of_a_file_is_made(tmp_path, results, capsys):
     file = tmp_path / "a/b/figures.json"
     assert main(["evaluate", *map(str, results), "--json", str(file)]) == 0

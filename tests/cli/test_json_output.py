@@ -15,16 +15,6 @@ def printed(capsys, *words) -> tuple[object, str]:
     return json.loads(captured.out), captured.err
 
 
-@pytest.fixture
-def results(tmp_path):
-    image = {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
-    thing = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
-    truth = {"images": [image], "annotations": [thing], "categories": [{"id": 1, "name": "cat"}]}
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
-    (tmp_path / "results.json").write_text(json.dumps([{**thing, "score": 0.9}]))
-    return ["--annotations", tmp_path / "truth.json", "--results", tmp_path / "results.json"]
-
-
 @pytest.mark.parametrize("words", [["--json"], ["--json", "-"]])
 def test_the_config(capsys, words):
     content, told = printed(capsys, "config", "--config", "shapes_resnet20", "optim.lr=3", *words)
