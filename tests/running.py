@@ -39,6 +39,22 @@ TINY = [
     "train.log_every=5",
 ]
 
+# A run whose images come from loader workers.
+LOADED = [
+    "--config",
+    "shapes_r18.yaml",
+    "model.backbone=resnet18",
+    "data.size=32",
+    "data.short=36",
+    "data.augment.short=[36,48]",
+    "data.train_images=64",
+    "data.workers=2",
+    "train.batch=8",
+    "train.unit=steps",
+    "train.precision=fp32",
+    "schedule.warmup=0",
+]
+
 COMMAND = ("-m", "resdet.cli")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *COMMAND)
 LIMIT = 600  # seconds after which a process counts as hung, on a machine that does much else

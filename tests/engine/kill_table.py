@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from engine.cutting import assert_same_run  # noqa: E402
-from running import TINY  # noqa: E402
+from running import LOADED, TINY  # noqa: E402
 
 import resdet.commands.train  # noqa: E402
 import resdet.data.augment.pipeline  # noqa: E402
@@ -45,24 +45,13 @@ RUN = [
 ]
 # With loader workers.
 PHOTOGRAPHS = [
-    "--config",
-    "shapes_r18.yaml",
-    "model.backbone=resnet18",
-    "data.size=32",
-    "data.short=36",
-    "data.augment.short=[36,48]",
-    "data.train_images=64",
+    *LOADED,
     "data.val_images=16",
-    "data.workers=2",
-    "train.batch=8",
-    "train.unit=steps",
     "train.length=60",
     "train.evaluate_every=15",
     "train.checkpoint_every=7",
     "train.log_every=3",
-    "train.precision=fp32",
     "train.deterministic=true",
-    "schedule.warmup=0",
 ]
 
 

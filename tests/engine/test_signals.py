@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from running import REPOSITORY, TORCHRUN
+from running import LOADED, REPOSITORY, TORCHRUN
 
 from resdet.engine import signals
 from resdet.engine.log import Log
@@ -125,23 +125,12 @@ def launch(folder, launcher, words):
 
 
 PHOTOGRAPHS = [
-    "--config",
-    "shapes_r18.yaml",
-    "model.backbone=resnet18",
-    "data.size=32",
-    "data.short=36",
-    "data.augment.short=[36,48]",
-    "data.train_images=64",
+    *LOADED,
     "data.val_images=8",
-    "data.workers=2",
-    "train.batch=8",
-    "train.unit=steps",
     "train.length=100000",
     "train.evaluate_every=100000",
     "train.checkpoint_every=100000",
-    "train.precision=fp32",
     "train.log_every=1",
-    "schedule.warmup=0",
 ]
 
 
