@@ -49,7 +49,7 @@ def test_a_batch_that_kills_every_worker_is_an_error(tmp_path):
     with pytest.raises(Error, match="Loader workers died twice at the same batch"):
         for batch in batches:
             got.append(batch)
-    assert got == EXPECTED[:4]
+    assert len(got) <= 4 and got == EXPECTED[: len(got)]  # a worker that dies may take batches before it along
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
