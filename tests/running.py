@@ -61,7 +61,12 @@ LIMIT = 600  # seconds after which a process counts as hung, on a machine that d
 
 # What the server of `fork` imports before it forks.
 IMPORTED = ["torch._dynamo", "torch.utils.tensorboard", "resdet.commands.train", "resdet.commands.evaluate"]
-IMPORTED += ["resdet.tasks.classification", "resdet.tasks.detection", "resdet.evaluation.coco", "running"]
+IMPORTED += [
+    "resdet.classification.training",
+    "resdet.detection.training",
+    "resdet.detection.evaluation.coco",
+    "running",
+]
 
 
 def here(folder: Path, *words) -> subprocess.CompletedProcess:

@@ -9,10 +9,11 @@ import torch
 import resdet
 from resdet import config
 from resdet.backbones.config import CifarNetConfig, ResNetConfig, VGGConfig, family
-from resdet.data.config import ImageNetConfig, SplitConfig, TinyShapesConfig
+from resdet.classification.data.config import ImageNetConfig, TinyShapesConfig
+from resdet.detection.config import PartConfig
+from resdet.detection.data.config import SplitConfig
+from resdet.detection.heads.config import MaskConfig
 from resdet.errors import ConfigError
-from resdet.heads.config import MaskConfig
-from resdet.tasks.config import PartConfig
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from resdet import download
 from resdet.errors import DataError, DownloadError
+from resdet.files import download
 
 PAYLOAD = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(PAYLOAD).hexdigest()

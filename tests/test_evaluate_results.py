@@ -8,8 +8,8 @@ import pytest
 from coco_scenes import make
 
 from resdet.commands.evaluate_results import evaluate_results
+from resdet.detection.evaluation import coco, ilsvrc_det, voc
 from resdet.errors import ConfigError
-from resdet.evaluation import coco, ilsvrc, voc
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_engines_agree(files):
 def test_other_protocols(files, capsys):
     assert evaluate_results(*files, protocol="voc07") == voc.evaluate(*files, "07")
     assert evaluate_results(*files, protocol="voc_area", per_class=True) == voc.evaluate(*files, "area")
-    assert evaluate_results(*files, protocol="ilsvrc_det", confusion=True) == ilsvrc.evaluate_det(*files)
+    assert evaluate_results(*files, protocol="ilsvrc_det", confusion=True) == ilsvrc_det.evaluate_det(*files)
     assert capsys.readouterr().out.count("| mAP |") == 3
 
 

@@ -18,10 +18,10 @@ from tasks import runs
 import resdet
 from resdet import weights
 from resdet.commands import reproduce
-from resdet.data import index
-from resdet.data.proposals import ProposalFiles
+from resdet.data import array_cache
 from resdet.engine.log import Log
 from resdet.errors import DataError, FileError
+from resdet.localization.data.proposals import ProposalFiles
 from resdet.reproduce.records import Figure
 
 LIMIT = 60  # bytes of a file: none of what is written is smaller
@@ -105,9 +105,9 @@ def test_the_former_file_is_kept(command, there, tmp_path):
 @pytest.mark.parametrize("command", [*FOLDERS, *FILES, "timm", "reproduce"])
 def test_places_that_cannot_be_are_refused_before_any_work(command, there, tmp_path, monkeypatch):
     """Before weights are read or data are opened."""
-    monkeypatch.setattr("resdet.models.building.load", None)
-    monkeypatch.setattr("resdet.commands.train.open_task", None)
-    monkeypatch.setattr("resdet.evaluation.coco.judge", None)
+    monkeypatch.setattr("resdet.hub.load", None)
+    monkeypatch.setattr("resdet.commands.train.tasks", None)
+    monkeypatch.setattr("resdet.detection.evaluation.coco.judge", None)
     (tmp_path / "file").write_text("precious")
     words = words_of(command, there)
     folder = tmp_path / "file" if command in [*FOLDERS, "reproduce"] else tmp_path / "file/a.json"
@@ -120,9 +120,9 @@ def test_places_that_cannot_be_are_refused_before_any_work(command, there, tmp_p
 
 @pytest.mark.parametrize("command", [*FOLDERS, *FILES, "reproduce"])
 def test_a_full_disk_and_a_read_only_one_are_noticed_before_any_work(command, there, tmp_path, monkeypatch):
-    monkeypatch.setattr("resdet.models.building.load", None)
-    monkeypatch.setattr("resdet.commands.train.open_task", None)
-    monkeypatch.setattr("resdet.evaluation.coco.judge", None)
+    monkeypatch.setattr("resdet.hub.load", None)
+    monkeypatch.setattr("resdet.commands.train.tasks", None)
+    monkeypatch.setattr("resdet.detection.evaluation.coco.judge", None)
     with disks.tmpfs(tmp_path / "disk", 64) as disk:
         disks.fill(disk)
         target = disk / ("a" if command in [*FOLDERS, "reproduce"] else "a.json")
@@ -204,9 +204,11 @@ def test_an_index_that_cannot_be_kept_is_used_all_the_same(tmp_path, monkeypatch
     (tmp_path / "source").write_text("")
     built = lambda: {"numbers": np.arange(1000)}
     with disks.limited(LIMIT):
-        assert (index.cached("a", [tmp_path / "source"], built)["numbers"] == np.arange(1000)).all()
+        assert (array_cache.cached("a", [tmp_path / "source"], built)["numbers"] == np.arange(1000)).all()
     (tmp_path / "elsewhere").write_text("")
-    assert (index.cached("a", [tmp_path / "source"], built, tmp_path / "elsewhere/a")["numbers"] == range(1000)).all()
+    assert (
+        array_cache.cached("a", [tmp_path / "source"], built, tmp_path / "elsewhere/a")["numbers"] == range(1000)
+    ).all()
     assert not [path for path in tmp_path.rglob("*.npy")]
 
 

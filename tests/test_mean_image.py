@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from resdet.classification.evaluate import Views
+from resdet.classification.test_crops import CentreCrop
+from resdet.classification.training import mean_image
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
-from resdet.evaluation.views import Views
 from resdet.images.crops import centre_crop
-from resdet.inference.showing import CentreCrop
-from resdet.tasks.classification import mean_image
 
 
 class Damaged(ShapeImages):

@@ -15,8 +15,9 @@ import resdet
 from resdet import weights
 from resdet.cli import main
 from resdet.commands import convert, export, predict
-from resdet.commands.evaluate import check_options
 from resdet.errors import ConfigError
+from resdet.localization import task
+from resdet.tasks import tasks
 
 
 def refusal(words, capsys) -> str:
@@ -99,15 +100,16 @@ MODELS = {
 def test_what_a_model_cannot_use(kind):
     with torch.device("meta"):
         model = resdet.build(*MODELS[kind])
+    check = lambda path, **given: tasks[model.task].check_evaluate_options(given, path)
     for owner, save, classifiers in (("detector", "r.json", []), ("localizer", None, ["net.pth"])):
         if kind == owner:
-            check_options(model, "a.pth", kind != "localizer", save, classifiers)
+            check("a.pth", per_class=kind != "localizer", save=save, classifiers=classifiers)
             continue
         with pytest.raises(ConfigError, match=f" {owner}('s detections|s, which).* a.pth is none"):
-            check_options(model, "a.pth", False, save, classifiers)
+            check("a.pth", save=save, classifiers=classifiers)
     if kind == "localizer":
         with pytest.raises(ConfigError, match="--per-class .* a.pth is a localizer"):
-            check_options(model, "a.pth", True, None, [])
+            check("a.pth", per_class=True)
 
 
 def test_evaluate_asks_that(tmp_path, capsys):
@@ -132,7 +134,7 @@ def test_an_export_has_no_settings_but_those_of_a_config(calibrate, tmp_path):
 def test_a_published_model_is_converted_again(tmp_path, monkeypatch, capsys):
     """Over what was written before; only a file cannot be its own target."""
     model = tiny.make("fpn", False)
-    monkeypatch.setattr(convert.building, "load", lambda path: model)
+    monkeypatch.setattr(convert.hub, "load", lambda path: model)
     monkeypatch.setattr(convert, "check", lambda *_: 1)
     for _ in range(2):
         assert convert.convert("torchvision/some_net", "safetensors", str(tmp_path / "net.safetensors")).exists()
@@ -150,7 +152,7 @@ def picture(tmp_path):
 def test_the_least_score_is_a_key_as_well(tmp_path, picture, monkeypatch):
     """--score goes before it."""
     model = tiny.make("c4", False).eval()
-    monkeypatch.setattr(predict.building, "load", lambda path: model)
+    monkeypatch.setattr(predict.hub, "load", lambda path: model)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("cpu"))
     scores = np.sort(model.predict([picture], score=0.0)[0].scores)
     assert len(scores) > 4 and scores[-1] > scores[0]
@@ -170,6 +172,8 @@ def test_a_detector_shows_no_best_classes(picture, monkeypatch):
 class Net(nn.Module):
     """A classifier that notes where it is asked."""
 
+    task, exported = "classification", False
+
     def __init__(self):
         super().__init__()
         self.weight, self.seen = nn.Parameter(torch.zeros(3)), []
@@ -182,7 +186,7 @@ class Net(nn.Module):
 def test_images_are_shown_where_the_device_is(picture, monkeypatch):
     """As `auto` chooses it for training; the device is none that computes."""
     net = Net()
-    monkeypatch.setattr(predict.building, "load", lambda path: net)
+    monkeypatch.setattr(predict.hub, "load", lambda path: net)
     monkeypatch.setattr(predict.distributed, "choose_device", {"auto": torch.device("meta")}.get)
     predict.predict(["a.pth"], [picture])
     assert net.seen == ["meta"]
@@ -190,18 +194,17 @@ def test_images_are_shown_where_the_device_is(picture, monkeypatch):
 
 def test_the_classifiers_of_a_localizer_are_there_too(picture, monkeypatch):
     nets, taken = [Net(), Net()], []
-    nets[0].experiment, nets[0].classes = {"task": "localization"}, ["cat"]
-    monkeypatch.setattr(predict, "LOCALIZERS", (Net,))
-    monkeypatch.setattr(predict.building, "load", lambda path: nets[0])
-    monkeypatch.setattr(predict, "open_classifier", lambda path, classes: nets[1])
+    nets[0].task, nets[0].experiment, nets[0].classes = "localization", {"task": "localization"}, ["cat"]
+    monkeypatch.setattr(predict.hub, "load", {"a.pth": nets[0], "b.pth": nets[1]}.get)
+    monkeypatch.setattr(task, "check_classifier", lambda *_: None)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("meta"))
-    monkeypatch.setattr(predict, "Finder", lambda models, nets, *_: taken.extend([*models, *nets]))
-    monkeypatch.setattr(predict, "detect", lambda *_: [])
+    monkeypatch.setattr(task, "Finder", lambda models, nets, *_: taken.extend([*models, *nets]))
+    monkeypatch.setattr(task, "show", lambda *_: [])
     predict.predict(["a.pth"], [picture], classifiers=["b.pth"])
     assert [net.weight.device.type for net in taken] == ["meta", "meta"]
 
 
 def test_an_exported_file_stays_where_it_is(monkeypatch):
-    model = SimpleNamespace()
-    monkeypatch.setattr(predict.building, "load", lambda path: model)
+    model = SimpleNamespace(exported=True)
+    monkeypatch.setattr(predict.hub, "load", lambda path: model)
     assert predict.open_model("a.onnx") is model

@@ -9,8 +9,8 @@ from heads import twins
 
 from resdet.cli import main
 from resdet.commands import parity, parity_detections
-from resdet.inference.result import Result
-from resdet.weights import torchvision_detectors
+from resdet.results.result import Result
+from resdet.weights.layouts import torchvision_detectors
 
 
 @pytest.fixture

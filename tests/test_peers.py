@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from resdet.errors import Error
-from resdet.peers import torchvision
+from resdet.optional import torchvision
 
 
 class Broken:

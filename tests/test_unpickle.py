@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resdet import unpickle
 from resdet.errors import DataError, WeightsError
+from resdet.files import restricted_pickle
 
 PLAIN = {
     "none": None,
@@ -41,13 +41,13 @@ ARRAYS = [
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_values_come_back(protocol):
-    assert unpickle.load(pickle.dumps(PLAIN, protocol)) == PLAIN
+    assert restricted_pickle.load(pickle.dumps(PLAIN, protocol)) == PLAIN
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_arrays_come_back(protocol):
     data = pickle.dumps(ARRAYS, protocol)
-    for expected, found in zip(pickle.loads(data), unpickle.load(data), strict=True):
+    for expected, found in zip(pickle.loads(data), restricted_pickle.load(data), strict=True):
         assert type(found) is np.ndarray and found.dtype == expected.dtype and found.flags.writeable
         np.testing.assert_array_equal(found, expected)
 
@@ -55,18 +55,18 @@ def test_arrays_come_back(protocol):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_scalars_and_types_come_back(protocol):
     values = [np.float32(0.1), np.int64(-3), np.bool_(True), np.str_("ab"), np.dtype("u1"), np.dtype(">f8")]
-    found = unpickle.load(pickle.dumps(values, protocol))
+    found = restricted_pickle.load(pickle.dumps(values, protocol))
     assert found == values and [type(value) for value in found] == [type(value) for value in values]
 
 
 def test_reading_leaves_the_types_of_numpy_as_they_are():
-    unpickle.load(pickle.dumps(np.arange(4, dtype=">i4")))
+    restricted_pickle.load(pickle.dumps(np.arange(4, dtype=">i4")))
     assert np.dtype("i4").isnative
 
 
 def test_one_object_twice_is_one_object():
     array = np.arange(3)
-    first, second = unpickle.load(pickle.dumps([array, array]))
+    first, second = restricted_pickle.load(pickle.dumps([array, array]))
     assert first is second
 
 
@@ -79,17 +79,22 @@ PYTHON2 = (
 
 
 def test_python2_in_both_encodings():
-    found = unpickle.load(PYTHON2)
+    found = restricted_pickle.load(PYTHON2)
     assert found["labels"] == [6, 9]
     np.testing.assert_array_equal(found["data"], np.array([[0, 127], [128, 255]], np.uint8))
-    as_bytes = unpickle.load(PYTHON2, encoding="bytes")
+    as_bytes = restricted_pickle.load(PYTHON2, encoding="bytes")
     np.testing.assert_array_equal(as_bytes[b"data"], found["data"])
 
 
 def test_path_file_and_bytes(tmp_path):
     file = tmp_path / "a.pkl"
     file.write_bytes(pickle.dumps([1]))
-    assert unpickle.load(file) == unpickle.load(str(file)) == unpickle.load(io.BytesIO(file.read_bytes())) == [1]
+    assert (
+        restricted_pickle.load(file)
+        == restricted_pickle.load(str(file))
+        == restricted_pickle.load(io.BytesIO(file.read_bytes()))
+        == [1]
+    )
 
 
 class Trap:
@@ -169,7 +174,7 @@ def test_hostile_pickles_do_nothing(way, tmp_path, registries):
     file = tmp_path / "evil.pkl"
     file.write_bytes(HOSTILE[way](str(sentinel)))
     with pytest.raises(DataError, match="evil.pkl asks for"):
-        unpickle.load(file)
+        restricted_pickle.load(file)
     assert not sentinel.exists()
     try:
         pickle.loads(file.read_bytes())
@@ -195,7 +200,7 @@ def test_the_sentence_names_file_and_global(data, asked, tmp_path):
     file = tmp_path / "model.pkl"
     file.write_bytes(data)
     with pytest.raises(WeightsError) as caught:
-        unpickle.load(file, error=WeightsError)
+        restricted_pickle.load(file, error=WeightsError)
     assert str(file) in str(caught.value) and f"asks for {asked}," in str(caught.value)
 
 
@@ -217,7 +222,7 @@ EIGHT = b"C\x08\x01\x02\x03\x04\x05\x06\x07\x08"
 
 def test_a_type_that_declares_objects_gives_numbers():
     """numpy itself would take these eight bytes for the address of an object."""
-    found = unpickle.load(array_pickle(b"K\x01\x85", dtype_pickle("u8", DECLARES_OBJECTS), EIGHT))
+    found = restricted_pickle.load(array_pickle(b"K\x01\x85", dtype_pickle("u8", DECLARES_OBJECTS), EIGHT))
     assert not found.dtype.hasobject
     np.testing.assert_array_equal(found, np.frombuffer(EIGHT[2:], np.uint64))
 
@@ -227,20 +232,20 @@ def test_a_type_that_declares_objects_gives_numbers():
 )
 def test_types_that_hold_objects_are_refused(dtype):
     with pytest.raises(DataError, match="asks for"):
-        unpickle.load(array_pickle(b"K\x01\x85", dtype, EIGHT))
+        restricted_pickle.load(array_pickle(b"K\x01\x85", dtype, EIGHT))
 
 
 @pytest.mark.parametrize("opcode", [b")\x81", b")}\x92"], ids=["NEWOBJ", "NEWOBJ_EX"])
 def test_no_class_is_instantiated_by_itself(opcode):
     with pytest.raises(DataError, match="asks for objects of classes"):
-        unpickle.load(b"\x80\x04ccollections\nOrderedDict\n" + opcode + b".")
+        restricted_pickle.load(b"\x80\x04ccollections\nOrderedDict\n" + opcode + b".")
 
 
 @pytest.mark.parametrize("state", [b"}" + text("a") + b"K\x01s", b"N}" + text("a") + b"K\x01s\x86"])
 def test_our_own_functions_take_no_state(state):
     with pytest.raises(DataError, match="a state for a function"):
-        unpickle.load(b"\x80\x02cnumpy\ndtype\n" + state + b"b.")
-    assert not hasattr(unpickle._dtype, "a")
+        restricted_pickle.load(b"\x80\x02cnumpy\ndtype\n" + state + b"b.")
+    assert not hasattr(restricted_pickle._dtype, "a")
 
 
 U64 = struct.Struct("<Q").pack
@@ -269,7 +274,7 @@ def test_absurd_sizes_set_nothing_aside(what):
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match="damaged"):
-            unpickle.load(ABSURD[what])
+            restricted_pickle.load(ABSURD[what])
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -281,7 +286,7 @@ def test_absurd_sizes_set_nothing_aside(what):
 def test_absurd_declarations_that_do_not_matter_set_nothing_aside(data):
     tracemalloc.start()
     try:
-        assert unpickle.load(data) == 7
+        assert restricted_pickle.load(data) == 7
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -292,7 +297,7 @@ def test_every_truncation_is_a_sentence(protocol):
     whole = pickle.dumps([PLAIN, ARRAYS], protocol)
     for length in range(0, len(whole), 7):
         with pytest.raises(DataError, match="The pickle"):
-            unpickle.load(whole[:length])
+            restricted_pickle.load(whole[:length])
 
 
 def test_damage_is_a_sentence_or_data():
@@ -303,11 +308,11 @@ def test_damage_is_a_sentence_or_data():
         for _ in range(rng.randint(1, 4)):
             damaged[rng.randrange(len(whole))] = rng.randrange(256)
         try:
-            unpickle.load(bytes(damaged))
+            restricted_pickle.load(bytes(damaged))
         except DataError:
             pass
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match="nowhere.pkl cannot be read"):
-        unpickle.load(tmp_path / "nowhere.pkl")
+        restricted_pickle.load(tmp_path / "nowhere.pkl")

@@ -11,20 +11,20 @@ import pytest
 import torch
 
 import resdet
-from resdet import writing
 from resdet.errors import FileError
+from resdet.files import atomic
 
 PACKAGE = Path(resdet.__file__).parent
 LARGE = 1 << 20
 
 
 WRITERS = {
-    "bytes": lambda path: writing.write_bytes(path, bytes(LARGE)),
-    "text": lambda path: writing.write_text(path, "ä" * LARGE),
-    "json": lambda path: writing.write_json(path, list(range(LARGE // 4))),
-    "image": lambda path: writing.write_image(path, np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)),
-    "tensor": lambda path: writing.write_torch(path, torch.zeros(LARGE)),
-    "tensors": lambda path: writing.write_torch(path, [row.clone() for row in torch.eye(200)]),
+    "bytes": lambda path: atomic.write_bytes(path, bytes(LARGE)),
+    "text": lambda path: atomic.write_text(path, "ä" * LARGE),
+    "json": lambda path: atomic.write_json(path, list(range(LARGE // 4))),
+    "image": lambda path: atomic.write_image(path, np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)),
+    "tensor": lambda path: atomic.write_torch(path, torch.zeros(LARGE)),
+    "tensors": lambda path: atomic.write_torch(path, [row.clone() for row in torch.eye(200)]),
 }
 
 
@@ -55,7 +55,7 @@ def test_a_full_disk(tmp_path):
                     write(folder / "a.png")
             assert {path.name for path in folder.iterdir()} == {"rest"}
         disks.fill(folder)
-        for check in (writing.check_folder, writing.check_file):
+        for check in (atomic.check_folder, atomic.check_file):
             with pytest.raises(FileError, match="No space left"):
                 check(folder / "a")
 
@@ -69,12 +69,12 @@ def test_a_read_only_disk(tmp_path):
             with pytest.raises(FileError, match=reason):
                 write(folder / "a.png")
         with pytest.raises(FileError, match=reason):
-            writing.append_bytes(folder / "a.png", b"x")
-        for act in (writing.check_folder, writing.make_folder):
+            atomic.append_bytes(folder / "a.png", b"x")
+        for act in (atomic.check_folder, atomic.make_folder):
             with pytest.raises(FileError, match="Read-only"):
                 act(folder / "a/b")
         with pytest.raises(FileError, match="read-only"):
-            writing.check_file(folder / "a.png")
+            atomic.check_file(folder / "a.png")
 
 
 @pytest.mark.parametrize("folder", ["file", "file/a/b", "link"])
@@ -82,31 +82,31 @@ def test_a_file_where_a_folder_should_be(folder, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     blocked = f"{tmp_path / folder} cannot be a folder, since {tmp_path / folder.split('/')[0]} is none: name another"
-    for act in (writing.make_folder, writing.check_folder):
+    for act in (atomic.make_folder, atomic.check_folder):
         with pytest.raises(FileError, match=re.escape(blocked)):
             act(tmp_path / folder)
-    for act in (writing.check_file, WRITERS["text"]):
+    for act in (atomic.check_file, WRITERS["text"]):
         with pytest.raises(FileError, match=re.escape(blocked)):
             act(tmp_path / folder / "a.json")
     with pytest.raises(FileError, match="is a folder: name a file in it"):
-        writing.check_file(tmp_path)
+        atomic.check_file(tmp_path)
     with pytest.raises(FileError, match="Is a directory"):
-        writing.write_bytes(tmp_path, b"")
+        atomic.write_bytes(tmp_path, b"")
 
 
 def test_checks_leave_nothing(tmp_path):
-    writing.check_folder(tmp_path / "a/b")
-    writing.check_file(tmp_path / "a/b.json")
+    atomic.check_folder(tmp_path / "a/b")
+    atomic.check_file(tmp_path / "a/b.json")
     assert not list(tmp_path.iterdir())
 
 
 def test_lines_are_added_whole(tmp_path):
     path = tmp_path / "lines"
-    writing.append_bytes(path, b"first\n")
+    atomic.append_bytes(path, b"first\n")
     with disks.limited(10), pytest.raises(FileError, match="the former file is kept"):
-        writing.append_bytes(path, b"second\n")
+        atomic.append_bytes(path, b"second\n")
     assert path.read_bytes() == b"first\n"
-    writing.append_bytes(path, b"second\n")
+    atomic.append_bytes(path, b"second\n")
     assert path.read_bytes() == b"first\nsecond\n"
 
 
@@ -118,14 +118,14 @@ def test_a_check_decides_whether_the_file_stays(tmp_path):
     path = tmp_path / "a"
     path.write_text("former")
     with pytest.raises(ZeroDivisionError):
-        writing.write_bytes(path, b"new", refuse)
+        atomic.write_bytes(path, b"new", refuse)
     assert path.read_text() == "former" and list(tmp_path.iterdir()) == [path]
 
 
 def test_an_error_of_a_check_is_not_one_of_the_file(tmp_path):
     """A check prints: a reader that has gone is not the file's fault."""
     with pytest.raises(BrokenPipeError):
-        writing.write_bytes(tmp_path / "a", b"", lambda temporary: os.write(broken_pipe(), b"x"))
+        atomic.write_bytes(tmp_path / "a", b"", lambda temporary: os.write(broken_pipe(), b"x"))
 
 
 def broken_pipe() -> int:
@@ -137,7 +137,7 @@ def broken_pipe() -> int:
 def test_a_link_goes_on_pointing_there(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real").write_text("former")
-    writing.write_text(tmp_path / "link", "new")
+    atomic.write_text(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
 
 
@@ -146,28 +146,28 @@ def test_a_pipe_is_written_and_not_replaced(tmp_path):
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
     reader.start()
-    writing.check_file(pipe)
-    writing.write_json(pipe, [1])
+    atomic.check_file(pipe)
+    atomic.write_json(pipe, [1])
     reader.join()
     assert found == ["[\n 1\n]"] and pipe.is_fifo()
-    writing.write_json("/dev/null", [1])
+    atomic.write_json("/dev/null", [1])
     assert Path("/dev/null").is_char_device()
 
 
 def test_the_longest_names(tmp_path):
-    writing.write_text(tmp_path / ("ä" * 127), "")
+    atomic.write_text(tmp_path / ("ä" * 127), "")
     with pytest.raises(FileError, match="File name too long.*give it a shorter name"):
-        writing.write_text(tmp_path / ("a" * 256), "")
+        atomic.write_text(tmp_path / ("a" * 256), "")
 
 
 def test_images_are_rgb(tmp_path):
     import cv2
 
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    writing.write_image(tmp_path / "a.png", pixels)
+    atomic.write_image(tmp_path / "a.png", pixels)
     assert (cv2.imread(str(tmp_path / "a.png"))[..., ::-1] == pixels).all()
     with pytest.raises(FileError, match="70000 × 1 pixels are too many"):
-        writing.write_image(tmp_path / "a.JPEG", np.zeros((1, 70000, 3), np.uint8))
+        atomic.write_image(tmp_path / "a.JPEG", np.zeros((1, 70000, 3), np.uint8))
 
 
 # Downloads continue partial files, folders that appear whole are filled plainly, and a lock is no content.

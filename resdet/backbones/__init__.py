@@ -17,7 +17,6 @@ __getattr__, __dir__ = attach(
         "entry": "registry",
         "count_multiply_adds": "counting",
         "count_parameters": "counting",
-        "FPN": "fpn",
         "surgery": "surgery",
     },
 )

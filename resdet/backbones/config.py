@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -31,6 +31,10 @@ class BackboneConfig:
                 raise ConfigError(
                     f"{self.name}: {key} is {getattr(self, key)!r}; choose of {', '.join(map(str, allowed))}."
                 )
+
+    def for_checkpoint(self) -> "BackboneConfig":
+        """The config of a net whose weights a checkpoint holds."""
+        return self
 
 
 def choices(hint: Any) -> tuple:
@@ -81,6 +85,9 @@ class TimmConfig(BackboneConfig):
     """`timm/<name>`: any net of the timm library, where it is installed."""
 
     pretrained: bool = False
+
+    def for_checkpoint(self) -> "TimmConfig":
+        return replace(self, pretrained=False)
 
 
 def names() -> list[str]:

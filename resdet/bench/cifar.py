@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from resdet.backbones import registry
-from resdet.bench.compare import Case
 from resdet.bench.nets import COMPILED, EAGER, NOT_INSTALLED, pixels
 from resdet.bench.train import training_cases
+from resdet.timing import Case
 
 BATCH, SIZE, CLASSES = 128, 32, 10
 WIDTHS = (16, 32, 64)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resdet.writing import write_text
+from resdet.files.atomic import write_text
 
 WIDTH, HEIGHT, CLASSES = 640, 480, 80
 PER_IMAGE = 7.2  # objects of an image on average, as in COCO

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from importlib import import_module
 
-from resdet.bench.compare import measure, torch_threads
 from resdet.errors import ConfigError
+from resdet.timing import measure, torch_threads
 
 SUITES = ("forward", "train", "cifar", "pipeline", "detect", "detect_train", "ops", "evaluate", "index")
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdet.bench.compare import Case
 from resdet.bench.detection import picture, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
-from resdet.inference.pairing import Found, pair
-from resdet.inference.result import Result
-from resdet.models.fast import accelerate
+from resdet.detection.inference.compare import Found, pair
+from resdet.fast import accelerate
+from resdet.results.result import Result
+from resdet.timing import Case
 
 SIZES = ((480, 640), (800, 1333))  # heights and widths, to which neither library has to resize
 SHARE = 0.97  # of the detections that must agree

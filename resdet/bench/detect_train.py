@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from resdet.bench.compare import Case
 from resdet.bench.detection import CLASSES, picture, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
 from resdet.bench.train import stepping_trainer, training_step
+from resdet.detection.model import Detector
+from resdet.detection.objects_training import LossesStep
 from resdet.engine.trainer import Trainer
-from resdet.models.detector import Detector
 from resdet.structures import Batch, Images, Targets
-from resdet.tasks.objects import LossesStep
+from resdet.timing import Case
 
 HEIGHT, WIDTH, BATCHES, OBJECTS, MASK_SIZE = 600, 800, (1,), 8, 56
 LR = 1e-7  # the weights are random: let them stay as they are from round to round

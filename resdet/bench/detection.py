@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from resdet import config as configs
-from resdet.models.building import build_for
-from resdet.models.detector import Detector
-from resdet.weights import loading, torchvision_detectors
+from resdet.detection.model import Detector
+from resdet.hub import build_for
+from resdet.weights import loading
+from resdet.weights.layouts import torchvision_detectors
 
 CLASSES = 80
 CANDIDATES, SCORE = 600, 0.05
@@ -36,7 +37,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A generated photograph, uint8 RGB [height, width, 3]."""
     import cv2
 
-    from resdet.bench.photographs import photograph
+    from resdet.images.photographs import photograph
 
     return cv2.resize(photograph(np.random.default_rng(seed)), (width, height))
 

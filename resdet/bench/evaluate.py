@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from resdet.bench import coco_files
-from resdet.bench.compare import Case
-from resdet.evaluation import coco
+from resdet.detection.evaluation import coco
+from resdet.timing import Case
 
 IMAGES = {"bbox": 5_000, "segm": 500}  # val2017's, and a tenth of it
 CHECKED = 50  # images on which the two must agree before they are timed

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from resdet.bench.compare import Case, Side
 from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normaliser, pixels, resnet50s
-from resdet.models.fast import accelerate
+from resdet.fast import accelerate
+from resdet.timing import Case, Side
 
 BATCH, SIZE = 8, 224
 TOLERANCE = 1e-4

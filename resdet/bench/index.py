@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from resdet.bench import coco_files
-from resdet.bench.compare import MEGABYTES, Case
-from resdet.data.annotations import Annotations
-from resdet.data.coco import open_coco
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.coco import open_coco
+from resdet.timing import MEGABYTES, Case
 
 IMAGES, WORKERS = 11_800, 8
 PSS = "/proc/self/smaps_rollup"  # Linux: pages shared by n processes count for an n-th in each

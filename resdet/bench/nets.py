@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from resdet.backbones import registry
+from resdet.classification.model import Classifier
+from resdet.images.normalize import Normalise
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
-from resdet.models.classifier import Classifier
-from resdet.models.normalise import Normalise
 from resdet.weights import loading
 
 NOT_INSTALLED = "not installed"

@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from resdet.bench.compare import Case
 from resdet.ops.nms import nms
 from resdet.ops.roi_align import assign_levels, roi_align
+from resdet.timing import Case
 
 BOXES, REGIONS, CLASSES = 10_000, 1_000, 80
 HEIGHT, WIDTH, CHANNELS, SIZE, SAMPLING = 800, 1344, 256, 7, 2

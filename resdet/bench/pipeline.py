@@ -17,13 +17,13 @@ from PIL import Image
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from resdet.bench.compare import Case, Side, torch_threads
-from resdet.bench.photographs import HEIGHT, QUALITY, WIDTH, photographs
-from resdet.data.augment import AugmentConfig
-from resdet.data.augment.pipeline import TrainTransform
-from resdet.data.order import generator_for
+from resdet.classification.data.augment_config import AugmentConfig
+from resdet.classification.data.transforms import TrainTransform
+from resdet.data.samplers import generator_for
 from resdet.images.crops import centre_crop
 from resdet.images.decode import EncodedImage
+from resdet.images.photographs import HEIGHT, QUALITY, WIDTH, photographs
+from resdet.timing import Case, Side, torch_threads
 
 PHOTOGRAPHS, SIZE, SHORT = 64, 224, 256
 NONE = "none"

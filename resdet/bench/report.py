@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from resdet.bench.compare import MEGABYTES, Case
 from resdet.engine.log import git_revision, processor, versions
-from resdet.writing import write_json
+from resdet.files.atomic import write_json
+from resdet.timing import MEGABYTES, Case
 
 WIDTH = 60  # of a case's name
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.bench.compare import Case
 from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normaliser, pixels, resnet50s
+from resdet.classification.training import ClassifierStep
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.trainer import Trainer
 from resdet.structures import Batch
-from resdet.tasks.classification import ClassifierStep
+from resdet.timing import Case
 
 BATCH, SIZE = 8, 224
 LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4

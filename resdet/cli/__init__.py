@@ -11,7 +11,7 @@ from typing import TextIO
 from resdet.cli import bench, config, convert, data, evaluate, export, nets, parity, predict, reproduce, train
 from resdet.cli.json_output import json_on_stdout
 from resdet.errors import Error
-from resdet.writing import describe
+from resdet.files.atomic import describe
 
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 COMMANDS = (train, evaluate, predict, reproduce, convert, export, nets, config, data, bench, parity)

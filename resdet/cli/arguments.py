@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from resdet.writing import check_file, check_folder
+from resdet.files.atomic import check_file, check_folder
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:

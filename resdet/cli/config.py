@@ -16,7 +16,7 @@ def add(commands) -> None:
 def run(parsed) -> None:
     from resdet import config
     from resdet.errors import ConfigError
-    from resdet.writing import write_json
+    from resdet.files.atomic import write_json
 
     if sum(map(bool, (parsed.config, parsed.from_detectron2, parsed.schema))) != 1:
         raise ConfigError("Give one of --config with a config of resdet, --from-detectron2 and --schema.")
@@ -33,7 +33,7 @@ def print_schema(json_path: str | None) -> None:
     import json
 
     from resdet.config.json_schema import json_schema
-    from resdet.writing import write_json
+    from resdet.files.atomic import write_json
 
     schema = json_schema()
     print(json.dumps(schema, indent=1))
@@ -43,8 +43,8 @@ def print_schema(json_path: str | None) -> None:
 def print_translation(path: str, json_path: str | None) -> None:
     """The keys that differ from the defaults; what has no counterpart follows as comments."""
     from resdet.config.yaml_reader import dump
+    from resdet.files.atomic import write_json
     from resdet.interop.detectron2_config import translate
-    from resdet.writing import write_json
 
     translation = translate(path)
     print(dump(translation.settings), end="")

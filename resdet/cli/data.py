@@ -2,7 +2,7 @@
 
 from resdet.cli.arguments import output_folder
 from resdet.cli.json_output import add_json_argument
-from resdet.writing import write_json
+from resdet.files.atomic import write_json
 
 
 def add(commands) -> None:

@@ -19,7 +19,7 @@ def add(commands) -> None:
 
 def run(parsed) -> None:
     from resdet.commands.export import export, parse_shape
-    from resdet.export.graphs import Form
+    from resdet.export.form import Form
 
     form = Form(parse_shape(parsed.shape), parsed.dynamic_batch, parsed.nms, parsed.masks)
     export(parsed.weights, parsed.to, parsed.out, form, parsed.image, parsed.int8, parsed.calibrate, parsed.overrides)

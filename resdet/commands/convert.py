@@ -6,19 +6,19 @@ import torch
 import yaml
 from torch import nn
 
+from resdet import hub
+from resdet.detection.model import Detector
 from resdet.errors import WeightsError
-from resdet.models import building
-from resdet.models.detector import Detector
+from resdet.files.atomic import check_file, write_text
 from resdet.weights import saving
-from resdet.weights.recipes import RECIPES
-from resdet.writing import check_file, write_text
+from resdet.weights.snippets import RECIPES
 
 
 def convert(source: str, layout: str, out: str | None = None) -> Path:
     """Writes the file, reads it back as a whole model, and prints how it is loaded there."""
     path = Path(out) if out else beside(source, layout)
     check_file(path)
-    model = building.load(source)
+    model = hub.load(source)
     if not isinstance(model, nn.Module):
         raise WeightsError(f"{source} is an exported graph: give the checkpoint that it was exported from.")
     if Path(source).exists() and path.exists() and path.samefile(source):  # a published name is no file
@@ -43,7 +43,7 @@ def beside(source: str, layout: str) -> Path:
 
 def check(model: nn.Module, path: Path) -> int:
     """How many tensors came back; that one did not, or came back different, would be our mistake."""
-    again = building.load(path).state_dict()
+    again = hub.load(path).state_dict()
     # Counters of steps belong to training; other libraries leave them out where norms are frozen.
     expected = {n: tensor for n, tensor in model.state_dict().items() if not n.endswith("num_batches_tracked")}
     different = [name for name, tensor in expected.items() if not torch.equal(tensor, again[name])]

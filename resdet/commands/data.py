@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from resdet.data import cifar, generated
+from resdet.classification.data import cifar
+from resdet.data import generated
 from resdet.data.shapes import ShapeImages
 
 
@@ -39,7 +40,7 @@ def make_shape_scenes(
     root: str, train_images: int, val_images: int, size: int, seed: int, classes: Sequence[str] | None = None
 ) -> None:
     """Writes generated scenes with boxes and masks: a folder of pictures and a COCO file for each split."""
-    from resdet.data import shape_scenes
+    from resdet.detection.data import shape_scenes
 
     shape_scenes.write(Path(root), train_images, val_images, size, seed, classes)
     splits = [
@@ -50,7 +51,7 @@ def make_shape_scenes(
 
 def make_shape_loc(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:
     """Writes generated images with the boxes of their class, in the layout of ILSVRC CLS-LOC."""
-    from resdet.data import shape_loc
+    from resdet.localization.data import shape_loc
 
     shape_loc.write(Path(root), train_images, val_images, size, seed)
     print(f"{train_images} + {val_images} images in {root}; train on them with data.name=ilsvrc_loc data.root={root}")

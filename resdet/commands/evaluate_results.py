@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from resdet.detection.evaluation import coco, tables
+from resdet.detection.evaluation.protocols import PROTOCOLS
 from resdet.errors import ConfigError
-from resdet.evaluation import coco, tables
-from resdet.evaluation.protocols import PROTOCOLS
-from resdet.writing import write_json
+from resdet.files.atomic import write_json
 
 
 def evaluate_results(

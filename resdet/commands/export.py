@@ -8,22 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from resdet import hub
 from resdet.errors import ConfigError
-from resdet.export import checking, judging
+from resdet.export import onnx_model, verify
 from resdet.export.calibration import Calibration
-from resdet.export.graphs import DEFAULT, Form, example_of, graph_of, shape_of
+from resdet.export.exporters import example_of, exporters, graph_of
+from resdet.export.form import DEFAULT, Form
 from resdet.export.onnx import require_packages, to_onnx
 from resdet.export.program import to_program
-from resdet.export.quantise import has_vnni, quantise
+from resdet.export.quantize import has_vnni, quantise
+from resdet.files.atomic import check_file
+from resdet.images import photographs
 from resdet.images.decode import as_image
-from resdet.inference import exported
-from resdet.inference.predictor import results_of
-from resdet.models import building
-from resdet.models.classifier import Classifier
-from resdet.writing import check_file
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
-EVERYTHING = 0.0  # the score limit of the check, so that it has detections whatever the image shows
 
 
 def export(
@@ -43,8 +41,8 @@ def export(
     check_file(path)
     calibration = open_calibration(to, int8, calibrate, overrides)
     shown = as_image(photograph() if image is None else image)
-    model = building.load(weights)
-    if isinstance(model, exported.Exported):
+    model = hub.load(weights)
+    if model.exported:
         raise ConfigError(f"{weights} is an exported file already: give the checkpoint that it was made of.")
     if calibration:
         calibration.check_fits(model)
@@ -87,35 +85,17 @@ def parse_shape(text: str | None) -> tuple[int, int] | None:
 
 def photograph() -> np.ndarray:
     """A generated one, uint8 RGB."""
-    from resdet.bench import photographs
-
     return photographs.photograph(np.random.default_rng(0))
 
 
 def write_onnx(model: Any, path: Path, form: Form, image: Any) -> None:
     images = [image] * len(example_of(model, form)[0])
-    to_onnx(model, path, form, lambda temporary: check_onnx(model, exported.load(temporary), images))
+    to_onnx(model, path, form, lambda temporary: check_onnx(model, onnx_model.load(temporary), images))
 
 
 @torch.inference_mode()
-def check_onnx(model: Any, found: exported.Exported, images: Sequence) -> None:
-    if isinstance(model, Classifier):
-        pixels = found.prepare(images)
-        agreement = checking.compare_scores(checking.exact(model)(pixels), found(pixels))
-        sides = {"eager": lambda: model(pixels), "onnxruntime": lambda: found(pixels)}
-    else:
-        batch, _ = found.prepare(images)
-        own = [tuple(size) for size in batch.sizes.int().tolist()]  # compared in the pixels that both see
-        expected = results_of(checking.exact(model), batch, own, EVERYTHING)
-        agrees, note = checking.compare_results(expected[-1], found.results_of(batch, own, EVERYTHING)[-1])
-        if not agrees and not checking.compare_results(expected[-1], results_of(model, batch, own, EVERYTHING)[-1])[0]:
-            note += "; nor does the checkpoint itself in float32: its weights amplify rounding, as untrained ones do"
-        agreement = agrees, note
-        sides = {
-            "eager": lambda: results_of(model, batch, own),
-            "onnxruntime": lambda: found.results_of(batch, own),
-        }
-    conclude("onnxruntime", agreement, sides)
+def check_onnx(model: Any, exported: onnx_model.Exported, images: Sequence) -> None:
+    conclude("onnxruntime", *exporters[model.task].check_onnx(model, exported, images))
 
 
 def write_program(model: Any, path: Path, form: Form, image: Any) -> None:
@@ -130,20 +110,17 @@ def write_program(model: Any, path: Path, form: Form, image: Any) -> None:
 
 @torch.inference_mode()
 def check_program(model: Any, program: Callable, form: Form, images: Sequence) -> None:
-    if isinstance(model, Classifier):
-        inputs = (exported.crops(images, model.short, model.size),)
-    else:
-        inputs = exported.fit(images, model.input, shape_of(model, form))[0]
+    inputs = exporters[model.task].inputs(model, form, images)
     graph = graph_of(model, form)
     sides = {"eager": lambda: graph(*inputs), "torch.export": lambda: program(*inputs)}
-    conclude("torch.export", checking.compare_exactly(*(side() for side in sides.values())), sides)
+    conclude("torch.export", verify.compare_exactly(*(side() for side in sides.values())), sides)
 
 
 def conclude(runtime: str, agreement: tuple[bool, str], sides: dict[str, Callable[[], object]]) -> None:
     agrees, note = agreement
-    checking.demand(agrees, note)
+    verify.demand(agrees, note)
     print(f"{runtime} gives what the checkpoint gives: {note}")
-    print(f"latency: {checking.latencies(sides)}")
+    print(f"latency: {verify.latencies(sides)}")
 
 
 def say_written(path: Path) -> None:
@@ -151,15 +128,16 @@ def say_written(path: Path) -> None:
 
 
 def write_int8(whole_path: Path, path: Path, calibration: Calibration, image: Any) -> None:
-    whole = exported.load(whole_path)
+    whole = onnx_model.load(whole_path)
     quantise(whole_path, path, map(whole.feed, calibration.images()))
-    small = exported.load(path)
+    small = onnx_model.load(path)
     sides = {"float32": lambda: whole.predict([image]), "int8": lambda: small.predict([image])}
-    print(f"latency: {checking.latencies(sides)}")
+    print(f"latency: {verify.latencies(sides)}")
     if calibration.experiment is None:
-        print(f"int8 beside float32 on one image: {judging.difference(whole, small, image)}")
+        print(f"int8 beside float32 on one image: {exporters[whole.task].difference(whole, small, image)}")
     else:
-        print(judging.cost_table(*(judging.figures_of(model, calibration.experiment) for model in (whole, small))))
+        metrics = [exporters[whole.task].metrics(model, calibration.experiment) for model in (whole, small)]
+        print(verify.cost_table(*metrics))
     if not has_vnni():
         print("This processor has no VNNI: int8 is slower on it, and sums may saturate; judge it where it will run.")
     say_written(path)

@@ -5,7 +5,7 @@ from typing import Any
 
 from resdet.backbones import config, registry
 from resdet.backbones.counting import count_multiply_adds, count_parameters, on_paper
-from resdet.writing import write_json
+from resdet.files.atomic import write_json
 
 
 def variants(name: str) -> list[dict[str, str]]:

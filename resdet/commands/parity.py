@@ -19,13 +19,14 @@ import torch
 from torch import nn
 
 from resdet import config as configs
+from resdet import hub
 from resdet.bench.detection import picture, spread_first_output, take_statistics, tensor_of
 from resdet.commands.convert import convert
 from resdet.commands.parity_detections import PREDICT, differences
 from resdet.errors import ConfigError
-from resdet.models import building
-from resdet.weights import saving, torchvision_detectors
-from resdet.writing import write_json
+from resdet.files.atomic import write_json
+from resdet.weights import saving
+from resdet.weights.layouts import torchvision_detectors
 
 SHORT, LONG, CLASSES = 160, 256, 20
 MEAN, STD = (102.0, 114.75, 127.5), (51.0, 63.75, 76.5)  # 0.4, 0.45, … of 255: no library rounds them
@@ -126,7 +127,7 @@ def detectron2_section(name: str) -> dict:
 def build(task: str, data: str, section: dict) -> nn.Module:
     torch.manual_seed(0)
     experiment = configs.from_dict({"task": task, "data": data, "model": section | {"num_classes": CLASSES}})
-    return building.build_for(experiment, [str(n) for n in range(CLASSES)]).eval()
+    return hub.build_for(experiment, [str(n) for n in range(CLASSES)]).eval()
 
 
 def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
@@ -148,7 +149,7 @@ def there(model: nn.Module, layout: str) -> tuple[nn.Module, nn.Module]:
         written = convert(str(source), layout)
         names: dict[str, Any] = {}
         exec(shown.getvalue().partition("\n\n")[2], names)
-        return names["model"].eval(), building.load(written)
+        return names["model"].eval(), hub.load(written)
 
 
 def tensors_differ(a: nn.Module, b: nn.Module) -> float:

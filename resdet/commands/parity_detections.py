@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from resdet.bench.detection import tensor_of
-from resdet.inference import pairing
-from resdet.inference.result import Result
+from resdet.detection.inference import compare
+from resdet.results.result import Result
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor | None]  # boxes [n, 4], scores, labels from 0 on, masks [n, H, W] bool
 
@@ -40,8 +40,8 @@ PREDICT = {"torchvision": of_torchvision, "detectron2": of_detectron2}
 
 def differences(found: Result, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None) -> dict[str, float]:
     """Detections beside theirs; infinite where these are others."""
-    theirs = pairing.Found(*(None if field is None else field.numpy() for field in (boxes, scores, labels, masks)))
-    pairs = pairing.pair(found, theirs, pixels=np.inf, scores=np.inf)
+    theirs = compare.Found(*(None if field is None else field.numpy() for field in (boxes, scores, labels, masks)))
+    pairs = compare.pair(found, theirs, pixels=np.inf, scores=np.inf)
     if not len(found) == len(scores) == len(np.unique(pairs.found)) > 0:
         return {"detections": float("inf")}
     result = {

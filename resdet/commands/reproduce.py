@@ -10,6 +10,7 @@ from typing import Any
 
 from resdet.engine.signals import defer_signals
 from resdet.errors import ConfigError, DataError, Error
+from resdet.files.atomic import write_json
 from resdet.reproduce import needs, outcome
 from resdet.reproduce.finished import is_finished
 from resdet.reproduce.plan import (
@@ -27,7 +28,6 @@ from resdet.reproduce.plan import (
 from resdet.reproduce.records import Figure, Row, Training
 from resdet.reproduce.tables import FIGURES, ROWS
 from resdet.reproduce.trainings import TRAININGS
-from resdet.writing import write_json
 
 Launch = Callable[..., None]  # runs `resdet WORDS`: launch(words), and launch(words, processes) for a training
 

@@ -1,8 +1,7 @@
 """`resdet train`: from a config to a trained model in a folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ from resdet.engine import checkpoint, distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log, record
 from resdet.engine.run_folder import check_unoccupied, claim_folder
-from resdet.engine.task import Task
 from resdet.engine.trainer import Trainer, be_deterministic
+from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, FileError
-from resdet.writing import check_folder
+from resdet.files.atomic import check_folder
+from resdet.tasks import Step, tasks
 
 # What an evaluation leaves in the folder of a run, beside its checkpoint.
 LEFT = {"results": "results.json", "pictures": "pictures"}
@@ -30,7 +30,6 @@ def train(
     """Trains, or with `eval_only` judges the weights of `init`; returns the best evaluation's figures."""
     world = distributed.join(experiment.train.device)
     try:
-        check_warmup(experiment)
         check_world(experiment, world)
         if experiment.train.deterministic:
             be_deterministic()
@@ -40,30 +39,12 @@ def train(
         with ExitStack() as claims:
             claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume))
             folder = distributed.from_main(claim)
-            if getattr(experiment, "alternating", None):
-                return run_steps(experiment, world, folder, resume, init)
-            return run(experiment, world, folder, resume, init).best or {}
+            steps = tasks[experiment.task].steps(experiment, folder, init)
+            if steps:
+                return run_steps(experiment, steps, world, folder, resume)
+            return run(experiment, world, folder, resume, init, tasks[experiment.task].open_training).best or {}
     finally:
         distributed.leave()
-
-
-def open_task(experiment: Any, world: World, log: Log, init: str | None = None) -> Task:
-    if experiment.task == "detection":
-        from resdet.tasks.detection import DetectionTask as Chosen
-    elif experiment.task == "localization":
-        from resdet.tasks.localization import LocalizationTask as Chosen
-    elif experiment.task == "localization_rcnn":
-        from resdet.tasks.localization_rcnn import LocalizationRCNNTask as Chosen
-    else:
-        from resdet.tasks.classification import ClassificationTask as Chosen
-    return Chosen(experiment, world, log, Path(init) if init else None)
-
-
-def check_warmup(experiment: Any) -> None:
-    if experiment.schedule.warmup_until_error is not None and experiment.task != "classification":
-        raise ConfigError(
-            "schedule.warmup_until_error waits for a training error, which only classifiers have: set schedule.warmup."
-        )
 
 
 def check_world(experiment: Any, world: World) -> None:
@@ -77,7 +58,7 @@ def check_world(experiment: Any, world: World) -> None:
 
 
 def run(
-    experiment: Any, world: World, folder: Path, resume: bool, init: str | None, open_task: Callable = open_task
+    experiment: Any, world: World, folder: Path, resume: bool, init: str | None, open_task: Callable[..., TrainingTask]
 ) -> Trainer:
     """A run to its end, or until it is stopped."""
     log = Log(folder if world.leads else None)
@@ -126,20 +107,15 @@ def check_together(trainer: Trainer, folder: Path) -> None:
         )
 
 
-def run_steps(experiment: Any, world: World, folder: Path, resume: bool, init: str | None) -> dict[str, float]:
-    """Alternating training: four runs in the folder, of which --resume goes on with the one that was cut."""
-    from resdet.tasks.alternating import STEPS, experiment_of, open_step
-
-    parts = {name: experiment_of(name, experiment) for name in STEPS}
-    for name, part in parts.items():
-        check_world(part, world)
-        check_unoccupied(folder / name, resume)
+def run_steps(experiment: Any, steps: Sequence[Step], world: World, folder: Path, resume: bool) -> dict[str, float]:
+    """Several runs in the folder, of which --resume goes on with the one that was cut."""
+    for step in steps:
+        check_world(step.experiment, world)
+        check_unoccupied(folder / step.name, resume)
     if world.leads:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
-    # Both halves start from the given weights; then the second step's layers are shared, and go from run to run.
-    starts = [init, init, str(folder / STEPS[1] / checkpoint.LAST), str(folder / STEPS[2] / checkpoint.LAST)]
-    for (name, part), start in zip(parts.items(), starts):
-        trainer = run(part, world, folder / name, resume, start, partial(open_step, name, folder))
+    for step in steps:
+        trainer = run(step.experiment, world, folder / step.name, resume, step.init, step.open)
         if trainer.stopped:
             return {}
     return trainer.best or {}
@@ -150,7 +126,7 @@ def judge(experiment: Any, world: World, weights: str | None) -> dict[str, float
         raise ConfigError(
             "--eval-only judges the weights given by --init: name a checkpoint, such as runs/NAME/best.pth."
         )
-    task = open_task(experiment, world, Log(None))
+    task = tasks[experiment.task].open_training(experiment, world, Log(None))
     task.load_exactly(weights)
     figures = task.evaluate(task.model.to(world.device))
     if world.leads:

@@ -4,9 +4,9 @@ from typing import Any
 
 from resdet.backbones import config as backbones
 from resdet.backbones.config import BackboneConfig
+from resdet.config.experiment import experiments
 from resdet.config.validation import core_schema
-from resdet.data.config import FAMILIES, DataConfig
-from resdet.experiments import TASKS
+from resdet.data.config import DataConfig, formats
 
 REFERENCE = "#/$defs/{model}"
 ANY_BACKBONE = {
@@ -17,8 +17,9 @@ ANY_BACKBONE = {
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema 2020-12: an experiment of any task, or a part of one over its `_base_` files."""
+    tasks = [experiments[name] for name in experiments]
     families = {BackboneConfig: backbone_names(), DataConfig: data_names()}
-    definitions = definitions_of([*TASKS.values(), *families[BackboneConfig], *families[DataConfig]])
+    definitions = definitions_of([*tasks, *families[BackboneConfig], *families[DataConfig]])
     for base, names in families.items():
         for kind, name in names.items():
             definitions[kind.__name__]["properties"]["name"] = name
@@ -27,13 +28,13 @@ def json_schema() -> dict[str, Any]:
     for definition in definitions.values():
         if "properties" in definition:
             definition["additionalProperties"] = False
-    for task in TASKS.values():
+    for task in tasks:
         files = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
         definitions[task.__name__]["properties"]["_base_"] = files
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A config of resdet",
-        "anyOf": [{"$ref": REFERENCE.format(model=task.__name__)} for task in TASKS.values()],
+        "anyOf": [{"$ref": REFERENCE.format(model=task.__name__)} for task in tasks],
         "$defs": definitions,
     }
 
@@ -47,7 +48,7 @@ def definitions_of(kinds: list[type]) -> dict[str, Any]:
 
 
 def data_names() -> dict[type, dict[str, Any]]:
-    return {kind: {"enum": [name]} for name, kind in FAMILIES.items()}
+    return {formats[name]: {"enum": [name]} for name in formats}
 
 
 def backbone_names() -> dict[type, dict[str, Any]]:

@@ -7,9 +7,9 @@ import difflib
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from resdet.config.experiment import experiments, plain
 from resdet.config.schema import VARIANTS, Schema, default_families, get, holder
 from resdet.errors import ConfigError
-from resdet.experiments import TASKS, plain
 
 MISSING = object()
 
@@ -38,18 +38,18 @@ def schema_of(layers: list[Layer], origin: str) -> Schema:
     """The task that the last layer names, and the family of each section's last name."""
     tasks = [layer for layer in layers if "task" in layer.settings]
     if not tasks:
-        raise ConfigError(f"{origin} names no task: write `task:` and one of {', '.join(TASKS)}.")
+        raise ConfigError(f"{origin} names no task: write `task:` and one of {', '.join(experiments)}.")
     task = tasks[-1].settings["task"]
-    if not isinstance(task, str) or task not in TASKS:
-        near = difflib.get_close_matches(str(task), TASKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"write `task:` and one of {', '.join(TASKS)}."
+    if not isinstance(task, str) or task not in experiments:
+        near = difflib.get_close_matches(str(task), experiments, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"write `task:` and one of {', '.join(experiments)}."
         raise ConfigError(f"{tasks[-1].origin}: task is {task!r}: {hint}")
-    chosen = default_families(TASKS[task])
+    chosen = default_families(experiments[task])
     for section in VARIANTS:
         named = [layer for layer in layers if name_in(layer, section) is not None]
         if named:
             chosen[section] = family_of(named[-1], section)
-    return Schema(TASKS[task], chosen)
+    return Schema(experiments[task], chosen)
 
 
 def family_of(layer: Layer, section: str) -> type:

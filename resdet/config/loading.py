@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from resdet.config.experiment import Experiment
 from resdet.config.files import find, read_layers
 from resdet.config.layers import Layer, expand_names, forget_other_families, merge, origin_of, schema_of
 from resdet.config.overrides import override_layer
@@ -10,7 +11,6 @@ from resdet.config.schema import Schema
 from resdet.config.settings import copy
 from resdet.config.validation import validate
 from resdet.errors import ConfigError
-from resdet.experiments import Experiment, check
 
 
 def load(config: str | Path, *overrides: str) -> Experiment:
@@ -38,7 +38,9 @@ def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
     for layer in everything:
         settings = merge_layer(settings, layer, schema)
     try:
-        return check(validate(settings, schema))
+        experiment = validate(settings, schema)
+        experiment.check()
+        return experiment
     except ConfigError as error:
         origin = error.key and origin_of(error.key, everything)
         raise ConfigError(f"{origin or layers[-1].origin}: {error}", error.key) from None

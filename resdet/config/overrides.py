@@ -3,15 +3,20 @@
 import os
 import re
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
+from resdet.config.experiment import experiments
 from resdet.config.layers import Layer
 from resdet.config.settings import NO_TEXT
 from resdet.config.yaml_reader import MAX_DEPTH, parse
 from resdet.errors import ConfigError
-from resdet.experiments import TASKS
 
-SECTIONS = frozenset(field.name for task in TASKS.values() for field in fields(task))
+
+@cache
+def sections() -> frozenset[str]:
+    """The sections of all tasks."""
+    return frozenset(field.name for task in experiments for field in fields(experiments[task]))
 
 
 def is_override(word: str) -> bool:
@@ -20,7 +25,7 @@ def is_override(word: str) -> bool:
     `optim.lr=0.1` is one; `runs/lr=0.1/best.pth` is not, nor is `data=1.pth` where that file lies.
     """
     key, equals, _ = word.partition("=")
-    return bool(equals) and re.split(r"[.\[]", key, maxsplit=1)[0].strip() in SECTIONS and not os.path.exists(word)
+    return bool(equals) and re.split(r"[.\[]", key, maxsplit=1)[0].strip() in sections() and not os.path.exists(word)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -7,11 +7,11 @@ from operator import attrgetter
 from typing import Any, get_args, get_type_hints
 
 from resdet.backbones.config import family as backbone_family
-from resdet.data.config import family as data_family
-from resdet.experiments import Experiment, plain
+from resdet.config.experiment import Experiment, plain
+from resdet.data.config import formats
 
 # Sections whose `name` decides which keys they have. A bare string is short for the name alone.
-VARIANTS: dict[str, Callable[[str], type]] = {"model.backbone": backbone_family, "data": data_family}
+VARIANTS: dict[str, Callable[[str], type]] = {"model.backbone": backbone_family, "data": formats.__getitem__}
 
 
 @dataclass

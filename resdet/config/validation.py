@@ -11,9 +11,9 @@ from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+from resdet.config.experiment import Experiment
 from resdet.config.schema import Schema, holder
 from resdet.errors import ConfigError
-from resdet.experiments import Experiment
 
 RULES: dict[str, dict[str, Any]] = {
     "int": {"strict": True, "ge": -(2**63), "le": 2**63 - 1},

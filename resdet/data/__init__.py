@@ -1,8 +1,5 @@
-"""Data sets: from files to batches of uint8 images and labels."""
+"""Data that tasks share: formats, loaders, samplers, array caches."""
 
 from resdet._lazy import attach
 
-__getattr__, __dir__ = attach(
-    __name__,
-    {"cifar": "cifar", "imagenet": "imagenet", "ImageFolder": "folder", "TarImages": "tars", "shapes": "shapes"},
-)
+__getattr__, __dir__ = attach(__name__, {"formats": "config"})

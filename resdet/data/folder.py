@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.data.index import Strings
+from resdet.data.array_cache import Strings
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, map_image, read_image
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from resdet.errors import DataError, FileError
-from resdet.writing import encode_image, file_errors, make_folder
+from resdet.files.atomic import encode_image, file_errors, make_folder
 
 
 def refuse_filled(root: Path) -> None:

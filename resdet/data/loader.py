@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from resdet.data.order import Order, generator_for
+from resdet.data.samplers import Order, generator_for
 from resdet.errors import DataError, Error
 from resdet.structures import Batch
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from resdet.engine import saved_state
+from resdet.files.atomic import write_torch
 from resdet.weights.reading import read_torch
-from resdet.writing import write_torch
 
 LAST, BEST = "last.pth", "best.pth"
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from resdet import __version__
-from resdet.engine.board import Board
-from resdet.writing import append_bytes, write_json, write_text
+from resdet.engine.tensorboard import Board
+from resdet.files.atomic import append_bytes, write_json, write_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
 

@@ -13,7 +13,7 @@ from resdet.engine import checkpoint
 from resdet.errors import Error
 
 LOCK = ".lock"
-TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as resdet.writing names files that are not whole yet
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as resdet.files.atomic names files that are not whole yet
 MOST = 10_000  # numbered folders that are tried
 
 

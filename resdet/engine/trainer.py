@@ -24,12 +24,12 @@ from resdet.engine import checkpoint, distributed
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
+from resdet.engine.metric_buffer import NonFiniteLoss, Window
 from resdet.engine.optim import build_optimizer, load_state, scaled_lr
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
-from resdet.engine.task import Task
 from resdet.engine.throughput import Throughput
-from resdet.engine.window import NonFiniteLoss, Window
+from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, Error, FileError
 from resdet.structures import Batch
 
@@ -40,7 +40,13 @@ class Trainer:
     """Trains a task into the folder `out`; `run` returns the best figures."""
 
     def __init__(
-        self, task: Task, optim: OptimConfig, schedule: ScheduleConfig, train: TrainConfig, world: World, out: Path
+        self,
+        task: TrainingTask,
+        optim: OptimConfig,
+        schedule: ScheduleConfig,
+        train: TrainConfig,
+        world: World,
+        out: Path,
     ):
         self.task, self.optim, self.train, self.world, self.out = task, optim, train, world, out
         self.per_unit = task.training.steps_per_epoch if train.unit == "epochs" else 1.0

@@ -3,6 +3,6 @@
 Importing this registers the operators that such a program calls, so that `torch.export.load` finds them.
 """
 
-from resdet.export.graphs import Form as Form
+from resdet.export.form import Form as Form
 from resdet.export.onnx import to_onnx as to_onnx
 from resdet.export.program import to_program as to_program

@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from resdet import config as configs
-from resdet.data.config import ImagesConfig
 from resdet.data.folder import is_image
-from resdet.data.sources import open_images, open_resident, open_scenes
 from resdet.errors import ConfigError
-from resdet.models.detector import Detector
+from resdet.tasks import tasks
 
 COUNT = 64  # images, at the most
 
@@ -26,10 +23,9 @@ class Calibration:
         self.experiment = None if self.folder else configs.load(name, *overrides)
 
     def check_fits(self, model: Any) -> None:
-        task = "detection" if isinstance(model, Detector) else "classification"
-        if self.experiment is not None and self.experiment.task != task:
+        if self.experiment is not None and self.experiment.task != model.task:
             raise ConfigError(
-                f"--calibrate names a config of the task {self.experiment.task} and the model is for {task}: "
+                f"--calibrate names a config of the task {self.experiment.task} and the model is for {model.task}: "
                 "give one that fits, or a folder of images."
             )
 
@@ -42,22 +38,4 @@ class Calibration:
     def open(self) -> Sequence:
         if self.folder:
             return sorted(path for path in self.folder.iterdir() if is_image(path.name))
-        data = self.experiment.data
-        if self.experiment.task == "detection":
-            return Pictures(open_scenes(data, "train"))
-        if isinstance(data, ImagesConfig):
-            return Pictures(open_images(data, "train"))
-        return open_resident(data, "train", torch.device("cpu")).images.permute(0, 2, 3, 1).numpy()
-
-
-class Pictures:
-    """The images of a source alone, as a sequence."""
-
-    def __init__(self, source: Any):
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.source.image(index)
+        return tasks[self.experiment.task].pictures(self.experiment.data)

@@ -13,9 +13,10 @@ from torch.export import ExportedProgram
 
 from resdet.backbones.surgery import fold_norms
 from resdet.errors import Error
-from resdet.export.graphs import DEFAULT, Form, describe, graph_of
+from resdet.export.exporters import describe, graph_of
+from resdet.export.form import DEFAULT, Form
 from resdet.export.program import trace
-from resdet.writing import Check, accept, write_bytes
+from resdet.files.atomic import Check, accept, write_bytes
 
 OPSET = 18
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -31,8 +32,7 @@ def to_onnx(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = a
     folded = copy.deepcopy(model).cpu()
     fold_norms(folded)
     graph = graph_of(folded, form)
-    groups = max(len(model.classes), len(getattr(model, "levels", ())))
-    exported = translate(trace(graph, folded, form), graph.inputs, graph.outputs, groups)
+    exported = translate(trace(graph, folded, form), graph.inputs, graph.outputs, graph.groups)
     written = {f"resdet.{key}": json.dumps(value) for key, value in describe(model, form).items()}
     exported.model.metadata_props.update(written)
     score = exported.model.graph.initializers.get("score")

@@ -13,8 +13,9 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from resdet.errors import Error
-from resdet.export.graphs import DEFAULT, Form, describe, example_of, graph_of
-from resdet.writing import Check, accept, write_bytes
+from resdet.export.exporters import describe, example_of, graph_of
+from resdet.export.form import DEFAULT, Form
+from resdet.files.atomic import Check, accept, write_bytes
 
 DESCRIPTION = "resdet.json"  # the name of what `describe` tells, inside the file
 UNTRACEABLE = (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode)

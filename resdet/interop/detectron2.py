@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from resdet import config as configs
+from resdet import hub
 from resdet.backbones import config as families
 from resdet.backbones import registry, surgery
+from resdet.detection.inference.predictor import pad, results_of
 from resdet.errors import ConfigError, Error
-from resdet.inference.predictor import pad, results_of
-from resdet.inference.result import Result
 from resdet.interop.detectron2_keys import NORMS
-from resdet.models import building
+from resdet.results.result import Result
 from resdet.structures import Images, Targets
 from resdet.weights import loading, pretrained
 
@@ -139,7 +139,7 @@ class ResdetDetector(nn.Module):
         experiment = configs.load(
             given.CONFIG, f"model.num_classes={cfg.MODEL.ROI_HEADS.NUM_CLASSES}", *given.OVERRIDES
         )
-        self.detector = building.build(experiment)
+        self.detector = hub.build(experiment)
         self.mask_size = experiment.data.mask_size
         self.bgr = cfg.INPUT.FORMAT == "BGR"
         if given.WEIGHTS:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from resdet import config as configs
+from resdet.detection.heads.config import MaskConfig
 from resdet.errors import ConfigError
-from resdet.heads.config import MaskConfig
 from resdet.interop.detectron2_keys import (
     CANONICAL,
     COCO,

@@ -20,11 +20,11 @@ from resdet.interop.detectron2_keys import (
     SAME_OF_MASKS,
 )
 from resdet.interop.detectron2_yaml import nested
-from resdet.weights.recipes_torchvision import colours
+from resdet.weights.snippets_torchvision import colours
 
 
 def config_for(model: Any) -> dict[str, Any]:
-    """MODEL, INPUT and TEST, nested, of a `resdet.models.detector.Detector` that was built from a config.
+    """MODEL, INPUT and TEST, nested, of a `resdet.detection.model.Detector` that was built from a config.
 
     What only training reads (schedule, data, thresholds of matching) stays detectron2's own.
     """

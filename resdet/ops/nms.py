@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from resdet.ops.boxes import iou
-from resdet.peers import torchvision
+from resdet.optional import torchvision
 
 Survivors = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resdet.ops import roi_taps
 from resdet.ops.boxes import area
-from resdet.peers import torchvision
+from resdet.optional import torchvision
 
 
 def assign_levels(boxes: Tensor, levels: int, canonical_size: float = 224.0, canonical_level: int = 2) -> Tensor:

@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from resdet.evaluation.pictures import spread
-from resdet.inference import drawing
-from resdet.inference.result import Result
+from resdet.detection.evaluation.pictures import spread
 from resdet.reproduce.plot import Photograph, Picture, Stroke, Word, text_width
+from resdet.results import drawing
+from resdet.results.result import Result
 
 SCORE = 0.6  # of what is drawn
 IMAGES, COLUMNS = 12, 4
@@ -20,12 +20,11 @@ SIZE, LINE = 11, 1.8  # of captions, and the width of boxes
 
 def look(checkpoint: Path) -> Iterator[tuple[str, np.ndarray, Result]]:
     """Validation images of the data that a detector was trained on, evenly spaced: name, pixels and detections."""
-    from resdet import config
-    from resdet.data.scenes.geometry import open_image
-    from resdet.data.sources import open_scenes
-    from resdet.models import building
+    from resdet import config, hub
+    from resdet.detection.data.geometry import open_image
+    from resdet.detection.data.sources import open_scenes
 
-    model = building.load(str(checkpoint))
+    model = hub.load(str(checkpoint))
     experiment = config.from_dict(model.experiment, f"the config inside {checkpoint}")
     source = open_scenes(experiment.data, "val")
     for index in spread(len(source), IMAGES):

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from resdet.errors import DataError
+from resdet.files.atomic import write_text
 from resdet.reproduce.plot import Line, plot, save
 from resdet.reproduce.records import Figure
-from resdet.writing import write_text
 
 TOP = {"figure6": 20.0, "figure1": 20.0, "figure4": 60.0}  # per cent, where the paper cuts the vertical axis
 IMAGES, BATCH = 1000, 100  # that Figure 7's deviations are taken over
@@ -67,12 +67,11 @@ def measure(checkpoint: Path) -> dict[str, float]:
     """The deviations of a classifier's layers on validation images of the data that it was trained on."""
     import torch
 
-    from resdet import config
-    from resdet.data.sources import open_resident
-    from resdet.models import building
+    from resdet import config, hub
+    from resdet.classification.data.sources import open_resident
     from resdet.reproduce.responses import response_deviations
 
-    model = building.load(str(checkpoint))
+    model = hub.load(str(checkpoint))
     experiment = config.from_dict(model.experiment, f"the config inside {checkpoint}")
     images = open_resident(experiment.data, "val", torch.device("cpu")).images[:IMAGES]
 

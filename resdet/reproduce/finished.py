@@ -46,6 +46,6 @@ def planned(training: Training, setting: Setting) -> Any:
     experiment = config.load(training.config, *train_overrides(training, setting))
     if not training.part:
         return experiment
-    from resdet.tasks.alternating import experiment_of
+    from resdet.detection.alternating import experiment_of
 
     return experiment_of(training.part, experiment)

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from resdet.files.atomic import write_text
 from resdet.reproduce.plan import Setting
 from resdet.reproduce.records import Row, Training
 from resdet.reproduce.trainings import TRAININGS
-from resdet.writing import write_text
 
 SIZES = {
     "cifar10": "163 MB; `resdet data get cifar10` fetches it",

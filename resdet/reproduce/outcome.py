@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from resdet.config.files import PACKAGE
+from resdet.files.atomic import write_json
 from resdet.reproduce.plan import Evaluation, Setting, command, cost_of
 from resdet.reproduce.records import BILLIONS, METRICS, Row
 from resdet.reproduce.trainings import TRAININGS
-from resdet.writing import write_json
 
 RESULTS = (Path("results"), PACKAGE.parent / "results")  # here, and the checkout's
 

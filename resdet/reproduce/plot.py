@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.writing import write_image, write_text
+from resdet.files.atomic import write_image, write_text
 
 WIDTH, HEIGHT = 720, 480
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 48, 48  # margins; the legend stands on the right

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdet import unpickle
 from resdet.errors import WeightsError
+from resdet.files import restricted_pickle
 from resdet.weights import description, torch_files
 from resdet.weights.torch_files import LEGACY
 
@@ -69,7 +69,7 @@ def read(path: str | Path) -> Checkpoint:
     if kind := next((kind for mark, kind in OTHER_FILES.items() if start.startswith(mark)), None):
         raise WeightsError(f"{path} is no checkpoint: it is {kind}.")
     if start.startswith(PICKLE) and start[: len(LEGACY)] != LEGACY[: len(start)]:
-        return unwrap(unpickle.load(path, error=WeightsError), path)
+        return unwrap(restricted_pickle.load(path, error=WeightsError), path)
     return unwrap(read_torch(path), path)
 
 
@@ -99,7 +99,7 @@ def read_safetensors(path: Path, start: bytes) -> Checkpoint:
             state = {name: file.get_tensor(name) for name in names}
             written = file.metadata() or {}
     except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged ({unpickle.reason(error)}): fetch or copy it again.") from None
+        raise WeightsError(f"{path} is damaged ({restricted_pickle.reason(error)}): fetch or copy it again.") from None
     if not state:
         raise WeightsError(f"{path} holds no tensors: save model.state_dict() and give that file.")
     # Our own files carry the experiment and the class names as text; others carry whatever they like.

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from resdet.errors import WeightsError
-from resdet.weights import detectron2, torchvision_classifiers, torchvision_detectors
+from resdet.files.atomic import write_bytes, write_torch
+from resdet.weights.layouts import detectron2, torchvision_classifiers, torchvision_detectors
 from resdet.weights.reading import OURS
-from resdet.writing import write_bytes, write_torch
 
 LAYOUTS = ("torchvision", "timm", "detectron2", "safetensors")
 

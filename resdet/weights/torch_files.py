@@ -1,7 +1,7 @@
 """Files of torch.save, in both of its formats, read as tensors and plain values alone.
 
 The format of today is a zip archive whose parts are stored as they are: a pickle, and the bytes of each storage. The
-older one is a row of five pickles with the storages behind them. The pickles go through `resdet.unpickle`, so that
+older one is a row of five pickles with the storages behind them. The pickles go through `resdet.files.restricted_pickle`, so that
 nothing which a file names is imported or called, and every size that it declares is compared with its own before
 memory is taken.
 """
@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdet import unpickle
 from resdet.errors import WeightsError
-from resdet.unpickle import Damaged, Refused
+from resdet.files import restricted_pickle
+from resdet.files.restricted_pickle import Damaged, Refused
 
 ZIP = b"PK"
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of one number, before the others
@@ -103,7 +103,7 @@ def counter(counts: dict | None = None) -> Counter:
 
 
 PLAIN_NAMES = {
-    **unpickle.GLOBALS,
+    **restricted_pickle.GLOBALS,
     ("collections", "Counter"): counter,
     ("torch", "Size"): tuple,
     ("torch", "device"): torch.device,
@@ -114,7 +114,7 @@ PLAIN_NAMES = {
 }
 
 
-class TensorReader(unpickle.Reader):
+class TensorReader(restricted_pickle.Reader):
     """Reads a pickle of `length` bytes, in a file of `size`, whose tensors refer to storages: `find` gives them."""
 
     def __init__(self, file: Any, length: int, size: int, find: Find):
@@ -154,7 +154,7 @@ class TensorReader(unpickle.Reader):
         self, storage: Storage, offset: int, size: tuple, stride: tuple, grad: bool, hooks: Any, dtype: torch.dtype, *_
     ) -> Tensor:
         numbers = (offset, *size, *stride)
-        if len(size) != len(stride) or len(size) > unpickle.MAX_DIMENSIONS:
+        if len(size) != len(stride) or len(size) > restricted_pickle.MAX_DIMENSIONS:
             raise ValueError("a tensor of no possible shape")
         if any(type(number) is not int or not 0 <= number < 1 << 40 for number in numbers):
             raise ValueError("a tensor of no possible shape")
@@ -222,7 +222,7 @@ def parts_of(file: Directory, size: int, path: Path) -> dict[str, zipfile.ZipInf
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as problem:
-        raise Damaged(unpickle.reason(problem)) from None
+        raise Damaged(restricted_pickle.reason(problem)) from None
     unpacked = sum(part.file_size for part in parts)
     if unpacked > size:
         raise WeightsError(
@@ -262,10 +262,10 @@ def read_legacy(file: BinaryIO, size: int) -> Any:
         if data[: len(LEGACY)] != LEGACY:
             raise Damaged("not of torch.save")
         for _ in range(3):  # a magic number, the version, and the sizes of types on the machine
-            unpickle.Reader(data, size).load()
+            restricted_pickle.Reader(data, size).load()
         storages = LaterStorages(size)
         content = TensorReader(data, size, size, storages.find).load()
-        storages.fill(unpickle.Reader(data, size).load(), data)
+        storages.fill(restricted_pickle.Reader(data, size).load(), data)
     return content
 
 

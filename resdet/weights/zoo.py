@@ -8,9 +8,9 @@ import difflib
 from pathlib import Path
 from urllib.parse import urlparse
 
-from resdet.download import cache_dir, fetch
 from resdet.errors import WeightsError
-from resdet.peers import torchvision
+from resdet.files.download import cache_dir, fetch
+from resdet.optional import torchvision
 
 TORCHVISION = (
     *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),

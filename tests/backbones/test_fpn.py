@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from resdet.backbones import FPN
 from resdet.backbones.counting import on_paper
+from resdet.necks.fpn import FPN
 
 ops = pytest.importorskip("torchvision").ops
 SIZES = {"c2": (33, 47), "c3": (17, 24), "c4": (9, 12), "c5": (5, 6)}  # of an image of 130×187: none divides evenly

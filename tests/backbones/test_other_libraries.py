@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from resdet import weights
 from resdet.backbones import create
-from resdet.weights.layouts import resnet_from_torchvision
+from resdet.weights.layouts.names import resnet_from_torchvision
 
 models = pytest.importorskip("torchvision").models
 

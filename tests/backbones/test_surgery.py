@@ -8,9 +8,10 @@ from norms import randomise_norms
 from torch import nn
 from torch.nn import functional as F
 
-from resdet.backbones import FPN, create, surgery
+from resdet.backbones import create, surgery
 from resdet.backbones.layers import FrozenBatchNorm2d
 from resdet.errors import ConfigError
+from resdet.necks.fpn import FPN
 
 FAMILIES = [
     ("resnet18", {"shortcut": "A"}),

@@ -6,11 +6,12 @@ import cv2
 import pytest
 import torch
 
-from resdet.bench import bench, compare, pipeline
-from resdet.bench.compare import Case
+from resdet import timing
+from resdet.bench import bench, pipeline
 from resdet.bench.report import Report, figures_of
 from resdet.cli import main
 from resdet.errors import ConfigError
+from resdet.timing import Case
 
 ROWS = [
     "random_resized",
@@ -26,7 +27,7 @@ def small(monkeypatch):
     """Two photographs, each case once a round."""
     photographs = pipeline.photographs
     monkeypatch.setattr(pipeline, "photographs", lambda count: photographs(2))
-    monkeypatch.setattr(compare, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
 
 
 def test_the_pipeline_suite_prints_and_writes_every_row(small, tmp_path, capsys):

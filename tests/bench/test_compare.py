@@ -2,8 +2,8 @@
 
 import torch
 
-from resdet.bench import compare as timing
-from resdet.bench.compare import Case, compare, torch_threads
+from resdet import timing
+from resdet.timing import Case, compare, torch_threads
 
 
 class Clock:

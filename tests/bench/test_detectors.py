@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from resdet.bench import detect, detect_train, detection, evaluate, index, ops
-from resdet.bench.compare import MEGABYTES, measure
 from resdet.bench.detection import CANDIDATES, SCORE, tensor_of, twins
-from resdet.models.fast import accelerate
+from resdet.fast import accelerate
+from resdet.timing import MEGABYTES, measure
 
 pytest.importorskip("torchvision")
 

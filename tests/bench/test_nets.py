@@ -7,7 +7,7 @@ import torch
 
 from resdet.bench import cifar, forward, nets, train
 from resdet.bench.nets import EAGER, NOT_INSTALLED
-from resdet.tasks.classification import ClassifierStep
+from resdet.classification.training import ClassifierStep
 
 
 def test_outputs_of_equal_weights_agree_and_others_are_refused():

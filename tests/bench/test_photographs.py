@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.bench.photographs import photographs
+from resdet.images.photographs import photographs
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from resdet.data.annotations import concatenate
-from resdet.data.coco import open_coco
+from resdet.detection.data.annotations import concatenate
+from resdet.detection.data.coco import open_coco
 from resdet.errors import DataError
 
 CLASSES = [{"id": 4, "name": "dot"}, {"id": 7, "name": "bar"}]

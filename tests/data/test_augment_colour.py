@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resdet.data.augment.colour import EIGENVALUES, EIGENVECTORS, albumentation, pca_colour
+from resdet.data.color import EIGENVALUES, EIGENVECTORS, albumentation, pca_colour
 from resdet.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare, ks_2samp
 from torchvision import transforms
 
-from resdet.data.augment.erasing import erased_box, random_erasing
+from resdet.classification.data.erasing import erased_box, random_erasing
 
 
 @pytest.mark.parametrize("size", [(224, 224), (100, 40)])

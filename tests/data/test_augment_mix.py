@@ -5,7 +5,7 @@ import torch
 from scipy.stats import beta, kstest
 from torchvision.transforms import v2
 
-from resdet.data.augment import mix
+from resdet.classification.data import mix
 
 
 @pytest.fixture

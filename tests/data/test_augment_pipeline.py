@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+from resdet.classification.data.augment_config import AugmentConfig
+from resdet.classification.data.transforms import TrainTransform
 from resdet.config import from_dict
-from resdet.data.augment import AugmentConfig
-from resdet.data.augment.pipeline import TrainTransform
 from resdet.errors import ConfigError
 from resdet.images.crops import random_flip, scale_jitter_crop
 
@@ -101,5 +101,5 @@ def test_the_config_of_a_file_makes_a_transform():
 
 def test_reading_the_config_imports_nothing_heavy():
     heavy = "{'cv2', 'torch', 'numpy', 'albumentations', 'torchvision'}"
-    code = f"import sys, resdet.data.augment; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, resdet.classification.data.augment_config; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

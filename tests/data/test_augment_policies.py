@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torchvision.transforms import v2
 
-from resdet.data.augment.policies import MAGNITUDES, RAND, WIDE, rand_augment, trivial_augment
+from resdet.classification.data.policies import MAGNITUDES, RAND, WIDE, rand_augment, trivial_augment
 
 BINS = (0, 1, 9, 15, 22, 30)
 

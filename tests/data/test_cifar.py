@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resdet.data import cifar
+from resdet.classification.data import cifar
 from resdet.errors import DataError, DownloadError
 
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()

@@ -13,9 +13,9 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from resdet.data import coco
-from resdet.data.coco import open_coco
-from resdet.data.segments import Bitmap, Polygons
+from resdet.detection.data import coco
+from resdet.detection.data.coco import open_coco
+from resdet.detection.data.segmentation import Bitmap, Polygons
 from resdet.errors import DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared/data"

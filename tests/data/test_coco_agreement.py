@@ -7,11 +7,11 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from resdet.data.coco import open_coco
+from resdet.detection.data.coco import open_coco
+from resdet.detection.evaluation import coco
+from resdet.detection.evaluation.evaluate import truth_of
+from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
-from resdet.evaluation import coco
-from resdet.evaluation.detection import truth_of
-from resdet.evaluation.results import Results
 
 HUGE = 10**400
 RING = [2.5, 3, 20, 3, 20, 18, 2.5, 18]

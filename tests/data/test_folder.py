@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
+from resdet.data.array_cache import Strings, cached
 from resdet.data.folder import ImageFolder
-from resdet.data.index import Strings, cached
 from resdet.errors import DataError
 
 FILES = [
@@ -128,7 +128,7 @@ def test_a_changed_source_is_noticed_and_the_stale_index_removed(source):
 def test_a_format_change_makes_indexes_stale(source, monkeypatch):
     build = Builder()
     cached("test", [source], build)
-    monkeypatch.setattr("resdet.data.index.FORMAT", 10**6)
+    monkeypatch.setattr("resdet.data.array_cache.FORMAT", 10**6)
     cached("test", [source], build)
     assert build.calls == 2
 

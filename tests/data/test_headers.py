@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from resdet.data.coco import open_coco
 from resdet.data.folder import ImageFolder
-from resdet.data.headers import check_headers
+from resdet.data.image_headers import check_headers
 from resdet.data.shapes import ShapeImages
-from resdet.data.tars import TarImages
+from resdet.data.tar_index import TarImages
+from resdet.detection.data.coco import open_coco
 from resdet.errors import DataError
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.data.ilsvrc_det import open_ilsvrc_det
-from resdet.data.ilsvrc_det_classes import NAMES
-from resdet.data.scenes.batches import EvaluationSamples
-from resdet.data.scenes.geometry import load
+from resdet.detection.data.geometry import load
+from resdet.detection.data.ilsvrc_det import open_ilsvrc_det
+from resdet.detection.data.ilsvrc_det_classes import NAMES
+from resdet.detection.data.loader import EvaluationSamples
+from resdet.detection.evaluation.ilsvrc_det import evaluate_det
 from resdet.errors import DataError
-from resdet.evaluation.ilsvrc_det import evaluate_det
 
 # How the development kit calls them, where WordNet's synset has other words.
 OWN_WORDS = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.data import shape_loc
-from resdet.data.ilsvrc_loc import open_ilsvrc_loc
 from resdet.errors import DataError
+from resdet.localization.data import shape_loc
+from resdet.localization.data.ilsvrc_loc import open_ilsvrc_loc
 
 TENCH, GOLDFISH = "n01440764", "n01443537"
 

@@ -8,8 +8,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from resdet.data.imagenet import class_words, devkit_ids, imagenet
-from resdet.data.tars import OPEN_FILES, TarImages
+from resdet.classification.data.imagenet import class_words, devkit_ids, imagenet
+from resdet.data.tar_index import OPEN_FILES, TarImages
 from resdet.errors import DataError
 
 BY_DEVKIT_ID = ["n03000001", "n01000001", "n02000001"]  # ILSVRC2012_ID 1, 2, 3

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from resdet.data.coco import open_coco
-from resdet.data.index import MANIFEST, cached
-from resdet.data.voc import open_voc
+from resdet.data.array_cache import MANIFEST, cached
+from resdet.detection.data.coco import open_coco
+from resdet.detection.data.voc import open_voc
 
 ARRAYS = {"a": np.arange(5), "b": np.zeros((0, 2), np.float32), "c.d": np.array([True])}
 

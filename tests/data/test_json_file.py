@@ -2,8 +2,8 @@
 
 import pytest
 
-from resdet.data.json_file import read_json
 from resdet.errors import DataError
+from resdet.files.json_file import read_json
 
 BAD = {
     b"": "is not JSON",

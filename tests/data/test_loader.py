@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from resdet.data.augment import AugmentConfig
-from resdet.data.augment.pipeline import TrainTransform
+from resdet.classification.data.augment_config import AugmentConfig
+from resdet.classification.data.transforms import TrainTransform
 from resdet.data.folder import ImageFolder
 from resdet.data.loader import Loader, Notes, Samples, Skipped, TrainingLoader
 from resdet.data.shapes import ShapeImages

@@ -5,11 +5,11 @@ import pytest
 import torch
 from painted import Painted
 
-from resdet.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.data.loader import Notes
-from resdet.data.localized import Crop, CropLoader, CropSamples, collate_crops, within
 from resdet.errors import ConfigError, DataError
 from resdet.images.decode import RawImage
+from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.localization.data.crops import Crop, CropLoader, CropSamples, collate_crops, within
 
 
 def config(size=32, short=(32, 64), flip=0.5, **options) -> LocalizationConfig:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resdet.data.order import GroupedOrder, Order
+from resdet.data.samplers import GroupedOrder, Order
 
 
 def test_each_pass_is_a_permutation():

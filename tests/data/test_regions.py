@@ -7,11 +7,11 @@ import pytest
 import torch
 from painted import Painted
 
-from resdet.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.data.loader import Notes
-from resdet.data.proposals import ProposalFiles, key_of
-from resdet.data.regions import RegionLoader, RegionSamples
 from resdet.errors import DataError
+from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.localization.data.proposals import ProposalFiles, key_of
+from resdet.localization.data.regions import RegionLoader, RegionSamples
 
 
 def data(**options) -> LocalizationConfig:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from resdet.data.resident import ResidentEvaluation, ResidentImages, ResidentTraining
+from resdet.classification.data.on_device import ResidentEvaluation, ResidentImages, ResidentTraining
 
 CPU = torch.device("cpu")
 

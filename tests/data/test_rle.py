@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from resdet.data import rle
+from resdet.detection.data import rle
 
 HEIGHT, WIDTH = 23, 31
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from resdet.data.segment_columns import SegmentColumns
-from resdet.data.segments import Bitmap, Polygons
+from resdet.detection.data.segmentation import Bitmap, Polygons
+from resdet.detection.data.segmentation_columns import SegmentColumns
 
 COCO = Path(__file__).parents[2].parent / "shared/data/coco_val2014_100/instances_val2014_100.json"
 HEIGHT, WIDTH = 120, 160

@@ -10,8 +10,8 @@ import pytest
 from pycocotools.coco import COCO
 
 from resdet.commands.data import make_shape_scenes
-from resdet.data import shape_scenes
-from resdet.data.shape_scenes import DEFAULT_CLASSES, Canvas, Object, draw, to_coco
+from resdet.detection.data import shape_scenes
+from resdet.detection.data.shape_scenes import DEFAULT_CLASSES, Canvas, Object, draw, to_coco
 from resdet.errors import DataError, FileError
 from resdet.images.decode import as_image
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from resdet.data.config import CocoConfig, SplitConfig
-from resdet.data.sources import open_scenes
+from resdet.detection.data.config import CocoConfig, SplitConfig
+from resdet.detection.data.sources import open_scenes
 from resdet.errors import DataError
 
 IMAGE = {"id": 1, "file_name": "1.png", "width": 40, "height": 30}

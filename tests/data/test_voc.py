@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from resdet.data import voc
-from resdet.data.annotations import concatenate
-from resdet.data.voc import open_devkit, open_voc
+from resdet.detection.data import voc
+from resdet.detection.data.annotations import concatenate
+from resdet.detection.data.voc import open_devkit, open_voc
+from resdet.detection.evaluation import coco
+from resdet.detection.evaluation import voc as voc_evaluation
 from resdet.errors import DataError
-from resdet.evaluation import coco
-from resdet.evaluation import voc as voc_evaluation
 
 BCCD = Path(__file__).parents[2].parent / "shared/data/bccd"
 

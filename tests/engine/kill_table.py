@@ -22,9 +22,9 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from engine.cutting import assert_same_run  # noqa: E402
 from running import LOADED, TINY  # noqa: E402
 
-import resdet.commands.train  # noqa: E402
-import resdet.data.augment.pipeline  # noqa: E402
-import resdet.tasks.classification  # noqa: E402, F401
+import resdet.classification.data.transforms  # noqa: E402, F401
+import resdet.classification.task  # noqa: E402, F401
+import resdet.commands.train  # noqa: E402, F401
 from resdet.cli import process  # noqa: E402
 from resdet.engine.checkpoint import has_ended, read_last  # noqa: E402
 

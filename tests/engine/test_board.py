@@ -2,7 +2,7 @@
 
 import pytest
 
-from resdet.engine.board import Board
+from resdet.engine.tensorboard import Board
 
 
 def test_a_resumed_run_goes_on_with_the_curves(tmp_path):

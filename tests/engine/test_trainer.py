@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
+from resdet.engine.metric_buffer import NonFiniteLoss
 from resdet.engine.trainer import Trainer, be_deterministic, choose_precision
-from resdet.engine.window import NonFiniteLoss
 from resdet.structures import Batch
 
 CPU = torch.device("cpu")

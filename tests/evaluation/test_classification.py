@@ -7,17 +7,17 @@ from torch import nn
 from torchvision.transforms import functional as TF
 
 from resdet.backbones import create
+from resdet.classification.evaluate import evaluate_resident, evaluate_views, scored_images
+from resdet.classification.metrics import Tally, per_class_table
+from resdet.classification.model import Classifier
+from resdet.classification.test_crops import Scorer
+from resdet.config.experiment import EvalConfig
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
-from resdet.evaluation.classification import Tally, per_class_table
-from resdet.evaluation.config import EvalConfig
-from resdet.evaluation.views import evaluate_resident, evaluate_views, scored_images
 from resdet.images.crops import rectangle
 from resdet.images.decode import RawImage
-from resdet.inference.showing import Scorer
-from resdet.models.classifier import Classifier
-from resdet.models.normalise import Normalise
+from resdet.images.normalize import Normalise
 from resdet.structures import Batch
 
 CPU = torch.device("cpu")

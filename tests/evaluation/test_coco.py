@@ -12,9 +12,9 @@ from coco_scenes import make
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from resdet.detection.evaluation import coco
+from resdet.detection.evaluation.results import Results
 from resdet.errors import ConfigError, DataError
-from resdet.evaluation import coco
-from resdet.evaluation.results import Results
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "coco_val2014_100"
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

@@ -3,7 +3,7 @@
 import numpy as np
 from pycocotools import mask
 
-from resdet.evaluation import coco
+from resdet.detection.evaluation import coco
 
 TRUTH = {
     "images": [{"id": 1, "width": 100, "height": 100}, {"id": 2, "width": 100, "height": 100}],

@@ -11,12 +11,11 @@ import torch
 from tasks import runs
 
 from resdet import config
-from resdet.data.coco import open_coco
 from resdet.data.loader import Notes
-from resdet.engine.distributed import World
-from resdet.errors import DataError
-from resdet.evaluation import detection
-from resdet.evaluation.detection import (
+from resdet.detection.build import build_detector
+from resdet.detection.data.coco import open_coco
+from resdet.detection.evaluation import evaluate
+from resdet.detection.evaluation.evaluate import (
     as_results,
     detect_all,
     empty,
@@ -26,11 +25,12 @@ from resdet.evaluation.detection import (
     predict_all,
     unseen,
 )
-from resdet.evaluation.detection import judge as judge_models
-from resdet.evaluation.losses import LossSums
-from resdet.evaluation.results import Results
-from resdet.inference.result import Result
-from resdet.models import building
+from resdet.detection.evaluation.evaluate import judge as judge_models
+from resdet.detection.evaluation.results import Results
+from resdet.detection.evaluation.validation_loss import LossSums
+from resdet.engine.distributed import World
+from resdet.errors import DataError
+from resdet.results.result import Result
 
 WORLD = World(0, 1, torch.device("cpu"))
 
@@ -48,7 +48,7 @@ def source(root):
 def detector(root, source, *overrides):
     torch.manual_seed(0)
     experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:], *overrides)
-    return experiment, building.build_detector(experiment, source.classes, source.category_ids).eval()
+    return experiment, build_detector(experiment, source.classes, source.category_ids).eval()
 
 
 def judge(root, source, *overrides, score=None):
@@ -201,13 +201,13 @@ def batches_of(root, source, *overrides):
 def test_every_process_knows_what_was_left_out(root, damaged, monkeypatch):
     """`gathered` brings what the others have seen; here they are asked one after the other."""
     model, said = detector(root, damaged)[1], []
-    monkeypatch.setattr(detection, "gathered", lambda parts: said.append(parts) or parts)
+    monkeypatch.setattr(evaluate, "gathered", lambda parts: said.append(parts) or parts)
     for rank in (0, 1):
         world = World(rank, 2, torch.device("cpu"))
         predict_all(model, damaged, "skip", world, Notes(print), 1.0)
     seen = [parts for parts in said if all(isinstance(part, int) for part in parts)]
     assert seen == [[0, 2, 4], [3, 5]]
-    monkeypatch.setattr(detection, "gathered", lambda parts: seen[0] + seen[1])
+    monkeypatch.setattr(evaluate, "gathered", lambda parts: seen[0] + seen[1])
     assert unseen(damaged, seen[0]) == unseen(damaged, seen[1]) == [1]
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from resdet.classification.submission import check_classification, write_classification
 from resdet.errors import DataError
-from resdet.evaluation.ilsvrc import check_classification, write_classification
 
 SYNSETS = [f"n{number:08d}" for number in range(8)]  # sorted, as nets have them
 DEVKIT = SYNSETS[::-1]  # ILSVRC2012_ID 1 is the last

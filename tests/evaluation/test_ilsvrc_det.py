@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from resdet.evaluation import ilsvrc
-from resdet.evaluation.ilsvrc_det import thresholds
+from resdet.detection.evaluation import ilsvrc_det
+from resdet.detection.evaluation.ilsvrc_det import thresholds
 
 
 def case(objects: list[list], results: list[tuple[list, float]]) -> tuple[dict, list[dict]]:
@@ -24,24 +24,24 @@ def test_thresholds_by_hand():
 @pytest.mark.parametrize("width, hit", [(4, 1.0), (2.5, 1.0), (2.4, 0.0)])
 def test_small_objects_need_less_overlap(width, hit):
     """10×10 pixels need an IoU of 100 / 400."""
-    assert ilsvrc.evaluate_det(*case([[0, 0, 10, 10]], [([0, 0, width, 10], 0.9)]))["mAP"] == hit
+    assert ilsvrc_det.evaluate_det(*case([[0, 0, 10, 10]], [([0, 0, width, 10], 0.9)]))["mAP"] == hit
 
 
 @pytest.mark.parametrize("width, hit", [(50, 1.0), (49, 0.0)])
 def test_large_ones_need_half(width, hit):
-    assert ilsvrc.evaluate_det(*case([[0, 0, 100, 100]], [([0, 0, width, 100], 0.9)]))["mAP"] == hit
+    assert ilsvrc_det.evaluate_det(*case([[0, 0, 100, 100]], [([0, 0, width, 100], 0.9)]))["mAP"] == hit
 
 
 def test_the_second_choice_is_given():
     """Unlike in VOC, a detection whose best object is taken gets another that it overlaps enough."""
     inputs = case([[0, 0, 10, 10], [0, 3, 10, 10]], [([0, 0, 10, 10], 0.9), ([0, 1, 10, 10], 0.8)])
-    assert ilsvrc.evaluate_det(*inputs)["mAP"] == pytest.approx(1)
+    assert ilsvrc_det.evaluate_det(*inputs)["mAP"] == pytest.approx(1)
 
 
 def test_each_object_has_its_own_threshold():
     """The larger overlap is not enough for the large object; the small one is taken with less."""
     small, large, box = [0, 0, 10, 10], [0, 0, 100, 100], [0, 0, 30, 13]
-    figures = ilsvrc.evaluate_det(*case([large, small], [(box, 0.9)]))  # 0.039 of 0.5, and 0.256 of 0.25
+    figures = ilsvrc_det.evaluate_det(*case([large, small], [(box, 0.9)]))  # 0.039 of 0.5, and 0.256 of 0.25
     assert figures == {"mAP": 0.5, "per_class": {"n01443537": {"AP": 0.5, "objects": 2}}}
 
 
@@ -86,15 +86,15 @@ def test_the_devkit_written_out(seed):
         "categories": [{"id": c, "name": str(c)} for c in (1, 2, 3)],
         "annotations": objects,
     }
-    figures = ilsvrc.evaluate_det(truth, results)
+    figures = ilsvrc_det.evaluate_det(truth, results)
     expected = [loops(truth, results, category) for category in (1, 2)]
     assert [figures["per_class"][name]["AP"] for name in "12"] == pytest.approx(expected)
     assert figures["mAP"] == pytest.approx(np.mean(expected)) and figures["per_class"]["3"]["AP"] is None
     blacklisted = [(1, 2), (3, 1), (2, 3)]  # image and category
     truth["images"] = [{"id": i, "blacklisted_category_ids": [c for n, c in blacklisted if n == i]} for i in (3, 1, 2)]
-    figures = ilsvrc.evaluate_det(truth, results)
+    figures = ilsvrc_det.evaluate_det(truth, results)
     judged = lambda entries: [e for e in entries if (e["image_id"], e["category_id"]) not in blacklisted]
     expected = [loops(truth | {"annotations": judged(objects)}, judged(results), category) for category in (1, 2)]
     assert [figures["per_class"][name]["AP"] for name in "12"] == pytest.approx(expected)
     perfect = [{**thing, "score": 1.0} for thing in objects]
-    assert ilsvrc.evaluate_det(truth, perfect)["mAP"] == 1
+    assert ilsvrc_det.evaluate_det(truth, perfect)["mAP"] == 1

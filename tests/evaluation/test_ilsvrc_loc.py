@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from resdet.data import shape_loc
-from resdet.data.ilsvrc_loc import open_ilsvrc_loc
 from resdet.errors import DataError
-from resdet.evaluation import ilsvrc
+from resdet.localization import loc_error
+from resdet.localization.data import shape_loc
+from resdet.localization.data.ilsvrc_loc import open_ilsvrc_loc
 
 A, B = [0, 0, 10, 10], [100, 100, 120, 120]
 HALF, LESS = [0, 0, 10, 5], [0, 0, 10, 4.9]  # of A: an IoU of 0.5, and a little less
@@ -33,7 +33,7 @@ def test_ten_images_by_hand():
     labels, boxes, guesses, first, right, named = zip(*CASES)
     truth = (np.array(labels), [np.array(own, float) for own in boxes])
     classes, places = (np.array([[pair[k] for pair in own] for own in guesses]) for k in (0, 1))
-    figures = ilsvrc.evaluate_loc(truth, (classes, places))
+    figures = loc_error.evaluate_loc(truth, (classes, places))
     assert figures["images"] == 10
     assert figures["per_guess"] == pytest.approx([1 - sum(first) / 10, 1 - sum(right) / 10])
     assert figures["per_guess"] == pytest.approx([0.6, 0.4])
@@ -45,13 +45,13 @@ def test_with_the_ground_truth_class():
     labels = np.arange(4)
     truth = (labels, [np.array([A])] * 4)
     places = np.array([[A], [HALF], [LESS], [FAR]], float)
-    assert ilsvrc.evaluate_loc(truth, (labels[:, None], places))["loc_error"] == 0.5
+    assert loc_error.evaluate_loc(truth, (labels[:, None], places))["loc_error"] == 0.5
 
 
 def test_boxes_without_area_are_wrong():
     truth = (np.zeros(2, int), [np.array([[5, 5, 5, 5]], float), np.zeros((0, 4))])
     places = np.array([[[5, 5, 5, 5]], [A]], float)
-    assert ilsvrc.evaluate_loc(truth, (np.zeros((2, 1), int), places))["loc_error"] == 1
+    assert loc_error.evaluate_loc(truth, (np.zeros((2, 1), int), places))["loc_error"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_a_submission_is_judged_by_the_files(root, tmp_path):
     source = open_ilsvrc_loc(root, "val")
     labels, boxes = perfect(source)
     devkit = shape_loc.SYNSETS[::-1]
-    ilsvrc.write_localization(tmp_path / "sub.txt", labels, boxes, source.classes, devkit)
-    assert ilsvrc.evaluate_loc(root, tmp_path / "sub.txt")["loc_error"] == 0
+    loc_error.write_localization(tmp_path / "sub.txt", labels, boxes, source.classes, devkit)
+    assert loc_error.evaluate_loc(root, tmp_path / "sub.txt")["loc_error"] == 0
 
     first = (tmp_path / "sub.txt").read_text().splitlines()[0].split()
     x1, y1, x2, y2 = source.boxes(0)[0].astype(int).tolist()
@@ -91,8 +91,8 @@ def test_a_submission_is_judged_by_the_files(root, tmp_path):
 
     boxes[3] = 0  # two images are now wrong: one in place, one in class
     labels[4] = (source.labels[4] + np.arange(1, 6)) % 10
-    ilsvrc.write_localization(tmp_path / "sub.txt", labels, boxes, source.classes, devkit)
-    figures = ilsvrc.evaluate_loc(root, tmp_path / "sub.txt")
+    loc_error.write_localization(tmp_path / "sub.txt", labels, boxes, source.classes, devkit)
+    figures = loc_error.evaluate_loc(root, tmp_path / "sub.txt")
     assert figures["loc_error"] == pytest.approx(2 / 12) and figures["class_error"] == pytest.approx(1 / 12)
 
     lines = [line.split() for line in (tmp_path / "sub.txt").read_text().splitlines()]
@@ -101,7 +101,7 @@ def test_a_submission_is_judged_by_the_files(root, tmp_path):
     lines[1] = lines[1][:5] * 2  # one guess twice
     (tmp_path / "sub.txt").write_text("".join(f"{' '.join(line)}\n" for line in lines))
     wrong = labels[1, 0] != source.labels[1]
-    found = ilsvrc.evaluate_loc(root, tmp_path / "sub.txt")
+    found = loc_error.evaluate_loc(root, tmp_path / "sub.txt")
     assert found["loc_error"] == pytest.approx((2 + wrong) / 12)
     assert found["class_error"] == pytest.approx((1 + wrong) / 12)
 
@@ -126,15 +126,17 @@ def test_what_the_server_would_refuse(tmp_path, complaint):
     if BAD[complaint] is not None:
         (tmp_path / "sub.txt").write_text(BAD[complaint])
     with pytest.raises(DataError, match=complaint):
-        ilsvrc.check_localization(tmp_path / "sub.txt", images=2)
+        loc_error.check_localization(tmp_path / "sub.txt", images=2)
 
 
 def test_what_the_server_takes(tmp_path):
     """Up to five guesses, of whatever classes."""
     (tmp_path / "sub.txt").write_text(f"{ROW.replace('5 0', '4 0')}\n7 0 0 10 10\n")
-    ilsvrc.check_localization(tmp_path / "sub.txt", images=2)
+    loc_error.check_localization(tmp_path / "sub.txt", images=2)
 
 
 def test_classes_that_the_devkit_does_not_know(tmp_path):
     with pytest.raises(DataError, match="n99999999"):
-        ilsvrc.write_localization(tmp_path / "sub.txt", np.zeros((0, 5), int), np.zeros((0, 5, 4)), ["n99999999"], [])
+        loc_error.write_localization(
+            tmp_path / "sub.txt", np.zeros((0, 5), int), np.zeros((0, 5, 4)), ["n99999999"], []
+        )

@@ -11,13 +11,13 @@ from painted import Painted
 
 import resdet
 from resdet import config
-from resdet.commands.evaluate_localizer import guess, judge
 from resdet.data.loader import Notes
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.evaluation.localization import Located, errors, locate_all
-from resdet.inference.localization import Locator
-from resdet.tasks.localization import LocalizationTask
+from resdet.localization.evaluate import Located, errors, locate_all
+from resdet.localization.locate import Locator
+from resdet.localization.report import guess, judge
+from resdet.localization.rpn_training import LocalizationTraining
 
 
 def test_errors_where_objects_were_drawn_in_another_size():
@@ -94,7 +94,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
     """Each image is shown once to the classifier and once to the localizer, and each process knows all figures."""
-    monkeypatch.setattr("resdet.commands.evaluate_localizer.open_localized", lambda *given: source)
+    monkeypatch.setattr("resdet.localization.report.open_localized", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0")
     nets = [resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()]
     nets[0].classes = source.classes
@@ -113,11 +113,11 @@ def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
 
 def test_processes_share_the_validation_images_of_a_run(model, source, monkeypatch):
     """The boxes come in the images' order, and the losses are the means over all of them."""
-    monkeypatch.setattr("resdet.tasks.localization.open_localized", lambda *given: source)
+    monkeypatch.setattr("resdet.localization.rpn_training.open_localized", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0", "eval.batch=1")
 
     def work(world):
-        task = LocalizationTask(experiment, world, Log(None))
+        task = LocalizationTraining(experiment, world, Log(None))
         return task.evaluate(model), task.located
 
     figures, located = work(ALONE)

@@ -10,10 +10,10 @@ from torchvision.ops import box_iou
 
 from resdet import config
 from resdet.data.loader import Notes
-from resdet.evaluation.localization import locate_all, shown_images
-from resdet.evaluation.localization_losses import region_losses, rpn_losses
-from resdet.evaluation.losses import mean_losses
-from resdet.inference.localization import Locator
+from resdet.detection.evaluation.validation_loss import mean_losses
+from resdet.localization.evaluate import locate_all, shown_images
+from resdet.localization.locate import Locator
+from resdet.localization.validation_loss import region_losses, rpn_losses
 from resdet.structures import Proposals
 
 SETTINGS = ["data.size=48", "data.short=64", "eval.scales=[80,96]", "eval.batch=4"]

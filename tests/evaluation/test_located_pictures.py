@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 from painted import Painted
 
-from resdet.evaluation.pictures import spread, write_located
-from resdet.inference.result import Result
+from resdet.detection.evaluation.pictures import spread
+from resdet.localization.pictures import write_located
+from resdet.results.result import Result
 
 GREY, LOST = 128, 60  # of 255: what is drawn differs more, and JPEG changes less
 

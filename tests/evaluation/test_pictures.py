@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as pycocotools_mask
 
-from resdet.data.coco import open_coco
-from resdet.evaluation.pictures import write_pictures
-from resdet.evaluation.results import Results
+from resdet.detection.data.coco import open_coco
+from resdet.detection.evaluation.pictures import write_pictures
+from resdet.detection.evaluation.results import Results
 
 HEIGHT, WIDTH, GREY = 60, 80, 128
 LOST = 10  # of 255, that JPEG may change far from what is drawn

@@ -7,8 +7,8 @@ import pytest
 from coco_scenes import make
 from pycocotools import mask as pycocotools_mask
 
+from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
-from resdet.evaluation import Results
 
 RLE = pycocotools_mask.encode(np.asfortranarray(np.eye(4, 6, dtype=np.uint8)))
 

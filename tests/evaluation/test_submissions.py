@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.data.config import CocoConfig, IlsvrcDetConfig, SplitConfig, VocConfig
-from resdet.data.test_images import localization_test, open_test_images
+from resdet.detection.data.config import CocoConfig, IlsvrcDetConfig, SplitConfig, VocConfig
+from resdet.detection.data.sources import open_test_images
+from resdet.detection.evaluation import submissions
+from resdet.detection.evaluation.results import Results
 from resdet.errors import ConfigError, DataError
-from resdet.evaluation import submissions
-from resdet.evaluation.results import Results
+from resdet.localization.data.test_set import localization_test
 
 
 def picture(path, width, height):
@@ -114,7 +115,7 @@ def test_voc(voc, tmp_path):
 
 def test_vocs_boxes_are_read_back_as_they_were(voc, tmp_path):
     """By the rule of the reader of VOC's XML, which has tests of its own."""
-    from resdet.data.voc import CLASSES
+    from resdet.detection.data.voc import CLASSES
 
     submissions.write_voc(tmp_path / "a.tar.gz", results(voc), voc, "2012", "test", "comp3")
     with tarfile.open(tmp_path / "a.tar.gz") as archive:
@@ -234,7 +235,7 @@ def test_from_detectors_to_the_file(voc, tmp_path, capsys, count):
 
     import resdet
     from resdet import config
-    from resdet.commands.submit_detections import submit_detections
+    from resdet.detection.evaluation.submit import submit_detections
     from resdet.reproduce.smoke import DETECTOR
 
     sizes = [word for word in DETECTOR if "num_classes" not in word]

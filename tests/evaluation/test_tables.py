@@ -1,6 +1,6 @@
 """Markdown of what evaluators return."""
 
-from resdet.evaluation import tables
+from resdet.detection.evaluation import tables
 
 FIGURES = {
     "AP": 0.5,

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from resdet.detection.evaluation import voc
 from resdet.errors import ConfigError, DataError
-from resdet.evaluation import voc
 
 
 def make(seed: int, difficult: float = 0.2) -> tuple[dict, list[dict]]:

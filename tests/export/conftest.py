@@ -6,7 +6,7 @@ from export.small import SHAPE, File, detector
 
 from resdet import config
 from resdet.export import Form, to_onnx
-from resdet.models.building import build_for
+from resdet.hub import build_for
 
 
 @pytest.fixture(scope="session")

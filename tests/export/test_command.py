@@ -11,11 +11,10 @@ from export.small import SHAPE, detector, picture
 from resdet.commands import export as command
 from resdet.commands.export import export, parse_shape
 from resdet.errors import ConfigError, Error
-from resdet.export import Form
-from resdet.export.graphs import graph_of
-from resdet.inference import exported
+from resdet.export import Form, onnx_model
+from resdet.export.exporters import graph_of
+from resdet.files.atomic import write_bytes
 from resdet.weights.saving import save
-from resdet.writing import write_bytes
 
 pytest.importorskip("torchvision")
 pytest.importorskip("onnxscript")
@@ -42,7 +41,7 @@ def test_a_detector_is_checked_and_timed(checkpoint, capsys):
     assert agree >= 0.95 * of > 5
     assert re.search(r"latency: eager \d+ ms, onnxruntime \d+ ms", said)
     assert f"written: {checkpoint.with_suffix('.onnx')}" in said
-    assert exported.load(checkpoint.with_suffix(".onnx")).classes == ["disc", "square", "bar"]
+    assert onnx_model.load(checkpoint.with_suffix(".onnx")).classes == ["disc", "square", "bar"]
 
 
 def test_a_classifier_in_both_forms_on_a_picture_of_the_users(small, tmp_path, capsys):
@@ -85,7 +84,7 @@ def test_int8_beside_it(small, at_once, capsys):
     assert re.search(r"latency: float32 \d+ ms, int8 \d+ ms", said)
     whole, low, cost = map(float, re.search(r"\| top-1 \| (\S+) \| (\S+) \| (\S+) \|", said).groups())
     assert cost == pytest.approx(whole - low, abs=1e-4)
-    assert exported.load(small.with_suffix(".int8.onnx")).size == 32
+    assert onnx_model.load(small.with_suffix(".int8.onnx")).size == 32
 
 
 @pytest.mark.parametrize("text", ["800", "800x", "x", "0x32", "800x1344x3", "-1x5", "a"])
@@ -119,6 +118,6 @@ def test_a_form_that_the_model_does_not_have(classifier):
 
 
 def test_an_exported_file_is_not_exported_again(classifier, monkeypatch):
-    monkeypatch.setattr(command.building, "load", exported.load)
+    monkeypatch.setattr(command.hub, "load", onnx_model.load)
     with pytest.raises(ConfigError, match="is an exported file already"):
         export(str(classifier.path), "onnx")

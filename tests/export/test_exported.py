@@ -10,12 +10,11 @@ from export.small import SHAPE, batch, detector, picture
 
 from resdet.commands.evaluate import evaluate
 from resdet.commands.predict import predict
+from resdet.detection.config import InputConfig
 from resdet.errors import ConfigError, Error, WeightsError
-from resdet.export import Form
-from resdet.export.checking import compare_results
-from resdet.export.graphs import graph_of
-from resdet.inference import exported
-from resdet.models.config import InputConfig
+from resdet.export import Form, onnx_model
+from resdet.export.exporters import graph_of
+from resdet.export.verify import compare_results
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -24,7 +23,7 @@ pytest.importorskip("onnxruntime")
 
 @pytest.fixture(scope="module")
 def found(mask_rcnn):
-    return exported.load(mask_rcnn.path)
+    return onnx_model.load(mask_rcnn.path)
 
 
 def test_a_picture_of_the_files_shape_gives_what_the_checkpoint_gives(mask_rcnn, found):
@@ -57,14 +56,14 @@ def test_pictures_are_brought_to_the_shape(found, size):
 
 def test_sides_are_the_weights_own_where_they_fit():
     wanted = InputConfig(short=60, long=100)
-    assert exported.sides(120, 120, wanted, (64, 96)) == (60, 100)
-    assert exported.sides(200, 100, wanted, (64, 96)) == (48, 96)  # 100 wide is too wide
-    assert exported.sides(100, 200, wanted, (64, 96)) == (32, 64)  # stands, where the shape lies
+    assert onnx_model.sides(120, 120, wanted, (64, 96)) == (60, 100)
+    assert onnx_model.sides(200, 100, wanted, (64, 96)) == (48, 96)  # 100 wide is too wide
+    assert onnx_model.sides(100, 200, wanted, (64, 96)) == (32, 64)  # stands, where the shape lies
 
 
 def test_masks_pasted_in_the_graph(pasting):
     """In a picture of the shape itself they are those that Python pastes."""
-    found, image = exported.load(pasting.path), picture(*SHAPE)
+    found, image = onnx_model.load(pasting.path), picture(*SHAPE)
     (expected,), (ours,) = pasting.model.predict([image], 0.0), found.predict([image], 0.0)
     assert np.allclose(ours.boxes, expected.boxes, atol=1e-2) and np.array_equal(ours.labels, expected.labels)
     assert (ours.masks != expected.masks).mean() < 1e-4 and expected.masks.any()
@@ -74,7 +73,7 @@ def test_masks_pasted_in_the_graph(pasting):
 
 def test_a_classifier_names_what_it_sees(classifier):
     images = [picture(50, 70), picture(32, 32, 1), picture(40, 33, 2)]
-    found = exported.load(classifier.path)
+    found = onnx_model.load(classifier.path)
     for ours, expected in zip(found.predict(images, 3), classifier.model.predict(images, 3), strict=True):
         assert ours.names == expected.names and ours.labels.tolist() == expected.labels.tolist()
         assert np.allclose(ours.scores, expected.scores, atol=1e-6)
@@ -85,7 +84,7 @@ def test_the_command_that_predicts_takes_it(mask_rcnn, classifier, tmp_path, cap
     predict(
         [str(mask_rcnn.path)], [str(tmp_path)], score=0.1, json_path=tmp_path / "rows.json", draw=tmp_path / "drawn"
     )
-    (expected,) = exported.load(mask_rcnn.path).predict([tmp_path / "mine.png"], 0.1)
+    (expected,) = onnx_model.load(mask_rcnn.path).predict([tmp_path / "mine.png"], 0.1)
     assert capsys.readouterr().out == f"{expected}\n" and len(list((tmp_path / "drawn").iterdir())) == 1
     assert json.loads((tmp_path / "rows.json").read_text()) == [expected.to_dict()]
     predict([str(classifier.path)], [str(tmp_path / "mine.png")], top=2)
@@ -95,21 +94,21 @@ def test_the_command_that_predicts_takes_it(mask_rcnn, classifier, tmp_path, cap
 def test_files_that_are_not_ours(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"not a model")
     with pytest.raises(WeightsError, match="nowhere.onnx: there is no such file"):
-        exported.load(tmp_path / "nowhere.onnx")
+        onnx_model.load(tmp_path / "nowhere.onnx")
     with pytest.raises(WeightsError, match="a.onnx is not a whole ONNX file"):
-        exported.load(tmp_path / "a.onnx")
+        onnx_model.load(tmp_path / "a.onnx")
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "another's", [x], [y])
     opset = onnx.helper.make_opsetid("", 18)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "b.onnx")
     with pytest.raises(WeightsError, match="b.onnx was not written by resdet"):
-        exported.load(tmp_path / "b.onnx")
+        onnx_model.load(tmp_path / "b.onnx")
 
 
 def test_a_missing_runtime_is_named(monkeypatch, mask_rcnn):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(Error, match="pip install onnxruntime$"):
-        exported.load(mask_rcnn.path)
+        onnx_model.load(mask_rcnn.path)
 
 
 @pytest.mark.parametrize("family", ["fpn", "cascade"], ids=["a box for each class", "one for all"])
@@ -120,7 +119,7 @@ def test_suppression_outside_finds_what_suppression_inside_finds(family):
         expected = model.detect(images, 0.1)[0]
     assert boxes.shape[2] == (3 if family == "fpn" else 1)
     box = model.regions.config
-    found = exported.suppress(boxes, scores, 0.1, box.candidates, box.nms, box.detections)
+    found = onnx_model.suppress(boxes, scores, 0.1, box.candidates, box.nms, box.detections)
     assert expected.valid.any() and torch.equal(found.valid, expected.valid)
     for ours, theirs in zip(found, expected):
         assert torch.allclose(ours[expected.valid], theirs[expected.valid], atol=1e-4)

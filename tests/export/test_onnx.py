@@ -7,11 +7,10 @@ import pytest
 import torch
 from export.small import SHAPE, batch, detector
 
+from resdet.detection.inference.predictor import results_of
 from resdet.errors import ConfigError, Error
-from resdet.export import Form, to_onnx
-from resdet.export.checking import compare_results, exact
-from resdet.inference import exported
-from resdet.inference.predictor import results_of
+from resdet.export import Form, onnx_model, to_onnx
+from resdet.export.verify import compare_results, exact
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -22,7 +21,7 @@ def check(model, path, count: int = 1) -> None:
     """The detections of padded noise, all of them, those in the model's own float32 and in float64."""
     images = batch(count)
     sizes = [tuple(size) for size in images.sizes.int().tolist()]
-    found = exported.load(path).results_of(images, sizes, 0.0)
+    found = onnx_model.load(path).results_of(images, sizes, 0.0)
     for reference in (model, exact(model)):
         with torch.inference_mode():
             expected = results_of(reference, images, sizes, 0.0)
@@ -75,7 +74,7 @@ def test_any_number_of_images(family, tmp_path):
 
 def test_a_classifier_takes_any_number_of_images(classifier):
     images = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = exported.load(classifier.path)
+    found = onnx_model.load(classifier.path)
     for count in (1, 5):
         with torch.inference_mode():
             expected = classifier.model(images[:count])
@@ -101,7 +100,7 @@ def test_the_file_tells_all_that_a_host_must_know(mask_rcnn):
 def test_the_score_limit_may_be_left_to_the_file(mask_rcnn):
     images = batch()
     given = {"images": images.pixels.contiguous().numpy(), "sizes": images.sizes.numpy()}
-    session = exported.load(mask_rcnn.path).session
+    session = onnx_model.load(mask_rcnn.path).session
     valid = session.run(["valid"], given)[0]
     with torch.inference_mode():
         assert valid.sum() == mask_rcnn.model(images).valid.sum()
@@ -133,7 +132,7 @@ def test_resnet50_with_a_hundred_detections(tmp_path):
 
     _, model = twins(True, 320, 416, "resnet50")
     to_onnx(model, tmp_path / "model.onnx", Form((320, 416)))
-    found = exported.load(tmp_path / "model.onnx")
+    found = onnx_model.load(tmp_path / "model.onnx")
     images, sizes = found.prepare([picture(320, 416)])
     with torch.inference_mode():
         (expected,) = results_of(exact(model), images, sizes, 0.05)

@@ -12,7 +12,7 @@ from running import REPOSITORY
 
 from resdet.errors import Error
 from resdet.export import Form, to_program
-from resdet.export.graphs import graph_of
+from resdet.export.exporters import graph_of
 from resdet.export.program import DESCRIPTION, trace
 
 pytest.importorskip("torchvision")

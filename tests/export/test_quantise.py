@@ -11,11 +11,12 @@ from tasks import runs
 
 from resdet.data.shapes import ShapeImages
 from resdet.errors import ConfigError, DataError
-from resdet.export import judging
+from resdet.export import onnx_model, verify
 from resdet.export.calibration import COUNT, Calibration
-from resdet.export.quantise import LAST, quantise
-from resdet.inference import exported
-from resdet.inference.result import Result
+from resdet.export.detection import difference_of_results
+from resdet.export.exporters import exporters
+from resdet.export.quantize import LAST, quantise
+from resdet.results.result import Result
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -25,7 +26,7 @@ pytest.importorskip("onnxruntime")
 @pytest.fixture(scope="module")
 def int8(mask_rcnn, tmp_path_factory):
     path = tmp_path_factory.mktemp("int8") / "model.int8.onnx"
-    whole = exported.load(mask_rcnn.path)
+    whole = onnx_model.load(mask_rcnn.path)
     quantise(mask_rcnn.path, path, (whole.feed(picture(64, 96, seed)) for seed in range(3)))
     return path
 
@@ -58,17 +59,17 @@ def test_what_follows_the_last_layers_stays_as_it_was(mask_rcnn, int8):
 
 
 def test_it_is_a_model_like_the_other(mask_rcnn, int8):
-    whole, small = exported.load(mask_rcnn.path), exported.load(int8)
+    whole, small = onnx_model.load(mask_rcnn.path), onnx_model.load(int8)
     assert small.description == whole.description and int8.stat().st_size < 0.3 * mask_rcnn.path.stat().st_size
     (result,) = small.predict([picture(80, 90)], 0.0)
     assert len(result) and result.masks.shape[1:] == (80, 90)
 
 
 def test_a_classifier_in_int8_agrees_nearly(classifier, tmp_path):
-    whole = exported.load(classifier.path)
+    whole = onnx_model.load(classifier.path)
     images = [picture(32, 32, seed) for seed in range(20)]
     quantise(classifier.path, tmp_path / "int8.onnx", map(whole.feed, images))
-    small = exported.load(tmp_path / "int8.onnx")
+    small = onnx_model.load(tmp_path / "int8.onnx")
     pixels = whole.prepare(images)
     apart = (whole(pixels).softmax(1) - small(pixels).softmax(1)).abs().max()
     assert 0 < apart < 0.05
@@ -98,13 +99,13 @@ def test_accuracy_of_an_exported_classifier(classifier):
     """Beside a count by hand."""
     experiment = Calibration("shapes_resnet20.yaml", ["data.val_images=40"]).experiment
     images = ShapeImages(40, 32, experiment.data.seed, "val")
-    model = exported.load(classifier.path)
+    model = onnx_model.load(classifier.path)
     found = model.predict(list(images.pixels().transpose(0, 2, 3, 1)))
     hits = [result.labels[0] == label for result, label in zip(found, images.labels)]
-    assert judging.figures_of(model, experiment)["top-1"] == pytest.approx(np.mean(hits))
+    assert exporters[model.task].metrics(model, experiment)["top-1"] == pytest.approx(np.mean(hits))
     model.classes = model.classes[1:]
     with pytest.raises(ConfigError, match="other classes than the model"):
-        judging.figures_of(model, experiment)
+        exporters[model.task].metrics(model, experiment)
 
 
 def coco_of(folder, model) -> tuple[dict, list[dict]]:
@@ -131,14 +132,14 @@ def test_ap_of_an_exported_detector(mask_rcnn, tmp_path):
     (tmp_path / "found.json").write_text(json.dumps(found))
     places = [f"data.{split}.{key}" for split in ("train", "val") for key in ("images=.", "annotations=truth.json")]
     experiment = Calibration("custom.yaml", [f"data.root={tmp_path}", *places]).experiment
-    model = exported.load(mask_rcnn.path)
-    figures = judging.figures_of(model, experiment)
+    model = onnx_model.load(mask_rcnn.path)
+    figures = exporters[model.task].metrics(model, experiment)
     for kind, prefix in (("bbox", ""), ("segm", "mask_")):
         expected = runs.pycocotools_figures(truth, tmp_path / "found.json", kind)
         assert expected["AP"] > 0.1 and figures[f"{prefix}AP"] == pytest.approx(expected["AP"], abs=0.02)
     model.category_ids = [11, 12, 13]
     with pytest.raises(ConfigError, match="other classes than the model"):
-        judging.figures_of(model, experiment)
+        exporters[model.task].metrics(model, experiment)
 
 
 def result(boxes, scores, labels) -> Result:
@@ -151,12 +152,12 @@ def test_the_difference_in_words():
     """The first moves by two pixels, the second has another class, the third is gone."""
     before = result([[0, 0, 40, 40], [50, 50, 90, 90], [0, 60, 20, 80]], [0.9, 0.8, 0.3], [1, 2, 1])
     after = result([[50, 50, 90, 90], [0, 0, 42, 40]], [0.85, 0.7], [1, 1])
-    assert judging.difference_of_results(before, after) == (
+    assert difference_of_results(before, after) == (
         "1 of 3 detections are found again, their boxes within 2.0 pixels, scores within 0.200"
     )
-    assert judging.difference_of_results(before, result([], [], [])) == "0 of 3 detections are found again"
+    assert difference_of_results(before, result([], [], [])) == "0 of 3 detections are found again"
 
 
 def test_the_cost_of_it():
-    table = judging.cost_table({"AP": 0.5, "AP50": 0.75}, {"AP": 0.4875, "AP50": 0.76})
+    table = verify.cost_table({"AP": 0.5, "AP50": 0.75}, {"AP": 0.4875, "AP50": 0.76})
     assert table.splitlines()[2:] == ["| AP | 0.5000 | 0.4875 | 0.0125 |", "| AP50 | 0.7500 | 0.7600 | -0.0100 |"]

@@ -24,17 +24,17 @@ from fuzz.damage import (
     to_json,
 )
 
-from resdet.data.annotations import Annotations
-from resdet.data.coco import open_coco
-from resdet.data.scenes.batches import EvaluationSamples, SceneSamples, collate_evaluation
-from resdet.data.scenes.buckets import buckets, smallest_fit
-from resdet.data.scenes.collate import collate_scenes
-from resdet.data.scenes.config import SceneConfig
-from resdet.data.scenes.pipeline import TrainScene
-from resdet.data.voc import open_voc
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.augment_config import SceneConfig
+from resdet.detection.data.buckets import buckets, smallest_fit
+from resdet.detection.data.coco import open_coco
+from resdet.detection.data.collate import collate_scenes
+from resdet.detection.data.loader import EvaluationSamples, SceneSamples, collate_evaluation
+from resdet.detection.data.transforms import TrainScene
+from resdet.detection.data.voc import open_voc
+from resdet.detection.evaluation import coco
+from resdet.detection.evaluation.protocols import PROTOCOLS
 from resdet.errors import Error
-from resdet.evaluation import coco
-from resdet.evaluation.protocols import PROTOCOLS
 from resdet.images.resizing import resize
 
 FILE = "annotations.json"

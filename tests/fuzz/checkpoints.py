@@ -33,7 +33,7 @@ from fuzz.undamaged import (
 import resdet
 from resdet.commands.convert import convert
 from resdet.commands.train import train
-from resdet.models.building import build_for
+from resdet.hub import build_for
 from resdet.weights import loading, saving
 
 ABOUT = ("experiment", "classes", "category_ids", "normalise", "trainer")

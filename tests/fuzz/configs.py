@@ -14,8 +14,8 @@ from fuzz.damage import Raw, damage_bytes, damage_text, mutate_tree, mutations
 from fuzz.yaml_texts import KEYS, TEXTS
 
 from resdet import config
-from resdet.data.config import FAMILIES
-from resdet.experiments import TASKS, to_dict
+from resdet.config.experiment import experiments, to_dict
+from resdet.data.config import formats
 
 FILE = "experiment.yaml"
 SHIPPED = (
@@ -184,8 +184,8 @@ def whole_text(rng: random.Random, name: str) -> bytes:
             f"defaults: &d {{lr: 1}}\n{base}optim:\n  <<: *d\n",
             f"{base}optim:\n  <<: {rng.choice(TEXTS)}\n",
             f"task: {rng.choice(TEXTS)}\n",
-            f"task: {rng.choice(list(TASKS))}\ndata: {rng.choice([*FAMILIES, *TEXTS])}\n",
-            f"task: {rng.choice(list(TASKS))}\nmodel: {rng.choice(TEXTS)}\n",
+            f"task: {rng.choice(list(experiments))}\ndata: {rng.choice([*formats, *TEXTS])}\n",
+            f"task: {rng.choice(list(experiments))}\nmodel: {rng.choice(TEXTS)}\n",
             f"{value_text(rng)}\n",
             f"{base}{value_text(rng)}: {value_text(rng)}\n",
             "- a\n- b\n",

@@ -14,7 +14,7 @@ from fuzz.damage import damage_bytes
 from fuzz.image_edits import EDITS, exif
 from PIL import Image
 
-from resdet.data.found import size_of
+from resdet.detection.data.compile_annotations import size_of
 from resdet.images.crops import centre_crop, random_resized_crop, scale_jitter_crop
 from resdet.images.decode import EncodedImage
 from resdet.images.resizing import resize

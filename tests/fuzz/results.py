@@ -23,7 +23,7 @@ from fuzz.damage import (
 )
 
 from resdet.commands.evaluate_results import evaluate_results
-from resdet.evaluation.protocols import PROTOCOLS
+from resdet.detection.evaluation.protocols import PROTOCOLS
 
 TRUTH, RESULTS = "truth.json", "results.json"
 ENGINES = ("hotcoco", "pycocotools")

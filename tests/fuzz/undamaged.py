@@ -16,10 +16,10 @@ from safetensors.torch import save as safetensors_bytes
 
 import resdet
 from resdet import config
+from resdet.classification.training import ClassificationTraining
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.trainer import Trainer
-from resdet.tasks.classification import ClassificationTask
 from resdet.weights import saving
 
 TINY = [
@@ -43,8 +43,8 @@ def experiment() -> Any:
 
 
 @cache
-def task() -> ClassificationTask:
-    return ClassificationTask(experiment(), World(0, 1, torch.device("cpu")), Log(None))
+def task() -> ClassificationTraining:
+    return ClassificationTraining(experiment(), World(0, 1, torch.device("cpu")), Log(None))
 
 
 @cache

@@ -8,15 +8,14 @@ import torch
 
 from resdet.backbones import create
 from resdet.backbones.config import CifarNetConfig
-from resdet.data.config import TinyShapesConfig
-from resdet.data.resident import ResidentImages
+from resdet.classification import training
+from resdet.classification.config import ClassificationExperiment, ClassifierConfig
+from resdet.classification.data.config import TinyShapesConfig
+from resdet.classification.data.on_device import ResidentImages
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.trainer import Trainer
-from resdet.experiments import ClassificationExperiment
-from resdet.models.config import ClassifierConfig
-from resdet.tasks import classification
 
 CLASSES = 10
 
@@ -37,7 +36,7 @@ def colours(monkeypatch):
         names = [str(label) for label in range(CLASSES)]
         return ResidentImages(pixels.clip(0, 255).astype(np.uint8), labels, names, device)
 
-    monkeypatch.setattr(classification, "open_resident", open_resident)
+    monkeypatch.setattr(training, "open_resident", open_resident)
 
 
 def trainer(**sections: dict) -> Trainer:
@@ -50,7 +49,7 @@ def trainer(**sections: dict) -> Trainer:
         train=TrainConfig("steps", 1000, 128, **given("train")),
     )
     world = World(0, 1, torch.device("cuda", 0))
-    task = classification.ClassificationTask(experiment, world, Log(None))
+    task = training.ClassificationTraining(experiment, world, Log(None))
     return Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, Path("unused"))
 
 

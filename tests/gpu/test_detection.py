@@ -4,7 +4,7 @@ import pytest
 import torch
 from heads import tiny
 
-from resdet.models.detector import Detector
+from resdet.detection.model import Detector
 from resdet.structures import Images, Targets, each
 
 pytestmark = [

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from resdet.heads.anchors import Anchors
+from resdet.detection.heads.anchors import Anchors
 
 RATIOS = [0.5, 1.0, 2.0]
 

@@ -6,10 +6,10 @@ from heads import tiny
 from torch import Tensor, nn
 
 from resdet import weights
+from resdet.detection.heads.box_head import LinearHead, Pooler
+from resdet.detection.heads.config import BoxConfig
+from resdet.detection.heads.roi_heads import Regions
 from resdet.errors import WeightsError
-from resdet.heads.box import LinearHead, Pooler
-from resdet.heads.config import BoxConfig
-from resdet.heads.regions import Regions
 from resdet.structures import Proposals, Targets
 
 torchvision = pytest.importorskip("torchvision")

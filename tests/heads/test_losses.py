@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resdet.heads import losses
+from resdet.detection.heads import losses
 
 ops = pytest.importorskip("torchvision").ops
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)

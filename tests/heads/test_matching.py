@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from resdet.heads.anchors import Anchors
-from resdet.heads.matching import match_anchors, match_regions, take
+from resdet.detection.heads.anchors import Anchors
+from resdet.detection.heads.matcher import match_anchors, match_regions, take
 from resdet.structures import Targets
 
 ops = pytest.importorskip("torchvision").ops

@@ -9,11 +9,11 @@ from heads.test_regions import CANDIDATES, CLASSES, LABEL, MOVE, SIZES, proposal
 from torch import Tensor, nn
 
 from resdet import weights
+from resdet.detection.heads import mnc as module
+from resdet.detection.heads.box_head import Conv5Head
+from resdet.detection.heads.config import BoxConfig, MNCConfig
+from resdet.detection.heads.mnc import MNC, Warper, limit_gradient, mask_iou
 from resdet.errors import ConfigError, WeightsError
-from resdet.heads import mnc as module
-from resdet.heads.box import Conv5Head
-from resdet.heads.config import BoxConfig, MNCConfig
-from resdet.heads.mnc import MNC, Warper, limit_gradient, mask_iou
 from resdet.structures import Proposals, Targets
 
 BY_BOX, BY_MASK = [2.0, -1.0, 0.5, 0.1], [0.3, -0.4, 1.5, 0.7]  # logits of every region; the best class is 2 by masks

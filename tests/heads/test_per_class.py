@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from resdet.heads.config import PerClassRPNConfig
-from resdet.heads.per_class import PerClass, PerClassOutput, PerClassRPN
+from resdet.localization.config import PerClassRPNConfig
+from resdet.localization.per_class_rpn import PerClass, PerClassOutput, PerClassRPN
 from resdet.structures import Targets
 
 

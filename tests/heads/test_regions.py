@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resdet.heads import regions as module
-from resdet.heads.box import Conv5Head, LinearHead, Pooler
-from resdet.heads.config import BoxConfig, MaskConfig
-from resdet.heads.mask import MaskHead
-from resdet.heads.regions import Regions, share_gradient
+from resdet.detection.heads import roi_heads as module
+from resdet.detection.heads.box_head import Conv5Head, LinearHead, Pooler
+from resdet.detection.heads.config import BoxConfig, MaskConfig
+from resdet.detection.heads.mask_head import MaskHead
+from resdet.detection.heads.roi_heads import Regions, share_gradient
 from resdet.structures import Proposals, Targets
 
 pytest.importorskip("torchvision")

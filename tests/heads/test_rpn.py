@@ -6,9 +6,9 @@ from heads import twins
 from torch import Tensor
 from torch.nn import functional as F
 
-from resdet.heads import rpn as module
-from resdet.heads.config import AnchorConfig, RPNConfig
-from resdet.heads.rpn import RPN
+from resdet.detection.heads import rpn as module
+from resdet.detection.heads.config import AnchorConfig, RPNConfig
+from resdet.detection.heads.rpn import RPN
 
 pytest.importorskip("torchvision")
 

@@ -3,11 +3,11 @@
 import torch
 
 from resdet.backbones.config import ResNetConfig, VGGConfig
-from resdet.experiments import DetectionExperiment, to_dict
-from resdet.heads.config import AnchorConfig, BoxConfig, MaskConfig, MNCConfig, RPNConfig
-from resdet.models.building import build_for
-from resdet.models.config import DetectorConfig, FPNConfig, InputConfig
-from resdet.models.detector import Detector
+from resdet.config.experiment import to_dict
+from resdet.detection.build import build_detector
+from resdet.detection.config import DetectionExperiment, DetectorConfig, FPNConfig, InputConfig
+from resdet.detection.heads.config import AnchorConfig, BoxConfig, MaskConfig, MNCConfig, RPNConfig
+from resdet.detection.model import Detector
 from resdet.structures import Images, Targets
 
 CLASSES = ["disc", "square", "bar"]
@@ -44,7 +44,7 @@ def make(family: str, masks: bool = True, *overrides: str, everything: bool = Fa
         content = {"task": "detection", "model": to_dict(experiment)["model"]}
         experiment = config.from_dict(content, "this test", overrides)
     torch.manual_seed(0)
-    return build_for(experiment, CLASSES)
+    return build_detector(experiment, CLASSES, range(1, len(CLASSES) + 1))
 
 
 def images(*sizes: tuple[int, int], side: int = 64) -> Images:

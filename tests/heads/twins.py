@@ -6,8 +6,8 @@ import torch
 from norms import randomise_norms
 from torch import Tensor, nn
 
-from resdet.models import building
-from resdet.models.detector import Detector
+from resdet import hub
+from resdet.detection.model import Detector
 from resdet.structures import Targets
 from resdet.weights.reading import Checkpoint
 
@@ -77,7 +77,7 @@ def scale_once(layer: nn.Module, wanted: float) -> None:
 
 def ours(theirs: nn.Module) -> Detector:
     """The detector that a state dict of torchvision's implies, with its weights."""
-    return small(building.load_foreign(Checkpoint(theirs.state_dict(), "torchvision's twin"))).eval()
+    return small(hub.load_foreign(Checkpoint(theirs.state_dict(), "torchvision's twin"))).eval()
 
 
 def small(model: Detector) -> Detector:
@@ -106,7 +106,7 @@ def objects(
     sizes: list[tuple[int, int]], counts: list[int], places: int = 0, mask_size: int = 0, seed: int = 0
 ) -> tuple[Targets, list[dict[str, Tensor]]]:
     """Ellipses of random place, shape and class, for ours and for torchvision's; ours with `places` of padding."""
-    from resdet.data.segments import Bitmap
+    from resdet.detection.data.segmentation import Bitmap
 
     generator = torch.Generator().manual_seed(seed)
     shape = (len(sizes), max(*counts, 1) + places)

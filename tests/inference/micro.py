@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from resdet.backbones.layers import Backbone
-from resdet.evaluation import coco
-from resdet.heads.box import LinearHead, Pooler
-from resdet.heads.config import AnchorConfig, BoxConfig, RPNConfig
-from resdet.heads.regions import Regions
-from resdet.heads.rpn import RPN
-from resdet.models.config import InputConfig
-from resdet.models.detector import Detector
-from resdet.models.normalise import Normalise
+from resdet.detection.config import InputConfig
+from resdet.detection.evaluation import coco
+from resdet.detection.heads.box_head import LinearHead, Pooler
+from resdet.detection.heads.config import AnchorConfig, BoxConfig, RPNConfig
+from resdet.detection.heads.roi_heads import Regions
+from resdet.detection.heads.rpn import RPN
+from resdet.detection.model import Detector
+from resdet.images.normalize import Normalise
 from resdet.structures import Images, Targets
 
 CLASSES = ["flat", "striped"]

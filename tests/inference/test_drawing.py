@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resdet.inference.drawing import colour, draw, line_width, sheet
+from resdet.results.drawing import colour, draw, line_width, sheet
 
 
 def picture(height=120, width=160):

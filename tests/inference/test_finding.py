@@ -8,9 +8,9 @@ from painted import CLASSES, Painted
 from torch.nn import functional as F
 
 import resdet
-from resdet.inference import Finder
-from resdet.inference.config import ShowingConfig
-from resdet.models.localizer_config import LocatingConfig
+from resdet.classification.config import ShowingConfig
+from resdet.localization.classify_and_locate import Finder
+from resdet.localization.config import LocatingConfig
 
 WORDS = ["dog", "cat"]  # what the classifier calls them
 SMALL = ["model.backbone=cifar_resnet8", "model.num_classes=2"]

@@ -8,7 +8,7 @@ import pytest
 
 import resdet
 from resdet.errors import Error, WeightsError
-from resdet.inference import exported
+from resdet.export import onnx_model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -181,7 +181,7 @@ def test_what_is_computed_ahead_is_bounded(tmp_path, monkeypatch):
         lambda self, *entry: asked.append(entry) or original(self, *entry),
     )
     resdet.load(write(tmp_path, CLASSIFIER))
-    assert asked == [exported.LARGEST_CONSTANT]
+    assert asked == [onnx_model.LARGEST_CONSTANT]
 
 
 def test_a_graph_that_fails_is_a_sentence(tmp_path, monkeypatch):

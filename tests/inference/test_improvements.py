@@ -13,9 +13,9 @@ import torch
 from inference import micro
 from torch import nn
 
-from resdet.heads.anchors import Anchors
-from resdet.inference import Tester
-from resdet.inference.config import TestingConfig
+from resdet.detection.heads.anchors import Anchors
+from resdet.detection.inference.config import TestingConfig
+from resdet.detection.inference.tta import Tester
 
 pytest.importorskip("torchvision")
 

@@ -7,9 +7,9 @@ from painted import CLASSES, Painted
 
 import resdet
 from resdet import config
-from resdet.inference.localization import Locator, Show, vote
-from resdet.models.building import build_for
-from resdet.models.localizer_config import LocatingConfig
+from resdet.hub import build_for
+from resdet.localization.config import LocatingConfig
+from resdet.localization.locate import Locator, Show, vote
 from resdet.structures import Proposals
 
 # The best box, one near it (IoU 0.8), one at exactly half, one less than that, one far away, and padding.

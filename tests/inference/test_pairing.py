@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from resdet.inference.pairing import Found, pair
+from resdet.detection.inference.compare import Found, pair
 
 BOXES = [[0, 0, 10, 10], [20, 20, 40, 40], [20, 20, 40, 40]]
 

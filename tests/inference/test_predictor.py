@@ -7,10 +7,10 @@ import torch
 from heads import tiny
 from torch import Tensor, nn
 
+from resdet.detection.config import InputConfig
+from resdet.detection.inference import predictor
+from resdet.detection.inference.predictor import finish, grouped, pad
 from resdet.errors import Error
-from resdet.inference import predictor
-from resdet.inference.predictor import finish, grouped, pad
-from resdet.models.config import InputConfig
 from resdet.structures import BUCKETS, Detections
 
 pytest.importorskip("torchvision")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from resdet.inference.refinement import Candidates, refine, vote, vote_masks, voters
-from resdet.inference.views import Scored
+from resdet.detection.inference.refinement import Candidates, refine, vote, vote_masks, voters
+from resdet.detection.inference.views import Scored
 from resdet.ops.masks import overlaps
 
 

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from resdet.errors import DataError, Error
-from resdet.inference import Result
+from resdet.results.result import Result
 
 HEIGHT, WIDTH = 60, 80
 

@@ -14,13 +14,14 @@ from inference.test_finding import classifier, localizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from resdet.classification import model as classifiers
 from resdet.commands import predict
-from resdet.data.scenes.batches import EvaluationBatch
-from resdet.evaluation.detection import detected
+from resdet.detection.data.loader import EvaluationBatch
+from resdet.detection.evaluation.evaluate import detected
+from resdet.detection.inference.predictor import pad
+from resdet.detection.inference.tta import Tester
 from resdet.images.resizing import resize_pixels
-from resdet.inference import Finder, Tester
-from resdet.inference.predictor import pad
-from resdet.models import classifier as classifiers
+from resdet.localization.classify_and_locate import Finder
 
 HEIGHT, WIDTH = 600, 900
 PIXELS = HEIGHT * WIDTH
@@ -103,7 +104,7 @@ def test_the_command_writes_results_one_after_another(model, tmp_path, monkeypat
     paths = [str(tmp_path / f"{seed}.png") for seed in range(3)]
     for seed, path in enumerate(paths):
         cv2.imwrite(path, picture(seed))
-    monkeypatch.setattr(predict.building, "load", lambda path: model)
+    monkeypatch.setattr(predict.hub, "load", lambda path: model)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("cpu"))
     tracemalloc.start()
     try:

@@ -11,17 +11,16 @@ from tasks import runs
 from torch.nn import functional as F
 
 from resdet import config
-from resdet.data.coco import open_coco
 from resdet.data.loader import Notes
+from resdet.detection.build import build_detector
+from resdet.detection.data.coco import open_coco
+from resdet.detection.evaluation.evaluate import judge, predict_all
+from resdet.detection.evaluation.results import Results
+from resdet.detection.inference.config import TestingConfig
+from resdet.detection.inference.tta import Tester, propose
+from resdet.detection.inference.views import views_of
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError, DataError
-from resdet.evaluation.detection import judge, predict_all
-from resdet.evaluation.results import Results
-from resdet.inference import Tester
-from resdet.inference.config import TestingConfig
-from resdet.inference.testing import propose
-from resdet.inference.views import views_of
-from resdet.models.building import build_detector
 
 pytest.importorskip("torchvision")
 
@@ -99,11 +98,11 @@ def test_scores_and_boxes_are_means_over_views_and_then_over_nets():
 
 
 def test_many_regions_are_scored_in_parts(monkeypatch):
-    from resdet.inference import testing
+    from resdet.detection.inference import tta
 
     net = tiny.make("c4", False)
     expected = result_of(net, refine=True)
-    monkeypatch.setattr(testing, "AT_ONCE", 7)
+    monkeypatch.setattr(tta, "AT_ONCE", 7)
     assert len(expected) and same(result_of(net, refine=True), expected)
 
 

@@ -9,9 +9,9 @@ import torch
 from heads import tiny
 from torch import nn
 
+from resdet.detection.inference.views import MultiScale, View, suitable_scales, views_of
 from resdet.images.decode import RawImage
 from resdet.images.resizing import resize
-from resdet.inference.views import MultiScale, View, suitable_scales, views_of
 
 pytest.importorskip("torchvision")
 

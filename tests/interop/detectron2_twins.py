@@ -8,9 +8,9 @@ from norms import randomise_norms
 from torch import nn
 
 from resdet import config as configs
-from resdet.models.building import build_for
-from resdet.models.detector import Detector
-from resdet.weights import detectron2 as layout
+from resdet.detection.model import Detector
+from resdet.hub import build_for
+from resdet.weights.layouts import detectron2 as layout
 
 SHORT, LONG = 160, 256
 CLASSES = [str(number) for number in range(6)]

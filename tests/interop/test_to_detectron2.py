@@ -5,9 +5,9 @@ import yaml
 
 from resdet import config as configs
 from resdet.errors import ConfigError
+from resdet.hub import build_for
 from resdet.interop.detectron2_config import translate
 from resdet.interop.to_detectron2 import config_for
-from resdet.models.building import build_for
 
 SECTIONS = {
     "fpn": {"features": "fpn", "backbone": {"name": "resnet18"}},

@@ -6,9 +6,9 @@ import torch
 
 import resdet
 from resdet import config
+from resdet.classification.build import build_classifier
 from resdet.engine import checkpoint
 from resdet.errors import ConfigError, WeightsError
-from resdet.models.building import build_classifier
 
 
 def trained(classes: list[str], *overrides: str):
@@ -159,7 +159,7 @@ def test_frozen_stages_stay_and_travel(tmp_path):
 def test_frozen_nets_go_to_torchvision():
     from torchvision.models import resnet18
 
-    from resdet.weights.torchvision_classifiers import from_our_names
+    from resdet.weights.layouts.torchvision_classifiers import from_our_names
 
     model = resdet.build("imagenet_r18", "model.backbone.shortcut=B", "model.num_classes=3", "model.freeze_stages=2")
     resnet18(num_classes=3).load_state_dict(from_our_names(model, "torchvision"))

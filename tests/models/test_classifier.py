@@ -6,11 +6,11 @@ import torch
 from torch.nn import functional as F
 
 from resdet.backbones import create
+from resdet.classification.model import Classifier
 from resdet.errors import DataError
+from resdet.fast import accelerate
+from resdet.images.normalize import Normalise
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
-from resdet.models import Classifier
-from resdet.models.fast import accelerate
-from resdet.models.normalise import Normalise
 
 
 def classifier(label_smoothing: float = 0.0) -> Classifier:

@@ -13,10 +13,10 @@ from resdet import config as configs
 from resdet import weights
 from resdet.backbones import create
 from resdet.backbones.surgery import dilate_last_stage
+from resdet.detection.heads.box_head import VGGHead
+from resdet.detection.model import Detector
 from resdet.errors import ConfigError, WeightsError
-from resdet.heads.box import VGGHead
-from resdet.models.building import build_for
-from resdet.models.detector import Detector
+from resdet.hub import build_for
 
 pytest.importorskip("torchvision")
 

@@ -7,12 +7,12 @@ import torch
 from heads import twins
 from torch import Tensor, nn
 
-from resdet.heads import regions as region_module
-from resdet.heads import rpn as rpn_module
-from resdet.inference.predictor import pad
-from resdet.models.detector import Detector
+from resdet.detection.heads import roi_heads as region_module
+from resdet.detection.heads import rpn as rpn_module
+from resdet.detection.inference.predictor import pad
+from resdet.detection.model import Detector
 from resdet.structures import Images, Targets
-from resdet.weights import torchvision_detectors
+from resdet.weights.layouts import torchvision_detectors
 
 pytest.importorskip("torchvision")
 

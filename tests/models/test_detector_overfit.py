@@ -10,14 +10,14 @@ from inference.micro import TwoLayers
 from narrow import narrow_resnets
 from torch import Tensor, nn
 
-from resdet.data.segments import Bitmap
-from resdet.heads.box import Conv5Head
-from resdet.heads.config import AnchorConfig, BoxConfig, MNCConfig, RPNConfig
-from resdet.heads.mnc import MNC, Warper
-from resdet.heads.rpn import RPN
-from resdet.models.config import InputConfig
-from resdet.models.detector import Detector
-from resdet.models.normalise import Normalise
+from resdet.detection.config import InputConfig
+from resdet.detection.data.segmentation import Bitmap
+from resdet.detection.heads.box_head import Conv5Head
+from resdet.detection.heads.config import AnchorConfig, BoxConfig, MNCConfig, RPNConfig
+from resdet.detection.heads.mnc import MNC, Warper
+from resdet.detection.heads.rpn import RPN
+from resdet.detection.model import Detector
+from resdet.images.normalize import Normalise
 from resdet.structures import Images, Targets
 
 pytest.importorskip("torchvision")

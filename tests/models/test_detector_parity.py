@@ -13,9 +13,9 @@ from heads import twins
 from torch import Tensor, nn
 
 import resdet
-from resdet.inference.predictor import pad, results_of
-from resdet.inference.result import Result
-from resdet.models.detector import Detector
+from resdet.detection.inference.predictor import pad, results_of
+from resdet.detection.model import Detector
+from resdet.results.result import Result
 
 pytest.importorskip("torchvision")
 

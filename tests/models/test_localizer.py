@@ -7,14 +7,14 @@ from painted import CLASSES, Painted
 
 import resdet
 from resdet import config
-from resdet.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.data.loader import Notes
-from resdet.data.localized import CropLoader
 from resdet.errors import ConfigError
-from resdet.evaluation.localization import errors, locate_all
-from resdet.evaluation.localization_losses import rpn_losses
-from resdet.inference.localization import Locator
-from resdet.models.building import build_for
+from resdet.hub import build_for
+from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.localization.data.crops import CropLoader
+from resdet.localization.evaluate import errors, locate_all
+from resdet.localization.locate import Locator
+from resdet.localization.validation_loss import rpn_losses
 from resdet.structures import Images, Targets
 from resdet.weights import loading
 

@@ -10,12 +10,12 @@ from painted import CLASSES, Painted
 
 import resdet
 from resdet import config
-from resdet.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.data.loader import Notes
-from resdet.data.proposals import ProposalFiles
-from resdet.data.regions import RegionLoader, RegionSamples
-from resdet.inference.localization import Locator
-from resdet.models.building import build_for
+from resdet.hub import build_for
+from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.localization.data.proposals import ProposalFiles
+from resdet.localization.data.regions import RegionLoader, RegionSamples
+from resdet.localization.locate import Locator
 from resdet.structures import Proposals, RegionTargets
 
 RPN = [word for word in SMALL if not word.startswith("model.rpn")] + ["eval.candidates=100", "eval.proposals=20"]

@@ -11,9 +11,10 @@ from inference.test_finding import classifier, localizer
 from models.test_localizer_rcnn import build_rcnn
 from torch import nn
 
-from resdet.heads.anchors import Anchors
-from resdet.inference import Tester, TestingConfig
-from resdet.models.normalise import Normalise
+from resdet.detection.heads.anchors import Anchors
+from resdet.detection.inference.config import TestingConfig
+from resdet.detection.inference.tta import Tester
+from resdet.images.normalize import Normalise
 
 CASTS = {
     "double": nn.Module.double,

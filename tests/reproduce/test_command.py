@@ -288,7 +288,7 @@ def test_the_figures_of_detectors_and_of_masks():
 
 
 def test_cocos_halves_become_one_file(tmp_path):
-    from resdet.data.coco import open_coco
+    from resdet.detection.data.coco import open_coco
 
     (tmp_path / "annotations").mkdir()
     for number, half in enumerate(("train2014", "val2014"), start=1):

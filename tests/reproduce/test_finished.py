@@ -7,11 +7,11 @@ import torch
 from reproduce.finished_runs import write_last
 
 from resdet import config
+from resdet.detection.alternating import experiment_of
 from resdet.errors import ConfigError
 from resdet.reproduce.finished import is_finished
 from resdet.reproduce.plan import Setting, train_overrides
 from resdet.reproduce.trainings import TRAININGS
-from resdet.tasks.alternating import experiment_of
 
 
 def write(folder, experiment, step=10, waited=0, **changed):

@@ -9,7 +9,7 @@ from pathlib import Path
 import running
 import torch
 
-from resdet.data import shape_scenes
+from resdet.detection.data import shape_scenes
 
 # Mask R-CNN with ResNet-18 and an FPN, as small as it gets.
 SMALL = [

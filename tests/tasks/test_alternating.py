@@ -14,9 +14,9 @@ from tasks import runs
 import resdet
 from resdet import config
 from resdet.backbones import create
+from resdet.detection.alternating import STEPS, RegionsStep, RPNStep, experiment_of, fix, open_step
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.tasks.alternating import STEPS, RegionsStep, RPNStep, experiment_of, fix, open_step
 
 pytestmark = pytest.mark.usefixtures("narrow")
 

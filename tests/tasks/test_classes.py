@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from resdet import config
-from resdet.data.annotations import Annotations
-from resdet.data.found import Found, Problems, compile_found
+from resdet.classification.training import ImagePipeline, check_classes
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.compile_annotations import Found, Problems, compile_found
+from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError, DataError
-from resdet.tasks.classification import ImagePipeline, check_classes
-from resdet.tasks.detection import DetectionTask
 
 NAMES = ["n01", "n02", "n03"]
 
@@ -69,7 +69,7 @@ def test_negatives_under_class_aware_sampling(negatives, empty, tmp_path):
     found = Found([f"{i}.jpg" for i in range(4)], [(9, 9)] * 4, [0, 1], [[0, 0, 5, 5]] * 2, [0, 0], ["a", "b"])
     source = Annotations(compile_found(found, {1: "dog"}, Problems(tmp_path, "error"), "object"), tmp_path)
     experiment = config.load("ilsvrc_det_r101.yaml", f"data.negatives={negatives}")
-    copies = DetectionTask.copies(SimpleNamespace(experiment=experiment, source=source))
+    copies = DetectionTraining.copies(SimpleNamespace(experiment=experiment, source=source))
     np.testing.assert_allclose(copies, [2 - empty / 2] * 2 + [empty / 2] * 2)
 
 

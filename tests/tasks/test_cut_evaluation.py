@@ -6,12 +6,12 @@ from running import TINY
 from tasks import runs
 from tasks.test_localization import RPN
 
-from resdet.data import shape_loc
+from resdet.classification.training import ClassificationTraining
+from resdet.detection.alternating import HalfTraining
+from resdet.detection.training import DetectionTraining
 from resdet.errors import DataError
-from resdet.tasks.alternating import HalfTask
-from resdet.tasks.classification import ClassificationTask
-from resdet.tasks.detection import DetectionTask
-from resdet.tasks.localization import LocalizationTask
+from resdet.localization.data import shape_loc
+from resdet.localization.rpn_training import LocalizationTraining
 
 CLASSIFIER = [
     *TINY,
@@ -62,12 +62,12 @@ def fail_once(monkeypatch, kind, place, number):
 
 
 CASES = [
-    ("classification", ClassificationTask, "evaluate"),
-    ("detection", DetectionTask, "evaluate"),
-    ("detection", DetectionTask, "keep"),
-    ("detection, averaged", DetectionTask, "evaluate"),
-    ("localization", LocalizationTask, "evaluate"),
-    ("localization", LocalizationTask, "keep"),
+    ("classification", ClassificationTraining, "evaluate"),
+    ("detection", DetectionTraining, "evaluate"),
+    ("detection", DetectionTraining, "keep"),
+    ("detection, averaged", DetectionTraining, "evaluate"),
+    ("localization", LocalizationTraining, "evaluate"),
+    ("localization", LocalizationTraining, "keep"),
 ]
 
 
@@ -87,7 +87,7 @@ def test_alternating_goes_on_in_the_evaluation_of_the_second_step(root, tmp_path
     words = [*runs.of(root), *ALTERNATING]
     runs.train(tmp_path / "whole", *words)
     with monkeypatch.context() as patch:
-        fail_once(patch, HalfTask, "evaluate", 4)  # of the second run its last
+        fail_once(patch, HalfTraining, "evaluate", 4)  # of the second run its last
         assert "2_regions/last.pth of step 2" in runs.sentence(runs.here("train", *words, "--out", tmp_path / "cut"))
     runs.train(tmp_path / "cut", *words, "--resume")
     for step in ("1_rpn", "2_regions", "3_rpn", "4_regions"):

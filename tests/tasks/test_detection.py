@@ -9,11 +9,11 @@ from tasks import runs
 
 from resdet import config
 from resdet.backbones import create
+from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.trainer import Trainer, step_seed
 from resdet.structures import Images, Targets
-from resdet.tasks.detection import DetectionTask
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -82,7 +82,7 @@ def test_a_batch_worked_off_in_parts(root, tmp_path):
     torch.set_num_threads(1)
     experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:], "train.accumulate=2")
     world = World(0, 1, torch.device("cpu"))
-    task = DetectionTask(experiment, world, Log(None))
+    task = DetectionTraining(experiment, world, Log(None))
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, tmp_path)
     batch = next(task.training.batches(0))
     halves = [
@@ -120,8 +120,8 @@ def test_frozen_stages_stay_what_they_were(root, tmp_path):
 def scripted(monkeypatch, figures):
     """Evaluations say these AP one after the other, and leave nothing behind."""
     said = iter(figures)
-    monkeypatch.setattr(DetectionTask, "evaluate", lambda task, model: {"loss": 1.0, "AP": next(said)})
-    monkeypatch.setattr(DetectionTask, "keep", lambda task, folder: None)
+    monkeypatch.setattr(DetectionTraining, "evaluate", lambda task, model: {"loss": 1.0, "AP": next(said)})
+    monkeypatch.setattr(DetectionTraining, "keep", lambda task, folder: None)
 
 
 def test_the_best_checkpoint_is_that_of_the_highest_AP(root, tmp_path, monkeypatch):
@@ -152,13 +152,13 @@ def test_class_aware_sampling_brings_rare_classes(root, tmp_path, monkeypatch):
         for n, image in enumerate(content["images"])
     ]
     (tmp_path / "rare.json").write_text(json.dumps(content))
-    indices, inputs = [], DetectionTask.inputs
+    indices, inputs = [], DetectionTraining.inputs
 
     def watched(task, batch, step):
         indices.extend(batch.indices.tolist())
         return inputs(task, batch, step)
 
-    monkeypatch.setattr(DetectionTask, "inputs", watched)
+    monkeypatch.setattr(DetectionTraining, "inputs", watched)
     scripted(monkeypatch, [0.1])
     words = [
         "model.mask=null",

@@ -15,9 +15,9 @@ from torchvision.ops import box_iou
 
 import resdet
 from resdet import config
-from resdet.data import shape_loc
-from resdet.data.ilsvrc_loc import open_ilsvrc_loc
-from resdet.evaluation import ilsvrc
+from resdet.localization import loc_error
+from resdet.localization.data import shape_loc
+from resdet.localization.data.ilsvrc_loc import open_ilsvrc_loc
 
 LENGTH = ["train.length=2", "train.evaluate_every=2", "train.checkpoint_every=2", "train.log_every=1"]
 SMALL = [
@@ -243,9 +243,9 @@ def test_submission(chain, tmp_path):
     words += ["--classifier", chain.folder / "classifier/best.pth"]
     done = runs.here("evaluate", *words, "--submission", tmp_path / "loc.txt")
     assert done.returncode == 0 and "loc.txt: 10 images" in done.stdout, done.stderr
-    ilsvrc.check_localization(tmp_path / "loc.txt", 10, classes=10)
+    loc_error.check_localization(tmp_path / "loc.txt", 10, classes=10)
     figures = judged(runs.here("evaluate", *words))
-    found = ilsvrc.evaluate_loc(root, tmp_path / "loc.txt")
+    found = loc_error.evaluate_loc(root, tmp_path / "loc.txt")
     assert found["class_error"] == pytest.approx(figures["top5_error"], abs=1e-3)
     # Whole pixels move a box by half a pixel at most.
     assert found["loc_error"] == pytest.approx(figures["top5_loc_error"], abs=0.11)
@@ -266,7 +266,7 @@ MISTAKES = {
     ],
     "do not go together": ["predict", "--weights", "{rpn}", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val"],
     "model.proposer is null": ["train", *RCNN, "data.root={data}", "model.proposer=null", "--out", "{out}"],
-    "only classifiers have": ["train", "--config", "shapes_loc_r18.yaml", "schedule.warmup_until_error=0.8"],
+    "only supported for classification": ["train", "--config", "shapes_loc_r18.yaml", "schedule.warmup_until_error=0.8"],
     "no data set for the task localization": ["config", "--config", "shapes_loc_r18.yaml", "data=coco"],
     "no data set for the task detection": ["config", "--config", "coco.yaml", "data=ilsvrc_loc"],
     "is of the task localization and": ["evaluate", "--weights", "{rcnn}", "{rpn}"],

@@ -10,12 +10,12 @@ from painted import Painted
 
 from resdet import config
 from resdet.data.loader import Notes
-from resdet.data.proposals import ProposalFiles
 from resdet.engine.distributed import World
 from resdet.errors import DataError
-from resdet.inference.localization import Locator
-from resdet.tasks import localization_rcnn
-from resdet.tasks.localization_rcnn import RegionTraining
+from resdet.localization import rcnn_training
+from resdet.localization.data.proposals import ProposalFiles
+from resdet.localization.locate import Locator
+from resdet.localization.rcnn_training import RegionTraining
 
 WORDS = [word for word in SMALL if not word.startswith("model.rpn")]
 WORDS += ["data.workers=0", "eval.candidates=60", "eval.proposals=10", "eval.testing=dense"]
@@ -31,7 +31,7 @@ class Damaged(Painted):
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """A `RegionTraining` of one of several processes."""
-    monkeypatch.setattr(localization_rcnn, "PATIENCE", 0.01)
+    monkeypatch.setattr(rcnn_training, "PATIENCE", 0.01)
     (tmp_path / "rpn.pth").write_bytes(b"weights")
 
     def training(source, rank=0, size=1, *overrides):

@@ -7,7 +7,7 @@ from norms import randomise_norms
 
 from resdet.backbones import create
 from resdet.errors import WeightsError
-from resdet.weights import caffe2, detectron2
+from resdet.weights.layouts import caffe2, detectron2
 
 torchvision = pytest.importorskip("torchvision")
 UNITS = {"shortcut": "branch1", "conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c"}

@@ -8,8 +8,8 @@ from interop.detectron2_twins import narrow
 
 from resdet import config as configs
 from resdet.errors import WeightsError
-from resdet.models.building import build_for
-from resdet.weights import detectron2
+from resdet.hub import build_for
+from resdet.weights.layouts import detectron2
 
 SMALL = {"stem": 4, "width": 8, "linear": 16, "classes": 5}
 FORMS = {

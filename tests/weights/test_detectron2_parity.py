@@ -14,11 +14,11 @@ from interop import zoo_states
 from torch import Tensor
 
 from resdet import config as configs
-from resdet.inference.predictor import pad, results_of
-from resdet.inference.result import Result
+from resdet.detection.inference.predictor import pad, results_of
+from resdet.hub import build_for
 from resdet.interop.to_detectron2 import config_for
-from resdet.models.building import build_for
-from resdet.weights import detectron2 as layout
+from resdet.results.result import Result
+from resdet.weights.layouts import detectron2 as layout
 
 pytest.importorskip("detectron2", reason="detectron2 is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -15,8 +15,8 @@ from weights import hostile
 from weights.hostile import ONE_AND_TOWER, TOWER, archive, safetensors_bytes, state_opcodes, tensor_opcodes, torch_bytes
 
 import resdet
-from resdet import unpickle
 from resdet.errors import DataError, Error, WeightsError
+from resdet.files import restricted_pickle
 from resdet.weights import read, reading, torch_files
 
 STATE = {"fc.weight": torch.arange(12.0).reshape(3, 4), "fc.bias": torch.ones(3)}
@@ -42,7 +42,7 @@ def assert_refused(path: Path, *words: str, by=read) -> None:
 @pytest.mark.parametrize("way", ONE_AND_TOWER)
 def test_tuples_are_no_keys(way):
     with pytest.raises(DataError, match="asks for a tuple as a key"):
-        unpickle.load(ONE_AND_TOWER[way])
+        restricted_pickle.load(ONE_AND_TOWER[way])
 
 
 @pytest.mark.parametrize(
@@ -56,30 +56,30 @@ def test_tuples_are_no_keys(way):
 )
 def test_keys_whose_hashes_collide_are_refused(key):
     with pytest.raises(DataError, match="asks for a.* as a key|asks for an integer"):
-        unpickle.load(b"\x80\x02}" + key + b"Ns.")
+        restricted_pickle.load(b"\x80\x02}" + key + b"Ns.")
 
 
 def test_plain_keys_are_read():
     content = {"a": 1, b"b": 2, 3: 4, 5.5: 6, None: 7, True: 8, np.int64(9): 10}
-    assert unpickle.load(pickle.dumps(content)) == content
+    assert restricted_pickle.load(pickle.dumps(content)) == content
 
 
 def test_a_tower_is_not_shown_where_an_array_is_of_that_kind():
     data = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n" + TOWER + b")C\x01b\x87R."
     with pytest.raises(DataError, match="an array of the kind tuple"):
-        unpickle.load(data)
+        restricted_pickle.load(data)
 
 
 def test_numbers_of_memoised_objects_are_bounded():
     with pytest.raises(DataError, match="a number of no object"):
-        unpickle.load(b"Np2305843009213693951\n.")
+        restricted_pickle.load(b"Np2305843009213693951\n.")
 
 
 def test_steps_are_bounded(monkeypatch):
-    monkeypatch.setattr(unpickle._Counted, "left", 1000)
-    assert unpickle.load(b"N0" * 400 + b"N.") is None
+    monkeypatch.setattr(restricted_pickle._Counted, "left", 1000)
+    assert restricted_pickle.load(b"N0" * 400 + b"N.") is None
     with pytest.raises(DataError, match="steps"):
-        unpickle.load(b"N0" * 600 + b"N.")
+        restricted_pickle.load(b"N0" * 600 + b"N.")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_one_value_is_not_copied_over_and_over(once):
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match="copies that are larger than the file"):
-            unpickle.load(data)
+            restricted_pickle.load(data)
         assert tracemalloc.get_traced_memory()[1] < 10 * len(data)
     finally:
         tracemalloc.stop()
@@ -109,7 +109,7 @@ def test_one_value_is_not_copied_over_and_over(once):
 @pytest.mark.parametrize("opcode", [b"\x97", b"\x98"])
 def test_buffers_outside_the_pickle_are_refused(opcode):
     with pytest.raises(DataError, match="asks for"):
-        unpickle.load(b"\x80\x05\x96" + bytes(8) + opcode + b".")
+        restricted_pickle.load(b"\x80\x05\x96" + bytes(8) + opcode + b".")
 
 
 def test_an_array_of_a_thousand_dimensions(tmp_path):
@@ -117,7 +117,7 @@ def test_an_array_of_a_thousand_dimensions(tmp_path):
 
     shape = b"(" + b"\x8a\x07" + b"\x7f" * 7 + b"K\x00" + b"\x8a\x07" + b"\x7f" * 7 + b"K\x01" * 997 + b"t"
     with pytest.raises(DataError, match="no possible shape"):
-        unpickle.load(array_pickle(shape, dtype_pickle("f4", BYTE_ORDER), b"C\x00"))
+        restricted_pickle.load(array_pickle(shape, dtype_pickle("f4", BYTE_ORDER), b"C\x00"))
 
 
 # Checkpoints as pickles of arrays, and torch's two formats

@@ -9,11 +9,10 @@ from safetensors.torch import save as safetensors_bytes
 from weights.hostile import torch_bytes
 
 import resdet
-from resdet import weights
+from resdet import hub, weights
 from resdet.errors import ConfigError, Error, WeightsError
-from resdet.models import building
-from resdet.models.filling import Filling
 from resdet.weights.reading import Checkpoint
+from resdet.weights.skip_init import SkipInit
 
 KINDS = ("pth", "safetensors")
 
@@ -166,7 +165,7 @@ def test_heads_that_outgrow_their_file(tmp_path, key, value, words, detector):
 
 def test_a_model_is_counted_before_its_memory_is_taken():
     with pytest.raises(WeightsError, match="a.pth: its config is of a far larger net"):
-        with Filling({"a": torch.ones(3)}, "a.pth"):
+        with SkipInit({"a": torch.ones(3)}, "a.pth"):
             torch.empty(1 << 50)
 
 
@@ -240,14 +239,14 @@ def test_nets_of_torchvision_that_none_here_is(name, kind):
 def test_names_that_begin_with_backbone_are_not_ours_for_it(names, kind):
     checkpoint = Checkpoint({name: torch.ones(1) for name in names}, "net.pth")
     with pytest.raises(WeightsError, match=f"this seems to be {kind}" if kind else "these names .* no layout"):
-        building.load_foreign(checkpoint)
+        hub.load_foreign(checkpoint)
 
 
 def test_a_keypoint_rcnn_is_told_from_a_mask_rcnn():
     models = pytest.importorskip("torchvision.models")
     state = state_on_paper(models.detection.keypointrcnn_resnet50_fpn, weights_backbone=None)
     with pytest.raises(WeightsError, match="net.pth: a Keypoint R-CNN"):
-        building.load_foreign(Checkpoint(state, "net.pth"))
+        hub.load_foreign(Checkpoint(state, "net.pth"))
 
 
 def test_a_net_with_the_names_of_another_is_told(tmp_path):
@@ -255,7 +254,7 @@ def test_a_net_with_the_names_of_another_is_told(tmp_path):
     models = pytest.importorskip("torchvision.models")
     state = {name: torch.zeros(tensor.shape) for name, tensor in state_on_paper(models.resnext50_32x4d).items()}
     with pytest.raises(WeightsError, match="names of a resnet50 and is another net, which none here is") as caught:
-        building.load_foreign(Checkpoint(state, "net.pth"))
+        hub.load_foreign(Checkpoint(state, "net.pth"))
     assert "build the net it was made for" not in str(caught.value)
 
 
@@ -291,14 +290,14 @@ LAYOUTS = {
 def test_names_of_a_layout_with_tensors_of_other_shapes(layout):
     state = {name: torch.ones(shape) for name, shape in LAYOUTS[layout].items()}
     with pytest.raises(WeightsError, match="net.pth"):
-        building.load_foreign(Checkpoint(state, "net.pth"))
+        hub.load_foreign(Checkpoint(state, "net.pth"))
     with pytest.raises(WeightsError, match="net.pth"):
         weights.load(resdet.build("imagenet_r18", "model.num_classes=5"), Checkpoint(state, "net.pth"))
 
 
 def test_shapes_that_would_broadcast_to_a_square():
     """A norm's weight of [N, 1] and variance of [N] would be N × N."""
-    from resdet.weights.torchvision_detectors import without_epsilon
+    from resdet.weights.layouts.torchvision_detectors import without_epsilon
 
     state = {"backbone.a.running_var": torch.ones(1 << 20), "backbone.a.weight": torch.ones(1 << 20, 1)}
     with pytest.raises(WeightsError, match="different shapes"):

@@ -13,8 +13,8 @@ from torch import nn
 import resdet
 from resdet.backbones import create
 from resdet.errors import WeightsError
-from resdet.weights import keras
-from resdet.weights.keras import unit_of
+from resdet.weights.layouts import keras
+from resdet.weights.layouts.keras import unit_of
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 BRANCHES = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shortcut": "branch1"}

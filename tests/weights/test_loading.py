@@ -158,13 +158,13 @@ MARKS = {
 def test_a_fragment_of_a_file_is_a_sentence(layout, mark):
     """Where a layout is recognised and most of its tensors are missing."""
     import resdet
-    from resdet.models import building
+    from resdet import hub
 
     state = {mark: torch.ones(64, 64, 1, 1)} | ({"conv1_w": torch.ones(64, 3, 7, 7)} if layout == "caffe2" else {})
     checkpoint = Checkpoint(state, "part.pth")
     assert weights.recognise(checkpoint).name == layout
     with pytest.raises(WeightsError, match="part.pth"):
-        building.load_foreign(checkpoint)
+        hub.load_foreign(checkpoint)
     model = resdet.build("imagenet_r18", "model.num_classes=5")
     with pytest.raises(WeightsError, match="part.pth"):
         weights.load(model, checkpoint)

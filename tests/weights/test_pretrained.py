@@ -11,8 +11,8 @@ import torch
 import torchvision
 
 import resdet
-from resdet import download
 from resdet.errors import ConfigError, DownloadError, WeightsError
+from resdet.files import download
 from resdet.weights import pretrained
 
 DETECTOR = ("shapes_mask_r18_fpn.yaml", "model.num_classes=3", "model.mask=null", "model.fpn.width=16")

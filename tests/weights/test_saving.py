@@ -9,7 +9,7 @@ from resdet import weights
 from resdet.backbones import create
 from resdet.backbones.counting import on_paper
 from resdet.errors import FileError, WeightsError
-from resdet.weights import torchvision_classifiers
+from resdet.weights.layouts import torchvision_classifiers
 from resdet.weights.loading import as_checkpoint
 
 models = pytest.importorskip("torchvision").models

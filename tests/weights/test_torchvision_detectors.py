@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 import resdet
 from resdet import config as configs
-from resdet import weights
+from resdet import hub, weights
 from resdet.errors import Error, WeightsError
+from resdet.hub import build_for
+from resdet.images.normalize import Normalise
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
-from resdet.models import building
-from resdet.models.building import build_for
-from resdet.models.normalise import Normalise
-from resdet.weights import recipes, recipes_torchvision, torchvision_detectors
+from resdet.weights import snippets, snippets_torchvision
+from resdet.weights.layouts import torchvision_detectors
 from resdet.weights.reading import Checkpoint
 
 detection = pytest.importorskip("torchvision.models.detection")
@@ -162,7 +162,7 @@ def test_detectors_that_are_none_of_ours_are_named_errors(name):
     with torch.device("meta"):
         model = getattr(detection, name)(weights=None, weights_backbone=None)
     with pytest.raises(Error, match="other.pth"):
-        building.load_foreign(Checkpoint(model.state_dict(), "other.pth"))
+        hub.load_foreign(Checkpoint(model.state_dict(), "other.pth"))
 
 
 def test_a_detectors_weights_do_not_fit_a_classifier():
@@ -202,8 +202,8 @@ def test_torchvision_loads_every_tensor_of_ours(name):
     model = on_meta(name)
     written = {n: t.shape for n, t in torchvision_detectors.from_our_names(model).items()}
     assert written == {n: t.shape for n, t in on_paper(name).items()}
-    assert f"import {name}\n" in recipes_torchvision.detector(model)
-    assert f"{name}(weights=None, weights_backbone=None, num_classes=91)" in recipes_torchvision.detector(model)
+    assert f"import {name}\n" in snippets_torchvision.detector(model)
+    assert f"{name}(weights=None, weights_backbone=None, num_classes=91)" in snippets_torchvision.detector(model)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_torchvision_loads_every_tensor_of_ours(name):
 def test_the_printed_lines_make_nets_of_other_shapes(name, changes):
     model, names = on_meta(name, **changes), {}
     with torch.device("meta"):
-        exec(recipes_torchvision.detector(model), names)
+        exec(snippets_torchvision.detector(model), names)
     theirs = {n: t.shape for n, t in names["model"].state_dict().items()}
     assert theirs == {n: t.shape for n, t in torchvision_detectors.from_our_names(model).items()}
 
@@ -230,7 +230,7 @@ def test_the_printed_lines_carry_the_settings():
     model.regions.config = replace(model.regions.config, nms=0.4, detections=7)
     model.rpn.config = replace(model.rpn.config, nms=0.6, pre_nms=(5, 50), post_nms=(5, 40))
     model.regions.pooler.canonical = model.regions.mask_pooler.canonical = 96.0
-    exec(recipes_torchvision.detector(model), names)
+    exec(snippets_torchvision.detector(model), names)
     theirs = names["model"]
     assert (theirs.transform.min_size, theirs.transform.max_size) == ((twins.SHORT,), twins.LONG)
     assert theirs.transform.image_mean == pytest.approx([100 / 255, 110 / 255, 120 / 255], abs=1e-5)
@@ -266,7 +266,7 @@ def test_torchvision_finds_there_what_we_find_here(tmp_path):
     ours = twins.ours(twins.spread_out(twins.narrow(), image / 255))
     weights.save(ours, tmp_path / "theirs.pth", "torchvision")
     names = {}
-    exec(recipes.torchvision(ours, tmp_path / "theirs.pth"), names)
+    exec(snippets.torchvision(ours, tmp_path / "theirs.pth"), names)
     theirs = names["model"].double()([image.double() / 255])[0]
     found = ours.double().predict([image.permute(1, 2, 0).numpy()])[0]
     assert len(found) == len(theirs["scores"]) > 50

@@ -13,8 +13,8 @@ import torch
 import torchvision
 
 import resdet
-from resdet import download
 from resdet.errors import DownloadError, WeightsError
+from resdet.files import download
 from resdet.weights import zoo
 
 CONFIG = "COCO-Detection/faster_rcnn_R_50_FPN_3x"

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from resdet.data.annotations import Objects
-from resdet.data.scenes.scene import Scene
-from resdet.data.segments import Bitmap, Polygons
+from resdet.detection.data.annotations import Objects
+from resdet.detection.data.scene import Scene
+from resdet.detection.data.segmentation import Bitmap, Polygons
 from resdet.images.decode import EncodedImage
 
 

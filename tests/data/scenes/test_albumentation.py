@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from resdet.data.scenes.albumentation import SceneAlbumentation
-from resdet.data.scenes.scene import Scene
+from resdet.detection.data.albumentations_bridge import SceneAlbumentation
+from resdet.detection.data.scene import Scene
 from resdet.errors import ConfigError
 
 KINDS = pytest.mark.parametrize("kind", ["polygons", "bitmaps"])

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from resdet.data.annotations import Objects
 from resdet.data.loader import Notes
-from resdet.data.scenes.batches import SceneLoader, SceneSamples, evaluation_batches
-from resdet.data.scenes.buckets import buckets, smallest_fit
-from resdet.data.scenes.collate import Sample, collate_scenes
-from resdet.data.scenes.config import SceneConfig
-from resdet.data.scenes.pipeline import EvalScene
-from resdet.data.scenes.scene import Scene
-from resdet.data.segments import Polygons
+from resdet.detection.data.annotations import Objects
+from resdet.detection.data.augment_config import SceneConfig
+from resdet.detection.data.buckets import buckets, smallest_fit
+from resdet.detection.data.collate import Sample, collate_scenes
+from resdet.detection.data.loader import SceneLoader, SceneSamples, evaluation_batches
+from resdet.detection.data.scene import Scene
+from resdet.detection.data.segmentation import Polygons
+from resdet.detection.data.transforms import EvalScene
 from resdet.errors import ConfigError, DataError
 from resdet.images.resizing import resize
 

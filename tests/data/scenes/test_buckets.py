@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from resdet.data.scenes.buckets import buckets, group_of, rounded_up, smallest_fit
+from resdet.detection.data.buckets import buckets, group_of, rounded_up, smallest_fit
 from resdet.images.resizing import new_size
 
 LIMITS = [(800, 1333), (600, 1000), (160, 213), (480, 3000), (384, 384), (33, 50)]

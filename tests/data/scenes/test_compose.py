@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from resdet.data.scenes.compose import copy_paste, mosaic
-from resdet.data.scenes.scene import Scene
-from resdet.data.segments import Bitmap, Polygons
+from resdet.detection.data.compose import copy_paste, mosaic
+from resdet.detection.data.scene import Scene
+from resdet.detection.data.segmentation import Bitmap, Polygons
 
 KINDS = pytest.mark.parametrize("kind", ["polygons", "bitmaps"])
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from resdet.data.scenes.config import SceneConfig
+from resdet.detection.data.augment_config import SceneConfig
 from resdet.errors import ConfigError
 
 
@@ -40,5 +40,5 @@ def test_limits():
 
 
 def test_it_loads_nothing_heavy():
-    code = "import sys, resdet.data.scenes.config; print([m for m in ('torch', 'numpy', 'cv2') if m in sys.modules])"
+    code = "import sys, resdet.detection.data.augment_config; print([m for m in ('torch', 'numpy', 'cv2') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from resdet.data.annotations import Objects
-from resdet.data.scenes.geometry import (
+from resdet.detection.data.annotations import Objects
+from resdet.detection.data.geometry import (
     flip,
     jitter,
     load,
@@ -15,8 +15,8 @@ from resdet.data.scenes.geometry import (
     shrink_to_fit,
     window,
 )
-from resdet.data.scenes.scene import Scene
-from resdet.data.segments import Polygons
+from resdet.detection.data.scene import Scene
+from resdet.detection.data.segmentation import Polygons
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from resdet.data.scenes.config import SceneConfig
-from resdet.data.scenes.pipeline import EvalScene, TrainScene
+from resdet.detection.data.augment_config import SceneConfig
+from resdet.detection.data.transforms import EvalScene, TrainScene
 from resdet.errors import ConfigError
 
 CONFIGS = {

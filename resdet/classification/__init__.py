@@ -1,0 +1,5 @@
+"""Image classification (sections 3.3, 3.4 and 4): model, data, training and test crops."""
+
+from resdet._lazy import attach
+
+__getattr__, __dir__ = attach(__name__, {"Classifier": "model", "TestCropsConfig": "config"})

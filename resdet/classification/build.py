@@ -1,0 +1,34 @@
+"""From a config to a classifier."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from resdet.backbones import registry
+from resdet.backbones.surgery import freeze_stages
+from resdet.classification.config import ClassificationExperiment
+from resdet.classification.model import Classifier
+from resdet.config.experiment import check_count, to_dict
+from resdet.images.normalize import Normalise
+from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+
+
+def build_classifier(
+    experiment: ClassificationExperiment, classes: Sequence[str], mean: Tensor | None = None, std: Tensor | None = None
+) -> Classifier:
+    """The classifier of an experiment, for these classes and pixel statistics (ImageNet's where none are given)."""
+    check_count(experiment.model.num_classes, classes)
+    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD) if mean is None else Normalise(mean, std)
+    size = getattr(experiment.data, "crop", 32)
+    backbone = registry.build(experiment.model.backbone, len(classes))
+    freeze_stages(backbone, experiment.model.freeze_stages)
+    model = Classifier(
+        backbone,
+        classes,
+        normalise,
+        size=size,
+        short=getattr(experiment.data, "short", size),
+        label_smoothing=experiment.model.label_smoothing,
+    )
+    model.experiment = to_dict(experiment)
+    return model

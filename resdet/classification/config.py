@@ -1,0 +1,57 @@
+"""Config of classification; free of torch."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from resdet.classification.data.config import ImageNetConfig, ImagesConfig, ResidentConfig
+from resdet.config.experiment import EvalConfig, Experiment, ModelConfig
+from resdet.data.config import DataConfig
+from resdet.errors import require
+
+
+@dataclass
+class ClassifierConfig(ModelConfig):
+    """A backbone with its classifier."""
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, "model.label_smoothing", smoothing, "it lies between 0 and 1, as in 0.1")
+
+
+@dataclass
+class ShowingConfig:
+    """How a classifier is tested (section 3.4): one crop, ten crops, or fully convolutional at several scales."""
+
+    views: Literal["centre", "ten_crop", "dense"] = "centre"
+    scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: the shorter sides
+    flip: bool = True  # dense: the mirrored image as well
+
+    def __post_init__(self):
+        require(min(self.scales, default=0) > 0, "eval.scales", list(self.scales), "list one or more sizes in pixels")
+
+
+@dataclass
+class ClassificationEvalConfig(ShowingConfig, EvalConfig):
+    """Evaluation of a classifier."""
+
+    batch: int = 256
+
+    def __post_init__(self):
+        ShowingConfig.__post_init__(self)
+        EvalConfig.__post_init__(self)
+
+
+@dataclass
+class ClassificationExperiment(Experiment):
+    """A classifier on a data set, trained and tested."""
+
+    task: Literal["classification"] = "classification"
+    model: ClassifierConfig = field(default_factory=ClassifierConfig)
+    data: DataConfig = field(default_factory=ImageNetConfig)
+    eval: ClassificationEvalConfig = field(default_factory=ClassificationEvalConfig)
+
+    data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (ImagesConfig, ResidentConfig)
+    measures_error: ClassVar[bool] = True

@@ -1,0 +1,89 @@
+"""Small images as one tensor on the device, cropped and flipped there (section 4.2)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resdet.data.samplers import Order, generator_for
+from resdet.structures import Batch
+
+
+class ResidentImages:
+    """A whole data set of equally small images: uint8 [N, 3, S, S] and labels [N], on a device."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: list[str], device: torch.device):
+        self.images = torch.from_numpy(images).to(device)
+        self.labels = torch.from_numpy(labels).to(device)
+        self.classes = classes
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        return f"image {index}"
+
+    def mean(self, per_pixel: bool) -> Tensor:
+        """The mean image [3, S, S], or the mean colour [3, 1, 1]; exact over all images."""
+        total = sum(part.double().sum(0) for part in self.images.split(4096)) / len(self)
+        return (total if per_pixel else total.mean((1, 2), keepdim=True)).float()
+
+    def std(self) -> Tensor:
+        """The standard deviation of each colour, [3]."""
+        mean = self.mean(per_pixel=False).double()
+        squares = sum((part.double() - mean).square().sum((0, 2, 3)) for part in self.images.split(4096))
+        return (squares / (self.images.numel() / 3)).sqrt().float()
+
+
+class ResidentTraining:
+    """Training batches without end: "4 pixels are padded on each side, and a 32×32 crop is randomly sampled from the
+    padded image or its horizontal flip". The padding has the mean colour, which normalisation turns to about zero.
+    """
+
+    def __init__(
+        self, data: ResidentImages, batch: int, seed: int, pad: int, flip: bool, rank: int = 0, world: int = 1
+    ):
+        self.data, self.batch, self.seed = data, batch, seed
+        self.pad, self.flip = pad, flip
+        self.share = slice(rank * batch // world, (rank + 1) * batch // world)
+        self.order = Order(len(data), seed)
+        self.steps_per_epoch = self.order.steps_per_pass(batch)
+        colour = data.mean(per_pixel=False).round().to(torch.uint8)
+        self.padded = colour.expand(len(data), -1, *(side + 2 * pad for side in data.images.shape[2:])).clone()
+        self.padded[:, :, pad : pad + data.images.shape[2], pad : pad + data.images.shape[3]] = data.images
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        step = first_step
+        while True:
+            yield self.draw(step)
+            step += 1
+
+    def draw(self, step: int) -> Batch:
+        """The batch of one step; its crops are drawn for the whole batch, of which each process takes its share."""
+        indices = self.order.take(step * self.batch, (step + 1) * self.batch)[self.share]
+        rng = generator_for(self.seed, 1, step)
+        corners = rng.integers(0, 2 * self.pad + 1, (self.batch, 2))[self.share]
+        flips = (rng.random(self.batch) < 0.5)[self.share] & self.flip
+        size = self.data.images.shape[-1]
+        rows = corners[:, :1] + np.arange(size)
+        columns = corners[:, 1:] + np.where(flips[:, None], np.arange(size)[::-1], np.arange(size))
+        where, rows, columns = (
+            torch.from_numpy(a).to(self.data.device, non_blocking=True) for a in (indices, rows, columns)
+        )
+        images = self.padded[where[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        return Batch(images, self.data.labels[where], torch.from_numpy(indices))
+
+
+class ResidentEvaluation:
+    """Every image once and unaltered, shared among the processes without duplicates."""
+
+    def __init__(self, data: ResidentImages, batch: int, rank: int = 0, world: int = 1):
+        self.data, self.batch = data, batch
+        self.indices = torch.arange(rank, len(data), world)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for indices in self.indices.split(self.batch):
+            where = indices.to(self.data.device)
+            yield Batch(self.data.images[where], self.data.labels[where], indices)

@@ -1,0 +1,41 @@
+"""What a picture goes through between the file and the batch in training; in tests see resdet/classification/test_crops.py."""
+
+from functools import partial
+
+import numpy as np
+
+from resdet.classification.data.augment_config import AugmentConfig, check
+from resdet.classification.data.erasing import random_erasing
+from resdet.classification.data.policies import rand_augment, trivial_augment
+from resdet.data.color import albumentation, pca_colour
+from resdet.images.crops import Image, random_flip, random_resized_crop, scale_jitter_crop
+
+
+class TrainTransform:
+    """Crop and augment an image to uint8 [size, size, 3]; what comes out depends on image and rng alone."""
+
+    def __init__(self, config: AugmentConfig, size: int):
+        check(config, size)
+        self.crop = {
+            "scale_jitter": partial(scale_jitter_crop, size=size, short=tuple(config.short)),
+            "random_resized": partial(random_resized_crop, size=size, scale=tuple(config.area)),
+        }[config.crop]
+        policy = {
+            "none": None,
+            "trivial": trivial_augment,
+            "rand": partial(rand_augment, n=config.rand_n, magnitude=config.rand_magnitude),
+        }[config.policy]
+        steps = [
+            config.flip > 0 and partial(random_flip, p=config.flip),
+            policy,
+            len(config.albumentations) > 0 and albumentation(config.albumentations),
+            config.pca_colour > 0 and partial(pca_colour, std=config.pca_colour),
+            config.erasing > 0 and partial(random_erasing, p=config.erasing),
+        ]
+        self.steps = [step for step in steps if step]
+
+    def __call__(self, image: Image, rng: np.random.Generator) -> np.ndarray:
+        pixels = self.crop(image, rng)
+        for step in self.steps:
+            pixels = step(pixels, rng)
+        return pixels

@@ -1,0 +1,101 @@
+"""The classifier: normalisation, a backbone, and the names of its classes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.backbones.layers import Backbone
+from resdet.backbones.modes import evaluating
+from resdet.images.crops import centre_crop
+from resdet.images.decode import as_image
+from resdet.images.normalize import Normalise
+
+PREDICT_BATCH = 64
+
+
+@dataclass
+class Classification:
+    """What the classifier says of one image, best class first."""
+
+    labels: np.ndarray  # [k] class numbers
+    scores: np.ndarray  # [k] probabilities
+    names: list[str]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {score:.3f}" for name, score in zip(self.names, self.scores))
+
+
+class Classifier(nn.Module):
+    """A backbone with all that goes with its weights: classes, pixel statistics and the size of its test crop."""
+
+    task, exported = "classification", False
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: Sequence[str],
+        normalise: Normalise,
+        size: int,
+        short: int,
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__()
+        # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
+        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.normalise = normalise
+        self.classes = list(classes)
+        self.size, self.short = size, short
+        self.label_smoothing = label_smoothing
+        self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, C] of uint8 RGB images [B, 3, H, W]."""
+        return self.backbone(self.normalise(images))
+
+    def compile_inference(self) -> None:
+        """Compiles `forward`, anew for each shape of images."""
+        self.compile()
+
+    def losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The cross entropy; `targets` are labels [B] (-1 is left out) or probabilities [B, C] of mixed images."""
+        return {"cross_entropy": self.cross_entropy(self(images), targets)}
+
+    def cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Averaged over the images that count; zero where none does."""
+        logits = logits.float()
+        if targets.is_floating_point():
+            return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        total = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, ignore_index=-1, reduction="sum")
+        return total / (targets >= 0).sum().clamp(min=1)
+
+    def predict(self, images: Iterable, top: int = 5) -> list[Classification]:
+        """Classifies paths and uint8 RGB arrays [H, W, 3]: resized, central crop, `top` classes of each."""
+        return list(self.stream(images, top))
+
+    def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
+        """The same a batch after another: of the images no more than one batch is in memory."""
+        device = self.normalise.std.device
+        for batch in batches(images, PREDICT_BATCH):
+            with evaluating([self]):
+                best = self.scores(batch, device).topk(min(top, len(self.classes)), dim=1)
+            yield from (self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy()))
+
+    @torch.inference_mode()
+    def scores(self, images: Sequence, device: torch.device) -> Tensor:
+        """Probabilities [B, C], on the CPU, of some images together."""
+        crops = np.stack([centre_crop(as_image(image), self.short, self.size) for image in images])
+        return self(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device)).float().softmax(1).cpu()
+
+    def describe(self, labels: np.ndarray, scores: np.ndarray) -> Classification:
+        return Classification(labels, scores, [self.classes[label] for label in labels])
+
+
+def batches(images: Iterable, size: int) -> Iterator[list]:
+    images = iter(images)
+    while batch := list(islice(images, size)):
+        yield batch

@@ -1,0 +1,97 @@
+"""Classification as the hub and the commands see it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resdet.classification.build import build_classifier
+from resdet.classification.config import ClassificationExperiment
+from resdet.classification.data.config import ImagesConfig
+from resdet.classification.data.sources import open_images, open_resident
+from resdet.classification.model import Classifier
+from resdet.classification.report import evaluate
+from resdet.classification.training import ClassificationTraining
+from resdet.data.config import DataConfig
+from resdet.data.pictures import Pictures
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.errors import ConfigError
+from resdet.tasks import EvaluateOptions, PredictOptions, Task
+
+TOP = 5  # classes of an image, unless told otherwise
+IMAGES = (
+    "data.size=32", "data.short=36", "data.augment.short=[36,48]", "data.mean=per_pixel", "data.train_images=20",
+    "data.val_images=20", "data.workers=0",
+)  # fmt: skip
+
+
+class ClassificationTask(Task):
+    """Images with one label each."""
+
+    kind = "classifier"
+    evaluate_options = frozenset({"per_class"})
+
+    def build(
+        self, experiment: ClassificationExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
+    ) -> Classifier:
+        return build_classifier(experiment, classes)
+
+    def open_training(
+        self, experiment: ClassificationExperiment, world: World, log: Log, init: str | None = None
+    ) -> ClassificationTraining:
+        return ClassificationTraining(experiment, world, log, Path(init) if init else None)
+
+    def evaluate(
+        self,
+        models: Sequence[Classifier],
+        weights: Sequence[str],
+        experiment: ClassificationExperiment,
+        options: EvaluateOptions,
+    ) -> dict[str, float]:
+        return evaluate(models, weights, experiment, options)
+
+    def predict(
+        self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
+    ) -> Iterator[dict[str, Any]]:
+        if len(models) > 1:
+            raise ConfigError(
+                f"{' '.join(weights)} do not go together: predict takes one classifier, several detectors, or several "
+                "localizers."
+            )
+        if options.score is not None or options.draw or options.overrides:
+            raise ConfigError(
+                f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors and localizers."
+            )
+        return classify(models[0], images, TOP if options.top is None else options.top)
+
+    def pictures(self, data: DataConfig) -> Sequence[Any]:
+        if isinstance(data, ImagesConfig):
+            return Pictures(open_images(data, "train"))
+        return open_resident(data, "train", torch.device("cpu")).images.permute(0, 2, 3, 1).numpy()
+
+    def smoke_data(self, experiment: ClassificationExperiment, out: Path) -> list[str]:
+        if experiment.data.name == "cifar10":
+            return ["data.name=tiny_shapes", "data.train_images=64", "data.val_images=32"]
+        return ["data.name=shapes", *IMAGES]
+
+    def smoke_training(self, experiment: ClassificationExperiment) -> list[str]:
+        plain = "plain" in experiment.model.backbone.name
+        if experiment.data.name == "cifar10":
+            return [f"model.backbone.name=cifar_{'plain' if plain else 'resnet'}8", "train.batch=8"]
+        net = "plain18" if plain else "resnet18"
+        return ["model.num_classes=10", f"model.backbone.name={net}", "train.batch=8"]
+
+    def smoke_evaluation(self, experiment: ClassificationExperiment, overrides: Sequence[str] = ()) -> list[str]:
+        return ["eval.batch=8", *(["eval.scales=[32,48]"] if experiment.data.name != "cifar10" else ())]
+
+
+def classify(model: Any, paths: Sequence[Path], top: int) -> Iterator[dict[str, Any]]:
+    for path, result in zip(paths, model.stream(paths, top=top)):
+        print(f"{path}: {result}")
+        scores = [round(float(score), 6) for score in result.scores]
+        yield {"image": str(path), "names": result.names, "scores": scores}
+
+
+task = ClassificationTask()

@@ -1,0 +1,51 @@
+"""Colour: AlexNet's PCA augmentation, which the paper uses (section 3.4), and any transform of albumentations."""
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+
+from resdet.data import augment_names
+from resdet.errors import ConfigError
+
+# Principal components of ImageNet's RGB values on the scale [0, 1], as fb.resnet.torch publishes them.
+EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+EIGENVECTORS = np.array(  # one a column; rows are R, G, B
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
+
+
+def pca_colour(pixels: np.ndarray, rng: np.random.Generator, std: float = 0.1) -> np.ndarray:
+    """Shift the whole picture's colour along ImageNet's principal components (AlexNet, section 4.1).
+
+    The shift along each is its eigenvalue times a draw from N(0, std²).
+    """
+    shift = 255 * EIGENVECTORS @ (EIGENVALUES * rng.normal(0, std, 3))
+    return cv2.add(pixels, (*np.rint(shift), 0))
+
+
+def albumentation(pipeline: list[dict[str, dict[str, Any] | None]]) -> Callable[..., np.ndarray]:
+    """A callable (pixels, rng) -> pixels from entries such as {"ColorJitter": {"brightness": 0.4, "p": 0.8}}."""
+    return _Albumentation(augment_names.build(pipeline))
+
+
+class _Albumentation:
+    def __init__(self, transforms: augment_names.Transforms):
+        self.transforms = transforms
+
+    def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        draws = augment_names.draws(rng)
+        for name, transform in self.transforms:
+            transform.set_random_state(rng, draws)
+            pixels = _same_size(name, pixels, augment_names.run(name, transform, pixels)["image"])
+        return pixels
+
+
+def _same_size(name: str, pixels: np.ndarray, result: np.ndarray) -> np.ndarray:
+    if result.shape != pixels.shape:
+        raise ConfigError(
+            f"{augment_names.KEY}: {name} made a picture of {result.shape} of one of {pixels.shape}; "
+            "leave out what changes the size."
+        )
+    return result

@@ -1,1 +1,0 @@
-"""Scenes: pictures with their objects, augmented together and made into padded batches."""

@@ -1,0 +1,15 @@
+"""Faster R-CNN and its family: boxes and masks of the objects in an image."""
+
+from resdet._lazy import attach
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "Detector": "model",
+        "Tester": "inference.tta",
+        "TestingConfig": "inference.config",
+        "Results": "evaluation.results",
+        "coco": "evaluation.coco",
+        "voc": "evaluation.voc",
+    },
+)

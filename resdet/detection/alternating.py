@@ -1,0 +1,137 @@
+"""Four-step alternating training (Faster R-CNN, section 3.2), by which the paper's detectors were trained.
+
+1. The RPN, from ImageNet weights. 2. The regions, from ImageNet weights again, on what that RPN proposes. 3. A new RPN
+on the layers of step 2, which from here on stay as they are. 4. What the regions have of their own, on those layers and
+the proposals of step 3. Each step is a run; the last one's detector is the whole.
+"""
+
+import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resdet.backbones.surgery import freeze_norms
+from resdet.detection.build import build_detector
+from resdet.detection.config import DetectionExperiment
+from resdet.detection.evaluation.evaluate import evaluation_batches_of
+from resdet.detection.evaluation.validation_loss import LossSums
+from resdet.detection.model import Detector, with_room
+from resdet.detection.training import DetectionTraining
+from resdet.engine.checkpoint import LAST
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.restore import restore
+from resdet.structures import Images, Targets
+from resdet.tasks import Step
+from resdet.weights import reading
+
+STEPS = ("1_rpn", "2_regions", "3_rpn", "4_regions")  # the folders of the runs
+Losses = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+class RPNStep(nn.Module):
+    """The losses of proposals alone."""
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        self.model = model
+
+    def of(self, model: Detector) -> "RPNStep":
+        return RPNStep(model)
+
+    def forward(self, images: Images, targets: Targets) -> Losses:
+        output = self.model.rpn(self.model.maps(images), images.pixels.shape[2:])
+        return self.model.rpn.losses(output, with_room(targets), images.sizes), {}
+
+
+class RegionsStep(nn.Module):
+    """The losses of regions alone, on the proposals of another detector that stays as it is, or of the model itself."""
+
+    def __init__(self, model: Detector, proposer: Detector | None):
+        super().__init__()
+        self.model = model
+        self.proposer = (proposer,)  # in a tuple: no part of what is trained
+
+    def of(self, model: Detector) -> "RegionsStep":
+        return RegionsStep(model, *self.proposer)
+
+    def forward(self, images: Images, targets: Targets) -> Losses:
+        maps = self.model.maps(images)
+        (proposer,) = self.proposer
+        with torch.no_grad():
+            seen = maps if proposer is None else proposer.maps(images)
+            proposals = (proposer or self.model).propose(seen, images, training=True)
+        return self.model.regions.losses(maps, proposals, with_room(targets), images.sizes), {}
+
+
+class HalfTraining(DetectionTraining):
+    """Half a detector, which detects nothing: it is judged by its validation loss."""
+
+    lower_is_better = True
+
+    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
+        super().__init__(experiment, world, log, init)
+        self.monitor = "loss"
+
+    @torch.inference_mode()
+    def evaluate(self, model: Detector) -> dict[str, float]:
+        step = self.step.of(model.eval())
+        sums = LossSums()
+        for batch in evaluation_batches_of(self.validation, self.experiment, model, self.world, self.notes):
+            torch.manual_seed(int(batch.indices[0]))  # the anchors and regions that count are the same every time
+            losses, _ = step(batch.images, batch.targets)
+            sums.add(losses, len(batch.indices))
+        means = sums.means()
+        return {"loss": sum(means.values()), **means}
+
+    def keep(self, folder: Path) -> None:
+        """There are no detections to keep."""
+
+
+def open_step(name: str, folder: Path, experiment: Any, world: World, log: Log, init: str | None) -> DetectionTraining:
+    """The task of one of STEPS, whose runs lie in `folder`; `experiment` is that of `experiment_of`."""
+    kind = DetectionTraining if name == STEPS[-1] else HalfTraining
+    task = kind(experiment, world, log, Path(init) if init else None)
+    fix(task.model.regions if name.endswith("rpn") else task.model.rpn)
+    if name in STEPS[2:]:
+        fix(task.model.backbone, task.model.neck)
+    if name.endswith("rpn"):
+        task.step = RPNStep(task.model)
+    elif name == STEPS[1]:
+        task.step = RegionsStep(
+            task.model, restore(reading.read(folder / STEPS[0] / LAST), build_detector).eval().to(world.device)
+        )
+    else:
+        task.step = RegionsStep(task.model, None)
+    return task
+
+
+def fix(*parts: nn.Module | None) -> None:
+    """Their weights, and the statistics of their norms, stay as they are."""
+    for part in parts:
+        if part is not None:
+            freeze_norms(part)
+            part.requires_grad_(False)
+
+
+def steps(experiment: DetectionExperiment, folder: Path, init: str | None) -> list[Step]:
+    """Both halves start from the given weights; then the second step's layers are shared, and go from run to run."""
+    starts = [init, init, str(folder / STEPS[1] / LAST), str(folder / STEPS[2] / LAST)]
+    return [
+        Step(name, experiment_of(name, experiment), partial(open_step, name, folder), start)
+        for name, start in zip(STEPS, starts)
+    ]
+
+
+def experiment_of(name: str, experiment: Any) -> Any:
+    """The experiment of one of the steps: that of joint training but for what `alternating` says."""
+    step = copy.deepcopy(experiment)
+    part = experiment.alternating.rpn if name.endswith("rpn") else experiment.alternating.regions
+    step.train.batch, step.train.length = part.batch, part.length
+    step.schedule.milestones = list(part.milestones)
+    step.eval.losses = name != STEPS[-1] or experiment.eval.losses
+    step.alternating = None
+    return step

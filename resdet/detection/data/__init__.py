@@ -1,0 +1,1 @@
+"""Images with objects: annotation formats, augmentation, batches."""

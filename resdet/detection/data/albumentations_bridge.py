@@ -1,0 +1,51 @@
+"""Transforms of albumentations on whole scenes: by name, boxes and masks carried along."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from resdet.data import augment_names
+from resdet.detection.data.scene import Scene, bounds_within, has_area, whole_pixels
+from resdet.detection.data.segmentation import Bitmap
+
+
+class SceneAlbumentation:
+    """Runs entries such as {"Affine": {"rotate": [-10, 10]}} one after the other, drawing from `rng` alone."""
+
+    def __init__(self, pipeline: list[dict[str, dict[str, Any] | None]]):
+        import albumentations as A
+
+        boxes = A.BboxParams("pascal_voc", label_fields=["numbers"], clip=True, filter_invalid_bboxes=True)
+        self.steps = []
+        for name, transform in augment_names.build(pipeline):
+            colour = isinstance(transform, A.ImageOnlyTransform)
+            step = transform if colour else A.Compose([transform], bbox_params=boxes, strict=True)
+            self.steps.append((name, step, _recolour if colour else _rearrange))
+
+    def __call__(self, scene: Scene, rng: np.random.Generator) -> Scene:
+        draws = augment_names.draws(rng)
+        for name, step, apply in self.steps:
+            step.set_random_state(rng, draws)
+            scene = apply(name, step, scene)
+        return scene
+
+
+def _recolour(name: str, step: Any, scene: Scene) -> Scene:
+    return replace(scene, pixels=augment_names.run(name, step, scene.pixels)["image"])
+
+
+def _rearrange(name: str, step: Any, scene: Scene) -> Scene:
+    """Boxes are those that the transform makes, less what it has moved out of sight of their masks."""
+    width, height = scene.size
+    masked = [i for i, segment in enumerate(scene.segments) if segment is not None]
+    masks = {"masks": [scene.segments[i].bitmap(height, width) for i in masked]} if masked else {}
+    result = augment_names.run(name, step, scene.pixels, bboxes=scene.boxes, numbers=np.arange(len(scene)), **masks)
+
+    boxes, segments = np.zeros_like(scene.boxes), list(scene.segments)
+    boxes[np.array(result["numbers"], int)] = np.array(result["bboxes"], np.float32).reshape(-1, 4)
+    for i, mask in zip(masked, result.get("masks", ())):
+        boxes[i] = bounds_within(boxes[i], mask, 0, 0)
+        rows, columns = whole_pixels(boxes[i])
+        segments[i] = Bitmap(np.ascontiguousarray(mask[rows, columns]), (columns.start, rows.start))
+    return Scene(result["image"], boxes, scene.labels, scene.crowd, segments).select(has_area(boxes))

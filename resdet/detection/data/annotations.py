@@ -1,0 +1,228 @@
+"""Images with the objects in them, whatever file said so: one columnar index for COCO, VOC and ILSVRC DET.
+
+Nothing here is a Python object per image or per object, so that loader workers share the pages. The arrays come from
+`resdet.detection.data.compile_annotations`, through `resdet.data.array_cache.cached`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from resdet.data.array_cache import Arrays, Strings
+from resdet.detection.data.compile_annotations import NAMED
+from resdet.detection.data.segmentation import Segment
+from resdet.detection.data.segmentation_columns import SegmentColumns
+from resdet.errors import DataError
+from resdet.files.json_file import read_json
+from resdet.images.decode import EncodedImage, RawImage, map_image, read_image
+
+BLACKLISTED = "blacklisted_category_ids"  # of an image of the ground truth: ILSVRC DET judges nothing of these in it
+
+UNREADABLE = "restore it, or check the images' folder in your config"
+
+
+@dataclass
+class Objects:
+    """The objects of an image."""
+
+    boxes: np.ndarray  # float32 [n, 4] xyxy in pixels, within the image
+    labels: np.ndarray  # int64 [n], indices into the classes
+    crowd: np.ndarray  # bool [n]: neither learnt nor punished (COCO's crowds, VOC's difficult objects)
+    segments: list[Segment | None]  # length n
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+class Annotations:
+    """Images, the objects in them, and what their files call both. Picklable; images without objects are kept.
+
+    `classes` are the names of the labels 0 to C - 1 and `category_ids` the file's own numbers for them. `sizes` is
+    int32 [N, 2], width and height. `problems` says in one sentence each what was wrong in the files.
+    """
+
+    def __init__(self, arrays: Arrays, root: Path | str, file: Path | None = None, other_sizes: bool = False):
+        """`root` is the folder of the images; `file` is a COCO file that holds the whole of the annotations;
+        `other_sizes`: objects may be drawn in another size than their image's (some of ILSVRC's are)."""
+        self.arrays, self.root, self.file, self.other_sizes = arrays, str(root), file, other_sizes
+        self.files = Strings.from_arrays(arrays, "files")
+        self.sizes = arrays["sizes"]
+        self.classes = list(Strings.from_arrays(arrays, "classes"))
+        self.category_ids: list[int] = arrays["category_ids"].tolist()
+        self.problems = list(Strings.from_arrays(arrays, "problems"))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, i: int) -> str:
+        """By which errors call the image."""
+        return os.path.join(self.root, self.files[i])
+
+    def image(self, i: int) -> EncodedImage:
+        return read_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
+
+    def header_size(self, i: int) -> tuple[int, int]:
+        """(width, height) by the file's header; a DataError where its annotations say another."""
+        image = map_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
+        check_size(self, i, image)
+        return image.size
+
+    def image_id(self, i: int) -> int | str:
+        """What the file calls the image: COCO's number, or the name without folder and extension."""
+        if "image_ids" in self.arrays:
+            return int(self.arrays["image_ids"][i])
+        return PurePath(self.files[i]).stem
+
+    def result_id(self, i: int) -> int:
+        """The image id in results and in `to_coco`: COCO's number, otherwise 1 to N."""
+        return int(self.arrays["image_ids"][i]) if self.file else i + 1
+
+    @property
+    def blacklist(self) -> np.ndarray:
+        """int64 [k, 2], images and category ids: ILSVRC DET's pairs that are not judged."""
+        return self.arrays.get("blacklist", np.zeros((0, 2), np.int64))
+
+    @property
+    def intact(self) -> bool:
+        """Whether the file of the annotations is the ground truth as it is."""
+        return self.file is not None and bool(self.arrays["intact"][0])
+
+    @property
+    def has_masks(self) -> bool:
+        return len(self.arrays["points"]) + len(self.arrays["runs"]) > 0
+
+    def maskless(self) -> np.ndarray:
+        """int64 [k]: objects without a mask."""
+        return np.flatnonzero((np.diff(self.arrays["parts"]) == 0) & (np.diff(self.arrays["strips"]) == 0))
+
+    def maskless_note(self) -> str:
+        """The number of objects without a mask, and the ids of the first ones."""
+        objects = self.maskless()
+        names = self.arrays["numbers"][objects[:NAMED]].tolist() if "numbers" in self.arrays else []
+        named = f": {', '.join(map(str, names))}{', …' if len(objects) > NAMED else ''}" if names else ""
+        count = f"{len(objects)} object{'' if len(objects) == 1 else 's'} without a mask"
+        return f"{self.file or self.root}: mask AP leaves out {count}{named}"
+
+    def objects(self, i: int) -> Objects:
+        start, end = self.arrays["starts"][i : i + 2]
+        height = int(self.sizes[i, 1])
+        return Objects(
+            np.array(self.arrays["boxes"][start:end]),
+            self.arrays["labels"][start:end].astype(np.int64),
+            np.array(self.arrays["crowd"][start:end]),
+            [SegmentColumns.read(self.arrays, k, height) for k in range(start, end)],
+        )
+
+    def label_counts(self) -> np.ndarray:
+        """int64 [C]: objects of each class. Here and below crowds do not count: they teach nothing."""
+        return np.bincount(self.arrays["labels"][~self.arrays["crowd"]], minlength=len(self.classes))
+
+    def images_with(self) -> np.ndarray:
+        """int64 [C]: images with an object of each class."""
+        return np.bincount(self.presence()[1], minlength=len(self.classes))
+
+    def presence(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which image has which class: int64 image indices [k] and labels [k], each pair once, by rising image."""
+        images = np.repeat(np.arange(len(self)), np.diff(self.arrays["starts"]))
+        pairs = np.sort((images * len(self.classes) + self.arrays["labels"])[~self.arrays["crowd"]])
+        return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(self.classes))
+
+    def to_coco(self) -> dict[str, Any]:
+        """The ground truth for evaluators: a COCO file's own content but for what could not be used, and with the
+        sizes of all images; otherwise composed, with `result_id`s.
+
+        Of VOC's difficult objects `iscrowd`, `ignore` and `difficult` are 1: COCO ignores what is a crowd, and forgets
+        what else was to be ignored.
+        """
+        if self.file is None:
+            return _compose(self)
+        content = read_json(self.file)
+        if not self.intact:
+            images = [content["images"][row] for row in self.arrays["image_rows"].tolist()]
+            sides = ({"width": width, "height": height} for width, height in self.sizes.tolist())
+            content["images"] = [image | size for image, size in zip(images, sides)]
+            content["annotations"] = [content["annotations"][row] for row in np.sort(self.arrays["object_rows"])]
+        return content
+
+
+def check_size(source: Any, i: int, image: EncodedImage | RawImage) -> None:
+    """Refuses an image of another size than its annotations say, unless the source knows of such."""
+    declared = tuple(int(side) for side in source.sizes[i])
+    if image.size != declared and not source.other_sizes:
+        raise DataError(
+            f"{source.name(i)} has {image.size[0]}x{image.size[1]} pixels and its annotations say "
+            f"{declared[0]}x{declared[1]}: mend the size there, or set data.on_bad_image=skip"
+        )
+
+
+def concatenate(parts: Sequence[Annotations]) -> Annotations:
+    """The images of all parts, one after another, as of VOC 2007 and 2012; all must have the same classes."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts[1:]:
+        if part.classes != first.classes:
+            differing = sorted(set(part.classes) ^ set(first.classes)) or part.classes
+            raise DataError(
+                f"{part.root} has other classes than {first.root} ({', '.join(differing[:NAMED])}): "
+                f"data sets that are trained on together need the same classes in the same order"
+            )
+    join = lambda name: np.concatenate([part.arrays[name] for part in parts])
+    columns = ["sizes", "boxes", "labels", "crowd", "difficult", "truncated", "points", "runs"]
+    columns += ["image_ids"] if all("image_ids" in part.arrays for part in parts) else []
+    offsets = ["starts", "rings", "parts", "strips"]
+    names = (part.name(i) for part in parts for i in range(len(part)))
+    arrays = {name: join(name) for name in columns}
+    arrays |= {name: _join_offsets([part.arrays[name] for part in parts]) for name in offsets}
+    firsts = np.cumsum([0, *map(len, parts[:-1])])
+    arrays["blacklist"] = np.concatenate([part.blacklist + (first, 0) for part, first in zip(parts, firsts)])
+    arrays |= Strings.pack(names).arrays("files")
+    arrays |= Strings.pack(sentence for part in parts for sentence in part.problems).arrays("problems")
+    arrays |= Strings.pack(first.classes).arrays("classes")
+    return Annotations(arrays | {"category_ids": first.arrays["category_ids"]}, "", None, first.other_sizes)
+
+
+def _join_offsets(offsets: list[np.ndarray]) -> np.ndarray:
+    """Offsets into arrays, for those arrays put together."""
+    bases = np.cumsum([0, *(each[-1] for each in offsets)])
+    return np.concatenate([[0], *(each[1:] + base for each, base in zip(offsets, bases))])
+
+
+def _compose(source: Annotations) -> dict[str, Any]:
+    """A COCO ground truth from the index."""
+    images, annotations = [], []
+    for i in range(len(source)):
+        width, height = source.sizes[i].tolist()
+        images.append({"id": i + 1, "file_name": source.files[i], "width": width, "height": height})
+        objects, first = source.objects(i), int(source.arrays["starts"][i])
+        for k, (box, label, crowd, segment) in enumerate(
+            zip(objects.boxes.tolist(), objects.labels.tolist(), objects.crowd.tolist(), objects.segments), first
+        ):
+            difficult = bool(source.arrays["difficult"][k])
+            annotation = {
+                "id": k + 1,
+                "image_id": i + 1,
+                "category_id": source.category_ids[label],
+                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                "area": (box[2] - box[0]) * (box[3] - box[1]),
+                "iscrowd": int(crowd),
+                "ignore": int(difficult),
+                "difficult": int(difficult),
+            }
+            annotations.append(annotation | (_masked(segment, height, width) if segment else {}))
+    for i, category in source.blacklist.tolist():
+        images[i].setdefault(BLACKLISTED, []).append(category)
+    categories = [{"id": number, "name": name} for number, name in zip(source.category_ids, source.classes)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _masked(segment: Segment, height: int, width: int) -> dict[str, Any]:
+    from pycocotools import mask
+
+    bitmap = segment.bitmap(height, width)
+    rle = mask.encode(np.asfortranarray(bitmap))
+    return {"segmentation": rle | {"counts": rle["counts"].decode()}, "area": int(bitmap.sum())}

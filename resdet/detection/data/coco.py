@@ -1,0 +1,101 @@
+"""COCO and LVIS annotation files: one JSON, read once and kept as an index."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from resdet.data.array_cache import Arrays, cached
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.coco_file import CocoFile
+from resdet.detection.data.compile_annotations import Found, Measured, OnBad, Problems, compile_found, unchanged
+from resdet.files.json_file import read_json
+
+
+def open_coco(
+    annotations: Path | str, images: Path | str, on_bad: OnBad = "skip", cache_dir: Path | None = None
+) -> Annotations:
+    """The images in the folder `images` with the objects that the file `annotations` tells, of COCO or of LVIS.
+
+    Labels follow the order of the category ids. What is wrong with an entry is an error, or the entry is left out and
+    counted in `problems`. The first start compiles the file (`resdet.data.array_cache.cached`); the next ones map the result.
+    """
+    file, folder = Path(annotations), Path(images)
+    arrays = cached(
+        f"coco-{on_bad}",
+        [file],
+        lambda: _compile(file, folder, on_bad),
+        cache_dir,
+        places=[folder],
+        holds=lambda arrays: unchanged(arrays, folder),
+    )
+    return Annotations(arrays, images, file)
+
+
+def _compile(file: Path, folder: Path, on_bad: OnBad) -> Arrays:
+    problems = Problems(file, on_bad)
+    coco = CocoFile(read_json(file), str(file), problems.report)
+    images, annotations = coco.images, coco.annotations
+    measured = Measured(folder)
+    names, sizes = _check_images(coco, measured)
+
+    ids = annotations.whole("id")
+    annotations.require_unique(ids)
+    annotations.require(coco.in_images, "an image_id that no image has", "image_id")
+    annotations.require(coco.in_categories, "a category_id that no category has", "category_id")
+    owners = coco.rows()
+    if len(images):
+        annotations.sound &= images.sound[owners]  # others went with their images
+    coco.check_objects()
+
+    image_rows, rows = np.flatnonzero(images.sound), np.flatnonzero(annotations.sound)
+    boxes = coco.boxes[rows]
+    found = Found(
+        files=[names[row] for row in image_rows.tolist()],
+        sizes=sizes[image_rows],
+        images=np.searchsorted(image_rows, owners[rows]),
+        boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
+        labels=np.searchsorted(list(coco.classes), coco.categories[rows]),
+        names=ids[rows].tolist(),
+        crowd=coco.crowd[rows],
+        segmentations=[annotations.entries[row].get("segmentation") for row in rows.tolist()],
+        image_columns={"image_ids": coco.image_ids[image_rows], "image_rows": image_rows},
+        object_columns={"numbers": ids[rows], "object_rows": rows},
+    )
+    arrays = compile_found(found, coco.classes, problems, "annotation") | measured.arrays()
+    complete = len(arrays["image_rows"]) == len(images) and len(arrays["object_rows"]) == len(annotations)
+    return arrays | {"intact": np.array([complete and not measured.files])}
+
+
+def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str | None], np.ndarray]:
+    """The file names and sizes of all images; those that the file does not tell are measured."""
+    images = coco.images
+    names = [_file_name(image) for image in images.entries]
+    images.require(np.array([name is not None for name in names], bool), "neither file_name nor coco_url")
+    possible = np.array([name is None or _is_possible(name) for name in names], bool)
+    images.require(possible, "a file_name that no file can have", "file_name")
+    sizes = coco.sizes.copy()
+    for row in np.flatnonzero(images.sound & ~(sizes > 0).all(1)).tolist():
+        sizes[row] = measured.size_of(names[row]) or (0, 0)
+    images.require((sizes > 0).all(1), "no width and height, nor a readable file")
+    return names, sizes
+
+
+def _file_name(image: dict[str, Any]) -> str | None:
+    """Below the folder of the images; LVIS has the address alone, whose end is a split's folder and the file."""
+    name, address = image.get("file_name"), image.get("coco_url")
+    if isinstance(name, str):
+        return name
+    try:
+        return "/".join(urlsplit(address).path.split("/")[-2:]) if isinstance(address, str) else None
+    except ValueError:  # no address
+        return None
+
+
+def _is_possible(name: str) -> bool:
+    try:
+        return bool(name) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,95 @@
+"""COCO's annotation format, checked: the one place that says which entries of a file can be used.
+
+Training leaves the others out and counts them, evaluation refuses them, both by these checks.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from resdet.detection.data.validation import Records, Report, numbers, refuse, whole_numbers
+from resdet.errors import DataError
+from resdet.images.decode import MAX_PIXELS
+
+REQUIRED = ("images", "annotations", "categories")
+LARGEST = 2**24  # no picture has a longer side; float32 tells the pixels below it apart
+
+
+class CocoFile:
+    """The columns of a file's content; `sound` of `images` and `annotations` says which of them can be used.
+
+    `report` hears what is wrong with these. A file whose categories are in doubt cannot be used at all.
+    """
+
+    def __init__(self, content: Any, file: str, report: Report):
+        for key in REQUIRED:
+            if not isinstance(content, dict) or not isinstance(content.get(key), (list, tuple)):
+                raise DataError(
+                    f'{file} has no list "{key}": it is not a COCO annotation file, which has {", ".join(REQUIRED)} '
+                    f"(empty lists are fine)."
+                )
+        self.classes = _classes(Records(content["categories"], "category", refuse(file)))
+        self.images = Records(content["images"], "image", report)
+        self.image_ids = self.images.whole("id")  # int64 [N]
+        self.images.require_unique(self.image_ids)
+        self.sizes = sizes_of(self.images.values("width"), self.images.values("height"))
+        self.annotations = Records(content["annotations"], "annotation", report)
+        self.owners = self.annotations.whole("image_id")  # int64 [M]
+        self.categories = self.annotations.whole("category_id")  # int64 [M]
+        self.in_images = np.isin(self.owners, self.image_ids)  # bool [M]
+        self.in_categories = np.isin(self.categories, list(self.classes))  # bool [M]
+
+    def check_objects(self) -> None:
+        """Reads what sound annotations say beside their ids, so that strangers can be left out before."""
+        self.boxes = self.annotations.boxes()  # float64 [M, 4]: x, y, width, height
+        self.areas = self._areas()  # float64 [M]
+        self.crowd = self._crowd()  # bool [M]
+
+    def rows(self) -> np.ndarray:
+        """int64 [M]: the row of each annotation's image, of any image where there is none."""
+        if not len(self.images):
+            return np.zeros(len(self.annotations), np.int64)
+        order = np.argsort(self.image_ids, kind="stable")
+        return order[np.searchsorted(self.image_ids[order], self.owners).clip(max=len(order) - 1)]
+
+    def _areas(self) -> np.ndarray:
+        """Those of the boxes where the file tells none."""
+        told = self.annotations.values("area")
+        areas, numeric = numbers([0 if area is None else area for area in told])
+        self.annotations.require(numeric & np.isfinite(areas) & (areas >= 0), "no number, 0 or more, as area", "area")
+        return np.where([area is None for area in told], self.boxes[:, 2] * self.boxes[:, 3], areas)
+
+    def _crowd(self) -> np.ndarray:
+        flags = self.annotations.values("iscrowd")
+        crowd = whole_numbers([int(flag or 0) if flag is None or isinstance(flag, bool) else flag for flag in flags])
+        self.annotations.require((crowd == 0) | (crowd == 1), "an iscrowd that is neither 0 nor 1", "iscrowd")
+        return crowd == 1
+
+
+def is_text(value: Any) -> bool:
+    """Whether it can be written as UTF-8, which a string with half of a surrogate pair cannot."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _classes(categories: Records) -> dict[int, str]:
+    """Names by rising id."""
+    ids = categories.whole("id")
+    categories.require_unique(ids)
+    names = categories.values("name")
+    categories.require(np.array([is_text(name) for name in names], bool), "no text as name", "name")
+    return dict(sorted(zip(ids.tolist(), names)))
+
+
+def sizes_of(widths: list[Any], heights: list[Any]) -> np.ndarray:
+    """int64 [n, 2]: width and height; 0 where one is not told, -1 where an image cannot have it."""
+    sides = [whole_numbers([0 if side is None else side for side in told]) for told in (widths, heights)]
+    sizes = np.stack(sides, 1)
+    impossible = ((sizes < 0) | (sizes >= LARGEST)).any(1) | (sizes.clip(0, LARGEST).prod(1) >= MAX_PIXELS)
+    sizes[impossible] = -1
+    return sizes

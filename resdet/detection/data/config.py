@@ -1,0 +1,135 @@
+"""Config of the data sets of detection; free of torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from resdet.data.config import DataConfig
+from resdet.detection.data.augment_config import SceneConfig
+from resdet.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from resdet.detection.data.annotations import Annotations
+
+
+@dataclass
+class SplitConfig:
+    """Where the images and annotations of a split lie, relative to `data.root`."""
+
+    images: str = ""  # a folder
+    annotations: str = ""  # COCO, LVIS: a JSON file; VOC: a folder of XML files
+    image_set: str | None = None  # VOC: a text file that lists the images, one name a line; null: all annotations
+
+
+@dataclass
+class ScenesConfig(DataConfig):
+    """Images with objects: boxes, classes, and masks where the model draws them. Class names come from the files."""
+
+    root: str = "."
+    augment: SceneConfig = field(default_factory=SceneConfig)
+    sampling: Literal["uniform", "repeat_factor", "class_aware"] = "uniform"
+    negatives: float = 0.0  # class_aware: the share of a pass that goes to images without objects
+    repeat_threshold: float = 0.001  # repeat_factor: images of classes rarer than this come more often (LVIS)
+    max_objects: int = 100  # of an image; of more than that the largest are learnt, and the log says so
+    mask_size: int = 56  # each object's mask is kept with so many pixels a side, cropped to its box
+    workers: int = -1  # loader processes; -1: one a core, eight at most
+    on_bad_image: Literal["error", "skip"] = "error"
+    on_bad_annotation: Literal["error", "skip"] = "skip"  # what is skipped is counted and named in the log
+
+    def __post_init__(self):
+        for key in ("max_objects", "mask_size", "repeat_threshold"):
+            require(getattr(self, key) > 0, f"data.{key}", getattr(self, key), "it must be above zero")
+        require(0 <= self.negatives <= 1, "data.negatives", self.negatives, "it is a share, from 0 to 1")
+
+    def open(self, split: str) -> "Annotations":
+        """The images of a split, `train` or `val`, with their objects."""
+        raise NotImplementedError
+
+    def open_test(self) -> "Annotations":
+        """The images of a test set whose objects only a server knows."""
+        raise ConfigError(f"A submission is for coco, voc or ilsvrc_det, and data.name is {self.name}.")
+
+
+@dataclass
+class CocoConfig(ScenesConfig):
+    """COCO's format, which LVIS shares: a JSON file and a folder of images for each split."""
+
+    root: str = "datasets/coco"
+    train: SplitConfig = field(default_factory=lambda: SplitConfig("train2017", "annotations/instances_train2017.json"))
+    val: SplitConfig = field(default_factory=lambda: SplitConfig("val2017", "annotations/instances_val2017.json"))
+
+    def open(self, split: str) -> "Annotations":
+        from resdet.detection.data.coco import open_coco
+
+        files, root = getattr(self, split), Path(self.root)
+        return open_coco(root / files.annotations, root / files.images, self.on_bad_annotation)
+
+    def open_test(self) -> "Annotations":
+        from resdet.detection.data.test_sets import coco_test
+
+        return coco_test(Path(self.root) / self.val.images, Path(self.root) / self.val.annotations)
+
+
+@dataclass
+class VocConfig(ScenesConfig):
+    """PASCAL VOC's format: sets of a VOCdevkit, or data of your own, named by `train` and `val`."""
+
+    root: str = "datasets/VOCdevkit"
+    train_sets: list[str] = field(default_factory=lambda: ["2007_trainval", "2012_trainval"])
+    val_sets: list[str] = field(default_factory=lambda: ["2007_test"])
+    train: SplitConfig = field(default_factory=SplitConfig)
+    val: SplitConfig = field(default_factory=SplitConfig)
+
+    def open(self, split: str) -> "Annotations":
+        """The data named by `train` or `val`, or the sets of a VOCdevkit. Validation has the classes of training."""
+        from resdet.detection.data.voc import open_sets, open_voc
+
+        root, on_bad, files = Path(self.root), self.on_bad_annotation, getattr(self, split)
+        if not files.annotations:
+            return open_sets(root, getattr(self, f"{split}_sets"), f"data.{split}_sets", on_bad)
+        classes = None if split == "train" else self.open("train").classes
+        image_set = root / files.image_set if files.image_set else None
+        return open_voc(root / files.annotations, root / files.images, image_set, classes, on_bad)
+
+    def open_test(self) -> "Annotations":
+        from resdet.detection.data.test_sets import voc_test
+
+        return voc_test(Path(self.root), self.val_sets)
+
+
+@dataclass
+class IlsvrcDetConfig(ScenesConfig):
+    """ILSVRC's detection task in its official layout (datasets/README.md)."""
+
+    root: str = "datasets/ILSVRC"
+    train: str = "train+val1"
+    val: str = "val2"
+
+    def open(self, split: str) -> "Annotations":
+        from resdet.detection.data.ilsvrc_det import open_ilsvrc_det
+
+        return open_ilsvrc_det(Path(self.root), getattr(self, split), self.on_bad_annotation)
+
+    def open_test(self) -> "Annotations":
+        from resdet.detection.data.test_sets import det_test
+
+        return det_test(Path(self.root), self.val)
+
+
+@dataclass
+class ShapeScenesConfig(ScenesConfig):
+    """Generated scenes of geometric shapes, written to `root` as images and COCO files when first used."""
+
+    root: str = "datasets/shape_scenes"
+    train_images: int = 2000
+    val_images: int = 200
+    size: int = 160
+    seed: int = 0
+
+    def open(self, split: str) -> "Annotations":
+        from resdet.detection.data import shape_scenes
+        from resdet.detection.data.coco import open_coco
+
+        root = Path(self.root)
+        shape_scenes.ensure(root, self.train_images, self.val_images, self.size, self.seed)
+        return open_coco(root / "annotations" / f"{split}.json", root / split, self.on_bad_annotation)

@@ -1,0 +1,110 @@
+"""ILSVRC object detection in its official layout: 200 classes, train, val, and R-CNN's halves of val (appendix B).
+
+Below the root, which is the folder ILSVRC or holds it: Annotations/DET/{train,val}/**.xml, Data/DET/{train,val}/**.JPEG
+and ImageSets/DET/*.txt; the development kit's blacklist if it is there. XML files that are changed in place are not
+noticed: remove Annotations/DET/.resdet then.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from resdet.data.array_cache import Arrays, cached
+from resdet.detection.data.annotations import Annotations, concatenate
+from resdet.detection.data.compile_annotations import Measured, OnBad, Problems, unchanged
+from resdet.detection.data.ilsvrc_det_classes import NAMES
+from resdet.detection.data.voc import compile_records, read_records
+from resdet.errors import DataError
+
+BLACKLIST = "*_det_validation_blacklist.txt"
+SPLITS = ("train", "val", "val1", "val2")
+
+
+def open_ilsvrc_det(root: Path | str, split: str, on_bad: OnBad = "skip", cache_dir: Path | None = None) -> Annotations:
+    """`split` is train, val, val1 or val2, or several of them as "train+val1", which the paper trains on.
+
+    train is every image with an XML file, and the negatives, which have none and are marked with -1 alone in the
+    lists train_*.txt. val1 and val2 need the lists of R-CNN's split, val1.txt and val2.txt, in ImageSets/DET.
+    """
+    home = next((place for place in (Path(root) / "ILSVRC", Path(root)) if (place / "Annotations/DET").is_dir()), None)
+    if home is None:
+        raise DataError(f"{root} has no folder Annotations/DET or ILSVRC/Annotations/DET: unpack ILSVRC DET there")
+    parts = split.split("+")
+    for part in parts:
+        if part not in SPLITS:
+            raise DataError(f"ILSVRC DET has no split {part}: name one of {', '.join(SPLITS)}, or some joined by +")
+    return concatenate([_open(home, part, on_bad, cache_dir) for part in parts])
+
+
+def _open(home: Path, split: str, on_bad: OnBad, cache_dir: Path | None) -> Annotations:
+    folder = "train" if split == "train" else "val"
+    annotations, images = home / "Annotations/DET" / folder, home / "Data/DET" / folder
+    lists = _lists(home / "ImageSets/DET", split)
+
+    def build() -> Arrays:
+        problems, measured = Problems(annotations, on_bad), Measured(images)
+        marks = _marks(lists)
+        stems = sorted({*marks, *_stems_below(annotations)}) if split == "train" else list(marks)
+        negatives = frozenset(stem for stem, values in marks.items() if values == {"-1"})
+        locate = lambda stem, written: f"{stem}.JPEG"
+        records = read_records(annotations, measured, stems, locate, 0, problems, negatives)
+        return compile_records(records, NAMES, problems) | measured.arrays()
+
+    holds = lambda arrays: unchanged(arrays, images)
+    key = f"ilsvrc-det-{split}-{on_bad}"
+    arrays = cached(key, [annotations, *lists], build, cache_dir, places=[images], holds=holds)
+    source = Annotations(arrays, images, other_sizes=True)
+    if split != "train":
+        source.arrays["blacklist"] = _blacklist(home, source)
+    return source
+
+
+def _blacklist(home: Path, source: Annotations) -> np.ndarray:
+    """The development kit's pairs of an image and a class that nobody can tell in it, among these images; int64 [k, 2].
+
+    The kit numbers images by the lines of val.txt, also where a half of them is judged.
+    """
+    files = [file for folder in (home, home / "devkit/data") for file in sorted(folder.glob(BLACKLIST))]
+    if not files:
+        return np.zeros((0, 2), np.int64)
+    stem_of = dict(enumerate(_marks(_lists(home / "ImageSets/DET", "val")), 1))
+    place_of = {source.image_id(i): i for i in range(len(source))}
+    id_of = dict(zip(NAMES, source.category_ids))
+    pairs = [line.split() for line in files[0].read_text().splitlines() if line.strip()]
+    try:
+        named = [(stem_of[int(number)], id_of[wnid]) for number, wnid in pairs]
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{files[0]} has more than lines of val.txt with a class each ({error}): restore it") from error
+    here = [(place_of[stem], category) for stem, category in named if stem in place_of]
+    return np.array(here, np.int64).reshape(-1, 2)
+
+
+def _lists(folder: Path, split: str) -> list[Path]:
+    if split == "train":
+        return sorted(folder.glob("train_*.txt"))
+    lists = [folder / f"{split}.txt"]
+    if not lists[0].is_file():
+        halves = ", one half of R-CNN's split of val, an image a line" if split != "val" else ""
+        raise DataError(f"{lists[0]} is missing: put the list of {split}'s images there{halves}")
+    return lists
+
+
+def _marks(lists: list[Path]) -> dict[str, set[str]]:
+    """What the lists say of each image: train's have a line a class, of 1 (has it), 0 (not all are boxed) or -1."""
+    marks: dict[str, set[str]] = {}
+    for file in lists:
+        for line in file.read_text().splitlines():
+            stem, *mark = line.split() or [""]
+            marks.setdefault(stem, set()).update(mark)
+    marks.pop("", None)
+    return marks
+
+
+def _stems_below(folder: Path) -> list[str]:
+    return [
+        os.path.relpath(os.path.join(path, name), folder).removesuffix(".xml")
+        for path, _, names in os.walk(folder)
+        for name in names
+        if name.endswith(".xml")
+    ]

@@ -1,0 +1,205 @@
+"""The embedded detection data: generated scenes of shapes, written as pictures with a COCO file for each split.
+
+A scene shows up to seven shapes between 8 and 60% of its short side, each perhaps cut by the border or hidden by later
+ones, on the shaded and noisy ground of `resdet.data.shapes`, with strokes behind and before them. A few scenes are
+empty, a few show a crowd. What is annotated is what can be seen. Picture i of a seed and a split is always the same.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from resdet.data import generated
+from resdet.data.shapes import OUTLINES, Stroke, clutter, contrasting, fill, ground, line, pose, stroke
+from resdet.errors import DataError
+from resdet.files.atomic import make_folder
+
+FORMAT = 1  # of what is drawn and written; a change makes the folders written before it others
+MARKER = "shape_scenes.json"
+DEFAULT_CLASSES = ("circle", "triangle", "square", "star", "cross")
+STREAMS = {"train": 0, "val": 1}
+
+EMPTY, CROWDED = 0.06, 0.08  # shares of the scenes
+DIAMETERS = (0.08, 0.6)  # shares of the short side
+TINY = (0.03, 0.06)  # diameters of a crowd's members
+LEAST_VISIBLE = 0.2  # share of a shape below which it is not annotated
+SOLID = np.array([255.0])
+Outlines = list[np.ndarray]
+
+
+class Object(NamedTuple):
+    label: int
+    mask: np.ndarray  # bool [H, W], what can be seen of it
+    crowd: bool
+
+
+class Scene(NamedTuple):
+    pixels: np.ndarray  # uint8 [H, W, 3]
+    objects: list[Object]
+
+
+def write(root: Path, train: int, val: int, size: int, seed: int, classes: Sequence[str] | None = None) -> None:
+    """Writes root/{train,val}/*.jpg and root/annotations/{train,val}.json; `root` must be empty or absent.
+
+    `size` is the pictures' long side, `classes` any of `shapes.CLASSES` (default: five of them). The folder appears all
+    at once, when it is whole.
+    """
+    root = Path(root)
+    generated.refuse_filled(root)
+    ensure(root, train, val, size, seed, classes)
+
+
+def ensure(root: Path, train: int, val: int, size: int, seed: int, classes: Sequence[str] | None = None) -> None:
+    """As `write`, but does nothing where the same data set is already there. Processes may call it at once."""
+    root = Path(root)
+    names = list(DEFAULT_CLASSES if classes is None else classes)
+    _check(names)
+    arguments = {"format": FORMAT, "train": train, "val": val, "size": size, "seed": seed, "classes": names}
+    generated.ensure(root, MARKER, "scenes", arguments, lambda folder: _write(folder, arguments))
+
+
+def draw(size: int, classes: Sequence[str], rng: np.random.Generator) -> Scene:
+    """A scene whose long side is `size`, of proportions between 3:4 and 4:3; labels are indices into `classes`."""
+    aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+    width, height = round(size * min(1, aspect)), round(size * min(1, 1 / aspect))
+    canvas = Canvas(ground(width, height, rng))
+    for _ in range(rng.integers(0, 5)):
+        clutter(canvas.pixels, rng)
+    kind = rng.random()
+    if kind < CROWDED:
+        label = int(rng.integers(len(classes)))
+        canvas.add(label, cluster(classes[label], width, height, rng), rng, crowd=True)
+    if kind < 1 - EMPTY:
+        for label in rng.integers(len(classes), size=rng.integers(1, 8)).tolist():
+            canvas.add(label, [shape(classes[label], width, height, rng)], rng)
+    for _ in range(rng.integers(0, 3)):
+        canvas.hide(stroke(width, height, rng), rng)
+    noise = rng.standard_normal(canvas.pixels.shape, np.float32) * np.float32(rng.uniform(2, 12))
+    return Scene((canvas.pixels + noise).clip(0, 255).astype(np.uint8), canvas.objects())
+
+
+def shape(name: str, width: int, height: int, rng: np.random.Generator) -> Outlines:
+    """One shape of any size and anywhere, its centre at least half its radius away from the border."""
+    radius = min(width, height) * np.exp(rng.uniform(*np.log(DIAMETERS))) / 2
+    return turned(name, radius, rng.uniform(radius / 2, np.array((width, height)) - radius / 2), rng)
+
+
+def cluster(name: str, width: int, height: int, rng: np.random.Generator) -> list[Outlines]:
+    """Tens of tiny shapes of one class, too many to annotate one by one."""
+    side, middle = min(width, height), rng.uniform(0.2, 0.8, 2) * (width, height)
+    centres = (middle + rng.normal(0, 0.12, (rng.integers(15, 40), 2)) * side).clip(0, (width, height))
+    return [turned(name, rng.uniform(*TINY) * side / 2, centre, rng) for centre in centres]
+
+
+def turned(name: str, radius: float, centre: np.ndarray, rng: np.random.Generator) -> Outlines:
+    return pose(OUTLINES[name](), rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.0), radius, centre)
+
+
+class Canvas:
+    """A picture in the making that knows which object each of its pixels shows."""
+
+    def __init__(self, pixels: np.ndarray):
+        self.pixels = pixels
+        self.shown = np.zeros(pixels.shape[:2], np.uint8)  # the object's number, from 1 on; 0 for none
+        self.added: list[tuple[int, bool, int]] = []  # label, crowd, pixels that it covered
+
+    def add(self, label: int, shapes: list[Outlines], rng: np.random.Generator, crowd: bool = False) -> None:
+        """An object of one or more shapes, each of a colour that stands out, before all that was added earlier."""
+        number = len(self.added) + 1
+        for outlines in shapes:
+            corners = np.concatenate(outlines)
+            left, top = np.maximum(corners.min(0), 0).astype(int)
+            right, bottom = np.ceil(corners.max(0)).astype(int)
+            colour = contrasting(self.pixels[top:bottom, left:right], rng)
+            self._paint(lambda canvas, colour: fill(canvas, outlines, colour), colour, number)
+        self.added.append((label, crowd, int((self.shown == number).sum())))
+
+    def hide(self, stroke: Stroke, rng: np.random.Generator) -> None:
+        """Clutter before all that was added."""
+        self._paint(lambda canvas, colour: line(canvas, stroke, colour), rng.uniform(0, 255, 3), 0)
+
+    def objects(self) -> list[Object]:
+        """What can be seen of the objects of which enough can be seen."""
+        masks = [self.shown == number for number in range(1, len(self.added) + 1)]
+        return [
+            Object(label, mask, crowd)
+            for mask, (label, crowd, covered) in zip(masks, self.added)
+            if mask.sum() > LEAST_VISIBLE * covered
+        ]
+
+    def _paint(self, brush: Callable[[np.ndarray, np.ndarray], None], colour: np.ndarray, number: int) -> None:
+        brush(self.pixels, colour)
+        cover = np.zeros_like(self.shown)
+        brush(cover, SOLID)
+        self.shown[cover >= 128] = number  # pixels of the antialiased edge belong to what makes up most of their colour
+
+
+def to_coco(item: Object) -> dict[str, Any]:
+    """An annotation without its ids: polygons where the mask has no hole, else uncompressed RLE; crowds always RLE."""
+    rows, columns = (np.flatnonzero(item.mask.any(axis)) for axis in (1, 0))
+    x, y = int(columns[0]), int(rows[0])
+    width, height = int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
+    polygons = None if item.crowd else _polygons(item.mask[y : y + height, x : x + width], x, y)
+    return {
+        "segmentation": _rle(item.mask) if polygons is None else polygons,
+        "area": int(item.mask.sum()),
+        "bbox": [x, y, width, height],
+        "iscrowd": int(item.crowd),
+    }
+
+
+def _polygons(mask: np.ndarray, x: int, y: int) -> list[list[int]] | None:
+    """The mask's outlines along the edges of its pixels, in a picture where its corner is (x, y); None if it has holes.
+
+    Contours run through the centres of border pixels. Those of the mask at twice its size map onto the pixels' edges:
+    pixel i became 2i and 2i + 1, which are nearest to its edges i and i + 1.
+    """
+    import cv2
+
+    doubled = mask.astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if (hierarchy[0, :, 3] >= 0).any():
+        return None
+    # Corners that stand out by half a pixel at most: without them the outline encloses the same pixels.
+    edges = (cv2.approxPolyDP((contour + 1) // 2, 0.5, True) for contour in contours)
+    return [(edge.reshape(-1, 2) + (x, y)).ravel().tolist() for edge in edges]
+
+
+def _rle(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's run lengths down the columns, zeros first."""
+    values = np.concatenate([[False], mask.ravel(order="F")])
+    changes = np.flatnonzero(values[1:] != values[:-1])
+    return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}
+
+
+def _check(classes: list[str]) -> None:
+    unknown = [name for name in classes if name not in OUTLINES]
+    if unknown or not classes or len(set(classes)) < len(classes):
+        what = f"there is no shape {unknown[0]!r}" if unknown else f"{classes} is not a list of different shapes"
+        raise DataError(f"{what}: generated scenes know {', '.join(OUTLINES)}.")
+
+
+def _write(root: Path, arguments: dict[str, Any]) -> None:
+    for split in STREAMS:
+        _write_split(root, split, arguments[split], arguments["size"], arguments["seed"], arguments["classes"])
+
+
+def _write_split(root: Path, split: str, count: int, size: int, seed: int, classes: Sequence[str]) -> None:
+    make_folder(root / split)
+    category_ids = [1 + i * (i + 1) // 2 for i in range(len(classes))]  # 1, 2, 4, 7 …: with gaps, as COCO's own
+    categories = [{"id": id, "name": name, "supercategory": "shape"} for id, name in zip(category_ids, classes)]
+    images, annotations = [], []
+    for index in range(count):
+        scene = draw(size, classes, np.random.default_rng((seed, STREAMS[split], index)))
+        height, width = scene.pixels.shape[:2]
+        image = {"id": index + 1, "file_name": f"{index + 1:06d}.jpg", "width": width, "height": height}
+        generated.put(root / split / image["file_name"], scene.pixels)
+        images.append(image)
+        for item in scene.objects:
+            ids = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category_ids[item.label]}
+            annotations.append(ids | to_coco(item))
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    generated.put(root / "annotations" / f"{split}.json", json.dumps(content).encode())

@@ -1,0 +1,79 @@
+"""Images whose objects only a test server knows, for submissions: VOC's, ILSVRC DET's and COCO's test sets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from resdet.data.array_cache import Arrays
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.coco_file import CocoFile, is_text
+from resdet.detection.data.compile_annotations import Found, Problems, compile_found
+from resdet.detection.data.ilsvrc_det_classes import NAMES
+from resdet.detection.data.validation import refuse
+from resdet.detection.data.voc import CLASSES
+from resdet.errors import ConfigError, DataError
+from resdet.files.json_file import read_json
+from resdet.images.decode import as_image
+
+
+def voc_test(root: Path, sets: Sequence[str]) -> Annotations:
+    """A set such as 2012_test: ImageSets/Main lists its images."""
+    if len(sets) != 1 or "_" not in sets[0]:
+        raise ConfigError(f"data.val_sets is {list(sets)}: a submission is of one set, as 2012_test.")
+    year, split = sets[0].split("_", 1)
+    home = first_with(f"ImageSets/Main/{split}.txt", (root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}"))
+    stems = first_words(home / f"ImageSets/Main/{split}.txt")
+    return unlabelled([f"{stem}.jpg" for stem in stems], home / "JPEGImages", CLASSES)
+
+
+def det_test(root: Path, split: str) -> Annotations:
+    """test, or val: ImageSets/DET lists the images in the order in which the server numbers them."""
+    home = first_with(f"ImageSets/DET/{split}.txt", (root, root / "ILSVRC"))
+    stems = first_words(home / f"ImageSets/DET/{split}.txt")
+    folder = "test" if split.startswith("test") else "val"
+    return unlabelled([f"{stem}.JPEG" for stem in stems], home / "Data/DET" / folder, list(NAMES.values()))
+
+
+def coco_test(images: Path, info: Path) -> Annotations:
+    """An image_info file: images and categories with the server's ids."""
+    content = read_json(info)
+    unlabelled = content | {"annotations": []} if isinstance(content, dict) else content
+    coco = CocoFile(unlabelled, f"{info} (which should be COCO's image_info_test-dev2015.json)", refuse(str(info)))
+    files = coco.images.values("file_name")
+    coco.images.require(np.array([is_text(file) for file in files], bool), "no text as file_name", "file_name")
+    coco.images.require((coco.sizes > 0).all(1), "no width and height")
+    found = empty_found(files, coco.sizes, {"image_ids": coco.image_ids})
+    arrays = compile_found(found, coco.classes, Problems(info, "error"), "annotation")
+    return Annotations(arrays | {"intact": np.array([False])}, images, info)
+
+
+def unlabelled(files: Sequence[str], folder: Path, classes: Sequence[str]) -> Annotations:
+    """Sizes are those of the pictures as they are stored, and so are then the pictures (`Annotations.image`)."""
+    sizes = [stored_size(folder / file) for file in files]
+    found = empty_found(list(files), sizes)
+    return Annotations(compile_found(found, dict(enumerate(classes, 1)), Problems(folder, "error"), "object"), folder)
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    try:
+        return as_image(path).as_stored().size
+    except DataError as error:
+        raise DataError(f"{error}; the server wants all images of its list") from error
+
+
+def empty_found(
+    files: list[str], sizes: Sequence[tuple[int, int]] | np.ndarray, columns: Arrays | None = None
+) -> Found:
+    return Found(files, sizes, images=[], boxes=[], labels=[], names=[], image_columns=columns or {})
+
+
+def first_with(file: str, homes: Sequence[Path]) -> Path:
+    home = next((home for home in homes if (home / file).is_file()), None)
+    if home is None:
+        raise DataError(f"{homes[0] / file} is missing: put the list of the test images there.")
+    return home
+
+
+def first_words(file: Path) -> list[str]:
+    return [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]

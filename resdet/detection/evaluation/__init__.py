@@ -1,0 +1,1 @@
+"""Evaluators of detections (COCO, PASCAL VOC, ILSVRC DET) and writers of submissions."""

@@ -1,0 +1,120 @@
+"""Ground truth as every evaluator takes it: a COCO dict whose gaps are filled, or a sentence that says what is wrong.
+
+Annotations of images or categories that the file does not have count for nothing, as in pycocotools.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from resdet.detection.data.annotations import BLACKLISTED
+from resdet.detection.data.coco_file import CocoFile
+from resdet.detection.data.segmentation_columns import FEWEST, SegmentColumns
+from resdet.detection.data.validation import refuse, whole_numbers
+from resdet.files.json_file import read_json
+
+Kind = Literal["bbox", "segm"]
+FLAGS = ("ignore", "difficult")  # of annotations; VOC and ILSVRC look at them
+
+
+def read(annotations: str | Path | dict, kind: Kind = "bbox") -> dict[str, list[dict]]:
+    """images, categories and annotations; the last with `area`, `iscrowd`, and ids 1 to n.
+
+    The ids are given anew because pycocotools takes an object of id 0 for none, and one of two objects of the same id
+    for the other. What is given is not changed; of it, what no evaluator looks at is left out.
+    """
+    file = str(annotations) if isinstance(annotations, (str, Path)) else "the ground truth"
+    content = read_json(annotations) if isinstance(annotations, (str, Path)) else annotations
+    coco = CocoFile(content, file, refuse(file))
+    coco.annotations.sound &= coco.in_images & coco.in_categories
+    coco.check_objects()
+    if kind == "segm":
+        check_masks(coco)
+    return {
+        "images": images_of(coco),
+        "categories": [{"id": number, "name": name} for number, name in coco.classes.items()],
+        "annotations": annotations_of(coco, kind),
+    }
+
+
+def images_of(coco: CocoFile) -> list[dict]:
+    blacklists = coco.images.values(BLACKLISTED)
+    listed = [blacklist is None or _are_ids(blacklist) for blacklist in blacklists]
+    coco.images.require(np.array(listed, bool), f"no list of category ids as {BLACKLISTED}", BLACKLISTED)
+    return [
+        {"id": number}
+        | ({"width": width, "height": height} if width > 0 and height > 0 else {})
+        | ({BLACKLISTED: blacklist} if blacklist else {})
+        for number, (width, height), blacklist in zip(coco.image_ids.tolist(), coco.sizes.tolist(), blacklists)
+    ]
+
+
+def annotations_of(coco: CocoFile, kind: Kind) -> list[dict]:
+    rows = np.flatnonzero(coco.annotations.sound)
+    columns = (coco.owners, coco.categories, coco.boxes, coco.areas, coco.crowd.astype(int))
+    keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
+    annotations = []
+    for number, (row, *values) in enumerate(zip(rows.tolist(), *(column[rows].tolist() for column in columns)), 1):
+        given = coco.annotations.entries[row]
+        annotation = {"id": number} | dict(zip(keys, values)) | {flag: 1 for flag in FLAGS if given.get(flag)}
+        if kind == "segm":
+            annotation["segmentation"] = _without_slivers(given["segmentation"])
+        annotations.append(annotation)
+    return annotations
+
+
+def check_masks(coco: CocoFile) -> None:
+    """Each annotation has a mask that fits into its image."""
+    segmentations = coco.annotations.values("segmentation")
+    coco.annotations.require(np.array([bool(given) for given in segmentations], bool), "no segmentation")
+    sizes = coco.sizes[coco.rows()] if len(coco.images) else np.zeros((len(coco.annotations), 2), np.int64)
+    coco.annotations.require((sizes > 0).all(1), "a mask, and its image no width and height")
+    rows = np.flatnonzero(coco.annotations.sound)
+    _, problems = SegmentColumns.pack([segmentations[row] for row in rows.tolist()], sizes[rows])
+    for what in filter(None, problems):
+        good = np.ones(len(coco.annotations), bool)
+        good[rows] = [problem != what for problem in problems]
+        coco.annotations.require(good, what, "segmentation")
+
+
+def as_rle(segmentation: list | dict, height: int, width: int) -> dict:
+    """Polygons, or counts that are not compressed, as one compressed RLE."""
+    from hotcoco import mask
+
+    if isinstance(segmentation, list):
+        return mask.merge(mask.frPyObjects(segmentation, height, width))
+    return mask.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
+
+
+def image_sizes(images: list[dict]) -> dict[int, tuple[int, int]]:
+    """Image id -> (height, width), where both are told."""
+    return {
+        image["id"]: (image["height"], image["width"]) for image in images if image.get("height") and image.get("width")
+    }
+
+
+def class_names(categories: list[dict]) -> list[str]:
+    """By rising category id; those that share a name carry their id behind it."""
+    ordered = sorted(categories, key=lambda category: category["id"])
+    names = [str(category.get("name") or category["id"]) for category in ordered]
+    return [f"{name} ({category['id']})" if names.count(name) > 1 else name for name, category in zip(names, ordered)]
+
+
+def count_objects(truth: dict[str, list[dict]]) -> dict[int, int]:
+    """Category id -> objects that are not crowds."""
+    counts: dict[Any, int] = {category["id"]: 0 for category in truth["categories"]}
+    for annotation in truth["annotations"]:
+        counts[annotation["category_id"]] += not annotation["iscrowd"]
+    return counts
+
+
+def _are_ids(blacklist: Any) -> bool:
+    return isinstance(blacklist, list) and bool((whole_numbers(blacklist) >= 0).all())
+
+
+def _without_slivers(segmentation: list | dict) -> list | dict:
+    """Without rings of two points, of which pycocotools makes boxes."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    return [ring for ring in segmentation if len(ring) >= 2 * FEWEST]

@@ -1,0 +1,1 @@
+"""Anchors, the region proposal network, box and mask heads, and their losses."""

@@ -1,0 +1,104 @@
+"""The region proposal network (Faster R-CNN, section 3; on a pyramid: FPN, section 4.1)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.detection.heads import losses
+from resdet.detection.heads.anchors import Anchors
+from resdet.detection.heads.config import RPNConfig
+from resdet.detection.heads.matcher import match_anchors, take
+from resdet.localization.config import PerClassRPNConfig
+from resdet.ops import boxes as box_ops
+from resdet.ops.nms import nms
+from resdet.ops.sampling import sample
+from resdet.structures import Proposals, Targets
+
+
+class RPNOutput(NamedTuple):
+    """What the network says of every anchor, level by level and position by position."""
+
+    anchors: list[Tensor]  # [A_l, 4]
+    logits: list[Tensor]  # [B, A_l]
+    deltas: list[Tensor]  # [B, A_l, 4]
+
+
+class RPN(nn.Module):
+    """A small network that slides over each feature map."""
+
+    def __init__(self, config: RPNConfig, channels: int, strides: Sequence[int], sizes: Sequence[Sequence[float]]):
+        super().__init__()
+        self.config, self.strides = config, list(strides)
+        self.anchors = Anchors(sizes, config.anchors.ratios, config.anchors.style == "torchvision")
+        width = config.channels or channels
+        widths = [channels] + [width] * config.convs
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:]))
+        self.objectness = nn.Conv2d(width, self.anchors.per_position, 1)
+        self.deltas = nn.Conv2d(width, self.anchors.per_position * 4, 1)
+        for layer in (*self.convs, self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps: Sequence[Tensor], image: Sequence[int]) -> RPNOutput:
+        """`image` is the padded height and width."""
+        anchors = self.anchors(maps, self.strides, image)
+        logits, deltas = zip(*(self.slide(x) for x in maps))
+        return RPNOutput(anchors, list(logits), list(deltas))
+
+    def slide(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        logits, deltas = self.objectness(x), self.deltas(x)
+        return logits.permute(0, 2, 3, 1).flatten(1), deltas.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4)
+
+    def losses(self, output: RPNOutput, targets: Targets, sizes: Tensor) -> dict[str, Tensor]:
+        """Over sampled anchors: objectness of all, boxes of the positive ones; `sizes` [B, 2] of the images."""
+        anchors, logits, deltas = torch.cat(output.anchors), torch.cat(output.logits, 1), torch.cat(output.deltas, 1)
+        scores, boxes = sampled_losses(self.config, anchors, logits, deltas, targets, self.usable(anchors, sizes))
+        return {"rpn_objectness": scores, "rpn_box": boxes}
+
+    def usable(self, anchors: Tensor, sizes: Tensor) -> Tensor:
+        """[B, A] the anchors whose centre lies in the image, or that lie in it whole."""
+        low, high = anchors[:, :2], anchors[:, 2:]
+        if not self.config.inside_only:
+            low = high = (low + high) / 2
+        borders = sizes.flip(1)[:, None]
+        return (low >= 0).all(1) & (high <= borders).all(2) & (borders > 0).all(2)
+
+    @torch.no_grad()
+    def propose(self, output: RPNOutput, sizes: Tensor, training: bool) -> Proposals:
+        """The best boxes of each level, clipped to the image, without near duplicates."""
+        config, mode = self.config, 0 if training else 1
+        boxes, scores, levels = [], [], []
+        for level, (anchors, logits, deltas) in enumerate(zip(*output)):
+            best, chosen = logits.float().topk(min(config.pre_nms[mode], logits.shape[1]), dim=1)
+            boxes.append(box_ops.decode(anchors[chosen], take(deltas, chosen).float(), (1.0, 1.0, 1.0, 1.0)))
+            scores.append(best)
+            levels.append(torch.full_like(chosen, level))
+        boxes, scores, levels = box_ops.clip(torch.cat(boxes, 1), sizes), torch.cat(scores, 1), torch.cat(levels, 1)
+        large = (boxes[..., 2:] - boxes[..., :2] >= config.min_size).all(2) & torch.isfinite(scores)
+        kept, valid = nms(boxes, scores, levels, large, config.nms, config.post_nms[mode])
+        return Proposals(take(boxes, kept), take(scores, kept), valid)
+
+
+def sampled_losses(
+    config: RPNConfig | PerClassRPNConfig,
+    anchors: Tensor,
+    logits: Tensor,
+    deltas: Tensor,
+    targets: Targets,
+    usable: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Over a sample of the usable [B, A] anchors [A, 4]: of all scores [B, A], and of the positive ones' deltas."""
+    with torch.no_grad():
+        matches = match_anchors(anchors, targets, usable, config.positive_iou, config.negative_iou)
+        positives = int(config.batch * config.positives)
+        chosen, positive, valid = sample(matches.positive, matches.negative, config.batch, positives)
+        wanted = box_ops.encode(anchors[chosen], take(targets.boxes, take(matches.objects, chosen)))
+    count = valid.sum()
+    scores = losses.objectness(take(logits, chosen), positive)
+    shifts = losses.smooth_l1(take(deltas, chosen), wanted, config.beta)
+    return losses.mean_over(scores, valid, count), losses.mean_over(shifts, positive, count)

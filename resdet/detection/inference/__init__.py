@@ -1,0 +1,1 @@
+"""From images to results, with or without test-time augmentation."""

@@ -1,0 +1,153 @@
+"""The detector: Faster R-CNN and its family, static from the image to the detections.
+
+`losses` and `detect` have shapes that follow from the batch's shape and the config, so that each is one graph without a
+break; both may be called in any mode, so that a validation loss costs nothing but its time.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from resdet.backbones.layers import Backbone
+from resdet.detection.config import InputConfig
+from resdet.detection.heads.box_head import Conv5Head, VGGHead
+from resdet.detection.heads.roi_heads import Regions
+from resdet.detection.heads.rpn import RPN
+from resdet.images.normalize import Normalise
+from resdet.necks.fpn import FPN
+from resdet.structures import Detections, Images, Proposals, Targets, each
+
+
+class Detector(nn.Module):
+    """A backbone, a pyramid over it or not, proposals, regions; with the classes and the size of its test images."""
+
+    task, exported = "detection", False
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: FPN | None,
+        levels: Sequence[str],
+        rpn: RPN,
+        regions: Regions,
+        normalise: Normalise,
+        classes: Sequence[str],
+        category_ids: Sequence[int],
+        input: InputConfig,
+    ):
+        """`levels`: the feature maps that proposals are made on; `category_ids`: the data set's own for the classes."""
+        super().__init__()
+        # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
+        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.neck = neck
+        self.rpn, self.regions = rpn, regions
+        self.normalise = normalise
+        self.levels = list(levels)
+        self.classes, self.category_ids = list(classes), list(category_ids)
+        self.input = input
+        self.score = regions.config.score
+        self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
+
+    @property
+    def draws_masks(self) -> bool:
+        return self.regions.mask_head is not None
+
+    def forward(self, images: Images | Tensor) -> Detections:
+        """Boxes in pixels of the padded images; those below the model's `score` are padding."""
+        return self.detect(as_images(images))[0]
+
+    def losses(self, images: Images | Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask where it draws masks;
+        mask_class where classes are told of masks."""
+        images = as_images(images)
+        return self.losses_of(self.maps(images), images, targets)
+
+    def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
+        """Detections above `score`, and the feature maps that `masks` draws from."""
+        maps = self.maps(images)
+        return self.detections_of(maps, images, score), maps
+
+    def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Probabilities [B, N, m, m] in each of the boxes [B, N, 4]."""
+        return self.regions.masks(maps, boxes, labels)
+
+    def maps(self, images: Images) -> list[Tensor]:
+        """The feature maps, finest first."""
+        features = self.backbone.features(normalised(self.normalise, images))
+        if self.neck is not None:
+            features = self.neck(features)
+        return [features[level] for level in self.levels]
+
+    def propose(self, maps: Sequence[Tensor], images: Images, training: bool = False) -> Proposals:
+        """Where objects may be; as many as `model.rpn.post_nms` says for training or for testing."""
+        return self.rpn.propose(self.rpn(maps, images.pixels.shape[2:]), images.sizes, training)
+
+    def losses_of(self, maps: Sequence[Tensor], images: Images, targets: Targets) -> dict[str, Tensor]:
+        targets = with_room(targets)
+        output = self.rpn(maps, images.pixels.shape[2:])
+        proposals = self.rpn.propose(output, images.sizes, training=True)
+        losses = self.rpn.losses(output, targets, images.sizes)
+        return losses | self.regions.losses(maps, proposals, targets, images.sizes)
+
+    def detections_of(self, maps: Sequence[Tensor], images: Images, score: float | None = None) -> Detections:
+        proposals = self.propose(maps, images)
+        return self.regions.detect(maps, proposals, images.sizes, self.score if score is None else score)
+
+    def predict(self, images: Iterable, score: float | None = None) -> list:
+        """Detects in paths and uint8 RGB arrays [H, W, 3]: one `resdet.results.result.Result` an image."""
+        return list(self.stream(images, score))
+
+    def stream(self, images: Iterable, score: float | None = None) -> Iterator:
+        """The same one after another, for any number of images: one batch of them is in memory."""
+        from resdet.detection.inference.predictor import stream
+
+        return stream(self, images, score)
+
+    def compile_inference(self) -> None:
+        """Compiles `detect` and the mask head, anew for each shape of images."""
+        self.detect = torch.compile(self.detect, fullgraph=True, dynamic=False)
+        if self.draws_masks:
+            self.regions.mask_head.compile(dynamic=False)
+
+    def backbone_tensors(self) -> dict[str, Tensor]:
+        """The classifier's tensors under its own names, those included that the box head took over."""
+        tensors = dict(self.backbone.state_dict())
+        for stage in self.regions.stages:
+            if isinstance(stage.head, (Conv5Head, VGGHead)):
+                tensors |= stage.head.state_dict()
+        return tensors
+
+    def class_layers(self) -> list[str]:
+        """The layers whose size is the number of classes, which fine-tuning on other ones starts anew."""
+        layers = [
+            f"regions.stages.{n}.predictor.{kind}"
+            for n in range(len(self.regions.stages))
+            for kind in ("scores", "boxes")
+        ]
+        return [*layers, "regions.stages.0.mask_scores", "regions.mask_head.masks"]
+
+
+def with_room(targets: Targets) -> Targets:
+    """Targets with room for one object at least, since there is no best match among none."""
+    if targets.boxes.shape[1]:
+        return targets
+    return each(targets, lambda field: field.new_zeros(len(field), 1, *field.shape[2:]))
+
+
+def as_images(images: Images | Tensor) -> Images:
+    """A tensor [B, 3, H, W] is taken for images without padding."""
+    if isinstance(images, Images):
+        return images
+    height, width = images.shape[2:]
+    sizes = torch.tensor([[height, width]], dtype=torch.float32, device=images.device)
+    return Images(images, sizes.expand(len(images), 2))
+
+
+def normalised(normalise: Normalise, images: Images) -> Tensor:
+    """Normalised pixels [B, 3, H, W], with zeros where there is padding."""
+    height, width = images.pixels.shape[2:]
+    rows = torch.arange(height, device=images.sizes.device) < images.sizes[:, :1]
+    columns = torch.arange(width, device=images.sizes.device) < images.sizes[:, 1:]
+    inside = rows[:, None, :, None] & columns[:, None, None, :]
+    return torch.where(inside, normalise(images.pixels), 0.0)

@@ -1,0 +1,107 @@
+"""Detection and instance segmentation as the hub and the commands see it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from resdet import config
+from resdet.data.pictures import Pictures
+from resdet.detection import alternating
+from resdet.detection.build import build_detector
+from resdet.detection.config import DetectionExperiment
+from resdet.detection.data.config import ScenesConfig
+from resdet.detection.data.sources import open_scenes
+from resdet.detection.evaluation.report import evaluate
+from resdet.detection.evaluation.submit import submit_detections
+from resdet.detection.inference.config import TestingConfig
+from resdet.detection.inference.tta import Tester
+from resdet.detection.model import Detector
+from resdet.detection.training import DetectionTraining
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.errors import ConfigError
+from resdet.results.stream import show
+from resdet.tasks import EvaluateOptions, PredictOptions, Step, Task
+
+SCENES = (
+    "data.train_images=8", "data.val_images=4", "data.size=96", "data.augment.short=[96]", "data.augment.long=96",
+    "data.mask_size=14", "data.workers=0",
+)  # fmt: skip
+DETECTOR = (
+    "model.num_classes=5", "model.pretrained=null", "model.backbone.name=resnet18", "model.features=c4",
+    "model.rpn.channels=32", "model.rpn.anchors.sizes=[[16,32,64]]", "model.rpn.pre_nms=[100,50]",
+    "model.rpn.post_nms=[40,20]", "model.rpn.batch=32", "model.box.batch=16", "model.box.resolution=14",
+    "model.box.dropout=0", "model.input.short=96", "model.input.long=96",
+)  # fmt: skip
+
+
+class DetectionTask(Task):
+    """Images with any number of objects."""
+
+    kind = "detector"
+    evaluate_options = frozenset({"per_class", "save"})
+
+    def build(
+        self, experiment: DetectionExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
+    ) -> Detector:
+        return build_detector(experiment, classes, category_ids or range(1, len(classes) + 1))
+
+    def open_training(
+        self, experiment: DetectionExperiment, world: World, log: Log, init: str | None = None
+    ) -> DetectionTraining:
+        return DetectionTraining(experiment, world, log, Path(init) if init else None)
+
+    def steps(self, experiment: DetectionExperiment, folder: Path, init: str | None) -> list[Step]:
+        return alternating.steps(experiment, folder, init) if experiment.alternating else []
+
+    def evaluate(
+        self,
+        models: Sequence[Detector],
+        weights: Sequence[str],
+        experiment: DetectionExperiment,
+        options: EvaluateOptions,
+    ) -> dict[str, Any]:
+        if options.submission:
+            return submit_detections(models, experiment, options.submission)
+        return evaluate(models, experiment, options)
+
+    def predict(
+        self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
+    ) -> Iterator[dict[str, Any]]:
+        if options.top is not None:
+            raise ConfigError("--top is for classifiers and localizers; of a detector's boxes --score leaves some out.")
+        settings = config.from_dict({"task": "detection"}, "the command line", tuple(options.overrides)).eval
+        score = settings.score if options.score is None else options.score
+        return show(predictor(models, weights, settings), images, score, options.draw)
+
+    def pictures(self, data: ScenesConfig) -> Sequence[Any]:
+        return Pictures(open_scenes(data, "train"))
+
+    def smoke_data(self, experiment: DetectionExperiment, out: Path) -> list[str]:
+        sampling = [f"data.sampling={experiment.data.sampling}"]
+        return ["data.name=shape_scenes", f"data.root={out / 'shape_scenes'}", *SCENES, *sampling]
+
+    def smoke_training(self, experiment: DetectionExperiment) -> list[str]:
+        # A backbone that has hardly learnt makes wild gradients.
+        words = [*DETECTOR, "train.batch=2", "optim.clip_norm=1"]
+        if experiment.alternating:
+            keys = ("length=2", "batch=2", "milestones=[1]")
+            words += [f"alternating.{part}.{key}" for part in ("rpn", "regions") for key in keys]
+        return words
+
+    def smoke_evaluation(self, experiment: DetectionExperiment, overrides: Sequence[str] = ()) -> list[str]:
+        several = bool(experiment.eval.scales) or any("eval.scales" in word for word in overrides)
+        return [*(["eval.scales=[64,96,128]"] if several else ()), "eval.batch=2"]
+
+
+def predictor(models: Sequence[Any], weights: Sequence[str], settings: TestingConfig) -> Any:
+    """The plain detector, unless there are several or something more is asked for."""
+    if len(models) == 1 and settings.plain:
+        return models[0]
+    for model, path in zip(models, weights):
+        if model.exported:
+            raise ConfigError(f"{path} is an exported file, which predicts alone and in one way: give its checkpoint.")
+    return Tester(models, settings)
+
+
+task = DetectionTask()

@@ -1,0 +1,39 @@
+"""Writes TensorBoard's event file of a run.
+
+The writers of torch and tensorboard run a thread, whose errors cannot be caught; this one appends in the caller's.
+"""
+
+import io
+import os
+import socket
+import time
+from pathlib import Path
+
+from resdet.files.atomic import append_bytes, make_folder
+
+
+class Board:
+    """Appends points of curves to a file in `folder`; those past `resumed_at` in former files are void."""
+
+    def __init__(self, folder: Path, resumed_at: int):
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
+        make_folder(folder)
+        self.path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.0"
+        self.append(file_version="brain.Event:2")
+        if resumed_at:
+            self.append(step=resumed_at + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, step: int, figures: dict[str, float]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        self.append(step=step, summary=Summary(value=values))
+
+    def append(self, **content) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        record = io.BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **content).SerializeToString())
+        append_bytes(self.path, record.getvalue())

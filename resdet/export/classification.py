@@ -1,0 +1,89 @@
+"""The export of classifiers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resdet.classification.config import ClassificationExperiment
+from resdet.classification.data.config import ImagesConfig
+from resdet.classification.data.on_device import ResidentEvaluation
+from resdet.classification.data.sources import open_images, open_resident
+from resdet.classification.evaluate import evaluate_resident, evaluate_views
+from resdet.classification.model import Classifier
+from resdet.data.loader import Skipped
+from resdet.errors import ConfigError
+from resdet.export import verify
+from resdet.export.exporters import Agreement, Sides
+from resdet.export.form import DEFAULT, Form
+from resdet.export.onnx_model import ExportedClassifier, crops
+
+CPU = torch.device("cpu")
+AT_ONCE = 64  # small images
+
+
+class ClassifierGraph(nn.Module):
+    """logits [B, C] of uint8 RGB images [B, 3, H, W]."""
+
+    inputs, outputs = ["images"], ["logits"]
+
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.model = model
+        self.groups = len(model.classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (self.model(images),)
+
+
+class ClassifierExporter:
+    """Logits of square crops."""
+
+    def graph(self, model: Classifier, form: Form) -> nn.Module:
+        if (form.nms, form.masks) != (DEFAULT.nms, DEFAULT.masks):
+            raise ConfigError("--nms and --masks are for detectors, and this is a classifier: leave them out.")
+        return ClassifierGraph(model).eval()
+
+    def shape(self, model: Classifier, form: Form) -> tuple[int, int]:
+        if form.shape not in (None, (model.size, model.size)):
+            height, width = form.shape
+            raise ConfigError(f"--shape is {height}x{width}: this classifier takes {model.size}x{model.size} alone.")
+        return model.size, model.size
+
+    def example(self, model: Classifier, form: Form) -> tuple[Tensor, ...]:
+        return (torch.zeros(2 if form.dynamic_batch else 1, 3, *self.shape(model, form), dtype=torch.uint8),)
+
+    def describe(self, model: Classifier, form: Form) -> dict[str, Any]:
+        return {"size": model.size, "short": model.short}
+
+    def inputs(self, model: Classifier, form: Form, images: Sequence) -> tuple[Tensor, ...]:
+        return (crops(images, model.short, model.size),)
+
+    def check_onnx(self, model: Classifier, exported: ExportedClassifier, images: Sequence) -> tuple[Agreement, Sides]:
+        pixels = exported.prepare(images)
+        agreement = verify.compare_scores(verify.exact(model)(pixels), exported(pixels))
+        return agreement, {"eager": lambda: model(pixels), "onnxruntime": lambda: exported(pixels)}
+
+    def metrics(self, exported: ExportedClassifier, experiment: ClassificationExperiment) -> dict[str, float]:
+        """Accuracy on single crops."""
+        data = experiment.data
+        if isinstance(data, ImagesConfig):
+            source = open_images(data, "val")
+            verify.check_classes(len(source.classes) == len(exported.classes))
+            views = replace(experiment.eval, views="centre")
+            options = {"skipped": Skipped(print, set()), "workers": data.workers, "on_bad_image": data.on_bad_image}
+            figures = evaluate_views([exported], source, views, CPU, **options)
+        else:
+            images = open_resident(data, "val", CPU)
+            verify.check_classes(len(images.classes) == len(exported.classes))
+            figures = evaluate_resident([exported], ResidentEvaluation(images, AT_ONCE), CPU)
+        return {"top-1": 1 - figures.error, "top-5": 1 - figures.top5_error}
+
+    def difference(self, exported: ExportedClassifier, other: ExportedClassifier, image: Any) -> str:
+        pixels = exported.prepare([image])
+        return verify.compare_scores(exported(pixels), other(pixels))[1]
+
+
+exporter = ClassifierExporter()

@@ -1,0 +1,161 @@
+"""The export of detectors."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resdet.data.loader import Notes
+from resdet.detection.config import DetectionExperiment
+from resdet.detection.data.buckets import rounded_up
+from resdet.detection.data.sources import open_scenes
+from resdet.detection.evaluation.evaluate import figures, predict_all
+from resdet.detection.inference.predictor import results_of
+from resdet.detection.model import Detector
+from resdet.engine.distributed import World
+from resdet.errors import ConfigError
+from resdet.export import verify
+from resdet.export.exporters import Agreement, Sides
+from resdet.export.form import Form, Place
+from resdet.export.onnx_model import ExportedDetector, fit
+from resdet.ops import boxes as box_ops
+from resdet.ops.boxes import iou
+from resdet.ops.masks import paste_probabilities, paste_probabilities_as_torchvision
+from resdet.results.result import Result
+from resdet.structures import Images
+
+SAME = 0.5  # the IoU from which on two boxes of a class are of one object
+EVERYTHING = 0.0  # the score limit of the check, so that it has detections whatever the image shows
+
+
+class DetectorGraph(nn.Module):
+    """Detections of images [B, 3, H, W] of which `sizes` [B, 2] (height, width) is not padding.
+
+    boxes [B, D, 4], scores [B, D], labels [B, D], valid [B, D], and masks: probabilities in the boxes [B, D, m, m], or
+    in the images [B, D, H, W].
+    """
+
+    inputs = ["images", "sizes"]
+
+    def __init__(self, model: Detector, masks: Place):
+        super().__init__()
+        self.model, self.paste = model, masks == "inside"
+        self.outputs = ["boxes", "scores", "labels", "valid"] + ["masks"] * model.draws_masks
+        self.groups = max(len(model.classes), len(model.levels))
+        self.register_buffer("score", torch.tensor(model.score))
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        found, maps = self.model.detect(Images(images, sizes), self.score)
+        if not self.model.draws_masks:
+            return tuple(found)
+        masks = self.model.masks(maps, found.boxes, found.labels)
+        if self.paste:
+            as_torchvision = self.model.input.resize == "torchvision"
+            draw = paste_probabilities_as_torchvision if as_torchvision else paste_probabilities
+            masks = draw(masks, found.boxes, *images.shape[2:])
+        return *found, masks
+
+
+class RegionsGraph(nn.Module):
+    """What the last suppression chooses from: boxes [B, N, C or 1, 4] and scores [B, N, C] of all regions."""
+
+    inputs, outputs = ["images", "sizes"], ["boxes", "scores"]
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        self.model = model
+        self.groups = max(len(model.classes), len(model.levels))
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        model, batch = self.model, Images(images, sizes)
+        maps = model.maps(batch)
+        proposals = model.rpn.propose(model.rpn(maps, images.shape[2:]), sizes, training=False)
+        scores, boxes, deltas = model.regions.classify(maps, proposals.boxes, sizes)
+        decoded = box_ops.decode(boxes[:, :, None], deltas, model.regions.weights[-1])
+        real = proposals.valid[..., None] & torch.isfinite(scores)
+        return box_ops.clip(decoded, sizes), torch.where(real, scores, 0.0)
+
+
+class DetectorExporter:
+    """Detections of padded images."""
+
+    def graph(self, model: Detector, form: Form) -> nn.Module:
+        if form.masks == "inside" and not model.draws_masks:
+            raise ConfigError("--masks inside is for detectors that draw masks, and this one does not: leave it out.")
+        if form.nms == "inside":
+            return DetectorGraph(model, form.masks).eval()
+        if model.draws_masks:
+            raise ConfigError("Masks are drawn in the boxes that suppression leaves: with masks, choose --nms inside.")
+        return RegionsGraph(model).eval()
+
+    def shape(self, model: Detector, form: Form) -> tuple[int, int]:
+        least = rounded_up(*(form.shape or (model.input.short, model.input.long)), model.input.divisor)
+        if form.shape not in (None, least):
+            height, width = form.shape
+            raise ConfigError(
+                f"--shape is {height}x{width}: give multiples of {model.input.divisor}, as {least[0]}x{least[1]}."
+            )
+        return least
+
+    def example(self, model: Detector, form: Form) -> tuple[Tensor, ...]:
+        batch, (height, width) = 2 if form.dynamic_batch else 1, self.shape(model, form)
+        # torchvision's way of resizing leaves fractions.
+        dtype = torch.float32 if model.input.resize == "torchvision" else torch.uint8
+        sizes = torch.tensor([[height, width]], dtype=torch.float32).repeat(batch, 1)
+        return torch.zeros(batch, 3, height, width, dtype=dtype), sizes
+
+    def describe(self, model: Detector, form: Form) -> dict[str, Any]:
+        box = model.regions.config
+        return {
+            "category_ids": model.category_ids,
+            "input": dataclasses.asdict(model.input),
+            "score": model.score,
+            "nms": form.nms,
+            "suppression": {"candidates": box.candidates, "iou": box.nms, "detections": box.detections},
+            "masks": form.masks if model.draws_masks else None,
+        }
+
+    def inputs(self, model: Detector, form: Form, images: Sequence) -> tuple[Tensor, ...]:
+        return fit(images, model.input, self.shape(model, form))[0]
+
+    def check_onnx(self, model: Detector, exported: ExportedDetector, images: Sequence) -> tuple[Agreement, Sides]:
+        batch, _ = exported.prepare(images)
+        sizes = [tuple(size) for size in batch.sizes.int().tolist()]  # compared in the pixels that both see
+        expected = results_of(verify.exact(model), batch, sizes, EVERYTHING)[-1]
+        agrees, note = verify.compare_results(expected, exported.results_of(batch, sizes, EVERYTHING)[-1])
+        if not agrees and not verify.compare_results(expected, results_of(model, batch, sizes, EVERYTHING)[-1])[0]:
+            note += "; nor does the checkpoint itself in float32: its weights amplify rounding, as untrained ones do"
+        return (agrees, note), {
+            "eager": lambda: results_of(model, batch, sizes),
+            "onnxruntime": lambda: exported.results_of(batch, sizes),
+        }
+
+    def metrics(self, exported: ExportedDetector, experiment: DetectionExperiment) -> dict[str, float]:
+        """AP by the experiment's metric."""
+        source = open_scenes(experiment.data, "val")
+        verify.check_classes(set(source.category_ids) <= set(exported.category_ids))
+        on_bad_image, alone = experiment.data.on_bad_image, World(0, 1, torch.device("cpu"))
+        judged = predict_all(exported, source, on_bad_image, alone, Notes(print), experiment.eval.score)
+        return figures(experiment.eval.metric, source, judged.results, exported.draws_masks, judged.left_out)
+
+    def difference(self, exported: ExportedDetector, other: ExportedDetector, image: Any) -> str:
+        return difference_of_results(*(model.predict([image])[0] for model in (exported, other)))
+
+
+def difference_of_results(expected: Result, found: Result) -> str:
+    boxes, others = torch.from_numpy(expected.boxes), torch.from_numpy(found.boxes)
+    same = torch.from_numpy(expected.labels)[:, None] == torch.from_numpy(found.labels)
+    overlaps = iou(boxes, others) * same
+    again = (overlaps >= SAME).any(1) if len(found) else torch.zeros(len(expected), dtype=torch.bool)
+    note = f"{int(again.sum())} of {len(expected)} detections are found again"
+    if not again.any():
+        return note
+    partner = overlaps[again].argmax(1)
+    apart = (boxes[again] - others[partner]).abs().max()
+    scores = (torch.from_numpy(expected.scores)[again] - torch.from_numpy(found.scores)[partner]).abs().max()
+    return f"{note}, their boxes within {apart:.1f} pixels, scores within {scores:.3f}"
+
+
+exporter = DetectorExporter()

@@ -1,0 +1,88 @@
+"""The registry of exporters: how the models of a task become graphs of tensors, and how these are checked."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+import resdet
+from resdet.errors import ConfigError
+from resdet.export.form import Form
+from resdet.registry import Registry
+
+Sides = dict[str, Callable[[], object]]  # the same work by the model and by the exported file
+Agreement = tuple[bool, str]  # whether they agree, and a note
+
+
+class Exporter(Protocol):
+    """What is exported of the models of a task."""
+
+    def graph(self, model: Any, form: Form) -> nn.Module:
+        """The module to export, in eval mode."""
+
+    def shape(self, model: Any, form: Form) -> tuple[int, int]:
+        """Height and width of the exported images."""
+
+    def example(self, model: Any, form: Form) -> tuple[Tensor, ...]:
+        """Inputs of the graph; two images where their number is to stay open, since one is taken for a constant."""
+
+    def describe(self, model: Any, form: Form) -> dict[str, Any]:
+        """What a host must know beside the graph and what all tasks share, in plain types."""
+
+    def inputs(self, model: Any, form: Form, images: Sequence) -> tuple[Tensor, ...]:
+        """Inputs of the graph for some images."""
+
+    def check_onnx(self, model: Any, exported: Any, images: Sequence) -> tuple[Agreement, Sides]:
+        """Compares an ONNX file with its model."""
+
+    def metrics(self, exported: Any, experiment: Any) -> dict[str, float]:
+        """Of an ONNX file, on the experiment's validation data."""
+
+    def difference(self, exported: Any, other: Any, image: Any) -> str:
+        """How far another ONNX file is from this one on an image, in words."""
+
+
+exporters: Registry[Exporter] = Registry(
+    "exporter",
+    "task",
+    {
+        "classification": "resdet.export.classification:exporter",
+        "detection": "resdet.export.detection:exporter",
+    },
+)
+
+
+def exporter_of(model: Any) -> Exporter:
+    if model.task not in exporters:
+        raise ConfigError(f"A {type(model).__name__} cannot be exported: classifiers and detectors can.")
+    return exporters[model.task]
+
+
+def graph_of(model: Any, form: Form) -> nn.Module:
+    """The module to export, in eval mode."""
+    return exporter_of(model).graph(model, form)
+
+
+def shape_of(model: Any, form: Form) -> tuple[int, int]:
+    """Height and width of the exported images."""
+    return exporter_of(model).shape(model, form)
+
+
+def example_of(model: Any, form: Form) -> tuple[Tensor, ...]:
+    """Inputs of the graph; two images where their number is to stay open, since one is taken for a constant."""
+    return exporter_of(model).example(model, form)
+
+
+def describe(model: Any, form: Form) -> dict[str, Any]:
+    """All that a host must know beside the graph, in plain types."""
+    exporter = exporter_of(model)
+    return {
+        "version": resdet.__version__,
+        "task": model.task,
+        "classes": model.classes,
+        "shape": list(exporter.shape(model, form)),
+        "batch": None if form.dynamic_batch else 1,
+        "pixels": "RGB, 0 to 255, normalised in the graph",
+        "experiment": model.experiment,
+        **exporter.describe(model, form),
+    }

@@ -1,0 +1,72 @@
+"""From a config to an untrained model, and from a checkpoint to a trained one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from resdet import config as configs
+from resdet.config.experiment import Experiment
+from resdet.errors import ConfigError, WeightsError
+from resdet.export import onnx_model
+from resdet.restore import build_with_weights, restore
+from resdet.tasks import tasks
+from resdet.weights import description, loading, reading, recognize, zoo
+
+
+def build(config: str | Path | Experiment, *overrides: str) -> nn.Module:
+    """An untrained model from a config's name, path, or loaded experiment: `resdet.build("coco_r101.yaml")`."""
+    experiment = configs.load(config, *overrides) if isinstance(config, (str, Path)) else config
+    count = experiment.model.num_classes
+    if count is None:
+        raise ConfigError("model.num_classes is null, as many as the data has: give a number to build without data.")
+    return build_for(experiment, [str(label) for label in range(count)])
+
+
+def build_for(experiment: Experiment, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> nn.Module:
+    """The model of an experiment, whatever its task, for these classes."""
+    return tasks[experiment.task].build(experiment, classes, category_ids)
+
+
+def load(path: str | Path) -> Any:
+    """A trained model with its classes and preprocessing, in eval mode.
+
+    Takes what `resdet train` and `resdet export --to onnx` wrote, and the files of torchvision, timm, detectron2, MSRA
+    and Keras-applications, recognised by content; or a published model by name, which is fetched once:
+    `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
+    """
+    if Path(path).suffix == ".onnx":
+        return onnx_model.load(path)
+    checkpoint = reading.read(zoo.locate(path))
+    if not checkpoint.description.experiment:
+        return load_foreign(checkpoint).eval()
+    return restore(checkpoint, build_for).eval()
+
+
+def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
+    """The model that another library's weights imply, with their classes where these are known."""
+    layout = recognize.recognise(checkpoint)
+    if layout.settings is None:
+        raise WeightsError(
+            f"{checkpoint.origin}: cannot infer the architecture from these weights; build the model and call "
+            "resdet.weights.load."
+        )
+    settings = layout.section(checkpoint)
+    name = settings["backbone"]["name"]
+    if not 0 < settings["num_classes"] <= description.MAX_CLASSES:
+        raise WeightsError(
+            f"{checkpoint.origin} is a {name} without classes: build a net for your own, and give this file to "
+            "resdet.weights.load with new_classifier=True."
+        )
+    categories = layout.categories(settings["num_classes"])
+    experiment = {"task": "detection", "data": "coco"} if layout.detector else {"task": "classification"}
+    description.refuse_absurd_counts({"model": settings}, checkpoint.origin)
+    experiment = configs.from_dict({**experiment, "model": settings}, what := f"the net of {checkpoint.origin}")
+    try:
+        return build_with_weights(build_for, experiment, categories.names, categories.ids, checkpoint, what)
+    except loading.Misfit as problem:
+        raise WeightsError(
+            f"{checkpoint.origin} has the names of a {name} and is another net, which none here is ({problem.what}): "
+            "docs/weights.md lists those that are known."
+        ) from None

@@ -1,0 +1,7 @@
+"""ImageNet localization (appendix C): a per-class RPN, and R-CNN on its proposals."""
+
+from resdet._lazy import attach
+
+__getattr__, __dir__ = attach(
+    __name__, {"Localizer": "rpn_model", "LocalizerRCNN": "rcnn_model", "Finder": "classify_and_locate"}
+)

@@ -1,0 +1,71 @@
+"""From a config to a localizer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from resdet import config as configs
+from resdet.backbones import registry
+from resdet.backbones.layers import Backbone
+from resdet.backbones.surgery import freeze_stages
+from resdet.config.experiment import ModelConfig, check_count, to_dict
+from resdet.errors import ConfigError
+from resdet.images.normalize import Normalise
+from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.localization.config import LocalizationExperiment, LocalizationRCNNExperiment
+from resdet.localization.per_class_rpn import PerClassRPN
+from resdet.localization.rcnn_model import LocalizerRCNN
+from resdet.localization.rpn_model import Localizer
+from resdet.restore import restore
+from resdet.weights import reading, zoo
+
+
+def build_localizer(
+    experiment: LocalizationExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
+) -> Localizer:
+    """The localizer of an experiment: a per-class RPN (appendix C)."""
+    config = experiment.model
+    net = localizer_backbone(config, classes)
+    stride, channels = ([*known.values()][-1] for known in (net.strides, net.channels))
+    rpn = PerClassRPN(config.rpn, channels, stride, len(classes))
+    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    data = experiment.data
+    model = Localizer(net, rpn, normalise, classes, data.size, data.short, experiment.eval)
+    model.experiment = to_dict(experiment)
+    return model
+
+
+def build_localizer_rcnn(
+    experiment: LocalizationRCNNExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
+) -> LocalizerRCNN:
+    """The R-CNN of an experiment (appendix C), with its per-class RPN: trained, or to be filled from a checkpoint."""
+    proposer = make_proposer(experiment.model.proposer, classes)
+    net = localizer_backbone(experiment.model, classes)
+    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    model = LocalizerRCNN(experiment.model, net, proposer, normalise, classes, experiment.data.size, experiment.eval)
+    model.experiment = to_dict(experiment)
+    model.experiment["model"]["proposer"] = proposer.experiment
+    return model
+
+
+def localizer_backbone(config: ModelConfig, classes: Sequence[str]) -> Backbone:
+    check_count(config.num_classes, classes)
+    net = registry.build(config.backbone, num_classes=0)
+    freeze_stages(net, config.freeze_stages)
+    return net
+
+
+def make_proposer(proposer: Any, classes: Sequence[str]) -> Localizer:
+    """From a checkpoint's path, or without its weights from the experiment that an R-CNN's checkpoint carries."""
+    if isinstance(proposer, dict):
+        inner = configs.from_dict(proposer, what := "the config of the R-CNN's proposer")
+        if inner.task != "localization":
+            raise ConfigError(f"{what} is of the task {inner.task}, and a proposer is of localization.")
+        return build_localizer(replace(inner, model=inner.model.for_checkpoint()), classes)
+    if proposer is None:
+        raise ConfigError("model.proposer is null: name the checkpoint of a trained per-class RPN.")
+    checkpoint = reading.read(zoo.locate(proposer))
+    ours = (checkpoint.description.experiment or {}).get("task") == "localization"
+    if not ours or checkpoint.description.classes != list(classes):
+        raise ConfigError(f"model.proposer: {proposer} is no per-class RPN of the data's {len(classes)} classes.")
+    return restore(checkpoint, build_localizer).eval()

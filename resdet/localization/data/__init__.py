@@ -1,0 +1,1 @@
+"""Images of one class each, with the boxes of its instances."""

@@ -1,0 +1,82 @@
+"""Config of the data sets of localization; free of torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from resdet.data.config import DataConfig
+from resdet.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from resdet.localization.data.ilsvrc_loc import LocalizedImages
+
+
+@dataclass
+class LocAugmentConfig:
+    """Section 3.4's crop, flip and colour; boxes are carried along."""
+
+    short: tuple[int, int] = (256, 480)  # the range of the short side
+    flip: float = 0.5  # probability
+    pca_colour: float = 0.1  # standard deviation; 0 turns it off
+
+    def __post_init__(self):
+        ordered = 0 < self.short[0] <= self.short[1]
+        require(ordered, "data.augment.short", list(self.short), "give the smaller side first")
+        require(0 <= self.flip <= 1, "data.augment.flip", self.flip, "it is a probability, from 0 to 1")
+        require(self.pca_colour >= 0, "data.augment.pca_colour", self.pca_colour, "it cannot be negative")
+
+
+@dataclass
+class LocalizationConfig(DataConfig):
+    """Images of one class each, with the boxes of its instances (appendix C)."""
+
+    root: str = "."
+    size: int = 224  # side of a training crop, of the central crop, and of R-CNN's warped regions
+    short: int = 256  # the shorter side before the central crop
+    augment: LocAugmentConfig = field(default_factory=LocAugmentConfig)
+    max_objects: int = 32  # of an image; of more than that the largest are learnt
+    workers: int = -1  # loader processes; -1: one a core, eight at most
+    on_bad_image: Literal["error", "skip"] = "error"
+
+    def __post_init__(self):
+        if self.size < 1 or min(self.short, self.augment.short[0]) < self.size:
+            raise ConfigError(
+                f"data.size is {self.size}, data.short {self.short} and data.augment.short "
+                f"{list(self.augment.short)}: the crop cannot be larger than the image it is cut from.",
+                "data.size",
+            )
+        require(self.max_objects > 0, "data.max_objects", self.max_objects, "give one or more")
+
+    def open(self, split: str) -> "LocalizedImages":
+        """The images of a split, `train` or `val`, with their classes and boxes."""
+        raise NotImplementedError
+
+
+@dataclass
+class IlsvrcLocConfig(LocalizationConfig):
+    """ILSVRC 2012 with its boxes, in any of its official layouts (datasets/README.md)."""
+
+    root: str = "datasets/ILSVRC2012"
+
+    def open(self, split: str) -> "LocalizedImages":
+        from resdet.localization.data.ilsvrc_loc import open_ilsvrc_loc
+
+        return open_ilsvrc_loc(self.root, split)
+
+
+@dataclass
+class ShapeLocConfig(LocalizationConfig):
+    """Generated images in the layout of ILSVRC's, written to `root` when first used."""
+
+    root: str = "datasets/shape_loc"
+    train_images: int = 4000
+    val_images: int = 400
+    side: int = 160  # of the images, the longer one
+    seed: int = 0
+
+    def open(self, split: str) -> "LocalizedImages":
+        from resdet.localization.data import shape_loc
+        from resdet.localization.data.ilsvrc_loc import open_ilsvrc_loc
+
+        shape_loc.ensure(Path(self.root), self.train_images, self.val_images, self.side, self.seed)
+        return open_ilsvrc_loc(self.root, split)

@@ -1,0 +1,121 @@
+"""Training batches for the region-centric R-CNN (appendix C): each region is a proposal of another image."""
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from resdet.data.color import pca_colour
+from resdet.data.loader import Loader, Notes
+from resdet.data.samplers import Order, generator_for
+from resdet.errors import DataError
+from resdet.images.crops import rectangle
+from resdet.images.statistics import IMAGENET_MEAN
+from resdet.images.warp import warp
+from resdet.localization.data.config import LocalizationConfig
+from resdet.localization.data.crops import mirrored
+from resdet.localization.data.proposals import ProposalFiles
+from resdet.ops import boxes as box_ops
+from resdet.structures import Batch, RegionTargets
+
+PICTURE = 2  # regions are taken from the image at a short side of so many times their own size, antialiased
+
+
+class Region(NamedTuple):
+    """A warped proposal on its way into a batch; box and object are in pixels of the annotated picture."""
+
+    pixels: np.ndarray  # uint8 [S, S, 3]
+    box: np.ndarray  # float32 [4]
+    thing: np.ndarray  # float32 [4]: the object that it overlaps most
+    label: int  # -1: to be left out
+    positive: bool
+    index: int
+    note: str = ""
+
+
+def draw_region(
+    boxes: np.ndarray, objects: np.ndarray, positive_iou: float, positives: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """One of the proposals [n, 4], the object of [m, 4] that it overlaps most, and whether by `positive_iou` at least.
+
+    Where there are both kinds, a positive one comes in `positives` of the draws.
+    """
+    overlaps = box_ops.iou(torch.from_numpy(boxes), torch.from_numpy(objects)).numpy()
+    positive = overlaps.max(1) >= positive_iou
+    wanted = bool(rng.random() < positives)
+    chosen = int(rng.choice(np.flatnonzero(positive == wanted) if (positive == wanted).any() else len(boxes)))
+    return boxes[chosen], objects[overlaps[chosen].argmax()], bool(positive[chosen])
+
+
+class RegionSamples(Dataset):
+    """(position, index) -> one of the image's proposals."""
+
+    def __init__(
+        self,
+        source: Any,
+        proposals: ProposalFiles,
+        config: LocalizationConfig,
+        context: int,
+        positive_iou: float,
+        positives: float,
+        seed: int,
+    ):
+        self.source, self.proposals, self.config = source, proposals, config
+        self.context, self.positive_iou, self.positives, self.seed = context, positive_iou, positives, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Region:
+        position, index = key
+        boxes = self.proposals[index]
+        if not len(boxes):
+            return self.nothing(index, "")
+        try:
+            return self.region(index, boxes, generator_for(self.seed, 0, position))
+        except DataError as error:
+            if self.config.on_bad_image == "error":
+                raise
+            return self.nothing(index, str(error))
+
+    def region(self, index: int, boxes: np.ndarray, rng: np.random.Generator) -> Region:
+        box, thing, positive = draw_region(boxes, self.source.boxes(index), self.positive_iou, self.positives, rng)
+        pixels = self.pixels(index, box)
+        if rng.random() < self.config.augment.flip:
+            width = float(self.source.sizes[index][0])
+            pixels, (box, thing) = cv2.flip(pixels, 1), mirrored(np.stack([box, thing]), width)
+        if self.config.augment.pca_colour:
+            pixels = pca_colour(pixels, rng, std=self.config.augment.pca_colour)
+        return Region(pixels, box, thing, int(self.source.labels[index]), positive, index)
+
+    def pixels(self, index: int, box: np.ndarray) -> np.ndarray:
+        picture = rectangle(self.source.image(index), PICTURE * self.config.size)
+        scale = np.divide(picture.shape[1::-1], self.source.sizes[index])
+        boxes = torch.from_numpy(box * np.tile(scale, 2))[None]
+        whole = torch.from_numpy(picture).permute(2, 0, 1)
+        region = warp(whole, boxes, self.config.size, self.context, IMAGENET_MEAN)[0]
+        return np.ascontiguousarray(region.round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+    def nothing(self, index: int, note: str) -> Region:
+        size = self.config.size
+        box = np.zeros(4, np.float32)
+        return Region(np.zeros((size, size, 3), np.uint8), box, box, -1, False, index, note)
+
+
+def collate_regions(regions: list[Region]) -> tuple[Batch, list[str]]:
+    pixels, boxes, things, labels, positive, indices, notes = zip(*regions)
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+    boxes, things = (torch.from_numpy(np.stack(each).astype(np.float32)) for each in (boxes, things))
+    targets = RegionTargets(boxes, things, torch.tensor(labels), torch.tensor(positive))
+    return Batch(images, targets, torch.tensor(indices)), [note for note in notes if note]
+
+
+class RegionLoader(Loader):
+    """Training batches of regions, without end from any step."""
+
+    def __init__(
+        self, samples: RegionSamples, batch: int, device: torch.device, notes: Notes, rank: int = 0, world: int = 1
+    ):
+        order = Order(len(samples.source), samples.seed)
+        row = lambda step: order.take(step * batch, (step + 1) * batch)
+        steps, workers = order.steps_per_pass(batch), samples.config.workers
+        super().__init__(samples, row, steps, collate_regions, workers, device, notes, rank, world)

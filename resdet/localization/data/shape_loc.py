@@ -1,0 +1,116 @@
+"""Generated data for localization, written in the layout of ILSVRC's: a shape of its class, somewhere in a picture.
+
+A picture shows one to three textured shapes of its class, large and often off the centre, on the shaded and noisy
+ground of `resdet.data.shapes`, with strokes and now and then a smaller shape of another class, which has no box. An
+eighth of the training pictures has no XML file, as most of ImageNet's. Picture i of a seed is always the same.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from resdet.data import generated
+from resdet.data.shapes import CLASSES, clutter, ground, stroke
+from resdet.detection.data.shape_scenes import Canvas, Object, turned
+
+FORMAT = 1  # of what is drawn and written; a change makes the folders written before it others
+MARKER = "shape_loc.json"
+STREAMS = {"train": 0, "val": 1}
+SYNSETS = [f"n{number:08d}" for number in range(1, len(CLASSES) + 1)]  # as ILSVRC's, for the classes in their order
+
+DIAMETERS = (0.35, 0.8)  # shares of the short side
+SEVERAL, OTHER = 0.25, 0.25  # shares of the pictures with more than one instance, and with a shape of another class
+UNBOXED = 8  # every so many training pictures one has no XML file
+
+
+def write(root: Path, train: int, val: int, side: int, seed: int) -> None:
+    """Writes Kaggle's layout of ILSVRC CLS-LOC into `root`, which must be empty or absent; it appears all at once."""
+    root = Path(root)
+    generated.refuse_filled(root)
+    ensure(root, train, val, side, seed)
+
+
+def ensure(root: Path, train: int, val: int, side: int, seed: int) -> None:
+    """As `write`, but does nothing where the same data set is already there. Processes may call it at once."""
+    arguments = {"format": FORMAT, "train": train, "val": val, "side": side, "seed": seed}
+    generated.ensure(root, MARKER, "images", arguments, lambda folder: _write(folder, arguments))
+
+
+def draw(label: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Object]]:
+    """A picture of the class, uint8 [H, W, 3] whose long side is `side`, and what can be seen of its shapes."""
+    aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+    width, height = round(side * min(1, aspect)), round(side * min(1, 1 / aspect))
+    canvas = Canvas(ground(width, height, rng))
+    for _ in range(rng.integers(0, 4)):
+        clutter(canvas.pixels, rng)
+    if rng.random() < OTHER:
+        other = (label + int(rng.integers(1, len(CLASSES)))) % len(CLASSES)
+        canvas.add(other, [_shape(other, width, height, 0.5, rng)], rng)
+    count = int(rng.integers(2, 4)) if rng.random() < SEVERAL else 1
+    for _ in range(count):
+        canvas.add(label, [_shape(label, width, height, 1.0 if count == 1 else 0.6, rng)], rng)
+    objects = canvas.objects()
+    for item in objects:
+        _texture(canvas.pixels, item.mask, rng)
+    for _ in range(rng.integers(0, 2)):
+        canvas.hide(stroke(width, height, rng), rng)
+    noise = rng.standard_normal(canvas.pixels.shape, np.float32) * np.float32(rng.uniform(2, 12))
+    pixels = (canvas.pixels + noise).clip(0, 255).astype(np.uint8)
+    return pixels, [item for item in objects if item.label == label]
+
+
+def _shape(label: int, width: int, height: int, scale: float, rng: np.random.Generator) -> list[np.ndarray]:
+    """Outlines whose centre is at least three quarters of the radius away from the border."""
+    radius = min(width, height) * rng.uniform(*DIAMETERS) * scale / 2
+    centre = rng.uniform(0.75 * radius, np.array((width, height)) - 0.75 * radius)
+    return turned(CLASSES[label], radius, centre, rng)
+
+
+def _texture(pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
+    """Stripes in a darker or lighter tone over what the mask shows."""
+    angle, period = rng.uniform(0, np.pi), max(4.0, mask.shape[0] * rng.uniform(0.04, 0.1))
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    stripes = mask & ((np.cos(angle) * x + np.sin(angle) * y) / period % 1 < 0.5)
+    pixels[stripes] = (pixels[stripes] * rng.uniform(0.55, 0.8) + rng.uniform(0, 60)).clip(0, 255).astype(np.uint8)
+
+
+def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """xmin, ymin, xmax, ymax of the pixels, the last ones included, as the XML files have it."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
+def _write(root: Path, arguments: dict) -> None:
+    for split in STREAMS:
+        _write_split(root, split, arguments[split], arguments["side"], arguments["seed"])
+    words = (f"{synset} {name}\n" for synset, name in zip(SYNSETS, CLASSES))
+    generated.put(root / "LOC_synset_mapping.txt", "".join(words).encode())
+
+
+def _write_split(root: Path, split: str, count: int, side: int, seed: int) -> None:
+    solution = ["ImageId,PredictionString"]
+    for index in range(count):
+        label = index % len(CLASSES)
+        synset = SYNSETS[label]
+        pixels, objects = draw(label, side, np.random.default_rng((seed, STREAMS[split], index)))
+        stem = f"{synset}/{synset}_{index}" if split == "train" else f"ILSVRC2012_val_{index + 1:08d}"
+        boxes = [box_of(item.mask) for item in objects]
+        generated.put(root / "ILSVRC/Data/CLS-LOC" / split / f"{stem}.JPEG", pixels)
+        if split == "val" or index % UNBOXED:
+            xml = _xml(synset, pixels.shape, boxes)
+            generated.put(root / "ILSVRC/Annotations/CLS-LOC" / split / f"{stem}.xml", xml.encode())
+        solution.append(f"{stem}," + "".join(f"{synset} {' '.join(map(str, box))} " for box in boxes))
+    if split == "val":
+        generated.put(root / "LOC_val_solution.csv", ("\n".join(solution) + "\n").encode())
+
+
+def _xml(synset: str, shape: tuple[int, ...], boxes: list[tuple[int, int, int, int]]) -> str:
+    corners = ("xmin", "ymin", "xmax", "ymax")
+    objects = "".join(
+        f"<object><name>{synset}</name><bndbox>"
+        + "".join(f"<{corner}>{value}</{corner}>" for corner, value in zip(corners, box))
+        + "</bndbox></object>"
+        for box in boxes
+    )
+    size = f"<size><width>{shape[1]}</width><height>{shape[0]}</height><depth>3</depth></size>"
+    return f"<annotation>{size}{objects}</annotation>\n"

@@ -1,0 +1,25 @@
+"""ILSVRC's test images, whose objects only a server knows."""
+
+from resdet.classification.data.imagenet import imagenet
+from resdet.images.decode import EncodedImage, Source
+
+
+def localization_test(root: str) -> "StoredImages":
+    """The images of ILSVRC's classification and localization task."""
+    return StoredImages(imagenet(root, "test"))
+
+
+class StoredImages:
+    """Images without EXIF's orientation, as those saw them who drew the boxes that a server knows."""
+
+    def __init__(self, source: Source):
+        self.source, self.labels, self.classes, self.name = source, source.labels, source.classes, source.name
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def image(self, i: int) -> EncodedImage:
+        return self.source.image(i).as_stored()
+
+    def header_size(self, i: int) -> tuple[int, int]:
+        return self.image(i).size

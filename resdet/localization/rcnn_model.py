@@ -1,0 +1,88 @@
+"""The region-centric R-CNN of appendix C: each proposal of the per-class RPN is warped, scored and refined alone.
+
+An image of ImageNet "usually contains a single dominate object, and the proposal regions highly overlap with each
+other", so that the regions of a batch are taken from as many images, and not from a few as in Fast R-CNN.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resdet.backbones.layers import Backbone
+from resdet.detection.heads import losses
+from resdet.images.normalize import Normalise
+from resdet.localization.config import LocalizerRCNNConfig, LocatingConfig
+from resdet.localization.per_class_rpn import PerClass
+from resdet.localization.rpn_model import Localizer
+from resdet.ops import boxes as box_ops
+from resdet.structures import RegionTargets
+
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # R-CNN's deltas are small: these bring them to about unit variance
+
+
+class LocalizerRCNN(nn.Module):
+    """A classification net whose classifier is replaced by two sibling layers for each class."""
+
+    task, exported = "localization_rcnn", False
+
+    def __init__(
+        self,
+        config: LocalizerRCNNConfig,
+        backbone: Backbone,
+        proposer: Localizer,
+        normalise: Normalise,
+        classes: Sequence[str],
+        size: int,
+        locating: LocatingConfig,
+    ):
+        """`proposer` is trained already and stays as it is; `size` is the side of a warped region."""
+        super().__init__()
+        self.config = config
+        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.proposer = proposer.requires_grad_(False)
+        self.normalise = normalise
+        self.classes = list(classes)
+        self.size, self.locating = size, locating
+        width = [*backbone.channels.values()][-1]
+        self.scores = PerClass(width, len(self.classes), 1, std=0.01)
+        self.boxes = PerClass(width, len(self.classes), 4, std=0.001)
+        self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
+
+    def forward(self, regions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [R] and deltas [R, 4] of the classes [R] of warped regions [R, 3, S, S]."""
+        x = self.backbone.last(self.normalise(regions)).mean((2, 3))[..., None]
+        return self.scores(x, labels[:, None]).flatten(), self.boxes(x, labels[:, None]).flatten(1)
+
+    def losses(self, regions: Tensor, targets: RegionTargets) -> dict[str, Tensor]:
+        """class and box, the latter of the positive regions."""
+        counted = targets.labels >= 0
+        logits, deltas = self(regions, targets.labels.clamp(min=0))
+        wanted = box_ops.encode(targets.boxes, targets.objects, BOX_WEIGHTS)
+        scores = losses.objectness(logits, targets.positive)
+        shifts = losses.smooth_l1(deltas, wanted, self.config.beta)
+        count = counted.sum()
+        return {
+            "class": losses.mean_over(scores, counted, count),
+            "box": losses.mean_over(shifts, targets.positive & counted, count),
+        }
+
+    def rescore(self, regions: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities [R] and refined boxes [R, 4] of the proposals that the warped regions [R, 3, S, S] show."""
+        logits, deltas = self(regions, labels)
+        return logits.float().sigmoid(), box_ops.decode(boxes, deltas, BOX_WEIGHTS)
+
+    def predict(self, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Any]:
+        """As `Localizer.predict`."""
+        from resdet.localization.locate import predict
+
+        return predict(self, images, classes)
+
+    def backbone_tensors(self) -> dict[str, Tensor]:
+        """The classifier's tensors under its own names."""
+        return dict(self.backbone.state_dict())
+
+    def class_layers(self) -> list[str]:
+        """The layers whose size is the number of classes."""
+        return ["scores", "boxes"]

@@ -1,0 +1,72 @@
+"""The localizer of appendix C: given the classes of an image, where they are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resdet.backbones.layers import Backbone
+from resdet.detection.model import as_images, normalised, with_room
+from resdet.images.normalize import Normalise
+from resdet.localization.config import LocatingConfig
+from resdet.localization.per_class_rpn import PerClassOutput, PerClassRPN
+from resdet.ops import boxes as box_ops
+from resdet.structures import Images, Targets
+
+
+class Localizer(nn.Module):
+    """A classification net without its classifier, and the per-class RPN on its last feature map."""
+
+    task, exported = "localization", False
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        rpn: PerClassRPN,
+        normalise: Normalise,
+        classes: Sequence[str],
+        size: int,
+        short: int,
+        locating: LocatingConfig,
+    ):
+        """`size` and `short` are the central crop's and its image's; `locating` is what `predict` goes by."""
+        super().__init__()
+        # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
+        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.rpn, self.normalise = rpn, normalise
+        self.classes = list(classes)
+        self.size, self.short, self.locating = size, short, locating
+        self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
+
+    def forward(self, images: Images | Tensor, classes: Tensor) -> PerClassOutput:
+        """Of uint8 images [B, 3, H, W] and their classes [B, K]."""
+        images = as_images(images)
+        features = self.backbone.last(normalised(self.normalise, images))
+        return self.rpn(features, classes, images.pixels.shape[2:])
+
+    def losses(self, images: Images | Tensor, targets: Targets) -> dict[str, Tensor]:
+        """rpn_class and rpn_box. An image is of one class: `targets.labels` [B, G] tells it at every place, so that
+        an image without an object in sight teaches where its class is not."""
+        images, targets = as_images(images), with_room(targets)
+        return self.rpn.losses(self(images, targets.labels[:, :1]), targets, images.sizes)
+
+    def candidates(self, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities [B, K, N] and boxes [B, K, N, 4], in pixels of the images, of every anchor."""
+        anchors, logits, deltas = self(images, classes)
+        return logits.float().sigmoid(), box_ops.decode(anchors, deltas)
+
+    def predict(self, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Any]:
+        """The best box of each given class in paths and uint8 RGB arrays [H, W, 3], one `resdet.Result` an
+        image; `classes` are numbers, one or several an image, in whose order they come."""
+        from resdet.localization.locate import predict
+
+        return predict(self, images, classes)
+
+    def backbone_tensors(self) -> dict[str, Tensor]:
+        """The classifier's tensors under its own names."""
+        return dict(self.backbone.state_dict())
+
+    def class_layers(self) -> list[str]:
+        """The layers whose size is the number of classes, which fine-tuning on other ones starts anew."""
+        return ["rpn.scores", "rpn.boxes"]

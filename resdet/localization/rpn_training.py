@@ -1,0 +1,94 @@
+"""ImageNet localization with a per-class RPN (appendix C)."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resdet.data.loader import Loader, Notes
+from resdet.detection.objects_training import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTraining, with_total
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.errors import DataError
+from resdet.files.atomic import write_text
+from resdet.localization.build import build_localizer
+from resdet.localization.data.crops import CropLoader
+from resdet.localization.data.sources import open_localized
+from resdet.localization.evaluate import Located, Shown, errors, locate_all
+from resdet.localization.locate import Locator
+from resdet.localization.pictures import write_located
+from resdet.localization.validation_loss import rpn_losses
+
+
+class LocalizationTraining(ObjectsTraining):
+    """The trainer's view of a localization experiment. It is judged with the ground-truth class (Table 13)."""
+
+    monitor, lower_is_better = "loc_error", True
+
+    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
+        self.experiment, self.world = experiment, world
+        torch.manual_seed(experiment.train.seed)
+        self.notes = Notes(log.warn)
+        self.source = open_localized(experiment.data, "train")
+        self.validation = open_localized(experiment.data, "val")
+        for sentence in (*self.source.problems, *self.validation.problems):
+            log.say(sentence)
+        if self.validation.classes != self.source.classes:
+            raise DataError("The training and the validation images have other synsets: complete data.root.")
+        self.model = self.build()
+        if init:
+            self.start_from(init, log)
+        self.training = self.make_loader()
+        self.step = LossesStep(self.model)
+        self.located: Located | None = None  # by the last evaluation
+
+    def build(self) -> nn.Module:
+        return build_localizer(self.experiment, self.source.classes)
+
+    def make_loader(self) -> Loader:
+        train, world = self.experiment.train, self.world
+        return CropLoader(
+            self.source,
+            self.experiment.data,
+            train.batch,
+            train.seed,
+            world.device,
+            self.notes,
+            world.rank,
+            world.size,
+        )
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """The error with the ground-truth class, and the validation losses; the processes share the images, and all
+        know the figures."""
+        data, config = self.experiment.data, self.experiment.eval
+        locator = Locator([model.eval()], config)
+        self.located = locate_all(
+            locator,
+            self.validation,
+            self.validation.labels[:, None],
+            config,
+            self.notes,
+            data.workers,
+            data.on_bad_image,
+            self.world.rank,
+            self.world.size,
+            partial(self.losses_of, model, locator) if config.losses else None,
+        )
+        return with_total(self.located.losses) | errors(self.validation, self.located, None)
+
+    def losses_of(self, model: nn.Module, locator: Locator, shown: Shown) -> dict[str, Tensor]:
+        """Of some validation images."""
+        return rpn_losses(model, self.validation, self.experiment.data.max_objects, shown)
+
+    def keep(self, folder: Path) -> None:
+        """The boxes of the last evaluation as `resdet predict --json` writes them, and drawn beside the true ones."""
+        results = self.located.results(self.validation, self.validation.labels[:, None])
+        write_text(folder / RESULTS, json.dumps([result.to_dict() for result in results]))
+        write_located(folder / PICTURES, self.validation, self.located.indices, results, SHOWN)
+
+    def description(self) -> dict[str, Any]:
+        return {"experiment": self.model.experiment, "classes": self.model.classes}

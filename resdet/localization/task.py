@@ -1,0 +1,107 @@
+"""Localization as the hub and the commands see it: a per-class RPN, and R-CNN on its proposals."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from resdet import config
+from resdet.classification.config import ShowingConfig
+from resdet.classification.task import TOP
+from resdet.engine import distributed
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.errors import ConfigError
+from resdet.localization.build import build_localizer, build_localizer_rcnn
+from resdet.localization.classify_and_locate import Finder, check_classifier
+from resdet.localization.config import LocalizationExperiment, LocalizationRCNNExperiment
+from resdet.localization.rcnn_model import LocalizerRCNN
+from resdet.localization.rcnn_training import LocalizationRCNNTraining
+from resdet.localization.report import evaluate
+from resdet.localization.rpn_model import Localizer
+from resdet.localization.rpn_training import LocalizationTraining
+from resdet.results.stream import show
+from resdet.tasks import EvaluateOptions, PredictOptions, Task
+
+DATA = (
+    "data.train_images=24", "data.val_images=10", "data.side=96", "data.size=64", "data.short=72",
+    "data.augment.short=[64,80]", "data.workers=0",
+)  # fmt: skip
+LOCALIZER = ("model.num_classes=10", "model.pretrained=null", "model.backbone.name=resnet18", "train.batch=8")
+PER_CLASS_RPN = (
+    "model.rpn.sizes=[32,64]", "model.rpn.channels=32", "model.rpn.positive_iou=0.5", "model.rpn.negative_iou=0.4",
+)  # fmt: skip
+LOCATING = ("eval.scales=[64,80]", "eval.candidates=50", "eval.proposals=4", "eval.batch=8")
+
+
+class LocalizationTask(Task):
+    """Images of one class each, and where its instances are."""
+
+    kind = "localizer"
+    evaluate_options = frozenset({"classifiers"})
+
+    def build(
+        self, experiment: LocalizationExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
+    ) -> nn.Module:
+        return build_localizer(experiment, classes)
+
+    def open_training(
+        self, experiment: LocalizationExperiment, world: World, log: Log, init: str | None = None
+    ) -> LocalizationTraining:
+        return LocalizationTraining(experiment, world, log, Path(init) if init else None)
+
+    def evaluate(
+        self,
+        models: Sequence[Localizer | LocalizerRCNN],
+        weights: Sequence[str],
+        experiment: LocalizationExperiment,
+        options: EvaluateOptions,
+    ) -> dict[str, float]:
+        return evaluate(models, experiment, options)
+
+    def predict(
+        self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
+    ) -> Iterator[dict[str, Any]]:
+        if not options.classifiers:
+            raise ConfigError(
+                f"{weights[0]} is a localizer, which must be told the classes: name a net by --classifier."
+            )
+        origin = f"the config inside {weights[0]}"
+        settings = config.from_dict(models[0].experiment, origin, tuple(options.overrides)).eval
+        device = distributed.choose_device("auto")
+        for path, net in options.classifiers.items():
+            check_classifier(net, models[0].classes, f"--classifier {path}")
+        nets = [net.to(device) for net in options.classifiers.values()]
+        views = ShowingConfig(views=settings.classifier_views)
+        finder = Finder(models, nets, settings, views, TOP if options.top is None else options.top)
+        return show(finder, images, options.score, options.draw)
+
+    def smoke_data(self, experiment: LocalizationExperiment, out: Path) -> list[str]:
+        return ["data.name=shape_loc", f"data.root={out / 'shape_loc'}", *DATA]
+
+    def smoke_training(self, experiment: LocalizationExperiment) -> list[str]:
+        return [*LOCALIZER, *PER_CLASS_RPN]
+
+    def smoke_evaluation(self, experiment: LocalizationExperiment, overrides: Sequence[str] = ()) -> list[str]:
+        return list(LOCATING)
+
+
+class LocalizationRCNNTask(LocalizationTask):
+    """The same by R-CNN on the proposals of a trained per-class RPN."""
+
+    def build(
+        self, experiment: LocalizationRCNNExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
+    ) -> LocalizerRCNN:
+        return build_localizer_rcnn(experiment, classes)
+
+    def open_training(
+        self, experiment: LocalizationRCNNExperiment, world: World, log: Log, init: str | None = None
+    ) -> LocalizationRCNNTraining:
+        return LocalizationRCNNTraining(experiment, world, log, Path(init) if init else None)
+
+    def smoke_training(self, experiment: LocalizationRCNNExperiment) -> list[str]:
+        return [*LOCALIZER, "model.context=4"]
+
+
+rpn_task, rcnn_task = LocalizationTask(), LocalizationRCNNTask()

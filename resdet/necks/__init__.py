@@ -1,0 +1,1 @@
+"""Feature pyramids over a backbone's stages."""

@@ -1,0 +1,5 @@
+"""Results of one image, and their drawing."""
+
+from resdet._lazy import attach
+
+__getattr__, __dir__ = attach(__name__, {"Result": "result", "drawing": "drawing"})

@@ -1,0 +1,1 @@
+"""Tensor names of other libraries, one file a library."""

@@ -1,0 +1,70 @@
+"""The lines of Python that load a file of ours in the library that it was written for."""
+
+from pathlib import Path
+
+from torch import nn
+
+from resdet.weights import snippets_torchvision
+from resdet.weights.layouts.torchvision_classifiers import name_of, stride_in
+
+
+def safetensors(model: nn.Module, path: Path) -> str:
+    return f"import resdet\nmodel = resdet.load({str(path)!r})"
+
+
+def timm(model: nn.Module, path: Path) -> str:
+    arguments = f"{name_of(model.backbone)!r}, num_classes={len(model.classes)}, checkpoint_path={str(path)!r}"
+    return f"{pixels_of(model)}\nimport timm\nmodel = timm.create_model({arguments}).eval()"
+
+
+def torchvision(model: nn.Module, path: Path) -> str:
+    if hasattr(model, "backbone_tensors"):
+        make = snippets_torchvision.detector(model)
+    else:
+        name = name_of(model.backbone)
+        make = f"{pixels_of(model)}\nfrom torchvision.models import {name}\n"
+        make += f"model = {name}(num_classes={len(model.classes)})"
+    read = f"import torch\nstate = torch.load({str(path)!r})"
+    if path.suffix == ".safetensors":
+        read = f"from safetensors.torch import load_file\nstate = load_file({str(path)!r})"
+    return f"{make}\n{read}\nmodel.load_state_dict(state)\nmodel.eval()"
+
+
+def detectron2(model: nn.Module, path: Path) -> str:
+    """With a config of theirs beside the weights; they have no classifiers, but take one's layers as a backbone's."""
+    if not hasattr(model, "backbone_tensors"):
+        return backbone_of_detectron2(model, path)
+    return f"""\
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+cfg = get_cfg()
+cfg.merge_from_file({str(path.with_suffix(".yaml"))!r})
+cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+model = build_model(cfg)
+DetectionCheckpointer(model).load({str(path)!r})
+model.eval()"""
+
+
+def backbone_of_detectron2(model: nn.Module, path: Path) -> str:
+    """Lines of one of its configs."""
+    mean, std = snippets_torchvision.colours(model)
+    depth = name_of(model.backbone).removeprefix("resnet")
+    return f"""\
+MODEL:
+  WEIGHTS: {path}
+  PIXEL_MEAN: {mean}
+  PIXEL_STD: {std}
+  RESNETS: {{DEPTH: {depth}, STRIDE_IN_1X1: {stride_in(model.backbone) == "1x1"}}}
+INPUT: {{FORMAT: RGB}}"""
+
+
+def pixels_of(model: nn.Module) -> str:
+    """What a classifier is to be given there, since neither library keeps it with the weights."""
+    mean, std = snippets_torchvision.statistics(model)
+    size = f"{model.size} × {model.size}"
+    return f"# Images are RGB, {size}, from 0 to 1, less a mean of {mean} and divided by {std}."
+
+
+RECIPES = {"torchvision": torchvision, "timm": timm, "detectron2": detectron2, "safetensors": safetensors}

@@ -1,0 +1,157 @@
+"""The Python that makes torchvision's detector of the shape and the settings of one of ours."""
+
+from typing import Any
+
+from torch import nn
+
+from resdet.errors import WeightsError
+from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.weights.layouts.torchvision_classifiers import name_of
+
+SIDES, RATIOS = [[32], [64], [128], [256], [512]], [0.5, 1, 2]  # of anchors
+DEFAULTS = {  # argument -> what it is where nobody says
+    "min_size": 800,
+    "max_size": 1333,
+    "size_divisible": 32,
+    "image_mean": [round(value / 255, 6) for value in IMAGENET_MEAN],
+    "image_std": [round(value / 255, 6) for value in IMAGENET_STD],
+    "rpn_pre_nms_top_n_test": 1000,
+    "rpn_post_nms_top_n_test": 1000,
+    "rpn_nms_thresh": 0.7,
+    "box_score_thresh": 0.05,
+    "box_nms_thresh": 0.5,
+    "box_detections_per_img": 100,
+}
+IMPORTS = {  # what an expression may use -> where it is from
+    "resnet": "from torchvision.models import {name}",
+    "FasterRCNN": "from torchvision.models.detection import FasterRCNN",
+    "MaskRCNN": "from torchvision.models.detection import MaskRCNN",
+    "AnchorGenerator": "from torchvision.models.detection.anchor_utils import AnchorGenerator",
+    "BackboneWithFPN": "from torchvision.models.detection.backbone_utils import BackboneWithFPN",
+    "FastRCNNConvFCHead": "from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead",
+    "FastRCNNPredictor": "from torchvision.models.detection.faster_rcnn import FastRCNNPredictor",
+    "TwoMLPHead": "from torchvision.models.detection.faster_rcnn import TwoMLPHead",
+    "MaskRCNNHeads": "from torchvision.models.detection.mask_rcnn import MaskRCNNHeads",
+    "MaskRCNNPredictor": "from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor",
+    "RPNHead": "from torchvision.models.detection.rpn import RPNHead",
+    "MultiScaleRoIAlign": "from torchvision.ops import MultiScaleRoIAlign",
+    "BatchNorm2d": "from torch.nn import BatchNorm2d",
+}
+
+
+def detector(model: nn.Module) -> str:
+    """Imports and `model = …`: torchvision's function where it has one, and otherwise all parts put together."""
+    kind = "mask" if model.draws_masks else "faster"
+    arguments = {key: value for key, value in settings(model).items() if value != DEFAULTS[key]}
+    if (version := version_of(model)) is not None:
+        name = f"{kind}rcnn_resnet50_fpn{version}"
+        arguments = {"weights": None, "weights_backbone": None, "num_classes": len(model.classes) + 1, **arguments}
+        return f"from torchvision.models.detection import {name}\nmodel = {name}({written(arguments)})"
+    expression = f"{kind.title()}RCNN({backbone(model)}, {written(arguments | parts(model))})".replace("Rcnn", "RCNN")
+    name = name_of(model.backbone)
+    needed = [line.format(name=name) for word, line in IMPORTS.items() if word in expression]
+    return "\n".join([*needed, f"model = {expression}"])
+
+
+def settings(model: nn.Module) -> dict[str, Any]:
+    """The arguments that are plain values."""
+    mean, std = statistics(model)
+    box, rpn = model.regions.config, model.rpn.config
+    values = (model.input.short, model.input.long, model.input.divisor, mean, std, rpn.pre_nms[1], rpn.post_nms[1])
+    return dict(zip(DEFAULTS, (*values, rpn.nms, model.score, box.nms, box.detections)))
+
+
+def statistics(model: nn.Module) -> tuple[list[float], list[float]]:
+    """Mean and deviation of pixels from 0 to 1."""
+    return tuple([round(value / 255, 6) for value in values] for values in colours(model))
+
+
+def colours(model: nn.Module) -> tuple[list[float], list[float]]:
+    """Mean and deviation of pixels from 0 to 255."""
+    mean, std = model.normalise.mean, model.normalise.std
+    if mean.shape[1:] != (1, 1):
+        raise WeightsError(
+            "Other libraries take one colour off all pixels, and this model a mean off each: save it as safetensors."
+        )
+    return mean.flatten().tolist(), std.flatten().tolist()
+
+
+def version_of(model: nn.Module) -> str | None:
+    """ "" or "_v2", where torchvision's ResNet-50 is of the same shape; else None."""
+    head, masks = model.regions.stages[0].head, model.regions.mask_head
+    usual = name_of(model.backbone) == "resnet50" and model.neck.channels["p2"] == 256 and head.width == 1024
+    usual = usual and anchors(model) == (SIDES, RATIOS) and not pools(model)
+    usual = usual and (masks is None or (len(masks.convs), masks.upsample.out_channels) == (4, 256))
+    norms = [has_norms(part) for part in (model.neck, masks) if part is not None]
+    shape = (len(model.rpn.convs), len(head.convs), len(head.linears))
+    if usual and shape == (1, 0, 2) and not any(norms):
+        return ""
+    conv_width = head.convs[0].conv.out_channels if len(head.convs) else None
+    if usual and shape == (2, 4, 1) and conv_width == 256 and all([*norms, has_norms(head)]):
+        return "_v2"
+    return None
+
+
+def backbone(model: nn.Module) -> str:
+    layers = {f"layer{n + 1}": str(n) for n in range(4)}
+    arguments = [str(layers), str(list(model.backbone.channels.values())), str(model.neck.channels["p2"])]
+    return f"BackboneWithFPN({name_of(model.backbone)}(), {', '.join(arguments)}{norm_layer(model.neck)})"
+
+
+def parts(model: nn.Module) -> dict[str, Any]:
+    """The arguments that are modules, as expressions."""
+    head, width, count = model.regions.stages[0].head, model.neck.channels["p2"], len(model.classes) + 1
+    sides, ratios = anchors(model)
+    found = {
+        "rpn_anchor_generator": f"AnchorGenerator({sides}, {[ratios] * len(sides)})",
+        "rpn_head": f"RPNHead({width}, {model.rpn.anchors.per_position}, {len(model.rpn.convs)})",
+        "box_head": box_head(head, width, model.regions.pooler.size),
+        "box_predictor": f"FastRCNNPredictor({head.width}, {count})",
+    }
+    if model.draws_masks:
+        masks = model.regions.mask_head
+        reduced, widths = masks.upsample.out_channels, [unit.conv.out_channels for unit in masks.convs]
+        found["mask_head"] = f"MaskRCNNHeads({width}, {widths}, 1{norm_layer(masks)})"
+        found["mask_predictor"] = f"MaskRCNNPredictor({masks.upsample.in_channels}, {reduced}, {count})"
+    return {key: Expression(value) for key, value in (found | pools(model)).items()}
+
+
+def box_head(head: nn.Module, width: int, size: int) -> str:
+    if not len(head.convs):
+        return f"TwoMLPHead({width * size * size}, {head.width})"
+    convs, linears = [u.conv.out_channels for u in head.convs], [layer.out_features for layer in head.linears]
+    return f"FastRCNNConvFCHead({(width, size, size)}, {convs}, {linears}{norm_layer(head)})"
+
+
+def pools(model: nn.Module) -> dict[str, str]:
+    """RoIAlign of other sizes, samples and levels than torchvision's."""
+    given = {"box": (model.regions.pooler, 7), "mask": (model.regions.mask_pooler, 14)}
+    return {
+        f"{kind}_roi_pool": "MultiScaleRoIAlign(['0', '1', '2', '3'], "
+        f"{pooler.size}, {pooler.sampling}, canonical_scale={pooler.canonical:g})"
+        for kind, (pooler, size) in given.items()
+        if pooler is not None and (pooler.size, pooler.sampling, pooler.canonical) != (size, 2, 224)
+    }
+
+
+def anchors(model: nn.Module) -> tuple[list, list]:
+    config = model.rpn.config.anchors
+    return [list(sides) for sides in config.sizes or SIDES], list(config.ratios)
+
+
+def norm_layer(module: nn.Module) -> str:
+    return ", norm_layer=BatchNorm2d" if has_norms(module) else ""
+
+
+def has_norms(module: nn.Module) -> bool:
+    return any(name.endswith("running_var") for name in module.state_dict())
+
+
+class Expression(str):
+    """Python, where a string would be quoted."""
+
+    __repr__ = str.__str__
+
+
+def written(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())
