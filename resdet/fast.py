@@ -7,7 +7,7 @@ from resdet.backbones.surgery import fold_norms
 
 
 def accelerate(model: nn.Module, dtype: torch.dtype = torch.bfloat16, compile: bool = True) -> nn.Module:
-    """Prepares a model for inference alone, in place. Pixels are normalised and boxes computed in float32 still.
+    """Prepares a model for inference alone, in place. Pixels are normalized and boxes computed in float32 still.
 
     It compiles anew for each shape of images, padding included: give a detector few of them.
     """

@@ -33,7 +33,7 @@ def load(path: str | Path) -> Any:
     """A trained model with its classes and preprocessing, in eval mode.
 
     Takes what `resdet train` and `resdet export --to onnx` wrote, and the files of torchvision, timm, detectron2, MSRA
-    and Keras-applications, recognised by content; or a published model by name, which is fetched once:
+    and Keras-applications, recognized by content; or a published model by name, which is fetched once:
     `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
     """
     if Path(path).suffix == ".onnx":
@@ -46,7 +46,7 @@ def load(path: str | Path) -> Any:
 
 def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
     """The model that another library's weights imply, with their classes where these are known."""
-    layout = recognize.recognise(checkpoint)
+    layout = recognize.recognize(checkpoint)
     if layout.settings is None:
         raise WeightsError(
             f"{checkpoint.origin}: cannot infer the architecture from these weights; build the model and call "

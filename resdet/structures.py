@@ -23,7 +23,7 @@ class Targets(NamedTuple):
     boxes: Tensor  # [B, G, 4] float32
     labels: Tensor  # [B, G] int64, 0 to C - 1
     valid: Tensor  # [B, G] bool, False where it is padding
-    crowd: Tensor  # [B, G] bool: neither learnt nor punished (COCO's crowds, VOC's difficult objects)
+    crowd: Tensor  # [B, G] bool: neither learned nor punished (COCO's crowds, VOC's difficult objects)
     masks: Tensor | None = None  # [B, G, m, m] uint8, 0 to 255: each object's mask, stretched over its own box
 
 

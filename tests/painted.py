@@ -45,5 +45,5 @@ def paint(box, label, size, rng):
     pattern = (x // 3) % 2 if label == 0 else (x // 3 + y // 3) % 2
     ground = rng.uniform(60, 190) + rng.normal(0, 8, (size[1], size[0], 3))
     inside = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
-    colours = np.array([(230, 60, 40), (40, 60, 210)])
-    return np.where(inside[..., None], colours[pattern], ground).clip(0, 255).astype(np.uint8)
+    colors = np.array([(230, 60, 40), (40, 60, 210)])
+    return np.where(inside[..., None], colors[pattern], ground).clip(0, 255).astype(np.uint8)

@@ -472,7 +472,7 @@ def test_every_shipped_config_loads_builds_and_says_how_it_is_run(path):
     with torch.device("meta"):
         model = resdet.build(experiment)
     if experiment.task == "detection":
-        assert model.regions.stages[0].predictor.scores.out_features == experiment.model.num_classes + 1
+        assert model.roi_heads.stages[0].predictor.scores.out_features == experiment.model.num_classes + 1
     elif experiment.task == "localization":
         assert len(model.rpn.scores.weight) == experiment.model.num_classes
     else:

@@ -116,7 +116,7 @@ def test_what_the_library_lacks_is_a_sentence(overrides, layout, sentence, tmp_p
 @pytest.mark.parametrize("layout", ["torchvision", "timm", "detectron2"])
 def test_a_mean_of_each_pixel_has_no_place_elsewhere(classifier, tmp_path, capsys, layout):
     model, _ = classifier
-    model.normalise.set(torch.from_numpy(np.random.default_rng(0).random((3, 8, 8), np.float32)), torch.ones(3))
+    model.normalize.set(torch.from_numpy(np.random.default_rng(0).random((3, 8, 8), np.float32)), torch.ones(3))
     weights.save(model, tmp_path / "m.safetensors", "safetensors")
     assert main(["convert", str(tmp_path / "m.safetensors"), "--to", layout]) == 2
     assert "a mean off each" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from running import here
 from tasks import runs
 
 import resdet
-from resdet.detection.inference.config import TestingConfig
+from resdet.detection.inference.config import TTAConfig
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -293,8 +293,10 @@ def test_predict_with_an_ensemble(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "found.json").read_text())
     assert sorted(row["image"] for row in rows) == [str(picture) for picture in pictures]
-    settings = TestingConfig(refine=True, flip=True)
-    expected = resdet.detection.Tester([resdet.load(best)] * 2, settings).predict([row["image"] for row in rows])
+    settings = TTAConfig(refine=True, flip=True)
+    expected = resdet.detection.EnsembleDetector([resdet.load(best)] * 2, settings).predict(
+        [row["image"] for row in rows]
+    )
     assert [row["detections"] for row in rows] == [result.to_dict()["detections"] for result in expected]
 
     assert "Nothing to look at" in runs.sentence(runs.here("predict", "--weights", best))

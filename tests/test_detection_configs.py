@@ -57,7 +57,7 @@ def test_prints_itself_whole(name, tmp_path):
 def test_builds_what_its_name_says(name):
     model = build(name)
     assert model.draws_masks == ("mask" in name or "mnc" in name)
-    assert (len(model.regions.stages) == 3) == ("cascade" in name)
+    assert (len(model.roi_heads.stages) == 3) == ("cascade" in name)
     features = [level for level in ("c4", "dc5", "fpn") if name.endswith(level) or f"_{level}_" in name]
     assert all(model.experiment["model"]["features"] == level for level in features)
     depth = re.search(r"_(?:r|vgg)(\d+)", name)
@@ -90,7 +90,7 @@ PAPER = {  # appendix A, and the tables of the results
         "train.length": 320000,
         "optim.lr": 0.001,
         "schedule.milestones": [240000],
-        "model.box.beta": 1.0,  # Fast R-CNN, equation 3, on targets normalised to unit variance
+        "model.box.beta": 1.0,  # Fast R-CNN, equation 3, on targets normalized to unit variance
         "model.rpn.beta": 1 / 9,
         "eval.batch": 1,
     },
@@ -148,10 +148,10 @@ WRONG = {
     "eval.metrik=coco": "did you mean metric",
     "model.box.ious=[]": "model.box.ious",
     "model.box.ious=[0.5,0.6]": "model.box.class_agnostic",
-    "model.box.positives=2": "model.box.positives",
+    "model.box.positive_fraction=2": "model.box.positive_fraction",
     "model.mnc={}": "model.mnc is set and model.features is fpn",
     "model.rpn.nms=-1": "model.rpn.nms",
-    "model.input.short=0": "model.input.short",
+    "model.input.min_size=0": "model.input.min_size",
     "model.features=c6": "model.features",
     "model.features=vgg": "model.features",
     "data.augment.short=[]": "data.augment.short",

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from resdet.classification.evaluate import Views
-from resdet.classification.test_crops import CentreCrop
+from resdet.classification.test_crops import CenterCrop
 from resdet.classification.training import mean_image
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
-from resdet.images.crops import centre_crop
+from resdet.images.crops import center_crop
 
 
 class Damaged(ShapeImages):
@@ -21,11 +21,11 @@ class Damaged(ShapeImages):
 
 
 def views(source, on_bad_image):
-    return Views(source, CentreCrop(36, 32), range(len(source)), on_bad_image)
+    return Views(source, CenterCrop(36, 32), range(len(source)), on_bad_image)
 
 
 def mean_by_hand(source, indices):
-    crops = [centre_crop(source.image(index), 36, 32).astype(float) for index in indices]
+    crops = [center_crop(source.image(index), 36, 32).astype(float) for index in indices]
     return torch.from_numpy(np.mean(crops, 0).transpose(2, 0, 1)).float()
 
 

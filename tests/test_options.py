@@ -198,7 +198,7 @@ def test_the_classifiers_of_a_localizer_are_there_too(picture, monkeypatch):
     monkeypatch.setattr(predict.hub, "load", {"a.pth": nets[0], "b.pth": nets[1]}.get)
     monkeypatch.setattr(task, "check_classifier", lambda *_: None)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("meta"))
-    monkeypatch.setattr(task, "Finder", lambda models, nets, *_: taken.extend([*models, *nets]))
+    monkeypatch.setattr(task, "ClassifyAndLocate", lambda models, nets, *_: taken.extend([*models, *nets]))
     monkeypatch.setattr(task, "show", lambda *_: [])
     predict.predict(["a.pth"], [picture], classifiers=["b.pth"])
     assert [net.weight.device.type for net in taken] == ["meta", "meta"]

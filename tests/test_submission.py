@@ -7,7 +7,7 @@ import torch
 from scipy.io import savemat
 
 import resdet
-from resdet.images.crops import centre_crop
+from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 
 SYNSETS = [f"n{number:08d}" for number in range(6)]  # as nets number them
@@ -48,7 +48,7 @@ def test_a_submission(tmp_path, root, model, command):
     assert done.returncode == 0, done.stderr
     expected = []
     for path in sorted((root / "test").iterdir()):
-        crop = torch.from_numpy(np.ascontiguousarray(centre_crop(as_image(path), 36, 32))).permute(2, 0, 1)[None]
+        crop = torch.from_numpy(np.ascontiguousarray(center_crop(as_image(path), 36, 32))).permute(2, 0, 1)[None]
         with torch.no_grad():
             best = model(crop)[0].topk(5).indices.tolist()
         expected.append(" ".join(str(IDS[SYNSETS[label]]) for label in best))

@@ -1,7 +1,7 @@
 """Residual, plain and VGG nets: each is a classifier and a feature pyramid (section 3.3, Table 1, section 4.2).
 
     net = resdet.backbones.create("resnet34", num_classes=1000, shortcut="C")
-    net(images)                 # [B, 3, H, W] normalised float -> logits [B, 1000]
+    net(images)                 # [B, 3, H, W] normalized float -> logits [B, 1000]
     net.features(images)        # {"c2": [B, 64, H/4, W/4], …, "c5": [B, 512, H/32, W/32]}
 
 To add one: a config in config.py, a module beside resnet.py, a line in registry.py.

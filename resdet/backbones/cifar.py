@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.config import CifarNetConfig, cifar_blocks
-from resdet.backbones.layers import Backbone, ConvNorm, initialise
+from resdet.backbones.layers import Backbone, ConvNorm, initialize
 from resdet.backbones.resnet import BasicBlock, PlainBlock, make_stage, zero_last_norms
 
 WIDTHS = (16, 32, 64)
@@ -28,7 +28,7 @@ class CifarNet(Backbone):
             setattr(self, attribute, make_stage(block, channels, width, n, stride, norm=norm, **options))
             channels = width
         self.fc = nn.Linear(channels, num_classes) if num_classes else None
-        initialise(self)
+        initialize(self)
 
     def stem(self, images: Tensor) -> Tensor:
         return F.relu(self.conv1(images), inplace=True)

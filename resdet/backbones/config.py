@@ -74,7 +74,7 @@ class CifarNetConfig(BackboneConfig):
 
 @dataclass
 class VGGConfig(BackboneConfig):
-    """VGG-16 and VGG-19, the baselines of Tables 3 to 8. `norm: null` is the original net, without normalisation."""
+    """VGG-16 and VGG-19, the baselines of Tables 3 to 8. `norm: null` is the original net, without normalization."""
 
     norm: Norm | None = None
     dropout: float = 0.5

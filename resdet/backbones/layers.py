@@ -115,8 +115,8 @@ class ConvNorm(nn.Module):
         return self.norm(self.conv(x))
 
 
-def initialise(net: nn.Module) -> None:
-    """He initialisation (reference [13] of the paper) of convolutions; norms at one and zero; small linear layers."""
+def initialize(net: nn.Module) -> None:
+    """He initialization (reference [13] of the paper) of convolutions; norms at one and zero; small linear layers."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

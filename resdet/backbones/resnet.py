@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.config import PlainConfig, ResNetConfig
-from resdet.backbones.layers import Backbone, ConvNorm, initialise
+from resdet.backbones.layers import Backbone, ConvNorm, initialize
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 WIDTHS = (64, 128, 256, 512)
@@ -126,7 +126,7 @@ class ResNet(Backbone):
             setattr(self, attribute, make_stage(block, channels, width, count, stride, norm=norm, **options))
             channels = self.channels[name] = width * block.expansion
         self.fc = nn.Linear(channels, num_classes) if num_classes else None
-        initialise(self)
+        initialize(self)
 
     def stem(self, images: Tensor) -> Tensor:
         return F.max_pool2d(F.relu(self.conv1(images), inplace=True), 3, 2, 1)

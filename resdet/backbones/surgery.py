@@ -101,7 +101,7 @@ def exact_batch_statistics(net: nn.Module, batches: Iterable[Tensor]) -> int:
     """Sets each batch norm's statistics to the true mean and variance over a sample; returns the images it saw.
 
     The paper's nets are tested with such averages, taken over a large part of the training set after training
-    (appendix A), and not with moving ones. `batches` are normalised images; each runs in training mode.
+    (appendix A), and not with moving ones. `batches` are normalized images; each runs in training mode.
     In several processes each gives its own share of the sample, and all end with the same statistics.
     """
     norms = [module for module in net.modules() if is_batch_norm(module)]

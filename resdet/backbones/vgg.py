@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.config import VGGConfig
-from resdet.backbones.layers import Backbone, ConvNorm, initialise
+from resdet.backbones.layers import Backbone, ConvNorm, initialize
 
 CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
@@ -43,7 +43,7 @@ class VGG(Backbone):
         if num_classes:
             self.fc6, self.fc7 = nn.Linear(512 * 7 * 7, 4096), nn.Linear(4096, 4096)
             self.fc = nn.Linear(4096, num_classes)
-        initialise(self)
+        initialize(self)
 
     def stem(self, images: Tensor) -> Tensor:
         return images

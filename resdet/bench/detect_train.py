@@ -68,9 +68,9 @@ def objects(height: int, width: int, batch: int) -> tuple[Tensor, Tensor]:
 
 def ellipse(box: Tensor, height: int, width: int) -> Tensor:
     """That fills the box: uint8 [height, width] of 0 and 1."""
-    centre, half = (box[2:] + box[:2]) / 2, (box[2:] - box[:2]) / 2
-    x = (torch.arange(width) + 0.5 - centre[0]) / half[0]
-    y = (torch.arange(height) + 0.5 - centre[1]) / half[1]
+    center, half = (box[2:] + box[:2]) / 2, (box[2:] - box[:2]) / 2
+    x = (torch.arange(width) + 0.5 - center[0]) / half[0]
+    y = (torch.arange(height) + 0.5 - center[1]) / half[1]
     return (x.square() + y.square()[:, None] <= 1).byte()
 
 

@@ -108,7 +108,7 @@ def resdet_detector(theirs: nn.Module, height: int, width: int) -> Detector:
     """Ours with the weights of torchvision's, in eval mode."""
     state = theirs.state_dict()
     model = torchvision_detectors.settings(state) | {"freeze_stages": FROZEN_STAGES}
-    model["input"] |= {"short": min(height, width), "long": max(height, width)}
+    model["input"] |= {"min_size": min(height, width), "max_size": max(height, width)}
     detector = build_for(configs.from_dict({"task": "detection", "model": model}), [str(n) for n in range(CLASSES)])
     loading.load(detector, state)
     return detector.eval()

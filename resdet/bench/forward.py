@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normaliser, pixels, resnet50s
+from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normalizer, pixels, resnet50s
 from resdet.fast import accelerate
 from resdet.timing import Case, Side
 
@@ -14,13 +14,13 @@ TOLERANCE = 1e-4
 
 
 def cases(batch: int = BATCH, size: int = SIZE) -> Iterator[Case]:
-    """Peers are given normalised pixels, and so is our net where like is compared with like; where our whole
-    classifier runs (its default and the fast path), its time includes the normalisation.
+    """Peers are given normalized pixels, and so is our net where like is compared with like; where our whole
+    classifier runs (its default and the fast path), its time includes the normalization.
     """
     nets = each(resnet50s(), nn.Module.eval)
     images = pixels(batch, size)
-    normalised = normaliser()(images)
-    contiguous = normalised.contiguous()
+    normalized = normalizer()(images)
+    contiguous = normalized.contiguous()
 
     plain = each(nets, lambda net: inference(net, contiguous))
     note = f"same weights: outputs agree to {check_agreement(plain):.0e} of the largest"
@@ -29,7 +29,7 @@ def cases(batch: int = BATCH, size: int = SIZE) -> Iterator[Case]:
 
     for variant in (*EAGER, *COMPILED):
         torch.compiler.reset()
-        sides = each(nets, lambda net: inference(variant.prepare(net), normalised, variant))
+        sides = each(nets, lambda net: inference(variant.prepare(net), normalized, variant))
         yield Case(str(variant), batch, sides)
 
     fast = inference(accelerate(classifier(nets["resdet"], size)), images)

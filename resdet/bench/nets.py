@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from resdet.backbones import registry
 from resdet.classification.model import Classifier
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.weights import loading
 
@@ -64,13 +64,13 @@ def each(nets: dict[str, nn.Module | str], make: Callable[[nn.Module], Any]) -> 
 
 
 def classifier(net: nn.Module, size: int) -> Classifier:
-    """Our whole model around a copy of a backbone: it takes pixels, and normalises them."""
+    """Our whole model around a copy of a backbone: it takes pixels, and normalizes them."""
     classes = [str(label) for label in range(net.fc.out_features)]
-    return Classifier(copy.deepcopy(net), classes, normaliser(), size=size, short=size)
+    return Classifier(copy.deepcopy(net), classes, normalizer(), size=size, short=size)
 
 
-def normaliser() -> Normalise:
-    return Normalise(IMAGENET_MEAN, IMAGENET_STD)
+def normalizer() -> Normalize:
+    return Normalize(IMAGENET_MEAN, IMAGENET_STD)
 
 
 def pixels(batch: int, size: int) -> Tensor:

@@ -51,8 +51,8 @@ def random_boxes(count: int, draw: torch.Generator) -> Tensor:
 
 def clustered_boxes(count: int, draw: torch.Generator) -> Tensor:
     """Around a fiftieth as many places, as proposals and detections lie around objects."""
-    centres = random_boxes(max(1, count // 50), draw)
-    boxes = centres[torch.randint(len(centres), (count,), generator=draw)]
+    centers = random_boxes(max(1, count // 50), draw)
+    boxes = centers[torch.randint(len(centers), (count,), generator=draw)]
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     return boxes + 0.1 * sides * torch.randn(count, 4, generator=draw)
 

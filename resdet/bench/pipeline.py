@@ -1,6 +1,6 @@
 """From JPEG files to 224 crops on one core: our pipeline beside torchvision's, on Pillow images and on tensors.
 
-All sides end in uint8 pixels; turning them into normalised floats is left to the device.
+All sides end in uint8 pixels; turning them into normalized floats is left to the device.
 """
 
 import io
@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from resdet.classification.data.augment_config import AugmentConfig
 from resdet.classification.data.transforms import TrainTransform
 from resdet.data.samplers import generator_for
-from resdet.images.crops import centre_crop
+from resdet.images.crops import center_crop
 from resdet.images.decode import EncodedImage
 from resdet.images.photographs import HEIGHT, QUALITY, WIDTH, photographs
 from resdet.timing import Case, Side, torch_threads
@@ -40,24 +40,24 @@ class Recipe(NamedTuple):
 
 
 def recipes() -> list[Recipe]:
-    """The training crops of today and of section 3.4, with and without colours, and the central crop of tests."""
+    """The training crops of today and of section 3.4, with and without colors, and the central crop of tests."""
     jitter = tuple(AugmentConfig().short)
     sides = list(range(jitter[0], jitter[1] + 1))
     today = lambda t: [t.RandomResizedCrop(SIZE), t.RandomHorizontalFlip()]
     paper = lambda t: [v2.RandomShortestSize(sides), t.RandomCrop(SIZE), t.RandomHorizontalFlip()]
     return [
-        Recipe("random_resized", today, ours(crop="random_resized", pca_colour=0.0)),
+        Recipe("random_resized", today, ours(crop="random_resized", pca_color=0.0)),
         Recipe(
             "random_resized, trivial_augment",
             lambda t: [*today(t), t.TrivialAugmentWide()],
-            ours(crop="random_resized", pca_colour=0.0, policy="trivial"),
+            ours(crop="random_resized", pca_color=0.0, policy="trivial"),
         ),
-        Recipe("scale_jitter", paper, ours(crop="scale_jitter", pca_colour=0.0)),
-        Recipe("scale_jitter, pca_colour (the paper's)", None, ours(crop="scale_jitter", pca_colour=0.1)),
+        Recipe("scale_jitter", paper, ours(crop="scale_jitter", pca_color=0.0)),
+        Recipe("scale_jitter, pca_color (the paper's)", None, ours(crop="scale_jitter", pca_color=0.1)),
         Recipe(
-            "centre crop (evaluation)",
+            "center crop (evaluation)",
             lambda t: [t.Resize(SHORT), t.CenterCrop(SIZE)],
-            lambda image, rng: centre_crop(image, SHORT, SIZE),
+            lambda image, rng: center_crop(image, SHORT, SIZE),
         ),
     ]
 

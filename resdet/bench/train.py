@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normaliser, pixels, resnet50s
+from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normalizer, pixels, resnet50s
 from resdet.classification.training import ClassifierStep
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
@@ -35,8 +35,8 @@ def training_cases(
     torch.compiler.reset()
     batch, size = len(images), images.shape[-1]
     labels = torch.arange(batch) % nets["resdet"].fc.out_features
-    normalised = normaliser()(images)
-    contiguous = normalised.contiguous()
+    normalized = normalizer()(images)
+    contiguous = normalized.contiguous()
 
     model = classifier(nets["resdet"], size)
     trainer = stepping_trainer(model, ClassifierStep(model), batch)
@@ -47,7 +47,7 @@ def training_cases(
 
     for variant in variants:
         torch.compiler.reset()
-        sides = each(nets, lambda net: training_step(variant.prepare(Loss(net)), normalised, labels, variant))
+        sides = each(nets, lambda net: training_step(variant.prepare(Loss(net)), normalized, labels, variant))
         yield Case(f"{prefix}{variant}", batch, sides)
     if variant.compile:
         yield Case(f"{prefix}resdet compiled, bf16; peers' defaults", batch, {**peers, "resdet": sides["resdet"]})

@@ -9,7 +9,7 @@ from resdet.backbones.surgery import freeze_stages
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.model import Classifier
 from resdet.config.experiment import check_count, to_dict
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -18,14 +18,14 @@ def build_classifier(
 ) -> Classifier:
     """The classifier of an experiment, for these classes and pixel statistics (ImageNet's where none are given)."""
     check_count(experiment.model.num_classes, classes)
-    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD) if mean is None else Normalise(mean, std)
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD) if mean is None else Normalize(mean, std)
     size = getattr(experiment.data, "crop", 32)
     backbone = registry.build(experiment.model.backbone, len(classes))
     freeze_stages(backbone, experiment.model.freeze_stages)
     model = Classifier(
         backbone,
         classes,
-        normalise,
+        normalize,
         size=size,
         short=getattr(experiment.data, "short", size),
         label_smoothing=experiment.model.label_smoothing,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from resdet.classification.data.config import ImageNetConfig, ImagesConfig, ResidentConfig
+from resdet.classification.data.config import ImageNetConfig, ImagesConfig, OnDeviceConfig
 from resdet.config.experiment import EvalConfig, Experiment, ModelConfig
 from resdet.data.config import DataConfig
 from resdet.errors import require
@@ -22,10 +22,10 @@ class ClassifierConfig(ModelConfig):
 
 
 @dataclass
-class ShowingConfig:
+class TestCropsConfig:
     """How a classifier is tested (section 3.4): one crop, ten crops, or fully convolutional at several scales."""
 
-    views: Literal["centre", "ten_crop", "dense"] = "centre"
+    views: Literal["center", "ten_crop", "dense"] = "center"
     scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: the shorter sides
     flip: bool = True  # dense: the mirrored image as well
 
@@ -34,13 +34,13 @@ class ShowingConfig:
 
 
 @dataclass
-class ClassificationEvalConfig(ShowingConfig, EvalConfig):
+class ClassificationEvalConfig(TestCropsConfig, EvalConfig):
     """Evaluation of a classifier."""
 
     batch: int = 256
 
     def __post_init__(self):
-        ShowingConfig.__post_init__(self)
+        TestCropsConfig.__post_init__(self)
         EvalConfig.__post_init__(self)
 
 
@@ -53,5 +53,5 @@ class ClassificationExperiment(Experiment):
     data: DataConfig = field(default_factory=ImageNetConfig)
     eval: ClassificationEvalConfig = field(default_factory=ClassificationEvalConfig)
 
-    data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (ImagesConfig, ResidentConfig)
+    data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (ImagesConfig, OnDeviceConfig)
     measures_error: ClassVar[bool] = True

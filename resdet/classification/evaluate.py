@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from resdet.classification.metrics import ClassificationFigures, Tally
-from resdet.classification.test_crops import Scorer, shower, tensors
+from resdet.classification.metrics import ClassificationMetrics, Tally
+from resdet.classification.test_crops import Scorer, build_test_crops, tensors
 from resdet.config.experiment import EvalConfig
 from resdet.data.loader import Skipped, collated, worker_count
 from resdet.errors import DataError
@@ -57,9 +57,9 @@ def scored_images(
     world: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Probabilities [B, C], labels and indices [B] of this process's share of a source, some images at a time."""
-    show = shower(config, models[0].size, models[0].short)
+    show = build_test_crops(config, models[0].size, models[0].short)
     samples = Views(source, show, range(rank, len(source), world), on_bad_image)
-    batch = {"centre": config.batch, "ten_crop": max(1, config.batch // 10), "dense": 1}[config.views]
+    batch = {"center": config.batch, "ten_crop": max(1, config.batch // 10), "dense": 1}[config.views]
     keys = [list(range(len(samples))[start : start + batch]) for start in range(0, len(samples), batch)]
     scorer = Scorer(models, device, config.views == "dense")
     for (scales, labels, indices), reasons in collated(samples, keys, collate, worker_count(workers), device):
@@ -70,22 +70,22 @@ def scored_images(
 
 def evaluate_views(
     models: Sequence[nn.Module], source: Any, config: EvalConfig, device: torch.device, **options
-) -> ClassificationFigures:
+) -> ClassificationMetrics:
     """Errors of one net, or of an ensemble, on a source of images."""
     return judge(scored_images(models, source, config, device, **options), len(models[0].classes), device)
 
 
 @torch.inference_mode()
-def evaluate_resident(
+def evaluate_on_device(
     models: Sequence[nn.Module], batches: Iterable[Batch], device: torch.device
-) -> ClassificationFigures:
+) -> ClassificationMetrics:
     """The same on small images that lie on the device: a single view (Table 6)."""
     scorer = Scorer(models, device, dense=False)
     scored = ((scorer([batch.images]), batch.targets, batch.indices) for batch in batches)
     return judge(scored, len(models[0].classes), device)
 
 
-def judge(scored: Iterable[tuple[Tensor, Tensor, Tensor]], classes: int, device: torch.device) -> ClassificationFigures:
+def judge(scored: Iterable[tuple[Tensor, Tensor, Tensor]], classes: int, device: torch.device) -> ClassificationMetrics:
     tally = Tally(classes, device)
     for scores, labels, _ in scored:
         tally.add(scores, labels)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass
-class ClassificationFigures:
+class ClassificationMetrics:
     """Errors as fractions; `per_class` rows are images, top-1 hits and top-5 hits of each class, [C, 3]."""
 
     images: int
@@ -45,19 +45,19 @@ class Tally:
         self.counts.index_add_(0, labels.clamp(min=0), hits)
         self.loss += (valid * -own[:, 0].double().clamp(min=1e-45).log()).sum()
 
-    def figures(self) -> ClassificationFigures:
+    def figures(self) -> ClassificationMetrics:
         """Over all processes."""
         if dist.is_initialized():
             dist.all_reduce(self.counts)
             dist.all_reduce(self.loss)
         images, first, fifth = self.counts.sum(0).tolist()
         count = max(images, 1)
-        return ClassificationFigures(
+        return ClassificationMetrics(
             int(images), self.loss.item() / count, 1 - first / count, 1 - fifth / count, self.counts.cpu()
         )
 
 
-def per_class_table(figures: ClassificationFigures, names: list[str]) -> str:
+def per_class_table(figures: ClassificationMetrics, names: list[str]) -> str:
     """Markdown, worst class first; a class without images reads n/a."""
     rows = []
     for name, (images, first, fifth) in zip(names, figures.per_class.tolist()):

@@ -1,4 +1,4 @@
-"""The classifier: normalisation, a backbone, and the names of its classes."""
+"""The classifier: normalization, a backbone, and the names of its classes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from resdet.backbones.layers import Backbone
 from resdet.backbones.modes import evaluating
-from resdet.images.crops import centre_crop
+from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 
 PREDICT_BATCH = 64
 
@@ -39,7 +39,7 @@ class Classifier(nn.Module):
         self,
         backbone: Backbone,
         classes: Sequence[str],
-        normalise: Normalise,
+        normalize: Normalize,
         size: int,
         short: int,
         label_smoothing: float = 0.0,
@@ -47,7 +47,7 @@ class Classifier(nn.Module):
         super().__init__()
         # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
-        self.normalise = normalise
+        self.normalize = normalize
         self.classes = list(classes)
         self.size, self.short = size, short
         self.label_smoothing = label_smoothing
@@ -55,7 +55,7 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, C] of uint8 RGB images [B, 3, H, W]."""
-        return self.backbone(self.normalise(images))
+        return self.backbone(self.normalize(images))
 
     def compile_inference(self) -> None:
         """Compiles `forward`, anew for each shape of images."""
@@ -79,7 +79,7 @@ class Classifier(nn.Module):
 
     def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
         """The same a batch after another: of the images no more than one batch is in memory."""
-        device = self.normalise.std.device
+        device = self.normalize.std.device
         for batch in batches(images, PREDICT_BATCH):
             with evaluating([self]):
                 best = self.scores(batch, device).topk(min(top, len(self.classes)), dim=1)
@@ -88,7 +88,7 @@ class Classifier(nn.Module):
     @torch.inference_mode()
     def scores(self, images: Sequence, device: torch.device) -> Tensor:
         """Probabilities [B, C], on the CPU, of some images together."""
-        crops = np.stack([centre_crop(as_image(image), self.short, self.size) for image in images])
+        crops = np.stack([center_crop(as_image(image), self.short, self.size) for image in images])
         return self(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device)).float().softmax(1).cpu()
 
     def describe(self, labels: np.ndarray, scores: np.ndarray) -> Classification:

@@ -6,10 +6,10 @@ from resdet.classification import submission
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImageNetConfig, ImagesConfig
 from resdet.classification.data.imagenet import devkit_ids
-from resdet.classification.data.on_device import ResidentEvaluation
-from resdet.classification.data.sources import open_images, open_resident
-from resdet.classification.evaluate import evaluate_resident, evaluate_views, scored_images
-from resdet.classification.metrics import ClassificationFigures, per_class_table
+from resdet.classification.data.on_device import OnDeviceEvaluation
+from resdet.classification.data.sources import open_images, open_on_device
+from resdet.classification.evaluate import evaluate_on_device, evaluate_views, scored_images
+from resdet.classification.metrics import ClassificationMetrics, per_class_table
 from resdet.classification.model import Classifier
 from resdet.data.loader import Skipped
 from resdet.engine import distributed
@@ -36,7 +36,7 @@ def evaluate(
         figures = judge(models, experiment, world)
     finally:
         distributed.leave()
-    if world.leads:
+    if world.is_main:
         report(figures, models[0].classes, options.per_class, options.json)
     return figures.summary()
 
@@ -50,12 +50,12 @@ def check_alike(models: Sequence[Classifier], paths: Sequence[str]) -> None:
             )
 
 
-def judge(models: Sequence[Classifier], experiment: ClassificationExperiment, world: World) -> ClassificationFigures:
+def judge(models: Sequence[Classifier], experiment: ClassificationExperiment, world: World) -> ClassificationMetrics:
     data = experiment.data
     if not isinstance(data, ImagesConfig):
-        images = open_resident(data, "val", world.device)
-        batches = ResidentEvaluation(images, experiment.eval.batch, world.rank, world.size)
-        return evaluate_resident(models, batches, world.device)
+        images = open_on_device(data, "val", world.device)
+        batches = OnDeviceEvaluation(images, experiment.eval.batch, world.rank, world.size)
+        return evaluate_on_device(models, batches, world.device)
     source = open_images(data, "val")
     check_classes(models[0].classes, source.classes)
     skipped = Skipped(print, set())
@@ -69,7 +69,7 @@ def check_classes(model: Sequence[str], data: Sequence[str]) -> None:
         )
 
 
-def report(figures: ClassificationFigures, classes: Sequence[str], per_class: bool, json_path: str | None) -> None:
+def report(figures: ClassificationMetrics, classes: Sequence[str], per_class: bool, json_path: str | None) -> None:
     print(
         f"{figures.images} images: top-1 error {100 * figures.error:.2f} %, "
         f"top-5 error {100 * figures.top5_error:.2f} %, loss {figures.loss:.4f}"

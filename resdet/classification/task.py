@@ -9,7 +9,7 @@ import torch
 from resdet.classification.build import build_classifier
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig
-from resdet.classification.data.sources import open_images, open_resident
+from resdet.classification.data.sources import open_images, open_on_device
 from resdet.classification.model import Classifier
 from resdet.classification.report import evaluate
 from resdet.classification.training import ClassificationTraining
@@ -69,7 +69,7 @@ class ClassificationTask(Task):
     def pictures(self, data: DataConfig) -> Sequence[Any]:
         if isinstance(data, ImagesConfig):
             return Pictures(open_images(data, "train"))
-        return open_resident(data, "train", torch.device("cpu")).images.permute(0, 2, 3, 1).numpy()
+        return open_on_device(data, "train", torch.device("cpu")).images.permute(0, 2, 3, 1).numpy()
 
     def smoke_data(self, experiment: ClassificationExperiment, out: Path) -> list[str]:
         if experiment.data.name == "cifar10":

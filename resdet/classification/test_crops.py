@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.classification.config import ShowingConfig
-from resdet.images.crops import centre_crop, rectangle, ten_crop
+from resdet.classification.config import TestCropsConfig
+from resdet.images.crops import center_crop, rectangle, ten_crop
 
 
 def tensors(show: Callable[[Any], list[np.ndarray]], image: Any) -> list[Tensor]:
@@ -20,24 +20,24 @@ def tensors(show: Callable[[Any], list[np.ndarray]], image: Any) -> list[Tensor]
     return [torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2) for views in show(image)]
 
 
-def shower(config: ShowingConfig, size: int, short: int) -> Callable[[Any], list[np.ndarray]]:
+def build_test_crops(config: TestCropsConfig, size: int, short: int) -> Callable[[Any], list[np.ndarray]]:
     """The function that turns an image into its views."""
-    if config.views == "centre":
-        return CentreCrop(short, size)
+    if config.views == "center":
+        return CenterCrop(short, size)
     if config.views == "ten_crop":
         return TenCrop(short, size)
     return Dense(list(config.scales), config.flip)
 
 
-class CentreCrop:
+class CenterCrop:
     def __init__(self, short: int, size: int):
         self.short, self.size = short, size
 
     def __call__(self, image: Any) -> list[np.ndarray]:
-        return [centre_crop(image, self.short, self.size)[None]]
+        return [center_crop(image, self.short, self.size)[None]]
 
 
-class TenCrop(CentreCrop):
+class TenCrop(CenterCrop):
     """The standard 10-crop testing of Tables 2 and 3."""
 
     def __call__(self, image: Any) -> list[np.ndarray]:
@@ -65,7 +65,7 @@ class Scorer:
         """[V, C]; a dense pass averages the class score map over positions before the softmax."""
         if not self.dense:
             return model(views)
-        return model.backbone.dense(model.normalise(views)).mean((2, 3))
+        return model.backbone.dense(model.normalize(views)).mean((2, 3))
 
     def __call__(self, shown: list[Tensor]) -> Tensor:
         """Views [V, 3, H, W] of each scale -> probabilities [V, C], averaged over scales and nets."""

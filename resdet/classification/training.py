@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from resdet.classification.build import build_classifier
 from resdet.classification.data.config import ImagesConfig
-from resdet.classification.data.on_device import ResidentEvaluation, ResidentTraining
-from resdet.classification.data.sources import open_images, open_resident
-from resdet.classification.evaluate import Views, evaluate_resident, evaluate_views
+from resdet.classification.data.on_device import OnDeviceEvaluation, OnDeviceTraining
+from resdet.classification.data.sources import open_images, open_on_device
+from resdet.classification.evaluate import Views, evaluate_on_device, evaluate_views
 from resdet.classification.model import Classifier
-from resdet.classification.test_crops import CentreCrop
+from resdet.classification.test_crops import CenterCrop
 from resdet.data.loader import Samples, Skipped, TrainingLoader
 from resdet.data.samplers import generator_for
 from resdet.engine.base_training import BaseTraining
@@ -52,7 +52,7 @@ class ClassificationTraining(BaseTraining):
         self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
         images = isinstance(experiment.data, ImagesConfig)
-        Pipeline = ImagePipeline if images else ResidentPipeline
+        Pipeline = ImagePipeline if images else OnDevicePipeline
         self.data = Pipeline(experiment, world, Skipped(log.warn))
         self.model = build_classifier(experiment, self.data.classes, *self.data.statistics())
         if init:
@@ -123,11 +123,11 @@ class ImagePipeline:
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """ImageNet's colour statistics, or with `mean: per_pixel` the mean image of a sample of the training set."""
+        """ImageNet's color statistics, or with `mean: per_pixel` the mean image of a sample of the training set."""
         if self.config.mean == "per_channel":
             return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         sample = np.linspace(0, len(self.source) - 1, min(MEAN_IMAGES, len(self.source))).astype(int)
-        crops = Views(self.source, CentreCrop(self.config.short, self.config.size), sample, self.config.on_bad_image)
+        crops = Views(self.source, CenterCrop(self.config.short, self.config.size), sample, self.config.on_bad_image)
         return mean_image(crops, self.skipped), torch.tensor(IMAGENET_STD)
 
     def evaluate(self, model: nn.Module):
@@ -157,7 +157,7 @@ def check_classes(train: Sequence[str], val: Sequence[str]) -> None:
         )
 
 
-class ResidentPipeline:
+class OnDevicePipeline:
     """Small images on the device (section 4.2)."""
 
     sources: Mapping[str, Source] = {}
@@ -165,23 +165,23 @@ class ResidentPipeline:
     def __init__(self, experiment: Any, world: World, skipped: Skipped):
         config = self.config = experiment.data
         self.world, self.batch, self.skipped = world, experiment.eval.batch, skipped
-        self.images = open_resident(config, "train", world.device)
-        self.validation = open_resident(config, "val", world.device)
+        self.images = open_on_device(config, "train", world.device)
+        self.validation = open_on_device(config, "val", world.device)
         self.classes = self.images.classes
         self.mixing = (config.mixup, config.cutmix)
         self.name = self.images.name
         train = experiment.train
-        self.training = ResidentTraining(
+        self.training = OnDeviceTraining(
             self.images, train.batch, train.seed, config.pad, config.flip, world.rank, world.size
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """The mean image of the training set, as the paper has it, or its mean colour; the deviation of colours."""
+        """The mean image of the training set, as the paper has it, or its mean color; the deviation of colors."""
         return self.images.mean(self.config.mean == "per_pixel").cpu(), self.images.std().cpu()
 
     def evaluate(self, model: nn.Module):
-        batches = ResidentEvaluation(self.validation, self.batch, self.world.rank, self.world.size)
-        return evaluate_resident([model], batches, self.world.device)
+        batches = OnDeviceEvaluation(self.validation, self.batch, self.world.rank, self.world.size)
+        return evaluate_on_device([model], batches, self.world.device)
 
 
 def mean_image(crops: Views, skipped: Skipped) -> Tensor:

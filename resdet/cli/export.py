@@ -11,7 +11,7 @@ def add(commands) -> None:
     parser.add_argument("--nms", choices=["inside", "outside"], default="inside", help="the last suppression of boxes")
     parser.add_argument("--masks", choices=["inside", "outside"], default="outside", help="where they are pasted")
     parser.add_argument("--image", metavar="FILE", help="to check the file on (default: a generated photograph)")
-    parser.add_argument("--int8", action="store_true", help="write a quantised ONNX file as well; with --calibrate")
+    parser.add_argument("--int8", action="store_true", help="write a quantized ONNX file as well; with --calibrate")
     parser.add_argument("--calibrate", metavar="FOLDER_OR_CONFIG", help="images that int8's ranges are taken from")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the config")
     parser.set_defaults(run=run)

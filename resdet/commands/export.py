@@ -16,7 +16,7 @@ from resdet.export.exporters import example_of, exporters, graph_of
 from resdet.export.form import DEFAULT, Form
 from resdet.export.onnx import require_packages, to_onnx
 from resdet.export.program import to_program
-from resdet.export.quantize import has_vnni, quantise
+from resdet.export.quantize import has_vnni, quantize
 from resdet.files.atomic import check_file
 from resdet.images import photographs
 from resdet.images.decode import as_image
@@ -129,7 +129,7 @@ def say_written(path: Path) -> None:
 
 def write_int8(whole_path: Path, path: Path, calibration: Calibration, image: Any) -> None:
     whole = onnx_model.load(whole_path)
-    quantise(whole_path, path, map(whole.feed, calibration.images()))
+    quantize(whole_path, path, map(whole.feed, calibration.images()))
     small = onnx_model.load(path)
     sides = {"float32": lambda: whole.predict([image]), "int8": lambda: small.predict([image])}
     print(f"latency: {verify.latencies(sides)}")

@@ -45,7 +45,7 @@ SPREAD = {  # our last layers -> the standard deviation that their output is bro
     "rpn.deltas": 0.3,
     "scores": 1.5,
     "boxes": 1.0,
-    "regions.mask_head.masks": 3.0,
+    "roi_heads.mask_head.masks": 3.0,
 }
 
 
@@ -166,7 +166,7 @@ def compare_classifier(layout: str, name: str, norm: str | None) -> dict[str, fl
     calibrate(model, lambda: model(pixels))
     theirs, back = there(model, layout)
     found = model.double()(pixels)
-    expected = theirs.double()(model.normalise(pixels))
+    expected = theirs.double()(model.normalize(pixels))
     return {
         "logits, relative to the largest": ((found - expected).abs().max() / expected.abs().max()).item(),
         "tensors, there and back": tensors_differ(model.float(), back),
@@ -175,9 +175,9 @@ def compare_classifier(layout: str, name: str, norm: str | None) -> dict[str, fl
 
 def compare_detector(layout: str, section: Callable[[], dict]) -> dict[str, float]:
     settings = section()
-    settings["input"] = settings.get("input", {}) | {"short": SHORT, "long": LONG}
+    settings["input"] = settings.get("input", {}) | {"min_size": SHORT, "max_size": LONG}
     model, image = build("detection", "coco", settings), picture(SHORT // 2, 125)
-    model.normalise.set(torch.tensor(MEAN), torch.tensor(STD))
+    model.normalize.set(torch.tensor(MEAN), torch.tensor(STD))
     calibrate(model, lambda: model.predict([image]))
     theirs, back = there(model, layout)
     expected = PREDICT[layout](theirs.double(), image, SHORT, LONG)

@@ -8,16 +8,18 @@ from resdet.bench.detection import tensor_of
 from resdet.detection.inference import compare
 from resdet.results.result import Result
 
-Found = tuple[Tensor, Tensor, Tensor, Tensor | None]  # boxes [n, 4], scores, labels from 0 on, masks [n, H, W] bool
+FoundInImage = tuple[
+    Tensor, Tensor, Tensor, Tensor | None
+]  # boxes [n, 4], scores, labels from 0 on, masks [n, H, W] bool
 
 
-def of_torchvision(detector: nn.Module, image: np.ndarray, short: int, long: int) -> Found:
+def of_torchvision(detector: nn.Module, image: np.ndarray, short: int, long: int) -> FoundInImage:
     found = detector([tensor_of(image.astype(np.float64))])[0]
     masks = found["masks"][:, 0] > 0.5 if "masks" in found else None
     return found["boxes"], found["scores"], found["labels"] - 1, masks
 
 
-def of_detectron2(detector: nn.Module, image: np.ndarray, short: int, long: int) -> Found:
+def of_detectron2(detector: nn.Module, image: np.ndarray, short: int, long: int) -> FoundInImage:
     """Its suppression takes float32 alone: what the heads say is rounded, after it was computed in float64."""
     from detectron2.data.transforms import ResizeShortestEdge
     from detectron2.modeling.proposal_generator.rpn import StandardRPNHead

@@ -61,7 +61,7 @@ def run(
     experiment: Any, world: World, folder: Path, resume: bool, init: str | None, open_task: Callable[..., TrainingTask]
 ) -> Trainer:
     """A run to its end, or until it is stopped."""
-    log = Log(folder if world.leads else None)
+    log = Log(folder if world.is_main else None)
     task = open_task(experiment, world, log, init)
     goes_on = resume and (folder / checkpoint.LAST).exists()
     if not distributed.from_main(lambda: goes_on):  # a check of a million images takes minutes
@@ -76,7 +76,7 @@ def run(
         log.say(f"going on from step {trainer.step} of {folder / checkpoint.LAST}")
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
             log.say(f"changed since then: {key} was {old} and is {new}")
-    if world.leads:
+    if world.is_main:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     try:
         log.open(trainer.total, trainer.step, trainer.evaluation_due)
@@ -86,7 +86,7 @@ def run(
         raise FileError(f"{str(error).rstrip('.')}, then {way_on}.") from error
     finally:
         log.close()
-    if world.leads and best:
+    if world.is_main and best:
         figures = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key != "step")
         print(f"best at step {best['step']}: {figures}")
         print(f"checkpoint: {folder / checkpoint.BEST}")
@@ -112,7 +112,7 @@ def run_steps(experiment: Any, steps: Sequence[Step], world: World, folder: Path
     for step in steps:
         check_world(step.experiment, world)
         check_unoccupied(folder / step.name, resume)
-    if world.leads:
+    if world.is_main:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     for step in steps:
         trainer = run(step.experiment, world, folder / step.name, resume, step.init, step.open)
@@ -129,6 +129,6 @@ def judge(experiment: Any, world: World, weights: str | None) -> dict[str, float
     task = tasks[experiment.task].open_training(experiment, world, Log(None))
     task.load_exactly(weights)
     figures = task.evaluate(task.model.to(world.device))
-    if world.leads:
+    if world.is_main:
         print("  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
     return figures

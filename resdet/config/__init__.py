@@ -11,7 +11,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "Experiment": "experiment",
-        "differences": "differences",
+        "differences": "compare",
         "find": "files",
         "from_dict": "loading",
         "get": "schema",
@@ -21,6 +21,6 @@ __getattr__, __dir__ = attach(
         "plain": "experiment",
         "shipped": "files",
         "to_dict": "experiment",
-        "to_yaml": "differences",
+        "to_yaml": "compare",
     },
 )

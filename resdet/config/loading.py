@@ -7,6 +7,7 @@ from resdet.config.experiment import Experiment
 from resdet.config.files import find, read_layers
 from resdet.config.layers import Layer, expand_names, forget_other_families, merge, origin_of, schema_of
 from resdet.config.overrides import override_layer
+from resdet.config.renames import current_settings
 from resdet.config.schema import Schema
 from resdet.config.settings import copy
 from resdet.config.validation import validate
@@ -33,6 +34,8 @@ def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
     for layer in everything:
         expand_names(layer.settings)
     schema = schema_of(everything, layers[-1].origin)
+    for layer in everything:
+        layer.settings = current_settings(layer.settings, schema)
     forget_other_families(layers, schema)
     settings = schema.defaults()
     for layer in everything:

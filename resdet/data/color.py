@@ -1,4 +1,4 @@
-"""Colour: AlexNet's PCA augmentation, which the paper uses (section 3.4), and any transform of albumentations."""
+"""Color: AlexNet's PCA augmentation, which the paper uses (section 3.4), and any transform of albumentations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ EIGENVECTORS = np.array(  # one a column; rows are R, G, B
 )
 
 
-def pca_colour(pixels: np.ndarray, rng: np.random.Generator, std: float = 0.1) -> np.ndarray:
-    """Shift the whole picture's colour along ImageNet's principal components (AlexNet, section 4.1).
+def pca_color(pixels: np.ndarray, rng: np.random.Generator, std: float = 0.1) -> np.ndarray:
+    """Shift the whole picture's color along ImageNet's principal components (AlexNet, section 4.1).
 
     The shift along each is its eigenvalue times a draw from N(0, std²).
     """

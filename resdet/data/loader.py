@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from resdet.data.samplers import Order, generator_for
+from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError, Error
 from resdet.structures import Batch
 
@@ -134,7 +134,7 @@ class TrainingLoader(Loader):
         rank: int = 0,
         world: int = 1,
     ):
-        order = Order(len(samples.source), samples.seed, repeats)
+        order = ShuffleSampler(len(samples.source), samples.seed, repeats)
         row = lambda step: order.take(step * batch, (step + 1) * batch)
         super().__init__(samples, row, order.steps_per_pass(batch), collate, workers, device, skipped, rank, world)
 

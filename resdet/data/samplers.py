@@ -2,14 +2,14 @@
 
 Step s of a run takes positions s·B to (s+1)·B of this order, however many processes share the batch and however
 often the run was cut and resumed. Each pass over the data is a new permutation. A classifier's passes follow without
-a gap (`Order`); a detector's batches are of pictures of like proportions, and a pass is a whole number of them
-(`GroupedOrder`).
+a gap (`ShuffleSampler`); a detector's batches are of pictures of like proportions, and a pass is a whole number of them
+(`GroupedSampler`).
 """
 
 import numpy as np
 
 
-class Order:
+class ShuffleSampler:
     """Positions to image indices; `repeats` puts each image that many times in a row (repeated augmentation)."""
 
     def __init__(self, count: int, seed: int, repeats: int = 1):
@@ -32,10 +32,10 @@ class Order:
         return self.count * self.repeats / batch
 
 
-class GroupedOrder:
+class GroupedSampler:
     """Whole batches whose images are of one group as far as possible.
 
-    What whole batches of a group leave over shares batches with neighbouring groups, so that nothing is lost; images
+    What whole batches of a group leave over shares batches with neighboring groups, so that nothing is lost; images
     of the same pass fill its last batch. `copies` [N] says how often each image is expected in a pass: what is beyond
     whole numbers is drawn by systematic sampling, which keeps the number of batches the same in all passes.
     """

@@ -1,6 +1,6 @@
 """The embedded generator: images of geometric shapes, so that everything runs with nothing downloaded.
 
-Each image shows one shape of its class, anywhere, at any angle and in any colour, on a shaded and noisy ground with
+Each image shows one shape of its class, anywhere, at any angle and in any color, on a shaded and noisy ground with
 clutter, and partly hidden now and then. Image i of a seed is always the same.
 """
 
@@ -77,7 +77,7 @@ def draw(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def ground(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
-    """A shaded background, uint8 [height, width, 3]: one colour turning into another in some direction."""
+    """A shaded background, uint8 [height, width, 3]: one color turning into another in some direction."""
     first, second = rng.uniform(0, 255, (2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:height, :width] / max(width, height)
@@ -89,25 +89,25 @@ def place(outlines: list[np.ndarray], size: int, rng: np.random.Generator) -> li
     """The outlines turned, squeezed, scaled and moved, in pixels; the shape stays inside the image."""
     angle = rng.uniform(0, 2 * np.pi)
     radius = rng.uniform(0.2, 0.42) * size
-    centre = rng.uniform(radius, size - radius, 2)
-    return pose(outlines, angle, rng.uniform(0.7, 1.0), radius, centre)
+    center = rng.uniform(radius, size - radius, 2)
+    return pose(outlines, angle, rng.uniform(0.7, 1.0), radius, center)
 
 
 def pose(
-    outlines: list[np.ndarray], angle: float, squeeze: float, radius: float, centre: np.ndarray
+    outlines: list[np.ndarray], angle: float, squeeze: float, radius: float, center: np.ndarray
 ) -> list[np.ndarray]:
     """The outlines narrowed in one direction, then turned, scaled and moved."""
     turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
-    return [(outline * (1.0, squeeze)) @ turn.T * radius + centre for outline in outlines]
+    return [(outline * (1.0, squeeze)) @ turn.T * radius + center for outline in outlines]
 
 
 def contrasting(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A colour that stands out from the mean of the image."""
+    """A color that stands out from the mean of the image."""
     mean = pixels.mean((0, 1))
     while True:
-        colour = rng.uniform(0, 255, 3)
-        if np.abs(colour - mean).sum() > 150:
-            return colour
+        color = rng.uniform(0, 255, 3)
+        if np.abs(color - mean).sum() > 150:
+            return color
 
 
 class Stroke(NamedTuple):
@@ -126,25 +126,25 @@ def stroke(width: int, height: int, rng: np.random.Generator) -> Stroke:
 
 
 def clutter(pixels: np.ndarray, rng: np.random.Generator) -> None:
-    """A stroke of any colour."""
+    """A stroke of any color."""
     height, width = pixels.shape[:2]
     line(pixels, stroke(width, height, rng), rng.uniform(0, 255, 3))
 
 
-def line(canvas: np.ndarray, stroke: Stroke, colour: np.ndarray) -> None:
+def line(canvas: np.ndarray, stroke: Stroke, color: np.ndarray) -> None:
     """Draws the stroke on a canvas uint8 [H, W] or [H, W, 3]."""
     import cv2
 
     start, end = (tuple(int(value) for value in np.round(point * 2**SHIFT)) for point in (stroke.start, stroke.end))
-    cv2.line(canvas, start, end, colour.tolist(), stroke.thickness, cv2.LINE_AA, SHIFT)
+    cv2.line(canvas, start, end, color.tolist(), stroke.thickness, cv2.LINE_AA, SHIFT)
 
 
-def fill(canvas: np.ndarray, outlines: list[np.ndarray], colour: np.ndarray) -> None:
+def fill(canvas: np.ndarray, outlines: list[np.ndarray], color: np.ndarray) -> None:
     """Draws what the outlines enclose on a canvas uint8 [H, W] or [H, W, 3]."""
     import cv2
 
     corners = [np.round(outline * 2**SHIFT).astype(np.int32) for outline in outlines]
-    cv2.fillPoly(canvas, corners, colour.tolist(), cv2.LINE_AA, SHIFT)
+    cv2.fillPoly(canvas, corners, color.tolist(), cv2.LINE_AA, SHIFT)
 
 
 class ShapeImages:

@@ -118,7 +118,7 @@ def _build(paths: list[Path]) -> Arrays:
         shard += [number] * len(found)
     labels = [member.label for member in members]
     if len({type(label) for label in labels}) > 1:
-        raise DataError(f"{paths[0]} and its neighbours hold images with and without .cls labels: separate them")
+        raise DataError(f"{paths[0]} and its neighbors hold images with and without .cls labels: separate them")
     classes = sorted(set(labels)) if isinstance(labels[0], str) else []
     position = {name: i for i, name in enumerate(classes)}
     return {

@@ -6,8 +6,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "Detector": "model",
-        "Tester": "inference.tta",
-        "TestingConfig": "inference.config",
+        "EnsembleDetector": "inference.tta",
+        "TTAConfig": "inference.config",
         "Results": "evaluation.results",
         "coco": "evaluation.coco",
         "voc": "evaluation.voc",

@@ -64,10 +64,10 @@ class RegionsStep(nn.Module):
         with torch.no_grad():
             seen = maps if proposer is None else proposer.maps(images)
             proposals = (proposer or self.model).propose(seen, images, training=True)
-        return self.model.regions.losses(maps, proposals, with_room(targets), images.sizes), {}
+        return self.model.roi_heads.losses(maps, proposals, with_room(targets), images.sizes), {}
 
 
-class HalfTraining(DetectionTraining):
+class AlternatingTraining(DetectionTraining):
     """Half a detector, which detects nothing: it is judged by its validation loss."""
 
     lower_is_better = True
@@ -93,9 +93,9 @@ class HalfTraining(DetectionTraining):
 
 def open_step(name: str, folder: Path, experiment: Any, world: World, log: Log, init: str | None) -> DetectionTraining:
     """The task of one of STEPS, whose runs lie in `folder`; `experiment` is that of `experiment_of`."""
-    kind = DetectionTraining if name == STEPS[-1] else HalfTraining
+    kind = DetectionTraining if name == STEPS[-1] else AlternatingTraining
     task = kind(experiment, world, log, Path(init) if init else None)
-    fix(task.model.regions if name.endswith("rpn") else task.model.rpn)
+    fix(task.model.roi_heads if name.endswith("rpn") else task.model.rpn)
     if name in STEPS[2:]:
         fix(task.model.backbone, task.model.neck)
     if name.endswith("rpn"):

@@ -9,14 +9,14 @@ from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import detach_last_stage, dilate_last_stage, freeze_stages
 from resdet.config.experiment import check_count, to_dict
 from resdet.detection.config import DetectionExperiment, DetectorConfig
-from resdet.detection.heads.box_head import Conv5Head, LinearHead, Pooler, VGGHead
+from resdet.detection.heads.box_head import Conv5Head, ConvFCHead, RoIPooler, VGGHead
 from resdet.detection.heads.mask_head import MaskHead
 from resdet.detection.heads.mnc import MNC, Warper
-from resdet.detection.heads.roi_heads import Regions
+from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.necks.fpn import FPN
 
@@ -27,30 +27,30 @@ SINGLE_LEVEL_SIZES = (32, 64, 128, 256, 512)
 def build_detector(experiment: DetectionExperiment, classes: Sequence[str], category_ids: Sequence[int]) -> Detector:
     """The detector of an experiment, for these classes, which its results call by these ids."""
     check_count(experiment.model.num_classes, classes)
-    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
-    model = make_detector(experiment.model, classes, category_ids, normalise)
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+    model = build_from_config(experiment.model, classes, category_ids, normalize)
     model.experiment = to_dict(experiment)
     return model
 
 
-def make_detector(
-    config: DetectorConfig, classes: Sequence[str], category_ids: Sequence[int], normalise: Normalise
+def build_from_config(
+    config: DetectorConfig, classes: Sequence[str], category_ids: Sequence[int], normalize: Normalize
 ) -> Detector:
     """An untrained detector."""
-    net, heads = make_backbone(config)
+    net, heads = build_backbone(config)
     freeze_stages(net, config.freeze_stages)
     neck = FPN(net, config.fpn.width, config.fpn.norm, finest=FINEST_STRIDE) if config.features == "fpn" else None
     levels = list(neck.strides) if neck else [[*net.channels][-1]]
     strides, channels = (neck.strides, neck.channels) if neck else (net.strides, net.channels)
     rpn = RPN(config.rpn, channels[levels[0]], [strides[level] for level in levels], anchor_sizes(config, len(levels)))
     region_levels = levels[:-1] if neck else levels  # the pyramid's extra level is for proposals alone
-    regions = make_regions(
+    regions = build_roi_heads(
         config, heads, channels[levels[0]], [strides[level] for level in region_levels], len(classes)
     )
-    return Detector(net, neck, levels, rpn, regions, normalise, classes, category_ids, config.input)
+    return Detector(net, neck, levels, rpn, regions, normalize, classes, category_ids, config.input)
 
 
-def make_backbone(config: DetectorConfig) -> tuple[Backbone, list[nn.Module]]:
+def build_backbone(config: DetectorConfig) -> tuple[Backbone, list[nn.Module]]:
     """The net up to its feature maps, and the box head that it gives away: conv5_x, or VGG's fc6 and fc7."""
     if config.features == "vgg":
         net = registry.build(config.backbone, num_classes=1)
@@ -77,9 +77,9 @@ def anchor_sizes(config: DetectorConfig, levels: int) -> list[Sequence[float]]:
     return [list(sides) for sides in given]
 
 
-def make_regions(
+def build_roi_heads(
     config: DetectorConfig, taken: list[nn.Module], channels: int, strides: list[int], classes: int
-) -> Regions:
+) -> RoIHeads:
     """`taken` is the head that the backbone gave away, if any; otherwise linear heads are made."""
     box, mask = config.box, config.mask
     conv5 = bool(taken) and isinstance(taken[0], Conv5Head)
@@ -93,15 +93,15 @@ def make_regions(
         return MNC(box, config.mnc, taken[0], Warper(strides[0], size), classes)
     if box.pool == "max" and len(strides) > 1:
         raise ConfigError("model.box.pool=max is for one level of features: use align with fpn.")
-    pooler = Pooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical)
+    pooler = RoIPooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical_size)
     heads = taken or [
-        LinearHead(channels, size, box.convs, box.conv_width, box.norm, box.linears, box.width) for _ in box.ious
+        ConvFCHead(channels, size, box.convs, box.conv_width, box.norm, box.linears, box.width) for _ in box.ious
     ]
     if mask is None:
-        return Regions(box, heads, pooler, classes)
-    mask_pooler: Pooler | None = None
+        return RoIHeads(box, heads, pooler, classes)
+    mask_pooler: RoIPooler | None = None
     if not conv5:
-        mask_pooler = Pooler(strides, mask.resolution, "align", mask.sampling, mask.aligned, box.canonical)
+        mask_pooler = RoIPooler(strides, mask.resolution, "align", mask.sampling, mask.aligned, box.canonical_size)
     mask_channels, convs = (heads[0].width, 0) if conv5 else (channels, mask.convs)
     mask_head = MaskHead(mask_channels, convs, mask.width, mask.norm, classes)
-    return Regions(box, heads, pooler, classes, mask, mask_head, mask_pooler)
+    return RoIHeads(box, heads, pooler, classes, mask, mask_head, mask_pooler)

@@ -8,7 +8,7 @@ from resdet.config.experiment import EvalConfig, Experiment, ModelConfig
 from resdet.data.config import DataConfig
 from resdet.detection.data.config import CocoConfig, ScenesConfig
 from resdet.detection.heads.config import BoxConfig, MaskConfig, MNCConfig, RPNConfig
-from resdet.detection.inference.config import TestingConfig
+from resdet.detection.inference.config import TTAConfig
 from resdet.errors import ConfigError, require
 from resdet.necks.config import FPNConfig
 
@@ -17,14 +17,14 @@ from resdet.necks.config import FPNConfig
 class InputConfig:
     """The size of test images, which belongs to the weights. `resize`: as the library does that they were made with."""
 
-    short: int = 800  # the shorter side
-    long: int = 1333  # but the longer one at most this
+    min_size: int = 800  # the shorter side
+    max_size: int = 1333  # but the longer one at most this
     resize: Literal["opencv", "pillow", "torchvision"] = "opencv"
     divisor: int = 32  # images are padded to a multiple of this
 
     def __post_init__(self):
-        remedy = f"give 0 < short <= long, and model.input.long is {self.long}"
-        require(0 < self.short <= self.long, "model.input.short", self.short, remedy)
+        remedy = f"give 0 < min_size <= max_size, and model.input.max_size is {self.max_size}"
+        require(0 < self.min_size <= self.max_size, "model.input.min_size", self.min_size, remedy)
         require(self.divisor > 0, "model.input.divisor", self.divisor, "give 1 or more")
 
 
@@ -96,14 +96,14 @@ class AlternatingConfig:
 
 
 @dataclass
-class DetectionEvalConfig(TestingConfig, EvalConfig):
+class DetectionEvalConfig(TTAConfig, EvalConfig):
     """Evaluation of a detector."""
 
     metric: Literal["coco", "voc07", "voc_area", "ilsvrc_det"] = "coco"
     losses: bool = True  # the validation losses as well, from the same features, where the test is a plain one
 
     def __post_init__(self):
-        TestingConfig.__post_init__(self)
+        TTAConfig.__post_init__(self)
         EvalConfig.__post_init__(self)
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from resdet.backbones.layers import Backbone
 from resdet.detection.config import InputConfig
 from resdet.detection.heads.box_head import Conv5Head, VGGHead
-from resdet.detection.heads.roi_heads import Regions
+from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.necks.fpn import FPN
 from resdet.structures import Detections, Images, Proposals, Targets, each
 
@@ -30,8 +30,8 @@ class Detector(nn.Module):
         neck: FPN | None,
         levels: Sequence[str],
         rpn: RPN,
-        regions: Regions,
-        normalise: Normalise,
+        roi_heads: RoIHeads,
+        normalize: Normalize,
         classes: Sequence[str],
         category_ids: Sequence[int],
         input: InputConfig,
@@ -41,17 +41,17 @@ class Detector(nn.Module):
         # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.neck = neck
-        self.rpn, self.regions = rpn, regions
-        self.normalise = normalise
+        self.rpn, self.roi_heads = rpn, roi_heads
+        self.normalize = normalize
         self.levels = list(levels)
         self.classes, self.category_ids = list(classes), list(category_ids)
         self.input = input
-        self.score = regions.config.score
+        self.score = roi_heads.config.score
         self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
 
     @property
     def draws_masks(self) -> bool:
-        return self.regions.mask_head is not None
+        return self.roi_heads.mask_head is not None
 
     def forward(self, images: Images | Tensor) -> Detections:
         """Boxes in pixels of the padded images; those below the model's `score` are padding."""
@@ -70,11 +70,11 @@ class Detector(nn.Module):
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Probabilities [B, N, m, m] in each of the boxes [B, N, 4]."""
-        return self.regions.masks(maps, boxes, labels)
+        return self.roi_heads.masks(maps, boxes, labels)
 
     def maps(self, images: Images) -> list[Tensor]:
         """The feature maps, finest first."""
-        features = self.backbone.features(normalised(self.normalise, images))
+        features = self.backbone.features(normalized(self.normalize, images))
         if self.neck is not None:
             features = self.neck(features)
         return [features[level] for level in self.levels]
@@ -88,11 +88,11 @@ class Detector(nn.Module):
         output = self.rpn(maps, images.pixels.shape[2:])
         proposals = self.rpn.propose(output, images.sizes, training=True)
         losses = self.rpn.losses(output, targets, images.sizes)
-        return losses | self.regions.losses(maps, proposals, targets, images.sizes)
+        return losses | self.roi_heads.losses(maps, proposals, targets, images.sizes)
 
     def detections_of(self, maps: Sequence[Tensor], images: Images, score: float | None = None) -> Detections:
         proposals = self.propose(maps, images)
-        return self.regions.detect(maps, proposals, images.sizes, self.score if score is None else score)
+        return self.roi_heads.detect(maps, proposals, images.sizes, self.score if score is None else score)
 
     def predict(self, images: Iterable, score: float | None = None) -> list:
         """Detects in paths and uint8 RGB arrays [H, W, 3]: one `resdet.results.result.Result` an image."""
@@ -108,12 +108,12 @@ class Detector(nn.Module):
         """Compiles `detect` and the mask head, anew for each shape of images."""
         self.detect = torch.compile(self.detect, fullgraph=True, dynamic=False)
         if self.draws_masks:
-            self.regions.mask_head.compile(dynamic=False)
+            self.roi_heads.mask_head.compile(dynamic=False)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
         """The classifier's tensors under its own names, those included that the box head took over."""
         tensors = dict(self.backbone.state_dict())
-        for stage in self.regions.stages:
+        for stage in self.roi_heads.stages:
             if isinstance(stage.head, (Conv5Head, VGGHead)):
                 tensors |= stage.head.state_dict()
         return tensors
@@ -121,11 +121,11 @@ class Detector(nn.Module):
     def class_layers(self) -> list[str]:
         """The layers whose size is the number of classes, which fine-tuning on other ones starts anew."""
         layers = [
-            f"regions.stages.{n}.predictor.{kind}"
-            for n in range(len(self.regions.stages))
+            f"roi_heads.stages.{n}.predictor.{kind}"
+            for n in range(len(self.roi_heads.stages))
             for kind in ("scores", "boxes")
         ]
-        return [*layers, "regions.stages.0.mask_scores", "regions.mask_head.masks"]
+        return [*layers, "roi_heads.stages.0.mask_scores", "roi_heads.mask_head.masks"]
 
 
 def with_room(targets: Targets) -> Targets:
@@ -144,10 +144,10 @@ def as_images(images: Images | Tensor) -> Images:
     return Images(images, sizes.expand(len(images), 2))
 
 
-def normalised(normalise: Normalise, images: Images) -> Tensor:
-    """Normalised pixels [B, 3, H, W], with zeros where there is padding."""
+def normalized(normalize: Normalize, images: Images) -> Tensor:
+    """Normalized pixels [B, 3, H, W], with zeros where there is padding."""
     height, width = images.pixels.shape[2:]
     rows = torch.arange(height, device=images.sizes.device) < images.sizes[:, :1]
     columns = torch.arange(width, device=images.sizes.device) < images.sizes[:, 1:]
     inside = rows[:, None, :, None] & columns[:, None, None, :]
-    return torch.where(inside, normalise(images.pixels), 0.0)
+    return torch.where(inside, normalize(images.pixels), 0.0)

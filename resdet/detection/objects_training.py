@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from resdet.detection.model import normalised
+from resdet.detection.model import normalized
 from resdet.engine.base_training import BaseTraining
 from resdet.engine.log import Log
 from resdet.images.decode import Source
@@ -48,7 +48,7 @@ class ObjectsTraining(BaseTraining):
         return batch.images, batch.targets
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
-        return normalised(model.normalise, batch.images)
+        return normalized(model.normalize, batch.images)
 
     def name(self, index: int) -> str:
         return self.source.name(index)

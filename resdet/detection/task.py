@@ -13,8 +13,8 @@ from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation.report import evaluate
 from resdet.detection.evaluation.submit import submit_detections
-from resdet.detection.inference.config import TestingConfig
-from resdet.detection.inference.tta import Tester
+from resdet.detection.inference.config import TTAConfig
+from resdet.detection.inference.tta import EnsembleDetector
 from resdet.detection.model import Detector
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
@@ -24,14 +24,14 @@ from resdet.results.stream import show
 from resdet.tasks import EvaluateOptions, PredictOptions, Step, Task
 
 SCENES = (
-    "data.train_images=8", "data.val_images=4", "data.size=96", "data.augment.short=[96]", "data.augment.long=96",
+    "data.train_images=8", "data.val_images=4", "data.size=96", "data.augment.min_size=[96]", "data.augment.max_size=96",
     "data.mask_size=14", "data.workers=0",
 )  # fmt: skip
 DETECTOR = (
     "model.num_classes=5", "model.pretrained=null", "model.backbone.name=resnet18", "model.features=c4",
     "model.rpn.channels=32", "model.rpn.anchors.sizes=[[16,32,64]]", "model.rpn.pre_nms=[100,50]",
-    "model.rpn.post_nms=[40,20]", "model.rpn.batch=32", "model.box.batch=16", "model.box.resolution=14",
-    "model.box.dropout=0", "model.input.short=96", "model.input.long=96",
+    "model.rpn.post_nms=[40,20]", "model.rpn.batch_per_image=32", "model.box.batch_per_image=16", "model.box.resolution=14",
+    "model.box.dropout=0", "model.input.min_size=96", "model.input.max_size=96",
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ class DetectionTask(Task):
         return ["data.name=shape_scenes", f"data.root={out / 'shape_scenes'}", *SCENES, *sampling]
 
     def smoke_training(self, experiment: DetectionExperiment) -> list[str]:
-        # A backbone that has hardly learnt makes wild gradients.
+        # A backbone that has hardly learned makes wild gradients.
         words = [*DETECTOR, "train.batch=2", "optim.clip_norm=1"]
         if experiment.alternating:
             keys = ("length=2", "batch=2", "milestones=[1]")
@@ -94,14 +94,14 @@ class DetectionTask(Task):
         return [*(["eval.scales=[64,96,128]"] if several else ()), "eval.batch=2"]
 
 
-def predictor(models: Sequence[Any], weights: Sequence[str], settings: TestingConfig) -> Any:
+def predictor(models: Sequence[Any], weights: Sequence[str], settings: TTAConfig) -> Any:
     """The plain detector, unless there are several or something more is asked for."""
     if len(models) == 1 and settings.plain:
         return models[0]
     for model, path in zip(models, weights):
         if model.exported:
             raise ConfigError(f"{path} is an exported file, which predicts alone and in one way: give its checkpoint.")
-    return Tester(models, settings)
+    return EnsembleDetector(models, settings)
 
 
 task = DetectionTask()

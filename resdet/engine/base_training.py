@@ -76,5 +76,5 @@ class BaseTraining:
         exact_batch_statistics(model.backbone, batches())
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Normalised images of a training batch."""
-        return model.normalise(batch.images)
+        """Normalized images of a training batch."""
+        return model.normalize(batch.images)

@@ -6,6 +6,7 @@ from typing import Any
 from resdet.engine import saved_state
 from resdet.files.atomic import write_torch
 from resdet.weights.reading import read_torch
+from resdet.weights.renames import current_names
 
 LAST, BEST = "last.pth", "best.pth"
 
@@ -30,4 +31,8 @@ def has_ended(content: dict[str, Any]) -> bool:
 
 def read_last(out: Path) -> dict[str, Any]:
     """What `write` put into a run's last.pth."""
-    return saved_state.checked(read_torch(out / LAST), out / LAST)
+    content = saved_state.checked(read_torch(out / LAST), out / LAST)
+    content["model"] = current_names(content["model"])
+    if content["trainer"]["averaged"]:
+        content["trainer"]["averaged"] = current_names(content["trainer"]["averaged"])
+    return content

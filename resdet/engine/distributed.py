@@ -26,7 +26,7 @@ class World:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """The one process that writes files and prints."""
         return self.rank == 0
 

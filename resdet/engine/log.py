@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from resdet import __version__
-from resdet.engine.tensorboard import Board
+from resdet.engine.tensorboard import EventWriter
 from resdet.files.atomic import append_bytes, write_json, write_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
@@ -42,7 +42,7 @@ class Log:
             self.say(f"{path}: dropped {lost} damaged line{'s' if lost > 1 else ''}")
         self.file = path
         if find_spec("tensorboard"):
-            self.board = Board(self.out / "tensorboard", resumed_at)
+            self.board = EventWriter(self.out / "tensorboard", resumed_at)
         if sys.stderr.isatty():
             self.bar, self.bar_task = progress_bar(total_steps, resumed_at)
 

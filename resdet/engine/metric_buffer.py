@@ -10,7 +10,7 @@ class NonFiniteLoss(Error):
     """A loss became NaN or infinite."""
 
 
-class Window:
+class MetricBuffer:
     """What the steps since the last reading gave, one row a step."""
 
     def __init__(self):

@@ -12,7 +12,7 @@ from pathlib import Path
 from resdet.files.atomic import append_bytes, make_folder
 
 
-class Board:
+class EventWriter:
     """Appends points of curves to a file in `folder`; those past `resumed_at` in former files are void."""
 
     def __init__(self, folder: Path, resumed_at: int):

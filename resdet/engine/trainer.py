@@ -24,7 +24,7 @@ from resdet.engine import checkpoint, distributed
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.engine.metric_buffer import NonFiniteLoss, Window
+from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
 from resdet.engine.optim import build_optimizer, load_state, scaled_lr
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
@@ -65,7 +65,7 @@ class Trainer:
         self.step = 0
         self.saved = 0  # step of the last checkpoint
         self.evaluation_due = False
-        self.window = Window()
+        self.window = MetricBuffer()
         self.best: dict[str, float] | None = None
         self.waited = 0  # evaluations since the best
         self.signals = defer_signals()
@@ -236,7 +236,7 @@ class Trainer:
         self.schedule.observe_evaluation(self.rank(figures))
         if better:
             self.best = {**figures, "step": self.step}
-            if self.world.leads:
+            if self.world.is_main:
                 content = {"model": self.evaluated_model().state_dict(), **self.task.description()}
                 checkpoint.write({**content, "figures": self.best}, self.out / checkpoint.BEST)
                 self.task.keep(self.out)
@@ -276,7 +276,7 @@ class Trainer:
     def save(self) -> None:
         """Everything that the next step depends on."""
         self.agree()
-        if self.world.leads:
+        if self.world.is_main:
             content = {"model": self.task.model.state_dict(), **self.task.description(), "trainer": self.state()}
             checkpoint.write(content, self.out / checkpoint.LAST)
         self.saved = self.step

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig
-from resdet.classification.data.on_device import ResidentEvaluation
-from resdet.classification.data.sources import open_images, open_resident
-from resdet.classification.evaluate import evaluate_resident, evaluate_views
+from resdet.classification.data.on_device import OnDeviceEvaluation
+from resdet.classification.data.sources import open_images, open_on_device
+from resdet.classification.evaluate import evaluate_on_device, evaluate_views
 from resdet.classification.model import Classifier
 from resdet.data.loader import Skipped
 from resdet.errors import ConfigError
@@ -72,13 +72,13 @@ class ClassifierExporter:
         if isinstance(data, ImagesConfig):
             source = open_images(data, "val")
             verify.check_classes(len(source.classes) == len(exported.classes))
-            views = replace(experiment.eval, views="centre")
+            views = replace(experiment.eval, views="center")
             options = {"skipped": Skipped(print, set()), "workers": data.workers, "on_bad_image": data.on_bad_image}
             figures = evaluate_views([exported], source, views, CPU, **options)
         else:
-            images = open_resident(data, "val", CPU)
+            images = open_on_device(data, "val", CPU)
             verify.check_classes(len(images.classes) == len(exported.classes))
-            figures = evaluate_resident([exported], ResidentEvaluation(images, AT_ONCE), CPU)
+            figures = evaluate_on_device([exported], OnDeviceEvaluation(images, AT_ONCE), CPU)
         return {"top-1": 1 - figures.error, "top-5": 1 - figures.top5_error}
 
     def difference(self, exported: ExportedClassifier, other: ExportedClassifier, image: Any) -> str:

@@ -72,8 +72,8 @@ class RegionsGraph(nn.Module):
         model, batch = self.model, Images(images, sizes)
         maps = model.maps(batch)
         proposals = model.rpn.propose(model.rpn(maps, images.shape[2:]), sizes, training=False)
-        scores, boxes, deltas = model.regions.classify(maps, proposals.boxes, sizes)
-        decoded = box_ops.decode(boxes[:, :, None], deltas, model.regions.weights[-1])
+        scores, boxes, deltas = model.roi_heads.classify(maps, proposals.boxes, sizes)
+        decoded = box_ops.decode(boxes[:, :, None], deltas, model.roi_heads.weights[-1])
         real = proposals.valid[..., None] & torch.isfinite(scores)
         return box_ops.clip(decoded, sizes), torch.where(real, scores, 0.0)
 
@@ -91,7 +91,7 @@ class DetectorExporter:
         return RegionsGraph(model).eval()
 
     def shape(self, model: Detector, form: Form) -> tuple[int, int]:
-        least = rounded_up(*(form.shape or (model.input.short, model.input.long)), model.input.divisor)
+        least = rounded_up(*(form.shape or (model.input.min_size, model.input.max_size)), model.input.divisor)
         if form.shape not in (None, least):
             height, width = form.shape
             raise ConfigError(
@@ -107,7 +107,7 @@ class DetectorExporter:
         return torch.zeros(batch, 3, height, width, dtype=dtype), sizes
 
     def describe(self, model: Detector, form: Form) -> dict[str, Any]:
-        box = model.regions.config
+        box = model.roi_heads.config
         return {
             "category_ids": model.category_ids,
             "input": dataclasses.asdict(model.input),

@@ -82,7 +82,7 @@ def describe(model: Any, form: Form) -> dict[str, Any]:
         "classes": model.classes,
         "shape": list(exporter.shape(model, form)),
         "batch": None if form.dynamic_batch else 1,
-        "pixels": "RGB, 0 to 255, normalised in the graph",
+        "pixels": "RGB, 0 to 255, normalized in the graph",
         "experiment": model.experiment,
         **exporter.describe(model, form),
     }

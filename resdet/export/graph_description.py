@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from resdet.config.renames import KEYS
 from resdet.detection.config import InputConfig
 from resdet.errors import WeightsError
 from resdet.weights import description
@@ -44,8 +45,8 @@ OF_TASK = {
         "category_ids": lambda value: isinstance(value, list),
         "input": description.mapping_of(
             {
-                "short": is_side,
-                "long": is_side,
+                "min_size": is_side,
+                "max_size": is_side,
                 "resize": one_of("opencv", "pillow", "torchvision"),
                 "divisor": is_side,
             }
@@ -61,6 +62,8 @@ OF_TASK = {
 def read(written: Mapping[str, str], origin: str) -> dict[str, Any]:
     """The values, from texts in JSON."""
     told = description.from_json(written, origin, tuple(written))
+    if isinstance(told.get("input"), dict):
+        told["input"] = {KEYS.get(key, key): value for key, value in told["input"].items()}
     check(told, COMMON, origin)
     check(told, OF_TASK[told["task"]], origin)
     found = description.read({key: told.get(key) for key in description.KEYS[:3]}, origin)

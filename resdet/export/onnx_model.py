@@ -22,7 +22,7 @@ from resdet.detection.inference.predictor import finish
 from resdet.errors import Error, WeightsError
 from resdet.export import graph_description
 from resdet.files.restricted_pickle import reason
-from resdet.images.crops import centre_crop
+from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
 from resdet.ops.nms import nms
@@ -201,8 +201,8 @@ class ExportedDetector(Exported):
 
 
 def crops(images: Sequence, short: int, size: int) -> Tensor:
-    """The centres of some images, uint8 [B, 3, size, size]."""
-    shown = np.stack([centre_crop(as_image(image), short, size) for image in images])
+    """The centers of some images, uint8 [B, 3, size, size]."""
+    shown = np.stack([center_crop(as_image(image), short, size) for image in images])
     return torch.from_numpy(shown).permute(0, 3, 1, 2)
 
 
@@ -221,14 +221,14 @@ def sides(width: int, height: int, input: InputConfig, shape: tuple[int, int]) -
     """The limits of a picture's short and long side: the weights' own, or less where they would not fit the shape."""
     short, long = sorted((width, height))
     fitting = min(shape[0] / height, shape[1] / width)
-    if min(input.short / short, input.long / long) <= fitting:
-        return input.short, input.long
+    if min(input.min_size / short, input.max_size / long) <= fitting:
+        return input.min_size, input.max_size
     # The side that decides comes out whole; the other one is rounded up, so that it does not decide instead.
     return ceil(short * fitting - 1e-6), ceil(long * fitting - 1e-6)
 
 
 def suppress(boxes: Tensor, scores: Tensor, score: float, candidates: int, iou: float, detections: int) -> Detections:
-    """The detections among regions: boxes [B, N, C or 1, 4] and scores [B, N, C], as `Regions.detect` chooses them."""
+    """The detections among regions: boxes [B, N, C or 1, 4] and scores [B, N, C], as `RoIHeads.detect` chooses them."""
     classes, kinds = scores.shape[2], boxes.shape[2]
     best, chosen = scores.flatten(1).topk(min(candidates, scores[0].numel()), dim=1)
     labels, rows = chosen % classes, chosen // classes

@@ -1,4 +1,4 @@
-"""int8 after training (1712.05877): onnxruntime's static quantisation of an ONNX file, on images that calibrate it.
+"""int8 after training (1712.05877): onnxruntime's static quantization of an ONNX file, on images that calibrate it.
 
 Feature maps and weights of convolutions and linear layers become 8-bit whole numbers, weights with a scale for each
 channel. The last layers, which say what boxes and scores are, and all that follows them stay in float32.
@@ -23,12 +23,12 @@ LAST = (
 )  # fmt: skip
 
 
-def quantise(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.ndarray]]) -> None:
+def quantize(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.ndarray]]) -> None:
     """Writes `source` in int8; `feeds` are the inputs of the images that the ranges of feature maps are taken from."""
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    chosen = quantised_nodes(onnx.load(source).graph)
+    chosen = quantized_nodes(onnx.load(source).graph)
     with quiet():
         write_atomically(
             path,
@@ -46,7 +46,7 @@ def quantise(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.
         )
 
 
-def quantised_nodes(graph: Any) -> list[str]:
+def quantized_nodes(graph: Any) -> list[str]:
     """Names of the layers, the last ones apart, and of what lies between two of them."""
     chosen, made = [], set()
     for node in graph.node:  # each after those whose outputs it takes
@@ -74,7 +74,7 @@ class Feeds:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without onnxruntime's advice to optimise first, which the export has done, and to have no optional inputs."""
+    """Without onnxruntime's advice to optimize first, which the export has done, and to have no optional inputs."""
     import onnxruntime
 
     before = logging.root.manager.disable

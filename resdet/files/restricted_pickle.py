@@ -76,7 +76,7 @@ def _text(value: str | bytes) -> str:
 def _dtype(code: str | bytes, align: bool = False, copy: bool = False) -> np.dtype:
     if not re.fullmatch(r"b1|[iufc]\d\d?|[SU][1-9]\d{0,8}", _text(code)):
         raise Refused(f"the numpy type {_text(code)[:20]!r}")
-    return np.dtype(_text(code), copy=True)  # a copy, because its byte order may be set afterwards
+    return np.dtype(_text(code), copy=True)  # a copy, because its byte order may be set afterward
 
 
 def _set_byte_order(dtype: np.dtype, state: tuple) -> None:

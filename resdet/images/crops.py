@@ -46,7 +46,7 @@ def random_resized_crop(
     return resample(image, random_box(image.size, rng, scale, ratio), (size, size))
 
 
-def centre_crop(image: Image, short: int, size: int) -> np.ndarray:
+def center_crop(image: Image, short: int, size: int) -> np.ndarray:
     """The central square of the image resized to the short side `short`: uint8 [size, size, 3]."""
     whole = rectangle(image, short)
     top, left = (round((side - size) / 2) for side in whole.shape[:2])
@@ -59,7 +59,7 @@ def rectangle(image: Image, short: int) -> np.ndarray:
 
 
 def ten_crop(image: Image, short: int, size: int) -> np.ndarray:
-    """AlexNet's ten views (section 3.4): four corners and the centre, then the same of the mirrored image.
+    """AlexNet's ten views (section 3.4): four corners and the center, then the same of the mirrored image.
 
     Returns uint8 [10, size, size, 3].
     """

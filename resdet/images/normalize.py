@@ -9,7 +9,7 @@ from torch import Tensor
 from resdet.ops.buffers import ExactBuffers
 
 
-class Normalise(ExactBuffers):
+class Normalize(ExactBuffers):
     """(pixels - mean) / std, on the device, for RGB images with values 0 to 255.
 
     `mean` is [3, 1, 1] per channel, or [3, H, W] per pixel, as the paper has it (sections 3.4 and 4.2). Where
@@ -26,7 +26,7 @@ class Normalise(ExactBuffers):
         self.register_buffer("std", as_map(std))
         self.dtype = torch.float32  # of the result
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], *options: Any) -> "Normalise":
+    def _apply(self, fn: Callable[[Tensor], Tensor], *options: Any) -> "Normalize":
         super()._apply(fn, *options)
         self.dtype = fn(torch.empty(0, dtype=self.dtype, device=self.std.device)).dtype
         return self
@@ -36,7 +36,7 @@ class Normalise(ExactBuffers):
         self.mean, self.std = (as_map(values).to(self.std.device) for values in (mean, std))
 
     def average(self) -> None:
-        """One colour for all pixels, of a net whose images are of no certain size."""
+        """One color for all pixels, of a net whose images are of no certain size."""
         self.set(self.mean.mean((1, 2)), self.std)
 
     def _load_from_state_dict(self, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:

@@ -12,12 +12,12 @@ def photographs(count: int) -> list[bytes]:
 
 
 def photograph(rng: np.random.Generator) -> np.ndarray:
-    """Surfaces behind each other, each with a colour and a texture: uint8 [HEIGHT, WIDTH, 3]."""
+    """Surfaces behind each other, each with a color and a texture: uint8 [HEIGHT, WIDTH, 3]."""
     picture = surface(rng)
     for _ in range(rng.integers(4, 12)):
         outline = np.zeros((HEIGHT, WIDTH), np.uint8)
-        centre = rng.uniform((0, 0), (WIDTH, HEIGHT))
-        corners = centre + rng.normal(0, 80, (rng.integers(3, 9), 2))
+        center = rng.uniform((0, 0), (WIDTH, HEIGHT))
+        corners = center + rng.normal(0, 80, (rng.integers(3, 9), 2))
         cv2.fillPoly(outline, [cv2.convexHull(corners.astype(np.int32))], 255, cv2.LINE_AA)
         share = (outline / 255)[..., None]
         picture = share * surface(rng) + (1 - share) * picture
@@ -25,9 +25,9 @@ def photograph(rng: np.random.Generator) -> np.ndarray:
 
 
 def surface(rng: np.random.Generator) -> np.ndarray:
-    """One colour under light and grain whose amplitude falls with frequency, as in natural images."""
+    """One color under light and grain whose amplitude falls with frequency, as in natural images."""
     frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH))
-    frequency[0, 0] = np.inf  # no constant part: that is the colour's
+    frequency[0, 0] = np.inf  # no constant part: that is the color's
     waves = np.fft.rfft2(rng.standard_normal((HEIGHT, WIDTH))) / frequency**1.2
     field = np.fft.irfft2(waves, (HEIGHT, WIDTH))
     return rng.uniform(40, 215, 3) + rng.uniform(15, 45) * (field / field.std())[..., None] * rng.uniform(0.8, 1.2, 3)

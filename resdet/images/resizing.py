@@ -52,7 +52,7 @@ def resize_pixels(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _interpolate(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """As GeneralizedRCNNTransform does, which normalises before: the two commute."""
+    """As GeneralizedRCNNTransform does, which normalizes before: the two commute."""
     import torch
     from torch.nn import functional as F
 

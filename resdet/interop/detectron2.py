@@ -149,7 +149,7 @@ class ResdetDetector(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.detector.normalise.std.device
+        return self.detector.normalize.std.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
         """Losses in training; otherwise what was found, in images of the `height` and `width` of each input."""

@@ -217,7 +217,7 @@ def box(source: Source, features: str) -> dict[str, Any]:
         "model.box.resolution": None if resolution == usual_resolution(features) else resolution,
         "model.box.pool": pool,
         "model.box.aligned": aligned,
-        "model.box.canonical": CANONICAL,
+        "model.box.canonical_size": CANONICAL,
         "model.box.ious": ious,
         "model.box.negative_iou": [0.0, ious[0]],
         "model.box.loss": source.choose("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", losses),
@@ -252,7 +252,7 @@ def mask(source: Source, features: str) -> dict[str, Any]:
 
 def data(source: Source) -> dict[str, Any]:
     shorts = source.get("INPUT.MIN_SIZE_TRAIN")
-    found: dict[str, Any] = {"data.augment.short": shorts if isinstance(shorts, list) else [shorts]}
+    found: dict[str, Any] = {"data.augment.min_size": shorts if isinstance(shorts, list) else [shorts]}
     flip = source.get("INPUT.RANDOM_FLIP")
     found["data.augment.flip"] = 0.5 if flip == "horizontal" else 0.0
     if flip not in ("horizontal", "none"):

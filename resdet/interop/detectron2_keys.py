@@ -6,12 +6,12 @@ SAME = {  # key -> its default, and our key, which takes the same value
     "MODEL.BACKBONE.FREEZE_AT": (2, "model.freeze_stages"),
     "MODEL.ROI_HEADS.NUM_CLASSES": (80, "model.num_classes"),
     "MODEL.FPN.OUT_CHANNELS": (256, "model.fpn.width"),
-    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": (256, "model.rpn.batch"),
-    "MODEL.RPN.POSITIVE_FRACTION": (0.5, "model.rpn.positives"),
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": (256, "model.rpn.batch_per_image"),
+    "MODEL.RPN.POSITIVE_FRACTION": (0.5, "model.rpn.positive_fraction"),
     "MODEL.RPN.SMOOTH_L1_BETA": (0.0, "model.rpn.beta"),
     "MODEL.RPN.NMS_THRESH": (0.7, "model.rpn.nms"),
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": (512, "model.box.batch"),
-    "MODEL.ROI_HEADS.POSITIVE_FRACTION": (0.25, "model.box.positives"),
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": (512, "model.box.batch_per_image"),
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": (0.25, "model.box.positive_fraction"),
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": (0.05, "model.box.score"),
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": (0.5, "model.box.nms"),
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": (14, "model.box.resolution"),
@@ -20,10 +20,10 @@ SAME = {  # key -> its default, and our key, which takes the same value
     "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": (0.0, "model.box.beta"),
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": (1.0, "model.box.loss_weight"),
     "TEST.DETECTIONS_PER_IMAGE": (100, "model.box.detections"),
-    "INPUT.MIN_SIZE_TEST": (800, "model.input.short"),
-    "INPUT.MAX_SIZE_TEST": (1333, "model.input.long"),
-    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "data.augment.short_sampling"),
-    "INPUT.MAX_SIZE_TRAIN": (1333, "data.augment.long"),
+    "INPUT.MIN_SIZE_TEST": (800, "model.input.min_size"),
+    "INPUT.MAX_SIZE_TEST": (1333, "model.input.max_size"),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "data.augment.min_size_sampling"),
+    "INPUT.MAX_SIZE_TRAIN": (1333, "data.augment.max_size"),
     "SOLVER.BASE_LR": (0.001, "optim.lr"),
     "SOLVER.MOMENTUM": (0.9, "optim.momentum"),
     "SOLVER.NESTEROV": (False, "optim.nesterov"),
@@ -139,7 +139,7 @@ NORMS = {"": None, "FrozenBN": "frozen", "BN": "bn", "SyncBN": "sync", "nnSyncBN
 POOLERS = {"ROIAlignV2": ("align", True), "ROIAlign": ("align", False), "ROIPool": ("max", True)}
 
 PYRAMID = ["res2", "res3", "res4", "res5"]
-FORMS = {  # what each form of features is recognised by, and written as
+FORMS = {  # what each form of features is recognized by, and written as
     "c4": {
         "MODEL.BACKBONE.NAME": "build_resnet_backbone",
         "MODEL.ROI_HEADS.NAME": ["Res5ROIHeads"],

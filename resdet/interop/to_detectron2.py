@@ -20,7 +20,7 @@ from resdet.interop.detectron2_keys import (
     SAME_OF_MASKS,
 )
 from resdet.interop.detectron2_yaml import nested
-from resdet.weights.snippets_torchvision import colours
+from resdet.weights.snippets_torchvision import colors
 
 
 def config_for(model: Any) -> dict[str, Any]:
@@ -100,8 +100,10 @@ def rpn(section: dict, features: str) -> dict[str, Any]:
 
 def box(section: dict, features: str) -> dict[str, Any]:
     ious = section["ious"]
-    if features == "fpn" and section["canonical"] != CANONICAL:
-        raise ConfigError(f"detectron2's pyramids have model.box.canonical=224, and this one {section['canonical']:g}.")
+    if features == "fpn" and section["canonical_size"] != CANONICAL:
+        raise ConfigError(
+            f"detectron2's pyramids have model.box.canonical_size=224, and this one {section['canonical_size']:g}."
+        )
     found = {
         "MODEL.ROI_BOX_HEAD.POOLER_TYPE": pooler(section["pool"], section["aligned"]),
         "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": section["resolution"] or usual_resolution(features),
@@ -132,5 +134,5 @@ def mask(section: dict, features: str) -> dict[str, Any]:
 
 def pixels(model: Any) -> dict[str, Any]:
     """In the order BGR, for which weights/detectron2.py writes."""
-    mean, std = (values[::-1] for values in colours(model))
+    mean, std = (values[::-1] for values in colors(model))
     return {"INPUT.FORMAT": "BGR", "MODEL.PIXEL_MEAN": mean, "MODEL.PIXEL_STD": std}

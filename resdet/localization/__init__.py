@@ -3,5 +3,5 @@
 from resdet._lazy import attach
 
 __getattr__, __dir__ = attach(
-    __name__, {"Localizer": "rpn_model", "LocalizerRCNN": "rcnn_model", "Finder": "classify_and_locate"}
+    __name__, {"Localizer": "rpn_model", "LocalizerRCNN": "rcnn_model", "ClassifyAndLocate": "classify_and_locate"}
 )

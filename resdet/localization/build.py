@@ -10,7 +10,7 @@ from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import freeze_stages
 from resdet.config.experiment import ModelConfig, check_count, to_dict
 from resdet.errors import ConfigError
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.localization.config import LocalizationExperiment, LocalizationRCNNExperiment
 from resdet.localization.per_class_rpn import PerClassRPN
@@ -28,9 +28,9 @@ def build_localizer(
     net = localizer_backbone(config, classes)
     stride, channels = ([*known.values()][-1] for known in (net.strides, net.channels))
     rpn = PerClassRPN(config.rpn, channels, stride, len(classes))
-    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
     data = experiment.data
-    model = Localizer(net, rpn, normalise, classes, data.size, data.short, experiment.eval)
+    model = Localizer(net, rpn, normalize, classes, data.size, data.short, experiment.eval)
     model.experiment = to_dict(experiment)
     return model
 
@@ -39,10 +39,10 @@ def build_localizer_rcnn(
     experiment: LocalizationRCNNExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
 ) -> LocalizerRCNN:
     """The R-CNN of an experiment (appendix C), with its per-class RPN: trained, or to be filled from a checkpoint."""
-    proposer = make_proposer(experiment.model.proposer, classes)
+    proposer = build_proposer(experiment.model.proposer, classes)
     net = localizer_backbone(experiment.model, classes)
-    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
-    model = LocalizerRCNN(experiment.model, net, proposer, normalise, classes, experiment.data.size, experiment.eval)
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+    model = LocalizerRCNN(experiment.model, net, proposer, normalize, classes, experiment.data.size, experiment.eval)
     model.experiment = to_dict(experiment)
     model.experiment["model"]["proposer"] = proposer.experiment
     return model
@@ -55,7 +55,7 @@ def localizer_backbone(config: ModelConfig, classes: Sequence[str]) -> Backbone:
     return net
 
 
-def make_proposer(proposer: Any, classes: Sequence[str]) -> Localizer:
+def build_proposer(proposer: Any, classes: Sequence[str]) -> Localizer:
     """From a checkpoint's path, or without its weights from the experiment that an R-CNN's checkpoint carries."""
     if isinstance(proposer, dict):
         inner = configs.from_dict(proposer, what := "the config of the R-CNN's proposer")

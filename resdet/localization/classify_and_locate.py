@@ -6,25 +6,25 @@ from typing import Any
 import torch
 
 from resdet.backbones.modes import evaluating
-from resdet.classification.config import ShowingConfig
+from resdet.classification.config import TestCropsConfig
 from resdet.classification.model import Classifier
-from resdet.classification.test_crops import Scorer, shower, tensors
+from resdet.classification.test_crops import Scorer, build_test_crops, tensors
 from resdet.errors import ConfigError
 from resdet.images.decode import as_image
-from resdet.localization.config import LocatingConfig
+from resdet.localization.config import LocateConfig
 from resdet.localization.locate import Locator, locate
 from resdet.results.result import Result
 
 
-class Finder:
+class ClassifyAndLocate:
     """Localizers and classifiers, one or several of each, that predict as one."""
 
     def __init__(
         self,
         localizers: Sequence[Any],
         classifiers: Sequence[Classifier],
-        locating: LocatingConfig | None = None,
-        views: ShowingConfig | None = None,
+        locating: LocateConfig | None = None,
+        views: TestCropsConfig | None = None,
         top: int = 5,
     ):
         """So many classes are named an image, five as in ILSVRC. `locating` says how they are looked for, `views` how
@@ -33,8 +33,8 @@ class Finder:
         self.locator = Locator(localizers, locating)
         for number, model in enumerate(classifiers, 1):
             check_classifier(model, self.locator.classes, f"Number {number} of the classifiers")
-        first, views = classifiers[0], views or ShowingConfig()
-        self.show = shower(views, first.size, first.short)
+        first, views = classifiers[0], views or TestCropsConfig()
+        self.show = build_test_crops(views, first.size, first.short)
         self.score = Scorer(classifiers, self.locator.device, views.views == "dense")
         self.top = min(top, len(first.classes))
 

@@ -20,8 +20,8 @@ class PerClassRPNConfig:
     channels: int | None = 512  # of the 3×3 layer; null: as many as the features have
     positive_iou: float = 0.7
     negative_iou: float = 0.3
-    batch: int = 8  # anchors of an image that are learnt from
-    positives: float = 0.5  # share of them at the most
+    batch_per_image: int = 8  # anchors of an image that are learned from
+    positive_fraction: float = 0.5  # share of them at the most
     beta: float = 1 / 9  # of the smooth L1 loss
 
     def __post_init__(self):
@@ -48,15 +48,15 @@ class LocalizerRCNNConfig(ModelConfig):
     proposer: str | dict[str, Any] | None = None
     cache: str | None = None  # folder of the training images' proposals; null: beside the proposer's checkpoint
     context: int = 16  # pixels of a warped region that show what is around it, on each side: R-CNN's choice
-    positive_iou: float = 0.5  # a proposal from here on is positive, and its box is learnt; the others are negative
-    positives: float = 0.5  # share of them in a batch
+    positive_iou: float = 0.5  # a proposal from here on is positive, and its box is learned; the others are negative
+    positive_fraction: float = 0.5  # share of them in a batch
     beta: float = 1 / 9  # of the smooth L1 loss
     regions: int = 256  # at once, in tests
 
     def __post_init__(self):
         super().__post_init__()
         require(self.context >= 0, "model.context", self.context, "give a number of pixels, or 0 for none")
-        for key in ("positive_iou", "positives"):
+        for key in ("positive_iou", "positive_fraction"):
             require(is_share(getattr(self, key)), f"model.{key}", getattr(self, key), "it lies between 0 and 1")
         require(self.regions > 0, "model.regions", self.regions, "give one or more")
 
@@ -67,10 +67,10 @@ class LocalizerRCNNConfig(ModelConfig):
 
 
 @dataclass
-class LocatingConfig:
+class LocateConfig:
     """From scores and boxes of anchors to one box a class. The paper does not say how; what follows is our choice."""
 
-    testing: Literal["centre", "dense"] = "centre"  # the central crop, or the whole image at each of the scales
+    testing: Literal["center", "dense"] = "center"  # the central crop, or the whole image at each of the scales
     # Shorter sides. The paper names none; these lie within what training has shown (256 to 480).
     scales: list[int] = field(default_factory=lambda: [256, 320, 384, 480])
     candidates: int = 1000  # best boxes of each scale and class
@@ -92,16 +92,16 @@ class LocatingConfig:
 
 
 @dataclass
-class LocalizationEvalConfig(LocatingConfig, EvalConfig):
+class LocalizationEvalConfig(LocateConfig, EvalConfig):
     """Evaluation of a localizer (appendix C, Table 13)."""
 
     batch: int = 64  # central crops at once, on each process; whole images come one by one
     losses: bool = True  # during training the validation losses as well
     # How `resdet evaluate --classifier` shows images to the net that predicts their classes.
-    classifier_views: Literal["centre", "ten_crop", "dense"] = "centre"
+    classifier_views: Literal["center", "ten_crop", "dense"] = "center"
 
     def __post_init__(self):
-        LocatingConfig.__post_init__(self)
+        LocateConfig.__post_init__(self)
         EvalConfig.__post_init__(self)
 
 

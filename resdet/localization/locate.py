@@ -17,7 +17,7 @@ from resdet.images.crops import rectangle
 from resdet.images.decode import as_image
 from resdet.images.statistics import IMAGENET_MEAN
 from resdet.images.warp import warp
-from resdet.localization.config import LocatingConfig
+from resdet.localization.config import LocateConfig
 from resdet.localization.data.regions import PICTURE
 from resdet.localization.rcnn_model import LocalizerRCNN
 from resdet.localization.rpn_model import Localizer
@@ -43,18 +43,18 @@ class View(NamedTuple):
 class Show:
     """Turns an image into its views: what the RPN sees and, for R-CNN, the picture that regions are taken from."""
 
-    def __init__(self, config: LocatingConfig, size: int, short: int, picture: int | None):
+    def __init__(self, config: LocateConfig, size: int, short: int, picture: int | None):
         """`size` of the central crop, `short` side of its image, and of the `picture` that regions are taken from."""
         self.config, self.size, self.short, self.picture = config, size, short, picture
 
     def __call__(self, image: Any) -> list[View]:
-        if self.config.testing == "centre":
-            views = [self.centre(image)]
+        if self.config.testing == "center":
+            views = [self.center(image)]
         else:
             views = [self.whole(image, short) for short in self.config.scales]
         return views + ([self.whole(image, self.picture)] if self.picture else [])
 
-    def centre(self, image: Any) -> View:
+    def center(self, image: Any) -> View:
         whole = rectangle(image, self.short)
         top, left = (round((side - self.size) / 2) for side in whole.shape[:2])
         return view(whole[top : top + self.size, left : left + self.size], whole.shape, image.size, (left, top))
@@ -77,7 +77,7 @@ class Locator:
     The nets of an ensemble judge the same anchors, and then the same proposals; their scores and boxes are averaged.
     """
 
-    def __init__(self, models: Sequence[Localizer | LocalizerRCNN], config: LocatingConfig | None = None):
+    def __init__(self, models: Sequence[Localizer | LocalizerRCNN], config: LocateConfig | None = None):
         first = models[0]
         self.config = config or first.locating
         self.heads = [model for model in models if isinstance(model, LocalizerRCNN)]
@@ -90,14 +90,14 @@ class Locator:
         check_alike(models, self.proposers)
         if len({head.config.context for head in self.heads}) > 1:
             raise ConfigError("An ensemble needs R-CNNs of the same model.context.")
-        self.device = first.normalise.std.device
+        self.device = first.normalize.std.device
         picture = PICTURE * first.size if self.heads else None
         self.show = Show(self.config, self.proposers[0].size, self.proposers[0].short, picture)
 
     @property
     def together(self) -> bool:
         """Whether the views of several images are of one size."""
-        return self.config.testing == "centre" and not self.heads
+        return self.config.testing == "center" and not self.heads
 
     def __call__(self, views: Sequence[View], sizes: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes [B, K, 4], in pixels of the images, and scores [B, K] of the classes [B, K]; `sizes` [B, 2] are the

@@ -77,7 +77,7 @@ class PerClassRPN(nn.Module):
         of 1:1"; where positive ones are too few, negatives take their places, as in Faster R-CNN.
         """
         anchors, logits, deltas = output.anchors, output.logits[:, 0], output.deltas[:, 0]
-        # With crops of the size of the largest anchors nearly all cross the border: they are all learnt from.
+        # With crops of the size of the largest anchors nearly all cross the border: they are all learned from.
         usable = (sizes > 0).all(1, keepdim=True).expand(-1, len(anchors))
         scores, boxes = sampled_losses(self.config, anchors, logits, deltas, targets, usable)
         return {"rpn_class": scores, "rpn_box": boxes}

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from resdet.backbones.layers import Backbone
 from resdet.detection.heads import losses
-from resdet.images.normalize import Normalise
-from resdet.localization.config import LocalizerRCNNConfig, LocatingConfig
+from resdet.images.normalize import Normalize
+from resdet.localization.config import LocalizerRCNNConfig, LocateConfig
 from resdet.localization.per_class_rpn import PerClass
 from resdet.localization.rpn_model import Localizer
 from resdet.ops import boxes as box_ops
@@ -32,17 +32,17 @@ class LocalizerRCNN(nn.Module):
         config: LocalizerRCNNConfig,
         backbone: Backbone,
         proposer: Localizer,
-        normalise: Normalise,
+        normalize: Normalize,
         classes: Sequence[str],
         size: int,
-        locating: LocatingConfig,
+        locating: LocateConfig,
     ):
         """`proposer` is trained already and stays as it is; `size` is the side of a warped region."""
         super().__init__()
         self.config = config
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.proposer = proposer.requires_grad_(False)
-        self.normalise = normalise
+        self.normalize = normalize
         self.classes = list(classes)
         self.size, self.locating = size, locating
         width = [*backbone.channels.values()][-1]
@@ -52,7 +52,7 @@ class LocalizerRCNN(nn.Module):
 
     def forward(self, regions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [R] and deltas [R, 4] of the classes [R] of warped regions [R, 3, S, S]."""
-        x = self.backbone.last(self.normalise(regions)).mean((2, 3))[..., None]
+        x = self.backbone.last(self.normalize(regions)).mean((2, 3))[..., None]
         return self.scores(x, labels[:, None]).flatten(), self.boxes(x, labels[:, None]).flatten(1)
 
     def losses(self, regions: Tensor, targets: RegionTargets) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from resdet.data.loader import Notes
-from resdet.data.samplers import Order
+from resdet.data.samplers import ShuffleSampler
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
@@ -39,7 +39,7 @@ class RegionTraining:
     def __init__(self, proposer: Localizer, source: Any, experiment: Any, world: World, notes: Notes):
         self.proposer, self.source, self.experiment = proposer, source, experiment
         self.world, self.notes = world, notes
-        self.steps_per_epoch = Order(len(source), 0).steps_per_pass(experiment.train.batch)
+        self.steps_per_epoch = ShuffleSampler(len(source), 0).steps_per_pass(experiment.train.batch)
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         model, train = self.experiment.model, self.experiment.train
@@ -49,7 +49,7 @@ class RegionTraining:
             self.experiment.data,
             model.context,
             model.positive_iou,
-            model.positives,
+            model.positive_fraction,
             train.seed,
         )
         loader = RegionLoader(samples, train.batch, self.world.device, self.notes, self.world.rank, self.world.size)
@@ -117,4 +117,4 @@ class LocalizationRCNNTraining(LocalizationTraining):
         return region_losses(model, locator, self.validation, shown)
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
-        return model.normalise(batch.images)
+        return model.normalize(batch.images)

@@ -38,7 +38,7 @@ def evaluate(
         figures = judge(locator, nets, experiment, world)
     finally:
         distributed.leave()
-    if world.leads:
+    if world.is_main:
         print("  ".join(f"{name} {100 * value:.2f} %" for name, value in figures.items()))
         write_json(options.json, figures)
     return figures
@@ -51,7 +51,7 @@ def judge(locator: Locator, nets: Sequence[nn.Module], experiment: Any, world: W
             f"The model has {len(locator.classes)} classes and the data {len(source.classes)}: "
             "name the data it was trained for."
         )
-    for sentence in source.problems if world.leads else []:
+    for sentence in source.problems if world.is_main else []:
         print(sentence)
     guessed = guess(nets, source, experiment, world) if nets else None
     own = source.labels[:, None]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from resdet.backbones.layers import Backbone
-from resdet.detection.model import as_images, normalised, with_room
-from resdet.images.normalize import Normalise
-from resdet.localization.config import LocatingConfig
+from resdet.detection.model import as_images, normalized, with_room
+from resdet.images.normalize import Normalize
+from resdet.localization.config import LocateConfig
 from resdet.localization.per_class_rpn import PerClassOutput, PerClassRPN
 from resdet.ops import boxes as box_ops
 from resdet.structures import Images, Targets
@@ -24,17 +24,17 @@ class Localizer(nn.Module):
         self,
         backbone: Backbone,
         rpn: PerClassRPN,
-        normalise: Normalise,
+        normalize: Normalize,
         classes: Sequence[str],
         size: int,
         short: int,
-        locating: LocatingConfig,
+        locating: LocateConfig,
     ):
         """`size` and `short` are the central crop's and its image's; `locating` is what `predict` goes by."""
         super().__init__()
         # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
-        self.rpn, self.normalise = rpn, normalise
+        self.rpn, self.normalize = rpn, normalize
         self.classes = list(classes)
         self.size, self.short, self.locating = size, short, locating
         self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
@@ -42,7 +42,7 @@ class Localizer(nn.Module):
     def forward(self, images: Images | Tensor, classes: Tensor) -> PerClassOutput:
         """Of uint8 images [B, 3, H, W] and their classes [B, K]."""
         images = as_images(images)
-        features = self.backbone.last(normalised(self.normalise, images))
+        features = self.backbone.last(normalized(self.normalize, images))
         return self.rpn(features, classes, images.pixels.shape[2:])
 
     def losses(self, images: Images | Tensor, targets: Targets) -> dict[str, Tensor]:

@@ -7,14 +7,14 @@ from typing import Any
 from torch import nn
 
 from resdet import config
-from resdet.classification.config import ShowingConfig
+from resdet.classification.config import TestCropsConfig
 from resdet.classification.task import TOP
 from resdet.engine import distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
 from resdet.localization.build import build_localizer, build_localizer_rcnn
-from resdet.localization.classify_and_locate import Finder, check_classifier
+from resdet.localization.classify_and_locate import ClassifyAndLocate, check_classifier
 from resdet.localization.config import LocalizationExperiment, LocalizationRCNNExperiment
 from resdet.localization.rcnn_model import LocalizerRCNN
 from resdet.localization.rcnn_training import LocalizationRCNNTraining
@@ -73,8 +73,8 @@ class LocalizationTask(Task):
         for path, net in options.classifiers.items():
             check_classifier(net, models[0].classes, f"--classifier {path}")
         nets = [net.to(device) for net in options.classifiers.values()]
-        views = ShowingConfig(views=settings.classifier_views)
-        finder = Finder(models, nets, settings, views, TOP if options.top is None else options.top)
+        views = TestCropsConfig(views=settings.classifier_views)
+        finder = ClassifyAndLocate(models, nets, settings, views, TOP if options.top is None else options.top)
         return show(finder, images, options.score, options.draw)
 
     def smoke_data(self, experiment: LocalizationExperiment, out: Path) -> list[str]:

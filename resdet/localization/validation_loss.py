@@ -41,7 +41,11 @@ def region_losses(model: LocalizerRCNN, locator: Locator, source: Any, shown: Sh
     objects = boxes_in(source, index, shown.sizes[0].flip(0).cpu().numpy())
     config = model.config
     box, thing, positive = draw_region(
-        boxes.cpu().numpy(), objects.astype(np.float32), config.positive_iou, config.positives, generator_for(index)
+        boxes.cpu().numpy(),
+        objects.astype(np.float32),
+        config.positive_iou,
+        config.positive_fraction,
+        generator_for(index),
     )
     box, thing, positive = (torch.as_tensor(value, device=locator.device)[None] for value in (box, thing, positive))
     return model.losses(locator.regions(picture, box), RegionTargets(box, thing, label, positive))

@@ -46,8 +46,8 @@ def weighted_mean(boxes: Tensor, weights: Tensor) -> Tensor:
 
 def encode(anchors: Tensor, boxes: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """What a regressor must say to turn anchors [..., 4] into boxes [..., 4]: [..., 4], times `weights`."""
-    x, y, width, height = _centred(anchors)
-    box_x, box_y, box_width, box_height = _centred(boxes)
+    x, y, width, height = _centered(anchors)
+    box_x, box_y, box_width, box_height = _centered(boxes)
     width, height, box_width, box_height = (side.clamp(min=MIN_SIDE) for side in (width, height, box_width, box_height))
     return torch.stack(
         [
@@ -62,7 +62,7 @@ def encode(anchors: Tensor, boxes: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.
 
 def decode(anchors: Tensor, deltas: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """The boxes [..., 4], float32, that a regressor means by deltas [..., 4] on anchors [..., 4]; undoes `encode`."""
-    x, y, width, height = _centred(anchors.float())
+    x, y, width, height = _centered(anchors.float())
     dx, dy, dw, dh = (delta / weight for delta, weight in zip(deltas.float().unbind(-1), weights))
     x, y = x + dx * width, y + dy * height
     half_width = 0.5 * width * dw.clamp(max=MAX_LOG_RATIO).exp()
@@ -86,8 +86,8 @@ def diou(a: Tensor, b: Tensor) -> Tensor:
     return shared / (union + EPSILON) - apart / diagonal
 
 
-def _centred(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre x and y, width, height."""
+def _centered(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Center x and y, width, height."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     width, height = x2 - x1, y2 - y1
     return x1 + 0.5 * width, y1 + 0.5 * height, width, height

@@ -50,8 +50,8 @@ def _averages(start: Tensor, end: Tensor, region_start: Tensor, region_end: Tens
 
 
 def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Iterator[Part]:
-    """Masks [n, m, m] float, 0 to 1, over boxes [n, 4] of an image, part by part: each pixel's centre is looked up
-    between the centres of the mask's cells."""
+    """Masks [n, m, m] float, 0 to 1, over boxes [n, 4] of an image, part by part: each pixel's center is looked up
+    between the centers of the mask's cells."""
     return _paste(masks, _bordered(boxes, masks.shape[-1]), height, width, threshold)
 
 
@@ -112,8 +112,8 @@ def overlaps(a: Tensor, b: Tensor) -> Tensor:
 def _bordered(boxes: Tensor, m: int) -> Tensor:
     """Boxes [..., 4] of masks with a border of one empty cell."""
     low, high = boxes.float().split(2, -1)
-    centre, half = (high + low) * 0.5, (high - low) * 0.5 * ((m + 2) / m)
-    return torch.cat([centre - half, centre + half], -1)
+    center, half = (high + low) * 0.5, (high - low) * 0.5 * ((m + 2) / m)
+    return torch.cat([center - half, center + half], -1)
 
 
 def _in_whole_pixels(boxes: Tensor, m: int) -> Tensor:

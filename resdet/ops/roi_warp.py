@@ -8,18 +8,18 @@ from torch.nn import functional as F
 def roi_warp(features: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
     """Features [B, C, h, w] of boxes [B, N, 4] in pixels, of which `scale` makes positions: [B·N, C, size, size].
 
-    Each box is sampled bilinearly at the centres of 2·size x 2·size equal cells, and of each four the largest is kept.
+    Each box is sampled bilinearly at the centers of 2·size x 2·size equal cells, and of each four the largest is kept.
     Beyond the border lies what lies on it. Gradients run to the features and to the boxes.
     """
     if boxes.shape[1] == 0:  # which the operators below do not take
         return features.new_zeros(0, features.shape[1], size, size)
     exact = torch.promote_types(features.dtype, torch.float32)  # coordinates need its digits, and both must agree
     height, width = features.shape[2:]
-    centres = (torch.arange(2 * size, device=boxes.device, dtype=exact) + 0.5) / (2 * size)
+    centers = (torch.arange(2 * size, device=boxes.device, dtype=exact) + 0.5) / (2 * size)
     x1, y1, x2, y2 = (side[..., None].to(exact) for side in boxes.unbind(-1))
     # Minus one and one are the outer edges of the map.
-    x = (x1 + (x2 - x1) * centres) * (2 * scale / width) - 1  # [B, N, 2·size]
-    y = (y1 + (y2 - y1) * centres) * (2 * scale / height) - 1
+    x = (x1 + (x2 - x1) * centers) * (2 * scale / width) - 1  # [B, N, 2·size]
+    y = (y1 + (y2 - y1) * centers) * (2 * scale / height) - 1
     x, y = torch.broadcast_tensors(x[..., None, :], y[..., :, None])
     grid = torch.stack([x, y], -1).flatten(1, 2)  # the boxes below one another: [B, N · 2·size, 2·size, 2]
     sampled = F.grid_sample(features.to(exact), grid, padding_mode="border", align_corners=False)

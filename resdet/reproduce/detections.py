@@ -47,25 +47,25 @@ def compose(shown: Sequence[tuple[np.ndarray, Result]], title: str) -> Picture:
             corner = np.array([x, y, x, y])
             for i in range(len(result))[::-1]:  # the first one uppermost
                 box = corner + np.clip(result.boxes[i] * scale, 0, (WIDTH, height, WIDTH, height))
-                colour = drawing.colour(result.labels[i])
-                strokes.append(outline(box, colour))
-                words.append(caption(f"{result.names[i]} {result.scores[i]:.2f}", box, colour, corner))
+                color = drawing.color(result.labels[i])
+                strokes.append(outline(box, color))
+                words.append(caption(f"{result.names[i]} {result.scores[i]:.2f}", box, color, corner))
             heights.append(height)
         y += max(heights) + GAP
     return Picture(strokes, words, GAP + COLUMNS * (WIDTH + GAP), y, photographs)
 
 
-def outline(box: np.ndarray, colour: drawing.Colour) -> Stroke:
+def outline(box: np.ndarray, color: drawing.Color) -> Stroke:
     x1, y1, x2, y2 = box
-    return Stroke(np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]), as_hex(colour), LINE)
+    return Stroke(np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]), as_hex(color), LINE)
 
 
-def caption(text: str, box: np.ndarray, colour: drawing.Colour, corner: np.ndarray) -> Word:
+def caption(text: str, box: np.ndarray, color: drawing.Color, corner: np.ndarray) -> Word:
     """Above the box where there is room, and never beyond the image, whose corner is given."""
     left, top = corner[:2]
     x = max(left, min(box[0], left + WIDTH - text_width(text, SIZE)))
-    return Word(text, x, max(box[1] - 3, top + SIZE), "start", SIZE, as_hex(drawing.ink(colour)), as_hex(colour))
+    return Word(text, x, max(box[1] - 3, top + SIZE), "start", SIZE, as_hex(drawing.ink(color)), as_hex(color))
 
 
-def as_hex(colour: drawing.Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def as_hex(color: drawing.Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)

@@ -26,7 +26,7 @@ def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
 
 
 def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | None = None) -> list[Path]:
-    """Errors over the steps, of each run in one colour: thin and dashed in training, bold in validation."""
+    """Errors over the steps, of each run in one color: thin and dashed in training, bold in validation."""
     lines = []
     for number, (name, folder) in enumerate(runs.items()):
         for kind in ("train", "val"):
@@ -68,16 +68,16 @@ def measure(checkpoint: Path) -> dict[str, float]:
     import torch
 
     from resdet import config, hub
-    from resdet.classification.data.sources import open_resident
+    from resdet.classification.data.sources import open_on_device
     from resdet.reproduce.responses import response_deviations
 
     model = hub.load(str(checkpoint))
     experiment = config.from_dict(model.experiment, f"the config inside {checkpoint}")
-    images = open_resident(experiment.data, "val", torch.device("cpu")).images[:IMAGES]
+    images = open_on_device(experiment.data, "val", torch.device("cpu")).images[:IMAGES]
 
     def batches() -> Iterator[torch.Tensor]:
         for start in range(0, len(images), BATCH):
-            yield model.normalise(images[start : start + BATCH])
+            yield model.normalize(images[start : start + BATCH])
 
     return response_deviations(model.backbone, batches())
 

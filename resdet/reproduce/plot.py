@@ -22,19 +22,19 @@ DASHES = 6  # pixels of a dash, and of the gap after it
 
 @dataclass
 class Line:
-    """A named sequence of points. Lines of one colour number belong together."""
+    """A named sequence of points. Lines of one color number belong together."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    colour: int
+    color: int
     thin: bool = False  # dashed
 
 
 @dataclass
 class Stroke:
     points: np.ndarray  # [n, 2] in pixels
-    colour: str
+    color: str
     width: float
     dashed: bool = False
 
@@ -46,8 +46,8 @@ class Word:
     y: float  # of the base line
     anchor: str = "start"  # start, middle or end, as in SVG
     size: int = 12
-    colour: str = "#222222"
-    ground: str | None = None  # the colour behind a word that starts at x, as wide as `text_width` says
+    color: str = "#222222"
+    ground: str | None = None  # the color behind a word that starts at x, as wide as `text_width` says
 
 
 @dataclass
@@ -88,11 +88,11 @@ def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: flo
     picture.strokes.append(Stroke(place([0, 0, x_most], [y_most, 0, 0]), "#222222", 1))
     picture.words += [Word(x_label, WIDTH - RIGHT, HEIGHT - 12, "end"), Word(y_label, LEFT, TOP - 8)]
     for i, line in enumerate(lines):
-        colour = COLOURS[line.colour % len(COLOURS)]
+        color = COLOURS[line.color % len(COLOURS)]
         base = TOP + 14 + 17 * i
         key = np.array([(WIDTH - RIGHT + 12, base - 4), (WIDTH - RIGHT + 36, base - 4)], float)
         for points in (*(place(x, y) for x, y in pieces_below(y_most, line)), key):
-            picture.strokes.append(Stroke(points, colour, 1 if line.thin else 1.8, line.thin))
+            picture.strokes.append(Stroke(points, color, 1 if line.thin else 1.8, line.thin))
         picture.words.append(Word(line.name, WIDTH - RIGHT + 42, base))
     return picture
 
@@ -122,7 +122,7 @@ def to_svg(picture: Picture) -> str:
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in stroke.points)
         dashes = f' stroke-dasharray="{DASHES}"' if stroke.dashed else ""
         shapes.append(
-            f'<polyline points="{points}" fill="none" stroke="{stroke.colour}" stroke-width="{stroke.width}"{dashes}/>'
+            f'<polyline points="{points}" fill="none" stroke="{stroke.color}" stroke-width="{stroke.width}"{dashes}/>'
         )
     for word in picture.words:
         fitted = ""
@@ -133,7 +133,7 @@ def to_svg(picture: Picture) -> str:
             fitted = f' textLength="{width:.1f}" lengthAdjust="spacingAndGlyphs"'
         shapes.append(
             f'<text x="{word.x:.1f}" y="{word.y:.1f}" font-size="{word.size}" text-anchor="{word.anchor}" '
-            f'fill="{word.colour}"{fitted}>{escape(word.text)}</text>'
+            f'fill="{word.color}"{fitted}>{escape(word.text)}</text>'
         )
     size = f'width="{picture.width}" height="{picture.height}"'
     return (
@@ -151,7 +151,7 @@ def embedded(photograph: Photograph) -> str:
 
 
 def ground_of(word: Word) -> tuple[float, float, float, float]:
-    """Left, top, width and height of what is coloured behind a word."""
+    """Left, top, width and height of what is colored behind a word."""
     return word.x, word.y - word.size + 1, text_width(word.text, word.size), word.size + 2
 
 
@@ -173,7 +173,7 @@ def to_pixels(picture: Picture, scale: int = 2) -> np.ndarray:
     for stroke in picture.strokes:
         pieces = dashes(stroke.points) if stroke.dashed else [stroke.points]
         thickness = max(1, round(stroke.width * scale))
-        cv2.polylines(canvas, [fixed(piece) for piece in pieces], False, rgb(stroke.colour), thickness, cv2.LINE_AA, 4)
+        cv2.polylines(canvas, [fixed(piece) for piece in pieces], False, rgb(stroke.color), thickness, cv2.LINE_AA, 4)
     for word in picture.words:
         font = (cv2.FONT_HERSHEY_SIMPLEX, word.size * scale / 30)
         width = cv2.getTextSize(word.text, *font, scale)[0][0]
@@ -182,7 +182,7 @@ def to_pixels(picture: Picture, scale: int = 2) -> np.ndarray:
             canvas[top : top + high, left : left + min(most, width)] = rgb(word.ground)
             font = (font[0], font[1] * min(1, most / width))
         x = word.x * scale - {"start": 0, "middle": width / 2, "end": width}[word.anchor]
-        cv2.putText(canvas, word.text, (round(x), round(word.y * scale)), *font, rgb(word.colour), 1, cv2.LINE_AA)
+        cv2.putText(canvas, word.text, (round(x), round(word.y * scale)), *font, rgb(word.color), 1, cv2.LINE_AA)
     return canvas
 
 
@@ -194,8 +194,8 @@ def dashes(points: np.ndarray) -> list[np.ndarray]:
     return list(np.stack([at(starts), at(starts + DASHES)], 1))
 
 
-def rgb(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def rgb(color: str) -> tuple[int, ...]:
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
 
 
 def save(picture: Picture, stem: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from resdet.backbones.modes import evaluating
 
 @torch.no_grad()
 def response_deviations(net: nn.Module, batches: Iterable[Tensor]) -> dict[str, float]:
-    """{layer: standard deviation} of each 3×3 layer's outputs over normalised images [B, 3, H, W].
+    """{layer: standard deviation} of each 3×3 layer's outputs over normalized images [B, 3, H, W].
 
     "The responses are the outputs of each 3×3 layer, after BN and before other nonlinearity (ReLU/addition)": those of
     the norms, in the order in which the layers are computed. The deviation is over images, channels and positions.

@@ -13,7 +13,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 OPACITY = 0.45  # of masks
 GOLDEN = 0.618033988749895  # steps of this share of the circle keep any number of hues apart
 TONES = ((0.9, 1.0), (0.65, 0.75), (0.5, 1.0))  # saturation and value, in turn
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 def draw(
@@ -25,7 +25,7 @@ def draw(
 ) -> np.ndarray:
     """A copy of the picture uint8 [H, W, 3] with n detections drawn, the first one uppermost.
 
-    boxes: [n, 4] xyxy in pixels, also partly outside; labels: [n], for the colours; masks: bool [H, W], n of them, each
+    boxes: [n, 4] xyxy in pixels, also partly outside; labels: [n], for the colors; masks: bool [H, W], n of them, each
     asked for once.
     """
     drawn = np.array(pixels, order="C")
@@ -33,11 +33,11 @@ def draw(
     falling = range(len(boxes))[::-1]
     if masks is not None:
         for i in falling:
-            _mask(drawn, masks[i], colour(labels[i]), width)
+            _mask(drawn, masks[i], color(labels[i]), width)
     for i in falling:
-        _box(drawn, boxes[i], colour(labels[i]), width)
+        _box(drawn, boxes[i], color(labels[i]), width)
     for i in falling if captions else ():
-        _caption(drawn, captions[i], boxes[i], colour(labels[i]), width)
+        _caption(drawn, captions[i], boxes[i], color(labels[i]), width)
     return drawn
 
 
@@ -52,14 +52,14 @@ def sheet(pictures: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndar
     return page
 
 
-def colour(label: int) -> Colour:
-    """The class's colour, RGB: always the same, far from that of the classes near to it."""
+def color(label: int) -> Color:
+    """The class's color, RGB: always the same, far from that of the classes near to it."""
     saturation, value = TONES[int(label) % len(TONES)]
     channels = colorsys.hsv_to_rgb(int(label) * GOLDEN % 1, saturation, value)
     return tuple(round(255 * channel) for channel in channels)
 
 
-def ink(ground: Colour) -> Colour:
+def ink(ground: Color) -> Color:
     """Black or white, whichever reads better on this ground (by Rec. 601's luminance)."""
     return (0, 0, 0) if np.dot(ground, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
 
@@ -69,16 +69,16 @@ def line_width(height: int, width: int) -> int:
     return max(1, round((height + width) / 600))
 
 
-def _mask(pixels: np.ndarray, mask: np.ndarray, colour: Colour, width: int) -> None:
+def _mask(pixels: np.ndarray, mask: np.ndarray, color: Color, width: int) -> None:
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
     part = np.ascontiguousarray(mask[y : y + h, x : x + w])
     below = pixels[y : y + h, x : x + w]
-    below[part] = np.round(below[part] * (1 - OPACITY) + np.array(colour) * OPACITY)
+    below[part] = np.round(below[part] * (1 - OPACITY) + np.array(color) * OPACITY)
     contours, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x, y))
-    cv2.drawContours(pixels, contours, -1, colour, width, cv2.LINE_AA)
+    cv2.drawContours(pixels, contours, -1, color, width, cv2.LINE_AA)
 
 
-def _box(pixels: np.ndarray, box: np.ndarray, colour: Colour, width: int) -> None:
+def _box(pixels: np.ndarray, box: np.ndarray, color: Color, width: int) -> None:
     """Four bars within the box, of which the picture shows what lies inside it; at least a dot."""
     left, top, right, bottom = _within(pixels, box)
     for rows, columns in (
@@ -87,10 +87,10 @@ def _box(pixels: np.ndarray, box: np.ndarray, colour: Colour, width: int) -> Non
         ((top, bottom), (left, min(left + width, right))),
         ((top, bottom), (max(right - width, left), right)),
     ):
-        pixels[slice(*rows), slice(*columns)] = colour
+        pixels[slice(*rows), slice(*columns)] = color
 
 
-def _caption(pixels: np.ndarray, text: str, box: np.ndarray, colour: Colour, width: int) -> None:
+def _caption(pixels: np.ndarray, text: str, box: np.ndarray, color: Color, width: int) -> None:
     """On filled ground above the box, or within it where there is no room, never beyond the picture's border."""
     height, limit = pixels.shape[:2]
     scale, thickness = 0.2 + 0.2 * width, max(1, width // 2)
@@ -102,8 +102,8 @@ def _caption(pixels: np.ndarray, text: str, box: np.ndarray, colour: Colour, wid
     x = max(0, min(left, limit - w - 2))
     ground = h + below + 2
     y = top - ground if top >= ground else max(0, min(top, height - ground))
-    pixels[y : y + ground, x : x + w + 2] = colour
-    cv2.putText(pixels, text, (x + 1, y + h + 1), FONT, scale, ink(colour), thickness, cv2.LINE_AA)
+    pixels[y : y + ground, x : x + w + 2] = color
+    cv2.putText(pixels, text, (x + 1, y + h + 1), FONT, scale, ink(color), thickness, cv2.LINE_AA)
 
 
 def _within(pixels: np.ndarray, box: np.ndarray) -> tuple[int, int, int, int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from resdet.errors import WeightsError
 
-KEYS = ("experiment", "classes", "category_ids", "normalise")
+KEYS = ("experiment", "classes", "category_ids", "normalize")
 MAX_VALUES = 20_000  # of an experiment; ours have two hundred
 MAX_PIXELS = 1_000_000  # of a mean of each pixel
 MAX_DEPTH = 32
@@ -57,7 +57,7 @@ def read(told: Mapping[str, Any], origin: str) -> Description:
 
 def is_ours(told: Mapping[str, Any]) -> bool:
     """Whether what stands beside the tensors is of this library: others may call anything an experiment or classes."""
-    return any(isinstance(told.get(key), dict) for key in ("experiment", "normalise")) or (
+    return any(isinstance(told.get(key), dict) for key in ("experiment", "normalize")) or (
         "classes" in told and "category_ids" in told
     )
 
@@ -161,11 +161,11 @@ def category_ids(ids: Any, origin: str) -> list[int]:
 
 def pixel_statistics(told: Any, origin: str) -> tuple[Tensor, Tensor]:
     """Mean and deviation, [3], [3, 1, 1] or [3, H, W]."""
-    told = Plain(f"{origin}: its normalise", MAX_PIXELS).copy(told)
+    told = Plain(f"{origin}: its normalize", MAX_PIXELS).copy(told)
     try:
         found = torch.tensor(told["mean"], dtype=torch.float32), torch.tensor(told["std"], dtype=torch.float32)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
-        raise WeightsError(f"{origin}: its normalise holds no mean and std of pixels: the file is damaged.") from None
+        raise WeightsError(f"{origin}: its normalize holds no mean and std of pixels: the file is damaged.") from None
     return checked_statistics(*found, origin)
 
 

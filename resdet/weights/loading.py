@@ -13,10 +13,10 @@ from resdet.weights import categories, zoo
 from resdet.weights.description import checked_statistics
 from resdet.weights.layouts.torchvision_classifiers import stride_in
 from resdet.weights.reading import Checkpoint, read, shown
-from resdet.weights.recognize import Categories, Layout, recognise
+from resdet.weights.recognize import Categories, Layout, recognize
 
 CLASSIFIERS = ("fc", "fc6", "fc7")  # the linear layers of our nets
-STATISTICS = ("normalise.mean", "normalise.std")
+STATISTICS = ("normalize.mean", "normalize.std")
 UNSPOKEN = ("num_classes", "norm")  # settings that may differ between the weights' net and the model's
 
 
@@ -54,11 +54,11 @@ def load(
     Everything must fit; with `new_classifier` what depends on the classes may be of another size or missing, and keeps
     its present values (fine-tuning on other classes), which the report lists. Of a detector whose classes are among
     the model's, or the other way round (COCO's 80 categories and torchvision's 90 ids), the rows that belong to the
-    same category are taken over. The statistics that pixels are normalised with belong to the weights, and come along;
+    same category are taken over. The statistics that pixels are normalized with belong to the weights, and come along;
     a mean of each pixel as its average to a detector or a localizer, whose images are of no certain size.
     """
     checkpoint = as_checkpoint(source)
-    layout = recognise(checkpoint)
+    layout = recognize(checkpoint)
     implied = settings_of(layout, checkpoint)
     check_stride(getattr(model, "backbone", model), implied, checkpoint.origin)
     state = layout.tensors(checkpoint)
@@ -77,10 +77,10 @@ def load(
     report = fit(part, checkpoint.origin, layout.name)
     refuse_what_does_not_fit(report, part.may_differ)
     copy_into(part.target, part.state)
-    if statistics is not None and hasattr(model, "normalise"):
-        model.normalise.set(*statistics)
+    if statistics is not None and hasattr(model, "normalize"):
+        model.normalize.set(*statistics)
         if is_detector(model):
-            model.normalise.average()
+            model.normalize.average()
     return report
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from resdet.errors import WeightsError
 from resdet.files import restricted_pickle
 from resdet.weights import description, torch_files
+from resdet.weights.renames import DESCRIPTION, current_description, current_names
 from resdet.weights.torch_files import LEGACY
 
 OURS = "resdet"  # under which key of a state dict's own metadata our files tell what they are, for others to pass by
@@ -103,9 +104,9 @@ def read_safetensors(path: Path, start: bytes) -> Checkpoint:
     if not state:
         raise WeightsError(f"{path} holds no tensors: save model.state_dict() and give that file.")
     # Our own files carry the experiment and the class names as text; others carry whatever they like.
-    ours = description.KEYS if written.get("experiment", "").startswith("{") else ()
-    meta = written | description.from_json(written, str(path), ours)
-    return checked(Checkpoint(state, str(path), meta), path.stat().st_size)
+    ours = (*description.KEYS, *DESCRIPTION) if written.get("experiment", "").startswith("{") else ()
+    meta = current_description(written | description.from_json(written, str(path), ours))
+    return checked(Checkpoint(current_names(state), str(path), meta), path.stat().st_size)
 
 
 def read_torch(path: str | Path) -> Any:
@@ -138,7 +139,8 @@ def unwrap(content: Any, path: Path) -> Checkpoint:
     state = {key.removeprefix(prefix): as_tensor(value) for key, value in content.items() if is_numbers(value)}
     if not state:
         raise WeightsError(f"{path} holds no tensors: save model.state_dict() and give that file.")
-    return checked(Checkpoint(state, str(path), meta | own_metadata(content)), path.stat().st_size)
+    meta |= own_metadata(content)
+    return checked(Checkpoint(current_names(state), str(path), current_description(meta)), path.stat().st_size)
 
 
 def is_numbers(value: Any) -> bool:

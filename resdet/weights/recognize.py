@@ -1,4 +1,4 @@
-"""The table of layouts: how each is recognised, what its tensors imply, and its tensors under our names."""
+"""The table of layouts: how each is recognized, what its tensors imply, and its tensors under our names."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +61,7 @@ class Layout:
 
     name: str
     fits: Callable[[State], bool]
-    to_our_names: Callable[[State], dict[str, Tensor]]  # with normalise.mean and normalise.std, where they are known
+    to_our_names: Callable[[State], dict[str, Tensor]]  # with normalize.mean and normalize.std, where they are known
     settings: Callable[[State, str], dict] | None = None  # the `model` section of a config; None: the file tells it
     detector: bool = False
     categories: Callable[[int], Categories] = imagenet
@@ -97,7 +97,7 @@ def without_prefix(state: State) -> dict[str, Tensor]:
 
 def is_net(state: State) -> bool:
     """A classifier or a backbone of ours; other libraries have a `backbone.` as well."""
-    return "normalise.mean" in state or any(re.match(r"(backbone\.)?conv2_x\.\d+\.", name) for name in state)
+    return "normalize.mean" in state or any(re.match(r"(backbone\.)?conv2_x\.\d+\.", name) for name in state)
 
 
 def is_localizer(state: State) -> bool:
@@ -162,7 +162,7 @@ LAYOUTS = (
 )
 
 
-def recognise(checkpoint: Checkpoint) -> Layout:
+def recognize(checkpoint: Checkpoint) -> Layout:
     """The layout of a state dict, by the names in it."""
     for layout in LAYOUTS:
         if layout.fits(checkpoint.state):

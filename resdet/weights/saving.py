@@ -42,11 +42,11 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
 def state_in(model: nn.Module, layout: str) -> dict[str, Tensor]:
     if layout == "safetensors":
         return model.state_dict()
-    if hasattr(model, "backbone_tensors") and not hasattr(model, "regions"):
+    if hasattr(model, "backbone_tensors") and not hasattr(model, "roi_heads"):
         raise WeightsError(f"{layout} has no localizers: save it as safetensors.")
-    if hasattr(model, "regions") and model.regions.config.context:
+    if hasattr(model, "roi_heads") and model.roi_heads.config.context:
         raise WeightsError(f"{layout}'s detectors have no global context: save it as safetensors.")
-    if hasattr(model, "regions") and hasattr(model.regions, "mnc"):
+    if hasattr(model, "roi_heads") and hasattr(model.roi_heads, "mnc"):
         raise WeightsError(f"{layout}'s detectors have no cascade of masks and classes: save it as safetensors.")
     if layout == "detectron2":
         return detectron2.from_our_names(model)
@@ -75,6 +75,6 @@ def description(model: nn.Module) -> dict[str, Any]:
 
 def statistics(model: nn.Module) -> dict[str, Any]:
     """The statistics of pixels, for layouts that have no place for them among the tensors."""
-    if not hasattr(model, "normalise"):
+    if not hasattr(model, "normalize"):
         return {}
-    return {"normalise": {"mean": model.normalise.mean.tolist(), "std": model.normalise.std.tolist()}}
+    return {"normalize": {"mean": model.normalize.mean.tolist(), "std": model.normalize.std.tolist()}}

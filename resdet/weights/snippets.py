@@ -49,7 +49,7 @@ model.eval()"""
 
 def backbone_of_detectron2(model: nn.Module, path: Path) -> str:
     """Lines of one of its configs."""
-    mean, std = snippets_torchvision.colours(model)
+    mean, std = snippets_torchvision.colors(model)
     depth = name_of(model.backbone).removeprefix("resnet")
     return f"""\
 MODEL:

@@ -56,29 +56,37 @@ def detector(model: nn.Module) -> str:
 def settings(model: nn.Module) -> dict[str, Any]:
     """The arguments that are plain values."""
     mean, std = statistics(model)
-    box, rpn = model.regions.config, model.rpn.config
-    values = (model.input.short, model.input.long, model.input.divisor, mean, std, rpn.pre_nms[1], rpn.post_nms[1])
+    box, rpn = model.roi_heads.config, model.rpn.config
+    values = (
+        model.input.min_size,
+        model.input.max_size,
+        model.input.divisor,
+        mean,
+        std,
+        rpn.pre_nms[1],
+        rpn.post_nms[1],
+    )
     return dict(zip(DEFAULTS, (*values, rpn.nms, model.score, box.nms, box.detections)))
 
 
 def statistics(model: nn.Module) -> tuple[list[float], list[float]]:
     """Mean and deviation of pixels from 0 to 1."""
-    return tuple([round(value / 255, 6) for value in values] for values in colours(model))
+    return tuple([round(value / 255, 6) for value in values] for values in colors(model))
 
 
-def colours(model: nn.Module) -> tuple[list[float], list[float]]:
+def colors(model: nn.Module) -> tuple[list[float], list[float]]:
     """Mean and deviation of pixels from 0 to 255."""
-    mean, std = model.normalise.mean, model.normalise.std
+    mean, std = model.normalize.mean, model.normalize.std
     if mean.shape[1:] != (1, 1):
         raise WeightsError(
-            "Other libraries take one colour off all pixels, and this model a mean off each: save it as safetensors."
+            "Other libraries take one color off all pixels, and this model a mean off each: save it as safetensors."
         )
     return mean.flatten().tolist(), std.flatten().tolist()
 
 
 def version_of(model: nn.Module) -> str | None:
     """ "" or "_v2", where torchvision's ResNet-50 is of the same shape; else None."""
-    head, masks = model.regions.stages[0].head, model.regions.mask_head
+    head, masks = model.roi_heads.stages[0].head, model.roi_heads.mask_head
     usual = name_of(model.backbone) == "resnet50" and model.neck.channels["p2"] == 256 and head.width == 1024
     usual = usual and anchors(model) == (SIDES, RATIOS) and not pools(model)
     usual = usual and (masks is None or (len(masks.convs), masks.upsample.out_channels) == (4, 256))
@@ -100,16 +108,16 @@ def backbone(model: nn.Module) -> str:
 
 def parts(model: nn.Module) -> dict[str, Any]:
     """The arguments that are modules, as expressions."""
-    head, width, count = model.regions.stages[0].head, model.neck.channels["p2"], len(model.classes) + 1
+    head, width, count = model.roi_heads.stages[0].head, model.neck.channels["p2"], len(model.classes) + 1
     sides, ratios = anchors(model)
     found = {
         "rpn_anchor_generator": f"AnchorGenerator({sides}, {[ratios] * len(sides)})",
         "rpn_head": f"RPNHead({width}, {model.rpn.anchors.per_position}, {len(model.rpn.convs)})",
-        "box_head": box_head(head, width, model.regions.pooler.size),
+        "box_head": box_head(head, width, model.roi_heads.pooler.size),
         "box_predictor": f"FastRCNNPredictor({head.width}, {count})",
     }
     if model.draws_masks:
-        masks = model.regions.mask_head
+        masks = model.roi_heads.mask_head
         reduced, widths = masks.upsample.out_channels, [unit.conv.out_channels for unit in masks.convs]
         found["mask_head"] = f"MaskRCNNHeads({width}, {widths}, 1{norm_layer(masks)})"
         found["mask_predictor"] = f"MaskRCNNPredictor({masks.upsample.in_channels}, {reduced}, {count})"
@@ -125,7 +133,7 @@ def box_head(head: nn.Module, width: int, size: int) -> str:
 
 def pools(model: nn.Module) -> dict[str, str]:
     """RoIAlign of other sizes, samples and levels than torchvision's."""
-    given = {"box": (model.regions.pooler, 7), "mask": (model.regions.mask_pooler, 14)}
+    given = {"box": (model.roi_heads.pooler, 7), "mask": (model.roi_heads.mask_pooler, 14)}
     return {
         f"{kind}_roi_pool": "MultiScaleRoIAlign(['0', '1', '2', '3'], "
         f"{pooler.size}, {pooler.sampling}, canonical_scale={pooler.canonical:g})"

@@ -9,7 +9,7 @@ from resdet.backbones import create
 
 
 def cheap_vgg(num_classes: int) -> nn.Module:
-    """VGG-16 filled without the cost of its initialisation, biases included."""
+    """VGG-16 filled without the cost of its initialization, biases included."""
     with torch.device("meta"):
         net = create("vgg16", num_classes)
     net.to_empty(device="cpu")

@@ -13,7 +13,7 @@ models = pytest.importorskip("torchvision").models
 
 
 def randomise(net: nn.Module) -> nn.Module:
-    """Weights and statistics that no initialisation would give, so that nothing agrees by being left out."""
+    """Weights and statistics that no initialization would give, so that nothing agrees by being left out."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in net.state_dict().items():
         if tensor.dim() > 1:
@@ -28,7 +28,7 @@ def randomise(net: nn.Module) -> nn.Module:
 
 
 def built(make, *arguments, **options) -> nn.Module:
-    """A net without the cost of its initialisation: what its weights are is left to chance."""
+    """A net without the cost of its initialization: what its weights are is left to chance."""
     with torch.device("meta"):
         net = make(*arguments, **options)
     return net.to_empty(device="cpu")

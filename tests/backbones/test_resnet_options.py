@@ -97,10 +97,10 @@ def test_group_norm_looks_at_each_image_alone():
 def test_synchronised_norms_in_one_process_are_batch_norms():
     torch.manual_seed(0)
     plain = create("cifar_resnet20", 10).train()
-    synchronised = create("cifar_resnet20", 10, norm="sync").train()
-    synchronised.load_state_dict(plain.state_dict())
+    synchronized = create("cifar_resnet20", 10, norm="sync").train()
+    synchronized.load_state_dict(plain.state_dict())
     images = torch.randn(4, 3, 32, 32)
-    assert torch.equal(synchronised(images), plain(images))
+    assert torch.equal(synchronized(images), plain(images))
 
 
 def test_he_initialisation_keeps_the_scale_of_signals():

@@ -17,8 +17,8 @@ ROWS = [
     "random_resized",
     "random_resized, trivial_augment",
     "scale_jitter",
-    "scale_jitter, pca_colour (the paper's)",
-    "centre crop (evaluation)",
+    "scale_jitter, pca_color (the paper's)",
+    "center crop (evaluation)",
 ]
 
 
@@ -43,7 +43,7 @@ def test_the_pipeline_suite_prints_and_writes_every_row(small, tmp_path, capsys)
     for case in content["cases"]:
         assert list(case["sides"]) == ["torchvision", "torchvision v2", "resdet"]
         assert case["sides"]["resdet"]["images/s"] > 0
-        assert (case["sides"]["torchvision"] == "none") == ("pca_colour" in case["case"])
+        assert (case["sides"]["torchvision"] == "none") == ("pca_color" in case["case"])
 
     printed = capsys.readouterr()
     lines = printed.out.splitlines()

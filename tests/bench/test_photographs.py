@@ -28,8 +28,8 @@ def test_they_differ_and_are_always_the_same(files):
 def test_their_detail_falls_with_frequency_as_in_natural_images(files):
     """Amplitude is about 1/f (Field, 1987): a slope of -1 in a log-log plot, of which white noise has none."""
     for file in files:
-        grey = np.asarray(Image.open(io.BytesIO(file)).convert("L"), np.float64)
-        spectrum = np.abs(np.fft.fft2(grey - grey.mean()))
+        gray = np.asarray(Image.open(io.BytesIO(file)).convert("L"), np.float64)
+        spectrum = np.abs(np.fft.fft2(gray - gray.mean()))
         frequency = np.hypot(np.fft.fftfreq(375)[:, None], np.fft.fftfreq(500))
         middle = (frequency > 0.02) & (frequency < 0.3)
         slope = np.polyfit(np.log(frequency[middle]), np.log(spectrum[middle]), 1)[0]

@@ -1,4 +1,4 @@
-"""Experiments of checkpoints written when OmegaConf read the configs; experiments.json holds one of each kind."""
+"""Experiments of checkpoints of earlier versions, under the keys of that time; experiments.json holds one of each kind."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,43 @@ import pytest
 from resdet import config
 
 EXPERIMENTS = json.loads(Path(__file__).with_name("experiments.json").read_text(encoding="utf-8"))
+PRESENT = {  # old -> present
+    "model.rpn.batch": "model.rpn.batch_per_image",
+    "model.rpn.positives": "model.rpn.positive_fraction",
+    "model.box.batch": "model.box.batch_per_image",
+    "model.box.positives": "model.box.positive_fraction",
+    "model.box.canonical": "model.box.canonical_size",
+    "model.positives": "model.positive_fraction",
+    "model.input.short": "model.input.min_size",
+    "model.input.long": "model.input.max_size",
+    "data.augment.pca_colour": "data.augment.pca_color",
+}
+OF_DETECTION = {
+    "data.augment.short": "data.augment.min_size",
+    "data.augment.short_sampling": "data.augment.min_size_sampling",
+    "data.augment.long": "data.augment.max_size",
+}
+
+
+def flat(settings: dict, prefix: str = "") -> dict:
+    """The settings by dotted key."""
+    found = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def present(settings: dict) -> dict:
+    """What the experiment says today, by dotted key."""
+    names = PRESENT | (OF_DETECTION if settings["task"] == "detection" else {})
+    today = {names.get(key, key): value for key, value in flat(settings).items()}
+    return {key: "center" if value == "centre" else value for key, value in today.items()}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_they_are_read_as_they_were(name):
     experiment = config.from_dict(EXPERIMENTS[name], f"the config inside {name}.pth")
-    assert config.differences(EXPERIMENTS[name], config.to_dict(experiment)) == {}
+    assert flat(config.to_dict(experiment)) == present(EXPERIMENTS[name])
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -21,9 +52,29 @@ def test_types_are_the_same(name):
     """Numbers of float fields are floats, though a file writes 90."""
 
     def types(value):
-        if isinstance(value, dict):
-            return {key: types(entry) for key, entry in value.items()}
         return [types(entry) for entry in value] if isinstance(value, list) else type(value)
 
-    experiment = config.from_dict(EXPERIMENTS[name])
-    assert types(config.to_dict(experiment)) == types(EXPERIMENTS[name])
+    today = flat(config.to_dict(config.from_dict(EXPERIMENTS[name])))
+    assert {key: types(value) for key, value in today.items()} == {
+        key: types(value) for key, value in present(EXPERIMENTS[name]).items()
+    }
+
+
+def test_old_keys_of_a_command_and_of_a_file(tmp_path):
+    (tmp_path / "old.yaml").write_text(
+        "task: detection\ndata: {name: coco, augment: {short: [600], long: 1000}}\nmodel: {rpn: {batch: 32}}\n"
+    )
+    experiment = config.load(tmp_path / "old.yaml", "model.box.positives=0.5", "model.input.short=500")
+    augment, model = experiment.data.augment, experiment.model
+    assert (augment.min_size, augment.max_size, model.rpn.batch_per_image) == ([600], 1000, 32)
+    assert (model.box.positive_fraction, model.input.min_size) == (0.5, 500)
+
+
+def test_a_key_that_another_section_has_stays():
+    experiment = config.load("imagenet_r50.yaml", "data.augment.short=[300,400]", "eval.views=centre")
+    assert experiment.data.augment.short == (300, 400) and experiment.eval.views == "center"
+
+
+def test_the_present_key_counts_where_both_are_given():
+    experiment = config.from_dict({"task": "detection", "model": {"input": {"short": 100, "min_size": 200}}})
+    assert experiment.model.input.min_size == 200

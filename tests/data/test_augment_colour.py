@@ -1,9 +1,9 @@
-"""AlexNet's colour shifts against their closed form, and albumentations behind a config."""
+"""AlexNet's color shifts against their closed form, and albumentations behind a config."""
 
 import numpy as np
 import pytest
 
-from resdet.data.color import EIGENVALUES, EIGENVECTORS, albumentation, pca_colour
+from resdet.data.color import EIGENVALUES, EIGENVECTORS, albumentation, pca_color
 from resdet.errors import ConfigError
 
 
@@ -18,9 +18,9 @@ def test_principal_components_are_orthonormal_and_the_first_is_grey():
 
 
 def test_pca_colour_shifts_every_pixel_alike_with_the_covariance_of_the_components():
-    grey = np.full((2, 2, 3), 128, np.uint8)
+    gray = np.full((2, 2, 3), 128, np.uint8)
     rng = np.random.default_rng(0)
-    shifted = np.stack([pca_colour(grey, rng, 0.5) for _ in range(6000)]).astype(float) - 128
+    shifted = np.stack([pca_color(gray, rng, 0.5) for _ in range(6000)]).astype(float) - 128
     assert (shifted == shifted[:, :1, :1]).all()
     wanted = EIGENVECTORS @ np.diag((255 * 0.5 * EIGENVALUES) ** 2) @ EIGENVECTORS.T
     np.testing.assert_allclose(np.cov(shifted[:, 0, 0].T), wanted, rtol=0.06)
@@ -32,7 +32,7 @@ def test_pca_colour_is_the_closed_form_clipped_at_the_ends_of_the_scale(picture)
     shift = sum(255 * alpha[i] * EIGENVALUES[i] * EIGENVECTORS[:, i] for i in range(3))
     wanted = np.clip(np.rint(picture + shift), 0, 255)
     assert (wanted == 0).any() or (wanted == 255).any()
-    np.testing.assert_array_equal(pca_colour(picture, np.random.default_rng(3), 1.5), wanted)
+    np.testing.assert_array_equal(pca_color(picture, np.random.default_rng(3), 1.5), wanted)
 
 
 def test_albumentation_depends_on_the_generator_alone(picture):

@@ -24,18 +24,18 @@ class Picture:
 
 
 EVERYTHING = dict(
-    short=(32, 64), policy="rand", erasing=0.5, pca_colour=0.1, albumentations=[{"GaussianBlur": {"p": 0.5}}]
+    short=(32, 64), policy="rand", erasing=0.5, pca_color=0.1, albumentations=[{"GaussianBlur": {"p": 0.5}}]
 )
 
 
 def test_defaults_are_the_papers():
     config = AugmentConfig()
-    assert (config.crop, config.short, config.flip, config.pca_colour) == ("scale_jitter", (256, 480), 0.5, 0.1)
+    assert (config.crop, config.short, config.flip, config.pca_color) == ("scale_jitter", (256, 480), 0.5, 0.1)
     assert (config.policy, config.erasing, config.mixup, config.cutmix) == ("none", 0, 0, 0)
 
 
 def test_steps_come_in_their_order():
-    config = AugmentConfig(short=(32, 64), pca_colour=0.0)
+    config = AugmentConfig(short=(32, 64), pca_color=0.0)
     wanted_rng = np.random.default_rng(5)
     wanted = random_flip(scale_jitter_crop(Picture(), wanted_rng, 32, (32, 64)), wanted_rng, 0.5)
     np.testing.assert_array_equal(TrainTransform(config, 32)(Picture(), np.random.default_rng(5)), wanted)
@@ -63,7 +63,7 @@ def test_images_smaller_than_the_crop_are_enlarged(size):
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("crop", "centre"),
+        ("crop", "center"),
         ("short", (31, 64)),
         ("short", (64, 40)),
         ("area", (0.0, 1.0)),
@@ -74,7 +74,7 @@ def test_images_smaller_than_the_crop_are_enlarged(size):
         ("policy", "auto"),
         ("rand_n", -1),
         ("rand_magnitude", 31),
-        ("pca_colour", -0.1),
+        ("pca_color", -0.1),
         ("erasing", 2.0),
         ("mixup", -1.0),
         ("cutmix", -1.0),

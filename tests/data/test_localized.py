@@ -13,7 +13,7 @@ from resdet.localization.data.crops import Crop, CropLoader, CropSamples, collat
 
 
 def config(size=32, short=(32, 64), flip=0.5, **options) -> LocalizationConfig:
-    augment = LocAugmentConfig(short=short, flip=flip, pca_colour=0.0)
+    augment = LocAugmentConfig(short=short, flip=flip, pca_color=0.0)
     return LocalizationConfig(size=size, short=80, augment=augment, workers=0, **options)
 
 

@@ -3,25 +3,25 @@
 import numpy as np
 import pytest
 
-from resdet.data.samplers import GroupedOrder, Order
+from resdet.data.samplers import GroupedSampler, ShuffleSampler
 
 
 def test_each_pass_is_a_permutation():
-    order = Order(10, seed=3)
+    order = ShuffleSampler(10, seed=3)
     passes = order.take(0, 30).reshape(3, 10)
     assert all(sorted(one) == list(range(10)) for one in passes.tolist())
     assert len({tuple(one) for one in passes.tolist()}) == 3
 
 
 def test_it_depends_on_seed_and_position_alone():
-    whole = Order(7, seed=1).take(0, 50)
-    cut = np.concatenate([Order(7, seed=1).take(start, start + 5) for start in range(0, 50, 5)])
+    whole = ShuffleSampler(7, seed=1).take(0, 50)
+    cut = np.concatenate([ShuffleSampler(7, seed=1).take(start, start + 5) for start in range(0, 50, 5)])
     np.testing.assert_array_equal(whole, cut)
-    assert (Order(7, seed=2).take(0, 50) != whole).any()
+    assert (ShuffleSampler(7, seed=2).take(0, 50) != whole).any()
 
 
 def test_processes_share_without_duplicates():
-    order = Order(16, seed=0)
+    order = ShuffleSampler(16, seed=0)
     shares = [order.take(4 * rank, 4 * rank + 4) for rank in range(4)]
     np.testing.assert_array_equal(np.concatenate(shares), order.take(0, 16))
     assert len(set(np.concatenate(shares).tolist())) == 16
@@ -29,24 +29,24 @@ def test_processes_share_without_duplicates():
 
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_repeated_augmentation(repeats):
-    taken = Order(5, seed=0, repeats=repeats).take(0, 5 * repeats)
+    taken = ShuffleSampler(5, seed=0, repeats=repeats).take(0, 5 * repeats)
     np.testing.assert_array_equal(
-        taken.reshape(5, repeats), np.repeat(Order(5, seed=0).take(0, 5)[:, None], repeats, 1)
+        taken.reshape(5, repeats), np.repeat(ShuffleSampler(5, seed=0).take(0, 5)[:, None], repeats, 1)
     )
-    assert Order(5, 0, repeats).steps_per_pass(5) == repeats
+    assert ShuffleSampler(5, 0, repeats).steps_per_pass(5) == repeats
 
 
 GROUPS = np.random.default_rng(5).choice(4, 103, p=[0.6, 0.3, 0.08, 0.02])
 
 
-def a_pass(order: GroupedOrder, number: int = 0) -> np.ndarray:
+def a_pass(order: GroupedSampler, number: int = 0) -> np.ndarray:
     rows = int(order.steps_per_pass)
     return np.stack([order.row(number * rows + i) for i in range(rows)])
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8, 16, 103])
 def test_grouped_every_image_comes_once_a_pass_and_few_fill_it(batch):
-    order = GroupedOrder(GROUPS, batch, seed=2)
+    order = GroupedSampler(GROUPS, batch, seed=2)
     assert order.steps_per_pass == np.ceil(103 / batch)
     for number in range(3):
         counts = np.bincount(a_pass(order, number).ravel(), minlength=103)
@@ -55,41 +55,41 @@ def test_grouped_every_image_comes_once_a_pass_and_few_fill_it(batch):
 
 def test_grouped_batches_are_of_one_group_as_far_as_possible():
     for number in range(3):
-        batches = GROUPS[a_pass(GroupedOrder(GROUPS, 8, seed=0), number)]
+        batches = GROUPS[a_pass(GroupedSampler(GROUPS, 8, seed=0), number)]
         mixed = [batch for batch in batches if np.ptp(batch) > 0]
         whole = sum(np.bincount(GROUPS) // 8)
         assert len(batches) - len(mixed) >= whole
         spans = sorted((batch.min(), batch.max()) for batch in mixed)
-        assert all(low >= high for (_, high), (low, _) in zip(spans, spans[1:]))  # only neighbours mix
+        assert all(low >= high for (_, high), (low, _) in zip(spans, spans[1:]))  # only neighbors mix
 
 
 def test_grouped_depends_on_seed_and_step_alone():
     steps = [0, 40, 3, 41, 13, 7]
-    one = GroupedOrder(GROUPS, 8, seed=1)
+    one = GroupedSampler(GROUPS, 8, seed=1)
     for step in steps:
-        np.testing.assert_array_equal(one.row(step), GroupedOrder(GROUPS, 8, seed=1).row(step))
-    assert not np.array_equal(a_pass(one), a_pass(GroupedOrder(GROUPS, 8, seed=2)))
+        np.testing.assert_array_equal(one.row(step), GroupedSampler(GROUPS, 8, seed=1).row(step))
+    assert not np.array_equal(a_pass(one), a_pass(GroupedSampler(GROUPS, 8, seed=2)))
     assert not np.array_equal(a_pass(one), a_pass(one, 1))
 
 
 def test_grouped_batches_come_in_random_order():
     """Otherwise the groups would follow one after another, and the last batch would be the mixed one."""
     groups = np.repeat([0, 1], 40)
-    order = GroupedOrder(groups, 8, seed=0)
+    order = GroupedSampler(groups, 8, seed=0)
     firsts = [groups[order.row(10 * number)[0]] for number in range(40)]
     assert 8 < sum(firsts) < 32
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_fewer_images_than_a_batch(count):
-    order = GroupedOrder(np.arange(count), 8, seed=0)
+    order = GroupedSampler(np.arange(count), 8, seed=0)
     assert order.steps_per_pass == 1
     assert set(order.row(5).tolist()) == set(range(count)) and order.row(5).shape == (8,)
 
 
 def test_copies_are_as_many_as_expected():
     copies = np.array([0, 0.25, 1, 1.5, 2.25, 1, 0.5, 3.5])
-    order = GroupedOrder(np.array([0, 1, 0, 1, 0, 1, 0, 1]), 5, seed=0, copies=copies)
+    order = GroupedSampler(np.array([0, 1, 0, 1, 0, 1, 0, 1]), 5, seed=0, copies=copies)
     passes = np.stack([np.bincount(a_pass(order, number).ravel(), minlength=8) for number in range(800)])
     assert (passes.sum(1) == 10).all() and order.steps_per_pass == 2
     assert (passes >= np.floor(copies)).all() and (passes <= np.ceil(copies)).all()
@@ -98,7 +98,7 @@ def test_copies_are_as_many_as_expected():
 
 def test_a_sum_of_copies_that_is_not_whole_is_rounded_alike_in_every_pass():
     copies = np.random.default_rng(0).uniform(0.3, 2.9, 97)
-    order = GroupedOrder(np.zeros(97, int), 1, seed=0, copies=copies)
+    order = GroupedSampler(np.zeros(97, int), 1, seed=0, copies=copies)
     passes = np.stack([np.bincount(a_pass(order, number).ravel(), minlength=97) for number in range(50)])
     assert (passes.sum(1) == round(copies.sum())).all()
     assert np.abs(passes.mean(0) - copies).max() < 0.3

@@ -16,7 +16,7 @@ from resdet.localization.data.regions import RegionLoader, RegionSamples
 
 def data(**options) -> LocalizationConfig:
     return LocalizationConfig(
-        size=32, short=40, augment=LocAugmentConfig(short=(40, 48), pca_colour=0.0), workers=0, **options
+        size=32, short=40, augment=LocAugmentConfig(short=(40, 48), pca_color=0.0), workers=0, **options
     )
 
 
@@ -58,7 +58,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 def test_the_key_follows_what_proposals_depend_on(source):
     weights = {"a": torch.ones(2, 3)}
-    keys = [key_of(weights, ["dense"], source), key_of(weights, ["centre"], source)]
+    keys = [key_of(weights, ["dense"], source), key_of(weights, ["center"], source)]
     keys.append(key_of(weights, ["dense"], Painted.random(4)))
     weights["a"][1, 2] = 2
     keys.append(key_of(weights, ["dense"], source))
@@ -97,7 +97,7 @@ def test_box_and_object_are_mirrored_with_the_pixels(source, files):
         if region.positive:
             assert region.box[0] == x1 and region.box[2] == x1 + 20
             vivid = np.ptp(region.pixels[4:-4, 4:-4].astype(int), axis=2).mean()
-            assert vivid > 80  # red and blue on a grey ground
+            assert vivid > 80  # red and blue on a gray ground
     assert found == {4.0, 48 - 24.0}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from resdet.classification.data.on_device import ResidentEvaluation, ResidentImages, ResidentTraining
+from resdet.classification.data.on_device import OnDeviceEvaluation, OnDeviceImages, OnDeviceTraining
 
 CPU = torch.device("cpu")
 
@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def data():
     rng = np.random.default_rng(0)
-    return ResidentImages(rng.integers(0, 256, (20, 3, 8, 8), dtype=np.uint8), np.arange(20) % 4, list("abcd"), CPU)
+    return OnDeviceImages(rng.integers(0, 256, (20, 3, 8, 8), dtype=np.uint8), np.arange(20) % 4, list("abcd"), CPU)
 
 
 def test_statistics(data):
@@ -24,13 +24,13 @@ def test_statistics(data):
 
 def test_every_crop_is_one_of_the_padded_image_s(data):
     pad = 2
-    training = ResidentTraining(data, batch=8, seed=0, pad=pad, flip=True)
-    colour = data.images.double().mean((0, 2, 3)).round().to(torch.uint8)
+    training = OnDeviceTraining(data, batch=8, seed=0, pad=pad, flip=True)
+    color = data.images.double().mean((0, 2, 3)).round().to(torch.uint8)
     seen = set()
     for step in range(10):
         batch = training.draw(step)
         for image, label, index in zip(*batch):
-            padded = colour[:, None, None].repeat(1, 12, 12)
+            padded = color[:, None, None].repeat(1, 12, 12)
             padded[:, pad:-pad, pad:-pad] = data.images[index]
             crops = {
                 (y, x, flip): crop.flip(2) if flip else crop
@@ -46,19 +46,19 @@ def test_every_crop_is_one_of_the_padded_image_s(data):
 
 
 def test_two_processes_take_the_halves_of_one_s_batch(data):
-    whole = ResidentTraining(data, 8, seed=5, pad=2, flip=True).draw(3)
-    halves = [ResidentTraining(data, 8, seed=5, pad=2, flip=True, rank=rank, world=2).draw(3) for rank in range(2)]
+    whole = OnDeviceTraining(data, 8, seed=5, pad=2, flip=True).draw(3)
+    halves = [OnDeviceTraining(data, 8, seed=5, pad=2, flip=True, rank=rank, world=2).draw(3) for rank in range(2)]
     for field in range(3):
         torch.testing.assert_close(torch.cat([half[field] for half in halves]), whole[field])
 
 
 def test_without_augmentation_images_come_as_they_are(data):
-    batch = ResidentTraining(data, 8, seed=0, pad=0, flip=False).draw(0)
+    batch = OnDeviceTraining(data, 8, seed=0, pad=0, flip=False).draw(0)
     assert torch.equal(batch.images, data.images[batch.indices])
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_evaluation_sees_every_image_once(data, world):
-    shares = [[batch.indices for batch in ResidentEvaluation(data, 6, rank, world)] for rank in range(world)]
+    shares = [[batch.indices for batch in OnDeviceEvaluation(data, 6, rank, world)] for rank in range(world)]
     indices = torch.cat([part for share in shares for part in share])
     assert sorted(indices.tolist()) == list(range(20))

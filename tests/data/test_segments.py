@@ -33,8 +33,8 @@ def blob(random, radius=(20, 40)) -> np.ndarray:
     """A wavy ring around the middle of the picture: [k, 2], to hundredths as COCO has it."""
     angles = np.linspace(0, 2 * np.pi, int(random.integers(12, 40)), endpoint=False)
     radii = random.uniform(*radius) * (1 + 0.2 * np.sin(3 * angles + random.uniform(0, 6)))
-    centre = random.uniform((60, 50), (100, 70))
-    return np.round(centre + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1), 2)
+    center = random.uniform((60, 50), (100, 70))
+    return np.round(center + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1), 2)
 
 
 def speckled(random, height=HEIGHT, width=WIDTH) -> np.ndarray:
@@ -167,7 +167,7 @@ def test_moving_is_warping_the_picture(make, scale, shift):
     segment = Polygons([ring]) if make is Polygons else Bitmap(bitmap[10:, 20:], (20, 10))
     moved = segment.move(scale, shift)
     matrix = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]], np.float64)
-    matrix[:, 2] += 0.5 * (np.array(scale) - 1)  # OpenCV's pixels have their centres at integers
+    matrix[:, 2] += 0.5 * (np.array(scale) - 1)  # OpenCV's pixels have their centers at integers
     expected = cv2.warpAffine(bitmap.astype(np.float32), matrix, (400, 300)) >= 0.5
     assert type(moved) is make
     assert overlap(moved.bitmap(300, 400), expected) > 0.96

@@ -61,7 +61,7 @@ def test_ids_are_sparse_and_classes_all_there(coco):
 
 
 def test_masks_are_those_of_the_scene(coco):
-    """Drawn again and rasterised by pycocotools, polygons and RLE are the same pixels, in the same order."""
+    """Drawn again and rasterized by pycocotools, polygons and RLE are the same pixels, in the same order."""
     for index in range(TRAIN):
         scene = draw(SIZE, DEFAULT_CLASSES, np.random.default_rng((SEED, 0, index)))
         annotations = annotations_of(coco, index + 1)
@@ -79,7 +79,7 @@ def test_boxes_are_tight_around_what_is_visible(coco):
 
 
 def test_the_picture_shows_the_shapes_where_the_masks_are(root, coco):
-    """A shape has one colour: within its mask pixels differ by no more than the noise, which is below 12 levels."""
+    """A shape has one color: within its mask pixels differ by no more than the noise, which is below 12 levels."""
     checked = 0
     for image in list(coco.imgs.values())[:40]:
         pixels = as_image(root / "train" / image["file_name"]).decode()
@@ -119,7 +119,7 @@ def painted(*boxes):
     """A scene of upright rectangles xyxy, later ones before earlier ones."""
     canvas = Canvas(np.zeros((60, 80, 3), np.uint8))
     for number, (left, top, right, bottom) in enumerate(boxes, 1):
-        # OpenCV's fill takes corners in pixel centres, the last ones with it.
+        # OpenCV's fill takes corners in pixel centers, the last ones with it.
         corners = np.array([(left, top), (right - 1, top), (right - 1, bottom - 1), (left, bottom - 1)], float)
         canvas.add(number, [[corners]], np.random.default_rng(0))
     return canvas.objects()

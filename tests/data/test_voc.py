@@ -244,7 +244,7 @@ def test_second_start_and_changed_files(write, monkeypatch):
     assert pickle.loads(pickle.dumps(again)).objects(0).boxes.tolist() == before.objects(0).boxes.tolist()
     file = root / "Annotations/b.xml"
     times = os.stat(root / "Annotations").st_mtime_ns
-    with open(file, "r+") as text:  # in place, as labelling tools do
+    with open(file, "r+") as text:  # in place, as labeling tools do
         text.write(xml(element(), element()))
     assert os.stat(root / "Annotations").st_mtime_ns == times
     assert len(opened(root).objects(1)) == 2

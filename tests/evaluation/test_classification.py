@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.transforms import functional as TF
 
 from resdet.backbones import create
-from resdet.classification.evaluate import evaluate_resident, evaluate_views, scored_images
+from resdet.classification.evaluate import evaluate_on_device, evaluate_views, scored_images
 from resdet.classification.metrics import Tally, per_class_table
 from resdet.classification.model import Classifier
 from resdet.classification.test_crops import Scorer
@@ -17,7 +17,7 @@ from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
 from resdet.images.crops import rectangle
 from resdet.images.decode import RawImage
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.structures import Batch
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def classifier(seed=0, size=32, short=36):
     torch.manual_seed(seed)
     net = create("resnet18", num_classes=10)
     net.fc.weight.data *= 30
-    return Classifier(net, [str(i) for i in range(10)], Normalise([120, 110, 100], [60, 61, 62]), size, short).eval()
+    return Classifier(net, [str(i) for i in range(10)], Normalize([120, 110, 100], [60, 61, 62]), size, short).eval()
 
 
 def scored(models, source, **config):
@@ -114,7 +114,7 @@ def test_dense_scores_average_scales_flips_and_positions():
         view = as_tensor(rectangle(One().image(0), short))
         for shown in (view, view.flip(3)):
             with torch.no_grad():
-                last = model.backbone.last(model.normalise(shown))
+                last = model.backbone.last(model.normalize(shown))
                 rows, columns = last.shape[2] - 6, last.shape[3] - 6
                 windows = [last[:, :, y : y + 7, x : x + 7].mean((2, 3)) for y in range(rows) for x in range(columns)]
                 expected.append(torch.stack([model.backbone.fc(w) for w in windows]).mean(0).softmax(1))
@@ -146,7 +146,7 @@ def test_shares_of_processes_add_up(workers):
 def test_images_on_the_device():
     model, source = classifier(), ShapeImages(6, 32, 0, "val")
     images, labels = torch.from_numpy(source.pixels()), torch.from_numpy(source.labels)
-    figures = evaluate_resident([model], [Batch(images, labels, torch.arange(6))], CPU)
+    figures = evaluate_on_device([model], [Batch(images, labels, torch.arange(6))], CPU)
     with torch.no_grad():
         expected = nn.functional.cross_entropy(model(images), labels)
     assert figures.loss == pytest.approx(expected.item(), rel=1e-4)

@@ -52,7 +52,7 @@ class Watched(Painted):
 
 @pytest.fixture
 def model():
-    return build("model.rpn.batch=5000").eval()  # all anchors count: no draw matters
+    return build("model.rpn.batch_per_image=5000").eval()  # all anchors count: no draw matters
 
 
 @pytest.fixture

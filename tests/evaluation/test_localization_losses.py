@@ -38,7 +38,7 @@ def shown(locator, source, indices):
     return list(shown_images(locator, source, indices, 4, 0, "error", Notes(print)))
 
 
-@pytest.mark.parametrize("testing", ["centre", "dense"])
+@pytest.mark.parametrize("testing", ["center", "dense"])
 def test_targets_lie_on_their_objects(testing):
     """Bright objects on black ground, in views of all kinds; drawn in a picture of half the size."""
     source = Painted([[30, 20, 70, 60], [4, 30, 50, 70], [60, 10, 100, 44]], [1, 0, 1], (120, 80))
@@ -61,7 +61,7 @@ def test_targets_lie_on_their_objects(testing):
 
 
 def test_the_anchors_are_the_same_at_every_evaluation():
-    source, model = Painted.random(3), build(*SETTINGS, "model.rpn.batch=8").eval()
+    source, model = Painted.random(3), build(*SETTINGS, "model.rpn.batch_per_image=8").eval()
     (views,) = shown(Locator([model]), source, [0, 1, 2])
     first = rpn_losses(model, source, 10, views)
     torch.rand(7)
@@ -83,8 +83,8 @@ def test_regions_are_drawn_as_in_training(rcnn, monkeypatch):
 
     def losses(regions, targets):
         assert regions.shape == (1, 3, 32, 32) and targets.labels.tolist() == [len(told) % 40 % 2]
-        colour = regions[0].mean((1, 2))  # the object is red and blue, the ground is grey
-        assert (colour.max() - colour.min() > 30) == bool(targets.positive)
+        color = regions[0].mean((1, 2))  # the object is red and blue, the ground is gray
+        assert (color.max() - color.min() > 30) == bool(targets.positive)
         told.append(targets)
         return {"class": torch.tensor(1.0)}
 

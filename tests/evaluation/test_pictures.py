@@ -17,7 +17,7 @@ LOST = 10  # of 255, that JPEG may change far from what is drawn
 
 @pytest.fixture
 def source(tmp_path):
-    """Grey pictures, some of one name in two folders, with the ids of a file of one's own."""
+    """Gray pictures, some of one name in two folders, with the ids of a file of one's own."""
     names = ["a/1.png", "b/1.png", "b/2.png", "b/3.png"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -62,7 +62,7 @@ def test_what_was_found_is_seen(source, tmp_path):
     assert cat[5:25, 40].mean() > 0.9 and not cat[28:, :20].any()  # what is below 0.5 is not shown
     assert not changed(pictures[72]).any()
     inner = [pictures[number][row, column] for number, row, column in ((70, 32, 10), (71, 15, 40))]
-    assert np.abs(inner[0] - inner[1]).max() > 60  # each class has its colour
+    assert np.abs(inner[0] - inner[1]).max() > 60  # each class has its color
 
 
 def test_masks_are_drawn(source, tmp_path):

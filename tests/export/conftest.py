@@ -12,7 +12,7 @@ from resdet.hub import build_for
 @pytest.fixture(scope="session")
 def mask_rcnn(tmp_path_factory) -> File:
     """Its regions are of all levels, as small as the pictures are."""
-    model = detector("fpn", True, "model.box.canonical=30")
+    model = detector("fpn", True, "model.box.canonical_size=30")
     path = tmp_path_factory.mktemp("mask_rcnn") / "model.onnx"
     to_onnx(model, path, Form(SHAPE))
     return File(model, path)

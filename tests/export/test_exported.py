@@ -55,7 +55,7 @@ def test_pictures_are_brought_to_the_shape(found, size):
 
 
 def test_sides_are_the_weights_own_where_they_fit():
-    wanted = InputConfig(short=60, long=100)
+    wanted = InputConfig(min_size=60, max_size=100)
     assert onnx_model.sides(120, 120, wanted, (64, 96)) == (60, 100)
     assert onnx_model.sides(200, 100, wanted, (64, 96)) == (48, 96)  # 100 wide is too wide
     assert onnx_model.sides(100, 200, wanted, (64, 96)) == (32, 64)  # stands, where the shape lies
@@ -118,7 +118,7 @@ def test_suppression_outside_finds_what_suppression_inside_finds(family):
         boxes, scores = graph_of(model, Form(SHAPE, nms="outside"))(*images)
         expected = model.detect(images, 0.1)[0]
     assert boxes.shape[2] == (3 if family == "fpn" else 1)
-    box = model.regions.config
+    box = model.roi_heads.config
     found = onnx_model.suppress(boxes, scores, 0.1, box.candidates, box.nms, box.detections)
     assert expected.valid.any() and torch.equal(found.valid, expected.valid)
     for ours, theirs in zip(found, expected):

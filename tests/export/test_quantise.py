@@ -15,7 +15,7 @@ from resdet.export import onnx_model, verify
 from resdet.export.calibration import COUNT, Calibration
 from resdet.export.detection import difference_of_results
 from resdet.export.exporters import exporters
-from resdet.export.quantize import LAST, quantise
+from resdet.export.quantize import LAST, quantize
 from resdet.results.result import Result
 
 onnx = pytest.importorskip("onnx")
@@ -27,7 +27,7 @@ pytest.importorskip("onnxruntime")
 def int8(mask_rcnn, tmp_path_factory):
     path = tmp_path_factory.mktemp("int8") / "model.int8.onnx"
     whole = onnx_model.load(mask_rcnn.path)
-    quantise(mask_rcnn.path, path, (whole.feed(picture(64, 96, seed)) for seed in range(3)))
+    quantize(mask_rcnn.path, path, (whole.feed(picture(64, 96, seed)) for seed in range(3)))
     return path
 
 
@@ -68,7 +68,7 @@ def test_it_is_a_model_like_the_other(mask_rcnn, int8):
 def test_a_classifier_in_int8_agrees_nearly(classifier, tmp_path):
     whole = onnx_model.load(classifier.path)
     images = [picture(32, 32, seed) for seed in range(20)]
-    quantise(classifier.path, tmp_path / "int8.onnx", map(whole.feed, images))
+    quantize(classifier.path, tmp_path / "int8.onnx", map(whole.feed, images))
     small = onnx_model.load(tmp_path / "int8.onnx")
     pixels = whole.prepare(images)
     apart = (whole(pixels).softmax(1) - small(pixels).softmax(1)).abs().max()
@@ -77,7 +77,7 @@ def test_a_classifier_in_int8_agrees_nearly(classifier, tmp_path):
 
 def test_nothing_to_calibrate_with(classifier, tmp_path):
     with pytest.raises(DataError, match="no images to calibrate with"):
-        quantise(classifier.path, tmp_path / "int8.onnx", [])
+        quantize(classifier.path, tmp_path / "int8.onnx", [])
     assert not list(tmp_path.iterdir())
 
 

@@ -317,7 +317,7 @@ def make_batch(source: Annotations, options: dict[str, Any], train: bool) -> Non
     if not len(source):
         return
     augment = AUGMENTED[options["augment"] if source.has_masks else "plain"]
-    scene = SceneConfig(short=[32], long=48, **augment)
+    scene = SceneConfig(min_size=[32], max_size=48, **augment)
     shape = partial(smallest_fit, shapes=buckets(*(scene.limits() if train else (32, 48))))
     collated = {"shape": shape, "max_objects": 100, "mask_size": options["mask_size"]}
     if train:
@@ -329,7 +329,7 @@ def make_batch(source: Annotations, options: dict[str, Any], train: bool) -> Non
 
 
 def judge(source: Annotations, trial: Trial) -> None:
-    """By every protocol, as the commands judge what a detector found. Boxes that were learnt must be judged."""
+    """By every protocol, as the commands judge what a detector found. Boxes that were learned must be judged."""
     truth = source.to_coco()
     found = detections([source.result_id(i) for i in range(len(source))], source.category_ids)
     try:

@@ -36,7 +36,7 @@ from resdet.commands.train import train
 from resdet.hub import build_for
 from resdet.weights import loading, saving
 
-ABOUT = ("experiment", "classes", "category_ids", "normalise", "trainer")
+ABOUT = ("experiment", "classes", "category_ids", "normalize", "trainer")
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)
 
 

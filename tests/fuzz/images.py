@@ -15,7 +15,7 @@ from fuzz.image_edits import EDITS, exif
 from PIL import Image
 
 from resdet.detection.data.compile_annotations import size_of
-from resdet.images.crops import centre_crop, random_resized_crop, scale_jitter_crop
+from resdet.images.crops import center_crop, random_resized_crop, scale_jitter_crop
 from resdet.images.decode import EncodedImage
 from resdet.images.resizing import resize
 
@@ -181,7 +181,7 @@ def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
     if turned is not None:
         check(trial.attempt(turned.decode), turned.size, 1)
     rng = np.random.default_rng(options["seed"])
-    trial.attempt(centre_crop, EncodedImage(data, name), 32, 24)
+    trial.attempt(center_crop, EncodedImage(data, name), 32, 24)
     trial.attempt(scale_jitter_crop, EncodedImage(data, name), rng, 24, (32, 48))
     trial.attempt(random_resized_crop, EncodedImage(data, name), rng, 24)
     for style in ("opencv", "pillow", "torchvision"):

@@ -101,7 +101,7 @@ def detector() -> torch.nn.Module:
 
 @cache
 def graphs() -> dict[str, bytes]:
-    """Exported models as small as can be: a layer on the mean colour, and detectors that always find the same."""
+    """Exported models as small as can be: a layer on the mean color, and detectors that always find the same."""
     mean = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),

@@ -11,7 +11,7 @@ from resdet.backbones.config import CifarNetConfig
 from resdet.classification import training
 from resdet.classification.config import ClassificationExperiment, ClassifierConfig
 from resdet.classification.data.config import TinyShapesConfig
-from resdet.classification.data.on_device import ResidentImages
+from resdet.classification.data.on_device import OnDeviceImages
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -26,17 +26,17 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def colours(monkeypatch):
-    """Noise around a colour of each class for data: nothing that takes OpenCV to draw."""
+def colors(monkeypatch):
+    """Noise around a color of each class for data: nothing that takes OpenCV to draw."""
 
-    def open_resident(config, split, device):
+    def open_on_device(config, split, device):
         rng, labels = np.random.default_rng(0), np.arange(512) % CLASSES
-        centres = rng.uniform(60, 190, (CLASSES, 3, 1, 1))[labels]
-        pixels = centres + rng.normal(0, 20, (512, 3, 32, 32))
+        centers = rng.uniform(60, 190, (CLASSES, 3, 1, 1))[labels]
+        pixels = centers + rng.normal(0, 20, (512, 3, 32, 32))
         names = [str(label) for label in range(CLASSES)]
-        return ResidentImages(pixels.clip(0, 255).astype(np.uint8), labels, names, device)
+        return OnDeviceImages(pixels.clip(0, 255).astype(np.uint8), labels, names, device)
 
-    monkeypatch.setattr(training, "open_resident", open_resident)
+    monkeypatch.setattr(training, "open_on_device", open_on_device)
 
 
 def trainer(**sections: dict) -> Trainer:

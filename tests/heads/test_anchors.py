@@ -43,10 +43,10 @@ def test_the_exact_style_keeps_areas_and_ratios():
         areas = torch.tensor(sides)[:, None].expand(2, 3) ** 2.0
         assert torch.allclose(width * height, areas.expand_as(width), rtol=1e-4)
         assert torch.allclose(height / width, torch.tensor(RATIOS).expand_as(width), rtol=1e-4)
-        centres = (boxes[..., 2:] + boxes[..., :2]) / 2
+        centers = (boxes[..., 2:] + boxes[..., :2]) / 2
         rows, columns = torch.meshgrid(torch.arange(shape[0]), torch.arange(shape[1]), indexing="ij")
         expected = torch.stack([columns, rows], -1) * float(stride)
-        assert torch.allclose(centres, expected[:, :, None, None].expand_as(centres), atol=1e-4)
+        assert torch.allclose(centers, expected[:, :, None, None].expand_as(centers), atol=1e-4)
 
 
 def test_anchors_move_with_the_model_and_stay_out_of_its_weights():

@@ -6,9 +6,9 @@ from heads import tiny
 from torch import Tensor, nn
 
 from resdet import weights
-from resdet.detection.heads.box_head import LinearHead, Pooler
+from resdet.detection.heads.box_head import ConvFCHead, RoIPooler
 from resdet.detection.heads.config import BoxConfig
-from resdet.detection.heads.roi_heads import Regions
+from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.errors import WeightsError
 from resdet.structures import Proposals, Targets
 
@@ -20,7 +20,7 @@ BOXES = [[[5.0, 8.0, 30.0, 40.0], [20.0, 20.0, 60.0, 50.0]], [[0.0, 0.0, 16.0, 1
 
 def described(model, maps: list[Tensor], boxes: Tensor, level: int) -> Tensor:
     """Vectors of one box of each image, pooled by torchvision from one level."""
-    pooler, head = model.regions.pooler, model.regions.stages[0].head
+    pooler, head = model.roi_heads.pooler, model.roi_heads.stages[0].head
     rois = torch.cat([torch.arange(len(boxes))[:, None], boxes], 1)
     pool = torchvision.ops.roi_pool if pooler.kind == "max" else torchvision.ops.roi_align
     options = {} if pooler.kind == "max" else {"sampling_ratio": 2, "aligned": True}
@@ -34,10 +34,10 @@ def test_the_images_vector_is_joined_to_each_regions(family, overrides):
     model = tiny.make(family, False, CONTEXT, *overrides).eval()
     images, boxes = tiny.images((64, 64), (64, 50)), torch.tensor(BOXES)
     maps = model.maps(images)
-    scores, _, deltas = model.regions.classify(maps, boxes, images.sizes)
+    scores, _, deltas = model.roi_heads.classify(maps, boxes, images.sizes)
     coarsest = 3 if family == "fpn" else 0
     whole = described(model, maps, torch.tensor([[0.0, 0, 64, 64], [0, 0, 50, 64]]), coarsest)
-    predictor = model.regions.stages[0].predictor
+    predictor = model.roi_heads.stages[0].predictor
     for number in range(2):
         # Regions this small come from the finest level.
         joined = torch.cat([described(model, maps, boxes[:, number], 0), whole], 1)
@@ -55,9 +55,9 @@ def test_it_is_learnt_end_to_end(family):
         maps = [x.detach().requires_grad_() for x in model.maps(tiny.images((64, 64)))]
         boxes = torch.tensor([[[0.0, 0.0, 20.0, 20.0]]])
         proposals = Proposals(boxes, torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
-        losses = model.regions.losses(maps, proposals, tiny.targets(boxes[0].tolist()), torch.tensor([[64.0, 64.0]]))
+        losses = model.roi_heads.losses(maps, proposals, tiny.targets(boxes[0].tolist()), torch.tensor([[64.0, 64.0]]))
         sum(losses.values()).backward()
-        reached[context] = maps[len(model.regions.pooler.scales) - 1].grad
+        reached[context] = maps[len(model.roi_heads.pooler.scales) - 1].grad
     assert reached["true"][..., -1, -1].abs().sum() > 0
     assert reached["false"] is None or reached["false"][..., -1, -1].abs().sum() == 0
 
@@ -80,12 +80,12 @@ def test_it_is_one_graph_compiled_and_exported(family):
 def test_weights_without_context_are_refused_by_name():
     plain, model = tiny.make("c4", False), tiny.make("c4", False, CONTEXT)
     state = plain.state_dict()
-    with pytest.raises(WeightsError, match=r"of another shape: regions.stages.0.predictor.scores.weight \[4, 512\]"):
+    with pytest.raises(WeightsError, match=r"of another shape: roi_heads.stages.0.predictor.scores.weight \[4, 512\]"):
         weights.load(model, state)
     report = weights.load(model, state, new_classifier=True)  # as `--init` does
     assert {line.split()[0] for line in report.mismatched} == {
-        "regions.stages.0.predictor.scores.weight",
-        "regions.stages.0.predictor.boxes.weight",
+        "roi_heads.stages.0.predictor.scores.weight",
+        "roi_heads.stages.0.predictor.boxes.weight",
     }
 
 
@@ -95,8 +95,8 @@ def accuracy(context: bool) -> float:
     The heads learn on maps as they are: no layer before them carries the corner to the objects.
     """
     torch.manual_seed(0)
-    config = BoxConfig(batch=16, positives=0.5, context=context)
-    regions = Regions(config, [LinearHead(4, 3, 0, 0, None, 1, 16)], Pooler([4], 3, "align", 2, True), 2)
+    config = BoxConfig(batch_per_image=16, positive_fraction=0.5, context=context)
+    regions = RoIHeads(config, [ConvFCHead(4, 3, 0, 0, None, 1, 16)], RoIPooler([4], 3, "align", 2, True), 2)
     optimizer = torch.optim.AdamW(regions.parameters(), lr=1e-2)
     for _ in range(60):
         maps, proposals, targets, sizes = surroundings(8)

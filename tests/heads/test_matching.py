@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from resdet.detection.heads.anchors import Anchors
-from resdet.detection.heads.matcher import match_anchors, match_regions, take
+from resdet.detection.heads.matcher import match_anchors, match_proposals, take
 from resdet.structures import Targets
 
 ops = pytest.importorskip("torchvision").ops
@@ -58,7 +58,7 @@ def test_regions_are_matched_as_torchvision_does(seed):
     from torchvision.models.detection._utils import Matcher
 
     regions, objects = boxes(300, seed), boxes(9, 100 + seed)
-    found = match_regions(regions[None], targets(objects, places=2), everything(300, 1), 0.5, (0.0, 0.5))
+    found = match_proposals(regions[None], targets(objects, places=2), everything(300, 1), 0.5, (0.0, 0.5))
     expected = Matcher(0.5, 0.5, allow_low_quality_matches=False)(ops.box_iou(objects, regions))
     assert 0 < (expected >= 0).sum() < 300
     assert torch.equal(found.positive[0], expected >= 0)
@@ -79,16 +79,16 @@ def test_background_has_a_lower_bound_where_one_is_wanted():
     """Fast R-CNN, section 2.3: from 0.1 up to 0.5."""
     objects = torch.tensor([[0.0, 0, 10, 10]])
     regions = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 3], [0, 0, 10, 0.5], [50, 50, 60, 60]]])
-    bounded = match_regions(regions, targets(objects), everything(4, 1), 0.5, (0.1, 0.5))
+    bounded = match_proposals(regions, targets(objects), everything(4, 1), 0.5, (0.1, 0.5))
     assert bounded.positive.tolist() == [[True, False, False, False]]
     assert bounded.negative.tolist() == [[False, True, False, False]]
-    free = match_regions(regions, targets(objects), everything(4, 1), 0.5, (0.0, 0.5))
+    free = match_proposals(regions, targets(objects), everything(4, 1), 0.5, (0.0, 0.5))
     assert free.negative.tolist() == [[False, True, True, True]]
 
 
 def test_between_the_bounds_a_region_is_neither():
     objects, regions = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[[0.0, 0, 10, 5], [0, 0, 10, 2], [0, 0, 10, 9]]])
-    found = match_regions(regions, targets(objects), everything(3, 1), 0.7, (0.0, 0.3))
+    found = match_proposals(regions, targets(objects), everything(3, 1), 0.7, (0.0, 0.3))
     assert found.positive.tolist() == [[False, False, True]] and found.negative.tolist() == [[False, True, False]]
 
 
@@ -99,7 +99,7 @@ def test_what_lies_in_a_crowd_is_neither_and_a_crowd_is_nobody():
     record = targets(objects, crowd=((0, 0),))
     for found in (
         match_anchors(candidates, record, everything(5, 1), 0.7, 0.3),
-        match_regions(candidates[None], record, everything(5, 1), 0.5, (0.0, 0.5)),
+        match_proposals(candidates[None], record, everything(5, 1), 0.5, (0.0, 0.5)),
     ):
         assert found.positive.tolist() == [[False, False, False, False, True]]
         assert found.negative.tolist() == [[False, False, False, True, False]]
@@ -111,7 +111,7 @@ def test_without_objects_all_is_background():
     record = targets(torch.zeros(0, 4), places=4)
     for found in (
         match_anchors(candidates, record, everything(20, 1), 0.7, 0.3),
-        match_regions(candidates[None], record, everything(20, 1), 0.5, (0.0, 0.5)),
+        match_proposals(candidates[None], record, everything(20, 1), 0.5, (0.0, 0.5)),
     ):
         assert not found.positive.any() and found.negative.all()
 
@@ -121,7 +121,7 @@ def test_what_may_not_be_used_is_neither():
     record = targets(boxes(5, 1))
     for found in (
         match_anchors(candidates, record, usable, 0.5, 0.3),
-        match_regions(candidates[None], record, usable, 0.5, (0.0, 0.5)),
+        match_proposals(candidates[None], record, usable, 0.5, (0.0, 0.5)),
     ):
         assert (found.positive & usable).any() and (found.negative & usable).any()
         assert not ((found.positive | found.negative) & ~usable).any()

@@ -32,7 +32,7 @@ class Conv5(nn.Conv2d):
 
 def make(stride: int = 16, size: int = 4, classes: int = CLASSES, channels: int = 4, **options) -> MNC:
     torch.manual_seed(0)
-    config = BoxConfig(batch=40, positives=0.5, **options)
+    config = BoxConfig(batch_per_image=40, positive_fraction=0.5, **options)
     head = Conv5Head(Conv5(channels), 6)
     return MNC(config, MNCConfig(resolution=DRAWN, width=16), head, Warper(stride, size), classes)
 
@@ -216,7 +216,7 @@ def test_instances_of_both_rounds_where_their_masks_are_drawn():
 
 @torch.no_grad()
 def test_duplicates_of_the_rounds_are_suppressed():
-    """Of the first candidate and its neighbour, before and after: 10 to 50, 4 to 44, 20 to 60, 14 to 54."""
+    """Of the first candidate and its neighbor, before and after: 10 to 50, 4 to 44, 20 to 60, 14 to 54."""
     found = fixed(score=0.0, nms=0.3).detect(maps(), proposals(), SIZES, score=0.4)
     assert found.labels[found.valid].tolist() == [BEST] * 2  # and one of the corner
 
@@ -243,12 +243,12 @@ def test_other_classes_start_anew_and_masks_go_on(tmp_path):
     model, other = tiny.make("mnc"), tiny.make("mnc", True, "model.box.class_agnostic=true")
     weights.save(model, tmp_path / "model.safetensors", layout="safetensors")
     report = weights.load(other, tmp_path / "model.safetensors", new_classifier=True)
-    stage = "regions.stages.0"
+    stage = "roi_heads.stages.0"
     assert {line.split()[0].rpartition(".")[0] for line in report.mismatched} == {f"{stage}.predictor.boxes"}
     fewer = {name: tensor for name, tensor in model.state_dict().items() if "mask_scores" not in name}
     assert weights.load(other, fewer, new_classifier=True).missing
-    for name, tensor in model.regions.mask_head.state_dict().items():
-        assert torch.equal(other.regions.mask_head.state_dict()[name], tensor)
+    for name, tensor in model.roi_heads.mask_head.state_dict().items():
+        assert torch.equal(other.roi_heads.mask_head.state_dict()[name], tensor)
 
 
 @pytest.mark.parametrize("layout", ["torchvision", "detectron2"])

@@ -52,7 +52,7 @@ class Largest(TorchDispatchMode):
 
 
 def network(classes=1000, channels=8, batch=8) -> PerClassRPN:
-    return PerClassRPN(PerClassRPNConfig(channels=channels, batch=batch), channels, 32, classes)
+    return PerClassRPN(PerClassRPNConfig(channels=channels, batch_per_image=batch), channels, 32, classes)
 
 
 def targets(boxes, labels) -> Targets:
@@ -92,8 +92,8 @@ def test_outputs_stand_in_the_order_of_the_anchors():
         number = (row * 3 + column) * 9 + anchor
         torch.testing.assert_close(output.logits[0, 0, number], scores[anchor, row, column])
         torch.testing.assert_close(output.deltas[0, 0, number], boxes[anchor * 4 : anchor * 4 + 4, row, column])
-        centre = (output.anchors[number, :2] + output.anchors[number, 2:]) / 2
-        torch.testing.assert_close(centre, torch.tensor([column * 32.0, row * 32.0]))
+        center = (output.anchors[number, :2] + output.anchors[number, 2:]) / 2
+        torch.testing.assert_close(center, torch.tensor([column * 32.0, row * 32.0]))
 
 
 def hand_made(logits, deltas=None) -> PerClassOutput:

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resdet.detection.heads import roi_heads as module
-from resdet.detection.heads.box_head import Conv5Head, LinearHead, Pooler
+from resdet.detection.heads.box_head import Conv5Head, ConvFCHead, RoIPooler
 from resdet.detection.heads.config import BoxConfig, MaskConfig
 from resdet.detection.heads.mask_head import MaskHead
-from resdet.detection.heads.roi_heads import Regions, share_gradient
+from resdet.detection.heads.roi_heads import RoIHeads, share_gradient
 from resdet.structures import Proposals, Targets
 
 pytest.importorskip("torchvision")
@@ -29,11 +29,11 @@ MOVE = 0.25  # of a box's width, which the first stage says of every region: 10 
 FIRST, SECOND = [0.5, -1.0, 2.0, 0.1], [1.5, 0.3, -0.4, 0.7]  # each stage's logits of every region
 
 
-def make(**options) -> Regions:
+def make(**options) -> RoIHeads:
     """Heads whose last layers say the same of each region."""
-    config = BoxConfig(batch=40, positives=0.5, **options)
-    heads = [LinearHead(4, 2, 0, 4, None, 1, 8) for _ in config.ious]
-    regions = Regions(config, heads, Pooler([16], 2, "align", 2, True), CLASSES)
+    config = BoxConfig(batch_per_image=40, positive_fraction=0.5, **options)
+    heads = [ConvFCHead(4, 2, 0, 4, None, 1, 8) for _ in config.ious]
+    regions = RoIHeads(config, heads, RoIPooler([16], 2, "align", 2, True), CLASSES)
     for stage, logits in zip(regions.stages, (FIRST, SECOND)):
         for layer in (stage.predictor.scores, stage.predictor.boxes):
             torch.nn.init.zeros_(layer.weight)
@@ -158,17 +158,17 @@ def test_at_most_so_many_pairs_enter_and_so_many_detections_leave():
     assert sorted(fewer.labels[0].tolist()) == [0, 2, 2, 2]
 
 
-def with_masks(conv5: bool, limit: int) -> Regions:
+def with_masks(conv5: bool, limit: int) -> RoIHeads:
     """A mask branch with maps of its own, or on those of the box head."""
     torch.manual_seed(0)
-    config, mask = BoxConfig(batch=40, positives=0.5), MaskConfig(regions=limit)
-    pooler = Pooler([16], 4, "align", 2, True)
+    config, mask = BoxConfig(batch_per_image=40, positive_fraction=0.5), MaskConfig(regions=limit)
+    pooler = RoIPooler([16], 4, "align", 2, True)
     if conv5:
         head = Conv5Head(torch.nn.Conv2d(4, 6, 3, stride=2, padding=1), 6)
-        return Regions(config, [head], pooler, CLASSES, mask, MaskHead(6, 0, 5, None, CLASSES))
-    head = LinearHead(4, 4, 0, 4, None, 1, 8)
-    mask_pooler = Pooler([16], 6, "align", 2, True)
-    return Regions(config, [head], pooler, CLASSES, mask, MaskHead(4, 1, 5, None, CLASSES), mask_pooler)
+        return RoIHeads(config, [head], pooler, CLASSES, mask, MaskHead(6, 0, 5, None, CLASSES))
+    head = ConvFCHead(4, 4, 0, 4, None, 1, 8)
+    mask_pooler = RoIPooler([16], 6, "align", 2, True)
+    return RoIHeads(config, [head], pooler, CLASSES, mask, MaskHead(4, 1, 5, None, CLASSES), mask_pooler)
 
 
 @pytest.mark.parametrize("conv5", [False, True])
@@ -177,17 +177,17 @@ def test_the_mask_loss_is_of_the_positive_regions_masks(conv5, limit, monkeypatc
     """Of the object itself, whose left quarter is empty, and of the candidate that lies 10 pixels further left."""
     regions = with_masks(conv5, limit)
     drawn = torch.tensor([[5, 0, 1, 2]])  # the object itself comes after three candidates and two paddings
-    learnt = torch.tensor([[True, True, False, False]]), torch.ones(1, 4, dtype=torch.bool)
-    monkeypatch.setattr(module, "sample", lambda *_: (drawn, *learnt))
+    learned = torch.tensor([[True, True, False, False]]), torch.ones(1, 4, dtype=torch.bool)
+    monkeypatch.setattr(module, "sample", lambda *_: (drawn, *learned))
     losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
     boxes, labels = torch.tensor([[OBJECT, CANDIDATES[0]]])[:, :limit], torch.full((1, min(limit, 2)), LABEL)
     with torch.no_grad():
         probabilities = regions.masks(maps(), boxes, labels)[0]
     m = probabilities.shape[-1]
     wanted = torch.zeros(2, m, m)
-    centres = (torch.arange(m) + 0.5) / m
-    wanted[0, :, centres > 0.25] = 1  # from 30 on, of 20 to 60
-    wanted[1, :, centres > 0.5] = 1  # of 10 to 50
+    centers = (torch.arange(m) + 0.5) / m
+    wanted[0, :, centers > 0.25] = 1  # from 30 on, of 20 to 60
+    wanted[1, :, centers > 0.5] = 1  # of 10 to 50
     expected = F.binary_cross_entropy(probabilities, wanted[:limit]).item()
     assert losses["mask"].item() == pytest.approx(expected, rel=1e-4)
 
@@ -222,7 +222,7 @@ def test_pooled_regions_are_torchvisions(kind):
 
     features, boxes = maps(), torch.tensor([CANDIDATES])
     pool = {"align": lambda *a: ops.roi_align(*a, 3, 1 / 16, 2, True), "max": lambda *a: ops.roi_pool(*a, 3, 1 / 16)}
-    found = Pooler([16], 3, kind, 2, True)(features, boxes)
+    found = RoIPooler([16], 3, kind, 2, True)(features, boxes)
     assert torch.allclose(found, pool[kind](features[0], list(boxes)), atol=1e-5)
 
 
@@ -232,5 +232,5 @@ def test_large_regions_come_from_coarse_levels(canonical):
     flat = [torch.full((1, 1, 512 // 2**level, 512 // 2**level), float(level)) for level in (2, 3, 4, 5)]
     sides = [side * canonical / 224 for side in (20.0, 111.0, 113.0, 223.0, 225.0, 447.0, 449.0)]
     boxes = torch.tensor([[[0.0, 0.0, side, side] for side in sides]])
-    pooled = Pooler([4, 8, 16, 32], 1, "align", 2, True, canonical)(flat, boxes)
+    pooled = RoIPooler([4, 8, 16, 32], 1, "align", 2, True, canonical)(flat, boxes)
     assert pooled.flatten().tolist() == pytest.approx([2, 2, 3, 3, 4, 4, 5])

@@ -48,7 +48,7 @@ def theirs(ours: RPN) -> torch.nn.Module:
         layer.load_state_dict(mine.state_dict())
     config = ours.config
     pre, post = ({"training": c[0], "testing": c[1]} for c in (config.pre_nms, config.post_nms))
-    return RegionProposalNetwork(generator, head, 0.7, 0.3, config.batch, 0.5, pre, post, config.nms)
+    return RegionProposalNetwork(generator, head, 0.7, 0.3, config.batch_per_image, 0.5, pre, post, config.nms)
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def drawn(monkeypatch) -> list[tuple[Tensor, Tensor, Tensor]]:
 
 def test_losses_are_those_of_the_sampled_anchors(drawn):
     """Faster R-CNN, eq. 1, one anchor after another."""
-    rpn = make(batch=64)
+    rpn = make(batch_per_image=64)
     targets, _ = twins.objects([IMAGE, (131, 97)], [4, 2], places=2)
     output = rpn(maps(), IMAGE)
     losses = rpn.losses(output, targets, SIZES)
@@ -153,9 +153,9 @@ def smooth_l1(found: Tensor, wanted: Tensor, beta: float = 1 / 9) -> Tensor:
 
 @pytest.mark.parametrize("inside_only", [False, True])
 def test_only_anchors_of_the_image_are_learnt_from(drawn, inside_only):
-    """Not those whose centre lies in the padding; and on request none that crosses the border (Faster R-CNN)."""
+    """Not those whose center lies in the padding; and on request none that crosses the border (Faster R-CNN)."""
     targets, _ = twins.objects([IMAGE, (131, 97)], [2, 2])
-    rpn = make(batch=4000, inside_only=inside_only)
+    rpn = make(batch_per_image=4000, inside_only=inside_only)
     output = rpn(maps(), IMAGE)
     rpn.losses(output, targets, SIZES)
     indices, _, valid = drawn[0]

@@ -18,11 +18,19 @@ FEATURES = {"cascade": "fpn", "mnc": "c4"}  # where the family has another name
 def make(family: str, masks: bool = True, *overrides: str, everything: bool = False) -> Detector:
     """ResNet-18 or VGG-16, narrow heads; with `everything` it learns from all anchors and regions: no draw matters."""
     sizes = [[8], [16], [32], [64], [128]] if family in ("fpn", "cascade") else [[16, 32, 64]]
-    box = {"width": 32, "batch": 72 if everything else 24, "positives": 0.5 if everything else 0.25, "resolution": 4}
+    box = {
+        "width": 32,
+        "batch_per_image": 72 if everything else 24,
+        "positive_fraction": 0.5 if everything else 0.25,
+        "resolution": 4,
+    }
     if family == "cascade":
         box |= {"ious": [0.5, 0.6, 0.7], "class_agnostic": True}
     if family == "mnc" and everything:
-        box |= {"batch": 36, "positives": 1.0}  # each goes through conv5_x four times: no more than there are
+        box |= {
+            "batch_per_image": 36,
+            "positive_fraction": 1.0,
+        }  # each goes through conv5_x four times: no more than there are
     if family == "vgg":
         box |= {"resolution": 7}
     anchors = AnchorConfig(sizes=sizes)
@@ -31,11 +39,11 @@ def make(family: str, masks: bool = True, *overrides: str, everything: bool = Fa
         num_classes=len(CLASSES),
         features=FEATURES.get(family, family),
         fpn=FPNConfig(width=16),
-        rpn=RPNConfig(anchors, batch=5000 if everything else 64, pre_nms=(100, 100), post_nms=(30, 30)),
+        rpn=RPNConfig(anchors, batch_per_image=5000 if everything else 64, pre_nms=(100, 100), post_nms=(30, 30)),
         box=BoxConfig(**box),
         mask=MaskConfig(width=8, convs=1) if masks and family != "mnc" else None,
         mnc=MNCConfig(width=8) if family == "mnc" else None,
-        input=InputConfig(short=64, long=128),
+        input=InputConfig(min_size=64, max_size=128),
     )
     experiment = DetectionExperiment(model=model)
     if overrides:

@@ -87,7 +87,7 @@ def small(model: Detector) -> Detector:
 
 
 def pictures(*sizes: tuple[int, int], seed: int = 0) -> list[Tensor]:
-    """Blots of colour with noise, uint8 [3, h, w] each."""
+    """Blots of color with noise, uint8 [3, h, w] each."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for height, width in sizes:
@@ -116,9 +116,9 @@ def objects(
     theirs = []
     for i, ((height, width), count) in enumerate(zip(sizes, counts)):
         limits = torch.tensor([width, height, width, height])
-        centre, half = torch.rand(2, count, 2, generator=generator).unbind()
-        centre, half = 0.25 + 0.5 * centre, 0.05 + 0.15 * half
-        boxes[i, :count] = (torch.cat([centre - half, centre + half], 1) * limits).round()
+        center, half = torch.rand(2, count, 2, generator=generator).unbind()
+        center, half = 0.25 + 0.5 * center, 0.05 + 0.15 * half
+        boxes[i, :count] = (torch.cat([center - half, center + half], 1) * limits).round()
         labels[i, :count] = torch.randint(CLASSES, (count,), generator=generator)
         bitmaps = torch.stack([ellipse(box, height, width) for box in boxes[i]])
         if mask_size:
@@ -129,8 +129,8 @@ def objects(
 
 
 def ellipse(box: Tensor, height: int, width: int) -> Tensor:
-    """uint8 [height, width], 1 at the pixels whose centre lies in the ellipse that fills the box."""
-    centre, half = (box[2:] + box[:2]) / 2, ((box[2:] - box[:2]) / 2).clamp(min=1e-3)
-    x = (torch.arange(width) + 0.5 - centre[0]) / half[0]
-    y = (torch.arange(height) + 0.5 - centre[1]) / half[1]
+    """uint8 [height, width], 1 at the pixels whose center lies in the ellipse that fills the box."""
+    center, half = (box[2:] + box[:2]) / 2, ((box[2:] - box[:2]) / 2).clamp(min=1e-3)
+    x = (torch.arange(width) + 0.5 - center[0]) / half[0]
+    y = (torch.arange(height) + 0.5 - center[1]) / half[1]
     return (x.square()[None] + y.square()[:, None] <= 1).byte()

@@ -135,8 +135,8 @@ def test_centre_and_ten_crops_are_torchvisions(size):
     whole = Pillow.fromarray(pixels)
     resize = transforms.Resize(96)
     assert crops.resized(size, 96) == resize(whole).size
-    centre = np.asarray(transforms.CenterCrop(81)(resize(whole)))
-    assert difference(crops.centre_crop(Raw(pixels), 96, 81), centre) < 1.3
+    center = np.asarray(transforms.CenterCrop(81)(resize(whole)))
+    assert difference(crops.center_crop(Raw(pixels), 96, 81), center) < 1.3
 
     ours = crops.ten_crop(Raw(pixels), 96, 81)
     rectangle = crops.rectangle(Raw(pixels), 96)
@@ -171,6 +171,6 @@ def test_evaluation_crops_of_photographs_are_near_pillows():
         width, height = crops.resized(image.size, 256)
         x, y = round((width - 224) / 2), round((height - 224) / 2)
         wanted = pillow(image.pixels, (width, height))[y : y + 224, x : x + 224]
-        ours.append(difference(crops.centre_crop(image, 256, 224), wanted))
+        ours.append(difference(crops.center_crop(image, 256, 224), wanted))
         linear.append(difference(cv2.resize(image.pixels, (width, height))[y : y + 224, x : x + 224], wanted))
     assert np.mean(ours) < 1.2 and np.mean(ours) < 0.6 * np.mean(linear)

@@ -20,7 +20,7 @@ def picture(width, height, grain=4):
 
 
 def torchvisions(pixels, short, long):
-    """What its detectors see, before padding; normalised by nothing."""
+    """What its detectors see, before padding; normalized by nothing."""
     transform = GeneralizedRCNNTransform(short, long, [0.0] * 3, [1.0] * 3).eval()
     images, _ = transform([torch.from_numpy(pixels).permute(2, 0, 1).float()])
     height, width = images.image_sizes[0]

@@ -11,7 +11,7 @@ FILL = (10.0, 20.0, 30.0)
 
 
 def ramp(width, height):
-    """A picture whose channels tell where a pixel's centre is: x, y, and 100."""
+    """A picture whose channels tell where a pixel's center is: x, y, and 100."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     return torch.stack([x, y, torch.full_like(x, 100.0)])
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from resdet.backbones.layers import Backbone
 from resdet.detection.config import InputConfig
 from resdet.detection.evaluation import coco
-from resdet.detection.heads.box_head import LinearHead, Pooler
+from resdet.detection.heads.box_head import ConvFCHead, RoIPooler
 from resdet.detection.heads.config import AnchorConfig, BoxConfig, RPNConfig
-from resdet.detection.heads.roi_heads import Regions
+from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.model import Detector
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.structures import Images, Targets
 
 CLASSES = ["flat", "striped"]
@@ -37,12 +37,14 @@ def make(seed: int, side: int = 64, context: bool = False) -> Detector:
     """For pictures of `side`; regions of 24 pixels are what it is for."""
     torch.manual_seed(seed)
     anchors = AnchorConfig(sizes=[[12, 24, 48]], ratios=[1.0])
-    rpn = RPNConfig(anchors, channels=24, batch=64, pre_nms=(200, 400), post_nms=(40, 60))
-    box = BoxConfig(batch=32, width=48, positives=0.5, linears=1, nms=0.3, context=context, canonical=24)
-    pooler = Pooler([4], 5, "align", 2, True, box.canonical)
-    regions = Regions(box, [LinearHead(24, 5, 0, 0, None, 1, 48)], pooler, len(CLASSES))
-    normalise = Normalise([100.0] * 3, [60.0] * 3)
-    parts = (TwoLayers(), None, ["c2"], RPN(rpn, 24, [4], anchors.sizes), regions, normalise)
+    rpn = RPNConfig(anchors, channels=24, batch_per_image=64, pre_nms=(200, 400), post_nms=(40, 60))
+    box = BoxConfig(
+        batch_per_image=32, width=48, positive_fraction=0.5, linears=1, nms=0.3, context=context, canonical_size=24
+    )
+    pooler = RoIPooler([4], 5, "align", 2, True, box.canonical_size)
+    regions = RoIHeads(box, [ConvFCHead(24, 5, 0, 0, None, 1, 48)], pooler, len(CLASSES))
+    normalize = Normalize([100.0] * 3, [60.0] * 3)
+    parts = (TwoLayers(), None, ["c2"], RPN(rpn, 24, [4], anchors.sizes), regions, normalize)
     return Detector(*parts, CLASSES, [1, 2], InputConfig(side, side, divisor=8))
 
 
@@ -100,7 +102,7 @@ def batch(scenes: Sequence[Scene], places: int = 4) -> tuple[Images, Targets]:
 
 
 def figures(predictor, scenes: Sequence[Scene], score: float = 0.05) -> dict[str, float]:
-    """COCO's, of a detector or a Tester on scenes."""
+    """COCO's, of a detector or a EnsembleDetector on scenes."""
     images, annotations, found = [], [], []
     for number, (pixels, boxes, labels) in enumerate(scenes, 1):
         images.append({"id": number, "height": len(pixels), "width": len(pixels)})

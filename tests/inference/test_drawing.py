@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resdet.results.drawing import colour, draw, line_width, sheet
+from resdet.results.drawing import color, draw, line_width, sheet
 
 
 def picture(height=120, width=160):
@@ -21,7 +21,7 @@ def test_a_box_is_a_frame_within_its_edges_and_nothing_else():
     expected[30:90, 20:60] = True
     expected[31:89, 21:59] = False  # a line of one pixel
     np.testing.assert_array_equal(changed(drawn, before), expected)
-    assert (drawn[expected] == colour(3)).all()
+    assert (drawn[expected] == color(3)).all()
     assert (before == 200).all()
 
 
@@ -38,15 +38,15 @@ def test_a_mask_tints_what_it_covers_and_leaves_the_rest():
     drawn = draw(before, np.array([[50, 40, 100, 80]]), [0], masks=mask[None])
     assert not changed(drawn, before)[:39].any() and not changed(drawn, before)[:, 102:].any()
     inside = drawn[43:77, 53:97].astype(float), before[43:77, 53:97].astype(float)
-    target = np.array(colour(0))
-    assert (np.abs(inside[0] - target) <= np.abs(inside[1] - target)).all()  # nearer to the class's colour
+    target = np.array(color(0))
+    assert (np.abs(inside[0] - target) <= np.abs(inside[1] - target)).all()  # nearer to the class's color
     correlation = np.corrcoef(inside[0].ravel(), inside[1].ravel())[0, 1]
     assert correlation > 0.3  # and yet the picture shows through
 
 
 def test_the_first_detection_lies_uppermost():
     drawn = draw(picture(), np.array([[20, 30, 60, 90]] * 2), [1, 2])
-    assert tuple(drawn[30, 40]) == colour(1)
+    assert tuple(drawn[30, 40]) == color(1)
 
 
 @pytest.mark.parametrize("box", [(-50, -20, 30, 40), (140, 100, 400, 300), (-9, -9, 999, 999), (1e7, 1e7, 2e7, 2e7)])
@@ -73,27 +73,25 @@ def test_any_size_of_picture_and_box(height, width):
 @pytest.mark.parametrize("box", [(0, 0, 40, 40), (120, 0, 160, 40), (150, 110, 160, 120), (60, 60, 90, 90)])
 @pytest.mark.parametrize("text", ["circle 0.93", "a class with a very, very long name 0.50"])
 def test_captions_stay_inside_on_their_ground(box, text):
-    """The ground is one whole rectangle of the class's colour but for the ink, which contrasts with it."""
+    """The ground is one whole rectangle of the class's color but for the ink, which contrasts with it."""
     before = np.full((120, 160, 3), 127, np.uint8)
     without, drawn = draw(before, np.array([box]), [0]), draw(before, np.array([box]), [0], [text])
     rows, columns = np.nonzero(changed(drawn, without))
     part = drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].reshape(-1, 3).astype(int)
-    background = np.abs(part - colour(0)).sum(1) == 0
+    background = np.abs(part - color(0)).sum(1) == 0
     assert background.mean() > 0.4
     luminance = part @ (0.299, 0.587, 0.114)
     assert np.ptp(luminance) > 100  # readable
     assert not (part == 127).all(1).any()  # nothing of the picture shows through
-    assert (
-        drawn[rows.min() : rows.max() + 1, columns.max()] == colour(0)
-    ).all()  # the text ends before its ground does
+    assert (drawn[rows.min() : rows.max() + 1, columns.max()] == color(0)).all()  # the text ends before its ground does
 
 
 def test_colours_are_stable_and_distinct():
-    colours = np.array([colour(label) for label in range(80)])
-    assert len(np.unique(colours, axis=0)) == 80
-    distances = np.abs(colours[:10, None] - colours[None, :10]).sum(-1)
+    colors = np.array([color(label) for label in range(80)])
+    assert len(np.unique(colors, axis=0)) == 80
+    distances = np.abs(colors[:10, None] - colors[None, :10]).sum(-1)
     assert distances[~np.eye(10, dtype=bool)].min() > 60
-    assert colour(np.int64(7)) == colour(7)
+    assert color(np.int64(7)) == color(7)
 
 
 def test_lines_grow_with_the_picture():

@@ -8,9 +8,9 @@ from painted import CLASSES, Painted
 from torch.nn import functional as F
 
 import resdet
-from resdet.classification.config import ShowingConfig
-from resdet.localization.classify_and_locate import Finder
-from resdet.localization.config import LocatingConfig
+from resdet.classification.config import TestCropsConfig
+from resdet.localization.classify_and_locate import ClassifyAndLocate
+from resdet.localization.config import LocateConfig
 
 WORDS = ["dog", "cat"]  # what the classifier calls them
 SMALL = ["model.backbone=cifar_resnet8", "model.num_classes=2"]
@@ -40,7 +40,7 @@ def images():
 def test_each_class_is_where_the_localizer_sees_it(images):
     """In the classifier's order, with its names and scores; both stay in the mode that they are in."""
     where, what = localizer().train(), classifier().eval()
-    found = Finder([where], [what]).predict(images)
+    found = ClassifyAndLocate([where], [what]).predict(images)
     assert where.training and not what.training
     named = what.predict(images)
     placed = where.predict(images, [expected.labels for expected in named])
@@ -55,8 +55,8 @@ def test_each_class_is_where_the_localizer_sees_it(images):
 def test_ensembles_average(images):
     """Probabilities of two classifiers; boxes of two localizers as their own ensemble has them."""
     nets, models = [classifier(seed).eval() for seed in (0, 1)], [localizer(seed).eval() for seed in (0, 1)]
-    found = Finder(models, nets, LocatingConfig(testing="dense", scales=[40, 60])).predict(images)
-    one, two = (Finder(models[:1], [net]).predict(images) for net in nets)
+    found = ClassifyAndLocate(models, nets, LocateConfig(testing="dense", scales=[40, 60])).predict(images)
+    one, two = (ClassifyAndLocate(models[:1], [net]).predict(images) for net in nets)
     moved = 0
     for result, a, b in zip(found, one, two):
         scores = {label: score / 2 for label, score in zip(a.labels.tolist(), a.scores)}
@@ -74,7 +74,7 @@ def test_views_of_the_classifiers(images):
     from resdet.images.decode import as_image
 
     net = classifier().eval()
-    found = Finder([localizer()], [net], views=ShowingConfig(views="ten_crop")).predict(images[:1])[0]
+    found = ClassifyAndLocate([localizer()], [net], views=TestCropsConfig(views="ten_crop")).predict(images[:1])[0]
     crops = torch.from_numpy(ten_crop(as_image(images[0]), net.short, net.size)).permute(0, 3, 1, 2)
     with torch.no_grad():
         expected = F.softmax(net(crops), 1).mean(0)
@@ -83,18 +83,18 @@ def test_views_of_the_classifiers(images):
 
 def test_fewer_classes_and_a_least_score(images):
     where, net = [localizer()], [classifier()]
-    sure = [Finder(where, net, top=1).predict([image])[0] for image in images]
+    sure = [ClassifyAndLocate(where, net, top=1).predict([image])[0] for image in images]
     assert [len(result) for result in sure] == [1, 1, 1] and all(result.scores[0] >= 0.5 for result in sure)
     limit = float(min(result.scores[0] for result in sure))
-    assert [len(result) for result in Finder(where, net).predict(images, limit)] == [1, 1, 1]
-    assert Finder(where, net).predict([]) == []
+    assert [len(result) for result in ClassifyAndLocate(where, net).predict(images, limit)] == [1, 1, 1]
+    assert ClassifyAndLocate(where, net).predict([]) == []
 
 
 def test_a_classifier_of_others(images):
     other = resdet.build("shapes_resnet20", *SMALL[:1], "model.num_classes=3")
     for wrong in (other, localizer()):
         with pytest.raises(resdet.Error, match="Number 2 of the classifiers is no classifier of the localizer's 2"):
-            Finder([localizer()], [classifier(), wrong])
+            ClassifyAndLocate([localizer()], [classifier(), wrong])
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_finds_what_both_have_learnt():
         sum(what.train().losses(crops, torch.from_numpy(source.labels)).values()).backward()
         optimizer.step()
         optimizer.zero_grad()
-    found = Finder([where], [what]).predict(source.pixels)
+    found = ClassifyAndLocate([where], [what]).predict(source.pixels)
     right = [
         result.names[0] == WORDS[label] and overlap(result.boxes[0], box) >= 0.5
         for result, label, box in zip(found, source.labels, source.things)

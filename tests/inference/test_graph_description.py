@@ -79,7 +79,7 @@ def assert_refused(path: Path, *words: str) -> None:
 def test_the_files_of_these_attacks_are_models(tmp_path):
     assert resdet.load(write(tmp_path, CLASSIFIER)).classes == ["a", "b"]
     found = resdet.load(write(tmp_path, DETECTOR, detector()))
-    assert found.category_ids == [3, 7] and found.input.long == 64
+    assert found.category_ids == [3, 7] and found.input.max_size == 64
 
 
 ODD = {

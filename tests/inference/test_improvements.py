@@ -14,8 +14,8 @@ from inference import micro
 from torch import nn
 
 from resdet.detection.heads.anchors import Anchors
-from resdet.detection.inference.config import TestingConfig
-from resdet.detection.inference.tta import Tester
+from resdet.detection.inference.config import TTAConfig
+from resdet.detection.inference.tta import EnsembleDetector
 
 pytest.importorskip("torchvision")
 
@@ -46,7 +46,7 @@ def test_refinement_raises_ap_at_high_iou(specialists):
     for kind, net in enumerate(specialists):
         judged = scenes(99, 30, (kind,))
         plain = micro.figures(net, judged)
-        refined = micro.figures(Tester([net], TestingConfig(refine=True)), judged)
+        refined = micro.figures(EnsembleDetector([net], TTAConfig(refine=True)), judged)
         assert refined["AP75"] > plain["AP75"] + 0.05 and refined["AP"] > plain["AP"]
         assert refined["AP50"] > plain["AP50"] - 0.02
 
@@ -67,14 +67,14 @@ def test_several_scales_find_objects_far_outside_the_training_scale(specialists)
     nn.init.zeros_(net.rpn.deltas.weight)
     nn.init.zeros_(net.rpn.deltas.bias)
     plain = micro.figures(net, judged)
-    several = micro.figures(Tester([net], TestingConfig(scales=[36, 48, 64, 96, 144])), judged)
+    several = micro.figures(EnsembleDetector([net], TTAConfig(scales=[36, 48, 64, 96, 144])), judged)
     assert plain["AP50"] < 0.1 and several["AP50"] > 0.8
 
 
 def test_an_ensemble_of_two_beats_both(specialists):
     judged = scenes(97, 30)
     alone = [micro.figures(net, judged)["AP"] for net in specialists]
-    together = micro.figures(Tester(specialists), judged)["AP"]
+    together = micro.figures(EnsembleDetector(specialists), judged)["AP"]
     assert min(alone) > 0.1 and together > max(alone) + 0.1
 
 
@@ -84,5 +84,5 @@ def test_mirrored_images_show_what_a_net_cannot_see(specialists):
     left = lambda maps: torch.arange(maps.shape[-1]) < maps.shape[-1] / 2
     net.backbone.conv2_x.register_forward_hook(lambda layer, images, maps: maps * left(maps))
     judged = scenes(96, 30, (1,))
-    plain, mirrored = (micro.figures(each, judged) for each in (net, Tester([net], TestingConfig(flip=True))))
+    plain, mirrored = (micro.figures(each, judged) for each in (net, EnsembleDetector([net], TTAConfig(flip=True))))
     assert mirrored["AP50"] > plain["AP50"] + 0.15

@@ -8,7 +8,7 @@ from painted import CLASSES, Painted
 import resdet
 from resdet import config
 from resdet.hub import build_for
-from resdet.localization.config import LocatingConfig
+from resdet.localization.config import LocateConfig
 from resdet.localization.locate import Locator, Show, vote
 from resdet.structures import Proposals
 
@@ -39,11 +39,11 @@ def test_nothing_to_vote_for():
 def test_views_lead_back_to_the_image():
     """A mark at a known place of the image is found where the view's scale and shift say."""
     pixels = np.zeros((120, 200, 3), np.uint8)
-    pixels[60:64, 120:124] = 255  # its centre is at (122, 62)
+    pixels[60:64, 120:124] = 255  # its center is at (122, 62)
     image = Painted([[0, 0, 1, 1]], [0]).image(0)
     image.pixels = pixels
-    for testing, count in (("centre", 1), ("dense", 3)):
-        show = Show(LocatingConfig(testing=testing, scales=[60, 90, 150]), 64, 80, picture=None)
+    for testing, count in (("center", 1), ("dense", 3)):
+        show = Show(LocateConfig(testing=testing, scales=[60, 90, 150]), 64, 80, picture=None)
         views = show(image)
         assert len(views) == count
         for seen in views:
@@ -52,7 +52,7 @@ def test_views_lead_back_to_the_image():
             assert (x.item() + dx) / sx == pytest.approx(122, abs=1) and (y.item() + dy) / sy == pytest.approx(
                 62, abs=1
             )
-    assert Show(LocatingConfig(), 64, 80, picture=96)(image)[-1].pixels.shape[2:] == (96, 160)
+    assert Show(LocateConfig(), 64, 80, picture=96)(image)[-1].pixels.shape[2:] == (96, 160)
 
 
 def locator(*overrides):

@@ -41,7 +41,7 @@ def test_voc_starts_from_coco_with_new_rows_for_its_classes():
     coco, voc = narrow("coco_r101_plus"), narrow("voc_r101_plus")
     before = {name: tensor.clone() for name, tensor in voc.state_dict().items()}
     report = weights.load(voc, coco.state_dict(), new_classifier=True)  # as --init does
-    predictor = "regions.stages.0.predictor"
+    predictor = "roi_heads.stages.0.predictor"
     anew = {f"{predictor}.{layer}.{kind}" for layer in ("scores", "boxes") for kind in ("weight", "bias")}
     assert {line.split()[0] for line in report.mismatched} == anew and not report.missing and not report.unexpected
     for name, tensor in voc.state_dict().items():

@@ -99,7 +99,7 @@ def test_padding():
 def test_images_of_one_padded_size_go_together():
     sizes = [(64, 64), (64, 100), (60, 64), (64, 64), (100, 64), (64, 64), (64, 60)]
     pictures = [picture(*size) for size in sizes]
-    groups = list(grouped(pictures, InputConfig(short=64, long=128), most=3))
+    groups = list(grouped(pictures, InputConfig(min_size=64, max_size=128), most=3))
     numbers = [[prepared.number for prepared in group] for group in groups]
     assert sorted(sum(numbers, [])) == list(range(7)) and max(map(len, numbers)) == 3
     for group in groups:
@@ -120,7 +120,7 @@ def test_a_rare_size_does_not_wait_for_the_last_image(monkeypatch):
             yield picture(*size)
 
     found = []
-    for group in grouped(images(), InputConfig(short=64, long=128), most=4):
+    for group in grouped(images(), InputConfig(min_size=64, max_size=128), most=4):
         numbers = [prepared.number for prepared in group]
         assert read[-1] - numbers[0] < 5
         found += numbers

@@ -9,7 +9,7 @@ from resdet.ops.masks import overlaps
 
 
 def test_voting_on_five_boxes():
-    """One survivor of class 0: itself and a neighbour of IoU 0.6 vote, by their scores; the rest do not.
+    """One survivor of class 0: itself and a neighbor of IoU 0.6 vote, by their scores; the rest do not.
 
     The others overlap it by 1/3, are of another class, or lie apart.
     """

@@ -19,9 +19,9 @@ from resdet.commands import predict
 from resdet.detection.data.loader import EvaluationBatch
 from resdet.detection.evaluation.evaluate import detected
 from resdet.detection.inference.predictor import pad
-from resdet.detection.inference.tta import Tester
+from resdet.detection.inference.tta import EnsembleDetector
 from resdet.images.resizing import resize_pixels
-from resdet.localization.classify_and_locate import Finder
+from resdet.localization.classify_and_locate import ClassifyAndLocate
 
 HEIGHT, WIDTH = 600, 900
 PIXELS = HEIGHT * WIDTH
@@ -51,7 +51,7 @@ def model():
     return tiny.make("fpn").eval()
 
 
-MAKE = {"detector": lambda model: model, "tester": lambda model: Tester([model])}
+MAKE = {"detector": lambda model: model, "tester": lambda model: EnsembleDetector([model])}
 
 
 @pytest.mark.parametrize("kind", MAKE)
@@ -120,8 +120,8 @@ def test_the_command_writes_results_one_after_another(model, tmp_path, monkeypat
 
 STREAMS = {
     "detector": (1, lambda model: model.stream),
-    "tester": (1, lambda model: Tester([model]).stream),
-    "finder": (1, lambda model: Finder([localizer()], [classifier()]).stream),
+    "tester": (1, lambda model: EnsembleDetector([model]).stream),
+    "finder": (1, lambda model: ClassifyAndLocate([localizer()], [classifier()]).stream),
     "classifier": (2, lambda model: classifier().stream),
 }
 

@@ -1,4 +1,4 @@
-"""The Tester: with nothing asked for it is `predict`; what it averages is what its parts say."""
+"""The EnsembleDetector: with nothing asked for it is `predict`; what it averages is what its parts say."""
 
 from dataclasses import replace
 
@@ -16,8 +16,8 @@ from resdet.detection.build import build_detector
 from resdet.detection.data.coco import open_coco
 from resdet.detection.evaluation.evaluate import judge, predict_all
 from resdet.detection.evaluation.results import Results
-from resdet.detection.inference.config import TestingConfig
-from resdet.detection.inference.tta import Tester, propose
+from resdet.detection.inference.config import TTAConfig
+from resdet.detection.inference.tta import EnsembleDetector, propose
 from resdet.detection.inference.views import views_of
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError, DataError
@@ -34,7 +34,7 @@ def same(a, b) -> bool:
 
 
 def result_of(net, picture=PICTURE, score=SCORE, **settings):
-    (result,) = Tester([net], TestingConfig(**settings)).predict([picture], score)
+    (result,) = EnsembleDetector([net], TTAConfig(**settings)).predict([picture], score)
     return result
 
 
@@ -44,7 +44,7 @@ def test_with_nothing_asked_for_it_predicts_as_the_detector(family, tmp_path):
     cv2.imwrite(str(tmp_path / "image.png"), PICTURE[:20, :, ::-1])
     images = [PICTURE, tmp_path / "image.png"]
     expected = net.predict(images, SCORE)
-    for found, wanted in zip(Tester([net]).predict(images, SCORE), expected):
+    for found, wanted in zip(EnsembleDetector([net]).predict(images, SCORE), expected):
         assert len(wanted) and same(found, wanted) and found.image is wanted.image
     assert net.training
 
@@ -53,7 +53,7 @@ def test_with_nothing_asked_for_it_predicts_as_the_detector(family, tmp_path):
 def test_an_ensemble_of_a_net_with_itself_is_the_net(family):
     """Its proposals come twice, and suppression takes the second ones out."""
     net = tiny.make(family)
-    (found,) = Tester([net, net]).predict([PICTURE], SCORE)
+    (found,) = EnsembleDetector([net, net]).predict([PICTURE], SCORE)
     (expected,) = net.predict([PICTURE], SCORE)
     assert len(expected) and np.allclose(found.boxes[:10], expected.boxes[:10], atol=1e-3)
     assert np.allclose(found.scores[:10], expected.scores[:10], atol=1e-5)
@@ -85,7 +85,7 @@ def test_scores_and_boxes_are_means_over_views_and_then_over_nets():
     looks = [views(nets[0], flip=True), views(nets[1], 50, 100, flip=True)]
     boxes = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]])
     with torch.inference_mode():
-        said = Tester(nets).score(looks, boxes)
+        said = EnsembleDetector(nets).score(looks, boxes)
         of_nets = []
         for own in looks:
             scores, found = 0, 0
@@ -121,7 +121,7 @@ def test_mirrored_testing_has_no_left_and_right(family):
 def test_one_scale_of_a_pyramid_is_an_input_of_that_size():
     net = tiny.make("fpn")
     found = result_of(net, scales=[96])
-    net.input.short, net.input.long = 96, 192
+    net.input.min_size, net.input.max_size = 96, 192
     assert len(found) and same(found, net.predict([PICTURE], SCORE)[0])
 
 
@@ -154,7 +154,7 @@ def test_the_last_suppression_has_a_key():
 def test_masks_are_means_over_those_that_draw_them():
     """At the finest resolution: those of C4 have 14 x 14 cells or fewer and those of a pyramid 28 x 28."""
     nets = [tiny.make("c4").eval(), tiny.make("dc5", False).eval(), tiny.make("fpn").eval()]
-    tester = Tester(nets)
+    tester = EnsembleDetector(nets)
     assert tester.draws_masks
     looks = [views(net) for net in nets]
     boxes, labels = torch.tensor([[[5.0, 8, 30, 40], [20, 20, 60, 50]]]), torch.tensor([[0, 2]])
@@ -173,7 +173,7 @@ def test_masks_are_means_over_those_that_draw_them():
 def test_masks_are_voted_for(family):
     """By boxes that overlap; where these must be the same, each mask is its own. Nothing else changes."""
     net = tiny.make(family)
-    last = net.regions.mask_head.pixels if family == "mnc" else net.regions.mask_head.masks
+    last = net.roi_heads.mask_head.pixels if family == "mnc" else net.roi_heads.mask_head.masks
     torch.nn.init.normal_(last.weight, std=0.5)
     plain, own, voted = (result_of(net, mask_voting_iou=iou) for iou in (None, 0.9999, 0.3))
     assert len(plain) and same(own, plain)
@@ -199,14 +199,14 @@ def test_what_does_not_go_together(sentence):
     families, settings = REFUSED[sentence]
     nets = [tiny.make("c4", False) if family == "boxes" else tiny.make(family) for family in families]
     with pytest.raises(ConfigError, match=sentence):
-        Tester(nets, TestingConfig(**settings))
+        EnsembleDetector(nets, TTAConfig(**settings))
 
 
 def test_detectors_of_other_classes_are_no_ensemble():
     other = tiny.make("c4", False)
     other.classes = ["disc", "square", "ring"]
     with pytest.raises(ConfigError, match=r"number 2 has 3 \(disc, square, ring\).*same categories"):
-        Tester([tiny.make("fpn", False), other])
+        EnsembleDetector([tiny.make("fpn", False), other])
 
 
 def test_nothing_is_found():
@@ -254,7 +254,7 @@ def test_a_data_set_is_judged_by_it_where_the_config_says_so(root):
     source = open_coco(root / "annotations/val.json", root / "val")
     experiment, net = detector(root, source, "eval.refine=true", "eval.flip=true")
     whole = judge([net], source, experiment, World(0, 1, torch.device("cpu")), Notes(print))
-    tester = Tester([net], experiment.eval)
+    tester = EnsembleDetector([net], experiment.eval)
     for index in range(len(source)):
         (result,) = tester.predict([source.name(index)])
         mine = whole.results.image_ids == source.image_id(index)

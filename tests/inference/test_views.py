@@ -127,7 +127,7 @@ def test_context_is_of_the_nets_own_scale(scales, flip):
     """Behind each region the predictor finds the whole image as a plain view has it, at 64, whatever the others."""
     net = tiny.make("c4", False, "model.box.context=true").eval()
     boxes, told = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]]), []
-    stage = net.regions.stages[0]
+    stage = net.roi_heads.stages[0]
     stage.predictor.register_forward_pre_hook(lambda module, given: told.append(given[0]))
     plain, merged = look(net, flip=flip)[-1:], look(net, scales, flip)[-1:]
     with torch.inference_mode():

@@ -130,7 +130,7 @@ def ours(state: dict, **overrides) -> Detector:
 def loaded(model: nn.Module, state: dict) -> nn.Module:
     """A model of ours with all of its tensors from `state`."""
     state = dict(state)
-    model.normalise.set(state.pop("normalise.mean"), state.pop("normalise.std"))
+    model.normalize.set(state.pop("normalize.mean"), state.pop("normalize.std"))
     missing, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected and {name.split(".")[0] for name in missing} <= {"normalise"}
+    assert not unexpected and {name.split(".")[0] for name in missing} <= {"normalize"}
     return model.eval()

@@ -120,7 +120,7 @@ def test_dc5(write):
         ("MODEL: {RESNETS: {NORM: GN, STRIDE_IN_1X1: False}}", "model.backbone.norm", "gn"),
         ("MODEL: {RESNETS: {STRIDE_IN_1X1: False}}", "model.backbone.stride_in", "3x3"),
         ("MODEL: {FPN: {OUT_CHANNELS: 128}}", "model.fpn.width", 128),
-        ("VERSION: 2", "model.box.canonical", 224),
+        ("VERSION: 2", "model.box.canonical_size", 224),
         ("MODEL: {FPN: {NORM: SyncBN}}", "model.fpn.norm", "sync"),
         ("MODEL: {ANCHOR_GENERATOR: {SIZES: [[8], [16], [32], [64], [128]]}}", "model.rpn.anchors.sizes.0", [8]),
         ("MODEL: {ANCHOR_GENERATOR: {SIZES: [[16]]}}", "model.rpn.anchors.sizes.4", [16]),
@@ -137,8 +137,8 @@ def test_dc5(write):
         ("TEST: {DETECTIONS_PER_IMAGE: 300}", "model.box.detections", 300),
         ("TEST: {EVAL_PERIOD: 500}", "train.evaluate_every", 500),
         ("TEST: {PRECISE_BN: {ENABLED: True}}", "train.exact_statistics", 200 * 16),
-        ("INPUT: {MIN_SIZE_TEST: 600}", "model.input.short", 600),
-        ("INPUT: {MIN_SIZE_TRAIN_SAMPLING: range}", "data.augment.short_sampling", "range"),
+        ("INPUT: {MIN_SIZE_TEST: 600}", "model.input.min_size", 600),
+        ("INPUT: {MIN_SIZE_TRAIN_SAMPLING: range}", "data.augment.min_size_sampling", "range"),
         ("INPUT: {RANDOM_FLIP: none}", "data.augment.flip", 0),
         ("INPUT: {CROP: {ENABLED: True, SIZE: [0.8, 0.8]}}", "data.augment.crop_range", (0.8, 1.0)),
         ("SOLVER: {LR_SCHEDULER_NAME: WarmupCosineLR, BASE_LR_END: 0.002}", "schedule.final", 0.1),
@@ -253,7 +253,7 @@ def test_all_that_detectron2_ships():
         assert section.box.sampling == cfg.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO
         assert section.box.class_agnostic == cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG
         assert len(section.box.ious) == (3 if cfg.MODEL.ROI_HEADS.NAME == "CascadeROIHeads" else 1)
-        assert (section.input.short, train.optim.lr) == (cfg.INPUT.MIN_SIZE_TEST, cfg.SOLVER.BASE_LR)
+        assert (section.input.min_size, train.optim.lr) == (cfg.INPUT.MIN_SIZE_TEST, cfg.SOLVER.BASE_LR)
         assert (train.train.length, train.train.batch) == (cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH)
         translated += 1
     assert translated > 30

@@ -53,7 +53,10 @@ def test_translated_back_it_is_the_same_model(name, tmp_path):
         ({"backbone": {"name": "plain18"}}, "no plain18"),
         ({"backbone": {"name": "resnet18"}, "features": "dc5"}, "fpn alone"),
         ({"backbone": {"name": "resnet18"}, "rpn": {"anchors": {"style": "torchvision"}}}, "anchors.style"),
-        ({"backbone": {"name": "resnet18"}, "box": {"canonical": 112.0}}, "model.box.canonical=224, and this one 112"),
+        (
+            {"backbone": {"name": "resnet18"}, "box": {"canonical": 112.0}},
+            "model.box.canonical_size=224, and this one 112",
+        ),
     ],
 )
 def test_what_detectron2_lacks_is_refused(section, word):

@@ -9,15 +9,15 @@ from resdet.backbones import create
 from resdet.classification.model import Classifier
 from resdet.errors import DataError
 from resdet.fast import accelerate
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 
 
 def classifier(label_smoothing: float = 0.0) -> Classifier:
     torch.manual_seed(0)
     net = create("cifar_resnet20", 6)
-    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
-    return Classifier(net, list("abcdef"), normalise, size=32, short=32, label_smoothing=label_smoothing).eval()
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+    return Classifier(net, list("abcdef"), normalize, size=32, short=32, label_smoothing=label_smoothing).eval()
 
 
 def batch(count: int = 5, side: int = 32) -> torch.Tensor:
@@ -83,15 +83,15 @@ def test_predictions_are_torchvisions():
 
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18(num_classes=9).eval()
-    normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)
-    model = Classifier(create("resnet18", 9), list("abcdefghi"), normalise, size=96, short=128)
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+    model = Classifier(create("resnet18", 9), list("abcdefghi"), normalize, size=96, short=128)
     weights.load(model, theirs.state_dict())
     (picture,) = pictures((128, 160))
     (result,) = model.predict([picture], top=3)
     crop = torchvision.transforms.functional.center_crop(torch.from_numpy(picture).permute(2, 0, 1), [96, 96])
-    normalised = torchvision.transforms.functional.normalize(crop / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    normalized = torchvision.transforms.functional.normalize(crop / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.no_grad():
-        scores, labels = theirs(normalised[None]).softmax(1)[0].topk(3)
+        scores, labels = theirs(normalized[None]).softmax(1)[0].topk(3)
     assert result.labels.tolist() == labels.tolist()
     assert np.allclose(result.scores, scores, rtol=1e-4)
     assert result.names == ["abcdefghi"[label] for label in labels]
@@ -140,12 +140,12 @@ def test_an_image_that_is_damaged_is_named(tmp_path):
 def test_normalisation_is_torchvisions():
     functional = pytest.importorskip("torchvision").transforms.functional
     expected = functional.normalize(batch() / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert torch.allclose(Normalise(IMAGENET_MEAN, IMAGENET_STD)(batch()), expected, atol=1e-5)
+    assert torch.allclose(Normalize(IMAGENET_MEAN, IMAGENET_STD)(batch()), expected, atol=1e-5)
 
 
 def test_a_checkpoint_s_mean_is_taken_in_its_own_form():
     """Of a run that started from weights with a mean of each pixel, and goes on by itself."""
-    given, fresh = Normalise(torch.rand(3, 4, 5), [1.0, 2.0, 3.0]), Normalise()
+    given, fresh = Normalize(torch.rand(3, 4, 5), [1.0, 2.0, 3.0]), Normalize()
     fresh.load_state_dict(given.state_dict())
     assert torch.equal(fresh.mean, given.mean) and torch.equal(fresh.std, given.std)
     assert fresh.mean.data_ptr() != given.mean.data_ptr()
@@ -154,10 +154,10 @@ def test_a_checkpoint_s_mean_is_taken_in_its_own_form():
 def test_a_per_pixel_mean_is_subtracted_pixel_by_pixel_and_averaged_for_other_sizes():
     """Sections 3.4 and 4.2."""
     mean = batch(1)[0].float()
-    normalise = Normalise(mean, (2.0, 4.0, 8.0))
+    normalize = Normalize(mean, (2.0, 4.0, 8.0))
     scale = torch.tensor([2.0, 4.0, 8.0])[:, None, None]
-    assert torch.equal(normalise(batch()), (batch().float() - mean) / scale)
-    assert torch.allclose(normalise(batch(2, 48)), (batch(2, 48).float() - mean.mean((1, 2), keepdim=True)) / scale)
+    assert torch.equal(normalize(batch()), (batch().float() - mean) / scale)
+    assert torch.allclose(normalize(batch(2, 48)), (batch(2, 48).float() - mean.mean((1, 2), keepdim=True)) / scale)
 
 
 def test_the_fast_path_computes_the_same():

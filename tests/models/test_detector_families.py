@@ -76,7 +76,7 @@ def test_a_classifiers_weights_fill_the_backbone_and_the_box_head(family, backbo
         expected, found = classifier.features(images), model.backbone.features(images)
         if family == "c4":
             assert list(found) == ["c2", "c3", "c4"]
-            found["c5"] = model.regions.stages[0].head.maps(found["c4"])
+            found["c5"] = model.roi_heads.stages[0].head.maps(found["c4"])
     if family == "dc5":
         assert found.pop("c5").shape[2:] == expected.pop("c4").shape[2:]  # stride 16
     for level in found.keys() & expected.keys():
@@ -91,7 +91,7 @@ def test_vggs_linear_layers_become_the_box_head():
     assert {n: t.shape for n, t in model.backbone_tensors().items()} == {
         n: t.shape for n, t in wanted.items() if not n.startswith("fc.")
     }
-    head = model.regions.stages[0].head
+    head = model.roi_heads.stages[0].head
     assert head.fc6.weight.shape == (4096, 512 * 7 * 7) and model.backbone.fc is None
     assert model.backbone_tensors()["fc6.weight"].device.type == "meta"
 
@@ -156,7 +156,7 @@ def slid(unit: nn.Module, x: Tensor) -> Tensor:
 
 
 def spread(filters: Tensor) -> Tensor:
-    """[out, in, k, k] with a zero between neighbouring weights: [out, in, 2k - 1, 2k - 1]."""
+    """[out, in, k, k] with a zero between neighboring weights: [out, in, 2k - 1, 2k - 1]."""
     side = filters.shape[-1]
     wide = filters.new_zeros(*filters.shape[:2], 2 * side - 1, 2 * side - 1)
     wide[:, :, ::2, ::2] = filters

@@ -32,7 +32,7 @@ def pair(masks: bool, **options) -> tuple[nn.Module, Detector]:
     """In training mode, where torchvision's norms must be frozen to say what ours say in any mode."""
     theirs = twins.spread_out(twins.narrow(masks, **options), twins.floats(twins.pictures(SIZES[0]))[0])
     ours = twins.ours(theirs)
-    for layer in (theirs.roi_heads.box_predictor.bbox_pred, ours.regions.stages[0].predictor.boxes):
+    for layer in (theirs.roi_heads.box_predictor.bbox_pred, ours.roi_heads.stages[0].predictor.boxes):
         layer.weight.data *= 0.3  # else the boxes' loss outweighs all others
     return theirs.train(), ours.train()
 
@@ -117,7 +117,7 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 def compare_gradients(ours: Detector, found: Tensor, theirs: nn.Module, expected: Tensor, tolerance: float) -> None:
     wanted = torchvision_detectors.to_our_names(gradients(theirs, expected))
     mine = gradients(ours, found)
-    assert mine.keys() == {n for n in wanted if not n.startswith("normalise.")}
+    assert mine.keys() == {n for n in wanted if not n.startswith("normalize.")}
     for name, gradient in mine.items():
         error = (gradient - wanted[name]).norm() / wanted[name].norm().clamp(min=1e-4)
         assert error < tolerance, (name, error)
@@ -144,9 +144,9 @@ def test_of_everything():
     """Samples so large that nothing is left out: no choice is to be handed over, and none could differ."""
     theirs, ours = pair(True, rpn_batch_size_per_image=40_000, box_batch_size_per_image=8000, box_positive_fraction=0.5)
     ours.rpn.config = replace(ours.rpn.config, batch=40_000)
-    ours.regions.config = replace(ours.regions.config, batch=8000, positives=0.5)
-    ours.regions.positives = 4000
-    ours.regions.mask_config = replace(ours.regions.mask_config, regions=500)
+    ours.roi_heads.config = replace(ours.roi_heads.config, batch_per_image=8000, positive_fraction=0.5)
+    ours.roi_heads.positives = 4000
+    ours.roi_heads.mask_config = replace(ours.roi_heads.mask_config, regions=500)
     sizes = [(160, 224), (160, 224)]  # else torchvision learns from anchors in the padding too, and ours do not
     images = twins.pictures(*sizes)
     targets, objects = twins.objects(sizes, COUNTS, mask_size=MASK_SIZE)

@@ -17,7 +17,7 @@ from resdet.detection.heads.config import AnchorConfig, BoxConfig, MNCConfig, RP
 from resdet.detection.heads.mnc import MNC, Warper
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.model import Detector
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.structures import Images, Targets
 
 pytest.importorskip("torchvision")
@@ -35,7 +35,7 @@ WIDER = [
 
 
 def pictures() -> tuple[Tensor, Targets, Tensor]:
-    """Ellipses in the quarters of the pictures, coloured by class: uint8 [8, 3, S, S], targets, masks [8, 4, S, S]."""
+    """Ellipses in the quarters of the pictures, colored by class: uint8 [8, 3, S, S], targets, masks [8, 4, S, S]."""
     generator = torch.Generator().manual_seed(0)
     valid = torch.arange(4) < torch.tensor([1, 2, 3, 4, 3, 2, 1, 4])[:, None]
     labels = torch.randint(len(tiny.CLASSES), (PICTURES, 4), generator=generator)
@@ -99,11 +99,11 @@ def cascade() -> Detector:
     """MNC on a backbone of two layers."""
     torch.manual_seed(0)
     anchors = AnchorConfig(sizes=[[16, 24, 32]])
-    rpn = RPNConfig(anchors, channels=24, batch=64, pre_nms=(100, 100), post_nms=(30, 30))
+    rpn = RPNConfig(anchors, channels=24, batch_per_image=64, pre_nms=(100, 100), post_nms=(30, 30))
     conv5_x = nn.Sequential(nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(), nn.Conv2d(48, 48, 3, 1, 1), nn.ReLU())
-    box = BoxConfig(batch=16, positives=0.5, nms=0.3)
+    box = BoxConfig(batch_per_image=16, positive_fraction=0.5, nms=0.3)
     regions = MNC(box, MNCConfig(14, 64), Conv5Head(conv5_x, 48), Warper(4, 8), len(tiny.CLASSES))
-    parts = (TwoLayers(), None, ["c2"], RPN(rpn, 24, [4], anchors.sizes), regions, Normalise([60.0] * 3, [60.0] * 3))
+    parts = (TwoLayers(), None, ["c2"], RPN(rpn, 24, [4], anchors.sizes), regions, Normalize([60.0] * 3, [60.0] * 3))
     return Detector(*parts, tiny.CLASSES, [1, 2, 3], InputConfig(SIDE, SIDE))
 
 

@@ -67,7 +67,7 @@ def pair(request) -> tuple[nn.Module, Detector]:
 
 
 def with_more(model: Detector) -> Detector:
-    model.regions.config = replace(model.regions.config, detections=300)
+    model.roi_heads.config = replace(model.roi_heads.config, detections=300)
     return model
 
 

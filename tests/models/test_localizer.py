@@ -20,7 +20,7 @@ from resdet.weights import loading
 
 SMALL = [
     "model.backbone=cifar_resnet8",
-    # All anchors are learnt from, and many of each image, since the steps are few.
+    # All anchors are learned from, and many of each image, since the steps are few.
     "model.rpn={sizes: [14, 20, 28], channels: 32, batch: 64, positive_iou: 0.55, negative_iou: 0.5}",
     "data.size=48",
     "data.short=48",
@@ -37,7 +37,7 @@ def build(*overrides, classes=CLASSES):
 
 def train(model, source, steps, size=48, short=(48, 48), lr=5e-3):
     torch.set_num_threads(1)
-    augment = LocAugmentConfig(short=short, flip=0.0, pca_colour=0.0)
+    augment = LocAugmentConfig(short=short, flip=0.0, pca_color=0.0)
     data = LocalizationConfig(size=size, short=size, augment=augment, workers=0)
     loader = CropLoader(source, data, 8, 0, torch.device("cpu"), Notes(print))
     return learn(model, loader, steps, lr)
@@ -94,13 +94,13 @@ LEARNT = 34  # pixels: the largest side of an object that `eye` knows
 
 @pytest.fixture
 def eye():
-    """A localizer by rule: one box, of what is coloured in a view. Of larger objects than it knows it sees the upper
+    """A localizer by rule: one box, of what is colored in a view. Of larger objects than it knows it sees the upper
     left quarter, and is not sure."""
 
     def candidates(pixels, classes):
         boxes, scores = torch.zeros(*classes.shape, 1, 4), torch.zeros(*classes.shape, 1)
-        for i, colours in enumerate(pixels.int()):
-            y, x = (colours.amax(0) - colours.amin(0) > 90).nonzero(as_tuple=True)
+        for i, colors in enumerate(pixels.int()):
+            y, x = (colors.amax(0) - colors.amin(0) > 90).nonzero(as_tuple=True)
             if len(y):
                 box = torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1]).float()
                 known = (box[2:] - box[:2]).max() <= LEARNT
@@ -130,7 +130,7 @@ def test_dense_finds_what_the_central_crop_cannot_see(eye, source):
 
 
 def test_several_scales_find_objects_of_other_sizes(eye):
-    """Twice as large images, looked at as they are and at the size that was learnt: the surest view decides."""
+    """Twice as large images, looked at as they are and at the size that was learned: the surest view decides."""
     source = Painted.random(8, sides=(20, 30))
     double = Painted([[0, 0, 1, 1]] * 8, source.labels, (96, 96))
     double.pixels = [pixels.repeat(2, 0).repeat(2, 1) for pixels in source.pixels]

@@ -155,7 +155,7 @@ def train_rcnn(model, source, folder, steps, lr=5e-3):
             sizes = torch.tensor([image.size[::-1]], dtype=torch.float32)
             found: Proposals = where.propose(where.show(image), sizes, torch.tensor([[int(source.labels[i])]]))
             files.write(i, found.boxes[0][found.valid[0]].numpy())
-    data = LocalizationConfig(size=32, short=48, augment=LocAugmentConfig(short=(48, 48), pca_colour=0.0), workers=0)
+    data = LocalizationConfig(size=32, short=48, augment=LocAugmentConfig(short=(48, 48), pca_color=0.0), workers=0)
     samples = RegionSamples(source, files, data, model.config.context, 0.5, 0.5, 0)
     loader = RegionLoader(samples, 32, torch.device("cpu"), Notes(print))
     return learn(model, loader, steps, lr)
@@ -164,10 +164,10 @@ def train_rcnn(model, source, folder, steps, lr=5e-3):
 @pytest.mark.slow
 def test_rescoring_improves_on_the_rpn_alone(tmp_path):
     """On images that neither has seen: a hastily trained RPN, and the R-CNN on its proposals."""
-    learnt, unseen = (Painted.random(count, sides=(14, 30), seed=seed) for count, seed in ((64, 1), (40, 2)))
-    rpn = train(build("eval.candidates=200", "eval.proposals=30"), learnt, 60)
+    learned, unseen = (Painted.random(count, sides=(14, 30), seed=seed) for count, seed in ((64, 1), (40, 2)))
+    rpn = train(build("eval.candidates=200", "eval.proposals=30"), learned, 60)
     model = train_rcnn(
-        build_rcnn(rpn, tmp_path, "eval.candidates=200", "eval.proposals=30"), learnt, tmp_path / "p", 120
+        build_rcnn(rpn, tmp_path, "eval.candidates=200", "eval.proposals=30"), learned, tmp_path / "p", 120
     )
     settings = ["eval.testing=dense", "eval.candidates=200", "eval.proposals=30"]
     alone, rescored = error([rpn], unseen, *settings), error([model], unseen, *settings)

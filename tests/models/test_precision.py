@@ -12,9 +12,9 @@ from models.test_localizer_rcnn import build_rcnn
 from torch import nn
 
 from resdet.detection.heads.anchors import Anchors
-from resdet.detection.inference.config import TestingConfig
-from resdet.detection.inference.tta import Tester
-from resdet.images.normalize import Normalise
+from resdet.detection.inference.config import TTAConfig
+from resdet.detection.inference.tta import EnsembleDetector
+from resdet.images.normalize import Normalize
 
 CASTS = {
     "double": nn.Module.double,
@@ -55,9 +55,9 @@ def test_detectors(family, cast, picture):
 
 def test_detectors_that_are_tested_with_more_care(picture):
     """Scales that are merged by maxout, and mirrored."""
-    model, settings = tiny.make("c4"), TestingConfig(flip=True, scales=[48, 64])
+    model, settings = tiny.make("c4"), TTAConfig(flip=True, scales=[48, 64])
     cast = copy.deepcopy(model).bfloat16()
-    found, expected = (Tester([net], settings).predict([picture], 0.2)[0] for net in (cast, model))
+    found, expected = (EnsembleDetector([net], settings).predict([picture], 0.2)[0] for net in (cast, model))
     assert close(found, expected)
 
 
@@ -85,19 +85,19 @@ def test_localizers_of_regions(cast, picture, tmp_path):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half, torch.float64])
 def test_coordinates_and_statistics_keep_their_digits(dtype):
     """There and back, and on another device."""
-    normalise, anchors = Normalise((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)), Anchors([[32.0]], [0.5], False)
-    mean, cell = normalise.mean.clone(), anchors.cell0.clone()
-    both = nn.ModuleList([normalise, anchors]).to(dtype)
-    assert normalise.mean.dtype == anchors.cell0.dtype == torch.promote_types(dtype, torch.float32)
-    assert torch.equal(normalise.mean.float(), mean) and torch.equal(anchors.cell0.float(), cell)
-    assert normalise(torch.zeros(1, 3, 2, 2, dtype=torch.uint8)).dtype == dtype
+    normalize, anchors = Normalize((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)), Anchors([[32.0]], [0.5], False)
+    mean, cell = normalize.mean.clone(), anchors.cell0.clone()
+    both = nn.ModuleList([normalize, anchors]).to(dtype)
+    assert normalize.mean.dtype == anchors.cell0.dtype == torch.promote_types(dtype, torch.float32)
+    assert torch.equal(normalize.mean.float(), mean) and torch.equal(anchors.cell0.float(), cell)
+    assert normalize(torch.zeros(1, 3, 2, 2, dtype=torch.uint8)).dtype == dtype
     both.to("meta")
-    assert normalise.dtype == dtype and normalise.mean.is_meta and anchors.cell0.is_meta
+    assert normalize.dtype == dtype and normalize.mean.is_meta and anchors.cell0.is_meta
     both.float()
-    assert normalise.dtype == torch.float32
+    assert normalize.dtype == torch.float32
 
 
 def test_a_type_set_by_hand_outlasts_a_move():
-    normalise = Normalise()
-    normalise.dtype = torch.bfloat16
-    assert normalise.to("cpu")(torch.zeros(1, 3, 2, 2)).dtype == torch.bfloat16
+    normalize = Normalize()
+    normalize.dtype = torch.bfloat16
+    assert normalize.to("cpu")(torch.zeros(1, 3, 2, 2)).dtype == torch.bfloat16

@@ -115,7 +115,7 @@ def test_gradients_of_the_operator_are_right_numerically(sampling):
 
 
 def test_a_linear_ramp_is_sampled_exactly():
-    """On f(x, y) = x + 10 y, bilinear means of a region inside the map are the value at each bin's centre."""
+    """On f(x, y) = x + 10 y, bilinear means of a region inside the map are the value at each bin's center."""
     y, x = torch.meshgrid(torch.arange(20.0) + 0.5, torch.arange(30.0) + 0.5, indexing="ij")
     box = torch.tensor([[[4.0, 12.0, 84.0, 60.0]]])
     found = roi_align([(x + 10 * y)[None, None]], box, torch.zeros(1, 1, dtype=torch.int64), [0.25], 4)

@@ -25,7 +25,7 @@ def test_it_is_roi_align_with_one_sample_a_cell_and_max_pooling(size):
 
 
 def test_a_ramp():
-    """f(column, row) = column + 10 · row on a map of stride 1, whose pixels have their centres at halves."""
+    """f(column, row) = column + 10 · row on a map of stride 1, whose pixels have their centers at halves."""
     ramp = (torch.arange(8.0) + 10 * torch.arange(8.0)[:, None])[None, None]
     found = roi_warp(ramp, torch.tensor([[[1.0, 2.0, 5.0, 6.0]]]), 1.0, 2)
     # Four cells of one pixel each way, at 1.5 to 4.5 and 2.5 to 5.5; the largest of each four is its last.
@@ -68,11 +68,11 @@ def test_a_box_finds_the_blob_that_it_climbs_to():
     """Along the gradient of what it shows, which RoIAlign and RoIPool do not have."""
     x, y = torch.arange(32.0) + 0.5, torch.arange(32.0)[:, None] + 0.5
     blob = torch.exp(-((x - 20) ** 2 + (y - 12) ** 2) / 50)[None, None]
-    centre = torch.tensor([12.0, 18.0], requires_grad=True)
-    optimizer = torch.optim.Adam([centre], lr=0.5)
+    center = torch.tensor([12.0, 18.0], requires_grad=True)
+    optimizer = torch.optim.Adam([center], lr=0.5)
     for _ in range(60):
         optimizer.zero_grad()
-        box = torch.cat([centre - 3, centre + 3])[None, None]
+        box = torch.cat([center - 3, center + 3])[None, None]
         (-roi_warp(blob, box, 1.0, 4).mean()).backward()
         optimizer.step()
-    assert torch.allclose(centre, torch.tensor([20.0, 12.0]), atol=0.5)
+    assert torch.allclose(center, torch.tensor([20.0, 12.0]), atol=0.5)

@@ -14,14 +14,14 @@ from resdet import config, hub
 from resdet.detection.data.sources import open_scenes
 from resdet.reproduce import detections, figures, plot
 from resdet.reproduce.tables import FIGURES
-from resdet.results.drawing import colour
+from resdet.results.drawing import color
 from resdet.results.result import Result
 
 SVG = "{http://www.w3.org/2000/svg}"
 CLASSES = ["cat", "dog & bone"]
 
 
-def grey(width, height, boxes, labels, scores=(0.9, 0.7)):
+def gray(width, height, boxes, labels, scores=(0.9, 0.7)):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     result = Result.of(boxes, np.array(scores[: len(boxes)]), np.array(labels, int), CLASSES, (height, width))
     return np.full((height, width, 3), 128, np.uint8), result
@@ -31,11 +31,11 @@ def grey(width, height, boxes, labels, scores=(0.9, 0.7)):
 def shown():
     """Five pictures, of which the second is high, the fourth small, and the last alone in its row."""
     return [
-        grey(480, 240, [[40, 60, 200, 180], [300, 40, 480, 240]], [0, 1]),
-        grey(240, 480, [[-10, 0, 250, 100]], [1]),
-        grey(480, 360, [], []),
-        grey(60, 40, [[10, 10, 50, 30]], [0]),
-        grey(480, 240, [[0, 0, 480, 240]], [1]),
+        gray(480, 240, [[40, 60, 200, 180], [300, 40, 480, 240]], [0, 1]),
+        gray(240, 480, [[-10, 0, 250, 100]], [1]),
+        gray(480, 360, [], []),
+        gray(60, 40, [[10, 10, 50, 30]], [0]),
+        gray(480, 240, [[0, 0, 480, 240]], [1]),
     ]
 
 
@@ -85,7 +85,7 @@ def test_svg_and_png_show_the_same(shown, tmp_path):
         f"dog & bone {score}" for score in ("0.70", "0.90")
     }
     for row, column, label in ((2 * 100, 2 * 28, 0), (2 * 132, 2 * 300, 1)):  # a left edge, and a lower one
-        assert np.abs(drawn[row, column] - colour(label)).max() <= 3
+        assert np.abs(drawn[row, column] - color(label)).max() <= 3
     assert drawn[2 * 110, 2 * 50].tolist() == [128] * 3
 
 

@@ -47,5 +47,5 @@ def test_every_row_and_figure(tmp_path, start):
         assert set(found["ours"]) >= set(row.paper)
     for name, figure in FIGURES.items():
         assert all((tmp_path / f"out/{name}.{kind}").stat().st_size > 500 for kind in ("svg", "png"))
-        least = 1 if figure.kind == "detections" else 2  # what has learnt for a moment may see nothing
+        least = 1 if figure.kind == "detections" else 2  # what has learned for a moment may see nothing
         assert len((tmp_path / f"out/{name}.csv").read_text().splitlines()) >= least

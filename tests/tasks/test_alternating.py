@@ -77,8 +77,8 @@ def test_what_is_learnt_and_what_stays(run):
     assert all(same(two, three, *shared)) and all(same(three, four, *shared))
     assert not any(same(two, three, "rpn.objectness", "rpn.deltas", "rpn.convs"))
     assert not any(same(one, three, "rpn.objectness", "rpn.deltas", "rpn.convs"))
-    assert all(same(three, four, "rpn.")) and all(same(two, three, "regions."))
-    assert not any(same(three, four, "regions.stages.0.predictor", "regions.stages.0.head"))
+    assert all(same(three, four, "rpn.")) and all(same(two, three, "roi_heads."))
+    assert not any(same(three, four, "roi_heads.stages.0.predictor", "roi_heads.stages.0.head"))
 
 
 def test_the_second_step_sees_what_the_first_steps_rpn_proposes(run, published, monkeypatch):
@@ -153,7 +153,7 @@ def test_fixed_proposals_are_the_other_detectors():
     step = RegionsStep(model, other)
     found, _ = step(images, targets)
     proposals = other.rpn.propose(other.rpn(other.maps(images), (64, 64)), images.sizes, training=True)
-    expected = model.regions.losses(model.maps(images), proposals, targets, images.sizes)
+    expected = model.roi_heads.losses(model.maps(images), proposals, targets, images.sizes)
     for name, loss in expected.items():
         assert found[name].item() == pytest.approx(loss.item(), rel=1e-5)
     assert found["class"].item() != pytest.approx(
@@ -170,14 +170,14 @@ def test_a_detector_comes_of_it():
     scene = lambda rng: micro.scene(rng, (12, 24))
     first, model = micro.make(0), micro.make(1)
     learn = lambda model, step: micro.train(model, scene, 100, losses_of=lambda *batch: step(*batch)[0])
-    fix(first.regions)
+    fix(first.roi_heads)
     learn(first, RPNStep(first))
     fix(model.rpn)
     learn(model, RegionsStep(model, first))
     last = copy.deepcopy(model).requires_grad_(True)
-    fix(last.regions, last.backbone)
+    fix(last.roi_heads, last.backbone)
     learn(last, RPNStep(last))
-    last.regions.requires_grad_(True)
+    last.roi_heads.requires_grad_(True)
     fix(last.rpn)
     learn(last, RegionsStep(last, None))
     rng = np.random.default_rng(99)

@@ -10,7 +10,7 @@ import torch
 from resdet import config
 from resdet.classification.training import ImagePipeline, check_classes
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.data.compile_annotations import Found, Problems, compile_found
+from resdet.detection.data.compile_annotations import Problems, RawAnnotations, compile_annotations
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError, DataError
@@ -66,8 +66,8 @@ def test_numbers_for_names(case):
 @pytest.mark.parametrize("negatives, empty", [(0, 0), (0.25, 1)])
 def test_negatives_under_class_aware_sampling(negatives, empty, tmp_path):
     """Four images of which the last two hold nothing: their share of a pass of four."""
-    found = Found([f"{i}.jpg" for i in range(4)], [(9, 9)] * 4, [0, 1], [[0, 0, 5, 5]] * 2, [0, 0], ["a", "b"])
-    source = Annotations(compile_found(found, {1: "dog"}, Problems(tmp_path, "error"), "object"), tmp_path)
+    found = RawAnnotations([f"{i}.jpg" for i in range(4)], [(9, 9)] * 4, [0, 1], [[0, 0, 5, 5]] * 2, [0, 0], ["a", "b"])
+    source = Annotations(compile_annotations(found, {1: "dog"}, Problems(tmp_path, "error"), "object"), tmp_path)
     experiment = config.load("ilsvrc_det_r101.yaml", f"data.negatives={negatives}")
     copies = DetectionTraining.copies(SimpleNamespace(experiment=experiment, source=source))
     np.testing.assert_allclose(copies, [2 - empty / 2] * 2 + [empty / 2] * 2)

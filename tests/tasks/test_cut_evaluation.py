@@ -7,7 +7,7 @@ from tasks import runs
 from tasks.test_localization import RPN
 
 from resdet.classification.training import ClassificationTraining
-from resdet.detection.alternating import HalfTraining
+from resdet.detection.alternating import AlternatingTraining
 from resdet.detection.training import DetectionTraining
 from resdet.errors import DataError
 from resdet.localization.data import shape_loc
@@ -87,7 +87,7 @@ def test_alternating_goes_on_in_the_evaluation_of_the_second_step(root, tmp_path
     words = [*runs.of(root), *ALTERNATING]
     runs.train(tmp_path / "whole", *words)
     with monkeypatch.context() as patch:
-        fail_once(patch, HalfTraining, "evaluate", 4)  # of the second run its last
+        fail_once(patch, AlternatingTraining, "evaluate", 4)  # of the second run its last
         assert "2_regions/last.pth of step 2" in runs.sentence(runs.here("train", *words, "--out", tmp_path / "cut"))
     runs.train(tmp_path / "cut", *words, "--resume")
     for step in ("1_rpn", "2_regions", "3_rpn", "4_regions"):

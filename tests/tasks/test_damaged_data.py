@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("narrow")
 SIZES = {"sound": (64, 48), "empty": (64, 48), "crowd": (64, 48), "dot": (1, 1), "wide": (20000, 8), "many": (64, 48)}
 IDS = {name: 10 * number for number, name in enumerate([*SIZES, "missing", "broken"], start=1)}
 CATEGORIES = [{"id": 90, "name": "beta"}, {"id": 5, "name": "alpha"}]
-MANY = 500  # objects of one image, of which `max_objects` are learnt
+MANY = 500  # objects of one image, of which `max_objects` are learned
 
 
 def annotation(number, image, box, category=5, crowd=0):
@@ -34,7 +34,7 @@ LOST = annotation(6, IDS["broken"], [5, 5, 30, 30])  # of an image that cannot b
 
 
 def sound_annotations(rng):
-    """Of all that can be learnt from, although some of it is odd."""
+    """Of all that can be learned from, although some of it is odd."""
     yield annotation(1, IDS["sound"], [5, 5, 20, 20])
     yield annotation(2, IDS["sound"], [20, 10, 30, 30], 90)
     yield annotation(3, IDS["crowd"], [5, 5, 50, 40], crowd=1)

@@ -35,7 +35,7 @@ OPTIONS = {
         "data.augment.mosaic=1",
         "data.augment.crop=1",
         "data.augment.albumentations=[{RandomBrightnessContrast: {p: 1}}, {Affine: {rotate: [-20, 20], p: 1}}]",
-        "data.augment.pca_colour=0.1",
+        "data.augment.pca_color=0.1",
     ],
     "rare classes more often": ["data.sampling=repeat_factor", "data.repeat_threshold=0.9"],
     "exact statistics": ["train.exact_statistics=8"],

@@ -266,7 +266,12 @@ MISTAKES = {
     ],
     "do not go together": ["predict", "--weights", "{rpn}", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val"],
     "model.proposer is null": ["train", *RCNN, "data.root={data}", "model.proposer=null", "--out", "{out}"],
-    "only supported for classification": ["train", "--config", "shapes_loc_r18.yaml", "schedule.warmup_until_error=0.8"],
+    "only supported for classification": [
+        "train",
+        "--config",
+        "shapes_loc_r18.yaml",
+        "schedule.warmup_until_error=0.8",
+    ],
     "no data set for the task localization": ["config", "--config", "shapes_loc_r18.yaml", "data=coco"],
     "no data set for the task detection": ["config", "--config", "coco.yaml", "data=ilsvrc_loc"],
     "is of the task localization and": ["evaluate", "--weights", "{rcnn}", "{rpn}"],
@@ -291,7 +296,11 @@ def test_the_paper_s_rows_have_configs():
         text = config.find(name).read_text(encoding="utf-8")
         assert all(re.search(rf"^#   {part} +\S", text, re.MULTILINE) for part in ("command", "expected", "cost"))
     settings = config.load("imagenet_loc_r101")
-    assert (settings.train.batch, settings.model.rpn.batch, settings.model.rpn.positives) == (256, 8, 0.5)
+    assert (settings.train.batch, settings.model.rpn.batch_per_image, settings.model.rpn.positive_fraction) == (
+        256,
+        8,
+        0.5,
+    )
     assert (settings.data.size, tuple(settings.data.augment.short)) == (224, (256, 480))
     settings = config.load("imagenet_loc_rcnn_r101")
     assert (settings.train.batch, settings.eval.proposals, settings.data.size) == (256, 200, 224)

@@ -45,8 +45,8 @@ def test_a_classifier_of_our_own(root, tmp_path, classifier):
     given, found = runs.checkpoint(classifier)["model"], weights(tmp_path / "run")
     same = [name for name in given if name.startswith("backbone.conv") and not name.endswith("num_batches_tracked")]
     assert len(same) > 90 and all(torch.equal(found[name], given[name]) for name in same)
-    assert given["normalise.mean"].shape == (3, 32, 32)
-    torch.testing.assert_close(found["normalise.mean"], given["normalise.mean"].mean((1, 2), keepdim=True))
+    assert given["normalize.mean"].shape == (3, 32, 32)
+    torch.testing.assert_close(found["normalize.mean"], given["normalize.mean"].mean((1, 2), keepdim=True))
 
 
 def test_a_state_dict_of_torchvision(root, tmp_path):
@@ -60,8 +60,8 @@ def test_a_state_dict_of_torchvision(root, tmp_path):
     images = torch.randint(256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     reference = torchvision.models._utils.IntermediateLayerGetter(net.eval(), {"layer2": "c3", "layer4": "c5"})
     with torch.no_grad():
-        normalised = model.normalise(images)
-        expected, found = reference(normalised), model.backbone.features(normalised)
+        normalized = model.normalize(images)
+        expected, found = reference(normalized), model.backbone.features(normalized)
     for level in ("c3", "c5"):
         torch.testing.assert_close(found[level], expected[level], rtol=1e-4, atol=1e-4)
 
@@ -80,7 +80,7 @@ def test_a_file_in_keras_s_layout(root, tmp_path):
     assert "(keras layout)" in done.stderr
     found = weights(tmp_path / "run")
     assert torch.equal(found["backbone.conv5_x.2.conv3.conv.weight"], net.conv5_x[2].conv3.conv.weight)
-    assert found["normalise.mean"].flatten().tolist() == pytest.approx([123.68, 116.779, 103.939])
+    assert found["normalize.mean"].flatten().tolist() == pytest.approx([123.68, 116.779, 103.939])
 
 
 def test_a_detector_of_other_classes(root, tmp_path):
@@ -97,9 +97,9 @@ def test_a_detector_of_other_classes(root, tmp_path):
     done = start(root, tmp_path / "five", *STILL, masks, "--init", tmp_path / "one/best.pth", "train.seed=1")
     listed = done.stderr.partition("of another shape: ")[2].splitlines()[0]
     names = set(re.findall(r"(\S+) \[[\d, ]+\] for \[[\d, ]+\]", listed))
-    predictor = "regions.stages.0.predictor"
+    predictor = "roi_heads.stages.0.predictor"
     anew = {f"{layer}.{kind}" for layer in (f"{predictor}.scores", f"{predictor}.boxes") for kind in ("weight", "bias")}
-    assert names == anew | {"regions.mask_head.masks.weight", "regions.mask_head.masks.bias"}
+    assert names == anew | {"roi_heads.mask_head.masks.weight", "roi_heads.mask_head.masks.bias"}
     before, after = weights(tmp_path / "one"), weights(tmp_path / "five")
     assert before.keys() == after.keys()
     for name in before.keys() - names:
@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_refused_by_name(root, tmp_path, misfit):
     start(root, tmp_path / "run", *STILL)
     words = [*runs.of(root), *ONE_STEP, *STILL, *MISFITS[misfit], "--init", tmp_path / "run/best.pth"]
     line = runs.sentence(runs.here("train", *words, "--out", tmp_path / "other"))
-    assert "does not fit" in line and ("backbone.conv" in line or "regions.stages.0.head" in line)
+    assert "does not fit" in line and ("backbone.conv" in line or "roi_heads.stages.0.head" in line)
 
 
 def test_a_classifier_does_not_take_a_detector(root, tmp_path):

@@ -71,8 +71,8 @@ def own_file(model) -> Checkpoint:
 
 def last_layers(model) -> tuple[torch.Tensor, ...]:
     """Scores [C + 1, w], boxes [C, 4, w] and masks [C, w]."""
-    predictor = model.regions.stages[0].predictor
-    masks = model.regions.mask_head.masks.weight.detach().flatten(1)
+    predictor = model.roi_heads.stages[0].predictor
+    masks = model.roi_heads.mask_head.masks.weight.detach().flatten(1)
     return predictor.scores.weight.detach(), predictor.boxes.weight.detach().unflatten(0, (-1, 4)), masks
 
 

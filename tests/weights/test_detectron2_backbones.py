@@ -44,7 +44,7 @@ def as_caffe2(name: str) -> str:
 
 
 def loaded(settings: dict, state: dict) -> torch.nn.Module:
-    statistics = {name: state.pop(f"normalise.{name}").flatten().tolist() for name in ("mean", "std")}
+    statistics = {name: state.pop(f"normalize.{name}").flatten().tolist() for name in ("mean", "std")}
     net = create(num_classes=7, **settings)
     missing, unexpected = net.load_state_dict(state, strict=False)
     assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing)
@@ -106,7 +106,7 @@ def test_group_norm():
     settings = caffe2.settings_of_backbone(state)
     assert settings == {"name": "resnet50", "norm": "gn", "shortcut": "B", "stride_in": "3x3"}
     ours = caffe2.to_our_names(state | {"conv1_w": torch.zeros(64, 3, 7, 7)})
-    assert set(ours) - {"normalise.mean", "normalise.std"} == set(create("resnet50", 0, norm="gn").state_dict())
+    assert set(ours) - {"normalize.mean", "normalize.std"} == set(create("resnet50", 0, norm="gn").state_dict())
 
 
 def test_a_detector_of_detectron_is_refused():

@@ -51,9 +51,9 @@ def built(settings: dict, stem: int = 4):
 def in_ours(state: dict) -> torch.nn.Module:
     """Our detector with every tensor of the state dict."""
     model, ours = built(detectron2.settings(state)), detectron2.to_our_names(state)
-    model.normalise.set(ours.pop("normalise.mean"), ours.pop("normalise.std"))
+    model.normalize.set(ours.pop("normalize.mean"), ours.pop("normalize.std"))
     missing, unexpected = model.load_state_dict(ours, strict=False)
-    assert not unexpected and set(missing) == {"normalise.mean", "normalise.std"}
+    assert not unexpected and set(missing) == {"normalize.mean", "normalize.std"}
     return model
 
 
@@ -96,7 +96,7 @@ def test_there_and_back_is_exact(name):
 def test_ours_there_and_back_is_exact(name):
     model = in_ours(small(name))
     again = detectron2.to_our_names(detectron2.from_our_names(model))
-    ours = {key: value for key, value in model.state_dict().items() if not key.startswith("normalise.")}
+    ours = {key: value for key, value in model.state_dict().items() if not key.startswith("normalize.")}
     assert all(torch.equal(again[key], value) for key, value in ours.items())
 
 
@@ -106,10 +106,10 @@ def test_a_tensor_lies_where_its_layer_is(name):
     model = in_ours(state)
     body = "backbone.bottom_up." if name == "fpn" else "backbone."
     last = "roi_heads.res5" if name == "c4" else f"{body}res5"
-    stage = model.regions.stages[0].head.conv5_x if name == "c4" else model.backbone.conv5_x
+    stage = model.roi_heads.stages[0].head.conv5_x if name == "c4" else model.backbone.conv5_x
     assert torch.equal(stage[2].conv2.norm.running_var, state[f"{last}.2.conv2.norm.running_var"])
     assert torch.equal(model.backbone.conv4_x[3].conv1.conv.weight, state[f"{body}res4.3.conv1.weight"])
-    assert torch.equal(model.regions.stages[0].predictor.boxes.bias, state["roi_heads.box_predictor.bbox_pred.bias"])
+    assert torch.equal(model.roi_heads.stages[0].predictor.boxes.bias, state["roi_heads.box_predictor.bbox_pred.bias"])
     assert torch.equal(model.backbone.conv1.conv.weight[:, 0], state[f"{body}stem.conv1.weight"][:, 2])
 
 
@@ -175,7 +175,7 @@ def test_pixels(case):
             "pixel_std": torch.tensor(given_std).view(3, 1, 1),
         }
     model = in_ours(state)
-    assert np.allclose(model.normalise.mean.flatten(), mean) and np.allclose(model.normalise.std.flatten(), std)
+    assert np.allclose(model.normalize.mean.flatten(), mean) and np.allclose(model.normalize.std.flatten(), std)
     assert detectron2.settings(state)["backbone"]["stride_in"] == stride
     theirs = state["backbone.bottom_up.stem.conv1.weight"]
     assert torch.equal(model.backbone.conv1.conv.weight, theirs.flip(1) if bgr else theirs)

@@ -160,7 +160,7 @@ def test_our_weights_there(name):
     theirs.load_state_dict(layout.from_our_names(ours), strict=True)
     twins.spread_out(theirs, batch[:1])
     with_spread = layout.to_our_names(theirs.state_dict())  # the scaled last layers back in ours
-    ours.load_state_dict({k: v for k, v in with_spread.items() if not k.startswith("normalise.")}, strict=False)
+    ours.load_state_dict({k: v for k, v in with_spread.items() if not k.startswith("normalize.")}, strict=False)
     theirs.load_state_dict(layout.from_our_names(ours), strict=True)
     twins.precise(theirs), ours.double()
     results = ours.predict(images)
@@ -218,6 +218,6 @@ def test_defaults_of_the_settings_are_the_zoos():
         assert section.box.detections == cfg.TEST.DETECTIONS_PER_IMAGE
         assert section.box.score == cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
         assert (section.backbone.stride_in == "1x1") == cfg.MODEL.RESNETS.STRIDE_IN_1X1
-        mean = layout.to_our_names(zoo_states.filled(zoo_states.shapes(form, stem=4)))["normalise.mean"]
+        mean = layout.to_our_names(zoo_states.filled(zoo_states.shapes(form, stem=4)))["normalize.mean"]
         assert np.allclose(mean.flatten().flip(0), cfg.MODEL.PIXEL_MEAN)
         assert replace(section.input, short=1, long=1) != section.input and cfg.MODEL.PIXEL_STD == [1, 1, 1]

@@ -63,21 +63,21 @@ def test_the_file_of_these_attacks_is_a_model(tmp_path, kind, model, content):
 ODD = {
     "classes": [7, "ab", ["a"], ["a", 3], ["a", None], [], ["a", "b" * 20_000], {"a": "b"}, [["a"], "b"]],
     "category_ids": [7, "12", [1], [1, 1], [1, 2.0], [1, True], [1, 1 << 70], [1, 2, 3], {"1": 2}],
-    "normalise": [7, {}, {"mean": 3, "std": [1] * 3}, {"mean": [1] * 3}, {"mean": [1, 2, "c"], "std": [1, 2, 3]}],
+    "normalize": [7, {}, {"mean": 3, "std": [1] * 3}, {"mean": [1] * 3}, {"mean": [1, 2, "c"], "std": [1, 2, 3]}],
 }
 STATISTICS = [([1, 2, 3], [1, 0, 1]), ([1, 2, 3], [1, -1, 1]), ([1.0, 2], [1.0, 1]), ([[1, 2, 3]], [[1, 1, 1]])]
-ODD["normalise"] += [{"mean": mean, "std": std} for mean, std in STATISTICS]
+ODD["normalize"] += [{"mean": mean, "std": std} for mean, std in STATISTICS]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("key, value", [(key, value) for key, values in ODD.items() for value in values])
 def test_what_a_file_says_is_of_its_type_and_length(tmp_path, kind, key, value, content):
-    assert_refused(write(tmp_path, kind, content | {key: value}), key.rstrip("s") if key != "normalise" else "")
+    assert_refused(write(tmp_path, kind, content | {key: value}), key.rstrip("s") if key != "normalize" else "")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_statistics_that_are_no_numbers(tmp_path, value, content):
-    assert_refused(write(tmp_path, "pth", content | {"normalise": {"mean": [1.0, value, 1], "std": [1, 1, 1]}}), "mean")
+    assert_refused(write(tmp_path, "pth", content | {"normalize": {"mean": [1.0, value, 1], "std": [1, 1, 1]}}), "mean")
 
 
 def test_a_config_without_classes(tmp_path, content):
@@ -100,7 +100,7 @@ def shared(levels: int) -> list:
 
 
 def test_statistics_are_bounded(tmp_path, content):
-    assert_refused(write(tmp_path, "pth", content | {"normalise": {"mean": shared(30), "std": [1, 1, 1]}}), "1,000,000")
+    assert_refused(write(tmp_path, "pth", content | {"normalize": {"mean": shared(30), "std": [1, 1, 1]}}), "1,000,000")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def detector() -> dict:
     ],
 )
 def test_heads_that_outgrow_their_file(tmp_path, key, value, words, detector):
-    large = changed(detector | {"model": {"normalise.mean": torch.ones(3, 1, 1)}}, f"experiment.model.{key}", value)
+    large = changed(detector | {"model": {"normalize.mean": torch.ones(3, 1, 1)}}, f"experiment.model.{key}", value)
     assert_refused(write(tmp_path, "pth", large), words)
 
 
@@ -223,7 +223,7 @@ def test_nets_of_torchvision_that_none_here_is(name, kind):
     make = getattr(getattr(models, module) if module else models, function)
     options = {"weights_backbone": None} if module else {}
     with pytest.raises(WeightsError, match=f"net.pth: this seems to be {kind}"):
-        weights.recognise(Checkpoint(state_on_paper(make, **options), "net.pth"))
+        weights.recognize(Checkpoint(state_on_paper(make, **options), "net.pth"))
 
 
 @pytest.mark.parametrize(

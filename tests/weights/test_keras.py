@@ -127,8 +127,8 @@ def test_a_net_that_strides_elsewhere_is_refused(net):
 def test_pixel_statistics_come_with_the_weights(net):
     model = resdet.build("imagenet_r50.yaml", "model.num_classes=5")
     resdet.weights.load(model, in_keras_s_dress(net), new_classifier=True)
-    assert model.normalise.mean.flatten().tolist() == pytest.approx([123.68, 116.779, 103.939])
-    assert model.normalise.std.flatten().tolist() == [1, 1, 1]
+    assert model.normalize.mean.flatten().tolist() == pytest.approx([123.68, 116.779, 103.939])
+    assert model.normalize.std.flatten().tolist() == [1, 1, 1]
 
 
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="the real weights are not at hand")

@@ -115,10 +115,10 @@ def test_weights_move_between_a_backbone_and_a_whole_model():
 
     model = resdet.build("shapes_resnet20.yaml")
     net = create("cifar_resnet20", 10)
-    mean = model.normalise.mean.clone()
+    mean = model.normalize.mean.clone()
     weights.load(model, net.state_dict())
     assert torch.equal(model.backbone.conv1.conv.weight, net.conv1.conv.weight)
-    assert torch.equal(model.normalise.mean, mean)
+    assert torch.equal(model.normalize.mean, mean)
     other = create("cifar_resnet20", 10)
     assert weights.load(other, model.state_dict()).problems() == {}
     assert torch.equal(other.fc.weight, net.fc.weight)
@@ -140,7 +140,7 @@ def test_names_of_no_known_layout(state):
 )
 def test_what_a_file_is_can_be_told(theirs, backbone):
     checkpoint = as_checkpoint(state_on_paper(theirs, num_classes=12))
-    layout = weights.recognise(checkpoint)
+    layout = weights.recognize(checkpoint)
     assert layout.name == "torchvision" and not layout.detector
     assert layout.section(checkpoint) == {"backbone": backbone, "num_classes": 12}
 
@@ -156,13 +156,13 @@ MARKS = {
 
 @pytest.mark.parametrize("layout, mark", MARKS.items())
 def test_a_fragment_of_a_file_is_a_sentence(layout, mark):
-    """Where a layout is recognised and most of its tensors are missing."""
+    """Where a layout is recognized and most of its tensors are missing."""
     import resdet
     from resdet import hub
 
     state = {mark: torch.ones(64, 64, 1, 1)} | ({"conv1_w": torch.ones(64, 3, 7, 7)} if layout == "caffe2" else {})
     checkpoint = Checkpoint(state, "part.pth")
-    assert weights.recognise(checkpoint).name == layout
+    assert weights.recognize(checkpoint).name == layout
     with pytest.raises(WeightsError, match="part.pth"):
         hub.load_foreign(checkpoint)
     model = resdet.build("imagenet_r18", "model.num_classes=5")

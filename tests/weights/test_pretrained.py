@@ -109,7 +109,7 @@ def test_the_conv5_that_the_box_head_took_over_is_loaded_too(publish, net):
     report = pretrained.load(model, "torchvision", "resnet18")
     assert report.loaded == len([n for n in net.state_dict() if not n.startswith("fc")]) and not report.missing
     loaded = {tensor.data_ptr() for tensor in model.backbone_tensors().values()}
-    head = dict(model.regions.stages[0].head.named_parameters())
+    head = dict(model.roi_heads.stages[0].head.named_parameters())
     assert len(head) == 15 and all(tensor.data_ptr() in loaded for tensor in head.values())
     wanted = net.layer4[1].conv2.weight
     assert any(torch.equal(tensor, wanted) for tensor in head.values() if tensor.shape == wanted.shape)

@@ -318,7 +318,7 @@ def test_a_part_of_a_larger_tensor_is_no_bomb(tmp_path):
         lambda: torch.empty(3, device="meta"),
         lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
     ],
-    ids=["sparse", "empty", "quantised"],
+    ids=["sparse", "empty", "quantized"],
 )
 def test_tensors_without_plain_numbers_are_refused(tmp_path, make):
     assert_refused(write(tmp_path, torch_bytes({"a": make()})))

@@ -78,7 +78,7 @@ def test_names_and_shapes_are_timms_and_come_back(name, options, theirs):
     written = torchvision_classifiers.from_our_names(net, "timm")
     assert {n: t.shape for n, t in written.items()} == {n: t.shape for n, t in expected.items()}
     assert weights.load(on_paper(name, 7, **options), written).problems() == {}
-    layout = weights.recognise(as_checkpoint(written))
+    layout = weights.recognize(as_checkpoint(written))
     found = layout.settings(written, "a test")
     assert found["backbone"]["name"] == name and found["num_classes"] == 7
 
@@ -137,7 +137,7 @@ def whole_model(*overrides: str):
 
     model = resdet.build("imagenet_r18", "model.backbone.shortcut=B", "model.num_classes=3", *overrides)
     model.classes = ["ant", "bee", "cow"]
-    model.normalise.set(torch.tensor([100.0, 110.5, 120.1]), torch.tensor([50.0, 60.0, 70.7]))
+    model.normalize.set(torch.tensor([100.0, 110.5, 120.1]), torch.tensor([50.0, 60.0, 70.7]))
     return model.eval()
 
 
@@ -195,7 +195,7 @@ def test_a_whole_detector_comes_back(tmp_path, layout, file):
 
     model = twins.ours(twins.narrow(masks=True))
     model.classes, model.category_ids = list("abcdef"), [3, 5, 7, 9, 11, 13]
-    model.normalise.set(torch.tensor([123.68, 116.779, 103.939]), torch.ones(3))
+    model.normalize.set(torch.tensor([123.68, 116.779, 103.939]), torch.ones(3))
     weights.save(model, tmp_path / file, layout)
     again = resdet.load(tmp_path / file)
     assert again.classes == model.classes and again.category_ids == model.category_ids

@@ -1,4 +1,4 @@
-"""torchvision's detectors are recognised by content, rebuilt from their shapes, and every tensor finds its place."""
+"""torchvision's detectors are recognized by content, rebuilt from their shapes, and every tensor finds its place."""
 
 import re
 from dataclasses import replace
@@ -13,7 +13,7 @@ from resdet import config as configs
 from resdet import hub, weights
 from resdet.errors import Error, WeightsError
 from resdet.hub import build_for
-from resdet.images.normalize import Normalise
+from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.weights import snippets, snippets_torchvision
 from resdet.weights.layouts import torchvision_detectors
@@ -73,7 +73,7 @@ def test_the_body_is_recognised(depth):
     settings = torchvision_detectors.settings(with_body(depth))
     assert settings["backbone"] == {"name": f"resnet{depth}", "norm": "frozen"}
     assert settings["num_classes"] == 3 and "mask" not in settings
-    names = {n for n in build(settings).state_dict() if not n.startswith("normalise.")}
+    names = {n for n in build(settings).state_dict() if not n.startswith("normalize.")}
     assert names == torchvision_detectors.our_names(with_body(depth)).keys()
 
 
@@ -136,7 +136,7 @@ def test_a_saved_state_dict_becomes_a_detector(tmp_path):
     assert not model.training and model.draws_masks
     assert model.classes == [str(n) for n in range(1, twins.CLASSES + 1)]
     assert model.category_ids == list(range(1, twins.CLASSES + 1))
-    assert (model.input.short, model.input.long, model.input.resize) == (800, 1333, "torchvision")
+    assert (model.input.min_size, model.input.max_size, model.input.resize) == (800, 1333, "torchvision")
     expected = twins.ours(theirs).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
 
@@ -145,13 +145,13 @@ def test_other_classes_start_anew_where_that_is_asked_for():
     theirs = twins.narrow(masks=True)
     settings = torchvision_detectors.settings(theirs.state_dict())
     model = build_for(configs.from_dict({"task": "detection", "model": {**settings, "num_classes": 2}}), ["a", "b"])
-    with pytest.raises(WeightsError, match="of another shape: .*regions.stages.0.predictor.scores"):
+    with pytest.raises(WeightsError, match="of another shape: .*roi_heads.stages.0.predictor.scores"):
         weights.load(model, theirs.state_dict())
-    scores = model.regions.stages[0].predictor.scores.weight.clone()
+    scores = model.roi_heads.stages[0].predictor.scores.weight.clone()
     report = weights.load(model, theirs.state_dict(), new_classifier=True)
     assert len(report.mismatched) == 6 and not report.missing and not report.unexpected
-    assert torch.equal(model.regions.stages[0].predictor.scores.weight, scores)
-    linear = model.regions.stages[0].head.linears[0].weight
+    assert torch.equal(model.roi_heads.stages[0].predictor.scores.weight, scores)
+    linear = model.roi_heads.stages[0].head.linears[0].weight
     assert torch.equal(linear, theirs.roi_heads.box_head.fc6.weight)
 
 
@@ -193,7 +193,7 @@ def on_meta(name: str, **changes) -> nn.Module:
             place = place.setdefault(section, {})
         place[last] = value
     model = build(settings)
-    model.normalise = Normalise(IMAGENET_MEAN, IMAGENET_STD)  # which the printed lines spell out
+    model.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)  # which the printed lines spell out
     return model
 
 
@@ -225,11 +225,11 @@ def test_the_printed_lines_make_nets_of_other_shapes(name, changes):
 
 def test_the_printed_lines_carry_the_settings():
     model, names = twins.ours(twins.narrow(masks=True)), {}
-    model.normalise.set(torch.tensor([100.0, 110.0, 120.0]), torch.tensor([1.0, 1.0, 1.0]))
+    model.normalize.set(torch.tensor([100.0, 110.0, 120.0]), torch.tensor([1.0, 1.0, 1.0]))
     model.score = 0.2
-    model.regions.config = replace(model.regions.config, nms=0.4, detections=7)
+    model.roi_heads.config = replace(model.roi_heads.config, nms=0.4, detections=7)
     model.rpn.config = replace(model.rpn.config, nms=0.6, pre_nms=(5, 50), post_nms=(5, 40))
-    model.regions.pooler.canonical = model.regions.mask_pooler.canonical = 96.0
+    model.roi_heads.pooler.canonical = model.roi_heads.mask_pooler.canonical = 96.0
     exec(snippets_torchvision.detector(model), names)
     theirs = names["model"]
     assert (theirs.transform.min_size, theirs.transform.max_size) == ((twins.SHORT,), twins.LONG)

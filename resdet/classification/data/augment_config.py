@@ -24,7 +24,7 @@ class AugmentConfig:
     rand_n: int = 2  # operations a picture
     rand_magnitude: int = 9  # 0 to 30
     albumentations: list[Any] = field(default_factory=list)  # [{Name: {argument: value}}], run on the crop
-    pca_colour: float = 0.1  # standard deviation; 0 turns it off
+    pca_color: float = 0.1  # standard deviation; 0 turns it off
     erasing: float = 0.0  # probability
     mixup: float = 0.0  # alpha of the Beta distribution; on the device, to whole batches
     cutmix: float = 0.0
@@ -45,7 +45,7 @@ def check(config: AugmentConfig, size: int) -> None:
         "policy": (config.policy in ("none", "trivial", "rand"), "choose none, trivial or rand"),
         "rand_n": (config.rand_n >= 0, not_negative),
         "rand_magnitude": (0 <= config.rand_magnitude < MAGNITUDES, f"choose 0 to {MAGNITUDES - 1}"),
-        "pca_colour": (config.pca_colour >= 0, not_negative),
+        "pca_color": (config.pca_color >= 0, not_negative),
         "erasing": (0 <= config.erasing <= 1, probability),
         "mixup": (config.mixup >= 0, not_negative),
         "cutmix": (config.cutmix >= 0, not_negative),

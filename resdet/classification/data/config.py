@@ -84,7 +84,7 @@ class ShapesConfig(ImagesConfig):
 
 
 @dataclass
-class ResidentConfig(DataConfig):
+class OnDeviceConfig(DataConfig):
     """Small images that lie on the device as one tensor and are augmented there (section 4.2)."""
 
     pad: int = 4
@@ -99,7 +99,7 @@ class ResidentConfig(DataConfig):
 
 
 @dataclass
-class Cifar10Config(ResidentConfig):
+class Cifar10Config(OnDeviceConfig):
     """CIFAR-10. `hold_out: 5000` validates on the end of the training set (the 45k/5k split of section 4.2)."""
 
     root: str = "datasets/cifar10"
@@ -124,7 +124,7 @@ class Cifar10Config(ResidentConfig):
 
 
 @dataclass
-class TinyShapesConfig(ResidentConfig):
+class TinyShapesConfig(OnDeviceConfig):
     """Generated 32×32 images, ten classes of shapes: CIFAR's stand-in where nothing can be downloaded."""
 
     train_images: int = 8192

@@ -32,8 +32,8 @@ def imagenet(root: Path | str, split: str) -> Source:
       synset, or WebDataset shards), or for val and test the images themselves;
     - the official archive `ILSVRC2012_img_<split>.tar`, not unpacked.
 
-    Val images that lie in no synset's folder are labelled by the development kit or by Kaggle's LOC_val_solution.csv;
-    test images are labelled -1.
+    Val images that lie in no synset's folder are labeled by the development kit or by Kaggle's LOC_val_solution.csv;
+    test images are labeled -1.
     """
     root = Path(root)
     folders = [folder for folder in (root / split, root / "ILSVRC/Data/CLS-LOC" / split) if folder.is_dir()]
@@ -86,7 +86,7 @@ def _from_tars(root: Path, tars: list[Path], split: str) -> TarImages:
 
 
 def _labelled(root: Path, images: ImageFiles | TarImages, split: str) -> Source:
-    """Images of no class folder, labelled by their file names."""
+    """Images of no class folder, labeled by their file names."""
     images.classes = sorted(class_words(root))
     if split == "test":
         images.labels = np.full(len(images), -1, np.int64)

@@ -1,6 +1,6 @@
 """Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899), on the device and on whole batches.
 
-Each image meets its neighbour in the batch, which the loader has shuffled. What is random is drawn on the CPU, so
+Each image meets its neighbor in the batch, which the loader has shuffled. What is random is drawn on the CPU, so
 that the device is never waited for.
 """
 
@@ -24,12 +24,12 @@ def mix(
 
 
 def mixup(images: torch.Tensor, targets: torch.Tensor, alpha: float, generator: torch.Generator) -> Batch:
-    """Average each image [B,3,H,W] and its target [B,C] with its neighbour's, by a share from Beta(alpha, alpha)."""
+    """Average each image [B,3,H,W] and its target [B,C] with its neighbor's, by a share from Beta(alpha, alpha)."""
     return blend(images, targets, draw_share(alpha, generator))
 
 
 def cutmix(images: torch.Tensor, targets: torch.Tensor, alpha: float, generator: torch.Generator) -> Batch:
-    """Paste a box of its neighbour into each image [B,3,H,W], and weigh the targets [B,C] by the areas."""
+    """Paste a box of its neighbor into each image [B,3,H,W], and weigh the targets [B,C] by the areas."""
     share = draw_share(alpha, generator)
     return paste(images, targets, draw_box(share, images.shape[3], images.shape[2], generator))
 
@@ -55,7 +55,7 @@ def draw_share(alpha: float, generator: torch.Generator) -> float:
 
 
 def draw_box(share: float, width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Box (x1, y1, x2, y2) that leaves `share` of the area, centred anywhere and clipped to the image."""
+    """Box (x1, y1, x2, y2) that leaves `share` of the area, centered anywhere and clipped to the image."""
     x = int(torch.randint(width, (), generator=generator))
     y = int(torch.randint(height, (), generator=generator))
     half = math.sqrt(1 - share) / 2

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdet.data.samplers import Order, generator_for
+from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.structures import Batch
 
 
-class ResidentImages:
+class OnDeviceImages:
     """A whole data set of equally small images: uint8 [N, 3, S, S] and labels [N], on a device."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: list[str], device: torch.device):
@@ -26,32 +26,32 @@ class ResidentImages:
         return f"image {index}"
 
     def mean(self, per_pixel: bool) -> Tensor:
-        """The mean image [3, S, S], or the mean colour [3, 1, 1]; exact over all images."""
+        """The mean image [3, S, S], or the mean color [3, 1, 1]; exact over all images."""
         total = sum(part.double().sum(0) for part in self.images.split(4096)) / len(self)
         return (total if per_pixel else total.mean((1, 2), keepdim=True)).float()
 
     def std(self) -> Tensor:
-        """The standard deviation of each colour, [3]."""
+        """The standard deviation of each color, [3]."""
         mean = self.mean(per_pixel=False).double()
         squares = sum((part.double() - mean).square().sum((0, 2, 3)) for part in self.images.split(4096))
         return (squares / (self.images.numel() / 3)).sqrt().float()
 
 
-class ResidentTraining:
+class OnDeviceTraining:
     """Training batches without end: "4 pixels are padded on each side, and a 32×32 crop is randomly sampled from the
-    padded image or its horizontal flip". The padding has the mean colour, which normalisation turns to about zero.
+    padded image or its horizontal flip". The padding has the mean color, which normalization turns to about zero.
     """
 
     def __init__(
-        self, data: ResidentImages, batch: int, seed: int, pad: int, flip: bool, rank: int = 0, world: int = 1
+        self, data: OnDeviceImages, batch: int, seed: int, pad: int, flip: bool, rank: int = 0, world: int = 1
     ):
         self.data, self.batch, self.seed = data, batch, seed
         self.pad, self.flip = pad, flip
         self.share = slice(rank * batch // world, (rank + 1) * batch // world)
-        self.order = Order(len(data), seed)
+        self.order = ShuffleSampler(len(data), seed)
         self.steps_per_epoch = self.order.steps_per_pass(batch)
-        colour = data.mean(per_pixel=False).round().to(torch.uint8)
-        self.padded = colour.expand(len(data), -1, *(side + 2 * pad for side in data.images.shape[2:])).clone()
+        color = data.mean(per_pixel=False).round().to(torch.uint8)
+        self.padded = color.expand(len(data), -1, *(side + 2 * pad for side in data.images.shape[2:])).clone()
         self.padded[:, :, pad : pad + data.images.shape[2], pad : pad + data.images.shape[3]] = data.images
 
     def batches(self, first_step: int) -> Iterator[Batch]:
@@ -76,10 +76,10 @@ class ResidentTraining:
         return Batch(images, self.data.labels[where], torch.from_numpy(indices))
 
 
-class ResidentEvaluation:
+class OnDeviceEvaluation:
     """Every image once and unaltered, shared among the processes without duplicates."""
 
-    def __init__(self, data: ResidentImages, batch: int, rank: int = 0, world: int = 1):
+    def __init__(self, data: OnDeviceImages, batch: int, rank: int = 0, world: int = 1):
         self.data, self.batch = data, batch
         self.indices = torch.arange(rank, len(data), world)
 

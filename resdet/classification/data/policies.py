@@ -68,7 +68,7 @@ def slide_y(pixels: np.ndarray, share: float) -> np.ndarray:
 
 
 def rotate(pixels: np.ndarray, degrees: float) -> np.ndarray:
-    """Counterclockwise, around the centre."""
+    """Counterclockwise, around the center."""
     x, y = pixels.shape[1] / 2, pixels.shape[0] / 2
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return _warp(pixels, np.array([[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y]]))
@@ -78,9 +78,9 @@ def brightness(pixels: np.ndarray, change: float) -> np.ndarray:
     return cv2.LUT(pixels, _levels(_RAMP * (1 + change)))
 
 
-def colour(pixels: np.ndarray, change: float) -> np.ndarray:
-    grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(pixels, 1 + change, grey, -change, 0)
+def color(pixels: np.ndarray, change: float) -> np.ndarray:
+    gray = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(pixels, 1 + change, gray, -change, 0)
 
 
 def contrast(pixels: np.ndarray, change: float) -> np.ndarray:
@@ -89,7 +89,7 @@ def contrast(pixels: np.ndarray, change: float) -> np.ndarray:
 
 
 def sharpness(pixels: np.ndarray, change: float) -> np.ndarray:
-    """Away from the smoothed picture or towards it; the outermost pixels have no full neighbourhood and stay."""
+    """Away from the smoothed picture or toward it; the outermost pixels have no full neighbourhood and stay."""
     smooth = cv2.filter2D(pixels, -1, _SMOOTH)
     result = pixels.copy()
     result[1:-1, 1:-1] = cv2.addWeighted(pixels, 1 + change, smooth, -change, 0)[1:-1, 1:-1]
@@ -143,7 +143,7 @@ def _lookup(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def _warp(pixels: np.ndarray, to_source: np.ndarray) -> np.ndarray:
-    """Nearest pixels under a map [2, 3] from result to source, black outside; (0, 0) is the corner, not a centre."""
+    """Nearest pixels under a map [2, 3] from result to source, black outside; (0, 0) is the corner, not a center."""
     to_source = to_source.astype(np.float64)
     to_source[:, 2] += (to_source[:, 0] + to_source[:, 1]) / 2 - 0.5
     size = (pixels.shape[1], pixels.shape[0])
@@ -158,7 +158,7 @@ WIDE = {
     "TranslateY": Op(translate_y, 32, signed=True),
     "Rotate": Op(rotate, 135, signed=True),
     "Brightness": Op(brightness, 0.99, signed=True),
-    "Color": Op(colour, 0.99, signed=True),
+    "Color": Op(color, 0.99, signed=True),
     "Contrast": Op(contrast, 0.99, signed=True),
     "Sharpness": Op(sharpness, 0.99, signed=True),
     "Posterize": Op(posterize, 6),
@@ -173,7 +173,7 @@ RAND = WIDE | {
     "TranslateY": Op(slide_y, 150 / 331, signed=True),
     "Rotate": Op(rotate, 30, signed=True),
     "Brightness": Op(brightness, 0.9, signed=True),
-    "Color": Op(colour, 0.9, signed=True),
+    "Color": Op(color, 0.9, signed=True),
     "Contrast": Op(contrast, 0.9, signed=True),
     "Sharpness": Op(sharpness, 0.9, signed=True),
     "Posterize": Op(posterize, 4),

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from resdet.classification.data.config import ImagesConfig, ResidentConfig
-from resdet.classification.data.on_device import ResidentImages
+from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
+from resdet.classification.data.on_device import OnDeviceImages
 
 
 def open_images(config: ImagesConfig, split: str) -> Any:
@@ -13,7 +13,7 @@ def open_images(config: ImagesConfig, split: str) -> Any:
     return config.open(split)
 
 
-def open_resident(config: ResidentConfig, split: str, device: torch.device) -> ResidentImages:
+def open_on_device(config: OnDeviceConfig, split: str, device: torch.device) -> OnDeviceImages:
     """The images of a split, `train` or `val`, as one tensor on the device."""
     data = config.open(split)
-    return ResidentImages(data.images, data.labels, data.classes, device)
+    return OnDeviceImages(data.images, data.labels, data.classes, device)

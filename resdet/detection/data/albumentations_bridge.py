@@ -19,9 +19,9 @@ class SceneAlbumentation:
         boxes = A.BboxParams("pascal_voc", label_fields=["numbers"], clip=True, filter_invalid_bboxes=True)
         self.steps = []
         for name, transform in augment_names.build(pipeline):
-            colour = isinstance(transform, A.ImageOnlyTransform)
-            step = transform if colour else A.Compose([transform], bbox_params=boxes, strict=True)
-            self.steps.append((name, step, _recolour if colour else _rearrange))
+            color = isinstance(transform, A.ImageOnlyTransform)
+            step = transform if color else A.Compose([transform], bbox_params=boxes, strict=True)
+            self.steps.append((name, step, _recolor if color else _rearrange))
 
     def __call__(self, scene: Scene, rng: np.random.Generator) -> Scene:
         draws = augment_names.draws(rng)
@@ -31,7 +31,7 @@ class SceneAlbumentation:
         return scene
 
 
-def _recolour(name: str, step: Any, scene: Scene) -> Scene:
+def _recolor(name: str, step: Any, scene: Scene) -> Scene:
     return replace(scene, pixels=augment_names.run(name, step, scene.pixels)["image"])
 
 

@@ -31,7 +31,7 @@ class Objects:
 
     boxes: np.ndarray  # float32 [n, 4] xyxy in pixels, within the image
     labels: np.ndarray  # int64 [n], indices into the classes
-    crowd: np.ndarray  # bool [n]: neither learnt nor punished (COCO's crowds, VOC's difficult objects)
+    crowd: np.ndarray  # bool [n]: neither learned nor punished (COCO's crowds, VOC's difficult objects)
     segments: list[Segment | None]  # length n
 
     def __len__(self) -> int:

@@ -11,49 +11,54 @@ class SceneConfig:
     """Augmentation of pictures with objects, in this order; the defaults are those of the common 800-pixel recipe.
 
     With `scale_jitter` the picture fits a square of `jitter_size` times a random factor and at most that square is
-    kept, a random part of it (arXiv 2012.07177); `short` and `long` then say nothing.
+    kept, a random part of it (arXiv 2012.07177); `min_size` and `max_size` then say nothing.
     """
 
     mosaic: float = 0.0  # probability that four pictures are laid together
     flip: float = 0.5  # probability
-    crop: float = 0.0  # probability; the centre of one object at least stays inside
+    crop: float = 0.0  # probability; the center of one object at least stays inside
     crop_range: tuple[float, float] = (0.5, 1.0)  # the crop's sides as shares of the picture's
-    short: list[int] = field(default_factory=lambda: [800])  # the short side, where the long one allows it
-    short_sampling: Literal["choice", "range"] = "choice"  # one of `short`; or anything from its first to its second
-    long: int = 1333  # the long side is never longer
+    min_size: list[int] = field(default_factory=lambda: [800])  # the short side, where the long one allows it
+    min_size_sampling: Literal["choice", "range"] = (
+        "choice"  # one of `min_size`; or anything from its first to its second
+    )
+    max_size: int = 1333  # the long side is never longer
     scale_jitter: tuple[float, float] | None = None  # range of the factor, such as [0.1, 2.0]
     jitter_size: int = 1024
     copy_paste: float = 0.0  # probability that objects of another picture are pasted, by their masks
     albumentations: list[Any] = field(default_factory=list)  # [{Name: {argument: value}}], objects carried along
-    pca_colour: float = 0.0  # standard deviation; 0 turns it off
+    pca_color: float = 0.0  # standard deviation; 0 turns it off
 
     def __post_init__(self):
         check(self)
 
     def limits(self) -> tuple[int, int]:
         """The longest that the short and the long side of a picture can become."""
-        return (self.jitter_size, self.jitter_size) if self.scale_jitter else (max(self.short), self.long)
+        return (self.jitter_size, self.jitter_size) if self.scale_jitter else (max(self.min_size), self.max_size)
 
 
 def check(config: SceneConfig) -> None:
     """Refuse values that cannot be: a ConfigError that names the key."""
-    short, jitter, crop = config.short, config.scale_jitter, config.crop_range
+    short, jitter, crop = config.min_size, config.scale_jitter, config.crop_range
     probability = "it is a probability, from 0 to 1"
     rules = {
         "mosaic": (0 <= config.mosaic <= 1, probability),
         "flip": (0 <= config.flip <= 1, probability),
         "crop": (0 <= config.crop <= 1, probability),
         "crop_range": (0 < crop[0] <= crop[1] <= 1, "give two shares of the picture, 0 < smaller <= larger <= 1"),
-        "short": (len(short) > 0 and min(short) >= 1, "give one side of 1 pixel or more, or several"),
-        "short_sampling": (
-            config.short_sampling == "choice" or (len(short) == 2 and short[0] <= short[1]),
-            f"a range needs two sides in data.augment.short, the smaller one first, not {list(short)}",
+        "min_size": (len(short) > 0 and min(short) >= 1, "give one side of 1 pixel or more, or several"),
+        "min_size_sampling": (
+            config.min_size_sampling == "choice" or (len(short) == 2 and short[0] <= short[1]),
+            f"a range needs two sides in data.augment.min_size, the smaller one first, not {list(short)}",
         ),
-        "long": (config.long >= max(short, default=1), "it cannot be below the largest of data.augment.short"),
+        "max_size": (
+            config.max_size >= max(short, default=1),
+            "it cannot be below the largest of data.augment.min_size",
+        ),
         "scale_jitter": (jitter is None or 0 < jitter[0] <= jitter[1], "give two factors, 0 < smaller <= larger"),
         "jitter_size": (config.jitter_size >= 1, "give a side of 1 pixel or more"),
         "copy_paste": (0 <= config.copy_paste <= 1, probability),
-        "pca_colour": (config.pca_colour >= 0, "it cannot be negative"),
+        "pca_color": (config.pca_color >= 0, "it cannot be negative"),
     }
     for key, (holds, remedy) in rules.items():
         require(holds, f"data.augment.{key}", getattr(config, key), remedy)

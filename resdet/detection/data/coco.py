@@ -10,7 +10,14 @@ import numpy as np
 from resdet.data.array_cache import Arrays, cached
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.coco_file import CocoFile
-from resdet.detection.data.compile_annotations import Found, Measured, OnBad, Problems, compile_found, unchanged
+from resdet.detection.data.compile_annotations import (
+    Measured,
+    OnBad,
+    Problems,
+    RawAnnotations,
+    compile_annotations,
+    unchanged,
+)
 from resdet.files.json_file import read_json
 
 
@@ -52,7 +59,7 @@ def _compile(file: Path, folder: Path, on_bad: OnBad) -> Arrays:
 
     image_rows, rows = np.flatnonzero(images.sound), np.flatnonzero(annotations.sound)
     boxes = coco.boxes[rows]
-    found = Found(
+    found = RawAnnotations(
         files=[names[row] for row in image_rows.tolist()],
         sizes=sizes[image_rows],
         images=np.searchsorted(image_rows, owners[rows]),
@@ -64,7 +71,7 @@ def _compile(file: Path, folder: Path, on_bad: OnBad) -> Arrays:
         image_columns={"image_ids": coco.image_ids[image_rows], "image_rows": image_rows},
         object_columns={"numbers": ids[rows], "object_rows": rows},
     )
-    arrays = compile_found(found, coco.classes, problems, "annotation") | measured.arrays()
+    arrays = compile_annotations(found, coco.classes, problems, "annotation") | measured.arrays()
     complete = len(arrays["image_rows"]) == len(images) and len(arrays["object_rows"]) == len(annotations)
     return arrays | {"intact": np.array([complete and not measured.files])}
 

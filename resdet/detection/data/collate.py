@@ -16,7 +16,7 @@ from resdet.structures import Batch, Images, Targets
 FEWEST = 8  # objects that every batch has room for
 MAX_OBJECTS = 256
 WITHOUT_SEGMENT = (
-    "objects without a segmentation are neither learnt nor punished, because masks are to be learnt: "
+    "objects without a segmentation are neither learned nor punished, because masks are to be learned: "
     "give them one, or train without masks"
 )
 
@@ -40,7 +40,7 @@ def collate_scenes(
     """A batch, and a sentence for each thing that was left out of it.
 
     Pictures are padded with 0, channels last in memory, to what `shape` says of the largest height and width. There
-    is room for 8, 16, 32, … or `max_objects` objects, those that are learnt before the crowds; of more, the largest
+    is room for 8, 16, 32, … or `max_objects` objects, those that are learned before the crowds; of more, the largest
     stay. With `mask_size` the masks come too, and what has none counts as a crowd.
     """
     notes = [sample.note for sample in samples if sample.note]
@@ -119,6 +119,6 @@ def room(count: int, most: int) -> int:
 
 
 def draw_masks(scene: Scene, masks: np.ndarray) -> None:
-    """Each learnt object's mask, stretched over its box, into `masks` [G, m, m]."""
+    """Each learned object's mask, stretched over its box, into `masks` [G, m, m]."""
     for number in np.flatnonzero(~scene.crowd):
         masks[number] = scene.segments[number].crop(scene.boxes[number], masks.shape[1])

@@ -20,7 +20,7 @@ NAMED = 5  # ids that a sentence about a problem names
 
 
 @dataclass
-class Found:
+class RawAnnotations:
     """What a reader found in N images and their M objects, before anything is checked."""
 
     files: list[str]  # of the images, below their folder
@@ -66,7 +66,7 @@ class Problems:
             self.sentences.append(f"{self.file}: {done} {len(names)} {noun}{several} with {what}: {named}")
 
 
-def compile_found(found: Found, classes: dict[int, str], problems: Problems, noun: str) -> Arrays:
+def compile_annotations(found: RawAnnotations, classes: dict[int, str], problems: Problems, noun: str) -> Arrays:
     """The arrays of an `Annotations`: sound objects alone, image by image; `classes` are names by category id."""
     images = np.array(found.images, np.int64)
     sizes = np.asarray(found.sizes, np.int32).reshape(-1, 2)
@@ -99,7 +99,9 @@ def compile_found(found: Found, classes: dict[int, str], problems: Problems, nou
     return arrays | Strings.pack(problems.sentences).arrays("problems")
 
 
-def _sound_boxes(found: Found, images: np.ndarray, problems: Problems, noun: str) -> tuple[np.ndarray, np.ndarray]:
+def _sound_boxes(
+    found: RawAnnotations, images: np.ndarray, problems: Problems, noun: str
+) -> tuple[np.ndarray, np.ndarray]:
     """The boxes [M, 4] clipped to their images, and which of them [M] can be used."""
     boxes = np.array(found.boxes, np.float64).reshape(-1, 4)
     limits = np.tile(np.asarray(found.sizes, np.float64).reshape(-1, 2)[images], 2)

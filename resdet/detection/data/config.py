@@ -30,7 +30,7 @@ class ScenesConfig(DataConfig):
     sampling: Literal["uniform", "repeat_factor", "class_aware"] = "uniform"
     negatives: float = 0.0  # class_aware: the share of a pass that goes to images without objects
     repeat_threshold: float = 0.001  # repeat_factor: images of classes rarer than this come more often (LVIS)
-    max_objects: int = 100  # of an image; of more than that the largest are learnt, and the log says so
+    max_objects: int = 100  # of an image; of more than that the largest are learned, and the log says so
     mask_size: int = 56  # each object's mask is kept with so many pixels a side, cropped to its box
     workers: int = -1  # loader processes; -1: one a core, eight at most
     on_bad_image: Literal["error", "skip"] = "error"

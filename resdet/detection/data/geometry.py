@@ -65,15 +65,15 @@ def window(scene: Scene, x: int, y: int, width: int, height: int) -> Scene:
 
 
 def random_crop(scene: Scene, rng: np.random.Generator, shares: tuple[float, float]) -> Scene:
-    """A part whose sides are random shares of the picture's; one object's centre, if there is any, is inside."""
+    """A part whose sides are random shares of the picture's; one object's center, if there is any, is inside."""
     target = rng.choice(np.flatnonzero(~scene.crowd)) if not scene.crowd.all() else None
     corner, sides = [], []
     for axis, side in enumerate(scene.size):
         length = max(1, round(side * rng.uniform(*shares)))
         low, high = 0, side - length
         if target is not None:
-            centre = float(scene.boxes[target, axis::2].mean())
-            low, high = max(low, math.ceil(centre - length)), min(high, math.floor(centre))
+            center = float(scene.boxes[target, axis::2].mean())
+            low, high = max(low, math.ceil(center - length)), min(high, math.floor(center))
         corner.append(int(rng.integers(low, high, endpoint=True)))
         sides.append(length)
     return window(scene, *corner, *sides)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from resdet.data.loader import Loader, Notes, collated, to_device, worker_count
-from resdet.data.samplers import GroupedOrder, generator_for
+from resdet.data.samplers import GroupedSampler, generator_for
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.buckets import buckets, group_of, rounded_up, smallest_fit
 from resdet.detection.data.collate import MAX_OBJECTS, Sample, collate_scenes
@@ -92,7 +92,7 @@ class SceneLoader(Loader):
     ):
         limits = augment.limits()
         self.shapes = buckets(*limits)
-        order = GroupedOrder(group_of(source.sizes, *limits, self.shapes), batch, seed, copies)
+        order = GroupedSampler(group_of(source.sizes, *limits, self.shapes), batch, seed, copies)
         shape = partial(smallest_fit, shapes=self.shapes)
         super().__init__(
             SceneSamples(source, TrainScene(augment), seed, on_bad_image),

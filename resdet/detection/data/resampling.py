@@ -1,4 +1,4 @@
-"""How often images come in a pass where classes are unequally frequent: `copies` for GroupedOrder.
+"""How often images come in a pass where classes are unequally frequent: `copies` for GroupedSampler.
 
 The images and labels given are the pairs of an image and a class that occurs in it, each pair once.
 """

@@ -72,7 +72,7 @@ class Bitmap:
         return np.rint(255 * self._covered(rows, columns)).astype(np.uint8)
 
     def bitmap(self, height: int, width: int) -> np.ndarray:
-        """uint8 [height, width] of 0 and 1: the pixels whose centres it covers."""
+        """uint8 [height, width] of 0 and 1: the pixels whose centers it covers."""
         whole = np.zeros((height, width), np.uint8)
         (x, y), (pixel_width, pixel_height), (h, w) = self.corner, self.pixel, self.array.shape
         columns = np.floor((np.arange(width) + 0.5 - x) / pixel_width).astype(int)

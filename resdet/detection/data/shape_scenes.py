@@ -82,7 +82,7 @@ def draw(size: int, classes: Sequence[str], rng: np.random.Generator) -> Scene:
 
 
 def shape(name: str, width: int, height: int, rng: np.random.Generator) -> Outlines:
-    """One shape of any size and anywhere, its centre at least half its radius away from the border."""
+    """One shape of any size and anywhere, its center at least half its radius away from the border."""
     radius = min(width, height) * np.exp(rng.uniform(*np.log(DIAMETERS))) / 2
     return turned(name, radius, rng.uniform(radius / 2, np.array((width, height)) - radius / 2), rng)
 
@@ -90,12 +90,12 @@ def shape(name: str, width: int, height: int, rng: np.random.Generator) -> Outli
 def cluster(name: str, width: int, height: int, rng: np.random.Generator) -> list[Outlines]:
     """Tens of tiny shapes of one class, too many to annotate one by one."""
     side, middle = min(width, height), rng.uniform(0.2, 0.8, 2) * (width, height)
-    centres = (middle + rng.normal(0, 0.12, (rng.integers(15, 40), 2)) * side).clip(0, (width, height))
-    return [turned(name, rng.uniform(*TINY) * side / 2, centre, rng) for centre in centres]
+    centers = (middle + rng.normal(0, 0.12, (rng.integers(15, 40), 2)) * side).clip(0, (width, height))
+    return [turned(name, rng.uniform(*TINY) * side / 2, center, rng) for center in centers]
 
 
-def turned(name: str, radius: float, centre: np.ndarray, rng: np.random.Generator) -> Outlines:
-    return pose(OUTLINES[name](), rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.0), radius, centre)
+def turned(name: str, radius: float, center: np.ndarray, rng: np.random.Generator) -> Outlines:
+    return pose(OUTLINES[name](), rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.0), radius, center)
 
 
 class Canvas:
@@ -107,19 +107,19 @@ class Canvas:
         self.added: list[tuple[int, bool, int]] = []  # label, crowd, pixels that it covered
 
     def add(self, label: int, shapes: list[Outlines], rng: np.random.Generator, crowd: bool = False) -> None:
-        """An object of one or more shapes, each of a colour that stands out, before all that was added earlier."""
+        """An object of one or more shapes, each of a color that stands out, before all that was added earlier."""
         number = len(self.added) + 1
         for outlines in shapes:
             corners = np.concatenate(outlines)
             left, top = np.maximum(corners.min(0), 0).astype(int)
             right, bottom = np.ceil(corners.max(0)).astype(int)
-            colour = contrasting(self.pixels[top:bottom, left:right], rng)
-            self._paint(lambda canvas, colour: fill(canvas, outlines, colour), colour, number)
+            color = contrasting(self.pixels[top:bottom, left:right], rng)
+            self._paint(lambda canvas, color: fill(canvas, outlines, color), color, number)
         self.added.append((label, crowd, int((self.shown == number).sum())))
 
     def hide(self, stroke: Stroke, rng: np.random.Generator) -> None:
         """Clutter before all that was added."""
-        self._paint(lambda canvas, colour: line(canvas, stroke, colour), rng.uniform(0, 255, 3), 0)
+        self._paint(lambda canvas, color: line(canvas, stroke, color), rng.uniform(0, 255, 3), 0)
 
     def objects(self) -> list[Object]:
         """What can be seen of the objects of which enough can be seen."""
@@ -130,11 +130,11 @@ class Canvas:
             if mask.sum() > LEAST_VISIBLE * covered
         ]
 
-    def _paint(self, brush: Callable[[np.ndarray, np.ndarray], None], colour: np.ndarray, number: int) -> None:
-        brush(self.pixels, colour)
+    def _paint(self, brush: Callable[[np.ndarray, np.ndarray], None], color: np.ndarray, number: int) -> None:
+        brush(self.pixels, color)
         cover = np.zeros_like(self.shown)
         brush(cover, SOLID)
-        self.shown[cover >= 128] = number  # pixels of the antialiased edge belong to what makes up most of their colour
+        self.shown[cover >= 128] = number  # pixels of the antialiased edge belong to what makes up most of their color
 
 
 def to_coco(item: Object) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def to_coco(item: Object) -> dict[str, Any]:
 def _polygons(mask: np.ndarray, x: int, y: int) -> list[list[int]] | None:
     """The mask's outlines along the edges of its pixels, in a picture where its corner is (x, y); None if it has holes.
 
-    Contours run through the centres of border pixels. Those of the mask at twice its size map onto the pixels' edges:
+    Contours run through the centers of border pixels. Those of the mask at twice its size map onto the pixels' edges:
     pixel i became 2i and 2i + 1, which are nearest to its edges i and i + 1.
     """
     import cv2

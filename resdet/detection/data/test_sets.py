@@ -8,7 +8,7 @@ import numpy as np
 from resdet.data.array_cache import Arrays
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.coco_file import CocoFile, is_text
-from resdet.detection.data.compile_annotations import Found, Problems, compile_found
+from resdet.detection.data.compile_annotations import Problems, RawAnnotations, compile_annotations
 from resdet.detection.data.ilsvrc_det_classes import NAMES
 from resdet.detection.data.validation import refuse
 from resdet.detection.data.voc import CLASSES
@@ -24,7 +24,7 @@ def voc_test(root: Path, sets: Sequence[str]) -> Annotations:
     year, split = sets[0].split("_", 1)
     home = first_with(f"ImageSets/Main/{split}.txt", (root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}"))
     stems = first_words(home / f"ImageSets/Main/{split}.txt")
-    return unlabelled([f"{stem}.jpg" for stem in stems], home / "JPEGImages", CLASSES)
+    return unlabeled([f"{stem}.jpg" for stem in stems], home / "JPEGImages", CLASSES)
 
 
 def det_test(root: Path, split: str) -> Annotations:
@@ -32,27 +32,29 @@ def det_test(root: Path, split: str) -> Annotations:
     home = first_with(f"ImageSets/DET/{split}.txt", (root, root / "ILSVRC"))
     stems = first_words(home / f"ImageSets/DET/{split}.txt")
     folder = "test" if split.startswith("test") else "val"
-    return unlabelled([f"{stem}.JPEG" for stem in stems], home / "Data/DET" / folder, list(NAMES.values()))
+    return unlabeled([f"{stem}.JPEG" for stem in stems], home / "Data/DET" / folder, list(NAMES.values()))
 
 
 def coco_test(images: Path, info: Path) -> Annotations:
     """An image_info file: images and categories with the server's ids."""
     content = read_json(info)
-    unlabelled = content | {"annotations": []} if isinstance(content, dict) else content
-    coco = CocoFile(unlabelled, f"{info} (which should be COCO's image_info_test-dev2015.json)", refuse(str(info)))
+    unlabeled = content | {"annotations": []} if isinstance(content, dict) else content
+    coco = CocoFile(unlabeled, f"{info} (which should be COCO's image_info_test-dev2015.json)", refuse(str(info)))
     files = coco.images.values("file_name")
     coco.images.require(np.array([is_text(file) for file in files], bool), "no text as file_name", "file_name")
     coco.images.require((coco.sizes > 0).all(1), "no width and height")
-    found = empty_found(files, coco.sizes, {"image_ids": coco.image_ids})
-    arrays = compile_found(found, coco.classes, Problems(info, "error"), "annotation")
+    found = no_annotations(files, coco.sizes, {"image_ids": coco.image_ids})
+    arrays = compile_annotations(found, coco.classes, Problems(info, "error"), "annotation")
     return Annotations(arrays | {"intact": np.array([False])}, images, info)
 
 
-def unlabelled(files: Sequence[str], folder: Path, classes: Sequence[str]) -> Annotations:
+def unlabeled(files: Sequence[str], folder: Path, classes: Sequence[str]) -> Annotations:
     """Sizes are those of the pictures as they are stored, and so are then the pictures (`Annotations.image`)."""
     sizes = [stored_size(folder / file) for file in files]
-    found = empty_found(list(files), sizes)
-    return Annotations(compile_found(found, dict(enumerate(classes, 1)), Problems(folder, "error"), "object"), folder)
+    found = no_annotations(list(files), sizes)
+    return Annotations(
+        compile_annotations(found, dict(enumerate(classes, 1)), Problems(folder, "error"), "object"), folder
+    )
 
 
 def stored_size(path: Path) -> tuple[int, int]:
@@ -62,10 +64,10 @@ def stored_size(path: Path) -> tuple[int, int]:
         raise DataError(f"{error}; the server wants all images of its list") from error
 
 
-def empty_found(
+def no_annotations(
     files: list[str], sizes: Sequence[tuple[int, int]] | np.ndarray, columns: Arrays | None = None
-) -> Found:
-    return Found(files, sizes, images=[], boxes=[], labels=[], names=[], image_columns=columns or {})
+) -> RawAnnotations:
+    return RawAnnotations(files, sizes, images=[], boxes=[], labels=[], names=[], image_columns=columns or {})
 
 
 def first_with(file: str, homes: Sequence[Path]) -> Path:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from resdet.data.color import pca_colour
+from resdet.data.color import pca_color
 from resdet.detection.data.albumentations_bridge import SceneAlbumentation
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.compose import copy_paste, mosaic
@@ -29,8 +29,8 @@ class TrainScene:
             scene = copy_paste(scene, self.framed(source, another(source, rng), rng), rng)
         if self.albumentation:
             scene = shrink_to_fit(self.albumentation(scene, rng), *config.limits())
-        if config.pca_colour > 0:
-            scene.pixels = pca_colour(scene.pixels, rng, config.pca_colour)
+        if config.pca_color > 0:
+            scene.pixels = pca_color(scene.pixels, rng, config.pca_color)
         return scene
 
     def framed(self, source: Any, index: int, rng: np.random.Generator) -> Scene:
@@ -57,9 +57,9 @@ class TrainScene:
         if config.scale_jitter:
             factor = rng.uniform(*config.scale_jitter)
             return factor * config.jitter_size, factor * config.jitter_size, factor
-        if config.short_sampling == "range":
-            return int(rng.integers(*config.short, endpoint=True)), config.long, 1.0
-        return int(rng.choice(config.short)), config.long, 1.0
+        if config.min_size_sampling == "range":
+            return int(rng.integers(*config.min_size, endpoint=True)), config.max_size, 1.0
+        return int(rng.choice(config.min_size)), config.max_size, 1.0
 
 
 class EvalScene:

@@ -14,11 +14,11 @@ from resdet.data.array_cache import Arrays, cached
 from resdet.detection.data.annotations import Annotations, concatenate
 from resdet.detection.data.coco_file import LARGEST
 from resdet.detection.data.compile_annotations import (
-    Found,
     Measured,
     OnBad,
     Problems,
-    compile_found,
+    RawAnnotations,
+    compile_annotations,
     file_states,
     unchanged,
 )
@@ -147,7 +147,7 @@ def compile_records(records: list[Record], classes: dict[str, str], problems: Pr
     problems.leave_out("object", boxless, "no box of four numbers")
     problems.leave_out("object", unknown, "a class that is not among the given ones")
     things = [(image, name, thing) for image, name, thing in things if thing.box and thing.name in label_of]
-    found = Found(
+    found = RawAnnotations(
         files=[record.file for record in records],
         sizes=[record.size for record in records],
         images=[image for image, _, _ in things],
@@ -158,7 +158,7 @@ def compile_records(records: list[Record], classes: dict[str, str], problems: Pr
         difficult=[thing.difficult for _, _, thing in things],
         truncated=[thing.truncated for _, _, thing in things],
     )
-    return compile_found(found, dict(enumerate(classes.values(), 1)), problems, "object")
+    return compile_annotations(found, dict(enumerate(classes.values(), 1)), problems, "object")
 
 
 def _record(root: ElementTree.Element, stem: str, locate: Callable[[str, str | None], str], origin: int) -> Record:

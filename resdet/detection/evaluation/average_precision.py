@@ -82,7 +82,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
 
-def summarise(
+def summarize(
     scene: Scene, outcomes: np.ndarray, positive: np.ndarray, metric: Callable[[np.ndarray, int], float]
 ) -> dict[str, Any]:
     """{"mAP", "per_class": {name: {"AP", "objects"}}}; None for a class of no positive object, which the mean omits.

@@ -15,7 +15,7 @@ from resdet.errors import ConfigError
 
 Engine = Literal["hotcoco", "pycocotools"]
 Truth = str | Path | dict  # a COCO annotation file, or its content
-Found = str | Path | Sequence[dict] | Results  # a results file, its content, or columns
+ResultsLike = str | Path | Sequence[dict] | Results  # a results file, its content, or columns
 
 RECALLS = np.linspace(0, 1, 101)
 ALL, SMALL, MEDIUM, LARGE = range(4)  # areas: split at 32² and 96² pixels
@@ -24,7 +24,7 @@ AREAS = {"s": SMALL, "m": MEDIUM, "l": LARGE}
 
 def evaluate(
     annotations: Truth,
-    results: Found,
+    results: ResultsLike,
     kind: Kind = "bbox",
     engine: Engine = "hotcoco",
     max_detections: Sequence[int] = (1, 10, 100),
@@ -38,7 +38,7 @@ def evaluate(
     return judge(annotations, results, kind, engine, max_detections).summary()
 
 
-def curves(annotations: Truth, results: Found, kind: Kind = "bbox", engine: Engine = "hotcoco") -> dict[str, Any]:
+def curves(annotations: Truth, results: ResultsLike, kind: Kind = "bbox", engine: Engine = "hotcoco") -> dict[str, Any]:
     """{class: {"recall": [101], "precision": {"0.5": [101], "0.75": [101], "mean": [101]}}}; "mean" over the ten IoU
     thresholds. Classes without objects are left out."""
     return judge(annotations, results, kind, engine).curves()
@@ -46,7 +46,7 @@ def curves(annotations: Truth, results: Found, kind: Kind = "bbox", engine: Engi
 
 def judge(
     annotations: Truth,
-    results: Found,
+    results: ResultsLike,
     kind: Kind = "bbox",
     engine: Engine = "hotcoco",
     max_detections: Sequence[int] = (1, 10, 100),
@@ -109,7 +109,7 @@ def number(value: float) -> float | None:
     return value if value >= 0 else None
 
 
-def tide(annotations: Truth, results: Found, kind: Kind = "bbox") -> dict[str, Any]:
+def tide(annotations: Truth, results: ResultsLike, kind: Kind = "bbox") -> dict[str, Any]:
     """What each kind of error costs (Bolya et al., "TIDE", ECCV 2020), by hotcoco.
 
     {"AP50", "cost": {error: AP50 that is lost by it}, "counts": {error: how many}}; Cls: wrong class, Loc: wrong place,

@@ -20,7 +20,7 @@ from resdet.detection.evaluation.protocols import PROTOCOLS
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.detection.inference.predictor import finish
-from resdet.detection.inference.tta import Tester
+from resdet.detection.inference.tta import EnsembleDetector
 from resdet.engine.distributed import gathered
 from resdet.errors import DataError
 from resdet.images.resizing import resize
@@ -45,9 +45,9 @@ def evaluation_batches_of(
     data, size = experiment.data, model.input
     return evaluation_batches(
         source,
-        size.short,
-        size.long,
-        partial(resize, short=size.short, long=size.long, style=size.resize),
+        size.min_size,
+        size.max_size,
+        partial(resize, short=size.min_size, long=size.max_size, style=size.resize),
         experiment.eval.batch,
         world.device,
         notes,
@@ -71,7 +71,7 @@ def judge(models: Sequence[Any], source: Annotations, experiment: Any, world: An
     if surplus:
         notes.note([f"{len(surplus)} of the model's categories are not the data's, and are not judged"])
     if len(models) > 1 or not settings.plain:
-        return predict_all(Tester(models, settings), source, experiment.data.on_bad_image, world, notes)
+        return predict_all(EnsembleDetector(models, settings), source, experiment.data.on_bad_image, world, notes)
     batches = evaluation_batches_of(source, experiment, models[0], world, notes)
     return detect_all(models[0].eval(), source, batches, settings.score)
 

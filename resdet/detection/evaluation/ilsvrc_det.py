@@ -8,7 +8,7 @@ import numpy as np
 
 from resdet.detection.data.annotations import BLACKLISTED
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.average_precision import TRUE, Scene, area_ap, summarise
+from resdet.detection.evaluation.average_precision import TRUE, Scene, area_ap, summarize
 from resdet.detection.evaluation.results import Results, as_results
 
 TOLERANCE = 10  # pixels by which a box may be too large in each direction
@@ -22,7 +22,7 @@ def evaluate_det(annotations: str | Path | dict, results: str | Path | Sequence[
     of the classes that its blacklist names for an image ("blacklisted_category_ids"), nor do detections of these.
     """
     scene = Scene.read(*without_blacklisted(ground_truth.read(annotations), as_results(results)))
-    return summarise(scene, match(scene), np.ones(len(scene.labels), bool), area_ap)
+    return summarize(scene, match(scene), np.ones(len(scene.labels), bool), area_ap)
 
 
 def without_blacklisted(truth: dict[str, list[dict]], results: Results) -> tuple[dict[str, list[dict]], Results]:

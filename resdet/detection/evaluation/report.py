@@ -27,7 +27,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
         judged = judge(models, source, experiment, world, Notes(print))
     finally:
         distributed.leave()
-    if not world.leads:
+    if not world.is_main:
         return {}
     if options.save:
         judged.results.save(options.save)

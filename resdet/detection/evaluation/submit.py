@@ -29,7 +29,7 @@ def submit_detections(models: Sequence[Any], experiment: Any, path: str) -> dict
         results = judge(models, source, experiment, world, Notes(print)).results
     finally:
         distributed.leave()
-    if world.leads:
+    if world.is_main:
         write(path, results, source, experiment.data)
         print(f"{path}: {len(results)} detections in {len(source)} images")
     return {}

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from resdet.detection.evaluation.average_precision import NEITHER, TRUE, Scene, area_ap, eleven_point_ap, summarise
+from resdet.detection.evaluation.average_precision import NEITHER, TRUE, Scene, area_ap, eleven_point_ap, summarize
 from resdet.detection.evaluation.results import Results
 from resdet.errors import ConfigError
 
@@ -29,7 +29,7 @@ def evaluate(
     if metric not in METRICS:
         raise ConfigError(f"There is no VOC metric {metric!r}: take 07 or area.")
     scene = Scene.read(annotations, results)
-    return summarise(scene, match(scene, iou), ~scene.ignored, METRICS[metric])
+    return summarize(scene, match(scene, iou), ~scene.ignored, METRICS[metric])
 
 
 def match(scene: Scene, iou: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from resdet.backbones.layers import ConvNorm
 from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
 
 
-class Pooler(nn.Module):
+class RoIPooler(nn.Module):
     """Features of regions, each from the level that fits its size (FPN, equation 1)."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Pooler(nn.Module):
         return f"{self.kind}, {self.size}×{self.size}, sampling={self.sampling}, aligned={self.aligned}"
 
 
-class LinearHead(nn.Module):
+class ConvFCHead(nn.Module):
     """3×3 layers, if any, and linear ones: two of 1024 in FPN; the deeper kind is torchvision's "v2"."""
 
     def __init__(
@@ -99,7 +99,7 @@ class VGGHead(nn.Module):
         return x
 
 
-class BoxPredictor(nn.Module):
+class FastRCNNPredictor(nn.Module):
     """Sibling layers: scores of the classes, background last, and a box for each class or one for all."""
 
     def __init__(self, width: int, classes: int, class_agnostic: bool):

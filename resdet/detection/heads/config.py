@@ -1,7 +1,7 @@
 """Config of the heads of a detector; free of torch."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from resdet.backbones.config import Norm
 from resdet.errors import require
@@ -34,7 +34,17 @@ class AnchorConfig:
         )
 
 
-def check_sampling(config: "RPNConfig") -> None:
+class AnchorSampling(Protocol):
+    """Which anchors of an image a region proposal network is trained on, and its box loss."""
+
+    positive_iou: float
+    negative_iou: float
+    batch_per_image: int
+    positive_fraction: float
+    beta: float
+
+
+def check_sampling(config: AnchorSampling) -> None:
     """Checks which anchors a region proposal network is trained on."""
     require(
         0 <= config.negative_iou <= config.positive_iou <= 1,
@@ -43,10 +53,10 @@ def check_sampling(config: "RPNConfig") -> None:
         "it lies between 0 and rpn.positive_iou",
     )
     require(
-        config.batch > 0 and is_share(config.positives),
-        "model.rpn.positives",
-        config.positives,
-        "it is a share of rpn.batch, from 0 to 1",
+        config.batch_per_image > 0 and is_share(config.positive_fraction),
+        "model.rpn.positive_fraction",
+        config.positive_fraction,
+        "it is a share of rpn.batch_per_image, from 0 to 1",
     )
 
 
@@ -59,8 +69,8 @@ class RPNConfig:
     convs: int = 1
     positive_iou: float = 0.7
     negative_iou: float = 0.3
-    batch: int = 256  # anchors of an image that are learnt from
-    positives: float = 0.5  # share of them at the most
+    batch_per_image: int = 256  # anchors of an image that are learned from
+    positive_fraction: float = 0.5  # share of them at the most
     beta: float = 1 / 9  # of the smooth L1 loss; 0 is L1, as detectron2 has it
     # Faster R-CNN leaves out anchors that cross the image's border in training; FPN and all after it keep them.
     inside_only: bool = False
@@ -88,15 +98,15 @@ class BoxConfig:
     resolution: int | None = None  # of pooled features; null: 14 before conv5_x, 7 otherwise
     sampling: int = 2  # RoIAlign's points a bin and axis; 0: as many as pixels, detectron2's choice
     aligned: bool = True  # RoIAlign's half-pixel correction; torchvision's detectors are without
-    canonical: float = 224.0  # side of the regions that suit stride 16 (FPN, eq. 1), for masks too
+    canonical_size: float = 224.0  # side of the regions that suit stride 16 (FPN, eq. 1), for masks too
     convs: int = 0  # 3×3 layers before the linear ones
     conv_width: int = 256
     linears: int = 2
     width: int = 1024
     norm: Norm | None = None  # of the convs
     dropout: float = 0.0  # VGG-16's 0.5
-    batch: int = 512  # regions of an image that are learnt from
-    positives: float = 0.25  # share of them at the most
+    batch_per_image: int = 512  # regions of an image that are learned from
+    positive_fraction: float = 0.25  # share of them at the most
     ious: list[float] = field(default_factory=lambda: [0.5])  # a region is positive from here on; one entry a stage
     negative_iou: tuple[float, float] = (0.0, 0.5)  # first stage: background from … to …; Fast R-CNN's starts at 0.1
     class_agnostic: bool = False  # one box a region for all classes
@@ -125,10 +135,10 @@ class BoxConfig:
             "a cascade refines one box a region: set it to true",
         )
         require(
-            self.batch > 0 and is_share(self.positives),
-            "model.box.positives",
-            self.positives,
-            "it is a share of box.batch, from 0 to 1",
+            self.batch_per_image > 0 and is_share(self.positive_fraction),
+            "model.box.positive_fraction",
+            self.positive_fraction,
+            "it is a share of box.batch_per_image, from 0 to 1",
         )
         require(
             0 <= self.negative_iou[0] < self.negative_iou[1] <= 1,
@@ -142,7 +152,12 @@ class BoxConfig:
             self.sampling,
             "give a number of points, or 0 for as many as needed",
         )
-        require(self.canonical > 0, "model.box.canonical", self.canonical, "give a side in pixels of the resized image")
+        require(
+            self.canonical_size > 0,
+            "model.box.canonical_size",
+            self.canonical_size,
+            "give a side in pixels of the resized image",
+        )
         require(
             self.detections > 0 and self.candidates >= self.detections,
             "model.box.candidates",
@@ -162,7 +177,7 @@ class MaskConfig:
     convs: int = 4
     width: int = 256
     norm: Norm | None = None
-    regions: int = 128  # positive regions of an image that are learnt from, at the most; the masks are half the work
+    regions: int = 128  # positive regions of an image that are learned from, at the most; the masks are half the work
     loss_weight: float = 1.0
 
     def __post_init__(self):

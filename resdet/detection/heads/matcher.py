@@ -24,7 +24,7 @@ def match_anchors(
 ) -> Matches:
     """For anchors [A, 4] (Faster R-CNN, section 3.1.2): also the best anchors of each object are positive.
 
-    `usable` [B, A] are the anchors that may be learnt from; an object's best ones are the best of these.
+    `usable` [B, A] are the anchors that may be learned from; an object's best ones are the best of these.
     """
     overlaps = torch.where(usable[:, None], overlap(anchors[None], targets), -1.0)
     best, objects = overlaps.max(1)
@@ -36,7 +36,7 @@ def match_anchors(
     return Matches(objects, positive, negative & usable)
 
 
-def match_regions(
+def match_proposals(
     regions: Tensor, targets: Targets, usable: Tensor, positive_iou: float, negative_iou: tuple[float, float]
 ) -> Matches:
     """For regions [B, N, 4] (Fast R-CNN, section 2.3)."""

@@ -2,7 +2,7 @@
 
 Proposals are the first of five stages. The second draws a mask in each region, whatever its class; the third tells the
 class of what the mask shows, and where the box should be. The fourth and fifth do so again, with the same weights, from
-the boxes of the third. All is learnt at once: gradients run back through the masks that classes are told from, and
+the boxes of the third. All is learned at once: gradients run back through the masks that classes are told from, and
 through the boxes that the second round looks at.
 """
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.detection.heads import losses
-from resdet.detection.heads.box_head import BoxPredictor, Conv5Head
+from resdet.detection.heads.box_head import Conv5Head, FastRCNNPredictor
 from resdet.detection.heads.config import BoxConfig, MNCConfig
 from resdet.detection.heads.matcher import take
-from resdet.detection.heads.roi_heads import BOX_WEIGHTS, Regions, Sampled
+from resdet.detection.heads.roi_heads import BOX_WEIGHTS, RoIHeads, SampledProposals
 from resdet.ops import boxes as box_ops
 from resdet.ops.masks import crop_masks
 from resdet.ops.roi_warp import roi_warp
@@ -74,7 +74,7 @@ class Categories(nn.Module):
     def __init__(self, head: Conv5Head, classes: int, class_agnostic: bool):
         super().__init__()
         self.head = head
-        self.predictor = BoxPredictor(2 * head.width, classes, class_agnostic)
+        self.predictor = FastRCNNPredictor(2 * head.width, classes, class_agnostic)
         self.mask_scores = nn.Linear(2 * head.width, classes + 1)
         nn.init.normal_(self.mask_scores.weight, std=0.01)
         nn.init.zeros_(self.mask_scores.bias)
@@ -89,7 +89,7 @@ class Instances(NamedTuple):
     deltas: Tensor  # [B, N, C or 1, 4]
 
 
-class MNC(Regions):
+class MNC(RoIHeads):
     """Proposals in, losses or detections out."""
 
     def __init__(self, config: BoxConfig, mnc: MNCConfig, head: Conv5Head, pooler: Warper, classes: int):
@@ -142,7 +142,7 @@ class MNC(Regions):
             found |= {f"{name}{number + 1}": loss for name, loss in parts.items()}
         return found
 
-    def mask_losses(self, regions: Sampled, seen: Instances, targets: Targets) -> dict[str, Tensor]:
+    def mask_losses(self, regions: SampledProposals, seen: Instances, targets: Targets) -> dict[str, Tensor]:
         """The pixels of the masks of positive regions, and the classes of what the masks show.
 
         That is an object where box and mask both overlap it enough.

@@ -1,8 +1,8 @@
 """The region heads: boxes are classified and refined, in one stage or several, and masks are drawn in them.
 
 One stage is Fast R-CNN's (1504.08083); three of rising IoU are Cascade R-CNN's (1712.00726); with a mask branch it is
-Mask R-CNN's (1703.06870). The shapes of all tensors follow from the config: `box.batch` regions of an image are learnt
-from, the positive ones first, so that boxes and masks are learnt from the first ones alone.
+Mask R-CNN's (1703.06870). The shapes of all tensors follow from the config: `box.batch_per_image` regions of an image are learned
+from, the positive ones first, so that boxes and masks are learned from the first ones alone.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.detection.heads import losses
-from resdet.detection.heads.box_head import BoxPredictor, Conv5Head, Pooler
+from resdet.detection.heads.box_head import Conv5Head, FastRCNNPredictor, RoIPooler
 from resdet.detection.heads.config import BoxConfig, MaskConfig
 from resdet.detection.heads.mask_head import MaskHead, mask_of_class
-from resdet.detection.heads.matcher import Matches, match_regions, take
+from resdet.detection.heads.matcher import Matches, match_proposals, take
 from resdet.ops import boxes as box_ops
 from resdet.ops.masks import crop_masks
 from resdet.ops.nms import nms
@@ -27,7 +27,7 @@ BOX_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15
 MIN_SIZE = 1e-2  # of a detection, in pixels of the resized image
 
 
-class Sampled(NamedTuple):
+class SampledProposals(NamedTuple):
     """Regions to learn from, with what they should become."""
 
     boxes: Tensor  # [B, R, 4]
@@ -42,7 +42,7 @@ class Stage(nn.Module):
     def __init__(self, head: nn.Module, classes: int, class_agnostic: bool, context: bool):
         super().__init__()
         self.head, self.context = head, context
-        self.predictor = BoxPredictor(head.width * (2 if context else 1), classes, class_agnostic)
+        self.predictor = FastRCNNPredictor(head.width * (2 if context else 1), classes, class_agnostic)
 
     def predict(self, vectors: Tensor, images: int) -> tuple[Tensor, Tensor]:
         """What the head made of all regions [B·N, width], with context the image behind those of each: logits, deltas.
@@ -56,18 +56,18 @@ class Stage(nn.Module):
         return self.predictor(vectors, images)
 
 
-class Regions(nn.Module):
+class RoIHeads(nn.Module):
     """Proposals in, losses or detections out."""
 
     def __init__(
         self,
         config: BoxConfig,
         heads: Sequence[nn.Module],
-        pooler: Pooler,
+        pooler: RoIPooler,
         classes: int,
         mask_config: MaskConfig | None = None,
         mask_head: MaskHead | None = None,
-        mask_pooler: Pooler | None = None,
+        mask_pooler: RoIPooler | None = None,
     ):
         """One head a stage. Without a `mask_pooler` the masks take the maps that the first stage's head makes."""
         super().__init__()
@@ -75,7 +75,7 @@ class Regions(nn.Module):
         self.pooler, self.mask_pooler, self.mask_head = pooler, mask_pooler, mask_head
         self.stages = nn.ModuleList(Stage(head, classes, config.class_agnostic, config.context) for head in heads)
         self.weights = [BOX_WEIGHTS[min(stage, 2)] for stage in range(len(heads))]
-        self.positives = int(config.batch * config.positives)
+        self.positives = int(config.batch_per_image * config.positive_fraction)
 
     @property
     def rounds(self) -> int:
@@ -105,25 +105,29 @@ class Regions(nn.Module):
         return found
 
     @torch.no_grad()
-    def sample(self, proposals: Proposals, targets: Targets) -> Sampled:
+    def sample(self, proposals: Proposals, targets: Targets) -> SampledProposals:
         """Regions of each image to learn from; the objects themselves are among the candidates."""
         boxes = torch.cat([proposals.boxes, targets.boxes], 1)
         usable = torch.cat([proposals.valid, targets.valid & ~targets.crowd], 1)
-        matches = match_regions(boxes, targets, usable, self.config.ious[0], tuple(self.config.negative_iou))
-        chosen, positive, valid = sample(matches.positive, matches.negative, self.config.batch, self.positives)
-        return Sampled(take(boxes, chosen), take(matches.objects, chosen), positive, valid)
+        matches = match_proposals(boxes, targets, usable, self.config.ious[0], tuple(self.config.negative_iou))
+        chosen, positive, valid = sample(
+            matches.positive, matches.negative, self.config.batch_per_image, self.positives
+        )
+        return SampledProposals(take(boxes, chosen), take(matches.objects, chosen), positive, valid)
 
     @torch.no_grad()
-    def refined(self, regions: Sampled, deltas: Tensor, targets: Targets, sizes: Tensor, number: int) -> Sampled:
+    def refined(
+        self, regions: SampledProposals, deltas: Tensor, targets: Targets, sizes: Tensor, number: int
+    ) -> SampledProposals:
         """The boxes of the stage before, matched anew at this stage's IoU; none is left out."""
         boxes = box_ops.decode(regions.boxes, deltas[:, :, 0].float(), self.weights[number - 1])
         return self.matched(box_ops.clip(boxes, sizes), regions.valid, targets, self.config.ious[number])
 
     @torch.no_grad()
-    def matched(self, boxes: Tensor, valid: Tensor, targets: Targets, iou: float) -> Sampled:
+    def matched(self, boxes: Tensor, valid: Tensor, targets: Targets, iou: float) -> SampledProposals:
         """All boxes that are valid, with the objects that they overlap."""
-        matches: Matches = match_regions(boxes, targets, valid, iou, (0.0, iou))
-        return Sampled(boxes, matches.objects, matches.positive, matches.positive | matches.negative)
+        matches: Matches = match_proposals(boxes, targets, valid, iou, (0.0, iou))
+        return SampledProposals(boxes, matches.objects, matches.positive, matches.positive | matches.negative)
 
     def pool(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> Tensor:
         """The features that the box heads take: of the regions, and with context of the whole images."""
@@ -137,7 +141,7 @@ class Regions(nn.Module):
         return head(pooled), pooled
 
     def stage_losses(
-        self, number: int, regions: Sampled, logits: Tensor, deltas: Tensor, targets: Targets
+        self, number: int, regions: SampledProposals, logits: Tensor, deltas: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
         """Classification of all regions; boxes of the positive ones."""
         config, count = self.config, regions.valid.sum()
@@ -160,7 +164,9 @@ class Regions(nn.Module):
             return deltas[:, :, 0]
         return deltas.gather(2, labels[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
 
-    def mask_loss(self, maps: Sequence[Tensor], regions: Sampled, first_maps: Tensor, targets: Targets) -> Tensor:
+    def mask_loss(
+        self, maps: Sequence[Tensor], regions: SampledProposals, first_maps: Tensor, targets: Targets
+    ) -> Tensor:
         """Binary cross entropy of each positive region's own class, over the pixels of its mask."""
         part = slice(self.mask_places(regions.positive))
         boxes, objects, positive = regions.boxes[:, part], regions.objects[:, part], regions.positive[:, part]
@@ -175,7 +181,7 @@ class Regions(nn.Module):
         return losses.mean_over(terms, positive.flatten(), positive.sum()) * self.mask_config.loss_weight
 
     def mask_places(self, positive: Tensor) -> int:
-        """How many regions of each image masks are learnt in; the positive ones [B, R] come first.
+        """How many regions of each image masks are learned in; the positive ones [B, R] come first.
 
         As many as there may be where shapes must be known beforehand. In eager mode on a CPU, where looking costs
         nothing, places that are empty in every image are left out: the head is costly, and the loss is the same unless

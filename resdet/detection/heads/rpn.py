@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from resdet.detection.heads import losses
 from resdet.detection.heads.anchors import Anchors
-from resdet.detection.heads.config import RPNConfig
+from resdet.detection.heads.config import AnchorSampling, RPNConfig
 from resdet.detection.heads.matcher import match_anchors, take
-from resdet.localization.config import PerClassRPNConfig
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms
 from resdet.ops.sampling import sample
@@ -61,7 +60,7 @@ class RPN(nn.Module):
         return {"rpn_objectness": scores, "rpn_box": boxes}
 
     def usable(self, anchors: Tensor, sizes: Tensor) -> Tensor:
-        """[B, A] the anchors whose centre lies in the image, or that lie in it whole."""
+        """[B, A] the anchors whose center lies in the image, or that lie in it whole."""
         low, high = anchors[:, :2], anchors[:, 2:]
         if not self.config.inside_only:
             low = high = (low + high) / 2
@@ -85,7 +84,7 @@ class RPN(nn.Module):
 
 
 def sampled_losses(
-    config: RPNConfig | PerClassRPNConfig,
+    config: AnchorSampling,
     anchors: Tensor,
     logits: Tensor,
     deltas: Tensor,
@@ -95,8 +94,8 @@ def sampled_losses(
     """Over a sample of the usable [B, A] anchors [A, 4]: of all scores [B, A], and of the positive ones' deltas."""
     with torch.no_grad():
         matches = match_anchors(anchors, targets, usable, config.positive_iou, config.negative_iou)
-        positives = int(config.batch * config.positives)
-        chosen, positive, valid = sample(matches.positive, matches.negative, config.batch, positives)
+        positives = int(config.batch_per_image * config.positive_fraction)
+        chosen, positive, valid = sample(matches.positive, matches.negative, config.batch_per_image, positives)
         wanted = box_ops.encode(anchors[chosen], take(targets.boxes, take(matches.objects, chosen)))
     count = valid.sum()
     scores = losses.objectness(take(logits, chosen), positive)

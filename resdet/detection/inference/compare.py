@@ -8,7 +8,7 @@ import torch
 from resdet.ops.masks import overlaps
 
 
-class Detected(Protocol):
+class HasDetections(Protocol):
     """What is compared of n detections; a `Result` has it."""
 
     boxes: np.ndarray  # [n, 4], xyxy
@@ -17,7 +17,7 @@ class Detected(Protocol):
     masks: np.ndarray | None  # bool [n, H, W]
 
 
-class Found(NamedTuple):
+class DetectionTuple(NamedTuple):
     """Another program's detections."""
 
     boxes: np.ndarray
@@ -39,7 +39,7 @@ class Pairs(NamedTuple):
         return len(self.expected)
 
 
-def pair(expected: Detected, found: Detected, pixels: float, scores: float) -> Pairs:
+def pair(expected: HasDetections, found: HasDetections, pixels: float, scores: float) -> Pairs:
     """Each of `expected` with the nearest box of its class among `found`, as scores that are all but equal may change
     places. A pair's boxes differ by `pixels` at most, and its scores by `scores`."""
     apart = np.abs(expected.boxes[:, None] - found.boxes).max(2)

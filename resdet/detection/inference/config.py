@@ -6,8 +6,8 @@ from resdet.errors import require
 
 
 @dataclass
-class TestingConfig:
-    """How a detector is tested. But for `score`: resdet.detection.Tester (appendix B), one image after another."""
+class TTAConfig:
+    """How a detector is tested. But for `score`: resdet.detection.EnsembleDetector (appendix B), one image after another."""
 
     __test__ = False  # or pytest would look for tests in a class of this name
 
@@ -17,7 +17,7 @@ class TestingConfig:
     # Masks, too, are means over all that overlap a survivor so far: MNC's 0.5. Null: each survivor draws its own.
     mask_voting_iou: float | None = None
     # Short sides. C4, DC5 and VGG merge two for each region by maxout (the paper: 200, 400, 600, 800, 1000), with
-    # proposals from model.input.short; a pyramid or a cascade looks at each image at all of them. None: that one alone.
+    # proposals from model.input.min_size; a pyramid or a cascade looks at each image at all of them. None: that one alone.
     scales: list[int] = field(default_factory=list)
     flip: bool = False  # the mirrored image as well
     nms: float | None = None  # IoU of the last suppression; null: model.box.nms, and the paper's 0.3 with refine
@@ -32,5 +32,5 @@ class TestingConfig:
 
     @property
     def plain(self) -> bool:
-        """Nothing is asked for that only the Tester does."""
+        """Nothing is asked for that only the EnsembleDetector does."""
         return not (self.refine or self.scales or self.flip) and self.mask_voting_iou is None and self.nms is None

@@ -36,7 +36,7 @@ class Prepared(NamedTuple):
 def stream(model: Any, images: Iterable, score: float | None = None) -> Iterator[Result]:
     """One result an image, in their order, as soon as it is known; `images` are paths and uint8 RGB arrays [H, W, 3],
     of which no more are read than are detected in together."""
-    device, ready, following = model.normalise.std.device, {}, 0
+    device, ready, following = model.normalize.std.device, {}, 0
     for group in grouped(images, model.input, 1 if device.type == "cpu" else BATCH):
         batch = pad([torch.from_numpy(prepared.pixels) for prepared in group], model.input.divisor)
         batch = Images(*(field.to(device) for field in batch))
@@ -55,7 +55,7 @@ def grouped(images: Iterable, input: Any, most: int) -> Iterator[list[Prepared]]
     waiting: dict[tuple, list[Prepared]] = {}  # the group with the oldest image first
     for number, given in enumerate(images):
         image = as_image(given)
-        pixels = resize(image, input.short, input.long, input.resize)
+        pixels = resize(image, input.min_size, input.max_size, input.resize)
         key = rounded_up(*pixels.shape[:2], input.divisor)
         waiting.setdefault(key, []).append(Prepared(number, given, pixels, image.size[::-1]))
         if len(waiting[key]) == most:

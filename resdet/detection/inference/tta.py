@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from resdet.backbones.modes import evaluating
 from resdet.detection.heads.mnc import MNC
 from resdet.detection.heads.roi_heads import MIN_SIZE
-from resdet.detection.inference.config import TestingConfig
+from resdet.detection.inference.config import TTAConfig
 from resdet.detection.inference.predictor import finish_one
 from resdet.detection.inference.refinement import Candidates, refine, vote, vote_masks, voters
 from resdet.detection.inference.views import Scored, views_of
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     candidates: Candidates
 
 
-class Tester:
+class EnsembleDetector:
     """One detector or several, of whatever families, that predict as one.
 
     Regions are the union of what all propose, in all their views. Scores and boxes of a region are averaged over the
@@ -50,19 +50,19 @@ class Tester:
 
     __test__ = False  # or pytest would look for tests in a class of this name
 
-    def __init__(self, detectors: Sequence[Detector], settings: TestingConfig | None = None):
+    def __init__(self, detectors: Sequence[Detector], settings: TTAConfig | None = None):
         """They must know the same classes; `settings` are the keys of `eval`."""
-        first, settings = detectors[0], settings or TestingConfig()
+        first, settings = detectors[0], settings or TTAConfig()
         check_alike(detectors)
         check_settings(detectors, settings)
         self.detectors, self.settings = list(detectors), settings
         self.classes, self.category_ids, self.input = first.classes, first.category_ids, first.input
         self.draws_masks = any(detector.draws_masks for detector in detectors)
         self.least = first.score if self.settings.score is None else self.settings.score
-        configs = [detector.regions.config for detector in detectors]
+        configs = [detector.roi_heads.config for detector in detectors]
         self.candidates = max(config.candidates for config in configs)
         self.places = max(config.detections for config in configs)
-        usual = REFINED_NMS if self.settings.refine else first.regions.config.nms
+        usual = REFINED_NMS if self.settings.refine else first.roi_heads.config.nms
         self.suppression = usual if self.settings.nms is None else self.settings.nms
 
     def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
@@ -155,8 +155,8 @@ def check_alike(detectors: Sequence[Detector]) -> None:
             )
 
 
-def check_settings(detectors: Sequence[Detector], settings: TestingConfig) -> None:
-    cascades = [isinstance(detector.regions, MNC) for detector in detectors]
+def check_settings(detectors: Sequence[Detector], settings: TTAConfig) -> None:
+    cascades = [isinstance(detector.roi_heads, MNC) for detector in detectors]
     if any(cascades) and not all(cascades):
         raise ConfigError(
             "An ensemble of detectors with and without model.mnc counts regions in two ways: give those of one kind."

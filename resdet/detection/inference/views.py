@@ -33,7 +33,7 @@ class View:
         """`pixels` are the resized picture's, `original` its own height and width."""
         self.net, self.mirrored = net, mirrored
         pixels = np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
-        device = net.normalise.std.device
+        device = net.normalize.std.device
         self.images = Images(*(field.to(device) for field in pad([torch.from_numpy(pixels)], net.input.divisor)))
         self.maps = net.maps(self.images)
         original = torch.tensor(original, dtype=torch.float32, device=device)
@@ -46,11 +46,11 @@ class View:
 
     def score(self, boxes: Tensor) -> Scored:
         inside = self.inwards(boxes)[None]
-        return self.scored(*self.net.regions.classify(self.maps, inside, self.images.sizes))
+        return self.scored(*self.net.roi_heads.classify(self.maps, inside, self.images.sizes))
 
     def scored(self, scores: Tensor, boxes: Tensor, deltas: Tensor) -> Scored:
         """Of probabilities [1, N, C], regions [1, N, 4] and their deltas [1, N, C or 1, 4] in the view's pixels."""
-        found = box_ops.decode(boxes[:, :, None], deltas, self.net.regions.weights[-1])
+        found = box_ops.decode(boxes[:, :, None], deltas, self.net.roi_heads.weights[-1])
         found = box_ops.clip(found, self.images.sizes).expand(-1, -1, scores.shape[2], -1)
         return Scored(scores[0].nan_to_num(0), self.outwards(found[0]))
 
@@ -77,7 +77,7 @@ class MultiScale:
     """Regions are seen at the two scales that suit their size best; what conv5_x, or fc7, makes of them is merged by
     maxout before classes and boxes are told (appendix B).
 
-    Proposals, masks and global context are those of the detector's own size, on which they were learnt.
+    Proposals, masks and global context are those of the detector's own size, on which they were learned.
     """
 
     def __init__(self, own: View, scales: Sequence[View]):
@@ -86,7 +86,7 @@ class MultiScale:
         self.propose, self.masks = own.propose, own.masks
 
     def score(self, boxes: Tensor) -> Scored:
-        regions, inside = self.own.net.regions, self.own.inwards(boxes)[None]
+        regions, inside = self.own.net.roi_heads, self.own.inwards(boxes)[None]
         vectors = self.vectors(boxes)
         if regions.config.context:
             vectors = torch.cat([vectors, self.context(inside[:, :0])])
@@ -95,10 +95,10 @@ class MultiScale:
 
     def vectors(self, boxes: Tensor) -> Tensor:
         """[N, width], of each region the elementwise maximum over its two scales."""
-        regions = self.own.net.regions
+        regions = self.own.net.roi_heads
         head = regions.stages[0].head
         inside = torch.stack([view.inwards(boxes) for view in self.scales])  # [S, N, 4]
-        chosen = suitable_scales(box_ops.area(inside), regions.config.canonical)
+        chosen = suitable_scales(box_ops.area(inside), regions.config.canonical_size)
         merged = self.own.maps[0].new_full((len(boxes), head.width), -torch.inf)
         for view, rows, seen in zip(self.scales, chosen, inside):
             rows = rows.nonzero()[:, 0]
@@ -109,7 +109,7 @@ class MultiScale:
 
     def context(self, no_regions: Tensor) -> Tensor:
         """The whole image's vector [1, width]; `no_regions` is [1, 0, 4]."""
-        regions = self.own.net.regions
+        regions = self.own.net.roi_heads
         return regions.stages[0].head(regions.pool(self.own.maps, no_regions, self.own.images.sizes))
 
 
@@ -130,18 +130,18 @@ def views_of(
     Where regions come from one level and are told in one stage (C4, DC5, VGG), the scales make one view by maxout; a
     pyramid, or a cascade, has a view for each.
     """
-    shorts = sorted({*scales}) or [net.input.short]
-    merges = len(scales) > 0 and len(net.levels) == 1 and net.regions.rounds == 1
+    shorts = sorted({*scales}) or [net.input.min_size]
+    merges = len(scales) > 0 and len(net.levels) == 1 and net.roi_heads.rounds == 1
     views = []
     for mirrored in (False, True) if flip else (False,):
-        wanted = {*shorts, net.input.short} if merges else shorts
+        wanted = {*shorts, net.input.min_size} if merges else shorts
         seen = {short: View(net, at_scale(net, resized, short), original, mirrored) for short in wanted}
         scaled = [seen[short] for short in shorts]
-        views += [MultiScale(seen[net.input.short], scaled)] if merges else scaled
+        views += [MultiScale(seen[net.input.min_size], scaled)] if merges else scaled
     return views
 
 
 def at_scale(net: Detector, resized: Resized, short: int) -> np.ndarray:
     """The picture at a short side; the limit of the long one is as many times the detector's own as the side is."""
     own = net.input
-    return resized(short, round(own.long * short / own.short), own.resize)
+    return resized(short, round(own.max_size * short / own.min_size), own.resize)

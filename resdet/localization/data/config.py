@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class LocAugmentConfig:
-    """Section 3.4's crop, flip and colour; boxes are carried along."""
+    """Section 3.4's crop, flip and color; boxes are carried along."""
 
     short: tuple[int, int] = (256, 480)  # the range of the short side
     flip: float = 0.5  # probability
-    pca_colour: float = 0.1  # standard deviation; 0 turns it off
+    pca_color: float = 0.1  # standard deviation; 0 turns it off
 
     def __post_init__(self):
         ordered = 0 < self.short[0] <= self.short[1]
         require(ordered, "data.augment.short", list(self.short), "give the smaller side first")
         require(0 <= self.flip <= 1, "data.augment.flip", self.flip, "it is a probability, from 0 to 1")
-        require(self.pca_colour >= 0, "data.augment.pca_colour", self.pca_colour, "it cannot be negative")
+        require(self.pca_color >= 0, "data.augment.pca_color", self.pca_color, "it cannot be negative")
 
 
 @dataclass
@@ -34,7 +34,7 @@ class LocalizationConfig(DataConfig):
     size: int = 224  # side of a training crop, of the central crop, and of R-CNN's warped regions
     short: int = 256  # the shorter side before the central crop
     augment: LocAugmentConfig = field(default_factory=LocAugmentConfig)
-    max_objects: int = 32  # of an image; of more than that the largest are learnt
+    max_objects: int = 32  # of an image; of more than that the largest are learned
     workers: int = -1  # loader processes; -1: one a core, eight at most
     on_bad_image: Literal["error", "skip"] = "error"
 

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from resdet.data.color import pca_colour
+from resdet.data.color import pca_color
 from resdet.data.loader import Loader, Notes
-from resdet.data.samplers import Order, generator_for
+from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError
 from resdet.images.crops import resample, resized
 from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.structures import Batch, Images, Targets, bucket
 
-# What a crop leaves less of is neither learnt nor punished: nobody could tell its box from so little.
+# What a crop leaves less of is neither learned nor punished: nobody could tell its box from so little.
 LEAST_VISIBLE = 0.25
 
 
@@ -59,7 +59,7 @@ class CropSamples(Dataset):
         boxes = (boxes - np.tile(window[:2], 2)) * np.tile(size / window[2:], 2)
         if rng.random() < augment.flip:
             pixels, boxes = cv2.flip(pixels, 1), mirrored(boxes, size)
-        return (pca_colour(pixels, rng, std=augment.pca_colour) if augment.pca_colour else pixels), boxes
+        return (pca_color(pixels, rng, std=augment.pca_color) if augment.pca_color else pixels), boxes
 
 
 def random_window(full: tuple[int, int], rng: np.random.Generator, size: int, augment: LocAugmentConfig) -> np.ndarray:
@@ -137,7 +137,7 @@ class CropLoader(Loader):
         rank: int = 0,
         world: int = 1,
     ):
-        order = Order(len(source), seed)
+        order = ShuffleSampler(len(source), seed)
         super().__init__(
             CropSamples(source, config, seed),
             lambda step: order.take(step * batch, (step + 1) * batch),

@@ -1,7 +1,7 @@
 """ILSVRC classification with localization (appendix C): the images of `imagenet`, with the boxes of their class.
 
 The boxes are in the official XML files, unpacked or not. All validation images have some; of the training images 40 %
-have: the others cannot be learnt from and are left out. So are, as the development kit does, the validation images
+have: the others cannot be learned from and are left out. So are, as the development kit does, the validation images
 of its blacklist, where that file is present.
 """
 

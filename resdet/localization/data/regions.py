@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from resdet.data.color import pca_colour
+from resdet.data.color import pca_color
 from resdet.data.loader import Loader, Notes
-from resdet.data.samplers import Order, generator_for
+from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError
 from resdet.images.crops import rectangle
 from resdet.images.statistics import IMAGENET_MEAN
@@ -83,8 +83,8 @@ class RegionSamples(Dataset):
         if rng.random() < self.config.augment.flip:
             width = float(self.source.sizes[index][0])
             pixels, (box, thing) = cv2.flip(pixels, 1), mirrored(np.stack([box, thing]), width)
-        if self.config.augment.pca_colour:
-            pixels = pca_colour(pixels, rng, std=self.config.augment.pca_colour)
+        if self.config.augment.pca_color:
+            pixels = pca_color(pixels, rng, std=self.config.augment.pca_color)
         return Region(pixels, box, thing, int(self.source.labels[index]), positive, index)
 
     def pixels(self, index: int, box: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ class RegionLoader(Loader):
     def __init__(
         self, samples: RegionSamples, batch: int, device: torch.device, notes: Notes, rank: int = 0, world: int = 1
     ):
-        order = Order(len(samples.source), samples.seed)
+        order = ShuffleSampler(len(samples.source), samples.seed)
         row = lambda step: order.take(step * batch, (step + 1) * batch)
         steps, workers = order.steps_per_pass(batch), samples.config.workers
         super().__init__(samples, row, steps, collate_regions, workers, device, notes, rank, world)

@@ -1,6 +1,6 @@
 """Generated data for localization, written in the layout of ILSVRC's: a shape of its class, somewhere in a picture.
 
-A picture shows one to three textured shapes of its class, large and often off the centre, on the shaded and noisy
+A picture shows one to three textured shapes of its class, large and often off the center, on the shaded and noisy
 ground of `resdet.data.shapes`, with strokes and now and then a smaller shape of another class, which has no box. An
 eighth of the training pictures has no XML file, as most of ImageNet's. Picture i of a seed is always the same.
 """
@@ -60,10 +60,10 @@ def draw(label: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, l
 
 
 def _shape(label: int, width: int, height: int, scale: float, rng: np.random.Generator) -> list[np.ndarray]:
-    """Outlines whose centre is at least three quarters of the radius away from the border."""
+    """Outlines whose center is at least three quarters of the radius away from the border."""
     radius = min(width, height) * rng.uniform(*DIAMETERS) * scale / 2
-    centre = rng.uniform(0.75 * radius, np.array((width, height)) - 0.75 * radius)
-    return turned(CLASSES[label], radius, centre, rng)
+    center = rng.uniform(0.75 * radius, np.array((width, height)) - 0.75 * radius)
+    return turned(CLASSES[label], radius, center, rng)
 
 
 def _texture(pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:

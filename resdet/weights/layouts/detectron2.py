@@ -59,17 +59,17 @@ def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
 
     `body`: what their backbone's names begin with; `stage`: "{s}." in a cascade; `rpn`: its convolutions.
     """
-    ours = f"regions.stages.{stage or '0.'}"
+    ours = f"roi_heads.stages.{stage or '0.'}"
     return [
         *units(
             [
                 (f"{body}stem.conv1", "backbone.conv1"),
                 (f"{body}res{{r}}.{{b}}.{{u}}", "backbone.conv{r}_x.{b}.{u}"),
-                ("roi_heads.res5.{b}.{u}", "regions.stages.0.head.conv5_x.{b}.{u}"),
+                ("roi_heads.res5.{b}.{u}", "roi_heads.stages.0.head.conv5_x.{b}.{u}"),
                 ("backbone.fpn_lateral{n}", "neck.lateral.c{n}"),
                 ("backbone.fpn_output{n}", "neck.output.c{n}"),
                 (f"roi_heads.box_head.{stage}conv{{k}}", f"{ours}head.convs.{{k}}"),
-                ("roi_heads.mask_head.mask_fcn{k}", "regions.mask_head.convs.{k}"),
+                ("roi_heads.mask_head.mask_fcn{k}", "roi_heads.mask_head.convs.{k}"),
             ]
         ),
         (f"proposal_generator.rpn_head.{rpn}", "rpn.convs.{n}" if "{n}" in rpn else "rpn.convs.0"),
@@ -78,8 +78,8 @@ def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
         (f"roi_heads.box_head.{stage}fc{{k}}", f"{ours}head.linears.{{k}}"),
         (f"roi_heads.box_predictor.{stage}cls_score", f"{ours}predictor.scores"),
         (f"roi_heads.box_predictor.{stage}bbox_pred", f"{ours}predictor.boxes"),
-        ("roi_heads.mask_head.deconv", "regions.mask_head.upsample"),
-        ("roi_heads.mask_head.predictor", "regions.mask_head.masks"),
+        ("roi_heads.mask_head.deconv", "roi_heads.mask_head.upsample"),
+        ("roi_heads.mask_head.predictor", "roi_heads.mask_head.masks"),
     ]
 
 
@@ -129,7 +129,7 @@ def with_rgb(
     mean, std = pixels(state, mean, std)
     if mean[0] <= mean[2]:  # BGR
         ours[first], mean, std = ours[first].flip(1), mean.flip(0), std.flip(0)
-    return {**ours, "normalise.mean": mean, "normalise.std": std}
+    return {**ours, "normalize.mean": mean, "normalize.std": std}
 
 
 def pixels(
@@ -275,7 +275,7 @@ def from_our_names(model: nn.Module) -> dict[str, Tensor]:
     Of a detector, for BGR pixels as their configs have them by default; of a backbone or a classifier, for RGB. The
     statistics of pixels and where the bottlenecks stride are in their configs: interop/to_detectron2.py writes one.
     """
-    state = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if not n.startswith("normalise.")}
+    state = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if not n.startswith("normalize.")}
     if hasattr(model, "backbone_tensors"):
         if model.rpn.anchors.rounded:
             raise WeightsError("detectron2 has no anchors of style torchvision: model.rpn.anchors.style must be exact.")
@@ -292,7 +292,7 @@ def from_our_names(model: nn.Module) -> dict[str, Tensor]:
 def modules_for(model: nn.Module) -> Pairs:
     """Of a detector of ours."""
     body = "backbone." if model.neck is None else "backbone.bottom_up."
-    stage = "{s}." if len(model.regions.stages) > 1 else ""
+    stage = "{s}." if len(model.roi_heads.stages) > 1 else ""
     return detector_modules(body, stage, "conv.conv{n}" if len(model.rpn.convs) > 1 else "conv")
 
 

@@ -1,6 +1,6 @@
 """Keras-applications' ResNet-50, 101 and 152: the authors' own nets in another dress.
 
-Kernels [H, W, in, out], stride in the first 1×1, BGR input minus a mean colour, and convolutions with biases. Until
+Kernels [H, W, in, out], stride in the first 1×1, BGR input minus a mean color, and convolutions with biases. Until
 2019 the names were the authors' (`res4b_branch2a/kernel`, `res4b7_branch2a` in the deeper nets) and batch norm added
 0.001 to the variance; since then they are `conv4_block2_1_conv/kernel`, and it adds 0.00001001.
 """
@@ -66,8 +66,8 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ours[name] = ours[name] + (epsilon - OUR_EPSILON)
         elif name == "conv1.conv.weight":
             ours[name] = ours[name].flip(1)  # BGR to RGB
-    ours["normalise.mean"] = torch.tensor(MEAN_RGB)[:, None, None]
-    ours["normalise.std"] = torch.ones(3, 1, 1)
+    ours["normalize.mean"] = torch.tensor(MEAN_RGB)[:, None, None]
+    ours["normalize.std"] = torch.ones(3, 1, 1)
     return ours
 
 

@@ -86,9 +86,9 @@ def vgg_modules(depth: int, batch_norm: bool, timm: bool) -> dict[str, str]:
 
 
 def imagenet_statistics() -> dict[str, Tensor]:
-    """Neither library keeps them with the tensors; what both train and publish is normalised by these."""
+    """Neither library keeps them with the tensors; what both train and publish is normalized by these."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return {"normalise.mean": mean, "normalise.std": std}
+    return {"normalize.mean": mean, "normalize.std": std}
 
 
 def name_of(net: nn.Module) -> str:

@@ -22,10 +22,10 @@ LEVELS = {f"c{level + 2}": level for level in range(4)}  # our name of a stage -
 SINGLE = {  # their module -> ours
     "rpn.head.cls_logits": "rpn.objectness",
     "rpn.head.bbox_pred": "rpn.deltas",
-    "roi_heads.box_predictor.cls_score": "regions.stages.0.predictor.scores",
-    "roi_heads.box_predictor.bbox_pred": "regions.stages.0.predictor.boxes",
-    "roi_heads.mask_predictor.conv5_mask": "regions.mask_head.upsample",
-    "roi_heads.mask_predictor.mask_fcn_logits": "regions.mask_head.masks",
+    "roi_heads.box_predictor.cls_score": "roi_heads.stages.0.predictor.scores",
+    "roi_heads.box_predictor.bbox_pred": "roi_heads.stages.0.predictor.boxes",
+    "roi_heads.mask_predictor.conv5_mask": "roi_heads.mask_head.upsample",
+    "roi_heads.mask_predictor.mask_fcn_logits": "roi_heads.mask_head.masks",
 }
 OF_2019 = {  # names of the files published then, which torchvision renames as it loads -> today's
     r"backbone\.fpn\.(inner|layer)_blocks\.(\d)": r"backbone.fpn.\1_blocks.\2.0",
@@ -45,14 +45,14 @@ def modules(convs: int, linears: int, mask_convs: int, rpn_convs: int) -> dict[s
         for theirs, ours in (("inner", "lateral"), ("layer", "output")):
             found |= unit(f"backbone.fpn.{theirs}_blocks.{level}", f"neck.{ours}.{stage}")
     for n in range(convs):
-        found |= unit(f"roi_heads.box_head.{n}", f"regions.stages.0.head.convs.{n}")
+        found |= unit(f"roi_heads.box_head.{n}", f"roi_heads.stages.0.head.convs.{n}")
     for n in range(mask_convs):
-        found |= unit(f"roi_heads.mask_head.{n}", f"regions.mask_head.convs.{n}")
+        found |= unit(f"roi_heads.mask_head.{n}", f"roi_heads.mask_head.convs.{n}")
     for n in range(rpn_convs):
         found[f"rpn.head.conv.{n}.0"] = f"rpn.convs.{n}"
     for n in range(linears):
         theirs = str(convs + 1 + 2 * n) if convs else f"fc{n + 6}"
-        found[f"roi_heads.box_head.{theirs}"] = f"regions.stages.0.head.linears.{n}"
+        found[f"roi_heads.box_head.{theirs}"] = f"roi_heads.stages.0.head.linears.{n}"
     return found
 
 
@@ -94,12 +94,12 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if "rpn.head.conv.weight" in state:
         ours |= without_epsilon(ours)
     for kind in ("weight", "bias"):
-        scores, boxes = f"regions.stages.0.predictor.scores.{kind}", f"regions.stages.0.predictor.boxes.{kind}"
+        scores, boxes = f"roi_heads.stages.0.predictor.scores.{kind}", f"roi_heads.stages.0.predictor.boxes.{kind}"
         ours[scores], ours[boxes] = ours[scores].roll(-1, 0), ours[boxes][4:]
-        if (masks := f"regions.mask_head.masks.{kind}") in ours:
+        if (masks := f"roi_heads.mask_head.masks.{kind}") in ours:
             ours[masks] = ours[masks][1:]
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return {**ours, "normalise.mean": mean, "normalise.std": std}
+    return {**ours, "normalize.mean": mean, "normalize.std": std}
 
 
 def without_epsilon(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -122,7 +122,7 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
     name = resnet_name({n.removeprefix("backbone."): t for n, t in ours.items()}, origin)
     count = lambda pattern: len([name for name in ours if re.fullmatch(pattern, name)])
     norm = lambda name: "bn" if f"{name}.running_mean" in ours else None
-    stage = "regions.stages.0"
+    stage = "roi_heads.stages.0"
     linears = ours[f"{stage}.head.linears.0.weight"]
     model = {
         "backbone": {"name": name, "norm": norm_of_body(state)},
@@ -144,12 +144,12 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
     }
     if model["box"]["convs"]:
         model["box"]["conv_width"] = len(ours[f"{stage}.head.convs.0.conv.weight"])
-    if "regions.mask_head.masks.weight" in ours:
+    if "roi_heads.mask_head.masks.weight" in ours:
         model["mask"] = {
             "aligned": False,
             "convs": count(r"regions\.mask_head\.convs\.\d\.conv\.weight"),
-            "width": ours["regions.mask_head.upsample.weight"].shape[1],
-            "norm": norm("regions.mask_head.convs.0.norm"),
+            "width": ours["roi_heads.mask_head.upsample.weight"].shape[1],
+            "norm": norm("roi_heads.mask_head.convs.0.norm"),
         }
     return model
 
@@ -165,15 +165,15 @@ def norm_of_body(state: Mapping[str, Tensor]) -> str:
 def from_our_names(model: nn.Module) -> dict[str, Tensor]:
     """What torchvision's detector of the same shape (weights/recipes.py) loads with strict=True."""
     refuse_what_they_lack(model)
-    state = {n: t.detach() for n, t in model.state_dict().items() if not n.startswith("normalise.")}
+    state = {n: t.detach() for n, t in model.state_dict().items() if not n.startswith("normalize.")}
     body = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}
     rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
     for kind in ("weight", "bias"):
-        scores, boxes = f"regions.stages.0.predictor.scores.{kind}", f"regions.stages.0.predictor.boxes.{kind}"
+        scores, boxes = f"roi_heads.stages.0.predictor.scores.{kind}", f"roi_heads.stages.0.predictor.boxes.{kind}"
         rest[scores], rest[boxes] = rest[scores].roll(1, 0), with_rows_of_background(rest[boxes], 4)
-        if (masks := f"regions.mask_head.masks.{kind}") in rest:
+        if (masks := f"roi_heads.mask_head.masks.{kind}") in rest:
             rest[masks] = with_rows_of_background(rest[masks], 1)
-    head, mask = model.regions.stages[0].head, model.regions.mask_head
+    head, mask = model.roi_heads.stages[0].head, model.roi_heads.mask_head
     theirs = modules(len(head.convs), len(head.linears), len(mask.convs) if mask else 0, len(model.rpn.convs))
     renamed = rename_modules(rest, {ours: name for name, ours in theirs.items()})
     return {f"{BODY}{resnet_to_torchvision(name)}": tensor for name, tensor in body.items()} | renamed
@@ -189,7 +189,12 @@ def refuse_what_they_lack(model: nn.Module) -> None:
     if model.neck is None:
         raise WeightsError("torchvision's detectors stand on a pyramid: model.features must be fpn.")
     refuse_other_resnets(model.backbone, model.backbone.state_dict(), "torchvision")
-    box, mask, rpn, head = model.regions.config, model.regions.mask_config, model.rpn, model.regions.stages[0].head
+    box, mask, rpn, head = (
+        model.roi_heads.config,
+        model.roi_heads.mask_config,
+        model.rpn,
+        model.roi_heads.stages[0].head,
+    )
     width = model.neck.channels["p2"]
     needed = {
         "box.ious": (list(box.ious), len(box.ious) == 1, "one"),
@@ -197,7 +202,7 @@ def refuse_what_they_lack(model: nn.Module) -> None:
         "box.pool": (box.pool, box.pool == "align", "align"),
         "box.aligned": (box.aligned, not box.aligned, False),
         "box.linears": (len(head.linears), len(head.convs) > 0 or len(head.linears) == 2, "2, without box.convs"),
-        "box.norm": ("gn", not has_groups(model.regions.stages), "bn or frozen"),
+        "box.norm": ("gn", not has_groups(model.roi_heads.stages), "bn or frozen"),
         "fpn.norm": ("gn", not has_groups(model.neck), "bn or frozen"),
         "rpn.anchors.style": (rpn.config.anchors.style, rpn.anchors.rounded, "torchvision"),
         "rpn.channels": (rpn.config.channels, rpn.objectness.in_channels == width, width),
@@ -205,7 +210,7 @@ def refuse_what_they_lack(model: nn.Module) -> None:
     }
     if mask is not None:
         needed["mask.aligned"] = (mask.aligned, not mask.aligned, False)
-        needed["mask.norm"] = ("gn", not has_groups(model.regions.mask_head), "bn or frozen")
+        needed["mask.norm"] = ("gn", not has_groups(model.roi_heads.mask_head), "bn or frozen")
     for key, (present, fits, theirs) in needed.items():
         if not fits:
             raise WeightsError(

@@ -15,9 +15,9 @@ from resdet.images.decode import EncodedImage
 def star(rng: np.random.Generator, width: int, height: int, reach: float = 0.3) -> np.ndarray:
     """A ragged outline around a random point, inside the picture: float [12, 2]."""
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    centre = rng.uniform(0.3, 0.7, 2) * (width, height)
+    center = rng.uniform(0.3, 0.7, 2) * (width, height)
     radii = rng.uniform(0.4, 1, (12, 1)) * reach * min(width, height)
-    return centre + radii * np.stack([np.cos(angles), np.sin(angles)], 1)
+    return center + radii * np.stack([np.cos(angles), np.sin(angles)], 1)
 
 
 def objects_of(segments: list, labels: list[int], crowd: list[bool] | None = None) -> Objects:

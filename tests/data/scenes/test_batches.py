@@ -21,7 +21,7 @@ from resdet.images.resizing import resize
 
 CPU = torch.device("cpu")
 SHAPE = partial(smallest_fit, shapes=buckets(100, 150))
-PLAIN = SceneConfig(short=[100], long=150)
+PLAIN = SceneConfig(min_size=[100], max_size=150)
 
 
 def boxes_scene(count: int, crowd: int = 0, size: tuple[int, int] = (100, 100)) -> Scene:
@@ -199,7 +199,7 @@ def test_or_a_counted_skip_that_teaches_nothing(source):
 
 def test_mistakes_of_the_config_are_never_skipped(source):
     source.has_masks = False
-    pasting = SceneConfig(short=[100], long=150, copy_paste=1.0)
+    pasting = SceneConfig(min_size=[100], max_size=150, copy_paste=1.0)
     with pytest.raises(ConfigError, match="^data.augment.copy_paste"):
         take(loader(source, augment=pasting, on_bad_image="skip", workers=1).batches(0), 1)
 
@@ -267,6 +267,6 @@ def test_mixed_proportions_of_a_few_images(fakes, rng):
 def test_no_objects_at_all(fakes, rng):
     objects = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool), [])
     empty = fakes.Source([(np.zeros((40, 50, 3), np.uint8), objects)] * 5)
-    augment = SceneConfig(short=[40], long=60, crop=1.0, mosaic=0.5, copy_paste=1.0)
+    augment = SceneConfig(min_size=[40], max_size=60, crop=1.0, mosaic=0.5, copy_paste=1.0)
     for batch in take(loader(empty, augment=augment).batches(0), 3):
         assert not batch.targets.valid.any() and (batch.images.sizes > 0).all()  # a real picture, of background

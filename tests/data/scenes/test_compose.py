@@ -29,13 +29,13 @@ def test_mosaics_are_truthful_and_of_the_first_size(fakes, rng, kind):
 
 
 def test_a_mosaic_shows_each_picture_once_without_gaps(rng):
-    """Pictures of one grey each: four rectangles around a point in the middle half."""
+    """Pictures of one gray each: four rectangles around a point in the middle half."""
     greys = [50, 100, 150, 200]
     scenes = [
         Scene(
-            np.full((60, 80, 3), grey, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, int), np.zeros(0, bool), []
+            np.full((60, 80, 3), gray, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, int), np.zeros(0, bool), []
         )
-        for grey in greys
+        for gray in greys
     ]
     corners = []
     for _ in range(30):

@@ -24,7 +24,7 @@ from resdet.errors import ConfigError
         ("scale_jitter", (2.0, 0.1)),
         ("scale_jitter", (0.0, 1.0)),
         ("jitter_size", 0),
-        ("pca_colour", -1.0),
+        ("pca_color", -1.0),
         ("short_sampling", "range"),
     ],
 )
@@ -34,8 +34,8 @@ def test_refusals_name_the_key(key, value):
 
 
 def test_limits():
-    assert SceneConfig(short=[640, 800]).limits() == (800, 1333)
-    assert SceneConfig(short=[640, 800], short_sampling="range", long=1000).limits() == (800, 1000)
+    assert SceneConfig(min_size=[640, 800]).limits() == (800, 1333)
+    assert SceneConfig(min_size=[640, 800], min_size_sampling="range", max_size=1000).limits() == (800, 1000)
     assert SceneConfig(scale_jitter=(0.1, 2.0), jitter_size=512).limits() == (512, 512)
 
 

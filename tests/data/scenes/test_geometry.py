@@ -110,8 +110,8 @@ def test_random_crops_keep_the_centre_of_an_object(fakes, rng, kind):
     sides = []
     for _ in range(40):
         pixels, objects = fakes.make(rng, labels=(0,), kind=kind)
-        centre = objects.boxes.reshape(2, 2).mean(0)
-        pixels[int(centre[1]), int(centre[0]), 1] = 255  # labels of channel 1 there are none
+        center = objects.boxes.reshape(2, 2).mean(0)
+        pixels[int(center[1]), int(center[0]), 1] = 255  # labels of channel 1 there are none
         cut = random_crop(Scene.of(pixels, objects, (1, 1)), rng, (0.3, 0.6))
         assert (cut.pixels[..., 1] == 255).sum() == 1
         sides.append(np.array(cut.size) / (160, 120))

@@ -76,7 +76,7 @@ def test_probabilities_hold(source):
 
 
 def test_colour_shifts_the_whole_picture(source):
-    made = TrainScene(config(flip=0.0, pca_colour=1.0))(source, 5, np.random.default_rng(0))
+    made = TrainScene(config(flip=0.0, pca_color=1.0))(source, 5, np.random.default_rng(0))
     assert np.ptp(made.pixels.reshape(-1, 3), 0).tolist() == [0, 0, 0] and made.pixels.any()
 
 
