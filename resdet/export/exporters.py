@@ -53,7 +53,7 @@ exporters: Registry[Exporter] = Registry(
 
 
 def exporter_of(model: Any) -> Exporter:
-    if model.task not in exporters:
+    if getattr(model, "task", None) not in exporters:
         raise ConfigError(f"A {type(model).__name__} cannot be exported: classifiers and detectors can.")
     return exporters[model.task]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.evaluate import scored_images
-from resdet.config.experiment import EvalConfig
 from resdet.data.loader import Notes, Skipped, collated, worker_count
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.engine.distributed import gathered
@@ -135,7 +135,7 @@ def best_classes(
     skipped. `options` are those of `scored_images`."""
     guesses = min(GUESSES, len(models[0].classes))
     found = np.full((len(source), guesses), -1, np.int64)
-    views = EvalConfig(batch=config.batch, views=config.classifier_views)
+    views = ClassificationEvalConfig(batch=config.batch, views=config.classifier_views)
     parts = [
         (indices.numpy(), scores.topk(guesses).indices.cpu().numpy())
         for scores, _, indices in scored_images(models, source, views, device, skipped=skipped, **options)

@@ -7,11 +7,11 @@ from torch import nn
 from torchvision.transforms import functional as TF
 
 from resdet.backbones import create
+from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.evaluate import evaluate_on_device, evaluate_views, scored_images
 from resdet.classification.metrics import Tally, per_class_table
 from resdet.classification.model import Classifier
 from resdet.classification.test_crops import Scorer
-from resdet.config.experiment import EvalConfig
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
@@ -78,7 +78,11 @@ def classifier(seed=0, size=32, short=36):
 
 
 def scored(models, source, **config):
-    parts = list(scored_images(models, source, EvalConfig(batch=20, **config), CPU, Skipped(print, set()), workers=0))
+    parts = list(
+        scored_images(
+            models, source, ClassificationEvalConfig(batch=20, **config), CPU, Skipped(print, set()), workers=0
+        )
+    )
     return torch.cat([scores for scores, *_ in parts])
 
 
@@ -133,7 +137,7 @@ def test_an_ensemble_averages_probabilities():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_shares_of_processes_add_up(workers):
     model, source = classifier(), ShapeImages(11, 40, 0, "val")
-    config, skipped = EvalConfig(batch=4), Skipped(print, set())
+    config, skipped = ClassificationEvalConfig(batch=4), Skipped(print, set())
     whole = evaluate_views([model], source, config, CPU, skipped=skipped, workers=workers)
     shares = [
         evaluate_views([model], source, config, CPU, skipped=skipped, workers=workers, rank=rank, world=2)
@@ -163,9 +167,11 @@ class Damaged(ShapeImages):
 def test_damaged_images_are_errors_or_counted(workers):
     model, source, said = classifier(), Damaged(5, 40, 0, "val"), []
     with pytest.raises(DataError, match="^image 2 is cut short$"):  # and not a worker's traceback
-        evaluate_views([model], source, EvalConfig(), CPU, skipped=Skipped(said.append, set()), workers=workers)
+        evaluate_views(
+            [model], source, ClassificationEvalConfig(), CPU, skipped=Skipped(said.append, set()), workers=workers
+        )
     options = {"skipped": Skipped(said.append, set()), "workers": workers, "on_bad_image": "skip"}
-    assert evaluate_views([model], source, EvalConfig(batch=2), CPU, **options).images == 4
+    assert evaluate_views([model], source, ClassificationEvalConfig(batch=2), CPU, **options).images == 4
     assert said == ["skipped image 1: image 2 is cut short"]
 
 

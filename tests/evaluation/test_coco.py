@@ -95,7 +95,7 @@ def test_files_without_gaps_are_not_parsed_by_python(kind, tmp_path, monkeypatch
     truth["annotations"] = [thing for thing in truth["annotations"] if min(thing["bbox"][2:]) > 0]
     results = [{key: value for key, value in entry.items() if key != OTHER[kind]} for entry in results]
     for reader in ("ground_truth", "results") if kind == "bbox" else ("results",):  # masks are looked at
-        monkeypatch.setattr(f"resdet.evaluation.{reader}.read_json", None)
+        monkeypatch.setattr(f"resdet.detection.evaluation.{reader}.read_json", None)
     files = written(tmp_path, truth, results)
     agree(coco.judge(*files, kind), pycocotools(truth, results, kind))
     with pytest.raises(TypeError, match="NoneType"):

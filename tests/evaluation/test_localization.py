@@ -83,8 +83,8 @@ def by_two(monkeypatch, work):
         torch.set_num_threads(1)
         return work(World(rank, 2, torch.device("cpu")))
 
-    for module in ("localization", "losses"):
-        monkeypatch.setattr(f"resdet.evaluation.{module}.gathered", gathered)
+    for module in ("localization.evaluate", "detection.evaluation.validation_loss"):
+        monkeypatch.setattr(f"resdet.{module}.gathered", gathered)
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(run, (0, 1)))
 

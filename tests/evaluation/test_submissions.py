@@ -236,7 +236,7 @@ def test_from_detectors_to_the_file(voc, tmp_path, capsys, count):
     import resdet
     from resdet import config
     from resdet.detection.evaluation.submit import submit_detections
-    from resdet.reproduce.smoke import DETECTOR
+    from resdet.detection.task import DETECTOR
 
     sizes = [word for word in DETECTOR if "num_classes" not in word]
     places = [f"data.root={tmp_path / 'VOCdevkit'}", "data.val_sets=[2012_test]", "data.workers=0"]

@@ -122,7 +122,7 @@ def ours(state: dict, **overrides) -> Detector:
     settings = layout.settings(state)
     settings["rpn"] |= {"post_nms": [1000, 150]}
     settings["box"] |= {"detections": 300}
-    settings["input"] |= {"short": SHORT, "long": LONG}
+    settings["input"] |= {"min_size": SHORT, "max_size": LONG}
     experiment = configs.from_dict({"task": "detection", "model": settings | overrides})
     return loaded(build_for(experiment, CLASSES), layout.to_our_names(state))
 

@@ -74,7 +74,7 @@ def test_faster_rcnn_on_a_pyramid(write):
             "box": {"sampling": 0, "beta": 0.0},
             "input": {"resize": "pillow"},
         },
-        "data": {"name": "coco", "augment": {"short": [640, 800]}},
+        "data": {"name": "coco", "augment": {"min_size": [640, 800]}},
         "optim": {"lr": 0.02, "base_batch": 16},
         "schedule": {"milestones": [60000, 80000], "warmup": 1000},
         "train": {
