@@ -31,13 +31,17 @@ class Registry(Generic[T]):
         return add
 
     def __getitem__(self, name: str) -> T:
-        if name not in self.entries:
-            raise ConfigError(f"{self.key}: there is no {self.kind} named {name!r}: {self.hint(name)}", self.key)
+        self.check(name)
         entry = self.entries[name]
         if isinstance(entry, str):
             module, _, attribute = entry.partition(":")
             entry = self.entries[name] = cast(T, getattr(import_module(module), attribute))
         return entry
+
+    def check(self, name: str) -> None:
+        """Raises a ConfigError where there is no such entry, without importing it."""
+        if name not in self.entries:
+            raise ConfigError(f"{self.key}: there is no {self.kind} named {name!r}: {self.hint(name)}", self.key)
 
     def __contains__(self, name: object) -> bool:
         return name in self.entries
@@ -55,4 +59,5 @@ def identity(entry: object) -> str:
     """The same for an object and for the object of its name after its module is imported again."""
     if isinstance(entry, str):
         return entry
-    return f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', repr(entry))}"
+    named = entry if hasattr(entry, "__qualname__") else type(entry)
+    return f"{named.__module__}:{named.__qualname__}"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from resdet.config.experiment import Experiment
+from resdet.config.experiment import Experiment, experiments
 from resdet.data.config import DataConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -108,6 +108,17 @@ class Task:
         for name, sentence in EVALUATE_OPTIONS.items():
             if given.get(name) and name not in self.evaluate_options:
                 raise ConfigError(sentence.format(path=path))
+
+
+def register(name: str, experiment: type[Experiment]) -> Callable[[type[Task]], type[Task]]:
+    """Class decorator that registers a task under the name that configs give it, with the dataclass of its config."""
+
+    def add(kind: type[Task]) -> type[Task]:
+        experiments.register(name)(experiment)
+        tasks.register(name)(kind())
+        return kind
+
+    return add
 
 
 tasks: Registry[Task] = Registry(

@@ -71,7 +71,7 @@ def test_a_file_of_another_library_becomes_ours(tmp_path, capsys):
 
 
 def test_detectron2_gets_a_config_beside_the_weights(tmp_path, capsys):
-    settings = "shapes_mask_r18_fpn", "model.num_classes=3", "model.fpn.width=32", "model.box.width=32"
+    settings = "shapes_mask_r18_fpn", "model.num_classes=3", "model.neck.width=32", "model.box.width=32"
     model = resdet.build(*settings, "model.mask=null")
     weights.save(model, tmp_path / "best.safetensors", "safetensors")
     assert (

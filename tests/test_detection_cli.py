@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("narrow")
 
 # Norms that keep their statistics, so that a step with next to no learning rate leaves the detections as they are; and
 # images one by one, so that those are judged as `predict` sees them, without a batch's padding.
-CONSTANT = [*runs.CONFIG, "model.backbone.norm=frozen", "model.fpn.norm=null", "model.mask.norm=null", "optim.lr=1e-9"]
+CONSTANT = [*runs.CONFIG, "model.backbone.norm=frozen", "model.neck.norm=null", "model.mask.norm=null", "optim.lr=1e-9"]
 CONSTANT += ["eval.batch=1"]
 KINDS = [("bbox", ""), ("segm", "mask_")]
 

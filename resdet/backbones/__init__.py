@@ -4,7 +4,11 @@
     net(images)                 # [B, 3, H, W] normalized float -> logits [B, 1000]
     net.features(images)        # {"c2": [B, 64, H/4, W/4], …, "c5": [B, 512, H/32, W/32]}
 
-To add one: a config in config.py, a module beside resnet.py, a line in registry.py.
+To add one, in any module: a config with `build`, registered by a name (examples/extend/backbone.py).
+
+    @resdet.backbones.register("my_net")
+    @dataclass
+    class MyNetConfig(BackboneConfig): ...
 """
 
 from resdet._lazy import attach
@@ -13,6 +17,9 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "names": "config",
+        "register": "config",
+        "Backbone": "layers",
+        "BackboneConfig": "config",
         "create": "registry",
         "entry": "registry",
         "count_multiply_adds": "counting",

@@ -4,9 +4,13 @@ import difflib
 import re
 from dataclasses import dataclass, replace
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from resdet.errors import ConfigError
+from resdet.registry import Registry
+
+if TYPE_CHECKING:
+    from resdet.backbones.layers import Backbone
 
 Norm = Literal["bn", "frozen", "sync", "gn"]
 
@@ -32,6 +36,10 @@ class BackboneConfig:
                     f"{self.name}: {key} is {getattr(self, key)!r}; choose of {', '.join(map(str, allowed))}."
                 )
 
+    def build(self, num_classes: int) -> "Backbone":
+        """The net with random weights; without a classifier where `num_classes` is 0."""
+        raise NotImplementedError
+
     def for_checkpoint(self) -> "BackboneConfig":
         """The config of a net whose weights a checkpoint holds."""
         return self
@@ -56,12 +64,22 @@ class ResNetConfig(BackboneConfig):
     norm: Norm = "bn"
     zero_init: bool = False  # the last norm of each block starts at zero, so that blocks start as identities
 
+    def build(self, num_classes: int) -> "Backbone":
+        from resdet.backbones.resnet import resnet
+
+        return resnet(self, IMAGENET_RESNETS[self.name], num_classes)
+
 
 @dataclass
 class PlainConfig(BackboneConfig):
     """The plain nets of Table 2: the same layers without shortcuts."""
 
     norm: Norm = "bn"
+
+    def build(self, num_classes: int) -> "Backbone":
+        from resdet.backbones.resnet import plain
+
+        return plain(self, IMAGENET_PLAIN[self.name], num_classes)
 
 
 @dataclass
@@ -71,6 +89,11 @@ class CifarNetConfig(BackboneConfig):
     norm: Norm = "bn"
     zero_init: bool = False
 
+    def build(self, num_classes: int) -> "Backbone":
+        from resdet.backbones.cifar import cifar_net
+
+        return cifar_net(self, num_classes)
+
 
 @dataclass
 class VGGConfig(BackboneConfig):
@@ -79,6 +102,11 @@ class VGGConfig(BackboneConfig):
     norm: Norm | None = None
     dropout: float = 0.5
 
+    def build(self, num_classes: int) -> "Backbone":
+        from resdet.backbones.vgg import vgg
+
+        return vgg(self, VGGS[self.name], num_classes)
+
 
 @dataclass
 class TimmConfig(BackboneConfig):
@@ -86,24 +114,37 @@ class TimmConfig(BackboneConfig):
 
     pretrained: bool = False
 
+    def build(self, num_classes: int) -> "Backbone":
+        from resdet.backbones.timm import timm_net
+
+        return timm_net(self, num_classes)
+
     def for_checkpoint(self) -> "TimmConfig":
         return replace(self, pretrained=False)
 
 
+backbones: Registry[type[BackboneConfig]] = Registry(
+    "backbone",
+    "model.backbone.name",
+    {
+        **dict.fromkeys(IMAGENET_RESNETS, ResNetConfig),
+        **dict.fromkeys(IMAGENET_PLAIN, PlainConfig),
+        **dict.fromkeys(VGGS, VGGConfig),
+        **{f"cifar_{kind}{depth}": CifarNetConfig for kind in ("resnet", "plain") for depth in CIFAR_DEPTHS},
+    },
+)
+register = backbones.register
+
+
 def names() -> list[str]:
     """The registered nets. CIFAR nets of any other depth 6n+2 and `timm/<name>` can be created as well."""
-    cifar = [f"cifar_{kind}{depth}" for kind in ("resnet", "plain") for depth in CIFAR_DEPTHS]
-    return [*IMAGENET_RESNETS, *IMAGENET_PLAIN, *VGGS, *cifar]
+    return list(backbones)
 
 
 def family(name: str) -> type[BackboneConfig]:
     """The config class that belongs to a net's name."""
-    if name in IMAGENET_RESNETS:
-        return ResNetConfig
-    if name in IMAGENET_PLAIN:
-        return PlainConfig
-    if name in VGGS:
-        return VGGConfig
+    if name in backbones:
+        return backbones[name]
     if name.startswith("timm/"):
         return TimmConfig
     if CIFAR_NAME.fullmatch(name):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from resdet.backbones import cifar, resnet, timm, vgg
+from resdet.backbones import cifar, resnet, vgg
 from resdet.backbones.config import (
     CIFAR_NAME,
     IMAGENET_PLAIN,
@@ -42,16 +42,7 @@ def create(name: str, num_classes: int = 1000, **options) -> Backbone:
 
 def build(config: BackboneConfig, num_classes: int) -> Backbone:
     """As `create`, from the config of a net."""
-    name = config.name
-    if name in IMAGENET_RESNETS:
-        return resnet.resnet(config, IMAGENET_RESNETS[name], num_classes)
-    if name in IMAGENET_PLAIN:
-        return resnet.plain(config, IMAGENET_PLAIN[name], num_classes)
-    if name in VGGS:
-        return vgg.vgg(config, VGGS[name], num_classes)
-    if CIFAR_NAME.fullmatch(name):
-        return cifar.cifar_net(config, num_classes)
-    return timm.timm_net(config, num_classes)
+    return config.build(num_classes)
 
 
 def entry(name: str) -> Entry:
@@ -67,4 +58,4 @@ def entry(name: str) -> Entry:
         _, n = cifar_blocks(name)
         return Entry(name, 6 * n + 2, 32, cifar.CifarNet.strides, cifar.CifarNet.channels)
     family(name)
-    raise ConfigError(f"{name} belongs to timm: build it with backbones.create and read its .strides and .channels.")
+    raise ConfigError(f"{name} is not one of ours: build it with backbones.create and read its .strides and .channels.")

@@ -2,6 +2,7 @@
 
 from resdet.cli.arguments import add_config_arguments, output_file, without_overrides
 from resdet.cli.json_output import add_json_argument
+from resdet.detection.evaluation.protocols import evaluators
 
 OF_RESULTS = ("type", "protocol", "engine", "curves", "confusion")  # options of --results alone
 OF_WEIGHTS = ("config", "overrides", "submission", "classifier", "save")  # and of --weights
@@ -32,9 +33,7 @@ def add(commands) -> None:
     results.add_argument("--annotations", metavar="JSON", help="ground truth in COCO's format; with --results")
     results.add_argument("--results", metavar="JSON", help="detections in COCO's results format, to be judged")
     results.add_argument("--type", choices=["bbox", "segm"], help="boxes or masks (default: bbox)")
-    results.add_argument(
-        "--protocol", choices=["coco", "voc07", "voc_area", "ilsvrc_det"], help="whose rules (default: coco)"
-    )
+    results.add_argument("--protocol", choices=list(evaluators), help="whose rules (default: coco)")
     results.add_argument("--engine", choices=["hotcoco", "pycocotools"], help="who counts (default: hotcoco)")
     results.add_argument("--curves", action="store_true", help="precision over recall of each class")
     results.add_argument("--confusion", action="store_true", help="which class is taken for which, and other errors")

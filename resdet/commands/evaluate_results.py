@@ -3,7 +3,7 @@
 from typing import Any
 
 from resdet.detection.evaluation import coco, tables
-from resdet.detection.evaluation.protocols import PROTOCOLS
+from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 
@@ -25,11 +25,11 @@ def evaluate_results(
     each kind of error costs (TIDE).
     """
     check(kind, curves, protocol)
-    if protocol == "coco":
+    if protocol == COCO:
         evaluation = coco.judge(annotations, results, kind, engine)
         figures = evaluation.summary()
     else:
-        figures = PROTOCOLS[protocol](annotations, results)
+        figures = evaluators[protocol](annotations, results)
     shown, written = [tables.summary_table(figures)], dict(figures)
     if per_class:
         shown.append(tables.per_class_table(figures))
@@ -46,7 +46,7 @@ def evaluate_results(
 
 
 def check(kind: str, curves: bool, protocol: str) -> None:
-    if protocol != "coco" and protocol not in PROTOCOLS:
-        raise ConfigError(f"There is no protocol {protocol!r}: take coco, {', '.join(PROTOCOLS)}.")
-    if protocol != "coco" and (kind != "bbox" or curves):
+    if protocol not in evaluators:
+        raise ConfigError(f"There is no protocol {protocol!r}: take {', '.join(evaluators)}.")
+    if protocol != COCO and (kind != "bbox" or curves):
         raise ConfigError(f"{protocol} judges boxes, without curves: take --protocol coco for masks and curves.")

@@ -46,6 +46,7 @@ class Experiment:
 
     task: str = ""
     name: str = "experiment"  # by default that of the config file
+    imports: list[str] = field(default_factory=list)  # modules that register backbones, heads, formats … of your own
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

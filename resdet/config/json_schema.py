@@ -7,6 +7,8 @@ from resdet.backbones.config import BackboneConfig
 from resdet.config.experiment import experiments
 from resdet.config.validation import core_schema
 from resdet.data.config import DataConfig, formats
+from resdet.necks.config import NeckConfig, necks
+from resdet.registry import Registry
 
 REFERENCE = "#/$defs/{model}"
 ANY_BACKBONE = {
@@ -18,8 +20,8 @@ ANY_BACKBONE = {
 def json_schema() -> dict[str, Any]:
     """JSON Schema 2020-12: an experiment of any task, or a part of one over its `_base_` files."""
     tasks = [experiments[name] for name in experiments]
-    families = {BackboneConfig: backbone_names(), DataConfig: data_names()}
-    definitions = definitions_of([*tasks, *families[BackboneConfig], *families[DataConfig]])
+    families = {BackboneConfig: backbone_names(), NeckConfig: names_in(necks), DataConfig: names_in(formats)}
+    definitions = definitions_of([*tasks, *(kind for names in families.values() for kind in names)])
     for base, names in families.items():
         for kind, name in names.items():
             definitions[kind.__name__]["properties"]["name"] = name
@@ -47,8 +49,12 @@ def definitions_of(kinds: list[type]) -> dict[str, Any]:
     return GenerateJsonSchema(ref_template=REFERENCE).generate_definitions(inputs)[1]
 
 
-def data_names() -> dict[type, dict[str, Any]]:
-    return {formats[name]: {"enum": [name]} for name in formats}
+def names_in(registry: Registry[Any]) -> dict[type, dict[str, Any]]:
+    """The names of each registered dataclass."""
+    names: dict[type, list[str]] = {}
+    for name in registry:
+        names.setdefault(registry[name], []).append(name)
+    return {kind: {"enum": known} for kind, known in names.items()}
 
 
 def backbone_names() -> dict[type, dict[str, Any]]:

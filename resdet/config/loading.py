@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from resdet import extension
 from resdet.config.experiment import Experiment
 from resdet.config.files import find, read_layers
 from resdet.config.layers import Layer, expand_names, forget_other_families, merge, origin_of, schema_of
@@ -18,14 +19,25 @@ def load(config: str | Path, *overrides: str) -> Experiment:
     """The experiment of a YAML file, found by path or by name in configs/, with overrides as `section.key=value`."""
     path = find(config)
     layers = [Layer(str(path), copy({"name": path.stem}, str(path))), *read_layers(path)]
-    return compose(layers, [override_layer(text) for text in overrides])
+    changes = [override_layer(text) for text in overrides]
+    for layer in (*layers, *changes):
+        extension.import_modules(modules_of(layer), layer.origin)
+    return compose(layers, changes)
 
 
 def from_dict(settings: dict[str, Any], origin: str = "this dict", overrides: tuple[str, ...] = ()) -> Experiment:
     """The experiment of a dict, as `to_dict` writes it and checkpoints carry it."""
     if not isinstance(settings, dict):
         raise ConfigError(f"{origin} is a {type(settings).__name__}: give a mapping of sections (model, data, …).")
-    return compose([Layer(origin, copy(settings, origin))], [override_layer(text) for text in overrides])
+    layer = Layer(origin, copy(settings, origin))
+    extension.require_modules(modules_of(layer), origin)
+    return compose([layer], [override_layer(text) for text in overrides])
+
+
+def modules_of(layer: Layer) -> list[str]:
+    """The layer's `imports`, where they are a list of names; anything else is refused later, with its key."""
+    names = layer.settings.get("imports")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
@@ -40,6 +52,9 @@ def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
     settings = schema.defaults()
     for layer in everything:
         settings = merge_layer(settings, layer, schema)
+    if isinstance(settings.get("imports"), list):
+        modules = [*extension.GIVEN, *(name for layer in everything for name in modules_of(layer))]
+        settings["imports"] = list(dict.fromkeys(modules))
     try:
         experiment = validate(settings, schema)
         experiment.check()

@@ -11,6 +11,7 @@ from resdet.config.schema import Schema
 KEYS = {
     "batch": "batch_per_image",
     "canonical": "canonical_size",
+    "fpn": "neck",
     "long": "max_size",
     "pca_colour": "pca_color",
     "positives": "positive_fraction",

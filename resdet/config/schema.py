@@ -9,9 +9,14 @@ from typing import Any, get_args, get_type_hints
 from resdet.backbones.config import family as backbone_family
 from resdet.config.experiment import Experiment, plain
 from resdet.data.config import formats
+from resdet.necks.config import necks
 
 # Sections whose `name` decides which keys they have. A bare string is short for the name alone.
-VARIANTS: dict[str, Callable[[str], type]] = {"model.backbone": backbone_family, "data": formats.__getitem__}
+VARIANTS: dict[str, Callable[[str], type]] = {
+    "model.backbone": backbone_family,
+    "model.neck": necks.__getitem__,
+    "data": formats.__getitem__,
+}
 
 
 @dataclass
@@ -40,7 +45,8 @@ class Schema:
 
 def default_families(task: type[Experiment]) -> dict[str, type]:
     """The dataclasses of a task's sections where no name chooses others."""
-    return {path: type(attrgetter(path)(task())) for path in VARIANTS}
+    defaults = asdict(task())
+    return {path: type(attrgetter(path)(task())) for path in VARIANTS if get(defaults, path) is not None}
 
 
 @cache

@@ -2,4 +2,4 @@
 
 from resdet._lazy import attach
 
-__getattr__, __dir__ = attach(__name__, {"formats": "config"})
+__getattr__, __dir__ = attach(__name__, {"formats": "config", "register": "config", "DataConfig": "config"})

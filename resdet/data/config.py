@@ -44,3 +44,4 @@ formats: Registry[type[DataConfig]] = Registry(
         },
     },
 )
+register = formats.register

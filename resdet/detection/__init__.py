@@ -6,6 +6,11 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "Detector": "model",
+        "register_evaluator": "evaluation.protocols",
+        "register_box_head": "heads.registry",
+        "register_mask_head": "heads.registry",
+        "register_box_loss": "heads.registry",
+        "register_class_loss": "heads.registry",
         "EnsembleDetector": "inference.tta",
         "TTAConfig": "inference.config",
         "Results": "evaluation.results",

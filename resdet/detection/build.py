@@ -1,6 +1,7 @@
 """Puts a detector together from its config: which features, which heads."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -9,18 +10,16 @@ from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import detach_last_stage, dilate_last_stage, freeze_stages
 from resdet.config.experiment import check_count, to_dict
 from resdet.detection.config import DetectionExperiment, DetectorConfig
-from resdet.detection.heads.box_head import Conv5Head, ConvFCHead, RoIPooler, VGGHead
-from resdet.detection.heads.mask_head import MaskHead
+from resdet.detection.heads.box_head import Conv5Head, RoIPooler, VGGHead
 from resdet.detection.heads.mnc import MNC, Warper
+from resdet.detection.heads.registry import box_heads, mask_heads
 from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError
 from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
-from resdet.necks.fpn import FPN
 
-FINEST_STRIDE = 4  # of the pyramid: VGG's first maps are finer
 SINGLE_LEVEL_SIZES = (32, 64, 128, 256, 512)
 
 
@@ -39,13 +38,13 @@ def build_from_config(
     """An untrained detector."""
     net, heads = build_backbone(config)
     freeze_stages(net, config.freeze_stages)
-    neck = FPN(net, config.fpn.width, config.fpn.norm, finest=FINEST_STRIDE) if config.features == "fpn" else None
+    neck = config.neck.build(net) if config.features == "fpn" else None
     levels = list(neck.strides) if neck else [[*net.channels][-1]]
     strides, channels = (neck.strides, neck.channels) if neck else (net.strides, net.channels)
     rpn = RPN(config.rpn, channels[levels[0]], [strides[level] for level in levels], anchor_sizes(config, len(levels)))
-    region_levels = levels[:-1] if neck else levels  # the pyramid's extra level is for proposals alone
+    roi_levels = neck.roi_levels if neck else levels
     regions = build_roi_heads(
-        config, heads, channels[levels[0]], [strides[level] for level in region_levels], len(classes)
+        config, heads, channels[levels[0]], [strides[level] for level in roi_levels], len(classes)
     )
     return Detector(net, neck, levels, rpn, regions, normalize, classes, category_ids, config.input)
 
@@ -94,14 +93,14 @@ def build_roi_heads(
     if box.pool == "max" and len(strides) > 1:
         raise ConfigError("model.box.pool=max is for one level of features: use align with fpn.")
     pooler = RoIPooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical_size)
-    heads = taken or [
-        ConvFCHead(channels, size, box.convs, box.conv_width, box.norm, box.linears, box.width) for _ in box.ious
-    ]
+    heads = taken or [box_heads[box.head](box, channels, size) for _ in box.ious]
     if mask is None:
         return RoIHeads(box, heads, pooler, classes)
     mask_pooler: RoIPooler | None = None
     if not conv5:
         mask_pooler = RoIPooler(strides, mask.resolution, "align", mask.sampling, mask.aligned, box.canonical_size)
-    mask_channels, convs = (heads[0].width, 0) if conv5 else (channels, mask.convs)
-    mask_head = MaskHead(mask_channels, convs, mask.width, mask.norm, classes)
+    if conv5:
+        mask_head = mask_heads[mask.head](replace(mask, convs=0), heads[0].width, classes)
+    else:
+        mask_head = mask_heads[mask.head](mask, channels, classes)
     return RoIHeads(box, heads, pooler, classes, mask, mask_head, mask_pooler)

@@ -7,10 +7,11 @@ from resdet.backbones.config import PlainConfig, ResNetConfig
 from resdet.config.experiment import EvalConfig, Experiment, ModelConfig
 from resdet.data.config import DataConfig
 from resdet.detection.data.config import CocoConfig, ScenesConfig
+from resdet.detection.evaluation.protocols import evaluators
 from resdet.detection.heads.config import BoxConfig, MaskConfig, MNCConfig, RPNConfig
 from resdet.detection.inference.config import TTAConfig
 from resdet.errors import ConfigError, require
-from resdet.necks.config import FPNConfig
+from resdet.necks.config import FPNConfig, NeckConfig
 
 
 @dataclass
@@ -33,12 +34,12 @@ class DetectorConfig(ModelConfig):
     """Faster R-CNN and its family. `features` says what proposals and regions are taken from:
 
     c4: conv4_x, with conv5_x computed for each region (the paper's, appendix A) · dc5: conv5_x, dilated, stride 16 ·
-    fpn: a pyramid · vgg: conv5_3 of VGG-16 or VGG-19, with fc6 and fc7 for each region (Tables 7 and 8).
+    fpn: those of `neck` · vgg: conv5_3 of VGG-16 or VGG-19, with fc6 and fc7 for each region (Tables 7 and 8).
     """
 
     pretrained: str | None = None  # of the backbone: a file, or `torchvision` for that library's ImageNet weights
     features: Literal["c4", "dc5", "fpn", "vgg"] = "fpn"
-    fpn: FPNConfig = field(default_factory=FPNConfig)
+    neck: NeckConfig = field(default_factory=FPNConfig)  # with features fpn
     rpn: RPNConfig = field(default_factory=RPNConfig)
     box: BoxConfig = field(default_factory=BoxConfig)
     mask: MaskConfig | None = None  # null: boxes alone
@@ -99,11 +100,12 @@ class AlternatingConfig:
 class DetectionEvalConfig(TTAConfig, EvalConfig):
     """Evaluation of a detector."""
 
-    metric: Literal["coco", "voc07", "voc_area", "ilsvrc_det"] = "coco"
+    metric: str = "coco"  # coco, voc07, voc_area, ilsvrc_det, or a registered evaluator
     losses: bool = True  # the validation losses as well, from the same features, where the test is a plain one
 
     def __post_init__(self):
         TTAConfig.__post_init__(self)
+        evaluators.check(self.metric)
         EvalConfig.__post_init__(self)
 
 

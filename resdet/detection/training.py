@@ -14,6 +14,7 @@ from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.evaluate import Judged, empty, figures, judge, truth_of
 from resdet.detection.evaluation.pictures import write_pictures
+from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector
 from resdet.detection.objects_training import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTraining, with_total
 from resdet.engine import distributed
@@ -29,7 +30,7 @@ class DetectionTraining(ObjectsTraining):
 
     def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
-        self.monitor = "AP" if experiment.eval.metric == "coco" else "mAP"
+        self.monitor = "AP" if experiment.eval.metric == COCO else "mAP"
         torch.manual_seed(experiment.train.seed)
         self.notes = Notes(log.warn)
         self.source = open_scenes(experiment.data, "train")

@@ -129,7 +129,7 @@ def model(source: Source) -> dict[str, Any]:
         "model.backbone.norm": norm,
         "model.backbone.stride_in": "1x1" if source.get("MODEL.RESNETS.STRIDE_IN_1X1") else "3x3",
         "model.features": features,
-        "model.fpn.norm": source.choose("MODEL.FPN.NORM", NORMS),
+        "model.neck.norm": source.choose("MODEL.FPN.NORM", NORMS),
         "model.input.resize": "pillow",
         "model.input.divisor": 32 if features == "fpn" else 1,
         **weights(source),

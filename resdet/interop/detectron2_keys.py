@@ -5,7 +5,7 @@ from typing import Any
 SAME = {  # key -> its default, and our key, which takes the same value
     "MODEL.BACKBONE.FREEZE_AT": (2, "model.freeze_stages"),
     "MODEL.ROI_HEADS.NUM_CLASSES": (80, "model.num_classes"),
-    "MODEL.FPN.OUT_CHANNELS": (256, "model.fpn.width"),
+    "MODEL.FPN.OUT_CHANNELS": (256, "model.neck.width"),
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": (256, "model.rpn.batch_per_image"),
     "MODEL.RPN.POSITIVE_FRACTION": (0.5, "model.rpn.positive_fraction"),
     "MODEL.RPN.SMOOTH_L1_BETA": (0.0, "model.rpn.beta"),

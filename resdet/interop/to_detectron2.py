@@ -43,7 +43,7 @@ def config_for(model: Any) -> dict[str, Any]:
         "MODEL.RESNETS.RES2_OUT_CHANNELS": 64 if depth < 50 else 256,
         "MODEL.RESNETS.NORM": norm(section["backbone"]["norm"]),
         "MODEL.RESNETS.STRIDE_IN_1X1": section["backbone"]["stride_in"] == "1x1",
-        "MODEL.FPN.NORM": norm(section["fpn"]["norm"]),
+        "MODEL.FPN.NORM": norm(section["neck"]["norm"]),
         "MODEL.ROI_HEADS.NUM_CLASSES": len(model.classes),
         **rpn(section["rpn"], features),
         **box(section["box"], features),

@@ -1,1 +1,8 @@
 """Feature pyramids over a backbone's stages."""
+
+from resdet._lazy import attach
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {"FPN": "fpn", "FPNConfig": "config", "Neck": "base", "NeckConfig": "config", "register": "config"},
+)

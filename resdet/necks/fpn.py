@@ -3,22 +3,26 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.backbones.layers import ConvNorm
+from resdet.backbones.layers import Backbone, ConvNorm
+from resdet.necks.base import Neck
+
+FINEST_STRIDE = 4  # in detectors: VGG has finer maps
 
 
-class FPN(nn.Module):
+class FPN(Neck):
     """`{"c2", …, "c5"}` in, `{"p2", …, "p5", "p6"}` of `width` channels out; p6 is p5 at every other pixel.
 
     `net` is a backbone, of which only `channels` and `strides` are read; maps of a stride below `finest` stay out.
     """
 
-    def __init__(self, net: nn.Module, width: int = 256, norm: str | None = None, extra: bool = True, finest: int = 1):
+    def __init__(self, net: Backbone, width: int = 256, norm: str | None = None, extra: bool = True, finest: int = 1):
         super().__init__()
         self.levels = [c for c, stride in net.strides.items() if stride >= finest]
         self.lateral = nn.ModuleDict({c: ConvNorm(net.channels[c], width, 1, norm=norm) for c in self.levels})
         self.output = nn.ModuleDict({c: ConvNorm(width, width, 3, norm=norm) for c in self.levels})
         self.extra = extra
         self.strides = {c.replace("c", "p"): net.strides[c] for c in self.levels}
+        self.roi_levels = list(self.strides)
         if extra:
             top = self.levels[-1]
             self.strides[f"p{int(top[1:]) + 1}"] = 2 * net.strides[top]

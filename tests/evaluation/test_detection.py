@@ -115,7 +115,7 @@ def test_nothing_is_there(root, tmp_path):
 
 WITHOUT_PADDING = [
     "model.features=c4",
-    "model.fpn.norm=null",
+    "model.neck.norm=null",
     "model.rpn.anchors.sizes=[[8, 16, 32]]",
     "model.box.resolution=4",
     "model.input={short: 60, long: 90, divisor: 1}",

@@ -43,7 +43,7 @@ SLOW = [
     ("cascade", False, ["model.box.sampling=0"], Form(SHAPE, nms="outside")),
     ("dc5", True, ["model.input.resize=torchvision"], Form(SHAPE, masks="inside")),
     ("fpn", False, ["model.rpn.anchors.style=torchvision", "model.box.aligned=false"], Form(SHAPE, nms="outside")),
-    ("cascade", True, ["model.fpn.norm=gn", "model.input.resize=pillow"], Form(SHAPE)),
+    ("cascade", True, ["model.neck.norm=gn", "model.input.resize=pillow"], Form(SHAPE)),
     ("mnc", True, [], Form(SHAPE)),
 ]
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resdet.detection.heads import losses
+from resdet.detection.heads.registry import box_losses
 
 ops = pytest.importorskip("torchvision").ops
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -29,7 +30,7 @@ def test_smooth_l1_on_parameters(beta):
     deltas = torch.randn(2, 15, 4, generator=torch.Generator().manual_seed(2))
     parameters = their_coder().encode_single(wanted.view(-1, 4), regions.view(-1, 4))
     expected = F.smooth_l1_loss(deltas.view(-1, 4), parameters, beta=beta, reduction="none").sum(1)
-    found = losses.box_loss("smooth_l1", deltas, regions, wanted, WEIGHTS, beta)
+    found = losses.smooth_l1_box_loss(deltas, regions, wanted, WEIGHTS, beta)
     assert torch.allclose(found.flatten(), expected, rtol=1e-4)
 
 
@@ -40,7 +41,7 @@ def test_overlap_losses(kind):
     decoded = their_coder().decode_single(deltas.view(-1, 4), regions.view(-1, 4))
     theirs = {"giou": ops.generalized_box_iou_loss, "diou": ops.distance_box_iou_loss}[kind]
     expected = theirs(decoded, wanted.view(-1, 4))
-    found = losses.box_loss(kind, deltas, regions, wanted, WEIGHTS, beta=0.1)
+    found = box_losses[kind](deltas, regions, wanted, WEIGHTS, beta=0.1)
     assert torch.allclose(found.flatten(), expected, atol=1e-5)
     gradients = [torch.autograd.grad(loss.sum(), deltas)[0] for loss in (found, expected)]
     assert torch.allclose(*gradients, atol=1e-5) and gradients[0].abs().max() > 0.01

@@ -38,7 +38,7 @@ def make(family: str, masks: bool = True, *overrides: str, everything: bool = Fa
         backbone=VGGConfig("vgg16") if family == "vgg" else ResNetConfig("resnet18", norm="frozen"),
         num_classes=len(CLASSES),
         features=FEATURES.get(family, family),
-        fpn=FPNConfig(width=16),
+        neck=FPNConfig(width=16),
         rpn=RPNConfig(anchors, batch_per_image=5000 if everything else 64, pre_nms=(100, 100), post_nms=(30, 30)),
         box=BoxConfig(**box),
         mask=MaskConfig(width=8, convs=1) if masks and family != "mnc" else None,

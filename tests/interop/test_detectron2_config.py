@@ -119,9 +119,9 @@ def test_dc5(write):
     [
         ("MODEL: {RESNETS: {NORM: GN, STRIDE_IN_1X1: False}}", "model.backbone.norm", "gn"),
         ("MODEL: {RESNETS: {STRIDE_IN_1X1: False}}", "model.backbone.stride_in", "3x3"),
-        ("MODEL: {FPN: {OUT_CHANNELS: 128}}", "model.fpn.width", 128),
+        ("MODEL: {FPN: {OUT_CHANNELS: 128}}", "model.neck.width", 128),
         ("VERSION: 2", "model.box.canonical_size", 224),
-        ("MODEL: {FPN: {NORM: SyncBN}}", "model.fpn.norm", "sync"),
+        ("MODEL: {FPN: {NORM: SyncBN}}", "model.neck.norm", "sync"),
         ("MODEL: {ANCHOR_GENERATOR: {SIZES: [[8], [16], [32], [64], [128]]}}", "model.rpn.anchors.sizes.0", [8]),
         ("MODEL: {ANCHOR_GENERATOR: {SIZES: [[16]]}}", "model.rpn.anchors.sizes.4", [16]),
         ("MODEL: {ANCHOR_GENERATOR: {ASPECT_RATIOS: [[0.3, 1]]}}", "model.rpn.anchors.ratios", [0.3, 1]),

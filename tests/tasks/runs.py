@@ -13,7 +13,7 @@ from resdet.detection.data import shape_scenes
 
 # Mask R-CNN with ResNet-18 and an FPN, as small as it gets.
 SMALL = [
-    "model.fpn={width: 16, norm: bn}",
+    "model.neck={width: 16, norm: bn}",
     "model.rpn={channels: 16, batch: 32, pre_nms: [40, 40], post_nms: [20, 20]}",
     "model.rpn.anchors.sizes=[[8], [16], [32], [64], [96]]",
     "model.box={width: 32, batch: 16, score: 0.01, detections: 24, candidates: 100}",

@@ -17,7 +17,7 @@ from resdet.backbones import create
 pytestmark = pytest.mark.usefixtures("narrow")
 
 ONE_STEP = ["train.length=1", "train.evaluate_every=1", "train.checkpoint_every=1", "model.mask=null"]
-STILL = ["optim.lr=1e-30", "model.backbone.norm=frozen", "model.fpn.norm=null"]  # leaves the weights as they were
+STILL = ["optim.lr=1e-30", "model.backbone.norm=frozen", "model.neck.norm=null"]  # leaves the weights as they were
 
 
 @pytest.fixture(scope="module")

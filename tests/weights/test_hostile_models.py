@@ -137,7 +137,7 @@ def test_as_many_classes_as_the_file_lists(tmp_path, content):
     assert_refused(write(tmp_path, "pth", large), "a far larger net than its tensors")
 
 
-DETECTOR = ("model.backbone=resnet18", "model.num_classes=2", "model.fpn.width=16", "model.box.width=16")
+DETECTOR = ("model.backbone=resnet18", "model.num_classes=2", "model.neck.width=16", "model.box.width=16")
 
 
 @pytest.fixture(scope="module")

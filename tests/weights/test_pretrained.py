@@ -15,7 +15,7 @@ from resdet.errors import ConfigError, DownloadError, WeightsError
 from resdet.files import download
 from resdet.weights import pretrained
 
-DETECTOR = ("shapes_mask_r18_fpn.yaml", "model.num_classes=3", "model.mask=null", "model.fpn.width=16")
+DETECTOR = ("shapes_mask_r18_fpn.yaml", "model.num_classes=3", "model.mask=null", "model.neck.width=16")
 
 
 class Handler(SimpleHTTPRequestHandler):

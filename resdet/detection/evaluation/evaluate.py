@@ -16,7 +16,7 @@ from resdet.detection.data.geometry import open_image
 from resdet.detection.data.loader import EvaluationBatch, evaluation_batches
 from resdet.detection.evaluation import coco
 from resdet.detection.evaluation.ground_truth import Kind
-from resdet.detection.evaluation.protocols import PROTOCOLS
+from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.detection.inference.predictor import finish
@@ -156,8 +156,9 @@ def figures(
 ) -> dict[str, float]:
     """The headline figures by the metric that was asked for; those that do not exist are left out."""
     truth = truth_of(source, left_out)
-    if metric != "coco":
-        return known({"mAP": PROTOCOLS[metric](truth, results)["mAP"]}, source)
+    if metric != COCO:
+        metrics = evaluators[metric](truth, results)
+        return known({"mAP": metrics["mAP"]} | {k: v for k, v in metrics.items() if isinstance(v, float)}, source)
     found = coco.evaluate(truth, results, "bbox")
     shown = {name: found[name] for name in COCO_FIGURES}
     if masks:

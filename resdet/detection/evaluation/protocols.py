@@ -1,11 +1,38 @@
-"""Whose rules boxes are judged by besides COCO's: each gives {"mAP", "per_class"} of annotations and results."""
+"""The registry of evaluators, from which `eval.metric` and `--protocol` choose.
 
-from functools import partial
+@resdet.detection.register_evaluator("my_metric")
+def evaluate(annotations, results):
+    return {"mAP": ..., "per_class": {"cat": {"AP": ..., "objects": ...}}}
+"""
 
-from resdet.detection.evaluation import ilsvrc_det, voc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-PROTOCOLS = {
-    "voc07": partial(voc.evaluate, metric="07"),
-    "voc_area": partial(voc.evaluate, metric="area"),
-    "ilsvrc_det": ilsvrc_det.evaluate_det,
-}
+from resdet.registry import Registry
+
+if TYPE_CHECKING:
+    from resdet.detection.evaluation.results import Results
+
+
+class Evaluator(Protocol):
+    """Metrics of boxes: "mAP", by which the best checkpoint is chosen, "per_class", and any others."""
+
+    def __call__(
+        self, annotations: "str | Path | dict", results: "str | Path | Sequence[dict] | Results"
+    ) -> dict[str, Any]:
+        """`annotations` and `results` are in COCO's formats."""
+
+
+COCO = "coco"  # evaluates masks too, and calls its mean AP "AP"
+evaluators: Registry[Evaluator] = Registry(
+    "evaluator",
+    "eval.metric",
+    {
+        COCO: "resdet.detection.evaluation.coco:evaluate",
+        "voc07": "resdet.detection.evaluation.voc:evaluate_voc07",
+        "voc_area": "resdet.detection.evaluation.voc:evaluate_voc_area",
+        "ilsvrc_det": "resdet.detection.evaluation.ilsvrc_det:evaluate_det",
+    },
+)
+register_evaluator = evaluators.register

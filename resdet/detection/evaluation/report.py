@@ -9,7 +9,7 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import coco, tables
 from resdet.detection.evaluation.evaluate import Judged, judge, truth_of
-from resdet.detection.evaluation.protocols import PROTOCOLS
+from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.model import Detector
 from resdet.engine import distributed
 from resdet.errors import ConfigError
@@ -48,8 +48,8 @@ def report(
     judged: Judged, source: Annotations, metric: str, masks: bool, per_class: bool, json_path: str | None
 ) -> dict[str, Any]:
     truth = truth_of(source, judged.left_out)
-    if metric != "coco":
-        found = {"bbox": PROTOCOLS[metric](truth, judged.results)}
+    if metric != COCO:
+        found = {"bbox": evaluators[metric](truth, judged.results)}
     else:
         found = {kind: coco.evaluate(truth, judged.results, kind) for kind in ["bbox"] + ["segm"] * masks}
     for kind, figures in found.items():

@@ -41,3 +41,13 @@ def match(scene: Scene, iou: float) -> np.ndarray:
     outcomes[detections[np.unique(objects, return_index=True)[1]]] = TRUE  # who comes first of each object
     outcomes[detections[scene.ignored[objects]]] = NEITHER
     return outcomes
+
+
+def evaluate_voc07(annotations: str | Path | dict, results: str | Path | Sequence[dict] | Results) -> dict[str, Any]:
+    """VOC 2007's metric: the mean over eleven recalls."""
+    return evaluate(annotations, results, "07")
+
+
+def evaluate_voc_area(annotations: str | Path | dict, results: str | Path | Sequence[dict] | Results) -> dict[str, Any]:
+    """The metric of VOC 2010 and later: the area under the curve."""
+    return evaluate(annotations, results, "area")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.layers import ConvNorm
+from resdet.detection.heads.config import BoxConfig
 from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
 
 
@@ -66,6 +67,11 @@ class ConvFCHead(nn.Module):
         for layer in self.linears:
             x = F.relu(layer(x), inplace=True)
         return x
+
+
+def conv_fc_head(config: BoxConfig, channels: int, size: int) -> ConvFCHead:
+    """The head by its config."""
+    return ConvFCHead(channels, size, config.convs, config.conv_width, config.norm, config.linears, config.width)
 
 
 class Conv5Head(nn.Module):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from resdet.backbones.config import Norm
+from resdet.detection.heads.registry import box_heads, box_losses, class_losses, mask_heads
 from resdet.errors import require
 
 
@@ -113,7 +114,9 @@ class BoxConfig:
     # Global context (appendix B): the whole image goes through the box head like a region (in C4 through the same
     # conv5_x), and its vector stands beside that of each region when classes and boxes are told.
     context: bool = False
-    loss: Literal["smooth_l1", "giou", "diou"] = "smooth_l1"
+    head: str = "conv_fc"  # with features fpn and dc5: a registered box head; c4 and vgg have the backbone's layers
+    loss: str = "smooth_l1"  # smooth_l1, giou, diou, or a registered box loss
+    class_loss: str = "cross_entropy"  # or a registered class loss
     beta: float = 1 / 9  # of the smooth L1 loss; 0 is L1, as detectron2 has it
     loss_weight: float = 1.0  # of the box loss; GIoU's is commonly 2 and more
     candidates: int = 2000  # at most so many (region, class) pairs of an image enter the last suppression
@@ -122,6 +125,9 @@ class BoxConfig:
     detections: int = 100
 
     def __post_init__(self):
+        box_heads.check(self.head)
+        box_losses.check(self.loss)
+        class_losses.check(self.class_loss)
         require(
             bool(self.ious) and all(is_share(iou) for iou in self.ious),
             "model.box.ious",
@@ -171,6 +177,7 @@ class BoxConfig:
 class MaskConfig:
     """Mask R-CNN's third branch. After conv5_x (C4, DC5's box head apart) it has no convolutions of its own."""
 
+    head: str = "conv"  # or a registered mask head
     resolution: int = 14  # of pooled features; masks have twice as many pixels a side
     sampling: int = 2
     aligned: bool = True
@@ -181,6 +188,7 @@ class MaskConfig:
     loss_weight: float = 1.0
 
     def __post_init__(self):
+        mask_heads.check(self.head)
         require(self.resolution > 0, "model.mask.resolution", self.resolution, "give a number of pixels")
         require(self.regions > 0, "model.mask.regions", self.regions, "give 1 or more")
 

@@ -32,9 +32,16 @@ def smooth_l1(deltas: Tensor, wanted: Tensor, beta: float) -> Tensor:
     return F.smooth_l1_loss(deltas.float(), wanted, beta=beta, reduction="none").sum(-1)
 
 
-def box_loss(kind: str, deltas: Tensor, boxes: Tensor, wanted: Tensor, weights: Sequence[float], beta: float) -> Tensor:
-    """[...] of deltas [..., 4] that should turn boxes into the wanted ones: smooth L1, or 1 - GIoU, 1 - DIoU."""
-    if kind == "smooth_l1":
-        return smooth_l1(deltas, box_ops.encode(boxes, wanted, weights), beta)
-    measure = box_ops.giou if kind == "giou" else box_ops.diou
-    return 1 - measure(box_ops.decode(boxes, deltas, weights), wanted)
+def smooth_l1_box_loss(deltas: Tensor, boxes: Tensor, targets: Tensor, weights: Sequence[float], beta: float) -> Tensor:
+    """Smooth L1 between deltas [..., 4] and those that turn boxes [..., 4] into targets [..., 4]: [...]."""
+    return smooth_l1(deltas, box_ops.encode(boxes, targets, weights), beta)
+
+
+def giou_box_loss(deltas: Tensor, boxes: Tensor, targets: Tensor, weights: Sequence[float], beta: float) -> Tensor:
+    """1 - GIoU of the decoded boxes and the targets: [...]."""
+    return 1 - box_ops.giou(box_ops.decode(boxes, deltas, weights), targets)
+
+
+def diou_box_loss(deltas: Tensor, boxes: Tensor, targets: Tensor, weights: Sequence[float], beta: float) -> Tensor:
+    """1 - DIoU of the decoded boxes and the targets: [...]."""
+    return 1 - box_ops.diou(box_ops.decode(boxes, deltas, weights), targets)

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.layers import ConvNorm
+from resdet.detection.heads.config import MaskConfig
 
 
 class MaskHead(nn.Module):
@@ -28,6 +29,11 @@ class MaskHead(nn.Module):
         for unit in self.convs:
             x = F.relu(unit(x), inplace=True)
         return self.masks(F.relu(self.upsample(x), inplace=True))
+
+
+def conv_mask_head(config: MaskConfig, channels: int, classes: int) -> MaskHead:
+    """The head by its config."""
+    return MaskHead(channels, config.convs, config.width, config.norm, classes)
 
 
 def mask_of_class(logits: Tensor, labels: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from resdet.detection.heads.box_head import Conv5Head, FastRCNNPredictor, RoIPoo
 from resdet.detection.heads.config import BoxConfig, MaskConfig
 from resdet.detection.heads.mask_head import MaskHead, mask_of_class
 from resdet.detection.heads.matcher import Matches, match_proposals, take
+from resdet.detection.heads.registry import box_losses, class_losses
 from resdet.ops import boxes as box_ops
 from resdet.ops.masks import crop_masks
 from resdet.ops.nms import nms
@@ -75,6 +76,7 @@ class RoIHeads(nn.Module):
         self.pooler, self.mask_pooler, self.mask_head = pooler, mask_pooler, mask_head
         self.stages = nn.ModuleList(Stage(head, classes, config.class_agnostic, config.context) for head in heads)
         self.weights = [BOX_WEIGHTS[min(stage, 2)] for stage in range(len(heads))]
+        self.box_loss, self.class_loss = box_losses[config.loss], class_losses[config.class_loss]
         self.positives = int(config.batch_per_image * config.positive_fraction)
 
     @property
@@ -147,12 +149,12 @@ class RoIHeads(nn.Module):
         config, count = self.config, regions.valid.sum()
         objects = take(targets.labels, regions.objects)
         labels = torch.where(regions.positive, objects, self.classes)
-        scores = losses.cross_entropy(logits, labels)
+        scores = self.class_loss(logits, labels)
         # In the first stage the positive regions come first; only there can those behind them be left out.
         part = slice(self.positives) if number == 0 else slice(None)
         own = self.own_deltas(deltas[:, part], objects[:, part])
         boxes, wanted = regions.boxes[:, part], take(targets.boxes, regions.objects[:, part])
-        shifts = losses.box_loss(config.loss, own, boxes, wanted, self.weights[number], config.beta)
+        shifts = self.box_loss(own, boxes, wanted, self.weights[number], config.beta)
         return {
             "class": losses.mean_over(scores, regions.valid, count),
             "box": losses.mean_over(shifts, regions.positive[:, part], count) * config.loss_weight,

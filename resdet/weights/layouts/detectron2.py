@@ -167,7 +167,7 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
     model["num_classes"] = len(first_scores(state)) - 1
     if features == "fpn":
         lateral = "backbone.fpn_lateral2"
-        model["fpn"] = {"width": len(state[f"{lateral}.weight"]), "norm": norm_of(state, lateral)}
+        model["neck"] = {"width": len(state[f"{lateral}.weight"]), "norm": norm_of(state, lateral)}
     else:
         model["rpn"] |= {"pre_nms": [12000, 6000], "post_nms": [2000, 1000]}
     if "roi_heads.mask_head.predictor.weight" in state:

@@ -127,7 +127,7 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
     model = {
         "backbone": {"name": name, "norm": norm_of_body(state)},
         "num_classes": len(ours[f"{stage}.predictor.scores.bias"]) - 1,
-        "fpn": {"width": len(ours["neck.lateral.c2.conv.weight"]), "norm": norm("neck.lateral.c2.norm")},
+        "neck": {"width": len(ours["neck.lateral.c2.conv.weight"]), "norm": norm("neck.lateral.c2.norm")},
         "rpn": {
             "anchors": {"style": "torchvision"},
             "convs": count(r"rpn\.convs\.\d\.weight"),

@@ -1,0 +1,56 @@
+"""The registries of the parts that RoI heads are made of; free of torch."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from resdet.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from resdet.detection.heads.config import BoxConfig, MaskConfig
+
+
+class BoxHead(Protocol):
+    """Builds a module from pooled features [R, channels, size, size] to vectors [R, width]; it has `width`."""
+
+    def __call__(self, config: "BoxConfig", channels: int, size: int) -> "nn.Module": ...
+
+
+class MaskHeadBuilder(Protocol):
+    """Builds a module from pooled features [R, channels, s, s] to logits [R, classes, m, m]."""
+
+    def __call__(self, config: "MaskConfig", channels: int, classes: int) -> "nn.Module": ...
+
+
+class BoxLoss(Protocol):
+    """The loss [...] of deltas [..., 4] that should turn boxes [..., 4] into targets [..., 4]."""
+
+    def __call__(
+        self, deltas: "Tensor", boxes: "Tensor", targets: "Tensor", weights: Sequence[float], beta: float
+    ) -> "Tensor": ...
+
+
+class ClassLoss(Protocol):
+    """The loss [B, N] of logits [B, N, C + 1], background last, and labels [B, N]."""
+
+    def __call__(self, logits: "Tensor", labels: "Tensor") -> "Tensor": ...
+
+
+HEADS = "resdet.detection.heads"
+box_heads: Registry[BoxHead] = Registry("box head", "model.box.head", {"conv_fc": f"{HEADS}.box_head:conv_fc_head"})
+mask_heads: Registry[MaskHeadBuilder] = Registry(
+    "mask head", "model.mask.head", {"conv": f"{HEADS}.mask_head:conv_mask_head"}
+)
+box_losses: Registry[BoxLoss] = Registry(
+    "box loss",
+    "model.box.loss",
+    {kind: f"{HEADS}.losses:{kind}_box_loss" for kind in ("smooth_l1", "giou", "diou")},
+)
+class_losses: Registry[ClassLoss] = Registry(
+    "class loss", "model.box.class_loss", {"cross_entropy": f"{HEADS}.losses:cross_entropy"}
+)
+register_box_head = box_heads.register
+register_mask_head = mask_heads.register
+register_box_loss = box_losses.register
+register_class_loss = class_losses.register
