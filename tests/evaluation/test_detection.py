@@ -32,6 +32,8 @@ from resdet.evaluation.results import Results
 from resdet.inference.result import Result
 from resdet.models import building
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 WORLD = World(0, 1, torch.device("cpu"))
 
 

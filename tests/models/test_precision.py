@@ -15,6 +15,8 @@ from resdet.heads.anchors import Anchors
 from resdet.inference import Tester, TestingConfig
 from resdet.models.normalise import Normalise
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 CASTS = {
     "double": nn.Module.double,
     "bfloat16": nn.Module.bfloat16,

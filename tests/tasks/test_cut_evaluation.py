@@ -13,6 +13,8 @@ from resdet.tasks.classification import ClassificationTask
 from resdet.tasks.detection import DetectionTask
 from resdet.tasks.localization import LocalizationTask
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 CLASSIFIER = [
     *TINY,
     "train.deterministic=true",
