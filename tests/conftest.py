@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import running
 import torch
-from narrow import narrow_resnets
+from narrow import narrow_resnets, shallow_resnets
 
 # Tests are small and several run at once (`make test`): more threads only slow them.
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 1))
@@ -47,6 +47,13 @@ def tiny() -> list[str]:
 def narrow():
     """ResNets of a hundredth of the weights, for all tests of a module. See `narrow.narrow_resnets`."""
     with narrow_resnets():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    """ResNet-18 with one narrow block a stage, for all tests of a module. See `narrow.shallow_resnets`."""
+    with shallow_resnets():
         yield
 
 

@@ -1,11 +1,13 @@
-"""ResNets narrower than the paper's, for tests that train and save whole models."""
+"""ResNets narrower than the paper's, and shallower ones, for tests that train, trace and save whole models."""
 
 import contextlib
 from collections.abc import Iterator
+from unittest import mock
 
 from resdet.backbones import resnet
 
 TRUE, NARROW = resnet.WIDTHS, (16, 32, 64, 64)
+SHALLOW = (1, 1, 1, 1)
 
 
 @contextlib.contextmanager
@@ -16,3 +18,10 @@ def narrow_resnets(widths: tuple[int, ...] = NARROW) -> Iterator[None]:
         yield
     finally:
         resnet.WIDTHS = before
+
+
+@contextlib.contextmanager
+def shallow_resnets(widths: tuple[int, ...] = NARROW) -> Iterator[None]:
+    """Builds ResNet-18 narrow and with one block a stage meanwhile: a graph of half the size, for compilers."""
+    with narrow_resnets(widths), mock.patch.dict(resnet.BLOCKS, {18: SHALLOW}):
+        yield

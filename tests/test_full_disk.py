@@ -24,6 +24,8 @@ from resdet.errors import DataError, FileError
 from resdet.localization.data.proposals import ProposalFiles
 from resdet.reproduce.records import Figure
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 LIMIT = 60  # bytes of a file: none of what is written is smaller
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from resdet.bench.detection import picture, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
-from resdet.detection.inference.compare import RawAnnotations, pair
+from resdet.detection.data.compile_annotations import RawAnnotations
+from resdet.detection.inference.compare import pair
 from resdet.fast import accelerate
 from resdet.results.result import Result
 from resdet.timing import Case

@@ -46,7 +46,7 @@ def test_features_are_those_the_registry_tells(name):
         assert feature.shape == (2, known.channels[level], *side)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [name for name in names() if "1202" not in name])
 @torch.no_grad()
 def test_logits_in_evaluation(name):
     side = entry(name).image_size

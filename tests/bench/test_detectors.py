@@ -13,11 +13,28 @@ from resdet.timing import MEGABYTES, measure
 
 pytest.importorskip("torchvision")
 
+from torchvision.models.detection import mask_rcnn  # noqa: E402
+
 HEIGHT, WIDTH, BODY = 96, 128, "resnet18"
+CHANNELS = 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_mask_head():
+    """torchvision builds its mask head with an eighth of its 256 channels."""
+    with pytest.MonkeyPatch.context() as patch:
+        heads, predictor = mask_rcnn.MaskRCNNHeads, mask_rcnn.MaskRCNNPredictor
+        patch.setattr(
+            mask_rcnn, "MaskRCNNHeads", lambda given, layers, dilation: heads(given, [CHANNELS] * 4, dilation)
+        )
+        patch.setattr(
+            mask_rcnn, "MaskRCNNPredictor", lambda given, width, classes: predictor(CHANNELS, CHANNELS, classes)
+        )
+        yield
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["Faster", "Mask"])
-def pair(request):
+def pair(request, narrow_mask_head):
     torch.set_num_threads(1)
     return twins(request.param, HEIGHT, WIDTH, BODY)
 

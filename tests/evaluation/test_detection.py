@@ -32,6 +32,8 @@ from resdet.engine.distributed import World
 from resdet.errors import DataError
 from resdet.results.result import Result
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 WORLD = World(0, 1, torch.device("cpu"))
 
 

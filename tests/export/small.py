@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from heads import tiny
+from narrow import shallow_resnets
 from torch import nn
 
 from resdet.structures import Images
@@ -31,4 +32,6 @@ def batch(count: int = 1) -> Images:
 
 
 def detector(family: str, masks: bool, *overrides: str) -> nn.Module:
-    return tiny.make(family, masks, "data=coco", *overrides).eval()
+    """With a shallow backbone."""
+    with shallow_resnets():
+        return tiny.make(family, masks, "data=coco", *overrides).eval()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from export.small import SHAPE, detector, picture
 
+from resdet.bench import compare
 from resdet.commands import export as command
 from resdet.commands.export import export, parse_shape
 from resdet.errors import ConfigError, Error
@@ -19,6 +20,13 @@ from resdet.weights.saving import save
 pytest.importorskip("torchvision")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.usefixtures("shallow")  # to load what `detector` made
+
+
+@pytest.fixture(autouse=True)
+def timed_once(monkeypatch):
+    """Latencies are of one call a round."""
+    monkeypatch.setattr(compare, "LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from resdet.detection.inference.compare import RawAnnotations, pair
+from resdet.detection.data.compile_annotations import RawAnnotations
+from resdet.detection.inference.compare import pair
 
 BOXES = [[0, 0, 10, 10], [20, 20, 40, 40], [20, 20, 40, 40]]
 

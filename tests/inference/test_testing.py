@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from heads import tiny
+from narrow import TRUE, narrow_resnets
 from tasks import runs
 from torch.nn import functional as F
 
@@ -23,6 +24,14 @@ from resdet.engine.distributed import World
 from resdet.errors import ConfigError, DataError
 
 pytest.importorskip("torchvision")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrower():
+    """Backbones of half the width."""
+    with narrow_resnets((32, 64, 128, 256)):
+        yield
+
 
 PICTURE = np.random.default_rng(0).integers(256, size=(50, 90, 3), dtype=np.uint8)
 SCORE = 0.2
@@ -183,7 +192,9 @@ def test_masks_are_voted_for(family):
 
 
 def test_a_cascade_of_tasks_is_tested_in_many_views():
-    found = result_of(tiny.make("mnc"), score=0.3, scales=[48, 64], flip=True, mask_voting_iou=0.5)
+    with narrow_resnets(TRUE):  # a narrower net with these weights is sure of nothing
+        net = tiny.make("mnc")
+    found = result_of(net, score=0.3, scales=[48, 64], flip=True, mask_voting_iou=0.5)
     assert len(found) and np.isfinite(found.boxes).all() and found.masks.shape == (len(found), 50, 90)
 
 

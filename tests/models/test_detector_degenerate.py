@@ -3,6 +3,7 @@
 import pytest
 import torch
 from heads import tiny
+from narrow import narrow_resnets
 
 from resdet.detection.model import Detector
 from resdet.structures import Images, Targets, each
@@ -24,7 +25,8 @@ CASES = {
 
 @pytest.fixture(scope="module", params=["fpn", "c4", "cascade", "mnc"])
 def model(request) -> Detector:
-    return tiny.make(request.param, everything=True).train()
+    with narrow_resnets():
+        return tiny.make(request.param, everything=True).train()
 
 
 def learn(model: Detector, images: Images, targets: Targets) -> dict[str, float]:
@@ -72,7 +74,9 @@ def test_a_batch_has_room_for_no_object_at_all(model):
 @pytest.mark.parametrize("everything", [True, False])
 def test_more_padding_of_objects_changes_nothing(everything):
     """Nor which anchors and regions are drawn, by the same seed."""
-    model, images = tiny.make("fpn", everything=everything).train(), tiny.images((64, 64), (64, 50))
+    with narrow_resnets():
+        model = tiny.make("fpn", everything=everything).train()
+    images = tiny.images((64, 64), (64, 50))
     found = []
     for places in (2, 37):
         torch.manual_seed(0)

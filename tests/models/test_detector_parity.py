@@ -20,7 +20,7 @@ from resdet.results.result import Result
 pytest.importorskip("torchvision")
 
 SIZES = [(97, 131), (213, 150), (160, 160)]  # enlarged, and in a batch padded; reduced; as it is
-PROPOSALS = 150
+PROPOSALS, DETECTIONS = 60, 30
 
 
 def arrays(pictures: list[Tensor]) -> list[np.ndarray]:
@@ -128,13 +128,16 @@ def test_other_sizes_of_test_images(pair, short, long, monkeypatch):
 )
 @torch.no_grad()
 def test_torchvisions_own_from_a_file(name, tmp_path):
-    """A saved state dict, loaded by `resdet.load`; fewer proposals than by default, which would only take time."""
+    """A saved state dict, loaded by `resdet.load`; fewer proposals and detections than by default save time alone."""
     image = twins.pictures((121, 190))
-    theirs = twins.spread_out(twins.full(name, rpn_post_nms_top_n_test=PROPOSALS), twins.floats(image)[0])
+    fewer = {"rpn_post_nms_top_n_test": PROPOSALS, "box_detections_per_img": DETECTIONS}
+    theirs = twins.spread_out(twins.full(name, **fewer), twins.floats(image)[0])
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     ours = twins.small(resdet.load(tmp_path / "theirs.pth"))
     precise(theirs, ours)
     ours.rpn.config = replace(ours.rpn.config, post_nms=(2000, PROPOSALS))
+    assert ours.roi_heads.config.detections == 100  # as torchvision's have it by default
+    ours.roi_heads.config = replace(ours.roi_heads.config, detections=DETECTIONS)
     result = ours.predict(arrays(image))[0]
-    assert len(result) == 100
+    assert len(result) == DETECTIONS
     same(result, theirs_of(theirs, image)[0])

@@ -16,6 +16,8 @@ from resdet.detection.inference.config import TTAConfig
 from resdet.detection.inference.tta import EnsembleDetector
 from resdet.images.normalize import Normalize
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 CASTS = {
     "double": nn.Module.double,
     "bfloat16": nn.Module.bfloat16,

@@ -13,6 +13,8 @@ from resdet.errors import DataError
 from resdet.localization.data import shape_loc
 from resdet.localization.rpn_training import LocalizationTraining
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 CLASSIFIER = [
     *TINY,
     "train.deterministic=true",

@@ -7,6 +7,8 @@ import pytest
 from tasks import runs
 from tasks.test_damaged_data import settings, write
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 NO_STEP = ["train.length=2", "train.evaluate_every=2"]
 
 
