@@ -12,7 +12,8 @@ from resdet.errors import ConfigError, WeightsError
 from resdet.export import onnx_model
 from resdet.restore import build_with_weights, restore
 from resdet.tasks import tasks
-from resdet.weights import description, loading, reading, recognize, zoo
+from resdet.weights import description, loading, reading, zoo
+from resdet.weights.layouts.recognition import recognize
 
 
 def build(config: str | Path | Experiment, *overrides: str) -> nn.Module:
@@ -46,7 +47,7 @@ def load(path: str | Path) -> Any:
 
 def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
     """The model that another library's weights imply, with their classes where these are known."""
-    layout = recognize.recognize(checkpoint)
+    layout = recognize(checkpoint)
     if layout.settings is None:
         raise WeightsError(
             f"{checkpoint.origin}: cannot infer the architecture from these weights; build the model and call "

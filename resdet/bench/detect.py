@@ -8,8 +8,7 @@ from torch import Tensor
 
 from resdet.bench.detection import picture, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
-from resdet.detection.data.compile_annotations import RawAnnotations
-from resdet.detection.inference.compare import pair
+from resdet.detection.inference.compare import DetectionTuple, pair
 from resdet.fast import accelerate
 from resdet.results.result import Result
 from resdet.timing import Case
@@ -61,7 +60,7 @@ def agreement(theirs: dict[str, Tensor], ours: Result) -> str:
     """How well the detections of an image agree; an error where they do not. The last of a hundred may be another one,
     where its score is all but equal."""
     masks = None if ours.masks is None else theirs["masks"][:, 0].numpy() > 0.5
-    expected = RawAnnotations(theirs["boxes"].numpy(), theirs["scores"].numpy(), theirs["labels"].numpy() - 1, masks)
+    expected = DetectionTuple(theirs["boxes"].numpy(), theirs["scores"].numpy(), theirs["labels"].numpy() - 1, masks)
     pairs = pair(expected, ours, PIXELS, scores=np.inf)
     apart, scores = (values.max(initial=0) for values in (pairs.pixels, pairs.scores))
     note = f"{len(pairs)} of {len(expected.boxes)} detections agree: boxes within {apart:.0e} pixels"

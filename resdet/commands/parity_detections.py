@@ -42,7 +42,9 @@ PREDICT = {"torchvision": of_torchvision, "detectron2": of_detectron2}
 
 def differences(found: Result, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None) -> dict[str, float]:
     """Detections beside theirs; infinite where these are others."""
-    theirs = compare.Found(*(None if field is None else field.numpy() for field in (boxes, scores, labels, masks)))
+    theirs = compare.DetectionTuple(
+        *(None if field is None else field.numpy() for field in (boxes, scores, labels, masks))
+    )
     pairs = compare.pair(found, theirs, pixels=np.inf, scores=np.inf)
     if not len(found) == len(scores) == len(np.unique(pairs.found)) > 0:
         return {"detections": float("inf")}

@@ -1,9 +1,11 @@
 """Batches of decoded, augmented images, made by worker processes and brought to the device."""
 
+import atexit
 import logging
 import os
 import signal
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -48,6 +50,16 @@ def collate(samples: list[tuple[np.ndarray, int, int, str]]) -> tuple[Batch, lis
     pixels, labels, indices, reasons = zip(*samples)
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     return Batch(images, torch.tensor(labels), torch.tensor(indices)), [reason for reason in reasons if reason]
+
+
+RUNNING: weakref.WeakSet = weakref.WeakSet()  # iterators whose workers are alive
+
+
+@atexit.register  # before multiprocessing's own, which waits for the workers and sends them a signal that they ignore
+def stop_workers() -> None:
+    for batches in list(RUNNING):
+        if hasattr(batches, "_shutdown_workers"):
+            batches._shutdown_workers()
 
 
 def prepare_worker(_: int) -> None:
@@ -186,6 +198,7 @@ def iterate(loader: DataLoader) -> Iterator[Any]:
     away: the death is noticed where its batch is waited for."""
     former = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)
+    RUNNING.add(batches)
     if former is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, former)
     yield from batches

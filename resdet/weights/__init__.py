@@ -4,5 +4,5 @@ from resdet._lazy import attach
 
 __getattr__, __dir__ = attach(
     __name__,
-    {"load": "loading", "save": "saving", "read": "reading", "recognize": "recognize", "locate": "zoo"},
+    {"load": "loading", "save": "saving", "read": "reading", "recognize": "layouts.recognition", "locate": "zoo"},
 )

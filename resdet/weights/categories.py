@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from resdet.weights.recognize import Categories
+from resdet.weights.layouts.recognition import Categories
 
 
 def rows(theirs: Categories, ours: Categories) -> list[int | None] | None:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from resdet.errors import WeightsError
 from resdet.weights import categories, zoo
 from resdet.weights.description import checked_statistics
+from resdet.weights.layouts.recognition import Categories, Layout, recognize
 from resdet.weights.layouts.torchvision_classifiers import stride_in
 from resdet.weights.reading import Checkpoint, read, shown
-from resdet.weights.recognize import Categories, Layout, recognize
 
 CLASSIFIERS = ("fc", "fc6", "fc7")  # the linear layers of our nets
 STATISTICS = ("normalize.mean", "normalize.std")

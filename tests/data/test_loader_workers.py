@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
+from running import REPOSITORY
 from torch.utils.data import Dataset
 
 from resdet.data.loader import collated
@@ -66,3 +69,22 @@ def test_other_errors_stay_what_they_are(workers):
 
     with pytest.raises(RuntimeError, match="a bug"):
         made(Broken(), workers)
+
+
+LIVE = """
+import torch
+from data.test_loader_workers import KEYS, Squares, collated, gather
+from pathlib import Path
+batches = collated(Squares(Path("."), {{}}), iter(KEYS), gather, 2, torch.device("cpu"))
+print(next(batches)[0])
+{end}
+"""
+
+
+@pytest.mark.parametrize("end, status", [("", 0), ("raise RuntimeError('a bug')", 1)])
+def test_a_process_ends_though_its_workers_run(end, status, tmp_path):
+    """They ignore the signal by which multiprocessing ends them."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests")))}
+    script = [sys.executable, "-c", LIVE.format(end=end)]
+    finished = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert finished.stdout == "[0, 1]\n" and finished.returncode == status

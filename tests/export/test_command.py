@@ -8,7 +8,7 @@ import pytest
 import torch
 from export.small import SHAPE, detector, picture
 
-from resdet.bench import compare
+from resdet import timing
 from resdet.commands import export as command
 from resdet.commands.export import export, parse_shape
 from resdet.errors import ConfigError, Error
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("shallow")  # to load what `detector` made
 @pytest.fixture(autouse=True)
 def timed_once(monkeypatch):
     """Latencies are of one call a round."""
-    monkeypatch.setattr(compare, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")

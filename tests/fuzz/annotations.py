@@ -33,7 +33,7 @@ from resdet.detection.data.loader import EvaluationSamples, SceneSamples, collat
 from resdet.detection.data.transforms import TrainScene
 from resdet.detection.data.voc import open_voc
 from resdet.detection.evaluation import coco
-from resdet.detection.evaluation.protocols import PROTOCOLS
+from resdet.detection.evaluation.protocols import evaluators
 from resdet.errors import Error
 from resdet.images.resizing import resize
 
@@ -342,7 +342,7 @@ def judge(source: Annotations, trial: Trial) -> None:
 
 def judge_boxes(truth: dict, found: list[dict]) -> None:
     judge_kind(truth, found, "bbox")
-    for protocol in PROTOCOLS.values():
+    for protocol in evaluators.values():
         protocol(truth, found)
 
 

@@ -23,7 +23,7 @@ from fuzz.damage import (
 )
 
 from resdet.commands.evaluate_results import evaluate_results
-from resdet.detection.evaluation.protocols import PROTOCOLS
+from resdet.detection.evaluation.protocols import evaluators
 
 TRUTH, RESULTS = "truth.json", "results.json"
 ENGINES = ("hotcoco", "pycocotools")
@@ -145,7 +145,7 @@ def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
         if figures[engine] is not None:
             json.loads(Path(out).read_text(), parse_constant=refuse_constant)
     if options["kind"] == "bbox":
-        for protocol in PROTOCOLS:
+        for protocol in evaluators:
             trial.attempt(evaluate_results, *paths, per_class=True, protocol=protocol)
     compare(*figures.values(), [str(error) for error in trial.errors])
 

@@ -126,7 +126,7 @@ def graphs() -> dict[str, bytes]:
             "task": "detection",
             "shape": [64, 96],
             "batch": 1,
-            "input": {"short": 64, "long": 96, "resize": "opencv", "divisor": 32},
+            "input": {"min_size": 64, "max_size": 96, "resize": "opencv", "divisor": 32},
         },
         **{"category_ids": [1, 2, 3], "score": 0.05, "classes": list(tiny.CLASSES), "masks": None},
     }

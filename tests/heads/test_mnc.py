@@ -40,15 +40,15 @@ def make(stride: int = 16, size: int = 4, classes: int = CLASSES, channels: int 
 def fixed(**options) -> MNC:
     """It says the same of each region: the class that is best by its mask moves its box to the right."""
     regions = make(**options)
-    (stage,) = roi_heads.stages
-    layers = (stage.predictor.scores, stage.mask_scores, stage.predictor.boxes, roi_heads.mask_head.pixels)
+    (stage,) = regions.stages
+    layers = (stage.predictor.scores, stage.mask_scores, stage.predictor.boxes, regions.mask_head.pixels)
     for layer in layers:
         nn.init.zeros_(layer.weight)
     stage.predictor.scores.bias.data = torch.tensor(BY_BOX)
     stage.mask_scores.bias.data = torch.tensor(BY_MASK)
     stage.predictor.boxes.bias.data.view(CLASSES, 4)[BEST, 0] = 10 * MOVE
     half = torch.arange(DRAWN) >= DRAWN // 2
-    roi_heads.mask_head.pixels.bias.data = (STRENGTH * (2.0 * half - 1)).repeat(DRAWN)
+    regions.mask_head.pixels.bias.data = (STRENGTH * (2.0 * half - 1)).repeat(DRAWN)
     return regions
 
 
@@ -103,13 +103,13 @@ def test_one_round_by_hand():
     ops = pytest.importorskip("torchvision").ops
     regions, boxes = make(), torch.tensor([CANDIDATES[:2]])
     nn.init.normal_(regions.mask_head.pixels.weight)
-    (stage,) = roi_heads.stages
+    (stage,) = regions.stages
     with torch.no_grad():
         seen = regions.look(maps(), boxes)
         pooled = ops.roi_align(maps()[0], [boxes[0]], 8, 1 / 16, 1, True)
         pooled = nn.functional.max_pool2d(pooled, 2)
         whole = stage.head.conv5_x(pooled)
-        masks = roi_heads.mask_head(whole)
+        masks = regions.mask_head(whole)
         coarse = masks.sigmoid().view(2, 4, 2, 4, 2).mean((2, 4))  # 8 x 8 -> 4 x 4
         vectors = [stage.head.conv5_x(pooled * coarse[:, None]).mean((2, 3)), whole.mean((2, 3))]
         vectors = torch.cat(vectors, 1)
@@ -138,7 +138,7 @@ def test_classes_teach_masks():
     regions = make()
     losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
     for name in ("class1", "mask_class1", "mask_class2"):
-        assert gradient(losses[name], roi_heads.mask_head.pixels.bias).abs().sum() > 0
+        assert gradient(losses[name], regions.mask_head.pixels.bias).abs().sum() > 0
 
 
 def test_the_second_round_teaches_the_boxes_of_the_first(monkeypatch):
@@ -146,7 +146,7 @@ def test_the_second_round_teaches_the_boxes_of_the_first(monkeypatch):
     monkeypatch.setattr(module, "PULL", math.inf)
     regions = fixed()
     nn.init.normal_(regions.stages[0].predictor.scores.weight)
-    bias = roi_heads.stages[0].predictor.boxes.bias
+    bias = regions.stages[0].predictor.boxes.bias
 
     def loss() -> Tensor:
         torch.manual_seed(0)
@@ -169,7 +169,7 @@ def test_the_pull_of_the_second_round_is_limited(monkeypatch):
     for pull in (module.PULL, math.inf):
         monkeypatch.setattr(module, "PULL", pull)
         losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
-        found[pull] = gradient(losses["class2"], roi_heads.stages[0].predictor.boxes.bias).abs().max().item()
+        found[pull] = gradient(losses["class2"], regions.stages[0].predictor.boxes.bias).abs().max().item()
     valid = 4  # others weigh nothing
     assert found[math.inf] > 1 and found[1 / 8] <= valid / 8 / 40 + 1e-6
     x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -193,7 +193,7 @@ def test_targets_are_constants():
     """A box does not learn to be where its next correction would be small."""
     regions, candidates = fixed(), proposals([*CANDIDATES, [6.0, 20.0, 46.0, 60.0]])
     losses = regions.losses(maps(), candidates, targets(mask=True), SIZES)
-    moves = gradient(losses["box2"], roi_heads.stages[0].predictor.boxes.bias).view(CLASSES, 4)
+    moves = gradient(losses["box2"], regions.stages[0].predictor.boxes.bias).view(CLASSES, 4)
     assert moves[BEST].abs().sum() == 0 and moves[LABEL].abs().sum() > 0
 
 

@@ -38,7 +38,7 @@ def make(**options) -> RoIHeads:
         for layer in (stage.predictor.scores, stage.predictor.boxes):
             torch.nn.init.zeros_(layer.weight)
         stage.predictor.scores.bias.data = torch.tensor(logits)
-    roi_heads.stages[0].predictor.boxes.bias.data[0::4] = 10 * MOVE
+    regions.stages[0].predictor.boxes.bias.data[0::4] = 10 * MOVE
     return regions
 
 
@@ -94,7 +94,7 @@ def test_the_second_stage_matches_refined_boxes_at_its_own_iou():
 
 def test_a_cascade_refines_boxes_stage_by_stage_and_averages_their_scores():
     regions = make(ious=[0.5, 0.65], class_agnostic=True, score=0.0, nms=1.0)
-    roi_heads.stages[1].predictor.boxes.bias.data[1] = 20 * -0.1  # a tenth of the height up
+    regions.stages[1].predictor.boxes.bias.data[1] = 20 * -0.1  # a tenth of the height up
     with torch.no_grad():
         found = regions.detect(maps(), proposals(), SIZES, score=0.0)
     kept = found.valid[0]
@@ -119,7 +119,7 @@ def test_each_stage_has_its_share_of_the_features_gradient():
 def test_each_class_has_a_box_of_its_own():
     """Only the object's class moves its box; the loss is that of its class, the detections those of theirs."""
     regions = make(score=0.0, nms=1.0)
-    bias = roi_heads.stages[0].predictor.boxes.bias
+    bias = regions.stages[0].predictor.boxes.bias
     bias.data.zero_().view(CLASSES, 4)[LABEL, 0] = 10 * MOVE
     losses = regions.losses(maps(), proposals(), targets(), SIZES)
     assert losses["box"].item() == pytest.approx(smooth_l1(10 * MOVE) / 4, rel=1e-5)
@@ -136,7 +136,7 @@ def test_padding_scores_below_the_limit_and_other_than_numbers_are_no_detections
     probabilities = torch.tensor(FIRST).softmax(0)[:CLASSES]
     assert found.valid.shape == (1, 100)
     assert found.valid.sum() == 3 * (probabilities > 0.5).sum() == 3
-    roi_heads.stages[0].predictor.scores.bias.data[0] = float("nan")
+    regions.stages[0].predictor.scores.bias.data[0] = float("nan")
     with torch.no_grad():
         assert not regions.detect(maps(), proposals(), SIZES, score=0.0).valid.any()
 

@@ -97,10 +97,10 @@ def test_maxout_of_known_maps():
     """Levels 1, 5 and 3 at scales 1, 2 and 4: a region takes the larger of its two scales in each component."""
     regions = SimpleNamespace(
         stages=[SimpleNamespace(head=MeanAndOpposite())],
-        config=SimpleNamespace(canonical=8, context=False),
+        config=SimpleNamespace(canonical_size=8, context=False),
         pooler=lambda maps, boxes: maps[0].expand(boxes.shape[1], -1, -1, -1),
     )
-    net = SimpleNamespace(regions=regions)
+    net = SimpleNamespace(roi_heads=regions)
     views = [Known(net, level, scale) for level, scale in ((1.0, 1), (5.0, 2), (3.0, 4))]
     boxes = torch.tensor([[0.0, 0, 8, 8], [0, 0, 2, 2], [0, 0, 0, 0]])
     vectors = MultiScale(views[0], views).vectors(boxes)

@@ -11,8 +11,8 @@ from resdet.hub import build_for
 from resdet.weights import recognize
 from resdet.weights.categories import rows
 from resdet.weights.layouts import torchvision_detectors
+from resdet.weights.layouts.recognition import Categories
 from resdet.weights.reading import Checkpoint
-from resdet.weights.recognize import Categories
 
 COCO80, COCO90 = recognize.coco(80), recognize.torchvision_coco(90)
 UNUSED = [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]  # ids of COCO's 2014 release that stand for nothing

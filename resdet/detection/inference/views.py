@@ -90,13 +90,13 @@ class MultiScale:
         vectors = self.vectors(boxes)
         if regions.config.context:
             vectors = torch.cat([vectors, self.context(inside[:, :0])])
-        logits, deltas = roi_heads.stages[0].predict(vectors, 1)
+        logits, deltas = regions.stages[0].predict(vectors, 1)
         return self.own.scored(logits.float().softmax(-1)[..., :-1], inside, deltas.float())
 
     def vectors(self, boxes: Tensor) -> Tensor:
         """[N, width], of each region the elementwise maximum over its two scales."""
         regions = self.own.net.roi_heads
-        head = roi_heads.stages[0].head
+        head = regions.stages[0].head
         inside = torch.stack([view.inwards(boxes) for view in self.scales])  # [S, N, 4]
         chosen = suitable_scales(box_ops.area(inside), regions.config.canonical_size)
         merged = self.own.maps[0].new_full((len(boxes), head.width), -torch.inf)
@@ -110,7 +110,7 @@ class MultiScale:
     def context(self, no_regions: Tensor) -> Tensor:
         """The whole image's vector [1, width]; `no_regions` is [1, 0, 4]."""
         regions = self.own.net.roi_heads
-        return roi_heads.stages[0].head(regions.pool(self.own.maps, no_regions, self.own.images.sizes))
+        return regions.stages[0].head(regions.pool(self.own.maps, no_regions, self.own.images.sizes))
 
 
 def suitable_scales(areas: Tensor, canonical: float) -> Tensor:

@@ -147,7 +147,7 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
     if "roi_heads.mask_head.masks.weight" in ours:
         model["mask"] = {
             "aligned": False,
-            "convs": count(r"regions\.mask_head\.convs\.\d\.conv\.weight"),
+            "convs": count(r"roi_heads\.mask_head\.convs\.\d\.conv\.weight"),
             "width": ours["roi_heads.mask_head.upsample.weight"].shape[1],
             "norm": norm("roi_heads.mask_head.convs.0.norm"),
         }
