@@ -82,7 +82,7 @@ def ours(theirs: nn.Module) -> Detector:
 
 def small(model: Detector) -> Detector:
     """With test images of the twins' size."""
-    model.input = replace(model.input, short=SHORT, long=LONG)
+    model.input = replace(model.input, min_size=SHORT, max_size=LONG)
     return model
 
 

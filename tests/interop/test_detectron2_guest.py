@@ -225,7 +225,7 @@ def test_detections_are_those_of_predict(cfg, order):
     cfg.INPUT.FORMAT = order
     torch.manual_seed(0)
     model = build_model(cfg).eval()
-    model.detector.input = replace(model.detector.input, short=60, long=80, resize="pillow")
+    model.detector.input = replace(model.detector.input, min_size=60, max_size=80, resize="pillow")
     picture = pictures((60, 80))[0]
     found = model([{"image": picture.flip(0) if order == "BGR" else picture, "height": 120, "width": 160}])
     instances = found[0]["instances"]

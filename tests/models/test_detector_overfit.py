@@ -121,6 +121,6 @@ def test_eight_pictures_are_learnt_by_heart():
     with narrow_resnets((32, 32, 64, 64)):  # of group norm, which wants 32 channels
         model = tiny.make("fpn", True, "model.backbone.norm=gn", *WIDER)
     train(model, pixels, targets)
-    model.input = replace(model.input, short=SIDE, long=SIDE)
+    model.input = replace(model.input, min_size=SIDE, max_size=SIDE)
     assert average_precision(model, pixels, targets, masks, "bbox") > 0.9
     assert average_precision(model, pixels, targets, masks, "segm") > 0.9

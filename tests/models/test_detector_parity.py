@@ -115,7 +115,7 @@ def test_other_sizes_of_test_images(pair, short, long, monkeypatch):
     theirs, ours = pair
     monkeypatch.setattr(theirs.transform, "min_size", (short,))
     monkeypatch.setattr(theirs.transform, "max_size", long)
-    monkeypatch.setattr(ours, "input", replace(ours.input, short=short, long=long))
+    monkeypatch.setattr(ours, "input", replace(ours.input, min_size=short, max_size=long))
     image = twins.pictures((100, 161), seed=2)
     result = ours.predict(arrays(image))[0]
     assert len(result) > 20

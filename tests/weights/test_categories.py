@@ -8,13 +8,12 @@ from resdet import config as configs
 from resdet import weights
 from resdet.errors import WeightsError
 from resdet.hub import build_for
-from resdet.weights import recognize
 from resdet.weights.categories import rows
-from resdet.weights.layouts import torchvision_detectors
+from resdet.weights.layouts import recognition, torchvision_detectors
 from resdet.weights.layouts.recognition import Categories
 from resdet.weights.reading import Checkpoint
 
-COCO80, COCO90 = recognize.coco(80), recognize.torchvision_coco(90)
+COCO80, COCO90 = recognition.coco(80), recognition.torchvision_coco(90)
 UNUSED = [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]  # ids of COCO's 2014 release that stand for nothing
 
 
@@ -44,7 +43,7 @@ def test_part_of_a_data_set_and_another_order():
         Categories(["person", "cell"], [1, 2]),
         Categories(["person"], [7]),
         Categories([], []),
-        recognize.numbered(80),
+        recognition.numbered(80),
     ],
 )
 def test_other_data_sets_start_anew(ours):

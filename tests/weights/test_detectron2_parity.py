@@ -220,4 +220,4 @@ def test_defaults_of_the_settings_are_the_zoos():
         assert (section.backbone.stride_in == "1x1") == cfg.MODEL.RESNETS.STRIDE_IN_1X1
         mean = layout.to_our_names(zoo_states.filled(zoo_states.shapes(form, stem=4)))["normalize.mean"]
         assert np.allclose(mean.flatten().flip(0), cfg.MODEL.PIXEL_MEAN)
-        assert replace(section.input, short=1, long=1) != section.input and cfg.MODEL.PIXEL_STD == [1, 1, 1]
+        assert replace(section.input, min_size=1, max_size=1) != section.input and cfg.MODEL.PIXEL_STD == [1, 1, 1]
