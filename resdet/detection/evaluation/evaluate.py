@@ -182,5 +182,7 @@ def truth_of(source: Annotations, left_out: Sequence[int] = (), kind: Kind = "bb
 def known(values: dict[str, float | None], source: Annotations) -> dict[str, float]:
     first = next(iter(values))
     if values[first] is None:
-        raise DataError(f"{source.root or 'the validation set'} has no objects to judge detections by: check data.val.")
+        raise DataError(
+            f"{source.root or 'the validation set'} has no objects to evaluate detections with: check data.val."
+        )
     return {name: value for name, value in values.items() if value is not None}

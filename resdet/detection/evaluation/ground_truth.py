@@ -10,7 +10,7 @@ import numpy as np
 
 from resdet.detection.data.annotations import BLACKLISTED
 from resdet.detection.data.coco_file import CocoFile
-from resdet.detection.data.segmentation_columns import FEWEST, SegmentColumns
+from resdet.detection.data.segmentation_columns import MIN_POINTS, SegmentColumns
 from resdet.detection.data.validation import refuse, whole_numbers
 from resdet.files.json_file import read_json
 
@@ -27,7 +27,7 @@ def read(annotations: str | Path | dict, kind: Kind = "bbox") -> dict[str, list[
     file = str(annotations) if isinstance(annotations, (str, Path)) else "the ground truth"
     content = read_json(annotations) if isinstance(annotations, (str, Path)) else annotations
     coco = CocoFile(content, file, refuse(file))
-    coco.annotations.sound &= coco.in_images & coco.in_categories
+    coco.annotations.valid &= coco.in_images & coco.in_categories
     coco.check_objects()
     if kind == "segm":
         check_masks(coco)
@@ -51,7 +51,7 @@ def images_of(coco: CocoFile) -> list[dict]:
 
 
 def annotations_of(coco: CocoFile, kind: Kind) -> list[dict]:
-    rows = np.flatnonzero(coco.annotations.sound)
+    rows = np.flatnonzero(coco.annotations.valid)
     columns = (coco.owners, coco.categories, coco.boxes, coco.areas, coco.crowd.astype(int))
     keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
     annotations = []
@@ -70,7 +70,7 @@ def check_masks(coco: CocoFile) -> None:
     coco.annotations.require(np.array([bool(given) for given in segmentations], bool), "no segmentation")
     sizes = coco.sizes[coco.rows()] if len(coco.images) else np.zeros((len(coco.annotations), 2), np.int64)
     coco.annotations.require((sizes > 0).all(1), "a mask, and its image no width and height")
-    rows = np.flatnonzero(coco.annotations.sound)
+    rows = np.flatnonzero(coco.annotations.valid)
     _, problems = SegmentColumns.pack([segmentations[row] for row in rows.tolist()], sizes[rows])
     for what in filter(None, problems):
         good = np.ones(len(coco.annotations), bool)
@@ -117,4 +117,4 @@ def _without_slivers(segmentation: list | dict) -> list | dict:
     """Without rings of two points, of which pycocotools makes boxes."""
     if isinstance(segmentation, dict):
         return segmentation
-    return [ring for ring in segmentation if len(ring) >= 2 * FEWEST]
+    return [ring for ring in segmentation if len(ring) >= 2 * MIN_POINTS]
