@@ -26,7 +26,7 @@ def evaluate_results(
     """
     check(kind, curves, protocol)
     if protocol == "coco":
-        evaluation = coco.judge(annotations, results, kind, engine)
+        evaluation = coco.match(annotations, results, kind, engine)
         figures = evaluation.summary()
     else:
         figures = PROTOCOLS[protocol](annotations, results)

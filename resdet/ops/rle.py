@@ -45,7 +45,7 @@ def _nonzero(mask: Tensor) -> np.ndarray:
     return np.flatnonzero(flat.numpy()) if flat.device.type == "cpu" else flat.nonzero()[:, 0].cpu().numpy()
 
 
-def decode(rle: RLE) -> np.ndarray:
+def decode(rle: RLE | dict) -> np.ndarray:
     """bool [H, W]"""
     from pycocotools import mask
 
@@ -55,7 +55,7 @@ def decode(rle: RLE) -> np.ndarray:
 class Decoded(Sequence[np.ndarray]):
     """Sequence of masks bool [H, W], each decoded on access."""
 
-    def __init__(self, rles: Sequence[RLE]):
+    def __init__(self, rles: Sequence[RLE | dict]):
         self.rles = rles
 
     def __len__(self) -> int:

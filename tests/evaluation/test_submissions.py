@@ -208,7 +208,7 @@ def test_coco_is_what_pycocotools_loads(coco, tmp_path, ending):
 
 def test_what_cocos_server_would_refuse(coco, tmp_path):
     path = tmp_path / "detections_test-dev2015_resdet_results.json"
-    with pytest.raises(DataError, match="is no name that COCO's server takes"):
+    with pytest.raises(DataError, match="is not a name that COCO's server accepts"):
         submissions.write_coco(tmp_path / "mine.json", results(coco))
     submissions.write_coco(path, results(coco, (3, 18, 19)))
     with pytest.raises(DataError, match="category_id 19"):

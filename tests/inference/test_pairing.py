@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from resdet.detection.inference.compare import RawAnnotations, pair
+from resdet.detection.inference.compare import DetectionTuple, pair
 
 BOXES = [[0, 0, 10, 10], [20, 20, 40, 40], [20, 20, 40, 40]]
 
 
-def found(boxes, scores, labels, masks=None) -> RawAnnotations:
-    return RawAnnotations(np.array(boxes, float).reshape(-1, 4), np.array(scores, float), np.array(labels, int), masks)
+def found(boxes, scores, labels, masks=None) -> DetectionTuple:
+    return DetectionTuple(np.array(boxes, float).reshape(-1, 4), np.array(scores, float), np.array(labels, int), masks)
 
 
 def test_pairs_by_hand():

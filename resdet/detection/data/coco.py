@@ -79,11 +79,11 @@ def _compile(file: Path, folder: Path, on_bad: OnBad) -> Arrays:
 def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str], np.ndarray]:
     """File names and sizes of all images; sizes missing from the file are measured."""
     images = coco.images
-    names = [_file_name(image) for image in images.entries]
-    images.require(np.array([name is not None for name in names], bool), "neither file_name nor coco_url")
-    names = [name or "" for name in names]
-    possible = np.array([_is_possible(name) for name in names], bool)
-    images.require(possible, "a file_name that no file can have", "file_name")
+    declared = [_file_name(image) for image in images.entries]
+    images.require(np.array([name is not None for name in declared], bool), "neither file_name nor coco_url")
+    names = [name or "" for name in declared]
+    possible = [_is_possible(name) for name in names]
+    images.require(np.array(possible, bool), "a file_name that no file can have", "file_name")
     sizes = coco.sizes.copy()
     for row in np.flatnonzero(images.valid & ~(sizes > 0).all(1)).tolist():
         sizes[row] = measured.size_of(names[row]) or (0, 0)

@@ -107,8 +107,10 @@ def pad_objects(scenes: list[Scene], limit: int, mask_size: int | None) -> Targe
         valid[i, :count] = True
         if masks is not None:
             draw_masks(scene, masks[i])
-    fields = (torch.from_numpy(field) for field in (boxes, labels, valid, crowd))
-    return Targets(*fields, masks=None if masks is None else torch.from_numpy(masks))
+    tensor = torch.from_numpy
+    return Targets(
+        tensor(boxes), tensor(labels), tensor(valid), tensor(crowd), None if masks is None else tensor(masks)
+    )
 
 
 def padded_count(count: int, limit: int) -> int:

@@ -14,7 +14,7 @@ from resdet.images.resizing import new_size, resize_pixels
 def read_scene(source: Annotations, index: int, short: float, long: float) -> Scene:
     """Reads an image with its objects, decoded at reduced size where a resize to these sides allows it."""
     image = open_image(source, index)
-    pixels = image.decode(new_size(*image.size, short, long))
+    pixels = image.decode(new_size(*image.size, short, long))  # type: ignore[arg-type]  # fractions are allowed
     return Scene.of(pixels, source.objects(index), scale_of(source, index, pixels))
 
 
@@ -43,9 +43,9 @@ def resize(scene: Scene, width: int, height: int) -> Scene:
     return scene.moved(resize_pixels(scene.pixels, width, height), scale, (0, 0))
 
 
-def resize_short(scene: Scene, short: int, long: int) -> Scene:
+def resize_short(scene: Scene, short: float, long: float) -> Scene:
     """Resizes the short side to `short`, or less if the long side would exceed `long`."""
-    return resize(scene, *new_size(*scene.size, short, long))
+    return resize(scene, *new_size(*scene.size, short, long))  # type: ignore[arg-type]  # fractions are allowed
 
 
 def shrink_to_fit(scene: Scene, short: int, long: int) -> Scene:

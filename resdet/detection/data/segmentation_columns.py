@@ -34,7 +34,7 @@ class SegmentColumns:
 
     @classmethod
     def pack(cls, segmentations: Sequence[Any], sizes: np.ndarray) -> tuple[dict[str, np.ndarray], Problems]:
-        """Returns the arrays, and a problem or None for each object; objects with a problem have neither rings nor runs.
+        """Returns the arrays, and a problem or None for each object; those with a problem have neither rings nor runs.
 
         `sizes` int64 [n, 2] are width and height of the objects' images. A segmentation is as in COCO's files:
         polygons, or RLE, uncompressed or compressed; None or an empty list for none.
@@ -95,8 +95,7 @@ def _outlines(segmentations: list[Any], sizes: np.ndarray) -> tuple[np.ndarray, 
     nested = np.array([_is_polygons(each) for each in polygons], bool)
     polygons = [each if good else [] for each, good in zip(polygons, nested.tolist())]
     rings = list(chain.from_iterable(polygons))
-    values, numeric = numbers(list(chain.from_iterable(rings)))
-    points, numeric = values.reshape(-1, 2), numeric.reshape(-1, 2).all(1)
+    points, numeric = (column.reshape(-1, 2) for column in numbers(list(chain.from_iterable(rings))))
 
     owners = np.repeat(np.arange(len(polygons)), [len(each) for each in polygons])  # of the rings
     lengths = np.array([len(ring) // 2 for ring in rings], np.int64)
@@ -107,7 +106,7 @@ def _outlines(segmentations: list[Any], sizes: np.ndarray) -> tuple[np.ndarray, 
     margin = np.maximum(sizes, MARGIN)
     near = ((points >= -margin[point_owners]) & (points <= (sizes + margin)[point_owners])).all(1)
     kinds: dict[str, np.ndarray] = {
-        NEITHER: ~nested | having(~numeric),
+        NEITHER: ~nested | having(~numeric.all(1)),
         INFINITE: having(~finite),
         FAR: having(~near),
         TOO_FEW: (np.bincount(owners, minlength=len(polygons)) > 0)

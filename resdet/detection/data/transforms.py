@@ -3,8 +3,8 @@
 import numpy as np
 
 from resdet.data.color import pca_color
-from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.albumentations_bridge import SceneAlbumentation
+from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.compose import copy_paste, mosaic
 from resdet.detection.data.geometry import flip, jitter, random_crop, read_scene, resize_short, shrink_to_fit
