@@ -145,8 +145,8 @@ def archive_of(path, texts):
 @pytest.mark.parametrize(
     "line, complaint",
     [
-        ("2012_000099 0.5 1 1 2 2", "an image of the list"),
-        ("2012_000007 0.5 1 1 2", "an image of the list"),
+        ("2012_000099 0.5 1 1 2 2", "an image of the set"),
+        ("2012_000007 0.5 1 1 2", "an image of the set"),
         ("2012_000007 nan 1 1 2 2", "no finite number"),
         ("2012_000007 0.5 0 1 2 2", "does not lie in its image of 30×20"),
         ("2012_000007 0.5 1 1 31 2", "does not lie in its image"),
@@ -224,7 +224,7 @@ def test_what_cocos_server_would_refuse(coco, tmp_path):
 def test_sets_that_are_not_there(tmp_path):
     with pytest.raises(DataError, match="ImageSets/Main/test.txt is missing"):
         open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2012_test"]))
-    with pytest.raises(ConfigError, match="of one set"):
+    with pytest.raises(ConfigError, match="needs one set"):
         open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2007_test", "2012_test"]))
 
 

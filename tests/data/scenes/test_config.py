@@ -18,14 +18,14 @@ from resdet.errors import ConfigError
         ("copy_paste", 1.1),
         ("crop_range", (0.0, 1.0)),
         ("crop_range", (0.9, 0.5)),
-        ("short", []),
-        ("short", [0]),
-        ("long", 700),
+        ("min_size", []),
+        ("min_size", [0]),
+        ("max_size", 700),
         ("scale_jitter", (2.0, 0.1)),
         ("scale_jitter", (0.0, 1.0)),
         ("jitter_size", 0),
         ("pca_color", -1.0),
-        ("short_sampling", "range"),
+        ("min_size_sampling", "range"),
     ],
 )
 def test_refusals_name_the_key(key, value):

@@ -9,8 +9,8 @@ from resdet.errors import ConfigError
 
 CONFIGS = {
     "plain": {},
-    "several sides": {"short": [60, 90, 100]},
-    "range": {"short": [60, 100], "short_sampling": "range"},
+    "several sides": {"min_size": [60, 90, 100]},
+    "range": {"min_size": [60, 100], "min_size_sampling": "range"},
     "crop": {"crop": 1.0},
     "mosaic": {"mosaic": 1.0},
     "jitter": {"scale_jitter": (0.3, 2.0), "jitter_size": 128},
@@ -21,7 +21,7 @@ CONFIGS = {
 
 
 def config(**keys) -> SceneConfig:
-    return SceneConfig(**{"short": [100], "long": 150, **keys})
+    return SceneConfig(**{"min_size": [100], "max_size": 150, **keys})
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_sides_are_those_of_the_config(source):
         min(TrainScene(config(**keys))(source, 0, np.random.default_rng(seed)).size) for seed in range(60)
     }
     assert shorts() == {100}
-    assert shorts(short=[50, 75, 100]) == {50, 75, 100}
-    ranged = shorts(short=[50, 100], short_sampling="range")
+    assert shorts(min_size=[50, 75, 100]) == {50, 75, 100}
+    ranged = shorts(min_size=[50, 100], min_size_sampling="range")
     assert len(ranged) > 25 and min(ranged) >= 50 and max(ranged) <= 100
 
 
