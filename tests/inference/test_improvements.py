@@ -61,7 +61,7 @@ def test_several_scales_find_objects_far_outside_the_training_scale(specialists)
         (pixels.repeat(3, 0).repeat(3, 1), [[3 * side for side in box] for box in boxes], labels)
         for pixels, boxes, labels in scenes(98, 6, (1,), 48, (14, 24))
     ]
-    net.input = replace(net.input, short=144, long=144)
+    net.input = replace(net.input, min_size=144, max_size=144)
     net.rpn.config = replace(net.rpn.config, pre_nms=(1, 4000), post_nms=(1, 4000), nms=1.0)
     net.rpn.anchors = Anchors([[42, 56, 70]], [1.0], False)
     nn.init.zeros_(net.rpn.deltas.weight)

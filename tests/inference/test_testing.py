@@ -159,7 +159,7 @@ def test_masks_are_means_over_those_that_draw_them():
     looks = [views(net) for net in nets]
     boxes, labels = torch.tensor([[[5.0, 8, 30, 40], [20, 20, 60, 50]]]), torch.tensor([[0, 2]])
     with torch.inference_mode():
-        found = tester.draw(looks, boxes[0], labels[0])
+        found = tester.predict_masks(looks, boxes[0], labels[0])
         coarse, fine = (look[0].masks(boxes[0], labels[0]) for look in (looks[0], looks[2]))
     size = fine.shape[-1]
     assert coarse.shape[-1] < size

@@ -33,8 +33,8 @@ class Polygons:
         rings = [ring for ring in rings if len(ring) >= 3]
         if not rings:
             return np.zeros((size, size), np.uint8)
-        drawn = np.ascontiguousarray(Polygons(rings).bitmap(fine, fine)) * np.uint8(255)
-        return cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
+        mask = np.ascontiguousarray(Polygons(rings).bitmap(fine, fine)) * np.uint8(255)
+        return cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA)
 
     def bitmap(self, height: int, width: int) -> np.ndarray:
         """uint8 [height, width] of 0 and 1, as in COCO's evaluation."""
