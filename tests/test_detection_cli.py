@@ -243,7 +243,7 @@ def test_evaluate_on_the_data_of_another_config(first, trained, tmp_path):
     assert found["bbox"]["AP"] == pytest.approx(best(trained.run)["AP"], rel=1e-5)
 
     words = ["evaluate", *other, "--weights", first.run / "best.pth"]
-    assert "name the data it was trained for" in runs.sentence(runs.here(*words))
+    assert "choose the data it was trained for" in runs.sentence(runs.here(*words))
 
 
 def test_train_eval_only(trained):

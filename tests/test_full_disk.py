@@ -109,7 +109,7 @@ def test_places_that_cannot_be_are_refused_before_any_work(command, there, tmp_p
     """Before weights are read or data are opened."""
     monkeypatch.setattr("resdet.hub.load", None)
     monkeypatch.setattr("resdet.commands.train.tasks", None)
-    monkeypatch.setattr("resdet.detection.evaluation.coco.judge", None)
+    monkeypatch.setattr("resdet.detection.evaluation.coco.match", None)
     (tmp_path / "file").write_text("precious")
     words = words_of(command, there)
     folder = tmp_path / "file" if command in [*FOLDERS, "reproduce"] else tmp_path / "file/a.json"
@@ -124,7 +124,7 @@ def test_places_that_cannot_be_are_refused_before_any_work(command, there, tmp_p
 def test_a_full_disk_and_a_read_only_one_are_noticed_before_any_work(command, there, tmp_path, monkeypatch):
     monkeypatch.setattr("resdet.hub.load", None)
     monkeypatch.setattr("resdet.commands.train.tasks", None)
-    monkeypatch.setattr("resdet.detection.evaluation.coco.judge", None)
+    monkeypatch.setattr("resdet.detection.evaluation.coco.match", None)
     with disks.tmpfs(tmp_path / "disk", 64) as disk:
         disks.fill(disk)
         target = disk / ("a" if command in [*FOLDERS, "reproduce"] else "a.json")

@@ -1,4 +1,4 @@
-"""Residual, plain and VGG nets: each is a classifier and a feature pyramid (section 3.3, Table 1, section 4.2).
+"""Residual, plain and VGG nets, as classifiers and as feature extractors (section 3.3, Table 1, section 4.2).
 
     net = resdet.backbones.create("resnet34", num_classes=1000, shortcut="C")
     net(images)                 # [B, 3, H, W] normalized float -> logits [B, 1000]

@@ -1,11 +1,13 @@
 """The nets of section 4.2 for 32×32 images: 6n+2 layers, widths 16, 32, 64, option A in all cases."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.config import CifarNetConfig, cifar_blocks
 from resdet.backbones.layers import Backbone, ConvNorm, initialize
-from resdet.backbones.resnet import BasicBlock, PlainBlock, make_stage, zero_last_norms
+from resdet.backbones.resnet import BasicBlock, Block, PlainBlock, make_stage, zero_last_norms
 
 WIDTHS = (16, 32, 64)
 STRIDES = {"c2": 1, "c3": 2, "c4": 4}
@@ -19,7 +21,7 @@ class CifarNet(Backbone):
     channels = dict(zip(STRIDES, WIDTHS))
     pool_window = 8
 
-    def __init__(self, block: type, n: int, num_classes: int, norm: str, **options):
+    def __init__(self, block: Block, n: int, num_classes: int, norm: str, **options: Any):
         super().__init__()
         self.conv1 = ConvNorm(3, WIDTHS[0], 3, 1, norm)
         channels = WIDTHS[0]
@@ -27,7 +29,7 @@ class CifarNet(Backbone):
             stride = 1 if name == "c2" else 2
             setattr(self, attribute, make_stage(block, channels, width, n, stride, norm=norm, **options))
             channels = width
-        self.fc = nn.Linear(channels, num_classes) if num_classes else None
+        self.register_module("fc", nn.Linear(channels, num_classes) if num_classes else None)
         initialize(self)
 
     def stem(self, images: Tensor) -> Tensor:

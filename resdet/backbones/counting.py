@@ -1,21 +1,21 @@
-"""Parameters and multiply-adds, counted on the built net (Table 1 and Table 6 give the paper's figures)."""
+"""Counts of parameters and multiply-adds of a net (Table 1 and Table 6 give the paper's)."""
 
 import torch
 from torch import nn
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Learned parameters, the affine ones of norms included."""
+    """Number of parameters, including the affine ones of norms."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
 def count_multiply_adds(net: nn.Module, image_size: int) -> int:
-    """Multiply-adds of convolutions and linear layers for one image, by running the net on tensors without data."""
+    """Multiply-adds of convolutions and linear layers for one image, by a forward pass."""
     total = 0
 
     def count(module, inputs, output):
         nonlocal total
-        # Each output value sums as many products as one filter (or row) has weights.
+        # Each output value is a sum of as many products as one filter (or row) has weights.
         total += output[0].numel() * module.weight[0].numel()
 
     hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
@@ -30,7 +30,7 @@ def count_multiply_adds(net: nn.Module, image_size: int) -> int:
 
 
 def on_paper(name: str, num_classes: int, **options) -> nn.Module:
-    """The net without memory or arithmetic: on torch's meta device, to be counted."""
+    """Creates a net on torch's meta device, without memory or arithmetic, for counting."""
     from resdet.backbones.registry import create
 
     with torch.device("meta"):

@@ -1,4 +1,6 @@
-"""The bricks that every net is made of: a convolution with its norm, the norms, and the base class of all nets."""
+"""Building blocks of all nets: norms, convolution with norm, and the base class."""
+
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
@@ -8,7 +10,12 @@ from torch.nn import functional as F
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm whose statistics and affine parameters are constants (appendix A: "BN is fixed" in detection)."""
+    """Batch norm with constant statistics and affine parameters (appendix A: "BN is fixed" in detection)."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
@@ -29,15 +36,16 @@ class FrozenBatchNorm2d(nn.Module):
 def process_group() -> str | None:
     """Name of the group of all processes, None for a single process.
 
-    `torch.compile` caches a group that it traces, and would keep it alive after `destroy_process_group`.
+    A name, since `torch.compile` caches a traced group and would keep it alive after `destroy_process_group`.
     """
-    return dist.group.WORLD.group_name if dist.is_initialized() and dist.get_world_size() > 1 else None
+    group = dist.group.WORLD if dist.is_initialized() and dist.get_world_size() > 1 else None
+    return group.group_name if group is not None else None
 
 
 class AllReduceSum(torch.autograd.Function):
     """Sum of a tensor over the processes of a group; the gradient is the sum of their gradients.
 
-    `torch.distributed.nn.functional.all_reduce` does the same, but is deprecated and refused by `torch.compile`.
+    `torch.distributed.nn.functional.all_reduce` is deprecated and not supported by `torch.compile`.
     """
 
     @staticmethod
@@ -55,35 +63,37 @@ def all_reduce_sum(x: Tensor, group: str) -> Tensor:
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes, on any device; torch's own supports GPUs only.
+    """Batch norm over the batches of all processes, on any device; torch's SyncBatchNorm supports GPUs only.
 
-    Every pixel has the same weight, even where processes pad their images to different shapes.
+    Every pixel has the same weight, even if processes pad their images to different shapes.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         group = process_group() if self.training else None
         if group is None:
             return super().forward(x)
-        wide, own = x.float(), x.numel() // x.shape[1]
-        totals = AllReduceSum.apply(torch.cat([own * wide.mean((0, 2, 3)), wide.new_full((1,), own)]), group)
+        wide, pixels = x.float(), x.numel() // x.shape[1]
+        totals = AllReduceSum.apply(torch.cat([pixels * wide.mean((0, 2, 3)), wide.new_full((1,), pixels)]), group)
         count = totals[-1].detach()
         mean = totals[:-1] / count
-        # Around the common mean: the difference of two large moments may have no digits left.
+        # Centered on the common mean: E[x²] - E[x]² would lose precision.
         centered = wide - mean[:, None, None]
-        var = AllReduceSum.apply(own * centered.square().mean((0, 2, 3)), group) / count
+        var = AllReduceSum.apply(pixels * centered.square().mean((0, 2, 3)), group) / count
         self._track(mean.detach(), var.detach(), count)
         scale = self.weight * torch.rsqrt(var + self.eps)
         return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(var * (count / (count - 1).clamp(min=1)), self.momentum)
 
 
 def make_norm(kind: str | None, channels: int) -> nn.Module:
-    """`bn`, `frozen`, `sync`, `gn` (32 groups), or None: nothing."""
+    """Makes `bn`, `frozen`, `sync`, `gn` (32 groups), or for None an identity."""
     if kind is None:
         return nn.Identity()
     if kind == "gn":
@@ -92,7 +102,9 @@ def make_norm(kind: str | None, channels: int) -> nn.Module:
 
 
 class ConvNorm(nn.Module):
-    """A convolution and the norm "right after each convolution and before activation" (section 3.4)."""
+    """Convolution with norm "right after each convolution and before activation" (section 3.4)."""
+
+    norm: nn.Module
 
     def __init__(
         self,
@@ -104,7 +116,7 @@ class ConvNorm(nn.Module):
         dilation: int = 1,
         bias: bool | None = None,
     ):
-        """A bias by default where there is no norm."""
+        """`bias` None: a bias only without norm."""
         super().__init__()
         padding = dilation * (kernel // 2)
         bias = norm is None if bias is None else bias
@@ -116,7 +128,7 @@ class ConvNorm(nn.Module):
 
 
 def initialize(net: nn.Module) -> None:
-    """He initialization (reference [13] of the paper) of convolutions; norms at one and zero; small linear layers."""
+    """He initialization of convolutions (reference [13] of the paper); linear weights with std 0.01; zero biases."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -127,30 +139,31 @@ def initialize(net: nn.Module) -> None:
 
 
 class Backbone(nn.Module):
-    """What every net offers: logits, a pyramid of features, and a map of logits for images of any size.
+    """Base class of all nets: logits, feature maps by stage, and dense logits for images of any size.
 
-    `channels` and `strides` say what `features` returns; `stages` names the modules that make them, in order.
-    With `num_classes=0` the net has no classifier and only `features` may be called.
+    `channels` and `strides` describe the maps of `features`; `stages` names the modules that compute them, in order.
+    With `num_classes=0` the net has no classifier, and only `features` may be called.
     """
 
-    stages: dict[str, str] = {}  # {"c2": "conv2_x", …}: feature name -> attribute; a guest's are its own affair
+    stages: Mapping[str, str] = {}  # {"c2": "conv2_x", …}: feature name -> attribute; empty for nets of timm
     pool_window: int  # side of the last feature map of a training crop
     classifier_name = "fc"  # the module that fine-tuning on other classes replaces
     channels: dict[str, int]
     strides: dict[str, int]
+    fc: nn.Linear
 
     def stem(self, images: Tensor) -> Tensor:
-        """What comes before the first stage."""
+        """The layers before the first stage."""
         raise NotImplementedError
 
     def features(self, images: Tensor, upto: str | None = None) -> dict[str, Tensor]:
-        """The output of each stage, up to the one named: `upto="c4"` is what a C4 detector shares (appendix A)."""
-        x, found = self.stem(images), {}
+        """The output of each stage, up to `upto`; C4 detectors share `upto="c4"` (appendix A)."""
+        x, maps = self.stem(images), {}
         for name, attribute in self.stages.items():
-            x = found[name] = getattr(self, attribute)(x)
+            x = maps[name] = getattr(self, attribute)(x)
             if name == upto:
                 break
-        return found
+        return maps
 
     def classify(self, last: Tensor) -> Tensor:
         """Logits [B, num_classes] from the last feature map: global average pooling and one linear layer."""
@@ -160,13 +173,13 @@ class Backbone(nn.Module):
         return self.classify(self.last(images))
 
     def last(self, images: Tensor) -> Tensor:
-        """The deepest feature map alone."""
+        """The deepest feature map."""
         return [*self.features(images).values()][-1]
 
     def dense(self, images: Tensor) -> Tensor:
         """Logits [B, num_classes, h, w] of a fully-convolutional pass over images of any size (section 3.4).
 
-        Each position averages the window that a training crop would have filled (7×7 of conv5_x at 224 pixels).
+        Each position averages a window of the size of a training crop's map (7×7 of conv5_x at 224 pixels).
         """
         last = self.last(images)
         window = [min(self.pool_window, side) for side in last.shape[2:]]

@@ -1,4 +1,4 @@
-"""Nets in a mode for a while."""
+"""Context manager for eval mode."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(nets: Sequence[nn.Module]) -> Iterator[None]:
-    """While it lasts they are in eval mode."""
+    """Sets the nets to eval mode, and restores their modes on exit."""
     modes = [net.training for net in nets]
     try:
         for net in nets:

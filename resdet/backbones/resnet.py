@@ -1,5 +1,7 @@
 """ResNet-18/34/50/101/152 and plain-18/34 for ImageNet (section 3.3, Table 1, Figures 3 and 5)."""
 
+from typing import Any, cast
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,7 +14,7 @@ STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
 
 
 class PadShortcut(nn.Module):
-    """Option A: identity with stride, the new channels filled with zeros; free of parameters."""
+    """Option A: strided identity, new channels filled with zeros; no parameters."""
 
     def __init__(self, extra: int, stride: int):
         super().__init__()
@@ -34,7 +36,7 @@ def make_shortcut(option: str, in_channels: int, out_channels: int, stride: int,
 
 
 class ResidualBlock(nn.Module):
-    """y = F(x) + x (eq. 1 and 2): the second ReLU comes after the addition."""
+    """y = F(x) + x (eq. 1 and 2), with the second ReLU after the addition."""
 
     shortcut: nn.Module
 
@@ -92,22 +94,25 @@ class PlainBlock(nn.Module):
         return F.relu(self.conv2(F.relu(self.conv1(x), inplace=True)), inplace=True)
 
 
-def make_stage(block: type, in_channels: int, width: int, count: int, stride: int, **options) -> nn.Sequential:
-    """`count` blocks of one width; the first one strides (conv3_1, conv4_1 and conv5_1)."""
+Block = type[BasicBlock] | type[Bottleneck] | type[PlainBlock]
+
+
+def make_stage(block: Block, in_channels: int, width: int, count: int, stride: int, **options: Any) -> nn.Sequential:
+    """Makes `count` blocks of one width; the first one has the stride (conv3_1, conv4_1 and conv5_1)."""
     rest = (block(width * block.expansion, width, 1, **options) for _ in range(count - 1))
     return nn.Sequential(block(in_channels, width, stride, **options), *rest)
 
 
 def last_unit(block: nn.Module) -> ConvNorm:
-    """The convolution and norm that end a block's residual function."""
-    return block.conv3 if isinstance(block, Bottleneck) else block.conv2
+    """The last convolution and norm of a block's residual function."""
+    return cast(ConvNorm, block.conv3 if isinstance(block, Bottleneck) else block.conv2)
 
 
 def zero_last_norms(net: nn.Module) -> None:
-    """Each residual function starts at zero, so that the net starts as a shallow one."""
+    """Sets the last norm weight of each block to 0, so that blocks start as identities."""
     for block in net.modules():
         if isinstance(block, ResidualBlock):
-            nn.init.zeros_(last_unit(block).norm.weight)
+            nn.init.zeros_(cast(Tensor, last_unit(block).norm.weight))
 
 
 class ResNet(Backbone):
@@ -117,7 +122,7 @@ class ResNet(Backbone):
     strides = STRIDES
     pool_window = 7
 
-    def __init__(self, block: type, counts: tuple[int, ...], num_classes: int, norm: str, **options):
+    def __init__(self, block: Block, counts: tuple[int, ...], num_classes: int, norm: str, **options: Any):
         super().__init__()
         self.conv1 = ConvNorm(3, WIDTHS[0], 7, 2, norm)
         self.channels, channels = {}, WIDTHS[0]
@@ -125,7 +130,7 @@ class ResNet(Backbone):
             stride = 1 if name == "c2" else 2
             setattr(self, attribute, make_stage(block, channels, width, count, stride, norm=norm, **options))
             channels = self.channels[name] = width * block.expansion
-        self.fc = nn.Linear(channels, num_classes) if num_classes else None
+        self.register_module("fc", nn.Linear(channels, num_classes) if num_classes else None)
         initialize(self)
 
     def stem(self, images: Tensor) -> Tensor:
@@ -133,10 +138,8 @@ class ResNet(Backbone):
 
 
 def resnet(config: ResNetConfig, depth: int, num_classes: int) -> ResNet:
-    if depth < 50:
-        block, options = BasicBlock, {}
-    else:
-        block, options = Bottleneck, {"stride_in": config.stride_in}
+    block: Block = BasicBlock if depth < 50 else Bottleneck
+    options = {} if depth < 50 else {"stride_in": config.stride_in}
     net = ResNet(block, BLOCKS[depth], num_classes, config.norm, shortcut=config.shortcut, **options)
     if config.zero_init:
         zero_last_norms(net)

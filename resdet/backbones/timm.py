@@ -1,6 +1,8 @@
-"""The bridge to the timm library: `timm/<name>` is a classifier and a feature pyramid like any other net here."""
+"""Bridge to the timm library: `timm/<name>` as a backbone."""
 
-from torch import Tensor, nn
+from types import ModuleType
+
+from torch import Tensor
 
 from resdet.backbones.config import TimmConfig
 from resdet.backbones.layers import Backbone
@@ -8,11 +10,11 @@ from resdet.errors import ConfigError
 
 
 class TimmBackbone(Backbone):
-    """A timm net. The features are the deepest map of each stride: stride 4 is c2, 8 is c3, up to c5."""
+    """A timm net; features are the deepest map of each stride: c2 at stride 4, c3 at 8, up to c5."""
 
     def __init__(self, name: str, num_classes: int, pretrained: bool):
         super().__init__()
-        self.net = load_timm().create_model(name, pretrained=pretrained, num_classes=num_classes)
+        self.net = import_timm().create_model(name, pretrained=pretrained, num_classes=num_classes)
         self.classifier_name = f"net.{self.net.default_cfg['classifier']}"
         stride_of = [info["reduction"] for info in self.net.feature_info]
         deepest = {stride: index for index, stride in enumerate(stride_of) if stride >= 4}
@@ -24,11 +26,11 @@ class TimmBackbone(Backbone):
 
     def features(self, images: Tensor, upto: str | None = None) -> dict[str, Tensor]:
         names = list(self.strides)
-        wanted = names[: names.index(upto) + 1] if upto else names
+        names = names[: names.index(upto) + 1] if upto else names
         maps = self.net.forward_intermediates(
-            images, indices=self.indices[: len(wanted)], intermediates_only=True, output_fmt="NCHW", stop_early=True
+            images, indices=self.indices[: len(names)], intermediates_only=True, output_fmt="NCHW", stop_early=True
         )
-        return dict(zip(wanted, maps))
+        return dict(zip(names, maps))
 
     def classify(self, last: Tensor) -> Tensor:
         return self.net.forward_head(last)
@@ -37,24 +39,23 @@ class TimmBackbone(Backbone):
         return self.net(images)
 
     def dense(self, images: Tensor) -> Tensor:
-        """One position: timm's nets end in a global pooling of their own."""
+        """Logits [B, num_classes, 1, 1]: timm's nets pool globally."""
         return self.net(images)[:, :, None, None]
 
 
-def load_timm():
+def import_timm() -> ModuleType:
     try:
         import timm
     except ImportError:
-        raise ConfigError("Backbones named timm/… need the timm library: pip install timm") from None
+        raise ConfigError("Backbones named timm/… need the timm library: pip install timm.") from None
     return timm
 
 
-def timm_net(config: TimmConfig, num_classes: int) -> nn.Module:
+def timm_net(config: TimmConfig, num_classes: int) -> TimmBackbone:
     name = config.name.removeprefix("timm/")
-    timm = load_timm()
+    timm = import_timm()
     if not timm.is_model(name):
         near = (timm.list_models(f"*{name}*") or timm.list_models(f"{name[:6]}*"))[:3]
         hint = f"did you mean timm/{' or timm/'.join(near)}?" if near else "timm.list_models() lists them."
         raise ConfigError(f"timm has no net named {name!r}: {hint}")
-    net = TimmBackbone(name, num_classes, config.pretrained)
-    return net
+    return TimmBackbone(name, num_classes, config.pretrained)

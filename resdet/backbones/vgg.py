@@ -1,4 +1,4 @@
-"""VGG-16 and VGG-19 (reference [41] of the paper): the baselines of Tables 3 to 8."""
+"""VGG-16 and VGG-19 (reference [41] of the paper): baselines of Tables 3 to 8."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,25 +12,27 @@ STRIDES = {"c1": 1, "c2": 2, "c3": 4, "c4": 8, "c5": 16}
 
 
 class ConvRelu(ConvNorm):
-    """A 3×3 convolution, a norm if there is one, and a ReLU."""
+    """A 3×3 convolution, an optional norm, and a ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(super().forward(x), inplace=True)
 
 
 def make_stage(in_channels: int, width: int, count: int, pool: bool, norm: str | None) -> nn.Sequential:
-    """Convolutions of one width; every stage but the first pools before them, so that features end unpooled."""
+    """Convolutions of one width; with `pool`, after max pooling, so that feature maps are taken before pooling."""
     widths = [in_channels] + [width] * count
     convolutions = [ConvRelu(a, b, 3, norm=norm, bias=True) for a, b in zip(widths, widths[1:])]
     return nn.Sequential(*([nn.MaxPool2d(2)] if pool else []), *convolutions)
 
 
 class VGG(Backbone):
-    """Five stages and three linear layers. `c5` is conv5_3 before pooling, of stride 16, as detectors use it."""
+    """Five stages and three linear layers; `c5` is conv5_3 before pooling, at stride 16, as in detectors."""
 
     stages = {f"c{k}": f"conv{k}_x" for k in range(1, 6)}
     strides = STRIDES
     channels = dict(zip(STRIDES, WIDTHS))
+    fc6: nn.Linear
+    fc7: nn.Linear
 
     def __init__(self, counts: tuple[int, ...], num_classes: int, norm: str | None, dropout: float):
         super().__init__()
@@ -39,10 +41,8 @@ class VGG(Backbone):
             setattr(self, attribute, make_stage(channels, width, count, name != "c1", norm))
             channels = width
         self.dropout = dropout
-        self.fc6, self.fc7, self.fc = None, None, None
-        if num_classes:
-            self.fc6, self.fc7 = nn.Linear(512 * 7 * 7, 4096), nn.Linear(4096, 4096)
-            self.fc = nn.Linear(4096, num_classes)
+        for name, sides in (("fc6", (512 * 7 * 7, 4096)), ("fc7", (4096, 4096)), ("fc", (4096, num_classes))):
+            self.register_module(name, nn.Linear(*sides) if num_classes else None)
         initialize(self)
 
     def stem(self, images: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class VGG(Backbone):
     def dense(self, images: Tensor) -> Tensor:
         """The linear layers slide over the map: fc6 is a 7×7 convolution, the others 1×1 (section 3.4)."""
         x = F.max_pool2d(self.last(images), 2)
-        x = F.adaptive_avg_pool2d(x, [max(side, 7) for side in x.shape[2:]])  # of images smaller than a crop
+        x = F.adaptive_avg_pool2d(x, (max(x.shape[2], 7), max(x.shape[3], 7)))  # enlarges maps of small images
         for layer, kernel in ((self.fc6, 7), (self.fc7, 1)):
             weight = layer.weight.view(4096, -1, kernel, kernel)
             x = F.dropout(F.relu(F.conv2d(x, weight, layer.bias), inplace=True), self.dropout, self.training)

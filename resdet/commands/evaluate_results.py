@@ -26,7 +26,7 @@ def evaluate_results(
     """
     check(kind, curves, protocol)
     if protocol == COCO:
-        evaluation = coco.judge(annotations, results, kind, engine)
+        evaluation = coco.match(annotations, results, kind, engine)
         figures = evaluation.summary()
     else:
         figures = evaluators[protocol](annotations, results)

@@ -12,7 +12,7 @@ from resdet.detection.data.loader import SceneLoader
 from resdet.detection.data.resampling import class_aware, repeat_factors
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.evaluate import Judged, empty, figures, judge, truth_of
+from resdet.detection.evaluation.evaluate import DatasetDetections, detect, empty, headline_metrics, truth_of
 from resdet.detection.evaluation.pictures import write_pictures
 from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector
@@ -42,7 +42,7 @@ class DetectionTraining(ObjectsTraining):
             self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
-        self.judged: Judged | None = None  # by the last evaluation
+        self.judged: DatasetDetections | None = None  # by the last evaluation
 
     def report_problems(self, log: Log) -> None:
         for source in (self.source, self.validation):
@@ -64,7 +64,7 @@ class DetectionTraining(ObjectsTraining):
         masks = self.model.draws_masks
         for kind in ("bbox", "segm") if masks else ("bbox",):
             ground_truth.read(truth_of(self.validation, kind=kind), kind)
-        figures(self.experiment.eval.metric, self.validation, empty(self.model), masks)
+        headline_metrics(self.experiment.eval.metric, self.validation, empty(self.model), masks)
 
     def left_out(self, sentence: str) -> str:
         return f"image left out, {sentence}"
@@ -97,9 +97,11 @@ class DetectionTraining(ObjectsTraining):
 
     def evaluate(self, model: Detector) -> dict[str, float]:
         """AP, and the validation losses; the processes share the images, and all know the figures."""
-        self.judged = judge([model], self.validation, self.experiment, self.world, self.notes)
+        self.judged = detect([model], self.validation, self.experiment, self.world, self.notes)
         metric, judged = self.experiment.eval.metric, self.judged
-        judge_results = lambda: figures(metric, self.validation, judged.results, model.draws_masks, judged.left_out)
+        judge_results = lambda: headline_metrics(
+            metric, self.validation, judged.results, model.draws_masks, judged.left_out
+        )
         return with_total(judged.losses) | distributed.from_main(judge_results)
 
     def keep(self, folder: Path) -> None:

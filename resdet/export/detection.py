@@ -11,7 +11,7 @@ from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.buckets import rounded_up
 from resdet.detection.data.sources import open_scenes
-from resdet.detection.evaluation.evaluate import figures, predict_all
+from resdet.detection.evaluation.evaluate import headline_metrics, predict_all
 from resdet.detection.inference.predictor import results_of
 from resdet.detection.model import Detector
 from resdet.engine.distributed import World
@@ -138,7 +138,7 @@ class DetectorExporter:
         verify.check_classes(set(source.category_ids) <= set(exported.category_ids))
         on_bad_image, alone = experiment.data.on_bad_image, World(0, 1, torch.device("cpu"))
         judged = predict_all(exported, source, on_bad_image, alone, Notes(print), experiment.eval.score)
-        return figures(experiment.eval.metric, source, judged.results, exported.draws_masks, judged.left_out)
+        return headline_metrics(experiment.eval.metric, source, judged.results, exported.draws_masks, judged.left_out)
 
     def difference(self, exported: ExportedDetector, other: ExportedDetector, image: Any) -> str:
         return difference_of_results(*(model.predict([image])[0] for model in (exported, other)))

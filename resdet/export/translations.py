@@ -25,7 +25,7 @@ def translations(groups: int) -> dict[Callable, Callable]:
     return {
         nms_op.nms._opoverload: nms,
         roi_op.roi_align_op._opoverload: roi_align,
-        roi_op.roi_pool_with_places._opoverload: roi_pool,
+        roi_op.roi_pool_with_indices._opoverload: roi_pool,
     }
 
 
@@ -89,7 +89,7 @@ def roi_align(features, boxes, levels, scales, size: int, sampling: int, aligned
 
 
 def roi_pool(feature, boxes, scale: float, size: int):
-    """`roi_pool_with_places`; the places of the maxima are for gradients, and stay empty."""
+    """`roi_pool_with_indices`; the indices of the maxima are for gradients, and stay empty."""
     regions, images = flattened(boxes)
     rois = op.Concat(op.Unsqueeze(op.CastLike(images, boxes), constant([1])), regions, axis=1)
     pooled = op.MaxRoiPool(feature, rois, pooled_shape=[size, size], spatial_scale=scale)

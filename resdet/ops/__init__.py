@@ -1,5 +1,5 @@
-"""Functions on tensors that detectors are made of, batched over images, with shapes known beforehand.
+"""Tensor functions of detectors: batched over images, with static shapes.
 
-Boxes are xyxy in pixels, right and bottom edge exclusive. What depends on the data (NMS, RoIAlign, RoIPool) is a
-`torch.library` operator, so that compilation and export take it whole.
+Boxes are xyxy in pixels, right and bottom edge exclusive. Data-dependent functions (NMS, RoIAlign, RoIPool) are
+`torch.library` operators, which compilation and export keep whole.
 """

@@ -1,4 +1,4 @@
-"""Boxes: areas, overlaps, and R-CNN's parameters (Faster R-CNN, eq. 2), elementwise or all against all."""
+"""Boxes: areas, overlaps, and the R-CNN parameterization (Faster R-CNN, eq. 2), elementwise or for all pairs."""
 
 import math
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 Weights = tuple[float, float, float, float]
 
-MAX_LOG_RATIO = math.log(1000 / 16)  # a box grows at most this much, so that exp never overflows
-MIN_SIDE = 1e-3  # pixels; thinner boxes are encoded as if they were this wide
-EPSILON = 1e-7  # torchvision's, in the losses' quotients
+MAX_LOG_RATIO = math.log(1000 / 16)  # upper limit of decoded dw and dh; prevents overflow of exp
+MIN_SIDE = 1e-3  # pixels; lower limit of sides in `encode`
+EPSILON = 1e-7  # added to denominators of the losses, as in torchvision
 
 
 def area(boxes: Tensor) -> Tensor:
@@ -19,33 +19,33 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """[..., N, 4], [..., M, 4] -> [..., N, M]: all against all; 0 where neither has an area."""
+    """[..., N, 4], [..., M, 4] -> [..., N, M]: IoU of all pairs; 0 where neither box has an area."""
     shared = _intersection(a.unsqueeze(-2), b.unsqueeze(-3))
     union = area(a).unsqueeze(-1) + area(b).unsqueeze(-2) - shared
     return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
 def coverage(a: Tensor, b: Tensor) -> Tensor:
-    """[..., N, 4], [..., M, 4] -> [..., N, M]: the part of each a that lies in each b; COCO's overlap with crowds."""
+    """[..., N, 4], [..., M, 4] -> [..., N, M]: intersection over the area of a; COCO's overlap with crowds."""
     shared = _intersection(a.unsqueeze(-2), b.unsqueeze(-3))
     whole = area(a).unsqueeze(-1)
     return shared / whole.clamp(min=torch.finfo(whole.dtype).tiny)
 
 
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Boxes [B, N, 4] or [B, N, K, 4] inside their images, whose height and width `sizes` [B, 2] tells."""
+    """Clips boxes [B, N, 4] or [B, N, K, 4] to their images; `sizes` [B, 2] are height and width."""
     limits = sizes.flip(-1).repeat(1, 2).to(boxes.dtype)  # [B, 4]: width, height, width, height
     limits = limits.view(sizes.shape[0], *[1] * (boxes.dim() - 2), 4)
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
 def weighted_mean(boxes: Tensor, weights: Tensor) -> Tensor:
-    """Of [..., K, 4] by [..., K] -> [..., 4]. A sum, and no matrix product: that may be of few digits on a GPU."""
+    """[..., K, 4], weights [..., K] -> [..., 4]. A matrix product would have reduced precision (TF32) on some GPUs."""
     return (weights[..., None] * boxes).sum(-2) / weights.sum(-1, keepdim=True)
 
 
 def encode(anchors: Tensor, boxes: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """What a regressor must say to turn anchors [..., 4] into boxes [..., 4]: [..., 4], times `weights`."""
+    """Regression targets [..., 4] from anchors [..., 4] to boxes [..., 4], multiplied by `weights`."""
     x, y, width, height = _centered(anchors)
     box_x, box_y, box_width, box_height = _centered(boxes)
     width, height, box_width, box_height = (side.clamp(min=MIN_SIDE) for side in (width, height, box_width, box_height))
@@ -61,7 +61,7 @@ def encode(anchors: Tensor, boxes: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.
 
 
 def decode(anchors: Tensor, deltas: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """The boxes [..., 4], float32, that a regressor means by deltas [..., 4] on anchors [..., 4]; undoes `encode`."""
+    """Applies deltas [..., 4] to anchors [..., 4]; returns boxes [..., 4] in float32. Inverse of `encode`."""
     x, y, width, height = _centered(anchors.float())
     dx, dy, dw, dh = (delta / weight for delta, weight in zip(deltas.float().unbind(-1), weights))
     x, y = x + dx * width, y + dy * height
@@ -87,14 +87,14 @@ def diou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _centered(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Center x and y, width, height."""
+    """Returns center x, center y, width, height."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     width, height = x2 - x1, y2 - y1
     return x1 + 0.5 * width, y1 + 0.5 * height, width, height
 
 
 def _intersection(a: Tensor, b: Tensor) -> Tensor:
-    """The area that pairs share; broadcasts."""
+    """Intersection area of pairs; broadcasts."""
     width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])
     height = torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
     return width.clamp(min=0) * height.clamp(min=0)
@@ -106,5 +106,5 @@ def _shared_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _hull(a: Tensor, b: Tensor) -> Tensor:
-    """The smallest box around both."""
+    """Smallest box that contains both."""
     return torch.cat([torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])], -1)

@@ -1,4 +1,4 @@
-"""Buffers whose digits count: coordinates of boxes, statistics of pixels."""
+"""Buffers that need full precision: box coordinates, pixel statistics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ExactBuffers(nn.Module):
-    """Its own buffers stay in float32 where the model is cast to a type of fewer digits (`half`, `bfloat16`, `to`)."""
+    """Keeps its buffers in float32 when the model is cast to a narrower type (`half`, `bfloat16`, `to`)."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *options: Any) -> nn.Module:
         exact = dict(self.named_buffers(recurse=False))

@@ -1,7 +1,7 @@
-"""Greedy non-maximum suppression over a batch of images at once, within groups (classes, or pyramid levels).
+"""Greedy non-maximum suppression of a batch of images, within groups (classes or pyramid levels).
 
-One operator, `resdet::nms`, with static shapes: torchvision's kernel group by group on the CPU, where no offset between
-groups costs precision; Triton's on CUDA; `nms_reference` in plain torch says what both must give.
+One operator, `resdet::nms`, with static shapes. On the CPU it runs torchvision's kernel per group, since coordinate
+offsets between groups would cost precision; on CUDA a Triton kernel. `nms_reference` is the reference of both.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ Survivors = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 def nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float, keep: int
 ) -> tuple[Tensor, Tensor]:
-    """The `keep` best boxes of each image of which no better one of the same group covers more than `threshold` (IoU).
+    """Keeps at most `keep` boxes per image; a box is suppressed by a better one of its group with IoU > `threshold`.
 
-    boxes [B, N, 4], scores [B, N], groups [B, N] int64, valid [B, N] bool; what is not valid neither survives nor
-    suppresses. Returns indices [B, keep] int64, by falling score (among equals the smaller index first), and kept
-    [B, keep] bool, False where fewer survive: there the index is 0. There is no gradient.
+    boxes [B, N, 4], scores [B, N], groups [B, N] int64, valid [B, N] bool; invalid boxes neither survive nor suppress.
+    Returns indices [B, keep] int64 by descending score (ties by ascending index), and kept [B, keep] bool, False for
+    padding, with index 0. No gradient.
     """
     return _best(_survivors, boxes, scores, groups, valid, threshold, keep)
 
@@ -45,14 +45,14 @@ def _(boxes, scores, groups, valid, threshold, keep):
 def nms_reference(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float, keep: int
 ) -> tuple[Tensor, Tensor]:
-    """`nms` in plain torch, one box after another over an N by N matrix; for tests."""
+    """`nms` in plain torch with an N x N matrix; for tests."""
     return _best(_survivors_reference, boxes, scores, groups, valid, threshold, keep)
 
 
 def _best(
     survivors: Survivors, boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float, keep: int
 ) -> tuple[Tensor, Tensor]:
-    """Sorts by score, asks which survive, and takes the first `keep` of these."""
+    """Sorts by score, computes the survivors, and takes the first `keep` of them."""
     batch, count = scores.shape
     if count == 0:
         return scores.new_zeros(batch, keep, dtype=torch.int64), scores.new_zeros(batch, keep, dtype=torch.bool)
@@ -66,11 +66,11 @@ def _best(
 
 
 def _survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """[B, N] bool, for boxes that are sorted by falling score."""
+    """[B, N] bool, for boxes sorted by descending score."""
     kernel = torchvision().ops.nms
-    # The kernel would compare the IoU, a float32, with a double: 0.3 of one kind is more than 0.3 of the other.
+    # The kernel compares a float32 IoU with a double threshold: rounded to float32, so that an equal IoU is kept.
     threshold = torch.tensor(threshold, dtype=torch.float32).item()
-    falling = -torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
+    descending = -torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
     survives = torch.zeros_like(valid)
     for image in range(len(valid)):
         members = valid[image].nonzero()[:, 0]
@@ -78,7 +78,7 @@ def _survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -
         members = members[by_group.indices]
         sizes = by_group.values.unique_consecutive(return_counts=True)[1].tolist()
         parts = zip(members.split(sizes), boxes[image, members].split(sizes))
-        kept = [part[kernel(alone, falling[: len(part)], threshold)] for part, alone in parts]
+        kept = [part[kernel(group, descending[: len(part)], threshold)] for part, group in parts]
         survives[image, torch.cat([members[:0], *kept])] = True
     return survives
 

@@ -1,7 +1,7 @@
-"""Regions of feature maps as small maps of one size: RoIAlign over pyramid levels, and RoIPool (Appendix A).
+"""RoIAlign over pyramid levels, and RoIPool (Appendix A): pools RoIs of feature maps to maps of a fixed size.
 
-`resdet::roi_align` has static shapes. On the CPU it gathers rows (roi_taps.py), or runs torchvision's kernel where the
-number of samples is adaptive; on CUDA it is a Triton kernel. `roi_align_reference` says what both must give.
+`resdet::roi_align` has static shapes. On the CPU it gathers rows (roi_taps.py), or runs torchvision's kernel if the
+number of samples is adaptive; on CUDA it is a Triton kernel. `roi_align_reference` is the reference of both.
 """
 
 import torch
@@ -13,12 +13,12 @@ from resdet.optional import torchvision
 
 
 def assign_levels(boxes: Tensor, levels: int, canonical_size: float = 224.0, canonical_level: int = 2) -> Tensor:
-    """[..., 4] -> [...] int64, 0 to levels - 1: the pyramid level that suits each box's size (FPN, eq. 1).
+    """[..., 4] -> [...] int64, 0 to levels - 1: pyramid level by box size (FPN, eq. 1).
 
-    A box of `canonical_size` squared belongs to `canonical_level`, counted from the finest map.
+    A box of area `canonical_size` squared gets `canonical_level`, counted from the finest map.
     """
     level = canonical_level + torch.log2(area(boxes).sqrt() / canonical_size) + 1e-6
-    # A net that diverges gives NaN, which no integer stands for.
+    # A diverged net gives NaN, which has no integer value.
     return level.floor().nan_to_num(0).clamp(0, levels - 1).long()
 
 
@@ -31,7 +31,7 @@ def roi_align(
     sampling: int = 2,
     aligned: bool = True,
 ) -> Tensor:
-    """RoIAlign (Mask R-CNN, section 3), each region from the feature map of its level.
+    """RoIAlign (Mask R-CNN, section 3), each RoI from the feature map of its level.
 
     Args:
         features: [B, C, h, w] for each level; channels_last is fastest.
@@ -39,19 +39,19 @@ def roi_align(
         levels: [B, N] int64, index into `features`.
         scales: pixels of each feature map per image pixel.
         size: side of the output; each of the size x size bins is the mean of its samples.
-        sampling: bilinear samples per bin and axis; 0 adapts the number to the size of the region.
-        aligned: continuous coordinates. False: pixel centers at integers and regions at least one pixel wide, as in
-            the original Caffe layer.
+        sampling: bilinear samples per bin and axis; 0 adapts the number to the size of the RoI.
+        aligned: continuous coordinates. False: pixel centers at integers and RoIs at least one pixel wide, as in the
+            original Caffe layer.
 
     Returns:
-        [B, N, C, size, size] of the dtype of the features, channels_last in memory: convolutions are fastest on that,
-        and the flatten before a linear layer copies it once. Only the features get gradients, channels_last too.
+        [B, N, C, size, size] in the dtype of the features, channels_last in memory: fastest for convolutions; flatten
+        before a linear layer copies it once. Only the features get gradients, also channels_last.
     """
     return roi_align_op(features, boxes, levels, scales, size, sampling, aligned)
 
 
-# Written out: torch before 2.8 cannot infer a schema from list[Tensor]. No default arguments: with them, torch before
-# 2.13 passes fewer values to `setup_context`.
+# Explicit schemas: torch before 2.8 cannot infer one from list[Tensor]. No default arguments: torch before 2.13 omits
+# their values in `setup_context`.
 FORWARD = (
     "(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, int size, int sampling, bool aligned) -> Tensor"
 )
@@ -73,12 +73,12 @@ def roi_align_op(
 ) -> Tensor:
     out = _empty(features[0], boxes, size)
     for level, (feature, scale) in enumerate(zip(features, scales)):
-        here, images, regions = _regions_of(level, boxes, levels)
+        rows, images, rois = _rois_of_level(level, boxes, levels)
         if sampling > 0:
-            bins = roi_taps.forward(feature, images, regions, scale, size, sampling, aligned)
+            bins = roi_taps.forward(feature, images, rois, scale, size, sampling, aligned)
         else:
-            bins = _adaptive_forward(feature, images, regions, scale, size, aligned)
-        out.view(-1, *out.shape[2:])[here] = bins
+            bins = _adaptive_forward(feature, images, rois, scale, size, aligned)
+        out.view(-1, *out.shape[2:])[rows] = bins
     return out.permute(0, 1, 4, 2, 3)
 
 
@@ -106,17 +106,17 @@ def roi_align_backward(
     sampling: int,
     aligned: bool,
 ) -> list[Tensor]:
-    """The gradient of each level's map [B, C, h, w], channels last, from that of `roi_align`'s result."""
+    """Gradients of the levels' maps [B, C, h, w], channels_last, from the gradient of the output of `roi_align`."""
     batch, _, channels, size, _ = grad.shape
     grad = grad.permute(0, 1, 3, 4, 2).flatten(0, 1)
     grads = []
     for level, (height, width, scale) in enumerate(zip(heights, widths, scales)):
-        here, images, regions = _regions_of(level, boxes, levels)
+        rows, images, rois = _rois_of_level(level, boxes, levels)
         shape = (batch, height, width)
         if sampling > 0:
-            pixels = roi_taps.backward(grad[here], shape, images, regions, scale, size, sampling, aligned)
+            pixels = roi_taps.backward(grad[rows], shape, images, rois, scale, size, sampling, aligned)
         else:
-            pixels = _adaptive_backward(grad[here], shape, images, regions, scale, size, aligned)
+            pixels = _adaptive_backward(grad[rows], shape, images, rois, scale, size, aligned)
         grads.append(pixels.permute(0, 3, 1, 2))
     return grads
 
@@ -136,7 +136,7 @@ def _(grad, boxes, levels, heights, widths, scales, sampling, aligned):
     return [grad.new_empty(batch, height, width, channels).permute(0, 3, 1, 2) for height, width in sides]
 
 
-def _remember(ctx, inputs, output):
+def _save_context(ctx, inputs, output):
     features, boxes, levels, ctx.scales, _, ctx.sampling, ctx.aligned = inputs
     ctx.sides = [feature.shape[2] for feature in features], [feature.shape[3] for feature in features]
     ctx.save_for_backward(boxes, levels)
@@ -147,7 +147,7 @@ def _gradients(ctx, grad):
     return grads, None, None, None, None, None, None
 
 
-roi_align_op.register_autograd(_gradients, setup_context=_remember)
+roi_align_op.register_autograd(_gradients, setup_context=_save_context)
 
 
 def _empty(feature: Tensor, boxes: Tensor, size: int) -> Tensor:
@@ -155,14 +155,14 @@ def _empty(feature: Tensor, boxes: Tensor, size: int) -> Tensor:
     return feature.new_empty(batch, count, size, size, feature.shape[1])
 
 
-def _regions_of(level: int, boxes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The regions of a level: where in [B * N] they are, in which image, and their boxes [n, 4]."""
-    here = (levels.flatten() == level).nonzero()[:, 0]
-    return here, here // levels.shape[1], boxes.reshape(-1, 4)[here]
+def _rois_of_level(level: int, boxes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The RoIs of a level: rows in [B * N], image indices, and boxes [n, 4]."""
+    rows = (levels.flatten() == level).nonzero()[:, 0]
+    return rows, rows // levels.shape[1], boxes.reshape(-1, 4)[rows]
 
 
 def _adaptive_forward(feature: Tensor, images: Tensor, boxes: Tensor, scale: float, size: int, aligned: bool) -> Tensor:
-    """torchvision's kernel; -> [n, size, size, C]."""
+    """Runs torchvision's kernel; returns [n, size, size, C]."""
     torchvision()
     rois = _rois(images, boxes, feature)
     bins = torch.ops.torchvision.roi_align(feature.to(rois.dtype), rois, scale, size, size, 0, aligned)
@@ -172,7 +172,7 @@ def _adaptive_forward(feature: Tensor, images: Tensor, boxes: Tensor, scale: flo
 def _adaptive_backward(
     grad: Tensor, shape: tuple[int, int, int], images: Tensor, boxes: Tensor, scale: float, size: int, aligned: bool
 ) -> Tensor:
-    """torchvision's kernel: [n, size, size, C] -> [B, h, w, C]."""
+    """Runs torchvision's kernel: [n, size, size, C] -> [B, h, w, C]."""
     torchvision()
     batch, height, width = shape
     rois = _rois(images, boxes, grad)
@@ -193,7 +193,7 @@ def _adaptive_backward(
 
 
 def _rois(images: Tensor, boxes: Tensor, like: Tensor) -> Tensor:
-    """torchvision's [n, 5]: in float32 at least (its kernels know no bfloat16), and without NaN, which they refuse."""
+    """RoIs [n, 5] as torchvision takes them: at least float32 (its kernels lack bfloat16), without NaN."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     return torch.cat([images[:, None], boxes.nan_to_num(0)], 1).to(dtype)
 
@@ -201,45 +201,45 @@ def _rois(images: Tensor, boxes: Tensor, like: Tensor) -> Tensor:
 def roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
     """RoIPool (Fast R-CNN, section 2.1): the maximum of each bin of whole pixels.
 
-    feature [B, C, h, w], boxes [B, N, 4] in pixels of the image, scale: pixels of the map per pixel of the image.
-    Returns [B, N, C, size, size] of the feature's type; the gradient goes to the feature alone.
+    feature [B, C, h, w], boxes [B, N, 4] in image pixels, scale: pixels of the map per image pixel. Returns
+    [B, N, C, size, size] in the dtype of the feature; only the feature gets a gradient.
     """
-    return roi_pool_with_places(feature, boxes, scale, size)[0]
+    return roi_pool_with_indices(feature, boxes, scale, size)[0]
 
 
 @torch.library.custom_op("resdet::roi_pool", mutates_args=())
-def roi_pool_with_places(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
-    """The maxima, and where in the map they lie."""
+def roi_pool_with_indices(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
+    """The maxima, and their flat indices in the map."""
     torchvision()
     rois = _all_rois(boxes, feature)
-    pooled, places = torch.ops.torchvision.roi_pool(feature.to(rois.dtype), rois, scale, size, size)
+    pooled, indices = torch.ops.torchvision.roi_pool(feature.to(rois.dtype), rois, scale, size, size)
     shape = (*boxes.shape[:2], *pooled.shape[1:])
-    return pooled.to(feature.dtype).view(shape), places.view(shape)
+    return pooled.to(feature.dtype).view(shape), indices.view(shape)
 
 
-@roi_pool_with_places.register_fake
+@roi_pool_with_indices.register_fake
 def _(feature, boxes, scale, size):
     shape = (*boxes.shape[:2], feature.shape[1], size, size)
     return feature.new_empty(shape), feature.new_empty(shape, dtype=torch.int32)
 
 
 @torch.library.custom_op("resdet::roi_pool_backward", mutates_args=())
-def roi_pool_backward(grad: Tensor, boxes: Tensor, places: Tensor, scale: float, height: int, width: int) -> Tensor:
+def roi_pool_backward(grad: Tensor, boxes: Tensor, indices: Tensor, scale: float, height: int, width: int) -> Tensor:
     torchvision()
     batch, _, channels, size, _ = grad.shape
     rois = _all_rois(boxes, grad)
     bins = grad.flatten(0, 1).to(rois.dtype)
     sizes = (size, size, batch, channels, height, width)
-    pixels = torch.ops.torchvision._roi_pool_backward(bins, rois, places.flatten(0, 1), scale, *sizes)
+    pixels = torch.ops.torchvision._roi_pool_backward(bins, rois, indices.flatten(0, 1), scale, *sizes)
     return pixels.to(grad.dtype)
 
 
 @roi_pool_backward.register_fake
-def _(grad, boxes, places, scale, height, width):
+def _(grad, boxes, indices, scale, height, width):
     return grad.new_empty(grad.shape[0], grad.shape[2], height, width)
 
 
-def _remember_places(ctx, inputs, output):
+def _save_pool_context(ctx, inputs, output):
     feature, boxes, ctx.scale, _ = inputs
     ctx.sides = feature.shape[2:]
     ctx.save_for_backward(boxes, output[1])
@@ -250,7 +250,7 @@ def _pool_gradients(ctx, grad, _):
     return roi_pool_backward(grad, *ctx.saved_tensors, ctx.scale, *ctx.sides), None, None, None
 
 
-roi_pool_with_places.register_autograd(_pool_gradients, setup_context=_remember_places)
+roi_pool_with_indices.register_autograd(_pool_gradients, setup_context=_save_pool_context)
 
 
 def _all_rois(boxes: Tensor, like: Tensor) -> Tensor:
@@ -267,7 +267,7 @@ def roi_align_reference(
     sampling: int = 2,
     aligned: bool = True,
 ) -> Tensor:
-    """`roi_align` in plain torch, each region as a dense matrix for the rows and one for the columns; for tests."""
+    """`roi_align` in plain torch, with a dense matrix for the rows and one for the columns of each RoI; for tests."""
     batch, count, _ = boxes.shape
     images = torch.arange(batch, device=boxes.device).repeat_interleave(count)
     x1, y1, x2, y2 = boxes.flatten(0, 1).unbind(-1)
@@ -281,7 +281,7 @@ def roi_align_reference(
 
 
 def _dense(start: Tensor, end: Tensor, limit: int, scale: float, size: int, sampling: int, aligned: bool) -> Tensor:
-    """[n, size, limit]: the weight of each pixel in each bin, along one axis."""
+    """[n, size, limit]: weight of each pixel in each bin, along one axis."""
     length = (end - start) * scale
     start = start * scale - 0.5 if aligned else start * scale
     bin = (length if aligned else length.clamp(min=1))[:, None, None] / size

@@ -1,8 +1,8 @@
-"""RoIAlign of one feature map as the linear map that it is, for the CPU.
+"""RoIAlign of one feature map on the CPU, as a sparse linear map.
 
-Of a channels_last map each pixel is a row of a table [B * h * w, C], and each output bin is a weighted sum of
+Each pixel of a channels_last map is a row of a table [B * h * w, C], and each output bin is a weighted sum of
 4 * sampling² of these rows: an embedding bag. Its gradient is the transposed map, again an embedding bag, over rows of
-the output's gradient. Both use all threads and give the same result each time.
+the output's gradient. Both use all threads and are deterministic.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 def forward(
     feature: Tensor, images: Tensor, boxes: Tensor, scale: float, size: int, sampling: int, aligned: bool
 ) -> Tensor:
-    """feature [B, C, h, w], images [n] int64 and boxes [n, 4] say where each region lies -> [n, size, size, C]."""
+    """feature [B, C, h, w], image index [n] int64 and box [n, 4] of each RoI -> [n, size, size, C]."""
     _, channels, height, width = feature.shape
     rows, weights = _taps(images, boxes, height, width, scale, size, sampling, aligned)
     table = feature.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -31,7 +31,7 @@ def backward(
     sampling: int,
     aligned: bool,
 ) -> Tensor:
-    """grad [n, size, size, C] -> the feature map's gradient [B, h, w, C]; shape is (B, h, w)."""
+    """grad [n, size, size, C] -> gradient of the feature map [B, h, w, C]; shape is (B, h, w)."""
     batch, height, width = shape
     channels = grad.shape[-1]
     rows, weights = _taps(images, boxes, height, width, scale, size, sampling, aligned)
@@ -50,7 +50,7 @@ def backward(
 def _taps(
     images: Tensor, boxes: Tensor, height: int, width: int, scale: float, size: int, sampling: int, aligned: bool
 ) -> tuple[Tensor, Tensor]:
-    """Rows of the table and their weights, [n * size * size, 4 * sampling²] each."""
+    """Row indices into the table and their weights, [n * size * size, 4 * sampling²] each."""
     low, high = (boxes * scale - (0.5 if aligned else 0.0)).split(2, -1)
     lengths = high - low if aligned else (high - low).clamp(min=1)
     x, x_weights = _axis_taps(low[:, 0], lengths[:, 0], width, size, sampling)
@@ -68,7 +68,7 @@ def _axis_taps(start: Tensor, length: Tensor, limit: int, size: int, sampling: i
     bins = torch.arange(size)[:, None]
     samples = torch.arange(sampling) + 0.5
     position = start[:, None, None] + bins * bin + samples * bin / sampling
-    inside = (position >= -1) & (position <= limit)  # not where it is NaN, either
+    inside = (position >= -1) & (position <= limit)  # False for NaN
     position = position.where(inside, 0).clamp(0, limit - 1)
     low = position.floor()
     high = (low + 1).clamp(max=limit - 1)

@@ -1,4 +1,4 @@
-"""RoI warping (Multi-task Network Cascades, 1512.04412): pooling that is smooth in the boxes as well."""
+"""RoI warping (Multi-task Network Cascades, 1512.04412): pooling that is differentiable in the boxes."""
 
 import torch
 from torch import Tensor
@@ -6,22 +6,22 @@ from torch.nn import functional as F
 
 
 def roi_warp(features: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
-    """Features [B, C, h, w] of boxes [B, N, 4] in pixels, of which `scale` makes positions: [B·N, C, size, size].
+    """Pools features [B, C, h, w] in boxes [B, N, 4] in image pixels: [B·N, C, size, size].
 
-    Each box is sampled bilinearly at the centers of 2·size x 2·size equal cells, and of each four the largest is kept.
-    Beyond the border lies what lies on it. Gradients run to the features and to the boxes.
+    `scale`: pixels of the map per image pixel. Each box is sampled bilinearly at the centers of 2·size x 2·size equal
+    cells, followed by 2 x 2 max pooling, with border padding. Features and boxes get gradients.
     """
-    if boxes.shape[1] == 0:  # which the operators below do not take
+    if boxes.shape[1] == 0:  # the operators below refuse empty input
         return features.new_zeros(0, features.shape[1], size, size)
-    exact = torch.promote_types(features.dtype, torch.float32)  # coordinates need its digits, and both must agree
+    exact = torch.promote_types(features.dtype, torch.float32)  # coordinates need at least float32
     height, width = features.shape[2:]
     centers = (torch.arange(2 * size, device=boxes.device, dtype=exact) + 0.5) / (2 * size)
     x1, y1, x2, y2 = (side[..., None].to(exact) for side in boxes.unbind(-1))
-    # Minus one and one are the outer edges of the map.
+    # -1 and 1 are the outer edges of the map.
     x = (x1 + (x2 - x1) * centers) * (2 * scale / width) - 1  # [B, N, 2·size]
     y = (y1 + (y2 - y1) * centers) * (2 * scale / height) - 1
     x, y = torch.broadcast_tensors(x[..., None, :], y[..., :, None])
-    grid = torch.stack([x, y], -1).flatten(1, 2)  # the boxes below one another: [B, N · 2·size, 2·size, 2]
+    grid = torch.stack([x, y], -1).flatten(1, 2)  # boxes stacked vertically: [B, N · 2·size, 2·size, 2]
     sampled = F.grid_sample(features.to(exact), grid, padding_mode="border", align_corners=False)
     pooled = F.max_pool2d(sampled, 2).unflatten(2, (boxes.shape[1], size))  # [B, C, N, size, size]
     return pooled.transpose(1, 2).flatten(0, 1).to(features.dtype)

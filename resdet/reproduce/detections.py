@@ -64,7 +64,7 @@ def caption(text: str, box: np.ndarray, color: drawing.Color, corner: np.ndarray
     """Above the box where there is room, and never beyond the image, whose corner is given."""
     left, top = corner[:2]
     x = max(left, min(box[0], left + WIDTH - text_width(text, SIZE)))
-    return Word(text, x, max(box[1] - 3, top + SIZE), "start", SIZE, as_hex(drawing.ink(color)), as_hex(color))
+    return Word(text, x, max(box[1] - 3, top + SIZE), "start", SIZE, as_hex(drawing.text_color(color)), as_hex(color))
 
 
 def as_hex(color: drawing.Color) -> str:

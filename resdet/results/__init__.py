@@ -1,4 +1,4 @@
-"""Results of one image, and their drawing."""
+"""Detections of one image, and their drawing."""
 
 from resdet._lazy import attach
 

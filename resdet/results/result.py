@@ -1,6 +1,6 @@
-"""What was found in one image, in that image's own pixels and its data set's own names and ids.
+"""Detections of one image, in the pixels of the original image, with class names and category ids.
 
-Masks are kept as run lengths, a few kilobytes each; the array of all of them is as many times the image.
+Masks are stored run-length encoded, a few kilobytes each.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from resdet.ops.rle import RLE, Decoded, encode
 
 @dataclass(init=False)
 class Result:
-    """n detections of one image, by falling score; a localizer's in the order of the classes that it was given."""
+    """n detections of one image, by descending score; those of a localizer in the order of the given classes."""
 
     boxes: np.ndarray  # float32 [n, 4], xyxy in pixels, right and bottom exclusive
     scores: np.ndarray  # float32 [n], 0 to 1
-    labels: np.ndarray  # int64 [n], the model's classes from 0 on
-    names: list[str]  # of the classes, one a detection
-    category_ids: np.ndarray  # int64 [n], the annotation file's ids of the classes
+    labels: np.ndarray  # int64 [n], class indices of the model, from 0
+    names: list[str]  # class name of each detection
+    category_ids: np.ndarray  # int64 [n], category ids of the annotation file
     size: tuple[int, int]  # height and width of the image
-    rles: list[RLE] | None  # the masks, where the model draws any
-    image: str | Path | np.ndarray | None  # where it came from: a file, or uint8 RGB pixels [H, W, 3]
+    rles: list[RLE] | None  # masks; None if the model predicts none
+    image: str | Path | np.ndarray | None  # source: a file, or uint8 RGB pixels [H, W, 3]
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Result:
         image: str | Path | np.ndarray | None = None,
         rles: list[RLE] | None = None,
     ):
-        """Masks are given as bool [n, H, W], or as `rles`."""
+        """Masks are either `masks`, bool [n, H, W], or `rles`."""
         self.boxes, self.scores, self.labels = boxes, scores, labels
         self.names, self.category_ids = names, category_ids
         self.size, self.image = size, image
@@ -57,13 +57,14 @@ class Result:
         size: tuple[int, int],
         image: str | Path | np.ndarray | None = None,
     ) -> "Result":
-        """Of a model whose classes have no ids of their own: then they are counted from 1 on."""
+        """For models without category ids: ids are the labels plus 1."""
         names = [classes[label] for label in labels]
-        return cls(boxes, scores, labels, names, labels + 1, tuple(size), image=image)
+        height, width = size
+        return cls(boxes, scores, labels, names, labels + 1, (height, width), image=image)
 
     @property
     def masks(self) -> np.ndarray | None:
-        """bool [n, H, W], decoded at each access; None where the model draws no masks."""
+        """bool [n, H, W], decoded on each access; None if the model predicts no masks."""
         if self.rles is None:
             return None
         masks = np.zeros((len(self), *self.size), bool)
@@ -85,7 +86,7 @@ class Result:
         return "\n".join(lines)
 
     def select(self, keep: np.ndarray | Sequence[int]) -> "Result":
-        """Those detections that `keep` names, by a bool [n] or by indices in the order wanted."""
+        """Selects detections by a bool [n], or by indices, in their order."""
         chosen = np.arange(len(self))[keep]
         return replace(
             self,
@@ -98,11 +99,11 @@ class Result:
         )
 
     def above(self, score: float) -> "Result":
-        """The detections of at least this score."""
+        """Selects the detections of at least this score."""
         return self.select(self.scores >= score)
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
-        """Entries of a COCO results file: boxes as x, y, width, height, masks as compressed RLE."""
+        """Entries of a COCO results file: boxes as x, y, width, height; masks as compressed RLE."""
         corners = self.boxes.astype(float)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
         entries = [
@@ -114,7 +115,7 @@ class Result:
         return entries
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pixels, in plain types that JSON takes; boxes stay corners, masks are compressed RLE."""
+        """All fields but the pixels, in JSON types; boxes as xyxy, masks as compressed RLE."""
         detections = [
             {"name": name, "label": int(label), "category_id": int(category), "score": float(score), "box": box}
             for name, label, category, score, box in zip(
@@ -127,7 +128,7 @@ class Result:
         return {"image": image, "height": self.size[0], "width": self.size[1], "detections": detections}
 
     def to_supervision(self) -> Any:
-        """The same as supervision's Detections, with the names as data["class_name"]."""
+        """Converts to supervision's Detections, with the names as data["class_name"]."""
         try:
             import supervision
         except ImportError:
@@ -141,21 +142,21 @@ class Result:
         )
 
     def draw(self, image: str | Path | np.ndarray | None = None, score: float = 0.0) -> np.ndarray:
-        """The image, or another one of its size, with the detections of at least this score: uint8 RGB [H, W, 3]."""
+        """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3]."""
         from resdet.results import drawing
 
         source = self.image if image is None else image
         if source is None:
-            raise DataError("this result does not know its image: give it, as result.draw(image)")
-        picture = as_image(source)
-        pixels = picture.decode()
+            raise DataError("This result has no image: pass one, as result.draw(image).")
+        opened = as_image(source)
+        pixels = opened.decode()
         if pixels.shape[:2] != tuple(self.size):
             height, width = pixels.shape[:2]
             raise DataError(
-                f"{picture.name} has {width} x {height} pixels, these detections belong to one of "
-                f"{self.size[1]} x {self.size[0]}: give the image that they were found in"
+                f"{opened.name} has {width} x {height} pixels, these detections belong to an image of "
+                f"{self.size[1]} x {self.size[0]}: pass the image that was predicted on."
             )
-        shown = self.above(score)
-        captions = [f"{name} {value:.2f}" for name, value in zip(shown.names, shown.scores)]
-        masks = None if shown.rles is None else Decoded(shown.rles)
-        return drawing.draw(pixels, shown.boxes, shown.labels, captions, masks)
+        selected = self.above(score)
+        captions = [f"{name} {value:.2f}" for name, value in zip(selected.names, selected.scores)]
+        masks = None if selected.rles is None else Decoded(selected.rles)
+        return drawing.draw(pixels, selected.boxes, selected.labels.tolist(), captions, masks)

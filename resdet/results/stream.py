@@ -1,4 +1,4 @@
-"""Results one after another, printed and drawn."""
+"""Streamed results: printed and drawn."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ class Predictor(Protocol):
     """A detector, an ensemble, or an exported file."""
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
-        """One result an image; no more images are read than results are taken."""
+        """Yields one result per image; reads images lazily."""
 
 
 def show(model: Predictor, paths: Sequence[Path], score: float | None, folder: Path | None) -> Iterator[dict[str, Any]]:
-    """Prints each result, draws it into `folder`, and yields it as JSON takes it."""
+    """Prints each result, draws it into `folder` unless None, and yields it in JSON types."""
     for number, result in enumerate(model.stream(paths, score), 1):
         print(result)
         if folder:
@@ -25,5 +25,6 @@ def show(model: Predictor, paths: Sequence[Path], score: float | None, folder: P
 
 
 def write_drawn(result: Result, folder: Path, number: int) -> None:
-    """As folder/NUMBER_NAME.jpg: images of several folders may share a name."""
+    """Writes folder/NUMBER_NAME.jpg; images of several folders may share a name."""
+    assert isinstance(result.image, (str, Path))
     write_image(folder / f"{number:04}_{Path(result.image).stem}.jpg", result.draw())

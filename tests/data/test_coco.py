@@ -175,7 +175,7 @@ def without(kind, k, *keys):
 # What is done to the file: (kind of sentence, the name it gives, images left, objects left).
 DAMAGES = {
     "zero width": (bad_box([5, 5, 0, 4]), "a box without area", "annotation 1 ", 3, 3),
-    "negative height": (bad_box([5, 5, 4, -4]), "sides that are negative", "annotation 1 ", 3, 3),
+    "negative height": (bad_box([5, 5, 4, -4]), "negative sides", "annotation 1 ", 3, 3),
     "outside": (bad_box([40, 5, 4, 4]), "a box outside of its image", "annotation 1 ", 3, 3),
     "NaN": (bad_box([float("nan"), 5, 4, 4]), "NaN or infinite coordinates", "annotation 1 ", 3, 3),
     "infinite": (bad_box([5, 5, float("inf"), 4]), "NaN or infinite coordinates", "annotation 1 ", 3, 3),

@@ -60,7 +60,7 @@ def test_annotated_images(folder):
     (folder / "gt.json").write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
     problems = check_headers(open_coco(folder / "gt.json", folder / "images"), workers=2)
     assert list(problems) == [1, 2, 3]
-    assert "has 90x60 pixels and its annotations say 60x90" in problems[1]
+    assert "has 90x60 pixels and its annotations declare 60x90" in problems[1]
     assert "nowhere.jpg cannot be read (No such file" in problems[2] and "is cut short" in problems[3]
 
 

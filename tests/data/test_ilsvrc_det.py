@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.detection.data.geometry import load
+from resdet.detection.data.geometry import read_scene
 from resdet.detection.data.ilsvrc_det import open_ilsvrc_det
 from resdet.detection.data.ilsvrc_det_classes import NAMES
 from resdet.detection.data.loader import EvaluationSamples
@@ -148,7 +148,7 @@ def test_the_blacklist_numbers_images_by_the_lines_of_val(root, folder):
     figures = evaluate_det(both.to_coco(), perfect)
     assert figures["mAP"] is None and all(row["objects"] == 0 for row in figures["per_class"].values())
     file.write_text("4 n02391049\n")
-    with pytest.raises(DataError, match="blacklist.txt has more than lines of val.txt"):
+    with pytest.raises(DataError, match="blacklist.txt has a line without an image of val.txt"):
         open_ilsvrc_det(root, "val")
 
 
@@ -161,7 +161,7 @@ def test_pictures_of_another_size_than_their_boxes(root):
     source = open_ilsvrc_det(root, "val")
     assert source.image(0).size == (128, 96)
     for short, scale in ((48, 1), (96, 2)):
-        scene = load(source, 0, short, 1000)
+        scene = read_scene(source, 0, short, 1000)
         assert scene.boxes.tolist() == [[10 * scale, 10 * scale, 20 * scale, 30 * scale]]
     half, found = EvaluationSamples(source, lambda image: image.decode()[::2, ::2], "error").resized(0)
     assert half.boxes.tolist() == [[10, 10, 20, 30]] and found == (1.0, 1.0)
@@ -177,7 +177,7 @@ def test_what_is_missing_is_said(root, tmp_path):
     (root / "ILSVRC/ImageSets/DET/val1.txt").unlink()
     with pytest.raises(DataError, match="val1.txt is missing: .*R-CNN's split"):
         open_ilsvrc_det(root, "train+val1")
-    with pytest.raises(DataError, match="no split test2: name one of train, val"):
+    with pytest.raises(DataError, match="no split test2: choose from train, val"):
         open_ilsvrc_det(root, "test2")
     with pytest.raises(DataError, match="has no folder Annotations/DET"):
         open_ilsvrc_det(tmp_path / "nowhere", "val")

@@ -38,5 +38,5 @@ def test_empty_data_sets(tmp_path, split, content, what):
 def test_validation_needs_objects_and_training_does_not(tmp_path, crowd):
     objects = [OBJECT | {"iscrowd": crowd}] if crowd else []
     assert len(opened(tmp_path, "train", [IMAGE], objects, [CLASS])) == 1
-    with pytest.raises(DataError, match="no objects to judge detections by: check data.val"):
+    with pytest.raises(DataError, match="no objects to evaluate detections with: check data.val"):
         opened(tmp_path, "val", [IMAGE], objects, [CLASS])

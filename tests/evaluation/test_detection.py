@@ -20,12 +20,12 @@ from resdet.detection.evaluation.evaluate import (
     detect_all,
     empty,
     evaluation_batches_of,
-    figures,
-    of_all,
+    gather,
+    headline_metrics,
     predict_all,
-    unseen,
+    unread,
 )
-from resdet.detection.evaluation.evaluate import judge as judge_models
+from resdet.detection.evaluation.evaluate import detect as detect_models
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.engine.distributed import World
@@ -78,7 +78,7 @@ def truth_as_results(root, keep=lambda entry: not entry["iscrowd"]):
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_a_perfect_detector(root, source, masks):
-    found = figures("coco", source, truth_as_results(root), masks)
+    found = headline_metrics("coco", source, truth_as_results(root), masks)
     prefixes = ["", "mask_"] if masks else [""]
     assert found == pytest.approx(
         {f"{p}{name}": 1.0 for p in prefixes for name in ("AP", "AP50", "AP75", "APs", "AR100")}
@@ -88,7 +88,7 @@ def test_a_perfect_detector(root, source, masks):
 @pytest.mark.parametrize("metric", ["voc07", "voc_area", "ilsvrc_det"])
 def test_a_perfect_detector_by_other_rules(root, source, metric):
     found = truth_as_results(root) if metric != "ilsvrc_det" else truth_as_results(root, lambda entry: True)
-    assert figures(metric, source, found, False) == {"mAP": pytest.approx(1.0)}  # ILSVRC knows no crowds
+    assert headline_metrics(metric, source, found, False) == {"mAP": pytest.approx(1.0)}  # ILSVRC knows no crowds
 
 
 @pytest.mark.parametrize("metric, name", [("coco", "AP"), ("voc_area", "mAP")])
@@ -96,14 +96,14 @@ def test_a_detector_blind_to_one_class(root, source, metric, name):
     """Every class counts alike."""
     blind = source.category_ids[0]
     found = truth_as_results(root, lambda entry: entry["category_id"] != blind and not entry["iscrowd"])
-    found = figures(metric, source, found, False)
+    found = headline_metrics(metric, source, found, False)
     assert found[name] == pytest.approx(1 - 1 / len(source.classes))
 
 
 def test_nothing_was_found(root, source):
     model, judged = judge(root, source, score=1.0)
     assert len(judged.results) == 0 and judged.results.to_list() == []
-    found = figures("coco", source, judged.results, True)
+    found = headline_metrics("coco", source, judged.results, True)
     assert found["AP"] == found["mask_AP"] == 0
 
 
@@ -112,7 +112,7 @@ def test_nothing_is_there(root, tmp_path):
     (tmp_path / "empty.json").write_text(json.dumps(content | {"annotations": []}))
     source = open_coco(tmp_path / "empty.json", root / "val")
     with pytest.raises(DataError, match="no objects"):
-        figures("coco", source, truth_as_results(root), False)
+        headline_metrics("coco", source, truth_as_results(root), False)
 
 
 WITHOUT_PADDING = [
@@ -191,8 +191,8 @@ def test_an_image_that_cannot_be_read_is_not_judged(root, source, damaged):
 
     perfect = truth_as_results(root, lambda entry: not entry["iscrowd"] and entry["image_id"] != source.image_id(1))
     for metric, name in (("coco", "AP"), ("voc_area", "mAP")):
-        assert figures(metric, damaged, perfect, False, judged.left_out)[name] == pytest.approx(1)
-        assert figures(metric, damaged, perfect, False)[name] < 1
+        assert headline_metrics(metric, damaged, perfect, False, judged.left_out)[name] == pytest.approx(1)
+        assert headline_metrics(metric, damaged, perfect, False)[name] < 1
 
 
 def batches_of(root, source, *overrides):
@@ -210,7 +210,7 @@ def test_every_process_knows_what_was_left_out(root, damaged, monkeypatch):
     seen = [parts for parts in said if all(isinstance(part, int) for part in parts)]
     assert seen == [[0, 2, 4], [3, 5]]
     monkeypatch.setattr(evaluate, "gathered", lambda parts: seen[0] + seen[1])
-    assert unseen(damaged, seen[0]) == unseen(damaged, seen[1]) == [1]
+    assert unread(damaged, seen[0]) == unread(damaged, seen[1]) == [1]
 
 
 def test_categories_that_the_data_lack_are_not_judged(root, source, tmp_path):
@@ -226,10 +226,10 @@ def test_categories_that_the_data_lack_are_not_judged(root, source, tmp_path):
     notes = Notes(said.append)
     for overrides in ([], ["eval.flip=true"]):
         experiment, _ = detector(root, source, *overrides)
-        judged = judge_models([model], few, experiment, WORLD, notes)
+        judged = detect_models([model], few, experiment, WORLD, notes)
         assert len(judged.results) and gone not in judged.results.category_ids
-        assert figures("coco", few, judged.results, True)["AP"] >= 0
-    assert said == ["note on the data 1: 1 of the model's categories are not the data's, and are not judged"]
+        assert headline_metrics("coco", few, judged.results, True)["AP"] >= 0
+    assert said == ["note on the data 1: 1 categories of the model are not in the data and are not evaluated"]
 
 
 def test_results_have_the_size_of_the_annotations():
@@ -254,7 +254,7 @@ def test_a_result_without_detections_is_without_rows():
 
 def test_one_process_gathers_its_own():
     rows = Results([3, 4], [1, 1], [0.5, 0.25], [[0, 0, 1, 1], [1, 1, 2, 2]])
-    assert of_all([rows]).to_list() == rows.to_list()
+    assert gather([rows]).to_list() == rows.to_list()
 
 
 def test_mean_losses_weigh_each_image_alike():

@@ -145,8 +145,8 @@ def archive_of(path, texts):
 @pytest.mark.parametrize(
     "line, complaint",
     [
-        ("2012_000099 0.5 1 1 2 2", "an image of the list"),
-        ("2012_000007 0.5 1 1 2", "an image of the list"),
+        ("2012_000099 0.5 1 1 2 2", "an image of the set"),
+        ("2012_000007 0.5 1 1 2", "an image of the set"),
         ("2012_000007 nan 1 1 2 2", "no finite number"),
         ("2012_000007 0.5 0 1 2 2", "does not lie in its image of 30×20"),
         ("2012_000007 0.5 1 1 31 2", "does not lie in its image"),
@@ -208,7 +208,7 @@ def test_coco_is_what_pycocotools_loads(coco, tmp_path, ending):
 
 def test_what_cocos_server_would_refuse(coco, tmp_path):
     path = tmp_path / "detections_test-dev2015_resdet_results.json"
-    with pytest.raises(DataError, match="is no name that COCO's server takes"):
+    with pytest.raises(DataError, match="is not a name that COCO's server accepts"):
         submissions.write_coco(tmp_path / "mine.json", results(coco))
     submissions.write_coco(path, results(coco, (3, 18, 19)))
     with pytest.raises(DataError, match="category_id 19"):
@@ -224,7 +224,7 @@ def test_what_cocos_server_would_refuse(coco, tmp_path):
 def test_sets_that_are_not_there(tmp_path):
     with pytest.raises(DataError, match="ImageSets/Main/test.txt is missing"):
         open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2012_test"]))
-    with pytest.raises(ConfigError, match="of one set"):
+    with pytest.raises(ConfigError, match="needs one set"):
         open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2007_test", "2012_test"]))
 
 

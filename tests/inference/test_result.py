@@ -172,7 +172,7 @@ def test_drawing_takes_the_image_from_where_it_came(tmp_path):
 
 
 def test_drawing_on_the_wrong_image_is_told():
-    with pytest.raises(DataError, match="does not know its image"):
+    with pytest.raises(DataError, match="has no image"):
         result().draw()
     with pytest.raises(DataError, match="the given array has 80 x 61 pixels"):
         result().draw(np.zeros((61, 80, 3), np.uint8))

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from resdet.classification import model as classifiers
 from resdet.commands import predict
 from resdet.detection.data.loader import EvaluationBatch
-from resdet.detection.evaluation.evaluate import detected
+from resdet.detection.evaluation.evaluate import detect_batch
 from resdet.detection.inference.predictor import pad
 from resdet.detection.inference.tta import EnsembleDetector
 from resdet.images.resizing import resize_pixels
@@ -90,7 +90,7 @@ def test_evaluating_a_batch_draws_no_more_at_once(model):
     batch = EvaluationBatch(images, torch.arange(3), torch.ones(3, 2), None)
     source = SimpleNamespace(sizes=np.array([[WIDTH, HEIGHT]] * 3))
     with torch.inference_mode(), Allocations() as allocations:
-        results, indices, losses = detected(model, source, batch, SCORE)
+        results, indices, losses = detect_batch(model, source, batch, SCORE)
     assert indices == [0, 1, 2] and losses == {}
     assert all(len(result) > MANY and result.size == (HEIGHT, WIDTH) for result in results)
     assert allocations.largest < 10 * PIXELS

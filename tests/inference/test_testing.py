@@ -15,7 +15,7 @@ from resdet import config
 from resdet.data.loader import Notes
 from resdet.detection.build import build_detector
 from resdet.detection.data.coco import open_coco
-from resdet.detection.evaluation.evaluate import judge, predict_all
+from resdet.detection.evaluation.evaluate import detect, predict_all
 from resdet.detection.evaluation.results import Results
 from resdet.detection.inference.config import TTAConfig
 from resdet.detection.inference.tta import EnsembleDetector, propose
@@ -168,7 +168,7 @@ def test_masks_are_means_over_those_that_draw_them():
     looks = [views(net) for net in nets]
     boxes, labels = torch.tensor([[[5.0, 8, 30, 40], [20, 20, 60, 50]]]), torch.tensor([[0, 2]])
     with torch.inference_mode():
-        found = tester.draw(looks, boxes[0], labels[0])
+        found = tester.predict_masks(looks, boxes[0], labels[0])
         coarse, fine = (look[0].masks(boxes[0], labels[0]) for look in (looks[0], looks[2]))
     size = fine.shape[-1]
     assert coarse.shape[-1] < size
@@ -264,7 +264,7 @@ def test_a_data_set_is_judged_by_it_where_the_config_says_so(root):
     """Each process takes its share of the images, and all together are those of one."""
     source = open_coco(root / "annotations/val.json", root / "val")
     experiment, net = detector(root, source, "eval.refine=true", "eval.flip=true")
-    whole = judge([net], source, experiment, World(0, 1, torch.device("cpu")), Notes(print))
+    whole = detect([net], source, experiment, World(0, 1, torch.device("cpu")), Notes(print))
     tester = EnsembleDetector([net], experiment.eval)
     for index in range(len(source)):
         (result,) = tester.predict([source.name(index)])
@@ -286,9 +286,9 @@ def test_a_damaged_image_is_named_and_has_no_detections(root, tmp_path):
     open(broken, "wb").write(b"no picture")
     world, said = World(0, 1, torch.device("cpu")), []
     with pytest.raises(DataError, match="not an image"):
-        judge([net], source, experiment, world, Notes(said.append))
+        detect([net], source, experiment, world, Notes(said.append))
     experiment.data.on_bad_image = "skip"
-    judged = judge([net], source, experiment, world, Notes(said.append))
+    judged = detect([net], source, experiment, world, Notes(said.append))
     assert len(said) == 1 and "image left out" in said[0] and broken in said[0]
     assert source.image_id(2) not in judged.results.image_ids
     assert {source.image_id(i) for i in range(len(source)) if i != 2} == set(judged.results.image_ids.tolist())

@@ -29,8 +29,8 @@ def test_boxes_in_and_out_of_a_mirrored_and_resized_view():
     (_, mirrored) = look(tiny.make("fpn"), [100], flip=True)
     boxes = torch.tensor([[10.0, 5, 30, 25], [0, 0, 90, 50]])
     inside = torch.tensor([[120.0, 10, 160, 50], [0, 0, 180, 100]])
-    assert torch.allclose(mirrored.inwards(boxes), inside)
-    assert torch.allclose(mirrored.outwards(inside), boxes)
+    assert torch.allclose(mirrored.to_view(boxes), inside)
+    assert torch.allclose(mirrored.to_image(inside), boxes)
     pixels = mirrored.images.pixels[0, :, :100, :180].permute(1, 2, 0).numpy()
     assert (pixels == resize(RawImage(PICTURE, ""), 100, 200)[:, ::-1]).all()
 
@@ -43,8 +43,8 @@ def test_which_families_merge_scales(family, kind):
     if kind is MultiScale:
         for view, mirrored in zip(views, (False, True)):
             assert [scale.images.sizes[0, 0].item() for scale in view.scales] == [32, 64]
-            assert view.own is view.scales[1]  # 64 is the net's own: its features are not computed twice
-            assert view.own.mirrored is mirrored
+            assert view.base is view.scales[1]  # 64 is the net's own: its features are not computed twice
+            assert view.base.mirrored is mirrored
     assert [type(view) for view in look(net)] == [View]
 
 
@@ -89,7 +89,7 @@ class Known:
         self.maps = [torch.full((1, 1, 2, 2), level)]
         self.propose = self.masks = None
 
-    def inwards(self, boxes):
+    def to_view(self, boxes):
         return boxes * self.scale
 
 

@@ -150,7 +150,7 @@ def test_pasting_whole_images_agrees_with_pasting_areas(monkeypatch):
     """The way of devices, in several parts."""
     monkeypatch.setattr(room, "CHUNK", 4 * 120 * 160)
     masks, boxes = blobs(30), pasting_boxes()
-    parts = list(room._paste_whole(masks, room._bordered(boxes, 28), 120, 160, 0.5))
+    parts = list(room._paste_whole(masks, room._with_border(boxes, 28), 120, 160, 0.5))
     assert max(len(part.masks) for part in parts) == 4
     assert torch.equal(torch.cat([part.masks for part in parts]), paste(masks, boxes, 120, 160))
 

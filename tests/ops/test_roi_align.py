@@ -15,7 +15,7 @@ from resdet.ops.roi_align import (
     roi_align_reference,
     roi_pool,
     roi_pool_backward,
-    roi_pool_with_places,
+    roi_pool_with_indices,
 )
 
 IMPLEMENTATIONS = [roi_align, roi_align_reference]
@@ -159,6 +159,6 @@ def test_the_operators_are_well_formed(sampling):
 
 def test_the_pooling_operators_are_well_formed():
     feature, (boxes, _) = pyramid()[1].requires_grad_(), regions()
-    torch.library.opcheck(roi_pool_with_places, (feature, boxes, SCALES[1], 3))
-    pooled, places = roi_pool_with_places(feature.detach(), boxes, SCALES[1], 3)
+    torch.library.opcheck(roi_pool_with_indices, (feature, boxes, SCALES[1], 3))
+    pooled, places = roi_pool_with_indices(feature.detach(), boxes, SCALES[1], 3)
     torch.library.opcheck(roi_pool_backward, (pooled, boxes, places, SCALES[1], *SIDES[1]))

@@ -175,4 +175,4 @@ def test_more_objects_than_there_is_room_for_are_said_once(root, tmp_path):
     notes = [line for line in done.stderr.splitlines() if "more than 1 objects" in line]
     names = [line.partition(": ")[2].partition(" has ")[0] for line in notes]
     assert notes and len(names) == len(set(names))
-    assert all("the largest are used of" in line for line in notes)
+    assert all("only the largest of" in line for line in notes)

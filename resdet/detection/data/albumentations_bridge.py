@@ -1,4 +1,4 @@
-"""Transforms of albumentations on whole scenes: by name, boxes and masks carried along."""
+"""Transforms of albumentations by name, on images with boxes and masks."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from resdet.detection.data.segmentation import Bitmap
 
 
 class SceneAlbumentation:
-    """Runs entries such as {"Affine": {"rotate": [-10, 10]}} one after the other, drawing from `rng` alone."""
+    """Applies entries such as {"Affine": {"rotate": [-10, 10]}} in order; `rng` is the only source of randomness."""
 
     def __init__(self, pipeline: list[dict[str, dict[str, Any] | None]]):
         import albumentations as A
@@ -36,15 +36,15 @@ def _recolor(name: str, step: Any, scene: Scene) -> Scene:
 
 
 def _rearrange(name: str, step: Any, scene: Scene) -> Scene:
-    """Boxes are those that the transform makes, less what it has moved out of sight of their masks."""
+    """Applies a spatial transform; boxes of objects with masks are tightened to the visible part."""
     width, height = scene.size
-    masked = [i for i, segment in enumerate(scene.segments) if segment is not None]
-    masks = {"masks": [scene.segments[i].bitmap(height, width) for i in masked]} if masked else {}
+    bitmaps = {i: segment.bitmap(height, width) for i, segment in enumerate(scene.segments) if segment is not None}
+    masks = {"masks": list(bitmaps.values())} if bitmaps else {}
     result = augment_names.run(name, step, scene.pixels, bboxes=scene.boxes, numbers=np.arange(len(scene)), **masks)
 
     boxes, segments = np.zeros_like(scene.boxes), list(scene.segments)
     boxes[np.array(result["numbers"], int)] = np.array(result["bboxes"], np.float32).reshape(-1, 4)
-    for i, mask in zip(masked, result.get("masks", ())):
+    for i, mask in zip(bitmaps, result.get("masks", ())):
         boxes[i] = bounds_within(boxes[i], mask, 0, 0)
         rows, columns = whole_pixels(boxes[i])
         segments[i] = Bitmap(np.ascontiguousarray(mask[rows, columns]), (columns.start, rows.start))

@@ -1,6 +1,6 @@
-"""Images with the objects in them, whatever file said so: one columnar index for COCO, VOC and ILSVRC DET.
+"""Images and their objects: one columnar index for COCO, VOC and ILSVRC DET.
 
-Nothing here is a Python object per image or per object, so that loader workers share the pages. The arrays come from
+There is no Python object per image or object, so that loader workers share memory pages. The arrays come from
 `resdet.detection.data.compile_annotations`, through `resdet.data.array_cache.cached`.
 """
 
@@ -20,9 +20,9 @@ from resdet.errors import DataError
 from resdet.files.json_file import read_json
 from resdet.images.decode import EncodedImage, RawImage, map_image, read_image
 
-BLACKLISTED = "blacklisted_category_ids"  # of an image of the ground truth: ILSVRC DET judges nothing of these in it
+BLACKLISTED = "blacklisted_category_ids"  # key of an image in the ground truth: classes that ILSVRC DET ignores in it
 
-UNREADABLE = "restore it, or check the images' folder in your config"
+UNREADABLE = "restore it, or check the image folder in your config"
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Objects:
 
     boxes: np.ndarray  # float32 [n, 4] xyxy in pixels, within the image
     labels: np.ndarray  # int64 [n], indices into the classes
-    crowd: np.ndarray  # bool [n]: neither learned nor punished (COCO's crowds, VOC's difficult objects)
+    crowd: np.ndarray  # bool [n]: ignored in training (COCO's crowds, VOC's difficult objects)
     segments: list[Segment | None]  # length n
 
     def __len__(self) -> int:
@@ -39,15 +39,15 @@ class Objects:
 
 
 class Annotations:
-    """Images, the objects in them, and what their files call both. Picklable; images without objects are kept.
+    """Images with objects, their names and ids. Picklable; images without objects are kept.
 
-    `classes` are the names of the labels 0 to C - 1 and `category_ids` the file's own numbers for them. `sizes` is
-    int32 [N, 2], width and height. `problems` says in one sentence each what was wrong in the files.
+    `classes` are the names of labels 0 to C - 1, `category_ids` their ids in the file. `sizes` is int32 [N, 2], width
+    and height. `problems` has one sentence for each kind of problem in the files.
     """
 
     def __init__(self, arrays: Arrays, root: Path | str, file: Path | None = None, other_sizes: bool = False):
-        """`root` is the folder of the images; `file` is a COCO file that holds the whole of the annotations;
-        `other_sizes`: objects may be drawn in another size than their image's (some of ILSVRC's are)."""
+        """`root` is the image folder; `file` is the COCO file with all annotations; `other_sizes`: annotations may
+        declare another size than their image has (some of ILSVRC's do)."""
         self.arrays, self.root, self.file, self.other_sizes = arrays, str(root), file, other_sizes
         self.files = Strings.from_arrays(arrays, "files")
         self.sizes = arrays["sizes"]
@@ -59,36 +59,36 @@ class Annotations:
         return len(self.files)
 
     def name(self, i: int) -> str:
-        """By which errors call the image."""
+        """Path of the image, for error messages."""
         return os.path.join(self.root, self.files[i])
 
     def image(self, i: int) -> EncodedImage:
         return read_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
 
     def header_size(self, i: int) -> tuple[int, int]:
-        """(width, height) by the file's header; a DataError where its annotations say another."""
+        """(width, height) from the file's header; raises DataError if the annotations declare another size."""
         image = map_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
         check_size(self, i, image)
         return image.size
 
     def image_id(self, i: int) -> int | str:
-        """What the file calls the image: COCO's number, or the name without folder and extension."""
+        """Id in the annotation file: COCO's id, or the file name without folder and extension."""
         if "image_ids" in self.arrays:
             return int(self.arrays["image_ids"][i])
         return PurePath(self.files[i]).stem
 
     def result_id(self, i: int) -> int:
-        """The image id in results and in `to_coco`: COCO's number, otherwise 1 to N."""
+        """Image id in results and in `to_coco`: COCO's id, otherwise 1 to N."""
         return int(self.arrays["image_ids"][i]) if self.file else i + 1
 
     @property
     def blacklist(self) -> np.ndarray:
-        """int64 [k, 2], images and category ids: ILSVRC DET's pairs that are not judged."""
+        """int64 [k, 2], image indices and category ids: pairs that ILSVRC DET does not evaluate."""
         return self.arrays.get("blacklist", np.zeros((0, 2), np.int64))
 
     @property
     def intact(self) -> bool:
-        """Whether the file of the annotations is the ground truth as it is."""
+        """Whether the annotation file is the ground truth without changes."""
         return self.file is not None and bool(self.arrays["intact"][0])
 
     @property
@@ -96,11 +96,11 @@ class Annotations:
         return len(self.arrays["points"]) + len(self.arrays["runs"]) > 0
 
     def maskless(self) -> np.ndarray:
-        """int64 [k]: objects without a mask."""
+        """int64 [k]: indices of objects without a mask."""
         return np.flatnonzero((np.diff(self.arrays["parts"]) == 0) & (np.diff(self.arrays["strips"]) == 0))
 
     def maskless_note(self) -> str:
-        """The number of objects without a mask, and the ids of the first ones."""
+        """Sentence with the number of objects without a mask and the first of their ids."""
         objects = self.maskless()
         names = self.arrays["numbers"][objects[:NAMED]].tolist() if "numbers" in self.arrays else []
         named = f": {', '.join(map(str, names))}{', …' if len(objects) > NAMED else ''}" if names else ""
@@ -118,25 +118,24 @@ class Annotations:
         )
 
     def label_counts(self) -> np.ndarray:
-        """int64 [C]: objects of each class. Here and below crowds do not count: they teach nothing."""
+        """int64 [C]: objects per class. Here and below, crowds are not counted: they are ignored in training."""
         return np.bincount(self.arrays["labels"][~self.arrays["crowd"]], minlength=len(self.classes))
 
     def images_with(self) -> np.ndarray:
-        """int64 [C]: images with an object of each class."""
+        """int64 [C]: images per class."""
         return np.bincount(self.presence()[1], minlength=len(self.classes))
 
     def presence(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which image has which class: int64 image indices [k] and labels [k], each pair once, by rising image."""
+        """Unique pairs of image and class: int64 image indices [k] and labels [k], by ascending image."""
         images = np.repeat(np.arange(len(self)), np.diff(self.arrays["starts"]))
         pairs = np.sort((images * len(self.classes) + self.arrays["labels"])[~self.arrays["crowd"]])
         return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(self.classes))
 
     def to_coco(self) -> dict[str, Any]:
-        """The ground truth for evaluators: a COCO file's own content but for what could not be used, and with the
-        sizes of all images; otherwise composed, with `result_id`s.
+        """Ground truth for evaluators: the content of the COCO file without unusable entries and with all image sizes;
+        for other formats composed, with `result_id`s.
 
-        Of VOC's difficult objects `iscrowd`, `ignore` and `difficult` are 1: COCO ignores what is a crowd, and forgets
-        what else was to be ignored.
+        VOC's difficult objects have `iscrowd`, `ignore` and `difficult` 1: COCO evaluation ignores only crowds.
         """
         if self.file is None:
             return _compose(self)
@@ -149,18 +148,18 @@ class Annotations:
         return content
 
 
-def check_size(source: Any, i: int, image: EncodedImage | RawImage) -> None:
-    """Refuses an image of another size than its annotations say, unless the source knows of such."""
+def check_size(source: Annotations, i: int, image: EncodedImage | RawImage) -> None:
+    """Refuses an image whose annotations declare another size, unless the source allows it (`other_sizes`)."""
     declared = tuple(int(side) for side in source.sizes[i])
     if image.size != declared and not source.other_sizes:
         raise DataError(
-            f"{source.name(i)} has {image.size[0]}x{image.size[1]} pixels and its annotations say "
-            f"{declared[0]}x{declared[1]}: mend the size there, or set data.on_bad_image=skip"
+            f"{source.name(i)} has {image.size[0]}x{image.size[1]} pixels and its annotations declare "
+            f"{declared[0]}x{declared[1]}: correct the size there, or set data.on_bad_image=skip."
         )
 
 
 def concatenate(parts: Sequence[Annotations]) -> Annotations:
-    """The images of all parts, one after another, as of VOC 2007 and 2012; all must have the same classes."""
+    """Concatenates data sets of the same classes, such as VOC 2007 and 2012."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -169,7 +168,7 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
             differing = sorted(set(part.classes) ^ set(first.classes)) or part.classes
             raise DataError(
                 f"{part.root} has other classes than {first.root} ({', '.join(differing[:NAMED])}): "
-                f"data sets that are trained on together need the same classes in the same order"
+                f"concatenated data sets need the same classes in the same order."
             )
     join = lambda name: np.concatenate([part.arrays[name] for part in parts])
     columns = ["sizes", "boxes", "labels", "crowd", "difficult", "truncated", "points", "runs"]
@@ -187,13 +186,13 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
 
 
 def _join_offsets(offsets: list[np.ndarray]) -> np.ndarray:
-    """Offsets into arrays, for those arrays put together."""
+    """Offsets into the concatenation of arrays, from the offsets into each."""
     bases = np.cumsum([0, *(each[-1] for each in offsets)])
     return np.concatenate([[0], *(each[1:] + base for each, base in zip(offsets, bases))])
 
 
 def _compose(source: Annotations) -> dict[str, Any]:
-    """A COCO ground truth from the index."""
+    """COCO ground truth from the index."""
     images, annotations = [], []
     for i in range(len(source)):
         width, height = source.sizes[i].tolist()

@@ -1,4 +1,4 @@
-"""Config of the augmentation of detection; free of torch and numpy, so that reading a config is quick."""
+"""Config of the augmentation of detection; without torch and NumPy, so that reading a config is quick."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -8,45 +8,43 @@ from resdet.errors import require
 
 @dataclass
 class SceneConfig:
-    """Augmentation of pictures with objects, in this order; the defaults are those of the common 800-pixel recipe.
+    """Augmentation of images with objects, in this order; the defaults are the common 800-pixel recipe.
 
-    With `scale_jitter` the picture fits a square of `jitter_size` times a random factor and at most that square is
-    kept, a random part of it (arXiv 2012.07177); `min_size` and `max_size` then say nothing.
+    With `scale_jitter` the image is resized to fit a square of `jitter_size` times a random factor, and cropped
+    randomly to `jitter_size` (arXiv 2012.07177); `min_size` and `max_size` are then ignored.
     """
 
-    mosaic: float = 0.0  # probability that four pictures are laid together
+    mosaic: float = 0.0  # probability of a mosaic of four images
     flip: float = 0.5  # probability
-    crop: float = 0.0  # probability; the center of one object at least stays inside
-    crop_range: tuple[float, float] = (0.5, 1.0)  # the crop's sides as shares of the picture's
-    min_size: list[int] = field(default_factory=lambda: [800])  # the short side, where the long one allows it
-    min_size_sampling: Literal["choice", "range"] = (
-        "choice"  # one of `min_size`; or anything from its first to its second
-    )
-    max_size: int = 1333  # the long side is never longer
+    crop: float = 0.0  # probability; the crop contains the center of at least one object
+    crop_range: tuple[float, float] = (0.5, 1.0)  # sides of the crop relative to the image
+    min_size: list[int] = field(default_factory=lambda: [800])  # short side, limited by `max_size`
+    min_size_sampling: Literal["choice", "range"] = "choice"  # one of `min_size`, or uniform from first to second
+    max_size: int = 1333  # limit of the long side
     scale_jitter: tuple[float, float] | None = None  # range of the factor, such as [0.1, 2.0]
     jitter_size: int = 1024
-    copy_paste: float = 0.0  # probability that objects of another picture are pasted, by their masks
-    albumentations: list[Any] = field(default_factory=list)  # [{Name: {argument: value}}], objects carried along
+    copy_paste: float = 0.0  # probability of pasting objects of another image, by their masks
+    albumentations: list[Any] = field(default_factory=list)  # [{Name: {argument: value}}], applied to objects as well
     pca_color: float = 0.0  # standard deviation; 0 turns it off
 
     def __post_init__(self):
         check(self)
 
     def limits(self) -> tuple[int, int]:
-        """The longest that the short and the long side of a picture can become."""
+        """Maximum of the short and of the long side of an augmented image."""
         return (self.jitter_size, self.jitter_size) if self.scale_jitter else (max(self.min_size), self.max_size)
 
 
 def check(config: SceneConfig) -> None:
-    """Refuse values that cannot be: a ConfigError that names the key."""
+    """Raises ConfigError on invalid values."""
     short, jitter, crop = config.min_size, config.scale_jitter, config.crop_range
     probability = "it is a probability, from 0 to 1"
     rules = {
         "mosaic": (0 <= config.mosaic <= 1, probability),
         "flip": (0 <= config.flip <= 1, probability),
         "crop": (0 <= config.crop <= 1, probability),
-        "crop_range": (0 < crop[0] <= crop[1] <= 1, "give two shares of the picture, 0 < smaller <= larger <= 1"),
-        "min_size": (len(short) > 0 and min(short) >= 1, "give one side of 1 pixel or more, or several"),
+        "crop_range": (0 < crop[0] <= crop[1] <= 1, "give two fractions, 0 < smaller <= larger <= 1"),
+        "min_size": (len(short) > 0 and min(short) >= 1, "give one or more sides of at least 1 pixel"),
         "min_size_sampling": (
             config.min_size_sampling == "choice" or (len(short) == 2 and short[0] <= short[1]),
             f"a range needs two sides in data.augment.min_size, the smaller one first, not {list(short)}",

@@ -1,4 +1,4 @@
-"""COCO and LVIS annotation files: one JSON, read once and kept as an index."""
+"""COCO and LVIS annotation files: one JSON, compiled to an index."""
 
 import os
 from pathlib import Path
@@ -24,10 +24,10 @@ from resdet.files.json_file import read_json
 def open_coco(
     annotations: Path | str, images: Path | str, on_bad: OnBad = "skip", cache_dir: Path | None = None
 ) -> Annotations:
-    """The images in the folder `images` with the objects that the file `annotations` tells, of COCO or of LVIS.
+    """Opens the file `annotations`, of COCO or LVIS, with its images in the folder `images`.
 
-    Labels follow the order of the category ids. What is wrong with an entry is an error, or the entry is left out and
-    counted in `problems`. The first start compiles the file (`resdet.data.array_cache.cached`); the next ones map the result.
+    Labels follow the order of the category ids. A bad entry is an error, or is left out and counted in `problems`.
+    The compiled file is cached (`resdet.data.array_cache.cached`) and memory-mapped.
     """
     file, folder = Path(annotations), Path(images)
     arrays = cached(
@@ -54,12 +54,12 @@ def _compile(file: Path, folder: Path, on_bad: OnBad) -> Arrays:
     annotations.require(coco.in_categories, "a category_id that no category has", "category_id")
     owners = coco.rows()
     if len(images):
-        annotations.sound &= images.sound[owners]  # others went with their images
+        annotations.valid &= images.valid[owners]  # annotations of left-out images
     coco.check_objects()
 
-    image_rows, rows = np.flatnonzero(images.sound), np.flatnonzero(annotations.sound)
+    image_rows, rows = np.flatnonzero(images.valid), np.flatnonzero(annotations.valid)
     boxes = coco.boxes[rows]
-    found = RawAnnotations(
+    raw = RawAnnotations(
         files=[names[row] for row in image_rows.tolist()],
         sizes=sizes[image_rows],
         images=np.searchsorted(image_rows, owners[rows]),
@@ -71,33 +71,34 @@ def _compile(file: Path, folder: Path, on_bad: OnBad) -> Arrays:
         image_columns={"image_ids": coco.image_ids[image_rows], "image_rows": image_rows},
         object_columns={"numbers": ids[rows], "object_rows": rows},
     )
-    arrays = compile_annotations(found, coco.classes, problems, "annotation") | measured.arrays()
+    arrays = compile_annotations(raw, coco.classes, problems, "annotation") | measured.arrays()
     complete = len(arrays["image_rows"]) == len(images) and len(arrays["object_rows"]) == len(annotations)
     return arrays | {"intact": np.array([complete and not measured.files])}
 
 
-def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str | None], np.ndarray]:
-    """The file names and sizes of all images; those that the file does not tell are measured."""
+def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str], np.ndarray]:
+    """File names and sizes of all images; sizes missing from the file are measured."""
     images = coco.images
-    names = [_file_name(image) for image in images.entries]
-    images.require(np.array([name is not None for name in names], bool), "neither file_name nor coco_url")
-    possible = np.array([name is None or _is_possible(name) for name in names], bool)
-    images.require(possible, "a file_name that no file can have", "file_name")
+    declared = [_file_name(image) for image in images.entries]
+    images.require(np.array([name is not None for name in declared], bool), "neither file_name nor coco_url")
+    names = [name or "" for name in declared]
+    possible = [_is_possible(name) for name in names]
+    images.require(np.array(possible, bool), "a file_name that no file can have", "file_name")
     sizes = coco.sizes.copy()
-    for row in np.flatnonzero(images.sound & ~(sizes > 0).all(1)).tolist():
+    for row in np.flatnonzero(images.valid & ~(sizes > 0).all(1)).tolist():
         sizes[row] = measured.size_of(names[row]) or (0, 0)
     images.require((sizes > 0).all(1), "no width and height, nor a readable file")
     return names, sizes
 
 
 def _file_name(image: dict[str, Any]) -> str | None:
-    """Below the folder of the images; LVIS has the address alone, whose end is a split's folder and the file."""
+    """Path below the image folder; LVIS has only a URL, which ends with the split's folder and the file name."""
     name, address = image.get("file_name"), image.get("coco_url")
     if isinstance(name, str):
         return name
     try:
         return "/".join(urlsplit(address).path.split("/")[-2:]) if isinstance(address, str) else None
-    except ValueError:  # no address
+    except ValueError:  # not a URL
         return None
 
 

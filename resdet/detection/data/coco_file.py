@@ -1,6 +1,6 @@
-"""COCO's annotation format, checked: the one place that says which entries of a file can be used.
+"""Validation of COCO annotation files, shared by training and evaluation.
 
-Training leaves the others out and counts them, evaluation refuses them, both by these checks.
+Training leaves invalid entries out and counts them; evaluation refuses them.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ from resdet.errors import DataError
 from resdet.images.decode import MAX_PIXELS
 
 REQUIRED = ("images", "annotations", "categories")
-LARGEST = 2**24  # no picture has a longer side; float32 tells the pixels below it apart
+LARGEST = 2**24  # limit of an image side; float32 is exact for integers up to it
 
 
 class CocoFile:
-    """The columns of a file's content; `sound` of `images` and `annotations` says which of them can be used.
+    """The content of a file as columns; `images.valid` and `annotations.valid` mark usable entries.
 
-    `report` hears what is wrong with these. A file whose categories are in doubt cannot be used at all.
+    Problems of these go to `report`; problems of categories raise DataError.
     """
 
     def __init__(self, content: Any, file: str, report: Report):
@@ -40,24 +40,25 @@ class CocoFile:
         self.in_categories = np.isin(self.categories, list(self.classes))  # bool [M]
 
     def check_objects(self) -> None:
-        """Reads what sound annotations say beside their ids, so that strangers can be left out before."""
+        """Reads boxes, areas and crowd flags of valid annotations. Separate, so that callers can first exclude
+        annotations of unknown images or categories."""
         self.boxes = self.annotations.boxes()  # float64 [M, 4]: x, y, width, height
         self.areas = self._areas()  # float64 [M]
         self.crowd = self._crowd()  # bool [M]
 
     def rows(self) -> np.ndarray:
-        """int64 [M]: the row of each annotation's image, of any image where there is none."""
+        """int64 [M]: row of each annotation's image; arbitrary for unknown images."""
         if not len(self.images):
             return np.zeros(len(self.annotations), np.int64)
         order = np.argsort(self.image_ids, kind="stable")
         return order[np.searchsorted(self.image_ids[order], self.owners).clip(max=len(order) - 1)]
 
     def _areas(self) -> np.ndarray:
-        """Those of the boxes where the file tells none."""
-        told = self.annotations.values("area")
-        areas, numeric = numbers([0 if area is None else area for area in told])
+        """Areas of the file; areas of the boxes where missing."""
+        declared = self.annotations.values("area")
+        areas, numeric = numbers([0 if area is None else area for area in declared])
         self.annotations.require(numeric & np.isfinite(areas) & (areas >= 0), "no number, 0 or more, as area", "area")
-        return np.where([area is None for area in told], self.boxes[:, 2] * self.boxes[:, 3], areas)
+        return np.where([area is None for area in declared], self.boxes[:, 2] * self.boxes[:, 3], areas)
 
     def _crowd(self) -> np.ndarray:
         flags = self.annotations.values("iscrowd")
@@ -67,7 +68,7 @@ class CocoFile:
 
 
 def is_text(value: Any) -> bool:
-    """Whether it can be written as UTF-8, which a string with half of a surrogate pair cannot."""
+    """Whether the value is a string that can be encoded as UTF-8; false for unpaired surrogates."""
     if not isinstance(value, str):
         return False
     try:
@@ -78,7 +79,7 @@ def is_text(value: Any) -> bool:
 
 
 def _classes(categories: Records) -> dict[int, str]:
-    """Names by rising id."""
+    """Names by ascending id."""
     ids = categories.whole("id")
     categories.require_unique(ids)
     names = categories.values("name")
@@ -87,8 +88,8 @@ def _classes(categories: Records) -> dict[int, str]:
 
 
 def sizes_of(widths: list[Any], heights: list[Any]) -> np.ndarray:
-    """int64 [n, 2]: width and height; 0 where one is not told, -1 where an image cannot have it."""
-    sides = [whole_numbers([0 if side is None else side for side in told]) for told in (widths, heights)]
+    """int64 [n, 2]: width and height; 0 if missing, -1 if impossible."""
+    sides = [whole_numbers([0 if side is None else side for side in declared]) for declared in (widths, heights)]
     sizes = np.stack(sides, 1)
     impossible = ((sizes < 0) | (sizes >= LARGEST)).any(1) | (sizes.clip(0, LARGEST).prod(1) >= MAX_PIXELS)
     sizes[impossible] = -1

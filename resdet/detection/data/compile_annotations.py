@@ -1,4 +1,4 @@
-"""What a reader found in annotation files: checked, said what is wrong with it, and packed into arrays."""
+"""Checks the annotations from a reader, reports their problems, and packs them into arrays."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -16,112 +16,113 @@ from resdet.images.decode import map_image
 
 OnBad = Literal["error", "skip"]
 LONGEST_NAME = 60  # characters
-NAMED = 5  # ids that a sentence about a problem names
+NAMED = 5  # ids listed in a sentence
 
 
 @dataclass
 class RawAnnotations:
-    """What a reader found in N images and their M objects, before anything is checked."""
+    """N images and M objects from a reader, unchecked."""
 
-    files: list[str]  # of the images, below their folder
+    files: list[str]  # N image paths, below their folder
     sizes: Sequence[tuple[int, int]] | np.ndarray  # N: width, height
-    images: Sequence[int] | np.ndarray  # M: positions of the objects' images
+    images: Sequence[int] | np.ndarray  # M: index of each object's image
     boxes: Sequence[Sequence[float]] | np.ndarray  # M × 4 xyxy
     labels: Sequence[int] | np.ndarray  # M
-    names: Sequence[object]  # M, by which problems call the objects
+    names: Sequence[object]  # M, for the sentences about problems
     crowd: Sequence[bool] | np.ndarray = ()  # M, or empty: here and below
     difficult: Sequence[bool] = ()
     truncated: Sequence[bool] = ()
     segmentations: Sequence[Any] = ()  # as in COCO's files
-    image_columns: Arrays = field(default_factory=dict)  # [N] each, which the index keeps
+    image_columns: Arrays = field(default_factory=dict)  # [N] each, additional columns of the index
     object_columns: Arrays = field(default_factory=dict)  # [M] each, likewise
 
 
 class Problems:
-    """What is wrong with a file: the first of it as an error, or all of it counted, one sentence a kind."""
+    """Problems of a file: an error on the first, or one sentence for each kind with its count."""
 
     def __init__(self, file: Path, on_bad: OnBad):
         self.file, self.on_bad = file, on_bad
         self.sentences: list[str] = []
 
-    def leave_out(self, noun: str, names: Sequence[object], what: str) -> None:
-        """The annotations, objects or images (`noun`) of these names have `what`, and cannot be used."""
+    def leave_out(self, noun: str, names: Sequence[object], problem: str) -> None:
+        """Reports that annotations, objects or images (`noun`) with these names have a problem and are left out."""
         if not names:
             return
         if self.on_bad == "error":
             raise DataError(
-                f"{self.file}: {noun} {_short(names[0])} has {what}: "
-                f"mend it, or leave such {noun}s out with data.on_bad_annotation=skip"
+                f"{self.file}: {noun} {_short(names[0])} has {problem}: "
+                f"fix it, or leave such {noun}s out with data.on_bad_annotation=skip."
             )
-        self.note(noun, names, what, "left out")
+        self.note(noun, names, problem, "left out")
 
-    def report(self, records: Records, rows: np.ndarray, what: str, key: str | None) -> None:
-        self.leave_out(records.noun, [records.name(row) for row in rows.tolist()], what)
+    def report(self, records: Records, rows: np.ndarray, problem: str, key: str | None) -> None:
+        self.leave_out(records.noun, [records.name(row) for row in rows.tolist()], problem)
 
-    def note(self, noun: str, names: Sequence[object], what: str, done: str) -> None:
-        """Says what was done about it; never an error."""
+    def note(self, noun: str, names: Sequence[object], problem: str, action: str) -> None:
+        """Records a problem and the action taken; never raises."""
         if names:
-            several = "s" if len(names) > 1 else ""
+            plural = "s" if len(names) > 1 else ""
             named = ", ".join(map(_short, names[:NAMED])) + (", …" if len(names) > NAMED else "")
-            self.sentences.append(f"{self.file}: {done} {len(names)} {noun}{several} with {what}: {named}")
+            self.sentences.append(f"{self.file}: {action} {len(names)} {noun}{plural} with {problem}: {named}")
 
 
-def compile_annotations(found: RawAnnotations, classes: dict[int, str], problems: Problems, noun: str) -> Arrays:
-    """The arrays of an `Annotations`: sound objects alone, image by image; `classes` are names by category id."""
-    images = np.array(found.images, np.int64)
-    sizes = np.asarray(found.sizes, np.int32).reshape(-1, 2)
-    boxes, sound = _sound_boxes(found, images, problems, noun)
+def compile_annotations(raw: RawAnnotations, classes: dict[int, str], problems: Problems, noun: str) -> Arrays:
+    """Makes the arrays of `Annotations`: valid objects, sorted by image; `classes` are names by category id."""
+    images = np.array(raw.images, np.int64)
+    sizes = np.asarray(raw.sizes, np.int32).reshape(-1, 2)
+    boxes, valid = _check_boxes(raw, images, problems, noun)
     order = np.argsort(images, kind="stable")
-    order = order[sound[order]]
-    segmentations = [found.segmentations[k] if len(found.segmentations) else None for k in order.tolist()]
-    segments, wrong = SegmentColumns.pack(segmentations, sizes[images[order]])
-    for what in dict.fromkeys(filter(None, wrong)):
-        problems.leave_out(noun, [found.names[k] for k, problem in zip(order.tolist(), wrong) if problem == what], what)
-    good = np.array([problem is None for problem in wrong], bool)
+    order = order[valid[order]]
+    segmentations = [raw.segmentations[k] if len(raw.segmentations) else None for k in order.tolist()]
+    segments, bad = SegmentColumns.pack(segmentations, sizes[images[order]])
+    for kind in dict.fromkeys(filter(None, bad)):
+        problems.leave_out(noun, [raw.names[k] for k, problem in zip(order.tolist(), bad) if problem == kind], kind)
+    good = np.array([problem is None for problem in bad], bool)
     kept = order[good]
     flags = lambda values: np.array(values, bool)[kept] if len(values) else np.zeros(len(kept), bool)
-    starts = np.zeros(len(found.files) + 1, np.int64)
-    np.cumsum(np.bincount(images[kept], minlength=len(found.files)), out=starts[1:])
+    starts = np.zeros(len(raw.files) + 1, np.int64)
+    np.cumsum(np.bincount(images[kept], minlength=len(raw.files)), out=starts[1:])
     arrays = {
         "sizes": sizes,
         "starts": starts,
         "boxes": boxes[kept].astype(np.float32),
-        "labels": np.array(found.labels, np.int32)[kept],
-        "crowd": flags(found.crowd),
-        "difficult": flags(found.difficult),
-        "truncated": flags(found.truncated),
+        "labels": np.array(raw.labels, np.int32)[kept],
+        "crowd": flags(raw.crowd),
+        "difficult": flags(raw.difficult),
+        "truncated": flags(raw.truncated),
         "category_ids": np.array(list(classes), np.int64),
     }
-    arrays |= found.image_columns | {name: column[kept] for name, column in found.object_columns.items()}
+    arrays |= raw.image_columns | {name: column[kept] for name, column in raw.object_columns.items()}
     arrays |= SegmentColumns.select(segments, good)
-    arrays |= Strings.pack(found.files).arrays("files")
+    arrays |= Strings.pack(raw.files).arrays("files")
     arrays |= Strings.pack(classes.values()).arrays("classes")
     return arrays | Strings.pack(problems.sentences).arrays("problems")
 
 
-def _sound_boxes(
-    found: RawAnnotations, images: np.ndarray, problems: Problems, noun: str
+def _check_boxes(
+    raw: RawAnnotations, images: np.ndarray, problems: Problems, noun: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes [M, 4] clipped to their images, and which of them [M] can be used."""
-    boxes = np.array(found.boxes, np.float64).reshape(-1, 4)
-    limits = np.tile(np.asarray(found.sizes, np.float64).reshape(-1, 2)[images], 2)
+    """Returns boxes [M, 4] clipped to their images, and valid [M]."""
+    boxes = np.array(raw.boxes, np.float64).reshape(-1, 4)
+    limits = np.tile(np.asarray(raw.sizes, np.float64).reshape(-1, 2)[images], 2)
     clipped = np.clip(boxes, 0, limits)
-    sound = np.ones(len(boxes), bool)
+    valid = np.ones(len(boxes), bool)
     has_area = lambda boxes: (boxes[:, 2:] > boxes[:, :2]).all(1)
-    for what, good in (
+    names = lambda rows: [raw.names[k] for k in np.flatnonzero(rows).tolist()]
+    for problem, good in (
         ("NaN or infinite coordinates", np.isfinite(boxes).all(1)),
         ("a box without area", has_area(boxes)),
         ("a box outside of its image", has_area(clipped)),
     ):
-        problems.leave_out(noun, [found.names[k] for k in np.flatnonzero(sound & ~good)], what)
-        sound &= good
-    beyond = np.flatnonzero(sound & (np.abs(clipped - boxes).max(1, initial=0) > 1))
-    problems.note(noun, [found.names[k] for k in beyond], "a box that reaches out of its image", "clipped")
-    return clipped, sound
+        problems.leave_out(noun, names(valid & ~good), problem)
+        valid &= good
+    beyond = valid & (np.abs(clipped - boxes).max(1, initial=0) > 1)
+    problems.note(noun, names(beyond), "a box that reaches out of its image", "clipped")
+    return clipped, valid
 
 
 def _short(name: object) -> str:
-    """As text for a sentence, on one line and without the middle of what is too long."""
+    """Name as text for a sentence: on one line, with the middle of long names left out."""
     text = str(name)
     if not text.isprintable():
         text = text.encode("unicode_escape").decode()
@@ -129,27 +130,28 @@ def _short(name: object) -> str:
 
 
 class Measured:
-    """Sizes that image files themselves tell, and the state of these files.
+    """Sizes read from image files, and the state of these files.
 
-    An index that depends on them holds for as long as they are what they were: images that are missing, or are still
-    being copied, are looked at again at the next start.
+    An index that depends on them is valid while the files are unchanged: missing or incomplete images are measured
+    again at the next start.
     """
 
     def __init__(self, folder: Path | str):
-        self.folder, self.files = Path(folder), []
+        self.folder = Path(folder)
+        self.files: list[str] = []
 
     def size_of(self, file: str) -> tuple[int, int] | None:
-        """(width, height), None where the file cannot be read."""
+        """(width, height), None if the file cannot be read."""
         self.files.append(file)
         return size_of(self.folder / file)
 
     def arrays(self) -> Arrays:
-        """Kept with the index, for `unchanged`."""
+        """Arrays to store in the index, for `unchanged`."""
         return Strings.pack(self.files).arrays("measured") | {"measured.states": file_states(self.folder, self.files)}
 
 
 def size_of(file: Path | str) -> tuple[int, int] | None:
-    """(width, height) that the image file itself tells, None where it cannot be read."""
+    """(width, height) from an image file, None if it cannot be read."""
     try:
         return map_image(file, "restore it").size
     except DataError:
@@ -157,18 +159,18 @@ def size_of(file: Path | str) -> tuple[int, int] | None:
 
 
 def unchanged(arrays: Arrays, folder: Path | str) -> bool:
-    """Whether the image files that were measured for an index are what they were then."""
+    """Whether the image files measured for an index are unchanged."""
     files = Strings.from_arrays(arrays, "measured")
     return np.array_equal(file_states(Path(folder), files), arrays["measured.states"])
 
 
 def file_states(folder: Path, files: Iterable[str]) -> np.ndarray:
-    """int64 [n, 2]: size and time of change, -1 where there is no such file."""
+    """int64 [n, 2]: size and modification time, -1 for missing files."""
     states = []
     for file in files:
         try:
             stat = os.stat(folder / file)
-        except (OSError, ValueError):  # a ValueError: a name with NUL
+        except (OSError, ValueError):  # ValueError: a name with NUL
             states.append((-1, -1))
         else:
             states.append((stat.st_size, stat.st_mtime_ns))

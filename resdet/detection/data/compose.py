@@ -1,25 +1,25 @@
-"""Several pictures in one: mosaic (YOLOv4, arXiv 2004.10934) and copy-paste (arXiv 2012.07177)."""
+"""Augmentations that combine images: mosaic (YOLOv4, arXiv 2004.10934) and copy-paste (arXiv 2012.07177)."""
 
 import math
 
 import numpy as np
 
 from resdet.detection.data.geometry import resize, window
-from resdet.detection.data.scene import Scene, bounds_within, drawn, whole_pixels
+from resdet.detection.data.scene import Scene, bounds_within, rasterize, whole_pixels
 from resdet.detection.data.segmentation import Bitmap
 
-CENTRE = (0.25, 0.75)  # where, as shares of the sides, the four pictures of a mosaic may meet
-LITTLE = 0.1  # an object of which no more than this share stays visible is dropped
-CHANCE = 0.5  # that an object is pasted
+CENTER = (0.25, 0.75)  # range of the center of a mosaic, relative to the sides
+MIN_VISIBLE = 0.1  # objects with at most this visible share are dropped
+PASTE_PROBABILITY = 0.5  # of each object
 
 
 def mosaic(scenes: list[Scene], rng: np.random.Generator) -> Scene:
-    """Four pictures around a random point of a canvas as large as the first.
+    """Arranges four images around a random point of a canvas of the size of the first.
 
-    Each is scaled to cover its quarter, proportions kept, and cut off at the outer sides.
+    Each is resized to cover its quarter, keeping its aspect ratio, and cropped at the outer sides.
     """
     width, height = scenes[0].size
-    x, y = (round(side * rng.uniform(*CENTRE)) for side in (width, height))
+    x, y = (round(side * rng.uniform(*CENTER)) for side in (width, height))
     canvas = np.zeros_like(scenes[0].pixels)
     parts = []
     for number, scene in enumerate(scenes):
@@ -30,11 +30,11 @@ def mosaic(scenes: list[Scene], rng: np.random.Generator) -> Scene:
             part = _cover(scene, *quarter, right, below)
             canvas[top : top + quarter[1], left : left + quarter[0]] = part.pixels
             parts.append(part.moved(canvas, (1, 1), (left, top)))
-    return joined(canvas, parts)
+    return merge(canvas, parts)
 
 
 def _cover(scene: Scene, width: int, height: int, right: int, below: int) -> Scene:
-    """The scene resized to cover width × height; what is too much is cut off at the right, or below, or opposite."""
+    """Resizes the scene to cover width × height, and crops it at the right (left if `right`) and bottom (top)."""
     scale = max(width / scene.size[0], height / scene.size[1])
     sides = [min(side, math.ceil(kept / scale)) for side, kept in zip(scene.size, (width, height))]
     x, y = (0 if first else side - kept for first, side, kept in zip((right, below), scene.size, sides))
@@ -42,49 +42,50 @@ def _cover(scene: Scene, width: int, height: int, right: int, below: int) -> Sce
 
 
 def copy_paste(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene:
-    """Objects of the other picture, each with an even chance, laid over this one at a random shift.
+    """Pastes random objects of the other image on this one, with a random shift.
 
-    Those below lose what is covered from segment and box, and go where little of them is left.
+    Covered parts are removed from segments and boxes below; objects with little left are dropped.
     """
     has_segment = np.array([segment is not None for segment in other.segments], bool)
-    chosen = other.select(has_segment & ~other.crowd & (rng.random(len(other)) < CHANCE))
-    spare = [mine - theirs for mine, theirs in zip(scene.size, other.size)]
-    x, y = (int(rng.integers(min(0, side), max(0, side), endpoint=True)) for side in spare)
+    chosen = other.select(has_segment & ~other.crowd & (rng.random(len(other)) < PASTE_PROBABILITY))
+    margins = [side - other_side for side, other_side in zip(scene.size, other.size)]
+    x, y = (int(rng.integers(min(0, margin), max(0, margin), endpoint=True)) for margin in margins)
     pasted = window(chosen, -x, -y, *scene.size)
-    cover, shown = np.zeros(scene.pixels.shape[:2], bool), np.zeros(len(pasted), bool)
+    cover, visible = np.zeros(scene.pixels.shape[:2], bool), np.zeros(len(pasted), bool)
     for i, (box, segment) in enumerate(zip(pasted.boxes, pasted.segments)):
-        rows, columns, bitmap = drawn(segment, box)
+        assert segment is not None  # has_segment
+        rows, columns, bitmap = rasterize(segment, box)
         cover[rows, columns] |= bitmap.astype(bool)
-        shown[i] = bitmap.any()
+        visible[i] = bitmap.any()
     pixels = scene.pixels.copy()
     pixels[cover] = pasted.pixels[cover]
-    return joined(pixels, [_uncovered(scene, cover), pasted.select(shown)])
+    return merge(pixels, [_uncovered(scene, cover), pasted.select(visible)])
 
 
 def _uncovered(scene: Scene, cover: np.ndarray) -> Scene:
-    """The objects as they are seen around what covers them, bool [h, w]."""
+    """The objects without the parts under `cover`, bool [h, w]."""
     boxes, segments, keep = scene.boxes.copy(), list(scene.segments), np.ones(len(scene), bool)
     for i, (box, segment) in enumerate(zip(scene.boxes, scene.segments)):
-        rows, columns, bitmap = drawn(segment or _full(box), box)
-        seen = bitmap * ~cover[rows, columns]
-        if seen.sum() == bitmap.sum():
+        rows, columns, bitmap = rasterize(segment or _full(box), box)
+        visible = bitmap * ~cover[rows, columns]
+        if visible.sum() == bitmap.sum():
             continue
-        keep[i] = seen.sum() > LITTLE * bitmap.sum()
+        keep[i] = visible.sum() > MIN_VISIBLE * bitmap.sum()
         if keep[i] and segment is not None:
-            segments[i] = Bitmap(seen, (columns.start, rows.start))
-            boxes[i] = bounds_within(box, seen, columns.start, rows.start)
+            segments[i] = Bitmap(visible, (columns.start, rows.start))
+            boxes[i] = bounds_within(box, visible, columns.start, rows.start)
     return Scene(scene.pixels, boxes, scene.labels, scene.crowd, segments).select(keep)
 
 
 def _full(box: np.ndarray) -> Bitmap:
-    """Stands for the segment of an object that has none."""
+    """A bitmap of the whole box, for an object without segment."""
     rows, columns = whole_pixels(box)
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     return Bitmap(np.ones(shape, np.uint8), (columns.start, rows.start))
 
 
-def joined(pixels: np.ndarray, scenes: list[Scene]) -> Scene:
-    """The objects of all scenes on one picture."""
+def merge(pixels: np.ndarray, scenes: list[Scene]) -> Scene:
+    """A scene of these pixels with the objects of all scenes."""
     boxes, labels, crowd = (
         np.concatenate([getattr(scene, name) for scene in scenes]) for name in ("boxes", "labels", "crowd")
     )

@@ -1,4 +1,4 @@
-"""Config of the data sets of detection; free of torch."""
+"""Config of the data sets of detection; without torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 @dataclass
 class SplitConfig:
-    """Where the images and annotations of a split lie, relative to `data.root`."""
+    """Paths of the images and annotations of a split, relative to `data.root`."""
 
     images: str = ""  # a folder
     annotations: str = ""  # COCO, LVIS: a JSON file; VOC: a folder of XML files
-    image_set: str | None = None  # VOC: a text file that lists the images, one name a line; null: all annotations
+    image_set: str | None = None  # VOC: a text file with one image name per line; null: all annotations
 
 
 @dataclass
 class ScenesConfig(DataConfig):
-    """Images with objects: boxes, classes, and masks where the model draws them. Class names come from the files."""
+    """Images with objects: boxes, classes, and masks for models that predict them. Class names come from the files."""
 
     root: str = "."
     augment: SceneConfig = field(default_factory=SceneConfig)
     sampling: Literal["uniform", "repeat_factor", "class_aware"] = "uniform"
-    negatives: float = 0.0  # class_aware: the share of a pass that goes to images without objects
-    repeat_threshold: float = 0.001  # repeat_factor: images of classes rarer than this come more often (LVIS)
-    max_objects: int = 100  # of an image; of more than that the largest are learned, and the log says so
-    mask_size: int = 56  # each object's mask is kept with so many pixels a side, cropped to its box
-    workers: int = -1  # loader processes; -1: one a core, eight at most
+    negatives: float = 0.0  # class_aware: share of images without objects in an epoch
+    repeat_threshold: float = 0.001  # repeat_factor: images of classes below this frequency are repeated (LVIS)
+    max_objects: int = 100  # per image; of more, the largest are used, with a note in the log
+    mask_size: int = 56  # side in pixels of each object's mask, cropped to its box
+    workers: int = -1  # loader processes; -1: one per core, eight at most
     on_bad_image: Literal["error", "skip"] = "error"
-    on_bad_annotation: Literal["error", "skip"] = "skip"  # what is skipped is counted and named in the log
+    on_bad_annotation: Literal["error", "skip"] = "skip"  # skipped annotations are counted in the log
 
     def __post_init__(self):
         for key in ("max_objects", "mask_size", "repeat_threshold"):
@@ -42,17 +42,17 @@ class ScenesConfig(DataConfig):
         require(0 <= self.negatives <= 1, "data.negatives", self.negatives, "it is a share, from 0 to 1")
 
     def open(self, split: str) -> "Annotations":
-        """The images of a split, `train` or `val`, with their objects."""
+        """Opens a split, `train` or `val`."""
         raise NotImplementedError
 
     def open_test(self) -> "Annotations":
-        """The images of a test set whose objects only a server knows."""
-        raise ConfigError(f"A submission is for coco, voc or ilsvrc_det, and data.name is {self.name}.")
+        """Opens a test set without public annotations."""
+        raise ConfigError(f"data.name is {self.name}: submissions need coco, voc or ilsvrc_det.")
 
 
 @dataclass
 class CocoConfig(ScenesConfig):
-    """COCO's format, which LVIS shares: a JSON file and a folder of images for each split."""
+    """COCO's format, also for LVIS: a JSON file and an image folder per split."""
 
     root: str = "datasets/coco"
     train: SplitConfig = field(default_factory=lambda: SplitConfig("train2017", "annotations/instances_train2017.json"))
@@ -72,7 +72,7 @@ class CocoConfig(ScenesConfig):
 
 @dataclass
 class VocConfig(ScenesConfig):
-    """PASCAL VOC's format: sets of a VOCdevkit, or data of your own, named by `train` and `val`."""
+    """PASCAL VOC's format: sets of a VOCdevkit, or other data by the paths in `train` and `val`."""
 
     root: str = "datasets/VOCdevkit"
     train_sets: list[str] = field(default_factory=lambda: ["2007_trainval", "2012_trainval"])
@@ -81,7 +81,7 @@ class VocConfig(ScenesConfig):
     val: SplitConfig = field(default_factory=SplitConfig)
 
     def open(self, split: str) -> "Annotations":
-        """The data named by `train` or `val`, or the sets of a VOCdevkit. Validation has the classes of training."""
+        """Opens the paths in `train` or `val`, or the sets of a VOCdevkit; `val` has the classes of `train`."""
         from resdet.detection.data.voc import open_sets, open_voc
 
         root, on_bad, files = Path(self.root), self.on_bad_annotation, getattr(self, split)
@@ -118,7 +118,7 @@ class IlsvrcDetConfig(ScenesConfig):
 
 @dataclass
 class ShapeScenesConfig(ScenesConfig):
-    """Generated scenes of geometric shapes, written to `root` as images and COCO files when first used."""
+    """Generated scenes of geometric shapes, written to `root` as images and COCO files on first use."""
 
     root: str = "datasets/shape_scenes"
     train_images: int = 2000

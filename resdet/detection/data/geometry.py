@@ -1,39 +1,38 @@
-"""Where things are in a training picture: resized, mirrored, cut out; boxes and segments go along."""
+"""Geometric transforms of scenes: resize, flip, crop; boxes and segments are transformed with the image."""
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
 
-from resdet.detection.data.annotations import check_size
+from resdet.detection.data.annotations import Annotations, check_size
 from resdet.detection.data.scene import Scene
 from resdet.images.decode import EncodedImage, RawImage
 from resdet.images.resizing import new_size, resize_pixels
 
 
-def load(source: Any, index: int, short: float, long: float) -> Scene:
-    """A picture of the source with its objects, decoded no larger than a resize to these sides needs."""
+def read_scene(source: Annotations, index: int, short: float, long: float) -> Scene:
+    """Reads an image with its objects, decoded at reduced size where a resize to these sides allows it."""
     image = open_image(source, index)
-    pixels = image.decode(new_size(*image.size, short, long))
+    pixels = image.decode(new_size(*image.size, short, long))  # type: ignore[arg-type]  # fractions are allowed
     return Scene.of(pixels, source.objects(index), scale_of(source, index, pixels))
 
 
-def open_image(source: Any, index: int) -> EncodedImage | RawImage:
-    """An image of the size that its annotations were made for; or of another, where a source knows of such."""
+def open_image(source: Annotations, index: int) -> EncodedImage | RawImage:
+    """Opens an image; raises DataError if its annotations declare another size, unless the source allows it."""
     image = source.image(index)
     check_size(source, index, image)
     return image
 
 
-def scale_of(source: Any, index: int, pixels: np.ndarray) -> tuple[float, float]:
-    """A picture's size / that which its annotations were made for, across and down."""
+def scale_of(source: Annotations, index: int, pixels: np.ndarray) -> tuple[float, float]:
+    """Size of the pixels / annotated size, x and y."""
     width, height = source.sizes[index].tolist()
     return pixels.shape[1] / width, pixels.shape[0] / height
 
 
 def flip(scene: Scene) -> Scene:
-    """Left to right."""
+    """Flips horizontally."""
     return scene.moved(cv2.flip(scene.pixels, 1), (-1, 1), (scene.size[0], 0))
 
 
@@ -44,19 +43,19 @@ def resize(scene: Scene, width: int, height: int) -> Scene:
     return scene.moved(resize_pixels(scene.pixels, width, height), scale, (0, 0))
 
 
-def resize_short(scene: Scene, short: int, long: int) -> Scene:
-    """The short side becomes `short`, or less where the long one would exceed `long`."""
-    return resize(scene, *new_size(*scene.size, short, long))
+def resize_short(scene: Scene, short: float, long: float) -> Scene:
+    """Resizes the short side to `short`, or less if the long side would exceed `long`."""
+    return resize(scene, *new_size(*scene.size, short, long))  # type: ignore[arg-type]  # fractions are allowed
 
 
 def shrink_to_fit(scene: Scene, short: int, long: int) -> Scene:
-    """The scene, made smaller only where a side exceeds its limit."""
+    """Shrinks the scene if a side exceeds its limit."""
     fits = min(scene.size) <= short and max(scene.size) <= long
     return scene if fits else resize_short(scene, short, long)
 
 
 def window(scene: Scene, x: int, y: int, width: int, height: int) -> Scene:
-    """The part of the picture from (x, y) on; black where it reaches beyond the picture."""
+    """Crops a window with its corner at (x, y); black beyond the image."""
     pixels = np.zeros((height, width, 3), np.uint8)
     left, top = max(0, -x), max(0, -y)
     part = scene.pixels[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)]
@@ -65,7 +64,7 @@ def window(scene: Scene, x: int, y: int, width: int, height: int) -> Scene:
 
 
 def random_crop(scene: Scene, rng: np.random.Generator, shares: tuple[float, float]) -> Scene:
-    """A part whose sides are random shares of the picture's; one object's center, if there is any, is inside."""
+    """Crops a window with random relative sides that contains the center of a random object, if there is any."""
     target = rng.choice(np.flatnonzero(~scene.crowd)) if not scene.crowd.all() else None
     corner, sides = [], []
     for axis, side in enumerate(scene.size):
@@ -80,9 +79,9 @@ def random_crop(scene: Scene, rng: np.random.Generator, shares: tuple[float, flo
 
 
 def jitter(scene: Scene, rng: np.random.Generator, factor: float, size: int) -> Scene:
-    """Large-scale jitter (arXiv 2012.07177): fitted into `factor` times a square of `size`, of which it keeps a part.
+    """Large-scale jitter (arXiv 2012.07177): resizes to fit a square of `factor` times `size`, and crops to `size`.
 
-    The part is random and fits the square. What is beyond it is cut off before the rest is resized.
+    The crop is random, and taken before the resize.
     """
     scale = factor * size / max(scene.size)
     width, height = (min(side, math.ceil(size / scale)) for side in scene.size)

@@ -1,8 +1,8 @@
 """ILSVRC object detection in its official layout: 200 classes, train, val, and R-CNN's halves of val (appendix B).
 
-Below the root, which is the folder ILSVRC or holds it: Annotations/DET/{train,val}/**.xml, Data/DET/{train,val}/**.JPEG
-and ImageSets/DET/*.txt; the development kit's blacklist if it is there. XML files that are changed in place are not
-noticed: remove Annotations/DET/.resdet then.
+The root is the folder ILSVRC or its parent, with Annotations/DET/{train,val}/**.xml, Data/DET/{train,val}/**.JPEG,
+ImageSets/DET/*.txt and optionally the development kit's blacklist. After editing XML files in place, remove the cache
+Annotations/DET/.resdet.
 """
 
 import os
@@ -22,18 +22,18 @@ SPLITS = ("train", "val", "val1", "val2")
 
 
 def open_ilsvrc_det(root: Path | str, split: str, on_bad: OnBad = "skip", cache_dir: Path | None = None) -> Annotations:
-    """`split` is train, val, val1 or val2, or several of them as "train+val1", which the paper trains on.
+    """Opens a split: train, val, val1, val2, or several as "train+val1", the paper's training set.
 
-    train is every image with an XML file, and the negatives, which have none and are marked with -1 alone in the
-    lists train_*.txt. val1 and val2 need the lists of R-CNN's split, val1.txt and val2.txt, in ImageSets/DET.
+    train has every image with an XML file, and the negatives without one, marked only with -1 in the lists
+    train_*.txt. val1 and val2 need the lists of R-CNN's split, val1.txt and val2.txt, in ImageSets/DET.
     """
     home = next((place for place in (Path(root) / "ILSVRC", Path(root)) if (place / "Annotations/DET").is_dir()), None)
     if home is None:
-        raise DataError(f"{root} has no folder Annotations/DET or ILSVRC/Annotations/DET: unpack ILSVRC DET there")
+        raise DataError(f"{root} has no folder Annotations/DET or ILSVRC/Annotations/DET: unpack ILSVRC DET there.")
     parts = split.split("+")
     for part in parts:
         if part not in SPLITS:
-            raise DataError(f"ILSVRC DET has no split {part}: name one of {', '.join(SPLITS)}, or some joined by +")
+            raise DataError(f"ILSVRC DET has no split {part}: choose from {', '.join(SPLITS)}, or several joined by +.")
     return concatenate([_open(home, part, on_bad, cache_dir) for part in parts])
 
 
@@ -61,23 +61,25 @@ def _open(home: Path, split: str, on_bad: OnBad, cache_dir: Path | None) -> Anno
 
 
 def _blacklist(home: Path, source: Annotations) -> np.ndarray:
-    """The development kit's pairs of an image and a class that nobody can tell in it, among these images; int64 [k, 2].
+    """The development kit's blacklist: pairs of image index and category id not to be evaluated; int64 [k, 2].
 
-    The kit numbers images by the lines of val.txt, also where a half of them is judged.
+    The kit numbers images by the lines of val.txt, also for val1 and val2.
     """
     files = [file for folder in (home, home / "devkit/data") for file in sorted(folder.glob(BLACKLIST))]
     if not files:
         return np.zeros((0, 2), np.int64)
     stem_of = dict(enumerate(_marks(_lists(home / "ImageSets/DET", "val")), 1))
-    place_of = {source.image_id(i): i for i in range(len(source))}
+    index_of = {source.image_id(i): i for i in range(len(source))}
     id_of = dict(zip(NAMES, source.category_ids))
     pairs = [line.split() for line in files[0].read_text().splitlines() if line.strip()]
     try:
         named = [(stem_of[int(number)], id_of[wnid]) for number, wnid in pairs]
     except (ValueError, KeyError) as error:
-        raise DataError(f"{files[0]} has more than lines of val.txt with a class each ({error}): restore it") from error
-    here = [(place_of[stem], category) for stem, category in named if stem in place_of]
-    return np.array(here, np.int64).reshape(-1, 2)
+        raise DataError(
+            f"{files[0]} has a line without an image of val.txt and a class ({error}): restore it."
+        ) from error
+    indexed = [(index_of[stem], category) for stem, category in named if stem in index_of]
+    return np.array(indexed, np.int64).reshape(-1, 2)
 
 
 def _lists(folder: Path, split: str) -> list[Path]:
@@ -85,13 +87,13 @@ def _lists(folder: Path, split: str) -> list[Path]:
         return sorted(folder.glob("train_*.txt"))
     lists = [folder / f"{split}.txt"]
     if not lists[0].is_file():
-        halves = ", one half of R-CNN's split of val, an image a line" if split != "val" else ""
-        raise DataError(f"{lists[0]} is missing: put the list of {split}'s images there{halves}")
+        halves = ", one half of R-CNN's split of val, one image per line" if split != "val" else ""
+        raise DataError(f"{lists[0]} is missing: put the list of the images of {split} there{halves}.")
     return lists
 
 
 def _marks(lists: list[Path]) -> dict[str, set[str]]:
-    """What the lists say of each image: train's have a line a class, of 1 (has it), 0 (not all are boxed) or -1."""
+    """Marks of each image in the lists: 1 (has the class), 0 (not all boxed) or -1 (without), a line per class."""
     marks: dict[str, set[str]] = {}
     for file in lists:
         for line in file.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The 200 classes of ILSVRC DET as its development kit numbers them, 1 to 200: WordNet ids and names."""
+"""The 200 classes of ILSVRC DET in the order of its development kit, 1 to 200: WordNet ids and names."""
 
 NAMES = dict(
     entry.split(" ", 1)

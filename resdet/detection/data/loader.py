@@ -1,8 +1,8 @@
-"""Batches of scenes from worker processes: to train on, and to be judged."""
+"""Batches of scenes from worker processes, for training and evaluation."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from resdet.data.loader import Loader, Notes, collated, to_device, worker_count
 from resdet.data.samplers import GroupedSampler, generator_for
+from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.buckets import buckets, group_of, rounded_up, smallest_fit
 from resdet.detection.data.collate import MAX_OBJECTS, Sample, collate_scenes
@@ -25,13 +26,13 @@ Resize = Callable[[Any], np.ndarray]  # an image -> its pixels [h, w, 3], uint8 
 
 
 class SceneSamples(Dataset):
-    """(position, index) -> a sample, augmented by randomness that belongs to the position.
+    """(position, index) -> an augmented sample; the position seeds the augmentation.
 
-    With on_bad_image "skip", what cannot be read becomes a picture of size 0 × 0 without objects: no anchor of it is
-    real, so that it teaches nothing.
+    With on_bad_image "skip", an unreadable image becomes one of size 0 × 0 without objects: it has no valid anchor, so
+    it does not contribute to the losses.
     """
 
-    def __init__(self, source: Any, transform: Callable[..., Scene], seed: int, on_bad_image: str):
+    def __init__(self, source: Annotations, transform: Callable[..., Scene], seed: int, on_bad_image: str):
         self.source, self.transform, self.seed, self.on_bad_image = source, transform, seed, on_bad_image
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
@@ -41,9 +42,9 @@ class SceneSamples(Dataset):
 
 
 class EvaluationSamples(Dataset):
-    """index -> a sample of the whole picture, resized."""
+    """index -> a sample of the whole image, resized."""
 
-    def __init__(self, source: Any, resize: Resize, on_bad_image: str):
+    def __init__(self, source: Annotations, resize: Resize, on_bad_image: str):
         self.source, self.resize, self.on_bad_image = source, resize, on_bad_image
 
     def __getitem__(self, index: int) -> Sample:
@@ -55,8 +56,8 @@ class EvaluationSamples(Dataset):
         return Scene.of(pixels, self.source.objects(index), scale), scale
 
 
-def sample(source: Any, index: int, make: Callable[[], tuple[Scene, Pair]], on_bad_image: str) -> Sample:
-    """What `make` returns as a sample; without a scene where it cannot be read and is to be skipped."""
+def sample(source: Annotations, index: int, make: Callable[[], tuple[Scene, Pair]], on_bad_image: str) -> Sample:
+    """Makes a sample; without a scene if the image cannot be read and `on_bad_image` is "skip"."""
     try:
         scene, scale = make()
     except DataError as error:
@@ -67,15 +68,15 @@ def sample(source: Any, index: int, make: Callable[[], tuple[Scene, Pair]], on_b
 
 
 class SceneLoader(Loader):
-    """Training batches of a source with objects, without end from any step, of pictures of like proportions.
+    """Endless training batches from any step, of images of similar aspect ratios.
 
-    `copies` [N] says how often each image is expected in a pass (resdet.detection.data.resampling). The same images come at
-    a step, augmented alike, whatever the number of processes and workers.
+    `copies` [N] is the expected number of each image in an epoch (resdet.detection.data.resampling). Images and
+    augmentation of a step do not depend on the number of processes and workers.
     """
 
     def __init__(
         self,
-        source: Any,
+        source: Annotations,
         augment: SceneConfig,
         batch: int,
         seed: int,
@@ -108,11 +109,11 @@ class SceneLoader(Loader):
 
 
 class EvaluationBatch(NamedTuple):
-    """Images to be judged."""
+    """Images to evaluate, with their targets if requested."""
 
     images: Images
     indices: Tensor  # [B] int64 on the CPU
-    scales: Tensor  # [B, 2] float32 on the CPU: resized / as annotated, across and down
+    scales: Tensor  # [B, 2] float32 on the CPU: resized / annotated size, x and y
     targets: Targets | None
 
     def to(self, device: torch.device) -> "EvaluationBatch":
@@ -123,7 +124,7 @@ class EvaluationBatch(NamedTuple):
 def collate_evaluation(
     samples: list[Sample], with_targets: bool, **options: Any
 ) -> tuple[EvaluationBatch | None, list[str]]:
-    """A batch of those that could be read, if any could; why the others are left out."""
+    """A batch of the readable samples, None if there are none; and notes, also on the unreadable ones."""
     readable = [sample for sample in samples if sample.scene is not None]
     left_out = [sample.note for sample in samples if sample.scene is None]
     if not readable:
@@ -131,11 +132,12 @@ def collate_evaluation(
     batch, notes = collate_scenes(readable, **options)
     notes += left_out
     scales = torch.tensor([sample.scale for sample in readable], dtype=torch.float32)
-    return EvaluationBatch(batch.images, batch.indices, scales, batch.targets if with_targets else None), notes
+    images, targets = cast(Images, batch.images), cast(Targets, batch.targets)
+    return EvaluationBatch(images, batch.indices, scales, targets if with_targets else None), notes
 
 
 def evaluation_batches(
-    source: Any,
+    source: Annotations,
     short: int,
     long: int,
     resize: Resize,
@@ -152,10 +154,10 @@ def evaluation_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[EvaluationBatch]:
-    """This process's share of a source's images, each that can be read exactly once over all processes, on the device.
+    """Batches of this rank's share of the images, on the device; each readable image once over all ranks.
 
-    Pictures come by their proportions, from the tallest to the widest, so that a batch needs little padding: to the
-    next multiples of `divisor`, or where it is None to the least of the shapes for sides up to `short` and `long`.
+    Images are sorted by aspect ratio for little padding: to multiples of `divisor`, or if None to the smallest of the
+    buckets for sides up to `short` and `long`.
     """
     widths, heights = np.asarray(source.sizes, np.float64).T
     ordered = np.argsort(widths / heights, kind="stable")

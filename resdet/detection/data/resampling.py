@@ -1,6 +1,6 @@
-"""How often images come in a pass where classes are unequally frequent: `copies` for GroupedSampler.
+"""Resampling of images for unbalanced classes: expected copies per epoch, the `copies` of GroupedSampler.
 
-The images and labels given are the pairs of an image and a class that occurs in it, each pair once.
+`presence_images` and `presence_labels` are the unique pairs of image and class.
 """
 
 import numpy as np
@@ -9,25 +9,24 @@ import numpy as np
 def repeat_factors(
     presence_images: np.ndarray, presence_labels: np.ndarray, count_images: int, threshold: float
 ) -> np.ndarray:
-    """LVIS's repeat-factor sampling (arXiv 1908.03195): float [N].
+    """Repeat-factor sampling of LVIS (arXiv 1908.03195): float [N].
 
-    Classes in a smaller share f of the images than `threshold` t ask for sqrt(t / f) copies; an image gets what the
-    most demanding of its classes asks for, and no image less than one copy.
+    The repeat factor of a class is sqrt(t / f) for threshold t and share f of images with the class; that of an image
+    is the maximum over its classes, at least 1.
     """
     share = np.bincount(presence_labels) / count_images
-    wanted = np.sqrt(threshold / np.maximum(share, 1 / count_images))
+    factors = np.sqrt(threshold / np.maximum(share, 1 / count_images))
     copies = np.ones(count_images)
-    np.maximum.at(copies, presence_images, wanted[presence_labels])
+    np.maximum.at(copies, presence_images, factors[presence_labels])
     return copies
 
 
 def class_aware(
     presence_images: np.ndarray, presence_labels: np.ndarray, count_images: int, negatives: float = 0.0
 ) -> np.ndarray:
-    """Each class as often as any other, and within a class each image: float [N], N in all.
+    """Class-aware sampling: uniform over classes, then over the images of a class; float [N], with sum N.
 
-    `negatives` is the share of the pass, from 0 to 1, that goes to the images without objects; without them, or
-    without any objects, there is nothing to divide and the rest gets all.
+    `negatives`, 0 to 1, is the share of images without objects; not applied if all images or none have objects.
     """
     images_of = np.bincount(presence_labels)
     weights = np.bincount(presence_images, 1 / images_of[presence_labels], count_images)

@@ -1,4 +1,4 @@
-"""A picture with its objects, which move together."""
+"""An image with its objects, which are transformed together."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ import numpy as np
 from resdet.detection.data.annotations import Objects
 from resdet.detection.data.segmentation import Pair, Segment
 
-ROUNDING = 0.5  # a border that takes off less, in pixels, has not cut an object
+ROUNDING = 0.5  # pixels; clipping by less does not count as a cut
 
 
 @dataclass
 class Scene:
-    """Boxes lie inside the picture and have an area; a segment may reach beyond its box, where it is not seen."""
+    """Boxes lie inside the image and have an area; the part of a segment beyond its box is not visible."""
 
-    pixels: np.ndarray  # uint8 [h, w, 3]; evaluation's may be float32
+    pixels: np.ndarray  # uint8 [h, w, 3]; float32 possible in evaluation
     boxes: np.ndarray  # float32 [n, 4], xyxy
     labels: np.ndarray  # int64 [n]
     crowd: np.ndarray  # bool [n]
@@ -22,7 +22,7 @@ class Scene:
 
     @classmethod
     def of(cls, pixels: np.ndarray, objects: Objects, scale: Pair) -> "Scene":
-        """The objects of a picture that `scale` (across, down) has resized to these pixels."""
+        """A scene from resized pixels and objects in the original size; `scale` (x, y) is the resize factor."""
         scene = cls(pixels, objects.boxes, objects.labels, objects.crowd, list(objects.segments))
         return scene.moved(pixels, scale, (0, 0))
 
@@ -35,29 +35,30 @@ class Scene:
         return len(self.boxes)
 
     def select(self, keep: np.ndarray) -> "Scene":
-        """The objects of these numbers, int [k], or where `keep`, bool [n], is true."""
-        numbers = np.arange(len(self))[keep]
-        segments = [self.segments[i] for i in numbers]
-        return Scene(self.pixels, self.boxes[numbers], self.labels[numbers], self.crowd[numbers], segments)
+        """Selects objects by indices, int [k], or by a mask, bool [n]."""
+        indices = np.arange(len(self))[keep]
+        segments = [self.segments[i] for i in indices]
+        return Scene(self.pixels, self.boxes[indices], self.labels[indices], self.crowd[indices], segments)
 
     def moved(self, pixels: np.ndarray, scale: Pair, shift: Pair) -> "Scene":
-        """The objects at x' = x·sx + tx, y' = y·sy + ty on other pixels; a negative scale mirrors.
+        """Moves the objects to x' = x·sx + tx, y' = y·sy + ty on new pixels; a negative scale mirrors.
 
-        Boxes are clipped to the new picture, objects wholly outside of it dropped. Where the border has cut an object
-        with a segment, its box becomes that of the part still seen.
+        Boxes are clipped to the new image; objects outside of it are dropped. If the border cuts an object with a
+        segment, its box is tightened to the visible part.
         """
         corners = self.boxes.reshape(-1, 2, 2) * np.array(scale, np.float64) + np.array(shift, np.float64)
         boxes = np.concatenate([corners.min(1), corners.max(1)], 1)
         whole = Scene(pixels, boxes, self.labels, self.crowd, self.segments)
         limits = np.tile(whole.size, 2)
-        seen = whole.select(has_area(np.clip(boxes, 0, limits)))
-        seen.segments = [segment and segment.move(scale, shift) for segment in seen.segments]
-        clipped = np.clip(seen.boxes, 0, limits)
-        for i in np.flatnonzero(np.abs(clipped - seen.boxes).max(1, initial=0) > ROUNDING):
-            if seen.segments[i] is not None:
-                clipped[i] = tightened(clipped[i], seen.segments[i])
-        seen.boxes = clipped.astype(np.float32)
-        return seen.select(has_area(seen.boxes))
+        visible = whole.select(has_area(np.clip(boxes, 0, limits)))
+        visible.segments = [segment and segment.move(scale, shift) for segment in visible.segments]
+        clipped = np.clip(visible.boxes, 0, limits)
+        for i in np.flatnonzero(np.abs(clipped - visible.boxes).max(1, initial=0) > ROUNDING):
+            segment = visible.segments[i]
+            if segment is not None:
+                clipped[i] = tighten(clipped[i], segment)
+        visible.boxes = clipped.astype(np.float32)
+        return visible.select(has_area(visible.boxes))
 
 
 def has_area(boxes: np.ndarray) -> np.ndarray:
@@ -65,31 +66,31 @@ def has_area(boxes: np.ndarray) -> np.ndarray:
     return ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).reshape(-1)
 
 
-def drawn(segment: Segment, box: np.ndarray) -> tuple[slice, slice, np.ndarray]:
-    """The segment's pixels in a box: rows and columns of the picture that hold the box, uint8 0 or 1 of that shape."""
+def rasterize(segment: Segment, box: np.ndarray) -> tuple[slice, slice, np.ndarray]:
+    """The segment in a box: rows and columns of the image that contain the box, and a uint8 0 or 1 mask of them."""
     rows, columns = whole_pixels(box)
     moved = segment.move((1, 1), (-columns.start, -rows.start))
     return rows, columns, moved.bitmap(rows.stop - rows.start, columns.stop - columns.start)
 
 
 def whole_pixels(box: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of pixels that hold a box."""
+    """Rows and columns of pixels that contain a box."""
     x1, y1 = (int(side) for side in np.floor(box[:2]))
     x2, y2 = (int(side) for side in np.ceil(box[2:]))
     return slice(y1, y2), slice(x1, x2)
 
 
-def tightened(box: np.ndarray, segment: Segment) -> np.ndarray:
-    """The part of the box in which the segment has pixels; without area where it has none."""
-    rows, columns, bitmap = drawn(segment, box)
+def tighten(box: np.ndarray, segment: Segment) -> np.ndarray:
+    """Box of the segment's pixels within the box; without area if there are none."""
+    rows, columns, bitmap = rasterize(segment, box)
     return bounds_within(box, bitmap, columns.start, rows.start)
 
 
 def bounds_within(box: np.ndarray, bitmap: np.ndarray, x: int, y: int) -> np.ndarray:
-    """The part of the box that the ones of a bitmap with its corner at (x, y) span, where that is less by a pixel."""
-    across, down = np.flatnonzero(bitmap.any(0)), np.flatnonzero(bitmap.any(1))
-    if not len(across):
+    """Tightens the sides of a box by a pixel or more to the ones of a bitmap with its corner at (x, y)."""
+    columns, rows = np.flatnonzero(bitmap.any(0)), np.flatnonzero(bitmap.any(1))
+    if not len(columns):
         return np.zeros(4)
-    spanned = np.array([x + across[0], y + down[0], x + across[-1] + 1, y + down[-1] + 1])
-    tight = np.concatenate([np.maximum(box[:2], spanned[:2]), np.minimum(box[2:], spanned[2:])])
+    bounds = np.array([x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1])
+    tight = np.concatenate([np.maximum(box[:2], bounds[:2]), np.minimum(box[2:], bounds[2:])])
     return np.where(np.abs(tight - box) >= 1, tight, box)

@@ -1,7 +1,6 @@
-"""An object's outline: polygons, or a bitmap of the part of the picture where it lies.
+"""Segmentation of an object: polygons, or a bitmap of a part of the image.
 
-Both move with the picture without loss, and are stretched over a box for the mask head without drawing the whole
-picture first.
+Both are transformed without loss, and cropped to a box for the mask head without drawing the whole image.
 """
 
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ import numpy as np
 
 Pair = tuple[float, float]
 Segment = Union["Polygons", "Bitmap"]
-SUPERSAMPLED = 4  # a polygon's crop is drawn at so many times its resolution
+SUPERSAMPLED = 4  # factor of the resolution at which polygons are drawn for a crop
 
 
 @dataclass
 class Polygons:
-    """What any of the rings encloses."""
+    """Union of the areas enclosed by rings."""
 
     rings: list[np.ndarray]  # float [k, 2] each: x and y in pixels
 
@@ -25,34 +24,34 @@ class Polygons:
         return Polygons([ring * np.asarray(scale, ring.dtype) + np.asarray(shift, ring.dtype) for ring in self.rings])
 
     def crop(self, box: np.ndarray, size: int) -> np.ndarray:
-        """The mask stretched over `box` (xyxy): uint8 [size, size], 255 where it covers the whole pixel."""
+        """Mask cropped to `box` (xyxy) and resized: uint8 [size, size], 255 for full coverage of a cell."""
         import cv2
 
         fine = size * SUPERSAMPLED
         box = np.asarray(box, np.float64)
-        rings = [_near((ring - box[:2]) * fine / (box[2:] - box[:2]), fine) for ring in self.rings]
+        rings = [_clip_ring((ring - box[:2]) * fine / (box[2:] - box[:2]), fine) for ring in self.rings]
         rings = [ring for ring in rings if len(ring) >= 3]
         if not rings:
             return np.zeros((size, size), np.uint8)
-        drawn = np.ascontiguousarray(Polygons(rings).bitmap(fine, fine)) * np.uint8(255)
-        return cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
+        mask = np.ascontiguousarray(Polygons(rings).bitmap(fine, fine)) * np.uint8(255)
+        return cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA)
 
     def bitmap(self, height: int, width: int) -> np.ndarray:
-        """uint8 [height, width] of 0 and 1: the pixels that COCO's evaluation counts as the object's."""
+        """uint8 [height, width] of 0 and 1, as in COCO's evaluation."""
         from pycocotools import mask
 
         flat = [ring.astype(np.float64).ravel().tolist() for ring in self.rings]
         return mask.decode(mask.merge(mask.frPyObjects(flat, height, width)))
 
     def bounds(self) -> np.ndarray:
-        """The smallest box that holds it, xyxy float32."""
+        """Bounding box, xyxy float32."""
         points = np.concatenate(self.rings)
         return np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
 
 
 @dataclass
 class Bitmap:
-    """An array of 0 and 1 that lies in the picture with its upper left corner at `corner`, its pixels `pixel` large."""
+    """An array of 0 and 1, placed in the image with its upper left corner at `corner`; its pixels have size `pixel`."""
 
     array: np.ndarray  # uint8 [h, w]
     corner: Pair = (0.0, 0.0)  # x, y
@@ -62,17 +61,17 @@ class Bitmap:
         """x' = x·sx + tx, y' = y·sy + ty; a negative scale mirrors. The array is not resampled."""
         array = self.array[:: -1 if scale[1] < 0 else 1, :: -1 if scale[0] < 0 else 1]
         ends = zip(self.corner, self.pixel, reversed(self.array.shape), scale, shift)
-        corner = tuple(min(start * s, (start + size * count) * s) + t for start, size, count, s, t in ends)
-        return Bitmap(array, corner, tuple(size * abs(s) for size, s in zip(self.pixel, scale)))
+        x, y = (min(start * s, (start + size * count) * s) + t for start, size, count, s, t in ends)
+        return Bitmap(array, (x, y), (self.pixel[0] * abs(scale[0]), self.pixel[1] * abs(scale[1])))
 
     def crop(self, box: np.ndarray, size: int) -> np.ndarray:
-        """The mask stretched over `box` (xyxy): uint8 [size, size], 255 where it covers the whole pixel."""
+        """Mask cropped to `box` (xyxy) and resized: uint8 [size, size], 255 for full coverage of a cell."""
         columns = np.linspace(box[0], box[2], size + 1, dtype=np.float64)
         rows = np.linspace(box[1], box[3], size + 1, dtype=np.float64)
-        return np.rint(255 * self._covered(rows, columns)).astype(np.uint8)
+        return np.rint(255 * self._coverage(rows, columns)).astype(np.uint8)
 
     def bitmap(self, height: int, width: int) -> np.ndarray:
-        """uint8 [height, width] of 0 and 1: the pixels whose centers it covers."""
+        """uint8 [height, width] of 0 and 1: pixels with their center inside."""
         whole = np.zeros((height, width), np.uint8)
         (x, y), (pixel_width, pixel_height), (h, w) = self.corner, self.pixel, self.array.shape
         columns = np.floor((np.arange(width) + 0.5 - x) / pixel_width).astype(int)
@@ -82,27 +81,27 @@ class Bitmap:
         return whole
 
     def bounds(self) -> np.ndarray:
-        """The smallest box that holds it, xyxy float32; of no area where it is empty."""
+        """Bounding box, xyxy float32; without area if empty."""
         columns, rows = (np.flatnonzero(self.array.any(axis)) for axis in (0, 1))
         inside = np.array([0, 0, 0, 0] if not len(rows) else [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
         return (inside * np.tile(self.pixel, 2) + np.tile(self.corner, 2)).astype(np.float32)
 
-    def _covered(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """float32 [R, C]: what share of each cell between `rows` [R + 1] and `columns` [C + 1] it covers."""
+    def _coverage(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """float32 [R, C]: covered share of each cell between edges `rows` [R + 1] and `columns` [C + 1]."""
         (x, y), (width, height), (h, w) = self.corner, self.pixel, self.array.shape
-        return _shares((rows - y) / height, h) @ self.array.astype(np.float32) @ _shares((columns - x) / width, w).T
+        return _overlaps((rows - y) / height, h) @ self.array.astype(np.float32) @ _overlaps((columns - x) / width, w).T
 
 
-def _shares(edges: np.ndarray, count: int) -> np.ndarray:
-    """float32 [n, count]: how much of the cell between two of the n + 1 rising `edges` lies in [0, 1], [1, 2], …"""
+def _overlaps(edges: np.ndarray, count: int) -> np.ndarray:
+    """float32 [n, count]: share of each cell between two of the n + 1 ascending `edges` in [0, 1], [1, 2], …"""
     low, high = edges[:-1, None], edges[1:, None]
     start = np.arange(count)
     overlap = np.clip(np.minimum(high, start + 1) - np.maximum(low, start), 0, None)
     return (overlap / (high - low)).astype(np.float32)
 
 
-def _near(ring: np.ndarray, size: int) -> np.ndarray:
-    """The part of a ring near the square from 0 to `size` (Sutherland and Hodgman), as drawing takes time by length."""
+def _clip_ring(ring: np.ndarray, size: int) -> np.ndarray:
+    """Clips a ring to -size … 2·size (Sutherland and Hodgman), since the time of drawing grows with its length."""
     for axis, limit, sign in ((0, -size, 1), (0, 2 * size, -1), (1, -size, 1), (1, 2 * size, -1)):
         within = sign * (ring[:, axis] - limit) >= 0
         if within.all():
@@ -116,7 +115,7 @@ def _near(ring: np.ndarray, size: int) -> np.ndarray:
 
 
 def from_runs(runs: np.ndarray, height: int) -> Bitmap:
-    """The bitmap of as few columns and rows as hold the object; `runs` are those of a sound RLE."""
+    """Bitmap of the columns and rows that contain the object; `runs` are those of a valid RLE."""
     if len(runs) < 2:
         return Bitmap(np.zeros((0, 0), np.uint8))
     before, after = int(runs[0]) // height, (int(runs[-1]) // height if len(runs) % 2 else 0)

@@ -1,8 +1,8 @@
-"""The embedded detection data: generated scenes of shapes, written as pictures with a COCO file for each split.
+"""Generated detection data: scenes of shapes, written as images with a COCO file per split.
 
-A scene shows up to seven shapes between 8 and 60% of its short side, each perhaps cut by the border or hidden by later
-ones, on the shaded and noisy ground of `resdet.data.shapes`, with strokes behind and before them. A few scenes are
-empty, a few show a crowd. What is annotated is what can be seen. Picture i of a seed and a split is always the same.
+A scene has up to seven shapes of 8 to 60% of its short side, possibly cut by the border or occluded by later ones, on
+the shaded and noisy background of `resdet.data.shapes`, with strokes behind and in front. A few scenes are empty, a few
+have a crowd. Annotations cover the visible parts. Seed, split and index determine an image.
 """
 
 import json
@@ -17,22 +17,22 @@ from resdet.data.shapes import OUTLINES, Stroke, clutter, contrasting, fill, gro
 from resdet.errors import DataError
 from resdet.files.atomic import make_folder
 
-FORMAT = 1  # of what is drawn and written; a change makes the folders written before it others
+FORMAT = 1  # version of images and files; increment it on changes, to invalidate existing folders
 MARKER = "shape_scenes.json"
 DEFAULT_CLASSES = ("circle", "triangle", "square", "star", "cross")
 STREAMS = {"train": 0, "val": 1}
 
 EMPTY, CROWDED = 0.06, 0.08  # shares of the scenes
-DIAMETERS = (0.08, 0.6)  # shares of the short side
+DIAMETERS = (0.08, 0.6)  # relative to the short side
 TINY = (0.03, 0.06)  # diameters of a crowd's members
-LEAST_VISIBLE = 0.2  # share of a shape below which it is not annotated
+MIN_VISIBLE = 0.2  # visible share of a shape below which it is not annotated
 SOLID = np.array([255.0])
 Outlines = list[np.ndarray]
 
 
 class Object(NamedTuple):
     label: int
-    mask: np.ndarray  # bool [H, W], what can be seen of it
+    mask: np.ndarray  # bool [H, W], the visible part
     crowd: bool
 
 
@@ -44,8 +44,8 @@ class Scene(NamedTuple):
 def write(root: Path, train: int, val: int, size: int, seed: int, classes: Sequence[str] | None = None) -> None:
     """Writes root/{train,val}/*.jpg and root/annotations/{train,val}.json; `root` must be empty or absent.
 
-    `size` is the pictures' long side, `classes` any of `shapes.CLASSES` (default: five of them). The folder appears all
-    at once, when it is whole.
+    `size` is the long side of the images, `classes` any of `shapes.CLASSES` (default: five of them). The folder is
+    created atomically.
     """
     root = Path(root)
     generated.refuse_filled(root)
@@ -53,7 +53,7 @@ def write(root: Path, train: int, val: int, size: int, seed: int, classes: Seque
 
 
 def ensure(root: Path, train: int, val: int, size: int, seed: int, classes: Sequence[str] | None = None) -> None:
-    """As `write`, but does nothing where the same data set is already there. Processes may call it at once."""
+    """As `write`, but does nothing if the same data set exists. Safe in concurrent processes."""
     root = Path(root)
     names = list(DEFAULT_CLASSES if classes is None else classes)
     _check(names)
@@ -62,7 +62,7 @@ def ensure(root: Path, train: int, val: int, size: int, seed: int, classes: Sequ
 
 
 def draw(size: int, classes: Sequence[str], rng: np.random.Generator) -> Scene:
-    """A scene whose long side is `size`, of proportions between 3:4 and 4:3; labels are indices into `classes`."""
+    """Draws a scene of long side `size` and aspect ratio 3:4 to 4:3; labels are indices into `classes`."""
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     width, height = round(size * min(1, aspect)), round(size * min(1, 1 / aspect))
     canvas = Canvas(ground(width, height, rng))
@@ -82,13 +82,13 @@ def draw(size: int, classes: Sequence[str], rng: np.random.Generator) -> Scene:
 
 
 def shape(name: str, width: int, height: int, rng: np.random.Generator) -> Outlines:
-    """One shape of any size and anywhere, its center at least half its radius away from the border."""
+    """One shape of random size and position, with its center at least half its radius from the border."""
     radius = min(width, height) * np.exp(rng.uniform(*np.log(DIAMETERS))) / 2
     return turned(name, radius, rng.uniform(radius / 2, np.array((width, height)) - radius / 2), rng)
 
 
 def cluster(name: str, width: int, height: int, rng: np.random.Generator) -> list[Outlines]:
-    """Tens of tiny shapes of one class, too many to annotate one by one."""
+    """Tens of tiny shapes of one class, for a crowd."""
     side, middle = min(width, height), rng.uniform(0.2, 0.8, 2) * (width, height)
     centers = (middle + rng.normal(0, 0.12, (rng.integers(15, 40), 2)) * side).clip(0, (width, height))
     return [turned(name, rng.uniform(*TINY) * side / 2, center, rng) for center in centers]
@@ -99,15 +99,15 @@ def turned(name: str, radius: float, center: np.ndarray, rng: np.random.Generato
 
 
 class Canvas:
-    """A picture in the making that knows which object each of its pixels shows."""
+    """An image under construction, with the visible object of each pixel."""
 
     def __init__(self, pixels: np.ndarray):
         self.pixels = pixels
-        self.shown = np.zeros(pixels.shape[:2], np.uint8)  # the object's number, from 1 on; 0 for none
-        self.added: list[tuple[int, bool, int]] = []  # label, crowd, pixels that it covered
+        self.owner = np.zeros(pixels.shape[:2], np.uint8)  # number of the visible object, from 1; 0 for none
+        self.added: list[tuple[int, bool, int]] = []  # label, crowd, number of pixels when added
 
     def add(self, label: int, shapes: list[Outlines], rng: np.random.Generator, crowd: bool = False) -> None:
-        """An object of one or more shapes, each of a color that stands out, before all that was added earlier."""
+        """Adds an object of one or more shapes, each in a contrasting color, in front of earlier ones."""
         number = len(self.added) + 1
         for outlines in shapes:
             corners = np.concatenate(outlines)
@@ -115,30 +115,30 @@ class Canvas:
             right, bottom = np.ceil(corners.max(0)).astype(int)
             color = contrasting(self.pixels[top:bottom, left:right], rng)
             self._paint(lambda canvas, color: fill(canvas, outlines, color), color, number)
-        self.added.append((label, crowd, int((self.shown == number).sum())))
+        self.added.append((label, crowd, int((self.owner == number).sum())))
 
     def hide(self, stroke: Stroke, rng: np.random.Generator) -> None:
-        """Clutter before all that was added."""
+        """Draws a stroke in front of all objects."""
         self._paint(lambda canvas, color: line(canvas, stroke, color), rng.uniform(0, 255, 3), 0)
 
     def objects(self) -> list[Object]:
-        """What can be seen of the objects of which enough can be seen."""
-        masks = [self.shown == number for number in range(1, len(self.added) + 1)]
+        """The visible parts of sufficiently visible objects."""
+        masks = [self.owner == number for number in range(1, len(self.added) + 1)]
         return [
             Object(label, mask, crowd)
             for mask, (label, crowd, covered) in zip(masks, self.added)
-            if mask.sum() > LEAST_VISIBLE * covered
+            if mask.sum() > MIN_VISIBLE * covered
         ]
 
     def _paint(self, brush: Callable[[np.ndarray, np.ndarray], None], color: np.ndarray, number: int) -> None:
         brush(self.pixels, color)
-        cover = np.zeros_like(self.shown)
+        cover = np.zeros_like(self.owner)
         brush(cover, SOLID)
-        self.shown[cover >= 128] = number  # pixels of the antialiased edge belong to what makes up most of their color
+        self.owner[cover >= 128] = number  # antialiased pixels belong to the object with the larger share
 
 
 def to_coco(item: Object) -> dict[str, Any]:
-    """An annotation without its ids: polygons where the mask has no hole, else uncompressed RLE; crowds always RLE."""
+    """An annotation without ids: polygons if the mask has no hole, else uncompressed RLE; crowds always RLE."""
     rows, columns = (np.flatnonzero(item.mask.any(axis)) for axis in (1, 0))
     x, y = int(columns[0]), int(rows[0])
     width, height = int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
@@ -151,11 +151,11 @@ def to_coco(item: Object) -> dict[str, Any]:
     }
 
 
-def _polygons(mask: np.ndarray, x: int, y: int) -> list[list[int]] | None:
-    """The mask's outlines along the edges of its pixels, in a picture where its corner is (x, y); None if it has holes.
+def _polygons(mask: np.ndarray, x: int, y: int) -> list[list[float]] | None:
+    """Outlines along pixel edges of a mask with its corner at (x, y); None if the mask has holes.
 
-    Contours run through the centers of border pixels. Those of the mask at twice its size map onto the pixels' edges:
-    pixel i became 2i and 2i + 1, which are nearest to its edges i and i + 1.
+    OpenCV's contours run through the centers of border pixels. Those of the mask at twice its size map to pixel edges:
+    pixel i becomes 2i and 2i + 1, which are nearest to its edges i and i + 1.
     """
     import cv2
 
@@ -163,13 +163,13 @@ def _polygons(mask: np.ndarray, x: int, y: int) -> list[list[int]] | None:
     contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if (hierarchy[0, :, 3] >= 0).any():
         return None
-    # Corners that stand out by half a pixel at most: without them the outline encloses the same pixels.
+    # Removing corners of half a pixel at most does not change the enclosed pixels.
     edges = (cv2.approxPolyDP((contour + 1) // 2, 0.5, True) for contour in contours)
     return [(edge.reshape(-1, 2) + (x, y)).ravel().tolist() for edge in edges]
 
 
 def _rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's run lengths down the columns, zeros first."""
+    """COCO's uncompressed run lengths: column-major, zeros first."""
     values = np.concatenate([[False], mask.ravel(order="F")])
     changes = np.flatnonzero(values[1:] != values[:-1])
     return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}
@@ -178,8 +178,8 @@ def _rle(mask: np.ndarray) -> dict[str, Any]:
 def _check(classes: list[str]) -> None:
     unknown = [name for name in classes if name not in OUTLINES]
     if unknown or not classes or len(set(classes)) < len(classes):
-        what = f"there is no shape {unknown[0]!r}" if unknown else f"{classes} is not a list of different shapes"
-        raise DataError(f"{what}: generated scenes know {', '.join(OUTLINES)}.")
+        problem = f"there is no shape {unknown[0]!r}" if unknown else f"{classes} is not a list of different shapes"
+        raise DataError(f"{problem}: choose from {', '.join(OUTLINES)}.")
 
 
 def _write(root: Path, arguments: dict[str, Any]) -> None:
@@ -189,9 +189,10 @@ def _write(root: Path, arguments: dict[str, Any]) -> None:
 
 def _write_split(root: Path, split: str, count: int, size: int, seed: int, classes: Sequence[str]) -> None:
     make_folder(root / split)
-    category_ids = [1 + i * (i + 1) // 2 for i in range(len(classes))]  # 1, 2, 4, 7 …: with gaps, as COCO's own
+    category_ids = [1 + i * (i + 1) // 2 for i in range(len(classes))]  # 1, 2, 4, 7 …: with gaps, as in COCO
     categories = [{"id": id, "name": name, "supercategory": "shape"} for id, name in zip(category_ids, classes)]
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index in range(count):
         scene = draw(size, classes, np.random.default_rng((seed, STREAMS[split], index)))
         height, width = scene.pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""From the data section of a config to the images it names."""
+"""Opens the data sets of a config."""
 
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
@@ -6,17 +6,17 @@ from resdet.errors import DataError
 
 
 def open_scenes(config: ScenesConfig, split: str) -> Annotations:
-    """The images of a split, `train` or `val`, with their objects; a DataError where there is nothing to work on."""
+    """Opens a split, `train` or `val`; raises DataError without images or classes, or without objects in `val`."""
     source = config.open(split)
-    lack = "images" if not len(source) else "classes" if not source.classes else None
-    if split == "val" and not lack and not source.label_counts().any():
-        lack = "objects to judge detections by"
-    if lack:
-        why = f" ({source.problems[0]})" if source.problems else ""
-        raise DataError(f"{source.file or source.root or config.root} has no {lack}{why}: check data.{split}.")
+    missing = "images" if not len(source) else "classes" if not source.classes else None
+    if split == "val" and not missing and not source.label_counts().any():
+        missing = "objects to evaluate detections with"
+    if missing:
+        reason = f" ({source.problems[0]})" if source.problems else ""
+        raise DataError(f"{source.file or source.root or config.root} has no {missing}{reason}: check data.{split}.")
     return source
 
 
 def open_test_images(config: ScenesConfig) -> Annotations:
-    """The images that `data.val` or `data.val_sets` names, none with an object; `image_id`s are the servers' names."""
+    """Opens the images of `data.val` or `data.val_sets` without objects; `image_id`s are those of the test server."""
     return config.open_test()

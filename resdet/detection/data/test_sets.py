@@ -1,4 +1,4 @@
-"""Images whose objects only a test server knows, for submissions: VOC's, ILSVRC DET's and COCO's test sets."""
+"""Test sets without public annotations, for submissions: VOC, ILSVRC DET and COCO."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from resdet.detection.data.validation import refuse
 from resdet.detection.data.voc import CLASSES
 from resdet.errors import ConfigError, DataError
 from resdet.files.json_file import read_json
-from resdet.images.decode import as_image
+from resdet.images.decode import read_image
 
 
 def voc_test(root: Path, sets: Sequence[str]) -> Annotations:
-    """A set such as 2012_test: ImageSets/Main lists its images."""
+    """Opens a set such as 2012_test; ImageSets/Main lists its images."""
     if len(sets) != 1 or "_" not in sets[0]:
-        raise ConfigError(f"data.val_sets is {list(sets)}: a submission is of one set, as 2012_test.")
+        raise ConfigError(f"data.val_sets is {list(sets)}: a submission needs one set, such as 2012_test.")
     year, split = sets[0].split("_", 1)
     home = first_with(f"ImageSets/Main/{split}.txt", (root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}"))
     stems = first_words(home / f"ImageSets/Main/{split}.txt")
@@ -28,7 +28,7 @@ def voc_test(root: Path, sets: Sequence[str]) -> Annotations:
 
 
 def det_test(root: Path, split: str) -> Annotations:
-    """test, or val: ImageSets/DET lists the images in the order in which the server numbers them."""
+    """Opens test or val; ImageSets/DET lists the images in the order of the server's numbers."""
     home = first_with(f"ImageSets/DET/{split}.txt", (root, root / "ILSVRC"))
     stems = first_words(home / f"ImageSets/DET/{split}.txt")
     folder = "test" if split.startswith("test") else "val"
@@ -36,32 +36,32 @@ def det_test(root: Path, split: str) -> Annotations:
 
 
 def coco_test(images: Path, info: Path) -> Annotations:
-    """An image_info file: images and categories with the server's ids."""
+    """Opens an image_info file: images and categories with the server's ids."""
     content = read_json(info)
     unlabeled = content | {"annotations": []} if isinstance(content, dict) else content
     coco = CocoFile(unlabeled, f"{info} (which should be COCO's image_info_test-dev2015.json)", refuse(str(info)))
     files = coco.images.values("file_name")
     coco.images.require(np.array([is_text(file) for file in files], bool), "no text as file_name", "file_name")
     coco.images.require((coco.sizes > 0).all(1), "no width and height")
-    found = no_annotations(files, coco.sizes, {"image_ids": coco.image_ids})
-    arrays = compile_annotations(found, coco.classes, Problems(info, "error"), "annotation")
+    raw = no_annotations(files, coco.sizes, {"image_ids": coco.image_ids})
+    arrays = compile_annotations(raw, coco.classes, Problems(info, "error"), "annotation")
     return Annotations(arrays | {"intact": np.array([False])}, images, info)
 
 
 def unlabeled(files: Sequence[str], folder: Path, classes: Sequence[str]) -> Annotations:
-    """Sizes are those of the pictures as they are stored, and so are then the pictures (`Annotations.image`)."""
+    """Images without objects, in their stored orientation (without EXIF rotation)."""
     sizes = [stored_size(folder / file) for file in files]
-    found = no_annotations(list(files), sizes)
+    raw = no_annotations(list(files), sizes)
     return Annotations(
-        compile_annotations(found, dict(enumerate(classes, 1)), Problems(folder, "error"), "object"), folder
+        compile_annotations(raw, dict(enumerate(classes, 1)), Problems(folder, "error"), "object"), folder
     )
 
 
 def stored_size(path: Path) -> tuple[int, int]:
     try:
-        return as_image(path).as_stored().size
+        return read_image(path, "restore it").as_stored().size
     except DataError as error:
-        raise DataError(f"{error}; the server wants all images of its list") from error
+        raise DataError(f"{error}; the server requires all images of its list.") from error
 
 
 def no_annotations(

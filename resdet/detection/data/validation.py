@@ -1,4 +1,4 @@
-"""Lists of JSON objects as numpy columns. What does not fit is reported by kind, and taken for unsound from then on."""
+"""Lists of JSON objects as NumPy columns; invalid rows are reported by kind and excluded from later checks."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -8,45 +8,45 @@ import numpy as np
 
 from resdet.errors import DataError
 
-LARGEST_ID = 2**53  # beyond it evaluators, which take ids as floats, confuse them
+LARGEST_ID = 2**53  # larger ids are ambiguous in evaluators, which store ids as floats
 BRIEF = 60  # characters of a value in a sentence
 
 
 class Records:
-    """Objects of one kind (`noun`) in a file; `sound` says which of them passed all checks so far.
+    """Objects of one kind (`noun`) in a file; `valid` marks those that passed all checks so far.
 
-    `report` is called for each kind of problem with the records, the rows that have it, and what they have. It raises
-    an error, or returns: the rows are then no longer sound, and later checks pass over them.
+    `report` is called for each kind of problem with the records, their rows, the problem and its key. It raises an
+    error, or returns: the rows are then invalid, and later checks skip them.
     """
 
     def __init__(self, entries: Sequence[Any], noun: str, report: "Report"):
         self.noun, self.report = noun, report
         self.entries: list[dict] = [entry if isinstance(entry, dict) else {} for entry in entries]
-        self.sound = np.ones(len(entries), bool)
+        self.valid = np.ones(len(entries), bool)
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def require(self, good: np.ndarray, what: str, key: str | None = None) -> None:
-        """Reports the sound rows where `good` [n] is false; they have `what`, under `key`."""
-        wrong = np.flatnonzero(self.sound & ~np.asarray(good, bool))
-        if len(wrong):
-            self.sound[wrong] = False
-            self.report(self, wrong, what, key)
+    def require(self, good: np.ndarray | np.bool_, problem: str, key: str | None = None) -> None:
+        """Reports the valid rows where `good` bool [n] is false; `problem` completes "has …", `key` is its key."""
+        bad = np.flatnonzero(self.valid & ~np.asarray(good, bool))
+        if len(bad):
+            self.valid[bad] = False
+            self.report(self, bad, problem, key)
 
     def values(self, key: str) -> list[Any]:
-        """None where there is none."""
+        """The values of a key, None if missing."""
         return [entry.get(key) for entry in self.entries]
 
     def require_unique(self, ids: np.ndarray) -> None:
-        """Reports sound rows whose id [n] an earlier sound row has."""
-        rows = np.flatnonzero(self.sound)
+        """Reports valid rows that repeat the id [n] of an earlier valid row."""
+        rows = np.flatnonzero(self.valid)
         first = np.zeros(len(self), bool)
         first[rows[np.unique(ids[rows], return_index=True)[1]]] = True
         self.require(first, f"an id that another {self.noun} has", "id")
 
     def whole(self, key: str) -> np.ndarray:
-        """int64 [n], negative where unsound; 4.0 counts as 4."""
+        """int64 [n], negative where invalid; accepts 4.0 as 4."""
         numbers = whole_numbers(self.values(key))
         self.require(numbers >= 0, f"no whole number, 0 or more, as {key}", key)
         return numbers
@@ -58,16 +58,16 @@ class Records:
         return values
 
     def boxes(self, key: str = "bbox") -> np.ndarray:
-        """float64 [n, 4]: x, y, width, height, finite and the sides not negative where sound."""
+        """float64 [n, 4]: x, y, width, height; finite and with sides not negative where valid."""
         rows = [_four(row) for row in self.values(key)]
         values, numeric = (column.reshape(-1, 4) for column in numbers(list(chain.from_iterable(rows))))
         self.require(numeric.all(1), f"no {key} of four numbers, x, y, width and height", key)
         self.require(np.isfinite(values).all(1), f"a {key} with NaN or infinite coordinates", key)
-        self.require((values[:, 2:] >= 0).all(1), f"a {key} with sides that are negative", key)
+        self.require((values[:, 2:] >= 0).all(1), f"a {key} with negative sides", key)
         return values
 
     def name(self, row: int) -> str:
-        """The id of an object, by which problems call it."""
+        """The id of a row, for messages."""
         entry = self.entries[row]
         return brief(entry["id"]) if "id" in entry else "without id"
 
@@ -76,31 +76,31 @@ Report = Callable[[Records, np.ndarray, str, str | None], None]
 
 
 def refuse(file: str) -> Report:
-    """A report that raises a DataError about the first row."""
+    """Returns a report that raises a DataError about the first row."""
 
-    def report(records: Records, rows: np.ndarray, what: str, key: str | None) -> None:
+    def report(records: Records, rows: np.ndarray, problem: str, key: str | None) -> None:
         row = int(rows[0])
         entry = records.entries[row]
-        own = f" (id {records.name(row)})" if "id" in entry else ""
+        name = f" (id {records.name(row)})" if "id" in entry else ""
         value = f" ({brief(entry[key])})" if key in entry else ""
-        raise DataError(f"{file}, {records.noun} {row}{own} has {what}{value}: mend it or leave it out.")
+        raise DataError(f"{file}, {records.noun} {row}{name} has {problem}{value}: fix it or leave it out.")
 
     return report
 
 
 def whole_numbers(values: list[Any]) -> np.ndarray:
-    """int64 [n], negative for what is no whole number from 0 to LARGEST_ID."""
+    """int64 [n], negative for anything but a whole number from 0 to LARGEST_ID."""
     if set(map(type, values)) <= {int}:
         try:
             numbers = np.array(values, np.int64)
             return np.where(numbers <= LARGEST_ID, numbers, -1)
         except OverflowError:
-            pass  # one is too large, which is found below
+            pass  # one is too large for int64; handled below
     return np.array([_whole(value) for value in values], np.int64)
 
 
 def numbers(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [n], and which of them [n] were numbers; the others are NaN."""
+    """float64 [n], and bool [n]: whether the value is a number; others are NaN."""
     if set(map(type, values)) <= {int, float}:
         try:
             return np.array(values, np.float64), np.ones(len(values), bool)
@@ -112,7 +112,7 @@ def numbers(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def brief(value: Any) -> str:
-    """The value as text for a sentence, plain ASCII."""
+    """The value as short ASCII text for a message."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, int) and abs(value) > LARGEST_ID:

@@ -1,6 +1,6 @@
-"""PASCAL VOC: one XML file an image, lists of images, and the devkit's layout; also the XML that ILSVRC DET shares.
+"""PASCAL VOC: XML files, image sets and the devkit's layout; ILSVRC DET uses the same XML.
 
-A box's xmin, ymin, xmax and ymax name its first and last pixel. VOC counts pixels from 1, ILSVRC from 0.
+xmin, ymin, xmax and ymax are the first and last pixel of a box. VOC counts pixels from 1, ILSVRC from 0.
 """
 
 import re
@@ -34,23 +34,23 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass
-class Thing:
+class VocObject:
     """An object of an XML file."""
 
     name: str
-    box: Box | None  # xyxy, continuous; None where it is not four numbers
+    box: Box | None  # xyxy, continuous; None unless four numbers
     difficult: bool
     truncated: bool
 
 
 @dataclass
 class Record:
-    """An image and what its XML file says."""
+    """An image and the content of its XML file."""
 
     stem: str
-    file: str  # of the image, below the folder of the images
+    file: str  # path of the image below the image folder
     size: tuple[int, int] | None  # width, height
-    things: list[Thing]
+    objects: list[VocObject]
 
 
 def open_voc(
@@ -61,15 +61,14 @@ def open_voc(
     on_bad: OnBad = "skip",
     cache_dir: Path | None = None,
 ) -> Annotations:
-    """The images that `image_set` lists (all that have an XML file without it), and the objects in them.
+    """Opens the images listed in `image_set` (None: all with an XML file), with their objects.
 
-    `annotations` and `images` are folders; a line of `image_set` is a name without extension, perhaps with a second
-    column of -1, 0 or 1, which is ignored. `classes` are by default the names in the files, sorted; VOC's twenty where
-    there are no others, so that every part of VOC numbers them alike. What is wrong is an error, or left out and
-    counted in `problems`.
+    `annotations` and `images` are folders; a line of `image_set` is a name without extension; a second column of -1, 0
+    or 1 is ignored. `classes` default to the sorted names in the files, or to VOC's twenty if there are no others, for
+    the same labels in every part of VOC. A bad entry is an error, or is left out and counted in `problems`.
     """
     annotations, images = Path(annotations), Path(images)
-    stems = _listed(Path(image_set)) if image_set else _all_in(annotations)
+    stems = _read_image_set(Path(image_set)) if image_set else _stems_in(annotations)
 
     def build() -> Arrays:
         problems, measured = Problems(annotations, on_bad), Measured(images)
@@ -81,7 +80,7 @@ def open_voc(
     sources = [annotations, images, *([Path(image_set)] if image_set else [])]
     key = f"voc-{on_bad}-{zlib.crc32(chr(10).join(classes or []).encode()):08x}"
     holds = lambda arrays: unchanged(arrays, images)
-    # One that is edited in place leaves no trace in its folder.
+    # The folder's state does not change when an XML file is edited in place.
     states = file_states(annotations, (f"{stem}.xml" for stem in stems)).tolist()
     return Annotations(cached(key, sources, build, cache_dir, states, holds=holds), images)
 
@@ -89,14 +88,14 @@ def open_voc(
 def open_devkit(
     root: Path | str, year: str, split: str, on_bad: OnBad = "skip", cache_dir: Path | None = None
 ) -> Annotations:
-    """A split of VOC as its archives unpack: `root` is VOCdevkit, or the folder that holds it.
+    """Opens a split of VOC in the devkit's layout; `root` is VOCdevkit or its parent.
 
-    Several years are trained on as one with `concatenate([open_devkit(root, "2007", "trainval"), …])`.
+    Join several years with `concatenate([open_devkit(root, "2007", "trainval"), …])`.
     """
     places = [Path(root) / f"VOC{year}", Path(root) / "VOCdevkit" / f"VOC{year}"]
     home = next((place for place in places if place.is_dir()), None)
     if home is None:
-        raise DataError(f"{root} has no folder VOC{year} or VOCdevkit/VOC{year}: unpack VOC {year} there")
+        raise DataError(f"{root} has no folder VOC{year} or VOCdevkit/VOC{year}: unpack VOC {year} there.")
     image_set = home / "ImageSets" / "Main" / f"{split}.txt"
     return open_voc(home / "Annotations", home / "JPEGImages", image_set, CLASSES, on_bad, cache_dir)
 
@@ -110,7 +109,7 @@ def read_records(
     problems: Problems,
     negatives: frozenset[str] = frozenset(),
 ) -> list[Record]:
-    """What the XML file of each stem says; `negatives` are images without objects, which need none.
+    """Reads the XML file of each stem; `negatives` are stems without objects, whose XML file may be missing.
 
     `locate(stem, <filename>)` is the path of the image below its folder; `origin` is the coordinate of the first pixel.
     """
@@ -118,7 +117,7 @@ def read_records(
     for stem in stems:
         try:
             records.append(_record(ElementTree.parse(folder / f"{stem}.xml").getroot(), stem, locate, origin))
-        except (ElementTree.ParseError, ValueError, LookupError):  # bytes that are no text, an unknown encoding
+        except (ElementTree.ParseError, ValueError, LookupError):  # also undecodable bytes, an unknown encoding
             broken.append(stem)
         except OSError:
             if stem in negatives:
@@ -135,46 +134,46 @@ def read_records(
 
 
 def compile_records(records: list[Record], classes: dict[str, str], problems: Problems) -> Arrays:
-    """The index of the records; `classes` are their names by what the XML calls them, and have the ids 1 to C."""
+    """Compiles the records to an index; `classes` are class names by their name in XML, with ids 1 to C."""
     label_of = {name: label for label, name in enumerate(classes)}
-    things = [
-        (image, f"{number} of {record.stem}.xml", thing)
+    objects = [
+        (image, f"{number} of {record.stem}.xml", item)
         for image, record in enumerate(records)
-        for number, thing in enumerate(record.things, 1)
+        for number, item in enumerate(record.objects, 1)
     ]
-    boxless = [name for _, name, thing in things if thing.box is None]
-    unknown = [name for _, name, thing in things if thing.box and thing.name not in label_of]
+    boxless = [name for _, name, item in objects if item.box is None]
+    unknown = [name for _, name, item in objects if item.box and item.name not in label_of]
     problems.leave_out("object", boxless, "no box of four numbers")
     problems.leave_out("object", unknown, "a class that is not among the given ones")
-    things = [(image, name, thing) for image, name, thing in things if thing.box and thing.name in label_of]
-    found = RawAnnotations(
+    objects = [(image, name, item) for image, name, item in objects if item.box and item.name in label_of]
+    raw = RawAnnotations(
         files=[record.file for record in records],
-        sizes=[record.size for record in records],
-        images=[image for image, _, _ in things],
-        boxes=[thing.box for _, _, thing in things],
-        labels=[label_of[thing.name] for _, _, thing in things],
-        names=[name for _, name, _ in things],
-        crowd=[thing.difficult for _, _, thing in things],
-        difficult=[thing.difficult for _, _, thing in things],
-        truncated=[thing.truncated for _, _, thing in things],
+        sizes=[record.size for record in records if record.size],
+        images=[image for image, _, _ in objects],
+        boxes=[item.box for _, _, item in objects if item.box],
+        labels=[label_of[item.name] for _, _, item in objects],
+        names=[name for _, name, _ in objects],
+        crowd=[item.difficult for _, _, item in objects],
+        difficult=[item.difficult for _, _, item in objects],
+        truncated=[item.truncated for _, _, item in objects],
     )
-    return compile_annotations(found, dict(enumerate(classes.values(), 1)), problems, "object")
+    return compile_annotations(raw, dict(enumerate(classes.values(), 1)), problems, "object")
 
 
 def _record(root: ElementTree.Element, stem: str, locate: Callable[[str, str | None], str], origin: int) -> Record:
     width, height = (_number(root.findtext(f"size/{side}")) or 0 for side in ("width", "height"))
     size = (int(width), int(height)) if 1 <= width < LARGEST and 1 <= height < LARGEST else None
-    things = [_thing(element, origin) for element in root.findall("object")]
-    return Record(stem, locate(stem, root.findtext("filename")), size, things)
+    objects = [_read_object(element, origin) for element in root.findall("object")]
+    return Record(stem, locate(stem, root.findtext("filename")), size, objects)
 
 
-def _thing(element: ElementTree.Element, origin: int) -> Thing:
-    first_x, first_y, last_x, last_y = (_number(element.findtext(f"bndbox/{corner}")) for corner in CORNERS)
+def _read_object(element: ElementTree.Element, origin: int) -> VocObject:
+    x1, y1, x2, y2 = (_number(element.findtext(f"bndbox/{corner}")) for corner in CORNERS)
     box = None
-    if None not in (first_x, first_y, last_x, last_y):
-        box = first_x - origin, first_y - origin, last_x + 1 - origin, last_y + 1 - origin
+    if x1 is not None and y1 is not None and x2 is not None and y2 is not None:
+        box = x1 - origin, y1 - origin, x2 + 1 - origin, y2 + 1 - origin
     flag = lambda name: _number(element.findtext(name)) == 1
-    return Thing((element.findtext("name") or "").strip(), box, flag("difficult"), flag("truncated"))
+    return VocObject((element.findtext("name") or "").strip(), box, flag("difficult"), flag("truncated"))
 
 
 def _number(text: str | None) -> float | None:
@@ -185,34 +184,34 @@ def _number(text: str | None) -> float | None:
 
 
 def _names_in(records: list[Record]) -> list[str]:
-    names = {thing.name for record in records for thing in record.things}
+    names = {item.name for record in records for item in record.objects}
     return CLASSES if names <= set(CLASSES) else sorted(names)
 
 
-def _listed(image_set: Path) -> list[str]:
+def _read_image_set(image_set: Path) -> list[str]:
     try:
         lines = image_set.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{image_set} cannot be read ({error}): name a text file with an image a line") from error
+        raise DataError(f"{image_set} cannot be read ({error}): give a text file with one image per line.") from error
     return list(dict.fromkeys(re.sub(r"\s+(-1|0|1)$", "", line.strip()) for line in lines if line.strip()))
 
 
-def _all_in(annotations: Path) -> list[str]:
+def _stems_in(annotations: Path) -> list[str]:
     stems = sorted(file.stem for file in annotations.glob("*.xml"))
     if not stems:
-        raise DataError(f"{annotations} has no XML files: check the path of the annotations in your config")
+        raise DataError(f"{annotations} has no XML files: check the path of the annotations in your config.")
     return stems
 
 
 def _image_file(images: Path, stem: str, written: str | None) -> str:
-    """By the XML's own name, which moves with renamed files; else by the name that is written in it."""
+    """The image named as the XML file, else as its <filename>, which is outdated after renaming."""
     candidates = [stem + extension for extension in EXTENSIONS] + ([written] if written else [])
     return next((name for name in candidates if (images / name).is_file()), candidates[0])
 
 
 def open_sets(root: Path, sets: Sequence[str], key: str, on_bad: OnBad = "skip") -> Annotations:
-    """Sets of a VOCdevkit as 2007_trainval, in one; `key` names them in errors."""
-    named = [name.split("_", 1) for name in sets]
-    if any(len(parts) != 2 for parts in named):
-        raise DataError(f"{key} is {list(sets)}: name each as 2007_trainval.")
-    return concatenate([open_devkit(root, *parts, on_bad=on_bad) for parts in named])
+    """Opens and joins sets of a VOCdevkit, such as 2007_trainval; `key` is their config key, for errors."""
+    parts = [name.partition("_") for name in sets]
+    if not all(separator for _, separator, _ in parts):
+        raise DataError(f"{key} is {list(sets)}: write each as 2007_trainval.")
+    return concatenate([open_devkit(root, year, split, on_bad=on_bad) for year, _, split in parts])

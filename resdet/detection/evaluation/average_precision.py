@@ -1,8 +1,7 @@
-"""What the evaluators of PASCAL VOC and ILSVRC share: who overlaps whom, and the area under precision and recall.
+"""Shared by the evaluators of PASCAL VOC and ILSVRC: overlapping pairs, and average precision.
 
-Both devkits count whole pixels, 1-based and inclusive, where a box is x2 - x1 + 1 wide. Here boxes are x, y, width,
-height with exclusive ends, (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1) of the devkit's: the same overlaps, to the bit
-for whole numbers.
+Both devkits use inclusive 1-based pixels, with a box width of x2 - x1 + 1. Here boxes are x, y, width, height with
+exclusive ends, the devkit's (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1): overlaps are equal, exactly so for integers.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,29 +17,29 @@ FALSE, TRUE, NEITHER = 0, 1, -1
 
 
 class Pairs(NamedTuple):
-    """Detections with objects of the same image and class which they touch: by falling score of the detection, then
-    by falling overlap, then as the objects are listed."""
+    """Pairs of overlapping detection and object of the same image and class, by descending score, then by descending
+    overlap, then by object index."""
 
-    detections: np.ndarray  # int64 [p], ranks
+    detections: np.ndarray  # int64 [p], rank by score
     objects: np.ndarray  # int64 [p]
     overlaps: np.ndarray  # float64 [p], intersection over union
 
 
 @dataclass
-class Scene:
-    """All detections, by falling score, beside all objects."""
+class EvaluationData:
+    """All detections, by descending score, and all objects."""
 
     classes: list[str]
     detected: np.ndarray  # int64 [n]: class of each detection
     labels: np.ndarray  # int64 [m]: class of each object
     boxes: np.ndarray  # float64 [m, 4]: of the objects, x, y, width, height
-    ignored: np.ndarray  # bool [m]: difficult, or a crowd
+    ignored: np.ndarray  # bool [m]: difficult or crowd
     pairs: Pairs
 
     @classmethod
-    def read(cls, annotations: Any, results: Any) -> "Scene":
-        """Equal scores are ranked by image id, then as in the file, so that no figure depends on how images were
-        shared among processes."""
+    def read(cls, annotations: Any, results: Any) -> "EvaluationData":
+        """Ranks equal scores by image id, then by order in the file, so that metrics do not depend on how images were
+        distributed over processes."""
         truth = ground_truth.read(annotations)
         results = as_results(results)
         results.check(truth)
@@ -60,7 +59,7 @@ class Scene:
 
 
 def overlapping(detections: np.ndarray, groups: np.ndarray, objects: np.ndarray, object_groups: np.ndarray) -> Pairs:
-    """Pairs within a group; boxes [n, 4] and [m, 4] as x, y, width, height, groups int64 [n] and [m]."""
+    """Overlapping pairs of a group; boxes [n, 4] and [m, 4] as x, y, width, height, groups int64 [n] and [m]."""
     order = np.argsort(object_groups, kind="stable")
     first, last = (np.searchsorted(object_groups[order], groups, side) for side in ("left", "right"))
     counts = last - first
@@ -68,14 +67,14 @@ def overlapping(detections: np.ndarray, groups: np.ndarray, objects: np.ndarray,
     within = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
     right = order[first[left] + within]
     overlaps = iou(detections[left], objects[right])
-    touching = np.flatnonzero(overlaps > 0)
-    left, right, overlaps = left[touching], right[touching], overlaps[touching]
+    positive = np.flatnonzero(overlaps > 0)
+    left, right, overlaps = left[positive], right[positive], overlaps[positive]
     rank = np.lexsort((right, -overlaps, left))
     return Pairs(left[rank], right[rank], overlaps[rank])
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of boxes [p, 4] and [p, 4], x, y, width, height; 0 where they only touch."""
+    """IoU of boxes [p, 4] and [p, 4], x, y, width, height; 0 if they only touch."""
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     shared = (high - low).clip(min=0).prod(1)
     union = a[:, 2:].prod(1) + b[:, 2:].prod(1) - shared
@@ -83,18 +82,19 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def summarize(
-    scene: Scene, outcomes: np.ndarray, positive: np.ndarray, metric: Callable[[np.ndarray, int], float]
+    data: EvaluationData, outcomes: np.ndarray, positive: np.ndarray, metric: Callable[[np.ndarray, int], float]
 ) -> dict[str, Any]:
-    """{"mAP", "per_class": {name: {"AP", "objects"}}}; None for a class of no positive object, which the mean omits.
+    """{"mAP", "per_class": {name: {"AP", "objects"}}}; AP is None for a class without positive objects, which the mean
+    omits.
 
-    `outcomes` int64 [n]: TRUE, FALSE or NEITHER; `positive` bool [m]; the metric is given the outcomes of a class
-    by falling score, [k] bool, and how many positive objects it has.
+    `outcomes` int64 [n]: TRUE, FALSE or NEITHER; `positive` bool [m]; `metric` takes the outcomes of a class by
+    descending score, [k] bool, and its number of positive objects.
     """
-    totals = np.bincount(scene.labels[positive], minlength=len(scene.classes)).tolist()
+    totals = np.bincount(data.labels[positive], minlength=len(data.classes)).tolist()
     rows = {}
-    for label, (name, total) in enumerate(zip(scene.classes, totals)):
-        own = outcomes[scene.detected == label]
-        rows[name] = {"AP": metric(own[own != NEITHER] == TRUE, total) if total else None, "objects": total}
+    for label, (name, total) in enumerate(zip(data.classes, totals)):
+        selected = outcomes[data.detected == label]
+        rows[name] = {"AP": metric(selected[selected != NEITHER] == TRUE, total) if total else None, "objects": total}
     return {"mAP": average(row["AP"] for row in rows.values()), "per_class": rows}
 
 
@@ -104,17 +104,17 @@ def average(values: Iterable[float | None]) -> float | None:
 
 
 def area_ap(hits: np.ndarray, total: int) -> float:
-    """The whole area under the curve whose precision is made to fall only (VOC since 2010, ILSVRC)."""
-    found = np.flatnonzero(hits)
-    precision = np.arange(1, len(found) + 1) / (found + 1)  # where recall rises
+    """Area under the precision-recall curve with monotonically decreasing precision (VOC since 2010, ILSVRC)."""
+    ranks = np.flatnonzero(hits)
+    precision = np.arange(1, len(ranks) + 1) / (ranks + 1)  # where recall rises
     highest = np.maximum.accumulate(precision[::-1])
     return float(highest.sum() / total)
 
 
 def eleven_point_ap(hits: np.ndarray, total: int) -> float:
-    """The mean of the highest precisions at a recall of at least 0, 0.1, … 1 (VOC 2007)."""
+    """Mean of the highest precisions at recalls of at least 0, 0.1, … 1 (VOC 2007)."""
     reached = np.cumsum(hits)
     precision = reached / np.arange(1, len(hits) + 1)
-    # In whole numbers: 0.1 has no exact binary form, and a recall of just 3/10 counts for 0.3.
+    # In integers: 0.1 has no exact binary form, and a recall of 3/10 must reach 0.3.
     best = [precision[10 * reached >= tenths * total].max(initial=0) for tenths in range(11)]
     return float(np.mean(best))

@@ -1,4 +1,4 @@
-"""COCO's average precision and recall, of boxes and of masks (Tables 8 and 9)."""
+"""COCO's average precision and recall of boxes and masks (Tables 8 and 9)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Truth = str | Path | dict  # a COCO annotation file, or its content
 ResultsLike = str | Path | Sequence[dict] | Results  # a results file, its content, or columns
 
 RECALLS = np.linspace(0, 1, 101)
-ALL, SMALL, MEDIUM, LARGE = range(4)  # areas: split at 32² and 96² pixels
+ALL, SMALL, MEDIUM, LARGE = range(4)  # area ranges, separated at 32² and 96² pixels
 AREAS = {"s": SMALL, "m": MEDIUM, "l": LARGE}
 
 
@@ -29,34 +29,34 @@ def evaluate(
     engine: Engine = "hotcoco",
     max_detections: Sequence[int] = (1, 10, 100),
 ) -> dict[str, Any]:
-    """AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl from 0 to 1, None where there is no such object;
-    and `per_class`: {name: {AP, AP50, AP75, APs, APm, APl, AR100, objects}}.
+    """AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl from 0 to 1, None without such objects; and
+    `per_class`: {name: {AP, AP50, AP75, APs, APm, APl, AR100, objects}}.
 
-    The last of `max_detections` (an image) is that of all AP and of ARs, ARm, ARl. Areas of detected masks are those
-    of the masks; pycocotools alone takes those of the boxes where a results file has both.
+    `max_detections` are per image; the last one applies to all AP and to ARs, ARm, ARl. The area of a detected mask is
+    that of the mask; plain pycocotools uses the area of the box if a results file has both.
     """
-    return judge(annotations, results, kind, engine, max_detections).summary()
+    return match(annotations, results, kind, engine, max_detections).summary()
 
 
 def curves(annotations: Truth, results: ResultsLike, kind: Kind = "bbox", engine: Engine = "hotcoco") -> dict[str, Any]:
     """{class: {"recall": [101], "precision": {"0.5": [101], "0.75": [101], "mean": [101]}}}; "mean" over the ten IoU
-    thresholds. Classes without objects are left out."""
-    return judge(annotations, results, kind, engine).curves()
+    thresholds; without classes that have no objects."""
+    return match(annotations, results, kind, engine).curves()
 
 
-def judge(
+def match(
     annotations: Truth,
     results: ResultsLike,
     kind: Kind = "bbox",
     engine: Engine = "hotcoco",
     max_detections: Sequence[int] = (1, 10, 100),
 ) -> "Evaluation":
-    """Matches once, for `.summary()` and `.curves()`."""
+    """Matches detections to objects once, for `.summary()` and `.curves()`."""
     engines = {"hotcoco": run_hotcoco, "pycocotools": run_pycocotools}
     if engine not in engines:
-        raise ConfigError(f"There is no evaluation engine {engine!r}: take hotcoco or pycocotools.")
+        raise ConfigError(f"There is no evaluation backend {engine!r}: choose hotcoco or pycocotools.")
     if kind not in ("bbox", "segm"):
-        raise ConfigError(f"There is nothing of kind {kind!r} to judge: take bbox or segm.")
+        raise ConfigError(f"Results of kind {kind!r} cannot be evaluated: choose bbox or segm.")
     return Evaluation(engines[engine](annotations, results, kind, max_detections), list(max_detections))
 
 
@@ -87,20 +87,20 @@ class Evaluation:
         }
 
     def _precisions(self) -> dict[str, np.ndarray]:
-        """For each class [K]; all precisions of a class without objects are -1, and so is their mean."""
+        """AP metrics per class [K]; -1 for a class without objects, with precisions of -1."""
         precision = self.arrays.precision[..., -1].mean(1)  # [T, K, A]
-        figures = {"AP": precision[:, :, ALL].mean(0), "AP50": precision[0, :, ALL], "AP75": precision[5, :, ALL]}
-        return figures | {f"AP{letter}": precision[:, :, area].mean(0) for letter, area in AREAS.items()}
+        metrics = {"AP": precision[:, :, ALL].mean(0), "AP50": precision[0, :, ALL], "AP75": precision[5, :, ALL]}
+        return metrics | {f"AP{letter}": precision[:, :, area].mean(0) for letter, area in AREAS.items()}
 
     def _recalls(self) -> dict[str, np.ndarray]:
-        """Likewise."""
+        """AR metrics per class [K]; -1 for a class without objects."""
         recall = self.arrays.recall.mean(0)  # [K, A, M]
-        figures = {f"AR{count}": recall[:, ALL, m] for m, count in enumerate(self.max_detections)}
-        return figures | {f"AR{letter}": recall[:, area, -1] for letter, area in AREAS.items()}
+        metrics = {f"AR{count}": recall[:, ALL, m] for m, count in enumerate(self.max_detections)}
+        return metrics | {f"AR{letter}": recall[:, area, -1] for letter, area in AREAS.items()}
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Over the classes that have objects."""
+    """Mean over the classes with objects; None without any."""
     present = values[values >= 0]
     return float(present.mean()) if present.size else None
 
@@ -110,12 +110,12 @@ def number(value: float) -> float | None:
 
 
 def tide(annotations: Truth, results: ResultsLike, kind: Kind = "bbox") -> dict[str, Any]:
-    """What each kind of error costs (Bolya et al., "TIDE", ECCV 2020), by hotcoco.
+    """Cost of each error type (Bolya et al., "TIDE", ECCV 2020), by hotcoco.
 
-    {"AP50", "cost": {error: AP50 that is lost by it}, "counts": {error: how many}}; Cls: wrong class, Loc: wrong place,
-    Both: both, Dupe: found twice, Bkg: nothing there, Miss: not found; FP and FN: all false positives or negatives.
+    {"AP50", "cost": {error: loss of AP50}, "counts": {error: number}}; Cls: wrong class, Loc: poor localization, Both:
+    both, Dupe: duplicate, Bkg: background, Miss: missed object; FP and FN: all false positives or negatives.
     """
-    _, judge = hotcoco_evaluator(annotations, results, kind)
-    judge.evaluate()
-    errors = judge.tide_errors()
+    _, evaluator = hotcoco_evaluator(annotations, results, kind)
+    evaluator.evaluate()
+    errors = evaluator.tide_errors()
     return {"AP50": errors["ap_base"], "cost": errors["delta_ap"], "counts": errors["counts"]}

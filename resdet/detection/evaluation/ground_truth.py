@@ -1,6 +1,6 @@
-"""Ground truth as every evaluator takes it: a COCO dict whose gaps are filled, or a sentence that says what is wrong.
+"""Ground truth for all evaluators: a validated COCO dict with missing values filled in.
 
-Annotations of images or categories that the file does not have count for nothing, as in pycocotools.
+Annotations of unknown images or categories are ignored, as in pycocotools.
 """
 
 from pathlib import Path
@@ -10,24 +10,24 @@ import numpy as np
 
 from resdet.detection.data.annotations import BLACKLISTED
 from resdet.detection.data.coco_file import CocoFile
-from resdet.detection.data.segmentation_columns import FEWEST, SegmentColumns
+from resdet.detection.data.segmentation_columns import MIN_POINTS, SegmentColumns
 from resdet.detection.data.validation import refuse, whole_numbers
 from resdet.files.json_file import read_json
 
 Kind = Literal["bbox", "segm"]
-FLAGS = ("ignore", "difficult")  # of annotations; VOC and ILSVRC look at them
+FLAGS = ("ignore", "difficult")  # of annotations, for VOC and ILSVRC
 
 
 def read(annotations: str | Path | dict, kind: Kind = "bbox") -> dict[str, list[dict]]:
-    """images, categories and annotations; the last with `area`, `iscrowd`, and ids 1 to n.
+    """Reads images, categories and annotations with `area`, `iscrowd`, and ids 1 to n; raises DataError if invalid.
 
-    The ids are given anew because pycocotools takes an object of id 0 for none, and one of two objects of the same id
-    for the other. What is given is not changed; of it, what no evaluator looks at is left out.
+    Annotation ids are renumbered because pycocotools ignores id 0 and confuses duplicate ids. Keys that no evaluator
+    needs are left out; the input is not modified.
     """
     file = str(annotations) if isinstance(annotations, (str, Path)) else "the ground truth"
     content = read_json(annotations) if isinstance(annotations, (str, Path)) else annotations
     coco = CocoFile(content, file, refuse(file))
-    coco.annotations.sound &= coco.in_images & coco.in_categories
+    coco.annotations.valid &= coco.in_images & coco.in_categories
     coco.check_objects()
     if kind == "segm":
         check_masks(coco)
@@ -51,7 +51,7 @@ def images_of(coco: CocoFile) -> list[dict]:
 
 
 def annotations_of(coco: CocoFile, kind: Kind) -> list[dict]:
-    rows = np.flatnonzero(coco.annotations.sound)
+    rows = np.flatnonzero(coco.annotations.valid)
     columns = (coco.owners, coco.categories, coco.boxes, coco.areas, coco.crowd.astype(int))
     keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
     annotations = []
@@ -65,21 +65,21 @@ def annotations_of(coco: CocoFile, kind: Kind) -> list[dict]:
 
 
 def check_masks(coco: CocoFile) -> None:
-    """Each annotation has a mask that fits into its image."""
+    """Refuses annotations without a valid mask of their image's size."""
     segmentations = coco.annotations.values("segmentation")
     coco.annotations.require(np.array([bool(given) for given in segmentations], bool), "no segmentation")
     sizes = coco.sizes[coco.rows()] if len(coco.images) else np.zeros((len(coco.annotations), 2), np.int64)
     coco.annotations.require((sizes > 0).all(1), "a mask, and its image no width and height")
-    rows = np.flatnonzero(coco.annotations.sound)
+    rows = np.flatnonzero(coco.annotations.valid)
     _, problems = SegmentColumns.pack([segmentations[row] for row in rows.tolist()], sizes[rows])
-    for what in filter(None, problems):
+    for problem in filter(None, problems):
         good = np.ones(len(coco.annotations), bool)
-        good[rows] = [problem != what for problem in problems]
-        coco.annotations.require(good, what, "segmentation")
+        good[rows] = [each != problem for each in problems]
+        coco.annotations.require(good, problem, "segmentation")
 
 
 def as_rle(segmentation: list | dict, height: int, width: int) -> dict:
-    """Polygons, or counts that are not compressed, as one compressed RLE."""
+    """Converts polygons or an uncompressed RLE to a compressed RLE."""
     from hotcoco import mask
 
     if isinstance(segmentation, list):
@@ -88,21 +88,21 @@ def as_rle(segmentation: list | dict, height: int, width: int) -> dict:
 
 
 def image_sizes(images: list[dict]) -> dict[int, tuple[int, int]]:
-    """Image id -> (height, width), where both are told."""
+    """Image id -> (height, width), for images with both."""
     return {
         image["id"]: (image["height"], image["width"]) for image in images if image.get("height") and image.get("width")
     }
 
 
 def class_names(categories: list[dict]) -> list[str]:
-    """By rising category id; those that share a name carry their id behind it."""
+    """Class names by ascending category id; duplicate names are followed by their id."""
     ordered = sorted(categories, key=lambda category: category["id"])
     names = [str(category.get("name") or category["id"]) for category in ordered]
     return [f"{name} ({category['id']})" if names.count(name) > 1 else name for name, category in zip(names, ordered)]
 
 
 def count_objects(truth: dict[str, list[dict]]) -> dict[int, int]:
-    """Category id -> objects that are not crowds."""
+    """Category id -> number of objects without crowds."""
     counts: dict[Any, int] = {category["id"]: 0 for category in truth["categories"]}
     for annotation in truth["annotations"]:
         counts[annotation["category_id"]] += not annotation["iscrowd"]
@@ -114,7 +114,7 @@ def _are_ids(blacklist: Any) -> bool:
 
 
 def _without_slivers(segmentation: list | dict) -> list | dict:
-    """Without rings of two points, of which pycocotools makes boxes."""
+    """Removes rings of two points, which pycocotools would read as boxes."""
     if isinstance(segmentation, dict):
         return segmentation
-    return [ring for ring in segmentation if len(ring) >= 2 * FEWEST]
+    return [ring for ring in segmentation if len(ring) >= 2 * MIN_POINTS]

@@ -1,4 +1,4 @@
-"""What was found in a data set, drawn on some of its images."""
+"""Detections drawn on images of a data set."""
 
 from pathlib import Path
 
@@ -12,27 +12,27 @@ from resdet.files.atomic import write_image
 from resdet.ops.rle import Decoded
 from resdet.results.drawing import draw
 
-SCORE = 0.5  # of what is drawn
+SCORE = 0.5  # minimum of detections to draw
 
 
 def write_pictures(folder: Path, source: Annotations, results: Results, count: int) -> None:
-    """`count` images, evenly spaced over the source, each as folder/ID_NAME.jpg."""
+    """Writes `count` images, evenly spaced over the source, as folder/ID_NAME.jpg."""
     label_of = {category: label for label, category in enumerate(source.category_ids)}
     for index in spread(len(source), count):
         try:
             pixels = source.image(index).decode()
         except DataError:
-            continue  # the evaluation has named it
-        mine = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= SCORE))
-        mine = mine[np.argsort(-results.scores[mine], kind="stable")]
-        labels = [label_of[category] for category in results.category_ids[mine].tolist()]
-        captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[mine])]
-        boxes = results.boxes[mine].copy()
+            continue  # reported by the evaluation
+        rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= SCORE))
+        rows = rows[np.argsort(-results.scores[rows], kind="stable")]
+        labels = [label_of[category] for category in results.category_ids[rows].tolist()]
+        captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[rows])]
+        boxes = results.boxes[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
-        boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's were drawn in another size
-        masks = Decoded([results.masks[row] for row in mine]) if results.masks else None
-        drawn = draw(pixels, boxes, labels, captions, masks)
-        write_image(folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg", drawn)
+        boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's are annotated in another size
+        masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
+        path = folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg"
+        write_image(path, draw(pixels, boxes, labels, captions, masks))
 
 
 def spread(length: int, count: int) -> list[int]:

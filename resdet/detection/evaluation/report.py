@@ -1,14 +1,16 @@
-"""`resdet evaluate` with a detector's weights: its detections on the data of a config, judged."""
+"""`resdet evaluate` with the weights of detectors: metrics on the validation data of a config."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import coco, tables
-from resdet.detection.evaluation.evaluate import Judged, judge, truth_of
+from resdet.detection.evaluation.evaluate import DatasetDetections, detect, truth_of
+from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.model import Detector
 from resdet.engine import distributed
@@ -18,45 +20,52 @@ from resdet.tasks import EvaluateOptions
 
 
 def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, options: EvaluateOptions) -> dict[str, Any]:
-    """The metrics of boxes, and of masks where they are drawn, of one detector or of several as an ensemble."""
+    """Metrics of boxes, and of masks if predicted, of a detector or of several as an ensemble; {} except on rank 0."""
     world = distributed.join(experiment.train.device)
     try:
-        source = open_scenes(experiment.data, "val")
+        source = open_scenes(cast(ScenesConfig, experiment.data), "val")
         check_classes(models[0], source)
         models = [model.to(world.device) for model in models]
-        judged = judge(models, source, experiment, world, Notes(print))
+        detections = detect(models, source, experiment, world, Notes(print))
     finally:
         distributed.leave()
     if not world.is_main:
         return {}
     if options.save:
-        judged.results.save(options.save)
+        detections.results.save(options.save)
     masks = any(model.draws_masks for model in models)
-    return report(judged, source, experiment.eval.metric, masks, options.per_class, options.json)
+    return report(detections, source, experiment.eval.metric, masks, options.per_class, options.json)
 
 
 def check_classes(model: Detector, source: Annotations) -> None:
-    """Weights of other libraries know numbers alone: then the ids must suffice."""
+    """Refuses data with category ids unknown to the model. Names are not compared: weights of other libraries have
+    none."""
     if not set(source.category_ids) <= set(model.category_ids):
         raise ConfigError(
             f"The model has {len(model.category_ids)} classes and the data {len(source.category_ids)} others: "
-            "name the data it was trained for."
+            "choose the data it was trained for."
         )
 
 
 def report(
-    judged: Judged, source: Annotations, metric: str, masks: bool, per_class: bool, json_path: str | None
+    detections: DatasetDetections,
+    source: Annotations,
+    metric: str,
+    masks: bool,
+    per_class: bool,
+    json_path: str | None,
 ) -> dict[str, Any]:
-    truth = truth_of(source, judged.left_out)
+    truth, results, losses = truth_of(source, detections.left_out), detections.results, detections.losses
     if metric != COCO:
-        found = {"bbox": evaluators[metric](truth, judged.results)}
+        metrics = {"bbox": evaluators[metric](truth, results)}
     else:
-        found = {kind: coco.evaluate(truth, judged.results, kind) for kind in ["bbox"] + ["segm"] * masks}
-    for kind, figures in found.items():
-        print(f"{kind}\n\n{tables.summary_table(figures)}\n")
+        kinds: list[Kind] = ["bbox", "segm"] if masks else ["bbox"]
+        metrics = {kind: coco.evaluate(truth, results, kind) for kind in kinds}
+    for kind, values in metrics.items():
+        print(f"{kind}\n\n{tables.summary_table(values)}\n")
         if per_class:
-            print(f"{tables.per_class_table(figures)}\n")
-    if judged.losses:
-        print("losses  " + "  ".join(f"{name} {value:.4f}" for name, value in judged.losses.items()))
-    write_json(json_path, {**found, "losses": judged.losses})
-    return found
+            print(f"{tables.per_class_table(values)}\n")
+    if losses:
+        print("losses  " + "  ".join(f"{name} {value:.4f}" for name, value in losses.items()))
+    write_json(json_path, {**metrics, "losses": losses})
+    return metrics

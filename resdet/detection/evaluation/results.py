@@ -1,4 +1,4 @@
-"""Detections of many images, in columns: what evaluators take, and what a results file holds."""
+"""Detections of many images in columns, for evaluators and COCO results files."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ class Results:
     scores: np.ndarray  # float64 [n]
     boxes: np.ndarray  # float64 [n, 4]: x, y, width, height
     masks: list[dict] | None = None  # n RLEs {"size": [height, width], "counts": …}, compressed
-    name: str = "the results"  # what errors call them
+    name: str = "the results"  # for error messages
 
     def __post_init__(self):
         self.image_ids = np.asarray(self.image_ids, np.int64)
@@ -38,9 +38,9 @@ class Results:
 
     @classmethod
     def from_list(cls, entries: Sequence[dict], name: str = "the results", masks: bool = True) -> "Results":
-        """Of COCO's results format. Where no `bbox` is given it is the mask's, as in pycocotools.
+        """Reads COCO's results format. A missing `bbox` is that of the mask, as in pycocotools.
 
-        Masks are those of entries that have one each; without `masks` they are left out.
+        Masks are kept if every entry has one; `masks=False` leaves them out.
         """
         if not isinstance(entries, (list, tuple)):
             raise DataError(f"{name} holds no list of results but a {type(entries).__name__}: see the COCO format.")
@@ -49,7 +49,7 @@ class Results:
         boxed = all("bbox" in entry for entry in records.entries)
         masked = len(entries) > 0 and all(records.values("segmentation"))
         rles = compressed(records) if masked and (masks or not boxed) else None
-        if not boxed and masked:
+        if not boxed and rles is not None:
             records = Records(with_boxes(records.entries, rles), "result", refuse(name))
         return cls(*columns, records.boxes(), rles if masks else None, name)
 
@@ -59,22 +59,26 @@ class Results:
 
     @classmethod
     def concatenate(cls, parts: Iterable["Results"]) -> "Results":
-        """Those of several processes. The order of images among them does not change any figure."""
+        """Joins the results of several images or processes; their order does not change any metric."""
         parts = list(parts)
-        fields = ("image_ids", "category_ids", "scores", "boxes")
-        arrays = [np.concatenate([getattr(part, field) for part in parts]) for field in fields]
-        filled = [part.masks for part in parts if len(part)]
-        masked = bool(filled) and all(masks is not None for masks in filled)
-        return cls(*arrays, [mask for masks in filled for mask in masks] if masked else None)
+        image_ids, category_ids, scores, boxes = (
+            np.concatenate([getattr(part, field) for part in parts])
+            for field in ("image_ids", "category_ids", "scores", "boxes")
+        )
+        masks = [part.masks for part in parts if part.masks is not None and len(part)]
+        masked = len(masks) > 0 and len(masks) == sum(len(part) > 0 for part in parts)
+        return cls(
+            image_ids, category_ids, scores, boxes, [each for part in masks for each in part] if masked else None
+        )
 
     def where(self, rows: np.ndarray) -> "Results":
-        """Those detections, bool [n]."""
+        """Selects detections by bool [n]."""
         masks = None if self.masks is None else [mask for mask, kept in zip(self.masks, rows.tolist()) if kept]
-        columns = (self.image_ids, self.category_ids, self.scores, self.boxes)
-        return Results(*(column[rows] for column in columns), masks, self.name)
+        image_ids, category_ids = self.image_ids[rows], self.category_ids[rows]
+        return Results(image_ids, category_ids, self.scores[rows], self.boxes[rows], masks, self.name)
 
     def to_list(self) -> list[dict]:
-        """COCO's results format, of plain Python values."""
+        """COCO's results format, in JSON types."""
         rows = zip(*(column.tolist() for column in (self.image_ids, self.category_ids, self.boxes, self.scores)))
         entries = [dict(zip(("image_id", "category_id", "bbox", "score"), row)) for row in rows]
         for entry, mask in zip(entries, self.masks or ()):
@@ -86,35 +90,36 @@ class Results:
         return entries
 
     def save(self, path: str | Path) -> None:
-        """A results file as the COCO server, pycocotools and `resdet evaluate` read it."""
+        """Writes a results file for the COCO server, pycocotools and `resdet evaluate`."""
         write_text(path, json.dumps(self.to_list()))
 
     def check(self, truth: dict[str, list[dict]], kind: Kind = "bbox") -> None:
-        """Raises a DataError that names the first detection of an image or a category that the ground truth lacks,
-        or that cannot be judged."""
+        """Raises DataError on the first detection with an image or category id missing from the ground truth, or with
+        invalid values."""
         for field, objects in (("image_id", truth["images"]), ("category_id", truth["categories"])):
-            own = getattr(self, f"{field}s")
-            what = f"{field} {{}}, which the annotations lack: write the ids of the annotation file"
-            self._refuse(~np.isin(own, [entry["id"] for entry in objects]), what, own)
-        finite = "{}: give finite numbers"
+            ids = getattr(self, f"{field}s")
+            problem = f"{field} {{}}, which the annotations lack: write the ids of the annotation file"
+            self._refuse(~np.isin(ids, [entry["id"] for entry in objects]), problem, ids)
+        finite = "{}: write finite numbers"
         self._refuse(~np.isfinite(self.scores), f"score {finite}", self.scores)
         self._refuse(~np.isfinite(self.boxes).all(1), f"bbox {finite}", self.boxes)
-        self._refuse((self.boxes[:, 2:] < 0).any(1), "bbox {}: give sides that are not negative", self.boxes)
+        self._refuse((self.boxes[:, 2:] < 0).any(1), "bbox {}: write sides that are not negative", self.boxes)
         if kind == "segm":
             self._check_masks(image_sizes(truth["images"]))
 
     def _check_masks(self, sizes: dict[int, tuple[int, int]]) -> None:
         if self.masks is None and len(self):
-            raise DataError(f"{self.name} have not a segmentation each: judge boxes instead (bbox).")
-        made = np.array([mask["size"] for mask in self.masks or ()], np.int64).reshape(-1, 2)
-        wanted = np.array([sizes.get(image, (0, 0)) for image in self.image_ids.tolist()], np.int64).reshape(-1, 2)
-        what = "a mask of {}, which is not the (height, width) of its image: make masks as large as the image"
-        self._refuse((made != wanted).any(1), what, made)
+            raise DataError(f"{self.name} do not all have a segmentation: evaluate boxes instead (bbox).")
+        actual = np.array([mask["size"] for mask in self.masks or ()], np.int64).reshape(-1, 2)
+        expected = np.array([sizes.get(image, (0, 0)) for image in self.image_ids.tolist()], np.int64).reshape(-1, 2)
+        problem = "a mask of {}, which is not the (height, width) of its image: write masks of the size of the image"
+        self._refuse((actual != expected).any(1), problem, actual)
 
-    def _refuse(self, wrong: np.ndarray, what: str, values: np.ndarray) -> None:
-        if wrong.any():
-            i = int(wrong.argmax())
-            raise DataError(f"{self.name}, result {i} has {what.format(values[i].tolist())}.")
+    def _refuse(self, bad: np.ndarray | np.bool_, problem: str, values: np.ndarray) -> None:
+        """Raises DataError on the first row with `bad` bool [n]."""
+        if bad.any():
+            i = int(bad.argmax())
+            raise DataError(f"{self.name}, result {i} has {problem.format(values[i].tolist())}.")
 
 
 def as_results(results: "Results | Sequence[dict] | str | Path", kind: Kind = "bbox") -> Results:
@@ -125,23 +130,23 @@ def as_results(results: "Results | Sequence[dict] | str | Path", kind: Kind = "b
 
 
 def compressed(records: Records) -> list[dict]:
-    """The masks of results, their counts compressed; each has as many pixels as it says."""
+    """Masks of results as compressed RLEs; their runs are checked against their sizes."""
     masks = records.values("segmentation")
-    told = [mask.get("size") if isinstance(mask, dict) else None for mask in masks]
-    paired = [size if isinstance(size, (list, tuple)) and len(size) == 2 else (-1, -1) for size in told]
+    declared = [mask.get("size") if isinstance(mask, dict) else None for mask in masks]
+    paired = [size if isinstance(size, (list, tuple)) and len(size) == 2 else (-1, -1) for size in declared]
     sizes = sizes_of([width for _, width in paired], [height for height, _ in paired])
-    what = 'no mask as RLE, which is {"size": [height, width], "counts": …}'
-    records.require((sizes > 0).all(1), what, "segmentation")
+    no_rle = 'no mask as RLE, which is {"size": [height, width], "counts": …}'
+    records.require((sizes > 0).all(1), no_rle, "segmentation")
     shapes = [(height, width) for width, height in sizes.tolist()]
     problems = rle.problems_of(masks, shapes)
     for problem in filter(None, problems):
-        what_else = what if problem == rle.NO_COUNTS else problem
-        records.require(np.array([each != problem for each in problems], bool), what_else, "segmentation")
+        message = no_rle if problem == rle.NO_COUNTS else problem
+        records.require(np.array([each != problem for each in problems], bool), message, "segmentation")
     return [as_rle(mask, *shape) for mask, shape in zip(masks, shapes)]
 
 
 def with_boxes(entries: Sequence[dict], masks: list[dict]) -> list[dict]:
-    """The entries, those that have no box with that of their mask."""
+    """The entries, with missing boxes computed from their masks."""
     if all("bbox" in entry for entry in entries):
         return list(entries)
     from hotcoco import mask

@@ -1,6 +1,6 @@
-"""Files for the test servers of detection tasks, and checks of their format: PASCAL VOC, ILSVRC DET, COCO.
+"""Submission files for the test servers of PASCAL VOC, ILSVRC DET and COCO, and checks of their format.
 
-Those of ILSVRC's classification and localization are in `resdet.classification.submission`.
+For ILSVRC's classification and localization see `resdet.classification.submission`.
 """
 
 import gzip
@@ -22,30 +22,29 @@ from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.atomic import write_bytes, write_text
 
-Competition = Literal["comp3", "comp4"]  # trained on VOC's own data alone, or on any (ImageNet's weights are any)
+Competition = Literal["comp3", "comp4"]  # trained on VOC data only; on any data, which includes ImageNet weights
 COCO_NAME = re.compile(r"detections_(val|test|test-dev)(2014|2015|2017)_[A-Za-z0-9-]+_results")
-LARGEST_COCO = 100  # detections of an image that COCO's server reads
+COCO_LIMIT = 100  # detections per image read by COCO's server
 
 
 def write_voc(
     path: str | Path, results: Results, source: Annotations, year: str, split: str, competition: Competition = "comp4"
 ) -> None:
-    """A .tar.gz with results/VOC2012/Main/comp4_det_test_aeroplane.txt and so on, a file a class.
+    """Writes a .tar.gz with a file per class, such as results/VOC2012/Main/comp4_det_test_aeroplane.txt.
 
-    A line is the image's name, the score, and xmin, ymin, xmax, ymax from 1 on, the last pixel included.
+    A line is image name, score, xmin, ymin, xmax, ymax; pixels count from 1 and the last one is inclusive.
     """
     lines: dict[int, list[str]] = {category: [] for category in source.category_ids}
     for image, category, score, box in rows_of(results, source, first=1):
         lines[category].append(f"{source.image_id(image)} {score:.6f} {box}\n")
-    with_names = {voc_member(year, split, competition, name): lines[category] for name, category in classes_of(source)}
-    whole = io.BytesIO()
-    with tarfile.open(fileobj=whole, mode="w:gz") as archive:
-        for name, own in with_names.items():
-            content = "".join(own).encode()
-            member = tarfile.TarInfo(name)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, category in classes_of(source):
+            content = "".join(lines[category]).encode()
+            member = tarfile.TarInfo(voc_member(year, split, competition, name))
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    write_bytes(path, whole.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def voc_member(year: str, split: str, competition: Competition, name: str) -> str:
@@ -53,30 +52,35 @@ def voc_member(year: str, split: str, competition: Competition, name: str) -> st
 
 
 def check_voc(path: str | Path, source: Annotations, year: str, split: str, competition: Competition = "comp4") -> None:
-    """Raises a DataError that names the first thing which VOC's server would refuse."""
+    """Raises DataError on the first thing that VOC's server would refuse."""
     stems = {str(source.image_id(i)): source.sizes[i].tolist() for i in range(len(source))}
-    wanted = [voc_member(year, split, competition, name) for name, _ in classes_of(source)]
+    expected = [voc_member(year, split, competition, name) for name, _ in classes_of(source)]
     try:
-        content = io.BytesIO(gzip.decompress(Path(path).read_bytes()))  # whole: tarfile does not miss a cut end
+        content = io.BytesIO(gzip.decompress(Path(path).read_bytes()))  # tarfile alone does not notice a truncated end
         with tarfile.open(fileobj=content) as archive:
-            found = {member.name: archive.extractfile(member).read().decode() for member in archive if member.isfile()}
+            files = {
+                member.name: file.read().decode()
+                for member in archive
+                if member.isfile() and (file := archive.extractfile(member))
+            }
     except (OSError, EOFError, zlib.error, tarfile.TarError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no .tar.gz of text files ({error}): write it again.") from error
-    if sorted(found) != sorted(wanted):
-        odd = sorted(set(found) ^ set(wanted))[0]
-        raise DataError(f"{path}: {odd} is {'too much' if odd in found else 'missing'}: there is one file a class.")
-    for name, text in found.items():
+    if sorted(files) != sorted(expected):
+        name = sorted(set(files) ^ set(expected))[0]
+        problem = "unexpected" if name in files else "missing"
+        raise DataError(f"{path}: {name} is {problem}: write one file per class.")
+    for name, text in files.items():
         for row, line in enumerate(text.splitlines(), start=1):
             fields = line.split()
             if len(fields) != 6 or fields[0] not in stems:
-                raise DataError(f"{path}, {name}, line {row}: write an image of the list, a score and four corners.")
-            complain(numbers(fields[1:]), stems[fields[0]], 1, f"{path}, {name}, line {row}")
+                raise DataError(f"{path}, {name}, line {row}: write an image of the set, a score and four corners.")
+            check_values(numbers(fields[1:]), stems[fields[0]], 1, f"{path}, {name}, line {row}")
 
 
 def write_det(path: str | Path, results: Results, source: Annotations) -> None:
-    """A line a detection: the image's number in the list of the test set, ILSVRC2014_DET_ID, score, and the box.
+    """Writes a line per detection: number of the image in the list of the test set, ILSVRC2014_DET_ID, score and box.
 
-    Boxes are xmin, ymin, xmax, ymax from 0 on, the last pixel included, as in the XML files.
+    Boxes are xmin, ymin, xmax, ymax; pixels count from 0 and the last one is inclusive, as in the XML files.
     """
     rows = rows_of(results, source, first=0)
     lines = [f"{image + 1} {category} {score:.6f} {box}\n" for image, category, score, box in rows]
@@ -84,40 +88,40 @@ def write_det(path: str | Path, results: Results, source: Annotations) -> None:
 
 
 def check_det(path: str | Path, source: Annotations) -> None:
-    """Raises a DataError that names the first line which ILSVRC's server would refuse."""
+    """Raises DataError on the first line that ILSVRC's server would refuse."""
     categories = set(source.category_ids)
     for row, line in enumerate(read_text(path).splitlines(), start=1):
         where = f"{path}, line {row}"
         values = numbers(line.split())
         if len(values) != 7:
-            raise DataError(f"{where}: write an image's number, a class's number, a score and four corners.")
+            raise DataError(f"{where}: write an image number, a class number, a score and four corners.")
         if values[0] not in range(1, len(source) + 1) or values[1] not in categories:
             raise DataError(f"{where}: there is no such image (1 to {len(source)}) or class (1 to {len(categories)}).")
-        complain(values[2:], source.sizes[int(values[0]) - 1].tolist(), 0, where)
+        check_values(values[2:], source.sizes[int(values[0]) - 1].tolist(), 0, where)
 
 
 def write_coco(path: str | Path, results: Results) -> None:
-    """COCO's results format: JSON named detections_test-dev2015_NAME_results.json, or that in a .zip of this name."""
+    """Writes COCO's results format to detections_test-dev2015_NAME_results.json, or to a .zip of this name."""
     path = Path(path)
     check_coco_name(path)
     if path.suffix == ".json":
         return results.save(path)
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{path.stem}.json", json.dumps(results.to_list()))
-    write_bytes(path, whole.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def check_coco_name(path: Path) -> None:
     if path.suffix not in (".json", ".zip") or not COCO_NAME.fullmatch(path.stem):
         raise DataError(
-            f"{path.name} is no name that COCO's server takes: "
+            f"{path.name} is not a name that COCO's server accepts: "
             "call it detections_test-dev2015_NAME_results.json or .zip."
         )
 
 
 def check_coco(path: str | Path, source: Annotations) -> None:
-    """Raises a DataError that names the first thing which COCO's server would refuse."""
+    """Raises DataError on the first thing that COCO's server would refuse."""
     path = Path(path)
     check_coco_name(path)
     results = read_coco(path)
@@ -126,11 +130,9 @@ def check_coco(path: str | Path, source: Annotations) -> None:
         "images": [{"id": number} for number in ids],
         "categories": [{"id": number} for number in source.category_ids],
     })  # fmt: skip
-    most_of, most = max(
-        zip(*np.unique(results.image_ids, return_counts=True)), key=lambda pair: pair[1], default=(0, 0)
-    )
-    if most > LARGEST_COCO:
-        raise DataError(f"{path}: image {most_of} has {most} detections: the server reads {LARGEST_COCO} of an image.")
+    image, count = max(zip(*np.unique(results.image_ids, return_counts=True)), key=lambda pair: pair[1], default=(0, 0))
+    if count > COCO_LIMIT:
+        raise DataError(f"{path}: image {image} has {count} detections: write the best {COCO_LIMIT} of each image.")
 
 
 def read_coco(path: Path) -> Results:
@@ -140,12 +142,12 @@ def read_coco(path: Path) -> Results:
         with zipfile.ZipFile(path) as archive:
             entries = json.loads(archive.read(f"{path.stem}.json"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no .zip that holds {path.stem}.json ({error}): write it again.") from error
+        raise DataError(f"{path} is no .zip with {path.stem}.json ({error}): write it again.") from error
     return Results.from_list(entries, str(path))
 
 
 def rows_of(results: Results, source: Annotations, first: int) -> Iterator[tuple[int, int, float, str]]:
-    """Image, category, score and corners of each detection, image by image, best first; pixels count from `first`."""
+    """Image index, category id, score and corners of each detection, by image, best first; pixels start at `first`."""
     position = {source.result_id(i): i for i in range(len(source))}
     images = np.array([position[number] for number in results.image_ids.tolist()], np.int64)
     for k in np.lexsort((-results.scores, images)).tolist():
@@ -162,17 +164,19 @@ def classes_of(source: Annotations) -> Iterator[tuple[str, int]]:
 
 
 def numbers(fields: Sequence[str]) -> list[float]:
-    """Empty where one is no number."""
+    """The fields as floats; empty if one is not a number."""
     try:
         return [float(field) for field in fields]
     except ValueError:
         return []
 
 
-def complain(values: Sequence[float], size: Sequence[int], first: int, where: str) -> None:
-    """About a score and four corners in pixels that count from `first`."""
+def check_values(values: Sequence[float], size: Sequence[int], first: int, where: str) -> None:
+    """Refuses an invalid score or box; `values` are the score and four corners, with pixels counted from `first`."""
     if len(values) != 5 or not np.isfinite(values).all():
-        raise DataError(f"{where}: a score or a corner is no finite number.")
+        raise DataError(f"{where}: a score or a corner is no finite number: write numbers.")
     left, top, right, bottom = (value - first for value in values[1:])
     if not (0 <= left <= right <= size[0] - 1 and 0 <= top <= bottom <= size[1] - 1):
-        raise DataError(f"{where}: the box does not lie in its image of {size[0]}×{size[1]} pixels, from {first} on.")
+        raise DataError(
+            f"{where}: the box does not lie in its image of {size[0]}×{size[1]} pixels, counted from {first}."
+        )

@@ -1,4 +1,4 @@
-"""What evaluators return, as markdown."""
+"""Markdown tables of evaluation metrics."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -6,25 +6,25 @@ from typing import Any
 STEPS = range(0, 101, 10)  # of the 101 recalls
 
 
-def summary_table(figures: dict[str, Any]) -> str:
-    """One row of everything but the classes."""
-    names = [name for name in figures if name != "per_class"]
-    return markdown(names, [[show(figures[name]) for name in names]], left=0)
+def summary_table(metrics: dict[str, Any]) -> str:
+    """One row with all metrics but those per class."""
+    names = [name for name in metrics if name != "per_class"]
+    return markdown(names, [[format_value(metrics[name]) for name in names]], left=0)
 
 
-def per_class_table(figures: dict[str, Any]) -> str:
-    """The worst class first, those without objects last."""
-    classes = figures["per_class"]
+def per_class_table(metrics: dict[str, Any]) -> str:
+    """A row per class, by ascending AP, classes without objects last."""
+    classes = metrics["per_class"]
     columns = list(next(iter(classes.values()), {}))
     worst_first = sorted(classes, key=lambda name: (classes[name]["AP"] is None, classes[name]["AP"] or 0))
-    return markdown(["class", *columns], ([name, *map(show, classes[name].values())] for name in worst_first))
+    return markdown(["class", *columns], ([name, *map(format_value, classes[name].values())] for name in worst_first))
 
 
 def curves_table(curves: dict[str, Any]) -> str:
-    """Precision at every tenth of recall, for each class and IoU threshold."""
+    """Precision at recalls 0, 0.1, … 1, for each class and IoU threshold."""
     header = ["class", "IoU", *(f"{step / 100:.1f}" for step in STEPS)]
     rows = (
-        [name, threshold, *(show(values[step]) for step in STEPS)]
+        [name, threshold, *(format_value(values[step]) for step in STEPS)]
         for name, curve in curves.items()
         for threshold, values in curve["precision"].items()
     )
@@ -32,25 +32,25 @@ def curves_table(curves: dict[str, Any]) -> str:
 
 
 def confusion_table(confusion: dict[str, Any]) -> str:
-    """Rows are what is there, columns what was found."""
+    """Rows are classes of objects, columns classes of detections."""
     names = confusion["classes"]
     rows = ([name, *map(str, row)] for name, row in zip([*names, "background"], confusion["matrix"]))
-    return markdown(["there \\ found", *names, "missed"], rows)
+    return markdown(["object \\ detection", *names, "missed"], rows)
 
 
 def tide_table(errors: dict[str, Any]) -> str:
-    rows = ([name, show(cost), str(errors["counts"].get(name, ""))] for name, cost in errors["cost"].items())
+    rows = ([name, format_value(cost), str(errors["counts"].get(name, ""))] for name, cost in errors["cost"].items())
     return markdown(["error", "AP50 lost", "count"], rows)
 
 
-def show(value: float | int | None) -> str:
+def format_value(value: float | int | None) -> str:
     if value is None:
         return "n/a"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table whose first `left` columns are aligned left, the others right."""
+    """A table with the first `left` columns aligned left, the others right."""
     line = lambda cells: f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
     rule = "|" + "|".join("---" if column < left else "---:" for column in range(len(header))) + "|"
     return "\n".join([line(header), rule, *map(line, rows)])

@@ -1,4 +1,4 @@
-"""PASCAL VOC's average precision, by the rules of its devkit (Tables 7, 10 and 11)."""
+"""PASCAL VOC's average precision, as in its devkit (Tables 7, 10 and 11)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from resdet.detection.evaluation.average_precision import NEITHER, TRUE, Scene, area_ap, eleven_point_ap, summarize
+from resdet.detection.evaluation.average_precision import (
+    NEITHER,
+    TRUE,
+    EvaluationData,
+    area_ap,
+    eleven_point_ap,
+    summarize,
+)
 from resdet.detection.evaluation.results import Results
 from resdet.errors import ConfigError
 
@@ -19,27 +26,27 @@ def evaluate(
     metric: Literal["07", "area"] = "07",
     iou: float = 0.5,
 ) -> dict[str, Any]:
-    """{"mAP", "per_class": {name: {"AP", "objects"}}}; "07" is the mean over eleven recalls, "area" that of VOC 2010
-    and later. AP is None for a class without objects, and the mean is that of the others.
+    """{"mAP", "per_class": {name: {"AP", "objects"}}}; "07" is the eleven-point AP, "area" that of VOC 2010 and later.
+    AP is None for a class without objects, which the mean omits.
 
-    A detection goes to the object of its class which it overlaps most, and is false where that is less than `iou` or
-    the object went to a detection of higher score. Difficult objects (and COCO's crowds) count for nothing, nor do
-    detections that go to them. Objects are a COCO dict or file, difficult ones with "difficult" or "ignore".
+    A detection is assigned to the object of its class with the largest overlap; it is false if that is below `iou` or
+    the object has a detection of higher score. Difficult objects (and COCO's crowds) and detections assigned to them
+    are ignored. Annotations are a COCO dict or file, with "difficult" or "ignore" flags.
     """
     if metric not in METRICS:
-        raise ConfigError(f"There is no VOC metric {metric!r}: take 07 or area.")
-    scene = Scene.read(annotations, results)
-    return summarize(scene, match(scene, iou), ~scene.ignored, METRICS[metric])
+        raise ConfigError(f"There is no VOC metric {metric!r}: choose 07 or area.")
+    data = EvaluationData.read(annotations, results)
+    return summarize(data, match(data, iou), ~data.ignored, METRICS[metric])
 
 
-def match(scene: Scene, iou: float) -> np.ndarray:
+def match(data: EvaluationData, iou: float) -> np.ndarray:
     """TRUE, FALSE or NEITHER for each detection."""
-    outcomes = np.zeros(len(scene.detected), np.int64)
-    detections, best = np.unique(scene.pairs.detections, return_index=True)  # the pair of largest overlap comes first
-    enough = scene.pairs.overlaps[best] >= iou
-    detections, objects = detections[enough], scene.pairs.objects[best[enough]]
-    outcomes[detections[np.unique(objects, return_index=True)[1]]] = TRUE  # who comes first of each object
-    outcomes[detections[scene.ignored[objects]]] = NEITHER
+    outcomes = np.zeros(len(data.detected), np.int64)
+    detections, best = np.unique(data.pairs.detections, return_index=True)  # first pair: largest overlap
+    enough = data.pairs.overlaps[best] >= iou
+    detections, objects = detections[enough], data.pairs.objects[best[enough]]
+    outcomes[detections[np.unique(objects, return_index=True)[1]]] = TRUE  # the best detection of each object
+    outcomes[detections[data.ignored[objects]]] = NEITHER
     return outcomes
 
 

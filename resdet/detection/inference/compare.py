@@ -1,4 +1,4 @@
-"""The detections of one program beside those of another in the same image."""
+"""Comparison of the detections of two programs in the same image."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,7 +9,7 @@ from resdet.ops.masks import overlaps
 
 
 class HasDetections(Protocol):
-    """What is compared of n detections; a `Result` has it."""
+    """The compared fields of n detections; a `Result` has them."""
 
     boxes: np.ndarray  # [n, 4], xyxy
     scores: np.ndarray  # [n]
@@ -18,7 +18,7 @@ class HasDetections(Protocol):
 
 
 class DetectionTuple(NamedTuple):
-    """Another program's detections."""
+    """Detections of another program."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -27,29 +27,29 @@ class DetectionTuple(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The n detections that have a partner, and how far each is from it."""
+    """The n matched detections, and the differences between each and its match."""
 
-    expected: np.ndarray  # [n], rising: which they are
-    found: np.ndarray  # [n]: their partners; two may have the same
-    pixels: np.ndarray  # [n]: between the sides of the boxes, the largest of four
-    scores: np.ndarray  # [n]
-    ious: np.ndarray | None  # [n]: of the masks, where both have some
+    expected: np.ndarray  # [n]: indices of expected detections, ascending
+    found: np.ndarray  # [n]: indices of their matches; several may have the same
+    pixels: np.ndarray  # [n]: largest difference of the four box sides
+    scores: np.ndarray  # [n]: differences of the scores
+    ious: np.ndarray | None  # [n]: IoU of the masks, if both have some
 
     def __len__(self) -> int:
         return len(self.expected)
 
 
 def pair(expected: HasDetections, found: HasDetections, pixels: float, scores: float) -> Pairs:
-    """Each of `expected` with the nearest box of its class among `found`, as scores that are all but equal may change
-    places. A pair's boxes differ by `pixels` at most, and its scores by `scores`."""
-    apart = np.abs(expected.boxes[:, None] - found.boxes).max(2)
-    apart[expected.labels[:, None] != found.labels] = np.inf
-    near = np.flatnonzero(np.isfinite(apart.min(1, initial=np.inf)))
-    nearest = apart[near].argmin(1) if len(near) else near
-    distances, differences = apart[near, nearest], np.abs(expected.scores[near] - found.scores[nearest])
+    """Matches each expected detection to the nearest box of its class in `found`, not by rank: nearly equal scores may
+    swap ranks. Boxes of a pair differ by at most `pixels`, scores by at most `scores`."""
+    offsets = np.abs(expected.boxes[:, None] - found.boxes).max(2)
+    offsets[expected.labels[:, None] != found.labels] = np.inf
+    rows = np.flatnonzero(np.isfinite(offsets.min(1, initial=np.inf)))
+    nearest = offsets[rows].argmin(1) if len(rows) else rows
+    distances, differences = offsets[rows, nearest], np.abs(expected.scores[rows] - found.scores[nearest])
     kept = (distances <= pixels) & (differences <= scores)
-    own, partners = near[kept], nearest[kept]
+    rows, matches = rows[kept], nearest[kept]
     ious = None
     if expected.masks is not None and found.masks is not None:
-        ious = overlaps(torch.from_numpy(expected.masks[own]), torch.from_numpy(found.masks[partners])).numpy()
-    return Pairs(own, partners, distances[kept], differences[kept], ious)
+        ious = overlaps(torch.from_numpy(expected.masks[rows]), torch.from_numpy(found.masks[matches])).numpy()
+    return Pairs(rows, matches, distances[kept], differences[kept], ious)

@@ -1,4 +1,4 @@
-"""Config of test-time augmentation; free of torch."""
+"""Config of test-time augmentation; without torch."""
 
 from dataclasses import dataclass, field
 
@@ -7,30 +7,29 @@ from resdet.errors import require
 
 @dataclass
 class TTAConfig:
-    """How a detector is tested. But for `score`: resdet.detection.EnsembleDetector (appendix B), one image after another."""
+    """Test-time settings of a detector. All but `score` select resdet.detection.EnsembleDetector (appendix B)."""
 
-    __test__ = False  # or pytest would look for tests in a class of this name
+    __test__ = False  # keeps pytest from collecting the class
 
-    score: float | None = None  # detections above this are kept; null: model.box.score
-    refine: bool = False  # score each regressed box again, and vote for the boxes that survive suppression
-    voting_iou: float | None = 0.5  # with refine: boxes of a class that overlap so far vote; null: no voting
-    # Masks, too, are means over all that overlap a survivor so far: MNC's 0.5. Null: each survivor draws its own.
-    mask_voting_iou: float | None = None
-    # Short sides. C4, DC5 and VGG merge two for each region by maxout (the paper: 200, 400, 600, 800, 1000), with
-    # proposals from model.input.min_size; a pyramid or a cascade looks at each image at all of them. None: that one alone.
+    score: float | None = None  # score threshold; null: model.box.score
+    refine: bool = False  # box refinement and box voting (appendix B)
+    voting_iou: float | None = 0.5  # with refine: minimum IoU of voting boxes; null: no voting
+    mask_voting_iou: float | None = None  # minimum IoU of voting masks, 0.5 in MNC; null: no voting
+    # Short sides; empty: model.input.min_size only. C4, DC5 and VGG merge two scales per RoI by maxout (the paper: 200,
+    # 400, 600, 800, 1000), with proposals from model.input.min_size; pyramids and cascades average over all scales.
     scales: list[int] = field(default_factory=list)
-    flip: bool = False  # the mirrored image as well
-    nms: float | None = None  # IoU of the last suppression; null: model.box.nms, and the paper's 0.3 with refine
+    flip: bool = False  # also uses the mirrored image
+    nms: float | None = None  # IoU threshold of the final NMS; null: model.box.nms, or the paper's 0.3 with refine
 
     def __post_init__(self):
         score = self.score
-        require(score is None or 0 <= score < 1, "eval.score", score, "it lies between 0 and 1, as in 0.05")
+        require(score is None or 0 <= score < 1, "eval.score", score, "give a value from 0 to below 1, such as 0.05")
         for key in ("voting_iou", "mask_voting_iou", "nms"):
             iou = getattr(self, key)
-            require(iou is None or 0 <= iou <= 1, f"eval.{key}", iou, "an IoU lies between 0 and 1")
+            require(iou is None or 0 <= iou <= 1, f"eval.{key}", iou, "give an IoU from 0 to 1")
         require(min(self.scales, default=1) > 0, "eval.scales", list(self.scales), "list sizes in pixels, or none")
 
     @property
     def plain(self) -> bool:
-        """Nothing is asked for that only the EnsembleDetector does."""
+        """Whether no setting needs the EnsembleDetector."""
         return not (self.refine or self.scales or self.flip) and self.mask_voting_iou is None and self.nms is None

@@ -1,70 +1,72 @@
-"""One picture as a detector sees it when it is tested with more care: at several scales, and mirrored (appendix B).
+"""Views of an image for test-time augmentation: scales (appendix B) and mirror images.
 
-Views take and give boxes in the picture's own pixels, whatever they make of it themselves: so what several views, or
-several detectors, say of the same box can be averaged.
+Views take and return boxes in pixels of the original image, so that the outputs of several views or detectors for one
+box can be averaged.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from resdet.detection.heads.roi_heads import Stage
 from resdet.detection.inference.predictor import pad
 from resdet.detection.model import Detector
 from resdet.ops import boxes as box_ops
 from resdet.structures import Images
 
-Resized = Callable[[int, int, str], np.ndarray]  # short side, limit of the long one, style -> pixels [h, w, 3]
+Resized = Callable[[int, int, str], np.ndarray]  # short side, limit of the long side, style -> pixels [h, w, 3]
 
 
 class Scored(NamedTuple):
-    """What is said of N boxes."""
+    """Class scores and regressed boxes of N boxes."""
 
     scores: Tensor  # [N, C] probabilities
-    boxes: Tensor  # [N, C, 4] what each becomes as an object of each class
+    boxes: Tensor  # [N, C, 4] regressed box for each class
 
 
 class View:
-    """A picture at one size, mirrored or not."""
+    """An image at one size, mirrored or not."""
 
     def __init__(self, net: Detector, pixels: np.ndarray, original: tuple[int, int], mirrored: bool):
-        """`pixels` are the resized picture's, `original` its own height and width."""
+        """`pixels` are resized, `original` is the height and width of the original image."""
         self.net, self.mirrored = net, mirrored
         pixels = np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
         device = net.normalize.std.device
         self.images = Images(*(field.to(device) for field in pad([torch.from_numpy(pixels)], net.input.divisor)))
         self.maps = net.maps(self.images)
-        original = torch.tensor(original, dtype=torch.float32, device=device)
-        self.scale = (self.images.sizes[0] / original).flip(0).repeat(2)
+        size = torch.tensor(original, dtype=torch.float32, device=device)
+        self.scale = (self.images.sizes[0] / size).flip(0).repeat(2)
 
     def propose(self) -> Tensor:
-        """Where objects may be, [N, 4]."""
-        found = self.net.propose(self.maps, self.images)
-        return self.outwards(found.boxes[0, found.valid[0]])
+        """Proposals, [N, 4]."""
+        proposals = self.net.propose(self.maps, self.images)
+        return self.to_image(proposals.boxes[0, proposals.valid[0]])
 
     def score(self, boxes: Tensor) -> Scored:
-        inside = self.inwards(boxes)[None]
-        return self.scored(*self.net.roi_heads.classify(self.maps, inside, self.images.sizes))
+        rois = self.to_view(boxes)[None]
+        return self.scored(*self.net.roi_heads.classify(self.maps, rois, self.images.sizes))
 
-    def scored(self, scores: Tensor, boxes: Tensor, deltas: Tensor) -> Scored:
-        """Of probabilities [1, N, C], regions [1, N, 4] and their deltas [1, N, C or 1, 4] in the view's pixels."""
-        found = box_ops.decode(boxes[:, :, None], deltas, self.net.roi_heads.weights[-1])
-        found = box_ops.clip(found, self.images.sizes).expand(-1, -1, scores.shape[2], -1)
-        return Scored(scores[0].nan_to_num(0), self.outwards(found[0]))
+    def scored(self, scores: Tensor, rois: Tensor, deltas: Tensor) -> Scored:
+        """Decodes probabilities [1, N, C], RoIs [1, N, 4] and deltas [1, N, C or 1, 4] in pixels of the view."""
+        boxes = box_ops.decode(rois[:, :, None], deltas, self.net.roi_heads.weights[-1])
+        boxes = box_ops.clip(boxes, self.images.sizes).expand(-1, -1, scores.shape[2], -1)
+        return Scored(scores[0].nan_to_num(0), self.to_image(boxes[0]))
 
     def masks(self, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Probabilities [N, m, m] in boxes [N, 4]."""
-        masks = self.net.masks(self.maps, self.inwards(boxes)[None], labels[None])[0]
+        """Mask probabilities [N, m, m] in boxes [N, 4]."""
+        masks = self.net.masks(self.maps, self.to_view(boxes)[None], labels[None])[0]
         return masks.flip(-1) if self.mirrored else masks
 
-    def inwards(self, boxes: Tensor) -> Tensor:
-        """Boxes [..., 4] of the picture, as they lie in the view."""
+    def to_view(self, boxes: Tensor) -> Tensor:
+        """Boxes [..., 4] of the image in pixels of the view."""
         boxes = boxes * self.scale
         return self.mirror(boxes) if self.mirrored else boxes
 
-    def outwards(self, boxes: Tensor) -> Tensor:
+    def to_image(self, boxes: Tensor) -> Tensor:
+        """Boxes [..., 4] of the view in pixels of the image."""
         return (self.mirror(boxes) if self.mirrored else boxes) / self.scale
 
     def mirror(self, boxes: Tensor) -> Tensor:
@@ -74,49 +76,48 @@ class View:
 
 
 class MultiScale:
-    """Regions are seen at the two scales that suit their size best; what conv5_x, or fc7, makes of them is merged by
-    maxout before classes and boxes are told (appendix B).
+    """Pools each RoI at the two most suitable scales, and merges the outputs of conv5_x or fc7 by maxout before the
+    predictor (appendix B).
 
-    Proposals, masks and global context are those of the detector's own size, on which they were learned.
+    Proposals, masks and global context use the view of the detector's training size.
     """
 
-    def __init__(self, own: View, scales: Sequence[View]):
-        """`scales` by growing size."""
-        self.own, self.scales = own, scales
-        self.propose, self.masks = own.propose, own.masks
+    def __init__(self, base: View, scales: Sequence[View]):
+        """`base` has the detector's training size; `scales` are sorted by ascending size."""
+        self.base, self.scales = base, scales
+        self.propose, self.masks = base.propose, base.masks
+        self.stage = cast(Stage, base.net.roi_heads.stages[0])
 
     def score(self, boxes: Tensor) -> Scored:
-        regions, inside = self.own.net.roi_heads, self.own.inwards(boxes)[None]
-        vectors = self.vectors(boxes)
-        if regions.config.context:
-            vectors = torch.cat([vectors, self.context(inside[:, :0])])
-        logits, deltas = regions.stages[0].predict(vectors, 1)
-        return self.own.scored(logits.float().softmax(-1)[..., :-1], inside, deltas.float())
+        rois, vectors = self.base.to_view(boxes)[None], self.vectors(boxes)
+        if self.base.net.roi_heads.config.context:
+            vectors = torch.cat([vectors, self.context(rois[:, :0])])
+        logits, deltas = self.stage.predict(vectors, 1)
+        return self.base.scored(logits.float().softmax(-1)[..., :-1], rois, deltas.float())
 
     def vectors(self, boxes: Tensor) -> Tensor:
-        """[N, width], of each region the elementwise maximum over its two scales."""
-        regions = self.own.net.roi_heads
-        head = regions.stages[0].head
-        inside = torch.stack([view.inwards(boxes) for view in self.scales])  # [S, N, 4]
-        chosen = suitable_scales(box_ops.area(inside), regions.config.canonical_size)
-        merged = self.own.maps[0].new_full((len(boxes), head.width), -torch.inf)
-        for view, rows, seen in zip(self.scales, chosen, inside):
-            rows = rows.nonzero()[:, 0]
+        """[N, width]: elementwise maximum over the two scales of each RoI."""
+        heads = self.base.net.roi_heads
+        rois = torch.stack([view.to_view(boxes) for view in self.scales])  # [S, N, 4]
+        chosen = suitable_scales(box_ops.area(rois), heads.config.canonical_size)
+        merged = self.base.maps[0].new_full((len(boxes), cast(int, self.stage.head.width)), -torch.inf)
+        for view, selected, view_rois in zip(self.scales, chosen, rois):
+            rows = selected.nonzero()[:, 0]
             if len(rows):
-                vectors = head(regions.pooler(view.maps, seen[None, rows]))
+                vectors = self.stage.head(heads.pooler(view.maps, view_rois[None, rows]))
                 merged[rows] = torch.maximum(merged[rows], vectors)
         return merged
 
-    def context(self, no_regions: Tensor) -> Tensor:
-        """The whole image's vector [1, width]; `no_regions` is [1, 0, 4]."""
-        regions = self.own.net.roi_heads
-        return regions.stages[0].head(regions.pool(self.own.maps, no_regions, self.own.images.sizes))
+    def context(self, no_rois: Tensor) -> Tensor:
+        """Vector of the whole image [1, width]; `no_rois` is [1, 0, 4]."""
+        pooled = self.base.net.roi_heads.pool(self.base.maps, no_rois, self.base.images.sizes)
+        return self.stage.head(pooled)
 
 
 def suitable_scales(areas: Tensor, canonical: float) -> Tensor:
-    """[S, N] bool, True for the two scales at which a region's area [S, N] is nearest to canonical² pixels.
+    """[S, N] bool: the two scales at which the area [S, N] of an RoI is nearest to canonical² pixels.
 
-    They are adjacent, as areas grow with the scale.
+    They are adjacent, since areas grow with the scale.
     """
     nearest = (areas - canonical**2).abs().topk(min(2, len(areas)), 0, largest=False).indices
     return torch.zeros_like(areas, dtype=torch.bool).scatter_(0, nearest, True)
@@ -125,23 +126,23 @@ def suitable_scales(areas: Tensor, canonical: float) -> Tensor:
 def views_of(
     net: Detector, resized: Resized, original: tuple[int, int], scales: Sequence[int], flip: bool
 ) -> list[View | MultiScale]:
-    """The views of a picture at these short sides (none: the detector's own), with `flip` the mirrored ones as well.
+    """Views of an image at these short sides (empty: model.input.min_size), and with `flip` also mirrored.
 
-    Where regions come from one level and are told in one stage (C4, DC5, VGG), the scales make one view by maxout; a
-    pyramid, or a cascade, has a view for each.
+    Detectors with one level and one stage (C4, DC5, VGG) merge the scales to one view by maxout; pyramids and cascades
+    have a view per scale.
     """
     shorts = sorted({*scales}) or [net.input.min_size]
     merges = len(scales) > 0 and len(net.levels) == 1 and net.roi_heads.rounds == 1
-    views = []
+    views: list[View | MultiScale] = []
     for mirrored in (False, True) if flip else (False,):
-        wanted = {*shorts, net.input.min_size} if merges else shorts
-        seen = {short: View(net, at_scale(net, resized, short), original, mirrored) for short in wanted}
-        scaled = [seen[short] for short in shorts]
-        views += [MultiScale(seen[net.input.min_size], scaled)] if merges else scaled
+        sizes = {*shorts, net.input.min_size} if merges else {*shorts}
+        by_size = {short: View(net, at_scale(net, resized, short), original, mirrored) for short in sizes}
+        scaled = [by_size[short] for short in shorts]
+        views += [MultiScale(by_size[net.input.min_size], scaled)] if merges else scaled
     return views
 
 
 def at_scale(net: Detector, resized: Resized, short: int) -> np.ndarray:
-    """The picture at a short side; the limit of the long one is as many times the detector's own as the side is."""
-    own = net.input
-    return resized(short, round(own.max_size * short / own.min_size), own.resize)
+    """Pixels at a short side, with the limit of the long side scaled accordingly."""
+    input = net.input
+    return resized(short, round(input.max_size * short / input.min_size), input.resize)

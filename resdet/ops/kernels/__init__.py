@@ -1,1 +1,1 @@
-"""Triton kernels of NMS and RoIAlign; imported only where there is a CUDA device, or Triton's interpreter."""
+"""Triton kernels of NMS and RoIAlign; imported only with a CUDA device or Triton's interpreter."""

@@ -1,6 +1,6 @@
-"""NMS on CUDA: which pairs suppress, as bits, all at once; then a sweep from the best box to the worst, image by image.
+"""NMS on CUDA: a bit matrix of suppressing pairs, then one sweep per image from the best box to the worst.
 
-Nothing of it waits for the device. The bits take N² / 8 bytes an image.
+No host sync. The bit matrix takes N² / 8 bytes per image.
 """
 
 import torch
@@ -8,11 +8,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BITS = 64  # boxes in a word
+BITS = 64  # boxes per word
 
 
 def survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """boxes [B, N, 4] float32, groups [B, N], valid [B, N] bool, by falling score; N > 0 -> [B, N] bool."""
+    """boxes [B, N, 4] float32, groups [B, N], valid [B, N] bool, by descending score, N > 0 -> [B, N] bool."""
     batch, count = valid.shape
     words = triton.cdiv(count, BITS)
     boxes, groups, valid = boxes.contiguous(), groups.contiguous(), valid.contiguous()
@@ -20,7 +20,7 @@ def survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) ->
     survives = torch.empty_like(valid)
     _suppress[(words, words, batch)](
         boxes, groups, valid, suppressed, count, words, threshold,
-        BITS=BITS, enable_fp_fusion=False,  # rounds as the CPU does, so that the same boxes survive
+        BITS=BITS, enable_fp_fusion=False,  # rounds like the CPU, so that the same boxes survive
     )  # fmt: skip
     _sweep[(batch,)](
         valid, suppressed, survives, count, words, BITS=BITS, WORDS=triton.next_power_of_2(words), num_warps=16
@@ -39,7 +39,7 @@ def _box(boxes, index, exists):
 
 @triton.jit
 def _suppress(boxes, groups, valid, suppressed, count, words, threshold, BITS: tl.constexpr):
-    """Bit j of word w of box i: i suppresses box j of that word, a worse one. Words before i's own are not set."""
+    """Sets bit j of word w of box i if i suppresses box 64w + j, a worse one. Words before that of i stay unset."""
     word = tl.program_id(0)
     block = tl.program_id(1)
     first = tl.program_id(2).to(tl.int64) * count
@@ -68,36 +68,36 @@ def _suppress(boxes, groups, valid, suppressed, count, words, threshold, BITS: t
 
 
 @triton.jit
-def _either(a, b):
+def _or(a, b):
     return a | b
 
 
 @triton.jit
 def _sweep(valid, suppressed, survives, count, words, BITS: tl.constexpr, WORDS: tl.constexpr):
-    """Of one image, a word's boxes at a time: which of them stand, then what these suppress in the words after."""
+    """Sweeps the words of one image: survivors within the word, then the boxes they suppress in later words."""
     first = tl.program_id(0).to(tl.int64) * count
     columns = tl.arange(0, WORDS)
-    places = tl.arange(0, BITS)
-    gone = tl.zeros([WORDS], tl.int64)  # bits of what is suppressed already
+    bit = tl.arange(0, BITS)
+    removed = tl.zeros([WORDS], tl.int64)  # bits of the boxes suppressed so far
     for word in range(words):
         start = word * BITS
-        gone_here = tl.sum(tl.where(columns == word, gone, 0), axis=0)
-        for place in range(BITS):
-            exists = start + place < count
-            box = first + start + place
+        removed_here = tl.sum(tl.where(columns == word, removed, 0), axis=0)
+        for i in range(BITS):
+            exists = start + i < count
+            box = first + start + i
             is_valid = tl.load(valid + box, mask=exists, other=0) != 0
-            stands = is_valid & (((gone_here >> place) & 1) == 0)
+            kept = is_valid & (((removed_here >> i) & 1) == 0)
             bits = tl.load(suppressed + box * words + word, mask=exists, other=0)
-            gone_here = tl.where(stands, gone_here | bits, gone_here)
-        rows = start + places
+            removed_here = tl.where(kept, removed_here | bits, removed_here)
+        rows = start + bit
         row_exists = rows < count
         is_valid = tl.load(valid + first + rows, mask=row_exists, other=0) != 0
-        stand = is_valid & (((gone_here >> places.to(tl.int64)) & 1) == 0)
-        tl.store(survives + first + rows, stand, mask=row_exists)
+        keep = is_valid & (((removed_here >> bit.to(tl.int64)) & 1) == 0)
+        tl.store(survives + first + rows, keep, mask=row_exists)
         after = (columns > word) & (columns < words)
         bits = tl.load(
             suppressed + (first + rows)[:, None] * words + columns[None, :],
-            mask=stand[:, None] & after[None, :],
+            mask=keep[:, None] & after[None, :],
             other=0,
         )
-        gone = gone | tl.reduce(bits, 0, _either)
+        removed = removed | tl.reduce(bits, 0, _or)

@@ -1,7 +1,7 @@
-"""RoIAlign on CUDA: for each level one launch over all regions, which those of other levels leave at once.
+"""RoIAlign on CUDA: one launch per level over all RoIs; programs of RoIs of other levels return immediately.
 
-So nothing is sorted or counted, and nothing waits for the device. A program does one row of bins of one region, a block
-of channels wide; of channels_last maps its reads are contiguous. Sums are in float32.
+So there is no sorting, no counting and no host sync. A program computes one row of bins of one RoI for a block of
+channels; its reads are contiguous on channels_last maps. Sums are in float32.
 """
 
 import torch
@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-MAX_CHANNELS = 256  # of a program
+MAX_CHANNELS = 256  # per program
 
 
 def forward(
@@ -40,7 +40,7 @@ def backward(
     sampling: int,
     aligned: bool,
 ) -> list[Tensor]:
-    """As `resdet.ops.roi_align.roi_align_backward`; the order of its sums, so their last bits, differs between runs."""
+    """As `resdet.ops.roi_align.roi_align_backward`; not deterministic: the order of summation differs between runs."""
     batch, count, channels, size, _ = grad.shape
     incoming = grad.permute(0, 1, 3, 4, 2).contiguous()
     boxes, levels = boxes.float().contiguous(), levels.contiguous()
@@ -57,14 +57,14 @@ def backward(
     return grads
 
 
-def _launch(regions: int, size: int, channels: int) -> tuple[int, tuple[int, int, int]]:
+def _launch(rois: int, size: int, channels: int) -> tuple[int, tuple[int, int, int]]:
     block = min(MAX_CHANNELS, triton.next_power_of_2(channels))
-    return block, (regions, size, triton.cdiv(channels, block))
+    return block, (rois, size, triton.cdiv(channels, block))
 
 
 @triton.jit
 def _axis(low, high, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr):
-    """Where a region starts on one axis of the map, how long a bin is, and how many samples it has."""
+    """Start of an RoI along one axis of the map, length of a bin, and samples per bin."""
     start = low * scale
     length = (high - low) * scale
     if ALIGNED:
@@ -81,7 +81,7 @@ def _axis(low, high, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED:
 
 @triton.jit
 def _around(position, limit):
-    """The two pixels around a sample and their weights: 0 where it is off the map, or NaN."""
+    """The two pixels around a sample and their weights; weights are 0 outside the map and for NaN."""
     inside = (position >= -1.0) & (position <= limit)
     position = tl.minimum(tl.maximum(tl.where(inside, position, 0.0), 0.0), limit - 1.0)
     low = tl.floor(position)
@@ -96,17 +96,17 @@ def _forward(
     feature, image_stride, channel_stride, row_stride, column_stride, out, boxes, levels, level, count, channels,
     height, width, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    region = tl.program_id(0).to(tl.int64)
-    if tl.load(levels + region) != level:
+    roi = tl.program_id(0).to(tl.int64)
+    if tl.load(levels + roi) != level:
         return
     row = tl.program_id(1)
     channel = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
     exists = channel < channels
-    box = boxes + region * 4
+    box = boxes + roi * 4
     left, x_bin, x_samples = _axis(tl.load(box), tl.load(box + 2), scale, SIZE, SAMPLING, ALIGNED)
     top, y_bin, y_samples = _axis(tl.load(box + 1), tl.load(box + 3), scale, SIZE, SAMPLING, ALIGNED)
     share = 1.0 / tl.maximum((x_samples * y_samples).to(tl.float32), 1.0)
-    pixels = feature + (region // count) * image_stride + channel.to(tl.int64) * channel_stride
+    pixels = feature + (roi // count) * image_stride + channel.to(tl.int64) * channel_stride
     for column in range(SIZE):
         total = tl.zeros([BLOCK], tl.float32)
         for i in range(y_samples):
@@ -123,7 +123,7 @@ def _forward(
                 total += to_y_low * to_x_high * tl.load(upper + at_high, mask=exists, other=0.0).to(tl.float32)
                 total += to_y_high * to_x_low * tl.load(lower + at_low, mask=exists, other=0.0).to(tl.float32)
                 total += to_y_high * to_x_high * tl.load(lower + at_high, mask=exists, other=0.0).to(tl.float32)
-        target = out + ((region * SIZE + row) * SIZE + column) * channels + channel
+        target = out + ((roi * SIZE + row) * SIZE + column) * channels + channel
         tl.store(target, total * share, mask=exists)
 
 
@@ -132,19 +132,19 @@ def _backward(
     grad, pixels, boxes, levels, level, count, channels, height, width, scale,
     SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    region = tl.program_id(0).to(tl.int64)
-    if tl.load(levels + region) != level:
+    roi = tl.program_id(0).to(tl.int64)
+    if tl.load(levels + roi) != level:
         return
     row = tl.program_id(1)
     channel = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
     exists = channel < channels
-    box = boxes + region * 4
+    box = boxes + roi * 4
     left, x_bin, x_samples = _axis(tl.load(box), tl.load(box + 2), scale, SIZE, SAMPLING, ALIGNED)
     top, y_bin, y_samples = _axis(tl.load(box + 1), tl.load(box + 3), scale, SIZE, SAMPLING, ALIGNED)
     share = 1.0 / tl.maximum((x_samples * y_samples).to(tl.float32), 1.0)
-    pixels += (region // count) * height * width * channels
+    pixels += (roi // count) * height * width * channels
     for column in range(SIZE):
-        source = grad + ((region * SIZE + row) * SIZE + column) * channels + channel
+        source = grad + ((roi * SIZE + row) * SIZE + column) * channels + channel
         incoming = tl.load(source, mask=exists, other=0.0).to(tl.float32) * share
         for i in range(y_samples):
             y = top + row * y_bin + (i + 0.5) * y_bin / y_samples

@@ -8,8 +8,8 @@ from resdet.detection.data.annotations import Objects
 from resdet.detection.data.geometry import (
     flip,
     jitter,
-    load,
     random_crop,
+    read_scene,
     resize,
     resize_short,
     shrink_to_fit,
@@ -161,17 +161,17 @@ def test_large_jpegs_are_decoded_reduced_and_their_objects_with_them(fakes, rng)
     file = cv2.imencode(".jpg", pixels[..., ::-1])[1].tobytes()
     source = fakes.Source([(pixels, objects)])
     source.image = lambda i: EncodedImage(file, "a.jpg")
-    loaded = load(source, 0, 150, 400)
+    loaded = read_scene(source, 0, 150, 400)
     assert loaded.size == (201, 151)
     fakes.assert_truthful(loaded)
-    assert load(source, 0, 400, 800).size == (801, 601)
+    assert read_scene(source, 0, 400, 800).size == (801, 601)
 
 
 def test_an_image_of_another_size_than_annotated_is_an_error_that_says_so(fakes, rng):
     source = fakes.Source([fakes.make(rng)])
     source.sizes[0] = (120, 160)
-    with pytest.raises(DataError, match=r"0\.png has 160x120 pixels and its annotations say 120x160"):
-        load(source, 0, 100, 200)
+    with pytest.raises(DataError, match=r"0\.png has 160x120 pixels and its annotations declare 120x160"):
+        read_scene(source, 0, 100, 200)
 
 
 def test_objects_that_were_drawn_in_another_size_are_fitted_to_their_picture(fakes, rng):
@@ -181,6 +181,6 @@ def test_objects_that_were_drawn_in_another_size_are_fitted_to_their_picture(fak
     small = Scene.of(pixels, objects, (0.75, 0.5))
     source.sizes[0], source.other_sizes = (120, 60), True
     source.all_objects[0] = Objects(small.boxes, small.labels, small.crowd, small.segments)
-    loaded = load(source, 0, 100, 200)
+    loaded = read_scene(source, 0, 100, 200)
     assert loaded.size == (160, 120)
     fakes.assert_truthful(loaded)
