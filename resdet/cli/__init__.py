@@ -1,4 +1,4 @@
-"""The `resdet` command. Nothing heavy is imported before a subcommand needs it."""
+"""The `resdet` command. Each subcommand imports torch and other heavy packages only when it runs."""
 
 import argparse
 import errno
@@ -18,19 +18,19 @@ COMMANDS = (train, evaluate, predict, reproduce, convert, export, nets, config, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand: status 0, 2 for a user's mistake or a full disk, 1 for our mistake (with its traceback)."""
+    """Run one subcommand. Exit status: 0, 2 for a user error or a full disk, 130 if interrupted; bugs raise."""
     try:
         parsed = parse(arguments)
         run(parsed)
-        print(end="", flush=True)  # here and not at the interpreter's end
+        print(end="", flush=True)  # here, where errors are caught, and not at interpreter exit
     except Error as error:
         return fail(str(error), 2)
     except BrokenPipeError:
-        abandon(sys.stdout)  # its reader has gone, as `resdet nets | head` does
+        abandon(sys.stdout)  # the reader closed the pipe, as in `resdet nets | head`
     except OSError as error:
         if error.errno not in FULL_OR_READ_ONLY:
             raise
-        if not error.filename:  # so it is no file of ours
+        if not error.filename:  # the error is of stdout, not of a file
             abandon(sys.stdout)
         return fail(describe(error.filename or "the output", error), 2)
     except KeyboardInterrupt:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(sentence: str, status: int) -> int:
-    """Prints the sentence, if standard error takes it."""
+    """Print the message to stderr if possible; return the status."""
     with suppress(OSError):
         print(f"resdet: {sentence}", file=sys.stderr, flush=True)
     return status
@@ -54,13 +54,14 @@ def flush_or_abandon(stream: TextIO | None) -> None:
         abandon(stream)
 
 
-def abandon(stream: TextIO) -> None:
-    """Leads a standard stream nowhere, so that the interpreter does not fail to flush it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def abandon(stream: TextIO | None) -> None:
+    """Redirect a standard stream to /dev/null, so that the flush at interpreter exit cannot fail."""
+    if stream:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run_words(words: Sequence[str]) -> None:
-    """`resdet WORDS` within this process; errors are raised."""
+    """Run `resdet WORDS` in this process; errors propagate."""
     run(parse(words))
 
 
@@ -70,14 +71,14 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """argparse takes positional words in one place alone; overrides and images may stand anywhere."""
+    """Parse the command line. Overrides and images may come anywhere; argparse takes positionals in one place only."""
     parser = build_parser()
     parsed, rest = parser.parse_known_args(arguments)
-    scattered = getattr(parsed, "overrides", getattr(parsed, "images", None))
+    scattered: list[str] | None = getattr(parsed, "overrides", getattr(parsed, "images", None))
     late = [word for word in rest if ("=" in word or hasattr(parsed, "images")) and not word.startswith("-")]
     if len(late) < len(rest) or (late and scattered is None):
-        parser.parse_args(arguments)  # which says what is wrong
-    if late:
+        parser.parse_args(arguments)  # reports the error
+    if scattered is not None:
         scattered += late
     return parsed
 
@@ -85,7 +86,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     from resdet import __version__
 
-    parser = argparse.ArgumentParser(prog="resdet", description="Deep residual nets: train, evaluate, use.")
+    parser = argparse.ArgumentParser(
+        prog="resdet", description="Train, evaluate, run and export residual nets and the detectors built on them."
+    )
     parser.add_argument("--version", action="version", version=f"resdet {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:

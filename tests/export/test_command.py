@@ -119,5 +119,5 @@ def test_a_form_that_the_model_does_not_have(classifier):
 
 def test_an_exported_file_is_not_exported_again(classifier, monkeypatch):
     monkeypatch.setattr(command.hub, "load", onnx_model.load)
-    with pytest.raises(ConfigError, match="is an exported file already"):
+    with pytest.raises(ConfigError, match="is already an exported file"):
         export(str(classifier.path), "onnx")
