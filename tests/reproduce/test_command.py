@@ -239,7 +239,7 @@ def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, cap
 
     (found,) = reproduce.reproduce([row], [], Setting(setting.out, setting.data, given), launch)
     assert found["ours"] == {"top5_error": 0.3} and found["difference"] == {}
-    assert found["data"].startswith("validation images; the paper's figure is from the ILSVRC 2012")
+    assert found["data"].startswith("validation images; the paper's metrics are from the ILSVRC 2012")
     assert "no submission for the ILSVRC 2012 classification server: there are no" in capsys.readouterr().err
 
 
@@ -284,7 +284,7 @@ def test_the_list_shows_results_by_their_row(tmp_path, monkeypatch):
 
 def test_the_figures_of_detectors_and_of_masks():
     content = {"bbox": {"AP": 0.272, "AP50": 0.484, "per_class": {}}, "segm": {"AP": 0.2}, "losses": {"class": 1.0}}
-    assert outcome.figures_in(content) == {"AP": 27.2, "AP50": 48.4, "mask_AP": 20.0}
+    assert outcome.metrics_in(content) == {"AP": 27.2, "AP50": 48.4, "mask_AP": 20.0}
 
 
 def test_cocos_halves_become_one_file(tmp_path):

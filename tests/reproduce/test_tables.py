@@ -112,7 +112,7 @@ def test_every_figure_stands_in_the_list_of_the_papers():
 def test_each_training_is_a_config_with_a_cost(name):
     training = TRAININGS[name]
     experiment = config.load(training.config, *training.overrides)
-    assert cost_of(training.config) != "not told"
+    assert cost_of(training.config) != "unknown"
     if experiment.task == "localization_rcnn":
         assert training.proposer
     assert all(before in TRAININGS for before in training.before)
