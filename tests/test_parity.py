@@ -17,7 +17,9 @@ from resdet.weights.layouts import torchvision_detectors
 def only_resnet18(monkeypatch):
     monkeypatch.setattr(parity, "CLASSIFIERS", {"resnet18": ("resnet18", "bn")})
     monkeypatch.setattr(parity, "DETECTORS", [])
-    monkeypatch.setattr(parity, "picture", lambda height, width: twins.pictures((64, 64))[0].permute(1, 2, 0).numpy())
+    monkeypatch.setattr(
+        parity, "sample_image", lambda height, width: twins.pictures((64, 64))[0].permute(1, 2, 0).numpy()
+    )
 
 
 def test_the_table(only_resnet18, tmp_path, capsys):

@@ -13,16 +13,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from resdet import config as configs
 from resdet import hub
-from resdet.bench.detection import picture, spread_first_output, take_statistics, tensor_of
+from resdet.bench.detection import sample_image, spread_first_output, take_statistics, tensor_of
+from resdet.classification.model import Classifier
 from resdet.commands.convert import convert
 from resdet.commands.parity_detections import PREDICT, differences
+from resdet.detection.model import Detector
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 from resdet.weights import saving
@@ -164,8 +166,8 @@ def largest_difference(a: nn.Module, b: nn.Module) -> float:
 
 
 def compare_classifier(layout: str, name: str, norm: str | None) -> dict[str, float]:
-    model = build("classification", "imagenet", {"backbone": {"name": name, "norm": norm}})
-    pixels = tensor_of(picture(224, 224))[None] * 255
+    model = cast(Classifier, build("classification", "imagenet", {"backbone": {"name": name, "norm": norm}}))
+    pixels = tensor_of(sample_image(224, 224))[None] * 255
     calibrate(model, lambda: model(pixels))
     peer, restored = round_trip(model, layout)
     logits = model.double()(pixels)
@@ -179,7 +181,7 @@ def compare_classifier(layout: str, name: str, norm: str | None) -> dict[str, fl
 def compare_detector(layout: str, section: Callable[[], dict]) -> dict[str, float]:
     settings = section()
     settings["input"] = settings.get("input", {}) | {"min_size": SHORT, "max_size": LONG}
-    model, image = build("detection", "coco", settings), picture(SHORT // 2, 125)
+    model, image = cast(Detector, build("detection", "coco", settings)), sample_image(SHORT // 2, 125)
     model.normalize.set(torch.tensor(MEAN), torch.tensor(STD))
     calibrate(model, lambda: model.predict([image]))
     peer, restored = round_trip(model, layout)

@@ -44,7 +44,8 @@ def definitions_of(kinds: list[type]) -> dict[str, Any]:
     from pydantic.json_schema import GenerateJsonSchema
 
     generator = GenerateJsonSchema(ref_template=REFERENCE)
-    return {**generator.generate_definitions([(kind, "validation", core_schema(kind)) for kind in kinds])[1]}
+    schemas = generator.generate_definitions([(kind, "validation", core_schema(kind)) for kind in kinds])[1]
+    return {str(name): schema for name, schema in schemas.items()}
 
 
 def data_names() -> dict[type, dict[str, Any]]:
