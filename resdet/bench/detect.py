@@ -1,6 +1,7 @@
 """Inference of detectors on one image, from pixels to boxes and pasted masks, through each library's public API."""
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from resdet.bench.detection import sample_image, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
 from resdet.detection.inference.compare import DetectionTuple, pair
+from resdet.detection.model import Detector
 from resdet.fast import accelerate
 from resdet.results.result import Result
 from resdet.timing import Case, Side
@@ -43,7 +45,7 @@ def cases_of(masks: bool, height: int, width: int, body: str) -> Iterator[Case]:
             "resdet": inference(lambda: model_variant.predict([pixels]), variant),
         }
         yield Case(name(variant), 1, sides)
-    fast = accelerate(model)
+    fast = cast(Detector, accelerate(model))
     sides = {"torchvision": eager, "resdet": lambda: fast.predict([pixels])}
     yield Case(name("resdet's fast path, peer's defaults"), 1, sides)
 

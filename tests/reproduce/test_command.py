@@ -247,7 +247,7 @@ def test_costs_are_those_of_all_nets_and_of_the_test():
     (ensemble,), _ = reproduce.choose("table5")
     assert outcome.cost_of_row(ensemble).startswith("6 times 600,000 steps")
     (scales,), _ = reproduce.choose("table9", ["scales"])
-    assert re.fullmatch("320,000 steps .*; of the test: .*", outcome.cost_of_row(scales))
+    assert re.fullmatch("320,000 steps .*; evaluation: .*", outcome.cost_of_row(scales))
     (found,), _ = reproduce.choose("table13", ["classes"])
     assert outcome.needs_of(found, Setting()) == ["ilsvrc_loc", "imagenet_r101"]
 
