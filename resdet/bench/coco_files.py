@@ -57,7 +57,7 @@ def make_detections(objects: Objects, images: int, rng: np.random.Generator) -> 
 
 
 def clip(boxes: np.ndarray) -> np.ndarray:
-    """Clip boxes to the image; at least one pixel remains."""
+    """Clips boxes to the image; at least one pixel remains."""
     limits = np.array([WIDTH, HEIGHT])
     low = boxes[:, :2].clip(0, limits - 1)
     high = np.clip(boxes[:, :2] + boxes[:, 2:], low + 1, limits)
@@ -65,7 +65,7 @@ def clip(boxes: np.ndarray) -> np.ndarray:
 
 
 def write_annotations(path: Path, objects: Objects, images: int) -> None:
-    """Write a COCO annotation file; segmentations are polygons inside the boxes."""
+    """Writes a COCO annotation file; segmentations are polygons inside the boxes."""
     rows = zip(objects.images.tolist(), objects.labels.tolist(), objects.boxes.tolist(), outlines(objects.boxes))
     annotations = [
         {
@@ -96,7 +96,7 @@ def outlines(boxes: np.ndarray) -> list[list[float]]:
 
 
 def write_results(path: Path, detections: Objects, scores: np.ndarray, masks: bool) -> None:
-    """Write a COCO results file with boxes, or with masks as compressed RLE."""
+    """Writes a COCO results file with boxes, or with masks as compressed RLE."""
     boxes = detections.boxes
     shapes = run_lengths(boxes) if masks else boxes.tolist()
     key = "segmentation" if masks else "bbox"

@@ -14,9 +14,9 @@ SUITES = ("forward", "train", "cifar", "pipeline", "detect", "detect_train", "op
 def bench(
     suites: Sequence[str] = (), rounds: int = 5, threads: int | None = None, json_path: str | None = None
 ) -> None:
-    """Time the given suites, or all. Print for each library the median over `rounds` of images/s or time per call, and
-    the ratio to the first library (torchvision or pycocotools). `threads`: torch threads, by default one per core; the
-    pipeline suite always uses one core.
+    """Times the given suites, or all. Prints for each library the median over `rounds` of images/s or time per call,
+    and the ratio to the first library (torchvision or pycocotools). `threads`: torch threads, by default one per core;
+    the pipeline suite always uses one core.
     """
     validate(suites, rounds, threads)
     import torch

@@ -62,7 +62,7 @@ def torchvision_detector(masks: bool, height: int, width: int, body: str = "resn
 
 @torch.no_grad()
 def calibrate(detector: nn.Module, image: Tensor) -> nn.Module:
-    """Calibrate the weights of torchvision's detector on an image [3, H, W], 0 to 1."""
+    """Calibrates the weights of torchvision's detector on an image [3, H, W], 0 to 1."""
     hooks = [m.register_forward_pre_hook(take_statistics) for m in detector.modules() if hasattr(m, "running_var")]
     for name, layer in detector.named_modules():
         if name in SPREAD:
@@ -84,7 +84,7 @@ def take_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
 
 
 def spread_first_output(layer: nn.Module, deviation: float) -> None:
-    """Rescale the layer at its first call: each channel of the output [n, C, …] gets mean 0 and this deviation."""
+    """Rescales the layer at its first call: each channel of the output [n, C, …] gets mean 0 and this deviation."""
     weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
 
     def scale(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:

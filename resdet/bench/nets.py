@@ -61,7 +61,7 @@ def timm_resnet50(state: dict[str, Tensor]) -> nn.Module | str:
 
 
 def each(nets: dict[str, nn.Module | str], make: Callable[[nn.Module], Any]) -> dict[str, Any]:
-    """Apply `make` to every net; keep the reasons of missing ones."""
+    """Applies `make` to every net; keeps the reasons of missing ones."""
     return {name: net if isinstance(net, str) else make(net) for name, net in nets.items()}
 
 

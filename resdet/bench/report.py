@@ -33,7 +33,7 @@ class Report:
         self.write()
 
     def add(self, suite: str, case: Case, measured: dict[str, list[float]]) -> None:
-        """Print and record a row, preceded by a header if the suite, the unit or the sides change."""
+        """Prints and records a row, preceded by a header if the suite, the unit or the sides change."""
         timings = {name: timing_of(case, name, measured) for name in case.sides}
         head = f"{f'{suite}, {case.unit}':<{WIDTH}}" + "".join(f"{name:>20}" for name in case.sides)
         if head != self.head:

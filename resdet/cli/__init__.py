@@ -18,7 +18,7 @@ COMMANDS = (train, evaluate, predict, reproduce, convert, export, nets, config, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand. Exit status: 0, 2 for a user error or a full disk, 130 if interrupted; bugs raise."""
+    """Runs one subcommand. Exit status: 0, 2 for a user error or a full disk, 130 if interrupted; bugs raise."""
     try:
         parsed = parse(arguments)
         run(parsed)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(sentence: str, status: int) -> int:
-    """Print the message to stderr if possible; return the status."""
+    """Prints the message to stderr if possible; returns the status."""
     with suppress(OSError):
         print(f"resdet: {sentence}", file=sys.stderr, flush=True)
     return status
@@ -55,13 +55,13 @@ def flush_or_abandon(stream: TextIO | None) -> None:
 
 
 def abandon(stream: TextIO | None) -> None:
-    """Redirect a standard stream to /dev/null, so that the flush at interpreter exit cannot fail."""
+    """Redirects a standard stream to /dev/null, so that the flush at interpreter exit cannot fail."""
     if stream:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run_words(words: Sequence[str]) -> None:
-    """Run `resdet WORDS` in this process; errors propagate."""
+    """Runs `resdet WORDS` in this process; errors propagate."""
     run(parse(words))
 
 
@@ -71,7 +71,7 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line. Overrides and images may come anywhere; argparse takes positionals in one place only."""
+    """Parses the command line. Overrides and images may come anywhere; argparse takes positionals in one place only."""
     parser = build_parser()
     parsed, rest = parser.parse_known_args(arguments)
     scattered: list[str] | None = getattr(parsed, "overrides", getattr(parsed, "images", None))

@@ -18,7 +18,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True)
 
 
 def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split the values of an option with nargs="+" into values and the overrides that argparse appends to them."""
+    """Splits the values of an option with nargs="+" into values and the overrides that argparse appends to them."""
     from resdet.config import is_override
 
     overrides = [word for word in words if is_override(word)]

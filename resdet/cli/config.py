@@ -41,7 +41,7 @@ def print_schema(json_path: str | None) -> None:
 
 
 def print_translation(path: str, json_path: str | None) -> None:
-    """Print the keys that differ from the defaults; settings without counterpart follow as comments."""
+    """Prints the keys that differ from the defaults; settings without counterpart follow as comments."""
     from resdet.config.yaml_reader import dump
     from resdet.files.atomic import write_json
     from resdet.interop.detectron2_config import translate

@@ -38,7 +38,7 @@ def json_file(text: str) -> str:
 
 @contextmanager
 def json_on_stdout(parsed: argparse.Namespace) -> Iterator[None]:
-    """With `--json -`, write only the JSON to stdout; everything else the command prints goes to stderr."""
+    """With `--json -`, writes only the JSON to stdout; everything else the command prints goes to stderr."""
     if getattr(parsed, "json", None) != STDOUT:
         yield
         return

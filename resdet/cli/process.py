@@ -11,7 +11,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run `resdet WORDS`, by default sys.argv[1:]; return the exit status."""
+    """Runs `resdet WORDS`, by default sys.argv[1:]; returns the exit status."""
     signal.signal(signal.SIGINT, interrupt_once)
     try:
         status = cli.main(words)
@@ -28,5 +28,5 @@ def interrupt_once(number: int, frame: Any) -> None:
 
 
 def leave_at_once(number: int, frame: Any) -> None:
-    """Exit without cleanup: no code would catch an exception here."""
+    """Exits without cleanup: no code would catch an exception here."""
     os._exit(INTERRUPTED)

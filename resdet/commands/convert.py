@@ -15,8 +15,8 @@ from resdet.weights.snippets import RECIPES
 
 
 def convert(source: str, layout: str, out: str | None = None) -> Path:
-    """Write the file, verify it by loading it, and print the code that loads it in the other library."""
-    path = Path(out) if out else beside(source, layout)
+    """Writes the file, verifies it by loading it, and prints the code that loads it in the other library."""
+    path = Path(out) if out else default_path(source, layout)
     check_file(path)
     model = hub.load(source)
     if not isinstance(model, nn.Module):
@@ -34,7 +34,7 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
     return path
 
 
-def beside(source: str, layout: str) -> Path:
+def default_path(source: str, layout: str) -> Path:
     """best.pth -> best.torchvision.pth; in the current folder for a published model."""
     path = Path(source)
     folder = path.parent if path.is_file() else Path()

@@ -22,7 +22,7 @@ def evaluate_results(
     engine: Engine = "hotcoco",
     protocol: str = "coco",
 ) -> dict[str, Any]:
-    """Print markdown tables, write all metrics to `json_path`, and return the metrics.
+    """Prints markdown tables, writes all metrics to `json_path`, and returns the metrics.
 
     `protocol`: coco, voc07 (eleven points), voc_area (area under the curve) or ilsvrc_det. `confusion` adds the
     confusion matrix and the AP that each error type costs (TIDE).

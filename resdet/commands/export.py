@@ -34,10 +34,10 @@ def export(
     calibrate: str | None = None,
     overrides: Sequence[str] = (),
 ) -> None:
-    """Write the file, verified on `image` or a generated photograph; with `int8` also a quantized ONNX file."""
+    """Writes the file, verified on `image` or a generated photograph; with `int8` also a quantized ONNX file."""
     if to == "onnx":
         require_packages()
-    path = Path(out) if out else beside(Path(weights), ENDINGS[to])
+    path = Path(out) if out else default_path(Path(weights), ENDINGS[to])
     check_file(path)
     calibration = open_calibration(to, int8, calibrate, overrides)
     sample = as_image(photograph() if image is None else image)
@@ -68,13 +68,13 @@ def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequ
     return Calibration(calibrate, overrides) if calibrate else None
 
 
-def beside(weights: Path, ending: str) -> Path:
+def default_path(weights: Path, ending: str) -> Path:
     """The checkpoint's path with another suffix; in the current folder for a published model."""
     return (weights if weights.is_file() else Path(weights.name)).with_suffix(ending)
 
 
 def parse_shape(text: str | None) -> tuple[int, int] | None:
-    """Parse "800x1344" to (800, 1344)."""
+    """Parses "800x1344" to (800, 1344)."""
     if text is None:
         return None
     sides = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)

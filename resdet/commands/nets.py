@@ -41,7 +41,7 @@ def cells(line: dict[str, Any]) -> dict[str, str]:
 
 
 def nets(names: Sequence[str] = (), json_path: str | None = None) -> None:
-    """Print depth, shortcut option, stride position, parameters, multiply-adds and feature strides of each net."""
+    """Prints depth, shortcut option, stride position, parameters, multiply-adds and feature strides of each net."""
     counted = [count(name, options) for name in names or config.names() for options in variants(name)]
     rows = [cells(line) for line in counted]
     rows.insert(0, {head: head for head in rows[0]})

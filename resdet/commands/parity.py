@@ -63,7 +63,7 @@ class Case(NamedTuple):
 
 
 def parity(formats: Sequence[str] = (), json_path: str | None = None) -> list[dict[str, Any]]:
-    """Print a markdown table row by row; return the rows."""
+    """Prints a markdown table row by row; returns the rows."""
     rows = []
     cases = select_cases(formats)
     print("| format | model | compared | largest difference |\n|---|---|---|---|", flush=True)
@@ -136,7 +136,7 @@ def build(task: str, data: str, section: dict) -> nn.Module:
 
 
 def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
-    """Set the statistics of norms and the scale of last layers to those of a trained net, during one `run()`."""
+    """Sets the statistics of norms and the scale of last layers to those of a trained net, during one `run()`."""
     hooks = [m.register_forward_pre_hook(take_statistics) for m in model.modules() if hasattr(m, "running_var")]
     for name, layer in model.named_modules():
         if deviation := SPREAD.get(name) or SPREAD.get(name.rpartition(".predictor.")[2]):

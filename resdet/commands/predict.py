@@ -37,7 +37,7 @@ def predict(
     overrides: Sequence[str] = (),
     classifiers: Sequence[str] = (),
 ) -> None:
-    """Print the prediction for each image; a folder stands for the images in it.
+    """Prints the prediction for each image; a folder stands for the images in it.
 
     Several detectors, or several localizers, form an ensemble. `classifiers` predict the classes for localizers.
     `overrides` are `eval` settings of a detector or localizer.
@@ -61,7 +61,7 @@ def predict(
 
 
 def open_model(path: str) -> Any:
-    """Load a model, on the GPU if available; an exported file chooses its own device."""
+    """Loads a model, on the GPU if available; an exported file chooses its own device."""
     model = hub.load(path)
     return model if model.exported else model.to(distributed.choose_device("auto"))
 

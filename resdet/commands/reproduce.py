@@ -82,7 +82,7 @@ def reproduce(
     dry_run: bool = False,
     json_path: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Run all missing trainings and evaluations; return our metrics with the paper's, one dict per row.
+    """Runs all missing trainings and evaluations; returns our metrics with the paper's, one dict per row.
 
     Interrupted trainings resume from their checkpoints; finished evaluations are not repeated.
     """
@@ -130,7 +130,7 @@ def plan_of(
 
 
 def print_plan(plan: dict[str, Any]) -> None:
-    """Print the plan as a shell script."""
+    """Prints the plan as a shell script."""
     for sentence in plan["missing"]:
         print(f"# missing  {sentence}")
     for step in (*plan["trainings"], *plan["tests"]):
@@ -145,7 +145,7 @@ def print_plan(plan: dict[str, Any]) -> None:
 
 
 def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Setting, launch: Launch) -> None:
-    """Prepare all data; if the user must provide some, print it with the trainings' costs and raise DataError."""
+    """Prepares all data; if the user must provide some, prints it with the trainings' costs and raises DataError."""
     lacking = dict(lacking)
     if lacking.pop("cifar10", None):
         launch(["data", "get", "cifar10", "--root", str(setting.data_root("cifar10"))])
@@ -159,7 +159,7 @@ def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Set
 
 
 def train(training: Training, setting: Setting, launch: Launch) -> None:
-    """Train to the end; raise Error if the training was stopped before."""
+    """Trains to the end; raises Error if the training was stopped before."""
     if is_finished(training, setting):
         return
     processes = processes_for(training, setting)

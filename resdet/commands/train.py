@@ -28,7 +28,7 @@ def train(
     init: str | None = None,
     eval_only: bool = False,
 ) -> dict[str, float]:
-    """Train, or with `eval_only` evaluate the weights of `init`; return the metrics of the best evaluation."""
+    """Trains, or with `eval_only` evaluates the weights of `init`; returns the metrics of the best evaluation."""
     world = distributed.join(experiment.train.device)
     try:
         check_world(experiment, world)
@@ -66,7 +66,7 @@ def run(
     init: str | None,
     open_task: Callable[..., TrainingTask],
 ) -> Trainer:
-    """Run a training to its end or until a signal stops it."""
+    """Runs a training to its end or until a signal stops it."""
     log = Log(folder if world.is_main else None)
     task = open_task(experiment, world, log, init)
     resumes = resume and (folder / checkpoint.LAST).exists()
@@ -104,7 +104,7 @@ def run(
 
 
 def check_same_step(trainer: Trainer, folder: Path) -> None:
-    """Refuse ranks that resume from different steps: machines without a shared folder each read their own last.pth."""
+    """Refuses ranks that resume from different steps: machines without a shared folder each read their own last.pth."""
     steps = distributed.gathered([trainer.step])
     if len(set(steps)) > 1:
         raise ConfigError(
@@ -116,7 +116,7 @@ def check_same_step(trainer: Trainer, folder: Path) -> None:
 def run_steps(
     experiment: Experiment, steps: Sequence[Step], world: World, folder: Path, resume: bool
 ) -> dict[str, float]:
-    """Run several trainings, each in its own subfolder; --resume continues with the interrupted one."""
+    """Runs several trainings, each in its own subfolder; --resume continues with the interrupted one."""
     for step in steps:
         check_world(step.experiment, world)
         check_unoccupied(folder / step.name, resume)

@@ -57,7 +57,7 @@ class Experiment:
     measures_error: ClassVar[bool] = False  # whether training steps report a top-1 error
 
     def check(self) -> None:
-        """Refuse sections that contradict each other."""
+        """Refuses sections that contradict each other."""
         if not isinstance(self.data, self.data_kinds):
             remedy = f"which is no data set for the task {self.task}; change data.name or task"
             raise ConfigError(f"data.name is {self.data.name}, {remedy}.", "data.name")

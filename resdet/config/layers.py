@@ -64,7 +64,7 @@ def name_in(layer: Layer, section: str) -> Any:
 
 
 def expand_names(settings: dict[str, Any]) -> None:
-    """Expand `backbone: resnet50` to `backbone: {name: resnet50}`, in place."""
+    """Expands `backbone: resnet50` to `backbone: {name: resnet50}`, in place."""
     for section in VARIANTS:
         parent, last = holder(settings, section)
         if isinstance(parent, dict) and isinstance(parent.get(last), str):
@@ -72,7 +72,7 @@ def expand_names(settings: dict[str, Any]) -> None:
 
 
 def drop_other_families(layers: list[Layer], schema: Schema) -> None:
-    """Drop, in place, options of a section that were set for another family of names than the final one."""
+    """Drops, in place, options of a section that were set for another family of names than the final one."""
     for section, chosen in schema.chosen.items():
         family = None
         for position, layer in enumerate(layers):

@@ -51,5 +51,5 @@ def override_layer(text: str) -> Layer:
 
 
 def split(key: str) -> list[str]:
-    """Split at dots; `milestones[0]` equals `milestones.0`."""
+    """Splits at dots; `milestones[0]` equals `milestones.0`."""
     return re.sub(r"\[(-?[0-9]+)\]", r".\1", key).split(".")

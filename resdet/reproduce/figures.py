@@ -16,7 +16,7 @@ IMAGES, BATCH = 1000, 100  # images for the deviations of Figure 7, and batch si
 
 
 def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
-    """Draw a figure and return its files in `out`; `weights` are the checkpoints of its nets in their run folders."""
+    """Draws a figure and returns its files in `out`; `weights` are the checkpoints of its nets in their run folders."""
     stem = out / figure.name
     if figure.kind == "curves":
         return draw_curves({name: path.parent for name, path in weights.items()}, stem, figure.title, TOP[figure.name])
@@ -27,7 +27,7 @@ def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
 
 
 def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | None = None) -> list[Path]:
-    """Plot error over step, one color per run: training thin and dashed, validation bold."""
+    """Plots error over step, one color per run: training thin and dashed, validation bold."""
     lines = []
     for number, (name, folder) in enumerate(runs.items()):
         for kind in ("train", "val"):
@@ -49,7 +49,7 @@ def read_errors(metrics: Path, kind: str) -> tuple[list[int], list[float]]:
 
 
 def draw_responses(weights: Mapping[str, Path], stem: Path, title: str) -> list[Path]:
-    """Plot the standard deviations of layer responses, in layer order and sorted by magnitude."""
+    """Plots the standard deviations of layer responses, in layer order and sorted by magnitude."""
     responses = {name: measure(path) for name, path in weights.items()}
     original, falling = [], []
     for number, (name, deviations) in enumerate(responses.items()):
@@ -88,7 +88,7 @@ def measure(checkpoint: Path) -> dict[str, float]:
 
 
 def draw_detections(checkpoint: Path, stem: Path, title: str) -> list[Path]:
-    """Draw validation images with the detections of a detector."""
+    """Draws validation images with the detections of a detector."""
     from resdet.reproduce.detections import compose, predict_samples
 
     names, pixels, results = zip(*predict_samples(checkpoint))

@@ -80,7 +80,7 @@ def needs_trainval(trainings: Iterable[Training], setting: Setting) -> bool:
 
 
 def write_trainval(root: Path) -> Path:
-    """Write the COCO 2014 train and val annotations as one file, with image paths relative to `root`."""
+    """Writes the COCO 2014 train and val annotations as one file, with image paths relative to `root`."""
     target = root / TRAINVAL
     if target.exists():
         return target

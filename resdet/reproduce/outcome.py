@@ -31,7 +31,7 @@ def outcome_file(row: Row, setting: Setting) -> Path:
 
 
 def write_circumstances(test: Evaluation) -> None:
-    """Record date, hardware, versions and git revision of an evaluation that just finished."""
+    """Records date, hardware, versions and git revision of an evaluation that just finished."""
     from resdet.engine.log import git_revision, processor, versions
 
     content = {
@@ -44,7 +44,7 @@ def write_circumstances(test: Evaluation) -> None:
 
 
 def write_outcome(row: Row, setting: Setting, test: Evaluation, commands: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Write and return the outcome of a row: our metrics, the paper's, and how to reproduce them."""
+    """Writes and returns the outcome of a row: our metrics, the paper's, and how to reproduce them."""
     metrics = metrics_in(json.loads(test.file.read_text(encoding="utf-8")))
     ours = {name: metrics[name] for name in (row.paper or metrics)}
     content = {

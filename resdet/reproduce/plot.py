@@ -71,7 +71,7 @@ class Drawing:
 
 
 def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: float | None = None) -> Drawing:
-    """Plot lines over axes that start at zero; values above `top` are clipped, as in the paper."""
+    """Plots lines over axes that start at zero; values above `top` are clipped, as in the paper."""
     x_most = max((max(line.x) for line in lines if len(line.x)), default=1) or 1
     y_most = top or max((max(line.y) for line in lines if len(line.y)), default=1) or 1
     box = np.array([LEFT, HEIGHT - BOTTOM])
@@ -161,7 +161,7 @@ def text_width(text: str, size: int) -> float:
 
 
 def to_pixels(drawing: Drawing, scale: int = 2) -> np.ndarray:
-    """Render as uint8 [scale * height, scale * width, 3] RGB."""
+    """Renders as uint8 [scale * height, scale * width, 3] RGB."""
     import cv2
 
     canvas = np.full((drawing.height * scale, drawing.width * scale, 3), 255, np.uint8)
@@ -199,7 +199,7 @@ def rgb(color: str) -> tuple[int, ...]:
 
 
 def save(drawing: Drawing, stem: Path) -> list[Path]:
-    """Write stem.svg and stem.png; return both paths."""
+    """Writes stem.svg and stem.png; returns both paths."""
     svg, png = stem.with_suffix(".svg"), stem.with_suffix(".png")
     write_text(svg, to_svg(drawing))
     write_image(png, to_pixels(drawing))
