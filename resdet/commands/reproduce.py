@@ -56,7 +56,7 @@ def choose(target: str | None, names: Sequence[str] = ()) -> tuple[list[Row], li
 def check_known(target: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            raise ConfigError(f"{target} has no row {name!r}: use one of {', '.join(known)}.")
+            raise ConfigError(f"{target} has no row or net {name!r}: use one of {', '.join(known)}.")
 
 
 def parse_given(pairs: Sequence[str]) -> dict[str, str]:

@@ -127,7 +127,7 @@ def test_a_training_gets_processes_that_share_its_batch(setting, wanted, taken, 
     resdet = Resdet()
     reproduce.reproduce(rows, [], replace(setting, processes=wanted), resdet)
     assert resdet.processes["train"] == taken and resdet.processes["evaluate"] == 1
-    assert (f"cifar10_resnet20: {taken} of {wanted} processes" in capsys.readouterr().out) == (taken < wanted)
+    assert (f"cifar10_resnet20: uses {taken} of {wanted} processes" in capsys.readouterr().out) == (taken < wanted)
 
 
 @pytest.mark.parametrize("count, options", [(2, ["--standalone", "--nproc-per-node", "2"]), (1, [])])
@@ -255,16 +255,16 @@ def test_costs_are_those_of_all_nets_and_of_the_test():
 def test_unknown_names_are_answered_with_known_ones():
     with pytest.raises(ConfigError, match="did you mean table6"):
         reproduce.choose("tabel6")
-    with pytest.raises(ConfigError, match="it has resnet20, resnet32"):
+    with pytest.raises(ConfigError, match="use one of resnet20, resnet32"):
         reproduce.choose("table6", ["resnet21"])
-    with pytest.raises(ConfigError, match="--use imagenet_r11=a.pth"):
+    with pytest.raises(ConfigError, match="--use is imagenet_r11=a.pth"):
         reproduce.parse_given(["imagenet_r11=a.pth"])
 
 
 def test_a_figure_of_some_of_its_nets():
     _, (figure,) = reproduce.choose("figure6", ["cifar10_resnet20", "cifar10_plain20"])
     assert figure.nets == ("cifar10_plain20", "cifar10_resnet20")
-    with pytest.raises(ConfigError, match="figure6 has no row 'resnet20': it has cifar10_plain20, "):
+    with pytest.raises(ConfigError, match="figure6 has no row or net 'resnet20': use one of cifar10_plain20, "):
         reproduce.choose("figure6", ["resnet20"])
 
 

@@ -200,5 +200,5 @@ def test_equal_tests_of_two_tables_are_one():
 
 
 def test_a_cost_is_read_over_lines_and_no_further():
-    told = cost_of("imagenet_loc_rcnn_r101.yaml")
-    assert told.startswith("before the first step 200 proposals") and told.endswith("but one, at the end")
+    cost = cost_of("imagenet_loc_rcnn_r101.yaml")
+    assert cost.startswith("once, before the first step: 200 proposals") and cost.endswith("only one, at the end")
