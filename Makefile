@@ -1,7 +1,7 @@
-# make quickstart   a virtual environment, a small Mask R-CNN trained in minutes, and where its results lie
-# make test         the same environment, and the tests: about a quarter of an hour on two cores, files side by side
-# make fuzz         10,000 damaged files of each kind (tests/fuzz/README.md): about half an hour on two cores
-# make bench        timings beside torchvision, timm and pycocotools
+# make quickstart   train a small Mask R-CNN in minutes, in a virtual environment
+# make test         run the tests in parallel: about 15 minutes on two cores
+# make fuzz         read 10,000 damaged files of each kind (tests/fuzz/README.md): about 30 minutes on two cores
+# make bench        compare speed with torchvision, timm and pycocotools
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

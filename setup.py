@@ -6,23 +6,23 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-# torch and torchvision must have no upper bound: a bounded pair resolves to builds that do not fit each other.
+# No upper bounds for torch and torchvision: with bounds, pip resolves to incompatible builds.
 CORE = [
     "torch>=2.6",
     "torchvision>=0.21",
     "numpy>=1.26",
     "pyyaml>=6",
-    "pydantic>=2.7",  # types of configs
+    "pydantic>=2.7",  # validates configs
     "rich>=13",
     "tensorboard>=2.16",
     "safetensors>=0.4",
     "scipy>=1.11",
-    # albumentations asks for the headless build of OpenCV; opencv-python would install into the same folder.
+    # albumentations requires the headless build of OpenCV; opencv-python would install into the same folder.
     "albumentations>=2.0.8,<3",
     "opencv-python-headless>=4.11",
-    "pillow>=10",  # resizes pictures as detectron2 does
-    "pycocotools>=2.0.8",  # masks as run lengths, and the reference of all COCO figures
-    "hotcoco>=1.3,<2",  # the same figures, eighty times faster for boxes, twenty for masks
+    "pillow>=10",  # resizes images as detectron2 does
+    "pycocotools>=2.0.8",  # RLE masks, and the reference COCO evaluation
+    "hotcoco>=1.3,<2",  # the same metrics, 80 times faster for boxes, 20 times for masks
 ]
 
 EXPORT = ["onnx>=1.18,<2", "onnxscript>=0.7,<1", "onnxruntime>=1.22,<2"]
@@ -45,7 +45,7 @@ EXTRAS = {
 setup(
     name="resdet",
     version="0.1.0",
-    description="Deep Residual Learning for Image Recognition, whole: nets, detectors, their trainers and evaluators",
+    description="Deep Residual Learning for Image Recognition: nets, detectors, training and evaluation",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

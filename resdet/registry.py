@@ -1,4 +1,4 @@
-"""Named entries that a config chooses from, to which a user's module may add its own."""
+"""Registries of named entries that configs refer to; user modules can add their own."""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
@@ -11,20 +11,20 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Entries by name. Those of this package may be given as "module:attribute", which is imported at first use."""
+    """Mapping from names to entries. An entry given as "module:attribute" is imported at first use."""
 
     def __init__(self, kind: str, key: str, entries: Mapping[str, T | str] | None = None):
-        """`kind` and `key` are what an entry is and the config key that names it, for error messages."""
+        """For error messages: `kind` is the noun for an entry, `key` the config key that names one."""
         self.kind, self.key = kind, key
         self.entries: dict[str, T | str] = dict(entries or {})
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that adds an entry; a ConfigError where the name is taken by another one."""
+        """Decorator that adds an entry; raises ConfigError if the name is taken by another one."""
 
         def add(entry: T) -> T:
             known = self.entries.get(name)
             if known is not None and identity(known) != identity(entry):
-                raise ConfigError(f"There is already a {self.kind} named {name!r}: register yours by another name.")
+                raise ConfigError(f"There is already a {self.kind} named {name!r}: register yours under another name.")
             self.entries[name] = entry
             return entry
 
@@ -50,13 +50,13 @@ class Registry(Generic[T]):
         return iter(self.entries)
 
     def hint(self, name: str) -> str:
-        """The nearest name, or all of them."""
+        """A suggestion for an unknown name: the nearest name, or all names."""
         near = difflib.get_close_matches(name, self.entries, n=1)
         return f"did you mean {near[0]}?" if near else f"there are {', '.join(self.entries)}."
 
 
 def identity(entry: object) -> str:
-    """The same for an object and for the object of its name after its module is imported again."""
+    """module:qualname of an entry, equal for an object and its successor after its module is reloaded."""
     if isinstance(entry, str):
         return entry
     named = entry if hasattr(entry, "__qualname__") else type(entry)

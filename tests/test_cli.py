@@ -127,7 +127,7 @@ def test_nets_and_config(tmp_path, command, monkeypatch):
     assert {line.split()[0] for line in table.splitlines()} >= {*shallow}
     row = next(line for line in table.splitlines() if line.startswith("resnet50") and " 1x1 " in line)
     assert "25,557,032" in row and "3.858 G" in row and "c5:32" in row
-    assert "cifar_resnet26, …) can be named too; a config also takes timm/<name>." in table
+    assert "cifar_resnet26, …) are valid too; a config also accepts timm/<name>." in table
     assert command("nets", "resnet50", "vgg16", "--json", "nets.json").stdout.count("\n") == 4
     assert json.loads((tmp_path / "nets.json").read_text())[2]["parameters"] == 138357544  # torchvision's count
     shown = command("config", "--config", "imagenet_r50.yaml", "data.root=elsewhere", "optim.lr=0.2").stdout

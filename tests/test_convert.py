@@ -29,7 +29,7 @@ def detector(tmp_path):
 
 
 def lines(printed: str) -> str:
-    return printed.partition("To load it there:\n\n")[2]
+    return printed.partition("To load it:\n\n")[2]
 
 
 @pytest.mark.parametrize("layout", ["torchvision", "timm"])
@@ -39,7 +39,7 @@ def test_a_classifier_there(layout, classifier, capsys):
     model, source = classifier
     assert main(["convert", str(source), "--to", layout]) == 0
     printed, names = capsys.readouterr().out, {}
-    assert f"best.{layout}.pth: 104 tensors, read back and the same bit by bit" in printed
+    assert f"best.{layout}.pth: 104 tensors, read back bit for bit" in printed
     exec(lines(printed), names)
     assert "224 × 224" in printed and "[0.485, 0.456, 0.406]" in printed
     pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
@@ -92,7 +92,7 @@ def test_the_input_is_not_overwritten(classifier, capsys):
     _, source = classifier
     before = source.read_bytes()
     assert main(["convert", str(source), "--to", "safetensors"]) == 2
-    assert "name another one by --out" in capsys.readouterr().err
+    assert "give another output file with --out" in capsys.readouterr().err
     assert source.read_bytes() == before
 
 

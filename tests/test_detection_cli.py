@@ -299,7 +299,7 @@ def test_predict_with_an_ensemble(trained, tmp_path):
     )
     assert [row["detections"] for row in rows] == [result.to_dict()["detections"] for result in expected]
 
-    assert "Nothing to look at" in runs.sentence(runs.here("predict", "--weights", best))
+    assert "No images to predict on" in runs.sentence(runs.here("predict", "--weights", best))
     assert "did you mean refine" in runs.sentence(runs.here("predict", "--weights", best, pictures[0], "eval.refin=1"))
 
 

@@ -162,7 +162,7 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on(there, tmp_path):
     with disks.limited(50_000):
         said = sentence(runs.here(*more))
     told = r"run/(last|best).pth cannot be written \(File too large\), and the former file is kept: raise the limit on "
-    assert re.search(told + r"the size of files \(ulimit -f\), then go on from step 2 by --resume\.$", said), said
+    assert re.search(told + r"the size of files \(ulimit -f\), then resume from step 2 with --resume\.$", said), said
     assert before == {path: path.read_bytes() for path in folder.glob("*.pth")}
     assert not disks.leftovers(folder)
     assert runs.here(*more).returncode == 0

@@ -65,21 +65,21 @@ def test_files_that_cannot_be_are_refused_before_anything_runs(words, option, tm
 )
 def test_options_of_results_are_not_those_of_weights(option, capsys):
     told = refusal(["evaluate", "--weights", "none.pth", *option.split()], capsys)
-    assert f"{option.split()[0]} belongs to --results" in told and "eval.metric" in told and "--save" in told
+    assert f"{option.split()[0]} needs --results" in told and "eval.metric" in told and "--save" in told
 
 
 @pytest.mark.parametrize("option", ["--config voc07_vgg16", "data.root=a", "--submission a.zip", "--classifier b.pth"])
 def test_nor_are_those_of_weights_options_of_results(option, results, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     told = refusal(["evaluate", *option.split(), *results], capsys)
-    assert f"{option.split()[0]} belongs to --weights" in told
+    assert f"{option.split()[0]} needs --weights" in told
 
 
 @pytest.mark.parametrize("option", ["--per-class", "--json a.json", "--save a.json"])
 def test_there_are_no_figures_of_a_submission(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     told = refusal(["evaluate", "--weights", "none.pth", "--submission", "a.zip", *option.split()], capsys)
-    assert f"{option.split()[0]} is not for --submission" in told
+    assert f"{option.split()[0]} and --submission exclude each other" in told
 
 
 def test_results_are_judged_by_coco_s_rules_unless_others_are_named(results, capsys):
@@ -125,7 +125,7 @@ def test_evaluate_asks_that(tmp_path, capsys):
 @pytest.mark.parametrize("calibrate", [None, "folder"])
 def test_an_export_has_no_settings_but_those_of_a_config(calibrate, tmp_path):
     folder = calibrate and str(tmp_path)
-    with pytest.raises(ConfigError, match="data.val_images=3 is a setting for the config that --calibrate names"):
+    with pytest.raises(ConfigError, match="data.val_images=3 overrides the config of --calibrate"):
         export.open_calibration("onnx", bool(folder), folder, ["data.val_images=3"])
     taken = export.open_calibration("onnx", True, "shapes_resnet20.yaml", ["data.val_images=3"])
     assert taken.experiment.data.val_images == 3
@@ -139,7 +139,7 @@ def test_a_published_model_is_converted_again(tmp_path, monkeypatch, capsys):
     for _ in range(2):
         assert convert.convert("torchvision/some_net", "safetensors", str(tmp_path / "net.safetensors")).exists()
     weights.save(model, tmp_path / "own.safetensors", "safetensors")
-    with pytest.raises(resdet.Error, match="is the file to be converted"):
+    with pytest.raises(resdet.Error, match="is the input file"):
         convert.convert(str(tmp_path / "own.safetensors"), "safetensors", str(tmp_path / "own.safetensors"))
 
 

@@ -17,7 +17,9 @@ from resdet.weights.layouts import torchvision_detectors
 def only_resnet18(monkeypatch):
     monkeypatch.setattr(parity, "CLASSIFIERS", {"resnet18": ("resnet18", "bn")})
     monkeypatch.setattr(parity, "DETECTORS", [])
-    monkeypatch.setattr(parity, "picture", lambda height, width: twins.pictures((64, 64))[0].permute(1, 2, 0).numpy())
+    monkeypatch.setattr(
+        parity, "sample_image", lambda height, width: twins.pictures((64, 64))[0].permute(1, 2, 0).numpy()
+    )
 
 
 def test_the_table(only_resnet18, tmp_path, capsys):
@@ -27,18 +29,18 @@ def test_the_table(only_resnet18, tmp_path, capsys):
     logits, tensors = (row["difference"] for row in rows)
     assert 0 <= logits < 1e-9 and tensors == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0] == "| format | model | what was compared | largest difference |" and len(shown) == 4
+    assert shown[0] == "| format | model | compared | largest difference |" and len(shown) == 4
 
 
 def test_a_wrong_weight_is_noticed(only_resnet18, monkeypatch):
-    there = parity.there
+    round_trip = parity.round_trip
 
     def wrong(model, layout):
-        theirs, back = there(model, layout)
+        theirs, back = round_trip(model, layout)
         theirs.layer3[0].bn1.weight.data[0] += 1
         return theirs, back
 
-    monkeypatch.setattr(parity, "there", wrong)
+    monkeypatch.setattr(parity, "round_trip", wrong)
     assert parity.parity(["torchvision"])[0]["difference"] > 1e-3
 
 
@@ -92,4 +94,4 @@ def test_formats_that_are_unknown_or_absent(capsys, monkeypatch):
     assert main(["parity", "detectron2"]) == 2
     assert "detectron2 is not installed" in capsys.readouterr().err
     assert parity.parity() == []
-    assert "Left out, not being installed: torchvision, timm, detectron2" in capsys.readouterr().out
+    assert "Skipped, not installed: torchvision, timm, detectron2" in capsys.readouterr().out

@@ -1,9 +1,9 @@
-"""The same as `resdet evaluate`."""
+"""Alias of `resdet evaluate`."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout itself, installed or not
+sys.path.insert(0, str(Path(__file__).parents[1]))  # use the checkout even if resdet is not installed
 
 from resdet.cli import main  # noqa: E402
 

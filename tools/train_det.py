@@ -1,9 +1,9 @@
-"""The same as `resdet train`, for detectors."""
+"""Alias of `resdet train`, for detectors."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout itself, installed or not
+sys.path.insert(0, str(Path(__file__).parents[1]))  # use the checkout even if resdet is not installed
 
 from resdet.cli.process import main  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""A training step of the CIFAR nets of section 4.2. Peers have none: theirs are built from their basic blocks."""
+"""A training step of the CIFAR nets of section 4.2; those of other libraries are built from their basic blocks."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ WIDTHS = (16, 32, 64)
 
 
 def cases(batch: int = BATCH) -> Iterator[Case]:
-    """ResNet-20, 56 and 110; the last is not compiled, which would take minutes."""
+    """ResNet-20, 56 and 110; ResNet-110 is not compiled, since that takes minutes."""
     images = pixels(batch, SIZE)
     for depth, prefix, variants in (
         (20, "resnet20 ", (*EAGER, *COMPILED)),
@@ -26,20 +26,20 @@ def cases(batch: int = BATCH) -> Iterator[Case]:
 
 
 def cifar_nets(depth: int) -> dict[str, nn.Module | str]:
-    """The net of 6n+2 layers from the blocks of three libraries."""
+    """The net of `depth` = 6n+2 layers from the blocks of three libraries."""
     from torchvision.models.resnet import BasicBlock
 
     torch.manual_seed(0)
     n = (depth - 2) // 6
-    timm_block = find_timm_block()
+    block = timm_block()
     return {
         "torchvision": PeerNet(BasicBlock, n),
-        "timm": PeerNet(timm_block, n) if timm_block else NOT_INSTALLED,
+        "timm": PeerNet(block, n) if block else NOT_INSTALLED,
         "resdet": registry.create(f"cifar_resnet{depth}", CLASSES),
     }
 
 
-def find_timm_block() -> type[nn.Module] | None:
+def timm_block() -> type[nn.Module] | None:
     try:
         from timm.models.resnet import BasicBlock
     except ImportError:
@@ -48,14 +48,15 @@ def find_timm_block() -> type[nn.Module] | None:
 
 
 class PeerNet(nn.Module):
-    """Section 4.2's net from another library's basic blocks, with their shortcut: option B where ours has A."""
+    """The net of section 4.2 from another library's basic blocks, with shortcut option B instead of A."""
 
     def __init__(self, block: type[nn.Module], n: int):
         super().__init__()
-        layers = [nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(inplace=True)]
         channels = WIDTHS[0]
+        stem = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        layers: list[nn.Module] = [stem, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
         for width in WIDTHS:
-            stride = width // channels  # halves the map where it doubles the channels
+            stride = width // channels  # halves the map when the channels double
             layers += [block(channels, width, stride, projection(channels, width, stride))]
             layers += [block(width, width) for _ in range(n - 1)]
             channels = width
@@ -67,7 +68,7 @@ class PeerNet(nn.Module):
 
 
 def projection(channels: int, width: int, stride: int) -> nn.Module | None:
-    """The 1×1 convolution of a shortcut whose dimensions grow."""
+    """The 1×1 convolution of a shortcut with increasing dimensions; None for stride 1."""
     if stride == 1:
         return None
     return nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))

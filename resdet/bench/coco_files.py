@@ -1,4 +1,4 @@
-"""Annotation and results files in COCO's format that cost about what COCO's own cost, made up from a seed."""
+"""Random annotation and results files in COCO format, comparable in cost to COCO's own files."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,13 @@ import numpy as np
 from resdet.files.atomic import write_text
 
 WIDTH, HEIGHT, CLASSES = 640, 480, 80
-PER_IMAGE = 7.2  # objects of an image on average, as in COCO
-DETECTIONS = 100  # of an image
-POINTS = 24  # of an outline, which with two decimals gives objects of about COCO's size in bytes
+PER_IMAGE = 7.2  # mean number of objects per image, as in COCO
+DETECTIONS = 100  # per image
+POINTS = 24  # per polygon; with two decimals an object takes about as many bytes as in COCO
 
 
 class Objects(NamedTuple):
-    """n objects by rising image."""
+    """n objects, sorted by image."""
 
     images: np.ndarray  # int64 [n], from 0
     boxes: np.ndarray  # float64 [n, 4]: x, y, width, height
@@ -23,7 +23,7 @@ class Objects(NamedTuple):
 
 
 def make_objects(images: int, rng: np.random.Generator) -> Objects:
-    """Few classes are frequent and many rare; sides reach from 8 pixels to most of the image, small ones prevail."""
+    """Random objects with a long-tailed class distribution and mostly small boxes, from 8 pixels up."""
     numbers = np.repeat(np.arange(images), rng.geometric(1 / PER_IMAGE, images))
     return Objects(numbers, random_boxes(len(numbers), rng), random_labels(len(numbers), rng))
 
@@ -40,7 +40,7 @@ def random_labels(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_detections(objects: Objects, images: int, rng: np.random.Generator) -> tuple[Objects, np.ndarray]:
-    """DETECTIONS of each image with their scores: half of them near an object, and most of these of its class."""
+    """DETECTIONS per image and their scores: half are near an object, and 80 % of these have its class."""
     numbers = np.repeat(np.arange(images), DETECTIONS)
     counts = np.bincount(objects.images, minlength=images)
     starts = np.append(0, counts.cumsum()[:-1])
@@ -53,11 +53,11 @@ def make_detections(objects: Objects, images: int, rng: np.random.Generator) -> 
     known = near & (rng.random(len(numbers)) < 0.8)
     labels = np.where(known, objects.labels[like], random_labels(len(numbers), rng))
     scores = rng.beta(np.where(near, 2.0, 0.5), 2.0)
-    return Objects(numbers, inside(boxes).round(2), labels), scores.round(4)
+    return Objects(numbers, clip(boxes).round(2), labels), scores.round(4)
 
 
-def inside(boxes: np.ndarray) -> np.ndarray:
-    """The part of each box in the image, at least a pixel."""
+def clip(boxes: np.ndarray) -> np.ndarray:
+    """Clips boxes to the image; at least one pixel remains."""
     limits = np.array([WIDTH, HEIGHT])
     low = boxes[:, :2].clip(0, limits - 1)
     high = np.clip(boxes[:, :2] + boxes[:, 2:], low + 1, limits)
@@ -65,7 +65,7 @@ def inside(boxes: np.ndarray) -> np.ndarray:
 
 
 def write_annotations(path: Path, objects: Objects, images: int) -> None:
-    """Outlines are polygons within the boxes."""
+    """Writes a COCO annotation file; segmentations are polygons inside the boxes."""
     rows = zip(objects.images.tolist(), objects.labels.tolist(), objects.boxes.tolist(), outlines(objects.boxes))
     annotations = [
         {
@@ -79,26 +79,28 @@ def write_annotations(path: Path, objects: Objects, images: int) -> None:
         }
         for number, (image, label, box, outline) in enumerate(rows, start=1)
     ]
-    pictures = [
+    entries = [
         {"id": n + 1, "file_name": f"{n + 1:012}.jpg", "width": WIDTH, "height": HEIGHT, "license": 1}
         for n in range(images)
     ]
     categories = [{"id": n + 1, "name": f"class {n + 1}"} for n in range(CLASSES)]
-    write(path, {"images": pictures, "annotations": annotations, "categories": categories})
+    write(path, {"images": entries, "annotations": annotations, "categories": categories})
 
 
 def outlines(boxes: np.ndarray) -> list[list[float]]:
-    """A polygon x1, y1, x2, y2, … within each box: an ellipse with dents."""
+    """A polygon x1, y1, x2, y2, … inside each box: an ellipse with dents."""
     angles = np.arange(POINTS) * (2 * np.pi / POINTS)
     radius = 0.42 + 0.08 * np.cos(3 * angles)
     shape = 0.5 + np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1)
     return (boxes[:, None, :2] + shape * boxes[:, None, 2:]).round(2).reshape(len(boxes), -1).tolist()
 
 
-def write_results(path: Path, found: Objects, scores: np.ndarray, masks: bool) -> None:
-    """Boxes, or masks as compressed run lengths."""
-    key, shapes = ("segmentation", run_lengths(found.boxes)) if masks else ("bbox", found.boxes.tolist())
-    rows = zip(found.images.tolist(), found.labels.tolist(), scores.tolist(), shapes)
+def write_results(path: Path, detections: Objects, scores: np.ndarray, masks: bool) -> None:
+    """Writes a COCO results file with boxes, or with masks as compressed RLE."""
+    boxes = detections.boxes
+    shapes = run_lengths(boxes) if masks else boxes.tolist()
+    key = "segmentation" if masks else "bbox"
+    rows = zip(detections.images.tolist(), detections.labels.tolist(), scores.tolist(), shapes)
     entries = [
         {"image_id": image + 1, "category_id": label + 1, "score": score, key: shape}
         for image, label, score, shape in rows

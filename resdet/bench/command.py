@@ -1,4 +1,4 @@
-"""`resdet bench`: runs the suites and prints what they find."""
+"""`resdet bench`: runs suites and prints the timings."""
 
 import sys
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ SUITES = ("forward", "train", "cifar", "pipeline", "detect", "detect_train", "op
 def bench(
     suites: Sequence[str] = (), rounds: int = 5, threads: int | None = None, json_path: str | None = None
 ) -> None:
-    """Times the suites named, or all; prints images/s (or the time of a call) of each library, the median of `rounds`,
-    and the ratio to the first one's, torchvision's or pycocotools'. `threads` are torch's, as many as cores by default;
-    the pipeline suite works on one core.
+    """Times the given suites, or all. Prints for each library the median over `rounds` of images/s or time per call,
+    and the ratio to the first library (torchvision or pycocotools). `threads`: torch threads, by default one per core;
+    the pipeline suite always uses one core.
     """
-    check(suites, rounds, threads)
+    validate(suites, rounds, threads)
     import torch
 
     from resdet.bench.report import Report
@@ -31,14 +31,14 @@ def bench(
                     report.add(name, case, measure(case, rounds, lambda text: progress(f"{name}: {text}")))
 
 
-def check(suites: Sequence[str], rounds: int, threads: int | None) -> None:
+def validate(suites: Sequence[str], rounds: int, threads: int | None) -> None:
     for name in suites:
         if name not in SUITES:
-            raise ConfigError(f"There is no suite named {name!r} to bench: there are {', '.join(SUITES)}.")
+            raise ConfigError(f"There is no suite named {name!r}: use one of {', '.join(SUITES)}.")
     if rounds < 1:
         raise ConfigError(f"--rounds is {rounds}: give 1 or more.")
     if threads is not None and threads < 1:
-        raise ConfigError(f"--threads is {threads}: give 1 or more, or leave it out for as many as cores.")
+        raise ConfigError(f"--threads is {threads}: give 1 or more, or leave it out for one thread per core.")
 
 
 def progress(text: str) -> None:

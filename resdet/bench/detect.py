@@ -1,25 +1,27 @@
-"""Inference of detectors on one image, from its pixels to boxes and pasted masks, as a user meets each library."""
+"""Inference of detectors on one image, from pixels to boxes and pasted masks, through each library's public API."""
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resdet.bench.detection import picture, tensor_of, twins
+from resdet.bench.detection import sample_image, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
 from resdet.detection.inference.compare import DetectionTuple, pair
+from resdet.detection.model import Detector
 from resdet.fast import accelerate
 from resdet.results.result import Result
-from resdet.timing import Case
+from resdet.timing import Case, Side
 
-SIZES = ((480, 640), (800, 1333))  # heights and widths, to which neither library has to resize
-SHARE = 0.97  # of the detections that must agree
-PIXELS, SCORES, IOU = 0.1, 1e-3, 0.99  # how far boxes and scores may be apart, and masks must overlap on average
+SIZES = ((480, 640), (800, 1333))  # heights and widths that neither library resizes
+SHARE = 0.97  # minimum fraction of agreeing detections
+PIXELS, SCORES, IOU = 0.1, 1e-3, 0.99  # tolerances of boxes and scores, minimum mean IoU of masks
 
 
 def cases(sizes: tuple[tuple[int, int], ...] = SIZES, body: str = "resnet50") -> Iterator[Case]:
-    """torchvision's detectors do not compile whole: they get the layout and the precision alone."""
+    """Compiled variants are left out: torchvision's detectors do not compile with fullgraph=True."""
     for masks in (False, True):
         for height, width in sizes:
             torch.compiler.reset()
@@ -27,23 +29,24 @@ def cases(sizes: tuple[tuple[int, int], ...] = SIZES, body: str = "resnet50") ->
 
 
 def cases_of(masks: bool, height: int, width: int, body: str) -> Iterator[Case]:
-    pixels = picture(height, width)
+    pixels = sample_image(height, width)
     image = tensor_of(pixels)
-    theirs, ours = twins(masks, height, width, body)
+    peer, model = twins(masks, height, width, body)
     name = f"{'Mask' if masks else 'Faster'} R-CNN {width}×{height}, {{}}".format
 
-    peer = inference(lambda: theirs([image]))
-    note = agreement(peer()[0], ours.predict([pixels])[0])
-    yield Case(name("defaults (eager, fp32)"), 1, {"torchvision": peer, "resdet": lambda: ours.predict([pixels])}, note)
+    eager = inference(lambda: peer([image]))
+    note = agreement(eager()[0], model.predict([pixels])[0])
+    sides: dict[str, Side] = {"torchvision": eager, "resdet": lambda: model.predict([pixels])}
+    yield Case(name("defaults (eager, fp32)"), 1, sides, note)
     for variant in EAGER:
-        detector, model = variant.prepare(theirs), variant.prepare(ours)
+        peer_variant, model_variant = variant.prepare(peer), variant.prepare(model)
         sides = {
-            "torchvision": inference(lambda: detector([image]), variant),
-            "resdet": inference(lambda: model.predict([pixels]), variant),
+            "torchvision": inference(lambda: peer_variant([image]), variant),
+            "resdet": inference(lambda: model_variant.predict([pixels]), variant),
         }
         yield Case(name(variant), 1, sides)
-    fast = accelerate(ours)
-    sides = {"torchvision": peer, "resdet": lambda: fast.predict([pixels])}
+    fast = cast(Detector, accelerate(model))
+    sides = {"torchvision": eager, "resdet": lambda: fast.predict([pixels])}
     yield Case(name("resdet's fast path, peer's defaults"), 1, sides)
 
 
@@ -56,18 +59,18 @@ def inference(call: Callable, variant: Variant = EAGER[0]) -> Callable:
     return run
 
 
-def agreement(theirs: dict[str, Tensor], ours: Result) -> str:
-    """How well the detections of an image agree; an error where they do not. The last of a hundred may be another one,
-    where its score is all but equal."""
-    masks = None if ours.masks is None else theirs["masks"][:, 0].numpy() > 0.5
-    expected = DetectionTuple(theirs["boxes"].numpy(), theirs["scores"].numpy(), theirs["labels"].numpy() - 1, masks)
-    pairs = pair(expected, ours, PIXELS, scores=np.inf)
-    apart, scores = (values.max(initial=0) for values in (pairs.pixels, pairs.scores))
-    note = f"{len(pairs)} of {len(expected.boxes)} detections agree: boxes within {apart:.0e} pixels"
+def agreement(output: dict[str, Tensor], result: Result) -> str:
+    """A note on how well the detections of an image agree; raises RuntimeError if they do not. The lowest-ranked
+    detections may differ, since their scores are nearly equal."""
+    masks = None if result.masks is None else output["masks"][:, 0].numpy() > 0.5
+    expected = DetectionTuple(output["boxes"].numpy(), output["scores"].numpy(), output["labels"].numpy() - 1, masks)
+    pairs = pair(expected, result, PIXELS, scores=np.inf)
+    distance, scores = (values.max(initial=0) for values in (pairs.pixels, pairs.scores))
+    note = f"{len(pairs)} of {len(expected.boxes)} detections agree: boxes within {distance:.0e} pixels"
     note += f", scores within {scores:.0e}"
     overlap = 1.0
     if pairs.ious is not None and len(pairs):
-        overlap = pairs.ious.mean()  # the mean: of a mask of a few pixels float32's rounding may turn one
+        overlap = pairs.ious.mean()  # not the minimum: float32 rounding may flip one pixel of a tiny mask
         note += f", masks with a mean IoU of {overlap:.4f}"
     if not (len(pairs) >= SHARE * len(expected.boxes) and scores < SCORES and overlap > IOU):
         raise RuntimeError(f"The detectors with the same weights do not agree: {note}.")

@@ -1,8 +1,10 @@
-"""Faster and Mask R-CNN, ResNet-50 on a pyramid, by torchvision and by us with the same weights.
+"""Faster and Mask R-CNN with ResNet-50 and FPN, of torchvision and of resdet, with the same weights.
 
-The weights are random and brought to where trained ones are: each layer's output keeps its scale through the net, and
-the last layers speak so that about 600 pairs of a region and a class score above 0.05, and 100 detections stand.
+The weights are random, calibrated to behave like trained ones: activations keep their scale through the net, and last
+layers are scaled so that about 600 pairs of an RoI and a class score above 0.05, and 100 detections remain after NMS.
 """
+
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,8 +18,8 @@ from resdet.weights.layouts import torchvision_detectors
 
 CLASSES = 80
 CANDIDATES, SCORE = 600, 0.05
-FROZEN_STAGES = 2  # conv1 and conv2_x, as both train from ImageNet weights
-SPREAD = {  # the standard deviation of each last layer's output
+FROZEN_STAGES = 2  # conv1 and conv2_x, as in training from ImageNet weights
+SPREAD = {  # last layer -> target standard deviation of its output
     "rpn.head.cls_logits": 2.0,
     "rpn.head.bbox_pred": 0.3,
     "roi_heads.box_predictor.cls_score": 1.5,
@@ -27,13 +29,13 @@ SPREAD = {  # the standard deviation of each last layer's output
 
 
 def twins(masks: bool, height: int, width: int, body: str = "resnet50") -> tuple[nn.Module, Detector]:
-    """torchvision's detector and ours for `picture`s of this size, in eval mode."""
-    theirs = torchvision_detector(masks, height, width, body)
-    calibrate(theirs, tensor_of(picture(height, width)))
-    return theirs, resdet_detector(theirs, height, width)
+    """torchvision's detector and ours, in eval mode, for a `sample_image` of this size."""
+    peer = torchvision_detector(masks, height, width, body)
+    calibrate(peer, tensor_of(sample_image(height, width)))
+    return peer, resdet_detector(peer, height, width)
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def sample_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A generated photograph, uint8 RGB [height, width, 3]."""
     import cv2
 
@@ -43,12 +45,12 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def tensor_of(pixels: np.ndarray) -> Tensor:
-    """As torchvision's detectors take images: [3, H, W], 0 to 1."""
+    """An image [H, W, 3] in torchvision's format: float [3, H, W], 0 to 1."""
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous() / 255
 
 
 def torchvision_detector(masks: bool, height: int, width: int, body: str = "resnet50") -> nn.Module:
-    """torchvision's, for images of this size, which it then does not resize; in eval mode."""
+    """torchvision's detector in eval mode, set up not to resize images of this size."""
     from torchvision.models.detection import FasterRCNN, MaskRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
@@ -60,55 +62,58 @@ def torchvision_detector(masks: bool, height: int, width: int, body: str = "resn
 
 @torch.no_grad()
 def calibrate(detector: nn.Module, image: Tensor) -> nn.Module:
-    """Brings the weights of torchvision's detector to where trained ones are, on an image [3, H, W], 0 to 1."""
+    """Calibrates the weights of torchvision's detector on an image [3, H, W], 0 to 1."""
     hooks = [m.register_forward_pre_hook(take_statistics) for m in detector.modules() if hasattr(m, "running_var")]
     for name, layer in detector.named_modules():
         if name in SPREAD:
             spread_first_output(layer, SPREAD[name])
-    logits = []
-    hooks.append(detector.roi_heads.box_predictor.cls_score.register_forward_hook(lambda *call: logits.append(call[2])))
+    logits: list[Tensor] = []
+    cls_score = detector.get_submodule("roi_heads.box_predictor.cls_score")
+    hooks.append(cls_score.register_forward_hook(lambda *call: logits.append(call[2])))
     detector([image])
     for hook in hooks:
         hook.remove()
-    detector.roi_heads.box_predictor.cls_score.bias[0] += background(logits[0])
+    cls_score.get_parameter("bias")[0] += background_shift(logits[0])
     return detector
 
 
-def take_statistics(norm: nn.Module, given: tuple[Tensor]) -> None:
-    """Each norm brings what comes first to mean 0 and variance 1."""
-    norm.running_var.copy_(given[0].var((0, 2, 3))), norm.running_mean.copy_(given[0].mean((0, 2, 3)))
+def take_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    """Forward pre-hook: set the running statistics of a norm to those of its input [B, C, H, W]."""
+    norm.get_buffer("running_var").copy_(inputs[0].var((0, 2, 3)))
+    norm.get_buffer("running_mean").copy_(inputs[0].mean((0, 2, 3)))
 
 
-def spread_first_output(layer: nn.Module, wanted: float) -> None:
-    """Scales the layer so that each channel of its first output [n, C, …] has mean 0 and this standard deviation."""
+def spread_first_output(layer: nn.Module, deviation: float) -> None:
+    """Rescales the layer at its first call: each channel of the output [n, C, …] gets mean 0 and this deviation."""
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
 
-    def scale(module: nn.Module, given: tuple, output: Tensor) -> Tensor:
+    def scale(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
         hook.remove()
         values = output.transpose(0, 1).flatten(1)
-        factor = wanted / values.std(1)
-        layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.dim() - 1)))
-        layer.bias.copy_((layer.bias - values.mean(1)) * factor)
-        return module.forward(*given)
+        factor = deviation / values.std(1)
+        weight.mul_(factor.view(-1, *[1] * (weight.dim() - 1)))
+        bias.copy_((bias - values.mean(1)) * factor)
+        return module.forward(*inputs)
 
     hook = layer.register_forward_hook(scale)
 
 
-def background(logits: Tensor) -> float:
-    """What the background's logit, the first of each row, must gain so that CANDIDATES others score above SCORE."""
+def background_shift(logits: Tensor) -> float:
+    """The shift of the background logit (the first column) with which CANDIDATES class scores exceed SCORE."""
     low, high = -20.0, 20.0
     for _ in range(30):
         middle = (low + high) / 2
         shifted = torch.cat([logits[:, :1] + middle, logits[:, 1:]], 1)
-        found = (shifted.softmax(1)[:, 1:] > SCORE).sum()
-        low, high = (middle, high) if found > CANDIDATES else (low, middle)
+        count = (shifted.softmax(1)[:, 1:] > SCORE).sum()
+        low, high = (middle, high) if count > CANDIDATES else (low, middle)
     return high
 
 
-def resdet_detector(theirs: nn.Module, height: int, width: int) -> Detector:
-    """Ours with the weights of torchvision's, in eval mode."""
-    state = theirs.state_dict()
+def resdet_detector(peer: nn.Module, height: int, width: int) -> Detector:
+    """Our detector with the weights of torchvision's, in eval mode."""
+    state = peer.state_dict()
     model = torchvision_detectors.settings(state) | {"freeze_stages": FROZEN_STAGES}
     model["input"] |= {"min_size": min(height, width), "max_size": max(height, width)}
     detector = build_for(configs.from_dict({"task": "detection", "model": model}), [str(n) for n in range(CLASSES)])
     loading.load(detector, state)
-    return detector.eval()
+    return cast(Detector, detector.eval())

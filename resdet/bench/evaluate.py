@@ -1,4 +1,4 @@
-"""COCO's evaluation of a results file, from the two files to the average precision, loading included."""
+"""COCO evaluation of a results file, from files to metrics, loading included."""
 
 import contextlib
 import io
@@ -11,20 +11,22 @@ import numpy as np
 
 from resdet.bench import coco_files
 from resdet.detection.evaluation import coco
-from resdet.timing import Case
+from resdet.detection.evaluation.ground_truth import Kind
+from resdet.timing import Case, Side
 
-IMAGES = {"bbox": 5_000, "segm": 500}  # val2017's, and a tenth of it
-CHECKED = 50  # images on which the two must agree before they are timed
+IMAGES = {"bbox": 5_000, "segm": 500}  # as in val2017, and a tenth of it
+CHECKED = 50  # number of images on which the evaluators must agree before they are timed
 TOLERANCE = 1e-9
 
 
 def cases(boxes: int = IMAGES["bbox"], masks: int = IMAGES["segm"]) -> Iterator[Case]:
-    for kind, images in (("bbox", boxes), ("segm", masks)):
+    counts: dict[Kind, int] = {"bbox": boxes, "segm": masks}
+    for kind, images in counts.items():
         with TemporaryDirectory() as folder:
-            apart = agreement(*write_files(Path(folder), min(CHECKED, images), kind), kind)
+            checked = agreement(*write_files(Path(folder), min(CHECKED, images), kind), kind)
             annotations, results = write_files(Path(folder), images, kind)
-            note = f"{apart}; {size_of(annotations)} of annotations, {size_of(results)} of results"
-            sides = {
+            note = f"{checked}; {size_of(annotations)} of annotations, {size_of(results)} of results"
+            sides: dict[str, Side] = {
                 "pycocotools": partial(by_pycocotools, annotations, results, kind),
                 "resdet": partial(coco.evaluate, annotations, results, kind),
             }
@@ -32,7 +34,7 @@ def cases(boxes: int = IMAGES["bbox"], masks: int = IMAGES["segm"]) -> Iterator[
             yield Case(name, 1, sides, note, unit="s", warm=False)
 
 
-def write_files(folder: Path, images: int, kind: str) -> tuple[Path, Path]:
+def write_files(folder: Path, images: int, kind: Kind) -> tuple[Path, Path]:
     rng = np.random.default_rng(0)
     objects = coco_files.make_objects(images, rng)
     annotations, results = folder / "annotations.json", folder / "results.json"
@@ -41,28 +43,28 @@ def write_files(folder: Path, images: int, kind: str) -> tuple[Path, Path]:
     return annotations, results
 
 
-def by_pycocotools(annotations: Path, results: Path, kind: str) -> np.ndarray:
-    """The twelve figures that it prints."""
+def by_pycocotools(annotations: Path, results: Path, kind: Kind) -> np.ndarray:
+    """The twelve metrics that pycocotools prints."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
-        judge = COCOeval(truth, truth.loadRes(str(results)), kind)
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return judge.stats
+        evaluator = COCOeval(truth, truth.loadRes(str(results)), kind)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator.stats
 
 
-def agreement(annotations: Path, results: Path, kind: str) -> str:
-    """How well the twelve figures agree; an error where they do not."""
-    theirs, ours = by_pycocotools(annotations, results, kind), coco.evaluate(annotations, results, kind)
+def agreement(annotations: Path, results: Path, kind: Kind) -> str:
+    """A note on how well the twelve metrics agree; raises RuntimeError if they do not."""
+    expected, metrics = by_pycocotools(annotations, results, kind), coco.evaluate(annotations, results, kind)
     names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-    apart = max(abs(float(their) - ours[name]) for their, name in zip(theirs, names))
-    if not apart < TOLERANCE:
-        raise RuntimeError(f"The evaluators' figures differ by {apart:.1e}.")
-    return f"AP {ours['AP']:.3f} on {CHECKED} images by both, all twelve figures within {apart:.0e}"
+    difference = max(abs(float(value) - metrics[name]) for value, name in zip(expected, names))
+    if not difference < TOLERANCE:
+        raise RuntimeError(f"The metrics of the evaluators differ by {difference:.1e}.")
+    return f"AP {metrics['AP']:.3f} on {CHECKED} images by both, all twelve metrics within {difference:.0e}"
 
 
 def size_of(file: Path) -> str:

@@ -1,6 +1,7 @@
-"""Inference of ResNet-50 on a batch: the defaults of each library, the same precision in each, and our fast path."""
+"""Inference of ResNet-50 on a batch: library defaults, equal precisions, and our fast path."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,7 @@ TOLERANCE = 1e-4
 
 
 def cases(batch: int = BATCH, size: int = SIZE) -> Iterator[Case]:
-    """Peers are given normalized pixels, and so is our net where like is compared with like; where our whole
-    classifier runs (its default and the fast path), its time includes the normalization.
-    """
+    """Nets get normalized pixels; our defaults and fast path run the whole classifier, normalization included."""
     nets = each(resnet50s(), nn.Module.eval)
     images = pixels(batch, size)
     normalized = normalizer()(images)
@@ -46,10 +45,10 @@ def inference(net: nn.Module, images: Tensor, variant: Variant = EAGER[0]) -> Ca
 
 
 def check_agreement(sides: dict[str, Side]) -> float:
-    """The largest difference to torchvision's float32 outputs, as a share of the largest of them."""
-    outputs = {name: side() for name, side in sides.items() if callable(side)}
+    """The largest difference to torchvision's float32 outputs, relative to the largest output."""
+    outputs: dict[str, Any] = {name: side() for name, side in sides.items() if callable(side)}
     expected = outputs["torchvision"]
     largest = max((output - expected).abs().max() / expected.abs().max() for output in outputs.values()).item()
     if not largest < TOLERANCE:
-        raise RuntimeError(f"The nets with the same weights give outputs that differ by {largest:.1e}.")
+        raise RuntimeError(f"The outputs of nets with the same weights differ by {largest:.1e}.")
     return largest

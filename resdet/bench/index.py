@@ -1,6 +1,6 @@
-"""Opening an annotation file for training, and what it takes in memory when loader workers read all of it.
+"""Time to open an annotation file for training, and memory after loader workers read all of it.
 
-The file is a tenth of COCO's training set unless told otherwise: 11,800 images, 86,000 objects.
+By default the file has a tenth of COCO's training set: 11,800 images, 86,000 objects.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ import numpy as np
 from resdet.bench import coco_files
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.coco import open_coco
-from resdet.timing import MEGABYTES, Case
+from resdet.timing import MEGABYTES, Case, Side
 
 IMAGES, WORKERS = 11_800, 8
-PSS = "/proc/self/smaps_rollup"  # Linux: pages shared by n processes count for an n-th in each
+PSS = "/proc/self/smaps_rollup"  # Linux: a page shared by n processes counts 1/n in each
 
-Samples = Callable[[int], Any]  # the annotations of the image of a number
+Samples = Callable[[int], Any]  # image index -> annotations
 
 
 def cases(images: int = IMAGES, workers: int = WORKERS) -> Iterator[Case]:
@@ -35,16 +35,16 @@ def cases(images: int = IMAGES, workers: int = WORKERS) -> Iterator[Case]:
         open_coco(file, folder)
         note = (
             f"{images} images, {len(objects.images)} objects, {file.stat().st_size / 2**20:.0f} MB of JSON; "
-            f"ours the first time, which compiles it: {time.perf_counter() - start:.1f} s"
+            f"first opening by resdet, which builds the cache: {time.perf_counter() - start:.1f} s"
         )
-        sides = {"pycocotools": partial(open_dict, file), "resdet": partial(open_coco, file, folder)}
+        sides: dict[str, Side] = {"pycocotools": partial(open_dict, file), "resdet": partial(open_coco, file, folder)}
         yield Case("opening, the second time", 1, sides, note, unit="ms", warm=False)
         sides = {
             "pycocotools": partial(weigh, partial(dict_samples, file), images, workers),
             "resdet": partial(weigh, partial(index_samples, file), images, workers),
         }
         if not Path(PSS).exists():
-            sides = dict.fromkeys(sides, "Linux alone")
+            sides = dict.fromkeys(sides, "Linux only")
         note = f"proportional set size of {workers} forked workers and their parent, above that of idle ones"
         yield Case(f"memory with {workers} workers after all samples", 1, sides, note, unit=MEGABYTES)
 
@@ -57,7 +57,7 @@ def open_dict(file: Path) -> Any:
 
 
 def dict_samples(file: Path) -> Samples:
-    """As the data sets of torchvision read pycocotools' dicts."""
+    """Annotations read from pycocotools' dicts, as torchvision's data sets do."""
     truth = open_dict(file)
     ids = sorted(truth.imgs)
     return lambda i: (truth.loadImgs(ids[i])[0]["file_name"], truth.loadAnns(truth.getAnnIds(ids[i])))
@@ -69,7 +69,7 @@ def index_samples(file: Path) -> Samples:
 
 
 def weigh(open_samples: Callable[[], Samples], images: int, workers: int) -> float:
-    """What opening and reading everything adds, in MB, to a parent and its workers."""
+    """MB that opening and reading all samples adds to a parent and its workers."""
     return (in_child(open_samples, images, workers) - in_child(nothing, images, workers)) / 2**20
 
 
@@ -78,15 +78,15 @@ def nothing() -> Samples:
 
 
 def in_child(open_samples: Callable[[], Samples], images: int, workers: int) -> int:
-    """Bytes of a process that opens the samples and forks workers, all together; it ends with this call."""
+    """Total bytes of a child process that opens the samples and of its forked workers, measured by `weigh_family`."""
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
     parent = context.Process(target=weigh_family, args=(open_samples, images, workers, send))
     parent.start()
-    send.close()  # so that a parent that dies is noticed
-    found = receive.recv()
+    send.close()  # so that `recv` fails if the child dies
+    total = receive.recv()
     parent.join()
-    return found
+    return total
 
 
 def weigh_family(open_samples: Callable[[], Samples], images: int, workers: int, send: Any) -> None:
@@ -106,14 +106,14 @@ def weigh_family(open_samples: Callable[[], Samples], images: int, workers: int,
     for child in children:
         child.start()
     read.wait()
-    own = proportional_size()
+    size = proportional_size()
     weighed.wait()
     for child in children:
         child.join()
-    send.send(own + sum(sizes))
+    send.send(size + sum(sizes[:]))
 
 
 def proportional_size() -> int:
-    """This process's, in bytes."""
+    """Proportional set size of this process in bytes."""
     lines = Path(PSS).read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -1,23 +1,25 @@
-"""ResNet-50 of three libraries with the same weights, and the ways in which each of them is run."""
+"""ResNet-50 of three libraries with the same weights, and the variants in which each runs."""
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from resdet.backbones import registry
+from resdet.backbones.layers import Backbone
 from resdet.classification.model import Classifier
 from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.weights import loading
 
 NOT_INSTALLED = "not installed"
+M = TypeVar("M", bound=nn.Module)
 
 
 class Variant(NamedTuple):
-    """Eager or compiled, in float32 or under bfloat16 autocast; always channels_last, which suits every side best."""
+    """Eager or compiled, in float32 or under bfloat16 autocast; always channels_last, the fastest for every side."""
 
     bf16: bool
     compile: bool
@@ -28,10 +30,10 @@ class Variant(NamedTuple):
     def autocast(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)
 
-    def prepare(self, module: nn.Module) -> nn.Module:
-        """A copy of the module to be run so. It compiles whole or not at all: no silent return to eager."""
+    def prepare(self, module: M) -> M:
+        """A copy of the module in this variant, compiled without graph breaks."""
         module = copy.deepcopy(module).to(memory_format=torch.channels_last)
-        return torch.compile(module, fullgraph=True, dynamic=False) if self.compile else module
+        return cast(M, torch.compile(module, fullgraph=True, dynamic=False)) if self.compile else module
 
 
 EAGER = (Variant(bf16=False, compile=False), Variant(bf16=True, compile=False))
@@ -39,13 +41,13 @@ COMPILED = (Variant(bf16=False, compile=True), Variant(bf16=True, compile=True))
 
 
 def resnet50s() -> dict[str, nn.Module | str]:
-    """torchvision's, timm's and ours with the same random weights, or why there is none."""
+    """{library: ResNet-50 with the same random weights, or the reason why it is missing}."""
     from torchvision.models import resnet50
 
     torch.manual_seed(0)
-    theirs, ours = resnet50(), registry.create("resnet50")
-    loading.load(ours, theirs.state_dict())
-    return {"torchvision": theirs, "timm": timm_resnet50(theirs.state_dict()), "resdet": ours}
+    peer, net = resnet50(), registry.create("resnet50")
+    loading.load(net, peer.state_dict())
+    return {"torchvision": peer, "timm": timm_resnet50(peer.state_dict()), "resdet": net}
 
 
 def timm_resnet50(state: dict[str, Tensor]) -> nn.Module | str:
@@ -59,13 +61,13 @@ def timm_resnet50(state: dict[str, Tensor]) -> nn.Module | str:
 
 
 def each(nets: dict[str, nn.Module | str], make: Callable[[nn.Module], Any]) -> dict[str, Any]:
-    """What is made of every net, where there is one."""
+    """Applies `make` to every net; keeps the reasons of missing ones."""
     return {name: net if isinstance(net, str) else make(net) for name, net in nets.items()}
 
 
-def classifier(net: nn.Module, size: int) -> Classifier:
-    """Our whole model around a copy of a backbone: it takes pixels, and normalizes them."""
-    classes = [str(label) for label in range(net.fc.out_features)]
+def classifier(net: Backbone, size: int) -> Classifier:
+    """Our whole model, including the normalization of pixels, around a copy of a backbone."""
+    classes = [str(label) for label in range(cast(nn.Linear, net.fc).out_features)]
     return Classifier(copy.deepcopy(net), classes, normalizer(), size=size, short=size)
 
 
@@ -74,6 +76,6 @@ def normalizer() -> Normalize:
 
 
 def pixels(batch: int, size: int) -> Tensor:
-    """A batch as our loader and `predict` hand it over: uint8 [batch, 3, size, size], channels last in memory."""
+    """A batch as from our loader and `predict`: uint8 [batch, 3, size, size], channels last in memory."""
     images = torch.randint(256, (batch, size, size, 3), generator=torch.Generator().manual_seed(0))
     return images.to(torch.uint8).permute(0, 3, 1, 2)

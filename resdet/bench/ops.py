@@ -1,4 +1,4 @@
-"""The two operations of detectors that no convolution library has: suppression of duplicates, and RoIAlign."""
+"""The custom operations of detectors: NMS and RoIAlign."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resdet.ops.nms import nms
 from resdet.ops.roi_align import assign_levels, roi_align
-from resdet.timing import Case
+from resdet.timing import Case, Side
 
 BOXES, REGIONS, CLASSES = 10_000, 1_000, 80
 HEIGHT, WIDTH, CHANNELS, SIZE, SAMPLING = 800, 1344, 256, 7, 2
@@ -21,18 +21,21 @@ def cases(boxes: int = BOXES, regions: int = REGIONS, channels: int = CHANNELS) 
 
 
 def suppression(count: int) -> Iterator[Case]:
-    """At an IoU of 0.5, of all boxes together and within classes."""
+    """NMS at an IoU of 0.5, over all boxes and per class."""
     from torchvision.ops import batched_nms
-    from torchvision.ops import nms as their_nms
+    from torchvision.ops import nms as torchvision_nms
 
-    draw = torch.Generator().manual_seed(0)
-    scores = torch.rand(count, generator=draw)
-    spread, clustered = random_boxes(count, draw), clustered_boxes(count, draw)
-    labels = torch.randint(CLASSES, (count,), generator=draw)
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.rand(count, generator=rng)
+    spread, clustered = random_boxes(count, rng), clustered_boxes(count, rng)
+    labels = torch.randint(CLASSES, (count,), generator=rng)
     one, valid = torch.zeros_like(labels), torch.ones(1, count, dtype=torch.bool)
     ours = lambda boxes, groups: nms(boxes[None], scores[None], groups[None], valid, 0.5, count)
     for name, boxes in (("random", spread), ("clustered", clustered)):
-        sides = {"torchvision": partial(their_nms, boxes, scores, 0.5), "resdet": partial(ours, boxes, one)}
+        sides: dict[str, Side] = {
+            "torchvision": partial(torchvision_nms, boxes, scores, 0.5),
+            "resdet": partial(ours, boxes, one),
+        }
         yield Case(f"nms of {count} boxes, {name}", count, sides, unit="ms")
     sides = {
         "torchvision": partial(batched_nms, clustered, scores, labels, 0.5),
@@ -41,43 +44,43 @@ def suppression(count: int) -> Iterator[Case]:
     yield Case(f"nms of {count} boxes, clustered, of {CLASSES} classes", count, sides, unit="ms")
 
 
-def random_boxes(count: int, draw: torch.Generator) -> Tensor:
-    """Of 16 to 300 pixels a side, anywhere in the image, [count, 4]."""
+def random_boxes(count: int, rng: torch.Generator) -> Tensor:
+    """Boxes [count, 4] with sides of 16 to 300 pixels, anywhere in the image."""
     limits = torch.tensor([WIDTH, HEIGHT])
-    sides = 16 + 284 * torch.rand(count, 2, generator=draw)
-    corners = torch.rand(count, 2, generator=draw) * (limits - sides)
+    sides = 16 + 284 * torch.rand(count, 2, generator=rng)
+    corners = torch.rand(count, 2, generator=rng) * (limits - sides)
     return torch.cat([corners, corners + sides], 1)
 
 
-def clustered_boxes(count: int, draw: torch.Generator) -> Tensor:
-    """Around a fiftieth as many places, as proposals and detections lie around objects."""
-    centers = random_boxes(max(1, count // 50), draw)
-    boxes = centers[torch.randint(len(centers), (count,), generator=draw)]
+def clustered_boxes(count: int, rng: torch.Generator) -> Tensor:
+    """Boxes [count, 4] clustered around count / 50 centers, like proposals around objects."""
+    centers = random_boxes(max(1, count // 50), rng)
+    boxes = centers[torch.randint(len(centers), (count,), generator=rng)]
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    return boxes + 0.1 * sides * torch.randn(count, 4, generator=draw)
+    return boxes + 0.1 * sides * torch.randn(count, 4, generator=rng)
 
 
 def alignment(count: int, channels: int) -> Iterator[Case]:
-    """Regions of one image from the four levels of a pyramid, with two samples a bin and axis."""
-    draw = torch.Generator().manual_seed(0)
+    """RoIAlign of one image on the four levels of a pyramid, with sampling ratio 2."""
+    rng = torch.Generator().manual_seed(0)
     shapes = [(HEIGHT // stride, WIDTH // stride) for stride in STRIDES]
-    maps = [torch.randn(1, channels, *shape, generator=draw) for shape in shapes]
-    boxes = torch.cat([random_boxes(count // 2, draw), 3 * random_boxes(count - count // 2, draw) / 2])
-    sizes = f"roi_align of {count} regions, {channels}×{SIZE}×{SIZE}"
+    maps = [torch.randn(1, channels, *shape, generator=rng) for shape in shapes]
+    boxes = torch.cat([random_boxes(count // 2, rng), 3 * random_boxes(count - count // 2, rng) / 2])
+    sizes = f"roi_align of {count} RoIs, {channels}×{SIZE}×{SIZE}"
     for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-        theirs = [level.to(dtype).requires_grad_() for level in maps]
-        ours = [level.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for level in theirs]
-        sides = {"torchvision": torchvision_align(theirs, boxes), "resdet": resdet_align(ours, boxes)}
-        yield Case(f"{sizes}, {name}", count, {key: without_gradient(side) for key, side in sides.items()}, unit="ms")
-        sides = {
-            "torchvision": with_gradient(sides["torchvision"], theirs),
-            "resdet": with_gradient(sides["resdet"], ours),
-        }
+        contiguous = [level.to(dtype).requires_grad_() for level in maps]
+        channels_last = [
+            level.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for level in contiguous
+        ]
+        peer, ours = torchvision_align(contiguous, boxes), resdet_align(channels_last, boxes)
+        sides: dict[str, Side] = {"torchvision": without_gradient(peer), "resdet": without_gradient(ours)}
+        yield Case(f"{sizes}, {name}", count, sides, unit="ms")
+        sides = {"torchvision": with_gradient(peer, contiguous), "resdet": with_gradient(ours, channels_last)}
         yield Case(f"{sizes}, {name}, forward and backward", count, sides, unit="ms")
 
 
 def torchvision_align(maps: list[Tensor], boxes: Tensor) -> Callable[[], Tensor]:
-    """Its kernels know no bfloat16: under autocast they work in float32, which is how its detectors meet it."""
+    """The kernel lacks bfloat16: under autocast, as in torchvision's detectors, it runs in float32."""
     from torchvision.ops import MultiScaleRoIAlign
 
     names = [str(level) for level in range(len(maps))]
@@ -104,8 +107,8 @@ def without_gradient(align: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return torch.inference_mode()(align)
 
 
-def with_gradient(align: Callable[[], Tensor], maps: list[Tensor]) -> Callable[[], Tensor]:
-    """Forward, and backward from a gradient of ones laid out as a convolution would give it."""
+def with_gradient(align: Callable[[], Tensor], maps: list[Tensor]) -> Callable[[], tuple[Tensor, ...]]:
+    """Forward, and backward from a gradient of ones in the memory format of the output."""
     gradient = torch.ones_like(align())
 
     def run() -> tuple[Tensor, ...]:

@@ -1,6 +1,6 @@
-"""From JPEG files to 224 crops on one core: our pipeline beside torchvision's, on Pillow images and on tensors.
+"""From JPEG files to 224 crops on one core: our pipeline against torchvision's on Pillow images and on tensors.
 
-All sides end in uint8 pixels; turning them into normalized floats is left to the device.
+All sides end in uint8 pixels; the device normalizes them.
 """
 
 import io
@@ -32,15 +32,15 @@ Transform = Callable[[EncodedImage, np.random.Generator], np.ndarray]
 
 
 class Recipe(NamedTuple):
-    """The same crops by torchvision, written for either of its two modules, and by us."""
+    """The same crops by torchvision and by resdet."""
 
     name: str
-    torchvision: Callable[[ModuleType], list] | None
+    torchvision: Callable[[ModuleType], list] | None  # transforms, given the module v1 or v2; None: not available
     resdet: Transform
 
 
 def recipes() -> list[Recipe]:
-    """The training crops of today and of section 3.4, with and without colors, and the central crop of tests."""
+    """Modern training crops and those of section 3.4, with and without color augmentation, and the center crop."""
     jitter = tuple(AugmentConfig().short)
     sides = list(range(jitter[0], jitter[1] + 1))
     today = lambda t: [t.RandomResizedCrop(SIZE), t.RandomHorizontalFlip()]
@@ -94,7 +94,7 @@ def on_pillow(recipe: Recipe, files: Sequence[bytes]) -> Side:
 
 
 def on_tensors(recipe: Recipe, files: Sequence[bytes]) -> Side:
-    """With torchvision's own decoder, for as long as it has one."""
+    """With torchvision's own decoder, if its version has one."""
     if recipe.torchvision is None:
         return NONE
     try:
@@ -112,7 +112,7 @@ def on_tensors(recipe: Recipe, files: Sequence[bytes]) -> Side:
 
 
 def on_files(recipe: Recipe, files: Sequence[bytes]) -> Side:
-    """As the loader's workers do it: with randomness that belongs to the position in the order of training."""
+    """As in the loader's workers, with randomness seeded by the position in the training order."""
     positions = itertools.count()
 
     def run() -> None:
@@ -124,7 +124,7 @@ def on_files(recipe: Recipe, files: Sequence[bytes]) -> Side:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Neither torch nor OpenCV starts threads of its own while it lasts."""
+    """Context in which torch and OpenCV start no threads."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:

@@ -1,19 +1,21 @@
-"""A training step of ResNet-50: forward, cross entropy, backward, SGD with momentum."""
+"""A training step of ResNet-50: forward, cross-entropy, backward, SGD with momentum."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resdet.backbones.layers import Backbone
 from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normalizer, pixels, resnet50s
 from resdet.classification.training import ClassifierStep
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.trainer import Trainer
+from resdet.engine.training import TrainingTask
 from resdet.structures import Batch
 from resdet.timing import Case
 
@@ -28,17 +30,17 @@ def cases(batch: int = BATCH, size: int = SIZE) -> Iterator[Case]:
 def training_cases(
     prefix: str, nets: dict[str, nn.Module | str], images: Tensor, variants: Sequence[Variant]
 ) -> Iterator[Case]:
-    """Steps on uint8 `images` [B, 3, S, S] with random labels: the defaults of each side, then the same for all.
+    """Training steps on uint8 `images` [B, 3, S, S]: first the defaults of each library, then equal variants.
 
-    By default a peer trains as its examples do, in float32 and contiguous memory, and we as `resdet train` does.
+    Defaults: other libraries as in their examples, in float32 and contiguous memory; resdet as in `resdet train`.
     """
     torch.compiler.reset()
     batch, size = len(images), images.shape[-1]
-    labels = torch.arange(batch) % nets["resdet"].fc.out_features
     normalized = normalizer()(images)
     contiguous = normalized.contiguous()
 
-    model = classifier(nets["resdet"], size)
+    model = classifier(cast(Backbone, nets["resdet"]), size)
+    labels = torch.arange(batch) % len(model.classes)
     trainer = stepping_trainer(model, ClassifierStep(model), batch)
     peers = each(nets, lambda net: training_step(Loss(copy.deepcopy(net)), contiguous, labels))
     ours = lambda: trainer.take_step(Batch(images, labels, torch.arange(batch)))
@@ -54,7 +56,7 @@ def training_cases(
 
 
 class Loss(nn.Module):
-    """The cross entropy of a net, in training mode."""
+    """The cross-entropy of a net in training mode."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -67,7 +69,7 @@ class Loss(nn.Module):
 def training_step(
     loss: nn.Module, images: Any, targets: Any, variant: Variant = EAGER[0], lr: float = LR
 ) -> Callable[[], None]:
-    """`loss` gives a scalar for images and targets, in whatever form."""
+    """A function that runs one step; `loss(images, targets)` returns a scalar."""
     optimizer = torch.optim.SGD(loss.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
     def run() -> None:
@@ -81,15 +83,16 @@ def training_step(
 
 
 def stepping_trainer(model: nn.Module, step: nn.Module, batch: int, lr: float = LR, **settings: Any) -> Trainer:
-    """The trainer of `resdet train` with the settings it has unless told otherwise."""
+    """The trainer of `resdet train`, by default with its default settings."""
     optim = OptimConfig(lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     train = TrainConfig(unit="steps", length=1, batch=batch, **settings)
     world = World(rank=0, size=1, device=torch.device("cpu"))
-    return Trainer(Stepped(model, step), optim, ScheduleConfig(name="constant"), train, world, Path())
+    task = cast(TrainingTask, StepOnlyTask(model, step))
+    return Trainer(task, optim, ScheduleConfig(name="constant"), train, world, Path())
 
 
-class Stepped:
-    """A task that is only stepped: without data, validation or checkpoints."""
+class StepOnlyTask:
+    """The part of a TrainingTask that a training step needs, without data, evaluation and checkpoints."""
 
     def __init__(self, model: nn.Module, step: nn.Module):
         self.model, self.step = model, step

@@ -1,4 +1,4 @@
-"""The `resdet` command. Nothing heavy is imported before a subcommand needs it."""
+"""The `resdet` command. Each subcommand imports torch and other heavy packages only when it runs."""
 
 import argparse
 import errno
@@ -15,26 +15,25 @@ from resdet.errors import ConfigError, Error
 from resdet.files.atomic import describe
 
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-EPILOG = (
     "Every command takes --import MODULE: a module of yours that registers backbones, heads, formats or evaluators."
 )
 COMMANDS = (train, evaluate, predict, reproduce, convert, export, nets, config, data, bench, parity)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand: status 0, 2 for a user's mistake or a full disk, 1 for our mistake (with its traceback)."""
+    """Runs one subcommand. Exit status: 0, 2 for a user error or a full disk, 130 if interrupted; bugs raise."""
     try:
         parsed = parse(arguments)
         run(parsed)
-        print(end="", flush=True)  # here and not at the interpreter's end
+        print(end="", flush=True)  # here, where errors are caught, and not at interpreter exit
     except Error as error:
         return fail(str(error), 2)
     except BrokenPipeError:
-        abandon(sys.stdout)  # its reader has gone, as `resdet nets | head` does
+        abandon(sys.stdout)  # the reader closed the pipe, as in `resdet nets | head`
     except OSError as error:
         if error.errno not in FULL_OR_READ_ONLY:
             raise
-        if not error.filename:  # so it is no file of ours
+        if not error.filename:  # the error is of stdout, not of a file
             abandon(sys.stdout)
         return fail(describe(error.filename or "the output", error), 2)
     except KeyboardInterrupt:
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(sentence: str, status: int) -> int:
-    """Prints the sentence, if standard error takes it."""
+    """Prints the message to stderr if possible; returns the status."""
     with suppress(OSError):
         print(f"resdet: {sentence}", file=sys.stderr, flush=True)
     return status
@@ -58,13 +57,14 @@ def flush_or_abandon(stream: TextIO | None) -> None:
         abandon(stream)
 
 
-def abandon(stream: TextIO) -> None:
-    """Leads a standard stream nowhere, so that the interpreter does not fail to flush it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def abandon(stream: TextIO | None) -> None:
+    """Redirects a standard stream to /dev/null, so that the flush at interpreter exit cannot fail."""
+    if stream:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run_words(words: Sequence[str]) -> None:
-    """`resdet WORDS` within this process; errors are raised."""
+    """Runs `resdet WORDS` in this process; errors propagate."""
     run(parse(words))
 
 
@@ -74,17 +74,17 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """argparse takes positional words in one place alone; overrides and images may stand anywhere."""
+    """Parses the command line. Overrides and images may come anywhere; argparse takes positionals in one place only."""
     words, modules = split_imports(sys.argv[1:] if arguments is None else arguments)
     extension.import_modules(modules, "--import")
     extension.GIVEN[:] = modules
     parser = build_parser()
     parsed, rest = parser.parse_known_args(words)
-    scattered = getattr(parsed, "overrides", getattr(parsed, "images", None))
+    scattered: list[str] | None = getattr(parsed, "overrides", getattr(parsed, "images", None))
     late = [word for word in rest if ("=" in word or hasattr(parsed, "images")) and not word.startswith("-")]
     if len(late) < len(rest) or (late and scattered is None):
-        parser.parse_args(words)  # which says what is wrong
-    if late:
+        parser.parse_args(words)  # reports the error
+    if scattered is not None:
         scattered += late
     return parsed
 
@@ -109,7 +109,10 @@ def build_parser() -> argparse.ArgumentParser:
     from resdet import __version__
 
     parser = argparse.ArgumentParser(
-        prog="resdet", description="Deep residual nets: train, evaluate, use.", epilog=EPILOG
+        prog="resdet",
+        description="Train, evaluate, run and export residual nets and the detectors built on them.",
+        epilog="Every command takes --import MODULE, a module that registers your own backbones, heads, data formats, "
+        "evaluators or tasks.",
     )
     parser.add_argument("--version", action="version", version=f"resdet {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

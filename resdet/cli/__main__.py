@@ -1,4 +1,4 @@
-"""`python -m resdet.cli`, as torchrun starts it."""
+"""Entry point of `python -m resdet.cli`, for torchrun."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Arguments that several commands take."""
+"""Arguments shared by several commands."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from resdet.files.atomic import check_file, check_folder
 
 
+def add_command(commands, name: str, summary: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+
+
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--config", required=required, metavar="NAME_OR_PATH", help="a YAML file, or its name in configs/"
     )
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the config")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override settings of the config")
 
 
 def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of an option that takes several, and the overrides after them, which argparse adds to these."""
+    """Splits the values of an option with nargs="+" into values and the overrides that argparse appends to them."""
     from resdet.config import is_override
 
     overrides = [word for word in words if is_override(word)]
@@ -22,12 +26,12 @@ def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def output_file(text: str) -> str:
-    """The `type` of an argument that names a file to write: one that cannot be is refused before any work."""
+    """argparse `type` of an output file; refuses a path that cannot be written before any work is done."""
     check_file(text)
     return text
 
 
 def output_folder(text: str) -> str:
-    """The `type` of an argument that names a folder to write into."""
+    """argparse `type` of an output folder; refuses a path that cannot be written."""
     check_folder(text)
     return text

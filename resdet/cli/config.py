@@ -1,13 +1,13 @@
-"""The words of `resdet config`."""
+"""Arguments of `resdet config`."""
 
-from resdet.cli.arguments import add_config_arguments
+from resdet.cli.arguments import add_command, add_config_arguments
 from resdet.cli.json_output import add_json_argument
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("config", help="print the whole resolved config")
+    parser = add_command(commands, "config", "print a config with all settings resolved")
     add_config_arguments(parser, required=False)
-    parser.add_argument("--from-detectron2", metavar="YAML", help="print a config of detectron2 as one of resdet")
+    parser.add_argument("--from-detectron2", metavar="YAML", help="translate a detectron2 config")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of config files, for editors")
     add_json_argument(parser, "the config")
     parser.set_defaults(run=run)
@@ -19,7 +19,7 @@ def run(parsed) -> None:
     from resdet.files.atomic import write_json
 
     if sum(map(bool, (parsed.config, parsed.from_detectron2, parsed.schema))) != 1:
-        raise ConfigError("Give one of --config with a config of resdet, --from-detectron2 and --schema.")
+        raise ConfigError("Give exactly one of --config, --from-detectron2 and --schema.")
     if parsed.schema:
         return print_schema(parsed.json)
     if parsed.from_detectron2:
@@ -41,7 +41,7 @@ def print_schema(json_path: str | None) -> None:
 
 
 def print_translation(path: str, json_path: str | None) -> None:
-    """The keys that differ from the defaults; what has no counterpart follows as comments."""
+    """Prints the keys that differ from the defaults; settings without counterpart follow as comments."""
     from resdet.config.yaml_reader import dump
     from resdet.files.atomic import write_json
     from resdet.interop.detectron2_config import translate

@@ -1,26 +1,30 @@
-"""The words of `resdet data`."""
+"""Arguments of `resdet data`."""
 
-from resdet.cli.arguments import output_folder
+from resdet.cli.arguments import add_command, output_folder
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("data", help="get or make data sets")
+    parser = add_command(commands, "data", "download or generate data sets")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    get = actions.add_parser("get", help="download a public data set from its official address")
+    get = add_command(actions, "get", "download a public data set from its official address")
     get.add_argument("name", choices=["cifar10"])
-    get.add_argument("--root", type=output_folder, metavar="DIR", help="where to (default: datasets/NAME)")
-    add_json_argument(get, "where the data set lies")
+    get.add_argument("--root", type=output_folder, metavar="DIR", help="output folder (default: datasets/NAME)")
+    add_json_argument(get, "the name and folder of the data set")
     get.set_defaults(run=run_get)
-    make = actions.add_parser("make", help="write a generated data set, as files")
-    make.add_argument("name", choices=["shapes", "shape_scenes", "shape_loc"], help="to classify, detect or localize")
-    make.add_argument("root", type=output_folder, metavar="DIR")
-    make.add_argument("--train", type=int, default=1000, help="training images (default: 1000)")
-    make.add_argument("--val", type=int, default=200, help="validation images (default: 200)")
-    make.add_argument("--size", type=int, default=256, help="their side in pixels (default: 256)")
-    make.add_argument("--seed", type=int, default=0)
-    add_json_argument(make, "where the data set lies, and its sizes,")
+    make = add_command(actions, "make", "write a generated data set to files")
+    make.add_argument(
+        "name",
+        choices=["shapes", "shape_scenes", "shape_loc"],
+        help="data for classification, detection or localization",
+    )
+    make.add_argument("root", type=output_folder, metavar="DIR", help="output folder")
+    make.add_argument("--train", type=int, metavar="N", default=1000, help="number of training images (default: 1000)")
+    make.add_argument("--val", type=int, metavar="N", default=200, help="number of validation images (default: 200)")
+    make.add_argument("--size", type=int, metavar="N", default=256, help="side of an image in pixels (default: 256)")
+    make.add_argument("--seed", type=int, metavar="N", default=0, help="random seed (default: 0)")
+    add_json_argument(make, "the folder and the arguments")
     make.set_defaults(run=run_make)
 
 

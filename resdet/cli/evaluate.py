@@ -1,42 +1,50 @@
-"""The words of `resdet evaluate`."""
+"""Arguments of `resdet evaluate`."""
 
-from resdet.cli.arguments import add_config_arguments, output_file, without_overrides
+from resdet.cli.arguments import add_command, add_config_arguments, output_file, without_overrides
 from resdet.cli.json_output import add_json_argument
 from resdet.detection.evaluation.protocols import evaluators
 
-OF_RESULTS = ("type", "protocol", "engine", "curves", "confusion")  # options of --results alone
-OF_WEIGHTS = ("config", "overrides", "submission", "classifier", "save")  # and of --weights
+RESULTS_OPTIONS = ("type", "protocol", "engine", "curves", "confusion")  # valid with --results only
+WEIGHTS_OPTIONS = ("config", "overrides", "submission", "classifier", "save")  # valid with --weights only
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("evaluate", help="judge checkpoints on a validation set, or a file of detections")
+    parser = add_command(commands, "evaluate", "evaluate checkpoints on a validation set, or a results file")
     parser.add_argument(
         "--weights", nargs="+", default=[], metavar="FILE", help="a checkpoint, or several as an ensemble"
     )
     add_config_arguments(parser, required=False)
-    parser.add_argument("--per-class", action="store_true", help="print a table with the figures of each class")
-    add_json_argument(parser, "all figures")
+    parser.add_argument("--per-class", action="store_true", help="print a table of metrics per class")
+    add_json_argument(parser, "all metrics")
     parser.add_argument(
         "--submission",
         type=output_file,
         metavar="FILE",
-        help="write the test server's file instead: ILSVRC's, VOC's (.tar.gz; comp3… for comp3, else comp4), COCO's "
-        "(detections_test-dev2015_NAME_results.json or .zip)",
+        help="write a test server submission instead of metrics: ILSVRC, VOC (.tar.gz; comp3 if the name starts with "
+        "it, else comp4) or COCO (detections_test-dev2015_NAME_results.json or .zip)",
     )
     parser.add_argument(
-        "--classifier", nargs="+", default=[], metavar="FILE", help="a localizer's: nets that predict the classes"
+        "--classifier",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="classifiers that give a localizer its classes",
     )
     parser.add_argument(
-        "--save", type=output_file, metavar="JSON", help="keep a detector's detections as a COCO results file"
+        "--save", type=output_file, metavar="JSON", help="write the detections of a detector as a COCO results file"
     )
-    results = parser.add_argument_group("anybody's results file, in place of --weights")
-    results.add_argument("--annotations", metavar="JSON", help="ground truth in COCO's format; with --results")
-    results.add_argument("--results", metavar="JSON", help="detections in COCO's results format, to be judged")
-    results.add_argument("--type", choices=["bbox", "segm"], help="boxes or masks (default: bbox)")
-    results.add_argument("--protocol", choices=list(evaluators), help="whose rules (default: coco)")
-    results.add_argument("--engine", choices=["hotcoco", "pycocotools"], help="who counts (default: hotcoco)")
-    results.add_argument("--curves", action="store_true", help="precision over recall of each class")
-    results.add_argument("--confusion", action="store_true", help="which class is taken for which, and other errors")
+    results = parser.add_argument_group("results file of any detector, instead of --weights")
+    results.add_argument("--annotations", metavar="JSON", help="ground truth in COCO format")
+    results.add_argument("--results", metavar="JSON", help="detections in COCO results format")
+    results.add_argument("--type", choices=["bbox", "segm"], help="evaluate boxes or masks (default: bbox)")
+    results.add_argument(
+        "--protocol", choices=list(evaluators), help="evaluation protocol (default: coco)"
+    )
+    results.add_argument(
+        "--engine", choices=["hotcoco", "pycocotools"], help="COCO evaluation backend (default: hotcoco)"
+    )
+    results.add_argument("--curves", action="store_true", help="print precision-recall curves per class")
+    results.add_argument("--confusion", action="store_true", help="print the confusion matrix and error types (TIDE)")
     parser.set_defaults(run=run)
 
 
@@ -50,9 +58,9 @@ def run(parsed) -> None:
     classifiers, others = without_overrides(parsed.classifier)
     overrides = [*parsed.overrides, *overrides, *others]
     if not weights:
-        raise ConfigError("Nothing to judge: give --weights, or --annotations and --results.")
-    refuse_options_of_results(parsed)
-    refuse_figures_of_submissions(parsed)
+        raise ConfigError("Nothing to evaluate: give --weights, or --annotations and --results.")
+    refuse_results_options(parsed)
+    refuse_metrics_of_submission(parsed)
     experiment = config.load(parsed.config, *overrides) if parsed.config else None
 
     from resdet.commands.evaluate import evaluate
@@ -60,35 +68,35 @@ def run(parsed) -> None:
     evaluate(weights, experiment, overrides, parsed.per_class, parsed.json, parsed.submission, parsed.save, classifiers)
 
 
-def refuse_options_of_results(parsed) -> None:
+def refuse_results_options(parsed) -> None:
     from resdet.errors import ConfigError
 
-    for name in OF_RESULTS:
+    for name in RESULTS_OPTIONS:
         if getattr(parsed, name):
             raise ConfigError(
-                f"--{name} belongs to --results: with --weights set eval.metric=… for other rules, or --save the "
-                "detections and judge that file by --annotations and --results."
+                f"--{name} needs --results: with --weights, set eval.metric=… for another protocol, or write the "
+                "detections with --save and evaluate that file with --annotations and --results."
             )
 
 
-def refuse_figures_of_submissions(parsed) -> None:
+def refuse_metrics_of_submission(parsed) -> None:
     from resdet.errors import ConfigError
 
     for name in ("per_class", "json", "save"):
         if parsed.submission and getattr(parsed, name):
             raise ConfigError(
-                f"--{name.replace('_', '-')} is not for --submission, whose images nobody here can judge: give one of "
-                "the two."
+                f"--{name.replace('_', '-')} and --submission exclude each other, since test images have no ground "
+                "truth: give one of the two."
             )
 
 
-def refuse_options_of_weights(parsed) -> None:
+def refuse_weights_options(parsed) -> None:
     from resdet.errors import ConfigError
 
-    for name in OF_WEIGHTS:
+    for name in WEIGHTS_OPTIONS:
         if getattr(parsed, name):
-            told = " ".join(parsed.overrides) if name == "overrides" else f"--{name}"
-            raise ConfigError(f"{told} belongs to --weights: --results and --annotations are judged as they are.")
+            option = " ".join(parsed.overrides) if name == "overrides" else f"--{name}"
+            raise ConfigError(f"{option} needs --weights and has no effect on --results: leave it out.")
 
 
 def run_results(parsed) -> None:
@@ -96,9 +104,9 @@ def run_results(parsed) -> None:
 
     if not (parsed.results and parsed.annotations) or parsed.weights:
         raise ConfigError(
-            "--annotations and --results belong together, without --weights: ground truth and detections."
+            "To evaluate a results file, give both --annotations (ground truth) and --results, and no --weights."
         )
-    refuse_options_of_weights(parsed)
+    refuse_weights_options(parsed)
 
     from resdet.commands.evaluate_results import evaluate_results
 

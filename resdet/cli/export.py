@@ -1,19 +1,25 @@
-"""The words of `resdet export`."""
+"""Arguments of `resdet export`."""
+
+from resdet.cli.arguments import add_command
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("export", help="write a model for onnxruntime or torch.export")
+    parser = add_command(commands, "export", "export a model to ONNX or torch.export")
     parser.add_argument("weights", metavar="FILE", help="a checkpoint, or a published model's name")
-    parser.add_argument("--to", required=True, choices=["onnx", "torch-export"])
-    parser.add_argument("--out", metavar="FILE", help="the file to write (default: beside the checkpoint)")
-    parser.add_argument("--shape", metavar="HxW", help="of its images, as 800x1344 (default: the model's test size)")
-    parser.add_argument("--dynamic-batch", action="store_true", help="any number of images at once, instead of one")
-    parser.add_argument("--nms", choices=["inside", "outside"], default="inside", help="the last suppression of boxes")
-    parser.add_argument("--masks", choices=["inside", "outside"], default="outside", help="where they are pasted")
-    parser.add_argument("--image", metavar="FILE", help="to check the file on (default: a generated photograph)")
-    parser.add_argument("--int8", action="store_true", help="write a quantized ONNX file as well; with --calibrate")
-    parser.add_argument("--calibrate", metavar="FOLDER_OR_CONFIG", help="images that int8's ranges are taken from")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the config")
+    parser.add_argument("--to", required=True, choices=["onnx", "torch-export"], help="output format")
+    parser.add_argument("--out", metavar="FILE", help="output file (default: next to the checkpoint)")
+    parser.add_argument("--shape", metavar="HxW", help="input shape, as 800x1344 (default: the model's test size)")
+    parser.add_argument("--dynamic-batch", action="store_true", help="export a dynamic batch size (default: one image)")
+    place = "inside the graph or after it (default: {})".format
+    sides = ["inside", "outside"]
+    parser.add_argument("--nms", choices=sides, default="inside", help=f"run the final NMS {place('inside')}")
+    parser.add_argument("--masks", choices=sides, default="outside", help=f"paste masks {place('outside')}")
+    parser.add_argument("--image", metavar="FILE", help="image to verify the file on (default: a generated one)")
+    parser.add_argument("--int8", action="store_true", help="also write a quantized ONNX file; needs --calibrate")
+    parser.add_argument("--calibrate", metavar="FOLDER_OR_CONFIG", help="images to calibrate int8 ranges on")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="override settings of the --calibrate config"
+    )
     parser.set_defaults(run=run)
 
 

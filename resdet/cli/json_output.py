@@ -1,4 +1,4 @@
-"""`--json`: what a command finds, as JSON in a file, or on stdout in place of its tables."""
+"""The `--json` option: the results of a command as JSON, in a file or on stdout instead of its tables."""
 
 import argparse
 import sys
@@ -19,12 +19,12 @@ def add_json_argument(parser: argparse.ArgumentParser, content: str) -> None:
         const=STDOUT,
         type=json_file,
         metavar="FILE",
-        help=f"write {content} to FILE as JSON; as `-` or without FILE, print the JSON instead of tables",
+        help=f"write {content} as JSON to FILE; with `-` or no FILE, print JSON instead of tables",
     )
 
 
 def json_file(text: str) -> str:
-    """The `type` of the argument: what follows `--json` by mistake, such as an image, is not overwritten."""
+    """argparse `type` of --json; refuses an existing file that is not JSON, such as an image after a bare `--json`."""
     if text == STDOUT:
         return text
     from resdet.config import is_override
@@ -32,13 +32,13 @@ def json_file(text: str) -> str:
     if is_override(text):
         raise argparse.ArgumentTypeError(f"{text} is a setting, not a file: write `--json -` before it.")
     if Path(text).is_file() and Path(text).suffix != ".json":
-        raise argparse.ArgumentTypeError(f"{text} exists and is no .json file: write `--json -` before other words.")
+        raise argparse.ArgumentTypeError(f"{text} exists and is not a .json file: write `--json -` before other words.")
     return output_file(text)
 
 
 @contextmanager
 def json_on_stdout(parsed: argparse.Namespace) -> Iterator[None]:
-    """With `--json -` the JSON alone goes to stdout, and what the command prints to stderr."""
+    """With `--json -`, writes only the JSON to stdout; everything else the command prints goes to stderr."""
     if getattr(parsed, "json", None) != STDOUT:
         yield
         return
@@ -47,5 +47,5 @@ def json_on_stdout(parsed: argparse.Namespace) -> Iterator[None]:
         parsed.json = str(file)
         with redirect_stdout(sys.stderr):
             yield
-        if file.exists():  # of several processes one writes it
+        if file.exists():  # only one of several processes writes it
             print(file.read_text(encoding="utf-8"))

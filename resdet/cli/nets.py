@@ -1,12 +1,13 @@
-"""The words of `resdet nets`."""
+"""Arguments of `resdet nets`."""
 
+from resdet.cli.arguments import add_command
 from resdet.cli.json_output import add_json_argument
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("nets", help="list the backbones with their sizes")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
-    add_json_argument(parser, "the figures")
+    parser = add_command(commands, "nets", "list the backbones with parameters and multiply-adds")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="backbones to list (default: all)")
+    add_json_argument(parser, "the list")
     parser.set_defaults(run=run)
 
 

@@ -1,35 +1,45 @@
-"""The words of `resdet predict`."""
+"""Arguments of `resdet predict`."""
 
-from resdet.cli.arguments import output_folder
+from resdet.cli.arguments import add_command, output_folder
 from resdet.cli.json_output import add_json_argument
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("predict", help="use a checkpoint on images")
+    parser = add_command(commands, "predict", "predict on images")
     parser.add_argument(
-        "--weights", required=True, nargs="+", metavar="FILE", help="several detectors, or localizers, are an ensemble"
+        "--weights",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="a checkpoint, or several detectors or localizers as an ensemble",
     )
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE_OR_FOLDER", help="eval.key=value among them sets how it is tested"
+        "images", nargs="*", metavar="IMAGE_OR_FOLDER", help="images to predict on; eval.key=value overrides a setting"
     )
     parser.add_argument(
-        "--classifier", nargs="+", default=[], metavar="FILE", help="a localizer's: nets that predict the classes"
+        "--classifier",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="classifiers that give a localizer its classes",
     )
     parser.add_argument(
-        "--top", type=int, help="a classifier's: classes to show, or a localizer's: to look for (default: 5)"
+        "--top", type=int, metavar="N", help="number of classes of a classifier or localizer (default: 5)"
     )
-    parser.add_argument("--score", type=float, help="least score of boxes that are shown (default: a detector's own)")
     parser.add_argument(
-        "--draw", type=output_folder, metavar="DIR", help="write the images there, with the boxes that were found"
+        "--score", type=float, metavar="S", help="score threshold of boxes (default: the detector's own)"
+    )
+    parser.add_argument(
+        "--draw", type=output_folder, metavar="DIR", help="write the images with their detections to this folder"
     )
     add_json_argument(parser, "the results")
     parser.set_defaults(run=run)
 
 
 def run(parsed) -> None:
-    from resdet.commands.predict import predict, sorted_words
+    from resdet.commands.predict import predict, sort_words
 
-    weights, images, overrides = sorted_words(parsed.weights, parsed.images)
-    classifiers, images, others = sorted_words(parsed.classifier, images)
+    weights, images, overrides = sort_words(parsed.weights, parsed.images)
+    classifiers, images, others = sort_words(parsed.classifier, images)
     overrides += others
     predict(weights, images, parsed.top, parsed.score, parsed.json, parsed.draw, overrides, classifiers)

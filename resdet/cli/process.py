@@ -1,4 +1,4 @@
-"""The `resdet` command as all that a process does: no Ctrl-C, however many come, ends in a traceback."""
+"""The `resdet` command as a whole process: Ctrl-C, even if repeated, never ends in a traceback."""
 
 import os
 import signal
@@ -11,22 +11,22 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The exit status of `resdet WORDS`, by default of the process's own words."""
+    """Runs `resdet WORDS`, by default sys.argv[1:]; returns the exit status."""
     signal.signal(signal.SIGINT, interrupt_once)
     try:
         status = cli.main(words)
-    except KeyboardInterrupt:  # of a second Ctrl-C, while the first is answered
+    except KeyboardInterrupt:  # a second Ctrl-C while the first is handled
         status = INTERRUPTED
     signal.signal(signal.SIGINT, leave_at_once)
     return status
 
 
 def interrupt_once(number: int, frame: Any) -> None:
-    """The first Ctrl-C raises KeyboardInterrupt; the second ends the process, which goes down already."""
+    """The first Ctrl-C raises KeyboardInterrupt; a second one ends the process immediately."""
     signal.signal(signal.SIGINT, leave_at_once)
     raise KeyboardInterrupt
 
 
 def leave_at_once(number: int, frame: Any) -> None:
-    """Without cleaning up, where nobody would catch an exception."""
+    """Exits without cleanup: no code would catch an exception here."""
     os._exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""The words of `resdet reproduce`."""
+"""Arguments of `resdet reproduce`."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from resdet.cli.json_output import add_json_argument
 def add(commands) -> None:
     parser = commands.add_parser(
         "reproduce",
-        help="the paper's tables and figures, row by row",
-        description="Trains and tests rows of the paper's tables, resuming what was cut, and draws its figures.",
+        help="reproduce the paper's tables and figures",
+        description="Train and test the rows of the paper's tables and draw its figures. Interrupted runs resume.",
     )
     parser.add_argument(
         "target",
@@ -19,22 +19,24 @@ def add(commands) -> None:
         help="table1 to table14, segmentation, figure1, 4, 6 or 7, detections_voc or detections_coco",
     )
     parser.add_argument("--row", nargs="+", default=[], metavar="NAME", help="rows of the table, or nets of the figure")
-    parser.add_argument("--list", action="store_true", help="print every row: system, figures, cost, needs")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands and what they cost, and stop")
+    parser.add_argument("--list", action="store_true", help="list all rows with system, metrics, cost and requirements")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and their cost without running them")
     parser.add_argument("--smoke", action="store_true", help="run in miniature on generated data")
-    parser.add_argument("--data", default="datasets", metavar="DIR", help="the folder of the data sets")
+    parser.add_argument("--data", default="datasets", metavar="DIR", help="folder of the data sets (default: datasets)")
     parser.add_argument(
         "--out",
         type=output_folder,
         metavar="DIR",
-        help="the folder of all runs (default: runs/reproduce, or with --smoke runs/reproduce_smoke)",
+        help="folder of all runs (default: runs/reproduce, or runs/reproduce_smoke with --smoke)",
     )
     parser.add_argument(
-        "--use", nargs="+", default=[], metavar="TRAINING=FILE", help="take these weights instead of training them"
+        "--use", nargs="+", default=[], metavar="TRAINING=FILE", help="use these weights instead of training"
     )
-    parser.add_argument("--processes", type=int, metavar="N", help="train with so many processes, as torchrun does")
-    add_json_argument(parser, "the rows, the plan of --dry-run, or the figures")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of every training and test")
+    parser.add_argument("--processes", type=int, metavar="N", help="number of training processes, started by torchrun")
+    add_json_argument(parser, "the rows, the plan of --dry-run, or the metrics")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="override settings of every training and test"
+    )
     parser.set_defaults(run=run)
 
 
@@ -49,7 +51,7 @@ def run(parsed) -> None:
         parsed.overrides.insert(0, parsed.target)
         parsed.target = None
     if not (parsed.target or parsed.list or parsed.dry_run or parsed.smoke):
-        raise ConfigError("Name a table or a figure to reproduce, such as table6 or figure6; --list prints all rows.")
+        raise ConfigError("Nothing to reproduce: name a table or figure, such as table6 or figure6; see --list.")
     used, overrides = without_overrides(parsed.use)
     names, others = without_overrides(parsed.row)
     given = reproduce.parse_given(used)

@@ -1,1 +1,1 @@
-"""What the subcommands do; `resdet.cli` reads their arguments."""
+"""Implementations of the subcommands; `resdet.cli` parses their arguments."""

@@ -1,4 +1,4 @@
-"""`resdet data`: fetches public data sets, and writes generated ones."""
+"""`resdet data`: downloads public data sets and writes generated ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +9,14 @@ from resdet.data.shapes import ShapeImages
 
 
 def get(name: str, root: str | None) -> Path:
-    """Downloads a data set from its official address into datasets/; returns its folder."""
+    """Downloads a data set from its official address into `root`, by default datasets/NAME; returns the folder."""
     folder = cifar.get(Path(root or f"datasets/{name}"))
-    print(f"{name} lies in {folder}")
+    print(f"{name} is in {folder}")
     return folder
 
 
 def make_shapes(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:
-    """Writes generated images as a folder per class, the layout of `data.name=folder`."""
+    """Writes generated images as one folder per class, the layout of `data.name=folder`."""
     folder = Path(root)
     generated.refuse_filled(folder)
     sources = {
@@ -39,7 +39,7 @@ def write_classes(root: Path, sources: dict[str, ShapeImages]) -> None:
 def make_shape_scenes(
     root: str, train_images: int, val_images: int, size: int, seed: int, classes: Sequence[str] | None = None
 ) -> None:
-    """Writes generated scenes with boxes and masks: a folder of pictures and a COCO file for each split."""
+    """Writes generated scenes with boxes and masks: a folder of images and a COCO file per split."""
     from resdet.detection.data import shape_scenes
 
     shape_scenes.write(Path(root), train_images, val_images, size, seed, classes)
@@ -50,7 +50,7 @@ def make_shape_scenes(
 
 
 def make_shape_loc(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:
-    """Writes generated images with the boxes of their class, in the layout of ILSVRC CLS-LOC."""
+    """Writes generated images with boxes of their class, in the layout of ILSVRC CLS-LOC."""
     from resdet.localization.data import shape_loc
 
     shape_loc.write(Path(root), train_images, val_images, size, seed)

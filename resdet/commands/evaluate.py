@@ -1,4 +1,4 @@
-"""`resdet evaluate`: one checkpoint, or several as an ensemble, on the data of a config."""
+"""`resdet evaluate --weights …`: evaluates a checkpoint, or several as an ensemble, on the data of a config."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,14 +19,14 @@ def evaluate(
     save: str | None = None,
     classifiers: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Metrics of all `weights` together, on the data of `experiment`, or of the first checkpoint's."""
+    """Metrics of `weights` on the data of `experiment`; if None, on the data of the first checkpoint's config."""
     models = [hub.load(path) for path in weights]
     check_tasks(models, weights, experiment)
     task = tasks[models[0].experiment["task"]]
     task.check_evaluate_options({"per_class": per_class, "save": save, "classifiers": classifiers}, weights[0])
     if experiment is None:
         if not models[0].experiment.get("data"):
-            raise ConfigError(f"{weights[0]} does not say which data to judge it on: give --config.")
+            raise ConfigError(f"{weights[0]} names no data to evaluate it on: give --config.")
         origin = f"the config inside {weights[0]}"
         experiment = config.from_dict(models[0].experiment, origin, tuple(overrides))
     nets = {path: hub.load(path) for path in classifiers}
@@ -35,12 +35,14 @@ def evaluate(
 
 
 def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Experiment | None) -> None:
-    wanted, whose = models[0].experiment["task"], paths[0]
+    expected, origin = models[0].experiment["task"], paths[0]
     if experiment is not None:
-        wanted, whose = experiment.task, "the config"
+        expected, origin = experiment.task, "the config"
     for model, path in zip(models, paths):
         if model.exported:
-            raise ConfigError(f"{path} is an exported file: judge the checkpoint that it was made of.")
+            raise ConfigError(f"{path} is an exported file: evaluate the checkpoint that it was exported from.")
         task = model.experiment["task"]
-        if task != wanted:
-            raise ConfigError(f"{path} is of the task {task} and {whose} of {wanted}: give what fits together.")
+        if task != expected:
+            raise ConfigError(
+                f"The task of {path} is {task} and that of {origin} is {expected}: give files of the same task."
+            )

@@ -1,8 +1,10 @@
-"""`resdet evaluate --annotations … --results …`: anybody's results file, judged by COCO, VOC or ILSVRC."""
+"""`resdet evaluate --annotations … --results …`: COCO, VOC or ILSVRC metrics of a results file of any detector."""
 
 from typing import Any
 
 from resdet.detection.evaluation import coco, tables
+from resdet.detection.evaluation.coco import Engine
+from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
@@ -11,42 +13,42 @@ from resdet.files.atomic import write_json
 def evaluate_results(
     annotations: str,
     results: str,
-    kind: str = "bbox",
+    kind: Kind = "bbox",
     per_class: bool = False,
     curves: bool = False,
     confusion: bool = False,
     json_path: str | None = None,
-    engine: str = "hotcoco",
+    engine: Engine = "hotcoco",
     protocol: str = "coco",
 ) -> dict[str, Any]:
-    """Prints markdown tables, writes all figures to `json_path`, and returns the figures.
+    """Prints markdown tables, writes all metrics to `json_path`, and returns the metrics.
 
-    `protocol`: coco, voc07 (eleven points), voc_area (area under the curve) or ilsvrc_det; `confusion` also tells what
-    each kind of error costs (TIDE).
+    `protocol`: coco, voc07 (eleven points), voc_area (area under the curve) or ilsvrc_det. `confusion` adds the
+    confusion matrix and the AP that each error type costs (TIDE).
     """
-    check(kind, curves, protocol)
+    validate(kind, curves, protocol)
     if protocol == COCO:
         evaluation = coco.match(annotations, results, kind, engine)
-        figures = evaluation.summary()
+        metrics = evaluation.summary()
     else:
-        figures = evaluators[protocol](annotations, results)
-    shown, written = [tables.summary_table(figures)], dict(figures)
+        metrics = evaluators[protocol](annotations, results)
+    sections, content = [tables.summary_table(metrics)], dict(metrics)
     if per_class:
-        shown.append(tables.per_class_table(figures))
+        sections.append(tables.per_class_table(metrics))
     if curves:
-        written["curves"] = evaluation.curves()
-        shown.append(tables.curves_table(written["curves"]))
+        content["curves"] = evaluation.curves()
+        sections.append(tables.curves_table(content["curves"]))
     if confusion:
-        written["confusion"] = coco.confusion(annotations, results, kind)
-        written["tide"] = coco.tide(annotations, results, kind)
-        shown += [tables.confusion_table(written["confusion"]), tables.tide_table(written["tide"])]
-    print("\n\n".join(shown))
-    write_json(json_path, written)
-    return figures
+        content["confusion"] = coco.confusion(annotations, results, kind)
+        content["tide"] = coco.tide(annotations, results, kind)
+        sections += [tables.confusion_table(content["confusion"]), tables.tide_table(content["tide"])]
+    print("\n\n".join(sections))
+    write_json(json_path, content)
+    return metrics
 
 
-def check(kind: str, curves: bool, protocol: str) -> None:
-    if protocol not in evaluators:
-        raise ConfigError(f"There is no protocol {protocol!r}: take {', '.join(evaluators)}.")
+def validate(kind: str, curves: bool, protocol: str) -> None:
+    if protocol != COCO and protocol not in PROTOCOLS:
+        raise ConfigError(f"There is no protocol {protocol!r}: use coco, {', '.join(PROTOCOLS)}.")
     if protocol != COCO and (kind != "bbox" or curves):
-        raise ConfigError(f"{protocol} judges boxes, without curves: take --protocol coco for masks and curves.")
+        raise ConfigError(f"--protocol {protocol} evaluates boxes only and has no curves: use --protocol coco.")

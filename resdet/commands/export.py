@@ -1,4 +1,4 @@
-"""`resdet export`: a checkpoint as an ONNX file or a program of torch.export, checked before it says done."""
+"""`resdet export`: writes a checkpoint as an ONNX file or torch.export program, verified against the model."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from resdet import hub
 from resdet.errors import ConfigError
 from resdet.export import onnx_model, verify
 from resdet.export.calibration import Calibration
-from resdet.export.exporters import example_of, exporters, graph_of
+from resdet.export.exporters import Agreement, Sides, example_of, exporters, graph_of
 from resdet.export.form import DEFAULT, Form
 from resdet.export.onnx import require_packages, to_onnx
 from resdet.export.program import to_program
@@ -34,47 +34,47 @@ def export(
     calibrate: str | None = None,
     overrides: Sequence[str] = (),
 ) -> None:
-    """Writes the file, checked on `image` or a generated photograph; an int8 one beside it where that is wanted."""
+    """Writes the file, verified on `image` or a generated photograph; with `int8` also a quantized ONNX file."""
     if to == "onnx":
         require_packages()
-    path = Path(out) if out else beside(Path(weights), ENDINGS[to])
+    path = Path(out) if out else default_path(Path(weights), ENDINGS[to])
     check_file(path)
     calibration = open_calibration(to, int8, calibrate, overrides)
-    shown = as_image(photograph() if image is None else image)
+    sample = as_image(photograph() if image is None else image)
     model = hub.load(weights)
     if model.exported:
-        raise ConfigError(f"{weights} is an exported file already: give the checkpoint that it was made of.")
+        raise ConfigError(f"{weights} is already an exported file: give the checkpoint that it was exported from.")
     if calibration:
         calibration.check_fits(model)
     write = write_onnx if to == "onnx" else write_program
-    write(model, path, form, shown)
-    say_written(path)
+    write(model, path, form, sample)
+    print_written(path)
     if calibration:
-        write_int8(path, path.with_suffix(".int8.onnx"), calibration, shown)
+        write_int8(path, path.with_suffix(".int8.onnx"), calibration, sample)
 
 
 def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequence[str]) -> Calibration | None:
     if int8 != bool(calibrate):
         raise ConfigError(
-            "--int8 and --calibrate belong together: name a folder of images, or a config that has training images."
+            "--int8 and --calibrate need each other: give both, with a folder of images or a config to calibrate on."
         )
     if int8 and to != "onnx":
-        raise ConfigError("--int8 is for ONNX files: give --to onnx.")
+        raise ConfigError("--int8 only works for ONNX files: give --to onnx.")
     if overrides and (calibrate is None or Path(calibrate).is_dir()):
         raise ConfigError(
-            f"{overrides[0]} is a setting for the config that --calibrate names, and none is named: leave it out; the "
-            "model's own settings are in its checkpoint."
+            f"{overrides[0]} overrides the config of --calibrate, but --calibrate names no config: leave it out; the "
+            "settings of the model are in its checkpoint."
         )
     return Calibration(calibrate, overrides) if calibrate else None
 
 
-def beside(weights: Path, ending: str) -> Path:
-    """The checkpoint's name with another ending; in this folder where the weights have a name and no file."""
+def default_path(weights: Path, ending: str) -> Path:
+    """The checkpoint's path with another suffix; in the current folder for a published model."""
     return (weights if weights.is_file() else Path(weights.name)).with_suffix(ending)
 
 
 def parse_shape(text: str | None) -> tuple[int, int] | None:
-    """ "800x1344" as (800, 1344)."""
+    """Parses "800x1344" to (800, 1344)."""
     if text is None:
         return None
     sides = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
@@ -84,7 +84,7 @@ def parse_shape(text: str | None) -> tuple[int, int] | None:
 
 
 def photograph() -> np.ndarray:
-    """A generated one, uint8 RGB."""
+    """A generated photograph, uint8 RGB [H, W, 3]."""
     return photographs.photograph(np.random.default_rng(0))
 
 
@@ -112,18 +112,18 @@ def write_program(model: Any, path: Path, form: Form, image: Any) -> None:
 def check_program(model: Any, program: Callable, form: Form, images: Sequence) -> None:
     inputs = exporters[model.task].inputs(model, form, images)
     graph = graph_of(model, form)
-    sides = {"eager": lambda: graph(*inputs), "torch.export": lambda: program(*inputs)}
-    conclude("torch.export", verify.compare_exactly(*(side() for side in sides.values())), sides)
+    sides: Sides = {"eager": lambda: graph(*inputs), "torch.export": lambda: program(*inputs)}
+    conclude("torch.export", verify.compare_exactly(graph(*inputs), program(*inputs)), sides)
 
 
-def conclude(runtime: str, agreement: tuple[bool, str], sides: dict[str, Callable[[], object]]) -> None:
+def conclude(runtime: str, agreement: Agreement, sides: Sides) -> None:
     agrees, note = agreement
     verify.demand(agrees, note)
-    print(f"{runtime} gives what the checkpoint gives: {note}")
+    print(f"{runtime} agrees with the checkpoint: {note}")
     print(f"latency: {verify.latencies(sides)}")
 
 
-def say_written(path: Path) -> None:
+def print_written(path: Path) -> None:
     print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -131,13 +131,16 @@ def write_int8(whole_path: Path, path: Path, calibration: Calibration, image: An
     whole = onnx_model.load(whole_path)
     quantize(whole_path, path, map(whole.feed, calibration.images()))
     small = onnx_model.load(path)
-    sides = {"float32": lambda: whole.predict([image]), "int8": lambda: small.predict([image])}
+    sides: Sides = {
+        "float32": lambda: whole.predict([image]),
+        "int8": lambda: small.predict([image]),
+    }
     print(f"latency: {verify.latencies(sides)}")
     if calibration.experiment is None:
-        print(f"int8 beside float32 on one image: {exporters[whole.task].difference(whole, small, image)}")
+        print(f"int8 against float32 on one image: {exporters[whole.task].difference(whole, small, image)}")
     else:
         metrics = [exporters[whole.task].metrics(model, calibration.experiment) for model in (whole, small)]
         print(verify.cost_table(*metrics))
     if not has_vnni():
-        print("This processor has no VNNI: int8 is slower on it, and sums may saturate; judge it where it will run.")
-    say_written(path)
+        print("This CPU has no VNNI: int8 is slower and sums may saturate; evaluate on the CPU that will run it.")
+    print_written(path)

@@ -1,4 +1,4 @@
-"""`resdet nets`: what the registry holds, counted on the nets themselves."""
+"""`resdet nets`: lists the registered backbones with their parameters and multiply-adds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from resdet.files.atomic import write_json
 
 
 def variants(name: str) -> list[dict[str, str]]:
-    """The options that change a net's size or cost."""
+    """The option sets that change parameters or multiply-adds; the paper's comes first."""
     if name in ("resnet18", "resnet34"):
         return [{"shortcut": option} for option in "ABC"]
     if name in config.IMAGENET_RESNETS:
@@ -33,18 +33,15 @@ def count(name: str, options: dict[str, str]) -> dict[str, Any]:
 
 
 def cells(line: dict[str, Any]) -> dict[str, str]:
-    """As they are printed, by the heads of their columns."""
+    """{column head: printed cell} of a row."""
     strides = " ".join(f"{level}:{stride}" for level, stride in line["strides"].items())
-    shown = {key: str(line[key]) for key in ("name", "depth", "shortcut", "stride in")}
-    shown |= {"parameters": f"{line['parameters']:,}", "multiply-adds": f"{line['multiply_adds'] / 1e9:.3f} G"}
-    return shown | {"image": str(line["image"]), "features and their strides": strides}
+    row = {key: str(line[key]) for key in ("name", "depth", "shortcut", "stride in")}
+    row |= {"parameters": f"{line['parameters']:,}", "multiply-adds": f"{line['multiply_adds'] / 1e9:.3f} G"}
+    return row | {"image": str(line["image"]), "features and their strides": strides}
 
 
 def nets(names: Sequence[str] = (), json_path: str | None = None) -> None:
-    """Prints name, depth, shortcut option, place of the stride, parameters, multiply-adds, and feature strides.
-
-    Of a net with variants the paper's comes first.
-    """
+    """Prints depth, shortcut option, stride position, parameters, multiply-adds and feature strides of each net."""
     counted = [count(name, options) for name in names or config.names() for options in variants(name)]
     rows = [cells(line) for line in counted]
     rows.insert(0, {head: head for head in rows[0]})
@@ -54,5 +51,5 @@ def nets(names: Sequence[str] = (), json_path: str | None = None) -> None:
         aligned = [cell.rjust(widths[h]) if h in right else cell.ljust(widths[h]) for h, cell in line.items()]
         print("  ".join(aligned).rstrip())
     if not names:
-        print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) can be named too; a config also takes timm/<name>.")
+        print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) are valid too; a config also accepts timm/<name>.")
     write_json(json_path, counted)

@@ -1,9 +1,9 @@
-"""`resdet parity`: what other libraries compute with a set of weights, beside what we compute with the same.
+"""`resdet parity`: compares the outputs of other libraries with ours for the same weights.
 
-The weights are random and brought to where trained ones are; the nets are as deep as the real ones, the images small.
-Each model goes the way of a user: written for the library by `convert`, loaded there by the lines that it prints, and
-read back. Both compute in float64, where no rounding decides which of two boxes stands. A random net makes much of
-little, so detectors see the same pixels bit by bit: the image is doubled in size, which float32 does without rounding.
+Weights are random, scaled to the statistics of trained ones; nets have full depth, images are small. Each model is
+written by `convert`, loaded in the library by the code that `convert` prints, and read back. Both sides compute in
+float64, so that rounding does not decide which of two boxes NMS keeps. A random net amplifies small differences, so
+detectors must get bit-identical pixels: the image is resized by a factor of two, which is exact in float32.
 """
 
 import contextlib
@@ -13,25 +13,30 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from resdet import config as configs
 from resdet import hub
-from resdet.bench.detection import picture, spread_first_output, take_statistics, tensor_of
+from resdet.bench.detection import sample_image, spread_first_output, take_statistics, tensor_of
+from resdet.classification.model import Classifier
 from resdet.commands.convert import convert
 from resdet.commands.parity_detections import PREDICT, differences
+from resdet.detection.model import Detector
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 from resdet.weights import saving
 from resdet.weights.layouts import torchvision_detectors
 
 SHORT, LONG, CLASSES = 160, 256, 20
-MEAN, STD = (102.0, 114.75, 127.5), (51.0, 63.75, 76.5)  # 0.4, 0.45, … of 255: no library rounds them
-CLASSIFIERS = {f"resnet{depth}": (f"resnet{depth}", "bn") for depth in (18, 34, 50, 101, 152)}
-CLASSIFIERS |= {"vgg16": ("vgg16", None), "vgg16_bn": ("vgg16", "bn")}
+MEAN, STD = (102.0, 114.75, 127.5), (51.0, 63.75, 76.5)  # 255 times 0.4, 0.45, …: exact in every library
+CLASSIFIERS: dict[str, tuple[str, str | None]] = {  # case -> backbone and norm
+    **{f"resnet{depth}": (f"resnet{depth}", "bn") for depth in (18, 34, 50, 101, 152)},
+    "vgg16": ("vgg16", None),
+    "vgg16_bn": ("vgg16", "bn"),
+}
 DETECTORS = [f"{kind}rcnn_resnet50_fpn{version}" for kind in ("faster", "mask") for version in ("", "_v2")]
 ZOO = [f"COCO-Detection/faster_rcnn_R_50_{form}_1x" for form in ("C4", "DC5", "FPN")]
 ZOO += [f"COCO-InstanceSegmentation/mask_rcnn_R_50_{form}_1x" for form in ("C4", "DC5", "FPN")]
@@ -40,7 +45,7 @@ ZOO += [
     "Misc/cascade_mask_rcnn_R_50_FPN_1x",
     "Misc/mask_rcnn_R_50_FPN_3x_gn",
 ]
-SPREAD = {  # our last layers -> the standard deviation that their output is brought to
+SPREAD = {  # our last layers -> target standard deviation of their outputs
     "rpn.objectness": 2.0,
     "rpn.deltas": 0.3,
     "scores": 1.5,
@@ -50,38 +55,38 @@ SPREAD = {  # our last layers -> the standard deviation that their output is bro
 
 
 class Case(NamedTuple):
-    """A model in a format; what was compared, and the largest difference in it, come from one run."""
+    """A model in a format."""
 
     format: str
     model: str
-    run: Callable[[], dict[str, float]]
+    run: Callable[[], dict[str, float]]  # {compared quantity: largest difference}
 
 
 def parity(formats: Sequence[str] = (), json_path: str | None = None) -> list[dict[str, Any]]:
-    """Prints the table in markdown, row by row as they come."""
+    """Prints a markdown table row by row; returns the rows."""
     rows = []
-    cases = chosen(formats)
-    print("| format | model | what was compared | largest difference |\n|---|---|---|---|", flush=True)
+    cases = select_cases(formats)
+    print("| format | model | compared | largest difference |\n|---|---|---|---|", flush=True)
     for case in cases:
         with torch.no_grad():
-            found = case.run()
-        for compared, difference in found.items():
+            result = case.run()
+        for compared, difference in result.items():
             rows.append({"format": case.format, "model": case.model, "compared": compared, "difference": difference})
             print(f"| {case.format} | {case.model} | {compared} | {difference:.1g} |", flush=True)
     write_json(json_path, rows)
     return rows
 
 
-def chosen(formats: Sequence[str]) -> list[Case]:
-    """Of the wanted formats, or of all whose library is installed."""
+def select_cases(formats: Sequence[str]) -> list[Case]:
+    """The cases of `formats`; if empty, of all formats with an installed library."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
-        raise ConfigError(f"There is no format {unknown[0]!r} to compare in; there are {', '.join(FORMATS)}.")
+        raise ConfigError(f"There is no format {unknown[0]!r}: use one of {', '.join(FORMATS)}.")
     missing = [name for name in formats or FORMATS if not find_spec(name)]
     if formats and missing:
-        raise ConfigError(f"{missing[0]} is not installed: docs/weights.md says how to get it.")
+        raise ConfigError(f"{missing[0]} is not installed: docs/weights.md describes how to install it.")
     if missing:
-        print(f"Left out, not being installed: {', '.join(missing)}.\n")
+        print(f"Skipped, not installed: {', '.join(missing)}.\n")
     return [case for name in formats or FORMATS if name not in missing for case in FORMATS[name]()]
 
 
@@ -107,16 +112,16 @@ FORMATS = {
 
 
 def torchvision_section(name: str) -> dict:
-    """The `model` section for one of torchvision's detectors."""
+    """The `model` section for a torchvision detector."""
     from torchvision.models import detection
 
     with torch.device("meta"):
-        theirs = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
-    return torchvision_detectors.settings(theirs.state_dict(), name)
+        detector = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
+    return torchvision_detectors.settings(detector.state_dict(), name)
 
 
 def detectron2_section(name: str) -> dict:
-    """The `model` section for one of detectron2's zoo."""
+    """The `model` section for a model of detectron2's zoo."""
     from detectron2.model_zoo import get_config_file
 
     from resdet.interop.detectron2_config import translate
@@ -131,28 +136,28 @@ def build(task: str, data: str, section: dict) -> nn.Module:
 
 
 def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
-    """Each norm brings what comes first to mean 0 and variance 1; last layers speak as those of trained nets do."""
+    """Sets the statistics of norms and the scale of last layers to those of a trained net, during one `run()`."""
     hooks = [m.register_forward_pre_hook(take_statistics) for m in model.modules() if hasattr(m, "running_var")]
     for name, layer in model.named_modules():
-        if wanted := SPREAD.get(name) or SPREAD.get(name.rpartition(".predictor.")[2]):
-            spread_first_output(layer, wanted)
+        if deviation := SPREAD.get(name) or SPREAD.get(name.rpartition(".predictor.")[2]):
+            spread_first_output(layer, deviation)
     run()
     for hook in hooks:
         hook.remove()
 
 
-def there(model: nn.Module, layout: str) -> tuple[nn.Module, nn.Module]:
-    """The model in the other library, and read back from the file that was written for it."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as shown:
+def round_trip(model: nn.Module, layout: str) -> tuple[nn.Module, nn.Module]:
+    """The converted model as loaded by the other library, and as read back by ours."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as output:
         source = Path(folder, "model.safetensors")
         saving.save(model, source, "safetensors")
         written = convert(str(source), layout)
         names: dict[str, Any] = {}
-        exec(shown.getvalue().partition("\n\n")[2], names)
+        exec(output.getvalue().partition("\n\n")[2], names)
         return names["model"].eval(), hub.load(written)
 
 
-def tensors_differ(a: nn.Module, b: nn.Module) -> float:
+def largest_difference(a: nn.Module, b: nn.Module) -> float:
     pairs = zip(a.state_dict().items(), b.state_dict().values())
     return max((x.double() - y.double()).abs().max().item() for (n, x), y in pairs if "num_batches" not in n)
 
@@ -161,25 +166,25 @@ def tensors_differ(a: nn.Module, b: nn.Module) -> float:
 
 
 def compare_classifier(layout: str, name: str, norm: str | None) -> dict[str, float]:
-    model = build("classification", "imagenet", {"backbone": {"name": name, "norm": norm}})
-    pixels = tensor_of(picture(224, 224))[None] * 255
+    model = cast(Classifier, build("classification", "imagenet", {"backbone": {"name": name, "norm": norm}}))
+    pixels = tensor_of(sample_image(224, 224))[None] * 255
     calibrate(model, lambda: model(pixels))
-    theirs, back = there(model, layout)
-    found = model.double()(pixels)
-    expected = theirs.double()(model.normalize(pixels))
+    peer, restored = round_trip(model, layout)
+    logits = model.double()(pixels)
+    expected = peer.double()(model.normalize(pixels))
     return {
-        "logits, relative to the largest": ((found - expected).abs().max() / expected.abs().max()).item(),
-        "tensors, there and back": tensors_differ(model.float(), back),
+        "logits, relative to the largest": ((logits - expected).abs().max() / expected.abs().max()).item(),
+        "tensors after a round trip": largest_difference(model.float(), restored),
     }
 
 
 def compare_detector(layout: str, section: Callable[[], dict]) -> dict[str, float]:
     settings = section()
     settings["input"] = settings.get("input", {}) | {"min_size": SHORT, "max_size": LONG}
-    model, image = build("detection", "coco", settings), picture(SHORT // 2, 125)
+    model, image = cast(Detector, build("detection", "coco", settings)), sample_image(SHORT // 2, 125)
     model.normalize.set(torch.tensor(MEAN), torch.tensor(STD))
     calibrate(model, lambda: model.predict([image]))
-    theirs, back = there(model, layout)
-    expected = PREDICT[layout](theirs.double(), image, SHORT, LONG)
-    found = model.double().predict([image])[0]
-    return differences(found, *expected) | {"tensors, there and back": tensors_differ(model.float(), back)}
+    peer, restored = round_trip(model, layout)
+    expected = PREDICT[layout](peer.double(), image, SHORT, LONG)
+    result = model.double().predict([image])[0]
+    return differences(result, *expected) | {"tensors after a round trip": largest_difference(model.float(), restored)}

@@ -1,4 +1,4 @@
-"""`resdet predict`: a checkpoint on image files."""
+"""`resdet predict`: runs a checkpoint, or an ensemble, on image files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,19 +12,19 @@ from resdet.files.atomic import write_json
 from resdet.tasks import PredictOptions, tasks
 
 
-def sorted_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Weights, images and settings among the words of the command; argparse takes images after --weights for weights.
+def sort_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Weights, images and overrides among the values of an option (`first`) and the positional arguments (`others`).
 
-    The first of these is a file of weights whatever its name; of the others, what is a folder or is called an image
-    is one.
+    argparse assigns images after --weights to --weights. The first value is always weights; of the rest, folders and
+    names with an image suffix are images.
     """
     overrides = [word for word in (*first, *others) if config.is_override(word)]
     foreign = [word for word in overrides if not word.startswith("eval.")]
     if foreign:
-        raise ConfigError(f"{foreign[0]} is no setting of predict, which takes those of eval alone: leave it out.")
-    shown = [word for word in first[1:] if Path(word).is_dir() or is_image(word)]
-    weights = [word for word in first if word not in (*shown, *overrides)]
-    return weights, [*(word for word in others if word not in overrides), *shown], overrides
+        raise ConfigError(f"predict only accepts overrides of eval, not {foreign[0]}: leave it out.")
+    images = [word for word in first[1:] if Path(word).is_dir() or is_image(word)]
+    weights = [word for word in first if word not in (*images, *overrides)]
+    return weights, [*(word for word in others if word not in overrides), *images], overrides
 
 
 def predict(
@@ -37,41 +37,40 @@ def predict(
     overrides: Sequence[str] = (),
     classifiers: Sequence[str] = (),
 ) -> None:
-    """Prints what is in each image; folders stand for the images in them.
+    """Prints the prediction for each image; a folder stands for the images in it.
 
-    Several detectors are an ensemble, and so are several localizers, which are told the classes by `classifiers`.
-    `overrides` are keys of a detector's or a localizer's `eval`.
+    Several detectors, or several localizers, form an ensemble. `classifiers` predict the classes for localizers.
+    `overrides` are `eval` settings of a detector or localizer.
     """
     if not images:
-        raise ConfigError("Nothing to look at: name images, or folders of images, before --weights or after them.")
+        raise ConfigError("No images to predict on: give image files or folders of images.")
     paths = list_images(images)
     models = [open_model(path) for path in weights]
     if len({tasks[model.task].kind for model in models}) > 1:
         raise ConfigError(
-            f"{' '.join(weights)} do not go together: predict takes one classifier, several detectors, or several "
-            "localizers."
+            f"{' '.join(weights)} cannot form an ensemble: give one classifier, or only detectors, or only localizers."
         )
     task = tasks[models[0].task]
     if classifiers and "classifiers" not in task.evaluate_options:
-        raise ConfigError("--classifier is for localizers, which are told the classes of an image.")
+        raise ConfigError("--classifier is only for localizers: leave it out.")
     nets = {path: hub.load(path) for path in classifiers}
     options = PredictOptions(top, score, Path(draw) if draw else None, overrides, nets)
     rows = task.predict(models, weights, paths, options)
-    # Images are looked at as rows are asked for; without a file none of these is kept.
+    # `rows` is lazy: consume it; keep the rows only if they are written.
     write_json(json_path, [row for row in rows if json_path])
 
 
 def open_model(path: str) -> Any:
-    """On the GPU where there is one; an exported file runs where its runtime does."""
+    """Loads a model, on the GPU if available; an exported file chooses its own device."""
     model = hub.load(path)
     return model if model.exported else model.to(distributed.choose_device("auto"))
 
 
 def list_images(names: Sequence[str]) -> list[Path]:
-    paths = []
+    paths: list[Path] = []
     for path in map(Path, names):
-        found = sorted(p for p in path.iterdir() if is_image(p.name)) if path.is_dir() else [path]
-        if not found:
-            raise DataError(f"{path} has no images in it: name another folder, or the files.")
-        paths += found
+        images = sorted(p for p in path.iterdir() if is_image(p.name)) if path.is_dir() else [path]
+        if not images:
+            raise DataError(f"{path} contains no images: give another folder, or image files.")
+        paths += images
     return paths

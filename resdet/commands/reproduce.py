@@ -1,4 +1,4 @@
-"""`resdet reproduce`: rows and figures of the paper, from data to numbers."""
+"""`resdet reproduce`: trains and evaluates rows of the paper's tables and draws its figures."""
 
 import difflib
 import subprocess
@@ -29,13 +29,13 @@ from resdet.reproduce.records import Figure, Row, Training
 from resdet.reproduce.tables import FIGURES, ROWS
 from resdet.reproduce.trainings import TRAININGS
 
-Launch = Callable[..., None]  # runs `resdet WORDS`: launch(words), and launch(words, processes) for a training
+Launch = Callable[..., None]  # runs `resdet WORDS`: launch(words), or launch(words, processes) for a training
 
 
 def choose(target: str | None, names: Sequence[str] = ()) -> tuple[list[Row], list[Figure]]:
-    """The rows and figures of a table's or a figure's name, all where none is given.
+    """The rows and figures of a table or figure; all if `target` is None.
 
-    `names` are those of some rows of the table, or of some nets of the figure.
+    `names` selects rows of the table or nets of the figure.
     """
     if target is None:
         return ROWS, list(FIGURES.values())
@@ -47,8 +47,8 @@ def choose(target: str | None, names: Sequence[str] = ()) -> tuple[list[Row], li
     if not rows:
         known = [*dict.fromkeys(row.table for row in ROWS), *FIGURES]
         near = difflib.get_close_matches(target, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-        raise ConfigError(f"There is nothing named {target!r} to reproduce: {hint}")
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}."
+        raise ConfigError(f"There is no table or figure named {target!r}: {hint}")
     check_known(target, names, [row.name for row in rows])
     return [row for row in rows if not names or row.name in names], []
 
@@ -56,15 +56,15 @@ def choose(target: str | None, names: Sequence[str] = ()) -> tuple[list[Row], li
 def check_known(target: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            raise ConfigError(f"{target} has no row {name!r}: it has {', '.join(known)}.")
+            raise ConfigError(f"{target} has no row or net {name!r}: use one of {', '.join(known)}.")
 
 
 def parse_given(pairs: Sequence[str]) -> dict[str, str]:
-    """`--use NAME=FILE`: weights that stand for a training."""
+    """{training: weights file} from the values of --use."""
     given = dict(pair.partition("=")[::2] for pair in pairs)
     for name, file in given.items():
         if name not in TRAININGS or not file:
-            raise ConfigError(f"--use {name}={file}: write TRAINING=FILE, of {', '.join(TRAININGS)}.")
+            raise ConfigError(f"--use is {name}={file}: give TRAINING=FILE, with one of {', '.join(TRAININGS)}.")
     return given
 
 
@@ -82,12 +82,12 @@ def reproduce(
     dry_run: bool = False,
     json_path: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains what is not trained yet, tests, and returns our figures beside the paper's.
+    """Runs all missing trainings and evaluations; returns our metrics with the paper's, one dict per row.
 
-    What was cut goes on where it was: trainings by their checkpoints, tests that are done are not repeated.
+    Interrupted trainings resume from their checkpoints; finished evaluations are not repeated.
     """
-    wanted = [*nets_of(rows), *(name for figure in figures for name in figure.nets)]
-    trainings = trainings_for(wanted, setting.given)
+    nets = [*nets_of(rows), *(name for figure in figures for name in figure.nets)]
+    trainings = trainings_for(nets, setting.given)
     lacking = {} if setting.small else needs.missing(trainings, rows, setting)
     if dry_run:
         plan = plan_of(trainings, rows, figures, setting, list(lacking.values()))
@@ -97,7 +97,7 @@ def reproduce(
     prepare(trainings, lacking, setting, launch)
     for training in trainings:
         train(training, setting, launch)
-    outcomes = [judge(row, setting, launch) for row in rows]
+    outcomes = [evaluate(row, setting, launch) for row in rows]
     for figure in figures:
         draw(figure, setting)
     if outcomes:
@@ -109,7 +109,7 @@ def reproduce(
 def plan_of(
     trainings: Sequence[Training], rows: Sequence[Row], figures: Sequence[Figure], setting: Setting, lacking: list[str]
 ) -> dict[str, Any]:
-    """Every command, with its cost."""
+    """All commands with their costs."""
     tests = {evaluation_of(row, setting).words: row for row in rows}
     submitted = [row for row in rows if row.server and not setting.small]
     return {
@@ -130,7 +130,7 @@ def plan_of(
 
 
 def print_plan(plan: dict[str, Any]) -> None:
-    """As a shell script."""
+    """Prints the plan as a shell script."""
     for sentence in plan["missing"]:
         print(f"# missing  {sentence}")
     for step in (*plan["trainings"], *plan["tests"]):
@@ -138,14 +138,14 @@ def print_plan(plan: dict[str, Any]) -> None:
             print(f"# cost     {step['name']}: {step['cost']}")
         print(step["command"])
     for step in plan["submissions"]:
-        print(f"# {step['name']}: the paper's figure is from {step['server']}, which evaluates this file:")
+        print(f"# {step['name']}: the paper's metrics are from {step['server']}, which evaluates this file:")
         print(step["command"])
     for figure in plan["figures"]:
         print(f"# {figure['name']}: drawn from these runs into {figure['file']}.svg, .png and .csv")
 
 
 def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Setting, launch: Launch) -> None:
-    """Puts all data in place, or prints what to put where, and what is trained then, and raises an error."""
+    """Prepares all data; if the user must provide some, prints it with the trainings' costs and raises DataError."""
     lacking = dict(lacking)
     if lacking.pop("cifar10", None):
         launch(["data", "get", "cifar10", "--root", str(setting.data_root("cifar10"))])
@@ -153,25 +153,25 @@ def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Set
         missing = [f"# missing  {sentence}" for sentence in lacking.values()]
         costs = [f"# cost     {training.name}: {cost_of(training.config)}" for training in trainings]
         print(*missing, *costs, sep="\n", file=sys.stderr)
-        raise DataError(f"Data of {', '.join(lacking)} is missing: put the files above in their places.")
+        raise DataError(f"Data of {', '.join(lacking)} is missing: provide the files listed above.")
     if not setting.small and needs.needs_trainval(trainings, setting):
         needs.write_trainval(setting.data_root("coco"))
 
 
 def train(training: Training, setting: Setting, launch: Launch) -> None:
-    """To its end; Error where it was stopped before."""
+    """Trains to the end; raises Error if the training was stopped before."""
     if is_finished(training, setting):
         return
     processes = processes_for(training, setting)
     if processes < setting.processes:
-        print(f"{training.name}: {processes} of {setting.processes} processes, which share its batch evenly")
+        print(f"{training.name}: uses {processes} of {setting.processes} processes, so that they divide its batch")
     launch(train_words(training, setting), processes)
     if not is_finished(training, setting):
-        raise Error(f"{training.name} was stopped before its end: the same command goes on with it.")
+        raise Error(f"{training.name} was stopped before its end: run the same command again to resume it.")
 
 
-def judge(row: Row, setting: Setting, launch: Launch) -> dict[str, Any]:
-    """Its figures, and for a test server its submission where the test images are there."""
+def evaluate(row: Row, setting: Setting, launch: Launch) -> dict[str, Any]:
+    """The outcome of a row; also writes its test server submission if the test images exist."""
     test = evaluation_of(row, setting)
     if not is_fresh(test, row, setting):
         launch(test.words)
@@ -183,7 +183,7 @@ def judge(row: Row, setting: Setting, launch: Launch) -> dict[str, Any]:
 
 
 def is_fresh(test: Evaluation, row: Row, setting: Setting) -> bool:
-    """Whether it was done after all of its nets were trained."""
+    """Whether the evaluation is newer than the weights of its nets."""
     if not test.circumstances.exists():
         return False
     weights = [Path(setting.weights(name)) for name in nets_of([row])]
@@ -194,7 +194,7 @@ def submit(row: Row, setting: Setting, launch: Launch) -> None:
     words = submission_words(row, setting)
     try:
         launch(words)
-        print(f"{words[-1]} is for {row.server}, which alone tells the paper's figure of {row.key}")
+        print(f"submit {words[-1]} to {row.server} for the metrics that the paper reports for {row.key}")
     except Error as error:
         print(f"no submission for {row.server}: {error}", file=sys.stderr)
 
@@ -208,17 +208,17 @@ def draw(figure: Figure, setting: Setting) -> None:
 
 
 def in_processes(words: Sequence[str], processes: int = 1) -> None:
-    """A launcher that starts `resdet` anew each time: a training in so many processes, as torchrun does."""
+    """Launcher that runs `resdet WORDS` as a subprocess, under torchrun if `processes` > 1."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     launcher = torchrun if processes > 1 else []
     with subprocess.Popen([sys.executable, *launcher, "-m", "resdet.cli", *words], stdout=sys.stdout) as process:
         status = wait_for(process)
     if status:
-        raise Error(f"`{command(words)}` failed with status {status}: its messages stand above.")
+        raise Error(f"`{command(words)}` failed with status {status}: see its output above.")
 
 
 def wait_for(process: subprocess.Popen) -> int:
-    """Its exit status. A stop signal is passed on, so that a training is saved before both end."""
+    """Exit status of the process. A stop signal is passed on, so that a training saves a checkpoint first."""
     passed_on = False
     with defer_signals() as signals:
         while True:

@@ -1,11 +1,11 @@
-"""`resdet train`: from a config to a trained model in a folder."""
+"""`resdet train`: trains the model of a config into a run folder."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from resdet import config
+from resdet.config.experiment import Experiment
 from resdet.engine import checkpoint, distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log, record
@@ -15,26 +15,27 @@ from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, FileError
 from resdet.files.atomic import check_folder
 from resdet.tasks import Step, tasks
+from resdet.weights import loading
 
-# What an evaluation leaves in the folder of a run, beside its checkpoint.
-LEFT = {"results": "results.json", "pictures": "pictures"}
+# Outputs of an evaluation in the run folder, other than the checkpoint.
+OUTPUTS = {"results": "results.json", "pictures": "pictures"}
 
 
 def train(
-    experiment: Any,
+    experiment: Experiment,
     out: str | None = None,
     resume: bool = False,
     init: str | None = None,
     eval_only: bool = False,
 ) -> dict[str, float]:
-    """Trains, or with `eval_only` judges the weights of `init`; returns the best evaluation's figures."""
+    """Trains, or with `eval_only` evaluates the weights of `init`; returns the metrics of the best evaluation."""
     world = distributed.join(experiment.train.device)
     try:
         check_world(experiment, world)
         if experiment.train.deterministic:
             be_deterministic()
         if eval_only:
-            return judge(experiment, world, init)
+            return evaluate(experiment, world, init)
         check_folder(out or "runs")
         with ExitStack() as claims:
             claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume))
@@ -47,68 +48,75 @@ def train(
         distributed.leave()
 
 
-def check_world(experiment: Any, world: World) -> None:
+def check_world(experiment: Experiment, world: World) -> None:
     shares = world.size * experiment.train.accumulate
     if experiment.train.batch % shares:
         raise ConfigError(
-            f"train.batch is {experiment.train.batch}: it must divide into {world.size} processes × "
-            f"{experiment.train.accumulate} parts (train.accumulate), as "
-            f"{max(experiment.train.batch // shares, 1) * shares} does."
+            f"train.batch is {experiment.train.batch}: give a multiple of {world.size} processes × "
+            f"{experiment.train.accumulate} micro-batches (train.accumulate), such as "
+            f"{max(experiment.train.batch // shares, 1) * shares}."
         )
 
 
 def run(
-    experiment: Any, world: World, folder: Path, resume: bool, init: str | None, open_task: Callable[..., TrainingTask]
+    experiment: Experiment,
+    world: World,
+    folder: Path,
+    resume: bool,
+    init: str | None,
+    open_task: Callable[..., TrainingTask],
 ) -> Trainer:
-    """A run to its end, or until it is stopped."""
+    """Runs a training to its end or until a signal stops it."""
     log = Log(folder if world.is_main else None)
     task = open_task(experiment, world, log, init)
-    goes_on = resume and (folder / checkpoint.LAST).exists()
-    if not distributed.from_main(lambda: goes_on):  # a check of a million images takes minutes
+    resumes = resume and (folder / checkpoint.LAST).exists()
+    if not distributed.from_main(lambda: resumes):  # checking a million images takes minutes
         task.check_images(log)
     distributed.from_main(task.check_ground_truth)
-    if not (goes_on or init):
+    if not (resumes or init):
         task.start_afresh(log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
-    before = trainer.resume()["experiment"] if goes_on else None
-    check_together(trainer, folder)
+    before = trainer.resume()["experiment"] if resumes else None
+    check_same_step(trainer, folder)
     if before:
-        log.say(f"going on from step {trainer.step} of {folder / checkpoint.LAST}")
+        log.say(f"resuming from step {trainer.step} of {folder / checkpoint.LAST}")
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
-            log.say(f"changed since then: {key} was {old} and is {new}")
+            log.say(f"changed since the checkpoint: {key} was {old} and is {new}")
     if world.is_main:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     try:
         log.open(trainer.total, trainer.step, trainer.evaluation_due)
         best = trainer.run(log)
     except FileError as error:
-        way_on = f"go on from step {trainer.saved} by --resume" if trainer.saved else "start again"
-        raise FileError(f"{str(error).rstrip('.')}, then {way_on}.") from error
+        remedy = f"resume from step {trainer.saved} with --resume" if trainer.saved else "start again"
+        raise FileError(f"{str(error).rstrip('.')}, then {remedy}.") from error
     finally:
         log.close()
     if world.is_main and best:
-        figures = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key != "step")
-        print(f"best at step {best['step']}: {figures}")
+        metrics = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key != "step")
+        print(f"best at step {best['step']}: {metrics}")
         print(f"checkpoint: {folder / checkpoint.BEST}")
-        for name, file in LEFT.items():
+        for name, file in OUTPUTS.items():
             if (folder / file).exists():
                 print(f"{name + ':':11} {folder / file}")
         print(f"metrics:    {folder / 'metrics.jsonl'} (curves: tensorboard --logdir {folder})")
     return trainer
 
 
-def check_together(trainer: Trainer, folder: Path) -> None:
-    """All processes go on from one step: on machines that share no folder each sees a last.pth of its own, or none."""
+def check_same_step(trainer: Trainer, folder: Path) -> None:
+    """Refuses ranks that resume from different steps: machines without a shared folder each read their own last.pth."""
     steps = distributed.gathered([trainer.step])
     if len(set(steps)) > 1:
         raise ConfigError(
-            f"The processes would go on from different steps ({', '.join(map(str, steps))}) of {folder}: give --out in "
-            f"a folder that all machines share, or copy one {checkpoint.LAST} to each of them."
+            f"The processes would resume from different steps ({', '.join(map(str, steps))}) of {folder}: give --out "
+            f"in a folder shared by all machines, or copy one {checkpoint.LAST} to each machine."
         )
 
 
-def run_steps(experiment: Any, steps: Sequence[Step], world: World, folder: Path, resume: bool) -> dict[str, float]:
-    """Several runs in the folder, of which --resume goes on with the one that was cut."""
+def run_steps(
+    experiment: Experiment, steps: Sequence[Step], world: World, folder: Path, resume: bool
+) -> dict[str, float]:
+    """Runs several trainings, each in its own subfolder; --resume continues with the interrupted one."""
     for step in steps:
         check_world(step.experiment, world)
         check_unoccupied(folder / step.name, resume)
@@ -121,14 +129,12 @@ def run_steps(experiment: Any, steps: Sequence[Step], world: World, folder: Path
     return trainer.best or {}
 
 
-def judge(experiment: Any, world: World, weights: str | None) -> dict[str, float]:
+def evaluate(experiment: Experiment, world: World, weights: str | None) -> dict[str, float]:
     if weights is None:
-        raise ConfigError(
-            "--eval-only judges the weights given by --init: name a checkpoint, such as runs/NAME/best.pth."
-        )
+        raise ConfigError("--eval-only needs weights: give a checkpoint with --init, such as runs/NAME/best.pth.")
     task = tasks[experiment.task].open_training(experiment, world, Log(None))
-    task.load_exactly(weights)
-    figures = task.evaluate(task.model.to(world.device))
+    loading.load(task.model, weights)
+    metrics = task.evaluate(task.model.to(world.device))
     if world.is_main:
-        print("  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
-    return figures
+        print("  ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
+    return metrics

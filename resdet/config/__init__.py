@@ -1,8 +1,8 @@
-"""From YAML files with `_base_` and from `key=value` overrides to an experiment (resdet/config/experiment.py).
+"""Builds an experiment (resdet/config/experiment.py) from YAML files with `_base_` and `key=value` overrides.
 
     experiment = resdet.config.load("imagenet_r50.yaml", "data.root=datasets/ILSVRC2012", "optim.lr=0.2")
 
-A wrong key, type or value is a ConfigError of one sentence that names the file or the override that sets it.
+A wrong key, type or value raises a ConfigError that names the file or override that sets it.
 """
 
 from resdet._lazy import attach

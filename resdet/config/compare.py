@@ -1,4 +1,4 @@
-"""Experiments as YAML, and how two of them differ."""
+"""Writes experiments as YAML and compares two of them."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from resdet.config.yaml_reader import dump
 
 
 def to_yaml(experiment: Experiment) -> str:
-    """A config file of the whole experiment."""
+    """A config file with all settings of the experiment."""
     return dump(to_dict(experiment))
 
 
 def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The keys in which two experiments, as `to_dict` gives them, differ, with both values."""
-    changed = {}
+    """{dotted key: (old, new)} for the keys in which two experiments, in the form of `to_dict`, differ."""
+    changed: dict[str, tuple[Any, Any]] = {}
     for key in {**before, **after}:
         old, new = plain(before.get(key)), plain(after.get(key))
         if isinstance(old, dict) and isinstance(new, dict):

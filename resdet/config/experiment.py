@@ -1,4 +1,4 @@
-"""The sections that the experiments of all tasks share, and the registry of their dataclasses; free of torch."""
+"""Sections shared by the experiments of all tasks, and the registry of experiment classes; imports no torch."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,28 +13,28 @@ from resdet.registry import Registry
 
 @dataclass
 class ModelConfig:
-    """The keys that every model shares."""
+    """Keys common to all models."""
 
     backbone: BackboneConfig = field(default_factory=ResNetConfig)
-    num_classes: int | None = None  # null: as many as the data has
-    freeze_stages: int = 0  # number of stages, the stem first, whose weights and statistics are frozen
+    num_classes: int | None = None  # null: the number of classes of the data
+    freeze_stages: int = 0  # freeze weights and statistics of this many stages, counted from the stem
 
     def __post_init__(self):
         stages, count = self.freeze_stages, self.num_classes
         require(stages >= 0, "model.freeze_stages", stages, "give 0 (none) or a number of stages")
-        remedy = "give 1 or more, or null for as many as the data has"
+        remedy = "give 1 or more, or null for the number of classes of the data"
         require(count is None or count > 0, "model.num_classes", count, remedy)
 
     def for_checkpoint(self) -> "ModelConfig":
-        """The config by which a checkpoint's model is built: no weights are downloaded."""
+        """The config to build a checkpoint's model with, without downloading pretrained weights."""
         return replace(self, backbone=self.backbone.for_checkpoint())
 
 
 @dataclass
 class EvalConfig:
-    """The key that every evaluation shares."""
+    """Keys common to all evaluations."""
 
-    batch: int = 1  # images at once, on each process
+    batch: int = 1  # images per batch of each process
 
     def __post_init__(self):
         require(self.batch > 0, "eval.batch", self.batch, "give one image or more")
@@ -42,11 +42,11 @@ class EvalConfig:
 
 @dataclass
 class Experiment:
-    """The sections of every task; each task has a model, data and evaluation of its own."""
+    """Base of the experiments; each task narrows model, data and eval."""
 
     task: str = ""
-    name: str = "experiment"  # by default that of the config file
-    imports: list[str] = field(default_factory=list)  # modules that register backbones, heads, formats … of your own
+    name: str = "experiment"  # default: name of the config file
+    imports: list[str] = field(default_factory=list)  # modules that register your own parts (examples/extend)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -54,8 +54,8 @@ class Experiment:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
-    data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (DataConfig,)  # the formats that this task takes
-    measures_error: ClassVar[bool] = False  # whether training steps measure an error
+    data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (DataConfig,)  # data formats that this task accepts
+    measures_error: ClassVar[bool] = False  # whether training steps report a top-1 error
 
     def check(self) -> None:
         """Refuses sections that contradict each other."""
@@ -82,19 +82,19 @@ experiments: Registry[type[Experiment]] = Registry(
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
-    """The whole resolved experiment as plain containers."""
+    """The resolved experiment as plain dicts and lists."""
     return plain(asdict(experiment))
 
 
 def plain(value: Any) -> Any:
-    """Tuples as lists, which is how YAML and checkpoints hold them."""
+    """Tuples converted to lists, the form of YAML and checkpoints."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def check_count(wanted: int | None, classes: Sequence[str]) -> None:
-    if wanted is not None and wanted != len(classes):
+def check_count(num_classes: int | None, classes: Sequence[str]) -> None:
+    if num_classes is not None and num_classes != len(classes):
         raise ConfigError(
-            f"model.num_classes is {wanted} and the data has {len(classes)} classes: set one of them right, or null."
+            f"model.num_classes is {num_classes} and the data has {len(classes)} classes: give {len(classes)} or null."
         )

@@ -1,4 +1,4 @@
-"""The JSON schema of config files, by which editors complete and check them."""
+"""JSON schema of config files, for completion and validation in editors."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ ANY_BACKBONE = {
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12: an experiment of any task, or a part of one over its `_base_` files."""
+    """JSON Schema 2020-12 of an experiment of any task; all keys are optional, since `_base_` may set them."""
     tasks = [experiments[name] for name in experiments]
     families = {BackboneConfig: backbone_names(), NeckConfig: names_in(necks), DataConfig: names_in(formats)}
     definitions = definitions_of([*tasks, *(kind for names in families.values() for kind in names)])
@@ -26,7 +26,7 @@ def json_schema() -> dict[str, Any]:
         for kind, name in names.items():
             definitions[kind.__name__]["properties"]["name"] = name
         references = [{"$ref": REFERENCE.format(model=kind.__name__)} for kind in names]
-        definitions[base.__name__] = {"anyOf": [*names.values(), *references]}  # the name alone, or a mapping
+        definitions[base.__name__] = {"anyOf": [*names.values(), *references]}  # a bare name, or a mapping
     for definition in definitions.values():
         if "properties" in definition:
             definition["additionalProperties"] = False
@@ -42,11 +42,12 @@ def json_schema() -> dict[str, Any]:
 
 
 def definitions_of(kinds: list[type]) -> dict[str, Any]:
-    """The schema of each dataclass, and of those inside it, by name."""
+    """{class name: schema} of the dataclasses and of those nested in them."""
     from pydantic.json_schema import GenerateJsonSchema
 
-    inputs = [(kind, "validation", core_schema(kind)) for kind in kinds]
-    return GenerateJsonSchema(ref_template=REFERENCE).generate_definitions(inputs)[1]
+    generator = GenerateJsonSchema(ref_template=REFERENCE)
+    schemas = generator.generate_definitions([(kind, "validation", core_schema(kind)) for kind in kinds])[1]
+    return {str(name): schema for name, schema in schemas.items()}
 
 
 def names_in(registry: Registry[Any]) -> dict[type, dict[str, Any]]:
@@ -58,7 +59,7 @@ def names_in(registry: Registry[Any]) -> dict[type, dict[str, Any]]:
 
 
 def backbone_names() -> dict[type, dict[str, Any]]:
-    """The names of each family of nets; two families are open."""
+    """The schema of the names of each backbone family; CIFAR and timm nets are given by a pattern."""
     closed: dict[type, list[str]] = {}
     for name in backbones.names():
         closed.setdefault(backbones.family(name), []).append(name)

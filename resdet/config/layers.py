@@ -1,6 +1,6 @@
-"""Layers of settings, merged into those of one experiment.
+"""Merges layers of settings into the settings of one experiment.
 
-A layer is what one file, dict or override says. Mappings merge key by key; anything else is replaced.
+A layer holds the settings of one file, dict or override. Mappings merge key by key; other values are replaced.
 """
 
 import difflib
@@ -16,14 +16,14 @@ MISSING = object()
 
 @dataclass
 class Layer:
-    """One source of settings, and its name in an error."""
+    """One source of settings, with its name for error messages."""
 
     origin: str
     settings: dict[str, Any]
 
 
 def origin_of(key: str, layers: list[Layer]) -> str | None:
-    """The last layer that sets a key, or a section around it as a whole."""
+    """The origin of the last layer that sets a key or replaces a section that contains it; None if no layer does."""
     for layer in reversed(layers):
         value: Any = layer.settings
         for part in key.split("."):
@@ -35,7 +35,7 @@ def origin_of(key: str, layers: list[Layer]) -> str | None:
 
 
 def schema_of(layers: list[Layer], origin: str) -> Schema:
-    """The task that the last layer names, and the family of each section's last name."""
+    """The schema of the last `task`, and of the last `name` of each section in VARIANTS."""
     tasks = [layer for layer in layers if "task" in layer.settings]
     if not tasks:
         raise ConfigError(f"{origin} names no task: write `task:` and one of {', '.join(experiments)}.")
@@ -64,15 +64,15 @@ def name_in(layer: Layer, section: str) -> Any:
 
 
 def expand_names(settings: dict[str, Any]) -> None:
-    """`backbone: resnet50` is short for `backbone: {name: resnet50}`."""
+    """Expands `backbone: resnet50` to `backbone: {name: resnet50}`, in place."""
     for section in VARIANTS:
         parent, last = holder(settings, section)
         if isinstance(parent, dict) and isinstance(parent.get(last), str):
             parent[last] = {"name": parent[last]}
 
 
-def forget_other_families(layers: list[Layer], schema: Schema) -> None:
-    """The options of a section belong to its name: naming another family starts from that one's defaults."""
+def drop_other_families(layers: list[Layer], schema: Schema) -> None:
+    """Drops, in place, options of a section that were set for another family of names than the final one."""
     for section, chosen in schema.chosen.items():
         family = None
         for position, layer in enumerate(layers):
@@ -85,7 +85,7 @@ def forget_other_families(layers: list[Layer], schema: Schema) -> None:
 
 
 def merge(before: Any, change: Any, schema: Schema, path: tuple[str, ...] = ()) -> Any:
-    """The settings at `path` after a change; a section that is null is filled with its defaults first."""
+    """The settings at `path` after a change; a null section is first replaced by its defaults."""
     if not isinstance(change, dict):
         return change
     if any(isinstance(key, int) for key in change):
@@ -99,11 +99,11 @@ def merge(before: Any, change: Any, schema: Schema, path: tuple[str, ...] = ()) 
 
 
 def merge_entry(before: Any, change: dict, schema: Schema, path: tuple[str, ...]) -> list:
-    """A list after an override of one of its entries."""
+    """A list after an override of one entry."""
     ((index, value),) = change.items()
     key = ".".join(path) or "an experiment"
     if not isinstance(before, list):
-        raise ConfigError(f"{key} is no list and has no entry {index}: name a key of it, or give the whole value.")
+        raise ConfigError(f"{key} is no list and has no entry {index}: give one of its keys, or the whole value.")
     if not -len(before) <= index < len(before):
         raise ConfigError(f"there is no {key}.{index}: {key} has {len(before)} entries; write {key}=[…].")
     entries = list(before)

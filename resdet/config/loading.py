@@ -1,4 +1,4 @@
-"""From files, dicts and overrides to an experiment."""
+"""Builds an experiment from files, dicts and overrides."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from resdet import extension
 from resdet.config.experiment import Experiment
 from resdet.config.files import find, read_layers
-from resdet.config.layers import Layer, expand_names, forget_other_families, merge, origin_of, schema_of
+from resdet.config.layers import Layer, drop_other_families, expand_names, merge, origin_of, schema_of
 from resdet.config.overrides import override_layer
 from resdet.config.renames import current_settings
 from resdet.config.schema import Schema
@@ -16,7 +16,7 @@ from resdet.errors import ConfigError
 
 
 def load(config: str | Path, *overrides: str) -> Experiment:
-    """The experiment of a YAML file, found by path or by name in configs/, with overrides as `section.key=value`."""
+    """The experiment of a YAML file, given by path or by name in configs/, with `section.key=value` overrides."""
     path = find(config)
     layers = [Layer(str(path), copy({"name": path.stem}, str(path))), *read_layers(path)]
     changes = [override_layer(text) for text in overrides]
@@ -26,7 +26,7 @@ def load(config: str | Path, *overrides: str) -> Experiment:
 
 
 def from_dict(settings: dict[str, Any], origin: str = "this dict", overrides: tuple[str, ...] = ()) -> Experiment:
-    """The experiment of a dict, as `to_dict` writes it and checkpoints carry it."""
+    """The experiment of a dict in the form of `to_dict` and of checkpoints."""
     if not isinstance(settings, dict):
         raise ConfigError(f"{origin} is a {type(settings).__name__}: give a mapping of sections (model, data, …).")
     layer = Layer(origin, copy(settings, origin))
@@ -41,14 +41,14 @@ def modules_of(layer: Layer) -> list[str]:
 
 
 def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
-    """The experiment of all layers, the later over the earlier, overrides last."""
+    """The experiment of all layers; later layers take precedence, overrides come last."""
     everything = [*layers, *overrides]
     for layer in everything:
         expand_names(layer.settings)
     schema = schema_of(everything, layers[-1].origin)
     for layer in everything:
         layer.settings = current_settings(layer.settings, schema)
-    forget_other_families(layers, schema)
+    drop_other_families(layers, schema)
     settings = schema.defaults()
     for layer in everything:
         settings = merge_layer(settings, layer, schema)

@@ -1,4 +1,4 @@
-"""Settings on the command line: `section.key=value`, with a value in YAML."""
+"""Overrides on the command line: `section.key=value`, with a YAML value."""
 
 import os
 import re
@@ -15,21 +15,21 @@ from resdet.errors import ConfigError
 
 @cache
 def sections() -> frozenset[str]:
-    """The sections of all tasks."""
+    """The section names of all tasks."""
     return frozenset(field.name for task in experiments for field in fields(experiments[task]))
 
 
 def is_override(word: str) -> bool:
-    """Whether a word of a command is an override, not a path: its first key is a section, and no such file exists.
+    """Whether a command-line word is an override, not a path: it starts with a section, and no such file exists.
 
-    `optim.lr=0.1` is one; `runs/lr=0.1/best.pth` is not, nor is `data=1.pth` where that file lies.
+    True for `optim.lr=0.1`; False for `runs/lr=0.1/best.pth`, and for `data=1.pth` if that file exists.
     """
     key, equals, _ = word.partition("=")
     return bool(equals) and re.split(r"[.\[]", key, maxsplit=1)[0].strip() in sections() and not os.path.exists(word)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """The dotted key and the value: `optim.lr=0.2`, `schedule.milestones.0=30`, `data.augment.short=[256,480]`."""
+    """Dotted key and value of `optim.lr=0.2`, `schedule.milestones.0=30` or `data.augment.short=[256,480]`."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or NO_TEXT.search(key):
         raise ConfigError(f"{text!r} is not an override: write section.key=value, as in optim.lr=0.2.")
@@ -40,16 +40,16 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def override_layer(text: str) -> Layer:
-    """An override as a file would say it; the indices of a list's entries stay numbers."""
+    """The layer of an override, as nested mappings; list indices become int keys."""
     key, value = parse_override(text)
     parts = [int(part) if re.fullmatch(r"-?[0-9]{1,9}", part) else part for part in split(key)]
     if len(parts) > MAX_DEPTH:
-        raise ConfigError(f"{text!r} is not an override: its key has {len(parts)} parts.")
+        raise ConfigError(f"{text!r} is not an override: its key has {len(parts)} parts; give at most {MAX_DEPTH}.")
     for part in reversed(parts):
         value = {part: value}
     return Layer(f"override {text}", value)
 
 
 def split(key: str) -> list[str]:
-    """`milestones[0]` and `milestones.0` are the same."""
+    """Splits at dots; `milestones[0]` equals `milestones.0`."""
     return re.sub(r"\[(-?[0-9]+)\]", r".\1", key).split(".")

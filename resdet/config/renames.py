@@ -1,6 +1,7 @@
-"""Keys and values of earlier versions: configs and checkpoints that have them are still read.
+"""Translates renamed keys and values, so that configs and checkpoints of earlier versions still load.
 
-An old key is taken for the new one where the section has the new one alone: `short` stays what it is for a classifier.
+An old key is renamed only in sections that have the new key and lack the old one: `short` is still valid for
+classifiers.
 """
 
 from dataclasses import fields
@@ -22,7 +23,7 @@ VALUES = {"views": {"centre": "center"}, "testing": {"centre": "center"}, "class
 
 
 def current_settings(settings: Any, schema: Schema, path: tuple[str, ...] = ()) -> Any:
-    """The settings at `path` under the present keys; where both keys are given, the present one counts."""
+    """The settings at `path` with current keys; if both an old and a current key are given, the current one wins."""
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         return settings
     section = schema.section(path)
@@ -31,7 +32,7 @@ def current_settings(settings: Any, schema: Schema, path: tuple[str, ...] = ()) 
     known = {field.name for field in fields(section)}
     current: dict[str, Any] = {}
     for key, value in settings.items():
-        name = KEYS.get(key, key) if key not in known and KEYS.get(key) in known else key
+        name = key if key in known or KEYS.get(key) not in known else KEYS[key]
         if name != key and name in settings:
             continue
         value = current_settings(value, schema, (*path, name))

@@ -1,4 +1,4 @@
-"""Which dataclasses read an experiment: those of its task, and of the sections whose name decides their keys."""
+"""The dataclasses of an experiment: those of its task, and those selected by the names of its sections."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
@@ -11,7 +11,7 @@ from resdet.config.experiment import Experiment, plain
 from resdet.data.config import formats
 from resdet.necks.config import necks
 
-# Sections whose `name` decides which keys they have. A bare string is short for the name alone.
+# Sections with a `name` that selects their dataclass. A bare string stands for the name.
 VARIANTS: dict[str, Callable[[str], type]] = {
     "model.backbone": backbone_family,
     "model.neck": necks.__getitem__,
@@ -21,20 +21,20 @@ VARIANTS: dict[str, Callable[[str], type]] = {
 
 @dataclass
 class Schema:
-    """The dataclass of an experiment's task, and those of its sections that are chosen by name."""
+    """The dataclass of a task, and the dataclasses of the sections in VARIANTS."""
 
     task: type[Experiment]
     chosen: dict[str, type]
 
     def section(self, path: tuple[str, ...]) -> type | None:
-        """The dataclass of a section; None where the path leads to no section."""
+        """The dataclass of a section; None if the path is not a section."""
         kind: type | None = self.task
         for position, key in enumerate(path, 1):
             kind = self.chosen.get(".".join(path[:position])) or section_type(kind, key)
         return kind
 
     def defaults(self) -> dict[str, Any]:
-        """The settings that layers are merged into."""
+        """The default settings, which layers are merged into."""
         settings = asdict(self.task())
         for path, kind in self.chosen.items():
             if kind is not default_families(self.task)[path]:
@@ -44,26 +44,26 @@ class Schema:
 
 
 def default_families(task: type[Experiment]) -> dict[str, type]:
-    """The dataclasses of a task's sections where no name chooses others."""
+    """The dataclasses of the sections in VARIANTS by default."""
     defaults = asdict(task())
     return {path: type(attrgetter(path)(task())) for path in VARIANTS if get(defaults, path) is not None}
 
 
 @cache
 def section_type(kind: type | None, key: str) -> type | None:
-    """The dataclass among the types of a field, which may be optional."""
+    """The dataclass of a field, also if the field is optional; None for other fields."""
     hint = get_type_hints(kind).get(key) if kind else None
-    return next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
+    return next((part for part in (hint, *get_args(hint)) if isinstance(part, type) and is_dataclass(part)), None)
 
 
 def get(settings: Any, path: str) -> Any:
-    """The value at a dotted path; None where there is none."""
+    """The value at a dotted path; None if there is none."""
     for part in path.split("."):
         settings = settings.get(part) if isinstance(settings, dict) else None
     return settings
 
 
 def holder(settings: Any, path: str) -> tuple[Any, str]:
-    """What holds a section (a mapping, unless the settings are wrong), and the section's own key."""
+    """The parent of a section (a mapping, unless the settings are wrong) and the last key of the path."""
     parent, _, last = path.rpartition(".")
     return (get(settings, parent) if parent else settings), last

@@ -1,4 +1,4 @@
-"""Settings from Python: what YAML could say, copied."""
+"""Copies and validates settings given as Python objects."""
 
 import re
 from typing import Any
@@ -7,16 +7,16 @@ from resdet.errors import ConfigError
 
 MAX_DEPTH = 40
 MAX_VALUES = 100_000
-NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL and halves of surrogate pairs: no path and no UTF-8 file has them
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates, invalid in paths and in UTF-8
 
 
 def copy(settings: Any, origin: str) -> Any:
-    """Plain containers of plain values; anything else, such as a dict that contains itself, is a ConfigError."""
+    """A copy as plain containers of plain values; anything else, such as a dict that contains itself, raises."""
     return Copier(origin).copy(settings, ())
 
 
 class Copier:
-    """Counts the values, since a small dict may hold another one many times."""
+    """Counts the values while copying: a small dict can reference another one many times."""
 
     def __init__(self, origin: str):
         self.origin, self.values = origin, 0
@@ -27,14 +27,14 @@ class Copier:
             raise self.error(path, "is nested too deeply or contains itself: give plain settings")
         if isinstance(value, dict):
             if not all(isinstance(key, str) and not NO_TEXT.search(key) for key in value):
-                raise self.error(path, "has a key that is no text: give text for it")
+                raise self.error(path, "has a key that is not valid text: give text keys")
             return {key: self.copy(entry, (*path, key)) for key, entry in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.copy(entry, (*path, str(index))) for index, entry in enumerate(value)]
         if not isinstance(value, (str, bool, int, float, type(None))):
             raise self.error(path, f"is a {type(value).__name__}: give text, a number, a list or a mapping")
         if isinstance(value, str) and NO_TEXT.search(value):
-            raise self.error(path, f"is {value!r}, which no file name can be: give other text")
+            raise self.error(path, f"is {value!r}, with characters that are invalid in file names: remove them")
         return value
 
     def error(self, path: tuple[str, ...], problem: str) -> ConfigError:

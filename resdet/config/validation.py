@@ -1,7 +1,7 @@
-"""From merged settings to dataclasses: pydantic checks the types, and its errors become one sentence.
+"""Converts merged settings to dataclasses: pydantic validates the types, and its errors become one sentence.
 
-The dataclasses are plain ones. Lists may become tuples and mappings dataclasses, as in pydantic's lax mode. Scalars are
-strict (RULES), except that text takes numbers: a folder may be called 2012.
+The dataclasses are standard ones. Lists convert to tuples and mappings to dataclasses, as in pydantic's lax mode.
+Scalars are strict (RULES), except that text accepts numbers: a folder may be called 2012.
 """
 
 import difflib
@@ -9,11 +9,14 @@ import json
 from dataclasses import fields
 from functools import cache
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from resdet.config.experiment import Experiment
 from resdet.config.schema import Schema, holder
 from resdet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 RULES: dict[str, dict[str, Any]] = {
     "int": {"strict": True, "ge": -(2**63), "le": 2**63 - 1},
@@ -37,7 +40,7 @@ EXPECTED = {
 
 
 def validate(settings: dict[str, Any], schema: Schema) -> Experiment:
-    """The experiment of complete settings, which are used up; a ConfigError names the key."""
+    """The experiment of complete settings, which are modified; a ConfigError carries the key."""
     for path, kind in schema.chosen.items():
         parent, last = holder(settings, path)
         if isinstance(parent, dict):
@@ -46,7 +49,7 @@ def validate(settings: dict[str, Any], schema: Schema) -> Experiment:
 
 
 def instance(kind: type, settings: Any, path: tuple[str, ...], schema: Schema) -> Any:
-    """An object of a dataclass; `path` leads to it."""
+    """The dataclass instance of the settings at `path`."""
     from pydantic import ValidationError
 
     try:
@@ -66,7 +69,7 @@ def validator(kind: type) -> Any:
 
 @cache
 def core_schema(kind: type) -> dict[str, Any]:
-    """pydantic's schema of a dataclass, with RULES in every part of it."""
+    """pydantic's core schema of a dataclass, with RULES applied to every part."""
     from pydantic import TypeAdapter
 
     return with_rules(TypeAdapter(kind).core_schema)
@@ -82,7 +85,7 @@ def with_rules(part: Any) -> Any:
 
 
 def locate(location: tuple[int | str, ...], settings: Any) -> tuple[tuple[str, ...], Any]:
-    """The keys of an error, without the names that pydantic gives to the parts of a union, and the value there."""
+    """The path of an error, without the labels that pydantic inserts for union members, and the value there."""
     keys = []
     for part in location:
         if isinstance(settings, dict) and isinstance(part, str):
@@ -95,8 +98,8 @@ def locate(location: tuple[int | str, ...], settings: Any) -> tuple[tuple[str, .
     return tuple(keys), settings
 
 
-def sentence(path: tuple[str, ...], value: Any, errors: list[dict[str, Any]], schema: Schema) -> str:
-    """What is wrong with a key and what it takes instead, by the type of pydantic's first error."""
+def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", schema: Schema) -> str:
+    """The error message for a key: its value and the remedy, by the type of pydantic's first error."""
     error, kind = errors[0], errors[0]["type"]
     if kind == "unexpected_keyword_argument":
         return unknown_key(path, schema)
@@ -106,9 +109,9 @@ def sentence(path: tuple[str, ...], value: Any, errors: list[dict[str, Any]], sc
         remedy = f"give a mapping of its keys ({', '.join(keys_of(path, schema))})"
     elif kind == "too_long":
         remedy = f"give a list of {error['ctx']['max_length']} entries"
-    elif kind == "missing":  # each entry that a tuple lacks is an error
-        lacking = [other["loc"][-1] for other in errors if other["loc"][:-1] == error["loc"][:-1]]
-        remedy = f"give a list of {max(lacking) + 1} entries"
+    elif kind == "missing":  # one error per missing entry of a tuple
+        missing = [int(other["loc"][-1]) for other in errors if other["loc"][:-1] == error["loc"][:-1]]
+        remedy = f"give a list of {max(missing) + 1} entries"
     else:
         remedy = EXPECTED.get(kind, error["msg"])
     null = ", or null" if takes_null(path, schema) else ""
@@ -116,7 +119,7 @@ def sentence(path: tuple[str, ...], value: Any, errors: list[dict[str, Any]], sc
 
 
 def unknown_key(path: tuple[str, ...], schema: Schema) -> str:
-    """Names the nearest key that exists."""
+    """The error message for an unknown key, with the nearest existing key."""
     known = keys_of(path[:-1], schema)
     near = difflib.get_close_matches(path[-1], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(known)}."
@@ -124,7 +127,8 @@ def unknown_key(path: tuple[str, ...], schema: Schema) -> str:
 
 
 def keys_of(path: tuple[str, ...], schema: Schema) -> list[str]:
-    return [field.name for field in fields(schema.section(path))]
+    section = schema.section(path)
+    return [field.name for field in fields(section)] if section else []
 
 
 def takes_null(path: tuple[str, ...], schema: Schema) -> bool:

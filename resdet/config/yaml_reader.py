@@ -1,7 +1,7 @@
-"""YAML as configs use it: mappings, lists, text, numbers, true, false and null, of bounded size.
+"""Reads the subset of YAML that configs use: mappings, lists, text, numbers, true, false and null, of bounded size.
 
-`parse` gives plain containers, or a ConfigError with the line. Only `true` and `false` are booleans, `1e-4` is a
-number, and dates stay text. Tags, repeated keys and aliases that contain themselves are refused.
+`parse` returns plain containers or raises a ConfigError with the line. Only `true` and `false` are booleans, `1e-4`
+is a number, and dates stay text. Tags, duplicate keys and recursive aliases are refused.
 """
 
 import re
@@ -15,10 +15,10 @@ from resdet.errors import ConfigError
 
 MAX_CHARACTERS = 100_000
 MAX_DEPTH = 30
-MAX_VALUES = 10_000  # with every alias written out
+MAX_VALUES = 10_000  # with aliases expanded
 
 TAG = "tag:yaml.org,2002:"
-# Longer integers and those with a leading zero are text: hashes and file names, not numbers.
+# Longer integers, and integers with a leading zero, are text: hashes and file names.
 PATTERNS = {
     "bool": (re.compile("(true|false)$"), "tf"),
     "int": (re.compile(r"[-+]?(0|[1-9][0-9_]{0,17})$"), "-+0123456789"),
@@ -38,7 +38,7 @@ VALUES = {
 
 
 class Loader(yaml.SafeLoader):
-    """Builds the node graph; nesting is counted, since the composer recurses."""
+    """Builds the node graph; limits the nesting, since the composer is recursive."""
 
     depth = 0
 
@@ -58,7 +58,7 @@ for name, (pattern, first) in PATTERNS.items():
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes text that this reader, or one of YAML 1.1, would take for something else."""
+    """Quotes text that this reader, or a YAML 1.1 reader, would not read as text."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -69,17 +69,17 @@ for name, (pattern, first) in PATTERNS.items():
 
 
 def parse(text: str, origin: str) -> Any:
-    """The value of a YAML document; a ConfigError begins with the origin and the line."""
+    """The value of a YAML document; a ConfigError starts with the origin and the line."""
     if len(text) > MAX_CHARACTERS:
-        raise ConfigError(f"{origin}: it has more than {MAX_CHARACTERS} characters, and no config is so long.")
+        raise ConfigError(f"{origin}: more than {MAX_CHARACTERS} characters, too long for a config.")
     try:
         root = Loader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
         raise refusal(origin, error.problem_mark or error.context_mark, error.problem or error.context) from None
     except yaml.reader.ReaderError as error:
         raise ConfigError(f"{origin}: this is not YAML: {error.reason} ({error.character!r}).") from None
-    except (ValueError, OverflowError):  # PyYAML's own, of an escape such as "\UFFFFFFFF"
-        raise ConfigError(f"{origin}: this is not YAML: an escape in it names no character.") from None
+    except (ValueError, OverflowError):  # raised by PyYAML for an escape such as "\UFFFFFFFF"
+        raise ConfigError(f"{origin}: this is not YAML: it contains an invalid escape sequence.") from None
     return None if root is None else Builder(origin).build(root, ())
 
 
@@ -93,18 +93,18 @@ def refusal(origin: str, mark: yaml.Mark | None, problem: str) -> ConfigError:
 
 
 class Builder:
-    """Plain values from a node graph; aliases are copied, and count each time."""
+    """Builds plain values from a node graph; aliases are copied and count each time."""
 
     def __init__(self, origin: str):
         self.origin, self.values = origin, 0
 
     def build(self, node: Node, inside: tuple[Node, ...]) -> Any:
-        """The value of a node; `inside` are the containers around it."""
+        """The value of a node; `inside` are the containers that enclose it."""
         self.values += 1
         if self.values > MAX_VALUES:
-            raise self.error(node, f"it has more than {MAX_VALUES} values, aliases written out")
+            raise self.error(node, f"more than {MAX_VALUES} values with aliases expanded")
         if node in inside:
-            raise self.error(node, "an alias stands inside what it names")
+            raise self.error(node, "an alias is inside the value that it refers to")
         if isinstance(node, ScalarNode):
             return self.scalar(node)
         if isinstance(node, SequenceNode) and node.tag == TAG + "seq":
@@ -125,12 +125,13 @@ class Builder:
 
     def text(self, node: ScalarNode) -> str:
         if NO_TEXT.search(node.value):
-            raise self.error(node, f"{node.value!r} has a character that no file name can have")
+            raise self.error(node, f"{node.value!r} has a character that is invalid in file names")
         return node.value
 
     def mapping(self, node: MappingNode, inside: tuple[Node, ...]) -> dict[str, Any]:
-        """Keys are text and stand once; those of `<<` give way to them."""
-        settings, merged = {}, {}
+        """Keys must be text and unique; they override those of `<<`."""
+        settings: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for key, value in node.value:
             if key.tag == TAG + "merge":
                 merged = self.merged(value, inside) | merged
@@ -138,24 +139,24 @@ class Builder:
             if not isinstance(key, ScalarNode) or key.tag.removeprefix(TAG) not in (*VALUES, "str"):
                 raise self.error(key, "a key is text, not a list or a mapping")
             if self.text(key) in settings:
-                raise self.error(key, f"the key {key.value} stands here twice: leave one out")
+                raise self.error(key, f"duplicate key {key.value}: leave one out")
             settings[key.value] = self.build(value, inside)
         return merged | settings
 
     def merged(self, node: Node, inside: tuple[Node, ...]) -> dict[str, Any]:
-        """The mapping, or list of mappings, that `<<` names; the first has precedence."""
+        """The merged mapping of `<<`, which takes a mapping or a list of mappings; the first takes precedence."""
         value = self.build(node, inside)
         sources = value if isinstance(value, list) else [value]
         settings: dict[str, Any] = {}
         for source in sources:
             if not isinstance(source, dict):
-                raise self.error(node, "<< names a mapping, or a list of mappings")
+                raise self.error(node, "<< needs a mapping, or a list of mappings")
             settings = source | settings
         return settings
 
     def unknown_tag(self, node: Node) -> ConfigError:
-        shown = node.tag.replace(TAG, "!!")
-        return self.error(node, f"the tag {shown} has no meaning in a config: leave it out")
+        tag = node.tag.replace(TAG, "!!")
+        return self.error(node, f"the tag {tag} has no meaning in a config: leave it out")
 
     def error(self, node: Node, problem: str) -> ConfigError:
         return ConfigError(f"{self.origin}, line {node.start_mark.line + 1}: {problem}.")

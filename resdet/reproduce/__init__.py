@@ -1,1 +1,1 @@
-"""The paper, row by row: what to train, how to test it, and what the paper reports (`resdet reproduce`)."""
+"""The rows and figures of the paper as data: trainings, evaluations and reported metrics (`resdet reproduce`)."""

@@ -1,4 +1,4 @@
-"""Detections drawn: validation images with what a trained detector sees in them, on one sheet."""
+"""Draws validation images with the detections of a trained detector on one sheet."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,19 +7,19 @@ import cv2
 import numpy as np
 
 from resdet.detection.evaluation.pictures import spread
-from resdet.reproduce.plot import Photograph, Picture, Stroke, Word, text_width
+from resdet.reproduce.plot import Bitmap, Drawing, Stroke, Text, text_width
 from resdet.results import drawing
 from resdet.results.result import Result
 
-SCORE = 0.6  # of what is drawn
+SCORE = 0.6  # score threshold
 IMAGES, COLUMNS = 12, 4
-WIDTH, GAP, HEAD = 240, 8, 32  # of an image on the sheet, between them, and above them
-FINE = 2  # pixels of an image for each of the sheet's
-SIZE, LINE = 11, 1.8  # of captions, and the width of boxes
+WIDTH, GAP, HEAD = 240, 8, 32  # width of an image on the sheet, gap between images, height of the title
+FINE = 2  # image pixels per pixel of the sheet
+SIZE, LINE = 11, 1.8  # font size of captions, line width of boxes
 
 
-def look(checkpoint: Path) -> Iterator[tuple[str, np.ndarray, Result]]:
-    """Validation images of the data that a detector was trained on, evenly spaced: name, pixels and detections."""
+def predict_samples(checkpoint: Path) -> Iterator[tuple[str, np.ndarray, Result]]:
+    """Name, pixels and detections of evenly spaced validation images of the data that a detector was trained on."""
     from resdet import config, hub
     from resdet.detection.data.geometry import open_image
     from resdet.detection.data.sources import open_scenes
@@ -33,26 +33,26 @@ def look(checkpoint: Path) -> Iterator[tuple[str, np.ndarray, Result]]:
         yield source.name(index), pixels, result
 
 
-def compose(shown: Sequence[tuple[np.ndarray, Result]], title: str) -> Picture:
-    """Pixels and detections in rows of COLUMNS, each as high as the highest image in it."""
-    photographs, strokes, words = [], [], [Word(title, GAP, HEAD - GAP, size=15)]
+def compose(samples: Sequence[tuple[np.ndarray, Result]], title: str) -> Drawing:
+    """A sheet of images with detections, in rows of COLUMNS; a row is as high as its highest image."""
+    bitmaps, strokes, texts = [], [], [Text(title, GAP, HEAD - GAP, size=15)]
     y = HEAD
-    for start in range(0, len(shown), COLUMNS):
+    for start in range(0, len(samples), COLUMNS):
         heights = []
-        for column, (pixels, result) in enumerate(shown[start : start + COLUMNS]):
+        for column, (pixels, result) in enumerate(samples[start : start + COLUMNS]):
             scale = WIDTH / pixels.shape[1]
             height, x = round(pixels.shape[0] * scale), GAP + column * (WIDTH + GAP)
             fine = cv2.resize(pixels, (FINE * WIDTH, FINE * height), interpolation=cv2.INTER_AREA)
-            photographs.append(Photograph(fine, x, y, WIDTH, height))
+            bitmaps.append(Bitmap(fine, x, y, WIDTH, height))
             corner = np.array([x, y, x, y])
-            for i in range(len(result))[::-1]:  # the first one uppermost
+            for i in range(len(result))[::-1]:  # the first detection on top
                 box = corner + np.clip(result.boxes[i] * scale, 0, (WIDTH, height, WIDTH, height))
                 color = drawing.color(result.labels[i])
                 strokes.append(outline(box, color))
-                words.append(caption(f"{result.names[i]} {result.scores[i]:.2f}", box, color, corner))
+                texts.append(caption(f"{result.names[i]} {result.scores[i]:.2f}", box, color, corner))
             heights.append(height)
         y += max(heights) + GAP
-    return Picture(strokes, words, GAP + COLUMNS * (WIDTH + GAP), y, photographs)
+    return Drawing(strokes, texts, GAP + COLUMNS * (WIDTH + GAP), y, bitmaps)
 
 
 def outline(box: np.ndarray, color: drawing.Color) -> Stroke:
@@ -60,11 +60,11 @@ def outline(box: np.ndarray, color: drawing.Color) -> Stroke:
     return Stroke(np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]), as_hex(color), LINE)
 
 
-def caption(text: str, box: np.ndarray, color: drawing.Color, corner: np.ndarray) -> Word:
-    """Above the box where there is room, and never beyond the image, whose corner is given."""
+def caption(text: str, box: np.ndarray, color: drawing.Color, corner: np.ndarray) -> Text:
+    """A caption above the box if there is room, always inside the image with the top-left `corner`."""
     left, top = corner[:2]
     x = max(left, min(box[0], left + WIDTH - text_width(text, SIZE)))
-    return Word(text, x, max(box[1] - 3, top + SIZE), "start", SIZE, as_hex(drawing.text_color(color)), as_hex(color))
+    return Text(text, x, max(box[1] - 3, top + SIZE), "start", SIZE, as_hex(drawing.text_color(color)), as_hex(color))
 
 
 def as_hex(color: drawing.Color) -> str:

@@ -1,4 +1,4 @@
-"""Figures 1, 4, 6, 7 and detections from finished runs: a picture (SVG and PNG) and its numbers (CSV)."""
+"""Figures 1, 4, 6, 7 and sample detections of finished runs, drawn as SVG and PNG, with their numbers as CSV."""
 
 import csv
 import io
@@ -11,22 +11,23 @@ from resdet.files.atomic import write_text
 from resdet.reproduce.plot import Line, plot, save
 from resdet.reproduce.records import Figure
 
-TOP = {"figure6": 20.0, "figure1": 20.0, "figure4": 60.0}  # per cent, where the paper cuts the vertical axis
-IMAGES, BATCH = 1000, 100  # that Figure 7's deviations are taken over
+TOP = {"figure6": 20.0, "figure1": 20.0, "figure4": 60.0}  # upper limit of the vertical axis in the paper, in percent
+IMAGES, BATCH = 1000, 100  # images for the deviations of Figure 7, and batch size
 
 
 def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
-    """The figure's files in `out`; `weights` are the checkpoints of its nets, in their runs' folders."""
+    """Draws a figure and returns its files in `out`; `weights` are the checkpoints of its nets in their run folders."""
     stem = out / figure.name
     if figure.kind == "curves":
         return draw_curves({name: path.parent for name, path in weights.items()}, stem, figure.title, TOP[figure.name])
     if figure.kind == "detections":
-        return draw_detections(*weights.values(), stem, figure.title)
+        (checkpoint,) = weights.values()
+        return draw_detections(checkpoint, stem, figure.title)
     return draw_responses(weights, stem, figure.title)
 
 
 def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | None = None) -> list[Path]:
-    """Errors over the steps, of each run in one color: thin and dashed in training, bold in validation."""
+    """Plots error over step, one color per run: training thin and dashed, validation bold."""
     lines = []
     for number, (name, folder) in enumerate(runs.items()):
         for kind in ("train", "val"):
@@ -38,20 +39,20 @@ def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | N
 
 
 def read_errors(metrics: Path, kind: str) -> tuple[list[int], list[float]]:
-    """Steps and errors in per cent of a run's log."""
+    """Steps and errors, in percent, from the log of a run."""
     try:
         lines = metrics.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise DataError(f"{metrics} cannot be read ({error.strerror}): a curve is drawn of a run's folder.") from error
+        raise DataError(f"{metrics} cannot be read ({error.strerror}): curves need the log of a run.") from error
     entries = [entry for entry in map(json.loads, lines) if entry["kind"] == kind and "error" in entry]
     return [entry["step"] for entry in entries], [100 * entry["error"] for entry in entries]
 
 
 def draw_responses(weights: Mapping[str, Path], stem: Path, title: str) -> list[Path]:
-    """Deviations by layer in the original order, and sorted by size."""
-    found = {name: measure(path) for name, path in weights.items()}
+    """Plots the standard deviations of layer responses, in layer order and sorted by magnitude."""
+    responses = {name: measure(path) for name, path in weights.items()}
     original, falling = [], []
-    for number, (name, deviations) in enumerate(found.items()):
+    for number, (name, deviations) in enumerate(responses.items()):
         values = list(deviations.values())
         layers = range(1, len(values) + 1)
         thin = "plain" in name
@@ -59,12 +60,16 @@ def draw_responses(weights: Mapping[str, Path], stem: Path, title: str) -> list[
         falling.append(Line(name, layers, sorted(values, reverse=True), number, thin))
     files = save(plot(original, f"{title}, in order", "layer", "std"), stem)
     files += save(plot(falling, f"{title}, sorted", "layer, by size", "std"), stem.with_name(f"{stem.name}_sorted"))
-    rows = [(name, i, layer, std) for name, own in found.items() for i, (layer, std) in enumerate(own.items(), start=1)]
+    rows = [
+        (name, i, layer, std)
+        for name, deviations in responses.items()
+        for i, (layer, std) in enumerate(deviations.items(), start=1)
+    ]
     return [*files, write_csv(stem, ("net", "number", "layer", "std"), rows)]
 
 
 def measure(checkpoint: Path) -> dict[str, float]:
-    """The deviations of a classifier's layers on validation images of the data that it was trained on."""
+    """{layer: standard deviation of its responses} of a classifier, on validation images of its training data set."""
     import torch
 
     from resdet import config, hub
@@ -83,15 +88,15 @@ def measure(checkpoint: Path) -> dict[str, float]:
 
 
 def draw_detections(checkpoint: Path, stem: Path, title: str) -> list[Path]:
-    """Validation images with the detections of a detector."""
-    from resdet.reproduce.detections import compose, look
+    """Draws validation images with the detections of a detector."""
+    from resdet.reproduce.detections import compose, predict_samples
 
-    names, pixels, results = zip(*look(checkpoint))
+    names, pixels, results = zip(*predict_samples(checkpoint))
     files = save(compose(list(zip(pixels, results)), title), stem)
     rows = [
         (name, kind, f"{score:.4f}", *(f"{side:.1f}" for side in box))
-        for name, found in zip(names, results)
-        for kind, score, box in zip(found.names, found.scores, found.boxes)
+        for name, result in zip(names, results)
+        for kind, score, box in zip(result.names, result.scores, result.boxes)
     ]
     return [*files, write_csv(stem, ("image", "class", "score", "x1", "y1", "x2", "y2"), rows)]
 

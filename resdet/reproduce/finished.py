@@ -1,22 +1,23 @@
-"""Whether a training has come to its end and is the one that is wanted: another run may lie in its place."""
+"""Checks whether a training is finished and its run folder holds this training, not one with other settings."""
 
 from typing import Any
 
 from resdet import config
+from resdet.config.experiment import Experiment
 from resdet.errors import ConfigError
 from resdet.reproduce.plan import Setting, train_overrides
 from resdet.reproduce.records import Training
 
-# What a run may differ in and give the same net.
-INDIFFERENT = {
+# Keys that do not change the trained net.
+IGNORED = {
     "name", "data.root", "data.workers", "model.proposer", "train.device", "train.log_every", "train.checkpoint_every",
     "train.compile", "train.compile_mode", "train.channels_last",
 }  # fmt: skip
-NAMED = 3  # keys that differ, in the sentence
+MAX_NAMED = 3  # differing keys named in the error
 
 
 def is_finished(training: Training, setting: Setting) -> bool:
-    """ConfigError where a run of other settings is."""
+    """Whether the training is finished; raises ConfigError if its folder holds a run with other settings."""
     from resdet.engine import checkpoint
 
     folder = setting.folder(training) / training.part
@@ -29,20 +30,20 @@ def is_finished(training: Training, setting: Setting) -> bool:
     return True
 
 
-def check_same(found: dict, training: Training, setting: Setting) -> None:
+def check_same(experiment: dict[str, Any], training: Training, setting: Setting) -> None:
     folder = setting.folder(training)
-    before = config.to_dict(config.from_dict(found, f"the config inside {folder}"))
-    apart = config.differences(before, config.to_dict(planned(training, setting)))
-    told = [f"{key} is {old} there and {new} here" for key, (old, new) in apart.items() if key not in INDIFFERENT]
-    if told:
+    before = config.to_dict(config.from_dict(experiment, f"the config inside {folder}"))
+    changes = config.differences(before, config.to_dict(planned(training, setting)))
+    sentences = [f"{key} is {old} there and {new} here" for key, (old, new) in changes.items() if key not in IGNORED]
+    if sentences:
         raise ConfigError(
-            f"{folder} holds a finished run of other settings ({'; '.join(told[:NAMED])}): give the same ones, "
-            "another --out, or move that folder away."
+            f"{folder} holds a finished run with other settings ({'; '.join(sentences[:MAX_NAMED])}): give the same "
+            "settings or another --out, or move that folder away."
         )
 
 
-def planned(training: Training, setting: Setting) -> Any:
-    """The experiment that `resdet train` is given; of alternating training its last part."""
+def planned(training: Training, setting: Setting) -> Experiment:
+    """The experiment of the `resdet train` command; for alternating training its last step."""
     experiment = config.load(training.config, *train_overrides(training, setting))
     if not training.part:
         return experiment

@@ -1,4 +1,4 @@
-"""Which data sets a plan needs, and what to put where if they are not there; told before anything is spent."""
+"""The data sets that a plan needs and where missing ones belong, reported before any training starts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ SIZES = {
 }
 SPLITS = ("train", "val")
 TRAINVAL = "annotations/instances_trainval2014.json"
-Piece = tuple[str, ...]  # files or folders of which one must be there
+Alternatives = tuple[str, ...]  # files or folders, of which one must exist
 
 
-def pieces(data: Any, splits: Sequence[str] = SPLITS) -> list[Piece]:
-    """What of these splits must lie in the folder of a data set (datasets/README.md has all layouts)."""
+def required_paths(data: Any, splits: Sequence[str] = SPLITS) -> list[Alternatives]:
+    """The paths in the folder of a data set that these splits need (datasets/README.md lists all layouts)."""
     if data.name == "cifar10":
         kinds = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
         return [kinds]
@@ -32,12 +32,14 @@ def pieces(data: Any, splits: Sequence[str] = SPLITS) -> list[Piece]:
         years = sorted({name.split("_")[0] for split in splits for name in getattr(data, f"{split}_sets")})
         return [(f"VOC{year}", f"VOCdevkit/VOC{year}") for year in years]
     if data.name == "coco":
-        return coco_pieces(data, splits)
+        return coco_paths(data, splits)
     if data.name == "ilsvrc_det":
         halves = ["val1", "val2"] if "train" in splits else ["val2"]
         lists = [(f"ImageSets/DET/{half}.txt", f"ILSVRC/ImageSets/DET/{half}.txt") for half in halves]
         return [("Annotations/DET", "ILSVRC/Annotations/DET"), ("Data/DET", "ILSVRC/Data/DET"), *lists]
-    images = [(part, f"ILSVRC2012_img_{part}.tar", f"ILSVRC/Data/CLS-LOC/{part}") for part in splits]
+    images: list[Alternatives] = [
+        (part, f"ILSVRC2012_img_{part}.tar", f"ILSVRC/Data/CLS-LOC/{part}") for part in splits
+    ]
     if data.name == "imagenet":
         return images
     kaggle = ("ILSVRC/Annotations/CLS-LOC", "Annotations/CLS-LOC")
@@ -45,7 +47,7 @@ def pieces(data: Any, splits: Sequence[str] = SPLITS) -> list[Piece]:
     return [*images, *((f"bbox_{part}", boxes[part], *kaggle) for part in splits)]
 
 
-def coco_pieces(data: Any, splits: Sequence[str]) -> list[Piece]:
+def coco_paths(data: Any, splits: Sequence[str]) -> list[Alternatives]:
     if "train" not in splits or data.train.annotations != TRAINVAL:
         files = [getattr(data, split) for split in splits]
         return [(part,) for split in files for part in (split.images, split.annotations)]
@@ -53,8 +55,8 @@ def coco_pieces(data: Any, splits: Sequence[str]) -> list[Piece]:
 
 
 def missing(trainings: Iterable[Training], rows: Iterable[Row], setting: Setting) -> dict[str, str]:
-    """{data set: what to put where}, of those that are not there: what is trained on, and what rows are tested on."""
-    used = dict.fromkeys(trainings, SPLITS)
+    """{data set: which files to put where} for missing data of the trainings and of the evaluations of the rows."""
+    used: dict[Training, Sequence[str]] = dict.fromkeys(trainings, SPLITS)
     for row in rows:
         if row.nets:
             used.setdefault(TRAININGS[row.nets[0]], ("val",))
@@ -62,23 +64,23 @@ def missing(trainings: Iterable[Training], rows: Iterable[Row], setting: Setting
     for training, splits in used.items():
         data = setting.experiment(training).data
         root = setting.data_root(data.name)
-        gone = [piece for piece in pieces(data, splits) if not any((root / part).exists() for part in piece)]
-        lacking.setdefault(data.name, {}).update(dict.fromkeys(" or ".join(piece) for piece in gone))
+        absent = [paths for paths in required_paths(data, splits) if not any((root / path).exists() for path in paths)]
+        lacking.setdefault(data.name, {}).update(dict.fromkeys(" or ".join(paths) for paths in absent))
     return {
-        name: f"{name}: put {', '.join(told)} into {setting.data_root(name)} ({SIZES[name]})"
-        for name, told in lacking.items()
-        if told
+        name: f"{name}: put {', '.join(paths)} into {setting.data_root(name)} ({SIZES[name]})"
+        for name, paths in lacking.items()
+        if paths
     }
 
 
 def needs_trainval(trainings: Iterable[Training], setting: Setting) -> bool:
-    """Whether COCO's two halves are trained on as one."""
-    datas = [setting.experiment(training).data for training in trainings]
+    """Whether a training uses COCO 2014 train and val together."""
+    datas: list[Any] = [setting.experiment(training).data for training in trainings]
     return any(data.name == "coco" and data.train.annotations == TRAINVAL for data in datas)
 
 
 def write_trainval(root: Path) -> Path:
-    """COCO 2014's training and validation annotations as one file, whose images are named from `root` on."""
+    """Writes the COCO 2014 train and val annotations as one file, with image paths relative to `root`."""
     target = root / TRAINVAL
     if target.exists():
         return target

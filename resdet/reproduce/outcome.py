@@ -1,4 +1,4 @@
-"""Our figures beside the paper's: one JSON file a row, as results/ keeps them, and the tables that are printed."""
+"""Our metrics and the paper's: one JSON file per row, in the format of results/, and the printed tables."""
 
 import json
 import time
@@ -13,12 +13,12 @@ from resdet.reproduce.plan import Evaluation, Setting, command, cost_of
 from resdet.reproduce.records import BILLIONS, METRICS, Row
 from resdet.reproduce.trainings import TRAININGS
 
-RESULTS = (Path("results"), PACKAGE.parent / "results")  # here, and the checkout's
+RESULTS = (Path("results"), PACKAGE.parent / "results")  # of the current folder and of the checkout
 
 
-def figures_in(content: Any) -> dict[str, float]:
-    """What `resdet evaluate --json` or `resdet nets --json` wrote, by the names of METRICS and in their units."""
-    if isinstance(content, list):  # of nets, the paper's variant first
+def metrics_in(content: Any) -> dict[str, float]:
+    """{name in METRICS: value in percent or 10⁹} from the JSON output of `resdet evaluate` or `resdet nets`."""
+    if isinstance(content, list):  # of nets; the paper's variant comes first
         content = content[0]
     masks = {f"mask_{name}": value for name, value in content.get("segm", {}).items()}
     flat = {**content, **content.get("bbox", {}), **masks}
@@ -31,7 +31,7 @@ def outcome_file(row: Row, setting: Setting) -> Path:
 
 
 def write_circumstances(test: Evaluation) -> None:
-    """Of an evaluation that has just been done."""
+    """Records date, hardware, versions and git revision of an evaluation that just finished."""
     from resdet.engine.log import git_revision, processor, versions
 
     content = {
@@ -44,16 +44,16 @@ def write_circumstances(test: Evaluation) -> None:
 
 
 def write_outcome(row: Row, setting: Setting, test: Evaluation, commands: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Keeps what an evaluation found beside the paper's figures."""
-    found = figures_in(json.loads(test.file.read_text(encoding="utf-8")))
-    ours = {name: found[name] for name in (row.paper or found)}
+    """Writes and returns the outcome of a row: our metrics, the paper's, and how to reproduce them."""
+    metrics = metrics_in(json.loads(test.file.read_text(encoding="utf-8")))
+    ours = {name: metrics[name] for name in (row.paper or metrics)}
     content = {
         "row": row.key,
         "system": row.system,
         **json.loads(test.circumstances.read_text(encoding="utf-8")),
-        "data": kind_of_data(row, setting),
+        "data": describe_data(row, setting),
         "command": command(reproduce_words(row, setting)),
-        "steps": [command(words) for words in commands],  # of which that command consists
+        "steps": [command(words) for words in commands],  # the commands that `command` runs
         "paper": row.paper,
         "ours": ours,
         "difference": differences(row, ours, setting),
@@ -70,20 +70,20 @@ def reproduce_words(row: Row, setting: Setting) -> list[str]:
 
 
 def differences(row: Row, ours: dict[str, float], setting: Setting) -> dict[str, float]:
-    """None where the paper's figures are of other images."""
+    """Our metrics minus the paper's; empty if the paper's are of other images."""
     if row.server or (setting.small and not row.counted):
         return {}
     return {name: round(ours[name] - number, 2) for name, number in row.paper.items()}
 
 
-def kind_of_data(row: Row, setting: Setting) -> str:
+def describe_data(row: Row, setting: Setting) -> str:
     if row.counted:
         return "none"
     if setting.small:
         return "generated, in miniature: no result"
     if row.server:
-        images = "validation images" if row.unseen else "images that it was trained on"
-        return f"{images}; the paper's figure is from {row.server}"
+        images = "validation images" if row.unseen else "training images"
+        return f"{images}; the paper's metrics are from {row.server}"
     return "the paper's"
 
 
@@ -94,25 +94,26 @@ def hardware(cpu: str) -> str:
 
 
 def measured(folders: Iterable[Path] = RESULTS) -> dict[str, dict[str, Any]]:
-    """{row: the latest result with a key "row"} of the files in results/."""
-    found: dict[str, dict[str, Any]] = {}
+    """{row: its latest result} from the entries with a key "row" of the files in results/."""
+    latest: dict[str, dict[str, Any]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.json")):
             content = json.loads(path.read_text(encoding="utf-8"))
             entries = content if isinstance(content, list) else [content]
             for entry in entries:
-                key = entry.get("row") if isinstance(entry, dict) else None
-                if key and entry["date"] >= found.get(key, entry)["date"]:
-                    found[key] = entry
-    return found
+                if not isinstance(entry, dict) or not (key := entry.get("row")):
+                    continue
+                if entry["date"] >= latest.get(key, entry)["date"]:
+                    latest[key] = entry
+    return latest
 
 
-def per_cent(figures: dict[str, float]) -> str:
-    return ", ".join(f"{METRICS[name]} {number:g}" for name, number in figures.items()) or "none"
+def format_metrics(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{METRICS[name]} {number:g}" for name, number in metrics.items()) or "none"
 
 
 def describe_rows(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
-    """Every row with its figures, its cost and what it needs."""
+    """The rows with their metrics, cost and requirements."""
     results = measured()
     return [
         {
@@ -128,11 +129,11 @@ def describe_rows(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]
 
 
 def rows_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown."""
+    """A markdown table."""
     lines = ["| row | system | paper | ours | cost | needs |", "|---|---|---|---|---|---|"]
     for row in rows:
-        figures = [per_cent(row["paper"]), ours_cell(row["ours"])]
-        cells = [row["row"], row["system"], *figures, row["cost"], ", ".join(row["needs"]) or "nothing"]
+        metrics = [format_metrics(row["paper"]), ours_cell(row["ours"])]
+        cells = [row["row"], row["system"], *metrics, row["cost"], ", ".join(row["needs"]) or "nothing"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -140,7 +141,7 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> str:
 def ours_cell(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return "not measured"
-    return f"{per_cent(entry['ours'])} ({entry['date']}, `{entry['command']}`, {entry['hardware']})"
+    return f"{format_metrics(entry['ours'])} ({entry['date']}, `{entry['command']}`, {entry['hardware']})"
 
 
 def cost_of_row(row: Row) -> str:
@@ -152,7 +153,7 @@ def cost_of_row(row: Row) -> str:
 
 
 def needs_of(row: Row, setting: Setting) -> list[str]:
-    """Its data, the trainings that it starts from, and the server that alone can tell its figures."""
+    """The data set, the trainings that must run first, and the test server, if any."""
     if row.counted:
         return []
     training = TRAININGS[row.nets[0]]
@@ -162,12 +163,12 @@ def needs_of(row: Row, setting: Setting) -> list[str]:
 
 
 def compare(outcomes: Sequence[dict[str, Any]]) -> str:
-    """Ours beside the paper's, a line a figure: markdown."""
-    lines = ["| row | system | figure | paper | ours | difference | data |", "|---|---|---|---|---|---|---|"]
+    """A markdown table of our metrics and the paper's, one metric per line."""
+    lines = ["| row | system | metric | paper | ours | difference | data |", "|---|---|---|---|---|---|---|"]
     for entry in outcomes:
         for name, number in entry["ours"].items():
-            paper, apart = entry["paper"].get(name), entry["difference"].get(name)
-            theirs = "none" if paper is None else f"{paper:g}"
-            shown = [f"{number:.2f}", "" if apart is None else f"{apart:+.2f}", entry["data"]]
-            lines.append(f"| {' | '.join([entry['row'], entry['system'], METRICS[name], theirs, *shown])} |")
+            paper, difference = entry["paper"].get(name), entry["difference"].get(name)
+            reported = "none" if paper is None else f"{paper:g}"
+            ours = [f"{number:.2f}", "" if difference is None else f"{difference:+.2f}", entry["data"]]
+            lines.append(f"| {' | '.join([entry['row'], entry['system'], METRICS[name], reported, *ours])} |")
     return "\n".join(lines)

@@ -1,13 +1,13 @@
-"""From rows to the commands that make them, each command once, in an order in which all can run."""
+"""Turns rows into the commands that reproduce them: no duplicates, dependencies first."""
 
 import shlex
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from resdet import config
+from resdet.config.experiment import Experiment
 from resdet.reproduce import smoke
 from resdet.reproduce.records import Row, Training
 from resdet.reproduce.trainings import TRAININGS
@@ -18,39 +18,36 @@ DATA_FOLDERS |= {"coco": "coco", "voc": "VOCdevkit"}
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a reproduction reads and writes."""
+    """Folders and options of a reproduction."""
 
     out: Path = Path("runs/reproduce")
-    data: Path = Path("datasets")  # holds the data sets by their names there: cifar10, ILSVRC2012, coco, …
-    given: Mapping[str, str] = field(default_factory=dict)  # training -> weights to take instead of running it
-    extra: tuple[str, ...] = ()  # overrides of every training
-    small: bool = False  # on generated data, in miniature
-    processes: int = 1  # that train together, as torchrun starts them
+    data: Path = Path("datasets")  # contains the folders in DATA_FOLDERS
+    given: Mapping[str, str] = field(default_factory=dict)  # training -> weights to use instead of training
+    extra: tuple[str, ...] = ()  # overrides of every training and evaluation
+    small: bool = False  # run in miniature on generated data
+    processes: int = 1  # number of training processes
 
     def folder(self, training: Training) -> Path:
         return self.out / training.name
 
     def weights(self, name: str) -> str:
-        """What stands for the trained net: its last weights.
-
-        The best ones of a run are chosen on the very images that the paper's figures are told of.
-        """
+        """The weights file of a training: the last checkpoint, since the best one is selected on the test images."""
         training = TRAININGS[name]
         return self.given.get(name, str(self.folder(training) / training.part / "last.pth"))
 
-    def experiment(self, training: Training) -> Any:
-        """What is trained, at full size."""
+    def experiment(self, training: Training) -> Experiment:
+        """The experiment of a training at full size."""
         return config.load(training.config, *training.overrides)
 
     def overrides(self, training: Training) -> list[str]:
-        """The training's own; generated data has no sets to choose from."""
+        """The overrides of a training, without those of `data` if the data is generated."""
         return [word for word in training.overrides if not (self.small and word.startswith("data."))]
 
     def data_root(self, name: str) -> Path:
         return self.data / DATA_FOLDERS[name]
 
-    def data_words(self, experiment: Any) -> list[str]:
-        """The data set of an experiment, at its place below `data`, or the generated one."""
+    def data_words(self, experiment: Experiment) -> list[str]:
+        """Overrides that set the folder of the data set, or select generated data."""
         if self.small:
             return smoke.data_words(experiment, self.out)
         return [f"data.root={self.data_root(experiment.data.name)}"]
@@ -58,31 +55,31 @@ class Setting:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation that rows may share."""
+    """An evaluation, possibly shared by rows."""
 
     words: tuple[str, ...]
-    file: Path  # which holds its figures
+    file: Path  # JSON file of the metrics
 
     @property
     def circumstances(self) -> Path:
-        """When, on what and by which versions they were found: written last, so that it tells that all is done."""
+        """File of date, hardware and versions; written last, so that it marks the evaluation as done."""
         return self.file.with_suffix(".circumstances.json")
 
 
 def trainings_for(names: Iterable[str], given: Iterable[str] = ()) -> list[Training]:
-    """These and all that they start from, those first, without what is given."""
-    found: dict[str, Training] = {}
+    """The named trainings and their dependencies, dependencies first, without those in `given`."""
+    ordered: dict[str, Training] = {}
 
     def add(name: str) -> None:
-        if name in found or name in given:
+        if name in ordered or name in given:
             return
         for earlier in TRAININGS[name].before:
             add(earlier)
-        found[name] = TRAININGS[name]
+        ordered[name] = TRAININGS[name]
 
     for name in names:
         add(name)
-    return list(found.values())
+    return list(ordered.values())
 
 
 def nets_of(rows: Iterable[Row]) -> list[str]:
@@ -90,7 +87,7 @@ def nets_of(rows: Iterable[Row]) -> list[str]:
 
 
 def train_words(training: Training, setting: Setting) -> list[str]:
-    """The arguments of `resdet` that train it, or go on with it."""
+    """Arguments of `resdet` that start or resume a training."""
     words = ["train", "--config", training.config, "--out", str(setting.folder(training)), "--resume"]
     if training.start:
         words += ["--init", setting.weights(training.start)]
@@ -98,7 +95,7 @@ def train_words(training: Training, setting: Setting) -> list[str]:
 
 
 def train_overrides(training: Training, setting: Setting) -> list[str]:
-    """The settings among them."""
+    """The overrides of `train_words`."""
     experiment = setting.experiment(training)
     words = [*setting.overrides(training), *setting.data_words(experiment)]
     if training.proposer:
@@ -109,7 +106,7 @@ def train_overrides(training: Training, setting: Setting) -> list[str]:
 
 
 def processes_for(training: Training, setting: Setting) -> int:
-    """As many of those wanted as share its batch evenly; of alternating training the batches of both halves."""
+    """The largest number of processes, up to `setting.processes`, that divides the batch of each training step."""
     experiment = config.load(training.config, *train_overrides(training, setting))
     parts = getattr(experiment, "alternating", None)
     halves = [parts.rpn.batch, parts.regions.batch] if parts else []
@@ -128,41 +125,41 @@ def submission_words(row: Row, setting: Setting) -> list[str]:
     """The command that writes the file for the test server."""
     stem = f"{row.table}-{row.name.replace('_', '-')}"
     kind = setting.experiment(TRAININGS[row.nets[0]]).data.name
-    named = {"coco": f"detections_test-dev2015_{stem}_results.zip", "voc": f"comp4_{stem}.tar.gz"}
-    file = setting.out / "submissions" / named.get(kind, f"{stem}.txt")
+    names = {"coco": f"detections_test-dev2015_{stem}_results.zip", "voc": f"comp4_{stem}.tar.gz"}
+    file = setting.out / "submissions" / names.get(kind, f"{stem}.txt")
     return [*evaluate_words(row, setting), *row.server_data, "--submission", str(file)]
 
 
 def evaluate_words(row: Row, setting: Setting) -> list[str]:
-    """On the data and by the settings of the row, whatever the weights say of theirs."""
+    """Arguments of `resdet` that evaluate a row, with data and settings of the row, not of the checkpoint."""
     training = TRAININGS[row.nets[0]]
-    tested = row.test_config or training.config
-    words = ["evaluate", "--weights", *(setting.weights(name) for name in row.nets), "--config", tested]
+    test_config = row.test_config or training.config
+    words = ["evaluate", "--weights", *(setting.weights(name) for name in row.nets), "--config", test_config]
     if row.classifiers:
         words += ["--classifier", *(setting.weights(name) for name in row.classifiers)]
     if not row.test_config:
         words += [word for word in setting.overrides(training) if word.startswith(("data.", "eval."))]
     words += [*setting.data_words(setting.experiment(training)), *setting.extra, *row.test]
     if setting.small:
-        words += smoke.test_words(config.load(tested), row.test)
+        words += smoke.test_words(config.load(test_config), row.test)
     return words
 
 
 def cost_of(name: str) -> str:
-    """What the header of a config says of its cost."""
+    """The `cost` entry in the header of a config."""
     lines = config.find(name).read_text(encoding="utf-8").splitlines()
     header = [line.lstrip("#").rstrip() for line in lines if line.startswith("#")]
     start = next((i for i, line in enumerate(header) if line.split()[:1] == ["cost"]), None)
     if start is None:
-        return "not told"
-    found = [header[start].split(maxsplit=1)[1]]
+        return "unknown"
+    entry = [header[start].split(maxsplit=1)[1]]
     for line in header[start + 1 :]:
         if not line.startswith(" " * 8):
             break
-        found.append(line.strip())
-    return " ".join(found)
+        entry.append(line.strip())
+    return " ".join(entry)
 
 
 def command(words: Sequence[str]) -> str:
-    """As it is typed."""
+    """The shell command `resdet WORDS`."""
     return shlex.join(["resdet", *words])

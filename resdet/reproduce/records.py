@@ -1,8 +1,8 @@
-"""What a row of the paper is made of. Rows are data: `trainings.py` and `tables.py` hold them."""
+"""Record types of trainings, rows and figures; the records are in `trainings.py` and `tables.py`."""
 
 from dataclasses import dataclass
 
-# Figures by their names here: how a table calls them.
+# Metric -> its name in printed tables.
 METRICS = {
     "error": "top-1 error",
     "top5_error": "top-5 error",
@@ -15,29 +15,29 @@ METRICS = {
     "mask_AP50": "mask AP50",
     "multiply_adds": "10⁹ multiply-adds",
 }
-BILLIONS = ("multiply_adds",)  # all others are shares, told in per cent
+BILLIONS = ("multiply_adds",)  # metrics in 10⁹; all others are in percent
 
 
 @dataclass(frozen=True)
 class Training:
-    """A run of `resdet train`, which several rows may share."""
+    """A run of `resdet train`, possibly shared by rows."""
 
-    name: str  # and that of its folder
+    name: str  # also the name of its folder
     config: str
     overrides: tuple[str, ...] = ()
-    start: str | None = None  # the training whose weights it starts from (--init)
-    proposer: str | None = None  # an R-CNN's: the training that proposes (model.proposer)
-    part: str = ""  # the folder within the run's that holds the weights, of training in several steps
+    start: str | None = None  # the training that provides the initial weights (--init)
+    proposer: str | None = None  # for an R-CNN: the training of the RPN (model.proposer)
+    part: str = ""  # for training in several steps: subfolder of the run that contains the final weights
 
     @property
     def before(self) -> tuple[str, ...]:
-        """The trainings that this one needs."""
+        """The trainings that this one depends on."""
         return tuple(name for name in (self.start, self.proposer) if name)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: nets, how they are tested, and the paper's figures in per cent."""
+    """A row of a table: nets, settings of their evaluation, and the paper's metrics in percent."""
 
     table: str
     name: str
@@ -45,12 +45,12 @@ class Row:
     paper: dict[str, float]
     nets: tuple[str, ...] = ()  # trainings; several are an ensemble
     test: tuple[str, ...] = ()  # overrides of the evaluation
-    test_config: str | None = None  # where it is another than the training's
-    classifiers: tuple[str, ...] = ()  # a localizer's: trainings that predict the classes
-    counted: str = ""  # a backbone that is only counted, not trained
-    server: str = ""  # who alone can tell the figures: then a submission is written, and the validation set judged
-    server_data: tuple[str, ...] = ()  # overrides that name its test images
-    unseen: bool = True  # whether the validation images are none of those that it was trained on
+    test_config: str | None = None  # config of the evaluation; None: that of the training
+    classifiers: tuple[str, ...] = ()  # for localizers: trainings that predict the classes
+    counted: str = ""  # backbone to count multiply-adds of, without training
+    server: str = ""  # test server of the paper's metrics; we evaluate the validation set and write a submission
+    server_data: tuple[str, ...] = ()  # overrides that select the test images of the server
+    unseen: bool = True  # whether the validation images are disjoint from the training images
 
     @property
     def key(self) -> str:
@@ -59,11 +59,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the paper: what is drawn of which nets."""
+    """A figure of the paper."""
 
     name: str
     title: str
     nets: tuple[str, ...]
-    # curves: errors over the steps of training; responses: deviations of the layers' responses; detections: drawn on
+    # curves: error over training step; responses: standard deviations of layer responses; detections: drawn on
     # validation images.
     kind: str

@@ -1,4 +1,4 @@
-"""How strongly the layers of a net respond (section 4.2, "Analysis of Layer Responses"; Figure 7)."""
+"""Standard deviations of layer responses (section 4.2, "Analysis of Layer Responses"; Figure 7)."""
 
 from collections.abc import Iterable
 
@@ -11,16 +11,16 @@ from resdet.backbones.modes import evaluating
 
 @torch.no_grad()
 def response_deviations(net: nn.Module, batches: Iterable[Tensor]) -> dict[str, float]:
-    """{layer: standard deviation} of each 3×3 layer's outputs over normalized images [B, 3, H, W].
+    """{layer: standard deviation} of the outputs of each 3×3 layer over normalized images [B, 3, H, W].
 
-    "The responses are the outputs of each 3×3 layer, after BN and before other nonlinearity (ReLU/addition)": those of
-    the norms, in the order in which the layers are computed. The deviation is over images, channels and positions.
+    "The responses are the outputs of each 3×3 layer, after BN and before other nonlinearity (ReLU/addition)": outputs
+    of the norms, in execution order. The deviation is over images, channels and positions.
     """
     moments: dict[str, Tensor] = {}
 
     def note(name: str):
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            wide = output.double()  # read at once: what follows writes on the tensor in place
+            wide = output.double()  # copy now: later layers modify the tensor in place
             sums = torch.stack([wide.new_tensor(wide.numel()), wide.sum(), wide.square().sum()])
             moments[name] = moments.get(name, 0) + sums
 

@@ -1,8 +1,10 @@
-"""The rows of Tables 1 to 14 that are systems of the paper's or its VGG-16 baselines, Figures 1, 4, 6 and 7,
-and detections drawn.
+"""The rows of Tables 1 to 14 for the paper's systems and its VGG-16 baselines, Figures 1, 4, 6 and 7, and drawn
+detections.
 
-Other systems' figures that the paper quotes (GoogLeNet, PReLU-net, OverFeat, …) are not rows: nothing of theirs is run.
+Metrics of other systems that the paper quotes (GoogLeNet, PReLU-net, OverFeat, …) are not rows: they are not run.
 """
+
+from functools import partial
 
 from resdet.reproduce.records import Figure, Row
 
@@ -22,7 +24,7 @@ DET_TEST = ("data.val=test",)
 
 
 def table1() -> list[Row]:
-    """Multiply-adds of one image, "FLOPs" in the paper."""
+    """Multiply-adds per image, "FLOPs" in the paper."""
     billions = {18: 1.8, 34: 3.6, 50: 3.8, 101: 7.6, 152: 11.3}
     return [
         Row("table1", f"resnet{depth}", f"ResNet-{depth}", {"multiply_adds": adds}, counted=f"resnet{depth}")
@@ -42,7 +44,7 @@ def table2() -> list[Row]:
 
 
 def classified(table: str, test: tuple[str, ...], rows: list[tuple[str, str, float, float, str]]) -> list[Row]:
-    """Rows of a net each: name, system, top-1 and top-5 error, training."""
+    """Rows of single nets, given as name, system, top-1 error, top-5 error and training."""
     return [Row(table, name, system, {"error": a, "top5_error": b}, (net,), test) for name, system, a, b, net in rows]
 
 
@@ -74,7 +76,7 @@ def table4() -> list[Row]:
 
 
 def table5() -> list[Row]:
-    """Six models "of different depth", two of them of 152 layers; which the others are is not told."""
+    """Six models "of different depth", two of them with 152 layers; the paper does not name the others."""
     nets = (
         "imagenet_r34_b",
         "imagenet_r34_c",
@@ -87,7 +89,7 @@ def table5() -> list[Row]:
 
 
 def table6() -> list[Row]:
-    """CIFAR-10's test error."""
+    """CIFAR-10 test error."""
     errors = {20: 8.75, 32: 7.51, 44: 7.17, 56: 6.97, 110: 6.43, 1202: 7.93}
     return [
         Row("table6", f"resnet{depth}", f"ResNet-{depth}", {"error": error}, (f"cifar10_resnet{depth}",))
@@ -99,34 +101,39 @@ def table7() -> list[Row]:
     """Baseline Faster R-CNN on PASCAL VOC 2007 and 2012."""
     return [
         Row("table7", "vgg16_07", "VGG-16, VOC 07 test", {"mAP": 73.2}, ("voc_vgg16",)),
-        Row("table7", "vgg16_12", "VGG-16, VOC 12 test", {"mAP": 70.4}, ("voc12_vgg16",), **ON_VOC12),
+        voc12_row("table7", "vgg16_12", "VGG-16, VOC 12 test", {"mAP": 70.4}, ("voc12_vgg16",)),
         Row("table7", "resnet101_07", "ResNet-101, VOC 07 test", {"mAP": 76.4}, ("voc_r101",)),
-        Row("table7", "resnet101_07_alternating", "the same in four steps", {"mAP": 76.4}, ("voc_r101_alternating",)),
-        Row("table7", "resnet101_12", "ResNet-101, VOC 12 test", {"mAP": 73.8}, ("voc12_r101",), **ON_VOC12),
-    ]
+        Row(
+            "table7",
+            "resnet101_07_alternating",
+            "ResNet-101, four-step training",
+            {"mAP": 76.4},
+            ("voc_r101_alternating",),
+        ),
+        voc12_row("table7", "resnet101_12", "ResNet-101, VOC 12 test", {"mAP": 73.8}, ("voc12_r101",)),
+    ]  # fmt: skip
 
 
-ON_VOC12 = {"test": ("eval.metric=voc_area",), "server": VOC_SERVER, "server_data": VOC12_TEST, "unseen": False}
+voc12_row = partial(Row, test=("eval.metric=voc_area",), server=VOC_SERVER, server_data=VOC12_TEST, unseen=False)
 
 
 def table8() -> list[Row]:
-    """Baseline Faster R-CNN on COCO's validation images."""
+    """Baseline Faster R-CNN on the COCO validation set."""
     return [
         Row("table8", "vgg16", "VGG-16", {"AP50": 41.5, "AP": 21.2}, ("coco_vgg16",)),
         Row("table8", "resnet101", "ResNet-101", {"AP50": 48.4, "AP": 27.2}, ("coco_r101",)),
         Row(
-            "table8", "resnet101_alternating", "the same in four steps", {"AP50": 48.4, "AP": 27.2},
+            "table8", "resnet101_alternating", "ResNet-101, four-step training", {"AP50": 48.4, "AP": 27.2},
             ("coco_r101_alternating",),
         ),
     ]  # fmt: skip
 
 
 def table9() -> list[Row]:
-    """The improvements of appendix B, one after another; test-dev's models are trained on train and val."""
+    """The improvements of appendix B, added one by one; models for test-dev are trained on train and val."""
     plus, trainval = "coco_r101_plus.yaml", "coco_r101_context_trainval"
     refined = ("eval.refine=true", "eval.nms=0.3")
-    dev = {"server": COCO_SERVER, "server_data": TEST_DEV, "unseen": False}
-    scaled_dev = {"test_config": plus, **dev}
+    dev_row = partial(Row, server=COCO_SERVER, server_data=TEST_DEV, unseen=False)
     ensemble = (trainval, "coco_r101_context_trainval_second", "coco_r152_context_trainval")
     return [
         Row("table9", "vgg16", "VGG-16", {"AP50": 41.5, "AP": 21.2}, ("coco_vgg16",)),
@@ -134,11 +141,9 @@ def table9() -> list[Row]:
         Row("table9", "refinement", "+ box refinement", {"AP50": 49.9, "AP": 29.9}, ("coco_r101",), refined),
         Row("table9", "context", "+ context", {"AP50": 51.1, "AP": 30.0}, ("coco_r101_context",), refined),
         Row("table9", "scales", "+ multi-scale", {"AP50": 53.8, "AP": 32.5}, ("coco_r101_context",), (), plus),
-        Row("table9", "context_dev", "+ context, test-dev", {"AP50": 53.3, "AP": 32.2}, (trainval,), refined, **dev),
-        Row(
-            "table9", "scales_dev", "+ multi-scale, test-dev", {"AP50": 55.7, "AP": 34.9}, (trainval,), (), plus, **dev
-        ),
-        Row("table9", "ensemble", "three nets, test-dev", {"AP50": 59.0, "AP": 37.4}, ensemble, **scaled_dev),
+        dev_row("table9", "context_dev", "+ context, test-dev", {"AP50": 53.3, "AP": 32.2}, (trainval,), refined),
+        dev_row("table9", "scales_dev", "+ multi-scale, test-dev", {"AP50": 55.7, "AP": 34.9}, (trainval,), (), plus),
+        dev_row("table9", "ensemble", "three nets, test-dev", {"AP50": 59.0, "AP": 37.4}, ensemble, (), plus),
     ]
 
 
@@ -154,26 +159,26 @@ def table10() -> list[Row]:
 def table11() -> list[Row]:
     """VOC 2012 test."""
     return [
-        Row("table11", "vgg16", "VGG-16", {"mAP": 70.4}, ("voc12_vgg16",), **ON_VOC12),
-        Row("table11", "resnet101", "ResNet-101", {"mAP": 73.8}, ("voc12_r101",), **ON_VOC12),
-        Row("table11", "plus", "baseline+++", {"mAP": 83.8}, ("voc12_r101_plus",), **ON_VOC12),
+        voc12_row("table11", "vgg16", "VGG-16", {"mAP": 70.4}, ("voc12_vgg16",)),
+        voc12_row("table11", "resnet101", "ResNet-101", {"mAP": 73.8}, ("voc12_r101",)),
+        voc12_row("table11", "plus", "baseline+++", {"mAP": 83.8}, ("voc12_r101_plus",)),
     ]
 
 
 def table12() -> list[Row]:
-    """ImageNet detection: on val2, and on the test server."""
+    """ImageNet detection on val2 and on the test server."""
     single, more = ("ilsvrc_det_r101",), ("ilsvrc_det_r101", "ilsvrc_det_r101_second", "ilsvrc_det_r152")
-    on_server = {"server": DET_SERVER, "server_data": DET_TEST}
+    server_row = partial(Row, server=DET_SERVER, server_data=DET_TEST)
     return [
         Row("table12", "single", "ResNet-101, val2", {"mAP": 60.5}, single, PLUS_SCALES),
-        Row("table12", "single_test", "ResNet-101, test", {"mAP": 58.8}, single, PLUS_SCALES, **on_server),
+        server_row("table12", "single_test", "ResNet-101, test", {"mAP": 58.8}, single, PLUS_SCALES),
         Row("table12", "ensemble", "three nets, val2", {"mAP": 63.6}, more, PLUS_SCALES),
-        Row("table12", "ensemble_test", "three nets, test", {"mAP": 62.1}, more, PLUS_SCALES, **on_server),
+        server_row("table12", "ensemble_test", "three nets, test", {"mAP": 62.1}, more, PLUS_SCALES),
     ]
 
 
 def table13() -> list[Row]:
-    """Localization on the validation images."""
+    """Localization on the validation set."""
     nets, ensemble = ("imagenet_r101",), ("imagenet_loc_rcnn_r101", "imagenet_loc_rcnn_r152")
     return [
         Row("table13", "vgg16", "VGG-16, 1-crop", {"loc_error": 33.1}, ("imagenet_loc_vgg16",)),
@@ -210,7 +215,7 @@ def table14() -> list[Row]:
 
 
 def segmentation() -> list[Row]:
-    """The paper tells neither method nor figures of its COCO segmentation entry: MNC's, and a modern substitute."""
+    """MNC and a modern substitute, since the paper gives neither method nor metrics of its COCO segmentation entry."""
     return [
         Row(
             "segmentation", "mnc_r101", "MNC (1512.04412), ResNet-101", {"mask_AP": 24.6, "mask_AP50": 44.3},
@@ -251,7 +256,7 @@ FIGURES = {
             ("cifar10_plain20", "cifar10_plain56", "cifar10_resnet20", "cifar10_resnet56", "cifar10_resnet110"),
             "responses",
         ),
-        Figure("detections_voc", "PASCAL VOC 2007: what ResNet-101 detects", ("voc_r101",), "detections"),
-        Figure("detections_coco", "COCO: what ResNet-101 detects", ("coco_r101",), "detections"),
+        Figure("detections_voc", "PASCAL VOC 2007: detections of ResNet-101", ("voc_r101",), "detections"),
+        Figure("detections_coco", "COCO: detections of ResNet-101", ("coco_r101",), "detections"),
     )
 }

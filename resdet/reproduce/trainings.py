@@ -1,11 +1,11 @@
-"""Every training that the tables and figures need. Where nets of an ensemble are not told, the choice is ours."""
+"""All trainings that the tables and figures need. Nets of an ensemble that the paper does not name are our choice."""
 
 from resdet.reproduce.records import Training
 
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)
 LOC_R152 = ("model.backbone.name=resnet152",)
 VOC12 = ("data.train_sets=[2007_trainval,2007_test,2012_trainval]", "data.val_sets=[2012_val]")
-# Test-dev's models learn from COCO's training and validation images together: `needs.write_trainval`.
+# Models for test-dev are trained on COCO train and val together: `needs.write_trainval`.
 COCO_TRAINVAL = ("data.train.images=.", "data.train.annotations=annotations/instances_trainval2014.json")
 DET_PLUS = ("model.box.context=true",)
 

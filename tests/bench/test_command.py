@@ -8,7 +8,7 @@ import torch
 
 from resdet import timing
 from resdet.bench import bench, pipeline
-from resdet.bench.report import Report, figures_of
+from resdet.bench.report import Report, timing_of
 from resdet.cli import main
 from resdet.errors import ConfigError
 from resdet.timing import Case
@@ -55,11 +55,11 @@ def test_the_pipeline_suite_prints_and_writes_every_row(small, tmp_path, capsys)
 def test_figures_are_medians_and_ratios_of_speed():
     case = Case("a case", 8, {"torchvision": len, "resdet": len, "timm": "not installed"})
     seconds = {"torchvision": [4.0, 1.0, 2.0], "resdet": [0.5, 9.0, 0.4]}
-    ours = figures_of(case, "resdet", seconds)
+    ours = timing_of(case, "resdet", seconds)
     assert (ours["seconds"], ours["images/s"], ours["ratio"]) == (0.5, 16.0, 4.0)
     assert ours["rounds"] == [0.5, 9.0, 0.4]
-    assert figures_of(case, "timm", seconds) == "not installed"
-    assert "ratio" not in figures_of(case, "resdet", {"resdet": [1.0]})
+    assert timing_of(case, "timm", seconds) == "not installed"
+    assert "ratio" not in timing_of(case, "resdet", {"resdet": [1.0]})
 
 
 def test_the_file_holds_what_was_measured_so_far(tmp_path, capsys):
@@ -90,8 +90,8 @@ def test_impossible_options_are_refused_before_anything_runs(option, value, caps
 
 def test_units_other_than_speed():
     sides = {"pycocotools": len, "resdet": len}
-    milliseconds = figures_of(Case("a case", 8, sides, unit="ms"), "resdet", {"pycocotools": [4.0], "resdet": [0.5]})
+    milliseconds = timing_of(Case("a case", 8, sides, unit="ms"), "resdet", {"pycocotools": [4.0], "resdet": [0.5]})
     assert (milliseconds["ms"], milliseconds["ratio"]) == (500.0, 8.0)
-    weight = figures_of(Case("a case", 1, sides, unit="MB"), "resdet", {"pycocotools": [300.0], "resdet": [30.0]})
+    weight = timing_of(Case("a case", 1, sides, unit="MB"), "resdet", {"pycocotools": [300.0], "resdet": [30.0]})
     assert (weight["MB"], weight["ratio"]) == (30.0, 10.0)
     assert "seconds" not in weight

@@ -40,7 +40,7 @@ def pair(request, narrow_mask_head):
 
 
 def picture() -> np.ndarray:
-    return detection.picture(HEIGHT, WIDTH)
+    return detection.sample_image(HEIGHT, WIDTH)
 
 
 @torch.no_grad()
@@ -87,7 +87,7 @@ def test_the_fast_path_finds_what_the_plain_model_does():
 
 def test_a_training_step_by_each_side(pair):
     """The first two of four: the last is compiled."""
-    cases = detect_train.cases_of(*pair, detect_train.Work.make(HEIGHT, WIDTH, 1))
+    cases = detect_train.cases_of(*pair, detect_train.Inputs.make(HEIGHT, WIDTH, 1))
     for number, case in enumerate(islice(cases, 2)):
         assert ("mask head" in case.note) == (pair[1].draws_masks and number == 0)
         assert case.count == 1
@@ -97,11 +97,11 @@ def test_a_training_step_by_each_side(pair):
 
 def test_losses_of_both_are_of_the_same_size(pair):
     """Each draws anchors and regions of its own."""
-    work = detect_train.Work.make(HEIGHT, WIDTH, 2)
+    inputs = detect_train.Inputs.make(HEIGHT, WIDTH, 2)
     torch.manual_seed(0)
     with torch.no_grad():
-        theirs = detect_train.TorchvisionLoss(pair[0])(work.images, work.targets)
-        ours = detect_train.ResdetLoss(pair[1])(work.batch.images, work.batch.targets)
+        theirs = detect_train.TorchvisionLoss(pair[0])(inputs.images, inputs.targets)
+        ours = detect_train.ResdetLoss(pair[1])(inputs.batch.images, inputs.batch.targets)
     pair[0].eval(), pair[1].eval()
     assert ours.item() == pytest.approx(theirs.item(), rel=0.15)
 
@@ -123,7 +123,7 @@ def test_operations_of_both_sides_are_the_same():
 def test_evaluators_agree_before_they_are_timed(monkeypatch):
     cases = list(evaluate.cases(boxes=20, masks=5))
     assert [case.name for case in cases] == ["bbox: 20 images, 2000 detections", "segm: 5 images, 500 detections"]
-    assert all("all twelve figures within" in case.note for case in cases)
+    assert all("all twelve metrics within" in case.note for case in cases)
     monkeypatch.setattr(evaluate, "by_pycocotools", lambda *_: np.full(12, 0.5))
     with pytest.raises(RuntimeError, match="differ"):
         list(evaluate.cases(boxes=5, masks=5))

@@ -74,7 +74,7 @@ def test_the_schema(capsys):
     "word, sentence",
     [
         ("optim.lr=3", "optim.lr=3 is a setting, not a file: write `--json -` before it"),
-        ("a.jpg", "a.jpg exists and is no .json file: write `--json -` before other words"),
+        ("a.jpg", "a.jpg exists and is not a .json file: write `--json -` before other words"),
     ],
 )
 def test_what_follows_by_mistake_is_not_overwritten(word, sentence, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Experiments of checkpoints of earlier versions, under the keys of that time; experiments.json holds one of each kind."""
+"""Experiments in checkpoints of earlier versions, with the keys of that time; experiments.json has one of each kind."""
 
 import json
 import re

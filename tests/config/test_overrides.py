@@ -3,7 +3,7 @@
 import pytest
 
 from resdet.cli import main, parse
-from resdet.commands.predict import sorted_words
+from resdet.commands.predict import sort_words
 from resdet.config import is_override
 from resdet.errors import ConfigError
 
@@ -43,17 +43,17 @@ def test_a_path_with_an_equals_sign_is_weights(capsys):
     assert main(words) == 2
     assert capsys.readouterr().err.startswith("resdet: runs/lr=0.1/best.pth")
     assert main(["evaluate", "--weights", "optim.lr=3"]) == 2
-    assert "Nothing to judge: give --weights" in capsys.readouterr().err
+    assert "Nothing to evaluate: give --weights" in capsys.readouterr().err
 
 
 def test_words_of_predict(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["runs/lr=0.1/best.pth", "shots/iso=100.jpg", "eval.score=0.3"]
-    weights, images, overrides = sorted_words(words, ["a=b.jpg", "eval.nms=0.5"])
+    weights, images, overrides = sort_words(words, ["a=b.jpg", "eval.nms=0.5"])
     assert weights == ["runs/lr=0.1/best.pth"] and images == ["a=b.jpg", "shots/iso=100.jpg"]
     assert overrides == ["eval.score=0.3", "eval.nms=0.5"]
-    with pytest.raises(ConfigError, match="data.root=x is no setting of predict"):
-        sorted_words(["best.pth"], ["data.root=x"])
+    with pytest.raises(ConfigError, match="not data.root=x"):
+        sort_words(["best.pth"], ["data.root=x"])
 
 
 def test_an_override_may_stand_anywhere():

@@ -182,6 +182,6 @@ def test_machines_that_share_no_folder_do_not_go_on_differently(tmp_path, step):
     words = ["train", *COMMON, "--out", "run", "--resume"]
     done = fork(tmp_path, *words, ranks=2, first=go_to_a_folder_of_its_own)
     sentence = (
-        f"resdet: The processes would go on from different steps (20, {step or 0}) of run: give --out in a folder"
+        f"resdet: The processes would resume from different steps (20, {step or 0}) of run: give --out in a folder"
     )
     assert done.returncode == 2 and done.stderr.count(sentence) == 2

@@ -77,10 +77,10 @@ def test_killed_and_resumed(tmp_path, command, fork, tiny, options):
     for number, cut in enumerate([partial(die_in_step, 27), partial(die_while_writing, 38), partial(die_in_step, 68)]):
         killed = fork(*run, "--out", "cut", "--resume", first=cut)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert ("going on from step" in killed.stderr) == (number > 0)
+        assert ("resuming from step" in killed.stderr) == (number > 0)
     resumed = fork(*run, "--out", "cut", "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on from step" in resumed.stderr and "from step 80" not in resumed.stderr
+    assert "resuming from step" in resumed.stderr and "from step 80" not in resumed.stderr
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
     def log(name):
@@ -128,7 +128,7 @@ def test_folders_are_numbered_and_the_last_is_resumed(tmp_path, command, tiny):
     assert (tmp_path / "runs/shapes_resnet20-2/best.pth").exists()
     resumed = command("train", *tiny, "train.length=10", "--resume")
     assert "shapes_resnet20-2/last.pth" in resumed.stderr
-    assert "changed since then: train.length was 5.0 and is 10.0" in resumed.stderr
+    assert "changed since the checkpoint: train.length was 5.0 and is 10.0" in resumed.stderr
     record = json.loads((tmp_path / "runs/shapes_resnet20-2/run.json").read_text())
     assert record["packages"]["torch"] and record["seed"] == 0
 

@@ -106,9 +106,9 @@ def test_shapes():
 
 
 def test_options_that_do_not_go_together(small, tmp_path):
-    with pytest.raises(ConfigError, match="belong together"):
+    with pytest.raises(ConfigError, match="need each other"):
         export(str(small), "onnx", int8=True)
-    with pytest.raises(ConfigError, match="belong together"):
+    with pytest.raises(ConfigError, match="need each other"):
         export(str(small), "onnx", calibrate=str(tmp_path))
     with pytest.raises(ConfigError, match="give --to onnx"):
         export(str(small), "torch-export", int8=True, calibrate=str(tmp_path))
@@ -127,5 +127,5 @@ def test_a_form_that_the_model_does_not_have(classifier):
 
 def test_an_exported_file_is_not_exported_again(classifier, monkeypatch):
     monkeypatch.setattr(command.hub, "load", onnx_model.load)
-    with pytest.raises(ConfigError, match="is an exported file already"):
+    with pytest.raises(ConfigError, match="is already an exported file"):
         export(str(classifier.path), "onnx")

@@ -126,5 +126,5 @@ def test_suppression_outside_finds_what_suppression_inside_finds(family):
 
 
 def test_the_evaluator_wants_the_checkpoint(classifier):
-    with pytest.raises(ConfigError, match="judge the checkpoint"):
+    with pytest.raises(ConfigError, match="evaluate the checkpoint"):
         evaluate([str(classifier.path)])

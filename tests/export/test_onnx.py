@@ -128,12 +128,12 @@ def test_missing_packages_are_named(monkeypatch, tmp_path, classifier):
 @pytest.mark.slow
 def test_resnet50_with_a_hundred_detections(tmp_path):
     """Weights of the scale of trained ones, in torchvision's settings."""
-    from resdet.bench.detection import picture, twins
+    from resdet.bench.detection import sample_image, twins
 
     _, model = twins(True, 320, 416, "resnet50")
     to_onnx(model, tmp_path / "model.onnx", Form((320, 416)))
     found = onnx_model.load(tmp_path / "model.onnx")
-    images, sizes = found.prepare([picture(320, 416)])
+    images, sizes = found.prepare([sample_image(320, 416)])
     with torch.inference_mode():
         (expected,) = results_of(exact(model), images, sizes, 0.05)
     agrees, note = compare_results(expected, found.results_of(images, sizes, 0.05)[0])

@@ -127,7 +127,7 @@ def test_a_training_gets_processes_that_share_its_batch(setting, wanted, taken, 
     resdet = Resdet()
     reproduce.reproduce(rows, [], replace(setting, processes=wanted), resdet)
     assert resdet.processes["train"] == taken and resdet.processes["evaluate"] == 1
-    assert (f"cifar10_resnet20: {taken} of {wanted} processes" in capsys.readouterr().out) == (taken < wanted)
+    assert (f"cifar10_resnet20: uses {taken} of {wanted} processes" in capsys.readouterr().out) == (taken < wanted)
 
 
 @pytest.mark.parametrize("count, options", [(2, ["--standalone", "--nproc-per-node", "2"]), (1, [])])
@@ -239,7 +239,7 @@ def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, cap
 
     (found,) = reproduce.reproduce([row], [], Setting(setting.out, setting.data, given), launch)
     assert found["ours"] == {"top5_error": 0.3} and found["difference"] == {}
-    assert found["data"].startswith("validation images; the paper's figure is from the ILSVRC 2012")
+    assert found["data"].startswith("validation images; the paper's metrics are from the ILSVRC 2012")
     assert "no submission for the ILSVRC 2012 classification server: there are no" in capsys.readouterr().err
 
 
@@ -247,7 +247,7 @@ def test_costs_are_those_of_all_nets_and_of_the_test():
     (ensemble,), _ = reproduce.choose("table5")
     assert outcome.cost_of_row(ensemble).startswith("6 times 600,000 steps")
     (scales,), _ = reproduce.choose("table9", ["scales"])
-    assert re.fullmatch("320,000 steps .*; of the test: .*", outcome.cost_of_row(scales))
+    assert re.fullmatch("320,000 steps .*; evaluation: .*", outcome.cost_of_row(scales))
     (found,), _ = reproduce.choose("table13", ["classes"])
     assert outcome.needs_of(found, Setting()) == ["ilsvrc_loc", "imagenet_r101"]
 
@@ -255,16 +255,16 @@ def test_costs_are_those_of_all_nets_and_of_the_test():
 def test_unknown_names_are_answered_with_known_ones():
     with pytest.raises(ConfigError, match="did you mean table6"):
         reproduce.choose("tabel6")
-    with pytest.raises(ConfigError, match="it has resnet20, resnet32"):
+    with pytest.raises(ConfigError, match="use one of resnet20, resnet32"):
         reproduce.choose("table6", ["resnet21"])
-    with pytest.raises(ConfigError, match="--use imagenet_r11=a.pth"):
+    with pytest.raises(ConfigError, match="--use is imagenet_r11=a.pth"):
         reproduce.parse_given(["imagenet_r11=a.pth"])
 
 
 def test_a_figure_of_some_of_its_nets():
     _, (figure,) = reproduce.choose("figure6", ["cifar10_resnet20", "cifar10_plain20"])
     assert figure.nets == ("cifar10_plain20", "cifar10_resnet20")
-    with pytest.raises(ConfigError, match="figure6 has no row 'resnet20': it has cifar10_plain20, "):
+    with pytest.raises(ConfigError, match="figure6 has no row or net 'resnet20': use one of cifar10_plain20, "):
         reproduce.choose("figure6", ["resnet20"])
 
 
@@ -284,7 +284,7 @@ def test_the_list_shows_results_by_their_row(tmp_path, monkeypatch):
 
 def test_the_figures_of_detectors_and_of_masks():
     content = {"bbox": {"AP": 0.272, "AP50": 0.484, "per_class": {}}, "segm": {"AP": 0.2}, "losses": {"class": 1.0}}
-    assert outcome.figures_in(content) == {"AP": 27.2, "AP50": 48.4, "mask_AP": 20.0}
+    assert outcome.metrics_in(content) == {"AP": 27.2, "AP50": 48.4, "mask_AP": 20.0}
 
 
 def test_cocos_halves_become_one_file(tmp_path):

@@ -40,31 +40,31 @@ def shown():
 
 
 def test_boxes_lie_on_their_photographs(shown):
-    """By hand: 240 pixels wide each, 8 apart, below a head of 32; rows as high as their highest picture."""
-    picture = detections.compose(shown, "a title")
-    places = [(photo.x, photo.y, photo.width, photo.height) for photo in picture.photographs]
+    """By hand: 240 pixels wide each, 8 apart, below a head of 32; rows as high as their highest image."""
+    drawing = detections.compose(shown, "a title")
+    places = [(photo.x, photo.y, photo.width, photo.height) for photo in drawing.bitmaps]
     assert places == [
         (8, 32, 240, 120), (256, 32, 240, 480), (504, 32, 240, 180), (752, 32, 240, 160), (8, 520, 240, 120)
     ]  # fmt: skip
-    assert (picture.width, picture.height) == (1000, 648)
-    boxes = [(*stroke.points.min(0), *stroke.points.max(0)) for stroke in picture.strokes]
+    assert (drawing.width, drawing.height) == (1000, 648)
+    boxes = [(*stroke.points.min(0), *stroke.points.max(0)) for stroke in drawing.strokes]
     assert boxes == [
         (158, 52, 248, 152), (28, 62, 108, 122),  # the surest uppermost
         (256, 32, 496, 132),  # cut at the border
         (792, 72, 952, 152),
         (8, 520, 248, 640),
     ]  # fmt: skip
-    assert [word.text for word in picture.words] == [
+    assert [word.text for word in drawing.texts] == [
         "a title", "dog & bone 0.70", "cat 0.90", "dog & bone 0.90", "cat 0.90", "dog & bone 0.90",
     ]  # fmt: skip
 
 
 def test_captions_stay_on_their_photographs(shown):
-    picture = detections.compose(shown, "")
+    drawing = detections.compose(shown, "")
     owners = [0, 0, 1, 3, 4]
-    for word, number in zip(picture.words[1:], owners):
-        left, top, width, height = plot.ground_of(word)
-        photo = picture.photographs[number]
+    for word, number in zip(drawing.texts[1:], owners):
+        left, top, width, height = plot.background_of(word)
+        photo = drawing.bitmaps[number]
         assert photo.x <= left and left + width <= photo.x + photo.width + 1e-6
         assert photo.y <= top + 1 and top + height <= photo.y + photo.height
 

@@ -45,7 +45,7 @@ def test_a_run_without_a_log_is_named(tmp_path):
 def test_points_lie_where_the_axes_say():
     line = plot.Line("a", [0, 25, 50, 100], [0, 40, 10, 20], 0)
     strokes = plot.plot([line], "", "x", "y", top=20).strokes
-    *drawn, _ = [stroke.points for stroke in strokes if stroke.color == plot.COLOURS[0]]  # the last is the legend's
+    *drawn, _ = [stroke.points for stroke in strokes if stroke.color == plot.COLORS[0]]  # the last is the legend's
     right, bottom = plot.WIDTH - plot.RIGHT, plot.HEIGHT - plot.BOTTOM
     at = lambda x, y: (plot.LEFT + x / 100 * (right - plot.LEFT), bottom + y / 20 * (plot.TOP - bottom))
     assert len(drawn) == 2  # 40 is above 20
@@ -55,7 +55,7 @@ def test_points_lie_where_the_axes_say():
 
 def test_a_line_wholly_above_is_not_drawn():
     strokes = plot.plot([plot.Line("a", [0, 1], [30, 40], 0)], "", "x", "y", top=20).strokes
-    assert len([stroke for stroke in strokes if stroke.color == plot.COLOURS[0]]) == 1
+    assert len([stroke for stroke in strokes if stroke.color == plot.COLORS[0]]) == 1
     assert plot.pieces_below(20, plot.Line("none", [], [], 0)) == []
 
 
@@ -71,7 +71,7 @@ def test_ticks_are_round(most, expected):
 
 
 def test_png_and_svg_show_the_same_line():
-    picture = plot.Picture([plot.Stroke(np.array([[10.0, 20.0], [60.0, 20.0]]), "#d62728", 2)], [], 80, 40)
+    picture = plot.Drawing([plot.Stroke(np.array([[10.0, 20.0], [60.0, 20.0]]), "#d62728", 2)], [], 80, 40)
     pixels = plot.to_pixels(picture, scale=1)
     assert pixels[20, 30].tolist() == [214, 39, 40] and (pixels[5] == 255).all()
     assert 'points="10.0,20.0 60.0,20.0"' in plot.to_svg(picture)

@@ -50,7 +50,7 @@ def test_runs_of_other_settings_are_refused(tmp_path, before, told):
     with pytest.raises(ConfigError) as error:
         is_finished(training, setting)
     sentence = str(error.value)
-    assert sentence.startswith(f"{tmp_path / 'cifar10_resnet20'} holds a finished run of other settings (")
+    assert sentence.startswith(f"{tmp_path / 'cifar10_resnet20'} holds a finished run with other settings (")
     assert told in sentence and "another --out, or move that folder away" in sentence and "\n" not in sentence
 
 

@@ -21,7 +21,7 @@ def test_a_row_of_cifar(tmp_path, command):
 
 def test_mistakes_are_answered_by_a_sentence(tmp_path, command):
     for words, sentence in (
-        (["reproduce"], "--list prints all rows"),
+        (["reproduce"], "see --list"),
         (["reproduce", "table60"], "did you mean table6?"),
         (["reproduce", "table2", "--row", "plain18"], "put train or ILSVRC2012_img_train.tar"),
     ):

@@ -112,7 +112,7 @@ def test_every_figure_stands_in_the_list_of_the_papers():
 def test_each_training_is_a_config_with_a_cost(name):
     training = TRAININGS[name]
     experiment = config.load(training.config, *training.overrides)
-    assert cost_of(training.config) != "not told"
+    assert cost_of(training.config) != "unknown"
     if experiment.task == "localization_rcnn":
         assert training.proposer
     assert all(before in TRAININGS for before in training.before)
@@ -200,5 +200,5 @@ def test_equal_tests_of_two_tables_are_one():
 
 
 def test_a_cost_is_read_over_lines_and_no_further():
-    told = cost_of("imagenet_loc_rcnn_r101.yaml")
-    assert told.startswith("before the first step 200 proposals") and told.endswith("but one, at the end")
+    cost = cost_of("imagenet_loc_rcnn_r101.yaml")
+    assert cost.startswith("once, before the first step: 200 proposals") and cost.endswith("only one, at the end")

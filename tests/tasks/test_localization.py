@@ -261,10 +261,10 @@ MISTAKES = {
     "{rpn} is no classifier of the localizer's": [
         *["predict", "--weights", "{rpn}", "{data}/ILSVRC/Data/CLS-LOC/val", "--classifier", "{rpn}"]
     ],
-    "--classifier is for localizers, which are": [
+    "--classifier is only for localizers": [
         *["predict", "--weights", "{classifier}", "--classifier", "{classifier}", "a.jpg"]
     ],
-    "do not go together": ["predict", "--weights", "{rpn}", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val"],
+    "cannot form an ensemble": ["predict", "--weights", "{rpn}", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val"],
     "model.proposer is null": ["train", *RCNN, "data.root={data}", "model.proposer=null", "--out", "{out}"],
     "only supported for classification": [
         "train",
@@ -274,8 +274,8 @@ MISTAKES = {
     ],
     "no data set for the task localization": ["config", "--config", "shapes_loc_r18.yaml", "data=coco"],
     "no data set for the task detection": ["config", "--config", "coco.yaml", "data=ilsvrc_loc"],
-    "is of the task localization and": ["evaluate", "--weights", "{rcnn}", "{rpn}"],
-    "is of the task classification and": ["evaluate", "--weights", "{rpn}", "{classifier}"],
+    "is localization and that of": ["evaluate", "--weights", "{rcnn}", "{rpn}"],
+    "is classification and that of": ["evaluate", "--weights", "{rpn}", "{classifier}"],
 }
 
 

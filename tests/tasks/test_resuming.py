@@ -49,7 +49,7 @@ def test_killed_and_resumed(root, tmp_path):
         assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = fork(tmp_path, *words, "--out", "cut", "--resume", first=narrowly)
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on from step" in resumed.stderr
+    assert "resuming from step" in resumed.stderr
     for file in ("last.pth", "best.pth"):
         first, second = (runs.checkpoint(tmp_path / name / file)["model"] for name in ("whole", "cut"))
         assert first.keys() == second.keys()
