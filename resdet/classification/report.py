@@ -14,7 +14,7 @@ from resdet.classification.model import Classifier
 from resdet.data.loader import Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.engine.sharing import refuse_several, sharing
+from resdet.engine.sharing import require_single_process, sharing
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 from resdet.tasks import EvaluateOptions
@@ -84,7 +84,7 @@ def submit(
     models: Sequence[Classifier], experiment: ClassificationExperiment, world: World, path: str
 ) -> dict[str, float]:
     """Writes the five best classes of each test image for the ILSVRC server."""
-    refuse_several(world)
+    require_single_process(world)
     if not isinstance(experiment.data, ImageNetConfig):
         raise ConfigError("A submission is for ImageNet's test images: use a config whose data.name is imagenet.")
     devkit = devkit_ids(experiment.data.root)

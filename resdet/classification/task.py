@@ -14,7 +14,7 @@ from resdet.classification.model import Classifier
 from resdet.classification.report import evaluate
 from resdet.classification.training import ClassificationTraining
 from resdet.data.config import DataConfig
-from resdet.data.pictures import Pictures
+from resdet.data.pictures import ImageSequence
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
@@ -68,7 +68,7 @@ class ClassificationTask(Task):
 
     def pictures(self, data: DataConfig) -> Sequence[Any]:
         if isinstance(data, ImagesConfig):
-            return Pictures(open_images(data, "train"))
+            return ImageSequence(open_images(data, "train"))
         return open_on_device(data, "train", torch.device("cpu")).images.permute(0, 2, 3, 1).numpy()
 
     def smoke_data(self, experiment: ClassificationExperiment, out: Path) -> list[str]:

@@ -64,7 +64,7 @@ class ClassificationTraining(BaseTraining):
     def sources(self) -> Mapping[str, Source]:
         return self.data.sources
 
-    def start_afresh(self, log: Log) -> None:
+    def initialize(self, log: Log) -> None:
         """From random weights."""
 
     def inputs(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:

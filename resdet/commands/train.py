@@ -68,14 +68,14 @@ def run(
         task.check_images(log)
     distributed.from_main(task.check_ground_truth)
     if not (goes_on or init):
-        task.start_afresh(log)
+        task.initialize(log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
     before = trainer.resume()["experiment"] if goes_on else None
     check_together(trainer, folder)
     if before:
-        log.say(f"going on from step {trainer.step} of {folder / checkpoint.LAST}")
+        log.info(f"going on from step {trainer.step} of {folder / checkpoint.LAST}")
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
-            log.say(f"changed since then: {key} was {old} and is {new}")
+            log.info(f"changed since then: {key} was {old} and is {new}")
     if world.is_main:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     try:
@@ -99,7 +99,7 @@ def run(
 
 def check_together(trainer: Trainer, folder: Path) -> None:
     """All processes go on from one step: on machines that share no folder each sees a last.pth of its own, or none."""
-    steps = distributed.gathered([trainer.step])
+    steps = distributed.gather([trainer.step])
     if len(set(steps)) > 1:
         raise ConfigError(
             f"The processes would go on from different steps ({', '.join(map(str, steps))}) of {folder}: give --out in "
@@ -127,7 +127,7 @@ def judge(experiment: Any, world: World, weights: str | None) -> dict[str, float
             "--eval-only judges the weights given by --init: name a checkpoint, such as runs/NAME/best.pth."
         )
     task = tasks[experiment.task].open_training(experiment, world, Log(None))
-    task.load_exactly(weights)
+    task.load_strict(weights)
     figures = task.evaluate(task.model.to(world.device))
     if world.is_main:
         print("  ".join(f"{key} {value:.4f}" for key, value in figures.items()))

@@ -12,7 +12,7 @@ from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.evaluate import scored_images
 from resdet.data.loader import Notes, Skipped, collated, worker_count
 from resdet.detection.evaluation.validation_loss import LossSums
-from resdet.engine.distributed import gathered
+from resdet.engine.distributed import gather
 from resdet.errors import DataError
 from resdet.localization.config import LocalizationEvalConfig
 from resdet.localization.loc_error import GUESSES, evaluate_loc
@@ -112,7 +112,7 @@ def locate_all(
         found = (*locator(shown.views, shown.sizes, wanted), shown.sizes)
         parts.append((np.array(shown.indices), *(field.cpu().numpy() for field in found)))
         sums.add(losses(shown) if losses else {}, len(shown.indices))
-    fields = [np.concatenate(part) for part in zip(*gathered(parts))]
+    fields = [np.concatenate(part) for part in zip(*gather(parts))]
     order = np.argsort(fields[0])
     return Located(*(field[order] for field in fields), sums.means())
 
@@ -140,7 +140,7 @@ def best_classes(
         (indices.numpy(), scores.topk(guesses).indices.cpu().numpy())
         for scores, _, indices in scored_images(models, source, views, device, skipped=skipped, **options)
     ]
-    for indices, best in gathered(parts):
+    for indices, best in gather(parts):
         found[indices] = best
     return found
 

@@ -10,7 +10,7 @@ from resdet.classification.data.imagenet import devkit_ids
 from resdet.data.loader import Notes, Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.engine.sharing import refuse_several, sharing
+from resdet.engine.sharing import require_single_process, sharing
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 from resdet.localization import loc_error
@@ -67,7 +67,7 @@ def guess(nets: Sequence[nn.Module], source: Any, experiment: Any, world: World)
 
 def submit(locator: Locator, nets: Sequence[nn.Module], experiment: Any, world: World, path: str) -> dict[str, float]:
     """Writes five classes with a box each for every test image, for the ILSVRC server."""
-    refuse_several(world)
+    require_single_process(world)
     if not nets:
         raise ConfigError("The test images' classes are not known: add --classifier.")
     devkit, source = devkit_ids(experiment.data.root), localization_test(experiment.data.root)

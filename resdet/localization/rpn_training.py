@@ -35,7 +35,7 @@ class LocalizationTraining(ObjectsTraining):
         self.source = open_localized(experiment.data, "train")
         self.validation = open_localized(experiment.data, "val")
         for sentence in (*self.source.problems, *self.validation.problems):
-            log.say(sentence)
+            log.info(sentence)
         if self.validation.classes != self.source.classes:
             raise DataError("The training and the validation images have other synsets: complete data.root.")
         self.model = self.build()

@@ -67,7 +67,7 @@ def test_a_terminal_that_has_gone_ends_nothing(tmp_path, monkeypatch):
     os.close(reader)
     broken = os.fdopen(writer, "w", buffering=1)
     monkeypatch.setattr(sys, "stderr", broken)
-    Log(tmp_path).say("stopped")
+    Log(tmp_path).info("stopped")
     Log(None).warn("an image is damaged")
     monkeypatch.undo()
     with pytest.raises(BrokenPipeError):  # what was said is still in its buffer

@@ -68,10 +68,10 @@ def source(model):
 
 
 def by_two(monkeypatch, work):
-    """What `work` returns in two processes, here threads: `gathered` waits for both, and brings what both have."""
+    """What `work` returns in two processes, here threads: `gather` waits for both, and brings what both have."""
     meeting, own, said = threading.Barrier(2, timeout=30), threading.local(), {}
 
-    def gathered(parts):
+    def gather(parts):
         said[own.rank] = parts
         meeting.wait()
         both = said[0] + said[1]
@@ -84,7 +84,7 @@ def by_two(monkeypatch, work):
         return work(World(rank, 2, torch.device("cpu")))
 
     for module in ("localization.evaluate", "detection.evaluation.validation_loss"):
-        monkeypatch.setattr(f"resdet.{module}.gathered", gathered)
+        monkeypatch.setattr(f"resdet.{module}.gather", gather)
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(run, (0, 1)))
 

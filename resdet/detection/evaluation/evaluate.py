@@ -21,7 +21,7 @@ from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.detection.inference.predictor import finish
 from resdet.detection.inference.tta import EnsembleDetector
-from resdet.engine.distributed import gathered
+from resdet.engine.distributed import gather
 from resdet.errors import DataError
 from resdet.images.resizing import resize
 from resdet.results.result import Result
@@ -143,12 +143,12 @@ def empty(model: Any) -> Results:
 
 def of_all(parts: Sequence[Results]) -> Results:
     """The detections of all processes, of which each brings its own."""
-    return Results.concatenate(gathered([Results.concatenate(parts)]))
+    return Results.concatenate(gather([Results.concatenate(parts)]))
 
 
 def unseen(source: Annotations, seen: list[int]) -> list[int]:
     """The images that are not among those of any process."""
-    return sorted(set(range(len(source))) - set(gathered(seen)))
+    return sorted(set(range(len(source))) - set(gather(seen)))
 
 
 def figures(
