@@ -121,7 +121,7 @@ def _build(paths: list[Path]) -> Arrays:
     if len({type(label) for label in labels}) > 1:
         raise DataError(f"{paths[0]} and its neighbors hold images with and without .cls labels: separate them.")
     classes = sorted({label for label in labels if isinstance(label, str)})
-    position = {name: i for i, name in enumerate(classes)}
+    position: dict[int | str, int] = {name: i for i, name in enumerate(classes)}
     return {
         "shard": np.array(shard, np.int32),
         "offset": np.array([member.offset for member in members], np.int64),

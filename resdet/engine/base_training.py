@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ class BaseTraining:
 
     experiment: Any  # of the task's class
     model: Any
+    step: nn.Module
     training: Training
     notes: Notes
 
@@ -78,8 +79,8 @@ class BaseTraining:
             for _, batch in zip(range(steps), self.training.batches(0)):
                 yield self.pixels(model, batch)
 
-        exact_batch_statistics(model.backbone, batches())
+        exact_batch_statistics(cast(nn.Module, model.backbone), batches())
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
         """Normalized images of a training batch."""
-        return model.normalize(batch.images)
+        return cast(nn.Module, model.normalize)(batch.images)

@@ -23,7 +23,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.o
         ]
     common: dict[str, Any] = {"lr": lr, "weight_decay": config.weight_decay, "fused": True}
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, betas=tuple(config.betas), **common)
+        return torch.optim.AdamW(groups, betas=(config.betas[0], config.betas[1]), **common)
     return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **common)
 
 

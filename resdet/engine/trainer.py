@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -340,7 +340,7 @@ class Trainer:
 
 def mean_of(dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
     """The mean of each value over the micro-batches."""
-    return {key: sum(values[key].detach() for values in dicts) / len(dicts) for key in dicts[0]}
+    return {key: cast(Tensor, sum(values[key].detach() for values in dicts) / len(dicts)) for key in dicts[0]}
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

@@ -30,6 +30,9 @@ class TrainingTask(Protocol):
     def initialize(self, log: Log) -> None:
         """Initializes the weights of a run without --init and --resume."""
 
+    def load_strict(self, weights: str) -> None:
+        """Loads weights that must match all layers, for an evaluation."""
+
     def check_images(self, log: Log) -> None:
         """Reads the header of every image; raises an Error for a damaged one, unless the config skips such images."""
 

@@ -204,6 +204,12 @@ class Source(Protocol):
     def name(self, i: int) -> str: ...
 
 
+class EncodedSource(Source, Protocol):
+    """A source of image files."""
+
+    def image(self, i: int) -> EncodedImage: ...
+
+
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Applies an EXIF orientation: transposes, then mirrors in either direction."""
     if orientation in (5, 6, 7, 8):

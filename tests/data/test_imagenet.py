@@ -234,15 +234,15 @@ WHOLE = tar({"cat/1.jpg": b"1" * 700, "dog/2.jpg": b"2" * 700})
 @pytest.mark.parametrize(
     "data, what",
     [
-        (b"", "damaged or cut short"),
-        (b"<html>" * 200, "damaged or cut short"),
-        (WHOLE[:100], "damaged or cut short"),
-        (WHOLE[:700], "damaged or cut short"),  # within the first image
-        (WHOLE[: 512 + 1024], "damaged or cut short"),  # between the images
-        (WHOLE[: 512 + 1024 + 100], "damaged or cut short"),
-        (WHOLE[: 512 + 1024 + 512 + 700], "damaged or cut short"),
-        (WHOLE[:1536] + b"\1" * 512 + WHOLE[2048:], "damaged or cut short"),
-        (tar({"n01.tar": WHOLE[:1000]}), "damaged or cut short"),
+        (b"", "damaged or truncated"),
+        (b"<html>" * 200, "damaged or truncated"),
+        (WHOLE[:100], "damaged or truncated"),
+        (WHOLE[:700], "damaged or truncated"),  # within the first image
+        (WHOLE[: 512 + 1024], "damaged or truncated"),  # between the images
+        (WHOLE[: 512 + 1024 + 100], "damaged or truncated"),
+        (WHOLE[: 512 + 1024 + 512 + 700], "damaged or truncated"),
+        (WHOLE[:1536] + b"\1" * 512 + WHOLE[2048:], "damaged or truncated"),
+        (tar({"n01.tar": WHOLE[:1000]}), "damaged or truncated"),
         pytest.param(tar({"a/1.jpg": b""}, "w:gz"), "is compressed", id="compressed"),  # of no bytes twice the same
         (tar({"readme.txt": b""}), "holds no images"),
         (tar({"1.jpg": b"", "1.cls": b"x"}), "a.tar:1.cls says b'x'"),
@@ -263,7 +263,7 @@ def test_two_kinds_of_labels_and_a_file_that_shrinks(tmp_path):
         TarImages([tmp_path / "a.tar", tmp_path / "b.tar"])
     images = TarImages([tmp_path / "b.tar"])
     os.truncate(tmp_path / "b.tar", 2000)
-    with pytest.raises(DataError, match="b.tar:c/1.jpg is cut short"):
+    with pytest.raises(DataError, match="b.tar:c/1.jpg is truncated"):
         images.image(0)
     with pytest.raises(DataError, match="c.tar cannot be read"):
         TarImages([tmp_path / "c.tar"])

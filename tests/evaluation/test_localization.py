@@ -16,7 +16,7 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.localization.evaluate import Located, errors, locate_all
 from resdet.localization.locate import Locator
-from resdet.localization.report import guess, judge
+from resdet.localization.report import compute_metrics, predict_classes
 from resdet.localization.rpn_training import LocalizationTraining
 
 
@@ -99,8 +99,8 @@ def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
     nets = [resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()]
     nets[0].classes = source.classes
     work = lambda world: (
-        judge(Locator([model], experiment.eval), nets, experiment, world),
-        guess(nets, source, experiment, world).tolist(),
+        compute_metrics(Locator([model], experiment.eval), nets, experiment, world),
+        predict_classes(nets, source, experiment, world).tolist(),
     )
     figures, guesses = work(ALONE)
     assert figures["loc_error"] == pytest.approx(4 / 7)

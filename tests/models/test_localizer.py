@@ -202,7 +202,7 @@ def test_an_ensemble_averages(trained, source):
     pixels = torch.from_numpy(source.pixels[0]).permute(2, 0, 1)[None]
     classes = torch.tensor([[0, 1]])
     locator = Locator([trained, other])
-    views, sizes = locator.show(source.image(0)), torch.tensor([[48.0, 48.0]])
+    views, sizes = locator.build_views(source.image(0)), torch.tensor([[48.0, 48.0]])
     with torch.inference_mode():
         same = Locator([trained, trained])(views, sizes, classes)
         torch.testing.assert_close(same, Locator([trained])(views, sizes, classes))
