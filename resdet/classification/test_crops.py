@@ -15,6 +15,7 @@ from resdet.classification.config import TestCropsConfig
 from resdet.classification.model import Classifier
 from resdet.images.crops import Image, center_crop, rectangle, ten_crop
 
+
 class Scorable(Protocol):
     """A classifier or its export."""
 

@@ -61,7 +61,7 @@ def test_annotated_images(folder):
     problems = check_headers(open_coco(folder / "gt.json", folder / "images"), workers=2)
     assert list(problems) == [1, 2, 3]
     assert "has 90x60 pixels and its annotations say 60x90" in problems[1]
-    assert "nowhere.jpg cannot be read (No such file" in problems[2] and "is truncated" in problems[3]
+    assert "nowhere.jpg: cannot read the file (No such file" in problems[2] and "is truncated" in problems[3]
 
 
 def test_tar_files_and_generated_images(folder):

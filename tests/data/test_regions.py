@@ -52,7 +52,7 @@ def test_files_go_on_where_they_were_cut(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="name another folder by model.cache"):
+    with pytest.raises(DataError, match="name another folder in model.cache"):
         ProposalFiles(tmp_path / "file" / "folder", 5, 2)
 
 

@@ -57,7 +57,7 @@ def test_a_whole_state_is_taken():
 
 @pytest.mark.parametrize("value", [None, 3, [], {}, {"model": {}}, {"trainer": 3}], ids=str)
 def test_what_is_no_state(value):
-    with pytest.raises(WeightsError, match="last.pth holds no state of a run"):
+    with pytest.raises(WeightsError, match="last.pth holds no training state"):
         saved_state.checked(value, PATH)
 
 

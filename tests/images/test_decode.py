@@ -209,7 +209,7 @@ def test_reduction_rounds_up_and_turns_with_the_camera():
 )
 def test_damage_is_one_sentence(data, what):
     image = EncodedImage(data, "train/dog/a.jpg")
-    with pytest.raises(DataError, match=rf"^train/dog/a.jpg .*{what}.*delete it or set data.on_bad_image=skip$"):
+    with pytest.raises(DataError, match=rf"^train/dog/a.jpg .*{what}.*delete it or set data.on_bad_image=skip\.$"):
         image.decode()
 
 
