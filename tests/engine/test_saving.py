@@ -118,7 +118,7 @@ def test_what_else_fails_in_an_evaluation(tmp_path, whole, name, place):
     if settings:
         run(trainer(Normed(), tmp_path / "other", **settings), tmp_path / "other")
     made = trainer(Normed(0 if settings else 1, place, fail), out, **settings)
-    with pytest.raises(DataError, match="of step 3 is written"):
+    with pytest.raises(DataError, match="of step 3 is saved"):
         run(made, out)
     open_and_run(go_on(out, **settings), out)
     assert_same_run(tmp_path / "other" if settings else whole, out)
@@ -130,7 +130,7 @@ def test_a_bug_in_an_evaluation_keeps_its_traceback(tmp_path, capsys):
 
     with pytest.raises(Stop):
         run(trainer(Normed(1, trouble=trouble), tmp_path), tmp_path)
-    assert f"failed at step 3; {tmp_path}/last.pth of step 3 is written" in capsys.readouterr().err
+    assert f"failed at step 3; {tmp_path}/last.pth of step 3 is saved" in capsys.readouterr().err
     assert trainer_state(tmp_path)["evaluation_due"]
 
 

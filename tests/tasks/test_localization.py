@@ -264,7 +264,7 @@ MISTAKES = {
     "--classifier is for localizers, which are": [
         *["predict", "--weights", "{classifier}", "--classifier", "{classifier}", "a.jpg"]
     ],
-    "predict supports no ensemble of classifiers": ["predict", "--weights", "{rpn}", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val"],
+    "do not go together": ["predict", "--weights", "{rpn}", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val"],
     "model.proposer is null": ["train", *RCNN, "data.root={data}", "model.proposer=null", "--out", "{out}"],
     "only supported for classification": [
         "train",
