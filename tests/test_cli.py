@@ -187,6 +187,6 @@ def test_damaged_images_stop_a_run_or_are_counted(tmp_path, images, command):
         cv2.imwrite(str(path), np.full((40, 50, 3), 90, np.uint8))
     (path.parent / "1.png").write_bytes(path.read_bytes()[:50])
     words = ["train", "--config", "folder.yaml", "data.root=data", *SMALL]
-    assert "val/b/1.png is cut short" in sentence(command(*words, "data.on_bad_image=error", "--out", "one"))
+    assert "val/b/1.png is truncated" in sentence(command(*words, "data.on_bad_image=error", "--out", "one"))
     done = command(*words, "--out", "two")
     assert done.returncode == 0 and "skipped image 1" in done.stderr and "val/b/1.png" in done.stderr

@@ -253,5 +253,5 @@ def test_an_output_that_is_full(full):
 
 def test_a_log_that_is_full_does_not_end_a_run(full, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stderr", full)
-    Log(tmp_path).say("first step")
+    Log(tmp_path).info("first step")
     Log(None).warn("a damaged image")

@@ -1,4 +1,4 @@
-"""Image classification (sections 3.3, 3.4 and 4): model, data, training and test crops."""
+"""Image classification (sections 3.3, 3.4 and 4): model, data, training, evaluation."""
 
 from resdet._lazy import attach
 

@@ -1,4 +1,4 @@
-"""From a config to a classifier."""
+"""Builds a classifier from a config."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 def build_classifier(
     experiment: ClassificationExperiment, classes: Sequence[str], mean: Tensor | None = None, std: Tensor | None = None
 ) -> Classifier:
-    """The classifier of an experiment, for these classes and pixel statistics (ImageNet's where none are given)."""
+    """The classifier of an experiment; `mean` and `std` are its pixel statistics, by default ImageNet's."""
     check_count(experiment.model.num_classes, classes)
-    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD) if mean is None else Normalize(mean, std)
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD) if mean is None or std is None else Normalize(mean, std)
     size = getattr(experiment.data, "crop", 32)
     backbone = registry.build(experiment.model.backbone, len(classes))
     freeze_stages(backbone, experiment.model.freeze_stages)

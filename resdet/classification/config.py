@@ -1,4 +1,4 @@
-"""Config of classification; free of torch."""
+"""Classification config; does not import torch."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -11,7 +11,7 @@ from resdet.errors import require
 
 @dataclass
 class ClassifierConfig(ModelConfig):
-    """A backbone with its classifier."""
+    """Config of a classifier."""
 
     label_smoothing: float = 0.0
 
@@ -23,11 +23,11 @@ class ClassifierConfig(ModelConfig):
 
 @dataclass
 class TestCropsConfig:
-    """How a classifier is tested (section 3.4): one crop, ten crops, or fully convolutional at several scales."""
+    """Test views (section 3.4): one crop, ten crops, or fully convolutional at several scales."""
 
     views: Literal["center", "ten_crop", "dense"] = "center"
-    scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: the shorter sides
-    flip: bool = True  # dense: the mirrored image as well
+    scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: shorter sides
+    flip: bool = True  # dense: also the mirrored image
 
     def __post_init__(self):
         require(min(self.scales, default=0) > 0, "eval.scales", list(self.scales), "list one or more sizes in pixels")
@@ -35,7 +35,7 @@ class TestCropsConfig:
 
 @dataclass
 class ClassificationEvalConfig(TestCropsConfig, EvalConfig):
-    """Evaluation of a classifier."""
+    """Config of a classifier's evaluation."""
 
     batch: int = 256
 
@@ -46,7 +46,7 @@ class ClassificationEvalConfig(TestCropsConfig, EvalConfig):
 
 @dataclass
 class ClassificationExperiment(Experiment):
-    """A classifier on a data set, trained and tested."""
+    """Training and evaluation of a classifier on a data set."""
 
     task: Literal["classification"] = "classification"
     model: ClassifierConfig = field(default_factory=ClassifierConfig)

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 errors (Tables 2 to 6), per class and in all, over any number of processes."""
+"""Top-1 and top-5 errors (Tables 2 to 6), per class and overall, over any number of processes."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass
 class ClassificationMetrics:
-    """Errors as fractions; `per_class` rows are images, top-1 hits and top-5 hits of each class, [C, 3]."""
+    """Errors as fractions; `per_class` [C, 3] are the images, top-1 hits and top-5 hits of each class."""
 
     images: int
     loss: float
@@ -23,7 +23,7 @@ class ClassificationMetrics:
 
 @dataclass
 class Tally:
-    """Counts on the device; images with label -1 (unknown, or not readable) are left out."""
+    """Accumulates counts on the device; ignores images with label -1 (unknown or unreadable)."""
 
     classes: int
     device: torch.device
@@ -35,18 +35,20 @@ class Tally:
         self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def add(self, scores: Tensor, labels: Tensor) -> None:
-        """`scores` [B, C] are probabilities; where two are equal the smaller class number comes first.
-        NaN comes before all other scores, and an image whose own score is NaN is wrong."""
+        """Adds probabilities `scores` [B, C] and labels [B]. Of equal scores, the smaller class number ranks first.
+
+        NaN ranks before all other scores, and an image with a NaN score of its label is an error.
+        """
         valid = labels >= 0
-        own = scores.gather(1, labels.clamp(min=0)[:, None])
+        target = scores.gather(1, labels.clamp(min=0)[:, None])
         before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-        rank = (~(scores <= own)).sum(1) + ((scores == own) & before).sum(1)
+        rank = (~(scores <= target)).sum(1) + ((scores == target) & before).sum(1)
         hits = torch.stack([valid, valid & (rank < 1), valid & (rank < 5)], 1).double()
         self.counts.index_add_(0, labels.clamp(min=0), hits)
-        self.loss += (valid * -own[:, 0].double().clamp(min=1e-45).log()).sum()
+        self.loss += (valid * -target[:, 0].double().clamp(min=1e-45).log()).sum()
 
-    def figures(self) -> ClassificationMetrics:
-        """Over all processes."""
+    def metrics(self) -> ClassificationMetrics:
+        """The metrics over all processes."""
         if dist.is_initialized():
             dist.all_reduce(self.counts)
             dist.all_reduce(self.loss)
@@ -57,15 +59,15 @@ class Tally:
         )
 
 
-def per_class_table(figures: ClassificationMetrics, names: list[str]) -> str:
-    """Markdown, worst class first; a class without images reads n/a."""
+def per_class_table(metrics: ClassificationMetrics, names: list[str]) -> str:
+    """A Markdown table, worst class first; n/a for a class without images."""
     rows = []
-    for name, (images, first, fifth) in zip(names, figures.per_class.tolist()):
+    for name, (images, first, fifth) in zip(names, metrics.per_class.tolist()):
         errors = (1 - first / images, 1 - fifth / images) if images else (None, None)
         rows.append((name, int(images), *errors))
     rows.sort(key=lambda row: -1 if row[2] is None else row[2], reverse=True)
-    show = lambda error: "n/a" if error is None else f"{100 * error:.2f}"
+    percent = lambda error: "n/a" if error is None else f"{100 * error:.2f}"
     lines = ["| class | images | top-1 error % | top-5 error % |", "|---|---:|---:|---:|"]
     return "\n".join(
-        lines + [f"| {name} | {images} | {show(one)} | {show(five)} |" for name, images, one, five in rows]
+        lines + [f"| {name} | {images} | {percent(one)} | {percent(five)} |" for name, images, one, five in rows]
     )

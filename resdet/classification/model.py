@@ -1,4 +1,4 @@
-"""The classifier: normalization, a backbone, and the names of its classes."""
+"""The classifier: normalization, a backbone, and class names."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PREDICT_BATCH = 64
 
 @dataclass
 class Classification:
-    """What the classifier says of one image, best class first."""
+    """The predicted classes of one image, best first."""
 
     labels: np.ndarray  # [k] class numbers
     scores: np.ndarray  # [k] probabilities
@@ -31,7 +31,7 @@ class Classification:
 
 
 class Classifier(nn.Module):
-    """A backbone with all that goes with its weights: classes, pixel statistics and the size of its test crop."""
+    """A backbone with its classes, pixel statistics and the size of its test crop."""
 
     task, exported = "classification", False
 
@@ -45,28 +45,28 @@ class Classifier(nn.Module):
         label_smoothing: float = 0.0,
     ):
         super().__init__()
-        # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
+        # Images are channels last in memory; convolutions then need no reordering, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.normalize = normalize
         self.classes = list(classes)
         self.size, self.short = size, short
         self.label_smoothing = label_smoothing
-        self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
+        self.experiment: dict = {}  # the resolved config, saved in checkpoints
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, C] of uint8 RGB images [B, 3, H, W]."""
         return self.backbone(self.normalize(images))
 
     def compile_inference(self) -> None:
-        """Compiles `forward`, anew for each shape of images."""
+        """Compiles `forward`, once per image shape."""
         self.compile()
 
     def losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The cross entropy; `targets` are labels [B] (-1 is left out) or probabilities [B, C] of mixed images."""
+        """The cross entropy; `targets` are labels [B] (-1 is ignored) or probabilities [B, C] of mixed images."""
         return {"cross_entropy": self.cross_entropy(self(images), targets)}
 
     def cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Averaged over the images that count; zero where none does."""
+        """The mean cross entropy over images with a label; zero if there is none."""
         logits = logits.float()
         if targets.is_floating_point():
             return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
@@ -74,11 +74,11 @@ class Classifier(nn.Module):
         return total / (targets >= 0).sum().clamp(min=1)
 
     def predict(self, images: Iterable, top: int = 5) -> list[Classification]:
-        """Classifies paths and uint8 RGB arrays [H, W, 3]: resized, central crop, `top` classes of each."""
+        """The `top` classes of each image, a path or a uint8 RGB array [H, W, 3], from its central crop."""
         return list(self.stream(images, top))
 
     def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
-        """The same a batch after another: of the images no more than one batch is in memory."""
+        """Yields the results of `predict` one by one; only one batch of images is in memory."""
         device = self.normalize.std.device
         for batch in batches(images, PREDICT_BATCH):
             with evaluating([self]):
@@ -87,7 +87,7 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def scores(self, images: Sequence, device: torch.device) -> Tensor:
-        """Probabilities [B, C], on the CPU, of some images together."""
+        """Probabilities [B, C] of a batch of images, on the CPU."""
         crops = np.stack([center_crop(as_image(image), self.short, self.size) for image in images])
         return self(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device)).float().softmax(1).cpu()
 

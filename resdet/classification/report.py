@@ -1,10 +1,11 @@
-"""`resdet evaluate` for classifiers: errors of one or of several, and the test server's file."""
+"""`resdet evaluate` for classifiers: errors of a model or an ensemble, and submissions to the test server."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from resdet.classification import submission
 from resdet.classification.config import ClassificationExperiment
-from resdet.classification.data.config import ImageNetConfig, ImagesConfig
+from resdet.classification.data.config import ImageNetConfig, ImagesConfig, OnDeviceConfig
 from resdet.classification.data.imagenet import devkit_ids
 from resdet.classification.data.on_device import OnDeviceEvaluation
 from resdet.classification.data.sources import open_images, open_on_device
@@ -14,7 +15,7 @@ from resdet.classification.model import Classifier
 from resdet.data.loader import Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.engine.sharing import refuse_several, sharing
+from resdet.engine.sharing import require_single_process, sharing
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 from resdet.tasks import EvaluateOptions
@@ -30,67 +31,69 @@ def evaluate(
     world = distributed.join(experiment.train.device)
     try:
         models = [model.to(world.device) for model in models]
-        check_alike(models, weights)
+        check_ensemble(models, weights)
         if options.submission:
             return submit(models, experiment, world, options.submission)
-        figures = judge(models, experiment, world)
+        metrics = compute_metrics(models, experiment, world)
     finally:
         distributed.leave()
     if world.is_main:
-        report(figures, models[0].classes, options.per_class, options.json)
-    return figures.summary()
+        report(metrics, models[0].classes, options.per_class, options.json)
+    return metrics.summary()
 
 
-def check_alike(models: Sequence[Classifier], paths: Sequence[str]) -> None:
+def check_ensemble(models: Sequence[Classifier], paths: Sequence[str]) -> None:
     for model, path in zip(models, paths):
         if len(model.classes) != len(models[0].classes):
             raise ConfigError(
-                f"{path} has {len(model.classes)} classes and {paths[0]} has {len(models[0].classes)}: "
+                f"{path} has {len(model.classes)} classes but {paths[0]} has {len(models[0].classes)}: "
                 "an ensemble needs nets of the same classes."
             )
 
 
-def judge(models: Sequence[Classifier], experiment: ClassificationExperiment, world: World) -> ClassificationMetrics:
+def compute_metrics(
+    models: Sequence[Classifier], experiment: ClassificationExperiment, world: World
+) -> ClassificationMetrics:
     data = experiment.data
     if not isinstance(data, ImagesConfig):
-        images = open_on_device(data, "val", world.device)
+        images = open_on_device(cast(OnDeviceConfig, data), "val", world.device)
         batches = OnDeviceEvaluation(images, experiment.eval.batch, world.rank, world.size)
         return evaluate_on_device(models, batches, world.device)
     source = open_images(data, "val")
     check_classes(models[0].classes, source.classes)
-    skipped = Skipped(print, set())
+    skipped = Skipped(print)
     return evaluate_views(models, source, experiment.eval, world.device, skipped=skipped, **sharing(data, world))
 
 
 def check_classes(model: Sequence[str], data: Sequence[str]) -> None:
     if len(model) != len(data):
         raise ConfigError(
-            f"The model has {len(model)} classes and the data {len(data)}: name the data it was trained for."
+            f"The model has {len(model)} classes but the data has {len(data)}: give the data that it was trained for."
         )
 
 
-def report(figures: ClassificationMetrics, classes: Sequence[str], per_class: bool, json_path: str | None) -> None:
+def report(metrics: ClassificationMetrics, classes: Sequence[str], per_class: bool, json_path: str | None) -> None:
     print(
-        f"{figures.images} images: top-1 error {100 * figures.error:.2f} %, "
-        f"top-5 error {100 * figures.top5_error:.2f} %, loss {figures.loss:.4f}"
+        f"{metrics.images} images: top-1 error {100 * metrics.error:.2f} %, "
+        f"top-5 error {100 * metrics.top5_error:.2f} %, loss {metrics.loss:.4f}"
     )
     if per_class:
-        print(per_class_table(figures, list(classes)))
-    table = {name: row for name, row in zip(classes, figures.per_class.tolist())}
-    write_json(json_path, {"images": figures.images, **figures.summary(), "per_class": table})
+        print(per_class_table(metrics, list(classes)))
+    table = {name: row for name, row in zip(classes, metrics.per_class.tolist())}
+    write_json(json_path, {"images": metrics.images, **metrics.summary(), "per_class": table})
 
 
 def submit(
     models: Sequence[Classifier], experiment: ClassificationExperiment, world: World, path: str
 ) -> dict[str, float]:
     """Writes the five best classes of each test image for the ILSVRC server."""
-    refuse_several(world)
+    require_single_process(world)
     if not isinstance(experiment.data, ImageNetConfig):
-        raise ConfigError("A submission is for ImageNet's test images: use a config whose data.name is imagenet.")
+        raise ConfigError("A submission needs ImageNet's test images: use a config with data.name: imagenet.")
     devkit = devkit_ids(experiment.data.root)
     source = open_images(experiment.data, "test")
-    rows, options = [], sharing(experiment.data, world)
-    skipped = Skipped(print, set())
+    rows: list[list[int]] = []
+    skipped, options = Skipped(print), sharing(experiment.data, world)
     for scores, _, _ in scored_images(models, source, experiment.eval, world.device, skipped=skipped, **options):
         rows += scores.topk(5).indices.tolist()
     submission.write_classification(path, rows, sorted(devkit), devkit)

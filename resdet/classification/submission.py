@@ -1,4 +1,4 @@
-"""ILSVRC's classification submissions, with a check of their format."""
+"""ILSVRC classification submissions and validation of their format."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from resdet.files.atomic import write_text
 def write_classification(
     path: str | Path, rows: Iterable[Sequence[int]], classes: Sequence[str], devkit: Sequence[str]
 ) -> None:
-    """One line an image, in the order of the test list: five ILSVRC2012_IDs (1 to 1000), best first.
+    """Writes a line per image, in the order of the test list: five ILSVRC2012_IDs (1 to 1000), best first.
 
-    `rows` are five class numbers an image in the order of `classes` (synsets); `devkit` are the synsets in the order
-    of ILSVRC2012_ID, which is another.
+    `rows` are five class numbers per image, indices into `classes` (synsets); `devkit` lists the synsets in the
+    different order of ILSVRC2012_ID.
     """
     ids = devkit_numbers(classes, devkit)
     lines = [" ".join(map(str, ids[list(row)])) for row in rows]
@@ -22,7 +22,7 @@ def write_classification(
 
 
 def check_classification(path: str | Path, images: int, classes: int = 1000) -> None:
-    """Raises a DataError that names the first line which the server would refuse."""
+    """Raises a DataError for the first line that the server would refuse."""
     for row, line in enumerate(read_lines(path, images), start=1):
         fields = line.split()
         valid = len(fields) == 5 and all(field.isdigit() and 1 <= int(field) <= classes for field in fields)

@@ -1,26 +1,26 @@
-"""Classification as the hub and the commands see it."""
+"""The classification task for the hub and the commands."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from resdet.classification.build import build_classifier
 from resdet.classification.config import ClassificationExperiment
-from resdet.classification.data.config import ImagesConfig
+from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.sources import open_images, open_on_device
 from resdet.classification.model import Classifier
 from resdet.classification.report import evaluate
 from resdet.classification.training import ClassificationTraining
 from resdet.data.config import DataConfig
-from resdet.data.pictures import Pictures
+from resdet.data.pictures import ImageSequence
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
 from resdet.tasks import EvaluateOptions, PredictOptions, Task
 
-TOP = 5  # classes of an image, unless told otherwise
+TOP = 5  # default number of predicted classes
 IMAGES = (
     "data.size=32", "data.short=36", "data.augment.short=[36,48]", "data.mean=per_pixel", "data.train_images=20",
     "data.val_images=20", "data.workers=0",
@@ -53,23 +53,24 @@ class ClassificationTask(Task):
         return evaluate(models, weights, experiment, options)
 
     def predict(
-        self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
+        self, models: Sequence[Classifier], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
         if len(models) > 1:
             raise ConfigError(
-                f"{' '.join(weights)} do not go together: predict takes one classifier, several detectors, or several "
-                "localizers."
+                f"{' '.join(weights)}: predict supports no ensemble of classifiers; give one classifier, or several "
+                "detectors or localizers."
             )
         if options.score is not None or options.draw or options.overrides:
             raise ConfigError(
-                f"{weights[0]} is a classifier: --score, --draw and eval.* are for detectors and localizers."
+                f"{weights[0]} is a classifier: omit --score, --draw and eval.*, which need a detector or a localizer."
             )
         return classify(models[0], images, TOP if options.top is None else options.top)
 
     def pictures(self, data: DataConfig) -> Sequence[Any]:
         if isinstance(data, ImagesConfig):
-            return Pictures(open_images(data, "train"))
-        return open_on_device(data, "train", torch.device("cpu")).images.permute(0, 2, 3, 1).numpy()
+            return ImageSequence(open_images(data, "train"))
+        images = open_on_device(cast(OnDeviceConfig, data), "train", torch.device("cpu")).images
+        return cast(Sequence[Any], images.permute(0, 2, 3, 1).numpy())
 
     def smoke_data(self, experiment: ClassificationExperiment, out: Path) -> list[str]:
         if experiment.data.name == "cifar10":
@@ -87,7 +88,7 @@ class ClassificationTask(Task):
         return ["eval.batch=8", *(["eval.scales=[32,48]"] if experiment.data.name != "cifar10" else ())]
 
 
-def classify(model: Any, paths: Sequence[Path], top: int) -> Iterator[dict[str, Any]]:
+def classify(model: Classifier, paths: Sequence[Path], top: int) -> Iterator[dict[str, Any]]:
     for path, result in zip(paths, model.stream(paths, top=top)):
         print(f"{path}: {result}")
         scores = [round(float(score), 6) for score in result.scores]

@@ -1,18 +1,20 @@
-"""Image classification: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
+"""Training of classifiers: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from resdet.classification.build import build_classifier
-from resdet.classification.data.config import ImagesConfig
+from resdet.classification.config import ClassificationExperiment
+from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.on_device import OnDeviceEvaluation, OnDeviceTraining
 from resdet.classification.data.sources import open_images, open_on_device
 from resdet.classification.evaluate import Views, evaluate_on_device, evaluate_views
+from resdet.classification.metrics import ClassificationMetrics
 from resdet.classification.model import Classifier
 from resdet.classification.test_crops import CenterCrop
 from resdet.data.loader import Samples, Skipped, TrainingLoader
@@ -25,11 +27,11 @@ from resdet.images.decode import Source
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.structures import Batch
 
-MEAN_IMAGES = 2048  # of the training set, for a per-pixel mean
+MEAN_IMAGES = 2048  # training images for a per-pixel mean
 
 
 class ClassifierStep(nn.Module):
-    """What a training step computes: the loss, and the error on the batch."""
+    """The training step: the loss, and the error on the batch."""
 
     def __init__(self, model: Classifier):
         super().__init__()
@@ -44,15 +46,15 @@ class ClassifierStep(nn.Module):
 
 
 class ClassificationTraining(BaseTraining):
-    """The trainer's view of a classification experiment."""
+    """The training task of a classification experiment."""
 
     monitor, lower_is_better = "error", True
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
+    def __init__(self, experiment: ClassificationExperiment, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
         images = isinstance(experiment.data, ImagesConfig)
-        Pipeline = ImagePipeline if images else OnDevicePipeline
+        Pipeline: type[ImagePipeline] | type[OnDevicePipeline] = ImagePipeline if images else OnDevicePipeline
         self.data = Pipeline(experiment, world, Skipped(log.warn))
         self.model = build_classifier(experiment, self.data.classes, *self.data.statistics())
         if init:
@@ -64,28 +66,29 @@ class ClassificationTraining(BaseTraining):
     def sources(self) -> Mapping[str, Source]:
         return self.data.sources
 
-    def start_afresh(self, log: Log) -> None:
-        """From random weights."""
+    def initialize(self, log: Log) -> None:
+        """Keeps the random weights."""
 
     def inputs(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """Images and labels, mixed where mixup or cutmix is on."""
+        """Images and labels, mixed if mixup or cutmix is enabled."""
         mixup, cutmix = self.data.mixing
+        images, labels = cast(Tensor, batch.images), cast(Tensor, batch.targets)
         if not (mixup or cutmix):
-            return batch.images, batch.targets
+            return images, labels
         from resdet.classification.data.mix import mix
 
         generator = torch.Generator().manual_seed(
             int(generator_for(self.experiment.train.seed, 2, step, self.world.rank).integers(2**62))
         )
-        classes = torch.arange(len(self.model.classes), device=batch.targets.device)
-        targets = (batch.targets[:, None] == classes).float()  # all zeros where an image is left out
-        return mix(batch.images.float(), targets, mixup, cutmix, generator)
+        classes = torch.arange(len(self.model.classes), device=labels.device)
+        targets = (labels[:, None] == classes).float()  # all zeros for a skipped image
+        return mix(images.float(), targets, mixup, cutmix, generator)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        return self.data.evaluate(model.eval()).summary()
+        return self.data.evaluate(cast(Classifier, model.eval())).summary()
 
     def keep(self, folder: Path) -> None:
-        """Nothing: the figures are in the log."""
+        """Does nothing: the metrics are in the log."""
 
     def name(self, index: int) -> str:
         return self.data.name(index)
@@ -95,12 +98,12 @@ class ClassificationTraining(BaseTraining):
 
 
 class ImagePipeline:
-    """Photographs from files, decoded and augmented by worker processes."""
+    """Images from files, decoded and augmented by worker processes."""
 
-    def __init__(self, experiment: Any, world: World, skipped: Skipped):
+    def __init__(self, experiment: ClassificationExperiment, world: World, skipped: Skipped):
         from resdet.classification.data.transforms import TrainTransform
 
-        config = self.config = experiment.data
+        config = self.config = cast(ImagesConfig, experiment.data)
         self.eval, self.world = experiment.eval, world
         self.skipped = skipped
         self.source = open_images(config, "train")
@@ -123,14 +126,15 @@ class ImagePipeline:
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """ImageNet's color statistics, or with `mean: per_pixel` the mean image of a sample of the training set."""
+        """Mean and std: ImageNet's, or with `mean: per_pixel` the mean image of a sample of the training set."""
         if self.config.mean == "per_channel":
             return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         sample = np.linspace(0, len(self.source) - 1, min(MEAN_IMAGES, len(self.source))).astype(int)
-        crops = Views(self.source, CenterCrop(self.config.short, self.config.size), sample, self.config.on_bad_image)
+        crop = CenterCrop(self.config.short, self.config.size)
+        crops = Views(self.source, crop, sample.tolist(), self.config.on_bad_image)
         return mean_image(crops, self.skipped), torch.tensor(IMAGENET_STD)
 
-    def evaluate(self, model: nn.Module):
+    def evaluate(self, model: Classifier) -> ClassificationMetrics:
         return evaluate_views(
             [model],
             self.validation,
@@ -145,15 +149,15 @@ class ImagePipeline:
 
 
 def check_classes(train: Sequence[str], val: Sequence[str]) -> None:
-    """Labels are positions among the names, so that both need the same ones; shards without names know positions
-    alone (resdet/data/tar_index.py), and need not show the last of them."""
+    """Raises a DataError unless both splits have the same class names, to which labels are indices. Shards without
+    names (resdet/data/tar_index.py) have numbers as names, and validation shards may lack the last classes."""
     numbered = [list(names) == [str(label) for label in range(len(names))] for names in (train, val)]
     fits = len(val) <= len(train) if numbered[1] else len(val) == len(train) and (numbered[0] or val == train)
     if not fits:
         odd = sorted(set(train) ^ set(val))
         raise DataError(
-            f"The training set has {len(train)} classes and the validation set {len(val)}, and of one alone are "
-            f"{', '.join(odd[:3])}{' …' if len(odd) > 3 else ''}: give both the same."
+            f"The training set has {len(train)} classes and the validation set {len(val)}; only one of them has "
+            f"{', '.join(odd[:3])}{' …' if len(odd) > 3 else ''}: give both the same classes."
         )
 
 
@@ -162,8 +166,8 @@ class OnDevicePipeline:
 
     sources: Mapping[str, Source] = {}
 
-    def __init__(self, experiment: Any, world: World, skipped: Skipped):
-        config = self.config = experiment.data
+    def __init__(self, experiment: ClassificationExperiment, world: World, skipped: Skipped):
+        config = self.config = cast(OnDeviceConfig, experiment.data)
         self.world, self.batch, self.skipped = world, experiment.eval.batch, skipped
         self.images = open_on_device(config, "train", world.device)
         self.validation = open_on_device(config, "val", world.device)
@@ -176,22 +180,22 @@ class OnDevicePipeline:
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """The mean image of the training set, as the paper has it, or its mean color; the deviation of colors."""
+        """Mean and std of the training set: its mean image, as in the paper, or its mean color; the color std."""
         return self.images.mean(self.config.mean == "per_pixel").cpu(), self.images.std().cpu()
 
-    def evaluate(self, model: nn.Module):
+    def evaluate(self, model: Classifier) -> ClassificationMetrics:
         batches = OnDeviceEvaluation(self.validation, self.batch, self.world.rank, self.world.size)
         return evaluate_on_device([model], batches, self.world.device)
 
 
 def mean_image(crops: Views, skipped: Skipped) -> Tensor:
-    """The mean of one crop an image, [3, size, size]; damaged images are left out where the config says so."""
-    total, count = 0.0, 0
+    """The mean over one crop per image, [3, size, size]; damaged images raise or are skipped, as configured."""
+    total, count = torch.zeros((), dtype=torch.float64), 0
     for position in range(len(crops)):
-        shown, _, _, reason = crops[position]
+        views, _, _, reason = crops[position]
         skipped.note([reason] if reason else [])
-        for crop in shown:
+        for crop in views:
             total, count = total + crop[0].double(), count + 1
     if not count:
-        raise DataError("No training image could be read to take their mean: look at the files that were named.")
+        raise DataError("Cannot read any training image for the pixel mean: check the files reported above.")
     return (total / count).float()

@@ -15,8 +15,6 @@ from resdet.errors import ConfigError, Error
 from resdet.files.atomic import describe
 
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-    "Every command takes --import MODULE: a module of yours that registers backbones, heads, formats or evaluators."
-)
 COMMANDS = (train, evaluate, predict, reproduce, convert, export, nets, config, data, bench, parity)
 
 

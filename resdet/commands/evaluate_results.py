@@ -48,7 +48,7 @@ def evaluate_results(
 
 
 def validate(kind: str, curves: bool, protocol: str) -> None:
-    if protocol != COCO and protocol not in PROTOCOLS:
-        raise ConfigError(f"There is no protocol {protocol!r}: use coco, {', '.join(PROTOCOLS)}.")
+    if protocol not in evaluators:
+        raise ConfigError(f"There is no protocol {protocol!r}: use {', '.join(evaluators)}.")
     if protocol != COCO and (kind != "bbox" or curves):
         raise ConfigError(f"--protocol {protocol} evaluates boxes only and has no curves: use --protocol coco.")

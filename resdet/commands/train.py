@@ -15,7 +15,6 @@ from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, FileError
 from resdet.files.atomic import check_folder
 from resdet.tasks import Step, tasks
-from resdet.weights import loading
 
 # Outputs of an evaluation in the run folder, other than the checkpoint.
 OUTPUTS = {"results": "results.json", "pictures": "pictures"}
@@ -74,14 +73,14 @@ def run(
         task.check_images(log)
     distributed.from_main(task.check_ground_truth)
     if not (resumes or init):
-        task.start_afresh(log)
+        task.initialize(log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
     before = trainer.resume()["experiment"] if resumes else None
     check_same_step(trainer, folder)
     if before:
-        log.say(f"resuming from step {trainer.step} of {folder / checkpoint.LAST}")
+        log.info(f"resuming from step {trainer.step} of {folder / checkpoint.LAST}")
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
-            log.say(f"changed since the checkpoint: {key} was {old} and is {new}")
+            log.info(f"changed since the checkpoint: {key} was {old} and is {new}")
     if world.is_main:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     try:
@@ -105,7 +104,7 @@ def run(
 
 def check_same_step(trainer: Trainer, folder: Path) -> None:
     """Refuses ranks that resume from different steps: machines without a shared folder each read their own last.pth."""
-    steps = distributed.gathered([trainer.step])
+    steps = distributed.gather([trainer.step])
     if len(set(steps)) > 1:
         raise ConfigError(
             f"The processes would resume from different steps ({', '.join(map(str, steps))}) of {folder}: give --out "
@@ -133,7 +132,7 @@ def evaluate(experiment: Experiment, world: World, weights: str | None) -> dict[
     if weights is None:
         raise ConfigError("--eval-only needs weights: give a checkpoint with --init, such as runs/NAME/best.pth.")
     task = tasks[experiment.task].open_training(experiment, world, Log(None))
-    loading.load(task.model, weights)
+    task.load_strict(weights)
     metrics = task.evaluate(task.model.to(world.device))
     if world.is_main:
         print("  ".join(f"{key} {value:.4f}" for key, value in metrics.items()))

@@ -1,4 +1,4 @@
-"""Data that tasks share: formats, loaders, samplers, array caches."""
+"""Data code shared by all tasks: formats, loaders, samplers, array caches."""
 
 from resdet._lazy import attach
 

@@ -1,7 +1,7 @@
-"""Indexes that a million images fit in: packed strings, and named arrays built once and memory-mapped after.
+"""Indexes of large data sets: packed strings, and named arrays that are built once and then memory-mapped.
 
-A Python list of a million paths takes 100 MB, and each loader worker that touches it gets its own copy, because
-reading counts references. Arrays are shared by all workers for as long as nobody writes on them.
+A Python list of a million paths takes 100 MB, and each loader worker that reads it copies it, because reading changes
+reference counts. Workers share arrays as long as no worker writes to them.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import numpy as np
 
 from resdet.errors import DataError
 
-FORMAT = 3  # of the folders that `cached` writes; a change makes all of them stale
+FORMAT = 3  # version of the folders that `cached` writes; a change invalidates all of them
 MANIFEST = "manifest.json"
 Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Strings:
 
     @classmethod
     def pack(cls, strings: Iterable[str]) -> "Strings":
-        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]  # as Python encodes file names
+        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]  # Python's encoding of file names
         offsets = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
         return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
@@ -42,7 +42,7 @@ class Strings:
         return cls(arrays[f"{name}.blob"], arrays[f"{name}.offsets"])
 
     def arrays(self, name: str) -> Arrays:
-        """To be kept among others by `cached`; `from_arrays` with the same name brings the strings back."""
+        """The named arrays for `cached`; `from_arrays` with the same name restores the strings."""
         return {f"{name}.blob": self.blob, f"{name}.offsets": self.offsets}
 
     def __len__(self) -> int:
@@ -65,32 +65,32 @@ def cached(
     places: Sequence[Path] = (),
     holds: Callable[[Arrays], bool] = lambda arrays: True,
 ) -> Arrays:
-    """What `build()` returns, computed once for these source files and memory-mapped, read-only, from then on.
+    """The arrays of `build()`, computed once for these source files; later calls memory-map them read-only.
 
-    `key` says what kind of index it is. It is kept in `cache_dir`; by default in a folder `.resdet` beside the first
-    source, in the user's cache where that folder cannot be written, and nowhere where neither can. It is built again
-    when a source's size or time of change differs, or anything in `state`, or it no longer `holds`, or is damaged. It
-    depends on the paths of `places` too, not on their state. Processes that build at once do the work twice, and all
-    get a whole index.
+    `key` names the kind of index. The cache is `cache_dir`; by default a folder `.resdet` next to the first source,
+    or the user's cache directory if that folder is not writable, or none. The index is rebuilt if the size or the
+    modification time of a source or a value of `state` changes, if `holds` rejects it, or if it is damaged. It also
+    depends on the paths of `places`, but not on their content. Processes that build concurrently repeat the work,
+    and each gets a complete index.
     """
     paths = [Path(source).resolve() for source in sources]
     family = f"{key}-{_digest([*paths, *(Path(place).resolve() for place in places)])}"
     name = f"{family}-{_digest([FORMAT, *map(_state, paths), *state])}"
-    homes = [Path(cache_dir)] if cache_dir else [paths[0].parent / ".resdet", _user_cache()]
-    for home in homes:
-        arrays = _load(home / name)
+    folders = [Path(cache_dir)] if cache_dir else [paths[0].parent / ".resdet", _user_cache()]
+    for folder in folders:
+        arrays = _read(folder / name)
         if arrays is not None and holds(arrays):
             return arrays
     log.info("indexing %s (once)", f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else paths[0])
     arrays = build()
-    home = next((home for home in homes if _is_saved(arrays, home / name)), None)
-    if home is None:
-        log.warning("no index is kept in %s, and the next start builds it again", " or ".join(map(str, homes)))
+    saved = next((folder for folder in folders if _is_saved(arrays, folder / name)), None)
+    if saved is None:
+        log.warning("cannot write an index to %s; the next start rebuilds it", " or ".join(map(str, folders)))
         return arrays
-    for stale in home.glob(f"{family}-*"):
+    for stale in saved.glob(f"{family}-*"):
         if stale.name != name:
             shutil.rmtree(stale, ignore_errors=True)
-    return _load(home / name) or arrays
+    return _read(saved / name) or arrays
 
 
 def _user_cache() -> Path:
@@ -107,12 +107,12 @@ def _state(path: Path) -> tuple[int, int]:
     try:
         stat = path.stat()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): check the path in your config") from error
+        raise DataError(f"{path}: cannot read the file ({error.strerror}); check the path in your config.") from error
     return stat.st_size, stat.st_mtime_ns
 
 
 def _is_saved(arrays: Arrays, folder: Path) -> bool:
-    """Writes a folder of .npy files that appears at once, in place of a former one; False where the disk refuses."""
+    """Writes the arrays as a folder of .npy files, atomically, replacing an older folder; False on an OSError."""
     temporary = folder.with_name(f".{uuid.uuid4().hex}")
     try:
         temporary.mkdir(parents=True)
@@ -121,7 +121,7 @@ def _is_saved(arrays: Arrays, folder: Path) -> bool:
                 np.save(file, array, allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
-        (temporary / MANIFEST).write_text(json.dumps({name: _described(array) for name, array in arrays.items()}))
+        (temporary / MANIFEST).write_text(json.dumps({name: _description(array) for name, array in arrays.items()}))
         if folder.is_dir():
             shutil.rmtree(folder, ignore_errors=True)
         else:
@@ -134,20 +134,20 @@ def _is_saved(arrays: Arrays, folder: Path) -> bool:
     return True
 
 
-def _load(folder: Path) -> Arrays | None:
-    """The arrays of a folder, memory-mapped; None where there is none, or it is not as `_save` left it."""
+def _read(folder: Path) -> Arrays | None:
+    """The memory-mapped arrays of a folder; None if it is missing or damaged."""
     if not folder.exists():
         return None
     try:
         manifest = dict(json.loads((folder / MANIFEST).read_bytes()))
         arrays = {name: np.load(folder / f"{name}.npy", "r", allow_pickle=False).view(np.ndarray) for name in manifest}
-        if manifest and manifest == {name: _described(array) for name, array in arrays.items()}:
+        if manifest and manifest == {name: _description(array) for name, array in arrays.items()}:
             return arrays
     except (OSError, ValueError, TypeError, EOFError):
         pass
-    log.warning("%s is damaged, and is built again", folder)
+    log.warning("%s is damaged; rebuilding it", folder)
     return None
 
 
-def _described(array: np.ndarray) -> list:
+def _description(array: np.ndarray) -> list:
     return [array.dtype.str, list(array.shape)]

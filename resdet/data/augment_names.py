@@ -1,4 +1,4 @@
-"""Transforms of albumentations by name, as configs list them; what they refuse is a ConfigError of one sentence."""
+"""Transforms of albumentations, built from the names in a config; invalid entries raise a ConfigError."""
 
 import os
 import random
@@ -15,24 +15,26 @@ Transforms = list[tuple[str, Any]]
 
 
 def build(pipeline: list[dict[str, dict[str, Any] | None]]) -> Transforms:
-    """The transforms, with their names, of entries such as {"ColorJitter": {"brightness": 0.4, "p": 0.8}}."""
+    """(name, transform) pairs from entries such as {"ColorJitter": {"brightness": 0.4, "p": 0.8}}."""
     return [(name, _build(name, arguments)) for name, arguments in map(_entry, pipeline)]
 
 
 def draws(rng: np.random.Generator) -> random.Random:
-    """The second of the two generators that albumentations' transforms draw from, seeded by the first."""
+    """The second random generator of albumentations' transforms, seeded by the first."""
     return random.Random(int(rng.integers(2**63)))
 
 
 def run(name: str, transform: Any, image: np.ndarray, **others: Any) -> dict[str, Any]:
-    """What the transform makes of a picture, uint8 [h, w, 3], and of what goes along with it."""
+    """The transform's result for an image uint8 [h, w, 3] and its `others`, such as boxes and masks."""
     try:
         result = transform(image=image, **others)
-    except Exception as error:  # albumentations has no common base class for what its transforms refuse
-        raise ConfigError(f"{KEY}: {name} does not run on a picture of {image.shape}: {_reason(error)}.") from error
-    made = result["image"]
-    if made.dtype != np.uint8 or made.ndim != 3 or made.shape[2] != 3:
-        raise ConfigError(f"{KEY}: {name} made {made.dtype} {made.shape} of uint8 {image.shape}; leave it out.")
+    except Exception as error:  # albumentations has no common base class of its errors
+        raise ConfigError(f"{KEY}: {name} fails on an image of {image.shape}: {_reason(error)}.") from error
+    output = result["image"]
+    if output.dtype != np.uint8 or output.ndim != 3 or output.shape[2] != 3:
+        raise ConfigError(
+            f"{KEY}: {name} turns uint8 {image.shape} into {output.dtype} {output.shape}; remove this transform."
+        )
     return result
 
 
@@ -45,7 +47,7 @@ def _entry(entry: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _build(name: str, arguments: dict[str, Any]) -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for a newer version otherwise
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import checks the network for updates
     import albumentations
 
     kinds = {kind.__name__: kind for kind in vars(albumentations).values() if _is_transform(kind, albumentations)}
@@ -53,16 +55,16 @@ def _build(name: str, arguments: dict[str, Any]) -> Any:
         nearest = get_close_matches(name, kinds, n=1, cutoff=0)[0]
         raise ConfigError(f"{KEY}: albumentations has no transform {name}; the nearest name is {nearest}.")
     known = signature(kinds[name]).parameters
-    if unknown := set(arguments) - set(known):  # of which albumentations itself would only warn
+    if unknown := set(arguments) - set(known):  # albumentations only warns about these
         raise ConfigError(f"{KEY}: {name} has no argument {min(unknown)}; it takes {', '.join(known)}.")
     try:
         return kinds[name](**arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{KEY}: {name} refuses its arguments {arguments}: {_reason(error)}.") from None
+        raise ConfigError(f"{KEY}: {name} rejects its arguments {arguments}: {_reason(error)}.") from None
 
 
 def _reason(error: Exception) -> str:
-    """What albumentations, or pydantic on its behalf, objects to: in one line."""
+    """The message of albumentations or pydantic on one line."""
     return ": ".join(line.strip() for line in str(error).partition(" [type=")[0].rstrip(".").splitlines())
 
 

@@ -1,4 +1,4 @@
-"""Color: AlexNet's PCA augmentation, which the paper uses (section 3.4), and any transform of albumentations."""
+"""Color augmentation: AlexNet's PCA color shift, as in the paper (section 3.4), and any transform of albumentations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,20 +9,21 @@ import numpy as np
 from resdet.data import augment_names
 from resdet.errors import ConfigError
 
-# Principal components of ImageNet's RGB values on the scale [0, 1], as fb.resnet.torch publishes them.
+# Principal components of ImageNet's RGB values in [0, 1], from fb.resnet.torch.
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
-EIGENVECTORS = np.array(  # one a column; rows are R, G, B
+EIGENVECTORS = np.array(  # one per column; the rows are R, G, B
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
 
 
 def pca_color(pixels: np.ndarray, rng: np.random.Generator, std: float = 0.1) -> np.ndarray:
-    """Shift the whole picture's color along ImageNet's principal components (AlexNet, section 4.1).
+    """Shifts the color of the whole image along ImageNet's principal components (AlexNet, section 4.1).
 
-    The shift along each is its eigenvalue times a draw from N(0, std²).
+    The shift along each component is its eigenvalue times a sample of N(0, std²).
     """
     shift = 255 * EIGENVECTORS @ (EIGENVALUES * rng.normal(0, std, 3))
-    return cv2.add(pixels, (*np.rint(shift), 0))
+    scalar: Any = (*np.rint(shift), 0)  # OpenCV's stubs lack scalars
+    return cv2.add(pixels, scalar)
 
 
 def albumentation(pipeline: list[dict[str, dict[str, Any] | None]]) -> Callable[..., np.ndarray]:
@@ -45,7 +46,7 @@ class _Albumentation:
 def _same_size(name: str, pixels: np.ndarray, result: np.ndarray) -> np.ndarray:
     if result.shape != pixels.shape:
         raise ConfigError(
-            f"{augment_names.KEY}: {name} made a picture of {result.shape} of one of {pixels.shape}; "
-            "leave out what changes the size."
+            f"{augment_names.KEY}: {name} changes the image size from {pixels.shape} to {result.shape}; "
+            "remove this transform."
         )
     return result

@@ -1,4 +1,4 @@
-"""Config of data: `data.name` chooses a registered format, whose dataclass reads the other keys; free of torch."""
+"""Data config: `data.name` selects a registered format and its dataclass for the other keys; does not import torch."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from resdet.registry import Registry
 
 @dataclass
 class DataConfig:
-    """The key that every data set shares."""
+    """The key that all data sets share."""
 
     name: str = "imagenet"
 

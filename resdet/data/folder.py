@@ -15,7 +15,7 @@ UNREADABLE = "restore it or remove it"
 
 
 class ImageFiles:
-    """A source of the files `paths`, relative to `root`; without labels, all of them are -1."""
+    """A source of image files; `paths` are relative to `root`, and labels default to -1."""
 
     def __init__(self, root: Path | str, paths: Strings, labels: np.ndarray | None = None, classes: Sequence[str] = ()):
         self.root = Path(root)
@@ -37,38 +37,43 @@ class ImageFiles:
 
 
 class ImageFolder(ImageFiles):
-    """A folder per class, in the order of torchvision's ImageFolder; hidden files and folders are ignored.
+    """One folder per class, in the order of torchvision's ImageFolder; hidden files and folders are ignored.
 
-    Images in subfolders of a class belong to it. Give a validation split the `classes` of the training split: both
-    then number them alike, and a folder too many or too few is an error.
+    Images in subfolders of a class folder belong to that class. Pass the training split's `classes` to a validation
+    split: labels then agree, and an extra or a missing folder raises a DataError.
     """
 
     def __init__(
         self, root: Path | str, classes: Sequence[str] | None = None, extensions: Sequence[str] = IMAGE_EXTENSIONS
     ):
-        found, _ = list_folder(root)
-        if not found:
-            raise DataError(f"{root} has no class folders: put the images of each class into a folder of its name")
-        classes = found if classes is None else list(classes)
-        _check_classes(root, found, classes)
+        folders, _ = list_folder(root)
+        if not folders:
+            raise DataError(f"{root} has no class folders: put the images of each class into a folder of its name.")
+        classes = folders if classes is None else list(classes)
+        _check_classes(root, folders, classes)
         paths = [_images_under(root, name, tuple(extensions)) for name in classes]
         for name, images in zip(classes, paths):
             if not images:
-                raise DataError(f"{root}/{name} has no images ({', '.join(extensions)}): add some or remove the folder")
+                raise DataError(
+                    f"{root}/{name} has no images ({', '.join(extensions)}): add some or remove the folder."
+                )
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(images) for images in paths])
         super().__init__(root, Strings.pack(path for images in paths for path in images), labels, classes)
 
 
 def list_folder(folder: Path | str) -> tuple[list[str], list[str]]:
-    """The names of the folders and of the files in `folder`, each sorted; hidden ones left out."""
-    folders, files = [], []
+    """The sorted names of the folders and of the files in `folder`, without hidden ones."""
+    folders: list[str] = []
+    files: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
                     (folders if entry.is_dir() else files).append(entry.name)
     except OSError as error:
-        raise DataError(f"{folder} cannot be listed ({error.strerror}): check data.root in your config") from error
+        raise DataError(
+            f"{folder}: cannot list the folder ({error.strerror}); check data.root in your config."
+        ) from error
     return sorted(folders), sorted(files)
 
 
@@ -76,20 +81,20 @@ def is_image(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:
     return name.lower().endswith(extensions)
 
 
-def _check_classes(root: Path | str, found: list[str], classes: list[str]) -> None:
-    unknown, missing = set(found) - set(classes), set(classes) - set(found)
+def _check_classes(root: Path | str, folders: list[str], classes: list[str]) -> None:
+    unknown, missing = set(folders) - set(classes), set(classes) - set(folders)
     if unknown:
-        raise DataError(f"{root}/{min(unknown)} is not one of the {len(classes)} classes: remove or rename the folder")
+        raise DataError(f"{root}/{min(unknown)} is not one of the {len(classes)} classes: remove or rename the folder.")
     if missing:
-        raise DataError(f"{root} has no folder for the class {min(missing)}: add it or remove the class")
+        raise DataError(f"{root} has no folder for the class {min(missing)}: add it or remove the class.")
 
 
 def _images_under(root: Path | str, folder: str, extensions: tuple[str, ...]) -> list[str]:
-    """The images in `folder` and below it, relative to `root`: folder by folder, each sorted."""
-    found, pending = [], [folder]
+    """The paths, relative to `root`, of the images in `folder` and its subfolders: sorted within each folder."""
+    listing, pending = [], [folder]
     while pending:
         current = pending.pop()
         folders, files = list_folder(os.path.join(root, current))
         pending += [f"{current}/{name}" for name in folders]
-        found.append((current, files))
-    return [f"{current}/{name}" for current, files in sorted(found) for name in files if is_image(name, extensions)]
+        listing.append((current, files))
+    return [f"{current}/{name}" for current, files in sorted(listing) for name in files if is_image(name, extensions)]

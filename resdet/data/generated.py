@@ -1,4 +1,4 @@
-"""Folders of generated data: they appear whole or not at all, and a marker in them tells what they were made with."""
+"""Folders of generated data: written atomically, with a marker file that records the settings."""
 
 import json
 import os
@@ -19,15 +19,17 @@ def refuse_filled(root: Path) -> None:
         raise DataError(f"{root} is not empty: name a new folder.")
 
 
-def ensure(root: Path, marker: str, what: str, arguments: dict[str, Any], write: Callable[[Path], None]) -> None:
-    """Does nothing where the data set with these arguments is already there; `what` is in it. Processes may call it
-    at once."""
+def ensure(root: Path, marker: str, kind: str, arguments: dict[str, Any], write: Callable[[Path], None]) -> None:
+    """Generates the data set unless `root` already holds it; `kind` names its content in errors. Processes may call
+    this concurrently."""
     if not (root / marker).is_file():
         _make(root, marker, arguments, write)
-    found = json.loads((root / marker).read_text())
-    if found != arguments:
-        differences = ", ".join(f"{key}={found.get(key)}" for key in arguments if found.get(key) != arguments[key])
-        raise DataError(f"{root} holds generated {what} with other settings ({differences}): name another folder.")
+    settings = json.loads((root / marker).read_text())
+    if settings != arguments:
+        differences = ", ".join(
+            f"{key}={settings.get(key)}" for key in arguments if settings.get(key) != arguments[key]
+        )
+        raise DataError(f"{root} holds generated {kind} with other settings ({differences}): name another folder.")
 
 
 def _make(root: Path, marker: str, arguments: dict[str, Any], write: Callable[[Path], None]) -> None:
@@ -38,18 +40,18 @@ def _make(root: Path, marker: str, arguments: dict[str, Any], write: Callable[[P
     try:
         create(root, write_all)
     except FileError:
-        if not (root / marker).is_file():  # otherwise another process was faster
+        if not (root / marker).is_file():  # otherwise another process has written it
             raise
 
 
 def create(root: Path, write: Callable[[Path], None]) -> None:
-    """Makes `root`, absent or empty, by renaming the folder that `write` fills; a failure leaves nothing."""
+    """Creates `root`, which is absent or empty, by renaming a folder that `write` fills; a failure leaves nothing."""
     place = Path(os.path.realpath(root))
-    # A mounted folder, and one whose parent is not ours, cannot be replaced: it is filled at the end, the marker last.
+    # A mount point, or a folder in a read-only parent, cannot be replaced: move the files into it, the marker last.
     fixed = place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK))
-    home = place if fixed else place.parent
-    temporary = home / f".{place.name}-{uuid.uuid4().hex}"
-    make_folder(home)
+    parent = place if fixed else place.parent
+    temporary = parent / f".{place.name}-{uuid.uuid4().hex}"
+    make_folder(parent)
     try:
         with file_errors(root):
             temporary.mkdir()
@@ -64,6 +66,6 @@ def create(root: Path, write: Callable[[Path], None]) -> None:
 
 
 def put(path: Path, content: np.ndarray | bytes) -> None:
-    """Writes a file, or an image uint8 RGB [H, W, 3], of a folder that is being made."""
+    """Writes bytes or an image, uint8 RGB [H, W, 3], and creates the parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else encode_image(path, content))

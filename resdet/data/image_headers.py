@@ -1,16 +1,18 @@
-"""A check of all image headers of a data set, before anything is spent on it."""
+"""Validates all image headers of a data set before training."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 from resdet.errors import DataError
 from resdet.images.decode import Source
 
-WORKERS = 16  # threads that wait for the disk more than they compute
+WORKERS = 16  # threads, mostly waiting for the disk
 
 
 def check_headers(source: Source, workers: int = WORKERS) -> dict[int, str]:
-    """Index -> what is wrong with the image, for those that are missing, cut short, no images, or of another size than
-    their annotations say. Pixels are not decoded."""
+    """{index: error message} of the images that are missing, truncated, no images, or of another size than annotated.
+
+    Pixels are not decoded.
+    """
 
     def problem(i: int) -> str | None:
         try:

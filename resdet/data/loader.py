@@ -1,4 +1,4 @@
-"""Batches of decoded, augmented images, made by worker processes and brought to the device."""
+"""Batches of decoded, augmented images, built by worker processes and copied to the device."""
 
 import atexit
 import logging
@@ -17,20 +17,21 @@ from torch.utils.data import DataLoader, Dataset
 
 from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError, Error
+from resdet.images.decode import Source
 from resdet.structures import Batch
 
 log = logging.getLogger(__name__)
 
 
 def worker_count(workers: int) -> int:
-    """-1 means one a core, eight at most."""
+    """-1 means one per core, at most eight."""
     return min(os.cpu_count() or 1, 8) if workers < 0 else workers
 
 
 class Samples(Dataset):
-    """(position, index) -> pixels [S, S, 3], label, index; what is damaged is an error, or counted as label -1."""
+    """(position, index) -> pixels [S, S, 3], label, index, message; a damaged image raises or gets the label -1."""
 
-    def __init__(self, source: Any, transform: Callable, seed: int, size: int, on_bad_image: str):
+    def __init__(self, source: Source, transform: Callable, seed: int, size: int, on_bad_image: str):
         self.source, self.transform, self.seed = source, transform, seed
         self.size, self.on_bad_image = size, on_bad_image
 
@@ -46,7 +47,7 @@ class Samples(Dataset):
 
 
 def collate(samples: list[tuple[np.ndarray, int, int, str]]) -> tuple[Batch, list[str]]:
-    """A batch whose images are uint8 [B, 3, H, W] (channels last in memory), and why images were left out."""
+    """A batch with images uint8 [B, 3, H, W] (channels last in memory), and the messages of skipped images."""
     pixels, labels, indices, reasons = zip(*samples)
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     return Batch(images, torch.tensor(labels), torch.tensor(indices)), [reason for reason in reasons if reason]
@@ -63,8 +64,8 @@ def stop_workers() -> None:
 
 
 def prepare_worker(_: int) -> None:
-    """Leaves signals that go to a whole group of processes to the main process, which ends its workers itself; and
-    stops OpenCV's own threads, which would fight over the cores with the other workers."""
+    """Ignores signals to the process group, as the main process ends its workers, and disables OpenCV's threads,
+    which would compete with the other workers for cores."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     import cv2
@@ -74,31 +75,31 @@ def prepare_worker(_: int) -> None:
 
 @dataclass
 class Notes:
-    """What workers report of the data, numbered, through `say`; once for all that is alike up to the first colon."""
+    """Reports of loader workers, numbered and passed to `report`; only one per subject, the text before the colon."""
 
     title: ClassVar[str] = "note on the data"
-    say: Callable[[str], None]
-    seen: set[str] = field(default_factory=set)
+    report: Callable[[str], None]
+    subjects: set[str] = field(default_factory=set)
 
     def note(self, sentences: list[str]) -> None:
         for sentence in sentences:
             subject = sentence.partition(": ")[0]
-            if subject not in self.seen:
-                self.seen.add(subject)
-                self.say(f"{self.title} {len(self.seen)}: {sentence}")
+            if subject not in self.subjects:
+                self.subjects.add(subject)
+                self.report(f"{self.title} {len(self.subjects)}: {sentence}")
 
 
 class Skipped(Notes):
-    """Images that could not be read, and why."""
+    """Reports of images that cannot be read."""
 
     title = "skipped image"
 
 
 class Loader:
-    """Training batches without end from any step; each process makes its share of the batch.
+    """An endless stream of training batches from any step; each process builds its share of the batch.
 
-    `row(step)` gives the images of a step, [batch]; a sample's key is its position, by which its randomness is
-    drawn, and its image. `collate` makes a batch and sentences for `notes` of samples.
+    `row(step)` gives the image indices of a step, [batch]; a sample's key is (position, index), and the position
+    seeds its randomness. `collate` turns samples into a batch and sentences for `notes`.
     """
 
     def __init__(
@@ -118,22 +119,22 @@ class Loader:
         self.rank, self.world = rank, world
 
     def keys(self, first_step: int) -> Iterator[list[tuple[int, int]]]:
-        """The (position, index) pairs of this process, step after step."""
+        """The (position, index) pairs of this process for each step."""
         step = first_step
         while True:
             images = self.row(step).tolist()
             share = len(images) // self.world
-            mine = range(self.rank * share, (self.rank + 1) * share)
-            yield [(step * len(images) + slot, images[slot]) for slot in mine]
+            slots = range(self.rank * share, (self.rank + 1) * share)
+            yield [(step * len(images) + slot, images[slot]) for slot in slots]
             step += 1
 
     def batches(self, first_step: int) -> Iterator[Any]:
-        made = collated(self.samples, self.keys(first_step), self.collate, self.workers, self.device)
-        return to_device(made, self.device, self.notes)
+        batches = collated(self.samples, self.keys(first_step), self.collate, self.workers, self.device)
+        return to_device(batches, self.device, self.notes)
 
 
 class TrainingLoader(Loader):
-    """A classifier's."""
+    """Training batches of a classifier."""
 
     def __init__(
         self,
@@ -158,10 +159,10 @@ def collated(
     workers: int,
     device: torch.device,
 ) -> Iterator[tuple[Any, list[str]]]:
-    """What `collate` makes of the samples of each list of keys, in worker processes.
+    """The output of `collate` for the samples of each list of keys, computed in worker processes.
 
-    When one of them dies, as for want of memory, all are started again and make its batches anew; an Error where that
-    does not help.
+    If a worker dies, for example out of memory, all workers restart and repeat its batches; a second death at the
+    same batch raises an Error.
     """
     pending = PendingKeys(keys)
     loader = DataLoader(
@@ -172,30 +173,32 @@ def collated(
         pin_memory=device.type == "cuda",
         worker_init_fn=prepare_worker,
     )
-    died_at = None  # batches that were made before
+    died_at = None  # number of batches before the death
     while True:
         try:
-            for made in iterate(loader):
-                if isinstance(made, Error):
-                    raise made
+            for batch in iterate(loader):
+                if isinstance(batch, Error):
+                    raise batch
                 pending.finish()
-                yield made
+                yield batch
             return
         except (RuntimeError, ConnectionError, EOFError) as error:
             if not (workers and is_death(error)):
                 raise
             if pending.done == died_at:
                 raise Error(
-                    "Loader workers died twice at the same batch, for want of memory or by a crash in a decoder: "
-                    "lower data.workers, or set it to 0 to see the crash."
+                    "Loader workers died twice at the same batch, out of memory or by a crash in a decoder: lower "
+                    "data.workers, or set it to 0 to see the crash."
                 ) from error
             died_at = pending.done
-            log.warning("a worker of the loader died, perhaps for want of memory; its batches are made anew")
+            log.warning(
+                "a loader worker died, possibly out of memory; restarting the workers and repeating its batches"
+            )
 
 
 def iterate(loader: DataLoader) -> Iterator[Any]:
-    """Its batches. torch's handler of SIGCHLD, which would raise in the midst of a step when a worker dies, is taken
-    away: the death is noticed where its batch is waited for."""
+    """The loader's batches. Removes torch's SIGCHLD handler, which would raise in the middle of a step when a worker
+    dies; without it, waiting for the batch raises."""
     former = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)
     RUNNING.add(batches)
@@ -205,12 +208,12 @@ def iterate(loader: DataLoader) -> Iterator[Any]:
 
 
 def is_death(error: Exception) -> bool:
-    """Whether it says that a worker died: by torch's sentence, or by a broken connection to one."""
+    """Whether the error means that a worker died: torch's message, or a broken connection to a worker."""
     return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker (pid")
 
 
 class PendingKeys:
-    """Keys for a loader, which come again when it is iterated again, but for those that are finished."""
+    """Keys for a loader; a new iteration repeats the keys that are not finished."""
 
     def __init__(self, keys: Iterable[list]):
         self.rest = iter(keys)
@@ -224,13 +227,13 @@ class PendingKeys:
             yield key
 
     def finish(self) -> None:
-        """The first of the pending keys needs not come again."""
+        """Marks the first pending key as finished."""
         self.pending.popleft()
         self.done += 1
 
 
 class Guarded(Dataset):
-    """A user's error is a sample of its own: DataLoader would bury its sentence in a worker's traceback."""
+    """Returns an Error as the sample, since DataLoader would bury its message in a worker's traceback."""
 
     def __init__(self, samples: Dataset):
         self.samples = samples
@@ -243,7 +246,7 @@ class Guarded(Dataset):
 
 
 class GuardedCollate:
-    """The first error among the samples, or what `collate` makes of them."""
+    """The first Error among the samples, or the output of `collate`."""
 
     def __init__(self, collate: Callable[[list], Any]):
         self.collate = collate
@@ -252,13 +255,13 @@ class GuardedCollate:
         return next((sample for sample in samples if isinstance(sample, Error)), None) or self.collate(samples)
 
 
-def to_device(made: Iterable[tuple[Any, list[str]]], device: torch.device, notes: Notes) -> Iterator[Any]:
-    """Keeps one batch under way to the device while another is worked on. None is a batch of which nothing was left."""
-    under_way: deque[Any] = deque()
-    for batch, sentences in made:
+def to_device(batches: Iterable[tuple[Any, list[str]]], device: torch.device, notes: Notes) -> Iterator[Any]:
+    """Copies the next batch to the device while the current one is in use; skips None, a batch without samples."""
+    in_transfer: deque[Any] = deque()
+    for batch, sentences in batches:
         notes.note(sentences)
         if batch is not None:
-            under_way.append(batch.to(device))
-        if len(under_way) > 1:
-            yield under_way.popleft()
-    yield from under_way
+            in_transfer.append(batch.to(device))
+        if len(in_transfer) > 1:
+            yield in_transfer.popleft()
+    yield from in_transfer

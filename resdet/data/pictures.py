@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 
-class Pictures(Sequence):
-    """The images of a source alone, as a sequence."""
+class ImageSequence(Sequence):
+    """The images of a source as a sequence; `source` has `image(index)` and a length."""
 
     def __init__(self, source: Any):
         self.source = source
@@ -13,5 +13,5 @@ class Pictures(Sequence):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         return self.source.image(index)

@@ -1,20 +1,19 @@
-"""Which image comes when: an endless, reproducible order that depends on the seed and the position alone.
+"""Samplers: an endless, reproducible order of the images that depends only on the seed and the position.
 
-Step s of a run takes positions s·B to (s+1)·B of this order, however many processes share the batch and however
-often the run was cut and resumed. Each pass over the data is a new permutation. A classifier's passes follow without
-a gap (`ShuffleSampler`); a detector's batches are of pictures of like proportions, and a pass is a whole number of them
-(`GroupedSampler`).
+Step s of a run takes positions s·B to (s+1)·B of this order, independent of the number of processes and of resumes.
+Each pass over the data is a new permutation. `ShuffleSampler`, for classifiers, joins passes without a gap;
+`GroupedSampler`, for detectors, batches images of similar aspect ratio, and a pass is a whole number of batches.
 """
 
 import numpy as np
 
 
 class ShuffleSampler:
-    """Positions to image indices; `repeats` puts each image that many times in a row (repeated augmentation)."""
+    """Maps positions to image indices; each image comes `repeats` times in a row (repeated augmentation)."""
 
     def __init__(self, count: int, seed: int, repeats: int = 1):
         self.count, self.seed, self.repeats = count, seed, repeats
-        self._permutation = (-1, np.empty(0, np.int64))  # the pass that was asked for last
+        self._permutation = (-1, np.empty(0, np.int64))  # of the last requested pass
 
     def permutation(self, number: int) -> np.ndarray:
         """The order of images in one pass over the data, [N]."""
@@ -33,11 +32,11 @@ class ShuffleSampler:
 
 
 class GroupedSampler:
-    """Whole batches whose images are of one group as far as possible.
+    """Whole batches, each with images of one group as far as possible.
 
-    What whole batches of a group leave over shares batches with neighboring groups, so that nothing is lost; images
-    of the same pass fill its last batch. `copies` [N] says how often each image is expected in a pass: what is beyond
-    whole numbers is drawn by systematic sampling, which keeps the number of batches the same in all passes.
+    The rest of a group shares batches with neighboring groups, so that no image is lost; images of the same pass fill
+    its last batch. `copies` [N] is the expected count of each image in a pass; systematic sampling draws the
+    fractions, so that all passes have the same number of batches.
     """
 
     def __init__(self, groups: np.ndarray, batch: int, seed: int, copies: np.ndarray | None = None):
@@ -47,7 +46,7 @@ class GroupedSampler:
         self.copies = expected * (self.images_per_pass / expected.sum())
         self._rows = -(-self.images_per_pass // batch)
         self.steps_per_pass = float(self._rows)
-        self._pass = (-1, np.empty((0, batch), np.int64))  # the one that was asked for last
+        self._pass = (-1, np.empty((0, batch), np.int64))  # the last requested pass
 
     def row(self, step: int) -> np.ndarray:
         """The images of a step, [batch] int64."""
@@ -69,13 +68,13 @@ class GroupedSampler:
         return rng.permutation(batches)
 
     def _images(self, rng: np.random.Generator) -> np.ndarray:
-        """Each image as often as it comes in a pass, in random order: int64 [images_per_pass]."""
+        """The images of a pass in random order, with repetitions: int64 [images_per_pass]."""
         order = rng.permutation(len(self.groups))
         edges = np.append(0, np.cumsum(self.copies[order]))
-        edges[-1] = self.images_per_pass  # whatever rounding made of the sum
+        edges[-1] = self.images_per_pass  # exact, despite rounding of the sum
         return rng.permutation(np.repeat(order, np.diff(np.floor(edges + rng.random())).astype(np.int64)))
 
 
 def generator_for(*key: int) -> np.random.Generator:
-    """Randomness that belongs to a (seed, position): the same in any process, in any order, after any restart."""
+    """The random generator of a key such as (seed, position): independent of process, order and restarts."""
     return np.random.default_rng(key)

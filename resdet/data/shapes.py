@@ -1,7 +1,7 @@
-"""The embedded generator: images of geometric shapes, so that everything runs with nothing downloaded.
+"""Generated images of geometric shapes, which need no download.
 
-Each image shows one shape of its class, anywhere, at any angle and in any color, on a shaded and noisy ground with
-clutter, and partly hidden now and then. Image i of a seed is always the same.
+Each image has one shape of its class at a random position, angle and color, on a shaded and noisy background with
+clutter that sometimes covers part of the shape. Image i of a seed is always the same.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ SHIFT = 4  # OpenCV's fixed-point bits for sub-pixel corners
 
 
 def regular(corners: int, inner: float = 1.0) -> np.ndarray:
-    """A regular polygon [n, 2] of radius 1; with `inner` below one every other corner is drawn in: a star."""
+    """A regular polygon [n, 2] of radius 1; `inner` below 1 is the radius of every other corner: a star."""
     count = corners * (1 if inner == 1 else 2)
     angles = 2 * np.pi * np.arange(count) / count
     radii = np.where(np.arange(count) % 2, inner, 1.0)
@@ -48,7 +48,7 @@ def arrow() -> np.ndarray:
     return np.array([(-1, -0.25), (0.1, -0.25), (0.1, -0.75), (1, 0), (0.1, 0.75), (0.1, 0.25), (-1, 0.25)])
 
 
-# A class is its closed outlines; where two lie within each other the inner one is a hole.
+# The closed outlines of each class; an outline within another is a hole.
 OUTLINES: dict[str, Callable[[], list[np.ndarray]]] = {
     "circle": lambda: [regular(32)],
     "ring": lambda: [regular(32), 0.55 * regular(32)],
@@ -77,7 +77,7 @@ def draw(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def ground(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
-    """A shaded background, uint8 [height, width, 3]: one color turning into another in some direction."""
+    """A shaded background, uint8 [height, width, 3]: a color gradient in a random direction."""
     first, second = rng.uniform(0, 255, (2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:height, :width] / max(width, height)
@@ -86,7 +86,7 @@ def ground(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def place(outlines: list[np.ndarray], size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The outlines turned, squeezed, scaled and moved, in pixels; the shape stays inside the image."""
+    """The outlines under a random pose, in pixels; the shape stays inside the image."""
     angle = rng.uniform(0, 2 * np.pi)
     radius = rng.uniform(0.2, 0.42) * size
     center = rng.uniform(radius, size - radius, 2)
@@ -96,13 +96,13 @@ def place(outlines: list[np.ndarray], size: int, rng: np.random.Generator) -> li
 def pose(
     outlines: list[np.ndarray], angle: float, squeeze: float, radius: float, center: np.ndarray
 ) -> list[np.ndarray]:
-    """The outlines narrowed in one direction, then turned, scaled and moved."""
+    """The outlines squeezed in one direction, then rotated, scaled and moved."""
     turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
     return [(outline * (1.0, squeeze)) @ turn.T * radius + center for outline in outlines]
 
 
 def contrasting(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A color that stands out from the mean of the image."""
+    """A color that contrasts with the image mean."""
     mean = pixels.mean((0, 1))
     while True:
         color = rng.uniform(0, 255, 3)
@@ -111,7 +111,7 @@ def contrasting(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class Stroke(NamedTuple):
-    """A short thick line: no shape of any class."""
+    """A short thick line, a distractor without a class."""
 
     start: np.ndarray
     end: np.ndarray
@@ -126,7 +126,7 @@ def stroke(width: int, height: int, rng: np.random.Generator) -> Stroke:
 
 
 def clutter(pixels: np.ndarray, rng: np.random.Generator) -> None:
-    """A stroke of any color."""
+    """Draws a random stroke."""
     height, width = pixels.shape[:2]
     line(pixels, stroke(width, height, rng), rng.uniform(0, 255, 3))
 
@@ -140,7 +140,7 @@ def line(canvas: np.ndarray, stroke: Stroke, color: np.ndarray) -> None:
 
 
 def fill(canvas: np.ndarray, outlines: list[np.ndarray], color: np.ndarray) -> None:
-    """Draws what the outlines enclose on a canvas uint8 [H, W] or [H, W, 3]."""
+    """Fills the outlines on a canvas uint8 [H, W] or [H, W, 3]."""
     import cv2
 
     corners = [np.round(outline * 2**SHIFT).astype(np.int32) for outline in outlines]
@@ -148,7 +148,7 @@ def fill(canvas: np.ndarray, outlines: list[np.ndarray], color: np.ndarray) -> N
 
 
 class ShapeImages:
-    """A data set of generated images, drawn when they are asked for. Splits differ by their stream of seeds."""
+    """A data set of generated images, drawn on access. Splits use different seeds."""
 
     def __init__(self, count: int, size: int, seed: int, split: str):
         self.size, self.stream = size, (seed, {"train": 0, "val": 1}[split])

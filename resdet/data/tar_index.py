@@ -1,7 +1,7 @@
-"""Images read in place from tar files: ImageNet's own archives, a tar per class, WebDataset shards.
+"""Images read in place from tar files: ImageNet's official archives, one tar per class, WebDataset shards.
 
-The members are indexed once (name, shard, offset, size, label); an image is then one `pread`, in any order, from as
-many workers as there are, and nothing is ever unpacked.
+The members are indexed once (name, shard, offset, size, label); reading an image is then one `pread`, in any order and
+from any worker, without unpacking.
 """
 
 import functools
@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 
@@ -20,11 +20,11 @@ from resdet.images.decode import EncodedImage
 
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 MAX_CLASSES = 2**20
-OPEN_FILES = 64  # at a time; a thousand class tars would exceed what a process may hold open
+OPEN_FILES = 64  # at a time; a thousand class tars would exceed the limit of open files
 
 
 class Member(NamedTuple):
-    """An image in a tar: its bytes lie at `offset`; its label is a number (from a .cls file) or a class name."""
+    """An image in a tar file: `offset` of its bytes; the label is a number (from a .cls file) or a class name."""
 
     name: str
     offset: int
@@ -35,10 +35,10 @@ class Member(NamedTuple):
 class TarImages:
     """The images in uncompressed tar files, sorted by name within each file.
 
-    The label of a member is, by what is found: the number in its WebDataset pair (`0001.jpg` beside `0001.cls`); the
-    folder that it lies in (`n01440764/x.JPEG`); the name of its tar file (`n01440764.tar`), which may itself be a
-    member of a tar, as in ILSVRC2012_img_train.tar. `classes` are by default the names found, sorted, or with .cls
-    files the numbers from 0 to the largest. The index is kept in `cache_dir`, by default beside the first file.
+    The label of a member is the first that exists of: the number in its WebDataset pair (`0001.jpg`, `0001.cls`); its
+    folder (`n01440764/x.JPEG`); the name of its tar file (`n01440764.tar`), which may be a member of another tar, as
+    in ILSVRC2012_img_train.tar. `classes` defaults to the sorted class names or, with .cls files, to the numbers from
+    0 to the largest. The index is cached in `cache_dir`, by default next to the first file.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class TarImages:
         index = cached("tars", self.shards.paths, lambda: _build(self.shards.paths), cache_dir)
         self.names = Strings.from_arrays(index, "names")
         self._shard, self._offset, self._size = index["shard"], index["offset"], index["size"]
-        found = list(Strings.from_arrays(index, "classes"))
-        numbered = not found
+        names = list(Strings.from_arrays(index, "classes"))
+        numbered = not names
         if classes is None:
-            classes = [str(i) for i in range(index["label"].max() + 1)] if numbered else found
+            classes = [str(i) for i in range(index["label"].max() + 1)] if numbered else names
         self.classes = list(classes)
-        self.labels = np.array(index["label"]) if numbered else self._relabel(index["label"], found)
+        self.labels = np.array(index["label"]) if numbered else self._relabel(index["label"], names)
         self._check_range()
 
     def __len__(self) -> int:
@@ -65,19 +65,19 @@ class TarImages:
     def image(self, i: int) -> EncodedImage:
         data = self.shards.read(self._shard[i], self._offset[i], self._size[i])
         if len(data) < self._size[i]:
-            raise DataError(f"{self.name(i)} is cut short: fetch the tar file again")
+            raise DataError(f"{self.name(i)} is truncated: download the tar file again.")
         return EncodedImage(data, self.name(i))
 
     def header_size(self, i: int) -> tuple[int, int]:
         return self.image(i).size
 
-    def _relabel(self, labels: np.ndarray, found: list[str]) -> np.ndarray:
+    def _relabel(self, labels: np.ndarray, names: list[str]) -> np.ndarray:
         position = {name: i for i, name in enumerate(self.classes)}
-        for label, name in enumerate(found):
+        for label, name in enumerate(names):
             if name not in position:
                 member = self.name(int(np.argmax(labels == label)))
-                raise DataError(f"{member} is of class {name}, not one of the {len(position)} classes: remove it")
-        return np.array([position[name] for name in found], np.int64)[labels]
+                raise DataError(f"{member} has class {name}, not one of the {len(position)} classes: remove it.")
+        return np.array([position[name] for name in names], np.int64)[labels]
 
     def _check_range(self) -> None:
         wrong = self.labels >= len(self.classes)
@@ -85,12 +85,12 @@ class TarImages:
             i = int(np.argmax(wrong))
             raise DataError(
                 f"{self.name(i)} has the label {self.labels[i]}, but there are {len(self.classes)} "
-                "classes: correct its .cls file or give all class names"
+                "classes: correct its .cls file or give all class names."
             )
 
 
 class _Shards:
-    """The tar files, each opened at its first read in a process; pread leaves no position for forks to fight over."""
+    """The tar files, each opened at its first read in a process; pread shares no file position between forks."""
 
     def __init__(self, paths: list[Path]):
         self.paths = paths
@@ -104,23 +104,24 @@ class _Shards:
             file = self._file(int(shard))  # held by this name, so that another thread cannot close it now
             return os.pread(file.fileno(), int(size), int(offset))
         except OSError as error:
-            raise DataError(f"{self.paths[shard]} cannot be read ({error.strerror}): restore it") from error
+            raise DataError(f"{self.paths[shard]}: cannot read the file ({error.strerror}); restore it.") from error
 
 
 def _build(paths: list[Path]) -> Arrays:
-    """The index of all shards; labels of named classes are positions among the sorted names."""
-    members, shard = [], []
+    """The index of all shards; labels of named classes are positions in the sorted names."""
+    members: list[Member] = []
+    shard: list[int] = []
     for number, path in enumerate(paths):
-        found = sorted(_read_tar(path))
-        if not found:
-            raise DataError(f"{path} holds no images: remove it from the folder, or check that it is the right file")
-        members += found
-        shard += [number] * len(found)
+        images = sorted(_read_tar(path))
+        if not images:
+            raise DataError(f"{path} holds no images: remove it from the folder, or check that it is the right file.")
+        members += images
+        shard += [number] * len(images)
     labels = [member.label for member in members]
     if len({type(label) for label in labels}) > 1:
-        raise DataError(f"{paths[0]} and its neighbors hold images with and without .cls labels: separate them")
-    classes = sorted(set(labels)) if isinstance(labels[0], str) else []
-    position = {name: i for i, name in enumerate(classes)}
+        raise DataError(f"{paths[0]} and its neighbors hold images with and without .cls labels: separate them.")
+    classes = sorted({label for label in labels if isinstance(label, str)})
+    position: dict[int | str, int] = {name: i for i, name in enumerate(classes)}
     return {
         "shard": np.array(shard, np.int32),
         "offset": np.array([member.offset for member in members], np.int64),
@@ -134,20 +135,21 @@ def _build(paths: list[Path]) -> Arrays:
 def _read_tar(path: Path) -> list[Member]:
     with open(path, "rb") as file:
         if file.read(6).startswith(COMPRESSED):
-            raise DataError(f"{path} is compressed, and images are read from tar files in place: unpack it to a .tar")
+            raise DataError(f"{path} is compressed, but images are read from tar files in place: unpack it to a .tar.")
         file.seek(0)
         try:
             return list(_members(file, 0, path.stem, str(path)))
         except tarfile.TarError as error:
-            raise DataError(f"{path} is damaged or cut short ({error}): fetch it again") from error
+            raise DataError(f"{path} is damaged or truncated ({error}): download it again.") from error
 
 
-def _members(file, base: int, stem: str, where: str, prefix: str = "") -> Iterator[Member]:
-    """The images of the tar in `file`, which lies `base` bytes into the shard, and of the tars in it.
+def _members(file: IO[bytes] | None, base: int, stem: str, where: str, prefix: str = "") -> Iterator[Member]:
+    """The images of the tar in `file`, which starts `base` bytes into the shard, and of the tars inside it.
 
-    `stem` is the tar's own name, `where` what errors call it, `prefix` what precedes its members' names.
+    `stem` is the tar's name, `where` its name in errors, `prefix` the prefix of its members' names.
     """
-    images, numbers = [], {}
+    images: list[tarfile.TarInfo] = []
+    numbers: dict[str, int] = {}
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for entry in _entries(tar):
             if entry.name.lower().endswith(".tar"):
@@ -159,7 +161,8 @@ def _members(file, base: int, stem: str, where: str, prefix: str = "") -> Iterat
                     f"{prefix}{entry.name}/",
                 )
             elif entry.name.endswith(".cls"):
-                numbers[_pair_key(entry.name)] = _number(tar.extractfile(entry).read(), f"{where}:{entry.name}")
+                text = cast(IO[bytes], tar.extractfile(entry)).read()  # a regular file
+                numbers[_pair_key(entry.name)] = _number(text, f"{where}:{entry.name}")
             elif is_image(entry.name):
                 images.append(entry)
     for entry in images:
@@ -168,15 +171,15 @@ def _members(file, base: int, stem: str, where: str, prefix: str = "") -> Iterat
 
 
 def _entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The regular files, none of them hidden; tarfile takes an archive that ends without its mark for a whole one."""
+    """The regular files without hidden ones; checks the end marker, as tarfile accepts an archive without it."""
     while (entry := tar.next()) is not None:
-        tar.members = []  # tarfile would keep every header of a million
+        tar.members = []  # type: ignore[attr-defined]  # not in the stubs; tarfile would keep a million headers
         if entry.isreg() and not PurePosixPath(entry.name).name.startswith("."):
             entry.name = entry.name.removeprefix("./")
             yield entry
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("no mark of the archive's end")
+        raise tarfile.ReadError("no end-of-archive marker")
 
 
 def _label(name: str, numbers: dict[str, int], stem: str, where: str) -> int | str:
@@ -184,12 +187,12 @@ def _label(name: str, numbers: dict[str, int], stem: str, where: str) -> int | s
         return PurePosixPath(name).parent.name or stem
     key = _pair_key(name)
     if key not in numbers:
-        raise DataError(f"{where}:{name} has no .cls file beside it, as others have: add {key}.cls or remove it")
+        raise DataError(f"{where}:{name} has no .cls file, but others have one: add {key}.cls or remove it.")
     return numbers[key]
 
 
 def _pair_key(name: str) -> str:
-    """WebDataset joins the files of a sample by their path up to the first dot of the file's name."""
+    """WebDataset's key of a sample: the path up to the first dot of the file name."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
 
@@ -200,5 +203,5 @@ def _number(text: bytes, where: str) -> int:
     except ValueError:
         number = -1
     if not 0 <= number < MAX_CLASSES:
-        raise DataError(f"{where} says {text[:20]!r}, which is no class number: write an integer from 0 up")
+        raise DataError(f"{where}: {text[:20]!r} is not a class number; write an integer of at least 0.")
     return number

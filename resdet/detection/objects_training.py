@@ -33,13 +33,13 @@ class ObjectsTraining(BaseTraining):
     def sources(self) -> Mapping[str, Source]:
         return {"training": self.source, "validation": self.validation}
 
-    def start_afresh(self, log: Log) -> None:
+    def initialize(self, log: Log) -> None:
         """The backbone's ImageNet weights, where the config names some."""
         model = self.experiment.model
         if model.pretrained:
-            log.say(str(pretrained.load(self.model, model.pretrained, model.backbone.name)))
+            log.info(str(pretrained.load(self.model, model.pretrained, model.backbone.name)))
         elif model.freeze_stages or getattr(model.backbone, "norm", None) == "frozen":
-            log.say(
+            log.info(
                 "the backbone starts from random weights, and parts of it that are frozen (model.freeze_stages, "
                 "model.backbone.norm) stay random: name its weights by --init or model.pretrained"
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet import config
-from resdet.data.pictures import Pictures
+from resdet.data.pictures import ImageSequence
 from resdet.detection import alternating
 from resdet.detection.build import build_detector
 from resdet.detection.config import DetectionExperiment
@@ -75,7 +75,7 @@ class DetectionTask(Task):
         return show(predictor(models, weights, settings), images, score, options.draw)
 
     def pictures(self, data: ScenesConfig) -> Sequence[Any]:
-        return Pictures(open_scenes(data, "train"))
+        return ImageSequence(open_scenes(data, "train"))
 
     def smoke_data(self, experiment: DetectionExperiment, out: Path) -> list[str]:
         sampling = [f"data.sampling={experiment.data.sampling}"]

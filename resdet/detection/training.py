@@ -47,7 +47,7 @@ class DetectionTraining(ObjectsTraining):
     def report_problems(self, log: Log) -> None:
         for source in (self.source, self.validation):
             for sentence in source.problems:
-                log.say(sentence)
+                log.info(sentence)
         if self.validation.classes != self.source.classes:
             raise DataError(
                 f"The validation set has the classes {', '.join(self.validation.classes[:5])} … and the training set "

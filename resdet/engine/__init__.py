@@ -1,1 +1,1 @@
-"""One trainer for every task: it sees losses, batches and evaluations, and no model in particular."""
+"""One trainer for all tasks: it handles losses, batches and evaluations, and is independent of the model."""

@@ -1,8 +1,9 @@
-"""What all tasks have in common as the trainer sees them."""
+"""The base class of the training tasks."""
 
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -11,37 +12,42 @@ from resdet.data.image_headers import check_headers
 from resdet.data.loader import Notes
 from resdet.engine import distributed
 from resdet.engine.log import Log
+from resdet.engine.training import Training
 from resdet.errors import DataError
 from resdet.images.decode import Source
 from resdet.structures import Batch
 from resdet.weights import loading
 from resdet.weights.reading import Checkpoint
 
-NAMED = 5  # damaged images that are named before the first step; the others are when they are met
+REPORTED = 5  # damaged images reported before the first step; the others are reported when they are read
 
 
 class BaseTraining:
-    """A task sets `experiment`, `model`, `training` and `notes`."""
+    """Subclasses set the attributes below."""
 
+    experiment: Any  # of the task's class
+    model: Any
+    step: nn.Module
+    training: Training
     notes: Notes
 
     def sources(self) -> Mapping[str, Source]:
-        """The images of each split that lie in files."""
+        """The source of each split with image files."""
         return {}
 
     def check_images(self, log: Log) -> None:
-        """Reads all image headers: a damaged image is an error, or noted where the config says to skip such."""
+        """Reads all image headers; a damaged image raises a DataError, or is reported if the config skips it."""
         for split, source in self.sources().items():
             started = time.monotonic()
             damaged = distributed.from_main(lambda: check_headers(source))
-            log.say(
+            log.info(
                 f"{split}: read the headers of {len(source)} images in {time.monotonic() - started:.1f} s, "
                 f"{len(damaged) or 'none'} damaged"
             )
             self.report_damaged(list(damaged.values()), log)
 
     def check_ground_truth(self) -> None:
-        """Refuses annotations that an evaluation would refuse."""
+        """Raises an Error for annotations that the evaluation would refuse."""
 
     def report_damaged(self, sentences: list[str], log: Log) -> None:
         if not sentences:
@@ -51,30 +57,30 @@ class BaseTraining:
             more = f"; {others} more {'are' if others > 1 else 'is'} damaged" if others else ""
             raise DataError(f"{sentences[0].rstrip('.')}{more}.")
         if log.out is not None:
-            self.notes.note([self.left_out(sentence) for sentence in sentences[:NAMED]])
+            self.notes.note([self.left_out(sentence) for sentence in sentences[:REPORTED]])
 
     def left_out(self, sentence: str) -> str:
-        """How the loader calls an image that is left out for this reason."""
+        """The loader's message for an image that is skipped with this error."""
         return sentence
 
     def start_from(self, weights: str | Path | Checkpoint, log: Log) -> None:
-        """Those of `--init`, but for what depends on other classes; the log says what came over."""
-        log.say(str(loading.load(self.model, weights, new_classifier=True)))
+        """Loads the weights of `--init` without the layers of other classes, and logs what was loaded."""
+        log.info(str(loading.load(self.model, weights, new_classifier=True)))
 
-    def load_exactly(self, weights: str) -> None:
-        """Weights that must fit whole, for an evaluation."""
+    def load_strict(self, weights: str) -> None:
+        """Loads weights that must match all layers, for an evaluation."""
         loading.load(self.model, weights)
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
-        """The backbone's, over augmented training images as the net saw them; the same ones at every evaluation."""
+        """Recomputes the backbone's batch norm statistics over augmented training images, the same at each call."""
         steps = max(1, images // self.experiment.train.batch)
 
         def batches() -> Iterator[Tensor]:
             for _, batch in zip(range(steps), self.training.batches(0)):
                 yield self.pixels(model, batch)
 
-        exact_batch_statistics(model.backbone, batches())
+        exact_batch_statistics(cast(nn.Module, model.backbone), batches())
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
         """Normalized images of a training batch."""
-        return model.normalize(batch.images)
+        return cast(nn.Module, model.normalize)(batch.images)

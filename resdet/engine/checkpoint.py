@@ -1,4 +1,4 @@
-"""A run's files: `last.pth` to go on from, `best.pth` to use. Written whole or not at all."""
+"""Checkpoints of a run: `last.pth` to resume from, `best.pth` to use. Written atomically."""
 
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,17 @@ LAST, BEST = "last.pth", "best.pth"
 
 
 def write(content: dict[str, Any], path: Path) -> None:
-    """Tensors and plain values alone, so that any torch reads the file with weights_only=True."""
+    """Writes tensors and plain values only, so that torch.load reads the file with weights_only=True."""
     write_torch(path, content)
 
 
 def is_stale(waited: int, patience: int | None) -> bool:
-    """Whether a run stops early, after so many evaluations since its best."""
+    """Whether a run stops early: `waited` evaluations since its best have reached `patience`."""
     return patience is not None and waited >= patience
 
 
 def has_ended(content: dict[str, Any]) -> bool:
-    """Whether last.pth is of a run that is complete: evaluated at its last step, or stopped early."""
+    """Whether last.pth belongs to a complete run: evaluated at its last step, or stopped early."""
     state = content["trainer"]
     if state.get("evaluation_due", False):
         return False
@@ -30,8 +30,8 @@ def has_ended(content: dict[str, Any]) -> bool:
 
 
 def read_last(out: Path) -> dict[str, Any]:
-    """What `write` put into a run's last.pth."""
-    content = saved_state.checked(read_torch(out / LAST), out / LAST)
+    """The validated content of a run's last.pth."""
+    content = saved_state.validate(read_torch(out / LAST), out / LAST)
     content["model"] = current_names(content["model"])
     if content["trainer"]["averaged"]:
         content["trainer"]["averaged"] = current_names(content["trainer"]["averaged"])

@@ -1,4 +1,4 @@
-"""Config of the trainer; free of torch. Every length is in `train.unit`: steps or epochs."""
+"""Trainer config; does not import torch. Every length is in `train.unit`: steps or epochs."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,16 +12,16 @@ class OptimConfig:
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
-    base_batch: int | None = None  # lr is meant for this batch and scaled to the real one; null: taken as it stands
+    base_batch: int | None = None  # lr is for this batch size and scales linearly to train.batch; null: no scaling
     momentum: float = 0.9
     nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)  # AdamW's
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     weight_decay: float = 1e-4
-    decay_norm_and_bias: bool = True  # the paper decays everything; today norms and biases are often spared
-    clip_norm: float | None = None  # gradients are scaled down to this norm
+    decay_norm_and_bias: bool = True  # the paper decays all parameters; today norms and biases are often excluded
+    clip_norm: float | None = None  # maximum norm of the gradients
 
     def __post_init__(self):
-        require(self.lr > 0, "optim.lr", self.lr, "a learning rate is above zero")
+        require(self.lr > 0, "optim.lr", self.lr, "give a learning rate above zero")
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "it cannot be negative")
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "it lies between 0 and 1")
         require(
@@ -40,14 +40,14 @@ class OptimConfig:
 
 @dataclass
 class ScheduleConfig:
-    """How the learning rate changes. `plateau` divides it "when the error plateaus" (section 3.4)."""
+    """The learning rate schedule. `plateau` divides it "when the error plateaus" (section 3.4)."""
 
     name: Literal["step", "cosine", "constant", "plateau"] = "step"
     milestones: list[float] = field(default_factory=list)  # step: lr is multiplied by gamma at each
     gamma: float = 0.1
-    final: float = 0.0  # cosine ends at this fraction of lr
-    patience: int = 5  # plateau: evaluations without a better one before lr is multiplied by gamma
-    warmup: float = 0.0  # lr grows linearly from zero over this length
+    final: float = 0.0  # cosine: final fraction of lr
+    patience: int = 5  # plateau: evaluations without improvement before lr is multiplied by gamma
+    warmup: float = 0.0  # length of a linear warmup from zero
     warmup_until_error: float | None = (
         None  # lr is warmup_lr until the training error falls below this (section 4.2: 0.8)
     )
@@ -70,17 +70,17 @@ class ScheduleConfig:
 
 @dataclass
 class TrainConfig:
-    """The run itself."""
+    """Config of a training run."""
 
     unit: Literal["steps", "epochs"] = "epochs"
     length: float = 90
-    batch: int = 256  # images a step, over all processes
-    accumulate: int = 1  # the batch is worked off in so many parts
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where the device computes in it
+    batch: int = 256  # images per step, over all processes
+    accumulate: int = 1  # gradient accumulation: number of micro-batches per step
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 if the device supports it
     channels_last: bool = True
     compile: bool = False
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
-    ema: float | None = None  # decay of an exponential moving average of the weights, which is then evaluated
+    ema: float | None = None  # decay of an exponential moving average of the weights, which evaluations then use
     exact_statistics: int = (
         0  # images over which batch norm's statistics are averaged before each evaluation (appendix A)
     )
@@ -90,18 +90,13 @@ class TrainConfig:
     evaluate_every: float = 1
     checkpoint_every: float = 1
     log_every: int = 50  # steps
-    patience: int | None = None  # evaluations without a better one before the run stops early
+    patience: int | None = None  # early stopping: evaluations without improvement
 
     def __post_init__(self):
         for key in ("length", "evaluate_every", "checkpoint_every", "batch", "accumulate", "log_every"):
             require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "it must be above zero")
-        parts = "the batch must divide into so many equal parts"
-        require(
-            self.batch % self.accumulate == 0,
-            "train.accumulate",
-            self.accumulate,
-            f"{parts}, and train.batch is {self.batch}",
-        )
+        remedy = f"give a divisor of train.batch, which is {self.batch}"
+        require(self.batch % self.accumulate == 0, "train.accumulate", self.accumulate, remedy)
         require(
             self.ema is None or 0 < self.ema < 1, "train.ema", self.ema, "a decay lies between 0 and 1, as in 0.9999"
         )

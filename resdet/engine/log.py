@@ -1,4 +1,4 @@
-"""What a run tells: a live line on the terminal, metrics.jsonl, TensorBoard, and a record of how it was made."""
+"""Logs of a run: a progress bar on the terminal, metrics.jsonl, TensorBoard, and a record of its settings."""
 
 import json
 import os
@@ -23,61 +23,63 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albument
 
 
 class Log:
-    """Speaks from the start and writes into `out` once opened; silent where `out` is None (all processes but one)."""
+    """Prints from the start, and writes to `out` after `open`; silent if `out` is None (all ranks but 0)."""
 
     def __init__(self, out: Path | None):
         self.out = out
         self.total = 0
-        self.file = self.board = self.bar = None
+        self.file: Path | None = None
+        self.board: EventWriter | None = None
+        self.bar: Any = None  # rich's Progress
 
     def open(self, total_steps: int, resumed_at: int, evaluation_due: bool = False) -> None:
-        """Starts the files and the live line of a run of so many steps; a resumed one writes again what came after its
-        checkpoint, and the evaluation that is due."""
+        """Opens the files and the progress bar of a run of `total_steps` steps; drops the metrics that a resumed run
+        writes again: those after its checkpoint, and of the evaluation that is due."""
         self.total = total_steps
         if self.out is None:
             return
         path = self.out / "metrics.jsonl"
         lost = keep_until(path, resumed_at, evaluation_due)
         if lost:
-            self.say(f"{path}: dropped {lost} damaged line{'s' if lost > 1 else ''}")
+            self.info(f"{path}: dropped {lost} damaged line{'s' if lost > 1 else ''}")
         self.file = path
         if find_spec("tensorboard"):
             self.board = EventWriter(self.out / "tensorboard", resumed_at)
         if sys.stderr.isatty():
             self.bar, self.bar_task = progress_bar(total_steps, resumed_at)
 
-    def metrics(self, step: int, kind: str, figures: dict[str, float]) -> None:
-        """One line of metrics.jsonl (`kind` is train or val) and a point of each curve."""
+    def metrics(self, step: int, kind: str, values: dict[str, float]) -> None:
+        """Appends a line to metrics.jsonl (`kind` is train or val) and a point to each TensorBoard curve."""
         if self.file is None:
             return
-        rounded = {key: float(f"{value:.6g}") for key, value in figures.items()}
+        rounded = {key: float(f"{value:.6g}") for key, value in values.items()}
         append_bytes(self.file, (json.dumps({"step": step, "kind": kind, **rounded}) + "\n").encode())
         if self.board:
-            self.board.add(step, {f"{kind}/{key}": value for key, value in figures.items()})
+            self.board.add(step, {f"{kind}/{key}": value for key, value in values.items()})
 
     def progress(self, step: int, text: str, seconds_left: float) -> None:
-        """The live line; where nobody watches a terminal, a plain one."""
+        """Updates the progress bar; without a terminal, prints a line."""
         if self.bar:
             self.bar.update(self.bar_task, completed=step, status=text)
         else:
-            self.say(f"step {step}/{self.total}  {text}  left {timedelta(seconds=round(seconds_left))}")
+            self.info(f"step {step}/{self.total}  {text}  left {timedelta(seconds=round(seconds_left))}")
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         if self.out is None:
             return
-        with suppress(OSError):  # a terminal that has gone, or a full disk behind 2>, does not end a run
+        with suppress(OSError):  # a closed terminal or a full disk behind 2> must not end the run
             if self.bar:
                 self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
             else:
                 print(text, file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
-        """What must not be lost, from any process."""
+        """Prints from any rank."""
         if self.out is None:
             with suppress(OSError):
                 print(text, file=sys.stderr, flush=True)
         else:
-            self.say(text)
+            self.info(text)
 
     def close(self) -> None:
         with suppress(OSError):
@@ -86,9 +88,8 @@ class Log:
 
 
 def keep_until(path: Path, step: int, evaluation_due: bool) -> int:
-    """Drops the lines past the step that a run goes on from, which it will write again, and those of an evaluation at
-    that step that is due again. Lines that cannot be read, as a killed run or a full disk leaves them, are dropped as
-    well; returns how many."""
+    """Drops the lines that a run resumed at `step` writes again: those of later steps, and of the evaluation at this
+    step if it is due. Also drops damaged lines, which a killed run or a full disk leaves; returns their number."""
     if not path.exists():
         return 0
     kept, lost = [], 0
@@ -111,12 +112,12 @@ def progress_bar(total: int, start: int):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
-    figures = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # in a narrow terminal these are cut, and not the rest
+    metrics = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # a narrow terminal only cuts this column
     columns = (
         BarColumn(10),
         MofNCompleteColumn(table_column=Column(min_width=2 * len(str(total)) + 1, no_wrap=True)),
         TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
-        TextColumn("{task.fields[status]}", table_column=figures),
+        TextColumn("{task.fields[status]}", table_column=metrics),
     )
     bar = Progress(*columns, console=Console(stderr=True), expand=True)
     task = bar.add_task("train", total=total, completed=start, status="first step …")
@@ -125,7 +126,7 @@ def progress_bar(total: int, start: int):
 
 
 def record(out: Path, experiment: str, seed: int, device: torch.device, world: int) -> None:
-    """config.yaml, the whole resolved experiment, and run.json: when, where, with what and by which command."""
+    """Writes config.yaml, the resolved experiment, and run.json: time, command, device and versions."""
     write_text(out / "config.yaml", experiment)
     facts: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
@@ -143,17 +144,15 @@ def record(out: Path, experiment: str, seed: int, device: torch.device, world: i
 
 
 def versions() -> dict[str, str]:
-    found = {}
+    result = {}
     for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(metadata.PackageNotFoundError):
+            result[package] = metadata.version(package)
+    return result
 
 
 def processor() -> str:
-    """Its name and its cores."""
+    """The CPU's name and number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -163,11 +162,11 @@ def processor() -> str:
 
 
 def git_revision() -> str | None:
-    """The commit of the checkout that runs, with a + where it has changes; None for an installed package."""
+    """The commit of the running checkout, with a + if it is modified; None for an installed package."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None
-    ask = lambda *words: subprocess.run(
+    git = lambda *words: subprocess.run(
         ["git", "-C", str(folder), *words], capture_output=True, text=True
     ).stdout.strip()
-    return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain", "-uno") else "")
+    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")

@@ -1,4 +1,6 @@
-"""Sums of losses and measures between two lines of the log, kept on the device so that no step waits for them."""
+"""Losses and measures of the steps between two log lines, kept on the device so that no step waits for it."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,13 +13,13 @@ class NonFiniteLoss(Error):
 
 
 class MetricBuffer:
-    """What the steps since the last reading gave, one row a step."""
+    """Losses and measures of the steps since the last `clear`, one row per step."""
 
-    def __init__(self):
-        self.rows: list[Tensor] = []  # [K] a step, on the device
+    def __init__(self) -> None:
+        self.rows: list[Tensor] = []  # [K] per step, on the device
         self.indices: list[Tensor] = []  # the images of each step
         self.names: list[str] = []
-        self.losses = 0  # how many of the names are losses
+        self.losses = 0  # number of names that are losses; they come first
 
     def add(self, losses: dict[str, Tensor], measures: dict[str, Tensor], indices: Tensor) -> None:
         self.names, self.losses = [*losses, *measures], len(losses)
@@ -28,21 +30,21 @@ class MetricBuffer:
         return len(self.rows)
 
     def table(self) -> Tensor:
-        """[steps, K] on the CPU: the one moment that waits for the device."""
+        """[steps, K] on the CPU; waits for the device."""
         return torch.stack(self.rows).cpu()
 
-    def check(self, table: Tensor, last_step: int, name_of) -> None:
-        """Stops the run at a loss that is not finite, and says which, when and on what."""
+    def check(self, table: Tensor, last_step: int, name_of: Callable[[int], str]) -> None:
+        """Raises NonFiniteLoss for a loss that is not finite, with its name, step and images."""
         bad = ~torch.isfinite(table[:, : self.losses])
         if not bad.any():
             return
         row, column = bad.nonzero()[0].tolist()
         images = [name_of(int(index)) for index in self.indices[row]]
-        shown = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
+        names = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
         raise NonFiniteLoss(
             f"The loss {self.names[column]} became {table[row, column].item()} "
-            f"at step {last_step - len(self) + row + 1} on {shown}: "
-            "lower optim.lr, set optim.clip_norm, or look at these images; last.pth, if written, is from before."
+            f"at step {last_step - len(self) + row + 1} on {names}: lower optim.lr, set optim.clip_norm, or inspect "
+            "these images; last.pth, if written, is from an earlier step."
         )
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""The optimiser: which parameters decay, and the learning rate for the batch at hand."""
+"""The optimizer: parameter groups with and without weight decay, and the learning rate for the batch size."""
 
 from typing import Any
 
@@ -10,42 +10,42 @@ from resdet.engine.config import OptimConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.optim.Optimizer:
-    """SGD or AdamW over the parameters that learn; norms and biases decay only where the config says so.
+    """SGD or AdamW over the trainable parameters; norms and biases decay only if the config says so.
 
-    Fused, each parameter is read and written once: on a CPU AdamW's step takes a tenth of the time.
+    The fused step reads and writes each parameter once: on a CPU, AdamW's step is ten times as fast.
     """
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if config.decay_norm_and_bias:
-        groups = [{"params": learned}]
-    else:
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": trainable}]
+    if not config.decay_norm_and_bias:
         groups = [
-            {"params": [p for p in learned if p.dim() > 1]},
-            {"params": [p for p in learned if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [p for p in trainable if p.dim() > 1]},
+            {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
         ]
-    common = {"lr": lr, "weight_decay": config.weight_decay, "fused": True}
+    common: dict[str, Any] = {"lr": lr, "weight_decay": config.weight_decay, "fused": True}
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, betas=tuple(config.betas), **common)
+        return torch.optim.AdamW(groups, betas=(config.betas[0], config.betas[1]), **common)
     return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **common)
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """The state of an earlier run, whose weights may have lain otherwise in memory (train.channels_last).
+    """Loads the state of an earlier run, which may have another memory format (train.channels_last).
 
-    A fused step walks through a parameter's memory and its state's side by side. Decay, momentum and the like are the
-    optimiser's own, which the config may have changed meanwhile. ValueError where the state is not of its kind.
+    A fused step needs the same memory layout in a parameter and its state. Hyperparameters such as weight decay and
+    momentum stay those of `optimizer`, since the config may have changed. Raises a ValueError for the state of another
+    optimizer or model.
     """
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     if ("betas" in state["param_groups"][0]) != ("betas" in settings[0]):
-        raise ValueError("the state of another optimiser")
+        raise ValueError("the state of another optimizer")
     saved_state.refuse_other_optimizer(optimizer, state)
     optimizer.load_state_dict(state)
     saved_state.complete_momentum(optimizer)
-    for group, own in zip(optimizer.param_groups, settings):
-        group.update(own)
-    for parameter, own in optimizer.state.items():
-        for key, value in own.items():
+    for group, values in zip(optimizer.param_groups, settings):
+        group.update(values)
+    for parameter, buffers in optimizer.state.items():
+        for key, value in buffers.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:
-                own[key] = torch.empty_like(parameter).copy_(value)
+                buffers[key] = torch.empty_like(parameter).copy_(value)
 
 
 def scaled_lr(config: OptimConfig, batch: int) -> float:

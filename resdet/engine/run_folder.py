@@ -1,4 +1,4 @@
-"""The folder of a run, which one run at a time writes into."""
+"""The output folder of a run, locked by one run at a time."""
 
 import fcntl
 import os
@@ -13,16 +13,16 @@ from resdet.engine import checkpoint
 from resdet.errors import Error
 
 LOCK = ".lock"
-TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as resdet.files.atomic names files that are not whole yet
-MOST = 10_000  # numbered folders that are tried
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # temporary files of resdet.files.atomic
+MAX_NUMBER = 10_000  # of numbered folders
 
 
 @contextmanager
 def claim_folder(name: str, out: str | None, resume: bool) -> Iterator[Path]:
-    """`out`, or runs/NAME, or the first of runs/NAME-2, -3, … that holds no run; to resume, the last that does.
+    """`out`, or the first of runs/NAME, runs/NAME-2, -3, … without a run; to resume, the last one with a run.
 
-    While it lasts, no other process gets this folder. What a killed run left half written is removed, and so is a
-    folder into which nothing was written.
+    Locks the folder against other processes within the context. Removes temporary files of a killed run, and at the
+    end an empty folder.
     """
     folder, lock = claim_given(Path(out), resume) if out else claim_numbered(Path("runs") / name, resume)
     try:
@@ -45,11 +45,13 @@ def claim_given(folder: Path, resume: bool) -> tuple[Path, IO[str]]:
 
 def check_unoccupied(folder: Path, resume: bool) -> None:
     if (folder / checkpoint.LAST).exists() and not resume:
-        raise Error(f"{folder} holds a run already: add --resume to go on with it, or give another --out.")
+        raise Error(f"{folder} already holds a run: add --resume to continue it, or give another --out.")
 
 
 def claim_numbered(first: Path, resume: bool) -> tuple[Path, IO[str]]:
-    candidates = [first.with_name(f"{first.name}-{number}" if number > 1 else first.name) for number in range(1, MOST)]
+    candidates = [
+        first.with_name(f"{first.name}-{number}" if number > 1 else first.name) for number in range(1, MAX_NUMBER)
+    ]
     if resume:
         free = next(index for index, folder in enumerate(candidates) if not holds_run(folder))
         return claim_given(candidates[max(free - 1, 0)], resume)
@@ -57,10 +59,10 @@ def claim_numbered(first: Path, resume: bool) -> tuple[Path, IO[str]]:
         lock = None if holds_run(folder) else try_lock(folder)
         if lock is None:
             continue
-        if not holds_run(folder):  # as another process may have made it meanwhile
+        if not holds_run(folder):  # another process may have created one since
             return folder, lock
         lock.close()
-    raise Error(f"{first} and {MOST} more folders hold runs: give --out.")
+    raise Error(f"{first} and {MAX_NUMBER} more folders hold runs: give --out.")
 
 
 def holds_run(folder: Path) -> bool:
@@ -68,26 +70,25 @@ def holds_run(folder: Path) -> bool:
 
 
 def try_lock(folder: Path) -> IO[str] | None:
-    """The open lock file of a folder, which is made; None where another process has it.
+    """Creates the folder and returns its open, locked lock file; None if another process holds the lock.
 
-    The system releases the lock with the process that holds it, however that ends, and forked loader workers do not
-    inherit it.
+    The system releases the lock when its process ends in any way, and forked loader workers do not inherit it.
     """
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = (folder / LOCK).open("a+", encoding="utf-8")
         except FileNotFoundError:
-            continue  # another process gave the folder up and removed it
+            continue  # another process removed the folder
         except OSError as error:
-            raise Error(f"{folder} cannot be the folder of a run ({error.strerror}): give another --out.") from error
+            raise Error(f"{folder}: cannot write a run there ({error.strerror}); give another --out.") from error
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # POSIX allows both
             lock.close()
             return None
         except OSError:
-            pass  # a file system without locks: nothing protects the folder
+            pass  # a file system without locks: the folder is unprotected
         if is_current(lock, folder / LOCK):
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -105,7 +106,7 @@ def is_current(lock: IO[str], path: Path) -> bool:
 
 def in_use(folder: Path) -> str:
     holder = (folder / LOCK).read_text(encoding="utf-8") or "another process"
-    return f"{folder} is in use by {holder}: wait until that run has ended, or give another --out."
+    return f"{folder} is in use by {holder}: wait until that run ends, or give another --out."
 
 
 def remove_temporary_files(folder: Path) -> None:

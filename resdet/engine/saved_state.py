@@ -1,4 +1,4 @@
-"""What a last.pth must hold for a run to go on from it, checked before any of it is taken up."""
+"""Validation of a last.pth before a run resumes from it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +12,15 @@ from resdet.weights.description import is_text, mapping_of, settings
 
 SCALER = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")  # of torch's GradScaler
 
-KEPT = (set(), {"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"})  # of a parameter, by SGD and by AdamW
+# Keys of a parameter's optimizer state: none, SGD, AdamW.
+STATE_KEYS: tuple[set[str], ...] = (set(), {"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"})
 
 
-def checked(content: Any, path: Path) -> dict[str, Any]:
-    """A WeightsError that names the part which is missing or damaged."""
+def validate(content: Any, path: Path) -> dict[str, Any]:
+    """The content with its experiment updated; raises a WeightsError that names a missing or damaged part."""
     if not isinstance(content, dict) or not isinstance(content.get("trainer"), dict):
         raise WeightsError(
-            f"{path} holds no state of a run: start afresh with another --out, or use --init for its weights."
+            f"{path} holds no training state: start a new run with another --out, or use --init for its weights."
         )
     experiment = settings(content.get("experiment"), str(path))
     train = experiment.get("train")
@@ -40,7 +41,7 @@ def checked(content: Any, path: Path) -> dict[str, Any]:
 
 def damaged(path: Path, part: str) -> WeightsError:
     return WeightsError(
-        f"{path}: its {part} is missing or damaged: start afresh with another --out, or use --init for its weights."
+        f"{path}: {part} is missing or damaged; start a new run with another --out, or use --init for its weights."
     )
 
 
@@ -49,15 +50,15 @@ def is_count(value: Any) -> bool:
 
 
 def is_best(value: Any) -> bool:
-    """The figures of the best evaluation, by name."""
-    return value is None or (isinstance(value, dict) and "step" in value and all(map(is_figure, value.values())))
+    """The metrics of the best evaluation, by name."""
+    return value is None or (isinstance(value, dict) and "step" in value and all(map(is_metric, value.values())))
 
 
 def is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
-def is_figure(value: Any) -> bool:
+def is_metric(value: Any) -> bool:
     return value is None or is_number(value)
 
 
@@ -66,7 +67,7 @@ def is_state_dict(value: Any) -> bool:
 
 
 def is_average(value: Any, model: Mapping[str, Tensor]) -> bool:
-    """torch's AveragedModel, of the tensors that the model has."""
+    """The state of torch's AveragedModel with the tensors of the model."""
     if not is_state_dict(value) or "n_averaged" not in value or value["n_averaged"].numel() != 1:
         return False
     shapes = {name: tensor.shape for name, tensor in value.items() if name != "n_averaged"}
@@ -74,16 +75,16 @@ def is_average(value: Any, model: Mapping[str, Tensor]) -> bool:
 
 
 def is_optimizer(value: Any) -> bool:
-    """Groups of parameters by number, and what is kept of each."""
+    """Parameter groups by number, and the state of each parameter."""
     if not isinstance(value, dict) or not isinstance(groups := value.get("param_groups"), list) or not groups:
         return False
     numbers = [group.get("params") if isinstance(group, dict) else None for group in groups]
     if not all(isinstance(listed, list) and all(map(is_count, listed)) for listed in numbers):
         return False
-    kept = value.get("state")
-    return isinstance(kept, dict) and all(
-        isinstance(own, dict) and all(isinstance(item, Tensor) or is_figure(item) for item in own.values())
-        for own in kept.values()
+    states = value.get("state")
+    return isinstance(states, dict) and all(
+        isinstance(state, dict) and all(isinstance(item, Tensor) or is_metric(item) for item in state.values())
+        for state in states.values()
     )
 
 
@@ -92,15 +93,16 @@ def is_scaler(value: Any) -> bool:
 
 
 def is_window(value: Any) -> bool:
-    """Rows of as many figures as there are names, and the images of each row."""
+    """The state of a MetricBuffer: rows with one value per name, and the images of each row."""
     if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in ("rows", "indices", "names")):
         return False
-    rows, indices, names, losses = (value.get(key) for key in ("rows", "indices", "names", "losses"))
+    rows, indices, names, losses = value["rows"], value["indices"], value["names"], value.get("losses")
     return (
         all(map(is_text, names))
         and all(isinstance(row, Tensor) and row.shape == (len(names),) and row.is_floating_point() for row in rows)
         and all(isinstance(row, Tensor) and row.dim() == 1 and row.dtype == torch.int64 for row in indices)
         and len(rows) == len(indices)
+        and isinstance(losses, int)
         and is_count(losses)
         and losses <= len(names)
     )
@@ -115,33 +117,33 @@ CHECKS = {
     "scaler": is_scaler,
     "averaged": lambda value: value is None or is_state_dict(value),
     "schedule": mapping_of(
-        {"holds": lambda value: type(value) is bool, "reductions": is_count, "best": is_figure, "waited": is_count}
+        {"holds": lambda value: type(value) is bool, "reductions": is_count, "best": is_metric, "waited": is_count}
     ),
     "window": is_window,
 }
 
 
 def refuse_other_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """ValueError where `state` is of other parameters: a fused step writes beyond a buffer that is too small."""
-    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    """Raises a ValueError for the state of other parameters: a fused step would write beyond a smaller buffer."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = [number for group in state["param_groups"] for number in group["params"]]
-    if numbers != list(range(len(own))) or not state["state"].keys() <= set(numbers):
+    if numbers != list(range(len(parameters))) or not state["state"].keys() <= set(numbers):
         raise ValueError("the state of other parameters")
-    kinds = {frozenset((key, value is None) for key, value in kept.items()) for kept in state["state"].values()}
-    if len(kinds) > 1 or any({key for key, _ in kind} not in KEPT for kind in kinds):
+    kinds = {frozenset((key, value is None) for key, value in buffers.items()) for buffers in state["state"].values()}
+    if len(kinds) > 1 or any({key for key, _ in kind} not in STATE_KEYS for kind in kinds):
         raise ValueError("the state of another optimizer, or of several")
-    for number, kept in state["state"].items():
-        for key, value in kept.items():
+    for number, buffers in state["state"].items():
+        for key, value in buffers.items():
             empty = key == "momentum_buffer" and value is None
-            shape = () if key == "step" else own[number].shape
+            shape = () if key == "step" else parameters[number].shape
             if not empty and (not isinstance(value, Tensor) or value.shape != shape):
                 raise ValueError("the state of parameters of other shapes")
 
 
 def complete_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Zeros for parameters that a file tells no momentum of: a fused step takes that of all or of none."""
+    """Adds zero momentum for parameters without it: a fused step needs momentum of all parameters or of none."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if any(kept.get("momentum_buffer") is not None for kept in optimizer.state.values()):
+    if any(buffers.get("momentum_buffer") is not None for buffers in optimizer.state.values()):
         for parameter in parameters:
             if parameter not in optimizer.state:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

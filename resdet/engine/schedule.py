@@ -6,8 +6,8 @@ from resdet.engine.config import ScheduleConfig
 
 
 class Schedule:
-    """lr as a function of the step and of two things seen on the way: how often the error came to a plateau, and
-    whether the training error has fallen below `warmup_until_error`.
+    """lr as a function of the step, the number of plateaus of the error, and whether the training error has fallen
+    below `warmup_until_error`.
     """
 
     def __init__(self, config: ScheduleConfig, lr: float, total_steps: int, steps_per_unit: float):
@@ -15,7 +15,8 @@ class Schedule:
         self.milestones = [round(m * steps_per_unit) for m in config.milestones]
         self.warmup = round(config.warmup * steps_per_unit)
         self.holds = config.warmup_until_error is not None  # still at warmup_lr
-        self.reductions, self.best, self.waited = 0, None, 0
+        self.best: float | None = None
+        self.reductions, self.waited = 0, 0
 
     def lr(self, step: int) -> float:
         if self.holds:
@@ -34,14 +35,15 @@ class Schedule:
         return 1.0
 
     def observe_training_error(self, error: float) -> None:
-        """The rule for the 110-layer net: "until the training error is below 80%" (section 4.2)."""
-        if self.holds and error < self.config.warmup_until_error:
+        """Ends the warmup of the 110-layer net: "until the training error is below 80%" (section 4.2)."""
+        limit = self.config.warmup_until_error
+        if limit is not None and error < limit:
             self.holds = False
 
-    def observe_evaluation(self, figure: float) -> None:
-        """A figure where lower is better; after `patience` evaluations without a better one the rate falls."""
-        if self.best is None or figure < self.best:
-            self.best, self.waited = figure, 0
+    def observe_evaluation(self, metric: float) -> None:
+        """Counts evaluations without improvement (lower is better); `plateau` reduces lr after `patience` of them."""
+        if self.best is None or metric < self.best:
+            self.best, self.waited = metric, 0
             return
         self.waited += 1
         if self.config.name == "plateau" and self.waited >= self.config.patience:

@@ -1,4 +1,4 @@
-"""How processes share the images of an evaluation."""
+"""Sharing of an evaluation's images among processes."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from resdet.errors import ConfigError
 
 
 def sharing(data: Any, world: World) -> dict[str, Any]:
-    """The arguments that say which images are this process's, and how they are read."""
+    """Keyword arguments of an evaluation: loader workers, handling of damaged images, rank and world size."""
     return {"workers": data.workers, "on_bad_image": data.on_bad_image, "rank": world.rank, "world": world.size}
 
 
-def refuse_several(world: World) -> None:
+def require_single_process(world: World) -> None:
     if world.size > 1:
-        raise ConfigError("A submission is written by one process: run it without torchrun.")
+        raise ConfigError("A submission needs a single process: run the command without torchrun.")

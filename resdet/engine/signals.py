@@ -1,4 +1,4 @@
-"""Stop a run in good order on SIGINT, SIGTERM and SIGHUP."""
+"""Orderly stop of a run on SIGINT, SIGTERM and SIGHUP."""
 
 import signal
 import time
@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE = 2.0  # seconds; `timeout` and torchrun send a process several signals for one stop, and so do impatient fingers
+GRACE = 2.0  # seconds; `timeout`, torchrun and users may send several signals for one stop
 
 
 class StopRequested(KeyboardInterrupt):
-    """A stop signal arrived where work may be abandoned at any moment."""
+    """A stop signal arrived in code that may be interrupted."""
 
 
 class defer_signals:
-    """Notes stop signals instead of obeying them, since they would tear a step or a checkpoint apart.
+    """Records stop signals, which would interrupt a step or a checkpoint.
 
-    `received` is the first one, or None. More signals within GRACE seconds mean the same stop. A SIGINT after that
-    raises KeyboardInterrupt. SIGHUP stays ignored where it is already, as under nohup.
+    `received` is the first signal, or None. Further signals within GRACE seconds belong to the same stop; a later
+    SIGINT raises KeyboardInterrupt. SIGHUP stays ignored if it is already, for example under nohup.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class defer_signals:
 
     @contextmanager
     def abandon(self) -> Iterator[None]:
-        """Raises StopRequested at the first signal, or at once where it has already come."""
+        """Within this context the first signal raises StopRequested, immediately if it has already arrived."""
         self.abandonable = True
         try:
             if self.received is not None:

@@ -1,6 +1,6 @@
 """Writes TensorBoard's event file of a run.
 
-The writers of torch and tensorboard run a thread, whose errors cannot be caught; this one appends in the caller's.
+The writers of torch and tensorboard use a thread, and its errors cannot be caught; this one writes synchronously.
 """
 
 import io
@@ -13,7 +13,7 @@ from resdet.files.atomic import append_bytes, make_folder
 
 
 class EventWriter:
-    """Appends points of curves to a file in `folder`; those past `resumed_at` in former files are void."""
+    """Appends points of curves to a file in `folder`; invalidates points after `resumed_at` in older files."""
 
     def __init__(self, folder: Path, resumed_at: int):
         from tensorboard.compat.proto.event_pb2 import SessionLog
@@ -24,10 +24,10 @@ class EventWriter:
         if resumed_at:
             self.append(step=resumed_at + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def add(self, step: int, figures: dict[str, float]) -> None:
+    def add(self, step: int, points: dict[str, float]) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in points.items()]
         self.append(step=step, summary=Summary(value=values))
 
     def append(self, **content) -> None:

@@ -1,4 +1,4 @@
-"""Images per second, and the share of time spent waiting for data."""
+"""Images per second, and the fraction of time spent waiting for data."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ Batch = TypeVar("Batch")
 
 
 class Throughput:
-    """Measures from one reading to the next; pauses do not count."""
+    """Measures between two calls of `read`, without pauses."""
 
     def __init__(self, batch: int):
         self.batch = batch
@@ -19,7 +19,7 @@ class Throughput:
         self.started, self.waited, self.steps = time.perf_counter(), 0.0, 0
 
     def next(self, batches: Iterator[Batch]) -> Batch:
-        """Takes the next batch, and counts the time that it takes as waiting for data."""
+        """The next batch; its time counts as waiting for data."""
         start = time.perf_counter()
         batch = next(batches)
         self.waited += time.perf_counter() - start
@@ -34,6 +34,6 @@ class Throughput:
 
     def read(self) -> dict[str, float]:
         spent = time.perf_counter() - self.started
-        figures = {"images/s": self.steps * self.batch / spent, "data": self.waited / spent}
+        result = {"images/s": self.steps * self.batch / spent, "data": self.waited / spent}
         self.reset()
-        return figures
+        return result

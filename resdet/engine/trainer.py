@@ -1,10 +1,10 @@
-"""The trainer: takes steps, watches the figures, writes checkpoints, and goes on exactly where it was cut.
+"""The trainer: takes steps, monitors metrics, writes checkpoints, and resumes exactly.
 
-All randomness of a step follows from the seed and the step's number, so that a resumed run needs no random state and
-gives the weights of an unbroken one: on a CPU the very same, on a GPU but for the last digits of its sums.
+The seed and the step number determine all randomness of a step, so that a resumed run needs no random state and gives
+the weights of an uninterrupted one: bit-exact on a CPU, up to rounding of sums on a GPU.
 
-A checkpoint comes before whatever can fail or take long: before an evaluation it says that the evaluation is due, and
-a run that goes on from there evaluates first.
+A checkpoint precedes whatever can fail or take long: before an evaluation it records that the evaluation is due, and a
+run resumed from it evaluates first.
 """
 
 import os
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
-    """Trains a task into the folder `out`; `run` returns the best figures."""
+    """Trains a task into the folder `out`; `run` returns the best metrics."""
 
     def __init__(
         self,
@@ -69,13 +69,13 @@ class Trainer:
         self.best: dict[str, float] | None = None
         self.waited = 0  # evaluations since the best
         self.signals = defer_signals()
-        self.stopped = False  # by a signal, which some process received
+        self.stopped = False  # by a signal to any process
 
     def steps(self, length: float) -> int:
         return max(1, round(length * self.per_unit))
 
     def prepare_step_module(self) -> nn.Module:
-        """The task's step, compiled and shared among the processes where that is asked for."""
+        """The task's step module, compiled if configured, and wrapped for several processes."""
         step = self.task.step
         if self.train.compile:
             step.compile(mode=self.train.compile_mode, dynamic=False)
@@ -83,12 +83,12 @@ class Trainer:
             return step
         devices = [self.world.device.index] if self.world.device.type == "cuda" else None
         with warnings.catch_warnings():
-            # The argument's successor is not in all versions of torch that we work with.
+            # The argument's replacement is not in all supported versions of torch.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return DistributedDataParallel(step, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def run(self, log: Log) -> dict[str, float]:
-        """Trains to the end, or to a stop; returns the figures of the best evaluation."""
+        """Trains to the end, or to a stop; returns the metrics of the best evaluation."""
         self.announce(log)
         with self.signals:
             try:
@@ -96,13 +96,13 @@ class Trainer:
             except StopRequested:
                 self.stopped = True
         if self.stopped:
-            log.say(f"stopped at step {self.step}; {self.how_to_go_on()}")
+            log.info(f"stopped at step {self.step}; {self.resume_hint()}")
         return self.best or {}
 
     def announce(self, log: Log) -> None:
         base = self.optim.base_batch
         scaled = f", scaled from {self.optim.lr:g} for a batch of {base}" if base and base != self.train.batch else ""
-        log.say(
+        log.info(
             f"{self.total} steps of {self.train.batch} images, learning rate {self.lr:g}{scaled}, {self.precision} on "
             f"{self.world.device} ({self.world.size} process{'es' if self.world.size > 1 else ''}), into {self.out}"
         )
@@ -112,9 +112,11 @@ class Trainer:
             self.evaluate(log)
         if self.complete:
             early = ", where it stopped early (train.patience)" if self.stale else ""
-            log.say(f"the run is complete: step {self.step} of {self.total}{early}")
+            log.info(f"the run is complete: step {self.step} of {self.total}{early}")
             return
-        with self.signals.abandon():  # an R-CNN's first batch may take hours: all proposals are computed before it
+        with (
+            self.signals.abandon()
+        ):  # the first batch may take hours: a localizer R-CNN computes all proposals before it
             batches = iter(self.task.training.batches(self.step))
         throughput = Throughput(self.train.batch)
         while not (self.complete or self.stopped):
@@ -124,16 +126,16 @@ class Trainer:
                 self.step += 1
                 self.conclude_step(log, throughput)
         if self.stale:
-            log.say(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
+            log.info(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
 
     @property
     def complete(self) -> bool:
         return not self.evaluation_due and (self.step >= self.total or self.stale)
 
     def next_batch(self, batches: Iterator[Batch], throughput: Throughput, log: Log) -> Batch | None:
-        """The batch of the next step; None where the run stops before it.
+        """The batch of the next step; None if the run stops before it.
 
-        Between two steps the state is whole: whatever goes wrong with the data, it is saved first.
+        Saves the state, which is consistent between two steps, before it raises an error of the data.
         """
         batch = failure = None
         try:
@@ -146,12 +148,12 @@ class Trainer:
         if self.saved < self.step:
             self.save()
         if failure is not None:
-            with self.saying_how_to_go_on(log):
+            with self.with_resume_hint(log):
                 raise failure
         return None
 
     def conclude_step(self, log: Log, throughput: Throughput) -> None:
-        """What follows a step where its number says so: a reading, a checkpoint, an evaluation."""
+        """Logs metrics, saves a checkpoint and evaluates if they are due after this step."""
         last = self.step == self.total
         if self.step % self.train.log_every == 0 or last:
             self.read_window(log, throughput)
@@ -166,7 +168,7 @@ class Trainer:
                     self.evaluate(log)
 
     def take_step(self, batch: Batch) -> None:
-        """One update from one batch, in `accumulate` parts."""
+        """One update from one batch, in `accumulate` micro-batches."""
         torch.manual_seed(step_seed(self.train.seed, self.step, self.world.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr(self.step)
@@ -178,13 +180,12 @@ class Trainer:
         self.update()
 
     def backward(self, part: Batch, last: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Adds the gradients of one part; the processes exchange theirs with the last."""
+        """Accumulates the gradients of one micro-batch; processes exchange gradients with the last one."""
         inputs = self.task.inputs(part, self.step)
-        shared = isinstance(self.module, DistributedDataParallel)
-        dtype = PRECISIONS.get(self.precision)
-        with self.module.no_sync() if shared and not last else nullcontext():
+        module, dtype = self.module, PRECISIONS.get(self.precision)
+        with module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext():
             with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
-                losses, measures = self.module(*inputs)
+                losses, measures = module(*inputs)
             total = sum(losses.values()) / self.train.accumulate
             self.scaler.scale(total).backward()
         return losses, measures
@@ -200,27 +201,27 @@ class Trainer:
             self.averaged.update_parameters(self.task.model)
 
     def read_window(self, log: Log, throughput: Throughput) -> None:
-        """Means since the last reading: checked, given to the schedule, logged."""
+        """Validates and logs the mean losses and measures since the last call, and updates the schedule."""
         table = self.window.table()
         self.window.check(table, self.step, self.task.name)
         means = table.mean(0).to(self.world.device)
         distributed.average([means])
-        figures = dict(zip(self.window.names, means.tolist()))
+        metrics = dict(zip(self.window.names, means.tolist()))
         self.window.clear()
-        if "error" in figures:
-            self.schedule.observe_training_error(figures["error"])
-        figures["lr"] = self.optimizer.param_groups[0]["lr"]
-        figures |= throughput.read()
-        log.metrics(self.step, "train", figures)
-        left = (self.total - self.step) * self.train.batch / figures["images/s"]
-        log.progress(self.step, "  ".join(f"{key} {value:.4g}" for key, value in figures.items()), left)
+        if "error" in metrics:
+            self.schedule.observe_training_error(metrics["error"])
+        metrics["lr"] = self.optimizer.param_groups[0]["lr"]
+        metrics |= throughput.read()
+        log.metrics(self.step, "train", metrics)
+        left = (self.total - self.step) * self.train.batch / metrics["images/s"]
+        log.progress(self.step, "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()), left)
 
     def evaluated_model(self) -> nn.Module:
         return self.averaged.module if self.averaged else self.task.model
 
     def evaluate(self, log: Log) -> None:
-        """Judges the model that was just saved, and saves what comes of it."""
-        with self.signals.abandon(), self.saying_how_to_go_on(log):
+        """Evaluates the model that was just saved, and saves the result."""
+        with self.signals.abandon(), self.with_resume_hint(log):
             model = self.evaluated_model()
             if self.train.exact_statistics:
                 self.task.exact_statistics(model, self.train.exact_statistics)
@@ -228,62 +229,62 @@ class Trainer:
         self.evaluation_due = False
         self.save()
 
-    def observe(self, figures: dict[str, float], log: Log) -> None:
-        """Logs the figures, tells the schedule, and keeps the model if it is the best so far."""
-        log.metrics(self.step, "val", figures)
-        better = self.best is None or self.rank(figures) < self.rank(self.best)
+    def observe(self, metrics: dict[str, float], log: Log) -> None:
+        """Logs the metrics, updates the schedule, and saves the model if it is the best so far."""
+        log.metrics(self.step, "val", metrics)
+        better = self.best is None or self.rank(metrics) < self.rank(self.best)
         self.waited = 0 if better else self.waited + 1
-        self.schedule.observe_evaluation(self.rank(figures))
+        self.schedule.observe_evaluation(self.rank(metrics))
         if better:
-            self.best = {**figures, "step": self.step}
+            self.best = {**metrics, "step": self.step}
             if self.world.is_main:
                 content = {"model": self.evaluated_model().state_dict(), **self.task.description()}
                 checkpoint.write({**content, "figures": self.best}, self.out / checkpoint.BEST)
                 self.task.keep(self.out)
-        shown = "  ".join(f"{key} {figure:.4f}" for key, figure in figures.items())
-        log.say(f"validation at step {self.step}: {shown}{'  (best so far)' if better else ''}")
+        text = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+        log.info(f"validation at step {self.step}: {text}{'  (best so far)' if better else ''}")
 
     @contextmanager
-    def saying_how_to_go_on(self, log: Log) -> Iterator[None]:
-        """Adds to an error that the training is saved, where it is."""
+    def with_resume_hint(self, log: Log) -> Iterator[None]:
+        """Adds to an error how to resume, if a checkpoint exists."""
         try:
             yield
         except FileError:
-            raise  # a file that cannot be written says by itself how to go on
+            raise  # its message has a remedy
         except Error as error:
             if not self.saved:
                 raise
-            raise type(error)(f"{str(error).rstrip('.')}; {self.how_to_go_on()}.") from error
+            raise type(error)(f"{str(error).rstrip('.')}; {self.resume_hint()}.") from error
         except Exception:
             if self.signals.received is not None:
-                raise StopRequested from None  # another process stopped sooner, and a collective failed
-            log.warn(f"failed at step {self.step}; {self.how_to_go_on()}")
+                raise StopRequested from None  # another process stopped first, and a collective failed
+            log.warn(f"failed at step {self.step}; {self.resume_hint()}")
             raise
 
-    def how_to_go_on(self) -> str:
+    def resume_hint(self) -> str:
         if not self.saved:
-            return "there was nothing to save yet"
-        return f"{self.out / checkpoint.LAST} of step {self.saved} is written, go on with --resume"
+            return "there is no checkpoint yet"
+        return f"{self.out / checkpoint.LAST} of step {self.saved} is saved, continue with --resume"
 
-    def rank(self, figures: dict[str, float]) -> float:
-        """The figure that decides, turned so that lower is better."""
-        return figures[self.task.monitor] * (1 if self.task.lower_is_better else -1)
+    def rank(self, metrics: dict[str, float]) -> float:
+        """The monitored metric, negated if higher is better."""
+        return metrics[self.task.monitor] * (1 if self.task.lower_is_better else -1)
 
     @property
     def stale(self) -> bool:
         return checkpoint.is_stale(self.waited, self.train.patience)
 
     def save(self) -> None:
-        """Everything that the next step depends on."""
-        self.agree()
+        """Writes the complete training state to last.pth."""
+        self.synchronize()
         if self.world.is_main:
             content = {"model": self.task.model.state_dict(), **self.task.description(), "trainer": self.state()}
             checkpoint.write(content, self.out / checkpoint.LAST)
         self.saved = self.step
-        distributed.any_rank(False)  # nobody goes on to what may end the run before the checkpoint is whole
+        distributed.any_rank(False)  # wait until the checkpoint is complete, since later work may end the run
 
-    def agree(self) -> None:
-        """Before a checkpoint: weights are sound, and what is each process's own is made one."""
+    def synchronize(self) -> None:
+        """Validates the weights and averages per-process state before a checkpoint."""
         if len(self.window):
             self.window.check(self.window.table(), self.step, self.task.name)
             distributed.average(self.window.rows)
@@ -292,11 +293,11 @@ class Trainer:
             distributed.average_statistics(model)
 
     def check_weights(self, model: nn.Module) -> None:
-        """An update may spoil weights though the losses before it were finite; no checkpoint must hold such ones."""
+        """Raises NonFiniteLoss for weights that an update from finite losses made non-finite."""
         if not torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all():
             raise NonFiniteLoss(
-                f"The weights are no longer finite after step {self.step}, whose losses were: "
-                "lower optim.lr or set optim.clip_norm; last.pth, if written, is from before."
+                f"The weights are not finite after step {self.step}, although its losses are: "
+                "lower optim.lr or set optim.clip_norm; last.pth, if written, is from an earlier step."
             )
 
     def state(self) -> dict[str, Any]:
@@ -314,7 +315,7 @@ class Trainer:
         }
 
     def resume(self) -> dict[str, Any]:
-        """Takes up the state of `out`/last.pth, and returns what the task said of itself there."""
+        """Loads the state of `out`/last.pth and returns the task's description in it."""
         content = checkpoint.read_last(self.out)
         state = content["trainer"]
         try:
@@ -322,8 +323,8 @@ class Trainer:
             load_state(self.optimizer, state["optimizer"])
         except (RuntimeError, ValueError) as error:
             raise ConfigError(
-                f"{self.out / checkpoint.LAST} is of another model, or optimiser, than the config's: go on with that "
-                "run's own config.yaml, or start a run of its own from its weights by --init and --out."
+                f"{self.out / checkpoint.LAST} has another model or optimizer than the config: resume with the "
+                "config.yaml of that run, or start a new run from its weights by --init and --out."
             ) from error
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -333,13 +334,13 @@ class Trainer:
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
         self.saved = self.step
-        self.evaluation_due = state.get("evaluation_due", False)  # older checkpoints come after their evaluation
+        self.evaluation_due = state.get("evaluation_due", False)  # older checkpoints were written after the evaluation
         return {key: value for key, value in content.items() if key not in ("model", "trainer")}
 
 
 def mean_of(dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
-    """The mean of each figure over the parts of a batch."""
-    return {key: sum(figures[key].detach() for figures in dicts) / len(dicts) for key in dicts[0]}
+    """The mean of each value over the micro-batches."""
+    return {key: cast(Tensor, sum(values[key].detach() for values in dicts) / len(dicts)) for key in dicts[0]}
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -347,12 +348,12 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
-    """torch's own exponential moving average, of the statistics of norms as well."""
+    """torch's exponential moving average of the weights and the norm statistics."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 on devices that compute in it."""
+    """The precision; `auto` is bf16 if the device supports it, else fp32."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -361,9 +362,9 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def be_deterministic() -> None:
-    """Bit-exact on the CPU; on a GPU with torch's deterministic kernels, and a warning where there are none.
+    """Enables determinism: bit-exact on the CPU; on a GPU, torch's deterministic kernels and warnings without one.
 
-    There are none for the gradients of RoIPool, of bilinear sampling and of adaptive pooling.
+    The gradients of RoIPool, bilinear sampling and adaptive pooling have no deterministic kernels.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())

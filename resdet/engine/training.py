@@ -1,17 +1,17 @@
-"""The interface of a training task: what the trainer asks of classification, detection and localization."""
+"""The interface between the trainer and the training tasks: classification, detection and localization."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from resdet.engine.log import Log
 from resdet.structures import Batch
 
 
 class Training(Protocol):
-    """Training batches on the device, without end, from any step."""
+    """An endless stream of training batches on the device, from any step."""
 
     steps_per_epoch: float
 
@@ -19,37 +19,40 @@ class Training(Protocol):
 
 
 class TrainingTask(Protocol):
-    """A model with its data: how it is trained and how it is judged."""
+    """A model with its data, losses and evaluation."""
 
-    model: nn.Module  # what is saved
-    step: nn.Module  # step(*inputs) -> (losses, measures): dicts of scalar tensors; the losses are added up
+    model: nn.Module  # the module that checkpoints save
+    step: nn.Module  # step(*inputs) -> (losses, measures): dicts of scalar tensors; the trainer sums the losses
     training: Training
-    monitor: str  # the figure of `evaluate` that decides which checkpoint is best
+    monitor: str  # the metric of `evaluate` that selects the best checkpoint
     lower_is_better: bool
 
-    def start_afresh(self, log: Log) -> None:
-        """Prepares weights for a run that neither goes on nor starts from given ones."""
+    def initialize(self, log: Log) -> None:
+        """Initializes the weights of a run without --init and --resume."""
+
+    def load_strict(self, weights: str) -> None:
+        """Loads weights that must match all layers, for an evaluation."""
 
     def check_images(self, log: Log) -> None:
         """Reads the header of every image; raises an Error for a damaged one, unless the config skips such images."""
 
     def check_ground_truth(self) -> None:
-        """Raises an Error for annotations that an evaluation would refuse."""
+        """Raises an Error for annotations that the evaluation would refuse."""
 
-    def inputs(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
-        """What the step module takes: the batch, mixed where the config says so."""
+    def inputs(self, batch: Batch, step: int) -> tuple[Any, ...]:
+        """The arguments of the step module: the batch, mixed if the config says so."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Validation loss and figures, over all processes."""
+        """Validation losses and metrics over all processes."""
 
     def keep(self, folder: Path) -> None:
-        """Writes what the last evaluation gave, which was the best so far, beside its checkpoint."""
+        """Writes the results of the last evaluation, the best so far, next to its checkpoint."""
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
-        """Averages batch norm's statistics over so many training images."""
+        """Recomputes batch norm statistics over this number of training images."""
 
     def name(self, index: int) -> str:
-        """What to call a training image in an error."""
+        """The name of a training image in errors."""
 
     def description(self) -> dict[str, Any]:
-        """Plain values that a checkpoint must carry beside the weights, so that `resdet.load` can rebuild the model."""
+        """Plain values of a checkpoint, in addition to the weights, from which `resdet.load` rebuilds the model."""

@@ -1,1 +1,1 @@
-"""From encoded files to pixels of a wanted size; data sets and models both see images through it."""
+"""Image decoding, cropping and resizing, shared by data sets and models."""

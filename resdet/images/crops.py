@@ -1,7 +1,7 @@
-"""From an encoded image to a picture of a fixed size: section 3.4's crops for training and for testing.
+"""Section 3.4's crops of a fixed size for training and testing.
 
-Scale and crop are chosen first, from the size in the image's header; then the image is decoded, at a reduced scale
-where that is enough, and only the part that the crop shows is resized.
+Scale and crop are chosen first, from the size in the image header; then the image is decoded, at a reduced scale where
+that suffices, and only the cropped part is resized.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Image(Protocol):
-    """An image that may still be encoded."""
+    """An image, encoded or decoded."""
 
     @property
     def size(self) -> tuple[int, int]: ...
@@ -22,7 +22,7 @@ class Image(Protocol):
 def scale_jitter_crop(
     image: Image, rng: np.random.Generator, size: int = 224, short: tuple[int, int] = (256, 480)
 ) -> np.ndarray:
-    """The paper's training crop (section 3.4): short side from U[short], then a random square.
+    """The paper's training crop (section 3.4): short side uniform in `short`, then a random square.
 
     Returns uint8 [size, size, 3].
     """
@@ -39,7 +39,7 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> np.ndarray:
-    """Inception's training crop: a random share of the image, of random proportions.
+    """Inception's training crop: a box of random area and aspect ratio.
 
     Returns uint8 [size, size, 3].
     """
@@ -54,31 +54,31 @@ def center_crop(image: Image, short: int, size: int) -> np.ndarray:
 
 
 def rectangle(image: Image, short: int) -> np.ndarray:
-    """The whole image at the short side `short`, for the fully-convolutional test (section 3.4): uint8 [H, W, 3]."""
+    """The whole image with short side `short`, for fully-convolutional testing (section 3.4): uint8 [H, W, 3]."""
     return resample(image, (0, 0, *image.size), resized(image.size, short))
 
 
 def ten_crop(image: Image, short: int, size: int) -> np.ndarray:
-    """AlexNet's ten views (section 3.4): four corners and the center, then the same of the mirrored image.
+    """AlexNet's ten views (section 3.4): four corners and the center, then those of the mirrored image.
 
     Returns uint8 [10, size, size, 3].
     """
     whole = rectangle(image, short)
     bottom, right = whole.shape[0] - size, whole.shape[1] - size
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2))]
-    views = [picture[y : y + size, x : x + size] for picture in (whole, whole[:, ::-1]) for y, x in corners]
+    views = [pixels[y : y + size, x : x + size] for pixels in (whole, whole[:, ::-1]) for y, x in corners]
     return np.stack(views)
 
 
 def random_flip(pixels: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
-    """The picture, mirrored left to right with probability `p`."""
+    """Mirrors the image left to right with probability `p`."""
     import cv2
 
     return cv2.flip(pixels, 1) if rng.random() < p else pixels
 
 
 def resized(size: tuple[int, int], short: int) -> tuple[int, int]:
-    """(width, height) of an image of `size` whose short side becomes `short`, proportions kept."""
+    """(width, height) of an image of `size` resized to the short side `short` at the same aspect ratio."""
     width, height = size
     return (short, short * height // width) if width <= height else (short * width // height, short)
 
@@ -88,7 +88,7 @@ def random_box(
 ) -> tuple[int, int, int, int]:
     """Box (x, y, width, height) of a random crop: area uniform in `scale`, width / height log-uniform in `ratio`.
 
-    After ten boxes that do not fit, the largest central one whose proportions are allowed.
+    After ten boxes that do not fit, returns the largest central box with an aspect ratio in `ratio`.
     """
     width, height = size
     for _ in range(10):
@@ -103,9 +103,9 @@ def random_box(
 
 
 def resample(image: Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
-    """The part `box` of the image resized to `size`, near to what Pillow's antialiased bilinear filter gives.
+    """Resizes the part `box` of the image to `size`, close to Pillow's antialiased bilinear filter.
 
-    `box` is (x, y, width, height) in the whole image's pixels, fractions allowed; `size` is (width, height).
+    `box` is (x, y, width, height) in pixels of the whole image, fractions allowed; `size` is (width, height).
     Returns uint8 [height, width, 3].
     """
     import cv2
@@ -122,14 +122,15 @@ def resample(image: Image, box: tuple[float, float, float, float], size: tuple[i
         blocks = (part.shape[1] // across.block, part.shape[0] // down.block)
         part = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
     if max(across.step, down.step) > 1:
-        # Pillow widens its triangle as it shrinks; three taps before the bilinear step spread it as far. Mean absolute
-        # difference to Pillow on photographs shrunk 1.2, 1.4, 1.6, 1.8 and 2 times, in levels of 255: 1.0, 1.1, 0.9,
-        # 0.6, 0.2; INTER_AREA alone, twice as slow, 0.7, 0.9, 1.3, 1.4, 2.8; INTER_LINEAR 1.3, 2.1, 2.8, 3.5, 3.1.
+        # Pillow widens its triangle filter as the scale shrinks; three taps before the bilinear step match its width.
+        # Mean absolute difference to Pillow on photographs shrunk 1.2, 1.4, 1.6, 1.8 and 2 times, in levels of 255:
+        # 1.0, 1.1, 0.9, 0.6, 0.2; INTER_AREA alone, at half the speed: 0.7, 0.9, 1.3, 1.4, 2.8; INTER_LINEAR: 1.3,
+        # 2.1, 2.8, 3.5, 3.1.
         part = cv2.sepFilter2D(part, -1, across.taps(reduced), down.taps(reduced), borderType=cv2.BORDER_REPLICATE)
     left, top, width, height = across.start, down.start, across.step * size[0], down.step * size[1]
     if all(abs(edge - round(edge)) < 1e-6 for edge in (left, top, width, height)):
         part = part[round(top) : round(top + height), round(left) : round(left + width)]
-        return cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)  # a third of the time of the warp
+        return cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)  # three times as fast as the warp
     to_source = np.array(
         [[across.step, 0, across.start + across.step / 2 - 0.5], [0, down.step, down.start + down.step / 2 - 0.5]]
     )
@@ -138,7 +139,7 @@ def resample(image: Image, box: tuple[float, float, float, float], size: tuple[i
 
 
 class _Span(NamedTuple):
-    """One axis of a crop: which pixels to cut, how many to average into one, and where its samples then lie."""
+    """One axis of a crop: the pixels to cut, the block size to average, and start and step of the samples."""
 
     cut: slice
     block: int
@@ -146,10 +147,10 @@ class _Span(NamedTuple):
     step: float
 
     def taps(self, reduced: int) -> np.ndarray:
-        """The three-tap filter whose variance, with those of what came before and after it, is Pillow's triangle's.
+        """The three-tap filter that brings the total variance to that of Pillow's triangle filter.
 
-        In pixels of the blocks: step² / 6 is wanted; the bilinear step gives 1 / 6, and averaging n pixels (the
-        decoder's too, which is about an average) gives (1 - 1 / n²) / 12.
+        In pixels of the blocks: the target is step² / 6; the bilinear step gives 1 / 6, and averaging n pixels (which
+        the decoder's reduction approximates) gives (1 - 1 / n²) / 12.
         """
         averaged = self.block * reduced
         variance = (self.step**2 - 1) / 6 - (1 - 1 / averaged**2) / 12
@@ -158,9 +159,9 @@ class _Span(NamedTuple):
 
 
 def _span(start: float, length: float, target: int, limit: int) -> _Span:
-    """How to bring `length` pixels from `start` on, of an axis of `limit` pixels, to `target` pixels."""
+    """The plan to resize `length` pixels from `start`, on an axis of `limit` pixels, to `target` pixels."""
     block = max(1, math.ceil(length / target / 2))
-    margin = 2 * block  # what the filters reach
+    margin = 2 * block  # radius of the filters
     first = max(0, math.floor(start) - margin)
     blocks = (min(limit, math.ceil(start + length) + margin) - first) // block
     return _Span(slice(first, first + blocks * block), block, (start - first) / block, length / target / block)
@@ -169,6 +170,6 @@ def _span(start: float, length: float, target: int, limit: int) -> _Span:
 def _window(
     resized_to: tuple[int, int], full: tuple[int, int], corner: tuple[int, int], size: int
 ) -> tuple[float, float, float, float]:
-    """The box, in the whole image's pixels, of a square of `size` pixels at `corner` of the resized image."""
+    """The box, in pixels of the whole image, of a square of `size` pixels at `corner` of the resized image."""
     across, down = full[0] / resized_to[0], full[1] / resized_to[1]
     return corner[0] * across, corner[1] * down, size * across, size * down

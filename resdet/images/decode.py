@@ -1,8 +1,7 @@
-"""Images before they are pixels: their size without decoding, decoding no larger than needed, damage found first.
+"""Encoded images: size from the header, detection of damage, decoding at a reduced scale.
 
-JPEG, PNG, BMP, GIF and TIFF tell their size in the header, which is read here; other formats that OpenCV knows (WebP,
-PNM) are decoded to learn it. Sizes and pixels are those after the camera's EXIF orientation is applied, unless an
-image was annotated without it: `as_annotated`.
+The size of JPEG, PNG, BMP, GIF and TIFF files comes from the header; other formats that OpenCV supports (WebP, PNM) are
+decoded. Sizes and pixels have the EXIF orientation applied, unless the image was annotated without it: `as_annotated`.
 """
 
 import mmap
@@ -17,7 +16,7 @@ import numpy as np
 
 from resdet.errors import DataError
 
-MAX_PIXELS = 2**28  # a header that declares more is damage or an attack, not a photograph
+MAX_PIXELS = 2**28  # a header that declares more is damaged or malicious
 
 JPEG, PNG, BMP, GIF, TIFF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", (b"II*\0", b"MM\0*")
 END_OF_IMAGE = b"\xff\xd9"
@@ -26,12 +25,12 @@ START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 WITHOUT_LENGTH = frozenset([0x00, 0x01, 0xFF, *range(0xD0, 0xD9)])  # stuffing, fill bytes, restarts
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_ORIENTATION = 256, 257, 274
 TIFF_VALUES = {3: "H", 4: "I"}
-HEAD, TAIL = 2**16, 2**12  # bytes in which headers and ends of most files lie
+HEAD, TAIL = 2**16, 2**12  # bytes at both ends that contain header and end marker of most files
 Bytes = bytes | mmap.mmap
 
 
 class Header(NamedTuple):
-    """What a file says of itself: its stored size, EXIF's orientation (5 to 8 swap the sides), whether it is whole."""
+    """A file's header: stored size, EXIF orientation (5 to 8 swap the sides), whether the file is complete."""
 
     width: int
     height: int
@@ -40,7 +39,7 @@ class Header(NamedTuple):
 
 
 class EncodedImage:
-    """The bytes of an image file, and the name by which errors call it ("dir/a.jpg", "train.tar:n01440764/a.JPEG")."""
+    """The bytes of an image file, and its name in errors ("dir/a.jpg", "train.tar:n01440764/a.JPEG")."""
 
     def __init__(self, data: Bytes, name: str):
         self.data = data
@@ -48,7 +47,7 @@ class EncodedImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) as `decode` returns it; from the header where the format allows."""
+        """(width, height) of the decoded image; from the header where the format allows."""
         if self._header is None:
             height, width = self._pixels.shape[:2]
             return width, height
@@ -56,15 +55,17 @@ class EncodedImage:
         return (height, width) if self._header.orientation in (5, 6, 7, 8) else (width, height)
 
     def as_annotated(self, size: tuple[int, int]) -> "EncodedImage":
-        """The image as those saw it who drew its boxes in a picture of this (width, height): as it is stored, without
-        EXIF's orientation, where that alone gives the size. JPEG and PNG."""
+        """The image as annotated at `size` (width, height): without EXIF orientation if only that gives this size.
+
+        Only JPEG and PNG change.
+        """
         if self.size == size:
             return self
         stored = self.as_stored()
         return stored if stored.size == size else self
 
     def as_stored(self) -> "EncodedImage":
-        """The image without EXIF's orientation. JPEG and PNG."""
+        """The image without EXIF orientation; only JPEG and PNG change."""
         header = self._header if _starts(self.data, JPEG, PNG) else None
         if header is None:
             return self
@@ -73,10 +74,10 @@ class EncodedImage:
         return stored
 
     def decode(self, smallest: tuple[int, int] | None = None) -> np.ndarray:
-        """The picture as uint8 [H, W, 3], RGB, without alpha, 16 bits reduced to 8.
+        """The pixels as uint8 [H, W, 3], RGB, without alpha, 16 bits reduced to 8.
 
-        `smallest` is the (width, height) that the caller needs at least: a JPEG is then decoded at 1/2, 1/4 or 1/8 of
-        its size, straight from its DCT coefficients, when that is still large enough in both directions.
+        `smallest` is the minimum (width, height) that the caller needs: a JPEG is then decoded at 1/2, 1/4 or 1/8 of
+        its size, directly from its DCT coefficients, if that is large enough in both directions.
         """
         if self._header is None:
             return self._pixels.copy()
@@ -90,9 +91,9 @@ class EncodedImage:
         if header is None:
             return None
         if not header.whole:
-            raise self._error("is cut short")
+            raise self._error("is truncated")
         if not 0 < header.width * header.height < MAX_PIXELS:
-            raise self._error(f"declares the impossible size {header.width}x{header.height}")
+            raise self._error(f"declares the invalid size {header.width}x{header.height}")
         return header
 
     @cached_property
@@ -100,7 +101,7 @@ class EncodedImage:
         return self._decode(1)
 
     def _reduction(self, smallest: tuple[int, int]) -> int:
-        """The largest of libjpeg's reductions (which round up) that leaves `smallest`."""
+        """The largest of libjpeg's reductions, which round up, with a result of at least `smallest`."""
         if not _starts(self.data, JPEG):
             return 1
         width, height = self.size
@@ -117,9 +118,9 @@ class EncodedImage:
             8: cv2.IMREAD_REDUCED_COLOR_8,
         }[reduction]
         flags = (scaled & ~cv2.IMREAD_COLOR) | cv2.IMREAD_COLOR_RGB
-        # OpenCV before 4.13 overlooks EXIF that follows XMP; so that sizes hold, the orientation found here counts.
-        turned_here = _starts(self.data, JPEG, PNG)
-        if turned_here:
+        # OpenCV before 4.13 ignores EXIF after XMP: apply the header's orientation, so that pixels match `size`.
+        header = self._header if _starts(self.data, JPEG, PNG) else None
+        if header:
             flags |= cv2.IMREAD_IGNORE_ORIENTATION
         try:
             pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
@@ -127,18 +128,18 @@ class EncodedImage:
             raise self._error(f"cannot be decoded ({error.err})") from error
         if pixels is None:
             raise self._error("is not an image that OpenCV can decode")
-        return _upright(pixels, self._header.orientation) if turned_here else pixels
+        return _upright(pixels, header.orientation) if header else pixels
 
-    def _error(self, what: str) -> DataError:
-        return DataError(f"{self.name} {what}: delete it or set data.on_bad_image=skip")
+    def _error(self, problem: str) -> DataError:
+        return DataError(f"{self.name} {problem}: delete it or set data.on_bad_image=skip.")
 
 
 class RawImage:
-    """An array already in memory, uint8 [H, W, 3] RGB, behind the interface of EncodedImage."""
+    """An array in memory, uint8 [H, W, 3] RGB, with the interface of EncodedImage."""
 
     def __init__(self, pixels: np.ndarray, name: str):
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-            raise DataError(f"{name} is {pixels.dtype} {list(pixels.shape)}: give RGB pixels as uint8 [H, W, 3]")
+            raise DataError(f"{name} is {pixels.dtype} {list(pixels.shape)}: give RGB pixels as uint8 [H, W, 3].")
         self.pixels = pixels
         self.name = name
 
@@ -147,12 +148,12 @@ class RawImage:
         return self.pixels.shape[1], self.pixels.shape[0]
 
     def decode(self, smallest: tuple[int, int] | None = None) -> np.ndarray:
-        """A copy, which the caller may write on."""
+        """A writable copy of the pixels."""
         return np.array(self.pixels, order="C")
 
 
 def as_image(image: "str | Path | np.ndarray | EncodedImage | RawImage") -> "EncodedImage | RawImage":
-    """A path, an uint8 RGB array [H, W, 3], or an image already, behind the one interface."""
+    """Wraps a path or a uint8 RGB array [H, W, 3]; returns an image unchanged."""
     if isinstance(image, (EncodedImage, RawImage)):
         return image
     if isinstance(image, (str, Path)):
@@ -161,16 +162,16 @@ def as_image(image: "str | Path | np.ndarray | EncodedImage | RawImage") -> "Enc
 
 
 def read_image(path: str | Path, remedy: str) -> EncodedImage:
-    """Reads a file whole; `remedy` says in an error what to do about a file that cannot be read."""
+    """Reads a whole file; `remedy` ends the DataError for an unreadable file."""
     try:
         with open(path, "rb") as file:
             return EncodedImage(file.read(), str(path))
-    except (OSError, ValueError) as error:  # a ValueError: a name with NUL
-        raise DataError(f"{path} cannot be read ({_reason(error)}): {remedy}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with NUL
+        raise DataError(f"{path}: cannot read the file ({_reason(error)}); {remedy}.") from error
 
 
 def map_image(path: str | Path, remedy: str) -> EncodedImage:
-    """Maps a file, for its header alone: few pages of it are read, which are fetched while other threads run."""
+    """Memory-maps a file to read its header: reads few pages, and releases the GIL while it prefetches them."""
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
@@ -178,7 +179,7 @@ def map_image(path: str | Path, remedy: str) -> EncodedImage:
             os.pread(file.fileno(), TAIL, max(0, size - TAIL))
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({_reason(error)}): {remedy}") from error
+        raise DataError(f"{path}: cannot read the file ({_reason(error)}); {remedy}.") from error
     return EncodedImage(data, str(path))
 
 
@@ -187,7 +188,7 @@ def _reason(error: Exception) -> str:
 
 
 class Source(Protocol):
-    """Images with a class each; cheap to share with forked workers, and picklable."""
+    """Images with one label each; cheap to share with forked workers, and picklable."""
 
     classes: list[str]
     labels: np.ndarray  # int64 [N], indices into `classes`; -1 where unknown
@@ -197,14 +198,20 @@ class Source(Protocol):
     def image(self, i: int) -> EncodedImage | RawImage: ...
 
     def header_size(self, i: int) -> tuple[int, int]:
-        """(width, height) by the file's header; a DataError where training could not use the image."""
+        """(width, height) from the file header; a DataError if training cannot use the image."""
         ...
 
     def name(self, i: int) -> str: ...
 
 
+class EncodedSource(Source, Protocol):
+    """A source of image files."""
+
+    def image(self, i: int) -> EncodedImage: ...
+
+
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """The picture that EXIF means: perhaps transposed, then mirrored in either direction."""
+    """Applies an EXIF orientation: transposes, then mirrors in either direction."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -221,7 +228,7 @@ def read_header(data: Bytes) -> Header | None:
         if _starts(data, *magics):
             try:
                 return reader(data)
-            except struct.error:  # the header ends before what it announces
+            except struct.error:  # a truncated header
                 return Header(0, 0, whole=False)
     return None
 
@@ -240,14 +247,14 @@ def _jpeg(data: Bytes) -> Header:
         elif marker == APP1 and orientation is None and data[start : start + 6] == b"Exif\0\0":
             orientation = _tiff_tags(data[start + 6 : end]).get(TIFF_ORIENTATION, 1)
         elif marker == START_OF_SCAN:
-            # In compressed data 0xFF is followed by 0 or a restart, so that this is the true end, not that of a
-            # thumbnail (which lies in a segment before); junk may follow it.
+            # In compressed data 0xFF is followed by 0 or a restart, so this is the end of the image, not that of a
+            # thumbnail, which is in an earlier segment; junk may follow it.
             whole = data[-2:] == END_OF_IMAGE or data.find(END_OF_IMAGE, end) >= 0
     return Header(width, height, orientation or 1, whole)
 
 
 def _jpeg_segments(data: Bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of each segment's content, up to the header of the first scan and with it."""
+    """(marker, start, end) of each segment's content, through the header of the first scan."""
     position = data.find(b"\xff", 2)
     while 0 <= position <= len(data) - 4:
         marker, length = struct.unpack_from(">BH", data, position + 1)
@@ -294,11 +301,11 @@ def _tiff(data: Bytes) -> Header:
 
 
 def _tiff_tags(data: Bytes) -> dict[int, int]:
-    """The integers of the first directory of a TIFF structure, which EXIF is too.
+    """The integers of the first directory of a TIFF structure, which EXIF uses too.
 
-    Damaged EXIF is common in good photographs, so what cannot be read is left out.
+    Omits unreadable tags, since damaged EXIF is common in valid photographs.
     """
-    tags = {}
+    tags: dict[int, int] = {}
     if not _starts(data, *TIFF):
         return tags
     order = "<" if _starts(data, b"II") else ">"

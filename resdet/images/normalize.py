@@ -1,4 +1,4 @@
-"""From uint8 pixels to what the net was trained on; part of the model, so that it travels with the weights."""
+"""Normalization of uint8 images; part of the model, so that a checkpoint contains its statistics."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,11 +12,14 @@ from resdet.ops.buffers import ExactBuffers
 class Normalize(ExactBuffers):
     """(pixels - mean) / std, on the device, for RGB images with values 0 to 255.
 
-    `mean` is [3, 1, 1] per channel, or [3, H, W] per pixel, as the paper has it (sections 3.4 and 4.2). Where
-    images of another size come, as in a multi-scale test, a per-pixel mean is replaced by its average.
+    `mean` is [3, 1, 1] per channel, or [3, H, W] per pixel as in the paper (sections 3.4 and 4.2). Images of another
+    size, as in multi-scale testing, use the average of a per-pixel mean.
 
-    Casting the model to another type (`half`, `double`, `to`) sets the type of the result alone.
+    Casting the model to another dtype (`half`, `double`, `to`) only changes the dtype of the result.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self, mean: Sequence[float] | Tensor = (0.0, 0.0, 0.0), std: Sequence[float] | Tensor = (1.0, 1.0, 1.0)
@@ -32,15 +35,15 @@ class Normalize(ExactBuffers):
         return self
 
     def set(self, mean: Tensor, std: Tensor) -> None:
-        """Other statistics, of any of the forms above: those that come with pretrained weights."""
+        """Replaces the statistics, in any of the shapes above, for example by those of pretrained weights."""
         self.mean, self.std = (as_map(values).to(self.std.device) for values in (mean, std))
 
     def average(self) -> None:
-        """One color for all pixels, of a net whose images are of no certain size."""
+        """Reduces a per-pixel mean to one color, for a net with images of varying size."""
         self.set(self.mean.mean((1, 2)), self.std)
 
     def _load_from_state_dict(self, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
-        """A checkpoint's statistics are taken in the form that they have there."""
+        """Adopts the shape of the checkpoint's statistics before loading them."""
         for name, present in (("mean", self.mean), ("std", self.std)):
             if prefix + name in state:
                 setattr(self, name, present.new_empty(state[prefix + name].shape))
@@ -54,6 +57,6 @@ class Normalize(ExactBuffers):
 
 
 def as_map(values: Sequence[float] | Tensor) -> Tensor:
-    """[3] as [3, 1, 1]; maps as they are."""
+    """Reshapes [3] to [3, 1, 1]; returns maps unchanged."""
     values = torch.as_tensor(values, dtype=torch.float32)
     return values if values.dim() == 3 else values[:, None, None]

@@ -1,33 +1,33 @@
-"""JPEG files that cost about what photographs cost to decode, made up so that a benchmark needs no data."""
+"""Generated JPEG files with about the decoding cost of photographs, so that benchmarks need no data."""
 
 import cv2
 import numpy as np
 
-WIDTH, HEIGHT, QUALITY = 500, 375, 90  # the commonest size in ImageNet
+WIDTH, HEIGHT, QUALITY = 500, 375, 90  # the most common size in ImageNet
 
 
 def photographs(count: int) -> list[bytes]:
-    """The same files every time."""
+    """`count` JPEG files, the same at every call."""
     return [encode(photograph(np.random.default_rng(seed))) for seed in range(count)]
 
 
 def photograph(rng: np.random.Generator) -> np.ndarray:
-    """Surfaces behind each other, each with a color and a texture: uint8 [HEIGHT, WIDTH, 3]."""
-    picture = surface(rng)
+    """Overlapping polygons, each with a color and a texture: uint8 [HEIGHT, WIDTH, 3]."""
+    image = surface(rng)
     for _ in range(rng.integers(4, 12)):
         outline = np.zeros((HEIGHT, WIDTH), np.uint8)
         center = rng.uniform((0, 0), (WIDTH, HEIGHT))
         corners = center + rng.normal(0, 80, (rng.integers(3, 9), 2))
         cv2.fillPoly(outline, [cv2.convexHull(corners.astype(np.int32))], 255, cv2.LINE_AA)
-        share = (outline / 255)[..., None]
-        picture = share * surface(rng) + (1 - share) * picture
-    return picture.clip(0, 255).astype(np.uint8)
+        opacity = (outline / 255)[..., None]
+        image = opacity * surface(rng) + (1 - opacity) * image
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def surface(rng: np.random.Generator) -> np.ndarray:
-    """One color under light and grain whose amplitude falls with frequency, as in natural images."""
+    """One color plus noise with an amplitude that falls with frequency, as in natural images."""
     frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH))
-    frequency[0, 0] = np.inf  # no constant part: that is the color's
+    frequency[0, 0] = np.inf  # no constant part, which the color gives
     waves = np.fft.rfft2(rng.standard_normal((HEIGHT, WIDTH))) / frequency**1.2
     field = np.fft.irfft2(waves, (HEIGHT, WIDTH))
     return rng.uniform(40, 215, 3) + rng.uniform(15, 45) * (field / field.std())[..., None] * rng.uniform(0.8, 1.2, 3)

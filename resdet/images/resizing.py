@@ -1,7 +1,7 @@
-"""From an image of any size to one whose short side is as wanted and whose long side is within a limit.
+"""Resizes images to a given short side and a maximum long side.
 
-Outputs compare with another library's only if pixels are resized as that library does: torchvision interpolates the
-float picture without antialiasing, detectron2 resizes the uint8 picture with Pillow, and ours is OpenCV's.
+Matching another library's outputs requires its resizing: torchvision interpolates the float image without
+antialiasing, detectron2 resizes the uint8 image with Pillow; our default is OpenCV.
 """
 
 from math import floor
@@ -15,9 +15,9 @@ Style = Literal["opencv", "pillow", "torchvision"]
 
 
 def resize(image: EncodedImage | RawImage, short: int, long: int, style: Style = "opencv") -> np.ndarray:
-    """The picture [h, w, 3] with the sides of `new_size`, RGB with values 0 to 255: uint8, torchvision's float32.
+    """The image [h, w, 3] at `new_size`, RGB with values 0 to 255: uint8, or float32 for `torchvision`.
 
-    OpenCV's way decodes a large JPEG at a reduced scale where that suffices; the others see every pixel.
+    `opencv` decodes a large JPEG at a reduced scale where that suffices; the other styles decode all pixels.
     """
     width, height = new_size(*image.size, short, long, style)
     if style == "torchvision":
@@ -28,23 +28,24 @@ def resize(image: EncodedImage | RawImage, short: int, long: int, style: Style =
 
 
 def new_size(width: int, height: int, short: int, long: int, style: Style = "opencv") -> tuple[int, int]:
-    """(width, height) that brings the short side to `short`, or less where the long side would exceed `long`.
+    """(width, height) with the short side `short`, or less if the long side would exceed `long`.
 
-    Each library rounds its own way; a side of a very narrow picture stays at least 1.
+    Rounds as the library of `style` does; each side is at least 1.
     """
     if style == "pillow":
-        # detectron2 scales to the short side first, and then that result to the limit: its roundings in floating point.
+        # detectron2 scales to the short side first, then to the limit; this order reproduces its rounding.
         scale = short / min(width, height)
         sides = [float(short) if side == min(width, height) else side * scale for side in (width, height)]
         limit = min(1.0, long / max(sides))
-        return tuple(max(1, floor(side * limit + 0.5)) for side in sides)
+        across, down = (max(1, floor(side * limit + 0.5)) for side in sides)
+        return across, down
     scale = min(short / min(width, height), long / max(width, height))
     rounded = floor if style == "torchvision" else round
     return max(1, rounded(width * scale)), max(1, rounded(height * scale))
 
 
 def resize_pixels(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture in OpenCV's way: linear, but averaged over areas where a side shrinks to less than half."""
+    """Resizes with OpenCV: bilinear, or area averaging if a side shrinks to less than half."""
     import cv2
 
     shrinks = width * 2 < pixels.shape[1] or height * 2 < pixels.shape[0]
@@ -52,7 +53,7 @@ def resize_pixels(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _interpolate(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """As GeneralizedRCNNTransform does, which normalizes before: the two commute."""
+    """Interpolates as torchvision's GeneralizedRCNNTransform, which normalizes first: both orders agree."""
     import torch
     from torch.nn import functional as F
 

@@ -1,4 +1,4 @@
-"""ImageNet localization (appendix C): a per-class RPN, and R-CNN on its proposals."""
+"""ImageNet localization (appendix C): a per-class RPN, and an R-CNN on its proposals."""
 
 from resdet._lazy import attach
 

@@ -1,8 +1,8 @@
-"""From a config to a localizer."""
+"""Builds localizers from configs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from resdet import config as configs
 from resdet.backbones import registry
@@ -13,6 +13,7 @@ from resdet.errors import ConfigError
 from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.localization.config import LocalizationExperiment, LocalizationRCNNExperiment
+from resdet.localization.data.config import LocalizationConfig
 from resdet.localization.per_class_rpn import PerClassRPN
 from resdet.localization.rcnn_model import LocalizerRCNN
 from resdet.localization.rpn_model import Localizer
@@ -26,10 +27,10 @@ def build_localizer(
     """The localizer of an experiment: a per-class RPN (appendix C)."""
     config = experiment.model
     net = localizer_backbone(config, classes)
-    stride, channels = ([*known.values()][-1] for known in (net.strides, net.channels))
+    stride, channels = ([*levels.values()][-1] for levels in (net.strides, net.channels))
     rpn = PerClassRPN(config.rpn, channels, stride, len(classes))
     normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-    data = experiment.data
+    data = cast(LocalizationConfig, experiment.data)
     model = Localizer(net, rpn, normalize, classes, data.size, data.short, experiment.eval)
     model.experiment = to_dict(experiment)
     return model
@@ -38,11 +39,12 @@ def build_localizer(
 def build_localizer_rcnn(
     experiment: LocalizationRCNNExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
 ) -> LocalizerRCNN:
-    """The R-CNN of an experiment (appendix C), with its per-class RPN: trained, or to be filled from a checkpoint."""
+    """The R-CNN of an experiment (appendix C), with its per-class RPN: trained, or awaiting a checkpoint's weights."""
     proposer = build_proposer(experiment.model.proposer, classes)
     net = localizer_backbone(experiment.model, classes)
     normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-    model = LocalizerRCNN(experiment.model, net, proposer, normalize, classes, experiment.data.size, experiment.eval)
+    size = cast(LocalizationConfig, experiment.data).size
+    model = LocalizerRCNN(experiment.model, net, proposer, normalize, classes, size, experiment.eval)
     model.experiment = to_dict(experiment)
     model.experiment["model"]["proposer"] = proposer.experiment
     return model
@@ -55,17 +57,19 @@ def localizer_backbone(config: ModelConfig, classes: Sequence[str]) -> Backbone:
     return net
 
 
-def build_proposer(proposer: Any, classes: Sequence[str]) -> Localizer:
-    """From a checkpoint's path, or without its weights from the experiment that an R-CNN's checkpoint carries."""
+def build_proposer(proposer: str | dict[str, Any] | None, classes: Sequence[str]) -> Localizer:
+    """The trained RPN of a checkpoint path, or an untrained one from the experiment in an R-CNN's checkpoint."""
     if isinstance(proposer, dict):
-        inner = configs.from_dict(proposer, what := "the config of the R-CNN's proposer")
+        inner = configs.from_dict(proposer, origin := "the config of the R-CNN's proposer")
         if inner.task != "localization":
-            raise ConfigError(f"{what} is of the task {inner.task}, and a proposer is of localization.")
+            raise ConfigError(f"{origin} has the task {inner.task}: use a proposer with the task localization.")
         return build_localizer(replace(inner, model=inner.model.for_checkpoint()), classes)
     if proposer is None:
         raise ConfigError("model.proposer is null: name the checkpoint of a trained per-class RPN.")
     checkpoint = reading.read(zoo.locate(proposer))
-    ours = (checkpoint.description.experiment or {}).get("task") == "localization"
-    if not ours or checkpoint.description.classes != list(classes):
-        raise ConfigError(f"model.proposer: {proposer} is no per-class RPN of the data's {len(classes)} classes.")
+    is_localizer = (checkpoint.description.experiment or {}).get("task") == "localization"
+    if not is_localizer or checkpoint.description.classes != list(classes):
+        raise ConfigError(
+            f"model.proposer: {proposer} is not a per-class RPN for the data's {len(classes)} classes; name one."
+        )
     return restore(checkpoint, build_localizer).eval()

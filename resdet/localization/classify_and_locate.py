@@ -1,4 +1,4 @@
-"""What is in an image, and where (appendix C): classifiers name the classes, localizers give each of them a box."""
+"""Classification with localization (appendix C): classifiers predict the classes, localizers a box for each."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -13,40 +13,42 @@ from resdet.errors import ConfigError
 from resdet.images.decode import as_image
 from resdet.localization.config import LocateConfig
 from resdet.localization.locate import Locator, locate
+from resdet.localization.rcnn_model import LocalizerRCNN
+from resdet.localization.rpn_model import Localizer
 from resdet.results.result import Result
 
 
 class ClassifyAndLocate:
-    """Localizers and classifiers, one or several of each, that predict as one."""
+    """One or more localizers and classifiers that predict together."""
 
     def __init__(
         self,
-        localizers: Sequence[Any],
+        localizers: Sequence[Localizer | LocalizerRCNN],
         classifiers: Sequence[Classifier],
         locating: LocateConfig | None = None,
         views: TestCropsConfig | None = None,
         top: int = 5,
     ):
-        """So many classes are named an image, five as in ILSVRC. `locating` says how they are looked for, `views` how
-        images are shown to the classifiers."""
+        """`locating` configures the localizers, `views` the classifiers' test crops; `top` is the number of classes
+        per image, five as in ILSVRC."""
         self.localizers, self.classifiers = list(localizers), list(classifiers)
         self.locator = Locator(localizers, locating)
         for number, model in enumerate(classifiers, 1):
-            check_classifier(model, self.locator.classes, f"Number {number} of the classifiers")
+            check_classifier(model, self.locator.classes, f"Classifier {number}")
         first, views = classifiers[0], views or TestCropsConfig()
-        self.show = build_test_crops(views, first.size, first.short)
+        self.crops = build_test_crops(views, first.size, first.short)
         self.score = Scorer(classifiers, self.locator.device, views.views == "dense")
         self.top = min(top, len(first.classes))
 
     def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
-        """One result an image; `images` are paths and uint8 RGB arrays [H, W, 3].
+        """One result per image; `images` are paths and uint8 RGB arrays [H, W, 3].
 
-        Names and scores, of which those below `score` are left out, are the classifiers'.
+        Names and scores come from the classifiers; classes with a score below `score` are omitted.
         """
         return list(self.stream(images, score))
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
-        """The same one after another: no more images are read than results are taken."""
+        """Yields the results of `predict` one by one, and reads images lazily."""
         for image in images:
             with evaluating([*self.localizers, *self.classifiers]):
                 result = self.result(image)
@@ -54,14 +56,18 @@ class ClassifyAndLocate:
 
     @torch.inference_mode()
     def result(self, image: Any) -> Result:
-        scores = self.score(tensors(self.show, as_image(image))).mean(0).cpu()
+        scores = self.score(tensors(self.crops, as_image(image))).mean(0).cpu()
         best = scores.topk(self.top)
-        found = locate(self.locator, image, best.indices.numpy())
-        found.scores, found.names = best.values.numpy(), [self.classifiers[0].classes[i] for i in found.labels]
-        return found
+        result = locate(self.locator, image, best.indices.numpy())
+        result.scores, result.names = best.values.numpy(), [self.classifiers[0].classes[i] for i in result.labels]
+        return result
 
 
-def check_classifier(model: Any, classes: Sequence[str], name: str) -> None:
-    """Its classes' names may be words, and a localizer's are synsets: in number and order they must agree."""
+def check_classifier(model: Any, classes: Sequence[str], name: str) -> Classifier:
+    """Returns a classifier with as many classes as the localizer; raises a ConfigError for another model.
+
+    Names are not compared, since those of the classifier may be words and those of the localizer are synsets.
+    """
     if not isinstance(model, Classifier) or len(model.classes) != len(classes):
-        raise ConfigError(f"{name} is no classifier of the localizer's {len(classes)} classes: give one that is.")
+        raise ConfigError(f"{name} is not a classifier with the localizer's {len(classes)} classes: give such a model.")
+    return model

@@ -1,7 +1,7 @@
-"""Config of localization (appendix C); free of torch."""
+"""Localization config (appendix C); does not import torch."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from resdet.config.experiment import EvalConfig, Experiment, ModelConfig
 from resdet.data.config import DataConfig
@@ -12,46 +12,46 @@ from resdet.localization.data.config import IlsvrcLocConfig, LocalizationConfig
 
 @dataclass
 class PerClassRPNConfig:
-    """The region proposal network of appendix C, with scores and boxes of each class."""
+    """The region proposal network of appendix C, with scores and boxes for each class."""
 
-    # The paper names no sizes: a quarter, a half and the whole of a crop of 224 pixels, at Faster R-CNN's ratios.
+    # The paper gives no sizes: these are 1/4, 1/2 and 1 of a crop of 224 pixels, at Faster R-CNN's ratios.
     sizes: list[float] = field(default_factory=lambda: [56.0, 112.0, 224.0])
     ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
-    channels: int | None = 512  # of the 3×3 layer; null: as many as the features have
+    channels: int | None = 512  # of the 3×3 layer; null: those of the features
     positive_iou: float = 0.7
     negative_iou: float = 0.3
-    batch_per_image: int = 8  # anchors of an image that are learned from
-    positive_fraction: float = 0.5  # share of them at the most
+    batch_per_image: int = 8  # sampled anchors per image
+    positive_fraction: float = 0.5  # maximum fraction of positive samples
     beta: float = 1 / 9  # of the smooth L1 loss
 
     def __post_init__(self):
         for key in ("sizes", "ratios"):
             values = getattr(self, key)
-            require(bool(values) and min(values) > 0, f"model.rpn.{key}", list(values), "list positive ones")
+            require(bool(values) and min(values) > 0, f"model.rpn.{key}", list(values), "list positive numbers")
         check_sampling(self)
 
 
 @dataclass
 class LocalizerConfig(ModelConfig):
-    """The per-class RPN on the last feature map of a classification net: conv5_x of a ResNet, all of it fine-tuned."""
+    """The per-class RPN on the last feature map of a classification net, conv5_x of a ResNet; all is fine-tuned."""
 
-    pretrained: str | None = None  # of the backbone: a classifier's file, or `torchvision` for that library's
+    pretrained: str | None = None  # backbone weights: a classifier's file, or `torchvision`
     rpn: PerClassRPNConfig = field(default_factory=PerClassRPNConfig)
 
 
 @dataclass
 class LocalizerRCNNConfig(ModelConfig):
-    """R-CNN on the proposals of a per-class RPN: each is warped to a crop, scored and refined for its class."""
+    """R-CNN on the proposals of a per-class RPN: warps each proposal, scores and refines it for its class."""
 
     pretrained: str | None = None
-    # The checkpoint of the per-class RPN; an R-CNN's own checkpoint has the RPN inside, and its experiment here.
+    # Checkpoint of the per-class RPN; the checkpoint of an R-CNN contains the RPN, and its experiment here.
     proposer: str | dict[str, Any] | None = None
-    cache: str | None = None  # folder of the training images' proposals; null: beside the proposer's checkpoint
-    context: int = 16  # pixels of a warped region that show what is around it, on each side: R-CNN's choice
-    positive_iou: float = 0.5  # a proposal from here on is positive, and its box is learned; the others are negative
-    positive_fraction: float = 0.5  # share of them in a batch
+    cache: str | None = None  # folder for the proposals of the training images; null: next to the proposer
+    context: int = 16  # context pixels on each side of a warped region, as in R-CNN
+    positive_iou: float = 0.5  # IoU from which a proposal is positive; the others are negative
+    positive_fraction: float = 0.5  # fraction of positive samples in a batch
     beta: float = 1 / 9  # of the smooth L1 loss
-    regions: int = 256  # at once, in tests
+    regions: int = 256  # regions per forward pass, in evaluation
 
     def __post_init__(self):
         super().__post_init__()
@@ -62,22 +62,24 @@ class LocalizerRCNNConfig(ModelConfig):
 
     def for_checkpoint(self) -> ModelConfig:
         if isinstance(self.proposer, str):
-            raise ConfigError("model.proposer is a path, and a file holds its proposer itself: it is damaged.")
+            raise ConfigError(
+                "model.proposer is a path, but a checkpoint contains its proposer: train the R-CNN again."
+            )
         return super().for_checkpoint()
 
 
 @dataclass
 class LocateConfig:
-    """From scores and boxes of anchors to one box a class. The paper does not say how; what follows is our choice."""
+    """Selection of one box per class from the anchors' scores and boxes; the paper does not specify it."""
 
-    testing: Literal["center", "dense"] = "center"  # the central crop, or the whole image at each of the scales
-    # Shorter sides. The paper names none; these lie within what training has shown (256 to 480).
+    testing: Literal["center", "dense"] = "center"  # the central crop, or the whole image at each scale
+    # Shorter sides. The paper gives none; these are within the range of training (256 to 480).
     scales: list[int] = field(default_factory=lambda: [256, 320, 384, 480])
-    candidates: int = 1000  # best boxes of each scale and class
-    nms: float = 0.7  # among those of all scales, as in Faster R-CNN's RPN
-    proposals: int = 200  # what is left of them for R-CNN
-    # Boxes that overlap the best one so far are averaged with it, weighted by their scores (OverFeat and VGG merge
-    # theirs too); null: the best one as it is.
+    candidates: int = 1000  # best boxes per scale and class
+    nms: float = 0.7  # IoU threshold over all scales, as in Faster R-CNN's RPN
+    proposals: int = 200  # proposals after NMS, for R-CNN
+    # Box voting: IoU from which boxes are averaged with the best one, weighted by score (OverFeat and VGG merge boxes
+    # too); null: no voting.
     vote: float | None = 0.5
 
     def __post_init__(self):
@@ -93,11 +95,11 @@ class LocateConfig:
 
 @dataclass
 class LocalizationEvalConfig(LocateConfig, EvalConfig):
-    """Evaluation of a localizer (appendix C, Table 13)."""
+    """Config of a localizer's evaluation (appendix C, Table 13)."""
 
-    batch: int = 64  # central crops at once, on each process; whole images come one by one
-    losses: bool = True  # during training the validation losses as well
-    # How `resdet evaluate --classifier` shows images to the net that predicts their classes.
+    batch: int = 64  # central crops per forward pass and process; whole images run one by one
+    losses: bool = True  # compute validation losses during training
+    # Test crops of the classifier of `resdet evaluate --classifier`.
     classifier_views: Literal["center", "ten_crop", "dense"] = "center"
 
     def __post_init__(self):
@@ -107,7 +109,7 @@ class LocalizationEvalConfig(LocateConfig, EvalConfig):
 
 @dataclass
 class LocalizationExperiment(Experiment):
-    """A per-class RPN that says where the class of an image is (appendix C)."""
+    """Training and evaluation of a per-class RPN, which localizes a given class (appendix C)."""
 
     task: Literal["localization"] = "localization"
     model: LocalizerConfig = field(default_factory=LocalizerConfig)
@@ -119,7 +121,7 @@ class LocalizationExperiment(Experiment):
 
 @dataclass
 class LocalizationRCNNExperiment(Experiment):
-    """The R-CNN on its proposals (appendix C)."""
+    """Training and evaluation of an R-CNN on the RPN's proposals (appendix C)."""
 
     task: Literal["localization_rcnn"] = "localization_rcnn"
     model: LocalizerRCNNConfig = field(default_factory=LocalizerRCNNConfig)
@@ -130,6 +132,9 @@ class LocalizationRCNNExperiment(Experiment):
 
     def check(self) -> None:
         super().check()
-        size, context = self.data.size, self.model.context
-        remedy = f"on both sides of a box in data.size={size} pixels; give less than half of them"
+        size, context = cast(LocalizationConfig, self.data).size, self.model.context
+        remedy = f"it applies to both sides; give less than half of data.size, which is {size}"
         require(2 * context < size, "model.context", context, remedy)
+
+
+LocalizerExperiment = LocalizationExperiment | LocalizationRCNNExperiment

@@ -1,27 +1,30 @@
-"""A localizer on a data set: where it sees given classes, what a classifier says these are, and the errors of both."""
+"""Evaluation of localizers on a data set: boxes of given or predicted classes, and their errors."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.evaluate import scored_images
+from resdet.classification.model import Classifier
 from resdet.data.loader import Notes, Skipped, collated, worker_count
 from resdet.detection.evaluation.validation_loss import LossSums
-from resdet.engine.distributed import gathered
+from resdet.engine.distributed import gather
 from resdet.errors import DataError
+from resdet.images.decode import Source
 from resdet.localization.config import LocalizationEvalConfig
+from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.localization.loc_error import GUESSES, evaluate_loc
-from resdet.localization.locate import Locator, Show, View
+from resdet.localization.locate import Locator, View, ViewBuilder
 from resdet.results.result import Result
 
 
-class Shown(NamedTuple):
-    """Images as a locator wants them."""
+class ViewBatch(NamedTuple):
+    """The inputs of a locator."""
 
     views: list[View]
     sizes: Tensor  # [B, 2]: height and width of the images
@@ -29,44 +32,45 @@ class Shown(NamedTuple):
 
 
 class ViewSamples(Dataset):
-    """Image number -> its views, or the reason why there are none."""
+    """Image index -> its views and "", or None and an error message."""
 
-    def __init__(self, source: Any, show: Show, on_bad_image: str):
-        self.source, self.show, self.on_bad_image = source, show, on_bad_image
+    def __init__(self, source: Source, build_views: ViewBuilder, on_bad_image: str):
+        self.source, self.build_views, self.on_bad_image = source, build_views, on_bad_image
 
-    def __getitem__(self, index: int) -> tuple[Shown | None, str]:
+    def __getitem__(self, index: int) -> tuple[ViewBatch | None, str]:
         try:
             image = self.source.image(index)
-            return Shown(self.show(image), torch.tensor([image.size[::-1]], dtype=torch.float32), [index]), ""
+            size = torch.tensor([image.size[::-1]], dtype=torch.float32)
+            return ViewBatch(self.build_views(image), size, [index]), ""
         except DataError as error:
             if self.on_bad_image == "error":
                 raise
             return None, str(error)
 
 
-def collate(items: list[tuple[Shown | None, str]]) -> tuple[Shown | None, list[str]]:
-    """The images together; views of one kind have one size."""
-    kept = [shown for shown, _ in items if shown]
+def collate(items: list[tuple[ViewBatch | None, str]]) -> tuple[ViewBatch | None, list[str]]:
+    """The batch of all images, and error messages; views of one kind have one size."""
+    parts = [part for part, _ in items if part]
     notes = [note for _, note in items if note]
-    if not kept:
+    if not parts:
         return None, notes
-    views = [View(*(torch.cat(fields) for fields in zip(*alike))) for alike in zip(*(shown.views for shown in kept))]
-    indices = [index for shown in kept for index in shown.indices]
-    return Shown(views, torch.cat([shown.sizes for shown in kept]), indices), notes
+    views = [View(*(torch.cat(fields) for fields in zip(*alike))) for alike in zip(*(part.views for part in parts))]
+    indices = [index for part in parts for index in part.indices]
+    return ViewBatch(views, torch.cat([part.sizes for part in parts]), indices), notes
 
 
-def shown_images(
-    locator: Locator, source: Any, indices: Sequence[int], batch: int, workers: int, on_bad_image: str, notes: Notes
-) -> Iterator[Shown]:
-    """These images of the source, on the locator's device."""
-    step = batch if locator.together else 1
+def view_batches(
+    locator: Locator, source: Source, indices: Sequence[int], batch: int, workers: int, on_bad_image: str, notes: Notes
+) -> Iterator[ViewBatch]:
+    """The views of the images with these indices, on the locator's device."""
+    step = batch if locator.batched else 1
     keys = [list(indices[start : start + step]) for start in range(0, len(indices), step)]
-    samples = ViewSamples(source, locator.show, on_bad_image)
-    for shown, sentences in collated(samples, keys, collate, worker_count(workers), locator.device):
+    samples = ViewSamples(source, locator.build_views, on_bad_image)
+    for images, sentences in collated(samples, keys, collate, worker_count(workers), locator.device):
         notes.note(sentences)
-        if shown:
-            views = [seen.to(locator.device) for seen in shown.views]
-            yield Shown(views, shown.sizes.to(locator.device), shown.indices)
+        if images:
+            views = [view.to(locator.device) for view in images.views]
+            yield ViewBatch(views, images.sizes.to(locator.device), images.indices)
 
 
 class Located(NamedTuple):
@@ -76,10 +80,10 @@ class Located(NamedTuple):
     boxes: np.ndarray  # float32 [n, K, 4], xyxy in pixels of the images
     scores: np.ndarray  # float32 [n, K]
     sizes: np.ndarray  # float32 [n, 2]: height and width of the images
-    losses: dict[str, float]  # means over the images, where they were asked for
+    losses: dict[str, float]  # means over the images; empty if not computed
 
-    def results(self, source: Any, classes: np.ndarray) -> list[Result]:
-        """The same as one result an image; `classes` [N, K] are those that were given."""
+    def results(self, source: Source, classes: np.ndarray) -> list[Result]:
+        """One result per image; `classes` [N, K] are the given classes of all images."""
         sizes = self.sizes.astype(int).tolist()
         return [
             Result.of(boxes, scores, classes[index], source.classes, size, source.name(index))
@@ -90,7 +94,7 @@ class Located(NamedTuple):
 @torch.inference_mode()
 def locate_all(
     locator: Locator,
-    source: Any,
+    source: Source,
     classes: np.ndarray,
     config: LocalizationEvalConfig,
     notes: Notes,
@@ -98,66 +102,67 @@ def locate_all(
     on_bad_image: str = "error",
     rank: int = 0,
     world: int = 1,
-    losses: Callable[[Shown], dict[str, Tensor]] | None = None,
+    losses: Callable[[ViewBatch], dict[str, Tensor]] | None = None,
 ) -> Located:
-    """The best box of each of the classes [N, K] of all images, in their order; the processes share the work.
+    """The best boxes of the given classes [N, K], in the order of the images, over all processes.
 
-    Images with a class below 0, and those that cannot be read and are skipped, are left out. `losses` gives those of
-    some images, of which the means are kept.
+    Omits images with a class below 0 and skipped unreadable images. `losses` computes the mean losses of a batch.
     """
-    mine = np.flatnonzero((classes >= 0).all(1))[rank::world].tolist()
-    parts, sums = [nowhere(classes.shape[1])], LossSums()
-    for shown in shown_images(locator, source, mine, config.batch, workers, on_bad_image, notes):
-        wanted = torch.from_numpy(classes[shown.indices]).to(locator.device)
-        found = (*locator(shown.views, shown.sizes, wanted), shown.sizes)
-        parts.append((np.array(shown.indices), *(field.cpu().numpy() for field in found)))
-        sums.add(losses(shown) if losses else {}, len(shown.indices))
-    fields = [np.concatenate(part) for part in zip(*gathered(parts))]
-    order = np.argsort(fields[0])
-    return Located(*(field[order] for field in fields), sums.means())
+    indices = np.flatnonzero((classes >= 0).all(1))[rank::world].tolist()
+    parts, sums = [no_images(classes.shape[1])], LossSums()
+    for batch in view_batches(locator, source, indices, config.batch, workers, on_bad_image, notes):
+        labels = torch.from_numpy(classes[batch.indices]).to(locator.device)
+        fields = (*locator(batch.views, batch.sizes, labels), batch.sizes)
+        parts.append((np.array(batch.indices), *(field.cpu().numpy() for field in fields)))
+        sums.add(losses(batch) if losses else {}, len(batch.indices))
+    numbers, boxes, scores, sizes = (np.concatenate(part) for part in zip(*gather(parts)))
+    order = np.argsort(numbers)
+    return Located(numbers[order], boxes[order], scores[order], sizes[order], sums.means())
 
 
-def nowhere(classes: int) -> tuple[np.ndarray, ...]:
-    """Indices, boxes, scores and sizes of no image."""
+def no_images(classes: int) -> tuple[np.ndarray, ...]:
+    """Empty indices, boxes, scores and sizes."""
     shapes = [(0, classes, 4), (0, classes), (0, 2)]
     return np.zeros(0, np.int64), *(np.zeros(shape, np.float32) for shape in shapes)
 
 
 def best_classes(
-    models: Sequence[nn.Module],
-    source: Any,
+    models: Sequence[Classifier],
+    source: Source,
     config: LocalizationEvalConfig,
     device: torch.device,
     skipped: Skipped,
     **options: Any,
 ) -> np.ndarray:
-    """The five best classes of each image by a classifier or an ensemble of them, int64 [N, 5]; -1 where it was
-    skipped. `options` are those of `scored_images`."""
+    """The five best classes of each image by a classifier or an ensemble, int64 [N, 5]; -1 for a skipped image.
+
+    `options` are those of `scored_images`.
+    """
     guesses = min(GUESSES, len(models[0].classes))
-    found = np.full((len(source), guesses), -1, np.int64)
+    classes = np.full((len(source), guesses), -1, np.int64)
     views = ClassificationEvalConfig(batch=config.batch, views=config.classifier_views)
     parts = [
         (indices.numpy(), scores.topk(guesses).indices.cpu().numpy())
         for scores, _, indices in scored_images(models, source, views, device, skipped=skipped, **options)
     ]
-    for indices, best in gathered(parts):
-        found[indices] = best
-    return found
+    for indices, best in gather(parts):
+        classes[indices] = best
+    return classes
 
 
-def errors(source: Any, located: Located, guessed: np.ndarray | None) -> dict[str, float]:
-    """`loc_error` of the first box of each image, that of its own class; and with `guessed` [N, k] the classes of the
-    others, `topk_loc_error` and `topk_error`, the classes' own."""
-    picked = located.indices
-    if not len(picked):
-        raise DataError("No validation image could be read: look at the files that were named.")
-    truth = (source.labels[picked], [source.boxes(i) for i in picked.tolist()])
-    # The boxes of a few images were drawn in a picture of another size.
-    ratio = source.sizes[picked] / located.sizes[:, ::-1]
+def errors(source: LocalizedImages, located: Located, guessed: np.ndarray | None) -> dict[str, float]:
+    """`loc_error` of the first box of each image, which has the ground-truth class; with predicted classes `guessed`
+    [N, k] of the other boxes also `topk_loc_error`, and `topk_error` of the classes alone."""
+    indices = located.indices
+    if not len(indices):
+        raise DataError("Cannot read any validation image: check the files reported above.")
+    truth = (source.labels[indices], [source.boxes(i) for i in indices.tolist()])
+    # A few images were annotated at another size.
+    ratio = source.sizes[indices] / located.sizes[:, ::-1]
     boxes = located.boxes * np.tile(ratio, 2)[:, None]
-    figures = {"loc_error": evaluate_loc(truth, (truth[0][:, None], boxes[:, :1]))["loc_error"]}
+    metrics = {"loc_error": evaluate_loc(truth, (truth[0][:, None], boxes[:, :1]))["loc_error"]}
     if guessed is not None:
-        found = evaluate_loc(truth, (guessed[picked], boxes[:, 1:]))
+        result = evaluate_loc(truth, (guessed[indices], boxes[:, 1:]))
         k = guessed.shape[1]
-        figures |= {f"top{k}_loc_error": found["loc_error"], f"top{k}_error": found["class_error"]}
-    return figures
+        metrics |= {f"top{k}_loc_error": result["loc_error"], f"top{k}_error": result["class_error"]}
+    return metrics

@@ -1,12 +1,12 @@
 """The per-class region proposal network (appendix C): each class has its own scores and boxes at every anchor.
 
 A thousand classes, nine anchors and five numbers are 45,000 outputs at each position, of which a loss needs those of
-one class. So the rows of the last layers that belong to the wanted classes are taken out of the weights, and nothing
-else is computed: memory and time are those of a network for as many classes as are asked for.
+one class. So the last layers select the weights of the requested classes and compute nothing else: memory and time are
+those of a network for the requested classes only.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from resdet.structures import Targets
 
 
 class PerClass(nn.Module):
-    """A linear layer of some outputs for each class, computed for the classes that are asked for."""
+    """A linear layer with `outputs` outputs per class, computed for the requested classes."""
 
     def __init__(self, width: int, classes: int, outputs: int, std: float):
         super().__init__()
@@ -30,7 +30,7 @@ class PerClass(nn.Module):
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
         """Vectors [B, width, P] at P positions and class numbers [B, K] -> [B, K, outputs, P]."""
         outputs, width = self.weight.shape[1:]
-        # Of an embedding the gradient of the weights is built at once; that of an index would be sorted first.
+        # The gradient of an embedding needs no sorting, unlike that of an index.
         rows = F.embedding(classes, self.weight.flatten(1)).reshape(len(x), -1, width)
         bias = F.embedding(classes, self.bias).reshape(len(x), -1, 1)
         return (rows @ x + bias).unflatten(1, (-1, outputs))
@@ -41,7 +41,7 @@ class PerClass(nn.Module):
 
 
 class PerClassOutput(NamedTuple):
-    """What the network says of N anchors, position by position, for K classes."""
+    """Outputs for K classes at N anchors, position by position."""
 
     anchors: Tensor  # [N, 4]
     logits: Tensor  # [B, K, N]
@@ -49,7 +49,7 @@ class PerClassOutput(NamedTuple):
 
 
 class PerClassRPN(nn.Module):
-    """A 3×3 layer and two sibling ones for each class: binary logistic scores, and boxes."""
+    """A 3×3 layer and two sibling layers per class: binary logistic scores, and boxes."""
 
     def __init__(self, config: PerClassRPNConfig, channels: int, stride: int, classes: int):
         super().__init__()
@@ -58,12 +58,12 @@ class PerClassRPN(nn.Module):
         width, anchors = config.channels or channels, self.anchors.per_position
         self.conv = nn.Conv2d(channels, width, 3, padding=1)
         nn.init.normal_(self.conv.weight, std=0.01)
-        nn.init.zeros_(self.conv.bias)
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
         self.scores = PerClass(width, classes, anchors, std=0.01)
         self.boxes = PerClass(width, classes, anchors * 4, std=0.01)
 
     def forward(self, features: Tensor, classes: Tensor, image: Sequence[int]) -> PerClassOutput:
-        """For a map [B, C, h, w] and classes [B, K]; `image` is the height and width of what the map is of."""
+        """Outputs for a feature map [B, C, h, w] and classes [B, K]; `image` is the height and width of the images."""
         x = F.relu(self.conv(features))
         (anchors,) = self.anchors([x], [self.stride], image)
         x = x.flatten(2)
@@ -71,13 +71,13 @@ class PerClassRPN(nn.Module):
         return PerClassOutput(anchors, logits.transpose(2, 3).flatten(2), deltas.permute(0, 1, 4, 2, 3).flatten(2, 3))
 
     def losses(self, output: PerClassOutput, targets: Targets, sizes: Tensor) -> dict[str, Tensor]:
-        """Of the first class, over sampled anchors: scores of all, boxes of the positive ones.
+        """rpn_class and rpn_box of the first class, over sampled anchors; boxes of positive anchors only.
 
         "8 anchors are randomly sampled for each image, where the sampled positive and negative anchors have a ratio
-        of 1:1"; where positive ones are too few, negatives take their places, as in Faster R-CNN.
+        of 1:1"; negatives replace missing positives, as in Faster R-CNN.
         """
         anchors, logits, deltas = output.anchors, output.logits[:, 0], output.deltas[:, 0]
-        # With crops of the size of the largest anchors nearly all cross the border: they are all learned from.
+        # Crops are as large as the largest anchors, so that nearly all anchors cross the border: use them too.
         usable = (sizes > 0).all(1, keepdim=True).expand(-1, len(anchors))
         scores, boxes = sampled_losses(self.config, anchors, logits, deltas, targets, usable)
         return {"rpn_class": scores, "rpn_box": boxes}

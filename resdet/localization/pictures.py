@@ -1,4 +1,4 @@
-"""A localizer's boxes, drawn beside the true ones."""
+"""Drawings of a localizer's boxes and the ground truth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,25 +7,25 @@ import numpy as np
 
 from resdet.detection.evaluation.pictures import spread
 from resdet.files.atomic import write_image
-from resdet.localization.data.crops import boxes_in
+from resdet.localization.data.crops import scaled_boxes
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.localization.loc_error import best_overlaps
 from resdet.results.drawing import draw
 from resdet.results.result import Result
 
-RED, GREEN = 0, 12  # labels that are drawn so
+RED, GREEN = 0, 12  # labels of these colors
 
 
 def write_located(
     folder: Path, source: LocalizedImages, indices: np.ndarray, results: Sequence[Result], count: int
 ) -> None:
-    """`count` images of a localizer's source, evenly spaced, each as folder/NUMBER_NAME.jpg: green is where its objects
-    are, red the box of their class, with its score and the best overlap. `indices` [n] are those of the results."""
+    """Writes `count` evenly spaced results as folder/NUMBER_NAME.jpg: ground truth in green, the predicted box in red
+    with its score and its best IoU. `indices` [n] are the image indices of the results."""
     for row in spread(len(results), count):
         index, result = int(indices[row]), results[row]
-        true = boxes_in(source, index, result.size[::-1])
-        iou = best_overlaps(result.boxes[None], [true]).max()
+        truth = scaled_boxes(source, index, result.size[::-1])
+        iou = best_overlaps(result.boxes[None], [truth]).max()
         caption = f"{result.names[0]} {result.scores[0]:.2f}, IoU {iou:.2f}"
-        drawn = draw(source.image(index).decode(), true, [GREEN] * len(true))
-        drawn = draw(drawn, result.boxes, [RED], [caption])
-        write_image(folder / f"{index}_{Path(source.name(index)).stem}.jpg", drawn)
+        pixels = draw(source.image(index).decode(), truth, [GREEN] * len(truth))
+        pixels = draw(pixels, result.boxes, [RED], [caption])
+        write_image(folder / f"{index}_{Path(source.name(index)).stem}.jpg", pixels)

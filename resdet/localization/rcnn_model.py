@@ -1,7 +1,7 @@
-"""The region-centric R-CNN of appendix C: each proposal of the per-class RPN is warped, scored and refined alone.
+"""The region-centric R-CNN of appendix C: warps, scores and refines each proposal of the per-class RPN.
 
 An image of ImageNet "usually contains a single dominate object, and the proposal regions highly overlap with each
-other", so that the regions of a batch are taken from as many images, and not from a few as in Fast R-CNN.
+other", so that each region of a batch comes from another image, and not from a few images as in Fast R-CNN.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from resdet.localization.rpn_model import Localizer
 from resdet.ops import boxes as box_ops
 from resdet.structures import RegionTargets
 
-BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # R-CNN's deltas are small: these bring them to about unit variance
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scale R-CNN's small deltas to about unit variance
 
 
 class LocalizerRCNN(nn.Module):
-    """A classification net whose classifier is replaced by two sibling layers for each class."""
+    """A classification net with two sibling layers per class in place of its classifier."""
 
     task, exported = "localization_rcnn", False
 
@@ -37,7 +37,7 @@ class LocalizerRCNN(nn.Module):
         size: int,
         locating: LocateConfig,
     ):
-        """`proposer` is trained already and stays as it is; `size` is the side of a warped region."""
+        """`proposer` is trained and stays frozen; `size` is the side of a warped region."""
         super().__init__()
         self.config = config
         self.backbone = backbone.to(memory_format=torch.channels_last)
@@ -48,33 +48,33 @@ class LocalizerRCNN(nn.Module):
         width = [*backbone.channels.values()][-1]
         self.scores = PerClass(width, len(self.classes), 1, std=0.01)
         self.boxes = PerClass(width, len(self.classes), 4, std=0.001)
-        self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
+        self.experiment: dict = {}  # the resolved config, saved in checkpoints
 
     def forward(self, regions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [R] and deltas [R, 4] of the classes [R] of warped regions [R, 3, S, S]."""
+        """Logits [R] and deltas [R, 4] of warped regions [R, 3, S, S] for the classes `labels` [R]."""
         x = self.backbone.last(self.normalize(regions)).mean((2, 3))[..., None]
         return self.scores(x, labels[:, None]).flatten(), self.boxes(x, labels[:, None]).flatten(1)
 
     def losses(self, regions: Tensor, targets: RegionTargets) -> dict[str, Tensor]:
-        """class and box, the latter of the positive regions."""
-        counted = targets.labels >= 0
+        """class and box, the latter over the positive regions; ignores regions with label -1."""
+        valid = targets.labels >= 0
         logits, deltas = self(regions, targets.labels.clamp(min=0))
-        wanted = box_ops.encode(targets.boxes, targets.objects, BOX_WEIGHTS)
+        expected = box_ops.encode(targets.boxes, targets.objects, BOX_WEIGHTS)
         scores = losses.objectness(logits, targets.positive)
-        shifts = losses.smooth_l1(deltas, wanted, self.config.beta)
-        count = counted.sum()
+        shifts = losses.smooth_l1(deltas, expected, self.config.beta)
+        count = valid.sum()
         return {
-            "class": losses.mean_over(scores, counted, count),
-            "box": losses.mean_over(shifts, targets.positive & counted, count),
+            "class": losses.mean_over(scores, valid, count),
+            "box": losses.mean_over(shifts, targets.positive & valid, count),
         }
 
     def rescore(self, regions: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities [R] and refined boxes [R, 4] of the proposals that the warped regions [R, 3, S, S] show."""
+        """Probabilities [R] and refined boxes [R, 4] of proposals `boxes` [R, 4], warped to `regions` [R, 3, S, S]."""
         logits, deltas = self(regions, labels)
         return logits.float().sigmoid(), box_ops.decode(boxes, deltas, BOX_WEIGHTS)
 
     def predict(self, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Any]:
-        """As `Localizer.predict`."""
+        """See `Localizer.predict`."""
         from resdet.localization.locate import predict
 
         return predict(self, images, classes)
@@ -84,5 +84,5 @@ class LocalizerRCNN(nn.Module):
         return dict(self.backbone.state_dict())
 
     def class_layers(self) -> list[str]:
-        """The layers whose size is the number of classes."""
+        """The layers with the size of the number of classes."""
         return ["scores", "boxes"]

@@ -1,4 +1,4 @@
-"""The localizer of appendix C: given the classes of an image, where they are."""
+"""The localizer of appendix C: predicts boxes of the given classes of an image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from resdet.structures import Images, Targets
 
 
 class Localizer(nn.Module):
-    """A classification net without its classifier, and the per-class RPN on its last feature map."""
+    """A classification net without its classifier, and a per-class RPN on its last feature map."""
 
     task, exported = "localization", False
 
@@ -30,35 +30,37 @@ class Localizer(nn.Module):
         short: int,
         locating: LocateConfig,
     ):
-        """`size` and `short` are the central crop's and its image's; `locating` is what `predict` goes by."""
+        """`size` of the central crop, `short` side before it; `locating` configures `predict`."""
         super().__init__()
-        # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
+        # Images are channels last in memory; convolutions then need no reordering, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.rpn, self.normalize = rpn, normalize
         self.classes = list(classes)
         self.size, self.short, self.locating = size, short, locating
-        self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
+        self.experiment: dict = {}  # the resolved config, saved in checkpoints
 
     def forward(self, images: Images | Tensor, classes: Tensor) -> PerClassOutput:
-        """Of uint8 images [B, 3, H, W] and their classes [B, K]."""
+        """Outputs for uint8 images [B, 3, H, W] and classes [B, K]."""
         images = as_images(images)
         features = self.backbone.last(normalized(self.normalize, images))
         return self.rpn(features, classes, images.pixels.shape[2:])
 
     def losses(self, images: Images | Tensor, targets: Targets) -> dict[str, Tensor]:
-        """rpn_class and rpn_box. An image is of one class: `targets.labels` [B, G] tells it at every place, so that
-        an image without an object in sight teaches where its class is not."""
+        """rpn_class and rpn_box. `targets.labels` [B, G] all equal the class of the image, also in padding, so that an
+        image without a visible object gives negative samples of its class."""
         images, targets = as_images(images), with_room(targets)
         return self.rpn.losses(self(images, targets.labels[:, :1]), targets, images.sizes)
 
     def candidates(self, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities [B, K, N] and boxes [B, K, N, 4], in pixels of the images, of every anchor."""
+        """Probabilities [B, K, N] and boxes [B, K, N, 4] of all anchors, in pixels of the images."""
         anchors, logits, deltas = self(images, classes)
         return logits.float().sigmoid(), box_ops.decode(anchors, deltas)
 
     def predict(self, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Any]:
-        """The best box of each given class in paths and uint8 RGB arrays [H, W, 3], one `resdet.Result` an
-        image; `classes` are numbers, one or several an image, in whose order they come."""
+        """One `resdet.Result` per image, with the best box of each given class, in their order.
+
+        `images` are paths and uint8 RGB arrays [H, W, 3], `classes` one or several class numbers per image.
+        """
         from resdet.localization.locate import predict
 
         return predict(self, images, classes)
@@ -68,5 +70,5 @@ class Localizer(nn.Module):
         return dict(self.backbone.state_dict())
 
     def class_layers(self) -> list[str]:
-        """The layers whose size is the number of classes, which fine-tuning on other ones starts anew."""
+        """The layers with the size of the number of classes, which fine-tuning on other classes reinitializes."""
         return ["rpn.scores", "rpn.boxes"]

@@ -1,58 +1,63 @@
-"""ImageNet localization with a per-class RPN (appendix C)."""
+"""Training of the per-class RPN (appendix C)."""
 
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from resdet.data.loader import Loader, Notes
+from resdet.data.loader import Notes
 from resdet.detection.objects_training import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTraining, with_total
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
+from resdet.engine.training import Training
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
 from resdet.localization.build import build_localizer
+from resdet.localization.config import LocalizerExperiment
+from resdet.localization.data.config import LocalizationConfig
 from resdet.localization.data.crops import CropLoader
 from resdet.localization.data.sources import open_localized
-from resdet.localization.evaluate import Located, Shown, errors, locate_all
+from resdet.localization.evaluate import Located, ViewBatch, errors, locate_all
 from resdet.localization.locate import Locator
 from resdet.localization.pictures import write_located
+from resdet.localization.rpn_model import Localizer
 from resdet.localization.validation_loss import rpn_losses
 
 
 class LocalizationTraining(ObjectsTraining):
-    """The trainer's view of a localization experiment. It is judged with the ground-truth class (Table 13)."""
+    """The training task of a localization experiment; evaluates with the ground-truth class (Table 13)."""
 
     monitor, lower_is_better = "loc_error", True
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
+    def __init__(self, experiment: LocalizerExperiment, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
         self.notes = Notes(log.warn)
-        self.source = open_localized(experiment.data, "train")
-        self.validation = open_localized(experiment.data, "val")
+        self.data = cast(LocalizationConfig, experiment.data)
+        self.source = open_localized(self.data, "train")
+        self.validation = open_localized(self.data, "val")
         for sentence in (*self.source.problems, *self.validation.problems):
-            log.say(sentence)
+            log.info(sentence)
         if self.validation.classes != self.source.classes:
-            raise DataError("The training and the validation images have other synsets: complete data.root.")
+            raise DataError("The training and validation images have different synsets: complete data.root.")
         self.model = self.build()
         if init:
             self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
-        self.located: Located | None = None  # by the last evaluation
+        self.located: Located  # of the last evaluation
 
     def build(self) -> nn.Module:
         return build_localizer(self.experiment, self.source.classes)
 
-    def make_loader(self) -> Loader:
+    def make_loader(self) -> Training:
         train, world = self.experiment.train, self.world
         return CropLoader(
             self.source,
-            self.experiment.data,
+            self.data,
             train.batch,
             train.seed,
             world.device,
@@ -62,10 +67,9 @@ class LocalizationTraining(ObjectsTraining):
         )
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """The error with the ground-truth class, and the validation losses; the processes share the images, and all
-        know the figures."""
-        data, config = self.experiment.data, self.experiment.eval
-        locator = Locator([model.eval()], config)
+        """The error with the ground-truth class and the validation losses, over all processes."""
+        data, config = self.data, self.experiment.eval
+        locator = Locator([cast(Localizer, model.eval())], config)
         self.located = locate_all(
             locator,
             self.validation,
@@ -80,12 +84,12 @@ class LocalizationTraining(ObjectsTraining):
         )
         return with_total(self.located.losses) | errors(self.validation, self.located, None)
 
-    def losses_of(self, model: nn.Module, locator: Locator, shown: Shown) -> dict[str, Tensor]:
-        """Of some validation images."""
-        return rpn_losses(model, self.validation, self.experiment.data.max_objects, shown)
+    def losses_of(self, model: nn.Module, locator: Locator, batch: ViewBatch) -> dict[str, Tensor]:
+        """The validation losses of a batch."""
+        return rpn_losses(cast(Localizer, model), self.validation, self.data.max_objects, batch)
 
     def keep(self, folder: Path) -> None:
-        """The boxes of the last evaluation as `resdet predict --json` writes them, and drawn beside the true ones."""
+        """Writes the boxes of the last evaluation in the format of `resdet predict --json`, and drawings of some."""
         results = self.located.results(self.validation, self.validation.labels[:, None])
         write_text(folder / RESULTS, json.dumps([result.to_dict() for result in results]))
         write_located(folder / PICTURES, self.validation, self.located.indices, results, SHOWN)

@@ -1,4 +1,4 @@
-"""Localization as the hub and the commands see it: a per-class RPN, and R-CNN on its proposals."""
+"""The localization tasks for the hub and the commands: a per-class RPN, and an R-CNN on its proposals."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from resdet.engine.log import Log
 from resdet.errors import ConfigError
 from resdet.localization.build import build_localizer, build_localizer_rcnn
 from resdet.localization.classify_and_locate import ClassifyAndLocate, check_classifier
-from resdet.localization.config import LocalizationExperiment, LocalizationRCNNExperiment
+from resdet.localization.config import LocalizationExperiment
 from resdet.localization.rcnn_model import LocalizerRCNN
 from resdet.localization.rcnn_training import LocalizationRCNNTraining
 from resdet.localization.report import evaluate
@@ -36,7 +36,7 @@ LOCATING = ("eval.scales=[64,80]", "eval.candidates=50", "eval.proposals=4", "ev
 
 
 class LocalizationTask(Task):
-    """Images of one class each, and where its instances are."""
+    """Images of one class each, with the boxes of its instances."""
 
     kind = "localizer"
     evaluate_options = frozenset({"classifiers"})
@@ -61,21 +61,26 @@ class LocalizationTask(Task):
         return evaluate(models, experiment, options)
 
     def predict(
-        self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
+        self,
+        models: Sequence[Localizer | LocalizerRCNN],
+        weights: Sequence[str],
+        images: Sequence[Path],
+        options: PredictOptions,
     ) -> Iterator[dict[str, Any]]:
         if not options.classifiers:
             raise ConfigError(
-                f"{weights[0]} is a localizer, which must be told the classes: name a net by --classifier."
+                f"{weights[0]} is a localizer, which needs the classes of an image: name a classifier by --classifier."
             )
         origin = f"the config inside {weights[0]}"
         settings = config.from_dict(models[0].experiment, origin, tuple(options.overrides)).eval
         device = distributed.choose_device("auto")
-        for path, net in options.classifiers.items():
-            check_classifier(net, models[0].classes, f"--classifier {path}")
-        nets = [net.to(device) for net in options.classifiers.values()]
+        nets = [
+            check_classifier(net, models[0].classes, f"--classifier {path}").to(device)
+            for path, net in options.classifiers.items()
+        ]
         views = TestCropsConfig(views=settings.classifier_views)
-        finder = ClassifyAndLocate(models, nets, settings, views, TOP if options.top is None else options.top)
-        return show(finder, images, options.score, options.draw)
+        predictor = ClassifyAndLocate(models, nets, settings, views, TOP if options.top is None else options.top)
+        return show(predictor, images, options.score, options.draw)
 
     def smoke_data(self, experiment: LocalizationExperiment, out: Path) -> list[str]:
         return ["data.name=shape_loc", f"data.root={out / 'shape_loc'}", *DATA]
@@ -88,19 +93,19 @@ class LocalizationTask(Task):
 
 
 class LocalizationRCNNTask(LocalizationTask):
-    """The same by R-CNN on the proposals of a trained per-class RPN."""
+    """The localization task with an R-CNN on the proposals of a trained per-class RPN."""
 
     def build(
-        self, experiment: LocalizationRCNNExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
+        self, experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None
     ) -> LocalizerRCNN:
         return build_localizer_rcnn(experiment, classes)
 
     def open_training(
-        self, experiment: LocalizationRCNNExperiment, world: World, log: Log, init: str | None = None
+        self, experiment: Any, world: World, log: Log, init: str | None = None
     ) -> LocalizationRCNNTraining:
         return LocalizationRCNNTraining(experiment, world, log, Path(init) if init else None)
 
-    def smoke_training(self, experiment: LocalizationRCNNExperiment) -> list[str]:
+    def smoke_training(self, experiment: Any) -> list[str]:
         return [*LOCALIZER, "model.context=4"]
 
 

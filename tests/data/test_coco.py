@@ -277,10 +277,10 @@ def test_what_is_no_coco_file_is_always_an_error(write, tmp_path, data, what, on
 
 
 def test_files_that_are_missing(write, tmp_path):
-    with pytest.raises(DataError, match="nowhere.json cannot be read"):
+    with pytest.raises(DataError, match="nowhere.json: cannot read the file"):
         open_coco(tmp_path / "nowhere.json", tmp_path)
     source = open_coco(write(content()), tmp_path / "pictures")
-    with pytest.raises(DataError, match=r"pictures/70.png cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"pictures/70.png: cannot read the file \(No such file"):
         source.image(0)
 
 

@@ -50,7 +50,7 @@ def test_images_are_read_and_hidden_files_are_not(tmp_path):
     copy = pickle.loads(pickle.dumps(images))
     assert copy.name(0) == images.name(0) and copy.classes == ["a"]
     (tmp_path / "a/x.png").unlink()
-    with pytest.raises(DataError, match="a/x.png cannot be read"):
+    with pytest.raises(DataError, match="a/x.png: cannot read the file"):
         images.image(0)
 
 
@@ -65,7 +65,7 @@ def test_classes_of_the_training_split_rule(tmp_path):
 
 
 def test_what_is_missing_is_named(tmp_path):
-    with pytest.raises(DataError, match="nowhere cannot be listed"):
+    with pytest.raises(DataError, match="nowhere: cannot list the folder"):
         ImageFolder(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no class folders"):
         ImageFolder(tmp_path)
@@ -149,7 +149,7 @@ def test_a_failed_save_leaves_nothing(source, monkeypatch):
     monkeypatch.setattr(np, "save", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(28, "No space left")))
     assert cached("test", [source], Builder()).keys() == Builder()().keys()
     assert not list((source.parent / ".resdet").iterdir())
-    with pytest.raises(DataError, match="missing.json cannot be read"):
+    with pytest.raises(DataError, match="missing.json: cannot read the file"):
         cached("test", [source.parent / "missing.json"], Builder())
 
 

@@ -27,8 +27,8 @@ FILES = {  # content, and what is wrong with it
     "c.bmp": (encoded(".bmp"), None),
     "d.webp": (encoded(".webp"), None),
     "e.jpg": (JPEG + 100_000 * b"\0", None),
-    "f.jpg": (JPEG[:-2], "is cut short"),
-    "g.png": (PNG[:-20], "is cut short"),
+    "f.jpg": (JPEG[:-2], "is truncated"),
+    "g.png": (PNG[:-20], "is truncated"),
     "h.jpg": (b"", "is an empty file"),
     "i.jpg": (b"not an image", "is not an image"),
     "j.webp": (encoded(".webp")[:30], "is not an image|cannot be decoded"),
@@ -61,7 +61,7 @@ def test_annotated_images(folder):
     problems = check_headers(open_coco(folder / "gt.json", folder / "images"), workers=2)
     assert list(problems) == [1, 2, 3]
     assert "has 90x60 pixels and its annotations declare 60x90" in problems[1]
-    assert "nowhere.jpg cannot be read (No such file" in problems[2] and "is cut short" in problems[3]
+    assert "nowhere.jpg: cannot read the file (No such file" in problems[2] and "is truncated" in problems[3]
 
 
 def test_tar_files_and_generated_images(folder):

@@ -104,8 +104,8 @@ def test_every_form_gives_the_same_boxes(root, form):
 def test_what_is_left_out_is_said(root):
     unpack(root / "bbox_train")
     sentences = open_ilsvrc_loc(root, "train").problems
-    assert any("1 broken XML files: n01443537_2" in sentence for sentence in sentences)
-    assert any("left out 3 of 7 images, without a box" in sentence for sentence in sentences)
+    assert any("1 invalid XML files: n01443537_2" in sentence for sentence in sentences)
+    assert any("skipped 3 of 7 images, without a box" in sentence for sentence in sentences)
 
 
 def test_what_is_missing_is_said(root):
@@ -114,7 +114,7 @@ def test_what_is_missing_is_said(root):
     ):
         open_ilsvrc_loc(root, "train")
     (root / "bbox_train").mkdir()
-    with pytest.raises(DataError, match="has no XML files that can be read"):
+    with pytest.raises(DataError, match="has no readable XML files"):
         open_ilsvrc_loc(root, "train")
     (root / "ILSVRC2012_bbox_train_v2.tar.gz").write_bytes(b"<html>")
     (root / "bbox_train").rmdir()
@@ -154,7 +154,7 @@ def test_the_blacklist_is_left_out(generated, tmp_path):
     val = open_ilsvrc_loc(root, "val")
     names = [val.name(i)[-7:-5] for i in range(len(val))]
     assert len(val) == 18 and "02" not in names and "20" not in names
-    assert any("left out 2 of 20 images, without a box or on the blacklist (2)" in problem for problem in val.problems)
+    assert any("skipped 2 of 20 images, without a box or on the blacklist (2)" in problem for problem in val.problems)
 
 
 def test_the_boxes_bound_what_can_be_seen():

@@ -167,13 +167,13 @@ def test_devkit_order_and_words(tmp_path):
 @pytest.mark.parametrize(
     "files, what",
     [
-        (lambda: {}, "neither a folder val nor ILSVRC2012_img_val.tar: fetch it from https://image-net.org"),
-        (lambda: {"val/readme.txt": b""}, "val holds no known layout"),
+        (lambda: {}, "neither a folder val nor ILSVRC2012_img_val.tar: download it from https://image-net.org"),
+        (lambda: {"val/readme.txt": b""}, "val has no known layout"),
         (lambda: val_files("val/"), "meta.mat is missing: put ILSVRC2012_devkit_t12.tar.gz from https://image-net.org"),
-        (lambda: val_files("val/") | devkit(TRUTH[:3]), "4 validation images and 3 labels"),
+        (lambda: val_files("val/") | devkit(TRUTH[:3]), "4 validation images but 3 labels"),
         (lambda: val_files("val/") | devkit([3, 1, 4, 2]), "ground_truth.txt, line 3: 4 is not an id from 1 to 3"),
         (lambda: val_files("val/") | devkit([3, "x", 1, 2]), "line 2: x is not an id"),
-        (lambda: val_files("val/") | devkit(ids=(1, 2, 5)), "does not number its classes from 1 on"),
+        (lambda: val_files("val/") | devkit(ids=(1, 2, 5)), "has invalid class numbers"),
         (lambda: {f"val/{i}.JPEG": b"" for i in range(4)} | devkit(), "val/0.JPEG has no label"),
         (lambda: val_files("val/") | {DEVKIT_TAR: tar(devkit(), "w:gz")[:-300]}, "devkit_t12.tar.gz is damaged"),
         (lambda: val_files("val/") | {"ILSVRC2012_devkit_t12/data/meta.mat": b"<html>"}, "meta.mat .* is damaged"),
@@ -222,7 +222,7 @@ def test_class_names_given_for_tars(tmp_path):
     assert TarImages([tmp_path / "a.tar"], ["dog", "emu", "cat"]).labels.tolist() == [2, 0]
     assert TarImages([tmp_path / "b.tar"], ["dog", "emu", "cat"]).labels.tolist() == [2]
     assert TarImages([tmp_path / "b.tar"]).classes == ["0", "1", "2"]
-    with pytest.raises(DataError, match="a.tar:dog/2.jpg is of class dog, not one of the 1 classes"):
+    with pytest.raises(DataError, match="a.tar:dog/2.jpg has class dog, not one of the 1 classes"):
         TarImages([tmp_path / "a.tar"], ["cat"])
     with pytest.raises(DataError, match="b.tar:1.jpg has the label 2, but there are 2 classes"):
         TarImages([tmp_path / "b.tar"], ["dog", "emu"])
@@ -234,21 +234,21 @@ WHOLE = tar({"cat/1.jpg": b"1" * 700, "dog/2.jpg": b"2" * 700})
 @pytest.mark.parametrize(
     "data, what",
     [
-        (b"", "damaged or cut short"),
-        (b"<html>" * 200, "damaged or cut short"),
-        (WHOLE[:100], "damaged or cut short"),
-        (WHOLE[:700], "damaged or cut short"),  # within the first image
-        (WHOLE[: 512 + 1024], "damaged or cut short"),  # between the images
-        (WHOLE[: 512 + 1024 + 100], "damaged or cut short"),
-        (WHOLE[: 512 + 1024 + 512 + 700], "damaged or cut short"),
-        (WHOLE[:1536] + b"\1" * 512 + WHOLE[2048:], "damaged or cut short"),
-        (tar({"n01.tar": WHOLE[:1000]}), "damaged or cut short"),
+        (b"", "damaged or truncated"),
+        (b"<html>" * 200, "damaged or truncated"),
+        (WHOLE[:100], "damaged or truncated"),
+        (WHOLE[:700], "damaged or truncated"),  # within the first image
+        (WHOLE[: 512 + 1024], "damaged or truncated"),  # between the images
+        (WHOLE[: 512 + 1024 + 100], "damaged or truncated"),
+        (WHOLE[: 512 + 1024 + 512 + 700], "damaged or truncated"),
+        (WHOLE[:1536] + b"\1" * 512 + WHOLE[2048:], "damaged or truncated"),
+        (tar({"n01.tar": WHOLE[:1000]}), "damaged or truncated"),
         pytest.param(tar({"a/1.jpg": b""}, "w:gz"), "is compressed", id="compressed"),  # of no bytes twice the same
         (tar({"readme.txt": b""}), "holds no images"),
-        (tar({"1.jpg": b"", "1.cls": b"x"}), "a.tar:1.cls says b'x'"),
-        (tar({"1.jpg": b"", "1.cls": b"-1"}), "a.tar:1.cls says b'-1'"),
-        (tar({"1.jpg": b"", "1.cls": b"9" * 30}), "a.tar:1.cls says"),
-        (tar({"1.jpg": b"", "1.cls": b"0", "2.jpg": b""}), "a.tar:2.jpg has no .cls file beside it"),
+        (tar({"1.jpg": b"", "1.cls": b"x"}), "a.tar:1.cls: b'x'"),
+        (tar({"1.jpg": b"", "1.cls": b"-1"}), "a.tar:1.cls: b'-1'"),
+        (tar({"1.jpg": b"", "1.cls": b"9" * 30}), "a.tar:1.cls: b"),
+        (tar({"1.jpg": b"", "1.cls": b"0", "2.jpg": b""}), "a.tar:2.jpg has no .cls file, but others"),
     ],
 )
 def test_broken_tars_are_one_sentence(tmp_path, data, what):
@@ -263,7 +263,7 @@ def test_two_kinds_of_labels_and_a_file_that_shrinks(tmp_path):
         TarImages([tmp_path / "a.tar", tmp_path / "b.tar"])
     images = TarImages([tmp_path / "b.tar"])
     os.truncate(tmp_path / "b.tar", 2000)
-    with pytest.raises(DataError, match="b.tar:c/1.jpg is cut short"):
+    with pytest.raises(DataError, match="b.tar:c/1.jpg is truncated"):
         images.image(0)
-    with pytest.raises(DataError, match="c.tar cannot be read"):
+    with pytest.raises(DataError, match="c.tar: cannot read the file"):
         TarImages([tmp_path / "c.tar"])

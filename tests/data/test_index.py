@@ -94,7 +94,7 @@ def test_a_full_disk_costs_the_index_alone(build, monkeypatch, caplog):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    assert same(build()) and "the next start builds it again" in caplog.text
+    assert same(build()) and "the next start rebuilds it" in caplog.text
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from resdet.data.loader import Notes
 from resdet.errors import ConfigError, DataError
 from resdet.images.decode import RawImage
 from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
-from resdet.localization.data.crops import Crop, CropLoader, CropSamples, collate_crops, within
+from resdet.localization.data.crops import Crop, CropLoader, CropSamples, clip_boxes, collate_crops
 
 
 def config(size=32, short=(32, 64), flip=0.5, **options) -> LocalizationConfig:
@@ -53,7 +53,7 @@ def test_boxes_follow_the_pixels(halved):
 
 def test_what_is_out_of_sight():
     boxes = np.array([[-10, 0, 30, 10], [-31, 0, 1, 10], [40, 0, 50, 10], [0, 0, 5, 5]], np.float64)
-    clipped, crowd = within(boxes, 32)
+    clipped, crowd = clip_boxes(boxes, 32)
     assert clipped.tolist() == [[0, 0, 30, 10], [0, 0, 1, 10], [0, 0, 5, 5]] and crowd.tolist() == [False, True, False]
 
 
@@ -66,7 +66,7 @@ def test_batches():
         Crop(pixels, none, np.zeros(0, bool), 4, 51),
         Crop(None, none, np.zeros(0, bool), 5, 52, "it is damaged"),
     ]
-    batch, notes = collate_crops(crops, 32, most=10)
+    batch, notes = collate_crops(crops, 32, max_objects=10)
     assert notes == ["it is damaged"] and batch.indices.tolist() == [50, 51, 52]
     assert batch.targets.labels.tolist() == [[3] * 10, [4] * 10, [5] * 10]
     assert batch.targets.valid.sum(1).tolist() == [10, 0, 0]
@@ -75,7 +75,7 @@ def test_batches():
         and batch.targets.crowd[0].tolist() == [True] + [False] * 9
     )
     assert batch.images.sizes.tolist() == [[32, 32], [32, 32], [0, 0]] and (batch.images.pixels[:2] == 7).all()
-    assert collate_crops(crops[1:], 32, most=10)[0].targets.boxes.shape == (2, 8, 4)
+    assert collate_crops(crops[1:], 32, max_objects=10)[0].targets.boxes.shape == (2, 8, 4)
 
 
 def test_two_processes_share_a_batch():

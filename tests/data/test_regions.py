@@ -52,7 +52,7 @@ def test_files_go_on_where_they_were_cut(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="name another folder by model.cache"):
+    with pytest.raises(DataError, match="name another folder in model.cache"):
         ProposalFiles(tmp_path / "file" / "folder", 5, 2)
 
 
@@ -75,7 +75,7 @@ def test_half_of_the_regions_are_positive(source, files):
     made = [samples(source, files)[position, 0] for position in range(60)]
     assert 18 < sum(region.positive for region in made) < 42
     assert all((region.box == [0, 0, 8, 8]).all() or region.positive for region in made if region.box[0] == 0)
-    assert all(region.label == 0 and region.index == 0 for region in made)
+    assert all(region.label == 0 and region.image == 0 for region in made)
     boxes = {tuple(region.box.tolist()) for region in made if region.positive}
     assert {(8, 8, 40, 40), (8, 8, 40, 32)} <= boxes  # and mirrored, which for this one is the same
 
@@ -91,9 +91,9 @@ def test_box_and_object_are_mirrored_with_the_pixels(source, files):
     found = set()
     for position in range(40):
         region = samples(source, files)[position, 1]
-        x1 = float(region.thing[0])
+        x1 = float(region.object[0])
         found.add(x1)
-        assert (region.thing == [x1, 10, x1 + 20, 30]).all()
+        assert (region.object == [x1, 10, x1 + 20, 30]).all()
         if region.positive:
             assert region.box[0] == x1 and region.box[2] == x1 + 20
             vivid = np.ptp(region.pixels[4:-4, 4:-4].astype(int), axis=2).mean()
@@ -112,7 +112,7 @@ def test_objects_drawn_in_a_picture_of_another_size(source, files, tmp_path):
         np.testing.assert_allclose(region.pixels, expected.pixels, atol=1)
         np.testing.assert_allclose(region.box, expected.box * (2, 3, 2, 3))
         assert region.positive == expected.positive
-    found = {tuple(region.thing.tolist()) for region in made}
+    found = {tuple(region.object.tolist()) for region in made}
     assert found == {(8, 30, 48, 90), (96 - 48, 30, 96 - 8, 90)}  # as it is, and mirrored
 
 

@@ -171,7 +171,7 @@ def test_images_are_found_by_the_name_in_the_file(write):
     cv2.imwrite(str(root / "JPEGImages/photograph.tif"), np.zeros((50, 60, 3), np.uint8))
     source = opened(root)
     assert source.image(0).size == (60, 50)
-    with pytest.raises(DataError, match="gone.jpg cannot be read"):
+    with pytest.raises(DataError, match="gone.jpg: cannot read the file"):
         source.image(1)
 
 

@@ -109,7 +109,7 @@ def test_interrupted_in_good_order(tmp_path, start, tiny):
     wait_for_step(tmp_path / "run", 10, process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0 and "go on with --resume" in said
+    assert process.returncode == 0 and "continue with --resume" in said
     assert torch.load(tmp_path / "run" / "last.pth", weights_only=True)["trainer"]["step"] >= 10
 
 
@@ -138,4 +138,4 @@ def test_another_model_or_optimiser_is_refused(tmp_path, command, tiny):
     assert command(*run).returncode == 0
     for setting in ("optim.name=adamw", "model.backbone=cifar_resnet14", "optim.decay_norm_and_bias=false"):
         again = command(*run, setting, "train.length=8", "--resume")
-        assert again.returncode == 2 and "of another model, or optimiser" in again.stderr, again.stderr
+        assert again.returncode == 2 and "has another model or optimizer" in again.stderr, again.stderr

@@ -51,14 +51,14 @@ def content() -> dict:
 
 
 def test_a_whole_state_is_taken():
-    found = saved_state.checked(content(), PATH)
+    found = saved_state.validate(content(), PATH)
     assert found["trainer"]["step"] == 3 and found["classes"] == ["a"]
 
 
 @pytest.mark.parametrize("value", [None, 3, [], {}, {"model": {}}, {"trainer": 3}], ids=str)
 def test_what_is_no_state(value):
-    with pytest.raises(WeightsError, match="last.pth holds no state of a run"):
-        saved_state.checked(value, PATH)
+    with pytest.raises(WeightsError, match="last.pth holds no training state"):
+        saved_state.validate(value, PATH)
 
 
 ODD = {
@@ -85,8 +85,8 @@ def test_the_damaged_part_is_named(key, value):
     for part in path:
         holder = holder[part]
     holder[last] = value
-    with pytest.raises(WeightsError, match=f"last.pth: its {key} is missing or damaged"):
-        saved_state.checked(damaged, PATH)
+    with pytest.raises(WeightsError, match=f"last.pth: {key} is missing or damaged"):
+        saved_state.validate(damaged, PATH)
 
 
 @pytest.mark.parametrize("options", [{}, {"name": "adamw"}], ids=["sgd", "adamw"])

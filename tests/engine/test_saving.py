@@ -90,7 +90,7 @@ def whole(tmp_path, request):
 def test_a_failing_evaluation_loses_nothing(tmp_path, whole, name, cut):
     settings, out = SETTINGS[name], tmp_path / "cut"
     made = trainer(Normed(cut, trouble=fail), out, **settings)
-    with pytest.raises(DataError, match=rf"cut short: delete it; {out}/last.pth of step {3 * cut} is written, go on"):
+    with pytest.raises(DataError, match=rf"cut short: delete it; {out}/last.pth of step {3 * cut} is saved, continue"):
         run(made, out)
     assert trainer_state(out)["step"] == 3 * cut and trainer_state(out)["evaluation_due"]
     assert not has_ended(read_last(out) | {"experiment": {"train": {"patience": settings.get("patience")}}})
@@ -118,7 +118,7 @@ def test_what_else_fails_in_an_evaluation(tmp_path, whole, name, place):
     if settings:
         run(trainer(Normed(), tmp_path / "other", **settings), tmp_path / "other")
     made = trainer(Normed(0 if settings else 1, place, fail), out, **settings)
-    with pytest.raises(DataError, match="of step 3 is written"):
+    with pytest.raises(DataError, match="of step 3 is saved"):
         run(made, out)
     open_and_run(go_on(out, **settings), out)
     assert_same_run(tmp_path / "other" if settings else whole, out)
@@ -130,14 +130,14 @@ def test_a_bug_in_an_evaluation_keeps_its_traceback(tmp_path, capsys):
 
     with pytest.raises(Stop):
         run(trainer(Normed(1, trouble=trouble), tmp_path), tmp_path)
-    assert f"failed at step 3; {tmp_path}/last.pth of step 3 is written" in capsys.readouterr().err
+    assert f"failed at step 3; {tmp_path}/last.pth of step 3 is saved" in capsys.readouterr().err
     assert trainer_state(tmp_path)["evaluation_due"]
 
 
 @pytest.mark.parametrize("name", ["plain"])
 def test_damaged_data_loses_nothing(tmp_path, whole, name):
     out = tmp_path / "cut"
-    with pytest.raises(DataError, match=r"delete it; \S+/last.pth of step 5 is written, go on with --resume"):
+    with pytest.raises(DataError, match=r"delete it; \S+/last.pth of step 5 is saved, continue with --resume"):
         run(trainer(Normed(spoilt=5), out), out)
     state = trainer_state(out)
     assert state["step"] == 5 and not state["evaluation_due"]
@@ -169,7 +169,7 @@ def test_a_signal_before_the_first_step(tmp_path, capsys):
     made = trainer(Normed(), tmp_path)
     made.task.training.batches = lambda first_step: stop()
     run(made, tmp_path)
-    assert made.stopped and "stopped at step 0; there was nothing to save yet" in capsys.readouterr().err
+    assert made.stopped and "stopped at step 0; there is no checkpoint yet" in capsys.readouterr().err
     assert not (tmp_path / "last.pth").exists()
 
 

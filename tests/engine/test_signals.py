@@ -67,7 +67,7 @@ def test_a_terminal_that_has_gone_ends_nothing(tmp_path, monkeypatch):
     os.close(reader)
     broken = os.fdopen(writer, "w", buffering=1)
     monkeypatch.setattr(sys, "stderr", broken)
-    Log(tmp_path).say("stopped")
+    Log(tmp_path).info("stopped")
     Log(None).warn("an image is damaged")
     monkeypatch.undo()
     with pytest.raises(BrokenPipeError):  # what was said is still in its buffer
@@ -142,7 +142,7 @@ def test_a_signal_to_the_group_with_loader_workers(tmp_path):
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
         os.killpg(run.pid, number)
     _, said = run.communicate(timeout=120)
-    assert run.returncode == 0 and "go on with --resume" in said and "Traceback" not in said, said
+    assert run.returncode == 0 and "continue with --resume" in said and "Traceback" not in said, said
     assert torch.load(tmp_path / "run/last.pth", weights_only=True)["trainer"]["step"] > 2
 
 
@@ -154,5 +154,5 @@ def test_processes_agree_on_a_stop_between_readings_of_the_log(tmp_path):
     wait_for(last.exists, run)
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=120)
-    assert "stopped at step" in said and "go on with --resume" in said, said
+    assert "stopped at step" in said and "continue with --resume" in said, said
     assert torch.load(last, weights_only=True)["trainer"]["step"] < 100000

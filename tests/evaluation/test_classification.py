@@ -27,7 +27,7 @@ def tally(scores, labels):
     one = Tally(scores.shape[1], CPU)
     for part in range(0, len(labels), 7):
         one.add(scores[part : part + 7], labels[part : part + 7])
-    return one.figures()
+    return one.metrics()
 
 
 def test_top1_and_top5_are_sklearn_like():

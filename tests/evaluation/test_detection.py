@@ -201,15 +201,15 @@ def batches_of(root, source, *overrides):
 
 
 def test_every_process_knows_what_was_left_out(root, damaged, monkeypatch):
-    """`gathered` brings what the others have seen; here they are asked one after the other."""
+    """`gather` brings what the others have seen; here they are asked one after the other."""
     model, said = detector(root, damaged)[1], []
-    monkeypatch.setattr(evaluate, "gathered", lambda parts: said.append(parts) or parts)
+    monkeypatch.setattr(evaluate, "gather", lambda parts: said.append(parts) or parts)
     for rank in (0, 1):
         world = World(rank, 2, torch.device("cpu"))
         predict_all(model, damaged, "skip", world, Notes(print), 1.0)
     seen = [parts for parts in said if all(isinstance(part, int) for part in parts)]
     assert seen == [[0, 2, 4], [3, 5]]
-    monkeypatch.setattr(evaluate, "gathered", lambda parts: seen[0] + seen[1])
+    monkeypatch.setattr(evaluate, "gather", lambda parts: seen[0] + seen[1])
     assert unread(damaged, seen[0]) == unread(damaged, seen[1]) == [1]
 
 

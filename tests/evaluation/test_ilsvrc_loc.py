@@ -109,15 +109,15 @@ def test_a_submission_is_judged_by_the_files(root, tmp_path):
 ROW = " ".join(f"{k} 0 0 10 10" for k in range(1, 6))
 BAD = {
     "1 lines for 2 images": f"{ROW}\n",
-    "line 2: 24 numbers and not five for each": f"{ROW}\n{ROW[:-3]}\n",
-    "line 2: .* is not all numbers": f"{ROW}\n{ROW.replace('10', 'x', 1)}\n",
+    "line 2: 24 numbers instead of five for each": f"{ROW}\n{ROW[:-3]}\n",
+    "line 2: .* has fields that are not numbers": f"{ROW}\n{ROW.replace('10', 'x', 1)}\n",
     "line 1: 30 numbers": f"{ROW} {ROW[:10]}\n{ROW}\n",
     "line 2: 0 numbers": f"{ROW}\n\n",
     "line 1: the classes": f"{ROW.replace('5 0', '4.5 0')}\n{ROW}\n",
     "line 2: the classes": f"{ROW}\n{ROW.replace('5 0', '1001 0')}\n",
-    "line 1: a box is not": f"{ROW.replace('10 10', '10 -1', 1)}\n{ROW}\n",
+    "line 1: a box violates": f"{ROW.replace('10 10', '10 -1', 1)}\n{ROW}\n",
     "line 2: a box": f"{ROW}\n{ROW.replace('1 0 0', '1 11 0', 1)}\n",
-    "cannot be read": None,
+    "cannot read the submission": None,
 }
 
 

@@ -16,7 +16,7 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.localization.evaluate import Located, errors, locate_all
 from resdet.localization.locate import Locator
-from resdet.localization.report import guess, judge
+from resdet.localization.report import compute_metrics, predict_classes
 from resdet.localization.rpn_training import LocalizationTraining
 
 
@@ -68,10 +68,10 @@ def source(model):
 
 
 def by_two(monkeypatch, work):
-    """What `work` returns in two processes, here threads: `gathered` waits for both, and brings what both have."""
+    """What `work` returns in two processes, here threads: `gather` waits for both, and brings what both have."""
     meeting, own, said = threading.Barrier(2, timeout=30), threading.local(), {}
 
-    def gathered(parts):
+    def gather(parts):
         said[own.rank] = parts
         meeting.wait()
         both = said[0] + said[1]
@@ -84,7 +84,7 @@ def by_two(monkeypatch, work):
         return work(World(rank, 2, torch.device("cpu")))
 
     for module in ("localization.evaluate", "detection.evaluation.validation_loss"):
-        monkeypatch.setattr(f"resdet.{module}.gathered", gathered)
+        monkeypatch.setattr(f"resdet.{module}.gather", gather)
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(run, (0, 1)))
 
@@ -99,8 +99,8 @@ def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
     nets = [resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()]
     nets[0].classes = source.classes
     work = lambda world: (
-        judge(Locator([model], experiment.eval), nets, experiment, world),
-        guess(nets, source, experiment, world).tolist(),
+        compute_metrics(Locator([model], experiment.eval), nets, experiment, world),
+        predict_classes(nets, source, experiment, world).tolist(),
     )
     figures, guesses = work(ALONE)
     assert figures["loc_error"] == pytest.approx(4 / 7)

@@ -11,7 +11,7 @@ from torchvision.ops import box_iou
 from resdet import config
 from resdet.data.loader import Notes
 from resdet.detection.evaluation.validation_loss import mean_losses
-from resdet.localization.evaluate import locate_all, shown_images
+from resdet.localization.evaluate import locate_all, view_batches
 from resdet.localization.locate import Locator
 from resdet.localization.validation_loss import region_losses, rpn_losses
 from resdet.structures import Proposals
@@ -35,7 +35,7 @@ class Watched:
 
 
 def shown(locator, source, indices):
-    return list(shown_images(locator, source, indices, 4, 0, "error", Notes(print)))
+    return list(view_batches(locator, source, indices, 4, 0, "error", Notes(print)))
 
 
 @pytest.mark.parametrize("testing", ["center", "dense"])
@@ -120,7 +120,7 @@ def test_all_images_count_alike(rcnn):
         ).losses
         with torch.inference_mode():
             told = [(losses(views), len(views.indices)) for views in shown(locator, source, range(10))]
-        assert len(told) == (3 if locator.together else 10)
+        assert len(told) == (3 if locator.batched else 10)
         for name, value in found.items():
             assert value == pytest.approx(sum(float(part[name]) * count for part, count in told) / 10, rel=1e-5)
         assert all(np.isfinite(value) and value > 0 for value in found.values())

@@ -184,17 +184,17 @@ def test_reduction_rounds_up_and_turns_with_the_camera():
     [
         (b"", "empty"),
         (b"<html>404 not found</html>", "not an image"),
-        (JPEG[:100], "cut short"),
-        (JPEG[: len(JPEG) // 2], "cut short"),
-        (JPEG[:-2], "cut short"),
-        (encode(picture(), "JPEG", progressive=True)[:-50], "cut short"),
-        (JPEG[:2] + segment(0xED, JPEG[:3000] + b"\xff\xd9") + JPEG[2:9000], "cut short"),
-        (JPEG[:2] + segment(0xED, JPEG[:3000] + b"\xff\xd9"), "cut short"),
-        (PNG[:20], "cut short"),
-        (PNG[: len(PNG) // 2], "cut short"),
-        (PNG[:-1], "cut short"),
+        (JPEG[:100], "is truncated"),
+        (JPEG[: len(JPEG) // 2], "is truncated"),
+        (JPEG[:-2], "is truncated"),
+        (encode(picture(), "JPEG", progressive=True)[:-50], "is truncated"),
+        (JPEG[:2] + segment(0xED, JPEG[:3000] + b"\xff\xd9") + JPEG[2:9000], "is truncated"),
+        (JPEG[:2] + segment(0xED, JPEG[:3000] + b"\xff\xd9"), "is truncated"),
+        (PNG[:20], "is truncated"),
+        (PNG[: len(PNG) // 2], "is truncated"),
+        (PNG[:-1], "is truncated"),
         (PNG[:500] + b"damage" + PNG[506:], "not an image"),
-        (b"BM" + bytes(10), "cut short"),
+        (b"BM" + bytes(10), "is truncated"),
         (PNG[:8] + chunk(b"IHDR", struct.pack(">II5B", 2**14, 2**14, 8, 2, 0, 0, 0)) + PNG[33:], "16384x16384"),
         (
             JPEG[:2]
@@ -209,7 +209,7 @@ def test_reduction_rounds_up_and_turns_with_the_camera():
 )
 def test_damage_is_one_sentence(data, what):
     image = EncodedImage(data, "train/dog/a.jpg")
-    with pytest.raises(DataError, match=rf"^train/dog/a.jpg .*{what}.*delete it or set data.on_bad_image=skip$"):
+    with pytest.raises(DataError, match=rf"^train/dog/a.jpg .*{what}.*delete it or set data.on_bad_image=skip\.$"):
         image.decode()
 
 

@@ -93,7 +93,7 @@ def test_fewer_classes_and_a_least_score(images):
 def test_a_classifier_of_others(images):
     other = resdet.build("shapes_resnet20", *SMALL[:1], "model.num_classes=3")
     for wrong in (other, localizer()):
-        with pytest.raises(resdet.Error, match="Number 2 of the classifiers is no classifier of the localizer's 2"):
+        with pytest.raises(resdet.Error, match="Classifier 2 is not a classifier with the localizer's 2"):
             ClassifyAndLocate([localizer()], [classifier(), wrong])
 
 

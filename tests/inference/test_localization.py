@@ -9,7 +9,7 @@ import resdet
 from resdet import config
 from resdet.hub import build_for
 from resdet.localization.config import LocateConfig
-from resdet.localization.locate import Locator, Show, vote
+from resdet.localization.locate import Locator, ViewBuilder, vote
 from resdet.structures import Proposals
 
 # The best box, one near it (IoU 0.8), one at exactly half, one less than that, one far away, and padding.
@@ -43,7 +43,7 @@ def test_views_lead_back_to_the_image():
     image = Painted([[0, 0, 1, 1]], [0]).image(0)
     image.pixels = pixels
     for testing, count in (("center", 1), ("dense", 3)):
-        show = Show(LocateConfig(testing=testing, scales=[60, 90, 150]), 64, 80, picture=None)
+        show = ViewBuilder(LocateConfig(testing=testing, scales=[60, 90, 150]), 64, 80, source_short=None)
         views = show(image)
         assert len(views) == count
         for seen in views:
@@ -52,7 +52,7 @@ def test_views_lead_back_to_the_image():
             assert (x.item() + dx) / sx == pytest.approx(122, abs=1) and (y.item() + dy) / sy == pytest.approx(
                 62, abs=1
             )
-    assert Show(LocateConfig(), 64, 80, picture=96)(image)[-1].pixels.shape[2:] == (96, 160)
+    assert ViewBuilder(LocateConfig(), 64, 80, source_short=96)(image)[-1].pixels.shape[2:] == (96, 160)
 
 
 def locator(*overrides):
@@ -68,7 +68,7 @@ def test_proposals_are_the_best_without_near_duplicates():
 
     where = locator("eval.testing=dense", "eval.scales=[40,56]", "eval.nms=0.6", "eval.proposals=20")
     source = Painted.random(1, size=(60, 48))
-    views, sizes = where.show(source.image(0)), torch.tensor([[48.0, 60.0]])
+    views, sizes = where.build_views(source.image(0)), torch.tensor([[48.0, 60.0]])
     classes = torch.tensor([[1, 0]])
     with torch.inference_mode():
         found = where.propose(views, sizes, classes)

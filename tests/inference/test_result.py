@@ -176,5 +176,5 @@ def test_drawing_on_the_wrong_image_is_told():
         result().draw()
     with pytest.raises(DataError, match="the given array has 80 x 61 pixels"):
         result().draw(np.zeros((61, 80, 3), np.uint8))
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot read the file"):
         result(image="absent.jpg").draw()

@@ -154,7 +154,7 @@ def test_predict_is_in_the_image_s_own_pixels(trained, source):
 def test_predict_of_no_classes_and_of_too_few(trained, source):
     nothing, one = trained.predict(source.pixels[:2], [[], [0]])
     assert len(nothing) == 0 and nothing.boxes.shape == (0, 4) and len(one) == 1
-    with pytest.raises(ConfigError, match="2 images, and classes for 1"):
+    with pytest.raises(ConfigError, match="2 images but classes for 1"):
         trained.predict(source.pixels[:2], [[0]])
 
 
@@ -202,7 +202,7 @@ def test_an_ensemble_averages(trained, source):
     pixels = torch.from_numpy(source.pixels[0]).permute(2, 0, 1)[None]
     classes = torch.tensor([[0, 1]])
     locator = Locator([trained, other])
-    views, sizes = locator.show(source.image(0)), torch.tensor([[48.0, 48.0]])
+    views, sizes = locator.build_views(source.image(0)), torch.tensor([[48.0, 48.0]])
     with torch.inference_mode():
         same = Locator([trained, trained])(views, sizes, classes)
         torch.testing.assert_close(same, Locator([trained])(views, sizes, classes))

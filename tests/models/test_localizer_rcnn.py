@@ -72,7 +72,7 @@ def test_the_proposals_of_each_class_are_judged_as_that_class(tmp_path):
         rcnn.boxes.bias[1] = torch.tensor([0, 0, 5 * math.log(0.5), 0])
     source, sizes, classes = Painted.random(1), torch.tensor([[48.0, 48.0]]), torch.tensor([[1, 0]])
     locator = Locator([rcnn])
-    views = locator.show(source.image(0))
+    views = locator.build_views(source.image(0))
     boxes = torch.tensor([[8.0, 8, 16, 16], [8, 20, 40, 40], [4, 2, 12, 46], [0, 0, 48, 48], [20, 20, 24, 24]])
     valid = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
     with torch.inference_mode():
@@ -125,7 +125,7 @@ def test_an_ensemble_judges_the_same_proposals(rcnn, tmp_path):
     sizes = torch.tensor([[48.0, 48.0]])
     with torch.inference_mode():
         locators = [Locator(nets) for nets in ([rcnn], [other], [other, rcnn])]
-        views = locators[0].show(source.image(0))
+        views = locators[0].build_views(source.image(0))
         proposals = locators[0].propose(views[:-1], sizes, classes)
         one, two, both = (where.rescore(views[-1], proposals, sizes, classes) for where in locators)
     torch.testing.assert_close(both.scores, (one.scores + two.scores) / 2, rtol=1e-4, atol=1e-4)
@@ -153,7 +153,7 @@ def train_rcnn(model, source, folder, steps, lr=5e-3):
         for i in range(len(source)):
             image = source.image(i)
             sizes = torch.tensor([image.size[::-1]], dtype=torch.float32)
-            found: Proposals = where.propose(where.show(image), sizes, torch.tensor([[int(source.labels[i])]]))
+            found: Proposals = where.propose(where.build_views(image), sizes, torch.tensor([[int(source.labels[i])]]))
             files.write(i, found.boxes[0][found.valid[0]].numpy())
     data = LocalizationConfig(size=32, short=48, augment=LocAugmentConfig(short=(48, 48), pca_color=0.0), workers=0)
     samples = RegionSamples(source, files, data, model.config.context, 0.5, 0.5, 0)

@@ -38,7 +38,7 @@ def test_folders_of_the_same_classes(tmp_path):
 def test_a_folder_too_few_or_too_many(tmp_path, val, odd):
     """Labels are positions among the folders: those behind it would all mean another class."""
     with pytest.raises(
-        DataError, match=f"has 3 classes and the validation set {len(val)}, and of one alone are {odd}:"
+        DataError, match=f"has 3 classes and the validation set {len(val)}; only one of them has {odd}:"
     ):
         pipeline(tmp_path, NAMES, val)
 

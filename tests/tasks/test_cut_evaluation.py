@@ -79,7 +79,7 @@ def test_it_goes_on_to_the_same_end(tmp_path, words, kind, place, monkeypatch):
     with monkeypatch.context() as patch:
         fail_once(patch, kind, place, 2 if place == "evaluate" else 1)
         line = runs.sentence(runs.here("train", *words, "--out", tmp_path / "cut"))
-    assert f"delete it; {tmp_path}/cut/last.pth of step " in line and "go on with --resume" in line
+    assert f"delete it; {tmp_path}/cut/last.pth of step " in line and "continue with --resume" in line
     assert trainer_state(tmp_path / "cut")["evaluation_due"]
     runs.train(tmp_path / "cut", *words, "--resume")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")

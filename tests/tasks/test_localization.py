@@ -61,10 +61,10 @@ def judged(done) -> dict[str, float]:
 
 
 def test_runs_say_what_they_do(chain):
-    assert "left out 3 of 24 images, without a box" in chain.rpn.stderr
+    assert "skipped 3 of 24 images, without a box" in chain.rpn.stderr
     assert "validation at step 2: loss" in chain.rpn.stderr and "rpn_class" in chain.rpn.stderr
     assert chain.rpn.stdout.startswith("best at step 2: loss ") and "  loc_error " in chain.rpn.stdout
-    assert "21 of 21 training images get their proposals into" in chain.rcnn.stderr
+    assert "computing proposals for 21 of 21 training images in" in chain.rcnn.stderr
     for run in ("rpn", "rcnn"):
         for line in runs.metrics(chain.folder / run, "train"):
             assert all(np.isfinite(value) for value in line.values())
@@ -179,7 +179,7 @@ def test_proposals_are_computed_once(chain, tmp_path):
     again = runs.train(
         tmp_path / "run", *RCNN, f"data.root={chain.data}", f"model.proposer={chain.folder / 'rpn/best.pth'}"
     )
-    assert "get their proposals" not in again.stderr
+    assert "computing proposals" not in again.stderr
     first, second = (runs.metrics(folder, "train") for folder in (chain.folder / "rcnn", tmp_path / "run"))
     for a, b in zip(first, second):
         assert a["class"] == pytest.approx(b["class"]) and a["box"] == pytest.approx(b["box"])
@@ -253,12 +253,12 @@ def test_submission(chain, tmp_path):
 
 MISTAKES = {
     "--classifier is for localizers": ["evaluate", "--weights", "{classifier}", "--classifier", "{classifier}"],
-    "is no classifier of the localizer's 10 classes": ["evaluate", "--weights", "{rpn}", "--classifier", "{rpn}"],
+    "is not a classifier with the localizer's 10 classes": ["evaluate", "--weights", "{rpn}", "--classifier", "{rpn}"],
     "add --classifier": ["evaluate", "--weights", "{rpn}", "--submission", "x.txt"],
-    "must be told the classes: name a net by --classifier": [
+    "needs the classes of an image: name a classifier by --classifier": [
         *["predict", "--weights", "{rpn}", "{data}/ILSVRC/Data/CLS-LOC/val"]
     ],
-    "{rpn} is no classifier of the localizer's": [
+    "{rpn} is not a classifier with the localizer's": [
         *["predict", "--weights", "{rpn}", "{data}/ILSVRC/Data/CLS-LOC/val", "--classifier", "{rpn}"]
     ],
     "--classifier is only for localizers": [

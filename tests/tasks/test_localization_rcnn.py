@@ -31,7 +31,7 @@ class Damaged(Painted):
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """A `RegionTraining` of one of several processes."""
-    monkeypatch.setattr(rcnn_training, "PATIENCE", 0.01)
+    monkeypatch.setattr(rcnn_training, "POLL_INTERVAL", 0.01)
     (tmp_path / "rpn.pth").write_bytes(b"weights")
 
     def training(source, rank=0, size=1, *overrides):
@@ -52,7 +52,7 @@ def test_each_image_has_those_of_its_own_class(make):
     locator = Locator([build().eval()], config.load("shapes_loc_rcnn_r18", *WORDS).eval)
     for i in range(5):
         with torch.inference_mode():
-            views, sizes = locator.show(source.image(i)), torch.tensor([[48.0, 48.0]])
+            views, sizes = locator.build_views(source.image(i)), torch.tensor([[48.0, 48.0]])
             found = locator.propose(views, sizes, torch.tensor([[int(source.labels[i])]]))
         expected = found.boxes[0][found.valid[0]].numpy()
         np.testing.assert_allclose(files[i], expected, atol=0.05)

@@ -1,1 +1,1 @@
-"""Images with one label each, and their augmentation."""
+"""Data sets and augmentation for classification."""

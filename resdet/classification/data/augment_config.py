@@ -1,7 +1,6 @@
-"""Augmentation of classifiers' pictures: what the paper does (section 3.4), and what came after it.
+"""Augmentation config for classification: the paper's (section 3.4), and newer methods.
 
-The configuration alone stands here, so that reading it costs nothing. `pipeline` makes the transforms of it, and
-`mix` blends whole batches on the device.
+This module imports no heavy packages. `transforms` builds the pipeline; `mix` blends whole batches on the device.
 """
 
 from dataclasses import dataclass, field
@@ -9,38 +8,41 @@ from typing import Any, Literal
 
 from resdet.errors import require
 
-MAGNITUDES = 31  # steps of strength in both policies
+MAGNITUDES = 31  # number of magnitudes in both policies
 
 
 @dataclass
 class AugmentConfig:
-    """What a training picture goes through, in this order; the defaults are the paper's (section 3.4)."""
+    """The training augmentation, in this order; the defaults are the paper's (section 3.4)."""
 
     crop: Literal["scale_jitter", "random_resized"] = "scale_jitter"
-    short: tuple[int, int] = (256, 480)  # scale_jitter: the range of the short side
-    area: tuple[float, float] = (0.08, 1.0)  # random_resized: the crop's share of the image
+    short: tuple[int, int] = (256, 480)  # scale_jitter: range of the short side
+    area: tuple[float, float] = (0.08, 1.0)  # random_resized: range of the crop area, as a fraction of the image
     flip: float = 0.5  # probability
     policy: Literal["none", "trivial", "rand"] = "none"  # TrivialAugment Wide, RandAugment
-    rand_n: int = 2  # operations a picture
+    rand_n: int = 2  # operations per image
     rand_magnitude: int = 9  # 0 to 30
     albumentations: list[Any] = field(default_factory=list)  # [{Name: {argument: value}}], run on the crop
-    pca_color: float = 0.1  # standard deviation; 0 turns it off
+    pca_color: float = 0.1  # standard deviation; 0 disables it
     erasing: float = 0.0  # probability
-    mixup: float = 0.0  # alpha of the Beta distribution; on the device, to whole batches
+    mixup: float = 0.0  # alpha of the Beta distribution; applied to whole batches on the device
     cutmix: float = 0.0
 
 
 def check(config: AugmentConfig, size: int) -> None:
-    """Refuse values that cannot be, for pictures of `size` pixels a side: a ConfigError that names the key."""
+    """Validates the values for crops of `size` pixels; raises a ConfigError with the key."""
     jittered = config.crop == "scale_jitter"
     probability, not_negative = "it is a probability, from 0 to 1", "it cannot be negative"
     rules = {
         "crop": (config.crop in ("scale_jitter", "random_resized"), "choose scale_jitter or random_resized"),
         "short": (
             not jittered or size <= config.short[0] <= config.short[1],
-            f"give the smaller side first, and at least the picture's size, {size}",
+            f"give the smaller side first, and at least the crop size, {size}",
         ),
-        "area": (0 < config.area[0] <= config.area[1] <= 1, "give two shares of the image, 0 < smaller <= larger <= 1"),
+        "area": (
+            0 < config.area[0] <= config.area[1] <= 1,
+            "give two fractions of the image, 0 < smaller <= larger <= 1",
+        ),
         "flip": (0 <= config.flip <= 1, probability),
         "policy": (config.policy in ("none", "trivial", "rand"), "choose none, trivial or rand"),
         "rand_n": (config.rand_n >= 0, not_negative),

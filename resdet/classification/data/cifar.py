@@ -1,4 +1,4 @@
-"""CIFAR-10 as its authors publish it, in either layout: the small images of section 4.2."""
+"""CIFAR-10 in both published layouts: the small images of section 4.2."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +25,8 @@ class Cifar(NamedTuple):
 def read(root: Path, split: Literal["train", "test"]) -> Cifar:
     """A split of CIFAR-10, in the order of its files.
 
-    `root` is, or holds, the folder cifar-10-batches-py or cifar-10-batches-bin; or it holds one of the published
-    archives, cifar-10-python.tar.gz or cifar-10-binary.tar.gz, which is then unpacked beside itself.
+    `root` is or contains the folder cifar-10-batches-py or cifar-10-batches-bin, or contains one of the published
+    archives, cifar-10-python.tar.gz or cifar-10-binary.tar.gz, which is then unpacked in `root`.
     """
     folder, layout = _find(Path(root))
     classes = _read_classes(folder, layout)
@@ -36,9 +36,9 @@ def read(root: Path, split: Literal["train", "test"]) -> Cifar:
 
 
 def get(root: Path, *, url: str = URL, md5: str = MD5, size: int | None = SIZE) -> Path:
-    """The folder that `read` finds under `root`; unless there is one, its archive is downloaded and unpacked.
+    """The folder with CIFAR-10 under `root`; downloads and unpacks the archive if there is none.
 
-    The binary layout is had with url=".../cifar-10-binary.tar.gz", md5="c32a1d4ab5d03f1284b67883e8d87530",
+    For the binary layout pass url=".../cifar-10-binary.tar.gz", md5="c32a1d4ab5d03f1284b67883e8d87530",
     size=170_052_171.
     """
     root = Path(root)
@@ -48,7 +48,7 @@ def get(root: Path, *, url: str = URL, md5: str = MD5, size: int | None = SIZE) 
 
 
 class _Layout(NamedTuple):
-    """One of the two forms in which CIFAR-10 is published."""
+    """A published layout of CIFAR-10."""
 
     archive: str
     folder: str
@@ -67,16 +67,16 @@ def _unpacked(root: Path) -> tuple[Path, _Layout] | None:
 
 
 def _find(root: Path) -> tuple[Path, _Layout]:
-    if found := _unpacked(root):
-        return found
+    if unpacked := _unpacked(root):
+        return unpacked
     for layout in LAYOUTS:
         if (root / layout.archive).is_file():
             return download.unpack(root / layout.archive, root / layout.folder, layout.folder), layout
-    raise DataError(f"{root} holds no CIFAR-10: run `resdet data get cifar10`, or put {LAYOUTS[0].archive} there")
+    raise DataError(f"{root} holds no CIFAR-10: run `resdet data get cifar10`, or put {LAYOUTS[0].archive} there.")
 
 
-def _bad(file: Path, what: str) -> DataError:
-    return DataError(f"{file}{what}: delete the folder {file.parent} and run `resdet data get cifar10`")
+def _bad(file: Path, problem: str) -> DataError:
+    return DataError(f"{file}{problem}: delete the folder {file.parent} and run `resdet data get cifar10`.")
 
 
 def _read_classes(folder: Path, layout: _Layout) -> list[str]:
@@ -127,7 +127,7 @@ def _read_binary_classes(file: Path) -> list[str]:
 def _read_binary_records(file: Path) -> tuple[np.ndarray, np.ndarray]:
     size, record = file.stat().st_size, 1 + PIXELS
     if size == 0 or size % record:
-        raise _bad(file, f" has {size} bytes, which is no whole number of {record}-byte records")
+        raise _bad(file, f" has {size} bytes, which is not a multiple of the record size, {record}")
     records = np.fromfile(file, np.uint8).reshape(-1, record)
     return records[:, 1:], records[:, 0]
 

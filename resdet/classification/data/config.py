@@ -1,29 +1,33 @@
-"""Config of the data sets of classification; free of torch."""
+"""Config of the classification data sets; does not import torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from resdet.classification.data.augment_config import AugmentConfig
 from resdet.data.config import DataConfig
 from resdet.errors import ConfigError, DataError, require
 
+if TYPE_CHECKING:
+    from resdet.classification.data.cifar import Cifar
+    from resdet.images.decode import Source
+
 
 @dataclass
 class ImagesConfig(DataConfig):
-    """Images that are decoded, cropped and augmented by worker processes (section 3.4)."""
+    """Images that worker processes decode, crop and augment (section 3.4)."""
 
     size: int = 224  # side of a training crop
-    test_size: int | None = None  # side of the crop in tests; null: as in training
-    short: int = 256  # evaluation: the shorter side before the central crop
+    test_size: int | None = None  # side of a test crop; null: as in training
+    short: int = 256  # evaluation: shorter side before the central crop
     mean: Literal["per_channel", "per_pixel"] = "per_channel"  # the paper subtracts the per-pixel mean
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    repeats: int = 1  # repeated augmentation: so many differently augmented copies of an image in a batch
-    workers: int = -1  # loader processes; -1: one a core, eight at most
+    repeats: int = 1  # repeated augmentation: number of augmented copies of an image in a batch
+    workers: int = -1  # loader processes; -1: one per core, at most eight
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self):
-        remedy = "the crop cannot be larger than the image it is cut from"
+        remedy = "give a crop of at least 1 and at most data.short"
         for key, side in (("size", self.size), ("test_size", self.crop)):
             if not 1 <= side <= self.short:
                 raise ConfigError(f"data.{key} is {side} and data.short {self.short}: {remedy}.", f"data.{key}")
@@ -31,11 +35,11 @@ class ImagesConfig(DataConfig):
 
     @property
     def crop(self) -> int:
-        """Side of the crop in tests."""
+        """Side of a test crop."""
         return self.size if self.test_size is None else self.test_size
 
-    def open(self, split: str) -> Any:
-        """The encoded images of a split, `train` or `val`, with `labels` and `classes`."""
+    def open(self, split: str) -> "Source":
+        """The source of a split, `train` or `val`."""
         raise NotImplementedError
 
 
@@ -45,8 +49,8 @@ class ImageNetConfig(ImagesConfig):
 
     root: str = "datasets/ILSVRC2012"
 
-    def open(self, split: str) -> Any:
-        """`split` may be `test` as well."""
+    def open(self, split: str) -> "Source":
+        """`split` may also be `test`."""
         from resdet.classification.data.imagenet import imagenet
 
         return imagenet(self.root, split)
@@ -54,14 +58,14 @@ class ImageNetConfig(ImagesConfig):
 
 @dataclass
 class FolderConfig(ImagesConfig):
-    """A folder of images per class, one tree for training and one for validation."""
+    """A folder per class, in one tree for training and one for validation."""
 
     root: str = "datasets/images"
     train: str = "train"
     val: str = "val"
 
-    def open(self, split: str) -> Any:
-        """The validation tree has the classes of the training tree, so that both agree on the numbers."""
+    def open(self, split: str) -> "Source":
+        """Both trees use the classes of the training tree, so that labels agree."""
         from resdet.data.folder import ImageFolder
 
         train = ImageFolder(Path(self.root) / self.train)
@@ -70,13 +74,13 @@ class FolderConfig(ImagesConfig):
 
 @dataclass
 class ShapesConfig(ImagesConfig):
-    """Generated images of geometric shapes, through the same pipeline as photographs; nothing to download."""
+    """Generated images of geometric shapes, in the same pipeline as photographs; no download."""
 
     train_images: int = 4096
     val_images: int = 512
     seed: int = 0
 
-    def open(self, split: str) -> Any:
+    def open(self, split: str) -> "Source":
         from resdet.data.shapes import ShapeImages
 
         count = self.train_images if split == "train" else self.val_images
@@ -85,7 +89,7 @@ class ShapesConfig(ImagesConfig):
 
 @dataclass
 class OnDeviceConfig(DataConfig):
-    """Small images that lie on the device as one tensor and are augmented there (section 4.2)."""
+    """Small images in one tensor on the device, augmented there (section 4.2)."""
 
     pad: int = 4
     flip: bool = True
@@ -93,7 +97,7 @@ class OnDeviceConfig(DataConfig):
     mixup: float = 0.0
     cutmix: float = 0.0
 
-    def open(self, split: str) -> Any:
+    def open(self, split: str) -> "Cifar":
         """`images` uint8 [N, 3, H, W], `labels` [N] and `classes` of a split, `train` or `val`."""
         raise NotImplementedError
 
@@ -103,20 +107,20 @@ class Cifar10Config(OnDeviceConfig):
     """CIFAR-10. `hold_out: 5000` validates on the end of the training set (the 45k/5k split of section 4.2)."""
 
     root: str = "datasets/cifar10"
-    hold_out: int = 0  # 0: all 50,000 are trained on and the test set is the validation set, as Table 6 reports
+    hold_out: int = 0  # 0: train on all 50,000 images and validate on the test set, as in Table 6
 
     def __post_init__(self):
         remedy = "give a number of training images, or 0 for none"
         require(self.hold_out >= 0, "data.hold_out", self.hold_out, remedy)
 
-    def open(self, split: str) -> Any:
+    def open(self, split: str) -> "Cifar":
         from resdet.classification.data.cifar import Cifar, read
 
         held_out = self.hold_out > 0
         data = read(Path(self.root), "train" if split == "train" or held_out else "test")
         if self.hold_out >= len(data.labels):
             raise DataError(
-                f"data.hold_out is {self.hold_out} and the training set has {len(data.labels)} images: hold out fewer."
+                f"data.hold_out is {self.hold_out}, but the training set has {len(data.labels)} images: hold out fewer."
             )
         border = len(data.labels) - self.hold_out
         part = slice(None) if not held_out else slice(border) if split == "train" else slice(border, None)
@@ -125,13 +129,13 @@ class Cifar10Config(OnDeviceConfig):
 
 @dataclass
 class TinyShapesConfig(OnDeviceConfig):
-    """Generated 32×32 images, ten classes of shapes: CIFAR's stand-in where nothing can be downloaded."""
+    """Generated 32×32 images of ten shapes: a replacement for CIFAR without download."""
 
     train_images: int = 8192
     val_images: int = 1024
     seed: int = 0
 
-    def open(self, split: str) -> Any:
+    def open(self, split: str) -> "Cifar":
         from resdet.classification.data.cifar import Cifar
         from resdet.data.shapes import ShapeImages
 

@@ -12,7 +12,7 @@ def random_erasing(
     area: tuple[float, float] = (0.02, 1 / 3),
     ratio: tuple[float, float] = (0.3, 3.3),
 ) -> np.ndarray:
-    """With probability `p`, the picture with noise (each pixel and channel uniform) in a random rectangle."""
+    """With probability `p`, fills a random rectangle with noise, uniform in each pixel and channel."""
     if rng.random() >= p:
         return pixels
     x, y, w, h = erased_box((pixels.shape[1], pixels.shape[0]), rng, area, ratio)
@@ -26,7 +26,7 @@ def erased_box(
 ) -> tuple[int, int, int, int]:
     """Box (x, y, width, height): area uniform in `area`, height / width log-uniform in `ratio`.
 
-    Empty where ten draws did not fit.
+    Empty after ten samples that do not fit.
     """
     width, height = size
     for _ in range(10):

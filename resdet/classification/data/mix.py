@@ -1,7 +1,7 @@
-"""Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899), on the device and on whole batches.
+"""Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899), on whole batches on the device.
 
-Each image meets its neighbor in the batch, which the loader has shuffled. What is random is drawn on the CPU, so
-that the device is never waited for.
+Each image is mixed with its predecessor in the shuffled batch. Random numbers come from the CPU, so that nothing waits
+for the device.
 """
 
 import math
@@ -15,32 +15,32 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 def mix(
     images: torch.Tensor, targets: torch.Tensor, mixup_alpha: float, cutmix_alpha: float, generator: torch.Generator
 ) -> Batch:
-    """Mixup or CutMix, whichever alpha is positive; one of them at random for the whole batch where both are."""
-    choices = [(way, alpha) for way, alpha in ((mixup, mixup_alpha), (cutmix, cutmix_alpha)) if alpha > 0]
+    """Applies mixup or CutMix if its alpha is positive; if both are, one of them at random for the whole batch."""
+    choices = [(method, alpha) for method, alpha in ((mixup, mixup_alpha), (cutmix, cutmix_alpha)) if alpha > 0]
     if not choices:
         return images, targets
-    way, alpha = choices[int(torch.randint(len(choices), (), generator=generator))]
-    return way(images, targets, alpha, generator)
+    method, alpha = choices[int(torch.randint(len(choices), (), generator=generator))]
+    return method(images, targets, alpha, generator)
 
 
 def mixup(images: torch.Tensor, targets: torch.Tensor, alpha: float, generator: torch.Generator) -> Batch:
-    """Average each image [B,3,H,W] and its target [B,C] with its neighbor's, by a share from Beta(alpha, alpha)."""
+    """Blends images [B, 3, H, W] and targets [B, C] with their predecessors, weighted by Beta(alpha, alpha)."""
     return blend(images, targets, draw_share(alpha, generator))
 
 
 def cutmix(images: torch.Tensor, targets: torch.Tensor, alpha: float, generator: torch.Generator) -> Batch:
-    """Paste a box of its neighbor into each image [B,3,H,W], and weigh the targets [B,C] by the areas."""
+    """Pastes a box of its predecessor into each image [B, 3, H, W], and weights the targets [B, C] by area."""
     share = draw_share(alpha, generator)
     return paste(images, targets, draw_box(share, images.shape[3], images.shape[2], generator))
 
 
 def blend(images: torch.Tensor, targets: torch.Tensor, share: float) -> Batch:
-    """`share` of each image and target, the rest from the one before it in the batch."""
+    """Weights each image and target by `share`, and its predecessor in the batch by the rest."""
     return torch.lerp(images.roll(1, 0), images, share), torch.lerp(targets.roll(1, 0), targets, share)
 
 
 def paste(images: torch.Tensor, targets: torch.Tensor, box: tuple[int, int, int, int]) -> Batch:
-    """The pixels within `box` (x1, y1, x2, y2) from the image before it in the batch, and targets to match."""
+    """Replaces the pixels in `box` (x1, y1, x2, y2) by those of the predecessor, and weights the targets by area."""
     x1, y1, x2, y2 = box
     mixed = images.clone()
     mixed[..., y1:y2, x1:x2] = images[..., y1:y2, x1:x2].roll(1, 0)
@@ -49,13 +49,13 @@ def paste(images: torch.Tensor, targets: torch.Tensor, box: tuple[int, int, int,
 
 
 def draw_share(alpha: float, generator: torch.Generator) -> float:
-    """A draw from Beta(alpha, alpha); torch's own takes no generator."""
+    """A sample of Beta(alpha, alpha), from NumPy, since torch's takes no generator."""
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 
 
 def draw_box(share: float, width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Box (x1, y1, x2, y2) that leaves `share` of the area, centered anywhere and clipped to the image."""
+    """Box (x1, y1, x2, y2) of the area 1 - `share`, with a random center, clipped to the image."""
     x = int(torch.randint(width, (), generator=generator))
     y = int(torch.randint(height, (), generator=generator))
     half = math.sqrt(1 - share) / 2

@@ -1,4 +1,4 @@
-"""Small images as one tensor on the device, cropped and flipped there (section 4.2)."""
+"""Small images in one tensor on the device, cropped and flipped there (section 4.2)."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from resdet.structures import Batch
 
 
 class OnDeviceImages:
-    """A whole data set of equally small images: uint8 [N, 3, S, S] and labels [N], on a device."""
+    """A whole data set of small images of one size: uint8 [N, 3, S, S] and labels [N], on a device."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: list[str], device: torch.device):
         self.images = torch.from_numpy(images).to(device)
@@ -27,7 +27,7 @@ class OnDeviceImages:
 
     def mean(self, per_pixel: bool) -> Tensor:
         """The mean image [3, S, S], or the mean color [3, 1, 1]; exact over all images."""
-        total = sum(part.double().sum(0) for part in self.images.split(4096)) / len(self)
+        total = sum((part.double().sum(0) for part in self.images.split(4096)), torch.zeros(())) / len(self)
         return (total if per_pixel else total.mean((1, 2), keepdim=True)).float()
 
     def std(self) -> Tensor:
@@ -38,8 +38,8 @@ class OnDeviceImages:
 
 
 class OnDeviceTraining:
-    """Training batches without end: "4 pixels are padded on each side, and a 32×32 crop is randomly sampled from the
-    padded image or its horizontal flip". The padding has the mean color, which normalization turns to about zero.
+    """An endless stream of training batches: "4 pixels are padded on each side, and a 32×32 crop is randomly sampled
+    from the padded image or its horizontal flip". The padding has the mean color, which normalizes to about zero.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class OnDeviceTraining:
             step += 1
 
     def draw(self, step: int) -> Batch:
-        """The batch of one step; its crops are drawn for the whole batch, of which each process takes its share."""
+        """This process's share of the batch of one step; crops are sampled for the whole batch."""
         indices = self.order.take(step * self.batch, (step + 1) * self.batch)[self.share]
         rng = generator_for(self.seed, 1, step)
         corners = rng.integers(0, 2 * self.pad + 1, (self.batch, 2))[self.share]
@@ -69,15 +69,13 @@ class OnDeviceTraining:
         size = self.data.images.shape[-1]
         rows = corners[:, :1] + np.arange(size)
         columns = corners[:, 1:] + np.where(flips[:, None], np.arange(size)[::-1], np.arange(size))
-        where, rows, columns = (
-            torch.from_numpy(a).to(self.data.device, non_blocking=True) for a in (indices, rows, columns)
-        )
-        images = self.padded[where[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        return Batch(images, self.data.labels[where], torch.from_numpy(indices))
+        i, y, x = (torch.from_numpy(a).to(self.data.device, non_blocking=True) for a in (indices, rows, columns))
+        images = self.padded[i[:, None, None], :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+        return Batch(images, self.data.labels[i], torch.from_numpy(indices))
 
 
 class OnDeviceEvaluation:
-    """Every image once and unaltered, shared among the processes without duplicates."""
+    """Batches of this process's share of the images, without augmentation and duplicates."""
 
     def __init__(self, data: OnDeviceImages, batch: int, rank: int = 0, world: int = 1):
         self.data, self.batch = data, batch
@@ -85,5 +83,5 @@ class OnDeviceEvaluation:
 
     def __iter__(self) -> Iterator[Batch]:
         for indices in self.indices.split(self.batch):
-            where = indices.to(self.data.device)
-            yield Batch(self.data.images[where], self.data.labels[where], indices)
+            i = indices.to(self.data.device)
+            yield Batch(self.data.images[i], self.data.labels[i], indices)

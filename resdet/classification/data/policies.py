@@ -1,6 +1,6 @@
-"""TrivialAugment Wide (arXiv 2103.10158) and RandAugment (arXiv 1909.13719): one table of operations, two laws.
+"""TrivialAugment Wide (arXiv 2103.10158) and RandAugment (arXiv 1909.13719).
 
-Operations and strengths are those of torchvision's `TrivialAugmentWide` and `RandAugment`.
+Operations and magnitudes are those of torchvision's `TrivialAugmentWide` and `RandAugment`.
 """
 
 import math
@@ -14,20 +14,20 @@ from resdet.classification.data.augment_config import MAGNITUDES
 
 
 class Op(NamedTuple):
-    """An operation (pixels, magnitude) -> pixels, and the magnitude at full strength; from 0 it grows linearly."""
+    """An operation (pixels, magnitude) -> pixels and its maximum magnitude; magnitudes are linear from 0."""
 
     apply: Callable[[np.ndarray, float], np.ndarray]
     full: float = 0.0
-    signed: bool = False  # whether the magnitude is negated in one half of the draws
+    signed: bool = False  # whether the magnitude is negated with probability 0.5
 
 
 def trivial_augment(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One operation of `WIDE`, at a random strength."""
+    """Applies a random operation of `WIDE` with a random magnitude."""
     return _apply(pixels, rng, WIDE, int(rng.integers(MAGNITUDES)))
 
 
 def rand_augment(pixels: np.ndarray, rng: np.random.Generator, n: int = 2, magnitude: int = 9) -> np.ndarray:
-    """`n` operations of `RAND` one after the other, each at strength `magnitude` of 0 to 30."""
+    """Applies `n` random operations of `RAND`, each with `magnitude` (0 to 30)."""
     for _ in range(n):
         pixels = _apply(pixels, rng, RAND, magnitude)
     return pixels
@@ -68,7 +68,7 @@ def slide_y(pixels: np.ndarray, share: float) -> np.ndarray:
 
 
 def rotate(pixels: np.ndarray, degrees: float) -> np.ndarray:
-    """Counterclockwise, around the center."""
+    """Rotates counterclockwise around the center."""
     x, y = pixels.shape[1] / 2, pixels.shape[0] / 2
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return _warp(pixels, np.array([[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y]]))
@@ -89,7 +89,7 @@ def contrast(pixels: np.ndarray, change: float) -> np.ndarray:
 
 
 def sharpness(pixels: np.ndarray, change: float) -> np.ndarray:
-    """Away from the smoothed picture or toward it; the outermost pixels have no full neighbourhood and stay."""
+    """Sharpens or smooths; the border pixels, without a full neighborhood, do not change."""
     smooth = cv2.filter2D(pixels, -1, _SMOOTH)
     result = pixels.copy()
     result[1:-1, 1:-1] = cv2.addWeighted(pixels, 1 + change, smooth, -change, 0)[1:-1, 1:-1]
@@ -97,17 +97,17 @@ def sharpness(pixels: np.ndarray, change: float) -> np.ndarray:
 
 
 def posterize(pixels: np.ndarray, bits: float) -> np.ndarray:
-    """Clear the `bits` lowest bits, rounded."""
+    """Clears the `bits` lowest bits, rounded."""
     return pixels & np.uint8(256 - 2 ** round(bits))
 
 
 def solarize(pixels: np.ndarray, share: float) -> np.ndarray:
-    """Invert the brightest `share` of the scale."""
+    """Inverts the brightest `share` of the scale."""
     return cv2.LUT(pixels, np.where(_RAMP >= 255 * (1 - share), 255 - _RAMP, _RAMP).astype(np.uint8))
 
 
 def auto_contrast(pixels: np.ndarray, _: float) -> np.ndarray:
-    """Stretch each channel to the full scale."""
+    """Stretches each channel to the full scale."""
     low, high = pixels.min((0, 1)).astype(np.float64), pixels.max((0, 1)).astype(np.float64)
     scale = 255 / np.maximum(high - low, 1)
     stretched = _levels(_RAMP[:, None] * scale - low * scale)
@@ -115,7 +115,7 @@ def auto_contrast(pixels: np.ndarray, _: float) -> np.ndarray:
 
 
 def equalize(pixels: np.ndarray, _: float) -> np.ndarray:
-    """Equalize each channel's histogram, by Pillow's rule."""
+    """Equalizes each channel's histogram, as Pillow does."""
     return _lookup(pixels, np.stack([_equalized(channel) for channel in cv2.split(pixels)], axis=1))
 
 
@@ -138,12 +138,12 @@ def _levels(values: np.ndarray) -> np.ndarray:
 
 
 def _lookup(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Each channel of [H, W, 3] through its own column of the table [256, 3]."""
+    """Maps each channel of [H, W, 3] through its column of the table [256, 3]."""
     return cv2.LUT(pixels, table[None])
 
 
 def _warp(pixels: np.ndarray, to_source: np.ndarray) -> np.ndarray:
-    """Nearest pixels under a map [2, 3] from result to source, black outside; (0, 0) is the corner, not a center."""
+    """Nearest-neighbor warp by a map [2, 3] from result to source, black outside; (0, 0) is the corner of a pixel."""
     to_source = to_source.astype(np.float64)
     to_source[:, 2] += (to_source[:, 0] + to_source[:, 1]) / 2 - 0.5
     size = (pixels.shape[1], pixels.shape[0])

@@ -1,4 +1,4 @@
-"""What a picture goes through between the file and the batch in training; in tests see resdet/classification/test_crops.py."""
+"""The training transform of images; for test crops see resdet/classification/test_crops.py."""
 
 from functools import partial
 
@@ -12,13 +12,13 @@ from resdet.images.crops import Image, random_flip, random_resized_crop, scale_j
 
 
 class TrainTransform:
-    """Crop and augment an image to uint8 [size, size, 3]; what comes out depends on image and rng alone."""
+    """Crops and augments an image to uint8 [size, size, 3]; the result depends only on image and rng."""
 
     def __init__(self, config: AugmentConfig, size: int):
         check(config, size)
         self.crop = {
-            "scale_jitter": partial(scale_jitter_crop, size=size, short=tuple(config.short)),
-            "random_resized": partial(random_resized_crop, size=size, scale=tuple(config.area)),
+            "scale_jitter": partial(scale_jitter_crop, size=size, short=config.short),
+            "random_resized": partial(random_resized_crop, size=size, scale=config.area),
         }[config.crop]
         policy = {
             "none": None,

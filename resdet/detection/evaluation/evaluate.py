@@ -24,7 +24,7 @@ from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.detection.inference.predictor import finish
 from resdet.detection.inference.tta import EnsembleDetector
 from resdet.detection.model import Detector
-from resdet.engine.distributed import World, gathered
+from resdet.engine.distributed import World, gather
 from resdet.errors import DataError
 from resdet.images.resizing import resize
 from resdet.results.result import Result
@@ -43,7 +43,7 @@ class ImagePredictor(Protocol):
 
 @dataclass
 class DatasetDetections:
-    """Detections on a data set, gathered from all processes."""
+    """Detections on a data set, gather from all processes."""
 
     results: Results
     losses: dict[str, float]  # means over the images
@@ -112,7 +112,7 @@ def predict_all(
             continue
         parts.append(as_results(result, source, index))
         indices.append(index)
-    return DatasetDetections(gather(parts), {}, unread(source, indices))
+    return DatasetDetections(gather_results(parts), {}, unread(source, indices))
 
 
 @torch.inference_mode()
@@ -129,7 +129,7 @@ def detect_all(
         parts += [as_results(result, source, index) for result, index in zip(results, indices)]
         read += indices
         sums.add(batch_losses, len(indices))
-    return DatasetDetections(gather(parts), sums.means(), unread(source, read))
+    return DatasetDetections(gather_results(parts), sums.means(), unread(source, read))
 
 
 def detect_batch(
@@ -161,14 +161,14 @@ def empty(model: ImagePredictor) -> Results:
     return Results(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)), [] if model.draws_masks else None)
 
 
-def gather(parts: Sequence[Results]) -> Results:
+def gather_results(parts: Sequence[Results]) -> Results:
     """Joins the detections of all processes."""
-    return Results.concatenate(gathered([Results.concatenate(parts)]))
+    return Results.concatenate(gather([Results.concatenate(parts)]))
 
 
 def unread(source: Annotations, indices: list[int]) -> list[int]:
     """Images that are not among the indices of any process."""
-    return sorted(set(range(len(source))) - set(gathered(indices)))
+    return sorted(set(range(len(source))) - set(gather(indices)))
 
 
 def headline_metrics(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from resdet.engine.distributed import gathered
+from resdet.engine.distributed import gather
 
 
 class LossSums:
@@ -22,7 +22,7 @@ class LossSums:
 
     def means(self) -> dict[str, float]:
         """Means over the images of all processes; collective, so every process must call it."""
-        return mean_losses(gathered([({name: float(value) for name, value in self.sums.items()}, self.images)]))
+        return mean_losses(gather([({name: float(value) for name, value in self.sums.items()}, self.images)]))
 
 
 def mean_losses(shares: Sequence[tuple[dict[str, float], int]]) -> dict[str, float]:

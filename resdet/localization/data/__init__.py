@@ -1,1 +1,1 @@
-"""Images of one class each, with the boxes of its instances."""
+"""Data sets of images with one class and the boxes of its instances."""

@@ -1,4 +1,4 @@
-"""Config of the data sets of localization; free of torch."""
+"""Config of the localization data sets; does not import torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class LocAugmentConfig:
-    """Section 3.4's crop, flip and color; boxes are carried along."""
+    """Section 3.4's crop, flip and color augmentation, applied to images and boxes."""
 
-    short: tuple[int, int] = (256, 480)  # the range of the short side
+    short: tuple[int, int] = (256, 480)  # range of the short side
     flip: float = 0.5  # probability
-    pca_color: float = 0.1  # standard deviation; 0 turns it off
+    pca_color: float = 0.1  # standard deviation; 0 disables it
 
     def __post_init__(self):
         ordered = 0 < self.short[0] <= self.short[1]
@@ -32,17 +32,17 @@ class LocalizationConfig(DataConfig):
 
     root: str = "."
     size: int = 224  # side of a training crop, of the central crop, and of R-CNN's warped regions
-    short: int = 256  # the shorter side before the central crop
+    short: int = 256  # shorter side before the central crop
     augment: LocAugmentConfig = field(default_factory=LocAugmentConfig)
-    max_objects: int = 32  # of an image; of more than that the largest are learned
-    workers: int = -1  # loader processes; -1: one a core, eight at most
+    max_objects: int = 32  # per image; the largest ones if there are more
+    workers: int = -1  # loader processes; -1: one per core, at most eight
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self):
         if self.size < 1 or min(self.short, self.augment.short[0]) < self.size:
             raise ConfigError(
                 f"data.size is {self.size}, data.short {self.short} and data.augment.short "
-                f"{list(self.augment.short)}: the crop cannot be larger than the image it is cut from.",
+                f"{list(self.augment.short)}: give a crop of at least 1 and at most the short sides.",
                 "data.size",
             )
         require(self.max_objects > 0, "data.max_objects", self.max_objects, "give one or more")
@@ -54,7 +54,7 @@ class LocalizationConfig(DataConfig):
 
 @dataclass
 class IlsvrcLocConfig(LocalizationConfig):
-    """ILSVRC 2012 with its boxes, in any of its official layouts (datasets/README.md)."""
+    """ILSVRC 2012 with boxes, in any of its official layouts (datasets/README.md)."""
 
     root: str = "datasets/ILSVRC2012"
 
@@ -66,12 +66,12 @@ class IlsvrcLocConfig(LocalizationConfig):
 
 @dataclass
 class ShapeLocConfig(LocalizationConfig):
-    """Generated images in the layout of ILSVRC's, written to `root` when first used."""
+    """Generated images in ILSVRC's layout, written to `root` at first use."""
 
     root: str = "datasets/shape_loc"
     train_images: int = 4000
     val_images: int = 400
-    side: int = 160  # of the images, the longer one
+    side: int = 160  # longer side of the images
     seed: int = 0
 
     def open(self, split: str) -> "LocalizedImages":

@@ -1,8 +1,8 @@
-"""Training batches for localization (appendix C): section 3.4's random crops, with the boxes carried along."""
+"""Training batches for localization (appendix C): section 3.4's random crops, with boxes."""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,27 +15,28 @@ from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError
 from resdet.images.crops import resample, resized
 from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.structures import Batch, Images, Targets, bucket
 
-# What a crop leaves less of is neither learned nor punished: nobody could tell its box from so little.
-LEAST_VISIBLE = 0.25
+# Objects with a smaller visible fraction are ignored in training: too little of them determines the box.
+MIN_VISIBLE = 0.25
 
 
 class Crop(NamedTuple):
-    """A training crop on its way into a batch."""
+    """A training crop and its boxes."""
 
-    pixels: np.ndarray | None  # uint8 [S, S, 3]; None: it could not be read
+    pixels: np.ndarray | None  # uint8 [S, S, 3]; None for an unreadable image
     boxes: np.ndarray  # float32 [n, 4], xyxy within the crop
-    crowd: np.ndarray  # bool [n]: too little of it is left
+    crowd: np.ndarray  # bool [n]: the visible part is too small
     label: int
-    index: int
+    image: int  # index in the source
     note: str = ""
 
 
 class CropSamples(Dataset):
-    """(position, index) -> a crop, drawn by randomness that belongs to the position."""
+    """(position, index) -> a random crop, seeded by the position."""
 
-    def __init__(self, source: Any, config: LocalizationConfig, seed: int):
+    def __init__(self, source: LocalizedImages, config: LocalizationConfig, seed: int):
         self.source, self.config, self.seed = source, config, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Crop:
@@ -47,88 +48,91 @@ class CropSamples(Dataset):
             if self.config.on_bad_image == "error":
                 raise
             return Crop(None, np.zeros((0, 4), np.float32), np.zeros(0, bool), label, index, str(error))
-        clipped, crowd = within(boxes, self.config.size)
+        clipped, crowd = clip_boxes(boxes, self.config.size)
         return Crop(pixels, clipped, crowd, label, index)
 
     def crop(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels, and all boxes of the image in them, reaching out where they do."""
+        """The pixels of a random crop, and all boxes of the image in its coordinates, not clipped."""
         image, size, augment = self.source.image(index), self.config.size, self.config.augment
         window = random_window(image.size, rng, size, augment)
-        pixels = resample(image, tuple(window), (size, size))
-        boxes = boxes_in(self.source, index, image.size)
+        x, y, width, height = window
+        pixels = resample(image, (x, y, width, height), (size, size))
+        boxes = scaled_boxes(self.source, index, image.size)
         boxes = (boxes - np.tile(window[:2], 2)) * np.tile(size / window[2:], 2)
         if rng.random() < augment.flip:
-            pixels, boxes = cv2.flip(pixels, 1), mirrored(boxes, size)
+            pixels, boxes = cv2.flip(pixels, 1), mirror_boxes(boxes, size)
         return (pca_color(pixels, rng, std=augment.pca_color) if augment.pca_color else pixels), boxes
 
 
 def random_window(full: tuple[int, int], rng: np.random.Generator, size: int, augment: LocAugmentConfig) -> np.ndarray:
-    """Section 3.4's crop as (x, y, width, height) in the image's own pixels: a random square at a random short side."""
+    """Section 3.4's crop, a random square at a random short side, as (x, y, width, height) in the image's pixels."""
     short = int(rng.integers(augment.short[0], augment.short[1], endpoint=True))
     sides = resized(full, short)
     corner = [int(rng.integers(0, side - size, endpoint=True)) for side in sides]
     return np.array([*corner, size, size]) * np.tile(np.divide(full, sides), 2)
 
 
-def boxes_in(source: Any, index: int, size: Sequence[float]) -> np.ndarray:
-    """The boxes [n, 4] of an image in pixels of it at a size (width, height): those of a few were drawn in another."""
+def scaled_boxes(source: LocalizedImages, index: int, size: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The boxes [n, 4] of an image at a size (width, height); a few images were annotated at another size."""
     return source.boxes(index) * np.tile(np.divide(size, source.sizes[index]), 2)
 
 
-def mirrored(boxes: np.ndarray, width: float) -> np.ndarray:
-    """Left to right, in a picture of this width."""
+def mirror_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
+    """Mirrors boxes left to right, in an image of this width."""
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
 
 
-def within(boxes: np.ndarray, limits: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """What a crop shows of the boxes: clipped, those in sight alone; and of which too little is left, bool.
+def clip_boxes(boxes: np.ndarray, limits: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes clipped to a crop, without invisible ones; and bool, whether the visible fraction is too small.
 
-    `limits`: the crop's side, or where it is no square its width and height, twice.
+    `limits` is the side of a square crop, or its width and height, twice.
     """
     clipped = np.clip(boxes, 0, limits)
-    area, left = ((part[:, 2:] - part[:, :2]).clip(0).prod(1) for part in (boxes, clipped))
-    seen = left > 0
-    return clipped[seen].astype(np.float32), (left < LEAST_VISIBLE * area)[seen]
+    area, clipped_area = ((part[:, 2:] - part[:, :2]).clip(0).prod(1) for part in (boxes, clipped))
+    visible = clipped_area > 0
+    return clipped[visible].astype(np.float32), (clipped_area < MIN_VISIBLE * area)[visible]
 
 
-def collate_crops(crops: list[Crop], size: int, most: int) -> tuple[Batch, list[str]]:
-    """A batch whose labels [B, G] tell the image's class at every place, whether there is an object or not.
+def collate_crops(crops: list[Crop], size: int, max_objects: int) -> tuple[Batch, list[str]]:
+    """A batch and the messages of unreadable images; all labels [B, G] are the image's class, also of padding.
 
-    What could not be read has size 0, and teaches nothing.
+    An unreadable image has size 0, which excludes it from the losses.
     """
     pixels = np.stack([np.zeros((size, size, 3), np.uint8) if crop.pixels is None else crop.pixels for crop in crops])
     sides = torch.tensor([[0.0 if crop.pixels is None else size] * 2 for crop in crops])
     images = Images(torch.from_numpy(pixels).permute(0, 3, 1, 2), sides)
     labels = [crop.label for crop in crops]
-    targets = targets_of([crop.boxes for crop in crops], [crop.crowd for crop in crops], labels, most)
-    indices = torch.tensor([crop.index for crop in crops])
+    targets = build_targets([crop.boxes for crop in crops], [crop.crowd for crop in crops], labels, max_objects)
+    indices = torch.tensor([crop.image for crop in crops])
     return Batch(images, targets, indices), [crop.note for crop in crops if crop.note]
 
 
-def targets_of(boxes: Sequence[np.ndarray], crowd: Sequence[np.ndarray], labels: Sequence[int], most: int) -> Targets:
-    """What `within` left of each image's boxes, at most so many, the largest; and the image's label at every place."""
-    room = bucket(max(map(len, boxes)), most)
+def build_targets(
+    boxes: Sequence[np.ndarray], crowd: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray, max_objects: int
+) -> Targets:
+    """Targets from the clipped boxes of each image, the largest ones first; all labels are the image's class."""
+    room = bucket(max(map(len, boxes)), max_objects)
     targets = Targets(
         boxes=torch.zeros(len(boxes), room, 4),
         labels=torch.tensor(labels)[:, None].expand(-1, room).contiguous(),
         valid=torch.zeros(len(boxes), room, dtype=torch.bool),
         crowd=torch.zeros(len(boxes), room, dtype=torch.bool),
     )
-    for row, (own, hidden) in enumerate(zip(boxes, crowd)):
-        areas = (own[:, 2:] - own[:, :2]).prod(1)
+    for row, (corners, ignored) in enumerate(zip(boxes, crowd)):
+        areas = (corners[:, 2:] - corners[:, :2]).prod(1)
         largest = np.argsort(-areas, kind="stable")[:room]
-        targets.boxes[row, : len(largest)] = torch.from_numpy(own[largest])
-        targets.crowd[row, : len(largest)] = torch.from_numpy(hidden[largest])
+        targets.boxes[row, : len(largest)] = torch.from_numpy(corners[largest])
+        targets.crowd[row, : len(largest)] = torch.from_numpy(ignored[largest])
         targets.valid[row, : len(largest)] = True
     return targets
 
 
 class CropLoader(Loader):
-    """Training batches of crops, without end from any step."""
+    """An endless stream of training batches of crops, from any step."""
 
     def __init__(
         self,
-        source: Any,
+        source: LocalizedImages,
         config: LocalizationConfig,
         batch: int,
         seed: int,
@@ -142,7 +146,7 @@ class CropLoader(Loader):
             CropSamples(source, config, seed),
             lambda step: order.take(step * batch, (step + 1) * batch),
             order.steps_per_pass(batch),
-            partial(collate_crops, size=config.size, most=config.max_objects),
+            partial(collate_crops, size=config.size, max_objects=config.max_objects),
             config.workers,
             device,
             notes,

@@ -1,6 +1,6 @@
-"""Proposals of a whole data set (appendix C) in files that are mapped into memory: computed once, image by image.
+"""Proposals of a whole data set (appendix C) in memory-mapped files, computed once, image by image.
 
-A computation that was cut goes on where it stopped, and several processes may fill the same files.
+An interrupted computation resumes where it stopped, and several processes may fill the same files.
 """
 
 import hashlib
@@ -14,15 +14,16 @@ import numpy as np
 from torch import Tensor
 
 from resdet.errors import DataError
+from resdet.images.decode import Source
 
 MISSING = -1
 
 
 class ProposalFiles:
-    """Boxes of N images, at most `most` each, by falling score."""
+    """Boxes of N images, at most `most` each, by decreasing score."""
 
     def __init__(self, folder: Path, images: int, most: int):
-        """Opens the files, and makes them where there are none."""
+        """Opens the files, and creates missing ones."""
         self.folder, self.images, self.most = Path(folder), images, most
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -30,19 +31,19 @@ class ProposalFiles:
             self.counts = _mapped(self.folder / "counts.npy", np.int32, (images,), MISSING)
         except OSError as error:
             raise DataError(
-                f"{folder} cannot be written ({error.strerror}): name another folder by model.cache"
+                f"{folder}: cannot write proposals there ({error.strerror}); name another folder in model.cache."
             ) from error
 
     def __reduce__(self) -> tuple:
-        """Another process opens the files itself: a map must not be copied."""
+        """Pickles the path, since a memory map must not be copied; another process opens the files itself."""
         return ProposalFiles, (self.folder, self.images, self.most)
 
     def missing(self) -> np.ndarray:
-        """The images that have none yet, int64 [m]."""
+        """The indices of images without proposals, int64 [m]."""
         return np.flatnonzero(self.counts == MISSING)
 
     def write(self, i: int, boxes: np.ndarray) -> None:
-        """float32 [k, 4], of which the first `most` are kept; the count comes last, when the boxes are there."""
+        """Writes the first `most` of the boxes float32 [k, 4], and then their count, which marks them as complete."""
         count = min(len(boxes), self.most)
         self.boxes[i, :count] = boxes[:count]
         self.counts[i] = count
@@ -55,8 +56,8 @@ class ProposalFiles:
         return np.array(self.boxes[i, : max(0, int(self.counts[i]))])
 
 
-def key_of(weights: Mapping[str, Tensor], settings: Any, source: Any) -> str:
-    """A name that changes with whatever the proposals depend on: the RPN's weights, the settings, and the images."""
+def key_of(weights: Mapping[str, Tensor], settings: Any, source: Source) -> str:
+    """A hash of everything that the proposals depend on: the RPN's weights, the settings, and the images."""
     digest = hashlib.sha256()
     for name, tensor in weights.items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -66,23 +67,23 @@ def key_of(weights: Mapping[str, Tensor], settings: Any, source: Any) -> str:
 
 
 def reserve(path: Path) -> None:
-    """Takes the space of a sparse file on the disk: to write into its map on a full one kills the process."""
+    """Allocates the disk space of a sparse file: writing to its memory map on a full disk would kill the process."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _mapped(path: Path, dtype: type, shape: tuple[int, ...], fill: int = 0) -> np.memmap:
-    """The file mapped for writing; a new one is filled beside its place, so that no process finds half of it."""
+    """Maps the file for writing; creates it under a temporary name, so that no process opens an incomplete file."""
     if not path.exists():
         temporary = path.with_name(f".{uuid.uuid4().hex}.npy")
         try:
-            made = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
+            array = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
             reserve(temporary)
             if fill:
-                made[:] = fill
-            made.flush()
-            os.link(temporary, path)  # unlike a rename it leaves what another process has put there meanwhile
+                array[:] = fill
+            array.flush()
+            os.link(temporary, path)  # unlike a rename, this does not replace the file of another process
         except FileExistsError:
             pass
         finally:

@@ -1,4 +1,4 @@
-"""Training batches for the region-centric R-CNN (appendix C): each region is a proposal of another image."""
+"""Training batches for the region-centric R-CNN (appendix C): one proposal of each image."""
 
 from typing import Any, NamedTuple
 
@@ -15,46 +15,47 @@ from resdet.images.crops import rectangle
 from resdet.images.statistics import IMAGENET_MEAN
 from resdet.images.warp import warp
 from resdet.localization.data.config import LocalizationConfig
-from resdet.localization.data.crops import mirrored
+from resdet.localization.data.crops import mirror_boxes
+from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.localization.data.proposals import ProposalFiles
 from resdet.ops import boxes as box_ops
 from resdet.structures import Batch, RegionTargets
 
-PICTURE = 2  # regions are taken from the image at a short side of so many times their own size, antialiased
+SOURCE_SCALE = 2  # regions are cut from the image at a short side of this multiple of their size, antialiased
 
 
 class Region(NamedTuple):
-    """A warped proposal on its way into a batch; box and object are in pixels of the annotated picture."""
+    """A warped proposal; box and object are in pixels at the annotated size."""
 
     pixels: np.ndarray  # uint8 [S, S, 3]
     box: np.ndarray  # float32 [4]
-    thing: np.ndarray  # float32 [4]: the object that it overlaps most
-    label: int  # -1: to be left out
+    object: np.ndarray  # float32 [4]: the object with the largest IoU
+    label: int  # -1: ignored
     positive: bool
-    index: int
+    image: int  # index in the source
     note: str = ""
 
 
-def draw_region(
+def sample_region(
     boxes: np.ndarray, objects: np.ndarray, positive_iou: float, positives: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """One of the proposals [n, 4], the object of [m, 4] that it overlaps most, and whether by `positive_iou` at least.
+    """A random proposal of [n, 4], the object of [m, 4] with the largest IoU, and whether it reaches `positive_iou`.
 
-    Where there are both kinds, a positive one comes in `positives` of the draws.
+    If there are positive and negative proposals, `positives` is the probability of a positive one.
     """
     overlaps = box_ops.iou(torch.from_numpy(boxes), torch.from_numpy(objects)).numpy()
     positive = overlaps.max(1) >= positive_iou
-    wanted = bool(rng.random() < positives)
-    chosen = int(rng.choice(np.flatnonzero(positive == wanted) if (positive == wanted).any() else len(boxes)))
+    candidates = positive == bool(rng.random() < positives)
+    chosen = int(rng.choice(np.flatnonzero(candidates) if candidates.any() else len(boxes)))
     return boxes[chosen], objects[overlaps[chosen].argmax()], bool(positive[chosen])
 
 
 class RegionSamples(Dataset):
-    """(position, index) -> one of the image's proposals."""
+    """(position, index) -> a random proposal of the image, seeded by the position."""
 
     def __init__(
         self,
-        source: Any,
+        source: LocalizedImages,
         proposals: ProposalFiles,
         config: LocalizationConfig,
         context: int,
@@ -69,48 +70,49 @@ class RegionSamples(Dataset):
         position, index = key
         boxes = self.proposals[index]
         if not len(boxes):
-            return self.nothing(index, "")
+            return self.empty(index, "")
         try:
             return self.region(index, boxes, generator_for(self.seed, 0, position))
         except DataError as error:
             if self.config.on_bad_image == "error":
                 raise
-            return self.nothing(index, str(error))
+            return self.empty(index, str(error))
 
     def region(self, index: int, boxes: np.ndarray, rng: np.random.Generator) -> Region:
-        box, thing, positive = draw_region(boxes, self.source.boxes(index), self.positive_iou, self.positives, rng)
+        box, target, positive = sample_region(boxes, self.source.boxes(index), self.positive_iou, self.positives, rng)
         pixels = self.pixels(index, box)
         if rng.random() < self.config.augment.flip:
             width = float(self.source.sizes[index][0])
-            pixels, (box, thing) = cv2.flip(pixels, 1), mirrored(np.stack([box, thing]), width)
+            pixels, (box, target) = cv2.flip(pixels, 1), mirror_boxes(np.stack([box, target]), width)
         if self.config.augment.pca_color:
             pixels = pca_color(pixels, rng, std=self.config.augment.pca_color)
-        return Region(pixels, box, thing, int(self.source.labels[index]), positive, index)
+        return Region(pixels, box, target, int(self.source.labels[index]), positive, index)
 
     def pixels(self, index: int, box: np.ndarray) -> np.ndarray:
-        picture = rectangle(self.source.image(index), PICTURE * self.config.size)
-        scale = np.divide(picture.shape[1::-1], self.source.sizes[index])
+        image = rectangle(self.source.image(index), SOURCE_SCALE * self.config.size)
+        scale = np.divide(image.shape[1::-1], self.source.sizes[index])
         boxes = torch.from_numpy(box * np.tile(scale, 2))[None]
-        whole = torch.from_numpy(picture).permute(2, 0, 1)
+        whole = torch.from_numpy(image).permute(2, 0, 1)
         region = warp(whole, boxes, self.config.size, self.context, IMAGENET_MEAN)[0]
         return np.ascontiguousarray(region.round().to(torch.uint8).permute(1, 2, 0).numpy())
 
-    def nothing(self, index: int, note: str) -> Region:
+    def empty(self, index: int, note: str) -> Region:
+        """The ignored sample of an unreadable image, or of one without proposals."""
         size = self.config.size
         box = np.zeros(4, np.float32)
         return Region(np.zeros((size, size, 3), np.uint8), box, box, -1, False, index, note)
 
 
 def collate_regions(regions: list[Region]) -> tuple[Batch, list[str]]:
-    pixels, boxes, things, labels, positive, indices, notes = zip(*regions)
+    pixels, boxes, objects, labels, positive, indices, notes = zip(*regions)
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-    boxes, things = (torch.from_numpy(np.stack(each).astype(np.float32)) for each in (boxes, things))
-    targets = RegionTargets(boxes, things, torch.tensor(labels), torch.tensor(positive))
+    boxes, objects = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in (boxes, objects))
+    targets: Any = RegionTargets(boxes, objects, torch.tensor(labels), torch.tensor(positive))  # no target of Batch
     return Batch(images, targets, torch.tensor(indices)), [note for note in notes if note]
 
 
 class RegionLoader(Loader):
-    """Training batches of regions, without end from any step."""
+    """An endless stream of training batches of regions, from any step."""
 
     def __init__(
         self, samples: RegionSamples, batch: int, device: torch.device, notes: Notes, rank: int = 0, world: int = 1

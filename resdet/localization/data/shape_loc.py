@@ -1,8 +1,8 @@
-"""Generated data for localization, written in the layout of ILSVRC's: a shape of its class, somewhere in a picture.
+"""Generated localization data in ILSVRC's layout: images with shapes of one class.
 
-A picture shows one to three textured shapes of its class, large and often off the center, on the shaded and noisy
-ground of `resdet.data.shapes`, with strokes and now and then a smaller shape of another class, which has no box. An
-eighth of the training pictures has no XML file, as most of ImageNet's. Picture i of a seed is always the same.
+An image has one to three textured shapes of its class, large and often off-center, on the shaded and noisy background
+of `resdet.data.shapes`, with strokes and sometimes a smaller shape of another class, which has no box. One eighth of
+the training images has no XML file, as most of ImageNet's. Image i of a seed is always the same.
 """
 
 from pathlib import Path
@@ -13,31 +13,31 @@ from resdet.data import generated
 from resdet.data.shapes import CLASSES, clutter, ground, stroke
 from resdet.detection.data.shape_scenes import Canvas, Object, turned
 
-FORMAT = 1  # of what is drawn and written; a change makes the folders written before it others
+FORMAT = 1  # version of the generated data; a change invalidates older folders
 MARKER = "shape_loc.json"
 STREAMS = {"train": 0, "val": 1}
-SYNSETS = [f"n{number:08d}" for number in range(1, len(CLASSES) + 1)]  # as ILSVRC's, for the classes in their order
+SYNSETS = [f"n{number:08d}" for number in range(1, len(CLASSES) + 1)]  # one per class, like ILSVRC's
 
-DIAMETERS = (0.35, 0.8)  # shares of the short side
-SEVERAL, OTHER = 0.25, 0.25  # shares of the pictures with more than one instance, and with a shape of another class
-UNBOXED = 8  # every so many training pictures one has no XML file
+DIAMETERS = (0.35, 0.8)  # range, as fractions of the short side
+SEVERAL, OTHER = 0.25, 0.25  # fractions of images with several instances, and with a shape of another class
+UNBOXED = 8  # one of this many training images has no XML file
 
 
 def write(root: Path, train: int, val: int, side: int, seed: int) -> None:
-    """Writes Kaggle's layout of ILSVRC CLS-LOC into `root`, which must be empty or absent; it appears all at once."""
+    """Writes Kaggle's layout of ILSVRC CLS-LOC into `root`, which must be empty or absent, atomically."""
     root = Path(root)
     generated.refuse_filled(root)
     ensure(root, train, val, side, seed)
 
 
 def ensure(root: Path, train: int, val: int, side: int, seed: int) -> None:
-    """As `write`, but does nothing where the same data set is already there. Processes may call it at once."""
+    """Calls `write` unless `root` already holds the data set. Processes may call this concurrently."""
     arguments = {"format": FORMAT, "train": train, "val": val, "side": side, "seed": seed}
     generated.ensure(root, MARKER, "images", arguments, lambda folder: _write(folder, arguments))
 
 
 def draw(label: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Object]]:
-    """A picture of the class, uint8 [H, W, 3] whose long side is `side`, and what can be seen of its shapes."""
+    """An image of the class, uint8 [H, W, 3] with the long side `side`, and the visible parts of its shapes."""
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     width, height = round(side * min(1, aspect)), round(side * min(1, 1 / aspect))
     canvas = Canvas(ground(width, height, rng))
@@ -60,14 +60,14 @@ def draw(label: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, l
 
 
 def _shape(label: int, width: int, height: int, scale: float, rng: np.random.Generator) -> list[np.ndarray]:
-    """Outlines whose center is at least three quarters of the radius away from the border."""
+    """Outlines with a center at least three quarters of the radius from the border."""
     radius = min(width, height) * rng.uniform(*DIAMETERS) * scale / 2
     center = rng.uniform(0.75 * radius, np.array((width, height)) - 0.75 * radius)
     return turned(CLASSES[label], radius, center, rng)
 
 
 def _texture(pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Stripes in a darker or lighter tone over what the mask shows."""
+    """Draws stripes in a darker or lighter tone on the mask."""
     angle, period = rng.uniform(0, np.pi), max(4.0, mask.shape[0] * rng.uniform(0.04, 0.1))
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
     stripes = mask & ((np.cos(angle) * x + np.sin(angle) * y) / period % 1 < 0.5)
@@ -75,7 +75,7 @@ def _texture(pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> 
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """xmin, ymin, xmax, ymax of the pixels, the last ones included, as the XML files have it."""
+    """xmin, ymin, xmax, ymax of the mask, right and bottom inclusive as in the XML files."""
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 

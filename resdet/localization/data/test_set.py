@@ -1,18 +1,18 @@
-"""ILSVRC's test images, whose objects only a server knows."""
+"""ILSVRC's test images, without public ground truth."""
 
 from resdet.classification.data.imagenet import imagenet
-from resdet.images.decode import EncodedImage, Source
+from resdet.images.decode import EncodedImage, EncodedSource
 
 
 def localization_test(root: str) -> "StoredImages":
-    """The images of ILSVRC's classification and localization task."""
+    """The test images of ILSVRC's classification and localization task."""
     return StoredImages(imagenet(root, "test"))
 
 
 class StoredImages:
-    """Images without EXIF's orientation, as those saw them who drew the boxes that a server knows."""
+    """Images without EXIF orientation, as they were annotated for the test server."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: EncodedSource):
         self.source, self.labels, self.classes, self.name = source, source.labels, source.classes, source.name
 
     def __len__(self) -> int:
