@@ -118,7 +118,7 @@ def check_program(model: Any, program: Callable, form: Form, images: Sequence) -
 
 def conclude(runtime: str, agreement: tuple[bool, str], sides: dict[str, Callable[[], object]]) -> None:
     agrees, note = agreement
-    verify.demand(agrees, note)
+    verify.require_agreement(agrees, note)
     print(f"{runtime} gives what the checkpoint gives: {note}")
     print(f"latency: {verify.latencies(sides)}")
 
