@@ -83,7 +83,7 @@ def encode_image(path: str | Path, pixels: Any) -> bytes:
     if not done:
         height, width = pixels.shape[:2]
         raise FileError(
-            f"{path}: cannot write the file ({width} × {height} pixels are too many for its format): use another."
+            f"{path} cannot be written ({width} × {height} pixels are too many for its format): use another format."
         )
     return data.tobytes()
 
@@ -155,7 +155,7 @@ def check_file(path: str | Path) -> None:
     if os.path.isdir(path):
         raise FileError(f"{path} is a folder: give the path of a file.")
     if os.path.exists(path) and not os.access(path, os.W_OK):
-        raise FileError(f"{path}: cannot write the file (it is read-only): {PERMISSION}.")
+        raise FileError(f"{path} cannot be written (it is read-only): {PERMISSION}.")
     if not is_stream(path):
         refuse_blocked(path.parent)
         with file_errors(path):
@@ -196,4 +196,4 @@ def describe(path: str | Path, error: OSError) -> str:
     """The message of a FileError: path, reason, whether an old file is kept, and the remedy."""
     kept = "; the old file is kept" if os.path.isfile(path) else ""
     remedy = REMEDIES.get(error.errno or 0, "choose another path")
-    return f"{path}: cannot write the file ({error.strerror or error}){kept}: {remedy}."
+    return f"{path} cannot be written ({error.strerror or error}){kept}: {remedy}."

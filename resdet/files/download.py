@@ -76,7 +76,7 @@ def fetch(
             part.replace(path)
     except (OSError, HTTPException) as problem:
         reason = problem.reason if type(problem) is URLError else problem
-        raise DownloadError(f"{url}: cannot download ({reason}): download it manually to {path}.") from problem
+        raise DownloadError(f"{url} cannot be downloaded ({reason}): download it manually to {path}.") from problem
     return path
 
 
@@ -103,9 +103,9 @@ def unpack(archive: Path, folder: Path, members: str | None = None) -> Path:
             _move(source, folder)
     except DAMAGE as problem:
         reason = str(problem).partition(":\n")[0]  # tarfile lists the formats it tried on further lines
-        raise DataError(f"{archive}: cannot unpack ({reason}): delete it and download it again.") from problem
+        raise DataError(f"{archive} cannot be unpacked ({reason}): delete it and download it again.") from problem
     except OSError as problem:
-        raise DataError(f"{archive}: cannot unpack into {folder} ({problem}): choose another folder.") from problem
+        raise DataError(f"{archive} cannot be unpacked into {folder} ({problem}): choose another folder.") from problem
     return folder
 
 

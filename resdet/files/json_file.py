@@ -14,7 +14,7 @@ def read_json(file: Path | str) -> Any:
         text = Path(file).read_bytes()
     except (OSError, ValueError) as error:  # a ValueError: a name with NUL
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{file}: cannot read the file ({reason}): give a JSON file.") from error
+        raise DataError(f"{file} cannot be read ({reason}): give a JSON file.") from error
     collecting = gc.isenabled()
     gc.disable()  # else a third of the time is spent scanning millions of new lists
     try:

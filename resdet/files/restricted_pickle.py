@@ -54,7 +54,7 @@ def _read(path: Path, error: type[Error]) -> bytes:
     try:
         return path.read_bytes()
     except OSError as problem:
-        raise error(f"{path}: cannot read the file ({problem.strerror}): check the path.") from problem
+        raise error(f"{path} cannot be read ({problem.strerror}): check the path.") from problem
 
 
 class Refused(Exception):

@@ -80,7 +80,7 @@ def first_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(64)
     except OSError as problem:
-        raise WeightsError(f"{path}: cannot read the file ({problem.strerror}): check its permissions.") from None
+        raise WeightsError(f"{path} cannot be read ({problem.strerror}): check its permissions.") from None
 
 
 def is_safetensors(start: bytes, size: int) -> bool:

@@ -89,7 +89,7 @@ def read(path: Path) -> Any:
     except Damaged as problem:
         raise WeightsError(f"{path} is damaged or not a checkpoint ({problem}): download or copy it again.") from None
     except OSError as problem:
-        raise WeightsError(f"{path}: cannot read the file ({problem.strerror}): check its permissions.") from None
+        raise WeightsError(f"{path} cannot be read ({problem.strerror}): check its permissions.") from None
 
 
 # The unpickler

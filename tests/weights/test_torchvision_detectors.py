@@ -180,7 +180,7 @@ def test_what_is_missing_or_too_much_is_named():
         weights.load(model, state | {"roi_heads.keypoint.weight": torch.zeros(3)})
 
 
-# The way back
+# Conversion to torchvision
 
 
 def on_meta(name: str, **changes) -> nn.Module:
@@ -309,6 +309,6 @@ def test_settings_that_differ_from_the_weights_net_are_told():
     model = build_for(configs.from_dict({"task": "detection", "model": settings}), list("abcdef"))
     notes = weights.load(model, theirs.state_dict()).notes
     assert notes == [
-        "made for a net with model.box.aligned=False, and this one has True",
-        "made for a net with model.input.resize=torchvision, and this one has opencv",
+        "the weights need model.box.aligned=False, but the model has True",
+        "the weights need model.input.resize=torchvision, but the model has opencv",
     ]
