@@ -7,7 +7,7 @@ from resdet.errors import Error
 
 
 def torchvision() -> ModuleType:
-    """The module torchvision, whose import fails with a torch that it was not built for."""
+    """The module torchvision, which fails to import with a torch it was not built for."""
     try:
         import torchvision
         import torchvision.models

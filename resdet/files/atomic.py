@@ -150,7 +150,7 @@ def check_folder(path: str | Path) -> None:
 
 
 def check_file(path: str | Path) -> None:
-    """Raises a FileError if the file `path` cannot be written; called before the work whose result it stores."""
+    """Raises a FileError if the file `path` cannot be written; called before the work that it stores."""
     path = Path(path)
     if os.path.isdir(path):
         raise FileError(f"{path} is a folder: give the path of a file.")

@@ -133,7 +133,7 @@ def _bytearray(*arguments: Any) -> bytearray:
 
 
 def _checked_keys(keys: Iterable) -> None:
-    """Refuses tuples, which hash all their items at each look-up, and numbers whose hashes can be made to collide."""
+    """Refuses tuples, which hash all their items at each look-up, and numbers with hashes that can collide."""
     for key in keys:
         plain = key is None or isinstance(key, (str, bytes, float, np.integer))
         if not plain and not (isinstance(key, int) and abs(key) < HASH_MODULUS):

@@ -74,11 +74,11 @@ def same(section: dict, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
 
 
 def norm(kind: str | None) -> str:
-    return next(theirs for theirs, ours in NORMS.items() if ours == kind)
+    return next(name for name, value in NORMS.items() if value == kind)
 
 
 def pooler(kind: str, aligned: bool) -> str:
-    return next(theirs for theirs, ours in POOLERS.items() if ours == (kind, aligned or kind == "max"))
+    return next(name for name, value in POOLERS.items() if value == (kind, aligned or kind == "max"))
 
 
 def rpn(section: dict, features: str) -> dict[str, Any]:

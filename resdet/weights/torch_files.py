@@ -49,8 +49,8 @@ OTHER_TENSORS = {  # torch's functions for tensors other than plain arrays -> ki
     ("torch._utils", "_rebuild_qtensor"): "quantized",
     ("torch._utils", "_rebuild_nested_tensor"): "nested",
     ("torch._utils", "_rebuild_meta_tensor_no_storage"): "without values",
-    ("torch._utils", "_rebuild_wrapper_subclass"): "of a class of its own",
-    ("torch._utils", "_rebuild_device_tensor_from_numpy"): "of another device",
+    ("torch._utils", "_rebuild_wrapper_subclass"): "of a custom class",
+    ("torch._utils", "_rebuild_device_tensor_from_numpy"): "on another device",
 }
 OTHER_ARCHIVES = {  # suffix of a part's name -> kind of file and remedy
     "/models/model.json": "a torch.export program, not a checkpoint: load it with torch.export.load after "
@@ -174,7 +174,7 @@ class TensorReader(restricted_pickle.Reader):
     def with_attributes(self, make: Callable, kind: Any, arguments: tuple, state: Any) -> Tensor:
         """A tensor without the attributes that were added to it."""
         if make not in (self.tensor, self.tensor_of_type, self.parameter):
-            raise OtherTensor("of a class of its own")
+            raise OtherTensor("of a custom class")
         return make(*arguments)
 
     def set_state(self, target: Any, state: Any) -> None:
