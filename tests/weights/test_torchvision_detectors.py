@@ -81,7 +81,7 @@ def test_classes_are_put_in_our_order():
     """Their background is class 0 and ours the last; boxes and masks of it are left out."""
     theirs = twins.narrow(masks=True)
     predictor, masks = theirs.roi_heads.box_predictor, theirs.roi_heads.mask_predictor.mask_fcn_logits
-    ours = twins.ours(theirs).regions
+    ours = twins.ours(theirs).roi_heads
     scores, boxes = ours.stages[0].predictor.scores, ours.stages[0].predictor.boxes
     assert torch.equal(scores.bias[-1], predictor.cls_score.bias[0])
     assert torch.equal(scores.weight[:-1], predictor.cls_score.weight[1:])
