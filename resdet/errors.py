@@ -1,23 +1,23 @@
-"""The errors a user can cause: one sentence that says what is wrong, where, and how to mend it.
+"""Errors that users can cause: one sentence with the problem, the place and the remedy.
 
-The command prints the sentence and exits with status 2; a traceback is for our own bugs.
+The command prints the sentence and exits with status 2; a traceback indicates a bug of resdet.
 """
 
 from typing import Any
 
-LIMIT = 399  # characters of a sentence
-LONGEST_WORD = 100  # of a sentence that would be longer
+LIMIT = 399  # characters of a message
+LONGEST_WORD = 100  # characters of a word in a message above the limit
 
 
 class Error(Exception):
-    """Base of everything that resdet raises on purpose; as text it is one line of limited length."""
+    """Base class of resdet's errors; its text is one line of limited length."""
 
     def __str__(self) -> str:
         return one_line(super().__str__())
 
 
 class ConfigError(Error):
-    """A key, a type or a value of an experiment is wrong; `key` is the dotted key, where there is one."""
+    """An experiment has an invalid key, type or value; `key` is the dotted key, or None."""
 
     def __init__(self, message: str, key: str | None = None):
         super().__init__(message)
@@ -25,13 +25,13 @@ class ConfigError(Error):
 
 
 def require(condition: bool, key: str, value: Any, remedy: str) -> None:
-    """A ConfigError about a key that cannot have its value."""
+    """Raises a ConfigError about the value of a key unless `condition` holds."""
     if not condition:
         raise ConfigError(f"{key} is {value!r}: {remedy}.", key)
 
 
 class DataError(Error):
-    """A file of a data set is missing, damaged, or says something impossible."""
+    """A file of a data set is missing, damaged or inconsistent."""
 
 
 class FileError(Error):
@@ -43,11 +43,11 @@ class WeightsError(Error):
 
 
 class DownloadError(Error):
-    """A file could not be fetched, or what arrived is not what was published."""
+    """A file cannot be downloaded, or differs from the published one."""
 
 
 def one_line(text: str) -> str:
-    """Without control characters; long words, then the whole, lose their middle."""
+    """Escapes control characters, and shortens a long text: first its long words, then the whole."""
     text = "".join(character if character.isprintable() else escape(character) for character in text)
     if len(text) > LIMIT:
         text = " ".join(shorten(word, LONGEST_WORD) for word in text.split(" "))
@@ -59,7 +59,7 @@ def escape(character: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """Its beginning and its end, with … between."""
+    """Replaces the middle of a long text by …"""
     if len(text) <= length:
         return text
     head = (length - 1) * 2 // 3

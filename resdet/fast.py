@@ -1,15 +1,16 @@
-"""The fast path of inference: folded norms, channels_last, bfloat16, compiled."""
+"""Fast inference: folded norms, channels_last, bfloat16, compiled."""
+
+from typing import Any
 
 import torch
-from torch import nn
 
 from resdet.backbones.surgery import fold_norms
 
 
-def accelerate(model: nn.Module, dtype: torch.dtype = torch.bfloat16, compile: bool = True) -> nn.Module:
-    """Prepares a model for inference alone, in place. Pixels are normalized and boxes computed in float32 still.
+def accelerate(model: Any, dtype: torch.dtype = torch.bfloat16, compile: bool = True) -> Any:
+    """Prepares a model for inference in place, and returns it; normalization and boxes stay in float32.
 
-    It compiles anew for each shape of images, padding included: give a detector few of them.
+    Each padded image shape is compiled separately: use few shapes with a detector.
     """
     fold_norms(model)
     model.to(dtype=dtype, memory_format=torch.channels_last)

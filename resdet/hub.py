@@ -66,8 +66,8 @@ def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
     experiment = configs.from_dict({**experiment, "model": settings}, what := f"the net of {checkpoint.origin}")
     try:
         return build_with_weights(build_for, experiment, categories.names, categories.ids, checkpoint, what)
-    except loading.Misfit as problem:
+    except loading.Mismatch as problem:
         raise WeightsError(
-            f"{checkpoint.origin} has the names of a {name} and is another net, which none here is ({problem.what}): "
-            "docs/weights.md lists those that are known."
+            f"{checkpoint.origin} has the names of a {name} and is another net, which none here is "
+            f"({problem.differences}): docs/weights.md lists those that are known."
         ) from None

@@ -1,10 +1,8 @@
-"""From a checkpoint to the model that it describes."""
+"""Builds the model that a checkpoint describes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
-
-from torch import nn
 
 from resdet import config
 from resdet.config.experiment import Experiment
@@ -12,19 +10,20 @@ from resdet.errors import ConfigError
 from resdet.weights import loading, reading
 from resdet.weights.skip_init import SkipInit
 
-M = TypeVar("M", bound=nn.Module)
+M = TypeVar("M")
 Build = Callable[[Any, Sequence[str], Sequence[int] | None], M]  # experiment, classes, category ids -> model
 
 
 def restore(checkpoint: reading.Checkpoint, build: Build[M]) -> M:
-    """The model that the config in a file of ours describes, with its weights."""
-    description, what = checkpoint.description, f"the config inside {checkpoint.origin}"
-    experiment = config.from_dict(description.experiment, what)
+    """The model, with its weights, that the config in a checkpoint of resdet describes."""
+    description, name = checkpoint.description, f"the config inside {checkpoint.origin}"
+    experiment = config.from_dict(description.experiment, name)
+    assert description.classes is not None  # validated along with the experiment
     try:
         ready = replace(experiment, model=experiment.model.for_checkpoint())
     except ConfigError as error:
-        raise ConfigError(f"{what}: {error}") from None
-    model = build_with_weights(build, ready, description.classes, description.category_ids, checkpoint, what)
+        raise ConfigError(f"{name}: {error}") from None
+    model: Any = build_with_weights(build, ready, description.classes, description.category_ids, checkpoint, name)
     model.experiment["model"]["backbone"] = asdict(experiment.model.backbone)
     return model
 
@@ -35,13 +34,13 @@ def build_with_weights(
     classes: Sequence[str],
     category_ids: Sequence[int] | None,
     checkpoint: reading.Checkpoint,
-    what: str,
+    name: str,
 ) -> M:
-    """`what` names the config in errors."""
+    """Builds a model and loads the weights of `checkpoint`; `name`: the config, for errors."""
     try:
         with SkipInit(checkpoint.state, checkpoint.origin):
             model = build(experiment, classes, category_ids)
     except ConfigError as error:
-        raise ConfigError(f"{what}: {error}") from None
+        raise ConfigError(f"{name}: {error}") from None
     loading.load(model, checkpoint)
     return model

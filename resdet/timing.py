@@ -1,70 +1,71 @@
-"""Times the same work by several libraries in turns, so that a slow moment of the machine hits all of them."""
+"""Times the same work in several libraries in turn, so that a temporary slowdown affects all of them."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-LEAST_SECONDS = 0.5  # shorter work is repeated within a round until it takes so long
-PATIENCE = 20.0  # seconds: longer work is timed in the first round alone
+MIN_SECONDS = 0.5  # of a round: shorter work is repeated
+MAX_SECONDS = 20.0  # longer work is timed in the first round only
 
-Side = Callable[[], object] | str  # what a library does in a call, or why it cannot
-MEGABYTES = "MB"  # the unit of what is weighed and not timed
+Side = Callable[[], Any] | str  # the work of one library, or the reason why it cannot do it
+MEGABYTES = "MB"  # unit of cases that measure memory
 
 
 @dataclass
 class Case:
-    """The same work by several sides, named by their library; the first is what the others are compared with."""
+    """The same work by several sides, named by library; the first is the reference."""
 
     name: str
-    count: int  # of what the unit counts, worked on in a call
-    sides: dict[str, Side]
-    note: str = ""  # what a reader of the figures must know
-    unit: str = "images/s"  # or ms, s: of a call; MB: what a side returns is its figure
-    warm: bool = True  # False where nothing is compiled and a call takes seconds: the first one counts
+    count: int  # units of work (such as images) per call
+    sides: Mapping[str, Side]
+    note: str = ""  # remark for readers of the table
+    unit: str = "images/s"  # or ms or s per call; MB: sides return the measured value
+    warm: bool = True  # False: no warm-up, for calls of seconds that compile nothing
 
 
-def measure(case: Case, rounds: int, say: Callable[[str], None]) -> dict[str, list[float]]:
-    """Seconds, or what the case's unit is where sides are not timed."""
-    return weigh(case, say) if case.unit == MEGABYTES else compare(case, rounds, say)
+def measure(case: Case, rounds: int, log: Callable[[str], None]) -> dict[str, list[float]]:
+    """Seconds per call, or megabytes, of each side."""
+    return measure_memory(case, log) if case.unit == MEGABYTES else compare(case, rounds, log)
 
 
-def weigh(case: Case, say: Callable[[str], None]) -> dict[str, list[float]]:
-    """What each side that can returns."""
-    figures = {}
+def measure_memory(case: Case, log: Callable[[str], None]) -> dict[str, list[float]]:
+    """The value that each available side returns."""
+    megabytes = {}
     for name, side in case.sides.items():
         if callable(side):
-            say(f"{case.name}: {name}")
-            figures[name] = [side()]
-    return figures
+            log(f"{case.name}: {name}")
+            megabytes[name] = [side()]
+    return megabytes
 
 
 def compare(
-    case: Case, rounds: int, say: Callable[[str], None], clock: Callable[[], float] = time.perf_counter
+    case: Case, rounds: int, log: Callable[[str], None], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds a call takes each side that can, one figure a round; the rounds go A B C A B C …"""
+    """Seconds per call of each available side, one value per round; sides take turns: A B C A B C …"""
     sides = {name: side for name, side in case.sides.items() if callable(side)}
     repeats = dict.fromkeys(sides, 1)
     for name in sides if case.warm else ():
-        say(f"{case.name}: warming up {name}")
+        log(f"{case.name}: warming up {name}")
         repeats[name] = warm_up(sides[name], clock)
-    seconds = {name: [] for name in sides}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
-            if not seconds[name] or seconds[name][0] < PATIENCE:
+            if not seconds[name] or seconds[name][0] < MAX_SECONDS:
                 seconds[name].append(seconds_of(side, repeats[name], clock))
     return seconds
 
 
 def warm_up(side: Callable[[], object], clock: Callable[[], float]) -> int:
-    """Calls until nothing is left to compile or to allocate; returns how many calls fill a round."""
+    """Calls once to compile and allocate; returns the number of calls per round."""
     side()
-    return max(1, math.ceil(LEAST_SECONDS / seconds_of(side, 1, clock)))
+    return max(1, math.ceil(MIN_SECONDS / seconds_of(side, 1, clock)))
 
 
 def seconds_of(side: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
-    """The mean of so many calls."""
+    """Mean seconds of `repeats` calls."""
     start = clock()
     for _ in range(repeats):
         side()
@@ -73,7 +74,7 @@ def seconds_of(side: Callable[[], object], repeats: int, clock: Callable[[], flo
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """While it lasts, torch works with so many threads."""
+    """Context manager that sets the number of torch's threads."""
     import torch
 
     before = torch.get_num_threads()

@@ -100,7 +100,7 @@ def test_the_input_is_not_overwritten(classifier, capsys):
     "overrides, layout, sentence",
     [
         (["model.backbone.shortcut=A"], "torchvision", "shortcuts A or C"),
-        (["model.backbone=cifar_resnet8", "data=shapes"], "timm", "have no such net"),
+        (["model.backbone=cifar_resnet8", "data=shapes"], "timm", "include no such net"),
         (["model.backbone=cifar_resnet8", "data=shapes"], "detectron2", "no such backbone"),
     ],
 )
@@ -119,5 +119,5 @@ def test_a_mean_of_each_pixel_has_no_place_elsewhere(classifier, tmp_path, capsy
     model.normalize.set(torch.from_numpy(np.random.default_rng(0).random((3, 8, 8), np.float32)), torch.ones(3))
     weights.save(model, tmp_path / "m.safetensors", "safetensors")
     assert main(["convert", str(tmp_path / "m.safetensors"), "--to", layout]) == 2
-    assert "a mean off each" in capsys.readouterr().err
+    assert "a per-pixel mean" in capsys.readouterr().err
     assert not (tmp_path / f"m.{layout}.pth").exists()

@@ -100,7 +100,7 @@ def test_the_former_file_is_kept(command, there, tmp_path):
     (tmp_path / "old.json").write_text("former")
     with disks.limited(LIMIT):
         said = sentence(runs.here(*words_of(command, there), tmp_path / "old.json"))
-    assert f"{tmp_path}/old.json cannot be written (File too large), and the former file is kept: raise" in said
+    assert f"{tmp_path}/old.json cannot be written (File too large); the old file is kept: raise" in said
     assert (tmp_path / "old.json").read_text() == "former" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -113,10 +113,10 @@ def test_places_that_cannot_be_are_refused_before_any_work(command, there, tmp_p
     (tmp_path / "file").write_text("precious")
     words = words_of(command, there)
     folder = tmp_path / "file" if command in [*FOLDERS, "reproduce"] else tmp_path / "file/a.json"
-    blocked = f"{tmp_path}/file cannot be a folder, since {tmp_path}/file is none: name another one."
+    blocked = f"{tmp_path}/file: cannot create the folder ({tmp_path}/file is not a folder): choose another one."
     assert blocked in sentence(runs.here(*words, folder))
     if command in FILES:
-        assert f"{tmp_path} is a folder: name a file in it." in sentence(runs.here(*words, tmp_path))
+        assert f"{tmp_path} is a folder: give the path of a file." in sentence(runs.here(*words, tmp_path))
     assert (tmp_path / "file").read_text() == "precious"
 
 
@@ -132,7 +132,7 @@ def test_a_full_disk_and_a_read_only_one_are_noticed_before_any_work(command, th
         assert f"{disk}/a cannot be written (No space left on device): free some space." in said.replace(".json", "")
         disks.make_read_only(disk)
         said = sentence(runs.here(*words_of(command, there), target))
-        assert "cannot be written (Read-only file system): name a place where you may write." in said
+        assert "cannot be written (Read-only file system): choose a folder with write permission." in said
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on(there, tmp_path):
     before = {path: path.read_bytes() for path in folder.glob("*.pth")}
     with disks.limited(50_000):
         said = sentence(runs.here(*more))
-    told = r"run/(last|best).pth cannot be written \(File too large\), and the former file is kept: raise the limit on "
+    told = r"run/(last|best).pth cannot be written \(File too large\); the old file is kept: raise the limit on "
     assert re.search(told + r"the size of files \(ulimit -f\), then resume from step 2 with --resume\.$", said), said
     assert before == {path: path.read_bytes() for path in folder.glob("*.pth")}
     assert not disks.leftovers(folder)
@@ -175,7 +175,7 @@ def test_a_line_of_metrics_that_finds_no_space_ends_the_run(tmp_path):
     log.open(10, 0)
     log.metrics(1, "train", {"loss": 1.0})
     before = (tmp_path / "metrics.jsonl").read_bytes()
-    with disks.limited(len(before)), pytest.raises(FileError, match="metrics.jsonl cannot be written .*former file is"):
+    with disks.limited(len(before)), pytest.raises(FileError, match="metrics.jsonl cannot be written .*old file is"):
         log.metrics(2, "train", {"loss": 0.5})
     log.close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == before

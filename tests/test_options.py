@@ -52,7 +52,9 @@ WRITERS = [
 def test_files_that_cannot_be_are_refused_before_anything_runs(words, option, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
     assert f"resdet: {tmp_path} is a folder" in refusal([*words, option, tmp_path], capsys)
-    assert f"resdet: {tmp_path}/file cannot be a folder" in refusal([*words, option, tmp_path / "file/a"], capsys)
+    assert f"resdet: {tmp_path}/file: cannot create the folder" in refusal(
+        [*words, option, tmp_path / "file/a"], capsys
+    )
     (tmp_path / "file.json").write_text("")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert f"resdet: {tmp_path}/file.json cannot be written" in refusal(

@@ -20,7 +20,9 @@ def test_a_pair_that_does_not_fit(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    with pytest.raises(Error, match=r"torch \S+ and torchvision \S+ do not fit .*nms does not exist\): pip install"):
+    with pytest.raises(
+        Error, match=r"torch \S+ and torchvision \S+ are incompatible .*nms does not exist\): run pip install"
+    ):
         torchvision()
 
 

@@ -39,7 +39,7 @@ def test_what_does_not_fit_leaves_the_former_file(kind, size, tmp_path):
     )
     assert list(path.parent.iterdir()) == []
     path.write_text("former")
-    with disks.limited(size), pytest.raises(FileError, match=r"\(File too large\), and the former file is kept: raise"):
+    with disks.limited(size), pytest.raises(FileError, match=r"\(File too large\); the old file is kept: raise"):
         WRITERS[kind](path)
     assert list(path.parent.iterdir()) == [path] and path.read_text() == "former"
     WRITERS[kind](path)
@@ -64,7 +64,7 @@ def test_a_read_only_disk(tmp_path):
     with disks.tmpfs(tmp_path / "disk", 400) as folder:
         (folder / "a.png").write_text("former")
         disks.make_read_only(folder)
-        reason = r"a.png cannot be written \(Read-only file system\), and the former file is kept: name a place where"
+        reason = r"a.png cannot be written \(Read-only file system\); the old file is kept: choose a folder with"
         for write in WRITERS.values():
             with pytest.raises(FileError, match=reason):
                 write(folder / "a.png")
@@ -81,14 +81,16 @@ def test_a_read_only_disk(tmp_path):
 def test_a_file_where_a_folder_should_be(folder, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    blocked = f"{tmp_path / folder} cannot be a folder, since {tmp_path / folder.split('/')[0]} is none: name another"
+    blocked = (
+        f"{tmp_path / folder}: cannot create the folder ({tmp_path / folder.split('/')[0]} is not a folder): choose"
+    )
     for act in (atomic.make_folder, atomic.check_folder):
         with pytest.raises(FileError, match=re.escape(blocked)):
             act(tmp_path / folder)
     for act in (atomic.check_file, WRITERS["text"]):
         with pytest.raises(FileError, match=re.escape(blocked)):
             act(tmp_path / folder / "a.json")
-    with pytest.raises(FileError, match="is a folder: name a file in it"):
+    with pytest.raises(FileError, match="is a folder: give the path of a file"):
         atomic.check_file(tmp_path)
     with pytest.raises(FileError, match="Is a directory"):
         atomic.write_bytes(tmp_path, b"")
@@ -103,7 +105,7 @@ def test_checks_leave_nothing(tmp_path):
 def test_lines_are_added_whole(tmp_path):
     path = tmp_path / "lines"
     atomic.append_bytes(path, b"first\n")
-    with disks.limited(10), pytest.raises(FileError, match="the former file is kept"):
+    with disks.limited(10), pytest.raises(FileError, match="the old file is kept"):
         atomic.append_bytes(path, b"second\n")
     assert path.read_bytes() == b"first\n"
     atomic.append_bytes(path, b"second\n")
@@ -156,7 +158,7 @@ def test_a_pipe_is_written_and_not_replaced(tmp_path):
 
 def test_the_longest_names(tmp_path):
     atomic.write_text(tmp_path / ("ä" * 127), "")
-    with pytest.raises(FileError, match="File name too long.*give it a shorter name"):
+    with pytest.raises(FileError, match="File name too long.*choose a shorter name"):
         atomic.write_text(tmp_path / ("a" * 256), "")
 
 

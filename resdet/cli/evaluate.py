@@ -37,9 +37,7 @@ def add(commands) -> None:
     results.add_argument("--annotations", metavar="JSON", help="ground truth in COCO format")
     results.add_argument("--results", metavar="JSON", help="detections in COCO results format")
     results.add_argument("--type", choices=["bbox", "segm"], help="evaluate boxes or masks (default: bbox)")
-    results.add_argument(
-        "--protocol", choices=list(evaluators), help="evaluation protocol (default: coco)"
-    )
+    results.add_argument("--protocol", choices=list(evaluators), help="evaluation protocol (default: coco)")
     results.add_argument(
         "--engine", choices=["hotcoco", "pycocotools"], help="COCO evaluation backend (default: hotcoco)"
     )

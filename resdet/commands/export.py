@@ -118,7 +118,7 @@ def check_program(model: Any, program: Callable, form: Form, images: Sequence) -
 
 def conclude(runtime: str, agreement: Agreement, sides: Sides) -> None:
     agrees, note = agreement
-    verify.demand(agrees, note)
+    verify.require_agreement(agrees, note)
     print(f"{runtime} agrees with the checkpoint: {note}")
     print(f"latency: {verify.latencies(sides)}")
 

@@ -1,6 +1,6 @@
-"""Models for other runtimes: ONNX files, and programs of torch.export.
+"""Export to ONNX and torch.export.
 
-Importing this registers the operators that such a program calls, so that `torch.export.load` finds them.
+Importing this package registers the custom operators of exported programs, which `torch.export.load` needs.
 """
 
 from resdet.export.form import Form as Form

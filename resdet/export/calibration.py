@@ -1,4 +1,4 @@
-"""The images that int8 is calibrated on: those of a folder, or of a config, whose validation data then judges it."""
+"""Calibration images for int8, from a folder or from the validation data of a config."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,31 +11,31 @@ from resdet.data.folder import is_image
 from resdet.errors import ConfigError
 from resdet.tasks import tasks
 
-COUNT = 64  # images, at the most
+COUNT = 64  # largest number of images
 
 
 class Calibration:
-    """Opens nothing before it is asked for images."""
+    """Images of a data set, which is opened on first use."""
 
     def __init__(self, name: str, overrides: Sequence[str] = ()):
-        """`name` is a folder, or a config's name or path."""
-        self.folder = Path(name) if Path(name).is_dir() else None
-        self.experiment = None if self.folder else configs.load(name, *overrides)
+        """`name`: a folder, or the name or path of a config."""
+        self.name = name
+        self.experiment = None if Path(name).is_dir() else configs.load(name, *overrides)
 
     def check_fits(self, model: Any) -> None:
         if self.experiment is not None and self.experiment.task != model.task:
             raise ConfigError(
-                f"--calibrate names a config of the task {self.experiment.task} and the model is for {model.task}: "
-                "give one that fits, or a folder of images."
+                f"--calibrate gives a config of the task {self.experiment.task}, but the model's task is {model.task}: "
+                "give a config of this task, or a folder of images."
             )
 
     def images(self) -> Iterator[Any]:
-        """Evenly spaced, as `predict` takes them."""
+        """Yields evenly spaced images as inputs of `predict`."""
         source = self.open()
         for index in np.unique(np.linspace(0, len(source) - 1, min(COUNT, len(source))).astype(int)).tolist():
             yield source[index]
 
     def open(self) -> Sequence:
-        if self.folder:
-            return sorted(path for path in self.folder.iterdir() if is_image(path.name))
+        if self.experiment is None:
+            return sorted(path for path in Path(self.name).iterdir() if is_image(path.name))
         return tasks[self.experiment.task].pictures(self.experiment.data)

@@ -1,4 +1,4 @@
-"""The export of classifiers."""
+"""Export of classifiers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resdet.classification.config import ClassificationExperiment
-from resdet.classification.data.config import ImagesConfig
+from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.on_device import OnDeviceEvaluation
 from resdet.classification.data.sources import open_images, open_on_device
 from resdet.classification.evaluate import evaluate_on_device, evaluate_views
@@ -21,11 +21,11 @@ from resdet.export.form import DEFAULT, Form
 from resdet.export.onnx_model import ExportedClassifier, crops
 
 CPU = torch.device("cpu")
-AT_ONCE = 64  # small images
+BATCH = 64  # of small images
 
 
 class ClassifierGraph(nn.Module):
-    """logits [B, C] of uint8 RGB images [B, 3, H, W]."""
+    """Logits [B, C] of uint8 RGB images [B, 3, H, W]."""
 
     inputs, outputs = ["images"], ["logits"]
 
@@ -39,17 +39,17 @@ class ClassifierGraph(nn.Module):
 
 
 class ClassifierExporter:
-    """Logits of square crops."""
+    """Exports logits of square crops."""
 
     def graph(self, model: Classifier, form: Form) -> nn.Module:
         if (form.nms, form.masks) != (DEFAULT.nms, DEFAULT.masks):
-            raise ConfigError("--nms and --masks are for detectors, and this is a classifier: leave them out.")
+            raise ConfigError("--nms and --masks are for detectors, but this is a classifier: omit them.")
         return ClassifierGraph(model).eval()
 
     def shape(self, model: Classifier, form: Form) -> tuple[int, int]:
         if form.shape not in (None, (model.size, model.size)):
             height, width = form.shape
-            raise ConfigError(f"--shape is {height}x{width}: this classifier takes {model.size}x{model.size} alone.")
+            raise ConfigError(f"--shape is {height}x{width}: this classifier only takes {model.size}x{model.size}.")
         return model.size, model.size
 
     def example(self, model: Classifier, form: Form) -> tuple[Tensor, ...]:
@@ -67,19 +67,20 @@ class ClassifierExporter:
         return agreement, {"eager": lambda: model(pixels), "onnxruntime": lambda: exported(pixels)}
 
     def metrics(self, exported: ExportedClassifier, experiment: ClassificationExperiment) -> dict[str, float]:
-        """Accuracy on single crops."""
-        data = experiment.data
+        """Top-1 and top-5 accuracy of single crops."""
+        data, models = experiment.data, list[Any]([exported])
         if isinstance(data, ImagesConfig):
             source = open_images(data, "val")
             verify.check_classes(len(source.classes) == len(exported.classes))
             views = replace(experiment.eval, views="center")
             options = {"skipped": Skipped(print, set()), "workers": data.workers, "on_bad_image": data.on_bad_image}
-            figures = evaluate_views([exported], source, views, CPU, **options)
+            metrics = evaluate_views(models, source, views, CPU, **options)
         else:
+            assert isinstance(data, OnDeviceConfig)
             images = open_on_device(data, "val", CPU)
             verify.check_classes(len(images.classes) == len(exported.classes))
-            figures = evaluate_on_device([exported], OnDeviceEvaluation(images, AT_ONCE), CPU)
-        return {"top-1": 1 - figures.error, "top-5": 1 - figures.top5_error}
+            metrics = evaluate_on_device(models, OnDeviceEvaluation(images, BATCH), CPU)
+        return {"top-1": 1 - metrics.error, "top-5": 1 - metrics.top5_error}
 
     def difference(self, exported: ExportedClassifier, other: ExportedClassifier, image: Any) -> str:
         pixels = exported.prepare([image])

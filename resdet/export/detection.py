@@ -1,4 +1,4 @@
-"""The export of detectors."""
+"""Export of detectors."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.buckets import rounded_up
+from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation.evaluate import headline_metrics, predict_all
 from resdet.detection.inference.predictor import results_of
@@ -26,18 +27,19 @@ from resdet.ops.masks import paste_probabilities, paste_probabilities_as_torchvi
 from resdet.results.result import Result
 from resdet.structures import Images
 
-SAME = 0.5  # the IoU from which on two boxes of a class are of one object
-EVERYTHING = 0.0  # the score limit of the check, so that it has detections whatever the image shows
+SAME = 0.5  # least IoU of two boxes of the same object
+ALL = 0.0  # score threshold of the check, so that every image has detections
 
 
 class DetectorGraph(nn.Module):
-    """Detections of images [B, 3, H, W] of which `sizes` [B, 2] (height, width) is not padding.
+    """Detections in padded images [B, 3, H, W] of unpadded `sizes` [B, 2] (height, width).
 
-    boxes [B, D, 4], scores [B, D], labels [B, D], valid [B, D], and masks: probabilities in the boxes [B, D, m, m], or
-    in the images [B, D, H, W].
+    Outputs: boxes [B, D, 4], scores [B, D], labels [B, D], valid [B, D], and mask probabilities inside the boxes
+    [B, D, m, m] or in the images [B, D, H, W].
     """
 
     inputs = ["images", "sizes"]
+    score: Any  # a tensor in place of a number, so that it is an input of the graph
 
     def __init__(self, model: Detector, masks: Place):
         super().__init__()
@@ -47,19 +49,19 @@ class DetectorGraph(nn.Module):
         self.register_buffer("score", torch.tensor(model.score))
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
-        found, maps = self.model.detect(Images(images, sizes), self.score)
+        detections, maps = self.model.detect(Images(images, sizes), self.score)
         if not self.model.draws_masks:
-            return tuple(found)
-        masks = self.model.masks(maps, found.boxes, found.labels)
+            return tuple(detections)
+        masks = self.model.masks(maps, detections.boxes, detections.labels)
         if self.paste:
             as_torchvision = self.model.input.resize == "torchvision"
-            draw = paste_probabilities_as_torchvision if as_torchvision else paste_probabilities
-            masks = draw(masks, found.boxes, *images.shape[2:])
-        return *found, masks
+            paste = paste_probabilities_as_torchvision if as_torchvision else paste_probabilities
+            masks = paste(masks, detections.boxes, *images.shape[2:])
+        return *detections, masks
 
 
 class RegionsGraph(nn.Module):
-    """What the last suppression chooses from: boxes [B, N, C or 1, 4] and scores [B, N, C] of all regions."""
+    """Inputs of the final NMS: boxes [B, N, C or 1, 4] and scores [B, N, C] of all proposals."""
 
     inputs, outputs = ["images", "sizes"], ["boxes", "scores"]
 
@@ -79,15 +81,15 @@ class RegionsGraph(nn.Module):
 
 
 class DetectorExporter:
-    """Detections of padded images."""
+    """Exports detections in padded images."""
 
     def graph(self, model: Detector, form: Form) -> nn.Module:
         if form.masks == "inside" and not model.draws_masks:
-            raise ConfigError("--masks inside is for detectors that draw masks, and this one does not: leave it out.")
+            raise ConfigError("--masks inside is for detectors with masks, but this one has none: omit it.")
         if form.nms == "inside":
             return DetectorGraph(model, form.masks).eval()
         if model.draws_masks:
-            raise ConfigError("Masks are drawn in the boxes that suppression leaves: with masks, choose --nms inside.")
+            raise ConfigError("Masks are computed after NMS: use --nms inside for a detector with masks.")
         return RegionsGraph(model).eval()
 
     def shape(self, model: Detector, form: Form) -> tuple[int, int]:
@@ -95,13 +97,13 @@ class DetectorExporter:
         if form.shape not in (None, least):
             height, width = form.shape
             raise ConfigError(
-                f"--shape is {height}x{width}: give multiples of {model.input.divisor}, as {least[0]}x{least[1]}."
+                f"--shape is {height}x{width}: give multiples of {model.input.divisor}, such as {least[0]}x{least[1]}."
             )
         return least
 
     def example(self, model: Detector, form: Form) -> tuple[Tensor, ...]:
         batch, (height, width) = 2 if form.dynamic_batch else 1, self.shape(model, form)
-        # torchvision's way of resizing leaves fractions.
+        # torchvision's resizing gives fractional pixels.
         dtype = torch.float32 if model.input.resize == "torchvision" else torch.uint8
         sizes = torch.tensor([[height, width]], dtype=torch.float32).repeat(batch, 1)
         return torch.zeros(batch, 3, height, width, dtype=dtype), sizes
@@ -122,40 +124,43 @@ class DetectorExporter:
 
     def check_onnx(self, model: Detector, exported: ExportedDetector, images: Sequence) -> tuple[Agreement, Sides]:
         batch, _ = exported.prepare(images)
-        sizes = [tuple(size) for size in batch.sizes.int().tolist()]  # compared in the pixels that both see
-        expected = results_of(verify.exact(model), batch, sizes, EVERYTHING)[-1]
-        agrees, note = verify.compare_results(expected, exported.results_of(batch, sizes, EVERYTHING)[-1])
-        if not agrees and not verify.compare_results(expected, results_of(model, batch, sizes, EVERYTHING)[-1])[0]:
-            note += "; nor does the checkpoint itself in float32: its weights amplify rounding, as untrained ones do"
+        sizes = [tuple(size) for size in batch.sizes.int().tolist()]  # compares in pixels of the padded images
+        expected = results_of(verify.exact(model), batch, sizes, ALL)[-1]
+        agrees, note = verify.compare_results(expected, exported.results_of(batch, sizes, ALL)[-1])
+        if not agrees and not verify.compare_results(expected, results_of(model, batch, sizes, ALL)[-1])[0]:
+            note += "; the checkpoint in float32 differs as well: its weights, if untrained, may amplify rounding"
         return (agrees, note), {
             "eager": lambda: results_of(model, batch, sizes),
             "onnxruntime": lambda: exported.results_of(batch, sizes),
         }
 
     def metrics(self, exported: ExportedDetector, experiment: DetectionExperiment) -> dict[str, float]:
-        """AP by the experiment's metric."""
-        source = open_scenes(experiment.data, "val")
+        """AP with the experiment's metric."""
+        data = experiment.data
+        assert isinstance(data, ScenesConfig)
+        source = open_scenes(data, "val")
         verify.check_classes(set(source.category_ids) <= set(exported.category_ids))
-        on_bad_image, alone = experiment.data.on_bad_image, World(0, 1, torch.device("cpu"))
-        judged = predict_all(exported, source, on_bad_image, alone, Notes(print), experiment.eval.score)
-        return headline_metrics(experiment.eval.metric, source, judged.results, exported.draws_masks, judged.left_out)
+        world = World(0, 1, torch.device("cpu"))
+        predictions = predict_all(exported, source, data.on_bad_image, world, Notes(print), experiment.eval.score)
+        metric, masks = experiment.eval.metric, exported.draws_masks
+        return headline_metrics(metric, source, predictions.results, masks, predictions.left_out)
 
     def difference(self, exported: ExportedDetector, other: ExportedDetector, image: Any) -> str:
         return difference_of_results(*(model.predict([image])[0] for model in (exported, other)))
 
 
-def difference_of_results(expected: Result, found: Result) -> str:
-    boxes, others = torch.from_numpy(expected.boxes), torch.from_numpy(found.boxes)
-    same = torch.from_numpy(expected.labels)[:, None] == torch.from_numpy(found.labels)
+def difference_of_results(expected: Result, actual: Result) -> str:
+    boxes, others = torch.from_numpy(expected.boxes), torch.from_numpy(actual.boxes)
+    same = torch.from_numpy(expected.labels)[:, None] == torch.from_numpy(actual.labels)
     overlaps = iou(boxes, others) * same
-    again = (overlaps >= SAME).any(1) if len(found) else torch.zeros(len(expected), dtype=torch.bool)
-    note = f"{int(again.sum())} of {len(expected)} detections are found again"
-    if not again.any():
+    matched = (overlaps >= SAME).any(1) if len(actual) else torch.zeros(len(expected), dtype=torch.bool)
+    note = f"{int(matched.sum())} of {len(expected)} detections match"
+    if not matched.any():
         return note
-    partner = overlaps[again].argmax(1)
-    apart = (boxes[again] - others[partner]).abs().max()
-    scores = (torch.from_numpy(expected.scores)[again] - torch.from_numpy(found.scores)[partner]).abs().max()
-    return f"{note}, their boxes within {apart:.1f} pixels, scores within {scores:.3f}"
+    partner = overlaps[matched].argmax(1)
+    distance = (boxes[matched] - others[partner]).abs().max()
+    scores = (torch.from_numpy(expected.scores)[matched] - torch.from_numpy(actual.scores)[partner]).abs().max()
+    return f"{note}, boxes within {distance:.1f} pixels, scores within {scores:.3f}"
 
 
 exporter = DetectorExporter()

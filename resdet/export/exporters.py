@@ -1,4 +1,4 @@
-"""The registry of exporters: how the models of a task become graphs of tensors, and how these are checked."""
+"""Registry of exporters, which turn the models of a task into graphs and verify the exported files."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -10,12 +10,12 @@ from resdet.errors import ConfigError
 from resdet.export.form import Form
 from resdet.registry import Registry
 
-Sides = dict[str, Callable[[], object]]  # the same work by the model and by the exported file
-Agreement = tuple[bool, str]  # whether they agree, and a note
+Sides = dict[str, Callable[[], object]]  # the same work in the model and in the exported file
+Agreement = tuple[bool, str]  # whether both agree, and a note
 
 
 class Exporter(Protocol):
-    """What is exported of the models of a task."""
+    """Export of the models of a task."""
 
     def graph(self, model: Any, form: Form) -> nn.Module:
         """The module to export, in eval mode."""
@@ -24,22 +24,22 @@ class Exporter(Protocol):
         """Height and width of the exported images."""
 
     def example(self, model: Any, form: Form) -> tuple[Tensor, ...]:
-        """Inputs of the graph; two images where their number is to stay open, since one is taken for a constant."""
+        """Example inputs of the graph; two images for a dynamic batch, since torch.export treats one as constant."""
 
     def describe(self, model: Any, form: Form) -> dict[str, Any]:
-        """What a host must know beside the graph and what all tasks share, in plain types."""
+        """Metadata of the task, in plain types."""
 
     def inputs(self, model: Any, form: Form, images: Sequence) -> tuple[Tensor, ...]:
         """Inputs of the graph for some images."""
 
     def check_onnx(self, model: Any, exported: Any, images: Sequence) -> tuple[Agreement, Sides]:
-        """Compares an ONNX file with its model."""
+        """Compares the outputs of an ONNX file and its model."""
 
     def metrics(self, exported: Any, experiment: Any) -> dict[str, float]:
-        """Of an ONNX file, on the experiment's validation data."""
+        """Metrics of an ONNX file on the experiment's validation data."""
 
     def difference(self, exported: Any, other: Any, image: Any) -> str:
-        """How far another ONNX file is from this one on an image, in words."""
+        """Difference of two ONNX files on an image, as text."""
 
 
 exporters: Registry[Exporter] = Registry(
@@ -54,7 +54,7 @@ exporters: Registry[Exporter] = Registry(
 
 def exporter_of(model: Any) -> Exporter:
     if getattr(model, "task", None) not in exporters:
-        raise ConfigError(f"A {type(model).__name__} cannot be exported: classifiers and detectors can.")
+        raise ConfigError(f"A {type(model).__name__} cannot be exported: give a classifier or a detector.")
     return exporters[model.task]
 
 
@@ -69,12 +69,12 @@ def shape_of(model: Any, form: Form) -> tuple[int, int]:
 
 
 def example_of(model: Any, form: Form) -> tuple[Tensor, ...]:
-    """Inputs of the graph; two images where their number is to stay open, since one is taken for a constant."""
+    """Example inputs of the graph; two images for a dynamic batch."""
     return exporter_of(model).example(model, form)
 
 
 def describe(model: Any, form: Form) -> dict[str, Any]:
-    """All that a host must know beside the graph, in plain types."""
+    """Metadata of an exported file, in plain types."""
     exporter = exporter_of(model)
     return {
         "version": resdet.__version__,

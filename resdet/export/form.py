@@ -1,4 +1,4 @@
-"""The options of an export."""
+"""Export options."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,12 +8,12 @@ Place = Literal["inside", "outside"]
 
 @dataclass(frozen=True)
 class Form:
-    """What an exported file shall be like."""
+    """Properties of an exported file."""
 
-    shape: tuple[int, int] | None = None  # height and width of its images; None: the model's test size
-    dynamic_batch: bool = False  # any number of images at once, instead of one
-    nms: Place = "inside"  # a detector's last suppression; that of its proposals is always in the graph
-    masks: Place = "outside"  # where the mask of a box becomes one of the whole image
+    shape: tuple[int, int] | None = None  # height and width of the images; None: the model's test size
+    dynamic_batch: bool = False  # any batch size instead of one
+    nms: Place = "inside"  # place of a detector's final NMS; that of proposals is always in the graph
+    masks: Place = "outside"  # place where masks in boxes are pasted into the image
 
 
 DEFAULT = Form()

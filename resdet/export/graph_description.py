@@ -1,4 +1,4 @@
-"""What an ONNX file of ours says of itself in its metadata, checked against the graph that it describes."""
+"""Validation of the metadata in exported ONNX files, and of the graph it describes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from resdet.errors import WeightsError
 from resdet.weights import description
 
 MAX_SIDE = 100_000  # pixels
-OUTPUTS = {"inside": ["boxes", "scores", "labels", "valid"], "outside": ["boxes", "scores"]}  # by place of suppression
+OUTPUTS = {"inside": ["boxes", "scores", "labels", "valid"], "outside": ["boxes", "scores"]}  # by place of NMS
 
 Check = Callable[[Any], bool]
 
@@ -22,7 +22,7 @@ def is_side(value: Any) -> bool:
     return type(value) is int and 0 < value <= MAX_SIDE
 
 
-def is_share(value: Any) -> bool:
+def is_fraction(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= 1
 
 
@@ -34,12 +34,12 @@ def is_shape(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_side, value))
 
 
-COMMON = {
+COMMON: dict[str, Check] = {
     "task": one_of("classification", "detection"),
     "shape": is_shape,
     "batch": lambda value: value is None or is_count(value),
 }
-OF_TASK = {
+OF_TASK: dict[str, dict[str, Check]] = {
     "classification": {"size": is_side, "short": is_side},
     "detection": {
         "category_ids": lambda value: isinstance(value, list),
@@ -51,50 +51,50 @@ OF_TASK = {
                 "divisor": is_side,
             }
         ),
-        "score": is_share,
+        "score": is_fraction,
         "nms": one_of("inside", "outside"),
-        "suppression": description.mapping_of({"candidates": is_count, "iou": is_share, "detections": is_count}),
+        "suppression": description.mapping_of({"candidates": is_count, "iou": is_fraction, "detections": is_count}),
         "masks": one_of(None, "inside", "outside"),
     },
 }
 
 
-def read(written: Mapping[str, str], origin: str) -> dict[str, Any]:
-    """The values, from texts in JSON."""
-    told = description.from_json(written, origin, tuple(written))
-    if isinstance(told.get("input"), dict):
-        told["input"] = {KEYS.get(key, key): value for key, value in told["input"].items()}
-    check(told, COMMON, origin)
-    check(told, OF_TASK[told["task"]], origin)
-    found = description.read({key: told.get(key) for key in description.KEYS[:3]}, origin)
-    if found.experiment is None or found.classes is None:
-        raise WeightsError(f"{origin}: its metadata has no experiment or no classes: export it again.")
-    if told["task"] == "detection":
-        told["input"] = InputConfig(**told["input"])
-    return told | {"experiment": found.experiment, "classes": found.classes}
+def read(metadata: Mapping[str, str], origin: str) -> dict[str, Any]:
+    """Decodes and validates JSON texts; a WeightsError if a key is missing or invalid."""
+    values = description.from_json(metadata, origin, tuple(metadata))
+    if isinstance(values.get("input"), dict):
+        values["input"] = {KEYS.get(key, key): value for key, value in values["input"].items()}
+    check(values, COMMON, origin)
+    check(values, OF_TASK[values["task"]], origin)
+    common = description.read({key: values.get(key) for key in description.KEYS[:3]}, origin)
+    if common.experiment is None or common.classes is None:
+        raise WeightsError(f"{origin}: the metadata has no experiment or no classes: export it again.")
+    if values["task"] == "detection":
+        values["input"] = InputConfig(**values["input"])
+    return values | {"experiment": common.experiment, "classes": common.classes}
 
 
-def check(told: Mapping[str, Any], checks: Mapping[str, Check], origin: str) -> None:
-    for key, holds in checks.items():
-        if key not in told or not holds(told[key]):
-            raise WeightsError(f"{origin}: the {key} in its metadata is missing or impossible: export it again.")
+def check(values: Mapping[str, Any], checks: Mapping[str, Check], origin: str) -> None:
+    for key, is_valid in checks.items():
+        if key not in values or not is_valid(values[key]):
+            raise WeightsError(f"{origin}: the metadata key {key} is missing or invalid: export it again.")
 
 
-def check_graph(session: Any, told: Mapping[str, Any], origin: str) -> None:
-    """That inputs and outputs are those of the metadata."""
+def check_graph(session: Any, values: Mapping[str, Any], origin: str) -> None:
+    """Raises a WeightsError unless the graph has the inputs and outputs of the metadata."""
     inputs, outputs = (
         {value.name: value.shape for value in values()} for values in (session.get_inputs, session.get_outputs)
     )
     expected = ["logits"]
-    if told["task"] == "detection":
-        expected = OUTPUTS[told["nms"]] + ["masks"] * (told["masks"] is not None)
-    wanted = ["images"] + ["sizes"] * (told["task"] == "detection")
-    sides = {told["size"]} if told["task"] == "classification" else set(told["shape"])
+    if values["task"] == "detection":
+        expected = OUTPUTS[values["nms"]] + ["masks"] * (values["masks"] is not None)
+    expected_inputs = ["images"] + ["sizes"] * (values["task"] == "detection")
+    sides = {values["size"]} if values["task"] == "classification" else set(values["shape"])
     same = (
-        sides == set(told["shape"])
-        and list(inputs) == wanted
+        sides == set(values["shape"])
+        and list(inputs) == expected_inputs
         and list(outputs) == expected
-        and inputs["images"][1:] == [3, *told["shape"]]
+        and inputs["images"][1:] == [3, *values["shape"]]
     )
-    if not same or (told["task"] == "classification" and outputs["logits"][-1:] != [len(told["classes"])]):
-        raise WeightsError(f"{origin}: its metadata is of another graph than the one it holds: export it again.")
+    if not same or (values["task"] == "classification" and outputs["logits"][-1:] != [len(values["classes"])]):
+        raise WeightsError(f"{origin}: the metadata does not match the graph: export it again.")

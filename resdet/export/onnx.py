@@ -1,4 +1,4 @@
-"""A model as an ONNX file, with all that a host must know in its metadata."""
+"""Export to an ONNX file with metadata."""
 
 import copy
 import json
@@ -23,32 +23,32 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def to_onnx(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = accept) -> None:
-    """Writes an `.onnx` file, which `resdet.load` reads; `check` reads it before it takes the place of a former one.
+    """Writes an `.onnx` file for `resdet.load`; `check` reads it before it replaces an old one.
 
-    Its inputs are `images` [B, 3, H, W] (RGB, 0 to 255) and for detectors `sizes` [B, 2], the height and width that are
-    not padding; `score`, the least score of a detection, may be given or not. Norms are folded into convolutions.
+    Inputs: `images` [B, 3, H, W] (RGB, 0 to 255), for detectors also `sizes` [B, 2] (height and width without padding)
+    and the optional `score`, the least score of a detection. Norms are folded into convolutions.
     """
     require_packages()
     folded = copy.deepcopy(model).cpu()
     fold_norms(folded)
-    graph = graph_of(folded, form)
+    graph: Any = graph_of(folded, form)
     exported = translate(trace(graph, folded, form), graph.inputs, graph.outputs, graph.groups)
-    written = {f"resdet.{key}": json.dumps(value) for key, value in describe(model, form).items()}
-    exported.model.metadata_props.update(written)
+    metadata = {f"resdet.{key}": json.dumps(value) for key, value in describe(model, form).items()}
+    exported.model.metadata_props.update(metadata)
     score = exported.model.graph.initializers.get("score")
     if score is not None:
-        exported.model.graph.inputs.append(score)  # an input with a value of its own is one that may be left out
+        exported.model.graph.inputs.append(score)  # an input with an initializer is optional
     write_bytes(path, exported.model_proto.SerializeToString(), check)
 
 
 def require_packages() -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise Error(f"Exporting to ONNX needs packages that are not installed: pip install {' '.join(missing)}")
+        raise Error(f"Export to ONNX needs packages that are not installed: run pip install {' '.join(missing)}.")
 
 
 def translate(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], groups: int) -> Any:
-    """torch's ONNXProgram; `groups`: within how many groups, of classes or of levels, boxes are suppressed at most."""
+    """Returns torch's ONNXProgram; `groups`: largest number of groups (classes or levels) of an NMS."""
     from resdet.export.translations import translations
 
     with warnings.catch_warnings():

@@ -1,6 +1,6 @@
-"""An ONNX file that resdet exported, as a model with `predict`: onnxruntime computes, the results are the same.
+"""Exported ONNX files as models with `predict`, run by onnxruntime.
 
-Images are resized as the weights want it, shrunk further where the file's fixed shape is smaller, and padded to it.
+Images are resized to the model's test size, or less if the file's fixed shape is smaller, and padded to that shape.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,35 +31,35 @@ from resdet.results.result import Result
 from resdet.structures import Detections, Images
 
 CPU = ("CPUExecutionProvider",)
-OURS = "resdet."  # begins the keys of our metadata in an ONNX file
-QUIET = 3  # onnxruntime's level for errors alone
-# What onnxruntime computes ahead of the first image may fill all memory; of ours the anchors are largest, some MB.
+OURS = "resdet."  # prefix of resdet's metadata keys
+QUIET = 3  # onnxruntime's log level for errors
+# Bounds the memory of constant folding; the largest constants of resdet's graphs are anchors of a few MB.
 LARGEST_CONSTANT = ("optimization.constant_folding_max_output_size_in_bytes", str(1 << 24))
 
 
 def load(path: str | Path, providers: Sequence[str] = CPU) -> Union["ExportedClassifier", "ExportedDetector"]:
-    """The model in an ONNX file; `providers` are onnxruntime's names of what may run it."""
-    with explained(f"{path} is not a whole ONNX file"):
+    """The model in an ONNX file; `providers`: names of onnxruntime's execution providers."""
+    with runtime_errors(f"{path} is not a valid ONNX file"):
         session = open_session(path, providers)
         metadata = session.get_modelmeta().custom_metadata_map
-        written = {key[len(OURS) :]: text for key, text in metadata.items() if key.startswith(OURS)}
-        if not written:
+        ours = {key[len(OURS) :]: text for key, text in metadata.items() if key.startswith(OURS)}
+        if not ours:
             raise WeightsError(
-                f"{path} was not written by resdet: run it with onnxruntime, or export its checkpoint here."
+                f"{path} was not exported by resdet: run it with onnxruntime, or export its checkpoint with resdet."
             )
-        description = graph_description.read(written, str(path))
+        description = graph_description.read(ours, str(path))
         graph_description.check_graph(session, description, str(path))
     return (ExportedDetector if description["task"] == "detection" else ExportedClassifier)(session, description)
 
 
 def open_session(path: str | Path, providers: Sequence[str]) -> Any:
-    """With as many threads as torch has."""
+    """Opens an onnxruntime session with torch's number of threads."""
     try:
         import onnxruntime
     except ImportError:
-        raise Error(f"{path} needs a package that is not installed: pip install onnxruntime") from None
+        raise Error(f"{path} needs a package that is not installed: run pip install onnxruntime.") from None
     if not Path(path).is_file():
-        raise WeightsError(f"{path}: there is no such file; give one that `resdet export` wrote.")
+        raise WeightsError(f"{path}: no such file; give a file of `resdet export`.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = QUIET
@@ -68,18 +68,18 @@ def open_session(path: str | Path, providers: Sequence[str]) -> Any:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """onnxruntime's errors, which have no base of their own, and names in a file that are no UTF-8, as a sentence."""
+def runtime_errors(problem: str) -> Iterator[None]:
+    """Turns errors of onnxruntime, which have no common base class, and of invalid UTF-8 into a WeightsError."""
     try:
         yield
     except Exception as error:
         if not type(error).__module__.startswith("onnxruntime.") and not isinstance(error, UnicodeDecodeError):
             raise
-        raise WeightsError(f"{what} ({reason(error)}): export it again.") from None
+        raise WeightsError(f"{problem} ({reason(error)}): export it again.") from None
 
 
 class Exported:
-    """What both kinds share: the session, and what the file says of itself."""
+    """Base class of exported models: session and metadata."""
 
     task: str
     exported = True
@@ -88,23 +88,24 @@ class Exported:
         self.session, self.description = session, description
         self.classes: list[str] = description["classes"]
         self.experiment: dict = description["experiment"]
-        self.shape: tuple[int, int] = tuple(description["shape"])
+        height, width = description["shape"]
+        self.shape: tuple[int, int] = (height, width)
         self.outputs = [output.name for output in session.get_outputs()]
 
     def run(self, **arrays: np.ndarray) -> dict[str, Tensor]:
-        """The outputs by name; where the file takes one image at a time, one after another."""
+        """The outputs by name; files with a fixed batch of one run image by image."""
         count = len(arrays["images"])
-        together = self.description["batch"] or count
+        batch = self.description["batch"] or count
         parts = []
-        for start in range(0, count, together):
-            part = {name: a if a.ndim == 0 else a[start : start + together] for name, a in arrays.items()}
-            with explained("The graph of an ONNX file cannot be computed"):
+        for start in range(0, count, batch):
+            part = {name: a if a.ndim == 0 else a[start : start + batch] for name, a in arrays.items()}
+            with runtime_errors("The graph of an ONNX file cannot be run"):
                 parts.append(self.session.run(self.outputs, part))
-        return {name: torch.from_numpy(np.concatenate(found)) for name, found in zip(self.outputs, zip(*parts))}
+        return {name: torch.from_numpy(np.concatenate(values)) for name, values in zip(self.outputs, zip(*parts))}
 
 
 class ExportedClassifier(Exported):
-    """Logits of uint8 RGB images [B, 3, size, size], and classes of whole pictures."""
+    """Logits of uint8 RGB images [B, 3, size, size], and classes of images of any size."""
 
     task = "classification"
 
@@ -116,11 +117,11 @@ class ExportedClassifier(Exported):
         return self.run(images=np.ascontiguousarray(images))["logits"]
 
     def predict(self, images: Iterable, top: int = 5) -> list[Classification]:
-        """Classifies paths and uint8 RGB arrays [H, W, 3]: resized, central crop, `top` classes of each."""
+        """The `top` classes of the center crops of paths and uint8 RGB arrays [H, W, 3]."""
         return list(self.stream(images, top))
 
     def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
-        """The same a batch after another."""
+        """`predict` batch by batch."""
         for batch in batches(images, PREDICT_BATCH):
             scores = self(self.prepare(batch)).softmax(1)
             best = scores.topk(min(top, len(self.classes)), dim=1)
@@ -138,7 +139,7 @@ class ExportedClassifier(Exported):
 
 
 class ExportedDetector(Exported):
-    """Detections in images of any size, as the model has them that the file was made of."""
+    """Detections in images of any size, equal to those of the exported model."""
 
     task = "detection"
 
@@ -150,11 +151,11 @@ class ExportedDetector(Exported):
         self.draws_masks = "masks" in self.outputs
 
     def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
-        """One result an image; `images` are paths and uint8 RGB arrays [H, W, 3]."""
+        """One result per image; `images`: paths and uint8 RGB arrays [H, W, 3]."""
         return list(self.stream(images, score))
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
-        """The same one after another: no more images are read than results are taken."""
+        """`predict` image by image: reads an image only when its result is requested."""
         for image in images:
             (result,) = self.results_of(*self.prepare([image]), score)
             result.image = image
@@ -163,11 +164,11 @@ class ExportedDetector(Exported):
     def results_of(
         self, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None
     ) -> list[Result]:
-        """The results on padded images, whose original heights and widths are given."""
+        """Results for padded images; `originals`: heights and widths of the original images."""
         detections, masks = self.detect(images, score)
         if self.description["masks"] != "inside":
             return finish(self, masks, detections, images.sizes, originals)
-        # The masks are those of the padded images already: finish() has none to draw.
+        # The graph has pasted the masks into the padded images, so finish() must not.
         names = SimpleNamespace(
             draws_masks=False, input=self.input, classes=self.classes, category_ids=self.category_ids
         )
@@ -177,18 +178,18 @@ class ExportedDetector(Exported):
         return results
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
-        """Detections above `score` in images padded to the file's shape, and their masks, if it draws any."""
+        """Detections above `score` in images padded to the file's shape, and a list with their masks, if any."""
         score = self.score if score is None else score
         arrays = {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}
         if self.description["nms"] == "outside":
-            found = self.run(**arrays)
-            return suppress(found["boxes"], found["scores"], score, **self.description["suppression"]), []
-        found = self.run(**arrays, score=np.array(score, np.float32))
-        detections = Detections(*(found[name] for name in Detections._fields))
-        return detections, [found["masks"]] if self.draws_masks else []
+            outputs = self.run(**arrays)
+            return suppress(outputs["boxes"], outputs["scores"], score, **self.description["suppression"]), []
+        outputs = self.run(**arrays, score=np.array(score, np.float32))
+        detections = Detections(*(outputs[name] for name in Detections._fields))
+        return detections, [outputs["masks"]] if self.draws_masks else []
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Of the first detections, as many as there are boxes: here the maps are the masks already."""
+        """The masks of the first detections, one per box; `maps`: the masks that `detect` returns."""
         return maps[0][:, : boxes.shape[1]]
 
     def prepare(self, images: Sequence) -> tuple[Images, list[tuple[int, int]]]:
@@ -201,45 +202,45 @@ class ExportedDetector(Exported):
 
 
 def crops(images: Sequence, short: int, size: int) -> Tensor:
-    """The centers of some images, uint8 [B, 3, size, size]."""
-    shown = np.stack([center_crop(as_image(image), short, size) for image in images])
-    return torch.from_numpy(shown).permute(0, 3, 1, 2)
+    """Center crops, uint8 [B, 3, size, size]."""
+    pixels = np.stack([center_crop(as_image(image), short, size) for image in images])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def fit(images: Sequence, input: InputConfig, shape: tuple[int, int]) -> tuple[Images, list[tuple[int, int]]]:
-    """Images resized and padded to one shape (height, width), and their original heights and widths."""
-    pictures = [as_image(image) for image in images]
-    resized = [resize(picture, *sides(*picture.size, input, shape), input.resize) for picture in pictures]
+    """Images resized and padded to `shape` (height, width), and their original heights and widths."""
+    decoded = [as_image(image) for image in images]
+    resized = [resize(image, *sides(*image.size, input, shape), input.resize) for image in decoded]
     padded = np.zeros((len(images), *shape, 3), resized[0].dtype)
     for whole, pixels in zip(padded, resized):
         whole[: pixels.shape[0], : pixels.shape[1]] = pixels
     sizes = torch.tensor([pixels.shape[:2] for pixels in resized], dtype=torch.float32)
-    return Images(torch.from_numpy(padded).permute(0, 3, 1, 2), sizes), [p.size[::-1] for p in pictures]
+    return Images(torch.from_numpy(padded).permute(0, 3, 1, 2), sizes), [image.size[::-1] for image in decoded]
 
 
 def sides(width: int, height: int, input: InputConfig, shape: tuple[int, int]) -> tuple[int, int]:
-    """The limits of a picture's short and long side: the weights' own, or less where they would not fit the shape."""
+    """Limits of the short and long side of an image: those of the model, or smaller ones that fit `shape`."""
     short, long = sorted((width, height))
     fitting = min(shape[0] / height, shape[1] / width)
     if min(input.min_size / short, input.max_size / long) <= fitting:
         return input.min_size, input.max_size
-    # The side that decides comes out whole; the other one is rounded up, so that it does not decide instead.
+    # The limiting side is integral; the other is rounded up so that it does not become the limit.
     return ceil(short * fitting - 1e-6), ceil(long * fitting - 1e-6)
 
 
 def suppress(boxes: Tensor, scores: Tensor, score: float, candidates: int, iou: float, detections: int) -> Detections:
-    """The detections among regions: boxes [B, N, C or 1, 4] and scores [B, N, C], as `RoIHeads.detect` chooses them."""
+    """Applies NMS as `RoIHeads.detect` does to boxes [B, N, C or 1, 4] and scores [B, N, C] of proposals."""
     classes, kinds = scores.shape[2], boxes.shape[2]
     best, chosen = scores.flatten(1).topk(min(candidates, scores[0].numel()), dim=1)
     labels, rows = chosen % classes, chosen // classes
-    found = take(boxes.flatten(1, 2), chosen if kinds == classes else rows)
-    real = (best > score) & (found[..., 2:] - found[..., :2] >= MIN_SIZE).all(2)
-    kept, valid = nms(found, best, labels, real, iou, detections)
-    return Detections(take(found, kept), take(best, kept), take(labels, kept), valid)
+    chosen_boxes = take(boxes.flatten(1, 2), chosen if kinds == classes else rows)
+    real = (best > score) & (chosen_boxes[..., 2:] - chosen_boxes[..., :2] >= MIN_SIZE).all(2)
+    kept, valid = nms(chosen_boxes, best, labels, real, iou, detections)
+    return Detections(take(chosen_boxes, kept), take(best, kept), take(labels, kept), valid)
 
 
 def to_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> list[RLE]:
-    """Probabilities [n, H, W] in a padded image, of which `size` is not padding, as masks of the original one."""
+    """Converts probabilities [n, H, W] in a padded image of unpadded `size` to masks of the original image."""
     import cv2
 
     rles = []

@@ -1,4 +1,4 @@
-"""A model as a program of torch.export: the whole graph of inference in a file that needs none of its code."""
+"""Export to a torch.export program: the whole inference graph in a file that runs without the model's code."""
 
 import copy
 import io
@@ -17,21 +17,20 @@ from resdet.export.exporters import describe, example_of, graph_of
 from resdet.export.form import DEFAULT, Form
 from resdet.files.atomic import Check, accept, write_bytes
 
-DESCRIPTION = "resdet.json"  # the name of what `describe` tells, inside the file
+DESCRIPTION = "resdet.json"  # name of the metadata inside the file
 UNTRACEABLE = (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode)
 
 
 def to_program(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = accept) -> ExportedProgram:
-    """Writes a `.pt2` file; `torch.export.load(path).module()` gives what the model gives, to the last bit.
+    """Writes a `.pt2` file; `torch.export.load(path).module()` gives the outputs of the model, bit for bit.
 
-    `check` reads the file before it takes the place of a former one.
-
-    The program calls resdet's operators, which `import resdet.export` registers.
+    `check` reads the file before it replaces an old one. The program calls resdet's operators, which `import
+    resdet.export` registers.
     """
     program = trace(graph_of(copy.deepcopy(model).cpu(), form), model, form)
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it wonders at weights whose channels come last, and saves them right
+        warnings.simplefilter("ignore")  # torch warns about channels_last weights, but saves them correctly
         torch.export.save(program, content, extra_files={DESCRIPTION: json.dumps(describe(model, form))})
     write_bytes(path, content.getbuffer(), check)
     return program
@@ -39,12 +38,12 @@ def to_program(model: Any, path: str | Path, form: Form = DEFAULT, check: Check 
 
 @torch.no_grad()
 def trace(graph: nn.Module, model: Any, form: Form) -> ExportedProgram:
-    """The graph of a model as torch.export sees it."""
+    """Traces the graph of a model with torch.export."""
     example = example_of(model, form)
     shapes = ({0: Dim("batch")},) * len(example) if form.dynamic_batch else None
     try:
         return torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
     except UNTRACEABLE as error:
         open_batch = form.dynamic_batch and "specialized" in str(error)
-        remedy = "leave out --dynamic-batch" if open_batch else "this backbone is not for export"
-        raise Error(f"torch.export cannot take this model ({str(error).splitlines()[0]}): {remedy}.") from error
+        remedy = "omit --dynamic-batch" if open_batch else "choose another backbone"
+        raise Error(f"torch.export cannot trace this model ({str(error).splitlines()[0]}): {remedy}.") from error

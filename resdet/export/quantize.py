@@ -1,7 +1,7 @@
-"""int8 after training (1712.05877): onnxruntime's static quantization of an ONNX file, on images that calibrate it.
+"""Post-training int8 quantization (1712.05877) of an ONNX file by onnxruntime, with calibration images.
 
-Feature maps and weights of convolutions and linear layers become 8-bit whole numbers, weights with a scale for each
-channel. The last layers, which say what boxes and scores are, and all that follows them stay in float32.
+Feature maps and weights of convolutions and linear layers become 8-bit integers, weights with a scale per channel. The
+last layers, which compute boxes and scores, and all operations after them stay in float32.
 """
 
 import logging
@@ -16,7 +16,7 @@ from resdet.errors import DataError
 from resdet.files.atomic import write_atomically
 
 LAYERS, BETWEEN = ("Conv", "Gemm"), ("Relu", "Add", "MaxPool")
-WARNINGS, ERRORS = 2, 3  # onnxruntime's levels
+WARNINGS, ERRORS = 2, 3  # onnxruntime's log levels
 LAST = (
     "rpn.objectness", "rpn.deltas", "predictor.scores", "predictor.boxes", "mask_scores", "mask_head.masks",
     "mask_head.pixels", "backbone.fc",
@@ -24,7 +24,7 @@ LAST = (
 
 
 def quantize(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.ndarray]]) -> None:
-    """Writes `source` in int8; `feeds` are the inputs of the images that the ranges of feature maps are taken from."""
+    """Writes `source` in int8; `feeds`: graph inputs of the images that calibrate the ranges of feature maps."""
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -47,18 +47,19 @@ def quantize(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.
 
 
 def quantized_nodes(graph: Any) -> list[str]:
-    """Names of the layers, the last ones apart, and of what lies between two of them."""
-    chosen, made = [], set()
-    for node in graph.node:  # each after those whose outputs it takes
+    """Names of all layers except the last ones, and of the operations between them."""
+    chosen: list[str] = []
+    outputs: set[str] = set()
+    for node in graph.node:  # in topological order
         layer = node.op_type in LAYERS and not any(f"{last}.weight" in node.input[1] for last in LAST)
-        if layer or (node.op_type in BETWEEN and made.issuperset(node.input)):
+        if layer or (node.op_type in BETWEEN and outputs.issuperset(node.input)):
             chosen.append(node.name)
-            made.update(node.output)
+            outputs.update(node.output)
     return chosen
 
 
 class Feeds:
-    """onnxruntime's CalibrationDataReader, by its interface."""
+    """Has the interface of onnxruntime's CalibrationDataReader."""
 
     def __init__(self, feeds: Iterable[dict[str, np.ndarray]]):
         self.feeds = iter(feeds)
@@ -68,13 +69,13 @@ class Feeds:
         feed = next(self.feeds, None)
         self.count += feed is not None
         if feed is None and not self.count:
-            raise DataError("There are no images to calibrate with: name a folder or a config that has some.")
+            raise DataError("There are no calibration images: give a folder or a config with images.")
         return feed
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without onnxruntime's advice to optimize first, which the export has done, and to have no optional inputs."""
+    """Hides onnxruntime's advice to optimize first, which the export does, and to avoid optional inputs."""
     import onnxruntime
 
     before = logging.root.manager.disable
@@ -88,7 +89,7 @@ def quiet() -> Iterator[None]:
 
 
 def has_vnni() -> bool:
-    """Whether this x86 processor multiplies bytes without rounding their sums to 16 bits; Linux tells."""
+    """Whether the x86 processor multiplies bytes without saturating sums to 16 bits; False except on Linux."""
     try:
         return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -1,6 +1,6 @@
-"""resdet's operators in ONNX's: suppression within groups, RoIAlign over levels, RoIPool.
+"""ONNX translations of resdet's operators: grouped NMS, multi-level RoIAlign, RoIPool.
 
-Their outputs have the operators' shapes, static where those are; only inside is there what depends on the data.
+Outputs have the shapes of the operators, static where those are; only intermediate shapes depend on the data.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def translations(groups: int) -> dict[Callable, Callable]:
-    """For torch.onnx.export; `groups`: how many classes, or levels, there are at most."""
+    """The translation table of torch.onnx.export; `groups`: largest number of classes or levels."""
 
     def nms(boxes, scores, groups_of, valid, threshold: float, keep: int):
         return suppress(boxes, scores, groups_of, valid, threshold, keep, groups)
@@ -32,21 +32,21 @@ def translations(groups: int) -> dict[Callable, Callable]:
 def suppress(
     boxes: Any, scores: Any, groups_of: Any, valid: Any, threshold: float, keep: int, groups: int
 ) -> tuple[Any, Any]:
-    """`resdet::nms`. The runtime's operator sees ranks for scores: it breaks ties, and drops what has none."""
+    """`resdet::nms`. NonMaxSuppression takes ranks as scores, which breaks ties and drops invalid boxes."""
     count = scores.shape[1]
     taken = min(keep, count)
-    falling = op.TopK(op.Where(valid, scores, constant(LOWEST)), constant([count]), axis=1)[1]
+    descending = op.TopK(op.Where(valid, scores, constant(LOWEST)), constant([count]), axis=1)[1]
     ranks = constant(np.arange(count, 0, -1, dtype=np.float32)[None])
-    nothing = op.Expand(constant(0.0), op.Shape(scores))
-    priority = op.ScatterElements(nothing, falling, op.Expand(ranks, op.Shape(scores)), axis=1)
+    zeros = op.Expand(constant(0.0), op.Shape(scores))
+    priority = op.ScatterElements(zeros, descending, op.Expand(ranks, op.Shape(scores)), axis=1)
     priority = op.Where(valid, priority, constant(0.0))
 
     numbers = constant(np.arange(groups)[None, :, None])
     members = op.Equal(op.Unsqueeze(groups_of, constant([1])), numbers)
     by_group = op.Where(members, op.Unsqueeze(priority, constant([1])), constant(0.0))  # [B, groups, N]
     chosen = op.NonMaxSuppression(boxes, by_group, constant([taken]), constant([threshold]), constant([0.5]))
-    places = op.Gather(chosen, constant([0, 2]), axis=1)  # of each survivor: its image and its number
-    survivors = op.ScatterND(nothing, places, op.GatherND(priority, places))
+    places = op.Gather(chosen, constant([0, 2]), axis=1)  # image and index of each remaining box
+    survivors = op.ScatterND(zeros, places, op.GatherND(priority, places))
 
     best, indices = op.TopK(survivors, constant([taken]), axis=1)
     kept = op.Greater(best, constant(0.0))
@@ -58,14 +58,14 @@ def suppress(
 
 
 def roi_align(features, boxes, levels, scales, size: int, sampling: int, aligned: bool):
-    """`resdet::roi_align`: each level pools its own regions, which are put back where they came from."""
-    regions, images = flattened(boxes)
+    """`resdet::roi_align`: pools the RoIs of each level and scatters them to their original order."""
+    rois, images = flattened(boxes)
     count, channels = boxes.shape[1], features[0].shape[1]
 
-    def pool(feature, scale, regions, images):
+    def pool(feature, scale, rois, images):
         return op.RoiAlign(
             feature,
-            regions,
+            rois,
             images,
             coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
             output_height=size,
@@ -75,7 +75,7 @@ def roi_align(features, boxes, levels, scales, size: int, sampling: int, aligned
         )
 
     if len(features) == 1:
-        pooled = pool(features[0], scales[0], regions, images)
+        pooled = pool(features[0], scales[0], rois, images)
     else:
         shape = op.Concat(op.Shape(images), constant([channels, size, size]), axis=0)
         pooled = op.Expand(constant(0.0), shape)
@@ -83,22 +83,22 @@ def roi_align(features, boxes, levels, scales, size: int, sampling: int, aligned
         for level, (feature, scale) in enumerate(zip(features, scales)):
             rows = op.NonZero(op.Equal(level_of, constant(level)))
             here = op.Squeeze(rows, constant([0]))
-            bins = pool(feature, scale, op.Gather(regions, here), op.Gather(images, here))
+            bins = pool(feature, scale, op.Gather(rois, here), op.Gather(images, here))
             pooled = op.ScatterND(pooled, op.Transpose(rows, perm=[1, 0]), bins)
     return op.Reshape(pooled, constant([-1, count, channels, size, size]))
 
 
 def roi_pool(feature, boxes, scale: float, size: int):
-    """`roi_pool_with_indices`; the indices of the maxima are for gradients, and stay empty."""
-    regions, images = flattened(boxes)
-    rois = op.Concat(op.Unsqueeze(op.CastLike(images, boxes), constant([1])), regions, axis=1)
+    """`roi_pool_with_indices`; the indices of the maxima, which only gradients need, are not computed."""
+    corners, images = flattened(boxes)
+    rois = op.Concat(op.Unsqueeze(op.CastLike(images, boxes), constant([1])), corners, axis=1)
     pooled = op.MaxRoiPool(feature, rois, pooled_shape=[size, size], spatial_scale=scale)
     pooled = op.Reshape(pooled, constant([-1, boxes.shape[1], feature.shape[1], size, size]))
     return pooled, op.Cast(pooled, to=ir.DataType.INT32)
 
 
 def flattened(boxes: Any) -> tuple[Any, Any]:
-    """Boxes [B, N, 4] as [B * N, 4], and the image of each [B * N]."""
+    """Boxes [B, N, 4] as [B * N, 4], and their image indices [B * N]."""
     batch = op.Squeeze(op.Shape(boxes, start=0, end=1))
     images = op.Unsqueeze(op.Range(constant(0), batch, constant(1)), constant([1]))
     images = op.Expand(images, op.Shape(boxes, start=0, end=2))
@@ -106,8 +106,9 @@ def flattened(boxes: Any) -> tuple[Any, Any]:
 
 
 def constant(value: Any) -> Any:
-    """Whole numbers as int64, others as float32."""
+    """A constant of int64, float32 or bool."""
     array = np.asarray(value)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
-    return op.Constant(value=ir.tensor(array))
+    tensor: Any = ir.tensor(array)
+    return op.Constant(value=tensor)

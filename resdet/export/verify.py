@@ -1,7 +1,7 @@
-"""Whether an exported model gives what the model gives, and how long each of them takes.
+"""Comparison of outputs and latency of exported models with the original.
 
-Against the model in float64, so that only the rounding of the exported one counts: in float32 two correct programs may
-differ by more than the tolerances where the weights amplify it.
+The reference is the model in float64, so that only the exported model rounds: in float32, two correct programs may
+differ by more than the tolerances if the weights amplify rounding.
 """
 
 import copy
@@ -17,8 +17,8 @@ from resdet.errors import ConfigError, Error
 from resdet.results.result import Result
 from resdet.timing import Case, compare
 
-PIXELS, SCORES, IOU = 0.01, 1e-4, 0.99  # how far boxes and scores may be apart, and masks must overlap on average
-SHARE = 0.95  # of the detections: rounding may decide which of two that are all but equal suppresses the other
+PIXELS, SCORES, IOU = 0.01, 1e-4, 0.99  # tolerances of boxes and scores, and least mean IoU of masks
+SHARE = 0.95  # of detections that must agree: rounding may decide which of two near-equal boxes survives NMS
 ROUNDS = 5
 
 
@@ -27,51 +27,55 @@ def exact(model: Any) -> Any:
     return copy.deepcopy(model).double()
 
 
-def compare_results(expected: Result, found: Result) -> tuple[bool, str]:
-    """Whether the detections of an image agree, and how well."""
-    if not len(expected) or not len(found):
-        return len(expected) == len(found), f"{len(expected)} detections, and {len(found)} exported ones"
-    pairs = pair(expected, found, PIXELS, SCORES)
+def compare_results(expected: Result, actual: Result) -> tuple[bool, str]:
+    """Whether the detections in an image agree, and a note with the differences."""
+    if not len(expected) or not len(actual):
+        return len(expected) == len(actual), f"{len(expected)} detections, exported model {len(actual)}"
+    pairs = pair(expected, actual, PIXELS, SCORES)
     note = f"{len(pairs)} of {len(expected)} detections agree, boxes within {pairs.pixels.max(initial=0):.1e} pixels"
     note += f", scores within {pairs.scores.max(initial=0):.1e}"
     overlap = 1.0
     if pairs.ious is not None and len(pairs):
-        overlap = pairs.ious.mean()  # the mean: of a mask of a few pixels rounding may turn one
+        overlap = pairs.ious.mean()  # the mean, since rounding may flip a pixel of a small mask
         note += f", masks with a mean IoU of {overlap:.4f}"
     return bool(len(pairs) >= SHARE * len(expected) and overlap >= IOU), note
 
 
-def compare_scores(expected: Tensor, found: Tensor) -> tuple[bool, str]:
-    """Whether a classifier's logits [B, C] mean the same probabilities."""
-    apart = (expected.softmax(1) - found.softmax(1)).abs().max().item()
-    same = torch.equal(expected.argmax(1), found.argmax(1))
-    return same and apart <= SCORES, f"{'the same' if same else 'another'} class first, scores within {apart:.1e}"
+def compare_scores(expected: Tensor, actual: Tensor) -> tuple[bool, str]:
+    """Whether a classifier's logits [B, C] give the same probabilities."""
+    difference = (expected.softmax(1) - actual.softmax(1)).abs().max().item()
+    same = torch.equal(expected.argmax(1), actual.argmax(1))
+    return same and difference <= SCORES, f"{'same' if same else 'different'} top class, scores within {difference:.1e}"
 
 
-def compare_exactly(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> tuple[bool, str]:
-    """Whether tensors are equal to the last bit."""
-    same = all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
-    return same, "equal to the last bit" if same else "not equal"
+def compare_exactly(expected: tuple[Tensor, ...], actual: tuple[Tensor, ...]) -> tuple[bool, str]:
+    """Whether tensors are equal bit for bit."""
+    same = all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
+    return same, "bitwise equal" if same else "not equal"
 
 
-def demand(agrees: bool, note: str) -> None:
+def require_agreement(agrees: bool, note: str) -> None:
     if not agrees:
-        raise Error(f"The exported model does not give what the checkpoint gives ({note}): nothing was written.")
+        raise Error(
+            f"The exported model's outputs differ from the checkpoint's ({note}): nothing was written; check the model."
+        )
 
 
 def latencies(sides: dict[str, Callable[[], object]]) -> str:
-    """The median of a few rounds of each side, in turns."""
-    seconds = compare(Case("export", 1, sides), ROUNDS, say=lambda text: None)
+    """Median milliseconds of a few rounds of each side."""
+    seconds = compare(Case("export", 1, sides), ROUNDS, log=lambda text: None)
     return ", ".join(f"{name} {1000 * median(times):.0f} ms" for name, times in seconds.items())
 
 
 def check_classes(fit: bool) -> None:
     if not fit:
-        raise ConfigError("The data of --calibrate has other classes than the model: name the data it was trained for.")
+        raise ConfigError(
+            "The classes of the --calibrate data differ from the model's: give the data the model was trained for."
+        )
 
 
 def cost_table(whole: dict[str, float], small: dict[str, float]) -> str:
-    """Markdown: each figure in float32, in int8, and what is lost."""
+    """Markdown table of metrics in float32 and int8 and their difference."""
     pairs = [(name, value, small[name]) for name, value in whole.items()]
     rows = [f"| {name} | {before:.4f} | {after:.4f} | {before - after:.4f} |" for name, before, after in pairs]
     return "\n".join(["| | float32 | int8 | cost |", "|---|---:|---:|---:|", *rows])

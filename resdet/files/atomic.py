@@ -1,4 +1,4 @@
-"""Writes files whole or not at all: a reader meets the former file or the new one, and every failure is a FileError."""
+"""Atomic writes: readers see the old file or the new one, and every failure is a FileError."""
 
 import errno
 import json
@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from resdet.errors import FileError
 
 SPACE = "free some space"
-RIGHTS = "name a place where you may write"
+PERMISSION = "choose a folder with write permission"
 REMEDIES = {
     errno.ENOSPC: SPACE,
     errno.EDQUOT: SPACE,
     errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
-    errno.EROFS: RIGHTS,
-    errno.EACCES: RIGHTS,
-    errno.EPERM: RIGHTS,
-    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.EROFS: PERMISSION,
+    errno.EACCES: PERMISSION,
+    errno.EPERM: PERMISSION,
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
 Check = Callable[[Path], Any]
 
@@ -30,9 +30,10 @@ def accept(temporary: Path) -> None:
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], Any], check: Check = accept) -> None:
-    """Lets `write` fill a temporary file beside `path`, flushes it to the disk and renames it.
+    """Calls `write` with a temporary file in the folder of `path`, syncs it to disk and renames it.
 
-    `check` reads the temporary file before it is renamed, and raises where it must not replace the former one.
+    `check` reads the temporary file before the rename and raises to keep the old file. Pipes and devices are written
+    directly.
     """
     path = Path(path)
     if is_stream(path):
@@ -40,8 +41,8 @@ def write_atomically(path: str | Path, write: Callable[[Path], Any], check: Chec
             write(path)
         return
     make_folder(path.parent)
-    place = Path(os.path.realpath(path))  # a link stays, and the file it points to is replaced
-    temporary = place.with_name(f".{place.name[:50]}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))  # replaces the target of a link, not the link
+    temporary = target.with_name(f".{target.name[:50]}.{os.getpid()}.tmp")
     try:
         with file_errors(path):
             write(temporary)
@@ -49,7 +50,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], Any], check: Chec
                 os.fsync(file.fileno())
         check(temporary)
         with file_errors(path):
-            temporary.replace(place)
+            temporary.replace(target)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -64,43 +65,45 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path | None, content: Any) -> None:
-    """Writes one value a line; nothing where `path` is None."""
+    """Writes one value per line; nothing if `path` is None."""
     if path:
         write_text(path, json.dumps(content, indent=1))
 
 
 def write_image(path: str | Path, pixels: Any) -> None:
-    """Writes uint8 RGB [H, W, 3] in the format of the suffix."""
+    """Writes uint8 RGB [H, W, 3] in the format of the suffix of `path`."""
     write_bytes(path, encode_image(path, pixels))
 
 
 def encode_image(path: str | Path, pixels: Any) -> bytes:
-    """The content of an image file with the name `path`, of uint8 RGB [H, W, 3]."""
+    """Encodes uint8 RGB [H, W, 3] in the format of the suffix of `path`."""
     import cv2
 
     done, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     if not done:
         height, width = pixels.shape[:2]
-        raise FileError(f"{path} cannot be written: {width} × {height} pixels are too many for its format.")
+        raise FileError(
+            f"{path} cannot be written ({width} × {height} pixels are too many for its format): use another format."
+        )
     return data.tobytes()
 
 
 def write_torch(path: str | Path, content: Any) -> None:
-    """Writes what `torch.load` reads."""
+    """Writes a file for `torch.load`."""
     import torch
 
-    def fill(temporary: Path) -> None:
+    def save(temporary: Path) -> None:
         with temporary.open("wb") as file:
             stream = Stream(file)
-            torch.save(content, stream)
+            torch.save(content, cast(IO[bytes], stream))
             if stream.error:
                 raise stream.error
 
-    write_atomically(path, fill)
+    write_atomically(path, save)
 
 
 class Stream:
-    """Keeps the first error of a file for later: where a write raises, torch's writer may abort the process."""
+    """Defers the first error of a file: torch's writer may abort the process if a write raises."""
 
     def __init__(self, file: BinaryIO):
         self.file = file
@@ -115,11 +118,11 @@ class Stream:
         return len(data)
 
     def flush(self) -> None:
-        """Leaves that to the end, when an error may be raised."""
+        """Does nothing: closing the file flushes, and may raise."""
 
 
 def append_bytes(path: str | Path, data: bytes) -> None:
-    """Adds `data` to the end of a file, or leaves the file as it was."""
+    """Appends `data` to a file; the file is unchanged after an error."""
     with file_errors(Path(path)), open(path, "ab", buffering=0) as file:
         before = file.tell()
         try:
@@ -132,7 +135,7 @@ def append_bytes(path: str | Path, data: bytes) -> None:
 
 
 def make_folder(path: str | Path) -> None:
-    """Makes a folder and those above it, unless they exist."""
+    """Creates a folder and its parents if they do not exist."""
     path = Path(path)
     refuse_blocked(path)
     with file_errors(path):
@@ -140,19 +143,19 @@ def make_folder(path: str | Path) -> None:
 
 
 def check_folder(path: str | Path) -> None:
-    """Raises a FileError where no file could be written into the folder `path`, which need not exist yet."""
+    """Raises a FileError if files cannot be written to the folder `path`, which need not exist."""
     refuse_blocked(Path(path))
     with file_errors(Path(path)):
         try_writing(nearest(Path(path)))
 
 
 def check_file(path: str | Path) -> None:
-    """Raises a FileError where the file `path` could not be written; called before the work that ends with it."""
+    """Raises a FileError if the file `path` cannot be written; called before the work that it stores."""
     path = Path(path)
     if os.path.isdir(path):
-        raise FileError(f"{path} is a folder: name a file in it.")
+        raise FileError(f"{path} is a folder: give the path of a file.")
     if os.path.exists(path) and not os.access(path, os.W_OK):
-        raise FileError(f"{path} cannot be written (it is read-only): {RIGHTS}.")
+        raise FileError(f"{path} cannot be written (it is read-only): {PERMISSION}.")
     if not is_stream(path):
         refuse_blocked(path.parent)
         with file_errors(path):
@@ -161,28 +164,28 @@ def check_file(path: str | Path) -> None:
 
 def try_writing(folder: Path) -> None:
     with TemporaryFile(dir=folder, buffering=0) as file:
-        file.write(b"\0")  # a full disk may make files, but takes no byte
+        file.write(b"\0")  # a full disk may create files but store no byte
 
 
 def is_stream(path: Path) -> bool:
-    """Whether `path` is a pipe or a device, such as /dev/stdout, which is written to and never replaced."""
+    """Whether `path` is a pipe or a device, such as /dev/stdout, which cannot be replaced."""
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def nearest(path: Path) -> Path:
-    """`path`, or the nearest one above it that exists."""
-    return next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    """`path`, or its nearest parent that exists."""
+    return next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
 
 
 def refuse_blocked(folder: Path) -> None:
-    place = nearest(folder)
-    if not os.path.isdir(place):
-        raise FileError(f"{folder} cannot be a folder, since {place} is none: name another one.")
+    parent = nearest(folder)
+    if not os.path.isdir(parent):
+        raise FileError(f"{folder}: cannot create the folder ({parent} is not a folder): choose another one.")
 
 
 @contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """Raises an OSError of writing `path` as a FileError."""
+    """Turns an OSError into a FileError about writing `path`."""
     try:
         yield
     except OSError as error:
@@ -190,7 +193,7 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def describe(path: str | Path, error: OSError) -> str:
-    """The sentence of a FileError: path, reason, what is kept, and how to mend it."""
-    kept = ", and the former file is kept" if os.path.isfile(path) else ""
-    remedy = REMEDIES.get(error.errno, "name another place")
+    """The message of a FileError: path, reason, whether an old file is kept, and the remedy."""
+    kept = "; the old file is kept" if os.path.isfile(path) else ""
+    remedy = REMEDIES.get(error.errno or 0, "choose another path")
     return f"{path} cannot be written ({error.strerror or error}){kept}: {remedy}."

@@ -1,4 +1,4 @@
-"""JSON from anybody: read once, or refused by one sentence."""
+"""Reads JSON files."""
 
 import gc
 import json
@@ -9,20 +9,20 @@ from resdet.errors import DataError
 
 
 def read_json(file: Path | str) -> Any:
-    """The content of a file; an object that has a key twice is refused, because readers differ on which one counts."""
+    """The content of a file; a DataError for invalid JSON and for duplicate keys, which parsers treat differently."""
     try:
         text = Path(file).read_bytes()
     except (OSError, ValueError) as error:  # a ValueError: a name with NUL
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{file} cannot be read ({reason}): name a JSON file") from error
+        raise DataError(f"{file} cannot be read ({reason}): give a JSON file.") from error
     collecting = gc.isenabled()
-    gc.disable()  # it would walk millions of new lists again and again: a third of the time
+    gc.disable()  # else a third of the time is spent scanning millions of new lists
     try:
         return json.loads(text, object_pairs_hook=_without_duplicates)
     except ValueError as error:
-        raise DataError(f"{file} is not JSON ({error}): write, export or download it again") from error
+        raise DataError(f"{file} is not valid JSON ({error}): write, export or download it again.") from error
     except RecursionError as error:
-        raise DataError(f"{file} is nested too deeply: write, export or download it again") from error
+        raise DataError(f"{file} is nested too deeply: write, export or download it again.") from error
     finally:
         if collecting:
             gc.enable()
@@ -32,5 +32,5 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entry = dict(pairs)
     if len(entry) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!a} twice")
+        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!a}")
     return entry

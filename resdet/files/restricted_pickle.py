@@ -1,7 +1,7 @@
-"""Pickles of other people, read as data: numbers, text, plain containers and numpy arrays, and nothing that runs.
+"""Reads untrusted pickles as data: numbers, text, plain containers and numpy arrays; no code is executed.
 
-Time and memory are bounded by the file's size: opcodes are counted, calls may not copy more than the file holds, and
-keys are values whose hashes cost nothing and do not collide.
+Time and memory are bounded by the size of the file: opcodes are counted, calls may copy only a multiple of the file's
+bytes, and keys are limited to values with cheap hashes that do not collide.
 """
 
 import io
@@ -21,66 +21,67 @@ from resdet.errors import DataError, Error
 
 MAX_OPCODES = 4_000_000  # CIFAR-100 has 0.3 million; each takes about a microsecond and at most 0.2 kB
 MAX_DIMENSIONS = 64  # of a numpy array
-MAX_COPIES = 4  # how often calls may copy the bytes of the file: Python 3 writes an array as text, bytes and array
-HASH_MODULUS = (1 << 61) - 1  # integers below it have hashes of their own
-MAX_REASON = 160  # characters of an error that go into a sentence
+MAX_COPIES = 4  # times that calls may copy the file's bytes; Python 3 writes an array as text, bytes and array
+HASH_MODULUS = (1 << 61) - 1  # smaller integers have distinct hashes
+MAX_REASON = 160  # characters of an error in a message
 
 
 def load(source: str | os.PathLike | BinaryIO | bytes, encoding: str = "latin1", error: type[Error] = DataError) -> Any:
     """The object in a pickle of any protocol, such as CIFAR's batches and the .pkl files of detectron2's model zoo.
 
-    `encoding` is for the byte strings of Python 2, as in `pickle.load`. A file that is damaged, or asks for anything
-    but plain values and numpy arrays of numbers or text, raises `error`; nothing that it names is imported or called.
+    `encoding` decodes the byte strings of Python 2, as in `pickle.load`. A damaged file, or one with anything but plain
+    values and numpy arrays of numbers or text, raises `error`; nothing that it names is imported or called.
     """
+    name: object
     if isinstance(source, bytes):
         name, data = "The pickle", source
-    elif hasattr(source, "read"):
-        name, data = getattr(source, "name", "The pickle"), source.read()
-    else:
+    elif isinstance(source, (str, os.PathLike)):
         name, data = source, _read(Path(source), error)
+    else:
+        name, data = getattr(source, "name", "The pickle"), source.read()
     try:
         return Reader(io.BytesIO(data), len(data), encoding).load()
     except Refused as refusal:
         raise error(
-            f"{name} asks for {refusal}, which is neither a plain value nor a numpy array of such: "
-            "nothing of it was run; use a file from a source you trust"
+            f"{name} contains {refusal}, which is neither a plain value nor a numpy array; nothing was executed: "
+            "use a file from a source you trust."
         ) from None
     except Damaged as problem:
-        raise error(f"{name} is a damaged pickle, or none ({problem}): fetch it again") from problem.__cause__
+        raise error(f"{name} is damaged or not a pickle ({problem}): download or copy it again.") from problem.__cause__
 
 
 def _read(path: Path, error: type[Error]) -> bytes:
     try:
         return path.read_bytes()
     except OSError as problem:
-        raise error(f"{path} cannot be read ({problem.strerror}): check the path") from problem
+        raise error(f"{path} cannot be read ({problem.strerror}): check the path.") from problem
 
 
 class Refused(Exception):
-    """The file asks for what is not data, or for more time or memory than data takes."""
+    """A pickle with other objects than data, or one that needs more time or memory than data does."""
 
 
 class Damaged(Exception):
-    """No pickle, or one that does not end, with the reason in a few words."""
+    """An invalid or truncated pickle; the text is a short reason."""
 
 
-# What stands for numpy.ndarray where a pickle names it. The real class would allocate whatever shape it is called with.
+# Placeholder for numpy.ndarray in a pickle; the class itself would allocate any shape it is called with.
 _NDARRAY = object()
 
 
 def _text(value: str | bytes) -> str:
-    """What Python 2 wrote as a byte string, under `encoding="bytes"` too."""
+    """Decodes byte strings of Python 2, which `encoding="bytes"` keeps."""
     return value.decode("latin1") if isinstance(value, bytes) else value
 
 
 def _dtype(code: str | bytes, align: bool = False, copy: bool = False) -> np.dtype:
     if not re.fullmatch(r"b1|[iufc]\d\d?|[SU][1-9]\d{0,8}", _text(code)):
         raise Refused(f"the numpy type {_text(code)[:20]!r}")
-    return np.dtype(_text(code), copy=True)  # a copy, because its byte order may be set afterward
+    return np.dtype(_text(code), copy=True)  # a copy, because _set_byte_order changes it
 
 
-def _set_byte_order(dtype: np.dtype, state: tuple) -> None:
-    # numpy believes a state, even one that declares bytes to be objects: so it gets one of its own making.
+def _set_byte_order(dtype: Any, state: tuple) -> None:
+    # numpy accepts any state, even one that declares bytes to be objects; so the state comes from numpy itself.
     version, order, *fields = state
     if any(field is not None for field in fields[:3]):
         raise Refused("a numpy type with fields")
@@ -88,12 +89,12 @@ def _set_byte_order(dtype: np.dtype, state: tuple) -> None:
 
 
 def _checked_bytes(data: str | bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """The bytes of an array, when they are as many as its shape says."""
+    """The bytes of an array; a ValueError if their number does not match type and shape."""
     data = data.encode("latin1") if isinstance(data, str) else data
     if not (isinstance(data, (bytes, bytearray)) and isinstance(dtype, np.dtype)):
         raise ValueError("an array without bytes or type")
     if len(shape) > MAX_DIMENSIONS or any(type(length) is not int or not 0 <= length < 1 << 63 for length in shape):
-        raise ValueError("an array of no possible shape")
+        raise ValueError("an array of an invalid shape")
     if math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"{len(data)} bytes for an array of {dtype} and shape {shape}")
     return bytes(data)
@@ -101,16 +102,16 @@ def _checked_bytes(data: str | bytes | bytearray, dtype: np.dtype, shape: tuple[
 
 def _empty_array(kind: object, shape: tuple[int, ...], code: str | bytes) -> np.ndarray:
     if kind is not _NDARRAY:
-        raise Refused(f"an array of the kind {type(kind).__name__}")  # whose own name may be of any length
-    return np.empty(0, np.uint8)  # its state follows, and brings shape and type
+        raise Refused(f"an array of the kind {type(kind).__name__}")  # the kind itself may be text of any length
+    return np.empty(0, np.uint8)  # shape and type follow in its state
 
 
-def _set_array(array: np.ndarray, state: tuple) -> None:
+def _set_array(array: Any, state: tuple) -> None:
     version, shape, dtype, fortran_order, data = state
     array.__setstate__((1, shape, dtype, bool(fortran_order), _checked_bytes(data, dtype, shape)))
 
 
-def _array_from_buffer(data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+def _array_from_buffer(data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
     return np.frombuffer(bytearray(_checked_bytes(data, dtype, shape)), dtype).reshape(shape, order=order)
 
 
@@ -119,7 +120,7 @@ def _scalar(dtype: np.dtype, data: str | bytes) -> np.generic:
 
 
 def _bytes(text: str | bytes = "", encoding: str = "latin1") -> bytes:
-    """Protocols 0 to 2 write bytes as text."""
+    """Encodes bytes, which protocols 0 to 2 write as text."""
     if isinstance(text, bytes):
         return text
     if _text(encoding) not in ("latin1", "latin-1"):
@@ -127,16 +128,16 @@ def _bytes(text: str | bytes = "", encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-def _bytearray(*arguments: str | bytes) -> bytearray:
+def _bytearray(*arguments: Any) -> bytearray:
     return bytearray(_bytes(*arguments))
 
 
 def _checked_keys(keys: Iterable) -> None:
-    """Tuples hash all that they hold, each time anew, and integers and complex numbers can be made to collide."""
+    """Refuses tuples, which hash all their items at each look-up, and numbers with hashes that can collide."""
     for key in keys:
         plain = key is None or isinstance(key, (str, bytes, float, np.integer))
         if not plain and not (isinstance(key, int) and abs(key) < HASH_MODULUS):
-            raise Refused(f"a {type(key).__name__} as a key" if type(key) is not int else "an integer of many digits")
+            raise Refused(f"a {type(key).__name__} as a key" if type(key) is not int else "a large integer as a key")
 
 
 def _set(values: Sequence = ()) -> set:
@@ -149,10 +150,10 @@ def _frozenset(values: Sequence = ()) -> frozenset:
 
 
 def _ordered(pairs: Sequence[Sequence] = ()) -> OrderedDict:
-    """Protocols below 2 write the pairs as an argument."""
-    pairs = [(key, value) for key, value in pairs]
-    _checked_keys(key for key, _ in pairs)
-    return OrderedDict(pairs)
+    """`pairs`: the items, which protocols below 2 write as an argument."""
+    items = [(key, value) for key, value in pairs]
+    _checked_keys(key for key, _ in items)
+    return OrderedDict(items)
 
 
 GLOBALS = {
@@ -180,7 +181,7 @@ _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 
 
 class _Counted(dict):
-    """The table of opcodes, which counts how many are looked up."""
+    """The table of opcodes; counts look-ups."""
 
     left = MAX_OPCODES
 
@@ -191,12 +192,15 @@ class _Counted(dict):
         return super().__getitem__(opcode)
 
 
-class Reader(pickle._Unpickler):
-    """Reads one pickle from where `file` stands; `size` is that of the data, `names` what stands for which globals."""
+# The standard library's unpickler in Python, which typeshed does not describe. The one in C allocates any size that a
+# file declares and calls any `__setstate__`, and neither can be overridden.
+_Unpickler: Any = pickle._Unpickler
 
-    # The standard library's machine as it is written in Python. Its twin in C sets aside whatever memory a file
-    # declares and calls any `__setstate__`; neither can be overridden there.
-    dispatch = dict(pickle._Unpickler.dispatch)
+
+class Reader(_Unpickler):
+    """Reads one pickle at the position of `file`; `size`: bytes of the data, `names`: values of the allowed globals."""
+
+    dispatch: Any = dict(_Unpickler.dispatch)
 
     def __init__(self, file: Any, size: int, encoding: str = "latin1", names: Mapping[tuple[str, str], Any] = GLOBALS):
         super().__init__(file, encoding=encoding)
@@ -209,22 +213,22 @@ class Reader(pickle._Unpickler):
             return super().load()
         except Refused:
             raise
-        except Exception as problem:  # damage can make the machine of pickles fail in any way
+        except Exception as problem:  # a damaged pickle can raise any error
             raise Damaged(reason(problem)) from problem
 
     def find_class(self, module: str, name: str) -> Any:
-        # Whole names are looked up, never attributes: "a.b" of STACK_GLOBAL leads nowhere.
+        # Looks up whole names, never attributes such as "a.b" of STACK_GLOBAL.
         if (entry := (_FORMER_MODULES.get(module, module), name)) not in self.names:
             raise Refused(f"{module}.{name}"[:MAX_REASON])
         return self.names[entry]
 
     def spend(self, arguments: tuple) -> None:
-        """Counts what a call copies."""
+        """Counts the items that a call copies."""
         if type(arguments) is not tuple:
             raise ValueError("a call without arguments")
         self.allowance -= len(arguments) + sum(len(value) for value in arguments if isinstance(value, _SIZED))
         if self.allowance < 0:
-            raise Refused("copies that are larger than the file")
+            raise Refused("copies larger than the file")
 
     def load_reduce(self) -> None:
         self.spend(self.stack[-1])
@@ -245,12 +249,12 @@ class Reader(pickle._Unpickler):
 
     def load_bytearray8(self) -> None:
         (size,) = struct.unpack("<Q", self.read(8))
-        self.append(bytearray(self.read(size)))  # the inherited one sets `size` bytes aside before it reads
+        self.append(bytearray(self.read(size)))  # the inherited method allocates `size` bytes before it reads
 
     def load_put(self) -> None:
         number = int(self.readline())
-        if not 0 <= number < 1 << 32:  # as in the other opcodes that put
-            raise ValueError("a number of no object")
+        if not 0 <= number < 1 << 32:  # the range of the other PUT opcodes
+            raise ValueError("an invalid memo index")
         self.memo[number] = self.stack[-1]
 
     def load_setitem(self) -> None:
@@ -292,12 +296,12 @@ class Reader(pickle._Unpickler):
     dispatch[pickle.INST[0]] = load_inst
     for opcode in (pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4):
         dispatch[opcode[0]] = refuse
-    for opcode in (pickle.NEXT_BUFFER, pickle.READONLY_BUFFER):  # views of arrays that a later state would free
+    for opcode in (pickle.NEXT_BUFFER, pickle.READONLY_BUFFER):  # views of arrays that a later state could free
         dispatch[opcode[0]] = refuse
 
 
 def reason(problem: Exception) -> str:
-    """An error in a few words."""
+    """A short text of an error."""
     if isinstance(problem, EOFError):
-        return "it ends too early"
+        return "it is truncated"
     return " ".join(f"{problem}".split())[:MAX_REASON] or type(problem).__name__

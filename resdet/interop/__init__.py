@@ -1,1 +1,1 @@
-"""Guests and hosts: how resdet and other detection libraries run each other's models and read each other's configs."""
+"""Interoperability with other detection libraries: models and configs in both directions."""

@@ -1,20 +1,20 @@
-"""detectron2 as the host: our backbones in its registry, and our detectors as one of its meta-architectures.
+"""resdet inside detectron2: backbones in its registry, and detectors as a meta-architecture.
 
     from resdet.interop import detectron2 as guest
 
     config = detectron2.config.get_cfg()
     guest.add_config(config)
 
-A backbone for its own heads, which takes FREEZE_AT, RESNETS.NORM, STRIDE_IN_1X1 and OUT_FEATURES as theirs do:
+A backbone for detectron2's heads, with its keys FREEZE_AT, RESNETS.NORM, STRIDE_IN_1X1 and OUT_FEATURES:
 
     MODEL: {BACKBONE: {NAME: build_resdet_fpn_backbone}, RESDET: {BACKBONE: resnet34}}
 
-A whole detector, which is what our config says; of detectron2's own MODEL keys only NUM_CLASSES counts then:
+A whole detector, defined by a config of resdet; the only other MODEL key that is read is NUM_CLASSES:
 
     MODEL: {META_ARCHITECTURE: ResdetDetector, RESDET: {CONFIG: coco_r50_fpn.yaml}}
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,9 @@ from resdet import config as configs
 from resdet import hub
 from resdet.backbones import config as families
 from resdet.backbones import registry, surgery
+from resdet.backbones.layers import Backbone as ResdetNet
 from resdet.detection.inference.predictor import pad, results_of
+from resdet.detection.model import Detector
 from resdet.errors import ConfigError, Error
 from resdet.interop.detectron2_keys import NORMS
 from resdet.results.result import Result
@@ -39,21 +41,21 @@ try:
     from detectron2.structures import Boxes, Instances
 except ImportError as error:
     raise Error(
-        f"resdet.interop.detectron2 needs detectron2 ({error}), which is on no package index: build it from its source "
-        "by its INSTALL.md."
+        f"resdet.interop.detectron2 needs detectron2 ({error}), which is not on PyPI: install it from source as in its "
+        "INSTALL.md."
     ) from None
 
 KEYS = {
-    "BACKBONE": "resnet50",  # any of `resdet nets`, or timm/<name>
-    "OPTIONS": [],  # of the backbone, as key=value
-    "CONFIG": "",  # of a detector: a file, or a name in configs/
-    "OVERRIDES": [],  # of that config, as section.key=value
-    "WEIGHTS": "",  # a file of any layout that resdet reads; MODEL.WEIGHTS is for detectron2's own checkpoints
+    "BACKBONE": "resnet50",  # any name of `resdet nets`, or timm/<name>
+    "OPTIONS": [],  # backbone options, key=value
+    "CONFIG": "",  # config of a detector: a file, or a name in configs/
+    "OVERRIDES": [],  # overrides of that config, section.key=value
+    "WEIGHTS": "",  # a file of any layout that resdet reads; MODEL.WEIGHTS is for detectron2's checkpoints
 }
 
 
 def add_config(config: CfgNode) -> None:
-    """Adds the keys of MODEL.RESDET; call it before a YAML file that uses them is merged."""
+    """Adds the keys of MODEL.RESDET; call it before merging a YAML file that uses them."""
     config.MODEL.RESDET = CfgNode(KEYS)
 
 
@@ -67,15 +69,15 @@ def keys_of(config: CfgNode) -> CfgNode:
 
 
 class ResdetBackbone(Backbone):
-    """A net of ours whose maps c2 to c5 are called res2 to res5; it has no more stages than are asked for."""
+    """A backbone of resdet without the stages after the last requested feature; c2 to c5 are named res2 to res5."""
 
-    def __init__(self, net: nn.Module, features: list[str]):
+    def __init__(self, net: ResdetNet, features: list[str]):
         super().__init__()
         self.levels = {name: name.replace("res", "c") for name in features}
         unknown = [name for name, level in self.levels.items() if level not in net.strides]
         if unknown:
             known = ", ".join(level.replace("c", "res") for level in net.strides)
-            raise ConfigError(f"MODEL.RESNETS.OUT_FEATURES has {unknown[0]}, and this net has {known}.")
+            raise ConfigError(f"MODEL.RESNETS.OUT_FEATURES contains {unknown[0]}: this net has {known}.")
         order = list(net.strides)
         self.deepest = max(self.levels.values(), key=order.index)
         while net.stages and [*net.stages][-1] != self.deepest:
@@ -97,23 +99,23 @@ class ResdetBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_resdet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResdetBackbone:
-    """MODEL.RESDET.BACKBONE, with the weights of MODEL.RESDET.WEIGHTS."""
-    given, theirs = keys_of(cfg), cfg.MODEL.RESNETS
-    options = {"norm": NORMS[theirs.NORM], "stride_in": "1x1" if theirs.STRIDE_IN_1X1 else "3x3"}
-    known = families.family(given.BACKBONE).__dataclass_fields__
+    """Builds MODEL.RESDET.BACKBONE with the weights MODEL.RESDET.WEIGHTS."""
+    keys, resnets = keys_of(cfg), cfg.MODEL.RESNETS
+    options = {"norm": NORMS[resnets.NORM], "stride_in": "1x1" if resnets.STRIDE_IN_1X1 else "3x3"}
+    known = families.family(keys.BACKBONE).__dataclass_fields__
     options = {key: value for key, value in options.items() if key in known}
-    net = registry.create(given.BACKBONE, 0, **options | dict(map(configs.parse_override, given.OPTIONS)))
-    if given.WEIGHTS:
-        loading.load(net, given.WEIGHTS, new_classifier=True)  # theirs is left out
+    net = registry.create(keys.BACKBONE, 0, **options | dict(map(configs.parse_override, keys.OPTIONS)))
+    if keys.WEIGHTS:
+        loading.load(net, keys.WEIGHTS, new_classifier=True)  # ignores a classifier in the file
     surgery.freeze_stages(net, cfg.MODEL.BACKBONE.FREEZE_AT)
-    if theirs.RES5_DILATION == 2:
+    if resnets.RES5_DILATION == 2:
         surgery.dilate_last_stage(net)
-    return ResdetBackbone(net, list(theirs.OUT_FEATURES))
+    return ResdetBackbone(net, list(resnets.OUT_FEATURES))
 
 
 @BACKBONE_REGISTRY.register()
 def build_resdet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """detectron2's pyramid over such a backbone."""
+    """Builds detectron2's pyramid on top of `build_resdet_backbone`."""
     return FPN(
         bottom_up=build_resdet_backbone(cfg, input_shape),
         in_features=cfg.MODEL.FPN.IN_FEATURES,
@@ -129,21 +131,19 @@ def build_resdet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 
 @META_ARCH_REGISTRY.register()
 class ResdetDetector(nn.Module):
-    """The detector of MODEL.RESDET.CONFIG, spoken to in detectron2's way: lists of dicts, Instances, loss_…"""
+    """The detector of MODEL.RESDET.CONFIG with detectron2's interface: lists of dicts, Instances, loss_…"""
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
-        given = keys_of(cfg)
-        if not given.CONFIG:
-            raise ConfigError("MODEL.RESDET.CONFIG is empty: name one of our configs, such as coco_r50_fpn.yaml.")
-        experiment = configs.load(
-            given.CONFIG, f"model.num_classes={cfg.MODEL.ROI_HEADS.NUM_CLASSES}", *given.OVERRIDES
-        )
-        self.detector = hub.build(experiment)
+        keys = keys_of(cfg)
+        if not keys.CONFIG:
+            raise ConfigError("MODEL.RESDET.CONFIG is empty: give a config of resdet, such as coco_r50_fpn.yaml.")
+        experiment = configs.load(keys.CONFIG, f"model.num_classes={cfg.MODEL.ROI_HEADS.NUM_CLASSES}", *keys.OVERRIDES)
+        self.detector = cast(Detector, hub.build(experiment))
         self.mask_size = experiment.data.mask_size
         self.bgr = cfg.INPUT.FORMAT == "BGR"
-        if given.WEIGHTS:
-            loading.load(self.detector, given.WEIGHTS, new_classifier=True)
+        if keys.WEIGHTS:
+            loading.load(self.detector, keys.WEIGHTS, new_classifier=True)
         elif experiment.model.pretrained:
             pretrained.load(self.detector, experiment.model.pretrained, experiment.model.backbone.name)
 
@@ -152,20 +152,20 @@ class ResdetDetector(nn.Module):
         return self.detector.normalize.std.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
-        """Losses in training; otherwise what was found, in images of the `height` and `width` of each input."""
+        """Losses in training mode, else detections scaled to the `height` and `width` of each input."""
         images = self.images(batched_inputs)
         if self.training:
-            instances = [given["instances"].to(self.device) for given in batched_inputs]
+            instances = [entry["instances"].to(self.device) for entry in batched_inputs]
             losses = self.detector.losses(images, targets_of(instances, self.mask_size))
             return {f"loss_{name}": value for name, value in losses.items()}
         with torch.no_grad():
             sizes = [
-                (given.get("height", h), given.get("width", w)) for given, (h, w) in zip(batched_inputs, sides(images))
+                (entry.get("height", h), entry.get("width", w)) for entry, (h, w) in zip(batched_inputs, sides(images))
             ]
             return [{"instances": instances_of(result)} for result in results_of(self.detector, images, sizes)]
 
     def images(self, batched_inputs: list[dict[str, Any]]) -> Images:
-        pixels = [given["image"].to(self.device) for given in batched_inputs]
+        pixels = [entry["image"].to(self.device) for entry in batched_inputs]
         pixels = [image.flip(0) if self.bgr else image for image in pixels]
         batch = pad([image.permute(1, 2, 0) for image in pixels], self.detector.input.divisor)
         return Images(batch.pixels, batch.sizes.to(self.device))
@@ -176,12 +176,12 @@ def sides(images: Images) -> list[tuple[int, int]]:
 
 
 def targets_of(instances: list[Instances], mask_size: int) -> Targets:
-    """The objects of each image, padded to as many as one of them has; their mapper has left out crowds."""
-    places = max(map(len, instances))
-    shape, device = (len(instances), places), instances[0].gt_boxes.device
+    """Objects padded to the largest number in an image; detectron2's mapper has removed crowds."""
+    length = max(map(len, instances))
+    shape, device = (len(instances), length), instances[0].gt_boxes.device
     boxes, labels = torch.zeros(*shape, 4, device=device), torch.zeros(shape, dtype=torch.int64, device=device)
     counts = torch.tensor([len(of_image) for of_image in instances], device=device)
-    valid = torch.arange(places, device=device) < counts[:, None]
+    valid = torch.arange(length, device=device) < counts[:, None]
     masks = None
     if any(of_image.has("gt_masks") for of_image in instances):
         masks = torch.zeros(*shape, mask_size, mask_size, dtype=torch.uint8, device=device)
@@ -194,10 +194,10 @@ def targets_of(instances: list[Instances], mask_size: int) -> Targets:
 
 
 def instances_of(result: Result) -> Instances:
-    found = Instances(result.size)
-    found.pred_boxes = Boxes(torch.from_numpy(result.boxes))
-    found.scores = torch.from_numpy(result.scores)
-    found.pred_classes = torch.from_numpy(result.labels)
+    instances = Instances(result.size)
+    instances.pred_boxes = Boxes(torch.from_numpy(result.boxes))
+    instances.scores = torch.from_numpy(result.scores)
+    instances.pred_classes = torch.from_numpy(result.labels)
     if result.masks is not None:
-        found.pred_masks = torch.from_numpy(result.masks)
-    return found
+        instances.pred_masks = torch.from_numpy(result.masks)
+    return instances

@@ -1,10 +1,10 @@
-"""detectron2's YAML configs as ours; it need not be installed.
+"""Translates detectron2's YAML configs; detectron2 need not be installed.
 
-    found = translate("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
-    experiment = resdet.config.from_dict(found.settings)
+    translation = translate("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
+    experiment = resdet.config.from_dict(translation.settings)
 
-Two habits of that library have no key and are not taken over: it leaves out training images without objects, and it
-spares norms (not biases) from weight decay.
+Two behaviors of detectron2 have no key and are not translated: it skips training images without objects, and applies
+no weight decay to norms.
 """
 
 from dataclasses import asdict, dataclass
@@ -29,21 +29,21 @@ from resdet.interop.detectron2_keys import (
 )
 from resdet.interop.detectron2_yaml import nested, read
 
-MIN_SIZE = 1e-6  # pixels; detectron2's 0 drops what has no side at all
+MIN_SIZE = 1e-6  # pixels; detectron2's 0 removes proposals without an area
 ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
 TORCHVISION = "ImageNetPretrained/torchvision/R-"
 
 
 @dataclass
 class Translation:
-    """What a config of detectron2 says."""
+    """A translated config."""
 
-    settings: dict[str, Any]  # what differs from our defaults, as resdet.config.from_dict takes it
-    left_out: list[str]  # what it sets besides, key by key, that has no counterpart here
+    settings: dict[str, Any]  # input of resdet.config.from_dict, without defaults
+    left_out: list[str]  # keys of detectron2 without a counterpart
 
 
 class Source:
-    """A config of theirs, flat, which remembers what was asked for."""
+    """A flat config of detectron2 that records which keys are read."""
 
     def __init__(self, given: dict[str, Any]):
         self.given = given
@@ -60,10 +60,10 @@ class Source:
         self.left_out.append(f"{key}: {self.given[key]!r} ({why})" if why else f"{key}: {self.given[key]!r}")
 
     def choose(self, key: str, table: dict[str, Any]) -> Any:
-        """The counterpart of a name; an unknown one is an error, since nothing could stand for it."""
+        """The counterpart of a name; a ConfigError if there is none."""
         value = self.get(key)
         if value not in table:
-            raise ConfigError(f"{key} is {value!r}, which has no counterpart: there are {', '.join(map(repr, table))}.")
+            raise ConfigError(f"{key} is {value!r}, which is not supported: use one of {', '.join(map(repr, table))}.")
         return table[value]
 
     def finish(self) -> list[str]:
@@ -74,7 +74,7 @@ class Source:
 
 
 def translate(path: str | Path) -> Translation:
-    """A config with its `_BASE_` files; Faster, Mask and Cascade R-CNN in the forms C4, DC5 and FPN."""
+    """Translates a config and its `_BASE_` files: Faster, Mask and Cascade R-CNN with C4, DC5 and FPN."""
     source = Source(read(Path(path)))
     try:
         settings = nested(
@@ -96,26 +96,27 @@ def same(a: Any, b: Any) -> bool:
 
 
 def without_defaults(settings: dict) -> dict:
-    """What differs from our defaults; names of sections stay, since they decide which keys there are."""
-    wanted = configs.to_dict(configs.from_dict(settings, "the translation"))
-    names = {"backbone": {"name": wanted["model"]["backbone"]["name"]}}
-    plain = {"task": "detection", "model": names, "data": {"name": wanted["data"]["name"]}}
-    defaults = configs.to_dict(configs.from_dict(plain))
-    masks = wanted["model"]["mask"] is not None
+    """The settings that differ from resdet's defaults, and the names that determine the keys of their sections."""
+    full = configs.to_dict(configs.from_dict(settings, "the translation"))
+    backbone, data_name = full["model"]["backbone"]["name"], full["data"]["name"]
+    names = {"task": "detection", "model": {"backbone": {"name": backbone}}, "data": {"name": data_name}}
+    defaults = configs.to_dict(configs.from_dict(names))
+    masks = full["model"]["mask"] is not None
     if masks:
         defaults["model"]["mask"] = asdict(MaskConfig())
-    changed = {key: new for key, (_, new) in configs.differences(defaults, wanted).items()}
-    kept = nested({"task": "detection", "model.backbone.name": names["backbone"]["name"], **changed})
-    kept.setdefault("data", {})["name"] = plain["data"]["name"]
+    changed = {key: new for key, (_, new) in configs.differences(defaults, full).items()}
+    kept = nested({"task": "detection", "model.backbone.name": backbone, **changed})
+    kept.setdefault("data", {})["name"] = data_name
     if masks:
         kept["model"].setdefault("mask", {})
     return kept
 
 
-# Translating
+# Sections
 
 
 def same_keys(source: Source, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
+    """Keys with equal values in both libraries."""
     return {ours: source.get(key) for key, (_, ours) in table.items()}
 
 
@@ -124,7 +125,7 @@ def model(source: Source) -> dict[str, Any]:
     depth, norm = source.get("MODEL.RESNETS.DEPTH"), source.choose("MODEL.RESNETS.NORM", NORMS)
     if source.get("MODEL.RESNETS.RES2_OUT_CHANNELS") != (64 if depth < 50 else 256):
         source.leave_out("MODEL.RESNETS.RES2_OUT_CHANNELS", "")
-    found = {
+    section = {
         "model.backbone.name": f"resnet{depth}",
         "model.backbone.norm": norm,
         "model.backbone.stride_in": "1x1" if source.get("MODEL.RESNETS.STRIDE_IN_1X1") else "3x3",
@@ -137,48 +138,50 @@ def model(source: Source) -> dict[str, Any]:
         **box(source, features),
     }
     if source.get("MODEL.MASK_ON"):
-        found |= mask(source, features)
+        section |= mask(source, features)
     else:
         source.read |= {key for key in source.given if key.startswith("MODEL.ROI_MASK_HEAD.")}
-    return found
+    return section
 
 
 def form(source: Source) -> str:
     """c4, dc5 or fpn."""
     if source.get("MODEL.META_ARCHITECTURE") != "GeneralizedRCNN":
-        raise ConfigError(f"MODEL.META_ARCHITECTURE is {source.get('MODEL.META_ARCHITECTURE')}: only R-CNNs are here.")
-    for features, signs in FORMS.items():
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE is {source.get('MODEL.META_ARCHITECTURE')}: only GeneralizedRCNN is supported."
+        )
+    for features, keys in FORMS.items():
         if all(
             source.get(key) in value if key == "MODEL.ROI_HEADS.NAME" else same(source.get(key), value)
-            for key, value in signs.items()
+            for key, value in keys.items()
         ):
             return features
-    raise ConfigError("its backbone, features and ROI_HEADS are together none of the forms C4, DC5 and FPN.")
+    raise ConfigError("backbone, features and ROI_HEADS do not match C4, DC5 or FPN: use one of these forms.")
 
 
 def weights(source: Source) -> dict[str, Any]:
-    """torchvision's are the same as ours; others are named, to be fetched."""
-    wanted = source.get("MODEL.WEIGHTS")
-    path = wanted.removeprefix("detectron2://")
+    """torchvision's weights are available by name; other weights are left out with instructions."""
+    value = source.get("MODEL.WEIGHTS")
+    path = value.removeprefix("detectron2://")
     if path.startswith(TORCHVISION):
         return {"model.pretrained": "torchvision"}
-    if wanted:
-        file = f"fetch {ZOO}{path} and " if path != wanted else ""
-        how = "name it by model.pretrained" if "ImageNetPretrained" in path else "give it by --init"
-        source.leave_out("MODEL.WEIGHTS", f"{file}{how}")
+    if value:
+        download = f"download {ZOO}{path} and " if path != value else ""
+        option = "set model.pretrained to its path" if "ImageNetPretrained" in path else "give it as --init"
+        source.leave_out("MODEL.WEIGHTS", f"{download}{option}")
     return {}
 
 
 def rpn(source: Source, levels: int) -> dict[str, Any]:
     sizes, ratios = (broadcast(source.get(f"MODEL.ANCHOR_GENERATOR.{k}"), levels) for k in ("SIZES", "ASPECT_RATIOS"))
     if any(of_level != ratios[0] for of_level in ratios):
-        source.leave_out("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "those of the first level are taken for all")
+        source.leave_out("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "the ratios of the first level are used for all")
     widths = source.get("MODEL.RPN.CONV_DIMS")
     if any(width != widths[0] for width in widths):
-        source.leave_out("MODEL.RPN.CONV_DIMS", "the first width is taken for all")
+        source.leave_out("MODEL.RPN.CONV_DIMS", "the first width is used for all")
     negative, positive = source.get("MODEL.RPN.IOU_THRESHOLDS")
     return {
-        "model.rpn.anchors.sizes": None if sizes == usual_sizes(levels) else sizes,
+        "model.rpn.anchors.sizes": None if sizes == default_sizes(levels) else sizes,
         "model.rpn.anchors.ratios": ratios[0],
         "model.rpn.convs": len(widths),
         "model.rpn.channels": None if widths[0] == -1 else widths[0],
@@ -191,13 +194,13 @@ def rpn(source: Source, levels: int) -> dict[str, Any]:
     }
 
 
-def usual_sizes(levels: int) -> list[list[float]]:
-    """Of anchors, where no config says anything."""
+def default_sizes(levels: int) -> list[list[float]]:
+    """Default anchor sizes of each level."""
     return [[32, 64, 128, 256, 512]] if levels == 1 else [[32 * 2**level] for level in range(levels)]
 
 
 def broadcast(values: list, levels: int) -> list[list[float]]:
-    """A list for each level, of one list for all or of a plain one."""
+    """One list per level, from a list per level, a single list in a list, or a plain list."""
     if not isinstance(values[0], list):
         return [values] * levels
     return values * levels if len(values) == 1 else values
@@ -213,8 +216,8 @@ def box(source: Source, features: str) -> dict[str, Any]:
             source.leave_out(weights, "")
     losses = {kind: kind for kind in ("smooth_l1", "giou", "diou")}
     resolution = source.get("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION")
-    found = {
-        "model.box.resolution": None if resolution == usual_resolution(features) else resolution,
+    section = {
+        "model.box.resolution": None if resolution == default_resolution(features) else resolution,
         "model.box.pool": pool,
         "model.box.aligned": aligned,
         "model.box.canonical_size": CANONICAL,
@@ -223,13 +226,13 @@ def box(source: Source, features: str) -> dict[str, Any]:
         "model.box.loss": source.choose("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", losses),
     }
     if features == "c4":  # its head is conv5_x
-        return found
+        return section
     norm = source.choose("MODEL.ROI_BOX_HEAD.NORM", NORMS)
-    return found | same_keys(source, SAME_OF_LINEAR_HEADS) | {"model.box.norm": norm}
+    return section | same_keys(source, SAME_OF_LINEAR_HEADS) | {"model.box.norm": norm}
 
 
-def usual_resolution(features: str) -> int:
-    """Of pooled features, where no config says anything."""
+def default_resolution(features: str) -> int:
+    """Default size of pooled features."""
     return 14 if features == "c4" else 7
 
 
@@ -237,7 +240,7 @@ def mask(source: Source, features: str) -> dict[str, Any]:
     pool, aligned = source.choose("MODEL.ROI_MASK_HEAD.POOLER_TYPE", POOLERS)
     if pool == "max":
         source.leave_out("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "masks are pooled by RoIAlign")
-    found = {
+    section = {
         **same_keys(source, SAME_OF_MASKS),
         "model.mask.aligned": aligned,
         "model.mask.norm": source.choose("MODEL.ROI_MASK_HEAD.NORM", NORMS),
@@ -246,57 +249,57 @@ def mask(source: Source, features: str) -> dict[str, Any]:
         ),
     }
     if features == "c4" and source.get("MODEL.ROI_MASK_HEAD.NUM_CONV"):
-        source.leave_out("MODEL.ROI_MASK_HEAD.NUM_CONV", "masks after conv5_x have none")
-    return found
+        source.leave_out("MODEL.ROI_MASK_HEAD.NUM_CONV", "the mask head after conv5_x has no convolutions")
+    return section
 
 
 def data(source: Source) -> dict[str, Any]:
     shorts = source.get("INPUT.MIN_SIZE_TRAIN")
-    found: dict[str, Any] = {"data.augment.min_size": shorts if isinstance(shorts, list) else [shorts]}
+    section: dict[str, Any] = {"data.augment.min_size": shorts if isinstance(shorts, list) else [shorts]}
     flip = source.get("INPUT.RANDOM_FLIP")
-    found["data.augment.flip"] = 0.5 if flip == "horizontal" else 0.0
+    section["data.augment.flip"] = 0.5 if flip == "horizontal" else 0.0
     if flip not in ("horizontal", "none"):
-        source.leave_out("INPUT.RANDOM_FLIP", "pictures are mirrored left to right alone")
+        source.leave_out("INPUT.RANDOM_FLIP", "only horizontal flips are supported")
     if source.get("INPUT.CROP.ENABLED"):
-        found |= crop(source)
+        section |= crop(source)
     if source.get("DATALOADER.SAMPLER_TRAIN") == "RepeatFactorTrainingSampler":
         threshold = source.get("DATALOADER.REPEAT_THRESHOLD")
-        found |= {"data.sampling": "repeat_factor", "data.repeat_threshold": threshold}
+        section |= {"data.sampling": "repeat_factor", "data.repeat_threshold": threshold}
     elif source.get("DATALOADER.SAMPLER_TRAIN") != "TrainingSampler":
         source.leave_out("DATALOADER.SAMPLER_TRAIN", "")
-    return found | datasets(source)
+    return section | datasets(source)
 
 
 def crop(source: Source) -> dict[str, Any]:
     kind, size = source.get("INPUT.CROP.TYPE"), source.get("INPUT.CROP.SIZE")
     if kind != "relative_range" or size[0] != size[1]:
-        source.leave_out("INPUT.CROP.ENABLED", f"no crop here is of type {kind} and size {size}")
+        source.leave_out("INPUT.CROP.ENABLED", f"crops of type {kind} and size {size} are not supported")
         return {}
     return {"data.augment.crop": 1.0, "data.augment.crop_range": [size[0], 1.0]}
 
 
 def datasets(source: Source) -> dict[str, Any]:
-    """COCO's and VOC's by name; of any other, data.root and the rest are the user's to say."""
+    """COCO and VOC by name; users configure the files of other data sets."""
     train, test = (source.get(f"DATASETS.{split}") for split in ("TRAIN", "TEST"))
     named = [*train, *test]
     if named and all(name in VOC for name in named):
         metric = "voc07" if all("2007" in name for name in test) else "voc_area"
         sets = {f"data.{split}_sets": [VOC[n] for n in names] for split, names in (("train", train), ("val", test))}
         return {"data.name": "voc", **sets, "eval.metric": metric}
-    found = {"data.name": "coco"}
+    section = {"data.name": "coco"}
     for split, key, names in (("train", "DATASETS.TRAIN", train), ("val", "DATASETS.TEST", test)):
         if len(names) == 1 and names[0] in COCO:
             year, part = COCO[names[0]]
-            found[f"data.{split}.images"] = f"{part}{year}"
-            found[f"data.{split}.annotations"] = f"annotations/instances_{part}{year}.json"
+            section[f"data.{split}.images"] = f"{part}{year}"
+            section[f"data.{split}.annotations"] = f"annotations/instances_{part}{year}.json"
         elif names:
-            source.leave_out(key, f"say by data.{split} where the images and annotations lie")
-    return found
+            source.leave_out(key, f"set the images and annotations in data.{split}")
+    return section
 
 
 def training(source: Source) -> dict[str, Any]:
     batch, length = source.get("SOLVER.IMS_PER_BATCH"), source.get("SOLVER.MAX_ITER")
-    found = {
+    section = {
         "optim.name": "sgd",
         "optim.base_batch": batch,
         "train.batch": batch,
@@ -306,8 +309,8 @@ def training(source: Source) -> dict[str, Any]:
         **schedule(source, length),
     }
     if source.get("TEST.PRECISE_BN.ENABLED"):
-        found["train.exact_statistics"] = source.get("TEST.PRECISE_BN.NUM_ITER") * batch
-    return found
+        section["train.exact_statistics"] = source.get("TEST.PRECISE_BN.NUM_ITER") * batch
+    return section
 
 
 def schedule(source: Source, length: int) -> dict[str, Any]:

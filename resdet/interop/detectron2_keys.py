@@ -1,8 +1,8 @@
-"""detectron2's config keys: those with a counterpart here, those of which we know one value, and their defaults."""
+"""detectron2's config keys: those with a counterpart, those with one supported value, and their defaults."""
 
 from typing import Any
 
-SAME = {  # key -> its default, and our key, which takes the same value
+SAME: dict[str, tuple[Any, str]] = {  # key -> its default, resdet's key with the same values
     "MODEL.BACKBONE.FREEZE_AT": (2, "model.freeze_stages"),
     "MODEL.ROI_HEADS.NUM_CLASSES": (80, "model.num_classes"),
     "MODEL.FPN.OUT_CHANNELS": (256, "model.neck.width"),
@@ -33,20 +33,20 @@ SAME = {  # key -> its default, and our key, which takes the same value
     "SOLVER.MAX_ITER": (40000, "train.length"),
     "SOLVER.CHECKPOINT_PERIOD": (5000, "train.checkpoint_every"),
 }
-SAME_OF_LINEAR_HEADS = {  # where regions do not go through conv5_x
+SAME_OF_LINEAR_HEADS: dict[str, tuple[Any, str]] = {  # for box heads other than conv5_x
     "MODEL.ROI_BOX_HEAD.NUM_FC": (0, "model.box.linears"),
     "MODEL.ROI_BOX_HEAD.FC_DIM": (1024, "model.box.width"),
     "MODEL.ROI_BOX_HEAD.NUM_CONV": (0, "model.box.convs"),
     "MODEL.ROI_BOX_HEAD.CONV_DIM": (256, "model.box.conv_width"),
 }
-SAME_OF_MASKS = {
+SAME_OF_MASKS: dict[str, tuple[Any, str]] = {
     "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": (14, "model.mask.resolution"),
     "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": (0, "model.mask.sampling"),
     "MODEL.ROI_MASK_HEAD.NUM_CONV": (0, "model.mask.convs"),
     "MODEL.ROI_MASK_HEAD.CONV_DIM": (256, "model.mask.width"),
 }
 
-OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates one by one, with their defaults
+OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates individually -> their defaults
     "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
     "MODEL.BACKBONE.NAME": "build_resnet_backbone",
     "MODEL.MASK_ON": False,
@@ -99,9 +99,9 @@ OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates one by o
     "TEST.PRECISE_BN.NUM_ITER": 200,
 }
 
-ONLY: dict[str, Any] = {  # what our detectors do always: any other value has no counterpart
+ONLY: dict[str, Any] = {  # key -> the only supported value
     "VERSION": 2,
-    "INPUT.FORMAT": "BGR",  # pictures are RGB here, and weights are permuted when they are loaded
+    "INPUT.FORMAT": "BGR",  # images are RGB in resdet; weights are permuted when loaded
     "MODEL.LOAD_PROPOSALS": False,
     "MODEL.KEYPOINT_ON": False,
     "MODEL.FPN.FUSE_TYPE": "sum",
@@ -130,16 +130,16 @@ ONLY: dict[str, Any] = {  # what our detectors do always: any other value has no
     "SOLVER.WARMUP_FACTOR": 0.001,
     "SOLVER.WARMUP_METHOD": "linear",
     "SOLVER.BIAS_LR_FACTOR": 1.0,
-    "SOLVER.CLIP_GRADIENTS.ENABLED": False,  # theirs are of single values or tensors, ours of all gradients together
+    "SOLVER.CLIP_GRADIENTS.ENABLED": False,  # detectron2 clips values or tensors, resdet the norm of all gradients
     "TEST.AUG.ENABLED": False,
 }
 
-CANONICAL = 224.0  # the side of regions that belong to p4 (FPN, equation 1), of which they have no key
+CANONICAL = 224.0  # side of an RoI on p4 (FPN, equation 1); detectron2 has no key for it
 NORMS = {"": None, "FrozenBN": "frozen", "BN": "bn", "SyncBN": "sync", "nnSyncBN": "sync", "GN": "gn"}
 POOLERS = {"ROIAlignV2": ("align", True), "ROIAlign": ("align", False), "ROIPool": ("max", True)}
 
 PYRAMID = ["res2", "res3", "res4", "res5"]
-FORMS = {  # what each form of features is recognized by, and written as
+FORMS: dict[str, dict[str, Any]] = {  # features -> keys that determine and represent them
     "c4": {
         "MODEL.BACKBONE.NAME": "build_resnet_backbone",
         "MODEL.ROI_HEADS.NAME": ["Res5ROIHeads"],

@@ -1,4 +1,4 @@
-"""The config of detectron2 that builds the net of one of our detectors, for the weights that are written for it.
+"""Writes the detectron2 config of a detector, for its converted weights.
 
 config = get_cfg()
 config.merge_from_other_cfg(CfgNode(config_for(model)))
@@ -7,8 +7,9 @@ config.merge_from_other_cfg(CfgNode(config_for(model)))
 from typing import Any
 
 from resdet.backbones.config import IMAGENET_RESNETS
+from resdet.detection.model import Detector
 from resdet.errors import ConfigError
-from resdet.interop.detectron2_config import usual_resolution, usual_sizes
+from resdet.interop.detectron2_config import default_resolution, default_sizes
 from resdet.interop.detectron2_keys import (
     CANONICAL,
     FORMS,
@@ -23,19 +24,19 @@ from resdet.interop.detectron2_yaml import nested
 from resdet.weights.snippets_torchvision import colors
 
 
-def config_for(model: Any) -> dict[str, Any]:
-    """MODEL, INPUT and TEST, nested, of a `resdet.detection.model.Detector` that was built from a config.
+def config_for(model: Detector) -> dict[str, Any]:
+    """Nested MODEL, INPUT and TEST of a detector that was built from a config.
 
-    What only training reads (schedule, data, thresholds of matching) stays detectron2's own.
+    Settings that only training reads (schedule, data, matching thresholds) keep detectron2's defaults.
     """
     section = model.experiment["model"]
     name, features = section["backbone"]["name"], section["features"]
     if name not in IMAGENET_RESNETS or features not in FORMS:
-        raise ConfigError(f"detectron2 has no {name} with features {features}: only ResNets as c4, dc5 or fpn.")
+        raise ConfigError(f"detectron2 has no {name} with features {features}: use a ResNet with c4, dc5 or fpn.")
     depth = IMAGENET_RESNETS[name]
     if depth < 50 and features != "fpn":
-        raise ConfigError(f"detectron2 has {name} with features fpn alone, and this model's are {features}.")
-    found = {
+        raise ConfigError(f"detectron2 has no {name} with features {features}: use fpn.")
+    settings = {
         "VERSION": 2,
         **form(features, len(section["box"]["ious"]) > 1),
         **same(section, SAME),
@@ -50,8 +51,8 @@ def config_for(model: Any) -> dict[str, Any]:
         **pixels(model),
     }
     if section["mask"] is not None:
-        found |= mask(section, features)
-    return nested(found)
+        settings |= mask(section, features)
+    return nested(settings)
 
 
 def form(features: str, cascade: bool) -> dict[str, Any]:
@@ -60,79 +61,80 @@ def form(features: str, cascade: bool) -> dict[str, Any]:
 
 
 def same(section: dict, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
-    """The keys whose values are alike in both, of the model."""
-    found = {}
+    """Keys of the model section with equal values in both libraries."""
+    settings = {}
     for key, (_, ours) in table.items():
-        room, *path = ours.split(".")
-        if room == "model":
+        root, *path = ours.split(".")
+        if root == "model":
             value: Any = section
             for part in path:
                 value = value[part]
-            found[key] = value
-    return found
+            settings[key] = value
+    return settings
 
 
 def norm(kind: str | None) -> str:
-    return next(theirs for theirs, ours in NORMS.items() if ours == kind)
+    return next(name for name, value in NORMS.items() if value == kind)
 
 
 def pooler(kind: str, aligned: bool) -> str:
-    return next(theirs for theirs, ours in POOLERS.items() if ours == (kind, aligned or kind == "max"))
+    return next(name for name, value in POOLERS.items() if value == (kind, aligned or kind == "max"))
 
 
 def rpn(section: dict, features: str) -> dict[str, Any]:
     anchors = section["anchors"]
     if anchors["style"] != "exact":
         raise ConfigError("detectron2 has no anchors of style torchvision: model.rpn.anchors.style must be exact.")
-    found = {
-        "MODEL.ANCHOR_GENERATOR.SIZES": anchors["sizes"] or usual_sizes(len(FORMS[features]["MODEL.RPN.IN_FEATURES"])),
+    levels = len(FORMS[features]["MODEL.RPN.IN_FEATURES"])
+    settings = {
+        "MODEL.ANCHOR_GENERATOR.SIZES": anchors["sizes"] or default_sizes(levels),
         "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [anchors["ratios"]],
         "MODEL.RPN.CONV_DIMS": [section["channels"] or -1] * section["convs"],
         "MODEL.RPN.IOU_THRESHOLDS": [section["negative_iou"], section["positive_iou"]],
         "MODEL.RPN.BOUNDARY_THRESH": 0 if section["inside_only"] else -1,
-        "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": int(section["min_size"]),  # their key holds whole pixels
+        "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": int(section["min_size"]),  # an integer in detectron2
     }
-    for place, mode in enumerate(("TRAIN", "TEST")):
-        found[f"MODEL.RPN.PRE_NMS_TOPK_{mode}"] = section["pre_nms"][place]
-        found[f"MODEL.RPN.POST_NMS_TOPK_{mode}"] = section["post_nms"][place]
-    return found
+    for index, mode in enumerate(("TRAIN", "TEST")):
+        settings[f"MODEL.RPN.PRE_NMS_TOPK_{mode}"] = section["pre_nms"][index]
+        settings[f"MODEL.RPN.POST_NMS_TOPK_{mode}"] = section["post_nms"][index]
+    return settings
 
 
 def box(section: dict, features: str) -> dict[str, Any]:
     ious = section["ious"]
     if features == "fpn" and section["canonical_size"] != CANONICAL:
         raise ConfigError(
-            f"detectron2's pyramids have model.box.canonical_size=224, and this one {section['canonical_size']:g}."
+            f"detectron2 has no model.box.canonical_size={section['canonical_size']:g}: it must be 224 with a pyramid."
         )
-    found = {
+    settings = {
         "MODEL.ROI_BOX_HEAD.POOLER_TYPE": pooler(section["pool"], section["aligned"]),
-        "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": section["resolution"] or usual_resolution(features),
+        "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": section["resolution"] or default_resolution(features),
         "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": section["loss"],
         "MODEL.ROI_HEADS.IOU_THRESHOLDS": ious[:1],
     }
     if len(ious) > 1:
         weights = OTHERS["MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"]
-        found["MODEL.ROI_BOX_CASCADE_HEAD.IOUS"] = ious
-        found["MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"] = [weights[min(n, 2)] for n in range(len(ious))]
+        settings["MODEL.ROI_BOX_CASCADE_HEAD.IOUS"] = ious
+        settings["MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"] = [weights[min(n, 2)] for n in range(len(ious))]
     if features == "c4":
-        return found
+        return settings
     linear = {"MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NORM": norm(section["norm"])}
-    return found | linear | same({"box": section}, SAME_OF_LINEAR_HEADS)
+    return settings | linear | same({"box": section}, SAME_OF_LINEAR_HEADS)
 
 
 def mask(section: dict, features: str) -> dict[str, Any]:
-    found = {
+    settings = {
         "MODEL.MASK_ON": True,
         **same(section, SAME_OF_MASKS),
         "MODEL.ROI_MASK_HEAD.POOLER_TYPE": pooler("align", section["mask"]["aligned"]),
         "MODEL.ROI_MASK_HEAD.NORM": norm(section["mask"]["norm"]),
     }
     if features == "c4":
-        found["MODEL.ROI_MASK_HEAD.NUM_CONV"] = 0
-    return found
+        settings["MODEL.ROI_MASK_HEAD.NUM_CONV"] = 0
+    return settings
 
 
-def pixels(model: Any) -> dict[str, Any]:
-    """In the order BGR, for which weights/detectron2.py writes."""
+def pixels(model: Detector) -> dict[str, Any]:
+    """Pixel statistics in BGR, the channel order of converted weights (weights/layouts/detectron2.py)."""
     mean, std = (values[::-1] for values in colors(model))
     return {"INPUT.FORMAT": "BGR", "MODEL.PIXEL_MEAN": mean, "MODEL.PIXEL_STD": std}

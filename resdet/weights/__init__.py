@@ -1,4 +1,4 @@
-"""Weights in and out: any known layout is recognized by its content, and nothing is skipped in silence."""
+"""Loading and saving of weights: layouts are recognized by content, and mismatches are reported by name."""
 
 from resdet._lazy import attach
 

@@ -1,60 +1,70 @@
-"""Last layers for other classes: where two data sets share categories, their rows are taken over, one by one.
+"""Transfer of the last layers between data sets that share categories, row by row.
 
 torchvision's COCO detectors have a row for each id from 1 to 90, detectron2's and most configs one for each of the 80
-categories; the ids and names say which rows belong together.
+categories; rows are matched by id and name.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resdet.weights.layouts.recognition import Categories
 
 
-def rows(theirs: Categories, ours: Categories) -> list[int | None] | None:
-    """For each of our classes the number of theirs, or None; None in all where the data sets are not of one kind.
+def rows(source: Categories, target: Categories) -> list[int | None] | None:
+    """The source row of each target class, or None for a class that the source lacks.
 
-    They are, if one's categories are all among the other's, by id and name; ids that stand for nothing do not count.
+    Returns None unless the categories of one data set contain those of the other, by id and name; unused ids (N/A) are
+    ignored.
     """
-    given, wanted = real(theirs), real(ours)
-    if not given or not wanted or not (wanted.keys() <= given.keys() or given.keys() <= wanted.keys()):
+    source_rows, target_rows = used(source), used(target)
+    if not source_rows or not target_rows:
         return None
-    return [given.get(pair) for pair in ours.pairs()]
+    if not (target_rows.keys() <= source_rows.keys() or source_rows.keys() <= target_rows.keys()):
+        return None
+    return [source_rows.get(pair) for pair in target.pairs()]
 
 
-def real(categories: Categories) -> dict[tuple[int, str], int]:
-    """(id, name) -> row."""
+def used(categories: Categories) -> dict[tuple[int, str], int]:
+    """(id, name) -> row, without unused ids."""
     return {pair: row for row, pair in enumerate(categories.pairs()) if pair[1] != "N/A"}
 
 
-# Of each class, in the last layers; scores end with the background's.
+# Layer -> its rows per class. Layers of scores have one more row at the end, for the background.
 ROWS = {"scores": 1, "mask_scores": 1, "boxes": 4, "masks": 1}
 
 
 @torch.no_grad()
-def picked(state: Mapping[str, Tensor], model: nn.Module, chosen: list[int | None], count: int) -> dict[str, Tensor]:
-    """The state, of `count` classes, with the rows of the model's; classes that the file lacks keep the model's own."""
-    found, present = dict(state), model.state_dict()
+def select_rows(
+    state: Mapping[str, Tensor], model: Any, source_rows: list[int | None], count: int
+) -> dict[str, Tensor]:
+    """`state` with the last layers reordered to the detector's classes; classes that `state` lacks keep their values.
+
+    `source_rows`: from `rows`; `count`: number of classes in `state`.
+    """
+    result, present = dict(state), model.state_dict()
     for layer in model.class_layers():
         kind = layer.rpartition(".")[2]
-        each, background = ROWS[kind], int(kind.endswith("scores"))
+        per_class, background = ROWS[kind], int(kind.endswith("scores"))
         for name in (f"{layer}.weight", f"{layer}.bias"):
-            theirs, ours = state.get(name), present.get(name)
-            of_classes = [(each * n + background,) for n in (count, len(chosen))]
-            if theirs is not None and ours is not None and [theirs.shape[:1], ours.shape[:1]] == of_classes:
-                found[name] = pick(theirs, ours, chosen, each, background)
-    return found
+            source, target = state.get(name), present.get(name)
+            lengths = [(per_class * n + background,) for n in (count, len(source_rows))]
+            if source is not None and target is not None and [source.shape[:1], target.shape[:1]] == lengths:
+                result[name] = copy_rows(source, target, source_rows, per_class, background)
+    return result
 
 
-def pick(theirs: Tensor, ours: Tensor, chosen: list[int | None], each: int, background: int) -> Tensor:
-    """Ours with theirs at `each` rows of every class that they have, and at the background's."""
-    if theirs.shape[1:] != ours.shape[1:]:
-        return theirs
-    result = ours.clone()
-    for row, source in enumerate(chosen):
-        if source is not None:
-            result[row * each : (row + 1) * each] = theirs[source * each : (source + 1) * each]
+def copy_rows(source: Tensor, target: Tensor, source_rows: list[int | None], per_class: int, background: int) -> Tensor:
+    """A copy of `target` with the rows of shared classes, and of the background, taken from `source`."""
+    if source.shape[1:] != target.shape[1:]:
+        return source
+    result = target.clone()
+    for row, source_row in enumerate(source_rows):
+        if source_row is not None:
+            start = source_row * per_class
+            result[row * per_class : (row + 1) * per_class] = source[start : start + per_class]
     if background:
-        result[-1] = theirs[-1]
+        result[-1] = source[-1]
     return result

@@ -1,6 +1,6 @@
-"""The 80 classes of COCO: the data set's own ids, of which ten between 1 and 90 are unused, and names.
+"""Category ids and names of the 80 COCO classes; ten ids between 1 and 90 are unused.
 
-In this order, from 0 on, detectron2 and most libraries number them; a class's id is not its number plus one.
+The order is that of the labels, from 0, in detectron2 and most libraries; a category id is not its label plus one.
 """
 
 NAMES = {

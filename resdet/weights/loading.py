@@ -1,4 +1,4 @@
-"""Puts weights of any known layout into a model; what does not fit is listed by name and shape."""
+"""Loads weights of any known layout into a model, and lists mismatches by name and shape."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,23 +13,23 @@ from resdet.weights import categories, zoo
 from resdet.weights.description import checked_statistics
 from resdet.weights.layouts.recognition import Categories, Layout, recognize
 from resdet.weights.layouts.torchvision_classifiers import stride_in
-from resdet.weights.reading import Checkpoint, read, shown
+from resdet.weights.reading import Checkpoint, read, shorten
 
-CLASSIFIERS = ("fc", "fc6", "fc7")  # the linear layers of our nets
+CLASSIFIERS = ("fc", "fc6", "fc7")  # linear layers of the classifiers
 STATISTICS = ("normalize.mean", "normalize.std")
-UNSPOKEN = ("num_classes", "norm")  # settings that may differ between the weights' net and the model's
+IGNORED_SETTINGS = ("num_classes", "norm")  # may differ between checkpoint and model without a note
 
 
 @dataclass
 class Report:
-    """What `load` did."""
+    """Result of `load`: tensors with their shapes, as text."""
 
     origin: str
     layout: str
     loaded: int
-    missing: list[str] = field(default_factory=list)  # of the model, left as they were
-    unexpected: list[str] = field(default_factory=list)  # of the file, not used
-    mismatched: list[str] = field(default_factory=list)  # of both, of other shapes
+    missing: list[str] = field(default_factory=list)  # in the model only, left unchanged
+    unexpected: list[str] = field(default_factory=list)  # in the file only, not used
+    mismatched: list[str] = field(default_factory=list)  # in both, with different shapes
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -46,16 +46,14 @@ class Report:
         return {kind: names for kind, names in lists.items() if names}
 
 
-def load(
-    model: nn.Module, source: str | Path | Mapping[str, Tensor] | Checkpoint, new_classifier: bool = False
-) -> Report:
-    """Loads a file, a published model by name or a state dict into a backbone or a model, in any known layout.
+def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new_classifier: bool = False) -> Report:
+    """Loads a file, a published model by name or a state dict of any known layout into a backbone or a model.
 
-    Everything must fit; with `new_classifier` what depends on the classes may be of another size or missing, and keeps
-    its present values (fine-tuning on other classes), which the report lists. Of a detector whose classes are among
-    the model's, or the other way round (COCO's 80 categories and torchvision's 90 ids), the rows that belong to the
-    same category are taken over. The statistics that pixels are normalized with belong to the weights, and come along;
-    a mean of each pixel as its average to a detector or a localizer, whose images are of no certain size.
+    Names and shapes must match, else a `Mismatch` is raised. With `new_classifier` (fine-tuning on other classes),
+    layers that depend on the classes may differ or be missing: they keep their values and are listed in the report.
+    When the categories of one detector contain those of the other (COCO's 80 and torchvision's 90 ids), rows of shared
+    categories are copied. Pixel statistics are loaded with the weights; detectors and localizers, which take images
+    of any size, average a per-pixel mean.
     """
     checkpoint = as_checkpoint(source)
     layout = recognize(checkpoint)
@@ -67,15 +65,15 @@ def load(
     if not layout.detector:
         part = backbone_part(model, state) if is_detector(model) else net_part(model, state, new_classifier)
     elif is_detector(model):
-        theirs = categories_of(layout, checkpoint) if new_classifier and hasattr(model, "category_ids") else None
-        part = detector_part(model, state, theirs, model.class_layers() if new_classifier else [])
+        given = categories_of(layout, checkpoint) if new_classifier and hasattr(model, "category_ids") else None
+        part = detector_part(model, state, given, model.class_layers() if new_classifier else [])
         if not checkpoint.description.experiment:
-            part.notes += other_settings(implied, model.experiment.get("model", {}))
+            part.notes += different_settings(implied, model.experiment.get("model", {}))
     else:
         kind = layout.name.split()[-1]
-        raise WeightsError(f"{checkpoint.origin} holds a {kind} and this model is none: build one for it.")
-    report = fit(part, checkpoint.origin, layout.name)
-    refuse_what_does_not_fit(report, part.may_differ)
+        raise WeightsError(f"{checkpoint.origin} contains a {kind}, but the model is not a {kind}: build a {kind}.")
+    report = compare(part, checkpoint.origin, layout.name)
+    refuse_mismatches(report, part.may_differ)
     copy_into(part.target, part.state)
     if statistics is not None and hasattr(model, "normalize"):
         model.normalize.set(*statistics)
@@ -86,55 +84,54 @@ def load(
 
 @dataclass
 class Part:
-    """What of a model is to be filled, and with what."""
+    """Tensors of a model to fill, and the tensors to fill them with."""
 
     target: dict[str, Tensor]
     state: dict[str, Tensor]
-    may_differ: Sequence[str] = ()  # modules that may be missing, or of another size
+    may_differ: Sequence[str] = ()  # modules that may be missing or differ in shape
     notes: list[str] = field(default_factory=list)
 
 
 def is_detector(model: nn.Module) -> bool:
+    """Whether the model is a detector or a localizer."""
     return hasattr(model, "backbone_tensors")
 
 
-def net_part(model: nn.Module, state: dict[str, Tensor], new_classifier: bool) -> Part:
-    """A backbone, of a classifier or by itself."""
+def net_part(model: Any, state: dict[str, Tensor], new_classifier: bool) -> Part:
+    """A classifier's backbone, or a plain backbone."""
     net = getattr(model, "backbone", model)
     return Part(net.state_dict(), state, [net.classifier_name] if new_classifier else [])
 
 
-def backbone_part(model: nn.Module, state: dict[str, Tensor]) -> Part:
-    """A classifier's weights for a detector, which must find all that it shares; the classifier is left out."""
+def backbone_part(model: Any, state: dict[str, Tensor]) -> Part:
+    """The backbone of a detector, filled from a classifier without its linear layers."""
     target = model.backbone_tensors()
     kept = {name: t for name, t in state.items() if name in target or name.split(".")[0] not in CLASSIFIERS}
     return Part(target, kept)
 
 
-def detector_part(
-    model: nn.Module, state: dict[str, Tensor], theirs: Categories | None, may_differ: Sequence[str]
-) -> Part:
-    """A whole detector or localizer; of the file's categories, where they are given, the model's own are picked."""
+def detector_part(model: Any, state: dict[str, Tensor], given: Categories | None, may_differ: Sequence[str]) -> Part:
+    """A whole detector or localizer; with the file's categories `given`, rows are reordered to the model's classes."""
     target = {name: tensor for name, tensor in model.state_dict().items() if name not in STATISTICS}
-    if theirs is None:
+    if given is None:
         return Part(target, state, may_differ)
-    ours = Categories(model.classes, model.category_ids)
-    chosen = categories.rows(theirs, ours) if theirs != ours else None
+    present = Categories(model.classes, model.category_ids)
+    rows = categories.rows(given, present) if given != present else None
     notes = []
-    if chosen:
-        state = categories.picked(state, model, chosen, len(theirs.ids))
-        found = sum(row is not None for row in chosen)
-        notes = [f"{found} of the model's {len(chosen)} classes are the file's, by category id: their rows are taken"]
-    elif theirs != ours and len(theirs.ids) == len(ours.ids):
-        notes = ["the file's classes are others, and as many: the layers that depend on them start from theirs"]
+    if rows:
+        state = categories.select_rows(state, model, rows, len(given.ids))
+        shared = sum(row is not None for row in rows)
+        notes = [f"{shared} of the model's {len(rows)} classes are in the file, by category id: their rows are copied"]
+    elif given != present and len(given.ids) == len(present.ids):
+        notes = ["the file has as many classes, but different ones: class-dependent layers start from its weights"]
     return Part(target, state, may_differ, notes)
 
 
 def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:
-    """What the weights imply of their net; nothing where it takes a config to build it."""
-    told = checkpoint.description.experiment
-    if layout.settings is None or told:
-        model = (told or {}).get("model")
+    """The `model` section that the weights imply; empty if they do not determine it."""
+    experiment = checkpoint.description.experiment
+    if layout.settings is None or experiment:
+        model = (experiment or {}).get("model")
         return model if isinstance(model, dict) else {}
     try:
         return layout.section(checkpoint)
@@ -143,44 +140,45 @@ def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:
 
 
 def check_stride(net: nn.Module, implied: Mapping[str, Any], origin: str) -> None:
-    """Weights fit a net that strides in the other convolution as well, and would compute something else there."""
+    """Refuses weights of a net that strides in the other convolution: they fit by shape and give other outputs."""
     backbone, present = implied.get("backbone"), stride_in(net)
-    wanted = backbone.get("stride_in") if isinstance(backbone, Mapping) else None
-    if wanted and present and present != wanted:
+    expected = backbone.get("stride_in") if isinstance(backbone, Mapping) else None
+    if expected and present and present != expected:
         raise WeightsError(
-            f"{origin}: these weights are of a net that strides in the {wanted} convolution of its blocks, and this "
-            f"one strides in the {present}: set model.backbone.stride_in={wanted}."
+            f"{origin}: the weights need blocks that stride in the {expected} convolution, but the model strides in "
+            f"the {present}: set model.backbone.stride_in={expected}."
         )
 
 
 def statistics_of(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> tuple[Tensor, Tensor] | None:
-    """Mean and deviation of the pixels: those that our own files tell, or else the layout's."""
-    if told := checkpoint.description.statistics:
-        return told
+    """Mean and standard deviation of pixels: from the metadata, else from the layout, else None."""
+    if statistics := checkpoint.description.statistics:
+        return statistics
     if not all(name in state for name in STATISTICS):
         return None
-    return checked_statistics(*(state[name].float() for name in STATISTICS), checkpoint.origin)
+    mean, std = (state[name].float() for name in STATISTICS)
+    return checked_statistics(mean, std, checkpoint.origin)
 
 
-def categories_of(layout: Layout, checkpoint: Checkpoint) -> Categories | None:
-    """The classes of a file: told by itself, or known of its library."""
-    told = checkpoint.description
-    if told.classes and told.category_ids:
-        return Categories(told.classes, told.category_ids)
+def categories_of(layout: Layout, checkpoint: Checkpoint) -> Categories:
+    """The classes of a file, from its metadata or by its library."""
+    description = checkpoint.description
+    if description.classes and description.category_ids:
+        return Categories(description.classes, description.category_ids)
     if layout.settings is None:
         return Categories([], [])
     return layout.categories(settings_of(layout, checkpoint).get("num_classes", 0))
 
 
-def other_settings(implied: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "model.") -> list[str]:
-    """Notes of what the model does otherwise than the net that the weights were made for."""
+def different_settings(implied: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "model.") -> list[str]:
+    """Notes on settings of the model that differ from those the weights imply."""
     notes = []
     for key, value in implied.items():
-        here = present.get(key, value)
-        if isinstance(value, Mapping) and isinstance(here, Mapping):
-            notes += other_settings(value, here, f"{prefix}{key}.")
-        elif here != value and key not in UNSPOKEN:
-            notes.append(f"made for a net with {prefix}{key}={value}, and this one has {here}")
+        current = present.get(key, value)
+        if isinstance(value, Mapping) and isinstance(current, Mapping):
+            notes += different_settings(value, current, f"{prefix}{key}.")
+        elif current != value and key not in IGNORED_SETTINGS:
+            notes.append(f"the weights need {prefix}{key}={value}, but the model has {current}")
     return notes
 
 
@@ -194,14 +192,14 @@ def as_checkpoint(source: str | Path | Mapping[str, Tensor] | Checkpoint) -> Che
 
 @torch.no_grad()
 def copy_into(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Copies what fits; the target's tensors are the model's own memory."""
+    """Copies tensors of equal name and shape; `target` shares memory with the model."""
     for name, tensor in target.items():
         if name in state and state[name].shape == tensor.shape:
             tensor.copy_(state[name])
 
 
-def fit(part: Part, origin: str, layout: str) -> Report:
-    """Compares names and shapes; batch norm's step counters may be absent, as in old and in frozen nets."""
+def compare(part: Part, origin: str, layout: str) -> Report:
+    """Compares names and shapes; step counters of batch norm may be absent, as in old and in frozen nets."""
     report = Report(origin, layout, loaded=0, notes=part.notes)
     counter = "num_batches_tracked"
     for name, tensor in part.target.items():
@@ -220,24 +218,24 @@ def fit(part: Part, origin: str, layout: str) -> Report:
     return report
 
 
-class Misfit(WeightsError):
-    """Weights that are of another net; `what` lists the differences."""
+class Mismatch(WeightsError):
+    """Weights that do not fit the model; `differences` lists names and shapes."""
 
-    def __init__(self, origin: str, what: str):
+    def __init__(self, origin: str, differences: str):
         super().__init__(
-            f"{origin} does not fit this model ({what}): build the net it was made for, or give another file."
+            f"{origin} does not fit this model ({differences}): build the model of the file, or give another file."
         )
-        self.what = what
+        self.differences = differences
 
 
-def refuse_what_does_not_fit(report: Report, may_differ: Sequence[str] = ()) -> None:
-    """Raises with the list, of which the modules in `may_differ` are left out."""
+def refuse_mismatches(report: Report, may_differ: Sequence[str] = ()) -> None:
+    """Raises a `Mismatch` unless all differences lie in the modules `may_differ`."""
     prefixes = tuple(f"{module}." for module in may_differ)
     problems = {kind: [n for n in names if not n.startswith(prefixes)] for kind, names in report.problems().items()}
     problems = {kind: names for kind, names in problems.items() if names}
     if problems:
         listed = "; ".join(
-            f"{kind}: {', '.join(map(shown, names[:4]))}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+            f"{kind}: {', '.join(map(shorten, names[:4]))}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
             for kind, names in problems.items()
         )
-        raise Misfit(report.origin, listed)
+        raise Mismatch(report.origin, listed)

@@ -1,4 +1,4 @@
-"""ImageNet weights to start a detector from: a file of the user's, or torchvision's own, fetched from their address."""
+"""ImageNet weights that initialize a detector: a file, or weights published by torchvision."""
 
 from pathlib import Path
 
@@ -8,16 +8,16 @@ from resdet.errors import ConfigError
 from resdet.weights import loading, zoo
 
 
-def load(model: nn.Module, wanted: str, backbone: str) -> loading.Report:
-    """`wanted` is a path or a published name, or `torchvision` for that library's weights of the net `backbone`."""
-    source: str | Path = fetch_torchvision(backbone) if wanted == "torchvision" else wanted
+def load(model: nn.Module, name: str, backbone: str) -> loading.Report:
+    """`name`: a path, a published name, or `torchvision` for that library's weights of the net `backbone`."""
+    source: str | Path = fetch_torchvision(backbone) if name == "torchvision" else name
     return loading.load(model, source, new_classifier=True)
 
 
 def fetch_torchvision(backbone: str) -> Path:
-    """The file of torchvision's first ImageNet weights of a net."""
+    """Downloads the first ImageNet weights that torchvision published for a net."""
     if backbone not in zoo.TORCHVISION:
         raise ConfigError(
-            f"model.pretrained is torchvision, which has no {backbone}: name a file of weights, or null to start anew."
+            f"model.pretrained is torchvision, which has no {backbone}: give a weights file, or null for random ones."
         )
     return zoo.fetch_torchvision(backbone)

@@ -1,4 +1,4 @@
-"""Reads checkpoint files as tensors and plain values alone; a file that carries code is refused."""
+"""Reads checkpoint files as tensors and plain values; files that carry code are refused."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ from resdet.weights import description, torch_files
 from resdet.weights.renames import DESCRIPTION, current_description, current_names
 from resdet.weights.torch_files import LEGACY
 
-OURS = "resdet"  # under which key of a state dict's own metadata our files tell what they are, for others to pass by
-WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "blobs")  # the last is Detectron's
+OURS = "resdet"  # key of resdet's metadata in the metadata of a state dict, which other libraries ignore
+WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "blobs")  # `blobs` is Detectron's
 PICKLE = b"\x80"
-OTHER_FILES = {  # how a file begins -> what it is
-    b"\x89HDF\r\n\x1a\n": "a Keras file in HDF5; write it as .safetensors once, by the lines in docs/weights.md",
-    b"\x08": "perhaps an ONNX file; name it .onnx",
+OTHER_FILES = {  # first bytes of a file -> its type and the remedy
+    b"\x89HDF\r\n\x1a\n": "a Keras file in HDF5; convert it to .safetensors as shown in docs/weights.md",
+    b"\x08": "probably an ONNX file; rename it to .onnx",
     b"\x1f\x8b": "a gzip archive; unpack it first",
-    b"\x93NUMPY": "an array of numpy; give the checkpoint it was taken from",
-    b"\x89PNG": "a picture",
-    b"\xff\xd8\xff": "a picture",
-    b"<": "a web page; fetch the file itself",
-    b"{": "JSON; give the file of weights that belongs to it",
-    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself by `git lfs pull`",
+    b"\x93NUMPY": "a numpy array; give the checkpoint it was taken from",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"<": "a web page; download the file itself",
+    b"{": "a JSON file; give the weights file that belongs to it",
+    b"version https://git-lfs": "a Git LFS pointer; download the file with `git lfs pull`",
 }
-MAX_HEADER = 1 << 23  # bytes of a safetensors file; those of ours have 0.1 million
+MAX_HEADER = 1 << 23  # bytes of a safetensors header; resdet writes about 0.1 million
 MAX_TENSORS = 20_000  # cifar_resnet1202 has 7,000
 MAX_NAME = 500
 PLAIN_TYPES = (
@@ -44,7 +44,7 @@ NUMBERS = "16, 32 or 64 bits, as by tensor.float()"
 
 @dataclass
 class Checkpoint:
-    """Tensors by name, what else the file says, and what to call it in an error."""
+    """Tensors by name, metadata, and the name of the file for errors."""
 
     state: dict[str, Tensor]
     origin: str
@@ -52,23 +52,24 @@ class Checkpoint:
 
     @cached_property
     def description(self) -> description.Description:
-        """What `meta` says, where the file is ours."""
+        """`meta`, validated; empty for files of other libraries."""
         return description.read(self.meta, self.origin)
 
 
 def read(path: str | Path) -> Checkpoint:
-    """A `.pth`, `.pt`, `.pkl` or `.safetensors` file, told apart by content.
+    """Reads a `.pth`, `.pt`, `.pkl` or `.safetensors` file; the format is recognized by content.
 
-    Wrappers such as {"model": …} or {"state_dict": …} are taken off; arrays of numpy become tensors.
+    Wrappers such as {"model": …} or {"state_dict": …} are removed; numpy arrays become tensors. Any unreadable or
+    unsafe file raises a WeightsError.
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file; give the path of a checkpoint, such as runs/NAME/best.pth.")
+        raise WeightsError(f"{path}: no such file; give the path of a checkpoint, such as runs/NAME/best.pth.")
     start = first_bytes(path)
     if is_safetensors(start, path.stat().st_size):
         return read_safetensors(path, start)
     if kind := next((kind for mark, kind in OTHER_FILES.items() if start.startswith(mark)), None):
-        raise WeightsError(f"{path} is no checkpoint: it is {kind}.")
+        raise WeightsError(f"{path} is not a checkpoint but {kind}.")
     if start.startswith(PICKLE) and start[: len(LEGACY)] != LEGACY[: len(start)]:
         return unwrap(restricted_pickle.load(path, error=WeightsError), path)
     return unwrap(read_torch(path), path)
@@ -79,11 +80,11 @@ def first_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(64)
     except OSError as problem:
-        raise WeightsError(f"{path} cannot be read ({problem.strerror}): check the path and its rights.") from None
+        raise WeightsError(f"{path} cannot be read ({problem.strerror}): check its permissions.") from None
 
 
 def is_safetensors(start: bytes, size: int) -> bool:
-    """A safetensors file begins with the length of its JSON header, whose first byte is a brace."""
+    """Whether a file starts with the length of a JSON header and its opening brace."""
     return len(start) >= 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size
 
 
@@ -91,37 +92,39 @@ def read_safetensors(path: Path, start: bytes) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     if (length := int.from_bytes(start[:8], "little")) > MAX_HEADER:
-        raise WeightsError(f"{path} has a header of {length:,} bytes, and at most {MAX_HEADER:,} are read.")
+        raise WeightsError(f"{path} has a header of {length:,} bytes; the limit is {MAX_HEADER:,}: save it again.")
     try:
         with safe_open(path, framework="pt") as file:
             for name in (names := file.keys()):
                 if (dtype := file.get_slice(name).get_dtype()) not in SAFETENSORS_TYPES:
-                    raise WeightsError(f"{path}: {shown(name)} is of type {dtype}: save numbers of {NUMBERS}.")
+                    raise WeightsError(f"{path}: {shorten(name)} has the type {dtype}: save numbers of {NUMBERS}.")
             state = {name: file.get_tensor(name) for name in names}
-            written = file.metadata() or {}
+            metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged ({restricted_pickle.reason(error)}): fetch or copy it again.") from None
+        raise WeightsError(
+            f"{path} is damaged ({restricted_pickle.reason(error)}): download or copy it again."
+        ) from None
     if not state:
-        raise WeightsError(f"{path} holds no tensors: save model.state_dict() and give that file.")
-    # Our own files carry the experiment and the class names as text; others carry whatever they like.
-    ours = (*description.KEYS, *DESCRIPTION) if written.get("experiment", "").startswith("{") else ()
-    meta = current_description(written | description.from_json(written, str(path), ours))
+        raise WeightsError(f"{path} contains no tensors: save model.state_dict() and give that file.")
+    # Values are JSON in files of resdet only.
+    keys = (*description.KEYS, *DESCRIPTION) if metadata.get("experiment", "").startswith("{") else ()
+    meta = current_description(metadata | description.from_json(metadata, str(path), keys))
     return checked(Checkpoint(current_names(state), str(path), meta), path.stat().st_size)
 
 
 def read_torch(path: str | Path) -> Any:
-    """What torch saved, as tensors and plain values."""
+    """Reads a file of torch.save as tensors and plain values."""
     return torch_files.read(Path(path))
 
 
 def wrapper(content: Any) -> str | None:
-    """The key under which a training script put the state dict, if it is not the content itself."""
+    """The key of the state dict in a training script's checkpoint; None for a bare state dict."""
     return next((k for k in WRAPPERS if isinstance(content, dict) and isinstance(content.get(k), dict)), None)
 
 
 def unwrap(content: Any, path: Path) -> Checkpoint:
-    """The state dict inside what was saved."""
-    meta = {}
+    """Finds the state dict in a checkpoint; the entries around it become metadata."""
+    meta: dict[str, Any] = {}
     for _ in WRAPPERS:
         if inner := wrapper(content):
             meta |= {key: value for key, value in content.items() if key != inner}
@@ -133,13 +136,13 @@ def unwrap(content: Any, path: Path) -> Checkpoint:
         or not all(isinstance(key, str) for key in content)
     ):
         raise WeightsError(
-            f"{path} holds no state dict (names and tensors): save model.state_dict() and give that file."
+            f"{path} contains no state dict (names and tensors): save model.state_dict() and give that file."
         )
     prefix = "module." if all(key.startswith("module.") for key in content) else ""
     state = {key.removeprefix(prefix): as_tensor(value) for key, value in content.items() if is_numbers(value)}
     if not state:
-        raise WeightsError(f"{path} holds no tensors: save model.state_dict() and give that file.")
-    meta |= own_metadata(content)
+        raise WeightsError(f"{path} contains no tensors: save model.state_dict() and give that file.")
+    meta |= attached_metadata(content)
     return checked(Checkpoint(current_names(state), str(path), current_description(meta)), path.stat().st_size)
 
 
@@ -150,47 +153,50 @@ def is_numbers(value: Any) -> bool:
 def as_tensor(value: Tensor | np.ndarray) -> Tensor:
     if isinstance(value, Tensor):
         return value
-    if value.dtype.itemsize > 8:  # numpy's long double, and complex numbers, which are refused by their name
+    if value.dtype.itemsize > 8:  # long double, or a complex type, which `checked` refuses by name
         value = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
     return torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")).reshape(value.shape))
 
 
-def own_metadata(content: Mapping) -> dict[str, Any]:
-    """What we add to the metadata that torch's state dicts have, and that other libraries pass over."""
+def attached_metadata(content: Mapping) -> dict[str, Any]:
+    """resdet's metadata in the metadata of a state dict."""
     attached = getattr(content, "_metadata", None) if isinstance(content, OrderedDict) else None
-    found = attached.get(OURS) if isinstance(attached, dict) else None
-    return found if isinstance(found, dict) else {}
+    metadata = attached.get(OURS) if isinstance(attached, dict) else None
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def checked(checkpoint: Checkpoint, size: int) -> Checkpoint:
-    """A checkpoint of plain finite numbers under readable names, as large as its file."""
+    """Refuses unprintable names, unusual types, non-finite numbers, and tensors larger than the file (`size` bytes)."""
     origin, state = checkpoint.origin, checkpoint.state
     if len(state) > MAX_TENSORS:
-        raise WeightsError(f"{origin} has {len(state):,} tensors, and at most {MAX_TENSORS:,} are read.")
+        raise WeightsError(f"{origin} has {len(state):,} tensors; the limit is {MAX_TENSORS:,}: save fewer.")
     for name, tensor in state.items():
         if len(name) > MAX_NAME or not name.isprintable():
-            raise WeightsError(f"{origin}: the name {shown(name)!a} of a tensor is too long, or no text.")
+            raise WeightsError(
+                f"{origin}: the tensor name {shorten(name)!a} is too long or not printable: save model.state_dict()."
+            )
         if tensor.dtype not in PLAIN_TYPES:
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise WeightsError(f"{origin}: {shown(name)} is of type {kind}: save numbers of {NUMBERS}.")
+            raise WeightsError(f"{origin}: {shorten(name)} has the type {kind}: save numbers of {NUMBERS}.")
     total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if total > 2 * size:  # twice: weights that two layers share
+    if total > 2 * size:  # twice: two layers may share weights
         raise WeightsError(
-            f"{origin} declares {total:,} bytes of tensors and has {size:,}: it is refused; fetch it from a source "
-            "you trust, or save model.state_dict() anew."
+            f"{origin} declares {total:,} bytes of tensors but has {size:,}: save model.state_dict() again, or use a "
+            "file from a source you trust."
         )
     if broken := next((name for name, tensor in state.items() if not is_finite(tensor)), None):
         raise WeightsError(
-            f"{origin}: {shown(broken)} holds NaN or infinity, as after a training that diverged: give an earlier file."
+            f"{origin}: {shorten(broken)} contains NaN or infinity; the training may have diverged: give an earlier "
+            "checkpoint."
         )
     return checkpoint
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """A sum is the quicker check; one that overflows says nothing."""
+    """Sums first, which is faster; a sum may overflow, so its failure is checked value by value."""
     return not tensor.is_floating_point() or bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
-def shown(name: str) -> str:
-    """A name of any length, shortened in the middle."""
+def shorten(name: str) -> str:
+    """A name of at most 80 characters, without its middle."""
     return name if len(name) <= 80 else f"{name[:38]}…{name[-38:]}"

@@ -1,4 +1,4 @@
-"""Builds a model that a file's weights are to fill: without random values, and no larger than the file."""
+"""Skips random initialization while a checkpoint's model is built, and bounds the model's size by the file's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,14 +14,14 @@ RANDOM = {
     *(nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.xavier_normal_, nn.init.xavier_uniform_),
     *(nn.init.normal_, nn.init.uniform_, nn.init.trunc_normal_, Tensor.normal_, Tensor.uniform_),
 }
-SPARE_VALUES, SPARE_TENSORS = 10_000_000, 10_000  # of what is built on the way, and is no part of the model
+SPARE_VALUES, SPARE_TENSORS = 10_000_000, 10_000  # allowance for temporaries
 
 
 class SkipInit(TorchFunctionMode):
-    """Inside, tensors are counted before their memory is taken, and are not initialized.
+    """Context manager that skips initialization and counts tensors before their memory is allocated.
 
-    A config in a hostile file may ask for any number of layers of any width. All of a model's tensors must be in its
-    file, so that a model which outgrows the file cannot be the file's.
+    The config in a hostile file may ask for any number of layers of any width. Every tensor of a model must be in its
+    file, so a model that outgrows the file raises a WeightsError.
     """
 
     def __init__(self, state: Mapping[str, Tensor], origin: str):
@@ -43,5 +43,5 @@ class SkipInit(TorchFunctionMode):
         self.values -= tensor.numel()
         if min(self.tensors, self.values) < 0:
             raise WeightsError(
-                f"{self.origin}: its config is of a far larger net than its tensors: the file is damaged."
+                f"{self.origin}: the config describes a far larger net than the tensors: save the model again."
             )

@@ -1,23 +1,22 @@
-"""The lines of Python that load a file of ours in the library that it was written for."""
+"""Python code that loads a saved file in the library it was written for. `model`: a Classifier or Detector."""
 
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from resdet.weights import snippets_torchvision
 from resdet.weights.layouts.torchvision_classifiers import name_of, stride_in
 
 
-def safetensors(model: nn.Module, path: Path) -> str:
+def safetensors(model: Any, path: Path) -> str:
     return f"import resdet\nmodel = resdet.load({str(path)!r})"
 
 
-def timm(model: nn.Module, path: Path) -> str:
+def timm(model: Any, path: Path) -> str:
     arguments = f"{name_of(model.backbone)!r}, num_classes={len(model.classes)}, checkpoint_path={str(path)!r}"
     return f"{pixels_of(model)}\nimport timm\nmodel = timm.create_model({arguments}).eval()"
 
 
-def torchvision(model: nn.Module, path: Path) -> str:
+def torchvision(model: Any, path: Path) -> str:
     if hasattr(model, "backbone_tensors"):
         make = snippets_torchvision.detector(model)
     else:
@@ -30,8 +29,8 @@ def torchvision(model: nn.Module, path: Path) -> str:
     return f"{make}\n{read}\nmodel.load_state_dict(state)\nmodel.eval()"
 
 
-def detectron2(model: nn.Module, path: Path) -> str:
-    """With a config of theirs beside the weights; they have no classifiers, but take one's layers as a backbone's."""
+def detectron2(model: Any, path: Path) -> str:
+    """Uses the YAML file written next to the weights; detectron2 has no classifiers and takes one as a backbone."""
     if not hasattr(model, "backbone_tensors"):
         return backbone_of_detectron2(model, path)
     return f"""\
@@ -47,8 +46,8 @@ DetectionCheckpointer(model).load({str(path)!r})
 model.eval()"""
 
 
-def backbone_of_detectron2(model: nn.Module, path: Path) -> str:
-    """Lines of one of its configs."""
+def backbone_of_detectron2(model: Any, path: Path) -> str:
+    """Keys of a detectron2 config."""
     mean, std = snippets_torchvision.colors(model)
     depth = name_of(model.backbone).removeprefix("resnet")
     return f"""\
@@ -60,11 +59,11 @@ MODEL:
 INPUT: {{FORMAT: RGB}}"""
 
 
-def pixels_of(model: nn.Module) -> str:
-    """What a classifier is to be given there, since neither library keeps it with the weights."""
+def pixels_of(model: Any) -> str:
+    """A comment on the input of a classifier, which neither library stores with the weights."""
     mean, std = snippets_torchvision.statistics(model)
     size = f"{model.size} × {model.size}"
-    return f"# Images are RGB, {size}, from 0 to 1, less a mean of {mean} and divided by {std}."
+    return f"# Input: RGB images, {size}, scaled to 0 to 1, normalized with mean {mean} and std {std}."
 
 
 RECIPES = {"torchvision": torchvision, "timm": timm, "detectron2": detectron2, "safetensors": safetensors}

@@ -1,4 +1,4 @@
-"""The Python that makes torchvision's detector of the shape and the settings of one of ours."""
+"""Python code that builds torchvision's counterpart of a detector. `model`: a Detector."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.weights.layouts.torchvision_classifiers import name_of
 
 SIDES, RATIOS = [[32], [64], [128], [256], [512]], [0.5, 1, 2]  # of anchors
-DEFAULTS = {  # argument -> what it is where nobody says
+DEFAULTS = {  # torchvision's argument -> its default
     "min_size": 800,
     "max_size": 1333,
     "size_divisible": 32,
@@ -22,7 +22,7 @@ DEFAULTS = {  # argument -> what it is where nobody says
     "box_nms_thresh": 0.5,
     "box_detections_per_img": 100,
 }
-IMPORTS = {  # what an expression may use -> where it is from
+IMPORTS = {  # name in an expression -> its import
     "resnet": "from torchvision.models import {name}",
     "FasterRCNN": "from torchvision.models.detection import FasterRCNN",
     "MaskRCNN": "from torchvision.models.detection import MaskRCNN",
@@ -39,22 +39,22 @@ IMPORTS = {  # what an expression may use -> where it is from
 }
 
 
-def detector(model: nn.Module) -> str:
-    """Imports and `model = …`: torchvision's function where it has one, and otherwise all parts put together."""
+def detector(model: Any) -> str:
+    """Imports and `model = …`: torchvision's factory function if it fits, else all parts."""
     kind = "mask" if model.draws_masks else "faster"
     arguments = {key: value for key, value in settings(model).items() if value != DEFAULTS[key]}
     if (version := version_of(model)) is not None:
         name = f"{kind}rcnn_resnet50_fpn{version}"
         arguments = {"weights": None, "weights_backbone": None, "num_classes": len(model.classes) + 1, **arguments}
-        return f"from torchvision.models.detection import {name}\nmodel = {name}({written(arguments)})"
-    expression = f"{kind.title()}RCNN({backbone(model)}, {written(arguments | parts(model))})".replace("Rcnn", "RCNN")
+        return f"from torchvision.models.detection import {name}\nmodel = {name}({keywords(arguments)})"
+    expression = f"{kind.title()}RCNN({backbone(model)}, {keywords(arguments | parts(model))})".replace("Rcnn", "RCNN")
     name = name_of(model.backbone)
-    needed = [line.format(name=name) for word, line in IMPORTS.items() if word in expression]
-    return "\n".join([*needed, f"model = {expression}"])
+    imports = [line.format(name=name) for word, line in IMPORTS.items() if word in expression]
+    return "\n".join([*imports, f"model = {expression}"])
 
 
-def settings(model: nn.Module) -> dict[str, Any]:
-    """The arguments that are plain values."""
+def settings(model: Any) -> dict[str, Any]:
+    """Arguments that are plain values."""
     mean, std = statistics(model)
     box, rpn = model.roi_heads.config, model.rpn.config
     values = (
@@ -69,48 +69,49 @@ def settings(model: nn.Module) -> dict[str, Any]:
     return dict(zip(DEFAULTS, (*values, rpn.nms, model.score, box.nms, box.detections)))
 
 
-def statistics(model: nn.Module) -> tuple[list[float], list[float]]:
-    """Mean and deviation of pixels from 0 to 1."""
-    return tuple([round(value / 255, 6) for value in values] for values in colors(model))
+def statistics(model: Any) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of pixels from 0 to 1."""
+    mean, std = ([round(value / 255, 6) for value in values] for values in colors(model))
+    return mean, std
 
 
-def colors(model: nn.Module) -> tuple[list[float], list[float]]:
-    """Mean and deviation of pixels from 0 to 255."""
+def colors(model: Any) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of pixels from 0 to 255."""
     mean, std = model.normalize.mean, model.normalize.std
     if mean.shape[1:] != (1, 1):
         raise WeightsError(
-            "Other libraries take one color off all pixels, and this model a mean off each: save it as safetensors."
+            "This model subtracts a per-pixel mean, which other libraries cannot: save it as safetensors."
         )
     return mean.flatten().tolist(), std.flatten().tolist()
 
 
-def version_of(model: nn.Module) -> str | None:
-    """ "" or "_v2", where torchvision's ResNet-50 is of the same shape; else None."""
+def version_of(model: Any) -> str | None:
+    """ "" or "_v2" if torchvision's detector on ResNet-50 has the same shape, else None."""
     head, masks = model.roi_heads.stages[0].head, model.roi_heads.mask_head
-    usual = name_of(model.backbone) == "resnet50" and model.neck.channels["p2"] == 256 and head.width == 1024
-    usual = usual and anchors(model) == (SIDES, RATIOS) and not pools(model)
-    usual = usual and (masks is None or (len(masks.convs), masks.upsample.out_channels) == (4, 256))
+    common = name_of(model.backbone) == "resnet50" and model.neck.channels["p2"] == 256 and head.width == 1024
+    common = common and anchors(model) == (SIDES, RATIOS) and not pools(model)
+    common = common and (masks is None or (len(masks.convs), masks.upsample.out_channels) == (4, 256))
     norms = [has_norms(part) for part in (model.neck, masks) if part is not None]
     shape = (len(model.rpn.convs), len(head.convs), len(head.linears))
-    if usual and shape == (1, 0, 2) and not any(norms):
+    if common and shape == (1, 0, 2) and not any(norms):
         return ""
     conv_width = head.convs[0].conv.out_channels if len(head.convs) else None
-    if usual and shape == (2, 4, 1) and conv_width == 256 and all([*norms, has_norms(head)]):
+    if common and shape == (2, 4, 1) and conv_width == 256 and all([*norms, has_norms(head)]):
         return "_v2"
     return None
 
 
-def backbone(model: nn.Module) -> str:
+def backbone(model: Any) -> str:
     layers = {f"layer{n + 1}": str(n) for n in range(4)}
     arguments = [str(layers), str(list(model.backbone.channels.values())), str(model.neck.channels["p2"])]
     return f"BackboneWithFPN({name_of(model.backbone)}(), {', '.join(arguments)}{norm_layer(model.neck)})"
 
 
-def parts(model: nn.Module) -> dict[str, Any]:
-    """The arguments that are modules, as expressions."""
+def parts(model: Any) -> dict[str, Any]:
+    """Arguments that are modules, as expressions."""
     head, width, count = model.roi_heads.stages[0].head, model.neck.channels["p2"], len(model.classes) + 1
     sides, ratios = anchors(model)
-    found = {
+    result = {
         "rpn_anchor_generator": f"AnchorGenerator({sides}, {[ratios] * len(sides)})",
         "rpn_head": f"RPNHead({width}, {model.rpn.anchors.per_position}, {len(model.rpn.convs)})",
         "box_head": box_head(head, width, model.roi_heads.pooler.size),
@@ -119,30 +120,30 @@ def parts(model: nn.Module) -> dict[str, Any]:
     if model.draws_masks:
         masks = model.roi_heads.mask_head
         reduced, widths = masks.upsample.out_channels, [unit.conv.out_channels for unit in masks.convs]
-        found["mask_head"] = f"MaskRCNNHeads({width}, {widths}, 1{norm_layer(masks)})"
-        found["mask_predictor"] = f"MaskRCNNPredictor({masks.upsample.in_channels}, {reduced}, {count})"
-    return {key: Expression(value) for key, value in (found | pools(model)).items()}
+        result["mask_head"] = f"MaskRCNNHeads({width}, {widths}, 1{norm_layer(masks)})"
+        result["mask_predictor"] = f"MaskRCNNPredictor({masks.upsample.in_channels}, {reduced}, {count})"
+    return {key: Expression(value) for key, value in (result | pools(model)).items()}
 
 
-def box_head(head: nn.Module, width: int, size: int) -> str:
+def box_head(head: Any, width: int, size: int) -> str:
     if not len(head.convs):
         return f"TwoMLPHead({width * size * size}, {head.width})"
     convs, linears = [u.conv.out_channels for u in head.convs], [layer.out_features for layer in head.linears]
     return f"FastRCNNConvFCHead({(width, size, size)}, {convs}, {linears}{norm_layer(head)})"
 
 
-def pools(model: nn.Module) -> dict[str, str]:
-    """RoIAlign of other sizes, samples and levels than torchvision's."""
-    given = {"box": (model.roi_heads.pooler, 7), "mask": (model.roi_heads.mask_pooler, 14)}
+def pools(model: Any) -> dict[str, str]:
+    """RoIAlign modules that differ from torchvision's defaults."""
+    poolers = {"box": (model.roi_heads.pooler, 7), "mask": (model.roi_heads.mask_pooler, 14)}
     return {
         f"{kind}_roi_pool": "MultiScaleRoIAlign(['0', '1', '2', '3'], "
         f"{pooler.size}, {pooler.sampling}, canonical_scale={pooler.canonical:g})"
-        for kind, (pooler, size) in given.items()
+        for kind, (pooler, size) in poolers.items()
         if pooler is not None and (pooler.size, pooler.sampling, pooler.canonical) != (size, 2, 224)
     }
 
 
-def anchors(model: nn.Module) -> tuple[list, list]:
+def anchors(model: Any) -> tuple[list, list]:
     config = model.rpn.config.anchors
     return [list(sides) for sides in config.sizes or SIDES], list(config.ratios)
 
@@ -156,10 +157,10 @@ def has_norms(module: nn.Module) -> bool:
 
 
 class Expression(str):
-    """Python, where a string would be quoted."""
+    """Python code that `repr` does not quote."""
 
     __repr__ = str.__str__
 
 
-def written(arguments: dict[str, Any]) -> str:
+def keywords(arguments: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in arguments.items())

@@ -1,9 +1,8 @@
-"""Files of torch.save, in both of its formats, read as tensors and plain values alone.
+"""Reads both formats of torch.save as tensors and plain values.
 
-The format of today is a zip archive whose parts are stored as they are: a pickle, and the bytes of each storage. The
-older one is a row of five pickles with the storages behind them. The pickles go through `resdet.files.restricted_pickle`, so that
-nothing which a file names is imported or called, and every size that it declares is compared with its own before
-memory is taken.
+The current format is an uncompressed zip archive of a pickle and the bytes of each storage. The legacy format is five
+pickles followed by the storages. Pickles are read by `resdet.files.restricted_pickle`: nothing that a file names is
+imported or called, and declared sizes are compared with the size of the file before memory is allocated.
 """
 
 import io
@@ -26,9 +25,9 @@ from resdet.files import restricted_pickle
 from resdet.files.restricted_pickle import Damaged, Refused
 
 ZIP = b"PK"
-LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of one number, before the others
-MAX_DIRECTORY = 1 << 24  # bytes of an archive's list of parts: 60 for each tensor of torch's
-LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a part: signature, and the lengths of its name and of what follows that
+LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the first pickle: a magic number
+MAX_DIRECTORY = 1 << 24  # bytes of an archive's central directory; torch writes 60 per tensor
+LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -45,60 +44,62 @@ DTYPES = {
     "UntypedStorage": torch.uint8,
 }
 OTHER_DTYPES = (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex32)
-OTHER_TENSORS = {  # how torch writes those that are more, or less, than an array of numbers
+OTHER_TENSORS = {  # torch's functions for tensors other than plain arrays -> kind of tensor
     ("torch._utils", "_rebuild_sparse_tensor"): "sparse",
     ("torch._utils", "_rebuild_qtensor"): "quantized",
     ("torch._utils", "_rebuild_nested_tensor"): "nested",
     ("torch._utils", "_rebuild_meta_tensor_no_storage"): "without values",
-    ("torch._utils", "_rebuild_wrapper_subclass"): "of a class of its own",
-    ("torch._utils", "_rebuild_device_tensor_from_numpy"): "of another device",
+    ("torch._utils", "_rebuild_wrapper_subclass"): "of a custom class",
+    ("torch._utils", "_rebuild_device_tensor_from_numpy"): "on another device",
 }
-OTHER_ARCHIVES = {  # end of a part's name -> what has such a part, and what to do
-    "/models/model.json": "a program of torch.export and no checkpoint: torch.export.load runs it, after "
-    "`import resdet.export`; give the checkpoint that it was made of",
-    "/constants.pkl": "a program of TorchScript and no checkpoint: torch.jit.load runs it; save its state_dict() and "
+OTHER_ARCHIVES = {  # suffix of a part's name -> kind of file and remedy
+    "/models/model.json": "a torch.export program, not a checkpoint: load it with torch.export.load after "
+    "`import resdet.export`, or give the checkpoint that it was exported from",
+    "/constants.pkl": "a TorchScript program, not a checkpoint: load it with torch.jit.load, save its state_dict() and "
     "give that file",
 }
 
 
 class OtherTensor(Refused):
-    """A tensor that is no plain array of numbers; the text says what it is instead."""
+    """A tensor other than a plain array of numbers; the text names its kind."""
 
 
 class Storage(NamedTuple):
-    """The memory of one or more tensors, and the type that those of this reference have."""
+    """Memory shared by tensors, and the element type of this reference to it."""
 
     data: torch.UntypedStorage
     dtype: torch.dtype
 
 
 def read(path: Path) -> Any:
-    """What torch saved. A file that carries code, is damaged or is of another kind is a WeightsError."""
+    """The content of a file of torch.save; files with code, damaged and other files raise a WeightsError."""
     try:
-        with Directory(path.open("rb", buffering=0)) as file:
+        with Archive(path.open("rb", buffering=0)) as file:
             size = path.stat().st_size
             return read_archive(file, size, path) if file.peek(2).startswith(ZIP) else read_legacy(file, size)
     except OtherTensor as kind:
-        raise WeightsError(f"{path} holds a tensor that is {kind}: save plain ones, as by tensor.to_dense().") from None
+        raise WeightsError(
+            f"{path} contains a tensor that is {kind}: save plain tensors, for example with tensor.to_dense()."
+        ) from None
     except Refused as refusal:
         raise WeightsError(
-            f"{path} carries Python objects and not tensors alone ({refusal}); it is refused because loading it could "
-            "run code: save its state_dict() and give that file."
+            f"{path} contains Python objects ({refusal}), and loading them could run code: save its state_dict() and "
+            "give that file."
         ) from None
     except Damaged as problem:
-        raise WeightsError(f"{path} is damaged or no checkpoint ({problem}): fetch or copy it again.") from None
+        raise WeightsError(f"{path} is damaged or not a checkpoint ({problem}): download or copy it again.") from None
     except OSError as problem:
-        raise WeightsError(f"{path} cannot be read ({problem.strerror}): check the path and its rights.") from None
+        raise WeightsError(f"{path} cannot be read ({problem.strerror}): check its permissions.") from None
 
 
-# The machine
+# The unpickler
 
-Find = Callable[[str, int, torch.dtype], torch.UntypedStorage]  # by key, count and type
+Find = Callable[[str, int, torch.dtype], torch.UntypedStorage]  # key, number of elements, type -> storage
 
 
 def counter(counts: dict | None = None) -> Counter:
     if not isinstance(counts, (dict, type(None))):
-        raise ValueError("a counter of no numbers")
+        raise ValueError("a Counter without counts")
     return Counter(counts)
 
 
@@ -107,7 +108,7 @@ PLAIN_NAMES = {
     ("collections", "Counter"): counter,
     ("torch", "Size"): tuple,
     ("torch", "device"): torch.device,
-    ("torch", "Tensor"): "torch.Tensor",  # names alone: the classes would make whatever they are called with
+    ("torch", "Tensor"): "torch.Tensor",  # a name: the class itself could be called
     ("torch.nn.parameter", "Parameter"): "torch.nn.Parameter",
     **{("torch", str(dtype).removeprefix("torch.")): dtype for dtype in (*DTYPES.values(), *OTHER_DTYPES)},
     **{(module, name): dtype for name, dtype in DTYPES.items() for module in ("torch", "torch.cuda", "torch.storage")},
@@ -115,7 +116,7 @@ PLAIN_NAMES = {
 
 
 class TensorReader(restricted_pickle.Reader):
-    """Reads a pickle of `length` bytes, in a file of `size`, whose tensors refer to storages: `find` gives them."""
+    """Reads a pickle of `length` bytes in a file of `size` bytes; `find` returns the storages of its tensors."""
 
     def __init__(self, file: Any, length: int, size: int, find: Find):
         tensors = {
@@ -136,11 +137,11 @@ class TensorReader(restricted_pickle.Reader):
         return super().find_class(module, name)
 
     def persistent_load(self, reference: tuple) -> Storage:
-        """("storage", type, key, device, count) and in the older format what part of another one it is."""
+        """`reference`: ("storage", type, key, device, count), followed in the legacy format by an optional view."""
         kind, dtype, key, _, count, *view = reference
         typed = isinstance(dtype, torch.dtype) and type(key) is str and type(count) is int
         if kind != "storage" or not typed or not 0 <= count < 1 << 40:
-            raise ValueError("a reference to no storage")
+            raise ValueError("an invalid reference to a storage")
         data = self.find(key, count, dtype)
         if view and view[0] is not None:
             _, offset, length = view[0]
@@ -155,53 +156,53 @@ class TensorReader(restricted_pickle.Reader):
     ) -> Tensor:
         numbers = (offset, *size, *stride)
         if len(size) != len(stride) or len(size) > restricted_pickle.MAX_DIMENSIONS:
-            raise ValueError("a tensor of no possible shape")
+            raise ValueError("a tensor of an invalid shape")
         if any(type(number) is not int or not 0 <= number < 1 << 40 for number in numbers):
-            raise ValueError("a tensor of no possible shape")
+            raise ValueError("a tensor of an invalid shape")
         count = math.prod(size)
         last = offset + sum((length - 1) * step for length, step in zip(size, stride)) + 1 if count else 0
         if last * dtype.itemsize > storage.data.nbytes():
-            raise ValueError("a tensor that is larger than its storage")
+            raise ValueError("a tensor larger than its storage")
         self.declared += count * dtype.itemsize
-        if self.declared > 2 * self.size:  # twice: weights that two layers share
-            raise ValueError(f"declares {self.declared:,} bytes of tensors and has {self.size:,}")
+        if self.declared > 2 * self.size:  # twice: two layers may share weights
+            raise ValueError(f"it declares {self.declared:,} bytes of tensors but has {self.size:,}")
         return torch.empty(0, dtype=dtype).set_(storage.data, offset, size, stride)
 
     def parameter(self, tensor: Tensor, *_: Any) -> Tensor:
         return tensor
 
     def with_attributes(self, make: Callable, kind: Any, arguments: tuple, state: Any) -> Tensor:
-        """A tensor to which somebody added attributes, which are left out."""
+        """A tensor without the attributes that were added to it."""
         if make not in (self.tensor, self.tensor_of_type, self.parameter):
-            raise OtherTensor("of a class of its own")
+            raise OtherTensor("of a custom class")
         return make(*arguments)
 
     def set_state(self, target: Any, state: Any) -> None:
         if not isinstance(target, OrderedDict):
             return super().set_state(target, state)
-        if isinstance(state, dict) and "_metadata" in state:  # a state dict's
-            target._metadata = state["_metadata"]
+        if isinstance(state, dict) and "_metadata" in state:  # of a state dict
+            target._metadata = state["_metadata"]  # type: ignore[attr-defined]  # an attribute that torch adds
 
 
-# The format of today
+# The current format
 
 
-class Directory(io.BufferedReader):
-    """An archive, of which zipfile reads what it says that its list of parts is long."""
+class Archive(io.BufferedReader):
+    """Bounds the size of the central directory, which zipfile reads whole."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > MAX_DIRECTORY:
-            raise zipfile.BadZipFile(f"a list of parts of {size:,} bytes")
+            raise zipfile.BadZipFile(f"a central directory of {size:,} bytes")
         return super().read(size)
 
 
-def read_archive(file: Directory, size: int, path: Path) -> Any:
+def read_archive(file: Archive, size: int, path: Path) -> Any:
     parts = parts_of(file, size, path)
     root = next((name.removesuffix("data.pkl") for name in parts if name.endswith("/data.pkl")), None)
     if root is None:
-        raise Damaged("an archive without the data.pkl that torch writes")
-    if f"{root}byteorder" in parts and filled(file, parts[f"{root}byteorder"], size).numpy().tobytes() == b"big":
-        raise Damaged("of a machine whose numbers have their bytes the other way round")
+        raise Damaged("the archive has no data.pkl")
+    if f"{root}byteorder" in parts and read_part(file, parts[f"{root}byteorder"], size).numpy().tobytes() == b"big":
+        raise Damaged("its numbers are big-endian")
     storages: dict[str, torch.UntypedStorage] = {}
 
     def find(key: str, count: int, dtype: torch.dtype) -> torch.UntypedStorage:
@@ -209,15 +210,15 @@ def read_archive(file: Directory, size: int, path: Path) -> Any:
         if part is None or part.file_size < count * dtype.itemsize:
             raise ValueError(f"storage {key[:20]} is missing or shorter than declared")
         if key not in storages:
-            storages[key] = filled(file, part, size).untyped_storage()
+            storages[key] = read_part(file, part, size).untyped_storage()
         return storages[key]
 
-    data = filled(file, parts[f"{root}data.pkl"], size).numpy().tobytes()
+    data = read_part(file, parts[f"{root}data.pkl"], size).numpy().tobytes()
     return TensorReader(io.BytesIO(data), len(data), size, find).load()
 
 
-def parts_of(file: Directory, size: int, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The parts by name. torch stores them as they are: those that swell, or lie over each other, are not its."""
+def parts_of(file: Archive, size: int, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Uncompressed parts by name; compressed or overlapping parts, which torch never writes, are refused or dropped."""
     try:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
@@ -226,8 +227,8 @@ def parts_of(file: Directory, size: int, path: Path) -> dict[str, zipfile.ZipInf
     unpacked = sum(part.file_size for part in parts)
     if unpacked > size:
         raise WeightsError(
-            f"{path} would unpack to {unpacked:,} bytes, more than it has, which no checkpoint of torch's does: "
-            "it is refused; fetch it from a source you trust."
+            f"{path} unpacks to {unpacked:,} bytes but has {size:,}, which torch never writes: use a file from a "
+            "source you trust."
         )
     for part in parts:
         for ending, kind in OTHER_ARCHIVES.items():
@@ -236,23 +237,23 @@ def parts_of(file: Directory, size: int, path: Path) -> dict[str, zipfile.ZipInf
     return {part.filename: part for part in parts if part.compress_type == zipfile.ZIP_STORED}
 
 
-def filled(file: Directory, part: zipfile.ZipInfo, size: int) -> Tensor:
-    """A part's bytes. Its checksum is passed by: torch can be told to leave it out."""
+def read_part(file: Archive, part: zipfile.ZipInfo, size: int) -> Tensor:
+    """The bytes of a part. The checksum is ignored: torch may omit it."""
     file.seek(part.header_offset)
     header = file.read(LOCAL_HEADER.size)
     if len(header) < LOCAL_HEADER.size:
-        raise Damaged("a part beyond its end")
+        raise Damaged("a part lies beyond the end of the file")
     signature, name, extra = LOCAL_HEADER.unpack(header)
     start = part.header_offset + LOCAL_HEADER.size + name + extra
     if signature != b"PK\x03\x04" or start + part.file_size > size:
-        raise Damaged("a part that is not where its list of parts has it")
+        raise Damaged("a part is not where the central directory says")
     memory = torch.empty(part.file_size, dtype=torch.uint8)
     file.seek(start)
-    file.readinto(memory.numpy())
+    file.readinto(memory.numpy().data)
     return memory
 
 
-# The older format
+# The legacy format
 
 
 def read_legacy(file: BinaryIO, size: int) -> Any:
@@ -260,38 +261,38 @@ def read_legacy(file: BinaryIO, size: int) -> Any:
         raise Damaged("it is empty")
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[: len(LEGACY)] != LEGACY:
-            raise Damaged("not of torch.save")
-        for _ in range(3):  # a magic number, the version, and the sizes of types on the machine
+            raise Damaged("it was not written by torch.save")
+        for _ in range(3):  # magic number, version, sizes of types
             restricted_pickle.Reader(data, size).load()
-        storages = LaterStorages(size)
+        storages = DeferredStorages(size)
         content = TensorReader(data, size, size, storages.find).load()
         storages.fill(restricted_pickle.Reader(data, size).load(), data)
     return content
 
 
-class LaterStorages:
-    """Those that tensors refer to before their bytes come."""
+class DeferredStorages:
+    """Storages that tensors refer to before their bytes are read."""
 
     def __init__(self, size: int):
         self.size, self.declared = size, 0
-        self.found: dict[str, tuple[Tensor, int]] = {}  # bytes and count by key
+        self.storages: dict[str, tuple[Tensor, int]] = {}  # key -> bytes, number of elements
 
     def find(self, key: str, count: int, dtype: torch.dtype) -> torch.UntypedStorage:
-        if key not in self.found:
+        if key not in self.storages:
             self.declared += count * dtype.itemsize
             if self.declared > self.size:
-                raise ValueError(f"declares {self.declared:,} bytes of tensors and has {self.size:,}")
-            self.found[key] = torch.empty(count * dtype.itemsize, dtype=torch.uint8), count
-        return self.found[key][0].untyped_storage()
+                raise ValueError(f"it declares {self.declared:,} bytes of tensors but has {self.size:,}")
+            self.storages[key] = torch.empty(count * dtype.itemsize, dtype=torch.uint8), count
+        return self.storages[key][0].untyped_storage()
 
     def fill(self, keys: Any, data: mmap.mmap) -> None:
-        """With what follows the list of their keys: the count and the bytes of each."""
+        """Reads the number of elements and the bytes of each storage, which follow the list of keys."""
         listed = isinstance(keys, list) and all(type(key) is str for key in keys)
-        if not listed or set(keys) != self.found.keys():
-            raise Damaged(f"declares {self.declared:,} bytes of tensors and has others")
+        if not listed or set(keys) != self.storages.keys():
+            raise Damaged("its list of storages differs from those its tensors use")
         for key in keys:
-            memory, count = self.found[key]
+            memory, count = self.storages[key]
             if int.from_bytes(data.read(8), "little") != count or data.tell() + len(memory) > self.size:
-                raise Damaged("a storage that is shorter than declared")
+                raise Damaged("a storage is shorter than declared")
             memory.numpy()[:] = np.frombuffer(data, np.uint8, len(memory), data.tell())
             data.seek(len(memory), os.SEEK_CUR)

@@ -1,10 +1,11 @@
-"""Published weights by name: fetched once from their publisher's own address, checked, and kept in the cache.
+"""Published weights by name, downloaded once from their publisher, verified and cached.
 
 `torchvision/maskrcnn_resnet50_fpn_v2`, `torchvision/resnet50` or `torchvision/resnet50.IMAGENET1K_V2`, and
 `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
 """
 
 import difflib
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -18,7 +19,7 @@ TORCHVISION = (
     *(f"{kind}rcnn_resnet50_fpn{version}" for kind in ("faster", "mask") for version in ("", "_v2")),
 )
 DETECTRON2_URL = "https://dl.fbaipublicfiles.com/detectron2"
-DETECTRON2 = {  # config -> number of the run, and the first digits of the file's MD5
+DETECTRON2 = {  # config -> run id, first digits of the MD5 of the file
     "COCO-Detection/faster_rcnn_R_50_C4_1x": ("137257644", "721ade"),
     "COCO-Detection/faster_rcnn_R_50_DC5_1x": ("137847829", "51d356"),
     "COCO-Detection/faster_rcnn_R_50_FPN_1x": ("137257794", "b275ba"),
@@ -45,28 +46,28 @@ DETECTRON2 = {  # config -> number of the run, and the first digits of the file'
 
 
 def locate(source: str | Path) -> Path:
-    """The file itself, or the published one that the name stands for."""
+    """The path of `source`: a file, or a published name, which is downloaded."""
     path, name = Path(source), str(source)
-    library, _, wanted = name.partition("/")
+    library, _, model = name.partition("/")
     if path.exists() or library not in PUBLISHERS:
         return path
-    return PUBLISHERS[library](wanted.removesuffix(".yaml"))
+    return PUBLISHERS[library](model.removesuffix(".yaml"))
 
 
-def fetch_torchvision(wanted: str) -> Path:
-    """The file of the first weights that torchvision published for a net, or of those named after a point."""
-    name, _, version = wanted.partition(".")
+def fetch_torchvision(model: str) -> Path:
+    """Downloads the weights `NAME.VERSION`; without a version, the first that torchvision published for the net."""
+    name, _, version = model.partition(".")
     check_name("torchvision", name, TORCHVISION)
     published = torchvision().models.get_model_weights(name).__members__
     version = version or next(iter(published))
     check_name(f"torchvision/{name}", version, published)
     url = published[version].url
-    file = urlparse(url).path.rpartition("/")[2]  # which ends with the start of its SHA-256
+    file = urlparse(url).path.rpartition("/")[2]  # its stem ends with the first digits of its SHA-256
     return fetch(url, cache_dir() / "weights" / file, sha256=file.rpartition("-")[2].partition(".")[0])
 
 
 def fetch_detectron2(config: str) -> Path:
-    """The file of a model of detectron2's zoo, by the name of its config."""
+    """Downloads a model of detectron2's zoo, by the name of its config."""
     check_name("detectron2", config, DETECTRON2)
     run, digest = DETECTRON2[config]
     file = f"model_final_{digest}.pkl"
@@ -74,11 +75,11 @@ def fetch_detectron2(config: str) -> Path:
     return fetch(f"{DETECTRON2_URL}/{config}/{run}/{file}", place, md5=digest)
 
 
-def check_name(owner: str, wanted: str, known) -> None:
-    if wanted not in known:
-        near = difflib.get_close_matches(wanted, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-        raise WeightsError(f"{owner} has published no {wanted!r} that fits a net here: {hint}")
+def check_name(owner: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}."
+        raise WeightsError(f"{owner} has no supported weights {name!r}: {hint}")
 
 
 PUBLISHERS = {"torchvision": fetch_torchvision, "detectron2": fetch_detectron2}

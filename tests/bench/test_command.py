@@ -27,7 +27,7 @@ def small(monkeypatch):
     """Two photographs, each case once a round."""
     photographs = pipeline.photographs
     monkeypatch.setattr(pipeline, "photographs", lambda count: photographs(2))
-    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "MIN_SECONDS", 0.0)
 
 
 def test_the_pipeline_suite_prints_and_writes_every_row(small, tmp_path, capsys):

@@ -46,7 +46,7 @@ def test_each_round_counts_and_the_warm_up_does_not():
 
 
 def test_short_work_is_repeated_and_its_mean_taken(monkeypatch):
-    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(timing, "MIN_SECONDS", 0.5)
     clock = Clock()
     quick = clock.side("quick", 5.0, 0.125, 0.125, 0.25, 0.125, 0.5, 1.0)
     seconds = compare(Case("a case", 1, {"quick": quick}), 2, silent, clock)
@@ -71,7 +71,7 @@ def test_threads_are_given_back():
 
 
 def test_long_work_is_timed_once_and_cold_work_not_repeated_first(monkeypatch):
-    monkeypatch.setattr(timing, "PATIENCE", 20.0)
+    monkeypatch.setattr(timing, "MAX_SECONDS", 20.0)
     clock = Clock()
     sides = {"long": clock.side("long", 46.0), "short": clock.side("short", 0.5)}
     seconds = compare(Case("a case", 1, sides, warm=False), 3, silent, clock)

@@ -256,8 +256,8 @@ def test_boxes_partly_outside_are_clipped_and_noted_beyond_a_pixel(write, tmp_pa
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        ("not json", "is not JSON"),
-        ('{"images": [', "is not JSON"),
+        ("not json", "is not valid JSON"),
+        ('{"images": [', "is not valid JSON"),
         ("[1, 2]", 'no list "images"'),
         (json.dumps({"annotations": [], "categories": []}), 'no list "images"'),
         (json.dumps({"images": [], "categories": []}), 'no list "annotations"'),

@@ -6,15 +6,15 @@ from resdet.errors import DataError
 from resdet.files.json_file import read_json
 
 BAD = {
-    b"": "is not JSON",
-    b'{"a": 1': "is not JSON",
-    b"\xff\xfe\xfa": "is not JSON",
-    b'{"a": "\xc3"}': "is not JSON",
-    b"9" * 5000: "is not JSON",
+    b"": "is not valid JSON",
+    b'{"a": 1': "is not valid JSON",
+    b"\xff\xfe\xfa": "is not valid JSON",
+    b'{"a": "\xc3"}': "is not valid JSON",
+    b"9" * 5000: "is not valid JSON",
     b"[" * 200_000 + b"]" * 200_000: "nested too deeply",
     b'{"a":' * 100_000 + b"1" + b"}" * 100_000: "nested too deeply",
-    b'{"a": 1, "b": 2, "a": 3}': "has the key 'a' twice",
-    b'[{"b": {"\\ud800": 1, "\\ud800": 3}}]': r"has the key '.ud800' twice",
+    b'{"a": 1, "b": 2, "a": 3}': "duplicate key 'a'",
+    b'[{"b": {"\\ud800": 1, "\\ud800": 3}}]': r"duplicate key '.ud800'",
 }
 
 

@@ -347,7 +347,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(DataError, match="nothing.json cannot be read"):
         coco.evaluate(tmp_path / "nothing.json", results)
     (tmp_path / "text.json").write_text("text")
-    with pytest.raises(DataError, match="text.json is not JSON"):
+    with pytest.raises(DataError, match="text.json is not valid JSON"):
         coco.evaluate(good, tmp_path / "text.json")
     with pytest.raises(DataError, match="truth.json holds no list of results but a dict"):
         coco.evaluate(good, good)

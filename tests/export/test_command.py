@@ -59,7 +59,7 @@ def test_a_classifier_in_both_forms_on_a_picture_of_the_users(small, tmp_path, c
     program = tmp_path / "program.pt2"
     export(str(small), "torch-export", out=str(program), form=Form(dynamic_batch=True), image=str(image))
     said = capsys.readouterr().out
-    assert "the same class first, scores within" in said and "equal to the last bit" in said
+    assert "same top class, scores within" in said and "bitwise equal" in said
     assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors", "net.onnx", "mine.png", "program.pt2"}
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_says_something_else_is_not_left(classifier, at_once, tmp_pa
     other = copy.deepcopy(classifier.model)
     torch.nn.init.normal_(other.backbone.fc.weight)
     save(other, tmp_path / "net.safetensors", "safetensors")
-    with pytest.raises(Error, match="does not give what the checkpoint gives .*: nothing was written"):
+    with pytest.raises(Error, match="differ from the checkpoint's .*: nothing was written"):
         export(str(tmp_path / "net.safetensors"), "onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
 
@@ -112,16 +112,16 @@ def test_options_that_do_not_go_together(small, tmp_path):
         export(str(small), "onnx", calibrate=str(tmp_path))
     with pytest.raises(ConfigError, match="give --to onnx"):
         export(str(small), "torch-export", int8=True, calibrate=str(tmp_path))
-    with pytest.raises(ConfigError, match="model is for classification"):
+    with pytest.raises(ConfigError, match="model's task is classification"):
         export(str(small), "onnx", int8=True, calibrate="shapes_mask_r18_fpn.yaml")
 
 
 def test_a_form_that_the_model_does_not_have(classifier):
     with pytest.raises(ConfigError, match="--nms and --masks are for detectors"):
         graph_of(classifier.model, Form(masks="inside"))
-    with pytest.raises(ConfigError, match="this one does not"):
+    with pytest.raises(ConfigError, match="this one has none"):
         graph_of(detector("fpn", False), Form(masks="inside"))
-    with pytest.raises(ConfigError, match="choose --nms inside"):
+    with pytest.raises(ConfigError, match="use --nms inside"):
         graph_of(detector("fpn", True), Form(nms="outside"))
 
 

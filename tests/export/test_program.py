@@ -61,5 +61,5 @@ class Looking(torch.nn.Module):
 
 
 def test_what_has_no_graph_is_named():
-    with pytest.raises(Error, match="torch.export cannot take this model"):
+    with pytest.raises(Error, match="torch.export cannot trace this model"):
         trace(Looking(), detector("c4", False), Form(SHAPE))

@@ -185,7 +185,7 @@ def test_voc(write):
         ("INPUT: {CROP: {ENABLED: True, TYPE: absolute, SIZE: [300, 300]}}", "INPUT.CROP.ENABLED: True"),
         ("SOLVER: {WARMUP_FACTOR: 0.3}", "SOLVER.WARMUP_FACTOR: 0.3"),
         ("SOLVER: {CLIP_GRADIENTS: {ENABLED: True}}", "SOLVER.CLIP_GRADIENTS.ENABLED: True"),
-        ("DATASETS: {TRAIN: [mine]}", "DATASETS.TRAIN: ['mine'] (say by data.train"),
+        ("DATASETS: {TRAIN: [mine]}", "DATASETS.TRAIN: ['mine'] (set the images and annotations in data.train"),
         ("SOMETHING: {NEW: 1}", "SOMETHING.NEW: 1"),
     ],
 )
@@ -199,14 +199,14 @@ def test_what_has_no_counterpart_is_listed(write, text, listed):
     "text, message",
     [
         ("MODEL: {META_ARCHITECTURE: RetinaNet}", "META_ARCHITECTURE is RetinaNet"),
-        ("MODEL: {BACKBONE: {NAME: build_mine}}", "none of the forms"),
+        ("MODEL: {BACKBONE: {NAME: build_mine}}", "do not match C4"),
         ("MODEL: {RESNETS: {NORM: Mine}}", "MODEL.RESNETS.NORM is 'Mine'"),
         ("MODEL: {ROI_BOX_HEAD: {POOLER_TYPE: ROIAlignRotated}}", "POOLER_TYPE is 'ROIAlignRotated'"),
         ("- a", "a mapping of sections"),
         ("A: [", "not YAML"),
         ("A: !!python/object/apply:eval ['1']", "the tag !!python"),
-        ("_BASE_: a.yaml", "leads back to itself"),
-        ("_BASE_: nowhere.yaml", "nowhere.yaml: there is no such file"),
+        ("_BASE_: a.yaml", "form a cycle"),
+        ("_BASE_: nowhere.yaml", "nowhere.yaml: no such file"),
     ],
 )
 def test_errors_name_the_file_and_the_key(write, text, message):
@@ -242,7 +242,7 @@ def test_all_that_detectron2_ships():
         try:
             found = translate(path)
         except ConfigError as error:
-            assert any(word in str(error) for word in ("META_ARCHITECTURE", "the tag !!python", "none of the forms"))
+            assert any(word in str(error) for word in ("META_ARCHITECTURE", "the tag !!python", "do not match C4"))
             continue
         cfg.merge_from_file(str(path))
         section, train = configs.from_dict(found.settings).model, configs.from_dict(found.settings)

@@ -51,11 +51,11 @@ def test_translated_back_it_is_the_same_model(name, tmp_path):
     "section, word",
     [
         ({"backbone": {"name": "plain18"}}, "no plain18"),
-        ({"backbone": {"name": "resnet18"}, "features": "dc5"}, "fpn alone"),
+        ({"backbone": {"name": "resnet18"}, "features": "dc5"}, "use fpn"),
         ({"backbone": {"name": "resnet18"}, "rpn": {"anchors": {"style": "torchvision"}}}, "anchors.style"),
         (
             {"backbone": {"name": "resnet18"}, "box": {"canonical": 112.0}},
-            "model.box.canonical_size=224, and this one 112",
+            "no model.box.canonical_size=112",
         ),
     ],
 )

@@ -235,7 +235,7 @@ def test_a_checkpoint_comes_back(trained, source, tmp_path):
         loading.load(more, tmp_path / "a.pth")
     loading.load(more, tmp_path / "a.pth", new_classifier=True)
     assert torch.equal(more.rpn.conv.weight, trained.rpn.conv.weight)
-    with pytest.raises(resdet.Error, match="holds a localizer and this model is none"):
+    with pytest.raises(resdet.Error, match="contains a localizer, but the model is not a localizer"):
         loading.load(resdet.backbones.create("cifar_resnet8", 2), tmp_path / "a.pth")
 
 

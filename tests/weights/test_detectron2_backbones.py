@@ -111,7 +111,7 @@ def test_group_norm():
 
 def test_a_detector_of_detectron_is_refused():
     state = {"conv1_w": torch.zeros(1), "res2_0_branch2a_w": torch.zeros(1), "conv_rpn_w": torch.zeros(1)}
-    with pytest.raises(WeightsError, match="a.pkl: a detector of Detectron"):
+    with pytest.raises(WeightsError, match="a.pkl is a detector of Detectron"):
         caffe2.settings_of_backbone(state, "a.pkl")
 
 

@@ -196,7 +196,7 @@ def test_norms_that_count_their_steps(norm, kept):
     "name, shape, word",
     [
         ("backbone.bottom_up.res3.0.conv2_offset.weight", (18, 8, 3, 3), "deformable"),
-        ("roi_heads.keypoint_head.score_lowres.weight", (8, 17, 4, 4), "keypoints"),
+        ("roi_heads.keypoint_head.score_lowres.weight", (8, 17, 4, 4), "keypoint"),
         ("sem_seg_head.predictor.weight", (54, 8, 1, 1), "semantic"),
         ("backbone.bottom_up.res2.0.conv2.weight", (4, 1, 3, 3), "ResNeXt"),
         ("roi_heads.mask_head.predictor.weight", (1, 8, 1, 1), "CLS_AGNOSTIC_MASK"),

@@ -41,7 +41,7 @@ def assert_refused(path: Path, *words: str, by=read) -> None:
 
 @pytest.mark.parametrize("way", ONE_AND_TOWER)
 def test_tuples_are_no_keys(way):
-    with pytest.raises(DataError, match="asks for a tuple as a key"):
+    with pytest.raises(DataError, match="contains a tuple as a key"):
         restricted_pickle.load(ONE_AND_TOWER[way])
 
 
@@ -55,7 +55,7 @@ def test_tuples_are_no_keys(way):
     ids=["complex", "large", "frozenset"],
 )
 def test_keys_whose_hashes_collide_are_refused(key):
-    with pytest.raises(DataError, match="asks for a.* as a key|asks for an integer"):
+    with pytest.raises(DataError, match="contains a.* as a key"):
         restricted_pickle.load(b"\x80\x02}" + key + b"Ns.")
 
 
@@ -71,7 +71,7 @@ def test_a_tower_is_not_shown_where_an_array_is_of_that_kind():
 
 
 def test_numbers_of_memoised_objects_are_bounded():
-    with pytest.raises(DataError, match="a number of no object"):
+    with pytest.raises(DataError, match="an invalid memo index"):
         restricted_pickle.load(b"Np2305843009213693951\n.")
 
 
@@ -99,7 +99,7 @@ def test_one_value_is_not_copied_over_and_over(once):
     data = b"\x80\x03" + values + b"q\x000" + words + b"q\x010](" + b"N" * many + b"eq\x020" + once * 1000 + b"N."
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="copies that are larger than the file"):
+        with pytest.raises(DataError, match="copies larger than the file"):
             restricted_pickle.load(data)
         assert tracemalloc.get_traced_memory()[1] < 10 * len(data)
     finally:
@@ -108,7 +108,7 @@ def test_one_value_is_not_copied_over_and_over(once):
 
 @pytest.mark.parametrize("opcode", [b"\x97", b"\x98"])
 def test_buffers_outside_the_pickle_are_refused(opcode):
-    with pytest.raises(DataError, match="asks for"):
+    with pytest.raises(DataError, match="contains"):
         restricted_pickle.load(b"\x80\x05\x96" + bytes(8) + opcode + b".")
 
 
@@ -116,7 +116,7 @@ def test_an_array_of_a_thousand_dimensions(tmp_path):
     from test_unpickle import BYTE_ORDER, array_pickle, dtype_pickle
 
     shape = b"(" + b"\x8a\x07" + b"\x7f" * 7 + b"K\x00" + b"\x8a\x07" + b"\x7f" * 7 + b"K\x01" * 997 + b"t"
-    with pytest.raises(DataError, match="no possible shape"):
+    with pytest.raises(DataError, match="an invalid shape"):
         restricted_pickle.load(array_pickle(shape, dtype_pickle("f4", BYTE_ORDER), b"C\x00"))
 
 
@@ -129,7 +129,7 @@ def holds_itself(key: bytes) -> bytes:
 
 @pytest.mark.parametrize("wrap", [lambda data: data, archive], ids=["pkl", "pth"])
 def test_a_wrapper_that_holds_itself(tmp_path, wrap):
-    assert_refused(write(tmp_path, wrap(holds_itself(hostile.text("model")))), "holds no state dict")
+    assert_refused(write(tmp_path, wrap(holds_itself(hostile.text("model")))), "contains no state dict")
 
 
 @pytest.mark.parametrize("way", ONE_AND_TOWER)
@@ -178,7 +178,7 @@ def test_a_storage_that_is_missing(tmp_path):
 
 def test_an_archive_of_the_other_byte_order(tmp_path):
     whole = archive(state_opcodes(tensor_opcodes(b"K\x02\x85", b"K\x01\x85", b"K\x02")), byteorder=b"big", **EIGHT)
-    assert_refused(write(tmp_path, whole), "the other way round")
+    assert_refused(write(tmp_path, whole), "big-endian")
 
 
 @pytest.mark.parametrize(
@@ -198,14 +198,14 @@ def test_calls_that_would_only_set_memory_aside(tmp_path, call):
 
 def test_a_list_of_parts_that_is_too_long(tmp_path, monkeypatch):
     monkeypatch.setattr(torch_files, "MAX_DIRECTORY", 500)
-    assert_refused(write(tmp_path, archive(b"N.", **{f"data/{n}": b"" for n in range(20)})), "a list of parts of")
+    assert_refused(write(tmp_path, archive(b"N.", **{f"data/{n}": b"" for n in range(20)})), "a central directory of")
 
 
 def test_a_part_that_is_elsewhere(tmp_path):
     whole = archive(state_opcodes(tensor_opcodes(b"K\x02\x85", b"K\x01\x85", b"K\x02")), **EIGHT)
     with zipfile.ZipFile(io.BytesIO(whole)) as file:
         offset = file.getinfo("archive/data/0").header_offset
-    assert_refused(write(tmp_path, whole[:offset] + b"xx" + whole[offset + 2 :]), "a part that is not where")
+    assert_refused(write(tmp_path, whole[:offset] + b"xx" + whole[offset + 2 :]), "a part is not where")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -248,7 +248,7 @@ def test_both_formats_give_what_torch_gives(tmp_path, zipped):
 
 def test_an_older_file_whose_storages_differ_from_its_tensors(tmp_path):
     whole = torch_bytes({"a": torch.ones(3)}, False)
-    assert_refused(write(tmp_path, whole[: -3 * 4]), "a storage that is shorter than declared")
+    assert_refused(write(tmp_path, whole[: -3 * 4]), "a storage is shorter than declared")
     count = whole.rindex((3).to_bytes(8, "little"))
     assert_refused(write(tmp_path, whole[:count] + b"\x04" + whole[count + 1 :]), "shorter than declared")
 
@@ -265,7 +265,7 @@ def test_a_header_that_is_too_long(tmp_path, monkeypatch):
 @pytest.mark.parametrize("dtype, size", [("C64", 8), ("F8_E4M3", 1), ("F4", 1), ("U16", 2)])
 def test_numbers_of_other_types(tmp_path, dtype, size):
     header = {"a": {"dtype": dtype, "shape": [2 if dtype == "F4" else 1], "data_offsets": [0, size]}}
-    assert_refused(write(tmp_path, safetensors_bytes(header, bytes(size))), "a is of type", "float()")
+    assert_refused(write(tmp_path, safetensors_bytes(header, bytes(size))), "a has the type", "float()")
 
 
 # Tensors
@@ -280,7 +280,7 @@ def test_weights_that_are_no_numbers_are_named(tmp_path, kind, value):
         "pkl": lambda: pickle.dumps({name: tensor.numpy() for name, tensor in broken.items()}),
         "safetensors": lambda: safetensors.torch.save(broken),
     }[kind]()
-    assert_refused(write(tmp_path, data), "fc.scale holds NaN or infinity")
+    assert_refused(write(tmp_path, data), "fc.scale contains NaN or infinity")
 
 
 def test_large_numbers_are_finite(tmp_path):
@@ -290,8 +290,10 @@ def test_large_numbers_are_finite(tmp_path):
 
 
 def test_complex_numbers_are_named(tmp_path):
-    assert_refused(write(tmp_path, torch_bytes({"a": torch.ones(2, dtype=torch.complex64)})), "a is of type complex64")
-    assert_refused(write(tmp_path, pickle.dumps({"a": np.ones(2, np.complex64)})), "a is of type complex64")
+    assert_refused(
+        write(tmp_path, torch_bytes({"a": torch.ones(2, dtype=torch.complex64)})), "a has the type complex64"
+    )
+    assert_refused(write(tmp_path, pickle.dumps({"a": np.ones(2, np.complex64)})), "a has the type complex64")
 
 
 def test_long_doubles_of_numpy_are_read(tmp_path):
@@ -300,7 +302,7 @@ def test_long_doubles_of_numpy_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["a\nb", "a" * 1000, "\x1b[31m", "\ud800"])
 def test_names_that_cannot_be_shown(tmp_path, name):
-    assert_refused(write(tmp_path, pickle.dumps({name: np.ones(2)})), "of a tensor is too long, or no text")
+    assert_refused(write(tmp_path, pickle.dumps({name: np.ones(2)})), "is too long or not printable")
 
 
 def test_too_many_tensors(tmp_path, monkeypatch):
@@ -328,7 +330,7 @@ def test_files_that_are_none_of_ours(tmp_path, kind):
         "text": b"weights\n",
         "gzip": b"\x1f\x8b" + bytes(9),
     }
-    assert_refused(write(tmp_path, content.get(kind, buffer.getvalue())), "no checkpoint", by=resdet.load)
+    assert_refused(write(tmp_path, content.get(kind, buffer.getvalue())), "not a checkpoint", by=resdet.load)
 
 
 def test_a_file_that_must_not_be_read(tmp_path, monkeypatch):
@@ -346,9 +348,11 @@ def test_json_in_metadata_is_text_of_others(tmp_path):
     header = {"__metadata__": {"experiment": "run 5", "classes": "80"}, **header_of_one()}
     assert read(write(tmp_path, safetensors_bytes(header, bytes(4)))).meta == {"experiment": "run 5", "classes": "80"}
     header["__metadata__"] = {"experiment": "{" * 9}
-    assert_refused(write(tmp_path, safetensors_bytes(header, bytes(4))), "the experiment in its metadata is no JSON")
+    assert_refused(
+        write(tmp_path, safetensors_bytes(header, bytes(4))), "the metadata key experiment is not valid JSON"
+    )
     header["__metadata__"] = {"experiment": json.dumps({}), "classes": "[" * 100_000}
-    assert_refused(write(tmp_path, safetensors_bytes(header, bytes(4))), "the classes in its metadata is no JSON")
+    assert_refused(write(tmp_path, safetensors_bytes(header, bytes(4))), "the metadata key classes is not valid JSON")
 
 
 def header_of_one() -> dict:
@@ -364,4 +368,4 @@ def test_an_error_of_weights_is_one(tmp_path):
 def test_an_older_file_with_another_list_of_storages(tmp_path, keys):
     whole = torch_bytes({"a": torch.ones(3)}, False)
     start = whole.rindex(b"\x80\x02]q\x00")  # where that list begins
-    assert_refused(write(tmp_path, whole[:start] + pickle.dumps(keys, 2) + bytes(99)), "damaged or no checkpoint")
+    assert_refused(write(tmp_path, whole[:start] + pickle.dumps(keys, 2) + bytes(99)), "damaged or not a checkpoint")

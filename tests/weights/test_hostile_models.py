@@ -105,7 +105,12 @@ def test_statistics_are_bounded(tmp_path, content):
 
 @pytest.mark.parametrize(
     "value, words",
-    [(deep(200), "deep"), (shared(25), "20,000 values"), (list(range(30_000)), "20,000 values"), (1 << 70, "a int")],
+    [
+        (deep(200), "levels of nesting"),
+        (shared(25), "20,000 values"),
+        (list(range(30_000)), "20,000 values"),
+        (1 << 70, "a int"),
+    ],
     ids=["deep", "shared", "long", "huge"],
 )
 def test_trees_of_settings_are_bounded(tmp_path, value, words, content):
@@ -114,15 +119,15 @@ def test_trees_of_settings_are_bounded(tmp_path, value, words, content):
 
 @pytest.mark.parametrize("value", [torch.ones(2), b"bytes", {3: 4}, {1, 2}], ids=str)
 def test_trees_of_settings_hold_plain_values(tmp_path, value, content):
-    assert_refused(write(tmp_path, "pth", changed(content, "experiment.data", value)), "the file is damaged")
+    assert_refused(write(tmp_path, "pth", changed(content, "experiment.data", value)), "save the model again")
 
 
 @pytest.mark.parametrize(
     "key, value, words",
     [
-        ("model.num_classes", 10**9, "model.num_classes=1000000000"),
-        ("model.backbone.name", "cifar_resnet6002", "a far larger net than its tensors"),
-        ("model.backbone", {"name": "vgg16"}, "a far larger net than its tensors"),
+        ("model.num_classes", 10**9, "model.num_classes is 1000000000"),
+        ("model.backbone.name", "cifar_resnet6002", "a far larger net than the tensors"),
+        ("model.backbone", {"name": "vgg16"}, "a far larger net than the tensors"),
         ("model.backbone.name", "cifar_resnet20", "does not fit"),
     ],
 )
@@ -134,7 +139,7 @@ def test_as_many_classes_as_the_file_lists(tmp_path, content):
     """A million classes are a million rows of the classifier."""
     many = [str(label) for label in range(1_000_000)]
     large = changed(content | {"classes": many}, "experiment.model.num_classes", len(many))
-    assert_refused(write(tmp_path, "pth", large), "a far larger net than its tensors")
+    assert_refused(write(tmp_path, "pth", large), "a far larger net than the tensors")
 
 
 DETECTOR = ("model.backbone=resnet18", "model.num_classes=2", "model.neck.width=16", "model.box.width=16")
@@ -150,12 +155,12 @@ def detector() -> dict:
 @pytest.mark.parametrize(
     "key, value, words",
     [
-        ("box.width", 10**9, "model.box.width=1000000000"),
-        ("box.convs", 10**9, "model.box.convs=1000000000"),
-        ("box.convs", 10**6, "a far larger net than its tensors"),
-        ("box.width", 10**5, "a far larger net than its tensors"),
-        ("mask.width", 10**5, "a far larger net than its tensors"),
-        ("rpn.anchors.ratios", [1.0] * 1000, "with 1,000 entries"),
+        ("box.width", 10**9, "model.box.width is 1000000000"),
+        ("box.convs", 10**9, "model.box.convs is 1000000000"),
+        ("box.convs", 10**6, "a far larger net than the tensors"),
+        ("box.width", 10**5, "a far larger net than the tensors"),
+        ("mask.width", 10**5, "a far larger net than the tensors"),
+        ("rpn.anchors.ratios", [1.0] * 1000, "has 1,000 entries"),
     ],
 )
 def test_heads_that_outgrow_their_file(tmp_path, key, value, words, detector):
@@ -164,7 +169,7 @@ def test_heads_that_outgrow_their_file(tmp_path, key, value, words, detector):
 
 
 def test_a_model_is_counted_before_its_memory_is_taken():
-    with pytest.raises(WeightsError, match="a.pth: its config is of a far larger net"):
+    with pytest.raises(WeightsError, match="a.pth: the config describes a far larger net"):
         with SkipInit({"a": torch.ones(3)}, "a.pth"):
             torch.empty(1 << 50)
 
@@ -222,7 +227,7 @@ def test_nets_of_torchvision_that_none_here_is(name, kind):
     module, _, function = name.rpartition(".")
     make = getattr(getattr(models, module) if module else models, function)
     options = {"weights_backbone": None} if module else {}
-    with pytest.raises(WeightsError, match=f"net.pth: this seems to be {kind}"):
+    with pytest.raises(WeightsError, match=f"net.pth: this looks like {kind}"):
         weights.recognize(Checkpoint(state_on_paper(make, **options), "net.pth"))
 
 
@@ -238,14 +243,14 @@ def test_nets_of_torchvision_that_none_here_is(name, kind):
 )
 def test_names_that_begin_with_backbone_are_not_ours_for_it(names, kind):
     checkpoint = Checkpoint({name: torch.ones(1) for name in names}, "net.pth")
-    with pytest.raises(WeightsError, match=f"this seems to be {kind}" if kind else "these names .* no layout"):
+    with pytest.raises(WeightsError, match=f"this looks like {kind}" if kind else "the tensor names .* is unknown"):
         hub.load_foreign(checkpoint)
 
 
 def test_a_keypoint_rcnn_is_told_from_a_mask_rcnn():
     models = pytest.importorskip("torchvision.models")
     state = state_on_paper(models.detection.keypointrcnn_resnet50_fpn, weights_backbone=None)
-    with pytest.raises(WeightsError, match="net.pth: a Keypoint R-CNN"):
+    with pytest.raises(WeightsError, match="net.pth: torchvision's Keypoint R-CNN"):
         hub.load_foreign(Checkpoint(state, "net.pth"))
 
 
@@ -255,7 +260,7 @@ def test_a_net_with_the_names_of_another_is_told(tmp_path):
     state = {name: torch.zeros(tensor.shape) for name, tensor in state_on_paper(models.resnext50_32x4d).items()}
     with pytest.raises(WeightsError, match="names of a resnet50 and is another net, which none here is") as caught:
         hub.load_foreign(Checkpoint(state, "net.pth"))
-    assert "build the net it was made for" not in str(caught.value)
+    assert "build the model of the file" not in str(caught.value)
 
 
 def test_a_backbone_without_classes_is_told_what_it_is_for(tmp_path):

@@ -126,7 +126,7 @@ def test_weights_move_between_a_backbone_and_a_whole_model():
 
 @pytest.mark.parametrize("state", [{}, nn.Linear(2, 2).state_dict(), {"blocks.0.attn.qkv.weight": torch.ones(3, 1)}])
 def test_names_of_no_known_layout(state):
-    with pytest.raises(WeightsError, match="no layout that is known"):
+    with pytest.raises(WeightsError, match="lists the supported layouts"):
         weights.load(create("resnet18", 10), state)
 
 

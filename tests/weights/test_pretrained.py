@@ -80,7 +80,7 @@ def test_fetched_once_and_loaded(server, publish, net, tmp_path):
 
 def test_what_is_not_what_was_published_is_refused(server, publish, net, tmp_path):
     name = publish(net.state_dict(), digest="0" * 64)
-    with pytest.raises(DownloadError, match="not what was published"):
+    with pytest.raises(DownloadError, match="not the published file"):
         pretrained.fetch_torchvision("resnet18")
     assert not (tmp_path / "cache/weights" / name).exists()
 
@@ -91,7 +91,7 @@ def test_without_a_network(server, publish, net, tmp_path):
     whole = (tmp_path / "published" / name).read_bytes()
     (tmp_path / "published" / name).unlink()
     place = tmp_path / "cache/weights" / name
-    with pytest.raises(DownloadError, match=f"by hand and put it at {place}"):
+    with pytest.raises(DownloadError, match=f"manually to {place}"):
         pretrained.load(resdet.build(*DETECTOR), "torchvision", "resnet18")
     place.write_bytes(whole)
     pretrained.load(resdet.build(*DETECTOR), "torchvision", "resnet18")

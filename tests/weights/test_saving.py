@@ -216,7 +216,7 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(FileError, match="the former file is kept"):
+    with pytest.raises(FileError, match="the old file is kept"):
         weights.save(create("resnet18", 7), path)
     assert path.read_bytes() == b"the old file" and list(tmp_path.iterdir()) == [path]
 

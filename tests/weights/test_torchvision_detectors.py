@@ -81,7 +81,7 @@ def test_classes_are_put_in_our_order():
     """Their background is class 0 and ours the last; boxes and masks of it are left out."""
     theirs = twins.narrow(masks=True)
     predictor, masks = theirs.roi_heads.box_predictor, theirs.roi_heads.mask_predictor.mask_fcn_logits
-    ours = twins.ours(theirs).regions
+    ours = twins.ours(theirs).roi_heads
     scores, boxes = ours.stages[0].predictor.scores, ours.stages[0].predictor.boxes
     assert torch.equal(scores.bias[-1], predictor.cls_score.bias[0])
     assert torch.equal(scores.weight[:-1], predictor.cls_score.weight[1:])
@@ -180,7 +180,7 @@ def test_what_is_missing_or_too_much_is_named():
         weights.load(model, state | {"roi_heads.keypoint.weight": torch.zeros(3)})
 
 
-# The way back
+# Conversion to torchvision
 
 
 def on_meta(name: str, **changes) -> nn.Module:
@@ -309,6 +309,6 @@ def test_settings_that_differ_from_the_weights_net_are_told():
     model = build_for(configs.from_dict({"task": "detection", "model": settings}), list("abcdef"))
     notes = weights.load(model, theirs.state_dict()).notes
     assert notes == [
-        "made for a net with model.box.aligned=False, and this one has True",
-        "made for a net with model.input.resize=torchvision, and this one has opencv",
+        "the weights need model.box.aligned=False, but the model has True",
+        "the weights need model.input.resize=torchvision, but the model has opencv",
     ]

@@ -117,7 +117,7 @@ def test_weights_of_a_detector_by_name(published, tmp_path):
 def test_offline_the_sentence_says_where_to_put_the_file(name, published, monkeypatch, tmp_path):
     member = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.value
     monkeypatch.setattr(member, "url", f"{published.url}/resnet18-f37072fd.pth")
-    with pytest.raises(DownloadError, match=f"by hand and put it at {tmp_path}/cache/weights/.*(pkl|pth)$"):
+    with pytest.raises(DownloadError, match=f"manually to {tmp_path}/cache/weights/.*(pkl|pth).$"):
         resdet.load(name)
 
 
@@ -128,7 +128,7 @@ def test_offline_the_sentence_says_where_to_put_the_file(name, published, monkey
         ("torchvision/maskrcnn_resnet50_fpn_v3", "did you mean maskrcnn_resnet50_fpn_v2?"),
         ("torchvision/resnet18.IMAGENET1K_V3", "did you mean IMAGENET1K_V1?"),
         ("detectron2/COCO-Detection/faster_rcnn_R_50_FPN_2x", "did you mean COCO-Detection/faster_rcnn_R_50_FPN_"),
-        ("detectron2/retinanet", "there are COCO-Detection/"),
+        ("detectron2/retinanet", "choose from COCO-Detection/"),
     ],
 )
 def test_names_that_are_nearly_right(name, hint):

@@ -43,7 +43,7 @@ class ImagePredictor(Protocol):
 
 @dataclass
 class DatasetDetections:
-    """Detections on a data set, gather from all processes."""
+    """Detections on a data set, gathered from all processes."""
 
     results: Results
     losses: dict[str, float]  # means over the images

@@ -1,1 +1,1 @@
-"""Tensor names of other libraries, one file a library."""
+"""Tensor names of other libraries, one module per library."""

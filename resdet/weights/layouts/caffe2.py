@@ -1,7 +1,7 @@
-"""The names of Caffe2, which MSRA's R-50.pkl and R-101.pkl and the GroupNorm nets of Detectron's zoo keep.
+"""Caffe2 names, as in MSRA's R-50.pkl and R-101.pkl and the GroupNorm nets of Detectron's zoo.
 
-`res4_22_branch2b_w`, `res4_22_branch2b_bn_gamma`; pixels are BGR minus a mean, undivided. Detectors of Detectron, the
-library before detectron2, are refused: boxes and anchors were one pixel larger there.
+`res4_22_branch2b_w`, `res4_22_branch2b_bn_gamma`; pixels are BGR minus a mean, not divided. Detectors of Detectron, the
+predecessor of detectron2, are refused: its boxes and anchors are one pixel larger.
 """
 
 import re
@@ -28,8 +28,8 @@ KEYS = {
     "gn_s": "norm.weight",
     "gn_b": "norm.bias",
 }
-UNUSED_BIAS = "conv1_b"  # MSRA's ResNet-50 has one, of zeros; detectron2 passes it by as well
-EPSILON = 1e-5  # where a norm came without statistics, it adds nothing to a variance of one
+UNUSED_BIAS = "conv1_b"  # zeros in MSRA's ResNet-50; detectron2 ignores it as well
+EPSILON = 1e-5  # subtracted from a variance of one, so that the norm is the identity
 
 
 def is_backbone(state: Mapping[str, Tensor]) -> bool:
@@ -40,38 +40,38 @@ def settings_of_backbone(state: Mapping[str, Tensor], origin: str = "the given s
     """The `model.backbone` section of a config that the weights fit."""
     if any(name.startswith(("conv_rpn", "rpn_", "fpn_", "bbox_pred", "cls_score")) for name in state):
         raise WeightsError(
-            f"{origin}: a detector of Detectron, whose boxes are not those of today: give one of detectron2's zoo."
+            f"{origin} is a detector of Detectron, which defines boxes differently: give one of detectron2's zoo."
         )
     return detectron2.settings_of_backbone(to_detectron2_names(state), origin)
 
 
 def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors, its classifier if there is one, and the statistics of RGB pixels."""
+    """Tensors of the backbone, its classifier if present, and the RGB pixel statistics."""
     return detectron2.backbone_to_our_names(to_detectron2_names(state))
 
 
 def to_detectron2_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """With the statistics of MSRA's pixels; what training left in the file is left out."""
+    """Adds MSRA's pixel statistics and removes tensors of the optimizer."""
     kept = [name for name in state if name != UNUSED_BIAS and name != "lr" and not name.endswith("_momentum")]
-    found = {their_name(name): state[name] for name in kept}
+    result = {detectron2_name(name): state[name] for name in kept}
     if "conv1_gn_s" not in state:
-        found = identity_statistics(found) | found
+        result = identity_statistics(result) | result
     mean, std = torch.tensor(detectron2.MSRA_MEAN), torch.ones(3)
-    return {**found, "pixel_mean": mean, "pixel_std": std}
+    return {**result, "pixel_mean": mean, "pixel_std": std}
 
 
 def identity_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For batch norms that were stored as a scale and a shift alone."""
-    found = {}
+    """Running mean and variance for batch norms stored as scale and shift only."""
+    result = {}
     for name, tensor in state.items():
         if name.endswith("norm.weight"):
-            found[name.replace("weight", "running_mean")] = torch.zeros_like(tensor)
-            found[name.replace("weight", "running_var")] = torch.ones_like(tensor) - EPSILON
-    return found
+            result[name.replace("weight", "running_mean")] = torch.zeros_like(tensor)
+            result[name.replace("weight", "running_var")] = torch.ones_like(tensor) - EPSILON
+    return result
 
 
-def their_name(name: str) -> str:
-    """`res4_22_branch2b_w` -> `res4.22.conv2.weight`; a name that these nets do not have stays."""
+def detectron2_name(name: str) -> str:
+    """`res4_22_branch2b_w` -> `res4.22.conv2.weight`; unknown names are unchanged."""
     if match := re.fullmatch(r"(?:fc1000|pred)_([wb])", name):
         return f"linear.{KEYS[match[1]]}"
     match = re.fullmatch(r"(?:res_)?conv1_(\w+)", name)

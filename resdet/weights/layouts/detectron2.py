@@ -1,40 +1,41 @@
-"""detectron2's Faster, Mask and Cascade R-CNN (C4, DC5, FPN) and its residual nets: names, and settings they imply.
+"""detectron2's Faster, Mask and Cascade R-CNN (C4, DC5, FPN) and residual nets: tensor names and implied settings.
 
-The tensors tell depth, widths, norms, heads and classes. What they do not tell is as in that library's model zoo:
+Tensors determine depth, widths, norms, heads and classes. Other settings are those of its model zoo:
 
-- pixels: by `pixel_mean` and `pixel_std`, which files of old carry, red having the larger mean. A detector
-  without them takes BGR minus a mean, undivided, as MSRA's nets do; a backbone alone RGB, converted from torchvision.
-- stride: in the 1×1 (MSRA's) where pixels are not divided and no norm is GroupNorm; otherwise in the 3×3.
-- RoIAlign is the aligned one, with as many samples as pixels; regions without an area are all that is dropped.
-- proposals: 1000, of the best 1000 of each level of a pyramid, or of the best 6000 on one map.
-- anchors: of three ratios, one size a level of a pyramid, five sizes on one map.
-- test images: 800 and 1333 pixels, resized by Pillow; padded to a multiple of 32 for a pyramid, else not at all.
+- pixels: `pixel_mean` and `pixel_std`, which older files contain; red has the larger mean. A detector without them
+  takes BGR minus a mean, not divided, as MSRA's nets do; a plain backbone takes RGB, converted from torchvision.
+- stride: in the 1×1 (MSRA) if pixels are not divided and no norm is GroupNorm, else in the 3×3.
+- RoIAlign is aligned, with adaptive sampling; only proposals without an area are removed.
+- proposals: 1000, from the best 1000 of each pyramid level or the best 6000 of a single map.
+- anchors: three ratios; one size per pyramid level, or five sizes on a single map.
+- test images: 800 and 1333 pixels, resized by Pillow; padded to a multiple of 32 for a pyramid, else not padded.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resdet.errors import WeightsError
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 
 MARK = "proposal_generator.rpn_head.objectness_logits.weight"  # no other layout has this name
 SCORES = "roi_heads.box_predictor.{}cls_score.weight"
-BESIDES = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")  # no weights of a layer
-BLOCKS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
-BASIC_BLOCKS = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
-ANCHORS = {"fpn": 3, "c4": 15, "dc5": 15}
-MSRA_MEAN = (103.53, 116.28, 123.675)  # BGR, as that library has it
-FIRST = "conv1.conv.weight"  # ours, of the convolution that sees the pixels
-UNKNOWN = {  # part of a name -> what it belongs to
+NOT_WEIGHTS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
+BLOCKS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+BASIC_BLOCKS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
+ANCHORS = {"fpn": 3, "c4": 15, "dc5": 15}  # per position
+MSRA_MEAN = (103.53, 116.28, 123.675)  # BGR
+FIRST = "conv1.conv.weight"  # of the first convolution, under resdet's names
+UNSUPPORTED = {  # part of a name -> module it belongs to
     "conv2_offset": "deformable convolutions",
-    "keypoint_head": "a head of keypoints",
-    "sem_seg_head": "a head of semantic segmentation",
+    "keypoint_head": "a keypoint head",
+    "sem_seg_head": "a semantic segmentation head",
 }
 
-Pairs = list[tuple[str, str]]  # of modules: a pattern of their names, and of ours
+Pairs = list[tuple[str, str]]  # patterns of module names: detectron2's, resdet's
 
 
 def is_detector(state: Mapping[str, Tensor]) -> bool:
@@ -42,7 +43,7 @@ def is_detector(state: Mapping[str, Tensor]) -> bool:
 
 
 def is_backbone(state: Mapping[str, Tensor]) -> bool:
-    """One of their ImageNet nets, such as torchvision's R-50.pkl."""
+    """Whether a state dict is an ImageNet net, such as torchvision's R-50.pkl."""
     return "stem.conv1.weight" in state and "res2.0.conv1.weight" in state
 
 
@@ -50,14 +51,14 @@ def is_backbone(state: Mapping[str, Tensor]) -> bool:
 
 
 def units(pairs: Pairs) -> Pairs:
-    """The convolution of each pair, and its norm, which theirs holds inside."""
+    """Pairs of convolutions and of their norms; detectron2's norms are submodules of convolutions."""
     return [pair for a, b in pairs for pair in ((f"{a}.norm", f"{b}.norm"), (a, f"{b}.conv"))]
 
 
 def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
-    """Their modules beside ours; {k} counts from 1 there and from 0 here, what else stands in braces is the same.
+    """Modules of a detector; {k} counts from 1 in detectron2 and from 0 in resdet, other fields are equal.
 
-    `body`: what their backbone's names begin with; `stage`: "{s}." in a cascade; `rpn`: its convolutions.
+    `body`: prefix of detectron2's backbone; `stage`: "{s}." in a cascade, else ""; `rpn`: convolutions of the RPN.
     """
     ours = f"roi_heads.stages.{stage or '0.'}"
     return [
@@ -86,12 +87,12 @@ def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
 BACKBONE_MODULES = [
     *units([("stem.conv1", "conv1"), ("res{r}.{b}.{u}", "conv{r}_x.{b}.{u}")]),
     ("linear", "fc"),
-    ("stem.fc", "fc"),  # of the script that converts torchvision's
+    ("stem.fc", "fc"),  # written by detectron2's script that converts torchvision's nets
 ]
 
 
 def modules_of(state: Mapping[str, Tensor]) -> Pairs:
-    """Of their detector's state dict."""
+    """Modules of a detectron2 detector, from its state dict."""
     pyramid, cascade = "backbone.bottom_up.stem.conv1.weight" in state, SCORES.format("0.") in state
     deep = "proposal_generator.rpn_head.conv.conv0.weight" in state
     body = "backbone.bottom_up." if pyramid else "backbone."
@@ -99,53 +100,53 @@ def modules_of(state: Mapping[str, Tensor]) -> Pairs:
 
 
 def renamed(name: str, pairs: Iterable[tuple[str, str]], shift: int) -> str | None:
-    """A tensor's name by the first pair that fits, {k} shifted; None where there is none."""
+    """The name of a tensor after the first matching pair, with `shift` added to {k}; None without a match."""
     module, _, last = name.rpartition(".")
-    for given, wanted in pairs:
-        if match := re.fullmatch(re.sub(r"\{(\w)\}", r"(?P<\1>[^.]+)", given.replace(".", r"\.")), module):
-            parts = match.groupdict()
+    for source, target in pairs:
+        if match := re.fullmatch(re.sub(r"\{(\w)\}", r"(?P<\1>[^.]+)", source.replace(".", r"\.")), module):
+            parts: dict[str, Any] = match.groupdict()
             if "k" in parts:
                 parts["k"] = int(parts["k"]) + shift
-            return f"{wanted.format(**parts)}.{last}"
+            return f"{target.format(**parts)}.{last}"
     return None
 
 
 def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A detector's tensors and the statistics of RGB pixels, under our names."""
+    """Tensors of a detector and the RGB pixel statistics, under resdet's names."""
     return with_rgb(state, modules_of(state), f"backbone.{FIRST}", MSRA_MEAN, (1.0, 1.0, 1.0))
 
 
 def backbone_to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone's, with its classifier if there is one."""
+    """Tensors of a backbone, its classifier if present, and the RGB pixel statistics."""
     return with_rgb(state, BACKBONE_MODULES, FIRST, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def with_rgb(
-    state: Mapping[str, Tensor], pairs: Pairs, first: str, mean: tuple[float, ...], std: tuple[float, ...]
+    state: Mapping[str, Tensor], pairs: Pairs, first: str, mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, Tensor]:
-    """Renamed, with `first` permuted to RGB; `mean` and `std`, in the order of the weights, where the file has none."""
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith(BESIDES)}
+    """Renames tensors and permutes `first` to RGB; `mean` and `std`: defaults, in the channel order of the weights."""
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(NOT_WEIGHTS)}
     ours = {renamed(name, pairs, -1) or name: tensor for name, tensor in kept.items()}
-    mean, std = pixels(state, mean, std)
-    if mean[0] <= mean[2]:  # BGR
-        ours[first], mean, std = ours[first].flip(1), mean.flip(0), std.flip(0)
-    return {**ours, "normalize.mean": mean, "normalize.std": std}
+    means, deviations = pixels(state, mean, std)
+    if means[0] <= means[2]:  # BGR
+        ours[first], means, deviations = ours[first].flip(1), means.flip(0), deviations.flip(0)
+    return {**ours, "normalize.mean": means, "normalize.std": deviations}
 
 
 def pixels(
-    state: Mapping[str, Tensor], mean: tuple[float, ...] = MSRA_MEAN, std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    state: Mapping[str, Tensor], mean: Sequence[float] = MSRA_MEAN, std: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [3, 1, 1] in the order of the weights: the file's, or the given ones."""
-    default = {"pixel_mean": torch.tensor(mean), "pixel_std": torch.tensor(std)}
-    return tuple(state.get(name, values).view(3, 1, 1) for name, values in default.items())
+    """Mean and standard deviation [3, 1, 1] in the channel order of the weights: the file's, else the defaults."""
+    means, deviations = state.get("pixel_mean", torch.tensor(mean)), state.get("pixel_std", torch.tensor(std))
+    return means.view(3, 1, 1), deviations.view(3, 1, 1)
 
 
-# What the tensors imply
+# Implied settings
 
 
 def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
-    """The `model` section of a config that a detector's weights fit."""
-    refuse_what_we_lack(state, origin)
+    """The `model` section of a config that the weights of a detector fit."""
+    refuse_unsupported(state, origin)
     body = "backbone.bottom_up." if "backbone.bottom_up.stem.conv1.weight" in state else "backbone."
     features = "fpn" if body != "backbone." else "c4" if "roi_heads.res5.0.conv1.weight" in state else "dc5"
     stages = {f"res{n}": f"{body}res{n}" for n in range(2, 6)}
@@ -154,10 +155,10 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
     per_position = len(state[MARK])
     if per_position != ANCHORS[features]:
         raise WeightsError(
-            f"{origin}: {per_position} anchors at a position, of which the weights do not tell the sizes: build the "
-            "net from its config (resdet config --from-detectron2 FILE), and load the weights into it."
+            f"{origin}: the weights do not imply the sizes of {per_position} anchors per position: build the model "
+            "from its config (resdet config --from-detectron2 FILE) and load the weights into it."
         )
-    model = {
+    model: dict[str, Any] = {
         "backbone": backbone_settings(state, body, stages, origin, *pixels(state)),
         "features": features,
         "rpn": rpn_settings(state),
@@ -192,7 +193,7 @@ def box_settings(state: Mapping[str, Tensor]) -> dict:
     prefix = "0." if stages else ""
     head = f"roi_heads.box_head.{prefix}"
     rows = len(state[f"roi_heads.box_predictor.{prefix}bbox_pred.weight"])
-    box = {"sampling": 0, "beta": 0.0, "class_agnostic": rows == 4}
+    box: dict[str, Any] = {"sampling": 0, "beta": 0.0, "class_agnostic": rows == 4}
     if stages:
         box["ious"] = [0.5, 0.6, 0.7]
     if f"{head}fc1.weight" in state:
@@ -206,7 +207,9 @@ def box_settings(state: Mapping[str, Tensor]) -> dict:
 def mask_settings(state: Mapping[str, Tensor], origin: str, classes: int) -> dict:
     head = "roi_heads.mask_head"
     if len(state[f"{head}.predictor.weight"]) != classes:
-        raise WeightsError(f"{origin}: one mask for all classes (CLS_AGNOSTIC_MASK), which no head here draws.")
+        raise WeightsError(
+            f"{origin}: class-agnostic masks (CLS_AGNOSTIC_MASK) are not supported: give a model with masks per class."
+        )
     return {
         "sampling": 0,
         "convs": count(state, rf"{re.escape(head)}\.mask_fcn\d\.weight"),
@@ -216,11 +219,11 @@ def mask_settings(state: Mapping[str, Tensor], origin: str, classes: int) -> dic
 
 
 def settings_of_backbone(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
-    """The `model.backbone` section of a config that a backbone's weights fit."""
-    refuse_what_we_lack(state, origin)
+    """The `model.backbone` section of a config that the weights of a backbone fit."""
+    refuse_unsupported(state, origin)
     stages = {f"res{n}": f"res{n}" for n in range(2, 6)}
-    found = backbone_settings(state, "", stages, origin, *pixels(state, IMAGENET_MEAN, IMAGENET_STD))
-    return found | {"norm": "gn" if found["norm"] == "gn" else "bn"}
+    section = backbone_settings(state, "", stages, origin, *pixels(state, IMAGENET_MEAN, IMAGENET_STD))
+    return section | {"norm": "gn" if section["norm"] == "gn" else "bn"}
 
 
 def backbone_settings(
@@ -233,7 +236,7 @@ def backbone_settings(
     bottleneck = f"{stages['res2']}.0.conv3.weight" in state
     depth = (BLOCKS if bottleneck else BASIC_BLOCKS).get(blocks)
     if depth is None:
-        raise WeightsError(f"{origin}: a net of {blocks} blocks is none of ResNet-18 to 152: it cannot be built.")
+        raise WeightsError(f"{origin}: a net of {blocks} blocks is not supported: give ResNet-18 to 152.")
     norm = norm_of(state, f"{stages['res5']}.0.conv1")
     divided = bool((std != 1).any())
     return {
@@ -245,7 +248,7 @@ def backbone_settings(
 
 
 def norm_of(state: Mapping[str, Tensor], unit: str) -> str | None:
-    """The norm inside a convolution of theirs; only those that learn count their steps."""
+    """The kind of norm of a convolution; only trainable batch norms have a step counter."""
     if f"{unit}.norm.num_batches_tracked" in state:
         return "sync"
     if f"{unit}.norm.running_mean" in state:
@@ -253,27 +256,29 @@ def norm_of(state: Mapping[str, Tensor], unit: str) -> str | None:
     return "gn" if f"{unit}.norm.weight" in state else None
 
 
-def refuse_what_we_lack(state: Mapping[str, Tensor], origin: str) -> None:
-    kinds = {kind for part, kind in UNKNOWN.items() if any(part in name for name in state)}
+def refuse_unsupported(state: Mapping[str, Tensor], origin: str) -> None:
+    kinds = {kind for part, kind in UNSUPPORTED.items() if any(part in name for name in state)}
     inner = next(tensor for name, tensor in state.items() if name.endswith("res2.0.conv2.weight"))
     if inner.shape[1] != inner.shape[0]:
-        kinds.add("convolutions in groups (ResNeXt)")
+        kinds.add("grouped convolutions (ResNeXt)")
     if kinds:
-        raise WeightsError(f"{origin}: a net of detectron2 with {' and '.join(sorted(kinds))}, which none here has.")
+        raise WeightsError(
+            f"{origin}: detectron2 nets with {' and '.join(sorted(kinds))} are not supported: give another model."
+        )
 
 
 def count(names: Iterable[str], pattern: str) -> int:
     return sum(bool(re.fullmatch(pattern, name)) for name in names)
 
 
-# The way back
+# Conversion to detectron2
 
 
-def from_our_names(model: nn.Module) -> dict[str, Tensor]:
-    """What their module of the same shape takes by `load_state_dict(…, strict=True)`.
+def from_our_names(model: Any) -> dict[str, Tensor]:
+    """State dict that detectron2's module of the same shape loads with strict=True.
 
-    Of a detector, for BGR pixels as their configs have them by default; of a backbone or a classifier, for RGB. The
-    statistics of pixels and where the bottlenecks stride are in their configs: interop/to_detectron2.py writes one.
+    Detectors take BGR pixels, the default of detectron2's configs; backbones and classifiers take RGB. Pixel
+    statistics and the stride of bottlenecks belong to the config, which interop/to_detectron2.py writes.
     """
     state = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if not n.startswith("normalize.")}
     if hasattr(model, "backbone_tensors"):
@@ -285,29 +290,29 @@ def from_our_names(model: nn.Module) -> dict[str, Tensor]:
         pairs = BACKBONE_MODULES
         state = {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
     refuse_other_nets(state)
-    inverse = [(ours, theirs) for theirs, ours in pairs]
+    inverse = [(target, source) for source, target in pairs]
     return {renamed(name, inverse, 1) or name: tensor for name, tensor in with_counters(state).items()}
 
 
-def modules_for(model: nn.Module) -> Pairs:
-    """Of a detector of ours."""
+def modules_for(model: Any) -> Pairs:
+    """Modules of a Detector."""
     body = "backbone." if model.neck is None else "backbone.bottom_up."
     stage = "{s}." if len(model.roi_heads.stages) > 1 else ""
     return detector_modules(body, stage, "conv.conv{n}" if len(model.rpn.convs) > 1 else "conv")
 
 
 def refuse_other_nets(state: Mapping[str, Tensor]) -> None:
-    """They know residual nets for ImageNet with projections where dimensions grow (option B)."""
+    """Refuses backbones other than ImageNet ResNets with shortcuts of option B."""
     names = {name.removeprefix("backbone.") for name in state}
     if "conv3_x.0.shortcut.conv.weight" not in names or "conv3_x.1.shortcut.conv.weight" in names:
         raise WeightsError(
-            "detectron2 has no such backbone (plain, VGG, of timm, for CIFAR, or of shortcuts A or C): "
-            "save it as safetensors."
+            "detectron2 has no such backbone (plain, VGG, timm, for CIFAR, or with shortcuts A or C): "
+            "save the model as safetensors."
         )
 
 
 def with_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Their norms that learn count steps, even where the first stages are frozen; ours that are frozen do not."""
+    """Adds step counters to frozen norms of a backbone with trainable batch norms, as detectron2 expects."""
     body = [name for name in state if name.startswith(("backbone.", "conv"))]
     if not any(name.endswith("num_batches_tracked") for name in body):
         return state

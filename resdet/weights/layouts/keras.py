@@ -1,8 +1,8 @@
-"""Keras-applications' ResNet-50, 101 and 152: the authors' own nets in another dress.
+"""ResNet-50, 101 and 152 of Keras-applications.
 
-Kernels [H, W, in, out], stride in the first 1×1, BGR input minus a mean color, and convolutions with biases. Until
-2019 the names were the authors' (`res4b_branch2a/kernel`, `res4b7_branch2a` in the deeper nets) and batch norm added
-0.001 to the variance; since then they are `conv4_block2_1_conv/kernel`, and it adds 0.00001001.
+Kernels are [H, W, in, out], the first 1×1 strides, inputs are BGR minus a mean color, and convolutions have biases.
+Until 2019 names were the authors' (`res4b_branch2a/kernel`, `res4b7_branch2a` in the deeper nets) and the epsilon of
+batch norm was 0.001; since then names are `conv4_block2_1_conv/kernel` and epsilon is 0.00001001.
 """
 
 import re
@@ -39,11 +39,11 @@ def unit_of(layer: str) -> str:
     if match := re.fullmatch(r"conv([2-5])_block(\d+)_([0-3])_(?:conv|bn)", layer):
         stage, number, unit = match.groups()
         return f"conv{stage}_x.{int(number) - 1}.{NEW_UNITS[unit]}"
-    raise WeightsError(f"{layer} is no layer of Keras-applications' ResNets: give the file of one of these.")
+    raise WeightsError(f"{layer} is not a layer of a Keras-applications ResNet: give the weights of such a net.")
 
 
 def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names, layouts, epsilon and RGB order, with the mean that belongs to the weights; exact up to rounding."""
+    """Converts names, layouts, epsilon and channel order, and adds the pixel mean; exact up to rounding."""
     epsilon = OLD_EPSILON if OLD_MARK in state else NEW_EPSILON
     ours, biases = {}, {}
     for name, tensor in state.items():
@@ -59,8 +59,8 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ours[f"{unit_of(layer)}.norm.{NORM_KEYS.get(key, key)}"] = tensor
     for name in ours:
         if name in biases and biases[name].shape != ours[name].shape:
-            raise WeightsError(f"the bias for {name} is of another shape: the file is damaged.")
-        if name in biases:  # a bias before a norm is a shift of the norm's mean
+            raise WeightsError(f"the bias for {name} has another shape: convert the file again.")
+        if name in biases:  # a bias before a norm shifts its mean
             ours[name] = ours[name] - biases[name]
         elif name.endswith("running_var"):
             ours[name] = ours[name] + (epsilon - OUR_EPSILON)
@@ -76,7 +76,7 @@ def settings(state: Mapping[str, Tensor], origin: str) -> dict:
     ours = to_our_names({name: tensor for name, tensor in state.items() if name.endswith("/kernel")})
     counts = blocks_per_stage(ours)
     if counts not in BOTTLENECK_BLOCKS:
-        raise WeightsError(f"{origin}: a Keras net of {counts} blocks is none of ResNet-50, 101 and 152.")
+        raise WeightsError(f"{origin}: a Keras net of {counts} blocks is not supported: give ResNet-50, 101 or 152.")
     classes = len(ours["fc.weight"]) if "fc.weight" in ours else 0
     return {
         "backbone": {"name": BOTTLENECK_BLOCKS[counts], "shortcut": "B", "stride_in": "1x1"},

@@ -1,6 +1,6 @@
-"""The names that other libraries give to the same tensors, both ways.
+"""Tensor names of torchvision's and timm's classifiers, in both directions.
 
-Our names are the paper's: `conv4_x.5.conv2.conv.weight`, `conv4_x.5.conv2.norm.running_mean`, `fc.bias`.
+resdet's names follow the paper: `conv4_x.5.conv2.conv.weight`, `conv4_x.5.conv2.norm.running_mean`, `fc.bias`.
 torchvision's and timm's ResNets share one layout (`layer3.5.conv2.weight`, `layer3.5.bn2.running_mean`).
 """
 
@@ -13,7 +13,7 @@ VGG_LINEAR = {"fc6": "classifier.0", "fc7": "classifier.3", "fc": "classifier.6"
 
 
 def resnet_to_torchvision(name: str) -> str:
-    """`conv4_x.5.conv2.norm.bias` -> `layer3.5.bn2.bias`; names outside the backbone's units stay."""
+    """`conv4_x.5.conv2.norm.bias` -> `layer3.5.bn2.bias`; names outside the backbone's units are unchanged."""
     head, *rest = name.split(".")
     if head in STAGE_TO_LAYER:
         block, unit, kind, last = rest
@@ -27,7 +27,7 @@ def resnet_to_torchvision(name: str) -> str:
 
 
 def resnet_from_torchvision(name: str) -> str:
-    """`layer3.5.bn2.bias` -> `conv4_x.5.conv2.norm.bias`."""
+    """`layer3.5.bn2.bias` -> `conv4_x.5.conv2.norm.bias`; unknown names are unchanged."""
     if match := re.fullmatch(r"(layer[1-4])\.(\d+)\.downsample\.([01])\.(\w+)", name):
         layer, block, index, last = match.groups()
         return f"{LAYER_TO_STAGE[layer]}.{block}.shortcut.{'conv' if index == '0' else 'norm'}.{last}"
@@ -39,7 +39,7 @@ def resnet_from_torchvision(name: str) -> str:
 
 
 def vgg_names(depth: int, batch_norm: bool) -> dict[str, str]:
-    """torchvision's name of each module of ours: `conv3_x.1.conv` -> `features.12` (a pool leads our later stages)."""
+    """Module -> torchvision's module: `conv3_x.1.conv` -> `features.12`; resdet's later stages start with a pool."""
     names, index = dict(VGG_LINEAR), 0
     for stage, count in enumerate(VGG_CONVOLUTIONS[depth], start=1):
         for position in range(count):
@@ -53,7 +53,7 @@ def vgg_names(depth: int, batch_norm: bool) -> dict[str, str]:
 
 
 def rename_modules(state: dict, names: dict[str, str]) -> dict:
-    """A state dict with its modules renamed; the last part of each name is the tensor's own."""
+    """Renames the modules of a state dict; the last part of each name is unchanged."""
     renamed = {}
     for name, tensor in state.items():
         module, _, last = name.rpartition(".")

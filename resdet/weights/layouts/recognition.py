@@ -1,4 +1,4 @@
-"""The table of layouts: how each is recognized, what its tensors imply, and its tensors under our names."""
+"""Table of layouts: recognition by tensor names, implied settings, and conversion to resdet's names."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +12,14 @@ from resdet.optional import torchvision
 from resdet.weights import coco_classes
 from resdet.weights.layouts import caffe2, detectron2, keras, torchvision_classifiers, torchvision_detectors
 from resdet.weights.layouts.unsupported import kind_of
-from resdet.weights.reading import Checkpoint, shown
+from resdet.weights.reading import Checkpoint, shorten
 
 State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Categories:
-    """The classes of a model by name, and by the ids that its data set calls them."""
+    """Class names of a model and their category ids."""
 
     names: list[str]
     ids: list[int]
@@ -33,14 +33,14 @@ def numbered(count: int) -> Categories:
 
 
 def imagenet(count: int) -> Categories:
-    """ImageNet's, where there are a thousand."""
+    """ImageNet's names for 1000 classes, else numbers."""
     if count != 1000:
         return numbered(count)
     return Categories(list(torchvision().models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"]), list(range(1000)))
 
 
 def torchvision_coco(count: int) -> Categories:
-    """COCO's ids 1 to 90 are torchvision's 90 classes, of which ten are unused and called N/A."""
+    """torchvision's 90 classes are the COCO ids 1 to 90; the ten unused ids are named N/A."""
     if count != 90:
         return Categories([str(label) for label in range(1, count + 1)], list(range(1, count + 1)))
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights as weights
@@ -49,7 +49,7 @@ def torchvision_coco(count: int) -> Categories:
 
 
 def coco(count: int) -> Categories:
-    """COCO's 80 classes, in the order of their ids."""
+    """COCO's 80 classes in the order of their ids, else numbers."""
     if count != len(coco_classes.NAMES):
         return numbered(count)
     return Categories(list(coco_classes.NAMES.values()), list(coco_classes.NAMES))
@@ -57,36 +57,41 @@ def coco(count: int) -> Categories:
 
 @dataclass(frozen=True)
 class Layout:
-    """One library's way to name and lay out tensors."""
+    """Tensor names and layout of one library."""
 
     name: str
     fits: Callable[[State], bool]
-    to_our_names: Callable[[State], dict[str, Tensor]]  # with normalize.mean and normalize.std, where they are known
-    settings: Callable[[State, str], dict] | None = None  # the `model` section of a config; None: the file tells it
+    to_our_names: Callable[[State], dict[str, Tensor]]  # with normalize.mean and normalize.std, if known
+    settings: Callable[[State, str], dict] | None = None  # the `model` section of a config; None: in the metadata
     detector: bool = False
     categories: Callable[[int], Categories] = imagenet
 
     def tensors(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        """Under our names."""
-        with blaming(checkpoint.origin):
+        """Tensors under resdet's names."""
+        with layout_errors(checkpoint.origin):
             return self.to_our_names(checkpoint.state)
 
     def section(self, checkpoint: Checkpoint) -> dict:
-        """The `model` section of a config that the weights fit."""
-        with blaming(checkpoint.origin):
+        """The `model` section of a config that the weights fit; only for layouts with `settings`."""
+        assert self.settings is not None
+        with layout_errors(checkpoint.origin):
             return self.settings(checkpoint.state, checkpoint.origin)
 
 
 @contextmanager
-def blaming(origin: str) -> Iterator[None]:
-    """Names the file in errors; a layout's code assumes the tensors, and shapes, that all of its nets have."""
+def layout_errors(origin: str) -> Iterator[None]:
+    """Turns errors of missing or misshapen tensors, which a layout's functions do not check, into a WeightsError."""
     try:
         yield
     except (IndexError, RuntimeError, TypeError, ValueError):
-        raise WeightsError(f"{origin} has names of a known net and tensors of other shapes: it is damaged.") from None
+        raise WeightsError(
+            f"{origin} has the tensor names of a known net but unexpected shapes: save or download it again."
+        ) from None
     except (KeyError, StopIteration) as error:
-        lacks = f"{error}, which such a net has" if error.args else "part of what such a net has"
-        raise WeightsError(f"{origin} lacks {lacks}: it is of another net than its names say, or incomplete.") from None
+        missing = str(error) if error.args else "a tensor"
+        raise WeightsError(
+            f"{origin} lacks {missing}, which nets with such names have: save model.state_dict() and give that file."
+        ) from None
     except WeightsError as error:
         raise WeightsError(str(error) if origin in str(error) else f"{origin}: {error}") from None
 
@@ -96,7 +101,7 @@ def without_prefix(state: State) -> dict[str, Tensor]:
 
 
 def is_net(state: State) -> bool:
-    """A classifier or a backbone of ours; other libraries have a `backbone.` as well."""
+    """Whether a state dict is resdet's classifier or backbone; other libraries use the prefix `backbone.` as well."""
     return "normalize.mean" in state or any(re.match(r"(backbone\.)?conv2_x\.\d+\.", name) for name in state)
 
 
@@ -105,7 +110,7 @@ def is_localizer(state: State) -> bool:
 
 
 def with_count(settings_of_backbone: Callable, to_our_names: Callable) -> Callable[[State, str], dict]:
-    """The settings of a classifier, from those of its backbone."""
+    """Settings of a classifier, from those of its backbone."""
 
     def settings(state: State, origin: str) -> dict:
         classes = len(to_our_names(state).get("fc.bias", ()))
@@ -163,11 +168,11 @@ LAYOUTS = (
 
 
 def recognize(checkpoint: Checkpoint) -> Layout:
-    """The layout of a state dict, by the names in it."""
+    """The layout of a state dict, by its tensor names; a WeightsError if none fits."""
     for layout in LAYOUTS:
         if layout.fits(checkpoint.state):
             return layout
-    what = f"these names ({', '.join(map(shown, list(checkpoint.state)[:3]))}, …) are"
+    reason = f"the layout of the tensor names ({', '.join(map(shorten, list(checkpoint.state)[:3]))}, …) is unknown"
     if kind := kind_of(checkpoint.state):
-        what = f"this seems to be {kind},"
-    raise WeightsError(f"{checkpoint.origin}: {what} of no layout that is known; docs/weights.md lists those.")
+        reason = f"this looks like {kind}, which is not supported"
+    raise WeightsError(f"{checkpoint.origin}: {reason}; docs/weights.md lists the supported layouts.")

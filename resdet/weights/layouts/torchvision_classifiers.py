@@ -1,11 +1,12 @@
-"""torchvision's and timm's ResNets and VGGs: names, and the settings they imply.
+"""torchvision's and timm's ResNets and VGGs: tensor names and implied settings.
 
-Their ResNets share one layout, have the shortcuts of option B and stride in the 3×3. timm's VGGs have fc6 and fc7 as
-convolutions. A net whose tensors are those of a ResNet and that computes something else (timm's resnetaa50 and
-resnetblur50, which smooth before they stride) cannot be told from one.
+Both libraries' ResNets share one layout, use shortcuts of option B and stride in the 3×3. timm's VGGs have fc6 and fc7
+as convolutions. Nets with the tensors of a ResNet but another computation (timm's resnetaa50 and resnetblur50, which
+smooth before the stride) cannot be distinguished.
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from resdet.weights.layouts import names
 
 BOTTLENECK_BLOCKS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152"}
 BASIC_BLOCKS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
-VGG_DEPTHS = {13: 16, 16: 19}  # by the number of convolutions
+VGG_DEPTHS = {13: 16, 16: 19}  # number of convolutions -> depth
 TIMM_VGG = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc": "head.fc"}
 
 
@@ -32,9 +33,10 @@ def is_timm_vgg(state: Mapping[str, Tensor]) -> bool:
     return "pre_logits.fc1.weight" in state
 
 
-def blocks_per_stage(ours: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Of a ResNet's tensors under our names."""
-    return tuple(len({name.split(".")[1] for name in ours if name.startswith(f"conv{n}_x.")}) for n in range(2, 6))
+def blocks_per_stage(ours: Mapping[str, Tensor]) -> tuple[int, int, int, int]:
+    """Numbers of blocks of a ResNet in conv2_x to conv5_x, from tensors under resdet's names."""
+    blocks = (len({name.split(".")[1] for name in ours if name.startswith(f"conv{n}_x.")}) for n in range(2, 6))
+    return cast(tuple[int, int, int, int], tuple(blocks))
 
 
 def resnet_to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,17 +50,19 @@ def resnet_settings(state: Mapping[str, Tensor], origin: str) -> dict:
 
 
 def resnet_name(ours: Mapping[str, Tensor], origin: str) -> str:
-    """Which ResNet tensors under our names are of, by the number of its blocks."""
+    """Name of the ResNet, from the numbers of blocks; `ours`: tensors under resdet's names."""
     counts = blocks_per_stage(ours)
     name = (BOTTLENECK_BLOCKS if "conv2_x.0.conv3.conv.weight" in ours else BASIC_BLOCKS).get(counts)
     if name is None:
-        raise WeightsError(f"{origin}: a residual net of {counts} blocks is none of ResNet-18, 34, 50, 101 and 152.")
+        raise WeightsError(
+            f"{origin}: a residual net of {counts} blocks is not supported: give ResNet-18, 34, 50, 101 or 152."
+        )
     return name
 
 
 def vgg_to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    theirs = vgg_modules(vgg_depth(state), "features.1.running_mean" in state, is_timm_vgg(state))
-    ours = names.rename_modules(dict(state), {name: mine for mine, name in theirs.items()})
+    modules = vgg_modules(vgg_depth(state), "features.1.running_mean" in state, is_timm_vgg(state))
+    ours = names.rename_modules(dict(state), {name: module for module, name in modules.items()})
     for name in ("fc6.weight", "fc7.weight"):
         if name in ours:
             ours[name] = ours[name].flatten(1)
@@ -77,7 +81,7 @@ def vgg_settings(state: Mapping[str, Tensor], origin: str) -> dict:
 def vgg_depth(state: Mapping[str, Tensor]) -> int:
     convolutions = sum(name.startswith("features.") and t.dim() == 4 for name, t in state.items())
     if convolutions not in VGG_DEPTHS:
-        raise WeightsError(f"a VGG of {convolutions} convolutions is none of ours: VGG-16 has 13 and VGG-19 has 16.")
+        raise WeightsError(f"a VGG of {convolutions} convolutions is not supported: give VGG-16 (13) or VGG-19 (16).")
     return VGG_DEPTHS[convolutions]
 
 
@@ -86,61 +90,62 @@ def vgg_modules(depth: int, batch_norm: bool, timm: bool) -> dict[str, str]:
 
 
 def imagenet_statistics() -> dict[str, Tensor]:
-    """Neither library keeps them with the tensors; what both train and publish is normalized by these."""
+    """Pixel statistics of both libraries' training, which their files do not contain."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return {"normalize.mean": mean, "normalize.std": std}
 
 
 def name_of(net: nn.Module) -> str:
-    """What torchvision and timm call a net of ours."""
-    own = net.state_dict()
-    if "conv1_x.0.conv.weight" not in own:
-        return resnet_name(own, "This model")
-    return f"vgg{depth_of_vgg(own)}{'_bn' if 'conv1_x.0.norm.weight' in own else ''}"
+    """torchvision's and timm's name of a backbone."""
+    state = net.state_dict()
+    if "conv1_x.0.conv.weight" not in state:
+        return resnet_name(state, "This model")
+    return f"vgg{depth_of_vgg(state)}{'_bn' if 'conv1_x.0.norm.weight' in state else ''}"
 
 
-def depth_of_vgg(own: Mapping[str, Tensor]) -> int:
-    return 19 if "conv3_x.4.conv.weight" in own else 16
+def depth_of_vgg(ours: Mapping[str, Tensor]) -> int:
+    return 19 if "conv3_x.4.conv.weight" in ours else 16
 
 
 def from_our_names(model: nn.Module, library: str) -> dict[str, Tensor]:
-    """What `library` loads with strict=True; a net that it does not have is refused."""
+    """State dict that `library` loads with strict=True; a WeightsError for a net that it lacks."""
     net = getattr(model, "backbone", model)
-    own = {name: tensor.detach() for name, tensor in net.state_dict().items()}
-    # Frozen norms have no counter of steps, and torchvision asks for one.
-    means = [name for name in own if name.endswith("running_mean")]
-    own = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(0) for name in means} | own
-    if "conv1_x.0.conv.weight" in own:
-        return from_our_vgg(own, library == "timm")
-    refuse_other_resnets(net, own, library)
-    return {names.resnet_to_torchvision(name): tensor for name, tensor in own.items()}
+    ours = {name: tensor.detach() for name, tensor in net.state_dict().items()}
+    # torchvision expects a step counter, which frozen norms lack.
+    means = [name for name in ours if name.endswith("running_mean")]
+    ours = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(0) for name in means} | ours
+    if "conv1_x.0.conv.weight" in ours:
+        return from_our_vgg(ours, library == "timm")
+    refuse_other_resnets(net, ours, library)
+    return {names.resnet_to_torchvision(name): tensor for name, tensor in ours.items()}
 
 
-def from_our_vgg(own: Mapping[str, Tensor], timm: bool) -> dict[str, Tensor]:
-    theirs = names.rename_modules(dict(own), vgg_modules(depth_of_vgg(own), "conv1_x.0.norm.weight" in own, timm))
+def from_our_vgg(ours: Mapping[str, Tensor], timm: bool) -> dict[str, Tensor]:
+    modules = vgg_modules(depth_of_vgg(ours), "conv1_x.0.norm.weight" in ours, timm)
+    state = names.rename_modules(dict(ours), modules)
     for name, kernel in (("pre_logits.fc1.weight", 7), ("pre_logits.fc2.weight", 1)):
-        if name in theirs:
-            theirs[name] = theirs[name].unflatten(1, (-1, kernel, kernel))
-    return theirs
+        if name in state:
+            state[name] = state[name].unflatten(1, (-1, kernel, kernel))
+    return state
 
 
-def refuse_other_resnets(net: nn.Module, own: Mapping[str, Tensor], library: str) -> None:
-    """A file that loads there and computes something else is worse than none."""
-    option_b = "conv5_x.0.shortcut.conv.weight" in own and "conv5_x.1.shortcut.conv.weight" not in own
+def refuse_other_resnets(net: nn.Module, ours: Mapping[str, Tensor], library: str) -> None:
+    """Refuses nets whose weights would load in `library` but give other outputs."""
+    option_b = "conv5_x.0.shortcut.conv.weight" in ours and "conv5_x.1.shortcut.conv.weight" not in ours
     dilated = any(max(module.dilation) > 1 for module in net.modules() if isinstance(module, nn.Conv2d))
     reasons = {
-        "have no such net (plain, for CIFAR, or of shortcuts A or C)": not option_b,
-        "stride in the 3×3, and this one in the 1×1 (model.backbone.stride_in)": stride_in(net) == "1x1",
-        "have batch norm, and this one none (model.backbone.norm)": "conv1.norm.running_mean" not in own,
-        "do not dilate conv5_x, as this one does (model.features)": dilated,
+        "include no such net (plain, for CIFAR, or with shortcuts A or C)": not option_b,
+        "stride in the 3×3, but this model in the 1×1 (model.backbone.stride_in)": stride_in(net) == "1x1",
+        "have batch norm, but this model has none (model.backbone.norm)": "conv1.norm.running_mean" not in ours,
+        "do not dilate conv5_x, but this model does (model.features)": dilated,
     }
     for reason, holds in reasons.items():
         if holds:
-            raise WeightsError(f"{library}'s ResNets {reason}: save it as safetensors.")
+            raise WeightsError(f"{library}'s ResNets {reason}: save the model as safetensors.")
 
 
 def stride_in(net: nn.Module) -> str | None:
-    """Which convolution of a net's bottlenecks strides, "1x1" or "3x3"; None where there are no bottlenecks."""
+    """The convolution of bottlenecks that strides, "1x1" or "3x3"; None for nets without bottlenecks."""
     block = getattr(net, "conv3_x", [None])[0]
     if not hasattr(block, "conv3"):
         return None

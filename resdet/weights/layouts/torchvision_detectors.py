@@ -1,10 +1,11 @@
-"""torchvision's Faster and Mask R-CNN on a pyramid, v1 and v2: names, order of classes, and the settings they imply.
+"""torchvision's Faster and Mask R-CNN with FPN, v1 and v2: tensor names, order of classes and implied settings.
 
-Both ways. What its detectors cannot be told to do is refused by the name of the setting (`refuse_what_they_lack`).
+Converts in both directions; `refuse_unsupported` names settings that torchvision's detectors lack.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ MARK = "rpn.head.cls_logits.weight"  # no other layout has this name
 BODY = "backbone.body."
 FROZEN_EPSILON = 1e-5
 
-LEVELS = {f"c{level + 2}": level for level in range(4)}  # our name of a stage -> their number of a pyramid's level
-SINGLE = {  # their module -> ours
+LEVELS = {f"c{level + 2}": level for level in range(4)}  # feature map -> torchvision's pyramid level
+SINGLE = {  # torchvision's module -> resdet's
     "rpn.head.cls_logits": "rpn.objectness",
     "rpn.head.bbox_pred": "rpn.deltas",
     "roi_heads.box_predictor.cls_score": "roi_heads.stages.0.predictor.scores",
@@ -27,7 +28,8 @@ SINGLE = {  # their module -> ours
     "roi_heads.mask_predictor.conv5_mask": "roi_heads.mask_head.upsample",
     "roi_heads.mask_predictor.mask_fcn_logits": "roi_heads.mask_head.masks",
 }
-OF_2019 = {  # names of the files published then, which torchvision renames as it loads -> today's
+Replacement = str | Callable[[re.Match[str]], str]
+NAMES_OF_2019: dict[str, Replacement] = {  # module in the files published in 2019 -> current module
     r"backbone\.fpn\.(inner|layer)_blocks\.(\d)": r"backbone.fpn.\1_blocks.\2.0",
     r"rpn\.head\.conv": "rpn.head.conv.0.0",
     r"roi_heads\.mask_head\.mask_fcn(\d)": lambda match: f"roi_heads.mask_head.{int(match[1]) - 1}.0",
@@ -39,29 +41,29 @@ def is_detector(state: Mapping[str, Tensor]) -> bool:
 
 
 def modules(convs: int, linears: int, mask_convs: int, rpn_convs: int) -> dict[str, str]:
-    """Their modules outside the backbone's body -> ours. Their box head of 3×3 layers is one sequence, numbered on."""
-    found = dict(SINGLE)
+    """torchvision's modules outside the body -> resdet's; its box head with convolutions is one numbered sequence."""
+    result = dict(SINGLE)
     for stage, level in LEVELS.items():
-        for theirs, ours in (("inner", "lateral"), ("layer", "output")):
-            found |= unit(f"backbone.fpn.{theirs}_blocks.{level}", f"neck.{ours}.{stage}")
+        for source, target in (("inner", "lateral"), ("layer", "output")):
+            result |= unit(f"backbone.fpn.{source}_blocks.{level}", f"neck.{target}.{stage}")
     for n in range(convs):
-        found |= unit(f"roi_heads.box_head.{n}", f"roi_heads.stages.0.head.convs.{n}")
+        result |= unit(f"roi_heads.box_head.{n}", f"roi_heads.stages.0.head.convs.{n}")
     for n in range(mask_convs):
-        found |= unit(f"roi_heads.mask_head.{n}", f"roi_heads.mask_head.convs.{n}")
+        result |= unit(f"roi_heads.mask_head.{n}", f"roi_heads.mask_head.convs.{n}")
     for n in range(rpn_convs):
-        found[f"rpn.head.conv.{n}.0"] = f"rpn.convs.{n}"
+        result[f"rpn.head.conv.{n}.0"] = f"rpn.convs.{n}"
     for n in range(linears):
-        theirs = str(convs + 1 + 2 * n) if convs else f"fc{n + 6}"
-        found[f"roi_heads.box_head.{theirs}"] = f"roi_heads.stages.0.head.linears.{n}"
-    return found
+        source = str(convs + 1 + 2 * n) if convs else f"fc{n + 6}"
+        result[f"roi_heads.box_head.{source}"] = f"roi_heads.stages.0.head.linears.{n}"
+    return result
 
 
-def unit(theirs: str, ours: str) -> dict[str, str]:
-    return {f"{theirs}.0": f"{ours}.conv", f"{theirs}.1": f"{ours}.norm"}
+def unit(source: str, target: str) -> dict[str, str]:
+    return {f"{source}.0": f"{target}.conv", f"{source}.1": f"{target}.norm"}
 
 
 def modules_of(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Those of a state dict of theirs, by its names."""
+    """Modules of a torchvision detector, from the tensor names of its state dict."""
     count = lambda pattern: sum(bool(re.fullmatch(pattern, name)) for name in state)
     return modules(
         convs=count(r"roi_heads\.box_head\.\d\.0\.weight"),
@@ -71,17 +73,17 @@ def modules_of(state: Mapping[str, Tensor]) -> dict[str, str]:
     )
 
 
-def todays_name(name: str) -> str:
+def current_name(name: str) -> str:
     module, _, last = name.rpartition(".")
-    for former, present in OF_2019.items():
+    for former, present in NAMES_OF_2019.items():
         if re.fullmatch(former, module):
             return f"{re.sub(former, present, module)}.{last}"
     return name
 
 
 def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under our names; a name that torchvision's detectors do not have stays."""
-    state = {todays_name(name): tensor for name, tensor in state.items()}
+    """Renames tensors to resdet's names; unknown names are unchanged."""
+    state = {current_name(name): tensor for name, tensor in state.items()}
     body = {name.removeprefix(BODY): tensor for name, tensor in state.items() if name.startswith(BODY)}
     rest = {name: tensor for name, tensor in state.items() if not name.startswith(BODY)}
     ours = {f"backbone.{resnet_from_torchvision(name)}": tensor for name, tensor in body.items()}
@@ -89,7 +91,8 @@ def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their background is class 0 and has boxes and a mask that nothing reads; ours comes last and has scores alone."""
+    """Converts names and classes: torchvision's background is class 0 with unused box and mask rows; resdet's is the
+    last class and has scores only."""
     ours = our_names(state)
     if "rpn.head.conv.weight" in state:
         ours |= without_epsilon(ours)
@@ -103,28 +106,28 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_epsilon(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of the frozen norms of 2019, which divided by the variance as it was, for ours, which add epsilon."""
-    found = {}
+    """Weights of frozen norms, scaled so that norms with epsilon give the outputs of 2019's norms without epsilon."""
+    result = {}
     for name, variance in state.items():
         if name.startswith("backbone.") and name.endswith("running_var"):
             weight = name.replace("running_var", "weight")
             if state[weight].shape != variance.shape:
-                raise WeightsError(f"{weight} and {name} are of different shapes: the file is damaged.")
-            found[weight] = state[weight] * torch.sqrt(1 + FROZEN_EPSILON / variance)
-    return found
+                raise WeightsError(f"{weight} and {name} have different shapes: download the file again.")
+            result[weight] = state[weight] * torch.sqrt(1 + FROZEN_EPSILON / variance)
+    return result
 
 
 def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
     """The `model` section of a config that the weights fit."""
     if any(name.startswith("roi_heads.keypoint") for name in state):
-        raise WeightsError(f"{origin}: a Keypoint R-CNN of torchvision, which has a head that none here has.")
+        raise WeightsError(f"{origin}: torchvision's Keypoint R-CNN is not supported: give a Faster or Mask R-CNN.")
     ours = our_names(state)
     name = resnet_name({n.removeprefix("backbone."): t for n, t in ours.items()}, origin)
     count = lambda pattern: len([name for name in ours if re.fullmatch(pattern, name)])
     norm = lambda name: "bn" if f"{name}.running_mean" in ours else None
     stage = "roi_heads.stages.0"
     linears = ours[f"{stage}.head.linears.0.weight"]
-    model = {
+    model: dict[str, Any] = {
         "backbone": {"name": name, "norm": norm_of_body(state)},
         "num_classes": len(ours[f"{stage}.predictor.scores.bias"]) - 1,
         "neck": {"width": len(ours["neck.lateral.c2.conv.weight"]), "norm": norm("neck.lateral.c2.norm")},
@@ -155,16 +158,17 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
 
 
 def norm_of_body(state: Mapping[str, Tensor]) -> str:
-    """Only norms that learn count their steps."""
+    """Only trainable batch norms have a step counter."""
     return "bn" if "backbone.body.bn1.num_batches_tracked" in state else "frozen"
 
 
-# The way back
+# Conversion to torchvision
 
 
-def from_our_names(model: nn.Module) -> dict[str, Tensor]:
-    """What torchvision's detector of the same shape (weights/recipes.py) loads with strict=True."""
-    refuse_what_they_lack(model)
+def from_our_names(model: Any) -> dict[str, Tensor]:
+    """State dict that torchvision's detector of the same shape loads with strict=True (weights/snippets_torchvision.py
+    builds it)."""
+    refuse_unsupported(model)
     state = {n: t.detach() for n, t in model.state_dict().items() if not n.startswith("normalize.")}
     body = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}
     rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
@@ -174,20 +178,20 @@ def from_our_names(model: nn.Module) -> dict[str, Tensor]:
         if (masks := f"roi_heads.mask_head.masks.{kind}") in rest:
             rest[masks] = with_rows_of_background(rest[masks], 1)
     head, mask = model.roi_heads.stages[0].head, model.roi_heads.mask_head
-    theirs = modules(len(head.convs), len(head.linears), len(mask.convs) if mask else 0, len(model.rpn.convs))
-    renamed = rename_modules(rest, {ours: name for name, ours in theirs.items()})
+    names = modules(len(head.convs), len(head.linears), len(mask.convs) if mask else 0, len(model.rpn.convs))
+    renamed = rename_modules(rest, {target: source for source, target in names.items()})
     return {f"{BODY}{resnet_to_torchvision(name)}": tensor for name, tensor in body.items()} | renamed
 
 
 def with_rows_of_background(tensor: Tensor, count: int) -> Tensor:
-    """Nothing reads them there."""
+    """Prepends rows of zeros, which torchvision does not read."""
     return torch.cat([tensor.new_zeros(count, *tensor.shape[1:]), tensor])
 
 
-def refuse_what_they_lack(model: nn.Module) -> None:
-    """Settings that torchvision's detectors have no counterpart of, each by its key and the value they have."""
+def refuse_unsupported(model: Any) -> None:
+    """Refuses settings that torchvision's detectors lack, with the key and the value they support."""
     if model.neck is None:
-        raise WeightsError("torchvision's detectors stand on a pyramid: model.features must be fpn.")
+        raise WeightsError("torchvision's detectors have a pyramid: model.features must be fpn.")
     refuse_other_resnets(model.backbone, model.backbone.state_dict(), "torchvision")
     box, mask, rpn, head = (
         model.roi_heads.config,
@@ -196,7 +200,7 @@ def refuse_what_they_lack(model: nn.Module) -> None:
         model.roi_heads.stages[0].head,
     )
     width = model.neck.channels["p2"]
-    needed = {
+    checks = {  # key -> value, whether torchvision supports it, supported value
         "box.ious": (list(box.ious), len(box.ious) == 1, "one"),
         "box.class_agnostic": (box.class_agnostic, not box.class_agnostic, False),
         "box.pool": (box.pool, box.pool == "align", "align"),
@@ -209,12 +213,13 @@ def refuse_what_they_lack(model: nn.Module) -> None:
         "rpn.min_size": (rpn.config.min_size, rpn.config.min_size == 1e-3, 1e-3),
     }
     if mask is not None:
-        needed["mask.aligned"] = (mask.aligned, not mask.aligned, False)
-        needed["mask.norm"] = ("gn", not has_groups(model.roi_heads.mask_head), "bn or frozen")
-    for key, (present, fits, theirs) in needed.items():
-        if not fits:
+        checks["mask.aligned"] = (mask.aligned, not mask.aligned, False)
+        checks["mask.norm"] = ("gn", not has_groups(model.roi_heads.mask_head), "bn or frozen")
+    for key, (present, supported, expected) in checks.items():
+        if not supported:
             raise WeightsError(
-                f"torchvision's detectors cannot do model.{key}={present}, only {theirs}: save it as safetensors."
+                f"torchvision's detectors do not support model.{key}={present}, only {expected}: save the model as "
+                "safetensors."
             )
 
 

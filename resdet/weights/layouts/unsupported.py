@@ -1,9 +1,9 @@
-"""Nets that this library lacks, told by the names of their tensors, for the sentence that refuses them."""
+"""Unsupported nets, recognized by tensor names for error messages."""
 
 import re
 from collections.abc import Iterable
 
-KINDS = (  # a pattern of a name that such nets have -> what they are; the first that fits counts
+KINDS = (  # (pattern of a tensor name, kind of net); the first match wins
     (r"head\.classification_head\.(cls_logits|conv)\..*", "a RetinaNet or FCOS of torchvision"),
     (r"head\.classification_head\.module_list\..*", "an SSD of torchvision"),
     (r"(aux_)?classifier\.(4|low_classifier)\.weight", "a segmentation net of torchvision"),
@@ -13,7 +13,7 @@ KINDS = (  # a pattern of a name that such nets have -> what they are; the first
     (r"(bbox|rpn|roi|decode|mask)_head\..*", "a net of mmdetection or mmsegmentation"),
     (r"(model\.)?model\.\d+\.(conv|cv1|m)\..*", "a YOLO of ultralytics"),
     (r"(module\.)?(encoder_[qk]|teacher|student)\..*", "a net of self-supervised training"),
-    (r"(visual|text_model|vision_model)\..*", "a CLIP or another net of pictures and text"),
+    (r"(visual|text_model|vision_model)\..*", "a CLIP or another net of images and text"),
     (r"(.*\.)?(attn|self_attn|self_attention|attention)\..*", "a transformer"),
     (r"features\.denseblock1\..*", "a DenseNet"),
     (r"(.*\.)?(conv_pw|conv_dw)\..*|features\.\d+\.(0|conv\.0|block\.0)\..*", "a MobileNet, EfficientNet or ConvNeXt"),
@@ -22,6 +22,6 @@ KINDS = (  # a pattern of a name that such nets have -> what they are; the first
 
 
 def kind_of(names: Iterable[str]) -> str | None:
-    """What a net with these names is, if it is one of those."""
+    """The kind of net with these tensor names, or None."""
     names = list(names)
     return next((kind for pattern, kind in KINDS if any(re.fullmatch(pattern, name) for name in names)), None)
