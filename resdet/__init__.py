@@ -17,6 +17,8 @@ __getattr__, __dir__ = attach(
         "classification": "classification",
         "detection": "detection",
         "localization": "localization",
+        "necks": "necks",
+        "tasks": "tasks",
         "weights": "weights",
         "build": "hub",
         "load": "hub",

@@ -2,4 +2,13 @@
 
 from resdet._lazy import attach
 
-__getattr__, __dir__ = attach(__name__, {"Classifier": "model", "TestCropsConfig": "config"})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "Classifier": "model",
+        "ClassificationExperiment": "config",
+        "ClassificationTask": "task",
+        "ClassifierConfig": "config",
+        "TestCropsConfig": "config",
+    },
+)

@@ -30,5 +30,6 @@ def build_classifier(
         short=getattr(experiment.data, "short", size),
         label_smoothing=experiment.model.label_smoothing,
     )
+    model.task = experiment.task
     model.experiment = to_dict(experiment)
     return model

@@ -33,7 +33,8 @@ class Classification:
 class Classifier(nn.Module):
     """A backbone with its classes, pixel statistics and the size of its test crop."""
 
-    task, exported = "classification", False
+    task: str = "classification"
+    exported = False
 
     def __init__(
         self,

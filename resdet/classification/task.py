@@ -41,7 +41,7 @@ class ClassificationTask(Task):
     def open_training(
         self, experiment: ClassificationExperiment, world: World, log: Log, init: str | None = None
     ) -> ClassificationTraining:
-        return ClassificationTraining(experiment, world, log, Path(init) if init else None)
+        return ClassificationTraining(experiment, world, log, Path(init) if init else None, self.build)
 
     def evaluate(
         self,

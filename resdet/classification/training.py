@@ -1,6 +1,6 @@
 """Training of classifiers: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from resdet.images.decode import Source
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.structures import Batch
 
+Build = Callable[[ClassificationExperiment, Sequence[str]], Classifier]
 MEAN_IMAGES = 2048  # training images for a per-pixel mean
 
 
@@ -50,13 +51,22 @@ class ClassificationTraining(BaseTraining):
 
     monitor, lower_is_better = "error", True
 
-    def __init__(self, experiment: ClassificationExperiment, world: World, log: Log, init: Path | None = None):
+    def __init__(
+        self,
+        experiment: ClassificationExperiment,
+        world: World,
+        log: Log,
+        init: Path | None = None,
+        build: Build = build_classifier,
+    ):
+        """`build` makes the model of an experiment for these classes."""
         self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
         images = isinstance(experiment.data, ImagesConfig)
         Pipeline: type[ImagePipeline] | type[OnDevicePipeline] = ImagePipeline if images else OnDevicePipeline
         self.data = Pipeline(experiment, world, Skipped(log.warn))
-        self.model = build_classifier(experiment, self.data.classes, *self.data.statistics())
+        self.model = build(experiment, self.data.classes)
+        self.model.normalize.set(*self.data.statistics())
         if init:
             self.start_from(init, log)
         self.training = self.data.training

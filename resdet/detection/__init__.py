@@ -6,6 +6,13 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "Detector": "model",
+        "DetectionExperiment": "config",
+        "DetectionTask": "task",
+        "DetectorConfig": "config",
+        "Annotations": "data.annotations",
+        "ScenesConfig": "data.config",
+        "from_coco": "data.coco",
+        "open_coco": "data.coco",
         "register_evaluator": "evaluation.protocols",
         "register_box_head": "heads.registry",
         "register_mask_head": "heads.registry",

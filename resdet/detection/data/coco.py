@@ -33,7 +33,7 @@ def open_coco(
     arrays = cached(
         f"coco-{on_bad}",
         [file],
-        lambda: _compile(file, folder, on_bad),
+        lambda: _compile(read_json(file), file, folder, on_bad),
         cache_dir,
         places=[folder],
         holds=lambda arrays: unchanged(arrays, folder),
@@ -41,9 +41,16 @@ def open_coco(
     return Annotations(arrays, images, file)
 
 
-def _compile(file: Path, folder: Path, on_bad: OnBad) -> Arrays:
+def from_coco(content: dict[str, Any], images: Path | str, on_bad: OnBad = "skip") -> Annotations:
+    """Annotations from a dict in COCO's format, with the images in the folder `images`; for data formats of your own."""
+    arrays = _compile(content, Path(images) / "annotations", Path(images), on_bad)
+    return Annotations(arrays | {"intact": np.array([False])}, images)
+
+
+def _compile(content: Any, file: Path, folder: Path, on_bad: OnBad) -> Arrays:
+    """`file` names the annotations in errors."""
     problems = Problems(file, on_bad)
-    coco = CocoFile(read_json(file), str(file), problems.report)
+    coco = CocoFile(content, str(file), problems.report)
     images, annotations = coco.images, coco.annotations
     measured = Measured(folder)
     names, sizes = _check_images(coco, measured)

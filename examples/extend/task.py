@@ -1,0 +1,42 @@
+"""A task of your own: a config dataclass and a `Task`, registered under the name that `task:` gives.
+
+This one is classification with a temperature for its logits. A task of another kind implements `build`,
+`open_training`, `evaluate` and `predict` itself, as the three in resdet/*/task.py do.
+
+resdet train --config shapes_resnet20.yaml --import task task=sharp_classification model.temperature=0.5
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import resdet
+from resdet.classification import ClassificationExperiment, ClassificationTask, Classifier, ClassifierConfig
+
+
+@dataclass
+class SharpConfig(ClassifierConfig):
+    """A classifier whose logits are divided by the temperature."""
+
+    temperature: float = 1.0
+
+
+@dataclass
+class SharpExperiment(ClassificationExperiment):
+    """Its sections, of which `model` is another one."""
+
+    task: Literal["sharp_classification"] = "sharp_classification"
+    model: SharpConfig = field(default_factory=SharpConfig)
+
+
+@resdet.tasks.register("sharp_classification", SharpExperiment)
+class SharpTask(ClassificationTask):
+    """Its models are trained, evaluated and used for predictions as classifiers are."""
+
+    def build(
+        self, experiment: SharpExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
+    ) -> Classifier:
+        model = super().build(experiment, classes)
+        temperature = experiment.model.temperature
+        model.backbone.fc.register_forward_hook(lambda layer, inputs, logits: logits / temperature)
+        return model

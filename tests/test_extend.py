@@ -1,0 +1,90 @@
+"""The examples of extension, from a folder outside the package."""
+
+import csv
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from running import REPOSITORY, TINY
+
+EXAMPLES = REPOSITORY / "examples" / "extend"
+MODULES = ("backbone", "neck", "heads", "losses", "data_format", "evaluator")
+DETECTOR = [
+    *("model.backbone=stride_net", "model.backbone.width=8", "model.neck=lateral", "model.neck.width=16"),
+    *("model.box.head=average", "model.box.width=16", "model.box.loss=l2", "model.box.class_loss=focal"),
+    *("eval.metric=loose", "model.rpn.channels=16", "model.input.min_size=64", "model.input.max_size=64"),
+    *("model.rpn.anchors.sizes=[[8],[16],[32],[64]]", "data.name=boxes_csv", "data.root=set", "data.workers=0"),
+    *("data.augment.min_size=[64]", "data.augment.max_size=64", "model.pretrained=null", "model.num_classes=null"),
+    *("train.unit=steps", "train.length=2", "train.batch=2", "train.evaluate_every=2", "train.precision=fp32"),
+    *("train.checkpoint_every=2", "train.log_every=1", "schedule.warmup=0", "schedule.milestones=[]"),
+]
+
+
+@pytest.fixture
+def examples(tmp_path):
+    """The examples and a small data set in the format of one of them, in the working directory of a command."""
+    for file in EXAMPLES.glob("*.py"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "set").mkdir()
+    for split in ("train", "val"):
+        with (tmp_path / "set" / f"{split}.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["file", "class", "left", "top", "right", "bottom"])
+            for number in range(4):
+                image = np.full((64, 64, 3), 30, np.uint8)
+                image[8 * number : 8 * number + 24, 10:40] = 200
+                cv2.imwrite(str(tmp_path / "set" / f"{split}{number}.png"), image)
+                rows.writerow([f"{split}{number}.png", "box", 10, 8 * number, 40, 8 * number + 24])
+    return tmp_path
+
+
+def test_a_detector_of_foreign_parts(examples, fork):
+    """Trained by a config that names the modules, evaluated and used by commands that import them."""
+    imports = f"imports=[{','.join(MODULES)}]"
+    words = [*DETECTOR, imports, "model.mask=null", "--out", "run"]
+    assert fork("train", "--config", "custom.yaml", *words).returncode == 0
+    given = [word for module in MODULES for word in ("--import", module)]
+    finished = fork("evaluate", "--weights", "run/best.pth", *given)
+    assert finished.returncode == 0 and "mAP" in finished.stdout
+    assert fork("predict", "--weights", "run/best.pth", *given, "set/val0.png", "--json", "r.json").returncode == 0
+    assert json.loads((examples / "r.json").read_text())[0]["height"] == 64
+
+
+def test_a_checkpoint_names_the_module_that_is_missing(examples, fork):
+    """A file from elsewhere could name any module: loading one imports none."""
+    words = [*TINY, "model.backbone=stride_net", "model.backbone.width=4", "train.length=1", "train.unit=steps"]
+    assert fork("train", *words, "--import", "backbone", "--out", "run").returncode == 0
+    finished = fork("predict", "--weights", "run/last.pth", "set/val0.png")
+    assert finished.returncode == 2
+    assert "needs the module backbone" in finished.stderr and "--import backbone" in finished.stderr
+    assert fork("predict", "--weights", "run/last.pth", "--import", "backbone", "set/val0.png").returncode == 0
+
+
+def test_masks_of_a_foreign_head(examples, fork):
+    words = ["config", "--config", "shapes_mask_r18_fpn.yaml", "--import", "heads", "model.mask.head=plain"]
+    assert "head: plain" in fork(*words).stdout
+    finished = fork(*words[:3], "model.mask.head=plain")
+    assert finished.returncode == 2 and "model.mask.head: there is no mask head named 'plain'" in finished.stderr
+
+
+def test_a_task(examples, fork):
+    words = [*TINY, "task=sharp_classification", "model.temperature=0.5", "train.length=1", "train.unit=steps"]
+    assert fork("train", *words, "--import", "task", "--out", "run").returncode == 0
+    finished = fork("predict", "--weights", "run/last.pth", "--import", "task", "set/val0.png")
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_a_module_that_is_not_there(examples, fork):
+    finished = fork("config", "--config", "shapes_resnet20.yaml", "--import", "nowhere")
+    assert finished.returncode == 2 and "--import: the module nowhere cannot be imported" in finished.stderr
+    finished = fork("config", "--config", "shapes_resnet20.yaml", "imports=[nowhere]")
+    assert finished.returncode == 2 and "override imports=[nowhere]: the module nowhere" in finished.stderr
+    finished = fork("config", "--config", "shapes_resnet20.yaml", "imports=nowhere")
+    assert finished.returncode == 2 and "imports is" in finished.stderr
+
+
+def test_each_example_is_short():
+    for file in EXAMPLES.glob("*.py"):
+        assert len(file.read_text().splitlines()) <= 60, file
