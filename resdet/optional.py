@@ -1,6 +1,6 @@
 """Imports of libraries that may fail, with an error message."""
 
-from importlib import metadata
+from importlib import import_module, metadata
 from types import ModuleType
 
 from resdet.errors import Error
@@ -17,3 +17,11 @@ def torchvision() -> ModuleType:
             f"{pair} are incompatible ({str(error).splitlines()[0]}): run pip install --upgrade torch torchvision."
         ) from None
     return torchvision
+
+
+def required(module: str, package: str, caller: str) -> ModuleType:
+    """A module of an optional package; an Error names the package to install for `caller`."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise Error(f"{caller} needs a package that is not installed: pip install {package}") from None

@@ -1,8 +1,8 @@
 """The classifier: normalization, a backbone, and class names."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,21 +13,11 @@ from resdet.backbones.layers import Backbone
 from resdet.backbones.modes import evaluating
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
+from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
+from resdet.results.classification import Classification
 
 PREDICT_BATCH = 64
-
-
-@dataclass
-class Classification:
-    """The predicted classes of one image, best first."""
-
-    labels: np.ndarray  # [k] class numbers
-    scores: np.ndarray  # [k] probabilities
-    names: list[str]
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {score:.3f}" for name, score in zip(self.names, self.scores))
 
 
 class Classifier(nn.Module):
@@ -74,17 +64,22 @@ class Classifier(nn.Module):
         total = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, ignore_index=-1, reduction="sum")
         return total / (targets >= 0).sum().clamp(min=1)
 
-    def predict(self, images: Iterable, top: int = 5) -> list[Classification]:
-        """The `top` classes of each image, a path or a uint8 RGB array [H, W, 3], from its central crop."""
-        return list(self.stream(images, top))
+    def predict(self, images: Any, top: int = 5, batch: int | None = None, stream: bool = False) -> Any:
+        """The `top` classes of each image, from its central crop.
 
-    def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
+        Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from 0
+        to 1) and returns a Classification; takes a folder, a glob, a video, a batch or an iterable of images and returns
+        a list, or with `stream` a generator. `batch` images are classified together (default: 64).
+        """
+        return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
+
+    def stream(self, images: Iterable, top: int = 5, batch: int | None = None) -> Iterator[Classification]:
         """Yields the results of `predict` one by one; only one batch of images is in memory."""
         device = self.normalize.std.device
-        for batch in batches(images, PREDICT_BATCH):
+        for group in batches(images, batch or PREDICT_BATCH):
             with evaluating([self]):
-                best = self.scores(batch, device).topk(min(top, len(self.classes)), dim=1)
-            yield from (self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy()))
+                best = self.scores(group, device).topk(min(top, len(self.classes)), dim=1)
+            yield from map(self.describe, best.indices.numpy(), best.values.numpy(), group)
 
     @torch.inference_mode()
     def scores(self, images: Sequence, device: torch.device) -> Tensor:
@@ -92,8 +87,8 @@ class Classifier(nn.Module):
         crops = np.stack([center_crop(as_image(image), self.short, self.size) for image in images])
         return self(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device)).float().softmax(1).cpu()
 
-    def describe(self, labels: np.ndarray, scores: np.ndarray) -> Classification:
-        return Classification(labels, scores, [self.classes[label] for label in labels])
+    def describe(self, labels: np.ndarray, scores: np.ndarray, image: Any = None) -> Classification:
+        return Classification(labels, scores, [self.classes[label] for label in labels], image)
 
 
 def batches(images: Iterable, size: int) -> Iterator[list]:

@@ -9,8 +9,8 @@ import numpy as np
 from resdet.data.array_cache import Strings
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, map_image, read_image
+from resdet.images.inputs import IMAGE_EXTENSIONS
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 UNREADABLE = "restore it or remove it"
 
 

@@ -6,6 +6,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "Detector": "model",
+        "images_from_list": "records",
+        "targets_from_list": "records",
         "DetectionExperiment": "config",
         "DetectionTask": "task",
         "DetectorConfig": "config",

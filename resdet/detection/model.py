@@ -4,7 +4,8 @@
 break; both may be called in any mode, so that a validation loss costs nothing but its time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,12 @@ from resdet.detection.config import InputConfig
 from resdet.detection.heads.box_head import Conv5Head, VGGHead
 from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
+from resdet.detection.inference import predictor
+from resdet.detection.records import images_from_list, targets_from_list
+from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
-from resdet.necks.fpn import FPN
+from resdet.necks.base import Neck
+from resdet.results.result import Result
 from resdet.structures import Detections, Images, Proposals, Targets, each
 
 
@@ -27,7 +32,7 @@ class Detector(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        neck: FPN | None,
+        neck: Neck | None,
         levels: Sequence[str],
         rpn: RPN,
         roi_heads: RoIHeads,
@@ -53,15 +58,22 @@ class Detector(nn.Module):
     def draws_masks(self) -> bool:
         return self.roi_heads.mask_head is not None
 
-    def forward(self, images: Images | Tensor) -> Detections:
-        """Boxes in pixels of the padded images; those below the model's `score` are padding."""
+    def forward(self, images: Images | Tensor | Sequence[Tensor]) -> Detections:
+        """Boxes in pixels of the padded images; those below the model's `score` are padding.
+
+        A list of images [3, H, W], uint8 or floats from 0 to 1, is padded to one size.
+        """
         return self.detect(as_images(images))[0]
 
-    def losses(self, images: Images | Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask where it draws masks;
+    def losses(
+        self, images: Images | Tensor | Sequence[Tensor], targets: Targets | Sequence[Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Takes records, or lists as torchvision's detectors do (`resdet.detection.records`).
+
+        Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask where it draws masks;
         mask_class where classes are told of masks."""
         images = as_images(images)
-        return self.losses_of(self.maps(images), images, targets)
+        return self.losses_of(self.maps(images), images, as_targets(targets))
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
         """Detections above `score`, and the feature maps that `masks` draws from."""
@@ -94,15 +106,19 @@ class Detector(nn.Module):
         proposals = self.propose(maps, images)
         return self.roi_heads.detect(maps, proposals, images.sizes, self.score if score is None else score)
 
-    def predict(self, images: Iterable, score: float | None = None) -> list:
-        """Detects in paths and uint8 RGB arrays [H, W, 3]: one `resdet.results.result.Result` an image."""
-        return list(self.stream(images, score))
+    def predict(self, images: Any, score: float | None = None, batch: int | None = None, stream: bool = False) -> Any:
+        """Detections of at least `score` in each image, in pixels of that image.
 
-    def stream(self, images: Iterable, score: float | None = None) -> Iterator:
-        """The same one after another, for any number of images: one batch of them is in memory."""
-        from resdet.detection.inference.predictor import stream
+        Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from 0
+        to 1) and returns a `resdet.Result`; takes a folder, a glob, a video, a batch or an iterable of images and returns
+        a list, or with `stream` a generator. Up to `batch` images of one padded size are detected together (default: 8
+        on a GPU, 1 on a CPU).
+        """
+        return predict_all(lambda inputs: self.stream(inputs, score, batch), images, stream)
 
-        return stream(self, images, score)
+    def stream(self, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
+        """Yields the results of paths and arrays one by one, in their order; holds few images in memory."""
+        return predictor.stream(self, images, score, batch)
 
     def compile_inference(self) -> None:
         """Compiles `detect` and the mask head, anew for each shape of images."""
@@ -135,10 +151,16 @@ def with_room(targets: Targets) -> Targets:
     return each(targets, lambda field: field.new_zeros(len(field), 1, *field.shape[2:]))
 
 
-def as_images(images: Images | Tensor) -> Images:
-    """A tensor [B, 3, H, W] is taken for images without padding."""
+def as_targets(targets: Targets | Sequence[Mapping[str, Tensor]]) -> Targets:
+    return targets if isinstance(targets, Targets) else targets_from_list(targets)
+
+
+def as_images(images: Images | Tensor | Sequence[Tensor]) -> Images:
+    """A tensor [B, 3, H, W] has no padding."""
     if isinstance(images, Images):
         return images
+    if not isinstance(images, Tensor):
+        return images_from_list(images)
     height, width = images.shape[2:]
     sizes = torch.tensor([[height, width]], dtype=torch.float32, device=images.device)
     return Images(images, sizes.expand(len(images), 2))

@@ -24,6 +24,7 @@ from resdet.export import graph_description
 from resdet.files.restricted_pickle import reason
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
+from resdet.images.inputs import predict_all
 from resdet.images.resizing import resize
 from resdet.ops.nms import nms
 from resdet.ops.rle import RLE, encode
@@ -116,9 +117,9 @@ class ExportedClassifier(Exported):
     def __call__(self, images: Tensor) -> Tensor:
         return self.run(images=np.ascontiguousarray(images))["logits"]
 
-    def predict(self, images: Iterable, top: int = 5) -> list[Classification]:
-        """The `top` classes of the center crops of paths and uint8 RGB arrays [H, W, 3]."""
-        return list(self.stream(images, top))
+    def predict(self, images: Any, top: int = 5, stream: bool = False) -> Any:
+        """The `top` classes of one image or of several, as `Classifier.predict`."""
+        return predict_all(lambda inputs: self.stream(inputs, top), images, stream)
 
     def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
         """`predict` batch by batch."""
@@ -150,9 +151,9 @@ class ExportedDetector(Exported):
         self.score: float = description["score"]
         self.draws_masks = "masks" in self.outputs
 
-    def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
-        """One result per image; `images`: paths and uint8 RGB arrays [H, W, 3]."""
-        return list(self.stream(images, score))
+    def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
+        """Results of one image or of several, as `Detector.predict`."""
+        return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
         """`predict` image by image: reads an image only when its result is requested."""

@@ -11,6 +11,7 @@ from resdet.classification.model import Classifier
 from resdet.classification.test_crops import Scorer, build_test_crops, tensors
 from resdet.errors import ConfigError
 from resdet.images.decode import as_image
+from resdet.images.inputs import predict_all
 from resdet.localization.config import LocateConfig
 from resdet.localization.locate import Locator, locate
 from resdet.localization.rcnn_model import LocalizerRCNN
@@ -40,12 +41,12 @@ class ClassifyAndLocate:
         self.score = Scorer(classifiers, self.locator.device, views.views == "dense")
         self.top = min(top, len(first.classes))
 
-    def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
-        """One result per image; `images` are paths and uint8 RGB arrays [H, W, 3].
+    def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
+        """Results of one image or of several, as `Detector.predict`.
 
         Names and scores come from the classifiers; classes with a score below `score` are omitted.
         """
-        return list(self.stream(images, score))
+        return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
         """Yields the results of `predict` one by one, and reads images lazily."""

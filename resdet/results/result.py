@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from resdet.errors import DataError, Error
+from resdet.errors import DataError
+from resdet.files.atomic import write_image, write_json
 from resdet.images.decode import as_image
 from resdet.ops.rle import RLE, Decoded, encode
+from resdet.optional import required
 
 
 @dataclass(init=False)
@@ -129,10 +131,7 @@ class Result:
 
     def to_supervision(self) -> Any:
         """Converts to supervision's Detections, with the names as data["class_name"]."""
-        try:
-            import supervision
-        except ImportError:
-            raise Error("to_supervision needs a package that is not installed: pip install supervision") from None
+        supervision = required("supervision", "supervision", "to_supervision")
         return supervision.Detections(
             xyxy=self.boxes,
             mask=self.masks,
@@ -140,6 +139,43 @@ class Result:
             class_id=self.labels,
             data={"class_name": np.array(self.names, dtype=str)},
         )
+
+    def to_torchvision(self) -> dict[str, torch.Tensor]:
+        """Converts to the dict of torchvision's detectors: labels count from 1, masks are float [n, 1, H, W]."""
+        target = {
+            "boxes": torch.from_numpy(self.boxes),
+            "labels": torch.from_numpy(self.labels) + 1,
+            "scores": torch.from_numpy(self.scores),
+        }
+        if (masks := self.masks) is not None:
+            target["masks"] = torch.from_numpy(masks)[:, None].float()
+        return target
+
+    def to_pandas(self) -> Any:
+        """Converts to a pandas DataFrame, one row per detection, without masks."""
+        pandas = required("pandas", "pandas", "to_pandas")
+        corners = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T))
+        return pandas.DataFrame(
+            {
+                "name": self.names,
+                "label": self.labels,
+                "category_id": self.category_ids,
+                "score": self.scores,
+                **corners,
+            }
+        )
+
+    def save(self, path: str | Path, score: float = 0.0) -> None:
+        """Writes the drawn image, or with the suffix .json the fields of `to_dict`."""
+        if Path(path).suffix.lower() == ".json":
+            write_json(str(path), self.above(score).to_dict())
+        else:
+            write_image(path, self.draw(score=score))
+
+    def plot(self, score: float = 0.0) -> Any:
+        """The drawn image as a PIL image, which notebooks display."""
+        Image = required("PIL.Image", "pillow", "plot")
+        return Image.fromarray(self.draw(score=score))
 
     def draw(self, image: str | Path | np.ndarray | None = None, score: float = 0.0) -> np.ndarray:
         """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3]."""

@@ -33,15 +33,15 @@ class Prepared(NamedTuple):
     size: tuple[int, int]  # its own height and width
 
 
-def stream(model: Any, images: Iterable, score: float | None = None) -> Iterator[Result]:
+def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
     """One result an image, in their order, as soon as it is known; `images` are paths and uint8 RGB arrays [H, W, 3],
     of which no more are read than are detected in together."""
     device, ready, following = model.normalize.std.device, {}, 0
-    for group in grouped(images, model.input, 1 if device.type == "cpu" else BATCH):
-        batch = pad([torch.from_numpy(prepared.pixels) for prepared in group], model.input.divisor)
-        batch = Images(*(field.to(device) for field in batch))
+    for group in grouped(images, model.input, batch or (1 if device.type == "cpu" else BATCH)):
+        padded = pad([torch.from_numpy(prepared.pixels) for prepared in group], model.input.divisor)
+        padded = Images(*(field.to(device) for field in padded))
         with torch.inference_mode(), evaluating([model]):
-            found = results_of(model, batch, [prepared.size for prepared in group], score)
+            found = results_of(model, padded, [prepared.size for prepared in group], score)
         for prepared, result in zip(group, found):
             result.image = prepared.image
             ready[prepared.number] = result

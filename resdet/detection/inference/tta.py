@@ -22,6 +22,7 @@ from resdet.detection.inference.views import MultiScale, Scored, View, views_of
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError
 from resdet.images.decode import as_image
+from resdet.images.inputs import predict_all
 from resdet.images.resizing import resize
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms
@@ -65,9 +66,9 @@ class EnsembleDetector:
         default = REFINED_NMS if self.settings.refine else first.roi_heads.config.nms
         self.nms = default if self.settings.nms is None else self.settings.nms
 
-    def predict(self, images: Iterable, score: float | None = None) -> list[Result]:
-        """One result per image, as `Detector.predict`; `images` are paths or uint8 RGB arrays [H, W, 3]."""
-        return list(self.stream(images, score))
+    def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
+        """Results of one image or of several, as `Detector.predict`."""
+        return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
         """Yields the results of `predict`, as `Detector.stream`."""

@@ -1,0 +1,115 @@
+"""What `predict` takes: files, folders, globs, videos, arrays, tensors, PIL images, and iterables of them."""
+
+import glob
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from resdet.errors import DataError
+from resdet.images.decode import EncodedImage, RawImage
+from resdet.optional import required
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+R = TypeVar("R")
+
+
+def predict_all(predict: Callable[[Iterable], Iterator[R]], inputs: Any, stream: bool) -> R | list[R] | Iterator[R]:
+    """The result of a single image, the list of those of several, or with `stream` a generator of them."""
+    if stream:
+        return predict(images_in(inputs))
+    results = list(predict(images_in(inputs)))
+    return results[0] if is_single(inputs) else results
+
+
+def is_single(inputs: Any) -> bool:
+    """Whether the inputs are one image, and not a folder, a glob, a video, a batch or another iterable."""
+    if isinstance(inputs, (str, Path)):
+        return not (Path(inputs).is_dir() or is_video(inputs) or is_glob(inputs))
+    if isinstance(inputs, (np.ndarray, torch.Tensor)):
+        return inputs.ndim == 3
+    return is_pil(inputs) or isinstance(inputs, (EncodedImage, RawImage))
+
+
+def images_in(inputs: Any) -> Iterator[Any]:
+    """The images one by one, as paths or uint8 RGB arrays [H, W, 3]; files are listed, and not read."""
+    if isinstance(inputs, (str, Path)):
+        yield from files_in(inputs)
+    elif isinstance(inputs, np.ndarray) and inputs.ndim != 4:
+        yield inputs
+    elif isinstance(inputs, torch.Tensor):
+        yield from map(pixels_of, inputs if inputs.ndim == 4 else [inputs])
+    elif is_pil(inputs):
+        yield pil_pixels(inputs)
+    elif isinstance(inputs, (EncodedImage, RawImage)):
+        yield inputs
+    else:
+        for entry in inputs:
+            yield from images_in(entry)
+
+
+def files_in(path: str | Path) -> Iterator[Any]:
+    """A file, the images of a folder, the matches of a glob, or the frames of a video."""
+    if Path(path).is_dir():
+        found = sorted(file for file in Path(path).iterdir() if file.suffix.lower() in IMAGE_EXTENSIONS)
+    elif is_glob(path):
+        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    elif is_video(path):
+        yield from frames_of(path)
+        return
+    else:
+        found = [path]
+    if not found:
+        raise DataError(f"{path}: no image there; give another folder or pattern, or the files.")
+    yield from found
+
+
+def is_glob(path: str | Path) -> bool:
+    return any(sign in str(path) for sign in "*?[") and not Path(path).exists()
+
+
+def is_video(path: str | Path) -> bool:
+    return Path(path).suffix.lower() in VIDEO_EXTENSIONS
+
+
+def frames_of(path: str | Path) -> Iterator[np.ndarray]:
+    """The frames of a video file, uint8 RGB [H, W, 3]."""
+    import cv2
+
+    video = cv2.VideoCapture(str(path))
+    if not video.isOpened():
+        raise DataError(f"{path}: cannot read the video; check the path, or convert it to H.264 in an MP4 file.")
+    try:
+        while True:
+            read, frame = video.read()
+            if not read:
+                return
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    finally:
+        video.release()
+
+
+def pixels_of(image: torch.Tensor) -> np.ndarray:
+    """[3, H, W], uint8 or float from 0 to 1, RGB -> uint8 [H, W, 3]."""
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise DataError(f"A tensor of shape {list(image.shape)} is no image: give RGB as [3, H, W] or [B, 3, H, W].")
+    if image.is_floating_point():
+        if image.min() < 0 or image.max() > 1:
+            raise DataError("A float image has values outside 0 to 1: divide by 255, or give uint8.")
+        image = (image * 255).round().to(torch.uint8)
+    if image.dtype != torch.uint8:
+        raise DataError(f"An image of type {image.dtype} is not known: give uint8, or floats from 0 to 1.")
+    return np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
+
+
+def is_pil(image: Any) -> bool:
+    return type(image).__module__.partition(".")[0] == "PIL"
+
+
+def pil_pixels(image: Any) -> np.ndarray:
+    """Upright by its EXIF orientation, RGB."""
+    ImageOps = required("PIL.ImageOps", "pillow", "A PIL image")
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
