@@ -198,7 +198,7 @@ def test_the_classifiers_of_a_localizer_are_there_too(picture, monkeypatch):
     nets, taken = [Net(), Net()], []
     nets[0].task, nets[0].experiment, nets[0].classes = "localization", {"task": "localization"}, ["cat"]
     monkeypatch.setattr(predict.hub, "load", {"a.pth": nets[0], "b.pth": nets[1]}.get)
-    monkeypatch.setattr(task, "check_classifier", lambda *_: None)
+    monkeypatch.setattr(task, "check_classifier", lambda net, *_: net)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("meta"))
     monkeypatch.setattr(task, "ClassifyAndLocate", lambda models, nets, *_: taken.extend([*models, *nets]))
     monkeypatch.setattr(task, "show", lambda *_: [])

@@ -20,7 +20,7 @@ from resdet.detection.evaluation.evaluate import (
     detect_all,
     empty,
     evaluation_batches_of,
-    gather,
+    gather_results,
     headline_metrics,
     predict_all,
     unread,
@@ -254,7 +254,7 @@ def test_a_result_without_detections_is_without_rows():
 
 def test_one_process_gathers_its_own():
     rows = Results([3, 4], [1, 1], [0.5, 0.25], [[0, 0, 1, 1], [1, 1, 2, 2]])
-    assert gather([rows]).to_list() == rows.to_list()
+    assert gather_results([rows]).to_list() == rows.to_list()
 
 
 def test_mean_losses_weigh_each_image_alike():

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("shallow")  # to load what `detector` made
 @pytest.fixture(autouse=True)
 def timed_once(monkeypatch):
     """Latencies are of one call a round."""
-    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "MIN_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")

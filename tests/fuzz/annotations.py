@@ -342,8 +342,8 @@ def judge(source: Annotations, trial: Trial) -> None:
 
 def judge_boxes(truth: dict, found: list[dict]) -> None:
     judge_kind(truth, found, "bbox")
-    for protocol in evaluators.values():
-        protocol(truth, found)
+    for protocol in evaluators:
+        evaluators[protocol](truth, found)
 
 
 def judge_kind(truth: dict, found: list[dict], kind: str) -> None:

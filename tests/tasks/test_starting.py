@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused_by_name(root, tmp_path, misfit):
 def test_a_classifier_does_not_take_a_detector(root, tmp_path):
     start(root, tmp_path / "run", *STILL)
     words = ["--config", "shapes_r18.yaml", "model.backbone=resnet18", "--init", tmp_path / "run/best.pth"]
-    assert "holds a detector" in runs.sentence(runs.here("train", *words, "--out", tmp_path / "other"))
+    assert "contains a detector" in runs.sentence(runs.here("train", *words, "--out", tmp_path / "other"))
 
 
 def test_pretrained_from_a_file(root, tmp_path, classifier):

@@ -189,7 +189,7 @@ def test_a_proposer_inside_a_file_is_no_path(tmp_path):
     inner = resdet.config.to_dict(resdet.config.load("shapes_resnet20.yaml", "model.num_classes=2"))
     nested = changed(experiment, "model.proposer", inner)
     path = write(tmp_path, "pth", {"model": {"a": torch.ones(1)}, "experiment": nested, "classes": ["a", "b"]})
-    assert_refused(path, "is of the task classification")
+    assert_refused(path, "has the task classification")
 
 
 def test_errors_of_a_config_name_the_file(tmp_path, content):

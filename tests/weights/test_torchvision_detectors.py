@@ -280,7 +280,7 @@ REFUSED = {
     "stride": ({"backbone__stride_in": "1x1"}, "model.backbone.stride_in"),
     "shortcut": ({"backbone__shortcut": "C"}, "shortcuts A or C"),
     "group norm of the backbone": ({"backbone__norm": "gn"}, "model.backbone.norm"),
-    "group norm of the pyramid": ({"fpn__norm": "gn"}, "model.neck.norm=gn"),
+    "group norm of the pyramid": ({"neck__norm": "gn"}, "model.neck.norm=gn"),
     "group norm of the box head": ({"box__norm": "gn", "box__convs": 4}, "model.box.norm=gn"),
     "group norm of the mask head": ({"mask__norm": "gn"}, "model.mask.norm=gn"),
     "anchors": ({"rpn__anchors__style": "exact"}, "model.rpn.anchors.style=exact, only torchvision"),

@@ -207,7 +207,7 @@ def refuse_unsupported(model: Any) -> None:
         "box.aligned": (box.aligned, not box.aligned, False),
         "box.linears": (len(head.linears), len(head.convs) > 0 or len(head.linears) == 2, "2, without box.convs"),
         "box.norm": ("gn", not has_groups(model.roi_heads.stages), "bn or frozen"),
-        "fpn.norm": ("gn", not has_groups(model.neck), "bn or frozen"),
+        "neck.norm": ("gn", not has_groups(model.neck), "bn or frozen"),
         "rpn.anchors.style": (rpn.config.anchors.style, rpn.anchors.rounded, "torchvision"),
         "rpn.channels": (rpn.config.channels, rpn.objectness.in_channels == width, width),
         "rpn.min_size": (rpn.config.min_size, rpn.config.min_size == 1e-3, 1e-3),
