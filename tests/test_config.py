@@ -448,7 +448,7 @@ def test_a_dict_takes_overrides_and_stays_as_it_was():
 def test_a_warped_region_has_room_for_its_box():
     assert config.load("shapes_loc_rcnn_r18", "data.size=32", "model.context=15").model.context == 15
     for context in (16, 40):
-        with pytest.raises(ConfigError, match=f"model.context is {context}: .*data.size=32"):
+        with pytest.raises(ConfigError, match=f"model.context is {context}: .*data.size, which is 32"):
             config.load("shapes_loc_rcnn_r18", "data.size=32", f"model.context={context}")
 
 

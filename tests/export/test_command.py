@@ -64,7 +64,7 @@ def test_a_classifier_in_both_forms_on_a_picture_of_the_users(small, tmp_path, c
 
 
 def test_a_picture_that_is_none(small):
-    with pytest.raises(Error, match="nowhere.png cannot be read"):
+    with pytest.raises(Error, match="nowhere.png: cannot read the file"):
         export(str(small), "onnx", image="nowhere.png")
 
 

@@ -210,7 +210,7 @@ def test_torchvision_loads_every_tensor_of_ours(name):
     "name, changes",
     [
         ("fasterrcnn_resnet50_fpn", {"backbone__name": "resnet101"}),
-        ("fasterrcnn_resnet50_fpn", {"rpn__anchors__sizes": [[24, 32]] * 5, "box__width": 512, "fpn__width": 128}),
+        ("fasterrcnn_resnet50_fpn", {"rpn__anchors__sizes": [[24, 32]] * 5, "box__width": 512, "neck__width": 128}),
         ("maskrcnn_resnet50_fpn", {"mask__convs": 2, "mask__width": 64, "box__sampling": 3}),
         ("maskrcnn_resnet50_fpn_v2", {"backbone__name": "resnet18", "box__convs": 2, "box__linears": 2}),
     ],
