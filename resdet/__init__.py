@@ -22,6 +22,7 @@ __getattr__, __dir__ = attach(
         "weights": "weights",
         "build": "hub",
         "load": "hub",
+        "open_data": "hub",
         "Result": "results",
     },
 )

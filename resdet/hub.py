@@ -1,10 +1,11 @@
 """From a config to an untrained model, and from a checkpoint to a trained one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.utils.data import Dataset
 
 from resdet import config as configs
 from resdet.config.experiment import Experiment
@@ -28,6 +29,17 @@ def build(config: str | Path | Experiment, *overrides: str) -> nn.Module:
 def build_for(experiment: Experiment, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> nn.Module:
     """The model of an experiment, whatever its task, for these classes."""
     return tasks[experiment.task].build(experiment, classes, category_ids)
+
+
+def open_data(
+    config: str | Path | Experiment, split: str = "train", *overrides: str, transform: Callable | None = None
+) -> Dataset:
+    """The data of a config as a map-style dataset: `resdet.open_data("custom.yaml", "val", "data.root=FOLDER")`.
+
+    Samples are (image, target) as torchvision's detectors take them, or (image, label) of a classifier.
+    """
+    experiment = configs.load(config, *overrides) if isinstance(config, (str, Path)) else config
+    return experiment.data.dataset(split, transform)
 
 
 def load(path: str | Path) -> Any:

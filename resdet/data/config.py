@@ -1,8 +1,14 @@
 """Data config: `data.name` selects a registered format and its dataclass for the other keys; does not import torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from resdet.errors import ConfigError
 from resdet.registry import Registry
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
 
 
 @dataclass
@@ -10,6 +16,10 @@ class DataConfig:
     """The key that all data sets share."""
 
     name: str = "imagenet"
+
+    def dataset(self, split: str, transform: "Callable | None" = None) -> "Dataset":
+        """A split, `train` or `val`, as a map-style dataset of torch; its class documents the samples."""
+        raise ConfigError(f"data.name is {self.name}, which has no map-style dataset: open it with data.open(split).")
 
 
 formats: Registry[type[DataConfig]] = Registry(

@@ -159,7 +159,9 @@ def test_synchronised_norms_count_every_pixel_alike(tmp_path):
         assert torch.allclose(found["var"].double(), norm.running_var, rtol=1e-4)
 
 
-@pytest.mark.parametrize("device, sentence", [("gpu", "'gpu': give auto, cpu or cuda"), ("cuda", "'cuda': .*no usable GPU")])
+@pytest.mark.parametrize(
+    "device, sentence", [("gpu", "'gpu': give auto, cpu or cuda"), ("cuda", "'cuda': .*no usable GPU")]
+)
 def test_a_device_that_is_not_there(device, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=f"train.device is {sentence}"):

@@ -1,5 +1,6 @@
 """Config of the classification data sets; does not import torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +11,7 @@ from resdet.errors import ConfigError, DataError, require
 
 if TYPE_CHECKING:
     from resdet.classification.data.cifar import Cifar
+    from resdet.classification.data.dataset import ClassificationDataset, PixelDataset
     from resdet.images.decode import Source
 
 
@@ -37,6 +39,11 @@ class ImagesConfig(DataConfig):
     def crop(self) -> int:
         """Side of a test crop."""
         return self.size if self.test_size is None else self.test_size
+
+    def dataset(self, split: str, transform: Callable | None = None) -> "ClassificationDataset":
+        from resdet.classification.data.dataset import ClassificationDataset
+
+        return ClassificationDataset(self.open(split), transform)
 
     def open(self, split: str) -> "Source":
         """The source of a split, `train` or `val`."""
@@ -96,6 +103,11 @@ class OnDeviceConfig(DataConfig):
     mean: Literal["per_channel", "per_pixel"] = "per_pixel"
     mixup: float = 0.0
     cutmix: float = 0.0
+
+    def dataset(self, split: str, transform: Callable | None = None) -> "PixelDataset":
+        from resdet.classification.data.dataset import PixelDataset
+
+        return PixelDataset(self.open(split), transform)
 
     def open(self, split: str) -> "Cifar":
         """`images` uint8 [N, 3, H, W], `labels` [N] and `classes` of a split, `train` or `val`."""

@@ -1,5 +1,6 @@
 """Config of the data sets of detection; without torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +11,7 @@ from resdet.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from resdet.detection.data.annotations import Annotations
+    from resdet.detection.data.dataset import DetectionDataset
 
 
 @dataclass
@@ -40,6 +42,12 @@ class ScenesConfig(DataConfig):
         for key in ("max_objects", "mask_size", "repeat_threshold"):
             require(getattr(self, key) > 0, f"data.{key}", getattr(self, key), "it must be above zero")
         require(0 <= self.negatives <= 1, "data.negatives", self.negatives, "it is a share, from 0 to 1")
+
+    def dataset(self, split: str, transform: Callable | None = None) -> "DetectionDataset":
+        from resdet.detection.data.dataset import DetectionDataset
+        from resdet.detection.data.sources import open_scenes
+
+        return DetectionDataset(open_scenes(self, split), transform)
 
     def open(self, split: str) -> "Annotations":
         """Opens a split, `train` or `val`."""

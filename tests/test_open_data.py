@@ -1,0 +1,56 @@
+"""Map-style datasets, and a training loop of one's own on them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from running import REPOSITORY
+
+import resdet
+from resdet.errors import ConfigError
+
+SCENES = ("shapes_mask_r18_fpn", "train", "data.train_images=6", "data.val_images=4", "data.size=96")
+
+
+def test_scenes(tmp_path):
+    dataset = resdet.open_data(*SCENES, f"data.root={tmp_path / 'scenes'}")
+    assert len(dataset) == 6 and len(dataset.classes) == 5
+    for index, (image, target) in enumerate(dataset[i] for i in range(len(dataset))):
+        boxes, masks = target["boxes"], target["masks"]
+        assert image.dtype == torch.uint8 and image.shape[0] == 3 and target["image_id"].tolist() == [index]
+        assert masks.shape == (len(boxes), *image.shape[1:])
+        assert all(1 <= label <= 5 for label in target["labels"].tolist())
+        for box, mask in zip(boxes, masks):  # a mask reaches the sides of its box
+            rows, columns = np.nonzero(mask.numpy())
+            corners = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert torch.allclose(corners.float(), box, atol=1.5)
+    flipped = resdet.open_data(
+        *SCENES, f"data.root={tmp_path / 'scenes'}", transform=lambda image, target: (image.flip(2), target)
+    )
+    assert torch.equal(flipped[0][0], dataset[0][0].flip(2))
+
+
+@pytest.mark.parametrize("name", ["shapes_r18", "shapes_resnet20"])
+def test_images_with_a_label(name):
+    dataset = resdet.open_data(name, "val", "data.val_images=3", transform=lambda image: image.float())
+    image, label = dataset[2]
+    assert len(dataset) == 3 and image.dtype == torch.float32 and image.shape[0] == 3
+    assert label == 2 and len(dataset.classes) == 10
+
+
+def test_data_that_have_none(tmp_path):
+    with pytest.raises(ConfigError, match="shape_loc, which has no map-style dataset"):
+        resdet.open_data("shapes_loc_r18", "val", f"data.root={tmp_path}")
+
+
+def test_a_loop_of_ones_own(tmp_path):
+    """The example in the documents."""
+    example = REPOSITORY / "examples" / "own_loop.py"
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        [sys.executable, example], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("step ") == 10 and "detection" in finished.stdout.splitlines()[10]
