@@ -24,7 +24,7 @@ class Classifier(nn.Module):
     """A backbone with its classes, pixel statistics and the size of its test crop."""
 
     task: str = "classification"
-    exported = False
+    kind, exported = "classifier", False
 
     def __init__(
         self,

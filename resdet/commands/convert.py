@@ -25,7 +25,7 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
         raise WeightsError(f"{path} is the input file: give another output file with --out.")
     saving.state_in(model, layout)  # raises for a model that the library lacks, before anything is written
     lines = RECIPES[layout](model, path)
-    config = detectron2_config(model) if layout == "detectron2" and isinstance(model, Detector) else None
+    config = detectron2_config(model) if layout == "detectron2" and model.kind == "detector" else None
     saving.save(model, path, layout)
     count = check(model, path)
     if config:

@@ -27,7 +27,8 @@ from resdet.structures import Detections, Images, Proposals, Targets, each
 class Detector(nn.Module):
     """A backbone, a pyramid over it or not, proposals, regions; with the classes and the size of its test images."""
 
-    task, exported = "detection", False
+    task: str = "detection"
+    kind, exported = "detector", False
 
     def __init__(
         self,

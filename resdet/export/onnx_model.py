@@ -50,7 +50,7 @@ def load(path: str | Path, providers: Sequence[str] = CPU) -> Union["ExportedCla
             )
         description = graph_description.read(ours, str(path))
         graph_description.check_graph(session, description, str(path))
-    return (ExportedDetector if description["task"] == "detection" else ExportedClassifier)(session, description)
+    return EXPORTED[description["task"]](session, description)
 
 
 def open_session(path: str | Path, providers: Sequence[str]) -> Any:
@@ -200,6 +200,9 @@ class ExportedDetector(Exported):
         """The graph's inputs for one image."""
         images, _ = self.prepare([image])
         return {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}
+
+
+EXPORTED: dict[str, type[Exported]] = {"classification": ExportedClassifier, "detection": ExportedDetector}
 
 
 def crops(images: Sequence, short: int, size: int) -> Tensor:

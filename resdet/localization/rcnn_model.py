@@ -25,7 +25,8 @@ BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scale R-CNN's small deltas to about unit
 class LocalizerRCNN(nn.Module):
     """A classification net with two sibling layers per class in place of its classifier."""
 
-    task, exported = "localization_rcnn", False
+    task: str = "localization_rcnn"
+    kind, exported = "localizer", False
 
     def __init__(
         self,

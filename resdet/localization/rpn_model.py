@@ -18,7 +18,8 @@ from resdet.structures import Images, Targets
 class Localizer(nn.Module):
     """A classification net without its classifier, and a per-class RPN on its last feature map."""
 
-    task, exported = "localization", False
+    task: str = "localization"
+    kind, exported = "localizer", False
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from resdet.errors import WeightsError
 from resdet.weights import categories, zoo
 from resdet.weights.description import checked_statistics
+from resdet.weights.kind import has_heads, kind_of
 from resdet.weights.layouts.recognition import Categories, Layout, recognize
 from resdet.weights.layouts.torchvision_classifiers import stride_in
 from resdet.weights.reading import Checkpoint, read, shorten
@@ -63,9 +64,9 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
     statistics = statistics_of(state, checkpoint)
     state = {name: tensor for name, tensor in state.items() if name not in STATISTICS}
     if not layout.detector:
-        part = backbone_part(model, state) if is_detector(model) else net_part(model, state, new_classifier)
-    elif is_detector(model):
-        given = categories_of(layout, checkpoint) if new_classifier and hasattr(model, "category_ids") else None
+        part = backbone_part(model, state) if has_heads(model) else net_part(model, state, new_classifier)
+    elif has_heads(model):
+        given = categories_of(layout, checkpoint) if new_classifier and kind_of(model) == "detector" else None
         part = detector_part(model, state, given, model.class_layers() if new_classifier else [])
         if not checkpoint.description.experiment:
             part.notes += different_settings(implied, model.experiment.get("model", {}))
@@ -75,9 +76,9 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
     report = compare(part, checkpoint.origin, layout.name)
     refuse_mismatches(report, part.may_differ)
     copy_into(part.target, part.state)
-    if statistics is not None and hasattr(model, "normalize"):
+    if statistics is not None and kind_of(model) != "backbone":
         model.normalize.set(*statistics)
-        if is_detector(model):
+        if has_heads(model):
             model.normalize.average()
     return report
 
@@ -90,11 +91,6 @@ class Part:
     state: dict[str, Tensor]
     may_differ: Sequence[str] = ()  # modules that may be missing or differ in shape
     notes: list[str] = field(default_factory=list)
-
-
-def is_detector(model: nn.Module) -> bool:
-    """Whether the model is a detector or a localizer."""
-    return hasattr(model, "backbone_tensors")
 
 
 def net_part(model: Any, state: dict[str, Tensor], new_classifier: bool) -> Part:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from resdet.errors import WeightsError
 from resdet.files.atomic import write_bytes, write_torch
+from resdet.weights.kind import kind_of
 from resdet.weights.layouts import detectron2, torchvision_classifiers, torchvision_detectors
 from resdet.weights.reading import OURS
 
@@ -43,15 +44,16 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
 def state_in(model: Any, layout: str) -> dict[str, Tensor]:
     if layout == "safetensors":
         return model.state_dict()
-    if hasattr(model, "backbone_tensors") and not hasattr(model, "roi_heads"):
+    kind = kind_of(model)
+    if kind == "localizer":
         raise WeightsError(f"{layout} has no localizers: save the model as safetensors.")
-    if hasattr(model, "roi_heads") and model.roi_heads.config.context:
+    if kind == "detector" and model.roi_heads.config.context:
         raise WeightsError(f"{layout}'s detectors have no global context: save the model as safetensors.")
-    if hasattr(model, "roi_heads") and hasattr(model.roi_heads, "mnc"):
+    if kind == "detector" and model.experiment["model"]["mnc"]:
         raise WeightsError(f"{layout}'s detectors have no cascade of masks and classes: save the model as safetensors.")
     if layout == "detectron2":
         return detectron2.from_our_names(model)
-    if not hasattr(model, "backbone_tensors"):
+    if kind != "detector":
         return torchvision_classifiers.from_our_names(model, layout)
     if layout == "timm":
         raise WeightsError("timm has no detectors: save the model for torchvision or detectron2, or as safetensors.")
@@ -76,6 +78,6 @@ def description(model: nn.Module) -> dict[str, Any]:
 
 def statistics(model: Any) -> dict[str, Any]:
     """Pixel statistics as metadata, for layouts without tensors for them."""
-    if not hasattr(model, "normalize"):
+    if kind_of(model) == "backbone":
         return {}
     return {"normalize": {"mean": model.normalize.mean.tolist(), "std": model.normalize.std.tolist()}}

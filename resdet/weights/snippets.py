@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.weights import snippets_torchvision
+from resdet.weights.kind import has_heads
 from resdet.weights.layouts.torchvision_classifiers import name_of, stride_in
 
 
@@ -17,7 +18,7 @@ def timm(model: Any, path: Path) -> str:
 
 
 def torchvision(model: Any, path: Path) -> str:
-    if hasattr(model, "backbone_tensors"):
+    if has_heads(model):
         make = snippets_torchvision.detector(model)
     else:
         name = name_of(model.backbone)
@@ -31,7 +32,7 @@ def torchvision(model: Any, path: Path) -> str:
 
 def detectron2(model: Any, path: Path) -> str:
     """Uses the YAML file written next to the weights; detectron2 has no classifiers and takes one as a backbone."""
-    if not hasattr(model, "backbone_tensors"):
+    if not has_heads(model):
         return backbone_of_detectron2(model, path)
     return f"""\
 import torch

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from resdet.errors import WeightsError
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.weights.kind import has_heads
 
 MARK = "proposal_generator.rpn_head.objectness_logits.weight"  # no other layout has this name
 SCORES = "roi_heads.box_predictor.{}cls_score.weight"
@@ -281,7 +282,7 @@ def from_our_names(model: Any) -> dict[str, Tensor]:
     statistics and the stride of bottlenecks belong to the config, which interop/to_detectron2.py writes.
     """
     state = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if not n.startswith("normalize.")}
-    if hasattr(model, "backbone_tensors"):
+    if has_heads(model):
         if model.rpn.anchors.rounded:
             raise WeightsError("detectron2 has no anchors of style torchvision: model.rpn.anchors.style must be exact.")
         pairs, first = modules_for(model), f"backbone.{FIRST}"

@@ -1,0 +1,17 @@
+"""The kinds of models whose weights are read and written."""
+
+from typing import Literal
+
+from torch import nn
+
+Kind = Literal["backbone", "classifier", "detector", "localizer"]
+
+
+def kind_of(model: nn.Module) -> Kind:
+    """The `kind` that a model's class declares; a net without one is a backbone."""
+    return getattr(model, "kind", "backbone")
+
+
+def has_heads(model: nn.Module) -> bool:
+    """Whether the model has heads on a backbone: it then has `backbone_tensors` and `class_layers`."""
+    return kind_of(model) in ("detector", "localizer")
