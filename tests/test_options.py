@@ -120,7 +120,7 @@ def test_evaluate_asks_that(tmp_path, capsys):
     content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
     torch.save(content, tmp_path / "net.pth")
     words = ["evaluate", "--weights", tmp_path / "net.pth"]
-    assert "--save keeps a detector's detections" in refusal([*words, "--save", tmp_path / "r.json"], capsys)
+    assert "--save is for detectors" in refusal([*words, "--save", tmp_path / "r.json"], capsys)
     assert "--classifier is for localizers" in refusal([*words, "--classifier", "x.pth"], capsys)
 
 

@@ -1,4 +1,4 @@
-"""The backbone registry: a name and options in, a net out; and what is known of each net before it is built."""
+"""Builds backbones by name, and describes them without building."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from resdet.errors import ConfigError
 
 @dataclass(frozen=True)
 class Entry:
-    """What a net is: its depth, the image side it is meant for, and what `features` returns."""
+    """Properties of a net: depth, side of its training images, strides and channels of `features`."""
 
     name: str
     depth: int
@@ -28,7 +28,7 @@ class Entry:
 
 
 def create(name: str, num_classes: int = 1000, **options) -> Backbone:
-    """Builds a net by name, with random weights; `num_classes=0` gives one without classifier.
+    """Builds a net by name, with random weights; `num_classes=0`: without classifier.
 
     Options are the fields of the net's config (`shortcut="C"`, `stride_in="1x1"`, `norm="frozen"`, …).
     """
@@ -36,17 +36,19 @@ def create(name: str, num_classes: int = 1000, **options) -> Backbone:
     known = config_class.__dataclass_fields__
     for key in options:
         if key not in known:
-            raise ConfigError(f"{name} has no option {key!r}; it takes {', '.join(k for k in known if k != 'name')}.")
+            raise ConfigError(
+                f"{name} has no option {key!r}: choose one of {', '.join(k for k in known if k != 'name')}."
+            )
     return build(config_class(name=name, **options), num_classes)
 
 
 def build(config: BackboneConfig, num_classes: int) -> Backbone:
-    """As `create`, from the config of a net."""
+    """Builds the net of a config."""
     return config.build(num_classes)
 
 
 def entry(name: str) -> Entry:
-    """What the registry knows of a net (timm nets are asked for theirs once built)."""
+    """Properties of a built-in net; others have `.strides` and `.channels` after they are built."""
     if name in IMAGENET_RESNETS or name in IMAGENET_PLAIN:
         depth = (IMAGENET_RESNETS | IMAGENET_PLAIN)[name]
         expansion = 1 if depth < 50 else resnet.Bottleneck.expansion
@@ -58,4 +60,4 @@ def entry(name: str) -> Entry:
         _, n = cifar_blocks(name)
         return Entry(name, 6 * n + 2, 32, cifar.CifarNet.strides, cifar.CifarNet.channels)
     family(name)
-    raise ConfigError(f"{name} is not one of ours: build it with backbones.create and read its .strides and .channels.")
+    raise ConfigError(f"{name} is not built in: build it with backbones.create and read its .strides and .channels.")
