@@ -143,7 +143,7 @@ def test_of_a_random_sample(masks, drawn):
 def test_of_everything():
     """Samples so large that nothing is left out: no choice is to be handed over, and none could differ."""
     theirs, ours = pair(True, rpn_batch_size_per_image=40_000, box_batch_size_per_image=8000, box_positive_fraction=0.5)
-    ours.rpn.config = replace(ours.rpn.config, batch=40_000)
+    ours.rpn.config = replace(ours.rpn.config, batch_per_image=40_000)
     ours.roi_heads.config = replace(ours.roi_heads.config, batch_per_image=8000, positive_fraction=0.5)
     ours.roi_heads.positives = 4000
     ours.roi_heads.mask_config = replace(ours.roi_heads.mask_config, regions=500)
@@ -173,7 +173,7 @@ def test_validation_losses_are_training_losses(masks):
 
 def test_in_bfloat16_losses_are_near_and_in_single_precision():
     _, ours = pair(True)
-    ours.rpn.config = replace(ours.rpn.config, batch=40_000)
+    ours.rpn.config = replace(ours.rpn.config, batch_per_image=40_000)
     _, images, targets, _ = batch()
     with torch.no_grad():
         expected = ours.losses(images, targets)["rpn_objectness"]
