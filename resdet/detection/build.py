@@ -26,7 +26,7 @@ SINGLE_LEVEL_SIZES = (32, 64, 128, 256, 512)
 def build_detector(
     experiment: DetectionExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
 ) -> Detector:
-    """Builds an untrained detector for these classes, whose ids in results are `category_ids`, from 1 if None."""
+    """Builds an untrained detector for these classes; `category_ids`: their ids in results, None: 1 to C."""
     check_count(experiment.model.num_classes, classes)
     category_ids = category_ids or range(1, len(classes) + 1)
     normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)

@@ -199,7 +199,7 @@ class MNCConfig:
 
     resolution: int = 28  # of the masks, which are class-agnostic
     width: int = 256  # of the mask layers
-    positive_iou: float = 0.5  # lowest mask IoU of a positive instance, whose box must be positive, too
+    positive_iou: float = 0.5  # lowest mask IoU of a positive instance; its box must be positive, too
     loss_weight: float = 1.0  # of the mask loss
 
     def __post_init__(self):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from resdet.backbones.modes import evaluating
+from resdet.detection.config import InputConfig
 from resdet.detection.data.buckets import rounded_up
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
@@ -51,7 +52,7 @@ def stream(model: Any, images: Iterable, score: float | None = None) -> Iterator
             following += 1
 
 
-def grouped(images: Iterable, input: Any, most: int) -> Iterator[list[Prepared]]:
+def grouped(images: Iterable, input: InputConfig, most: int) -> Iterator[list[Prepared]]:
     """Groups of up to `most` resized images with equal padded size, out of WINDOW consecutive ones."""
     waiting: dict[tuple, list[Prepared]] = {}  # the group with the oldest image first
     for number, source in enumerate(images):
