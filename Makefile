@@ -1,5 +1,5 @@
 # make quickstart   train a small Mask R-CNN in minutes, in a virtual environment
-# make test         run the tests in parallel: about 15 minutes on two cores
+# make test         run the tests in parallel: about 10 minutes on two cores
 # make fuzz         read 10,000 damaged files of each kind (tests/fuzz/README.md): about 30 minutes on two cores
 # make bench        compare speed with torchvision, timm and pycocotools
 PYTHON ?= python3

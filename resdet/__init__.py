@@ -18,6 +18,7 @@ __getattr__, __dir__ = attach(
         "detection": "detection",
         "localization": "localization",
         "necks": "necks",
+        "results": "results",
         "tasks": "tasks",
         "weights": "weights",
         "build": "hub",

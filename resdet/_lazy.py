@@ -6,13 +6,13 @@ from importlib import import_module
 def attach(package: str, homes: dict[str, str]):
     """`__getattr__` and `__dir__` for `package`: each name of `homes` is found in the module it maps to.
 
-    A name that maps to itself (`{"coco": "coco"}`) is the submodule.
+    A name that maps to a module of that name (`{"coco": "evaluation.coco"}`) is the submodule.
     """
 
     def __getattr__(name: str):
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = import_module(f"{package}.{homes[name]}")
-        return module if homes[name] == name else getattr(module, name)
+        return module if homes[name].rpartition(".")[2] == name else getattr(module, name)
 
     return __getattr__, lambda: sorted(homes)

@@ -1,7 +1,7 @@
-"""Modules of users, which register backbones, heads, data formats, evaluators and tasks of their own.
+"""Import of user modules, which register their own backbones, heads, data formats, evaluators and tasks.
 
-A config names them (`imports: [my_module]`) or a command does (`--import my_module`). Checkpoints remember their names;
-loading a checkpoint imports nothing, since a file from elsewhere could name any module.
+A config (`imports: [my_module]`) or a command (`--import my_module`) names them. Checkpoints store the names, but
+loading one imports nothing, since an untrusted file could name any module.
 """
 
 import os
@@ -11,11 +11,11 @@ from importlib import import_module
 
 from resdet.errors import ConfigError
 
-GIVEN: list[str] = []  # by `--import`: each config of the command has them
+GIVEN: list[str] = []  # modules of `--import`, imported for each config of the command
 
 
 def import_modules(names: Iterable[str], origin: str) -> None:
-    """Imports modules by name, from the working directory as well; `origin` is the config or the option."""
+    """Imports modules by name, also from the working directory; `origin`: the config or option, for errors."""
     for name in names:
         if name in sys.modules:
             continue
@@ -25,15 +25,14 @@ def import_modules(names: Iterable[str], origin: str) -> None:
             import_module(name)
         except ImportError as error:
             raise ConfigError(
-                f"{origin}: the module {name} cannot be imported ({error}): put its folder on PYTHONPATH, or install it."
+                f"{origin}: cannot import the module {name} ({error}): add its folder to PYTHONPATH, or install it."
             ) from error
 
 
 def require_modules(names: Iterable[str], origin: str) -> None:
-    """Refuses a checkpoint whose modules are not imported yet."""
+    """Refuses a checkpoint that needs modules not yet imported; `origin`: its file, for errors."""
     for name in names:
         if name not in sys.modules:
             raise ConfigError(
-                f"{origin} needs the module {name}, which registers its parts: import it first, or give "
-                f"--import {name} to the command."
+                f"{origin} needs the module {name}: import it before loading, or give --import {name} to the command."
             )

@@ -1,4 +1,4 @@
-"""From a config to an untrained model, and from a checkpoint to a trained one."""
+"""Builds models from configs and loads them from checkpoints."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,16 +18,18 @@ from resdet.weights.layouts.recognition import recognize
 
 
 def build(config: str | Path | Experiment, *overrides: str) -> nn.Module:
-    """An untrained model from a config's name, path, or loaded experiment: `resdet.build("coco_r101.yaml")`."""
+    """Builds an untrained model from a config name, a path, or an experiment: `resdet.build("coco_r101.yaml")`."""
     experiment = configs.load(config, *overrides) if isinstance(config, (str, Path)) else config
     count = experiment.model.num_classes
     if count is None:
-        raise ConfigError("model.num_classes is null, as many as the data has: give a number to build without data.")
+        raise ConfigError(
+            "model.num_classes is null, the number of classes of the data: give a number to build without data."
+        )
     return build_for(experiment, [str(label) for label in range(count)])
 
 
 def build_for(experiment: Experiment, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> nn.Module:
-    """The model of an experiment, whatever its task, for these classes."""
+    """Builds the untrained model of an experiment of any task, for these classes."""
     return tasks[experiment.task].build(experiment, classes, category_ids)
 
 
@@ -43,10 +45,10 @@ def open_data(
 
 
 def load(path: str | Path) -> Any:
-    """A trained model with its classes and preprocessing, in eval mode.
+    """Loads a trained model with its classes and preprocessing, in eval mode.
 
-    Takes what `resdet train` and `resdet export --to onnx` wrote, and the files of torchvision, timm, detectron2, MSRA
-    and Keras-applications, recognized by content; or a published model by name, which is fetched once:
+    `path`: a file of `resdet train` or `resdet export --to onnx`; a file of torchvision, timm, detectron2, MSRA or
+    Keras-applications, recognized by content; or the name of a published model, downloaded once:
     `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
     """
     if Path(path).suffix == ".onnx":
@@ -58,7 +60,7 @@ def load(path: str | Path) -> Any:
 
 
 def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
-    """The model that another library's weights imply, with their classes where these are known."""
+    """Loads weights of another library into the model inferred from them, with their classes if known."""
     layout = recognize(checkpoint)
     if layout.settings is None:
         raise WeightsError(
@@ -69,7 +71,7 @@ def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
     name = settings["backbone"]["name"]
     if not 0 < settings["num_classes"] <= description.MAX_CLASSES:
         raise WeightsError(
-            f"{checkpoint.origin} is a {name} without classes: build a net for your own, and give this file to "
+            f"{checkpoint.origin} is a {name} without classes: build a net for your classes, and load this file by "
             "resdet.weights.load with new_classifier=True."
         )
     categories = layout.categories(settings["num_classes"])
@@ -80,6 +82,6 @@ def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
         return build_with_weights(build_for, experiment, categories.names, categories.ids, checkpoint, what)
     except loading.Mismatch as problem:
         raise WeightsError(
-            f"{checkpoint.origin} has the names of a {name} and is another net, which none here is "
-            f"({problem.differences}): docs/weights.md lists those that are known."
+            f"{checkpoint.origin} has the tensor names of a {name}, but is a different, unsupported net "
+            f"({problem.differences}): docs/weights.md lists the supported ones."
         ) from None

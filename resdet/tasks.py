@@ -1,6 +1,6 @@
-"""The registry of tasks: what the hub and the commands ask of classification, detection and localization.
+"""The registry of tasks, the interface of classification, detection and localization to the hub and the commands.
 
-A task is a folder with a config, a model, data, training and evaluation, and one subclass of `Task` that names them.
+A task is a package with config, model, data, training and evaluation, and one subclass of `Task`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,17 +11,16 @@ from typing import Any, ClassVar
 from torch import nn
 
 from resdet.config.experiment import Experiment, experiments
-from resdet.data.config import DataConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError
 from resdet.registry import Registry
 
-EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> what is said where a task lacks it
-    "per_class": "--per-class is for classifiers and detectors, and {path} is a localizer: leave it out.",
-    "save": "--save keeps a detector's detections, and {path} is none: --json writes its figures.",
-    "classifiers": "--classifier is for localizers, which are told the classes of an image: {path} is none.",
+EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks without it
+    "per_class": "--per-class is for classifiers and detectors, and {path} is a localizer: omit it.",
+    "save": "--save is for detectors, and {path} is none: use --json for its metrics.",
+    "classifiers": "--classifier is for localizers, and {path} is none: omit it.",
 }
 
 
@@ -29,50 +28,52 @@ EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> what is said where a task
 class EvaluateOptions:
     """The options of `resdet evaluate`."""
 
-    per_class: bool = False  # print a table of the classes
-    json: str | None = None  # file of the metrics
-    submission: str | None = None  # file for a test server, in place of metrics
-    save: str | None = None  # file of the detections
-    classifiers: Mapping[str, nn.Module] = field(default_factory=dict)  # by path: they predict a localizer's classes
+    per_class: bool = False  # print a table of metrics by class
+    json: str | None = None  # output file of the metrics
+    submission: str | None = None  # output file for a test server, instead of metrics
+    save: str | None = None  # output file of the detections
+    classifiers: Mapping[str, nn.Module] = field(
+        default_factory=dict
+    )  # by path; they predict the classes for a localizer
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """The options of `resdet predict`; None where the command line has none."""
+    """The options of `resdet predict`; None if not given."""
 
-    top: int | None = None  # classes of an image
-    score: float | None = None  # detections below this are left out
-    draw: Path | None = None  # folder of the drawn results
-    overrides: Sequence[str] = ()  # keys of `eval`
+    top: int | None = None  # number of classes per image
+    score: float | None = None  # lowest score of detections
+    draw: Path | None = None  # output folder of images with drawn results
+    overrides: Sequence[str] = ()  # overrides of the section `eval`
     classifiers: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One of the trainings of an experiment that takes several."""
+    """One training run of an experiment with several."""
 
-    name: str  # of its folder
+    name: str  # name of its folder
     experiment: Experiment
     open: Callable[[Experiment, World, Log, str | None], TrainingTask]
-    init: str | None  # its initial weights, which an earlier step may write
+    init: str | None  # file of initial weights, possibly written by an earlier step
 
 
 class Task:
-    """The base of tasks. Its methods take the experiment of the task's own class."""
+    """The base class of tasks. Experiments, data configs and models are of the classes of the task."""
 
-    kind: ClassVar[str]  # what its models are called; those of one kind make an ensemble
-    evaluate_options: ClassVar[frozenset[str]] = frozenset()  # of EVALUATE_OPTIONS
+    kind: ClassVar[str]  # of its models; an ensemble has models of one kind
+    evaluate_options: ClassVar[frozenset[str]] = frozenset()  # supported ones of EVALUATE_OPTIONS
 
     def build(self, experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> nn.Module:
-        """An untrained model for these classes."""
+        """Builds an untrained model for these classes."""
         raise NotImplementedError
 
     def open_training(self, experiment: Any, world: World, log: Log, init: str | None = None) -> TrainingTask:
-        """What the trainer trains: the model with its data and evaluation."""
+        """Opens the training task: a model with its data and evaluation."""
         raise NotImplementedError
 
     def steps(self, experiment: Any, folder: Path, init: str | None) -> list[Step]:
-        """The trainings of an experiment that takes several, in their order; none: a single one."""
+        """The training runs of an experiment with several, in order; empty for a single one."""
         return []
 
     def evaluate(
@@ -84,34 +85,34 @@ class Task:
     def predict(
         self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
-        """Prints what a model, or several as an ensemble, find in each image; yields it as JSON takes it."""
+        """Predicts with a model, or several as an ensemble; prints the result of each image and yields it for JSON."""
         raise NotImplementedError
 
-    def pictures(self, data: DataConfig) -> Sequence[Any]:
-        """The training images, as `predict` takes them."""
-        raise ConfigError(f"The images of {data.name} are not for a calibration: give a folder of images.")
+    def pictures(self, data: Any) -> Sequence[Any]:
+        """The training images, as input of `predict`, for calibration."""
+        raise ConfigError(f"The data set {data.name} does not support calibration: give a folder of images.")
 
     def smoke_data(self, experiment: Any, out: Path) -> list[str]:
-        """Overrides that put generated data in place of the experiment's."""
+        """Overrides that replace the data of the experiment by generated data, written to `out`."""
         raise NotImplementedError
 
     def smoke_training(self, experiment: Any) -> list[str]:
-        """Overrides that make a small model and a short training of the experiment."""
+        """Overrides for a small model and a short training."""
         raise NotImplementedError
 
     def smoke_evaluation(self, experiment: Any, overrides: Sequence[str] = ()) -> list[str]:
-        """Overrides that make a quick evaluation; `overrides` are those that it has besides."""
+        """Overrides for a short evaluation; `overrides`: those that it has already."""
         raise NotImplementedError
 
     def check_evaluate_options(self, given: Mapping[str, Any], path: str) -> None:
-        """Refuses options that are for other tasks; `path` is the checkpoint."""
+        """Refuses options that the task does not support; `path`: the checkpoint, for errors."""
         for name, sentence in EVALUATE_OPTIONS.items():
             if given.get(name) and name not in self.evaluate_options:
                 raise ConfigError(sentence.format(path=path))
 
 
 def register(name: str, experiment: type[Experiment]) -> Callable[[type[Task]], type[Task]]:
-    """Class decorator that registers a task under the name that configs give it, with the dataclass of its config."""
+    """Class decorator that registers a task by its name in configs, with its experiment class."""
 
     def add(kind: type[Task]) -> type[Task]:
         experiments.register(name)(experiment)

@@ -69,6 +69,19 @@ def test_masks_of_a_foreign_head(examples, fork):
     assert finished.returncode == 2 and "model.mask.head: there is no mask head named 'plain'" in finished.stderr
 
 
+def test_a_neck_in_place_of_one_whose_options_a_file_sets(examples, fork):
+    """shapes_mask_r18_fpn.yaml sets the norm of its pyramid, which this neck does not have."""
+    words = ["config", "--config", "shapes_mask_r18_fpn.yaml", "--import", "neck", "model.neck=lateral"]
+    finished = fork(*words, "model.neck.width=64")
+    assert finished.returncode == 0 and "name: lateral" in finished.stdout, finished.stderr
+
+
+def test_the_table_of_nets(examples, fork):
+    finished = fork("nets", "stride_net", "resnet18", "--import", "backbone")
+    assert finished.returncode == 0 and "c5:32" in finished.stdout, finished.stderr
+    assert finished.stdout.count("stride_net") == 1
+
+
 def test_a_task(examples, fork):
     words = [*TINY, "task=sharp_classification", "model.temperature=0.5", "train.length=1", "train.unit=steps"]
     assert fork("train", *words, "--import", "task", "--out", "run").returncode == 0

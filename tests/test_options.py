@@ -107,7 +107,7 @@ def test_what_a_model_cannot_use(kind):
         if kind == owner:
             check("a.pth", per_class=kind != "localizer", save=save, classifiers=classifiers)
             continue
-        with pytest.raises(ConfigError, match=f" {owner}('s detections|s, which).* a.pth is none"):
+        with pytest.raises(ConfigError, match=f" is for {owner}s, and a.pth is none"):
             check("a.pth", save=save, classifiers=classifiers)
     if kind == "localizer":
         with pytest.raises(ConfigError, match="--per-class .* a.pth is a localizer"):
@@ -120,7 +120,7 @@ def test_evaluate_asks_that(tmp_path, capsys):
     content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
     torch.save(content, tmp_path / "net.pth")
     words = ["evaluate", "--weights", tmp_path / "net.pth"]
-    assert "--save keeps a detector's detections" in refusal([*words, "--save", tmp_path / "r.json"], capsys)
+    assert "--save is for detectors" in refusal([*words, "--save", tmp_path / "r.json"], capsys)
     assert "--classifier is for localizers" in refusal([*words, "--classifier", "x.pth"], capsys)
 
 

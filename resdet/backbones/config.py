@@ -1,4 +1,4 @@
-"""Config dataclasses of the backbone families, and their names; free of torch, so that a config error is quick."""
+"""Config dataclasses and names of the backbone families; imports no torch, so that config errors are fast."""
 
 import difflib
 import re
@@ -23,30 +23,30 @@ CIFAR_NAME = re.compile(r"cifar_(resnet|plain)([0-9]{1,4})")
 
 @dataclass
 class BackboneConfig:
-    """The key that every family shares; the name decides which of the classes below reads the others."""
+    """The key common to all families; the name selects the dataclass of the other keys."""
 
     name: str = "resnet50"
 
     def __post_init__(self):
-        """Checks the choices, since `create` takes options from Python too."""
+        """Validates Literal fields, since `create` takes options from Python, too."""
         for key, hint in get_type_hints(type(self)).items():
             allowed = choices(hint)
             if allowed and getattr(self, key) not in allowed:
                 raise ConfigError(
-                    f"{self.name}: {key} is {getattr(self, key)!r}; choose of {', '.join(map(str, allowed))}."
+                    f"{self.name}: {key} is {getattr(self, key)!r}; choose one of {', '.join(map(str, allowed))}."
                 )
 
     def build(self, num_classes: int) -> "Backbone":
-        """The net with random weights; without a classifier where `num_classes` is 0."""
+        """Builds the net with random weights; without classifier if `num_classes` is 0."""
         raise NotImplementedError
 
     def for_checkpoint(self) -> "BackboneConfig":
-        """The config of a net whose weights a checkpoint holds."""
+        """The config to build a checkpoint's net with, without downloading pretrained weights."""
         return self
 
 
 def choices(hint: Any) -> tuple:
-    """The values of a Literal, or of an optional one; empty for other types."""
+    """The values of a Literal or an optional Literal; empty for other types."""
     if get_origin(hint) in (Union, UnionType):
         inner = [allowed for part in get_args(hint) for allowed in choices(part)]
         return (*inner, None) if inner else ()
@@ -55,14 +55,13 @@ def choices(hint: Any) -> tuple:
 
 @dataclass
 class ResNetConfig(BackboneConfig):
-    """Table 1. The defaults are today's torchvision nets; the paper's own are `stride_in: 1x1`."""
+    """Residual nets (Table 1). Defaults are those of torchvision; the paper's nets have `stride_in: 1x1`."""
 
-    shortcut: Literal["A", "B", "C"] = (
-        "B"  # section 3.3: zero-padded identity · projection where dims grow · all projections
-    )
-    stride_in: Literal["1x1", "3x3"] = "3x3"  # the bottleneck's strided convolution: 1x1 is the paper's, 3x3 is "v1.5"
+    # Section 3.3: A zero-padded identity · B projection where dimensions increase · C all projections.
+    shortcut: Literal["A", "B", "C"] = "B"
+    stride_in: Literal["1x1", "3x3"] = "3x3"  # strided convolution of the bottleneck: 1x1 in the paper, 3x3 in "v1.5"
     norm: Norm = "bn"
-    zero_init: bool = False  # the last norm of each block starts at zero, so that blocks start as identities
+    zero_init: bool = False  # initialize the last norm of each block with zero: blocks start as identities
 
     def build(self, num_classes: int) -> "Backbone":
         from resdet.backbones.resnet import resnet
@@ -72,7 +71,7 @@ class ResNetConfig(BackboneConfig):
 
 @dataclass
 class PlainConfig(BackboneConfig):
-    """The plain nets of Table 2: the same layers without shortcuts."""
+    """Plain nets (Table 2): the layers of residual nets without shortcuts."""
 
     norm: Norm = "bn"
 
@@ -84,7 +83,7 @@ class PlainConfig(BackboneConfig):
 
 @dataclass
 class CifarNetConfig(BackboneConfig):
-    """Section 4.2: 6n+2 layers, option A in all cases."""
+    """CIFAR nets (section 4.2): 6n+2 layers, shortcuts of option A."""
 
     norm: Norm = "bn"
     zero_init: bool = False
@@ -97,7 +96,7 @@ class CifarNetConfig(BackboneConfig):
 
 @dataclass
 class VGGConfig(BackboneConfig):
-    """VGG-16 and VGG-19, the baselines of Tables 3 to 8. `norm: null` is the original net, without normalization."""
+    """VGG-16 and VGG-19, the baselines of Tables 3 to 8; `norm: null` is the original net."""
 
     norm: Norm | None = None
     dropout: float = 0.5
@@ -110,7 +109,7 @@ class VGGConfig(BackboneConfig):
 
 @dataclass
 class TimmConfig(BackboneConfig):
-    """`timm/<name>`: any net of the timm library, where it is installed."""
+    """`timm/<name>`: any net of the timm library, which must be installed."""
 
     pretrained: bool = False
 
@@ -137,12 +136,12 @@ register = backbones.register
 
 
 def names() -> list[str]:
-    """The registered nets. CIFAR nets of any other depth 6n+2 and `timm/<name>` can be created as well."""
+    """Names of the registered nets; CIFAR nets of any depth 6n+2 and `timm/<name>` can be built, too."""
     return list(backbones)
 
 
 def family(name: str) -> type[BackboneConfig]:
-    """The config class that belongs to a net's name."""
+    """The config class of a net; raises ConfigError for an unknown name."""
     if name in backbones:
         return backbones[name]
     if name.startswith("timm/"):
@@ -151,16 +150,18 @@ def family(name: str) -> type[BackboneConfig]:
         cifar_blocks(name)
         return CifarNetConfig
     near = difflib.get_close_matches(name, names(), n=1)
-    hint = f"did you mean {near[0]}?" if near else "`resdet nets` lists them, and timm/<name> takes any net of timm."
+    hint = f"did you mean {near[0]}?" if near else "`resdet nets` lists them, and timm/<name> is any net of timm."
     raise ConfigError(f"There is no backbone named {name!r}: {hint}")
 
 
 def cifar_blocks(name: str) -> tuple[bool, int]:
-    """Whether a CIFAR net is residual, and its n: blocks a stage, from 6n+2 layers (section 4.2)."""
-    kind, depth = CIFAR_NAME.fullmatch(name).groups()
+    """Whether a CIFAR net is residual, and n, its blocks per stage, for 6n+2 layers (section 4.2)."""
+    match = CIFAR_NAME.fullmatch(name)
+    assert match is not None
+    kind, depth = match.groups()
     n, rest = divmod(int(depth) - 2, 6)
     if rest or n < 1:
         raise ConfigError(
-            f"{name}: a CIFAR net has 6n+2 layers (20, 32, 44, 56, 110, 1202, …), and {depth} is not such a number."
+            f"{name}: a CIFAR net has 6n+2 layers, and {depth} is not of this form: use 20, 32, 44, 56, 110, 1202, …"
         )
     return kind == "resnet", n

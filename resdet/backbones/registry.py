@@ -1,6 +1,9 @@
-"""The backbone registry: a name and options in, a net out; and what is known of each net before it is built."""
+"""Builds backbones by name, and describes them without building."""
 
 from dataclasses import dataclass
+
+import torch
+from torch import nn
 
 from resdet.backbones import cifar, resnet, vgg
 from resdet.backbones.config import (
@@ -9,6 +12,7 @@ from resdet.backbones.config import (
     IMAGENET_RESNETS,
     VGGS,
     BackboneConfig,
+    backbones,
     cifar_blocks,
     family,
 )
@@ -18,7 +22,7 @@ from resdet.errors import ConfigError
 
 @dataclass(frozen=True)
 class Entry:
-    """What a net is: its depth, the image side it is meant for, and what `features` returns."""
+    """Properties of a net: depth, side of its training images, strides and channels of `features`."""
 
     name: str
     depth: int
@@ -28,7 +32,7 @@ class Entry:
 
 
 def create(name: str, num_classes: int = 1000, **options) -> Backbone:
-    """Builds a net by name, with random weights; `num_classes=0` gives one without classifier.
+    """Builds a net by name, with random weights; `num_classes=0`: without classifier.
 
     Options are the fields of the net's config (`shortcut="C"`, `stride_in="1x1"`, `norm="frozen"`, …).
     """
@@ -36,17 +40,19 @@ def create(name: str, num_classes: int = 1000, **options) -> Backbone:
     known = config_class.__dataclass_fields__
     for key in options:
         if key not in known:
-            raise ConfigError(f"{name} has no option {key!r}; it takes {', '.join(k for k in known if k != 'name')}.")
+            raise ConfigError(
+                f"{name} has no option {key!r}: choose one of {', '.join(k for k in known if k != 'name')}."
+            )
     return build(config_class(name=name, **options), num_classes)
 
 
 def build(config: BackboneConfig, num_classes: int) -> Backbone:
-    """As `create`, from the config of a net."""
+    """Builds the net of a config."""
     return config.build(num_classes)
 
 
 def entry(name: str) -> Entry:
-    """What the registry knows of a net (timm nets are asked for theirs once built)."""
+    """Properties of a registered net; those of timm have `.strides` and `.channels` after they are built."""
     if name in IMAGENET_RESNETS or name in IMAGENET_PLAIN:
         depth = (IMAGENET_RESNETS | IMAGENET_PLAIN)[name]
         expansion = 1 if depth < 50 else resnet.Bottleneck.expansion
@@ -57,5 +63,15 @@ def entry(name: str) -> Entry:
     if CIFAR_NAME.fullmatch(name):
         _, n = cifar_blocks(name)
         return Entry(name, 6 * n + 2, 32, cifar.CifarNet.strides, cifar.CifarNet.channels)
+    if name in backbones:
+        return entry_of(name)
     family(name)
-    raise ConfigError(f"{name} is not one of ours: build it with backbones.create and read its .strides and .channels.")
+    raise ConfigError(f"{name} belongs to timm: build it with backbones.create and read its .strides and .channels.")
+
+
+def entry_of(name: str) -> Entry:
+    """Properties of a net that a user's module registered, read from the built net."""
+    with torch.device("meta"):
+        net = create(name, num_classes=1000)
+    depth = sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in net.modules())
+    return Entry(name, depth, 224, dict(net.strides), dict(net.channels))

@@ -53,7 +53,7 @@ def differences(
         boxes.numpy(), scores.numpy(), labels.numpy(), None if masks is None else masks.numpy()
     )
     pairs = compare.pair(result, expected, pixels=np.inf, scores=np.inf)
-    if not len(result) == len(scores) == len(np.unique(pairs.found)) > 0:
+    if not len(result) == len(scores) == len(np.unique(pairs.actual)) > 0:
         return {"detections": float("inf")}
     largest = {
         f"boxes of {len(result)} detections, in pixels": pairs.pixels.max().item(),

@@ -4,7 +4,7 @@ A layer holds the settings of one file, dict or override. Mappings merge key by 
 """
 
 import difflib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from resdet.config.experiment import experiments, plain
@@ -74,14 +74,27 @@ def expand_names(settings: dict[str, Any]) -> None:
 def drop_other_families(layers: list[Layer], schema: Schema) -> None:
     """Drops, in place, options of a section that were set for another family of names than the final one."""
     for section, chosen in schema.chosen.items():
-        family = None
+        default, family = default_families(schema.task)[section], None
         for position, layer in enumerate(layers):
+            if name_in(layer, section) is None and family is None and default is not chosen:
+                drop_keys(layer, section, names_of(default) - names_of(chosen))
             family = family if name_in(layer, section) is None else family_of(layer, section)
             if family not in (None, chosen):
                 for earlier in layers[: position + 1]:
                     parent, last = holder(earlier.settings, section)
                     if isinstance(parent, dict):
                         parent.pop(last, None)
+
+
+def drop_keys(layer: Layer, section: str, keys: set[str]) -> None:
+    """Drops, in place, options of the default family, which a later layer replaces by name."""
+    options = get(layer.settings, section)
+    for key in keys & set(options if isinstance(options, dict) else ()):
+        del options[key]
+
+
+def names_of(family: type) -> set[str]:
+    return {field.name for field in fields(family)}
 
 
 def merge(before: Any, change: Any, schema: Schema, path: tuple[str, ...] = ()) -> Any:

@@ -1,14 +1,13 @@
-"""Four-step alternating training (Faster R-CNN, section 3.2), by which the paper's detectors were trained.
+"""Four-step alternating training (Faster R-CNN, section 3.2), the training of the paper's detectors.
 
-1. The RPN, from ImageNet weights. 2. The regions, from ImageNet weights again, on what that RPN proposes. 3. A new RPN
-on the layers of step 2, which from here on stay as they are. 4. What the regions have of their own, on those layers and
-the proposals of step 3. Each step is a run; the last one's detector is the whole.
+1. The RPN, from ImageNet weights. 2. The RoI heads and their backbone, from ImageNet weights, on proposals of step 1.
+3. A new RPN on the backbone of step 2, frozen from here on. 4. The RoI heads, on that backbone and proposals of step 3.
+Each step is a run; the last one has the complete detector.
 """
 
 import copy
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ Losses = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 class RPNStep(nn.Module):
-    """The losses of proposals alone."""
+    """The losses of the RPN."""
 
     def __init__(self, model: Detector):
         super().__init__()
@@ -48,12 +47,12 @@ class RPNStep(nn.Module):
 
 
 class RegionsStep(nn.Module):
-    """The losses of regions alone, on the proposals of another detector that stays as it is, or of the model itself."""
+    """The losses of the RoI heads, on proposals of another, fixed detector, or of the model itself."""
 
     def __init__(self, model: Detector, proposer: Detector | None):
         super().__init__()
         self.model = model
-        self.proposer = (proposer,)  # in a tuple: no part of what is trained
+        self.proposer = (proposer,)  # in a tuple, so that it is not a submodule and not trained
 
     def of(self, model: Detector) -> "RegionsStep":
         return RegionsStep(model, *self.proposer)
@@ -62,17 +61,18 @@ class RegionsStep(nn.Module):
         maps = self.model.maps(images)
         (proposer,) = self.proposer
         with torch.no_grad():
-            seen = maps if proposer is None else proposer.maps(images)
-            proposals = (proposer or self.model).propose(seen, images, training=True)
+            proposer_maps = maps if proposer is None else proposer.maps(images)
+            proposals = (proposer or self.model).propose(proposer_maps, images, training=True)
         return self.model.roi_heads.losses(maps, proposals, with_room(targets), images.sizes), {}
 
 
 class AlternatingTraining(DetectionTraining):
-    """Half a detector, which detects nothing: it is judged by its validation loss."""
+    """Training of one half of a detector, evaluated by its validation loss."""
 
     lower_is_better = True
+    step: RPNStep | RegionsStep
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
+    def __init__(self, experiment: DetectionExperiment, world: World, log: Log, init: Path | None = None):
         super().__init__(experiment, world, log, init)
         self.monitor = "loss"
 
@@ -81,23 +81,25 @@ class AlternatingTraining(DetectionTraining):
         step = self.step.of(model.eval())
         sums = LossSums()
         for batch in evaluation_batches_of(self.validation, self.experiment, model, self.world, self.notes):
-            torch.manual_seed(int(batch.indices[0]))  # the anchors and regions that count are the same every time
+            torch.manual_seed(int(batch.indices[0]))  # equal samples of anchors and RoIs in each evaluation
             losses, _ = step(batch.images, batch.targets)
             sums.add(losses, len(batch.indices))
         means = sums.means()
         return {"loss": sum(means.values()), **means}
 
     def keep(self, folder: Path) -> None:
-        """There are no detections to keep."""
+        """Writes nothing: there are no detections."""
 
 
-def open_step(name: str, folder: Path, experiment: Any, world: World, log: Log, init: str | None) -> DetectionTraining:
-    """The task of one of STEPS, whose runs lie in `folder`; `experiment` is that of `experiment_of`."""
+def open_step(
+    name: str, folder: Path, experiment: DetectionExperiment, world: World, log: Log, init: str | None
+) -> DetectionTraining:
+    """The training task of one of STEPS, with its `experiment_of`; `folder` has the runs of all steps."""
     kind = DetectionTraining if name == STEPS[-1] else AlternatingTraining
     task = kind(experiment, world, log, Path(init) if init else None)
-    fix(task.model.roi_heads if name.endswith("rpn") else task.model.rpn)
+    freeze(task.model.roi_heads if name.endswith("rpn") else task.model.rpn)
     if name in STEPS[2:]:
-        fix(task.model.backbone, task.model.neck)
+        freeze(task.model.backbone, task.model.neck)
     if name.endswith("rpn"):
         task.step = RPNStep(task.model)
     elif name == STEPS[1]:
@@ -109,8 +111,8 @@ def open_step(name: str, folder: Path, experiment: Any, world: World, log: Log, 
     return task
 
 
-def fix(*parts: nn.Module | None) -> None:
-    """Their weights, and the statistics of their norms, stay as they are."""
+def freeze(*parts: nn.Module | None) -> None:
+    """Freezes weights and the statistics of norms."""
     for part in parts:
         if part is not None:
             freeze_norms(part)
@@ -118,16 +120,17 @@ def fix(*parts: nn.Module | None) -> None:
 
 
 def steps(experiment: DetectionExperiment, folder: Path, init: str | None) -> list[Step]:
-    """Both halves start from the given weights; then the second step's layers are shared, and go from run to run."""
-    starts = [init, init, str(folder / STEPS[1] / LAST), str(folder / STEPS[2] / LAST)]
+    """The four steps: the first two start from `init`, each of the others from the step before."""
+    initial = [init, init, str(folder / STEPS[1] / LAST), str(folder / STEPS[2] / LAST)]
     return [
-        Step(name, experiment_of(name, experiment), partial(open_step, name, folder), start)
-        for name, start in zip(STEPS, starts)
+        Step(name, experiment_of(name, experiment), partial(open_step, name, folder), weights)
+        for name, weights in zip(STEPS, initial)
     ]
 
 
-def experiment_of(name: str, experiment: Any) -> Any:
-    """The experiment of one of the steps: that of joint training but for what `alternating` says."""
+def experiment_of(name: str, experiment: DetectionExperiment) -> DetectionExperiment:
+    """The experiment of a step: that of joint training with the batch, length and milestones of `alternating`."""
+    assert experiment.alternating is not None
     step = copy.deepcopy(experiment)
     part = experiment.alternating.rpn if name.endswith("rpn") else experiment.alternating.regions
     step.train.batch, step.train.length = part.batch, part.length

@@ -1,18 +1,18 @@
-"""Puts a detector together from its config: which features, which heads."""
+"""Builds a detector from its config."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-
-from torch import nn
+from typing import cast
 
 from resdet.backbones import registry
 from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import detach_last_stage, dilate_last_stage, freeze_stages
+from resdet.backbones.vgg import VGG
 from resdet.config.experiment import check_count, to_dict
 from resdet.detection.config import DetectionExperiment, DetectorConfig
 from resdet.detection.heads.box_head import Conv5Head, RoIPooler, VGGHead
 from resdet.detection.heads.mnc import MNC, Warper
-from resdet.detection.heads.registry import box_heads, mask_heads
+from resdet.detection.heads.registry import BoxHead, box_heads, mask_heads
 from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.model import Detector
@@ -23,9 +23,12 @@ from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 SINGLE_LEVEL_SIZES = (32, 64, 128, 256, 512)
 
 
-def build_detector(experiment: DetectionExperiment, classes: Sequence[str], category_ids: Sequence[int]) -> Detector:
-    """The detector of an experiment, for these classes, which its results call by these ids."""
+def build_detector(
+    experiment: DetectionExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
+) -> Detector:
+    """Builds an untrained detector for these classes; `category_ids`: their ids in results, None: 1 to C."""
     check_count(experiment.model.num_classes, classes)
+    category_ids = category_ids or range(1, len(classes) + 1)
     normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
     model = build_from_config(experiment.model, classes, category_ids, normalize)
     model.experiment = to_dict(experiment)
@@ -35,7 +38,7 @@ def build_detector(experiment: DetectionExperiment, classes: Sequence[str], cate
 def build_from_config(
     config: DetectorConfig, classes: Sequence[str], category_ids: Sequence[int], normalize: Normalize
 ) -> Detector:
-    """An untrained detector."""
+    """Builds an untrained detector."""
     net, heads = build_backbone(config)
     freeze_stages(net, config.freeze_stages)
     neck = config.neck.build(net) if config.features == "fpn" else None
@@ -43,19 +46,20 @@ def build_from_config(
     strides, channels = (neck.strides, neck.channels) if neck else (net.strides, net.channels)
     rpn = RPN(config.rpn, channels[levels[0]], [strides[level] for level in levels], anchor_sizes(config, len(levels)))
     roi_levels = neck.roi_levels if neck else levels
-    regions = build_roi_heads(
+    roi_heads = build_roi_heads(
         config, heads, channels[levels[0]], [strides[level] for level in roi_levels], len(classes)
     )
-    return Detector(net, neck, levels, rpn, regions, normalize, classes, category_ids, config.input)
+    return Detector(net, neck, levels, rpn, roi_heads, normalize, classes, category_ids, config.input)
 
 
-def build_backbone(config: DetectorConfig) -> tuple[Backbone, list[nn.Module]]:
-    """The net up to its feature maps, and the box head that it gives away: conv5_x, or VGG's fc6 and fc7."""
+def build_backbone(config: DetectorConfig) -> tuple[Backbone, list[BoxHead]]:
+    """The backbone, and the box head made of layers removed from it, if any: conv5_x, or VGG's fc6 and fc7."""
     if config.features == "vgg":
-        net = registry.build(config.backbone, num_classes=1)
-        head = VGGHead(net.fc6, net.fc7, config.box.dropout)
-        net.fc6 = net.fc7 = net.fc = None
-        return net, [head]
+        vgg = cast(VGG, registry.build(config.backbone, num_classes=1))
+        head = VGGHead(vgg.fc6, vgg.fc7, config.box.dropout)
+        for name in ("fc6", "fc7", "fc"):
+            setattr(vgg, name, None)
+        return vgg, [head]
     net = registry.build(config.backbone, num_classes=0)
     if config.features == "c4":
         width = net.channels["c5"]
@@ -66,41 +70,40 @@ def build_backbone(config: DetectorConfig) -> tuple[Backbone, list[nn.Module]]:
 
 
 def anchor_sizes(config: DetectorConfig, levels: int) -> list[Sequence[float]]:
-    given = config.rpn.anchors.sizes
-    if given is None:
+    sizes = config.rpn.anchors.sizes
+    if sizes is None:
         return [SINGLE_LEVEL_SIZES] if levels == 1 else [[32 * 2**level] for level in range(levels)]
-    if len(given) != levels or len({len(sides) for sides in given}) != 1:
+    if len(sizes) != levels or len({len(sides) for sides in sizes}) != 1:
         raise ConfigError(
-            f"model.rpn.anchors.sizes has {len(given)} lists: give one for each of the {levels} levels, of one length."
+            f"model.rpn.anchors.sizes has {len(sizes)} lists: give {levels} lists of equal length, one per level."
         )
-    return [list(sides) for sides in given]
+    return [list(sides) for sides in sizes]
 
 
 def build_roi_heads(
-    config: DetectorConfig, taken: list[nn.Module], channels: int, strides: list[int], classes: int
+    config: DetectorConfig, backbone_heads: list[BoxHead], channels: int, strides: list[int], classes: int
 ) -> RoIHeads:
-    """`taken` is the head that the backbone gave away, if any; otherwise linear heads are made."""
+    """`backbone_heads`: the head made of the backbone's layers, if any; otherwise registered box heads are built."""
     box, mask = config.box, config.mask
-    conv5 = bool(taken) and isinstance(taken[0], Conv5Head)
-    if taken and len(box.ious) > 1:
+    conv5 = backbone_heads[0] if backbone_heads and isinstance(backbone_heads[0], Conv5Head) else None
+    if backbone_heads and len(box.ious) > 1:
         raise ConfigError(
-            f"model.box.ious has {len(box.ious)} entries: a cascade has a head for each stage, "
-            f"and features={config.features} has but one to give; use fpn or dc5."
+            f"model.box.ious has {len(box.ious)} entries: a cascade needs a head for each stage, "
+            f"and features={config.features} has only one; use fpn or dc5."
         )
     size = box.resolution or (14 if conv5 else 7)
     if config.mnc is not None:
-        return MNC(box, config.mnc, taken[0], Warper(strides[0], size), classes)
+        return MNC(box, config.mnc, cast(Conv5Head, conv5), Warper(strides[0], size), classes)
     if box.pool == "max" and len(strides) > 1:
-        raise ConfigError("model.box.pool=max is for one level of features: use align with fpn.")
+        raise ConfigError("model.box.pool=max supports one feature level only: use align with fpn.")
     pooler = RoIPooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical_size)
-    heads = taken or [box_heads[box.head](box, channels, size) for _ in box.ious]
+    heads = backbone_heads or [box_heads[box.head](box, channels, size) for _ in box.ious]
     if mask is None:
         return RoIHeads(box, heads, pooler, classes)
     mask_pooler: RoIPooler | None = None
-    if not conv5:
+    if conv5 is None:
         mask_pooler = RoIPooler(strides, mask.resolution, "align", mask.sampling, mask.aligned, box.canonical_size)
-    if conv5:
-        mask_head = mask_heads[mask.head](replace(mask, convs=0), heads[0].width, classes)
-    else:
         mask_head = mask_heads[mask.head](mask, channels, classes)
+    else:
+        mask_head = mask_heads[mask.head](replace(mask, convs=0), conv5.width, classes)
     return RoIHeads(box, heads, pooler, classes, mask, mask_head, mask_pooler)

@@ -1,4 +1,4 @@
-"""Config of detection; free of torch."""
+"""Config of detection; imports no torch."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -16,34 +16,34 @@ from resdet.necks.config import FPNConfig, NeckConfig
 
 @dataclass
 class InputConfig:
-    """The size of test images, which belongs to the weights. `resize`: as the library does that they were made with."""
+    """Size of test images; `resize`: the style of the library that trained the weights."""
 
-    min_size: int = 800  # the shorter side
-    max_size: int = 1333  # but the longer one at most this
+    min_size: int = 800  # of the shorter side
+    max_size: int = 1333  # upper limit of the longer side
     resize: Literal["opencv", "pillow", "torchvision"] = "opencv"
-    divisor: int = 32  # images are padded to a multiple of this
+    divisor: int = 32  # padded sides are multiples of this
 
     def __post_init__(self):
-        remedy = f"give 0 < min_size <= max_size, and model.input.max_size is {self.max_size}"
+        remedy = f"give 0 < min_size <= max_size; model.input.max_size is {self.max_size}"
         require(0 < self.min_size <= self.max_size, "model.input.min_size", self.min_size, remedy)
         require(self.divisor > 0, "model.input.divisor", self.divisor, "give 1 or more")
 
 
 @dataclass
 class DetectorConfig(ModelConfig):
-    """Faster R-CNN and its family. `features` says what proposals and regions are taken from:
+    """Faster R-CNN and its variants. `features`: the maps of the RPN and the RoI heads:
 
-    c4: conv4_x, with conv5_x computed for each region (the paper's, appendix A) · dc5: conv5_x, dilated, stride 16 ·
-    fpn: those of `neck` · vgg: conv5_3 of VGG-16 or VGG-19, with fc6 and fc7 for each region (Tables 7 and 8).
+    c4: conv4_x, with conv5_x as the box head (the paper, appendix A) · dc5: conv5_x, dilated, stride 16 ·
+    fpn: those of `neck` · vgg: conv5_3 of VGG-16 or VGG-19, with fc6 and fc7 as the box head (Tables 7 and 8).
     """
 
-    pretrained: str | None = None  # of the backbone: a file, or `torchvision` for that library's ImageNet weights
+    pretrained: str | None = None  # backbone weights: a file, or `torchvision` for its ImageNet weights
     features: Literal["c4", "dc5", "fpn", "vgg"] = "fpn"
     neck: NeckConfig = field(default_factory=FPNConfig)  # with features fpn
     rpn: RPNConfig = field(default_factory=RPNConfig)
     box: BoxConfig = field(default_factory=BoxConfig)
-    mask: MaskConfig | None = None  # null: boxes alone
-    mnc: MNCConfig | None = None  # the paper's way to masks, in place of `mask`; for c4, whose regions it warps
+    mask: MaskConfig | None = None  # null: boxes only
+    mnc: MNCConfig | None = None  # the paper's masks, instead of `mask`; with c4 only
     input: InputConfig = field(default_factory=InputConfig)
 
     def __post_init__(self):
@@ -51,33 +51,36 @@ class DetectorConfig(ModelConfig):
         name, features = self.backbone.name, self.features
         both = f"model.features is {features} and the backbone {name}"
         if features == "vgg" and not name.startswith("vgg"):
-            raise ConfigError(f"{both}: choose c4, dc5 or fpn for it.", "model.features")
+            raise ConfigError(f"{both}: vgg needs a VGG net; use c4, dc5 or fpn.", "model.features")
         if features in ("c4", "dc5") and not isinstance(self.backbone, (ResNetConfig, PlainConfig)):
-            raise ConfigError(f"{both}: it has no conv5_x; use fpn.", "model.features")
+            raise ConfigError(f"{both}, which has no conv5_x: use fpn.", "model.features")
         fits = features != "vgg" or self.box.resolution in (None, 7)
-        require(fits, "model.box.resolution", self.box.resolution, "VGG's fc6 is for 7; set it to null")
+        require(fits, "model.box.resolution", self.box.resolution, "fc6 of VGG needs 7; set it to null")
         if self.mnc is not None:
             check_mnc(self)
 
 
 def check_mnc(config: DetectorConfig) -> None:
-    """Refuses what its cascade does not go together with."""
+    """Validates that no other key contradicts `model.mnc`."""
     count = len(config.box.ious)
     if config.features != "c4":
-        raise ConfigError(f"model.mnc is set and model.features is {config.features}: it is for c4.", "model.mnc")
+        raise ConfigError(
+            f"model.mnc is set and model.features is {config.features}: MNC supports c4 only.", "model.mnc"
+        )
     if config.mask is not None:
         raise ConfigError("model.mnc and model.mask are both set: set one of them to null.", "model.mask")
     if count > 1:
-        raise ConfigError(f"model.mnc is set and model.box.ious has {count} entries: give it one.", "model.box.ious")
+        raise ConfigError(f"model.mnc is set and model.box.ious has {count} entries: give one.", "model.box.ious")
     if config.box.context:
         raise ConfigError(
-            "model.mnc and model.box.context are both set: it sees no context; set one of them.", "model.box.context"
+            "model.mnc and model.box.context are both set: MNC does not support context; set one of them.",
+            "model.box.context",
         )
 
 
 @dataclass
 class PartConfig:
-    """How one half of a detector is trained, in place of what `train` and `schedule` say; the defaults are COCO's."""
+    """Training of one half of a detector, overrides `train` and `schedule`; the defaults are for COCO."""
 
     batch: int = 8
     length: float = 320000  # in train.unit
@@ -85,12 +88,12 @@ class PartConfig:
 
     def __post_init__(self):
         require(self.batch > 0, "alternating.*.batch", self.batch, "give one image or more")
-        require(self.length > 0, "alternating.*.length", self.length, "it must be above zero")
+        require(self.length > 0, "alternating.*.length", self.length, "give a length above 0")
 
 
 @dataclass
 class AlternatingConfig:
-    """The four steps of Faster R-CNN (1506.01497, section 3.2; appendix A has the numbers for COCO)."""
+    """Four-step training of Faster R-CNN (1506.01497, section 3.2; numbers for COCO in appendix A)."""
 
     rpn: PartConfig = field(default_factory=PartConfig)
     regions: PartConfig = field(default_factory=lambda: PartConfig(batch=16))
@@ -101,7 +104,7 @@ class DetectionEvalConfig(TTAConfig, EvalConfig):
     """Evaluation of a detector."""
 
     metric: str = "coco"  # coco, voc07, voc_area, ilsvrc_det, or a registered evaluator
-    losses: bool = True  # the validation losses as well, from the same features, where the test is a plain one
+    losses: bool = True  # also compute validation losses, from the same features, unless TTA is on
 
     def __post_init__(self):
         TTAConfig.__post_init__(self)
@@ -111,12 +114,12 @@ class DetectionEvalConfig(TTAConfig, EvalConfig):
 
 @dataclass
 class DetectionExperiment(Experiment):
-    """A detector on a data set, trained and tested."""
+    """Training and evaluation of a detector on a data set."""
 
     task: Literal["detection"] = "detection"
     model: DetectorConfig = field(default_factory=DetectorConfig)
     data: DataConfig = field(default_factory=lambda: CocoConfig("coco"))
     eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
-    alternating: AlternatingConfig | None = None  # null: RPN and regions together; {}: in four steps
+    alternating: AlternatingConfig | None = None  # null: joint training; {}: four steps
 
     data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (ScenesConfig,)

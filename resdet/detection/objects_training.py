@@ -1,7 +1,7 @@
-"""What detection and localization, which look for objects in images, have in common as the trainer sees them."""
+"""Base of the training tasks with objects: detection and localization."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -9,17 +9,27 @@ from resdet.detection.model import normalized
 from resdet.engine.base_training import BaseTraining
 from resdet.engine.log import Log
 from resdet.images.decode import Source
+from resdet.images.normalize import Normalize
 from resdet.structures import Batch, Images, Targets
 from resdet.weights import pretrained
 
-RESULTS, PICTURES = "results.json", "pictures"  # what the best evaluation leaves beside its checkpoint
-SHOWN = 24  # validation images that are drawn
+RESULTS, PICTURES = "results.json", "pictures"  # of the best evaluation, next to its checkpoint
+PICTURE_COUNT = 24  # validation images with drawn detections
+
+
+class HasLosses(Protocol):
+    """A model, an `nn.Module`, that computes its losses."""
+
+    @property
+    def losses(self) -> Callable[..., dict[str, Tensor]]: ...
 
 
 class LossesStep(nn.Module):
-    """What a training step computes."""
+    """The step module: the losses of a model, without measures."""
 
-    def __init__(self, model: nn.Module):
+    model: HasLosses
+
+    def __init__(self, model: HasLosses):
         super().__init__()
         self.model = model
 
@@ -28,32 +38,35 @@ class LossesStep(nn.Module):
 
 
 class ObjectsTraining(BaseTraining):
-    """A task sets `source` and `validation` as well."""
+    """Subclasses also set the attributes below."""
+
+    source: Any  # annotations of the training images
+    validation: Any
 
     def sources(self) -> Mapping[str, Source]:
         return {"training": self.source, "validation": self.validation}
 
     def initialize(self, log: Log) -> None:
-        """The backbone's ImageNet weights, where the config names some."""
+        """Loads `model.pretrained` into the backbone, if the config has it."""
         model = self.experiment.model
         if model.pretrained:
             log.info(str(pretrained.load(self.model, model.pretrained, model.backbone.name)))
         elif model.freeze_stages or getattr(model.backbone, "norm", None) == "frozen":
             log.info(
-                "the backbone starts from random weights, and parts of it that are frozen (model.freeze_stages, "
-                "model.backbone.norm) stay random: name its weights by --init or model.pretrained"
+                "the backbone has random weights, also in its frozen parts (model.freeze_stages, model.backbone.norm): "
+                "give weights by --init or model.pretrained"
             )
 
     def inputs(self, batch: Batch, step: int) -> tuple[Images, Targets]:
-        return batch.images, batch.targets
+        return cast(Images, batch.images), cast(Targets, batch.targets)
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
-        return normalized(model.normalize, batch.images)
+        return normalized(cast(Normalize, model.normalize), cast(Images, batch.images))
 
     def name(self, index: int) -> str:
         return self.source.name(index)
 
 
 def with_total(losses: dict[str, float]) -> dict[str, float]:
-    """Validation losses as figures of an evaluation, their sum first."""
+    """Validation losses as metrics, with their sum first."""
     return {"loss": sum(losses.values()), **losses} if losses else {}

@@ -1,8 +1,8 @@
-"""Detection and instance segmentation as the hub and the commands see it."""
+"""The detection task, with boxes and masks, for the hub and the commands."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from resdet import config
 from resdet.data.pictures import ImageSequence
@@ -24,19 +24,19 @@ from resdet.results.stream import show
 from resdet.tasks import EvaluateOptions, PredictOptions, Step, Task
 
 SCENES = (
-    "data.train_images=8", "data.val_images=4", "data.size=96", "data.augment.min_size=[96]", "data.augment.max_size=96",
-    "data.mask_size=14", "data.workers=0",
+    "data.train_images=8", "data.val_images=4", "data.size=96", "data.augment.min_size=[96]",
+    "data.augment.max_size=96", "data.mask_size=14", "data.workers=0",
 )  # fmt: skip
 DETECTOR = (
     "model.num_classes=5", "model.pretrained=null", "model.backbone.name=resnet18", "model.features=c4",
     "model.rpn.channels=32", "model.rpn.anchors.sizes=[[16,32,64]]", "model.rpn.pre_nms=[100,50]",
-    "model.rpn.post_nms=[40,20]", "model.rpn.batch_per_image=32", "model.box.batch_per_image=16", "model.box.resolution=14",
-    "model.box.dropout=0", "model.input.min_size=96", "model.input.max_size=96",
+    "model.rpn.post_nms=[40,20]", "model.rpn.batch_per_image=32", "model.box.batch_per_image=16",
+    "model.box.resolution=14", "model.box.dropout=0", "model.input.min_size=96", "model.input.max_size=96",
 )  # fmt: skip
 
 
 class DetectionTask(Task):
-    """Images with any number of objects."""
+    """Detection of any number of objects per image."""
 
     kind = "detector"
     evaluate_options = frozenset({"per_class", "save"})
@@ -44,7 +44,7 @@ class DetectionTask(Task):
     def build(
         self, experiment: DetectionExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
     ) -> Detector:
-        return build_detector(experiment, classes, category_ids or range(1, len(classes) + 1))
+        return build_detector(experiment, classes, category_ids)
 
     def open_training(
         self, experiment: DetectionExperiment, world: World, log: Log, init: str | None = None
@@ -69,7 +69,7 @@ class DetectionTask(Task):
         self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
         if options.top is not None:
-            raise ConfigError("--top is for classifiers and localizers; of a detector's boxes --score leaves some out.")
+            raise ConfigError("--top is for classifiers and localizers: use --score for a detector.")
         settings = config.from_dict({"task": "detection"}, "the command line", tuple(options.overrides)).eval
         score = settings.score if options.score is None else options.score
         return show(predictor(models, weights, settings), images, score, options.draw)
@@ -78,11 +78,11 @@ class DetectionTask(Task):
         return ImageSequence(open_scenes(data, "train"))
 
     def smoke_data(self, experiment: DetectionExperiment, out: Path) -> list[str]:
-        sampling = [f"data.sampling={experiment.data.sampling}"]
-        return ["data.name=shape_scenes", f"data.root={out / 'shape_scenes'}", *SCENES, *sampling]
+        sampling = cast(ScenesConfig, experiment.data).sampling
+        return ["data.name=shape_scenes", f"data.root={out / 'shape_scenes'}", *SCENES, f"data.sampling={sampling}"]
 
     def smoke_training(self, experiment: DetectionExperiment) -> list[str]:
-        # A backbone that has hardly learned makes wild gradients.
+        # Gradients of a barely trained backbone are large.
         words = [*DETECTOR, "train.batch=2", "optim.clip_norm=1"]
         if experiment.alternating:
             keys = ("length=2", "batch=2", "milestones=[1]")
@@ -95,12 +95,14 @@ class DetectionTask(Task):
 
 
 def predictor(models: Sequence[Any], weights: Sequence[str], settings: TTAConfig) -> Any:
-    """The plain detector, unless there are several or something more is asked for."""
+    """The detector itself, or an ensemble for several models or TTA."""
     if len(models) == 1 and settings.plain:
         return models[0]
     for model, path in zip(models, weights):
         if model.exported:
-            raise ConfigError(f"{path} is an exported file, which predicts alone and in one way: give its checkpoint.")
+            raise ConfigError(
+                f"{path} is an exported file, which supports neither ensembles nor TTA: give its checkpoint."
+            )
     return EnsembleDetector(models, settings)
 
 

@@ -1,13 +1,16 @@
-"""Object detection and instance segmentation: appendix A, and what came after it."""
+"""Training of detectors with boxes and masks (appendix A)."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from resdet.data.loader import Notes
 from resdet.detection.build import build_detector
+from resdet.detection.config import DetectionExperiment
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.loader import SceneLoader
 from resdet.detection.data.resampling import class_aware, repeat_factors
 from resdet.detection.data.sources import open_scenes
@@ -16,7 +19,7 @@ from resdet.detection.evaluation.evaluate import DatasetDetections, detect, empt
 from resdet.detection.evaluation.pictures import write_pictures
 from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector
-from resdet.detection.objects_training import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTraining, with_total
+from resdet.detection.objects_training import PICTURE_COUNT, PICTURES, RESULTS, LossesStep, ObjectsTraining, with_total
 from resdet.engine import distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -24,17 +27,19 @@ from resdet.errors import ConfigError, DataError
 
 
 class DetectionTraining(ObjectsTraining):
-    """The trainer's view of a detection experiment."""
+    """The training task of a detection experiment."""
 
     lower_is_better = False
+    source: Annotations
+    validation: Annotations
 
-    def __init__(self, experiment: Any, world: World, log: Log, init: Path | None = None):
+    def __init__(self, experiment: DetectionExperiment, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
         self.monitor = "AP" if experiment.eval.metric == COCO else "mAP"
         torch.manual_seed(experiment.train.seed)
         self.notes = Notes(log.warn)
-        self.source = open_scenes(experiment.data, "train")
-        self.validation = open_scenes(experiment.data, "val")
+        data = cast(ScenesConfig, experiment.data)
+        self.source, self.validation = open_scenes(data, "train"), open_scenes(data, "val")
         self.report_problems(log)
         self.model = build_detector(experiment, self.source.classes, self.source.category_ids)
         self.check_masks()
@@ -42,7 +47,7 @@ class DetectionTraining(ObjectsTraining):
             self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
-        self.judged: DatasetDetections | None = None  # by the last evaluation
+        self.detections: DatasetDetections  # of the last evaluation
 
     def report_problems(self, log: Log) -> None:
         for source in (self.source, self.validation):
@@ -51,16 +56,16 @@ class DetectionTraining(ObjectsTraining):
         if self.validation.classes != self.source.classes:
             raise DataError(
                 f"The validation set has the classes {', '.join(self.validation.classes[:5])} … and the training set "
-                f"{', '.join(self.source.classes[:5])} …: give both files the same categories."
+                f"{', '.join(self.source.classes[:5])} …: give both annotation files the same categories."
             )
 
     def check_masks(self) -> None:
         if self.model.draws_masks and not self.source.has_masks:
             key = "mask" if self.experiment.model.mnc is None else "mnc"
-            raise ConfigError(f"model.{key} is set and the annotations have no masks: set model.{key}=null.")
+            raise ConfigError(f"model.{key} is set, but the annotations have no masks: set model.{key}=null.")
 
     def check_ground_truth(self) -> None:
-        """Evaluates an empty set of detections."""
+        """Evaluates no detections, to find invalid annotations before training."""
         masks = self.model.draws_masks
         for kind in ("bbox", "segm") if masks else ("bbox",):
             ground_truth.read(truth_of(self.validation, kind=kind), kind)
@@ -88,26 +93,26 @@ class DetectionTraining(ObjectsTraining):
         )
 
     def copies(self) -> np.ndarray | None:
-        """How often each image is expected in a pass over the data; None: once."""
-        data = self.experiment.data
-        presence = (*self.source.presence(), len(self.source))
+        """Expected copies of each image in an epoch; None: one each."""
+        data, count = self.experiment.data, len(self.source)
+        images, labels = self.source.presence()
         if data.sampling == "repeat_factor":
-            return repeat_factors(*presence, data.repeat_threshold)
-        return class_aware(*presence, data.negatives) if data.sampling == "class_aware" else None
+            return repeat_factors(images, labels, count, data.repeat_threshold)
+        return class_aware(images, labels, count, data.negatives) if data.sampling == "class_aware" else None
 
     def evaluate(self, model: Detector) -> dict[str, float]:
-        """AP, and the validation losses; the processes share the images, and all know the figures."""
-        self.judged = detect([model], self.validation, self.experiment, self.world, self.notes)
-        metric, judged = self.experiment.eval.metric, self.judged
-        judge_results = lambda: headline_metrics(
-            metric, self.validation, judged.results, model.draws_masks, judged.left_out
+        """Validation losses and metrics over all processes."""
+        metric, validation = self.experiment.eval.metric, self.validation
+        self.detections = detections = detect([model], validation, self.experiment, self.world, self.notes)
+        metrics = lambda: headline_metrics(
+            metric, validation, detections.results, model.draws_masks, detections.left_out
         )
-        return with_total(judged.losses) | distributed.from_main(judge_results)
+        return with_total(detections.losses) | distributed.from_main(metrics)
 
     def keep(self, folder: Path) -> None:
-        """The detections of the last evaluation as a COCO results file, and drawn."""
-        self.judged.results.save(folder / RESULTS)
-        write_pictures(folder / PICTURES, self.validation, self.judged.results, SHOWN)
+        """Writes the detections of the last evaluation as a COCO results file, and draws some of them."""
+        self.detections.results.save(folder / RESULTS)
+        write_pictures(folder / PICTURES, self.validation, self.detections.results, PICTURE_COUNT)
 
     def description(self) -> dict[str, Any]:
         keys = ("experiment", "classes", "category_ids")

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import exact_batch_statistics
 from resdet.data.image_headers import check_headers
 from resdet.data.loader import Notes
@@ -79,7 +80,7 @@ class BaseTraining:
             for _, batch in zip(range(steps), self.training.batches(0)):
                 yield self.pixels(model, batch)
 
-        exact_batch_statistics(cast(nn.Module, model.backbone), batches())
+        exact_batch_statistics(cast(Backbone, model.backbone), batches())
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
         """Normalized images of a training batch."""

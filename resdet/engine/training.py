@@ -21,7 +21,7 @@ class Training(Protocol):
 class TrainingTask(Protocol):
     """A model with its data, losses and evaluation."""
 
-    model: nn.Module  # the module that checkpoints save
+    model: nn.Module  # the module saved in checkpoints; of the class of the task
     step: nn.Module  # step(*inputs) -> (losses, measures): dicts of scalar tensors; the trainer sums the losses
     training: Training
     monitor: str  # the metric of `evaluate` that selects the best checkpoint
@@ -42,7 +42,7 @@ class TrainingTask(Protocol):
     def inputs(self, batch: Batch, step: int) -> tuple[Any, ...]:
         """The arguments of the step module: the batch, mixed if the config says so."""
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def evaluate(self, model: Any) -> dict[str, float]:
         """Validation losses and metrics over all processes."""
 
     def keep(self, folder: Path) -> None:

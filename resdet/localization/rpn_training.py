@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resdet.data.loader import Notes
-from resdet.detection.objects_training import PICTURES, RESULTS, SHOWN, LossesStep, ObjectsTraining, with_total
+from resdet.detection.objects_training import PICTURE_COUNT, PICTURES, RESULTS, LossesStep, ObjectsTraining, with_total
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.training import Training
@@ -92,7 +92,7 @@ class LocalizationTraining(ObjectsTraining):
         """Writes the boxes of the last evaluation in the format of `resdet predict --json`, and drawings of some."""
         results = self.located.results(self.validation, self.validation.labels[:, None])
         write_text(folder / RESULTS, json.dumps([result.to_dict() for result in results]))
-        write_located(folder / PICTURES, self.validation, self.located.indices, results, SHOWN)
+        write_located(folder / PICTURES, self.validation, self.located.indices, results, PICTURE_COUNT)
 
     def description(self) -> dict[str, Any]:
         return {"experiment": self.model.experiment, "classes": self.model.classes}

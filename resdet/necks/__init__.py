@@ -1,4 +1,4 @@
-"""Feature pyramids over a backbone's stages."""
+"""Necks: feature pyramids on the stages of a backbone."""
 
 from resdet._lazy import attach
 

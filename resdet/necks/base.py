@@ -1,14 +1,14 @@
-"""The interface of necks."""
+"""The base class of necks."""
 
 from torch import Tensor, nn
 
 
 class Neck(nn.Module):
-    """From the backbone's maps to the maps that proposals and RoI features are taken from, all of one width."""
+    """Computes the maps of the RPN and the RoI heads, of equal width, from the backbone's maps."""
 
-    strides: dict[str, int]  # of each output map, finest first
+    strides: dict[str, int]  # of the output maps, finest first
     channels: dict[str, int]
-    roi_levels: list[str]  # the maps that RoI features are pooled from; the others serve proposals alone
+    roi_levels: list[str]  # the output maps for RoI pooling; the RPN uses all
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"c2": [B, C, H/4, W/4], …} -> {"p2": [B, width, H/4, W/4], …}."""

@@ -1,4 +1,4 @@
-"""Config of necks: `model.neck.name` chooses a registered one, whose dataclass reads the other keys; free of torch."""
+"""Config of necks: `model.neck.name` selects the registered dataclass of the other keys; imports no torch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class NeckConfig:
-    """The key that every neck shares."""
+    """The key common to all necks."""
 
     name: str = "fpn"
 
     def build(self, backbone: "Backbone") -> "Neck":
-        """The neck over a backbone's stages, by its `strides` and `channels`."""
+        """Builds the neck on a backbone with these `strides` and `channels`."""
         raise NotImplementedError
 
 

@@ -1,4 +1,7 @@
-"""Feature pyramid network (Lin et al., 1612.03144) over any backbone's stages."""
+"""Feature pyramid network (Lin et al., 1612.03144) on the stages of any backbone."""
+
+from collections.abc import Iterable
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,9 +13,9 @@ FINEST_STRIDE = 4  # in detectors: VGG has finer maps
 
 
 class FPN(Neck):
-    """`{"c2", …, "c5"}` in, `{"p2", …, "p5", "p6"}` of `width` channels out; p6 is p5 at every other pixel.
+    """`{"c2", …, "c5"}` -> `{"p2", …, "p5", "p6"}` with `width` channels; p6 is p5 subsampled by 2, if `extra`.
 
-    `net` is a backbone, of which only `channels` and `strides` are read; maps of a stride below `finest` stay out.
+    Only `channels` and `strides` of `net` are used; maps with strides below `finest` are ignored.
     """
 
     def __init__(self, net: Backbone, width: int = 256, norm: str | None = None, extra: bool = True, finest: int = 1):
@@ -27,7 +30,7 @@ class FPN(Neck):
             top = self.levels[-1]
             self.strides[f"p{int(top[1:]) + 1}"] = 2 * net.strides[top]
         self.channels = dict.fromkeys(self.strides, width)
-        for unit in [*self.lateral.values(), *self.output.values()]:
+        for unit in cast(Iterable[ConvNorm], [*self.lateral.values(), *self.output.values()]):
             nn.init.kaiming_uniform_(unit.conv.weight, a=1)
             if unit.conv.bias is not None:
                 nn.init.zeros_(unit.conv.bias)

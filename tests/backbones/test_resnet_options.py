@@ -118,5 +118,5 @@ def test_he_initialisation_keeps_the_scale_of_signals():
 )
 def test_options_that_do_not_exist_are_refused(name, option):
     (key,) = option
-    with pytest.raises(ConfigError, match=f"{name}: {key} is .*choose of"):
+    with pytest.raises(ConfigError, match=f"{name}: {key} is .*choose one of"):
         create(name, **option)

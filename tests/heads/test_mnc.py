@@ -105,7 +105,7 @@ def test_one_round_by_hand():
     nn.init.normal_(regions.mask_head.pixels.weight)
     (stage,) = regions.stages
     with torch.no_grad():
-        seen = regions.look(maps(), boxes)
+        seen = regions.predict(maps(), boxes)
         pooled = ops.roi_align(maps()[0], [boxes[0]], 8, 1 / 16, 1, True)
         pooled = nn.functional.max_pool2d(pooled, 2)
         whole = stage.head.conv5_x(pooled)
@@ -143,7 +143,7 @@ def test_classes_teach_masks():
 
 def test_the_second_round_teaches_the_boxes_of_the_first(monkeypatch):
     """What class2 says of a move to the right is what it changes by: unlimited, as its labels do not change."""
-    monkeypatch.setattr(module, "PULL", math.inf)
+    monkeypatch.setattr(module, "GRADIENT_SHARE", math.inf)
     regions = fixed()
     nn.init.normal_(regions.stages[0].predictor.scores.weight)
     bias = regions.stages[0].predictor.boxes.bias
@@ -166,8 +166,8 @@ def test_the_pull_of_the_second_round_is_limited(monkeypatch):
     """On each of the parameters of a region, of which there are 40, to an eighth of 1 / 40."""
     regions, found = fixed(), {}
     nn.init.normal_(regions.stages[0].predictor.scores.weight, std=1000)
-    for pull in (module.PULL, math.inf):
-        monkeypatch.setattr(module, "PULL", pull)
+    for pull in (module.GRADIENT_SHARE, math.inf):
+        monkeypatch.setattr(module, "GRADIENT_SHARE", pull)
         losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
         found[pull] = gradient(losses["class2"], regions.stages[0].predictor.boxes.bias).abs().max().item()
     valid = 4  # others weigh nothing
@@ -224,10 +224,10 @@ def test_duplicates_of_the_rounds_are_suppressed():
 # As a part of a detector
 
 REFUSED = {
-    "it is for c4": ["model.features=dc5"],
+    "MNC supports c4 only": ["model.features=dc5"],
     "model.mask are both set": ["model.mask={}"],
     "box.ious has 2 entries": ["model.box.ious=[0.5,0.6]", "model.box.class_agnostic=true"],
-    "it sees no context": ["model.box.context=true"],
+    "MNC does not support context": ["model.box.context=true"],
     "model.mnc.width is 0": ["model.mnc.width=0"],
     "model.mnc.positive_iou is 2": ["model.mnc.positive_iou=2"],
 }
@@ -283,7 +283,7 @@ def judged(regions: MNC) -> tuple[float, float]:
     x, candidates, objects, sizes = scenes(50)
     drawn = regions.masks([x], objects.boxes, objects.labels) > 0.5
     wanted = nn.functional.interpolate(objects.masks.float(), (DRAWN, DRAWN), mode="area") / 255
-    iou = mask_iou(drawn, wanted, objects.boxes, module.areas(objects)).mean().item()
+    iou = mask_iou(drawn, wanted, objects.boxes, module.mask_areas(objects.masks, objects.boxes)).mean().item()
     found = regions.detect([x], candidates, sizes, 0.0)
     return iou, (found.labels[:, 0] == objects.labels[:, 0]).float().mean().item()
 

@@ -18,7 +18,7 @@ def test_pairs_by_hand():
     mine = found(BOXES, [0.9, 0.8, 0.7], [0, 1, 2])
     others = found([[20, 20, 40, 40], [0, 0, 12, 11], [0, 0, 30, 30]], [0.4, 0.9, 0.5], [2, 0, 0])
     pairs = pair(mine, others, pixels=5, scores=0.5)
-    assert pairs.expected.tolist() == [0, 2] and pairs.found.tolist() == [1, 0] and pairs.ious is None
+    assert pairs.expected.tolist() == [0, 2] and pairs.actual.tolist() == [1, 0] and pairs.ious is None
     assert pairs.pixels.tolist() == [2, 0] and pairs.scores.tolist() == pytest.approx([0, 0.3])
 
 
@@ -41,7 +41,7 @@ def test_shuffled_and_moved_a_little():
     pairs = pair(found(boxes, scores, labels), found(moved, scores[order], labels[order]), 0.05, 1e-9)
     cost = np.abs(boxes[:, None] - moved).max(2) + 1e6 * (labels[:, None] != labels[order])
     rows, columns = linear_sum_assignment(cost)
-    assert pairs.expected.tolist() == rows.tolist() and pairs.found.tolist() == columns.tolist()
+    assert pairs.expected.tolist() == rows.tolist() and pairs.actual.tolist() == columns.tolist()
     np.testing.assert_allclose(pairs.pixels, cost[rows, columns])
 
 

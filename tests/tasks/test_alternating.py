@@ -14,7 +14,7 @@ from tasks import runs
 import resdet
 from resdet import config
 from resdet.backbones import create
-from resdet.detection.alternating import STEPS, RegionsStep, RPNStep, experiment_of, fix, open_step
+from resdet.detection.alternating import STEPS, RegionsStep, RPNStep, experiment_of, freeze, open_step
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 
@@ -170,15 +170,15 @@ def test_a_detector_comes_of_it():
     scene = lambda rng: micro.scene(rng, (12, 24))
     first, model = micro.make(0), micro.make(1)
     learn = lambda model, step: micro.train(model, scene, 100, losses_of=lambda *batch: step(*batch)[0])
-    fix(first.roi_heads)
+    freeze(first.roi_heads)
     learn(first, RPNStep(first))
-    fix(model.rpn)
+    freeze(model.rpn)
     learn(model, RegionsStep(model, first))
     last = copy.deepcopy(model).requires_grad_(True)
-    fix(last.roi_heads, last.backbone)
+    freeze(last.roi_heads, last.backbone)
     learn(last, RPNStep(last))
     last.roi_heads.requires_grad_(True)
-    fix(last.rpn)
+    freeze(last.rpn)
     learn(last, RegionsStep(last, None))
     rng = np.random.default_rng(99)
     assert micro.figures(last, [scene(rng) for _ in range(20)])["AP50"] > 0.8

@@ -258,7 +258,7 @@ def test_a_net_with_the_names_of_another_is_told(tmp_path):
     """ResNeXt has the names of ResNet: no advice to build what cannot be built."""
     models = pytest.importorskip("torchvision.models")
     state = {name: torch.zeros(tensor.shape) for name, tensor in state_on_paper(models.resnext50_32x4d).items()}
-    with pytest.raises(WeightsError, match="names of a resnet50 and is another net, which none here is") as caught:
+    with pytest.raises(WeightsError, match="tensor names of a resnet50, but is a different, unsupported net") as caught:
         hub.load_foreign(Checkpoint(state, "net.pth"))
     assert "build the model of the file" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""The registry of evaluators, from which `eval.metric` and `--protocol` choose.
+"""The registry of evaluators, selected by `eval.metric` and `--protocol`.
 
 @resdet.detection.register_evaluator("my_metric")
 def evaluate(annotations, results):
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class Evaluator(Protocol):
-    """Metrics of boxes: "mAP", by which the best checkpoint is chosen, "per_class", and any others."""
+    """Computes metrics of boxes: "mAP", which selects the best checkpoint, "per_class", and any others."""
 
     def __call__(
         self, annotations: "str | Path | dict", results: "str | Path | Sequence[dict] | Results"
     ) -> dict[str, Any]:
-        """`annotations` and `results` are in COCO's formats."""
+        """`annotations` and `results` are in COCO format."""
 
 
-COCO = "coco"  # evaluates masks too, and calls its mean AP "AP"
+COCO = "coco"  # evaluates masks, too; its main metric is "AP" instead of "mAP"
 evaluators: Registry[Evaluator] = Registry(
     "evaluator",
     "eval.metric",

@@ -1,4 +1,4 @@
-"""Anchors: the boxes that the region proposal network refines, known from the shapes of the feature maps alone."""
+"""Anchors of the region proposal network, computed from the shapes of the feature maps."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from resdet.ops.buffers import ExactBuffers
 
 
 class Anchors(ExactBuffers):
-    """For each level its cell of boxes around the origin, moved to every position."""
+    """The boxes around the origin of each level, shifted to every position."""
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], rounded: bool):
-        """`rounded` is torchvision's style (heads/config.py)."""
+        """`rounded`: torchvision's style (`AnchorConfig.style`)."""
         super().__init__()
         self.rounded = rounded
         for level, sides in enumerate(sizes):
@@ -21,7 +21,7 @@ class Anchors(ExactBuffers):
         self.per_position = len(sizes[0]) * len(ratios)
 
     def forward(self, maps: Sequence[Tensor], strides: Sequence[int], image: Sequence[int]) -> list[Tensor]:
-        """Boxes [h·w·A, 4] of each level, position by position; `image` is the padded height and width."""
+        """Boxes [h·w·A, 4] of each level, ordered by position; `image`: padded height and width."""
         return [
             self.shifted(getattr(self, f"cell{level}"), x.shape[-2:], self.steps(x.shape[-2:], stride, image))
             for level, (x, stride) in enumerate(zip(maps, strides))
@@ -41,8 +41,8 @@ class Anchors(ExactBuffers):
 
 
 def cell(sides: Sequence[float], ratios: Sequence[float], rounded: bool) -> Tensor:
-    """Boxes [A, 4] around the origin, each with the area of its size's square; in the order of detectron2's (size by
-    size), or of torchvision's (ratio by ratio)."""
+    """Boxes [A, 4] around the origin, with area size²; ordered by size (detectron2), or by ratio if `rounded`
+    (torchvision)."""
     pairs = [(side, ratio) for ratio in ratios for side in sides]
     if not rounded:
         pairs = [(side, ratio) for side in sides for ratio in ratios]

@@ -1,6 +1,7 @@
-"""What is computed of each region: pooled features, then one of the box heads, then scores and boxes."""
+"""RoI pooling, the box heads, and the layers that predict scores and boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
 
 
 class RoIPooler(nn.Module):
-    """Features of regions, each from the level that fits its size (FPN, equation 1)."""
+    """RoI features, from the level that fits the size of the RoI (FPN, equation 1)."""
 
     def __init__(
         self, strides: Sequence[int], size: int, kind: str, sampling: int, aligned: bool, canonical: float = 224.0
@@ -25,11 +26,11 @@ class RoIPooler(nn.Module):
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, whole: Tensor | None = None) -> Tensor:
         """[B, C, h, w] of each level and boxes [B, N, 4] -> [B·N, C, size, size].
 
-        With `whole` [B, 2], the images' heights and widths, each image is one more region, behind its others, and
-        comes from the coarsest level: [B·(N + 1), C, size, size].
+        `whole` [B, 2], height and width of each image, appends the whole image as an RoI of the coarsest level:
+        [B·(N + 1), C, size, size].
         """
         maps = list(maps[: len(self.scales)])
-        # A region of the canonical size belongs to stride 16, level 4.
+        # An RoI of the canonical size is assigned to stride 16, level 4.
         levels = assign_levels(boxes, len(maps), self.canonical, canonical_level=4 - self.first_level)
         if whole is not None:
             boxes = torch.cat([boxes, torch.cat([torch.zeros_like(whole), whole.flip(1)], 1)[:, None]], 1)
@@ -43,7 +44,7 @@ class RoIPooler(nn.Module):
 
 
 class ConvFCHead(nn.Module):
-    """3×3 layers, if any, and linear ones: two of 1024 in FPN; the deeper kind is torchvision's "v2"."""
+    """3×3 convolutions and linear layers: 0 and 2 of 1024 units in FPN; torchvision's "v2" has convolutions."""
 
     def __init__(
         self, channels: int, size: int, convs: int, conv_width: int, norm: str | None, linears: int, width: int
@@ -54,9 +55,9 @@ class ConvFCHead(nn.Module):
         widths = [widths[-1] * size * size] + [width] * linears
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
         self.width = widths[-1]
-        for unit in self.convs:
+        for unit in cast(Iterable[ConvNorm], self.convs):
             nn.init.kaiming_normal_(unit.conv.weight, mode="fan_out", nonlinearity="relu")
-        for layer in self.linears:
+        for layer in cast(Iterable[nn.Linear], self.linears):
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
 
@@ -70,12 +71,12 @@ class ConvFCHead(nn.Module):
 
 
 def conv_fc_head(config: BoxConfig, channels: int, size: int) -> ConvFCHead:
-    """The head by its config."""
+    """Builds the head of a config."""
     return ConvFCHead(channels, size, config.convs, config.conv_width, config.norm, config.linears, config.width)
 
 
 class Conv5Head(nn.Module):
-    """conv5_x for every region and global average pooling (appendix A). Its layers are taken from the backbone."""
+    """conv5_x of each RoI and global average pooling (appendix A). Its layers come from the backbone."""
 
     def __init__(self, conv5_x: nn.Module, width: int):
         super().__init__()
@@ -92,7 +93,7 @@ class Conv5Head(nn.Module):
 
 
 class VGGHead(nn.Module):
-    """VGG-16's fc6 and fc7, with dropout. Its layers are the backbone's classifier's."""
+    """fc6 and fc7 of a VGG net, with dropout. Its layers come from the backbone's classifier."""
 
     def __init__(self, fc6: nn.Linear, fc7: nn.Linear, dropout: float):
         super().__init__()
@@ -106,7 +107,7 @@ class VGGHead(nn.Module):
 
 
 class FastRCNNPredictor(nn.Module):
-    """Sibling layers: scores of the classes, background last, and a box for each class or one for all."""
+    """Two linear layers: class scores, background last, and box deltas for each class, or one for all."""
 
     def __init__(self, width: int, classes: int, class_agnostic: bool):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Config of the heads of a detector; free of torch."""
+"""Config of the detection heads; imports no torch."""
 
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -14,12 +14,12 @@ def is_share(value: float) -> bool:
 
 @dataclass
 class AnchorConfig:
-    """Boxes at every position of every feature map, of each size and each ratio (Faster R-CNN, section 3.1.1)."""
+    """Anchors of each size and ratio at each position of the feature maps (Faster R-CNN, section 3.1.1)."""
 
-    sizes: list[list[float]] | None = None  # sides at ratio 1, a list for each level; null: 32 to 512, as FPN has them
+    sizes: list[list[float]] | None = None  # sides at ratio 1, one list per level; null: 32 to 512 (FPN)
     ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
-    # torchvision rounds the boxes to whole pixels and takes the image's side divided by the map's, rounded down, for
-    # the stride of a level. Weights that were trained so need it.
+    # torchvision rounds anchors to whole pixels, and the stride of a level is image side // map side; its weights need
+    # this style.
     style: Literal["exact", "torchvision"] = "exact"
 
     def __post_init__(self):
@@ -27,7 +27,7 @@ class AnchorConfig:
             bool(self.ratios) and min(self.ratios) > 0,
             "model.rpn.anchors.ratios",
             list(self.ratios),
-            "list positive ones",
+            "list positive ratios",
         )
         sizes = [side for level in self.sizes or [[1]] for side in level]
         require(
@@ -36,7 +36,7 @@ class AnchorConfig:
 
 
 class AnchorSampling(Protocol):
-    """Which anchors of an image a region proposal network is trained on, and its box loss."""
+    """The keys of anchor sampling and the box loss, of the RPN and the per-class RPN."""
 
     positive_iou: float
     negative_iou: float
@@ -46,39 +46,39 @@ class AnchorSampling(Protocol):
 
 
 def check_sampling(config: AnchorSampling) -> None:
-    """Checks which anchors a region proposal network is trained on."""
+    """Validates the keys of anchor sampling."""
     require(
         0 <= config.negative_iou <= config.positive_iou <= 1,
         "model.rpn.negative_iou",
         config.negative_iou,
-        "it lies between 0 and rpn.positive_iou",
+        "give an IoU from 0 to rpn.positive_iou",
     )
     require(
         config.batch_per_image > 0 and is_share(config.positive_fraction),
         "model.rpn.positive_fraction",
         config.positive_fraction,
-        "it is a share of rpn.batch_per_image, from 0 to 1",
+        "give a share of rpn.batch_per_image, from 0 to 1",
     )
 
 
 @dataclass
 class RPNConfig:
-    """The region proposal network."""
+    """Region proposal network."""
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
-    channels: int | None = None  # of its 3×3 layer; null: as many as the features have
+    channels: int | None = None  # of its 3×3 convolution; null: those of the feature maps
     convs: int = 1
     positive_iou: float = 0.7
     negative_iou: float = 0.3
-    batch_per_image: int = 256  # anchors of an image that are learned from
-    positive_fraction: float = 0.5  # share of them at the most
-    beta: float = 1 / 9  # of the smooth L1 loss; 0 is L1, as detectron2 has it
-    # Faster R-CNN leaves out anchors that cross the image's border in training; FPN and all after it keep them.
+    batch_per_image: int = 256  # sampled anchors
+    positive_fraction: float = 0.5  # of the sampled anchors, at most
+    beta: float = 1 / 9  # of the smooth L1 loss; 0: L1, detectron2's default
+    # Faster R-CNN does not train on anchors that cross the image border; FPN and its successors do.
     inside_only: bool = False
-    pre_nms: tuple[int, int] = (2000, 1000)  # proposals of each level before suppression: to train, to test
-    post_nms: tuple[int, int] = (1000, 1000)  # and of the image after it
+    pre_nms: tuple[int, int] = (2000, 1000)  # proposals per level before NMS: training, inference
+    post_nms: tuple[int, int] = (1000, 1000)  # proposals per image after NMS
     nms: float = 0.7
-    min_size: float = 1e-3  # smaller proposals, in pixels of the resized image, are dropped
+    min_size: float = 1e-3  # of proposals, in pixels of the resized image
 
     def __post_init__(self):
         check_sampling(self)
@@ -86,40 +86,40 @@ class RPNConfig:
             min(*self.pre_nms, *self.post_nms) > 0,
             "model.rpn.pre_nms",
             list(self.pre_nms),
-            "these are counts above zero",
+            "give counts above 0",
         )
-        require(is_share(self.nms), "model.rpn.nms", self.nms, "an IoU lies between 0 and 1")
+        require(is_share(self.nms), "model.rpn.nms", self.nms, "give an IoU from 0 to 1")
 
 
 @dataclass
 class BoxConfig:
-    """The Fast R-CNN part: region features, classification, box regression. Several IoUs make a Cascade R-CNN."""
+    """Fast R-CNN: RoI pooling, classification, box regression. More than one IoU makes it Cascade R-CNN."""
 
-    pool: Literal["align", "max"] = "align"  # RoIAlign (Mask R-CNN), or RoIPool, the paper's
-    resolution: int | None = None  # of pooled features; null: 14 before conv5_x, 7 otherwise
-    sampling: int = 2  # RoIAlign's points a bin and axis; 0: as many as pixels, detectron2's choice
-    aligned: bool = True  # RoIAlign's half-pixel correction; torchvision's detectors are without
-    canonical_size: float = 224.0  # side of the regions that suit stride 16 (FPN, eq. 1), for masks too
-    convs: int = 0  # 3×3 layers before the linear ones
+    pool: Literal["align", "max"] = "align"  # RoIAlign (Mask R-CNN), or RoIPool (the paper)
+    resolution: int | None = None  # of pooled features; null: 14 with c4, otherwise 7
+    sampling: int = 2  # RoIAlign's points per bin and axis; 0: one per pixel, detectron2's default
+    aligned: bool = True  # RoIAlign's half-pixel offset; False in torchvision's detectors
+    canonical_size: float = 224.0  # side of the RoIs assigned to stride 16 (FPN, eq. 1), also for masks
+    convs: int = 0  # 3×3 convolutions before the linear layers
     conv_width: int = 256
     linears: int = 2
     width: int = 1024
-    norm: Norm | None = None  # of the convs
-    dropout: float = 0.0  # VGG-16's 0.5
-    batch_per_image: int = 512  # regions of an image that are learned from
-    positive_fraction: float = 0.25  # share of them at the most
-    ious: list[float] = field(default_factory=lambda: [0.5])  # a region is positive from here on; one entry a stage
-    negative_iou: tuple[float, float] = (0.0, 0.5)  # first stage: background from … to …; Fast R-CNN's starts at 0.1
-    class_agnostic: bool = False  # one box a region for all classes
-    # Global context (appendix B): the whole image goes through the box head like a region (in C4 through the same
-    # conv5_x), and its vector stands beside that of each region when classes and boxes are told.
+    norm: Norm | None = None  # of the convolutions
+    dropout: float = 0.0  # VGG-16 has 0.5
+    batch_per_image: int = 512  # sampled proposals
+    positive_fraction: float = 0.25  # of the sampled proposals, at most
+    ious: list[float] = field(default_factory=lambda: [0.5])  # lowest IoU of positive proposals, one per stage
+    negative_iou: tuple[float, float] = (0.0, 0.5)  # IoU range of background in the first stage; Fast R-CNN: 0.1 to 0.5
+    class_agnostic: bool = False  # one box per RoI for all classes
+    # Global context (appendix B): the box head (in C4 the same conv5_x) also computes a vector of the whole image, and
+    # the predictor gets it concatenated to that of each RoI.
     context: bool = False
-    head: str = "conv_fc"  # with features fpn and dc5: a registered box head; c4 and vgg have the backbone's layers
+    head: str = "conv_fc"  # a registered box head, with fpn and dc5; c4 and vgg use layers of the backbone
     loss: str = "smooth_l1"  # smooth_l1, giou, diou, or a registered box loss
     class_loss: str = "cross_entropy"  # or a registered class loss
-    beta: float = 1 / 9  # of the smooth L1 loss; 0 is L1, as detectron2 has it
-    loss_weight: float = 1.0  # of the box loss; GIoU's is commonly 2 and more
-    candidates: int = 2000  # at most so many (region, class) pairs of an image enter the last suppression
+    beta: float = 1 / 9  # of the smooth L1 loss; 0: L1, detectron2's default
+    loss_weight: float = 1.0  # of the box loss; commonly 2 or more for GIoU
+    candidates: int = 2000  # maximum of (RoI, class) pairs of an image before the final NMS
     score: float = 0.05
     nms: float = 0.5
     detections: int = 100
@@ -138,25 +138,25 @@ class BoxConfig:
             len(self.ious) == 1 or self.class_agnostic,
             "model.box.class_agnostic",
             self.class_agnostic,
-            "a cascade refines one box a region: set it to true",
+            "a cascade needs one box per RoI: set it to true",
         )
         require(
             self.batch_per_image > 0 and is_share(self.positive_fraction),
             "model.box.positive_fraction",
             self.positive_fraction,
-            "it is a share of box.batch_per_image, from 0 to 1",
+            "give a share of box.batch_per_image, from 0 to 1",
         )
         require(
             0 <= self.negative_iou[0] < self.negative_iou[1] <= 1,
             "model.box.negative_iou",
             list(self.negative_iou),
-            "give two IoUs, the smaller first",
+            "give two IoUs, the lower one first",
         )
         require(
             self.sampling >= 0,
             "model.box.sampling",
             self.sampling,
-            "give a number of points, or 0 for as many as needed",
+            "give a number of points, or 0 for one per pixel",
         )
         require(
             self.canonical_size > 0,
@@ -170,21 +170,21 @@ class BoxConfig:
             self.candidates,
             "give box.detections or more",
         )
-        require(0 <= self.dropout < 1, "model.box.dropout", self.dropout, "it lies between 0 and 1")
+        require(0 <= self.dropout < 1, "model.box.dropout", self.dropout, "give a share from 0 to below 1")
 
 
 @dataclass
 class MaskConfig:
-    """Mask R-CNN's third branch. After conv5_x (C4, DC5's box head apart) it has no convolutions of its own."""
+    """Mask branch (Mask R-CNN). With features c4 it follows conv5_x and has no 3×3 convolutions."""
 
     head: str = "conv"  # or a registered mask head
-    resolution: int = 14  # of pooled features; masks have twice as many pixels a side
+    resolution: int = 14  # of pooled features; masks have twice this side
     sampling: int = 2
     aligned: bool = True
     convs: int = 4
     width: int = 256
     norm: Norm | None = None
-    regions: int = 128  # positive regions of an image that are learned from, at the most; the masks are half the work
+    regions: int = 128  # maximum of positive RoIs per image in the mask loss, half of the cost of a step
     loss_weight: float = 1.0
 
     def __post_init__(self):
@@ -195,14 +195,14 @@ class MaskConfig:
 
 @dataclass
 class MNCConfig:
-    """Multi-task Network Cascades (1512.04412): masks first, then the classes of what they show, both twice."""
+    """Multi-task Network Cascades (1512.04412): masks, then classes from masked features, both twice."""
 
-    resolution: int = 28  # of the masks, which are the same for all classes
-    width: int = 256  # of the layers that draw them
-    positive_iou: float = 0.5  # what a mask shows is an object from here on, if its box is positive as well
+    resolution: int = 28  # of the masks, which are class-agnostic
+    width: int = 256  # of the mask layers
+    positive_iou: float = 0.5  # lowest mask IoU of a positive instance; its box must be positive, too
     loss_weight: float = 1.0  # of the mask loss
 
     def __post_init__(self):
         for key in ("resolution", "width"):
             require(getattr(self, key) > 0, f"model.mnc.{key}", getattr(self, key), "give 1 or more")
-        require(is_share(self.positive_iou), "model.mnc.positive_iou", self.positive_iou, "an IoU lies between 0 and 1")
+        require(is_share(self.positive_iou), "model.mnc.positive_iou", self.positive_iou, "give an IoU from 0 to 1")

@@ -1,13 +1,12 @@
-"""Multi-task Network Cascades (1512.04412), which won COCO's segmentation for the paper: masks first, then classes.
+"""Multi-task Network Cascades (1512.04412), with which the paper's authors won COCO segmentation 2015.
 
-Proposals are the first of five stages. The second draws a mask in each region, whatever its class; the third tells the
-class of what the mask shows, and where the box should be. The fourth and fifth do so again, with the same weights, from
-the boxes of the third. All is learned at once: gradients run back through the masks that classes are told from, and
-through the boxes that the second round looks at.
+Five stages: proposals; class-agnostic masks of RoIs; classes and box regression from the masked features. Stages four
+and five repeat two and three with the same weights, on the boxes of stage three. Training is joint: gradients flow
+through the masks to the features that they select, and through the regressed boxes of the second round.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +23,13 @@ from resdet.ops.roi_warp import roi_warp
 from resdet.structures import Detections, Proposals, Targets
 
 ROUNDS = 2
-# What the second round says of a regressed box may pull at each of its parameters as hard as an eighth of what the box
-# loss may; the authors' code has 1/512 for 64 regions.
-PULL = 1 / 8
+# Limit of the gradient of the second round with respect to each box delta, as a share of the largest gradient of the
+# box loss; the authors' code has 1/512 for 64 RoIs.
+GRADIENT_SHARE = 1 / 8
 
 
 class Warper(nn.Module):
-    """Features of regions, from one level."""
+    """Warped RoI features, from one level."""
 
     def __init__(self, stride: int, size: int):
         super().__init__()
@@ -44,8 +43,8 @@ class Warper(nn.Module):
         return f"{self.size}×{self.size}"
 
 
-class RegionMasks(nn.Module):
-    """Masks of regions from the maps [R, channels, side, side] that conv5_x makes of them, one for all classes."""
+class AgnosticMaskHead(nn.Module):
+    """Class-agnostic masks of RoIs from their conv5_x maps [R, channels, side, side]."""
 
     def __init__(self, channels: int, side: int, width: int, resolution: int):
         super().__init__()
@@ -55,8 +54,8 @@ class RegionMasks(nn.Module):
         self.resolution = resolution
         for layer in (self.reduce, self.hidden):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.pixels.weight, std=0.001)  # a mask begins as a half everywhere
+            nn.init.zeros_(cast(nn.Parameter, layer.bias))
+        nn.init.normal_(self.pixels.weight, std=0.001)  # initial masks are 0.5 everywhere
         nn.init.zeros_(self.pixels.bias)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -65,10 +64,10 @@ class RegionMasks(nn.Module):
         return self.pixels(x).unflatten(1, (self.resolution, self.resolution))
 
 
-class Categories(nn.Module):
-    """Classes and boxes from two vectors of each region: of what its mask shows, and of all of it.
+class MaskedStage(nn.Module):
+    """Classes and boxes from two vectors of each RoI: one of its masked features, one of all of them.
 
-    There are two classifiers: for instances by their masks, whose scores count, and for boxes.
+    It has two classifiers: of boxes, and of instances by their masks, with the scores of detections.
     """
 
     def __init__(self, head: Conv5Head, classes: int, class_agnostic: bool):
@@ -80,124 +79,135 @@ class Categories(nn.Module):
         nn.init.zeros_(self.mask_scores.bias)
 
 
-class Instances(NamedTuple):
-    """What is said of N regions of each image."""
+class RoundOutput(NamedTuple):
+    """Predictions of one round for N RoIs per image."""
 
     masks: Tensor  # [B, N, m, m] logits
-    scores: Tensor  # [B, N, C + 1] logits of the classes by masks, background last
-    box_scores: Tensor  # [B, N, C + 1] and by boxes
+    scores: Tensor  # [B, N, C + 1] logits of the instance classifier, background last
+    box_scores: Tensor  # [B, N, C + 1] logits of the box classifier
     deltas: Tensor  # [B, N, C or 1, 4]
 
 
 class MNC(RoIHeads):
-    """Proposals in, losses or detections out."""
+    """Losses and detections from feature maps and proposals."""
 
     def __init__(self, config: BoxConfig, mnc: MNCConfig, head: Conv5Head, pooler: Warper, classes: int):
         side = -(-pooler.size // 2)  # conv5_x has a stride of 2
-        mask_head = RegionMasks(head.width, side, mnc.width, mnc.resolution)
+        mask_head = AgnosticMaskHead(head.width, side, mnc.width, mnc.resolution)
         super().__init__(config, [], pooler, classes, mask_head=mask_head)
         self.mnc = mnc
-        self.stages.append(Categories(head, classes, config.class_agnostic))
+        self.stages.append(MaskedStage(head, classes, config.class_agnostic))
         self.weights = [BOX_WEIGHTS[0]] * ROUNDS
 
     @property
     def rounds(self) -> int:
         return ROUNDS
 
-    def look(self, maps: Sequence[Tensor], boxes: Tensor) -> Instances:
-        """One round on boxes [B, N, 4]: masks, and what they show."""
-        (stage,) = self.stages
+    @property
+    def stage(self) -> MaskedStage:
+        return cast(MaskedStage, self.stages[0])
+
+    def mask_logits(self, maps: Tensor) -> Tensor:
+        return cast(nn.Module, self.mask_head)(maps)
+
+    def predict(self, maps: Sequence[Tensor], boxes: Tensor) -> RoundOutput:
+        """One round on boxes [B, N, 4]."""
+        stage = self.stage
         pooled = self.pooler(maps, boxes)
         whole = stage.head.maps(pooled)
-        masks = self.mask_head(whole)
-        shown = pooled * F.adaptive_avg_pool2d(masks.sigmoid(), pooled.shape[-2:])[:, None]
-        vectors = torch.cat([stage.head(shown), stage.head.vectors(whole)], 1)
+        masks = self.mask_logits(whole)
+        masked = pooled * F.adaptive_avg_pool2d(masks.sigmoid(), pooled.shape[-2:])[:, None]
+        vectors = torch.cat([stage.head(masked), stage.head.vectors(whole)], 1)
         box_scores, deltas = stage.predictor(vectors, len(boxes))
         masks, scores = (x.unflatten(0, boxes.shape[:2]) for x in (masks, stage.mask_scores(vectors)))
-        return Instances(masks, scores, box_scores, deltas)
+        return RoundOutput(masks, scores, box_scores, deltas)
 
-    def regressed(self, boxes: Tensor, scores: Tensor, deltas: Tensor, sizes: Tensor) -> Tensor:
-        """The boxes as objects of the class that each seems to be most."""
-        own = self.own_deltas(deltas, scores[..., :-1].argmax(-1))
-        return box_ops.clip(box_ops.decode(boxes, own, self.weights[0]), sizes)
+    def regress(self, boxes: Tensor, scores: Tensor, deltas: Tensor, sizes: Tensor) -> Tensor:
+        """The boxes after regression with the deltas of the class with the highest score."""
+        selected = self.deltas_of_class(deltas, scores[..., :-1].argmax(-1))
+        return box_ops.clip(box_ops.decode(boxes, selected, self.weights[0]), sizes)
 
     # Training
 
     def losses(
         self, maps: Sequence[Tensor], proposals: Proposals, targets: Targets, sizes: Tensor
     ) -> dict[str, Tensor]:
-        """Of both rounds: class and box of all sampled regions; mask, and mask_class of what the masks show."""
-        regions = self.sample(proposals, targets)
-        boxes, seen, gauge, found = regions.boxes, None, 0.0, {}
+        """class, box, mask and mask_class of both rounds; the mask losses if the targets have masks."""
+        rois = self.sample(proposals, targets)
+        boxes = rois.boxes
+        result: dict[str, Tensor] = {}
+        output: RoundOutput | None = None
         for number in range(ROUNDS):
-            if number:
-                deltas, gauge = limit_gradient(seen.deltas, PULL / regions.objects.numel())
-                boxes = self.regressed(boxes, seen.scores, deltas, sizes)
-                regions = self.matched(boxes.detach(), regions.valid, targets, self.config.ious[0])
-            seen = self.look(maps, boxes)
-            parts = self.stage_losses(number, regions, seen.box_scores, seen.deltas, targets)
-            parts["class"] = parts["class"] + gauge
+            probe: Tensor | float = 0.0
+            if output is not None:
+                deltas, probe = limit_gradient(output.deltas, GRADIENT_SHARE / rois.objects.numel())
+                boxes = self.regress(boxes, output.scores, deltas, sizes)
+                rois = self.match(boxes.detach(), rois.valid, targets, self.config.ious[0])
+            output = self.predict(maps, boxes)
+            parts = self.stage_losses(number, rois, output.box_scores, output.deltas, targets)
+            parts["class"] = parts["class"] + probe
             if targets.masks is not None:
-                parts |= self.mask_losses(regions, seen, targets)
-            found |= {f"{name}{number + 1}": loss for name, loss in parts.items()}
-        return found
+                parts |= self.mask_losses(rois, output, targets, targets.masks)
+            result |= {f"{name}{number + 1}": loss for name, loss in parts.items()}
+        return result
 
-    def mask_losses(self, regions: SampledProposals, seen: Instances, targets: Targets) -> dict[str, Tensor]:
-        """The pixels of the masks of positive regions, and the classes of what the masks show.
-
-        That is an object where box and mask both overlap it enough.
-        """
-        masks, objects = seen.masks.float(), regions.objects
+    def mask_losses(
+        self, rois: SampledProposals, output: RoundOutput, targets: Targets, target_masks: Tensor
+    ) -> dict[str, Tensor]:
+        """mask over positive RoIs; mask_class over all, with the object's class where its box and mask both overlap."""
+        masks, objects = output.masks.float(), rois.objects
         with torch.no_grad(), torch.autocast(masks.device.type, enabled=False):
-            wanted = crop_masks(targets.masks, targets.boxes, objects, regions.boxes, masks.shape[-1])
-            iou = mask_iou(masks > 0, wanted, regions.boxes, take(areas(targets), objects))
-        positive = regions.positive & (iou >= self.mnc.positive_iou)
+            expected = crop_masks(target_masks, targets.boxes, objects, rois.boxes, masks.shape[-1])
+            areas = take(mask_areas(target_masks, targets.boxes), objects)
+            iou = mask_iou(masks > 0, expected, rois.boxes, areas)
+        positive = rois.positive & (iou >= self.mnc.positive_iou)
         labels = torch.where(positive, take(targets.labels, objects), self.classes)
-        pixels = F.binary_cross_entropy_with_logits(masks, wanted, reduction="none").mean((2, 3))
-        surprises = losses.cross_entropy(seen.scores, labels)
+        mask_terms = F.binary_cross_entropy_with_logits(masks, expected, reduction="none").mean((2, 3))
+        class_terms = losses.cross_entropy(output.scores, labels)
         return {
-            "mask": losses.mean_over(pixels, regions.positive, regions.positive.sum()) * self.mnc.loss_weight,
-            "mask_class": losses.mean_over(surprises, regions.valid, regions.valid.sum()),
+            "mask": losses.mean_over(mask_terms, rois.positive, rois.positive.sum()) * self.mnc.loss_weight,
+            "mask_class": losses.mean_over(class_terms, rois.valid, rois.valid.sum()),
         }
 
     # Inference
 
     def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: float) -> Detections:
-        """The best instances of both rounds and all classes, without duplicates within a class."""
+        """Detections above `score` of both rounds, after NMS within each class."""
         scores, boxes, deltas = self.classify(maps, proposals.boxes, sizes)
         return self.best(scores, boxes, deltas, proposals.valid.repeat(1, ROUNDS), sizes, score)
 
     def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities [B, 2·N, C] and boxes [B, 2·N, 4] of the first round and, behind it, the second; deltas of 0.
+        """Probabilities [B, 2·N, C] and boxes [B, 2·N, 4] of the first and the second round, and deltas of zero.
 
-        An instance is scored for the mask in its box, so this box is where it is.
+        Scores are those of the mask inside the input box of a round, so that box is the detection.
         """
-        first = self.look(maps, boxes)
-        again = self.regressed(boxes, first.scores, first.deltas, sizes)
-        second = self.look(maps, again)
+        first = self.predict(maps, boxes)
+        refined = self.regress(boxes, first.scores, first.deltas, sizes)
+        second = self.predict(maps, refined)
         scores = torch.cat([first.scores, second.scores], 1).float().softmax(-1)[..., :-1]
-        boxes = torch.cat([boxes, again], 1)
+        boxes = torch.cat([boxes, refined], 1)
         return scores, boxes, torch.zeros_like(boxes)[:, :, None]
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Probabilities [B, N, m, m], whatever the labels."""
-        found = self.mask_head(self.stages[0].head.maps(self.pooler(maps, boxes)))
-        return found.float().sigmoid().unflatten(0, labels.shape)
+        """Mask probabilities [B, N, m, m] of boxes [B, N, 4]; the labels [B, N] only give the shape."""
+        logits = self.mask_logits(self.stage.head.maps(self.pooler(maps, boxes)))
+        return logits.float().sigmoid().unflatten(0, labels.shape)
 
 
-def areas(targets: Targets) -> Tensor:
-    """[B, G]: how many pixels each object's mask has."""
-    return targets.masks.float().mean((2, 3)) / 255 * box_ops.area(targets.boxes)
+def mask_areas(masks: Tensor, boxes: Tensor) -> Tensor:
+    """Pixels [B, G] of the masks [B, G, m, m] of objects with boxes [B, G, 4]."""
+    return masks.float().mean((2, 3)) / 255 * box_ops.area(boxes)
 
 
-def mask_iou(drawn: Tensor, wanted: Tensor, boxes: Tensor, areas: Tensor) -> Tensor:
-    """IoU [B, N] of masks [B, N, m, m] that are drawn in boxes [B, N, 4] with objects of so many pixels [B, N].
+def mask_iou(masks: Tensor, expected: Tensor, boxes: Tensor, areas: Tensor) -> Tensor:
+    """IoU [B, N] of bool masks [B, N, m, m] inside boxes [B, N, 4] with objects.
 
-    `wanted` [B, N, m, m], 0 to 1, is what of the objects lies in the boxes; the rest of them counts as missed.
+    `expected` [B, N, m, m], 0 to 1: the objects' masks, cropped to the boxes; `areas` [B, N]: the objects' pixels, also
+    outside the boxes.
     """
-    cell = box_ops.area(boxes) / drawn.shape[-1] ** 2
-    shared = (drawn * wanted).sum((2, 3)) * cell
-    union = drawn.sum((2, 3)) * cell + areas - shared
+    cell = box_ops.area(boxes) / masks.shape[-1] ** 2
+    shared = (masks * expected).sum((2, 3)) * cell
+    union = masks.sum((2, 3)) * cell + areas - shared
     return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
@@ -214,9 +224,9 @@ class LimitGradient(torch.autograd.Function):
 
 
 def limit_gradient(x: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    """x, the elements of whose gradient are cut to a limit; and a zero, to be added to the loss.
+    """x with its gradient clamped to ±limit, and a zero to add to the loss.
 
-    By its gradient it is known how the loss is weighted (scaled for float16, or divided among the parts of a batch),
-    and the limit with it.
+    The gradient of that zero is the weight of the loss (float16 scaling, gradient accumulation), by which the limit is
+    multiplied.
     """
     return LimitGradient.apply(x, limit)

@@ -1,6 +1,5 @@
-"""The registries of the parts that RoI heads are made of; free of torch."""
+"""Registries of the parts of RoI heads; imports no torch."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from resdet.registry import Registry
@@ -9,36 +8,47 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from resdet.detection.heads.config import BoxConfig, MaskConfig
+    from resdet.ops.boxes import Weights
 
 
 class BoxHead(Protocol):
-    """Builds a module from pooled features [R, channels, size, size] to vectors [R, width]; it has `width`."""
+    """A module that computes vectors [R, width] from pooled features [R, channels, size, size]."""
 
-    def __call__(self, config: "BoxConfig", channels: int, size: int) -> "nn.Module": ...
+    width: int
+
+    def __call__(self, x: "Tensor", /) -> "Tensor": ...
+
+
+class BoxHeadBuilder(Protocol):
+    """Builds a box head, an `nn.Module`, for features of this number of channels and side."""
+
+    def __call__(self, config: "BoxConfig", channels: int, size: int) -> BoxHead: ...
 
 
 class MaskHeadBuilder(Protocol):
-    """Builds a module from pooled features [R, channels, s, s] to logits [R, classes, m, m]."""
+    """Builds a module that computes logits [R, classes, m, m] from pooled features [R, channels, s, s]."""
 
     def __call__(self, config: "MaskConfig", channels: int, classes: int) -> "nn.Module": ...
 
 
 class BoxLoss(Protocol):
-    """The loss [...] of deltas [..., 4] that should turn boxes [..., 4] into targets [..., 4]."""
+    """The loss [...] of deltas [..., 4] that should transform boxes [..., 4] to targets [..., 4]."""
 
     def __call__(
-        self, deltas: "Tensor", boxes: "Tensor", targets: "Tensor", weights: Sequence[float], beta: float
+        self, deltas: "Tensor", boxes: "Tensor", targets: "Tensor", weights: "Weights", beta: float
     ) -> "Tensor": ...
 
 
 class ClassLoss(Protocol):
-    """The loss [B, N] of logits [B, N, C + 1], background last, and labels [B, N]."""
+    """The loss [B, N] of logits [B, N, C + 1], background last, for labels [B, N]."""
 
     def __call__(self, logits: "Tensor", labels: "Tensor") -> "Tensor": ...
 
 
 HEADS = "resdet.detection.heads"
-box_heads: Registry[BoxHead] = Registry("box head", "model.box.head", {"conv_fc": f"{HEADS}.box_head:conv_fc_head"})
+box_heads: Registry[BoxHeadBuilder] = Registry(
+    "box head", "model.box.head", {"conv_fc": f"{HEADS}.box_head:conv_fc_head"}
+)
 mask_heads: Registry[MaskHeadBuilder] = Registry(
     "mask head", "model.mask.head", {"conv": f"{HEADS}.mask_head:conv_mask_head"}
 )

@@ -18,7 +18,7 @@ from resdet.structures import Proposals, Targets
 
 
 class RPNOutput(NamedTuple):
-    """What the network says of every anchor, level by level and position by position."""
+    """Predictions for each anchor, by level, ordered by position."""
 
     anchors: list[Tensor]  # [A_l, 4]
     logits: list[Tensor]  # [B, A_l]
@@ -26,7 +26,7 @@ class RPNOutput(NamedTuple):
 
 
 class RPN(nn.Module):
-    """A small network that slides over each feature map."""
+    """A small convolutional network on each feature map."""
 
     def __init__(self, config: RPNConfig, channels: int, strides: Sequence[int], sizes: Sequence[Sequence[float]]):
         super().__init__()
@@ -42,7 +42,7 @@ class RPN(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Sequence[Tensor], image: Sequence[int]) -> RPNOutput:
-        """`image` is the padded height and width."""
+        """`image`: padded height and width."""
         anchors = self.anchors(maps, self.strides, image)
         logits, deltas = zip(*(self.slide(x) for x in maps))
         return RPNOutput(anchors, list(logits), list(deltas))
@@ -54,13 +54,14 @@ class RPN(nn.Module):
         return logits.permute(0, 2, 3, 1).flatten(1), deltas.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4)
 
     def losses(self, output: RPNOutput, targets: Targets, sizes: Tensor) -> dict[str, Tensor]:
-        """Over sampled anchors: objectness of all, boxes of the positive ones; `sizes` [B, 2] of the images."""
+        """rpn_objectness over sampled anchors, rpn_box over the positive ones; `sizes` [B, 2]: height and width of each
+        image."""
         anchors, logits, deltas = torch.cat(output.anchors), torch.cat(output.logits, 1), torch.cat(output.deltas, 1)
         scores, boxes = sampled_losses(self.config, anchors, logits, deltas, targets, self.usable(anchors, sizes))
         return {"rpn_objectness": scores, "rpn_box": boxes}
 
     def usable(self, anchors: Tensor, sizes: Tensor) -> Tensor:
-        """[B, A] the anchors whose center lies in the image, or that lie in it whole."""
+        """[B, A]: anchors with their center inside the image; with `inside_only`, with all of their area."""
         low, high = anchors[:, :2], anchors[:, 2:]
         if not self.config.inside_only:
             low = high = (low + high) / 2
@@ -69,15 +70,16 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def propose(self, output: RPNOutput, sizes: Tensor, training: bool) -> Proposals:
-        """The best boxes of each level, clipped to the image, without near duplicates."""
+        """The boxes with the best scores of each level, clipped to the image, after NMS."""
         config, mode = self.config, 0 if training else 1
-        boxes, scores, levels = [], [], []
+        level_boxes, level_scores, level_indices = [], [], []
         for level, (anchors, logits, deltas) in enumerate(zip(*output)):
             best, chosen = logits.float().topk(min(config.pre_nms[mode], logits.shape[1]), dim=1)
-            boxes.append(box_ops.decode(anchors[chosen], take(deltas, chosen).float(), (1.0, 1.0, 1.0, 1.0)))
-            scores.append(best)
-            levels.append(torch.full_like(chosen, level))
-        boxes, scores, levels = box_ops.clip(torch.cat(boxes, 1), sizes), torch.cat(scores, 1), torch.cat(levels, 1)
+            level_boxes.append(box_ops.decode(anchors[chosen], take(deltas, chosen).float(), (1.0, 1.0, 1.0, 1.0)))
+            level_scores.append(best)
+            level_indices.append(torch.full_like(chosen, level))
+        boxes, scores = box_ops.clip(torch.cat(level_boxes, 1), sizes), torch.cat(level_scores, 1)
+        levels = torch.cat(level_indices, 1)
         large = (boxes[..., 2:] - boxes[..., :2] >= config.min_size).all(2) & torch.isfinite(scores)
         kept, valid = nms(boxes, scores, levels, large, config.nms, config.post_nms[mode])
         return Proposals(take(boxes, kept), take(scores, kept), valid)
@@ -91,13 +93,13 @@ def sampled_losses(
     targets: Targets,
     usable: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Over a sample of the usable [B, A] anchors [A, 4]: of all scores [B, A], and of the positive ones' deltas."""
+    """Objectness loss over a sample of the usable [B, A] anchors [A, 4], box loss over its positive ones."""
     with torch.no_grad():
         matches = match_anchors(anchors, targets, usable, config.positive_iou, config.negative_iou)
         positives = int(config.batch_per_image * config.positive_fraction)
         chosen, positive, valid = sample(matches.positive, matches.negative, config.batch_per_image, positives)
-        wanted = box_ops.encode(anchors[chosen], take(targets.boxes, take(matches.objects, chosen)))
+        expected = box_ops.encode(anchors[chosen], take(targets.boxes, take(matches.objects, chosen)))
     count = valid.sum()
     scores = losses.objectness(take(logits, chosen), positive)
-    shifts = losses.smooth_l1(take(deltas, chosen), wanted, config.beta)
+    shifts = losses.smooth_l1(take(deltas, chosen), expected, config.beta)
     return losses.mean_over(scores, valid, count), losses.mean_over(shifts, positive, count)

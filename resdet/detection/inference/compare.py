@@ -9,12 +9,19 @@ from resdet.ops.masks import overlaps
 
 
 class HasDetections(Protocol):
-    """The compared fields of n detections; a `Result` has them."""
+    """The compared fields of n detections, as of a `Result` or a `DetectionTuple`."""
 
-    boxes: np.ndarray  # [n, 4], xyxy
-    scores: np.ndarray  # [n]
-    labels: np.ndarray  # [n]
-    masks: np.ndarray | None  # bool [n, H, W]
+    @property
+    def boxes(self) -> np.ndarray: ...  # [n, 4], xyxy
+
+    @property
+    def scores(self) -> np.ndarray: ...  # [n]
+
+    @property
+    def labels(self) -> np.ndarray: ...  # [n]
+
+    @property
+    def masks(self) -> np.ndarray | None: ...  # bool [n, H, W]
 
 
 class DetectionTuple(NamedTuple):
@@ -30,7 +37,7 @@ class Pairs(NamedTuple):
     """The n matched detections, and the differences between each and its match."""
 
     expected: np.ndarray  # [n]: indices of expected detections, ascending
-    found: np.ndarray  # [n]: indices of their matches; several may have the same
+    actual: np.ndarray  # [n]: indices of their matches; several may have the same
     pixels: np.ndarray  # [n]: largest difference of the four box sides
     scores: np.ndarray  # [n]: differences of the scores
     ious: np.ndarray | None  # [n]: IoU of the masks, if both have some
@@ -39,17 +46,17 @@ class Pairs(NamedTuple):
         return len(self.expected)
 
 
-def pair(expected: HasDetections, found: HasDetections, pixels: float, scores: float) -> Pairs:
-    """Matches each expected detection to the nearest box of its class in `found`, not by rank: nearly equal scores may
-    swap ranks. Boxes of a pair differ by at most `pixels`, scores by at most `scores`."""
-    offsets = np.abs(expected.boxes[:, None] - found.boxes).max(2)
-    offsets[expected.labels[:, None] != found.labels] = np.inf
+def pair(expected: HasDetections, actual: HasDetections, pixels: float, scores: float) -> Pairs:
+    """Matches each expected detection to the nearest box of its class in `actual`; not by rank, since nearly equal
+    scores may swap ranks. Boxes of a pair differ by at most `pixels`, scores by at most `scores`."""
+    offsets = np.abs(expected.boxes[:, None] - actual.boxes).max(2)
+    offsets[expected.labels[:, None] != actual.labels] = np.inf
     rows = np.flatnonzero(np.isfinite(offsets.min(1, initial=np.inf)))
     nearest = offsets[rows].argmin(1) if len(rows) else rows
-    distances, differences = offsets[rows, nearest], np.abs(expected.scores[rows] - found.scores[nearest])
+    distances, differences = offsets[rows, nearest], np.abs(expected.scores[rows] - actual.scores[nearest])
     kept = (distances <= pixels) & (differences <= scores)
     rows, matches = rows[kept], nearest[kept]
     ious = None
-    if expected.masks is not None and found.masks is not None:
-        ious = overlaps(torch.from_numpy(expected.masks[rows]), torch.from_numpy(found.masks[matches])).numpy()
+    if expected.masks is not None and actual.masks is not None:
+        ious = overlaps(torch.from_numpy(expected.masks[rows]), torch.from_numpy(actual.masks[matches])).numpy()
     return Pairs(rows, matches, distances[kept], differences[kept], ious)

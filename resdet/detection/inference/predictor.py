@@ -1,7 +1,7 @@
-"""From images to results: resized as the weights want it, detected, and brought back to the images' own pixels.
+"""Prediction: images are resized and detected in; results are in pixels of the original images.
 
-What static shapes would waste is trimmed here: masks are drawn for the detections that stand, rounded up to a bucket.
-What memory could not hold is never made: images come and go a batch at a time, and masks are encoded as they are drawn.
+Masks are computed for the valid detections only, their number rounded up to a bucket. Memory is bounded: images are
+processed batch by batch, and masks are run-length encoded one chunk at a time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from resdet.backbones.modes import evaluating
+from resdet.detection.config import InputConfig
 from resdet.detection.data.buckets import rounded_up
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
@@ -20,29 +21,30 @@ from resdet.ops.rle import RLE, encode
 from resdet.results.result import Result
 from resdet.structures import Detections, Images, bucket, each
 
-BATCH = 8  # images of one padded size that are detected in together, on a GPU
-WINDOW = 64  # images after which a group is detected in, full or not
+BATCH = 8  # images of equal padded size per batch on a GPU
+WINDOW = 64  # an incomplete batch waits for at most this number of images
 
 
 class Prepared(NamedTuple):
-    """An image on its way into a batch."""
+    """A resized image, before batching."""
 
-    number: int  # among those given
-    image: Any  # as it was given
+    number: int  # position in the input
+    image: Any  # path or pixels from the input
     pixels: np.ndarray  # resized
-    size: tuple[int, int]  # its own height and width
+    size: tuple[int, int]  # original height and width
 
 
 def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
-    """One result an image, in their order, as soon as it is known; `images` are paths and uint8 RGB arrays [H, W, 3],
-    of which no more are read than are detected in together."""
-    device, ready, following = model.normalize.std.device, {}, 0
+    """Yields one result per image, in order, as early as possible; `images` are paths and uint8 RGB arrays [H, W, 3],
+    read lazily. Up to `batch` images of one padded size are detected together."""
+    device, following = model.normalize.std.device, 0
+    ready: dict[int, Result] = {}
     for group in grouped(images, model.input, batch or (1 if device.type == "cpu" else BATCH)):
         padded = pad([torch.from_numpy(prepared.pixels) for prepared in group], model.input.divisor)
         padded = Images(*(field.to(device) for field in padded))
         with torch.inference_mode(), evaluating([model]):
-            found = results_of(model, padded, [prepared.size for prepared in group], score)
-        for prepared, result in zip(group, found):
+            results = results_of(model, padded, [prepared.size for prepared in group], score)
+        for prepared, result in zip(group, results):
             result.image = prepared.image
             ready[prepared.number] = result
         while following in ready:
@@ -50,14 +52,15 @@ def stream(model: Any, images: Iterable, score: float | None = None, batch: int 
             following += 1
 
 
-def grouped(images: Iterable, input: Any, most: int) -> Iterator[list[Prepared]]:
-    """The images resized; together where the padded size is one, up to `most` out of WINDOW that follow one another."""
+def grouped(images: Iterable, input: InputConfig, most: int) -> Iterator[list[Prepared]]:
+    """Groups of up to `most` resized images with equal padded size, out of WINDOW consecutive ones."""
     waiting: dict[tuple, list[Prepared]] = {}  # the group with the oldest image first
-    for number, given in enumerate(images):
-        image = as_image(given)
+    for number, source in enumerate(images):
+        image = as_image(source)
         pixels = resize(image, input.min_size, input.max_size, input.resize)
-        key = rounded_up(*pixels.shape[:2], input.divisor)
-        waiting.setdefault(key, []).append(Prepared(number, given, pixels, image.size[::-1]))
+        height, width = pixels.shape[:2]
+        key = rounded_up(height, width, input.divisor)
+        waiting.setdefault(key, []).append(Prepared(number, source, pixels, image.size[::-1]))
         if len(waiting[key]) == most:
             yield waiting.pop(key)
         oldest = next(iter(waiting), None)
@@ -67,19 +70,20 @@ def grouped(images: Iterable, input: Any, most: int) -> Iterator[list[Prepared]]
 
 
 def pad(pixels: Sequence[Tensor], divisor: int) -> Images:
-    """Images [h, w, 3] of any sizes as [B, 3, H, W], channels last in memory, H and W multiples of the divisor."""
+    """Pads images [h, w, 3] to [B, 3, H, W], H and W multiples of the divisor, channels last in memory."""
     sizes = torch.tensor([p.shape[:2] for p in pixels])
-    height, width = rounded_up(*sizes.amax(0).tolist(), divisor)
+    tallest, widest = sizes.amax(0).tolist()
+    height, width = rounded_up(tallest, widest, divisor)
     padded = pixels[0].new_zeros(len(pixels), height, width, 3)
-    for image, picture in zip(padded, pixels):
-        image[: picture.shape[0], : picture.shape[1]] = picture
+    for target, image in zip(padded, pixels):
+        target[: image.shape[0], : image.shape[1]] = image
     return Images(padded.permute(0, 3, 1, 2), sizes.float())
 
 
 def results_of(
     model: Any, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None
 ) -> list[Result]:
-    """The results on images of a batch, whose original heights and widths are given."""
+    """Results of a batch; `originals`: original height and width of each image."""
     detections, maps = model.detect(images, score)
     return finish(model, maps, detections, images.sizes, originals)
 
@@ -87,17 +91,17 @@ def results_of(
 def finish(
     model: Any, maps: Sequence[Tensor], detections: Detections, sizes: Tensor, originals: Sequence[tuple[int, int]]
 ) -> list[Result]:
-    """Detections in padded images, with the maps they come from, as results in original pixels."""
+    """Results in original pixels, from detections in padded images and their feature maps."""
     results = []
     for number, original in enumerate(originals):
         alone = slice(number, number + 1)
-        own = each(detections, lambda field: field[alone])
-        results.append(finish_one(model, [x[alone] for x in maps], own, sizes[number], tuple(original)))
+        selected = each(detections, lambda field: field[alone])
+        results.append(finish_one(model, [x[alone] for x in maps], selected, sizes[number], original))
     return results
 
 
 def finish_one(model: Any, maps: Any, detections: Detections, size: Tensor, original: tuple[int, int]) -> Result:
-    """The same of one image, whose `maps` are whatever `model.masks` draws from."""
+    """The result of one image; `maps`: the input of `model.masks`."""
     count = int(detections.valid.sum())
     boxes = to_original(detections.boxes[0, :count], size, original)
     labels = detections.labels[0, :count].cpu().numpy()
@@ -113,16 +117,16 @@ def finish_one(model: Any, maps: Any, detections: Detections, size: Tensor, orig
 
 
 def draw(model: Any, maps: Any, detections: Detections, boxes: Tensor, original: tuple[int, int]) -> list[RLE]:
-    """The masks of an image's first detections, whose `boxes` [n, 4] are those in original pixels."""
+    """Encoded masks of an image's first n detections; `boxes` [n, 4] are in original pixels."""
     if not len(boxes):
         return []
     kept = bucket(len(boxes), detections.boxes.shape[1])
     masks = model.masks(maps, detections.boxes[:, :kept], detections.labels[:, :kept])[0, : len(boxes)]
-    drawn = (paste_as_torchvision if model.input.resize == "torchvision" else paste)(masks, boxes, *original)
-    return [rle for part in drawn for rle in encode(part.masks, original, part.left, part.top)]
+    pasted = (paste_as_torchvision if model.input.resize == "torchvision" else paste)(masks, boxes, *original)
+    return [rle for part in pasted for rle in encode(part.masks, original, part.left, part.top)]
 
 
 def to_original(boxes: Tensor, size: Tensor, original: tuple[int, int]) -> Tensor:
-    """Boxes [n, 4] of the resized image in pixels of the original one."""
+    """Scales boxes [n, 4] from the resized to the original image."""
     ratio = torch.tensor(original, dtype=torch.float32, device=boxes.device) / size
     return boxes * ratio.flip(0).repeat(2)
