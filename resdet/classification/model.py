@@ -67,9 +67,9 @@ class Classifier(nn.Module):
     def predict(self, images: Any, top: int = 5, batch: int | None = None, stream: bool = False) -> Any:
         """The `top` classes of each image, from its central crop.
 
-        Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from 0
-        to 1) and returns a Classification; takes a folder, a glob, a video, a batch or an iterable of images and returns
-        a list, or with `stream` a generator. `batch` images are classified together (default: 64).
+        Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from
+        0 to 1) and returns a Classification; takes a folder, a glob, a video, a batch or an iterable of images and
+        returns a list, or with `stream` a generator. `batch` images are classified together (default: 64).
         """
         return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 

@@ -19,7 +19,7 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
     path = Path(out) if out else default_path(source, layout)
     check_file(path)
     model = hub.load(source)
-    if not isinstance(model, nn.Module):
+    if model.exported:
         raise WeightsError(f"{source} is an exported graph: give the checkpoint that it was exported from.")
     if Path(source).exists() and path.exists() and path.samefile(source):  # a published model has no such file
         raise WeightsError(f"{path} is the input file: give another output file with --out.")

@@ -110,9 +110,9 @@ class Detector(nn.Module):
     def predict(self, images: Any, score: float | None = None, batch: int | None = None, stream: bool = False) -> Any:
         """Detections of at least `score` in each image, in pixels of that image.
 
-        Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from 0
-        to 1) and returns a `resdet.Result`; takes a folder, a glob, a video, a batch or an iterable of images and returns
-        a list, or with `stream` a generator. Up to `batch` images of one padded size are detected together (default: 8
+        Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from
+        0 to 1) and returns a `resdet.Result`; takes a folder, a glob, a video, a batch or an iterable of images and
+        returns a list, or with `stream` a generator. Up to `batch` images of one padded size are detected together (default: 8
         on a GPU, 1 on a CPU).
         """
         return predict_all(lambda inputs: self.stream(inputs, score, batch), images, stream)
@@ -123,8 +123,9 @@ class Detector(nn.Module):
 
     def compile_inference(self) -> None:
         """Compiles `detect` and the mask head, anew for each shape of images."""
-        self.detect = torch.compile(self.detect, fullgraph=True, dynamic=False)
-        if self.draws_masks:
+        compiled = torch.compile(self.detect, fullgraph=True, dynamic=False)
+        self.detect = compiled  # type: ignore[method-assign]  # `compile` would replace `forward`
+        if self.roi_heads.mask_head is not None:
             self.roi_heads.mask_head.compile(dynamic=False)
 
     def backbone_tensors(self) -> dict[str, Tensor]:

@@ -202,7 +202,10 @@ class ExportedDetector(Exported):
         return {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}
 
 
-EXPORTED: dict[str, type[Exported]] = {"classification": ExportedClassifier, "detection": ExportedDetector}
+EXPORTED: dict[str, type["ExportedClassifier"] | type["ExportedDetector"]] = {
+    "classification": ExportedClassifier,
+    "detection": ExportedDetector,
+}
 
 
 def crops(images: Sequence, short: int, size: int) -> Tensor:

@@ -53,6 +53,7 @@ def images_in(inputs: Any) -> Iterator[Any]:
 
 def files_in(path: str | Path) -> Iterator[Any]:
     """A file, the images of a folder, the matches of a glob, or the frames of a video."""
+    found: list[str | Path]
     if Path(path).is_dir():
         found = sorted(file for file in Path(path).iterdir() if file.suffix.lower() in IMAGE_EXTENSIONS)
     elif is_glob(path):

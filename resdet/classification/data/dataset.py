@@ -11,8 +11,8 @@ Sample = tuple[Tensor, int]
 
 
 class ClassificationDataset(Dataset[Sample]):
-    """(image, label) for each image: uint8 RGB [3, H, W], mapped by `transform`, and the index in `classes`, -1 if there
-    is none."""
+    """(image, label) for each image: uint8 RGB [3, H, W], mapped by `transform`, and the index in `classes`, -1 if
+    there is none."""
 
     def __init__(self, source: Any, transform: Callable[[Tensor], Any] | None = None):
         """`source` has `labels`, `classes` and `image(index)`."""

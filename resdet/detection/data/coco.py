@@ -42,7 +42,7 @@ def open_coco(
 
 
 def from_coco(content: dict[str, Any], images: Path | str, on_bad: OnBad = "skip") -> Annotations:
-    """Annotations from a dict in COCO's format, with the images in the folder `images`; for data formats of your own."""
+    """Annotations from a dict in COCO's format, with images in the folder `images`; for data formats of your own."""
     arrays = _compile(content, Path(images) / "annotations", Path(images), on_bad)
     return Annotations(arrays | {"intact": np.array([False])}, images)
 

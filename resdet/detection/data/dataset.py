@@ -17,8 +17,8 @@ Sample = tuple[Tensor, dict[str, Tensor]]
 class DetectionDataset(Dataset[Sample]):
     """(image, target) for each image: uint8 RGB [3, H, W], and a dict of
 
-    boxes float32 [n, 4] xyxy · labels int64 [n], 1 to C, the index in `classes` plus 1 · iscrowd int64 [n] · image_id int64
-    [1], the index of the image · masks uint8 [n, H, W] of 0 and 1, if the annotations have masks.
+    boxes float32 [n, 4] xyxy · labels int64 [n], 1 to C, the index in `classes` plus 1 · iscrowd int64 [n] · image_id
+    int64 [1], the index of the image · masks uint8 [n, H, W] of 0 and 1, if the annotations have masks.
 
     `transform` maps (image, target) to another sample, as those of torchvision.transforms.v2 do.
     """
