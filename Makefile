@@ -1,5 +1,6 @@
 # make quickstart   train a small Mask R-CNN in minutes, in a virtual environment
 # make test         run the tests in parallel: about 10 minutes on two cores
+# make lint         check style and types with ruff and mypy
 # make fuzz         read 10,000 damaged files of each kind (tests/fuzz/README.md): about 30 minutes on two cores
 # make bench        compare speed with torchvision, timm and pycocotools
 PYTHON ?= python3
@@ -29,8 +30,8 @@ bench: $(READY)
 	$(BIN)/resdet bench
 
 lint: $(READY)
-	$(BIN)/python -m pip install --quiet ruff
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lint]'
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "resdet needs Python 3.10 or newer: make PYTHON=python3.11 …")'

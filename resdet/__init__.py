@@ -3,10 +3,28 @@
 Nothing heavy is imported before it is used: `import resdet` alone does not import torch.
 """
 
+from typing import TYPE_CHECKING
+
 from resdet._lazy import attach
 from resdet.errors import Error as Error
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from resdet import backbones as backbones
+    from resdet import classification as classification
+    from resdet import config as config
+    from resdet import data as data
+    from resdet import detection as detection
+    from resdet import localization as localization
+    from resdet import necks as necks
+    from resdet import results as results
+    from resdet import tasks as tasks
+    from resdet import weights as weights
+    from resdet.hub import build as build
+    from resdet.hub import load as load
+    from resdet.hub import open_data as open_data
+    from resdet.results import Result as Result
 
 __getattr__, __dir__ = attach(
     __name__,

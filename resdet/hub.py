@@ -75,9 +75,9 @@ def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
             "resdet.weights.load with new_classifier=True."
         )
     categories = layout.categories(settings["num_classes"])
-    experiment = {"task": "detection", "data": "coco"} if layout.detector else {"task": "classification"}
+    task = {"task": "detection", "data": "coco"} if layout.detector else {"task": "classification"}
     description.refuse_absurd_counts({"model": settings}, checkpoint.origin)
-    experiment = configs.from_dict({**experiment, "model": settings}, what := f"the net of {checkpoint.origin}")
+    experiment = configs.from_dict({**task, "model": settings}, what := f"the net of {checkpoint.origin}")
     try:
         return build_with_weights(build_for, experiment, categories.names, categories.ids, checkpoint, what)
     except loading.Mismatch as problem:

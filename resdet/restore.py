@@ -17,8 +17,8 @@ Build = Callable[[Any, Sequence[str], Sequence[int] | None], M]  # experiment, c
 def restore(checkpoint: reading.Checkpoint, build: Build[M]) -> M:
     """The model, with its weights, that the config in a checkpoint of resdet describes."""
     description, name = checkpoint.description, f"the config inside {checkpoint.origin}"
+    assert description.experiment is not None and description.classes is not None  # validated together
     experiment = config.from_dict(description.experiment, name)
-    assert description.classes is not None  # validated along with the experiment
     try:
         ready = replace(experiment, model=experiment.model.for_checkpoint())
     except ConfigError as error:

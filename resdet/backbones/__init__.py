@@ -11,7 +11,20 @@ To add one, in any module: a config with `build`, registered by a name (examples
     class MyNetConfig(BackboneConfig): ...
 """
 
+from typing import TYPE_CHECKING
+
 from resdet._lazy import attach
+
+if TYPE_CHECKING:
+    from resdet.backbones import surgery as surgery
+    from resdet.backbones.config import BackboneConfig as BackboneConfig
+    from resdet.backbones.config import names as names
+    from resdet.backbones.config import register as register
+    from resdet.backbones.counting import count_multiply_adds as count_multiply_adds
+    from resdet.backbones.counting import count_parameters as count_parameters
+    from resdet.backbones.layers import Backbone as Backbone
+    from resdet.backbones.registry import create as create
+    from resdet.backbones.registry import entry as entry
 
 __getattr__, __dir__ = attach(
     __name__,

@@ -6,6 +6,11 @@ nothing is downloaded. The machine must be idle: OpenMP threads wait for each ot
 cores slows some sides tenfold and others not at all.
 """
 
+from typing import TYPE_CHECKING
+
 from resdet._lazy import attach
+
+if TYPE_CHECKING:
+    from resdet.bench.command import bench as bench
 
 __getattr__, __dir__ = attach(__name__, {"bench": "command"})

@@ -5,7 +5,23 @@
 A wrong key, type or value raises a ConfigError that names the file or override that sets it.
 """
 
+from typing import TYPE_CHECKING
+
 from resdet._lazy import attach
+
+if TYPE_CHECKING:
+    from resdet.config.compare import differences as differences
+    from resdet.config.compare import to_yaml as to_yaml
+    from resdet.config.experiment import Experiment as Experiment
+    from resdet.config.experiment import plain as plain
+    from resdet.config.experiment import to_dict as to_dict
+    from resdet.config.files import find as find
+    from resdet.config.files import shipped as shipped
+    from resdet.config.loading import from_dict as from_dict
+    from resdet.config.loading import load as load
+    from resdet.config.overrides import is_override as is_override
+    from resdet.config.overrides import parse_override as parse_override
+    from resdet.config.schema import get as get
 
 __getattr__, __dir__ = attach(
     __name__,

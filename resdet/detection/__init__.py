@@ -1,6 +1,30 @@
 """Faster R-CNN and its family: boxes and masks of the objects in an image."""
 
+from typing import TYPE_CHECKING
+
 from resdet._lazy import attach
+
+if TYPE_CHECKING:
+    from resdet.detection.config import DetectionExperiment as DetectionExperiment
+    from resdet.detection.config import DetectorConfig as DetectorConfig
+    from resdet.detection.data.annotations import Annotations as Annotations
+    from resdet.detection.data.coco import from_coco as from_coco
+    from resdet.detection.data.coco import open_coco as open_coco
+    from resdet.detection.data.config import ScenesConfig as ScenesConfig
+    from resdet.detection.evaluation import coco as coco
+    from resdet.detection.evaluation import voc as voc
+    from resdet.detection.evaluation.protocols import register_evaluator as register_evaluator
+    from resdet.detection.evaluation.results import Results as Results
+    from resdet.detection.heads.registry import register_box_head as register_box_head
+    from resdet.detection.heads.registry import register_box_loss as register_box_loss
+    from resdet.detection.heads.registry import register_class_loss as register_class_loss
+    from resdet.detection.heads.registry import register_mask_head as register_mask_head
+    from resdet.detection.inference.config import TTAConfig as TTAConfig
+    from resdet.detection.inference.tta import EnsembleDetector as EnsembleDetector
+    from resdet.detection.model import Detector as Detector
+    from resdet.detection.records import images_from_list as images_from_list
+    from resdet.detection.records import targets_from_list as targets_from_list
+    from resdet.detection.task import DetectionTask as DetectionTask
 
 __getattr__, __dir__ = attach(
     __name__,

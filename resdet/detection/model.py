@@ -112,8 +112,8 @@ class Detector(nn.Module):
 
         Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from
         0 to 1) and returns a `resdet.Result`; takes a folder, a glob, a video, a batch or an iterable of images and
-        returns a list, or with `stream` a generator. Up to `batch` images of one padded size are detected together (default: 8
-        on a GPU, 1 on a CPU).
+        returns a list, or with `stream` a generator. Up to `batch` images of one padded size are detected together
+        (default: 8 on a GPU, 1 on a CPU).
         """
         return predict_all(lambda inputs: self.stream(inputs, score, batch), images, stream)
 

@@ -70,7 +70,8 @@ class DetectionTask(Task):
     ) -> Iterator[dict[str, Any]]:
         if options.top is not None:
             raise ConfigError("--top is for classifiers and localizers: use --score for a detector.")
-        settings = config.from_dict({"task": "detection"}, "the command line", tuple(options.overrides)).eval
+        experiment = config.from_dict({"task": "detection"}, "the command line", tuple(options.overrides))
+        settings = cast(DetectionExperiment, experiment).eval
         score = settings.score if options.score is None else options.score
         return show(predictor(models, weights, settings), images, score, options.draw)
 

@@ -24,6 +24,8 @@ from resdet import hub
 from resdet.backbones import config as families
 from resdet.backbones import registry, surgery
 from resdet.backbones.layers import Backbone as ResdetNet
+from resdet.detection.config import DetectionExperiment
+from resdet.detection.data.config import ScenesConfig
 from resdet.detection.inference.predictor import pad, results_of
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError, Error
@@ -138,9 +140,10 @@ class ResdetDetector(nn.Module):
         keys = keys_of(cfg)
         if not keys.CONFIG:
             raise ConfigError("MODEL.RESDET.CONFIG is empty: give a config of resdet, such as coco_r50_fpn.yaml.")
-        experiment = configs.load(keys.CONFIG, f"model.num_classes={cfg.MODEL.ROI_HEADS.NUM_CLASSES}", *keys.OVERRIDES)
+        overrides = (f"model.num_classes={cfg.MODEL.ROI_HEADS.NUM_CLASSES}", *keys.OVERRIDES)
+        experiment = cast(DetectionExperiment, configs.load(keys.CONFIG, *overrides))
         self.detector = cast(Detector, hub.build(experiment))
-        self.mask_size = experiment.data.mask_size
+        self.mask_size = cast(ScenesConfig, experiment.data).mask_size
         self.bgr = cfg.INPUT.FORMAT == "BGR"
         if keys.WEIGHTS:
             loading.load(self.detector, keys.WEIGHTS, new_classifier=True)

@@ -63,7 +63,8 @@ def build_proposer(proposer: str | dict[str, Any] | None, classes: Sequence[str]
         inner = configs.from_dict(proposer, origin := "the config of the R-CNN's proposer")
         if inner.task != "localization":
             raise ConfigError(f"{origin} has the task {inner.task}: use a proposer with the task localization.")
-        return build_localizer(replace(inner, model=inner.model.for_checkpoint()), classes)
+        experiment = replace(inner, model=inner.model.for_checkpoint())
+        return build_localizer(cast(LocalizationExperiment, experiment), classes)
     if proposer is None:
         raise ConfigError("model.proposer is null: name the checkpoint of a trained per-class RPN.")
     checkpoint = reading.read(zoo.locate(proposer))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -72,7 +72,8 @@ class LocalizationTask(Task):
                 f"{weights[0]} is a localizer, which needs the classes of an image: name a classifier by --classifier."
             )
         origin = f"the config inside {weights[0]}"
-        settings = config.from_dict(models[0].experiment, origin, tuple(options.overrides)).eval
+        experiment = config.from_dict(models[0].experiment, origin, tuple(options.overrides))
+        settings = cast(LocalizationExperiment, experiment).eval
         device = distributed.choose_device("auto")
         nets = [
             check_classifier(net, models[0].classes, f"--classifier {path}").to(device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -21,12 +22,13 @@ SIZE, LINE = 11, 1.8  # font size of captions, line width of boxes
 def predict_samples(checkpoint: Path) -> Iterator[tuple[str, np.ndarray, Result]]:
     """Name, pixels and detections of evenly spaced validation images of the data that a detector was trained on."""
     from resdet import config, hub
+    from resdet.detection.data.config import ScenesConfig
     from resdet.detection.data.geometry import open_image
     from resdet.detection.data.sources import open_scenes
 
     model = hub.load(str(checkpoint))
     experiment = config.from_dict(model.experiment, f"the config inside {checkpoint}")
-    source = open_scenes(experiment.data, "val")
+    source = open_scenes(cast(ScenesConfig, experiment.data), "val")
     for index in spread(len(source), IMAGES):
         pixels = open_image(source, index).decode()
         (result,) = model.predict([pixels], SCORE)

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
@@ -73,12 +74,13 @@ def measure(checkpoint: Path) -> dict[str, float]:
     import torch
 
     from resdet import config, hub
+    from resdet.classification.data.config import OnDeviceConfig
     from resdet.classification.data.sources import open_on_device
     from resdet.reproduce.responses import response_deviations
 
     model = hub.load(str(checkpoint))
     experiment = config.from_dict(model.experiment, f"the config inside {checkpoint}")
-    images = open_on_device(experiment.data, "val", torch.device("cpu")).images[:IMAGES]
+    images = open_on_device(cast(OnDeviceConfig, experiment.data), "val", torch.device("cpu")).images[:IMAGES]
 
     def batches() -> Iterator[torch.Tensor]:
         for start in range(0, len(images), BATCH):

@@ -1,6 +1,6 @@
 """Checks whether a training is finished and its run folder holds this training, not one with other settings."""
 
-from typing import Any
+from typing import Any, cast
 
 from resdet import config
 from resdet.config.experiment import Experiment
@@ -48,5 +48,6 @@ def planned(training: Training, setting: Setting) -> Experiment:
     if not training.part:
         return experiment
     from resdet.detection.alternating import experiment_of
+    from resdet.detection.config import DetectionExperiment
 
-    return experiment_of(training.part, experiment)
+    return experiment_of(training.part, cast(DetectionExperiment, experiment))

@@ -1,5 +1,11 @@
 """Detections of one image, and their drawing."""
 
+from typing import TYPE_CHECKING
+
 from resdet._lazy import attach
+
+if TYPE_CHECKING:
+    from resdet.results import drawing as drawing
+    from resdet.results.result import Result as Result
 
 __getattr__, __dir__ = attach(__name__, {"Result": "result", "drawing": "drawing"})

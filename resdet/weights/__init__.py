@@ -1,6 +1,15 @@
 """Loading and saving of weights: layouts are recognized by content, and mismatches are reported by name."""
 
+from typing import TYPE_CHECKING
+
 from resdet._lazy import attach
+
+if TYPE_CHECKING:
+    from resdet.weights.layouts.recognition import recognize as recognize
+    from resdet.weights.loading import load as load
+    from resdet.weights.reading import read as read
+    from resdet.weights.saving import save as save
+    from resdet.weights.zoo import locate as locate
 
 __getattr__, __dir__ = attach(
     __name__,
