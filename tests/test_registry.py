@@ -1,0 +1,47 @@
+"""Registries: lookup, errors with the nearest name, and names that are taken."""
+
+import sys
+
+import pytest
+
+from resdet import extension
+from resdet.errors import ConfigError
+from resdet.registry import Registry
+
+
+@pytest.fixture
+def registry() -> Registry[object]:
+    return Registry("color", "paint.color", {"red": 1, "text": "string:ascii_letters"})
+
+
+def test_a_path_is_imported_at_first_use(registry):
+    assert registry["red"] == 1 and registry["text"].startswith("abc") and list(registry) == ["red", "text"]
+
+
+def test_a_name_that_is_not_there(registry):
+    with pytest.raises(ConfigError, match=r"paint.color: there is no color named 'rad': did you mean red\?"):
+        registry["rad"]
+    with pytest.raises(ConfigError, match="there are red, text"):
+        registry.check("nothing of the kind")
+
+
+def test_a_name_is_registered_once(registry):
+    @registry.register("blue")
+    def blue():
+        """An entry."""
+
+    assert registry["blue"] is blue and "blue" in registry
+    registry.register("blue")(blue)  # again, as after a module is imported again
+    with pytest.raises(ConfigError, match="already a color named 'blue'"):
+        registry.register("blue")(lambda: None)
+    with pytest.raises(ConfigError, match="already a color named 'red'"):
+        registry.register("red")(blue)
+
+
+def test_modules_of_a_checkpoint_are_required_and_not_imported(monkeypatch):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with pytest.raises(ConfigError, match="a.pth needs the module colorsys.* --import colorsys"):
+        extension.require_modules(["colorsys"], "a.pth")
+    assert "colorsys" not in sys.modules
+    extension.import_modules(["colorsys"], "--import")
+    extension.require_modules(["colorsys"], "a.pth")
