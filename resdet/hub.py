@@ -34,8 +34,8 @@ def build_for(experiment: Experiment, classes: Sequence[str], category_ids: Sequ
 
 
 def open_data(
-    config: str | Path | Experiment, split: str = "train", *overrides: str, transform: Callable | None = None
-) -> Dataset:
+    config: str | Path | Experiment, split: str = "train", *overrides: str, transform: Callable[..., Any] | None = None
+) -> Dataset[Any]:
     """The data of a config as a map-style dataset: `resdet.open_data("custom.yaml", "val", "data.root=FOLDER")`.
 
     Samples are (image, target) as torchvision's detectors take them, or (image, label) of a classifier.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from resdet import config
 from resdet.config.experiment import Experiment
@@ -25,7 +25,7 @@ def restore(checkpoint: reading.Checkpoint, build: Build[M]) -> M:
         raise ConfigError(f"{name}: {error}") from None
     model: Any = build_with_weights(build, ready, description.classes, description.category_ids, checkpoint, name)
     model.experiment["model"]["backbone"] = asdict(experiment.model.backbone)
-    return model
+    return cast(M, model)
 
 
 def build_with_weights(

@@ -27,7 +27,7 @@ class BackboneConfig:
 
     name: str = "resnet50"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Validates Literal fields, since `create` takes options from Python, too."""
         for key, hint in get_type_hints(type(self)).items():
             allowed = choices(hint)
@@ -45,7 +45,7 @@ class BackboneConfig:
         return self
 
 
-def choices(hint: Any) -> tuple:
+def choices(hint: Any) -> tuple[Any, ...]:
     """The values of a Literal or an optional Literal; empty for other types."""
     if get_origin(hint) in (Union, UnionType):
         inner = [allowed for part in get_args(hint) for allowed in choices(part)]

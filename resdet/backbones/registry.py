@@ -1,6 +1,7 @@
 """Builds backbones by name, and describes them without building."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ class Entry:
     channels: dict[str, int]
 
 
-def create(name: str, num_classes: int = 1000, **options) -> Backbone:
+def create(name: str, num_classes: int = 1000, **options: Any) -> Backbone:
     """Builds a net by name, with random weights; `num_classes=0`: without classifier.
 
     Options are the fields of the net's config (`shortcut="C"`, `stride_in="1x1"`, `norm="frozen"`, …).

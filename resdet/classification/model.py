@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -42,11 +42,11 @@ class Classifier(nn.Module):
         self.classes = list(classes)
         self.size, self.short = size, short
         self.label_smoothing = label_smoothing
-        self.experiment: dict = {}  # the resolved config, saved in checkpoints
+        self.experiment: dict[str, Any] = {}  # the resolved config, saved in checkpoints
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, C] of uint8 RGB images [B, 3, H, W]."""
-        return self.backbone(self.normalize(images))
+        return cast(Tensor, self.backbone(self.normalize(images)))
 
     def compile_inference(self) -> None:
         """Compiles `forward`, once per image shape."""
@@ -73,7 +73,7 @@ class Classifier(nn.Module):
         """
         return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 
-    def stream(self, images: Iterable, top: int = 5, batch: int | None = None) -> Iterator[Classification]:
+    def stream(self, images: Iterable[Any], top: int = 5, batch: int | None = None) -> Iterator[Classification]:
         """Yields the results of `predict` one by one; only one batch of images is in memory."""
         device = self.normalize.std.device
         for group in batches(images, batch or PREDICT_BATCH):
@@ -82,16 +82,17 @@ class Classifier(nn.Module):
             yield from map(self.describe, best.indices.numpy(), best.values.numpy(), group)
 
     @torch.inference_mode()
-    def scores(self, images: Sequence, device: torch.device) -> Tensor:
+    def scores(self, images: Sequence[Any], device: torch.device) -> Tensor:
         """Probabilities [B, C] of a batch of images, on the CPU."""
         crops = np.stack([center_crop(as_image(image), self.short, self.size) for image in images])
-        return self(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device)).float().softmax(1).cpu()
+        logits: Tensor = self(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device))
+        return logits.float().softmax(1).cpu()
 
     def describe(self, labels: np.ndarray, scores: np.ndarray, image: Any = None) -> Classification:
         return Classification(labels, scores, [self.classes[label] for label in labels], image)
 
 
-def batches(images: Iterable, size: int) -> Iterator[list]:
+def batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
     images = iter(images)
     while batch := list(islice(images, size)):
         yield batch

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resdet.errors import ConfigError
 from resdet.registry import Registry
@@ -17,7 +17,7 @@ class DataConfig:
 
     name: str = "imagenet"
 
-    def dataset(self, split: str, transform: "Callable | None" = None) -> "Dataset":
+    def dataset(self, split: str, transform: "Callable[..., Any] | None" = None) -> "Dataset[Any]":
         """A split, `train` or `val`, as a map-style dataset of torch; its class documents the samples."""
         raise ConfigError(f"data.name is {self.name}, which has no map-style dataset: open it with data.open(split).")
 

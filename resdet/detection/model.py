@@ -5,7 +5,7 @@ break; both may be called in any mode, so that a validation loss costs nothing b
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class Detector(nn.Module):
         self.classes, self.category_ids = list(classes), list(category_ids)
         self.input = input
         self.score = roi_heads.config.score
-        self.experiment: dict = {}  # the resolved config, as the checkpoint carries it
+        self.experiment: dict[str, Any] = {}  # the resolved config, as the checkpoint carries it
 
     @property
     def draws_masks(self) -> bool:
@@ -117,7 +117,7 @@ class Detector(nn.Module):
         """
         return predict_all(lambda inputs: self.stream(inputs, score, batch), images, stream)
 
-    def stream(self, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
+    def stream(self, images: Iterable[Any], score: float | None = None, batch: int | None = None) -> Iterator[Result]:
         """Yields the results of paths and arrays one by one, in their order; holds few images in memory."""
         return predictor.stream(self, images, score, batch)
 
@@ -150,7 +150,7 @@ def with_room(targets: Targets) -> Targets:
     """Targets with room for one object at least, since there is no best match among none."""
     if targets.boxes.shape[1]:
         return targets
-    return each(targets, lambda field: field.new_zeros(len(field), 1, *field.shape[2:]))
+    return cast(Targets, each(targets, lambda field: field.new_zeros(len(field), 1, *field.shape[2:])))
 
 
 def as_targets(targets: Targets | Sequence[Mapping[str, Tensor]]) -> Targets:

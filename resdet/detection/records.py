@@ -27,18 +27,22 @@ def images_from_list(images: Sequence[Tensor], divisor: int = 32) -> Images:
 def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
     """Dicts of boxes [n, 4] xyxy, labels [n] from 1 on, and optionally masks [n, H, W] and iscrowd [n]."""
     count = max((len(target["boxes"]) for target in targets), default=0)
-    pad = lambda values, last: F.pad(values, (0, 0) * (values.ndim - 1) + (0, count - len(values)), value=last)
-    boxes = torch.stack([pad(target["boxes"].float().reshape(-1, 4), 0.0) for target in targets])
-    labels = torch.stack([pad(target["labels"].long() - 1, 0) for target in targets])
+    boxes = torch.stack([pad(target["boxes"].float().reshape(-1, 4), count) for target in targets])
+    labels = torch.stack([pad(target["labels"].long() - 1, count) for target in targets])
     if labels.numel() and labels.min() < 0:
         raise DataError("A label is 0: labels count from 1, as torchvision's do, whose 0 is the background.")
     number = torch.tensor([len(target["boxes"]) for target in targets], device=boxes.device)
     valid = torch.arange(count, device=boxes.device) < number[:, None]
     crowd = torch.stack(
-        [pad(target.get("iscrowd", torch.zeros_like(target["labels"])).bool(), False) for target in targets]
+        [pad(target.get("iscrowd", torch.zeros_like(target["labels"])).bool(), count) for target in targets]
     )
-    masks = torch.stack([pad(masks_of(target), 0) for target in targets]) if "masks" in targets[0] else None
+    masks = torch.stack([pad(masks_of(target), count) for target in targets]) if "masks" in targets[0] else None
     return Targets(boxes, labels, valid, crowd, masks)
+
+
+def pad(values: Tensor, count: int) -> Tensor:
+    """[n, …] -> [count, …], with zeros at the end."""
+    return F.pad(values, (0, 0) * (values.ndim - 1) + (0, count - len(values)))
 
 
 def masks_of(target: Mapping[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdet.classification.model import PREDICT_BATCH, Classification, batches
+from resdet.classification.model import PREDICT_BATCH, batches
 from resdet.detection.config import InputConfig
 from resdet.detection.heads.matcher import take
 from resdet.detection.heads.roi_heads import MIN_SIZE
@@ -28,6 +28,7 @@ from resdet.images.inputs import predict_all
 from resdet.images.resizing import resize
 from resdet.ops.nms import nms
 from resdet.ops.rle import RLE, encode
+from resdet.results.classification import Classification
 from resdet.results.result import Result
 from resdet.structures import Detections, Images
 

@@ -17,7 +17,9 @@ VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 R = TypeVar("R")
 
 
-def predict_all(predict: Callable[[Iterable], Iterator[R]], inputs: Any, stream: bool) -> R | list[R] | Iterator[R]:
+def predict_all(
+    predict: Callable[[Iterable[Any]], Iterator[R]], inputs: Any, stream: bool
+) -> R | list[R] | Iterator[R]:
     """The result of a single image, the list of those of several, or with `stream` a generator of them."""
     if stream:
         return predict(images_in(inputs))

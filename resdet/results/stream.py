@@ -11,7 +11,7 @@ from resdet.results.result import Result
 class Predictor(Protocol):
     """A detector, an ensemble, or an exported file."""
 
-    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
+    def stream(self, images: Iterable[Any], score: float | None = None) -> Iterator[Result]:
         """Yields one result per image; reads images lazily."""
 
 

@@ -23,7 +23,7 @@ class DetectionDataset(Dataset[Sample]):
     `transform` maps (image, target) to another sample, as those of torchvision.transforms.v2 do.
     """
 
-    def __init__(self, source: Annotations, transform: Callable[[Tensor, dict], Any] | None = None):
+    def __init__(self, source: Annotations, transform: Callable[[Tensor, dict[str, Tensor]], Any] | None = None):
         self.source, self.transform = source, transform
         self.classes, self.category_ids = source.classes, source.category_ids
 

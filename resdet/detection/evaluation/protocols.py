@@ -19,7 +19,7 @@ class Evaluator(Protocol):
     """Computes metrics of boxes: "mAP", which selects the best checkpoint, "per_class", and any others."""
 
     def __call__(
-        self, annotations: "str | Path | dict", results: "str | Path | Sequence[dict] | Results"
+        self, annotations: "str | Path | dict[str, Any]", results: "str | Path | Sequence[dict[str, Any]] | Results"
     ) -> dict[str, Any]:
         """`annotations` and `results` are in COCO format."""
 
