@@ -249,7 +249,7 @@ def test_goes_through_the_proxy(server, path, monkeypatch):
 
 
 def test_two_processes_fetch_once(server, path):
-    program = "import sys; from resdet import download; print(1, flush=True); download.fetch(*sys.argv[1:])"
+    program = "import sys; from resdet.files import download; print(1, flush=True); download.fetch(*sys.argv[1:])"
     command = [sys.executable, "-c", program, server.url, str(path)]
     server.released.clear()
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
