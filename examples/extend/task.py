@@ -23,7 +23,7 @@ class SharpConfig(ClassifierConfig):
 
 @dataclass
 class SharpExperiment(ClassificationExperiment):
-    """Its sections, of which `model` is another one."""
+    """The sections of classification, with another `model`."""
 
     task: Literal["sharp_classification"] = "sharp_classification"
     model: SharpConfig = field(default_factory=SharpConfig)

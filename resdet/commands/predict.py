@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from resdet import config, hub
-from resdet.data.folder import is_image
 from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
 from resdet.files.atomic import write_json
+from resdet.images.inputs import is_image
 from resdet.tasks import PredictOptions, tasks
 
 

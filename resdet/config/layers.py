@@ -44,7 +44,7 @@ def schema_of(layers: list[Layer], origin: str) -> Schema:
         near = difflib.get_close_matches(str(task), experiments, n=1)
         hint = f"did you mean {near[0]}?" if near else f"write `task:` and one of {', '.join(experiments)}."
         raise ConfigError(f"{tasks[-1].origin}: task is {task!r}: {hint}")
-    chosen = default_families(experiments[task])
+    chosen = dict(default_families(experiments[task]))
     for section in chosen:
         named = [layer for layer in layers if name_in(layer, section) is not None]
         if named:

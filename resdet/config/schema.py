@@ -1,6 +1,6 @@
 """The dataclasses of an experiment: those of its task, and those selected by the names of its sections."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from operator import attrgetter
@@ -43,10 +43,12 @@ class Schema:
         return plain(settings)
 
 
-def default_families(task: type[Experiment]) -> dict[str, type]:
-    """The dataclasses of the sections in VARIANTS by default."""
-    defaults = asdict(task())
-    return {path: type(attrgetter(path)(task())) for path in VARIANTS if get(defaults, path) is not None}
+@cache
+def default_families(task: type[Experiment]) -> Mapping[str, type]:
+    """The dataclasses of the sections in VARIANTS by default, of those that the task has."""
+    experiment = task()
+    defaults = asdict(experiment)
+    return {path: type(attrgetter(path)(experiment)) for path in VARIANTS if get(defaults, path) is not None}
 
 
 @cache

@@ -26,32 +26,17 @@ formats: Registry[type[DataConfig]] = Registry(
     "data set",
     "data.name",
     {
-        **{
-            name: f"resdet.classification.data.config:{kind}"
-            for name, kind in (
-                ("imagenet", "ImageNetConfig"),
-                ("folder", "FolderConfig"),
-                ("shapes", "ShapesConfig"),
-                ("cifar10", "Cifar10Config"),
-                ("tiny_shapes", "TinyShapesConfig"),
-            )
-        },
-        **{
-            name: f"resdet.detection.data.config:{kind}"
-            for name, kind in (
-                ("coco", "CocoConfig"),
-                ("voc", "VocConfig"),
-                ("ilsvrc_det", "IlsvrcDetConfig"),
-                ("shape_scenes", "ShapeScenesConfig"),
-            )
-        },
-        **{
-            name: f"resdet.localization.data.config:{kind}"
-            for name, kind in (
-                ("ilsvrc_loc", "IlsvrcLocConfig"),
-                ("shape_loc", "ShapeLocConfig"),
-            )
-        },
+        "imagenet": "resdet.classification.data.config:ImageNetConfig",
+        "folder": "resdet.classification.data.config:FolderConfig",
+        "shapes": "resdet.classification.data.config:ShapesConfig",
+        "cifar10": "resdet.classification.data.config:Cifar10Config",
+        "tiny_shapes": "resdet.classification.data.config:TinyShapesConfig",
+        "coco": "resdet.detection.data.config:CocoConfig",
+        "voc": "resdet.detection.data.config:VocConfig",
+        "ilsvrc_det": "resdet.detection.data.config:IlsvrcDetConfig",
+        "shape_scenes": "resdet.detection.data.config:ShapeScenesConfig",
+        "ilsvrc_loc": "resdet.localization.data.config:IlsvrcLocConfig",
+        "shape_loc": "resdet.localization.data.config:ShapeLocConfig",
     },
 )
 register = formats.register

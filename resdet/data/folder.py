@@ -9,7 +9,7 @@ import numpy as np
 from resdet.data.array_cache import Strings
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, map_image, read_image
-from resdet.images.inputs import IMAGE_EXTENSIONS
+from resdet.images.inputs import IMAGE_EXTENSIONS, is_image
 
 UNREADABLE = "restore it or remove it"
 
@@ -75,10 +75,6 @@ def list_folder(folder: Path | str) -> tuple[list[str], list[str]]:
             f"{folder}: cannot list the folder ({error.strerror}); check data.root in your config."
         ) from error
     return sorted(folders), sorted(files)
-
-
-def is_image(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:
-    return name.lower().endswith(extensions)
 
 
 def _check_classes(root: Path | str, folders: list[str], classes: list[str]) -> None:

@@ -59,8 +59,7 @@ RUNNING: weakref.WeakSet = weakref.WeakSet()  # iterators whose workers are aliv
 @atexit.register  # before multiprocessing's own, which waits for the workers and sends them a signal that they ignore
 def stop_workers() -> None:
     for batches in list(RUNNING):
-        if hasattr(batches, "_shutdown_workers"):
-            batches._shutdown_workers()
+        batches._shutdown_workers()
 
 
 def prepare_worker(_: int) -> None:
@@ -201,7 +200,8 @@ def iterate(loader: DataLoader) -> Iterator[Any]:
     dies; without it, waiting for the batch raises."""
     former = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)
-    RUNNING.add(batches)
+    if loader.num_workers:
+        RUNNING.add(batches)
     if former is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, former)
     yield from batches

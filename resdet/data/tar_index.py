@@ -14,9 +14,9 @@ from typing import IO, NamedTuple, cast
 import numpy as np
 
 from resdet.data.array_cache import Arrays, Strings, cached
-from resdet.data.folder import is_image
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage
+from resdet.images.inputs import is_image
 
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 MAX_CLASSES = 2**20

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from resdet import config as configs
-from resdet.data.folder import is_image
 from resdet.errors import ConfigError
+from resdet.images.inputs import is_image
 from resdet.tasks import tasks
 
 COUNT = 64  # largest number of images

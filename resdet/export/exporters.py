@@ -63,11 +63,6 @@ def graph_of(model: Any, form: Form) -> nn.Module:
     return exporter_of(model).graph(model, form)
 
 
-def shape_of(model: Any, form: Form) -> tuple[int, int]:
-    """Height and width of the exported images."""
-    return exporter_of(model).shape(model, form)
-
-
 def example_of(model: Any, form: Form) -> tuple[Tensor, ...]:
     """Example inputs of the graph; two images for a dynamic batch."""
     return exporter_of(model).example(model, form)

@@ -57,7 +57,7 @@ def files_in(path: str | Path) -> Iterator[Any]:
     """A file, the images of a folder, the matches of a glob, or the frames of a video."""
     found: list[str | Path]
     if Path(path).is_dir():
-        found = sorted(file for file in Path(path).iterdir() if file.suffix.lower() in IMAGE_EXTENSIONS)
+        found = sorted(file for file in Path(path).iterdir() if is_image(file.name))
     elif is_glob(path):
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
     elif is_video(path):
@@ -68,6 +68,10 @@ def files_in(path: str | Path) -> Iterator[Any]:
     if not found:
         raise DataError(f"{path}: no image there; give another folder or pattern, or the files.")
     yield from found
+
+
+def is_image(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:
+    return name.lower().endswith(extensions)
 
 
 def is_glob(path: str | Path) -> bool:

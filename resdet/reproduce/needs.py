@@ -20,7 +20,7 @@ SIZES = {
 }
 SPLITS = ("train", "val")
 TRAINVAL = "annotations/instances_trainval2014.json"
-Alternatives = tuple[str, ...]  # files or folders, of which one must exist
+Alternatives = tuple[str, ...]  # files or folders; one must exist
 
 
 def required_paths(data: Any, splits: Sequence[str] = SPLITS) -> list[Alternatives]:

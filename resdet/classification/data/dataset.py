@@ -23,21 +23,16 @@ class ClassificationDataset(Dataset[Sample]):
         return len(self.source.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = torch.from_numpy(self.source.image(index).decode()).permute(2, 0, 1).contiguous()
+        image = self.image(index)
         return self.transform(image) if self.transform else image, int(self.source.labels[index])
 
+    def image(self, index: int) -> Tensor:
+        """uint8 RGB [3, H, W]."""
+        return torch.from_numpy(self.source.image(index).decode()).permute(2, 0, 1).contiguous()
 
-class PixelDataset(Dataset[Sample]):
-    """The same for images in memory, uint8 [N, 3, H, W]."""
 
-    def __init__(self, source: Any, transform: Callable[[Tensor], Any] | None = None):
-        """`source` has `images`, `labels` and `classes`."""
-        self.source, self.transform = source, transform
-        self.classes: list[str] = source.classes
+class PixelDataset(ClassificationDataset):
+    """The same for a source with images in memory: `images` uint8 [N, 3, H, W] instead of `image(index)`."""
 
-    def __len__(self) -> int:
-        return len(self.source.labels)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = torch.from_numpy(self.source.images[index])
-        return self.transform(image) if self.transform else image, int(self.source.labels[index])
+    def image(self, index: int) -> Tensor:
+        return torch.from_numpy(self.source.images[index])
