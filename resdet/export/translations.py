@@ -1,4 +1,4 @@
-"""ONNX translations of resdet's operators: grouped NMS, multi-level RoIAlign, RoIPool.
+"""ONNX translations: grouped NMS, multi-level RoIAlign, RoIPool, and stable sort.
 
 Outputs have the shapes of the operators, static where those are; only intermediate shapes depend on the data.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from onnxscript import ir
 from onnxscript import opset18 as op
 
@@ -26,7 +27,13 @@ def translations(groups: int) -> dict[Callable, Callable]:
         nms_op.nms._opoverload: nms,
         roi_op.roi_align_op._opoverload: roi_align,
         roi_op.roi_pool_with_indices._opoverload: roi_pool,
+        torch.ops.aten.sort.stable: stable_sort,
     }
+
+
+def stable_sort(x, *, stable: bool, dim: int = -1, descending: bool = False):
+    """`aten::sort.stable`: among equal values, TopK returns those of lower index first."""
+    return op.TopK(x, constant([x.shape[dim]]), axis=dim, largest=int(descending))
 
 
 def suppress(

@@ -4,10 +4,11 @@ One operator, `resdet::nms`, with static shapes. On the CPU it runs torchvision'
 offsets between groups would cost precision; on CUDA a Triton kernel. `nms_reference` is the reference of both.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from resdet.ops.boxes import iou
 from resdet.optional import torchvision
@@ -40,6 +41,35 @@ def _(boxes, scores, groups, valid, threshold, keep):
 def _(boxes, scores, groups, valid, threshold, keep):
     shape = (scores.shape[0], keep)
     return scores.new_empty(shape, dtype=torch.int64), scores.new_empty(shape, dtype=torch.bool)
+
+
+def nms_by_level(
+    boxes: Sequence[Tensor], scores: Sequence[Tensor], valid: Sequence[Tensor], threshold: float, keep: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`nms` within each level; returns the best `keep` boxes of all levels [B, keep, 4], their scores, and kept.
+
+    boxes [B, N_l, 4], scores and valid [B, N_l] of each level. The levels are suppressed as if they were images: nearly
+    as many comparisons fewer as there are levels, and chains of suppression that run side by side.
+    """
+    most, levels = max(level.shape[1] for level in scores), len(scores)
+    joined, ranks, usable = (_padded(field, most).flatten(0, 1) for field in (boxes, scores, valid))
+    one_group = torch.zeros_like(ranks, dtype=torch.int64)
+    indices, kept = nms(joined, ranks, one_group, usable, threshold, min(keep, most))
+    joined, ranks = joined.gather(1, indices[..., None].expand(-1, -1, 4)), ranks.gather(1, indices)
+    joined, ranks, kept = (field.unflatten(0, (-1, levels)).flatten(1, 2) for field in (joined, ranks, kept))
+    order = torch.where(kept, ranks, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :keep]
+    missing = keep - order.shape[1]
+    return (
+        F.pad(joined.gather(1, order[..., None].expand(-1, -1, 4)), (0, 0, 0, missing)),
+        F.pad(ranks.gather(1, order), (0, missing)),
+        F.pad(kept.gather(1, order), (0, missing)),
+    )
+
+
+def _padded(levels: Sequence[Tensor], count: int) -> Tensor:
+    """[B, N_l, …] of each level -> [B, L, count, …], padded with zeros."""
+    missing = [count - level.shape[1] for level in levels]
+    return torch.stack([F.pad(x, (0, 0) * (x.dim() - 2) + (0, more)) for x, more in zip(levels, missing)], 1)
 
 
 def nms_reference(

@@ -6,7 +6,7 @@ from ops.scenes import candidates
 from torch import Tensor
 from torchvision import ops as tv
 
-from resdet.ops.nms import nms, nms_reference
+from resdet.ops.nms import nms, nms_by_level, nms_reference
 
 IMPLEMENTATIONS = [nms, nms_reference]
 
@@ -89,3 +89,16 @@ def test_scores_that_are_learnt_are_no_obstacle():
 
 def test_the_operator_is_well_formed():
     torch.library.opcheck(nms, (*candidates(20), 0.5, 5))
+
+
+@pytest.mark.parametrize("keep", [5, 40, 500])
+def test_levels_are_suppressed_as_groups(keep):
+    """Ties between levels are broken by the order of the levels, as in one call for all."""
+    levels = [candidates(count) for count in (150, 30, 1)]
+    boxes, scores, valid = ([level[field] for level in levels] for field in (0, 1, 3))
+    groups = torch.cat([torch.full_like(level[2], number) for number, level in enumerate(levels)], 1)
+    indices, kept = nms_reference(torch.cat(boxes, 1), torch.cat(scores, 1), groups, torch.cat(valid, 1), 0.5, keep)
+    best_boxes, best_scores, best_kept = nms_by_level(boxes, scores, valid, 0.5, keep)
+    assert torch.equal(best_kept, kept)
+    assert torch.equal(best_boxes[kept], torch.cat(boxes, 1).gather(1, indices[..., None].expand(-1, -1, 4))[kept])
+    assert torch.equal(best_scores[kept], torch.cat(scores, 1).gather(1, indices)[kept])

@@ -12,7 +12,7 @@ from resdet.detection.heads.anchors import Anchors
 from resdet.detection.heads.config import AnchorSampling, RPNConfig
 from resdet.detection.heads.matcher import match_anchors, take
 from resdet.ops import boxes as box_ops
-from resdet.ops.nms import nms
+from resdet.ops.nms import nms_by_level
 from resdet.ops.sampling import sample
 from resdet.structures import Proposals, Targets
 
@@ -72,17 +72,16 @@ class RPN(nn.Module):
     def propose(self, output: RPNOutput, sizes: Tensor, training: bool) -> Proposals:
         """The boxes with the best scores of each level, clipped to the image, after NMS."""
         config, mode = self.config, 0 if training else 1
-        level_boxes, level_scores, level_indices = [], [], []
-        for level, (anchors, logits, deltas) in enumerate(zip(*output)):
-            best, chosen = logits.float().topk(min(config.pre_nms[mode], logits.shape[1]), dim=1)
-            level_boxes.append(box_ops.decode(anchors[chosen], take(deltas, chosen).float(), (1.0, 1.0, 1.0, 1.0)))
-            level_scores.append(best)
-            level_indices.append(torch.full_like(chosen, level))
-        boxes, scores = box_ops.clip(torch.cat(level_boxes, 1), sizes), torch.cat(level_scores, 1)
-        levels = torch.cat(level_indices, 1)
-        large = (boxes[..., 2:] - boxes[..., :2] >= config.min_size).all(2) & torch.isfinite(scores)
-        kept, valid = nms(boxes, scores, levels, large, config.nms, config.post_nms[mode])
-        return Proposals(take(boxes, kept), take(scores, kept), valid)
+        level_boxes, level_scores, usable = [], [], []
+        for anchors, logits, deltas in zip(*output):
+            scores, chosen = logits.float().topk(min(config.pre_nms[mode], logits.shape[1]), dim=1)
+            decoded = box_ops.decode(anchors[chosen], take(deltas, chosen).float(), (1.0, 1.0, 1.0, 1.0))
+            boxes = box_ops.clip(decoded, sizes)
+            level_boxes.append(boxes)
+            level_scores.append(scores)
+            usable.append((boxes[..., 2:] - boxes[..., :2] >= config.min_size).all(2) & torch.isfinite(scores))
+        kept = config.post_nms[mode]
+        return Proposals(*nms_by_level(level_boxes, level_scores, usable, config.nms, kept))
 
 
 def sampled_losses(

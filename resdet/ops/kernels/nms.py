@@ -1,6 +1,7 @@
 """NMS on CUDA: a bit matrix of suppressing pairs, then one sweep per image from the best box to the worst.
 
-No host sync. The bit matrix takes N² / 8 bytes per image.
+No host sync. The bit matrix takes N² / 8 bytes per image. The sweep takes 64 boxes at a time: their survivors are the
+fixed point of "not suppressed by a survivor", which a few parallel rounds reach, at most 64.
 """
 
 import torch
@@ -9,6 +10,8 @@ import triton.language as tl
 from torch import Tensor
 
 BITS = 64  # boxes per word
+CHUNK = 32  # words that the sweep updates at once
+WARPS = 8  # per program; with fewer, registers spill
 
 
 def survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Tensor:
@@ -17,14 +20,13 @@ def survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) ->
     words = triton.cdiv(count, BITS)
     boxes, groups, valid = boxes.contiguous(), groups.contiguous(), valid.contiguous()
     suppressed = torch.empty(batch, count, words, dtype=torch.int64, device=boxes.device)
+    removed = torch.zeros(batch, words, dtype=torch.int64, device=boxes.device)
     survives = torch.empty_like(valid)
     _suppress[(words, words, batch)](
         boxes, groups, valid, suppressed, count, words, threshold,
-        BITS=BITS, enable_fp_fusion=False,  # rounds like the CPU, so that the same boxes survive
+        BITS=BITS, num_warps=WARPS, enable_fp_fusion=False,  # rounds like the CPU, so that the same boxes survive
     )  # fmt: skip
-    _sweep[(batch,)](
-        valid, suppressed, survives, count, words, BITS=BITS, WORDS=triton.next_power_of_2(words), num_warps=16
-    )
+    _sweep[(batch,)](valid, suppressed, removed, survives, count, words, BITS=BITS, CHUNK=CHUNK, num_warps=WARPS)
     return survives
 
 
@@ -37,7 +39,7 @@ def _box(boxes, index, exists):
     return x1, y1, x2, y2
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "words"])
 def _suppress(boxes, groups, valid, suppressed, count, words, threshold, BITS: tl.constexpr):
     """Sets bit j of word w of box i if i suppresses box 64w + j, a worse one. Words before that of i stay unset."""
     word = tl.program_id(0)
@@ -72,32 +74,47 @@ def _or(a, b):
     return a | b
 
 
-@triton.jit
-def _sweep(valid, suppressed, survives, count, words, BITS: tl.constexpr, WORDS: tl.constexpr):
-    """Sweeps the words of one image: survivors within the word, then the boxes they suppress in later words."""
+@triton.jit(do_not_specialize=["count", "words"])
+def _sweep(valid, suppressed, removed, survives, count, words, BITS: tl.constexpr, CHUNK: tl.constexpr):
+    """Sweeps the words of one image: survivors within the word, then the boxes they suppress in later words.
+
+    `removed` [B, words] holds a bit for each box suppressed so far, and starts with zeros.
+    """
     first = tl.program_id(0).to(tl.int64) * count
-    columns = tl.arange(0, WORDS)
+    removed += tl.program_id(0).to(tl.int64) * words
     bit = tl.arange(0, BITS)
-    removed = tl.zeros([WORDS], tl.int64)  # bits of the boxes suppressed so far
     for word in range(words):
-        start = word * BITS
-        removed_here = tl.sum(tl.where(columns == word, removed, 0), axis=0)
-        for i in range(BITS):
-            exists = start + i < count
-            box = first + start + i
-            is_valid = tl.load(valid + box, mask=exists, other=0) != 0
-            kept = is_valid & (((removed_here >> i) & 1) == 0)
-            bits = tl.load(suppressed + box * words + word, mask=exists, other=0)
-            removed_here = tl.where(kept, removed_here | bits, removed_here)
-        rows = start + bit
+        rows = word * BITS + bit
         row_exists = rows < count
         is_valid = tl.load(valid + first + rows, mask=row_exists, other=0) != 0
-        keep = is_valid & (((removed_here >> bit.to(tl.int64)) & 1) == 0)
+        bits = tl.load(suppressed + (first + rows) * words + word, mask=row_exists, other=0)
+        candidate = is_valid & (((tl.load(removed + word) >> bit.to(tl.int64)) & 1) == 0)
+        keep = _fixed_point(candidate, bits, bit)
         tl.store(survives + first + rows, keep, mask=row_exists)
-        after = (columns > word) & (columns < words)
-        bits = tl.load(
-            suppressed + (first + rows)[:, None] * words + columns[None, :],
-            mask=keep[:, None] & after[None, :],
-            other=0,
-        )
-        removed = removed | tl.reduce(bits, 0, _or)
+        for start in range(word + 1, words, CHUNK):
+            columns = start + tl.arange(0, CHUNK)
+            exists = columns < words
+            later = tl.load(
+                suppressed + (first + rows)[:, None] * words + columns[None, :],
+                mask=keep[:, None] & exists[None, :],
+                other=0,
+            )
+            before = tl.load(removed + columns, mask=exists, other=0)
+            tl.store(removed + columns, before | tl.reduce(later, 0, _or), mask=exists)
+        tl.debug_barrier()  # the next word reads `removed`
+
+
+@triton.jit
+def _fixed_point(candidate, bits, bit):
+    """Which candidates no survivor suppresses, for the bits that each of the 64 boxes suppresses among them.
+
+    Boxes suppress later ones only, so that round n settles the first n boxes at least.
+    """
+    keep = candidate
+    changed = 1
+    while changed != 0:
+        suppressed = tl.reduce(tl.where(keep, bits, 0), 0, _or)
+        survivors = candidate & (((suppressed >> bit.to(tl.int64)) & 1) == 0)
+        changed = tl.sum((survivors != keep).to(tl.int32), axis=0)
+        keep = survivors
+    return keep

@@ -1,7 +1,7 @@
 """RoIAlign on CUDA: one launch per level over all RoIs; programs of RoIs of other levels return immediately.
 
 So there is no sorting, no counting and no host sync. A program computes one row of bins of one RoI for a block of
-channels; its reads are contiguous on channels_last maps. Sums are in float32.
+channels; its reads are contiguous on channels_last maps. Sums are in float32, and round as on the CPU.
 """
 
 import torch
@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 MAX_CHANNELS = 256  # per program
+WARPS = 1  # per program: four neighboring channels are added by one instruction
 
 
 def forward(
@@ -25,7 +26,7 @@ def forward(
         if out.numel() > 0:
             _forward[grid](
                 feature, *feature.stride(), out, boxes, levels, level, count, channels, *feature.shape[2:], scale,
-                SIZE=size, SAMPLING=sampling, ALIGNED=aligned, BLOCK=block,
+                SIZE=size, SAMPLING=sampling, ALIGNED=aligned, BLOCK=block, num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
     return out.permute(0, 1, 4, 2, 3)
 
@@ -51,7 +52,7 @@ def backward(
         if grad.numel() > 0:
             _backward[grid](
                 incoming, pixels, boxes, levels, level, count, channels, height, width, scale,
-                SIZE=size, SAMPLING=sampling, ALIGNED=aligned, BLOCK=block,
+                SIZE=size, SAMPLING=sampling, ALIGNED=aligned, BLOCK=block, num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
         grads.append(pixels.to(grad.dtype).permute(0, 3, 1, 2))
     return grads
@@ -71,7 +72,7 @@ def _axis(low, high, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED:
         start -= 0.5
     else:
         length = tl.maximum(length, 1.0)
-    bin = length / SIZE
+    bin = tl.div_rn(length, SIZE * 1.0)  # as the CPU: a multiplication by 1 / SIZE rounds up one bin of some RoIs
     if SAMPLING == 0:
         samples = tl.ceil(bin).to(tl.int32)
     else:
@@ -91,7 +92,7 @@ def _around(position, limit):
     return low, high, tl.where(inside, 1.0 - to_high, 0.0), tl.where(inside, to_high, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["level", "count", "height", "width"])
 def _forward(
     feature, image_stride, channel_stride, row_stride, column_stride, out, boxes, levels, level, count, channels,
     height, width, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
@@ -127,7 +128,7 @@ def _forward(
         tl.store(target, total * share, mask=exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["level", "count", "height", "width"])
 def _backward(
     grad, pixels, boxes, levels, level, count, channels, height, width, scale,
     SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
@@ -146,17 +147,19 @@ def _backward(
     for column in range(SIZE):
         source = grad + ((roi * SIZE + row) * SIZE + column) * channels + channel
         incoming = tl.load(source, mask=exists, other=0.0).to(tl.float32) * share
-        for i in range(y_samples):
-            y = top + row * y_bin + (i + 0.5) * y_bin / y_samples
-            y_low, y_high, to_y_low, to_y_high = _around(y, height)
-            upper = pixels + y_low.to(tl.int64) * width * channels + channel
-            lower = pixels + y_high.to(tl.int64) * width * channels + channel
-            for j in range(x_samples):
-                x = left + column * x_bin + (j + 0.5) * x_bin / x_samples
-                x_low, x_high, to_x_low, to_x_high = _around(x, width)
-                at_low = x_low * channels
-                at_high = x_high * channels
-                tl.atomic_add(upper + at_low, to_y_low * to_x_low * incoming, mask=exists)
-                tl.atomic_add(upper + at_high, to_y_low * to_x_high * incoming, mask=exists)
-                tl.atomic_add(lower + at_low, to_y_high * to_x_low * incoming, mask=exists)
-                tl.atomic_add(lower + at_high, to_y_high * to_x_high * incoming, mask=exists)
+        # Padded RoIs have no gradient. A mask per channel would keep the additions from being vectorized.
+        if tl.max((incoming != 0.0).to(tl.int32), axis=0) != 0:
+            for i in range(y_samples):
+                y = top + row * y_bin + (i + 0.5) * y_bin / y_samples
+                y_low, y_high, to_y_low, to_y_high = _around(y, height)
+                upper = pixels + y_low.to(tl.int64) * width * channels + channel
+                lower = pixels + y_high.to(tl.int64) * width * channels + channel
+                for j in range(x_samples):
+                    x = left + column * x_bin + (j + 0.5) * x_bin / x_samples
+                    x_low, x_high, to_x_low, to_x_high = _around(x, width)
+                    at_low = x_low * channels
+                    at_high = x_high * channels
+                    tl.atomic_add(upper + at_low, to_y_low * to_x_low * incoming, mask=exists, sem="relaxed")
+                    tl.atomic_add(upper + at_high, to_y_low * to_x_high * incoming, mask=exists, sem="relaxed")
+                    tl.atomic_add(lower + at_low, to_y_high * to_x_low * incoming, mask=exists, sem="relaxed")
+                    tl.atomic_add(lower + at_high, to_y_high * to_x_high * incoming, mask=exists, sem="relaxed")
