@@ -84,3 +84,15 @@ def each(record: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(record, Tensor):
         return function(record)
     return None if record is None else type(record)(*(each(field, function) for field in record))
+
+
+def tensors_of(record: Any) -> list[Tensor]:
+    """The tensors of a nested record, in order."""
+    tensors: list[Tensor] = []
+
+    def collect(tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
+        return tensor
+
+    each(record, collect)
+    return tensors

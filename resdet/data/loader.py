@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError, Error
 from resdet.images.decode import Source
-from resdet.structures import Batch
+from resdet.structures import Batch, tensors_of
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +53,13 @@ def collate(samples: list[tuple[np.ndarray, int, int, str]]) -> tuple[Batch, lis
     return Batch(images, torch.tensor(labels), torch.tensor(indices)), [reason for reason in reasons if reason]
 
 
-RUNNING: weakref.WeakSet = weakref.WeakSet()  # iterators whose workers are alive
+WORKERS: weakref.WeakSet = weakref.WeakSet()  # processes
 
 
 @atexit.register  # before multiprocessing's own, which waits for the workers and sends them a signal that they ignore
-def stop_workers() -> None:
-    for batches in list(RUNNING):
-        batches._shutdown_workers()
+def kill_workers() -> None:
+    for worker in WORKERS:
+        worker.kill()
 
 
 def prepare_worker(_: int) -> None:
@@ -200,8 +200,7 @@ def iterate(loader: DataLoader) -> Iterator[Any]:
     dies; without it, waiting for the batch raises."""
     former = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)
-    if loader.num_workers:
-        RUNNING.add(batches)
+    WORKERS.update(getattr(batches, "_workers", ()))  # the iterator of a loader without workers has no such list
     if former is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, former)
     yield from batches
@@ -257,11 +256,36 @@ class GuardedCollate:
 
 def to_device(batches: Iterable[tuple[Any, list[str]]], device: torch.device, notes: Notes) -> Iterator[Any]:
     """Copies the next batch to the device while the current one is in use; skips None, a batch without samples."""
-    in_transfer: deque[Any] = deque()
+    upload = StreamUpload(device) if device.type == "cuda" else lambda batch: lambda: batch.to(device)
+    in_transfer: deque[Callable[[], Any]] = deque()
     for batch, sentences in batches:
         notes.note(sentences)
         if batch is not None:
-            in_transfer.append(batch.to(device))
+            in_transfer.append(upload(batch))
         if len(in_transfer) > 1:
-            yield in_transfer.popleft()
-    yield from in_transfer
+            yield in_transfer.popleft()()
+    while in_transfer:
+        yield in_transfer.popleft()()
+
+
+class StreamUpload:
+    """Copies batches on a stream of its own, since a copy on the compute stream would wait for the step before it."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.stream = device, torch.cuda.Stream(device)
+
+    def __call__(self, batch: Any) -> Callable[[], Any]:
+        """Starts the copy; the result returns the batch on the device, for use on the current stream."""
+        with torch.cuda.stream(self.stream):
+            moved = batch.to(self.device)
+            copied = self.stream.record_event()
+
+        def ready() -> Any:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(copied)
+            for tensor in tensors_of(moved):
+                if tensor.is_cuda:
+                    tensor.record_stream(current)
+            return moved
+
+        return ready

@@ -80,6 +80,7 @@ class TrainConfig:
     channels_last: bool = True
     compile: bool = False
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
+    graph: Literal["auto"] | bool = "auto"  # CUDA graphs of whole steps; auto: on one GPU, except in fp16
     ema: float | None = None  # decay of an exponential moving average of the weights, which evaluations then use
     exact_statistics: int = (
         0  # images over which batch norm's statistics are averaged before each evaluation (appendix A)
@@ -97,6 +98,12 @@ class TrainConfig:
             require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "it must be above zero")
         remedy = f"give a divisor of train.batch, which is {self.batch}"
         require(self.batch % self.accumulate == 0, "train.accumulate", self.accumulate, remedy)
+        require(
+            self.accumulate == 1 or not self.compile or self.compile_mode == "default",
+            "train.compile_mode",
+            self.compile_mode,
+            "its graphs reuse the memory of a micro-batch for the next one; use default with train.accumulate above 1",
+        )
         require(
             self.ema is None or 0 < self.ema < 1, "train.ema", self.ema, "a decay lies between 0 and 1, as in 0.9999"
         )

@@ -21,9 +21,13 @@ class MetricBuffer:
         self.names: list[str] = []
         self.losses = 0  # number of names that are losses; they come first
 
-    def add(self, losses: dict[str, Tensor], measures: dict[str, Tensor], indices: Tensor) -> None:
+    def row(self, losses: dict[str, Tensor], measures: dict[str, Tensor]) -> Tensor:
+        """The values of a step, [K], whose names it remembers."""
         self.names, self.losses = [*losses, *measures], len(losses)
-        self.rows.append(torch.stack([value.detach().float() for value in (*losses.values(), *measures.values())]))
+        return torch.stack([value.detach().float() for value in (*losses.values(), *measures.values())])
+
+    def add(self, row: Tensor, indices: Tensor) -> None:
+        self.rows.append(row)
         self.indices.append(indices)
 
     def __len__(self) -> int:

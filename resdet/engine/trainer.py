@@ -9,7 +9,7 @@ run resumed from it evaluates first.
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resdet.engine import checkpoint, distributed
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
+from resdet.engine.cuda_graph import GraphedStep, Inputs
 from resdet.engine.distributed import World
+from resdet.engine.ema import ModelEMA
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
-from resdet.engine.optim import build_optimizer, load_state, scaled_lr
+from resdet.engine.optim import build_optimizer, load_state, saved_optimizer, scaled_lr, set_lr
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.throughput import Throughput
@@ -56,11 +57,15 @@ class Trainer:
 
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         task.model.to(world.device).to(memory_format=layout)
-        self.optimizer = build_optimizer(task.model, optim, self.lr)
         self.precision = choose_precision(train.precision, world.device)
+        graph = uses_graph(train, self.precision, world)
+        self.optimizer = build_optimizer(task.model, optim, self.lr, graph)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")
-        self.averaged = averaged_model(task.model, train.ema) if train.ema else None
-        self.module = self.prepare_step_module()
+        self.averaged = ModelEMA(task.model, train.ema) if train.ema else None
+        self.module = self.prepare_step_module().train()
+        self.update: Callable[[Inputs], Tensor] = self.update_weights
+        if graph:
+            self.update = GraphedStep(self.update_weights, self.optimizer.zero_grad)
 
         self.step = 0
         self.saved = 0  # step of the last checkpoint
@@ -170,27 +175,15 @@ class Trainer:
     def take_step(self, batch: Batch) -> None:
         """One update from one batch, in `accumulate` micro-batches."""
         torch.manual_seed(step_seed(self.train.seed, self.step, self.world.rank))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr(self.step)
-        self.module.train()
-        parts = batch.parts(self.train.accumulate)
-        results = [self.backward(part, last=part is parts[-1]) for part in parts]
+        set_lr(self.optimizer, self.schedule.lr(self.step))
+        inputs = [self.task.inputs(part, self.step) for part in batch.parts(self.train.accumulate)]
+        self.window.add(self.update(inputs), batch.indices)
+
+    def update_weights(self, inputs: Inputs) -> Tensor:
+        """Updates the weights by the gradient of all micro-batches; returns the mean losses and measures [K]."""
+        results = [self.backward(part, last=part is inputs[-1]) for part in inputs]
         losses, measures = (mean_of(dicts) for dicts in zip(*results))
-        self.window.add(losses, measures, batch.indices)
-        self.update()
-
-    def backward(self, part: Batch, last: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Accumulates the gradients of one micro-batch; processes exchange gradients with the last one."""
-        inputs = self.task.inputs(part, self.step)
-        module, dtype = self.module, PRECISIONS.get(self.precision)
-        with module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext():
-            with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
-                losses, measures = module(*inputs)
-            total = sum(losses.values()) / self.train.accumulate
-            self.scaler.scale(total).backward()
-        return losses, measures
-
-    def update(self) -> None:
+        row = self.window.row(losses, measures)
         if self.optim.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.task.model.parameters(), self.optim.clip_norm)
@@ -198,7 +191,18 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.averaged:
-            self.averaged.update_parameters(self.task.model)
+            self.averaged.update(self.task.model)
+        return row
+
+    def backward(self, inputs: tuple[Any, ...], last: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Accumulates the gradients of one micro-batch; processes exchange gradients with the last one."""
+        module, dtype = self.module, PRECISIONS.get(self.precision)
+        with module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext():
+            with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
+                losses, measures = module(*inputs)
+            total = sum(losses.values()) / self.train.accumulate
+            self.scaler.scale(total).backward()
+        return losses, measures
 
     def read_window(self, log: Log, throughput: Throughput) -> None:
         """Validates and logs the mean losses and measures since the last call, and updates the schedule."""
@@ -210,7 +214,7 @@ class Trainer:
         self.window.clear()
         if "error" in metrics:
             self.schedule.observe_training_error(metrics["error"])
-        metrics["lr"] = self.optimizer.param_groups[0]["lr"]
+        metrics["lr"] = float(self.optimizer.param_groups[0]["lr"])
         metrics |= throughput.read()
         log.metrics(self.step, "train", metrics)
         left = (self.total - self.step) * self.train.batch / metrics["images/s"]
@@ -226,6 +230,7 @@ class Trainer:
             if self.train.exact_statistics:
                 self.task.exact_statistics(model, self.train.exact_statistics)
             self.observe(self.task.evaluate(model), log)
+            self.module.train()
         self.evaluation_due = False
         self.save()
 
@@ -305,7 +310,7 @@ class Trainer:
             "step": self.step,
             "total": self.total,
             "evaluation_due": self.evaluation_due,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": saved_optimizer(self.optimizer),
             "scaler": self.scaler.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else None,
             "schedule": self.schedule.state_dict(),
@@ -329,7 +334,7 @@ class Trainer:
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged and state["averaged"]:
-            self.averaged.load_state_dict(state["averaged"])
+            self.averaged.load_state(state["averaged"])
         self.schedule.load_state_dict(state["schedule"])
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
@@ -347,11 +352,6 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
-    """torch's exponential moving average of the weights and the norm statistics."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-
-
 def choose_precision(precision: str, device: torch.device) -> str:
     """The precision; `auto` is bf16 if the device supports it, else fp32."""
     if precision != "auto":
@@ -359,6 +359,18 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def uses_graph(train: TrainConfig, precision: str, world: World) -> bool:
+    """Whether steps are captured in CUDA graphs; loss scaling and gradient exchange stay eager."""
+    if train.graph == "auto":
+        own_graphs = train.compile and train.compile_mode != "default"
+        return world.device.type == "cuda" and world.size == 1 and precision != "fp16" and not own_graphs
+    if train.graph and (world.device.type != "cuda" or world.size > 1 or precision == "fp16"):
+        raise ConfigError(
+            "train.graph=true needs one process with a CUDA device and a precision other than fp16: set it to auto."
+        )
+    return train.graph
 
 
 def be_deterministic() -> None:

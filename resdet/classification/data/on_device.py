@@ -9,6 +9,8 @@ from torch import Tensor
 from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.structures import Batch
 
+UPLOAD = 100  # steps whose random numbers are uploaded at once
+
 
 class OnDeviceImages:
     """A whole data set of small images of one size: uint8 [N, 3, S, S] and labels [N], on a device."""
@@ -57,11 +59,23 @@ class OnDeviceTraining:
     def batches(self, first_step: int) -> Iterator[Batch]:
         step = first_step
         while True:
-            yield self.draw(step)
-            step += 1
+            yield from self.draw(range(step, step + UPLOAD))
+            step += UPLOAD
 
-    def draw(self, step: int) -> Batch:
-        """This process's share of the batch of one step; crops are sampled for the whole batch."""
+    def draw(self, steps: range) -> Iterator[Batch]:
+        """This process's share of the batches of some steps, whose indices and crops are uploaded at once."""
+        drawn = torch.from_numpy(np.stack([self.sample(step) for step in steps]))
+        on_device = drawn
+        if self.data.device.type == "cuda":
+            on_device = drawn.pin_memory().to(self.data.device, non_blocking=True)
+        size = self.data.images.shape[-1]
+        for plan, indices in zip(on_device, drawn[..., 0]):
+            i, y, x = plan[:, 0], plan[:, 1 : 1 + size], plan[:, 1 + size :]
+            images = self.padded[i[:, None, None], :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+            yield Batch(images, self.data.labels[i], indices)
+
+    def sample(self, step: int) -> np.ndarray:
+        """[b, 1 + 2 S]: index, rows and columns of each image of this share; crops are sampled for the whole batch."""
         indices = self.order.take(step * self.batch, (step + 1) * self.batch)[self.share]
         rng = generator_for(self.seed, 1, step)
         corners = rng.integers(0, 2 * self.pad + 1, (self.batch, 2))[self.share]
@@ -69,9 +83,7 @@ class OnDeviceTraining:
         size = self.data.images.shape[-1]
         rows = corners[:, :1] + np.arange(size)
         columns = corners[:, 1:] + np.where(flips[:, None], np.arange(size)[::-1], np.arange(size))
-        i, y, x = (torch.from_numpy(a).to(self.data.device, non_blocking=True) for a in (indices, rows, columns))
-        images = self.padded[i[:, None, None], :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
-        return Batch(images, self.data.labels[i], torch.from_numpy(indices))
+        return np.concatenate([indices[:, None], rows, columns], 1)
 
 
 class OnDeviceEvaluation:

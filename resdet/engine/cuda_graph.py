@@ -1,0 +1,102 @@
+"""CUDA graphs of whole training steps: a step is captured once per batch shape, and replayed by one launch.
+
+Without a graph, the host enqueues thousands of kernels per step and cannot keep up with a fast GPU: small nets, small
+images and few images per GPU are bound by launches. A step that waits for the device cannot be captured: it runs
+eagerly, and a warning tells why.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from resdet.structures import each, tensors_of
+
+MAX_GRAPHS = 32  # batch shapes; others run eagerly
+EAGER_STEPS = 3  # of a shape before its capture: they compile kernels, choose algorithms and allocate momentum
+
+Inputs = Sequence[tuple[Any, ...]]  # of the step module, for each micro-batch
+Step = Callable[[Inputs], Tensor]
+
+
+class Captured(NamedTuple):
+    graph: torch.cuda.CUDAGraph
+    inputs: Inputs
+    output: Tensor
+
+
+class GraphedStep:
+    """Calls `step(inputs)`, which returns a tensor on the device; replays its graph once the shape is known.
+
+    All graphs share one memory pool, so that they take as much memory as the largest of them.
+    """
+
+    def __init__(self, step: Step, before_capture: Callable[[], None]):
+        """`before_capture` frees what a step allocates for itself, such as gradients."""
+        self.step, self.before_capture = step, before_capture
+        self.stream = torch.cuda.Stream()  # eager steps use it too: gradients are accumulated on one stream
+        self.pool = torch.cuda.graph_pool_handle()
+        self.captured: dict[tuple, Captured] = {}
+        self.counts: dict[tuple, int] = {}
+        self.limit = MAX_GRAPHS
+
+    def __call__(self, inputs: Inputs) -> Tensor:
+        key = signature(inputs)
+        known = self.captured.get(key)
+        if known is None and self.is_due(key):
+            known = self.try_capture(key, inputs)
+        if known is None:
+            return self.run(inputs)
+        torch._foreach_copy_(all_tensors(known.inputs), all_tensors(inputs))
+        known.graph.replay()
+        return known.output.clone()
+
+    def is_due(self, key: tuple) -> bool:
+        """Counts a step of this shape; whether it is to be captured."""
+        self.counts[key] = self.counts.get(key, 0) + 1
+        return self.counts[key] > EAGER_STEPS and len(self.captured) < self.limit
+
+    def run(self, inputs: Inputs) -> Tensor:
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            output = self.step(inputs)
+        current.wait_stream(self.stream)
+        for tensor in all_tensors(inputs):
+            tensor.record_stream(self.stream)
+        return output
+
+    def try_capture(self, key: tuple, inputs: Inputs) -> Captured | None:
+        try:
+            self.captured[key] = self.capture(inputs)
+        except RuntimeError as error:
+            self.limit = 0
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(f"training goes on without CUDA graphs: {reason} (train.graph=false)", stacklevel=2)
+        return self.captured.get(key)
+
+    def capture(self, inputs: Inputs) -> Captured:
+        """Records a step without executing it."""
+        inputs = [tuple(each(record, torch.clone) for record in part) for part in inputs]
+        self.before_capture()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+            output = self.step(inputs)
+        return Captured(graph, inputs, output)
+
+
+def signature(inputs: Inputs) -> tuple:
+    """What a graph depends on: shape, dtype and memory layout of each tensor, and which ones are absent."""
+    present = tuple(tuple(none_of(record) for record in part) for part in inputs)
+    return present, tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in all_tensors(inputs))
+
+
+def none_of(record: Any) -> tuple[bool, ...]:
+    fields = record if isinstance(record, tuple) else (record,)
+    return tuple(field is None for field in fields)
+
+
+def all_tensors(inputs: Inputs) -> list[Tensor]:
+    return [tensor for part in inputs for record in part for tensor in tensors_of(record)]

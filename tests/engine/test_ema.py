@@ -1,0 +1,42 @@
+"""The average of the weights beside torch's AveragedModel."""
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from resdet.engine.ema import ModelEMA
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def change(model: nn.Module) -> None:
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor += torch.randn(tensor.shape) if tensor.is_floating_point() else 1
+
+
+def test_the_average_is_torchs():
+    model = net()
+    ours, peer = ModelEMA(model, 0.9), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(4):
+        change(model)
+        ours.update(model)
+        peer.update_parameters(model)
+        for (name, a), b in zip(peer.state_dict().items(), ours.state_dict().values()):
+            assert torch.equal(a, b) or "num_batches" in name  # a count is copied here, not averaged
+    assert ours.state_dict().keys() == peer.state_dict().keys()
+
+
+def test_a_resumed_average_goes_on():
+    model = net()
+    whole, resumed = ModelEMA(model, 0.9), ModelEMA(model, 0.9)
+    change(model)
+    whole.update(model)
+    resumed.load_state(whole.state_dict())
+    change(model)
+    for average in (whole, resumed):
+        average.update(model)
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()):
+        assert torch.equal(a, b)
