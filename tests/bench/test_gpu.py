@@ -39,7 +39,7 @@ def test_a_stage_that_fails_or_takes_too_long_is_told_and_the_next_one_runs(tmp_
     assert slow["error"][0] == "stopped after 2 s" and slow["seconds"] < 30
     assert unknown["rows"] == slow["rows"] == {}
     late = bench_gpu(tmp_path, ["machine"], device="cpu", tiny=True, limit=0)
-    assert late["stages"]["machine"]["error"] == ["there was no time left", "== machine"][:1] or late
+    assert late["stages"]["machine"]["error"] == ["there was no time left"]
 
 
 def test_a_row_that_fails_holds_its_error_and_later_rows_follow(stage):

@@ -1,6 +1,7 @@
 """Runs one stage: `python -m resdet.bench.gpu_stages NAME DEVICE FILE [--tiny]`."""
 
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from resdet.bench.gpu_stages.stage import Stage
 def main(name: str, device: str, file: str, *options: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch has no usable GPU on this machine: give --device cpu")
+    # The row then holds the reason, rather than the times of eager steps.
+    warnings.filterwarnings("error", "training goes on without CUDA graphs")
     import_module(f"resdet.bench.gpu_stages.{name}").run(Stage(device, "--tiny" in options, Path(file)))
 
 

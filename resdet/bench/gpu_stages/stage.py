@@ -17,7 +17,7 @@ from resdet.engine.config import TrainConfig
 from resdet.engine.trainer import choose_precision
 from resdet.files.atomic import write_json
 
-WARM_UP, ROUNDS = 3, 12
+WARM_UP, ROUNDS = 5, 12  # calls; the trainer captures a step after three eager ones
 NEEDS_CUDA = "needs CUDA"
 
 Call = Callable[[], Any]
