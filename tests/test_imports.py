@@ -56,20 +56,6 @@ def test_these_load_nothing_heavy(code, tmp_path):
     assert loaded(run(code, tmp_path)) == []
 
 
-BARE = """
-import sys
-sys.modules.update(dict.fromkeys(("cv2", "albumentations", "pycocotools", "pydantic", "yaml", "rich")))
-sys.path.insert(0, {tests!r})
-from gpu import test_classification, test_detection, test_ops
-test_detection.tiny.make("fpn")
-"""
-
-
-def test_a_gpu_machine_needs_no_opencv_and_no_pydantic(tmp_path):
-    """It may bring torch and little else; what only a GPU can show is still shown there."""
-    run(BARE.format(tests=str(REPOSITORY / "tests")), tmp_path).check_returncode()
-
-
 def test_the_report_would_show_it(tmp_path):
     assert loaded(run("import torch", tmp_path)) == ["torch"]
 

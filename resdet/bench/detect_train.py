@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,10 @@ class Inputs(NamedTuple):
         padded = Targets(boxes, labels, valid, ~valid, masks)
         ours = Batch(Images(pixels, sizes), padded, torch.arange(batch))
         return cls([tensor_of(sample) for sample in samples], targets, ours)
+
+    def to(self, device: str) -> "Inputs":
+        targets = [{name: field.to(device) for name, field in target.items()} for target in self.targets]
+        return Inputs([image.to(device) for image in self.images], targets, self.batch.to(torch.device(device)))
 
 
 def objects(height: int, width: int, batch: int) -> tuple[Tensor, Tensor]:
@@ -129,9 +133,9 @@ def resdet_step(model: Detector, inputs: Inputs, variant: Variant) -> Callable[[
     return training_step(loss, inputs.batch.images, inputs.batch.targets, variant, LR)
 
 
-def trainer_of(model: Detector, batch: int, **settings: bool) -> Trainer:
+def trainer_of(model: Detector, batch: int, device: str = "cpu", **settings: Any) -> Trainer:
     model = copy.deepcopy(model)
-    return stepping_trainer(model, LossesStep(model), batch, LR, **settings)
+    return stepping_trainer(model, LossesStep(model), batch, LR, device, **settings)
 
 
 def mask_head_note(detector: nn.Module, inputs: Inputs) -> str:

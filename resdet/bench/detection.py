@@ -4,21 +4,37 @@ The weights are random, calibrated to behave like trained ones: activations keep
 layers are scaled so that about 600 pairs of an RoI and a class score above 0.05, and 100 detections remain after NMS.
 """
 
-from typing import cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resdet import config as configs
+from resdet.backbones.config import ResNetConfig
+from resdet.detection.build import build_detector
+from resdet.detection.config import DetectionExperiment, DetectorConfig, InputConfig
+from resdet.detection.heads.config import AnchorConfig, BoxConfig, MaskConfig, RPNConfig
 from resdet.detection.model import Detector
-from resdet.hub import build_for
+from resdet.images.photographs import surface
+from resdet.necks.config import FPNConfig
 from resdet.weights import loading
 from resdet.weights.layouts import torchvision_detectors
 
 CLASSES = 80
 CANDIDATES, SCORE = 600, 0.05
+WINDOWS = 4  # of other surfaces in a sample image
 FROZEN_STAGES = 2  # conv1 and conv2_x, as in training from ImageNet weights
+
+
+class Counts(NamedTuple):
+    """RoIs of an image, by default as in both libraries."""
+
+    sampled: int = 512  # in training
+    proposals: tuple[int, int] = (2000, 1000)  # training, inference
+    detections: int = 100
+
+
+COUNTS = Counts()
 SPREAD = {  # last layer -> target standard deviation of its output
     "rpn.head.cls_logits": 2.0,
     "rpn.head.bbox_pred": 0.3,
@@ -28,20 +44,24 @@ SPREAD = {  # last layer -> target standard deviation of its output
 }
 
 
-def twins(masks: bool, height: int, width: int, body: str = "resnet50") -> tuple[nn.Module, Detector]:
+def twins(
+    masks: bool, height: int, width: int, body: str = "resnet50", counts: Counts = COUNTS, device: str = "cpu"
+) -> tuple[nn.Module, Detector]:
     """torchvision's detector and ours, in eval mode, for a `sample_image` of this size."""
-    peer = torchvision_detector(masks, height, width, body)
-    calibrate(peer, tensor_of(sample_image(height, width)))
-    return peer, resdet_detector(peer, height, width)
+    peer = torchvision_detector(masks, height, width, body, counts).to(device)
+    calibrate(peer, tensor_of(sample_image(height, width)).to(device))
+    return peer, resdet_detector(peer, height, width, counts).to(device)
 
 
 def sample_image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A generated photograph, uint8 RGB [height, width, 3]."""
-    import cv2
-
-    from resdet.images.photographs import photograph
-
-    return cv2.resize(photograph(np.random.default_rng(seed)), (width, height))
+    """A generated photograph, uint8 RGB [height, width, 3]: a surface with windows of other surfaces."""
+    rng = np.random.default_rng(seed)
+    image = surface(rng, height, width)
+    for _ in range(WINDOWS):
+        h, w = rng.integers(height // 8, height // 2), rng.integers(width // 8, width // 2)
+        y, x = rng.integers(height - h), rng.integers(width - w)
+        image[y : y + h, x : x + w] = surface(rng, h, w)
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def tensor_of(pixels: np.ndarray) -> Tensor:
@@ -49,15 +69,25 @@ def tensor_of(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous() / 255
 
 
-def torchvision_detector(masks: bool, height: int, width: int, body: str = "resnet50") -> nn.Module:
+def torchvision_detector(
+    masks: bool, height: int, width: int, body: str = "resnet50", counts: Counts = COUNTS
+) -> nn.Module:
     """torchvision's detector in eval mode, set up not to resize images of this size."""
     from torchvision.models.detection import FasterRCNN, MaskRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
     torch.manual_seed(0)
     backbone = resnet_fpn_backbone(backbone_name=body, weights=None, trainable_layers=5 - FROZEN_STAGES)
-    sides = {"min_size": min(height, width), "max_size": max(height, width)}
-    return (MaskRCNN if masks else FasterRCNN)(backbone, CLASSES + 1, **sides).eval()
+    train, test = counts.proposals
+    options = {
+        "min_size": min(height, width),
+        "max_size": max(height, width),
+        "rpn_post_nms_top_n_train": train,
+        "rpn_post_nms_top_n_test": test,
+        "box_batch_size_per_image": counts.sampled,
+        "box_detections_per_img": counts.detections,
+    }
+    return (MaskRCNN if masks else FasterRCNN)(backbone, CLASSES + 1, **options).eval()
 
 
 @torch.no_grad()
@@ -109,11 +139,21 @@ def background_shift(logits: Tensor) -> float:
     return high
 
 
-def resdet_detector(peer: nn.Module, height: int, width: int) -> Detector:
-    """Our detector with the weights of torchvision's, in eval mode."""
+def resdet_detector(peer: nn.Module, height: int, width: int, counts: Counts = COUNTS) -> Detector:
+    """Our detector with the weights of torchvision's, in eval mode. Its config needs no YAML and no validation."""
     state = peer.state_dict()
-    model = torchvision_detectors.settings(state) | {"freeze_stages": FROZEN_STAGES}
-    model["input"] |= {"min_size": min(height, width), "max_size": max(height, width)}
-    detector = build_for(configs.from_dict({"task": "detection", "model": model}), [str(n) for n in range(CLASSES)])
+    found = torchvision_detectors.settings(state)
+    rpn = RPNConfig(**found["rpn"] | {"anchors": AnchorConfig(**found["rpn"]["anchors"]), "post_nms": counts.proposals})
+    config = DetectorConfig(
+        backbone=ResNetConfig(**found["backbone"]),
+        num_classes=found["num_classes"],
+        freeze_stages=FROZEN_STAGES,
+        neck=FPNConfig(**found["neck"]),
+        rpn=rpn,
+        box=BoxConfig(**found["box"], batch_per_image=counts.sampled, detections=counts.detections),
+        mask=MaskConfig(**found["mask"]) if "mask" in found else None,
+        input=InputConfig(min(height, width), max(height, width), **found["input"]),
+    )
+    detector = build_detector(DetectionExperiment(model=config), [str(n) for n in range(CLASSES)])
     loading.load(detector, state)
-    return cast(Detector, detector.eval())
+    return detector.eval()

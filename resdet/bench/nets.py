@@ -23,12 +23,13 @@ class Variant(NamedTuple):
 
     bf16: bool
     compile: bool
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return f"{'compiled' if self.compile else 'eager'}, channels_last, {'bf16' if self.bf16 else 'fp32'}"
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
 
     def prepare(self, module: M) -> M:
         """A copy of the module in this variant, compiled without graph breaks."""

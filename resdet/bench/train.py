@@ -82,11 +82,13 @@ def training_step(
     return run
 
 
-def stepping_trainer(model: nn.Module, step: nn.Module, batch: int, lr: float = LR, **settings: Any) -> Trainer:
+def stepping_trainer(
+    model: nn.Module, step: nn.Module, batch: int, lr: float = LR, device: str = "cpu", **settings: Any
+) -> Trainer:
     """The trainer of `resdet train`, by default with its default settings."""
     optim = OptimConfig(lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     train = TrainConfig(unit="steps", length=1, batch=batch, **settings)
-    world = World(rank=0, size=1, device=torch.device("cpu"))
+    world = World(rank=0, size=1, device=torch.device(device))
     task = cast(TrainingTask, StepOnlyTask(model, step))
     return Trainer(task, optim, ScheduleConfig(name="constant"), train, world, Path())
 

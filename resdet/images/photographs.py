@@ -1,6 +1,5 @@
 """Generated JPEG files with about the decoding cost of photographs, so that benchmarks need no data."""
 
-import cv2
 import numpy as np
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 90  # the most common size in ImageNet
@@ -13,6 +12,8 @@ def photographs(count: int) -> list[bytes]:
 
 def photograph(rng: np.random.Generator) -> np.ndarray:
     """Overlapping polygons, each with a color and a texture: uint8 [HEIGHT, WIDTH, 3]."""
+    import cv2
+
     image = surface(rng)
     for _ in range(rng.integers(4, 12)):
         outline = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -24,14 +25,16 @@ def photograph(rng: np.random.Generator) -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def surface(rng: np.random.Generator) -> np.ndarray:
-    """One color plus noise with an amplitude that falls with frequency, as in natural images."""
-    frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH))
+def surface(rng: np.random.Generator, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """One color plus noise with an amplitude that falls with frequency, as in natural images: [height, width, 3]."""
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = np.inf  # no constant part, which the color gives
-    waves = np.fft.rfft2(rng.standard_normal((HEIGHT, WIDTH))) / frequency**1.2
-    field = np.fft.irfft2(waves, (HEIGHT, WIDTH))
+    waves = np.fft.rfft2(rng.standard_normal((height, width))) / frequency**1.2
+    field = np.fft.irfft2(waves, (height, width))
     return rng.uniform(40, 215, 3) + rng.uniform(15, 45) * (field / field.std())[..., None] * rng.uniform(0.8, 1.2, 3)
 
 
 def encode(pixels: np.ndarray) -> bytes:
+    import cv2
+
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()

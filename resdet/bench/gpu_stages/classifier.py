@@ -1,0 +1,52 @@
+"""A training step of ResNet-50 in bfloat16: our trainer eager, captured and compiled, and torchvision's net."""
+
+import copy
+from typing import Any
+
+import torch
+
+from resdet.bench.gpu_stages.detectors import chosen_by_benchmark
+from resdet.bench.gpu_stages.stage import CAPTURES, NEEDS_CUDA, Call, Stage, graph
+from resdet.bench.nets import classifier, normalizer, pixels, resnet50s
+from resdet.bench.train import Loss, stepping_trainer, training_step
+from resdet.classification.training import ClassifierStep
+from resdet.structures import Batch
+
+
+def run(stage: Stage) -> None:
+    batch, size = (2, 32) if stage.tiny else (256, 224)
+    nets: dict[str, Any] = resnet50s()
+    images, labels = pixels(batch, size).to(stage.device), (torch.arange(batch) % 1000).to(stage.device)
+    given = Batch(images, labels, torch.arange(batch))
+
+    def ours(captures: bool = False, **settings: Any) -> Call:
+        model = classifier(nets["resdet"], size)
+        options = {**graph(captures), **settings}
+        trainer = stepping_trainer(model, ClassifierStep(model), batch, device=stage.device, **options)
+
+        def step() -> None:
+            trainer.window.clear()
+            trainer.take_step(given)
+
+        return step
+
+    def theirs() -> Call:
+        loss = stage.variant.prepare(Loss(copy.deepcopy(nets["torchvision"])).to(stage.device))
+        return training_step(loss, normalizer().to(stage.device)(images), labels, stage.variant)
+
+    name = f"ResNet-50, batch {batch}, {{}}".format
+    for on in (False, True):
+        suffix = f", cudnn.benchmark {'on' if on else 'off'}"
+        stage.time(name(f"torchvision{suffix}"), chosen_by_benchmark(theirs, on))
+        stage.time(name(f"resdet{suffix}"), chosen_by_benchmark(ours, on))
+        if CAPTURES and stage.cuda:
+            captured = chosen_by_benchmark(lambda: ours(captures=True), on)
+            stage.time(name(f"resdet, captured{suffix}"), captured)
+    if stage.cuda:
+        stage.attempt(name("resdet, compiled"), lambda: compiled(stage, ours(compile=True)))
+    else:
+        stage.add(name("resdet, captured and compiled"), {"note": NEEDS_CUDA})
+
+
+def compiled(stage: Stage, step: Call) -> dict[str, Any]:
+    return {"first_s": stage.seconds(step)} | stage.timed(step)

@@ -1,0 +1,140 @@
+"""Inference of detectors on one batch: boxes of Faster R-CNN, and the parts of drawing the masks of Mask R-CNN."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from resdet.bench.detect_train import Inputs
+from resdet.bench.gpu_stages.detectors import Pair
+from resdet.bench.gpu_stages.stage import NEEDS_CUDA, Call, Stage, captured
+from resdet.bench.nets import Variant
+from resdet.detection.inference.predictor import results_of
+from resdet.detection.model import Detector
+from resdet.fast import accelerate
+from resdet.ops.masks import paste
+from resdet.ops.rle import encode
+from resdet.structures import Images
+
+
+def run(stage: Stage) -> None:
+    faster, mask = Pair.make(stage, masks=False), Pair.make(stage, masks=True)
+    batches = (len(faster.inputs.images), 1)
+    for batch in batches:
+        boxes(stage, faster, first(faster.inputs, batch))
+    for batch in batches:
+        masks(stage, mask, first(mask.inputs, batch))
+    for batch in batches:
+        compiled(stage, faster, first(faster.inputs, batch))
+
+
+class Given(NamedTuple):
+    """The images of a batch, as torchvision and as we take them."""
+
+    theirs: list[Tensor]
+    ours: Images
+
+
+def first(inputs: Inputs, batch: int) -> Given:
+    images = cast(Images, inputs.batch.images)
+    return Given(inputs.images[:batch], Images(images.pixels[:batch], images.sizes[:batch]))
+
+
+def inference(call: Call) -> Call:
+    return torch.inference_mode()(call)
+
+
+def boxes(stage: Stage, pair: Pair, given: Given) -> None:
+    name = f"{pair.name}, batch {len(given.theirs)}, {{}}".format
+    for variant in variants(stage):
+        stage.time(name(f"torchvision, {precision(variant)}"), lambda: torchvision(pair.peer, given, variant))
+    plain, fast = lambda: copy.deepcopy(pair.model), lambda: folded(stage, pair.model)
+    for label, model in (("fp32", plain), (f"{stage.precision}, folded", fast)):
+        stage.time(name(f"resdet, {label}"), lambda: detection(model(), given))
+        stage.time_captured(name(f"resdet, {label}, captured"), lambda: detection(model(), given))
+
+
+def compiled(stage: Stage, pair: Pair, given: Given) -> None:
+    name = f"{pair.name}, batch {len(given.theirs)}, resdet, {stage.precision}, folded, compiled{{}}".format
+    if not stage.cuda:
+        stage.add(name(""), {"note": NEEDS_CUDA})
+        return
+    torch.compiler.reset()
+    calls: list[Call] = []
+
+    def measure() -> dict[str, Any]:
+        calls.append(detection(folded(stage, pair.model, compile=True), given))
+        return {"first_s": stage.seconds(calls[0])} | stage.timed(calls[0])
+
+    stage.attempt(name(""), measure)
+    stage.attempt(name(", captured"), lambda: stage.timed(captured(calls[0])))
+
+
+def variants(stage: Stage) -> list[Variant]:
+    """In float32, and in bfloat16 where the device has it."""
+    return [Variant(bf16, False, stage.device) for bf16 in sorted({False, stage.variant.bf16})]
+
+
+def precision(variant: Variant) -> str:
+    return "bf16" if variant.bf16 else "fp32"
+
+
+def torchvision(peer: nn.Module, given: Given, variant: Variant) -> Call:
+    model = variant.prepare(peer).eval()
+
+    def run() -> Any:
+        with variant.autocast():
+            return model(given.theirs)
+
+    return inference(run)
+
+
+def folded(stage: Stage, model: Detector, compile: bool = False) -> Detector:
+    dtype = torch.bfloat16 if stage.precision == "bf16" else torch.float32
+    return accelerate(copy.deepcopy(model), dtype, compile=compile)
+
+
+def detection(model: Detector, given: Given) -> Call:
+    return inference(lambda: model.detect(given.ours))
+
+
+def masks(stage: Stage, pair: Pair, given: Given) -> None:
+    """Whole predictions with masks in the image, and the parts of ours."""
+    batch = len(given.theirs)
+    name = f"{pair.name}, batch {batch}, {{}}".format
+    originals = [tuple(image.shape[1:]) for image in given.theirs]
+    for variant in variants(stage):
+        label = name(f"torchvision, {precision(variant)}, masks pasted")
+        stage.time(label, lambda: torchvision(pair.peer, given, variant))
+    whole = lambda model: inference(lambda: results_of(model, given.ours, cast(Any, originals)))
+    stage.time(name("resdet, fp32, results with RLE"), lambda: whole(copy.deepcopy(pair.model)))
+    ours = name(f"resdet, {stage.precision}, folded, {{}}").format
+    stage.time(ours("results with RLE"), lambda: whole(folded(stage, pair.model)))
+    for part, make in parts(folded(stage, pair.model), given).items():
+        stage.time(ours(f"part: {part}"), make)
+
+
+def parts(model: Detector, given: Given) -> dict[str, Callable[[], Call]]:
+    """Calls that do one part of the work for the whole batch."""
+    with torch.inference_mode():
+        detections, maps = model.detect(given.ours)
+        drawn = model.masks(maps, detections.boxes, detections.labels)
+    height, width = given.ours.pixels.shape[2:]
+    images = list(zip(drawn, detections.boxes))
+
+    def pasted() -> list[Tensor]:
+        return [part.masks for image in images for part in paste(*image, height, width)]
+
+    with torch.inference_mode():
+        whole = pasted()
+        downloaded = [masks.cpu() for masks in whole]
+    return {
+        "boxes": lambda: inference(lambda: model.detect(given.ours)),
+        "mask head": lambda: inference(lambda: model.masks(maps, detections.boxes, detections.labels)),
+        "paste": lambda: inference(pasted),
+        "download of pasted masks": lambda: inference(lambda: [masks.cpu() for masks in whole]),
+        "RLE on the device": lambda: inference(lambda: [encode(masks, (height, width)) for masks in whole]),
+        "RLE of downloaded masks": lambda: inference(lambda: [encode(masks, (height, width)) for masks in downloaded]),
+    }

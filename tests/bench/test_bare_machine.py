@@ -1,0 +1,35 @@
+"""What runs on a machine with a GPU needs torch, torchvision, Triton, NumPy and pytest only."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+BARE = """
+import sys
+absent = "cv2 albumentations pycocotools hotcoco rich tensorboard pydantic pydantic_core yaml timm scipy matplotlib"
+sys.modules.update(dict.fromkeys(absent.split()))
+import pytest
+collected = pytest.main(["tests/gpu", "-m", "gpu", "--collect-only", "-q", "-p", "no:cacheprovider"])
+assert collected == 0, collected
+
+from importlib import import_module
+from pathlib import Path
+from resdet.bench import detection, gpu
+from resdet.bench.gpu_stages.stage import Stage, TINY
+for name in gpu.TIMEOUTS:
+    import_module(f"resdet.bench.gpu_stages.{name}").run
+detection.twins(True, *TINY[:2], TINY.body, TINY.counts)
+from heads import tiny
+tiny.make("fpn")
+assert not any(sys.modules[name] for name in absent.split())
+"""
+
+
+def test_the_tests_and_the_benchmark_of_a_gpu_need_few_packages():
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    finished = subprocess.run(
+        [sys.executable, "-c", BARE], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
