@@ -80,7 +80,7 @@ class TrainConfig:
     channels_last: bool = True
     compile: bool = False
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
-    graph: Literal["auto"] | bool = "auto"  # CUDA graphs of whole steps; auto: on one GPU, except in fp16
+    graph: Literal["auto"] | bool = False  # CUDA graphs of whole steps; auto: on one GPU, except in fp16
     ema: float | None = None  # decay of an exponential moving average of the weights, which evaluations then use
     exact_statistics: int = (
         0  # images over which batch norm's statistics are averaged before each evaluation (appendix A)

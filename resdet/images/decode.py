@@ -128,7 +128,7 @@ class EncodedImage:
             raise self._error(f"cannot be decoded ({error.err})") from error
         if pixels is None:
             raise self._error("is not an image that OpenCV can decode")
-        return _upright(pixels, header.orientation) if header else pixels
+        return _upright(pixels, header.orientation) if header and header.orientation > 1 else pixels
 
     def _error(self, problem: str) -> DataError:
         return DataError(f"{self.name} {problem}: delete it or set data.on_bad_image=skip.")
@@ -218,7 +218,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
+    return np.array(pixels, order="C")  # ascontiguousarray keeps the negative stride of a side of one pixel
 
 
 def read_header(data: Bytes) -> Header | None:
@@ -315,7 +315,8 @@ def _tiff_tags(data: Bytes) -> dict[int, int]:
         for entry in range(directory + 2, directory + 2 + 12 * count, 12):
             tag, kind = struct.unpack_from(order + "HH", data, entry)
             if kind in TIFF_VALUES:
-                (tags[tag],) = struct.unpack_from(order + TIFF_VALUES[kind], data, entry + 8)
+                (value,) = struct.unpack_from(order + TIFF_VALUES[kind], data, entry + 8)
+                tags.setdefault(tag, value)  # the first of duplicates counts, as in libtiff
     except struct.error:
         pass
     return tags

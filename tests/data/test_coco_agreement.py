@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resdet.detection.data.coco import open_coco
-from resdet.detection.evaluation import coco
+from resdet.detection.evaluation import coco, ground_truth
 from resdet.detection.evaluation.evaluate import truth_of
 from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
@@ -153,6 +153,12 @@ def test_what_training_keeps_can_be_judged(write, tmp_path, damage):
         assert isinstance(fast, dict) and fast == reference, kind
     with pytest.raises(DataError) if source.problems else nullcontext():
         open_coco(file, tmp_path, "error")
+
+
+def test_an_area_that_overflows_can_be_judged(write, tmp_path):
+    source = open_coco(write(annotation(area=None, bbox=[2, 3, 10, 1e308])), tmp_path)
+    truth = truth_of(source, (), "bbox")
+    assert len(ground_truth.read(truth).areas) == len(truth["annotations"])
 
 
 @pytest.mark.parametrize("damage", UNUSABLE | UNUSABLE_MASKS | GAPS | BAD_CATEGORIES)

@@ -88,7 +88,7 @@ def odd_mask(rng: random.Random, tree: Any) -> Any:
         mask["counts"] = counts[:at]
     elif kind == 8:
         mask["size"] = rng.choice(
-            [mask["size"][::-1], [0, 0], [-1, -1], [2**31, 2**31], [10**5, 10**5], [1, 1], "ab", 7, [1]]
+            [mask.get("size", [])[::-1], [0, 0], [-1, -1], [2**31, 2**31], [10**5, 10**5], [1, 1], "ab", 7, [1]]
         )
     else:
         area = 1

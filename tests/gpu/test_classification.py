@@ -92,3 +92,36 @@ def test_compiled_steps_train():
         made.step += 1
     losses = made.window.table()[:, 0]
     assert torch.isfinite(losses).all() and losses[-10:].mean() < losses[:10].mean()
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["plain", "averaged and mixed", "in parts"])
+def test_captured_steps_are_eager_steps(options):
+    """Losses and weights after ten steps, up to the order of sums."""
+    losses, weights = {}, {}
+    for graph in (False, True):
+        torch.manual_seed(0)
+        made = trainer(**{**options, "train": {**options.get("train", {}), "graph": graph, "precision": "fp32"}})
+        batches = made.task.training.batches(0)
+        for _ in range(10):
+            made.take_step(next(batches))
+            made.step += 1
+        losses[graph] = made.window.table()[:, 0]
+        weights[graph] = torch.cat(
+            [tensor.float().flatten() for tensor in made.evaluated_model().state_dict().values()]
+        )
+        assert not graph or len(made.update.captured) == 1
+    torch.testing.assert_close(losses[True], losses[False], rtol=0.02, atol=0.02)
+    assert (weights[True] - weights[False]).norm() < 0.02 * weights[False].norm()
+
+
+def test_the_schedule_reaches_captured_steps():
+    """A learning rate that became zero changes no weight."""
+    made = trainer(train={"graph": True}, optim={"weight_decay": 0.0, "momentum": 0.0})
+    batches = made.task.training.batches(0)
+    for _ in range(6):
+        made.take_step(next(batches))
+        made.step += 1
+    made.schedule.lr = lambda step: 0.0
+    before = [parameter.clone() for parameter in made.task.model.parameters()]
+    made.take_step(next(batches))
+    assert all(torch.equal(a, b) for a, b in zip(before, made.task.model.parameters()))

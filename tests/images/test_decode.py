@@ -81,6 +81,22 @@ def test_exif_orientation_is_applied_as_pillow_does(format, orientation):
         assert np.abs(image.decode((100, 100)) - smaller).mean() < 2
 
 
+@pytest.mark.parametrize("width, height", [(1, 1), (1, 9), (9, 1)])
+def test_a_mirrored_line_has_strides_that_torch_accepts(width, height):
+    pixels = EncodedImage(encode(picture(width, height), "PNG", exif=exif(3)), "a").decode()
+    assert min(pixels.strides) > 0
+
+
+def test_the_first_of_two_widths_counts_in_a_tiff():
+    data = bytearray(encode(picture(), "TIFF"))
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, directory)
+    last = directory + 2 + 12 * (count - 1)
+    data[last : last + 12] = struct.pack("<HHII", 256, 4, 1, 27)
+    image = EncodedImage(bytes(data), "a")
+    assert image.size == (320, 200) == image.decode().shape[1::-1]
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_an_image_that_was_annotated_as_it_is_stored(format, orientation):

@@ -58,7 +58,9 @@ class CocoFile:
         declared = self.annotations.values("area")
         areas, numeric = numbers([0 if area is None else area for area in declared])
         self.annotations.require(numeric & np.isfinite(areas) & (areas >= 0), "no number, 0 or more, as area", "area")
-        return np.where([area is None for area in declared], self.boxes[:, 2] * self.boxes[:, 3], areas)
+        with np.errstate(over="ignore"):
+            of_boxes = np.minimum(self.boxes[:, 2] * self.boxes[:, 3], np.finfo(np.float64).max)
+        return np.where([area is None for area in declared], of_boxes, areas)
 
     def _crowd(self) -> np.ndarray:
         flags = self.annotations.values("iscrowd")
