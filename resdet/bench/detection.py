@@ -58,7 +58,7 @@ def sample_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     image = surface(rng, height, width)
     for _ in range(WINDOWS):
-        h, w = rng.integers(height // 8, height // 2), rng.integers(width // 8, width // 2)
+        h, w = (int(rng.integers(side // 8, side // 2)) for side in (height, width))
         y, x = rng.integers(height - h), rng.integers(width - w)
         image[y : y + h, x : x + w] = surface(rng, h, w)
     return image.clip(0, 255).astype(np.uint8)

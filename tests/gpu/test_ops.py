@@ -9,7 +9,7 @@ from ops.scenes import SCALES, SIDES, assembled, candidates, pyramid, random_box
 from resdet.ops.masks import crop_masks, paste
 from resdet.ops.nms import nms, nms_reference
 from resdet.ops.rle import encode
-from resdet.ops.roi_align import assign_levels, roi_align, roi_align_reference, roi_pool
+from resdet.ops.roi_align import assign_levels, roi_align, roi_align_op, roi_align_reference, roi_pool
 from resdet.ops.sampling import sample
 
 pytestmark = [
@@ -69,7 +69,7 @@ def test_roi_align_of_standard_memory_format_and_of_nothing():
 def test_the_operators_are_well_formed():
     features = [feature.requires_grad_() for feature in cuda(*pyramid())]
     boxes, levels = cuda(*regions())
-    torch.library.opcheck(roi_align, (features, boxes, levels, SCALES, 3, 2, True))
+    torch.library.opcheck(roi_align_op, (features, boxes, levels, SCALES, 3, 2, True))
     torch.library.opcheck(nms, (*cuda(*candidates(20)), 0.5, 5))
 
 

@@ -35,7 +35,7 @@ def training(stage: Stage, captures: bool, precision: str) -> dict[str, Any]:
     model = classifier(registry.create("cifar_resnet20", CLASSES), SIDE)
     options = {"device": stage.device, "precision": precision, **graph(captures)}
     trainer = stepping_trainer(model, ClassifierStep(model), size, lr=0.1, **options)
-    last = []
+    last: list[float] = []
 
     def take(steps: int) -> None:
         for _ in range(steps):
