@@ -61,7 +61,6 @@ class Step:
 class Task:
     """The base class of tasks. Experiments, data configs and models are of the classes of the task."""
 
-    kind: ClassVar[str]  # of its models; an ensemble has models of one kind
     evaluate_options: ClassVar[frozenset[str]] = frozenset()  # supported ones of EVALUATE_OPTIONS
 
     def build(self, experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> nn.Module:

@@ -84,8 +84,10 @@ def test_from_a_folder_of_images_to_predictions(tmp_path, images, command):
         len(rows) == 2 and len(rows[0]["names"]) == 3 and rows[0]["scores"] == sorted(rows[0]["scores"], reverse=True)
     )
 
-    done = command("train", "--config", "folder.yaml", root, *SMALL, "--init", "run/best.pth", "--eval-only")
+    words = ["--init", "run/best.pth", "--eval-only", "--json", "judged.json"]
+    done = command("train", "--config", "folder.yaml", root, *SMALL, *words)
     assert done.returncode == 0 and f"error {figures['error']:.4f}" in done.stdout
+    assert json.loads((tmp_path / "judged.json").read_text())["error"] == pytest.approx(figures["error"], abs=1e-6)
 
 
 def test_resident_images_and_an_ensemble(tmp_path, command, tiny):
@@ -146,6 +148,7 @@ MISTAKES = {
         ["train", "--config", "shapes_resnet20.yaml", "data.train_images=8", "data.val_images=8", "--init", "none.pth"],
         "none.pth",
     ),
+    "missing init and data": (["train", "--config", "imagenet_r50.yaml", "--init", "none.pth"], "none.pth"),
     "nothing to judge": (["train", "--config", "shapes_resnet20.yaml", "--eval-only"], "--init"),
     "impossible crop": (["train", "--config", "shapes_r18.yaml", "data.augment.short=[10,20]"], "data.augment.short"),
     "class count": (["train", "--config", "shapes_r18.yaml", "model.num_classes=11"], "model.num_classes"),

@@ -174,7 +174,7 @@ def test_a_detector_shows_no_best_classes(picture, monkeypatch):
 class Net(nn.Module):
     """A classifier that notes where it is asked."""
 
-    task, exported = "classification", False
+    task, kind, exported = "classification", "classifier", False
 
     def __init__(self):
         super().__init__()

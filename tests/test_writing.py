@@ -1,5 +1,6 @@
 """Files are whole or not there, whatever the disk says, and what it says comes as one sentence."""
 
+import json
 import os
 import re
 import threading
@@ -26,6 +27,15 @@ WRITERS = {
     "tensor": lambda path: atomic.write_torch(path, torch.zeros(LARGE)),
     "tensors": lambda path: atomic.write_torch(path, [row.clone() for row in torch.eye(200)]),
 }
+
+
+def test_json_has_no_nan(tmp_path):
+    """RFC 8259 has none; Python's own reader takes it, others refuse the file."""
+    content = {"AP": float("nan"), "rows": [1.5, float("inf"), {"a": (-float("inf"), True, None)}]}
+    atomic.write_json(tmp_path / "a.json", content)
+    refuse = lambda name: pytest.fail(f"{name} is no JSON")
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert found == {"AP": None, "rows": [1.5, None, {"a": [None, True, None]}]}
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -172,10 +182,10 @@ def test_images_are_rgb(tmp_path):
         atomic.write_image(tmp_path / "a.JPEG", np.zeros((1, 70000, 3), np.uint8))
 
 
-# Downloads continue partial files, folders that appear whole are filled plainly, and a lock is no content.
+# Downloads continue partial files, folders that appear whole are filled plainly, a lock is no content, and logs grow.
 PLAIN = {
     *("files/atomic.py", "files/download.py", "data/generated.py", "data/array_cache.py", "engine/run_folder.py"),
-    "localization/data/proposals.py",
+    *("localization/data/proposals.py", "bench/gpu.py", "bench/gpu_stages/detector.py"),
 }
 WRITES = re.compile(
     r"""imwrite|\.write_(text|bytes)\(|open\([^)]*["'][wax]b?["']|np\.save|savefig|save_file|\.mkdir\("""

@@ -30,7 +30,6 @@ IMAGES = (
 class ClassificationTask(Task):
     """Images with one label each."""
 
-    kind = "classifier"
     evaluate_options = frozenset({"per_class"})
 
     def build(

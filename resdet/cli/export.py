@@ -1,6 +1,7 @@
 """Arguments of `resdet export`."""
 
 from resdet.cli.arguments import add_command
+from resdet.cli.json_output import add_json_argument
 
 
 def add(commands) -> None:
@@ -20,6 +21,7 @@ def add(commands) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="override settings of the --calibrate config"
     )
+    add_json_argument(parser, "agreement, latencies and the cost of int8")
     parser.set_defaults(run=run)
 
 
@@ -28,4 +30,5 @@ def run(parsed) -> None:
     from resdet.export.form import Form
 
     form = Form(parse_shape(parsed.shape), parsed.dynamic_batch, parsed.nms, parsed.masks)
-    export(parsed.weights, parsed.to, parsed.out, form, parsed.image, parsed.int8, parsed.calibrate, parsed.overrides)
+    int8 = (parsed.int8, parsed.calibrate, parsed.overrides)
+    export(parsed.weights, parsed.to, parsed.out, form, parsed.image, *int8, parsed.json)

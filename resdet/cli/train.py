@@ -1,6 +1,7 @@
 """Arguments of `resdet train`."""
 
 from resdet.cli.arguments import add_command, add_config_arguments
+from resdet.cli.json_output import add_json_argument
 
 
 def add(commands) -> None:
@@ -14,6 +15,7 @@ def add(commands) -> None:
         "--init", metavar="WEIGHTS", help="initial weights; a classifier layer of another size is reinitialized"
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate the weights of --init and stop")
+    add_json_argument(parser, "the metrics of the best evaluation")
     parser.set_defaults(run=run)
 
 
@@ -24,4 +26,4 @@ def run(parsed) -> None:
 
     from resdet.commands.train import train
 
-    train(experiment, parsed.out, parsed.resume, parsed.init, parsed.eval_only)
+    train(experiment, parsed.out, parsed.resume, parsed.init, parsed.eval_only, parsed.json)

@@ -17,7 +17,7 @@ from resdet.export.form import DEFAULT, Form
 from resdet.export.onnx import require_packages, to_onnx
 from resdet.export.program import to_program
 from resdet.export.quantize import has_vnni, quantize
-from resdet.files.atomic import check_file
+from resdet.files.atomic import check_file, write_json
 from resdet.images import photographs
 from resdet.images.decode import as_image
 
@@ -33,8 +33,12 @@ def export(
     int8: bool = False,
     calibrate: str | None = None,
     overrides: Sequence[str] = (),
+    json_path: str | None = None,
 ) -> None:
-    """Writes the file, verified on `image` or a generated photograph; with `int8` also a quantized ONNX file."""
+    """Writes the file, verified on `image` or a generated photograph; with `int8` also a quantized ONNX file.
+
+    `json_path`: output file of the agreement, the latencies and the cost of int8.
+    """
     if to == "onnx":
         require_packages()
     path = Path(out) if out else default_path(Path(weights), ENDINGS[to])
@@ -47,10 +51,10 @@ def export(
     if calibration:
         calibration.check_fits(model)
     write = write_onnx if to == "onnx" else write_program
-    write(model, path, form, sample)
-    print_written(path)
+    report = write(model, path, form, sample) | written(path)
     if calibration:
-        write_int8(path, path.with_suffix(".int8.onnx"), calibration, sample)
+        report["int8"] = write_int8(path, path.with_suffix(".int8.onnx"), calibration, sample)
+    write_json(json_path, report)
 
 
 def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequence[str]) -> Calibration | None:
@@ -88,46 +92,58 @@ def photograph() -> np.ndarray:
     return photographs.photograph(np.random.default_rng(0))
 
 
-def write_onnx(model: Any, path: Path, form: Form, image: Any) -> None:
-    images = [image] * len(example_of(model, form)[0])
-    to_onnx(model, path, form, lambda temporary: check_onnx(model, onnx_model.load(temporary), images))
+def write_onnx(model: Any, path: Path, form: Form, image: Any) -> dict[str, Any]:
+    images, report = [image] * len(example_of(model, form)[0]), {}
+    to_onnx(model, path, form, lambda file: report.update(check_onnx(model, onnx_model.load(file), images)))
+    return report
 
 
 @torch.inference_mode()
-def check_onnx(model: Any, exported: onnx_model.Exported, images: Sequence) -> None:
-    conclude("onnxruntime", *exporters[model.task].check_onnx(model, exported, images))
+def check_onnx(model: Any, exported: onnx_model.Exported, images: Sequence) -> dict[str, Any]:
+    return conclude("onnxruntime", *exporters[model.task].check_onnx(model, exported, images))
 
 
-def write_program(model: Any, path: Path, form: Form, image: Any) -> None:
-    images = [image] * len(example_of(model, form)[0])
+def write_program(model: Any, path: Path, form: Form, image: Any) -> dict[str, Any]:
+    images, report = [image] * len(example_of(model, form)[0]), {}
 
     def check(temporary: Path) -> None:
         with temporary.open("rb") as file:
-            check_program(model, torch.export.load(file).module(), form, images)
+            report.update(check_program(model, torch.export.load(file).module(), form, images))
 
     to_program(model, path, form, check)
+    return report
 
 
 @torch.inference_mode()
-def check_program(model: Any, program: Callable, form: Form, images: Sequence) -> None:
+def check_program(model: Any, program: Callable, form: Form, images: Sequence) -> dict[str, Any]:
     inputs = exporters[model.task].inputs(model, form, images)
     graph = graph_of(model, form)
     sides: Sides = {"eager": lambda: graph(*inputs), "torch.export": lambda: program(*inputs)}
-    conclude("torch.export", verify.compare_exactly(graph(*inputs), program(*inputs)), sides)
+    return conclude("torch.export", verify.compare_exactly(graph(*inputs), program(*inputs)), sides)
 
 
-def conclude(runtime: str, agreement: Agreement, sides: Sides) -> None:
+def conclude(runtime: str, agreement: Agreement, sides: Sides) -> dict[str, Any]:
     agrees, note = agreement
     verify.require_agreement(agrees, note)
     print(f"{runtime} agrees with the checkpoint: {note}")
-    print(f"latency: {verify.latencies(sides)}")
+    return {"agreement": note, "latency_ms": latencies(sides)}
 
 
-def print_written(path: Path) -> None:
-    print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+def latencies(sides: Sides) -> dict[str, float]:
+    """Milliseconds of each side, also printed."""
+    milliseconds = verify.latencies(sides)
+    print("latency: " + ", ".join(f"{name} {value:.0f} ms" for name, value in milliseconds.items()))
+    return milliseconds
 
 
-def write_int8(whole_path: Path, path: Path, calibration: Calibration, image: Any) -> None:
+def written(path: Path) -> dict[str, Any]:
+    """Path and size of a file, also printed."""
+    size = path.stat().st_size
+    print(f"written: {path} ({size / 1e6:.1f} MB)")
+    return {"file": str(path), "bytes": size}
+
+
+def write_int8(whole_path: Path, path: Path, calibration: Calibration, image: Any) -> dict[str, Any]:
     whole = onnx_model.load(whole_path)
     quantize(whole_path, path, map(whole.feed, calibration.images()))
     small = onnx_model.load(path)
@@ -135,12 +151,14 @@ def write_int8(whole_path: Path, path: Path, calibration: Calibration, image: An
         "float32": lambda: whole.predict([image]),
         "int8": lambda: small.predict([image]),
     }
-    print(f"latency: {verify.latencies(sides)}")
+    report: dict[str, Any] = {"latency_ms": latencies(sides)}
     if calibration.experiment is None:
-        print(f"int8 against float32 on one image: {exporters[whole.task].difference(whole, small, image)}")
+        report["difference"] = exporters[whole.task].difference(whole, small, image)
+        print(f"int8 against float32 on one image: {report['difference']}")
     else:
         metrics = [exporters[whole.task].metrics(model, calibration.experiment) for model in (whole, small)]
+        report["metrics"] = dict(zip(("float32", "int8"), metrics))
         print(verify.cost_table(*metrics))
     if not has_vnni():
         print("This CPU has no VNNI: int8 is slower and sums may saturate; evaluate on the CPU that will run it.")
-    print_written(path)
+    return report | written(path)

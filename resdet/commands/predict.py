@@ -46,7 +46,7 @@ def predict(
         raise ConfigError("No images to predict on: give image files or folders of images.")
     paths = list_images(images)
     models = [open_model(path) for path in weights]
-    if len({tasks[model.task].kind for model in models}) > 1:
+    if len({model.kind for model in models}) > 1:
         raise ConfigError(
             f"{' '.join(weights)} cannot form an ensemble: give one classifier, or only detectors, or only localizers."
         )

@@ -12,9 +12,10 @@ from resdet.engine.log import Log, record
 from resdet.engine.run_folder import check_unoccupied, claim_folder
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.engine.training import TrainingTask
-from resdet.errors import ConfigError, FileError
-from resdet.files.atomic import check_folder
+from resdet.errors import ConfigError, FileError, WeightsError
+from resdet.files.atomic import check_folder, write_json
 from resdet.tasks import Step, tasks
+from resdet.weights import zoo
 
 # Outputs of an evaluation in the run folder, other than the checkpoint.
 OUTPUTS = {"results": "results.json", "pictures": "pictures"}
@@ -26,23 +27,34 @@ def train(
     resume: bool = False,
     init: str | None = None,
     eval_only: bool = False,
+    json_path: str | None = None,
 ) -> dict[str, float]:
-    """Trains, or with `eval_only` evaluates the weights of `init`; returns the metrics of the best evaluation."""
+    """Trains, or with `eval_only` evaluates the weights of `init`; returns the metrics of the best evaluation, and
+    writes them to `json_path`."""
     world = distributed.join(experiment.train.device)
     try:
         check_world(experiment, world)
+        if init and not zoo.is_known(init):
+            raise WeightsError(f"{init}: no such file, and no published model: give the weights of --init.")
         if experiment.train.deterministic:
             be_deterministic()
         if eval_only:
-            return evaluate(experiment, world, init)
+            metrics = evaluate(experiment, world, init)
+            if world.is_main:
+                write_json(json_path, metrics)
+            return metrics
         check_folder(out or "runs")
         with ExitStack() as claims:
             claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume))
             folder = distributed.from_main(claim)
             steps = tasks[experiment.task].steps(experiment, folder, init)
             if steps:
-                return run_steps(experiment, steps, world, folder, resume)
-            return run(experiment, world, folder, resume, init, tasks[experiment.task].open_training).best or {}
+                best = run_steps(experiment, steps, world, folder, resume)
+            else:
+                best = run(experiment, world, folder, resume, init, tasks[experiment.task].open_training).best or {}
+            if world.is_main:
+                write_json(json_path, best)
+            return best
     finally:
         distributed.leave()
 

@@ -18,6 +18,8 @@ VARIANTS: dict[str, Callable[[str], type]] = {
     "data": formats.__getitem__,
 }
 
+DEFAULT_FAMILIES: dict[type, Mapping[str, type]] = {}  # of the tasks used so far
+
 
 @dataclass
 class Schema:
@@ -43,12 +45,14 @@ class Schema:
         return plain(settings)
 
 
-@cache
 def default_families(task: type[Experiment]) -> Mapping[str, type]:
     """The dataclasses of the sections in VARIANTS by default, of those that the task has."""
-    experiment = task()
-    defaults = asdict(experiment)
-    return {path: type(attrgetter(path)(experiment)) for path in VARIANTS if get(defaults, path) is not None}
+    if task not in DEFAULT_FAMILIES:
+        experiment = task()
+        defaults = asdict(experiment)
+        present = [path for path in VARIANTS if get(defaults, path) is not None]
+        DEFAULT_FAMILIES[task] = {path: type(attrgetter(path)(experiment)) for path in present}
+    return DEFAULT_FAMILIES[task]
 
 
 @cache

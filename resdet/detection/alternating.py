@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from resdet.backbones.surgery import freeze_norms
-from resdet.detection.build import build_detector
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.evaluation.evaluate import evaluation_batches_of
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.detection.model import Detector, with_room
-from resdet.detection.training import DetectionTraining
+from resdet.detection.training import Build, DetectionTraining
 from resdet.engine.checkpoint import LAST
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -72,8 +71,8 @@ class AlternatingTraining(DetectionTraining):
     lower_is_better = True
     step: RPNStep | RegionsStep
 
-    def __init__(self, experiment: DetectionExperiment, world: World, log: Log, init: Path | None = None):
-        super().__init__(experiment, world, log, init)
+    def __init__(self, experiment: DetectionExperiment, world: World, log: Log, init: Path | None, build: Build):
+        super().__init__(experiment, world, log, init, build)
         self.monitor = "loss"
 
     @torch.inference_mode()
@@ -92,11 +91,11 @@ class AlternatingTraining(DetectionTraining):
 
 
 def open_step(
-    name: str, folder: Path, experiment: DetectionExperiment, world: World, log: Log, init: str | None
+    name: str, folder: Path, build: Build, experiment: DetectionExperiment, world: World, log: Log, init: str | None
 ) -> DetectionTraining:
     """The training task of one of STEPS, with its `experiment_of`; `folder` has the runs of all steps."""
     kind = DetectionTraining if name == STEPS[-1] else AlternatingTraining
-    task = kind(experiment, world, log, Path(init) if init else None)
+    task = kind(experiment, world, log, Path(init) if init else None, build)
     freeze(task.model.roi_heads if name.endswith("rpn") else task.model.rpn)
     if name in STEPS[2:]:
         freeze(task.model.backbone, task.model.neck)
@@ -104,7 +103,7 @@ def open_step(
         task.step = RPNStep(task.model)
     elif name == STEPS[1]:
         task.step = RegionsStep(
-            task.model, restore(reading.read(folder / STEPS[0] / LAST), build_detector).eval().to(world.device)
+            task.model, restore(reading.read(folder / STEPS[0] / LAST), build).eval().to(world.device)
         )
     else:
         task.step = RegionsStep(task.model, None)
@@ -119,11 +118,11 @@ def freeze(*parts: nn.Module | None) -> None:
             part.requires_grad_(False)
 
 
-def steps(experiment: DetectionExperiment, folder: Path, init: str | None) -> list[Step]:
+def steps(experiment: DetectionExperiment, folder: Path, init: str | None, build: Build) -> list[Step]:
     """The four steps: the first two start from `init`, each of the others from the step before."""
     initial = [init, init, str(folder / STEPS[1] / LAST), str(folder / STEPS[2] / LAST)]
     return [
-        Step(name, experiment_of(name, experiment), partial(open_step, name, folder), weights)
+        Step(name, experiment_of(name, experiment), partial(open_step, name, folder, build), weights)
         for name, weights in zip(STEPS, initial)
     ]
 

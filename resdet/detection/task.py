@@ -38,7 +38,6 @@ DETECTOR = (
 class DetectionTask(Task):
     """Detection of any number of objects per image."""
 
-    kind = "detector"
     evaluate_options = frozenset({"per_class", "save"})
 
     def build(
@@ -49,10 +48,10 @@ class DetectionTask(Task):
     def open_training(
         self, experiment: DetectionExperiment, world: World, log: Log, init: str | None = None
     ) -> DetectionTraining:
-        return DetectionTraining(experiment, world, log, Path(init) if init else None)
+        return DetectionTraining(experiment, world, log, Path(init) if init else None, self.build)
 
     def steps(self, experiment: DetectionExperiment, folder: Path, init: str | None) -> list[Step]:
-        return alternating.steps(experiment, folder, init) if experiment.alternating else []
+        return alternating.steps(experiment, folder, init, self.build) if experiment.alternating else []
 
     def evaluate(
         self,

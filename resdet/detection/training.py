@@ -1,5 +1,6 @@
 """Training of detectors with boxes and masks (appendix A)."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError, DataError
 
+Build = Callable[[Any, Sequence[str], Sequence[int] | None], Detector]
+
 
 class DetectionTraining(ObjectsTraining):
     """The training task of a detection experiment."""
@@ -33,7 +36,15 @@ class DetectionTraining(ObjectsTraining):
     source: Annotations
     validation: Annotations
 
-    def __init__(self, experiment: DetectionExperiment, world: World, log: Log, init: Path | None = None):
+    def __init__(
+        self,
+        experiment: DetectionExperiment,
+        world: World,
+        log: Log,
+        init: Path | None = None,
+        build: Build = build_detector,
+    ):
+        """`build` makes the model of an experiment for these classes and category ids."""
         self.experiment, self.world = experiment, world
         self.monitor = "AP" if experiment.eval.metric == COCO else "mAP"
         torch.manual_seed(experiment.train.seed)
@@ -41,7 +52,7 @@ class DetectionTraining(ObjectsTraining):
         data = cast(ScenesConfig, experiment.data)
         self.source, self.validation = open_scenes(data, "train"), open_scenes(data, "val")
         self.report_problems(log)
-        self.model = build_detector(experiment, self.source.classes, self.source.category_ids)
+        self.model = build(experiment, self.source.classes, self.source.category_ids)
         self.check_masks()
         if init:
             self.start_from(init, log)

@@ -237,7 +237,9 @@ class Trainer:
     def observe(self, metrics: dict[str, float], log: Log) -> None:
         """Logs the metrics, updates the schedule, and saves the model if it is the best so far."""
         log.metrics(self.step, "val", metrics)
-        better = self.best is None or self.rank(metrics) < self.rank(self.best)
+        # A run may be resumed with another metric, which its best evaluation lacks.
+        comparable = self.best is not None and self.task.monitor in self.best
+        better = not comparable or self.rank(metrics) < self.rank(cast(dict[str, float], self.best))
         self.waited = 0 if better else self.waited + 1
         self.schedule.observe_evaluation(self.rank(metrics))
         if better:

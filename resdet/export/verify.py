@@ -61,10 +61,10 @@ def require_agreement(agrees: bool, note: str) -> None:
         )
 
 
-def latencies(sides: dict[str, Callable[[], object]]) -> str:
+def latencies(sides: dict[str, Callable[[], object]]) -> dict[str, float]:
     """Median milliseconds of a few rounds of each side."""
     seconds = compare(Case("export", 1, sides), ROUNDS, log=lambda text: None)
-    return ", ".join(f"{name} {1000 * median(times):.0f} ms" for name, times in seconds.items())
+    return {name: 1000 * median(times) for name, times in seconds.items()}
 
 
 def check_classes(fit: bool) -> None:

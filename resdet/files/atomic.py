@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -65,9 +66,23 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path | None, content: Any) -> None:
-    """Writes one value per line; nothing if `path` is None."""
-    if path:
-        write_text(path, json.dumps(content, indent=1))
+    """Writes one value per line; nothing if `path` is None. NaN and infinity, which JSON lacks, become null."""
+    if not path:
+        return
+    try:
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except ValueError:
+        text = json.dumps(finite(content), indent=1)
+    write_text(path, text)
+
+
+def finite(content: Any) -> Any:
+    """The content with None for NaN and infinity."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_image(path: str | Path, pixels: Any) -> None:

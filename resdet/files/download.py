@@ -16,11 +16,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from resdet.errors import DataError, DownloadError
+from resdet.errors import DataError, DownloadError, FileError
+from resdet.files.atomic import REMEDIES, describe
 
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 3.0, 9.0)  # seconds before each retry
@@ -75,6 +76,8 @@ def fetch(
                 )
             part.replace(path)
     except (OSError, HTTPException) as problem:
+        if getattr(problem, "errno", None) in REMEDIES:
+            raise FileError(describe(path, cast(OSError, problem))) from problem
         reason = problem.reason if type(problem) is URLError else problem
         raise DownloadError(f"{url} cannot be downloaded ({reason}): download it manually to {path}.") from problem
     return path

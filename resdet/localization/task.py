@@ -38,7 +38,6 @@ LOCATING = ("eval.scales=[64,80]", "eval.candidates=50", "eval.proposals=4", "ev
 class LocalizationTask(Task):
     """Images of one class each, with the boxes of its instances."""
 
-    kind = "localizer"
     evaluate_options = frozenset({"classifiers"})
 
     def build(

@@ -45,6 +45,11 @@ DETECTRON2 = {  # config -> run id, first digits of the MD5 of the file
 }
 
 
+def is_known(source: str | Path) -> bool:
+    """Whether `source` is a file or may be a published name."""
+    return Path(source).exists() or str(source).partition("/")[0] in PUBLISHERS
+
+
 def locate(source: str | Path) -> Path:
     """The path of `source`: a file, or a published name, which is downloaded."""
     path, name = Path(source), str(source)

@@ -13,6 +13,7 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import NonFiniteLoss
 from resdet.engine.trainer import Trainer, be_deterministic, choose_precision
+from resdet.errors import ConfigError
 from resdet.structures import Batch
 
 CPU = torch.device("cpu")
@@ -244,3 +245,19 @@ def test_compiled_steps_are_the_same(tmp_path):
     for made in (eager, compiled):
         run(made, made.out)
     assert_close(compiled.task.model.state_dict(), eager.task.model.state_dict())
+
+
+def test_a_best_evaluation_without_the_metric_is_no_longer_the_best(tmp_path):
+    """A run resumed with another eval.metric."""
+    made = trainer(Linear(figures=[0.9, 0.8, 0.7]), tmp_path / "run")
+    made.best = {"AP": 0.3, "step": 0}
+    assert run(made, tmp_path / "run") == {"error": 0.7, "step": 9}
+
+
+@pytest.mark.parametrize("graph", [True, "auto", False])
+def test_graphs_need_a_gpu(tmp_path, graph):
+    if graph is True:
+        with pytest.raises(ConfigError, match="train.graph=true needs one process with a CUDA device"):
+            trainer(Linear(), tmp_path, graph=graph)
+    else:
+        assert run(trainer(Linear(), tmp_path / "run", graph=graph), tmp_path / "run")["step"] == 3

@@ -1,6 +1,7 @@
 """`resdet export`: what it writes, what it says, and that a file that is wrong is not left behind."""
 
 import copy
+import json
 import re
 
 import cv2
@@ -43,7 +44,11 @@ def small(classifier, tmp_path):
 
 
 def test_a_detector_is_checked_and_timed(checkpoint, capsys):
-    export(str(checkpoint), "onnx", form=Form(SHAPE))
+    report = checkpoint.with_name("report.json")
+    export(str(checkpoint), "onnx", form=Form(SHAPE), json_path=str(report))
+    told = json.loads(report.read_text())
+    assert "detections agree" in told["agreement"] and told["latency_ms"].keys() == {"eager", "onnxruntime"}
+    assert told["file"] == str(checkpoint.with_suffix(".onnx")) and told["bytes"] > 10_000
     said = capsys.readouterr().out
     agree, of = map(int, re.search(r"(\d+) of (\d+) detections agree, boxes within", said).groups())
     assert agree >= 0.95 * of > 5

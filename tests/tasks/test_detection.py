@@ -9,6 +9,7 @@ from tasks import runs
 
 from resdet import config
 from resdet.backbones import create
+from resdet.detection.task import DetectionTask
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -75,6 +76,24 @@ def test_seeds(root, tmp_path):
     a, b, c = (weights(tmp_path / name) for name in "abc")
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["rpn.objectness.weight"], c["rpn.objectness.weight"])
+
+
+class Marked(DetectionTask):
+    """A task of somebody else, whose models differ."""
+
+    def build(self, experiment, classes, category_ids=None):
+        model = super().build(experiment, classes, category_ids)
+        model.mark = True
+        return model
+
+
+def test_a_task_that_builds_another_model_trains_it(root, tmp_path):
+    experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:])
+    world = World(0, 1, torch.device("cpu"))
+    assert Marked().open_training(experiment, world, Log(None)).model.mark
+    experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:], "alternating={}")
+    for step in Marked().steps(experiment, tmp_path, None)[:1]:
+        assert step.open(step.experiment, world, Log(None), None).model.mark
 
 
 def test_a_batch_worked_off_in_parts(root, tmp_path):
