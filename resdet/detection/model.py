@@ -163,9 +163,8 @@ def as_images(images: Images | Tensor | Sequence[Tensor]) -> Images:
         return images
     if not isinstance(images, Tensor):
         return images_from_list(images)
-    height, width = images.shape[2:]
-    sizes = torch.tensor([[height, width]], dtype=torch.float32, device=images.device)
-    return Images(images, sizes.expand(len(images), 2))
+    sides = [torch.full((len(images),), side, dtype=torch.float32, device=images.device) for side in images.shape[2:]]
+    return Images(images, torch.stack(sides, 1))  # no upload, which a CUDA graph could not capture
 
 
 def normalized(normalize: Normalize, images: Images) -> Tensor:
