@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from resdet.backbones.layers import ConvNorm
+
 
 def count_parameters(net: nn.Module) -> int:
     """Number of parameters, including the affine ones of norms."""
@@ -16,9 +18,13 @@ def count_multiply_adds(net: nn.Module, image_size: int) -> int:
     def count(module, inputs, output):
         nonlocal total
         # Each output value is a sum of as many products as one filter (or row) has weights.
-        total += output[0].numel() * module.weight[0].numel()
+        layer = module.conv if isinstance(module, ConvNorm) else module
+        total += output[0].numel() * layer.weight[0].numel()
 
-    hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    units = [module for module in net.modules() if isinstance(module, ConvNorm)]
+    within = {unit.conv for unit in units}  # which a unit with a constant norm does not call
+    others = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m not in within]
+    hooks = [module.register_forward_hook(count) for module in (*units, *others)]
     try:
         with torch.no_grad():
             device = next(net.parameters()).device

@@ -28,6 +28,11 @@ class FrozenBatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift of each channel, [C]."""
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, eps={self.eps}"
 
@@ -124,7 +129,15 @@ class ConvNorm(nn.Module):
         self.norm = make_norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.norm, FrozenBatchNorm2d):
+            return self.scaled(x, *self.norm.affine())
         return self.norm(self.conv(x))
+
+    def scaled(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """The convolution and a constant norm in one pass over the maps, also in training."""
+        if self.conv.bias is not None:
+            shift = shift + self.conv.bias * scale
+        return self.conv._conv_forward(x, self.conv.weight * scale[:, None, None, None], shift)
 
 
 def initialize(net: nn.Module) -> None:

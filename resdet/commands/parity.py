@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resdet import config as configs
 from resdet import hub
+from resdet.backbones.layers import ConvNorm
 from resdet.bench.detection import sample_image, spread_first_output, take_statistics, tensor_of
 from resdet.classification.model import Classifier
 from resdet.commands.convert import convert
@@ -137,13 +138,18 @@ def build(task: str, data: str, section: dict) -> nn.Module:
 
 def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
     """Sets the statistics of norms and the scale of last layers to those of a trained net, during one `run()`."""
-    hooks = [m.register_forward_pre_hook(take_statistics) for m in model.modules() if hasattr(m, "running_var")]
+    units = [unit for unit in model.modules() if isinstance(unit, ConvNorm) and hasattr(unit.norm, "running_var")]
+    hooks = [unit.register_forward_pre_hook(take_unit_statistics) for unit in units]
     for name, layer in model.named_modules():
         if deviation := SPREAD.get(name) or SPREAD.get(name.rpartition(".predictor.")[2]):
             spread_first_output(layer, deviation)
     run()
     for hook in hooks:
         hook.remove()
+
+
+def take_unit_statistics(unit: ConvNorm, inputs: tuple[Tensor]) -> None:
+    take_statistics(unit.norm, (unit.conv(*inputs),))
 
 
 def round_trip(model: nn.Module, layout: str) -> tuple[nn.Module, nn.Module]:

@@ -99,3 +99,8 @@ def test_counting_leaves_a_real_net_as_it_was():
     assert count_multiply_adds(net.eval(), 32) > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_frozen_norms_change_no_count():
+    nets = (on_paper("resnet18", 10, norm=norm) for norm in ("bn", "frozen"))
+    assert len({count_multiply_adds(net, 64) for net in nets}) == 1
