@@ -57,7 +57,7 @@ class Detector(nn.Module):
 
     @property
     def draws_masks(self) -> bool:
-        return self.roi_heads.mask_head is not None
+        return "mask" in self.roi_heads.branches
 
     def forward(self, images: Images | Tensor | Sequence[Tensor]) -> Detections:
         """Boxes in pixels of the padded images; those below the model's `score` are padding.
@@ -83,7 +83,7 @@ class Detector(nn.Module):
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Probabilities [B, N, m, m] in each of the boxes [B, N, 4]."""
-        return self.roi_heads.masks(maps, boxes, labels)
+        return self.roi_heads.branches["mask"].predict(maps, boxes, labels)
 
     def maps(self, images: Images) -> list[Tensor]:
         """The feature maps, finest first."""
@@ -122,11 +122,11 @@ class Detector(nn.Module):
         return predictor.stream(self, images, score, batch)
 
     def compile_inference(self) -> None:
-        """Compiles `detect` and the mask head, anew for each shape of images."""
+        """Compiles `detect` and the heads of the branches, anew for each shape of images."""
         compiled = torch.compile(self.detect, fullgraph=True, dynamic=False)
         self.detect = compiled  # type: ignore[method-assign]  # `compile` would replace `forward`
-        if self.roi_heads.mask_head is not None:
-            self.roi_heads.mask_head.compile(dynamic=False)
+        for branch in self.roi_heads.branches.values():
+            branch.head.compile(dynamic=False)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
         """The classifier's tensors under its own names, those included that the box head took over."""

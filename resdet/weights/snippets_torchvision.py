@@ -87,7 +87,8 @@ def colors(model: Any) -> tuple[list[float], list[float]]:
 
 def version_of(model: Any) -> str | None:
     """ "" or "_v2" if torchvision's detector on ResNet-50 has the same shape, else None."""
-    head, masks = model.roi_heads.stages[0].head, model.roi_heads.mask_head
+    head = model.roi_heads.stages[0].head
+    masks = model.roi_heads.mask_head if model.draws_masks else None
     common = name_of(model.backbone) == "resnet50" and model.neck.channels["p2"] == 256 and head.width == 1024
     common = common and anchors(model) == (SIDES, RATIOS) and not pools(model)
     common = common and (masks is None or (len(masks.convs), masks.upsample.out_channels) == (4, 256))
@@ -134,12 +135,13 @@ def box_head(head: Any, width: int, size: int) -> str:
 
 def pools(model: Any) -> dict[str, str]:
     """RoIAlign modules that differ from torchvision's defaults."""
-    poolers = {"box": (model.roi_heads.pooler, 7), "mask": (model.roi_heads.mask_pooler, 14)}
+    poolers = {"box": (model.roi_heads.pooler, 7)}
+    poolers |= {name: (branch.features.pooler, 14) for name, branch in model.roi_heads.branches.items()}
     return {
         f"{kind}_roi_pool": "MultiScaleRoIAlign(['0', '1', '2', '3'], "
         f"{pooler.size}, {pooler.sampling}, canonical_scale={pooler.canonical:g})"
         for kind, (pooler, size) in poolers.items()
-        if pooler is not None and (pooler.size, pooler.sampling, pooler.canonical) != (size, 2, 224)
+        if (pooler.size, pooler.sampling, pooler.canonical) != (size, 2, 224)
     }
 
 

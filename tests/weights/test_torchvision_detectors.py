@@ -229,7 +229,7 @@ def test_the_printed_lines_carry_the_settings():
     model.score = 0.2
     model.roi_heads.config = replace(model.roi_heads.config, nms=0.4, detections=7)
     model.rpn.config = replace(model.rpn.config, nms=0.6, pre_nms=(5, 50), post_nms=(5, 40))
-    model.roi_heads.pooler.canonical = model.roi_heads.mask_pooler.canonical = 96.0
+    model.roi_heads.pooler.canonical = model.roi_heads.branches["mask"].features.pooler.canonical = 96.0
     exec(snippets_torchvision.detector(model), names)
     theirs = names["model"]
     assert (theirs.transform.min_size, theirs.transform.max_size) == ((twins.SHORT,), twins.LONG)

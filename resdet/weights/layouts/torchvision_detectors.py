@@ -177,8 +177,8 @@ def from_our_names(model: Any) -> dict[str, Tensor]:
         rest[scores], rest[boxes] = rest[scores].roll(1, 0), with_rows_of_background(rest[boxes], 4)
         if (masks := f"roi_heads.mask_head.masks.{kind}") in rest:
             rest[masks] = with_rows_of_background(rest[masks], 1)
-    head, mask = model.roi_heads.stages[0].head, model.roi_heads.mask_head
-    names = modules(len(head.convs), len(head.linears), len(mask.convs) if mask else 0, len(model.rpn.convs))
+    head, mask = model.roi_heads.stages[0].head, model.roi_heads.branches.get("mask")
+    names = modules(len(head.convs), len(head.linears), len(mask.head.convs) if mask else 0, len(model.rpn.convs))
     renamed = rename_modules(rest, {target: source for source, target in names.items()})
     return {f"{BODY}{resnet_to_torchvision(name)}": tensor for name, tensor in body.items()} | renamed
 
@@ -195,7 +195,7 @@ def refuse_unsupported(model: Any) -> None:
     refuse_other_resnets(model.backbone, model.backbone.state_dict(), "torchvision")
     box, mask, rpn, head = (
         model.roi_heads.config,
-        model.roi_heads.mask_config,
+        model.roi_heads.branches.get("mask"),
         model.rpn,
         model.roi_heads.stages[0].head,
     )
@@ -213,8 +213,8 @@ def refuse_unsupported(model: Any) -> None:
         "rpn.min_size": (rpn.config.min_size, rpn.config.min_size == 1e-3, 1e-3),
     }
     if mask is not None:
-        checks["mask.aligned"] = (mask.aligned, not mask.aligned, False)
-        checks["mask.norm"] = ("gn", not has_groups(model.roi_heads.mask_head), "bn or frozen")
+        checks["mask.aligned"] = (mask.config.aligned, not mask.config.aligned, False)
+        checks["mask.norm"] = ("gn", not has_groups(mask.head), "bn or frozen")
     for key, (present, supported, expected) in checks.items():
         if not supported:
             raise WeightsError(
