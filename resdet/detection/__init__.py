@@ -1,4 +1,4 @@
-"""Faster R-CNN and its family: boxes and masks of the objects in an image."""
+"""Faster R-CNN and its family: boxes, masks and keypoints of the objects in an image."""
 
 from typing import TYPE_CHECKING
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from resdet.backbones.layers import Backbone
 from resdet.detection.config import InputConfig
 from resdet.detection.heads.box_head import Conv5Head, VGGHead
+from resdet.detection.heads.config import KeypointConfig
+from resdet.detection.heads.keypoint_head import KeypointBranch
 from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.inference import predictor
@@ -59,6 +61,15 @@ class Detector(nn.Module):
     def draws_masks(self) -> bool:
         return "mask" in self.roi_heads.branches
 
+    @property
+    def draws_keypoints(self) -> bool:
+        return "keypoint" in self.roi_heads.branches
+
+    @property
+    def keypoints(self) -> KeypointConfig:
+        """Names and skeleton, of a detector that draws keypoints."""
+        return cast(KeypointBranch, self.roi_heads.branches["keypoint"]).config
+
     def forward(self, images: Images | Tensor | Sequence[Tensor]) -> Detections:
         """Boxes in pixels of the padded images; those below the model's `score` are padding.
 
@@ -71,8 +82,8 @@ class Detector(nn.Module):
     ) -> dict[str, Tensor]:
         """Takes records, or lists as torchvision's detectors do (`resdet.detection.records`).
 
-        Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask where it draws masks;
-        mask_class where classes are told of masks."""
+        Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask and keypoint where it draws
+        them; mask_class where classes are told of masks."""
         images = as_images(images)
         return self.losses_of(self.maps(images), images, as_targets(targets))
 
@@ -84,6 +95,11 @@ class Detector(nn.Module):
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Probabilities [B, N, m, m] in each of the boxes [B, N, 4]."""
         return self.roi_heads.branches["mask"].predict(maps, boxes, labels)
+
+    def heatmaps(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Logits of keypoints [B, N, K, m, m] in each of the boxes [B, N, 4]; `resdet.ops.keypoints.locate` finds
+        the keypoints."""
+        return self.roi_heads.branches["keypoint"].predict(maps, boxes, labels)
 
     def maps(self, images: Images) -> list[Tensor]:
         """The feature maps, finest first."""
@@ -143,7 +159,8 @@ class Detector(nn.Module):
             for n in range(len(self.roi_heads.stages))
             for kind in ("scores", "boxes")
         ]
-        return [*layers, "roi_heads.stages.0.mask_scores", "roi_heads.mask_head.masks"]
+        heads = ("stages.0.mask_scores", "mask_head.masks", "keypoint_head.heatmaps")
+        return [*layers, *(f"roi_heads.{layer}" for layer in heads)]
 
 
 def with_room(targets: Targets) -> Targets:

@@ -4,7 +4,7 @@ A branch holds the modules that it computes with, and RoIHeads registers its hea
 the head, copies and compilers reach it. Its config is the section of the model's config with its name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -27,7 +27,8 @@ class SampledProposals(NamedTuple):
 class RoIBranch(Protocol):
     """Predicts something of each RoI, with static shapes."""
 
-    head: nn.Module
+    @property
+    def head(self) -> nn.Module: ...
 
     def losses(
         self, maps: Sequence[Tensor], rois: SampledProposals, first_maps: Tensor, targets: Targets
@@ -42,15 +43,17 @@ class RoIBranch(Protocol):
         """Predictions [B, N, …] for boxes [B, N, 4] of labels [B, N]."""
         ...
 
-    def targets(self, rois: SampledProposals, targets: Targets, size: int) -> Any:
-        """Target tensors of the RoIs, for outputs of side `size`."""
+    @property
+    def targets(self) -> Callable[..., Any]:
+        """Target tensors of the sampled RoIs; takes `rois`, `targets`, and what else `losses` passes."""
         ...
 
 
 class RoIFeatures(Protocol):
     """The input of a branch's head."""
 
-    channels: int
+    @property
+    def channels(self) -> int: ...
 
     def __call__(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Features [B·N, channels, s, s] of any boxes [B, N, 4]."""

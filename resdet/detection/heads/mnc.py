@@ -133,7 +133,7 @@ class MNC(RoIHeads):
         return cast(MaskedStage, self.stages[0])
 
     def mask_logits(self, maps: Tensor) -> Tensor:
-        return self.branches["mask"].head(maps)
+        return cast(MNCMaskBranch, self.branches["mask"]).head(maps)
 
     def predict(self, maps: Sequence[Tensor], boxes: Tensor) -> RoundOutput:
         """One round on boxes [B, N, 4]."""

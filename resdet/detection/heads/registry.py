@@ -60,7 +60,11 @@ mask_heads: Registry[MaskHeadBuilder] = Registry(
     "mask head", "model.mask.head", {"conv": f"{HEADS}.mask_head:conv_mask_head"}
 )
 # A branch is built where the model's config has a section of its name that is not null.
-roi_branches: Registry[RoIBranchBuilder] = Registry("RoI branch", "model", {"mask": f"{HEADS}.mask_head:mask_branch"})
+roi_branches: Registry[RoIBranchBuilder] = Registry(
+    "RoI branch",
+    "model",
+    {"mask": f"{HEADS}.mask_head:mask_branch", "keypoint": f"{HEADS}.keypoint_head:keypoint_branch"},
+)
 box_losses: Registry[BoxLoss] = Registry(
     "box loss",
     "model.box.loss",
