@@ -180,6 +180,7 @@ def with_masks(conv5: bool, limit: int) -> RoIHeads:
 def test_the_mask_loss_is_of_the_positive_regions_masks(conv5, limit, monkeypatch):
     """Of the object itself, whose left quarter is empty, and of the candidate that lies 10 pixels further left."""
     regions = with_masks(conv5, limit)
+    torch.nn.init.normal_(regions.mask_head.masks.weight)  # masks that tell the regions apart
     drawn = torch.tensor([[5, 0, 1, 2]])  # the object itself comes after three candidates and two paddings
     learned = torch.tensor([[True, True, False, False]]), torch.ones(1, 4, dtype=torch.bool)
     monkeypatch.setattr(module, "sample", lambda *_: (drawn, *learned))
