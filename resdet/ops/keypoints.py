@@ -33,9 +33,23 @@ def locate(heatmaps: Tensor, boxes: Tensor) -> Tensor:
     for keypoints, maps, corner, side, (width, height) in zip(
         located, heatmaps.float(), boxes[:, :2], sides, sides.ceil().int().tolist()
     ):
-        resized = F.interpolate(maps[:, None], (height, width), mode="bicubic", align_corners=False).flatten(1)
-        scores, cells = resized.max(1)
-        points = torch.stack([cells % width, cells // width], 1) + 0.5
-        keypoints[:, :2] = points * (side / side.ceil()) + corner
+        scores, cells = maxima(bicubic_weights(height, maps) @ maps @ bicubic_weights(width, maps).mT)
+        keypoints[:, :2] = (cells + 0.5) * (side / side.ceil()) + corner
         keypoints[:, 2] = scores
     return located
+
+
+def bicubic_weights(length: int, maps: Tensor) -> Tensor:
+    """[length, m]: the matrix of bicubic interpolation along an axis of maps [..., m].
+
+    Interpolation is separable; two products take half the time of `F.interpolate` of the maps.
+    """
+    identity = torch.eye(maps.shape[-1], device=maps.device)
+    return F.interpolate(identity[None, None], (length, maps.shape[-1]), mode="bicubic", align_corners=False)[0, 0]
+
+
+def maxima(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [K] and places [K, 2] (x, y) of the maxima of maps [K, h, w], of equal ones the first row by row."""
+    values, rows = maps.amax(2).max(1)
+    columns = maps[torch.arange(len(maps), device=maps.device), rows].argmax(1)
+    return values, torch.stack([columns, rows], 1)

@@ -76,5 +76,12 @@ def test_a_keypoint_returns_to_its_cell():
     assert ((found - points).abs() <= (cell + 0.5)[:, None] + 1e-3).all()
 
 
+def test_of_equal_maxima_the_first_is_taken_as_in_torchvision():
+    """In a box as large as the heatmap; elsewhere rounding decides."""
+    boxes, heatmaps = torch.tensor([[10.0, 20.0, 66.0, 76.0]]), torch.zeros(1, 2, 56, 56)
+    heatmaps[0, 1, 30:, 20:] = 1.0
+    assert torch.equal(locate(heatmaps, boxes)[..., :2], theirs.heatmaps_to_keypoints(heatmaps, boxes)[0][..., :2])
+
+
 def test_none():
     assert locate(torch.zeros(0, 17, 56, 56), torch.zeros(0, 4)).shape == (0, 17, 3)
