@@ -74,7 +74,7 @@ def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
             f"{checkpoint.origin} is a {name} without classes: build a net for your classes, and load this file by "
             "resdet.weights.load with new_classifier=True."
         )
-    categories = layout.categories(settings["num_classes"])
+    categories = layout.classes_of(settings)
     task = {"task": "detection", "data": "coco"} if layout.detector else {"task": "classification"}
     description.refuse_absurd_counts({"model": settings}, checkpoint.origin)
     experiment = configs.from_dict({**task, "model": settings}, what := f"the net of {checkpoint.origin}")

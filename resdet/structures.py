@@ -25,6 +25,8 @@ class Targets(NamedTuple):
     valid: Tensor  # [B, G] bool: False for padding
     crowd: Tensor  # [B, G] bool: ignored in training (COCO's crowds, VOC's difficult objects)
     masks: Tensor | None = None  # [B, G, m, m] uint8, 0 to 255: each object's mask, resized from its box
+    # [B, G, K, 3] float32: x, y and visibility of each keypoint; 0: not labeled, 1: hidden, 2: visible
+    keypoints: Tensor | None = None
 
 
 class Proposals(NamedTuple):

@@ -18,9 +18,13 @@ EXPECTED = """coco_r50_c4 coco_r101 coco_r50_fpn coco_r101_fpn coco_r50_fpn_3x c
 coco_mask_r50_fpn coco_mask_r101_fpn coco_mask_r50_fpn_3x coco_mask_r101_fpn_3x coco_cascade_r50_fpn
 coco_cascade_mask_r50_fpn coco_mask_modern voc_r101 voc_vgg16 ilsvrc_det_r101 shapes_mask_r18_fpn custom""".split()
 
-# Parameters of torchvision's detectors of 90 classes, as its documentation tells; they also learn a box and a mask of
-# the background.
-PUBLISHED = {"coco_r50_fpn": 41755286 - 4 * 1025, "coco_mask_r50_fpn": 44401393 - 4 * 1025 - 257}
+# Classes and parameters of torchvision's detectors, as its documentation tells; they also learn a box and a mask of the
+# background.
+PUBLISHED = {
+    "coco_r50_fpn": (90, 41755286 - 4 * 1025),
+    "coco_mask_r50_fpn": (90, 44401393 - 4 * 1025 - 257),
+    "coco_keypoint_r50_fpn": (1, 59137258 - 4 * 1025),
+}
 
 
 def build(name, *overrides):
@@ -57,6 +61,7 @@ def test_prints_itself_whole(name, tmp_path):
 def test_builds_what_its_name_says(name):
     model = build(name)
     assert model.draws_masks == ("mask" in name or "mnc" in name)
+    assert model.draws_keypoints == ("keypoint" in name)
     assert (len(model.roi_heads.stages) == 3) == ("cascade" in name)
     features = [level for level in ("c4", "dc5", "fpn") if name.endswith(level) or f"_{level}_" in name]
     assert all(model.experiment["model"]["features"] == level for level in features)
@@ -70,10 +75,11 @@ def test_builds_what_its_name_says(name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_as_many_parameters_as_published(name):
-    model = build(name, "model.num_classes=90", "model.backbone.norm=bn")
+    classes, parameters = PUBLISHED[name]
+    model = build(name, f"model.num_classes={classes}", "model.backbone.norm=bn")
     count = sum(parameter.numel() for parameter in model.parameters())
     norms = 2 * sum(m.num_features for m in model.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d))
-    assert count - norms == PUBLISHED[name]
+    assert count - norms == parameters
 
 
 def test_the_quickstart_detector_is_real():

@@ -10,10 +10,17 @@ import pytest
 from running import REPOSITORY, TINY
 
 EXAMPLES = REPOSITORY / "examples" / "extend"
-MODULES = ("backbone", "neck", "heads", "losses", "data_format", "evaluator")
+MODULES = ("backbone", "neck", "heads", "losses", "data_format", "evaluator", "branch")
 DETECTOR = [
     *("model.backbone=stride_net", "model.backbone.width=8", "model.neck=lateral", "model.neck.width=16"),
-    *("model.box.head=average", "model.box.width=16", "model.box.loss=l2", "model.box.class_loss=focal"),
+    *(
+        "task=detection_quality",
+        "model.quality.width=8",
+        "model.box.head=average",
+        "model.box.width=16",
+        "model.box.loss=l2",
+        "model.box.class_loss=focal",
+    ),
     *("eval.metric=loose", "model.rpn.channels=16", "model.input.min_size=64", "model.input.max_size=64"),
     *("model.rpn.anchors.sizes=[[8],[16],[32],[64]]", "data.name=boxes_csv", "data.root=set", "data.workers=0"),
     *("data.augment.min_size=[64]", "data.augment.max_size=64", "model.pretrained=null", "model.num_classes=null"),
@@ -46,6 +53,8 @@ def test_a_detector_of_foreign_parts(examples, fork):
     words = [*DETECTOR, imports, "model.mask=null", "--out", "run"]
     assert fork("train", "--config", "custom.yaml", *words).returncode == 0
     given = [word for module in MODULES for word in ("--import", module)]
+    lines = [json.loads(line) for line in (examples / "run/metrics.jsonl").read_text().splitlines()]
+    assert any("quality" in key for line in lines for key in line)
     finished = fork("evaluate", "--weights", "run/best.pth", *given)
     assert finished.returncode == 0 and "mAP" in finished.stdout
     assert fork("predict", "--weights", "run/best.pth", *given, "set/val0.png", "--json", "r.json").returncode == 0

@@ -4,7 +4,7 @@ from resdet.cli.arguments import add_command, add_config_arguments, output_file,
 from resdet.cli.json_output import add_json_argument
 from resdet.detection.evaluation.protocols import evaluators
 
-RESULTS_OPTIONS = ("type", "protocol", "engine", "curves", "confusion")  # valid with --results only
+RESULTS_OPTIONS = ("type", "protocol", "engine", "curves", "confusion", "sigmas")  # valid with --results only
 WEIGHTS_OPTIONS = ("config", "overrides", "submission", "classifier", "save")  # valid with --weights only
 
 
@@ -36,7 +36,15 @@ def add(commands) -> None:
     results = parser.add_argument_group("results file of any detector, instead of --weights")
     results.add_argument("--annotations", metavar="JSON", help="ground truth in COCO format")
     results.add_argument("--results", metavar="JSON", help="detections in COCO results format")
-    results.add_argument("--type", choices=["bbox", "segm"], help="evaluate boxes or masks (default: bbox)")
+    kinds = ["bbox", "segm", "keypoints"]
+    results.add_argument("--type", choices=kinds, help="evaluate boxes, masks or keypoints (default: bbox)")
+    results.add_argument(
+        "--sigmas",
+        nargs="+",
+        type=float,
+        metavar="SIGMA",
+        help="standard deviation of each keypoint for OKS (default: COCO's for its 17, else their mean)",
+    )
     results.add_argument("--protocol", choices=list(evaluators), help="evaluation protocol (default: coco)")
     results.add_argument(
         "--engine", choices=["hotcoco", "pycocotools"], help="COCO evaluation backend (default: hotcoco)"
@@ -118,4 +126,5 @@ def run_results(parsed) -> None:
         parsed.json,
         parsed.engine or "hotcoco",
         parsed.protocol or "coco",
+        parsed.sigmas,
     )

@@ -1,5 +1,6 @@
 """`resdet evaluate --annotations … --results …`: COCO, VOC or ILSVRC metrics of a results file of any detector."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from resdet.detection.evaluation import coco, tables
@@ -20,15 +21,16 @@ def evaluate_results(
     json_path: str | None = None,
     engine: Engine = "hotcoco",
     protocol: str = "coco",
+    sigmas: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Prints markdown tables, writes all metrics to `json_path`, and returns the metrics.
 
     `protocol`: coco, voc07 (eleven points), voc_area (area under the curve) or ilsvrc_det. `confusion` adds the
-    confusion matrix and the AP that each error type costs (TIDE).
+    confusion matrix and the AP that each error type costs (TIDE). `sigmas`: of keypoints, by default COCO's.
     """
-    validate(kind, curves, protocol)
+    validate(kind, curves, protocol, confusion, sigmas)
     if protocol == COCO:
-        evaluation = coco.match(annotations, results, kind, engine)
+        evaluation = coco.match(annotations, results, kind, engine, sigmas=sigmas)
         metrics = evaluation.summary()
     else:
         metrics = evaluators[protocol](annotations, results)
@@ -47,8 +49,12 @@ def evaluate_results(
     return metrics
 
 
-def validate(kind: str, curves: bool, protocol: str) -> None:
+def validate(kind: str, curves: bool, protocol: str, confusion: bool, sigmas: Sequence[float] | None) -> None:
     if protocol not in evaluators:
         raise ConfigError(f"There is no protocol {protocol!r}: use {', '.join(evaluators)}.")
     if protocol != COCO and (kind != "bbox" or curves):
         raise ConfigError(f"--protocol {protocol} evaluates boxes only and has no curves: use --protocol coco.")
+    if kind == "keypoints" and confusion:
+        raise ConfigError("--confusion compares boxes or masks, not keypoints: use --type bbox.")
+    if kind != "keypoints" and sigmas:
+        raise ConfigError("--sigmas are those of keypoints: use them with --type keypoints.")

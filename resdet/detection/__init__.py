@@ -1,4 +1,4 @@
-"""Faster R-CNN and its family: boxes and masks of the objects in an image."""
+"""Faster R-CNN and its family: boxes, masks and keypoints of the objects in an image."""
 
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resdet.detection.heads.registry import register_box_loss as register_box_loss
     from resdet.detection.heads.registry import register_class_loss as register_class_loss
     from resdet.detection.heads.registry import register_mask_head as register_mask_head
+    from resdet.detection.heads.registry import register_roi_branch as register_roi_branch
     from resdet.detection.inference.config import TTAConfig as TTAConfig
     from resdet.detection.inference.tta import EnsembleDetector as EnsembleDetector
     from resdet.detection.model import Detector as Detector
@@ -42,6 +43,7 @@ __getattr__, __dir__ = attach(
         "register_evaluator": "evaluation.protocols",
         "register_box_head": "heads.registry",
         "register_mask_head": "heads.registry",
+        "register_roi_branch": "heads.registry",
         "register_box_loss": "heads.registry",
         "register_class_loss": "heads.registry",
         "EnsembleDetector": "inference.tta",

@@ -1,7 +1,6 @@
 """Builds a detector from its config."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 from resdet.backbones import registry
@@ -11,9 +10,10 @@ from resdet.backbones.vgg import VGG
 from resdet.config.experiment import check_count, to_dict
 from resdet.detection.config import DetectionExperiment, DetectorConfig
 from resdet.detection.heads.box_head import Conv5Head, RoIPooler, VGGHead
+from resdet.detection.heads.branches import BranchInput, Conv5Features, RoIBranch
 from resdet.detection.heads.mnc import MNC, Warper
-from resdet.detection.heads.registry import BoxHead, box_heads, mask_heads
-from resdet.detection.heads.roi_heads import RoIHeads
+from resdet.detection.heads.registry import BoxHead, box_heads, roi_branches
+from resdet.detection.heads.roi_heads import RoIHeads, positive_count
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError
@@ -84,7 +84,7 @@ def build_roi_heads(
     config: DetectorConfig, backbone_heads: list[BoxHead], channels: int, strides: list[int], classes: int
 ) -> RoIHeads:
     """`backbone_heads`: the head made of the backbone's layers, if any; otherwise registered box heads are built."""
-    box, mask = config.box, config.mask
+    box = config.box
     conv5 = backbone_heads[0] if backbone_heads and isinstance(backbone_heads[0], Conv5Head) else None
     if backbone_heads and len(box.ious) > 1:
         raise ConfigError(
@@ -98,12 +98,12 @@ def build_roi_heads(
         raise ConfigError("model.box.pool=max supports one feature level only: use align with fpn.")
     pooler = RoIPooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical_size)
     heads = backbone_heads or [box_heads[box.head](box, channels, size) for _ in box.ious]
-    if mask is None:
-        return RoIHeads(box, heads, pooler, classes)
-    mask_pooler: RoIPooler | None = None
-    if conv5 is None:
-        mask_pooler = RoIPooler(strides, mask.resolution, "align", mask.sampling, mask.aligned, box.canonical_size)
-        mask_head = mask_heads[mask.head](mask, channels, classes)
-    else:
-        mask_head = mask_heads[mask.head](replace(mask, convs=0), conv5.width, classes)
-    return RoIHeads(box, heads, pooler, classes, mask, mask_head, mask_pooler)
+    shared = None if conv5 is None else Conv5Features(pooler, conv5)
+    given = BranchInput(channels, strides, box.canonical_size, positive_count(box), classes, shared)
+    return RoIHeads(box, heads, pooler, classes, build_branches(config, given))
+
+
+def build_branches(config: DetectorConfig, given: BranchInput) -> dict[str, RoIBranch]:
+    """The registered branches that the config has a section for."""
+    sections = {name: getattr(config, name, None) for name in roi_branches}
+    return {name: roi_branches[name](section, given) for name, section in sections.items() if section is not None}

@@ -8,7 +8,7 @@ from resdet.config.experiment import EvalConfig, Experiment, ModelConfig
 from resdet.data.config import DataConfig
 from resdet.detection.data.config import CocoConfig, ScenesConfig
 from resdet.detection.evaluation.protocols import evaluators
-from resdet.detection.heads.config import BoxConfig, MaskConfig, MNCConfig, RPNConfig
+from resdet.detection.heads.config import BoxConfig, KeypointConfig, MaskConfig, MNCConfig, RPNConfig
 from resdet.detection.inference.config import TTAConfig
 from resdet.errors import ConfigError, require
 from resdet.necks.config import FPNConfig, NeckConfig
@@ -43,6 +43,7 @@ class DetectorConfig(ModelConfig):
     rpn: RPNConfig = field(default_factory=RPNConfig)
     box: BoxConfig = field(default_factory=BoxConfig)
     mask: MaskConfig | None = None  # null: boxes only
+    keypoint: KeypointConfig | None = None  # null: no keypoints
     mnc: MNCConfig | None = None  # the paper's masks, instead of `mask`; with c4 only
     input: InputConfig = field(default_factory=InputConfig)
 
@@ -67,8 +68,9 @@ def check_mnc(config: DetectorConfig) -> None:
         raise ConfigError(
             f"model.mnc is set and model.features is {config.features}: MNC supports c4 only.", "model.mnc"
         )
-    if config.mask is not None:
-        raise ConfigError("model.mnc and model.mask are both set: set one of them to null.", "model.mask")
+    for name in ("mask", "keypoint"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"model.mnc and model.{name} are both set: set one of them to null.", f"model.{name}")
     if count > 1:
         raise ConfigError(f"model.mnc is set and model.box.ious has {count} entries: give one.", "model.box.ious")
     if config.box.context:
@@ -105,9 +107,19 @@ class DetectionEvalConfig(TTAConfig, EvalConfig):
 
     metric: str = "coco"  # coco, voc07, voc_area, ilsvrc_det, or a registered evaluator
     losses: bool = True  # also compute validation losses, from the same features, unless TTA is on
+    # Standard deviation of each keypoint for OKS, relative to the object's size; null: COCO's for its 17 keypoints,
+    # and the mean of COCO's, 0.064, for any other number.
+    keypoint_sigmas: list[float] | None = None
 
     def __post_init__(self):
         TTAConfig.__post_init__(self)
+        sigmas = self.keypoint_sigmas
+        require(
+            sigmas is None or (len(sigmas) > 0 and min(sigmas) > 0),
+            "eval.keypoint_sigmas",
+            sigmas,
+            "list a positive number for each keypoint",
+        )
         evaluators.check(self.metric)
         EvalConfig.__post_init__(self)
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from resdet.backbones.layers import Backbone
 from resdet.detection.config import InputConfig
 from resdet.detection.heads.box_head import Conv5Head, VGGHead
+from resdet.detection.heads.config import KeypointConfig
+from resdet.detection.heads.keypoint_head import KeypointBranch
 from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.inference import predictor
@@ -57,7 +59,16 @@ class Detector(nn.Module):
 
     @property
     def draws_masks(self) -> bool:
-        return self.roi_heads.mask_head is not None
+        return "mask" in self.roi_heads.branches
+
+    @property
+    def draws_keypoints(self) -> bool:
+        return "keypoint" in self.roi_heads.branches
+
+    @property
+    def keypoints(self) -> KeypointConfig:
+        """Names and skeleton, of a detector that draws keypoints."""
+        return cast(KeypointBranch, self.roi_heads.branches["keypoint"]).config
 
     def forward(self, images: Images | Tensor | Sequence[Tensor]) -> Detections:
         """Boxes in pixels of the padded images; those below the model's `score` are padding.
@@ -71,8 +82,8 @@ class Detector(nn.Module):
     ) -> dict[str, Tensor]:
         """Takes records, or lists as torchvision's detectors do (`resdet.detection.records`).
 
-        Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask where it draws masks;
-        mask_class where classes are told of masks."""
+        Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask and keypoint where it draws
+        them; mask_class where classes are told of masks."""
         images = as_images(images)
         return self.losses_of(self.maps(images), images, as_targets(targets))
 
@@ -83,7 +94,12 @@ class Detector(nn.Module):
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Probabilities [B, N, m, m] in each of the boxes [B, N, 4]."""
-        return self.roi_heads.masks(maps, boxes, labels)
+        return self.roi_heads.branches["mask"].predict(maps, boxes, labels)
+
+    def heatmaps(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Logits of keypoints [B, N, K, m, m] in each of the boxes [B, N, 4]; `resdet.ops.keypoints.locate` finds
+        the keypoints."""
+        return self.roi_heads.branches["keypoint"].predict(maps, boxes, labels)
 
     def maps(self, images: Images) -> list[Tensor]:
         """The feature maps, finest first."""
@@ -122,11 +138,11 @@ class Detector(nn.Module):
         return predictor.stream(self, images, score, batch)
 
     def compile_inference(self) -> None:
-        """Compiles `detect` and the mask head, anew for each shape of images."""
+        """Compiles `detect` and the heads of the branches, anew for each shape of images."""
         compiled = torch.compile(self.detect, fullgraph=True, dynamic=False)
         self.detect = compiled  # type: ignore[method-assign]  # `compile` would replace `forward`
-        if self.roi_heads.mask_head is not None:
-            self.roi_heads.mask_head.compile(dynamic=False)
+        for branch in self.roi_heads.branches.values():
+            branch.head.compile(dynamic=False)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
         """The classifier's tensors under its own names, those included that the box head took over."""
@@ -143,7 +159,8 @@ class Detector(nn.Module):
             for n in range(len(self.roi_heads.stages))
             for kind in ("scores", "boxes")
         ]
-        return [*layers, "roi_heads.stages.0.mask_scores", "roi_heads.mask_head.masks"]
+        heads = ("stages.0.mask_scores", "mask_head.masks", "keypoint_head.heatmaps")
+        return [*layers, *(f"roi_heads.{layer}" for layer in heads)]
 
 
 def with_room(targets: Targets) -> Targets:

@@ -25,7 +25,8 @@ def images_from_list(images: Sequence[Tensor], divisor: int = 32) -> Images:
 
 
 def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
-    """Dicts of boxes [n, 4] xyxy, labels [n] from 1 on, and optionally masks [n, H, W] and iscrowd [n]."""
+    """Dicts of boxes [n, 4] xyxy, labels [n] from 1 on, and optionally masks [n, H, W], keypoints [n, K, 3] and
+    iscrowd [n]."""
     count = max((len(target["boxes"]) for target in targets), default=0)
     boxes = torch.stack([pad(target["boxes"].float().reshape(-1, 4), count) for target in targets])
     labels = torch.stack([pad(target["labels"].long() - 1, count) for target in targets])
@@ -37,7 +38,10 @@ def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
         [pad(target.get("iscrowd", torch.zeros_like(target["labels"])).bool(), count) for target in targets]
     )
     masks = torch.stack([pad(masks_of(target), count) for target in targets]) if "masks" in targets[0] else None
-    return Targets(boxes, labels, valid, crowd, masks)
+    keypoints = None
+    if "keypoints" in targets[0]:
+        keypoints = torch.stack([pad(target["keypoints"].float(), count) for target in targets])
+    return Targets(boxes, labels, valid, crowd, masks, keypoints)
 
 
 def pad(values: Tensor, count: int) -> Tensor:

@@ -1,6 +1,7 @@
-"""Training of detectors with boxes and masks (appendix A)."""
+"""Training of detectors with boxes, masks and keypoints (appendix A)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,15 @@ from resdet.detection.data.loader import SceneLoader
 from resdet.detection.data.resampling import class_aware, repeat_factors
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.evaluate import DatasetDetections, detect, empty, headline_metrics, truth_of
+from resdet.detection.evaluation.evaluate import (
+    DatasetDetections,
+    detect,
+    empty,
+    headline_metrics,
+    keypoint_count,
+    kinds_of,
+    truth_of,
+)
 from resdet.detection.evaluation.pictures import write_pictures
 from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector
@@ -45,13 +54,14 @@ class DetectionTraining(ObjectsTraining):
         build: Build = build_detector,
     ):
         """`build` makes the model of an experiment for these classes and category ids."""
-        self.experiment, self.world = experiment, world
+        self.world = world
         self.monitor = "AP" if experiment.eval.metric == COCO else "mAP"
         torch.manual_seed(experiment.train.seed)
         self.notes = Notes(log.warn)
         data = cast(ScenesConfig, experiment.data)
         self.source, self.validation = open_scenes(data, "train"), open_scenes(data, "val")
         self.report_problems(log)
+        self.experiment = experiment = with_keypoints(experiment, self.source)
         self.model = build(experiment, self.source.classes, self.source.category_ids)
         self.check_masks()
         if init:
@@ -74,13 +84,22 @@ class DetectionTraining(ObjectsTraining):
         if self.model.draws_masks and not self.source.has_masks:
             key = "mask" if self.experiment.model.mnc is None else "mnc"
             raise ConfigError(f"model.{key} is set, but the annotations have no masks: set model.{key}=null.")
+        if self.model.draws_keypoints and not (self.source.has_keypoints and self.validation.has_keypoints):
+            raise ConfigError(
+                "model.keypoint is set, but the training or the validation annotations have no keypoints: give files "
+                "with keypoints, such as COCO's person_keypoints_train2017.json, or set model.keypoint=null."
+            )
+        if self.model.draws_keypoints and self.source.keypoints != self.validation.keypoints:
+            raise DataError(
+                "The training and the validation annotations have different keypoints: give both files the same names "
+                "and skeleton."
+            )
 
     def check_ground_truth(self) -> None:
         """Evaluates no detections, to find invalid annotations before training."""
-        masks = self.model.draws_masks
-        for kind in ("bbox", "segm") if masks else ("bbox",):
+        for kind in (kinds := kinds_of(self.model)):
             ground_truth.read(truth_of(self.validation, kind=kind), kind)
-        headline_metrics(self.experiment.eval.metric, self.validation, empty(self.model), masks)
+        headline_metrics(self.experiment.eval, self.validation, empty(self.model), kinds)
 
     def left_out(self, sentence: str) -> str:
         return f"image left out, {sentence}"
@@ -97,6 +116,7 @@ class DetectionTraining(ObjectsTraining):
             copies=self.copies(),
             max_objects=data.max_objects,
             mask_size=data.mask_size if self.model.draws_masks else None,
+            keypoints=keypoint_count(self.model),
             workers=data.workers,
             on_bad_image=data.on_bad_image,
             rank=self.world.rank,
@@ -113,11 +133,9 @@ class DetectionTraining(ObjectsTraining):
 
     def evaluate(self, model: Detector) -> dict[str, float]:
         """Validation losses and metrics over all processes."""
-        metric, validation = self.experiment.eval.metric, self.validation
+        settings, validation, kinds = self.experiment.eval, self.validation, kinds_of(model)
         self.detections = detections = detect([model], validation, self.experiment, self.world, self.notes)
-        metrics = lambda: headline_metrics(
-            metric, validation, detections.results, model.draws_masks, detections.left_out
-        )
+        metrics = lambda: headline_metrics(settings, validation, detections.results, kinds, detections.left_out)
         return with_total(detections.losses) | distributed.from_main(metrics)
 
     def keep(self, folder: Path) -> None:
@@ -128,3 +146,18 @@ class DetectionTraining(ObjectsTraining):
     def description(self) -> dict[str, Any]:
         keys = ("experiment", "classes", "category_ids")
         return {key: getattr(self.model, key) for key in keys}
+
+
+def with_keypoints(experiment: DetectionExperiment, source: Annotations) -> DetectionExperiment:
+    """The experiment with the names and the skeleton of the data in `model.keypoint`, where these are null."""
+    config, given = experiment.model.keypoint, source.keypoints
+    if config is None or given is None:
+        return experiment
+    if config.names is not None and config.names != given.names:
+        raise ConfigError(
+            f"model.keypoint.names are {', '.join(config.names[:3])} …, and those of the data "
+            f"{', '.join(given.names[:3])} …: set model.keypoint.names=null."
+        )
+    skeleton = given.skeleton if config.skeleton is None else config.skeleton
+    keypoint = replace(config, names=given.names, skeleton=skeleton)
+    return replace(experiment, model=replace(experiment.model, keypoint=keypoint))

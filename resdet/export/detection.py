@@ -12,7 +12,7 @@ from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.buckets import rounded_up
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
-from resdet.detection.evaluation.evaluate import headline_metrics, predict_all
+from resdet.detection.evaluation.evaluate import headline_metrics, kinds_of, predict_all
 from resdet.detection.inference.predictor import results_of
 from resdet.detection.model import Detector
 from resdet.engine.distributed import World
@@ -84,6 +84,11 @@ class DetectorExporter:
     """Exports detections in padded images."""
 
     def graph(self, model: Detector, form: Form) -> nn.Module:
+        if model.draws_keypoints:
+            raise ConfigError(
+                "Keypoints cannot be exported: load the checkpoint with resdet.load, or export a detector without "
+                "model.keypoint."
+            )
         if form.masks == "inside" and not model.draws_masks:
             raise ConfigError("--masks inside is for detectors with masks, but this one has none: omit it.")
         if form.nms == "inside":
@@ -142,8 +147,7 @@ class DetectorExporter:
         verify.check_classes(set(source.category_ids) <= set(exported.category_ids))
         world = World(0, 1, torch.device("cpu"))
         predictions = predict_all(exported, source, data.on_bad_image, world, Notes(print), experiment.eval.score)
-        metric, masks = experiment.eval.metric, exported.draws_masks
-        return headline_metrics(metric, source, predictions.results, masks, predictions.left_out)
+        return headline_metrics(experiment.eval, source, predictions.results, kinds_of(exported), predictions.left_out)
 
     def difference(self, exported: ExportedDetector, other: ExportedDetector, image: Any) -> str:
         return difference_of_results(*(model.predict([image])[0] for model in (exported, other)))

@@ -144,6 +144,7 @@ class ExportedDetector(Exported):
     """Detections in images of any size, equal to those of the exported model."""
 
     task = "detection"
+    draws_keypoints = False  # export refuses them
 
     def __init__(self, session: Any, description: dict[str, Any]):
         super().__init__(session, description)
@@ -172,7 +173,11 @@ class ExportedDetector(Exported):
             return finish(self, masks, detections, images.sizes, originals)
         # The graph has pasted the masks into the padded images, so finish() must not.
         names = SimpleNamespace(
-            draws_masks=False, input=self.input, classes=self.classes, category_ids=self.category_ids
+            draws_masks=False,
+            draws_keypoints=False,
+            input=self.input,
+            classes=self.classes,
+            category_ids=self.category_ids,
         )
         results = finish(names, [], detections, images.sizes, originals)
         for result, padded, size in zip(results, masks[0], images.sizes.int().tolist()):

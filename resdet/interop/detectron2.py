@@ -188,12 +188,16 @@ def targets_of(instances: list[Instances], mask_size: int) -> Targets:
     masks = None
     if any(of_image.has("gt_masks") for of_image in instances):
         masks = torch.zeros(*shape, mask_size, mask_size, dtype=torch.uint8, device=device)
+    keypoints = None
+    if all(of_image.has("gt_keypoints") for of_image in instances):
+        points = [of_image.gt_keypoints.tensor for of_image in instances]
+        keypoints = torch.stack([nn.functional.pad(each, (0, 0, 0, 0, 0, length - len(each))) for each in points])
     for i, of_image in enumerate(instances):
         count = len(of_image)
         boxes[i, :count], labels[i, :count] = of_image.gt_boxes.tensor, of_image.gt_classes
         if count and masks is not None:
             masks[i, :count] = 255 * of_image.gt_masks.crop_and_resize(of_image.gt_boxes.tensor, mask_size)
-    return Targets(boxes, labels, valid, torch.zeros_like(valid), masks)
+    return Targets(boxes, labels, valid, torch.zeros_like(valid), masks, keypoints)
 
 
 def instances_of(result: Result) -> Instances:
@@ -203,4 +207,6 @@ def instances_of(result: Result) -> Instances:
     instances.pred_classes = torch.from_numpy(result.labels)
     if result.masks is not None:
         instances.pred_masks = torch.from_numpy(result.masks)
+    if result.keypoints is not None:
+        instances.pred_keypoints = torch.from_numpy(result.keypoints)
     return instances

@@ -33,6 +33,8 @@ def config_for(model: Detector) -> dict[str, Any]:
     name, features = section["backbone"]["name"], section["features"]
     if name not in IMAGENET_RESNETS or features not in FORMS:
         raise ConfigError(f"detectron2 has no {name} with features {features}: use a ResNet with c4, dc5 or fpn.")
+    if section.get("keypoint") is not None:
+        raise ConfigError("Configs of detectron2 with keypoints are not written: set model.keypoint=null.")
     depth = IMAGENET_RESNETS[name]
     if depth < 50 and features != "fpn":
         raise ConfigError(f"detectron2 has no {name} with features {features}: use fpn.")

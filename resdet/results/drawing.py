@@ -1,4 +1,4 @@
-"""Drawing of detections: boxes, translucent masks, and captions that stay inside the image.
+"""Drawing of detections: boxes, translucent masks, keypoints, and captions that stay inside the image.
 
 RGB in and out, without a display; input arrays are not modified.
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 OPACITY = 0.45  # of masks
+MIN_KEYPOINT_SCORE = 2.0  # a logit, as in Detectron
 GOLDEN = 0.618033988749895  # hue step, as a fraction of the circle; spreads any number of hues
 TONES = ((0.9, 1.0), (0.65, 0.75), (0.5, 1.0))  # saturation and value, cycled over the labels
 Color = tuple[int, int, int]
@@ -39,6 +40,22 @@ def draw(
     for i in bottom_up if captions else ():
         _caption(canvas, captions[i], boxes[i], color(labels[i]), width)
     return canvas
+
+
+def draw_keypoints(
+    canvas: np.ndarray, keypoints: np.ndarray, labels: Sequence[int], skeleton: Sequence[tuple[int, int]]
+) -> None:
+    """Draws the keypoints [n, K, 3] of n detections on the canvas, those with scores above MIN_KEYPOINT_SCORE, and the
+    skeleton between them; the first detection on top."""
+    width = line_width(*canvas.shape[:2])
+    for i in range(len(keypoints))[::-1]:
+        drawn = keypoints[i, :, 2] > MIN_KEYPOINT_SCORE
+        points = [(int(x), int(y)) for x, y in np.floor(keypoints[i, :, :2])]
+        for a, b in skeleton:
+            if drawn[a] and drawn[b]:
+                cv2.line(canvas, points[a], points[b], color(labels[i]), width, cv2.LINE_AA)
+        for k in np.flatnonzero(drawn):
+            cv2.circle(canvas, points[k], 2 * width, color(labels[i]), cv2.FILLED, cv2.LINE_AA)
 
 
 def sheet(images: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndarray:

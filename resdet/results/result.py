@@ -16,6 +16,7 @@ from resdet.files.atomic import write_image, write_json
 from resdet.images.decode import as_image
 from resdet.ops.rle import RLE, Decoded, encode
 from resdet.optional import required
+from resdet.results.keypoints import keypoints_to_coco
 
 
 @dataclass(init=False)
@@ -30,6 +31,10 @@ class Result:
     size: tuple[int, int]  # height and width of the image
     rles: list[RLE] | None  # masks; None if the model predicts none
     image: str | Path | np.ndarray | None  # source: a file, or uint8 RGB pixels [H, W, 3]
+    # float32 [n, K, 3]: x, y in pixels and score, the logit of the heatmap; None if the model predicts none
+    keypoints: np.ndarray | None
+    keypoint_names: list[str]  # K
+    skeleton: list[tuple[int, int]]  # pairs of keypoints that drawings connect
 
     def __init__(
         self,
@@ -42,11 +47,15 @@ class Result:
         masks: np.ndarray | None = None,
         image: str | Path | np.ndarray | None = None,
         rles: list[RLE] | None = None,
+        keypoints: np.ndarray | None = None,
+        keypoint_names: Sequence[str] = (),
+        skeleton: Sequence[tuple[int, int]] = (),
     ):
         """Masks are either `masks`, bool [n, H, W], or `rles`."""
         self.boxes, self.scores, self.labels = boxes, scores, labels
         self.names, self.category_ids = names, category_ids
         self.size, self.image = size, image
+        self.keypoints, self.keypoint_names, self.skeleton = keypoints, list(keypoint_names), list(skeleton)
         self.rles = rles if masks is None else [rle for mask in masks for rle in encode(torch.tensor(mask)[None], size)]
 
     @classmethod
@@ -98,6 +107,7 @@ class Result:
             names=[self.names[i] for i in chosen],
             category_ids=self.category_ids[chosen],
             rles=None if self.rles is None else [self.rles[i] for i in chosen],
+            keypoints=None if self.keypoints is None else self.keypoints[chosen],
         )
 
     def above(self, score: float) -> "Result":
@@ -105,7 +115,8 @@ class Result:
         return self.select(self.scores >= score)
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
-        """Entries of a COCO results file: boxes as x, y, width, height; masks as compressed RLE."""
+        """Entries of a COCO results file: boxes as x, y, width, height; masks as compressed RLE; keypoints as
+        x, y, 1 each in COCO's count of pixels, and their scores as `keypoint_scores`."""
         corners = self.boxes.astype(float)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
         entries = [
@@ -114,10 +125,13 @@ class Result:
         ]
         for entry, rle in zip(entries, self.rles or ()):
             entry["segmentation"] = {**rle}
+        for entry, points in zip(entries, () if self.keypoints is None else self.keypoints):
+            entry |= keypoints_to_coco(points)
         return entries
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields but the pixels, in JSON types; boxes as xyxy, masks as compressed RLE."""
+        """All fields but the pixels, in JSON types; boxes as xyxy, masks as compressed RLE, keypoints as [x, y, score]
+        by name."""
         detections = [
             {"name": name, "label": int(label), "category_id": int(category), "score": float(score), "box": box}
             for name, label, category, score, box in zip(
@@ -126,6 +140,8 @@ class Result:
         ]
         for detection, rle in zip(detections, self.rles or ()):
             detection["segmentation"] = {**rle}
+        for detection, points in zip(detections, () if self.keypoints is None else self.keypoints.tolist()):
+            detection["keypoints"] = dict(zip(self.keypoint_names, points))
         image = str(self.image) if isinstance(self.image, (str, Path)) else None
         return {"image": image, "height": self.size[0], "width": self.size[1], "detections": detections}
 
@@ -141,7 +157,8 @@ class Result:
         )
 
     def to_torchvision(self) -> dict[str, torch.Tensor]:
-        """Converts to the dict of torchvision's detectors: labels count from 1, masks are float [n, 1, H, W]."""
+        """Converts to the dict of torchvision's detectors: labels count from 1, masks are float [n, 1, H, W], keypoints
+        [n, K, 3] have the visibility 1 and `keypoints_scores` [n, K]."""
         target = {
             "boxes": torch.from_numpy(self.boxes),
             "labels": torch.from_numpy(self.labels) + 1,
@@ -149,12 +166,19 @@ class Result:
         }
         if (masks := self.masks) is not None:
             target["masks"] = torch.from_numpy(masks)[:, None].float()
+        if self.keypoints is not None:
+            points = torch.from_numpy(self.keypoints)
+            target["keypoints"] = torch.cat([points[..., :2], torch.ones_like(points[..., 2:])], 2)
+            target["keypoints_scores"] = points[..., 2]
         return target
 
     def to_pandas(self) -> Any:
-        """Converts to a pandas DataFrame, one row per detection, without masks."""
+        """Converts to a pandas DataFrame, one row per detection, without masks; keypoints have three columns each, such
+        as nose_x, nose_y and nose_score."""
         pandas = required("pandas", "pandas", "to_pandas")
         corners = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T))
+        parts = (f"{name}_{part}" for name in self.keypoint_names for part in ("x", "y", "score"))
+        points = {} if self.keypoints is None else dict(zip(parts, self.keypoints.reshape(len(self), -1).T))
         return pandas.DataFrame(
             {
                 "name": self.names,
@@ -162,6 +186,7 @@ class Result:
                 "category_id": self.category_ids,
                 "score": self.scores,
                 **corners,
+                **points,
             }
         )
 
@@ -195,4 +220,7 @@ class Result:
         selected = self.above(score)
         captions = [f"{name} {value:.2f}" for name, value in zip(selected.names, selected.scores)]
         masks = None if selected.rles is None else Decoded(selected.rles)
-        return drawing.draw(pixels, selected.boxes, selected.labels.tolist(), captions, masks)
+        drawn = drawing.draw(pixels, selected.boxes, selected.labels.tolist(), captions, masks)
+        if selected.keypoints is not None:
+            drawing.draw_keypoints(drawn, selected.keypoints, selected.labels.tolist(), selected.skeleton)
+        return drawn

@@ -32,7 +32,7 @@ def used(categories: Categories) -> dict[tuple[int, str], int]:
     return {pair: row for row, pair in enumerate(categories.pairs()) if pair[1] != "N/A"}
 
 
-# Layer -> its rows per class. Layers of scores have one more row at the end, for the background.
+# Layer -> its rows per class; others have none. Layers of scores have one more row at the end, for the background.
 ROWS = {"scores": 1, "mask_scores": 1, "boxes": 4, "masks": 1}
 
 
@@ -47,6 +47,8 @@ def select_rows(
     result, present = dict(state), model.state_dict()
     for layer in model.class_layers():
         kind = layer.rpartition(".")[2]
+        if kind not in ROWS:
+            continue
         per_class, background = ROWS[kind], int(kind.endswith("scores"))
         for name in (f"{layer}.weight", f"{layer}.bias"):
             source, target = state.get(name), present.get(name)

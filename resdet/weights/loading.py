@@ -18,7 +18,7 @@ from resdet.weights.reading import Checkpoint, read, shorten
 
 CLASSIFIERS = ("fc", "fc6", "fc7")  # linear layers of the classifiers
 STATISTICS = ("normalize.mean", "normalize.std")
-IGNORED_SETTINGS = ("num_classes", "norm")  # may differ between checkpoint and model without a note
+IGNORED_SETTINGS = ("num_classes", "norm", "names")  # may differ between checkpoint and model without a note
 
 
 @dataclass
@@ -163,7 +163,7 @@ def categories_of(layout: Layout, checkpoint: Checkpoint) -> Categories:
         return Categories(description.classes, description.category_ids)
     if layout.settings is None:
         return Categories([], [])
-    return layout.categories(settings_of(layout, checkpoint).get("num_classes", 0))
+    return layout.classes_of(settings_of(layout, checkpoint))
 
 
 def different_settings(implied: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "model.") -> list[str]:

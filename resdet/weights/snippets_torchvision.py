@@ -25,12 +25,15 @@ DEFAULTS = {  # torchvision's argument -> its default
 IMPORTS = {  # name in an expression -> its import
     "resnet": "from torchvision.models import {name}",
     "FasterRCNN": "from torchvision.models.detection import FasterRCNN",
+    "KeypointRCNN": "from torchvision.models.detection import KeypointRCNN",
     "MaskRCNN": "from torchvision.models.detection import MaskRCNN",
     "AnchorGenerator": "from torchvision.models.detection.anchor_utils import AnchorGenerator",
     "BackboneWithFPN": "from torchvision.models.detection.backbone_utils import BackboneWithFPN",
     "FastRCNNConvFCHead": "from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead",
     "FastRCNNPredictor": "from torchvision.models.detection.faster_rcnn import FastRCNNPredictor",
     "TwoMLPHead": "from torchvision.models.detection.faster_rcnn import TwoMLPHead",
+    "KeypointRCNNHeads": "from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads",
+    "KeypointRCNNPredictor": "from torchvision.models.detection.keypoint_rcnn import KeypointRCNNPredictor",
     "MaskRCNNHeads": "from torchvision.models.detection.mask_rcnn import MaskRCNNHeads",
     "MaskRCNNPredictor": "from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor",
     "RPNHead": "from torchvision.models.detection.rpn import RPNHead",
@@ -41,10 +44,12 @@ IMPORTS = {  # name in an expression -> its import
 
 def detector(model: Any) -> str:
     """Imports and `model = …`: torchvision's factory function if it fits, else all parts."""
-    kind = "mask" if model.draws_masks else "faster"
+    kind = "keypoint" if model.draws_keypoints else "mask" if model.draws_masks else "faster"
     arguments = {key: value for key, value in settings(model).items() if value != DEFAULTS[key]}
     if (version := version_of(model)) is not None:
         name = f"{kind}rcnn_resnet50_fpn{version}"
+        if model.draws_keypoints:
+            arguments = {"num_keypoints": len(model.keypoints.keypoint_names), **arguments}
         arguments = {"weights": None, "weights_backbone": None, "num_classes": len(model.classes) + 1, **arguments}
         return f"from torchvision.models.detection import {name}\nmodel = {name}({keywords(arguments)})"
     expression = f"{kind.title()}RCNN({backbone(model)}, {keywords(arguments | parts(model))})".replace("Rcnn", "RCNN")
@@ -87,16 +92,26 @@ def colors(model: Any) -> tuple[list[float], list[float]]:
 
 def version_of(model: Any) -> str | None:
     """ "" or "_v2" if torchvision's detector on ResNet-50 has the same shape, else None."""
-    head, masks = model.roi_heads.stages[0].head, model.roi_heads.mask_head
+    head = model.roi_heads.stages[0].head
+    masks = model.roi_heads.mask_head if model.draws_masks else None
     common = name_of(model.backbone) == "resnet50" and model.neck.channels["p2"] == 256 and head.width == 1024
     common = common and anchors(model) == (SIDES, RATIOS) and not pools(model)
     common = common and (masks is None or (len(masks.convs), masks.upsample.out_channels) == (4, 256))
+    if model.draws_keypoints:
+        keypoints = model.roi_heads.keypoint_head
+        common = common and (len(keypoints.convs), keypoints.heatmaps.in_channels) == (8, 512)
     norms = [has_norms(part) for part in (model.neck, masks) if part is not None]
     shape = (len(model.rpn.convs), len(head.convs), len(head.linears))
     if common and shape == (1, 0, 2) and not any(norms):
         return ""
     conv_width = head.convs[0].conv.out_channels if len(head.convs) else None
-    if common and shape == (2, 4, 1) and conv_width == 256 and all([*norms, has_norms(head)]):
+    if (
+        common
+        and not model.draws_keypoints
+        and shape == (2, 4, 1)
+        and conv_width == 256
+        and all([*norms, has_norms(head)])
+    ):
         return "_v2"
     return None
 
@@ -122,6 +137,12 @@ def parts(model: Any) -> dict[str, Any]:
         reduced, widths = masks.upsample.out_channels, [unit.conv.out_channels for unit in masks.convs]
         result["mask_head"] = f"MaskRCNNHeads({width}, {widths}, 1{norm_layer(masks)})"
         result["mask_predictor"] = f"MaskRCNNPredictor({masks.upsample.in_channels}, {reduced}, {count})"
+    if model.draws_keypoints:
+        keypoints = model.roi_heads.keypoint_head
+        widths = [unit.conv.out_channels for unit in keypoints.convs]
+        heatmaps = keypoints.heatmaps
+        result["keypoint_head"] = f"KeypointRCNNHeads({width}, {widths})"
+        result["keypoint_predictor"] = f"KeypointRCNNPredictor({heatmaps.in_channels}, {heatmaps.out_channels})"
     return {key: Expression(value) for key, value in (result | pools(model)).items()}
 
 
@@ -134,12 +155,13 @@ def box_head(head: Any, width: int, size: int) -> str:
 
 def pools(model: Any) -> dict[str, str]:
     """RoIAlign modules that differ from torchvision's defaults."""
-    poolers = {"box": (model.roi_heads.pooler, 7), "mask": (model.roi_heads.mask_pooler, 14)}
+    poolers = {"box": (model.roi_heads.pooler, 7)}
+    poolers |= {name: (branch.features.pooler, 14) for name, branch in model.roi_heads.branches.items()}
     return {
         f"{kind}_roi_pool": "MultiScaleRoIAlign(['0', '1', '2', '3'], "
         f"{pooler.size}, {pooler.sampling}, canonical_scale={pooler.canonical:g})"
         for kind, (pooler, size) in poolers.items()
-        if pooler is not None and (pooler.size, pooler.sampling, pooler.canonical) != (size, 2, 224)
+        if (pooler.size, pooler.sampling, pooler.canonical) != (size, 2, 224)
     }
 
 

@@ -353,7 +353,9 @@ def test_files_that_are_none(tmp_path):
         coco.evaluate(good, good)
     with pytest.raises(ConfigError, match="hotcoco or pycocotools"):
         coco.evaluate(truth, results, engine="other")
-    with pytest.raises(ConfigError, match="bbox or segm"):
+    with pytest.raises(ConfigError, match="bbox, segm, keypoints"):
+        coco.evaluate(truth, results, "poses")
+    with pytest.raises(DataError, match="no category has a list of keypoints"):
         coco.evaluate(truth, results, "keypoints")
 
 

@@ -13,6 +13,7 @@ from tasks import runs
 from resdet import config
 from resdet.data.loader import Notes
 from resdet.detection.build import build_detector
+from resdet.detection.config import DetectionEvalConfig
 from resdet.detection.data.coco import open_coco
 from resdet.detection.evaluation import evaluate
 from resdet.detection.evaluation.evaluate import (
@@ -35,6 +36,7 @@ from resdet.results.result import Result
 pytestmark = pytest.mark.usefixtures("narrow")
 
 WORLD = World(0, 1, torch.device("cpu"))
+COCO, BOTH = DetectionEvalConfig(), ["bbox", "segm"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def truth_as_results(root, keep=lambda entry: not entry["iscrowd"]):
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_a_perfect_detector(root, source, masks):
-    found = headline_metrics("coco", source, truth_as_results(root), masks)
+    found = headline_metrics(COCO, source, truth_as_results(root), BOTH if masks else ["bbox"])
     prefixes = ["", "mask_"] if masks else [""]
     assert found == pytest.approx(
         {f"{p}{name}": 1.0 for p in prefixes for name in ("AP", "AP50", "AP75", "APs", "AR100")}
@@ -88,7 +90,9 @@ def test_a_perfect_detector(root, source, masks):
 @pytest.mark.parametrize("metric", ["voc07", "voc_area", "ilsvrc_det"])
 def test_a_perfect_detector_by_other_rules(root, source, metric):
     found = truth_as_results(root) if metric != "ilsvrc_det" else truth_as_results(root, lambda entry: True)
-    assert headline_metrics(metric, source, found, False) == {"mAP": pytest.approx(1.0)}  # ILSVRC knows no crowds
+    assert headline_metrics(DetectionEvalConfig(metric=metric), source, found, ["bbox"]) == {
+        "mAP": pytest.approx(1.0)
+    }  # ILSVRC knows no crowds
 
 
 @pytest.mark.parametrize("metric, name", [("coco", "AP"), ("voc_area", "mAP")])
@@ -96,14 +100,14 @@ def test_a_detector_blind_to_one_class(root, source, metric, name):
     """Every class counts alike."""
     blind = source.category_ids[0]
     found = truth_as_results(root, lambda entry: entry["category_id"] != blind and not entry["iscrowd"])
-    found = headline_metrics(metric, source, found, False)
+    found = headline_metrics(DetectionEvalConfig(metric=metric), source, found, ["bbox"])
     assert found[name] == pytest.approx(1 - 1 / len(source.classes))
 
 
 def test_nothing_was_found(root, source):
     model, judged = judge(root, source, score=1.0)
     assert len(judged.results) == 0 and judged.results.to_list() == []
-    found = headline_metrics("coco", source, judged.results, True)
+    found = headline_metrics(COCO, source, judged.results, BOTH)
     assert found["AP"] == found["mask_AP"] == 0
 
 
@@ -112,7 +116,7 @@ def test_nothing_is_there(root, tmp_path):
     (tmp_path / "empty.json").write_text(json.dumps(content | {"annotations": []}))
     source = open_coco(tmp_path / "empty.json", root / "val")
     with pytest.raises(DataError, match="no objects"):
-        headline_metrics("coco", source, truth_as_results(root), False)
+        headline_metrics(COCO, source, truth_as_results(root), ["bbox"])
 
 
 WITHOUT_PADDING = [
@@ -191,8 +195,10 @@ def test_an_image_that_cannot_be_read_is_not_judged(root, source, damaged):
 
     perfect = truth_as_results(root, lambda entry: not entry["iscrowd"] and entry["image_id"] != source.image_id(1))
     for metric, name in (("coco", "AP"), ("voc_area", "mAP")):
-        assert headline_metrics(metric, damaged, perfect, False, judged.left_out)[name] == pytest.approx(1)
-        assert headline_metrics(metric, damaged, perfect, False)[name] < 1
+        assert headline_metrics(DetectionEvalConfig(metric=metric), damaged, perfect, ["bbox"], judged.left_out)[
+            name
+        ] == pytest.approx(1)
+        assert headline_metrics(DetectionEvalConfig(metric=metric), damaged, perfect, ["bbox"])[name] < 1
 
 
 def batches_of(root, source, *overrides):
@@ -228,7 +234,7 @@ def test_categories_that_the_data_lack_are_not_judged(root, source, tmp_path):
         experiment, _ = detector(root, source, *overrides)
         judged = detect_models([model], few, experiment, WORLD, notes)
         assert len(judged.results) and gone not in judged.results.category_ids
-        assert headline_metrics("coco", few, judged.results, True)["AP"] >= 0
+        assert headline_metrics(COCO, few, judged.results, BOTH)["AP"] >= 0
     assert said == ["note on the data 1: 1 categories of the model are not in the data and are not evaluated"]
 
 

@@ -117,7 +117,9 @@ def test_one_round_by_hand():
     assert torch.allclose(seen.scores[0], stage.mask_scores(vectors), atol=1e-5)
     assert torch.allclose(seen.box_scores[0], stage.predictor.scores(vectors), atol=1e-5)
     assert torch.allclose(seen.deltas[0].flatten(1), stage.predictor.boxes(vectors), atol=1e-6)
-    assert torch.allclose(regions.masks(maps(), boxes, torch.zeros(1, 2, dtype=torch.int64)), seen.masks.sigmoid())
+    assert torch.allclose(
+        regions.branches["mask"].predict(maps(), boxes, torch.zeros(1, 2, dtype=torch.int64)), seen.masks.sigmoid()
+    )
 
 
 # What makes it one cascade: gradients
@@ -281,7 +283,7 @@ def scenes(images: int) -> tuple[Tensor, Proposals, Targets, Tensor]:
 def judged(regions: MNC) -> tuple[float, float]:
     """The mean IoU of masks in the objects' boxes, and the share of the best instances that have the right class."""
     x, candidates, objects, sizes = scenes(50)
-    drawn = regions.masks([x], objects.boxes, objects.labels) > 0.5
+    drawn = regions.branches["mask"].predict([x], objects.boxes, objects.labels) > 0.5
     wanted = nn.functional.interpolate(objects.masks.float(), (DRAWN, DRAWN), mode="area") / 255
     iou = mask_iou(drawn, wanted, objects.boxes, module.mask_areas(objects.masks, objects.boxes)).mean().item()
     found = regions.detect([x], candidates, sizes, 0.0)

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from resdet.detection.heads import branches, mask_head
 from resdet.detection.heads import roi_heads as module
 from resdet.detection.heads.box_head import Conv5Head, ConvFCHead, RoIPooler
+from resdet.detection.heads.branches import Conv5Features, PooledFeatures
 from resdet.detection.heads.config import BoxConfig, MaskConfig
-from resdet.detection.heads.mask_head import MaskHead
+from resdet.detection.heads.mask_head import MaskBranch, MaskHead
 from resdet.detection.heads.roi_heads import RoIHeads, share_gradient
 from resdet.structures import Proposals, Targets
 
@@ -165,10 +167,12 @@ def with_masks(conv5: bool, limit: int) -> RoIHeads:
     pooler = RoIPooler([16], 4, "align", 2, True)
     if conv5:
         head = Conv5Head(torch.nn.Conv2d(4, 6, 3, stride=2, padding=1), 6)
-        return RoIHeads(config, [head], pooler, CLASSES, mask, MaskHead(6, 0, 5, None, CLASSES))
+        branch = MaskBranch(mask, MaskHead(6, 0, 5, None, CLASSES), Conv5Features(pooler, head), 20)
+        return RoIHeads(config, [head], pooler, CLASSES, {"mask": branch})
     head = ConvFCHead(4, 4, 0, 4, None, 1, 8)
-    mask_pooler = RoIPooler([16], 6, "align", 2, True)
-    return RoIHeads(config, [head], pooler, CLASSES, mask, MaskHead(4, 1, 5, None, CLASSES), mask_pooler)
+    features = PooledFeatures(RoIPooler([16], 6, "align", 2, True), 4)
+    branch = MaskBranch(mask, MaskHead(4, 1, 5, None, CLASSES), features, 20)
+    return RoIHeads(config, [head], pooler, CLASSES, {"mask": branch})
 
 
 @pytest.mark.parametrize("conv5", [False, True])
@@ -176,13 +180,14 @@ def with_masks(conv5: bool, limit: int) -> RoIHeads:
 def test_the_mask_loss_is_of_the_positive_regions_masks(conv5, limit, monkeypatch):
     """Of the object itself, whose left quarter is empty, and of the candidate that lies 10 pixels further left."""
     regions = with_masks(conv5, limit)
+    torch.nn.init.normal_(regions.mask_head.masks.weight)  # masks that tell the regions apart
     drawn = torch.tensor([[5, 0, 1, 2]])  # the object itself comes after three candidates and two paddings
     learned = torch.tensor([[True, True, False, False]]), torch.ones(1, 4, dtype=torch.bool)
     monkeypatch.setattr(module, "sample", lambda *_: (drawn, *learned))
     losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
     boxes, labels = torch.tensor([[OBJECT, CANDIDATES[0]]])[:, :limit], torch.full((1, min(limit, 2)), LABEL)
     with torch.no_grad():
-        probabilities = regions.masks(maps(), boxes, labels)[0]
+        probabilities = regions.branches["mask"].predict(maps(), boxes, labels)[0]
     m = probabilities.shape[-1]
     wanted = torch.zeros(2, m, m)
     centers = (torch.arange(m) + 0.5) / m
@@ -205,8 +210,9 @@ def test_empty_places_change_no_loss(conv5, monkeypatch):
     """On a CPU they are left out; where shapes must be known they are weighed with nothing."""
     regions = with_masks(conv5, 20)
     found, asked = [], []
-    for places in (regions.mask_places, lambda positive: 20):
-        monkeypatch.setattr(regions, "mask_places", lambda positive: asked.append(places(positive)) or asked[-1])
+    for places in (branches.positive_places, lambda positive, most: most):
+        record = lambda positive, most: asked.append(places(positive, most)) or asked[-1]
+        monkeypatch.setattr(mask_head, "positive_places", record)
         found.append(regions.losses(maps(), proposals(), targets(mask=True), SIZES)["mask"].item())
     assert asked == [8, 20]
     assert found[0] == pytest.approx(found[1], rel=1e-5)

@@ -19,6 +19,7 @@ SPREAD = {  # the standard deviation that each last layer's output is brought to
     "roi_heads.box_predictor.cls_score": 1.5,
     "roi_heads.box_predictor.bbox_pred": 1.0,
     "roi_heads.mask_predictor.mask_fcn_logits": 3.0,
+    "roi_heads.keypoint_predictor.kps_score_lowres": 3.0,
 }
 
 
@@ -43,6 +44,19 @@ def narrow(masks: bool = False, norm: type = None, **options) -> nn.Module:
         }
     kind = MaskRCNN if masks else FasterRCNN
     return randomise_norms(kind(backbone, min_size=SHORT, max_size=LONG, **options).eval())
+
+
+def narrow_keypoints(keypoints: int = 5, **options) -> nn.Module:
+    """torchvision's Keypoint R-CNN, as narrow."""
+    from torchvision.models.detection import KeypointRCNN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+
+    backbone = narrow().backbone
+    options |= {"box_head": TwoMLPHead(32 * 7 * 7, 64), "box_predictor": FastRCNNPredictor(64, CLASSES + 1)}
+    options |= {"keypoint_head": KeypointRCNNHeads(32, [16] * 8)}
+    options |= {"keypoint_predictor": KeypointRCNNPredictor(16, keypoints)}
+    return randomise_norms(KeypointRCNN(backbone, min_size=SHORT, max_size=LONG, **options).eval())
 
 
 def full(name: str, **options) -> nn.Module:

@@ -26,6 +26,7 @@ class Stub(nn.Module):
     def __init__(self, resize: str = "opencv"):
         super().__init__()
         self.classes, self.category_ids, self.draws_masks = ["cat", "dog"], [17, 3], True
+        self.draws_keypoints = False
         self.input, self.asked = InputConfig(resize=resize), []
 
     def masks(self, maps: list, boxes: Tensor, labels: Tensor) -> Tensor:

@@ -146,7 +146,8 @@ def test_of_everything():
     ours.rpn.config = replace(ours.rpn.config, batch_per_image=40_000)
     ours.roi_heads.config = replace(ours.roi_heads.config, batch_per_image=8000, positive_fraction=0.5)
     ours.roi_heads.positives = 4000
-    ours.roi_heads.mask_config = replace(ours.roi_heads.mask_config, regions=500)
+    branch = ours.roi_heads.branches["mask"]
+    branch.config, branch.positives = replace(branch.config, regions=500), 4000
     sizes = [(160, 224), (160, 224)]  # else torchvision learns from anchors in the padding too, and ours do not
     images = twins.pictures(*sizes)
     targets, objects = twins.objects(sizes, COUNTS, mask_size=MASK_SIZE)

@@ -14,7 +14,7 @@ from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.trainer import Trainer, step_seed
-from resdet.structures import Images, Targets
+from resdet.structures import each
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -105,7 +105,7 @@ def test_a_batch_worked_off_in_parts(root, tmp_path):
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, tmp_path)
     batch = next(task.training.batches(0))
     halves = [
-        (Images(*(field[half] for field in batch.images)), Targets(*(field[half] for field in batch.targets)))
+        tuple(each(record, lambda field: field[half]) for record in (batch.images, batch.targets))
         for half in (slice(0, 2), slice(2, 4))
     ]
     torch.manual_seed(step_seed(0, 0, 0))

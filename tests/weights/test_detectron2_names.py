@@ -84,6 +84,23 @@ def test_known_names_and_shapes(form, name, shape):
     assert zoo_states.shapes(**FORMS[form])[name] == shape
 
 
+def test_keypoint_rcnn():
+    """The names of detectron2's KRCNNConvDeconvUpsampleHead, with convolutions counted from 1."""
+    head = "roi_heads.keypoint_head"
+    state = dict(small("fpn"))
+    width = len(state["backbone.fpn_lateral2.weight"])
+    for number in range(1, 9):
+        state[f"{head}.conv_fcn{number}.weight"] = torch.randn(6, width if number == 1 else 6, 3, 3)
+        state[f"{head}.conv_fcn{number}.bias"] = torch.randn(6)
+    state[f"{head}.score_lowres.weight"], state[f"{head}.score_lowres.bias"] = torch.randn(6, 5, 4, 4), torch.randn(5)
+    model = in_ours(state)
+    assert torch.equal(model.roi_heads.keypoint_head.convs[7].conv.weight, state[f"{head}.conv_fcn8.weight"])
+    assert torch.equal(model.roi_heads.keypoint_head.heatmaps.bias, state[f"{head}.score_lowres.bias"])
+    assert model.keypoints.aligned and model.keypoints.sampling == 0 and len(model.keypoints.keypoint_names) == 5
+    back = detectron2.from_our_names(model)
+    assert back.keys() == state.keys() and all(torch.equal(back[key], state[key]) for key in state)
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_there_and_back_is_exact(name):
     state = small(name)
@@ -196,7 +213,6 @@ def test_norms_that_count_their_steps(norm, kept):
     "name, shape, word",
     [
         ("backbone.bottom_up.res3.0.conv2_offset.weight", (18, 8, 3, 3), "deformable"),
-        ("roi_heads.keypoint_head.score_lowres.weight", (8, 17, 4, 4), "keypoint"),
         ("sem_seg_head.predictor.weight", (54, 8, 1, 1), "semantic"),
         ("backbone.bottom_up.res2.0.conv2.weight", (4, 1, 3, 3), "ResNeXt"),
         ("roi_heads.mask_head.predictor.weight", (1, 8, 1, 1), "CLS_AGNOSTIC_MASK"),

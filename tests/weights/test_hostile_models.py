@@ -247,13 +247,6 @@ def test_names_that_begin_with_backbone_are_not_ours_for_it(names, kind):
         hub.load_foreign(checkpoint)
 
 
-def test_a_keypoint_rcnn_is_told_from_a_mask_rcnn():
-    models = pytest.importorskip("torchvision.models")
-    state = state_on_paper(models.detection.keypointrcnn_resnet50_fpn, weights_backbone=None)
-    with pytest.raises(WeightsError, match="net.pth: torchvision's Keypoint R-CNN"):
-        hub.load_foreign(Checkpoint(state, "net.pth"))
-
-
 def test_a_net_with_the_names_of_another_is_told(tmp_path):
     """ResNeXt has the names of ResNet: no advice to build what cannot be built."""
     models = pytest.importorskip("torchvision.models")

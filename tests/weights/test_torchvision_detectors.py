@@ -22,6 +22,7 @@ from resdet.weights.reading import Checkpoint
 detection = pytest.importorskip("torchvision.models.detection")
 
 FOUR = ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"]
+KEYPOINTS = "keypointrcnn_resnet50_fpn"
 
 
 def on_paper(name: str, **options) -> dict[str, Tensor]:
@@ -155,9 +156,32 @@ def test_other_classes_start_anew_where_that_is_asked_for():
     assert torch.equal(linear, theirs.roi_heads.box_head.fc6.weight)
 
 
-@pytest.mark.parametrize(
-    "name", ["keypointrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn"]
-)
+def test_keypoint_rcnn_is_recognised():
+    """Of COCO's 17 keypoints and persons; every tensor has a place of its shape, and comes back."""
+    theirs = on_paper(KEYPOINTS)
+    settings = torchvision_detectors.settings(theirs)
+    assert settings["num_classes"] == 1
+    assert settings["keypoint"] == {"aligned": False, "convs": 8, "width": 512, "names": None}
+    ours = torchvision_detectors.to_our_names({n: torch.empty_like(t, device="meta") for n, t in theirs.items()})
+    model = build(settings)
+    assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in model.state_dict().items()}
+    back = torchvision_detectors.from_our_names(model)
+    assert {n: t.shape for n, t in back.items()} == {n: t.shape for n, t in theirs.items()}
+    names = detection.KeypointRCNN_ResNet50_FPN_Weights.COCO_V1.meta["keypoint_names"]
+    assert model.keypoints.keypoint_names == names and len(model.keypoints.limbs) == 19
+
+
+def test_a_file_of_persons_names_them(tmp_path):
+    """Of torchvision's two classes, and 17 keypoints."""
+    theirs = twins.narrow_keypoints(17)
+    theirs.roi_heads.box_predictor = detection.faster_rcnn.FastRCNNPredictor(64, 2)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    model = resdet.load(tmp_path / "theirs.pth")
+    assert model.classes == ["person"] and model.category_ids == [1]
+    assert model.keypoints.keypoint_names[0] == "nose"
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn"])
 def test_detectors_that_are_none_of_ours_are_named_errors(name):
     with torch.device("meta"):
         model = getattr(detection, name)(weights=None, weights_backbone=None)
@@ -223,13 +247,24 @@ def test_the_printed_lines_make_nets_of_other_shapes(name, changes):
     assert theirs == {n: t.shape for n, t in torchvision_detectors.from_our_names(model).items()}
 
 
+@pytest.mark.parametrize("keypoints, convs", [(17, 8), (5, 2)])
+def test_printed_lines_of_keypoint_nets(keypoints, convs):
+    names = [str(number) for number in range(keypoints)]
+    model, names = on_meta(KEYPOINTS, keypoint__convs=convs, keypoint__names=names), {}
+    with torch.device("meta"):
+        exec(snippets_torchvision.detector(model), names)
+    theirs = {n: t.shape for n, t in names["model"].state_dict().items()}
+    assert theirs == {n: t.shape for n, t in torchvision_detectors.from_our_names(model).items()}
+    assert ("keypointrcnn_resnet50_fpn" in snippets_torchvision.detector(model)) == (convs == 8)
+
+
 def test_the_printed_lines_carry_the_settings():
     model, names = twins.ours(twins.narrow(masks=True)), {}
     model.normalize.set(torch.tensor([100.0, 110.0, 120.0]), torch.tensor([1.0, 1.0, 1.0]))
     model.score = 0.2
     model.roi_heads.config = replace(model.roi_heads.config, nms=0.4, detections=7)
     model.rpn.config = replace(model.rpn.config, nms=0.6, pre_nms=(5, 50), post_nms=(5, 40))
-    model.roi_heads.pooler.canonical = model.roi_heads.mask_pooler.canonical = 96.0
+    model.roi_heads.pooler.canonical = model.roi_heads.branches["mask"].features.pooler.canonical = 96.0
     exec(snippets_torchvision.detector(model), names)
     theirs = names["model"]
     assert (theirs.transform.min_size, theirs.transform.max_size) == ((twins.SHORT,), twins.LONG)
@@ -312,3 +347,23 @@ def test_settings_that_differ_from_the_weights_net_are_told():
         "the weights need model.box.aligned=False, but the model has True",
         "the weights need model.input.resize=torchvision, but the model has opencv",
     ]
+
+
+def test_another_number_of_keypoints_starts_anew():
+    """Fine-tuning on other keypoints keeps the convolutions, and says which layer it leaves."""
+    theirs = twins.narrow_keypoints(5)
+    settings = torchvision_detectors.settings(theirs.state_dict())
+    settings["keypoint"]["names"] = ["a", "b", "c"]
+    experiment = configs.from_dict({"task": "detection", "model": settings})
+    model = build_for(experiment, [str(n) for n in range(twins.CLASSES)])
+    before = model.roi_heads.keypoint_head.heatmaps.weight.clone()
+    report = weights.load(model, theirs.state_dict(), new_classifier=True)
+    assert [line.split()[0] for line in report.mismatched] == [
+        f"roi_heads.keypoint_head.heatmaps.{kind}" for kind in ("weight", "bias")
+    ]
+    assert torch.equal(model.roi_heads.keypoint_head.heatmaps.weight, before)
+    assert not any("keypoint" in note for note in report.notes)
+    conv = model.roi_heads.keypoint_head.convs[0].conv.weight
+    assert torch.equal(conv, theirs.roi_heads.keypoint_head[0].weight)
+    with pytest.raises(WeightsError, match="keypoint_head.heatmaps"):
+        weights.load(model, theirs.state_dict())

@@ -62,6 +62,18 @@ def test_detectron2s_addresses():
     )
     assert len({run for run, _ in zoo.DETECTRON2.values()}) == len(zoo.DETECTRON2)
     assert zoo.DETECTRON2["COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"] == ("137849600", "f10217")
+    assert zoo.DETECTRON2["COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x"] == ("137261548", "04e291")
+
+
+def test_keypoint_rcnn_is_not_the_early_one(monkeypatch):
+    """torchvision lists the weights of an early epoch first."""
+    asked = []
+    monkeypatch.setattr(zoo, "fetch", lambda url, place, **digest: asked.append((url, digest)))
+    zoo.locate("torchvision/keypointrcnn_resnet50_fpn")
+    url = "https://download.pytorch.org/models/keypointrcnn_resnet50_fpn_coco-fc266e95.pth"
+    assert asked == [(url, {"sha256": "fc266e95"})]
+    zoo.locate("torchvision/keypointrcnn_resnet50_fpn.COCO_LEGACY")
+    assert asked[1][0].endswith("9f466800.pth")
 
 
 def test_a_file_goes_before_a_name(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 from resdet.data import augment_names
 from resdet.detection.data.scene import Scene, bounds_within, has_area, whole_pixels
 from resdet.detection.data.segmentation import Bitmap
+from resdet.errors import ConfigError
 
 
 class SceneAlbumentation:
@@ -37,6 +38,11 @@ def _recolor(name: str, step: Any, scene: Scene) -> Scene:
 
 def _rearrange(name: str, step: Any, scene: Scene) -> Scene:
     """Applies a spatial transform; boxes of objects with masks are tightened to the visible part."""
+    if scene.keypoints is not None:
+        raise ConfigError(
+            f"data.augment.albumentations: {name} moves pixels, which is not supported for data with keypoints: leave "
+            "it out, or set data.keypoints=false."
+        )
     width, height = scene.size
     bitmaps = {i: segment.bitmap(height, width) for i, segment in enumerate(scene.segments) if segment is not None}
     masks = {"masks": list(bitmaps.values())} if bitmaps else {}

@@ -14,6 +14,7 @@ import numpy as np
 
 from resdet.data.array_cache import Arrays, Strings
 from resdet.detection.data.compile_annotations import NAMED
+from resdet.detection.data.keypoints import Keypoints, keypoint_names, written
 from resdet.detection.data.segmentation import Segment
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.errors import DataError
@@ -33,6 +34,7 @@ class Objects:
     labels: np.ndarray  # int64 [n], indices into the classes
     crowd: np.ndarray  # bool [n]: ignored in training (COCO's crowds, VOC's difficult objects)
     segments: list[Segment | None]  # length n
+    keypoints: Keypoints | None = None  # None: the data have none
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -54,6 +56,8 @@ class Annotations:
         self.classes = list(Strings.from_arrays(arrays, "classes"))
         self.category_ids: list[int] = arrays["category_ids"].tolist()
         self.problems = list(Strings.from_arrays(arrays, "problems"))
+        self.keypoints = keypoint_names(arrays)  # None: the data have none
+        self.mirror = None if self.keypoints is None else self.keypoints.mirror
 
     def __len__(self) -> int:
         return len(self.files)
@@ -95,6 +99,10 @@ class Annotations:
     def has_masks(self) -> bool:
         return len(self.arrays["points"]) + len(self.arrays["runs"]) > 0
 
+    @property
+    def has_keypoints(self) -> bool:
+        return self.keypoints is not None and bool((self.arrays["keypoints"][..., 2] > 0).any())
+
     def maskless(self) -> np.ndarray:
         """int64 [k]: indices of objects without a mask."""
         return np.flatnonzero((np.diff(self.arrays["parts"]) == 0) & (np.diff(self.arrays["strips"]) == 0))
@@ -115,6 +123,7 @@ class Annotations:
             self.arrays["labels"][start:end].astype(np.int64),
             np.array(self.arrays["crowd"][start:end]),
             [SegmentColumns.read(self.arrays, k, height) for k in range(start, end)],
+            None if self.mirror is None else Keypoints(np.array(self.arrays["keypoints"][start:end]), self.mirror),
         )
 
     def label_counts(self) -> np.ndarray:
@@ -172,6 +181,7 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
             )
     join = lambda name: np.concatenate([part.arrays[name] for part in parts])
     columns = ["sizes", "boxes", "labels", "crowd", "difficult", "truncated", "points", "runs"]
+    columns += ["keypoints"] if all(part.keypoints == first.keypoints is not None for part in parts) else []
     columns += ["image_ids"] if all("image_ids" in part.arrays for part in parts) else []
     offsets = ["starts", "rings", "parts", "strips"]
     names = (part.name(i) for part in parts for i in range(len(part)))
@@ -182,6 +192,8 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
     arrays |= Strings.pack(names).arrays("files")
     arrays |= Strings.pack(sentence for part in parts for sentence in part.problems).arrays("problems")
     arrays |= Strings.pack(first.classes).arrays("classes")
+    if "keypoints" in columns and first.keypoints:
+        arrays |= first.keypoints.arrays()
     return Annotations(arrays | {"category_ids": first.arrays["category_ids"]}, "", None, first.other_sizes)
 
 
@@ -212,10 +224,15 @@ def _compose(source: Annotations) -> dict[str, Any]:
                 "ignore": int(difficult),
                 "difficult": int(difficult),
             }
+            if objects.keypoints is not None:
+                points = written(objects.keypoints.points[k - first])
+                annotation |= {"keypoints": points.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
             annotations.append(annotation | (_masked(segment, height, width) if segment else {}))
     for i, category in source.blacklist.tolist():
         images[i].setdefault(BLACKLISTED, []).append(category)
-    categories = [{"id": number, "name": name} for number, name in zip(source.category_ids, source.classes)]
+    declared = source.keypoints.to_coco() if source.keypoints else {}
+    pairs = zip(source.category_ids, source.classes)
+    categories = [{"id": number, "name": name, **declared} for number, name in pairs]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 

@@ -18,23 +18,30 @@ from resdet.detection.data.compile_annotations import (
     compile_annotations,
     unchanged,
 )
+from resdet.detection.data.keypoints import names_in, read_points
 from resdet.files.json_file import read_json
 
 
 def open_coco(
-    annotations: Path | str, images: Path | str, on_bad: OnBad = "skip", cache_dir: Path | None = None
+    annotations: Path | str,
+    images: Path | str,
+    on_bad: OnBad = "skip",
+    cache_dir: Path | None = None,
+    keypoints: bool = True,
 ) -> Annotations:
     """Opens the file `annotations`, of COCO or LVIS, with its images in the folder `images`.
 
     Labels follow the order of the category ids. A bad entry is an error, or is left out and counted in `problems`.
-    The compiled file is cached (`resdet.data.array_cache.cached`) and memory-mapped.
+    The compiled file is cached (`resdet.data.array_cache.cached`) and memory-mapped. `keypoints`: read those that the
+    categories declare.
     """
     file, folder = Path(annotations), Path(images)
     arrays = cached(
-        f"coco-{on_bad}",
+        f"coco-{on_bad}" if keypoints else f"coco-{on_bad}-boxes",
         [file],
-        lambda: _compile(read_json(file), file, folder, on_bad),
+        lambda: _compile(read_json(file), file, folder, on_bad, keypoints),
         cache_dir,
+        ["keypoints"] if keypoints else [],
         places=[folder],
         holds=lambda arrays: unchanged(arrays, folder),
     )
@@ -47,13 +54,13 @@ def from_coco(content: dict[str, Any], images: Path | str, on_bad: OnBad = "skip
     return Annotations(arrays | {"intact": np.array([False])}, images)
 
 
-def _compile(content: Any, file: Path, folder: Path, on_bad: OnBad) -> Arrays:
+def _compile(content: Any, file: Path, folder: Path, on_bad: OnBad, keypoints: bool = True) -> Arrays:
     """`file` names the annotations in errors."""
     problems = Problems(file, on_bad)
     coco = CocoFile(content, str(file), problems.report)
     images, annotations = coco.images, coco.annotations
     measured = Measured(folder)
-    names, sizes = _check_images(coco, measured)
+    files, sizes = _check_images(coco, measured)
 
     ids = annotations.whole("id")
     annotations.require_unique(ids)
@@ -63,11 +70,13 @@ def _compile(content: Any, file: Path, folder: Path, on_bad: OnBad) -> Arrays:
     if len(images):
         annotations.valid &= images.valid[owners]  # annotations of left-out images
     coco.check_objects()
+    names = names_in(content["categories"], str(file)) if keypoints else None
+    points = read_points(annotations, names) if names else None
 
     image_rows, rows = np.flatnonzero(images.valid), np.flatnonzero(annotations.valid)
     boxes = coco.boxes[rows]
     raw = RawAnnotations(
-        files=[names[row] for row in image_rows.tolist()],
+        files=[files[row] for row in image_rows.tolist()],
         sizes=sizes[image_rows],
         images=np.searchsorted(image_rows, owners[rows]),
         boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
@@ -76,11 +85,12 @@ def _compile(content: Any, file: Path, folder: Path, on_bad: OnBad) -> Arrays:
         crowd=coco.crowd[rows],
         segmentations=[annotations.entries[row].get("segmentation") for row in rows.tolist()],
         image_columns={"image_ids": coco.image_ids[image_rows], "image_rows": image_rows},
-        object_columns={"numbers": ids[rows], "object_rows": rows},
+        object_columns={"numbers": ids[rows], "object_rows": rows}
+        | ({} if points is None else {"keypoints": points[rows].astype(np.float32)}),
     )
     arrays = compile_annotations(raw, coco.classes, problems, "annotation") | measured.arrays()
     complete = len(arrays["image_rows"]) == len(images) and len(arrays["object_rows"]) == len(annotations)
-    return arrays | {"intact": np.array([complete and not measured.files])}
+    return arrays | (names.arrays() if names else {}) | {"intact": np.array([complete and not measured.files])}
 
 
 def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str], np.ndarray]:

@@ -35,12 +35,14 @@ def collate_scenes(
     shape: Callable[[int, int], Shape],
     max_objects: int = MAX_OBJECTS,
     mask_size: int | None = None,
+    keypoints: int | None = None,
 ) -> tuple[Batch, list[str]]:
     """Returns a batch, and notes on what was left out of it.
 
     Images are padded with 0 to `shape` of the largest height and width, channels_last in memory. Objects are padded to
     8, 16, 32, … or `max_objects`, of which the largest are kept; crowds come last. With `mask_size` there are masks,
-    and objects without segmentation count as crowds.
+    and objects without segmentation count as crowds. `keypoints` is the number of keypoints of an object, None to
+    leave them out.
     """
     notes = [sample.note for sample in samples if sample.note]
     scenes = []
@@ -58,7 +60,7 @@ def collate_scenes(
         scenes.append(largest_first(scene, max_objects))
     images = Images(pad_images(scenes, shape), sizes_of(samples))
     indices = torch.tensor([sample.index for sample in samples])
-    return Batch(images, pad_objects(scenes, max_objects, mask_size), indices), notes
+    return Batch(images, pad_objects(scenes, max_objects, mask_size, keypoints), indices), notes
 
 
 def empty_scene() -> Scene:
@@ -95,22 +97,23 @@ def pad_images(scenes: list[Scene], shape: Callable[[int, int], Shape]) -> Tenso
     return torch.from_numpy(padded).permute(0, 3, 1, 2)
 
 
-def pad_objects(scenes: list[Scene], limit: int, mask_size: int | None) -> Targets:
+def pad_objects(scenes: list[Scene], limit: int, mask_size: int | None, keypoints: int | None = None) -> Targets:
     """The objects of each scene, [B, G, …]."""
     shape = (len(scenes), padded_count(max(map(len, scenes)), limit))
     boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int64)
     valid, crowd = np.zeros(shape, bool), np.zeros(shape, bool)
     masks = np.zeros((*shape, mask_size, mask_size), np.uint8) if mask_size else None
+    points = np.zeros((*shape, keypoints, 3), np.float32) if keypoints else None
     for i, scene in enumerate(scenes):
         count = len(scene)
         boxes[i, :count], labels[i, :count], crowd[i, :count] = scene.boxes, scene.labels, scene.crowd
         valid[i, :count] = True
         if masks is not None:
             draw_masks(scene, masks[i])
-    tensor = torch.from_numpy
-    return Targets(
-        tensor(boxes), tensor(labels), tensor(valid), tensor(crowd), None if masks is None else tensor(masks)
-    )
+        if points is not None and scene.keypoints is not None:
+            points[i, :count] = scene.keypoints.points
+    optional = (None if column is None else torch.from_numpy(column) for column in (masks, points))
+    return Targets(*map(torch.from_numpy, (boxes, labels, valid, crowd)), *optional)
 
 
 def padded_count(count: int, limit: int) -> int:

@@ -1,10 +1,12 @@
 """Augmentations that combine images: mosaic (YOLOv4, arXiv 2004.10934) and copy-paste (arXiv 2012.07177)."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from resdet.detection.data.geometry import resize, window
+from resdet.detection.data.keypoints import join
 from resdet.detection.data.scene import Scene, bounds_within, rasterize, whole_pixels
 from resdet.detection.data.segmentation import Bitmap
 
@@ -44,7 +46,8 @@ def _cover(scene: Scene, width: int, height: int, right: int, below: int) -> Sce
 def copy_paste(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene:
     """Pastes random objects of the other image on this one, with a random shift.
 
-    Covered parts are removed from segments and boxes below; objects with little left are dropped.
+    Covered parts are removed from segments and boxes below, and covered keypoints are hidden; objects with little left
+    are dropped.
     """
     has_segment = np.array([segment is not None for segment in other.segments], bool)
     chosen = other.select(has_segment & ~other.crowd & (rng.random(len(other)) < PASTE_PROBABILITY))
@@ -65,6 +68,7 @@ def copy_paste(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene:
 def _uncovered(scene: Scene, cover: np.ndarray) -> Scene:
     """The objects without the parts under `cover`, bool [h, w]."""
     boxes, segments, keep = scene.boxes.copy(), list(scene.segments), np.ones(len(scene), bool)
+    keypoints = scene.keypoints and scene.keypoints.without(cover)
     for i, (box, segment) in enumerate(zip(scene.boxes, scene.segments)):
         rows, columns, bitmap = rasterize(segment or _full(box), box)
         visible = bitmap * ~cover[rows, columns]
@@ -74,7 +78,7 @@ def _uncovered(scene: Scene, cover: np.ndarray) -> Scene:
         if keep[i] and segment is not None:
             segments[i] = Bitmap(visible, (columns.start, rows.start))
             boxes[i] = bounds_within(box, visible, columns.start, rows.start)
-    return Scene(scene.pixels, boxes, scene.labels, scene.crowd, segments).select(keep)
+    return replace(scene, boxes=boxes, segments=segments, keypoints=keypoints).select(keep)
 
 
 def _full(box: np.ndarray) -> Bitmap:
@@ -89,4 +93,5 @@ def merge(pixels: np.ndarray, scenes: list[Scene]) -> Scene:
     boxes, labels, crowd = (
         np.concatenate([getattr(scene, name) for scene in scenes]) for name in ("boxes", "labels", "crowd")
     )
-    return Scene(pixels, boxes, labels, crowd, [segment for scene in scenes for segment in scene.segments])
+    segments = [segment for scene in scenes for segment in scene.segments]
+    return Scene(pixels, boxes, labels, crowd, segments, join([scene.keypoints for scene in scenes]))

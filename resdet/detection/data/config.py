@@ -65,12 +65,14 @@ class CocoConfig(ScenesConfig):
     root: str = "datasets/coco"
     train: SplitConfig = field(default_factory=lambda: SplitConfig("train2017", "annotations/instances_train2017.json"))
     val: SplitConfig = field(default_factory=lambda: SplitConfig("val2017", "annotations/instances_val2017.json"))
+    keypoints: bool = True  # read the keypoints that the files have; detectors with model.keypoint learn them
 
     def open(self, split: str) -> "Annotations":
         from resdet.detection.data.coco import open_coco
 
         files, root = getattr(self, split), Path(self.root)
-        return open_coco(root / files.annotations, root / files.images, self.on_bad_annotation)
+        annotations, images = root / files.annotations, root / files.images
+        return open_coco(annotations, images, self.on_bad_annotation, keypoints=self.keypoints)
 
     def open_test(self) -> "Annotations":
         from resdet.detection.data.test_sets import coco_test

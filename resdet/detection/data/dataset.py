@@ -45,5 +45,8 @@ class DetectionDataset(Dataset[Sample]):
                 if segment is not None:
                     mask[:] = segment.bitmap(*pixels.shape[:2])
             target["masks"] = torch.from_numpy(masks)
+        if objects.keypoints is not None:
+            moved = objects.keypoints.moved(scale, (0, 0), (pixels.shape[1], pixels.shape[0]))
+            target["keypoints"] = torch.from_numpy(moved.points)
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         return self.transform(image, target) if self.transform else (image, target)

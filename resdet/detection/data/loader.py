@@ -86,6 +86,7 @@ class SceneLoader(Loader):
         copies: np.ndarray | None = None,
         max_objects: int = MAX_OBJECTS,
         mask_size: int | None = None,
+        keypoints: int | None = None,
         on_bad_image: str = "error",
         workers: int = -1,
         rank: int = 0,
@@ -99,7 +100,7 @@ class SceneLoader(Loader):
             SceneSamples(source, TrainScene(augment), seed, on_bad_image),
             order.row,
             order.steps_per_pass,
-            partial(collate_scenes, shape=shape, max_objects=max_objects, mask_size=mask_size),
+            partial(collate_scenes, shape=shape, max_objects=max_objects, mask_size=mask_size, keypoints=keypoints),
             workers,
             device,
             notes,
@@ -148,6 +149,7 @@ def evaluation_batches(
     targets: bool = False,
     max_objects: int = MAX_OBJECTS,
     mask_size: int | None = None,
+    keypoints: int | None = None,
     divisor: int | None = None,
     on_bad_image: str = "error",
     workers: int = -1,
@@ -165,7 +167,12 @@ def evaluation_batches(
     fit = partial(smallest_fit, shapes=buckets(short, long))
     shape = partial(rounded_up, divisor=divisor) if divisor else fit
     collate = partial(
-        collate_evaluation, with_targets=targets, shape=shape, max_objects=max_objects, mask_size=mask_size
+        collate_evaluation,
+        with_targets=targets,
+        shape=shape,
+        max_objects=max_objects,
+        mask_size=mask_size,
+        keypoints=keypoints,
     )
     samples = EvaluationSamples(source, resize, on_bad_image)
     return to_device(collated(samples, keys, collate, worker_count(workers), device), device, notes)

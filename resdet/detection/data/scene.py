@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from resdet.detection.data.annotations import Objects
+from resdet.detection.data.keypoints import Keypoints
 from resdet.detection.data.segmentation import Pair, Segment
 
 ROUNDING = 0.5  # pixels; clipping by less does not count as a cut
@@ -19,11 +20,12 @@ class Scene:
     labels: np.ndarray  # int64 [n]
     crowd: np.ndarray  # bool [n]
     segments: list[Segment | None]
+    keypoints: Keypoints | None = None  # None: the data have none
 
     @classmethod
     def of(cls, pixels: np.ndarray, objects: Objects, scale: Pair) -> "Scene":
         """A scene from resized pixels and objects in the original size; `scale` (x, y) is the resize factor."""
-        scene = cls(pixels, objects.boxes, objects.labels, objects.crowd, list(objects.segments))
+        scene = cls(pixels, objects.boxes, objects.labels, objects.crowd, list(objects.segments), objects.keypoints)
         return scene.moved(pixels, scale, (0, 0))
 
     @property
@@ -38,17 +40,19 @@ class Scene:
         """Selects objects by indices, int [k], or by a mask, bool [n]."""
         indices = np.arange(len(self))[keep]
         segments = [self.segments[i] for i in indices]
-        return Scene(self.pixels, self.boxes[indices], self.labels[indices], self.crowd[indices], segments)
+        keypoints = self.keypoints and self.keypoints.select(indices)
+        return Scene(self.pixels, self.boxes[indices], self.labels[indices], self.crowd[indices], segments, keypoints)
 
     def moved(self, pixels: np.ndarray, scale: Pair, shift: Pair) -> "Scene":
         """Moves the objects to x' = x·sx + tx, y' = y·sy + ty on new pixels; a negative scale mirrors.
 
         Boxes are clipped to the new image; objects outside of it are dropped. If the border cuts an object with a
-        segment, its box is tightened to the visible part.
+        segment, its box is tightened to the visible part. Keypoints outside become invisible.
         """
         corners = self.boxes.reshape(-1, 2, 2) * np.array(scale, np.float64) + np.array(shift, np.float64)
         boxes = np.concatenate([corners.min(1), corners.max(1)], 1)
-        whole = Scene(pixels, boxes, self.labels, self.crowd, self.segments)
+        keypoints = self.keypoints and self.keypoints.moved(scale, shift, (pixels.shape[1], pixels.shape[0]))
+        whole = Scene(pixels, boxes, self.labels, self.crowd, self.segments, keypoints)
         limits = np.tile(whole.size, 2)
         visible = whole.select(has_area(np.clip(boxes, 0, limits)))
         visible.segments = [segment and segment.move(scale, shift) for segment in visible.segments]

@@ -1,7 +1,7 @@
-"""COCO's average precision and recall of boxes and masks (Tables 8 and 9)."""
+"""COCO's average precision and recall of boxes and masks (Tables 8 and 9), and of keypoints."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 from resdet.detection.evaluation.coco_engines import Arrays, hotcoco_evaluator, run_hotcoco, run_pycocotools
 from resdet.detection.evaluation.confusion import confusion as confusion
 from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.keypoints import run_keypoints
 from resdet.detection.evaluation.results import Results
 from resdet.errors import ConfigError
 
@@ -20,6 +21,8 @@ ResultsLike = str | Path | Sequence[dict] | Results  # a results file, its conte
 RECALLS = np.linspace(0, 1, 101)
 ALL, SMALL, MEDIUM, LARGE = range(4)  # area ranges, separated at 32² and 96² pixels
 AREAS = {"s": SMALL, "m": MEDIUM, "l": LARGE}
+KEYPOINT_AREAS = {"m": 1, "l": 2}  # COCO labels no keypoints of small objects
+MAX_DETECTIONS: dict[Kind, Sequence[int]] = {"bbox": (1, 10, 100), "segm": (1, 10, 100), "keypoints": (20,)}
 
 
 def evaluate(
@@ -27,15 +30,20 @@ def evaluate(
     results: ResultsLike,
     kind: Kind = "bbox",
     engine: Engine = "hotcoco",
-    max_detections: Sequence[int] = (1, 10, 100),
+    max_detections: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl from 0 to 1, None without such objects; and
     `per_class`: {name: {AP, AP50, AP75, APs, APm, APl, AR100, objects}}.
 
-    `max_detections` are per image; the last one applies to all AP and to ARs, ARm, ARl. The area of a detected mask is
-    that of the mask; plain pycocotools uses the area of the box if a results file has both.
+    `max_detections` are per image, by default 1, 10 and 100; the last one applies to all AP and to ARs, ARm, ARl. The
+    area of a detected mask is that of the mask; plain pycocotools uses the area of the box if a results file has both.
+
+    Keypoints are compared by OKS, without APs and ARs, with at most 20 detections and AR20. `sigmas`: the standard
+    deviation of each keypoint, by default COCO's for its 17 and their mean for any other number. Their engine is
+    always pycocotools.
     """
-    return match(annotations, results, kind, engine, max_detections).summary()
+    return match(annotations, results, kind, engine, max_detections, sigmas).summary()
 
 
 def curves(annotations: Truth, results: ResultsLike, kind: Kind = "bbox", engine: Engine = "hotcoco") -> dict[str, Any]:
@@ -49,21 +57,26 @@ def match(
     results: ResultsLike,
     kind: Kind = "bbox",
     engine: Engine = "hotcoco",
-    max_detections: Sequence[int] = (1, 10, 100),
+    max_detections: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
 ) -> "Evaluation":
     """Matches detections to objects once, for `.summary()` and `.curves()`."""
     engines = {"hotcoco": run_hotcoco, "pycocotools": run_pycocotools}
     if engine not in engines:
         raise ConfigError(f"There is no evaluation backend {engine!r}: choose hotcoco or pycocotools.")
-    if kind not in ("bbox", "segm"):
-        raise ConfigError(f"Results of kind {kind!r} cannot be evaluated: choose bbox or segm.")
-    return Evaluation(engines[engine](annotations, results, kind, max_detections), list(max_detections))
+    if kind not in MAX_DETECTIONS:
+        raise ConfigError(f"Results of kind {kind!r} cannot be evaluated: choose {', '.join(MAX_DETECTIONS)}.")
+    limits = list(max_detections or MAX_DETECTIONS[kind])
+    if kind == "keypoints":
+        return Evaluation(run_keypoints(annotations, results, limits, sigmas), limits, KEYPOINT_AREAS)
+    return Evaluation(engines[engine](annotations, results, kind, limits), limits)
 
 
 @dataclass
 class Evaluation:
     arrays: Arrays
     max_detections: list[int]
+    areas: Mapping[str, int] = field(default_factory=lambda: AREAS)
 
     def summary(self) -> dict[str, Any]:
         precisions, recalls = self._precisions(), self._recalls()
@@ -90,13 +103,13 @@ class Evaluation:
         """AP metrics per class [K]; -1 for a class without objects, with precisions of -1."""
         precision = self.arrays.precision[..., -1].mean(1)  # [T, K, A]
         metrics = {"AP": precision[:, :, ALL].mean(0), "AP50": precision[0, :, ALL], "AP75": precision[5, :, ALL]}
-        return metrics | {f"AP{letter}": precision[:, :, area].mean(0) for letter, area in AREAS.items()}
+        return metrics | {f"AP{letter}": precision[:, :, area].mean(0) for letter, area in self.areas.items()}
 
     def _recalls(self) -> dict[str, np.ndarray]:
         """AR metrics per class [K]; -1 for a class without objects."""
         recall = self.arrays.recall.mean(0)  # [K, A, M]
         metrics = {f"AR{count}": recall[:, ALL, m] for m, count in enumerate(self.max_detections)}
-        return metrics | {f"AR{letter}": recall[:, area, -1] for letter, area in AREAS.items()}
+        return metrics | {f"AR{letter}": recall[:, area, -1] for letter, area in self.areas.items()}
 
 
 def mean(values: np.ndarray) -> float | None:

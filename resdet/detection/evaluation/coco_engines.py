@@ -60,7 +60,7 @@ def run_hotcoco(annotations: Any, results: Any, kind: Kind, max_detections: Sequ
     evaluator.accumulate()
     names = class_names(truth.load_cats(truth.get_cat_ids()))
     counts = {row["id"]: row["ann_count"] - row["crowd_count"] for row in truth.stats()["per_category"]}
-    return _arrays(evaluator.eval, names, counts)
+    return arrays_of(evaluator.eval, names, counts)
 
 
 def run_pycocotools(annotations: Any, results: Any, kind: Kind, max_detections: Sequence[int]) -> Arrays:
@@ -70,20 +70,21 @@ def run_pycocotools(annotations: Any, results: Any, kind: Kind, max_detections: 
     results = as_results(results, kind)
     results.check(truth, kind)
     with contextlib.redirect_stdout(io.StringIO()):
-        detections = _pycocotools({**truth, "annotations": _detections(results, kind)})
-        evaluator = COCOeval(_pycocotools(truth), detections, kind)
+        detections = pycocotools_coco({**truth, "annotations": _detections(results, kind)})
+        evaluator = COCOeval(pycocotools_coco(truth), detections, kind)
         evaluator.params.maxDets = list(max_detections)
         evaluator.evaluate()
         evaluator.accumulate()
-    return _arrays(evaluator.eval, class_names(truth["categories"]), ground_truth.count_objects(truth))
+    return arrays_of(evaluator.eval, class_names(truth["categories"]), ground_truth.count_objects(truth))
 
 
-def _arrays(accumulated: dict, names: list[str], counts: dict[int, int]) -> Arrays:
+def arrays_of(accumulated: dict, names: list[str], counts: dict[int, int]) -> Arrays:
     objects = [counts[identity] for identity in sorted(counts)]
     return Arrays(accumulated["precision"], accumulated["recall"], accumulated["scores"], names, objects)
 
 
-def _pycocotools(content: dict) -> Any:
+def pycocotools_coco(content: dict) -> Any:
+    """pycocotools' COCO of a file's content."""
     from pycocotools.coco import COCO
 
     coco = COCO()

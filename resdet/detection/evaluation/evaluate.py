@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from resdet.data.loader import Notes
-from resdet.detection.config import DetectionExperiment
+from resdet.detection.config import DetectionEvalConfig, DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.geometry import open_image
@@ -30,6 +30,7 @@ from resdet.images.resizing import resize
 from resdet.results.result import Result
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+PREFIXES: dict[Kind, str] = {"bbox": "", "segm": "mask_", "keypoints": "keypoint_"}
 
 
 class ImagePredictor(Protocol):
@@ -37,6 +38,9 @@ class ImagePredictor(Protocol):
 
     @property
     def draws_masks(self) -> bool: ...
+
+    @property
+    def draws_keypoints(self) -> bool: ...
 
     def predict(self, images: Iterable, score: float | None = None) -> list[Result]: ...
 
@@ -66,6 +70,7 @@ def evaluation_batches_of(
         targets=experiment.eval.losses,
         max_objects=data.max_objects,
         mask_size=data.mask_size if model.draws_masks else None,
+        keypoints=keypoint_count(model),
         divisor=None if experiment.train.compile else size.divisor,
         on_bad_image=data.on_bad_image,
         workers=data.workers,
@@ -153,12 +158,32 @@ def as_results(result: Result, source: Annotations, index: int) -> Results:
     masks = None if result.masks is None else [entry["segmentation"] for entry in entries]
     boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
     boxes *= np.tile(source.sizes[index] / result.size[::-1], 2)
-    results = Results(np.full(len(entries), image_id), result.category_ids, result.scores, boxes, masks)
+    keypoints = None if result.keypoints is None else resized_keypoints(result, source, index)
+    results = Results(np.full(len(entries), image_id), result.category_ids, result.scores, boxes, masks, keypoints)
     return results.where(np.isin(results.category_ids, source.category_ids))
 
 
+def resized_keypoints(result: Result, source: Annotations, index: int) -> np.ndarray:
+    """Keypoints [n, K, 3] in the annotated size of the image."""
+    scale = np.append(source.sizes[index] / result.size[::-1], 1)
+    return np.asarray(result.keypoints, np.float64) * scale
+
+
 def empty(model: ImagePredictor) -> Results:
-    return Results(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)), [] if model.draws_masks else None)
+    keypoints = np.zeros((0, 1, 3)) if model.draws_keypoints else None
+    masks: list[dict] | None = [] if model.draws_masks else None
+    return Results(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)), masks, keypoints)
+
+
+def kinds_of(model: ImagePredictor) -> list[Kind]:
+    """What is evaluated besides boxes."""
+    kinds: dict[Kind, bool] = {"bbox": True, "segm": model.draws_masks, "keypoints": model.draws_keypoints}
+    return [kind for kind, drawn in kinds.items() if drawn]
+
+
+def keypoint_count(model: Detector) -> int | None:
+    """Keypoints of an object, None for a detector without."""
+    return len(model.keypoints.keypoint_names) if model.draws_keypoints else None
 
 
 def gather_results(parts: Sequence[Results]) -> Results:
@@ -172,18 +197,20 @@ def unread(source: Annotations, indices: list[int]) -> list[int]:
 
 
 def headline_metrics(
-    metric: str, source: Annotations, results: Results, masks: bool, left_out: Sequence[int] = ()
+    settings: DetectionEvalConfig,
+    source: Annotations,
+    results: Results,
+    kinds: Sequence[Kind],
+    left_out: Sequence[int] = (),
 ) -> dict[str, float]:
-    """The main metrics of an evaluation protocol, without undefined ones."""
-    truth = truth_of(source, left_out)
-    if metric != COCO:
-        metrics = evaluators[metric](truth, results)
+    """The main metrics of the protocol `settings.metric`, without undefined ones."""
+    if settings.metric != COCO:
+        metrics = evaluators[settings.metric](truth_of(source, left_out), results)
         return defined({"mAP": metrics["mAP"]} | {k: v for k, v in metrics.items() if isinstance(v, float)}, source)
-    boxes = coco.evaluate(truth, results, "bbox")
-    values = {name: boxes[name] for name in COCO_METRICS}
-    if masks:
-        segments = coco.evaluate(truth_of(source, left_out, "segm"), results, "segm")
-        values |= {f"mask_{name}": segments[name] for name in COCO_METRICS}
+    values: dict[str, float | None] = {}
+    for kind in kinds:
+        metrics = coco.evaluate(truth_of(source, left_out, kind), results, kind, sigmas=settings.keypoint_sigmas)
+        values |= {f"{PREFIXES[kind]}{name}": metrics[name] for name in COCO_METRICS if name in metrics}
     return defined(values, source)
 
 

@@ -10,11 +10,13 @@ import numpy as np
 
 from resdet.detection.data.annotations import BLACKLISTED
 from resdet.detection.data.coco_file import CocoFile
+from resdet.detection.data.keypoints import names_in, read_points, written
 from resdet.detection.data.segmentation_columns import MIN_POINTS, SegmentColumns
 from resdet.detection.data.validation import refuse, whole_numbers
+from resdet.errors import DataError
 from resdet.files.json_file import read_json
 
-Kind = Literal["bbox", "segm"]
+Kind = Literal["bbox", "segm", "keypoints"]
 FLAGS = ("ignore", "difficult")  # of annotations, for VOC and ILSVRC
 
 
@@ -31,10 +33,11 @@ def read(annotations: str | Path | dict, kind: Kind = "bbox") -> dict[str, list[
     coco.check_objects()
     if kind == "segm":
         check_masks(coco)
+    keypoints = keypoints_of(coco, content["categories"], file) if kind == "keypoints" else None
     return {
         "images": images_of(coco),
         "categories": [{"id": number, "name": name} for number, name in coco.classes.items()],
-        "annotations": annotations_of(coco, kind),
+        "annotations": annotations_of(coco, kind, keypoints),
     }
 
 
@@ -50,7 +53,8 @@ def images_of(coco: CocoFile) -> list[dict]:
     ]
 
 
-def annotations_of(coco: CocoFile, kind: Kind) -> list[dict]:
+def annotations_of(coco: CocoFile, kind: Kind, keypoints: np.ndarray | None) -> list[dict]:
+    """`keypoints` [M, K, 3], with kind "keypoints"."""
     rows = np.flatnonzero(coco.annotations.valid)
     columns = (coco.owners, coco.categories, coco.boxes, coco.areas, coco.crowd.astype(int))
     keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
@@ -60,6 +64,9 @@ def annotations_of(coco: CocoFile, kind: Kind) -> list[dict]:
         annotation = {"id": number} | dict(zip(keys, values)) | {flag: 1 for flag in FLAGS if given.get(flag)}
         if kind == "segm":
             annotation["segmentation"] = _without_slivers(given["segmentation"])
+        if keypoints is not None:
+            points = keypoints[row]
+            annotation |= {"keypoints": points.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
         annotations.append(annotation)
     return annotations
 
@@ -76,6 +83,14 @@ def check_masks(coco: CocoFile) -> None:
         good = np.ones(len(coco.annotations), bool)
         good[rows] = [each != problem for each in problems]
         coco.annotations.require(good, problem, "segmentation")
+
+
+def keypoints_of(coco: CocoFile, categories: list[dict], file: str) -> np.ndarray:
+    """float64 [M, K, 3] in the file's coordinates; refuses a file without keypoints, and invalid ones."""
+    names = names_in(categories, file)
+    if names is None:
+        raise DataError(f"{file}: no category has a list of keypoints: give a file such as COCO's person_keypoints.")
+    return written(read_points(coco.annotations, names))
 
 
 def as_rle(segmentation: list | dict, height: int, width: int) -> dict:

@@ -10,7 +10,7 @@ from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.atomic import write_image
 from resdet.ops.rle import Decoded
-from resdet.results.drawing import draw
+from resdet.results.drawing import draw, draw_keypoints
 
 SCORE = 0.5  # minimum of detections to draw
 
@@ -31,8 +31,12 @@ def write_pictures(folder: Path, source: Annotations, results: Results, count: i
         boxes[:, 2:] += boxes[:, :2]
         boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's are annotated in another size
         masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
+        picture = draw(pixels, boxes, labels, captions, masks)
+        if results.keypoints is not None and source.keypoints is not None:
+            points = results.keypoints[rows] * np.append(scale_of(source, index, pixels), 1)
+            draw_keypoints(picture, points, labels, source.keypoints.skeleton)
         path = folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg"
-        write_image(path, draw(pixels, boxes, labels, captions, masks))
+        write_image(path, picture)
 
 
 def spread(length: int, count: int) -> list[int]:

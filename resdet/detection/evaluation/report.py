@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from resdet.data.loader import Notes
-from resdet.detection.config import DetectionExperiment
+from resdet.detection.config import DetectionEvalConfig, DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import coco, tables
-from resdet.detection.evaluation.evaluate import DatasetDetections, detect, truth_of
+from resdet.detection.evaluation.evaluate import PREFIXES, DatasetDetections, detect, kinds_of, truth_of
 from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.model import Detector
@@ -20,7 +20,10 @@ from resdet.tasks import EvaluateOptions
 
 
 def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, options: EvaluateOptions) -> dict[str, Any]:
-    """Metrics of boxes, and of masks if predicted, of a detector or of several as an ensemble; {} except on rank 0."""
+    """Metrics of boxes, and of masks and keypoints if predicted, of a detector or of several as an ensemble.
+
+    Returns {} except on rank 0.
+    """
     world = distributed.join(experiment.train.device)
     try:
         source = open_scenes(cast(ScenesConfig, experiment.data), "val")
@@ -33,8 +36,8 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
         return {}
     if options.save:
         detections.results.save(options.save)
-    masks = any(model.draws_masks for model in models)
-    return report(detections, source, experiment.eval.metric, masks, options.per_class, options.json)
+    kinds = [kind for kind in PREFIXES if any(kind in kinds_of(model) for model in models)]
+    return report(detections, source, experiment.eval, kinds, options.per_class, options.json)
 
 
 def check_classes(model: Detector, source: Annotations) -> None:
@@ -45,22 +48,29 @@ def check_classes(model: Detector, source: Annotations) -> None:
             f"The model has {len(model.category_ids)} classes and the data {len(source.category_ids)} others: "
             "choose the data it was trained for."
         )
+    names = model.keypoints.keypoint_names if model.draws_keypoints else None
+    if names is not None and (source.keypoints is None or len(source.keypoints.names) != len(names)):
+        count = "no" if source.keypoints is None else len(source.keypoints.names)
+        raise ConfigError(
+            f"The model has {len(names)} keypoints and the annotations have {count}: choose the data it was trained "
+            "for, for COCO annotations/person_keypoints_val2017.json in data.val.annotations."
+        )
 
 
 def report(
     detections: DatasetDetections,
     source: Annotations,
-    metric: str,
-    masks: bool,
+    settings: DetectionEvalConfig,
+    kinds: Sequence[Kind],
     per_class: bool,
     json_path: str | None,
 ) -> dict[str, Any]:
-    truth, results, losses = truth_of(source, detections.left_out), detections.results, detections.losses
-    if metric != COCO:
-        metrics = {"bbox": evaluators[metric](truth, results)}
+    results, losses, sigmas = detections.results, detections.losses, settings.keypoint_sigmas
+    truth = truth_of(source, detections.left_out)
+    if settings.metric != COCO:
+        metrics = {"bbox": evaluators[settings.metric](truth, results)}
     else:
-        kinds: list[Kind] = ["bbox", "segm"] if masks else ["bbox"]
-        metrics = {kind: coco.evaluate(truth, results, kind) for kind in kinds}
+        metrics = {kind: coco.evaluate(truth, results, kind, sigmas=sigmas) for kind in kinds}
     for kind, values in metrics.items():
         print(f"{kind}\n\n{tables.summary_table(values)}\n")
         if per_class:

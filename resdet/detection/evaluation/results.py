@@ -9,11 +9,12 @@ import numpy as np
 
 from resdet.detection.data import rle
 from resdet.detection.data.coco_file import sizes_of
-from resdet.detection.data.validation import Records, refuse
+from resdet.detection.data.validation import Records, numbers, refuse
 from resdet.detection.evaluation.ground_truth import Kind, as_rle, image_sizes
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
 from resdet.files.json_file import read_json
+from resdet.results.keypoints import HALF, keypoints_to_coco
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Results:
     scores: np.ndarray  # float64 [n]
     boxes: np.ndarray  # float64 [n, 4]: x, y, width, height
     masks: list[dict] | None = None  # n RLEs {"size": [height, width], "counts": …}, compressed
+    keypoints: np.ndarray | None = None  # float64 [n, K, 3]: x and y in continuous pixels, score
     name: str = "the results"  # for error messages
 
     def __post_init__(self):
@@ -38,9 +40,9 @@ class Results:
 
     @classmethod
     def from_list(cls, entries: Sequence[dict], name: str = "the results", masks: bool = True) -> "Results":
-        """Reads COCO's results format. A missing `bbox` is that of the mask, as in pycocotools.
+        """Reads COCO's results format. A missing `bbox` is that of the mask or the keypoints, as in pycocotools.
 
-        Masks are kept if every entry has one; `masks=False` leaves them out.
+        Masks and keypoints are kept if every entry has them; `masks=False` leaves masks out.
         """
         if not isinstance(entries, (list, tuple)):
             raise DataError(f"{name} holds no list of results but a {type(entries).__name__}: see the COCO format.")
@@ -51,7 +53,10 @@ class Results:
         rles = compressed(records) if masked and (masks or not boxed) else None
         if not boxed and rles is not None:
             records = Records(with_boxes(records.entries, rles), "result", refuse(name))
-        return cls(*columns, records.boxes(), rles if masks else None, name)
+        keypoints = keypoints_of(records) if len(entries) and all(records.values("keypoints")) else None
+        if not boxed and rles is None and keypoints is not None:
+            return cls(*columns, boxes_around(keypoints), None, keypoints, name)
+        return cls(*columns, records.boxes(), rles if masks else None, keypoints, name)
 
     @classmethod
     def read(cls, path: str | Path, masks: bool = True) -> "Results":
@@ -67,15 +72,18 @@ class Results:
         )
         masks = [part.masks for part in parts if part.masks is not None and len(part)]
         masked = len(masks) > 0 and len(masks) == sum(len(part) > 0 for part in parts)
-        return cls(
-            image_ids, category_ids, scores, boxes, [each for part in masks for each in part] if masked else None
-        )
+        drawn = [each for part in masks for each in part] if masked else None
+        points = [part.keypoints for part in parts if len(part)]
+        known = len(points) > 0 and all(part is not None for part in points)
+        keypoints = np.concatenate([part for part in points if part is not None]) if known else None
+        return cls(image_ids, category_ids, scores, boxes, drawn, keypoints)
 
     def where(self, rows: np.ndarray) -> "Results":
         """Selects detections by bool [n]."""
         masks = None if self.masks is None else [mask for mask, kept in zip(self.masks, rows.tolist()) if kept]
+        keypoints = None if self.keypoints is None else self.keypoints[rows]
         image_ids, category_ids = self.image_ids[rows], self.category_ids[rows]
-        return Results(image_ids, category_ids, self.scores[rows], self.boxes[rows], masks, self.name)
+        return Results(image_ids, category_ids, self.scores[rows], self.boxes[rows], masks, keypoints, self.name)
 
     def to_list(self) -> list[dict]:
         """COCO's results format, in JSON types."""
@@ -87,6 +95,8 @@ class Results:
                 "size": [int(side) for side in mask["size"]],
                 "counts": counts.decode() if isinstance(counts, bytes) else counts,
             }
+        for entry, points in zip(entries, () if self.keypoints is None else self.keypoints):
+            entry |= keypoints_to_coco(points)
         return entries
 
     def save(self, path: str | Path) -> None:
@@ -106,6 +116,8 @@ class Results:
         self._refuse((self.boxes[:, 2:] < 0).any(1), "bbox {}: write sides that are not negative", self.boxes)
         if kind == "segm":
             self._check_masks(image_sizes(truth["images"]))
+        if kind == "keypoints" and self.keypoints is None and len(self):
+            raise DataError(f"{self.name} do not all have keypoints: evaluate boxes instead (bbox).")
 
     def _check_masks(self, sizes: dict[int, tuple[int, int]]) -> None:
         if self.masks is None and len(self):
@@ -127,6 +139,33 @@ def as_results(results: "Results | Sequence[dict] | str | Path", kind: Kind = "b
         return results
     masks = kind == "segm"
     return Results.read(results, masks) if isinstance(results, (str, Path)) else Results.from_list(results, masks=masks)
+
+
+def keypoints_of(records: Records) -> np.ndarray:
+    """float64 [n, K, 3] of results with keypoints, in continuous pixels; the scores are `keypoint_scores`, or 1."""
+    given = records.values("keypoints")
+    count = len(given[0]) if isinstance(given[0], list) else 0
+    listed = [isinstance(row, list) and len(row) == count for row in given]
+    good = count > 0 and count % 3 == 0
+    problem = "keypoints that are no list of x, y and visibility, as many as the first result has"
+    records.require(np.array(listed, bool) & good, problem, "keypoints")
+    values, numeric = numbers([number for row in given for number in row])
+    points = values.reshape(len(given), -1, 3)
+    records.require(
+        (numeric & np.isfinite(values)).reshape(len(given), -1).all(1),
+        "keypoints that are no finite numbers",
+        "keypoints",
+    )
+    scores = records.values("keypoint_scores")
+    if all(isinstance(row, list) and len(row) * 3 == count for row in scores):
+        points[..., 2] = numbers([number for row in scores for number in row])[0].reshape(len(given), -1)
+    return points + (HALF, HALF, 0)
+
+
+def boxes_around(keypoints: np.ndarray) -> np.ndarray:
+    """Boxes [n, 4], x, y, width and height, of keypoints [n, K, 3]."""
+    low, high = keypoints[..., :2].min(1), keypoints[..., :2].max(1)
+    return np.concatenate([low, high - low], 1)
 
 
 def compressed(records: Records) -> list[dict]:

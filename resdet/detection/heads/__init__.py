@@ -1,1 +1,1 @@
-"""Anchors, the region proposal network, box and mask heads, and their losses."""
+"""Anchors, the region proposal network, box, mask and keypoint heads, and their losses."""

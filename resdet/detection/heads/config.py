@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 from resdet.backbones.config import Norm
 from resdet.detection.heads.registry import box_heads, box_losses, class_losses, mask_heads
 from resdet.errors import require
+from resdet.weights import coco_keypoints
 
 
 def is_share(value: float) -> bool:
@@ -191,6 +192,43 @@ class MaskConfig:
         mask_heads.check(self.head)
         require(self.resolution > 0, "model.mask.resolution", self.resolution, "give a number of pixels")
         require(self.regions > 0, "model.mask.regions", self.regions, "give 1 or more")
+
+
+@dataclass
+class KeypointConfig:
+    """Keypoint branch (Mask R-CNN, section 5), one for all classes; with features fpn, dc5 or vgg."""
+
+    names: list[str] | None = None  # null: those of the data; without data COCO's 17
+    skeleton: list[tuple[int, int]] | None = None  # drawn pairs of keypoints, counted from 0; null: those of the data
+    resolution: int = 14  # of pooled features; heatmaps have four times this side
+    sampling: int = 2
+    aligned: bool = True
+    convs: int = 8
+    width: int = 512
+    norm: Norm | None = None
+    regions: int = 128  # maximum of positive RoIs per image in the keypoint loss
+    loss_weight: float = 1.0
+
+    def __post_init__(self):
+        names = self.keypoint_names
+        distinct = len(names) > 0 and len(set(names)) == len(names)
+        require(distinct, "model.keypoint.names", self.names, "list one name or more, each once")
+        ends = [end for pair in self.skeleton or () for end in pair]
+        known = all(0 <= end < len(names) for end in ends)
+        require(known, "model.keypoint.skeleton", self.skeleton, f"list pairs of numbers from 0 to {len(names) - 1}")
+        for key in ("resolution", "width", "regions"):
+            require(getattr(self, key) > 0, f"model.keypoint.{key}", getattr(self, key), "give 1 or more")
+
+    @property
+    def keypoint_names(self) -> list[str]:
+        return coco_keypoints.NAMES if self.names is None else self.names
+
+    @property
+    def limbs(self) -> list[tuple[int, int]]:
+        """The skeleton, of COCO's persons by default."""
+        if self.skeleton is None:
+            return coco_keypoints.SKELETON if self.keypoint_names == coco_keypoints.NAMES else []
+        return self.skeleton
 
 
 @dataclass

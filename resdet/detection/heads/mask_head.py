@@ -1,13 +1,21 @@
-"""The mask head of Mask R-CNN (1703.06870, Figure 4)."""
+"""The mask branch of Mask R-CNN (1703.06870, Figure 4)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.layers import ConvNorm
+from resdet.detection.heads import losses
+from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, first, positive_places
 from resdet.detection.heads.config import MaskConfig
+from resdet.detection.heads.matcher import take
+from resdet.detection.heads.registry import mask_heads
+from resdet.ops.masks import crop_masks
+from resdet.structures import Targets
 
 
 class MaskHead(nn.Module):
@@ -42,3 +50,47 @@ def conv_mask_head(config: MaskConfig, channels: int, classes: int) -> MaskHead:
 def mask_of_class(logits: Tensor, labels: Tensor) -> Tensor:
     """Masks [R, C, m, m] and labels [R] -> masks of the labels [R, m, m]."""
     return logits.gather(1, labels[:, None, None, None].expand(-1, 1, *logits.shape[2:]))[:, 0]
+
+
+@dataclass
+class MaskBranch:
+    """A mask for each class, of which that of the RoI's class is used."""
+
+    config: MaskConfig
+    head: nn.Module
+    features: RoIFeatures
+    positives: int  # most positive RoIs in the sample of an image
+
+    def losses(
+        self, maps: Sequence[Tensor], rois: SampledProposals, first_maps: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
+        """mask: mean binary cross entropy of the masks of positive RoIs, for the matched class only."""
+        if targets.masks is None:
+            return {}
+        rois = first(rois, positive_places(rois.positive, min(self.config.regions, self.positives)))
+        pooled = self.features.of_sample(maps, rois.boxes, first_maps)
+        logits = mask_of_class(self.head(pooled), take(targets.labels, rois.objects).flatten()).float()
+        expected = self.targets(rois, targets, logits.shape[-1]).flatten(0, 1)
+        terms = F.binary_cross_entropy_with_logits(logits, expected, reduction="none").mean((1, 2))
+        loss = losses.mean_over(terms, rois.positive.flatten(), rois.positive.sum())
+        return {"mask": loss * self.config.loss_weight}
+
+    def predict(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Mask probabilities [B, N, m, m]."""
+        logits = mask_of_class(self.head(self.features(maps, boxes)), labels.flatten())
+        return logits.float().sigmoid().unflatten(0, labels.shape)
+
+    @torch.no_grad()
+    def targets(self, rois: SampledProposals, targets: Targets, size: int) -> Tensor:
+        """Masks [B, R, size, size] of the matched objects, 0 to 1, cropped to the RoIs."""
+        assert targets.masks is not None
+        with torch.autocast(rois.boxes.device.type, enabled=False):
+            return crop_masks(targets.masks, targets.boxes, rois.objects, rois.boxes, size)
+
+
+def mask_branch(config: MaskConfig, given: BranchInput) -> MaskBranch:
+    """Builds the branch of `model.mask`."""
+    features = given.features(config.resolution, config.sampling, config.aligned)
+    convs = config.convs if given.conv5 is None else 0
+    head = mask_heads[config.head](replace(config, convs=convs), features.channels, given.classes)
+    return MaskBranch(config, head, features, given.positives)

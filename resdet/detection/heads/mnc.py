@@ -6,6 +6,7 @@ through the masks to the features that they select, and through the regressed bo
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
@@ -14,9 +15,10 @@ from torch.nn import functional as F
 
 from resdet.detection.heads import losses
 from resdet.detection.heads.box_head import Conv5Head, FastRCNNPredictor
+from resdet.detection.heads.branches import Conv5Features, SampledProposals
 from resdet.detection.heads.config import BoxConfig, MNCConfig
 from resdet.detection.heads.matcher import take
-from resdet.detection.heads.roi_heads import BOX_WEIGHTS, RoIHeads, SampledProposals
+from resdet.detection.heads.roi_heads import BOX_WEIGHTS, RoIHeads
 from resdet.ops import boxes as box_ops
 from resdet.ops.masks import crop_masks
 from resdet.ops.roi_warp import roi_warp
@@ -88,13 +90,36 @@ class RoundOutput(NamedTuple):
     deltas: Tensor  # [B, N, C or 1, 4]
 
 
+@dataclass
+class MNCMaskBranch:
+    """The masks after detection; `MNC.losses` trains them, since classes depend on the masks of both rounds."""
+
+    head: AgnosticMaskHead
+    features: Conv5Features
+
+    def losses(
+        self, maps: Sequence[Tensor], rois: SampledProposals, first_maps: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
+        return {}
+
+    def predict(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Mask probabilities [B, N, m, m]; the labels only give the shape."""
+        return self.head(self.features(maps, boxes)).float().sigmoid().unflatten(0, labels.shape)
+
+    def targets(self, rois: SampledProposals, targets: Targets, size: int) -> Tensor:
+        """Masks [B, R, size, size] of the matched objects, 0 to 1, cropped to the RoIs."""
+        assert targets.masks is not None
+        return crop_masks(targets.masks, targets.boxes, rois.objects, rois.boxes, size)
+
+
 class MNC(RoIHeads):
     """Losses and detections from feature maps and proposals."""
 
     def __init__(self, config: BoxConfig, mnc: MNCConfig, head: Conv5Head, pooler: Warper, classes: int):
         side = -(-pooler.size // 2)  # conv5_x has a stride of 2
         mask_head = AgnosticMaskHead(head.width, side, mnc.width, mnc.resolution)
-        super().__init__(config, [], pooler, classes, mask_head=mask_head)
+        branch = MNCMaskBranch(mask_head, Conv5Features(pooler, head))
+        super().__init__(config, [], pooler, classes, {"mask": branch})
         self.mnc = mnc
         self.stages.append(MaskedStage(head, classes, config.class_agnostic))
         self.weights = [BOX_WEIGHTS[0]] * ROUNDS
@@ -108,7 +133,7 @@ class MNC(RoIHeads):
         return cast(MaskedStage, self.stages[0])
 
     def mask_logits(self, maps: Tensor) -> Tensor:
-        return cast(nn.Module, self.mask_head)(maps)
+        return cast(MNCMaskBranch, self.branches["mask"]).head(maps)
 
     def predict(self, maps: Sequence[Tensor], boxes: Tensor) -> RoundOutput:
         """One round on boxes [B, N, 4]."""
@@ -157,7 +182,7 @@ class MNC(RoIHeads):
         """mask over positive RoIs; mask_class over all, with the object's class where its box and mask both overlap."""
         masks, objects = output.masks.float(), rois.objects
         with torch.no_grad(), torch.autocast(masks.device.type, enabled=False):
-            expected = crop_masks(target_masks, targets.boxes, objects, rois.boxes, masks.shape[-1])
+            expected = self.branches["mask"].targets(rois, targets, masks.shape[-1])
             areas = take(mask_areas(target_masks, targets.boxes), objects)
             iou = mask_iou(masks > 0, expected, rois.boxes, areas)
         positive = rois.positive & (iou >= self.mnc.positive_iou)
@@ -187,11 +212,6 @@ class MNC(RoIHeads):
         scores = torch.cat([first.scores, second.scores], 1).float().softmax(-1)[..., :-1]
         boxes = torch.cat([boxes, refined], 1)
         return scores, boxes, torch.zeros_like(boxes)[:, :, None]
-
-    def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask probabilities [B, N, m, m] of boxes [B, N, 4]; the labels [B, N] only give the shape."""
-        logits = self.mask_logits(self.stage.head.maps(self.pooler(maps, boxes)))
-        return logits.float().sigmoid().unflatten(0, labels.shape)
 
 
 def mask_areas(masks: Tensor, boxes: Tensor) -> Tensor:

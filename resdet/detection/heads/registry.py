@@ -1,12 +1,13 @@
 """Registries of the parts of RoI heads; imports no torch."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from resdet.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from resdet.detection.heads.branches import BranchInput, RoIBranch
     from resdet.detection.heads.config import BoxConfig, MaskConfig
     from resdet.ops.boxes import Weights
 
@@ -31,6 +32,12 @@ class MaskHeadBuilder(Protocol):
     def __call__(self, config: "MaskConfig", channels: int, classes: int) -> "nn.Module": ...
 
 
+class RoIBranchBuilder(Protocol):
+    """Builds a branch of the RoI heads from its section of the model's config."""
+
+    def __call__(self, config: Any, given: "BranchInput", /) -> "RoIBranch": ...
+
+
 class BoxLoss(Protocol):
     """The loss [...] of deltas [..., 4] that should transform boxes [..., 4] to targets [..., 4]."""
 
@@ -52,6 +59,12 @@ box_heads: Registry[BoxHeadBuilder] = Registry(
 mask_heads: Registry[MaskHeadBuilder] = Registry(
     "mask head", "model.mask.head", {"conv": f"{HEADS}.mask_head:conv_mask_head"}
 )
+# A branch is built where the model's config has a section of its name that is not null.
+roi_branches: Registry[RoIBranchBuilder] = Registry(
+    "RoI branch",
+    "model",
+    {"mask": f"{HEADS}.mask_head:mask_branch", "keypoint": f"{HEADS}.keypoint_head:keypoint_branch"},
+)
 box_losses: Registry[BoxLoss] = Registry(
     "box loss",
     "model.box.loss",
@@ -62,5 +75,6 @@ class_losses: Registry[ClassLoss] = Registry(
 )
 register_box_head = box_heads.register
 register_mask_head = mask_heads.register
+register_roi_branch = roi_branches.register
 register_box_loss = box_losses.register
 register_class_loss = class_losses.register

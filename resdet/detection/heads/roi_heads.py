@@ -1,28 +1,26 @@
-"""RoI heads: classification and box regression in one stage or several, and masks.
+"""RoI heads: classification and box regression in one stage or several, and branches such as masks.
 
 One stage is Fast R-CNN (1504.08083), three with rising IoU are Cascade R-CNN (1712.00726), a mask branch makes it
 Mask R-CNN (1703.06870). All shapes follow from the config: `box.batch_per_image` proposals of an image are sampled,
-positive ones first, so that the box and mask losses use a prefix of fixed length.
+positive ones first, so that the losses of boxes and branches use a prefix of fixed length.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resdet.detection.heads import losses
-from resdet.detection.heads.box_head import Conv5Head, FastRCNNPredictor, RoIPooler
-from resdet.detection.heads.config import BoxConfig, MaskConfig
-from resdet.detection.heads.mask_head import mask_of_class
+from resdet.detection.heads.box_head import Conv5Head, FastRCNNPredictor
+from resdet.detection.heads.branches import RoIBranch, SampledProposals
+from resdet.detection.heads.config import BoxConfig
 from resdet.detection.heads.matcher import Matches, match_proposals, take
 from resdet.detection.heads.registry import BoxHead, box_losses, class_losses
 from resdet.ops import boxes as box_ops
-from resdet.ops.masks import crop_masks
 from resdet.ops.nms import nms
 from resdet.ops.sampling import sample
-from resdet.structures import Detections, Proposals, Targets, bucket
+from resdet.structures import Detections, Proposals, Targets
 
 BOX_WEIGHTS = (
     (10.0, 10.0, 5.0, 5.0),
@@ -30,15 +28,6 @@ BOX_WEIGHTS = (
     (30.0, 30.0, 15.0, 15.0),
 )  # of the deltas of each stage
 MIN_SIZE = 1e-2  # of detections, in pixels of the resized image
-
-
-class SampledProposals(NamedTuple):
-    """The R sampled proposals of each image, and the objects that they match."""
-
-    boxes: Tensor  # [B, R, 4]
-    objects: Tensor  # [B, R] int64: index of the matched object
-    positive: Tensor  # [B, R] bool
-    valid: Tensor  # [B, R] bool
 
 
 class Stage(nn.Module):
@@ -76,18 +65,18 @@ class RoIHeads(nn.Module):
         heads: Sequence[BoxHead],
         pooler: nn.Module,
         classes: int,
-        mask_config: MaskConfig | None = None,
-        mask_head: nn.Module | None = None,
-        mask_pooler: RoIPooler | None = None,
+        branches: Mapping[str, RoIBranch] | None = None,
     ):
-        """`heads`: one per stage; `mask_pooler` None: the mask head gets the conv5_x maps of the first stage's head."""
+        """`heads`: one per stage; `branches` by their names."""
         super().__init__()
-        self.config, self.mask_config, self.classes = config, mask_config, classes
-        self.pooler, self.mask_pooler, self.mask_head = pooler, mask_pooler, mask_head
+        self.config, self.classes, self.pooler = config, classes, pooler
+        self.branches = dict(branches or {})
+        for name, branch in self.branches.items():
+            self.add_module(f"{name}_head", branch.head)
         self.stages = nn.ModuleList(Stage(head, classes, config.class_agnostic, config.context) for head in heads)
         self.weights = [BOX_WEIGHTS[min(stage, 2)] for stage in range(len(heads))]
         self.box_loss, self.class_loss = box_losses[config.loss], class_losses[config.class_loss]
-        self.positives = int(config.batch_per_image * config.positive_fraction)
+        self.positives = positive_count(config)
 
     @property
     def rounds(self) -> int:
@@ -99,7 +88,7 @@ class RoIHeads(nn.Module):
     def losses(
         self, maps: Sequence[Tensor], proposals: Proposals, targets: Targets, sizes: Tensor
     ) -> dict[str, Tensor]:
-        """class and box of each stage over sampled proposals, mask over positive ones; `sizes` [B, 2] of the images."""
+        """class and box of each stage over sampled proposals, and the losses of branches; `sizes` [B, 2] of images."""
         rois = self.sample(proposals, targets)
         result: dict[str, Tensor] = {}
         deltas: Tensor | None = None
@@ -113,8 +102,8 @@ class RoIHeads(nn.Module):
             result |= {f"{k}{suffix}": v for k, v in self.stage_losses(number, rois, logits, deltas, targets).items()}
             if number == 0:
                 first, first_maps = rois, pooled
-        if self.mask_head is not None and targets.masks is not None:
-            result["mask"] = self.mask_loss(maps, first, first_maps, targets)
+        for branch in self.branches.values():
+            result |= branch.losses(maps, first, first_maps, targets)
         return result
 
     @torch.no_grad()
@@ -148,7 +137,7 @@ class RoIHeads(nn.Module):
         return self.pooler(maps, boxes, sizes if self.config.context else None)
 
     def embed(self, head: BoxHead, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's vector of each RoI, and the maps for a mask head without a pooler."""
+        """The head's vector of each RoI, and the maps for branches without a pooler."""
         if isinstance(head, Conv5Head):
             maps = head.maps(pooled)
             return head.vectors(maps), maps
@@ -177,34 +166,6 @@ class RoIHeads(nn.Module):
         if self.config.class_agnostic:
             return deltas[:, :, 0]
         return deltas.gather(2, labels[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
-
-    def mask_loss(self, maps: Sequence[Tensor], rois: SampledProposals, first_maps: Tensor, targets: Targets) -> Tensor:
-        """Mean binary cross entropy of the masks of positive RoIs, for the matched class only."""
-        assert self.mask_head is not None and self.mask_config is not None and targets.masks is not None
-        part = slice(self.mask_places(rois.positive))
-        boxes, objects, positive = rois.boxes[:, part], rois.objects[:, part], rois.positive[:, part]
-        if self.mask_pooler is None:
-            pooled = first_maps.unflatten(0, (len(boxes), -1))[:, part].flatten(0, 1)
-        else:
-            pooled = self.mask_pooler(maps, boxes)
-        logits = mask_of_class(self.mask_head(pooled), take(targets.labels, objects).flatten()).float()
-        with torch.no_grad(), torch.autocast(boxes.device.type, enabled=False):
-            expected = crop_masks(targets.masks, targets.boxes, objects, boxes, logits.shape[-1]).flatten(0, 1)
-        terms = F.binary_cross_entropy_with_logits(logits, expected, reduction="none").mean((1, 2))
-        return losses.mean_over(terms, positive.flatten(), positive.sum()) * self.mask_config.loss_weight
-
-    def mask_places(self, positive: Tensor) -> int:
-        """Number of RoIs per image in the mask loss, for `positive` [B, R] with positive ones first.
-
-        The maximum, a static shape, when compiling and on a GPU. Eager mode on a CPU reads the count without a sync and
-        skips slots that are empty in every image, to save time; the loss is equal, except with batch norm in the head,
-        since its statistics include all slots.
-        """
-        assert self.mask_config is not None
-        most = min(self.mask_config.regions, self.positives)
-        if torch.compiler.is_compiling() or positive.device.type != "cpu":
-            return most
-        return bucket(int(positive.sum(1).max()), most)
 
     # Inference
 
@@ -240,16 +201,10 @@ class RoIHeads(nn.Module):
         assert deltas is not None
         return sum(probabilities[1:], probabilities[0]) / len(self.stages), boxes, deltas
 
-    def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask probabilities [B, N, m, m] of boxes [B, N, 4] for their labels [B, N]."""
-        assert self.mask_head is not None
-        if self.mask_pooler is None:
-            head = cast(Conv5Head, cast(Stage, self.stages[0]).head)
-            pooled = head.maps(self.pooler(maps, boxes))
-        else:
-            pooled = self.mask_pooler(maps, boxes)
-        logits = mask_of_class(self.mask_head(pooled), labels.flatten())
-        return logits.float().sigmoid().unflatten(0, labels.shape)
+
+def positive_count(config: BoxConfig) -> int:
+    """The most positive proposals in the sample of an image."""
+    return int(config.batch_per_image * config.positive_fraction)
 
 
 def share_gradient(x: Tensor, stages: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Prediction: images are resized and detected in; results are in pixels of the original images.
 
-Masks are computed for the valid detections only, their number rounded up to a bucket. Memory is bounded: images are
-processed batch by batch, and masks are run-length encoded one chunk at a time.
+Masks and keypoints are computed for the valid detections only, their number rounded up to a bucket. Memory is bounded:
+images are processed batch by batch, and masks are run-length encoded one chunk at a time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +16,7 @@ from resdet.detection.config import InputConfig
 from resdet.detection.data.buckets import rounded_up
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
+from resdet.ops.keypoints import locate
 from resdet.ops.masks import paste, paste_as_torchvision
 from resdet.ops.rle import RLE, encode
 from resdet.results.result import Result
@@ -105,6 +106,7 @@ def finish_one(model: Any, maps: Any, detections: Detections, size: Tensor, orig
     count = int(detections.valid.sum())
     boxes = to_original(detections.boxes[0, :count], size, original)
     labels = detections.labels[0, :count].cpu().numpy()
+    keypoints = find_keypoints(model, maps, detections, count, size, original) if model.draws_keypoints else {}
     return Result(
         boxes=boxes.cpu().numpy(),
         scores=detections.scores[0, :count].cpu().numpy(),
@@ -113,6 +115,7 @@ def finish_one(model: Any, maps: Any, detections: Detections, size: Tensor, orig
         category_ids=np.array(model.category_ids, np.int64)[labels],
         size=original,
         rles=draw(model, maps, detections, boxes, original) if model.draws_masks else None,
+        **keypoints,
     )
 
 
@@ -124,6 +127,19 @@ def draw(model: Any, maps: Any, detections: Detections, boxes: Tensor, original:
     masks = model.masks(maps, detections.boxes[:, :kept], detections.labels[:, :kept])[0, : len(boxes)]
     pasted = (paste_as_torchvision if model.input.resize == "torchvision" else paste)(masks, boxes, *original)
     return [rle for part in pasted for rle in encode(part.masks, original, part.left, part.top)]
+
+
+def find_keypoints(
+    model: Any, maps: Any, detections: Detections, count: int, size: Tensor, original: tuple[int, int]
+) -> dict[str, Any]:
+    """Fields of the result: keypoints of an image's first `count` detections, in original pixels."""
+    kept = bucket(count, detections.boxes.shape[1])
+    boxes = detections.boxes[:, :kept]
+    heatmaps = model.heatmaps(maps, boxes, detections.labels[:, :kept])[0, :count]
+    found = locate(heatmaps, boxes[0, :count].float())
+    found[..., :2] *= torch.tensor(original, dtype=torch.float32, device=found.device).div(size).flip(0)
+    names = model.keypoints.keypoint_names
+    return {"keypoints": found.cpu().numpy(), "keypoint_names": names, "skeleton": model.keypoints.limbs}
 
 
 def to_original(boxes: Tensor, size: Tensor, original: tuple[int, int]) -> Tensor:

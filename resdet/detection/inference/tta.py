@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resdet.backbones.modes import evaluating
+from resdet.detection.heads.config import KeypointConfig
 from resdet.detection.heads.mnc import MNC
 from resdet.detection.heads.roi_heads import MIN_SIZE
 from resdet.detection.inference.config import TTAConfig
@@ -46,7 +47,7 @@ class EnsembleDetector:
     """An ensemble of one or more detectors of any families, with test-time augmentation.
 
     RoIs are the union of all proposals, in all views. Scores and boxes are averaged over the views of a detector, then
-    over the detectors; masks over the detectors that predict them.
+    over the detectors; masks and keypoints over the detectors that predict them.
     """
 
     __test__ = False  # keeps pytest from collecting the class
@@ -55,10 +56,12 @@ class EnsembleDetector:
         """The detectors must have the same classes; `settings` is the section `eval`."""
         first, settings = detectors[0], settings or TTAConfig()
         check_classes(detectors)
+        check_keypoints(detectors)
         check_settings(detectors, settings)
         self.detectors, self.settings = list(detectors), settings
         self.classes, self.category_ids, self.input = first.classes, first.category_ids, first.input
         self.draws_masks = any(detector.draws_masks for detector in detectors)
+        self.draws_keypoints = any(detector.draws_keypoints for detector in detectors)
         self.min_score = first.score if self.settings.score is None else self.settings.score
         configs = [detector.roi_heads.config for detector in detectors]
         self.max_candidates = max(config.candidates for config in configs)
@@ -129,6 +132,16 @@ class EnsembleDetector:
         masks = torch.cat([self.predict_masks(source.views, *part) for part in parts])
         return vote_masks(boxes[0], votes[:, voting], candidates, masks)[None]
 
+    @property
+    def keypoints(self) -> KeypointConfig:
+        return next(detector.keypoints for detector in self.detectors if detector.draws_keypoints)
+
+    def heatmaps(self, source: MaskInput, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Logits of keypoints [1, n, K, m, m] in boxes [1, n, 4]: means over the views, then over the detectors."""
+        groups = [group for detector, group in zip(self.detectors, source.views) if detector.draws_keypoints]
+        of_group = lambda group: torch.stack([view.heatmaps(boxes[0], labels[0]) for view in group]).mean(0)
+        return torch.stack([of_group(group) for group in groups]).mean(0)[None]
+
     def predict_masks(self, views: Views, boxes: Tensor, labels: Tensor) -> Tensor:
         """Mask probabilities [n, m, m] in boxes [n, 4], at the finest resolution of the detectors."""
         groups = [group for detector, group in zip(self.detectors, views) if detector.draws_masks]
@@ -154,6 +167,16 @@ def check_classes(detectors: Sequence[Detector]) -> None:
                 f"The detectors of an ensemble must have the same classes: the first has {describe_classes(first)}, "
                 f"and number {number} has {describe_classes(detector)}; give detectors trained on the same categories."
             )
+
+
+def check_keypoints(detectors: Sequence[Detector]) -> None:
+    """Refuses detectors whose heatmaps cannot be averaged."""
+    configs = [detector.keypoints for detector in detectors if detector.draws_keypoints]
+    if any((c.keypoint_names, c.resolution) != (configs[0].keypoint_names, configs[0].resolution) for c in configs):
+        raise ConfigError(
+            "The detectors of an ensemble have different keypoints or heatmaps: give detectors with the same "
+            "model.keypoint.names and model.keypoint.resolution."
+        )
 
 
 def check_settings(detectors: Sequence[Detector], settings: TTAConfig) -> None:

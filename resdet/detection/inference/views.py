@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resdet.detection.data.keypoints import mirror_of
 from resdet.detection.heads.roi_heads import Stage
 from resdet.detection.inference.predictor import pad
 from resdet.detection.model import Detector
@@ -60,6 +61,14 @@ class View:
         masks = self.net.masks(self.maps, self.to_view(boxes)[None], labels[None])[0]
         return masks.flip(-1) if self.mirrored else masks
 
+    def heatmaps(self, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Logits of keypoints [N, K, m, m] in boxes [N, 4]."""
+        heatmaps = self.net.heatmaps(self.maps, self.to_view(boxes)[None], labels[None])[0]
+        if not self.mirrored:
+            return heatmaps
+        mirror = torch.from_numpy(mirror_of(self.net.keypoints.keypoint_names)).to(heatmaps.device)
+        return heatmaps[:, mirror].flip(-1)
+
     def to_view(self, boxes: Tensor) -> Tensor:
         """Boxes [..., 4] of the image in pixels of the view."""
         boxes = boxes * self.scale
@@ -79,7 +88,7 @@ class MultiScale:
     """Pools each RoI at the two most suitable scales, and merges the outputs of conv5_x or fc7 by maxout before the
     predictor (appendix B).
 
-    Proposals, masks and global context use the view of the detector's training size.
+    Proposals, masks, keypoints and global context use the view of the detector's training size.
     """
 
     def __init__(self, base: View, scales: Sequence[View]):
@@ -87,6 +96,9 @@ class MultiScale:
         self.base, self.scales = base, scales
         self.propose, self.masks = base.propose, base.masks
         self.stage = cast(Stage, base.net.roi_heads.stages[0])
+
+    def heatmaps(self, boxes: Tensor, labels: Tensor) -> Tensor:
+        return self.base.heatmaps(boxes, labels)
 
     def score(self, boxes: Tensor) -> Scored:
         rois, vectors = self.base.to_view(boxes)[None], self.vectors(boxes)

@@ -1,4 +1,4 @@
-"""detectron2's Faster, Mask and Cascade R-CNN (C4, DC5, FPN) and residual nets: tensor names and implied settings.
+"""detectron2's Faster, Mask, Keypoint and Cascade R-CNN and residual nets: tensor names and implied settings.
 
 Tensors determine depth, widths, norms, heads and classes. Other settings are those of its model zoo:
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from resdet.errors import WeightsError
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.weights.kind import has_heads
+from resdet.weights.layouts.torchvision_detectors import keypoint_settings
 
 MARK = "proposal_generator.rpn_head.objectness_logits.weight"  # no other layout has this name
 SCORES = "roi_heads.box_predictor.{}cls_score.weight"
@@ -32,7 +33,6 @@ MSRA_MEAN = (103.53, 116.28, 123.675)  # BGR
 FIRST = "conv1.conv.weight"  # of the first convolution, under resdet's names
 UNSUPPORTED = {  # part of a name -> module it belongs to
     "conv2_offset": "deformable convolutions",
-    "keypoint_head": "a keypoint head",
     "sem_seg_head": "a semantic segmentation head",
 }
 
@@ -72,6 +72,7 @@ def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
                 ("backbone.fpn_output{n}", "neck.output.c{n}"),
                 (f"roi_heads.box_head.{stage}conv{{k}}", f"{ours}head.convs.{{k}}"),
                 ("roi_heads.mask_head.mask_fcn{k}", "roi_heads.mask_head.convs.{k}"),
+                ("roi_heads.keypoint_head.conv_fcn{k}", "roi_heads.keypoint_head.convs.{k}"),
             ]
         ),
         (f"proposal_generator.rpn_head.{rpn}", "rpn.convs.{n}" if "{n}" in rpn else "rpn.convs.0"),
@@ -82,6 +83,7 @@ def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
         (f"roi_heads.box_predictor.{stage}bbox_pred", f"{ours}predictor.boxes"),
         ("roi_heads.mask_head.deconv", "roi_heads.mask_head.upsample"),
         ("roi_heads.mask_head.predictor", "roi_heads.mask_head.masks"),
+        ("roi_heads.keypoint_head.score_lowres", "roi_heads.keypoint_head.heatmaps"),
     ]
 
 
@@ -174,6 +176,9 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
         model["rpn"] |= {"pre_nms": [12000, 6000], "post_nms": [2000, 1000]}
     if "roi_heads.mask_head.predictor.weight" in state:
         model["mask"] = mask_settings(state, origin, model["num_classes"])
+    if (heatmaps := state.get("roi_heads.keypoint_head.score_lowres.weight")) is not None:
+        convs = count(state, r"roi_heads\.keypoint_head\.conv_fcn\d\.weight")
+        model["keypoint"] = {"sampling": 0, "convs": convs, **keypoint_settings(heatmaps)}
     return model
 
 

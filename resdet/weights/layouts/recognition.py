@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -65,6 +66,13 @@ class Layout:
     settings: Callable[[State, str], dict] | None = None  # the `model` section of a config; None: in the metadata
     detector: bool = False
     categories: Callable[[int], Categories] = imagenet
+
+    def classes_of(self, section: Mapping[str, Any]) -> Categories:
+        """The classes of a model with this section: a detector of COCO's 17 keypoints and one class finds persons."""
+        count, keypoint = section.get("num_classes", 0), section.get("keypoint")
+        if count == 1 and keypoint and keypoint["names"] is None:
+            return Categories(["person"], [1])
+        return self.categories(count)
 
     def tensors(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         """Tensors under resdet's names."""

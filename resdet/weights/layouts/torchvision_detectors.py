@@ -1,4 +1,4 @@
-"""torchvision's Faster and Mask R-CNN with FPN, v1 and v2: tensor names, order of classes and implied settings.
+"""torchvision's Faster, Mask and Keypoint R-CNN with FPN: tensor names, order of classes and implied settings.
 
 Converts in both directions; `refuse_unsupported` names settings that torchvision's detectors lack.
 """
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from resdet.errors import WeightsError
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.weights import coco_keypoints
 from resdet.weights.layouts.names import rename_modules, resnet_from_torchvision, resnet_to_torchvision
 from resdet.weights.layouts.torchvision_classifiers import refuse_other_resnets, resnet_name
 
@@ -27,6 +28,7 @@ SINGLE = {  # torchvision's module -> resdet's
     "roi_heads.box_predictor.bbox_pred": "roi_heads.stages.0.predictor.boxes",
     "roi_heads.mask_predictor.conv5_mask": "roi_heads.mask_head.upsample",
     "roi_heads.mask_predictor.mask_fcn_logits": "roi_heads.mask_head.masks",
+    "roi_heads.keypoint_predictor.kps_score_lowres": "roi_heads.keypoint_head.heatmaps",
 }
 Replacement = str | Callable[[re.Match[str]], str]
 NAMES_OF_2019: dict[str, Replacement] = {  # module in the files published in 2019 -> current module
@@ -40,8 +42,9 @@ def is_detector(state: Mapping[str, Tensor]) -> bool:
     return MARK in state
 
 
-def modules(convs: int, linears: int, mask_convs: int, rpn_convs: int) -> dict[str, str]:
-    """torchvision's modules outside the body -> resdet's; its box head with convolutions is one numbered sequence."""
+def modules(convs: int, linears: int, mask_convs: int, keypoint_convs: int, rpn_convs: int) -> dict[str, str]:
+    """torchvision's modules outside the body -> resdet's; its box head with convolutions is one numbered sequence, and
+    so is its keypoint head, with activations in between."""
     result = dict(SINGLE)
     for stage, level in LEVELS.items():
         for source, target in (("inner", "lateral"), ("layer", "output")):
@@ -50,6 +53,8 @@ def modules(convs: int, linears: int, mask_convs: int, rpn_convs: int) -> dict[s
         result |= unit(f"roi_heads.box_head.{n}", f"roi_heads.stages.0.head.convs.{n}")
     for n in range(mask_convs):
         result |= unit(f"roi_heads.mask_head.{n}", f"roi_heads.mask_head.convs.{n}")
+    for n in range(keypoint_convs):
+        result[f"roi_heads.keypoint_head.{2 * n}"] = f"roi_heads.keypoint_head.convs.{n}.conv"
     for n in range(rpn_convs):
         result[f"rpn.head.conv.{n}.0"] = f"rpn.convs.{n}"
     for n in range(linears):
@@ -69,6 +74,7 @@ def modules_of(state: Mapping[str, Tensor]) -> dict[str, str]:
         convs=count(r"roi_heads\.box_head\.\d\.0\.weight"),
         linears=count(r"roi_heads\.box_head\.(fc)?\d+\.weight"),
         mask_convs=count(r"roi_heads\.mask_head\.\d\.0\.weight"),
+        keypoint_convs=count(r"roi_heads\.keypoint_head\.\d+\.weight"),
         rpn_convs=count(r"rpn\.head\.conv\.\d\.0\.weight"),
     )
 
@@ -119,8 +125,6 @@ def without_epsilon(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
     """The `model` section of a config that the weights fit."""
-    if any(name.startswith("roi_heads.keypoint") for name in state):
-        raise WeightsError(f"{origin}: torchvision's Keypoint R-CNN is not supported: give a Faster or Mask R-CNN.")
     ours = our_names(state)
     name = resnet_name({n.removeprefix("backbone."): t for n, t in ours.items()}, origin)
     count = lambda pattern: len([name for name in ours if re.fullmatch(pattern, name)])
@@ -154,7 +158,20 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
             "width": ours["roi_heads.mask_head.upsample.weight"].shape[1],
             "norm": norm("roi_heads.mask_head.convs.0.norm"),
         }
+    if (heatmaps := ours.get("roi_heads.keypoint_head.heatmaps.weight")) is not None:
+        model["keypoint"] = {
+            "aligned": False,
+            "convs": count(r"roi_heads\.keypoint_head\.convs\.\d\.conv\.weight"),
+            **keypoint_settings(heatmaps),
+        }
     return model
+
+
+def keypoint_settings(heatmaps: Tensor) -> dict[str, Any]:
+    """Settings from the weight [width, K, 4, 4] of the deconvolution: COCO's names for 17 keypoints, else numbers."""
+    width, keypoints = heatmaps.shape[:2]
+    known = keypoints == len(coco_keypoints.NAMES)
+    return {"width": width, "names": None if known else [str(number) for number in range(keypoints)]}
 
 
 def norm_of_body(state: Mapping[str, Tensor]) -> str:
@@ -177,8 +194,10 @@ def from_our_names(model: Any) -> dict[str, Tensor]:
         rest[scores], rest[boxes] = rest[scores].roll(1, 0), with_rows_of_background(rest[boxes], 4)
         if (masks := f"roi_heads.mask_head.masks.{kind}") in rest:
             rest[masks] = with_rows_of_background(rest[masks], 1)
-    head, mask = model.roi_heads.stages[0].head, model.roi_heads.mask_head
-    names = modules(len(head.convs), len(head.linears), len(mask.convs) if mask else 0, len(model.rpn.convs))
+    head = model.roi_heads.stages[0].head
+    mask, keypoint = (model.roi_heads.branches.get(name) for name in ("mask", "keypoint"))
+    mask_convs, keypoint_convs = (len(branch.head.convs) if branch else 0 for branch in (mask, keypoint))
+    names = modules(len(head.convs), len(head.linears), mask_convs, keypoint_convs, len(model.rpn.convs))
     renamed = rename_modules(rest, {target: source for source, target in names.items()})
     return {f"{BODY}{resnet_to_torchvision(name)}": tensor for name, tensor in body.items()} | renamed
 
@@ -195,7 +214,7 @@ def refuse_unsupported(model: Any) -> None:
     refuse_other_resnets(model.backbone, model.backbone.state_dict(), "torchvision")
     box, mask, rpn, head = (
         model.roi_heads.config,
-        model.roi_heads.mask_config,
+        model.roi_heads.branches.get("mask"),
         model.rpn,
         model.roi_heads.stages[0].head,
     )
@@ -213,8 +232,12 @@ def refuse_unsupported(model: Any) -> None:
         "rpn.min_size": (rpn.config.min_size, rpn.config.min_size == 1e-3, 1e-3),
     }
     if mask is not None:
-        checks["mask.aligned"] = (mask.aligned, not mask.aligned, False)
-        checks["mask.norm"] = ("gn", not has_groups(model.roi_heads.mask_head), "bn or frozen")
+        checks["mask.aligned"] = (mask.config.aligned, not mask.config.aligned, False)
+        checks["mask.norm"] = ("gn", not has_groups(mask.head), "bn or frozen")
+    if (keypoint := model.roi_heads.branches.get("keypoint")) is not None:
+        checks["keypoint.aligned"] = (keypoint.config.aligned, not keypoint.config.aligned, False)
+        checks["mask"] = ("set beside model.keypoint", mask is None, None)
+        checks["keypoint.norm"] = (keypoint.config.norm, keypoint.config.norm is None, None)
     for key, (present, supported, expected) in checks.items():
         if not supported:
             raise WeightsError(

@@ -121,7 +121,7 @@ def take(batches, count):
 
 
 def flat(batch):
-    return [*batch.images, *batch.targets, batch.indices]
+    return [*batch.images, *(field for field in batch.targets if field is not None), batch.indices]
 
 
 def assert_same(first, second):

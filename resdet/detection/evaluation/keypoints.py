@@ -1,0 +1,65 @@
+"""COCO's average precision of keypoints: object keypoint similarity (OKS) in place of IoU, by pycocotools."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from resdet.detection.evaluation import ground_truth
+from resdet.detection.evaluation.coco_engines import Arrays, arrays_of, pycocotools_coco
+from resdet.detection.evaluation.ground_truth import class_names
+from resdet.detection.evaluation.results import Results, as_results
+from resdet.errors import ConfigError, DataError
+from resdet.weights import coco_keypoints
+
+
+def run_keypoints(
+    annotations: Any, results: Any, max_detections: Sequence[int], sigmas: Sequence[float] | None = None
+) -> Arrays:
+    """The arrays of pycocotools; objects without labeled keypoints are ignored, as it does."""
+    from pycocotools.cocoeval import COCOeval
+
+    truth = ground_truth.read(annotations, "keypoints")
+    results = as_results(results, "keypoints")
+    results.check(truth, "keypoints")
+    count = next((len(entry["keypoints"]) // 3 for entry in truth["annotations"]), None)
+    if count is not None and len(results) and results.keypoints is not None and results.keypoints.shape[1] != count:
+        raise DataError(
+            f"{results.name} have {results.keypoints.shape[1]} keypoints and the annotations {count}: give results "
+            "for the same keypoints."
+        )
+    with contextlib.redirect_stdout(io.StringIO()):
+        detections = pycocotools_coco({**truth, "annotations": detections_of(results)})
+        evaluator = COCOeval(pycocotools_coco(truth), detections, "keypoints")
+        evaluator.params.maxDets = list(max_detections)
+        evaluator.params.kpt_oks_sigmas = np.array(sigmas_of(count, sigmas))
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return arrays_of(evaluator.eval, class_names(truth["categories"]), ground_truth.count_objects(truth))
+
+
+def sigmas_of(count: int | None, sigmas: Sequence[float] | None) -> list[float]:
+    """The standard deviations for this number of keypoints, None for any."""
+    if sigmas is None:
+        if count is None or count == len(coco_keypoints.SIGMAS):
+            return coco_keypoints.SIGMAS
+        return [float(np.mean(coco_keypoints.SIGMAS))] * count
+    if count is not None and len(sigmas) != count:
+        raise ConfigError(
+            f"eval.keypoint_sigmas lists {len(sigmas)} numbers and the data have {count} keypoints: give one for each.",
+            "eval.keypoint_sigmas",
+        )
+    return list(sigmas)
+
+
+def detections_of(results: Results) -> list[dict]:
+    """Detections in the form of `loadRes`, with the box and the area of the keypoints."""
+    detections = []
+    for number, entry in enumerate(results.to_list(), start=1):
+        x, y = entry["keypoints"][0::3], entry["keypoints"][1::3]
+        left, top, width, height = min(x), min(y), max(x) - min(x), max(y) - min(y)
+        area = {"bbox": [left, top, width, height], "area": width * height, "iscrowd": 0}
+        detections.append({**entry, "id": number, **area})
+    return detections

@@ -1,0 +1,88 @@
+"""The keypoint branch of Mask R-CNN (1703.06870, section 5, "Mask R-CNN for Human Pose Estimation").
+
+Each keypoint is a mask with a single pixel: a heatmap of logits, normalized over its positions.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.backbones.layers import ConvNorm
+from resdet.detection.heads import losses
+from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, first, positive_places
+from resdet.detection.heads.config import KeypointConfig
+from resdet.detection.heads.matcher import take
+from resdet.errors import ConfigError
+from resdet.ops.keypoints import heatmap_cells
+from resdet.structures import Targets
+
+
+class KeypointHead(nn.Module):
+    """3×3 convolutions, a deconvolution to twice the side, and bilinear upsampling to four times the side."""
+
+    def __init__(self, channels: int, convs: int, width: int, norm: str | None, keypoints: int):
+        super().__init__()
+        widths = [channels] + [width] * convs
+        self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
+        self.heatmaps = nn.ConvTranspose2d(widths[-1], keypoints, 4, stride=2, padding=1)
+        for layer in (*(unit.conv for unit in cast(Iterable[ConvNorm], self.convs)), self.heatmaps):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """RoI features [R, C, s, s] -> logits [R, K, 4s, 4s]."""
+        for unit in self.convs:
+            x = F.relu(unit(x), inplace=True)
+        return F.interpolate(self.heatmaps(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+@dataclass
+class KeypointBranch:
+    """Heatmaps of K keypoints, the same for all classes."""
+
+    config: KeypointConfig
+    head: KeypointHead
+    features: RoIFeatures
+    positives: int  # most positive RoIs in the sample of an image
+
+    def losses(
+        self, maps: Sequence[Tensor], rois: SampledProposals, first_maps: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
+        """keypoint: mean cross entropy over the positions, of the visible keypoints inside positive RoIs."""
+        if targets.keypoints is None:
+            return {}
+        rois = first(rois, positive_places(rois.positive, min(self.config.regions, self.positives)))
+        logits = self.head(self.features.of_sample(maps, rois.boxes, first_maps)).float()
+        cells, counted = self.targets(rois, targets, logits.shape[-1])
+        terms = F.cross_entropy(logits.flatten(2).flatten(0, 1), cells.flatten(), reduction="none")
+        loss = losses.mean_over(terms, counted.flatten(), counted.sum())
+        return {"keypoint": loss * self.config.loss_weight}
+
+    def predict(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Heatmaps [B, N, K, m, m], logits; the labels only give the shape."""
+        return self.head(self.features(maps, boxes)).float().unflatten(0, labels.shape)
+
+    @torch.no_grad()
+    def targets(self, rois: SampledProposals, targets: Targets, size: int) -> tuple[Tensor, Tensor]:
+        """The cell [B, R, K] of each keypoint in the heatmap of its RoI, and whether it is learned, bool [B, R, K]."""
+        assert targets.keypoints is not None
+        cells, inside = heatmap_cells(take(targets.keypoints, rois.objects), rois.boxes, size)
+        return cells, inside & rois.positive[..., None]
+
+
+def keypoint_branch(config: KeypointConfig, given: BranchInput) -> KeypointBranch:
+    """Builds the branch of `model.keypoint`."""
+    if given.conv5 is not None:
+        raise ConfigError(
+            "model.keypoint is set and model.features is c4: the keypoint branch needs feature maps of its own; use "
+            "fpn or dc5.",
+            "model.keypoint",
+        )
+    features = given.features(config.resolution, config.sampling, config.aligned)
+    head = KeypointHead(features.channels, config.convs, config.width, config.norm, len(config.keypoint_names))
+    return KeypointBranch(config, head, features, given.positives)
