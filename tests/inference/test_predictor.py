@@ -1,5 +1,7 @@
 """From images of any size to results in their own pixels, whatever they were resized, padded and grouped to."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
@@ -8,12 +10,15 @@ from heads import tiny
 from torch import Tensor, nn
 
 from resdet.detection.config import InputConfig
+from resdet.detection.data.buckets import rounded_up
 from resdet.detection.inference import predictor
 from resdet.detection.inference.predictor import finish, grouped, pad
 from resdet.errors import Error
 from resdet.structures import BUCKETS, Detections
 
 pytest.importorskip("torchvision")
+
+SHAPE = partial(rounded_up, divisor=32)
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -99,7 +104,7 @@ def test_padding():
 def test_images_of_one_padded_size_go_together():
     sizes = [(64, 64), (64, 100), (60, 64), (64, 64), (100, 64), (64, 64), (64, 60)]
     pictures = [picture(*size) for size in sizes]
-    groups = list(grouped(pictures, InputConfig(min_size=64, max_size=128), most=3))
+    groups = list(grouped(pictures, InputConfig(min_size=64, max_size=128), SHAPE, most=3))
     numbers = [[prepared.number for prepared in group] for group in groups]
     assert sorted(sum(numbers, [])) == list(range(7)) and max(map(len, numbers)) == 3
     for group in groups:
@@ -120,7 +125,7 @@ def test_a_rare_size_does_not_wait_for_the_last_image(monkeypatch):
             yield picture(*size)
 
     found = []
-    for group in grouped(images(), InputConfig(min_size=64, max_size=128), most=4):
+    for group in grouped(images(), InputConfig(min_size=64, max_size=128), SHAPE, most=4):
         numbers = [prepared.number for prepared in group]
         assert read[-1] - numbers[0] < 5
         found += numbers
@@ -143,7 +148,7 @@ def test_results_come_in_the_order_of_the_images(model, tmp_path, monkeypatch):
     images = [arrays[0], tmp_path / "image.png", arrays[2], arrays[3]]
     alone = [model.predict([image], score=0.2)[0] for image in images]
     real = predictor.grouped
-    monkeypatch.setattr(predictor, "grouped", lambda images, input, most: real(images, input, 8))
+    monkeypatch.setattr(predictor, "grouped", lambda images, input, shape, most: real(images, input, shape, 8))
     together = model.predict(images, score=0.2)
     assert [result.size for result in together] == [array.shape[:2] for array in arrays]
     assert together[1].image == tmp_path / "image.png"
