@@ -84,20 +84,22 @@ def merge(results: Sequence[Result], tiles: Sequence[Tile], size: tuple[int, int
     offsets = [np.array([tile.left, tile.top] * 2, np.float32) for tile in tiles]
     boxes = np.concatenate([result.boxes + offset for result, offset in zip(results, offsets)])
     cut = np.concatenate([cut_by_seam(result.boxes, tile, size) for result, tile in zip(results, tiles)])
-    fields = [np.concatenate([getattr(result, name) for result in results]) for name in ("scores", "labels")]
-    kept = suppress(boxes, *fields, cut, nms)
+    scores, labels, ids = (
+        np.concatenate([getattr(result, name) for result in results]) for name in ("scores", "labels", "category_ids")
+    )
+    kept = suppress(boxes, scores, labels, cut, nms)
     tile_of = np.repeat(np.arange(len(tiles)), [len(result) for result in results])
     place = np.concatenate([np.arange(len(result)) for result in results])
     sources = [(results[n], tiles[n], i) for n, i in zip(tile_of[kept], place[kept].tolist())]
-    ids = np.concatenate([result.category_ids for result in results])
+    rles = [placed(result.rles[i], tile, size) for result, tile, i in sources if result.rles is not None]
     return Result(
         boxes=boxes[kept],
-        scores=fields[0][kept],
-        labels=fields[1][kept],
+        scores=scores[kept],
+        labels=labels[kept],
         names=[result.names[i] for result, _, i in sources],
         category_ids=ids[kept],
         size=size,
-        rles=None if results[0].rles is None else [placed(result.rles[i], tile, size) for result, tile, i in sources],
+        rles=None if results[0].rles is None else rles,
     )
 
 
