@@ -167,6 +167,14 @@ def test_bfloat16_only_where_the_device_computes_in_it(monkeypatch):
         assert next(model.parameters()).dtype == dtype
 
 
+def test_compilation_starts_by_itself_only_where_it_pays():
+    compiled = lambda dtype, compile: "forward" in vars(accelerate(classifier(), dtype, compile))
+    assert compiled(torch.bfloat16, "auto") and not compiled(torch.float32, "auto")
+    assert compiled(torch.float32, True) and not compiled(torch.bfloat16, False)
+    model = accelerate(classifier(), torch.bfloat16)
+    assert model.forward.after == 64 * 3 * 1024**2 and model.forward.limit == 8
+
+
 def test_load_takes_a_mode_and_a_device(tmp_path, monkeypatch):
     path = tmp_path / "a.pth"
     monkeypatch.setattr(resdet.hub, "load_model", lambda path: classifier().eval())
