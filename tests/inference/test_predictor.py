@@ -8,6 +8,7 @@ import pytest
 import torch
 from heads import tiny
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from resdet.detection.config import InputConfig
 from resdet.detection.data.buckets import rounded_up
@@ -55,6 +56,29 @@ def test_boxes_come_back_in_the_images_own_pixels():
     assert first.boxes.tolist() == [[20, 10, 80, 50], [0, 0, 160, 100]] and first.size == (100, 160)
     assert second.boxes.tolist() == [[8, 10, 16, 30]] and second.masks.shape == (1, 40, 24)
     assert first.names == ["cat", "dog"] and first.category_ids.tolist() == [17, 3] and first.labels.tolist() == [0, 1]
+
+
+class Waits(TorchDispatchMode):
+    """Counts the scalars that are read from tensors, for each of which a GPU is waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(options or {}))
+
+
+def test_the_detections_of_a_batch_are_downloaded_once(monkeypatch):
+    copies, cpu = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copies.append(tensor.shape) or cpu(tensor))
+    model = Stub()
+    model.draws_masks = False
+    found = detections([[10, 5, 40, 25]], [], [[1, 2, 3, 4]] * 7)
+    with Waits() as waits:
+        results = finish(model, [], found, torch.full((3, 2), 64.0), [(64, 64)] * 3)
+    assert [len(result) for result in results] == [1, 0, 7] and results[2].labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert copies == [(3, 100, 7)] and waits.count == 0
+    assert results[0].boxes.dtype == results[0].scores.dtype == np.float32 and results[0].scores.tolist() == [0.5]
 
 
 def test_masks_of_ours_fill_their_boxes():

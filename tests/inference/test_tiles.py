@@ -100,6 +100,11 @@ def test_objects_of_one_class_side_by_side_stay_two():
     check(found, image)
 
 
+def test_an_object_around_one_of_another_class_stays():
+    image = painted((100, 80, 125, 105), (101, 81, 124, 104), labels=[0, 1])
+    check(TiledDetector(RectangleFinder(), TILE, OVERLAP).predict(image), image)
+
+
 def test_an_image_within_a_tile_is_searched_as_it_is():
     image = painted((20, 20, 60, 50), (65, 20, 85, 90))[:TILE, :TILE]
     (expected,) = RectangleFinder().stream([image])
