@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -11,10 +12,13 @@ from resdet import config as configs
 from resdet.config.experiment import Experiment
 from resdet.errors import ConfigError, WeightsError
 from resdet.export import onnx_model
+from resdet.fast import Compile, accelerate
 from resdet.restore import build_with_weights, restore
 from resdet.tasks import tasks
 from resdet.weights import description, loading, reading, zoo
 from resdet.weights.layouts.recognition import recognize
+
+Mode = Literal["exact", "fast"]
 
 
 def build(config: str | Path | Experiment, *overrides: str) -> nn.Module:
@@ -44,15 +48,27 @@ def open_data(
     return experiment.data.dataset(split, transform)
 
 
-def load(path: str | Path) -> Any:
-    """Loads a trained model with its classes and preprocessing, in eval mode.
+def load(
+    path: str | Path, mode: Mode = "exact", device: str | torch.device | None = None, compile: Compile = "auto"
+) -> Any:
+    """Loads a trained model with its classes and preprocessing, in eval mode, on `device` (default: the CPU).
 
     `path`: a file of `resdet train` or `resdet export --to onnx`; a file of torchvision, timm, detectron2, MSRA or
     Keras-applications, recognized by content; or the name of a published model, downloaded once:
     `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
+
+    `mode`: "exact" computes in float32 what the library of the weights computes; "fast" prepares the model for
+    inference only (`resdet.fast.accelerate`, which explains `compile`). Files of ONNX run as they were exported.
     """
+    if mode not in get_args(Mode):
+        raise ConfigError(f"mode is {mode!r}: give exact or fast.")
     if Path(path).suffix == ".onnx":
         return onnx_model.load(path)
+    model = load_model(path).to(device)
+    return accelerate(model, compile=compile) if mode == "fast" else model
+
+
+def load_model(path: str | Path) -> nn.Module:
     checkpoint = reading.read(zoo.locate(path))
     if not checkpoint.description.experiment:
         return load_foreign(checkpoint).eval()

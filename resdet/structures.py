@@ -73,6 +73,12 @@ class Batch(NamedTuple):
         return Batch(each(self.images, move), each(self.targets, move), self.indices)
 
 
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; to a GPU through pinned memory, without waiting."""
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)
+
+
 BUCKETS = (8, 16, 32, 64)
 
 

@@ -15,6 +15,7 @@ from tasks import runs
 
 import resdet
 from resdet.detection.inference.config import TTAConfig
+from resdet.detection.inference.tiles import TiledDetector
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -289,7 +290,7 @@ def test_predict_with_an_ensemble(trained, tmp_path):
     best, pictures = trained.run / "best.pth", sorted((trained.data / "val/pictures").iterdir())[:3]
     json_file = ["--json", tmp_path / "found.json"]
     words = [pictures[0], "--weights", best, best, pictures[1], "eval.refine=true", *json_file, pictures[2]]
-    done = runs.here("predict", *words, "eval.flip=true")
+    done = runs.here("predict", *words, "eval.flip=true", "--mode", "exact")
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "found.json").read_text())
     assert sorted(row["image"] for row in rows) == [str(picture) for picture in pictures]
@@ -301,6 +302,20 @@ def test_predict_with_an_ensemble(trained, tmp_path):
 
     assert "No images to predict on" in runs.sentence(runs.here("predict", "--weights", best))
     assert "did you mean refine" in runs.sentence(runs.here("predict", "--weights", best, pictures[0], "eval.refin=1"))
+
+
+def test_predict_and_evaluate_in_tiles(trained, tmp_path):
+    best, picture = trained.run / "best.pth", sorted((trained.data / "val/pictures").iterdir())[0]
+    file, words = tmp_path / "found.json", ["--weights", best, "--tile", 40, "--overlap", 0.25]
+    done = runs.here("predict", picture, *words, "--mode", "exact", "--json", file)
+    assert done.returncode == 0, done.stderr
+    model = resdet.load(best)
+    expected = TiledDetector(model, 40, 0.25, model.nms).predict(picture).to_dict()
+    assert json.loads(file.read_text()) == [expected] and expected["detections"]
+    done = runs.here("evaluate", *words, "--mode", "fast", "--no-compile", "--json", file)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(file.read_text())
+    assert 0 <= metrics["bbox"]["AP"] <= 1 and metrics["losses"] == {}
 
 
 def test_data_make_will_not_overwrite(first):

@@ -86,7 +86,7 @@ def test_a_mistake_in_a_config_is_told_at_once(words, hint, tmp_path):
 
 # The packages and modules of resdet, lowest floor first; those of a floor do not use each other.
 FLOORS = [
-    ("_lazy", "errors", "structures", "timing"),
+    ("_lazy", "compilation", "errors", "structures", "timing"),
     ("extension", "files", "optional", "registry"),
     ("ops",),
     ("backbones", "images"),
@@ -98,7 +98,8 @@ FLOORS = [
     ("classification", "detection"),
     ("localization",),
     ("export",),
-    ("fast", "hub"),
+    ("fast",),
+    ("hub",),
     ("bench", "interop"),
     ("reproduce",),
     ("commands",),

@@ -12,7 +12,7 @@ from heads import tiny
 from torch import nn
 
 import resdet
-from resdet import weights
+from resdet import hub, weights
 from resdet.cli import main
 from resdet.commands import convert, export, predict
 from resdet.errors import ConfigError
@@ -154,7 +154,7 @@ def picture(tmp_path):
 def test_the_least_score_is_a_key_as_well(tmp_path, picture, monkeypatch):
     """--score goes before it."""
     model = tiny.make("c4", False).eval()
-    monkeypatch.setattr(predict.hub, "load", lambda path: model)
+    monkeypatch.setattr(predict.hub, "load", lambda path, *options: model)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("cpu"))
     scores = np.sort(model.predict([picture], score=0.0)[0].scores)
     assert len(scores) > 4 and scores[-1] > scores[0]
@@ -166,7 +166,7 @@ def test_the_least_score_is_a_key_as_well(tmp_path, picture, monkeypatch):
 
 
 def test_a_detector_shows_no_best_classes(picture, monkeypatch):
-    monkeypatch.setattr(predict, "open_model", lambda path: tiny.make("c4", False))
+    monkeypatch.setattr(predict.hub, "load", lambda path, *options: tiny.make("c4", False))
     with pytest.raises(ConfigError, match="--top is for classifiers and localizers"):
         predict.predict(["a.pth"], [picture], top=3)
 
@@ -188,7 +188,7 @@ class Net(nn.Module):
 def test_images_are_shown_where_the_device_is(picture, monkeypatch):
     """As `auto` chooses it for training; the device is none that computes."""
     net = Net()
-    monkeypatch.setattr(predict.hub, "load", lambda path: net)
+    monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: net.to(device))
     monkeypatch.setattr(predict.distributed, "choose_device", {"auto": torch.device("meta")}.get)
     predict.predict(["a.pth"], [picture])
     assert net.seen == ["meta"]
@@ -197,7 +197,8 @@ def test_images_are_shown_where_the_device_is(picture, monkeypatch):
 def test_the_classifiers_of_a_localizer_are_there_too(picture, monkeypatch):
     nets, taken = [Net(), Net()], []
     nets[0].task, nets[0].experiment, nets[0].classes = "localization", {"task": "localization"}, ["cat"]
-    monkeypatch.setattr(predict.hub, "load", {"a.pth": nets[0], "b.pth": nets[1]}.get)
+    given = {"a.pth": nets[0], "b.pth": nets[1]}
+    monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: given[path].to(device))
     monkeypatch.setattr(task, "check_classifier", lambda net, *_: net)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("meta"))
     monkeypatch.setattr(task, "ClassifyAndLocate", lambda models, nets, *_: taken.extend([*models, *nets]))
@@ -208,5 +209,5 @@ def test_the_classifiers_of_a_localizer_are_there_too(picture, monkeypatch):
 
 def test_an_exported_file_stays_where_it_is(monkeypatch):
     model = SimpleNamespace(exported=True)
-    monkeypatch.setattr(predict.hub, "load", lambda path: model)
-    assert predict.open_model("a.onnx") is model
+    monkeypatch.setattr(hub.onnx_model, "load", lambda path: model)
+    assert hub.load("a.onnx", "fast", "meta") is model

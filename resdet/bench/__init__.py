@@ -1,9 +1,9 @@
 """Benchmarks of resdet against torchvision, timm and pycocotools on the CPU, in one process: `resdet bench`.
 
 A suite is a module with a generator `cases()`: forward, train, cifar and pipeline for classifiers; detect,
-detect_train, ops, evaluate and index for detectors. Weights are random, images and annotations generated, so that
-nothing is downloaded. The machine must be idle: OpenMP threads wait for each other, so another program on the same
-cores slows some sides tenfold and others not at all.
+detect_train, end_to_end, ops, evaluate and index for detectors. Weights are random, images and annotations generated,
+so that nothing is downloaded. The machine must be idle: OpenMP threads wait for each other, so another program on the
+same cores slows some sides tenfold and others not at all.
 """
 
 from typing import TYPE_CHECKING

@@ -8,7 +8,7 @@ from importlib import import_module
 from resdet.errors import ConfigError
 from resdet.timing import measure, torch_threads
 
-SUITES = ("forward", "train", "cifar", "pipeline", "detect", "detect_train", "ops", "evaluate", "index")
+SUITES = ("forward", "train", "cifar", "pipeline", "detect", "detect_train", "end_to_end", "ops", "evaluate", "index")
 
 
 def bench(

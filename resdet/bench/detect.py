@@ -1,7 +1,6 @@
 """Inference of detectors on one image, from pixels to boxes and pasted masks, through each library's public API."""
 
 from collections.abc import Callable, Iterator
-from typing import cast
 
 import numpy as np
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 from resdet.bench.detection import sample_image, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
 from resdet.detection.inference.compare import DetectionTuple, pair
-from resdet.detection.model import Detector
 from resdet.fast import accelerate
 from resdet.results.result import Result
 from resdet.timing import Case, Side
@@ -45,7 +43,7 @@ def cases_of(masks: bool, height: int, width: int, body: str) -> Iterator[Case]:
             "resdet": inference(lambda: model_variant.predict([pixels]), variant),
         }
         yield Case(name(variant), 1, sides)
-    fast = cast(Detector, accelerate(model))
+    fast = accelerate(model, compile=True)
     sides = {"torchvision": eager, "resdet": lambda: fast.predict([pixels])}
     yield Case(name("resdet's fast path, peer's defaults"), 1, sides)
 

@@ -31,7 +31,7 @@ def cases(batch: int = BATCH, size: int = SIZE) -> Iterator[Case]:
         sides = each(nets, lambda net: inference(variant.prepare(net), normalized, variant))
         yield Case(str(variant), batch, sides)
 
-    fast = inference(accelerate(classifier(nets["resdet"], size)), images)
+    fast = inference(accelerate(classifier(nets["resdet"], size), compile=True), images)
     yield Case("resdet's fast path, peers' defaults", batch, {**plain, "resdet": fast})
 
 

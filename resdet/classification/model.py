@@ -1,6 +1,6 @@
 """The classifier: normalization, a backbone, and class names."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, cast
 
@@ -15,7 +15,9 @@ from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
+from resdet.images.prefetch import prefetched
 from resdet.results.classification import Classification
+from resdet.structures import upload
 
 PREDICT_BATCH = 64
 
@@ -48,9 +50,9 @@ class Classifier(nn.Module):
         """Logits [B, C] of uint8 RGB images [B, 3, H, W]."""
         return cast(Tensor, self.backbone(self.normalize(images)))
 
-    def compile_inference(self) -> None:
-        """Compiles `forward`, once per image shape."""
-        self.compile()
+    def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Compiles `forward` for each shape of images."""
+        self.forward = compile(self.forward)  # type: ignore[method-assign]
 
     def losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The cross entropy; `targets` are labels [B] (-1 is ignored) or probabilities [B, C] of mixed images."""
@@ -64,28 +66,39 @@ class Classifier(nn.Module):
         total = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, ignore_index=-1, reduction="sum")
         return total / (targets >= 0).sum().clamp(min=1)
 
-    def predict(self, images: Any, top: int = 5, batch: int | None = None, stream: bool = False) -> Any:
+    def predict(
+        self,
+        images: Any,
+        top: int = 5,
+        batch: int | None = None,
+        stream: bool = False,
+        device: str | torch.device | None = None,
+    ) -> Any:
         """The `top` classes of each image, from its central crop.
 
         Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from
         0 to 1) and returns a Classification; takes a folder, a glob, a video, a batch or an iterable of images and
         returns a list, or with `stream` a generator. `batch` images are classified together (default: 64).
+        `device`: the model is first moved there, and stays there.
         """
+        self.to(device)
         return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 
     def stream(self, images: Iterable[Any], top: int = 5, batch: int | None = None) -> Iterator[Classification]:
-        """Yields the results of `predict` one by one; only one batch of images is in memory."""
-        device = self.normalize.std.device
-        for group in batches(images, batch or PREDICT_BATCH):
+        """Yields the results of `predict` one by one; two batches of images are in memory, one of which is decoded."""
+        size = batch or PREDICT_BATCH
+        crop = lambda image: center_crop(as_image(image), self.short, self.size)
+        for group in batches(prefetched(crop, images, size), size):
+            sources, crops = zip(*group)
             with evaluating([self]):
-                best = self.scores(group, device).topk(min(top, len(self.classes)), dim=1)
-            yield from map(self.describe, best.indices.numpy(), best.values.numpy(), group)
+                best = self.scores(np.stack(crops)).topk(min(top, len(self.classes)), dim=1)
+            yield from map(self.describe, best.indices.numpy(), best.values.numpy(), sources)
 
     @torch.inference_mode()
-    def scores(self, images: Sequence[Any], device: torch.device) -> Tensor:
-        """Probabilities [B, C] of a batch of images, on the CPU."""
-        crops = np.stack([center_crop(as_image(image), self.short, self.size) for image in images])
-        logits: Tensor = self(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device))
+    def scores(self, crops: np.ndarray) -> Tensor:
+        """Probabilities [B, C] of uint8 crops [B, H, W, 3], on the CPU."""
+        pixels = upload(torch.from_numpy(crops), self.normalize.std.device)
+        logits: Tensor = self(pixels.permute(0, 3, 1, 2))
         return logits.float().softmax(1).cpu()
 
     def describe(self, labels: np.ndarray, scores: np.ndarray, image: Any = None) -> Classification:

@@ -17,6 +17,33 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override settings of the config")
 
 
+def add_speed_arguments(parser: argparse.ArgumentParser, mode: str) -> None:
+    parser.add_argument(
+        "--mode",
+        choices=["fast", "exact"],
+        default=mode,
+        help="fast: folded norms, bf16 where the device computes in it, compiled when that pays; exact: float32, not "
+        f"compiled, as the library of the weights (default: {mode})",
+    )
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default="auto",
+        help="in fast mode: compile at the first image, or never (default: after so many images that it pays)",
+    )
+
+
+def add_tile_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tile", metavar="PIXELS", help="detect in overlapping tiles of this size, too (sets eval.tile)"
+    )
+    parser.add_argument("--overlap", metavar="SHARE", help="of neighboring tiles (sets eval.overlap; default: 0.2)")
+
+
+def tile_overrides(parsed: argparse.Namespace) -> list[str]:
+    return [f"eval.{key}={value}" for key in ("tile", "overlap") if (value := getattr(parsed, key)) is not None]
+
+
 def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Splits the values of an option with nargs="+" into values and the overrides that argparse appends to them."""
     from resdet.config import is_override

@@ -16,7 +16,10 @@ EPILOG = (
 def add(commands) -> None:
     parser = add_command(commands, "bench", "benchmark resdet against torchvision, timm and pycocotools")
     parser.epilog = EPILOG
-    suites = "forward, train, cifar, pipeline, detect, detect_train, ops, evaluate, index (default: all), or gpu alone"
+    suites = (
+        "forward, train, cifar, pipeline, detect, detect_train, end_to_end, ops, evaluate, index (default: all), or "
+        "gpu alone"
+    )
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=suites)
     parser.add_argument(
         "--rounds", type=int, metavar="N", default=5, help="interleaved rounds; the median is reported (default: 5)"

@@ -1,11 +1,27 @@
 """Arguments of `resdet evaluate`."""
 
-from resdet.cli.arguments import add_command, add_config_arguments, output_file, without_overrides
+from resdet.cli.arguments import (
+    add_command,
+    add_config_arguments,
+    add_speed_arguments,
+    add_tile_arguments,
+    output_file,
+    tile_overrides,
+    without_overrides,
+)
 from resdet.cli.json_output import add_json_argument
 from resdet.detection.evaluation.protocols import evaluators
 
 RESULTS_OPTIONS = ("type", "protocol", "engine", "curves", "confusion", "sigmas")  # valid with --results only
-WEIGHTS_OPTIONS = ("config", "overrides", "submission", "classifier", "save")  # valid with --weights only
+WEIGHTS_OPTIONS = (
+    "config",
+    "overrides",
+    "submission",
+    "classifier",
+    "save",
+    "tile",
+    "overlap",
+)  # valid with --weights only
 
 
 def add(commands) -> None:
@@ -33,6 +49,8 @@ def add(commands) -> None:
     parser.add_argument(
         "--save", type=output_file, metavar="JSON", help="write the detections of a detector as a COCO results file"
     )
+    add_speed_arguments(parser, "exact")
+    add_tile_arguments(parser)
     results = parser.add_argument_group("results file of any detector, instead of --weights")
     results.add_argument("--annotations", metavar="JSON", help="ground truth in COCO format")
     results.add_argument("--results", metavar="JSON", help="detections in COCO results format")
@@ -62,7 +80,7 @@ def run(parsed) -> None:
         return run_results(parsed)
     weights, overrides = without_overrides(parsed.weights)
     classifiers, others = without_overrides(parsed.classifier)
-    overrides = [*parsed.overrides, *overrides, *others]
+    overrides = [*parsed.overrides, *overrides, *others, *tile_overrides(parsed)]
     if not weights:
         raise ConfigError("Nothing to evaluate: give --weights, or --annotations and --results.")
     refuse_results_options(parsed)
@@ -71,7 +89,18 @@ def run(parsed) -> None:
 
     from resdet.commands.evaluate import evaluate
 
-    evaluate(weights, experiment, overrides, parsed.per_class, parsed.json, parsed.submission, parsed.save, classifiers)
+    evaluate(
+        weights,
+        experiment,
+        overrides,
+        parsed.per_class,
+        parsed.json,
+        parsed.submission,
+        parsed.save,
+        classifiers,
+        parsed.mode,
+        parsed.compile,
+    )
 
 
 def refuse_results_options(parsed) -> None:

@@ -1,6 +1,6 @@
 """Arguments of `resdet predict`."""
 
-from resdet.cli.arguments import add_command, output_folder
+from resdet.cli.arguments import add_command, add_speed_arguments, add_tile_arguments, output_folder, tile_overrides
 from resdet.cli.json_output import add_json_argument
 
 
@@ -32,6 +32,8 @@ def add(commands) -> None:
     parser.add_argument(
         "--draw", type=output_folder, metavar="DIR", help="write the images with their detections to this folder"
     )
+    add_speed_arguments(parser, "fast")
+    add_tile_arguments(parser)
     add_json_argument(parser, "the results")
     parser.set_defaults(run=run)
 
@@ -41,5 +43,16 @@ def run(parsed) -> None:
 
     weights, images, overrides = sort_words(parsed.weights, parsed.images)
     classifiers, images, others = sort_words(parsed.classifier, images)
-    overrides += others
-    predict(weights, images, parsed.top, parsed.score, parsed.json, parsed.draw, overrides, classifiers)
+    overrides += [*others, *tile_overrides(parsed)]
+    predict(
+        weights,
+        images,
+        parsed.top,
+        parsed.score,
+        parsed.json,
+        parsed.draw,
+        overrides,
+        classifiers,
+        parsed.mode,
+        parsed.compile,
+    )

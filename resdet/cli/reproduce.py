@@ -33,6 +33,9 @@ def add(commands) -> None:
         "--use", nargs="+", default=[], metavar="TRAINING=FILE", help="use these weights instead of training"
     )
     parser.add_argument("--processes", type=int, metavar="N", help="number of training processes, started by torchrun")
+    parser.add_argument(
+        "--mode", choices=["fast", "exact"], default="exact", help="of the evaluations (default: exact)"
+    )
     add_json_argument(parser, "the rows, the plan of --dry-run, or the metrics")
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="override settings of every training and test"
@@ -65,6 +68,7 @@ def run(parsed) -> None:
         (*parsed.overrides, *overrides, *others),
         parsed.smoke,
         parsed.processes or 1,
+        parsed.mode,
     )
     if parsed.list:
         return reproduce.list_rows(parsed.target, setting, parsed.json)

@@ -5,7 +5,9 @@ from typing import Any
 
 from resdet import config, hub
 from resdet.config.experiment import Experiment
+from resdet.engine import distributed
 from resdet.errors import ConfigError
+from resdet.fast import Compile, accelerate
 from resdet.tasks import EvaluateOptions, tasks
 
 
@@ -18,8 +20,11 @@ def evaluate(
     submission: str | None = None,
     save: str | None = None,
     classifiers: Sequence[str] = (),
+    mode: hub.Mode = "exact",
+    compile: Compile = "auto",
 ) -> dict[str, Any]:
-    """Metrics of `weights` on the data of `experiment`; if None, on the data of the first checkpoint's config."""
+    """Metrics of `weights` on the data of `experiment`; if None, on the data of the first checkpoint's config.
+    `mode` and `compile`: see `resdet.load`."""
     models = [hub.load(path) for path in weights]
     check_tasks(models, weights, experiment)
     task = tasks[models[0].experiment["task"]]
@@ -30,6 +35,10 @@ def evaluate(
         origin = f"the config inside {weights[0]}"
         experiment = config.from_dict(models[0].experiment, origin, tuple(overrides))
     nets = {path: hub.load(path) for path in classifiers}
+    if mode == "fast":
+        device = distributed.choose_device(experiment.train.device)
+        models = [accelerate(model.to(device), compile=compile) for model in models]
+        nets = {path: accelerate(net.to(device), compile=compile) for path, net in nets.items()}
     options = EvaluateOptions(per_class, json_path, submission, save, nets)
     return task.evaluate(models, weights, experiment, options)
 

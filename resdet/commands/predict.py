@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from resdet import config, hub
 from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
+from resdet.fast import Compile
 from resdet.files.atomic import write_json
 from resdet.images.inputs import is_image
 from resdet.tasks import PredictOptions, tasks
@@ -36,16 +36,19 @@ def predict(
     draw: str | None = None,
     overrides: Sequence[str] = (),
     classifiers: Sequence[str] = (),
+    mode: hub.Mode = "fast",
+    compile: Compile = "auto",
 ) -> None:
     """Prints the prediction for each image; a folder stands for the images in it.
 
     Several detectors, or several localizers, form an ensemble. `classifiers` predict the classes for localizers.
-    `overrides` are `eval` settings of a detector or localizer.
+    `overrides` are `eval` settings of a detector or localizer. `mode` and `compile`: see `resdet.load`.
     """
     if not images:
         raise ConfigError("No images to predict on: give image files or folders of images.")
     paths = list_images(images)
-    models = [open_model(path) for path in weights]
+    device = distributed.choose_device("auto")
+    models = [hub.load(path, mode, device, compile) for path in weights]
     if len({model.kind for model in models}) > 1:
         raise ConfigError(
             f"{' '.join(weights)} cannot form an ensemble: give one classifier, or only detectors, or only localizers."
@@ -53,17 +56,11 @@ def predict(
     task = tasks[models[0].task]
     if classifiers and "classifiers" not in task.evaluate_options:
         raise ConfigError("--classifier is only for localizers: leave it out.")
-    nets = {path: hub.load(path) for path in classifiers}
+    nets = {path: hub.load(path, mode, device, compile) for path in classifiers}
     options = PredictOptions(top, score, Path(draw) if draw else None, overrides, nets)
     rows = task.predict(models, weights, paths, options)
     # `rows` is lazy: consume it; keep the rows only if they are written.
     write_json(json_path, [row for row in rows if json_path])
-
-
-def open_model(path: str) -> Any:
-    """Loads a model, on the GPU if available; an exported file chooses its own device."""
-    model = hub.load(path)
-    return model if model.exported else model.to(distributed.choose_device("auto"))
 
 
 def list_images(names: Sequence[str]) -> list[Path]:

@@ -4,7 +4,7 @@
 break; both may be called in any mode, so that a validation loss costs nothing but its time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from resdet.backbones.layers import Backbone
 from resdet.detection.config import InputConfig
+from resdet.detection.data.buckets import Shape, inference_shapes, least_shape
 from resdet.detection.heads.box_head import Conv5Head, VGGHead
 from resdet.detection.heads.config import KeypointConfig
 from resdet.detection.heads.keypoint_head import KeypointBranch
@@ -54,8 +55,14 @@ class Detector(nn.Module):
         self.levels = list(levels)
         self.classes, self.category_ids = list(classes), list(category_ids)
         self.input = input
+        self.shapes: list[Shape] = []  # that images are padded to; none: to multiples of `input.divisor`
         self.score = roi_heads.config.score
         self.experiment: dict[str, Any] = {}  # the resolved config, as the checkpoint carries it
+
+    @property
+    def nms(self) -> float:
+        """IoU threshold of the final suppression."""
+        return self.roi_heads.config.nms
 
     @property
     def draws_masks(self) -> bool:
@@ -89,8 +96,14 @@ class Detector(nn.Module):
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
         """Detections above `score`, and the feature maps that `masks` draws from."""
+        above = self.score if score is None else score
+        limit = above if isinstance(above, Tensor) else images.sizes.new_full((), above)
+        return self.detect_above(images, limit)
+
+    def detect_above(self, images: Images, score: Tensor) -> tuple[Detections, list[Tensor]]:
+        """`detect` as a function of tensors only: compiled, another score is no other graph."""
         maps = self.maps(images)
-        return self.detections_of(maps, images, score), maps
+        return self.detections_of(maps, images, cast(float, score)), maps
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Probabilities [B, N, m, m] in each of the boxes [B, N, 4]."""
@@ -123,26 +136,38 @@ class Detector(nn.Module):
         proposals = self.propose(maps, images)
         return self.roi_heads.detect(maps, proposals, images.sizes, self.score if score is None else score)
 
-    def predict(self, images: Any, score: float | None = None, batch: int | None = None, stream: bool = False) -> Any:
+    def padded_shape(self, height: int, width: int) -> Shape:
+        """The shape that images up to this height and width are padded to."""
+        return least_shape(height, width, self.shapes, self.input.divisor)
+
+    def predict(
+        self,
+        images: Any,
+        score: float | None = None,
+        batch: int | None = None,
+        stream: bool = False,
+        device: str | torch.device | None = None,
+    ) -> Any:
         """Detections of at least `score` in each image, in pixels of that image.
 
         Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from
         0 to 1) and returns a `resdet.Result`; takes a folder, a glob, a video, a batch or an iterable of images and
         returns a list, or with `stream` a generator. Up to `batch` images of one padded size are detected together
-        (default: 8 on a GPU, 1 on a CPU).
+        (default: 8 on a GPU, 1 on a CPU). `device`: the model is first moved there, and stays there.
         """
+        self.to(device)
         return predict_all(lambda inputs: self.stream(inputs, score, batch), images, stream)
 
     def stream(self, images: Iterable[Any], score: float | None = None, batch: int | None = None) -> Iterator[Result]:
         """Yields the results of paths and arrays one by one, in their order; holds few images in memory."""
         return predictor.stream(self, images, score, batch)
 
-    def compile_inference(self) -> None:
-        """Compiles `detect` and the heads of the branches, anew for each shape of images."""
-        compiled = torch.compile(self.detect, fullgraph=True, dynamic=False)
-        self.detect = compiled  # type: ignore[method-assign]  # `compile` would replace `forward`
+    def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Compiles detection, and the heads of branches for each number of regions; pads images to few shapes."""
+        self.shapes = inference_shapes(self.input.min_size, self.input.max_size, self.input.divisor)
+        self.detect_above = compile(self.detect_above)  # type: ignore[method-assign]
         for branch in self.roi_heads.branches.values():
-            branch.head.compile(dynamic=False)
+            branch.head.forward = compile(branch.head.forward)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
         """The classifier's tensors under its own names, those included that the box head took over."""

@@ -5,6 +5,7 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
+from resdet.compilation import GRAPHS, CompiledPerShape
 from resdet.detection.model import normalized
 from resdet.engine.base_training import BaseTraining
 from resdet.engine.log import Log
@@ -25,13 +26,17 @@ class HasLosses(Protocol):
 
 
 class LossesStep(nn.Module):
-    """The step module: the losses of a model, without measures."""
+    """The step module: the losses of a model, without measures; compiled into at most `graphs` graphs."""
 
     model: HasLosses
 
-    def __init__(self, model: HasLosses):
+    def __init__(self, model: HasLosses, graphs: int = GRAPHS):
         super().__init__()
-        self.model = model
+        self.model, self.graphs = model, graphs
+
+    def compile(self, **options: Any) -> None:  # type: ignore[override]
+        """Compiles each shape of images and targets."""
+        self.forward = CompiledPerShape(self.forward, limit=self.graphs, **options)  # type: ignore[method-assign]
 
     def forward(self, *inputs: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return self.model.losses(*inputs), {}

@@ -13,8 +13,8 @@ from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation.report import evaluate
 from resdet.detection.evaluation.submit import submit_detections
+from resdet.detection.inference.choice import choose
 from resdet.detection.inference.config import TTAConfig
-from resdet.detection.inference.tta import EnsembleDetector
 from resdet.detection.model import Detector
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
@@ -72,7 +72,8 @@ class DetectionTask(Task):
         experiment = config.from_dict({"task": "detection"}, "the command line", tuple(options.overrides))
         settings = cast(DetectionExperiment, experiment).eval
         score = settings.score if options.score is None else options.score
-        return show(predictor(models, weights, settings), images, score, options.draw)
+        check_exported(models, weights, settings)
+        return show(choose(models, settings), images, score, options.draw)
 
     def pictures(self, data: ScenesConfig) -> Sequence[Any]:
         return ImageSequence(open_scenes(data, "train"))
@@ -94,16 +95,15 @@ class DetectionTask(Task):
         return [*(["eval.scales=[64,96,128]"] if several else ()), "eval.batch=2"]
 
 
-def predictor(models: Sequence[Any], weights: Sequence[str], settings: TTAConfig) -> Any:
-    """The detector itself, or an ensemble for several models or TTA."""
+def check_exported(models: Sequence[Any], weights: Sequence[str], settings: TTAConfig) -> None:
+    """Refuses exported files where a model is needed."""
     if len(models) == 1 and settings.plain:
-        return models[0]
+        return
     for model, path in zip(models, weights):
         if model.exported:
             raise ConfigError(
                 f"{path} is an exported file, which supports neither ensembles nor TTA: give its checkpoint."
             )
-    return EnsembleDetector(models, settings)
 
 
 task = DetectionTask()

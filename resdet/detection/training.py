@@ -12,6 +12,7 @@ from resdet.data.loader import Notes
 from resdet.detection.build import build_detector
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.collate import COMPILED_ROOM
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.loader import SceneLoader
 from resdet.detection.data.resampling import class_aware, repeat_factors
@@ -67,7 +68,7 @@ class DetectionTraining(ObjectsTraining):
         if init:
             self.start_from(init, log)
         self.training = self.make_loader()
-        self.step = LossesStep(self.model)
+        self.step = LossesStep(self.model, 2 * len(self.training.shapes))
         self.detections: DatasetDetections  # of the last evaluation
 
     def report_problems(self, log: Log) -> None:
@@ -117,6 +118,7 @@ class DetectionTraining(ObjectsTraining):
             max_objects=data.max_objects,
             mask_size=data.mask_size if self.model.draws_masks else None,
             keypoints=keypoint_count(self.model),
+            rooms=(COMPILED_ROOM,) if train.compile else (),
             workers=data.workers,
             on_bad_image=data.on_bad_image,
             rank=self.world.rank,

@@ -151,6 +151,7 @@ class ExportedDetector(Exported):
         self.category_ids: list[int] = description["category_ids"]
         self.input: InputConfig = description["input"]
         self.score: float = description["score"]
+        self.nms: float = description["suppression"]["iou"]
         self.draws_masks = "masks" in self.outputs
 
     def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:

@@ -17,13 +17,27 @@ VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 R = TypeVar("R")
 
 
+class Inputs:
+    """The images of what `predict` takes, each read when its turn comes."""
+
+    def __init__(self, inputs: Any):
+        self.inputs = inputs
+
+    def __iter__(self) -> Iterator[Any]:
+        return images_in(self.inputs)
+
+
 def predict_all(
     predict: Callable[[Iterable[Any]], Iterator[R]], inputs: Any, stream: bool
 ) -> R | list[R] | Iterator[R]:
-    """The result of a single image, the list of those of several, or with `stream` a generator of them."""
+    """The result of a single image, the list of those of several, or with `stream` a generator of them.
+
+    `predict` gets an iterator for an iterator, and another iterable for everything else, which may be read ahead.
+    """
+    images = images_in(inputs) if isinstance(inputs, Iterator) else Inputs(inputs)
     if stream:
-        return predict(images_in(inputs))
-    results = list(predict(images_in(inputs)))
+        return predict(images)
+    results = list(predict(images))
     return results[0] if is_single(inputs) else results
 
 

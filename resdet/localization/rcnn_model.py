@@ -4,7 +4,7 @@ An image of ImageNet "usually contains a single dominate object, and the proposa
 other", so that each region of a batch comes from another image, and not from a few images as in Fast R-CNN.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -74,10 +74,21 @@ class LocalizerRCNN(nn.Module):
         logits, deltas = self(regions, labels)
         return logits.float().sigmoid(), box_ops.decode(boxes, deltas, BOX_WEIGHTS)
 
-    def predict(self, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Any]:
+    def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Compiles `forward` for each number of regions, and the proposer."""
+        self.forward = compile(self.forward)  # type: ignore[method-assign]
+        self.proposer.compile_inference(compile)
+
+    def predict(
+        self,
+        images: Sequence,
+        classes: Sequence[int | Sequence[int]],
+        device: str | torch.device | None = None,
+    ) -> list[Any]:
         """See `Localizer.predict`."""
         from resdet.localization.locate import predict
 
+        self.to(device)
         return predict(self, images, classes)
 
     def backbone_tensors(self) -> dict[str, Tensor]:

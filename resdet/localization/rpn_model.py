@@ -1,6 +1,6 @@
 """The localizer of appendix C: predicts boxes of the given classes of an image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -57,13 +57,24 @@ class Localizer(nn.Module):
         anchors, logits, deltas = self(images, classes)
         return logits.float().sigmoid(), box_ops.decode(anchors, deltas)
 
-    def predict(self, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Any]:
+    def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Compiles `forward` for each shape of images."""
+        self.forward = compile(self.forward)  # type: ignore[method-assign]
+
+    def predict(
+        self,
+        images: Sequence,
+        classes: Sequence[int | Sequence[int]],
+        device: str | torch.device | None = None,
+    ) -> list[Any]:
         """One `resdet.Result` per image, with the best box of each given class, in their order.
 
         `images` are paths and uint8 RGB arrays [H, W, 3], `classes` one or several class numbers per image.
+        `device`: the model is first moved there, and stays there.
         """
         from resdet.localization.locate import predict
 
+        self.to(device)
         return predict(self, images, classes)
 
     def backbone_tensors(self) -> dict[str, Tensor]:

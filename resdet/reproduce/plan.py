@@ -26,6 +26,7 @@ class Setting:
     extra: tuple[str, ...] = ()  # overrides of every training and evaluation
     small: bool = False  # run in miniature on generated data
     processes: int = 1  # number of training processes
+    mode: str = "exact"  # of evaluations
 
     def folder(self, training: Training) -> Path:
         return self.out / training.name
@@ -140,6 +141,7 @@ def evaluate_words(row: Row, setting: Setting) -> list[str]:
     if not row.test_config:
         words += [word for word in setting.overrides(training) if word.startswith(("data.", "eval."))]
     words += [*setting.data_words(setting.experiment(training)), *setting.extra, *row.test]
+    words += ["--mode", setting.mode] if setting.mode != "exact" else []
     if setting.small:
         words += smoke.test_words(config.load(test_config), row.test)
     return words

@@ -77,7 +77,7 @@ def test_inference_by_each_side(masks):
 def test_the_fast_path_finds_what_the_plain_model_does():
     _, model = twins(False, HEIGHT, WIDTH, BODY)
     plain = model.predict([picture()])[0]
-    fast = accelerate(model, compile=False).predict([picture()])[0]
+    fast = accelerate(model, torch.bfloat16, compile=False).predict([picture()])[0]
     assert next(model.backbone.parameters()).dtype == torch.bfloat16
     surest = slice(20)
     apart = np.abs(plain.boxes[surest, None] - fast.boxes[None]).max(2)

@@ -1,19 +1,25 @@
 """From images of any size to results in their own pixels, whatever they were resized, padded and grouped to."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from heads import tiny
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from resdet.detection.config import InputConfig
+from resdet.detection.data.buckets import rounded_up
 from resdet.detection.inference import predictor
 from resdet.detection.inference.predictor import finish, grouped, pad
 from resdet.errors import Error
 from resdet.structures import BUCKETS, Detections
 
 pytest.importorskip("torchvision")
+
+SHAPE = partial(rounded_up, divisor=32)
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -51,6 +57,29 @@ def test_boxes_come_back_in_the_images_own_pixels():
     assert first.boxes.tolist() == [[20, 10, 80, 50], [0, 0, 160, 100]] and first.size == (100, 160)
     assert second.boxes.tolist() == [[8, 10, 16, 30]] and second.masks.shape == (1, 40, 24)
     assert first.names == ["cat", "dog"] and first.category_ids.tolist() == [17, 3] and first.labels.tolist() == [0, 1]
+
+
+class Waits(TorchDispatchMode):
+    """Counts the scalars that are read from tensors, for each of which a GPU is waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(options or {}))
+
+
+def test_the_detections_of_a_batch_are_downloaded_once(monkeypatch):
+    copies, cpu = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copies.append(tensor.shape) or cpu(tensor))
+    model = Stub()
+    model.draws_masks = False
+    found = detections([[10, 5, 40, 25]], [], [[1, 2, 3, 4]] * 7)
+    with Waits() as waits:
+        results = finish(model, [], found, torch.full((3, 2), 64.0), [(64, 64)] * 3)
+    assert [len(result) for result in results] == [1, 0, 7] and results[2].labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert copies == [(3, 100, 7)] and waits.count == 0
+    assert results[0].boxes.dtype == results[0].scores.dtype == np.float32 and results[0].scores.tolist() == [0.5]
 
 
 def test_masks_of_ours_fill_their_boxes():
@@ -100,7 +129,7 @@ def test_padding():
 def test_images_of_one_padded_size_go_together():
     sizes = [(64, 64), (64, 100), (60, 64), (64, 64), (100, 64), (64, 64), (64, 60)]
     pictures = [picture(*size) for size in sizes]
-    groups = list(grouped(pictures, InputConfig(min_size=64, max_size=128), most=3))
+    groups = list(grouped(pictures, InputConfig(min_size=64, max_size=128), SHAPE, most=3))
     numbers = [[prepared.number for prepared in group] for group in groups]
     assert sorted(sum(numbers, [])) == list(range(7)) and max(map(len, numbers)) == 3
     for group in groups:
@@ -121,7 +150,7 @@ def test_a_rare_size_does_not_wait_for_the_last_image(monkeypatch):
             yield picture(*size)
 
     found = []
-    for group in grouped(images(), InputConfig(min_size=64, max_size=128), most=4):
+    for group in grouped(images(), InputConfig(min_size=64, max_size=128), SHAPE, most=4):
         numbers = [prepared.number for prepared in group]
         assert read[-1] - numbers[0] < 5
         found += numbers
@@ -144,7 +173,7 @@ def test_results_come_in_the_order_of_the_images(model, tmp_path, monkeypatch):
     images = [arrays[0], tmp_path / "image.png", arrays[2], arrays[3]]
     alone = [model.predict([image], score=0.2)[0] for image in images]
     real = predictor.grouped
-    monkeypatch.setattr(predictor, "grouped", lambda images, input, most: real(images, input, 8))
+    monkeypatch.setattr(predictor, "grouped", lambda images, input, shape, most: real(images, input, shape, 8))
     together = model.predict(images, score=0.2)
     assert [result.size for result in together] == [array.shape[:2] for array in arrays]
     assert together[1].image == tmp_path / "image.png"

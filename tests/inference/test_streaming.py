@@ -104,7 +104,7 @@ def test_the_command_writes_results_one_after_another(model, tmp_path, monkeypat
     paths = [str(tmp_path / f"{seed}.png") for seed in range(3)]
     for seed, path in enumerate(paths):
         cv2.imwrite(path, picture(seed))
-    monkeypatch.setattr(predict.hub, "load", lambda path: model)
+    monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: model)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("cpu"))
     tracemalloc.start()
     try:

@@ -23,6 +23,21 @@ def smallest_fit(height: int, width: int, shapes: list[Shape]) -> Shape:
     return min(fits or squares, key=lambda shape: shape[0] * shape[1])
 
 
+def inference_shapes(short: int, long: int, divisor: int = 32) -> list[Shape]:
+    """At most seven shapes for photographs in both orientations, of 1:1, 4:3, 3:2 and up to 16:9 or the long side."""
+    longest = min(short * 16 / 9, long)
+    sides = sorted(
+        {_round_up(side, divisor) for side in (short, short * 4 / 3, short * 3 / 2, longest) if side <= longest}
+    )
+    return [(side, sides[0]) for side in reversed(sides)] + [(sides[0], side) for side in sides[1:]]
+
+
+def least_shape(height: int, width: int, shapes: list[Shape], divisor: int) -> Shape:
+    """The smallest of the shapes that contains the given size, else the next multiples of `divisor`."""
+    fits = [shape for shape in shapes if shape[0] >= height and shape[1] >= width]
+    return min(fits, key=lambda shape: shape[0] * shape[1]) if fits else rounded_up(height, width, divisor)
+
+
 def rounded_up(height: int, width: int, divisor: int) -> Shape:
     """The next multiples of `divisor`, the usual padding of other libraries."""
     return _round_up(height, divisor), _round_up(width, divisor)

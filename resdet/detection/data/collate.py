@@ -1,6 +1,6 @@
 """Collates scenes to a batch: images padded to one shape, objects to one count."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from resdet.structures import Batch, Images, Targets
 
 MIN_OBJECTS = 8  # the smallest padded count
 MAX_OBJECTS = 256
+COMPILED_ROOM = 32  # compiled steps pad objects to this count or to the maximum: two graphs for each shape of images
 WITHOUT_SEGMENT = (
     "objects without a segmentation are ignored when training masks: give them one, or train without masks"
 )
@@ -36,13 +37,14 @@ def collate_scenes(
     max_objects: int = MAX_OBJECTS,
     mask_size: int | None = None,
     keypoints: int | None = None,
+    rooms: Sequence[int] = (),
 ) -> tuple[Batch, list[str]]:
     """Returns a batch, and notes on what was left out of it.
 
     Images are padded with 0 to `shape` of the largest height and width, channels_last in memory. Objects are padded to
-    8, 16, 32, … or `max_objects`, of which the largest are kept; crowds come last. With `mask_size` there are masks,
-    and objects without segmentation count as crowds. `keypoints` is the number of keypoints of an object, None to
-    leave them out.
+    the next of `rooms` (none: 8, 16, 32, …) or `max_objects`, of which the largest are kept; crowds come last. With
+    `mask_size` there are masks, and objects without segmentation count as crowds. `keypoints` is the number of
+    keypoints of an object, None to leave them out.
     """
     notes = [sample.note for sample in samples if sample.note]
     scenes = []
@@ -60,7 +62,7 @@ def collate_scenes(
         scenes.append(largest_first(scene, max_objects))
     images = Images(pad_images(scenes, shape), sizes_of(samples))
     indices = torch.tensor([sample.index for sample in samples])
-    return Batch(images, pad_objects(scenes, max_objects, mask_size, keypoints), indices), notes
+    return Batch(images, pad_objects(scenes, max_objects, mask_size, keypoints, rooms), indices), notes
 
 
 def empty_scene() -> Scene:
@@ -97,9 +99,11 @@ def pad_images(scenes: list[Scene], shape: Callable[[int, int], Shape]) -> Tenso
     return torch.from_numpy(padded).permute(0, 3, 1, 2)
 
 
-def pad_objects(scenes: list[Scene], limit: int, mask_size: int | None, keypoints: int | None = None) -> Targets:
+def pad_objects(
+    scenes: list[Scene], limit: int, mask_size: int | None, keypoints: int | None = None, rooms: Sequence[int] = ()
+) -> Targets:
     """The objects of each scene, [B, G, …]."""
-    shape = (len(scenes), padded_count(max(map(len, scenes)), limit))
+    shape = (len(scenes), padded_count(max(map(len, scenes)), limit, rooms))
     boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int64)
     valid, crowd = np.zeros(shape, bool), np.zeros(shape, bool)
     masks = np.zeros((*shape, mask_size, mask_size), np.uint8) if mask_size else None
@@ -116,12 +120,10 @@ def pad_objects(scenes: list[Scene], limit: int, mask_size: int | None, keypoint
     return Targets(*map(torch.from_numpy, (boxes, labels, valid, crowd)), *optional)
 
 
-def padded_count(count: int, limit: int) -> int:
-    """The smallest of 8, 16, 32, … that is at least `count`; at most `limit`."""
-    padded = MIN_OBJECTS
-    while padded < count:
-        padded *= 2
-    return min(padded, limit)
+def padded_count(count: int, limit: int, rooms: Sequence[int] = ()) -> int:
+    """The smallest of `rooms`, or of 8, 16, 32, …, that is at least `count`; at most `limit`."""
+    sizes = rooms or [MIN_OBJECTS << n for n in range(limit.bit_length())]
+    return min([limit, *(size for size in sizes if size >= count)])
 
 
 def draw_masks(scene: Scene, masks: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """Batches of scenes from worker processes, for training and evaluation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -13,7 +13,7 @@ from resdet.data.loader import Loader, Notes, collated, to_device, worker_count
 from resdet.data.samplers import GroupedSampler, generator_for
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.augment_config import SceneConfig
-from resdet.detection.data.buckets import buckets, group_of, rounded_up, smallest_fit
+from resdet.detection.data.buckets import Shape, buckets, group_of, smallest_fit
 from resdet.detection.data.collate import MAX_OBJECTS, Sample, collate_scenes
 from resdet.detection.data.geometry import open_image, scale_of
 from resdet.detection.data.scene import Scene
@@ -87,11 +87,13 @@ class SceneLoader(Loader):
         max_objects: int = MAX_OBJECTS,
         mask_size: int | None = None,
         keypoints: int | None = None,
+        rooms: Sequence[int] = (),
         on_bad_image: str = "error",
         workers: int = -1,
         rank: int = 0,
         world: int = 1,
     ):
+        """`rooms`: see `collate_scenes`."""
         limits = augment.limits()
         self.shapes = buckets(*limits)
         order = GroupedSampler(group_of(source.sizes, *limits, self.shapes), batch, seed, copies)
@@ -100,7 +102,14 @@ class SceneLoader(Loader):
             SceneSamples(source, TrainScene(augment), seed, on_bad_image),
             order.row,
             order.steps_per_pass,
-            partial(collate_scenes, shape=shape, max_objects=max_objects, mask_size=mask_size, keypoints=keypoints),
+            partial(
+                collate_scenes,
+                shape=shape,
+                max_objects=max_objects,
+                mask_size=mask_size,
+                keypoints=keypoints,
+                rooms=rooms,
+            ),
             workers,
             device,
             notes,
@@ -139,8 +148,6 @@ def collate_evaluation(
 
 def evaluation_batches(
     source: Annotations,
-    short: int,
-    long: int,
     resize: Resize,
     batch: int,
     device: torch.device,
@@ -150,7 +157,7 @@ def evaluation_batches(
     max_objects: int = MAX_OBJECTS,
     mask_size: int | None = None,
     keypoints: int | None = None,
-    divisor: int | None = None,
+    shape: Callable[[int, int], Shape],
     on_bad_image: str = "error",
     workers: int = -1,
     rank: int = 0,
@@ -158,14 +165,11 @@ def evaluation_batches(
 ) -> Iterator[EvaluationBatch]:
     """Batches of this rank's share of the images, on the device; each readable image once over all ranks.
 
-    Images are sorted by aspect ratio for little padding: to multiples of `divisor`, or if None to the smallest of the
-    buckets for sides up to `short` and `long`.
+    Images are sorted by aspect ratio for little padding: to the `shape` of the largest height and width.
     """
     widths, heights = np.asarray(source.sizes, np.float64).T
     ordered = np.argsort(widths / heights, kind="stable")
     keys = [ordered[start : start + batch].tolist() for start in range(0, len(ordered), batch)][rank::world]
-    fit = partial(smallest_fit, shapes=buckets(short, long))
-    shape = partial(rounded_up, divisor=divisor) if divisor else fit
     collate = partial(
         collate_evaluation,
         with_targets=targets,

@@ -21,8 +21,8 @@ from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
+from resdet.detection.inference.choice import choose
 from resdet.detection.inference.predictor import finish
-from resdet.detection.inference.tta import EnsembleDetector
 from resdet.detection.model import Detector
 from resdet.engine.distributed import World, gather
 from resdet.errors import DataError
@@ -61,8 +61,6 @@ def evaluation_batches_of(
     data, size = cast(ScenesConfig, experiment.data), model.input
     return evaluation_batches(
         source,
-        size.min_size,
-        size.max_size,
         partial(resize, short=size.min_size, long=size.max_size, style=size.resize),
         experiment.eval.batch,
         world.device,
@@ -71,7 +69,7 @@ def evaluation_batches_of(
         max_objects=data.max_objects,
         mask_size=data.mask_size if model.draws_masks else None,
         keypoints=keypoint_count(model),
-        divisor=None if experiment.train.compile else size.divisor,
+        shape=model.padded_shape,
         on_bad_image=data.on_bad_image,
         workers=data.workers,
         rank=world.rank,
@@ -89,9 +87,9 @@ def detect(
         notes.note([source.maskless_note()])
     if surplus:
         notes.note([f"{len(surplus)} categories of the model are not in the data and are not evaluated"])
-    if len(models) > 1 or not settings.plain:
+    if len(models) > 1 or not settings.plain or settings.tile:
         on_bad_image = cast(ScenesConfig, experiment.data).on_bad_image
-        return predict_all(EnsembleDetector(models, settings), source, on_bad_image, world, notes)
+        return predict_all(choose(models, settings), source, on_bad_image, world, notes, settings.score)
     batches = evaluation_batches_of(source, experiment, models[0], world, notes)
     return detect_all(models[0].eval(), source, batches, settings.score)
 
@@ -142,12 +140,11 @@ def detect_batch(
 ) -> tuple[list[Result], list[int], dict[str, Tensor]]:
     """Results of a batch, indices of its images, and its losses."""
     indices = batch.indices.tolist()
-    maps = model.maps(batch.images)
+    detections, maps = model.detect(batch.images, score)
     # Seeds the sampling of anchors and proposals, for reproducible losses.
     torch.manual_seed(indices[0])
     losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
     originals = [(height, width) for width, height in source.sizes[indices].tolist()]
-    detections = model.detections_of(maps, batch.images, score)
     return finish(model, maps, detections, batch.images.sizes, originals), indices, losses
 
 
@@ -155,7 +152,7 @@ def as_results(result: Result, source: Annotations, index: int) -> Results:
     """The result of an image in its annotated size, without categories that the source lacks."""
     image_id = source.result_id(index)
     entries = result.to_coco(image_id)
-    masks = None if result.masks is None else [entry["segmentation"] for entry in entries]
+    masks = None if result.rles is None else [entry["segmentation"] for entry in entries]
     boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
     boxes *= np.tile(source.sizes[index] / result.size[::-1], 2)
     keypoints = None if result.keypoints is None else resized_keypoints(result, source, index)

@@ -7,7 +7,8 @@ from resdet.errors import require
 
 @dataclass
 class TTAConfig:
-    """Test-time settings of a detector. All but `score` select resdet.detection.EnsembleDetector (appendix B)."""
+    """Test-time settings of a detector. All but `score`, `tile` and `overlap` select
+    resdet.detection.EnsembleDetector (appendix B)."""
 
     __test__ = False  # keeps pytest from collecting the class
 
@@ -20,6 +21,9 @@ class TTAConfig:
     scales: list[int] = field(default_factory=list)
     flip: bool = False  # also uses the mirrored image
     nms: float | None = None  # IoU threshold of the final NMS; null: model.box.nms, or the paper's 0.3 with refine
+    # Large images are searched whole and in square tiles of this many pixels; null: only whole.
+    tile: int | None = None
+    overlap: float = 0.2  # of neighboring tiles, at least: the share of a tile
 
     def __post_init__(self):
         score = self.score
@@ -27,6 +31,8 @@ class TTAConfig:
         for key in ("voting_iou", "mask_voting_iou", "nms"):
             iou = getattr(self, key)
             require(iou is None or 0 <= iou <= 1, f"eval.{key}", iou, "give an IoU from 0 to 1")
+        require(self.tile is None or self.tile >= 32, "eval.tile", self.tile, "give 32 pixels or more, such as 1024")
+        require(0 <= self.overlap <= 0.9, "eval.overlap", self.overlap, "give a share from 0 to 0.9, such as 0.2")
         require(min(self.scales, default=1) > 0, "eval.scales", list(self.scales), "list sizes in pixels, or none")
 
     @property

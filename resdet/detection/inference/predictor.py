@@ -1,10 +1,10 @@
 """Prediction: images are resized and detected in; results are in pixels of the original images.
 
 Masks and keypoints are computed for the valid detections only, their number rounded up to a bucket. Memory is bounded:
-images are processed batch by batch, and masks are run-length encoded one chunk at a time.
+images are processed batch by batch, two batches are decoded ahead, and masks are run-length encoded in chunks.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,14 +13,15 @@ from torch import Tensor
 
 from resdet.backbones.modes import evaluating
 from resdet.detection.config import InputConfig
-from resdet.detection.data.buckets import rounded_up
+from resdet.detection.data.buckets import Shape, rounded_up
 from resdet.images.decode import as_image
+from resdet.images.prefetch import prefetched
 from resdet.images.resizing import resize
 from resdet.ops.keypoints import locate
 from resdet.ops.masks import paste, paste_as_torchvision
 from resdet.ops.rle import RLE, encode
 from resdet.results.result import Result
-from resdet.structures import Detections, Images, bucket, each
+from resdet.structures import Detections, Images, bucket, each, upload
 
 BATCH = 8  # images of equal padded size per batch on a GPU
 WINDOW = 64  # an incomplete batch waits for at most this number of images
@@ -35,14 +36,22 @@ class Prepared(NamedTuple):
     size: tuple[int, int]  # original height and width
 
 
+class Found(NamedTuple):
+    """The n detections of one image, on the CPU."""
+
+    boxes: np.ndarray  # float32 [n, 4], in original pixels
+    scores: np.ndarray  # float32 [n]
+    labels: np.ndarray  # int64 [n]
+
+
 def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
-    """Yields one result per image, in order, as early as possible; `images` are paths and uint8 RGB arrays [H, W, 3],
-    read lazily. Up to `batch` images of one padded size are detected together."""
+    """Yields one result per image, in order, as early as possible; `images` are paths and uint8 RGB arrays [H, W, 3].
+    Up to `batch` images of one padded size are detected together; two batches are read ahead, none of an iterator."""
     device, following = model.normalize.std.device, 0
     ready: dict[int, Result] = {}
-    for group in grouped(images, model.input, batch or (1 if device.type == "cpu" else BATCH)):
-        padded = pad([torch.from_numpy(prepared.pixels) for prepared in group], model.input.divisor)
-        padded = Images(*(field.to(device) for field in padded))
+    for group in grouped(images, model.input, model.padded_shape, batch or (1 if device.type == "cpu" else BATCH)):
+        padded = pad_to([torch.from_numpy(prepared.pixels) for prepared in group], model.padded_shape)
+        padded = Images(*(upload(field, device) for field in padded))
         with torch.inference_mode(), evaluating([model]):
             results = results_of(model, padded, [prepared.size for prepared in group], score)
         for prepared, result in zip(group, results):
@@ -53,15 +62,20 @@ def stream(model: Any, images: Iterable, score: float | None = None, batch: int 
             following += 1
 
 
-def grouped(images: Iterable, input: InputConfig, most: int) -> Iterator[list[Prepared]]:
-    """Groups of up to `most` resized images with equal padded size, out of WINDOW consecutive ones."""
-    waiting: dict[tuple, list[Prepared]] = {}  # the group with the oldest image first
-    for number, source in enumerate(images):
+def grouped(
+    images: Iterable, input: InputConfig, shape: Callable[[int, int], Shape], most: int
+) -> Iterator[list[Prepared]]:
+    """Groups of up to `most` resized images with equal padded `shape`, out of WINDOW consecutive ones."""
+    waiting: dict[Shape, list[Prepared]] = {}  # the group with the oldest image first
+
+    def prepare(source: Any) -> tuple[np.ndarray, tuple[int, int]]:
         image = as_image(source)
-        pixels = resize(image, input.min_size, input.max_size, input.resize)
+        return resize(image, input.min_size, input.max_size, input.resize), image.size[::-1]
+
+    for number, (source, (pixels, size)) in enumerate(prefetched(prepare, images, 2 * most)):
         height, width = pixels.shape[:2]
-        key = rounded_up(height, width, input.divisor)
-        waiting.setdefault(key, []).append(Prepared(number, source, pixels, image.size[::-1]))
+        key = shape(height, width)
+        waiting.setdefault(key, []).append(Prepared(number, source, pixels, size))
         if len(waiting[key]) == most:
             yield waiting.pop(key)
         oldest = next(iter(waiting), None)
@@ -72,9 +86,14 @@ def grouped(images: Iterable, input: InputConfig, most: int) -> Iterator[list[Pr
 
 def pad(pixels: Sequence[Tensor], divisor: int) -> Images:
     """Pads images [h, w, 3] to [B, 3, H, W], H and W multiples of the divisor, channels last in memory."""
+    return pad_to(pixels, lambda height, width: rounded_up(height, width, divisor))
+
+
+def pad_to(pixels: Sequence[Tensor], shape: Callable[[int, int], Shape]) -> Images:
+    """Pads images [h, w, 3] to the `shape` of the largest height and width, channels last in memory."""
     sizes = torch.tensor([p.shape[:2] for p in pixels])
     tallest, widest = sizes.amax(0).tolist()
-    height, width = rounded_up(tallest, widest, divisor)
+    height, width = shape(tallest, widest)
     padded = pixels[0].new_zeros(len(pixels), height, width, 3)
     for target, image in zip(padded, pixels):
         target[: image.shape[0], : image.shape[1]] = image
@@ -93,26 +112,44 @@ def finish(
     model: Any, maps: Sequence[Tensor], detections: Detections, sizes: Tensor, originals: Sequence[tuple[int, int]]
 ) -> list[Result]:
     """Results in original pixels, from detections in padded images and their feature maps."""
+    inputs = [[x[number : number + 1] for x in maps] for number in range(len(originals))]
+    return finish_each(model, inputs, detections, sizes, originals)
+
+
+def finish_each(
+    model: Any, inputs: Sequence[Any], detections: Detections, sizes: Tensor, originals: Sequence[tuple[int, int]]
+) -> list[Result]:
+    """`finish` for given `inputs` of `model.masks`, one per image."""
+    ratios = to_original(sizes, originals)
+    boxes = detections.boxes * ratios.repeat(1, 2)[:, None]
     results = []
-    for number, original in enumerate(originals):
-        alone = slice(number, number + 1)
-        selected = each(detections, lambda field: field[alone])
-        results.append(finish_one(model, [x[alone] for x in maps], selected, sizes[number], original))
+    for number, found in enumerate(download(detections, boxes)):
+        selected = each(detections, lambda field: field[number : number + 1])
+        results.append(finish_one(model, inputs[number], selected, ratios[number], found, originals[number]))
     return results
 
 
-def finish_one(model: Any, maps: Any, detections: Detections, size: Tensor, original: tuple[int, int]) -> Result:
-    """The result of one image; `maps`: the input of `model.masks`."""
-    count = int(detections.valid.sum())
-    boxes = to_original(detections.boxes[0, :count], size, original)
-    labels = detections.labels[0, :count].cpu().numpy()
-    keypoints = find_keypoints(model, maps, detections, count, size, original) if model.draws_keypoints else {}
+def download(detections: Detections, boxes: Tensor) -> list[Found]:
+    """The detections of each image with these `boxes` [B, D, 4]: one copy, and one wait, for the whole batch."""
+    fields = (detections.scores, detections.labels, detections.valid)
+    packed = torch.cat([boxes, *(field[..., None].float() for field in fields)], 2).cpu().numpy()
+    rows = [image[: int(image[:, 6].sum())] for image in packed]
+    return [Found(part[:, :4].copy(), part[:, 4].copy(), part[:, 5].astype(np.int64)) for part in rows]
+
+
+def finish_one(
+    model: Any, maps: Any, detections: Detections, ratio: Tensor, found: Found, original: tuple[int, int]
+) -> Result:
+    """The result of one image; `maps`: the input of `model.masks`; `ratio` [2]: original pixels per pixel, x and y."""
+    count = len(found.boxes)
+    boxes = detections.boxes[0, :count] * ratio.repeat(2)
+    keypoints = find_keypoints(model, maps, detections, count, ratio) if model.draws_keypoints else {}
     return Result(
-        boxes=boxes.cpu().numpy(),
-        scores=detections.scores[0, :count].cpu().numpy(),
-        labels=labels,
-        names=[model.classes[label] for label in labels],
-        category_ids=np.array(model.category_ids, np.int64)[labels],
+        boxes=found.boxes,
+        scores=found.scores,
+        labels=found.labels,
+        names=[model.classes[label] for label in found.labels],
+        category_ids=np.array(model.category_ids, np.int64)[found.labels],
         size=original,
         rles=draw(model, maps, detections, boxes, original) if model.draws_masks else None,
         **keypoints,
@@ -129,20 +166,17 @@ def draw(model: Any, maps: Any, detections: Detections, boxes: Tensor, original:
     return [rle for part in pasted for rle in encode(part.masks, original, part.left, part.top)]
 
 
-def find_keypoints(
-    model: Any, maps: Any, detections: Detections, count: int, size: Tensor, original: tuple[int, int]
-) -> dict[str, Any]:
+def find_keypoints(model: Any, maps: Any, detections: Detections, count: int, ratio: Tensor) -> dict[str, Any]:
     """Fields of the result: keypoints of an image's first `count` detections, in original pixels."""
     kept = bucket(count, detections.boxes.shape[1])
     boxes = detections.boxes[:, :kept]
     heatmaps = model.heatmaps(maps, boxes, detections.labels[:, :kept])[0, :count]
-    found = locate(heatmaps, boxes[0, :count].float())
-    found[..., :2] *= torch.tensor(original, dtype=torch.float32, device=found.device).div(size).flip(0)
+    located = locate(heatmaps, boxes[0, :count].float())
+    located[..., :2] *= ratio
     names = model.keypoints.keypoint_names
-    return {"keypoints": found.cpu().numpy(), "keypoint_names": names, "skeleton": model.keypoints.limbs}
+    return {"keypoints": located.cpu().numpy(), "keypoint_names": names, "skeleton": model.keypoints.limbs}
 
 
-def to_original(boxes: Tensor, size: Tensor, original: tuple[int, int]) -> Tensor:
-    """Scales boxes [n, 4] from the resized to the original image."""
-    ratio = torch.tensor(original, dtype=torch.float32, device=boxes.device) / size
-    return boxes * ratio.flip(0).repeat(2)
+def to_original(sizes: Tensor, originals: Sequence[tuple[int, int]]) -> Tensor:
+    """Original pixels per pixel of the resized images, x and y: [B, 2]."""
+    return (torch.tensor(originals, dtype=torch.float32).to(sizes.device, non_blocking=True) / sizes).flip(1)

@@ -17,7 +17,7 @@ from resdet.detection.heads.config import KeypointConfig
 from resdet.detection.heads.mnc import MNC
 from resdet.detection.heads.roi_heads import MIN_SIZE
 from resdet.detection.inference.config import TTAConfig
-from resdet.detection.inference.predictor import finish_one
+from resdet.detection.inference.predictor import finish_each
 from resdet.detection.inference.refinement import Candidates, refine, vote, vote_masks, voters
 from resdet.detection.inference.views import MultiScale, Scored, View, views_of
 from resdet.detection.model import Detector
@@ -93,7 +93,8 @@ class EnsembleDetector:
             scored = refine(scored, partial(self.score, views))
         size = torch.tensor([original], dtype=torch.float32, device=scored.boxes.device)
         candidates = self.candidates_of(scored, score, size)
-        result = finish_one(self, MaskInput(views, candidates), self.detections(candidates), size[0], original)
+        inputs = [MaskInput(views, candidates)]
+        (result,) = finish_each(self, inputs, self.detections(candidates), size, [original])
         result.image = image
         return result
 

@@ -10,7 +10,7 @@ import torch
 from resdet.data.loader import Notes
 from resdet.detection.data.annotations import Objects
 from resdet.detection.data.augment_config import SceneConfig
-from resdet.detection.data.buckets import buckets, smallest_fit
+from resdet.detection.data.buckets import buckets, rounded_up, smallest_fit
 from resdet.detection.data.collate import Sample, collate_scenes
 from resdet.detection.data.loader import SceneLoader, SceneSamples, evaluation_batches
 from resdet.detection.data.scene import Scene
@@ -210,14 +210,14 @@ def test_samples_of_the_same_position_are_the_same(source):
 
 
 def judged(source, **options):
-    options = {"workers": 0, "batch": 4, "resize": partial(resize, short=100, long=150), **options}
-    return list(evaluation_batches(source, 100, 150, device=CPU, notes=Notes([].append), **options))
+    defaults = {"workers": 0, "batch": 4, "resize": partial(resize, short=100, long=150)}
+    options = {**defaults, "shape": partial(rounded_up, divisor=32), **options}
+    return list(evaluation_batches(source, device=CPU, notes=Notes([].append), **options))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("divisor", [None, 32])
-def test_evaluation_takes_every_image_once(source, world, divisor):
-    shares = [judged(source, rank=rank, world=world, divisor=divisor) for rank in range(world)]
+def test_evaluation_takes_every_image_once(source, world):
+    shares = [judged(source, rank=rank, world=world) for rank in range(world)]
     indices = torch.cat([batch.indices for share in shares for batch in share])
     assert sorted(indices.tolist()) == list(range(22))
     assert all(batch.targets is None for share in shares for batch in share)
@@ -239,7 +239,7 @@ def test_evaluation_tells_sizes_scales_and_targets(source):
 @pytest.mark.parametrize("divisor", [1, 32])
 def test_padding_is_to_multiples_of_a_divisor_and_floats_stay_floats(source, divisor):
     styled = partial(resize, short=100, long=150, style="torchvision")
-    for batch in judged(source, resize=styled, divisor=divisor):
+    for batch in judged(source, resize=styled, shape=partial(rounded_up, divisor=divisor)):
         pixels, tallest = batch.images.pixels, batch.images.sizes.max(0).values
         assert pixels.dtype == torch.float32
         assert pixels.shape[2:] == tuple((np.ceil(tallest.numpy() / divisor) * divisor).astype(int).tolist())

@@ -1,0 +1,125 @@
+"""A folder of JPEGs to a COCO results file with Faster and Mask R-CNN: weights loaded, images decoded, file written.
+
+All sides have the same weights, at the usual size (short side 800, long side up to 1333). Fast mode pays for its
+compilation within the measured time, from inductor's cache if that has the net already.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from resdet import hub
+from resdet.bench.detection import CLASSES, torchvision_detector, twins
+from resdet.bench.nets import NOT_INSTALLED
+from resdet.detection.model import Detector
+from resdet.export.onnx import PACKAGES, to_onnx
+from resdet.fast import accelerate
+from resdet.files.atomic import write_json
+from resdet.images.photographs import photograph
+from resdet.results.result import Result
+from resdet.timing import Case, Side
+
+IMAGES = 200
+SIZES = ((480, 640), (427, 640), (640, 480))  # heights and widths, in turn
+SHORT, LONG = 800, 1333
+
+
+def cases(images: int = IMAGES, short: int = SHORT, long: int = LONG, body: str = "resnet50") -> Iterator[Case]:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = write_photographs(folder, images)
+        for masks in (False, True):
+            peer, _ = twins(masks, short, long, body)
+            weights = folder / f"{'mask' if masks else 'faster'}.pth"
+            torch.save(peer.state_dict(), weights)
+            open_peer = partial(load_peer, weights, masks, short, long, body)
+            open_ours = partial(load_ours, weights, short, long)
+            title = f"{'Mask' if masks else 'Faster'} R-CNN, {{}}".format
+            sides: dict[str, Side] = {
+                "torchvision": lambda: write(with_torchvision(open_peer(), paths), folder),
+                "resdet exact": lambda: write(with_resdet(open_ours(), paths), folder),
+                "resdet fast": lambda: write(with_resdet(accelerate(open_ours()), paths), folder),
+                "onnxruntime": with_onnxruntime(open_ours(), folder, paths),
+            }
+            yield Case(title("folder to results file"), images, sides, warm=False)
+            sides = {f"resdet {mode}": partial(first_result, weights, paths[0], mode) for mode in ("exact", "fast")}
+            yield Case(title("a new process to its first result"), 1, sides, unit="s", warm=False)
+
+
+def write_photographs(folder: Path, count: int) -> list[Path]:
+    paths = [folder / f"{number:04}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        height, width = SIZES[number % len(SIZES)]
+        pixels = cv2.resize(photograph(np.random.default_rng(number)), (width, height))
+        cv2.imwrite(str(path), pixels)
+    return paths
+
+
+def write(entries: Iterable[dict[str, Any]], folder: Path) -> None:
+    write_json(str(folder / "results.json"), [*entries])
+
+
+def load_peer(weights: Path, masks: bool, short: int, long: int, body: str) -> nn.Module:
+    peer = torchvision_detector(masks, short, long, body)
+    peer.load_state_dict(torch.load(weights, weights_only=True))
+    return peer
+
+
+def load_ours(weights: Path, short: int, long: int) -> Detector:
+    model: Detector = hub.load(weights)
+    model.input.min_size, model.input.max_size = short, long
+    return model
+
+
+@torch.inference_mode()
+def with_torchvision(peer: nn.Module, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """The loop of torchvision's documentation, with masks encoded by pycocotools."""
+    from torchvision.io import decode_image
+
+    for number, path in enumerate(paths):
+        image = decode_image(str(path), mode="RGB") / 255
+        output = peer([image])[0]
+        labels = output["labels"].numpy() - 1
+        masks = (output["masks"][:, 0] > 0.5).numpy() if "masks" in output else None
+        size = (image.shape[1], image.shape[2])
+        result = Result.of(output["boxes"].numpy(), output["scores"].numpy(), labels, [""] * CLASSES, size)
+        yield from with_segments(result.to_coco(number), masks)
+
+
+def with_segments(entries: list[dict[str, Any]], masks: np.ndarray | None) -> list[dict[str, Any]]:
+    from pycocotools import mask as encoder
+
+    for entry, mask in zip(entries, () if masks is None else masks):
+        rle = encoder.encode(np.asfortranarray(mask.astype(np.uint8)))
+        entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+    return entries
+
+
+def with_resdet(model: Any, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    for number, result in enumerate(model.stream(paths)):
+        yield from result.to_coco(number)
+
+
+def with_onnxruntime(model: Detector, folder: Path, paths: Sequence[Path]) -> Side:
+    """Our exported file, in onnxruntime."""
+    if any(find_spec(package) is None for package in ("onnxruntime", *PACKAGES)):
+        return NOT_INSTALLED
+    file = folder / "model.onnx"
+    to_onnx(model, file)
+    return lambda: write(with_resdet(hub.load(file), paths), folder)
+
+
+def first_result(weights: Path, image: Path, mode: str) -> None:
+    """`resdet predict` on one image, imports included."""
+    words = ["predict", "--weights", str(weights), "--mode", mode, str(image)]
+    subprocess.run([sys.executable, "-m", "resdet.cli", *words], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,146 @@
+"""Sliced inference: large images are searched whole and in overlapping tiles, and the detections are merged.
+
+An object that lies across a seam is found by several tiles. The merge, class by class and best score first, counts two
+detections as one object by the IoU of the final suppression; where either is cut by a seam, by the share of the smaller
+box that the other one covers. Cut detections rank below whole ones: the tile that sees an object whole has it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from resdet.images.decode import as_image
+from resdet.images.inputs import predict_all
+from resdet.ops.rle import RLE, decode, encode
+from resdet.results.result import Result
+from resdet.results.stream import Predictor
+
+NEAR = 2.0  # pixels between a seam and the side of a box that it cuts
+COVERED = 0.5  # least covered share of the smaller box, of two detections of an object of which one is cut
+
+
+class Tile(NamedTuple):
+    """A window of an image, in its pixels."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class MaskPredictor(Predictor, Protocol):
+    @property
+    def draws_masks(self) -> bool: ...
+
+
+class TiledDetector:
+    """A detector, an ensemble or an exported file that searches images in tiles, too."""
+
+    def __init__(self, detector: MaskPredictor, tile: int, overlap: float = 0.2, nms: float = 0.5):
+        """Square tiles of `tile` pixels share at least `overlap` of their sides; `nms`: IoU of the suppression."""
+        self.detector, self.tile, self.overlap, self.nms = detector, tile, overlap, nms
+        self.draws_masks = detector.draws_masks
+
+    def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
+        """Results of one image or of several, as `Detector.predict`."""
+        return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
+
+    def stream(self, images: Iterable[Any], score: float | None = None) -> Iterator[Result]:
+        """Yields the results of `predict` one by one; one image is in memory."""
+        for image in images:
+            yield self.result(image, score)
+
+    def result(self, image: Any, score: float | None) -> Result:
+        pixels = as_image(image).decode()
+        height, width = pixels.shape[:2]
+        tiles = tiles_of(height, width, self.tile, self.overlap)
+        views = [pixels[tile.top : tile.bottom, tile.left : tile.right] for tile in tiles]
+        found = merge([*self.detector.stream(views, score)], tiles, (height, width), self.nms)
+        found.image = image
+        return found
+
+
+def tiles_of(height: int, width: int, tile: int, overlap: float) -> list[Tile]:
+    """The whole image and, if it is larger than a tile, as few tiles as cover it, evenly spaced."""
+    whole = Tile(0, 0, width, height)
+    rows, columns = (spans(side, tile, overlap) for side in (height, width))
+    parts = [Tile(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+    return [whole, *(part for part in parts if part != whole)]
+
+
+def spans(side: int, tile: int, overlap: float) -> list[tuple[int, int]]:
+    """Starts and ends along one side; neighbors share at least `overlap` of a tile."""
+    if side <= tile:
+        return [(0, side)]
+    count = 1 + int(np.ceil((side - tile) / max(1, tile - np.ceil(tile * overlap))))
+    starts = np.linspace(0, side - tile, count).round().astype(int).tolist()
+    return [(start, start + tile) for start in starts]
+
+
+def merge(results: Sequence[Result], tiles: Sequence[Tile], size: tuple[int, int], nms: float) -> Result:
+    """The detections of all tiles in the pixels of an image of `size` (height, width), each object once."""
+    offsets = [np.array([tile.left, tile.top] * 2, np.float32) for tile in tiles]
+    boxes = np.concatenate([result.boxes + offset for result, offset in zip(results, offsets)])
+    cut = np.concatenate([cut_by_seam(result.boxes, tile, size) for result, tile in zip(results, tiles)])
+    scores, labels, ids = (
+        np.concatenate([getattr(result, name) for result in results]) for name in ("scores", "labels", "category_ids")
+    )
+    kept = suppress(boxes, scores, labels, cut, nms)
+    tile_of = np.repeat(np.arange(len(tiles)), [len(result) for result in results])
+    place = np.concatenate([np.arange(len(result)) for result in results])
+    sources = [(results[n], tiles[n], i) for n, i in zip(tile_of[kept], place[kept].tolist())]
+    rles = [placed(result.rles[i], tile, size) for result, tile, i in sources if result.rles is not None]
+    return Result(
+        boxes=boxes[kept],
+        scores=scores[kept],
+        labels=labels[kept],
+        names=[result.names[i] for result, _, i in sources],
+        category_ids=ids[kept],
+        size=size,
+        rles=None if results[0].rles is None else rles,
+    )
+
+
+def cut_by_seam(boxes: np.ndarray, tile: Tile, size: tuple[int, int]) -> np.ndarray:
+    """bool [n]: whether boxes [n, 4], in pixels of a tile, end at a side of it that is none of the image."""
+    height, width = size
+    left, top, right, bottom = boxes.T
+    return (
+        ((left < NEAR) & (tile.left > 0))
+        | ((top < NEAR) & (tile.top > 0))
+        | ((right > tile.right - tile.left - NEAR) & (tile.right < width))
+        | ((bottom > tile.bottom - tile.top - NEAR) & (tile.bottom < height))
+    )
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, cut: np.ndarray, nms: float) -> np.ndarray:
+    """Indices of the kept detections, by descending score."""
+    order = np.lexsort((-scores, cut))  # whole ones first
+    kept = [of_class[survivors(boxes[of_class], cut[of_class], nms)] for of_class in groups(order, labels)]
+    chosen = np.concatenate([order[:0], *kept])
+    return chosen[np.argsort(-scores[chosen], kind="stable")]
+
+
+def groups(order: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """The indices `order` of each class."""
+    return [order[labels[order] == label] for label in np.unique(labels)]
+
+
+def survivors(boxes: np.ndarray, cut: np.ndarray, nms: float) -> np.ndarray:
+    """bool [n]: the boxes [n, 4] of one class, in order of precedence, that are not an object of an earlier one."""
+    corners = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])
+    shared = corners.clip(min=0).prod(2)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    covered = shared > COVERED * np.minimum(areas[:, None], areas)
+    same = np.where(cut[:, None] | cut, covered, shared > nms * (areas[:, None] + areas - shared))
+    kept = np.ones(len(boxes), bool)
+    for i in range(len(boxes)):
+        kept[i + 1 :] &= ~(kept[i] & same[i, i + 1 :])
+    return kept
+
+
+def placed(rle: RLE, tile: Tile, size: tuple[int, int]) -> RLE:
+    """The mask of a tile as one of the image."""
+    return encode(torch.from_numpy(decode(rle))[None], size, tile.left, tile.top)[0]

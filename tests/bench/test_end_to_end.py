@@ -1,0 +1,38 @@
+"""The suite of whole commands in miniature: all sides write the same detections."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from resdet.bench import end_to_end
+from resdet.bench.detection import twins
+
+pytest.importorskip("torchvision")
+SHORT, LONG, BODY = 96, 144, "resnet18"
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_both_sides_write_the_same_results_file(masks, tmp_path):
+    """Boxes, scores and classes of the best detections of each image; masks of the same pixels."""
+    paths, weights = end_to_end.write_photographs(tmp_path, 2), tmp_path / "a.pth"
+    assert len({*paths}) == 2 and all(path.stat().st_size > 1000 for path in paths)
+    torch.save(twins(masks, SHORT, LONG, BODY)[0].state_dict(), weights)
+    peer = end_to_end.load_peer(weights, masks, SHORT, LONG, BODY)
+    written = []
+    for entries in (
+        end_to_end.with_torchvision(peer, paths),
+        end_to_end.with_resdet(end_to_end.load_ours(weights, SHORT, LONG), paths),
+    ):
+        end_to_end.write(entries, tmp_path)
+        written.append(json.loads((tmp_path / "results.json").read_text()))
+    for number in range(2):
+        theirs, ours = ([entry for entry in file if entry["image_id"] == number] for file in written)
+        assert len(theirs) > 50 and abs(len(theirs) - len(ours)) < 5
+        boxes, others = (np.array([entry["bbox"] for entry in side]) for side in (theirs, ours))
+        labels, kinds = (np.array([entry["category_id"] for entry in side]) for side in (theirs, ours))
+        apart = np.abs(boxes[:20, None] - others).max(2)
+        apart[labels[:20, None] != kinds] = np.inf
+        assert (apart.min(1) < 0.5).mean() > 0.8
+        assert all(("segmentation" in entry) == masks for entry in (*theirs, *ours))

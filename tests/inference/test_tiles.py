@@ -1,0 +1,124 @@
+"""Detection in tiles, by a detector that finds painted rectangles: every object once, as the tile has it that sees it
+whole."""
+
+import numpy as np
+import pytest
+
+from resdet.detection.inference.choice import choose
+from resdet.detection.inference.config import TTAConfig
+from resdet.detection.inference.tiles import TiledDetector, spans, tiles_of
+from resdet.errors import ConfigError
+from resdet.results.result import Result
+
+TILE, OVERLAP = 100, 0.3
+HEIGHT, WIDTH = 260, 330
+
+
+class RectangleFinder:
+    """Finds the visible part of each painted rectangle; surer of small parts. Blind in images above `largest`."""
+
+    draws_masks = True
+
+    def __init__(self, largest: int = TILE):
+        self.largest = largest
+
+    def stream(self, images, score=None):
+        for image in images:
+            seen = max(image.shape[:2]) <= self.largest
+            yield rectangles_in(np.asarray(image) if seen else np.zeros_like(image))
+
+
+def rectangles_in(image: np.ndarray) -> Result:
+    """The first channel numbers the rectangles, the second has their classes."""
+    numbers = [number for number in np.unique(image[..., 0]) if number]
+    masks = np.array([image[..., 0] == number for number in numbers]).reshape(-1, *image.shape[:2])
+    places = [np.nonzero(mask) for mask in masks]
+    boxes = np.array([[x.min(), y.min(), x.max() + 1, y.max() + 1] for y, x in places], np.float32).reshape(-1, 4)
+    labels = np.array([image[y[0], x[0], 1] for y, x in places], np.int64)
+    scores = np.array([1 - mask.sum() / 1e6 for mask in masks], np.float32)
+    names = [f"class {label}" for label in labels]
+    return Result(boxes, scores, labels, names, labels + 1, image.shape[:2], masks)
+
+
+def painted(*boxes: tuple[int, int, int, int], labels: list[int] | None = None) -> np.ndarray:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        image[top:bottom, left:right] = number + 1, labels[number] if labels else 0, 0
+    return image
+
+
+def check(found: Result, image: np.ndarray) -> None:
+    """The same rectangles as in the whole image, with their masks."""
+    expected = rectangles_in(image)
+    order, other = (np.lexsort(result.boxes.T) for result in (found, expected))
+    assert np.array_equal(found.boxes[order], expected.boxes[other])
+    assert np.array_equal(found.labels[order], expected.labels[other]) and found.names[0].startswith("class")
+    assert np.array_equal(found.masks[order], expected.masks[other])
+    assert (np.diff(found.scores) <= 0).all() and found.size == (HEIGHT, WIDTH)
+
+
+def test_tiles_cover_the_image_and_overlap():
+    for side in (1, 99, 100, 101, 129, 130, 131, 1000):
+        parts = spans(side, 100, 0.3)
+        assert parts[0][0] == 0 and parts[-1][1] == side
+        assert all(stop - start == min(side, 100) for start, stop in parts)
+        shared = [stop - start for (_, stop), (start, _) in zip(parts, parts[1:])]
+        assert all(pixels >= 29.5 for pixels in shared)
+        assert len(parts) == (1 if side <= 100 else 1 + -(-(side - 100) // 70))
+    assert tiles_of(80, 100, 100, 0.2) == [(0, 0, 100, 80)]
+    assert len(tiles_of(100, 180, 100, 0.2)) == 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_objects_on_seams_are_found_once_and_whole(seed):
+    """Objects no larger than the overlap, of every place relative to the seams; the whole image shows none."""
+    rng = np.random.default_rng(seed)
+    boxes = []
+    for top in range(0, HEIGHT - 30, 31):
+        for left in range(0, WIDTH - 30, 31):
+            width, height = rng.integers(5, 27, 2)
+            x, y = left + rng.integers(0, 29 - width), top + rng.integers(0, 29 - height)
+            boxes.append((x, y, x + width, y + height))
+    image = painted(*boxes, labels=rng.integers(0, 3, len(boxes)).tolist())
+    finder = RectangleFinder()
+    seen = [*finder.stream([image[t.top : t.bottom, t.left : t.right] for t in tiles_of(HEIGHT, WIDTH, TILE, OVERLAP)])]
+    assert sum(map(len, seen)) > 1.3 * len(boxes)  # many are seen by several tiles, cut or whole
+    check(TiledDetector(finder, TILE, OVERLAP).predict(image), image)
+
+
+def test_objects_larger_than_a_tile_are_those_of_the_whole_image():
+    """Their parts in tiles are dropped, and not what lies inside one of them and has another class."""
+    image = painted((20, 20, 300, 250), (120, 90, 140, 115), labels=[0, 1])
+    check(TiledDetector(RectangleFinder(largest=WIDTH), TILE, OVERLAP).predict(image), image)
+
+
+def test_objects_of_one_class_side_by_side_stay_two():
+    start = spans(WIDTH, TILE, OVERLAP)[1][0]
+    image = painted((start - 20, 10, start, 40), (start, 10, start + 20, 40))
+    found = TiledDetector(RectangleFinder(), TILE, OVERLAP).predict(image)
+    assert len(found) == 2
+    check(found, image)
+
+
+def test_an_object_around_one_of_another_class_stays():
+    image = painted((100, 80, 125, 105), (101, 81, 124, 104), labels=[0, 1])
+    check(TiledDetector(RectangleFinder(), TILE, OVERLAP).predict(image), image)
+
+
+def test_an_image_within_a_tile_is_searched_as_it_is():
+    image = painted((20, 20, 60, 50), (65, 20, 85, 90))[:TILE, :TILE]
+    (expected,) = RectangleFinder().stream([image])
+    found = TiledDetector(RectangleFinder(), TILE, OVERLAP).predict(image)
+    assert np.array_equal(found.boxes, expected.boxes[np.argsort(-expected.scores, kind="stable")])
+    assert found.image is image
+
+
+def test_settings_choose_tiles():
+    finder = RectangleFinder()
+    finder.nms = 0.4
+    assert choose([finder], TTAConfig()) is finder
+    tiled = choose([finder], TTAConfig(tile=64, overlap=0.1))
+    assert (tiled.detector, tiled.tile, tiled.overlap, tiled.nms) == (finder, 64, 0.1, 0.4)
+    for settings in ({"tile": 8}, {"overlap": 1.0}):
+        with pytest.raises(ConfigError, match="eval."):
+            TTAConfig(**settings)
