@@ -92,7 +92,8 @@ def odd_value(rng: random.Random, like: Any = None) -> Any:
     if draw < 0.35:
         return rng.choice(NUMBERS)
     if draw < 0.5 and isinstance(like, (int, float)) and not isinstance(like, bool):
-        return rng.choice([-like, like + 1, like * 10**6, str(like), [like], float(like), like + 0.5, bool(like)])
+        near = max(-(10**300), min(like, 10**300))  # what is larger has no float
+        return rng.choice([-like, like + 1, like * 10**6, str(like), [like], float(near), near + 0.5, bool(like)])
     if draw < 0.7:
         return rng.choice(STRINGS)
     if draw < 0.78:
