@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from heads import twins
+from detection.heads import twins
 
 import resdet
 from resdet import weights

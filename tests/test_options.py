@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from heads import tiny
+from detection.heads import tiny
 from torch import nn
 
 import resdet

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from heads import twins
+from detection.heads import twins
 
 from resdet.cli import main
 from resdet.commands import parity, parity_detections

@@ -21,7 +21,7 @@ from resdet.bench.gpu_stages.stage import Stage, TINY
 for name in gpu.TIMEOUTS:
     import_module(f"resdet.bench.gpu_stages.{name}").run
 detection.twins(True, *TINY[:2], TINY.body, TINY.counts)
-from heads import tiny
+from detection.heads import tiny
 tiny.make("fpn")
 assert not any(sys.modules[name] for name in absent.split())
 """

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from detection.heads import tiny
 from export.small import SHAPE, File, detector
-from heads import tiny
 
 from resdet import config
 from resdet.export import Form, to_onnx

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from heads import tiny
+from detection.heads import tiny
 from narrow import shallow_resnets
 from torch import nn
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from heads import tiny
+from detection.heads import tiny
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save as safetensors_bytes
 

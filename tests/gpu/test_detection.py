@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from heads import tiny
+from detection.heads import tiny
 
 from resdet.detection.model import Detector
 from resdet.structures import Images, Targets, each

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from heads.twins import scale_once
+from detection.heads.twins import scale_once
 from narrow import narrow_resnets
 from norms import randomise_norms
 from torch import nn

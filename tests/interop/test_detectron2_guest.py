@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from heads.twins import pictures
+from detection.heads.twins import pictures
 
 from resdet.errors import ConfigError, Error
 

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from heads import tiny
-from inference import micro
+from detection.heads import tiny
+from detection.inference import micro
 from tasks import runs
 
 import resdet

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from models.test_localizer import SMALL, build
+from localization.test_rpn_model import SMALL, build
 from painted import Painted
 
 from resdet import config

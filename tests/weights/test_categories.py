@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from heads import twins
+from detection.heads import twins
 
 from resdet import config as configs
 from resdet import weights

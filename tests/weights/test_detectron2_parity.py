@@ -1,6 +1,6 @@
 """With the same weights our detectors find what detectron2's find, and the other way round; where it is installed.
 
-As in tests/models/test_detector_parity.py both work in float64, where no order of a sum decides what stands.
+As in tests/detection/test_parity.py both work in float64, where no order of a sum decides what stands.
 """
 
 from dataclasses import replace
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from heads.twins import pictures
+from detection.heads.twins import pictures
 from interop import detectron2_twins as twins
 from interop import zoo_states
 from torch import Tensor

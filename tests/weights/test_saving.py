@@ -181,7 +181,7 @@ def test_detectron2s_pickle_holds_arrays_alone(tmp_path):
 
 
 def test_timm_has_no_detectors(tmp_path):
-    from heads import twins
+    from detection.heads import twins
 
     with pytest.raises(WeightsError, match="timm has no detectors"):
         weights.save(twins.ours(twins.narrow()), tmp_path / "a.pth", "timm")
@@ -189,7 +189,7 @@ def test_timm_has_no_detectors(tmp_path):
 
 @pytest.mark.parametrize("layout, file", [("torchvision", "a.pth"), ("safetensors", "a.safetensors")])
 def test_a_whole_detector_comes_back(tmp_path, layout, file):
-    from heads import twins
+    from detection.heads import twins
 
     import resdet
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from heads import twins
+from detection.heads import twins
 from torch import Tensor, nn
 
 import resdet

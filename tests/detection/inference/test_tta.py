@@ -1,0 +1,294 @@
+"""The EnsembleDetector: with nothing asked for it is `predict`; what it averages is what its parts say."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detection.heads import tiny
+from narrow import TRUE, narrow_resnets
+from tasks import runs
+from torch.nn import functional as F
+
+from resdet import config
+from resdet.data.loader import Notes
+from resdet.detection.build import build_detector
+from resdet.detection.data.coco import open_coco
+from resdet.detection.evaluation.evaluate import detect, predict_all
+from resdet.detection.evaluation.results import Results
+from resdet.detection.inference.config import TTAConfig
+from resdet.detection.inference.tta import EnsembleDetector, propose
+from resdet.detection.inference.views import views_of
+from resdet.engine.distributed import World
+from resdet.errors import ConfigError, DataError
+
+pytest.importorskip("torchvision")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrower():
+    """Backbones of half the width."""
+    with narrow_resnets((32, 64, 128, 256)):
+        yield
+
+
+PICTURE = np.random.default_rng(0).integers(256, size=(50, 90, 3), dtype=np.uint8)
+SCORE = 0.2
+
+
+def same(a, b) -> bool:
+    close = len(a) == len(b) and np.allclose(a.boxes, b.boxes, atol=1e-3) and np.allclose(a.scores, b.scores, atol=1e-5)
+    return close and (a.labels == b.labels).all() and (a.masks is None or (a.masks == b.masks).all())
+
+
+def result_of(net, picture=PICTURE, score=SCORE, **settings):
+    (result,) = EnsembleDetector([net], TTAConfig(**settings)).predict([picture], score)
+    return result
+
+
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, "mnc"])
+def test_with_nothing_asked_for_it_predicts_as_the_detector(family, tmp_path):
+    net = tiny.make(family, True, *([] if family == "mnc" else ["model.box.context=true"])).train()
+    cv2.imwrite(str(tmp_path / "image.png"), PICTURE[:20, :, ::-1])
+    images = [PICTURE, tmp_path / "image.png"]
+    expected = net.predict(images, SCORE)
+    for found, wanted in zip(EnsembleDetector([net]).predict(images, SCORE), expected):
+        assert len(wanted) and same(found, wanted) and found.image is wanted.image
+    assert net.training
+
+
+@pytest.mark.parametrize("family", ["fpn", "mnc"])
+def test_an_ensemble_of_a_net_with_itself_is_the_net(family):
+    """Its proposals come twice, and suppression takes the second ones out."""
+    net = tiny.make(family)
+    (found,) = EnsembleDetector([net, net]).predict([PICTURE], SCORE)
+    (expected,) = net.predict([PICTURE], SCORE)
+    assert len(expected) and np.allclose(found.boxes[:10], expected.boxes[:10], atol=1e-3)
+    assert np.allclose(found.scores[:10], expected.scores[:10], atol=1e-5)
+
+
+def views(net, *sizes, flip=False):
+    with torch.inference_mode():
+        resized = lambda short, long, style: cv2.resize(PICTURE, (short * 90 // 50, short))
+        return views_of(net, resized, PICTURE.shape[:2], sizes, flip)
+
+
+def test_the_union_of_proposals():
+    """All that each net proposes, in each of its views, in the picture's pixels; nothing is lost, nothing added."""
+    nets = [tiny.make("fpn").eval(), tiny.make("c4").eval()]
+    looks = [views(nets[0], 50, 100), views(nets[1])]
+    with torch.inference_mode():
+        union = propose(looks)
+        parts = []
+        for view, scale in ((looks[0][0], 1.0), (looks[0][1], 2.0), (looks[1][0], 64 / 50)):
+            found = view.net.propose(view.net.maps(view.images), view.images)
+            parts.append(found.boxes[0][found.valid[0]] / scale)
+    assert torch.allclose(union, torch.cat(parts), atol=0.4)  # 64 / 50 of 90 pixels are rounded to 115
+    assert len(union) == sum(map(len, parts)) > 60
+
+
+def test_scores_and_boxes_are_means_over_views_and_then_over_nets():
+    """Each net has the same weight, though one has two views and the other four."""
+    nets = [tiny.make("c4").eval(), tiny.make("fpn").eval()]
+    looks = [views(nets[0], flip=True), views(nets[1], 50, 100, flip=True)]
+    boxes = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]])
+    with torch.inference_mode():
+        said = EnsembleDetector(nets).score(looks, boxes)
+        of_nets = []
+        for own in looks:
+            scores, found = 0, 0
+            for view in own:
+                part = view.score(boxes)
+                scores, found = scores + part.scores / len(own), found + part.boxes / len(own)
+            of_nets.append((scores, found))
+    assert torch.allclose(said.scores, (of_nets[0][0] + of_nets[1][0]) / 2, atol=1e-6)
+    assert torch.allclose(said.boxes, (of_nets[0][1] + of_nets[1][1]) / 2, atol=1e-4)
+
+
+def test_many_regions_are_scored_in_parts(monkeypatch):
+    from resdet.detection.inference import tta
+
+    net = tiny.make("c4", False)
+    expected = result_of(net, refine=True)
+    monkeypatch.setattr(tta, "AT_ONCE", 7)
+    assert len(expected) and same(result_of(net, refine=True), expected)
+
+
+@pytest.mark.parametrize("family", ["fpn", "c4"])
+def test_mirrored_testing_has_no_left_and_right(family):
+    """What is found in the mirrored picture is what was found, mirrored: a plain test does not have this."""
+    net = tiny.make(family, False)
+    for flip in (True, False):
+        found, mirrored = result_of(net, flip=flip), result_of(net, PICTURE[:, ::-1].copy(), flip=flip)
+        back = mirrored.boxes[:, [2, 1, 0, 3]] * (-1, 1, -1, 1) + (90, 0, 90, 0)
+        agree = np.allclose(found.scores[:20], mirrored.scores[:20], atol=1e-4)
+        agree = agree and np.allclose(found.boxes[:5], back[:5], atol=0.1)
+        assert agree is flip
+
+
+def test_one_scale_of_a_pyramid_is_an_input_of_that_size():
+    net = tiny.make("fpn")
+    found = result_of(net, scales=[96])
+    net.input.min_size, net.input.max_size = 96, 192
+    assert len(found) and same(found, net.predict([PICTURE], SCORE)[0])
+
+
+@pytest.mark.parametrize("family", ["c4", "fpn", "cascade"])
+@pytest.mark.parametrize("settings", [{"refine": True}, {"scales": [32, 64, 96], "flip": True, "refine": True}])
+def test_detections_are_in_order_in_the_image_and_without_duplicates(family, settings):
+    from resdet.ops.boxes import iou
+
+    result = result_of(tiny.make(family), voting_iou=None, **settings)
+    assert len(result) and (np.diff(result.scores) <= 0).all() and (result.scores > SCORE).all()
+    assert (result.boxes >= 0).all() and (result.boxes <= [90, 50, 90, 50]).all()
+    assert result.masks.shape == (len(result), 50, 90)
+    for label in set(result.labels.tolist()):
+        boxes = torch.from_numpy(result.boxes[result.labels == label])
+        overlaps = iou(boxes, boxes).fill_diagonal_(0)
+        assert overlaps.max() <= 0.3 + 1e-4  # the paper's threshold with refinement
+
+
+def test_voting_moves_boxes_and_keeps_scores():
+    net = tiny.make("c4", False)
+    voted, plain = result_of(net, refine=True), result_of(net, refine=True, voting_iou=None)
+    assert np.array_equal(voted.scores, plain.scores) and np.array_equal(voted.labels, plain.labels)
+    assert not np.allclose(voted.boxes, plain.boxes)
+
+
+def test_the_last_suppression_has_a_key():
+    assert len(result_of(tiny.make("fpn", False), nms=0.9)) > len(result_of(tiny.make("fpn", False), nms=0.1))
+
+
+def test_masks_are_means_over_those_that_draw_them():
+    """At the finest resolution: those of C4 have 14 x 14 cells or fewer and those of a pyramid 28 x 28."""
+    nets = [tiny.make("c4").eval(), tiny.make("dc5", False).eval(), tiny.make("fpn").eval()]
+    tester = EnsembleDetector(nets)
+    assert tester.draws_masks
+    looks = [views(net) for net in nets]
+    boxes, labels = torch.tensor([[[5.0, 8, 30, 40], [20, 20, 60, 50]]]), torch.tensor([[0, 2]])
+    with torch.inference_mode():
+        found = tester.predict_masks(looks, boxes[0], labels[0])
+        coarse, fine = (look[0].masks(boxes[0], labels[0]) for look in (looks[0], looks[2]))
+    size = fine.shape[-1]
+    assert coarse.shape[-1] < size
+    expected = (F.interpolate(coarse[:, None], size=(size, size), mode="bilinear")[:, 0] + fine) / 2
+    assert torch.allclose(found, expected, atol=1e-6)
+    (result,) = tester.predict([PICTURE], SCORE)
+    assert len(result) and result.masks.shape == (len(result), 50, 90)
+
+
+@pytest.mark.parametrize("family", ["c4", "mnc"])
+def test_masks_are_voted_for(family):
+    """By boxes that overlap; where these must be the same, each mask is its own. Nothing else changes."""
+    net = tiny.make(family)
+    last = net.roi_heads.mask_head.pixels if family == "mnc" else net.roi_heads.mask_head.masks
+    torch.nn.init.normal_(last.weight, std=0.5)
+    plain, own, voted = (result_of(net, mask_voting_iou=iou) for iou in (None, 0.9999, 0.3))
+    assert len(plain) and same(own, plain)
+    assert same(replace(voted, rles=None), replace(plain, rles=None))
+    changed = (voted.masks != plain.masks).mean((1, 2))
+    assert changed.max() > 0.01
+
+
+def test_a_cascade_of_tasks_is_tested_in_many_views():
+    with narrow_resnets(TRUE):  # a narrower net with these weights is sure of nothing
+        net = tiny.make("mnc")
+    found = result_of(net, score=0.3, scales=[48, 64], flip=True, mask_voting_iou=0.5)
+    assert len(found) and np.isfinite(found.boxes).all() and found.masks.shape == (len(found), 50, 90)
+
+
+REFUSED = {
+    "with and without model.mnc": (["mnc", "c4"], {}),
+    "eval.refine is true": (["mnc"], {"refine": True}),
+    "eval.mask_voting_iou is set": (["boxes"], {"mask_voting_iou": 0.5}),
+}
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_what_does_not_go_together(sentence):
+    families, settings = REFUSED[sentence]
+    nets = [tiny.make("c4", False) if family == "boxes" else tiny.make(family) for family in families]
+    with pytest.raises(ConfigError, match=sentence):
+        EnsembleDetector(nets, TTAConfig(**settings))
+
+
+def test_detectors_of_other_classes_are_no_ensemble():
+    other = tiny.make("c4", False)
+    other.classes = ["disc", "square", "ring"]
+    with pytest.raises(ConfigError, match=r"number 2 has 3 \(disc, square, ring\).*same categories"):
+        EnsembleDetector([tiny.make("fpn", False), other])
+
+
+def test_nothing_is_found():
+    net = tiny.make("fpn")
+    for settings in ({}, {"refine": True}, {"refine": True, "flip": True, "scales": [32, 64]}):
+        result = result_of(net, score=0.999, **settings)
+        assert len(result) == 0 and result.masks.shape == (0, 50, 90)
+
+
+def test_images_one_pixel_wide():
+    for size in ((1, 1), (1, 300), (300, 1)):
+        result = result_of(tiny.make("c4"), np.zeros((*size, 3), np.uint8), 0.0, refine=True, scales=[32, 64])
+        assert result.size == size and np.isfinite(result.boxes).all()
+
+
+@pytest.mark.parametrize("family", ["fpn", "c4", "mnc"])
+def test_without_any_proposal_nothing_is_found(family):
+    """A net that has diverged proposes nothing."""
+    net = tiny.make(family)
+    net.rpn.objectness.bias.data.fill_(torch.nan)
+    result = result_of(net, score=0.0, refine=family != "mnc", flip=True)
+    assert len(result) == 0 and result.masks.shape == (0, 50, 90)
+
+
+# On a data set
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return runs.scenes(tmp_path_factory.mktemp("data") / "scenes")
+
+
+def detector(root, source, *overrides):
+    torch.manual_seed(0)
+    experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:], *overrides)
+    return experiment, build_detector(experiment, source.classes, source.category_ids).eval()
+
+
+def rows(results):
+    return sorted((e["image_id"], e["score"], e["category_id"], *e["bbox"]) for e in results.to_list())
+
+
+def test_a_data_set_is_judged_by_it_where_the_config_says_so(root):
+    """Each process takes its share of the images, and all together are those of one."""
+    source = open_coco(root / "annotations/val.json", root / "val")
+    experiment, net = detector(root, source, "eval.refine=true", "eval.flip=true")
+    whole = detect([net], source, experiment, World(0, 1, torch.device("cpu")), Notes(print))
+    tester = EnsembleDetector([net], experiment.eval)
+    for index in range(len(source)):
+        (result,) = tester.predict([source.name(index)])
+        mine = whole.results.image_ids == source.image_id(index)
+        assert np.allclose(np.sort(whole.results.scores[mine]), np.sort(result.scores), atol=1e-6)
+    both = [World(rank, 2, torch.device("cpu")) for rank in (0, 1)]
+    shares = [predict_all(tester, source, "error", world, Notes(print)) for world in both]
+    assert all(len(share.results) for share in shares) and whole.losses == {}
+    assert rows(Results.concatenate([share.results for share in shares])) == rows(whole.results)
+
+
+def test_a_damaged_image_is_named_and_has_no_detections(root, tmp_path):
+    import shutil
+
+    shutil.copytree(root, tmp_path / "scenes")
+    source = open_coco(tmp_path / "scenes/annotations/val.json", tmp_path / "scenes/val")
+    experiment, net = detector(tmp_path / "scenes", source, "eval.flip=true")
+    broken = source.name(2)
+    open(broken, "wb").write(b"no picture")
+    world, said = World(0, 1, torch.device("cpu")), []
+    with pytest.raises(DataError, match="not an image"):
+        detect([net], source, experiment, world, Notes(said.append))
+    experiment.data.on_bad_image = "skip"
+    judged = detect([net], source, experiment, world, Notes(said.append))
+    assert len(said) == 1 and "image left out" in said[0] and broken in said[0]
+    assert source.image_id(2) not in judged.results.image_ids
+    assert {source.image_id(i) for i in range(len(source)) if i != 2} == set(judged.results.image_ids.tolist())

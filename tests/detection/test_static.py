@@ -1,0 +1,105 @@
+"""The detector is one graph from image to losses and to detections: compiled and exported whole, with equal results."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from detection.heads import tiny
+from narrow import shallow_resnets
+
+from resdet.detection.model import Detector
+from resdet.structures import Detections, Images, Targets
+
+pytest.importorskip("torchvision")
+
+OBJECTS = [[5.0, 8.0, 30.0, 40.0], [20.0, 20.0, 60.0, 50.0]]
+FAMILIES = {  # each with the overrides that bring in what the others do not have
+    "fpn": ["model.box.loss=giou"],
+    "c4": ["model.box.pool=max"],
+    "cascade": ["model.box.sampling=0"],
+    "mnc": [],
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch.compiler.reset()
+
+
+def batch() -> tuple[Images, Targets]:
+    return tiny.images((64, 64), (64, 50)), tiny.targets(OBJECTS, OBJECTS[:1])
+
+
+def make(family: str) -> Detector:
+    """With masks. It learns from all anchors and regions, for compiled code draws random numbers of its own."""
+    with shallow_resnets():
+        return tiny.make(family, True, *FAMILIES[family], everything=True)
+
+
+def check_losses(model: Detector, backend: str, tolerance: float) -> None:
+    """Compiled and eager losses and gradients agree, and another batch of the same shape compiles nothing anew."""
+    compiled = torch.compile(model.losses, fullgraph=True, backend=backend)
+    found = {}
+    for kind, losses_of in (("eager", model.losses), ("compiled", compiled)):
+        model.zero_grad()
+        losses = losses_of(*batch())
+        sum(losses.values()).backward()
+        found[kind] = losses, {n: p.grad.clone() for n, p in model.named_parameters()}
+    (expected, wanted), (losses, gradients) = found["eager"], found["compiled"]
+    assert losses.keys() == expected.keys()
+    for name, loss in expected.items():
+        assert losses[name].item() == pytest.approx(loss.item(), rel=tolerance), name
+    for name, gradient in wanted.items():
+        assert (gradients[name] - gradient).norm() <= 10 * tolerance * gradient.norm() + 1e-6, name
+    with torch.compiler.set_stance("fail_on_recompile"):
+        compiled(batch()[0], tiny.targets([], OBJECTS))
+
+
+def check_detections(found: Detections, expected: Detections) -> None:
+    assert torch.equal(found.valid, expected.valid) and expected.valid.any()
+    kept = expected.valid
+    assert torch.allclose(found.scores[kept], expected.scores[kept], atol=1e-5)
+    assert torch.allclose(found.boxes[kept], expected.boxes[kept], atol=1e-2)
+    assert torch.equal(found.labels[kept], expected.labels[kept])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_are_one_graph(family):
+    check_losses(make(family).train(), "aot_eager" if family == "fpn" else "eager", 1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_detections_and_masks_are_one_graph_each(family):
+    model, (images, _) = make(family).eval(), batch()
+    (found, maps), (expected, _) = whole(model.detect)(images, 0.2), model.detect(images, 0.2)
+    check_detections(found, expected)
+    boxes, labels = found.boxes[:, :8], found.labels[:, :8]
+    assert torch.allclose(whole(model.masks)(maps, boxes, labels), model.masks(maps, boxes, labels), atol=1e-6)
+
+
+def whole(function: Callable) -> Callable:
+    return torch.compile(function, fullgraph=True, backend="eager")
+
+
+@pytest.mark.parametrize("family", ["cascade", "mnc"])  # tests/export exports the others, and runs what comes of it
+@torch.no_grad()
+def test_inference_is_exported_whole(family):
+    """From one picture, and run on another one."""
+    model = make(family).eval()
+    model.score = 0.2
+    first, second = batch()[0].pixels
+    program = torch.export.export(model, (first[None],))
+    check_detections(program.module()(second[None]), model(second[None]))
+    operators = [str(node.target) for node in program.graph.nodes]
+    assert operators.count("resdet.nms.default") == 2
+    assert any(name.startswith(("resdet.roi_", "aten.grid_sampler")) for name in operators)
+
+
+@pytest.mark.slow
+def test_inductor_computes_the_same():
+    model = make("fpn")
+    check_losses(model.train(), "inductor", 1e-3)
+    with torch.no_grad():
+        images = batch()[0]
+        check_detections(torch.compile(model.eval(), fullgraph=True)(images), model(images))

@@ -1,0 +1,181 @@
+"""What `predict` takes, and what it returns: a single result for a single image."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detection.heads import tiny
+from PIL import Image
+
+from resdet.classification import Classifier
+from resdet.detection import images_from_list, targets_from_list
+from resdet.errors import DataError
+from resdet.images.inputs import images_in
+from resdet.images.normalize import Normalize
+from resdet.results.classification import Classification
+from resdet.results.result import Result
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, pixels):
+    folder = tmp_path_factory.mktemp("images")
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(folder / name), pixels[:, :, ::-1])
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return tiny.make("fpn", False).eval()
+
+
+def tensor(pixels):
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+SINGLE = {
+    "path": lambda folder, pixels: folder / "a.png",
+    "text": lambda folder, pixels: str(folder / "a.png"),
+    "array": lambda folder, pixels: pixels,
+    "PIL": lambda folder, pixels: Image.fromarray(pixels),
+    "uint8 tensor": lambda folder, pixels: tensor(pixels),
+    "float tensor": lambda folder, pixels: tensor(pixels) / 255,
+}
+SEVERAL = {
+    "folder": lambda folder, pixels: folder,
+    "glob": lambda folder, pixels: f"{folder}/*.png",
+    "arrays": lambda folder, pixels: np.stack([pixels] * 2),
+    "tensors": lambda folder, pixels: torch.stack([tensor(pixels)] * 2),
+    "list": lambda folder, pixels: [folder / "a.png", Image.fromarray(pixels)],
+    "generator": lambda folder, pixels: (entry for entry in [pixels, tensor(pixels)]),
+}
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_one_image_gives_one_result(kind, detector, folder, pixels):
+    (expected,) = detector.predict([pixels], score=0.0)
+    result = detector.predict(SINGLE[kind](folder, pixels), score=0.0)
+    assert isinstance(result, Result) and len(result) > 0
+    assert np.array_equal(result.boxes, expected.boxes) and np.array_equal(result.scores, expected.scores)
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_several_images_give_a_list(kind, detector, folder, pixels):
+    expected = detector.predict(pixels, score=0.0)
+    results = detector.predict(SEVERAL[kind](folder, pixels), score=0.0)
+    assert isinstance(results, list) and len(results) == 2
+    assert all(np.array_equal(result.scores, expected.scores) for result in results)
+
+
+def test_a_stream_reads_an_image_when_its_result_is_asked_for(detector, pixels):
+    read = []
+    inputs = (read.append(number) or pixels for number in range(5))
+    results = detector.predict(inputs, stream=True)
+    assert read == [] and isinstance(next(results), Result)
+    assert read == [0]
+
+
+def test_a_batch_gives_the_results_of_its_images(detector, folder):
+    one, two = (detector.predict(folder, score=0.0, batch=batch) for batch in (1, 2))
+    for a, b in zip(one, two):
+        assert a.labels.tolist() == b.labels.tolist() and np.allclose(a.boxes, b.boxes, atol=0.01)
+
+
+def test_a_video(detector, tmp_path, pixels):
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (80, 60))
+    for _ in range(3):
+        writer.write(pixels)
+    writer.release()
+    frames = list(images_in(tmp_path / "a.avi"))
+    assert len(frames) == 3 and frames[0].shape == (60, 80, 3)
+    assert len(detector.predict(str(tmp_path / "a.avi"))) == 3
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    with pytest.raises(DataError, match="cannot read the video"):
+        detector.predict(tmp_path / "b.mp4")
+
+
+@pytest.mark.parametrize(
+    "inputs, problem",
+    [
+        (torch.zeros(4, 8, 8, dtype=torch.uint8), "is no image"),
+        (torch.full((3, 8, 8), 2.0), "outside 0 to 1"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "int64 is not known"),
+        ("nowhere/*.png", "no image there"),
+        ("nowhere.png", "nowhere.png"),
+    ],
+)
+def test_what_is_no_image(inputs, problem, detector):
+    with pytest.raises(DataError, match=problem):
+        detector.predict(inputs)
+
+
+def test_a_folder_without_images(detector, tmp_path):
+    with pytest.raises(DataError, match="no image there"):
+        detector.predict(tmp_path)
+
+
+def test_a_classifier(folder, pixels):
+    from resdet.backbones import create
+
+    model = Classifier(create("cifar_resnet8", 3), ["a", "b", "c"], Normalize(), size=32, short=32).eval()
+    result = model.predict(folder / "a.png")
+    assert isinstance(result, Classification) and result.image == folder / "a.png" and len(result) == 3
+    assert [len(results) for results in (model.predict(folder), model.predict(folder, batch=1))] == [2, 2]
+    result.save(folder / "result.json")
+    assert '"names"' in (folder / "result.json").read_text() and result.to_dict()["labels"] == result.labels.tolist()
+
+
+def test_what_a_result_becomes(detector, tmp_path, pixels):
+    model = tiny.make("fpn", True).eval()
+    result = model.predict(pixels, score=0.0)
+    target = result.to_torchvision()
+    assert target["masks"].shape == (len(result), 1, 60, 80)
+    assert target["labels"].tolist() == (result.labels + 1).tolist()
+    result.save(tmp_path / "drawn.png")
+    assert cv2.imread(str(tmp_path / "drawn.png")).shape == (60, 80, 3)
+    result.save(tmp_path / "result.json")
+    assert result.plot().size == (80, 60)
+
+
+def test_a_data_frame(detector, pixels):
+    pytest.importorskip("pandas")
+    result = detector.predict(pixels, score=0.0)
+    frame = result.to_pandas()
+    assert list(frame) == ["name", "label", "category_id", "score", "x1", "y1", "x2", "y2"] and len(frame) == len(
+        result
+    )
+
+
+def test_losses_of_lists_are_those_of_records():
+    """Images of two sizes as torchvision's detectors take them, one with two objects, one with none."""
+    model = tiny.make("fpn", True, everything=True)
+    generator = torch.Generator().manual_seed(0)
+    images = [
+        torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in ((64, 96), (48, 64))
+    ]
+    boxes = torch.tensor([[8.0, 8, 40, 40], [32, 16, 64, 48]])
+    masks = torch.zeros(2, 64, 96, dtype=torch.uint8)
+    masks[0, 8:40, 8:40] = masks[1, 16:48, 32:64] = 1
+    none = {"boxes": boxes[:0], "labels": torch.zeros(0, dtype=torch.int64), "masks": masks[:0, :48, :64]}
+    targets = [{"boxes": boxes, "labels": torch.tensor([1, 3]), "masks": masks}, none]
+    records = images_from_list(images), targets_from_list(targets)
+    assert records[0].pixels.shape == (2, 3, 64, 96) and records[0].sizes.tolist() == [[64, 96], [48, 64]]
+    assert records[1].valid.tolist() == [[True, True], [False, False]] and records[1].labels[0].tolist() == [0, 2]
+    assert records[1].masks[0].min() == 255  # each fills its box
+    seeded = lambda *inputs: [torch.manual_seed(0), model.losses(*inputs)][1]
+    expected, losses = seeded(*records), seeded(images, targets)
+    assert losses.keys() == expected.keys() and all(torch.equal(losses[key], expected[key]) for key in losses)
+    floats = seeded([image / 255 for image in images], targets)
+    assert all(torch.allclose(floats[key], expected[key], rtol=1e-3, atol=1e-5) for key in floats)
+    assert model.eval()(images).boxes.shape[0] == 2
+
+
+def test_a_label_of_zero_is_torchvisions_background():
+    with pytest.raises(DataError, match="labels count from 1"):
+        targets_from_list([{"boxes": torch.zeros(1, 4), "labels": torch.zeros(1, dtype=torch.int64)}])

@@ -1,0 +1,117 @@
+"""Classifiers name classes and localizers find them: each part as it is alone, averaged in ensembles, and together."""
+
+import numpy as np
+import pytest
+import torch
+from localization.test_rpn_model import build, overlap, train
+from painted import CLASSES, Painted
+from torch.nn import functional as F
+
+import resdet
+from resdet.classification.config import TestCropsConfig
+from resdet.localization.classify_and_locate import ClassifyAndLocate
+from resdet.localization.config import LocateConfig
+
+WORDS = ["dog", "cat"]  # what the classifier calls them
+SMALL = ["model.backbone=cifar_resnet8", "model.num_classes=2"]
+
+
+def classifier(seed=0):
+    torch.manual_seed(seed)
+    model = resdet.build("shapes_resnet20", *SMALL)
+    torch.nn.init.normal_(model.backbone.fc.weight, std=1.0)
+    model.classes = WORDS
+    return model
+
+
+def localizer(seed=0):
+    model = build()
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(model.rpn.scores.weight, std=0.5)
+    torch.nn.init.normal_(model.rpn.boxes.weight, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def images():
+    return Painted.random(3, size=(64, 48)).pixels
+
+
+def test_each_class_is_where_the_localizer_sees_it(images):
+    """In the classifier's order, with its names and scores; both stay in the mode that they are in."""
+    where, what = localizer().train(), classifier().eval()
+    found = ClassifyAndLocate([where], [what]).predict(images)
+    assert where.training and not what.training
+    named = what.predict(images)
+    placed = where.predict(images, [expected.labels for expected in named])
+    for result, expected, places, image in zip(found, named, placed, images):
+        assert result.labels.tolist() == expected.labels.tolist() and result.names == expected.names
+        assert set(result.names) == set(WORDS) and result.category_ids.tolist() == (expected.labels + 1).tolist()
+        np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-5)
+        np.testing.assert_allclose(result.boxes, places.boxes, atol=0.01)
+        assert result.size == (48, 64) and result.image is image and result.draw().shape == (48, 64, 3)
+
+
+def test_ensembles_average(images):
+    """Probabilities of two classifiers; boxes of two localizers as their own ensemble has them."""
+    nets, models = [classifier(seed).eval() for seed in (0, 1)], [localizer(seed).eval() for seed in (0, 1)]
+    found = ClassifyAndLocate(models, nets, LocateConfig(testing="dense", scales=[40, 60])).predict(images)
+    one, two = (ClassifyAndLocate(models[:1], [net]).predict(images) for net in nets)
+    moved = 0
+    for result, a, b in zip(found, one, two):
+        scores = {label: score / 2 for label, score in zip(a.labels.tolist(), a.scores)}
+        for label, score in zip(b.labels.tolist(), b.scores):
+            scores[label] += score / 2
+        assert result.scores.tolist() == pytest.approx(sorted(scores.values(), reverse=True), rel=1e-5)
+        assert scores[result.labels[0]] == pytest.approx(result.scores[0], rel=1e-5)
+        moved += np.abs(result.boxes - a.boxes).max() > 1
+    assert moved
+
+
+def test_views_of_the_classifiers(images):
+    """Ten crops, averaged by hand."""
+    from resdet.images.crops import ten_crop
+    from resdet.images.decode import as_image
+
+    net = classifier().eval()
+    found = ClassifyAndLocate([localizer()], [net], views=TestCropsConfig(views="ten_crop")).predict(images[:1])[0]
+    crops = torch.from_numpy(ten_crop(as_image(images[0]), net.short, net.size)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = F.softmax(net(crops), 1).mean(0)
+    np.testing.assert_allclose(found.scores, expected[found.labels].numpy(), rtol=1e-5)
+
+
+def test_fewer_classes_and_a_least_score(images):
+    where, net = [localizer()], [classifier()]
+    sure = [ClassifyAndLocate(where, net, top=1).predict([image])[0] for image in images]
+    assert [len(result) for result in sure] == [1, 1, 1] and all(result.scores[0] >= 0.5 for result in sure)
+    limit = float(min(result.scores[0] for result in sure))
+    assert [len(result) for result in ClassifyAndLocate(where, net).predict(images, limit)] == [1, 1, 1]
+    assert ClassifyAndLocate(where, net).predict([]) == []
+
+
+def test_a_classifier_of_others(images):
+    other = resdet.build("shapes_resnet20", *SMALL[:1], "model.num_classes=3")
+    for wrong in (other, localizer()):
+        with pytest.raises(resdet.Error, match="Classifier 2 is not a classifier with the localizer's 2"):
+            ClassifyAndLocate([localizer()], [classifier(), wrong])
+
+
+@pytest.mark.slow
+def test_finds_what_both_have_learnt():
+    """Striped and checked rectangles: what it is and where, of images that both were trained on."""
+    source = Painted.random(8, sides=(14, 30))
+    where, what = train(build(), source, 90), classifier()
+    crops = torch.from_numpy(np.stack(source.pixels)).permute(0, 3, 1, 2)
+    optimizer = torch.optim.AdamW(what.parameters(), lr=5e-3)
+    what.short = what.size = 48
+    for _ in range(40):
+        sum(what.train().losses(crops, torch.from_numpy(source.labels)).values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    found = ClassifyAndLocate([where], [what]).predict(source.pixels)
+    right = [
+        result.names[0] == WORDS[label] and overlap(result.boxes[0], box) >= 0.5
+        for result, label, box in zip(found, source.labels, source.things)
+    ]
+    assert np.mean(right) >= 0.75 and len(CLASSES) == len(WORDS)

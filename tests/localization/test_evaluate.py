@@ -1,0 +1,130 @@
+"""Figures of localizers: of objects that were drawn in another size, and of processes that share the images."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from localization.test_rpn_model import SMALL, build
+from painted import Painted
+
+import resdet
+from resdet import config
+from resdet.data.loader import Notes
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.localization.evaluate import Located, errors, locate_all
+from resdet.localization.locate import Locator
+from resdet.localization.report import compute_metrics, predict_classes
+from resdet.localization.rpn_training import LocalizationTraining
+
+
+def test_errors_where_objects_were_drawn_in_another_size():
+    """Images of 60 x 40 whose objects were drawn at 120 x 120, twice as wide and three times as high; the last one's
+    at 60 x 40 after all. The second image could not be read."""
+    source = Painted([[20, 30, 60, 90]] * 5, [0, 1, 0, 1, 0], (60, 40))
+    source.sizes[:4] = 120
+    source.things[4] = [10, 10, 30, 30]
+    there, not_there = [10, 10, 30, 30], [20, 30, 60, 40]  # the latter is what the truth says, were it of the image
+    boxes = [
+        [there, not_there, there],
+        [not_there, not_there, there],
+        [there, there, not_there],
+        [there, not_there, not_there],
+    ]
+    guessed = np.array([[1, 0], [-1, -1], [1, 0], [1, 0], [0, 1]])
+    sizes = np.array([[40, 60]] * 4, np.float32)
+    located = Located(np.array([0, 2, 3, 4]), np.array(boxes, np.float32), np.zeros((4, 3), np.float32), sizes, {})
+    # With their own class the second is wrong; of the guesses, the last one is right in class and not in place.
+    assert errors(source, located, guessed) == pytest.approx(
+        {"loc_error": 1 / 4, "top2_loc_error": 1 / 4, "top2_error": 0}
+    )
+
+
+class Watched(Painted):
+    """Tells which images were looked at."""
+
+    def image(self, i):
+        self.seen.append(i)
+        return super().image(i)
+
+
+@pytest.fixture
+def model():
+    return build("model.rpn.batch_per_image=5000").eval()  # all anchors count: no draw matters
+
+
+@pytest.fixture
+def source(model):
+    """The objects of the first three of seven images are where the net sees them, those of the others are not."""
+    made = Watched.random(7)
+    made.seen = []
+    found = locate_all(Locator([model]), made, made.labels[:, None], model.locating, Notes(print), workers=0)
+    made.things = found.boxes[:, 0]
+    made.things[3:] = [0, 0, 1, 1]
+    made.seen.clear()
+    return made
+
+
+def by_two(monkeypatch, work):
+    """What `work` returns in two processes, here threads: `gather` waits for both, and brings what both have."""
+    meeting, own, said = threading.Barrier(2, timeout=30), threading.local(), {}
+
+    def gather(parts):
+        said[own.rank] = parts
+        meeting.wait()
+        both = said[0] + said[1]
+        meeting.wait()
+        return both
+
+    def run(rank):
+        own.rank = rank
+        torch.set_num_threads(1)
+        return work(World(rank, 2, torch.device("cpu")))
+
+    for module in ("localization.evaluate", "detection.evaluation.validation_loss"):
+        monkeypatch.setattr(f"resdet.{module}.gather", gather)
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(run, (0, 1)))
+
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
+    """Each image is shown once to the classifier and once to the localizer, and each process knows all figures."""
+    monkeypatch.setattr("resdet.localization.report.open_localized", lambda *given: source)
+    experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0")
+    nets = [resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()]
+    nets[0].classes = source.classes
+    work = lambda world: (
+        compute_metrics(Locator([model], experiment.eval), nets, experiment, world),
+        predict_classes(nets, source, experiment, world).tolist(),
+    )
+    figures, guesses = work(ALONE)
+    assert figures["loc_error"] == pytest.approx(4 / 7)
+    assert sorted(source.seen) == sorted([*range(7)] * 3)  # the classifier was asked twice
+    source.seen.clear()
+    for found, guessed in by_two(monkeypatch, work):
+        assert found == pytest.approx(figures) and guessed == guesses
+    assert sorted(source.seen) == sorted([*range(7)] * 3)
+
+
+def test_processes_share_the_validation_images_of_a_run(model, source, monkeypatch):
+    """The boxes come in the images' order, and the losses are the means over all of them."""
+    monkeypatch.setattr("resdet.localization.rpn_training.open_localized", lambda *given: source)
+    experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0", "eval.batch=1")
+
+    def work(world):
+        task = LocalizationTraining(experiment, world, Log(None))
+        return task.evaluate(model), task.located
+
+    figures, located = work(ALONE)
+    assert figures.keys() == {"loss", "rpn_class", "rpn_box", "loc_error"}
+    source.seen.clear()
+    for found, places in by_two(monkeypatch, work):
+        assert found == pytest.approx(figures, rel=1e-4)
+        assert places.indices.tolist() == list(range(7))
+        np.testing.assert_allclose(places.boxes, located.boxes, atol=1e-3)
+    assert sorted(source.seen) == list(range(7))

@@ -1,0 +1,177 @@
+"""The region-centric R-CNN: its losses by hand, its regions, and that it is better than the RPN alone."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from localization.test_rpn_model import SMALL, build, error, learn, overlap, train
+from painted import CLASSES, Painted
+
+import resdet
+from resdet import config
+from resdet.data.loader import Notes
+from resdet.hub import build_for
+from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
+from resdet.localization.data.proposals import ProposalFiles
+from resdet.localization.data.regions import RegionLoader, RegionSamples
+from resdet.localization.locate import Locator
+from resdet.structures import Proposals, RegionTargets
+
+RPN = [word for word in SMALL if not word.startswith("model.rpn")] + ["eval.candidates=100", "eval.proposals=20"]
+
+
+def build_rcnn(proposer, tmp_path, *overrides):
+    content = {"model": proposer.state_dict(), "experiment": proposer.experiment, "classes": proposer.classes}
+    torch.save(content, tmp_path / "rpn.pth")
+    words = [*RPN, "data.size=32", "model.context=4", f"model.proposer={tmp_path / 'rpn.pth'}", *overrides]
+    torch.manual_seed(0)
+    return build_for(config.load("shapes_loc_rcnn_r18", *words), CLASSES)
+
+
+@pytest.fixture
+def rcnn(tmp_path):
+    return build_rcnn(build(), tmp_path)
+
+
+def test_losses_by_hand(rcnn):
+    """A positive region whose object is a tenth of its width to the right, a negative one, and one to be left out."""
+    with torch.no_grad():
+        for layer in (rcnn.scores, rcnn.boxes):
+            layer.weight.zero_()
+        rcnn.scores.bias[:, 0] = torch.tensor([1.0, -2.0])
+    boxes = torch.tensor([[0.0, 0, 10, 10]] * 3)
+    objects = torch.tensor([[1.0, 0, 11, 10], [50, 50, 60, 60], [0, 0, 0, 0]])
+    targets = RegionTargets(boxes, objects, torch.tensor([0, 1, -1]), torch.tensor([True, False, False]))
+    found = rcnn.losses(torch.zeros(3, 3, 32, 32, dtype=torch.uint8), targets)
+    terms = math.log1p(math.exp(-1)), math.log1p(math.exp(-2))
+    assert found["class"].item() == pytest.approx(sum(terms) / 2, rel=1e-5)
+    assert found["box"].item() == pytest.approx(
+        (10 * 0.1 - 0.5 / 9) / 2, rel=1e-4
+    )  # beyond the beta of 1/9: |x| - beta/2
+
+
+def test_rescoring_moves_boxes_by_their_class(rcnn):
+    with torch.no_grad():
+        rcnn.boxes.weight.zero_()
+        rcnn.boxes.bias[1] = torch.tensor([10.0, 0, 5 * math.log(2), 0])  # one width to the right, twice as wide
+    boxes = torch.tensor([[0.0, 0, 10, 20]] * 2)
+    rcnn.eval()
+    _, refined = rcnn.rescore(torch.zeros(2, 3, 32, 32), boxes, torch.tensor([0, 1]))
+    torch.testing.assert_close(refined, torch.tensor([[0.0, 0, 10, 20], [5, 0, 25, 20]]))
+
+
+def test_the_proposals_of_each_class_are_judged_as_that_class(tmp_path):
+    """Whatever they show: those of class 0 get one score and stay, those of class 1 get another and become half as
+    wide. The chunks of three regions do not end where a class does."""
+    rcnn = build_rcnn(build(), tmp_path, "model.regions=3").eval()
+    with torch.no_grad():
+        for layer in (rcnn.scores, rcnn.boxes):
+            layer.weight.zero_()
+        rcnn.scores.bias[:, 0] = torch.tensor([2.0, -1.0])
+        rcnn.boxes.bias[1] = torch.tensor([0, 0, 5 * math.log(0.5), 0])
+    source, sizes, classes = Painted.random(1), torch.tensor([[48.0, 48.0]]), torch.tensor([[1, 0]])
+    locator = Locator([rcnn])
+    views = locator.build_views(source.image(0))
+    boxes = torch.tensor([[8.0, 8, 16, 16], [8, 20, 40, 40], [4, 2, 12, 46], [0, 0, 48, 48], [20, 20, 24, 24]])
+    valid = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    with torch.inference_mode():
+        found = locator.rescore(views[-1], Proposals(boxes.expand(2, 5, 4), torch.zeros(2, 5), valid), sizes, classes)
+        _, best = locator(views, sizes, classes)
+    one, zero = 1 / (1 + math.exp(1)), 1 / (1 + math.exp(-2))
+    torch.testing.assert_close(found.scores, torch.tensor([[one], [zero]]).expand(2, 5))
+    torch.testing.assert_close(best, torch.tensor([[one, zero]]))
+    narrow = torch.tensor([[10.0, 8, 14, 16], [16, 20, 32, 40], [6, 2, 10, 46], [12, 0, 36, 48], [21, 20, 23, 24]])
+    torch.testing.assert_close(found.boxes, torch.stack([narrow, boxes]))
+    assert torch.equal(found.valid, valid)
+
+
+def test_the_proposer_stays_as_it_is(rcnn):
+    assert not any(parameter.requires_grad for parameter in rcnn.proposer.parameters())
+    assert rcnn.backbone.conv1.conv.weight.requires_grad and rcnn.scores.weight.requires_grad
+
+
+def test_a_checkpoint_holds_both(rcnn, tmp_path):
+    content = {"model": rcnn.state_dict(), "experiment": rcnn.experiment, "classes": rcnn.classes}
+    torch.save(content, tmp_path / "rcnn.pth")
+    (tmp_path / "rpn.pth").unlink()
+    source = Painted.random(2)
+    model = resdet.load(tmp_path / "rcnn.pth")
+    for found, expected in zip(model.predict(source.pixels, [0, [1, 0]]), rcnn.predict(source.pixels, [0, [1, 0]])):
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        assert found.boxes.shape == (len(found.labels), 4)
+
+
+@pytest.mark.parametrize("path", [None, "cls.pth"])
+def test_what_is_no_proposer(tmp_path, path):
+    classifier = resdet.build("shapes_resnet20", "model.num_classes=2", "model.backbone=cifar_resnet8")
+    content = {"model": classifier.state_dict(), "experiment": classifier.experiment, "classes": ["0", "1"]}
+    torch.save(content, tmp_path / "cls.pth")
+    given = "null" if path is None else tmp_path / path
+    with pytest.raises(resdet.Error, match="model.proposer"):
+        build_for(config.load("shapes_loc_rcnn_r18", f"model.proposer={given}"), CLASSES)
+
+
+def test_an_ensemble_judges_the_same_proposals(rcnn, tmp_path):
+    """Their scores and boxes are averaged, region by region; chunks do not matter."""
+    torch.manual_seed(7)
+    other = build_rcnn(build(), tmp_path, "model.regions=3").eval()
+    rcnn.eval()
+    for net in (rcnn, other):
+        torch.nn.init.normal_(net.scores.weight, std=0.5)
+        torch.nn.init.normal_(net.boxes.weight, std=0.5)
+    source, classes = Painted.random(1), torch.tensor([[0, 1]])
+    sizes = torch.tensor([[48.0, 48.0]])
+    with torch.inference_mode():
+        locators = [Locator(nets) for nets in ([rcnn], [other], [other, rcnn])]
+        views = locators[0].build_views(source.image(0))
+        proposals = locators[0].propose(views[:-1], sizes, classes)
+        one, two, both = (where.rescore(views[-1], proposals, sizes, classes) for where in locators)
+    torch.testing.assert_close(both.scores, (one.scores + two.scores) / 2, rtol=1e-4, atol=1e-4)
+    inside = ((both.boxes > 0) & (both.boxes < 48)).all(-1) & ((one.boxes > 0) & (one.boxes < 48)).all(-1)
+    inside &= ((two.boxes > 0) & (two.boxes < 48)).all(-1)
+    torch.testing.assert_close(both.boxes[inside], ((one.boxes + two.boxes) / 2)[inside], rtol=1e-3, atol=1e-2)
+
+
+def test_an_ensemble_of_two_kinds(rcnn):
+    with pytest.raises(resdet.Error, match="of one kind"):
+        Locator([rcnn, build()])
+
+
+def test_no_proposal_at_all(rcnn):
+    """An image too small for any box still gets an answer."""
+    (found,) = rcnn.predict([np.zeros((1, 1, 3), np.uint8)], [[0, 1]])
+    assert found.boxes.shape == (2, 4) and np.isfinite(found.boxes).all()
+
+
+def train_rcnn(model, source, folder, steps, lr=5e-3):
+    """On the proposals of its RPN."""
+    where = Locator([model.proposer.eval()], model.locating)
+    files = ProposalFiles(folder, len(source), where.config.proposals)
+    with torch.inference_mode():
+        for i in range(len(source)):
+            image = source.image(i)
+            sizes = torch.tensor([image.size[::-1]], dtype=torch.float32)
+            found: Proposals = where.propose(where.build_views(image), sizes, torch.tensor([[int(source.labels[i])]]))
+            files.write(i, found.boxes[0][found.valid[0]].numpy())
+    data = LocalizationConfig(size=32, short=48, augment=LocAugmentConfig(short=(48, 48), pca_color=0.0), workers=0)
+    samples = RegionSamples(source, files, data, model.config.context, 0.5, 0.5, 0)
+    loader = RegionLoader(samples, 32, torch.device("cpu"), Notes(print))
+    return learn(model, loader, steps, lr)
+
+
+@pytest.mark.slow
+def test_rescoring_improves_on_the_rpn_alone(tmp_path):
+    """On images that neither has seen: a hastily trained RPN, and the R-CNN on its proposals."""
+    learned, unseen = (Painted.random(count, sides=(14, 30), seed=seed) for count, seed in ((64, 1), (40, 2)))
+    rpn = train(build("eval.candidates=200", "eval.proposals=30"), learned, 60)
+    model = train_rcnn(
+        build_rcnn(rpn, tmp_path, "eval.candidates=200", "eval.proposals=30"), learned, tmp_path / "p", 120
+    )
+    settings = ["eval.testing=dense", "eval.candidates=200", "eval.proposals=30"]
+    alone, rescored = error([rpn], unseen, *settings), error([model], unseen, *settings)
+    assert rescored < alone and rescored <= 0.25
+
+    places = model.predict(unseen.pixels[:10], unseen.labels[:10].tolist())
+    assert np.mean([overlap(found.boxes[0], box) for found, box in zip(places, unseen.things)]) > 0.5
