@@ -24,7 +24,7 @@ from resdet.bench.nets import NOT_INSTALLED
 from resdet.detection.model import Detector
 from resdet.export.onnx import PACKAGES, to_onnx
 from resdet.fast import accelerate
-from resdet.files.atomic import write_json
+from resdet.files.atomic import write_image, write_json, write_torch
 from resdet.images.photographs import photograph
 from resdet.results.result import Result
 from resdet.timing import Case, Side
@@ -41,7 +41,7 @@ def cases(images: int = IMAGES, short: int = SHORT, long: int = LONG, body: str 
         for masks in (False, True):
             peer, _ = twins(masks, short, long, body)
             weights = folder / f"{'mask' if masks else 'faster'}.pth"
-            torch.save(peer.state_dict(), weights)
+            write_torch(weights, peer.state_dict())
             open_peer = partial(load_peer, weights, masks, short, long, body)
             open_ours = partial(load_ours, weights, short, long)
             title = f"{'Mask' if masks else 'Faster'} R-CNN, {{}}".format
@@ -60,8 +60,7 @@ def write_photographs(folder: Path, count: int) -> list[Path]:
     paths = [folder / f"{number:04}.jpg" for number in range(count)]
     for number, path in enumerate(paths):
         height, width = SIZES[number % len(SIZES)]
-        pixels = cv2.resize(photograph(np.random.default_rng(number)), (width, height))
-        cv2.imwrite(str(path), pixels)
+        write_image(path, cv2.resize(photograph(np.random.default_rng(number)), (width, height)))
     return paths
 
 

@@ -92,6 +92,8 @@ def merge(results: Sequence[Result], tiles: Sequence[Tile], size: tuple[int, int
     place = np.concatenate([np.arange(len(result)) for result in results])
     sources = [(results[n], tiles[n], i) for n, i in zip(tile_of[kept], place[kept].tolist())]
     rles = [placed(result.rles[i], tile, size) for result, tile, i in sources if result.rles is not None]
+    points = [shifted(result.keypoints[i], tile) for result, tile, i in sources if result.keypoints is not None]
+    first = results[0]
     return Result(
         boxes=boxes[kept],
         scores=scores[kept],
@@ -99,7 +101,10 @@ def merge(results: Sequence[Result], tiles: Sequence[Tile], size: tuple[int, int
         names=[result.names[i] for result, _, i in sources],
         category_ids=ids[kept],
         size=size,
-        rles=None if results[0].rles is None else rles,
+        rles=None if first.rles is None else rles,
+        keypoints=None if first.keypoints is None else np.array(points).reshape(-1, *first.keypoints.shape[1:]),
+        keypoint_names=first.keypoint_names,
+        skeleton=first.skeleton,
     )
 
 
@@ -139,6 +144,11 @@ def survivors(boxes: np.ndarray, cut: np.ndarray, nms: float) -> np.ndarray:
     for i in range(len(boxes)):
         kept[i + 1 :] &= ~(kept[i] & same[i, i + 1 :])
     return kept
+
+
+def shifted(keypoints: np.ndarray, tile: Tile) -> np.ndarray:
+    """Keypoints [K, 3] of a tile as those of the image."""
+    return keypoints + np.array([tile.left, tile.top, 0], keypoints.dtype)
 
 
 def placed(rle: RLE, tile: Tile, size: tuple[int, int]) -> RLE:

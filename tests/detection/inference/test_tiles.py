@@ -37,7 +37,9 @@ def rectangles_in(image: np.ndarray) -> Result:
     labels = np.array([image[y[0], x[0], 1] for y, x in places], np.int64)
     scores = np.array([1 - mask.sum() / 1e6 for mask in masks], np.float32)
     names = [f"class {label}" for label in labels]
-    return Result(boxes, scores, labels, names, labels + 1, image.shape[:2], masks)
+    corners = np.concatenate([boxes.reshape(-1, 2, 2), np.ones((len(boxes), 2, 1), np.float32)], 2)
+    keypoints = {"keypoints": corners, "keypoint_names": ["start", "end"], "skeleton": [(0, 1)]}
+    return Result(boxes, scores, labels, names, labels + 1, image.shape[:2], masks, **keypoints)
 
 
 def painted(*boxes: tuple[int, int, int, int], labels: list[int] | None = None) -> np.ndarray:
@@ -54,6 +56,8 @@ def check(found: Result, image: np.ndarray) -> None:
     assert np.array_equal(found.boxes[order], expected.boxes[other])
     assert np.array_equal(found.labels[order], expected.labels[other]) and found.names[0].startswith("class")
     assert np.array_equal(found.masks[order], expected.masks[other])
+    assert np.array_equal(found.keypoints[order], expected.keypoints[other])
+    assert found.keypoint_names == ["start", "end"] and found.skeleton == [(0, 1)]
     assert (np.diff(found.scores) <= 0).all() and found.size == (HEIGHT, WIDTH)
 
 
