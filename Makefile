@@ -1,5 +1,6 @@
 # make quickstart   train a small Mask R-CNN in minutes, in a virtual environment
 # make test         run the tests in parallel: about 10 minutes on two cores
+# make test-torch VERSION=2.11.0   run the tests of operators, nets, detectors and the trainer with another torch
 # make lint         check style with ruff
 # make types        check types with mypy; its result depends on the annotations of the installed torch
 # make fuzz         read 10,000 damaged files of each kind (tests/fuzz/README.md): about 30 minutes on two cores
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: quickstart test test-all test-gpu fuzz bench lint types clean
+.PHONY: quickstart test test-all test-gpu test-torch fuzz bench lint types clean
 
 quickstart: $(READY)
 	$(BIN)/resdet train --config shapes_mask_r18_fpn.yaml
@@ -23,6 +24,11 @@ test-all: $(READY)
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu
+
+test-torch:
+	$(PYTHON) -m venv $(VENV)-torch-$(VERSION)
+	$(VENV)-torch-$(VERSION)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(VERSION) torchvision --editable '.[test]'
+	$(VENV)-torch-$(VERSION)/bin/python -m pytest $(AT_ONCE) tests/ops tests/backbones tests/detection tests/engine
 
 fuzz: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m fuzz --count 10000
