@@ -66,6 +66,7 @@ class GraphedStep:
         current.wait_stream(self.stream)
         for tensor in all_tensors(inputs):
             tensor.record_stream(self.stream)
+        output.record_stream(current)
         return output
 
     def try_capture(self, key: tuple, inputs: Inputs) -> Captured | None:
@@ -82,7 +83,8 @@ class GraphedStep:
         inputs = [tuple(each(record, torch.clone) for record in part) for part in inputs]
         self.before_capture()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+        # Other threads may call CUDA meanwhile: the loader's pins memory.
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             output = self.step(inputs)
         return Captured(graph, inputs, output)
 
