@@ -3,6 +3,8 @@
 The command prints the sentence and exits with status 2; a traceback indicates a bug of resdet.
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 LIMIT = 399  # characters of a message
@@ -28,6 +30,12 @@ def require(condition: bool, key: str, value: Any, remedy: str) -> None:
     """Raises a ConfigError about the value of a key unless `condition` holds."""
     if not condition:
         raise ConfigError(f"{key} is {value!r}: {remedy}.", key)
+
+
+def hint(name: object, known: Iterable[str], otherwise: str) -> str:
+    """The end of a sentence on an unknown name: the nearest known one, or `otherwise`."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 class DataError(Error):

@@ -1,11 +1,10 @@
 """Registries of named entries that configs refer to; user modules can add their own."""
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Generic, TypeVar, cast
 
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, hint
 
 T = TypeVar("T")
 
@@ -51,8 +50,7 @@ class Registry(Generic[T]):
 
     def hint(self, name: str) -> str:
         """A suggestion for an unknown name: the nearest name, or all names."""
-        near = difflib.get_close_matches(name, self.entries, n=1)
-        return f"did you mean {near[0]}?" if near else f"there are {', '.join(self.entries)}."
+        return hint(name, self.entries, f"there are {', '.join(self.entries)}.")
 
 
 def identity(entry: object) -> str:

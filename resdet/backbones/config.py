@@ -1,12 +1,11 @@
 """Config dataclasses and names of the backbone families; imports no torch, so that config errors are fast."""
 
-import difflib
 import re
 from dataclasses import dataclass, replace
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, hint
 from resdet.registry import Registry
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         """Validates Literal fields, since `create` takes options from Python, too."""
-        for key, hint in get_type_hints(type(self)).items():
-            allowed = choices(hint)
+        for key, kind in get_type_hints(type(self)).items():
+            allowed = choices(kind)
             if allowed and getattr(self, key) not in allowed:
                 raise ConfigError(
                     f"{self.name}: {key} is {getattr(self, key)!r}; choose one of {', '.join(map(str, allowed))}."
@@ -149,9 +148,8 @@ def family(name: str) -> type[BackboneConfig]:
     if CIFAR_NAME.fullmatch(name):
         cifar_blocks(name)
         return CifarNetConfig
-    near = difflib.get_close_matches(name, names(), n=1)
-    hint = f"did you mean {near[0]}?" if near else "`resdet nets` lists them, and timm/<name> is any net of timm."
-    raise ConfigError(f"There is no backbone named {name!r}: {hint}")
+    otherwise = "`resdet nets` lists them, and timm/<name> is any net of timm."
+    raise ConfigError(f"There is no backbone named {name!r}: {hint(name, names(), otherwise)}")
 
 
 def cifar_blocks(name: str) -> tuple[bool, int]:

@@ -1,6 +1,5 @@
 """`resdet reproduce`: trains and evaluates rows of the paper's tables and draws its figures."""
 
-import difflib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.engine.signals import defer_signals
-from resdet.errors import ConfigError, DataError, Error
+from resdet.errors import ConfigError, DataError, Error, hint
 from resdet.files.atomic import write_json
 from resdet.reproduce import needs, outcome
 from resdet.reproduce.finished import is_finished
@@ -46,9 +45,8 @@ def choose(target: str | None, names: Sequence[str] = ()) -> tuple[list[Row], li
     rows = [row for row in ROWS if row.table == target]
     if not rows:
         known = [*dict.fromkeys(row.table for row in ROWS), *FIGURES]
-        near = difflib.get_close_matches(target, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}."
-        raise ConfigError(f"There is no table or figure named {target!r}: {hint}")
+        remedy = hint(target, known, f"use one of {', '.join(known)}.")
+        raise ConfigError(f"There is no table or figure named {target!r}: {remedy}")
     check_known(target, names, [row.name for row in rows])
     return [row for row in rows if not names or row.name in names], []
 

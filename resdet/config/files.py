@@ -1,13 +1,12 @@
 """Finds config files by path or name and reads them with their `_base_` files."""
 
-import difflib
 import os
 from pathlib import Path
 from typing import Any
 
 from resdet.config.layers import Layer
 from resdet.config.yaml_reader import MAX_CHARACTERS, parse
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, hint
 
 PACKAGE = Path(__file__).parents[1]
 CONFIG_FOLDERS = (Path("configs"), PACKAGE.parent / "configs", PACKAGE / "configs")  # current folder, checkout, install
@@ -21,9 +20,9 @@ def find(config: str | Path) -> Path:
     for candidate in (config, *candidates):
         if os.path.isfile(candidate):  # False, not OSError, for an invalid file name
             return candidate
-    near = difflib.get_close_matches(config.stem, shipped(), n=1)
-    hint = f"did you mean {near[0]}.yaml?" if near else f"use one of {', '.join(shipped())}."
-    raise ConfigError(f"There is no config {str(config)!r}, neither as a file nor in configs/: {hint}")
+    names = [f"{name}.yaml" for name in shipped()]
+    remedy = hint(f"{config.stem}.yaml", names, f"use one of {', '.join(shipped())}.")
+    raise ConfigError(f"There is no config {str(config)!r}, neither as a file nor in configs/: {remedy}")
 
 
 def shipped() -> list[str]:

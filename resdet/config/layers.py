@@ -3,13 +3,12 @@
 A layer holds the settings of one file, dict or override. Mappings merge key by key; other values are replaced.
 """
 
-import difflib
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from resdet.config.experiment import experiments, plain
 from resdet.config.schema import VARIANTS, Schema, default_families, get, holder
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, hint
 
 MISSING = object()
 
@@ -41,9 +40,8 @@ def schema_of(layers: list[Layer], origin: str) -> Schema:
         raise ConfigError(f"{origin} names no task: write `task:` and one of {', '.join(experiments)}.")
     task = tasks[-1].settings["task"]
     if not isinstance(task, str) or task not in experiments:
-        near = difflib.get_close_matches(str(task), experiments, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"write `task:` and one of {', '.join(experiments)}."
-        raise ConfigError(f"{tasks[-1].origin}: task is {task!r}: {hint}")
+        otherwise = f"write `task:` and one of {', '.join(experiments)}."
+        raise ConfigError(f"{tasks[-1].origin}: task is {task!r}: {hint(task, experiments, otherwise)}")
     chosen = dict(default_families(experiments[task]))
     for section in chosen:
         named = [layer for layer in layers if name_in(layer, section) is not None]

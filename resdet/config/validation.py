@@ -4,7 +4,6 @@ The dataclasses are standard ones. Lists convert to tuples and mappings to datac
 Scalars are strict (RULES), except that text accepts numbers: a folder may be called 2012.
 """
 
-import difflib
 import json
 from dataclasses import fields
 from functools import cache
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from resdet.config.experiment import Experiment
 from resdet.config.schema import Schema, holder
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, hint
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -121,9 +120,8 @@ def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", sc
 def unknown_key(path: tuple[str, ...], schema: Schema) -> str:
     """The error message for an unknown key, with the nearest existing key."""
     known = keys_of(path[:-1], schema)
-    near = difflib.get_close_matches(path[-1], known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(known)}."
-    return f"there is no key {'.'.join(path)}: {hint}"
+    remedy = hint(path[-1], known, f"the keys here are {', '.join(known)}.")
+    return f"there is no key {'.'.join(path)}: {remedy}"
 
 
 def keys_of(path: tuple[str, ...], schema: Schema) -> list[str]:

@@ -4,12 +4,11 @@
 `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
 """
 
-import difflib
 from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlparse
 
-from resdet.errors import WeightsError
+from resdet.errors import WeightsError, hint
 from resdet.files.download import cache_dir, fetch
 from resdet.optional import torchvision
 
@@ -89,9 +88,8 @@ def fetch_detectron2(config: str) -> Path:
 
 def check_name(owner: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}."
-        raise WeightsError(f"{owner} has no supported weights {name!r}: {hint}")
+        remedy = hint(name, known, f"choose from {', '.join(known)}.")
+        raise WeightsError(f"{owner} has no supported weights {name!r}: {remedy}")
 
 
 PUBLISHERS = {"torchvision": fetch_torchvision, "detectron2": fetch_detectron2}
