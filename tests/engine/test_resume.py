@@ -51,8 +51,10 @@ def die_while_writing(number):
     after_step(number, arm)
 
 
+STEPS = 24
+LENGTH = [f"train.length={STEPS}", "train.evaluate_every=6"]
 OPTIONS = {
-    "plain": [],
+    "plain": ["train.checkpoint_every=4"],
     "everything": [
         "train.ema=0.9",
         "train.accumulate=2",
@@ -63,7 +65,7 @@ OPTIONS = {
         "schedule.patience=1",
         "schedule.warmup_until_error=0.85",
         "train.exact_statistics=32",
-        "train.checkpoint_every=7",
+        "train.checkpoint_every=5",
     ],
 }
 
@@ -71,16 +73,16 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS)
 def test_killed_and_resumed(tmp_path, command, fork, tiny, options):
     """In a step, while a checkpoint is written, and in a later step: each time another process goes on."""
-    run = ["train", *tiny, "train.deterministic=true", "train.length=80", *OPTIONS[options]]
+    run = ["train", *tiny, "train.deterministic=true", *LENGTH, *OPTIONS[options]]
     whole = command(*run, "--out", "whole")
     assert whole.returncode == 0, whole.stderr
-    for number, cut in enumerate([partial(die_in_step, 27), partial(die_while_writing, 38), partial(die_in_step, 68)]):
+    for number, cut in enumerate([partial(die_in_step, 9), partial(die_while_writing, 13), partial(die_in_step, 22)]):
         killed = fork(*run, "--out", "cut", "--resume", first=cut)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert ("resuming from step" in killed.stderr) == (number > 0)
     resumed = fork(*run, "--out", "cut", "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert "resuming from step" in resumed.stderr and "from step 80" not in resumed.stderr
+    assert "resuming from step" in resumed.stderr and f"from step {STEPS}" not in resumed.stderr
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
     def log(name):
