@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from resdet import config as config
     from resdet import data as data
     from resdet import detection as detection
+    from resdet import fast as fast
     from resdet import localization as localization
     from resdet import necks as necks
     from resdet import results as results
@@ -32,6 +33,7 @@ __getattr__, __dir__ = attach(
         "backbones": "backbones",
         "config": "config",
         "data": "data",
+        "fast": "fast",
         "classification": "classification",
         "detection": "detection",
         "localization": "localization",

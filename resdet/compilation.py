@@ -26,7 +26,10 @@ class CompiledPerShape:
 
     def __init__(self, function: Callable[..., Any], after: int = 0, limit: int = GRAPHS, **options: Any):
         """`options` of torch.compile."""
-        self.function, self.after, self.limit = function, after, limit
+        self.function: Callable[..., Any] = function
+        if isinstance(function, CompiledPerShape):  # compiled before: not twice
+            self.function = function.function
+        self.after, self.limit = after, limit
         self.options = {"fullgraph": True, "dynamic": False, **options}
         self.graphs: dict[Any, Callable[..., Any]] = {}
         self.seen: Counter[Any] = Counter()  # elements of each shape that ran eagerly

@@ -22,7 +22,7 @@ class Compilable(Protocol):
     """A model of any task."""
 
     def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Replaces the functions that inference spends its time in by `compile` of them."""
+        """Replaces each function that takes much of the time of inference by `compile(function)`."""
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -31,12 +31,12 @@ M = TypeVar("M", bound=nn.Module)
 def accelerate(
     model: M, dtype: torch.dtype | None = None, compile: Compile = "auto", backend: str | Callable = "inductor"
 ) -> M:
-    """Prepares a model in place for inference on its device, for good, and returns it.
+    """Prepares a model in place for inference on its device, and returns it; it cannot be trained any more.
 
     `dtype` of convolutions and linear layers: by default bfloat16 where the device computes in it, else float32;
-    normalization and boxes stay in float32. `compile`: True compiles each shape of images at its first use, "auto"
-    after so many images that it pays (a first compilation takes 10 to 60 seconds; never in float32 on a CPU), False
-    never. Without a C++ compiler on the machine, the model stays uncompiled.
+    the normalization of images and boxes stay in float32. `compile`: True compiles each shape of images at its first
+    use, "auto" after so many images that it pays (a first compilation takes 10 to 60 seconds; never in float32 on a
+    CPU), False never. Without a C++ compiler on the machine, the model stays uncompiled.
     """
     device = next(model.parameters()).device
     fold_norms(model)

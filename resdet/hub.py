@@ -62,6 +62,8 @@ def load(
     """
     if mode not in get_args(Mode):
         raise ConfigError(f"mode is {mode!r}: give exact or fast.")
+    if mode == "exact" and compile is True:
+        raise ConfigError("compile=True is for mode=fast: load the model in fast mode, or leave it out.")
     if Path(path).suffix == ".onnx":
         return onnx_model.load(path)
     model = load_model(path).to(device)

@@ -129,12 +129,12 @@ class ConvNorm(nn.Module):
         self.norm = make_norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.norm, FrozenBatchNorm2d):
+        if isinstance(self.norm, FrozenBatchNorm2d) and type(self.conv) is nn.Conv2d:
             return self.scaled(x, *self.norm.affine())
         return self.norm(self.conv(x))
 
     def scaled(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """The convolution and a constant norm in one pass over the maps, also in training."""
+        """The convolution and a constant norm in one pass over the maps, also in training; hooks of both do not run."""
         if self.conv.bias is not None:
             shift = shift + self.conv.bias * scale
         return self.conv._conv_forward(x, self.conv.weight * scale[:, None, None, None], shift)

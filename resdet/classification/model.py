@@ -81,7 +81,8 @@ class Classifier(nn.Module):
         returns a list, or with `stream` a generator. `batch` images are classified together (default: 64).
         `device`: the model is first moved there, and stays there.
         """
-        self.to(device)
+        if device is not None:
+            self.to(device)
         return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 
     def stream(self, images: Iterable[Any], top: int = 5, batch: int | None = None) -> Iterator[Classification]:

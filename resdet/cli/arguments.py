@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from resdet.files.atomic import check_file, check_folder
 
@@ -21,23 +22,35 @@ def add_speed_arguments(parser: argparse.ArgumentParser, mode: str) -> None:
     parser.add_argument(
         "--mode",
         choices=["fast", "exact"],
-        default=mode,
         help="fast: folded norms, bf16 where the device computes in it, compiled when that pays; exact: float32, not "
         f"compiled, as the library of the weights (default: {mode})",
     )
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        default="auto",
         help="in fast mode: compile at the first image, or never (default: after so many images that it pays)",
     )
 
 
 def add_tile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--tile", metavar="PIXELS", help="detect in overlapping tiles of this size, too (sets eval.tile)"
+        "--tile", metavar="PIXELS", help="also detect in overlapping square tiles of this size (sets eval.tile)"
     )
-    parser.add_argument("--overlap", metavar="SHARE", help="of neighboring tiles (sets eval.overlap; default: 0.2)")
+    parser.add_argument(
+        "--overlap",
+        metavar="SHARE",
+        help="minimum overlap of neighboring tiles, as a share of their side (sets eval.overlap; default: 0.2)",
+    )
+
+
+def speed_of(parsed: argparse.Namespace, mode: str) -> tuple[Any, Any]:
+    """The mode, by default `mode`, and whether to compile; refuses --compile in exact mode."""
+    from resdet.errors import ConfigError
+
+    chosen = parsed.mode or mode
+    if chosen == "exact" and parsed.compile is not None:
+        raise ConfigError("--compile and --no-compile are for fast mode: add --mode fast, or leave them out.")
+    return chosen, "auto" if parsed.compile is None else parsed.compile
 
 
 def tile_overrides(parsed: argparse.Namespace) -> list[str]:

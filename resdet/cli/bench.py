@@ -6,7 +6,7 @@ from resdet.cli.arguments import add_command
 from resdet.cli.json_output import add_json_argument
 from resdet.errors import ConfigError
 
-GPU = "gpu"
+GPU, ROUNDS = "gpu", 5
 EPILOG = (
     "`resdet bench gpu --out FOLDER` measures on a GPU, in less than ten minutes: kernels, training steps and "
     "inference of detectors and classifiers, eager, captured and compiled, beside torchvision's (docs/bench.md)."
@@ -14,7 +14,7 @@ EPILOG = (
 
 
 def add(commands) -> None:
-    parser = add_command(commands, "bench", "benchmark resdet against torchvision, timm and pycocotools")
+    parser = add_command(commands, "bench", "benchmark resdet against torchvision, timm, onnxruntime and pycocotools")
     parser.epilog = EPILOG
     suites = (
         "forward, train, cifar, pipeline, detect, detect_train, end_to_end, ops, evaluate, index (default: all), or "
@@ -22,7 +22,7 @@ def add(commands) -> None:
     )
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=suites)
     parser.add_argument(
-        "--rounds", type=int, metavar="N", default=5, help="interleaved rounds; the median is reported (default: 5)"
+        "--rounds", type=int, metavar="N", help=f"interleaved rounds; the median is reported (default: {ROUNDS})"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads (default: number of cores)")
     add_json_argument(parser, "the timings")
@@ -33,7 +33,7 @@ def add(commands) -> None:
 def add_gpu_arguments(group) -> None:
     group.add_argument("--out", metavar="FOLDER", help="folder of gpu.json, profile.txt and log.txt")
     group.add_argument("--stages", metavar="A,B", default="", help="stages to run (default: all)")
-    group.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: cuda")
+    group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda")
     group.add_argument("--tiny", action="store_true", help="small nets and images, to try the stages on a CPU")
 
 
@@ -43,7 +43,9 @@ def run(parsed) -> None:
         return
     from resdet.bench import bench
 
-    bench(parsed.suites, parsed.rounds, parsed.threads, parsed.json)
+    if parsed.out or parsed.stages or parsed.tiny or parsed.device:
+        raise ConfigError("--out, --stages, --device and --tiny are for the suite gpu: resdet bench gpu --out FOLDER.")
+    bench(parsed.suites, ROUNDS if parsed.rounds is None else parsed.rounds, parsed.threads, parsed.json)
 
 
 def run_gpu(parsed: argparse.Namespace) -> None:
@@ -53,4 +55,6 @@ def run_gpu(parsed: argparse.Namespace) -> None:
         raise ConfigError("The suite gpu runs alone: resdet bench gpu --out FOLDER.")
     if not parsed.out:
         raise ConfigError("The suite gpu writes several files: give a folder by --out.")
-    bench_gpu(parsed.out, [name for name in parsed.stages.split(",") if name], parsed.device, parsed.tiny)
+    if parsed.json or parsed.rounds is not None or parsed.threads:
+        raise ConfigError("--json, --rounds and --threads are not for the suite gpu, which writes gpu.json to --out.")
+    bench_gpu(parsed.out, [name for name in parsed.stages.split(",") if name], parsed.device or "cuda", parsed.tiny)

@@ -6,6 +6,7 @@ from resdet.cli.arguments import (
     add_speed_arguments,
     add_tile_arguments,
     output_file,
+    speed_of,
     tile_overrides,
     without_overrides,
 )
@@ -21,6 +22,8 @@ WEIGHTS_OPTIONS = (
     "save",
     "tile",
     "overlap",
+    "mode",
+    "compile",
 )  # valid with --weights only
 
 
@@ -98,8 +101,7 @@ def run(parsed) -> None:
         parsed.submission,
         parsed.save,
         classifiers,
-        parsed.mode,
-        parsed.compile,
+        *speed_of(parsed, "exact"),
     )
 
 
@@ -129,7 +131,7 @@ def refuse_weights_options(parsed) -> None:
     from resdet.errors import ConfigError
 
     for name in WEIGHTS_OPTIONS:
-        if getattr(parsed, name):
+        if getattr(parsed, name) not in (None, [], False) or (name == "compile" and parsed.compile is False):
             option = " ".join(parsed.overrides) if name == "overrides" else f"--{name}"
             raise ConfigError(f"{option} needs --weights and has no effect on --results: leave it out.")
 

@@ -1,6 +1,13 @@
 """Arguments of `resdet predict`."""
 
-from resdet.cli.arguments import add_command, add_speed_arguments, add_tile_arguments, output_folder, tile_overrides
+from resdet.cli.arguments import (
+    add_command,
+    add_speed_arguments,
+    add_tile_arguments,
+    output_folder,
+    speed_of,
+    tile_overrides,
+)
 from resdet.cli.json_output import add_json_argument
 
 
@@ -53,6 +60,5 @@ def run(parsed) -> None:
         parsed.draw,
         overrides,
         classifiers,
-        parsed.mode,
-        parsed.compile,
+        *speed_of(parsed, "fast"),
     )

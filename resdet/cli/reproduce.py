@@ -34,7 +34,7 @@ def add(commands) -> None:
     )
     parser.add_argument("--processes", type=int, metavar="N", help="number of training processes, started by torchrun")
     parser.add_argument(
-        "--mode", choices=["fast", "exact"], default="exact", help="of the evaluations (default: exact)"
+        "--mode", choices=["fast", "exact"], default="exact", help="mode of the evaluations (default: exact)"
     )
     add_json_argument(parser, "the rows, the plan of --dry-run, or the metrics")
     parser.add_argument(

@@ -89,8 +89,9 @@ class Detector(nn.Module):
     ) -> dict[str, Tensor]:
         """Takes records, or lists as torchvision's detectors do (`resdet.detection.records`).
 
-        Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), mask and keypoint where it draws
-        them; mask_class where classes are told of masks."""
+        Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), and mask, keypoint and mask_class
+        (MNC) of a detector that predicts them.
+        """
         images = as_images(images)
         return self.losses_of(self.maps(images), images, as_targets(targets))
 
@@ -155,7 +156,8 @@ class Detector(nn.Module):
         returns a list, or with `stream` a generator. Up to `batch` images of one padded size are detected together
         (default: 8 on a GPU, 1 on a CPU). `device`: the model is first moved there, and stays there.
         """
-        self.to(device)
+        if device is not None:
+            self.to(device)
         return predict_all(lambda inputs: self.stream(inputs, score, batch), images, stream)
 
     def stream(self, images: Iterable[Any], score: float | None = None, batch: int | None = None) -> Iterator[Result]:

@@ -74,6 +74,7 @@ class GraphedStep:
             self.captured[key] = self.capture(inputs)
         except RuntimeError as error:
             self.limit = 0
+            self.before_capture()  # what was recorded has no values
             reason = str(error).strip().splitlines()[0]
             warnings.warn(f"training goes on without CUDA graphs: {reason} (train.graph=false)", stacklevel=2)
         return self.captured.get(key)

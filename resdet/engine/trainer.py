@@ -337,6 +337,8 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged and state["averaged"]:
             self.averaged.load_state(state["averaged"])
+        elif self.averaged:  # the run had no average before
+            self.averaged.module.load_state_dict(content["model"])
         self.schedule.load_state_dict(state["schedule"])
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]

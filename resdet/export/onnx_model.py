@@ -84,6 +84,7 @@ class Exported:
     """Base class of exported models: session and metadata."""
 
     task: str
+    kind: str
     exported = True
 
     def __init__(self, session: Any, description: dict[str, Any]):
@@ -109,7 +110,7 @@ class Exported:
 class ExportedClassifier(Exported):
     """Logits of uint8 RGB images [B, 3, size, size], and classes of images of any size."""
 
-    task = "classification"
+    task, kind = "classification", "classifier"
 
     def __init__(self, session: Any, description: dict[str, Any]):
         super().__init__(session, description)
@@ -143,7 +144,7 @@ class ExportedClassifier(Exported):
 class ExportedDetector(Exported):
     """Detections in images of any size, equal to those of the exported model."""
 
-    task = "detection"
+    task, kind = "detection", "detector"
     draws_keypoints = False  # export refuses them
 
     def __init__(self, session: Any, description: dict[str, Any]):

@@ -1,7 +1,7 @@
 """What `predict` takes: files, folders, globs, videos, arrays, tensors, PIL images, and iterables of them."""
 
 import glob
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from resdet.optional import required
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+READ_AHEAD = (str, Path, np.ndarray, torch.Tensor, Sequence)
 R = TypeVar("R")
 
 
@@ -32,9 +33,9 @@ def predict_all(
 ) -> R | list[R] | Iterator[R]:
     """The result of a single image, the list of those of several, or with `stream` a generator of them.
 
-    `predict` gets an iterator for an iterator, and another iterable for everything else, which may be read ahead.
+    `predict` gets `Inputs`, which may be read ahead, of files, arrays, tensors and sequences, else an iterator.
     """
-    images = images_in(inputs) if isinstance(inputs, Iterator) else Inputs(inputs)
+    images = Inputs(inputs) if isinstance(inputs, READ_AHEAD) or is_single(inputs) else images_in(inputs)
     if stream:
         return predict(images)
     results = list(predict(images))

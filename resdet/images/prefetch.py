@@ -2,35 +2,50 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import Any, TypeVar
+
+from resdet.images.inputs import Inputs
 
 R = TypeVar("R")
 
 MOST_THREADS = 8
+END = object()
 
 
 def prefetched(function: Callable[[Any], R], items: Iterable[Any], ahead: int) -> Iterator[tuple[Any, R]]:
     """Yields each item and its `function(item)`, in order; up to `ahead` further items are computed meanwhile.
 
-    An iterator, such as a generator of camera frames, is read only when its next item is asked for.
+    Only a sequence and `Inputs` are read ahead: another iterable, such as a camera, may overwrite its items.
     """
-    if isinstance(items, Iterator):
+    if not isinstance(items, (Sequence, Inputs)):
         for item in items:
             yield item, function(item)
         return
     executor = ThreadPoolExecutor(min(ahead, os.cpu_count() or 1, MOST_THREADS), "resdet-images")
     remaining = iter(items)
     pending: deque[tuple[Any, Future[R]]] = deque()
-    submit = lambda item: pending.append((item, executor.submit(function, item)))
+
+    def submit_next() -> None:
+        nonlocal remaining
+        try:
+            item = next(remaining, END)
+        except Exception as error:  # raised in its place, after the results of the items before it
+            item, remaining = None, iter(())
+            future: Future[R] = Future()
+            future.set_exception(error)
+        else:
+            if item is END:
+                return
+            future = executor.submit(function, item)
+        pending.append((item, future))
+
     try:
-        for item in islice(remaining, ahead):
-            submit(item)
+        for _ in range(ahead):
+            submit_next()
         while pending:
-            for item in islice(remaining, 1):
-                submit(item)
+            submit_next()
             item, future = pending.popleft()
             yield item, future.result()
     finally:

@@ -88,7 +88,8 @@ class LocalizerRCNN(nn.Module):
         """See `Localizer.predict`."""
         from resdet.localization.locate import predict
 
-        self.to(device)
+        if device is not None:
+            self.to(device)
         return predict(self, images, classes)
 
     def backbone_tensors(self) -> dict[str, Tensor]:

@@ -74,7 +74,8 @@ class Localizer(nn.Module):
         """
         from resdet.localization.locate import predict
 
-        self.to(device)
+        if device is not None:
+            self.to(device)
         return predict(self, images, classes)
 
     def backbone_tensors(self) -> dict[str, Tensor]:

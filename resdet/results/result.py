@@ -178,7 +178,8 @@ class Result:
         pandas = required("pandas", "pandas", "to_pandas")
         corners = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T))
         parts = (f"{name}_{part}" for name in self.keypoint_names for part in ("x", "y", "score"))
-        points = {} if self.keypoints is None else dict(zip(parts, self.keypoints.reshape(len(self), -1).T))
+        keypoints = np.zeros((len(self), 0, 3)) if self.keypoints is None else self.keypoints
+        points = dict(zip(parts, keypoints.reshape(len(self), 3 * keypoints.shape[1]).T))
         return pandas.DataFrame(
             {
                 "name": self.names,

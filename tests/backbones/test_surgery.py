@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from resdet.backbones import create, surgery
-from resdet.backbones.layers import FrozenBatchNorm2d
+from resdet.backbones.layers import ConvNorm, FrozenBatchNorm2d
 from resdet.errors import ConfigError
 from resdet.necks.fpn import FPN
 
@@ -266,3 +266,18 @@ def test_nets_of_two_families_are_refused(shallow, deep):
         nets = [create(name, **options) for name, options in (shallow, deep)]
     with pytest.raises(ConfigError):
         surgery.deepen(*nets)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_norm_is_a_factor_of_the_convolution(bias):
+    """In training too: the output, and the gradients of input, weights and bias."""
+    unit = ConvNorm(3, 5, 3, stride=2, norm="frozen", bias=bias).double()
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        getattr(unit.norm, name).copy_(torch.rand(5) + 0.5)
+    x = torch.randn(2, 3, 9, 9, dtype=torch.float64, requires_grad=True)
+    inputs = [x, *unit.conv.parameters()]
+    found, expected = unit(x), unit.norm(unit.conv(x))
+    torch.testing.assert_close(found, expected)
+    grad = torch.randn_like(found)
+    for a, b in zip(torch.autograd.grad(found, inputs, grad), torch.autograd.grad(expected, inputs, grad)):
+        torch.testing.assert_close(a, b)

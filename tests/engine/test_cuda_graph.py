@@ -105,4 +105,13 @@ def test_a_step_that_cannot_be_captured_stays_eager(monkeypatch):
     with pytest.warns(UserWarning, match="without CUDA graphs: operation not permitted when stream is capturing"):
         for _ in range(5):
             assert calls.step(inputs(4)) == 4
-    assert calls.counts() == (5, 0, 0)
+    assert calls.counts() == (5, 0, 0) and calls.freed == 2  # gradients recorded by half a step are dropped, too
+
+
+def test_the_memory_format_is_part_of_the_shape(monkeypatch):
+    calls = Calls(monkeypatch)
+    pixels = torch.zeros(1, 3, 4, 4)
+    for images in (pixels, pixels.contiguous(memory_format=torch.channels_last)):
+        for _ in range(4):
+            calls.step([(images,)])
+    assert calls.captured == 2

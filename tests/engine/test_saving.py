@@ -50,7 +50,7 @@ class Normed(Linear):
     def evaluate(self, model):
         self.evaluations += 1
         self.act("evaluate")
-        batch = next(self.training.draw(range(1)))
+        batch = self.training.draw(0)
         loss = nn.functional.cross_entropy(model.eval()(batch.images), batch.targets)
         return {"error": loss.item() if self.evaluations != 3 else 9.0}
 

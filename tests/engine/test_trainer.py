@@ -261,3 +261,11 @@ def test_graphs_need_a_gpu(tmp_path, graph):
             trainer(Linear(), tmp_path, graph=graph)
     else:
         assert run(trainer(Linear(), tmp_path / "run", graph=graph), tmp_path / "run")["step"] == 3
+
+
+def test_an_average_that_starts_at_a_resumption_starts_from_the_weights_of_the_run(tmp_path):
+    run(trainer(Linear(), tmp_path / "run"), tmp_path / "run")
+    made = trainer(Linear(), tmp_path / "run", ema=0.9)
+    made.resume()
+    for average, weight in zip(made.evaluated_model().parameters(), made.task.model.parameters()):
+        assert torch.equal(average, weight)

@@ -15,6 +15,7 @@ import resdet
 from resdet import config
 from resdet.backbones import create
 from resdet.detection.alternating import STEPS, RegionsStep, RPNStep, experiment_of, freeze, open_step
+from resdet.detection.build import build_detector
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 
@@ -85,7 +86,7 @@ def test_the_second_step_sees_what_the_first_steps_rpn_proposes(run, published, 
     """The detector that the first step left, as it is; the last step's proposals are its own."""
     experiment = experiment_of(STEPS[1], config.load(run / "config.yaml"))
     world = World(0, 1, torch.device("cpu"))
-    task = open_step(STEPS[1], run, experiment, world, Log(None), str(published))
+    task = open_step(STEPS[1], run, build_detector, experiment, world, Log(None), str(published))
     (proposer,) = task.step.proposer
     assert proposer not in (None, task.model) and not proposer.training
     assert all(same(state(run, 1), proposer.state_dict(), ""))
@@ -97,7 +98,7 @@ def test_the_second_step_sees_what_the_first_steps_rpn_proposes(run, published, 
         monkeypatch.setattr(model, "propose", propose)
     task.step(batch.images, batch.targets)
     assert asked == ["first"]
-    assert open_step(STEPS[3], run, experiment, world, Log(None), None).step.proposer == (None,)
+    assert open_step(STEPS[3], run, build_detector, experiment, world, Log(None), None).step.proposer == (None,)
 
 
 def test_the_last_steps_detector_is_whole(run, tmp_path):

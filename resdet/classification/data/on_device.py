@@ -72,7 +72,7 @@ class OnDeviceTraining:
         for plan, indices in zip(on_device, drawn[..., 0]):
             i, y, x = plan[:, 0], plan[:, 1 : 1 + size], plan[:, 1 + size :]
             images = self.padded[i[:, None, None], :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
-            yield Batch(images, self.data.labels[i], indices)
+            yield Batch(images, self.data.labels[i], indices.clone())  # checkpoints store whole storages
 
     def sample(self, step: int) -> np.ndarray:
         """[b, 1 + 2 S]: index, rows and columns of each image of this share; crops are sampled for the whole batch."""

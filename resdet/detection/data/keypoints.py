@@ -4,6 +4,7 @@ Inside, a keypoint is a point in continuous pixels, as boxes are. COCO's files n
 center of the first one, (0.5, 0.5) here. detectron2 does the same, torchvision does not.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ class KeypointNames:
 
     @property
     def mirror(self) -> np.ndarray:
-        """int64 [K]: the keypoint that each becomes in a mirrored image, by left_ and right_ in the names."""
+        """int64 [K]: the keypoint that each becomes in a mirrored image, by left and right in the names."""
         return mirror_of(self.names)
 
     def arrays(self) -> Arrays:
@@ -46,15 +47,26 @@ def keypoint_names(arrays: Arrays) -> KeypointNames | None:
     return KeypointNames(list(Strings.from_arrays(arrays, "keypoint_names")), pairs)
 
 
+# The word for a side at either end of a name: left_eye, Left Eye, eye-l, leftEye, eyeLeft.
+SIDES = (
+    re.compile(r"^(left|right|l|r)(?=[_\-. ])|(?<=[_\-. ])(left|right|l|r)$", re.IGNORECASE),
+    re.compile(r"^(left|right)(?=[A-Z])|(?<=[a-z])(Left|Right)$"),
+)
+OPPOSITE = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
 def mirror_of(names: Sequence[str]) -> np.ndarray:
-    swapped = {"left_": "right_", "right_": "left_"}
-    place = {name: number for number, name in enumerate(names)}
-    others = []
-    for name in names:
-        side = next((side for side in swapped if name.startswith(side)), None)
-        other = name if side is None else swapped[side] + name.removeprefix(side)
-        others.append(place.get(other, place[name]))
+    place = {name.lower(): number for number, name in enumerate(names)}
+    others = [place.get(opposite_of(name).lower(), number) for number, name in enumerate(names)]
     return np.array(others, np.int64)
+
+
+def opposite_of(name: str) -> str:
+    """The name with the other side; the same for a name without side."""
+    found = next((match for pattern in SIDES if (match := pattern.search(name))), None)
+    if found is None:
+        return name
+    return name[: found.start()] + OPPOSITE[found[0].lower()] + name[found.end() :]
 
 
 @dataclass

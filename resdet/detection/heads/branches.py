@@ -27,8 +27,7 @@ class SampledProposals(NamedTuple):
 class RoIBranch(Protocol):
     """Predicts something of each RoI, with static shapes."""
 
-    @property
-    def head(self) -> nn.Module: ...
+    head: nn.Module
 
     def losses(
         self, maps: Sequence[Tensor], rois: SampledProposals, first_maps: Tensor, targets: Targets

@@ -94,7 +94,7 @@ class RoundOutput(NamedTuple):
 class MNCMaskBranch:
     """The masks after detection; `MNC.losses` trains them, since classes depend on the masks of both rounds."""
 
-    head: AgnosticMaskHead
+    head: nn.Module
     features: Conv5Features
 
     def losses(

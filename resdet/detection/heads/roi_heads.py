@@ -6,7 +6,7 @@ positive ones first, so that the losses of boxes and branches use a prefix of fi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,13 @@ class RoIHeads(nn.Module):
         self.weights = [BOX_WEIGHTS[min(stage, 2)] for stage in range(len(heads))]
         self.box_loss, self.class_loss = box_losses[config.loss], class_losses[config.class_loss]
         self.positives = positive_count(config)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Gives a head that is replaced, such as `mask_head`, to its branch."""
+        super().__setattr__(name, value)
+        branch = self.__dict__.get("branches", {}).get(name.removesuffix("_head"))
+        if branch is not None and name.endswith("_head"):
+            branch.head = value
 
     @property
     def rounds(self) -> int:

@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
     """Yields one result per image, in order, as early as possible; `images` are paths and uint8 RGB arrays [H, W, 3].
-    Up to `batch` images of one padded size are detected together; two batches are read ahead, none of an iterator."""
+    Up to `batch` images of one padded size are detected together; of a sequence, two batches are read ahead."""
     device, following = model.normalize.std.device, 0
     ready: dict[int, Result] = {}
     for group in grouped(images, model.input, model.padded_shape, batch or (1 if device.type == "cpu" else BATCH)):
@@ -168,15 +168,17 @@ def draw(model: Any, maps: Any, detections: Detections, boxes: Tensor, original:
 
 def find_keypoints(model: Any, maps: Any, detections: Detections, count: int, ratio: Tensor) -> dict[str, Any]:
     """Fields of the result: keypoints of an image's first `count` detections, in original pixels."""
+    names, limbs = model.keypoints.keypoint_names, model.keypoints.limbs
+    if not count:
+        return {"keypoints": np.zeros((0, len(names), 3), np.float32), "keypoint_names": names, "skeleton": limbs}
     kept = bucket(count, detections.boxes.shape[1])
     boxes = detections.boxes[:, :kept]
     heatmaps = model.heatmaps(maps, boxes, detections.labels[:, :kept])[0, :count]
     located = locate(heatmaps, boxes[0, :count].float())
     located[..., :2] *= ratio
-    names = model.keypoints.keypoint_names
-    return {"keypoints": located.cpu().numpy(), "keypoint_names": names, "skeleton": model.keypoints.limbs}
+    return {"keypoints": located.cpu().numpy(), "keypoint_names": names, "skeleton": limbs}
 
 
 def to_original(sizes: Tensor, originals: Sequence[tuple[int, int]]) -> Tensor:
     """Original pixels per pixel of the resized images, x and y: [B, 2]."""
-    return (torch.tensor(originals, dtype=torch.float32).to(sizes.device, non_blocking=True) / sizes).flip(1)
+    return (upload(torch.tensor(originals, dtype=torch.float32), sizes.device) / sizes).flip(1)

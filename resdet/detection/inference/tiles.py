@@ -1,8 +1,9 @@
 """Sliced inference: large images are searched whole and in overlapping tiles, and the detections are merged.
 
-An object that lies across a seam is found by several tiles. The merge, class by class and best score first, counts two
-detections as one object by the IoU of the final suppression; where either is cut by a seam, by the share of the smaller
-box that the other one covers. Cut detections rank below whole ones: the tile that sees an object whole has it.
+An object that lies across a seam is found by several tiles. The merge runs class by class, best score first. Two
+detections are one object if their IoU exceeds the threshold of the final suppression or, if a seam cuts one of them, if
+their intersection exceeds half of the smaller box. Cut detections rank below whole ones, so that an object has the box
+of a tile that sees it whole.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,18 +31,23 @@ class Tile(NamedTuple):
     bottom: int
 
 
-class MaskPredictor(Predictor, Protocol):
+class BranchPredictor(Predictor, Protocol):
+    """A detector with or without masks and keypoints."""
+
     @property
     def draws_masks(self) -> bool: ...
+
+    @property
+    def draws_keypoints(self) -> bool: ...
 
 
 class TiledDetector:
     """A detector, an ensemble or an exported file that searches images in tiles, too."""
 
-    def __init__(self, detector: MaskPredictor, tile: int, overlap: float = 0.2, nms: float = 0.5):
+    def __init__(self, detector: BranchPredictor, tile: int, overlap: float = 0.2, nms: float = 0.5):
         """Square tiles of `tile` pixels share at least `overlap` of their sides; `nms`: IoU of the suppression."""
         self.detector, self.tile, self.overlap, self.nms = detector, tile, overlap, nms
-        self.draws_masks = detector.draws_masks
+        self.draws_masks, self.draws_keypoints = detector.draws_masks, detector.draws_keypoints
 
     def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
         """Results of one image or of several, as `Detector.predict`."""
@@ -94,6 +100,7 @@ def merge(results: Sequence[Result], tiles: Sequence[Tile], size: tuple[int, int
     rles = [placed(result.rles[i], tile, size) for result, tile, i in sources if result.rles is not None]
     points = [shifted(result.keypoints[i], tile) for result, tile, i in sources if result.keypoints is not None]
     first = results[0]
+    shape = () if first.keypoints is None else (len(kept), *first.keypoints.shape[1:])
     return Result(
         boxes=boxes[kept],
         scores=scores[kept],
@@ -102,7 +109,7 @@ def merge(results: Sequence[Result], tiles: Sequence[Tile], size: tuple[int, int
         category_ids=ids[kept],
         size=size,
         rles=None if first.rles is None else rles,
-        keypoints=None if first.keypoints is None else np.array(points).reshape(-1, *first.keypoints.shape[1:]),
+        keypoints=np.array(points, np.float32).reshape(shape) if shape else None,
         keypoint_names=first.keypoint_names,
         skeleton=first.skeleton,
     )

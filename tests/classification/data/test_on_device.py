@@ -28,7 +28,7 @@ def test_every_crop_is_one_of_the_padded_image_s(data):
     color = data.images.double().mean((0, 2, 3)).round().to(torch.uint8)
     seen = set()
     for step in range(10):
-        batch = training.draw(step)
+        batch = next(training.batches(step))
         for image, label, index in zip(*batch):
             padded = color[:, None, None].repeat(1, 12, 12)
             padded[:, pad:-pad, pad:-pad] = data.images[index]
@@ -46,14 +46,16 @@ def test_every_crop_is_one_of_the_padded_image_s(data):
 
 
 def test_two_processes_take_the_halves_of_one_s_batch(data):
-    whole = OnDeviceTraining(data, 8, seed=5, pad=2, flip=True).draw(3)
-    halves = [OnDeviceTraining(data, 8, seed=5, pad=2, flip=True, rank=rank, world=2).draw(3) for rank in range(2)]
+    whole = next(OnDeviceTraining(data, 8, seed=5, pad=2, flip=True).batches(3))
+    halves = [
+        next(OnDeviceTraining(data, 8, seed=5, pad=2, flip=True, rank=rank, world=2).batches(3)) for rank in range(2)
+    ]
     for field in range(3):
         torch.testing.assert_close(torch.cat([half[field] for half in halves]), whole[field])
 
 
 def test_without_augmentation_images_come_as_they_are(data):
-    batch = OnDeviceTraining(data, 8, seed=0, pad=0, flip=False).draw(0)
+    batch = next(OnDeviceTraining(data, 8, seed=0, pad=0, flip=False).batches(0))
     assert torch.equal(batch.images, data.images[batch.indices])
 
 

@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 260, 330
 class RectangleFinder:
     """Finds the visible part of each painted rectangle; surer of small parts. Blind in images above `largest`."""
 
-    draws_masks = True
+    draws_masks = draws_keypoints = True
 
     def __init__(self, largest: int = TILE):
         self.largest = largest

@@ -49,6 +49,10 @@ def assert_truthful(made: Scene, colors=COLORS) -> None:
 
 def test_pairs_are_named_left_and_right():
     assert mirror_of(["nose", "left_eye", "right_eye", "left_ear", "tail"]).tolist() == [0, 2, 1, 3, 4]
+    spelled = ["L_Eye", "R_Eye", "ear-left", "ear-right", "Left hip", "right hip", "leftKnee", "rightKnee", "toeRight"]
+    assert mirror_of([*spelled, "toeLeft"]).tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
+    plain = ["lip", "rib", "cleft", "bright", "lefty", "roof_r", "l"]
+    assert mirror_of(plain).tolist() == [*range(len(plain))]
 
 
 def test_a_flip_mirrors_places_and_swaps_names(rng):
