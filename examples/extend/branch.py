@@ -1,7 +1,6 @@
 """A branch of the RoI heads of your own: how well each box fits its object, as GIoU from 0 to 1.
 
-It is built where the model's config has a section of its name; the file also registers a task whose config has that
-section.
+It is built where the model's config has a section of its name; the file registers a task with that section, too.
 
 resdet train --config custom.yaml --import branch task=detection_quality model.quality={}
 """
