@@ -9,7 +9,7 @@ from torch import nn
 
 from resdet.backbones.surgery import fold_norms
 from resdet.compilation import CompiledPerShape
-from resdet.engine.trainer import PRECISIONS, choose_precision
+from resdet.engine.precision import PRECISIONS, choose_precision
 
 Compile = bool | Literal["auto"]
 

@@ -17,13 +17,13 @@ from resdet.structures import each, tensors_of
 MAX_GRAPHS = 32  # batch shapes; others run eagerly
 EAGER_STEPS = 3  # of a shape before its capture: they compile kernels, choose algorithms and allocate momentum
 
-Inputs = Sequence[tuple[Any, ...]]  # of the step module, for each micro-batch
-Step = Callable[[Inputs], Tensor]
+StepInputs = Sequence[tuple[Any, ...]]  # of the step module, for each micro-batch
+Step = Callable[[StepInputs], Tensor]
 
 
 class Captured(NamedTuple):
     graph: torch.cuda.CUDAGraph
-    inputs: Inputs
+    inputs: StepInputs
     output: Tensor
 
 
@@ -42,7 +42,7 @@ class GraphedStep:
         self.counts: dict[tuple, int] = {}
         self.limit = MAX_GRAPHS
 
-    def __call__(self, inputs: Inputs) -> Tensor:
+    def __call__(self, inputs: StepInputs) -> Tensor:
         key = signature(inputs)
         known = self.captured.get(key)
         if known is None and self.is_due(key):
@@ -58,7 +58,7 @@ class GraphedStep:
         self.counts[key] = self.counts.get(key, 0) + 1
         return self.counts[key] > EAGER_STEPS and len(self.captured) < self.limit
 
-    def run(self, inputs: Inputs) -> Tensor:
+    def run(self, inputs: StepInputs) -> Tensor:
         current = torch.cuda.current_stream()
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -69,7 +69,7 @@ class GraphedStep:
         output.record_stream(current)
         return output
 
-    def try_capture(self, key: tuple, inputs: Inputs) -> Captured | None:
+    def try_capture(self, key: tuple, inputs: StepInputs) -> Captured | None:
         try:
             self.captured[key] = self.capture(inputs)
         except RuntimeError as error:
@@ -79,7 +79,7 @@ class GraphedStep:
             warnings.warn(f"training goes on without CUDA graphs: {reason} (train.graph=false)", stacklevel=2)
         return self.captured.get(key)
 
-    def capture(self, inputs: Inputs) -> Captured:
+    def capture(self, inputs: StepInputs) -> Captured:
         """Records a step without executing it."""
         inputs = [tuple(each(record, torch.clone) for record in part) for part in inputs]
         self.before_capture()
@@ -90,7 +90,7 @@ class GraphedStep:
         return Captured(graph, inputs, output)
 
 
-def signature(inputs: Inputs) -> tuple:
+def signature(inputs: StepInputs) -> tuple:
     """What a graph depends on: shape, dtype and memory layout of each tensor, and which ones are absent."""
     present = tuple(tuple(none_of(record) for record in part) for part in inputs)
     return present, tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in all_tensors(inputs))
@@ -101,5 +101,5 @@ def none_of(record: Any) -> tuple[bool, ...]:
     return tuple(field is None for field in fields)
 
 
-def all_tensors(inputs: Inputs) -> list[Tensor]:
+def all_tensors(inputs: StepInputs) -> list[Tensor]:
     return [tensor for part in inputs for record in part for tensor in tensors_of(record)]

@@ -24,7 +24,7 @@ class ModelEMA(nn.Module):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        averages, values = tensors_of(self.module), tensors_of(model)
+        averages, values = state_of(self.module), state_of(model)
         if self.started:
             floats = [average.is_floating_point() for average in averages]
             select = lambda tensors, kind: [tensor for tensor, is_float in zip(tensors, floats) if is_float is kind]
@@ -40,5 +40,5 @@ class ModelEMA(nn.Module):
         self.started = bool(self.n_averaged > 0)
 
 
-def tensors_of(model: nn.Module) -> list[Tensor]:
+def state_of(model: nn.Module) -> list[Tensor]:
     return list(chain(model.parameters(), model.buffers()))

@@ -21,20 +21,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resdet.engine import checkpoint, distributed
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
-from resdet.engine.cuda_graph import GraphedStep, Inputs
+from resdet.engine.cuda_graph import GraphedStep, StepInputs
 from resdet.engine.distributed import World
 from resdet.engine.ema import ModelEMA
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
 from resdet.engine.optim import build_optimizer, load_state, saved_optimizer, scaled_lr, set_lr
+from resdet.engine.precision import PRECISIONS, choose_precision
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.throughput import Throughput
 from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, Error, FileError
 from resdet.structures import Batch
-
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
@@ -63,7 +62,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")
         self.averaged = ModelEMA(task.model, train.ema) if train.ema else None
         self.module = self.prepare_step_module().train()
-        self.update: Callable[[Inputs], Tensor] = self.update_weights
+        self.update: Callable[[StepInputs], Tensor] = self.update_weights
         if graph:
             self.update = GraphedStep(self.update_weights, self.optimizer.zero_grad)
 
@@ -179,7 +178,7 @@ class Trainer:
         inputs = [self.task.inputs(part, self.step) for part in batch.parts(self.train.accumulate)]
         self.window.add(self.update(inputs), batch.indices)
 
-    def update_weights(self, inputs: Inputs) -> Tensor:
+    def update_weights(self, inputs: StepInputs) -> Tensor:
         """Updates the weights by the gradient of all micro-batches; returns the mean losses and measures [K]."""
         results = [self.backward(part, last=part is inputs[-1]) for part in inputs]
         losses, measures = (mean_of(dicts) for dicts in zip(*results))
@@ -354,15 +353,6 @@ def mean_of(dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
 
 def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """The precision; `auto` is bf16 if the device supports it, else fp32."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
 def uses_graph(train: TrainConfig, precision: str, world: World) -> bool:

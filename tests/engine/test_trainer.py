@@ -12,7 +12,8 @@ from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import NonFiniteLoss
-from resdet.engine.trainer import Trainer, be_deterministic, choose_precision
+from resdet.engine.precision import choose_precision
+from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.errors import ConfigError
 from resdet.structures import Batch
 

@@ -14,7 +14,7 @@ import torch
 from resdet.bench.detection import COUNTS, Counts
 from resdet.bench.nets import Variant
 from resdet.engine.config import TrainConfig
-from resdet.engine.trainer import choose_precision
+from resdet.engine.precision import choose_precision
 from resdet.files.atomic import write_json
 
 WARM_UP, ROUNDS = 5, 12  # calls; the trainer captures a step after three eager ones

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from resdet.data.samplers import ShuffleSampler, generator_for
-from resdet.structures import Batch
+from resdet.structures import Batch, upload
 
 UPLOAD = 100  # steps whose random numbers are uploaded at once
 
@@ -65,9 +65,7 @@ class OnDeviceTraining:
     def draw(self, steps: range) -> Iterator[Batch]:
         """This process's share of the batches of some steps, whose indices and crops are uploaded at once."""
         drawn = torch.from_numpy(np.stack([self.sample(step) for step in steps]))
-        on_device = drawn
-        if self.data.device.type == "cuda":
-            on_device = drawn.pin_memory().to(self.data.device, non_blocking=True)
+        on_device = upload(drawn, self.data.device)
         size = self.data.images.shape[-1]
         for plan, indices in zip(on_device, drawn[..., 0]):
             i, y, x = plan[:, 0], plan[:, 1 : 1 + size], plan[:, 1 + size :]

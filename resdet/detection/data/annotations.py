@@ -179,9 +179,14 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
                 f"{part.root} has other classes than {first.root} ({', '.join(differing[:NAMED])}): "
                 f"concatenated data sets need the same classes in the same order."
             )
+        if part.keypoints != first.keypoints:
+            raise DataError(
+                f"{part.root} has other keypoints than {first.root}: concatenated data sets need the same; set "
+                "data.keypoints=false to read none."
+            )
     join = lambda name: np.concatenate([part.arrays[name] for part in parts])
     columns = ["sizes", "boxes", "labels", "crowd", "difficult", "truncated", "points", "runs"]
-    columns += ["keypoints"] if all(part.keypoints == first.keypoints is not None for part in parts) else []
+    columns += ["keypoints"] if first.keypoints else []
     columns += ["image_ids"] if all("image_ids" in part.arrays for part in parts) else []
     offsets = ["starts", "rings", "parts", "strips"]
     names = (part.name(i) for part in parts for i in range(len(part)))

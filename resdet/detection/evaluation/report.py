@@ -55,6 +55,13 @@ def check_classes(model: Detector, source: Annotations) -> None:
             f"The model has {len(names)} keypoints and the annotations have {count}: choose the data it was trained "
             "for, for COCO annotations/person_keypoints_val2017.json in data.val.annotations."
         )
+    if names is not None and source.keypoints is not None:
+        order = source.keypoints.names
+        if order != names and sorted(order) == sorted(names):
+            raise ConfigError(
+                f"The model has its keypoints in the order {', '.join(names[:3])} … and the annotations in the order "
+                f"{', '.join(order[:3])} …: reorder those of the annotations."
+            )
 
 
 def report(

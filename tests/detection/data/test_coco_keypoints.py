@@ -118,3 +118,10 @@ def test_samples_of_torchvisions_form(tmp_path):
     samples = DetectionDataset(opened(tmp_path, content()))
     assert samples[0][1]["keypoints"][0].tolist() == [[12.5, 10.5, 2], [0, 0, 0], [30.5, 29.5, 1]]
     assert samples[1][1]["keypoints"].shape == (0, 3, 3)
+
+
+def test_sets_with_other_keypoints_cannot_be_joined(tmp_path):
+    """The keypoints of one of them would be lost."""
+    parts = [opened(tmp_path, content()), opened(tmp_path, content(), keypoints=False)]
+    with pytest.raises(DataError, match="data.keypoints=false"):
+        concatenate(parts)
