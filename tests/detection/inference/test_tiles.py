@@ -6,7 +6,7 @@ import pytest
 
 from resdet.detection.inference.choice import choose
 from resdet.detection.inference.config import TTAConfig
-from resdet.detection.inference.tiles import TiledDetector, spans, tiles_of
+from resdet.detection.inference.tiles import Tile, TiledDetector, cut_by_seam, spans, tiles_of
 from resdet.errors import ConfigError
 from resdet.results.result import Result
 
@@ -126,3 +126,12 @@ def test_settings_choose_tiles():
     for settings in ({"tile": 8}, {"overlap": 1.0}):
         with pytest.raises(ConfigError, match="eval."):
             TTAConfig(**settings)
+
+
+def test_borders_of_the_image_are_no_seams():
+    """Boxes that end at each side of a tile in the middle, and of the tiles in two corners of the image."""
+    sides = np.array([[0, 40, 20, 60], [40, 0, 60, 20], [80, 40, 100, 60], [40, 80, 60, 100], [40, 40, 60, 60]], float)
+    cuts = lambda left, top: cut_by_seam(sides, Tile(left, top, left + 100, top + 100), (HEIGHT, WIDTH)).tolist()
+    assert cuts(70, 80) == [True, True, True, True, False]
+    assert cuts(0, 0) == [False, False, True, True, False]
+    assert cuts(WIDTH - 100, HEIGHT - 100) == [True, True, False, False, False]
