@@ -113,7 +113,7 @@ def test_buffers_outside_the_pickle_are_refused(opcode):
 
 
 def test_an_array_of_a_thousand_dimensions(tmp_path):
-    from test_unpickle import BYTE_ORDER, array_pickle, dtype_pickle
+    from files.test_restricted_pickle import BYTE_ORDER, array_pickle, dtype_pickle
 
     shape = b"(" + b"\x8a\x07" + b"\x7f" * 7 + b"K\x00" + b"\x8a\x07" + b"\x7f" * 7 + b"K\x01" * 997 + b"t"
     with pytest.raises(DataError, match="an invalid shape"):
