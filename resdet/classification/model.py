@@ -86,7 +86,7 @@ class Classifier(nn.Module):
         return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 
     def stream(self, images: Iterable[Any], top: int = 5, batch: int | None = None) -> Iterator[Classification]:
-        """Yields the results of `predict` one by one; two batches of images are in memory, one of which is decoded."""
+        """Yields the results of `predict` one by one; holds two batches of images in memory."""
         size = batch or PREDICT_BATCH
         crop = lambda image: center_crop(as_image(image), self.short, self.size)
         for group in batches(prefetched(crop, images, size), size):

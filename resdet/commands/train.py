@@ -38,25 +38,28 @@ def train(
             raise WeightsError(f"{init}: no such file, and no published model: give the weights of --init.")
         if experiment.train.deterministic:
             be_deterministic()
-        if eval_only:
-            metrics = evaluate(experiment, world, init)
-            if world.is_main:
-                write_json(json_path, metrics)
-            return metrics
-        check_folder(out or "runs")
-        with ExitStack() as claims:
-            claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume))
-            folder = distributed.from_main(claim)
-            steps = tasks[experiment.task].steps(experiment, folder, init)
-            if steps:
-                best = run_steps(experiment, steps, world, folder, resume)
-            else:
-                best = run(experiment, world, folder, resume, init, tasks[experiment.task].open_training).best or {}
-            if world.is_main:
-                write_json(json_path, best)
-            return best
+        metrics = (
+            evaluate(experiment, world, init) if eval_only else run_in_folder(experiment, world, out, resume, init)
+        )
+        if world.is_main:
+            write_json(json_path, metrics)
+        return metrics
     finally:
         distributed.leave()
+
+
+def run_in_folder(
+    experiment: Experiment, world: World, out: str | None, resume: bool, init: str | None
+) -> dict[str, float]:
+    """Trains in a folder of its own; returns the metrics of the best evaluation."""
+    check_folder(out or "runs")
+    with ExitStack() as claims:
+        claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume))
+        folder = distributed.from_main(claim)
+        steps = tasks[experiment.task].steps(experiment, folder, init)
+        if steps:
+            return run_steps(experiment, steps, world, folder, resume)
+        return run(experiment, world, folder, resume, init, tasks[experiment.task].open_training).best or {}
 
 
 def check_world(experiment: Experiment, world: World) -> None:

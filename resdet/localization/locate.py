@@ -187,8 +187,16 @@ def vote(proposals: Proposals, iou: float | None) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def predict(model: Localizer | LocalizerRCNN, images: Sequence, classes: Sequence[int | Sequence[int]]) -> list[Result]:
-    """The best box of each given class; `images` are paths and uint8 RGB arrays [H, W, 3]."""
+def predict(
+    model: Localizer | LocalizerRCNN,
+    images: Sequence,
+    classes: Sequence[int | Sequence[int]],
+    device: str | torch.device | None = None,
+) -> list[Result]:
+    """The best box of each given class; `images` are paths and uint8 RGB arrays [H, W, 3]. Moves the model to `device`,
+    if given."""
+    if device is not None:
+        model.to(device)
     if len(images) != len(classes):
         raise ConfigError(
             f"There are {len(images)} images but classes for {len(classes)}: give classes for each image."

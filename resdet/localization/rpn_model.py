@@ -74,9 +74,7 @@ class Localizer(nn.Module):
         """
         from resdet.localization.locate import predict
 
-        if device is not None:
-            self.to(device)
-        return predict(self, images, classes)
+        return predict(self, images, classes, device)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
         """The classifier's tensors under its own names."""

@@ -1,6 +1,6 @@
 """Ends a short run at random moments, resumes it until it is complete, and compares it with an unbroken one to the bit.
 
-    python tests/engine/kill_table.py [--kills 100] [--signals 10] [--folder /tmp/kills] [--seed 0]
+    python tests/engine/kill_table.py [--kills 100] [--signals 10] [--folder DIR] [--seed 0]
 
 Prints a table: how the run was ended, how often, and whether the last checkpoint, the best one and the metrics are
 those of the unbroken run.

@@ -19,7 +19,7 @@ from resdet.results.keypoints import HALF
 
 @dataclass
 class KeypointNames:
-    """What a data set says of its keypoints."""
+    """The keypoints that a data set declares."""
 
     names: list[str]
     skeleton: list[tuple[int, int]]  # pairs to draw, counted from 0

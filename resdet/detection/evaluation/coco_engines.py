@@ -60,30 +60,35 @@ def run_hotcoco(annotations: Any, results: Any, kind: Kind, max_detections: Sequ
     evaluator.accumulate()
     names = class_names(truth.load_cats(truth.get_cat_ids()))
     counts = {row["id"]: row["ann_count"] - row["crowd_count"] for row in truth.stats()["per_category"]}
-    return arrays_of(evaluator.eval, names, counts)
+    return _arrays(evaluator.eval, names, counts)
 
 
 def run_pycocotools(annotations: Any, results: Any, kind: Kind, max_detections: Sequence[int]) -> Arrays:
-    from pycocotools.cocoeval import COCOeval
-
     truth = ground_truth.read(annotations, kind)
     results = as_results(results, kind)
     results.check(truth, kind)
+    return accumulate(truth, _detections(results, kind), kind, maxDets=list(max_detections))
+
+
+def accumulate(truth: dict[str, list[dict]], detections: list[dict], kind: Kind, **params: Any) -> Arrays:
+    """pycocotools' arrays of detections in the form of `loadRes`; `params`: fields of its `Params`."""
+    from pycocotools.cocoeval import COCOeval
+
     with contextlib.redirect_stdout(io.StringIO()):
-        detections = pycocotools_coco({**truth, "annotations": _detections(results, kind)})
-        evaluator = COCOeval(pycocotools_coco(truth), detections, kind)
-        evaluator.params.maxDets = list(max_detections)
+        detected = _pycocotools({**truth, "annotations": detections})
+        evaluator = COCOeval(_pycocotools(truth), detected, kind)
+        vars(evaluator.params).update(params)
         evaluator.evaluate()
         evaluator.accumulate()
-    return arrays_of(evaluator.eval, class_names(truth["categories"]), ground_truth.count_objects(truth))
+    return _arrays(evaluator.eval, class_names(truth["categories"]), ground_truth.count_objects(truth))
 
 
-def arrays_of(accumulated: dict, names: list[str], counts: dict[int, int]) -> Arrays:
+def _arrays(accumulated: dict, names: list[str], counts: dict[int, int]) -> Arrays:
     objects = [counts[identity] for identity in sorted(counts)]
     return Arrays(accumulated["precision"], accumulated["recall"], accumulated["scores"], names, objects)
 
 
-def pycocotools_coco(content: dict) -> Any:
+def _pycocotools(content: dict) -> Any:
     """pycocotools' COCO of a file's content."""
     from pycocotools.coco import COCO
 

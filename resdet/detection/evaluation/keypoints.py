@@ -1,15 +1,12 @@
 """COCO's average precision of keypoints: object keypoint similarity (OKS) in place of IoU, by pycocotools."""
 
-import contextlib
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.coco_engines import Arrays, arrays_of, pycocotools_coco
-from resdet.detection.evaluation.ground_truth import class_names
+from resdet.detection.evaluation.coco_engines import Arrays, accumulate
 from resdet.detection.evaluation.results import Results, as_results
 from resdet.errors import ConfigError, DataError
 from resdet.weights import coco_keypoints
@@ -19,8 +16,6 @@ def run_keypoints(
     annotations: Any, results: Any, max_detections: Sequence[int], sigmas: Sequence[float] | None = None
 ) -> Arrays:
     """The arrays of pycocotools; objects without labeled keypoints are ignored, as it does."""
-    from pycocotools.cocoeval import COCOeval
-
     truth = ground_truth.read(annotations, "keypoints")
     results = as_results(results, "keypoints")
     results.check(truth, "keypoints")
@@ -30,14 +25,9 @@ def run_keypoints(
             f"{results.name} have {results.keypoints.shape[1]} keypoints and the annotations {count}: give results "
             "for the same keypoints."
         )
-    with contextlib.redirect_stdout(io.StringIO()):
-        detections = pycocotools_coco({**truth, "annotations": detections_of(results)})
-        evaluator = COCOeval(pycocotools_coco(truth), detections, "keypoints")
-        evaluator.params.maxDets = list(max_detections)
-        evaluator.params.kpt_oks_sigmas = np.array(sigmas_of(count, sigmas))
-        evaluator.evaluate()
-        evaluator.accumulate()
-    return arrays_of(evaluator.eval, class_names(truth["categories"]), ground_truth.count_objects(truth))
+    deviations = np.array(sigmas_of(count, sigmas))
+    params = {"maxDets": list(max_detections), "kpt_oks_sigmas": deviations}
+    return accumulate(truth, detections_of(results), "keypoints", **params)
 
 
 def sigmas_of(count: int | None, sigmas: Sequence[float] | None) -> list[float]:

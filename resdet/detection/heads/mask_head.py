@@ -52,9 +52,16 @@ def mask_of_class(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, labels[:, None, None, None].expand(-1, 1, *logits.shape[2:]))[:, 0]
 
 
+def mask_targets(rois: SampledProposals, targets: Targets, size: int) -> Tensor:
+    """Masks [B, R, size, size] of the matched objects, 0 to 1, cropped to the RoIs."""
+    assert targets.masks is not None
+    with torch.autocast(rois.boxes.device.type, enabled=False):
+        return crop_masks(targets.masks, targets.boxes, rois.objects, rois.boxes, size)
+
+
 @dataclass
 class MaskBranch:
-    """A mask for each class, of which that of the RoI's class is used."""
+    """One mask per class; the mask of the RoI's class is used."""
 
     config: MaskConfig
     head: nn.Module
@@ -82,10 +89,8 @@ class MaskBranch:
 
     @torch.no_grad()
     def targets(self, rois: SampledProposals, targets: Targets, size: int) -> Tensor:
-        """Masks [B, R, size, size] of the matched objects, 0 to 1, cropped to the RoIs."""
-        assert targets.masks is not None
-        with torch.autocast(rois.boxes.device.type, enabled=False):
-            return crop_masks(targets.masks, targets.boxes, rois.objects, rois.boxes, size)
+        """See `mask_targets`."""
+        return mask_targets(rois, targets, size)
 
 
 def mask_branch(config: MaskConfig, given: BranchInput) -> MaskBranch:

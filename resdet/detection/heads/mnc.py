@@ -17,10 +17,10 @@ from resdet.detection.heads import losses
 from resdet.detection.heads.box_head import Conv5Head, FastRCNNPredictor
 from resdet.detection.heads.branches import Conv5Features, SampledProposals
 from resdet.detection.heads.config import BoxConfig, MNCConfig
+from resdet.detection.heads.mask_head import mask_targets
 from resdet.detection.heads.matcher import take
 from resdet.detection.heads.roi_heads import BOX_WEIGHTS, RoIHeads
 from resdet.ops import boxes as box_ops
-from resdet.ops.masks import crop_masks
 from resdet.ops.roi_warp import roi_warp
 from resdet.structures import Detections, Proposals, Targets
 
@@ -107,9 +107,8 @@ class MNCMaskBranch:
         return self.head(self.features(maps, boxes)).float().sigmoid().unflatten(0, labels.shape)
 
     def targets(self, rois: SampledProposals, targets: Targets, size: int) -> Tensor:
-        """Masks [B, R, size, size] of the matched objects, 0 to 1, cropped to the RoIs."""
-        assert targets.masks is not None
-        return crop_masks(targets.masks, targets.boxes, rois.objects, rois.boxes, size)
+        """See `mask_targets`."""
+        return mask_targets(rois, targets, size)
 
 
 class MNC(RoIHeads):

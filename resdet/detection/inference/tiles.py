@@ -19,7 +19,7 @@ from resdet.results.result import Result
 from resdet.results.stream import Predictor
 
 NEAR = 2.0  # pixels between a seam and the side of a box that it cuts
-COVERED = 0.5  # least covered share of the smaller box, of two detections of an object of which one is cut
+COVERED = 0.5  # of the smaller of two boxes, one of them cut by a seam: least share for the same object
 
 
 class Tile(NamedTuple):
