@@ -1,8 +1,8 @@
 # make quickstart   train a small Mask R-CNN in minutes, in a virtual environment
 # make test         run the tests in parallel: about 10 minutes on two cores
 # make test-torch VERSION=2.11.0   run the tests of operators, nets, detectors and the trainer with another torch
-# make lint         check style with ruff
-# make types        check types with mypy; its result depends on the annotations of the installed torch
+# make lint         check style with ruff, and the types of resdet with mypy
+# make types        check the types of all packages, strictly; the result depends on the annotations of the installed torch
 # make fuzz         read 10,000 damaged files of each kind (tests/fuzz/README.md): about 30 minutes on two cores
 # make bench        compare speed with torchvision, timm and pycocotools
 PYTHON ?= python3
@@ -38,7 +38,7 @@ bench: $(READY)
 
 lint: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lint]'
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy --config-file .ci/mypy.ini
 
 types: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lint]'

@@ -31,7 +31,7 @@ EXTRAS = {
     "timm": ["timm>=1.0.9"],
     "supervision": ["supervision>=0.25"],
     "export": EXPORT,
-    "lint": ["ruff>=0.15,<0.18", "mypy>=1.18,<3"],
+    "lint": ["ruff>=0.15,<0.18", "mypy>=2.4,<2.5"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.5",

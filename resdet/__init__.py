@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resdet.hub import build as build
     from resdet.hub import load as load
     from resdet.hub import open_data as open_data
+    from resdet.model import Model as Model
     from resdet.results import Result as Result
 
 __getattr__, __dir__ = attach(
@@ -44,6 +45,7 @@ __getattr__, __dir__ = attach(
         "build": "hub",
         "load": "hub",
         "open_data": "hub",
+        "Model": "model",
         "Result": "results",
     },
 )

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Literal, TypeVar
 
 import torch
-from torch import nn
 
 from resdet.backbones.surgery import fold_norms
 from resdet.compilation import CompiledPerShape
 from resdet.engine.precision import PRECISIONS, choose_precision
+from resdet.model import Model
 
 Compile = bool | Literal["auto"]
 
@@ -18,14 +18,7 @@ Compile = bool | Literal["auto"]
 PAYS = {("cpu", torch.bfloat16): 3 * 2**26, ("cuda", torch.bfloat16): 3 * 2**29, ("cuda", torch.float32): 3 * 2**29}
 
 
-class Compilable(Protocol):
-    """A model of any task."""
-
-    def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Replaces each function that takes much of the time of inference by `compile(function)`."""
-
-
-M = TypeVar("M", bound=nn.Module)
+M = TypeVar("M", bound=Model)
 
 
 def accelerate(
@@ -45,7 +38,7 @@ def accelerate(
     model.eval().requires_grad_(False)
     after = PAYS.get((device.type, dtype)) if compile == "auto" else 0
     if compile and after is not None:
-        cast(Compilable, model).compile_inference(partial(CompiledPerShape, after=after, backend=backend))
+        model.compile_inference(partial(CompiledPerShape, after=after, backend=backend))
     return model
 
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import torch
-from torch import nn
 from torch.utils.data import Dataset
 
 from resdet import config as configs
@@ -13,26 +12,40 @@ from resdet.config.experiment import Experiment
 from resdet.errors import ConfigError, WeightsError
 from resdet.export import onnx_model
 from resdet.fast import Compile, accelerate
+from resdet.model import Model
 from resdet.restore import build_with_weights, restore
 from resdet.tasks import tasks
 from resdet.weights import description, loading, reading, zoo
 from resdet.weights.layouts.recognition import recognize
 
 Mode = Literal["exact", "fast"]
+M = TypeVar("M")
 
 
-def build(config: str | Path | Experiment, *overrides: str) -> nn.Module:
-    """Builds an untrained model from a config name, a path, or an experiment: `resdet.build("coco_r101.yaml")`."""
+@overload
+def build(config: str | Path | Experiment, *overrides: str, expect: None = None) -> Model: ...
+
+
+@overload
+def build(config: str | Path | Experiment, *overrides: str, expect: type[M]) -> M: ...
+
+
+def build(config: str | Path | Experiment, *overrides: str, expect: type[Any] | None = None) -> Any:
+    """Builds an untrained model from a config name, a path, or an experiment: `resdet.build("coco_r101.yaml")`.
+
+    `expect`: see `load`.
+    """
     experiment = configs.load(config, *overrides) if isinstance(config, (str, Path)) else config
     count = experiment.model.num_classes
     if count is None:
         raise ConfigError(
             "model.num_classes is null, the number of classes of the data: give a number to build without data."
         )
-    return build_for(experiment, [str(label) for label in range(count)])
+    model = build_for(experiment, [str(label) for label in range(count)])
+    return checked(model, expect, config if isinstance(config, (str, Path)) else "The experiment")
 
 
-def build_for(experiment: Experiment, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> nn.Module:
+def build_for(experiment: Experiment, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
     """Builds the untrained model of an experiment of any task, for these classes."""
     return tasks[experiment.task].build(experiment, classes, category_ids)
 
@@ -48,8 +61,33 @@ def open_data(
     return experiment.data.dataset(split, transform)
 
 
+@overload
 def load(
-    path: str | Path, mode: Mode = "exact", device: str | torch.device | None = None, compile: Compile = "auto"
+    path: str | Path,
+    mode: Mode = "exact",
+    device: str | torch.device | None = None,
+    compile: Compile = "auto",
+    expect: None = None,
+) -> Model: ...
+
+
+@overload
+def load(
+    path: str | Path,
+    mode: Mode = "exact",
+    device: str | torch.device | None = None,
+    compile: Compile = "auto",
+    *,
+    expect: type[M],
+) -> M: ...
+
+
+def load(
+    path: str | Path,
+    mode: Mode = "exact",
+    device: str | torch.device | None = None,
+    compile: Compile = "auto",
+    expect: type[Any] | None = None,
 ) -> Any:
     """Loads a trained model with its classes and preprocessing, in eval mode, on `device` (default: the CPU).
 
@@ -59,25 +97,36 @@ def load(
 
     `mode`: "exact" computes in float32 what the library of the weights computes; "fast" prepares the model for
     inference only (`resdet.fast.accelerate`, which explains `compile`). Files of ONNX run as they were exported.
+    `expect`: the class of the model, which type checkers then know: `expect=resdet.detection.Detector`; a file with
+    another one is refused.
     """
     if mode not in get_args(Mode):
         raise ConfigError(f"mode is {mode!r}: give exact or fast.")
     if mode == "exact" and compile is True:
         raise ConfigError("compile=True is for mode=fast: load the model in fast mode, or leave it out.")
     if Path(path).suffix == ".onnx":
-        return onnx_model.load(path)
-    model = load_model(path).to(device)
+        return checked(onnx_model.load(path), expect, path)
+    model = checked(load_model(path), expect, path).to(device)
     return accelerate(model, compile=compile) if mode == "fast" else model
 
 
-def load_model(path: str | Path) -> nn.Module:
+def checked(model: Any, expect: type[Any] | None, origin: str | Path) -> Any:
+    """The model, if it is of the expected class."""
+    if expect is not None and not isinstance(model, expect):
+        raise ConfigError(
+            f"{origin}: the model is of class {type(model).__name__}, not {expect.__name__}; omit expect or change it."
+        )
+    return model
+
+
+def load_model(path: str | Path) -> Model:
     checkpoint = reading.read(zoo.locate(path))
     if not checkpoint.description.experiment:
         return load_foreign(checkpoint).eval()
     return restore(checkpoint, build_for).eval()
 
 
-def load_foreign(checkpoint: reading.Checkpoint) -> nn.Module:
+def load_foreign(checkpoint: reading.Checkpoint) -> Model:
     """Loads weights of another library into the model inferred from them, with their classes if known."""
     layout = recognize(checkpoint)
     if layout.settings is None:

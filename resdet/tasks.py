@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import nn
-
 from resdet.config.experiment import Experiment, experiments
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError
+from resdet.model import Model
 from resdet.registry import Registry
 
 EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks without it
@@ -32,9 +31,7 @@ class EvaluateOptions:
     json: str | None = None  # output file of the metrics
     submission: str | None = None  # output file for a test server, instead of metrics
     save: str | None = None  # output file of the detections
-    classifiers: Mapping[str, nn.Module] = field(
-        default_factory=dict
-    )  # by path; they predict the classes for a localizer
+    classifiers: Mapping[str, Model] = field(default_factory=dict)  # by path; they predict the classes for a localizer
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class PredictOptions:
     score: float | None = None  # lowest score of detections
     draw: Path | None = None  # output folder of images with drawn results
     overrides: Sequence[str] = ()  # overrides of the section `eval`
-    classifiers: Mapping[str, nn.Module] = field(default_factory=dict)
+    classifiers: Mapping[str, Model] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Task:
 
     evaluate_options: ClassVar[frozenset[str]] = frozenset()  # supported ones of EVALUATE_OPTIONS
 
-    def build(self, experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> nn.Module:
+    def build(self, experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
         """Builds an untrained model for these classes."""
         raise NotImplementedError
 

@@ -75,7 +75,7 @@ def load_peer(weights: Path, masks: bool, short: int, long: int, body: str) -> n
 
 
 def load_ours(weights: Path, short: int, long: int) -> Detector:
-    model: Detector = hub.load(weights)
+    model = hub.load(weights, expect=Detector)
     model.input.min_size, model.input.max_size = short, long
     return model
 

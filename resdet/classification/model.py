@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from resdet.backbones.layers import Backbone
@@ -16,17 +16,18 @@ from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
 from resdet.images.prefetch import prefetched
+from resdet.model import Model
 from resdet.results.classification import Classification
 from resdet.structures import upload
 
 PREDICT_BATCH = 64
 
 
-class Classifier(nn.Module):
+class Classifier(Model):
     """A backbone with its classes, pixel statistics and the size of its test crop."""
 
-    task: str = "classification"
-    kind, exported = "classifier", False
+    task = "classification"
+    kind = "classifier"
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Classifier(nn.Module):
         self.classes = list(classes)
         self.size, self.short = size, short
         self.label_smoothing = label_smoothing
-        self.experiment: dict[str, Any] = {}  # the resolved config, saved in checkpoints
+        self.experiment = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, C] of uint8 RGB images [B, 3, H, W]."""

@@ -1,6 +1,7 @@
 """`resdet convert`: writes the weights of a model in another library's format."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
@@ -25,7 +26,7 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
         raise WeightsError(f"{path} is the input file: give another output file with --out.")
     saving.state_in(model, layout)  # raises for a model that the library lacks, before anything is written
     lines = RECIPES[layout](model, path)
-    config = detectron2_config(model) if layout == "detectron2" and model.kind == "detector" else None
+    config = detectron2_config(cast(Detector, model)) if layout == "detectron2" and model.kind == "detector" else None
     saving.save(model, path, layout)
     count = check(model, path)
     if config:

@@ -34,11 +34,10 @@ def evaluate(
             raise ConfigError(f"{weights[0]} names no data to evaluate it on: give --config.")
         origin = f"the config inside {weights[0]}"
         experiment = config.from_dict(models[0].experiment, origin, tuple(overrides))
-    nets = {path: hub.load(path) for path in classifiers}
+    device = distributed.choose_device(experiment.train.device) if mode == "fast" else None
+    nets = {path: hub.load(path, mode, device, compile) for path in classifiers}
     if mode == "fast":
-        device = distributed.choose_device(experiment.train.device)
         models = [accelerate(model.to(device), compile=compile) for model in models]
-        nets = {path: accelerate(net.to(device), compile=compile) for path, net in nets.items()}
     options = EvaluateOptions(per_class, json_path, submission, save, nets)
     return task.evaluate(models, weights, experiment, options)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resdet.backbones.layers import Backbone
 from resdet.detection.config import InputConfig
@@ -22,16 +22,17 @@ from resdet.detection.inference import predictor
 from resdet.detection.records import images_from_list, targets_from_list
 from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
+from resdet.model import Model
 from resdet.necks.base import Neck
 from resdet.results.result import Result
 from resdet.structures import Detections, Images, Proposals, Targets, each
 
 
-class Detector(nn.Module):
+class Detector(Model):
     """A backbone, a pyramid over it or not, proposals, regions; with the classes and the size of its test images."""
 
-    task: str = "detection"
-    kind, exported = "detector", False
+    task = "detection"
+    kind = "detector"
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Detector(nn.Module):
         self.input = input
         self.shapes: list[Shape] = []  # that images are padded to; none: to multiples of `input.divisor`
         self.score = roi_heads.config.score
-        self.experiment: dict[str, Any] = {}  # the resolved config, as the checkpoint carries it
+        self.experiment = {}
 
     @property
     def nms(self) -> float:

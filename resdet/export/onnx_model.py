@@ -26,6 +26,7 @@ from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
 from resdet.images.resizing import resize
+from resdet.model import Model
 from resdet.ops.nms import nms
 from resdet.ops.rle import RLE, encode
 from resdet.results.classification import Classification
@@ -80,17 +81,15 @@ def runtime_errors(problem: str) -> Iterator[None]:
         raise WeightsError(f"{problem} ({reason(error)}): export it again.") from None
 
 
-class Exported:
+class Exported(Model):
     """Base class of exported models: session and metadata."""
 
-    task: str
-    kind: str
     exported = True
 
     def __init__(self, session: Any, description: dict[str, Any]):
+        super().__init__()
         self.session, self.description = session, description
-        self.classes: list[str] = description["classes"]
-        self.experiment: dict = description["experiment"]
+        self.classes, self.experiment = description["classes"], description["experiment"]
         height, width = description["shape"]
         self.shape: tuple[int, int] = (height, width)
         self.outputs = [output.name for output in session.get_outputs()]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resdet.backbones.layers import Backbone
 from resdet.detection.heads import losses
@@ -16,17 +16,18 @@ from resdet.images.normalize import Normalize
 from resdet.localization.config import LocalizerRCNNConfig, LocateConfig
 from resdet.localization.per_class_rpn import PerClass
 from resdet.localization.rpn_model import Localizer
+from resdet.model import Model
 from resdet.ops import boxes as box_ops
 from resdet.structures import RegionTargets
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scale R-CNN's small deltas to about unit variance
 
 
-class LocalizerRCNN(nn.Module):
+class LocalizerRCNN(Model):
     """A classification net with two sibling layers per class in place of its classifier."""
 
-    task: str = "localization_rcnn"
-    kind, exported = "localizer", False
+    task = "localization_rcnn"
+    kind = "localizer"
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class LocalizerRCNN(nn.Module):
         width = [*backbone.channels.values()][-1]
         self.scores = PerClass(width, len(self.classes), 1, std=0.01)
         self.boxes = PerClass(width, len(self.classes), 4, std=0.001)
-        self.experiment: dict = {}  # the resolved config, saved in checkpoints
+        self.experiment = {}
 
     def forward(self, regions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [R] and deltas [R, 4] of warped regions [R, 3, S, S] for the classes `labels` [R]."""

@@ -4,22 +4,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resdet.backbones.layers import Backbone
 from resdet.detection.model import as_images, normalized, with_room
 from resdet.images.normalize import Normalize
 from resdet.localization.config import LocateConfig
 from resdet.localization.per_class_rpn import PerClassOutput, PerClassRPN
+from resdet.model import Model
 from resdet.ops import boxes as box_ops
 from resdet.structures import Images, Targets
 
 
-class Localizer(nn.Module):
+class Localizer(Model):
     """A classification net without its classifier, and a per-class RPN on its last feature map."""
 
-    task: str = "localization"
-    kind, exported = "localizer", False
+    task = "localization"
+    kind = "localizer"
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Localizer(nn.Module):
         self.rpn, self.normalize = rpn, normalize
         self.classes = list(classes)
         self.size, self.short, self.locating = size, short, locating
-        self.experiment: dict = {}  # the resolved config, saved in checkpoints
+        self.experiment = {}
 
     def forward(self, images: Images | Tensor, classes: Tensor) -> PerClassOutput:
         """Outputs for uint8 images [B, 3, H, W] and classes [B, K]."""

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from torch import nn
-
 from resdet import config
 from resdet.classification.config import TestCropsConfig
 from resdet.classification.task import TOP
@@ -21,6 +19,7 @@ from resdet.localization.rcnn_training import LocalizationRCNNTraining
 from resdet.localization.report import evaluate
 from resdet.localization.rpn_model import Localizer
 from resdet.localization.rpn_training import LocalizationTraining
+from resdet.model import Model
 from resdet.results.stream import show
 from resdet.tasks import EvaluateOptions, PredictOptions, Task
 
@@ -42,7 +41,7 @@ class LocalizationTask(Task):
 
     def build(
         self, experiment: LocalizationExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
-    ) -> nn.Module:
+    ) -> Model:
         return build_localizer(experiment, classes)
 
     def open_training(

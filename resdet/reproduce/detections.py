@@ -25,8 +25,9 @@ def predict_samples(checkpoint: Path) -> Iterator[tuple[str, np.ndarray, Result]
     from resdet.detection.data.config import ScenesConfig
     from resdet.detection.data.geometry import open_image
     from resdet.detection.data.sources import open_scenes
+    from resdet.detection.model import Detector
 
-    model = hub.load(str(checkpoint))
+    model = hub.load(str(checkpoint), expect=Detector)
     experiment = config.from_dict(model.experiment, f"the config inside {checkpoint}")
     source = open_scenes(cast(ScenesConfig, experiment.data), "val")
     for index in spread(len(source), IMAGES):

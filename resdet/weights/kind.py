@@ -1,10 +1,8 @@
 """The kinds of models whose weights are read and written."""
 
-from typing import Literal
-
 from torch import nn
 
-Kind = Literal["backbone", "classifier", "detector", "localizer"]
+from resdet.model import Kind
 
 
 def kind_of(model: nn.Module) -> Kind:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from export.small import SHAPE, batch, detector, picture
 
+import resdet
 from resdet.commands.evaluate import evaluate
 from resdet.commands.predict import predict
 from resdet.detection.config import InputConfig
@@ -128,3 +129,16 @@ def test_suppression_outside_finds_what_suppression_inside_finds(family):
 def test_the_evaluator_wants_the_checkpoint(classifier):
     with pytest.raises(ConfigError, match="evaluate the checkpoint"):
         evaluate([str(classifier.path)])
+
+
+def test_an_exported_file_of_another_class_is_refused(classifier):
+    assert resdet.load(classifier.path, expect=onnx_model.ExportedClassifier).exported
+    with pytest.raises(ConfigError, match="is of class ExportedClassifier, not Detector"):
+        resdet.load(classifier.path, expect=resdet.detection.Detector)
+
+
+def test_an_exported_classifier_of_a_localizer_is_refused_in_fast_mode_too(classifier, tmp_path):
+    localizer = resdet.build("imagenet_loc_r101.yaml", "model.backbone=cifar_resnet8", "model.num_classes=10")
+    resdet.weights.save(localizer, tmp_path / "localizer.safetensors", "safetensors")
+    with pytest.raises(ConfigError, match="model.onnx is not a classifier with the localizer's 10 classes"):
+        evaluate([str(tmp_path / "localizer.safetensors")], classifiers=[str(classifier.path)], mode="fast")
