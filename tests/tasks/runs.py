@@ -6,8 +6,10 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import running
 import torch
+from pycocotools import mask
 
 from resdet.detection.data import shape_scenes
 
@@ -97,3 +99,16 @@ def pycocotools_figures(truth: dict | str | Path, results: str | Path, kind: str
         judge.accumulate()
         judge.summarize()
     return {"AP": judge.stats[0], "AP50": judge.stats[1], "AR100": judge.stats[8]}
+
+
+def assert_detections(found: list[dict], expected: list[dict]) -> None:
+    """The same detections but for rounding, which depends on the number of threads and the place in memory."""
+    assert [entry["name"] for entry in found] == [entry["name"] for entry in expected]
+    for ours, theirs in zip(found, expected):
+        assert ours.keys() == theirs.keys()
+        np.testing.assert_allclose(ours["score"], theirs["score"], atol=1e-5)
+        np.testing.assert_allclose(ours["box"], theirs["box"], atol=0.01)
+        if "segmentation" in ours:
+            (overlap,) = mask.iou([ours["segmentation"]], [theirs["segmentation"]], [0])[0]
+            area = mask.area(theirs["segmentation"])
+            assert overlap > 0.9 or area < 20, f"two masks of {area} pixels differ: IoU {overlap}"
