@@ -129,6 +129,17 @@ def test_a_box_that_cannot_fit_becomes_torchvisions_central_one():
         assert crops.random_box(size, np.random.default_rng(0), (9, 9), (3 / 4, 4 / 3)) == (x, y, w, h)
 
 
+@pytest.mark.parametrize("short, size", [(96, 81), (96, 8), (40, 40), (300, 224), (13, 5)])
+@pytest.mark.parametrize("sides", [(300, 200), (131, 149), (64, 48), (31, 47), (700, 90)])
+def test_the_center_crop_is_the_middle_of_the_resized_image(sides, short, size):
+    """Bit for bit, though only what the crop needs is filtered."""
+    image = Raw(scene(*sides))
+    whole = crops.rectangle(image, short)
+    top, left = (round((side - size) / 2) for side in whole.shape[:2])
+    expected = whole[top : top + size, left : left + size]
+    np.testing.assert_array_equal(crops.center_crop(image, short, size), expected)
+
+
 @pytest.mark.parametrize("size", [(300, 200), (200, 301), (64, 48), (31, 47)])
 def test_centre_and_ten_crops_are_torchvisions(size):
     pixels = scene(*size)
