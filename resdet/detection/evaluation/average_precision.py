@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from resdet.detection.data.pairwise_iou import iou
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.results import as_results
 
@@ -71,14 +72,6 @@ def overlapping(detections: np.ndarray, groups: np.ndarray, objects: np.ndarray,
     left, right, overlaps = left[positive], right[positive], overlaps[positive]
     rank = np.lexsort((right, -overlaps, left))
     return Pairs(left[rank], right[rank], overlaps[rank])
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of boxes [p, 4] and [p, 4], x, y, width, height; 0 if they only touch."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
-    shared = (high - low).clip(min=0).prod(1)
-    union = a[:, 2:].prod(1) + b[:, 2:].prod(1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
 
 def summarize(
