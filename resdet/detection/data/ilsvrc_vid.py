@@ -17,7 +17,7 @@ from resdet.detection.data.annotations import Annotations, concatenate
 from resdet.detection.data.compile_annotations import Measured, OnBad, Problems, unchanged
 from resdet.detection.data.ilsvrc_det import home_of, marks_in
 from resdet.detection.data.ilsvrc_vid_classes import NAMES
-from resdet.detection.data.motion import motion_ious
+from resdet.detection.data.motion import instance_ids, motion_ious
 from resdet.detection.data.voc import Record, compile_records, read_records
 from resdet.errors import DataError
 
@@ -162,14 +162,13 @@ def video_columns(records: Sequence[Record]) -> tuple[Arrays, Arrays]:
     objects = [item for record in records for item in record.objects]
     tracks = np.array([item.track for item in objects], np.int64)
     tracks = np.where(tracks < 0, -1 - np.arange(len(tracks)), tracks)  # without a track: an instance of its own
-    pairs = np.stack([video_ids[image_of], tracks], 1)
-    instance_ids = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1) + 1
+    instances = instance_ids(video_ids[image_of], tracks)
     boxes = np.array([item.box or (0, 0, 0, 0) for item in objects], np.float64).reshape(-1, 4)
     boxes[:, 2:] -= boxes[:, :2]
     image_columns = {"video_ids": video_ids, "frame_ids": frame_ids}
     return image_columns, {
-        "instance_ids": instance_ids,
+        "instance_ids": instances,
         "occluded": np.array([item.occluded for item in objects], bool),
         "generated": np.array([item.generated for item in objects], bool),
-        "motion_ious": motion_ious(instance_ids, frame_ids[image_of], boxes),
+        "motion_ious": motion_ious(instances, frame_ids[image_of], boxes),
     }

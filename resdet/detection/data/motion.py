@@ -7,6 +7,11 @@ from resdet.detection.data.pairwise_iou import iou
 NEARBY = 10  # frames before and after
 
 
+def instance_ids(videos: np.ndarray, tracks: np.ndarray) -> np.ndarray:
+    """Numbers [m], from 1, of the instances of all videos; `tracks` int64 [m] are numbered within their video [m]."""
+    return np.unique(np.stack([videos, tracks], 1), axis=0, return_inverse=True)[1].reshape(-1) + 1
+
+
 def motion_ious(instances: np.ndarray, frames: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Mean IoU [m] of each box with the boxes of the same instance in the 10 frames before and after it.
 
