@@ -1,5 +1,7 @@
 """ILSVRC VID in a miniature of its official layout, and in the generated videos of the same layout."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -249,6 +251,23 @@ def test_generated_videos_are_in_the_official_layout(shapes):
     assert train.problems == val.problems == []
     assert set(np.flatnonzero(train.label_counts())) == set(range(len(shape_vid.SYNSETS)))
     assert val.image(3).decode().shape == (64, 64, 3)
+
+
+def test_generated_lists_name_what_has_the_class(shapes):
+    """Number k of a list is the kit's number of its class, in VID and in DET."""
+    shapes.ensure()
+    home, listed = Path(shapes.root) / "ILSVRC", 0
+    for task, names in (("VID", NAMES), ("DET", ilsvrc_det_classes.NAMES)):
+        for file in (home / f"ImageSets/{task}").glob("train_*.txt"):
+            synset = list(names)[int(file.stem.removeprefix("train_")) - 1]
+            for line in file.read_text().splitlines():
+                place = home / f"Annotations/{task}/train/{line.split()[0]}"
+                texts = [
+                    path.read_text() for path in (place.glob("*.xml") if task == "VID" else [place.with_suffix(".xml")])
+                ]
+                assert any(synset in text for text in texts), (file, line)
+                listed += 1
+    assert listed > 20
 
 
 def test_generated_shapes_are_slow_medium_and_fast(shapes):
