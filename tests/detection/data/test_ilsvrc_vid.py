@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resdet.commands.data import make_shape_vid
 from resdet.data.config import formats
 from resdet.detection.data import ilsvrc_det_classes, ilsvrc_vid, shape_vid
 from resdet.detection.data.annotations import Annotations
@@ -281,6 +282,15 @@ def test_generated_shapes_are_slow_medium_and_fast(shapes):
         boxes = val.arrays["boxes"][instances == number]
         moved += np.abs(boxes[-1] - boxes[0]).max() > 5
     assert moved >= 2
+
+
+def test_make_writes_whole_videos(tmp_path, capsys):
+    make_shape_vid(str(tmp_path / "made"), 70, 10, 32, 0)
+    assert "2 + 1 videos of 30 frames, and 2 images of DET" in capsys.readouterr().out
+    source = IlsvrcVidConfig("ilsvrc_vid", str(tmp_path / "made"), frames_per_video=30, det_images=0)
+    assert len(source.open("train")) == 60 and len(source.open("val")) == 30
+    with pytest.raises(DataError, match="is not empty"):
+        make_shape_vid(str(tmp_path / "made"), 70, 10, 32, 0)
 
 
 def test_a_seed_gives_the_same_videos():
