@@ -12,11 +12,12 @@ import resdet
 from resdet import config
 from resdet.errors import ConfigError
 
-PREFIXES = ("coco", "voc", "ilsvrc_det", "custom", "shapes_mask")
+PREFIXES = ("coco", "voc", "ilsvrc_det", "ilsvrc_vid", "custom", "shapes_mask")
 NAMES = [name for name in config.shipped() if name.startswith(PREFIXES)]
 EXPECTED = """coco_r50_c4 coco_r101 coco_r50_fpn coco_r101_fpn coco_r50_fpn_3x coco_r101_fpn_3x coco_mask_r50_c4
 coco_mask_r50_fpn coco_mask_r101_fpn coco_mask_r50_fpn_3x coco_mask_r101_fpn_3x coco_cascade_r50_fpn
-coco_cascade_mask_r50_fpn coco_mask_modern voc_r101 voc_vgg16 ilsvrc_det_r101 shapes_mask_r18_fpn custom""".split()
+coco_cascade_mask_r50_fpn coco_mask_modern voc_r101 voc_vgg16 ilsvrc_det_r101 ilsvrc_vid_r101 shapes_mask_r18_fpn
+custom""".split()
 
 # Classes and parameters of torchvision's detectors, as its documentation tells; they also learn a box and a mask of the
 # background.
@@ -108,6 +109,16 @@ PAPER = {  # appendix A, and the tables of the results
         "data.train_sets": ["2007_trainval", "2012_trainval"],
     },
     "ilsvrc_det_r101": {"model.num_classes": 200, "eval.metric": "ilsvrc_det", "data.val": "val2"},
+    "ilsvrc_vid_r101": {  # of MEGA's baseline
+        "model.num_classes": 30,
+        "eval.metric": "ilsvrc_vid",
+        "data.val": "val",
+        "data.frames_per_video": 15,
+        "optim.lr": 0.001,
+        "train.length": 120000,
+        "train.batch": 4,
+        "schedule.milestones": [80000],
+    },
     "coco_r50_fpn_3x": {"train.length": 270000, "schedule.milestones": [210000, 250000], "train.batch": 16},
 }
 

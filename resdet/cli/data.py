@@ -16,8 +16,8 @@ def add(commands) -> None:
     make = add_command(actions, "make", "write a generated data set to files")
     make.add_argument(
         "name",
-        choices=["shapes", "shape_scenes", "shape_loc"],
-        help="data for classification, detection or localization",
+        choices=["shapes", "shape_scenes", "shape_vid", "shape_loc"],
+        help="data for classification, detection, detection in videos, or localization",
     )
     make.add_argument("root", type=output_folder, metavar="DIR", help="output folder")
     make.add_argument("--train", type=int, metavar="N", default=1000, help="number of training images (default: 1000)")
@@ -38,7 +38,12 @@ def run_get(parsed) -> None:
 def run_make(parsed) -> None:
     from resdet.commands import data
 
-    make = {"shapes": data.make_shapes, "shape_scenes": data.make_shape_scenes, "shape_loc": data.make_shape_loc}
+    make = {
+        "shapes": data.make_shapes,
+        "shape_scenes": data.make_shape_scenes,
+        "shape_vid": data.make_shape_vid,
+        "shape_loc": data.make_shape_loc,
+    }
     make[parsed.name](parsed.root, parsed.train, parsed.val, parsed.size, parsed.seed)
     content = {key: getattr(parsed, key) for key in ("name", "root", "train", "val", "size", "seed")}
     write_json(parsed.json, content)

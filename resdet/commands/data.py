@@ -7,6 +7,8 @@ from resdet.classification.data import cifar
 from resdet.data import generated
 from resdet.data.shapes import ShapeImages
 
+FRAMES = 30  # of a generated video
+
 
 def get(name: str, root: str | None) -> Path:
     """Downloads a data set from its official address into `root`, by default datasets/NAME; returns the folder."""
@@ -47,6 +49,19 @@ def make_shape_scenes(
         f"data.{split}.images={split} data.{split}.annotations=annotations/{split}.json" for split in ("train", "val")
     ]
     print(f"{train_images} + {val_images} scenes in {root}; train on them with data.root={root} {' '.join(splits)}")
+
+
+def make_shape_vid(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:
+    """Writes generated videos of moving shapes, and an image per training video, in the layout of ILSVRC VID and DET.
+
+    A video has 30 frames; numbers of images are rounded to whole videos.
+    """
+    from resdet.detection.data import shape_vid
+
+    train, val = (max(1, round(images / FRAMES)) for images in (train_images, val_images))
+    shape_vid.write(Path(root), train, val, FRAMES, train, size, seed)
+    counts = f"{train} + {val} videos of {FRAMES} frames, and {train} images of DET,"
+    print(f"{counts} in {root}; train on them with data.name=ilsvrc_vid data.root={root}")
 
 
 def make_shape_loc(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:

@@ -25,8 +25,8 @@ def evaluate_results(
 ) -> dict[str, Any]:
     """Prints markdown tables, writes all metrics to `json_path`, and returns the metrics.
 
-    `protocol`: coco, voc07 (eleven points), voc_area (area under the curve) or ilsvrc_det. `confusion` adds the
-    confusion matrix and the AP that each error type costs (TIDE). `sigmas`: of keypoints, by default COCO's.
+    `protocol`: coco, voc07 (eleven points), voc_area (area under the curve), ilsvrc_det or ilsvrc_vid. `confusion` adds
+    the confusion matrix and the AP that each error type costs (TIDE). `sigmas`: of keypoints, by default COCO's.
     """
     validate(kind, curves, protocol, confusion, sigmas)
     if protocol == COCO:

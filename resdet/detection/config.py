@@ -105,7 +105,7 @@ class AlternatingConfig:
 class DetectionEvalConfig(TTAConfig, EvalConfig):
     """Evaluation of a detector."""
 
-    metric: str = "coco"  # coco, voc07, voc_area, ilsvrc_det, or a registered evaluator
+    metric: str = "coco"  # coco, voc07, voc_area, ilsvrc_det, ilsvrc_vid, or a registered evaluator
     losses: bool = True  # also compute validation losses, from the same features, unless TTA is on
     # Standard deviation of each keypoint for OKS, relative to the object's size; null: COCO's for its 17 keypoints,
     # and the mean of COCO's, 0.064, for any other number.

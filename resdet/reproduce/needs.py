@@ -35,8 +35,8 @@ def required_paths(data: Any, splits: Sequence[str] = SPLITS) -> list[Alternativ
         return coco_paths(data, splits)
     if data.name == "ilsvrc_det":
         halves = ["val1", "val2"] if "train" in splits else ["val2"]
-        lists = [(f"ImageSets/DET/{half}.txt", f"ILSVRC/ImageSets/DET/{half}.txt") for half in halves]
-        return [("Annotations/DET", "ILSVRC/Annotations/DET"), ("Data/DET", "ILSVRC/Data/DET"), *lists]
+        paths = ["Annotations/DET", "Data/DET", *(f"ImageSets/DET/{half}.txt" for half in halves)]
+        return [(path, f"ILSVRC/{path}", f"ILSVRC2015/{path}") for path in paths]
     images: list[Alternatives] = [
         (part, f"ILSVRC2012_img_{part}.tar", f"ILSVRC/Data/CLS-LOC/{part}") for part in splits
     ]

@@ -1,4 +1,4 @@
-"""Images and their objects: one columnar index for COCO, VOC and ILSVRC DET.
+"""Images and their objects: one columnar index for COCO, VOC, ILSVRC DET and VID.
 
 There is no Python object per image or object, so that loader workers share memory pages. The arrays come from
 `resdet.detection.data.compile_annotations`, through `resdet.data.array_cache.cached`.
@@ -22,6 +22,15 @@ from resdet.files.json_file import read_json
 from resdet.images.decode import EncodedImage, RawImage, map_image, read_image
 
 BLACKLISTED = "blacklisted_category_ids"  # key of an image in the ground truth: classes that ILSVRC DET ignores in it
+
+# Columns of videos, and their keys in COCO's format for videos
+IMAGE_KEYS = {"video_ids": "video_id", "frame_ids": "frame_id"}
+OBJECT_KEYS = {
+    "instance_ids": "instance_id",
+    "occluded": "occluded",
+    "generated": "generated",
+    "motion_ious": "motion_iou",
+}
 
 UNREADABLE = "restore it, or check the image folder in your config"
 
@@ -211,9 +220,14 @@ def _join_offsets(offsets: list[np.ndarray]) -> np.ndarray:
 def _compose(source: Annotations) -> dict[str, Any]:
     """COCO ground truth from the index."""
     images, annotations = [], []
+    of_images, of_objects = (
+        {key: source.arrays[name].tolist() for name, key in keys.items() if name in source.arrays}
+        for keys in (IMAGE_KEYS, OBJECT_KEYS)
+    )
     for i in range(len(source)):
         width, height = source.sizes[i].tolist()
-        images.append({"id": i + 1, "file_name": source.files[i], "width": width, "height": height})
+        image = {"id": i + 1, "file_name": source.files[i], "width": width, "height": height}
+        images.append(image | {key: values[i] for key, values in of_images.items()})
         objects, first = source.objects(i), int(source.arrays["starts"][i])
         for k, (box, label, crowd, segment) in enumerate(
             zip(objects.boxes.tolist(), objects.labels.tolist(), objects.crowd.tolist(), objects.segments), first
@@ -228,7 +242,7 @@ def _compose(source: Annotations) -> dict[str, Any]:
                 "iscrowd": int(crowd),
                 "ignore": int(difficult),
                 "difficult": int(difficult),
-            }
+            } | {key: values[k] for key, values in of_objects.items()}
             if objects.keypoints is not None:
                 points = written(objects.keypoints.points[k - first])
                 annotation |= {"keypoints": points.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}

@@ -55,7 +55,7 @@ class ScenesConfig(DataConfig):
 
     def open_test(self) -> "Annotations":
         """Opens a test set without public annotations."""
-        raise ConfigError(f"data.name is {self.name}: submissions need coco, voc or ilsvrc_det.")
+        raise ConfigError(f"data.name is {self.name}: submissions need coco, voc, ilsvrc_det or ilsvrc_vid.")
 
 
 @dataclass
@@ -124,6 +124,64 @@ class IlsvrcDetConfig(ScenesConfig):
         from resdet.detection.data.test_sets import det_test
 
         return det_test(Path(self.root), self.val)
+
+
+@dataclass
+class IlsvrcVidConfig(ScenesConfig):
+    """ILSVRC's detection from video in its official layout (datasets/README.md): frames, as separate images."""
+
+    root: str = "datasets/ILSVRC"
+    val: str = "val"  # or test, for a submission
+    frames_per_video: int = 15  # evenly spaced frames of each training video
+    det_images: int = 2000  # training images of ILSVRC DET, for each of the 30 classes at most; 0: none
+    val_frame_stride: int = 1  # validate on every n-th frame
+
+    def __post_init__(self):
+        super().__post_init__()
+        for key in ("frames_per_video", "val_frame_stride"):
+            require(getattr(self, key) > 0, f"data.{key}", getattr(self, key), "give 1 or more")
+        require(self.det_images >= 0, "data.det_images", self.det_images, "give 0 or more")
+
+    def open(self, split: str) -> "Annotations":
+        from resdet.detection.data.ilsvrc_vid import open_train, open_val
+
+        if split == "train":
+            return open_train(self.root, self.frames_per_video, self.det_images, self.on_bad_annotation)
+        if self.val != "val":
+            raise ConfigError(f"data.val is {self.val}, which has no annotations: set it to val.", "data.val")
+        return open_val(self.root, self.val_frame_stride, self.on_bad_annotation)
+
+    def open_test(self) -> "Annotations":
+        from resdet.detection.data.test_sets import vid_test
+
+        return vid_test(Path(self.root), self.val)
+
+
+@dataclass
+class ShapeVidConfig(IlsvrcVidConfig):
+    """Generated videos of moving shapes, written to `root` in the layout of ILSVRC VID and DET on first use."""
+
+    root: str = "datasets/shape_vid"
+    train_videos: int = 100
+    val_videos: int = 20
+    frames: int = 30  # of a video
+    train_images: int = 200  # in the layout of DET
+    side: int = 160
+    seed: int = 0
+
+    def open(self, split: str) -> "Annotations":
+        self.ensure()
+        return super().open(split)
+
+    def open_test(self) -> "Annotations":
+        self.ensure()
+        return super().open_test()
+
+    def ensure(self) -> None:
+        from resdet.detection.data import shape_vid
+
+        counts = self.train_videos, self.val_videos, self.frames, self.train_images
+        shape_vid.ensure(Path(self.root), *counts, self.side, self.seed)
 
 
 @dataclass

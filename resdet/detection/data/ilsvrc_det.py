@@ -6,7 +6,9 @@ Annotations/DET/.resdet.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -27,14 +29,24 @@ def open_ilsvrc_det(root: Path | str, split: str, on_bad: OnBad = "skip", cache_
     train has every image with an XML file, and the negatives without one, marked only with -1 in the lists
     train_*.txt. val1 and val2 need the lists of R-CNN's split, val1.txt and val2.txt, in ImageSets/DET.
     """
-    home = next((place for place in (Path(root) / "ILSVRC", Path(root)) if (place / "Annotations/DET").is_dir()), None)
-    if home is None:
-        raise DataError(f"{root} has no folder Annotations/DET or ILSVRC/Annotations/DET: unpack ILSVRC DET there.")
+    home = home_of(root, "DET")
     parts = split.split("+")
     for part in parts:
         if part not in SPLITS:
             raise DataError(f"ILSVRC DET has no split {part}: choose from {', '.join(SPLITS)}, or several joined by +.")
     return concatenate([_open(home, part, on_bad, cache_dir) for part in parts])
+
+
+def home_of(root: Path | str, task: Literal["DET", "VID"], remedy: str = "") -> Path:
+    """The folder with Annotations, Data and ImageSets of a task: `root`, or ILSVRC or ILSVRC2015 in it.
+
+    `remedy` is an alternative to unpacking it, for the error.
+    """
+    for place in (Path(root) / "ILSVRC", Path(root) / "ILSVRC2015", Path(root)):
+        if (place / "Annotations" / task).is_dir():
+            return place
+    missing = f"{root} has no folder Annotations/{task} or ILSVRC/Annotations/{task}"
+    raise DataError(f"{missing}: unpack ILSVRC {task} there{remedy}.")
 
 
 def _open(home: Path, split: str, on_bad: OnBad, cache_dir: Path | None) -> Annotations:
@@ -44,7 +56,7 @@ def _open(home: Path, split: str, on_bad: OnBad, cache_dir: Path | None) -> Anno
 
     def build() -> Arrays:
         problems, measured = Problems(annotations, on_bad), Measured(images)
-        marks = _marks(lists)
+        marks = marks_in(lists)
         stems = sorted({*marks, *_stems_below(annotations)}) if split == "train" else list(marks)
         negatives = frozenset(stem for stem, values in marks.items() if values == {"-1"})
         locate = lambda stem, written: f"{stem}.JPEG"
@@ -68,7 +80,7 @@ def _blacklist(home: Path, source: Annotations) -> np.ndarray:
     files = [file for folder in (home, home / "devkit/data") for file in sorted(folder.glob(BLACKLIST))]
     if not files:
         return np.zeros((0, 2), np.int64)
-    stem_of = dict(enumerate(_marks(_lists(home / "ImageSets/DET", "val")), 1))
+    stem_of = dict(enumerate(marks_in(_lists(home / "ImageSets/DET", "val")), 1))
     index_of = {source.image_id(i): i for i in range(len(source))}
     id_of = dict(zip(NAMES, source.category_ids))
     pairs = [line.split() for line in files[0].read_text().splitlines() if line.strip()]
@@ -92,7 +104,7 @@ def _lists(folder: Path, split: str) -> list[Path]:
     return lists
 
 
-def _marks(lists: list[Path]) -> dict[str, set[str]]:
+def marks_in(lists: Sequence[Path]) -> dict[str, set[str]]:
     """Marks of each image in the lists: 1 (has the class), 0 (not all boxed) or -1 (without), a line per class."""
     marks: dict[str, set[str]] = {}
     for file in lists:

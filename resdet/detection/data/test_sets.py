@@ -1,4 +1,4 @@
-"""Test sets without public annotations, for submissions: VOC, ILSVRC DET and COCO."""
+"""Test sets without public annotations, for submissions: VOC, ILSVRC DET, ILSVRC VID and COCO."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from resdet.data.array_cache import Arrays
+from resdet.detection.data import ilsvrc_det_classes, ilsvrc_vid_classes
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.coco_file import CocoFile, is_text
 from resdet.detection.data.compile_annotations import Problems, RawAnnotations, compile_annotations
-from resdet.detection.data.ilsvrc_det_classes import NAMES
 from resdet.detection.data.validation import refuse
 from resdet.detection.data.voc import CLASSES
 from resdet.errors import ConfigError, DataError
@@ -29,10 +29,19 @@ def voc_test(root: Path, sets: Sequence[str]) -> Annotations:
 
 def det_test(root: Path, split: str) -> Annotations:
     """Opens test or val; ImageSets/DET lists the images in the order of the server's numbers."""
-    home = first_with(f"ImageSets/DET/{split}.txt", (root, root / "ILSVRC"))
-    stems = first_words(home / f"ImageSets/DET/{split}.txt")
-    folder = "test" if split.startswith("test") else "val"
-    return unlabeled([f"{stem}.JPEG" for stem in stems], home / "Data/DET" / folder, list(NAMES.values()))
+    return ilsvrc_test(root, "DET", split, list(ilsvrc_det_classes.NAMES.values()))
+
+
+def vid_test(root: Path, split: str) -> Annotations:
+    """Opens test or val; ImageSets/VID lists the frames in the order of the server's numbers."""
+    return ilsvrc_test(root, "VID", split, list(ilsvrc_vid_classes.NAMES.values()))
+
+
+def ilsvrc_test(root: Path, task: str, split: str, classes: Sequence[str]) -> Annotations:
+    file = f"ImageSets/{task}/{split}.txt"
+    home = first_with(file, (root, root / "ILSVRC", root / "ILSVRC2015"))
+    folder = home / "Data" / task / ("test" if split.startswith("test") else "val")
+    return unlabeled([f"{stem}.JPEG" for stem in first_words(home / file)], folder, classes)
 
 
 def coco_test(images: Path, info: Path) -> Annotations:

@@ -1,4 +1,4 @@
-"""PASCAL VOC: XML files, image sets and the devkit's layout; ILSVRC DET uses the same XML.
+"""PASCAL VOC: XML files, image sets and the devkit's layout; ILSVRC DET and VID use the same XML.
 
 xmin, ymin, xmax and ymax are the first and last pixel of a box. VOC counts pixels from 1, ILSVRC from 0.
 """
@@ -41,6 +41,9 @@ class VocObject:
     box: Box | None  # xyxy, continuous; None unless four numbers
     difficult: bool
     truncated: bool
+    occluded: bool
+    generated: bool  # ILSVRC VID: interpolated between drawn boxes
+    track: int  # ILSVRC VID: number of the object in its video; -1: none
 
 
 @dataclass
@@ -133,8 +136,13 @@ def read_records(
     return [record for record in records if record.size]
 
 
-def compile_records(records: list[Record], classes: dict[str, str], problems: Problems) -> Arrays:
-    """Compiles the records to an index; `classes` are class names by their name in XML, with ids 1 to C."""
+def compile_records(
+    records: list[Record], classes: dict[str, str], problems: Problems, columns: Arrays | None = None
+) -> Arrays:
+    """Compiles the records to an index; `classes` are class names by their name in XML, with ids 1 to C.
+
+    `columns` [M] each are additional columns of all objects of the records, in their order.
+    """
     label_of = {name: label for label, name in enumerate(classes)}
     objects = [
         (image, f"{number} of {record.stem}.xml", item)
@@ -145,7 +153,8 @@ def compile_records(records: list[Record], classes: dict[str, str], problems: Pr
     unknown = [name for _, name, item in objects if item.box and item.name not in label_of]
     problems.leave_out("object", boxless, "no box of four numbers")
     problems.leave_out("object", unknown, "a class that is not among the given ones")
-    objects = [(image, name, item) for image, name, item in objects if item.box and item.name in label_of]
+    kept = [k for k, (_, _, item) in enumerate(objects) if item.box and item.name in label_of]
+    objects = [objects[k] for k in kept]
     raw = RawAnnotations(
         files=[record.file for record in records],
         sizes=[record.size for record in records if record.size],
@@ -156,6 +165,7 @@ def compile_records(records: list[Record], classes: dict[str, str], problems: Pr
         crowd=[item.difficult for _, _, item in objects],
         difficult=[item.difficult for _, _, item in objects],
         truncated=[item.truncated for _, _, item in objects],
+        object_columns={name: column[kept] for name, column in (columns or {}).items()},
     )
     return compile_annotations(raw, dict(enumerate(classes.values(), 1)), problems, "object")
 
@@ -173,7 +183,16 @@ def _read_object(element: ElementTree.Element, origin: int) -> VocObject:
     if x1 is not None and y1 is not None and x2 is not None and y2 is not None:
         box = x1 - origin, y1 - origin, x2 + 1 - origin, y2 + 1 - origin
     flag = lambda name: _number(element.findtext(name)) == 1
-    return VocObject((element.findtext("name") or "").strip(), box, flag("difficult"), flag("truncated"))
+    track = _number(element.findtext("trackid"))
+    return VocObject(
+        name=(element.findtext("name") or "").strip(),
+        box=box,
+        difficult=flag("difficult"),
+        truncated=flag("truncated"),
+        occluded=flag("occluded"),
+        generated=flag("generated"),
+        track=int(track) if track is not None and 0 <= track < LARGEST else -1,
+    )
 
 
 def _number(text: str | None) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from resdet.detection.data.pairwise_iou import iou
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.results import as_results
 
@@ -35,6 +36,9 @@ class EvaluationData:
     boxes: np.ndarray  # float64 [m, 4]: of the objects, x, y, width, height
     ignored: np.ndarray  # bool [m]: difficult or crowd
     pairs: Pairs
+    images: np.ndarray  # int64 [m]: image id of each object
+    detected_images: np.ndarray  # int64 [n]: image id of each detection
+    detected_boxes: np.ndarray  # float64 [n, 4]: of the detections
 
     @classmethod
     def read(cls, annotations: Any, results: Any) -> "EvaluationData":
@@ -50,12 +54,22 @@ class EvaluationData:
         images = np.array([entry["image_id"] for entry in objects], np.int64)
         boxes = np.array([entry["bbox"] for entry in objects], np.float64).reshape(-1, 4)
         detected = np.searchsorted(category_ids, results.category_ids[order])
+        detected_images, detected_boxes = results.image_ids[order], results.boxes[order]
         pairs = overlapping(
-            results.boxes[order], results.image_ids[order] * len(category_ids) + detected,
-            boxes, images * len(category_ids) + labels,
-        )  # fmt: skip
+            detected_boxes, detected_images * len(category_ids) + detected, boxes, images * len(category_ids) + labels
+        )
         ignored = np.array([any(entry.get(f) for f in ("difficult", "ignore", "iscrowd")) for entry in objects], bool)
-        return cls(ground_truth.class_names(truth["categories"]), detected, labels, boxes, ignored, pairs)
+        return cls(
+            ground_truth.class_names(truth["categories"]),
+            detected,
+            labels,
+            boxes,
+            ignored,
+            pairs,
+            images,
+            detected_images,
+            detected_boxes,
+        )
 
 
 def overlapping(detections: np.ndarray, groups: np.ndarray, objects: np.ndarray, object_groups: np.ndarray) -> Pairs:
@@ -71,14 +85,6 @@ def overlapping(detections: np.ndarray, groups: np.ndarray, objects: np.ndarray,
     left, right, overlaps = left[positive], right[positive], overlaps[positive]
     rank = np.lexsort((right, -overlaps, left))
     return Pairs(left[rank], right[rank], overlaps[rank])
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of boxes [p, 4] and [p, 4], x, y, width, height; 0 if they only touch."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
-    shared = (high - low).clip(min=0).prod(1)
-    union = a[:, 2:].prod(1) + b[:, 2:].prod(1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
 
 def summarize(
@@ -105,8 +111,14 @@ def average(values: Iterable[float | None]) -> float | None:
 
 def area_ap(hits: np.ndarray, total: int) -> float:
     """Area under the precision-recall curve with monotonically decreasing precision (VOC since 2010, ILSVRC)."""
+    return weighted_area_ap(hits, ~hits, total)
+
+
+def weighted_area_ap(hits: np.ndarray, misses: np.ndarray, total: int) -> float:
+    """As `area_ap`, with a weight for each false detection; `misses` [k] is 0 for all other detections."""
     ranks = np.flatnonzero(hits)
-    precision = np.arange(1, len(ranks) + 1) / (ranks + 1)  # where recall rises
+    found = np.arange(1, len(ranks) + 1)
+    precision = found / (found + np.cumsum(misses)[ranks])  # where recall rises
     highest = np.maximum.accumulate(precision[::-1])
     return float(highest.sum() / total)
 

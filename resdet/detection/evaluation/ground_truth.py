@@ -18,6 +18,8 @@ from resdet.files.json_file import read_json
 
 Kind = Literal["bbox", "segm", "keypoints"]
 FLAGS = ("ignore", "difficult")  # of annotations, for VOC and ILSVRC
+OF_FRAMES = ("video_id", "frame_id")  # of images, for ILSVRC VID, unchecked
+OF_INSTANCES = ("instance_id", "motion_iou")  # of annotations, likewise
 
 
 def read(annotations: str | Path | dict, kind: Kind = "bbox") -> dict[str, list[dict]]:
@@ -49,7 +51,10 @@ def images_of(coco: CocoFile) -> list[dict]:
         {"id": number}
         | ({"width": width, "height": height} if width > 0 and height > 0 else {})
         | ({BLACKLISTED: blacklist} if blacklist else {})
-        for number, (width, height), blacklist in zip(coco.image_ids.tolist(), coco.sizes.tolist(), blacklists)
+        | {key: given[key] for key in OF_FRAMES if key in given}
+        for number, (width, height), blacklist, given in zip(
+            coco.image_ids.tolist(), coco.sizes.tolist(), blacklists, coco.images.entries
+        )
     ]
 
 
@@ -62,6 +67,7 @@ def annotations_of(coco: CocoFile, kind: Kind, keypoints: np.ndarray | None) -> 
     for number, (row, *values) in enumerate(zip(rows.tolist(), *(column[rows].tolist() for column in columns)), 1):
         given = coco.annotations.entries[row]
         annotation = {"id": number} | dict(zip(keys, values)) | {flag: 1 for flag in FLAGS if given.get(flag)}
+        annotation |= {key: given[key] for key in OF_INSTANCES if key in given}
         if kind == "segm":
             annotation["segmentation"] = _without_slivers(given["segmentation"])
         if keypoints is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from resdet.detection.data.annotations import BLACKLISTED
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.average_precision import TRUE, EvaluationData, area_ap, summarize
+from resdet.detection.evaluation.average_precision import FALSE, TRUE, EvaluationData, area_ap, summarize
 from resdet.detection.evaluation.results import Results, as_results
 
 TOLERANCE = 10  # pixels added to each side in the IoU threshold
@@ -22,7 +22,7 @@ def evaluate_det(annotations: str | Path | dict, results: str | Path | Sequence[
     image ("blacklisted_category_ids") are removed.
     """
     data = EvaluationData.read(*without_blacklisted(ground_truth.read(annotations), as_results(results)))
-    return summarize(data, match(data), np.ones(len(data.labels), bool), area_ap)
+    return summarize(data, outcomes_of(match(data)), np.ones(len(data.labels), bool), area_ap)
 
 
 def without_blacklisted(truth: dict[str, list[dict]], results: Results) -> tuple[dict[str, list[dict]], Results]:
@@ -43,13 +43,17 @@ def thresholds(boxes: np.ndarray) -> np.ndarray:
 
 
 def match(data: EvaluationData) -> np.ndarray:
-    """TRUE or FALSE for each detection."""
-    outcomes = np.zeros(len(data.detected), np.int64)
+    """The object of each detection, int64 [n]; -1 for none."""
+    object_of = np.full(len(data.detected), -1)
     matched = np.zeros(len(data.labels), bool)
     enough = data.pairs.overlaps >= thresholds(data.boxes)[data.pairs.objects]
     pairs = zip(data.pairs.detections[enough].tolist(), data.pairs.objects[enough].tolist())
     for detection, item in pairs:
-        if not outcomes[detection] and not matched[item]:
-            outcomes[detection] = TRUE
+        if object_of[detection] < 0 and not matched[item]:
+            object_of[detection] = item
             matched[item] = True
-    return outcomes
+    return object_of
+
+
+def outcomes_of(object_of: np.ndarray) -> np.ndarray:
+    return np.where(object_of >= 0, TRUE, FALSE)

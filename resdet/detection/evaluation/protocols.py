@@ -33,6 +33,7 @@ evaluators: Registry[Evaluator] = Registry(
         "voc07": "resdet.detection.evaluation.voc:evaluate_voc07",
         "voc_area": "resdet.detection.evaluation.voc:evaluate_voc_area",
         "ilsvrc_det": "resdet.detection.evaluation.ilsvrc_det:evaluate_det",
+        "ilsvrc_vid": "resdet.detection.evaluation.ilsvrc_vid:evaluate_vid",
     },
 )
 register_evaluator = evaluators.register

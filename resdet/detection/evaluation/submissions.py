@@ -1,4 +1,4 @@
-"""Submission files for the test servers of PASCAL VOC, ILSVRC DET and COCO, and checks of their format.
+"""Submission files for the test servers of PASCAL VOC, ILSVRC DET, ILSVRC VID and COCO, and checks of their format.
 
 For ILSVRC's classification and localization see `resdet.classification.submission`.
 """
@@ -78,9 +78,10 @@ def check_voc(path: str | Path, source: Annotations, year: str, split: str, comp
 
 
 def write_det(path: str | Path, results: Results, source: Annotations) -> None:
-    """Writes a line per detection: number of the image in the list of the test set, ILSVRC2014_DET_ID, score and box.
+    """Writes a line per detection: number of the image in the list of the test set, class number, score and box.
 
-    Boxes are xmin, ymin, xmax, ymax; pixels count from 0 and the last one is inclusive, as in the XML files.
+    The servers of DET and VID read this format, with the class numbers of their kits. Boxes are xmin, ymin, xmax, ymax;
+    pixels count from 0 and the last one is inclusive, as in the XML files.
     """
     rows = rows_of(results, source, first=0)
     lines = [f"{image + 1} {category} {score:.6f} {box}\n" for image, category, score, box in rows]

@@ -1,4 +1,4 @@
-"""`resdet evaluate --submission` with the weights of detectors: files for the servers of VOC, ILSVRC DET and COCO."""
+"""`resdet evaluate --submission` with the weights of detectors: files for VOC, ILSVRC and COCO."""
 
 from collections.abc import Sequence
 from pathlib import Path

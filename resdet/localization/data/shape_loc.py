@@ -12,6 +12,7 @@ import numpy as np
 from resdet.data import generated
 from resdet.data.shapes import CLASSES, clutter, ground, stroke
 from resdet.detection.data.shape_scenes import Canvas, Object, turned
+from resdet.detection.data.voc_xml import XmlObject, box_of, to_xml
 
 FORMAT = 1  # version of the generated data; a change invalidates older folders
 MARKER = "shape_loc.json"
@@ -74,12 +75,6 @@ def _texture(pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> 
     pixels[stripes] = (pixels[stripes] * rng.uniform(0.55, 0.8) + rng.uniform(0, 60)).clip(0, 255).astype(np.uint8)
 
 
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """xmin, ymin, xmax, ymax of the mask, right and bottom inclusive as in the XML files."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
-
-
 def _write(root: Path, arguments: dict) -> None:
     for split in STREAMS:
         _write_split(root, split, arguments[split], arguments["side"], arguments["seed"])
@@ -97,20 +92,8 @@ def _write_split(root: Path, split: str, count: int, side: int, seed: int) -> No
         boxes = [box_of(item.mask) for item in objects]
         generated.put(root / "ILSVRC/Data/CLS-LOC" / split / f"{stem}.JPEG", pixels)
         if split == "val" or index % UNBOXED:
-            xml = _xml(synset, pixels.shape, boxes)
+            xml = to_xml(pixels.shape, [XmlObject(synset, box) for box in boxes])
             generated.put(root / "ILSVRC/Annotations/CLS-LOC" / split / f"{stem}.xml", xml.encode())
         solution.append(f"{stem}," + "".join(f"{synset} {' '.join(map(str, box))} " for box in boxes))
     if split == "val":
         generated.put(root / "LOC_val_solution.csv", ("\n".join(solution) + "\n").encode())
-
-
-def _xml(synset: str, shape: tuple[int, ...], boxes: list[tuple[int, int, int, int]]) -> str:
-    corners = ("xmin", "ymin", "xmax", "ymax")
-    objects = "".join(
-        f"<object><name>{synset}</name><bndbox>"
-        + "".join(f"<{corner}>{value}</{corner}>" for corner, value in zip(corners, box))
-        + "</bndbox></object>"
-        for box in boxes
-    )
-    size = f"<size><width>{shape[1]}</width><height>{shape[0]}</height><depth>3</depth></size>"
-    return f"<annotation>{size}{objects}</annotation>\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.detection.data.config import CocoConfig, IlsvrcDetConfig, SplitConfig, VocConfig
+from resdet.detection.data.config import CocoConfig, IlsvrcDetConfig, IlsvrcVidConfig, SplitConfig, VocConfig
 from resdet.detection.data.sources import open_test_images
 from resdet.detection.evaluation import submissions
 from resdet.detection.evaluation.results import Results
@@ -40,6 +40,16 @@ def det(tmp_path):
     lines = "ILSVRC2012_test_00000001 1\nILSVRC2012_test_00000002 2\n"
     (tmp_path / "ILSVRC/ImageSets/DET/test.txt").write_text(lines)
     return open_test_images(IlsvrcDetConfig("ilsvrc_det", str(tmp_path), val="test"))
+
+
+@pytest.fixture
+def vid(tmp_path):
+    for name, size in (("00000001/000000", (30, 20)), ("00001000/000000", (16, 16))):
+        picture(tmp_path / f"ILSVRC2015/Data/VID/test/ILSVRC2015_test_{name}.JPEG", *size)
+    (tmp_path / "ILSVRC2015/ImageSets/VID").mkdir(parents=True)
+    lines = "ILSVRC2015_test_00000001/000000 1\nILSVRC2015_test_00001000/000000 2\n"
+    (tmp_path / "ILSVRC2015/ImageSets/VID/test.txt").write_text(lines)
+    return open_test_images(IlsvrcVidConfig("ilsvrc_vid", str(tmp_path), val="test"))
 
 
 @pytest.fixture
@@ -170,6 +180,20 @@ def test_ilsvrc_det(det, tmp_path):
         "1 1 0.250000 2.00 3.00 11.00 7.00",
         "2 200 1.000000 0.00 4.50 15.00 7.50",
     ]
+
+
+def test_ilsvrc_vid(vid, tmp_path):
+    """frame_index ILSVRC2015_VID_ID confidence xmin ymin xmax ymax, as in the kit's readme; 30 classes."""
+    submissions.write_det(tmp_path / "vid.txt", results(vid, (1, 30, 9)), vid)
+    submissions.check_det(tmp_path / "vid.txt", vid)
+    assert (tmp_path / "vid.txt").read_text().splitlines() == [
+        "1 30 0.500000 0.00 0.00 29.00 19.00",
+        "1 1 0.250000 2.00 3.00 11.00 7.00",
+        "2 9 1.000000 0.00 4.50 15.00 7.50",
+    ]
+    (tmp_path / "vid.txt").write_text("1 31 0.5 0 0 1 1\n")
+    with pytest.raises(DataError, match=r"no such image \(1 to 2\) or class \(1 to 30\)"):
+        submissions.check_det(tmp_path / "vid.txt", vid)
 
 
 @pytest.mark.parametrize(

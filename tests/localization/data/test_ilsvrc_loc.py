@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resdet.detection.data.voc_xml import box_of
 from resdet.errors import DataError
 from resdet.localization.data import shape_loc
 from resdet.localization.data.ilsvrc_loc import open_ilsvrc_loc
@@ -160,7 +161,7 @@ def test_the_blacklist_is_left_out(generated, tmp_path):
 def test_the_boxes_bound_what_can_be_seen():
     for seed in range(8):
         _, objects = shape_loc.draw(seed % 10, 96, np.random.default_rng(seed))
-        boxes = np.array([shape_loc.box_of(item.mask) for item in objects])
+        boxes = np.array([box_of(item.mask) for item in objects])
         for (x1, y1, x2, y2), item in zip(boxes, objects):
             assert item.mask[y1 : y2 + 1, x1 : x2 + 1].sum() == item.mask.sum() > 20
             edges = item.mask[y1, :], item.mask[y2, :], item.mask[:, x1], item.mask[:, x2]

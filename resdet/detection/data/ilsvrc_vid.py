@@ -1,0 +1,174 @@
+"""ILSVRC object detection from video in its official layout: 30 classes, a folder of frames per video.
+
+The root is the folder ILSVRC or ILSVRC2015, or its parent, with Annotations/VID/{train,val}/**.xml,
+Data/VID/{train,val}/**.JPEG and ImageSets/VID/{train_1 … train_30,val}.txt, and beside these those of DET, whose
+training images of the 30 classes are added. After editing XML files in place, remove the cache
+Annotations/VID/.resdet.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from resdet.data.array_cache import Arrays, cached
+from resdet.detection.data import ilsvrc_det_classes
+from resdet.detection.data.annotations import Annotations, concatenate
+from resdet.detection.data.compile_annotations import Measured, OnBad, Problems, unchanged
+from resdet.detection.data.ilsvrc_det import home_of, marks_in
+from resdet.detection.data.ilsvrc_vid_classes import NAMES
+from resdet.detection.data.motion import instance_ids, motion_ious
+from resdet.detection.data.voc import Record, compile_records, read_records
+from resdet.errors import DataError
+
+WITHOUT_DET = ", or set data.det_images=0 to train on the videos only"
+
+
+def open_train(
+    root: Path | str, frames_per_video: int, det_images: int, on_bad: OnBad = "skip", cache_dir: Path | None = None
+) -> Annotations:
+    """Opens evenly spaced frames of each training video, and up to `det_images` of DET's training images per class.
+
+    The videos are those of the lists train_1.txt to train_30.txt, without the videos of val.txt.
+    """
+    frames = open_train_frames(root, frames_per_video, on_bad, cache_dir)
+    return concatenate([frames, open_det_images(root, det_images, on_bad, cache_dir)]) if det_images else frames
+
+
+def open_train_frames(
+    root: Path | str, frames_per_video: int, on_bad: OnBad = "skip", cache_dir: Path | None = None
+) -> Annotations:
+    home = home_of(root, "VID")
+    annotations, images = home / "Annotations/VID/train", home / "Data/VID/train"
+    lists = [list_of(home, "VID", f"train_{number}") for number in range(1, len(NAMES) + 1)]
+    val = home / "ImageSets/VID/val.txt"
+    sources = [*lists, *([val] if val.is_file() else [])]
+
+    def build() -> Arrays:
+        problems, measured = Problems(annotations, on_bad), Measured(images)
+        videos = training_videos(lists, val, problems)
+        frames = {video: evenly(frames_in(annotations / video), frames_per_video) for video in videos}
+        problems.leave_out("video", [video for video in videos if not frames[video]], "no XML files")
+        stems = [f"{video}/{frame}" for video in videos for frame in frames[video]]
+        records = read_records(annotations, measured, stems, jpeg, 0, problems)
+        return compile_records(records, NAMES, problems) | measured.arrays()
+
+    holds = lambda arrays: unchanged(arrays, images)
+    key = f"ilsvrc-vid-train-{frames_per_video}-{on_bad}"
+    arrays = cached(key, [annotations, *sources], build, cache_dir, places=[images], holds=holds)
+    return Annotations(arrays, images, other_sizes=True)
+
+
+def open_det_images(
+    root: Path | str, per_class: int, on_bad: OnBad = "skip", cache_dir: Path | None = None
+) -> Annotations:
+    """Opens DET's training images that its lists mark as positive for one of the 30 classes, evenly spaced in each
+    list; objects of other classes are left out."""
+    home = home_of(root, "DET", WITHOUT_DET)
+    annotations, images = home / "Annotations/DET/train", home / "Data/DET/train"
+    number_of = {synset: number for number, synset in enumerate(ilsvrc_det_classes.NAMES, 1)}
+    lists = [list_of(home, "DET", f"train_{number_of[synset]}") for synset in NAMES]
+
+    def build() -> Arrays:
+        problems, measured = Problems(annotations, on_bad), Measured(images)
+        stems = {stem for file in lists for stem in evenly(fully_annotated(file), per_class)}
+        records = read_records(annotations, measured, sorted(stems), jpeg, 0, problems)
+        for record in records:
+            record.objects = [item for item in record.objects if item.name in NAMES]
+        records = [record for record in records if record.objects]
+        return compile_records(records, NAMES, problems) | measured.arrays()
+
+    holds = lambda arrays: unchanged(arrays, images)
+    key = f"ilsvrc-vid-det-{per_class}-{on_bad}"
+    arrays = cached(key, [annotations, *lists], build, cache_dir, places=[images], holds=holds)
+    return Annotations(arrays, images, other_sizes=True)
+
+
+def open_val(
+    root: Path | str, frame_stride: int = 1, on_bad: OnBad = "skip", cache_dir: Path | None = None
+) -> Annotations:
+    """Opens every `frame_stride`-th frame of each validation video, with the motion IoUs among all frames."""
+    home = home_of(root, "VID")
+    annotations, images = home / "Annotations/VID/val", home / "Data/VID/val"
+    frames = list_of(home, "VID", "val")
+
+    def build() -> Arrays:
+        problems, measured = Problems(annotations, on_bad), Measured(images)
+        stems = list(marks_in([frames]))
+        misnamed = [stem for stem in stems if not PurePath(stem).name.isdecimal()]
+        problems.leave_out("frame", misnamed, "a name other than VIDEO/NUMBER")
+        stems = [stem for stem in stems if PurePath(stem).name.isdecimal()]
+        records = read_records(annotations, measured, stems, jpeg, 0, problems)
+        image_columns, object_columns = video_columns(records)
+        kept = image_columns["frame_ids"] % frame_stride == 0
+        in_kept = np.repeat(kept, [len(record.objects) for record in records])
+        arrays = compile_records(
+            [record for record, keep in zip(records, kept) if keep],
+            NAMES,
+            problems,
+            {name: column[in_kept] for name, column in object_columns.items()},
+        )
+        return arrays | {name: column[kept] for name, column in image_columns.items()} | measured.arrays()
+
+    holds = lambda arrays: unchanged(arrays, images)
+    key = f"ilsvrc-vid-val-{frame_stride}-{on_bad}"
+    arrays = cached(key, [annotations, frames], build, cache_dir, places=[images], holds=holds)
+    return Annotations(arrays, images, other_sizes=True)
+
+
+def jpeg(stem: str, written: str | None) -> str:
+    return f"{stem}.JPEG"
+
+
+def list_of(home: Path, task: str, name: str) -> Path:
+    path = home / "ImageSets" / task / f"{name}.txt"
+    if not path.is_file():
+        raise DataError(f"{path} is missing: restore this list from the archive of ILSVRC {task}.")
+    return path
+
+
+def training_videos(lists: Sequence[Path], val: Path, problems: Problems) -> list[str]:
+    """The videos that have objects by a list, without those that val.txt has frames of."""
+    videos = sorted(video for video, marks in marks_in(lists).items() if marks != {"-1"})
+    validated = {PurePath(stem).parent.name for stem in marks_in([val])} if val.is_file() else set()
+    shared = [video for video in videos if PurePath(video).name in validated]
+    problems.leave_out("video", shared, "frames in val.txt")
+    return [video for video in videos if PurePath(video).name not in validated]
+
+
+def fully_annotated(det_list: Path) -> list[str]:
+    """The images that a class's list marks with 1: all their objects of the class have boxes, unlike those with 0."""
+    return [stem for stem, marks in marks_in([det_list]).items() if "1" in marks]
+
+
+def frames_in(video: Path) -> list[str]:
+    return sorted(file.stem for file in video.glob("*.xml"))
+
+
+def evenly(names: Sequence[str], count: int) -> list[str]:
+    """The middle ones of `count` equal parts, or all if there are fewer."""
+    if len(names) <= count:
+        return list(names)
+    return [names[(2 * part + 1) * len(names) // (2 * count)] for part in range(count)]
+
+
+def video_columns(records: Sequence[Record]) -> tuple[Arrays, Arrays]:
+    """Columns of the frames [N], `video_ids` and `frame_ids`, and of their objects [M]: `instance_ids`, which number
+    the objects of all videos, `occluded`, `generated` and `motion_ious`."""
+    videos = [str(PurePath(record.stem).parent) for record in records]
+    video_ids = np.unique(videos, return_inverse=True)[1].reshape(-1) + 1
+    frame_ids = np.array([int(PurePath(record.stem).name) for record in records], np.int64)
+    image_of = np.repeat(np.arange(len(records)), [len(record.objects) for record in records])
+    objects = [item for record in records for item in record.objects]
+    tracks = np.array([item.track for item in objects], np.int64)
+    tracks = np.where(tracks < 0, -1 - np.arange(len(tracks)), tracks)  # without a track: an instance of its own
+    instances = instance_ids(video_ids[image_of], tracks)
+    boxes = np.array([item.box or (0, 0, 0, 0) for item in objects], np.float64).reshape(-1, 4)
+    boxes[:, 2:] -= boxes[:, :2]
+    image_columns = {"video_ids": video_ids, "frame_ids": frame_ids}
+    return image_columns, {
+        "instance_ids": instances,
+        "occluded": np.array([item.occluded for item in objects], bool),
+        "generated": np.array([item.generated for item in objects], bool),
+        "motion_ious": motion_ious(instances, frame_ids[image_of], boxes),
+    }
