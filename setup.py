@@ -27,7 +27,7 @@ CORE = [
 
 EXPORT = ["onnx>=1.18,<2", "onnxscript>=0.7,<1", "onnxruntime>=1.22,<2"]
 
-OPENVINO = [*EXPORT, "openvino>=2025.1"]
+OPENVINO = [*EXPORT, "openvino>=2026.2"]  # before, it truncates files on a full disk without an error
 
 EXTRAS = {
     "timm": ["timm>=1.0.9"],
