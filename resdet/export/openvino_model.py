@@ -49,7 +49,7 @@ class OpenVINORuntime:
         self.compiled = core.compile_model(graph, device, settings)
         self.precision = self.compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.inputs, self.outputs = shapes(graph.inputs), shapes(graph.outputs)
-        self.lock = Lock()  # a compiled model runs one call at a time
+        self.lock = Lock()  # calls at the same time would share their outputs
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         with self.lock, runtime_errors("The graph of an OpenVINO file cannot be run"):

@@ -132,7 +132,7 @@ def test_the_command_that_predicts_takes_it(pair, tmp_path, capsys):
 
 
 def test_threads_take_turns(found):
-    """OpenVINO itself refuses a second call."""
+    """Without turns, OpenVINO gives a call the outputs of another one."""
     images = [picture(*SHAPE, seed) for seed in range(6)]
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(lambda image: found.predict([image])[0], images))
