@@ -27,10 +27,13 @@ CORE = [
 
 EXPORT = ["onnx>=1.18,<2", "onnxscript>=0.7,<1", "onnxruntime>=1.22,<2"]
 
+OPENVINO = [*EXPORT, "openvino>=2026.2"]  # before, it truncates files on a full disk without an error
+
 EXTRAS = {
     "timm": ["timm>=1.0.9"],
     "supervision": ["supervision>=0.25"],
     "export": EXPORT,
+    "openvino": OPENVINO,
     "lint": ["ruff>=0.15,<0.18", "mypy>=2.4,<2.5"],
     "test": [
         "pytest>=8",
@@ -39,7 +42,7 @@ EXTRAS = {
         "hypothesis>=6",
         "supervision>=0.25",
         "jsonschema>=4.18",
-        *EXPORT,
+        *OPENVINO,
     ],
 }
 

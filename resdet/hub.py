@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 from resdet import config as configs
 from resdet.config.experiment import Experiment
 from resdet.errors import ConfigError, WeightsError
-from resdet.export import onnx_model
+from resdet.export import onnx_model, openvino_model
+from resdet.export.openvino_model import Precision
 from resdet.fast import Compile, accelerate
 from resdet.model import Model
 from resdet.restore import build_with_weights, restore
@@ -19,6 +20,7 @@ from resdet.weights import description, loading, reading, zoo
 from resdet.weights.layouts.recognition import recognize
 
 Mode = Literal["exact", "fast"]
+OPENVINO_PRECISION: dict[Mode, Precision | None] = {"exact": "f32", "fast": None}
 M = TypeVar("M")
 
 
@@ -91,12 +93,13 @@ def load(
 ) -> Any:
     """Loads a trained model with its classes and preprocessing, in eval mode, on `device` (default: the CPU).
 
-    `path`: a file of `resdet train` or `resdet export --to onnx`; a file of torchvision, timm, detectron2, MSRA or
-    Keras-applications, recognized by content; or the name of a published model, downloaded once:
+    `path`: a file of `resdet train`, or of `resdet export --to onnx` or `openvino`; a file of torchvision, timm,
+    detectron2, MSRA or Keras-applications, recognized by content; or the name of a published model, downloaded once:
     `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
 
     `mode`: "exact" computes in float32 what the library of the weights computes; "fast" prepares the model for
-    inference only (`resdet.fast.accelerate`, which explains `compile`). Files of ONNX run as they were exported.
+    inference only (`resdet.fast.accelerate`, which explains `compile`). Files of ONNX run as they were exported; those
+    of OpenVINO compute in float32 in exact mode, and in OpenVINO's default precision in fast mode.
     `expect`: the class of the model, which type checkers then know: `expect=resdet.detection.Detector`; a file with
     another one is refused.
     """
@@ -106,6 +109,8 @@ def load(
         raise ConfigError("compile=True is for mode=fast: load the model in fast mode, or leave it out.")
     if Path(path).suffix == ".onnx":
         return checked(onnx_model.load(path), expect, path)
+    if Path(path).suffix == ".xml":
+        return checked(openvino_model.load(path, OPENVINO_PRECISION[mode]), expect, path)
     model = checked(load_model(path), expect, path).to(device)
     return accelerate(model, compile=compile) if mode == "fast" else model
 

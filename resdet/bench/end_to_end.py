@@ -23,6 +23,7 @@ from resdet.bench.detection import CLASSES, torchvision_detector, twins
 from resdet.bench.nets import NOT_INSTALLED
 from resdet.detection.model import Detector
 from resdet.export.onnx import PACKAGES, to_onnx
+from resdet.export.openvino import to_openvino
 from resdet.fast import accelerate
 from resdet.files.atomic import write_image, write_json, write_torch
 from resdet.images.photographs import photograph
@@ -50,6 +51,7 @@ def cases(images: int = IMAGES, short: int = SHORT, long: int = LONG, body: str 
                 "resdet exact": lambda: write(with_resdet(open_ours(), paths), folder),
                 "resdet fast": lambda: write(with_resdet(accelerate(open_ours()), paths), folder),
                 "onnxruntime": with_onnxruntime(open_ours(), folder, paths),
+                "OpenVINO": with_openvino(open_ours(), folder, paths),
             }
             yield Case(title("folder to results file"), images, sides, warm=False)
             sides = {f"resdet {mode}": partial(first_result, weights, paths[0], mode) for mode in ("exact", "fast")}
@@ -111,11 +113,24 @@ def with_resdet(model: Any, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 def with_onnxruntime(model: Detector, folder: Path, paths: Sequence[Path]) -> Side:
     """Our exported file, in onnxruntime."""
-    if any(find_spec(package) is None for package in ("onnxruntime", *PACKAGES)):
+    if missing(*PACKAGES):
         return NOT_INSTALLED
     file = folder / "model.onnx"
     to_onnx(model, file)
     return lambda: write(with_resdet(hub.load(file), paths), folder)
+
+
+def with_openvino(model: Detector, folder: Path, paths: Sequence[Path]) -> Side:
+    """Our exported file, in OpenVINO's default precision."""
+    if missing("openvino", *PACKAGES):
+        return NOT_INSTALLED
+    file = folder / "model.xml"
+    to_openvino(model, file)
+    return lambda: write(with_resdet(hub.load(file, mode="fast"), paths), folder)
+
+
+def missing(*packages: str) -> bool:
+    return any(find_spec(package) is None for package in packages)
 
 
 def first_result(weights: Path, image: Path, mode: str) -> None:

@@ -14,7 +14,9 @@ EPILOG = (
 
 
 def add(commands) -> None:
-    parser = add_command(commands, "bench", "benchmark resdet against torchvision, timm, onnxruntime and pycocotools")
+    parser = add_command(
+        commands, "bench", "benchmark resdet against torchvision, timm, onnxruntime, OpenVINO and pycocotools"
+    )
     parser.epilog = EPILOG
     suites = (
         "forward, train, cifar, pipeline, detect, detect_train, end_to_end, ops, evaluate, index (default: all), or "

@@ -10,7 +10,7 @@ from torch import nn
 from resdet import hub
 from resdet.detection.model import Detector
 from resdet.errors import WeightsError
-from resdet.files.atomic import check_file, write_text
+from resdet.files.atomic import check_file, check_not_input, write_text
 from resdet.weights import saving
 from resdet.weights.snippets import RECIPES
 
@@ -22,8 +22,7 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
     model = hub.load(source)
     if model.exported:
         raise WeightsError(f"{source} is an exported graph: give the checkpoint that it was exported from.")
-    if Path(source).exists() and path.exists() and path.samefile(source):  # a published model has no such file
-        raise WeightsError(f"{path} is the input file: give another output file with --out.")
+    check_not_input(path, source)
     saving.state_in(model, layout)  # raises for a model that the library lacks, before anything is written
     lines = RECIPES[layout](model, path)
     config = detectron2_config(cast(Detector, model)) if layout == "detectron2" and model.kind == "detector" else None

@@ -1,8 +1,10 @@
-"""`resdet export`: writes a checkpoint as an ONNX file or torch.export program, verified against the model."""
+"""`resdet export`: writes a checkpoint as an ONNX, OpenVINO or torch.export file, verified against the model."""
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,18 +12,22 @@ import torch
 
 from resdet import hub
 from resdet.errors import ConfigError
-from resdet.export import onnx_model, verify
+from resdet.export import onnx, onnx_model, openvino, openvino_model, verify
 from resdet.export.calibration import Calibration
 from resdet.export.exporters import Agreement, Sides, example_of, exporters, graph_of
 from resdet.export.form import DEFAULT, Form
-from resdet.export.onnx import require_packages, to_onnx
+from resdet.export.model import Exported
+from resdet.export.onnx import to_onnx
+from resdet.export.openvino import from_onnx
 from resdet.export.program import to_program
 from resdet.export.quantize import has_vnni, quantize
-from resdet.files.atomic import check_file, write_json
+from resdet.files.atomic import check_file, check_not_input, write_json
 from resdet.images import photographs
 from resdet.images.decode import as_image
 
-ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
+ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
+PACKAGES = {"onnx": onnx.require_packages, "openvino": openvino.require_packages, "torch-export": lambda: None}
+INT8 = ("onnx", "openvino")
 
 
 def export(
@@ -35,26 +41,33 @@ def export(
     overrides: Sequence[str] = (),
     json_path: str | None = None,
 ) -> None:
-    """Writes the file, verified on `image` or a generated photograph; with `int8` also a quantized ONNX file.
+    """Writes the file, verified on `image` or a generated photograph; with `int8` also a quantized file.
 
     `json_path`: output file of the agreement, the latencies and the cost of int8.
     """
-    if to == "onnx":
-        require_packages()
+    PACKAGES[to]()
     path = Path(out) if out else default_path(Path(weights), ENDINGS[to])
-    check_file(path)
+    files = output_files(to, path)
+    for file in files:
+        check_file(file)
     calibration = open_calibration(to, int8, calibrate, overrides)
     sample = as_image(photograph() if image is None else image)
     model = hub.load(weights)
     if model.exported:
         raise ConfigError(f"{weights} is already an exported file: give the checkpoint that it was exported from.")
+    for file in files:
+        check_not_input(file, weights)
     if calibration:
         calibration.check_fits(model)
-    write = write_onnx if to == "onnx" else write_program
-    report = write(model, path, form, sample) | written(path)
-    if calibration:
-        report["int8"] = write_int8(path, path.with_suffix(".int8.onnx"), calibration, sample)
-    write_json(json_path, report)
+    write_json(json_path, WRITERS[to](model, path, form, sample, calibration))
+
+
+def output_files(to: str, path: Path) -> list[Path]:
+    if to != "openvino":
+        return [path]
+    if path.suffix != ".xml":
+        raise ConfigError(f"--out is {path}: give a name that ends in .xml; the .bin file is written next to it.")
+    return [path, path.with_suffix(".bin")]
 
 
 def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequence[str]) -> Calibration | None:
@@ -62,8 +75,8 @@ def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequ
         raise ConfigError(
             "--int8 and --calibrate need each other: give both, with a folder of images or a config to calibrate on."
         )
-    if int8 and to != "onnx":
-        raise ConfigError("--int8 only works for ONNX files: give --to onnx.")
+    if int8 and to not in INT8:
+        raise ConfigError("--int8 only works for ONNX and OpenVINO files: give --to onnx or --to openvino.")
     if overrides and (calibrate is None or Path(calibrate).is_dir()):
         raise ConfigError(
             f"{overrides[0]} overrides the config of --calibrate, but --calibrate names no config: leave it out; the "
@@ -92,26 +105,53 @@ def photograph() -> np.ndarray:
     return photographs.photograph(np.random.default_rng(0))
 
 
-def write_onnx(model: Any, path: Path, form: Form, image: Any) -> dict[str, Any]:
-    images, report = [image] * len(example_of(model, form)[0]), {}
-    to_onnx(model, path, form, lambda file: report.update(check_onnx(model, onnx_model.load(file), images)))
+def write_onnx(model: Any, path: Path, form: Form, image: Any, calibration: Calibration | None) -> dict[str, Any]:
+    report: dict[str, Any] = {}
+    to_onnx(model, path, form, lambda file: report.update(check(model, onnx_model.load(file), form, image)))
+    report |= written(path)
+    if calibration:
+        whole, small = onnx_model.load(path), path.with_suffix(".int8.onnx")
+        quantize(path, small, map(whole.feed, calibration.images()))
+        report["int8"] = cost_of_int8(whole, onnx_model.load(small), calibration, image) | written(small)
+    return report
+
+
+def write_openvino(model: Any, path: Path, form: Form, image: Any, calibration: Calibration | None) -> dict[str, Any]:
+    """Converts ONNX files, which are not kept."""
+    report: dict[str, Any] = {}
+    load = partial(openvino_model.load, precision="f32")
+    with TemporaryDirectory() as folder:
+        source, quantized = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
+        to_onnx(model, source, form)
+        from_onnx(source, path, lambda file: report.update(check(model, load(file), form, image)))
+        report |= written(path, path.with_suffix(".bin"))
+        whole, default = load(path), openvino_model.load(path)
+        if default.runtime.precision != "f32":
+            report[default.runtime.precision] = cost_of_precision(whole, default, image)
+        if calibration:
+            small = path.with_suffix(".int8.xml")
+            quantize(source, quantized, map(whole.feed, calibration.images()))
+            from_onnx(quantized, small)
+            costs = cost_of_int8(whole, load(small), calibration, image)
+            report["int8"] = costs | written(small, small.with_suffix(".bin"))
     return report
 
 
 @torch.inference_mode()
-def check_onnx(model: Any, exported: onnx_model.Exported, images: Sequence) -> dict[str, Any]:
-    return conclude("onnxruntime", *exporters[model.task].check_onnx(model, exported, images))
+def check(model: Any, exported: Exported, form: Form, image: Any) -> dict[str, Any]:
+    images = [image] * len(example_of(model, form)[0])
+    return conclude(exported.runtime.name, *exporters[model.task].compare(model, exported, images))
 
 
-def write_program(model: Any, path: Path, form: Form, image: Any) -> dict[str, Any]:
-    images, report = [image] * len(example_of(model, form)[0]), {}
+def write_program(model: Any, path: Path, form: Form, image: Any, calibration: None) -> dict[str, Any]:
+    images, report = [image] * len(example_of(model, form)[0]), dict[str, Any]()
 
     def check(temporary: Path) -> None:
         with temporary.open("rb") as file:
             report.update(check_program(model, torch.export.load(file).module(), form, images))
 
     to_program(model, path, form, check)
-    return report
+    return report | written(path)
 
 
 @torch.inference_mode()
@@ -136,22 +176,25 @@ def latencies(sides: Sides) -> dict[str, float]:
     return milliseconds
 
 
-def written(path: Path) -> dict[str, Any]:
-    """Path and size of a file, also printed."""
-    size = path.stat().st_size
-    print(f"written: {path} ({size / 1e6:.1f} MB)")
+def written(path: Path, *others: Path) -> dict[str, Any]:
+    """Path and size of a file and those that belong to it, also printed."""
+    size = sum(file.stat().st_size for file in (path, *others))
+    print(f"written: {' and '.join(map(str, (path, *others)))} ({size / 1e6:.1f} MB)")
     return {"file": str(path), "bytes": size}
 
 
-def write_int8(whole_path: Path, path: Path, calibration: Calibration, image: Any) -> dict[str, Any]:
-    whole = onnx_model.load(whole_path)
-    quantize(whole_path, path, map(whole.feed, calibration.images()))
-    small = onnx_model.load(path)
-    sides: Sides = {
-        "float32": lambda: whole.predict([image]),
-        "int8": lambda: small.predict([image]),
-    }
-    report: dict[str, Any] = {"latency_ms": latencies(sides)}
+def cost_of_precision(whole: Exported, default: Exported, image: Any) -> dict[str, Any]:
+    """Latency and difference of OpenVINO's default precision on this CPU."""
+    precision = default.runtime.precision
+    report: dict[str, Any] = {"latency_ms": latencies(predictions({"f32": whole, precision: default}, image))}
+    report["difference"] = exporters[whole.task].difference(whole, default, image)
+    print(f"{precision}, the default of OpenVINO on this CPU, against f32 on one image: {report['difference']}")
+    return report
+
+
+def cost_of_int8(whole: Exported, small: Exported, calibration: Calibration, image: Any) -> dict[str, Any]:
+    """Latency of int8, and its metrics or its difference on an image."""
+    report: dict[str, Any] = {"latency_ms": latencies(predictions({"float32": whole, "int8": small}, image))}
     if calibration.experiment is None:
         report["difference"] = exporters[whole.task].difference(whole, small, image)
         print(f"int8 against float32 on one image: {report['difference']}")
@@ -160,5 +203,16 @@ def write_int8(whole_path: Path, path: Path, calibration: Calibration, image: An
         report["metrics"] = dict(zip(("float32", "int8"), metrics))
         print(verify.cost_table(*metrics))
     if not has_vnni():
-        print("This CPU has no VNNI: int8 is slower and sums may saturate; evaluate on the CPU that will run it.")
-    return report | written(path)
+        print("This CPU has no VNNI: sums may saturate, which costs accuracy; evaluate on the CPU that will run it.")
+    return report
+
+
+def predictions(models: dict[str, Exported], image: Any) -> Sides:
+    return {name: partial(model.predict, [image]) for name, model in models.items()}
+
+
+WRITERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+    "torch-export": write_program,
+}

@@ -1,4 +1,4 @@
-"""Export to ONNX and torch.export.
+"""Export to ONNX, OpenVINO and torch.export.
 
 Importing this package registers the custom operators of exported programs, which `torch.export.load` needs.
 """

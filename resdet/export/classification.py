@@ -18,7 +18,7 @@ from resdet.errors import ConfigError
 from resdet.export import verify
 from resdet.export.exporters import Agreement, Sides
 from resdet.export.form import DEFAULT, Form
-from resdet.export.onnx_model import ExportedClassifier, crops
+from resdet.export.model import ExportedClassifier, crops
 
 CPU = torch.device("cpu")
 BATCH = 64  # of small images
@@ -61,10 +61,10 @@ class ClassifierExporter:
     def inputs(self, model: Classifier, form: Form, images: Sequence) -> tuple[Tensor, ...]:
         return (crops(images, model.short, model.size),)
 
-    def check_onnx(self, model: Classifier, exported: ExportedClassifier, images: Sequence) -> tuple[Agreement, Sides]:
+    def compare(self, model: Classifier, exported: ExportedClassifier, images: Sequence) -> tuple[Agreement, Sides]:
         pixels = exported.prepare(images)
         agreement = verify.compare_scores(verify.exact(model)(pixels), exported(pixels))
-        return agreement, {"eager": lambda: model(pixels), "onnxruntime": lambda: exported(pixels)}
+        return agreement, {"eager": lambda: model(pixels), exported.runtime.name: lambda: exported(pixels)}
 
     def metrics(self, exported: ExportedClassifier, experiment: ClassificationExperiment) -> dict[str, float]:
         """Top-1 and top-5 accuracy of single crops."""

@@ -20,7 +20,7 @@ from resdet.errors import ConfigError
 from resdet.export import verify
 from resdet.export.exporters import Agreement, Sides
 from resdet.export.form import Form, Place
-from resdet.export.onnx_model import ExportedDetector, fit
+from resdet.export.model import ExportedDetector, fit
 from resdet.ops import boxes as box_ops
 from resdet.ops.boxes import iou
 from resdet.ops.masks import paste_probabilities, paste_probabilities_as_torchvision
@@ -127,7 +127,7 @@ class DetectorExporter:
     def inputs(self, model: Detector, form: Form, images: Sequence) -> tuple[Tensor, ...]:
         return fit(images, model.input, self.shape(model, form))[0]
 
-    def check_onnx(self, model: Detector, exported: ExportedDetector, images: Sequence) -> tuple[Agreement, Sides]:
+    def compare(self, model: Detector, exported: ExportedDetector, images: Sequence) -> tuple[Agreement, Sides]:
         batch, _ = exported.prepare(images)
         sizes = [tuple(size) for size in batch.sizes.int().tolist()]  # compares in pixels of the padded images
         expected = results_of(verify.exact(model), batch, sizes, ALL)[-1]
@@ -136,7 +136,7 @@ class DetectorExporter:
             note += "; the checkpoint in float32 differs as well: its weights, if untrained, may amplify rounding"
         return (agrees, note), {
             "eager": lambda: results_of(model, batch, sizes),
-            "onnxruntime": lambda: exported.results_of(batch, sizes),
+            exported.runtime.name: lambda: exported.results_of(batch, sizes),
         }
 
     def metrics(self, exported: ExportedDetector, experiment: DetectionExperiment) -> dict[str, float]:

@@ -32,14 +32,14 @@ class Exporter(Protocol):
     def inputs(self, model: Any, form: Form, images: Sequence) -> tuple[Tensor, ...]:
         """Inputs of the graph for some images."""
 
-    def check_onnx(self, model: Any, exported: Any, images: Sequence) -> tuple[Agreement, Sides]:
-        """Compares the outputs of an ONNX file and its model."""
+    def compare(self, model: Any, exported: Any, images: Sequence) -> tuple[Agreement, Sides]:
+        """Compares the outputs of an ONNX or OpenVINO file and its model."""
 
     def metrics(self, exported: Any, experiment: Any) -> dict[str, float]:
-        """Metrics of an ONNX file on the experiment's validation data."""
+        """Metrics of an ONNX or OpenVINO file on the experiment's validation data."""
 
     def difference(self, exported: Any, other: Any, image: Any) -> str:
-        """Difference of two ONNX files on an image, as text."""
+        """Difference of two ONNX or OpenVINO files on an image, as text."""
 
 
 exporters: Registry[Exporter] = Registry(

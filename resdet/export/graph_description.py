@@ -1,4 +1,4 @@
-"""Validation of the metadata in exported ONNX files, and of the graph it describes."""
+"""Validation of the metadata in exported files, and of the graph it describes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from resdet.config.renames import KEYS
 from resdet.detection.config import InputConfig
 from resdet.errors import WeightsError
+from resdet.export.runtime import Runtime
 from resdet.weights import description
 
 MAX_SIDE = 100_000  # pixels
@@ -80,21 +81,18 @@ def check(values: Mapping[str, Any], checks: Mapping[str, Check], origin: str) -
             raise WeightsError(f"{origin}: the metadata key {key} is missing or invalid: export it again.")
 
 
-def check_graph(session: Any, values: Mapping[str, Any], origin: str) -> None:
+def check_graph(graph: Runtime, values: Mapping[str, Any], origin: str) -> None:
     """Raises a WeightsError unless the graph has the inputs and outputs of the metadata."""
-    inputs, outputs = (
-        {value.name: value.shape for value in values()} for values in (session.get_inputs, session.get_outputs)
-    )
-    expected = ["logits"]
+    expected_inputs, expected = ["images"], ["logits"]
+    sides = [values["size"]] * 2 if values["task"] == "classification" else values["shape"]
     if values["task"] == "detection":
+        expected_inputs += ["sizes"] + ["score"] * (values["nms"] == "inside")
         expected = OUTPUTS[values["nms"]] + ["masks"] * (values["masks"] is not None)
-    expected_inputs = ["images"] + ["sizes"] * (values["task"] == "detection")
-    sides = {values["size"]} if values["task"] == "classification" else set(values["shape"])
     same = (
-        sides == set(values["shape"])
-        and list(inputs) == expected_inputs
-        and list(outputs) == expected
-        and inputs["images"][1:] == [3, *values["shape"]]
+        sides == values["shape"]
+        and list(graph.inputs) == expected_inputs
+        and list(graph.outputs) == expected
+        and graph.inputs["images"][1:] == [3, *values["shape"]]
     )
-    if not same or (values["task"] == "classification" and outputs["logits"][-1:] != [len(values["classes"])]):
+    if not same or (values["task"] == "classification" and graph.outputs["logits"][-1:] != [len(values["classes"])]):
         raise WeightsError(f"{origin}: the metadata does not match the graph: export it again.")

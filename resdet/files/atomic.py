@@ -177,6 +177,12 @@ def check_file(path: str | Path) -> None:
             try_writing(nearest(path.parent))
 
 
+def check_not_input(path: str | Path, source: str | Path) -> None:
+    """Raises a FileError if `path`, a file to write, is the file `source`, if there is one, that is read for it."""
+    if os.path.exists(source) and os.path.exists(path) and os.path.samefile(path, source):
+        raise FileError(f"{path} is the input file: give another output file with --out.")
+
+
 def try_writing(folder: Path) -> None:
     with TemporaryFile(dir=folder, buffering=0) as file:
         file.write(b"\0")  # a full disk may create files but store no byte

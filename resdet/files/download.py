@@ -129,17 +129,18 @@ class _Published(NamedTuple):
             return f"expected {self.size} bytes, received {size}"
         for algorithm in ("sha256", "md5"):
             expected = getattr(self, algorithm)
-            if expected and not (digest := _digest(path, algorithm)).startswith(expected):
-                return f"expected {algorithm} {expected}, received {digest}"
+            if expected and not (received := digest(path, algorithm)).startswith(expected):
+                return f"expected {algorithm} {expected}, received {received}"
         return ""
 
 
-def _digest(path: Path, algorithm: str) -> str:
-    digest = hashlib.new(algorithm, usedforsecurity=False)
+def digest(path: Path, algorithm: str) -> str:
+    """The checksum of a file, in hexadecimal."""
+    checksum = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+            checksum.update(chunk)
+    return checksum.hexdigest()
 
 
 @contextlib.contextmanager

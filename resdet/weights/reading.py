@@ -27,6 +27,7 @@ OTHER_FILES = {  # first bytes of a file -> its type and the remedy
     b"\x93NUMPY": "a numpy array; give the checkpoint it was taken from",
     b"\x89PNG": "an image",
     b"\xff\xd8\xff": "an image",
+    b"<?xml": "probably an OpenVINO file; rename it to .xml",
     b"<": "a web page; download the file itself",
     b"{": "a JSON file; give the weights file that belongs to it",
     b"version https://git-lfs": "a Git LFS pointer; download the file with `git lfs pull`",

@@ -36,3 +36,9 @@ def test_both_sides_write_the_same_results_file(masks, tmp_path):
         apart[labels[:20, None] != kinds] = np.inf
         assert (apart.min(1) < 0.5).mean() > 0.8
         assert all(("segmentation" in entry) == masks for entry in (*theirs, *ours))
+
+
+def test_runtimes_that_are_not_installed_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(end_to_end, "find_spec", lambda name: None if name in ("openvino", "onnxruntime") else name)
+    for side in (end_to_end.with_onnxruntime, end_to_end.with_openvino):
+        assert side(None, tmp_path, []) == "not installed"

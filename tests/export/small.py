@@ -9,6 +9,9 @@ from detection.heads import tiny
 from narrow import shallow_resnets
 from torch import nn
 
+from resdet.detection.inference.predictor import results_of
+from resdet.export.model import ExportedDetector
+from resdet.export.verify import compare_results, exact
 from resdet.structures import Images
 
 SHAPE = (64, 96)
@@ -35,3 +38,17 @@ def detector(family: str, masks: bool, *overrides: str) -> nn.Module:
     """With a shallow backbone."""
     with shallow_resnets():
         return tiny.make(family, masks, "data=coco", *overrides).eval()
+
+
+def assert_agrees(model: nn.Module, exported: ExportedDetector, count: int = 1) -> None:
+    """The detections of padded noise, all of them, those in the model's own float32 and in float64."""
+    images = batch(count)
+    sizes = [tuple(size) for size in images.sizes.int().tolist()]
+    found = exported.results_of(images, sizes, 0.0)
+    for reference in (model, exact(model)):
+        with torch.inference_mode():
+            expected = results_of(reference, images, sizes, 0.0)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert len(theirs) > 5
+            agrees, note = compare_results(theirs, ours)
+            assert agrees, note

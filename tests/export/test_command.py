@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import sys
 
 import cv2
 import pytest
@@ -12,10 +13,11 @@ from export.small import SHAPE, detector, picture
 from resdet import timing
 from resdet.commands import export as command
 from resdet.commands.export import export, parse_shape
-from resdet.errors import ConfigError, Error
+from resdet.errors import ConfigError, Error, FileError
 from resdet.export import Form, onnx_model
 from resdet.export.exporters import graph_of
 from resdet.files.atomic import write_bytes
+from resdet.hub import load as hub_load
 from resdet.weights.saving import save
 
 pytest.importorskip("torchvision")
@@ -77,7 +79,7 @@ def test_a_picture_that_is_none(small):
 def at_once(classifier, monkeypatch):
     """No file is made: that of the classifier is taken."""
     taken = classifier.path.read_bytes()
-    monkeypatch.setattr(command, "to_onnx", lambda model, path, form, check: write_bytes(path, taken, check))
+    monkeypatch.setattr(command, "to_onnx", lambda model, path, form, *check: write_bytes(path, taken, *check))
 
 
 def test_a_file_that_says_something_else_is_not_left(classifier, at_once, tmp_path):
@@ -115,7 +117,7 @@ def test_options_that_do_not_go_together(small, tmp_path):
         export(str(small), "onnx", int8=True)
     with pytest.raises(ConfigError, match="need each other"):
         export(str(small), "onnx", calibrate=str(tmp_path))
-    with pytest.raises(ConfigError, match="give --to onnx"):
+    with pytest.raises(ConfigError, match="give --to onnx or --to openvino"):
         export(str(small), "torch-export", int8=True, calibrate=str(tmp_path))
     with pytest.raises(ConfigError, match="model's task is classification"):
         export(str(small), "onnx", int8=True, calibrate="shapes_mask_r18_fpn.yaml")
@@ -134,3 +136,19 @@ def test_an_exported_file_is_not_exported_again(classifier, monkeypatch):
     monkeypatch.setattr(command.hub, "load", onnx_model.load)
     with pytest.raises(ConfigError, match="is already an exported file"):
         export(str(classifier.path), "onnx")
+
+
+def test_a_missing_openvino_is_named_before_any_work(monkeypatch, small):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(command.hub, "load", None)
+    with pytest.raises(Error, match=r'^Export to OpenVINO needs a package .*: pip install "resdet\[openvino\]"$'):
+        export(str(small), "openvino")
+    with pytest.raises(Error, match=r'a.xml needs a package .*: pip install "resdet\[openvino\]"$'):
+        hub_load("a.xml")
+
+
+def test_the_checkpoint_itself_is_no_place(small):
+    before = small.read_bytes()
+    with pytest.raises(FileError, match="is the input file: give another output file with --out"):
+        export(str(small), "onnx", out=str(small))
+    assert small.read_bytes() == before

@@ -15,6 +15,7 @@ from resdet.detection.config import InputConfig
 from resdet.errors import ConfigError, Error, WeightsError
 from resdet.export import Form, onnx_model
 from resdet.export.exporters import graph_of
+from resdet.export.model import ExportedClassifier, sides, suppress
 from resdet.export.verify import compare_results
 
 onnx = pytest.importorskip("onnx")
@@ -57,9 +58,9 @@ def test_pictures_are_brought_to_the_shape(found, size):
 
 def test_sides_are_the_weights_own_where_they_fit():
     wanted = InputConfig(min_size=60, max_size=100)
-    assert onnx_model.sides(120, 120, wanted, (64, 96)) == (60, 100)
-    assert onnx_model.sides(200, 100, wanted, (64, 96)) == (48, 96)  # 100 wide is too wide
-    assert onnx_model.sides(100, 200, wanted, (64, 96)) == (32, 64)  # stands, where the shape lies
+    assert sides(120, 120, wanted, (64, 96)) == (60, 100)
+    assert sides(200, 100, wanted, (64, 96)) == (48, 96)  # 100 wide is too wide
+    assert sides(100, 200, wanted, (64, 96)) == (32, 64)  # stands, where the shape lies
 
 
 def test_masks_pasted_in_the_graph(pasting):
@@ -108,7 +109,7 @@ def test_files_that_are_not_ours(tmp_path):
 
 def test_a_missing_runtime_is_named(monkeypatch, mask_rcnn):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(Error, match=r"pip install onnxruntime\.$"):
+    with pytest.raises(Error, match="pip install onnxruntime$"):
         onnx_model.load(mask_rcnn.path)
 
 
@@ -120,7 +121,7 @@ def test_suppression_outside_finds_what_suppression_inside_finds(family):
         expected = model.detect(images, 0.1)[0]
     assert boxes.shape[2] == (3 if family == "fpn" else 1)
     box = model.roi_heads.config
-    found = onnx_model.suppress(boxes, scores, 0.1, box.candidates, box.nms, box.detections)
+    found = suppress(boxes, scores, 0.1, box.candidates, box.nms, box.detections)
     assert expected.valid.any() and torch.equal(found.valid, expected.valid)
     for ours, theirs in zip(found, expected):
         assert torch.allclose(ours[expected.valid], theirs[expected.valid], atol=1e-4)
@@ -132,7 +133,7 @@ def test_the_evaluator_wants_the_checkpoint(classifier):
 
 
 def test_an_exported_file_of_another_class_is_refused(classifier):
-    assert resdet.load(classifier.path, expect=onnx_model.ExportedClassifier).exported
+    assert resdet.load(classifier.path, expect=ExportedClassifier).exported
     with pytest.raises(ConfigError, match="is of class ExportedClassifier, not Detector"):
         resdet.load(classifier.path, expect=resdet.detection.Detector)
 

@@ -66,7 +66,7 @@ def write(folder: Path, told: dict, model=None) -> Path:
 
 
 def detector(outputs=("boxes", "scores", "labels", "valid")):
-    return graph([32, 64], list(outputs), ("images", "sizes"))
+    return graph([32, 64], list(outputs), ("images", "sizes", "score"))
 
 
 def assert_refused(path: Path, *words: str) -> None:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from export.small import SHAPE, batch, detector
+from export.small import SHAPE, assert_agrees, batch, detector
 
 from resdet.detection.inference.predictor import results_of
 from resdet.errors import ConfigError, Error
@@ -18,17 +18,7 @@ pytest.importorskip("onnxruntime")
 
 
 def check(model, path, count: int = 1) -> None:
-    """The detections of padded noise, all of them, those in the model's own float32 and in float64."""
-    images = batch(count)
-    sizes = [tuple(size) for size in images.sizes.int().tolist()]
-    found = onnx_model.load(path).results_of(images, sizes, 0.0)
-    for reference in (model, exact(model)):
-        with torch.inference_mode():
-            expected = results_of(reference, images, sizes, 0.0)
-        for ours, theirs in zip(found, expected, strict=True):
-            assert len(theirs) > 5
-            agrees, note = compare_results(theirs, ours)
-            assert agrees, note
+    assert_agrees(model, onnx_model.load(path), count)
 
 
 def test_mask_rcnn(mask_rcnn):
@@ -100,7 +90,7 @@ def test_the_file_tells_all_that_a_host_must_know(mask_rcnn):
 def test_the_score_limit_may_be_left_to_the_file(mask_rcnn):
     images = batch()
     given = {"images": images.pixels.contiguous().numpy(), "sizes": images.sizes.numpy()}
-    session = onnx_model.load(mask_rcnn.path).session
+    session = onnx_model.load(mask_rcnn.path).runtime.session
     valid = session.run(["valid"], given)[0]
     with torch.inference_mode():
         assert valid.sum() == mask_rcnn.model(images).valid.sum()

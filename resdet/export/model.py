@@ -1,0 +1,225 @@
+"""Exported files as models with `predict`, whichever runtime runs them.
+
+Images are resized to the model's test size, or less if the file's fixed shape is smaller, and padded to that shape.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import ceil
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resdet.classification.model import PREDICT_BATCH, batches
+from resdet.detection.config import InputConfig
+from resdet.detection.heads.matcher import take
+from resdet.detection.heads.roi_heads import MIN_SIZE
+from resdet.detection.inference.predictor import finish
+from resdet.errors import WeightsError
+from resdet.export import graph_description
+from resdet.export.runtime import Runtime
+from resdet.images.crops import center_crop
+from resdet.images.decode import as_image
+from resdet.images.inputs import predict_all
+from resdet.images.resizing import resize
+from resdet.model import Model
+from resdet.ops.nms import nms
+from resdet.ops.rle import RLE, encode
+from resdet.results.classification import Classification
+from resdet.results.result import Result
+from resdet.structures import Detections, Images
+
+
+def model_of(runtime: Runtime, metadata: Mapping[str, str], origin: str) -> "ExportedClassifier | ExportedDetector":
+    """The model in a file; `metadata`: resdet's, as JSON, by key."""
+    if not metadata:
+        raise WeightsError(
+            f"{origin} was not exported by resdet: run it with {runtime.name}, or export its checkpoint with resdet."
+        )
+    description = graph_description.read(metadata, origin)
+    graph_description.check_graph(runtime, description, origin)
+    return EXPORTED[description["task"]](runtime, description)
+
+
+class Exported(Model):
+    """Base class of exported models: runtime and metadata."""
+
+    exported = True
+
+    def __init__(self, runtime: Runtime, description: dict[str, Any]):
+        super().__init__()
+        self.runtime, self.description = runtime, description
+        self.classes, self.experiment = description["classes"], description["experiment"]
+        height, width = description["shape"]
+        self.shape: tuple[int, int] = (height, width)
+        self.outputs = list(runtime.outputs)
+
+    def run(self, **arrays: np.ndarray) -> dict[str, Tensor]:
+        """The outputs by name; files with a fixed batch of one run image by image."""
+        count = len(arrays["images"])
+        batch = self.description["batch"] or count
+        parts = []
+        for start in range(0, count, batch):
+            part = {name: a if a.ndim == 0 else a[start : start + batch] for name, a in arrays.items()}
+            parts.append(self.runtime.run(part))
+        return {name: torch.from_numpy(np.concatenate(values)) for name, values in zip(self.outputs, zip(*parts))}
+
+
+class ExportedClassifier(Exported):
+    """Logits of uint8 RGB images [B, 3, size, size], and classes of images of any size."""
+
+    task, kind = "classification", "classifier"
+
+    def __init__(self, runtime: Runtime, description: dict[str, Any]):
+        super().__init__(runtime, description)
+        self.size, self.short = description["size"], description["short"]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.run(images=np.ascontiguousarray(images))["logits"]
+
+    def predict(self, images: Any, top: int = 5, stream: bool = False) -> Any:
+        """The `top` classes of one image or of several, as `Classifier.predict`."""
+        return predict_all(lambda inputs: self.stream(inputs, top), images, stream)
+
+    def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
+        """`predict` batch by batch."""
+        for batch in batches(images, PREDICT_BATCH):
+            scores = self(self.prepare(batch)).softmax(1)
+            best = scores.topk(min(top, len(self.classes)), dim=1)
+            yield from (self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy()))
+
+    def prepare(self, images: Sequence) -> Tensor:
+        return crops(images, self.short, self.size)
+
+    def feed(self, image: Any) -> dict[str, np.ndarray]:
+        """The graph's inputs for one image."""
+        return {"images": np.ascontiguousarray(self.prepare([image]))}
+
+    def describe(self, labels: np.ndarray, scores: np.ndarray) -> Classification:
+        return Classification(labels, scores, [self.classes[label] for label in labels])
+
+
+class ExportedDetector(Exported):
+    """Detections in images of any size, equal to those of the exported model."""
+
+    task, kind = "detection", "detector"
+    draws_keypoints = False  # export refuses them
+
+    def __init__(self, runtime: Runtime, description: dict[str, Any]):
+        super().__init__(runtime, description)
+        self.category_ids: list[int] = description["category_ids"]
+        self.input: InputConfig = description["input"]
+        self.score: float = description["score"]
+        self.nms: float = description["suppression"]["iou"]
+        self.draws_masks = "masks" in self.outputs
+
+    def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
+        """Results of one image or of several, as `Detector.predict`."""
+        return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
+
+    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
+        """`predict` image by image: reads an image only when its result is requested."""
+        for image in images:
+            (result,) = self.results_of(*self.prepare([image]), score)
+            result.image = image
+            yield result
+
+    def results_of(
+        self, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None
+    ) -> list[Result]:
+        """Results for padded images; `originals`: heights and widths of the original images."""
+        detections, masks = self.detect(images, score)
+        if self.description["masks"] != "inside":
+            return finish(self, masks, detections, images.sizes, originals)
+        # The graph has pasted the masks into the padded images, so finish() must not.
+        names = SimpleNamespace(
+            draws_masks=False,
+            draws_keypoints=False,
+            input=self.input,
+            classes=self.classes,
+            category_ids=self.category_ids,
+        )
+        results = finish(names, [], detections, images.sizes, originals)
+        for result, padded, size in zip(results, masks[0], images.sizes.int().tolist()):
+            result.rles = to_original(padded[: len(result)], size, result.size)
+        return results
+
+    def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
+        """Detections above `score` in images padded to the file's shape, and a list with their masks, if any."""
+        score = self.score if score is None else score
+        arrays = {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}
+        if self.description["nms"] == "outside":
+            outputs = self.run(**arrays)
+            return suppress(outputs["boxes"], outputs["scores"], score, **self.description["suppression"]), []
+        outputs = self.run(**arrays, score=np.array(score, np.float32))
+        detections = Detections(*(outputs[name] for name in Detections._fields))
+        return detections, [outputs["masks"]] if self.draws_masks else []
+
+    def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """The masks of the first detections, one per box; `maps`: the masks that `detect` returns."""
+        return maps[0][:, : boxes.shape[1]]
+
+    def prepare(self, images: Sequence) -> tuple[Images, list[tuple[int, int]]]:
+        return fit(images, self.input, self.shape)
+
+    def feed(self, image: Any) -> dict[str, np.ndarray]:
+        """The graph's inputs for one image."""
+        images, _ = self.prepare([image])
+        return {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}
+
+
+EXPORTED: dict[str, type["ExportedClassifier"] | type["ExportedDetector"]] = {
+    "classification": ExportedClassifier,
+    "detection": ExportedDetector,
+}
+
+
+def crops(images: Sequence, short: int, size: int) -> Tensor:
+    """Center crops, uint8 [B, 3, size, size]."""
+    pixels = np.stack([center_crop(as_image(image), short, size) for image in images])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def fit(images: Sequence, input: InputConfig, shape: tuple[int, int]) -> tuple[Images, list[tuple[int, int]]]:
+    """Images resized and padded to `shape` (height, width), and their original heights and widths."""
+    decoded = [as_image(image) for image in images]
+    resized = [resize(image, *sides(*image.size, input, shape), input.resize) for image in decoded]
+    padded = np.zeros((len(images), *shape, 3), resized[0].dtype)
+    for whole, pixels in zip(padded, resized):
+        whole[: pixels.shape[0], : pixels.shape[1]] = pixels
+    sizes = torch.tensor([pixels.shape[:2] for pixels in resized], dtype=torch.float32)
+    return Images(torch.from_numpy(padded).permute(0, 3, 1, 2), sizes), [image.size[::-1] for image in decoded]
+
+
+def sides(width: int, height: int, input: InputConfig, shape: tuple[int, int]) -> tuple[int, int]:
+    """Limits of the short and long side of an image: those of the model, or smaller ones that fit `shape`."""
+    short, long = sorted((width, height))
+    fitting = min(shape[0] / height, shape[1] / width)
+    if min(input.min_size / short, input.max_size / long) <= fitting:
+        return input.min_size, input.max_size
+    # The limiting side is integral; the other is rounded up so that it does not become the limit.
+    return ceil(short * fitting - 1e-6), ceil(long * fitting - 1e-6)
+
+
+def suppress(boxes: Tensor, scores: Tensor, score: float, candidates: int, iou: float, detections: int) -> Detections:
+    """Applies NMS as `RoIHeads.detect` does to boxes [B, N, C or 1, 4] and scores [B, N, C] of proposals."""
+    classes, kinds = scores.shape[2], boxes.shape[2]
+    best, chosen = scores.flatten(1).topk(min(candidates, scores[0].numel()), dim=1)
+    labels, rows = chosen % classes, chosen // classes
+    chosen_boxes = take(boxes.flatten(1, 2), chosen if kinds == classes else rows)
+    real = (best > score) & (chosen_boxes[..., 2:] - chosen_boxes[..., :2] >= MIN_SIZE).all(2)
+    kept, valid = nms(chosen_boxes, best, labels, real, iou, detections)
+    return Detections(take(chosen_boxes, kept), take(best, kept), take(labels, kept), valid)
+
+
+def to_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> list[RLE]:
+    """Converts probabilities [n, H, W] in a padded image of unpadded `size` to masks of the original image."""
+    import cv2
+
+    rles = []
+    for mask in masks.numpy():
+        resized = cv2.resize(mask[: size[0], : size[1]], original[::-1], interpolation=cv2.INTER_LINEAR)
+        rles += encode(torch.from_numpy(resized > 0.5)[None], original)
+    return rles

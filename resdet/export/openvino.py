@@ -1,0 +1,77 @@
+"""Export to OpenVINO files with metadata, by way of ONNX."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from resdet.errors import FileError
+from resdet.export.form import DEFAULT, Form
+from resdet.export.onnx import require_packages as require_onnx
+from resdet.export.onnx import to_onnx
+from resdet.export.onnx_model import OURS
+from resdet.export.openvino_model import DIGEST, PACKAGE, SECTION
+from resdet.files.atomic import Check, accept, write_bytes
+from resdet.files.download import digest
+from resdet.optional import required
+
+
+def to_openvino(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = accept) -> None:
+    """Writes an `.xml` file, and a `.bin` file next to it, for `resdet.load`.
+
+    `check` reads the two, in a temporary folder, before they replace old ones. The inputs are those of the ONNX file;
+    `score` is not optional.
+    """
+    require_packages()
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "model.onnx"
+        to_onnx(model, source, form)
+        from_onnx(source, path, check)
+
+
+def require_packages() -> None:
+    required("openvino", PACKAGE, "Export to OpenVINO")
+    require_onnx()
+
+
+def from_onnx(source: Path, path: str | Path, check: Check = accept) -> None:
+    """Converts a file of `to_onnx`, or that file in int8."""
+    path = Path(path)
+    graph = convert(source)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.xml"
+        weights = file.with_suffix(".bin")
+        save(graph, file)
+        graph.set_rt_info(digest(weights, DIGEST), [SECTION, DIGEST])
+        save(graph, file)  # the same weights again
+        check(file)
+        content = weights.read_bytes()
+        # The .bin file is replaced once the .xml file is on the disk, so that a full disk leaves the old pair.
+        write_bytes(path, file.read_bytes(), lambda _: write_bytes(path.with_suffix(".bin"), content))
+
+
+def save(graph: Any, path: Path) -> None:
+    import openvino
+
+    try:
+        openvino.save_model(graph, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise FileError(f"{path} cannot be written by OpenVINO ({error}): free some space in this folder.") from None
+
+
+def convert(source: Path) -> Any:
+    """OpenVINO's model of an ONNX file, with its metadata."""
+    import onnx
+    import openvino
+
+    file = onnx.load(source)
+    metadata = {
+        entry.key.removeprefix(OURS): entry.value for entry in file.metadata_props if entry.key.startswith(OURS)
+    }
+    del file.metadata_props[:]  # OpenVINO would store them too
+    defaults = [value for value in file.graph.initializer if value.name == "score"]
+    for value in defaults:
+        file.graph.initializer.remove(value)  # OpenVINO takes an input with a default value for a constant
+    graph = openvino.Core().read_model(file.SerializeToString())
+    for key, text in metadata.items():
+        graph.set_rt_info(text, [SECTION, key])
+    return graph

@@ -1,0 +1,96 @@
+"""Loads exported OpenVINO files, run by OpenVINO."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from resdet.errors import ConfigError, WeightsError
+from resdet.export.model import ExportedClassifier, ExportedDetector, model_of
+from resdet.export.runtime import Shapes
+from resdet.files.download import digest
+from resdet.optional import required
+
+SECTION = "resdet"  # of resdet's metadata in the rt_info
+DIGEST = "sha256"  # its key for the checksum of the .bin file
+PACKAGE = '"resdet[openvino]"'
+Precision = Literal["f32", "bf16", "f16"]
+
+
+def load(
+    path: str | Path, precision: Precision | None = None, device: str = "CPU"
+) -> ExportedClassifier | ExportedDetector:
+    """The model in an `.xml` file and the `.bin` file next to it.
+
+    `precision`: of the computation; None is OpenVINO's default, bf16 on a CPU that computes in it, otherwise f32. A
+    device that lacks a precision computes in f32. `device`: a device of OpenVINO.
+    """
+    if precision not in (None, *get_args(Precision)):
+        raise ConfigError(f"precision is {precision!r}: give f32, bf16 or f16.")
+    graph, metadata = read(Path(path))
+    with runtime_errors(f"{path} cannot be compiled for {device}"):
+        runtime = OpenVINORuntime(graph, precision, device)
+    return model_of(runtime, metadata, str(path))
+
+
+class OpenVINORuntime:
+    """A model compiled by OpenVINO, with torch's number of threads."""
+
+    name = "openvino"
+
+    def __init__(self, graph: Any, precision: Precision | None, device: str):
+        core = required("openvino", PACKAGE, "OpenVINO").Core()
+        core.set_property("CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+        settings = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+        self.compiled = core.compile_model(graph, device, settings)
+        self.precision = self.compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.inputs, self.outputs = shapes(graph.inputs), shapes(graph.outputs)
+        self.lock = Lock()  # calls at the same time would share their outputs
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        with self.lock, runtime_errors("The graph of an OpenVINO file cannot be run"):
+            results = self.compiled(dict(arrays))
+            return [results[name] for name in self.outputs]
+
+
+def shapes(ports: Any) -> Shapes:
+    """Shapes of inputs or outputs by name, None for a dynamic size."""
+    return {
+        port.any_name: [size.get_length() if size.is_static else None for size in port.partial_shape] for port in ports
+    }
+
+
+def read(path: Path) -> tuple[Any, dict[str, str]]:
+    """The graph in an `.xml` file and the `.bin` file next to it, and its metadata."""
+    openvino = required("openvino", PACKAGE, str(path))
+    weights = path.with_suffix(".bin")
+    for file in (path, weights):
+        if not file.is_file():
+            raise WeightsError(f"{file}: no such file; give both files of `resdet export`, .xml and .bin.")
+    with runtime_errors(f"{path} is not a valid OpenVINO file"):
+        reader = openvino.frontend.FrontEndManager().load_by_framework(
+            "ir"
+        )  # no other format, whatever the file contains
+        graph = reader.convert(reader.load(str(path)))
+        section = graph.get_rt_info(SECTION).value if graph.has_rt_info(SECTION) else {}
+    metadata = {key: str(text) for key, text in section.items()}
+    if metadata and metadata.pop(DIGEST, None) != digest(weights, DIGEST):
+        raise WeightsError(f"{weights} is damaged or of another export than {path.name}: export it again.")
+    return graph, metadata
+
+
+@contextmanager
+def runtime_errors(problem: str) -> Iterator[None]:
+    """Turns errors of OpenVINO into a WeightsError."""
+    try:
+        yield
+    except Exception as error:
+        ours = isinstance(error, RuntimeError) or type(error).__module__.startswith("openvino.")
+        if not ours and not isinstance(error, UnicodeDecodeError):
+            raise
+        last = str(error).rstrip().rsplit("\n", 1)[-1]  # the lines before it name source files
+        raise WeightsError(f"{problem} ({last}): export it again.") from None
