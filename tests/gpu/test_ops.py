@@ -69,7 +69,8 @@ def test_roi_align_of_standard_memory_format_and_of_nothing():
 def test_the_operators_are_well_formed():
     features = [feature.requires_grad_() for feature in cuda(*pyramid())]
     boxes, levels = cuda(*regions())
-    torch.library.opcheck(roi_align_op, (features, boxes, levels, SCALES, 3, 2, True))
+    images = torch.randint(2, levels.shape, device="cuda")
+    torch.library.opcheck(roi_align_op, (features, boxes, images, levels, SCALES, 3, 2, True))
     torch.library.opcheck(nms, (*cuda(*candidates(20)), 0.5, 5))
 
 
