@@ -7,12 +7,15 @@ that a compiled call during a trace in another thread fails.
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
+
+from resdet.cudnn import fastest_algorithms
 
 GRAPHS = 8  # of a function, at most
 log = logging.getLogger("resdet")
@@ -41,10 +44,13 @@ class CompiledPerShape:
             log.info("compiling %s for %s", self.function.__qualname__, list(tensors[0].shape))
             self.graphs[key] = torch.compile(isolated(self.function), **self.options)
         if key not in self.graphs:
+            recurs = self.seen[key] > 0
             self.seen[key] += tensors[0].numel()
-            return self.function(*inputs)
+            with fastest_algorithms() if recurs else nullcontext():
+                return self.function(*inputs)
         try:
-            return self.graphs[key](*inputs)
+            with fastest_algorithms():
+                return self.graphs[key](*inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).split("\n")[:2]).strip()
             log.warning("torch.compile failed, the model continues without it: %s", reason)

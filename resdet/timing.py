@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 MIN_SECONDS = 0.5  # of a round: shorter work is repeated
@@ -26,9 +27,58 @@ class Case:
     warm: bool = True  # False: no warm-up, for calls of seconds that compile nothing
 
 
-def measure(case: Case, rounds: int, log: Callable[[str], None]) -> dict[str, list[float]]:
+class Timer:
+    """Times calls by a clock of the host, which suits work that is done when a call returns."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self.clock = clock
+
+    def seconds(self, side: Callable[[], object], repeats: int) -> float:
+        """Mean seconds of `repeats` calls."""
+        start = self.clock()
+        for _ in range(repeats):
+            side()
+        return (self.clock() - start) / repeats
+
+    def details(self, side: Side) -> dict[str, float]:
+        """What else was measured of a side."""
+        return {}
+
+
+class CudaTimer(Timer):
+    """Times calls between two CUDA events.
+
+    `details`: medians of the milliseconds until a call returns to Python, and of the memory that it takes in addition
+    to what was allocated before it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enqueue: dict[Side, list[float]] = {}  # seconds
+        self.memory: dict[Side, list[int]] = {}  # bytes
+
+    def seconds(self, side: Callable[[], object], repeats: int) -> float:
+        from torch import cuda
+
+        start, end = (cuda.Event(enable_timing=True) for _ in range(2))
+        cuda.synchronize()
+        cuda.reset_peak_memory_stats()
+        before = cuda.memory_allocated()
+        start.record()
+        enqueue = super().seconds(side, repeats)
+        end.record()
+        cuda.synchronize()
+        self.enqueue.setdefault(side, []).append(enqueue)
+        self.memory.setdefault(side, []).append(cuda.max_memory_allocated() - before)
+        return start.elapsed_time(end) / 1000 / repeats
+
+    def details(self, side: Side) -> dict[str, float]:
+        return {"enqueue_ms": 1000 * median(self.enqueue[side]), "peak_gb": median(self.memory[side]) / 1e9}
+
+
+def measure(case: Case, rounds: int, log: Callable[[str], None], timer: Timer | None = None) -> dict[str, list[float]]:
     """Seconds per call, or megabytes, of each side."""
-    return measure_memory(case, log) if case.unit == MEGABYTES else compare(case, rounds, log)
+    return measure_memory(case, log) if case.unit == MEGABYTES else compare(case, rounds, log, timer)
 
 
 def measure_memory(case: Case, log: Callable[[str], None]) -> dict[str, list[float]]:
@@ -41,35 +91,26 @@ def measure_memory(case: Case, log: Callable[[str], None]) -> dict[str, list[flo
     return megabytes
 
 
-def compare(
-    case: Case, rounds: int, log: Callable[[str], None], clock: Callable[[], float] = time.perf_counter
-) -> dict[str, list[float]]:
+def compare(case: Case, rounds: int, log: Callable[[str], None], timer: Timer | None = None) -> dict[str, list[float]]:
     """Seconds per call of each available side, one value per round; sides take turns: A B C A B C …"""
+    timer = timer or Timer()
     sides = {name: side for name, side in case.sides.items() if callable(side)}
     repeats = dict.fromkeys(sides, 1)
     for name in sides if case.warm else ():
         log(f"{case.name}: warming up {name}")
-        repeats[name] = warm_up(sides[name], clock)
+        repeats[name] = warm_up(sides[name], timer)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
             if not seconds[name] or seconds[name][0] < MAX_SECONDS:
-                seconds[name].append(seconds_of(side, repeats[name], clock))
+                seconds[name].append(timer.seconds(side, repeats[name]))
     return seconds
 
 
-def warm_up(side: Callable[[], object], clock: Callable[[], float]) -> int:
+def warm_up(side: Callable[[], object], timer: Timer) -> int:
     """Calls once to compile and allocate; returns the number of calls per round."""
     side()
-    return max(1, math.ceil(MIN_SECONDS / seconds_of(side, 1, clock)))
-
-
-def seconds_of(side: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
-    """Mean seconds of `repeats` calls."""
-    start = clock()
-    for _ in range(repeats):
-        side()
-    return (clock() - start) / repeats
+    return max(1, math.ceil(MIN_SECONDS / timer.seconds(side, 1)))
 
 
 @contextmanager

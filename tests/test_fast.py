@@ -113,6 +113,24 @@ def test_a_shape_is_compiled_after_enough_of_it_has_run():
     assert counts == [0, 0, 0, 0, 1, 2]
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_algorithms_are_searched_for_shapes_that_recur(deterministic):
+    """Not for the first image of a shape, as of each panorama; always for compiled shapes."""
+    found = []
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        function = CompiledPerShape(lambda x: found.append(torch.backends.cudnn.benchmark), after=40, backend=Backend())
+        for n in (20, 30, 20, 30):
+            function(torch.ones(n))
+        assert found == [False, False, not deterministic, not deterministic]
+        compiled = CompiledPerShape(lambda x: x + 1, backend=lambda graph, inputs: call)
+        call = lambda *inputs: found.append(torch.backends.cudnn.benchmark) or inputs
+        compiled(torch.ones(20))
+        assert found[4:] == [not deterministic] and not torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_without_a_compiler_inference_goes_on(caplog):
     def broken(graph, inputs):
         raise RuntimeError("no C++ compiler")

@@ -86,8 +86,8 @@ def test_a_mistake_in_a_config_is_told_at_once(words, hint, tmp_path):
 
 # The packages and modules of resdet, lowest floor first; those of a floor do not use each other.
 FLOORS = [
-    ("_lazy", "compilation", "errors", "model", "structures", "timing"),
-    ("extension", "files", "optional", "registry"),
+    ("_lazy", "cudnn", "errors", "model", "structures", "timing"),
+    ("compilation", "extension", "files", "optional", "registry"),
     ("ops",),
     ("backbones", "images"),
     ("necks", "results", "weights"),

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed._functional_collectives import wait_tensor
 from torch.nn import functional as F
+
+from resdet.backbones.sync_batch_norm import SyncBatchNorm2d
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -35,66 +35,6 @@ class FrozenBatchNorm2d(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, eps={self.eps}"
-
-
-@torch.compiler.assume_constant_result
-def process_group() -> str | None:
-    """Name of the group of all processes, None for a single process.
-
-    A name, since `torch.compile` caches a traced group and would keep it alive after `destroy_process_group`.
-    """
-    group = dist.group.WORLD if dist.is_initialized() and dist.get_world_size() > 1 else None
-    return group.group_name if group is not None else None
-
-
-class AllReduceSum(torch.autograd.Function):
-    """Sum of a tensor over the processes of a group; the gradient is the sum of their gradients.
-
-    `torch.distributed.nn.functional.all_reduce` is deprecated and not supported by `torch.compile`.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, group: str) -> Tensor:
-        ctx.group = group
-        return all_reduce_sum(x, group)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return all_reduce_sum(grad, ctx.group), None
-
-
-def all_reduce_sum(x: Tensor, group: str) -> Tensor:
-    return wait_tensor(torch.ops._c10d_functional.all_reduce(x.contiguous(), "sum", group))
-
-
-class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes, on any device; torch's SyncBatchNorm supports GPUs only.
-
-    Every pixel has the same weight, even if processes pad their images to different shapes.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        group = process_group() if self.training else None
-        if group is None:
-            return super().forward(x)
-        wide, pixels = x.float(), x.numel() // x.shape[1]
-        totals = AllReduceSum.apply(torch.cat([pixels * wide.mean((0, 2, 3)), wide.new_full((1,), pixels)]), group)
-        count = totals[-1].detach()
-        mean = totals[:-1] / count
-        # Centered on the common mean: E[x²] - E[x]² would lose precision.
-        centered = wide - mean[:, None, None]
-        var = AllReduceSum.apply(pixels * centered.square().mean((0, 2, 3)), group) / count
-        self._track(mean.detach(), var.detach(), count)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
-        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var * (count / (count - 1).clamp(min=1)), self.momentum)
 
 
 def make_norm(kind: str | None, channels: int) -> nn.Module:

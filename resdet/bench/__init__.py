@@ -1,4 +1,4 @@
-"""Benchmarks of resdet against torchvision, timm and pycocotools on the CPU, in one process: `resdet bench`.
+"""Benchmarks of resdet against torchvision, timm and pycocotools in one process: `resdet bench`.
 
 A suite is a module with a generator `cases()`: forward, train, cifar and pipeline for classifiers; detect,
 detect_train, end_to_end, ops, evaluate and index for detectors. Weights are random, images and annotations generated,

@@ -14,9 +14,9 @@ BATCH, SIZE, CLASSES = 128, 32, 10
 WIDTHS = (16, 32, 64)
 
 
-def cases(batch: int = BATCH) -> Iterator[Case]:
+def cases(batch: int = BATCH, device: str = "cpu") -> Iterator[Case]:
     """ResNet-20, 56 and 110; ResNet-110 is not compiled, since that takes minutes."""
-    images = pixels(batch, SIZE)
+    images = pixels(batch, SIZE, device)
     for depth, prefix, variants in (
         (20, "resnet20 ", (*EAGER, *COMPILED)),
         (56, "resnet56 ", (*EAGER, *COMPILED)),

@@ -6,39 +6,56 @@ from contextlib import closing
 from importlib import import_module
 
 from resdet.errors import ConfigError
-from resdet.timing import measure, torch_threads
+from resdet.timing import CudaTimer, Timer, measure, torch_threads
 
 SUITES = ("forward", "train", "cifar", "pipeline", "detect", "detect_train", "end_to_end", "ops", "evaluate", "index")
+ON_DEVICES = ("forward", "train", "cifar", "detect", "detect_train", "ops")  # suites that also run on a GPU
 
 
 def bench(
-    suites: Sequence[str] = (), rounds: int = 5, threads: int | None = None, json_path: str | None = None
+    suites: Sequence[str] = (),
+    rounds: int = 5,
+    threads: int | None = None,
+    json_path: str | None = None,
+    device: str = "cpu",
 ) -> None:
-    """Times the given suites, or all. Prints for each library the median over `rounds` of images/s or time per call,
-    and the ratio to the first library (torchvision or pycocotools). `threads`: torch threads, by default one per core;
-    the pipeline suite always uses one core.
+    """Times the given suites, or all that run on the device (`cpu` or `cuda`).
+
+    Prints for each library the median over `rounds` of images/s or time per call, and the ratio to the first library
+    (torchvision or pycocotools). `threads`: torch threads, by default one per core; the pipeline suite always uses one
+    core.
     """
-    validate(suites, rounds, threads)
+    validate(suites, rounds, threads, device)
     import torch
 
     from resdet.bench.report import Report
 
     with torch_threads(threads or torch.get_num_threads()):
-        report = Report(json_path, rounds)
-        for name in suites or SUITES:
-            with closing(import_module(f"resdet.bench.{name}").cases()) as cases:
+        report = Report(json_path, rounds, device)
+        for name in suites or (SUITES if device == "cpu" else ON_DEVICES):
+            settings = {"device": device} if name in ON_DEVICES else {}
+            with closing(import_module(f"resdet.bench.{name}").cases(**settings)) as cases:
                 for case in cases:
-                    report.add(name, case, measure(case, rounds, lambda text: progress(f"{name}: {text}")))
+                    timer = CudaTimer() if device == "cuda" else Timer()
+                    log = lambda text: progress(f"{name}: {text}")
+                    report.add(name, case, measure(case, rounds, log, timer), timer)
 
 
-def validate(suites: Sequence[str], rounds: int, threads: int | None) -> None:
+def validate(suites: Sequence[str], rounds: int, threads: int | None, device: str) -> None:
     for name in suites:
         if name not in SUITES:
             raise ConfigError(f"There is no suite named {name!r}: use one of {', '.join(SUITES)}.")
+        if device != "cpu" and name not in ON_DEVICES:
+            raise ConfigError(f"The suite {name} runs on the CPU only: leave out --device {device}.")
     if rounds < 1:
         raise ConfigError(f"--rounds is {rounds}: give 1 or more.")
     if threads is not None and threads < 1:
         raise ConfigError(f"--threads is {threads}: give 1 or more, or leave it out for one thread per core.")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError("--device is cuda: torch has no usable GPU on this machine; give cpu.")
 
 
 def progress(text: str) -> None:

@@ -18,15 +18,16 @@ SHARE = 0.97  # minimum fraction of agreeing detections
 PIXELS, SCORES, IOU = 0.1, 1e-3, 0.99  # tolerances of boxes and scores, minimum mean IoU of masks
 
 
-def cases(sizes: tuple[tuple[int, int], ...] = SIZES, body: str = "resnet50") -> Iterator[Case]:
+def cases(sizes: tuple[tuple[int, int], ...] = SIZES, body: str = "resnet50", device: str = "cpu") -> Iterator[Case]:
     """Compiled variants are left out: torchvision's detectors do not compile with fullgraph=True."""
     for masks in (False, True):
         for height, width in sizes:
             torch.compiler.reset()
-            yield from cases_of(masks, height, width, body)
+            yield from cases_of(masks, height, width, body, device)
 
 
-def cases_of(masks: bool, height: int, width: int, body: str) -> Iterator[Case]:
+def cases_of(masks: bool, height: int, width: int, body: str, device: str = "cpu") -> Iterator[Case]:
+    """Detections are compared on the CPU, since a GPU computes convolutions in TF32."""
     pixels = sample_image(height, width)
     image = tensor_of(pixels)
     peer, model = twins(masks, height, width, body)
@@ -34,9 +35,10 @@ def cases_of(masks: bool, height: int, width: int, body: str) -> Iterator[Case]:
 
     eager = inference(lambda: peer([image]))
     note = agreement(eager()[0], model.predict([pixels])[0])
+    image, peer, model = image.to(device), peer.to(device), model.to(device)
     sides: dict[str, Side] = {"torchvision": eager, "resdet": lambda: model.predict([pixels])}
     yield Case(name("defaults (eager, fp32)"), 1, sides, note)
-    for variant in EAGER:
+    for variant in (variant.on(device) for variant in EAGER):
         peer_variant, model_variant = variant.prepare(peer), variant.prepare(model)
         sides = {
             "torchvision": inference(lambda: peer_variant([image]), variant),

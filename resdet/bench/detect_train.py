@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from resdet.bench.detection import CLASSES, sample_image, tensor_of, twins
 from resdet.bench.nets import EAGER, Variant
-from resdet.bench.train import stepping_trainer, training_step
+from resdet.bench.train import stepping_trainer, take_step, training_step
 from resdet.detection.model import Detector
 from resdet.detection.objects_training import LossesStep
 from resdet.engine.trainer import Trainer
@@ -21,15 +21,19 @@ LR = 1e-7  # keeps the random weights nearly constant over the rounds
 
 
 def cases(
-    height: int = HEIGHT, width: int = WIDTH, batches: tuple[int, ...] = BATCHES, body: str = "resnet50"
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    batches: tuple[int, ...] = BATCHES,
+    body: str = "resnet50",
+    device: str = "cpu",
 ) -> Iterator[Case]:
     """Defaults: torchvision as in its reference scripts, in float32 and contiguous memory; resdet as in `resdet train`.
     Both sample 256 anchors and 512 RoIs per image, with two stages and all norms frozen."""
     for masks in (False, True):
-        detectors = twins(masks, height, width, body)
+        detectors = twins(masks, height, width, body, device=device)
         for batch in batches:
             torch.compiler.reset()
-            yield from cases_of(*detectors, Inputs.make(height, width, batch))
+            yield from cases_of(*detectors, Inputs.make(height, width, batch).to(device))
 
 
 class Inputs(NamedTuple):
@@ -79,23 +83,23 @@ def ellipse(box: Tensor, height: int, width: int) -> Tensor:
 
 
 def cases_of(peer: nn.Module, model: Detector, inputs: Inputs) -> Iterator[Case]:
-    count = len(inputs.images)
+    count, device = len(inputs.images), inputs.images[0].device.type
     height, width = inputs.images[0].shape[1:]
     name = f"{'Mask' if model.draws_masks else 'Faster'} R-CNN {width}×{height}, batch {count}, {{}}".format
     note = mask_head_note(peer, inputs) if model.draws_masks else ""
 
     peer_step = torchvision_step(peer, inputs)
-    trainer = trainer_of(model, count)
-    sides: dict[str, Side] = {"torchvision": peer_step, "resdet": lambda: trainer.take_step(inputs.batch)}
+    trainer = trainer_of(model, count, device)
+    sides: dict[str, Side] = {"torchvision": peer_step, "resdet": lambda: take_step(trainer, inputs.batch)}
     yield Case(name(f"defaults (resdet: channels_last, {trainer.precision})"), count, sides, note)
-    for variant in EAGER:
+    for variant in (variant.on(device) for variant in EAGER):
         sides = {
             "torchvision": torchvision_step(peer, inputs, variant),
             "resdet": resdet_step(model, inputs, variant),
         }
         yield Case(name(variant), count, sides)
-    compiled = trainer_of(model, count, compile=True)
-    sides = {"torchvision": peer_step, "resdet": lambda: compiled.take_step(inputs.batch)}
+    compiled = trainer_of(model, count, device, compile=True)
+    sides = {"torchvision": peer_step, "resdet": lambda: take_step(compiled, inputs.batch)}
     yield Case(name(f"resdet compiled, {compiled.precision}; peer's defaults"), count, sides)
 
 

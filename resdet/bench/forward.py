@@ -14,24 +14,30 @@ BATCH, SIZE = 8, 224
 TOLERANCE = 1e-4
 
 
-def cases(batch: int = BATCH, size: int = SIZE) -> Iterator[Case]:
-    """Nets get normalized pixels; our defaults and fast path run the whole classifier, normalization included."""
+def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator[Case]:
+    """Nets get normalized pixels; our defaults and fast path run the whole classifier, normalization included.
+
+    Outputs are compared on the CPU, since a GPU computes convolutions in TF32.
+    """
     nets = each(resnet50s(), nn.Module.eval)
     images = pixels(batch, size)
     normalized = normalizer()(images)
-    contiguous = normalized.contiguous()
-
-    plain = each(nets, lambda net: inference(net, contiguous))
+    plain = each(nets, lambda net: inference(net, normalized.contiguous()))
     note = f"same weights: outputs agree to {check_agreement(plain):.0e} of the largest"
-    ours = inference(classifier(nets["resdet"], size).eval(), images)
+
+    nets = each(nets, lambda net: net.to(device))
+    images, normalized = images.to(device), normalized.to(device)
+    contiguous = normalized.contiguous()
+    plain = each(nets, lambda net: inference(net, contiguous))
+    ours = inference(classifier(nets["resdet"], size).to(device).eval(), images)
     yield Case("defaults (eager, fp32)", batch, {**plain, "resdet": ours}, note)
 
-    for variant in (*EAGER, *COMPILED):
+    for variant in (variant.on(device) for variant in (*EAGER, *COMPILED)):
         torch.compiler.reset()
         sides = each(nets, lambda net: inference(variant.prepare(net), normalized, variant))
         yield Case(str(variant), batch, sides)
 
-    fast = inference(accelerate(classifier(nets["resdet"], size), compile=True), images)
+    fast = inference(accelerate(classifier(nets["resdet"], size).to(device), compile=True), images)
     yield Case("resdet's fast path, peers' defaults", batch, {**plain, "resdet": fast})
 
 

@@ -36,6 +36,9 @@ class Variant(NamedTuple):
         module = copy.deepcopy(module).to(memory_format=torch.channels_last)
         return cast(M, torch.compile(module, fullgraph=True, dynamic=False)) if self.compile else module
 
+    def on(self, device: str) -> "Variant":
+        return self._replace(device=device)
+
 
 EAGER = (Variant(bf16=False, compile=False), Variant(bf16=True, compile=False))
 COMPILED = (Variant(bf16=False, compile=True), Variant(bf16=True, compile=True))
@@ -76,7 +79,7 @@ def normalizer() -> Normalize:
     return Normalize(IMAGENET_MEAN, IMAGENET_STD)
 
 
-def pixels(batch: int, size: int) -> Tensor:
+def pixels(batch: int, size: int, device: str = "cpu") -> Tensor:
     """A batch as from our loader and `predict`: uint8 [batch, 3, size, size], channels last in memory."""
     images = torch.randint(256, (batch, size, size, 3), generator=torch.Generator().manual_seed(0))
-    return images.to(torch.uint8).permute(0, 3, 1, 2)
+    return images.to(device, torch.uint8).permute(0, 3, 1, 2)

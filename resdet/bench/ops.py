@@ -15,21 +15,21 @@ HEIGHT, WIDTH, CHANNELS, SIZE, SAMPLING = 800, 1344, 256, 7, 2
 STRIDES = (4, 8, 16, 32)
 
 
-def cases(boxes: int = BOXES, regions: int = REGIONS, channels: int = CHANNELS) -> Iterator[Case]:
-    yield from suppression(boxes)
-    yield from alignment(regions, channels)
+def cases(boxes: int = BOXES, regions: int = REGIONS, channels: int = CHANNELS, device: str = "cpu") -> Iterator[Case]:
+    yield from suppression(boxes, device)
+    yield from alignment(regions, channels, device)
 
 
-def suppression(count: int) -> Iterator[Case]:
+def suppression(count: int, device: str) -> Iterator[Case]:
     """NMS at an IoU of 0.5, over all boxes and per class."""
     from torchvision.ops import batched_nms
     from torchvision.ops import nms as torchvision_nms
 
     rng = torch.Generator().manual_seed(0)
-    scores = torch.rand(count, generator=rng)
-    spread, clustered = random_boxes(count, rng), clustered_boxes(count, rng)
-    labels = torch.randint(CLASSES, (count,), generator=rng)
-    one, valid = torch.zeros_like(labels), torch.ones(1, count, dtype=torch.bool)
+    scores = torch.rand(count, generator=rng).to(device)
+    spread, clustered = random_boxes(count, rng).to(device), clustered_boxes(count, rng).to(device)
+    labels = torch.randint(CLASSES, (count,), generator=rng).to(device)
+    one, valid = torch.zeros_like(labels), torch.ones(1, count, dtype=torch.bool, device=device)
     ours = lambda boxes, groups: nms(boxes[None], scores[None], groups[None], valid, 0.5, count)
     for name, boxes in (("random", spread), ("clustered", clustered)):
         sides: dict[str, Side] = {
@@ -60,12 +60,12 @@ def clustered_boxes(count: int, rng: torch.Generator) -> Tensor:
     return boxes + 0.1 * sides * torch.randn(count, 4, generator=rng)
 
 
-def alignment(count: int, channels: int) -> Iterator[Case]:
+def alignment(count: int, channels: int, device: str) -> Iterator[Case]:
     """RoIAlign of one image on the four levels of a pyramid, with sampling ratio 2."""
     rng = torch.Generator().manual_seed(0)
     shapes = [(HEIGHT // stride, WIDTH // stride) for stride in STRIDES]
-    maps = [torch.randn(1, channels, *shape, generator=rng) for shape in shapes]
-    boxes = torch.cat([random_boxes(count // 2, rng), 3 * random_boxes(count - count // 2, rng) / 2])
+    maps = [torch.randn(1, channels, *shape, generator=rng).to(device) for shape in shapes]
+    boxes = torch.cat([random_boxes(count // 2, rng), 3 * random_boxes(count - count // 2, rng) / 2]).to(device)
     sizes = f"roi_align of {count} RoIs, {channels}×{SIZE}×{SIZE}"
     for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
         contiguous = [level.to(dtype).requires_grad_() for level in maps]
@@ -87,7 +87,7 @@ def torchvision_align(maps: list[Tensor], boxes: Tensor) -> Callable[[], Tensor]
     pool = MultiScaleRoIAlign(names, SIZE, SAMPLING)
 
     def run() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=maps[0].dtype == torch.bfloat16):
+        with torch.autocast(boxes.device.type, torch.bfloat16, enabled=maps[0].dtype == torch.bfloat16):
             return pool(dict(zip(names, maps)), [boxes], [(HEIGHT, WIDTH)])
 
     return run

@@ -9,7 +9,7 @@ import torch
 
 from resdet.engine.log import git_revision, processor, versions
 from resdet.files.atomic import write_json
-from resdet.timing import MEGABYTES, Case
+from resdet.timing import MEGABYTES, Case, Timer
 
 WIDTH = 60  # column width of case names
 
@@ -17,13 +17,13 @@ WIDTH = 60  # column width of case names
 class Report:
     """Collects cases; the file at `path`, if any, always contains all cases so far."""
 
-    def __init__(self, path: str | None, rounds: int):
+    def __init__(self, path: str | None, rounds: int, device: str = "cpu"):
         self.path = path
         self.head = ""
         self.content: dict[str, Any] = {
             "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "command": ["resdet", *sys.argv[1:]],
-            "device": processor(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
             "threads": torch.get_num_threads(),
             "git": git_revision(),
             "packages": versions(),
@@ -32,9 +32,12 @@ class Report:
         }
         self.write()
 
-    def add(self, suite: str, case: Case, measured: dict[str, list[float]]) -> None:
+    def add(self, suite: str, case: Case, measured: dict[str, list[float]], timer: Timer | None = None) -> None:
         """Prints and records a row, preceded by a header if the suite, the unit or the sides change."""
         timings = {name: timing_of(case, name, measured) for name in case.sides}
+        details = {name: timer.details(case.sides[name]) for name in measured} if timer else {}
+        for name, values in details.items():
+            cast(dict[str, Any], timings[name]).update(values)
         head = f"{f'{suite}, {case.unit}':<{WIDTH}}" + "".join(f"{name:>20}" for name in case.sides)
         if head != self.head:
             self.head = head
@@ -43,6 +46,9 @@ class Report:
         print(f"{case.name:<{WIDTH}}" + "".join(cells), flush=True)
         if case.note:
             print(f"  {case.note}", flush=True)
+        for name, values in details.items():
+            if values:
+                print(f"  {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()), flush=True)
         self.content["cases"].append({"suite": suite, "case": case.name, "note": case.note, "sides": timings})
         self.write()
 

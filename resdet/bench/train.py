@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from resdet.backbones.layers import Backbone
 from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normalizer, pixels, resnet50s
 from resdet.classification.training import ClassifierStep
+from resdet.cudnn import fastest_algorithms
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.trainer import Trainer
@@ -23,31 +24,33 @@ BATCH, SIZE = 8, 224
 LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4
 
 
-def cases(batch: int = BATCH, size: int = SIZE) -> Iterator[Case]:
-    yield from training_cases("", resnet50s(), pixels(batch, size), (*EAGER, *COMPILED))
+def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator[Case]:
+    yield from training_cases("", resnet50s(), pixels(batch, size, device), (*EAGER, *COMPILED))
 
 
 def training_cases(
     prefix: str, nets: dict[str, nn.Module | str], images: Tensor, variants: Sequence[Variant]
 ) -> Iterator[Case]:
-    """Training steps on uint8 `images` [B, 3, S, S]: first the defaults of each library, then equal variants.
+    """Training steps on uint8 `images` [B, 3, S, S] and their device: the defaults of each library, then variants.
 
     Defaults: other libraries as in their examples, in float32 and contiguous memory; resdet as in `resdet train`.
     """
     torch.compiler.reset()
-    batch, size = len(images), images.shape[-1]
-    normalized = normalizer()(images)
+    batch, size, device = len(images), images.shape[-1], images.device.type
+    normalized = normalizer().to(device)(images)
     contiguous = normalized.contiguous()
+    nets = each(nets, lambda net: net.to(device))
 
     model = classifier(cast(Backbone, nets["resdet"]), size)
-    labels = torch.arange(batch) % len(model.classes)
-    trainer = stepping_trainer(model, ClassifierStep(model), batch)
+    labels = torch.arange(batch, device=device) % len(model.classes)
+    trainer = stepping_trainer(model, ClassifierStep(model), batch, device=device)
     peers = each(nets, lambda net: training_step(Loss(copy.deepcopy(net)), contiguous, labels))
-    ours = lambda: trainer.take_step(Batch(images, labels, torch.arange(batch)))
+    given = Batch(images, labels, torch.arange(batch))
+    ours = lambda: take_step(trainer, given)
     name = f"{prefix}defaults (resdet: channels_last, {trainer.precision})"
     yield Case(name, batch, {**peers, "resdet": ours})
 
-    for variant in variants:
+    for variant in (variant.on(device) for variant in variants):
         torch.compiler.reset()
         sides = each(nets, lambda net: training_step(variant.prepare(Loss(net)), normalized, labels, variant))
         yield Case(f"{prefix}{variant}", batch, sides)
@@ -80,6 +83,12 @@ def training_step(
         optimizer.zero_grad(set_to_none=True)
 
     return run
+
+
+def take_step(trainer: Trainer, batch: Batch) -> None:
+    """A step of `resdet train`."""
+    with fastest_algorithms():
+        trainer.take_step(batch)
 
 
 def stepping_trainer(

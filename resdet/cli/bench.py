@@ -27,6 +27,7 @@ def add(commands) -> None:
         "--rounds", type=int, metavar="N", help=f"interleaved rounds; the median is reported (default: {ROUNDS})"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads (default: number of cores)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cpu; of the suite gpu: cuda")
     add_json_argument(parser, "the timings")
     add_gpu_arguments(parser.add_argument_group("options of the suite gpu"))
     parser.set_defaults(run=run)
@@ -35,7 +36,6 @@ def add(commands) -> None:
 def add_gpu_arguments(group) -> None:
     group.add_argument("--out", metavar="FOLDER", help="folder of gpu.json, profile.txt and log.txt")
     group.add_argument("--stages", metavar="A,B", default="", help="stages to run (default: all)")
-    group.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda")
     group.add_argument("--tiny", action="store_true", help="small nets and images, to try the stages on a CPU")
 
 
@@ -45,9 +45,10 @@ def run(parsed) -> None:
         return
     from resdet.bench import bench
 
-    if parsed.out or parsed.stages or parsed.tiny or parsed.device:
-        raise ConfigError("--out, --stages, --device and --tiny are for the suite gpu: resdet bench gpu --out FOLDER.")
-    bench(parsed.suites, ROUNDS if parsed.rounds is None else parsed.rounds, parsed.threads, parsed.json)
+    if parsed.out or parsed.stages or parsed.tiny:
+        raise ConfigError("--out, --stages and --tiny are for the suite gpu: resdet bench gpu --out FOLDER.")
+    rounds = ROUNDS if parsed.rounds is None else parsed.rounds
+    bench(parsed.suites, rounds, parsed.threads, parsed.json, parsed.device or "cpu")
 
 
 def run_gpu(parsed: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from resdet.cudnn import fastest_algorithms
 from resdet.engine import checkpoint, distributed
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.cuda_graph import GraphedStep, StepInputs
@@ -126,7 +127,8 @@ class Trainer:
         while not (self.complete or self.stopped):
             batch = self.next_batch(batches, throughput, log)
             if batch is not None:
-                self.take_step(batch)
+                with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
+                    self.take_step(batch)
                 self.step += 1
                 self.conclude_step(log, throughput)
         if self.stale:

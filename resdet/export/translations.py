@@ -64,9 +64,9 @@ def suppress(
     return op.Pad(indices, missing, constant(0)), op.Pad(kept, missing, constant(False))
 
 
-def roi_align(features, boxes, levels, scales, size: int, sampling: int, aligned: bool):
+def roi_align(features, boxes, images_of, levels, scales, size: int, sampling: int, aligned: bool):
     """`resdet::roi_align`: pools the RoIs of each level and scatters them to their original order."""
-    rois, images = flattened(boxes)
+    rois, images = op.Reshape(boxes, constant([-1, 4])), op.Reshape(images_of, constant([-1]))
     count, channels = boxes.shape[1], features[0].shape[1]
 
     def pool(feature, scale, rois, images):

@@ -30,34 +30,38 @@ def roi_align(
     size: int,
     sampling: int = 2,
     aligned: bool = True,
+    images: Tensor | None = None,
 ) -> Tensor:
     """RoIAlign (Mask R-CNN, section 3), each RoI from the feature map of its level.
 
     Args:
         features: [B, C, h, w] for each level; channels_last is fastest.
-        boxes: [B, N, 4] in image pixels.
+        boxes: [B, N, 4] in image pixels; [A, N, 4] of any A with `images`.
         levels: [B, N] int64, index into `features`.
         scales: pixels of each feature map per image pixel.
         size: side of the output; each of the size x size bins is the mean of its samples.
         sampling: bilinear samples per bin and axis; 0 adapts the number to the size of the RoI.
         aligned: continuous coordinates. False: pixel centers at integers and RoIs at least one pixel wide, as in the
             original Caffe layer.
+        images: [A, N] int64, the image of each RoI; None: row i has the RoIs of image i.
 
     Returns:
         [B, N, C, size, size] in the dtype of the features, channels_last in memory: fastest for convolutions; flatten
         before a linear layer copies it once. Only the features get gradients, also channels_last.
     """
-    return roi_align_op(features, boxes, levels, scales, size, sampling, aligned)
+    images = _image_of_each(boxes) if images is None else images
+    return roi_align_op(features, boxes, images, levels, scales, size, sampling, aligned)
 
 
 # Explicit schemas: torch before 2.8 cannot infer one from list[Tensor]. No default arguments: torch before 2.13 omits
 # their values in `setup_context`.
 FORWARD = (
-    "(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, int size, int sampling, bool aligned) -> Tensor"
+    "(Tensor[] features, Tensor boxes, Tensor images, Tensor levels, float[] scales, int size, int sampling, "
+    "bool aligned) -> Tensor"
 )
 BACKWARD = (
-    "(Tensor grad, Tensor boxes, Tensor levels, int[] heights, int[] widths, float[] scales, int sampling, "
-    "bool aligned) -> Tensor[]"
+    "(Tensor grad, Tensor boxes, Tensor images, Tensor levels, int batch, int[] heights, int[] widths, "
+    "float[] scales, int sampling, bool aligned) -> Tensor[]"
 )
 
 
@@ -65,6 +69,7 @@ BACKWARD = (
 def roi_align_op(
     features: list[Tensor],
     boxes: Tensor,
+    images: Tensor,
     levels: Tensor,
     scales: list[float],
     size: int,
@@ -73,25 +78,25 @@ def roi_align_op(
 ) -> Tensor:
     out = _empty(features[0], boxes, size)
     for level, (feature, scale) in enumerate(zip(features, scales)):
-        rows, images, rois = _rois_of_level(level, boxes, levels)
+        rows, owners, rois = _rois_of_level(level, boxes, images, levels)
         if sampling > 0:
-            bins = roi_taps.forward(feature, images, rois, scale, size, sampling, aligned)
+            bins = roi_taps.forward(feature, owners, rois, scale, size, sampling, aligned)
         else:
-            bins = _adaptive_forward(feature, images, rois, scale, size, aligned)
+            bins = _adaptive_forward(feature, owners, rois, scale, size, aligned)
         out.view(-1, *out.shape[2:])[rows] = bins
     return out.permute(0, 1, 4, 2, 3)
 
 
 @roi_align_op.register_kernel("cuda")
-def _(features, boxes, levels, scales, size, sampling, aligned):
+def _(features, boxes, images, levels, scales, size, sampling, aligned):
     from resdet.ops.kernels.roi_align import forward
 
     with torch.cuda.device(boxes.device):
-        return forward(features, boxes, levels, scales, size, sampling, aligned)
+        return forward(features, boxes, images, levels, scales, size, sampling, aligned)
 
 
 @roi_align_op.register_fake
-def _(features, boxes, levels, scales, size, sampling, aligned):
+def _(features, boxes, images, levels, scales, size, sampling, aligned):
     return _empty(features[0], boxes, size).permute(0, 1, 4, 2, 3)
 
 
@@ -99,7 +104,9 @@ def _(features, boxes, levels, scales, size, sampling, aligned):
 def roi_align_backward(
     grad: Tensor,
     boxes: Tensor,
+    images: Tensor,
     levels: Tensor,
+    batch: int,
     heights: list[int],
     widths: list[int],
     scales: list[float],
@@ -107,58 +114,64 @@ def roi_align_backward(
     aligned: bool,
 ) -> list[Tensor]:
     """Gradients of the levels' maps [B, C, h, w], channels_last, from the gradient of the output of `roi_align`."""
-    batch, _, channels, size, _ = grad.shape
+    size = grad.shape[-1]
     grad = grad.permute(0, 1, 3, 4, 2).flatten(0, 1)
     grads = []
     for level, (height, width, scale) in enumerate(zip(heights, widths, scales)):
-        rows, images, rois = _rois_of_level(level, boxes, levels)
+        rows, owners, rois = _rois_of_level(level, boxes, images, levels)
         shape = (batch, height, width)
         if sampling > 0:
-            pixels = roi_taps.backward(grad[rows], shape, images, rois, scale, size, sampling, aligned)
+            pixels = roi_taps.backward(grad[rows], shape, owners, rois, scale, size, sampling, aligned)
         else:
-            pixels = _adaptive_backward(grad[rows], shape, images, rois, scale, size, aligned)
+            pixels = _adaptive_backward(grad[rows], shape, owners, rois, scale, size, aligned)
         grads.append(pixels.permute(0, 3, 1, 2))
     return grads
 
 
 @roi_align_backward.register_kernel("cuda")
-def _(grad, boxes, levels, heights, widths, scales, sampling, aligned):
+def _(grad, boxes, images, levels, batch, heights, widths, scales, sampling, aligned):
     from resdet.ops.kernels.roi_align import backward
 
     with torch.cuda.device(boxes.device):
-        return backward(grad, boxes, levels, heights, widths, scales, sampling, aligned)
+        return backward(grad, boxes, images, levels, batch, heights, widths, scales, sampling, aligned)
 
 
 @roi_align_backward.register_fake
-def _(grad, boxes, levels, heights, widths, scales, sampling, aligned):
-    batch, _, channels, _, _ = grad.shape
+def _(grad, boxes, images, levels, batch, heights, widths, scales, sampling, aligned):
+    channels = grad.shape[2]
     sides = zip(heights, widths)
     return [grad.new_empty(batch, height, width, channels).permute(0, 3, 1, 2) for height, width in sides]
 
 
 def _save_context(ctx, inputs, output):
-    features, boxes, levels, ctx.scales, _, ctx.sampling, ctx.aligned = inputs
-    ctx.sides = [feature.shape[2] for feature in features], [feature.shape[3] for feature in features]
-    ctx.save_for_backward(boxes, levels)
+    features, boxes, images, levels, ctx.scales, _, ctx.sampling, ctx.aligned = inputs
+    sides = [feature.shape[2] for feature in features], [feature.shape[3] for feature in features]
+    ctx.shapes = features[0].shape[0], *sides  # as in _image_of_each
+    ctx.save_for_backward(boxes, images, levels)
 
 
 def _gradients(ctx, grad):
-    grads = roi_align_backward(grad, *ctx.saved_tensors, *ctx.sides, ctx.scales, ctx.sampling, ctx.aligned)
-    return grads, None, None, None, None, None, None
+    grads = roi_align_backward(grad, *ctx.saved_tensors, *ctx.shapes, ctx.scales, ctx.sampling, ctx.aligned)
+    return grads, None, None, None, None, None, None, None
 
 
 roi_align_op.register_autograd(_gradients, setup_context=_save_context)
 
 
 def _empty(feature: Tensor, boxes: Tensor, size: int) -> Tensor:
-    batch, count, _ = boxes.shape
-    return feature.new_empty(batch, count, size, size, feature.shape[1])
+    return feature.new_empty(*boxes.shape[:2], size, size, feature.shape[1])
 
 
-def _rois_of_level(level: int, boxes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _image_of_each(boxes: Tensor) -> Tensor:
+    """Image indices [B, N] of boxes [B, N, 4]."""
+    batch, count, _ = boxes.shape  # len(boxes) would make an exported batch constant
+    return torch.arange(batch, device=boxes.device)[:, None].expand(batch, count)
+
+
+def _rois_of_level(level: int, boxes: Tensor, images: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The RoIs of a level: rows in [B * N], image indices, and boxes [n, 4]."""
     rows = (levels.flatten() == level).nonzero()[:, 0]
-    return rows, rows // levels.shape[1], boxes.reshape(-1, 4)[rows]
+    return rows, images.flatten()[rows], boxes.reshape(-1, 4)[rows]
 
 
 def _adaptive_forward(feature: Tensor, images: Tensor, boxes: Tensor, scale: float, size: int, aligned: bool) -> Tensor:
@@ -254,8 +267,7 @@ roi_pool_with_indices.register_autograd(_pool_gradients, setup_context=_save_poo
 
 
 def _all_rois(boxes: Tensor, like: Tensor) -> Tensor:
-    batch, count, _ = boxes.shape
-    return _rois(torch.arange(batch, device=boxes.device).repeat_interleave(count), boxes.flatten(0, 1), like)
+    return _rois(_image_of_each(boxes).flatten(), boxes.flatten(0, 1), like)
 
 
 def roi_align_reference(
@@ -266,10 +278,10 @@ def roi_align_reference(
     size: int,
     sampling: int = 2,
     aligned: bool = True,
+    images: Tensor | None = None,
 ) -> Tensor:
     """`roi_align` in plain torch, with a dense matrix for the rows and one for the columns of each RoI; for tests."""
-    batch, count, _ = boxes.shape
-    images = torch.arange(batch, device=boxes.device).repeat_interleave(count)
+    images = (_image_of_each(boxes) if images is None else images).flatten()
     x1, y1, x2, y2 = boxes.flatten(0, 1).unbind(-1)
     out = torch.zeros((), dtype=features[0].dtype, device=boxes.device)
     for level, (feature, scale) in enumerate(zip(features, scales)):
@@ -277,7 +289,7 @@ def roi_align_reference(
         columns = _dense(x1, x2, feature.shape[3], scale, size, sampling, aligned).to(feature.dtype)
         bins = torch.einsum("nih,nchw,njw->ncij", rows, feature[images], columns)
         out = torch.where((levels == level).view(-1, 1, 1, 1), bins, out)
-    return out.view(batch, count, *out.shape[1:])
+    return out.view(*boxes.shape[:2], *out.shape[1:])
 
 
 def _dense(start: Tensor, end: Tensor, limit: int, scale: float, size: int, sampling: int, aligned: bool) -> Tensor:

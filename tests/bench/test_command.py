@@ -11,7 +11,7 @@ from resdet.bench import bench, pipeline
 from resdet.bench.report import Report, timing_of
 from resdet.cli import main
 from resdet.errors import ConfigError
-from resdet.timing import Case
+from resdet.timing import Case, CudaTimer
 
 ROWS = [
     "random_resized",
@@ -86,6 +86,28 @@ def test_impossible_options_are_refused_before_anything_runs(option, value, caps
     printed = capsys.readouterr()
     assert f"{option} {value}" in printed.err or f"{option} is {value}" in printed.err
     assert printed.out == ""
+
+
+def test_a_gpu_is_asked_for_where_there_is_one_and_a_suite_has_work_for_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="--device is cuda: torch has no usable GPU"):
+        bench(["train"], device="cuda")
+    with pytest.raises(ConfigError, match="suite evaluate runs on the CPU only: leave out --device cuda"):
+        bench(["evaluate"], device="cuda")
+    assert main(["bench", "ops", "--device", "cuda"]) == 2
+
+
+def test_the_details_of_a_gpu_stand_beside_the_figures(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an absent GPU")
+    path, timer = tmp_path / "figures.json", CudaTimer()
+    case = Case("a case", 8, {"torchvision": len, "timm": "not installed"})
+    timer.enqueue[len], timer.memory[len] = [0.5, 0.25, 0.125], [2 * 10**9] * 3
+    report = Report(str(path), 1, "cuda")
+    report.add("train", case, {"torchvision": [2.0]}, timer)
+    content = json.loads(path.read_text())
+    side = content["cases"][0]["sides"]["torchvision"]
+    assert (content["device"], side["enqueue_ms"], side["peak_gb"]) == ("an absent GPU", 250.0, 2.0)
+    assert "torchvision: enqueue_ms 250, peak_gb 2" in capsys.readouterr().out
 
 
 def test_units_other_than_speed():

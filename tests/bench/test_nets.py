@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from resdet.bench import cifar, forward, nets, train
+from resdet.bench import cifar, forward, nets, ops, train
 from resdet.bench.nets import EAGER, NOT_INSTALLED
 from resdet.classification.training import ClassifierStep
 
@@ -70,3 +70,20 @@ def test_our_default_side_is_the_trainers_own_step():
     assert len(trainer.window) == 1
     assert not torch.equal(model.backbone.fc.weight, before)
     assert model.backbone.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_nets_and_images_are_on_the_device():
+    """`meta` stands for a GPU; both the defaults and what is moved after the outputs were compared."""
+    defaults = next(forward.cases(1, 32, device="meta"))
+    assert {side().device.type for side in defaults.sides.values() if callable(side)} == {"meta"}
+    assert "outputs agree" in defaults.note
+    assert nets.pixels(2, 8, "meta").device.type == "meta"
+    assert EAGER[1].on("cuda").device == "cuda"
+
+
+def test_operations_are_on_the_device():
+    """Those of torchvision and the gradients need values."""
+    for case in ops.suppression(40, "meta"):
+        assert {x.device.type for x in case.sides["resdet"]()} == {"meta"}, case.name
+    maps, boxes = [torch.empty(1, 4, side, side, device="meta") for side in (32, 16, 8, 4)], torch.empty(8, 4)
+    assert ops.resdet_align(maps, boxes.to("meta"))().device.type == "meta"

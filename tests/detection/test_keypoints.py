@@ -109,7 +109,8 @@ def test_the_loss_is_torchvisions(pair, seed, monkeypatch):
     boxes = targets.boxes.gather(1, matched[..., None].expand(-1, -1, 4)) + torch.rand(2, 4, 4, generator=generator)
     boxes[:, 0] = targets.boxes[:, 0]  # keypoints on the very edge of the RoI
     logits = torch.randn(8, 5, 56, 56, generator=generator, requires_grad=True)
-    monkeypatch.setattr(branch, "features", type("", (), {"of_sample": lambda *_: logits[: 2 * _[2].shape[1]]})())
+    of_positives = lambda _, maps, packed, first: logits[(4 * packed.images + packed.places)[0]]
+    monkeypatch.setattr(branch, "features", type("", (), {"of_positives": of_positives})())
     monkeypatch.setattr(branch, "head", lambda x: x)
     rois = SampledProposals(boxes, matched, positive, positive)
     found = branch.losses([], rois, torch.zeros(0), targets)["keypoint"]

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from running import TINY, TORCHRUN, fork, here, run
 from torch import nn
 
-from resdet.backbones.layers import SyncBatchNorm2d
+from resdet.backbones.sync_batch_norm import SyncBatchNorm2d
 from resdet.engine import distributed
 from resdet.engine.distributed import choose_device
 from resdet.errors import ConfigError

@@ -10,7 +10,7 @@ from running import COMMAND, TORCHRUN, run
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resdet.backbones.layers import SyncBatchNorm2d
+from resdet.backbones.sync_batch_norm import SyncBatchNorm2d
 from resdet.engine import distributed
 
 TASKS = Path("/proc/self/task")

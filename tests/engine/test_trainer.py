@@ -241,6 +241,22 @@ def test_operators_without_a_deterministic_kernel_stop_no_run_on_a_gpu(gpu, monk
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_algorithms_are_searched_for_steps_and_not_for_evaluations(deterministic, tmp_path):
+    """Whose images have many shapes; deterministic training searches none."""
+    task, in_steps, in_evaluations = Linear(), [], []
+    made = trainer(task, tmp_path)
+    task.step.register_forward_hook(lambda *_: in_steps.append(torch.backends.cudnn.benchmark))
+    evaluate = task.evaluate
+    task.evaluate = lambda model: in_evaluations.append(torch.backends.cudnn.benchmark) or evaluate(model)
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        run(made, tmp_path)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert in_steps == [not deterministic] * 9 and in_evaluations == [False] * 3
+
+
 def test_compiled_steps_are_the_same(tmp_path):
     eager, compiled = (trainer(Linear(), tmp_path / name, compile=name == "compiled") for name in ("eager", "compiled"))
     for made in (eager, compiled):

@@ -59,6 +59,21 @@ def test_roi_align_and_its_gradient(dtype, tolerance, sampling, aligned, channel
         torch.testing.assert_close(ours.float().cpu(), theirs, atol=4 * tolerance, rtol=tolerance)
 
 
+def test_roi_align_of_regions_of_any_image():
+    """In one row, as the packed positives of a batch."""
+    features = [feature.requires_grad_() for feature in pyramid(32)]
+    boxes, levels = (each.flatten(0, 1)[None] for each in regions(40))
+    images = torch.randint(2, levels.shape)
+    wanted = roi_align(features, boxes, levels, SCALES, 14, 2, True, images)
+    on_gpu = [feature.detach().cuda().requires_grad_() for feature in features]
+    found = roi_align(on_gpu, *cuda(boxes, levels), SCALES, 14, 2, True, images.cuda())
+    torch.testing.assert_close(found.cpu(), wanted, atol=1e-4, rtol=1e-4)
+    grad = torch.randn_like(wanted)
+    pairs = zip(torch.autograd.grad(found, on_gpu, grad.cuda()), torch.autograd.grad(wanted, features, grad))
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours.cpu(), theirs, atol=4e-4, rtol=1e-4)
+
+
 def test_roi_align_of_standard_memory_format_and_of_nothing():
     features, (boxes, levels) = cuda(*pyramid()), cuda(*regions())
     found = roi_align([each.contiguous() for each in features], boxes, levels, SCALES, 7)
@@ -69,7 +84,8 @@ def test_roi_align_of_standard_memory_format_and_of_nothing():
 def test_the_operators_are_well_formed():
     features = [feature.requires_grad_() for feature in cuda(*pyramid())]
     boxes, levels = cuda(*regions())
-    torch.library.opcheck(roi_align_op, (features, boxes, levels, SCALES, 3, 2, True))
+    images = torch.randint(2, levels.shape, device="cuda")
+    torch.library.opcheck(roi_align_op, (features, boxes, images, levels, SCALES, 3, 2, True))
     torch.library.opcheck(nms, (*cuda(*candidates(20)), 0.5, 5))
 
 

@@ -26,10 +26,11 @@ def maps(dtype: torch.dtype, channels: int = CHANNELS) -> list[torch.Tensor]:
 def pooling(monkeypatch, dtype: torch.dtype, sampling: int, aligned: bool, channels: int = CHANNELS):
     """The launches of RoIAlign's forward and backward pass on two levels."""
     boxes, levels = torch.zeros(2, 512, 4), torch.zeros(2, 512, dtype=torch.int64)
+    images = torch.zeros_like(levels)
 
     def call() -> None:
-        out = roi_align.forward(maps(dtype, channels), boxes, levels, SCALES, 7, sampling, aligned)
-        roi_align.backward(out, boxes, levels, *zip(*SIDES), SCALES, sampling, aligned)
+        out = roi_align.forward(maps(dtype, channels), boxes, images, levels, SCALES, 7, sampling, aligned)
+        roi_align.backward(out, boxes, images, levels, 2, *zip(*SIDES), SCALES, sampling, aligned)
 
     return launches(monkeypatch, roi_align, ["_forward", "_backward"], call)
 

@@ -58,6 +58,25 @@ def test_values_and_gradients_are_torchvisions(implementation, sampling, aligned
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("sampling", [2, 0])
+def test_regions_of_any_image_in_any_order(implementation, sampling):
+    """In one row, and none of the first of three images: as torchvision's of each image alone."""
+    features = [feature.requires_grad_() for feature in pyramid(images=3)]
+    boxes, levels = (each.flatten(0, 1)[None] for each in regions())
+    images = 1 + torch.randint(2, levels.shape)
+    found = implementation(features, boxes, levels, SCALES, 5, sampling, True, images)
+    rois = torch.cat([images[0, :, None], boxes[0]], 1)
+    pooled = [tv.roi_align(x, rois, 5, scale, sampling, True) for x, scale in zip(features, SCALES)]
+    wanted = torch.stack(pooled)[levels[0], torch.arange(len(rois))][None]
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    grad = torch.randn_like(wanted)
+    pairs = zip(torch.autograd.grad(found, features, grad), torch.autograd.grad(wanted, features, grad))
+    for ours, theirs in pairs:
+        assert not ours[0].any()
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("sampling", [2, 0])
 def test_half_precision_is_rounded_once(dtype, sampling):
@@ -151,10 +170,11 @@ def test_pooling_is_torchvisions():
 def test_the_operators_are_well_formed(sampling):
     features = [feature.requires_grad_() for feature in pyramid()]
     boxes, levels = regions()
-    torch.library.opcheck(roi_align_op, (features, boxes, levels, SCALES, 3, sampling, True))
+    images = torch.randint(2, (2, 9))
+    torch.library.opcheck(roi_align_op, (features, boxes, images, levels, SCALES, 3, sampling, True))
     heights, widths = zip(*SIDES)
     grad = torch.randn(2, 9, 6, 3, 3)
-    torch.library.opcheck(roi_align_backward, (grad, boxes, levels, heights, widths, SCALES, sampling, True))
+    torch.library.opcheck(roi_align_backward, (grad, boxes, images, levels, 2, heights, widths, SCALES, sampling, True))
 
 
 def test_the_pooling_operators_are_well_formed():

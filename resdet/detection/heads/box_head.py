@@ -23,11 +23,13 @@ class RoIPooler(nn.Module):
         self.first_level = strides[0].bit_length() - 1
         self.size, self.kind, self.sampling, self.aligned, self.canonical = size, kind, sampling, aligned, canonical
 
-    def forward(self, maps: Sequence[Tensor], boxes: Tensor, whole: Tensor | None = None) -> Tensor:
+    def forward(
+        self, maps: Sequence[Tensor], boxes: Tensor, whole: Tensor | None = None, images: Tensor | None = None
+    ) -> Tensor:
         """[B, C, h, w] of each level and boxes [B, N, 4] -> [B·N, C, size, size].
 
         `whole` [B, 2], height and width of each image, appends the whole image as an RoI of the coarsest level:
-        [B·(N + 1), C, size, size].
+        [B·(N + 1), C, size, size]. `images` as in `roi_align`, which alone supports it.
         """
         maps = list(maps[: len(self.scales)])
         # An RoI of the canonical size is assigned to stride 16, level 4.
@@ -37,7 +39,8 @@ class RoIPooler(nn.Module):
             levels = torch.cat([levels, levels.new_full((len(whole), 1), len(maps) - 1)], 1)
         if self.kind == "max":
             return roi_pool(maps[0], boxes, self.scales[0], self.size).flatten(0, 1)
-        return roi_align(maps, boxes, levels, self.scales, self.size, self.sampling, self.aligned).flatten(0, 1)
+        how = self.scales, self.size, self.sampling, self.aligned
+        return roi_align(maps, boxes, levels, *how, images).flatten(0, 1)
 
     def extra_repr(self) -> str:
         return f"{self.kind}, {self.size}×{self.size}, sampling={self.sampling}, aligned={self.aligned}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from resdet.detection.heads.box_head import Conv5Head, RoIPooler
-from resdet.structures import Targets, bucket
+from resdet.structures import Targets, each
 
 
 class SampledProposals(NamedTuple):
@@ -22,6 +22,18 @@ class SampledProposals(NamedTuple):
     objects: Tensor  # [B, R] int64: index of the matched object
     positive: Tensor  # [B, R] bool
     valid: Tensor  # [B, R] bool
+
+
+class PackedPositives(NamedTuple):
+    """The positive RoIs of a batch in P places, then others until all places are taken, and the objects of the batch.
+
+    RoIs and objects have the form of a single image, so that what takes B images takes them.
+    """
+
+    rois: SampledProposals  # [1, P, …]; `objects` are indices into `targets`
+    targets: Targets  # [1, B·G, …]
+    images: Tensor  # [1, P] int64: the image of each RoI
+    places: Tensor  # [1, P] int64: its place among the sampled RoIs of its image
 
 
 class RoIBranch(Protocol):
@@ -59,7 +71,11 @@ class RoIFeatures(Protocol):
         ...
 
     def of_sample(self, maps: Sequence[Tensor], boxes: Tensor, first_maps: Tensor) -> Tensor:
-        """Features [B·P, channels, s, s] of the first P of the sampled RoIs, boxes [B, P, 4]."""
+        """Features [B·R, channels, s, s] of the sampled RoIs, boxes [B, R, 4]."""
+        ...
+
+    def of_positives(self, maps: Sequence[Tensor], packed: PackedPositives, first_maps: Tensor) -> Tensor:
+        """Features [P, channels, s, s] of the packed RoIs."""
         ...
 
 
@@ -75,6 +91,9 @@ class PooledFeatures:
 
     def of_sample(self, maps: Sequence[Tensor], boxes: Tensor, first_maps: Tensor) -> Tensor:
         return self.pooler(maps, boxes)
+
+    def of_positives(self, maps: Sequence[Tensor], packed: PackedPositives, first_maps: Tensor) -> Tensor:
+        return self.pooler(maps, packed.rois.boxes, images=packed.images)
 
 
 @dataclass
@@ -93,6 +112,10 @@ class Conv5Features:
 
     def of_sample(self, maps: Sequence[Tensor], boxes: Tensor, first_maps: Tensor) -> Tensor:
         return first_maps.unflatten(0, (len(boxes), -1))[:, : boxes.shape[1]].flatten(0, 1)
+
+    def of_positives(self, maps: Sequence[Tensor], packed: PackedPositives, first_maps: Tensor) -> Tensor:
+        per_image = first_maps.shape[0] // maps[0].shape[0]  # more than R with global context
+        return first_maps.index_select(0, (packed.images * per_image + packed.places)[0])
 
 
 @dataclass
@@ -114,18 +137,33 @@ class BranchInput:
         return PooledFeatures(pooler, self.channels)
 
 
-def positive_places(positive: Tensor, most: int) -> int:
-    """Number of RoIs per image in a branch's loss, at most `most`, for `positive` [B, R] with positive ones first.
+PLACES = 8  # the number of places is a multiple of this on a CPU
+
+
+def packed_places(positive: Tensor, regions: int) -> int:
+    """Number of places for the RoIs in a branch's loss, `regions` an image, for `positive` [B, R].
 
     The maximum, a static shape, when compiling and on a GPU. Eager mode on a CPU reads the count without a sync and
-    skips slots that are empty in every image, to save time; the loss is equal, except with batch norm in the head,
-    since its statistics include all slots.
+    leaves out empty places, to save time; the loss is equal, except with batch norm in the head, since its statistics
+    include all places.
     """
+    most = positive.shape[0] * regions
     if torch.compiler.is_compiling() or positive.device.type != "cpu":
         return most
-    return bucket(int(positive.sum(1).max()), most)
+    return min(most, max(1, -(-int(positive.sum()) // PLACES)) * PLACES)
 
 
-def first(rois: SampledProposals, count: int) -> SampledProposals:
-    """The first `count` RoIs of each image."""
-    return SampledProposals(*(field[:, :count] for field in rois))
+def pack_positives(rois: SampledProposals, targets: Targets, regions: int) -> PackedPositives:
+    """Packs the positive RoIs of all images into `regions` places an image, shared by the images.
+
+    Where an image has fewer, others have more. If all together have too many, those with the highest numbers in the
+    sample of their image are left out, so that the images with the most positives lose them; the sample is random.
+    """
+    images, objects = rois.positive.shape[0], targets.boxes.shape[1]
+    # Place by place: the first RoI of each image, then the second ones.
+    order = rois.positive.mT.flatten().logical_not().byte().argsort(stable=True)
+    order = order[: packed_places(rois.positive, regions)]
+    image, place = order % images, order // images
+    chosen = SampledProposals(*(field[image, place][None] for field in rois))
+    chosen = chosen._replace(objects=chosen.objects + image * objects)
+    return PackedPositives(chosen, each(targets, lambda field: field.flatten(0, 1)[None]), image[None], place[None])

@@ -185,7 +185,7 @@ class MaskConfig:
     convs: int = 4
     width: int = 256
     norm: Norm | None = None
-    regions: int = 128  # maximum of positive RoIs per image in the mask loss, half of the cost of a step
+    regions: int = 64  # places for positive RoIs in the mask loss, times the images of the batch, which share them
     loss_weight: float = 1.0
 
     def __post_init__(self):
@@ -206,7 +206,7 @@ class KeypointConfig:
     convs: int = 8
     width: int = 512
     norm: Norm | None = None
-    regions: int = 128  # maximum of positive RoIs per image in the keypoint loss
+    regions: int = 64  # as model.mask.regions, in the keypoint loss
     loss_weight: float = 1.0
 
     def __post_init__(self):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from resdet.backbones.layers import ConvNorm
 from resdet.detection.heads import losses
-from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, first, positive_places
+from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, pack_positives
 from resdet.detection.heads.config import KeypointConfig
 from resdet.detection.heads.matcher import take
 from resdet.errors import ConfigError
@@ -56,8 +56,9 @@ class KeypointBranch:
         """keypoint: mean cross entropy over the positions, of the visible keypoints inside positive RoIs."""
         if targets.keypoints is None:
             return {}
-        rois = first(rois, positive_places(rois.positive, min(self.config.regions, self.positives)))
-        logits = self.head(self.features.of_sample(maps, rois.boxes, first_maps)).float()
+        packed = pack_positives(rois, targets, min(self.config.regions, self.positives))
+        rois, targets = packed.rois, packed.targets
+        logits = self.head(self.features.of_positives(maps, packed, first_maps)).float()
         cells, counted = self.targets(rois, targets, logits.shape[-1])
         terms = F.cross_entropy(logits.flatten(2).flatten(0, 1), cells.flatten(), reduction="none")
         loss = losses.mean_over(terms, counted.flatten(), counted.sum())

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from resdet.backbones.layers import ConvNorm
 from resdet.detection.heads import losses
-from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, first, positive_places
+from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, pack_positives
 from resdet.detection.heads.config import MaskConfig
 from resdet.detection.heads.matcher import take
 from resdet.detection.heads.registry import mask_heads
@@ -74,8 +74,9 @@ class MaskBranch:
         """mask: mean binary cross entropy of the masks of positive RoIs, for the matched class only."""
         if targets.masks is None:
             return {}
-        rois = first(rois, positive_places(rois.positive, min(self.config.regions, self.positives)))
-        pooled = self.features.of_sample(maps, rois.boxes, first_maps)
+        packed = pack_positives(rois, targets, min(self.config.regions, self.positives))
+        rois, targets = packed.rois, packed.targets
+        pooled = self.features.of_positives(maps, packed, first_maps)
         logits = mask_of_class(self.head(pooled), take(targets.labels, rois.objects).flatten()).float()
         expected = self.targets(rois, targets, logits.shape[-1]).flatten(0, 1)
         terms = F.binary_cross_entropy_with_logits(logits, expected, reduction="none").mean((1, 2))

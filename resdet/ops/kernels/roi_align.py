@@ -14,18 +14,24 @@ WARPS = 1  # per program: four neighboring channels are added by one instruction
 
 
 def forward(
-    features: list[Tensor], boxes: Tensor, levels: Tensor, scales: list[float], size: int, sampling: int, aligned: bool
+    features: list[Tensor],
+    boxes: Tensor,
+    images: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    size: int,
+    sampling: int,
+    aligned: bool,
 ) -> Tensor:
-    """As `resdet.ops.roi_align.roi_align`."""
-    batch, count, _ = boxes.shape
+    """As `resdet.ops.roi_align.roi_align_op`."""
     channels = features[0].shape[1]
-    out = features[0].new_empty(batch, count, size, size, channels)
-    boxes, levels = boxes.float().contiguous(), levels.contiguous()
-    block, grid = _launch(batch * count, size, channels)
+    out = features[0].new_empty(*levels.shape, size, size, channels)
+    boxes, images, levels = boxes.float().contiguous(), images.contiguous(), levels.contiguous()
+    block, grid = _launch(levels.numel(), size, channels)
     for level, (feature, scale) in enumerate(zip(features, scales)):
         if out.numel() > 0:
             _forward[grid](
-                feature, *feature.stride(), out, boxes, levels, level, count, channels, *feature.shape[2:], scale,
+                feature, *feature.stride(), out, boxes, images, levels, level, channels, *feature.shape[2:], scale,
                 SIZE=size, SAMPLING=sampling, ALIGNED=aligned, BLOCK=block, num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
     return out.permute(0, 1, 4, 2, 3)
@@ -34,7 +40,9 @@ def forward(
 def backward(
     grad: Tensor,
     boxes: Tensor,
+    images: Tensor,
     levels: Tensor,
+    batch: int,
     heights: list[int],
     widths: list[int],
     scales: list[float],
@@ -42,16 +50,16 @@ def backward(
     aligned: bool,
 ) -> list[Tensor]:
     """As `resdet.ops.roi_align.roi_align_backward`; not deterministic: the order of summation differs between runs."""
-    batch, count, channels, size, _ = grad.shape
+    channels, size = grad.shape[2:4]
     incoming = grad.permute(0, 1, 3, 4, 2).contiguous()
-    boxes, levels = boxes.float().contiguous(), levels.contiguous()
-    block, grid = _launch(batch * count, size, channels)
+    boxes, images, levels = boxes.float().contiguous(), images.contiguous(), levels.contiguous()
+    block, grid = _launch(levels.numel(), size, channels)
     grads = []
     for level, (height, width, scale) in enumerate(zip(heights, widths, scales)):
         pixels = torch.zeros(batch, height, width, channels, device=grad.device)
         if grad.numel() > 0:
             _backward[grid](
-                incoming, pixels, boxes, levels, level, count, channels, height, width, scale,
+                incoming, pixels, boxes, images, levels, level, channels, height, width, scale,
                 SIZE=size, SAMPLING=sampling, ALIGNED=aligned, BLOCK=block, num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
         grads.append(pixels.to(grad.dtype).permute(0, 3, 1, 2))
@@ -92,10 +100,11 @@ def _around(position, limit):
     return low, high, tl.where(inside, 1.0 - to_high, 0.0), tl.where(inside, to_high, 0.0)
 
 
-@triton.jit(do_not_specialize=["level", "count", "height", "width"])
+@triton.jit(do_not_specialize=["level", "height", "width"])
 def _forward(
-    feature, image_stride, channel_stride, row_stride, column_stride, out, boxes, levels, level, count, channels,
-    height, width, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
+    feature, image_stride, channel_stride, row_stride, column_stride, out, boxes, images, levels, level,
+    channels, height, width, scale,
+    SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     roi = tl.program_id(0).to(tl.int64)
     if tl.load(levels + roi) != level:
@@ -107,7 +116,7 @@ def _forward(
     left, x_bin, x_samples = _axis(tl.load(box), tl.load(box + 2), scale, SIZE, SAMPLING, ALIGNED)
     top, y_bin, y_samples = _axis(tl.load(box + 1), tl.load(box + 3), scale, SIZE, SAMPLING, ALIGNED)
     share = 1.0 / tl.maximum((x_samples * y_samples).to(tl.float32), 1.0)
-    pixels = feature + (roi // count) * image_stride + channel.to(tl.int64) * channel_stride
+    pixels = feature + tl.load(images + roi) * image_stride + channel.to(tl.int64) * channel_stride
     for column in range(SIZE):
         total = tl.zeros([BLOCK], tl.float32)
         for i in range(y_samples):
@@ -128,9 +137,9 @@ def _forward(
         tl.store(target, total * share, mask=exists)
 
 
-@triton.jit(do_not_specialize=["level", "count", "height", "width"])
+@triton.jit(do_not_specialize=["level", "height", "width"])
 def _backward(
-    grad, pixels, boxes, levels, level, count, channels, height, width, scale,
+    grad, pixels, boxes, images, levels, level, channels, height, width, scale,
     SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     roi = tl.program_id(0).to(tl.int64)
@@ -143,7 +152,7 @@ def _backward(
     left, x_bin, x_samples = _axis(tl.load(box), tl.load(box + 2), scale, SIZE, SAMPLING, ALIGNED)
     top, y_bin, y_samples = _axis(tl.load(box + 1), tl.load(box + 3), scale, SIZE, SAMPLING, ALIGNED)
     share = 1.0 / tl.maximum((x_samples * y_samples).to(tl.float32), 1.0)
-    pixels += (roi // count) * height * width * channels
+    pixels += tl.load(images + roi) * height * width * channels
     for column in range(SIZE):
         source = grad + ((roi * SIZE + row) * SIZE + column) * channels + channel
         incoming = tl.load(source, mask=exists, other=0.0).to(tl.float32) * share

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resdet.detection.heads import branches, mask_head
+from resdet.detection.heads import branches
 from resdet.detection.heads import roi_heads as module
 from resdet.detection.heads.box_head import Conv5Head, ConvFCHead, RoIPooler
 from resdet.detection.heads.branches import Conv5Features, PooledFeatures
@@ -210,9 +210,9 @@ def test_empty_places_change_no_loss(conv5, monkeypatch):
     """On a CPU they are left out; where shapes must be known they are weighed with nothing."""
     regions = with_masks(conv5, 20)
     found, asked = [], []
-    for places in (branches.positive_places, lambda positive, most: most):
-        record = lambda positive, most: asked.append(places(positive, most)) or asked[-1]
-        monkeypatch.setattr(mask_head, "positive_places", record)
+    for places in (branches.packed_places, lambda positive, regions: len(positive) * regions):
+        record = lambda *given: asked.append(places(*given)) or asked[-1]
+        monkeypatch.setattr(branches, "packed_places", record)
         found.append(regions.losses(maps(), proposals(), targets(mask=True), SIZES)["mask"].item())
     assert asked == [8, 20]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
