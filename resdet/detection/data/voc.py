@@ -6,7 +6,7 @@ xmin, ymin, xmax and ymax are the first and last pixel of a box. VOC counts pixe
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -30,6 +30,7 @@ CLASSES = (
 ).split()
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+BROKEN = (ElementTree.ParseError, ValueError, LookupError)  # also undecodable bytes, an unknown encoding
 Box = tuple[float, float, float, float]
 
 
@@ -41,6 +42,9 @@ class VocObject:
     box: Box | None  # xyxy, continuous; None unless four numbers
     difficult: bool
     truncated: bool
+    polygon: list[float] = field(
+        default_factory=list
+    )  # x1, y1, x2, y2 …, as some tools write it; only formats/voc reads
 
 
 @dataclass
@@ -116,8 +120,8 @@ def read_records(
     records, missing, broken = [], [], []
     for stem in stems:
         try:
-            records.append(_record(ElementTree.parse(folder / f"{stem}.xml").getroot(), stem, locate, origin))
-        except (ElementTree.ParseError, ValueError, LookupError):  # also undecodable bytes, an unknown encoding
+            records.append(read_record(folder / f"{stem}.xml", stem, locate, origin))
+        except BROKEN:
             broken.append(stem)
         except OSError:
             if stem in negatives:
@@ -160,7 +164,9 @@ def compile_records(records: list[Record], classes: dict[str, str], problems: Pr
     return compile_annotations(raw, dict(enumerate(classes.values(), 1)), problems, "object")
 
 
-def _record(root: ElementTree.Element, stem: str, locate: Callable[[str, str | None], str], origin: int) -> Record:
+def read_record(file: Path, stem: str, locate: Callable[[str, str | None], str], origin: int) -> Record:
+    """Reads an XML file; raises an OSError, or one of BROKEN."""
+    root = ElementTree.parse(file).getroot()
     width, height = (_number(root.findtext(f"size/{side}")) or 0 for side in ("width", "height"))
     size = (int(width), int(height)) if 1 <= width < LARGEST and 1 <= height < LARGEST else None
     objects = [_read_object(element, origin) for element in root.findall("object")]
@@ -173,7 +179,16 @@ def _read_object(element: ElementTree.Element, origin: int) -> VocObject:
     if x1 is not None and y1 is not None and x2 is not None and y2 is not None:
         box = x1 - origin, y1 - origin, x2 + 1 - origin, y2 + 1 - origin
     flag = lambda name: _number(element.findtext(name)) == 1
-    return VocObject((element.findtext("name") or "").strip(), box, flag("difficult"), flag("truncated"))
+    name = (element.findtext("name") or "").strip()
+    return VocObject(name, box, flag("difficult"), flag("truncated"), _polygon(element, origin))
+
+
+def _polygon(element: ElementTree.Element, origin: int) -> list[float]:
+    """The coordinates x1, y1, x2, y2 … of an object, in pixels from 0; empty without three points."""
+    found = element.find("polygon")
+    numbers = [] if found is None else [_number(child.text) for child in found]
+    points = [number - origin for number in numbers if number is not None]
+    return points if len(points) == len(numbers) >= 6 and len(points) % 2 == 0 else []
 
 
 def _number(text: str | None) -> float | None:
