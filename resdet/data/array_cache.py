@@ -70,9 +70,10 @@ def cached(
     """The arrays of `build()`, computed once for these source files; later calls memory-map them read-only.
 
     `key` names the kind of index. The cache is `cache_dir`; by default a folder `.resdet` in `home` (the folder of the
-    first source), or the user's cache directory if that folder is not writable, or none. The index is rebuilt if the size or the modification time of a source or a value of `state` changes, if `holds` rejects it, or if
-    it is damaged. It also depends on the paths of `places`, but not on their content. Processes that build concurrently
-    repeat the work, and each gets a complete index.
+    first source), or the user's cache directory if that folder is not writable, or none. The index is rebuilt if the
+    size or the modification time of a source or a value of `state` changes, if `holds` rejects it, or if it is damaged.
+    It also depends on the paths of `places`, but not on their content. Processes that build concurrently repeat the
+    work, and each gets a complete index.
     """
     paths = [Path(source).resolve() for source in sources]
     family = f"{key}-{_digest([*paths, *(Path(place).resolve() for place in places)])}"

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -25,12 +25,13 @@ SPLITS = {
 class Folder:
     """The files below `root` as sorted paths, relative to it and with `/`; hidden files and folders are not listed."""
 
-    def __init__(self, root: Path | str):
+    def __init__(self, root: Path | str, files: Sequence[str] | None = None):
+        """`files` are paths to search instead of all."""
         self.root = Path(root)
         if not self.root.is_dir():
             kind = "a file" if self.root.exists() else "missing"
             raise DataError(f"{self.root} is {kind}: give the folder of images and annotations.")
-        self.files = sorted(_walk(self.root, "", frozenset([_identity(self.root)])))
+        self.files = sorted(_walk(self.root, "", frozenset([_identity(self.root)])) if files is None else files)
 
     @cached_property
     def images(self) -> list[str]:

@@ -19,6 +19,11 @@ formats: Registry[type[Format]] = Registry(
         "coco": f"{PACKAGE}.coco:Coco",
         "yolo": f"{PACKAGE}.yolo:Yolo",
         "voc": f"{PACKAGE}.voc:Voc",
+        "cvat": f"{PACKAGE}.cvat:Cvat",
+        "labelme": f"{PACKAGE}.labelme:LabelMe",
+        "openimages": f"{PACKAGE}.openimages:OpenImages",
+        "csv": f"{PACKAGE}.csv_boxes:CsvBoxes",
+        "mask_png": f"{PACKAGE}.mask_png:MaskPng",
     },
 )
 register_format = formats.register
