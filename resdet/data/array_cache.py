@@ -83,7 +83,8 @@ def cached(
         arrays = _read(folder / name)
         if arrays is not None and holds(arrays):
             return arrays
-    log.info("indexing %s (once)", f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else paths[0])
+    named = paths or [home]
+    log.info("indexing %s (once)", f"{named[0]} and {len(named) - 1} more" if len(named) > 1 else named[0])
     arrays = build()
     saved = next((folder for folder in folders if _is_saved(arrays, folder / name)), None)
     if saved is None:

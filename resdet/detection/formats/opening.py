@@ -111,10 +111,9 @@ class DataSet:
     def _index(self) -> dict[str, Arrays]:
         layout, val_split = self.layout, self.val_split
         sides = sorted(val_split.images.items()) if val_split else []
-        first = next(file for split in layout.splits.values() for file in split.annotations)
         arrays = cached(
             f"{layout.format}-{self.on_bad}{'' if self.keypoints else '-boxes'}",
-            [layout.root / first],
+            [],
             lambda: dict(self._arrays()),
             state=[self.state, *sides],
             places=[layout.root],
