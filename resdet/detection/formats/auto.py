@@ -31,8 +31,8 @@ def notes(data: DataSet, alone: bool) -> list[str]:
         )
     if made:
         sentences.append(
-            f"{layout.root} has no validation split: {made.count('val')} of its {len(made.images)} images are used, "
-            f"by {made.file}"
+            f"{layout.root} has no validation split: {made.count('val')} of its {len(made.images)} images are for "
+            f"validation, by {made.file}"
         )
         if (made.share, made.seed) != (data.val_share, data.seed):
             sentences.append(

@@ -65,11 +65,14 @@ class DataSet:
         if self.has_val or "train" not in self.layout.splits:
             return None
         found = load_val_split(self.layout.root) or ValSplit(self.val_share, self.seed)
-        if found.state != self.state:
-            found.assign(self._compiled("train", self.loaded["train"]))
-            found.state = self.state
-            found.save(self.layout.root)
-        return found
+        return found if found.state == self.state else self.assign(found)
+
+    def assign(self, split: ValSplit) -> ValSplit:
+        """Assigns the images that are not in `split`, and writes its file."""
+        split.assign(self._compiled("train", self.loaded["train"]))
+        split.state = self.state
+        split.save(self.layout.root)
+        return split
 
     @cached_property
     def state(self) -> str:
