@@ -6,11 +6,12 @@ import random
 import pytest
 from detection.formats.samples import coco, objects, opened, picture, voc, write
 
+from resdet.detection import register_format
 from resdet.detection.data.config import AutoConfig, SplitConfig
 from resdet.detection.formats import folder
 from resdet.detection.formats.folder import Folder
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.registry import formats, recognize, register_format
+from resdet.detection.formats.registry import formats, recognize
 from resdet.errors import ConfigError, DataError
 
 CAT = "0 0.5 0.5 0.5 0.5\n"  # of 60 × 40 pixels: (15, 10), (45, 30)
