@@ -113,6 +113,14 @@ def test_images_outside_of_the_folder(tmp_path):
     assert len(opened(root, "val")) == 2 and opened(root).header_size(0) == (60, 40)
 
 
+def test_paths_that_lead_out_of_the_folder_by_mistake(tmp_path):
+    """Roboflow writes ../first/images for first/images; no folder is named like a split here."""
+    files = {"first/images/a.jpg": None, "first/labels/a.txt": CAT, "second/images/b.jpg": None}
+    yaml = "train: ../first/images\nval: ../second/images\nnames: [cat]"
+    root = write(tmp_path, files | {"second/labels/b.txt": CAT, "data.yaml": yaml})
+    assert objects(opened(root, "val")) == {"second/images/b.jpg": [CAT_BOX]}
+
+
 def test_yolo_lines(tmp_path):
     lines = [
         "1 0.25 0.25 0.5 0.5 0.9",  # with a score
@@ -193,6 +201,15 @@ def test_voc_of_two_years(tmp_path):
         len(test) == 1
         and "1 image with no XML file that can be read: VOCdevkit/VOC2007/Annotations/missing.xml" in test.problems[0]
     )
+
+
+def test_voc_with_the_lists_trainval_and_val(tmp_path):
+    files = {f"JPEGImages/{name}.jpg": None for name in "abc"}
+    files |= {f"Annotations/{name}.xml": VOC_XML for name in "abc"}
+    files |= {"ImageSets/Main/trainval.txt": "a\nb\nc\n", "ImageSets/Main/val.txt": "b\n"}
+    root = write(tmp_path, files)
+    assert sorted(opened(root).files) == ["JPEGImages/a.jpg", "JPEGImages/c.jpg"]
+    assert list(opened(root, "val").files) == ["JPEGImages/b.jpg"]
 
 
 def test_voc_classes_are_those_of_all_splits(tmp_path):

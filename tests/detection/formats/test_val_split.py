@@ -123,6 +123,33 @@ def test_groups_are_the_connected_components_of_all_pairs():
         assert len(set(found.tolist())) == count and len(set(zip(found.tolist(), expected.tolist()))) == count
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_three_bits_anywhere_are_near_and_four_are_not(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(50):
+        first = int(rng.integers(2**62)) | 0xFF00FF00
+        for count in (1, 2, 3, 4):
+            bits = rng.choice(64, count, replace=False).tolist()
+            second = first ^ sum(1 << bit for bit in bits)
+            assert len(set(group([first, second]).tolist())) == (1 if count <= 3 else 2)
+
+
+def test_an_image_between_two_sides_is_in_training():
+    presence, groups = np.ones((4, 1), bool), np.array([0, 0, 0, 3])
+    for new in (0, 1, 2):
+        sides = np.array([TRAIN, TRAIN, VAL, VAL])
+        sides[new] = NEW
+        found = stratify(["a", "b", "c", "d"], groups, presence, 0.5, 0, sides)
+        assert found[new] == TRAIN and np.array_equal(np.delete(found, new), np.delete(sides, new))
+
+
+def test_validation_has_objects_where_they_are_rare():
+    presence = np.zeros((30, 2), bool)
+    presence[3, 0] = presence[8, 1] = True
+    found = stratify([f"{k}" for k in range(30)], np.arange(30), presence, 0.2, 0, np.full(30, NEW))
+    assert presence[found == VAL].any() and presence[found == TRAIN].any() and 6 <= (found == VAL).sum() <= 7
+
+
 def test_images_that_are_uniform_are_not_near_duplicates():
     assert len(set(group([0, 0, 1, 2**64 - 1, 2**64 - 1]).tolist())) == 5
 

@@ -14,6 +14,7 @@ from running import here
 
 from resdet.detection.formats.opening import DataSet
 from resdet.detection.formats.registry import recognize
+from resdet.detection.formats.share_classes import share_classes
 from resdet.detection.formats.write_yolo import join
 
 NAMES = ["cat", "two words", "Käfer & <dog>"]
@@ -87,6 +88,23 @@ def assert_same(found, expected, boxes=1e-3, masked=True):
         for own, other in zip(found[key], things):
             np.testing.assert_allclose(own[1], other[1], atol=boxes)
             assert own[2] == other[2] and (not masked or np.array_equal(own[3], other[3]))
+
+
+def test_shared_classes_keep_the_ids_of_the_first():
+    entry = {"id": 1, "image_id": 1, "bbox": [0, 0, 1, 1]}
+    first = {
+        "categories": [{"id": 4, "name": "cat"}, {"id": 9, "name": "dog"}],
+        "annotations": [entry | {"category_id": 9}],
+    }
+    names = [{"id": 0, "name": "dog", "supercategory": "pet"}, {"id": 4, "name": "bird"}]
+    second = {"categories": names, "annotations": [entry | {"category_id": 0}, entry | {"category_id": 4}]}
+    one, two = share_classes([first, second])
+    assert [(c["id"], c["name"]) for c in one["categories"]] == [(4, "cat"), (9, "dog"), (10, "bird")]
+    assert one["categories"] == two["categories"]
+    assert [e["category_id"] for e in one["annotations"] + two["annotations"]] == [9, 9, 10]
+    one, two = share_classes([first, second], ordered=False)
+    assert [(c["id"], c["name"]) for c in one["categories"]] == [(1, "bird"), (2, "cat"), (3, "dog")]
+    assert [e["category_id"] for e in one["annotations"] + two["annotations"]] == [3, 3, 1]
 
 
 @pytest.mark.parametrize("seed", range(3))
