@@ -107,12 +107,12 @@ def test_shared_classes_keep_the_ids_of_the_first():
     assert [e["category_id"] for e in one["annotations"] + two["annotations"]] == [3, 3, 1]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_boxes_through_every_format(seed, tmp_path):
     source = data_set(tmp_path / "source", seed)
     expected = listing(source)
     place = source
-    for to in ("yolo", "voc", "coco", "voc", "yolo", "coco"):
+    for to in ("yolo", "voc", "coco", "yolo"):
         said = convert(place, tmp_path / f"{len(list(tmp_path.iterdir()))}", to)
         place = tmp_path / said["root"]
         assert said["format"] == to == recognize(place).format and said["lost"] == {}
