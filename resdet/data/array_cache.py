@@ -19,6 +19,7 @@ from resdet.errors import DataError
 
 FORMAT = 3  # version of the folders that `cached` writes; a change invalidates all of them
 MANIFEST = "manifest.json"
+HIDDEN = ".resdet"  # folder of indexes, beside the data
 Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
 
@@ -64,24 +65,27 @@ def cached(
     state: Iterable[object] = (),
     places: Sequence[Path] = (),
     holds: Callable[[Arrays], bool] = lambda arrays: True,
+    home: Path | None = None,
 ) -> Arrays:
     """The arrays of `build()`, computed once for these source files; later calls memory-map them read-only.
 
-    `key` names the kind of index. The cache is `cache_dir`; by default a folder `.resdet` next to the first source,
-    or the user's cache directory if that folder is not writable, or none. The index is rebuilt if the size or the
-    modification time of a source or a value of `state` changes, if `holds` rejects it, or if it is damaged. It also
-    depends on the paths of `places`, but not on their content. Processes that build concurrently repeat the work,
-    and each gets a complete index.
+    `key` names the kind of index. The cache is `cache_dir`; by default a folder `.resdet` in `home` (the folder of the
+    first source), or the user's cache directory if that folder is not writable, or none. The index is rebuilt if the
+    size or the modification time of a source or a value of `state` changes, if `holds` rejects it, or if it is damaged.
+    It also depends on the paths of `places`, but not on their content. Processes that build concurrently repeat the
+    work, and each gets a complete index.
     """
     paths = [Path(source).resolve() for source in sources]
     family = f"{key}-{_digest([*paths, *(Path(place).resolve() for place in places)])}"
     name = f"{family}-{_digest([FORMAT, *map(_state, paths), *state])}"
-    folders = [Path(cache_dir)] if cache_dir else [paths[0].parent / ".resdet", _user_cache()]
+    home = home or paths[0].parent
+    folders = [Path(cache_dir)] if cache_dir else [home / HIDDEN, user_cache()]
     for folder in folders:
         arrays = _read(folder / name)
         if arrays is not None and holds(arrays):
             return arrays
-    log.info("indexing %s (once)", f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else paths[0])
+    named = paths or [home]
+    log.info("indexing %s (once)", f"{named[0]} and {len(named) - 1} more" if len(named) > 1 else named[0])
     arrays = build()
     saved = next((folder for folder in folders if _is_saved(arrays, folder / name)), None)
     if saved is None:
@@ -93,7 +97,7 @@ def cached(
     return _read(saved / name) or arrays
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path:
     from resdet.files.download import cache_dir
 
     return cache_dir() / "index"

@@ -31,6 +31,7 @@ formats: Registry[type[DataConfig]] = Registry(
         "shapes": "resdet.classification.data.config:ShapesConfig",
         "cifar10": "resdet.classification.data.config:Cifar10Config",
         "tiny_shapes": "resdet.classification.data.config:TinyShapesConfig",
+        "auto": "resdet.detection.data.config:AutoConfig",
         "coco": "resdet.detection.data.config:CocoConfig",
         "voc": "resdet.detection.data.config:VocConfig",
         "ilsvrc_det": "resdet.detection.data.config:IlsvrcDetConfig",

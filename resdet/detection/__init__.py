@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from resdet.detection.evaluation import voc as voc
     from resdet.detection.evaluation.protocols import register_evaluator as register_evaluator
     from resdet.detection.evaluation.results import Results as Results
+    from resdet.detection.formats.registry import register_format as register_format
     from resdet.detection.heads.registry import register_box_head as register_box_head
     from resdet.detection.heads.registry import register_box_loss as register_box_loss
     from resdet.detection.heads.registry import register_class_loss as register_class_loss
@@ -41,6 +42,7 @@ __getattr__, __dir__ = attach(
         "from_coco": "data.coco",
         "open_coco": "data.coco",
         "register_evaluator": "evaluation.protocols",
+        "register_format": "formats.registry",
         "register_box_head": "heads.registry",
         "register_mask_head": "heads.registry",
         "register_roi_branch": "heads.registry",

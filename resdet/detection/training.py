@@ -73,7 +73,7 @@ class DetectionTraining(ObjectsTraining):
 
     def report_problems(self, log: Log) -> None:
         for source in (self.source, self.validation):
-            for sentence in source.problems:
+            for sentence in (*source.notes, *source.problems):
                 log.info(sentence)
         if self.validation.classes != self.source.classes:
             raise DataError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from resdet.errors import Error
 
-KINDS = ("annotations", "images", "checkpoints", "results", "configs")
+KINDS = ("annotations", "formats", "images", "checkpoints", "results", "configs")
 LONGEST = 400  # characters of an error's sentence
 
 

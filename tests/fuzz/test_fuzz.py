@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 from fuzz.cases import KINDS
+from fuzz.formats import FORMATS
 from fuzz.report import failures, listing
 from fuzz.runner import run
 
 COUNT = 100  # cases of a kind
+COUNTS = {"formats": 300 * len(FORMATS)}
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to watch a process")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_traceback_no_hang_bounded_memory(kind):
-    outcomes = list(run(kind, range(COUNT)))
+    outcomes = list(run(kind, range(COUNTS.get(kind, COUNT))))
     assert not (found := failures(outcomes)), f"\n{listing(found)}"
     assert any(outcome.status == "ok" for outcome in outcomes), "no case got anywhere"

@@ -65,6 +65,7 @@ class Annotations:
         self.classes = list(Strings.from_arrays(arrays, "classes"))
         self.category_ids: list[int] = arrays["category_ids"].tolist()
         self.problems = list(Strings.from_arrays(arrays, "problems"))
+        self.notes: list[str] = []  # sentences for the log about how the data were found
         self.keypoints = keypoint_names(arrays)  # None: the data have none
         self.mirror = None if self.keypoints is None else self.keypoints.mirror
 
@@ -158,12 +159,17 @@ class Annotations:
         if self.file is None:
             return _compose(self)
         content = read_json(self.file)
-        if not self.intact:
-            images = [content["images"][row] for row in self.arrays["image_rows"].tolist()]
-            sides = ({"width": width, "height": height} for width, height in self.sizes.tolist())
-            content["images"] = [image | size for image, size in zip(images, sides)]
-            content["annotations"] = [content["annotations"][row] for row in np.sort(self.arrays["object_rows"])]
-        return content
+        return content if self.intact else usable(content, self.arrays)
+
+
+def usable(content: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
+    """The content of a COCO file without the entries that its index leaves out, and with all image sizes."""
+    images = [content["images"][row] for row in arrays["image_rows"].tolist()]
+    sides = ({"width": width, "height": height} for width, height in arrays["sizes"].tolist())
+    return content | {
+        "images": [image | size for image, size in zip(images, sides)],
+        "annotations": [content["annotations"][row] for row in np.sort(arrays["object_rows"])],
+    }
 
 
 def check_size(source: Annotations, i: int, image: EncodedImage | RawImage) -> None:

@@ -39,7 +39,7 @@ def open_coco(
     arrays = cached(
         f"coco-{on_bad}" if keypoints else f"coco-{on_bad}-boxes",
         [file],
-        lambda: _compile(read_json(file), file, folder, on_bad, keypoints),
+        lambda: compile_coco(read_json(file), Problems(file, on_bad), Measured(folder), keypoints),
         cache_dir,
         ["keypoints"] if keypoints else [],
         places=[folder],
@@ -50,16 +50,15 @@ def open_coco(
 
 def from_coco(content: dict[str, Any], images: Path | str, on_bad: OnBad = "skip") -> Annotations:
     """Annotations from a dict in COCO's format, with images in the folder `images`; for data formats of your own."""
-    arrays = _compile(content, Path(images) / "annotations", Path(images), on_bad)
+    arrays = compile_coco(content, Problems(Path(images) / "annotations", on_bad), Measured(images))
     return Annotations(arrays | {"intact": np.array([False])}, images)
 
 
-def _compile(content: Any, file: Path, folder: Path, on_bad: OnBad, keypoints: bool = True) -> Arrays:
-    """`file` names the annotations in errors."""
-    problems = Problems(file, on_bad)
-    coco = CocoFile(content, str(file), problems.report)
+def compile_coco(content: Any, problems: Problems, measured: Measured, keypoints: bool = True) -> Arrays:
+    """The arrays of `Annotations` from a dict in COCO's format; `problems.file` names it in errors."""
+    file = str(problems.file)
+    coco = CocoFile(content, file, problems.report)
     images, annotations = coco.images, coco.annotations
-    measured = Measured(folder)
     files, sizes = _check_images(coco, measured)
 
     ids = annotations.whole("id")
@@ -70,7 +69,7 @@ def _compile(content: Any, file: Path, folder: Path, on_bad: OnBad, keypoints: b
     if len(images):
         annotations.valid &= images.valid[owners]  # annotations of left-out images
     coco.check_objects()
-    names = names_in(content["categories"], str(file)) if keypoints else None
+    names = names_in(content["categories"], file) if keypoints else None
     points = read_points(annotations, names) if names else None
 
     image_rows, rows = np.flatnonzero(images.valid), np.flatnonzero(annotations.valid)
@@ -96,7 +95,7 @@ def _compile(content: Any, file: Path, folder: Path, on_bad: OnBad, keypoints: b
 def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str], np.ndarray]:
     """File names and sizes of all images; sizes missing from the file are measured."""
     images = coco.images
-    declared = [_file_name(image) for image in images.entries]
+    declared = [file_name(image) for image in images.entries]
     images.require(np.array([name is not None for name in declared], bool), "neither file_name nor coco_url")
     names = [name or "" for name in declared]
     possible = [_is_possible(name) for name in names]
@@ -108,7 +107,7 @@ def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str], np.nda
     return names, sizes
 
 
-def _file_name(image: dict[str, Any]) -> str | None:
+def file_name(image: dict[str, Any]) -> str | None:
     """Path below the image folder; LVIS has only a URL, which ends with the split's folder and the file name."""
     name, address = image.get("file_name"), image.get("coco_url")
     if isinstance(name, str):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from resdet.data.array_cache import Arrays, Strings
+from resdet.data.image_headers import WORKERS
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.detection.data.validation import Records
 from resdet.errors import DataError
@@ -144,6 +146,12 @@ class Measured:
         """(width, height), None if the file cannot be read."""
         self.files.append(file)
         return size_of(self.folder / file)
+
+    def sizes_of(self, files: Sequence[str]) -> list[tuple[int, int] | None]:
+        """As `size_of`, for many files, in threads that mostly wait for the disk."""
+        self.files += files
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return list(pool.map(lambda file: size_of(self.folder / file), files))
 
     def arrays(self) -> Arrays:
         """Arrays to store in the index, for `unchanged`."""

@@ -68,16 +68,42 @@ class CocoConfig(ScenesConfig):
     keypoints: bool = True  # read the keypoints that the files have; detectors with model.keypoint learn them
 
     def open(self, split: str) -> "Annotations":
-        from resdet.detection.data.coco import open_coco
-
-        files, root = getattr(self, split), Path(self.root)
-        annotations, images = root / files.annotations, root / files.images
-        return open_coco(annotations, images, self.on_bad_annotation, keypoints=self.keypoints)
+        return _open_coco(self, split)
 
     def open_test(self) -> "Annotations":
         from resdet.detection.data.test_sets import coco_test
 
         return coco_test(Path(self.root) / self.val.images, Path(self.root) / self.val.annotations)
+
+
+@dataclass
+class AutoConfig(ScenesConfig):
+    """A folder in any format of docs/data.md, recognized by content; or COCO files by the paths in `train` and `val`.
+
+    Without a validation split, one is made from the training images and kept in `root`/.resdet/split.json.
+    """
+
+    root: str = "datasets/custom"
+    format: str | None = None  # null: the format that fits
+    val_share: float = 0.2  # of the images, if the validation split is made
+    seed: int = 0  # of that split
+    keypoints: bool = True  # read the keypoints that COCO files have
+    train: SplitConfig = field(default_factory=SplitConfig)
+    val: SplitConfig = field(default_factory=SplitConfig)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.val_share < 1, "data.val_share", self.val_share, "it is a share, between 0 and 1")
+
+    def open(self, split: str) -> "Annotations":
+        from resdet.detection.formats.auto import open_auto
+
+        if not self.train.annotations and not self.val.annotations:
+            return open_auto(self, split)
+        missing = next((key for key in ("train", "val") if not getattr(self, key).annotations), None)
+        if missing:
+            raise ConfigError(f"data.{missing}.annotations is empty: give the COCO files of both splits, or of none.")
+        return _open_coco(self, split)
 
 
 @dataclass
@@ -105,6 +131,14 @@ class VocConfig(ScenesConfig):
         from resdet.detection.data.test_sets import voc_test
 
         return voc_test(Path(self.root), self.val_sets)
+
+
+def _open_coco(config: "CocoConfig | AutoConfig", split: str) -> "Annotations":
+    from resdet.detection.data.coco import open_coco
+
+    files, root = getattr(config, split), Path(config.root)
+    annotations, images = root / files.annotations, root / files.images
+    return open_coco(annotations, images, config.on_bad_annotation, keypoints=config.keypoints)
 
 
 @dataclass

@@ -14,6 +14,7 @@ import numpy as np
 
 from resdet.data import generated
 from resdet.data.shapes import OUTLINES, Stroke, clutter, contrasting, fill, ground, line, pose, stroke
+from resdet.detection.data.outlines import polygons_of
 from resdet.errors import DataError
 from resdet.files.atomic import make_folder
 
@@ -142,30 +143,14 @@ def to_coco(item: Object) -> dict[str, Any]:
     rows, columns = (np.flatnonzero(item.mask.any(axis)) for axis in (1, 0))
     x, y = int(columns[0]), int(rows[0])
     width, height = int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
-    polygons = None if item.crowd else _polygons(item.mask[y : y + height, x : x + width], x, y)
+    rings, has_holes = polygons_of(item.mask[y : y + height, x : x + width], x, y)
+    polygons = None if item.crowd or has_holes else rings
     return {
         "segmentation": _rle(item.mask) if polygons is None else polygons,
         "area": int(item.mask.sum()),
         "bbox": [x, y, width, height],
         "iscrowd": int(item.crowd),
     }
-
-
-def _polygons(mask: np.ndarray, x: int, y: int) -> list[list[float]] | None:
-    """Outlines along pixel edges of a mask with its corner at (x, y); None if the mask has holes.
-
-    OpenCV's contours run through the centers of border pixels. Those of the mask at twice its size map to pixel edges:
-    pixel i becomes 2i and 2i + 1, which are nearest to its edges i and i + 1.
-    """
-    import cv2
-
-    doubled = mask.astype(np.uint8).repeat(2, 0).repeat(2, 1)
-    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    if (hierarchy[0, :, 3] >= 0).any():
-        return None
-    # Removing corners of half a pixel at most does not change the enclosed pixels.
-    edges = (cv2.approxPolyDP((contour + 1) // 2, 0.5, True) for contour in contours)
-    return [(edge.reshape(-1, 2) + (x, y)).ravel().tolist() for edge in edges]
 
 
 def _rle(mask: np.ndarray) -> dict[str, Any]:

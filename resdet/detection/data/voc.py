@@ -30,6 +30,7 @@ CLASSES = (
 ).split()
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+BROKEN = (ElementTree.ParseError, ValueError, LookupError)  # also undecodable bytes, an unknown encoding
 Box = tuple[float, float, float, float]
 
 
@@ -44,6 +45,7 @@ class VocObject:
     occluded: bool
     generated: bool  # ILSVRC VID: interpolated between drawn boxes
     track: int  # ILSVRC VID: number of the object in its video; -1: none
+    polygon: list[float]  # x1, y1, x2, y2 …, as some tools write it; only formats/voc reads it
 
 
 @dataclass
@@ -119,8 +121,8 @@ def read_records(
     records, missing, broken = [], [], []
     for stem in stems:
         try:
-            records.append(_record(ElementTree.parse(folder / f"{stem}.xml").getroot(), stem, locate, origin))
-        except (ElementTree.ParseError, ValueError, LookupError):  # also undecodable bytes, an unknown encoding
+            records.append(read_record(folder / f"{stem}.xml", stem, locate, origin))
+        except BROKEN:
             broken.append(stem)
         except OSError:
             if stem in negatives:
@@ -170,7 +172,9 @@ def compile_records(
     return compile_annotations(raw, dict(enumerate(classes.values(), 1)), problems, "object")
 
 
-def _record(root: ElementTree.Element, stem: str, locate: Callable[[str, str | None], str], origin: int) -> Record:
+def read_record(file: Path, stem: str, locate: Callable[[str, str | None], str], origin: int) -> Record:
+    """Reads an XML file; raises an OSError, or one of BROKEN."""
+    root = ElementTree.parse(file).getroot()
     width, height = (_number(root.findtext(f"size/{side}")) or 0 for side in ("width", "height"))
     size = (int(width), int(height)) if 1 <= width < LARGEST and 1 <= height < LARGEST else None
     objects = [_read_object(element, origin) for element in root.findall("object")]
@@ -192,7 +196,16 @@ def _read_object(element: ElementTree.Element, origin: int) -> VocObject:
         occluded=flag("occluded"),
         generated=flag("generated"),
         track=int(track) if track is not None and 0 <= track < LARGEST else -1,
+        polygon=_polygon(element, origin),
     )
+
+
+def _polygon(element: ElementTree.Element, origin: int) -> list[float]:
+    """The coordinates x1, y1, x2, y2 … of an object, in pixels from 0; empty without three points."""
+    found = element.find("polygon")
+    numbers = [] if found is None else [_number(child.text) for child in found]
+    points = [number - origin for number in numbers if number is not None]
+    return points if len(points) == len(numbers) >= 6 and len(points) % 2 == 0 else []
 
 
 def _number(text: str | None) -> float | None:

@@ -1,0 +1,104 @@
+"""Arguments of `resdet data convert|split|merge|subset|show`."""
+
+import argparse
+
+from resdet.cli.arguments import add_command, output_file, output_folder
+from resdet.cli.json_output import add_json_argument
+from resdet.files.atomic import write_json
+
+WRITTEN = "the numbers of images and objects, and what was left out,"
+SOURCE = "folder of images and annotations, in any format"
+
+
+def add(actions) -> None:
+    convert = add_command(actions, "convert", "write a data set in another annotation format")
+    convert.add_argument("source", metavar="SRC", help=SOURCE)
+    add_target(convert)
+    convert.add_argument("--to", required=True, choices=["coco", "yolo", "voc"], help="format to write")
+    convert.add_argument("--from", dest="name", metavar="FORMAT", help="format of SRC (default: the one that fits)")
+    add_json_argument(convert, WRITTEN)
+    convert.set_defaults(run=run_convert)
+
+    split = add_command(actions, "split", "make a validation split of a data set that has none")
+    split.add_argument("root", metavar="ROOT", help=SOURCE)
+    split.add_argument("--val", type=share, metavar="SHARE", default=0.2, help="share of the images (default: 0.2)")
+    split.add_argument("--seed", type=int, metavar="N", default=0, help="random seed (default: 0)")
+    add_json_argument(split, "the numbers of images by split and class")
+    split.set_defaults(run=run_split)
+
+    merge = add_command(actions, "merge", "write several data sets as one COCO data set, with classes joined by name")
+    merge.add_argument("sources", nargs="+", metavar="SRC", help=SOURCE)
+    add_target(merge)
+    add_json_argument(merge, WRITTEN)
+    merge.set_defaults(run=run_merge)
+
+    subset = add_command(actions, "subset", "write a part of a data set")
+    subset.add_argument("source", metavar="SRC", help=SOURCE)
+    add_target(subset)
+    subset.add_argument("--classes", type=names, metavar="A,B", default=[], help="only these classes and their images")
+    subset.add_argument("--count", type=positive, metavar="N", help="number of images of each split")
+    subset.add_argument(
+        "--min-size", type=float, metavar="PIXELS", default=0, help="minimum width and height of objects"
+    )
+    add_json_argument(subset, WRITTEN)
+    subset.set_defaults(run=run_subset)
+
+    show = add_command(actions, "show", "draw images and their annotations on a contact sheet")
+    show.add_argument("root", metavar="ROOT", help=SOURCE)
+    show.add_argument("--out", type=output_file, metavar="FILE", default="sheet.png", help="image (default: sheet.png)")
+    show.add_argument("--count", type=positive, metavar="N", default=16, help="number of images (default: 16)")
+    add_json_argument(show, "the format and the files of the images")
+    show.set_defaults(run=run_show)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="DST", type=output_folder, help="new folder")
+
+
+def share(text: str) -> float:
+    """argparse `type` of a share between 0 and 1."""
+    if not 0 < float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1.")
+    return float(text)
+
+
+def positive(text: str) -> int:
+    """argparse `type` of a number above 0."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0.")
+    return int(text)
+
+
+def names(text: str) -> list[str]:
+    """argparse `type` of names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def run_convert(parsed) -> None:
+    from resdet.commands.data_sets import convert
+
+    write_json(parsed.json, convert(parsed.source, parsed.target, parsed.to, parsed.name))
+
+
+def run_split(parsed) -> None:
+    from resdet.commands.data_sets import split
+
+    write_json(parsed.json, split(parsed.root, parsed.val, parsed.seed))
+
+
+def run_merge(parsed) -> None:
+    from resdet.commands.data_sets import merge
+
+    write_json(parsed.json, merge(parsed.sources, parsed.target))
+
+
+def run_subset(parsed) -> None:
+    from resdet.commands.data_sets import subset
+
+    write_json(parsed.json, subset(parsed.source, parsed.target, parsed.classes, parsed.count, parsed.min_size))
+
+
+def run_show(parsed) -> None:
+    from resdet.commands.data_sets import show
+
+    write_json(parsed.json, show(parsed.root, parsed.out, parsed.count))

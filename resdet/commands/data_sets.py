@@ -1,0 +1,172 @@
+"""`resdet data convert|split|merge|subset|show`: data sets of detection in any annotation format."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.formats.opening import Content, DataSet, select_images
+from resdet.detection.formats.registry import recognize
+from resdet.detection.formats.share_classes import share_classes
+from resdet.detection.formats.val_split import ValSplit
+from resdet.detection.formats.writing import Written, gather, write_data_set, writers
+from resdet.errors import DataError, hint
+from resdet.files.atomic import write_image
+
+COLUMNS = 4  # of a contact sheet
+CELL = 320  # pixels of the long side of its images
+Picture = tuple[Annotations, int]
+
+
+def convert(source: str, target: str, to: str, name: str | None = None) -> dict[str, Any]:
+    """Writes the data set `source` (in the format `name`, or in the one that fits) as `to`; returns a summary."""
+    data = _opened(source, name)
+    return _summary(write_data_set(Path(target), gather(data), to), target, to, data)
+
+
+def merge(sources: Sequence[str], target: str) -> dict[str, Any]:
+    """Writes several data sets as one in COCO's format; classes of the same name are one class."""
+    sets = [_opened(source) for source in sources]
+    gathered = [(split, content) for data in sets for split, content in gather(data).items()]
+    shared = share_classes([content for _, content in gathered])
+    contents: dict[str, list[Content]] = {}
+    for (split, _), content in zip(gathered, shared):
+        contents.setdefault(split, []).append(content)
+    joined = {split: _join(parts) for split, parts in contents.items()}
+    return _summary(write_data_set(Path(target), joined, "coco"), target, "coco", *sets)
+
+
+def subset(source: str, target: str, classes: Sequence[str], count: int | None, min_size: float) -> dict[str, Any]:
+    """Writes a part of a data set, in its format if that can be written, else in COCO's.
+
+    With `classes`, only these and only images with one of them; `count` images of each split, the same at each call;
+    only objects of at least `min_size` pixels in width and height.
+    """
+    data = _opened(source)
+    contents = {split: _part(content, classes, count, min_size) for split, content in gather(data).items()}
+    to = data.layout.format if data.layout.format in writers else "coco"
+    return _summary(write_data_set(Path(target), contents, to), target, to, data)
+
+
+def split(root: str, share: float, seed: int) -> dict[str, Any]:
+    """Makes another validation split of a data set that has none, and writes its file."""
+    data = DataSet(recognize(root))
+    if data.has_val:
+        raise DataError(f"{data.layout}: it has a validation split already.")
+    if "train" not in data.layout.splits:
+        raise DataError(f"{data.layout}: there are no training images to split.")
+    made = data.assign(ValSplit(share, seed))
+    sources = {side: data.open(side) for side in ("train", "val")}
+    print(f"{data.layout}")
+    print(f"{made.file}: {len(sources['train'])} images for training, {len(sources['val'])} for validation")
+    counts = {side: dict(zip(own.classes, own.images_with().tolist())) for side, own in sources.items()}
+    for name in sources["train"].classes:
+        print(f"  {name}: in {counts['train'][name]} and {counts['val'][name]} images")
+    images = {side: len(own) for side, own in sources.items()}
+    return {"root": root, "file": str(made.file), "share": share, "seed": seed, "images": images, "images_with": counts}
+
+
+def show(root: str, out: str, count: int) -> dict[str, Any]:
+    """Draws some images of each split with their objects on a contact sheet."""
+    from resdet.results.drawing import sheet
+
+    data = _opened(root)
+    sources = [data.open(name) for name in data.splits]
+    chosen = _spread([(source, i) for source in sources for i in _annotated(source)], count)
+    write_image(out, sheet([_drawn(source, i) for source, i in chosen], COLUMNS))
+    files = [source.name(i) for source, i in chosen]
+    print(f"{data.layout}\n{len(files)} images in {out}")
+    return {"root": root, "format": data.layout.format, "out": out, "images": files}
+
+
+def _opened(root: str, name: str | None = None) -> DataSet:
+    return DataSet(recognize(root, name))
+
+
+def _summary(written: Written, target: str, to: str, *sources: DataSet) -> dict[str, Any]:
+    """Prints what was written and what was lost; returns it."""
+    problems = [sentence for data in sources for loaded in data.loaded.values() for sentence in loaded.problems]
+    lost = {kind: count for kind, count in written.lost.items() if count}
+    for data in sources:
+        print(data.layout)
+    for sentence in problems:
+        print(sentence)
+    images = ", ".join(f"{count} images of {name}" for name, count in written.images.items())
+    print(f"{images} in {target}, in the format {to}; train on them with data.root={target}")
+    for kind, count in lost.items():
+        print(f"{to} cannot hold {kind}: {count} left out")
+    if written.missing:
+        print(f"left out {written.missing} images without a file")
+    return {
+        "sources": [{"root": str(data.layout.root), "format": data.layout.format} for data in sources],
+        "root": target,
+        "format": to,
+        "images": dict(written.images),
+        "objects": dict(written.objects),
+        "lost": lost,
+        "missing": written.missing,
+        "problems": problems,
+    }
+
+
+def _join(parts: Sequence[Content]) -> Content:
+    """One content, with new ids of images and annotations."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for part in parts:
+        ids = {image["id"]: number for number, image in enumerate(part["images"], len(images) + 1)}
+        images += [image | {"id": ids[image["id"]]} for image in part["images"]]
+        annotations += [entry | {"image_id": ids[entry["image_id"]]} for entry in part["annotations"]]
+    numbered = [entry | {"id": number} for number, entry in enumerate(annotations, 1)]
+    return {"images": images, "annotations": numbered, "categories": parts[0]["categories"]}
+
+
+def _part(content: Content, classes: Sequence[str], count: int | None, min_size: float) -> Content:
+    known = [category["name"] for category in content["categories"]]
+    for name in classes:
+        if name not in known:
+            raise DataError(f"There is no class {name!r}: {hint(name, known, 'there are ' + ', '.join(known) + '.')}")
+    kept = {category["id"] for category in content["categories"] if not classes or category["name"] in classes}
+    fits = lambda entry: entry["category_id"] in kept and min(entry["bbox"][2:]) >= min_size
+    annotations = [entry for entry in content["annotations"] if fits(entry)]
+    shown = {entry["image_id"] for entry in annotations}
+    images = [image for image in content["images"] if not classes or image["id"] in shown]
+    by_hash = sorted(images, key=lambda image: hashlib.sha256(Path(image["file_name"]).name.encode()).digest())
+    chosen = {image["id"] for image in by_hash[: count or len(images)]}
+    categories = [category for category in content["categories"] if category["id"] in kept]
+    smaller = content | {"annotations": annotations, "categories": categories}
+    return select_images(smaller, [image["id"] in chosen for image in content["images"]])
+
+
+def _annotated(source: Annotations) -> list[int]:
+    """Images with objects; all if there are none."""
+    counts = np.diff(source.arrays["starts"])
+    return (np.flatnonzero(counts) if counts.any() else np.arange(len(source))).tolist()
+
+
+def _spread(images: list[Picture], count: int) -> list[Picture]:
+    """At most `count` of the images, at equal distances."""
+    places = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
+    return [images[place] for place in places]
+
+
+def _drawn(source: Annotations, i: int) -> np.ndarray:
+    import cv2
+
+    from resdet.results.drawing import draw
+
+    pixels, objects = source.image(i).decode(), source.objects(i)
+    scale = min(1.0, CELL / max(pixels.shape[:2]))
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    factors = size[0] / pixels.shape[1], size[1] / pixels.shape[0]
+    empty = np.zeros(small.shape[:2], bool)
+    masks = [
+        empty if segment is None else segment.move(factors, (0, 0)).bitmap(size[1], size[0]).astype(bool)
+        for segment in objects.segments
+    ]
+    captions = [source.classes[label] for label in objects.labels]
+    return draw(small, objects.boxes * np.tile(factors, 2), objects.labels.tolist(), captions, masks)

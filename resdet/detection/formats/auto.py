@@ -1,0 +1,42 @@
+"""Opens the folder of `data.name=auto`, and says how it was recognized."""
+
+from typing import TYPE_CHECKING
+
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.formats.opening import DataSet
+from resdet.detection.formats.registry import recognize, rivals
+
+if TYPE_CHECKING:
+    from resdet.detection.data.config import AutoConfig
+
+
+def open_auto(config: "AutoConfig", split: str) -> Annotations:
+    """Opens `train` or `val` of `config.root`; the notes of `train` say what was recognized."""
+    layout = recognize(config.root, config.format)
+    data = DataSet(layout, config.on_bad_annotation, config.keypoints, config.val_share, config.seed)
+    source = data.open(split)
+    if split == "train":
+        source.notes = notes(data, config.format is None)
+    return source
+
+
+def notes(data: DataSet, alone: bool) -> list[str]:
+    """Sentences on the format and on the validation split; if `alone`, also on other formats that fit."""
+    layout, made = data.layout, data.val_split
+    sentences = [str(layout)]
+    for other in rivals(layout) if alone else []:
+        sentences.append(
+            f"{layout.root} is also in the format {other.format} ({other.annotated} annotated images, "
+            f"{layout.annotated} in {layout.format}): set data.format={other.format} to use that"
+        )
+    if made:
+        sentences.append(
+            f"{layout.root} has no validation split: {made.count('val')} of its {len(made.images)} images are for "
+            f"validation, by {made.file}"
+        )
+        if (made.share, made.seed) != (data.val_share, data.seed):
+            sentences.append(
+                f"{made.file} was made with the share {made.share:g} and the seed {made.seed}, not with "
+                f"data.val_share={data.val_share:g} data.seed={data.seed}: `resdet data split` makes another"
+            )
+    return sentences

@@ -1,0 +1,131 @@
+"""The files of a data set, listed once, and the image that an annotation names."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from resdet.errors import DataError
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2".split()
+)
+SKIPPED = "__MACOSX"
+DEEPEST = 16  # folders
+HEAD = 2**14  # bytes by which a file is recognized
+SPLITS = {
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+class Folder:
+    """The files below `root` as sorted paths, relative to it and with `/`; hidden files and folders are not listed."""
+
+    def __init__(self, root: Path | str, files: Sequence[str] | None = None):
+        """`files` are paths to search instead of all."""
+        self.root = Path(root)
+        if not self.root.is_dir():
+            kind = "a file" if self.root.exists() else "missing"
+            raise DataError(f"{self.root} is {kind}: give the folder of images and annotations.")
+        self.files = sorted(_walk(self.root, "", frozenset([_identity(self.root)])) if files is None else files)
+
+    @cached_property
+    def images(self) -> list[str]:
+        return [file for file in self.files if is_image(file)]
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        return frozenset(self.files)
+
+    def having(self, *suffixes: str) -> list[str]:
+        """Files with these suffixes, in upper or lower case."""
+        return [file for file in self.files if file.lower().endswith(suffixes)]
+
+    def has(self, file: str) -> bool:
+        """Whether a file exists, below the root or at a path that leads out of it."""
+        return file in self.known or (file.startswith(("..", "/")) and (self.root / file).is_file())
+
+    def head(self, file: str, size: int = HEAD) -> bytes:
+        """The first bytes of a file; empty if it cannot be read."""
+        try:
+            with open(self.root / file, "rb") as opened:
+                return opened.read(size)
+        except OSError:
+            return b""
+
+    def locate(self, name: str, near: str = "", split: str | None = None) -> str | None:
+        """The image that an annotation file at `near` calls `name`: a path or its end, with or without its suffix.
+
+        Of several images with this name, the one whose path agrees most: with the folders of `name`, with the split,
+        with the path of the annotation file.
+        """
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        candidates = self._by_stem.get(stem(parts[-1]).lower(), []) if parts else []
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        return max(candidates, key=lambda image: _agreement(image, parts, near.split("/"), split))
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        images = defaultdict(list)
+        for image in self.images:
+            images[stem(image.rpartition("/")[2]).lower()].append(image)
+        return dict(images)
+
+
+def is_image(file: str) -> bool:
+    return os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
+
+
+def stem(file: str) -> str:
+    """The path without the suffix of an image; other suffixes are part of the name."""
+    return os.path.splitext(file)[0] if is_image(file) else file
+
+
+def split_of(name: str) -> str | None:
+    """`train`, `val` or `test` by the words of a name, such as instances_train2017; None if it has none of them."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def split_in(file: str) -> str | None:
+    """The split that one of the folders of a path names."""
+    return next(filter(None, map(split_of, PurePosixPath(file).parts[:-1])), None)
+
+
+def _agreement(image: str, name: list[str], near: list[str], split: str | None) -> tuple[int, bool, int, bool]:
+    parts = image.split("/")
+    folders = _common(parts[-2::-1], name[-2::-1])
+    return (
+        folders,
+        split is not None and split_in(image) == split,
+        _common(parts[:-1], near[:-1]),
+        parts[-1] == name[-1],
+    )
+
+
+def _common(a: list[str], b: list[str]) -> int:
+    """Length of the common start of two lists."""
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+def _walk(folder: Path, prefix: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """Files below a folder; follows links, except to a folder that contains them."""
+    try:
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name != SKIPPED]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
+    for entry in entries:
+        if not entry.is_dir():
+            yield prefix + entry.name
+        elif len(ancestors) < DEEPEST and (identity := _identity(Path(entry.path))) not in ancestors:
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", ancestors | {identity})
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    stat = os.stat(folder)
+    return stat.st_dev, stat.st_ino

@@ -1,0 +1,112 @@
+"""LabelMe's format: a JSON file per image, with rectangles, polygons, circles and masks."""
+
+import base64
+import binascii
+import math
+from typing import Any
+
+import numpy as np
+
+from resdet.detection.formats.folder import Folder, split_in
+from resdet.detection.formats.layout import Layout, Split, Unfit
+from resdet.detection.formats.reading import Reading, number_in, size_in
+from resdet.detection.formats.shapes import ellipse, rle_of
+from resdet.errors import DataError
+from resdet.files.json_file import read_json
+from resdet.images.decode import EncodedImage
+
+SAMPLE = 5  # files that are looked into
+KEYS = (b'"shapes"', b'"imagePath"')
+NO_AREA = "a shape that has no area"
+
+
+class LabelMe:
+    def recognize(self, folder: Folder) -> Layout | Unfit:
+        files = folder.having(".json")
+        if not any(all(key in folder.head(file, -1) for key in KEYS) for file in files[:SAMPLE]):
+            return Unfit("no JSON file with shapes and imagePath", 0)
+        splits: dict[str, list[str]] = {}
+        for file in files:
+            splits.setdefault(split_in(file) or "train", []).append(file)
+        found = {split: Split(tuple(names), annotated=len(names)) for split, names in splits.items()}
+        return Layout("labelme", folder, found, f"{files[0]} and {len(files) - 1} more JSON files")
+
+    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+        broken = []
+        for file in layout.splits[split].annotations:
+            try:
+                content = read_json(layout.root / file)
+            except DataError:
+                content = None
+            shapes = content.get("shapes") if isinstance(content, dict) else None
+            if not isinstance(content, dict) or not isinstance(shapes, list):
+                broken.append(file)
+                continue
+            written = content.get("imagePath")
+            own = file.rpartition("/")[2][: -len(".json")]
+            found = layout.folder.locate(written, file, split) if isinstance(written, str) else None
+            found = found or layout.folder.locate(own, file, split) or str(written)
+            size = size_in(content.get("imageWidth"), content.get("imageHeight"))
+            _add_shapes(reading.add_image(found, size), shapes, size, file, reading)
+        reading.leave_out("image", broken, "no JSON with a list of shapes")
+        return reading.content()
+
+
+def _add_shapes(image: int, shapes: list[Any], size: tuple[int, int] | None, file: str, reading: Reading) -> None:
+    """Polygons of a label with the same group_id are one object."""
+    groups: dict[object, tuple[str, str, list[list[float]]]] = {}
+    for number, shape in enumerate(shapes, 1):
+        place, shape = f"{number} of {file}", shape if isinstance(shape, dict) else {}
+        label, kind = str(shape.get("label")), shape.get("shape_type", "polygon")
+        points = _points(shape.get("points"))
+        if points is None:
+            reading.leave_out("shape", [place], "points that are not pairs of numbers")
+        elif kind == "rectangle" and len(points) >= 4:
+            box = min(points[0::2]), min(points[1::2]), max(points[0::2]), max(points[1::2])
+            reading.add_object(image, label, box, place)
+        elif kind == "mask" and size and len(points) == 4:
+            _add_mask(image, label, shape.get("mask"), points, size, place, reading)
+        elif ring := _ring(kind, points):
+            group = shape.get("group_id")
+            key = (label, str(group)) if group is not None else number
+            groups.setdefault(key, (label, place, []))[2].append(ring)
+        else:
+            reading.leave_out("shape", [place], NO_AREA)
+    for label, place, rings in groups.values():
+        reading.add_polygons(image, label, rings, place)
+
+
+def _points(points: Any) -> list[float] | None:
+    """x1, y1, x2, y2 …; None unless all are pairs of finite numbers."""
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        return None
+    numbers = [number_in(side) for point in points for side in point]
+    return numbers if all(map(math.isfinite, numbers)) else None
+
+
+def _ring(kind: object, points: list[float]) -> list[float]:
+    """The outline of a polygon or a circle, which has a center and a point of its edge; empty for other shapes."""
+    if kind == "circle" and len(points) == 4:
+        radius = math.dist(points[:2], points[2:])
+        return ellipse(points[:2], (radius, radius))
+    return points if kind in ("polygon", "rotation", None) and len(points) >= 6 else []
+
+
+def _add_mask(
+    image: int, label: str, text: object, points: list[float], size: tuple[int, int], place: str, reading: Reading
+) -> None:
+    """A PNG, as text in base64, in the box of two points."""
+    left, top = int(points[0]), int(points[1])
+    try:
+        pixels = EncodedImage(base64.b64decode(str(text), validate=True), place).decode()[..., 0]
+    except (binascii.Error, ValueError, DataError):
+        pixels = np.zeros((0, 0), np.uint8)
+    height, width = pixels.shape
+    inside = left >= 0 and top >= 0 and left + width <= size[0] and top + height <= size[1]
+    if not pixels.any() or not inside:
+        reading.leave_out("shape", [place], "a damaged mask")
+        return
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    mask[top : top + height, left : left + width] = pixels > 0
+    box = left, top, left + width, top + height
+    reading.add_object(image, label, box, place, segmentation=rle_of(mask))

@@ -1,0 +1,157 @@
+"""Opens the splits of a recognized data set as annotations, with an index on disk."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from resdet.data.array_cache import Arrays, Strings, cached
+from resdet.detection.data.annotations import Annotations, usable
+from resdet.detection.data.coco import compile_coco, open_coco
+from resdet.detection.data.compile_annotations import Measured, OnBad, Problems, file_states, unchanged
+from resdet.detection.formats.layout import Layout
+from resdet.detection.formats.reading import Reading
+from resdet.detection.formats.registry import formats
+from resdet.detection.formats.share_classes import share_classes
+from resdet.detection.formats.val_split import ValSplit, load_val_split
+from resdet.errors import DataError
+
+Content = dict[str, Any]  # in COCO's format
+
+
+@dataclass
+class Loaded:
+    """A split in COCO's format without its unusable entries, and the problems and measured sizes of reading it."""
+
+    content: Content
+    problems: list[str]
+    measured: Measured
+
+
+@dataclass
+class DataSet:
+    """The splits of a layout; without `val`, the images of `train` that its `ValSplit` names are `val`."""
+
+    layout: Layout
+    on_bad: OnBad = "skip"
+    keypoints: bool = True
+    val_share: float = 0.2
+    seed: int = 0
+
+    @property
+    def has_val(self) -> bool:
+        return "val" in self.layout.splits
+
+    def open(self, split: str) -> Annotations:
+        """Opens `train`, `val` or `test`; COCO files with a split each are opened as they are."""
+        if split not in self.splits:
+            raise DataError(f"{self.layout}, and has no {split} split: add its images and annotations.")
+        if self.layout.format == "coco" and self.has_val:
+            files = self.layout.splits[split]
+            annotations, images = self.layout.root / files.annotations[0], self.layout.root / files.image_folder
+            return open_coco(annotations, images, self.on_bad, keypoints=self.keypoints)
+        return Annotations(self._index()[split], self.layout.root)
+
+    @property
+    def splits(self) -> list[str]:
+        made = ["val"] if "train" in self.layout.splits and not self.has_val else []
+        return [*self.layout.splits, *made]
+
+    @cached_property
+    def val_split(self) -> ValSplit | None:
+        """The split of the data set's file, which is made at the first call and holds all images; None if the data
+        have a validation split."""
+        if self.has_val or "train" not in self.layout.splits:
+            return None
+        found = load_val_split(self.layout.root) or ValSplit(self.val_share, self.seed)
+        return found if found.state == self.state else self.assign(found)
+
+    def assign(self, split: ValSplit) -> ValSplit:
+        """Assigns the images that are not in `split`, and writes its file."""
+        split.assign(self._compiled("train", self.loaded["train"]))
+        split.state = self.state
+        split.save(self.layout.root)
+        return split
+
+    @cached_property
+    def state(self) -> str:
+        """Changes with the annotation files and with the list of images."""
+        layout = self.layout
+        files = [*layout.shared, *(file for split in layout.splits.values() for file in split.annotations)]
+        states = file_states(layout.root, files).tolist()
+        names = [*layout.splits, *files, *layout.folder.images]
+        text = "\n".join(map(str, (*names, *states)))
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    @cached_property
+    def loaded(self) -> dict[str, Loaded]:
+        """The splits of the layout, with the same classes."""
+        loaded = {split: self._load(split) for split in self.layout.splits}
+        ordered = bool(self.layout.classes) or self.layout.format == "coco"
+        contents = share_classes([each.content for each in loaded.values()], ordered)
+        for each, content in zip(loaded.values(), contents):
+            each.content = content
+        return loaded
+
+    def contents(self) -> dict[str, Content]:
+        """All splits in COCO's format, with the made validation split."""
+        contents = {split: each.content for split, each in self.loaded.items()}
+        return contents | self._divided(contents["train"]) if self.val_split else contents
+
+    def _load(self, split: str) -> Loaded:
+        reading = Reading(self.layout.folder, self.on_bad, self.keypoints)
+        content = formats[self.layout.format]().read(self.layout, split, reading)
+        arrays = compile_coco(content, reading.problems, reading.measured, self.keypoints)
+        return Loaded(usable(content, arrays), reading.problems.sentences, reading.measured)
+
+    def _divided(self, content: Content) -> dict[str, Content]:
+        """Training images as `train` and `val`, by the file."""
+        assert self.val_split
+        sides = [("val" if self.val_split.is_val(image["file_name"]) else "train") for image in content["images"]]
+        return {side: select_images(content, [own == side for own in sides]) for side in ("train", "val")}
+
+    def _index(self) -> dict[str, Arrays]:
+        layout, val_split = self.layout, self.val_split
+        sides = sorted(val_split.images.items()) if val_split else []
+        arrays = cached(
+            f"{layout.format}-{self.on_bad}{'' if self.keypoints else '-boxes'}",
+            [],
+            lambda: dict(self._arrays()),
+            state=[self.state, *sides],
+            places=[layout.root],
+            holds=lambda arrays: all(unchanged(own, layout.root) for own in _by_split(arrays).values()),
+            home=layout.root,
+        )
+        return _by_split(arrays)
+
+    def _arrays(self) -> Iterator[tuple[str, Any]]:
+        """The arrays of all splits, each named SPLIT.NAME."""
+        for split, content in self.contents().items():
+            read = self.loaded.get(split) or Loaded(content, [], Measured(self.layout.root))
+            for name, array in self._compiled(split, Loaded(content, read.problems, read.measured)).arrays.items():
+                yield f"{split}.{name}", array
+
+    def _compiled(self, split: str, loaded: Loaded) -> Annotations:
+        root = self.layout.root
+        problems = Problems(root, "skip")
+        arrays = compile_coco(loaded.content, problems, loaded.measured, self.keypoints)
+        return Annotations(arrays | Strings.pack(loaded.problems).arrays("problems"), root)
+
+
+def select_images(content: Content, keep: list[bool]) -> Content:
+    """The content with some of its images and their objects."""
+    images = [image for image, kept in zip(content["images"], keep) if kept]
+    ids = {image["id"] for image in images}
+    return content | {
+        "images": images,
+        "annotations": [entry for entry in content["annotations"] if entry["image_id"] in ids],
+    }
+
+
+def _by_split(arrays: Arrays) -> dict[str, Arrays]:
+    found: dict[str, Arrays] = {}
+    for key, array in arrays.items():
+        split, _, name = key.partition(".")
+        found.setdefault(split, {})[name] = array
+    return found

@@ -1,0 +1,108 @@
+"""Collects the images and objects of a split as a dict in COCO's format."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from resdet.detection.data.compile_annotations import Measured, OnBad, Problems
+from resdet.detection.formats.folder import Folder
+
+Box = Sequence[float]  # xyxy
+
+
+class Places(Problems):
+    """Names images and annotations by their place in the files of the format, instead of their ids."""
+
+    def __init__(self, file: Path, on_bad: OnBad):
+        super().__init__(file, on_bad)
+        self.places: dict[str, dict[int, str]] = {"image": {}, "annotation": {}}
+
+    def leave_out(self, noun: str, names: Sequence[object], problem: str) -> None:
+        super().leave_out(noun, self._places(noun, names), problem)
+
+    def note(self, noun: str, names: Sequence[object], problem: str, action: str) -> None:
+        super().note(noun, self._places(noun, names), problem, action)
+
+    def _places(self, noun: str, names: Sequence[object]) -> list[object]:
+        places = self.places.get(noun, {})
+        return [places.get(int(str(name)), name) if str(name).isdecimal() else name for name in names]
+
+
+class Reading:
+    """A split that is being read: its images and objects so far, their problems, the sizes read from image files."""
+
+    def __init__(self, folder: Folder, on_bad: OnBad = "skip", keypoints: bool = True):
+        self.folder, self.keypoints = folder, keypoints
+        self.problems, self.measured = Places(folder.root, on_bad), Measured(folder.root)
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.by_file: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
+
+    def add_image(self, file: str, size: tuple[int, int] | None = None) -> int:
+        """The id of an image, which is added at the first call; `size` is (width, height), None: to be measured."""
+        if file not in self.by_file:
+            number = self.by_file[file] = len(self.images) + 1
+            sides = {"width": size[0], "height": size[1]} if size else {}
+            self.images.append({"id": number, "file_name": file, **sides})
+            self.problems.places["image"][number] = file
+        return self.by_file[file]
+
+    def add_object(self, image: int, name: str, box: Box, place: str, **more: Any) -> None:
+        """Adds an object of the class `name`; `place` is where it is in the files, `more` are keys of COCO's format."""
+        number = len(self.annotations) + 1
+        category = self.numbers.setdefault(name, len(self.numbers) + 1)
+        x1, y1, x2, y2 = box
+        owners = {"id": number, "image_id": image, "category_id": category}
+        self.annotations.append({**owners, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0, **more})
+        self.problems.places["annotation"][number] = place
+
+    def add_polygons(self, image: int, name: str, rings: Sequence[Sequence[float]], place: str, **more: Any) -> None:
+        """Adds an object of polygons, each x1, y1, x2, y2 …, with the box around them."""
+        xs = [x for ring in rings for x in ring[0::2]]
+        ys = [y for ring in rings for y in ring[1::2]]
+        box = min(xs), min(ys), max(xs), max(ys)
+        self.add_object(image, name, box, place, segmentation=[list(ring) for ring in rings], **more)
+
+    def leave_out(self, noun: str, places: Sequence[object], problem: str) -> None:
+        """Counts entries that cannot be read, or raises an error: see `Problems.leave_out`."""
+        self.problems.leave_out(noun, places, problem)
+
+    def content(self, classes: Sequence[str] = ()) -> dict[str, Any]:
+        """The dict in COCO's format. Class ids are 1 to C, in the order of `classes`, then of their first object."""
+        names = list(classes) + [name for name in self.numbers if name not in set(classes)]
+        ids: dict[str, int] = {}
+        for number, name in enumerate(names, 1):
+            ids.setdefault(name, number)
+        of_number = {number: ids[name] for name, number in self.numbers.items()}
+        annotations = [entry | {"category_id": of_number[entry["category_id"]]} for entry in self.annotations]
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+        return {"images": self.images, "annotations": annotations, "categories": categories}
+
+
+def read_text(folder: Folder, file: str) -> str:
+    """The text of a file, with characters that are not UTF-8 replaced; empty if it cannot be read."""
+    try:
+        with open(folder.root / file, "rb") as opened:
+            return opened.read().decode("utf-8-sig", "replace")
+    except OSError:
+        return ""
+
+
+def number_in(text: object) -> float:
+    """The text as a number; NaN if it is none."""
+    try:
+        return float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+def size_in(width: object, height: object) -> tuple[int, int] | None:
+    """(width, height) from a file; None unless both are whole numbers above zero."""
+    sides = number_in(width), number_in(height)
+    return (int(sides[0]), int(sides[1])) if all(0 < side < 2**24 and side == int(side) for side in sides) else None
+
+
+def relative(path: Path, root: Path) -> str:
+    return os.path.relpath(path, root).replace(os.sep, "/")

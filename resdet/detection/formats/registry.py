@@ -1,0 +1,59 @@
+"""The registry of annotation formats, and the format of a folder."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from resdet.detection.formats.folder import Folder
+from resdet.detection.formats.layout import Format, Layout, Unfit
+from resdet.errors import DataError
+from resdet.registry import Registry
+
+PACKAGE = "resdet.detection.formats"
+SPLITS = ("train", "val", "test")
+NEAREST = 3  # formats whose reasons an error states
+
+formats: Registry[type[Format]] = Registry(
+    "annotation format",
+    "data.format",
+    {
+        "coco": f"{PACKAGE}.coco:Coco",
+        "yolo": f"{PACKAGE}.yolo:Yolo",
+        "voc": f"{PACKAGE}.voc:Voc",
+        "cvat": f"{PACKAGE}.cvat:Cvat",
+        "labelme": f"{PACKAGE}.labelme:LabelMe",
+        "openimages": f"{PACKAGE}.openimages:OpenImages",
+        "csv": f"{PACKAGE}.csv_boxes:CsvBoxes",
+        "mask_png": f"{PACKAGE}.mask_png:MaskPng",
+    },
+)
+register_format = formats.register
+
+
+def recognize(root: Path | str, name: str | None = None) -> Layout:
+    """The layout of a folder in the format `name`, or in the one that fits; of several, with most annotated images."""
+    if name is not None:
+        formats.check(name)
+    folder = Folder(root)
+    if not folder.images:
+        raise DataError(f"{root} has no images: give the folder that contains the images and their annotations.")
+    found = {key: formats[key]().recognize(folder) for key in ([name] if name else formats)}
+    layouts = [layout for layout in found.values() if isinstance(layout, Layout)]
+    if not layouts:
+        raise DataError(_refusal(folder, {key: unfit for key, unfit in found.items() if isinstance(unfit, Unfit)}))
+    chosen = max(layouts, key=lambda layout: layout.annotated)
+    return replace(chosen, splits={split: chosen.splits[split] for split in SPLITS if split in chosen.splits})
+
+
+def rivals(layout: Layout) -> list[Layout]:
+    """Other formats that fit the folder of a layout."""
+    found = [formats[key]().recognize(layout.folder) for key in formats if key != layout.format]
+    return [other for other in found if isinstance(other, Layout)]
+
+
+def _refusal(folder: Folder, unfit: dict[str, Unfit]) -> str:
+    nearest = sorted(unfit, key=lambda key: -unfit[key].near)[:NEAREST]
+    reasons = "; ".join(f"{key}: {unfit[key].reason}" for key in nearest)
+    return (
+        f"{folder.root} has {len(folder.images)} images and no annotations in a known format ({reasons}): "
+        f"see docs/data.md for the formats."
+    )

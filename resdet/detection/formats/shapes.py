@@ -1,0 +1,57 @@
+"""Shapes of labeling tools as polygons and RLE."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from resdet.images.decode import MAX_PIXELS
+
+CORNERS = 32  # of the polygon of a circle or an ellipse; its area is 0.6% too small
+Rle = dict[str, Any]
+
+
+def turned_box(box: Sequence[float], degrees: float) -> list[float]:
+    """The corners x1, y1, x2, y2 … of a box (xyxy) turned clockwise around its center."""
+    x1, y1, x2, y2 = box
+    corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+    return _turned(corners, ((x1 + x2) / 2, (y1 + y2) / 2), degrees)
+
+
+def ellipse(center: Sequence[float], radii: Sequence[float], degrees: float = 0) -> list[float]:
+    (x, y), (rx, ry) = center, radii
+    angles = [2 * math.pi * k / CORNERS for k in range(CORNERS)]
+    return _turned([(x + rx * math.cos(angle), y + ry * math.sin(angle)) for angle in angles], (x, y), degrees)
+
+
+def rle_of(mask: np.ndarray) -> Rle:
+    """COCO's compressed RLE of a mask [H, W]."""
+    from pycocotools import mask as masks
+
+    rle = masks.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return rle | {"counts": rle["counts"].decode()}
+
+
+def rle_of_runs(
+    runs: Sequence[float], corner: tuple[float, float], sides: tuple[float, float], size: tuple[int, int]
+) -> Rle | None:
+    """The RLE in an image of `size` (width, height) of a mask in a box at `corner` of `sides` (width, height), given as
+    runs row by row, of background first; None unless all are whole numbers that fit."""
+    if not all(number >= 0 and number == number // 1 for number in (*runs, *corner, *sides)):
+        return None
+    left, top, width, height = map(int, (*corner, *sides))
+    fits = sum(runs) == width * height and left + width <= size[0] and top + height <= size[1]
+    if not fits or size[0] * size[1] >= MAX_PIXELS:
+        return None
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    values = np.arange(len(runs)) % 2
+    mask[top : top + height, left : left + width] = np.repeat(values, [int(run) for run in runs]).reshape(height, width)
+    return rle_of(mask)
+
+
+def _turned(points: Sequence[tuple[float, float]], center: tuple[float, float], degrees: float) -> list[float]:
+    (x0, y0), angle = center, math.radians(degrees) if math.isfinite(degrees) else math.nan
+    cos, sin = math.cos(angle), math.sin(angle)
+    turned = ((x0 + (x - x0) * cos - (y - y0) * sin, y0 + (x - x0) * sin + (y - y0) * cos) for x, y in points)
+    return [side for point in turned for side in point]

@@ -1,0 +1,36 @@
+"""The same categories for several parts of a data set, or for several data sets, by the names of classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Content = dict[str, Any]  # in COCO's format, valid
+
+
+def share_classes(contents: Sequence[Content], ordered: bool = True) -> list[Content]:
+    """The contents with the same categories: those of the first, and then others by name with the next ids.
+
+    If not `ordered`, the files give no order of classes: they are sorted by name, numbers by value, with ids 1 to C.
+    """
+    first = contents[0]["categories"]
+    if ordered and all(content["categories"] == first for content in contents):
+        return list(contents)
+    categories: dict[str, dict[str, Any]] = {}
+    for content in contents:
+        for category in content["categories"]:
+            categories.setdefault(category["name"], category)
+    names = list(categories) if ordered else sorted(categories, key=_natural)
+    known = {category["name"]: category["id"] for category in first} if ordered else {}
+    following = max(known.values(), default=0) + 1
+    ids = known | {name: number for number, name in enumerate((n for n in names if n not in known), following)}
+    shared = [categories[name] | {"id": ids[name]} for name in names]
+    return [content | {"categories": shared, "annotations": _renumbered(content, ids)} for content in contents]
+
+
+def _renumbered(content: Content, ids: dict[str, int]) -> list[dict[str, Any]]:
+    new = {category["id"]: ids[category["name"]] for category in content["categories"]}
+    return [entry | {"category_id": new[entry["category_id"]]} for entry in content["annotations"]]
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    number = name.isdecimal() and len(name) < 10
+    return not number, int(name) if number else 0, name

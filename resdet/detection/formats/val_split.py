@@ -1,0 +1,87 @@
+"""A validation split for data without one: made once from the training images, and kept in a file."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from resdet.data.array_cache import HIDDEN, user_cache
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.formats.near_duplicates import group, hashes_of
+from resdet.detection.formats.stratify import NEW, VAL, stratify
+from resdet.errors import DataError, FileError
+from resdet.files.atomic import write_text
+from resdet.files.json_file import read_json
+
+FILE = "split.json"
+NAMES = ("train", "val")
+
+
+@dataclass
+class ValSplit:
+    """The split of each image by its path below the root, as in the file."""
+
+    share: float
+    seed: int
+    state: str = ""  # of the annotations at the last assignment: without a change there is no new image
+    images: dict[str, tuple[str, str]] = field(default_factory=dict)  # `train` or `val`, and the hash in hexadecimal
+    file: Path | None = None
+
+    def is_val(self, file: str) -> bool:
+        return file in self.images and self.images[file][0] == "val"
+
+    def count(self, split: str) -> int:
+        return sum(side == split for side, _ in self.images.values())
+
+    def assign(self, source: Annotations) -> int:
+        """Assigns the images that have no split yet; returns their number."""
+        files = list(source.files)
+        new = [file for file in files if file not in self.images]
+        hashes = {file: int(text, 16) for file, (_, text) in self.images.items()}
+        hashes |= dict(zip(new, hashes_of(Path(source.root), new)))
+        presence = np.zeros((len(files), len(source.classes)), bool)
+        presence[source.presence()] = True
+        sides = np.array([NAMES.index(self.images[file][0]) if file in self.images else NEW for file in files], int)
+        groups = group([hashes[file] for file in files])
+        assigned = stratify(files, groups, presence, self.share, self.seed, sides)
+        for file, side in zip(files, (assigned == VAL).tolist()):
+            self.images.setdefault(file, (NAMES[side], f"{hashes[file]:016x}"))
+        return len(new)
+
+    def save(self, root: Path) -> None:
+        """Writes the file beside the data, or in the user's cache if the folder is not writable."""
+        content = {"share": self.share, "seed": self.seed, "state": self.state, "images": self.images}
+        for file in files_of(root):
+            try:
+                write_text(file, json.dumps(content, indent=0, sort_keys=True))
+            except FileError:
+                continue
+            self.file = file
+            return
+        places = " or ".join(map(str, files_of(root)))
+        raise FileError(f"The validation split cannot be written to {places}: free some space, or choose another root.")
+
+
+def files_of(root: Path) -> list[Path]:
+    """Where the file of a data set can be."""
+    name = str(root.resolve()).strip("/").replace("/", "_")[-150:]
+    return [root / HIDDEN / FILE, user_cache() / f"{name}-{FILE}"]
+
+
+def load_val_split(root: Path) -> ValSplit | None:
+    """The split of a data set; None if it has no file."""
+    file = next((file for file in files_of(root) if file.is_file()), None)
+    if file is None:
+        return None
+    content = read_json(file)
+    try:
+        images = {name: _entry(*entry) for name, entry in content["images"].items()}
+        return ValSplit(float(content["share"]), int(content["seed"]), str(content["state"]), images, file)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{file} is damaged: delete it, or make another split by `resdet data split`.") from error
+
+
+def _entry(side: str, text: str) -> tuple[str, str]:
+    """The entry of an image; raises a ValueError if it is none."""
+    return NAMES[NAMES.index(side)], f"{int(text, 16) % 2**64:016x}"

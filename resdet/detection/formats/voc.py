@@ -1,0 +1,98 @@
+"""PASCAL VOC's format: an XML file per image, with ImageSets as in the devkit or without; also the exports of LabelImg,
+Roboflow, FiftyOne and supervision."""
+
+import re
+from typing import Any
+
+from resdet.detection.data.voc import BROKEN, CLASSES, Record, VocObject, read_record
+from resdet.detection.formats.folder import Folder, split_in, stem
+from resdet.detection.formats.layout import Layout, Split, Unfit
+from resdet.detection.formats.reading import Reading, read_text
+
+ROOT = re.compile(rb"<annotation[\s>]")
+SAMPLE = 5  # XML files that are looked into
+LIST = re.compile(r"(.*?)(ImageSets/(?:Main/)?)(trainval|train|val|test)\.txt", re.IGNORECASE)
+LABELED = re.compile(r"\s+(-1|0|1)$")  # the second column of a list for a class
+
+
+class Voc:
+    def recognize(self, folder: Folder) -> Layout | Unfit:
+        files = folder.having(".xml")
+        if not files:
+            return Unfit("no XML files")
+        if not any(ROOT.search(folder.head(file)) for file in files[:SAMPLE]):
+            return Unfit(f"{files[0]} has no element <annotation>", len(files))
+        listed, lists = _listed(folder, files)
+        splits = listed or _by_folders(files)
+        evidence = f"{files[0]} and {len(files) - 1} more XML files" if len(files) > 1 else files[0]
+        layout = {split: Split(tuple(names), annotated=len(names)) for split, names in splits.items() if names}
+        devkit = any(re.search(r"(^|/)VOC20\d\d/", file) for file in files)
+        classes = CLASSES if devkit else ()
+        return Layout("voc", folder, layout, ", ".join([evidence, *lists]), classes, tuple(lists))
+
+    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+        """Boxes count pixels from 1 and include the last; difficult objects are crowds, which training ignores."""
+        missing, broken = [], []
+        for file in layout.splits[split].annotations:
+            locate = lambda name, written: _locate(layout.folder, file, split, written)
+            try:
+                record = read_record(layout.root / file, file, locate, 1)
+            except BROKEN:
+                broken.append(file)
+            except OSError:
+                missing.append(file)
+            else:
+                _add(record, reading)
+        reading.leave_out("image", missing, "no XML file that can be read")
+        reading.leave_out("image", broken, "a broken XML file")
+        return reading.content(layout.classes)
+
+
+def _add(record: Record, reading: Reading) -> None:
+    image = reading.add_image(record.file, record.size)
+    for number, item in enumerate(record.objects, 1):
+        place = f"{number} of {record.stem}"
+        polygon = {"segmentation": [item.polygon]} if item.polygon and not item.difficult else {}
+        box = item.box or _bounds(item)
+        if box:
+            reading.add_object(image, item.name, box, place, iscrowd=int(item.difficult), **polygon)
+        else:
+            reading.leave_out("object", [place], "no box of four numbers")
+
+
+def _bounds(item: VocObject) -> tuple[float, float, float, float] | None:
+    xs, ys = item.polygon[0::2], item.polygon[1::2]
+    return (min(xs), min(ys), max(xs), max(ys)) if xs else None
+
+
+def _locate(folder: Folder, file: str, split: str, written: str | None) -> str:
+    """The image named as the XML file, else as its <filename>, which is outdated after renaming."""
+    own = file.rpartition("/")[2][: -len(".xml")]
+    found = folder.locate(own, file, split) or (folder.locate(written, file, split) if written else None)
+    return found or written or f"{stem(own)}.jpg"
+
+
+def _listed(folder: Folder, files: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """XML files of the splits that ImageSets list, and these lists; those of `trainval` unless train and val are
+    listed."""
+    matches = [match for file in folder.having(".txt") if (match := LIST.fullmatch(file))]
+    known = {file.lower(): file for file in files}
+    found: dict[str, list[str]] = {}
+    for match in matches:
+        home, names = match[1], read_text(folder, match[0]).splitlines()
+        stems = dict.fromkeys(LABELED.sub("", name.strip()) for name in names if name.strip())
+        paths = [f"{home}Annotations/{name}.xml" for name in stems]
+        found.setdefault(match[3].lower(), []).extend(known.get(path.lower(), path) for path in paths)
+    both = found.pop("trainval", [])
+    if both and not found.get("val"):
+        found["train"] = both
+    elif both and not found.get("train"):
+        found["train"] = sorted(set(both) - set(found["val"]))
+    return {split: names for split, names in found.items() if names}, [match[0] for match in matches if found]
+
+
+def _by_folders(files: list[str]) -> dict[str, list[str]]:
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        splits.setdefault(split_in(file) or "train", []).append(file)
+    return splits

@@ -1,0 +1,49 @@
+"""Writes PASCAL VOC's format: JPEGImages, Annotations and ImageSets/Main/SPLIT.txt."""
+
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+from resdet.detection.formats.folder import stem
+from resdet.detection.formats.opening import Content
+from resdet.detection.formats.writing import Writer, Written, by_image
+from resdet.files.atomic import write_text
+
+
+class VocWriter(Writer):
+    """Boxes count pixels from 1 and include the last; crowds are difficult objects. Masks and keypoints are lost."""
+
+    def write(self, contents: Mapping[str, Content], written: Written) -> None:
+        (written.folder / "Annotations").mkdir(parents=True)
+        for split, content in contents.items():
+            names = {category["id"]: category["name"] for category in content["categories"]}
+            objects, stems = by_image(content), []
+            for image in content["images"]:
+                name = written.place(image["file_name"], "JPEGImages")
+                stems.append(stem(name))
+                root = _element(name, image, [(names[e["category_id"]], e) for e in objects[image["id"]]], written)
+                ElementTree.indent(root)
+                path = written.folder / "Annotations" / f"{stems[-1]}.xml"
+                ElementTree.ElementTree(root).write(path, encoding="utf-8")
+            write_text(written.folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{own}\n" for own in stems))
+
+
+def _element(
+    name: str, image: dict[str, Any], objects: list[tuple[str, dict[str, Any]]], written: Written
+) -> ElementTree.Element:
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = name
+    size = ElementTree.SubElement(root, "size")
+    for key, side in (("width", image["width"]), ("height", image["height"]), ("depth", 3)):
+        ElementTree.SubElement(size, key).text = str(side)
+    for label, entry in objects:
+        written.lost["masks"] += bool(entry.get("segmentation"))
+        written.lost["keypoints of an object"] += any(entry.get("keypoints") or ())
+        element = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(element, "name").text = label
+        ElementTree.SubElement(element, "difficult").text = str(int(bool(entry.get("iscrowd"))))
+        box = ElementTree.SubElement(element, "bndbox")
+        x, y, width, height = entry["bbox"]
+        for key, side in zip(("xmin", "ymin", "xmax", "ymax"), (x + 1, y + 1, x + width, y + height)):
+            ElementTree.SubElement(box, key).text = f"{side:.10g}"
+    return root

@@ -1,0 +1,108 @@
+"""Writes data sets: the names of their images, their files, and a count of what the written format cannot say."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resdet.data import generated
+from resdet.detection.formats.folder import stem
+from resdet.detection.formats.opening import Content, DataSet
+from resdet.registry import Registry
+
+PACKAGE = "resdet.detection.formats"
+
+
+@dataclass
+class Written:
+    """A data set that is being written to `folder`; `lost` counts what its format cannot say, by kind, and `missing`
+    images without a file."""
+
+    folder: Path
+    missing: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)  # by split
+    objects: Counter[str] = field(default_factory=Counter)
+    names: set[str] = field(default_factory=set)
+
+    def place(self, source: str, folder: str) -> str:
+        """Puts an image into a folder below the root, as a hard link or a copy; returns its new name.
+
+        Names without suffix are unique in the data set: of two equal ones, the second has the names of its folders.
+        """
+        parts = Path(source).parts
+        candidates = ["_".join(part.strip("/") for part in parts[-count:]) for count in range(1, len(parts) + 1)]
+        candidates += [f"{number}_{parts[-1]}" for number in range(1, len(self.names) + 2)]
+        name = next(name for name in candidates if stem(name).lower() not in self.names)
+        self.names.add(stem(name).lower())
+        target = self.folder / folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            os.link(os.path.realpath(source), target)
+            return name
+        shutil.copyfile(source, target)
+        return name
+
+
+class Writer:
+    """Writes one format."""
+
+    def write(self, contents: Mapping[str, Content], written: Written) -> None:
+        """Writes the splits, whose `file_name`s are paths of files that exist; all have the same categories."""
+        raise NotImplementedError
+
+
+writers: Registry[type[Writer]] = Registry(
+    "format that can be written",
+    "--to",
+    {
+        "coco": f"{PACKAGE}.write_coco:CocoWriter",
+        "yolo": f"{PACKAGE}.write_yolo:YoloWriter",
+        "voc": f"{PACKAGE}.write_voc:VocWriter",
+    },
+)
+
+
+def write_data_set(root: Path, contents: Mapping[str, Content], to: str) -> Written:
+    """Writes the splits to the new folder `root`; images without a file are left out and counted."""
+    writer = writers[to]()
+    written = Written(root)
+
+    def write(folder: Path) -> None:
+        written.folder = folder
+        present = {split: _present(content, written) for split, content in contents.items()}
+        for split, content in present.items():
+            written.images[split], written.objects[split] = len(content["images"]), len(content["annotations"])
+        writer.write(present, written)
+
+    generated.refuse_filled(root)
+    generated.create(root, write)
+    return written
+
+
+def gather(data: DataSet) -> dict[str, Content]:
+    """The splits of a data set, with absolute paths of the images."""
+    root = data.layout.root.absolute()
+    absolute = lambda image: image | {"file_name": os.path.normpath(root / image["file_name"])}
+    contents = data.contents()
+    return {split: content | {"images": list(map(absolute, content["images"]))} for split, content in contents.items()}
+
+
+def _present(content: Content, written: Written) -> Content:
+    images = [image for image in content["images"] if os.path.isfile(image["file_name"])]
+    ids = {image["id"] for image in images}
+    written.missing += len(content["images"]) - len(images)
+    annotations = [entry for entry in content["annotations"] if entry["image_id"] in ids]
+    return content | {"images": images, "annotations": annotations}
+
+
+def by_image(content: Content) -> dict[int, list[dict[str, Any]]]:
+    """The objects of each image, by its id."""
+    found: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    for entry in content["annotations"]:
+        found[entry["image_id"]].append(entry)
+    return found

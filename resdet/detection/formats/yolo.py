@@ -1,0 +1,261 @@
+"""YOLO's format: a text file per image with a line per object, `class x y width height` or `class x1 y1 x2 y2 …`, as
+fractions of the image's size; with ultralytics' data.yaml, Darknet's obj.names, classes.txt, or folders alone."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from resdet.detection.formats.folder import Folder, is_image, split_in, stem
+from resdet.detection.formats.layout import Layout, Split, Unfit
+from resdet.detection.formats.reading import Reading, read_text, relative
+
+SAMPLE = 20  # label files that are looked into
+LARGEST_YAML = 2**18  # bytes
+NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
+KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+
+
+@dataclass
+class DataYaml:
+    """ultralytics' description of a data set; all scalars are text."""
+
+    file: str
+    content: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        names = self.content.get("names")
+        if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
+            names = [names[key] for key in sorted(names, key=int)]
+        return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+
+    @property
+    def keypoint_numbers(self) -> int:
+        """Numbers after the box in each line of a data set of poses."""
+        shape = self.content.get("kpt_shape")
+        numbers = [int(side) for side in shape if str(side).isdecimal()] if isinstance(shape, list) else []
+        return math.prod(numbers) if len(numbers) == 2 else 0
+
+
+class Yolo:
+    def recognize(self, folder: Folder) -> Layout | Unfit:
+        described = _data_yaml(folder)
+        labels = Labels(folder)
+        images = _described(folder, described) if described else {}
+        pairs = {split: {image: labels.of(image) for image in files} for split, files in images.items()}
+        if not any(any(found.values()) for found in pairs.values()):
+            pairs = _by_folders(folder, labels)
+        splits = {
+            split: Split(tuple(filter(None, found.values())), tuple(found), annotated=sum(map(bool, found.values())))
+            for split, found in pairs.items()
+            if found
+        }
+        names, source = _class_names(folder, described)
+        if not any(split.annotated for split in splits.values()):
+            return Unfit("no text file of labels beside an image or in a folder labels", len(labels.files))
+        files = [file for split in splits.values() for file in split.annotations]
+        problem = _mismatch(folder, files, described.keypoint_numbers if described else 0)
+        if problem:
+            return Unfit(problem, len(labels.files))
+        count = sum(split.annotated for split in splits.values())
+        evidence = ", ".join(filter(None, [source, f"{count} label files"]))
+        shared = tuple(filter(None, [source, described.file if described else ""]))
+        return Layout("yolo", folder, splits, evidence, names, shared)
+
+    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+        """Reads a split. Keypoints of poses are not read: the format does not name them."""
+        described = _data_yaml(layout.folder)
+        files, labels = layout.splits[split].images, Labels(layout.folder)
+        lines = LabelLines(reading, layout.classes, described.keypoint_numbers if described else 0)
+        for image, size in zip(files, reading.measured.sizes_of(files)):
+            number, label = reading.add_image(image, size), labels.of(image)
+            if label and size:
+                lines.read(number, size, label)
+        lines.report()
+        return reading.content(layout.classes)
+
+
+class Labels:
+    """The label file of an image, by ultralytics' rule and those of other tools."""
+
+    def __init__(self, folder: Folder):
+        self.folder = folder
+        self.files = {file[: -len(".txt")].lower(): file for file in folder.having(".txt")}
+
+    def of(self, image: str) -> str | None:
+        parts = stem(image).split("/")
+        for candidate in _label_paths(parts):
+            path = "/".join(candidate)
+            found = self.files.get(path.lower())
+            if found or (path.startswith(("..", "/")) and self.folder.has(f"{path}.txt")):
+                return found or f"{path}.txt"
+        return None
+
+
+def _label_paths(parts: list[str]) -> list[list[str]]:
+    """The last folder `images` replaced by `labels`; beside the image; in a folder `labels` near it."""
+    *folders, name = parts
+    places = [i for i, part in enumerate(folders) if part.lower() == "images"]
+    swapped = [[*folders[:i], "labels", *folders[i + 1 :], name] for i in reversed(places)]
+    return [*swapped, parts, [*folders, "labels", name], [*folders[:-1], "labels", name], ["labels", *parts]]
+
+
+class LabelLines:
+    """Reads label files into a `Reading`, and collects the lines that it cannot use."""
+
+    def __init__(self, reading: Reading, classes: Sequence[str], keypoint_numbers: int):
+        self.reading, self.classes, self.keypoint_numbers = reading, classes, keypoint_numbers
+        self.bad: list[str] = []
+        self.nameless: list[str] = []
+
+    def read(self, image: int, size: tuple[int, int], file: str) -> None:
+        for number, line in enumerate(read_text(self.reading.folder, file).splitlines(), 1):
+            if line.strip():
+                self._add(image, size, line, f"{file}:{number}")
+
+    def _add(self, image: int, size: tuple[int, int], line: str, place: str) -> None:
+        parsed = parse_line(line, self.keypoint_numbers)
+        if parsed is None:
+            self.bad.append(place)
+            return
+        label, numbers = parsed
+        if self.classes and label >= len(self.classes):
+            self.nameless.append(place)
+            return
+        name = self.classes[label] if self.classes else str(label)
+        pixels = [number * size[k % 2] for k, number in enumerate(numbers)]
+        if len(pixels) == 4:
+            x, y, width, height = pixels
+            box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+            self.reading.add_object(image, name, box, place)
+        else:
+            self.reading.add_polygons(image, name, [pixels], place)
+
+    def report(self) -> None:
+        self.reading.leave_out("line", self.bad, "no class number with a box or a polygon")
+        self.reading.leave_out("line", self.nameless, "a class number without a name")
+
+
+def parse_line(line: str, keypoint_numbers: int = 0) -> tuple[int, list[float]] | None:
+    """The class number and x, y, width, height or x1, y1, x2, y2, x3, y3 …; None for anything else.
+
+    A sixth number is a score; after a box there may be as many numbers as keypoints have.
+    """
+    try:
+        label, *numbers = map(float, line.split())
+    except ValueError:
+        return None
+    if not (label >= 0 and label == label // 1 and label < 2**31) or len(numbers) < 4:
+        return None
+    if len(numbers) in (4, 5, 4 + keypoint_numbers):
+        return int(label), numbers[:4]
+    return (int(label), numbers) if len(numbers) >= 6 and len(numbers) % 2 == 0 else None
+
+
+def _data_yaml(folder: Folder) -> DataYaml | None:
+    """The file with `names` and a split that is nearest to the root."""
+    for file in sorted(folder.having(".yaml", ".yml"), key=lambda file: (file.count("/"), file)):
+        data = folder.head(file, LARGEST_YAML + 1)
+        try:
+            content = yaml.load(data, yaml.BaseLoader) if len(data) <= LARGEST_YAML else None
+        except (yaml.YAMLError, RecursionError, ValueError):
+            continue
+        if isinstance(content, dict) and "names" in content:
+            return DataYaml(file, content)
+    return None
+
+
+def _described(folder: Folder, described: DataYaml) -> dict[str, list[str]]:
+    """Images of the splits of a data.yaml; empty where its paths lead nowhere."""
+    home = os.path.dirname(described.file)
+    base = described.content.get("path")
+    homes = [os.path.join(home, base), home, base] if isinstance(base, str) else [home]
+    found: dict[str, list[str]] = {}
+    for key, split in KEYS.items():
+        entries = described.content.get(key)
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if isinstance(entry, str) and entry:
+                found.setdefault(split, []).extend(_images_at(folder, homes, entry))
+    return {split: list(dict.fromkeys(images)) for split, images in found.items() if images}
+
+
+def _images_at(folder: Folder, homes: list[str], entry: str) -> list[str]:
+    """Images in a folder, or listed in a text file, at a path relative to one of `homes`.
+
+    Roboflow writes ../train/images for train/images, and ultralytics accepts it.
+    """
+    entry = entry.replace("\\", "/")
+    for home in homes:
+        for name in dict.fromkeys([entry, entry.removeprefix("../")]):
+            path = os.path.normpath(os.path.join(home, name)).replace(os.sep, "/")
+            if "\0" in path:
+                continue
+            if path.endswith(".txt") and folder.has(path):
+                return _listed(folder, homes, path)
+            images = _images_below(folder, path)
+            if images:
+                return images
+    return []
+
+
+def _images_below(folder: Folder, path: str) -> list[str]:
+    if path == ".":
+        return folder.images
+    if not path.startswith(("..", "/")):
+        return [image for image in folder.images if image.startswith(f"{path}/")]
+    outside = folder.root / path
+    if not outside.is_dir():
+        return []
+    inside = relative(outside.resolve(), folder.root.resolve())
+    if not inside.startswith(".."):
+        return _images_below(folder, inside)
+    return [f"{path}/{image}" for image in Folder(outside).images]
+
+
+def _listed(folder: Folder, homes: list[str], file: str) -> list[str]:
+    images = []
+    for line in read_text(folder, file).splitlines():
+        name = line.strip().replace("\\", "/")
+        if not is_image(name) or "\0" in name:
+            continue
+        paths = (os.path.normpath(os.path.join(home, name)) for home in (os.path.dirname(file), *homes))
+        images.append(next((path for path in paths if folder.has(path)), None) or folder.locate(name, file))
+    return [image for image in images if image]
+
+
+def _by_folders(folder: Folder, labels: Labels) -> dict[str, dict[str, str | None]]:
+    """Images and their labels in all folders with a labeled image, by the splits that the folders name."""
+    pairs = {image: labels.of(image) for image in folder.images}
+    labeled = {os.path.dirname(image) for image, label in pairs.items() if label}
+    splits: dict[str, dict[str, str | None]] = {}
+    for image, label in pairs.items():
+        if os.path.dirname(image) in labeled:
+            splits.setdefault(split_in(image) or "train", {})[image] = label
+    return splits
+
+
+def _class_names(folder: Folder, described: DataYaml | None) -> tuple[list[str], str]:
+    """Names of the classes, and the file that lists them; none if the classes are numbers only."""
+    if described and described.names:
+        return described.names, described.file
+    files = [file for file in folder.having(".names", *NAMES) if file.endswith((".names", *NAMES))]
+    for file in sorted(files, key=lambda file: (file.count("/"), file)):
+        names = [line.strip() for line in read_text(folder, file).splitlines() if line.strip()]
+        if names:
+            return names, file
+    return [], ""
+
+
+def _mismatch(folder: Folder, files: list[str], keypoint_numbers: int) -> str | None:
+    """Why the first label file with a line is none of YOLO's; label files without lines are of images without
+    objects."""
+    for file in files[:SAMPLE]:
+        lines = [line for line in read_text(folder, file).splitlines() if line.strip()]
+        if lines:
+            good = any(parse_line(line, keypoint_numbers) for line in lines[:SAMPLE])
+            return None if good else f"{file} has no line `class x y width height`"
+    return None

@@ -1,0 +1,128 @@
+"""`resdet data split|merge|subset|show`, and training on a folder as a labeling tool wrote it."""
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+from detection.formats.samples import objects, opened, picture, voc, write
+from running import here
+from tasks import runs
+
+from resdet.detection.formats.opening import DataSet
+from resdet.detection.formats.registry import recognize
+
+
+def run(folder, *words):
+    """The JSON of a command that succeeds."""
+    done = here(folder, "data", *words, "--json", folder / "said.json")
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "said.json").read_text()), done.stdout
+
+
+def yolo(root, names, labels, prefix="", count=20):
+    """A folder without a validation split; image k has the labels that `labels(k)` lists."""
+    files = {"classes.txt": "\n".join(names)}
+    for k in range(count):
+        files[f"{prefix}{k}.txt"] = "".join(f"{label} .5 .5 .{5 if k % 2 else 1} .5\n" for label in labels(k))
+    write(root, files)
+    for k in range(count):
+        picture(root / f"{prefix}{k}.jpg", seed=k + len(prefix) * 1000)
+    return root
+
+
+def test_split(tmp_path):
+    root = yolo(tmp_path / "data", ["cat", "dog"], lambda k: [0, 1] if k % 2 else [0])
+    said, text = run(tmp_path, "split", root, "--val", "0.3", "--seed", "5")
+    assert said["images"] == {"train": 14, "val": 6} and said["images_with"]["val"] == {"cat": 6, "dog": 3}
+    assert "dog: in 7 and 3 images" in text
+    chosen = set(opened(root, "val").files)
+    assert len(chosen) == 6 and len(opened(root)) == 14
+    run(tmp_path, "split", root, "--val", "0.3", "--seed", "6")
+    assert set(opened(root, "val").files) != chosen
+    run(tmp_path, "split", root, "--val", "0.3", "--seed", "5")
+    assert set(opened(root, "val").files) == chosen
+    done = here(tmp_path, "data", "split", root, "--val", "1")
+    assert done.returncode == 2 and "1 is not between 0 and 1" in done.stderr
+    said, _ = run(tmp_path, "convert", root, tmp_path / "converted", "--to", "coco")
+    assert said["images"] == {"train": 14, "val": 6}
+    done = here(tmp_path, "data", "split", tmp_path / "converted")
+    assert done.returncode == 2 and "it has a validation split already" in done.stderr
+
+
+def test_merge_joins_classes_by_name(tmp_path):
+    first = yolo(tmp_path / "a", ["cat", "dog"], lambda k: [0, 1])
+    second = yolo(tmp_path / "b", ["bird", "cat"], lambda k: [0, 1], count=10)
+    third = write(tmp_path / "c", {"val/0.jpg": None, "val/0.xml": voc(("dog", 1, 1, 10, 10))})
+    said, _ = run(tmp_path, "merge", first, second, third, tmp_path / "all")
+    assert sum(said["images"].values()) == 31 and said["format"] == "coco"
+    data = DataSet(recognize(tmp_path / "all"), "error")
+    train, val = data.open("train"), data.open("val")
+    assert train.classes == ["cat", "dog", "bird"] == val.classes
+    assert (train.label_counts() + val.label_counts()).tolist() == [30, 21, 10]
+    assert len({train.name(i) for i in range(len(train))} | {val.name(i) for i in range(len(val))}) == 31
+    assert all(train.header_size(i) == (60, 40) for i in range(len(train)))
+
+
+def test_subset(tmp_path):
+    root = yolo(tmp_path / "data", ["cat", "dog", "bird"], lambda k: [0, 1] if k < 5 else [0])
+    said, _ = run(tmp_path, "subset", root, tmp_path / "dogs", "--classes", "dog")
+    assert said["format"] == "yolo" and sum(said["objects"].values()) == sum(said["images"].values()) == 5
+    assert opened(tmp_path / "dogs").classes == ["dog"]
+    said, _ = run(tmp_path, "subset", root, tmp_path / "large", "--min-size", "20")
+    assert sum(said["images"].values()) == 20 and sum(said["objects"].values()) == 10 + 2  # odd k are of 30 × 20 pixels
+    said, _ = run(tmp_path, "subset", root, tmp_path / "few", "--count", "3")
+    assert said["images"] == {"train": 3, "val": 3}
+    again, _ = run(tmp_path, "subset", root, tmp_path / "again", "--count", "3")
+    for split in ("train", "val"):
+        assert set(opened(tmp_path / "few", split).files) == set(opened(tmp_path / "again", split).files)
+    done = here(tmp_path, "data", "subset", root, tmp_path / "x", "--classes", "dgo")
+    assert done.returncode == 2 and "There is no class 'dgo': did you mean dog?" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_show(tmp_path):
+    root = write(tmp_path / "data", {f"{k}.png": np_png() for k in range(6)})
+    for k in range(6):
+        (root / f"{k}.txt").write_text("0 .25 .2 .5 .4 .5 .4 .25\n0 0.75 0.5 0.25 0.5\n")
+    said, _ = run(tmp_path, "show", root, "--count", "4", "--out", tmp_path / "page.png")
+    assert len(said["images"]) == len(set(said["images"])) == 4 and said["format"] == "yolo"
+    page = cv2.imread(str(tmp_path / "page.png"))
+    assert page.shape[1] == 4 * 404 + 4 or page.shape[1] == 4 * 324 + 4  # four in a row, of 320 pixels and gaps
+    assert len(np.unique(page.reshape(-1, 3), axis=0)) > 3  # black pictures with something drawn on them
+
+
+def np_png():
+    return cv2.imencode(".png", np.zeros((300, 400, 3), np.uint8))[1].tobytes()
+
+
+def test_commands_say_what_is_wrong(tmp_path):
+    for words in (["split", tmp_path], ["show", tmp_path], ["convert", tmp_path, tmp_path / "x", "--to", "coco"]):
+        done = here(tmp_path, "data", *words)
+        assert done.returncode == 2 and "has no images: give the folder" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_yolo_folder_to_a_detector(tmp_path):
+    """Polygons of shapes in YOLO's format without a validation split, through custom.yaml, to a checkpoint and AP."""
+    scenes = runs.scenes(tmp_path / "scenes")
+    run(tmp_path, "convert", scenes, tmp_path / "yolo", "--to", "yolo")
+    root = tmp_path / "yolo"
+    for kind in ("images", "labels"):
+        for file in (root / kind / "val").iterdir():
+            file.rename(root / kind / "train" / f"v{file.name}")
+    names = (root / "data.yaml").read_text().splitlines()
+    (root / "data.yaml").write_text("\n".join(line for line in names if not line.startswith("val")))
+    net = ["model.backbone.name=resnet18", "model.backbone.norm=bn", "model.pretrained=null", "model.freeze_stages=0"]
+    words = ["--config", "custom.yaml", *runs.SMALL, *net, f"data.root={root}", "data.val_share=0.3"]
+    done = runs.train(tmp_path / "run", *words)
+    assert f"{root} is in the format yolo, with train (data.yaml, 18 label files)" in done.stderr
+    count = re.search(r"has no validation split: (\d+) of its 18 images are for validation", done.stderr)
+    assert count and 4 <= int(count[1]) <= 7
+    (line,) = runs.metrics(tmp_path / "run", "val")
+    assert {"AP", "mask_AP"} <= set(line)
+    done = runs.here("evaluate", "--weights", tmp_path / "run" / "best.pth", "--json", tmp_path / "ap.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "ap.json").read_text())["bbox"]["AP"] == pytest.approx(line["AP"], abs=0.02)
+    assert objects(opened(root, "val", val_share=0.3))

@@ -1,0 +1,166 @@
+"""Formats of labeling tools, on samples as their documentation shows them."""
+
+import base64
+
+import cv2
+import numpy as np
+import pytest
+from detection.formats.samples import CVAT, LABELME, OPEN_IMAGES, labelme, objects, opened, write
+
+from resdet.detection.formats.registry import recognize
+from resdet.errors import DataError
+
+
+def masks(source, image: int = 0) -> list[np.ndarray]:
+    width, height = source.sizes[image].tolist()
+    return [segment.bitmap(height, width) for segment in source.objects(image).segments]
+
+
+def problems(source) -> list[str]:
+    return [sentence.split(": ", 1)[1] for sentence in source.problems]
+
+
+def test_cvat(tmp_path):
+    root = write(tmp_path, CVAT)
+    layout = recognize(root)
+    assert layout.format == "cvat" and list(layout.splits) == ["train", "val"]
+    source = opened(root)
+    assert source.classes == ["car", "cat", "dog"] == opened(root, "val").classes
+    assert objects(source) == {
+        "images/sub/a.jpg": [
+            ("cat", [15, 10, 45, 30]),
+            ("dog", [20, 5, 40, 35]),  # a box of 30 × 20 around (30, 20), turned by 90°
+            ("car", [1, 2, 21, 22]),
+            ("cat", [10, 10, 50, 30]),
+            ("dog", [4, 3, 7, 5]),
+        ]
+    }
+    box, turned, polygon, oval, runs = source.objects(0).segments
+    assert box is None and turned.bitmap(40, 60).sum() == 600
+    assert polygon.bitmap(40, 60).sum() == pytest.approx(200, abs=15)
+    assert oval.bitmap(40, 60).sum() == pytest.approx(np.pi * 20 * 10, rel=0.03)
+    expected = np.zeros((40, 60), np.uint8)
+    expected[3, 5:7] = expected[4, 4:6] = 1  # 1 pixel of background, 2 of the object, none, 2 of it, 1 of background
+    assert np.array_equal(runs.bitmap(40, 60), expected)
+    assert problems(source) == [
+        "left out 1 object with a shape that has no area, points: 6 of sub/a.jpg",
+        "left out 1 object with a shape that has no area, polyline: 7 of sub/a.jpg",
+        "left out 1 object with a damaged mask: 8 of sub/a.jpg",
+        "left out 1 object with a shape that has no area, polygon: 9 of sub/a.jpg",
+    ]
+
+
+def test_cvat_of_a_video_and_damaged(tmp_path):
+    video = '<annotations><version>1.1</version><track id="0" label="cat"></track></annotations>'
+    with pytest.raises(DataError, match="annotations.xml is of a video: export it as 'CVAT for images'"):
+        opened(write(tmp_path, {"a.jpg": None, "annotations.xml": video}))
+    with pytest.raises(DataError, match="annotations.xml is not valid XML .*: export it again"):
+        opened(write(tmp_path, {"annotations.xml": '<annotations><image id="1" name="a.jpg">'}))
+
+
+def test_labelme(tmp_path):
+    root = write(tmp_path, LABELME)
+    source = opened(root)
+    assert recognize(root).format == "labelme" and source.classes == ["car", "cat", "dog"]
+    found = objects(source)["train/a.jpg"]
+    assert found[:3] == [("cat", [15, 10, 45, 30]), ("dog", [2, 2, 6, 5]), ("dog", [1, 1, 31, 11])]
+    name, box = found[3]
+    assert name == "car" and box == [10, 10, 30, 30]
+    two, circle = source.objects(0).segments[2:]
+    assert two.bitmap(40, 60).sum() == pytest.approx(50 + 100, abs=6)  # a triangle and a square of one group
+    assert circle.bitmap(40, 60).sum() == pytest.approx(np.pi * 100, rel=0.03)
+    assert np.array_equal(
+        source.objects(0).segments[1].bitmap(40, 60)[2:5, 2:6], [[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]]
+    )
+    assert problems(source) == [
+        "left out 1 shape with a shape that has no area: 6 of train/a.json",
+        "left out 1 shape with a shape that has no area: 7 of train/a.json",
+        "left out 1 shape with points that are not pairs of numbers: 8 of train/a.json",
+        "left out 1 shape with a damaged mask: 9 of train/a.json",
+        "left out 1 image with no JSON with a list of shapes: train/broken.json",
+    ]
+
+
+def test_open_images(tmp_path):
+    root = write(tmp_path, OPEN_IMAGES)
+    source = opened(root)
+    assert recognize(root).format == "openimages" and source.classes == ["Cat", "Toy, dog"]
+    assert objects(source) == {"train/0001.jpg": [("Cat", [15, 10, 45, 30]), ("Toy, dog", [0, 0, 60, 20])]}
+    assert source.objects(0).crowd.tolist() == [False, True]
+    (problem,) = problems(source)
+    assert problem == "left out 1 box with an image that is not there: train-annotations-bbox.csv:4"
+    assert objects(opened(root, "val")) == {"validation/0001.jpg": [("Cat", [0, 0, 30, 40])]}
+
+
+TABLES = {
+    "TensorFlow": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,60,40,cat,15,10,45,30\nb.jpg,60,40,,,,,\n",
+    "Kaggle's boxes": 'image_id,width,height,bbox,class\na,60,40,"[15.0, 10.0, 30.0, 20.0]",cat\nb,60,40,,\n',
+    "corners with ;": "x1;y1;x2;y2;label;path\n15;10;45;30;cat;C:\\data\\a.jpg\n;;;;;b.jpg\n",
+    "x, y, w, h": "image,label,x,y,w,h\nimages/a.jpg,cat,15,10,30,20\nb.jpg,,,,,\n",
+    "fractions": "Image_Name,Class Name,X Min,Y Min,X Max,Y Max\na.jpg,cat,.25,.25,.75,.75\nb.jpg,,,,,\n",
+    "tabs": "image\tcategory\tleft\ttop\tright\tbottom\na.jpg\tcat\t15\t10\t45\t30\nb.jpg\n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_csv(name, tmp_path):
+    files = {"images/a.jpg": None, "images/b.jpg": None, "images/c.jpg": None}
+    root = write(tmp_path, {**files, "train.csv": TABLES[name], "val_labels.csv": TABLES[name]})
+    layout = recognize(root)
+    assert layout.format == "csv" and list(layout.splits) == ["train", "val"]
+    source = opened(root, on_bad_annotation="error")
+    assert objects(source) == {"images/a.jpg": [("cat", [15, 10, 45, 30])], "images/b.jpg": []}
+
+
+def test_csv_with_a_column_of_splits(tmp_path):
+    table = "split,image,x1,y1,x2,y2\nTRAIN,a.jpg,1,2,x,4\ntrain,a.jpg,1,2,3,4\nvalidation,b.jpg,5,6,7,8\n"
+    root = write(tmp_path, {"a.jpg": None, "b.jpg": None, "data.csv": table})
+    source = opened(root)
+    assert objects(source) == {"a.jpg": [("object", [1, 2, 3, 4])]}
+    assert objects(opened(root, "val")) == {"b.jpg": [("object", [5, 6, 7, 8])]}
+    assert problems(source) == ["left out 1 annotation with a bbox with NaN or infinite coordinates: data.csv:2"]
+
+
+def test_instance_masks(tmp_path):
+    """Penn-Fudan's layout: PNGImages/FudanPed00001.png and PedMasks/FudanPed00001_mask.png."""
+    values = np.zeros((40, 60), np.uint8)
+    values[10:30, 15:45], values[0:5, 0:2], values[38, 58] = 1, 2, 7
+    values[12, 20] = 0
+    png = cv2.imencode(".png", values)[1].tobytes()
+    files = {f"{split}/PNGImages/Ped{n}.png": None for n, split in ((1, "train"), (2, "val"))}
+    files |= {f"{split}/PedMasks/Ped{n}_mask.png": png for n, split in ((1, "train"), (2, "val"))}
+    root = write(tmp_path, files | {"train/PNGImages/Ped3.png": None, "train/PedMasks/Ped3_mask.png": b"no PNG"})
+    source = opened(root)
+    assert recognize(root).format == "mask_png"
+    expected = [("object", [15, 10, 45, 30]), ("object", [0, 0, 2, 5]), ("object", [58, 38, 59, 39])]
+    assert objects(source) == {"train/PNGImages/Ped1.png": expected}
+    assert [np.array_equal(mask, values == k) for mask, k in zip(masks(source), (1, 2, 7))] == [True] * 3
+    assert problems(source) == [
+        "left out 1 image with a mask that is no PNG of gray values or a palette: train/PNGImages/Ped3.png"
+    ]
+    assert opened(write(root, {"classes.txt": "person\n"})).classes == ["person"]
+    color = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))[1].tobytes()
+    with pytest.raises(DataError, match="PedMasks/Ped1_mask.png has colors"):
+        opened(write(root, {"train/PedMasks/Ped1_mask.png": color}))
+
+
+def test_a_palette_keeps_its_numbers(tmp_path):
+    from PIL import Image
+
+    values = np.zeros((40, 60), np.uint8)
+    values[5:9, 6:20] = 3
+    image = Image.fromarray(values, "P")
+    image.putpalette([0, 0, 0, 9, 9, 9, 9, 9, 9, 255, 0, 0])
+    write(tmp_path, {"train/images/a.jpg": None, "val/images/b.jpg": None})
+    for split, name in (("train", "a"), ("val", "b")):
+        (tmp_path / split / "masks").mkdir()
+        image.save(tmp_path / split / "masks" / f"{name}.png")
+    assert objects(opened(tmp_path)) == {"train/images/a.jpg": [("object", [6, 5, 20, 9])]}
+
+
+def test_labelme_with_nothing_but_a_name(tmp_path):
+    text = base64.b64encode(b"x").decode()
+    content = labelme("C:\\pictures\\a.jpg", []) | {"imageData": text, "imageWidth": None}
+    root = write(tmp_path, {"train/a.jpg": None, "train/a.json": content, "val/b.jpg": None, "val/b.json": content})
+    source = opened(root, "train")
+    assert len(source) == 1 and source.sizes.tolist() == [[60, 40]]

@@ -1,0 +1,217 @@
+"""Round trips of random data sets through the written formats, read by other libraries where one reads them."""
+
+import json
+import os
+import xml.etree.ElementTree as ElementTree
+
+import cv2
+import numpy as np
+import pytest
+from detection.formats.samples import picture
+from pycocotools import mask as pycocotools_mask
+from pycocotools.coco import COCO
+from running import here
+
+from resdet.detection.formats.opening import DataSet
+from resdet.detection.formats.registry import recognize
+from resdet.detection.formats.share_classes import share_classes
+from resdet.detection.formats.write_yolo import join
+
+NAMES = ["cat", "two words", "Käfer & <dog>"]
+
+
+def data_set(root, seed, masks="none"):
+    """COCO data of two splits with images of the same names: boxes, polygons or RLE, crowds, images without objects."""
+    rng = np.random.default_rng(seed)
+    for split in ("train", "val"):
+        images, annotations = [], []
+        for k in range(int(rng.integers(1, 5))):
+            width, height = (int(side) for side in rng.integers(20, 90, 2))
+            picture(root / split / "deep" / f"{k}.png", seed=seed + k, size=(width, height))
+            images.append({"id": 3 * k + 5, "file_name": f"deep/{k}.png", "width": width, "height": height})
+            for _ in range(int(rng.integers(0, 4))):
+                annotations.append(
+                    thing(rng, width, height, masks) | {"id": len(annotations) + 1, "image_id": 3 * k + 5}
+                )
+        categories = [{"id": 2 * k + 1, "name": name} for k, name in enumerate(NAMES)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / split / "_annotations.coco.json").write_text(json.dumps(content))
+    return root
+
+
+def thing(rng, width, height, masks):
+    corner, side = rng.uniform(0, 0.5, 2), rng.uniform(0.1, 0.5, 2)
+    x, y, w, h = (float(n) for n in np.concatenate([corner, side]) * np.tile((width, height), 2))
+    entry = {"category_id": int(rng.choice([1, 3, 5])), "iscrowd": 0, "area": w * h}
+    if masks == "polygon":
+        entry["segmentation"] = [[x, y, x + w, y, x + w, y + h, x + w / 2, y + h / 2, x, y + h]]
+    if masks == "rle":
+        bitmap = np.zeros((height, width), np.uint8, order="F")
+        x, y, w, h = int(x), int(y), max(3, int(w)), max(3, int(h))
+        bitmap[y : y + h, x : x + w] = 1
+        bitmap[y, x] = 0
+        w, h = min(w, width - x), min(h, height - y)
+        rle = pycocotools_mask.encode(bitmap)
+        entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+    return entry | {"bbox": [x, y, w, h]}
+
+
+def listing(root):
+    """By split and image (its pixels' bytes), the sorted objects: class, box, crowd, bitmap."""
+    data = DataSet(recognize(root), "error")
+    found = {}
+    for split in data.layout.splits:
+        source = data.open(split)
+        for i in range(len(source)):
+            width, height = source.sizes[i].tolist()
+            own = source.objects(i)
+            things = [
+                (source.classes[k], box, crowd, None if segment is None else segment.bitmap(height, width))
+                for k, box, crowd, segment in zip(own.labels, own.boxes.tolist(), own.crowd.tolist(), own.segments)
+            ]
+            found[split, source.image(i).decode().tobytes()] = sorted(things, key=lambda each: (each[0], each[1]))
+    return found
+
+
+def convert(source, target, to, *words):
+    done = here(
+        target.parent, "data", "convert", source, target, "--to", to, *words, "--json", target.parent / "said.json"
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((target.parent / "said.json").read_text())
+
+
+def assert_same(found, expected, boxes=1e-3, masked=True):
+    assert found.keys() == expected.keys()
+    for key, things in expected.items():
+        assert [each[0] for each in found[key]] == [each[0] for each in things]
+        for own, other in zip(found[key], things):
+            np.testing.assert_allclose(own[1], other[1], atol=boxes)
+            assert own[2] == other[2] and (not masked or np.array_equal(own[3], other[3]))
+
+
+def test_shared_classes_keep_the_ids_of_the_first():
+    entry = {"id": 1, "image_id": 1, "bbox": [0, 0, 1, 1]}
+    first = {
+        "categories": [{"id": 4, "name": "cat"}, {"id": 9, "name": "dog"}],
+        "annotations": [entry | {"category_id": 9}],
+    }
+    names = [{"id": 0, "name": "dog", "supercategory": "pet"}, {"id": 4, "name": "bird"}]
+    second = {"categories": names, "annotations": [entry | {"category_id": 0}, entry | {"category_id": 4}]}
+    one, two = share_classes([first, second])
+    assert [(c["id"], c["name"]) for c in one["categories"]] == [(4, "cat"), (9, "dog"), (10, "bird")]
+    assert one["categories"] == two["categories"]
+    assert [e["category_id"] for e in one["annotations"] + two["annotations"]] == [9, 9, 10]
+    one, two = share_classes([first, second], ordered=False)
+    assert [(c["id"], c["name"]) for c in one["categories"]] == [(1, "bird"), (2, "cat"), (3, "dog")]
+    assert [e["category_id"] for e in one["annotations"] + two["annotations"]] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_boxes_through_every_format(seed, tmp_path):
+    source = data_set(tmp_path / "source", seed)
+    expected = listing(source)
+    place = source
+    for to in ("yolo", "voc", "coco", "yolo"):
+        said = convert(place, tmp_path / f"{len(list(tmp_path.iterdir()))}", to)
+        place = tmp_path / said["root"]
+        assert said["format"] == to == recognize(place).format and said["lost"] == {}
+        assert sum(said["images"].values()) == len(expected)
+        assert_same(listing(place), expected)
+
+
+@pytest.mark.parametrize("masks", ["polygon", "rle"])
+def test_masks_through_yolo(masks, tmp_path):
+    source = data_set(tmp_path / "source", 0, masks)
+    assert convert(source, tmp_path / "yolo", "yolo")["lost"] == {}
+    assert_same(listing(tmp_path / "yolo"), listing(source))
+    assert convert(tmp_path / "yolo", tmp_path / "coco", "coco")["lost"] == {}
+    assert_same(listing(tmp_path / "coco"), listing(source))
+    lost = convert(source, tmp_path / "voc", "voc")["lost"]
+    assert lost == {"masks": sum(len(things) for things in listing(source).values())}
+
+
+def test_what_the_target_cannot_hold(tmp_path):
+    source = data_set(tmp_path / "source", 0)
+    file = source / "train" / "_annotations.coco.json"
+    content = json.loads(file.read_text())
+    image = content["images"][0]
+    size = [image["height"], image["width"]]
+    ring = np.zeros(size, np.uint8, order="F")
+    ring[2:12, 2:12] = 1
+    ring[5:9, 5:9] = 0
+    rle = pycocotools_mask.encode(ring)
+    rle["counts"] = rle["counts"].decode()
+    about = {"image_id": image["id"], "category_id": 1, "bbox": [2, 2, 10, 10]}
+    parts = [[2, 2, 6, 2, 6, 6, 2, 6], [8, 8, 12, 8, 12, 12, 8, 12]]
+    content["annotations"] = [
+        {**about, "id": 1, "iscrowd": 1, "segmentation": rle},
+        {**about, "id": 2, "segmentation": rle},
+        {**about, "id": 3, "segmentation": parts},
+    ]
+    content["images"].append({"id": 999, "file_name": "gone.png", "width": 9, "height": 9})
+    file.write_text(json.dumps(content))
+    said = convert(source, tmp_path / "yolo", "yolo")
+    assert said["missing"] == 1
+    assert said["lost"] == {
+        "crowds": 1,
+        "holes of a mask": 1,
+        "separate parts of a mask (they are joined by lines)": 2,
+    }
+    found = [thing for things in listing(tmp_path / "yolo").values() for thing in things if thing[1] == [2, 2, 12, 12]]
+    assert sorted(int(each[3].sum()) for each in found) == [32, 100]
+    said = convert(source, tmp_path / "voc", "voc")
+    assert said["lost"] == {"masks": 3}
+    assert sum(each[2] for things in listing(tmp_path / "voc").values() for each in things) == 1
+    assert convert(source, tmp_path / "coco", "coco")["lost"] == {}
+
+
+def test_parts_are_joined_without_area():
+    rings = [[0, 0, 10, 0, 10, 10, 0, 10], [20, 20, 30, 20, 30, 30], [40, 0, 50, 0, 50, 10, 40, 10]]
+    canvas = np.zeros((40, 60), np.uint8)
+    points = np.array(join(rings)).reshape(-1, 2)
+    x, y = points.T
+    assert abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2 == 100 + 50 + 100  # the shoelace formula
+    assert join(rings[:1]) == rings[0]
+    cv2.fillPoly(canvas, [points.astype(int)], 1)
+    assert canvas[5, 5] and canvas[25, 28] and canvas[5, 45]
+
+
+def test_other_libraries_read_what_is_written(tmp_path):
+    supervision = pytest.importorskip("supervision")
+    source = data_set(tmp_path / "source", 1)
+    train = [things for (split, _), things in listing(source).items() if split == "train"]
+    expected = sorted(tuple(box) for things in train for _, box, _, _ in things)
+    convert(source, tmp_path / "coco", "coco")
+    coco = COCO(str(tmp_path / "coco" / "annotations" / "train.json"))
+    boxes = [(x, y, x + w, y + h) for x, y, w, h in (each["bbox"] for each in coco.dataset["annotations"])]
+    np.testing.assert_allclose(sorted(boxes), expected, atol=1e-3)
+    assert all((tmp_path / "coco" / "train" / image["file_name"]).is_file() for image in coco.dataset["images"])
+    convert(source, tmp_path / "yolo", "yolo")
+    place = tmp_path / "yolo"
+    read = supervision.DetectionDataset.from_yolo(
+        f"{place}/images/train", f"{place}/labels/train", f"{place}/data.yaml"
+    )
+    found = sorted(tuple(box) for _, _, detections in read for box in detections.xyxy.tolist())
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert read.classes == NAMES
+    convert(source, tmp_path / "voc", "voc")
+    names = {name.text for file in (tmp_path / "voc").rglob("*.xml") for name in ElementTree.parse(file).iter("name")}
+    assert names <= set(NAMES)
+
+
+def test_images_are_hard_links_or_copies(tmp_path, monkeypatch):
+    source = data_set(tmp_path / "source", 2)
+    convert(source, tmp_path / "yolo", "yolo")
+    original = next((source / "train" / "deep").iterdir())
+    assert os.stat(original).st_nlink == 2
+    monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(OSError("another file system")))
+    convert(source, tmp_path / "voc", "voc")
+    assert os.stat(original).st_nlink == 2
+    assert_same(listing(tmp_path / "voc"), listing(source))
+
+
+def test_a_folder_with_files_is_refused(tmp_path):
+    source = data_set(tmp_path / "source", 2)
+    done = here(tmp_path, "data", "convert", source, source, "--to", "yolo")
+    assert done.returncode == 2 and "is not empty: name a new folder" in done.stderr

@@ -1,0 +1,120 @@
+"""Data sets in every annotation format, with a damaged file, recognized and read as by `data.name=auto`."""
+
+import json
+import random
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from detection.formats import samples
+from fuzz.cases import Case, Trial
+from fuzz.damage import COORDINATES, STRINGS, damage_bytes, damage_text, mutate_tree, mutations, odd_value, to_json
+
+from resdet.detection.data.coco import from_coco
+from resdet.detection.formats.opening import DataSet
+from resdet.detection.formats.registry import recognize
+
+CAT = "0 0.5 0.5 0.5 0.5\n1 0.1 0.1 0.6 0.1 0.3 0.8\n"
+VALUES = [*map(str, COORDINATES), *STRINGS, "1e400", "-1", "0x1", "1_0", "½", "nan", "65536", "9" * 5000]
+FORMATS = ("coco", "yolo", "voc", "cvat", "labelme", "openimages", "csv", "mask_png")
+
+
+@cache
+def undamaged(name: str) -> dict[str, bytes]:
+    return {file: data_of(file, content) for file, content in TREES[name].items()}
+
+
+def data_of(file: str, content: Any) -> bytes:
+    if content is None:
+        blocks = np.random.default_rng(len(file)).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        return cv2.imencode(Path(file).suffix, blocks)[1].tobytes()
+    text = json.dumps(content) if isinstance(content, dict) else content
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def png(values: list[int]) -> bytes:
+    return cv2.imencode(".png", np.repeat(np.array(values, np.uint8), 400).reshape(40, 60))[1].tobytes()
+
+
+ONE = samples.coco({7: "a.jpg", 9: "b.jpg"}, [(7, 1, 15, 10, 30, 20), (9, 2, 1, 1, 5, 5), (9, 1, 0, 0, 60, 40)])
+TREES: dict[str, dict[str, Any]] = {
+    "coco": {"images/a.jpg": None, "images/b.jpg": None, "annotations.json": ONE},
+    "yolo": {
+        **{"images/train/a.jpg": None, "labels/train/a.txt": CAT, "images/train/b.jpg": None},
+        **{"labels/train/b.txt": CAT, "images/val/c.jpg": None, "labels/val/c.txt": CAT},
+        "data.yaml": "path: .\ntrain: images/train\nval:\n- images/val\nnames:\n  0: cat\n  1: dog\n",
+    },
+    "voc": {
+        **{"JPEGImages/a.jpg": None, "JPEGImages/b.jpg": None},
+        **{f"Annotations/{k}.xml": samples.voc(("cat", 1, 2, 30, 20), ("dog", 3, 4, 5, 6)) for k in "ab"},
+        **{"ImageSets/Main/train.txt": "a\n", "ImageSets/Main/val.txt": "b\n"},
+    },
+    "cvat": samples.CVAT,
+    "labelme": {name: content for name, content in samples.LABELME.items() if "broken" not in name},
+    "openimages": samples.OPEN_IMAGES,
+    "csv": {
+        **{"a.jpg": None, "b.jpg": None},
+        "train.csv": "split,filename,class,xmin,ymin,xmax,ymax\ntrain,a.jpg,cat,15,10,45,30\nval,b.jpg,dog,1,2,3,4\n",
+    },
+    "mask_png": {
+        **{"train/images/a.jpg": None, "train/masks/a.png": png([0, 1, 2, 0, 3, 3])},
+        **{"val/images/b.jpg": None, "val/masks/b.png": png([0, 0, 2, 0, 4, 3]), "classes.txt": "cell"},
+    },
+}
+
+
+def make_case(rng: random.Random) -> Case:
+    name = rng.choice(FORMATS)
+    files = dict(undamaged(name))
+    kinds = [file for file in files if not file.endswith(".jpg")]
+    for file in rng.sample(kinds, min(len(kinds), rng.choice([1, 1, 1, 2]))):
+        damage(rng, files, file, TREES[name][file])
+    if rng.random() < 0.1:
+        victim = rng.choice(sorted(files))
+        files[victim if rng.random() < 0.5 else f"{rng.choice(['train', 'x', 'images/labels'])}/{victim}"] = files.pop(
+            victim
+        )
+    return Case(files, {"on_bad": rng.choice(["skip", "skip", "error"]), "format": rng.choice([None, None, name])})
+
+
+def damage(rng: random.Random, files: dict[str, bytes], file: str, content: Any) -> None:
+    draw = rng.random()
+    if draw < 0.15 or isinstance(content, bytes):
+        files[file] = damage_bytes(rng, files[file])
+    elif draw < 0.3:
+        files[file] = damage_text(rng, files[file].decode()).encode("utf-8", "surrogatepass")
+    elif isinstance(content, dict):
+        tree = json.loads(files[file])
+        for _ in range(mutations(rng)):
+            tree = mutate_tree(rng, tree)
+        files[file] = to_json(tree).encode("utf-8", "surrogatepass")
+    else:
+        files[file] = odd_field(rng, files[file].decode()).encode("utf-8", "surrogatepass")
+    if rng.random() < 0.03:
+        files[file] = rng.choice(
+            [b"", b"\xef\xbb\xbf" + files[file], files[file] * 3, files[file].decode("latin1").encode("utf-16")]
+        )
+
+
+def odd_field(rng: random.Random, text: str) -> str:
+    """One value between the separators of text, XML, CSV and YAML replaced."""
+    for _ in range(mutations(rng)):
+        separators = [i for i, character in enumerate(text) if character in ' ,;"<>\n:']
+        if len(separators) < 2:
+            return text
+        k = rng.randrange(len(separators) - 1)
+        value = rng.choice(VALUES) if rng.random() < 0.8 else str(odd_value(rng))[:6000]
+        text = text[: separators[k] + 1] + value + text[separators[k + 1] :]
+    return text
+
+
+def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
+    """What `data.name=auto` does, without the index on disk."""
+    data = trial.attempt(lambda: DataSet(recognize(folder, options["format"]), options["on_bad"], val_share=0.5))
+    contents = trial.attempt(data.contents) if data else None
+    for content in (contents or {}).values():
+        source = from_coco(content, folder, "error")  # what is wrong is left out by now
+        assert len(source.to_coco()["annotations"]) == len(content["annotations"]) == source.arrays["starts"][-1]
+    trial.skipped |= bool(contents) and any(each.problems for each in data.loaded.values())
