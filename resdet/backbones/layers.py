@@ -105,6 +105,10 @@ class Backbone(nn.Module):
     strides: dict[str, int]
     fc: nn.Linear
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = dict(self.stages)  # dynamo of torch 2.6 does not read a dict of the class
+
     def stem(self, images: Tensor) -> Tensor:
         """The layers before the first stage."""
         raise NotImplementedError

@@ -132,7 +132,7 @@ class Detector(Model):
         output = self.rpn(maps, images.pixels.shape[2:])
         proposals = self.rpn.propose(output, images.sizes, training=True)
         losses = self.rpn.losses(output, targets, images.sizes)
-        return losses | self.roi_heads.losses(maps, proposals, targets, images.sizes)
+        return {**losses, **self.roi_heads.losses(maps, proposals, targets, images.sizes)}
 
     def detections_of(self, maps: Sequence[Tensor], images: Images, score: float | None = None) -> Detections:
         proposals = self.propose(maps, images)

@@ -30,7 +30,7 @@ class FPN(Neck):
             top = self.levels[-1]
             self.strides[f"p{int(top[1:]) + 1}"] = 2 * net.strides[top]
         self.channels = dict.fromkeys(self.strides, width)
-        for unit in cast(Iterable[ConvNorm], [*self.lateral.values(), *self.output.values()]):
+        for unit in cast("Iterable[ConvNorm]", [*self.lateral.values(), *self.output.values()]):
             nn.init.kaiming_uniform_(unit.conv.weight, a=1)
             if unit.conv.bias is not None:
                 nn.init.zeros_(unit.conv.bias)

@@ -4,7 +4,9 @@ import json
 
 import pytest
 from detection import budget
+from detection.no_sync import needs_fake_gpu
 
+pytestmark = needs_fake_gpu
 RECORDED = json.loads(budget.FILE.read_text())
 
 

@@ -3,12 +3,14 @@
 import pytest
 import torch
 from detection.heads import tiny
-from detection.no_sync import DEVICE, NoSync, Waits, batch_on_device, on_device
+from detection.no_sync import DEVICE, NoSync, Waits, batch_on_device, needs_fake_gpu, on_device
 from narrow import shallow_resnets
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from resdet.engine.ema import ModelEMA
 from resdet.engine.metric_buffer import MetricBuffer
+
+pytestmark = needs_fake_gpu
 
 OBJECTS = [[5.0, 8.0, 30.0, 40.0], [20.0, 20.0, 60.0, 50.0]]
 FAMILIES = [

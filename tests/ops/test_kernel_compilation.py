@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="Triton is not installed here")
+# Older ones return other objects from their compiler.
+pytest.importorskip("triton", "3.6", reason="Triton 3.6 or newer is not installed here")
 
 from ops.launches import compiled, launches  # noqa: E402
 

@@ -58,9 +58,9 @@ class ConvFCHead(nn.Module):
         widths = [widths[-1] * size * size] + [width] * linears
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
         self.width = widths[-1]
-        for unit in cast(Iterable[ConvNorm], self.convs):
+        for unit in cast("Iterable[ConvNorm]", self.convs):
             nn.init.kaiming_normal_(unit.conv.weight, mode="fan_out", nonlinearity="relu")
-        for layer in cast(Iterable[nn.Linear], self.linears):
+        for layer in cast("Iterable[nn.Linear]", self.linears):
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
 

@@ -164,6 +164,6 @@ def pack_positives(rois: SampledProposals, targets: Targets, regions: int) -> Pa
     order = rois.positive.mT.flatten().logical_not().byte().argsort(stable=True)
     order = order[: packed_places(rois.positive, regions)]
     image, place = order % images, order // images
-    chosen = SampledProposals(*(field[image, place][None] for field in rois))
-    chosen = chosen._replace(objects=chosen.objects + image * objects)
+    boxes, matched, positive, valid = (field[image, place][None] for field in rois)
+    chosen = SampledProposals(boxes, matched + image * objects, positive, valid)
     return PackedPositives(chosen, each(targets, lambda field: field.flatten(0, 1)[None]), image[None], place[None])

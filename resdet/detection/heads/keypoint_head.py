@@ -29,7 +29,7 @@ class KeypointHead(nn.Module):
         widths = [channels] + [width] * convs
         self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
         self.heatmaps = nn.ConvTranspose2d(widths[-1], keypoints, 4, stride=2, padding=1)
-        for layer in (*(unit.conv for unit in cast(Iterable[ConvNorm], self.convs)), self.heatmaps):
+        for layer in (*(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs)), self.heatmaps):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -27,7 +27,7 @@ class MaskHead(nn.Module):
         self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
         self.upsample = nn.ConvTranspose2d(widths[-1], width, 2, stride=2)
         self.masks = nn.Conv2d(width, classes, 1)
-        for layer in (*(unit.conv for unit in cast(Iterable[ConvNorm], self.convs)), self.upsample):
+        for layer in (*(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs)), self.upsample):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -171,8 +171,8 @@ class MNC(RoIHeads):
             parts = self.stage_losses(number, rois, output.box_scores, output.deltas, targets)
             parts["class"] = parts["class"] + probe
             if targets.masks is not None:
-                parts |= self.mask_losses(rois, output, targets, targets.masks)
-            result |= {f"{name}{number + 1}": loss for name, loss in parts.items()}
+                parts.update(self.mask_losses(rois, output, targets, targets.masks))
+            result.update({f"{name}{number + 1}": loss for name, loss in parts.items()})
         return result
 
     def mask_losses(

@@ -99,18 +99,19 @@ class RoIHeads(nn.Module):
         rois = self.sample(proposals, targets)
         result: dict[str, Tensor] = {}
         deltas: Tensor | None = None
-        for number, stage in enumerate(cast(Sequence[Stage], self.stages)):
+        for number, stage in enumerate(cast("Sequence[Stage]", self.stages)):
             if deltas is not None:
                 rois = self.refine(rois, deltas, targets, sizes, number)
             pooled = share_gradient(self.pool(maps, rois.boxes, sizes), len(self.stages))
             vectors, pooled = self.embed(stage.head, pooled)
             logits, deltas = stage.predict(vectors, len(rois.boxes))
             suffix = str(number + 1) if len(self.stages) > 1 else ""
-            result |= {f"{k}{suffix}": v for k, v in self.stage_losses(number, rois, logits, deltas, targets).items()}
+            parts = self.stage_losses(number, rois, logits, deltas, targets)
+            result.update({f"{name}{suffix}": loss for name, loss in parts.items()})  # dynamo of torch 2.6 has no |=
             if number == 0:
                 first, first_maps = rois, pooled
         for branch in self.branches.values():
-            result |= branch.losses(maps, first, first_maps, targets)
+            result.update(branch.losses(maps, first, first_maps, targets))
         return result
 
     @torch.no_grad()
@@ -199,7 +200,7 @@ class RoIHeads(nn.Module):
         """Probabilities [B, N, C], averaged over the stages, and the input boxes and deltas of the last stage."""
         deltas: Tensor | None = None
         probabilities: list[Tensor] = []
-        for number, stage in enumerate(cast(Sequence[Stage], self.stages)):
+        for number, stage in enumerate(cast("Sequence[Stage]", self.stages)):
             if deltas is not None:
                 boxes = box_ops.clip(box_ops.decode(boxes, deltas[:, :, 0], self.weights[number - 1]), sizes)
             logits, deltas = stage.predict(stage.head(self.pool(maps, boxes, sizes)), boxes.shape[0])
