@@ -12,8 +12,9 @@ import pytest
 
 from resdet import config, hub
 from resdet.detection.data.sources import open_scenes
-from resdet.reproduce import detections, figures, plot
+from resdet.reproduce import detections, figures
 from resdet.reproduce.tables import FIGURES
+from resdet.results import plot
 from resdet.results.drawing import color
 from resdet.results.result import Result
 

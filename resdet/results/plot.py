@@ -18,6 +18,7 @@ WIDTH, HEIGHT = 720, 480
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 48, 48  # margins; the legend is on the right
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#444444")
 DASHES = 6  # length of a dash and of a gap, in pixels
+DOT = np.array([(-2.0, 0.0), (2.0, 0.0)])  # a line of one point
 
 
 @dataclass
@@ -91,7 +92,8 @@ def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: flo
         color = COLORS[line.color % len(COLORS)]
         base = TOP + 14 + 17 * i
         key = np.array([(WIDTH - RIGHT + 12, base - 4), (WIDTH - RIGHT + 36, base - 4)], float)
-        for points in (*(place(x, y) for x, y in pieces_below(y_most, line)), key):
+        pieces = [place(x, y) for x, y in pieces_below(y_most, line)]
+        for points in (*(DOT + piece if len(piece) == 1 else piece for piece in pieces), key):
             drawing.strokes.append(Stroke(points, color, 1 if line.thin else 1.8, line.thin))
         drawing.texts.append(Text(line.name, WIDTH - RIGHT + 42, base))
     return drawing
@@ -135,7 +137,7 @@ def to_svg(drawing: Drawing) -> str:
             f'<text x="{text.x:.1f}" y="{text.y:.1f}" font-size="{text.size}" text-anchor="{text.anchor}" '
             f'fill="{text.color}"{fitted}>{escape(text.text)}</text>'
         )
-    size = f'width="{drawing.width}" height="{drawing.height}"'
+    size = f'width="{drawing.width}" height="{drawing.height}" viewBox="0 0 {drawing.width} {drawing.height}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">\n' + "\n".join(shapes) + "\n</svg>\n"
     )
