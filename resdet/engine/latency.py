@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from resdet.engine.log import processor
-from resdet.results.sections import Table, facts
+from resdet.results.sections import Cell, Table, facts
 
 IMAGES = 5  # timed; one more warms up
 
@@ -23,7 +23,7 @@ def latency_table(predict: Callable[[Any], Any], images: Sequence[Any], device: 
     predict(images[0])
     seconds = [seconds_of(predict, image, gpu) for image in images[:IMAGES]]
     memory, of = (torch.cuda.max_memory_allocated(device), "GPU") if gpu else (peak_of_process(), "process")
-    values = {
+    values: dict[str, Cell] = {
         "device": torch.cuda.get_device_name(device) if gpu else f"{processor()}, {torch.get_num_threads()} threads",
         "median latency (ms)": round(1000 * statistics.median(seconds), 1),
         "images timed": len(seconds),

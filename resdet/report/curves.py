@@ -28,8 +28,8 @@ def run_charts(run: Run) -> list[Chart]:
     families = dict.fromkeys(map(family, rest))
     for name in families:
         members = [key for key in rest if family(key) == name]
-        title = name.replace("_", " ") or "metrics"
-        charts.append(Chart(f"{name}metrics", title, lines(run, "val", members), "step", ""))
+        title = members[0] if len(members) == 1 else f"{name.replace('_', ' ')}metrics"
+        charts.append(Chart(title, title, lines(run, "val", members), "step", ""))
     return charts
 
 

@@ -26,8 +26,9 @@ def calibrate(scores: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Cali
     places = np.minimum((scores * bins).astype(np.int64), bins - 1)
     counts = np.bincount(places, minlength=bins)
     filled = counts > 0
-    mean = lambda values: (np.bincount(places, values.astype(float), bins)[filled]) / counts[filled]
-    score, accuracy = mean(scores), mean(correct)
+    score, accuracy = (
+        np.bincount(places, values.astype(float), bins)[filled] / counts[filled] for values in (scores, correct)
+    )
     error = float((np.abs(accuracy - score) * counts[filled]).sum() / max(len(scores), 1))
     return Calibration(score, accuracy, counts[filled], error)
 

@@ -17,7 +17,7 @@ def confusion_parts(rows: Sequence[str], columns: Sequence[str], counts: Sequenc
     largest = np.argsort(-errors, axis=None, kind="stable")[:PAIRS]
     pairs = [(int(place // len(columns)), int(place % len(columns))) for place in largest]
     frequent = [(rows[r], columns[c], int(errors[r, c])) for r, c in pairs if errors[r, c]]
-    parts: list[Part] = [Table("confusions", "Most frequent confusions", ("object", "detection", "count"), frequent)]
+    parts: list[Part] = [Table("confusions", "Most frequent confusions", ("truth", "predicted", "count"), frequent)]
     if len(rows) <= LARGEST:
         parts.insert(0, Matrix("confusion", "Confusion matrix", rows, columns, table.tolist()))
     return parts

@@ -11,6 +11,7 @@ from math import floor, log10
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from resdet.files.atomic import write_image, write_text
 
@@ -77,7 +78,11 @@ def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: flo
     y_most = top or max((max(line.y) for line in lines if len(line.y)), default=1) or 1
     box = np.array([LEFT, HEIGHT - BOTTOM])
     span = np.array([WIDTH - LEFT - RIGHT, -(HEIGHT - TOP - BOTTOM)])
-    place = lambda x, y: box + span * np.stack([np.asarray(x, float) / x_most, np.asarray(y, float) / y_most], -1)
+
+    def place(x: ArrayLike, y: ArrayLike) -> np.ndarray:
+        points: np.ndarray = box + span * np.stack([np.asarray(x, float) / x_most, np.asarray(y, float) / y_most], -1)
+        return points
+
     drawing = Drawing([], [Text(title, LEFT, TOP - 26, size=15)])
     for value in ticks(y_most):
         left, right = place([0, x_most], [value, value])
@@ -171,7 +176,10 @@ def to_pixels(drawing: Drawing, scale: int = 2) -> np.ndarray:
         width, height = bitmap.width * scale, bitmap.height * scale
         x, y = round(bitmap.x * scale), round(bitmap.y * scale)
         canvas[y : y + height, x : x + width] = cv2.resize(bitmap.pixels, (width, height))
-    fixed = lambda points: np.round(points * scale * 16).astype(np.int32)  # fixed point with four fractional bits
+
+    def fixed(points: np.ndarray) -> np.ndarray:
+        return np.round(points * scale * 16).astype(np.int32)  # fixed point with four fractional bits
+
     for stroke in drawing.strokes:
         pieces = dashes(stroke.points) if stroke.dashed else [stroke.points]
         thickness = max(1, round(stroke.width * scale))
@@ -192,7 +200,10 @@ def dashes(points: np.ndarray) -> list[np.ndarray]:
     """A polyline [n, 2] cut into dashes of two points each."""
     lengths = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     starts = np.arange(0, lengths[-1], 2 * DASHES)
-    at = lambda where: np.stack([np.interp(where, lengths, points[:, axis]) for axis in (0, 1)], -1)
+
+    def at(where: np.ndarray) -> np.ndarray:
+        return np.stack([np.interp(where, lengths, points[:, axis]) for axis in (0, 1)], -1)
+
     return list(np.stack([at(starts), at(starts + DASHES)], 1))
 
 

@@ -11,7 +11,7 @@ from resdet.detection.report.evaluated import EvaluatedDetector, evaluate_detect
 from resdet.detection.report.galleries import TRUTH, marks, scene_picture, truth_marks
 from resdet.detection.report.matches import Matches
 from resdet.errors import ConfigError
-from resdet.results.sections import Cell, Gallery, Picture, Section, Table
+from resdet.results.sections import Cell, Gallery, Part, Picture, Section, Table
 from resdet.tasks import EvaluatedRun
 
 PICTURES = 6  # images of each gallery
@@ -61,7 +61,8 @@ def section(
         f"Differences of {other.run.name} from {first.run.name}, with 95 % intervals of {RESAMPLES} resamples of the "
         f"{copies.shape[1]} images, the same for both runs. A difference whose interval holds zero is noise."
     )
-    parts = [Table(f"differences_{number}", "AP by class", COLUMNS, rows), *galleries(first, other, number)]
+    table = Table(f"differences_{number}", "AP by class", COLUMNS, rows)
+    parts: list[Part] = [table, *galleries(first, other, number)]
     return Section(f"comparison_{number}", f"{other.run.name} against {first.run.name}", parts, note)
 
 

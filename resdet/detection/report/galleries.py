@@ -9,7 +9,7 @@ from resdet.detection.data.geometry import scale_of
 from resdet.detection.evaluation.results import Results
 from resdet.detection.report.doubts import Doubt, label_doubts
 from resdet.detection.report.evaluated import EvaluatedDetector
-from resdet.results.sections import Gallery, Mark, Picture, Section, Table, picture
+from resdet.results.sections import Gallery, Mark, Part, Picture, Section, Table, picture
 
 WORST, BEST, CROPS = 12, 6, 24  # pictures
 DOUBT_SCORE, DOUBTS = 0.5, 200  # lowest score of doubts, and rows of their table
@@ -75,7 +75,7 @@ def truth_marks(source: Annotations, index: int) -> list[Mark]:
 def marks(source: Annotations, index: int, results: Results, score: float) -> list[Mark]:
     """The detections of an image with at least this score."""
     rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= score))
-    return [Mark(as_box(corners(results.boxes[row])), caption(source, results, row)) for row in rows]
+    return [Mark(as_box(corners(results.boxes[row])), caption(source, results, row)) for row in rows.tolist()]
 
 
 def caption(source: Annotations, results: Results, row: int) -> str:
@@ -105,7 +105,7 @@ def doubts_section(found: EvaluatedDetector) -> Section:
         f"another class: mistakes of the model or of the annotations. {len(doubts)} in all."
     )
     columns = ("image", "doubt", "label", "detected", "score", "box")
-    parts = [
+    parts: list[Part] = [
         Table("doubts", "Labels to check", columns, rows),
         Gallery("crops", "Crops", [crop(found, doubt, indices) for doubt in doubts[:CROPS]]),
     ]

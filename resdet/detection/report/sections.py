@@ -16,7 +16,7 @@ from resdet.engine.latency import IMAGES, latency_table
 from resdet.results.calibration import calibrate, calibration_parts
 from resdet.results.confusion import confusion_parts
 from resdet.results.plot import COLORS, Line
-from resdet.results.sections import Chart, Section, Table, facts
+from resdet.results.sections import Chart, Part, Section, Table, facts
 from resdet.tasks import EvaluatedRun
 
 POINTS = 200  # of curves against scores
@@ -90,7 +90,7 @@ def scores_section(found: EvaluatedDetector, curves: dict[str, Any], precision: 
     if found.threshold is None:
         note += " No score reaches it."
     chosen = vars(found.threshold) if found.threshold else dict.fromkeys(("score", "precision", "recall", "f1"))
-    parts = [
+    parts: list[Part] = [
         facts("threshold", "Score threshold", chosen),
         precision_recall(found, curves),
         Chart("against_score", "Precision, recall and F1 against the score", lines, "lowest score", "", top=1),
