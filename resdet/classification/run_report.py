@@ -15,7 +15,7 @@ from resdet.classification.evaluate import scored_images, scored_on_device
 from resdet.classification.report import check_classes
 from resdet.data.loader import Skipped
 from resdet.engine.distributed import World
-from resdet.engine.latency import IMAGES, latency_table
+from resdet.engine.latency import IMAGES, PIXELS, latency_table
 from resdet.engine.sharing import sharing
 from resdet.results.calibration import calibrate, calibration_parts
 from resdet.results.confusion import confusion_parts
@@ -149,4 +149,5 @@ def worst_picture(images: Images, found: Predictions, classes: list[str], row: i
 
 def speed_table(run: EvaluatedRun, images: Images, found: Predictions) -> Table:
     pixels = [images.pixels(int(index)) for index in found.indices[:IMAGES]]
-    return latency_table(lambda image: run.model.predict([image]), pixels, next(run.model.parameters()).device)
+    device = next(run.model.parameters()).device
+    return latency_table(lambda image: run.model.predict([image]), pixels, device, PIXELS)

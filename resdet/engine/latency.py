@@ -13,9 +13,10 @@ from resdet.engine.log import processor
 from resdet.results.sections import Cell, Table, facts
 
 IMAGES = 5  # timed; one more warms up
+PIXELS, FILES = "decoded pixels", "an image file"  # what a prediction starts from
 
 
-def latency_table(predict: Callable[[Any], Any], images: Sequence[Any], device: torch.device) -> Table:
+def latency_table(predict: Callable[[Any], Any], images: Sequence[Any], device: torch.device, start: str) -> Table:
     """Times `predict` of each image, after a warm-up with the first."""
     gpu = device.type == "cuda"
     if gpu:
@@ -29,7 +30,7 @@ def latency_table(predict: Callable[[Any], Any], images: Sequence[Any], device: 
         "images timed": len(seconds),
         f"peak memory of the {of} (MB)": round(memory / 1e6),
     }
-    note = "One image at a time, in exact mode, from decoded pixels to the result."
+    note = f"One image at a time, in exact mode, from {start} to the result."
     return facts("latency", "Latency and memory", values, note)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from resdet.data.loader import Notes
 from resdet.engine.distributed import World
-from resdet.engine.latency import IMAGES, latency_table
+from resdet.engine.latency import FILES, IMAGES, latency_table
 from resdet.engine.sharing import sharing
 from resdet.errors import ConfigError
 from resdet.localization.config import LocalizerExperiment
@@ -108,12 +108,10 @@ def drawn(source: LocalizedImages, index: int, box: np.ndarray, truth: np.ndarra
 
 
 def speed_table(locator: Locator, source: LocalizedImages, located: Located, options: dict[str, Any]) -> Table:
-    """From an image file to its box."""
-
     def predict(index: int) -> None:
         ((views, sizes, indices),) = view_batches(locator, source, [index], 1, 0, options["on_bad_image"], Notes(print))
         locator(views, sizes, labels[indices])
 
     labels = torch.from_numpy(source.labels[:, None]).to(locator.device)
     with torch.inference_mode():
-        return latency_table(predict, located.indices[:IMAGES].tolist(), locator.device)
+        return latency_table(predict, located.indices[:IMAGES].tolist(), locator.device, FILES)

@@ -34,9 +34,9 @@ def run_charts(run: Run) -> list[Chart]:
 
 
 def family(key: str) -> str:
-    """The prefix of a metric: "mask_" of mask_AP50."""
+    """The prefix of a metric: "mask_" of mask_AP50. The sum of the losses is a family of its own."""
     head, mark, _ = key.rpartition("_")
-    return head + mark
+    return key if key == "loss" else head + mark
 
 
 def lines(run: Run, kind: str, names: Iterable[str], thin: bool = False) -> list[Line]:

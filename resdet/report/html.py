@@ -10,7 +10,7 @@ from resdet.detection.evaluation.tables import format_value
 from resdet.results.plot import plot, to_svg
 from resdet.results.sections import Cell, Chart, Gallery, Mark, Matrix, Picture, Section, Table, Text
 
-FILTERED = 8  # rows from which a table has a filter
+FILTERED = 10  # rows from which a table has a filter
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 CAPTION = 12  # height of the captions of boxes, in pixels
 PAGE = """<!DOCTYPE html>
@@ -90,7 +90,7 @@ def _(chart: Chart) -> str:
     drawing = plot(chart.lines, "", chart.x_label, chart.y_label, chart.top)
     label = f"{chart.title}: {', '.join(line.name for line in chart.lines)}"
     svg = to_svg(drawing).replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" class="chart" ', 1)
-    return figure(chart.title, chart.note, svg, "half")
+    return figure(chart.title, chart.note, scroll(chart.title, svg), "half")
 
 
 @part_html.register

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 
 from resdet.files.atomic import encode_image
@@ -107,6 +106,8 @@ def picture(
     pixels: np.ndarray, name: str, caption: str, layers: Mapping[str, Sequence[Mark]] | None = None, side: int = SIDE
 ) -> Picture:
     """The image uint8 [H, W, 3], shrunk to at most `side` pixels, with its marks."""
+    import cv2
+
     scale = min(1, side / max(pixels.shape[:2]))
     width, height = (max(1, round(length * scale)) for length in pixels.shape[1::-1])
     small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else pixels
@@ -120,6 +121,8 @@ def picture(
 
 def small_jpeg(pixels: np.ndarray) -> bytes:
     """The image as JPEG, of the best quality that needs at most BYTES."""
+    import cv2
+
     versions = (encode_image("image.jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality]) for quality in QUALITIES)
     smallest = b""
     for smallest in versions:

@@ -4,12 +4,15 @@ Detections are matched once. A resample weights each image by the number of time
 the AP of a data set with these copies.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from resdet.detection.evaluation.coco import RECALLS
 from resdet.detection.report.matches import Matches
 
 RESAMPLES, LEVEL = 200, 0.95
+CELLS = 1 << 24  # resamples × detections that are computed at once
 
 
 def resample(images: int, count: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -24,12 +27,25 @@ def average_precisions(matches: Matches, copies: np.ndarray) -> np.ndarray:
         objects = matches.object_images[(matches.object_labels == label) & matches.counted]
         totals = copies[:, objects].sum(1)
         rows = np.flatnonzero(matches.labels == label)
-        drawn = copies[:, matches.images[rows]]
-        seen = drawn.cumsum(1, dtype=np.int32)
-        for t in range(len(matches.ious)):
-            aps = interpolated_ap(drawn, seen, matches.hit[t, rows], matches.ignored[t, rows], totals)
-            result[:, t, label] = np.where(totals > 0, aps, np.nan)
+        parts = max(1, len(copies) * len(rows) // CELLS)
+        aps = np.concatenate([class_aps(matches, rows, *part) for part in zip(*split((copies, totals), parts))])
+        result[:, :, label] = np.where(totals[:, None] > 0, aps, np.nan)
     return result
+
+
+def split(arrays: Sequence[np.ndarray], parts: int) -> list[list[np.ndarray]]:
+    return [np.array_split(array, parts) for array in arrays]
+
+
+def class_aps(matches: Matches, rows: np.ndarray, copies: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """AP [R, T] of the detections `rows` of a class with `totals` [R] objects."""
+    drawn = copies[:, matches.images[rows]]
+    seen = drawn.cumsum(1, dtype=np.int32)
+    columns = [
+        interpolated_ap(drawn, seen, hit, ignored, totals)
+        for hit, ignored in zip(matches.hit[:, rows], matches.ignored[:, rows])
+    ]
+    return np.stack(columns, 1)
 
 
 def interpolated_ap(

@@ -14,7 +14,7 @@ from resdet.errors import ConfigError
 from resdet.results.sections import Cell, Gallery, Part, Picture, Section, Table
 from resdet.tasks import EvaluatedRun
 
-PICTURES = 6  # images of each gallery
+PICTURES, MOST = 24, 6  # images of all galleries, and of each
 ALL = "all classes"
 COLUMNS = ("class", "metric", "first", "this", "difference", "low", "high", "verdict")
 
@@ -27,7 +27,8 @@ def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Secti
     others = [replace(other, matches=Matches.of(first.truth, other.results)) for other in others]
     copies = resample(len(first.matches.image_ids))
     base = average_precisions(first.matches, with_original(copies))
-    return [section(first, other, base, with_original(copies), number) for number, other in enumerate(others, 2)]
+    room = min(MOST, max(1, PICTURES // (2 * len(others))))
+    return [section(first, other, base, with_original(copies), number, room) for number, other in enumerate(others, 2)]
 
 
 def check_same_data(first: EvaluatedDetector, others: Sequence[EvaluatedDetector]) -> None:
@@ -46,8 +47,9 @@ def with_original(copies: np.ndarray) -> np.ndarray:
 
 
 def section(
-    first: EvaluatedDetector, other: EvaluatedDetector, base: np.ndarray, copies: np.ndarray, number: int
+    first: EvaluatedDetector, other: EvaluatedDetector, base: np.ndarray, copies: np.ndarray, number: int, room: int
 ) -> Section:
+    """The AP of `base` [1 + R, T, K] is that of the first run; `room`: images of a gallery."""
     aps = average_precisions(other.matches, copies)
     classes = other.matches.classes
     rows = [
@@ -62,7 +64,7 @@ def section(
         f"{copies.shape[1]} images, the same for both runs. A difference whose interval holds zero is noise."
     )
     table = Table(f"differences_{number}", "AP by class", COLUMNS, rows)
-    parts: list[Part] = [table, *galleries(first, other, number)]
+    parts: list[Part] = [table, *galleries(first, other, number, room)]
     return Section(f"comparison_{number}", f"{other.run.name} against {first.run.name}", parts, note)
 
 
@@ -81,7 +83,7 @@ def verdict(low: float, high: float) -> str:
     return "better" if low > 0 else "worse"
 
 
-def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int) -> list[Gallery]:
+def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int, room: int) -> list[Gallery]:
     """Images with objects that only one of the two finds, at the score threshold of each and IoU 0.5."""
     theirs, ours = (each.matches.found(each.score) & each.matches.counted for each in (first, other))
     images, count = first.matches.object_images, len(first.matches.image_ids)
@@ -90,14 +92,14 @@ def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int) -
         (f"gained_{number}", f"Only {other.run.name} finds them", np.bincount(images[ours & ~theirs], minlength=count)),
     )
     return [
-        Gallery(key, title, [drawn(first, other, image, int(counts[image])) for image in most(counts)])
+        Gallery(key, title, [drawn(first, other, image, int(counts[image])) for image in most(counts, room)])
         for key, title, counts in chosen
     ]
 
 
-def most(counts: np.ndarray) -> list[int]:
-    """The images with the highest positive counts."""
-    ranked = np.argsort(-counts, kind="stable")[:PICTURES]
+def most(counts: np.ndarray, room: int) -> list[int]:
+    """The `room` images with the highest positive counts."""
+    ranked = np.argsort(-counts, kind="stable")[:room]
     return [int(image) for image in ranked if counts[image]]
 
 

@@ -12,7 +12,7 @@ from resdet.detection.inference.choice import choose
 from resdet.detection.report.evaluated import EvaluatedDetector, curves_of, evaluate_detector
 from resdet.detection.report.galleries import doubts_section, image_galleries
 from resdet.detection.report.score_curves import choose_threshold
-from resdet.engine.latency import IMAGES, latency_table
+from resdet.engine.latency import IMAGES, PIXELS, latency_table
 from resdet.results.calibration import calibrate, calibration_parts
 from resdet.results.confusion import confusion_parts
 from resdet.results.plot import COLORS, Line
@@ -140,7 +140,7 @@ def confusion_section(found: EvaluatedDetector) -> Section:
 
 def errors_section(found: EvaluatedDetector) -> Section:
     errors = coco.tide(found.truth, found.results)
-    rows = [(name, TIDE[name], cost, errors["counts"].get(name)) for name, cost in errors["cost"].items()]
+    rows = [(name, meaning, errors["cost"][name], errors["counts"].get(name)) for name, meaning in TIDE.items()]
     table = Table("tide", "Error types", ("error", "meaning", "AP50 lost", "count"), rows)
     note = (
         f"As in TIDE (Bolya et al., ECCV 2020): what AP50, here {errors['AP50']:.3f}, gains if an oracle corrects the "
@@ -166,4 +166,5 @@ def speed_table(found: EvaluatedDetector) -> Table:
     detector = choose([found.run.model], found.run.experiment.eval)
     readable = [index for index in range(len(found.source)) if index not in found.left_out]
     images = [found.source.image(readable[k]).decode() for k in spread(len(readable), IMAGES)]
-    return latency_table(lambda image: detector.predict([image]), images, next(found.run.model.parameters()).device)
+    device = next(found.run.model.parameters()).device
+    return latency_table(lambda image: detector.predict([image]), images, device, PIXELS)
