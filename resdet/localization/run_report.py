@@ -40,13 +40,14 @@ def report(run: EvaluatedRun) -> list[Section]:
     options = sharing(data, World(0, 1, locator.device))
     columns = run.predictions(lambda: locate(locator, source, experiment, options))
     located = Located(**{name: np.array(values) for name, values in columns.items()}, losses={})
+    metrics = errors(source, located, None)
     truth = [scaled_boxes(source, index, size[::-1]) for index, size in zip(located.indices.tolist(), located.sizes)]
     overlaps = best_overlaps(located.boxes, truth)[:, 0]
-    metrics = facts("metrics", "Metrics", {**errors(source, located, None), "images": len(overlaps)})
+    table = facts("metrics", "Metrics", {**metrics, "images": len(overlaps)})
     pictures = worst_pictures(source, located, truth, overlaps)
     note = "With the ground-truth class. An image is correct if its box has an IoU of at least 0.5 with any instance."
     return [
-        Section("summary", "Metrics", [metrics, error_table(overlaps)], note),
+        Section("summary", "Metrics", [table, error_table(overlaps)], note),
         Section("classes", "Classes", [class_table(source, located, overlaps)]),
         Section("overlaps", "Overlaps", [overlap_chart(overlaps)]),
         Section("images", "Images", [Gallery("worst", "Worst images", pictures, "By IoU.")]),

@@ -106,6 +106,9 @@ def test_counts_of_images_by_hand():
     assert matches.image_counts(0.2).tolist() == [[2, 1, 0], [0, 1, 1]]
     assert matches.image_counts(0.85).tolist() == [[1, 0, 1], [0, 0, 1]]
     assert matches.found(0.5).sum() == 1 and matches.found(0.2).sum() == 2
+    truth["annotations"][2]["iscrowd"] = 1  # neither missed nor found
+    crowded = Matches.of(truth, detected((2, 3, [0, 0, 5, 5], 0.9)))
+    assert crowded.image_counts(0.5).tolist() == [[0, 0, 2], [0, 0, 0]]
 
 
 def test_curves_and_threshold_by_hand():
@@ -117,6 +120,9 @@ def test_curves_and_threshold_by_hand():
     assert choose_threshold(curves).score == 0.5
     assert choose_threshold(curves, 0.9).score == 0.9
     assert choose_threshold(curves, 0.7).recall == 3 / 4
+    falling = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+    more = score_curves(falling, np.array([True, True, True, False, False, False, True]), total=4)
+    assert choose_threshold(more).score == 0.7 and choose_threshold(more, 0.5).score == 0.3  # F1 6/7, recall 1
     assert choose_threshold(score_curves(np.array([0.9]), np.array([False]), 4)) is None
     assert choose_threshold(score_curves(np.zeros(0), np.zeros(0, bool), 4)) is None
 

@@ -41,10 +41,18 @@ def detection(entry, box, score, sizes):
     return {**kept, "bbox": box, "score": score, "segmentation": segmentation}
 
 
+def copied(run, out, found, left_out=()):
+    """A copy of the run with these detections in its cache."""
+    shutil.copytree(run, out, ignore=shutil.ignore_patterns("last.pth", "report*", "pictures"))
+    content = {"results": found, "losses": {}, "left_out": list(left_out)}
+    key = key_of(read_run(out, out.name, []))
+    write_text(out / "report/predictions.json", json.dumps({"key": key, "content": content}))
+    return out
+
+
 def planted(run, root, out, seed, dropped=0):
     """A copy of the run whose detections are those of a decent detector: shifted objects, false ones, and as many
     objects of the first class as `dropped` missed."""
-    shutil.copytree(run, out, ignore=shutil.ignore_patterns("last.pth", "report*", "pictures"))
     truth, rng = json.loads((root / "annotations/val.json").read_text()), np.random.default_rng(seed)
     first = truth["categories"][0]["id"]
     sizes = {each["id"]: (each["height"], each["width"]) for each in truth["images"]}
@@ -57,10 +65,7 @@ def planted(run, root, out, seed, dropped=0):
     ]
     false = [{"image_id": image, "category_id": first} for image in sizes]
     found += [detection(entry, np.array([0, 0, 3, 3]), 0.4 * rng.random(), sizes) for entry in false]
-    content = {"results": found, "losses": {}, "left_out": []}
-    key = key_of(read_run(out, out.name, []))
-    write_text(out / "report/predictions.json", json.dumps({"key": key, "content": content}))
-    return out, found
+    return copied(run, out, found), found
 
 
 def report(*words):
@@ -104,6 +109,15 @@ def test_a_decent_detector(run, root, tmp_path):
     assert content["labels"]["doubts"] == []
     words = pages.read(good / "report.html").words
     assert any(word.startswith("triangle 0.") for word in words)  # a detection drawn on an image
+
+
+def test_a_detector_that_finds_nothing(run, tmp_path):
+    report(copied(run, tmp_path / "blind", []), "--json", tmp_path / "report.json", "--precision", "0.9")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert {row["value"] for row in content["scores"]["threshold"]} == {None}
+    assert {row["AP"] for row in content["classes"]["classes"]} == {0}
+    assert all(picture["caption"].startswith("0 found") for picture in content["images"]["worst"])
+    pages.read(tmp_path / "blind/report.html")
 
 
 def test_predictions_are_cached_by_checkpoint_and_settings(run, tmp_path):
@@ -193,6 +207,10 @@ def test_mistakes_are_told_in_a_sentence(classifier, run, tmp_path):
     assert "no score threshold: omit --precision" in refused(classifier, "--precision", "0.9")
     assert "is no run of a detector" in refused(classifier, classifier)
     assert "of one task" in refused(classifier, run)
+    assert "give a number above 0" in runs.here("report", run, "--precision", "2").stderr
+    assert "is a folder" in runs.here("report", run, "--markdown", tmp_path).stderr
+    unreadable = copied(run, tmp_path / "unreadable", [], range(runs.VAL))
+    assert f"Cannot read any of the {runs.VAL} validation images of unreadable" in refused(unreadable)
     with pytest.raises(ConfigError, match="has no report"):
         tasks.Task().report(tasks.EvaluatedRun("a", None, read_run(run, "a", []).experiment, tmp_path, ""), None)
 

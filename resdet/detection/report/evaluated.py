@@ -17,6 +17,7 @@ from resdet.detection.evaluation.results import Results
 from resdet.detection.report.matches import Matches
 from resdet.detection.report.score_curves import ScoreCurves, Threshold, choose_threshold, score_curves
 from resdet.engine.distributed import World
+from resdet.errors import DataError
 from resdet.tasks import EvaluatedRun
 
 
@@ -54,6 +55,8 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
         return {"results": found.results.to_list(), "losses": found.losses, "left_out": found.left_out}
 
     content = run.predictions(compute)
+    if len(content["left_out"]) == len(source):
+        raise DataError(f"Cannot read any of the {len(source)} validation images of {run.name}: check data.root.")
     results = Results.from_list(content["results"], f"the detections of {run.name}")
     truth = truth_of(source, content["left_out"])
     matches = Matches.of(truth, results)
