@@ -11,6 +11,7 @@ from resdet import __version__, config, hub
 from resdet.config.experiment import Experiment
 from resdet.engine import distributed
 from resdet.engine.checkpoint import BEST
+from resdet.engine.log import parse_line
 from resdet.errors import DataError
 from resdet.files.json_file import read_json
 from resdet.results.sections import Cell, Section, Text, facts
@@ -38,11 +39,12 @@ def read_run(folder: Path, name: str, overrides: Sequence[str]) -> Run:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without damaged ones, which a killed run or a full disk leaves."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}): a report needs the log of a run.") from error
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): a report needs the log of a run.") from error
+    return [entry for entry in map(parse_line, lines) if entry is not None]
 
 
 def load(run: Run) -> EvaluatedRun:

@@ -201,6 +201,20 @@ def test_a_classifier(classifier, tmp_path):
     pages.read(classifier / "report.html")
 
 
+def test_curves_are_those_of_the_log(classifier, tmp_path):
+    with (classifier / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 11, "ki')  # the run was killed here
+    report(classifier, "--json", tmp_path / "report.json")
+    curves = json.loads((tmp_path / "report.json").read_text())["curves"]
+    lines = [json.loads(line) for line in (classifier / "metrics.jsonl").read_text().splitlines()[:-1]]
+    trained, validated = ([line for line in lines if line["kind"] == kind] for kind in ("train", "val"))
+    for key, name, expected in (("lr", "training", trained), ("error", "validation", validated)):
+        line = curves[key]["lines"][name]
+        assert line["x"] == [entry["step"] for entry in expected] != []
+        assert line["y"] == [entry[key] for entry in expected]
+    assert curves["loss"]["lines"]["validation"]["y"] == [entry["loss"] for entry in validated]
+
+
 def test_mistakes_are_told_in_a_sentence(classifier, run, tmp_path):
     refused = lambda *words: runs.sentence(runs.here("report", *words))
     assert f"{tmp_path} holds no best.pth" in refused(tmp_path)
