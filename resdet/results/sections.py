@@ -105,18 +105,27 @@ def facts(key: str, title: str, values: Mapping[str, Cell], note: str = "") -> T
 def picture(
     pixels: np.ndarray, name: str, caption: str, layers: Mapping[str, Sequence[Mark]] | None = None, side: int = SIDE
 ) -> Picture:
-    """The image uint8 [H, W, 3], shrunk to at most `side` pixels, with its marks."""
+    """The image uint8 [H, W, 3], shrunk to at most `side` pixels, with those of the marks that lie in it."""
     import cv2
 
     scale = min(1, side / max(pixels.shape[:2]))
     width, height = (max(1, round(length * scale)) for length in pixels.shape[1::-1])
     small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     stretch = np.tile((width / pixels.shape[1], height / pixels.shape[0]), 2)
-    moved = {
-        layer: [Mark(tuple((np.array(mark.box) * stretch).tolist()), mark.text) for mark in marks]
-        for layer, marks in (layers or {}).items()
-    }
-    return Picture(name, caption, small_jpeg(small), width, height, moved)
+    moved = {layer: [scaled(mark, stretch) for mark in marks] for layer, marks in (layers or {}).items()}
+    inside = {layer: [mark for mark in marks if meets(mark, width, height)] for layer, marks in moved.items()}
+    return Picture(name, caption, small_jpeg(small), width, height, inside)
+
+
+def scaled(mark: Mark, stretch: np.ndarray) -> Mark:
+    left, top, right, bottom = (np.array(mark.box) * stretch).tolist()
+    return Mark((left, top, right, bottom), mark.text)
+
+
+def meets(mark: Mark, width: int, height: int) -> bool:
+    """Whether a part of the box lies in an image of this size."""
+    left, top, right, bottom = mark.box
+    return left < width and top < height and right > 0 and bottom > 0
 
 
 def small_jpeg(pixels: np.ndarray) -> bytes:

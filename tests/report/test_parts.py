@@ -54,9 +54,12 @@ def test_confusions_by_hand():
 def test_pictures_shrink_with_their_marks():
     pixels = np.random.default_rng(0).integers(0, 256, (960, 480, 3), dtype=np.uint8)  # the worst case for JPEG
     mark = sections.Mark((0, 480, 240, 960), "thing")
-    shown = sections.picture(pixels, "name", "caption", {"truth": [mark]})
+    outside = [
+        sections.Mark(box, "outside") for box in ((480, 0, 500, 9), (0, 960, 9, 970), (-9, 0, 0, 9), (0, -9, 9, 0))
+    ]
+    shown = sections.picture(pixels, "name", "caption", {"truth": [mark, *outside]})
     assert (shown.width, shown.height) == (240, 480)
-    assert shown.layers["truth"][0].box == (0, 240, 120, 480)
+    assert [each.box for each in shown.layers["truth"]] == [(0, 240, 120, 480)]
     assert len(shown.jpeg) <= sections.BYTES
 
 

@@ -93,7 +93,7 @@ def doubts_section(found: EvaluatedDetector) -> Section:
         (
             source.files[indices[int(results.image_ids[doubt.row])]],
             doubt.kind,
-            category[doubt.object["category_id"]] if doubt.object else None,
+            category[doubt.object["category_id"]] if doubt.object else "",
             category[int(results.category_ids[doubt.row])],
             doubt.score,
             " ".join(f"{side:.0f}" for side in corners(results.boxes[doubt.row])),
