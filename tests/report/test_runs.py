@@ -111,6 +111,16 @@ def test_a_decent_detector(run, root, tmp_path):
     assert any(word.startswith("triangle 0.") for word in words)  # a detection drawn on an image
 
 
+@pytest.mark.skipif(pages.browser() is None, reason="no Chromium in PATH")
+def test_a_browser_shows_it_without_errors_on_a_phone(run, root, tmp_path):
+    good, _ = planted(run, root, tmp_path / "good", 0)
+    report(good)
+    script = "const page = document.documentElement; report.fits = page.scrollWidth <= page.clientWidth;"
+    script += "report.pictures = [...document.querySelectorAll('.pictures image')].length;"
+    found = pages.in_browser(good / "report.html", script)
+    assert found["fits"] and found["pictures"] > 0
+
+
 def test_a_detector_that_finds_nothing(run, tmp_path):
     report(copied(run, tmp_path / "blind", []), "--json", tmp_path / "report.json", "--precision", "0.9")
     content = json.loads((tmp_path / "report.json").read_text())
