@@ -56,7 +56,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["resdet", "resdet.*"]), "resdet.configs"],
     package_dir={"resdet.configs": "configs"},
-    package_data={"resdet": ["py.typed"], "resdet.configs": ["*.yaml"]},
+    package_data={"resdet": ["py.typed", "report/*.css", "report/*.js"], "resdet.configs": ["*.yaml"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["resdet=resdet.cli.process:main"]},

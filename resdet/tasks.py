@@ -13,8 +13,10 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError
+from resdet.files.keyed_cache import cached_json
 from resdet.model import Model
 from resdet.registry import Registry
+from resdet.results.sections import Section
 
 EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks without it
     "per_class": "--per-class is for classifiers and detectors, and {path} is a localizer: omit it.",
@@ -43,6 +45,21 @@ class PredictOptions:
     draw: Path | None = None  # output folder of images with drawn results
     overrides: Sequence[str] = ()  # overrides of the section `eval`
     classifiers: Mapping[str, Model] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """A run whose best checkpoint `resdet report` evaluates."""
+
+    name: str
+    model: Any  # of the task, on the device
+    experiment: Any
+    cache: Path  # folder of predictions
+    key: str  # of the checkpoint and the settings; predictions with another key are out of date
+
+    def predictions(self, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, in JSON types, from the cache if possible."""
+        return cached_json(self.cache / "predictions.json", self.key, compute)
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,14 @@ class Task:
     ) -> Iterator[dict[str, Any]]:
         """Predicts with a model, or several as an ensemble; prints the result of each image and yields it for JSON."""
         raise NotImplementedError
+
+    def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
+        """Evaluates a run on its validation data. `precision`: the one wanted of the score threshold, if any."""
+        raise ConfigError(f"{run.name}: the task {run.experiment.task} has no report: see resdet.tasks.Task.report.")
+
+    def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
+        """Compares runs with the first on the same validation data."""
+        raise ConfigError(f"{runs[0].name} is no run of a detector: only these can be compared; give one run.")
 
     def pictures(self, data: Any) -> Sequence[Any]:
         """The training images, as input of `predict`, for calibration."""

@@ -100,7 +100,7 @@ FLOORS = [
     ("export",),
     ("fast",),
     ("hub",),
-    ("bench", "interop"),
+    ("bench", "interop", "report"),
     ("reproduce",),
     ("commands",),
     ("cli",),

@@ -76,14 +76,20 @@ def evaluate_views(
 
 
 @torch.inference_mode()
+def scored_on_device(
+    models: Sequence[Scorable], batches: Iterable[Batch], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches of probabilities [B, C], labels and indices [B] of small images on the device, with a single view."""
+    scorer = Scorer(models, device, dense=False)
+    for images, labels, indices in batches:
+        yield scorer([cast(Tensor, images)]), cast(Tensor, labels), indices
+
+
 def evaluate_on_device(
     models: Sequence[Scorable], batches: Iterable[Batch], device: torch.device
 ) -> ClassificationMetrics:
     """Metrics on small images on the device, with a single view (Table 6)."""
-    scorer = Scorer(models, device, dense=False)
-    unpacked = ((cast(Tensor, images), cast(Tensor, labels), indices) for images, labels, indices in batches)
-    scored = ((scorer([images]), labels, indices) for images, labels, indices in unpacked)
-    return tally(scored, len(models[0].classes), device)
+    return tally(scored_on_device(models, batches, device), len(models[0].classes), device)
 
 
 def tally(scored: Iterable[tuple[Tensor, Tensor, Tensor]], classes: int, device: torch.device) -> ClassificationMetrics:

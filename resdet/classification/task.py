@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 
+from resdet.classification import run_report
 from resdet.classification.build import build_classifier
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
@@ -18,7 +19,8 @@ from resdet.data.pictures import ImageSequence
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
-from resdet.tasks import EvaluateOptions, PredictOptions, Task
+from resdet.results.sections import Section
+from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task
 
 TOP = 5  # default number of predicted classes
 IMAGES = (
@@ -50,6 +52,11 @@ class ClassificationTask(Task):
         options: EvaluateOptions,
     ) -> dict[str, float]:
         return evaluate(models, weights, experiment, options)
+
+    def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
+        if precision is not None:
+            raise ConfigError(f"{run.name} is a run of a classifier, which has no score threshold: omit --precision.")
+        return run_report.report(run)
 
     def predict(
         self, models: Sequence[Classifier], weights: Sequence[str], images: Sequence[Path], options: PredictOptions

@@ -16,12 +16,14 @@ from resdet.detection.evaluation.submit import submit_detections
 from resdet.detection.inference.choice import choose
 from resdet.detection.inference.config import TTAConfig
 from resdet.detection.model import Detector
+from resdet.detection.report import comparison, sections
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
+from resdet.results.sections import Section
 from resdet.results.stream import show
-from resdet.tasks import EvaluateOptions, PredictOptions, Step, Task
+from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Step, Task
 
 SCENES = (
     "data.train_images=8", "data.val_images=4", "data.size=96", "data.augment.min_size=[96]",
@@ -74,6 +76,12 @@ class DetectionTask(Task):
         score = settings.score if options.score is None else options.score
         check_exported(models, weights, settings)
         return show(choose(models, settings), images, score, options.draw)
+
+    def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
+        return sections.report(run, precision)
+
+    def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
+        return comparison.compare(runs, precision)
 
     def pictures(self, data: ScenesConfig) -> Sequence[Any]:
         return ImageSequence(open_scenes(data, "train"))

@@ -94,17 +94,22 @@ def keep_until(path: Path, step: int, evaluation_due: bool) -> int:
         return 0
     kept, lost = [], 0
     for line in path.read_bytes().splitlines():
-        try:
-            text = line.decode()
-            entry = json.loads(text)
-            past = entry["step"] > step or (evaluation_due and entry["step"] == step and entry["kind"] == "val")
-        except (ValueError, TypeError, KeyError, RecursionError):
+        entry = parse_line(line)
+        if entry is None:
             lost += 1
-            continue
-        if not past:
-            kept.append(f"{text}\n")
+        elif entry["step"] < step or (entry["step"] == step and not (evaluation_due and entry["kind"] == "val")):
+            kept.append(f"{line.decode()}\n")
     write_text(path, "".join(kept))
     return lost
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """The entry of a line of metrics.jsonl; None for a damaged one."""
+    try:
+        entry = json.loads(line.decode())
+        return entry if entry["step"] >= 0 and entry["kind"] else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def progress_bar(total: int, start: int):

@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -90,11 +90,11 @@ def write_image(path: str | Path, pixels: Any) -> None:
     write_bytes(path, encode_image(path, pixels))
 
 
-def encode_image(path: str | Path, pixels: Any) -> bytes:
-    """Encodes uint8 RGB [H, W, 3] in the format of the suffix of `path`."""
+def encode_image(path: str | Path, pixels: Any, settings: Sequence[int] = ()) -> bytes:
+    """Encodes uint8 RGB [H, W, 3] in the format of the suffix of `path`; `settings`: those of cv2.imencode."""
     import cv2
 
-    done, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    done, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), settings)
     if not done:
         height, width = pixels.shape[:2]
         raise FileError(

@@ -11,6 +11,7 @@ from resdet.engine import distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
+from resdet.localization import run_report
 from resdet.localization.build import build_localizer, build_localizer_rcnn
 from resdet.localization.classify_and_locate import ClassifyAndLocate, check_classifier
 from resdet.localization.config import LocalizationExperiment
@@ -20,8 +21,9 @@ from resdet.localization.report import evaluate
 from resdet.localization.rpn_model import Localizer
 from resdet.localization.rpn_training import LocalizationTraining
 from resdet.model import Model
+from resdet.results.sections import Section
 from resdet.results.stream import show
-from resdet.tasks import EvaluateOptions, PredictOptions, Task
+from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task
 
 DATA = (
     "data.train_images=24", "data.val_images=10", "data.side=96", "data.size=64", "data.short=72",
@@ -57,6 +59,11 @@ class LocalizationTask(Task):
         options: EvaluateOptions,
     ) -> dict[str, float]:
         return evaluate(models, experiment, options)
+
+    def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
+        if precision is not None:
+            raise ConfigError(f"{run.name} is a run of a localizer, which has no score threshold: omit --precision.")
+        return run_report.report(run)
 
     def predict(
         self,

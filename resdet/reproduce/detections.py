@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from resdet.detection.evaluation.pictures import spread
-from resdet.reproduce.plot import Bitmap, Drawing, Stroke, Text, text_width
 from resdet.results import drawing
+from resdet.results.plot import Bitmap, Drawing, Stroke, Text, text_width
 from resdet.results.result import Result
 
 SCORE = 0.6  # score threshold

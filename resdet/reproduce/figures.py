@@ -9,8 +9,8 @@ from typing import cast
 
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
-from resdet.reproduce.plot import Line, plot, save
 from resdet.reproduce.records import Figure
+from resdet.results.plot import Line, plot, save
 
 TOP = {"figure6": 20.0, "figure1": 20.0, "figure4": 60.0}  # upper limit of the vertical axis in the paper, in percent
 IMAGES, BATCH = 1000, 100  # images for the deviations of Figure 7, and batch size

@@ -12,8 +12,9 @@ import pytest
 
 from resdet import config, hub
 from resdet.detection.data.sources import open_scenes
-from resdet.reproduce import detections, figures, plot
+from resdet.reproduce import detections, figures
 from resdet.reproduce.tables import FIGURES
+from resdet.results import plot
 from resdet.results.drawing import color
 from resdet.results.result import Result
 
@@ -104,7 +105,7 @@ def test_a_detector_on_its_validation_images(tmp_path, monkeypatch):
         return [Result.of(things.boxes, scores, things.labels, source.classes, images[0].shape[:2])]
 
     model = SimpleNamespace(experiment=config.to_dict(experiment), predict=predict)
-    monkeypatch.setattr(hub, "load", lambda path: model)
+    monkeypatch.setattr(hub, "load", lambda path, expect: model)
     svg, png, table = figures.draw(FIGURES["detections_coco"], {"coco_r101": Path("net.pth")}, tmp_path / "out")
     assert len(asked) == 12 and {score for _, score in asked} == {0.6}
     assert [path.name for path in (svg, png, table)] == [f"detections_coco.{kind}" for kind in ("svg", "png", "csv")]

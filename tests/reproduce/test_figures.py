@@ -12,8 +12,9 @@ from torch import nn
 import resdet
 from resdet.backbones.layers import ConvNorm
 from resdet.errors import DataError
-from resdet.reproduce import figures, plot
+from resdet.reproduce import figures
 from resdet.reproduce.responses import response_deviations
+from resdet.results import plot
 
 
 def log(folder, errors):

@@ -11,6 +11,7 @@ from math import floor, log10
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from resdet.files.atomic import write_image, write_text
 
@@ -18,6 +19,7 @@ WIDTH, HEIGHT = 720, 480
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 48, 48  # margins; the legend is on the right
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#444444")
 DASHES = 6  # length of a dash and of a gap, in pixels
+DOT = np.array([(-2.0, 0.0), (2.0, 0.0)])  # a line of one point
 
 
 @dataclass
@@ -76,7 +78,11 @@ def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: flo
     y_most = top or max((max(line.y) for line in lines if len(line.y)), default=1) or 1
     box = np.array([LEFT, HEIGHT - BOTTOM])
     span = np.array([WIDTH - LEFT - RIGHT, -(HEIGHT - TOP - BOTTOM)])
-    place = lambda x, y: box + span * np.stack([np.asarray(x, float) / x_most, np.asarray(y, float) / y_most], -1)
+
+    def place(x: ArrayLike, y: ArrayLike) -> np.ndarray:
+        points: np.ndarray = box + span * np.stack([np.asarray(x, float) / x_most, np.asarray(y, float) / y_most], -1)
+        return points
+
     drawing = Drawing([], [Text(title, LEFT, TOP - 26, size=15)])
     for value in ticks(y_most):
         left, right = place([0, x_most], [value, value])
@@ -91,7 +97,8 @@ def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: flo
         color = COLORS[line.color % len(COLORS)]
         base = TOP + 14 + 17 * i
         key = np.array([(WIDTH - RIGHT + 12, base - 4), (WIDTH - RIGHT + 36, base - 4)], float)
-        for points in (*(place(x, y) for x, y in pieces_below(y_most, line)), key):
+        pieces = [place(x, y) for x, y in pieces_below(y_most, line)]
+        for points in (*(DOT + piece if len(piece) == 1 else piece for piece in pieces), key):
             drawing.strokes.append(Stroke(points, color, 1 if line.thin else 1.8, line.thin))
         drawing.texts.append(Text(line.name, WIDTH - RIGHT + 42, base))
     return drawing
@@ -135,7 +142,7 @@ def to_svg(drawing: Drawing) -> str:
             f'<text x="{text.x:.1f}" y="{text.y:.1f}" font-size="{text.size}" text-anchor="{text.anchor}" '
             f'fill="{text.color}"{fitted}>{escape(text.text)}</text>'
         )
-    size = f'width="{drawing.width}" height="{drawing.height}"'
+    size = f'width="{drawing.width}" height="{drawing.height}" viewBox="0 0 {drawing.width} {drawing.height}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">\n' + "\n".join(shapes) + "\n</svg>\n"
     )
@@ -169,7 +176,10 @@ def to_pixels(drawing: Drawing, scale: int = 2) -> np.ndarray:
         width, height = bitmap.width * scale, bitmap.height * scale
         x, y = round(bitmap.x * scale), round(bitmap.y * scale)
         canvas[y : y + height, x : x + width] = cv2.resize(bitmap.pixels, (width, height))
-    fixed = lambda points: np.round(points * scale * 16).astype(np.int32)  # fixed point with four fractional bits
+
+    def fixed(points: np.ndarray) -> np.ndarray:
+        return np.round(points * scale * 16).astype(np.int32)  # fixed point with four fractional bits
+
     for stroke in drawing.strokes:
         pieces = dashes(stroke.points) if stroke.dashed else [stroke.points]
         thickness = max(1, round(stroke.width * scale))
@@ -190,7 +200,10 @@ def dashes(points: np.ndarray) -> list[np.ndarray]:
     """A polyline [n, 2] cut into dashes of two points each."""
     lengths = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     starts = np.arange(0, lengths[-1], 2 * DASHES)
-    at = lambda where: np.stack([np.interp(where, lengths, points[:, axis]) for axis in (0, 1)], -1)
+
+    def at(where: np.ndarray) -> np.ndarray:
+        return np.stack([np.interp(where, lengths, points[:, axis]) for axis in (0, 1)], -1)
+
     return list(np.stack([at(starts), at(starts + DASHES)], 1))
 
 

@@ -1,0 +1,156 @@
+"""The report of a classification run: errors by class, confusion, calibration and the worst images."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+
+from resdet.classification.config import ClassificationExperiment
+from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
+from resdet.classification.data.on_device import OnDeviceEvaluation
+from resdet.classification.data.sources import open_images, open_on_device
+from resdet.classification.evaluate import scored_images, scored_on_device
+from resdet.classification.report import check_classes
+from resdet.data.loader import Skipped
+from resdet.engine.distributed import World
+from resdet.engine.latency import IMAGES, PIXELS, latency_table
+from resdet.engine.sharing import sharing
+from resdet.errors import DataError
+from resdet.results.calibration import calibrate, calibration_parts
+from resdet.results.confusion import confusion_parts
+from resdet.results.sections import Cell, Gallery, Picture, Section, Table, facts, picture
+from resdet.tasks import EvaluatedRun
+
+TOP, WORST = 5, 24  # classes of an image that are kept; pictures
+
+
+@dataclass(frozen=True)
+class Images:
+    """The validation images of a run."""
+
+    count: int
+    name: Callable[[int], str]
+    pixels: Callable[[int], np.ndarray]  # uint8 [H, W, 3]
+    scored: Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]  # batches of scores, labels and indices
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of n images with a label."""
+
+    indices: np.ndarray  # int64 [n]
+    labels: np.ndarray  # int64 [n]
+    best: np.ndarray  # int64 [n, k]: classes by descending score
+    scores: np.ndarray  # float64 [n, k]
+    truth: np.ndarray  # float64 [n]: score of the label
+
+
+def report(run: EvaluatedRun) -> list[Section]:
+    images = open_validation(run)
+    columns = run.predictions(lambda: predict(images))
+    if not columns["indices"]:
+        raise DataError(f"Cannot read any of the {images.count} validation images of {run.name}: check data.root.")
+    found = Predictions(*(np.array(columns[name]) for name in Predictions.__annotations__))
+    classes = run.model.classes
+    return [
+        Section("summary", "Metrics", [summary(found)]),
+        Section("classes", "Classes", [class_table(found, classes)]),
+        Section("calibration", "Calibration", calibration_parts(calibrate(found.scores[:, 0], hits(found, 1)))),
+        confusion_section(found, classes),
+        Section("images", "Images", [worst_gallery(images, found, classes)]),
+        Section("speed", "Speed", [speed_table(run, images, found)]),
+    ]
+
+
+def open_validation(run: EvaluatedRun) -> Images:
+    """The validation images of the run: files, or a tensor on the device."""
+    experiment = cast(ClassificationExperiment, run.experiment)
+    data, device = experiment.data, next(run.model.parameters()).device
+    if isinstance(data, ImagesConfig):
+        source = open_images(data, "val")
+        check_classes(run.model.classes, source.classes)
+        options = sharing(data, World(0, 1, device))
+        return Images(
+            len(source),
+            source.name,
+            lambda index: source.image(index).decode(),
+            lambda: scored_images([run.model], source, experiment.eval, device, skipped=Skipped(print), **options),
+        )
+    small = open_on_device(cast(OnDeviceConfig, data), "val", device)
+    check_classes(run.model.classes, small.classes)
+    return Images(
+        len(small),
+        small.name,
+        lambda index: small.images[index].permute(1, 2, 0).cpu().numpy(),
+        lambda: scored_on_device([run.model], OnDeviceEvaluation(small, experiment.eval.batch), device),
+    )
+
+
+def predict(images: Images) -> dict[str, list[Any]]:
+    """The columns of `Predictions`, in JSON types. Of equal scores, the smaller class number ranks first."""
+    columns: dict[str, list[Any]] = {name: [] for name in Predictions.__annotations__}
+    for scores, labels, indices in images.scored():
+        kept = (labels >= 0).cpu()
+        values, order = (part.cpu() for part in scores.double().sort(dim=1, descending=True, stable=True))
+        truth = scores.double().cpu().gather(1, labels.cpu().clamp(min=0)[:, None])[:, 0]
+        parts = (indices.cpu(), labels.cpu(), order[:, :TOP], values[:, :TOP], truth)
+        for column, part in zip(columns.values(), parts):
+            column += part[kept].tolist()
+    return columns
+
+
+def hits(found: Predictions, top: int) -> np.ndarray:
+    """bool [n]: whether the label is among the best classes."""
+    return (found.best[:, :top] == found.labels[:, None]).any(1)
+
+
+def summary(found: Predictions) -> Table:
+    loss = -np.log(found.truth.clip(min=1e-45)).mean()
+    values: dict[str, Cell] = {
+        "images": len(found.labels),
+        "top-1 error": float(1 - hits(found, 1).mean()),
+        "top-5 error": float(1 - hits(found, TOP).mean()),
+        "loss": float(loss),
+    }
+    return facts("metrics", "Metrics", values)
+
+
+def class_table(found: Predictions, classes: list[str]) -> Table:
+    counts = np.bincount(found.labels, minlength=len(classes))
+    right = [np.bincount(found.labels[hits(found, top)], minlength=len(classes)) for top in (1, TOP)]
+    share = lambda good, count: 1 - good / count if count else None
+    rows = [
+        (name, count, share(first, count), share(fifth, count))
+        for name, count, first, fifth in zip(classes, counts.tolist(), *(each.tolist() for each in right))
+    ]
+    return Table("classes", "Errors by class", ("class", "images", "top-1 error", "top-5 error"), rows)
+
+
+def confusion_section(found: Predictions, classes: list[str]) -> Section:
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(counts, (found.labels, found.best[:, 0]), 1)
+    return Section("confusion", "Confusion", confusion_parts(classes, classes, counts.tolist()), "Rows: labels.")
+
+
+def worst_gallery(images: Images, found: Predictions, classes: list[str]) -> Gallery:
+    """The images of a wrong class with the lowest score of their label."""
+    wrong = np.flatnonzero(~hits(found, 1))
+    worst = wrong[np.argsort(found.truth[wrong], kind="stable")][:WORST]
+    pictures = [worst_picture(images, found, classes, int(row)) for row in worst]
+    note = "By the score of their label: mistakes of the model, or wrong labels."
+    return Gallery("worst", "Worst images", pictures, note)
+
+
+def worst_picture(images: Images, found: Predictions, classes: list[str], row: int) -> Picture:
+    index = int(found.indices[row])
+    best, label = classes[found.best[row, 0]], classes[found.labels[row]]
+    caption = f"{best} {found.scores[row, 0]:.2f}, labeled {label} {found.truth[row]:.2f}"
+    return picture(images.pixels(index), images.name(index), caption)
+
+
+def speed_table(run: EvaluatedRun, images: Images, found: Predictions) -> Table:
+    pixels = [images.pixels(int(index)) for index in found.indices[:IMAGES]]
+    device = next(run.model.parameters()).device
+    return latency_table(lambda image: run.model.predict([image]), pixels, device, PIXELS)

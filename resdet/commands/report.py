@@ -1,0 +1,52 @@
+"""`resdet report RUN …`: evaluates the best checkpoint of a run, or compares runs, and writes the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from resdet.errors import ConfigError
+from resdet.files.atomic import write_json, write_text
+from resdet.report.content import to_json, to_markdown
+from resdet.report.curves import curves_section
+from resdet.report.html import page
+from resdet.report.runs import Run, load, names_of, read_run, run_section
+from resdet.results.sections import Section
+from resdet.tasks import tasks
+
+STDOUT = "-"
+
+
+def report(
+    folders: Sequence[str],
+    overrides: Sequence[str] = (),
+    out: str | None = None,
+    json_path: str | None = None,
+    markdown: str | None = None,
+    precision: float | None = None,
+) -> None:
+    """Writes the HTML file `out`, by default report.html in the run, or comparison.html in the last of several."""
+    paths = [Path(folder) for folder in folders]
+    runs = [read_run(path, name, overrides) for path, name in zip(paths, names_of(paths))]
+    title = " and ".join(run.name for run in runs)
+    sections = report_one(runs[0], precision) if len(runs) == 1 else compare(runs, precision)
+    file = out or str(paths[-1] / ("report.html" if len(runs) == 1 else "comparison.html"))
+    write_text(file, page(title, sections))
+    write_json(json_path, to_json(title, sections))
+    if markdown == STDOUT:
+        print(to_markdown(title, sections), end="")
+        return
+    if markdown:
+        write_text(markdown, to_markdown(title, sections))
+    print(file)
+
+
+def report_one(run: Run, precision: float | None) -> list[Section]:
+    found = tasks[run.experiment.task].report(load(run), precision)
+    return [*found[:1], curves_section([run]), *found[1:], run_section(run)]
+
+
+def compare(runs: Sequence[Run], precision: float | None) -> list[Section]:
+    names = {run.experiment.task for run in runs}
+    if len(names) > 1:
+        raise ConfigError(f"The runs are of the tasks {' and '.join(sorted(names))}: give runs of one task.")
+    (task,) = names
+    return [*tasks[task].compare([load(run) for run in runs], precision), curves_section(runs)]

@@ -1,0 +1,111 @@
+"""Compares runs on the same validation images with the first of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from resdet.detection.evaluation import ground_truth
+from resdet.detection.report.bootstrap import RESAMPLES, average_precisions, interval, overall, resample
+from resdet.detection.report.evaluated import EvaluatedDetector, evaluate_detector
+from resdet.detection.report.galleries import TRUTH, marks, scene_picture, truth_marks
+from resdet.detection.report.matches import Matches
+from resdet.errors import ConfigError
+from resdet.results.sections import Cell, Gallery, Part, Picture, Section, Table
+from resdet.tasks import EvaluatedRun
+
+PICTURES, MOST = 24, 6  # images of all galleries, and of each
+ALL = "all classes"
+COLUMNS = ("class", "metric", "first", "this", "difference", "low", "high", "verdict")
+
+
+def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
+    """A section for each run but the first."""
+    first, *others = (evaluate_detector(run, precision) for run in runs)
+    check_same_data(first, others)
+    # The same file, so that objects are in the same order.
+    others = [replace(other, matches=Matches.of(first.truth, other.results)) for other in others]
+    copies = resample(len(first.matches.image_ids))
+    base = average_precisions(first.matches, with_original(copies))
+    room = min(MOST, max(1, PICTURES // (2 * len(others))))
+    return [section(first, other, base, with_original(copies), number, room) for number, other in enumerate(others, 2)]
+
+
+def check_same_data(first: EvaluatedDetector, others: Sequence[EvaluatedDetector]) -> None:
+    truth = ground_truth.read(first.truth)
+    for other in others:
+        if other.left_out != first.left_out or ground_truth.read(other.truth) != truth:
+            raise ConfigError(
+                f"{other.run.name} and {first.run.name} have other validation data: compare runs on the same images "
+                "and annotations, or set data.root and data.val for both."
+            )
+
+
+def with_original(copies: np.ndarray) -> np.ndarray:
+    """The resamples [R, I] after the data set itself, [1 + R, I]."""
+    return np.concatenate([np.ones_like(copies[:1]), copies])
+
+
+def section(
+    first: EvaluatedDetector, other: EvaluatedDetector, base: np.ndarray, copies: np.ndarray, number: int, room: int
+) -> Section:
+    """The AP of `base` [1 + R, T, K] is that of the first run; `room`: images of a gallery."""
+    aps = average_precisions(other.matches, copies)
+    classes = other.matches.classes
+    rows = [
+        row(ALL, "AP", overall(base.mean(1)), overall(aps.mean(1))),
+        row(ALL, "AP50", overall(base[:, 0]), overall(aps[:, 0])),
+    ]
+    for label, name in enumerate(classes):
+        rows.append(row(name, "AP", base[:, :, label].mean(1), aps[:, :, label].mean(1)))
+        rows.append(row(name, "AP50", base[:, 0, label], aps[:, 0, label]))
+    note = (
+        f"Differences of {other.run.name} from {first.run.name}, with 95 % intervals of {RESAMPLES} resamples of the "
+        f"{copies.shape[1]} images, the same for both runs. A difference whose interval holds zero is noise."
+    )
+    table = Table(f"differences_{number}", "AP by class", COLUMNS, rows)
+    parts: list[Part] = [table, *galleries(first, other, number, room)]
+    return Section(f"comparison_{number}", f"{other.run.name} against {first.run.name}", parts, note)
+
+
+def row(name: str, metric: str, first: np.ndarray, other: np.ndarray) -> list[Cell]:
+    """A row of the table; values [1 + R], the first of the data set itself."""
+    if np.isnan(first[0]):
+        return [name, metric, *[None] * 5, "no objects"]
+    difference = other - first
+    low, high = interval(difference[1:]) or (0.0, 0.0)
+    return [name, metric, float(first[0]), float(other[0]), float(difference[0]), low, high, verdict(low, high)]
+
+
+def verdict(low: float, high: float) -> str:
+    if low <= 0 <= high:
+        return "noise"
+    return "better" if low > 0 else "worse"
+
+
+def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int, room: int) -> list[Gallery]:
+    """Images with objects that only one of the two finds, at the score threshold of each and IoU 0.5."""
+    theirs, ours = (each.matches.found(each.score) & each.matches.counted for each in (first, other))
+    images, count = first.matches.object_images, len(first.matches.image_ids)
+    chosen = (
+        (f"lost_{number}", f"Only {first.run.name} finds them", np.bincount(images[theirs & ~ours], minlength=count)),
+        (f"gained_{number}", f"Only {other.run.name} finds them", np.bincount(images[ours & ~theirs], minlength=count)),
+    )
+    return [
+        Gallery(key, title, [drawn(first, other, image, int(counts[image])) for image in most(counts, room)])
+        for key, title, counts in chosen
+    ]
+
+
+def most(counts: np.ndarray, room: int) -> list[int]:
+    """The `room` images with the highest positive counts."""
+    ranked = np.argsort(-counts, kind="stable")[:room]
+    return [int(image) for image in ranked if counts[image]]
+
+
+def drawn(first: EvaluatedDetector, other: EvaluatedDetector, image: int, objects: int) -> Picture:
+    source = first.source
+    index = first.indices()[int(first.matches.image_ids[image])]
+    layers = {TRUTH: truth_marks(source, index)}
+    layers |= {each.run.name: marks(source, index, each.results, each.score) for each in (first, other)}
+    return scene_picture(source, index, f"{objects} object{'' if objects == 1 else 's'}", layers)

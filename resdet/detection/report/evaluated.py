@@ -1,0 +1,75 @@
+"""The validation data of a run, its detections and their matches."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from resdet.data.loader import Notes
+from resdet.detection.config import DetectionExperiment
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.config import ScenesConfig
+from resdet.detection.data.sources import open_scenes
+from resdet.detection.evaluation.evaluate import detect, truth_of
+from resdet.detection.evaluation.report import check_classes
+from resdet.detection.evaluation.results import Results
+from resdet.detection.report.matches import Matches
+from resdet.detection.report.score_curves import ScoreCurves, Threshold, choose_threshold, score_curves
+from resdet.engine.distributed import World
+from resdet.errors import DataError
+from resdet.tasks import EvaluatedRun
+
+
+@dataclass
+class EvaluatedDetector:
+    run: EvaluatedRun
+    source: Annotations
+    results: Results
+    losses: dict[str, float]
+    left_out: list[int]  # indices of unreadable images
+    truth: str | Path | dict[str, Any]
+    matches: Matches
+    curves: ScoreCurves  # of all classes at IoU 0.5
+    threshold: Threshold | None
+
+    @property
+    def score(self) -> float:
+        """The threshold to use; above all scores if there is none."""
+        return self.threshold.score if self.threshold else np.inf
+
+    def indices(self) -> dict[int, int]:
+        """Image id of results -> index in the source."""
+        return {self.source.result_id(index): index for index in range(len(self.source))}
+
+
+def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDetector:
+    """Detects on the validation images, unless these detections are cached, and matches."""
+    experiment = cast(DetectionExperiment, run.experiment)
+    source = open_scenes(cast(ScenesConfig, experiment.data), "val")
+    check_classes(run.model, source)
+
+    def compute() -> dict[str, Any]:
+        world = World(0, 1, next(run.model.parameters()).device)
+        found = detect([run.model], source, experiment, world, Notes(print))
+        return {"results": found.results.to_list(), "losses": found.losses, "left_out": found.left_out}
+
+    content = run.predictions(compute)
+    if len(content["left_out"]) == len(source):
+        raise DataError(f"Cannot read any of the {len(source)} validation images of {run.name}: check data.root.")
+    results = Results.from_list(content["results"], f"the detections of {run.name}")
+    truth = truth_of(source, content["left_out"])
+    matches = Matches.of(truth, results)
+    curves = curves_of(matches)
+    threshold = choose_threshold(curves, precision)
+    return EvaluatedDetector(
+        run, source, results, content["losses"], content["left_out"], truth, matches, curves, threshold
+    )
+
+
+def curves_of(matches: Matches, label: int | None = None) -> ScoreCurves:
+    """Precision, recall and F1 at IoU 0.5 of a class, or of all detections together."""
+    chosen = ~matches.ignored[0] & ((label is None) | (matches.labels == label))
+    totals = matches.totals()
+    total = int(totals.sum() if label is None else totals[label])
+    return score_curves(matches.scores[chosen], matches.hit[0, chosen], total)

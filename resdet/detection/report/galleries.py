@@ -1,0 +1,139 @@
+"""The worst and the best images of an evaluation, and the objects whose labels the model doubts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.geometry import scale_of
+from resdet.detection.evaluation.results import Results
+from resdet.detection.report.doubts import Doubt, label_doubts
+from resdet.detection.report.evaluated import EvaluatedDetector
+from resdet.results.sections import Gallery, Mark, Part, Picture, Section, Table, picture
+
+WORST, BEST, CROPS = 12, 6, 24  # pictures
+DOUBT_SCORE, DOUBTS = 0.5, 200  # lowest score of doubts, and rows of their table
+CROP_SIDE, MARGIN = 200, 0.5  # of crops: longest side in pixels, and surroundings as a share of the box
+TRUTH, DETECTIONS = "truth", "detections"
+
+
+def image_galleries(found: EvaluatedDetector) -> Section:
+    """The images with the lowest and with the highest F1 at the score threshold."""
+    counts = found.matches.image_counts(found.score)
+    score = f1_of(counts)
+    busy = np.flatnonzero(counts.sum(1))
+    errors = counts[:, 1] + counts[:, 2]
+    worst = busy[np.lexsort((-errors[busy], score[busy]))]
+    best = busy[np.lexsort((-counts[busy, 0], -score[busy]))]
+    note = (
+        f"By F1 of the detections with a score of at least {found.score:.3f}, at IoU 0.5; of equal "
+        "images, the one with more errors or objects comes first."
+    )
+    galleries = [
+        Gallery("worst", "Worst images", [drawn(found, i, counts[i]) for i in worst[:WORST] if errors[i]]),
+        Gallery("best", "Best images", [drawn(found, i, counts[i]) for i in best[:BEST] if counts[i, 0]]),
+    ]
+    return Section("images", "Images", galleries, note)
+
+
+def f1_of(counts: np.ndarray) -> np.ndarray:
+    """F1 [I] of true positives, false positives and missed objects [I, 3]."""
+    return 2 * counts[:, 0] / np.maximum(2 * counts[:, 0] + counts[:, 1] + counts[:, 2], 1)
+
+
+def drawn(found: EvaluatedDetector, image: int, counts: np.ndarray) -> Picture:
+    """An image, by its position in `matches.image_ids`, with its objects and detections."""
+    index = found.indices()[int(found.matches.image_ids[image])]
+    true, false, missed = counts.tolist()
+    caption = f"{true} found, {missed} missed, {false} false"
+    layers = {
+        TRUTH: truth_marks(found.source, index),
+        DETECTIONS: marks(found.source, index, found.results, found.score),
+    }
+    return scene_picture(found.source, index, caption, layers)
+
+
+def scene_picture(source: Annotations, index: int, caption: str, layers: dict[str, list[Mark]]) -> Picture:
+    """The image with marks given in annotated pixels."""
+    pixels = source.image(index).decode()
+    stretch = np.tile(scale_of(source, index, pixels), 2)
+    moved = {
+        name: [Mark(as_box(np.multiply(mark.box, stretch)), mark.text) for mark in part]
+        for name, part in layers.items()
+    }
+    return picture(pixels, source.files[index], caption, moved)
+
+
+def truth_marks(source: Annotations, index: int) -> list[Mark]:
+    objects = source.objects(index)
+    names = [
+        source.classes[label] + (" (crowd)" if crowd else "") for label, crowd in zip(objects.labels, objects.crowd)
+    ]
+    return [Mark(as_box(box), name) for box, name in zip(objects.boxes, names)]
+
+
+def marks(source: Annotations, index: int, results: Results, score: float) -> list[Mark]:
+    """The detections of an image with at least this score."""
+    rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= score))
+    return [Mark(as_box(corners(results.boxes[row])), caption(source, results, row)) for row in rows.tolist()]
+
+
+def caption(source: Annotations, results: Results, row: int) -> str:
+    name = source.classes[source.category_ids.index(int(results.category_ids[row]))]
+    return f"{name} {results.scores[row]:.2f}"
+
+
+def doubts_section(found: EvaluatedDetector) -> Section:
+    """Labels to check: detections with high scores that contradict the annotations."""
+    score = max(DOUBT_SCORE, min(found.score, 1.0))
+    doubts = label_doubts(found.truth, found.results, score)
+    source, results, indices = found.source, found.results, found.indices()
+    category = dict(zip(source.category_ids, source.classes))
+    rows = [
+        (
+            source.files[indices[int(results.image_ids[doubt.row])]],
+            doubt.kind,
+            category[doubt.object["category_id"]] if doubt.object else "",
+            category[int(results.category_ids[doubt.row])],
+            doubt.score,
+            " ".join(f"{side:.0f}" for side in corners(results.boxes[doubt.row])),
+        )
+        for doubt in doubts[:DOUBTS]
+    ]
+    note = (
+        f"Detections with a score of at least {score:.3f} that touch no object (IoU below 0.1), or lie on an object of "
+        f"another class: mistakes of the model or of the annotations. {len(doubts)} in all."
+    )
+    columns = ("image", "doubt", "label", "detected", "score", "box")
+    parts: list[Part] = [
+        Table("doubts", "Labels to check", columns, rows),
+        Gallery("crops", "Crops", [crop(found, doubt, indices) for doubt in doubts[:CROPS]]),
+    ]
+    return Section("labels", "Doubted labels", parts, note)
+
+
+def crop(found: EvaluatedDetector, doubt: Doubt, indices: dict[int, int]) -> Picture:
+    """The surroundings of a doubted object."""
+    source, results = found.source, found.results
+    index = indices[int(results.image_ids[doubt.row])]
+    pixels = source.image(index).decode()
+    stretch = np.tile(scale_of(source, index, pixels), 2)
+    box = corners(results.boxes[doubt.row]) * stretch
+    margin = MARGIN * (box[2:] - box[:2]).max()
+    left, top = np.floor(np.clip(box[:2] - margin, 0, None)).astype(int).tolist()
+    right, bottom = np.ceil(np.minimum(box[2:] + margin, pixels.shape[1::-1])).astype(int).tolist()
+    part = pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
+    shift = np.tile((left, top), 2)
+    objects = [Mark(as_box(np.multiply(mark.box, stretch) - shift), mark.text) for mark in truth_marks(source, index)]
+    label = Mark(as_box(box - shift), caption(source, results, doubt.row))
+    return picture(part, source.files[index], doubt.kind, {TRUTH: objects, DETECTIONS: [label]}, CROP_SIDE)
+
+
+def corners(box: np.ndarray) -> np.ndarray:
+    """xyxy [4] of x, y, width, height [4]."""
+    return np.concatenate([box[:2], box[:2] + box[2:]])
+
+
+def as_box(values: Sequence[float] | np.ndarray) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (float(value) for value in values)
+    return left, top, right, bottom

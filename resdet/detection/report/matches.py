@@ -1,0 +1,85 @@
+"""Detections matched to objects by COCO's rules, in columns, for everything that a report counts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from resdet.detection.evaluation.coco_engines import hotcoco_evaluator
+from resdet.detection.evaluation.ground_truth import class_names
+from resdet.detection.evaluation.results import Results
+
+NONE = -1
+
+
+@dataclass(frozen=True)
+class Matches:
+    """n detections by descending score, m objects of I images and K classes, matched at T IoU thresholds."""
+
+    classes: list[str]
+    image_ids: np.ndarray  # int64 [I]
+    ious: np.ndarray  # float64 [T]: 0.5, 0.55, … 0.95
+    rows: np.ndarray  # int64 [n]: row of the detection in the results
+    scores: np.ndarray  # float64 [n]
+    labels: np.ndarray  # int64 [n]: class
+    images: np.ndarray  # int64 [n]: position of the image in `image_ids`
+    hit: np.ndarray  # bool [T, n]: whether it matches an object
+    ignored: np.ndarray  # bool [T, n]: whether it matches a crowd, and counts neither way
+    partners: np.ndarray  # int64 [n]: the object that it matches at IoU 0.5; NONE without
+    object_labels: np.ndarray  # int64 [m]
+    object_images: np.ndarray  # int64 [m]
+    counted: np.ndarray  # bool [m]: no crowd
+
+    @classmethod
+    def of(cls, truth: Any, results: Results) -> "Matches":
+        """Matches the boxes of `results` to the ground truth, a COCO file or its content."""
+        objects, evaluator = hotcoco_evaluator(truth, results, "bbox")
+        evaluator.params.area_rng, evaluator.params.area_rng_lbl = [[0, 1e10]], ["all"]
+        evaluator.evaluate()
+        image_ids, category_ids = (np.array(sorted(ids)) for ids in (objects.get_img_ids(), objects.get_cat_ids()))
+        pairs = evaluator.eval_imgs  # an entry for each pair of image and class
+        images = np.searchsorted(image_ids, [pair["image_id"] for pair in pairs])
+        labels = np.searchsorted(category_ids, [pair["category_id"] for pair in pairs])
+        detections, owned = ([len(pair[ids]) for pair in pairs] for ids in ("dtIds", "gtIds"))
+        flags = lambda name: np.concatenate(
+            [np.zeros((len(evaluator.params.iou_thrs), 0)), *(np.array(pair[name], float) for pair in pairs)], 1
+        )
+        column = lambda name: np.array([value for pair in pairs for value in pair[name]])
+        ids, scores = column("gtIds").astype(np.int64), column("dtScores").astype(float)
+        ignored, partner_ids = flags("dtIgnore") > 0, flags("dtMatches").astype(np.int64)
+        order = np.argsort(-scores, kind="stable")
+        position = {number: k for k, number in enumerate(ids.tolist())}
+        partners = np.array([position.get(number, NONE) for number in partner_ids[0].tolist()], np.int64)
+        return cls(
+            classes=class_names(objects.load_cats(objects.get_cat_ids())),
+            image_ids=image_ids,
+            ious=np.array(evaluator.params.iou_thrs),
+            rows=column("dtIds").astype(np.int64)[order] - 1,
+            scores=scores[order],
+            labels=np.repeat(labels, detections)[order],
+            images=np.repeat(images, detections)[order],
+            hit=((partner_ids > 0) & ~ignored)[:, order],
+            ignored=ignored[:, order],
+            partners=partners[order],
+            object_labels=np.repeat(labels, owned),
+            object_images=np.repeat(images, owned),
+            counted=~column("gtIgnore").astype(bool),
+        )
+
+    def totals(self) -> np.ndarray:
+        """int64 [K]: objects of each class."""
+        return np.bincount(self.object_labels[self.counted], minlength=len(self.classes))
+
+    def found(self, score: float) -> np.ndarray:
+        """bool [m]: objects that a detection of at least this score matches at IoU 0.5."""
+        found = np.zeros(len(self.counted), bool)
+        found[self.partners[(self.scores >= score) & (self.partners != NONE)]] = True
+        return found
+
+    def image_counts(self, score: float) -> np.ndarray:
+        """int64 [I, 3]: the true and false positives and the missed objects of each image, at IoU 0.5, of the
+        detections of at least this score."""
+        kept = (self.scores >= score) & ~self.ignored[0]
+        missed = self.counted & ~self.found(score)
+        chosen = (self.images[kept & self.hit[0]], self.images[kept & ~self.hit[0]], self.object_images[missed])
+        return np.stack([np.bincount(images, minlength=len(self.image_ids)) for images in chosen], 1)

@@ -1,0 +1,170 @@
+"""The sections of the report of a detector."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from resdet.detection.evaluation import coco
+from resdet.detection.evaluation.evaluate import PREFIXES, headline_metrics, kinds_of, truth_of
+from resdet.detection.evaluation.pictures import spread
+from resdet.detection.inference.choice import choose
+from resdet.detection.report.evaluated import EvaluatedDetector, curves_of, evaluate_detector
+from resdet.detection.report.galleries import doubts_section, image_galleries
+from resdet.detection.report.score_curves import choose_threshold
+from resdet.engine.latency import IMAGES, PIXELS, latency_table
+from resdet.results.calibration import calibrate, calibration_parts
+from resdet.results.confusion import confusion_parts
+from resdet.results.plot import COLORS, Line
+from resdet.results.sections import Chart, Part, Section, Table, facts
+from resdet.tasks import EvaluatedRun
+
+POINTS = 200  # of curves against scores
+TIDE = {  # error of TIDE -> its meaning
+    "Cls": "right place, wrong class",
+    "Loc": "right class, IoU from 0.1 to 0.5",
+    "Both": "wrong class and IoU from 0.1 to 0.5",
+    "Dupe": "the object has a better detection",
+    "Bkg": "no object there (IoU below 0.1)",
+    "Miss": "object without any of these detections",
+    "FP": "all false positives",
+    "FN": "all missed objects",
+}
+
+
+def report(run: EvaluatedRun, precision: float | None) -> list[Section]:
+    found = evaluate_detector(run, precision)
+    kinds = kinds_of(run.model)
+    evaluations = {
+        PREFIXES[kind]: coco.match(
+            truth_of(found.source, found.left_out, kind),
+            found.results,
+            kind,
+            sigmas=run.experiment.eval.keypoint_sigmas,
+        )
+        for kind in kinds
+    }
+    return [
+        summary_section(found, evaluations),
+        Section("classes", "Classes", [class_table(prefix, each) for prefix, each in evaluations.items()]),
+        scores_section(found, evaluations[""].curves(), precision),
+        calibration_section(found),
+        confusion_section(found),
+        errors_section(found),
+        image_galleries(found),
+        doubts_section(found),
+        Section("data", "Validation data", [data_table(found)]),
+        Section("speed", "Speed", [speed_table(found)]),
+    ]
+
+
+def summary_section(found: EvaluatedDetector, evaluations: dict[str, coco.Evaluation]) -> Section:
+    values = {
+        f"{prefix}{name}": value
+        for prefix, each in evaluations.items()
+        for name, value in each.summary().items()
+        if name != "per_class"
+    }
+    kinds = kinds_of(found.run.model)
+    headline = headline_metrics(found.run.experiment.eval, found.source, found.results, kinds, found.left_out)
+    losses = {f"loss {name}": value for name, value in found.losses.items()}
+    return Section("summary", "Metrics", [facts("metrics", "Metrics", {**headline, **values, **losses})])
+
+
+def class_table(prefix: str, evaluation: coco.Evaluation) -> Table:
+    classes = evaluation.summary()["per_class"]
+    columns = list(next(iter(classes.values()), {}))
+    rows = [(name, *values.values()) for name, values in classes.items()]
+    key = f"{prefix}classes"
+    title = f"AP of {prefix.rstrip('_') or 'boxe'}s by class and size"
+    return Table(key, title, ("class", *columns), rows, "APs, APm, APl: objects below 32², below 96², and larger.")
+
+
+def scores_section(found: EvaluatedDetector, curves: dict[str, Any], precision: float | None) -> Section:
+    thin = np.linspace(0, len(found.curves.scores) - 1, min(POINTS, len(found.curves.scores))).astype(int)
+    x = found.curves.scores[thin].tolist()
+    columns = {"precision": found.curves.precision, "recall": found.curves.recall, "F1": found.curves.f1}
+    lines = [Line(name, x, values[thin].tolist(), k) for k, (name, values) in enumerate(columns.items())]
+    goal = "the highest F1" if precision is None else f"the highest recall with a precision of at least {precision:g}"
+    note = f"Threshold: {goal}, at IoU 0.5, all classes together; by class in the table."
+    if found.threshold is None:
+        note += " No score reaches it."
+    chosen = vars(found.threshold) if found.threshold else dict.fromkeys(("score", "precision", "recall", "f1"))
+    parts: list[Part] = [
+        facts("threshold", "Score threshold", chosen),
+        precision_recall(found, curves),
+        Chart("against_score", "Precision, recall and F1 against the score", lines, "lowest score", "", top=1),
+        threshold_table(found, precision),
+    ]
+    return Section("scores", "Precision, recall and the score threshold", parts, note)
+
+
+def precision_recall(found: EvaluatedDetector, curves: dict[str, Any]) -> Chart:
+    """Precision against recall: the mean at three IoU thresholds, and the classes with the most objects."""
+    totals = dict(zip(found.matches.classes, found.matches.totals().tolist()))
+    largest = sorted(curves, key=lambda name: -totals[name])[: len(COLORS) - 3]
+    recall = coco.RECALLS.tolist()
+    mean = lambda row: np.mean([curve["precision"][row] for curve in curves.values()], 0).tolist()
+    named = {"0.5": "mean, IoU 0.5", "0.75": "mean, IoU 0.75", "mean": "mean, IoU 0.5 to 0.95"}
+    lines = [Line(name, recall, mean(row), k) for k, (row, name) in enumerate(named.items())]
+    lines += [
+        Line(f"{name}, IoU 0.5", recall, curves[name]["precision"]["0.5"], k, thin=True)
+        for k, name in enumerate(largest, 3)
+    ]
+    return Chart("precision_recall", "Precision and recall", lines, "recall", "precision", top=1)
+
+
+def threshold_table(found: EvaluatedDetector, precision: float | None) -> Table:
+    rows: list[Sequence[Any]] = []
+    for label, name in enumerate(found.matches.classes):
+        best = choose_threshold(curves_of(found.matches, label), precision)
+        rows.append((name, *(vars(best).values() if best else (None,) * 4)))
+    return Table("thresholds", "Score threshold by class", ("class", "score", "precision", "recall", "F1"), rows)
+
+
+def calibration_section(found: EvaluatedDetector) -> Section:
+    matches = found.matches
+    kept = ~matches.ignored[0]
+    calibration = calibrate(matches.scores[kept], matches.hit[0, kept])
+    note = "A detection is correct if it matches an object of its class at IoU 0.5."
+    return Section("calibration", "Calibration", calibration_parts(calibration), note)
+
+
+def confusion_section(found: EvaluatedDetector) -> Section:
+    confusion = coco.confusion(found.truth, found.results, score=found.score)
+    names = confusion["classes"]
+    parts = confusion_parts([*names, "background"], [*names, "missed"], confusion["matrix"])
+    note = f"Detections with a score of at least {found.score:.3f}, at IoU 0.5. Rows: objects; columns: detections."
+    return Section("confusion", "Confusion", parts, note)
+
+
+def errors_section(found: EvaluatedDetector) -> Section:
+    errors = coco.tide(found.truth, found.results)
+    rows = [(name, meaning, errors["cost"][name], errors["counts"].get(name)) for name, meaning in TIDE.items()]
+    table = Table("tide", "Error types", ("error", "meaning", "AP50 lost", "count"), rows)
+    note = (
+        f"As in TIDE (Bolya et al., ECCV 2020): what AP50, here {errors['AP50']:.3f}, gains if an oracle corrects the "
+        "errors of one type. All scores count."
+    )
+    return Section("errors", "Error types", [table], note)
+
+
+def data_table(found: EvaluatedDetector) -> Table:
+    source = found.source
+    values = {
+        "images": len(source),
+        "unreadable images": len(found.left_out),
+        "images without objects": len(source) - len(np.unique(source.presence()[0])),
+        "objects": int(source.label_counts().sum()),
+        "classes": len(source.classes),
+        "detections": len(found.results),
+    }
+    return facts("data", "Validation data", values)
+
+
+def speed_table(found: EvaluatedDetector) -> Table:
+    detector = choose([found.run.model], found.run.experiment.eval)
+    readable = [index for index in range(len(found.source)) if index not in found.left_out]
+    images = [found.source.image(readable[k]).decode() for k in spread(len(readable), IMAGES)]
+    device = next(found.run.model.parameters()).device
+    return latency_table(lambda image: detector.predict([image]), images, device, PIXELS)

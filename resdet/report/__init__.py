@@ -1,0 +1,1 @@
+"""Reports of runs as one HTML file, Markdown and JSON: `resdet report`."""

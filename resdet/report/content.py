@@ -1,0 +1,91 @@
+"""The report as Markdown and as JSON, from the same sections as the HTML file."""
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+from resdet.detection.evaluation.tables import format_value, markdown
+from resdet.results.sections import Cell, Chart, Gallery, Matrix, Section, Table, Text
+
+
+def to_json(title: str, sections: Sequence[Section]) -> dict[str, Any]:
+    """{"title", section: {part: content}}: tables as lists of rows by column, charts as lines, pictures by name."""
+    return {"title": title} | {
+        section.key: {part.key: part_json(part) for part in section.parts} for section in sections
+    }
+
+
+def to_markdown(title: str, sections: Sequence[Section]) -> str:
+    """Tables, matrices and lists of pictures; charts are left out."""
+    blocks = [f"# {title}"]
+    for section in sections:
+        parts = [block for block in map(part_markdown, section.parts) if block]
+        if parts:
+            blocks += [f"## {section.title}", *([section.note] if section.note else []), *parts]
+    return "\n\n".join(blocks) + "\n"
+
+
+@singledispatch
+def part_json(part: object) -> Any:
+    """The content of a part in JSON types."""
+    raise TypeError(f"no JSON for {type(part)}")
+
+
+@singledispatch
+def part_markdown(part: object) -> str:
+    """A part in Markdown; empty if it has no text."""
+    return ""
+
+
+@part_json.register
+def _(table: Table) -> Any:
+    return [dict(zip(table.columns, row)) for row in table.rows]
+
+
+@part_markdown.register
+def _(table: Table) -> str:
+    rows = [[plain(value) for value in row] for row in table.rows]
+    return f"### {table.title}\n\n{markdown(table.columns, rows, left=text_columns(table))}"
+
+
+def text_columns(table: Table) -> int:
+    """The number of columns with text before the first with numbers."""
+    kinds = [isinstance(value, str) for value in table.rows[0]] if table.rows else []
+    return next((column for column, text in enumerate(kinds) if not text), len(table.columns))
+
+
+def plain(value: Cell) -> str:
+    return value.replace("\n", " ") if isinstance(value, str) else format_value(value)
+
+
+@part_json.register
+def _(chart: Chart) -> Any:
+    lines = {line.name: {"x": list(line.x), "y": list(line.y)} for line in chart.lines}
+    return {"x": chart.x_label, "lines": lines}
+
+
+@part_json.register
+def _(matrix: Matrix) -> Any:
+    return {"rows": list(matrix.rows), "columns": list(matrix.columns), "counts": matrix.counts}
+
+
+@part_markdown.register
+def _(matrix: Matrix) -> str:
+    rows = [[name, *map(str, counts)] for name, counts in zip(matrix.rows, matrix.counts)]
+    return f"### {matrix.title}\n\n{markdown(['', *matrix.columns], rows)}"
+
+
+@part_json.register
+def _(gallery: Gallery) -> Any:
+    return [{"image": picture.name, "caption": picture.caption} for picture in gallery.pictures]
+
+
+@part_markdown.register
+def _(gallery: Gallery) -> str:
+    names = "\n".join(f"- {picture.name}: {picture.caption}" for picture in gallery.pictures)
+    return f"### {gallery.title}\n\n{names}" if names else ""
+
+
+@part_json.register
+def _(text: Text) -> Any:
+    return text.text

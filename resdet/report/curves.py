@@ -1,0 +1,84 @@
+"""Charts of the log of a run, or of several over each other."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from resdet.report.runs import Run
+from resdet.results.plot import Line
+from resdet.results.sections import Chart, Section
+
+POINTS = 400  # of a line
+
+
+def curves_section(runs: Sequence[Run]) -> Section:
+    charts = run_charts(runs[0]) if len(runs) == 1 else [shared_chart(runs, *each) for each in shared_keys(runs)]
+    return Section("curves", "Curves", charts)
+
+
+def run_charts(run: Run) -> list[Chart]:
+    """A chart for each value of training, with its validation, then one for each family of other metrics."""
+    trained, validated = keys(run, "train"), keys(run, "val")
+    charts = [
+        Chart(key, key, [*lines(run, "train", [key], thin=True), *lines(run, "val", [key])], "step", "")
+        for key in trained
+    ]
+    rest = [key for key in validated if key not in trained]
+    families = dict.fromkeys(map(family, rest))
+    for name in families:
+        members = [key for key in rest if family(key) == name]
+        title = members[0] if len(members) == 1 else f"{name.replace('_', ' ')}metrics"
+        charts.append(Chart(title, title, lines(run, "val", members), "step", ""))
+    return charts
+
+
+def family(key: str) -> str:
+    """The prefix of a metric: "mask_" of mask_AP50. The sum of the losses is a family of its own."""
+    head, mark, _ = key.rpartition("_")
+    return key if key == "loss" else head + mark
+
+
+def lines(run: Run, kind: str, names: Iterable[str], thin: bool = False) -> list[Line]:
+    """A line for each name that has values; named by its kind if that is the only difference."""
+    names = list(names)
+    result = []
+    for number, name in enumerate(names):
+        x, y = series(run, kind, name)
+        if len(x):
+            label = {"train": "training", "val": "validation"}[kind] if len(names) == 1 else name
+            result.append(Line(label, x, y, number, thin))
+    return result
+
+
+def shared_keys(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Kind and key of what any of the runs logs, validation first."""
+    return [
+        (kind, key) for kind in ("val", "train") for key in dict.fromkeys(k for run in runs for k in keys(run, kind))
+    ]
+
+
+def shared_chart(runs: Sequence[Run], kind: str, key: str) -> Chart:
+    drawn = []
+    for number, run in enumerate(runs):
+        x, y = series(run, kind, key)
+        if len(x):
+            drawn.append(Line(run.name, x, y, number))
+    title = f"{key}, {'validation' if kind == 'val' else 'training'}"
+    return Chart(f"{kind}_{key}", title, drawn, "step", "")
+
+
+def keys(run: Run, kind: str) -> list[str]:
+    names = dict.fromkeys(name for entry in run.log if entry["kind"] == kind for name in entry)
+    return [name for name in names if name not in ("step", "kind")]
+
+
+def series(run: Run, kind: str, key: str) -> tuple[list[float], list[float]]:
+    """Steps and finite values, at most POINTS of them."""
+    points = [
+        (entry["step"], entry[key])
+        for entry in run.log
+        if entry["kind"] == kind and math.isfinite(entry.get(key, math.nan))
+    ]
+    chosen = np.linspace(0, len(points) - 1, min(POINTS, len(points))).astype(int).tolist()
+    return [points[k][0] for k in chosen], [points[k][1] for k in chosen]

@@ -1,0 +1,157 @@
+"""The report as one HTML file: charts in SVG, pictures embedded, no request to any other file."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from functools import singledispatch
+from html import escape
+from pathlib import Path
+
+from resdet.detection.evaluation.tables import format_value
+from resdet.results.plot import plot, to_svg
+from resdet.results.sections import Cell, Chart, Gallery, Mark, Matrix, Picture, Section, Table, Text
+
+FILTERED = 10  # rows from which a table has a filter
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+CAPTION = 12  # height of the captions of boxes, in pixels
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<header><h1>{title}</h1><nav aria-label="Sections">{links}</nav></header>
+<main>
+{sections}
+</main>
+<script>
+{script}
+</script>
+</body>
+</html>
+"""
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    folder = Path(__file__).parent
+    return PAGE.format(
+        policy=POLICY,
+        title=escape(title),
+        style=(folder / "style.css").read_text(encoding="utf-8"),
+        script=(folder / "script.js").read_text(encoding="utf-8"),
+        links=" ".join(f'<a href="#{escape(each.key)}">{escape(each.title)}</a>' for each in sections),
+        sections="\n".join(map(section_html, sections)),
+    )
+
+
+def section_html(section: Section) -> str:
+    note = f"<p>{escape(section.note)}</p>" if section.note else ""
+    parts = "\n".join(map(part_html, section.parts))
+    head = f"<h2>{escape(section.title)}</h2>{note}"
+    return f'<section id="{escape(section.key)}">{head}\n<div class="parts">{parts}</div></section>'
+
+
+@singledispatch
+def part_html(part: object) -> str:
+    """HTML of a part of a section."""
+    raise TypeError(f"no HTML for {type(part)}")
+
+
+@part_html.register
+def _(table: Table) -> str:
+    head = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(name)}</button></th>' for name in table.columns
+    )
+    rows = "\n".join(f"<tr>{''.join(map(cell_html, row))}</tr>" for row in table.rows)
+    label = f"Filter {table.title}"
+    search = f'<input type="search" class="filter" placeholder="Filter" aria-label="{escape(label)}">'
+    body = f'<table class="sortable"><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>'
+    content = body if table.rows else "<p>None.</p>"
+    return figure(
+        table.title, table.note, (search if len(table.rows) >= FILTERED else "") + scroll(table.title, content)
+    )
+
+
+def cell_html(value: Cell) -> str:
+    if isinstance(value, str):
+        return f"<td>{escape(value)}</td>"
+    order = "" if value is None else f' data-value="{value!r}"'
+    return f'<td class="number"{order}>{format_value(value)}</td>'
+
+
+@part_html.register
+def _(chart: Chart) -> str:
+    drawing = plot(chart.lines, "", chart.x_label, chart.y_label, chart.top)
+    label = f"{chart.title}: {', '.join(line.name for line in chart.lines)}"
+    svg = to_svg(drawing).replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" class="chart" ', 1)
+    return figure(chart.title, chart.note, scroll(chart.title, svg), "half")
+
+
+@part_html.register
+def _(matrix: Matrix) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in matrix.columns)
+    rows = "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(count_html(count, max(sum(row), 1)) for count in row)}</tr>'
+        for name, row in zip(matrix.rows, matrix.counts)
+    )
+    body = f'<table class="matrix"><thead><tr><th></th>{head}</tr></thead>\n<tbody>{rows}</tbody></table>'
+    return figure(matrix.title, matrix.note, scroll(matrix.title, body))
+
+
+def count_html(count: int, total: int) -> str:
+    """A count, shaded by its share of the row."""
+    return f'<td class="number" style="--share:{count / total:.3f}">{count or ""}</td>'
+
+
+@part_html.register
+def _(gallery: Gallery) -> str:
+    layers = dict.fromkeys(name for each in gallery.pictures for name in each.layers)
+    toggles = "".join(
+        f'<label class="layer{number}"><input type="checkbox" checked data-layer="{number}"> {escape(name)}</label>'
+        for number, name in enumerate(layers)
+    )
+    pictures = "\n".join(picture_html(each, list(layers)) for each in gallery.pictures) or "<p>None.</p>"
+    controls = f'<div class="toggles">{toggles}</div>' if toggles else ""
+    content = f'<div class="gallery">{controls}<div class="pictures">{pictures}</div></div>'
+    return figure(gallery.title, gallery.note, content)
+
+
+def picture_html(picture: Picture, layers: Sequence[str]) -> str:
+    groups = "".join(
+        f'<g class="layer{number}">{"".join(mark_html(mark, picture) for mark in picture.layers.get(name, ()))}</g>'
+        for number, name in enumerate(layers)
+    )
+    source = f"data:image/jpeg;base64,{b64encode(picture.jpeg).decode()}"
+    box = f'viewBox="0 0 {picture.width} {picture.height}" style="max-width:{2 * picture.width}px"'
+    image = f'<image href="{source}" width="{picture.width}" height="{picture.height}"/>'
+    caption = f"{picture.name}: {picture.caption}"
+    svg = f'<svg role="img" aria-label="{escape(caption)}" {box}>{image}{groups}</svg>'
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def mark_html(mark: Mark, picture: Picture) -> str:
+    left, top, right, bottom = mark.box
+    place = f'x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 0):.1f}" height="{max(bottom - top, 0):.1f}"'
+    x, y = min(max(left, 0), picture.width) + 1, max(top - 2, CAPTION - 2)
+    return f'<rect {place}/><text x="{x:.1f}" y="{y:.1f}">{escape(mark.text)}</text>'
+
+
+@part_html.register
+def _(text: Text) -> str:
+    return f"<details><summary>{escape(text.title)}</summary><pre>{escape(text.text)}</pre></details>"
+
+
+def figure(title: str, note: str, content: str, kind: str = "whole") -> str:
+    remark = f"<p>{escape(note)}</p>" if note else ""
+    return f'<div class="{kind}"><h3>{escape(title)}</h3>{remark}{content}</div>'
+
+
+def scroll(title: str, content: str) -> str:
+    """Content that scrolls sideways, by keyboard too."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">{content}</div>'

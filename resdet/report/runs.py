@@ -1,0 +1,83 @@
+"""Run folders to report: the best checkpoint, the log, and the facts of the run."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resdet import __version__, config, hub
+from resdet.config.experiment import Experiment
+from resdet.engine import distributed
+from resdet.engine.checkpoint import BEST
+from resdet.engine.log import parse_line
+from resdet.errors import DataError
+from resdet.files.json_file import read_json
+from resdet.results.sections import Cell, Section, Text, facts
+from resdet.tasks import EvaluatedRun
+
+CACHE = "report"  # folder in the run
+CHUNK = 1 << 20  # bytes read at once
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    name: str
+    experiment: Experiment
+    log: list[dict[str, Any]]  # lines of metrics.jsonl
+    record: dict[str, Any]  # run.json
+
+
+def read_run(folder: Path, name: str, overrides: Sequence[str]) -> Run:
+    """Reads a run folder; `overrides` change the settings of the experiment, such as `data.root`."""
+    if not (folder / BEST).is_file():
+        raise DataError(f"{folder} holds no {BEST}: give the folder of a run of `resdet train`.")
+    experiment = config.load(folder / "config.yaml", *overrides)
+    return Run(folder, name, experiment, read_log(folder / "metrics.jsonl"), read_json(folder / "run.json"))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without damaged ones, which a killed run or a full disk leaves."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): a report needs the log of a run.") from error
+    return [entry for entry in map(parse_line, lines) if entry is not None]
+
+
+def load(run: Run) -> EvaluatedRun:
+    """The run with the model of its best checkpoint, on the device of the config."""
+    device = distributed.choose_device(run.experiment.train.device)
+    model = hub.load(run.folder / BEST, device=device)
+    return EvaluatedRun(run.name, model, run.experiment, run.folder / CACHE, key_of(run))
+
+
+def key_of(run: Run) -> str:
+    """Identifies the checkpoint, and the settings that decide its predictions."""
+    digest = hashlib.sha256()
+    with (run.folder / BEST).open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    settings = config.to_dict(run.experiment)
+    digest.update(json.dumps([__version__, settings["data"], settings["eval"]], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """The names of the folders, or their paths if names are the same."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def run_section(run: Run) -> Section:
+    """Versions, device, command and config."""
+    values: dict[str, Cell] = {
+        name: " ".join(map(str, value)) if name == "command" else value
+        for name, value in run.record.items()
+        if name != "packages"
+    }
+    values |= run.record.get("packages", {})
+    text = (run.folder / "config.yaml").read_text(encoding="utf-8")
+    return Section("run", "Run", [facts("run", "Run", values), Text("config", "Config", text)])

@@ -1,0 +1,140 @@
+"""The content of a report: sections of tables, charts, matrices, images and texts. `resdet.report` renders them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from resdet.files.atomic import encode_image
+from resdet.results.plot import Line
+
+Cell: TypeAlias = str | float | int | None
+SIDE, QUALITIES, BYTES = 480, (80, 60, 40, 20), 48_000  # of embedded images; at most so many bytes
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells, the first one a name."""
+
+    key: str  # in JSON
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over two axes that start at zero; the names of the lines are unique."""
+
+    key: str
+    title: str
+    lines: Sequence[Line]
+    x_label: str
+    y_label: str
+    note: str = ""
+    top: float | None = None  # upper end of the vertical axis
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts [R][C] of named rows and columns."""
+
+    key: str
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A box, xyxy in pixels of its picture, with a caption."""
+
+    box: tuple[float, float, float, float]
+    text: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with layers of marks that readers show and hide."""
+
+    name: str
+    caption: str
+    jpeg: bytes
+    width: int
+    height: int
+    layers: Mapping[str, Sequence[Mark]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    key: str
+    title: str
+    pictures: Sequence[Picture]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text in lines of its own, such as a config."""
+
+    key: str
+    title: str
+    text: str
+
+
+Part: TypeAlias = Table | Chart | Matrix | Gallery | Text
+
+
+@dataclass(frozen=True)
+class Section:
+    key: str
+    title: str
+    parts: Sequence[Part]
+    note: str = ""
+
+
+def facts(key: str, title: str, values: Mapping[str, Cell], note: str = "") -> Table:
+    """A table of named values."""
+    return Table(key, title, ("name", "value"), list(values.items()), note)
+
+
+def picture(
+    pixels: np.ndarray, name: str, caption: str, layers: Mapping[str, Sequence[Mark]] | None = None, side: int = SIDE
+) -> Picture:
+    """The image uint8 [H, W, 3], shrunk to at most `side` pixels, with those of the marks that lie in it."""
+    import cv2
+
+    scale = min(1, side / max(pixels.shape[:2]))
+    width, height = (max(1, round(length * scale)) for length in pixels.shape[1::-1])
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+    stretch = np.tile((width / pixels.shape[1], height / pixels.shape[0]), 2)
+    moved = {layer: [scaled(mark, stretch) for mark in marks] for layer, marks in (layers or {}).items()}
+    inside = {layer: [mark for mark in marks if meets(mark, width, height)] for layer, marks in moved.items()}
+    return Picture(name, caption, small_jpeg(small), width, height, inside)
+
+
+def scaled(mark: Mark, stretch: np.ndarray) -> Mark:
+    left, top, right, bottom = (np.array(mark.box) * stretch).tolist()
+    return Mark((left, top, right, bottom), mark.text)
+
+
+def meets(mark: Mark, width: int, height: int) -> bool:
+    """Whether a part of the box lies in an image of this size."""
+    left, top, right, bottom = mark.box
+    return left < width and top < height and right > 0 and bottom > 0
+
+
+def small_jpeg(pixels: np.ndarray) -> bytes:
+    """The image as JPEG, of the best quality that needs at most BYTES."""
+    import cv2
+
+    versions = (encode_image("image.jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality]) for quality in QUALITIES)
+    smallest = b""
+    for smallest in versions:
+        if len(smallest) <= BYTES:
+            break
+    return smallest

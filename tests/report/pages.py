@@ -1,0 +1,84 @@
+"""Reads the HTML of reports: its elements, whether they are balanced, and what the page would request."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+VOID = {"meta", "input", "br", "link", "img", "hr"}
+BROWSERS = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome", "chrome")
+REQUESTS = ("src", "href", "srcset", "action", "poster", "data")  # attributes that name another file
+
+
+class Page(HTMLParser):
+    """The elements of a page, with attributes; raises AssertionError for a tag that closes another one."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"{self.open} are not closed"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    def requests(self) -> list[str]:
+        """What the page names outside itself."""
+        named = [each[key] for _, each in self.elements for key in REQUESTS if key in each]
+        return [name for name in named if not name.startswith(("#", "data:image/jpeg;base64,"))]
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+
+def read(path: Path) -> Page:
+    """The page, which must request nothing."""
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.requests() == []
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", text)
+    ids = [each["id"] for _, each in page.elements if "id" in each]
+    assert len(ids) == len(set(ids))
+    return page
+
+
+def browser() -> str | None:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def in_browser(path: Path, script: str) -> dict:
+    """What a script in the page leaves in `report`, on a phone, in JSON; the console must stay empty."""
+    probe = path.with_name("probe.html")
+    run = f"<script>const report = {{}};\n{script}\ndocument.title = JSON.stringify(report);</script></body>"
+    probe.write_text(path.read_text(encoding="utf-8").replace("</body>", run), encoding="utf-8")
+    words = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--v=0",
+        "--window-size=390,800",
+        "--dump-dom",
+        probe.as_uri(),
+    ]
+    done = subprocess.run([browser(), *words], capture_output=True, text=True, timeout=120)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    (title,) = re.findall("<title>(.*?)</title>", done.stdout)
+    return json.loads(unescape(title))

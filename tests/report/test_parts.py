@@ -1,0 +1,138 @@
+"""Calibration against hotcoco and by hand; parts of reports as HTML, Markdown and JSON."""
+
+import coco_scenes
+import numpy as np
+import pytest
+from report import pages
+
+from resdet.detection.evaluation.coco_engines import hotcoco_evaluator
+from resdet.detection.evaluation.results import Results
+from resdet.detection.report.matches import Matches
+from resdet.files.keyed_cache import cached_json
+from resdet.report.content import to_json, to_markdown
+from resdet.report.html import page
+from resdet.results import sections
+from resdet.results.calibration import calibrate
+from resdet.results.confusion import LARGEST, confusion_parts
+from resdet.results.plot import Line
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calibration_is_that_of_hotcoco(seed):
+    truth, entries = coco_scenes.make(seed)
+    for entry in entries:
+        entry["score"] = min(entry["score"] + 0.0123, 0.999)  # no score at the limit of two bins
+    results = Results.from_list(entries)
+    matches = Matches.of(truth, results)
+    kept = ~matches.ignored[0]
+    _, evaluator = hotcoco_evaluator(truth, results, "bbox")
+    evaluator.evaluate()
+    expected = evaluator.calibration(n_bins=10, iou_threshold=0.5)
+    found = calibrate(matches.scores[kept], matches.hit[0, kept])
+    assert found.error == pytest.approx(expected["ece"])
+    filled = [row for row in expected["bins"] if row["count"]]
+    assert found.counts.tolist() == [row["count"] for row in filled]
+    np.testing.assert_allclose(found.accuracy, [row["avg_accuracy"] for row in filled])
+
+
+def test_calibration_by_hand():
+    found = calibrate(np.array([0.95, 0.85, 0.85, 1.0]), np.array([True, False, True, True]))
+    assert found.counts.tolist() == [2, 2] and found.accuracy.tolist() == [0.5, 1]
+    assert found.error == pytest.approx((2 * 0.35 + 2 * 0.025) / 4)
+    assert calibrate(np.zeros(0), np.zeros(0, bool)).error == 0
+
+
+def test_confusions_by_hand():
+    names = ["a", "b"]
+    matrix, table = confusion_parts([*names, "background"], [*names, "missed"], [[5, 2, 1], [0, 4, 3], [7, 0, 0]])
+    assert matrix.counts[2] == [7, 0, 0]
+    assert table.rows == [("background", "a", 7), ("b", "missed", 3), ("a", "b", 2), ("a", "missed", 1)]
+    many = [str(number) for number in range(LARGEST + 1)]
+    assert len(confusion_parts(many, many, np.eye(len(many), dtype=int).tolist())) == 1
+
+
+def test_pictures_shrink_with_their_marks():
+    pixels = np.random.default_rng(0).integers(0, 256, (960, 480, 3), dtype=np.uint8)  # the worst case for JPEG
+    mark = sections.Mark((0, 480, 240, 960), "thing")
+    outside = [
+        sections.Mark(box, "outside") for box in ((480, 0, 500, 9), (0, 960, 9, 970), (-9, 0, 0, 9), (0, -9, 9, 0))
+    ]
+    shown = sections.picture(pixels, "name", "caption", {"truth": [mark, *outside]})
+    assert (shown.width, shown.height) == (240, 480)
+    assert [each.box for each in shown.layers["truth"]] == [(0, 240, 120, 480)]
+    assert len(shown.jpeg) <= sections.BYTES
+
+
+HOSTILE = "<script>alert(\"1\")</script> & | 'x'"
+
+
+def example() -> list[sections.Section]:
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    marks = {"truth": [sections.Mark((1, 2, 10, 12), HOSTILE)], "detections": [sections.Mark((0, 0, 5, 5), "b 0.50")]}
+    rows = [(HOSTILE, 0.5, 3), *((f"class {k}", None if k == 3 else k / 10, k) for k in range(9))]
+    parts = [
+        sections.Table("classes", "Classes", ("class", "AP", "objects"), rows, HOSTILE),
+        sections.Chart("curve", "Curve", [Line(HOSTILE, [0, 1], [0, 1], 0), Line("dot", [1], [1], 1)], "x", "y"),
+        sections.Matrix("matrix", "Matrix", ["a", HOSTILE], ["a", "b"], [[1, 0], [2, 3]]),
+        sections.Gallery("worst", "Worst", [sections.picture(pixels, HOSTILE, "caption", marks)]),
+        sections.Gallery("none", "None", []),
+        sections.Text("config", "Config", HOSTILE),
+    ]
+    return [sections.Section("all", "All", parts, HOSTILE)]
+
+
+def test_names_cannot_become_markup(tmp_path):
+    (tmp_path / "report.html").write_text(page(HOSTILE, example()), encoding="utf-8")
+    found = pages.read(tmp_path / "report.html")
+    assert found.count("script") == 1 and found.count("title") == 1
+    assert found.words.count(HOSTILE) >= 6
+
+
+def test_markdown_and_json_have_the_same_cells():
+    content, text = to_json("title", example()), to_markdown("title", example())
+    assert content["all"]["classes"][1] == {"class": "class 0", "AP": 0.0, "objects": 0}
+    assert content["all"]["curve"]["lines"]["dot"] == {"x": [1], "y": [1]}
+    assert "| class 3 | n/a | 3 |" in text and "| class 8 | 0.800 | 8 |" in text
+    assert content["all"]["matrix"]["counts"] == [[1, 0], [2, 3]] and "| a | 1 | 0 |" in text
+    assert content["all"]["worst"] == [{"image": HOSTILE, "caption": "caption"}]
+
+
+ACTIONS = """
+const head = (name) => [...document.querySelectorAll("th button")].find((button) => button.textContent === name);
+const cells = () => [...document.querySelectorAll(".sortable tbody tr")].map((row) => row.cells[0].textContent);
+head("AP").click();
+report.ascending = cells();
+head("AP").click();
+report.descending = cells();
+const filter = document.querySelector("input.filter");
+filter.value = "CLASS 7";
+filter.dispatchEvent(new Event("input"));
+report.shown = [...document.querySelectorAll(".sortable tbody tr")].filter((row) => row.offsetHeight).length;
+const display = () => [...document.querySelectorAll(".pictures g")].map((layer) => getComputedStyle(layer).display);
+report.before = display();
+document.querySelector(".toggles input").click();
+report.after = display();
+report.fits = document.documentElement.scrollWidth <= document.documentElement.clientWidth;
+"""
+
+
+@pytest.mark.skipif(pages.browser() is None, reason="no Chromium in PATH")
+def test_tables_sort_and_filter_and_layers_toggle(tmp_path):
+    (tmp_path / "report.html").write_text(page("title", example()), encoding="utf-8")
+    found = pages.in_browser(tmp_path / "report.html", ACTIONS)
+    numbers = [f"class {k}" for k in range(9) if k != 3]
+    ascending = [name for name in found["ascending"] if name != HOSTILE]
+    assert ascending == [*numbers, "class 3"]  # without a value: last
+    assert [name for name in found["descending"] if name != HOSTILE] == [*numbers[::-1], "class 3"]
+    assert found["shown"] == 1
+    assert found["before"] == ["inline", "inline"] and found["after"] == ["none", "inline"]
+    assert found["fits"]
+
+
+def test_a_cache_is_computed_again_for_another_key(tmp_path):
+    asked = []
+    compute = lambda: asked.append(1) or len(asked)
+    path = tmp_path / "folder/predictions.json"
+    assert [cached_json(path, key, compute) for key in ("a", "a", "b", "b", "a")] == [1, 1, 2, 2, 3]
+    path.write_text("{")
+    assert cached_json(path, "a", compute) == 4

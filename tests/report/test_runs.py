@@ -1,0 +1,273 @@
+"""`resdet report` of small runs of each task: its numbers against pycocotools and `resdet evaluate`."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import running
+from pycocotools import mask
+from report import pages
+from tasks import runs
+
+from resdet import tasks
+from resdet.errors import ConfigError
+from resdet.files.atomic import write_text
+from resdet.report.runs import key_of, read_run
+
+pytestmark = pytest.mark.usefixtures("narrow")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return runs.scenes(tmp_path_factory.mktemp("data") / "scenes")
+
+
+@pytest.fixture(scope="module")
+def run(root, tmp_path_factory):
+    """A run of a detector with masks that has learned nothing."""
+    out = tmp_path_factory.mktemp("run") / "small"
+    runs.train(out, *runs.of(root))
+    return out
+
+
+def detection(entry, box, score, sizes):
+    """A detection of the entry's class and image, with a box for a mask."""
+    x, y, width, height = box = box.clip(0).tolist()
+    corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+    (rle,) = mask.frPyObjects([corners], *sizes[entry["image_id"]])
+    segmentation = {"size": rle["size"], "counts": rle["counts"].decode()}
+    kept = {key: entry[key] for key in ("image_id", "category_id")}
+    return {**kept, "bbox": box, "score": score, "segmentation": segmentation}
+
+
+def copied(run, out, found, left_out=()):
+    """A copy of the run with these detections in its cache."""
+    shutil.copytree(run, out, ignore=shutil.ignore_patterns("last.pth", "report*", "pictures"))
+    content = {"results": found, "losses": {}, "left_out": list(left_out)}
+    key = key_of(read_run(out, out.name, []))
+    write_text(out / "report/predictions.json", json.dumps({"key": key, "content": content}))
+    return out
+
+
+def planted(run, root, out, seed, dropped=0):
+    """A copy of the run whose detections are those of a decent detector: shifted objects, false ones, and as many
+    objects of the first class as `dropped` missed."""
+    truth, rng = json.loads((root / "annotations/val.json").read_text()), np.random.default_rng(seed)
+    first = truth["categories"][0]["id"]
+    sizes = {each["id"]: (each["height"], each["width"]) for each in truth["images"]}
+    singles = [entry for entry in truth["annotations"] if not entry["iscrowd"]]
+    objects = [entry for entry in singles if entry["category_id"] == first][dropped:]
+    objects += [entry for entry in singles if entry["category_id"] != first]
+    found = [
+        detection(entry, np.array(entry["bbox"]) + rng.normal(0, 0.5, 4), 0.6 + 0.4 * rng.random(), sizes)
+        for entry in objects
+    ]
+    false = [{"image_id": image, "category_id": first} for image in sizes]
+    found += [detection(entry, np.array([0, 0, 3, 3]), 0.4 * rng.random(), sizes) for entry in false]
+    return copied(run, out, found), found
+
+
+def report(*words):
+    done = runs.here("report", *words)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_metrics_are_those_of_pycocotools(run, root, tmp_path):
+    report(run, "--json", tmp_path / "report.json", "--markdown", tmp_path / "report.md")
+    content = json.loads((tmp_path / "report.json").read_text())
+    metrics = {row["name"]: row["value"] for row in content["summary"]["metrics"]}
+    cached = json.loads((run / "report/predictions.json").read_text())["content"]["results"]
+    for kind, prefix in (("bbox", ""), ("segm", "mask_")):
+        found = [{k: v for k, v in entry.items() if kind == "bbox" or k != "bbox"} for entry in cached]
+        (tmp_path / "results.json").write_text(json.dumps(found))
+        figures = runs.pycocotools_figures(root / "annotations/val.json", tmp_path / "results.json", kind)
+        for name, value in figures.items():
+            assert metrics[f"{prefix}{name}"] == pytest.approx(value, abs=1e-6)
+    (logged,) = runs.metrics(run, "val")
+    assert metrics["AP50"] == pytest.approx(logged["AP50"], rel=1e-4, abs=1e-6)
+    page = pages.read(run / "report.html")
+    assert page.count("section") == len(content) - 1
+    assert (run / "report.html").stat().st_size < 5e6
+    text = (tmp_path / "report.md").read_text()
+    for row in content["classes"]["classes"]:
+        cells = [row["class"], *(f"{row[name]:.3f}" for name in ("AP", "AP50"))]
+        assert f"| {' | '.join(cells)} |" in text
+
+
+def test_a_decent_detector(run, root, tmp_path):
+    good, found = planted(run, root, tmp_path / "good", 0)
+    report(good, "--json", tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    chosen = {row["name"]: row["value"] for row in content["scores"]["threshold"]}
+    assert chosen["score"] > 0.5 and chosen["precision"] == chosen["recall"] == 1  # none of the false ones
+    assert not any(row["count"] for row in content["errors"]["tide"] if row["error"] in ("Cls", "Loc", "Both", "Miss"))
+    counts = content["confusion"]["confusion"]["counts"]
+    assert np.trace(np.array(counts)[:-1, :-1]) == np.sum(counts) == len(found) - runs.VAL
+    assert content["images"]["worst"] == [] and len(content["images"]["best"]) > 0
+    assert content["labels"]["doubts"] == []
+    words = pages.read(good / "report.html").words
+    assert any(word.startswith("triangle 0.") for word in words)  # a detection drawn on an image
+
+
+@pytest.mark.skipif(pages.browser() is None, reason="no Chromium in PATH")
+def test_a_browser_shows_it_without_errors_on_a_phone(run, root, tmp_path):
+    good, _ = planted(run, root, tmp_path / "good", 0)
+    report(good)
+    script = "const page = document.documentElement; report.fits = page.scrollWidth <= page.clientWidth;"
+    script += "report.pictures = [...document.querySelectorAll('.pictures image')].length;"
+    found = pages.in_browser(good / "report.html", script)
+    assert found["fits"] and found["pictures"] > 0
+
+
+def test_a_detector_that_finds_nothing(run, tmp_path):
+    report(copied(run, tmp_path / "blind", []), "--json", tmp_path / "report.json", "--precision", "0.9")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert {row["value"] for row in content["scores"]["threshold"]} == {None}
+    assert {row["AP"] for row in content["classes"]["classes"]} == {0}
+    assert all(picture["caption"].startswith("0 found") for picture in content["images"]["worst"])
+    pages.read(tmp_path / "blind/report.html")
+
+
+def test_predictions_are_cached_by_checkpoint_and_settings(run, tmp_path):
+    same, other = (read_run(run, "run", words) for words in ([], ["eval.score=0.3"]))
+    assert key_of(same) == key_of(read_run(run, "another", [])) != key_of(other)
+    changed = tmp_path / "changed"
+    shutil.copytree(run, changed)
+    with (changed / "best.pth").open("ab") as file:
+        file.write(b"0")
+    assert key_of(read_run(changed, "run", [])) != key_of(same)
+
+
+@pytest.fixture
+def pair(run, root, tmp_path):
+    """A run that misses five objects of the first class, and one that does not."""
+    return planted(run, root, tmp_path / "before", 0, 5)[0], planted(run, root, tmp_path / "after", 0)[0]
+
+
+def test_a_comparison_tells_differences_from_noise(pair, tmp_path):
+    before, after = pair
+    report(before, after, "--json", tmp_path / "report.json", "--out", tmp_path / "comparison.html")
+    content = json.loads((tmp_path / "report.json").read_text())
+    rows = {(row["class"], row["metric"]): row for row in content["comparison_2"]["differences_2"]}
+    first = rows["circle", "AP50"]
+    assert first["verdict"] == "better" and first["low"] > 0 and first["this"] > first["first"] + 0.5
+    same = rows["star", "AP50"]
+    assert same["verdict"] == "noise" and same["low"] <= 0 <= same["high"]
+    assert rows["all classes", "AP50"]["difference"] == pytest.approx(
+        np.mean([row["difference"] for key, row in rows.items() if key[1] == "AP50" and key[0] != "all classes"])
+    )
+    assert content["comparison_2"]["lost_2"] == [] and content["comparison_2"]["gained_2"]
+    assert {"before", "after"} == set(content["curves"]["val_AP"]["lines"])
+    pages.read(tmp_path / "comparison.html")
+
+
+def test_a_comparison_with_itself_is_noise(pair, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(pair[0], copy)
+    report(pair[0], copy, "--json", tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    rows = content["comparison_2"]["differences_2"]
+    assert {row["verdict"] for row in rows} == {"noise"} and all(row["difference"] == 0 for row in rows)
+    assert (copy / "comparison.html").exists()
+
+
+def test_other_validation_data_are_refused(pair, root, tmp_path):
+    before, after = pair
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+    truth = json.loads((moved / "annotations/val.json").read_text())
+    truth["annotations"][0]["bbox"][0] += 1
+    (moved / "annotations/val.json").write_text(json.dumps(truth))
+    text = (after / "config.yaml").read_text()
+    (after / "config.yaml").write_text(text.replace(str(root), str(moved)))
+    assert "have other validation data" in runs.sentence(runs.here("report", before, after))
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    out = tmp_path_factory.mktemp("classifier") / "run"
+    runs.train(out, *running.TINY, "train.length=10", "train.unit=steps")
+    return out
+
+
+def test_a_classifier(classifier, tmp_path):
+    report(classifier, "--json", tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    done = runs.here("evaluate", "--weights", classifier / "best.pth", "--json", tmp_path / "found.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    metrics = {row["name"]: row["value"] for row in content["summary"]["metrics"]}
+    expected = [found[name] for name in ("images", "error", "top5_error", "loss")]
+    assert [metrics[name] for name in ("images", "top-1 error", "top-5 error", "loss")] == pytest.approx(expected, 1e-5)
+    for row in content["classes"]["classes"]:
+        images, first, fifth = found["per_class"][row["class"]]
+        assert row["images"] == images
+        assert (row["top-1 error"], row["top-5 error"]) == pytest.approx((1 - first / images, 1 - fifth / images))
+    counts = np.array(content["confusion"]["confusion"]["counts"])
+    assert np.trace(counts) == pytest.approx((1 - found["error"]) * found["images"])
+    assert len(content["images"]["worst"]) == min(24, counts.sum() - np.trace(counts))
+    pages.read(classifier / "report.html")
+
+
+def test_curves_are_those_of_the_log(classifier, tmp_path):
+    with (classifier / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 11, "ki')  # the run was killed here
+    report(classifier, "--json", tmp_path / "report.json")
+    curves = json.loads((tmp_path / "report.json").read_text())["curves"]
+    lines = [json.loads(line) for line in (classifier / "metrics.jsonl").read_text().splitlines()[:-1]]
+    trained, validated = ([line for line in lines if line["kind"] == kind] for kind in ("train", "val"))
+    for key, name, expected in (("lr", "training", trained), ("error", "validation", validated)):
+        line = curves[key]["lines"][name]
+        assert line["x"] == [entry["step"] for entry in expected] != []
+        assert line["y"] == [entry[key] for entry in expected]
+    assert curves["loss"]["lines"]["validation"]["y"] == [entry["loss"] for entry in validated]
+
+
+def test_mistakes_are_told_in_a_sentence(classifier, run, tmp_path):
+    refused = lambda *words: runs.sentence(runs.here("report", *words))
+    assert f"{tmp_path} holds no best.pth" in refused(tmp_path)
+    assert "no score threshold: omit --precision" in refused(classifier, "--precision", "0.9")
+    assert "is no run of a detector" in refused(classifier, classifier)
+    assert "of one task" in refused(classifier, run)
+    assert "give a number above 0" in runs.here("report", run, "--precision", "2").stderr
+    assert "is a folder" in runs.here("report", run, "--markdown", tmp_path).stderr
+    unreadable = copied(run, tmp_path / "unreadable", [], range(runs.VAL))
+    assert f"Cannot read any of the {runs.VAL} validation images of unreadable" in refused(unreadable)
+    with pytest.raises(ConfigError, match="has no report"):
+        tasks.Task().report(tasks.EvaluatedRun("a", None, read_run(run, "a", []).experiment, tmp_path, ""), None)
+
+
+def test_the_precision_chooses_the_threshold(run, root, tmp_path):
+    good, _ = planted(run, root, tmp_path / "good", 0)
+    report(good, "--precision", "0.5", "--json", tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    chosen = {row["name"]: row["value"] for row in content["scores"]["threshold"]}
+    assert chosen["precision"] >= 0.5 and chosen["recall"] == 1
+    report(good, "--precision", "1", "--json", tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert {row["name"]: row["value"] for row in content["scores"]["threshold"]}["precision"] == 1
+
+
+def test_a_localizer(tmp_path):
+    words = tasks.tasks["localization"].smoke_training(None)
+    data = ["data.root=" + str(tmp_path / "data"), "data.train_images=24", "data.val_images=10", "data.side=96"]
+    data += ["data.size=64", "data.short=72", "data.augment.short=[64,80]", "data.workers=0"]
+    short = ["train.length=1", "train.unit=steps", "train.evaluate_every=1", "train.checkpoint_every=1"]
+    short += ["train.precision=fp32", "schedule.warmup=0", "eval.candidates=50", "eval.batch=8"]
+    run = tmp_path / "run"
+    runs.train(run, "--config", "shapes_loc_r18.yaml", *words, *data, *short)
+    report(run, "--json", tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    (logged,) = runs.metrics(run, "val")
+    metrics = {row["name"]: row["value"] for row in content["summary"]["metrics"]}
+    assert metrics["loc_error"] == pytest.approx(logged["loc_error"], rel=1e-4)
+    kinds = {row["type"]: row["share"] for row in content["summary"]["errors"]}
+    assert kinds.pop("correct") == pytest.approx(1 - metrics["loc_error"]) and sum(kinds.values()) == pytest.approx(
+        metrics["loc_error"]
+    )
+    classes = content["classes"]["classes"]
+    wrong = sum(row["images"] * (row["error"] or 0) for row in classes)
+    assert wrong == pytest.approx(metrics["loc_error"] * metrics["images"])
+    pages.read(run / "report.html")
