@@ -96,7 +96,7 @@ def _compile(content: Any, file: Path, folder: Path, on_bad: OnBad, keypoints: b
 def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str], np.ndarray]:
     """File names and sizes of all images; sizes missing from the file are measured."""
     images = coco.images
-    declared = [_file_name(image) for image in images.entries]
+    declared = [file_name(image) for image in images.entries]
     images.require(np.array([name is not None for name in declared], bool), "neither file_name nor coco_url")
     names = [name or "" for name in declared]
     possible = [_is_possible(name) for name in names]
@@ -108,7 +108,7 @@ def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str], np.nda
     return names, sizes
 
 
-def _file_name(image: dict[str, Any]) -> str | None:
+def file_name(image: dict[str, Any]) -> str | None:
     """Path below the image folder; LVIS has only a URL, which ends with the split's folder and the file name."""
     name, address = image.get("file_name"), image.get("coco_url")
     if isinstance(name, str):

@@ -53,6 +53,10 @@ class ScenesConfig(DataConfig):
         """Opens a split, `train` or `val`."""
         raise NotImplementedError
 
+    def coco_file(self, split: str) -> tuple[Path, Path] | None:
+        """The annotation file and the image folder of a split in COCO's format; None for other formats."""
+        return None
+
     def open_test(self) -> "Annotations":
         """Opens a test set without public annotations."""
         raise ConfigError(f"data.name is {self.name}: submissions need coco, voc or ilsvrc_det.")
@@ -70,9 +74,11 @@ class CocoConfig(ScenesConfig):
     def open(self, split: str) -> "Annotations":
         from resdet.detection.data.coco import open_coco
 
+        return open_coco(*self.coco_file(split), self.on_bad_annotation, keypoints=self.keypoints)
+
+    def coco_file(self, split: str) -> tuple[Path, Path]:
         files, root = getattr(self, split), Path(self.root)
-        annotations, images = root / files.annotations, root / files.images
-        return open_coco(annotations, images, self.on_bad_annotation, keypoints=self.keypoints)
+        return root / files.annotations, root / files.images
 
     def open_test(self) -> "Annotations":
         from resdet.detection.data.test_sets import coco_test
