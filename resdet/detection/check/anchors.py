@@ -11,7 +11,7 @@ from resdet.detection.config import DetectorConfig
 from resdet.detection.heads.anchors import cell
 
 IOU = 0.5
-SAMPLE = 5000  # objects for the search
+SAMPLE = 3000  # objects for the search
 GOOD = 0.99  # recall at which the search stops adding anchors
 LENGTHS = (1, 2, 3)  # sizes per level, with a pyramid
 SINGLE_LENGTHS = (3, 4, 5, 6)  # with one level
@@ -42,7 +42,7 @@ class AnchorGrid:
     @property
     def line(self) -> str:
         """Overrides of a config."""
-        sizes = ",".join("[" + ",".join(f"{side:g}" for side in sides) + "]" for sides in self.sizes)
+        sizes = ",".join("[" + ",".join(f"{side:.6g}" for side in sides) + "]" for sides in self.sizes)
         ratios = ",".join(f"{ratio:g}" for ratio in self.ratios)
         return f"model.rpn.anchors.sizes=[{sizes}] model.rpn.anchors.ratios=[{ratios}]"
 
@@ -86,7 +86,8 @@ def better_anchors(grid: AnchorGrid, boxes: np.ndarray, images: np.ndarray) -> t
     """Anchors with the best recall on these boxes [M, 4] in images [M, 2] that a small search finds; and the recall.
 
     Sizes are the centers of k-means, or spread evenly between the extremes, both on a logarithmic scale; so are ratios.
-    The grid with fewest anchors is taken of those with a recall of `GOOD`.
+    They are those of all levels, or of the finer half: anchors of a coarse level are far apart. The grid with fewest
+    anchors is taken of those with a recall of `GOOD`.
     """
     step = -(-len(boxes) // SAMPLE)
     boxes, images = boxes[::step], images[::step]
@@ -110,12 +111,16 @@ def _candidates(grid: AnchorGrid, boxes: np.ndarray) -> Iterator[AnchorGrid]:
     width, height = np.log(boxes[:, 2:] - boxes[:, :2]).T
     levels = len(grid.strides)
     lengths = SINGLE_LENGTHS if levels == 1 else LENGTHS
-    for count, length in sorted(product(RATIO_COUNTS, lengths), key=lambda pair: pair[0] * pair[1]):
-        for sizes in _centers((width + height) / 2, levels * length):
+    shapes = product(RATIO_COUNTS, lengths, dict.fromkeys((levels, -(-levels // 2))))
+    for count, length, filled in sorted(shapes, key=lambda shape: shape[0] * shape[1]):
+        for sizes in _centers((width + height) / 2, filled * length):
+            sides = _rounded([sizes], 0)[0]
+            split = [tuple(sides[k * length : (k + 1) * length]) for k in range(filled)]
+            split += [
+                tuple(round(max(level) * 2 ** (k / length)) for k in range(length)) for level in grid.sizes[filled:]
+            ]
             for ratios in (grid.ratios, *map(tuple, _rounded(_centers(height - width, count), 2))):
-                sides = _rounded([sizes], 0)[0]
-                split = tuple(tuple(sides[k * length : (k + 1) * length]) for k in range(levels))
-                yield replace(grid, sizes=split, ratios=tuple(ratios))
+                yield replace(grid, sizes=tuple(split), ratios=tuple(ratios))
 
 
 def _rounded(logarithms: Sequence[np.ndarray], digits: int) -> list[list[float]]:

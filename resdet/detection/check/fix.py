@@ -23,8 +23,8 @@ from resdet.detection.check.report import Report
 from resdet.detection.check.split import Split
 
 LOG = "changes.jsonl"
-DROPPED = ("annotation_invalid", "box_duplicate")
-DROPPED_IMAGES = (*UNUSABLE, "image_invalid")
+DROPPED = ("annotation_invalid", "mask_invalid", "box_duplicate")
+DROPPED_IMAGES = (*UNUSABLE, "image_id", "image_invalid")
 UNCLEAR = ("box_normalized", "box_xyxy", "box_swapped")  # boxes that are not changed
 Entry = dict[str, Any]
 Changes = list[Entry]
@@ -51,8 +51,7 @@ def _write_split(split: Split, findings: Sequence[Finding], place: Path, changes
     fixed = Fixed(split, findings)
     changes += fixed.changes
     names = fixed.file_names()
-    rows = [row for row in fixed.image_rows if os.path.isfile(split.path(row))]
-    pairs = [(split.path(row), place / split.name / names[row]) for row in rows]
+    pairs = {(split.path(row), place / split.name / names[row]) for row in fixed.image_rows}
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(lambda pair: _copy(*pair), pairs))
     images = [entry | {"file_name": names[row]} for row, entry in fixed.image_rows.items()]
@@ -83,15 +82,17 @@ class Fixed:
             self._settle(row)
 
     def file_names(self) -> dict[int, str]:
-        """Paths of the images below the folder of the split; each different."""
-        names: dict[int, str] = {}
+        """Paths of the images below the folder of the split; each file has one."""
+        names: dict[str, str] = {}  # by path
+        taken = set()
         for row in self.image_rows:
-            parts = [part for part in PurePath(self.split.files[row]).parts if part not in ("..", "/")]
-            name = PurePath(*parts)
-            while str(name) in names.values():
+            name = PurePath(*(part for part in PurePath(self.split.files[row]).parts if part not in ("..", "/")))
+            path = os.path.normpath(self.split.path(row))
+            while str(name) in taken and path not in names:
                 name = name.with_name(f"{row}_{name.name}")
-            names[row] = str(name)
-        return names
+            names.setdefault(path, str(name))
+            taken.add(str(name))
+        return {row: names[os.path.normpath(self.split.path(row))] for row in self.image_rows}
 
     def _apply(self, finding: Finding) -> None:
         """Fixes a finding that is not one of a box."""

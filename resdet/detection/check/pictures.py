@@ -12,11 +12,12 @@ from resdet.images.decode import read_image
 from resdet.images.resizing import new_size, resize_pixels
 from resdet.results.drawing import draw
 
-SIDE = 240  # pixels of the long side
+SIDE = 320  # pixels of the long side
 QUALITY = 80
 CONTEXT = 1.5  # sides of the view around small objects, as multiples of their common box, added to both sides
 SMALL = 0.15  # of the image's long side; the view of smaller objects is a part of the image
 MARGIN = 0.25  # of the image's side; how far beyond the image boxes are shown
+THICKER = np.array([-1, -1, 1, 1])  # pixels by which a second line lies around the box
 GRAY = 200  # beyond the image
 MASKED = ("mask_differs", "mask_outside", "mask_holes", "mask_parts")
 PAIRED = ("leak", "near_leak", "duplicate_image", "near_duplicate")
@@ -59,7 +60,8 @@ def _view(split: Split, row: int, annotations: Sequence[int] = (), masks: bool =
     moved = (shown - np.tile(window[:2], 2)) * (scaled.shape[1] / part.shape[1])
     labels = [int(split.labels[k]) for k in drawn]
     bitmaps = [_fitted(_cut(_mask(split, k, pixels.shape), window, 0))[..., 0] > 127 for k in drawn if masks]
-    return draw(scaled, moved, labels, masks=bitmaps if masks else None)
+    canvas = draw(scaled, moved, labels, masks=bitmaps if masks else None)
+    return draw(canvas, moved + THICKER, labels)
 
 
 def _mask(split: Split, annotation: int, shape: Sequence[int]) -> np.ndarray:
