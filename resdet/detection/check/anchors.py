@@ -129,7 +129,8 @@ def _rounded(logarithms: Sequence[np.ndarray], digits: int) -> list[list[float]]
 
 def _centers(values: np.ndarray, count: int) -> list[np.ndarray]:
     """Ascending centers of `values`: by k-means, and spread evenly over all but one percent at both ends."""
-    even = np.linspace(*np.quantile(values, (0.01, 0.99)), count)
+    low, high = np.quantile(values, (0.01, 0.99)).tolist()
+    even = np.linspace(low, high, count)
     centers = np.quantile(values, (np.arange(count) + 0.5) / count)
     for _ in range(ROUNDS):
         nearest = np.abs(values[:, None] - centers).argmin(1)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -86,5 +87,5 @@ def _finding(splits: Sequence[Split], place: Place, other: Place, across: str, w
     sentence = f"{splits[s].files[row]} is {relation} to {file} of {split.name}"
     if values:
         sentence += f" ({values['bits']} of 64 bits of the hash differ)"
-    values_of_pair = {"other_split": split.name, "other_image": file, "other_row": other_row, **values}
-    return splits[s].finding(within if s == other_split else across, sentence, row, **values_of_pair)
+    pair: dict[str, Any] = {"other_split": split.name, "other_image": file, "other_row": other_row, **values}
+    return splits[s].finding(within if s == other_split else across, sentence, row, **pair)

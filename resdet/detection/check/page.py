@@ -87,7 +87,8 @@ def _kind(report: Report, kind: str, findings: list[Finding], budget: Budget, op
 
 def _figures(report: Report, findings: list[Finding], budget: Budget) -> tuple[list[str], list[Finding]]:
     """The first findings as pictures, and those without one."""
-    figures, rest = [], []
+    figures: list[str] = []
+    rest: list[Finding] = []
     for finding in findings:
         data = picture(report.splits, finding) if len(figures) < PICTURES and budget.left > BUDGET // 20 else None
         if data is None:

@@ -112,7 +112,9 @@ class Split:
             list(self.classes.values()),
         )  # fmt: skip
 
-    def finding(self, kind: str, sentence: str, image: int | None = None, rows: Iterable[int] = (), **values: Any):
+    def finding(
+        self, kind: str, sentence: str, image: int | None = None, rows: Iterable[int] = (), **values: Any
+    ) -> Finding:
         """A finding about an image and annotations, given by their rows."""
         rows = tuple(int(row) for row in rows)
         ids = tuple(_id(self.annotations.entries[row]) for row in rows)
