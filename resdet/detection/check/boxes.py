@@ -99,7 +99,7 @@ def copies(images: np.ndarray, boxes: np.ndarray, crowd: np.ndarray) -> list[tup
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU [n] of pairs of boxes xyxy [n, 4] with area."""
+    """IoU [n] of pairs of boxes xyxy [n, 4], of which one has an area."""
     sides = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0)
     shared = sides.prod(1)
     return shared / ((a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared)

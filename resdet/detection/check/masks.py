@@ -1,6 +1,7 @@
 """Findings about masks: empty, apart from their box, with holes, of many parts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,42 +36,63 @@ def check_masks(split: Split) -> list[Finding]:
         missing = rows[~masked & sound & ~split.crowd[rows]].tolist()
         name = split.annotations.name
         findings += [split.of_object("mask_missing", row, f"annotation {name(row)} has no mask") for row in missing]
+    chosen = np.flatnonzero(masked & ~split.crowd[rows])
+    segments = (SegmentColumns.read(arrays, i, int(sizes[i, 1])) for i in chosen.tolist())
+    shapes = [_measure(segment, bitmap) for segment, bitmap in zip(segments, bitmaps[chosen].tolist())]
+    return [*findings, *_of_shapes(split, rows[chosen], shapes, bitmaps[chosen])]
+
+
+class Shape(NamedTuple):
+    """What is measured of a mask."""
+
+    bounds: np.ndarray  # float [4], xyxy
+    area: float
+    parts: int
+    holes: int  # of a bitmap; of polygons, those inside another one
+
+
+def _measure(segment: Any, bitmap: bool) -> Shape:
+    if bitmap:
+        return Shape(segment.bounds(), float(segment.array.sum()), *_topology_of_bitmap(segment))
+    return Shape(segment.bounds(), sum(map(_area, segment.rings)), *_topology_of_polygons(segment))
+
+
+def _of_shapes(split: Split, rows: np.ndarray, shapes: Sequence[Shape], bitmaps: np.ndarray) -> Iterator[Finding]:
+    """Findings about the masks of the annotations in these rows."""
+    limits = np.tile(split.sizes[split.owners[rows]] if len(rows) else np.zeros((0, 2)), 2)
+    bounds = np.clip(np.array([shape.bounds for shape in shapes], np.float64).reshape(-1, 4), 0, limits)
     boxes = split.corners()[rows]
-    for i in np.flatnonzero(masked & ~split.crowd[rows]).tolist():
-        segment = SegmentColumns.read(arrays, i, int(sizes[i, 1]))
-        findings += _of_mask(split, int(rows[i]), segment, boxes[i], sizes[i], bool(bitmaps[i]))
-    return findings
-
-
-def _of_mask(split: Split, row: int, segment, box: np.ndarray, size: np.ndarray, bitmap: bool) -> Iterator[Finding]:
-    name = f"annotation {split.annotations.name(row)}"
-    bounds = np.clip(segment.bounds().astype(np.float64), 0, np.tile(size, 2))
-    area = float(segment.array.sum()) if bitmap else sum(map(_area, segment.rings))
-    if area < NO_AREA or not has_area(bounds[None])[0]:
-        yield split.of_object("mask_empty", row, f"{name} has a mask without area in its image")
-        return
-    values = {"mask": bounds.tolist(), "box": box.tolist()}
-    overlap = float(iou(bounds[None], box[None])[0])
-    sides = np.tile(box[2:] - box[:2], 2)
-    beyond = np.concatenate([box[:2] - bounds[:2], bounds[2:] - box[2:]])
-    if overlap < AGREEING:
-        sentence = f"{name} has a mask whose box overlaps the annotated one with an IoU of {overlap:.2f}"
-        yield split.of_object("mask_differs", row, sentence, iou=overlap, **values)
-    elif (beyond > np.maximum(BEYOND, FAR * sides)).any():
-        sentence = f"{name} has a mask that reaches out of its box by {beyond.max():.0f} pixels"
-        yield split.of_object("mask_outside", row, sentence, **values)
-    parts, holes = _topology_of_bitmap(segment) if bitmap else _topology_of_polygons(segment)
-    if holes >= (MANY_HOLES if bitmap else 1):
-        kind = "holes" if bitmap else "polygons inside another one, which are filled"
-        yield split.of_object("mask_holes", row, f"{name} has a mask with {holes} {kind}", holes=holes)
-    if parts > MANY_PARTS:
-        yield split.of_object("mask_parts", row, f"{name} has a mask of {parts} parts", parts=parts)
+    empty = ~has_area(bounds) | (np.array([shape.area for shape in shapes]) < NO_AREA)
+    overlaps = iou(bounds, boxes)
+    beyond = np.concatenate([boxes[:, :2] - bounds[:, :2], bounds[:, 2:] - boxes[:, 2:]], 1)
+    far = (beyond > np.maximum(BEYOND, FAR * np.tile(boxes[:, 2:] - boxes[:, :2], 2))).any(1)
+    many = np.where(bitmaps, MANY_HOLES, 1)
+    holes, parts = (np.array([getattr(shape, name) for shape in shapes], int) for name in ("holes", "parts"))
+    doubtful = empty | (overlaps < AGREEING) | far | (holes >= many) | (parts > MANY_PARTS)
+    for i in np.flatnonzero(doubtful).tolist():
+        row, name = int(rows[i]), f"annotation {split.annotations.name(int(rows[i]))}"
+        make = lambda kind, sentence, **values: split.of_object(kind, row, f"{name} has a mask {sentence}", **values)
+        values = {"mask": bounds[i].tolist(), "box": boxes[i].tolist()}
+        if empty[i]:
+            yield make("mask_empty", "without area in its image")
+            continue
+        if overlaps[i] < AGREEING:
+            sentence = f"whose box overlaps the annotated one with an IoU of {overlaps[i]:.2f}"
+            yield make("mask_differs", sentence, iou=float(overlaps[i]), **values)
+        elif far[i]:
+            yield make("mask_outside", f"that reaches out of its box by {beyond[i].max():.0f} pixels", **values)
+        if holes[i] >= many[i]:
+            noun = "holes" if bitmaps[i] else "polygons inside another one, which are filled"
+            yield make("mask_holes", f"with {holes[i]} {noun}", holes=int(holes[i]))
+        if parts[i] > MANY_PARTS:
+            yield make("mask_parts", f"of {parts[i]} parts", parts=int(parts[i]))
 
 
 def _area(ring: np.ndarray) -> float:
     """Shoelace formula."""
     x, y = ring.T
-    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+    closing = x[-1] * y[0] - y[-1] * x[0]
+    return abs(float(np.dot(x[:-1], y[1:]) - np.dot(y[:-1], x[1:]) + closing)) / 2
 
 
 def _topology_of_bitmap(segment: Bitmap) -> tuple[int, int]:
