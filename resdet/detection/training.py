@@ -85,9 +85,11 @@ class DetectionTraining(ObjectsTraining):
 
     def check_images(self, log: Log) -> None:
         super().check_images(log)
+        if log.out is None:
+            return
         grid = AnchorGrid.of(self.experiment.model, self.model.rpn.strides)
         found = brief(self.source, self.validation, cast(ScenesConfig, self.experiment.data), grid)
-        if found and log.out is not None:
+        if found:
             log.info(f"data check: {found}")
             log.info(f"data check: `resdet data check --config {log.out / CONFIG}` lists them, and reads all images")
 

@@ -40,8 +40,8 @@ def write_fixed(report: Report, folder: Path) -> int:
         for split in report.splits:
             findings = [finding for finding in report.findings if finding.split == split.name]
             _write_split(split, findings, place, changes)
-        lines = (json.dumps(change, ensure_ascii=False) + "\n" for change in changes)
-        generated.put(place / LOG, "".join(lines).encode("utf-8", "surrogateescape"))
+        lines = (json.dumps(change) + "\n" for change in changes)
+        generated.put(place / LOG, "".join(lines).encode())
 
     generated.create(folder, write)
     return len(changes)

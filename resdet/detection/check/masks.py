@@ -99,6 +99,8 @@ def _topology_of_bitmap(segment: Bitmap) -> tuple[int, int]:
     """Number of parts and of holes."""
     import cv2
 
+    if not segment.array.any():
+        return 0, 0
     _, hierarchy = cv2.findContours(np.pad(segment.array, 1), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     inner = hierarchy[0, :, 3] >= 0
     return int((~inner).sum()), int(inner.sum())

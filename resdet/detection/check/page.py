@@ -7,7 +7,7 @@ from html import escape
 from resdet.detection.check.finding import KINDS, Finding
 from resdet.detection.check.pictures import picture
 from resdet.detection.check.report import Report, size_of_split
-from resdet.detection.check.text import headline
+from resdet.detection.check.text import headline, place
 
 PICTURES = 12  # of each kind
 LISTED = 200  # findings of each kind
@@ -77,7 +77,7 @@ def _kind(report: Report, kind: str, findings: list[Finding], budget: Budget, op
     yield f'<p class="advice">{escape(advice[0].upper() + advice[1:])}.</p>'
     figures, rest = _figures(report, findings, budget)
     yield f'<div class="grid">{"".join(figures)}</div>' if figures else ""
-    items = [f"<li>{escape(_place(each))}{escape(each.sentence)}</li>" for each in rest[:LISTED]]
+    items = [f"<li>{escape(place(each))}{escape(each.sentence)}</li>" for each in rest[:LISTED]]
     items = [item for item in items if budget.take(item)]
     yield f"<ul>{''.join(items)}</ul>" if items else ""
     if len(rest) > len(items):
@@ -94,7 +94,7 @@ def _figures(report: Report, findings: list[Finding], budget: Budget) -> tuple[l
         if data is None:
             rest.append(finding)
             continue
-        sentence = escape(_place(finding) + finding.sentence)
+        sentence = escape(place(finding) + finding.sentence)
         source = f"data:image/jpeg;base64,{b64encode(data).decode()}"
         figure = f'<figure><img alt="" src="{source}"><figcaption>{sentence}</figcaption></figure>'
         if budget.take(figure):
@@ -102,10 +102,6 @@ def _figures(report: Report, findings: list[Finding], budget: Budget) -> tuple[l
         else:
             rest.append(finding)
     return figures, rest
-
-
-def _place(finding: Finding) -> str:
-    return f"{finding.split}/{finding.image}: " if finding.image else f"{finding.split}: "
 
 
 def _anchors(report: Report) -> Iterator[str]:

@@ -17,6 +17,7 @@ from resdet.detection.data.coco_file import CocoFile, is_text, require_lists
 from resdet.detection.data.compile_annotations import size_of
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.validation import Records, brief
+from resdet.errors import one_line
 from resdet.files.json_file import read_json
 
 KIND_OF = {
@@ -119,7 +120,9 @@ class Split:
         rows = tuple(int(row) for row in rows)
         ids = tuple(_id(self.annotations.entries[row]) for row in rows)
         file = None if image is None else self.files[image]
-        return Finding(kind, self.name, sentence, file, ids, values, None if image is None else int(image), rows)
+        return Finding(
+            kind, self.name, one_line(sentence), file, ids, values, None if image is None else int(image), rows
+        )
 
     def of_object(self, kind: str, row: int, sentence: str, *others: int, **values: Any) -> Finding:
         """A finding about an annotation, and possibly others of the same image."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from resdet.detection.check.finding import KINDS, SEVERITIES, Finding
 from resdet.detection.check.report import Report, size_of_split
+from resdet.errors import one_line
 
 EXAMPLES = 2  # of each kind
 MANY = 8  # kinds, from which one example of each is shown
@@ -20,6 +21,11 @@ def headline(report: Report) -> str:
     counts = [(report.count(severity), severity) for severity in SEVERITIES]
     words = [f"{count} {severity}{'' if count == 1 else 's'}" for count, severity in counts if count]
     return ", ".join(words) or "nothing found"
+
+
+def place(finding: Finding) -> str:
+    """The split and the file of a finding, before its sentence."""
+    return f"{finding.split}/{one_line(finding.image)}: " if finding.image else f"{finding.split}: "
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -48,7 +54,7 @@ def _findings(report: Report) -> Iterator[str]:
 
 
 def _example(finding: Finding) -> str:
-    where = f"{finding.split}/{finding.image}: " if finding.image and finding.image not in finding.sentence else ""
+    where = place(finding) if finding.image and finding.image not in finding.sentence else ""
     text = f"{where}{finding.sentence}"
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
 

@@ -80,7 +80,7 @@ def test_a_clean_set_passes_strictly_and_writes_what_is_asked_for(command, clean
     [
         ([], "takes one folder, or --config"),
         (["a", "b"], "takes one folder, or --config"),
-        (["nowhere"], "nowhere/annotations/train.json cannot be read"),
+        (["nowhere"], "resdet: nowhere"),
         (["--config", "shapes_resnet20.yaml"], "resdet data check is for the data of detectors"),
     ],
 )
@@ -106,11 +106,14 @@ def test_damage_inside_a_file_is_found_by_decoding(tmp_path):
 
 
 def test_a_split_that_cannot_be_opened_is_an_error_and_both_end_the_check(clean):
+    words = ["data.name=coco", "data.augment.min_size=[180]"]
+    for split in ("train", "val"):
+        words += [f"data.{split}.images={split}", f"data.{split}.annotations=annotations/{split}.json"]
     (clean / "annotations" / "val.json").write_text("{}")
-    assert found(check(clean)) == {("cannot_open", "val", None, ())}
+    assert found(check(clean, *words)) == {("cannot_open", "val", None, ())}
     (clean / "annotations" / "train.json").unlink()
     with pytest.raises(DataError, match=r"train\.json cannot be read"):
-        check(clean)
+        check(clean, *words)
 
 
 def test_splits_of_other_categories(tmp_path):
