@@ -62,7 +62,8 @@ def _of_shapes(split: Split, rows: np.ndarray, shapes: Sequence[Shape], bitmaps:
     limits = np.tile(split.sizes[split.owners[rows]] if len(rows) else np.zeros((0, 2)), 2)
     bounds = np.clip(np.array([shape.bounds for shape in shapes], np.float64).reshape(-1, 4), 0, limits)
     boxes = split.corners()[rows]
-    empty = ~has_area(bounds) | (np.array([shape.area for shape in shapes]) < NO_AREA)
+    areas = np.array([shape.area for shape in shapes], np.float64)
+    empty = np.logical_or(~has_area(bounds), areas < NO_AREA)
     overlaps = iou(bounds, boxes)
     beyond = np.concatenate([boxes[:, :2] - bounds[:, :2], bounds[:, 2:] - boxes[:, 2:]], 1)
     far = (beyond > np.maximum(BEYOND, FAR * np.tile(boxes[:, 2:] - boxes[:, :2], 2))).any(1)
