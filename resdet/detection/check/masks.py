@@ -63,10 +63,10 @@ def _of_shapes(split: Split, rows: np.ndarray, shapes: Sequence[Shape], bitmaps:
     bounds = np.clip(np.array([shape.bounds for shape in shapes], np.float64).reshape(-1, 4), 0, limits)
     boxes = split.corners()[rows]
     areas = np.array([shape.area for shape in shapes], np.float64)
-    empty = np.logical_or(~has_area(bounds), areas < NO_AREA)
+    empty = ~has_area(bounds) | (areas < NO_AREA)
     overlaps = iou(bounds, boxes)
     beyond = np.concatenate([boxes[:, :2] - bounds[:, :2], bounds[:, 2:] - boxes[:, 2:]], 1)
-    far = (beyond > np.maximum(BEYOND, FAR * np.tile(boxes[:, 2:] - boxes[:, :2], 2))).any(1)
+    far = np.any(beyond > np.maximum(BEYOND, FAR * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), axis=1)
     many = np.where(bitmaps, MANY_HOLES, 1)
     holes, parts = (np.array([getattr(shape, name) for shape in shapes], int) for name in ("holes", "parts"))
     doubtful = empty | (overlaps < AGREEING) | far | (holes >= many) | (parts > MANY_PARTS)
