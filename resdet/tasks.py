@@ -63,6 +63,16 @@ class EvaluatedRun:
 
 
 @dataclass(frozen=True)
+class CheckOptions:
+    """The options of `resdet data check`."""
+
+    html: str | None = None  # output file of the page
+    fix: str | None = None  # output folder of a cleaned copy
+    near_duplicates: bool = True  # search them, which decodes all images at a low resolution
+    decode: bool = False  # decode all images
+
+
+@dataclass(frozen=True)
 class Step:
     """One training run of an experiment with several."""
 
@@ -112,6 +122,10 @@ class Task:
     def pictures(self, data: Any) -> Sequence[Any]:
         """The training images, as input of `predict`, for calibration."""
         raise ConfigError(f"The data set {data.name} does not support calibration: give a folder of images.")
+
+    def check_data(self, experiment: Any, options: CheckOptions) -> dict[str, Any]:
+        """Looks for faults in the data of the experiment; prints a summary and returns the findings for JSON."""
+        raise ConfigError(f"data.name is {experiment.data.name}: resdet data check is for the data of detectors.")
 
     def smoke_data(self, experiment: Any, out: Path) -> list[str]:
         """Overrides that replace the data of the experiment by generated data, written to `out`."""

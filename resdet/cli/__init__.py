@@ -19,15 +19,17 @@ COMMANDS = (train, evaluate, predict, report, reproduce, convert, export, nets, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand. Exit status: 0, 2 for a user error or a full disk, 130 if interrupted; bugs raise."""
+    """Runs one subcommand. Exit status: 0, or 1 by `data check --strict`; 2 for a user error or a full
+    disk, 130 if interrupted; bugs raise."""
     try:
         parsed = parse(arguments)
-        run(parsed)
+        status = run(parsed)
         print(end="", flush=True)  # here, where errors are caught, and not at interpreter exit
     except Error as error:
         return fail(str(error), 2)
     except BrokenPipeError:
         abandon(sys.stdout)  # the reader closed the pipe, as in `resdet nets | head`
+        return 0
     except OSError as error:
         if error.errno not in FULL_OR_READ_ONLY:
             raise
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail("interrupted", 130)
     finally:
         flush_or_abandon(sys.stderr)
-    return 0
+    return status
 
 
 def fail(sentence: str, status: int) -> int:
@@ -66,9 +68,10 @@ def run_words(words: Sequence[str]) -> None:
     run(parse(words))
 
 
-def run(parsed: argparse.Namespace) -> None:
+def run(parsed: argparse.Namespace) -> int:
+    """The exit status; commands that return none have 0."""
     with json_on_stdout(parsed):
-        parsed.run(parsed)
+        return parsed.run(parsed) or 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,13 +1,13 @@
 """Arguments of `resdet data`."""
 
-from resdet.cli import data_sets
+from resdet.cli import data_check, data_sets
 from resdet.cli.arguments import add_command, output_folder
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
 
 def add(commands) -> None:
-    parser = add_command(commands, "data", "download, generate, convert, split, merge, cut or show data sets")
+    parser = add_command(commands, "data", "download, generate, check, convert, split, merge, cut or show data sets")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     get = add_command(actions, "get", "download a public data set from its official address")
     get.add_argument("name", choices=["cifar10"])
@@ -28,6 +28,7 @@ def add(commands) -> None:
     add_json_argument(make, "the folder and the arguments")
     make.set_defaults(run=run_make)
     data_sets.add(actions)
+    data_check.add(actions)
 
 
 def run_get(parsed) -> None:

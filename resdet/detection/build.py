@@ -1,7 +1,7 @@
 """Builds a detector from its config."""
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 from resdet.backbones import registry
 from resdet.backbones.layers import Backbone
@@ -19,6 +19,7 @@ from resdet.detection.model import Detector
 from resdet.errors import ConfigError
 from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.necks.base import Neck
 
 SINGLE_LEVEL_SIZES = (32, 64, 128, 256, 512)
 
@@ -41,15 +42,30 @@ def build_from_config(
     """Builds an untrained detector."""
     net, heads = build_backbone(config)
     freeze_stages(net, config.freeze_stages)
-    neck = config.neck.build(net) if config.features == "fpn" else None
-    levels = list(neck.strides) if neck else [[*net.channels][-1]]
-    strides, channels = (neck.strides, neck.channels) if neck else (net.strides, net.channels)
+    neck, levels, strides, channels = build_maps(config, net)
     rpn = RPN(config.rpn, channels[levels[0]], [strides[level] for level in levels], anchor_sizes(config, len(levels)))
     roi_levels = neck.roi_levels if neck else levels
     roi_heads = build_roi_heads(
         config, heads, channels[levels[0]], [strides[level] for level in roi_levels], len(classes)
     )
     return Detector(net, neck, levels, rpn, roi_heads, normalize, classes, category_ids, config.input)
+
+
+class Maps(NamedTuple):
+    """The feature maps of the heads."""
+
+    neck: Neck | None
+    levels: list[str]  # of the RPN
+    strides: Mapping[str, int]
+    channels: Mapping[str, int]
+
+
+def build_maps(config: DetectorConfig, net: Backbone) -> Maps:
+    """Builds the neck on a backbone, with features fpn."""
+    if config.features != "fpn":
+        return Maps(None, [[*net.channels][-1]], net.strides, net.channels)
+    neck = config.neck.build(net)
+    return Maps(neck, list(neck.strides), neck.strides, neck.channels)
 
 
 def build_backbone(config: DetectorConfig) -> tuple[Backbone, list[BoxHead]]:

@@ -8,6 +8,7 @@ from resdet import config
 from resdet.data.pictures import ImageSequence
 from resdet.detection import alternating
 from resdet.detection.build import build_detector
+from resdet.detection.check.command import run_check
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
@@ -23,7 +24,7 @@ from resdet.engine.log import Log
 from resdet.errors import ConfigError
 from resdet.results.sections import Section
 from resdet.results.stream import show
-from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Step, Task
+from resdet.tasks import CheckOptions, EvaluatedRun, EvaluateOptions, PredictOptions, Step, Task
 
 SCENES = (
     "data.train_images=8", "data.val_images=4", "data.size=96", "data.augment.min_size=[96]",
@@ -85,6 +86,9 @@ class DetectionTask(Task):
 
     def pictures(self, data: ScenesConfig) -> Sequence[Any]:
         return ImageSequence(open_scenes(data, "train"))
+
+    def check_data(self, experiment: DetectionExperiment, options: CheckOptions) -> dict[str, Any]:
+        return run_check(experiment, options)
 
     def smoke_data(self, experiment: DetectionExperiment, out: Path) -> list[str]:
         sampling = cast(ScenesConfig, experiment.data).sampling

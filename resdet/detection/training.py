@@ -10,6 +10,8 @@ import torch
 
 from resdet.data.loader import Notes
 from resdet.detection.build import build_detector
+from resdet.detection.check.anchors import AnchorGrid
+from resdet.detection.check.brief import brief
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.collate import COMPILED_ROOM
@@ -33,7 +35,7 @@ from resdet.detection.model import Detector
 from resdet.detection.objects_training import PICTURE_COUNT, PICTURES, RESULTS, LossesStep, ObjectsTraining, with_total
 from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.engine.log import Log
+from resdet.engine.log import CONFIG, Log
 from resdet.errors import ConfigError, DataError
 
 Build = Callable[[Any, Sequence[str], Sequence[int] | None], Detector]
@@ -80,6 +82,16 @@ class DetectionTraining(ObjectsTraining):
                 f"The validation set has the classes {', '.join(self.validation.classes[:5])} … and the training set "
                 f"{', '.join(self.source.classes[:5])} …: give both annotation files the same categories."
             )
+
+    def check_images(self, log: Log) -> None:
+        super().check_images(log)
+        if log.out is None:
+            return
+        grid = AnchorGrid.of(self.experiment.model, self.model.rpn.strides)
+        found = brief(self.source, self.validation, cast(ScenesConfig, self.experiment.data), grid)
+        if found:
+            log.info(f"data check: {found}")
+            log.info(f"data check: `resdet data check --config {log.out / CONFIG}` lists them, and reads all images")
 
     def check_masks(self) -> None:
         if self.model.draws_masks and not self.source.has_masks:

@@ -19,6 +19,7 @@ from resdet import __version__
 from resdet.engine.tensorboard import EventWriter
 from resdet.files.atomic import append_bytes, write_json, write_text
 
+CONFIG = "config.yaml"  # the resolved experiment of a run
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
 
 
@@ -132,7 +133,7 @@ def progress_bar(total: int, start: int):
 
 def record(out: Path, experiment: str, seed: int, device: torch.device, world: int) -> None:
     """Writes config.yaml, the resolved experiment, and run.json: time, command, device and versions."""
-    write_text(out / "config.yaml", experiment)
+    write_text(out / CONFIG, experiment)
     facts: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": sys.argv,

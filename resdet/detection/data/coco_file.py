@@ -22,12 +22,7 @@ class CocoFile:
     """
 
     def __init__(self, content: Any, file: str, report: Report):
-        for key in REQUIRED:
-            if not isinstance(content, dict) or not isinstance(content.get(key), (list, tuple)):
-                raise DataError(
-                    f'{file} has no list "{key}": it is not a COCO annotation file, which has {", ".join(REQUIRED)} '
-                    f"(empty lists are fine)."
-                )
+        require_lists(content, file)
         self.classes = _classes(Records(content["categories"], "category", refuse(file)))
         self.images = Records(content["images"], "image", report)
         self.image_ids = self.images.whole("id")  # int64 [N]
@@ -67,6 +62,16 @@ class CocoFile:
         crowd = whole_numbers([int(flag or 0) if flag is None or isinstance(flag, bool) else flag for flag in flags])
         self.annotations.require((crowd == 0) | (crowd == 1), "an iscrowd that is neither 0 nor 1", "iscrowd")
         return crowd == 1
+
+
+def require_lists(content: Any, file: str) -> None:
+    """Raises a DataError for the content of another kind of file."""
+    for key in REQUIRED:
+        if not isinstance(content, dict) or not isinstance(content.get(key), (list, tuple)):
+            raise DataError(
+                f'{file} has no list "{key}": it is not a COCO annotation file, which has {", ".join(REQUIRED)} '
+                f"(empty lists are fine)."
+            )
 
 
 def is_text(value: Any) -> bool:

@@ -53,6 +53,10 @@ class ScenesConfig(DataConfig):
         """Opens a split, `train` or `val`."""
         raise NotImplementedError
 
+    def coco_file(self, split: str) -> tuple[Path, Path] | None:
+        """The annotation file and the image folder of a split in COCO's format; None for other formats."""
+        return None
+
     def open_test(self) -> "Annotations":
         """Opens a test set without public annotations."""
         raise ConfigError(f"data.name is {self.name}: submissions need coco, voc, ilsvrc_det or ilsvrc_vid.")
@@ -68,7 +72,12 @@ class CocoConfig(ScenesConfig):
     keypoints: bool = True  # read the keypoints that the files have; detectors with model.keypoint learn them
 
     def open(self, split: str) -> "Annotations":
-        return _open_coco(self, split)
+        from resdet.detection.data.coco import open_coco
+
+        return open_coco(*self.coco_file(split), self.on_bad_annotation, keypoints=self.keypoints)
+
+    def coco_file(self, split: str) -> tuple[Path, Path]:
+        return _paths(self.root, getattr(self, split))
 
     def open_test(self) -> "Annotations":
         from resdet.detection.data.test_sets import coco_test
@@ -96,14 +105,25 @@ class AutoConfig(ScenesConfig):
         require(0 < self.val_share < 1, "data.val_share", self.val_share, "it is a share, between 0 and 1")
 
     def open(self, split: str) -> "Annotations":
+        from resdet.detection.data.coco import open_coco
         from resdet.detection.formats.auto import open_auto
 
-        if not self.train.annotations and not self.val.annotations:
+        if not self.named:
             return open_auto(self, split)
         missing = next((key for key in ("train", "val") if not getattr(self, key).annotations), None)
         if missing:
             raise ConfigError(f"data.{missing}.annotations is empty: give the COCO files of both splits, or of none.")
-        return _open_coco(self, split)
+        return open_coco(*_paths(self.root, getattr(self, split)), self.on_bad_annotation, keypoints=self.keypoints)
+
+    @property
+    def named(self) -> bool:
+        """Whether `train` and `val` name COCO files."""
+        return bool(self.train.annotations or self.val.annotations)
+
+    def coco_file(self, split: str) -> tuple[Path, Path] | None:
+        from resdet.detection.formats.auto import coco_file
+
+        return _paths(self.root, getattr(self, split)) if self.named else coco_file(self, split)
 
 
 @dataclass
@@ -133,12 +153,8 @@ class VocConfig(ScenesConfig):
         return voc_test(Path(self.root), self.val_sets)
 
 
-def _open_coco(config: "CocoConfig | AutoConfig", split: str) -> "Annotations":
-    from resdet.detection.data.coco import open_coco
-
-    files, root = getattr(config, split), Path(config.root)
-    annotations, images = root / files.annotations, root / files.images
-    return open_coco(annotations, images, config.on_bad_annotation, keypoints=config.keypoints)
+def _paths(root: str, files: SplitConfig) -> tuple[Path, Path]:
+    return Path(root) / files.annotations, Path(root) / files.images
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Opens the folder of `data.name=auto`, and says how it was recognized."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resdet.detection.data.annotations import Annotations
@@ -18,6 +19,15 @@ def open_auto(config: "AutoConfig", split: str) -> Annotations:
     if split == "train":
         source.notes = notes(data, config.format is None)
     return source
+
+
+def coco_file(config: "AutoConfig", split: str) -> tuple[Path, Path] | None:
+    """The annotation file and the image folder of a split with a COCO file of its own."""
+    layout = recognize(config.root, config.format)
+    if layout.format != "coco" or "val" not in layout.splits or split not in layout.splits:
+        return None
+    files = layout.splits[split]
+    return layout.root / files.annotations[0], layout.root / files.image_folder
 
 
 def notes(data: DataSet, alone: bool) -> list[str]:

@@ -1,0 +1,1 @@
+"""Faults of a detection data set, found before a training: `resdet data check`."""

@@ -1,0 +1,49 @@
+"""The check at the start of a training: what follows from the index alone, in one sentence."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from resdet.detection.check.anchors import AnchorGrid
+from resdet.detection.check.boxes import copies
+from resdet.detection.check.fit import crowded, fit_anchors, imbalance, tiny
+from resdet.detection.check.objects import ObjectTable
+from resdet.detection.check.split import name_list
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.config import ScenesConfig
+
+MOST_PAIRS = 10**6  # pairs of objects of an image that are compared for copies
+
+
+def brief(source: Annotations, validation: Annotations, data: ScenesConfig, grid: AnchorGrid) -> str | None:
+    """A clause for each finding; None if there is none."""
+    train = ObjectTable.of(source)
+    found = [*_of_objects(train, data, grid), *_of_classes(train, ObjectTable.of(validation), data)]
+    return "; ".join(found) or None
+
+
+def _of_objects(table: ObjectTable, data: ScenesConfig, grid: AnchorGrid) -> Iterator[str]:
+    fit = fit_anchors(table, data, grid, search=False)
+    if fit.too_low:
+        yield f"{1 - fit.recall:.1%} of the training objects have no anchor of IoU 0.5 or more"
+    if count := len(tiny(table, data)):
+        yield f"{count} objects vanish at the training scale"
+    if count := len(list(crowded(table, data))):
+        yield f"{count} images have more than data.max_objects={data.max_objects} objects"
+    objects = np.bincount(table.images)
+    if (objects * (objects - 1)).sum() <= 2 * MOST_PAIRS and (pairs := copies(table.images, table.boxes, table.crowd)):
+        yield f"{len(pairs)} objects are annotated twice"
+
+
+def _of_classes(train: ObjectTable, validation: ObjectTable, data: ScenesConfig) -> Iterator[str]:
+    for split, table in (("training", train), ("validation", validation)):
+        empty = [table.classes[label] for label in np.flatnonzero(table.label_counts() == 0)]
+        if empty:
+            yield f"{_number(empty)} without {split} objects ({name_list(empty, 3)})"
+    rare = [train.classes[label] for label in imbalance(train, data).rare()]
+    if rare and data.sampling == "uniform":
+        yield f"{_number(rare)} rare ({name_list(rare, 3)}): see data.sampling=repeat_factor"
+
+
+def _number(names: Sequence[str]) -> str:
+    return f"{len(names)} categor{'y' if len(names) == 1 else 'ies'}"

@@ -1,0 +1,30 @@
+"""`resdet data check`: prints the summary, and writes the page and the cleaned copy."""
+
+from pathlib import Path
+from typing import Any
+
+from resdet.detection.check.fix import LOG, write_fixed
+from resdet.detection.check.page import page
+from resdet.detection.check.report import Depth, check_config
+from resdet.detection.check.text import summary
+from resdet.detection.config import DetectionExperiment
+from resdet.files.atomic import write_text
+from resdet.tasks import CheckOptions
+
+
+def run_check(experiment: DetectionExperiment, options: CheckOptions) -> dict[str, Any]:
+    """The findings as a dict for JSON, with the number of changes of a cleaned copy."""
+    report = check_config(experiment, Depth(options.near_duplicates, options.decode))
+    print(summary(report))
+    content = report.to_dict()
+    if options.html:
+        write_text(options.html, page(report))
+        print(f"page: {options.html}")
+    if options.fix:
+        folder = Path(options.fix)
+        content["changes"] = write_fixed(report, folder)
+        print(f"{content['changes']} changes, listed in {folder / LOG}; the cleaned copy is in {folder}")
+        print(f"train on it with --config custom.yaml data.root={folder}")
+    elif content["findings"] and not options.html:
+        print(f"--html FILE shows pictures, --json FILE lists all {len(content['findings'])} findings")
+    return content

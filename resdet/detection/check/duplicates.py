@@ -1,0 +1,91 @@
+"""Findings about equal and nearly equal images, in a split and across splits."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from resdet.data.image_headers import WORKERS
+from resdet.detection.check.dhash import dhash, informative, nearest
+from resdet.detection.check.finding import Finding
+from resdet.detection.check.split import Split
+
+BLOCK = 2**20  # bytes read at a time
+Place = tuple[int, int]  # index of the split, row of the image
+
+
+def check_duplicates(splits: Sequence[Split], near: bool = True) -> list[Finding]:
+    """Compares all images of all splits: by their bytes, and with `near` by a perceptual hash, which decodes them."""
+    places = _distinct_files(splits)
+    copies = dict(_copies(splits, places))
+    findings = [_finding(splits, place, other, "leak", "duplicate_image") for place, other in copies.items()]
+    if near:
+        findings += _near(splits, [place for place in places if place not in copies])
+    return findings
+
+
+def _distinct_files(splits: Sequence[Split]) -> list[Place]:
+    """The images whose files exist; a file that a split lists twice is one image."""
+    places: dict[tuple[int, str], Place] = {}
+    for s, split in enumerate(splits):
+        for row in split.usable_images().tolist():
+            path = os.path.normpath(split.path(row))
+            if os.path.isfile(path):
+                places.setdefault((s, path), (s, row))
+    return list(places.values())
+
+
+def _copies(splits: Sequence[Split], places: Sequence[Place]) -> Iterator[tuple[Place, Place]]:
+    """Each image with the first one of the same bytes; only files of equal size are read."""
+    by_size = defaultdict(list)
+    for s, row in places:
+        with suppress(OSError):
+            by_size[os.path.getsize(splits[s].path(row))].append((s, row))
+    candidates = [place for size, same in by_size.items() if size and len(same) > 1 for place in same]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        digests = list(pool.map(lambda place: content_hash(splits[place[0]].path(place[1])), candidates))
+    first: dict[str, Place] = {}
+    for place, digest in zip(candidates, digests):
+        if digest is not None and first.setdefault(digest, place) != place:
+            yield place, first[digest]
+
+
+def content_hash(path: str) -> str | None:
+    """SHA-256 of a file; None if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def _near(splits: Sequence[Split], places: Sequence[Place]) -> list[Finding]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        hashes = np.array(list(pool.map(lambda place: dhash(splits[place[0]].path(place[1])), places)), np.uint64)
+    kept = np.flatnonzero(informative(hashes))
+    groups = np.array([s for s, _ in places], np.int64)[kept]
+    others, distances = nearest(hashes[kept], groups)
+    return [
+        _finding(splits, places[kept[i]], places[kept[other]], "near_leak", "near_duplicate", bits=int(distances[i]))
+        for i, other in enumerate(others.tolist())
+        if other >= 0
+    ]
+
+
+def _finding(splits: Sequence[Split], place: Place, other: Place, across: str, within: str, **values: int) -> Finding:
+    (s, row), (other_split, other_row) = place, other
+    split, file = splits[other_split], splits[other_split].files[other_row]
+    relation = "nearly equal" if values else "equal"
+    sentence = f"{splits[s].files[row]} is {relation} to {file} of {split.name}"
+    if values:
+        sentence += f" ({values['bits']} of 64 bits of the hash differ)"
+    pair: dict[str, Any] = {"other_split": split.name, "other_image": file, "other_row": other_row, **values}
+    return splits[s].finding(within if s == other_split else across, sentence, row, **pair)

@@ -1,0 +1,56 @@
+"""The objects that a training uses, and their sides at its scale."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.augment_config import SceneConfig
+
+
+@dataclass
+class ObjectTable:
+    """M objects of N images, by ascending image."""
+
+    sizes: np.ndarray  # int [N, 2]: width, height
+    images: np.ndarray  # int64 [M]: indices of the images
+    boxes: np.ndarray  # float [M, 4], xyxy within the image
+    labels: np.ndarray  # int64 [M]
+    crowd: np.ndarray  # bool [M]
+    classes: list[str]
+
+    @classmethod
+    def of(cls, source: Annotations) -> "ObjectTable":
+        arrays = source.arrays
+        images = np.repeat(np.arange(len(source)), np.diff(arrays["starts"]))
+        return cls(source.sizes, images, arrays["boxes"], arrays["labels"], arrays["crowd"], source.classes)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def resized(self, augment: SceneConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes float64 [M, 4] and image sizes float64 [N, 2] at the training scale."""
+        sizes = np.asarray(self.sizes, np.float64)
+        short, long = training_sides(augment)
+        known = (sizes > 0).all(1)
+        scales = np.where(known, np.minimum(short / sizes.min(1).clip(1), long / sizes.max(1).clip(1)), 1)
+        return self.boxes * scales[self.images, None], np.rint(sizes * scales[:, None])
+
+    def presence(self) -> tuple[np.ndarray, np.ndarray]:
+        """Unique pairs of image and class that are not crowds: image indices [k] and labels [k], by image."""
+        kept = ~self.crowd
+        pairs = np.unique(self.images[kept] * len(self.classes) + self.labels[kept])
+        return np.divmod(pairs, max(1, len(self.classes)))
+
+    def label_counts(self) -> np.ndarray:
+        """int64 [C]: objects per class without crowds."""
+        return np.bincount(self.labels[~self.crowd], minlength=len(self.classes))
+
+
+def training_sides(augment: SceneConfig) -> tuple[float, float]:
+    """Short and long side of the middle scale of the augmentation: the median of `min_size`, or the mean factor of
+    `scale_jitter`."""
+    if augment.scale_jitter:
+        side = augment.jitter_size * sum(augment.scale_jitter) / 2
+        return side, side
+    return float(np.median(augment.min_size)), float(augment.max_size)

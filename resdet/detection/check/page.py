@@ -1,0 +1,128 @@
+"""The report as one HTML page without scripts, links or requests: pictures are data URIs."""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from html import escape
+
+from resdet.detection.check.finding import KINDS, Finding
+from resdet.detection.check.pictures import picture
+from resdet.detection.check.report import Report, size_of_split
+from resdet.detection.check.text import headline, place
+
+PICTURES = 12  # of each kind
+LISTED = 200  # findings of each kind
+BUDGET = 4 * 10**6  # characters of pictures and sentences
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; --error: #c62828; --warning: #a86200; --note: #4a6fa5 }
+@media (prefers-color-scheme: dark) { :root { --error: #ff8a80; --warning: #ffb74d; --note: #90b4e8 } }
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem }
+h1 { font-size: 1.4rem; margin: .5rem 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .875rem }
+th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line) }
+td.n, th.n { text-align: right } .wide { overflow-x: auto }
+details { border: 1px solid var(--line); border-radius: .5rem; margin: .5rem 0; padding: 0 .75rem }
+summary { cursor: pointer; padding: .5rem 0 } details[open] summary { border-bottom: 1px solid var(--line) }
+:focus-visible { outline: 3px solid var(--note); outline-offset: 2px }
+.tag { font-weight: 600 } .error { color: var(--error) } .warning { color: var(--warning) } .note { color: var(--note) }
+.advice { opacity: .8 } ul { padding-left: 1.25rem } li { overflow-wrap: anywhere; margin: .25rem 0 }
+.grid { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(min(14rem, 100%), 1fr)) }
+figure { margin: .75rem 0 0; background: var(--soft); border-radius: .375rem; padding: .5rem }
+img { display: block; max-width: 100%; height: auto; margin: 0 auto }
+figcaption { font-size: .8125rem; margin-top: .375rem; overflow-wrap: anywhere }
+code { font-size: .875rem; overflow-wrap: anywhere }
+"""
+
+
+def page(report: Report) -> str:
+    """The whole page, below 5 MB."""
+    return "".join(_parts(report))
+
+
+def _parts(report: Report) -> Iterator[str]:
+    title = "Data check"
+    yield f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main><h1>{title}</h1>'
+    for split in report.splits:
+        counts = ", ".join(f"{count:,} {noun}" for noun, count in size_of_split(split).items())
+        yield f"<div>{escape(split.name)}: {counts}</div>"
+    yield f"<p><strong>{escape(headline(report))}</strong></p>"
+    yield "<h2>Findings</h2>" if report.findings else ""
+    budget = Budget(BUDGET)
+    for number, (kind, findings) in enumerate(report.by_kind().items()):
+        yield from _kind(report, kind, findings, budget, opened=number == 0)
+    yield from _anchors(report)
+    yield from _classes(report)
+    yield "</main></body></html>"
+
+
+class Budget:
+    """Characters that remain for pictures and sentences."""
+
+    def __init__(self, left: int):
+        self.left = left
+
+    def take(self, text: str) -> bool:
+        """Whether the text fits; then it is paid for."""
+        fits = len(text) <= self.left
+        self.left -= len(text) if fits else 0
+        return fits
+
+
+def _kind(report: Report, kind: str, findings: list[Finding], budget: Budget, opened: bool) -> Iterator[str]:
+    severity, title, advice = KINDS[kind]
+    yield f'<details id="{kind}"{" open" if opened else ""}><summary><span class="tag {severity}">{severity}</span> '
+    yield f"{escape(title[0].upper() + title[1:])}: {len(findings):,}</summary>"
+    yield f'<p class="advice">{escape(advice[0].upper() + advice[1:])}.</p>'
+    figures, rest = _figures(report, findings, budget)
+    yield f'<div class="grid">{"".join(figures)}</div>' if figures else ""
+    items = [f"<li>{escape(place(each))}{escape(each.sentence)}</li>" for each in rest[:LISTED]]
+    items = [item for item in items if budget.take(item)]
+    yield f"<ul>{''.join(items)}</ul>" if items else ""
+    if len(rest) > len(items):
+        yield f"<p>… and {len(rest) - len(items):,} more: <code>resdet data check --json</code> lists all.</p>"
+    yield "</details>"
+
+
+def _figures(report: Report, findings: list[Finding], budget: Budget) -> tuple[list[str], list[Finding]]:
+    """The first findings as pictures, and those without one."""
+    figures: list[str] = []
+    rest: list[Finding] = []
+    for finding in findings:
+        data = picture(report.splits, finding) if len(figures) < PICTURES and budget.left > BUDGET // 20 else None
+        if data is None:
+            rest.append(finding)
+            continue
+        sentence = escape(place(finding) + finding.sentence)
+        source = f"data:image/jpeg;base64,{b64encode(data).decode()}"
+        figure = f'<figure><img alt="" src="{source}"><figcaption>{sentence}</figcaption></figure>'
+        if budget.take(figure):
+            figures.append(figure)
+        else:
+            rest.append(finding)
+    return figures, rest
+
+
+def _anchors(report: Report) -> Iterator[str]:
+    yield "<h2>Anchors</h2>"
+    for split, fit in report.anchors.items():
+        yield f"<p>{fit.recall:.1%} of {fit.count:,} objects of {escape(split)} have an anchor with an IoU of 0.5 "
+        yield "or more at the training scale.</p>"
+        if fit.better:
+            yield f"<p>{fit.better_recall:.1%} have one with <code>{escape(fit.better.line)}</code></p>"
+
+
+def _classes(report: Report) -> Iterator[str]:
+    for split, classes in report.statistics.items():
+        yield f"<details><summary>Categories of {escape(split)}</summary><p>Sides (root of the area) in pixels, and "
+        yield "height to width, at the training scale: quantiles 5, 50 and 95%.</p>"
+        yield '<div class="wide"><table><thead><tr><th>category</th><th class="n">images</th><th class="n">objects</th>'
+        yield '<th class="n">crowds</th><th class="n">side</th><th class="n">height/width</th></tr></thead><tbody>'
+        for each in classes:
+            size = " · ".join(f"{value:.0f}" for value in each["size"] or [])
+            ratio = " · ".join(f"{value:.2f}" for value in each["ratio"] or [])
+            cells = (f"{each['images']:,}", f"{each['objects']:,}", f"{each['crowds']:,}", size, ratio)
+            numbers = "".join(f'<td class="n">{cell}</td>' for cell in cells)
+            yield f"<tr><td>{escape(each['name'])}</td>{numbers}</tr>"
+        yield "</tbody></table></div></details>"

@@ -1,0 +1,167 @@
+"""A split as its annotation file has it, with the invalid entries that training leaves out."""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from resdet.data.image_headers import WORKERS
+from resdet.detection.check.finding import Finding
+from resdet.detection.check.objects import ObjectTable
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.coco import file_name
+from resdet.detection.data.coco_file import CocoFile, is_text, require_lists
+from resdet.detection.data.compile_annotations import size_of
+from resdet.detection.data.config import ScenesConfig
+from resdet.detection.data.validation import Records, brief
+from resdet.errors import one_line
+from resdet.files.json_file import read_json
+
+KIND_OF = {
+    ("category", "id"): "category_id",
+    ("category", "name"): "category_id",
+    ("image", "id"): "image_id",
+    ("annotation", "id"): "annotation_id",
+    ("annotation", "image_id"): "unknown_image",
+    ("annotation", "category_id"): "unknown_category",
+    ("annotation", "bbox"): "box_invalid",
+}
+
+
+class Split:
+    """N images and M annotations in rows of the file; `findings` are those of reading it."""
+
+    def __init__(self, name: str, content: dict[str, Any], folder: str, other_sizes: bool = False):
+        """`content` is in COCO's format, with images in `folder`; `other_sizes`: see `Annotations`."""
+        require_lists(content, f"the annotation file of {name}")
+        self.name, self.content, self.folder, self.other_sizes = name, content, folder, other_sizes
+        self.findings: list[Finding] = []
+        self._reported: list[tuple[Records, np.ndarray, str, str | None]] = []
+        report = lambda *reported: self._reported.append(reported)
+        categories = Records(content["categories"], "category", report)
+        ids = categories.whole("id")
+        categories.require_unique(ids)
+        names = categories.values("name")
+        categories.require(np.array([is_text(name) for name in names], bool), "no text as name", "name")
+        usable = [entry for entry, valid in zip(categories.entries, categories.valid.tolist()) if valid]
+        coco = CocoFile({**content, "categories": usable}, name, report)
+        self.classes = coco.classes  # names by ascending id
+        self.images, self.annotations = coco.images, coco.annotations
+        self.image_ids = coco.image_ids
+        self.files = [file_name(entry) or "" for entry in self.images.entries]
+        self.images.require(np.array([name != "" for name in self.files], bool), "neither file_name nor coco_url")
+        self.sizes = self._measured(coco.sizes)  # int64 [N, 2]: width, height; 0 where unknown
+        self.images.require((self.sizes > 0).all(1), "no width and height, nor a readable file")
+        self.annotations.require_unique(self.annotations.whole("id"))
+        self.annotations.require(coco.in_images, "an image_id that no image has", "image_id")
+        self.annotations.require(coco.in_categories, "a category_id that no category has", "category_id")
+        self.owners = coco.rows()  # int64 [M]: row of the image
+        self.owned, self.categorized = coco.in_images, coco.in_categories  # bool [M]: whether these are listed
+        coco.check_objects()
+        self.boxes = coco.boxes  # float64 [M, 4]: x, y, width, height, as written
+        self.crowd = coco.crowd
+        self.labels = np.searchsorted(list(self.classes), coco.categories)  # int64 [M]; arbitrary where invalid
+        self._report()
+
+    @classmethod
+    def open(cls, name: str, data: ScenesConfig) -> "Split":
+        """Opens a split of a config."""
+        if file := data.coco_file(name):
+            return cls(name, read_json(file[0]), str(file[1]))
+        return cls.of(name, replace(data, on_bad_annotation="skip").open(name))
+
+    @classmethod
+    def of(cls, name: str, source: Annotations) -> "Split":
+        """The split of opened annotations. Of formats other than COCO, the entries that the reader left out are in the
+        sentences of `Annotations.problems`."""
+        if source.file:
+            return cls(name, read_json(source.file), source.root)
+        split = cls(name, source.to_coco(), source.root, source.other_sizes)
+        split.findings += [Finding("left_out", name, sentence) for sentence in source.problems]
+        return split
+
+    def path(self, row: int) -> str:
+        return os.path.join(self.folder, self.files[row])
+
+    def usable_images(self) -> np.ndarray:
+        """int64 [n]: rows of the images that training uses."""
+        return np.flatnonzero(self.images.valid)
+
+    def usable(self) -> np.ndarray:
+        """int64 [m]: rows of the annotations that training uses, by ascending image."""
+        corners = self.corners()
+        valid = self.annotations.valid & (corners[:, 2:] > corners[:, :2]).all(1)
+        if len(self.files):
+            valid &= self.images.valid[self.owners]
+        rows = np.flatnonzero(valid)
+        return rows[np.argsort(self.owners[rows], kind="stable")]
+
+    def corners(self) -> np.ndarray:
+        """float64 [M, 4]: xyxy boxes clipped to their images; without area where invalid or outside."""
+        boxes = np.where(self.annotations.valid[:, None], self.boxes, 0)
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+        limits = np.tile(self.sizes[self.owners] if len(self.sizes) else np.zeros((len(boxes), 2)), 2)
+        return np.clip(corners, 0, limits)
+
+    def objects(self) -> ObjectTable:
+        rows = self.usable()
+        return ObjectTable(
+            self.sizes, self.owners[rows], self.corners()[rows], self.labels[rows], self.crowd[rows],
+            list(self.classes.values()),
+        )  # fmt: skip
+
+    def finding(
+        self, kind: str, sentence: str, image: int | None = None, rows: Iterable[int] = (), **values: Any
+    ) -> Finding:
+        """A finding about an image and annotations, given by their rows."""
+        rows = tuple(int(row) for row in rows)
+        ids = tuple(_id(self.annotations.entries[row]) for row in rows)
+        file = None if image is None else self.files[image]
+        return Finding(
+            kind, self.name, one_line(sentence), file, ids, values, None if image is None else int(image), rows
+        )
+
+    def of_object(self, kind: str, row: int, sentence: str, *others: int, **values: Any) -> Finding:
+        """A finding about an annotation, and possibly others of the same image."""
+        image = int(self.owners[row]) if len(self.files) and self.owned[row] else None
+        return self.finding(kind, sentence, image, (row, *others), **values)
+
+    def _measured(self, sizes: np.ndarray) -> np.ndarray:
+        unknown = np.flatnonzero(self.images.valid & ~(sizes > 0).all(1)).tolist()
+        with ThreadPoolExecutor(WORKERS) as pool:
+            found = list(pool.map(lambda row: size_of(self.path(row)), unknown))
+        sizes = sizes.clip(min=0)
+        for row, size in zip(unknown, found):
+            sizes[row] = size or (0, 0)
+        return sizes
+
+    def _report(self) -> None:
+        """Makes findings of the entries that the validation refuses."""
+        for records, rows, problem, key in self._reported:
+            kind = KIND_OF.get((records.noun, key or ""), f"{records.noun}_invalid")
+            for row in rows.tolist():
+                value = f" ({brief(records.entries[row][key])})" if key in records.entries[row] else ""
+                sentence = f"{records.noun} {records.name(row)} has {problem}{value}"
+                self.findings.append(self._invalid(records.noun, kind, row, sentence))
+
+    def _invalid(self, noun: str, kind: str, row: int, sentence: str) -> Finding:
+        if noun == "category":
+            return self.finding(kind, sentence, category=_id(self.content["categories"][row]))
+        if noun == "image":
+            return self.finding(kind, sentence, row)
+        negative = kind == "box_invalid" and np.isfinite(self.boxes[row]).all()
+        return self.of_object("box_inverted" if negative else kind, row, sentence)
+
+
+def _id(entry: Any) -> Any:
+    """The id of an entry as a value for JSON."""
+    number = entry.get("id") if isinstance(entry, dict) else None
+    return number if isinstance(number, (int, str, float)) else None if number is None else brief(number)
+
+
+def name_list(names: Sequence[str], limit: int = 5) -> str:
+    """The first names, and … if there are more."""
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")

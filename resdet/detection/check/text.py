@@ -1,0 +1,80 @@
+"""The report as text of about one screen."""
+
+from collections.abc import Iterator
+
+from resdet.detection.check.finding import KINDS, SEVERITIES, Finding
+from resdet.detection.check.report import Report, size_of_split
+from resdet.errors import one_line
+
+EXAMPLES = 2  # of each kind
+MANY = 8  # kinds, from which one example of each is shown
+CLASSES = 6  # lines of the table
+WIDTH = 150  # characters of an example
+
+
+def summary(report: Report) -> str:
+    return "\n".join(_lines(report))
+
+
+def headline(report: Report) -> str:
+    """Number of findings by severity."""
+    counts = [(report.count(severity), severity) for severity in SEVERITIES]
+    words = [f"{count} {severity}{'' if count == 1 else 's'}" for count, severity in counts if count]
+    return ", ".join(words) or "nothing found"
+
+
+def place(finding: Finding) -> str:
+    """The split and the file of a finding, before its sentence."""
+    return f"{finding.split}/{one_line(finding.image)}: " if finding.image else f"{finding.split}: "
+
+
+def _lines(report: Report) -> Iterator[str]:
+    for split in report.splits:
+        counts = size_of_split(split)
+        yield f"{split.name}: " + ", ".join(f"{count} {noun}" for noun, count in counts.items())
+    yield headline(report)
+    yield from _findings(report)
+    yield ""
+    yield from _classes(report)
+    yield from _anchors(report)
+
+
+def _findings(report: Report) -> Iterator[str]:
+    kinds = report.by_kind()
+    examples = EXAMPLES if len(kinds) < MANY else 1
+    severity = None
+    for kind, findings in kinds.items():
+        if KINDS[kind].severity != severity:
+            severity = KINDS[kind].severity
+            yield f"\n{severity}s"
+        yield f"  {KINDS[kind].title}: {len(findings)} ({KINDS[kind].advice})"
+        yield from (f"    {_example(finding)}" for finding in findings[:examples])
+        if len(findings) > examples > 1:
+            yield f"    … and {len(findings) - examples} more"
+
+
+def _example(finding: Finding) -> str:
+    where = place(finding) if finding.image and finding.image not in finding.sentence else ""
+    text = f"{where}{finding.sentence}"
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+
+
+def _classes(report: Report) -> Iterator[str]:
+    """The classes with most and fewest objects of the first split."""
+    split, classes = next(iter(report.statistics.items()))
+    ordered = sorted(classes, key=lambda each: -each["objects"])
+    shown = ordered if len(ordered) <= CLASSES else [*ordered[: CLASSES // 2], *ordered[-CLASSES // 2 :]]
+    yield f"{'category (' + split + ')':24} {'images':>7} {'objects':>8}  side and height/width at the training scale"
+    for each in shown:
+        size, ratio = each["size"], each["ratio"]
+        spread = f"{size[0]:.0f}–{size[2]:.0f} px, {ratio[0]:.2f}–{ratio[2]:.2f}" if size else ""
+        yield f"{each['name'][:24]:24} {each['images']:7} {each['objects']:8}  {spread}"
+    if len(ordered) > CLASSES:
+        yield f"… {len(ordered) - CLASSES} more categories in between"
+
+
+def _anchors(report: Report) -> Iterator[str]:
+    for split, fit in report.anchors.items():
+        yield f"anchors: {fit.recall:.1%} of the objects of {split} have an anchor of IoU 0.5 or more"
+        if fit.better:
+            yield f"         {fit.better_recall:.1%} with {fit.better.line}"

@@ -1,0 +1,228 @@
+"""`resdet data check` as a user runs it, on other formats too, and the check at the start of a training."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detection.check import planted
+from detection.check.planted import SETTINGS, DataSet, check, experiment, found
+
+from resdet import config
+from resdet.detection.check.anchors import AnchorGrid
+from resdet.detection.check.brief import brief
+from resdet.detection.check.report import Depth
+from resdet.detection.training import DetectionTraining
+from resdet.engine.distributed import World
+from resdet.engine.log import Log, record
+from resdet.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    data = DataSet()
+    planted.plant_everything(data)
+    return data.write(tmp_path_factory.mktemp("data") / "faulty")
+
+
+@pytest.fixture
+def clean(tmp_path):
+    return DataSet(8, 3).write(tmp_path / "clean")
+
+
+def test_the_summary_names_each_kind_by_severity(command, faulty):
+    done = command("data", "check", faulty, *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "train: 55 images, 154 annotations, 6 categories"
+    assert lines.index("errors") < lines.index("warnings") < lines.index("notes")
+    assert "  boxes outside of their image: 1 (correct the annotation in your labeling tool)" in lines
+    assert (
+        "    train/train023.jpg: annotation 70 has the box [130, 10, 20, 20], outside of its image of 120x90" in lines
+    )
+    assert lines.index("  truncated image files: 2 (copy or download the files again)") < lines.index("warnings")
+
+
+def test_json_has_all_findings(command, faulty):
+    done = command("data", "check", "--config", "custom.yaml", f"data.root={faulty}", *SETTINGS, "--json")
+    content = json.loads(done.stdout)
+    assert {f["kind"] for f in content["findings"]} == set(content["kinds"])
+    assert content["splits"]["val"] == {"images": 10, "annotations": 31, "categories": 6}
+    clipped = next(f for f in content["findings"] if f["kind"] == "box_clipped")
+    assert clipped == {
+        "kind": "box_clipped",
+        "severity": "warning",
+        "split": "train",
+        "image": "train024.jpg",
+        "annotations": [73],
+        "sentence": "annotation 73 has the box [2, 55, 40, 38], which reaches out of its image of 120x90",
+        "values": {"box": [2, 55, 40, 38]},
+    }
+    assert sum(content["counts"].values()) == len(content["findings"])
+
+
+@pytest.mark.parametrize("words, status", [(["--strict"], 1), ([], 0)])
+def test_the_exit_status(command, faulty, words, status):
+    assert command("data", "check", faulty, *SETTINGS, "--no-near-duplicates", *words).returncode == status
+
+
+def test_a_clean_set_passes_strictly_and_writes_what_is_asked_for(command, clean, tmp_path):
+    done = command("data", "check", clean, *SETTINGS, "--strict", "--html", "page.html", "--fix", "copy")
+    assert done.returncode == 0 and "nothing found" in done.stdout
+    assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
+    assert (tmp_path / "copy" / "annotations" / "train.json").exists() and "0 changes" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ([], "takes one folder, or --config"),
+        (["a", "b"], "takes one folder, or --config"),
+        (["nowhere"], "resdet: nowhere"),
+        (["--config", "shapes_resnet20.yaml"], "resdet data check is for the data of detectors"),
+    ],
+)
+def test_mistakes_are_explained(command, words, sentence):
+    done = command("data", "check", *words)
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_near_duplicates_can_be_left_out(faulty):
+    kinds = {kind for kind, *_ in found(check(faulty, depth=Depth(near=False)))}
+    assert {"leak", "duplicate_image"} <= kinds and not kinds & {"near_leak", "near_duplicate"}
+
+
+def test_damage_inside_a_file_is_found_by_decoding(tmp_path):
+    data = DataSet(6, 3)
+    image, _ = data.next()
+    png = bytearray(planted.encoded(data.picture(), ".png"))
+    png[60:400] = b"\xff" * 340  # header and end are whole
+    data.files[f"train/{image['file_name']}"] = bytes(png)
+    root = data.write(tmp_path / "set")
+    assert check(root).findings == []
+    assert found(check(root, depth=Depth(decode=True))) == {("undecodable", "train", image["file_name"], ())}
+
+
+def test_a_split_that_cannot_be_opened_is_an_error_and_both_end_the_check(clean):
+    words = ["data.name=coco", "data.augment.min_size=[180]"]
+    for split in ("train", "val"):
+        words += [f"data.{split}.images={split}", f"data.{split}.annotations=annotations/{split}.json"]
+    (clean / "annotations" / "val.json").write_text("{}")
+    assert found(check(clean, *words)) == {("cannot_open", "val", None, ())}
+    (clean / "annotations" / "train.json").unlink()
+    with pytest.raises(DataError, match=r"train\.json cannot be read"):
+        check(clean, *words)
+
+
+def test_splits_of_other_categories(tmp_path):
+    data = DataSet(8, 3)
+    data.content["val"]["categories"].reverse()
+    for entry, id in zip(data.content["val"]["categories"], (1, 2, 3)):
+        entry["id"] = id
+    report = check(data.write(tmp_path / "set"))
+    assert found(report) == {("category_mismatch", "val", None, ())}
+
+
+def test_anchors_that_do_not_fit(tmp_path):
+    root = DataSet(8, 3).write(tmp_path / "set")
+    report = check(root, "model.rpn.anchors.sizes=[[300],[350],[400],[450],[500]]")
+    assert {(kind, split) for kind, split, *_ in found(report)} == {("anchors", "train"), ("anchors", "val")}
+    better = report.anchors["train"].better
+    assert better and check(root, *better.line.split()).findings == []
+
+
+def test_voc_shows_what_its_reader_left_out(tmp_path):
+    for folder in ("Annotations", "JPEGImages"):
+        (tmp_path / folder).mkdir()
+    boxes = {"a": (5, 5, 40, 40), "b": (50, 9, 20, 60), "c": (700, 5, 720, 40)}
+    pictures = DataSet(0, 0)
+    for stem, (x1, y1, x2, y2) in boxes.items():
+        corners = f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
+        thing = f"<object><name>gecko</name><bndbox>{corners}</bndbox></object>"
+        size = "<size><width>120</width><height>90</height></size>"
+        (tmp_path / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{size}{thing}</annotation>")
+        cv2.imwrite(str(tmp_path / "JPEGImages" / f"{stem}.jpg"), pictures.picture())
+    places = [f"data.{split}.annotations=Annotations" for split in ("train", "val")]
+    places += [f"data.{split}.images=JPEGImages" for split in ("train", "val")]
+    report = check(tmp_path, "data.name=voc", *places)
+    expected = [("leak", "val", f"{stem}.jpg", ()) for stem in boxes]
+    assert found(report) == {*expected, ("left_out", "train", None, ()), ("left_out", "val", None, ())}
+    left_out = [f.sentence for f in report.findings if f.kind == "left_out" and f.split == "train"]
+    assert "1 of b.xml" in left_out[0] and "without area" in left_out[0]
+    assert "1 of c.xml" in left_out[1] and "outside of its image" in left_out[1]
+
+
+def sentences(root, *overrides: str) -> str | None:
+    setup = experiment(root, *overrides)
+    source, validation = (setup.data.open(split) for split in ("train", "val"))
+    return brief(source, validation, setup.data, AnchorGrid.of(setup.model, (4, 8, 16, 32, 64)))
+
+
+def test_the_start_of_a_training_is_silent_on_clean_data(clean):
+    assert sentences(clean) is None
+
+
+def test_the_start_of_a_training_counts_what_the_index_shows(tmp_path):
+    data = DataSet(40, 5)
+    image, thing = data.next()
+    data.add_object("train", image, 1, list(thing["bbox"]))
+    image, _ = data.next()
+    data.add_object("train", image, 1, [2, 85, 1.5, 4])
+    image, _ = data.next()
+    for k in range(6):
+        data.add_object("train", image, 1, [4 + 19 * k, 72, 16, 16])
+    for content in data.content.values():
+        content["categories"] += [{"id": 8, "name": "fish"}, {"id": 9, "name": "owl"}]
+    data.add_object("train", image, 9, [70, 60, 12, 10])
+    assert sentences(data.write(tmp_path / "set")).split("; ") == [
+        "1 objects vanish at the training scale",
+        "1 images have more than data.max_objects=8 objects",
+        "1 objects are annotated twice",
+        "1 category without training objects (fish)",
+        "2 categories without validation objects (fish, owl)",
+        "1 category rare (owl): see data.sampling=repeat_factor",
+    ]
+    assert "100.0% of the training objects have no anchor of IoU 0.5 or more" in sentences(
+        tmp_path / "set", "model.rpn.anchors.sizes=[[900],[900],[900],[900],[900]]"
+    )
+
+
+def test_a_training_logs_the_findings_and_the_command(command, tmp_path, capsys):
+    data = DataSet(8, 3)
+    image, thing = data.next()
+    data.add_object("train", image, 1, list(thing["bbox"]))
+    setup = experiment(data.write(tmp_path / "set"), "model.box.width=8")
+    cpu = torch.device("cpu")
+    DetectionTraining(setup, World(0, 1, cpu), log := Log(tmp_path / "run")).check_images(log)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("data check: ")]
+    assert lines[0] == "data check: 1 objects are annotated twice"
+    words = lines[1].split("`")[1].split()
+    assert words[:3] == ["resdet", "data", "check"]
+    (tmp_path / "run").mkdir()
+    record(tmp_path / "run", config.to_yaml(setup), 0, cpu, 1)
+    again = command(*words[1:])
+    assert again.returncode == 0 and "objects annotated twice: 1" in again.stdout, again.stderr
+
+
+def test_paths_of_several_splits_are_compared_as_files(tmp_path):
+    """An image of both splits is a leak, by whatever path."""
+    data = DataSet(6, 3)
+    root = data.write(tmp_path / "set")
+    shutil.copy(root / "train" / "train001.jpg", root / "val" / "val001.jpg")
+    assert found(check(root)) == {("leak", "val", "val001.jpg", ())}
+
+
+def test_numpy_values_do_not_reach_json(faulty):
+    plain = (str, int, float, bool, type(None))
+
+    def leaves(value):
+        if isinstance(value, (dict, list, tuple)):
+            for each in value.values() if isinstance(value, dict) else value:
+                yield from leaves(each)
+        else:
+            yield value
+
+    content = check(faulty).to_dict()
+    assert [value for value in leaves(content) if not isinstance(value, plain) or isinstance(value, np.generic)] == []

@@ -1,0 +1,33 @@
+"""Planted faults, each found by kind, image and annotation, and nothing else."""
+
+from collections import Counter
+
+import pytest
+from detection.check import planted
+from detection.check.planted import DataSet, check, found
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    data = DataSet()
+    expected = planted.plant_everything(data)
+    return check(data.write(tmp_path_factory.mktemp("data") / "set")), expected
+
+
+def test_a_data_set_without_faults_gives_nothing(tmp_path):
+    assert check(DataSet(20, 5).write(tmp_path / "set")).findings == []
+
+
+def test_each_of_forty_faults_is_found(report):
+    result, expected = report
+    assert len(expected) >= 40 and len({each.kind for each in expected}) >= 35
+    missed = set(map(tuple, expected)) - found(result)
+    assert missed == set()
+
+
+def test_nothing_else_is_found(report):
+    result, expected = report
+    assert (
+        Counter((f.kind, f.split, f.image, f.annotations) for f in result.findings) - Counter(map(tuple, expected))
+        == {}
+    )

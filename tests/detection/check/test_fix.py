@@ -1,0 +1,144 @@
+"""The cleaned copy: what is fixed is not found again, and nothing else changes."""
+
+import json
+
+import pytest
+from detection.check import planted
+from detection.check.planted import DataSet, check, corners, found, rectangle
+
+from resdet.commands.data import check as run_check
+from resdet.detection.check.fix import LOG, write_fixed
+from resdet.errors import DataError
+from resdet.tasks import CheckOptions
+
+
+def fixed_of(data: DataSet, folder):
+    """The report on the cleaned copy of a data set, its folder, and the changes."""
+    root = data.write(folder / "set")
+    count = write_fixed(check(root), folder / "fixed")
+    changes = [json.loads(line) for line in (folder / "fixed" / LOG).read_text().splitlines()]
+    assert len(changes) == count
+    return check(folder / "fixed"), folder / "fixed", changes
+
+
+def entries(root, split="train"):
+    content = json.loads((root / "annotations" / f"{split}.json").read_text())
+    return content["images"], {entry["id"]: entry for entry in content["annotations"]}
+
+
+def with_safe_faults() -> DataSet:
+    data = DataSet(20, 5)
+    train = data.content["train"]
+    for make in (None, lambda old: b"", lambda old: old[:200]):
+        image, _ = data.next()
+        name = f"train/{image['file_name']}"
+        data.files[name] = make(data.files[name]) if make else b"GIF8"
+    for box in ([1, 2, "3", 4], [10, 10, 0, 20], [130, 10, 20, 20], [1, 2, float("inf"), 4]):
+        _, thing = data.next()
+        thing["bbox"] = box
+    for key, value in (("image_id", 12345), ("category_id", 77), ("area", "large"), ("id", 1)):
+        _, thing = data.next()
+        thing[key] = value
+    _, thing = data.next()
+    thing |= {"bbox": [40, 70, -30, -10], "segmentation": [rectangle(10, 60, 40, 70)]}
+    _, thing = data.next()
+    thing |= {"bbox": [2, 60, 40, 32], "segmentation": [rectangle(2, 60, 42, 90)]}
+    image, thing = data.next()
+    data.add_object("train", image, 1, list(thing["bbox"]))
+    image, _ = data.next()
+    image |= {"width": 100, "height": 75}
+    pixels = data.picture()
+    data.add_image("train", planted.encoded(pixels))
+    copy = data.add_image("train", planted.encoded(pixels))
+    train["annotations"] = [entry for entry in train["annotations"] if entry["image_id"] != copy["id"]]
+    train["images"].append({"id": 900, "width": 10, "height": 10})
+    return data
+
+
+def test_nothing_is_found_in_the_cleaned_copy(tmp_path):
+    data = with_safe_faults()
+    assert len(check(data.write(tmp_path / "before")).findings) >= 18
+    report, _, changes = fixed_of(data, tmp_path)
+    assert report.findings == [] and len(changes) == 17
+
+
+def test_a_clean_data_set_is_copied_as_it_is(tmp_path):
+    data = DataSet(6, 3)
+    _, folder, changes = fixed_of(data, tmp_path)
+    assert changes == []
+    for name, content in data.files.items():
+        assert (folder / name).read_bytes() == content
+    for split, content in data.content.items():
+        assert json.loads((folder / "annotations" / f"{split}.json").read_text()) == content
+
+
+def test_boxes_are_clipped_and_swapped_to_these_values(tmp_path):
+    data = with_safe_faults()
+    _, folder, changes = fixed_of(data, tmp_path)
+    things = {a["id"]: a for a in data.content["train"]["annotations"]}
+    _, after = entries(folder)
+    by_box = {tuple(a["bbox"]): id for id, a in things.items() if isinstance(a["bbox"], list)}
+    assert after[by_box[40, 70, -30, -10]]["bbox"] == [10, 60, 30, 10]
+    assert after[by_box[2, 60, 40, 32]]["bbox"] == [2, 60, 40, 30]
+    said = {change["change"] for change in changes}
+    assert {"swapped the corners", "clipped the box to the image", "set the size to 120x90"} <= said
+
+
+def test_what_needs_a_judgment_stays(tmp_path):
+    data = DataSet()
+    planted.plant_everything(data)
+    before = found(check(data.write(tmp_path / "before")))
+    report, folder, _ = fixed_of(data, tmp_path)
+    fixable = {
+        "missing", "unreadable", "truncated", "image_size", "image_id", "annotation_id", "unknown_image",
+        "unknown_category", "image_invalid", "annotation_invalid", "box_invalid", "box_inverted", "box_no_area",
+        "box_outside", "box_clipped", "box_duplicate", "mask_invalid",
+    }  # fmt: skip
+    kinds = {finding.kind for finding in report.findings}
+    assert kinds == {kind for kind, *_ in before} - fixable
+    _, after = entries(folder)
+    for box in ([0.2, 0.3, 0.4, 0.5], [30, 20, 110, 85], [10, 80, 75, 30]):
+        assert box in [entry["bbox"] for entry in after.values()]
+
+
+def test_a_copy_with_other_objects_is_not_dropped(tmp_path):
+    data = DataSet(8, 3)
+    pixels = data.picture()
+    data.add_image("train", planted.encoded(pixels))
+    other = data.add_image("train", planted.encoded(pixels))
+    report, folder, changes = fixed_of(data, tmp_path)
+    assert changes == [] and {f.kind for f in report.findings} == {"duplicate_image"}
+    assert other["file_name"] in [image["file_name"] for image in entries(folder)[0]]
+
+
+def test_files_stay_below_the_folder(tmp_path):
+    data = DataSet(6, 3)
+    first, second = data.content["train"]["images"][:2]
+    data.files["val/inner.jpg"] = data.files.pop(f"train/{first['file_name']}")
+    data.files["inner.jpg"] = data.files.pop(f"train/{second['file_name']}")
+    first["file_name"], second["file_name"] = "../val/inner.jpg", "../inner.jpg"
+    root = data.write(tmp_path / "set")
+    third = data.content["train"]["images"][2]
+    assert check(root).findings == []
+    write_fixed(check(root), tmp_path / "fixed")
+    images, _ = entries(tmp_path / "fixed")
+    assert [image["file_name"] for image in images[:3]] == ["val/inner.jpg", "inner.jpg", third["file_name"]]
+    assert (tmp_path / "fixed" / "train" / "val" / "inner.jpg").read_bytes() == data.files["val/inner.jpg"]
+    assert check(tmp_path / "fixed").findings == []
+
+
+def test_a_filled_folder_is_refused(tmp_path):
+    root = DataSet(6, 3).write(tmp_path / "set")
+    with pytest.raises(DataError, match="is not empty: name a new folder"):
+        run_check(planted.experiment(root), CheckOptions(fix=str(root)))
+
+
+def test_a_box_is_clipped_to_the_corrected_size(tmp_path):
+    data = DataSet(6, 3)
+    image, thing = data.next()
+    image |= {"width": 300, "height": 300}
+    thing |= {"bbox": [100, 50, 60, 60], "segmentation": [rectangle(*corners([100, 50, 20, 40]))]}
+    report, folder, _ = fixed_of(data, tmp_path)
+    assert report.findings == []
+    images, after = entries(folder)
+    assert (images[0]["width"], images[0]["height"]) == (120, 90) and after[thing["id"]]["bbox"] == [100, 50, 20, 40]
