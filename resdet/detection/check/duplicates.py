@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from resdet.data.image_headers import WORKERS
-from resdet.detection.check.dhash import dhash, informative, nearest
 from resdet.detection.check.finding import Finding
+from resdet.detection.check.nearest import nearest
 from resdet.detection.check.split import Split
+from resdet.images.dhash import hashes_of
 
 BLOCK = 2**20  # bytes read at a time
 Place = tuple[int, int]  # index of the split, row of the image
@@ -68,13 +69,10 @@ def content_hash(path: str) -> str | None:
 
 
 def _near(splits: Sequence[Split], places: Sequence[Place]) -> list[Finding]:
-    with ThreadPoolExecutor(WORKERS) as pool:
-        hashes = np.array(list(pool.map(lambda place: dhash(splits[place[0]].path(place[1])), places)), np.uint64)
-    kept = np.flatnonzero(informative(hashes))
-    groups = np.array([s for s, _ in places], np.int64)[kept]
-    others, distances = nearest(hashes[kept], groups)
+    hashes = hashes_of([splits[s].path(row) for s, row in places])
+    others, distances = nearest(hashes, np.array([s for s, _ in places], np.int64))
     return [
-        _finding(splits, places[kept[i]], places[kept[other]], "near_leak", "near_duplicate", bits=int(distances[i]))
+        _finding(splits, places[i], places[other], "near_leak", "near_duplicate", bits=int(distances[i]))
         for i, other in enumerate(others.tolist())
         if other >= 0
     ]

@@ -8,11 +8,12 @@ import numpy as np
 
 from resdet.data.array_cache import HIDDEN, user_cache
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.formats.near_duplicates import group, hashes_of
+from resdet.detection.formats.near_duplicates import group
 from resdet.detection.formats.stratify import NEW, VAL, stratify
 from resdet.errors import DataError, FileError
 from resdet.files.atomic import write_text
 from resdet.files.json_file import read_json
+from resdet.images.dhash import hashes_of
 
 FILE = "split.json"
 NAMES = ("train", "val")
@@ -39,7 +40,7 @@ class ValSplit:
         files = list(source.files)
         new = [file for file in files if file not in self.images]
         hashes = {file: int(text, 16) for file, (_, text) in self.images.items()}
-        hashes |= dict(zip(new, hashes_of(Path(source.root), new)))
+        hashes |= dict(zip(new, hashes_of([Path(source.root) / file for file in new]).tolist()))
         presence = np.zeros((len(files), len(source.classes)), bool)
         presence[source.presence()] = True
         sides = np.array([NAMES.index(self.images[file][0]) if file in self.images else NEW for file in files], int)

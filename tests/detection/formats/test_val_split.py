@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from detection.formats.samples import opened, picture, write
 
-from resdet.detection.formats.near_duplicates import THRESHOLD, dhash, group
+from resdet.detection.formats.near_duplicates import group
 from resdet.detection.formats.stratify import NEW, TRAIN, VAL, stratify
 from resdet.errors import DataError
+from resdet.images.dhash import THRESHOLD
 
 CLASSES = {"common": 1, "often": 3, "rare": 10}  # every image, every third, every tenth
 
@@ -93,19 +94,6 @@ def test_near_duplicates_are_on_one_side(tmp_path):
     val = val_files(tmp_path)
     scenes = {file[2:4] for file in val}
     assert val == {f"{frame}-{scene}.png" for frame in range(5) for scene in scenes} and 2 <= len(scenes) <= 3
-
-
-def test_hash_is_the_published_one(tmp_path):
-    """dHash: a bit for each pixel of 8 × 8 that is darker than its right neighbor, of the image reduced to 9 × 8."""
-    ramp = np.tile(np.linspace(0, 255, 90).astype(np.uint8), (80, 1))
-    for name, pixels, expected in (("up", ramp, 2**64 - 1), ("down", ramp[:, ::-1], 0), ("flat", ramp * 0, 0)):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
-        assert dhash(tmp_path / f"{name}.png") == expected
-    assert dhash(tmp_path / "missing.png") == 0
-    step = np.zeros((80, 90), np.uint8)
-    step[:40, 50:] = 255  # brighter from column 5 on, in the upper four rows: the fifth comparison of each
-    cv2.imwrite(str(tmp_path / "step.png"), step)
-    assert dhash(tmp_path / "step.png") == int("00001000" * 4 + "0" * 32, 2)
 
 
 def test_groups_are_the_connected_components_of_all_pairs():
