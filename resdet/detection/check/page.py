@@ -6,8 +6,8 @@ from html import escape
 
 from resdet.detection.check.finding import KINDS, Finding
 from resdet.detection.check.pictures import picture
-from resdet.detection.check.report import Report, size_of_split
-from resdet.detection.check.text import headline, place
+from resdet.detection.check.report import Report
+from resdet.detection.check.text import counts, headline, place
 
 PICTURES = 12  # of each kind
 LISTED = 200  # findings of each kind
@@ -45,8 +45,7 @@ def _parts(report: Report) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main><h1>{title}</h1>'
     for split in report.splits:
-        counts = ", ".join(f"{count:,} {noun}" for noun, count in size_of_split(split).items())
-        yield f"<div>{escape(split.name)}: {counts}</div>"
+        yield f"<div>{escape(split.name)}: {counts(split)}</div>"
     yield f"<p><strong>{escape(headline(report))}</strong></p>"
     yield "<h2>Findings</h2>" if report.findings else ""
     budget = Budget(BUDGET)

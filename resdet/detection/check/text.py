@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from resdet.detection.check.finding import KINDS, SEVERITIES, Finding
 from resdet.detection.check.report import Report, size_of_split
+from resdet.detection.check.split import Split
 from resdet.errors import one_line
 
 EXAMPLES = 2  # of each kind
@@ -28,10 +29,16 @@ def place(finding: Finding) -> str:
     return f"{finding.split}/{one_line(finding.image)}: " if finding.image else f"{finding.split}: "
 
 
+def counts(split: Split) -> str:
+    """The numbers of images, annotations and categories."""
+    singular = {"images": "image", "annotations": "annotation", "categories": "category"}
+    sizes = size_of_split(split).items()
+    return ", ".join(f"{count:,} {singular[noun] if count == 1 else noun}" for noun, count in sizes)
+
+
 def _lines(report: Report) -> Iterator[str]:
     for split in report.splits:
-        counts = size_of_split(split)
-        yield f"{split.name}: " + ", ".join(f"{count} {noun}" for noun, count in counts.items())
+        yield f"{split.name}: {counts(split)}"
     yield headline(report)
     yield from _findings(report)
     yield ""
