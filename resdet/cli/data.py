@@ -21,7 +21,13 @@ def add(commands) -> None:
         help="data for classification, detection, detection in videos, or localization",
     )
     make.add_argument("root", type=output_folder, metavar="DIR", help="output folder")
-    make.add_argument("--train", type=int, metavar="N", default=1000, help="number of training images (default: 1000)")
+    make.add_argument(
+        "--train",
+        type=int,
+        metavar="N",
+        default=1000,
+        help="number of training images (default: 1000); of shape_vid: frames",
+    )
     make.add_argument("--val", type=int, metavar="N", default=200, help="number of validation images (default: 200)")
     make.add_argument("--size", type=int, metavar="N", default=256, help="side of an image in pixels (default: 256)")
     make.add_argument("--seed", type=int, metavar="N", default=0, help="random seed (default: 0)")
