@@ -97,7 +97,7 @@ def test_masks_and_a_cascade(write):
     assert model.box.ious == [0.5, 0.6, 0.7] and model.box.class_agnostic
     assert (model.mask.convs, model.mask.norm, model.mask.sampling) == (8, "gn", 0)
     plain = translate(write("_BASE_: base.yaml\nMODEL: {MASK_ON: True}\n", "b.yaml")).settings
-    assert plain["model"]["mask"] == {"sampling": 0}
+    assert plain["model"]["mask"] == {"sampling": 0, "regions": 128}
 
 
 def test_c4(write):
