@@ -8,7 +8,7 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.geometry import scale_of
 from resdet.detection.evaluation.results import Results
 from resdet.detection.report.doubts import Doubt, label_doubts
-from resdet.detection.report.evaluated import EvaluatedDetector
+from resdet.detection.report.evaluation import EvaluatedDetector
 from resdet.results.sections import Gallery, Mark, Part, Picture, Section, Table, picture
 
 WORST, BEST, CROPS = 12, 6, 24  # pictures
