@@ -1,5 +1,7 @@
 """Calibration against hotcoco and by hand; parts of reports as HTML, Markdown and JSON."""
 
+import re
+
 import coco_scenes
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from resdet.report.html import page
 from resdet.results import sections
 from resdet.results.calibration import calibrate
 from resdet.results.confusion import LARGEST, confusion_parts
-from resdet.results.plot import Line
+from resdet.results.plot import BOTTOM, COLORS, HEIGHT, TOP, Line, plot
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -149,3 +151,31 @@ def test_results_that_cannot_be_cached_are_returned(tmp_path, capsys):
     (tmp_path / "file").touch()  # no folder can be made in it, whatever the permissions
     assert cached_json(tmp_path / "file/predictions.json", "a", lambda: 5) == 5
     assert "not cached" in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf8_are_escaped():
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    shown = sections.picture(np.zeros((20, 30, 3), np.uint8), name, "caption")
+    content = [
+        sections.Section(
+            "images",
+            "Images",
+            [sections.Gallery("worst", "Worst", [shown]), sections.Table("names", "Names", ("name",), [(name,)])],
+        )
+    ]
+    for text in (page(name, content), to_markdown(name, content)):
+        assert "caf\\udce9.jpg" in text.encode("utf-8").decode("utf-8")
+
+
+@pytest.mark.parametrize(("value", "order"), [(np.float64(0.5), ["0.5"]), (3, ["3.0"]), (float("nan"), []), (None, [])])
+def test_cells_sort_by_plain_numbers(value, order):
+    text = page("title", [sections.Section("a", "A", [sections.Table("b", "B", ("value",), [(value,)])])])
+    assert re.findall('data-value="([^"]*)"', text) == order
+
+
+@pytest.mark.parametrize("values", [[-4.0, -1.0], [-1.0, 3.0], [0.0, 0.0], [2.0, 5.0], [-3.0]])
+def test_lines_lie_between_their_axes(values):
+    drawing = plot([Line("line", range(len(values)), values, 0)], "", "x", "y")
+    (line,) = [stroke.points for stroke in drawing.strokes if stroke.color == COLORS[0]][:1]
+    assert (line[:, 1] >= TOP).all() and (line[:, 1] <= HEIGHT - BOTTOM).all()
+    assert (np.diff(line[:, 1]) <= 0).all()  # higher values lie higher

@@ -8,6 +8,7 @@ from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.errors import DataError
+from resdet.files.atomic import encode_image
 from resdet.images.decode import read_image
 from resdet.images.resizing import new_size, resize_pixels
 from resdet.results.drawing import draw
@@ -40,8 +41,7 @@ def picture(splits: Sequence[Split], finding: Finding) -> bytes | None:
     height = min(view.shape[0] for view in views)
     views = [resize_pixels(view, max(1, round(view.shape[1] * height / view.shape[0])), height) for view in views]
     pixels = np.concatenate(views, 1)
-    _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return data.tobytes()
+    return encode_image("picture.jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
 
 
 def _view(split: Split, row: int, annotations: Sequence[int] = (), masks: bool = False) -> np.ndarray:
