@@ -5,7 +5,9 @@ import re
 import coco_scenes
 import numpy as np
 import pytest
+import torch
 from report import pages
+from torchvision.ops import box_convert
 
 from resdet.detection.evaluation.coco_engines import hotcoco_evaluator
 from resdet.detection.evaluation.results import Results
@@ -14,6 +16,7 @@ from resdet.files.keyed_cache import cached_json
 from resdet.report.content import to_json, to_markdown
 from resdet.report.html import page
 from resdet.results import sections
+from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.calibration import calibrate
 from resdet.results.confusion import LARGEST, confusion_parts
 from resdet.results.plot import BOTTOM, COLORS, HEIGHT, TOP, Line, plot
@@ -179,3 +182,10 @@ def test_lines_lie_between_their_axes(values):
     (line,) = [stroke.points for stroke in drawing.strokes if stroke.color == COLORS[0]][:1]
     assert (line[:, 1] >= TOP).all() and (line[:, 1] <= HEIGHT - BOTTOM).all()
     assert (np.diff(line[:, 1]) <= 0).all()  # higher values lie higher
+
+
+def test_corners_are_those_of_torchvision():
+    boxes = np.random.default_rng(0).uniform(0, 50, (5, 4))
+    expected = box_convert(torch.from_numpy(boxes), "xywh", "xyxy").numpy()
+    np.testing.assert_allclose(xywh_to_xyxy(boxes), expected)
+    np.testing.assert_allclose(xywh_to_xyxy(boxes[0]), expected[0])

@@ -11,6 +11,7 @@ from resdet.errors import DataError
 from resdet.files.atomic import encode_image
 from resdet.images.decode import read_image
 from resdet.images.resizing import new_size, resize_pixels
+from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.drawing import draw
 
 SIDE = 320  # pixels of the long side
@@ -75,7 +76,7 @@ def _mask(split: Split, annotation: int, shape: Sequence[int]) -> np.ndarray:
 
 def _corners(box: np.ndarray) -> np.ndarray:
     """xyxy of a box as written: x, y, width, height; negative sides are swapped."""
-    corners = np.stack([box[:2], box[:2] + box[2:]])
+    corners = xywh_to_xyxy(box).reshape(2, 2)
     return np.concatenate([corners.min(0), corners.max(0)])
 
 
