@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from report import pages
 from tasks import runs
 
 from resdet import tasks
+from resdet.classification import run_report
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.report.evaluation import state_of
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, DataError
 from resdet.report.runs import key_of, names_of, read_run
 
 pytestmark = pytest.mark.usefixtures("narrow")
@@ -158,6 +160,21 @@ def test_predictions_of_other_images_are_not_served(run, root, tmp_path):
     same = tasks.EvaluatedRun("good", None, experiment, tmp_path / "cache", "key")
     assert same.predictions(lambda: 1, before) == same.predictions(lambda: 2, before) == 1
     assert same.predictions(lambda: 2, "other") == 2
+
+
+def test_predictions_of_a_classifier_depend_on_its_images(monkeypatch):
+    states = []
+    run = SimpleNamespace(
+        name="a",
+        model=SimpleNamespace(classes=["x", "y"]),
+        predictions=lambda compute, state: states.append(state) or {"indices": []},
+    )
+    for names in ("ab", "ab", "ac", "abc"):
+        images = run_report.Images(len(names), names.__getitem__, None, None)
+        monkeypatch.setattr(run_report, "open_validation", lambda run, images=images: images)
+        with pytest.raises(DataError, match="Cannot read any"):
+            run_report.report(run)
+    assert states[0] == states[1] and len(set(states)) == 3
 
 
 def test_names_of_repeated_folders_differ():
