@@ -99,7 +99,8 @@ def load(
 
     `mode`: "exact" computes in float32 what the library of the weights computes; "fast" prepares the model for
     inference only (`resdet.fast.accelerate`, which explains `compile`). Files of ONNX run as they were exported; those
-    of OpenVINO compute in float32 in exact mode, and in OpenVINO's default precision in fast mode.
+    of OpenVINO compute in float32 in exact mode, and in OpenVINO's default precision in fast mode; both run on the CPU,
+    whatever `device` is.
     `expect`: the class of the model, which type checkers then know: `expect=resdet.detection.Detector`; a file with
     another one is refused.
     """
@@ -107,6 +108,8 @@ def load(
         raise ConfigError(f"mode is {mode!r}: give exact or fast.")
     if mode == "exact" and compile is True:
         raise ConfigError("compile=True is for mode=fast: load the model in fast mode, or leave it out.")
+    if compile is True and Path(path).suffix in (".onnx", ".xml"):
+        raise ConfigError(f"{path} is an exported file, which torch.compile cannot compile: leave out compile=True.")
     if Path(path).suffix == ".onnx":
         return checked(onnx_model.load(path), expect, path)
     if Path(path).suffix == ".xml":

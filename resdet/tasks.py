@@ -57,9 +57,13 @@ class EvaluatedRun:
     cache: Path  # folder of predictions
     key: str  # of the checkpoint and the settings; predictions with another key are out of date
 
-    def predictions(self, compute: Callable[[], Any]) -> Any:
-        """What `compute` returns, in JSON types, from the cache if possible."""
-        return cached_json(self.cache / "predictions.json", self.key, compute)
+    def predictions(self, compute: Callable[[], Any], state: str = "") -> Any:
+        """What `compute` returns, in JSON types, from the cache if possible.
+
+        `state` identifies the data, for example by `resdet.files.keyed_cache.digest_of`; predictions of another state
+        are out of date.
+        """
+        return cached_json(self.cache / "predictions.json", self.key + state, compute)
 
 
 @dataclass(frozen=True)

@@ -23,3 +23,9 @@ def test_another_model_is_refused(tmp_path):
         resdet.load(tmp_path / "a.safetensors", expect=Detector)
     with pytest.raises(ConfigError, match="shapes_resnet20: the model is of class Classifier, not Detector"):
         resdet.build("shapes_resnet20", *SMALL, expect=Detector)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
+def test_exported_files_are_not_compiled(name):
+    with pytest.raises(ConfigError, match="leave out compile=True"):
+        resdet.load(name, mode="fast", compile=True)

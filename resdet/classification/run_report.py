@@ -18,6 +18,7 @@ from resdet.engine.distributed import World
 from resdet.engine.latency import IMAGES, PIXELS, latency_table
 from resdet.engine.sharing import sharing
 from resdet.errors import DataError
+from resdet.files.keyed_cache import digest_of
 from resdet.results.calibration import calibrate, calibration_parts
 from resdet.results.confusion import confusion_parts
 from resdet.results.sections import Cell, Gallery, Picture, Section, Table, facts, picture
@@ -49,7 +50,8 @@ class Predictions:
 
 def report(run: EvaluatedRun) -> list[Section]:
     images = open_validation(run)
-    columns = run.predictions(lambda: predict(images))
+    state = digest_of([[images.name(index) for index in range(images.count)], run.model.classes])
+    columns = run.predictions(lambda: predict(images), state)
     if not columns["indices"]:
         raise DataError(f"Cannot read any of the {images.count} validation images of {run.name}: check data.root.")
     found = Predictions(*(np.array(columns[name]) for name in Predictions.__annotations__))

@@ -11,6 +11,7 @@ from resdet.engine.distributed import World
 from resdet.engine.latency import FILES, IMAGES, latency_table
 from resdet.engine.sharing import sharing
 from resdet.errors import ConfigError
+from resdet.files.keyed_cache import digest_of
 from resdet.localization.config import LocalizerExperiment
 from resdet.localization.data.config import LocalizationConfig
 from resdet.localization.data.crops import scaled_boxes
@@ -38,7 +39,8 @@ def report(run: EvaluatedRun) -> list[Section]:
             "it was trained for."
         )
     options = sharing(data, World(0, 1, locator.device))
-    columns = run.predictions(lambda: locate(locator, source, experiment, options))
+    state = digest_of([[source.name(index) for index in range(len(source))], source.labels.tolist()])
+    columns = run.predictions(lambda: locate(locator, source, experiment, options), state)
     located = Located(**{name: np.array(values) for name, values in columns.items()}, losses={})
     metrics = errors(source, located, None)
     truth = [scaled_boxes(source, index, size[::-1]) for index, size in zip(located.indices.tolist(), located.sizes)]

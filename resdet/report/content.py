@@ -22,7 +22,12 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
         parts = [block for block in map(part_markdown, section.parts) if block]
         if parts:
             blocks += [f"## {section.title}", *([section.note] if section.note else []), *parts]
-    return "\n\n".join(blocks) + "\n"
+    return encodable("\n\n".join(blocks) + "\n")
+
+
+def encodable(text: str) -> str:
+    """The text with escapes for the bytes of file names that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @singledispatch

@@ -4,9 +4,11 @@ from base64 import b64encode
 from collections.abc import Sequence
 from functools import singledispatch
 from html import escape
+from math import isnan
 from pathlib import Path
 
 from resdet.detection.evaluation.tables import format_value
+from resdet.report.content import encodable
 from resdet.results.plot import plot, to_svg
 from resdet.results.sections import Cell, Chart, Gallery, Mark, Matrix, Picture, Section, Table, Text
 
@@ -40,7 +42,7 @@ PAGE = """<!DOCTYPE html>
 
 def page(title: str, sections: Sequence[Section]) -> str:
     folder = Path(__file__).parent
-    return PAGE.format(
+    text = PAGE.format(
         policy=POLICY,
         title=escape(title),
         style=(folder / "style.css").read_text(encoding="utf-8"),
@@ -48,6 +50,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
         links=" ".join(f'<a href="#{escape(each.key)}">{escape(each.title)}</a>' for each in sections),
         sections="\n".join(map(section_html, sections)),
     )
+    return encodable(text)
 
 
 def section_html(section: Section) -> str:
@@ -81,7 +84,7 @@ def _(table: Table) -> str:
 def cell_html(value: Cell) -> str:
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
-    order = "" if value is None else f' data-value="{value!r}"'
+    order = "" if value is None or isnan(value) else f' data-value="{float(value)!r}"'
     return f'<td class="number"{order}>{format_value(value)}</td>'
 
 

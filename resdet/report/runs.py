@@ -1,7 +1,5 @@
 """Run folders to report: the best checkpoint, the log, and the facts of the run."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,13 @@ from resdet.engine import distributed
 from resdet.engine.checkpoint import BEST
 from resdet.engine.log import parse_line
 from resdet.errors import DataError
+from resdet.files.download import digest
 from resdet.files.json_file import read_json
+from resdet.files.keyed_cache import digest_of
 from resdet.results.sections import Cell, Section, Text, facts
 from resdet.tasks import EvaluatedRun
 
 CACHE = "report"  # folder in the run
-CHUNK = 1 << 20  # bytes read at once
 
 
 @dataclass(frozen=True)
@@ -56,19 +55,17 @@ def load(run: Run) -> EvaluatedRun:
 
 def key_of(run: Run) -> str:
     """Identifies the checkpoint, and the settings that decide its predictions."""
-    digest = hashlib.sha256()
-    with (run.folder / BEST).open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
     settings = config.to_dict(run.experiment)
-    digest.update(json.dumps([__version__, settings["data"], settings["eval"]], sort_keys=True).encode())
-    return digest.hexdigest()
+    return digest_of([digest(run.folder / BEST, "sha256"), __version__, settings["data"], settings["eval"]])
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """The names of the folders, or their paths if names are the same."""
+    """The names of the folders, or their paths if names are the same; a repeated path has a number."""
     names = [folder.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    if len(set(names)) == len(names):
+        return names
+    counts = [folders[:place].count(folder) for place, folder in enumerate(folders)]
+    return [f"{folder} ({count + 1})" if count else str(folder) for folder, count in zip(folders, counts)]
 
 
 def run_section(run: Run) -> Section:

@@ -73,25 +73,28 @@ class Drawing:
 
 
 def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: float | None = None) -> Drawing:
-    """Plots lines over axes that start at zero; values above `top` are clipped, as in the paper."""
+    """Plots lines over axes that start at zero, or at the lowest negative y; values above `top` are clipped, as in the
+    paper."""
     x_most = max((max(line.x) for line in lines if len(line.x)), default=1) or 1
-    y_most = top or max((max(line.y) for line in lines if len(line.y)), default=1) or 1
+    y_least = min([0.0, *(min(line.y) for line in lines if len(line.y))])
+    y_most = top or max([0.0, *(max(line.y) for line in lines if len(line.y))]) or (0.0 if y_least else 1.0)
     box = np.array([LEFT, HEIGHT - BOTTOM])
     span = np.array([WIDTH - LEFT - RIGHT, -(HEIGHT - TOP - BOTTOM)])
 
     def place(x: ArrayLike, y: ArrayLike) -> np.ndarray:
-        points: np.ndarray = box + span * np.stack([np.asarray(x, float) / x_most, np.asarray(y, float) / y_most], -1)
+        heights = (np.asarray(y, float) - y_least) / (y_most - y_least)
+        points: np.ndarray = box + span * np.stack([np.asarray(x, float) / x_most, heights], -1)
         return points
 
     drawing = Drawing([], [Text(title, LEFT, TOP - 26, size=15)])
-    for value in ticks(y_most):
+    for value in ticks(y_most, y_least):
         left, right = place([0, x_most], [value, value])
         drawing.strokes.append(Stroke(np.stack([left, right]), "#dddddd", 1))
         drawing.texts.append(Text(f"{value:g}", left[0] - 6, left[1] + 4, "end"))
     for value in ticks(x_most):
-        x, y = place(value, 0)
+        x, y = place(value, y_least)
         drawing.texts.append(Text(f"{value:g}", x, y + 16, "middle"))
-    drawing.strokes.append(Stroke(place([0, 0, x_most], [y_most, 0, 0]), "#222222", 1))
+    drawing.strokes.append(Stroke(place([0, 0, x_most], [y_most, y_least, y_least]), "#222222", 1))
     drawing.texts += [Text(x_label, WIDTH - RIGHT, HEIGHT - 12, "end"), Text(y_label, LEFT, TOP - 8)]
     for i, line in enumerate(lines):
         color = COLORS[line.color % len(COLORS)]
@@ -115,11 +118,12 @@ def pieces_below(top: float, line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(x, y) for x, y in zip(np.split(x, ends), np.split(y, ends)) if len(y) and y[0] <= top]
 
 
-def ticks(most: float) -> np.ndarray:
-    """Four to nine round numbers from zero to at most `most`."""
-    step = 10.0 ** floor(log10(most))
-    step *= next(share for share in (0.1, 0.2, 0.5, 1) if most / (share * step) < 10)
-    return step * np.arange(floor(most / step + 1e-9) + 1)
+def ticks(most: float, least: float = 0.0) -> np.ndarray:
+    """Round numbers from at least `least` (zero or below) to at most `most`; four to nine if `least` is zero."""
+    span = most - least
+    step = 10.0 ** floor(log10(span))
+    step *= next(share for share in (0.1, 0.2, 0.5, 1) if span / (share * step) < 10)
+    return step * np.arange(-floor(-least / step + 1e-9), floor(most / step + 1e-9) + 1)
 
 
 def to_svg(drawing: Drawing) -> str:

@@ -1,5 +1,7 @@
 """Matches, curves against scores and resampled AP, against pycocotools and cases by hand."""
 
+import json
+
 import coco_scenes
 import numpy as np
 import pytest
@@ -166,3 +168,23 @@ def test_intervals_cover_the_true_difference(first, second, shared):
         low, high = interval(differences[0] - differences[1])
         covered += low <= exact <= high
     assert 0.9 < covered / trials < 0.99  # of 0.95: four standard deviations of 300 trials, and the bootstrap's bias
+
+
+def test_a_file_whose_annotation_ids_start_at_zero(tmp_path):
+    truth = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 50, "height": 50}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [
+            {"id": k, "image_id": 1, "category_id": 1, "bbox": [20 * k, 0, 10, 10], "area": 100, "iscrowd": 0}
+            for k in range(2)
+        ],
+    }
+    results = Results.from_list(
+        [
+            {"image_id": 1, "category_id": 1, "bbox": entry["bbox"], "score": 0.9 - 0.1 * entry["id"]}
+            for entry in truth["annotations"]
+        ]
+    )
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    matches = Matches.of(tmp_path / "truth.json", results)
+    assert matches.hit.all() and matches.partners.tolist() == [0, 1]

@@ -1,9 +1,13 @@
 """Calibration against hotcoco and by hand; parts of reports as HTML, Markdown and JSON."""
 
+import re
+
 import coco_scenes
 import numpy as np
 import pytest
+import torch
 from report import pages
+from torchvision.ops import box_convert
 
 from resdet.detection.evaluation.coco_engines import hotcoco_evaluator
 from resdet.detection.evaluation.results import Results
@@ -12,9 +16,10 @@ from resdet.files.keyed_cache import cached_json
 from resdet.report.content import to_json, to_markdown
 from resdet.report.html import page
 from resdet.results import sections
+from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.calibration import calibrate
 from resdet.results.confusion import LARGEST, confusion_parts
-from resdet.results.plot import Line
+from resdet.results.plot import BOTTOM, COLORS, HEIGHT, TOP, Line, plot
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -136,3 +141,51 @@ def test_a_cache_is_computed_again_for_another_key(tmp_path):
     assert [cached_json(path, key, compute) for key in ("a", "a", "b", "b", "a")] == [1, 1, 2, 2, 3]
     path.write_text("{")
     assert cached_json(path, "a", compute) == 4
+
+
+@pytest.mark.parametrize("damaged", ["[1]", '{"a": 1}', '{"key": "a"}', "1", "null"])
+def test_a_damaged_cache_is_computed_again(tmp_path, damaged):
+    path = tmp_path / "predictions.json"
+    path.write_text(damaged)
+    assert [cached_json(path, "a", lambda: 5), cached_json(path, "a", lambda: 6)] == [5, 5]
+
+
+def test_results_that_cannot_be_cached_are_returned(tmp_path, capsys):
+    (tmp_path / "file").touch()  # no folder can be made in it, whatever the permissions
+    assert cached_json(tmp_path / "file/predictions.json", "a", lambda: 5) == 5
+    assert "not cached" in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf8_are_escaped():
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    shown = sections.picture(np.zeros((20, 30, 3), np.uint8), name, "caption")
+    content = [
+        sections.Section(
+            "images",
+            "Images",
+            [sections.Gallery("worst", "Worst", [shown]), sections.Table("names", "Names", ("name",), [(name,)])],
+        )
+    ]
+    for text in (page(name, content), to_markdown(name, content)):
+        assert "caf\\udce9.jpg" in text.encode("utf-8").decode("utf-8")
+
+
+@pytest.mark.parametrize(("value", "order"), [(np.float64(0.5), ["0.5"]), (3, ["3.0"]), (float("nan"), []), (None, [])])
+def test_cells_sort_by_plain_numbers(value, order):
+    text = page("title", [sections.Section("a", "A", [sections.Table("b", "B", ("value",), [(value,)])])])
+    assert re.findall('data-value="([^"]*)"', text) == order
+
+
+@pytest.mark.parametrize("values", [[-4.0, -1.0], [-1.0, 3.0], [0.0, 0.0], [2.0, 5.0], [-3.0]])
+def test_lines_lie_between_their_axes(values):
+    drawing = plot([Line("line", range(len(values)), values, 0)], "", "x", "y")
+    (line,) = [stroke.points for stroke in drawing.strokes if stroke.color == COLORS[0]][:1]
+    assert (line[:, 1] >= TOP).all() and (line[:, 1] <= HEIGHT - BOTTOM).all()
+    assert (np.diff(line[:, 1]) <= 0).all()  # higher values lie higher
+
+
+def test_corners_are_those_of_torchvision():
+    boxes = np.random.default_rng(0).uniform(0, 50, (5, 4))
+    expected = box_convert(torch.from_numpy(boxes), "xywh", "xyxy").numpy()
+    np.testing.assert_allclose(xywh_to_xyxy(boxes), expected)
+    np.testing.assert_allclose(xywh_to_xyxy(boxes[0]), expected[0])

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from report import pages
 from tasks import runs
 
 from resdet import tasks
-from resdet.errors import ConfigError
-from resdet.files.atomic import write_text
-from resdet.report.runs import key_of, read_run
+from resdet.classification import run_report
+from resdet.detection.data.sources import open_scenes
+from resdet.detection.report.evaluation import state_of
+from resdet.errors import ConfigError, DataError
+from resdet.report.runs import key_of, names_of, read_run
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -45,8 +49,11 @@ def copied(run, out, found, left_out=()):
     """A copy of the run with these detections in its cache."""
     shutil.copytree(run, out, ignore=shutil.ignore_patterns("last.pth", "report*", "pictures"))
     content = {"results": found, "losses": {}, "left_out": list(left_out)}
-    key = key_of(read_run(out, out.name, []))
-    write_text(out / "report/predictions.json", json.dumps({"key": key, "content": content}))
+    run = read_run(out, out.name, [])
+    source = open_scenes(run.experiment.data, "val")
+    tasks.EvaluatedRun(out.name, None, run.experiment, out / "report", key_of(run)).predictions(
+        lambda: content, state_of(source)
+    )
     return out
 
 
@@ -138,6 +145,41 @@ def test_predictions_are_cached_by_checkpoint_and_settings(run, tmp_path):
     with (changed / "best.pth").open("ab") as file:
         file.write(b"0")
     assert key_of(read_run(changed, "run", [])) != key_of(same)
+
+
+def test_predictions_of_other_images_are_not_served(run, root, tmp_path):
+    good, _ = planted(run, root, tmp_path / "good", 0)
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+    experiment = read_run(good, "good", [f"data.root={moved}"]).experiment
+    before = state_of(open_scenes(experiment.data, "val"))
+    truth = json.loads((moved / "annotations/val.json").read_text())
+    truth["images"].pop()
+    (moved / "annotations/val.json").write_text(json.dumps(truth))
+    assert state_of(open_scenes(experiment.data, "val")) != before
+    same = tasks.EvaluatedRun("good", None, experiment, tmp_path / "cache", "key")
+    assert same.predictions(lambda: 1, before) == same.predictions(lambda: 2, before) == 1
+    assert same.predictions(lambda: 2, "other") == 2
+
+
+def test_predictions_of_a_classifier_depend_on_its_images(monkeypatch):
+    states = []
+    run = SimpleNamespace(
+        name="a",
+        model=SimpleNamespace(classes=["x", "y"]),
+        predictions=lambda compute, state: states.append(state) or {"indices": []},
+    )
+    for names in ("ab", "ab", "ac", "abc"):
+        images = run_report.Images(len(names), names.__getitem__, None, None)
+        monkeypatch.setattr(run_report, "open_validation", lambda run, images=images: images)
+        with pytest.raises(DataError, match="Cannot read any"):
+            run_report.report(run)
+    assert states[0] == states[1] and len(set(states)) == 3
+
+
+def test_names_of_repeated_folders_differ():
+    assert names_of([Path("a"), Path("a")]) == ["a", "a (2)"]
+    assert names_of([Path("a"), Path("b/a")]) == ["a", "b/a"]
 
 
 @pytest.fixture

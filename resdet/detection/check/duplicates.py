@@ -1,11 +1,11 @@
 """Findings about equal and nearly equal images, in a split and across splits."""
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from resdet.data.image_headers import WORKERS
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.nearest import nearest
 from resdet.detection.check.split import Split
+from resdet.files.download import digest
 from resdet.images.dhash import hashes_of
 
-BLOCK = 2**20  # bytes read at a time
 Place = tuple[int, int]  # index of the split, row of the image
 
 
@@ -49,23 +49,19 @@ def _copies(splits: Sequence[Split], places: Sequence[Place]) -> Iterator[tuple[
             by_size[os.path.getsize(splits[s].path(row))].append((s, row))
     candidates = [place for size, same in by_size.items() if size and len(same) > 1 for place in same]
     with ThreadPoolExecutor(WORKERS) as pool:
-        digests = list(pool.map(lambda place: content_hash(splits[place[0]].path(place[1])), candidates))
+        hashes = list(pool.map(lambda place: content_hash(splits[place[0]].path(place[1])), candidates))
     first: dict[str, Place] = {}
-    for place, digest in zip(candidates, digests):
-        if digest is not None and first.setdefault(digest, place) != place:
-            yield place, first[digest]
+    for place, found in zip(candidates, hashes):
+        if found is not None and first.setdefault(found, place) != place:
+            yield place, first[found]
 
 
 def content_hash(path: str) -> str | None:
     """SHA-256 of a file; None if it cannot be read."""
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
+        return digest(Path(path), "sha256")
     except OSError:
         return None
-    return digest.hexdigest()
 
 
 def _near(splits: Sequence[Split], places: Sequence[Place]) -> list[Finding]:

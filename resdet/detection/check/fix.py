@@ -71,6 +71,8 @@ class Fixed:
         self.split, self.changes = split, Changes()
         self.image_rows: dict[int, Entry] = dict(enumerate(split.images.entries))
         self.annotations: dict[int, Entry] = dict(enumerate(split.annotations.entries))
+        ids = (entry.get("id") for entry in self.annotations.values())
+        self.next_id = 1 + max((each for each in ids if isinstance(each, int)), default=0)
         self.sizes = split.sizes.copy()
         unclear = {finding.rows[0] for finding in findings if finding.kind in UNCLEAR}
         for finding in findings:
@@ -105,10 +107,9 @@ class Fixed:
         elif kind in DROPPED and finding.rows[0] in self.annotations:
             self._drop(finding.rows[0], finding, "dropped the annotation")
         elif kind == "annotation_id" and finding.rows[0] in self.annotations:
-            ids = (entry.get("id") for entry in self.annotations.values())
-            number = 1 + max((each for each in ids if isinstance(each, int)), default=0)
-            self.annotations[finding.rows[0]] = self.annotations[finding.rows[0]] | {"id": number}
-            self._log(finding, f"gave the annotation the id {number}")
+            self.annotations[finding.rows[0]] = self.annotations[finding.rows[0]] | {"id": self.next_id}
+            self._log(finding, f"gave the annotation the id {self.next_id}")
+            self.next_id += 1
 
     def _same_objects(self, finding: Finding) -> bool:
         """Whether a copy of an image has the boxes and categories of the other one, or none."""

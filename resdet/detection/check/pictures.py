@@ -8,8 +8,10 @@ from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.errors import DataError
+from resdet.files.atomic import encode_image
 from resdet.images.decode import read_image
 from resdet.images.resizing import new_size, resize_pixels
+from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.drawing import draw
 
 SIDE = 320  # pixels of the long side
@@ -40,8 +42,7 @@ def picture(splits: Sequence[Split], finding: Finding) -> bytes | None:
     height = min(view.shape[0] for view in views)
     views = [resize_pixels(view, max(1, round(view.shape[1] * height / view.shape[0])), height) for view in views]
     pixels = np.concatenate(views, 1)
-    _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return data.tobytes()
+    return encode_image("picture.jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
 
 
 def _view(split: Split, row: int, annotations: Sequence[int] = (), masks: bool = False) -> np.ndarray:
@@ -75,7 +76,7 @@ def _mask(split: Split, annotation: int, shape: Sequence[int]) -> np.ndarray:
 
 def _corners(box: np.ndarray) -> np.ndarray:
     """xyxy of a box as written: x, y, width, height; negative sides are swapped."""
-    corners = np.stack([box[:2], box[:2] + box[2:]])
+    corners = xywh_to_xyxy(box).reshape(2, 2)
     return np.concatenate([corners.min(0), corners.max(0)])
 
 

@@ -19,6 +19,7 @@ from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.validation import Records, brief
 from resdet.errors import one_line
 from resdet.files.json_file import read_json
+from resdet.results.box_format import xywh_to_xyxy
 
 KIND_OF = {
     ("category", "id"): "category_id",
@@ -102,9 +103,8 @@ class Split:
     def corners(self) -> np.ndarray:
         """float64 [M, 4]: xyxy boxes clipped to their images; without area where invalid or outside."""
         boxes = np.where(self.annotations.valid[:, None], self.boxes, 0)
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
         limits = np.tile(self.sizes[self.owners] if len(self.sizes) else np.zeros((len(boxes), 2)), 2)
-        return np.clip(corners, 0, limits)
+        return np.clip(xywh_to_xyxy(boxes), 0, limits)
 
     def objects(self) -> ObjectTable:
         rows = self.usable()

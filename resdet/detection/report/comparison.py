@@ -7,7 +7,7 @@ import numpy as np
 
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.report.bootstrap import RESAMPLES, average_precisions, interval, overall, resample
-from resdet.detection.report.evaluated import EvaluatedDetector, evaluate_detector
+from resdet.detection.report.evaluation import EvaluatedDetector, evaluate_detector
 from resdet.detection.report.galleries import TRUTH, marks, scene_picture, truth_marks
 from resdet.detection.report.matches import Matches
 from resdet.errors import ConfigError

@@ -8,7 +8,8 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.geometry import scale_of
 from resdet.detection.evaluation.results import Results
 from resdet.detection.report.doubts import Doubt, label_doubts
-from resdet.detection.report.evaluated import EvaluatedDetector
+from resdet.detection.report.evaluation import EvaluatedDetector
+from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.sections import Gallery, Mark, Part, Picture, Section, Table, picture
 
 WORST, BEST, CROPS = 12, 6, 24  # pictures
@@ -75,7 +76,7 @@ def truth_marks(source: Annotations, index: int) -> list[Mark]:
 def marks(source: Annotations, index: int, results: Results, score: float) -> list[Mark]:
     """The detections of an image with at least this score."""
     rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= score))
-    return [Mark(as_box(corners(results.boxes[row])), caption(source, results, row)) for row in rows.tolist()]
+    return [Mark(as_box(xywh_to_xyxy(results.boxes[row])), caption(source, results, row)) for row in rows.tolist()]
 
 
 def caption(source: Annotations, results: Results, row: int) -> str:
@@ -96,7 +97,7 @@ def doubts_section(found: EvaluatedDetector) -> Section:
             category[doubt.object["category_id"]] if doubt.object else "",
             category[int(results.category_ids[doubt.row])],
             doubt.score,
-            " ".join(f"{side:.0f}" for side in corners(results.boxes[doubt.row])),
+            " ".join(f"{side:.0f}" for side in xywh_to_xyxy(results.boxes[doubt.row])),
         )
         for doubt in doubts[:DOUBTS]
     ]
@@ -118,7 +119,7 @@ def crop(found: EvaluatedDetector, doubt: Doubt, indices: dict[int, int]) -> Pic
     index = indices[int(results.image_ids[doubt.row])]
     pixels = source.image(index).decode()
     stretch = np.tile(scale_of(source, index, pixels), 2)
-    box = corners(results.boxes[doubt.row]) * stretch
+    box = xywh_to_xyxy(results.boxes[doubt.row]) * stretch
     margin = MARGIN * (box[2:] - box[:2]).max()
     left, top = np.floor(np.clip(box[:2] - margin, 0, None)).astype(int).tolist()
     right, bottom = np.ceil(np.minimum(box[2:] + margin, pixels.shape[1::-1])).astype(int).tolist()
@@ -127,11 +128,6 @@ def crop(found: EvaluatedDetector, doubt: Doubt, indices: dict[int, int]) -> Pic
     objects = [Mark(as_box(np.multiply(mark.box, stretch) - shift), mark.text) for mark in truth_marks(source, index)]
     label = Mark(as_box(box - shift), caption(source, results, doubt.row))
     return picture(part, source.files[index], doubt.kind, {TRUTH: objects, DETECTIONS: [label]}, CROP_SIDE)
-
-
-def corners(box: np.ndarray) -> np.ndarray:
-    """xyxy [4] of x, y, width, height [4]."""
-    return np.concatenate([box[:2], box[:2] + box[2:]])
 
 
 def as_box(values: Sequence[float] | np.ndarray) -> tuple[float, float, float, float]:

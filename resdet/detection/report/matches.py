@@ -8,6 +8,7 @@ import numpy as np
 from resdet.detection.evaluation.coco_engines import hotcoco_evaluator
 from resdet.detection.evaluation.ground_truth import class_names
 from resdet.detection.evaluation.results import Results
+from resdet.files.json_file import read_json
 
 NONE = -1
 
@@ -33,7 +34,8 @@ class Matches:
     @classmethod
     def of(cls, truth: Any, results: Results) -> "Matches":
         """Matches the boxes of `results` to the ground truth, a COCO file or its content."""
-        objects, evaluator = hotcoco_evaluator(truth, results, "bbox")
+        content = truth if isinstance(truth, dict) else read_json(truth)  # its ids are renumbered from 1; 0 is no match
+        objects, evaluator = hotcoco_evaluator(content, results, "bbox")
         evaluator.params.area_rng, evaluator.params.area_rng_lbl = [[0, 1e10]], ["all"]
         evaluator.evaluate()
         image_ids, category_ids = (np.array(sorted(ids)) for ids in (objects.get_img_ids(), objects.get_cat_ids()))

@@ -9,7 +9,7 @@ from resdet.detection.evaluation import coco
 from resdet.detection.evaluation.evaluate import PREFIXES, headline_metrics, kinds_of, truth_of
 from resdet.detection.evaluation.pictures import spread
 from resdet.detection.inference.choice import choose
-from resdet.detection.report.evaluated import EvaluatedDetector, curves_of, evaluate_detector
+from resdet.detection.report.evaluation import EvaluatedDetector, curves_of, evaluate_detector
 from resdet.detection.report.galleries import doubts_section, image_galleries
 from resdet.detection.report.score_curves import choose_threshold
 from resdet.engine.latency import IMAGES, PIXELS, latency_table

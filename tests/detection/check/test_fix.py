@@ -142,3 +142,14 @@ def test_a_box_is_clipped_to_the_corrected_size(tmp_path):
     assert report.findings == []
     images, after = entries(folder)
     assert (images[0]["width"], images[0]["height"]) == (120, 90) and after[thing["id"]]["bbox"] == [100, 50, 20, 40]
+
+
+def test_repeated_annotation_ids_become_distinct(tmp_path):
+    data = DataSet(5, 2)
+    things = data.content["train"]["annotations"]
+    for thing in things:
+        thing["id"] = 7
+    _, folder, changes = fixed_of(data, tmp_path)
+    images, kept = entries(folder)
+    assert sorted(kept) == list(range(7, 7 + len(things)))
+    assert [change["kind"] for change in changes] == ["annotation_id"] * (len(things) - 1)

@@ -18,6 +18,7 @@ from resdet.detection.report.matches import Matches
 from resdet.detection.report.score_curves import ScoreCurves, Threshold, choose_threshold, score_curves
 from resdet.engine.distributed import World
 from resdet.errors import DataError
+from resdet.files.keyed_cache import digest_of
 from resdet.tasks import EvaluatedRun
 
 
@@ -54,7 +55,7 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
         found = detect([run.model], source, experiment, world, Notes(print))
         return {"results": found.results.to_list(), "losses": found.losses, "left_out": found.left_out}
 
-    content = run.predictions(compute)
+    content = run.predictions(compute, state_of(source))
     if len(content["left_out"]) == len(source):
         raise DataError(f"Cannot read any of the {len(source)} validation images of {run.name}: check data.root.")
     results = Results.from_list(content["results"], f"the detections of {run.name}")
@@ -65,6 +66,12 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
     return EvaluatedDetector(
         run, source, results, content["losses"], content["left_out"], truth, matches, curves, threshold
     )
+
+
+def state_of(source: Annotations) -> str:
+    """Identifies the images and categories, which detections name by ids."""
+    ids = [source.result_id(index) for index in range(len(source))]
+    return digest_of([list(source.files), ids, list(map(int, source.category_ids))])
 
 
 def curves_of(matches: Matches, label: int | None = None) -> ScoreCurves:

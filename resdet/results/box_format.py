@@ -1,0 +1,8 @@
+"""Conversion of boxes between formats."""
+
+import numpy as np
+
+
+def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """Corners [..., 4] of boxes [..., 4] as COCO writes them: x, y, width, height."""
+    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1)
