@@ -65,6 +65,21 @@ def create(root: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def copy(source: Path | str, path: Path) -> None:
+    """Copies a file, and creates the parent folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, path)
+
+
+def link(source: Path | str, path: Path) -> None:
+    """Makes a hard link to a file, or a copy where the file system has no such links, and creates the parent folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(os.path.realpath(source), path)
+    except OSError:
+        shutil.copyfile(source, path)
+
+
 def put(path: Path, content: np.ndarray | bytes) -> None:
     """Writes bytes or an image, uint8 RGB [H, W, 3], and creates the parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)

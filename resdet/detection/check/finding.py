@@ -33,7 +33,8 @@ KINDS: dict[str, Kind] = {
     "near_leak": Kind("warning", "images nearly equal to one of another split", "keep such images in one split"),
     # entries and ids
     "cannot_open": Kind("error", "splits that cannot be opened", "check the paths in your config"),
-    "left_out": Kind("warning", "problems in the annotation files", LABEL),
+    "left_out": Kind("error", "entries that the reader leaves out", "correct the files that the lines name"),
+    "reader_clipped": Kind("warning", "entries that the reader clips", "training uses the clipped ones"),
     "image_id": Kind("error", "images with an invalid or repeated id", "give each image an id of its own"),
     "annotation_id": Kind("error", "annotations with an invalid or repeated id", "give each an id of its own"),
     "category_id": Kind("error", "invalid or repeated categories", "give each category an id of its own and a name"),

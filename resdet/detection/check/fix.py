@@ -6,7 +6,6 @@ swapped, sizes corrected, copies dropped.
 
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,15 +52,10 @@ def _write_split(split: Split, findings: Sequence[Finding], place: Path, changes
     names = fixed.file_names()
     pairs = {(split.path(row), place / split.name / names[row]) for row in fixed.image_rows}
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(lambda pair: _copy(*pair), pairs))
+        list(pool.map(lambda pair: generated.copy(*pair), pairs))
     images = [entry | {"file_name": names[row]} for row, entry in fixed.image_rows.items()]
     content = {**split.content, "images": images, "annotations": list(fixed.annotations.values())}
     generated.put(place / "annotations" / f"{split.name}.json", json.dumps(content).encode())
-
-
-def _copy(source: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
 
 
 class Fixed:

@@ -81,7 +81,9 @@ class Split:
         if source.file:
             return cls(name, read_json(source.file), source.root)
         split = cls(name, source.to_coco(), source.root, source.other_sizes)
-        split.findings += [Finding("left_out", name, sentence) for sentence in source.problems]
+        for sentence in source.problems:
+            kind = "reader_clipped" if ": clipped " in sentence else "left_out"
+            split.findings.append(Finding(kind, name, sentence))
         return split
 
     def path(self, row: int) -> str:
