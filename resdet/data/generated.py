@@ -72,7 +72,7 @@ def copy(source: Path | str, path: Path) -> None:
 
 
 def link(source: Path | str, path: Path) -> None:
-    """Makes a hard link to a file, or a copy where the file system has no such links, and creates the parent folders."""
+    """Makes a hard link to a file, or a copy where the file system has none, and creates the parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(os.path.realpath(source), path)

@@ -136,7 +136,7 @@ def test_anchors_that_do_not_fit(tmp_path):
 def test_voc_shows_what_its_reader_left_out(tmp_path):
     for folder in ("Annotations", "JPEGImages"):
         (tmp_path / folder).mkdir()
-    boxes = {"a": (5, 5, 40, 40), "b": (50, 9, 20, 60), "c": (700, 5, 720, 40)}
+    boxes = {"a": (5, 5, 40, 40), "b": (50, 9, 20, 60), "c": (700, 5, 720, 40), "d": (5, 5, 130, 40)}
     pictures = DataSet(0, 0)
     for stem, (x1, y1, x2, y2) in boxes.items():
         corners = f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
@@ -148,10 +148,12 @@ def test_voc_shows_what_its_reader_left_out(tmp_path):
     places += [f"data.{split}.images=JPEGImages" for split in ("train", "val")]
     report = check(tmp_path, "data.name=voc", *places)
     expected = [("leak", "val", f"{stem}.jpg", ()) for stem in boxes]
-    assert found(report) == {*expected, ("left_out", "train", None, ()), ("left_out", "val", None, ())}
+    kinds = ("left_out", "reader_clipped")
+    assert found(report) == {*expected, *((kind, split, None, ()) for kind in kinds for split in ("train", "val"))}
     left_out = [f.sentence for f in report.findings if f.kind == "left_out" and f.split == "train"]
     assert "1 of b.xml" in left_out[0] and "without area" in left_out[0]
     assert "1 of c.xml" in left_out[1] and "outside of its image" in left_out[1]
+    assert report.to_dict()["counts"]["error"] > 0
 
 
 def sentences(root, *overrides: str) -> str | None:
