@@ -83,7 +83,7 @@ def _read_table(columns: Columns, split: str, reading: Reading) -> None:
     found: list[tuple[str, str, str, list[float]]] = []
     empty: list[str] = []
     for number, row in columns.table.rows(reading.folder):
-        if columns.get(row, "split") and (split_of(columns.get(row, "split")) or "train") != split:
+        if "split" in columns.by_role and (split_of(columns.get(row, "split")) or "train") != split:
             continue
         name = columns.get(row, "image")
         image = reading.folder.locate(name, file, split) or name

@@ -49,12 +49,12 @@ class MaskPng:
             if pixels is None:
                 reading.leave_out("image", [image], "a mask that is no PNG of gray values or a palette")
                 continue
-            height, width = pixels.shape
-            number = reading.add_image(image, (width, height))
             values = np.unique(pixels[pixels > 0]).tolist()
             if len(values) > MOST:
                 reading.leave_out("image", [image], f"a mask of more than {MOST} objects")
                 continue
+            height, width = pixels.shape
+            number = reading.add_image(image, (width, height))
             for value in values:
                 own = pixels == value
                 rows, columns = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))

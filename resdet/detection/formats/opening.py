@@ -76,11 +76,14 @@ class DataSet:
 
     @cached_property
     def state(self) -> str:
-        """Changes with the annotation files and with the list of images."""
+        """Changes with the annotation files, with the files of each split and with the list of images."""
         layout = self.layout
         files = [*layout.shared, *(file for split in layout.splits.values() for file in split.annotations)]
         states = file_states(layout.root, files).tolist()
-        names = [*layout.splits, *files, *layout.folder.images]
+        names: list[str] = []
+        for name, split in layout.splits.items():
+            names += [f"split {name}", *split.annotations, "images", *split.images]
+        names += ["shared", *layout.shared, "folder", *layout.folder.images]
         text = "\n".join(map(str, (*names, *states)))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 

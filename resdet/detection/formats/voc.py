@@ -73,22 +73,37 @@ def _locate(folder: Folder, file: str, split: str, written: str | None) -> str:
 
 
 def _listed(folder: Folder, files: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """XML files of the splits that ImageSets list, and these lists; those of `trainval` unless train and val are
-    listed."""
+    """XML files of the splits that ImageSets list, and these lists."""
     matches = [match for file in folder.having(".txt") if (match := LIST.fullmatch(file))]
-    known = {file.lower(): file for file in files}
-    found: dict[str, list[str]] = {}
+    known = {file.lower(): file for file in files} | {file: file for file in files}
+    homes: dict[str, dict[str, list[str]]] = {}
     for match in matches:
         home, names = match[1], read_text(folder, match[0]).splitlines()
-        stems = dict.fromkeys(LABELED.sub("", name.strip()) for name in names if name.strip())
-        paths = [f"{home}Annotations/{name}.xml" for name in stems]
-        found.setdefault(match[3].lower(), []).extend(known.get(path.lower(), path) for path in paths)
+        paths = dict.fromkeys(_named(name.strip(), home, known) for name in names if name.strip())
+        homes.setdefault(home, {}).setdefault(match[3].lower(), []).extend(paths)
+    found: dict[str, list[str]] = {}
+    for lists in homes.values():
+        for split, names in _without_trainval(lists).items():
+            found.setdefault(split, []).extend(names)
+    return {split: names for split, names in found.items() if names}, [match[0] for match in matches if found]
+
+
+def _without_trainval(lists: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The lists of a year; train is what `trainval` lists beyond val, unless train and val are listed."""
+    found = dict(lists)
     both = found.pop("trainval", [])
     if both and not found.get("val"):
         found["train"] = both
     elif both and not found.get("train"):
         found["train"] = sorted(set(both) - set(found["val"]))
-    return {split: names for split, names in found.items() if names}, [match[0] for match in matches if found]
+    return found
+
+
+def _named(line: str, home: str, known: dict[str, str]) -> str:
+    """The XML file that a line of a list names, exactly or in other case, with or without the column of a class."""
+    paths = [f"{home}Annotations/{name}.xml" for name in (line, LABELED.sub("", line))]
+    tried = (known.get(key) for path in paths for key in (path, path.lower()))
+    return next(filter(None, tried), paths[-1])
 
 
 def _by_folders(files: list[str]) -> dict[str, list[str]]:

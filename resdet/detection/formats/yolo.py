@@ -15,6 +15,7 @@ from resdet.detection.formats.reading import Reading, read_text, relative
 
 SAMPLE = 20  # label files that are looked into
 LARGEST_YAML = 2**18  # bytes
+DIGITS = 5  # of the number of a class
 NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
@@ -29,8 +30,9 @@ class DataYaml:
     @property
     def names(self) -> list[str]:
         names = self.content.get("names")
-        if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
-            names = [names[key] for key in sorted(names, key=int)]
+        if isinstance(names, dict) and all(str(key).isdecimal() and len(key) <= DIGITS for key in names):
+            by_number = {int(key): name for key, name in names.items()}
+            names = [by_number.get(number, str(number)) for number in range(max(by_number, default=-1) + 1)]
         return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
     @property
@@ -90,9 +92,10 @@ class Labels:
         parts = stem(image).split("/")
         for candidate in _label_paths(parts):
             path = "/".join(candidate)
-            found = self.files.get(path.lower())
-            if found or (path.startswith(("..", "/")) and self.folder.has(f"{path}.txt")):
-                return found or f"{path}.txt"
+            if self.folder.has(f"{path}.txt"):
+                return f"{path}.txt"
+            if path.lower() in self.files:
+                return self.files[path.lower()]
         return None
 
 

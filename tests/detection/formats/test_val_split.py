@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from detection.formats.samples import opened, picture, write
 
+from resdet.detection.formats import near_duplicates
 from resdet.detection.formats.near_duplicates import group
 from resdet.detection.formats.stratify import NEW, TRAIN, VAL, stratify
 from resdet.errors import DataError
@@ -109,6 +110,14 @@ def test_groups_are_the_connected_components_of_all_pairs():
         count, expected = connected_components(distance <= THRESHOLD)
         found = group(hashes.tolist())
         assert len(set(found.tolist())) == count and len(set(zip(found.tolist(), expected.tolist()))) == count
+
+
+def test_thousands_of_equal_images_are_compared_once_each(monkeypatch):
+    compared = []
+    count = near_duplicates.bit_count
+    monkeypatch.setattr(near_duplicates, "bit_count", lambda values: (compared.append(len(values)), count(values))[1])
+    assert not group(np.full(2000, 0x123456789ABCDEF, np.uint64)).any()
+    assert sum(compared) < 10 * 2000
 
 
 @pytest.mark.parametrize("seed", range(5))
