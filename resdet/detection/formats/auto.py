@@ -22,9 +22,9 @@ def open_auto(config: "AutoConfig", split: str) -> Annotations:
 
 
 def coco_file(config: "AutoConfig", split: str) -> tuple[Path, Path] | None:
-    """The annotation file and the image folder of a split with a COCO file of its own."""
+    """The annotation file and the image folder of a split whose COCO file is opened as it is."""
     layout = recognize(config.root, config.format)
-    if layout.format != "coco" or "val" not in layout.splits or split not in layout.splits:
+    if not layout.as_is or split not in layout.splits:
         return None
     files = layout.splits[split]
     return layout.root / files.annotations[0], layout.root / files.image_folder

@@ -29,6 +29,7 @@ class Layout:
     evidence: str  # one clause: the files by which the format was recognized
     classes: Sequence[str] = ()  # if a file lists them; otherwise they are those of the objects
     shared: tuple[str, ...] = ()  # files that all splits depend on
+    as_is: bool = False  # COCO files with a split each, with the same classes and with the paths of their images
 
     @property
     def root(self) -> Path:

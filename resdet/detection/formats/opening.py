@@ -44,10 +44,10 @@ class DataSet:
         return "val" in self.layout.splits
 
     def open(self, split: str) -> Annotations:
-        """Opens `train`, `val` or `test`; COCO files with a split each are opened as they are."""
+        """Opens `train`, `val` or `test`."""
         if split not in self.splits:
             raise DataError(f"{self.layout}, and has no {split} split: add its images and annotations.")
-        if self.layout.format == "coco" and self.has_val:
+        if self.layout.as_is:
             files = self.layout.splits[split]
             annotations, images = self.layout.root / files.annotations[0], self.layout.root / files.image_folder
             return open_coco(annotations, images, self.on_bad, keypoints=self.keypoints)

@@ -2,8 +2,10 @@
 
 import cv2
 import numpy as np
-from detection.formats.samples import objects, opened, voc, write
+import pytest
+from detection.formats.samples import coco, objects, opened, voc, write
 
+from resdet.detection.data.config import AutoConfig
 from resdet.detection.formats.registry import recognize
 
 CAT = "0 0.5 0.5 0.5 0.5\n"
@@ -102,3 +104,29 @@ def test_masks_of_too_many_objects_are_left_out(tmp_path):
         for file in files
     }
     assert files_of(write(tmp_path, files | masks)) == {"train": ["train/images/a.jpg"], "val": ["val/images/c.jpg"]}
+
+
+def test_coco_splits_have_the_same_classes(tmp_path):
+    train = coco({1: "a.jpg"}, [(1, 1, 1, 1, 9, 9), (1, 2, 1, 1, 8, 8)], ("cat", "dog"))
+    val = coco({1: "b.jpg"}, [(1, 1, 1, 1, 9, 9)], ("dog",))
+    files = {"train/a.jpg": None, "val/b.jpg": None, "annotations/train.json": train, "annotations/val.json": val}
+    root = write(tmp_path / "other", files)
+    assert opened(root).classes == opened(root, "val").classes == ["cat", "dog"]
+    assert [name for name, _ in objects(opened(root, "val"))["val/b.jpg"]] == ["dog"]
+    assert AutoConfig(root=str(root)).coco_file("val") is None
+    val["categories"] = [category | {"image_count": 3} for category in train["categories"]]
+    root = write(tmp_path / "same", files)
+    assert AutoConfig(root=str(root)).coco_file("val") == (root / "annotations/val.json", root / "val")
+
+
+@pytest.mark.parametrize("has_val", [False, True])
+@pytest.mark.parametrize("prefix", ["", "old/place/"])
+def test_coco_images_that_are_not_at_their_paths(has_val, prefix, tmp_path):
+    names = {1: f"{prefix}a.jpg", 2: f"{prefix}b.jpg", 3: f"{prefix}c.jpg"}
+    content = coco(names, [(i, 1, 1, 1, 9, 9) for i in names])
+    files = {"images/1/a.jpg": None, "images/1/b.jpg": None, "images/2/c.jpg": None, "annotations/train.json": content}
+    if has_val:
+        files |= {"annotations/val.json": coco({7: f"{prefix}d.jpg"}, []), "images/3/d.jpg": None}
+    root = write(tmp_path, files)
+    found = [root / name for split in files_of(root).values() for name in split]
+    assert all(file.is_file() for file in found) and len(found) == 3 + has_val
