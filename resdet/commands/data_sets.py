@@ -97,7 +97,7 @@ def _summary(written: Written, target: str, to: str, *sources: DataSet) -> dict[
     images = ", ".join(f"{count} images of {name}" for name, count in written.images.items())
     print(f"{images} in {target}, in the format {to}; train on them with data.root={target}")
     for kind, count in lost.items():
-        print(f"{to} cannot hold {kind}: {count} left out")
+        print(f"{to} cannot hold {count} {kind}")
     if written.missing:
         print(f"left out {written.missing} images without a file")
     return {

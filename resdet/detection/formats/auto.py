@@ -40,8 +40,9 @@ def notes(data: DataSet, alone: bool) -> list[str]:
             f"{layout.annotated} in {layout.format}): set data.format={other.format} to use that"
         )
     if made:
+        val, train = len(data.open("val")), len(data.open("train"))
         sentences.append(
-            f"{layout.root} has no validation split: {made.count('val')} of its {len(made.images)} images are for "
+            f"{layout.root} has no validation split: {val} of its {val + train} images are for "
             f"validation, by {made.file}"
         )
         if (made.share, made.seed) != (data.val_share, data.seed):

@@ -79,8 +79,11 @@ def _image_folder(folder: Folder, file: str, split: str, names: Sequence[bytes])
 
 def _in_place(folder: Folder, split: str, files: Split, names: Sequence[bytes]) -> bool:
     """Whether all images that exist are below the image folder, at the paths of the file."""
-    missing = (name for name in map(_name, names) if not folder.has(os.path.join(files.image_folder, name)))
-    return not any(_elsewhere(folder, split, files, name) for name in missing)
+    start = f"{files.image_folder}/" if files.image_folder else ""
+    plain = {start + string[1:-1].decode("utf-8", "replace"): string for string in names}
+    others = (_name(plain[path]) for path in plain.keys() - folder.known)
+    missing = (name for name in others if not folder.has(os.path.join(files.image_folder, name)))
+    return not (folder.images and any(_elsewhere(folder, split, files, name) for name in missing))
 
 
 def _elsewhere(folder: Folder, split: str, files: Split, name: str) -> str | None:

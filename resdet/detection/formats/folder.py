@@ -118,10 +118,13 @@ def _common(a: list[str], b: list[str]) -> int:
 
 
 def _walk(folder: Path, prefix: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Files below a folder; follows links, except to a folder that contains them."""
+    """Files below a folder, without subfolders that cannot be read; follows links, except to a folder that contains
+    them."""
     try:
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name != SKIPPED]
     except OSError as error:
+        if prefix:
+            return
         raise DataError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
     for entry in entries:
         if not entry.is_dir():

@@ -58,7 +58,7 @@ def _ring(segmentation: Any, size: tuple[int, int], written: Written) -> list[fl
         rings, has_holes = polygons_of(mask) if mask.any() else ([], False)
         written.lost["holes of a mask"] += has_holes
     if len(rings) > 1:
-        written.lost["separate parts of a mask (they are joined by lines)"] += len(rings)
+        written.lost["separate parts of a mask, which are joined by lines"] += len(rings)
     return join(rings)
 
 

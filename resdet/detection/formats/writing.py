@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ class Written:
         Names without suffix are unique in the data set: of two equal ones, the second has the names of its folders.
         """
         parts = Path(source).parts
-        candidates = ["_".join(part.strip("/") for part in parts[-count:]) for count in range(1, len(parts) + 1)]
-        candidates += [f"{number}_{parts[-1]}" for number in range(1, len(self.names) + 2)]
-        name = next(name for name in candidates if stem(name).lower() not in self.names)
+        longer = ("_".join(part.strip("/") for part in parts[-size:]) for size in range(1, len(parts) + 1))
+        numbered = (f"{number}_{parts[-1]}" for number in count(1))
+        name = next(name for name in chain(longer, numbered) if stem(name).lower() not in self.names)
         self.names.add(stem(name).lower())
         target = self.folder / folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

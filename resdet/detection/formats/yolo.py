@@ -160,7 +160,8 @@ def parse_line(line: str, keypoint_numbers: int = 0) -> tuple[int, list[float]] 
 
 
 def _data_yaml(folder: Folder) -> DataYaml | None:
-    """The file with `names` and a split that is nearest to the root."""
+    """The file with `names` and a split that is nearest to the root; without one, a file with `names`."""
+    fallback = None
     for file in sorted(folder.having(".yaml", ".yml"), key=lambda file: (file.count("/"), file)):
         data = folder.head(file, LARGEST_YAML + 1)
         try:
@@ -168,8 +169,10 @@ def _data_yaml(folder: Folder) -> DataYaml | None:
         except (yaml.YAMLError, RecursionError, ValueError):
             continue
         if isinstance(content, dict) and "names" in content:
-            return DataYaml(file, content)
-    return None
+            if any(key in content for key in KEYS):
+                return DataYaml(file, content)
+            fallback = fallback or DataYaml(file, content)
+    return fallback
 
 
 def _described(folder: Folder, described: DataYaml) -> dict[str, list[str]]:

@@ -1,12 +1,17 @@
 """Which images, labels and classes the splits of a data set have."""
 
+import os
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from detection.formats.samples import coco, objects, opened, voc, write
 
 from resdet.detection.data.config import AutoConfig
+from resdet.detection.formats.folder import Folder
 from resdet.detection.formats.registry import recognize
+from resdet.errors import DataError
 
 CAT = "0 0.5 0.5 0.5 0.5\n"
 XML = voc(("cat", 16, 11, 45, 30))
@@ -130,3 +135,28 @@ def test_coco_images_that_are_not_at_their_paths(has_val, prefix, tmp_path):
     root = write(tmp_path, files)
     found = [root / name for split in files_of(root).values() for name in split]
     assert all(file.is_file() for file in found) and len(found) == 3 + has_val
+
+
+def test_subfolders_that_cannot_be_read_are_skipped(tmp_path, monkeypatch):
+    root = write(tmp_path, yolo("a") | {"lost+found/b.jpg": None})
+    scan = os.scandir
+
+    def refuse(folder):
+        if Path(folder).name == closed:
+            raise PermissionError(13, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    closed = "lost+found"
+    assert Folder(root).images == ["images/a.jpg"]
+    closed = root.name
+    with pytest.raises(DataError, match="Permission denied"):
+        Folder(root)
+
+
+def test_a_yaml_with_splits_before_one_with_names_only(tmp_path):
+    described = {"classes.yaml": "names: [x, y]\n", "data.yaml": "train: images\nval: images\nnames: [cat]\n"}
+    root = write(tmp_path, yolo("a") | described)
+    assert opened(root).classes == ["cat"]
+    (root / "data.yaml").unlink()
+    assert opened(root).classes == ["x", "y"]
