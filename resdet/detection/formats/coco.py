@@ -10,9 +10,9 @@ from typing import Any
 
 from resdet.detection.data.coco import file_name
 from resdet.detection.data.coco_file import REQUIRED
+from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.folder import Folder, split_in, split_of
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.reading import Reading
 from resdet.files.json_file import read_json
 
 NAMES = [re.compile(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")' % key) for key in (b"file_name", b"coco_url")]
@@ -42,7 +42,7 @@ class Coco:
         as_is = "val" in splits and _have_same_classes(folder, [*chosen.values()]) and all(are_in_place)
         return Layout("coco", folder, splits, evidence, as_is=as_is)
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         files = layout.splits[split]
         content = read_json(layout.root / files.annotations[0])
         images = content["images"] if isinstance(content, dict) and isinstance(content.get("images"), list) else []

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -98,6 +98,14 @@ def split_of(name: str) -> str | None:
 def split_in(file: str) -> str | None:
     """The split that one of the folders of a path names."""
     return next(filter(None, map(split_of, PurePosixPath(file).parts[:-1])), None)
+
+
+def by_split(files: Iterable[str]) -> dict[str, list[str]]:
+    """Files by the split that one of their folders names; `train` without such a folder."""
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        splits.setdefault(split_in(file) or "train", []).append(file)
+    return splits
 
 
 def _agreement(image: str, name: list[str], near: list[str], split: str | None) -> tuple[int, bool, int, bool, bool]:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
+from resdet.detection.formats.data_set import Content
 from resdet.detection.formats.folder import stem
-from resdet.detection.formats.opening import Content
-from resdet.detection.formats.writing import Writer, Written, by_image
+from resdet.detection.formats.writer import Writer, Written, by_image
 from resdet.files.atomic import write_text
 
 

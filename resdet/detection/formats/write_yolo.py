@@ -7,9 +7,9 @@ import numpy as np
 import yaml
 
 from resdet.detection.data.outlines import polygons_of
+from resdet.detection.formats.data_set import Content
 from resdet.detection.formats.folder import stem
-from resdet.detection.formats.opening import Content
-from resdet.detection.formats.writing import Writer, Written, by_image
+from resdet.detection.formats.writer import Writer, Written, by_image
 from resdet.files.atomic import write_text
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from resdet.detection.formats.folder import Folder, is_image, split_in, stem
+from resdet.detection.formats.collector import Collector, read_text, relative
+from resdet.detection.formats.folder import Folder, by_split, is_image, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.reading import Reading, read_text, relative
 
 SAMPLE = 20  # label files that are looked into
 LARGEST_YAML = 2**18  # bytes
@@ -68,17 +68,17 @@ class Yolo:
         shared = tuple(filter(None, [source, described.file if described else ""]))
         return Layout("yolo", folder, splits, evidence, names, shared)
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         """Reads a split. Keypoints of poses are not read: the format does not name them."""
         described = _data_yaml(layout.folder)
         files, labels = layout.splits[split].images, Labels(layout.folder)
-        lines = LabelLines(reading, layout.classes, described.keypoint_numbers if described else 0)
-        for image, size in zip(files, reading.measured.sizes_of(files)):
-            number, label = reading.add_image(image, size), labels.of(image)
+        lines = LabelLines(collector, layout.classes, described.keypoint_numbers if described else 0)
+        for image, size in zip(files, collector.measured.sizes_of(files)):
+            number, label = collector.add_image(image, size), labels.of(image)
             if label and size:
                 lines.read(number, size, label)
         lines.report()
-        return reading.content(layout.classes)
+        return collector.content(layout.classes)
 
 
 class Labels:
@@ -108,15 +108,15 @@ def _label_paths(parts: list[str]) -> list[list[str]]:
 
 
 class LabelLines:
-    """Reads label files into a `Reading`, and collects the lines that it cannot use."""
+    """Reads label files into a `Collector`, and collects the lines that it cannot use."""
 
-    def __init__(self, reading: Reading, classes: Sequence[str], keypoint_numbers: int):
-        self.reading, self.classes, self.keypoint_numbers = reading, classes, keypoint_numbers
+    def __init__(self, collector: Collector, classes: Sequence[str], keypoint_numbers: int):
+        self.collector, self.classes, self.keypoint_numbers = collector, classes, keypoint_numbers
         self.bad: list[str] = []
         self.nameless: list[str] = []
 
     def read(self, image: int, size: tuple[int, int], file: str) -> None:
-        for number, line in enumerate(read_text(self.reading.folder, file).splitlines(), 1):
+        for number, line in enumerate(read_text(self.collector.folder, file).splitlines(), 1):
             if line.strip():
                 self._add(image, size, line, f"{file}:{number}")
 
@@ -134,13 +134,13 @@ class LabelLines:
         if len(pixels) == 4:
             x, y, width, height = pixels
             box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-            self.reading.add_object(image, name, box, place)
+            self.collector.add_object(image, name, box, place)
         else:
-            self.reading.add_polygons(image, name, [pixels], place)
+            self.collector.add_polygons(image, name, [pixels], place)
 
     def report(self) -> None:
-        self.reading.leave_out("line", self.bad, "no class number with a box or a polygon")
-        self.reading.leave_out("line", self.nameless, "a class number without a name")
+        self.collector.leave_out("line", self.bad, "no class number with a box or a polygon")
+        self.collector.leave_out("line", self.nameless, "a class number without a name")
 
 
 def parse_line(line: str, keypoint_numbers: int = 0) -> tuple[int, list[float]] | None:
@@ -237,11 +237,8 @@ def _by_folders(folder: Folder, labels: Labels) -> dict[str, dict[str, str | Non
     """Images and their labels in all folders with a labeled image, by the splits that the folders name."""
     pairs = {image: labels.of(image) for image in folder.images}
     labeled = {os.path.dirname(image) for image, label in pairs.items() if label}
-    splits: dict[str, dict[str, str | None]] = {}
-    for image, label in pairs.items():
-        if os.path.dirname(image) in labeled:
-            splits.setdefault(split_in(image) or "train", {})[image] = label
-    return splits
+    splits = by_split(image for image in pairs if os.path.dirname(image) in labeled)
+    return {split: {image: pairs[image] for image in images} for split, images in splits.items()}
 
 
 def _class_names(folder: Folder, described: DataYaml | None) -> tuple[list[str], str]:

@@ -10,8 +10,8 @@ import pytest
 from detection.formats.samples import opened, picture, write
 
 from resdet.detection.formats import near_duplicates, val_split
+from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.near_duplicates import group
-from resdet.detection.formats.opening import DataSet
 from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.stratify import NEW, TRAIN, VAL, stratify
 from resdet.errors import DataError

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from resdet.data import generated
+from resdet.detection.formats.data_set import Content, DataSet
 from resdet.detection.formats.folder import stem
-from resdet.detection.formats.opening import Content, DataSet
 from resdet.registry import Registry
 
 PACKAGE = "resdet.detection.formats"

@@ -10,8 +10,8 @@ from resdet.data.array_cache import Arrays, Strings, cached
 from resdet.detection.data.annotations import Annotations, usable
 from resdet.detection.data.coco import compile_coco, open_coco
 from resdet.detection.data.compile_annotations import Measured, OnBad, Problems, file_states, unchanged
+from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.layout import Layout
-from resdet.detection.formats.reading import Reading
 from resdet.detection.formats.registry import formats
 from resdet.detection.formats.share_classes import share_classes
 from resdet.detection.formats.val_split import ValSplit, load_val_split
@@ -103,10 +103,10 @@ class DataSet:
         return contents | self._divided(contents["train"]) if self.val_split else contents
 
     def _load(self, split: str) -> Loaded:
-        reading = Reading(self.layout.folder, self.on_bad, self.keypoints)
-        content = formats[self.layout.format]().read(self.layout, split, reading)
-        arrays = compile_coco(content, reading.problems, reading.measured, self.keypoints)
-        return Loaded(usable(content, arrays), reading.problems.sentences, reading.measured)
+        collector = Collector(self.layout.folder, self.on_bad, self.keypoints)
+        content = formats[self.layout.format]().read(self.layout, split, collector)
+        arrays = compile_coco(content, collector.problems, collector.measured, self.keypoints)
+        return Loaded(usable(content, arrays), collector.problems.sentences, collector.measured)
 
     def _divided(self, content: Content) -> dict[str, Content]:
         """Training images as `train` and `val`, by the file."""

@@ -12,7 +12,7 @@ from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from running import here
 
-from resdet.detection.formats.opening import DataSet
+from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.share_classes import share_classes
 from resdet.detection.formats.write_yolo import join
