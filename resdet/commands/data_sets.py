@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.formats.opening import Content, DataSet, select_images
+from resdet.detection.formats.data_set import Content, DataSet, select_images
 from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.share_classes import share_classes
 from resdet.detection.formats.val_split import ValSplit
-from resdet.detection.formats.writing import Written, gather, write_data_set, writers
+from resdet.detection.formats.writer import Written, gather, write_data_set, writers
 from resdet.errors import DataError, hint
 from resdet.files.atomic import write_image
 
@@ -97,7 +97,7 @@ def _summary(written: Written, target: str, to: str, *sources: DataSet) -> dict[
     images = ", ".join(f"{count} images of {name}" for name, count in written.images.items())
     print(f"{images} in {target}, in the format {to}; train on them with data.root={target}")
     for kind, count in lost.items():
-        print(f"{to} cannot hold {kind}: {count} left out")
+        print(f"{to} cannot hold {count} {kind}")
     if written.missing:
         print(f"left out {written.missing} images without a file")
     return {

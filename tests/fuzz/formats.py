@@ -13,7 +13,7 @@ from fuzz.cases import Case, Trial
 from fuzz.damage import COORDINATES, STRINGS, damage_bytes, damage_text, mutate_tree, mutations, odd_value, to_json
 
 from resdet.detection.data.coco import from_coco
-from resdet.detection.formats.opening import DataSet
+from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize
 
 CAT = "0 0.5 0.5 0.5 0.5\n1 0.1 0.1 0.6 0.1 0.3 0.8\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.formats.opening import DataSet
+from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize, rivals
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def open_auto(config: "AutoConfig", split: str) -> Annotations:
 
 
 def coco_file(config: "AutoConfig", split: str) -> tuple[Path, Path] | None:
-    """The annotation file and the image folder of a split with a COCO file of its own."""
+    """The annotation file and the image folder of a split whose COCO file is opened as it is."""
     layout = recognize(config.root, config.format)
-    if layout.format != "coco" or "val" not in layout.splits or split not in layout.splits:
+    if not layout.as_is or split not in layout.splits:
         return None
     files = layout.splits[split]
     return layout.root / files.annotations[0], layout.root / files.image_folder
@@ -40,8 +40,9 @@ def notes(data: DataSet, alone: bool) -> list[str]:
             f"{layout.annotated} in {layout.format}): set data.format={other.format} to use that"
         )
     if made:
+        val, train = len(data.open("val")), len(data.open("train"))
         sentences.append(
-            f"{layout.root} has no validation split: {made.count('val')} of its {len(made.images)} images are for "
+            f"{layout.root} has no validation split: {val} of its {val + train} images are for "
             f"validation, by {made.file}"
         )
         if (made.share, made.seed) != (data.val_share, data.seed):

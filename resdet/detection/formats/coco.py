@@ -3,18 +3,21 @@ Label Studio and FiftyOne."""
 
 import json
 import mmap
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from resdet.detection.data.coco import file_name
 from resdet.detection.data.coco_file import REQUIRED
+from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.folder import Folder, split_in, split_of
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.reading import Reading
 from resdet.files.json_file import read_json
 
 NAMES = [re.compile(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")' % key) for key in (b"file_name", b"coco_url")]
+CATEGORIES = re.compile(rb'"categories"\s*:\s*\[')
+LARGEST_CATEGORIES = 2**24  # bytes
 SAMPLE = 5  # image names that are searched to find the image folder
 
 
@@ -34,16 +37,21 @@ class Coco:
             splits[split] = Split((file,), image_folder=images, annotated=len(names[file]))
         ignored = len(names) - len(chosen)
         also = f"; {ignored} other COCO files are not read" if ignored else ""
-        return Layout("coco", folder, splits, ", ".join(split.annotations[0] for split in splits.values()) + also)
+        evidence = ", ".join(split.annotations[0] for split in splits.values()) + also
+        are_in_place = (_in_place(folder, split, own, names[own.annotations[0]]) for split, own in splits.items())
+        as_is = "val" in splits and _have_same_classes(folder, [*chosen.values()]) and all(are_in_place)
+        return Layout("coco", folder, splits, evidence, as_is=as_is)
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         files = layout.splits[split]
         content = read_json(layout.root / files.annotations[0])
         images = content["images"] if isinstance(content, dict) and isinstance(content.get("images"), list) else []
         for image in images:
             name = file_name(image) if isinstance(image, dict) else None
             if name:
-                image["file_name"] = f"{files.image_folder}/{name}" if files.image_folder else name
+                path = os.path.join(files.image_folder, name)
+                is_there = layout.folder.has(path)
+                image["file_name"] = path if is_there else _elsewhere(layout.folder, split, files, name) or path
         return content
 
 
@@ -67,6 +75,37 @@ def _image_folder(folder: Folder, file: str, split: str, names: Sequence[bytes])
         if found and (found == name or found.endswith(f"/{name}")):
             return found[: len(found) - len(name)].rstrip("/")
     return file.rpartition("/")[0]
+
+
+def _in_place(folder: Folder, split: str, files: Split, names: Sequence[bytes]) -> bool:
+    """Whether all images that exist are below the image folder, at the paths of the file."""
+    start = f"{files.image_folder}/" if files.image_folder else ""
+    plain = {start + string[1:-1].decode("utf-8", "replace"): string for string in names}
+    others = (_name(plain[path]) for path in plain.keys() - folder.known)
+    missing = (name for name in others if not folder.has(os.path.join(files.image_folder, name)))
+    return not (folder.images and any(_elsewhere(folder, split, files, name) for name in missing))
+
+
+def _elsewhere(folder: Folder, split: str, files: Split, name: str) -> str | None:
+    """An image that is not at its path."""
+    return None if "\0" in name else folder.locate(name, files.annotations[0], split)
+
+
+def _have_same_classes(folder: Folder, files: Sequence[str]) -> bool:
+    first, *others = (_classes(folder, file) for file in files)
+    return all(other == first for other in others)
+
+
+def _classes(folder: Folder, file: str) -> list[str]:
+    """The ids, names and keypoints of the categories, without parsing the rest; empty if they cannot be read."""
+    with open(folder.root / file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        starts = [match.end() - 1 for match in CATEGORIES.finditer(data)]
+        text = data[starts[-1] : starts[-1] + LARGEST_CATEGORIES].decode("utf-8", "replace") if starts else ""
+    try:
+        categories, _ = json.JSONDecoder().raw_decode(text)
+        return sorted(json.dumps([entry.get(key) for key in ("id", "name", "keypoints")]) for entry in categories)
+    except (ValueError, AttributeError, RecursionError):
+        return []
 
 
 def _name(string: bytes) -> str:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resdet.detection.formats.collector import Collector, number_in
 from resdet.detection.formats.csv_table import Table, header
 from resdet.detection.formats.folder import Folder, split_in, split_of
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.detection.formats.openimages import COLUMNS as OPEN_IMAGES
-from resdet.detection.formats.reading import Reading, number_in
 
 # By role, names of columns in lower case without `_`, `-` and spaces.
 ROLES = {
@@ -69,36 +69,36 @@ class CsvBoxes:
         splits = {split: Split(tuple(names), annotated=count) for split, names in files.items()}
         return Layout("csv", folder, splits, ", ".join(columns.table.file for columns in tables))
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         """Boxes whose sides are all between 0 and 1 in the whole file are relative to the image's size."""
         for file in layout.splits[split].annotations:
             columns = _columns(header(layout.folder, file))
             if columns:
-                _read_table(columns, split, reading)
-        return reading.content()
+                _read_table(columns, split, collector)
+        return collector.content()
 
 
-def _read_table(columns: Columns, split: str, reading: Reading) -> None:
+def _read_table(columns: Columns, split: str, collector: Collector) -> None:
     file = columns.table.file
     found: list[tuple[str, str, str, list[float]]] = []
     empty: list[str] = []
-    for number, row in columns.table.rows(reading.folder):
-        if columns.get(row, "split") and (split_of(columns.get(row, "split")) or "train") != split:
+    for number, row in columns.table.rows(collector.folder):
+        if "split" in columns.by_role and (split_of(columns.get(row, "split")) or "train") != split:
             continue
         name = columns.get(row, "image")
-        image = reading.folder.locate(name, file, split) or name
+        image = collector.folder.locate(name, file, split) or name
         if columns.is_empty(row):
             empty.append(image)
         else:
             label = columns.get(row, "label") if "label" in columns.by_role else LABELLESS
             found.append((f"{file}:{number}", image, label, columns.box(row)))
     images = list(dict.fromkeys([*(image for _, image, *_ in found), *empty]))
-    sizes = dict(zip(images, reading.measured.sizes_of(images)))
-    numbers = {image: reading.add_image(image, sizes[image]) for image in images}
+    sizes = dict(zip(images, collector.measured.sizes_of(images)))
+    numbers = {image: collector.add_image(image, sizes[image]) for image in images}
     fractions = _are_fractions([box for *_, box in found])
     for place, image, label, box in found:
         scale = sizes[image] or (0, 0) if fractions else (1, 1)
-        reading.add_object(numbers[image], label, [side * scale[k % 2] for k, side in enumerate(box)], place)
+        collector.add_object(numbers[image], label, [side * scale[k % 2] for k, side in enumerate(box)], place)
 
 
 def _are_fractions(boxes: Sequence[list[float]]) -> bool:

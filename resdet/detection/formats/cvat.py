@@ -7,9 +7,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from resdet.detection.data.voc import BROKEN
+from resdet.detection.formats.collector import Collector, number_in, size_in
 from resdet.detection.formats.folder import Folder, split_in, split_of
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.reading import Reading, number_in, size_in
 from resdet.detection.formats.shapes import ellipse, rle_of_runs, turned_box
 from resdet.errors import DataError
 
@@ -38,7 +38,7 @@ class Cvat:
         found = {split: Split(tuple(names), annotated=count // len(splits)) for split, names in splits.items()}
         return Layout("cvat", folder, found, ", ".join(files))
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         classes: dict[str, None] = {}
         for file in layout.splits[split].annotations:
             try:
@@ -48,8 +48,8 @@ class Cvat:
             classes |= dict.fromkeys(name.text for name in root.iterfind("meta//labels/label/name") if name.text)
             for element in root.iterfind("image"):
                 if _split(element.get("subset", ""), file) == split:
-                    _add_image(element, file, split, reading)
-        return reading.content(list(classes))
+                    _add_image(element, file, split, collector)
+        return collector.content(list(classes))
 
 
 def _split(subset: str, file: str) -> str:
@@ -57,22 +57,22 @@ def _split(subset: str, file: str) -> str:
     return split_of(subset) or (not subset and (split_of(file.rpartition("/")[2]) or split_in(file))) or "train"
 
 
-def _add_image(element: ElementTree.Element, file: str, split: str, reading: Reading) -> None:
+def _add_image(element: ElementTree.Element, file: str, split: str, collector: Collector) -> None:
     name = element.get("name", "")
     size = size_in(element.get("width"), element.get("height"))
-    image = reading.add_image(reading.folder.locate(name, file, split) or name, size)
+    image = collector.add_image(collector.folder.locate(name, file, split) or name, size)
     for number, shape in enumerate(_shapes(element), 1):
         place = f"{number} of {name}"
         label, rings = shape.get("label", ""), _rings(shape)
         if shape.tag == "box" and not number_in(shape.get("rotation", "0")):
             box = [number_in(shape.get(key)) for key in ("xtl", "ytl", "xbr", "ybr")]
-            reading.add_object(image, label, box, place)
+            collector.add_object(image, label, box, place)
         elif shape.tag == "mask":
-            _add_mask(image, shape, size, place, reading)
+            _add_mask(image, shape, size, place, collector)
         elif rings:
-            reading.add_polygons(image, label, [rings], place)
+            collector.add_polygons(image, label, [rings], place)
         else:
-            reading.leave_out("object", [place], f"a shape that has no area, {shape.tag}")
+            collector.leave_out("object", [place], f"a shape that has no area, {shape.tag}")
 
 
 def _shapes(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
@@ -95,14 +95,14 @@ def _rings(shape: ElementTree.Element) -> list[float]:
 
 
 def _add_mask(
-    image: int, shape: ElementTree.Element, size: tuple[int, int] | None, place: str, reading: Reading
+    image: int, shape: ElementTree.Element, size: tuple[int, int] | None, place: str, collector: Collector
 ) -> None:
     """A mask as runs in a box, row by row, of background first."""
     left, top, width, height = (number_in(shape.get(key)) for key in ("left", "top", "width", "height"))
     runs = [number_in(text) for text in shape.get("rle", "").split(",")]
     rle = rle_of_runs(runs, (left, top), (width, height), size) if size else None
     if rle is None:
-        reading.leave_out("object", [place], "a damaged mask")
+        collector.leave_out("object", [place], "a damaged mask")
     else:
         box = left, top, left + width, top + height
-        reading.add_object(image, shape.get("label", ""), box, place, segmentation=rle)
+        collector.add_object(image, shape.get("label", ""), box, place, segmentation=rle)

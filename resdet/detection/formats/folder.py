@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -61,10 +61,13 @@ class Folder:
         """The image that an annotation file at `near` calls `name`: a path or its end, with or without its suffix.
 
         Of several images with this name, the one whose path agrees most: with the folders of `name`, with the split,
-        with the path of the annotation file.
+        with the path of the annotation file. An annotation file in a folder of the split has no image in another split.
         """
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         candidates = self._by_stem.get(stem(parts[-1]).lower(), []) if parts else []
+        if split is not None:
+            own = [image for image in candidates if split_in(image) in (None, split)]
+            candidates = own if own or split_in(near) == split else candidates
         if len(candidates) < 2:
             return candidates[0] if candidates else None
         return max(candidates, key=lambda image: _agreement(image, parts, near.split("/"), split))
@@ -97,13 +100,22 @@ def split_in(file: str) -> str | None:
     return next(filter(None, map(split_of, PurePosixPath(file).parts[:-1])), None)
 
 
-def _agreement(image: str, name: list[str], near: list[str], split: str | None) -> tuple[int, bool, int, bool]:
+def by_split(files: Iterable[str]) -> dict[str, list[str]]:
+    """Files by the split that one of their folders names; `train` without such a folder."""
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        splits.setdefault(split_in(file) or "train", []).append(file)
+    return splits
+
+
+def _agreement(image: str, name: list[str], near: list[str], split: str | None) -> tuple[int, bool, int, bool, bool]:
     parts = image.split("/")
     folders = _common(parts[-2::-1], name[-2::-1])
     return (
         folders,
         split is not None and split_in(image) == split,
         _common(parts[:-1], near[:-1]),
+        stem(parts[-1]) == stem(name[-1]),
         parts[-1] == name[-1],
     )
 
@@ -114,10 +126,13 @@ def _common(a: list[str], b: list[str]) -> int:
 
 
 def _walk(folder: Path, prefix: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Files below a folder; follows links, except to a folder that contains them."""
+    """Files below a folder, without subfolders that cannot be read; follows links, except to a folder that contains
+    them."""
     try:
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name != SKIPPED]
     except OSError as error:
+        if prefix:
+            return
         raise DataError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
     for entry in entries:
         if not entry.is_dir():

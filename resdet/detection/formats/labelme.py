@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from resdet.detection.formats.folder import Folder, split_in
+from resdet.detection.formats.collector import Collector, number_in, size_in
+from resdet.detection.formats.folder import Folder, by_split
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.reading import Reading, number_in, size_in
 from resdet.detection.formats.shapes import ellipse, rle_of
 from resdet.errors import DataError
 from resdet.files.json_file import read_json
@@ -25,13 +25,10 @@ class LabelMe:
         files = folder.having(".json")
         if not any(all(key in folder.head(file, -1) for key in KEYS) for file in files[:SAMPLE]):
             return Unfit("no JSON file with shapes and imagePath", 0)
-        splits: dict[str, list[str]] = {}
-        for file in files:
-            splits.setdefault(split_in(file) or "train", []).append(file)
-        found = {split: Split(tuple(names), annotated=len(names)) for split, names in splits.items()}
+        found = {split: Split(tuple(names), annotated=len(names)) for split, names in by_split(files).items()}
         return Layout("labelme", folder, found, f"{files[0]} and {len(files) - 1} more JSON files")
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         broken = []
         for file in layout.splits[split].annotations:
             try:
@@ -47,12 +44,12 @@ class LabelMe:
             found = layout.folder.locate(written, file, split) if isinstance(written, str) else None
             found = found or layout.folder.locate(own, file, split) or str(written)
             size = size_in(content.get("imageWidth"), content.get("imageHeight"))
-            _add_shapes(reading.add_image(found, size), shapes, size, file, reading)
-        reading.leave_out("image", broken, "no JSON with a list of shapes")
-        return reading.content()
+            _add_shapes(collector.add_image(found, size), shapes, size, file, collector)
+        collector.leave_out("image", broken, "no JSON with a list of shapes")
+        return collector.content()
 
 
-def _add_shapes(image: int, shapes: list[Any], size: tuple[int, int] | None, file: str, reading: Reading) -> None:
+def _add_shapes(image: int, shapes: list[Any], size: tuple[int, int] | None, file: str, collector: Collector) -> None:
     """Polygons of a label with the same group_id are one object."""
     groups: dict[object, tuple[str, str, list[list[float]]]] = {}
     for number, shape in enumerate(shapes, 1):
@@ -60,20 +57,20 @@ def _add_shapes(image: int, shapes: list[Any], size: tuple[int, int] | None, fil
         label, kind = str(shape.get("label")), shape.get("shape_type", "polygon")
         points = _points(shape.get("points"))
         if points is None:
-            reading.leave_out("shape", [place], "points that are not pairs of numbers")
+            collector.leave_out("shape", [place], "points that are not pairs of numbers")
         elif kind == "rectangle" and len(points) >= 4:
             box = min(points[0::2]), min(points[1::2]), max(points[0::2]), max(points[1::2])
-            reading.add_object(image, label, box, place)
+            collector.add_object(image, label, box, place)
         elif kind == "mask" and size and len(points) == 4:
-            _add_mask(image, label, shape.get("mask"), points, size, place, reading)
+            _add_mask(image, label, shape.get("mask"), points, size, place, collector)
         elif ring := _ring(kind, points):
             group = shape.get("group_id")
             key = (label, str(group)) if group is not None else number
             groups.setdefault(key, (label, place, []))[2].append(ring)
         else:
-            reading.leave_out("shape", [place], NO_AREA)
+            collector.leave_out("shape", [place], NO_AREA)
     for label, place, rings in groups.values():
-        reading.add_polygons(image, label, rings, place)
+        collector.add_polygons(image, label, rings, place)
 
 
 def _points(points: Any) -> list[float] | None:
@@ -93,7 +90,7 @@ def _ring(kind: object, points: list[float]) -> list[float]:
 
 
 def _add_mask(
-    image: int, label: str, text: object, points: list[float], size: tuple[int, int], place: str, reading: Reading
+    image: int, label: str, text: object, points: list[float], size: tuple[int, int], place: str, collector: Collector
 ) -> None:
     """A PNG, as text in base64, in the box of two points."""
     left, top = int(points[0]), int(points[1])
@@ -104,9 +101,9 @@ def _add_mask(
     height, width = pixels.shape
     inside = left >= 0 and top >= 0 and left + width <= size[0] and top + height <= size[1]
     if not pixels.any() or not inside:
-        reading.leave_out("shape", [place], "a damaged mask")
+        collector.leave_out("shape", [place], "a damaged mask")
         return
     mask = np.zeros((size[1], size[0]), np.uint8)
     mask[top : top + height, left : left + width] = pixels > 0
     box = left, top, left + width, top + height
-    reading.add_object(image, label, box, place, segmentation=rle_of(mask))
+    collector.add_object(image, label, box, place, segmentation=rle_of(mask))

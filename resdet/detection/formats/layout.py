@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.folder import Folder
-from resdet.detection.formats.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Layout:
     evidence: str  # one clause: the files by which the format was recognized
     classes: Sequence[str] = ()  # if a file lists them; otherwise they are those of the objects
     shared: tuple[str, ...] = ()  # files that all splits depend on
+    as_is: bool = False  # COCO files with a split each, with the same classes and with the paths of their images
 
     @property
     def root(self) -> Path:
@@ -58,9 +59,9 @@ class Format(Protocol):
         """Looks at names and a few files only: called at each start."""
         ...
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         """The split in COCO's format. `file_name` is relative to the folder of the layout, `bbox` is xywh in pixels.
 
-        Images without size are measured. Entries that cannot be expressed go to `reading.leave_out`.
+        Images without size are measured. Entries that cannot be expressed go to `collector.leave_out`.
         """
         ...

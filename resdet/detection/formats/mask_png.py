@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from resdet.detection.formats.folder import Folder, split_in, stem
+from resdet.detection.formats.collector import Collector, read_text
+from resdet.detection.formats.folder import Folder, by_split, split_in, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.reading import Reading, read_text
 from resdet.detection.formats.shapes import rle_of
 from resdet.errors import DataError
 from resdet.images.decode import map_image
@@ -30,37 +30,34 @@ class MaskPng:
         problem = _mismatch(folder, next(iter(pairs.values())))
         if problem:
             return Unfit(problem, len(masks))
-        splits: dict[str, list[str]] = {}
-        for image in pairs:
-            splits.setdefault(split_in(image) or "train", []).append(image)
         found = {
             split: Split(tuple(pairs[image] for image in images), tuple(images), annotated=len(images))
-            for split, images in splits.items()
+            for split, images in by_split(pairs).items()
         }
         names = [line.strip() for line in read_text(folder, CLASSES).splitlines() if line.strip()]
         classes = names if len(names) == 1 else ["object"]
         shared = (CLASSES,) if folder.has(CLASSES) else ()
         return Layout("mask_png", folder, found, f"{len(pairs)} masks such as {masks[0]}", classes, shared)
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         files = layout.splits[split]
         for image, mask in zip(files.images, files.annotations):
             pixels = read_instances(layout.folder, mask)
             if pixels is None:
-                reading.leave_out("image", [image], "a mask that is no PNG of gray values or a palette")
+                collector.leave_out("image", [image], "a mask that is no PNG of gray values or a palette")
                 continue
-            height, width = pixels.shape
-            number = reading.add_image(image, (width, height))
             values = np.unique(pixels[pixels > 0]).tolist()
             if len(values) > MOST:
-                reading.leave_out("image", [image], f"a mask of more than {MOST} objects")
+                collector.leave_out("image", [image], f"a mask of more than {MOST} objects")
                 continue
+            height, width = pixels.shape
+            number = collector.add_image(image, (width, height))
             for value in values:
                 own = pixels == value
                 rows, columns = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
                 box = [int(side) for side in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)]
-                reading.add_object(number, layout.classes[0], box, f"{value} in {mask}", segmentation=rle_of(own))
-        return reading.content(layout.classes)
+                collector.add_object(number, layout.classes[0], box, f"{value} in {mask}", segmentation=rle_of(own))
+        return collector.content(layout.classes)
 
 
 def read_instances(folder: Folder, file: str) -> np.ndarray | None:

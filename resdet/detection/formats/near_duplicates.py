@@ -21,11 +21,16 @@ def group(hashes: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def _unite(values: np.ndarray, members: np.ndarray, parents: np.ndarray) -> None:
     """Joins the near-duplicates among images that agree in a band."""
-    for k, i in enumerate(members[:-1].tolist()):
-        rest = members[k + 1 :]
-        for j in rest[bit_count(values[rest] ^ values[i]) <= THRESHOLD].tolist():
-            a, b = sorted((_root(parents, i), _root(parents, j)))
-            parents[b] = a
+    while len(members):
+        queue, members = members[:1].tolist(), members[1:]
+        while queue:
+            i = queue.pop()
+            is_near = bit_count(values[members] ^ values[i]) <= THRESHOLD
+            near, members = members[is_near].tolist(), members[~is_near]
+            queue += near
+            for j in near:
+                a, b = sorted((_root(parents, i), _root(parents, j)))
+                parents[b] = a
 
 
 def _root(parents: np.ndarray, i: int) -> int:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from resdet.detection.formats.collector import Collector, number_in, read_text
 from resdet.detection.formats.csv_table import Table, header
 from resdet.detection.formats.folder import Folder, split_in, split_of
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.reading import Reading, number_in, read_text
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 DESCRIPTIONS = ("class-descriptions", "classes.csv", "class_descriptions")  # in names of files of codes and class names
@@ -26,7 +26,7 @@ class OpenImages:
         }
         return Layout("openimages", folder, found, ", ".join([*files, *described]), shared=described)
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         """Reads the rows of images that are there; the files list those of the whole data set."""
         folder, names = layout.folder, _names(layout)
         rows: list[tuple[str, str, str, list[float], bool]] = []
@@ -41,13 +41,13 @@ class OpenImages:
                 label = row.get("LabelName", "")
                 rows.append((place, image, names.get(label, label), box, row.get("IsGroupOf") == "1"))
         images = list(dict.fromkeys(image for _, image, *_ in rows))
-        sizes = dict(zip(images, reading.measured.sizes_of(images)))
+        sizes = dict(zip(images, collector.measured.sizes_of(images)))
         for place, image, name, box, crowd in rows:
-            number, size = reading.add_image(image, sizes[image]), sizes[image] or (0, 0)
+            number, size = collector.add_image(image, sizes[image]), sizes[image] or (0, 0)
             pixels = [side * size[k % 2] for k, side in enumerate(box)]
-            reading.add_object(number, name, pixels, place, iscrowd=int(crowd))
-        reading.problems.note("box", absent, "an image that is not there", "left out")
-        return reading.content()
+            collector.add_object(number, name, pixels, place, iscrowd=int(crowd))
+        collector.problems.note("box", absent, "an image that is not there", "left out")
+        return collector.content()
 
 
 def _descriptions(folder: Folder) -> list[str]:

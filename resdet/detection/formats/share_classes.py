@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from resdet.errors import DataError
+
 Content = dict[str, Any]  # in COCO's format, valid
 
 
@@ -17,13 +19,26 @@ def share_classes(contents: Sequence[Content], ordered: bool = True) -> list[Con
     categories: dict[str, dict[str, Any]] = {}
     for content in contents:
         for category in content["categories"]:
-            categories.setdefault(category["name"], category)
+            known = categories.get(category["name"])
+            if known is None or _has_more_keypoints(category, known):
+                categories[category["name"]] = category
     names = list(categories) if ordered else sorted(categories, key=_natural)
     known = {category["name"]: category["id"] for category in first} if ordered else {}
     following = max(known.values(), default=0) + 1
     ids = known | {name: number for number, name in enumerate((n for n in names if n not in known), following)}
     shared = [categories[name] | {"id": ids[name]} for name in names]
     return [content | {"categories": shared, "annotations": _renumbered(content, ids)} for content in contents]
+
+
+def _has_more_keypoints(category: dict[str, Any], known: dict[str, Any]) -> bool:
+    """Whether only `category` has keypoints; raises a DataError if both have other ones."""
+    new, old = category.get("keypoints"), known.get("keypoints")
+    if new and old and new != old:
+        raise DataError(
+            f"The class {known['name']!r} has the keypoints {old} in one file and {new} in another: "
+            "rename the class in one of them."
+        )
+    return bool(new) and not old
 
 
 def _renumbered(content: Content, ids: dict[str, int]) -> list[dict[str, Any]]:

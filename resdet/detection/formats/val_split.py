@@ -1,7 +1,9 @@
 """A validation split for data without one: made once from the training images, and kept in a file."""
 
 import json
+import os
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -66,15 +68,16 @@ class ValSplit:
 
 def files_of(root: Path) -> list[Path]:
     """Where the file of a data set can be."""
-    name = str(root.resolve()).strip("/").replace("/", "_")[-150:]
+    name = sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     return [root / HIDDEN / FILE, user_cache() / f"{name}-{FILE}"]
 
 
 def load_val_split(root: Path) -> ValSplit | None:
-    """The split of a data set; None if it has no file."""
-    file = next((file for file in files_of(root) if file.is_file()), None)
-    if file is None:
+    """The split of a data set, from the newest of its files; None if it has no file."""
+    files = [file for file in files_of(root) if file.is_file()]
+    if not files:
         return None
+    file = max(files, key=lambda file: file.stat().st_mtime_ns)
     content = read_json(file)
     try:
         images = {name: _entry(*entry) for name, entry in content["images"].items()}

@@ -5,9 +5,9 @@ import re
 from typing import Any
 
 from resdet.detection.data.voc import BROKEN, CLASSES, Record, VocObject, read_record
-from resdet.detection.formats.folder import Folder, split_in, stem
+from resdet.detection.formats.collector import Collector, read_text
+from resdet.detection.formats.folder import Folder, by_split, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.reading import Reading, read_text
 
 ROOT = re.compile(rb"<annotation[\s>]")
 SAMPLE = 5  # XML files that are looked into
@@ -23,14 +23,14 @@ class Voc:
         if not any(ROOT.search(folder.head(file)) for file in files[:SAMPLE]):
             return Unfit(f"{files[0]} has no element <annotation>", len(files))
         listed, lists = _listed(folder, files)
-        splits = listed or _by_folders(files)
+        splits = listed or by_split(files)
         evidence = f"{files[0]} and {len(files) - 1} more XML files" if len(files) > 1 else files[0]
         layout = {split: Split(tuple(names), annotated=len(names)) for split, names in splits.items() if names}
         devkit = any(re.search(r"(^|/)VOC20\d\d/", file) for file in files)
         classes = CLASSES if devkit else ()
         return Layout("voc", folder, layout, ", ".join([evidence, *lists]), classes, tuple(lists))
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         """Boxes count pixels from 1 and include the last; difficult objects are crowds, which training ignores."""
         missing, broken = [], []
         for file in layout.splits[split].annotations:
@@ -42,22 +42,22 @@ class Voc:
             except OSError:
                 missing.append(file)
             else:
-                _add(record, reading)
-        reading.leave_out("image", missing, "no XML file that can be read")
-        reading.leave_out("image", broken, "a broken XML file")
-        return reading.content(layout.classes)
+                _add(record, collector)
+        collector.leave_out("image", missing, "no XML file that can be read")
+        collector.leave_out("image", broken, "a broken XML file")
+        return collector.content(layout.classes)
 
 
-def _add(record: Record, reading: Reading) -> None:
-    image = reading.add_image(record.file, record.size)
+def _add(record: Record, collector: Collector) -> None:
+    image = collector.add_image(record.file, record.size)
     for number, item in enumerate(record.objects, 1):
         place = f"{number} of {record.stem}"
         polygon = {"segmentation": [item.polygon]} if item.polygon and not item.difficult else {}
         box = item.box or _bounds(item)
         if box:
-            reading.add_object(image, item.name, box, place, iscrowd=int(item.difficult), **polygon)
+            collector.add_object(image, item.name, box, place, iscrowd=int(item.difficult), **polygon)
         else:
-            reading.leave_out("object", [place], "no box of four numbers")
+            collector.leave_out("object", [place], "no box of four numbers")
 
 
 def _bounds(item: VocObject) -> tuple[float, float, float, float] | None:
@@ -73,26 +73,34 @@ def _locate(folder: Folder, file: str, split: str, written: str | None) -> str:
 
 
 def _listed(folder: Folder, files: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """XML files of the splits that ImageSets list, and these lists; those of `trainval` unless train and val are
-    listed."""
+    """XML files of the splits that ImageSets list, and these lists."""
     matches = [match for file in folder.having(".txt") if (match := LIST.fullmatch(file))]
-    known = {file.lower(): file for file in files}
-    found: dict[str, list[str]] = {}
+    known = {file.lower(): file for file in files} | {file: file for file in files}
+    homes: dict[str, dict[str, list[str]]] = {}
     for match in matches:
         home, names = match[1], read_text(folder, match[0]).splitlines()
-        stems = dict.fromkeys(LABELED.sub("", name.strip()) for name in names if name.strip())
-        paths = [f"{home}Annotations/{name}.xml" for name in stems]
-        found.setdefault(match[3].lower(), []).extend(known.get(path.lower(), path) for path in paths)
+        paths = dict.fromkeys(_named(name.strip(), home, known) for name in names if name.strip())
+        homes.setdefault(home, {}).setdefault(match[3].lower(), []).extend(paths)
+    found: dict[str, list[str]] = {}
+    for lists in homes.values():
+        for split, names in _without_trainval(lists).items():
+            found.setdefault(split, []).extend(names)
+    return {split: names for split, names in found.items() if names}, [match[0] for match in matches if found]
+
+
+def _without_trainval(lists: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The lists of a year; train is what `trainval` lists beyond val, unless train and val are listed."""
+    found = dict(lists)
     both = found.pop("trainval", [])
     if both and not found.get("val"):
         found["train"] = both
     elif both and not found.get("train"):
         found["train"] = sorted(set(both) - set(found["val"]))
-    return {split: names for split, names in found.items() if names}, [match[0] for match in matches if found]
+    return found
 
 
-def _by_folders(files: list[str]) -> dict[str, list[str]]:
-    splits: dict[str, list[str]] = {}
-    for file in files:
-        splits.setdefault(split_in(file) or "train", []).append(file)
-    return splits
+def _named(line: str, home: str, known: dict[str, str]) -> str:
+    """The XML file that a line of a list names, exactly or in other case, with or without the column of a class."""
+    paths = [f"{home}Annotations/{name}.xml" for name in (line, LABELED.sub("", line))]
+    tried = (known.get(key) for path in paths for key in (path, path.lower()))
+    return next(filter(None, tried), paths[-1])

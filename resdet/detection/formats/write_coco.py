@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from resdet.detection.formats.opening import Content
-from resdet.detection.formats.writing import Writer, Written
+from resdet.detection.formats.data_set import Content
+from resdet.detection.formats.writer import Writer, Written
 from resdet.files.atomic import write_json
 
 

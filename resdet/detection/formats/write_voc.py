@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
+from resdet.data import generated
+from resdet.detection.formats.data_set import Content
 from resdet.detection.formats.folder import stem
-from resdet.detection.formats.opening import Content
-from resdet.detection.formats.writing import Writer, Written, by_image
+from resdet.detection.formats.writer import Writer, Written, by_image
 from resdet.files.atomic import write_text
 
 
@@ -14,7 +15,6 @@ class VocWriter(Writer):
     """Boxes count pixels from 1 and include the last; crowds are difficult objects. Masks and keypoints are lost."""
 
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
-        (written.folder / "Annotations").mkdir(parents=True)
         for split, content in contents.items():
             names = {category["id"]: category["name"] for category in content["categories"]}
             objects, stems = by_image(content), []
@@ -24,7 +24,7 @@ class VocWriter(Writer):
                 root = _element(name, image, [(names[e["category_id"]], e) for e in objects[image["id"]]], written)
                 ElementTree.indent(root)
                 path = written.folder / "Annotations" / f"{stems[-1]}.xml"
-                ElementTree.ElementTree(root).write(path, encoding="utf-8")
+                generated.put(path, ElementTree.tostring(root, encoding="utf-8"))
             write_text(written.folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{own}\n" for own in stems))
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from resdet.data import generated
 from resdet.detection.data.outlines import polygons_of
+from resdet.detection.formats.data_set import Content
 from resdet.detection.formats.folder import stem
-from resdet.detection.formats.opening import Content
-from resdet.detection.formats.writing import Writer, Written, by_image
+from resdet.detection.formats.writer import Writer, Written, by_image
 from resdet.files.atomic import write_text
 
 
@@ -29,8 +30,7 @@ class YoloWriter(Writer):
                 name = written.place(image["file_name"], f"images/{split}")
                 lines = [_line(entry, image, labels, written) for entry in objects[image["id"]]]
                 path = written.folder / "labels" / split / f"{stem(name)}.txt"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
+                generated.put(path, "".join(f"{line}\n" for line in lines if line).encode())
 
 
 def _line(entry: dict[str, Any], image: dict[str, Any], labels: Mapping[int, int], written: Written) -> str:
@@ -58,7 +58,7 @@ def _ring(segmentation: Any, size: tuple[int, int], written: Written) -> list[fl
         rings, has_holes = polygons_of(mask) if mask.any() else ([], False)
         written.lost["holes of a mask"] += has_holes
     if len(rings) > 1:
-        written.lost["separate parts of a mask (they are joined by lines)"] += len(rings)
+        written.lost["separate parts of a mask, which are joined by lines"] += len(rings)
     return join(rings)
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import yaml
 
-from resdet.detection.formats.folder import Folder, is_image, split_in, stem
+from resdet.detection.formats.collector import Collector, read_text, relative
+from resdet.detection.formats.folder import Folder, by_split, is_image, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.reading import Reading, read_text, relative
 
 SAMPLE = 20  # label files that are looked into
 LARGEST_YAML = 2**18  # bytes
+DIGITS = 5  # of the number of a class
 NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
@@ -29,8 +30,9 @@ class DataYaml:
     @property
     def names(self) -> list[str]:
         names = self.content.get("names")
-        if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
-            names = [names[key] for key in sorted(names, key=int)]
+        if isinstance(names, dict) and all(str(key).isdecimal() and len(key) <= DIGITS for key in names):
+            by_number = {int(key): name for key, name in names.items()}
+            names = [by_number.get(number, str(number)) for number in range(max(by_number, default=-1) + 1)]
         return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
     @property
@@ -66,17 +68,17 @@ class Yolo:
         shared = tuple(filter(None, [source, described.file if described else ""]))
         return Layout("yolo", folder, splits, evidence, names, shared)
 
-    def read(self, layout: Layout, split: str, reading: Reading) -> dict[str, Any]:
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         """Reads a split. Keypoints of poses are not read: the format does not name them."""
         described = _data_yaml(layout.folder)
         files, labels = layout.splits[split].images, Labels(layout.folder)
-        lines = LabelLines(reading, layout.classes, described.keypoint_numbers if described else 0)
-        for image, size in zip(files, reading.measured.sizes_of(files)):
-            number, label = reading.add_image(image, size), labels.of(image)
+        lines = LabelLines(collector, layout.classes, described.keypoint_numbers if described else 0)
+        for image, size in zip(files, collector.measured.sizes_of(files)):
+            number, label = collector.add_image(image, size), labels.of(image)
             if label and size:
                 lines.read(number, size, label)
         lines.report()
-        return reading.content(layout.classes)
+        return collector.content(layout.classes)
 
 
 class Labels:
@@ -90,9 +92,10 @@ class Labels:
         parts = stem(image).split("/")
         for candidate in _label_paths(parts):
             path = "/".join(candidate)
-            found = self.files.get(path.lower())
-            if found or (path.startswith(("..", "/")) and self.folder.has(f"{path}.txt")):
-                return found or f"{path}.txt"
+            if self.folder.has(f"{path}.txt"):
+                return f"{path}.txt"
+            if path.lower() in self.files:
+                return self.files[path.lower()]
         return None
 
 
@@ -105,15 +108,15 @@ def _label_paths(parts: list[str]) -> list[list[str]]:
 
 
 class LabelLines:
-    """Reads label files into a `Reading`, and collects the lines that it cannot use."""
+    """Reads label files into a `Collector`, and collects the lines that it cannot use."""
 
-    def __init__(self, reading: Reading, classes: Sequence[str], keypoint_numbers: int):
-        self.reading, self.classes, self.keypoint_numbers = reading, classes, keypoint_numbers
+    def __init__(self, collector: Collector, classes: Sequence[str], keypoint_numbers: int):
+        self.collector, self.classes, self.keypoint_numbers = collector, classes, keypoint_numbers
         self.bad: list[str] = []
         self.nameless: list[str] = []
 
     def read(self, image: int, size: tuple[int, int], file: str) -> None:
-        for number, line in enumerate(read_text(self.reading.folder, file).splitlines(), 1):
+        for number, line in enumerate(read_text(self.collector.folder, file).splitlines(), 1):
             if line.strip():
                 self._add(image, size, line, f"{file}:{number}")
 
@@ -131,13 +134,13 @@ class LabelLines:
         if len(pixels) == 4:
             x, y, width, height = pixels
             box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-            self.reading.add_object(image, name, box, place)
+            self.collector.add_object(image, name, box, place)
         else:
-            self.reading.add_polygons(image, name, [pixels], place)
+            self.collector.add_polygons(image, name, [pixels], place)
 
     def report(self) -> None:
-        self.reading.leave_out("line", self.bad, "no class number with a box or a polygon")
-        self.reading.leave_out("line", self.nameless, "a class number without a name")
+        self.collector.leave_out("line", self.bad, "no class number with a box or a polygon")
+        self.collector.leave_out("line", self.nameless, "a class number without a name")
 
 
 def parse_line(line: str, keypoint_numbers: int = 0) -> tuple[int, list[float]] | None:
@@ -157,7 +160,8 @@ def parse_line(line: str, keypoint_numbers: int = 0) -> tuple[int, list[float]] 
 
 
 def _data_yaml(folder: Folder) -> DataYaml | None:
-    """The file with `names` and a split that is nearest to the root."""
+    """The file with `names` and a split that is nearest to the root; without one, a file with `names`."""
+    fallback = None
     for file in sorted(folder.having(".yaml", ".yml"), key=lambda file: (file.count("/"), file)):
         data = folder.head(file, LARGEST_YAML + 1)
         try:
@@ -165,8 +169,10 @@ def _data_yaml(folder: Folder) -> DataYaml | None:
         except (yaml.YAMLError, RecursionError, ValueError):
             continue
         if isinstance(content, dict) and "names" in content:
-            return DataYaml(file, content)
-    return None
+            if any(key in content for key in KEYS):
+                return DataYaml(file, content)
+            fallback = fallback or DataYaml(file, content)
+    return fallback
 
 
 def _described(folder: Folder, described: DataYaml) -> dict[str, list[str]]:
@@ -231,11 +237,8 @@ def _by_folders(folder: Folder, labels: Labels) -> dict[str, dict[str, str | Non
     """Images and their labels in all folders with a labeled image, by the splits that the folders name."""
     pairs = {image: labels.of(image) for image in folder.images}
     labeled = {os.path.dirname(image) for image, label in pairs.items() if label}
-    splits: dict[str, dict[str, str | None]] = {}
-    for image, label in pairs.items():
-        if os.path.dirname(image) in labeled:
-            splits.setdefault(split_in(image) or "train", {})[image] = label
-    return splits
+    splits = by_split(image for image in pairs if os.path.dirname(image) in labeled)
+    return {split: {image: pairs[image] for image in images} for split, images in splits.items()}
 
 
 def _class_names(folder: Folder, described: DataYaml | None) -> tuple[list[str], str]:

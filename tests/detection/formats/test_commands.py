@@ -10,7 +10,7 @@ from detection.formats.samples import objects, opened, picture, voc, write
 from running import here
 from tasks import runs
 
-from resdet.detection.formats.opening import DataSet
+from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize
 
 

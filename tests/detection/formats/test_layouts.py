@@ -297,12 +297,12 @@ def test_a_format_of_ones_own(tmp_path):
             files = folder.having(".points")
             return Layout("points", folder, {"train": Split(tuple(files))}, files[0]) if files else Unfit("no .points")
 
-        def read(self, layout, split, reading):
+        def read(self, layout, split, collector):
             for file in layout.splits[split].annotations:
                 x, y = map(float, (layout.root / file).read_text().split())
-                image = reading.add_image(layout.folder.locate(file.removesuffix(".points"), file))
-                reading.add_object(image, "point", (x - 5, y - 5, x + 5, y + 5), file)
-            return reading.content()
+                image = collector.add_image(layout.folder.locate(file.removesuffix(".points"), file))
+                collector.add_object(image, "point", (x - 5, y - 5, x + 5, y + 5), file)
+            return collector.content()
 
     register_format("points")(Points)
     try:

@@ -1,6 +1,7 @@
 """Validation splits that are made: shares of classes, near-duplicates on one side, sides that stay."""
 
 import json
+import os
 import shutil
 
 import cv2
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 from detection.formats.samples import opened, picture, write
 
+from resdet.detection.formats import near_duplicates, val_split
+from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.near_duplicates import group
+from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.stratify import NEW, TRAIN, VAL, stratify
 from resdet.errors import DataError
 from resdet.images.dhash import THRESHOLD
@@ -111,6 +115,14 @@ def test_groups_are_the_connected_components_of_all_pairs():
         assert len(set(found.tolist())) == count and len(set(zip(found.tolist(), expected.tolist()))) == count
 
 
+def test_thousands_of_equal_images_are_compared_once_each(monkeypatch):
+    compared = []
+    count = near_duplicates.bit_count
+    monkeypatch.setattr(near_duplicates, "bit_count", lambda values: (compared.append(len(values)), count(values))[1])
+    assert not group(np.full(2000, 0x123456789ABCDEF, np.uint64)).any()
+    assert sum(compared) < 10 * 2000
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_three_bits_anywhere_are_near_and_four_are_not(seed):
     rng = np.random.default_rng(seed)
@@ -173,8 +185,6 @@ def test_classes_of_one_image_are_in_training(tmp_path):
 
 
 def test_folders_that_cannot_be_written_use_the_users_cache(tmp_path, monkeypatch):
-    from resdet.detection.formats import val_split
-
     root = data(tmp_path / "data", 10)
     (root / ".resdet").write_text("a file where the folder would be")
     monkeypatch.setattr(val_split, "user_cache", lambda: tmp_path / "cache")
@@ -193,3 +203,32 @@ def test_a_damaged_file_is_named(tmp_path):
             opened(root)
     shutil.rmtree(root / ".resdet")
     assert len(opened(root)) == 8
+
+
+def test_the_newest_of_two_files_counts(tmp_path, monkeypatch):
+    root = data(tmp_path / "data", 10)
+    first = DataSet(recognize(root)).val_split.file
+    os.utime(first, (1, 1))
+    monkeypatch.setattr(val_split, "user_cache", lambda: tmp_path / "cache")
+    other = val_split.files_of(root)[1]
+    other.parent.mkdir(exist_ok=True)
+    shutil.copyfile(first, other)
+    assert val_split.load_val_split(root).file == other
+    os.utime(other, (0, 0))
+    assert val_split.load_val_split(root).file == first
+
+
+def test_each_folder_has_its_own_file_in_the_cache(tmp_path):
+    roots = [tmp_path / "x_y" / "z", tmp_path / "x" / "y_z", tmp_path / ("数据" * 20) / ("图像" * 20) / ("标注" * 20)]
+    for root in roots:
+        root.mkdir(parents=True)
+        assert val_split.load_val_split(root) is None
+    assert len({val_split.files_of(root)[1] for root in roots}) == 3
+
+
+def test_images_that_are_gone_are_not_counted(tmp_path):
+    root = data(tmp_path, 10)
+    opened(root)
+    for k in range(4):
+        (root / f"{k:03d}.jpg").unlink()
+    assert "of its 6 images are for validation" in opened(root).notes[-1]

@@ -1,17 +1,16 @@
 """Writes data sets: the names of their images, their files, and a count of what the written format cannot say."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from resdet.data import generated
+from resdet.detection.formats.data_set import Content, DataSet
 from resdet.detection.formats.folder import stem
-from resdet.detection.formats.opening import Content, DataSet
 from resdet.registry import Registry
 
 PACKAGE = "resdet.detection.formats"
@@ -35,16 +34,11 @@ class Written:
         Names without suffix are unique in the data set: of two equal ones, the second has the names of its folders.
         """
         parts = Path(source).parts
-        candidates = ["_".join(part.strip("/") for part in parts[-count:]) for count in range(1, len(parts) + 1)]
-        candidates += [f"{number}_{parts[-1]}" for number in range(1, len(self.names) + 2)]
-        name = next(name for name in candidates if stem(name).lower() not in self.names)
+        longer = ("_".join(part.strip("/") for part in parts[-size:]) for size in range(1, len(parts) + 1))
+        numbered = (f"{number}_{parts[-1]}" for number in count(1))
+        name = next(name for name in chain(longer, numbered) if stem(name).lower() not in self.names)
         self.names.add(stem(name).lower())
-        target = self.folder / folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError):
-            os.link(os.path.realpath(source), target)
-            return name
-        shutil.copyfile(source, target)
+        generated.link(source, self.folder / folder / name)
         return name
 
 

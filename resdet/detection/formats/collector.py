@@ -29,7 +29,7 @@ class Places(Problems):
         return [places.get(int(str(name)), name) if str(name).isdecimal() else name for name in names]
 
 
-class Reading:
+class Collector:
     """A split that is being read: its images and objects so far, their problems, the sizes read from image files."""
 
     def __init__(self, folder: Folder, on_bad: OnBad = "skip", keypoints: bool = True):

@@ -10,8 +10,8 @@ from resdet.data.array_cache import Arrays, Strings, cached
 from resdet.detection.data.annotations import Annotations, usable
 from resdet.detection.data.coco import compile_coco, open_coco
 from resdet.detection.data.compile_annotations import Measured, OnBad, Problems, file_states, unchanged
+from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.layout import Layout
-from resdet.detection.formats.reading import Reading
 from resdet.detection.formats.registry import formats
 from resdet.detection.formats.share_classes import share_classes
 from resdet.detection.formats.val_split import ValSplit, load_val_split
@@ -44,10 +44,10 @@ class DataSet:
         return "val" in self.layout.splits
 
     def open(self, split: str) -> Annotations:
-        """Opens `train`, `val` or `test`; COCO files with a split each are opened as they are."""
+        """Opens `train`, `val` or `test`."""
         if split not in self.splits:
             raise DataError(f"{self.layout}, and has no {split} split: add its images and annotations.")
-        if self.layout.format == "coco" and self.has_val:
+        if self.layout.as_is:
             files = self.layout.splits[split]
             annotations, images = self.layout.root / files.annotations[0], self.layout.root / files.image_folder
             return open_coco(annotations, images, self.on_bad, keypoints=self.keypoints)
@@ -76,11 +76,14 @@ class DataSet:
 
     @cached_property
     def state(self) -> str:
-        """Changes with the annotation files and with the list of images."""
+        """Changes with the annotation files, with the files of each split and with the list of images."""
         layout = self.layout
         files = [*layout.shared, *(file for split in layout.splits.values() for file in split.annotations)]
         states = file_states(layout.root, files).tolist()
-        names = [*layout.splits, *files, *layout.folder.images]
+        names: list[str] = []
+        for name, split in layout.splits.items():
+            names += [f"split {name}", *split.annotations, "images", *split.images]
+        names += ["shared", *layout.shared, "folder", *layout.folder.images]
         text = "\n".join(map(str, (*names, *states)))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -100,10 +103,10 @@ class DataSet:
         return contents | self._divided(contents["train"]) if self.val_split else contents
 
     def _load(self, split: str) -> Loaded:
-        reading = Reading(self.layout.folder, self.on_bad, self.keypoints)
-        content = formats[self.layout.format]().read(self.layout, split, reading)
-        arrays = compile_coco(content, reading.problems, reading.measured, self.keypoints)
-        return Loaded(usable(content, arrays), reading.problems.sentences, reading.measured)
+        collector = Collector(self.layout.folder, self.on_bad, self.keypoints)
+        content = formats[self.layout.format]().read(self.layout, split, collector)
+        arrays = compile_coco(content, collector.problems, collector.measured, self.keypoints)
+        return Loaded(usable(content, arrays), collector.problems.sentences, collector.measured)
 
     def _divided(self, content: Content) -> dict[str, Content]:
         """Training images as `train` and `val`, by the file."""

@@ -12,10 +12,11 @@ from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from running import here
 
-from resdet.detection.formats.opening import DataSet
+from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.share_classes import share_classes
 from resdet.detection.formats.write_yolo import join
+from resdet.errors import DataError
 
 NAMES = ["cat", "two words", "Käfer & <dog>"]
 
@@ -107,6 +108,16 @@ def test_shared_classes_keep_the_ids_of_the_first():
     assert [e["category_id"] for e in one["annotations"] + two["annotations"]] == [3, 3, 1]
 
 
+def test_keypoints_of_a_shared_class():
+    parts = [
+        {"categories": [{"id": 1, "name": "person"} | more], "annotations": []}
+        for more in ({}, {"keypoints": ["a", "b"]}, {"keypoints": ["a", "b", "c"]})
+    ]
+    assert share_classes(parts[:2])[0]["categories"] == parts[1]["categories"]
+    with pytest.raises(DataError, match="'person' has the keypoints"):
+        share_classes(parts)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_boxes_through_every_format(seed, tmp_path):
     source = data_set(tmp_path / "source", seed)
@@ -156,7 +167,7 @@ def test_what_the_target_cannot_hold(tmp_path):
     assert said["lost"] == {
         "crowds": 1,
         "holes of a mask": 1,
-        "separate parts of a mask (they are joined by lines)": 2,
+        "separate parts of a mask, which are joined by lines": 2,
     }
     found = [thing for things in listing(tmp_path / "yolo").values() for thing in things if thing[1] == [2, 2, 12, 12]]
     assert sorted(int(each[3].sum()) for each in found) == [32, 100]

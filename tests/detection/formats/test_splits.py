@@ -1,0 +1,162 @@
+"""Which images, labels and classes the splits of a data set have."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from detection.formats.samples import coco, objects, opened, voc, write
+
+from resdet.detection.data.config import AutoConfig
+from resdet.detection.formats.folder import Folder
+from resdet.detection.formats.registry import recognize
+from resdet.errors import DataError
+
+CAT = "0 0.5 0.5 0.5 0.5\n"
+XML = voc(("cat", 16, 11, 45, 30))
+
+
+def files_of(root):
+    return {split: sorted(opened(root, split).files) for split in ("train", "val")}
+
+
+def yolo(names):
+    return {f"images/{name}.jpg": None for name in names} | {f"labels/{name}.txt": CAT for name in names}
+
+
+def test_changed_lists_of_yolo_are_read_again(tmp_path):
+    lists = {"data.yaml": "train: train.txt\nval: val.txt\nnames: [cat]\n"}
+    first = {"train.txt": "images/a.jpg\nimages/b.jpg\nimages/c.jpg\n", "val.txt": "images/d.jpg\n"}
+    second = {"train.txt": "images/a.jpg\nimages/b.jpg\n", "val.txt": "images/c.jpg\nimages/d.jpg\n"}
+    root = write(tmp_path, yolo("abcd") | lists | first)
+    assert files_of(root)["val"] == ["images/d.jpg"]
+    write(root, second)
+    assert files_of(root) == {"train": ["images/a.jpg", "images/b.jpg"], "val": ["images/c.jpg", "images/d.jpg"]}
+
+
+def test_yolo_names_by_number_with_gaps(tmp_path):
+    described = "train: images\nval: images\nnames:\n  1: cat\n  3: dog\n"
+    lines = "1 .5 .5 .5 .5\n2 .5 .5 .5 .5\n3 .5 .5 .5 .5\n"
+    root = write(tmp_path, {"images/a.jpg": None, "labels/a.txt": lines, "data.yaml": described})
+    source = opened(root)
+    assert source.classes == ["0", "cat", "2", "dog"]
+    assert [name for name, _ in objects(source)["images/a.jpg"]] == ["cat", "2", "dog"]
+
+
+def test_a_yolo_class_number_that_is_too_large_is_no_list(tmp_path):
+    described = "train: images\nval: images\nnames:\n  99999999999: cat\n"
+    assert opened(write(tmp_path, yolo("a") | {"data.yaml": described})).classes == ["0"]
+
+
+def test_csv_rows_without_a_split_are_for_training(tmp_path):
+    rows = [("a", "train"), ("b", "val"), ("c", ""), ("d", "test")]
+    table = "filename,class,xmin,ymin,xmax,ymax,split\n"
+    table += "".join(f"{name}.jpg,cat,1,1,20,20,{split}\n" for name, split in rows)
+    root = write(tmp_path, {f"{name}.jpg": None for name, _ in rows} | {"boxes.csv": table})
+    assert files_of(root) == {"train": ["a.jpg", "c.jpg"], "val": ["b.jpg"]}
+
+
+def test_voc_names_that_end_in_a_number(tmp_path):
+    names = ("photo 1", "photo 0", "photo 2", "other")
+    files = {f"JPEGImages/{name}.jpg": None for name in names} | {f"Annotations/{name}.xml": XML for name in names}
+    lists = {"ImageSets/Main/train.txt": "photo 1\nphoto 0\n", "ImageSets/Main/val.txt": "photo 2\nother -1\n"}
+    found = files_of(write(tmp_path, files | lists))
+    assert found["train"] == ["JPEGImages/photo 0.jpg", "JPEGImages/photo 1.jpg"]
+    assert found["val"] == ["JPEGImages/other.jpg", "JPEGImages/photo 2.jpg"]
+
+
+def test_names_that_differ_in_case(tmp_path):
+    labels = {"labels/xA.txt": CAT, "labels/xa.txt": "1 0.5 0.5 0.5 0.5\n", "classes.txt": "cat\ndog\n"}
+    root = write(tmp_path / "yolo", {"images/xA.jpg": None, "images/xa.jpg": None} | labels)
+    found = objects(opened(root)) | objects(opened(root, "val"))
+    assert {name: own[0][0] for name, own in found.items()} == {"images/xA.jpg": "cat", "images/xa.jpg": "dog"}
+    lists = {"ImageSets/Main/train.txt": "xA\n", "ImageSets/Main/val.txt": "xa\n"}
+    files = {f"Annotations/{name}.xml": XML for name in ("xA", "xa")}
+    images = {f"JPEGImages/{name}.jpg": None for name in ("xA", "xa")}
+    assert files_of(write(tmp_path / "voc", files | images | lists)) == {
+        "train": ["JPEGImages/xA.jpg"],
+        "val": ["JPEGImages/xa.jpg"],
+    }
+
+
+def test_an_image_of_another_split_is_no_replacement(tmp_path):
+    root = write(tmp_path, {"train/1.jpg": None, "train/1.xml": XML, "val/1.xml": XML, "val/2.jpg": None})
+    write(root, {"val/2.xml": XML})
+    assert recognize(root).folder.locate("1", "val/1.xml", "val") is None
+    assert "train/1.jpg" not in files_of(root)["val"]
+
+
+def test_voc_with_other_lists_in_each_year(tmp_path):
+    years = {"VOC2007": "ab", "VOC2012": "cd"}
+    files = {f"{year}/JPEGImages/{name}.jpg": None for year, names in years.items() for name in names}
+    files |= {f"{year}/Annotations/{name}.xml": XML for year, names in years.items() for name in names}
+    lists = {"VOC2007/ImageSets/Main/trainval.txt": "a\nb\n"}
+    lists |= {"VOC2012/ImageSets/Main/train.txt": "c\n", "VOC2012/ImageSets/Main/val.txt": "d\n"}
+    found = files_of(write(tmp_path, files | lists))
+    assert found == {
+        "train": ["VOC2007/JPEGImages/a.jpg", "VOC2007/JPEGImages/b.jpg", "VOC2012/JPEGImages/c.jpg"],
+        "val": ["VOC2012/JPEGImages/d.jpg"],
+    }
+
+
+def test_masks_of_too_many_objects_are_left_out(tmp_path):
+    pixels = {"a": np.eye(40, 60, dtype=np.uint16), "b": np.arange(2400, dtype=np.uint16).reshape(40, 60)}
+    files = {f"{split}/images/{name}.jpg": None for split, name in (("train", "a"), ("val", "b"), ("val", "c"))}
+    pixels["c"] = pixels["a"]
+    masks = {
+        f"{file.replace('images', 'masks')[:-4]}.png": cv2.imencode(".png", pixels[file[-5]])[1].tobytes()
+        for file in files
+    }
+    assert files_of(write(tmp_path, files | masks)) == {"train": ["train/images/a.jpg"], "val": ["val/images/c.jpg"]}
+
+
+def test_coco_splits_have_the_same_classes(tmp_path):
+    train = coco({1: "a.jpg"}, [(1, 1, 1, 1, 9, 9), (1, 2, 1, 1, 8, 8)], ("cat", "dog"))
+    val = coco({1: "b.jpg"}, [(1, 1, 1, 1, 9, 9)], ("dog",))
+    files = {"train/a.jpg": None, "val/b.jpg": None, "annotations/train.json": train, "annotations/val.json": val}
+    root = write(tmp_path / "other", files)
+    assert opened(root).classes == opened(root, "val").classes == ["cat", "dog"]
+    assert [name for name, _ in objects(opened(root, "val"))["val/b.jpg"]] == ["dog"]
+    assert AutoConfig(root=str(root)).coco_file("val") is None
+    val["categories"] = [category | {"image_count": 3} for category in train["categories"]]
+    root = write(tmp_path / "same", files)
+    assert AutoConfig(root=str(root)).coco_file("val") == (root / "annotations/val.json", root / "val")
+
+
+@pytest.mark.parametrize("has_val", [False, True])
+@pytest.mark.parametrize("prefix", ["", "old/place/"])
+def test_coco_images_that_are_not_at_their_paths(has_val, prefix, tmp_path):
+    names = {1: f"{prefix}a.jpg", 2: f"{prefix}b.jpg", 3: f"{prefix}c.jpg"}
+    content = coco(names, [(i, 1, 1, 1, 9, 9) for i in names])
+    files = {"images/1/a.jpg": None, "images/1/b.jpg": None, "images/2/c.jpg": None, "annotations/train.json": content}
+    if has_val:
+        files |= {"annotations/val.json": coco({7: f"{prefix}d.jpg"}, []), "images/3/d.jpg": None}
+    root = write(tmp_path, files)
+    found = [root / name for split in files_of(root).values() for name in split]
+    assert all(file.is_file() for file in found) and len(found) == 3 + has_val
+
+
+def test_subfolders_that_cannot_be_read_are_skipped(tmp_path, monkeypatch):
+    root = write(tmp_path, yolo("a") | {"lost+found/b.jpg": None})
+    scan = os.scandir
+
+    def refuse(folder):
+        if Path(folder).name == closed:
+            raise PermissionError(13, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    closed = "lost+found"
+    assert Folder(root).images == ["images/a.jpg"]
+    closed = root.name
+    with pytest.raises(DataError, match="Permission denied"):
+        Folder(root)
+
+
+def test_a_yaml_with_splits_before_one_with_names_only(tmp_path):
+    described = {"classes.yaml": "names: [x, y]\n", "data.yaml": "train: images\nval: images\nnames: [cat]\n"}
+    root = write(tmp_path, yolo("a") | described)
+    assert opened(root).classes == ["cat"]
+    (root / "data.yaml").unlink()
+    assert opened(root).classes == ["x", "y"]
