@@ -49,7 +49,7 @@ class Coco:
         for image in images:
             name = file_name(image) if isinstance(image, dict) else None
             if name:
-                path = os.path.join(files.image_folder, name)
+                path = os.path.normpath(os.path.join(files.image_folder, name))
                 is_there = layout.folder.has(path)
                 image["file_name"] = path if is_there else _elsewhere(layout.folder, split, files, name) or path
         return content
@@ -82,7 +82,7 @@ def _in_place(folder: Folder, split: str, files: Split, names: Sequence[bytes]) 
     start = f"{files.image_folder}/" if files.image_folder else ""
     plain = {start + string[1:-1].decode("utf-8", "replace"): string for string in names}
     others = (_name(plain[path]) for path in plain.keys() - folder.known)
-    missing = (name for name in others if not folder.has(os.path.join(files.image_folder, name)))
+    missing = (name for name in others if not folder.has(os.path.normpath(os.path.join(files.image_folder, name))))
     return not (folder.images and any(_elsewhere(folder, split, files, name) for name in missing))
 
 
