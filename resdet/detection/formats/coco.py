@@ -49,7 +49,7 @@ class Coco:
         for image in images:
             name = file_name(image) if isinstance(image, dict) else None
             if name:
-                path = os.path.join(files.image_folder, name)
+                path = os.path.normpath(os.path.join(files.image_folder, name))
                 is_there = layout.folder.has(path)
                 image["file_name"] = path if is_there else _elsewhere(layout.folder, split, files, name) or path
         return content
@@ -82,7 +82,7 @@ def _in_place(folder: Folder, split: str, files: Split, names: Sequence[bytes]) 
     start = f"{files.image_folder}/" if files.image_folder else ""
     plain = {start + string[1:-1].decode("utf-8", "replace"): string for string in names}
     others = (_name(plain[path]) for path in plain.keys() - folder.known)
-    missing = (name for name in others if not folder.has(os.path.join(files.image_folder, name)))
+    missing = (name for name in others if not folder.has(os.path.normpath(os.path.join(files.image_folder, name))))
     return not (folder.images and any(_elsewhere(folder, split, files, name) for name in missing))
 
 
@@ -92,19 +92,22 @@ def _elsewhere(folder: Folder, split: str, files: Split, name: str) -> str | Non
 
 
 def _have_same_classes(folder: Folder, files: Sequence[str]) -> bool:
-    first, *others = (_classes(folder, file) for file in files)
-    return all(other == first for other in others)
+    """Whether the files agree; those with invalid categories are opened as they are, which names the fault."""
+    found = [classes for file in files if (classes := _classes(folder, file))]
+    return all(classes == found[0] for classes in found)
 
 
 def _classes(folder: Folder, file: str) -> list[str]:
-    """The ids, names and keypoints of the categories, without parsing the rest; empty if they cannot be read."""
+    """The ids, names and keypoints of the categories, without parsing the rest; empty if they are invalid."""
     with open(folder.root / file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
         starts = [match.end() - 1 for match in CATEGORIES.finditer(data)]
         text = data[starts[-1] : starts[-1] + LARGEST_CATEGORIES].decode("utf-8", "replace") if starts else ""
     try:
         categories, _ = json.JSONDecoder().raw_decode(text)
-        return sorted(json.dumps([entry.get(key) for key in ("id", "name", "keypoints")]) for entry in categories)
-    except (ValueError, AttributeError, RecursionError):
+        are_unique = all(len({entry[key] for entry in categories}) == len(categories) for key in ("id", "name"))
+        entries = [[entry[key] for key in ("id", "name")] + [entry.get("keypoints")] for entry in categories]
+        return sorted(map(json.dumps, entries)) if are_unique else []
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []
 
 

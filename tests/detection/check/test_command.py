@@ -32,6 +32,13 @@ def clean(tmp_path):
     return DataSet(8, 3).write(tmp_path / "clean")
 
 
+NAMED = ["data.name=coco"] + [
+    f"data.{split}.{key}={path}"
+    for split in ("train", "val")
+    for key, path in (("images", split), ("annotations", f"annotations/{split}.json"))
+]
+
+
 def test_the_summary_names_each_kind_by_severity(command, faulty):
     done = command("data", "check", faulty, *SETTINGS)
     assert done.returncode == 0, done.stderr
@@ -106,9 +113,7 @@ def test_damage_inside_a_file_is_found_by_decoding(tmp_path):
 
 
 def test_a_split_that_cannot_be_opened_is_an_error_and_both_end_the_check(clean):
-    words = ["data.name=coco", "data.augment.min_size=[180]"]
-    for split in ("train", "val"):
-        words += [f"data.{split}.images={split}", f"data.{split}.annotations=annotations/{split}.json"]
+    words = ["data.augment.min_size=[180]", *NAMED]
     (clean / "annotations" / "val.json").write_text("{}")
     assert found(check(clean, *words)) == {("cannot_open", "val", None, ())}
     (clean / "annotations" / "train.json").unlink()
@@ -121,8 +126,9 @@ def test_splits_of_other_categories(tmp_path):
     data.content["val"]["categories"].reverse()
     for entry, id in zip(data.content["val"]["categories"], (1, 2, 3)):
         entry["id"] = id
-    report = check(data.write(tmp_path / "set"))
-    assert found(report) == {("category_mismatch", "val", None, ())}
+    root = data.write(tmp_path / "set")
+    assert found(check(root, *NAMED)) == {("category_mismatch", "val", None, ())}
+    assert found(check(root)) == set()  # the recognized folder has the same classes in both splits
 
 
 def test_anchors_that_do_not_fit(tmp_path):
