@@ -1,6 +1,5 @@
 """The training is saved before anything that can fail: data, evaluations, pictures, signals."""
 
-import os
 import signal
 
 import pytest
@@ -69,7 +68,7 @@ def fail():
 
 
 def stop():
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def go_on(out, **settings):

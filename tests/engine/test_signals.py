@@ -19,7 +19,7 @@ ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 def send(*numbers):
     for number in numbers:
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
 
 
 @pytest.mark.parametrize("number", ALL)
@@ -81,7 +81,7 @@ from resdet import cli
 from resdet.cli import process
 
 def interrupt():
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
     time.sleep(30)
 
 def work(parsed):

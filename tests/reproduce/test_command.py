@@ -1,7 +1,6 @@
 """The order of work: what is asked for, what is cut, what is missing; with a stand-in for `resdet` itself."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -151,7 +150,7 @@ def test_a_signal_is_passed_on_once_and_the_training_awaited():
         def wait(self, timeout):
             self.waits += 1
             if self.waits == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
             if self.waits < 4:
                 raise subprocess.TimeoutExpired("resdet", timeout)
             return 7
