@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.formats.data_set import Content, DataSet, select_images
+from resdet.detection.formats.data_set import DataSet, select_images
 from resdet.detection.formats.registry import recognize
-from resdet.detection.formats.share_classes import share_classes
+from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit
 from resdet.detection.formats.writer import Written, gather, write_data_set, writers
 from resdet.errors import DataError, hint

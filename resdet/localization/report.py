@@ -53,11 +53,7 @@ def compute_metrics(
     locator: Locator, nets: Sequence[Classifier], experiment: LocalizerExperiment, world: World
 ) -> dict[str, float]:
     source = open_localized(cast(LocalizationConfig, experiment.data), "val")
-    if len(source.classes) != len(locator.classes):
-        raise ConfigError(
-            f"The model has {len(locator.classes)} classes but the data has {len(source.classes)}: "
-            "give the data that it was trained for."
-        )
+    check_classes("The model", locator.classes, source.classes)
     for sentence in source.problems if world.is_main else []:
         print(sentence)
     guessed = predict_classes(nets, source, experiment, world) if nets else None
@@ -91,3 +87,11 @@ def submit(
     loc_error.check_localization(path, len(source), len(devkit))
     print(f"{path}: {len(source)} images")
     return {}
+
+
+def check_classes(name: str, model: Sequence[str], data: Sequence[str]) -> None:
+    """Refuses data with another number of classes than the model, which the error calls `name`."""
+    if len(model) != len(data):
+        raise ConfigError(
+            f"{name} has {len(model)} classes but the data has {len(data)}: give the data that it was trained for."
+        )

@@ -10,7 +10,6 @@ from resdet.data.loader import Notes
 from resdet.engine.distributed import World
 from resdet.engine.latency import FILES, IMAGES, latency_table
 from resdet.engine.sharing import sharing
-from resdet.errors import ConfigError
 from resdet.files.keyed_cache import digest_of
 from resdet.localization.config import LocalizerExperiment
 from resdet.localization.data.config import LocalizationConfig
@@ -20,6 +19,7 @@ from resdet.localization.data.sources import open_localized
 from resdet.localization.evaluate import Located, errors, locate_all, view_batches
 from resdet.localization.loc_error import MIN_IOU, best_overlaps
 from resdet.localization.locate import Locator
+from resdet.localization.report import check_classes
 from resdet.results.plot import Line
 from resdet.results.sections import Chart, Gallery, Mark, Picture, Section, Table, facts, picture
 from resdet.tasks import EvaluatedRun
@@ -33,11 +33,7 @@ def report(run: EvaluatedRun) -> list[Section]:
     data = cast(LocalizationConfig, experiment.data)
     source = open_localized(data, "val")
     locator = Locator([run.model], experiment.eval)
-    if len(source.classes) != len(locator.classes):
-        raise ConfigError(
-            f"{run.name} has {len(locator.classes)} classes but the data has {len(source.classes)}: give the data that "
-            "it was trained for."
-        )
+    check_classes(run.name, locator.classes, source.classes)
     options = sharing(data, World(0, 1, locator.device))
     state = digest_of([[source.name(index) for index in range(len(source))], source.labels.tolist()])
     columns = run.predictions(lambda: locate(locator, source, experiment, options), state)

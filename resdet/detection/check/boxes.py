@@ -6,6 +6,7 @@ import numpy as np
 
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
+from resdet.detection.data.pairwise_iou import iou_xyxy
 
 BEYOND = 1.0  # pixels by which a box may reach out of its image
 FAR = 0.05  # of the image's side; boxes that reach out farther may be in another format
@@ -93,13 +94,6 @@ def copies(images: np.ndarray, boxes: np.ndarray, crowd: np.ndarray) -> list[tup
         if not len(first):
             break
         pairs = first[~crowd[first] & ~crowd[first + step]]
-        pairs = pairs[iou(boxes[pairs], boxes[pairs + step]) >= SAME]
+        pairs = pairs[iou_xyxy(boxes[pairs], boxes[pairs + step]) >= SAME]
         partner[pairs + step] = pairs  # the earliest copy: steps ascend
     return [(int(partner[b]), int(b)) for b in np.flatnonzero(partner >= 0)]
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU [n] of pairs of boxes xyxy [n, 4], of which one has an area."""
-    sides = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0)
-    shared = sides.prod(1)
-    return shared / ((a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared)

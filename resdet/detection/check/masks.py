@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resdet.detection.check.boxes import iou
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
+from resdet.detection.data.pairwise_iou import iou_xyxy
 from resdet.detection.data.scene import has_area
 from resdet.detection.data.segmentation import Bitmap, Polygons
 from resdet.detection.data.segmentation_columns import SegmentColumns
@@ -64,7 +64,7 @@ def _of_shapes(split: Split, rows: np.ndarray, shapes: Sequence[Shape], bitmaps:
     boxes = split.corners()[rows]
     areas = np.array([shape.area for shape in shapes], np.float64)
     empty = ~has_area(bounds) | (areas < NO_AREA)
-    overlaps = iou(bounds, boxes)
+    overlaps = iou_xyxy(bounds, boxes)
     beyond = np.concatenate([boxes[:, :2] - bounds[:, :2], bounds[:, 2:] - boxes[:, 2:]], 1)
     far = np.any(beyond > np.maximum(BEYOND, FAR * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), axis=1)
     many = np.where(bitmaps, MANY_HOLES, 1)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.annotations import Annotations, unique_pairs
 from resdet.detection.data.augment_config import SceneConfig
 
 
@@ -38,9 +38,7 @@ class ObjectTable:
 
     def presence(self) -> tuple[np.ndarray, np.ndarray]:
         """Unique pairs of image and class that are not crowds: image indices [k] and labels [k], by image."""
-        kept = ~self.crowd
-        pairs = np.unique(self.images[kept] * len(self.classes) + self.labels[kept])
-        return np.divmod(pairs, max(1, len(self.classes)))
+        return unique_pairs(self.images, self.labels, self.crowd)
 
     def label_counts(self) -> np.ndarray:
         """int64 [C]: objects per class without crowds."""

@@ -13,7 +13,7 @@ from resdet.detection.check.finding import Finding
 from resdet.detection.check.objects import ObjectTable
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.coco import file_name
-from resdet.detection.data.coco_file import CocoFile, is_text, require_lists
+from resdet.detection.data.coco_file import CocoFile, check_categories, require_lists
 from resdet.detection.data.compile_annotations import size_of
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.validation import Records, brief
@@ -43,10 +43,7 @@ class Split:
         self._reported: list[tuple[Records, np.ndarray, str, str | None]] = []
         report = lambda *reported: self._reported.append(reported)
         categories = Records(content["categories"], "category", report)
-        ids = categories.whole("id")
-        categories.require_unique(ids)
-        names = categories.values("name")
-        categories.require(np.array([is_text(name) for name in names], bool), "no text as name", "name")
+        check_categories(categories)
         usable = [entry for entry, valid in zip(categories.entries, categories.valid.tolist()) if valid]
         coco = CocoFile({**content, "categories": usable}, name, report)
         self.classes = coco.classes  # names by ascending id

@@ -147,8 +147,7 @@ class Annotations:
     def presence(self) -> tuple[np.ndarray, np.ndarray]:
         """Unique pairs of image and class: int64 image indices [k] and labels [k], by ascending image."""
         images = np.repeat(np.arange(len(self)), np.diff(self.arrays["starts"]))
-        pairs = np.sort((images * len(self.classes) + self.arrays["labels"])[~self.arrays["crowd"]])
-        return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(self.classes))
+        return unique_pairs(images, self.arrays["labels"], self.arrays["crowd"])
 
     def to_coco(self) -> dict[str, Any]:
         """Ground truth for evaluators: the content of the COCO file without unusable entries and with all image sizes;
@@ -160,6 +159,12 @@ class Annotations:
             return _compose(self)
         content = read_json(self.file)
         return content if self.intact else usable(content, self.arrays)
+
+
+def unique_pairs(images: np.ndarray, labels: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unique pairs [k] of the image and the label of objects [m] that are no crowds, by ascending image."""
+    step = int(labels.max(initial=0)) + 1
+    return np.divmod(np.unique((images * step + labels)[~crowd]), step)
 
 
 def usable(content: dict[str, Any], arrays: Arrays) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from resdet.detection.data.compile_annotations import (
 )
 from resdet.detection.data.keypoints import names_in, read_points
 from resdet.files.json_file import read_json
+from resdet.results.box_format import xywh_to_xyxy
 
 
 def open_coco(
@@ -78,7 +79,7 @@ def compile_coco(content: Any, problems: Problems, measured: Measured, keypoints
         files=[files[row] for row in image_rows.tolist()],
         sizes=sizes[image_rows],
         images=np.searchsorted(image_rows, owners[rows]),
-        boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
+        boxes=xywh_to_xyxy(boxes),
         labels=np.searchsorted(list(coco.classes), coco.categories[rows]),
         names=ids[rows].tolist(),
         crowd=coco.crowd[rows],

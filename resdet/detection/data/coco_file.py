@@ -74,6 +74,14 @@ def require_lists(content: Any, file: str) -> None:
             )
 
 
+def objects_by_image(content: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    """The annotations of each image of a valid content, by its id."""
+    objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    for entry in content["annotations"]:
+        objects[entry["image_id"]].append(entry)
+    return objects
+
+
 def is_text(value: Any) -> bool:
     """Whether the value is a string that can be encoded as UTF-8; false for unpaired surrogates."""
     if not isinstance(value, str):
@@ -85,13 +93,18 @@ def is_text(value: Any) -> bool:
     return True
 
 
-def _classes(categories: Records) -> dict[int, str]:
-    """Names by ascending id."""
+def check_categories(categories: Records) -> np.ndarray:
+    """The ids int64 [C]; reports invalid and repeated ones, and names that are no text."""
     ids = categories.whole("id")
     categories.require_unique(ids)
     names = categories.values("name")
     categories.require(np.array([is_text(name) for name in names], bool), "no text as name", "name")
-    return dict(sorted(zip(ids.tolist(), names)))
+    return ids
+
+
+def _classes(categories: Records) -> dict[int, str]:
+    """Names by ascending id."""
+    return dict(sorted(zip(check_categories(categories).tolist(), categories.values("name"))))
 
 
 def sizes_of(widths: list[Any], heights: list[Any]) -> np.ndarray:

@@ -6,7 +6,7 @@ Annotations/DET/.resdet.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -54,22 +54,41 @@ def _open(home: Path, split: str, on_bad: OnBad, cache_dir: Path | None) -> Anno
     annotations, images = home / "Annotations/DET" / folder, home / "Data/DET" / folder
     lists = _lists(home / "ImageSets/DET", split)
 
-    def build() -> Arrays:
-        problems, measured = Problems(annotations, on_bad), Measured(images)
+    def read(problems: Problems, measured: Measured) -> Arrays:
         marks = marks_in(lists)
         stems = sorted({*marks, *_stems_below(annotations)}) if split == "train" else list(marks)
         negatives = frozenset(stem for stem, values in marks.items() if values == {"-1"})
-        locate = lambda stem, written: f"{stem}.JPEG"
-        records = read_records(annotations, measured, stems, locate, 0, problems, negatives)
-        return compile_records(records, NAMES, problems) | measured.arrays()
+        records = read_records(annotations, measured, stems, jpeg, 0, problems, negatives)
+        return compile_records(records, NAMES, problems)
 
-    holds = lambda arrays: unchanged(arrays, images)
-    key = f"ilsvrc-det-{split}-{on_bad}"
-    arrays = cached(key, [annotations, *lists], build, cache_dir, places=[images], holds=holds)
-    source = Annotations(arrays, images, other_sizes=True)
+    source = open_indexed(f"ilsvrc-det-{split}", annotations, images, lists, read, on_bad, cache_dir)
     if split != "train":
         source.arrays["blacklist"] = _blacklist(home, source)
     return source
+
+
+def open_indexed(
+    key: str,
+    annotations: Path,
+    images: Path,
+    lists: Sequence[Path],
+    read: Callable[[Problems, Measured], Arrays],
+    on_bad: OnBad,
+    cache_dir: Path | None,
+) -> Annotations:
+    """Opens the arrays of `read`, which is called if the index of a former start is out of date."""
+
+    def build() -> Arrays:
+        problems, measured = Problems(annotations, on_bad), Measured(images)
+        return read(problems, measured) | measured.arrays()
+
+    holds = lambda arrays: unchanged(arrays, images)
+    arrays = cached(f"{key}-{on_bad}", [annotations, *lists], build, cache_dir, places=[images], holds=holds)
+    return Annotations(arrays, images, other_sizes=True)
+
+
+def jpeg(stem: str, written: str | None) -> str:
+    return f"{stem}.JPEG"
 
 
 def _blacklist(home: Path, source: Annotations) -> np.ndarray:

@@ -11,11 +11,11 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from resdet.data.array_cache import Arrays, cached
+from resdet.data.array_cache import Arrays
 from resdet.detection.data import ilsvrc_det_classes
 from resdet.detection.data.annotations import Annotations, concatenate
-from resdet.detection.data.compile_annotations import Measured, OnBad, Problems, unchanged
-from resdet.detection.data.ilsvrc_det import home_of, marks_in
+from resdet.detection.data.compile_annotations import Measured, OnBad, Problems
+from resdet.detection.data.ilsvrc_det import home_of, jpeg, marks_in, open_indexed
 from resdet.detection.data.ilsvrc_vid_classes import NAMES
 from resdet.detection.data.motion import instance_ids, motion_ious
 from resdet.detection.data.voc import Record, compile_records, read_records
@@ -44,19 +44,15 @@ def open_train_frames(
     val = home / "ImageSets/VID/val.txt"
     sources = [*lists, *([val] if val.is_file() else [])]
 
-    def build() -> Arrays:
-        problems, measured = Problems(annotations, on_bad), Measured(images)
+    def read(problems: Problems, measured: Measured) -> Arrays:
         videos = training_videos(lists, val, problems)
         frames = {video: evenly(frames_in(annotations / video), frames_per_video) for video in videos}
         problems.leave_out("video", [video for video in videos if not frames[video]], "no XML files")
         stems = [f"{video}/{frame}" for video in videos for frame in frames[video]]
         records = read_records(annotations, measured, stems, jpeg, 0, problems)
-        return compile_records(records, NAMES, problems) | measured.arrays()
+        return compile_records(records, NAMES, problems)
 
-    holds = lambda arrays: unchanged(arrays, images)
-    key = f"ilsvrc-vid-train-{frames_per_video}-{on_bad}"
-    arrays = cached(key, [annotations, *sources], build, cache_dir, places=[images], holds=holds)
-    return Annotations(arrays, images, other_sizes=True)
+    return open_indexed(f"ilsvrc-vid-train-{frames_per_video}", annotations, images, sources, read, on_bad, cache_dir)
 
 
 def open_det_images(
@@ -69,19 +65,15 @@ def open_det_images(
     number_of = {synset: number for number, synset in enumerate(ilsvrc_det_classes.NAMES, 1)}
     lists = [list_of(home, "DET", f"train_{number_of[synset]}") for synset in NAMES]
 
-    def build() -> Arrays:
-        problems, measured = Problems(annotations, on_bad), Measured(images)
+    def read(problems: Problems, measured: Measured) -> Arrays:
         stems = {stem for file in lists for stem in evenly(fully_annotated(file), per_class)}
         records = read_records(annotations, measured, sorted(stems), jpeg, 0, problems)
         for record in records:
             record.objects = [item for item in record.objects if item.name in NAMES]
         records = [record for record in records if record.objects]
-        return compile_records(records, NAMES, problems) | measured.arrays()
+        return compile_records(records, NAMES, problems)
 
-    holds = lambda arrays: unchanged(arrays, images)
-    key = f"ilsvrc-vid-det-{per_class}-{on_bad}"
-    arrays = cached(key, [annotations, *lists], build, cache_dir, places=[images], holds=holds)
-    return Annotations(arrays, images, other_sizes=True)
+    return open_indexed(f"ilsvrc-vid-det-{per_class}", annotations, images, lists, read, on_bad, cache_dir)
 
 
 def open_val(
@@ -92,8 +84,7 @@ def open_val(
     annotations, images = home / "Annotations/VID/val", home / "Data/VID/val"
     frames = list_of(home, "VID", "val")
 
-    def build() -> Arrays:
-        problems, measured = Problems(annotations, on_bad), Measured(images)
+    def read(problems: Problems, measured: Measured) -> Arrays:
         stems = list(marks_in([frames]))
         misnamed = [stem for stem in stems if not PurePath(stem).name.isdecimal()]
         problems.leave_out("frame", misnamed, "a name other than VIDEO/NUMBER")
@@ -108,16 +99,9 @@ def open_val(
             problems,
             {name: column[in_kept] for name, column in object_columns.items()},
         )
-        return arrays | {name: column[kept] for name, column in image_columns.items()} | measured.arrays()
+        return arrays | {name: column[kept] for name, column in image_columns.items()}
 
-    holds = lambda arrays: unchanged(arrays, images)
-    key = f"ilsvrc-vid-val-{frame_stride}-{on_bad}"
-    arrays = cached(key, [annotations, frames], build, cache_dir, places=[images], holds=holds)
-    return Annotations(arrays, images, other_sizes=True)
-
-
-def jpeg(stem: str, written: str | None) -> str:
-    return f"{stem}.JPEG"
+    return open_indexed(f"ilsvrc-vid-val-{frame_stride}", annotations, images, [frames], read, on_bad, cache_dir)
 
 
 def list_of(home: Path, task: str, name: str) -> Path:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from resdet.detection.data.pairwise_iou import iou
+from resdet.detection.data.pairwise_iou import iou_xywh
 
 NEARBY = 10  # frames before and after
 
@@ -26,6 +26,6 @@ def motion_ious(instances: np.ndarray, frames: np.ndarray, boxes: np.ndarray) ->
         place = np.searchsorted(keys, keys + offset, sorter=order).clip(max=len(keys) - 1)
         other = order[place]
         there = np.flatnonzero(keys[other] == keys + offset)
-        total[there] += iou(boxes[there], boxes[other[there]])
+        total[there] += iou_xywh(boxes[there], boxes[other[there]])
         count[there] += 1
     return np.divide(total, count, out=np.ones_like(total), where=count > 0)

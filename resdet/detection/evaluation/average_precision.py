@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resdet.detection.data.pairwise_iou import iou
+from resdet.detection.data.pairwise_iou import iou_xywh
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.results import as_results
 
@@ -80,7 +80,7 @@ def overlapping(detections: np.ndarray, groups: np.ndarray, objects: np.ndarray,
     left = np.repeat(np.arange(len(groups)), counts)
     within = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
     right = order[first[left] + within]
-    overlaps = iou(detections[left], objects[right])
+    overlaps = iou_xywh(detections[left], objects[right])
     positive = np.flatnonzero(overlaps > 0)
     left, right, overlaps = left[positive], right[positive], overlaps[positive]
     rank = np.lexsort((right, -overlaps, left))

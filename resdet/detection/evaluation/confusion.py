@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.ground_truth import Kind, as_rle
 from resdet.detection.evaluation.results import Results, as_results
@@ -42,9 +43,7 @@ def confusion(
 
 def by_image(truth: dict, results: Results, score: float) -> Iterator[tuple[list[dict], list[int]]]:
     """The objects of each image, and the rows of its detections by descending score."""
-    objects: dict[int, list[dict]] = {entry["id"]: [] for entry in truth["images"]}
-    for annotation in truth["annotations"]:
-        objects[annotation["image_id"]].append(annotation)
+    objects = objects_by_image(truth)
     detections: dict[int, list[int]] = {image: [] for image in objects}
     for i in np.argsort(-results.scores, kind="stable").tolist():
         if results.scores[i] >= score:

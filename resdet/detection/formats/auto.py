@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.formats.data_set import DataSet
-from resdet.detection.formats.registry import recognize, rivals
+from resdet.detection.formats.registry import recognize
 
 if TYPE_CHECKING:
     from resdet.detection.data.config import AutoConfig
@@ -17,24 +17,21 @@ def open_auto(config: "AutoConfig", split: str) -> Annotations:
     data = DataSet(layout, config.on_bad_annotation, config.keypoints, config.val_share, config.seed)
     source = data.open(split)
     if split == "train":
-        source.notes = notes(data, config.format is None)
+        source.notes = notes(data)
     return source
 
 
 def coco_file(config: "AutoConfig", split: str) -> tuple[Path, Path] | None:
     """The annotation file and the image folder of a split whose COCO file is opened as it is."""
     layout = recognize(config.root, config.format)
-    if not layout.as_is or split not in layout.splits:
-        return None
-    files = layout.splits[split]
-    return layout.root / files.annotations[0], layout.root / files.image_folder
+    return layout.coco_file(split) if layout.as_is and split in layout.splits else None
 
 
-def notes(data: DataSet, alone: bool) -> list[str]:
-    """Sentences on the format and on the validation split; if `alone`, also on other formats that fit."""
+def notes(data: DataSet) -> list[str]:
+    """Sentences on the format, on other formats that fit, and on the validation split."""
     layout, made = data.layout, data.val_split
     sentences = [str(layout)]
-    for other in rivals(layout) if alone else []:
+    for other in layout.rivals:
         sentences.append(
             f"{layout.root} is also in the format {other.format} ({other.annotated} annotated images, "
             f"{layout.annotated} in {layout.format}): set data.format={other.format} to use that"

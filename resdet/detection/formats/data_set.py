@@ -13,11 +13,9 @@ from resdet.detection.data.compile_annotations import Measured, OnBad, Problems,
 from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.layout import Layout
 from resdet.detection.formats.registry import formats
-from resdet.detection.formats.share_classes import share_classes
+from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit, load_val_split
 from resdet.errors import DataError
-
-Content = dict[str, Any]  # in COCO's format
 
 
 @dataclass
@@ -48,9 +46,7 @@ class DataSet:
         if split not in self.splits:
             raise DataError(f"{self.layout}, and has no {split} split: add its images and annotations.")
         if self.layout.as_is:
-            files = self.layout.splits[split]
-            annotations, images = self.layout.root / files.annotations[0], self.layout.root / files.image_folder
-            return open_coco(annotations, images, self.on_bad, keypoints=self.keypoints)
+            return open_coco(*self.layout.coco_file(split), self.on_bad, keypoints=self.keypoints)
         return Annotations(self._index()[split], self.layout.root)
 
     @property

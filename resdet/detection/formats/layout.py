@@ -30,6 +30,7 @@ class Layout:
     classes: Sequence[str] = ()  # if a file lists them; otherwise they are those of the objects
     shared: tuple[str, ...] = ()  # files that all splits depend on
     as_is: bool = False  # COCO files with a split each, with the same classes and with the paths of their images
+    rivals: tuple["Layout", ...] = ()  # other formats that fit the folder, if all were tried
 
     @property
     def root(self) -> Path:
@@ -38,6 +39,11 @@ class Layout:
     @property
     def annotated(self) -> int:
         return sum(split.annotated for split in self.splits.values())
+
+    def coco_file(self, split: str) -> tuple[Path, Path]:
+        """The annotation file and the image folder of a split in COCO's format."""
+        files = self.splits[split]
+        return self.root / files.annotations[0], self.root / files.image_folder
 
     def __str__(self) -> str:
         splits = " and ".join(filter(None, [", ".join([*self.splits][:-1]), [*self.splits][-1]]))

@@ -41,13 +41,8 @@ def recognize(root: Path | str, name: str | None = None) -> Layout:
     if not layouts:
         raise DataError(_refusal(folder, {key: unfit for key, unfit in found.items() if isinstance(unfit, Unfit)}))
     chosen = max(layouts, key=lambda layout: layout.annotated)
-    return replace(chosen, splits={split: chosen.splits[split] for split in SPLITS if split in chosen.splits})
-
-
-def rivals(layout: Layout) -> list[Layout]:
-    """Other formats that fit the folder of a layout."""
-    found = [formats[key]().recognize(layout.folder) for key in formats if key != layout.format]
-    return [other for other in found if isinstance(other, Layout)]
+    splits = {split: chosen.splits[split] for split in SPLITS if split in chosen.splits}
+    return replace(chosen, splits=splits, rivals=tuple(other for other in layouts if other is not chosen))
 
 
 def _refusal(folder: Folder, unfit: dict[str, Unfit]) -> str:

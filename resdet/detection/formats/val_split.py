@@ -34,11 +34,8 @@ class ValSplit:
     def is_val(self, file: str) -> bool:
         return file in self.images and self.images[file][0] == "val"
 
-    def count(self, split: str) -> int:
-        return sum(side == split for side, _ in self.images.values())
-
-    def assign(self, source: Annotations) -> int:
-        """Assigns the images that have no split yet; returns their number."""
+    def assign(self, source: Annotations) -> None:
+        """Assigns the images that have no split yet."""
         files = list(source.files)
         new = [file for file in files if file not in self.images]
         hashes = {file: int(text, 16) for file, (_, text) in self.images.items()}
@@ -50,7 +47,6 @@ class ValSplit:
         assigned = stratify(files, groups, presence, self.share, self.seed, sides)
         for file, side in zip(files, (assigned == VAL).tolist()):
             self.images.setdefault(file, (NAMES[side], f"{hashes[file]:016x}"))
-        return len(new)
 
     def save(self, root: Path) -> None:
         """Writes the file beside the data, or in the user's cache if the folder is not writable."""

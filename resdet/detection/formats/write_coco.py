@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from resdet.detection.formats.data_set import Content
+from resdet.detection.formats.share_classes import Content
 from resdet.detection.formats.writer import Writer, Written
 from resdet.files.atomic import write_json
 

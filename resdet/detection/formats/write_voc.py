@@ -5,9 +5,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 from resdet.data import generated
-from resdet.detection.formats.data_set import Content
+from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.formats.folder import stem
-from resdet.detection.formats.writer import Writer, Written, by_image
+from resdet.detection.formats.share_classes import Content
+from resdet.detection.formats.writer import Writer, Written
 from resdet.files.atomic import write_text
 
 
@@ -17,7 +18,7 @@ class VocWriter(Writer):
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
         for split, content in contents.items():
             names = {category["id"]: category["name"] for category in content["categories"]}
-            objects, stems = by_image(content), []
+            objects, stems = objects_by_image(content), []
             for image in content["images"]:
                 name = written.place(image["file_name"], "JPEGImages")
                 stems.append(stem(name))

@@ -7,10 +7,11 @@ import numpy as np
 import yaml
 
 from resdet.data import generated
+from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.data.outlines import polygons_of
-from resdet.detection.formats.data_set import Content
 from resdet.detection.formats.folder import stem
-from resdet.detection.formats.writer import Writer, Written, by_image
+from resdet.detection.formats.share_classes import Content
+from resdet.detection.formats.writer import Writer, Written
 from resdet.files.atomic import write_text
 
 
@@ -25,7 +26,7 @@ class YoloWriter(Writer):
         write_text(written.folder / "data.yaml", described)
         labels = {category["id"]: number for number, category in enumerate(categories)}
         for split, content in contents.items():
-            objects = by_image(content)
+            objects = objects_by_image(content)
             for image in content["images"]:
                 name = written.place(image["file_name"], f"images/{split}")
                 lines = [_line(entry, image, labels, written) for entry in objects[image["id"]]]

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 from resdet.data import generated
-from resdet.detection.formats.data_set import Content, DataSet
+from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.folder import stem
+from resdet.detection.formats.registry import PACKAGE
+from resdet.detection.formats.share_classes import Content
 from resdet.registry import Registry
-
-PACKAGE = "resdet.detection.formats"
 
 
 @dataclass
@@ -92,11 +91,3 @@ def _present(content: Content, written: Written) -> Content:
     written.missing += len(content["images"]) - len(images)
     annotations = [entry for entry in content["annotations"] if entry["image_id"] in ids]
     return content | {"images": images, "annotations": annotations}
-
-
-def by_image(content: Content) -> dict[int, list[dict[str, Any]]]:
-    """The objects of each image, by its id."""
-    found: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
-    for entry in content["annotations"]:
-        found[entry["image_id"]].append(entry)
-    return found

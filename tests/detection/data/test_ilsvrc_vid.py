@@ -246,7 +246,7 @@ def shapes(tmp_path_factory):
 def test_generated_videos_are_in_the_official_layout(shapes):
     train, val = shapes.open("train"), shapes.open("val")
     assert len(val) == 6 * 14 and len(videos_of(train)) == 11 and not videos_of(train) & videos_of(val)
-    assert 0 < len(train) - 11 * 14 <= 5  # the images of DET, of which some are empty
+    assert 0 < len(train) - 11 * 14 <= 5  # the images of DET; some are empty
     official = IlsvrcVidConfig("ilsvrc_vid", shapes.root)
     assert files(official.open("train")) == files(train) and files(official.open("val")) == files(val)
     assert train.problems == val.problems == []

@@ -29,7 +29,7 @@ def model_of(family: str, *overrides: str) -> Detector:
 
 
 def objects(keypoints: bool = False) -> Targets:
-    """Two objects in each image, of which a random part is mask."""
+    """Two objects in each image, with random masks."""
     rng = torch.Generator().manual_seed(1)
     corner = 25 * torch.rand(3, 2, 2, generator=rng)
     boxes = torch.cat([corner, corner + 10 + 25 * torch.rand(3, 2, 2, generator=rng)], 2)
