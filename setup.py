@@ -34,6 +34,7 @@ EXTRAS = {
     "supervision": ["supervision>=0.25"],
     "export": EXPORT,
     "openvino": OPENVINO,
+    "loggers": ["wandb>=0.19", "mlflow>=2.14"],
     "lint": ["ruff>=0.15,<0.18", "mypy>=2.4,<2.5"],
     "test": [
         "pytest>=8",

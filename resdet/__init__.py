@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from resdet import config as config
     from resdet import data as data
     from resdet import detection as detection
+    from resdet import engine as engine
     from resdet import fast as fast
     from resdet import localization as localization
     from resdet import necks as necks
     from resdet import results as results
     from resdet import tasks as tasks
     from resdet import weights as weights
+    from resdet.commands.train import train as train
     from resdet.hub import build as build
     from resdet.hub import load as load
     from resdet.hub import open_data as open_data
@@ -37,6 +39,7 @@ __getattr__, __dir__ = attach(
         "fast": "fast",
         "classification": "classification",
         "detection": "detection",
+        "engine": "engine",
         "localization": "localization",
         "necks": "necks",
         "results": "results",
@@ -45,6 +48,7 @@ __getattr__, __dir__ = attach(
         "build": "hub",
         "load": "hub",
         "open_data": "hub",
+        "train": "commands.train:train",
         "Model": "model",
         "Result": "results",
     },

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from resdet.cudnn import fastest_algorithms
+from resdet.progress import Activity
 
 GRAPHS = 8  # of a function, at most
 log = logging.getLogger("resdet")
@@ -40,8 +41,11 @@ class CompiledPerShape:
     def __call__(self, *inputs: Any) -> Any:
         tensors = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
         key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
+        progress: Activity | None = None
         if key not in self.graphs and len(self.graphs) < self.limit and self.seen[key] >= self.after:
-            log.info("compiling %s for %s", self.function.__qualname__, list(tensors[0].shape))
+            title = f"compiling {self.function.__qualname__} for {list(tensors[0].shape)}"
+            progress = Activity(title)
+            log.info(title)
             self.graphs[key] = torch.compile(isolated(self.function), **self.options)
         if key not in self.graphs:
             recurs = self.seen[key] > 0
@@ -49,7 +53,7 @@ class CompiledPerShape:
             with fastest_algorithms() if recurs else nullcontext():
                 return self.function(*inputs)
         try:
-            with fastest_algorithms():
+            with progress or nullcontext(), fastest_algorithms():
                 return self.graphs[key](*inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).split("\n")[:2]).strip()

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from typing import Any
 
 from resdet.errors import ConfigError
 
@@ -27,6 +28,15 @@ def import_modules(names: Iterable[str], origin: str) -> None:
             raise ConfigError(
                 f"{origin}: cannot import the module {name} ({error}): add its folder to PYTHONPATH, or install it."
             ) from error
+
+
+def load_object(name: str, origin: str) -> Any:
+    """What `module:attribute` names; `origin`: the config key, for errors."""
+    module, _, attribute = name.partition(":")
+    import_modules([module], origin)
+    if not hasattr(sys.modules[module], attribute):
+        raise ConfigError(f"{origin}: the module {module} has no {attribute!r}: correct the name.")
+    return getattr(sys.modules[module], attribute)
 
 
 def require_modules(names: Iterable[str], origin: str) -> None:

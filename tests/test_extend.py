@@ -98,6 +98,54 @@ def test_a_task(examples, fork):
     assert finished.returncode == 0, finished.stderr
 
 
+def test_a_logger_and_a_callback_by_class(examples, fork):
+    """Without `imports`, so that the checkpoint loads without their modules."""
+    words = [*TINY, "train.length=4", "train.evaluate_every=2"]
+    observers = ["train.loggers=[csv,logger:Markdown]", "train.callbacks=[callback:Minutes]"]
+    finished = fork("train", *words, *observers, "--out", "run")
+    assert finished.returncode == 0, finished.stderr
+    text = (examples / "run/metrics.md").read_text()
+    assert text.startswith("# shapes_resnet20, 4 steps") and text.endswith("Complete.\n")
+    assert [line.split(":")[0] for line in text.splitlines() if line[:1] == "-"] == ["- step 2", "- step 4"]
+    assert "the best so far is run/best.pth" in finished.stdout and "tensorboard" not in finished.stdout
+    assert not (examples / "run/tensorboard").exists() and (examples / "run/metrics.csv").exists()
+    assert fork("predict", "--weights", "run/best.pth", "set/val0.png").returncode == 0
+
+
+def test_a_logger_and_a_callback_by_name(examples, fork):
+    words = [
+        *TINY,
+        "train.length=2",
+        "imports=[logger,callback]",
+        "train.loggers=[markdown]",
+        "train.callbacks=[minutes]",
+    ]
+    finished = fork("train", *words, "--out", "run")
+    assert finished.returncode == 0 and (examples / "run/metrics.md").exists(), finished.stderr
+
+
+@pytest.mark.parametrize(
+    "setting, sentence",
+    [
+        (
+            "train.loggers=[tensorbord]",
+            "train.loggers: there is no logger named 'tensorbord': did you mean tensorboard?",
+        ),
+        (
+            "train.callbacks=[minutes]",
+            "train.callbacks: there is no callback named 'minutes': name its class as module:Cl",
+        ),
+        ("train.callbacks=[nowhere:Minutes]", "train.callbacks: cannot import the module nowhere"),
+        ("train.loggers=[logger:Markdwn]", "train.loggers: the module logger has no 'Markdwn': correct the name."),
+        ("train.loggers=[csv,csv]", "train.loggers is ['csv', 'csv']: name each once."),
+    ],
+)
+def test_a_wrong_name_of_an_observer_is_told_at_the_start(examples, fork, setting, sentence):
+    finished = fork("train", *TINY, setting, "--out", "run")
+    assert finished.returncode == 2 and sentence in finished.stderr
+    assert "steps of" not in finished.stderr and not (examples / "run").exists()
+
+
 def test_a_module_that_is_not_there(examples, fork):
     finished = fork("config", "--config", "shapes_resnet20.yaml", "--import", "nowhere")
     assert finished.returncode == 2 and "--import: cannot import the module nowhere" in finished.stderr

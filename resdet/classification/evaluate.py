@@ -13,6 +13,7 @@ from resdet.classification.test_crops import Scorable, Scorer, TestCrops, build_
 from resdet.data.loader import Skipped, collated, worker_count
 from resdet.errors import DataError
 from resdet.images.decode import Source
+from resdet.progress import track
 from resdet.structures import Batch
 
 
@@ -44,6 +45,12 @@ def collate(items: list[tuple[list[Tensor], int, int, str]]) -> tuple[tuple[list
     return (scales, labels, indices), [reason for *_, reason in items if reason]
 
 
+def size_of(collated: tuple[tuple[list[Tensor], Tensor, Tensor], list[str]]) -> int:
+    """The number of images, skipped ones included."""
+    (_, _, indices), reasons = collated
+    return len(indices) + len(reasons)
+
+
 @torch.inference_mode()
 def scored_images(
     models: Sequence[Scorable],
@@ -62,7 +69,8 @@ def scored_images(
     batch = {"center": config.batch, "ten_crop": max(1, config.batch // 10), "dense": 1}[config.views]
     keys = [list(range(len(samples))[start : start + batch]) for start in range(0, len(samples), batch)]
     scorer = Scorer(models, device, config.views == "dense")
-    for (scales, labels, indices), reasons in collated(samples, keys, collate, worker_count(workers), device):
+    batches = collated(samples, keys, collate, worker_count(workers), device)
+    for (scales, labels, indices), reasons in track(batches, "evaluating", len(samples), size_of):
         skipped.note(reasons)
         if scales:
             yield scorer(scales).unflatten(0, (len(labels), -1)).mean(1), labels.to(device), indices
@@ -81,7 +89,7 @@ def scored_on_device(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches of probabilities [B, C], labels and indices [B] of small images on the device, with a single view."""
     scorer = Scorer(models, device, dense=False)
-    for images, labels, indices in batches:
+    for images, labels, indices in track(batches, "evaluating", None, lambda batch: len(batch.indices)):
         yield scorer([cast(Tensor, images)]), cast(Tensor, labels), indices
 
 

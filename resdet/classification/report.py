@@ -18,6 +18,7 @@ from resdet.engine.distributed import World
 from resdet.engine.sharing import require_single_process, sharing
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
+from resdet.progress import Activity
 from resdet.tasks import EvaluateOptions
 
 
@@ -56,10 +57,12 @@ def compute_metrics(
 ) -> ClassificationMetrics:
     data = experiment.data
     if not isinstance(data, ImagesConfig):
-        images = open_on_device(cast(OnDeviceConfig, data), "val", world.device)
+        with Activity("opening the data"):
+            images = open_on_device(cast(OnDeviceConfig, data), "val", world.device)
         batches = OnDeviceEvaluation(images, experiment.eval.batch, world.rank, world.size)
         return evaluate_on_device(models, batches, world.device)
-    source = open_images(data, "val")
+    with Activity("opening the data"):
+        source = open_images(data, "val")
     check_classes(models[0].classes, source.classes)
     skipped = Skipped(print)
     return evaluate_views(models, source, experiment.eval, world.device, skipped=skipped, **sharing(data, world))

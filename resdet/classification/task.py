@@ -19,6 +19,7 @@ from resdet.data.pictures import ImageSequence
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
+from resdet.progress import track
 from resdet.results.sections import Section
 from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task
 
@@ -95,7 +96,7 @@ class ClassificationTask(Task):
 
 
 def classify(model: Classifier, paths: Sequence[Path], top: int) -> Iterator[dict[str, Any]]:
-    for path, result in zip(paths, model.stream(paths, top=top)):
+    for path, result in zip(paths, track(model.stream(paths, top=top), "predicting", len(paths))):
         print(f"{path}: {result}")
         scores = [round(float(score), 6) for score in result.scores]
         yield {"image": str(path), "names": result.names, "scores": scores}

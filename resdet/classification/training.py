@@ -1,6 +1,6 @@
 """Training of classifiers: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +13,9 @@ from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.on_device import OnDeviceEvaluation, OnDeviceTraining
 from resdet.classification.data.sources import open_images, open_on_device
-from resdet.classification.evaluate import Views, evaluate_on_device, evaluate_views
-from resdet.classification.metrics import ClassificationMetrics
+from resdet.classification.evaluate import Views, scored_images, scored_on_device, tally
 from resdet.classification.model import Classifier
+from resdet.classification.pictures import BestClasses, Scored, captioned
 from resdet.classification.test_crops import CenterCrop
 from resdet.data.loader import Samples, Skipped, TrainingLoader
 from resdet.data.samplers import generator_for
@@ -25,6 +25,8 @@ from resdet.engine.log import Log
 from resdet.errors import DataError
 from resdet.images.decode import Source
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.progress import track
+from resdet.results.drawing import spread
 from resdet.structures import Batch
 
 Build = Callable[[ClassificationExperiment, Sequence[str]], Classifier]
@@ -95,7 +97,19 @@ class ClassificationTraining(BaseTraining):
         return mix(images.float(), targets, mixup, cutmix, generator)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        return self.data.evaluate(cast(Classifier, model.eval())).summary()
+        best = BestClasses(spread(len(self.data.validation), self.experiment.train.log_images))
+        scored = best.collect(self.data.scored(cast(Classifier, model.eval())))
+        metrics = tally(scored, len(self.model.classes), self.world.device)
+        self.best_classes = best.gather()
+        return metrics.summary()
+
+    def pictures(self, count: int) -> dict[str, np.ndarray]:
+        """Evenly spaced validation images with their class and the best classes."""
+        validation, classes = self.data.validation, self.model.classes
+        return {
+            f"val/{index}": captioned(self.data.pixels(index), int(validation.labels[index]), best, classes)
+            for index, best in list(self.best_classes.items())[:count]
+        }
 
     def keep(self, folder: Path) -> None:
         """Does nothing: the metrics are in the log."""
@@ -144,8 +158,13 @@ class ImagePipeline:
         crops = Views(self.source, crop, sample.tolist(), self.config.on_bad_image)
         return mean_image(crops, self.skipped), torch.tensor(IMAGENET_STD)
 
-    def evaluate(self, model: Classifier) -> ClassificationMetrics:
-        return evaluate_views(
+    def pixels(self, index: int) -> np.ndarray:
+        """A validation image, uint8 [H, W, 3]."""
+        return self.validation.image(index).decode()
+
+    def scored(self, model: Classifier) -> Iterator[Scored]:
+        """Scores of this process's share of the validation images."""
+        return scored_images(
             [model],
             self.validation,
             self.eval,
@@ -193,15 +212,18 @@ class OnDevicePipeline:
         """Mean and std of the training set: its mean image, as in the paper, or its mean color; the color std."""
         return self.images.mean(self.config.mean == "per_pixel").cpu(), self.images.std().cpu()
 
-    def evaluate(self, model: Classifier) -> ClassificationMetrics:
+    def pixels(self, index: int) -> np.ndarray:
+        return self.validation.images[index].permute(1, 2, 0).cpu().numpy()
+
+    def scored(self, model: Classifier) -> Iterator[Scored]:
         batches = OnDeviceEvaluation(self.validation, self.batch, self.world.rank, self.world.size)
-        return evaluate_on_device([model], batches, self.world.device)
+        return scored_on_device([model], batches, self.world.device)
 
 
 def mean_image(crops: Views, skipped: Skipped) -> Tensor:
     """The mean over one crop per image, [3, size, size]; damaged images raise or are skipped, as configured."""
     total, count = torch.zeros((), dtype=torch.float64), 0
-    for position in range(len(crops)):
+    for position in track(range(len(crops)), "mean image", len(crops)):
         views, _, _, reason = crops[position]
         skipped.note([reason] if reason else [])
         for crop in views:

@@ -5,7 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TextIO
 
 from resdet import extension
@@ -13,6 +13,7 @@ from resdet.cli import bench, config, convert, data, evaluate, export, nets, par
 from resdet.cli.json_output import json_on_stdout
 from resdet.errors import ConfigError, Error
 from resdet.files.atomic import describe
+from resdet.progress import DISPLAY
 
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 COMMANDS = (train, evaluate, predict, report, reproduce, convert, export, nets, config, data, bench, parity)
@@ -70,7 +71,7 @@ def run_words(words: Sequence[str]) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """The exit status; commands that return none have 0."""
-    with json_on_stdout(parsed):
+    with json_on_stdout(parsed), closing(DISPLAY):
         return parsed.run(parsed) or 0
 
 

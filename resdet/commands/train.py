@@ -7,13 +7,21 @@ from pathlib import Path
 from resdet import config
 from resdet.config.experiment import Experiment
 from resdet.engine import checkpoint, distributed
+from resdet.engine.callbacks import Callback, Callbacks
+from resdet.engine.callbacks import callbacks as known_callbacks
 from resdet.engine.distributed import World
 from resdet.engine.log import Log, record
+from resdet.engine.loggers.registry import Logger
+from resdet.engine.loggers.registry import loggers as known_loggers
+from resdet.engine.metrics_file import METRICS
+from resdet.engine.run import Run
 from resdet.engine.run_folder import check_unoccupied, claim_folder
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.engine.training import TrainingTask
+from resdet.engine.user_parts import find
 from resdet.errors import ConfigError, FileError, WeightsError
 from resdet.files.atomic import check_folder, write_json
+from resdet.progress import Activity
 from resdet.tasks import Step, tasks
 from resdet.weights import zoo
 
@@ -28,9 +36,10 @@ def train(
     init: str | None = None,
     eval_only: bool = False,
     json_path: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
     """Trains, or with `eval_only` evaluates the weights of `init`; returns the metrics of the best evaluation, and
-    writes them to `json_path`."""
+    writes them to `json_path`. `callbacks` are called besides those of `train.callbacks`."""
     world = distributed.join(experiment.train.device)
     try:
         check_world(experiment, world)
@@ -38,9 +47,10 @@ def train(
             raise WeightsError(f"{init}: no such file, and no published model: give the weights of --init.")
         if experiment.train.deterministic:
             be_deterministic()
-        metrics = (
-            evaluate(experiment, world, init) if eval_only else run_in_folder(experiment, world, out, resume, init)
-        )
+        if eval_only:
+            metrics = evaluate(experiment, world, init)
+        else:
+            metrics = run_in_folder(experiment, world, out, resume, init, callbacks)
         if world.is_main:
             write_json(json_path, metrics)
         return metrics
@@ -49,7 +59,12 @@ def train(
 
 
 def run_in_folder(
-    experiment: Experiment, world: World, out: str | None, resume: bool, init: str | None
+    experiment: Experiment,
+    world: World,
+    out: str | None,
+    resume: bool,
+    init: str | None,
+    callbacks: Sequence[Callback],
 ) -> dict[str, float]:
     """Trains in a folder of its own; returns the metrics of the best evaluation."""
     check_folder(out or "runs")
@@ -58,8 +73,8 @@ def run_in_folder(
         folder = distributed.from_main(claim)
         steps = tasks[experiment.task].steps(experiment, folder, init)
         if steps:
-            return run_steps(experiment, steps, world, folder, resume)
-        return run(experiment, world, folder, resume, init, tasks[experiment.task].open_training).best or {}
+            return run_steps(experiment, steps, world, folder, resume, callbacks)
+        return run(experiment, world, folder, resume, init, tasks[experiment.task].open_training, callbacks).best or {}
 
 
 def check_world(experiment: Experiment, world: World) -> None:
@@ -79,14 +94,18 @@ def run(
     resume: bool,
     init: str | None,
     open_task: Callable[..., TrainingTask],
+    callbacks: Sequence[Callback],
 ) -> Trainer:
-    """Runs a training to its end or until a signal stops it."""
+    """Runs a training to its end or until a signal or a callback stops it."""
     log = Log(folder if world.is_main else None)
-    task = open_task(experiment, world, log, init)
+    loggers, called = build_observers(experiment, callbacks)
+    with Activity("opening the data and the model"):
+        task = open_task(experiment, world, log, init)
     resumes = resume and (folder / checkpoint.LAST).exists()
     if not distributed.from_main(lambda: resumes):  # checking a million images takes minutes
         task.check_images(log)
-    distributed.from_main(task.check_ground_truth)
+    with Activity("checking the ground truth"):
+        distributed.from_main(task.check_ground_truth)
     if not (resumes or init):
         task.initialize(log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
@@ -99,13 +118,16 @@ def run(
     if world.is_main:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     try:
-        log.open(trainer.total, trainer.step, trainer.evaluation_due)
+        log.open(trainer.step, trainer.evaluation_due)
+        watched = Run(folder, config.to_dict(experiment), task.model, trainer.total, trainer.step)
+        log.add_loggers(loggers, watched)
+        trainer.callbacks = Callbacks(called, watched)
         best = trainer.run(log)
     except FileError as error:
         remedy = f"resume from step {trainer.saved} with --resume" if trainer.saved else "start again"
         raise FileError(f"{str(error).rstrip('.')}, then {remedy}.") from error
     finally:
-        log.close()
+        log.close(trainer.complete)
     if world.is_main and best:
         metrics = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key != "step")
         print(f"best at step {best['step']}: {metrics}")
@@ -113,8 +135,22 @@ def run(
         for name, file in OUTPUTS.items():
             if (folder / file).exists():
                 print(f"{name + ':':11} {folder / file}")
-        print(f"metrics:    {folder / 'metrics.jsonl'} (curves: tensorboard --logdir {folder})")
+        curves = f" (curves: tensorboard --logdir {folder})" if "tensorboard" in experiment.train.loggers else ""
+        print(f"metrics:    {folder / METRICS}{curves}")
     return trainer
+
+
+def build_observers(experiment: Experiment, given: Sequence[Callback]) -> tuple[list[Logger], list[Callback]]:
+    """The loggers and the callbacks of the config, on rank 0, followed by the callbacks that are given."""
+    loggers: list[Logger] = []
+    callbacks: list[Callback] = []
+
+    def build() -> None:
+        loggers.extend(kind() for kind in find(known_loggers, experiment.train.loggers))
+        callbacks.extend([*(kind() for kind in find(known_callbacks, experiment.train.callbacks)), *given])
+
+    distributed.from_main(build)
+    return loggers, callbacks
 
 
 def check_same_step(trainer: Trainer, folder: Path) -> None:
@@ -128,7 +164,12 @@ def check_same_step(trainer: Trainer, folder: Path) -> None:
 
 
 def run_steps(
-    experiment: Experiment, steps: Sequence[Step], world: World, folder: Path, resume: bool
+    experiment: Experiment,
+    steps: Sequence[Step],
+    world: World,
+    folder: Path,
+    resume: bool,
+    callbacks: Sequence[Callback],
 ) -> dict[str, float]:
     """Runs several trainings, each in its own subfolder; --resume continues with the interrupted one."""
     for step in steps:
@@ -137,7 +178,7 @@ def run_steps(
     if world.is_main:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     for step in steps:
-        trainer = run(step.experiment, world, folder / step.name, resume, step.init, step.open)
+        trainer = run(step.experiment, world, folder / step.name, resume, step.init, step.open, callbacks)
         if trainer.stopped:
             return {}
     return trainer.best or {}

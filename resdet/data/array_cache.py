@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from resdet.errors import DataError
+from resdet.progress import Activity
 
 FORMAT = 3  # version of the folders that `cached` writes; a change invalidates all of them
 MANIFEST = "manifest.json"
@@ -85,8 +86,10 @@ def cached(
         if arrays is not None and holds(arrays):
             return arrays
     named = paths or [home]
-    log.info("indexing %s (once)", f"{named[0]} and {len(named) - 1} more" if len(named) > 1 else named[0])
-    arrays = build()
+    what = f"indexing {named[0]}{f' and {len(named) - 1} more' if len(named) > 1 else ''} (once)"
+    log.info(what)
+    with Activity(what):
+        arrays = build()
     saved = next((folder for folder in folders if _is_saved(arrays, folder / name)), None)
     if saved is None:
         log.warning("cannot write an index to %s; the next start rebuilds it", " or ".join(map(str, folders)))

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from resdet.errors import DataError
 from resdet.images.decode import Source
+from resdet.progress import track
 
 WORKERS = 16  # threads, mostly waiting for the disk
 
@@ -22,5 +23,5 @@ def check_headers(source: Source, workers: int = WORKERS) -> dict[int, str]:
         return None
 
     with ThreadPoolExecutor(workers) as pool:
-        problems = enumerate(pool.map(problem, range(len(source))))
-        return {i: sentence for i, sentence in problems if sentence}
+        problems = track(pool.map(problem, range(len(source))), "reading image headers", len(source))
+        return {i: sentence for i, sentence in enumerate(problems) if sentence}

@@ -9,6 +9,7 @@ import copy
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -88,6 +89,10 @@ class AlternatingTraining(DetectionTraining):
 
     def keep(self, folder: Path) -> None:
         """Writes nothing: there are no detections."""
+
+    def pictures(self, count: int) -> dict[str, np.ndarray]:
+        """None: there are no detections."""
+        return {}
 
 
 def open_step(

@@ -29,7 +29,7 @@ from resdet.detection.evaluation.evaluate import (
     kinds_of,
     truth_of,
 )
-from resdet.detection.evaluation.pictures import write_pictures
+from resdet.detection.evaluation.pictures import results_beside_truth, write_pictures
 from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector
 from resdet.detection.objects_training import PICTURE_COUNT, PICTURES, RESULTS, LossesStep, ObjectsTraining, with_total
@@ -37,6 +37,7 @@ from resdet.engine import distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import CONFIG, Log
 from resdet.errors import ConfigError, DataError
+from resdet.progress import Activity
 
 Build = Callable[[Any, Sequence[str], Sequence[int] | None], Detector]
 
@@ -150,12 +151,17 @@ class DetectionTraining(ObjectsTraining):
         settings, validation, kinds = self.experiment.eval, self.validation, kinds_of(model)
         self.detections = detections = detect([model], validation, self.experiment, self.world, self.notes)
         metrics = lambda: headline_metrics(settings, validation, detections.results, kinds, detections.left_out)
-        return with_total(detections.losses) | distributed.from_main(metrics)
+        with Activity("computing metrics"):
+            return with_total(detections.losses) | distributed.from_main(metrics)
 
     def keep(self, folder: Path) -> None:
         """Writes the detections of the last evaluation as a COCO results file, and draws some of them."""
         self.detections.results.save(folder / RESULTS)
         write_pictures(folder / PICTURES, self.validation, self.detections.results, PICTURE_COUNT)
+
+    def pictures(self, count: int) -> dict[str, np.ndarray]:
+        """Evenly spaced validation images with their detections, beside the same with their objects."""
+        return results_beside_truth(self.validation, self.detections.results, count)
 
     def description(self) -> dict[str, Any]:
         keys = ("experiment", "classes", "category_ids")

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from torch import Tensor, nn
 
 from resdet.backbones.layers import Backbone
@@ -16,6 +17,7 @@ from resdet.engine.log import Log
 from resdet.engine.training import Training
 from resdet.errors import DataError
 from resdet.images.decode import Source
+from resdet.progress import track
 from resdet.structures import Batch
 from resdet.weights import loading
 from resdet.weights.reading import Checkpoint
@@ -77,10 +79,14 @@ class BaseTraining:
         steps = max(1, images // self.experiment.train.batch)
 
         def batches() -> Iterator[Tensor]:
-            for _, batch in zip(range(steps), self.training.batches(0)):
+            for _, batch in track(zip(range(steps), self.training.batches(0)), "exact statistics", steps):
                 yield self.pixels(model, batch)
 
         exact_batch_statistics(cast(Backbone, model.backbone), batches())
+
+    def pictures(self, count: int) -> dict[str, np.ndarray]:
+        """None."""
+        return {}
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
         """Normalized images of a training batch."""

@@ -91,6 +91,9 @@ class TrainConfig:
     evaluate_every: float = 1
     checkpoint_every: float = 1
     log_every: int = 50  # steps
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])  # also csv, wandb, mlflow, or module:Class
+    log_images: int = 4  # validation images, with results, for the loggers at each evaluation; 0: none
+    callbacks: list[str] = field(default_factory=list)  # module:Class, or the names of registered ones
     patience: int | None = None  # early stopping: evaluations without improvement
 
     def __post_init__(self):
@@ -107,4 +110,8 @@ class TrainConfig:
         require(
             self.ema is None or 0 < self.ema < 1, "train.ema", self.ema, "a decay lies between 0 and 1, as in 0.9999"
         )
+        require(self.log_images >= 0, "train.log_images", self.log_images, "give 0 (none) or a number of images")
+        for key in ("loggers", "callbacks"):
+            names = getattr(self, key)
+            require(len(set(names)) == len(names), f"train.{key}", names, "name each once")
         require(self.patience is None or self.patience > 0, "train.patience", self.patience, "give 1 or more, or null")

@@ -30,6 +30,10 @@ class World:
         """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
+    def share(self, count: int) -> range:
+        """The indices below `count` that this process evaluates."""
+        return range(self.rank, count, self.size)
+
 
 def join(device: str = "auto") -> World:
     """Joins the process group of torchrun; without torchrun, a world of one process."""

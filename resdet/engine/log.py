@@ -1,23 +1,26 @@
-"""Logs of a run: a progress bar on the terminal, metrics.jsonl, TensorBoard, and a record of its settings."""
+"""Logs of a run: lines on stderr, metrics.jsonl, loggers, and a record of its settings."""
 
-import json
 import os
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from resdet import __version__
-from resdet.engine.tensorboard import EventWriter
-from resdet.files.atomic import append_bytes, write_json, write_text
+from resdet.engine.loggers.registry import Logger
+from resdet.engine.metrics_file import METRICS, append, keep_until
+from resdet.engine.run import Run
+from resdet.errors import FileError, one_line
+from resdet.files.atomic import write_json, write_text
+from resdet.progress import say
 
 CONFIG = "config.yaml"  # the resolved experiment of a run
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
@@ -28,107 +31,62 @@ class Log:
 
     def __init__(self, out: Path | None):
         self.out = out
-        self.total = 0
         self.file: Path | None = None
-        self.board: EventWriter | None = None
-        self.bar: Any = None  # rich's Progress
+        self.loggers: list[Logger] = []
 
-    def open(self, total_steps: int, resumed_at: int, evaluation_due: bool = False) -> None:
-        """Opens the files and the progress bar of a run of `total_steps` steps; drops the metrics that a resumed run
-        writes again: those after its checkpoint, and of the evaluation that is due."""
-        self.total = total_steps
+    def open(self, resumed_at: int, evaluation_due: bool = False) -> None:
+        """Opens metrics.jsonl; drops the metrics that a resumed run writes again: those after its checkpoint, and of
+        the evaluation that is due."""
         if self.out is None:
             return
-        path = self.out / "metrics.jsonl"
+        path = self.out / METRICS
         lost = keep_until(path, resumed_at, evaluation_due)
         if lost:
             self.info(f"{path}: dropped {lost} damaged line{'s' if lost > 1 else ''}")
         self.file = path
-        if find_spec("tensorboard"):
-            self.board = EventWriter(self.out / "tensorboard", resumed_at)
-        if sys.stderr.isatty():
-            self.bar, self.bar_task = progress_bar(total_steps, resumed_at)
+
+    def add_loggers(self, loggers: Sequence[Logger], run: Run) -> None:
+        """Opens loggers, after `open`: they may read metrics.jsonl."""
+        for logger in loggers:
+            logger.open(run)
+            self.loggers.append(logger)
 
     def metrics(self, step: int, kind: str, values: dict[str, float]) -> None:
-        """Appends a line to metrics.jsonl (`kind` is train or val) and a point to each TensorBoard curve."""
-        if self.file is None:
-            return
-        rounded = {key: float(f"{value:.6g}") for key, value in values.items()}
-        append_bytes(self.file, (json.dumps({"step": step, "kind": kind, **rounded}) + "\n").encode())
-        if self.board:
-            self.board.add(step, {f"{kind}/{key}": value for key, value in values.items()})
+        """Appends a line to metrics.jsonl (`kind` is train or val) and passes the values to the loggers."""
+        if self.file is not None:
+            append(self.file, step, kind, values)
+        self.each(lambda logger: logger.metrics(step, kind, values))
 
-    def progress(self, step: int, text: str, seconds_left: float) -> None:
-        """Updates the progress bar; without a terminal, prints a line."""
-        if self.bar:
-            self.bar.update(self.bar_task, completed=step, status=text)
-        else:
-            self.info(f"step {step}/{self.total}  {text}  left {timedelta(seconds=round(seconds_left))}")
+    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        """Passes pictures uint8 [H, W, 3] by name to the loggers."""
+        self.each(lambda logger: logger.images(step, images))
+
+    def each(self, call: Callable[[Logger], None]) -> None:
+        """Calls all loggers; one that fails, for example without network, is turned off."""
+        for logger in list(self.loggers):
+            try:
+                call(logger)
+            except FileError:
+                raise  # a full disk ends the run
+            except Exception as error:
+                self.loggers.remove(logger)
+                self.warn(
+                    f"{type(logger).__name__} failed and is off until the run is resumed ({type(error).__name__}: "
+                    f"{one_line(str(error))}); metrics.jsonl has all values"
+                )
 
     def info(self, text: str) -> None:
-        if self.out is None:
-            return
-        with suppress(OSError):  # a closed terminal or a full disk behind 2> must not end the run
-            if self.bar:
-                self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-            else:
-                print(text, file=sys.stderr, flush=True)
+        if self.out is not None:
+            say(text)
 
     def warn(self, text: str) -> None:
         """Prints from any rank."""
-        if self.out is None:
-            with suppress(OSError):
-                print(text, file=sys.stderr, flush=True)
-        else:
-            self.info(text)
+        say(text)
 
-    def close(self) -> None:
-        with suppress(OSError):
-            if self.bar:
-                self.bar.stop()
-
-
-def keep_until(path: Path, step: int, evaluation_due: bool) -> int:
-    """Drops the lines that a run resumed at `step` writes again: those of later steps, and of the evaluation at this
-    step if it is due. Also drops damaged lines, which a killed run or a full disk leaves; returns their number."""
-    if not path.exists():
-        return 0
-    kept, lost = [], 0
-    for line in path.read_bytes().splitlines():
-        entry = parse_line(line)
-        if entry is None:
-            lost += 1
-        elif entry["step"] < step or (entry["step"] == step and not (evaluation_due and entry["kind"] == "val")):
-            kept.append(f"{line.decode()}\n")
-    write_text(path, "".join(kept))
-    return lost
-
-
-def parse_line(line: bytes) -> dict[str, Any] | None:
-    """The entry of a line of metrics.jsonl; None for a damaged one."""
-    try:
-        entry = json.loads(line.decode())
-        return entry if entry["step"] >= 0 and entry["kind"] else None
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-
-
-def progress_bar(total: int, start: int):
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Column
-
-    metrics = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # a narrow terminal only cuts this column
-    columns = (
-        BarColumn(10),
-        MofNCompleteColumn(table_column=Column(min_width=2 * len(str(total)) + 1, no_wrap=True)),
-        TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
-        TextColumn("{task.fields[status]}", table_column=metrics),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), expand=True)
-    task = bar.add_task("train", total=total, completed=start, status="first step …")
-    bar.start()
-    return bar, task
+    def close(self, complete: bool = True) -> None:
+        """Closes the loggers of a run that is complete, or that may be resumed."""
+        self.each(lambda logger: logger.close(complete))
+        self.loggers.clear()
 
 
 def record(out: Path, experiment: str, seed: int, device: torch.device, world: int) -> None:

@@ -21,13 +21,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resdet.cudnn import fastest_algorithms
 from resdet.engine import checkpoint, distributed
+from resdet.engine.callbacks import Callbacks
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
-from resdet.engine.cuda_graph import GraphedStep, StepInputs
+from resdet.engine.cuda_graph import GraphedStep, StepInputs, uses_graph
 from resdet.engine.distributed import World
 from resdet.engine.ema import ModelEMA
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
 from resdet.engine.optim import build_optimizer, load_state, saved_optimizer, scaled_lr, set_lr
+from resdet.engine.pace import Pace, Steps
 from resdet.engine.precision import PRECISIONS, choose_precision
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
@@ -49,11 +51,13 @@ class Trainer:
         world: World,
         out: Path,
     ):
+        self.callbacks = Callbacks()
         self.task, self.optim, self.train, self.world, self.out = task, optim, train, world, out
         self.per_unit = task.training.steps_per_epoch if train.unit == "epochs" else 1.0
         self.total = self.steps(train.length)
         self.lr = scaled_lr(optim, train.batch)
         self.schedule = Schedule(schedule, self.lr, self.total, self.per_unit)
+        self.pace = Pace(self.total, self.steps(train.evaluate_every))
 
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         task.model.to(world.device).to(memory_format=layout)
@@ -74,7 +78,7 @@ class Trainer:
         self.best: dict[str, float] | None = None
         self.waited = 0  # evaluations since the best
         self.signals = defer_signals()
-        self.stopped = False  # by a signal to any process
+        self.stopped = False  # by a signal to any process, or by a callback
 
     def steps(self, length: float) -> int:
         return max(1, round(length * self.per_unit))
@@ -96,12 +100,17 @@ class Trainer:
         """Trains to the end, or to a stop; returns the metrics of the best evaluation."""
         self.announce(log)
         with self.signals:
+            self.callbacks.train_start()
             try:
                 self.loop(log)
             except StopRequested:
                 self.stopped = True
+            self.callbacks.call("on_train_end")
         if self.stopped:
             log.info(f"stopped at step {self.step}; {self.resume_hint()}")
+        if self.callbacks.failure:
+            with self.with_resume_hint(log):
+                raise self.callbacks.failure
         return self.best or {}
 
     def announce(self, log: Log) -> None:
@@ -113,7 +122,8 @@ class Trainer:
         )
 
     def loop(self, log: Log) -> None:
-        if self.evaluation_due:
+        self.stopped = self.stop_is_due()
+        if self.evaluation_due and not self.stopped:
             self.evaluate(log)
         if self.complete:
             early = ", where it stopped early (train.patience)" if self.stale else ""
@@ -124,15 +134,20 @@ class Trainer:
         ):  # the first batch may take hours: a localizer R-CNN computes all proposals before it
             batches = iter(self.task.training.batches(self.step))
         throughput = Throughput(self.train.batch)
-        while not (self.complete or self.stopped):
-            batch = self.next_batch(batches, throughput, log)
-            if batch is not None:
-                with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
-                    self.take_step(batch)
-                self.step += 1
-                self.conclude_step(log, throughput)
+        with Steps(self.pace, self.step) as steps:
+            while not (self.complete or self.stopped):
+                batch = self.next_batch(batches, throughput, log)
+                if batch is not None:
+                    with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
+                        self.take_step(batch)
+                    self.step += 1
+                    self.conclude_step(log, throughput, steps)
         if self.stale:
             log.info(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
+
+    def stop_is_due(self) -> bool:
+        """Whether a signal or a callback of any process requests a stop."""
+        return distributed.any_rank(self.signals.received is not None or self.callbacks.stop_requested)
 
     @property
     def complete(self) -> bool:
@@ -148,7 +163,8 @@ class Trainer:
             batch = throughput.next(batches)
         except Exception as error:
             failure = error
-        self.stopped = distributed.any_rank(failure is not None or self.signals.received is not None)
+        requested = self.signals.received is not None or self.callbacks.stop_requested
+        self.stopped = distributed.any_rank(failure is not None or requested)
         if not self.stopped:
             return batch
         if self.saved < self.step:
@@ -158,19 +174,23 @@ class Trainer:
                 raise failure
         return None
 
-    def conclude_step(self, log: Log, throughput: Throughput) -> None:
+    def conclude_step(self, log: Log, throughput: Throughput, steps: Steps) -> None:
         """Logs metrics, saves a checkpoint and evaluates if they are due after this step."""
         last = self.step == self.total
+        self.pace.count_step()
+        steps.done = self.step
+        values: dict[str, float] = {}
         if self.step % self.train.log_every == 0 or last:
-            self.read_window(log, throughput)
+            values = self.read_window(log, throughput, steps)
+        self.callbacks.call("on_step_end", self.step, values)
         self.evaluation_due = last or self.step % self.steps(self.train.evaluate_every) == 0
         if self.evaluation_due or self.step % self.steps(self.train.checkpoint_every) == 0:
-            with throughput.pause():
+            with throughput.pause(), self.pace.pause():
                 self.save()
         if self.evaluation_due:
-            self.stopped = distributed.any_rank(self.signals.received is not None)
+            self.stopped = self.stop_is_due()
             if not self.stopped:
-                with throughput.pause():
+                with throughput.pause(), self.pace.evaluation():
                     self.evaluate(log)
 
     def take_step(self, batch: Batch) -> None:
@@ -205,8 +225,8 @@ class Trainer:
             self.scaler.scale(total).backward()
         return losses, measures
 
-    def read_window(self, log: Log, throughput: Throughput) -> None:
-        """Validates and logs the mean losses and measures since the last call, and updates the schedule."""
+    def read_window(self, log: Log, throughput: Throughput, steps: Steps) -> dict[str, float]:
+        """Validates, logs and returns the mean losses and measures since the last call, and updates the schedule."""
         table = self.window.table()
         self.window.check(table, self.step, self.task.name)
         means = table.mean(0).to(self.world.device)
@@ -217,9 +237,11 @@ class Trainer:
             self.schedule.observe_training_error(metrics["error"])
         metrics["lr"] = float(self.optimizer.param_groups[0]["lr"])
         metrics |= throughput.read()
+        self.pace.close_window()
         log.metrics(self.step, "train", metrics)
-        left = (self.total - self.step) * self.train.batch / metrics["images/s"]
-        log.progress(self.step, "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()), left)
+        steps.metrics = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+        steps.report()
+        return metrics
 
     def evaluated_model(self) -> nn.Module:
         return self.averaged.module if self.averaged else self.task.model
@@ -230,10 +252,12 @@ class Trainer:
             model = self.evaluated_model()
             if self.train.exact_statistics:
                 self.task.exact_statistics(model, self.train.exact_statistics)
-            self.observe(self.task.evaluate(model), log)
+            metrics = self.task.evaluate(model)
+            self.observe(metrics, log)
             self.module.train()
         self.evaluation_due = False
         self.save()
+        self.callbacks.call("on_evaluation_end", self.step, metrics)
 
     def observe(self, metrics: dict[str, float], log: Log) -> None:
         """Logs the metrics, updates the schedule, and saves the model if it is the best so far."""
@@ -248,9 +272,12 @@ class Trainer:
             if self.world.is_main:
                 content = {"model": self.evaluated_model().state_dict(), **self.task.description()}
                 checkpoint.write({**content, "figures": self.best}, self.out / checkpoint.BEST)
+                self.callbacks.call("on_checkpoint", self.out / checkpoint.BEST)
                 self.task.keep(self.out)
         text = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items())
         log.info(f"validation at step {self.step}: {text}{'  (best so far)' if better else ''}")
+        if log.loggers and self.train.log_images:
+            log.images(self.step, self.task.pictures(self.train.log_images))
 
     @contextmanager
     def with_resume_hint(self, log: Log) -> Iterator[None]:
@@ -288,6 +315,7 @@ class Trainer:
         if self.world.is_main:
             content = {"model": self.task.model.state_dict(), **self.task.description(), "trainer": self.state()}
             checkpoint.write(content, self.out / checkpoint.LAST)
+            self.callbacks.call("on_checkpoint", self.out / checkpoint.LAST)
         self.saved = self.step
         distributed.any_rank(False)  # wait until the checkpoint is complete, since later work may end the run
 
@@ -355,18 +383,6 @@ def mean_of(dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
 
 def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def uses_graph(train: TrainConfig, precision: str, world: World) -> bool:
-    """Whether steps are captured in CUDA graphs; loss scaling and gradient exchange stay eager."""
-    if train.graph == "auto":
-        own_graphs = train.compile and train.compile_mode != "default"
-        return world.device.type == "cuda" and world.size == 1 and precision != "fp16" and not own_graphs
-    if train.graph and (world.device.type != "cuda" or world.size > 1 or precision == "fp16"):
-        raise ConfigError(
-            "train.graph=true needs one process with a CUDA device and a precision other than fp16: set it to auto."
-        )
-    return train.graph
 
 
 def be_deterministic() -> None:

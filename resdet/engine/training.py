@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from torch import nn
 
 from resdet.engine.log import Log
@@ -47,6 +48,10 @@ class TrainingTask(Protocol):
 
     def keep(self, folder: Path) -> None:
         """Writes the results of the last evaluation, the best so far, next to its checkpoint."""
+
+    def pictures(self, count: int) -> dict[str, np.ndarray]:
+        """The first `count` validation images with the results of the last evaluation and the truth, uint8 RGB
+        [H, W, 3] by name; called on rank 0."""
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
         """Recomputes batch norm statistics over this number of training images."""

@@ -7,13 +7,12 @@ import lzma
 import os
 import shutil
 import struct
-import sys
 import tarfile
 import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, cast
@@ -22,6 +21,7 @@ from urllib.request import Request, urlopen
 
 from resdet.errors import DataError, DownloadError, FileError
 from resdet.files.atomic import REMEDIES, describe
+from resdet.progress import Activity
 
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 3.0, 9.0)  # seconds before each retry
@@ -99,7 +99,8 @@ def unpack(archive: Path, folder: Path, members: str | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as temporary:
             whole = Path(temporary, "whole")
             whole.mkdir()
-            _extract(archive, whole, members)
+            with Activity(f"unpacking {archive.name}"):
+                _extract(archive, whole, members)
             source = whole / members if members else whole
             if not source.is_dir():
                 raise DataError(f"{archive} contains no folder {members}: delete it and download the right archive.")
@@ -201,11 +202,13 @@ def _receive(response, part: Path, have: int, progress: bool) -> None:
     _validator(part).write_text(strong, "latin1")
     length = headers.get("Content-Length", "")
     total = have + int(length) if length.isdecimal() else None
-    with open(part, "ab" if have else "wb") as file, _bar(part.stem, have, total, progress) as advance:
+    shown = Activity(f"downloading {part.stem}", total, "MB", have) if progress else None
+    with open(part, "ab" if have else "wb") as file, shown or contextlib.nullcontext():
         while chunk := response.read(CHUNK):
             file.write(chunk)
             have += len(chunk)
-            advance(len(chunk))
+            if shown:
+                shown.advance(len(chunk))
         file.flush()
         os.fsync(file.fileno())
     if total is not None and have < total:
@@ -215,27 +218,6 @@ def _receive(response, part: Path, have: int, progress: bool) -> None:
 def _validator(part: Path) -> Path:
     """The file with the ETag of a partial download."""
     return part.with_name(part.name + ".etag")
-
-
-@contextlib.contextmanager
-def _bar(name: str, have: int, total: int | None, visible: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar; yields the function that advances it by a number of bytes."""
-    if not (visible and sys.stderr.isatty()):
-        yield lambda count: None
-        return
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=total, completed=have)
-        yield lambda count: bar.advance(task, count)
 
 
 def _extract(archive: Path, folder: Path, members: str | None) -> None:

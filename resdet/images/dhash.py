@@ -8,6 +8,7 @@ import numpy as np
 
 from resdet.errors import DataError
 from resdet.images.decode import read_image
+from resdet.progress import track
 
 SIDE = 8  # of the grid of comparisons
 THRESHOLD = 3  # differing bits of 64 up to which two images are near-duplicates
@@ -38,7 +39,7 @@ def dhash_of(gray: np.ndarray) -> int:
 def hashes_of(files: Sequence[Path | str]) -> np.ndarray:
     """The hashes of image files, uint64 [n]."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        return np.array(list(pool.map(dhash, files)), np.uint64)
+        return np.array(list(track(pool.map(dhash, files), "hashing images", len(files))), np.uint64)
 
 
 def candidates(hashes: np.ndarray) -> Iterator[np.ndarray]:

@@ -20,6 +20,7 @@ from resdet.localization.config import LocalizationEvalConfig
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.localization.loc_error import GUESSES, evaluate_loc
 from resdet.localization.locate import Locator, View, ViewBuilder
+from resdet.progress import track
 from resdet.results.result import Result
 
 
@@ -59,14 +60,28 @@ def collate(items: list[tuple[ViewBatch | None, str]]) -> tuple[ViewBatch | None
     return ViewBatch(views, torch.cat([part.sizes for part in parts]), indices), notes
 
 
+def size_of(collated: tuple[ViewBatch | None, list[str]]) -> int:
+    """The number of images, skipped ones included."""
+    batch, notes = collated
+    return len(notes) + (len(batch.indices) if batch else 0)
+
+
 def view_batches(
-    locator: Locator, source: Source, indices: Sequence[int], batch: int, workers: int, on_bad_image: str, notes: Notes
+    locator: Locator,
+    source: Source,
+    indices: Sequence[int],
+    batch: int,
+    workers: int,
+    on_bad_image: str,
+    notes: Notes,
+    title: str = "evaluating",
 ) -> Iterator[ViewBatch]:
-    """The views of the images with these indices, on the locator's device."""
+    """The views of the images with these indices, on the locator's device. `title` is that of the progress."""
     step = batch if locator.batched else 1
     keys = [list(indices[start : start + step]) for start in range(0, len(indices), step)]
     samples = ViewSamples(source, locator.build_views, on_bad_image)
-    for images, sentences in collated(samples, keys, collate, worker_count(workers), locator.device):
+    batches = collated(samples, keys, collate, worker_count(workers), locator.device)
+    for images, sentences in track(batches, title, len(indices), size_of):
         notes.note(sentences)
         if images:
             views = [view.to(locator.device) for view in images.views]

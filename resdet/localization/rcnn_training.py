@@ -29,6 +29,7 @@ from resdet.localization.rcnn_model import LocalizerRCNN
 from resdet.localization.rpn_model import Localizer
 from resdet.localization.rpn_training import LocalizationTraining
 from resdet.localization.validation_loss import region_losses
+from resdet.progress import Activity
 from resdet.structures import Batch
 from resdet.weights import loading
 from resdet.weights.reading import Checkpoint
@@ -87,8 +88,9 @@ class RegionTraining:
             )
             self.fill(files, share)
         # This may take hours, longer than the timeout of a barrier: poll the files instead.
-        while len(files.missing()):
-            time.sleep(POLL_INTERVAL)
+        with Activity("waiting for the proposals of other processes"):
+            while len(files.missing()):
+                time.sleep(POLL_INTERVAL)
         return files
 
     @torch.inference_mode()
@@ -97,7 +99,7 @@ class RegionTraining:
         data, config = cast(LocalizationConfig, self.experiment.data), self.experiment.eval
         source, locator = self.source, Locator([self.proposer.eval()], config)
         options = (config.batch, data.workers, data.on_bad_image, self.notes)
-        for views, sizes, numbers in view_batches(locator, source, indices.tolist(), *options):
+        for views, sizes, numbers in view_batches(locator, source, indices.tolist(), *options, "computing proposals"):
             labels = torch.from_numpy(source.labels[numbers]).to(locator.device)[:, None]
             proposals = locator.propose(views, sizes, labels)
             ratios = torch.from_numpy(source.sizes[numbers].astype(np.float32)) / sizes.cpu().flip(1)

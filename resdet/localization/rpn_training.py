@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +23,10 @@ from resdet.localization.data.crops import CropLoader
 from resdet.localization.data.sources import open_localized
 from resdet.localization.evaluate import Located, ViewBatch, errors, locate_all
 from resdet.localization.locate import Locator
-from resdet.localization.pictures import write_located
+from resdet.localization.pictures import drawn, name_of, write_located
 from resdet.localization.rpn_model import Localizer
 from resdet.localization.validation_loss import rpn_losses
+from resdet.results.drawing import fitted, spread
 
 
 class LocalizationTraining(ObjectsTraining):
@@ -93,6 +95,18 @@ class LocalizationTraining(ObjectsTraining):
         results = self.located.results(self.validation, self.validation.labels[:, None])
         write_text(folder / RESULTS, json.dumps([result.to_dict() for result in results]))
         write_located(folder / PICTURES, self.validation, self.located.indices, results, PICTURE_COUNT)
+
+    def pictures(self, count: int) -> dict[str, np.ndarray]:
+        """Evenly spaced validation images with the ground truth and the predicted box."""
+        rows = spread(len(self.located.indices), count)
+        indices, boxes, scores, sizes, _ = self.located
+        located = Located(indices[rows], boxes[rows], scores[rows], sizes[rows], {})
+        results = located.results(self.validation, self.validation.labels[:, None])
+        pairs = zip(located.indices.tolist(), results)
+        return {
+            f"val/{name_of(self.validation, index)}": fitted(drawn(self.validation, index, result))
+            for index, result in pairs
+        }
 
     def description(self) -> dict[str, Any]:
         return {"experiment": self.model.experiment, "classes": self.model.classes}

@@ -9,7 +9,7 @@ from resdet import __version__, config, hub
 from resdet.config.experiment import Experiment
 from resdet.engine import distributed
 from resdet.engine.checkpoint import BEST
-from resdet.engine.log import parse_line
+from resdet.engine.metrics_file import METRICS, read_entries
 from resdet.errors import DataError
 from resdet.files.download import digest
 from resdet.files.json_file import read_json
@@ -34,16 +34,15 @@ def read_run(folder: Path, name: str, overrides: Sequence[str]) -> Run:
     if not (folder / BEST).is_file():
         raise DataError(f"{folder} holds no {BEST}: give the folder of a run of `resdet train`.")
     experiment = config.load(folder / "config.yaml", *overrides)
-    return Run(folder, name, experiment, read_log(folder / "metrics.jsonl"), read_json(folder / "run.json"))
+    return Run(folder, name, experiment, read_log(folder / METRICS), read_json(folder / "run.json"))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without damaged ones, which a killed run or a full disk leaves."""
     try:
-        lines = path.read_bytes().splitlines()
+        return read_entries(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): a report needs the log of a run.") from error
-    return [entry for entry in map(parse_line, lines) if entry is not None]
 
 
 def load(run: Run) -> EvaluatedRun:

@@ -7,8 +7,8 @@ from typing import cast
 import cv2
 import numpy as np
 
-from resdet.detection.evaluation.pictures import spread
 from resdet.results import drawing
+from resdet.results.drawing import spread
 from resdet.results.plot import Bitmap, Drawing, Stroke, Text, text_width
 from resdet.results.result import Result
 

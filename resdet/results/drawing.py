@@ -14,6 +14,7 @@ OPACITY = 0.45  # of masks
 MIN_KEYPOINT_SCORE = 2.0  # a logit, as in Detectron
 GOLDEN = 0.618033988749895  # hue step, as a fraction of the circle; spreads any number of hues
 TONES = ((0.9, 1.0), (0.65, 0.75), (0.5, 1.0))  # saturation and value, cycled over the labels
+SIDES = (160, 640)  # of pictures in logs: longest side in pixels
 Color = tuple[int, int, int]
 
 
@@ -67,6 +68,21 @@ def sheet(images: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndarra
         y, x = gap + i // columns * height, gap + i % columns * width
         page[y : y + image.shape[0], x : x + image.shape[1]] = image
     return page
+
+
+def fitted(pixels: np.ndarray) -> np.ndarray:
+    """The image resized, if necessary, to a longest side between SIDES."""
+    longest = max(pixels.shape[:2])
+    if longest > SIDES[1]:
+        height, width = (max(1, round(side * SIDES[1] / longest)) for side in pixels.shape[:2])
+        return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    factor = -(-SIDES[0] // longest)
+    return pixels.repeat(factor, 0).repeat(factor, 1)
+
+
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` numbers below `length`, evenly spaced."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()
 
 
 def color(label: int) -> Color:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from resdet.files.atomic import write_image
+from resdet.progress import track
 from resdet.results.result import Result
 
 
@@ -17,7 +18,7 @@ class Predictor(Protocol):
 
 def show(model: Predictor, paths: Sequence[Path], score: float | None, folder: Path | None) -> Iterator[dict[str, Any]]:
     """Prints each result, draws it into `folder` unless None, and yields it in JSON types."""
-    for number, result in enumerate(model.stream(paths, score), 1):
+    for number, result in enumerate(track(model.stream(paths, score), "predicting", len(paths)), 1):
         print(result)
         if folder:
             write_drawn(result, folder, number)

@@ -120,10 +120,10 @@ def test_damaged_lines_of_the_metrics_are_dropped(tmp_path, capsys):
     sound = [json.dumps(line).encode() for line in lines]
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([*sound[:3], *GARBAGE, *sound[3:], sound[0][:9]]))
     log = Log(tmp_path)
-    log.open(9, 2)
+    log.open(2)
     log.close()
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines[:4]
     assert f"metrics.jsonl: dropped {len(GARBAGE) + 1} damaged lines" in capsys.readouterr().err
-    log.open(9, 2, evaluation_due=True)
+    log.open(2, evaluation_due=True)
     log.close()
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines[:3]

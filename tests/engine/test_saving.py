@@ -102,7 +102,7 @@ def open_and_run(made, out):
     from resdet.engine.log import Log
 
     log = Log(out)
-    log.open(made.total, made.step, made.evaluation_due)
+    log.open(made.step, made.evaluation_due)
     try:
         return made.run(log)
     finally:

@@ -8,11 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from resdet.engine.callbacks import Callbacks
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
+from resdet.engine.loggers.tensorboard import TensorBoardLogger
 from resdet.engine.metric_buffer import NonFiniteLoss
 from resdet.engine.precision import choose_precision
+from resdet.engine.run import Run
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.errors import ConfigError
 from resdet.structures import Batch
@@ -68,6 +71,9 @@ class Linear:
     def keep(self, folder):
         pass
 
+    def pictures(self, count):
+        return {f"val/{index}": np.full((4, 6, 3), index, np.uint8) for index in range(count)}
+
     def description(self):
         return {"classes": ["a", "b", "c"], "experiment": {"train": {"patience": None}}}
 
@@ -91,14 +97,17 @@ def trainer(task, out, optim=None, schedule=None, **train):
     return Trainer(task, optim or OptimConfig(lr=0.1), schedule, TrainConfig(**settings), World(0, 1, CPU), out)
 
 
-def run(made, out):
+def run(made, out, loggers=(), callbacks=()):
     out.mkdir(exist_ok=True)
     log = Log(out)
-    log.open(made.total, made.step)
+    log.open(made.step)
+    watched = Run(out, {"name": "linear"}, made.task.model, made.total, made.step)
+    log.add_loggers(loggers, watched)
+    made.callbacks = Callbacks(callbacks, watched)
     try:
         return made.run(log)
     finally:
-        log.close()
+        log.close(made.complete)
 
 
 def by_hand(optimizer_of, steps=9, clip=None, average=0.0):
@@ -207,7 +216,7 @@ def test_tensorboard_holds_the_curve(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run(trainer(Linear(figures=[0.4, 0.3, 0.2]), tmp_path), tmp_path)
+    run(trainer(Linear(figures=[0.4, 0.3, 0.2]), tmp_path), tmp_path, [TensorBoardLogger()])
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(e.step, round(e.value, 3)) for e in events.Scalars("val/error")] == [(3, 0.4), (6, 0.3), (9, 0.2)]

@@ -210,7 +210,7 @@ def test_progress_is_shown_on_a_terminal_alone(server, path, monkeypatch, capsys
     download.fetch(server.url, path.with_name("silent.bin"), progress=False)
     assert sys.stderr.getvalue() == ""
     download.fetch(server.url, path.with_name("shown.bin"))
-    assert "shown.bin" in sys.stderr.getvalue() and "300.0/300.0 kB" in sys.stderr.getvalue()
+    assert "downloading shown.bin" in sys.stderr.getvalue() and "of 0.3 MB" in sys.stderr.getvalue()
 
 
 def test_not_found_says_what_to_do_by_hand(server, path):

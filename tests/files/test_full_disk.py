@@ -172,7 +172,7 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on(there, tmp_path):
 
 def test_a_line_of_metrics_that_finds_no_space_ends_the_run(tmp_path):
     log = Log(tmp_path)
-    log.open(10, 0)
+    log.open(0)
     log.metrics(1, "train", {"loss": 1.0})
     before = (tmp_path / "metrics.jsonl").read_bytes()
     with disks.limited(len(before)), pytest.raises(FileError, match="metrics.jsonl cannot be written .*old file is"):
@@ -185,7 +185,7 @@ def test_metrics_are_kept_where_the_resumed_run_cannot_write_them(tmp_path):
     lines = "".join(json.dumps({"step": step, "kind": "train"}) + "\n" for step in range(9))
     (tmp_path / "metrics.jsonl").write_text(lines)
     with disks.limited(20), pytest.raises(FileError, match="metrics.jsonl cannot be written"):
-        Log(tmp_path).open(10, 5)
+        Log(tmp_path).open(5)
     assert (tmp_path / "metrics.jsonl").read_text() == lines
 
 

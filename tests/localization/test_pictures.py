@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 from painted import Painted
 
-from resdet.detection.evaluation.pictures import spread
+from resdet.localization.evaluate import Located
 from resdet.localization.pictures import write_located
+from resdet.localization.rpn_training import LocalizationTraining
+from resdet.results.drawing import spread
 from resdet.results.result import Result
 
 GREY, LOST = 128, 60  # of 255: what is drawn differs more, and JPEG changes less
@@ -33,3 +35,19 @@ def test_both_boxes_are_seen(tmp_path):
 
 def test_spread():
     assert spread(10, 3) == [0, 4, 9] and spread(2, 24) == [0, 1] and spread(0, 24) == []
+
+
+def test_pictures_for_loggers_are_those_of_the_last_evaluation():
+    """Of three located images, two: the first and the last."""
+    source = Painted([[5, 5, 20, 12]] * 4, [1, 0, 1, 1], (100, 80))
+    boxes = np.array([[[60, 46, 90, 70]], [[0, 0, 9, 9]], [[10, 10, 40, 40]]], np.float32)
+    sizes = np.array([[80, 100]] * 3, np.float32)
+    located = Located(np.array([0, 2, 3]), boxes, np.full((3, 1), 0.9, np.float32), sizes, {"rpn_box": 0.5})
+    task = LocalizationTraining.__new__(LocalizationTraining)
+    task.validation, task.located = source, located
+    pictures = task.pictures(2)
+    assert list(pictures) == ["val/0_ILSVRC2012_val_00000001", "val/3_ILSVRC2012_val_00000004"]
+    last = pictures["val/3_ILSVRC2012_val_00000004"].astype(int)
+    assert last.shape == (160, 200, 3)  # twice the size
+    red, green = last[..., 0] - last[..., 1], last[..., 1] - last[..., 0]
+    assert (red[44:76, 20] > LOST).all() and (green[14:20, 10] > LOST).all()

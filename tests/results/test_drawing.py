@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resdet.results.drawing import color, draw, line_width, sheet
+from resdet.results.drawing import color, draw, fitted, line_width, sheet
 
 
 def picture(height=120, width=160):
@@ -106,3 +106,24 @@ def test_a_sheet_holds_every_picture_whole():
         h, w = pictures[value].shape[:2]
         assert (page[y : y + h, x : x + w] == value).all() and (page == value).all(2).sum() == h * w
     assert sheet(pictures[:1], columns=5, gap=0).shape == (4, 9, 3)
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        ((640, 300), (640, 300)),
+        ((160, 90), (160, 90)),
+        ((50, 40), (200, 160)),
+        ((1280, 640), (640, 320)),
+        ((2000, 1), (640, 1)),
+    ],
+)
+def test_pictures_for_logs_have_a_moderate_size(size, expected):
+    pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    resized = fitted(pixels)
+    assert resized.shape == (*expected, 3)
+    if expected >= size:  # enlarged by whole pixels
+        factor = expected[0] // size[0]
+        assert (resized[::factor, ::factor] == pixels).all() and (
+            resized[factor - 1 :: factor] == resized[::factor]
+        ).all()

@@ -16,6 +16,7 @@ from resdet.detection.check.nearest import nearest
 from resdet.detection.check.split import Split
 from resdet.files.download import digest
 from resdet.images.dhash import hashes_of
+from resdet.progress import track
 
 Place = tuple[int, int]  # index of the split, row of the image
 
@@ -49,7 +50,8 @@ def _copies(splits: Sequence[Split], places: Sequence[Place]) -> Iterator[tuple[
             by_size[os.path.getsize(splits[s].path(row))].append((s, row))
     candidates = [place for size, same in by_size.items() if size and len(same) > 1 for place in same]
     with ThreadPoolExecutor(WORKERS) as pool:
-        hashes = list(pool.map(lambda place: content_hash(splits[place[0]].path(place[1])), candidates))
+        digests = pool.map(lambda place: content_hash(splits[place[0]].path(place[1])), candidates)
+        hashes = list(track(digests, "comparing files of equal size", len(candidates)))
     first: dict[str, Place] = {}
     for place, found in zip(candidates, hashes):
         if found is not None and first.setdefault(found, place) != place:

@@ -9,6 +9,7 @@ from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, map_image, read_header, read_image
+from resdet.progress import track
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 UNUSABLE = ("missing", "unreadable", "truncated", "undecodable")
@@ -18,7 +19,7 @@ def check_files(split: Split, decode: bool = False) -> list[Finding]:
     """Reads the headers; with `decode`, also decodes all images."""
     rows = split.usable_images().tolist()
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = pool.map(lambda row: list(_of_file(split, row, decode)), rows)
+        found = track(pool.map(lambda row: list(_of_file(split, row, decode)), rows), "checking images", len(rows))
         return [finding for findings in found for finding in findings] + list(_listed_twice(split))
 
 

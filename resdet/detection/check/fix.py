@@ -20,6 +20,7 @@ from resdet.detection.check.files import UNUSABLE
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.report import Report
 from resdet.detection.check.split import Split
+from resdet.progress import track
 
 LOG = "changes.jsonl"
 DROPPED = ("annotation_invalid", "mask_invalid", "box_duplicate")
@@ -52,7 +53,7 @@ def _write_split(split: Split, findings: Sequence[Finding], place: Path, changes
     names = fixed.file_names()
     pairs = {(split.path(row), place / split.name / names[row]) for row in fixed.image_rows}
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(lambda pair: generated.copy(*pair), pairs))
+        list(track(pool.map(lambda pair: generated.copy(*pair), pairs), "copying", len(pairs)))
     images = [entry | {"file_name": names[row]} for row, entry in fixed.image_rows.items()]
     content = {**split.content, "images": images, "annotations": list(fixed.annotations.values())}
     generated.put(place / "annotations" / f"{split.name}.json", json.dumps(content).encode())

@@ -19,6 +19,7 @@ from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.validation import Records, brief
 from resdet.errors import one_line
 from resdet.files.json_file import read_json
+from resdet.progress import track
 from resdet.results.box_format import xywh_to_xyxy
 
 KIND_OF = {
@@ -131,7 +132,8 @@ class Split:
     def _measured(self, sizes: np.ndarray) -> np.ndarray:
         unknown = np.flatnonzero(self.images.valid & ~(sizes > 0).all(1)).tolist()
         with ThreadPoolExecutor(WORKERS) as pool:
-            found = list(pool.map(lambda row: size_of(self.path(row)), unknown))
+            sizes_found = pool.map(lambda row: size_of(self.path(row)), unknown)
+            found = list(track(sizes_found, "reading image sizes", len(unknown)))
         sizes = sizes.clip(min=0)
         for row, size in zip(unknown, found):
             sizes[row] = size or (0, 0)

@@ -15,6 +15,7 @@ from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.detection.data.validation import Records
 from resdet.errors import DataError
 from resdet.images.decode import map_image
+from resdet.progress import track
 
 OnBad = Literal["error", "skip"]
 LONGEST_NAME = 60  # characters
@@ -151,7 +152,8 @@ class Measured:
         """As `size_of`, for many files, in threads that mostly wait for the disk."""
         self.files += files
         with ThreadPoolExecutor(WORKERS) as pool:
-            return list(pool.map(lambda file: size_of(self.folder / file), files))
+            sizes = pool.map(lambda file: size_of(self.folder / file), files)
+            return list(track(sizes, "reading image sizes", len(files)))
 
     def arrays(self) -> Arrays:
         """Arrays to store in the index, for `unchanged`."""

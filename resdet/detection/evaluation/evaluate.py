@@ -27,6 +27,7 @@ from resdet.detection.model import Detector
 from resdet.engine.distributed import World, gather
 from resdet.errors import DataError
 from resdet.images.resizing import resize
+from resdet.progress import track
 from resdet.results.result import Result
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -59,7 +60,7 @@ def evaluation_batches_of(
 ) -> Iterator[EvaluationBatch]:
     """Batches of this rank's share of a source, resized for the model."""
     data, size = cast(ScenesConfig, experiment.data), model.input
-    return evaluation_batches(
+    batches = evaluation_batches(
         source,
         partial(resize, short=size.min_size, long=size.max_size, style=size.resize),
         experiment.eval.batch,
@@ -75,6 +76,7 @@ def evaluation_batches_of(
         rank=world.rank,
         world=world.size,
     )
+    return track(batches, "evaluating", len(world.share(len(source))), lambda batch: len(batch.indices))
 
 
 def detect(
@@ -105,7 +107,8 @@ def predict_all(
     """Runs `detector.predict` on a source, image by image. An unreadable image is left out, or raises if
     `on_bad_image` is "error"."""
     parts, indices = [empty(detector)], []
-    for index in range(world.rank, len(source), world.size):
+    share = world.share(len(source))
+    for index in track(share, "evaluating", len(share)):
         try:
             (result,) = detector.predict([open_image(source, index)], score)
         except DataError as error:

@@ -10,35 +10,66 @@ from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.atomic import write_image
 from resdet.ops.rle import Decoded
-from resdet.results.drawing import draw, draw_keypoints
+from resdet.results.drawing import draw, draw_keypoints, fitted, sheet, spread
 
 SCORE = 0.5  # minimum of detections to draw
 
 
 def write_pictures(folder: Path, source: Annotations, results: Results, count: int) -> None:
     """Writes `count` images, evenly spaced over the source, as folder/ID_NAME.jpg."""
-    label_of = {category: label for label, category in enumerate(source.category_ids)}
     for index in spread(len(source), count):
         try:
             pixels = source.image(index).decode()
         except DataError:
             continue  # reported by the evaluation
-        rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= SCORE))
-        rows = rows[np.argsort(-results.scores[rows], kind="stable")]
-        labels = [label_of[category] for category in results.category_ids[rows].tolist()]
-        captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[rows])]
-        boxes = results.boxes[rows].copy()
-        boxes[:, 2:] += boxes[:, :2]
-        boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's are annotated in another size
-        masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
-        picture = draw(pixels, boxes, labels, captions, masks)
-        if results.keypoints is not None and source.keypoints is not None:
-            points = results.keypoints[rows] * np.append(scale_of(source, index, pixels), 1)
-            draw_keypoints(picture, points, labels, source.keypoints.skeleton)
         path = folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg"
-        write_image(path, picture)
+        write_image(path, drawn_results(pixels, source, results, index))
 
 
-def spread(length: int, count: int) -> list[int]:
-    """At most `count` numbers below `length`, evenly spaced."""
-    return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()
+def results_beside_truth(source: Annotations, results: Results, count: int) -> dict[str, np.ndarray]:
+    """`count` images by name, evenly spaced over the source: with detections, and beside it with objects."""
+    pictures = {}
+    for index in spread(len(source), count):
+        try:
+            pixels = source.image(index).decode()
+        except DataError:
+            continue  # reported by the evaluation
+        sides = drawn_results(pixels, source, results, index), drawn_objects(pixels, source, index)
+        name = f"val/{source.result_id(index)}_{Path(source.name(index)).stem}"
+        pictures[name] = sheet([fitted(side) for side in sides], columns=2)
+    return pictures
+
+
+def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, index: int) -> np.ndarray:
+    """An image with its detections."""
+    label_of = {category: label for label, category in enumerate(source.category_ids)}
+    rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= SCORE))
+    rows = rows[np.argsort(-results.scores[rows], kind="stable")]
+    labels = [label_of[category] for category in results.category_ids[rows].tolist()]
+    captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[rows])]
+    boxes = results.boxes[rows].copy()
+    boxes[:, 2:] += boxes[:, :2]
+    boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's are annotated in another size
+    masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
+    picture = draw(pixels, boxes, labels, captions, masks)
+    if results.keypoints is not None and source.keypoints is not None:
+        points = results.keypoints[rows] * np.append(scale_of(source, index, pixels), 1)
+        draw_keypoints(picture, points, labels, source.keypoints.skeleton)
+    return picture
+
+
+def drawn_objects(pixels: np.ndarray, source: Annotations, index: int) -> np.ndarray:
+    """An image with its annotated objects."""
+    objects, scale = source.objects(index), scale_of(source, index, pixels)
+    labels, (height, width) = objects.labels.tolist(), pixels.shape[:2]
+    masks = None
+    if source.has_masks and scale == (1, 1):
+        empty = np.zeros((height, width), bool)
+        masks = [empty if part is None else part.bitmap(height, width) > 0 for part in objects.segments]
+    captions = [source.classes[label] for label in labels]
+    picture = draw(pixels, objects.boxes * np.tile(scale, 2), labels, captions, masks)
+    if objects.keypoints is not None and source.keypoints is not None:
+        points = objects.keypoints.points * np.append(scale, 1)
+        points[..., 2] = np.where(points[..., 2] > 0, np.inf, -np.inf)  # the score of an annotated keypoint
+        draw_keypoints(picture, points, labels, source.keypoints.skeleton)
+    return picture

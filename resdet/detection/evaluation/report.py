@@ -16,6 +16,7 @@ from resdet.detection.model import Detector
 from resdet.engine import distributed
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
+from resdet.progress import Activity
 from resdet.tasks import EvaluateOptions
 
 
@@ -26,7 +27,8 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
     """
     world = distributed.join(experiment.train.device)
     try:
-        source = open_scenes(cast(ScenesConfig, experiment.data), "val")
+        with Activity("opening the data"):
+            source = open_scenes(cast(ScenesConfig, experiment.data), "val")
         check_classes(models[0], source)
         models = [model.to(world.device) for model in models]
         detections = detect(models, source, experiment, world, Notes(print))
@@ -73,11 +75,12 @@ def report(
     json_path: str | None,
 ) -> dict[str, Any]:
     results, losses, sigmas = detections.results, detections.losses, settings.keypoint_sigmas
-    truth = truth_of(source, detections.left_out)
-    if settings.metric != COCO:
-        metrics = {"bbox": evaluators[settings.metric](truth, results)}
-    else:
-        metrics = {kind: coco.evaluate(truth, results, kind, sigmas=sigmas) for kind in kinds}
+    with Activity("computing metrics"):
+        truth = truth_of(source, detections.left_out)
+        if settings.metric != COCO:
+            metrics = {"bbox": evaluators[settings.metric](truth, results)}
+        else:
+            metrics = {kind: coco.evaluate(truth, results, kind, sigmas=sigmas) for kind in kinds}
     for kind, values in metrics.items():
         print(f"{kind}\n\n{tables.summary_table(values)}\n")
         if per_class:

@@ -7,7 +7,6 @@ import numpy as np
 
 from resdet.detection.evaluation import coco
 from resdet.detection.evaluation.evaluate import PREFIXES, headline_metrics, kinds_of, truth_of
-from resdet.detection.evaluation.pictures import spread
 from resdet.detection.inference.choice import choose
 from resdet.detection.report.evaluation import EvaluatedDetector, curves_of, evaluate_detector
 from resdet.detection.report.galleries import doubts_section, image_galleries
@@ -15,6 +14,7 @@ from resdet.detection.report.score_curves import choose_threshold
 from resdet.engine.latency import IMAGES, PIXELS, latency_table
 from resdet.results.calibration import calibrate, calibration_parts
 from resdet.results.confusion import confusion_parts
+from resdet.results.drawing import spread
 from resdet.results.plot import COLORS, Line
 from resdet.results.sections import Chart, Part, Section, Table, facts
 from resdet.tasks import EvaluatedRun

@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as pycocotools_mask
 
 from resdet.detection.data.coco import open_coco
-from resdet.detection.evaluation.pictures import write_pictures
+from resdet.detection.evaluation.pictures import results_beside_truth, write_pictures
 from resdet.detection.evaluation.results import Results
 
 HEIGHT, WIDTH, GREY = 60, 80, 128
@@ -98,3 +98,41 @@ def test_without_any_detection(source, tmp_path):
     nothing = Results(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)))
     write_pictures(tmp_path / "out", source, nothing, 10)
     assert not any(changed(picture).any() for picture in written(tmp_path / "out").values())
+
+
+def test_detections_are_beside_the_objects(tmp_path):
+    """Of an image of 400 × 200: it is neither enlarged nor reduced; the objects have a mask, a triangle."""
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((200, 400, 3), GREY, np.uint8))
+    triangle = [100.0, 60.0, 200.0, 60.0, 100.0, 160.0]
+    entry = {"id": 1, "image_id": 7, "category_id": 5, "bbox": [100, 60, 100, 100], "segmentation": [triangle]}
+    content = {
+        "images": [{"id": 7, "file_name": "1.png", "width": 400, "height": 200}],
+        "annotations": [entry | {"area": 5000, "iscrowd": 0}],
+        "categories": [{"id": 90, "name": "dog"}, {"id": 5, "name": "cat"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    source = open_coco(tmp_path / "truth.json", tmp_path)
+    found = results([(7, 90, 0.9, [250, 60, 100, 100]), (7, 90, 0.4, [20, 60, 100, 100])])
+    pictures = results_beside_truth(source, found, 4)
+    assert list(pictures) == ["val/7_1"]
+    gap, page = 4, np.abs(pictures["val/7_1"].astype(int) - GREY).max(-1) > LOST
+    left, right = page[gap : gap + 200, gap : gap + 400], page[gap : gap + 200, 2 * gap + 400 : 2 * gap + 800]
+    assert left[65:155, 250].all() and not left[:, :240].any()  # the detection; another one has a low score
+    assert right[65:155, 100].all() and right[65:155, 199].all() and not right[:, 210:].any()
+    assert right[80, 110] and not right[150, 185]  # within the triangle, and beyond it
+
+
+def test_large_images_are_reduced_and_damaged_ones_left_out(tmp_path):
+    for name, size in (("1.png", (800, 1600)), ("2.png", (800, 1600)), ("3.png", (10, 20))):
+        cv2.imwrite(str(tmp_path / name), np.full((*size, 3), GREY, np.uint8))
+    sizes = {"1.png": (1600, 800), "2.png": (1600, 800), "3.png": (20, 10)}
+    images = [{"id": int(n[0]), "file_name": n, "width": w, "height": h} for n, (w, h) in sizes.items()]
+    content = {"images": images, "annotations": [], "categories": [{"id": 5, "name": "cat"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    source = open_coco(tmp_path / "truth.json", tmp_path)
+    (tmp_path / "2.png").write_bytes(b"damaged")
+    pictures = results_beside_truth(source, results([(1, 5, 0.9, [2, 2, 9, 9])]), 3)
+    assert {name: picture.shape for name, picture in pictures.items()} == {
+        "val/1_1": (328, 1292, 3),
+        "val/3_3": (88, 332, 3),
+    }

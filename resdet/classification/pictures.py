@@ -1,0 +1,50 @@
+"""Pictures of a few validation images with the classes of the last evaluation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from resdet.engine.distributed import gather
+from resdet.results.drawing import FONT, fitted
+
+TOP = 3  # classes
+LINE, SCALE = 14, 0.4  # height in pixels and font scale of a line
+BLACK, RED, GREEN = (0, 0, 0), (200, 0, 0), (0, 130, 0)
+
+Scored = tuple[Tensor, Tensor, Tensor]  # probabilities [B, C], labels [B], indices [B]
+Best = tuple[list[int], list[float]]  # labels and scores of the best classes
+
+
+class BestClasses:
+    """The best classes of a few images, collected while an evaluation passes over all."""
+
+    def __init__(self, indices: Sequence[int]):
+        self.wanted = set(indices)
+        self.parts: list[tuple[int, Best]] = []
+
+    def collect(self, scored: Iterable[Scored]) -> Iterator[Scored]:
+        """Passes the batches of an evaluation on."""
+        for scores, labels, indices in scored:
+            for row, index in enumerate(indices.tolist()):
+                if index in self.wanted:
+                    best = scores[row].topk(min(TOP, scores.shape[1]))
+                    self.parts.append((index, (best.indices.tolist(), best.values.tolist())))
+            yield scores, labels, indices
+
+    def gather(self) -> dict[int, Best]:
+        """The best classes by image, over all processes."""
+        return dict(sorted(gather(self.parts)))
+
+
+def captioned(pixels: np.ndarray, label: int, best: Best, classes: Sequence[str]) -> np.ndarray:
+    """The image above its class, in black, and the best classes with their scores: the right one in green, others in
+    red."""
+    lines = [(classes[label], BLACK)]
+    lines += [(f"{score:.2f} {classes[guess]}", GREEN if guess == label else RED) for guess, score in zip(*best)]
+    pixels = fitted(pixels)
+    strip = np.full((LINE * len(lines) + LINE // 2, pixels.shape[1], 3), 255, np.uint8)
+    for number, (text, color) in enumerate(lines, 1):
+        cv2.putText(strip, text, (2, LINE * number), FONT, SCALE, color, 1, cv2.LINE_AA)
+    return np.concatenate([pixels, strip])

@@ -1,0 +1,24 @@
+"""A training run as loggers and callbacks see it; imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass
+class Run:
+    """A training run."""
+
+    folder: Path
+    experiment: dict[str, Any]  # the resolved config
+    model: "nn.Module"
+    total: int  # steps
+    step: int = 0  # steps done before: above 0 for a resumed run
+    stop_requested: bool = False
+
+    def stop(self) -> None:
+        """Stops the run after the current step, as Ctrl-C does: it saves last.pth, and --resume continues it."""
+        self.stop_requested = True

@@ -1,0 +1,42 @@
+"""TensorBoard reads what a run has written, and after a resumption the new points alone."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resdet.engine.loggers.tensorboard import EventWriter
+
+
+def test_a_resumed_run_goes_on_with_the_curves(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventWriter(tmp_path / "a/b", 0)
+    for step in range(1, 5):
+        board.add(step, {"train/loss": step / 10, "train/error": 0.5})
+    board = EventWriter(tmp_path / "a/b", 2)
+    board.add(3, {"train/loss": 3.5})
+    events = EventAccumulator(str(tmp_path / "a/b"))
+    events.Reload()
+    losses = [(event.step, round(event.value, 5)) for event in events.Scalars("train/loss")]
+    assert losses == [(1, 0.1), (2, 0.2), (3, 3.5)]
+    assert [event.step for event in events.Scalars("train/error")] == [1, 2]
+
+
+def test_tensorboard_reads_the_pictures(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventWriter(tmp_path, 0)
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:, 30:] = 200, 100, 50
+    board.add_images(7, {"val/1_cat": picture, "val/2": picture[:20]})
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Tags()["images"] == ["val/1_cat", "val/2"]
+    (event,) = events.Images("val/1_cat")
+    assert (event.step, event.width, event.height) == (7, 60, 40)
+    decoded = np.array(Image.open(io.BytesIO(event.encoded_image_string)), np.int64)
+    assert decoded.shape == picture.shape and abs(decoded - picture)[:, [5, 50]].max() < 6
