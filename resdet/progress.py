@@ -34,6 +34,7 @@ class Activity:
         self.display = display or DISPLAY
         self.started = self.display.clock()
         self.base: tuple[float, int] | None = None  # time and `done` at the first advance
+        self.latest = self.started  # time of the last advance
         self.shown = False
 
     def __enter__(self: A) -> A:
@@ -45,14 +46,15 @@ class Activity:
 
     def advance(self, count: int = 1) -> None:
         self.done += count
-        if self.base is None:
-            self.base = self.display.clock(), self.done
+        self.latest = self.display.clock()
+        self.base = self.base or (self.latest, self.done)
 
     def seconds_left(self) -> float | None:
         """None if unknown."""
         if self.base is None or self.total is None or self.done <= self.base[1]:
             return None
-        return (self.total - self.done) * (self.display.clock() - self.base[0]) / (self.done - self.base[1])
+        each = (self.latest - self.base[0]) / (self.done - self.base[1])
+        return max((self.total - self.done) * each - (self.display.clock() - self.latest), 0.0)
 
     def report(self) -> None:
         """Prints a line now, unless the bar shows it."""

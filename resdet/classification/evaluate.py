@@ -89,7 +89,7 @@ def scored_on_device(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches of probabilities [B, C], labels and indices [B] of small images on the device, with a single view."""
     scorer = Scorer(models, device, dense=False)
-    for images, labels, indices in track(batches, "evaluating", None, lambda batch: len(batch.indices)):
+    for images, labels, indices in batches:
         yield scorer([cast(Tensor, images)]), cast(Tensor, labels), indices
 
 

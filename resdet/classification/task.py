@@ -96,7 +96,7 @@ class ClassificationTask(Task):
 
 
 def classify(model: Classifier, paths: Sequence[Path], top: int) -> Iterator[dict[str, Any]]:
-    for path, result in zip(paths, track(model.stream(paths, top=top), "predicting", len(paths))):
+    for result, path in zip(track(model.stream(paths, top=top), "predicting", len(paths)), paths):
         print(f"{path}: {result}")
         scores = [round(float(score), 6) for score in result.scores]
         yield {"image": str(path), "names": result.names, "scores": scores}

@@ -15,7 +15,7 @@ from resdet.classification.data.on_device import OnDeviceEvaluation, OnDeviceTra
 from resdet.classification.data.sources import open_images, open_on_device
 from resdet.classification.evaluate import Views, scored_images, scored_on_device, tally
 from resdet.classification.model import Classifier
-from resdet.classification.pictures import BestClasses, Scored, captioned
+from resdet.classification.pictures import Best, BestClasses, Scored, captioned
 from resdet.classification.test_crops import CenterCrop
 from resdet.data.loader import Samples, Skipped, TrainingLoader
 from resdet.data.samplers import generator_for
@@ -74,6 +74,7 @@ class ClassificationTraining(BaseTraining):
         self.training = self.data.training
         self.notes = self.data.skipped
         self.step = ClassifierStep(self.model)
+        self.best_classes: dict[int, Best] = {}  # of some images, by the last evaluation
 
     def sources(self) -> Mapping[str, Source]:
         return self.data.sources

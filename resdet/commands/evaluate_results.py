@@ -9,6 +9,7 @@ from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
+from resdet.progress import Activity
 
 
 def evaluate_results(
@@ -29,11 +30,12 @@ def evaluate_results(
     the confusion matrix and the AP that each error type costs (TIDE). `sigmas`: of keypoints, by default COCO's.
     """
     validate(kind, curves, protocol, confusion, sigmas)
-    if protocol == COCO:
-        evaluation = coco.match(annotations, results, kind, engine, sigmas=sigmas)
-        metrics = evaluation.summary()
-    else:
-        metrics = evaluators[protocol](annotations, results)
+    with Activity("computing metrics"):
+        if protocol == COCO:
+            evaluation = coco.match(annotations, results, kind, engine, sigmas=sigmas)
+            metrics = evaluation.summary()
+        else:
+            metrics = evaluators[protocol](annotations, results)
     sections, content = [tables.summary_table(metrics)], dict(metrics)
     if per_class:
         sections.append(tables.per_class_table(metrics))
@@ -41,8 +43,9 @@ def evaluate_results(
         content["curves"] = evaluation.curves()
         sections.append(tables.curves_table(content["curves"]))
     if confusion:
-        content["confusion"] = coco.confusion(annotations, results, kind)
-        content["tide"] = coco.tide(annotations, results, kind)
+        with Activity("computing the confusion"):
+            content["confusion"] = coco.confusion(annotations, results, kind)
+            content["tide"] = coco.tide(annotations, results, kind)
         sections += [tables.confusion_table(content["confusion"]), tables.tide_table(content["tide"])]
     print("\n\n".join(sections))
     write_json(json_path, content)

@@ -24,6 +24,7 @@ from resdet.export.quantize import has_vnni, quantize
 from resdet.files.atomic import check_file, check_not_input, write_json
 from resdet.images import photographs
 from resdet.images.decode import as_image
+from resdet.progress import Activity
 
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 PACKAGES = {"onnx": onnx.require_packages, "openvino": openvino.require_packages, "torch-export": lambda: None}
@@ -59,7 +60,8 @@ def export(
         check_not_input(file, weights)
     if calibration:
         calibration.check_fits(model)
-    write_json(json_path, WRITERS[to](model, path, form, sample, calibration))
+    with Activity(f"exporting {weights}"):
+        write_json(json_path, WRITERS[to](model, path, form, sample, calibration))
 
 
 def output_files(to: str, path: Path) -> list[Path]:

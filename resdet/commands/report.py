@@ -5,6 +5,7 @@ from pathlib import Path
 
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json, write_text
+from resdet.progress import Activity
 from resdet.report.content import to_json, to_markdown
 from resdet.report.curves import curves_section
 from resdet.report.html import page
@@ -27,7 +28,8 @@ def report(
     paths = [Path(folder) for folder in folders]
     runs = [read_run(path, name, overrides) for path, name in zip(paths, names_of(paths))]
     title = " and ".join(run.name for run in runs)
-    sections = report_one(runs[0], precision) if len(runs) == 1 else compare(runs, precision)
+    with Activity("computing the report"):
+        sections = report_one(runs[0], precision) if len(runs) == 1 else compare(runs, precision)
     file = out or str(paths[-1] / ("report.html" if len(runs) == 1 else "comparison.html"))
     write_text(file, page(title, sections))
     write_json(json_path, to_json(title, sections))

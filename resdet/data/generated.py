@@ -12,6 +12,7 @@ import numpy as np
 
 from resdet.errors import DataError, FileError
 from resdet.files.atomic import encode_image, file_errors, make_folder
+from resdet.progress import Activity
 
 
 def refuse_filled(root: Path) -> None:
@@ -53,7 +54,7 @@ def create(root: Path, write: Callable[[Path], None]) -> None:
     temporary = parent / f".{place.name}-{uuid.uuid4().hex}"
     make_folder(parent)
     try:
-        with file_errors(root):
+        with Activity(f"writing {root}"), file_errors(root):
             temporary.mkdir()
             write(temporary)
             if fixed:

@@ -9,7 +9,6 @@ import copy
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -89,10 +88,6 @@ class AlternatingTraining(DetectionTraining):
 
     def keep(self, folder: Path) -> None:
         """Writes nothing: there are no detections."""
-
-    def pictures(self, count: int) -> dict[str, np.ndarray]:
-        """None: there are no detections."""
-        return {}
 
 
 def open_step(

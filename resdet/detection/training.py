@@ -72,7 +72,7 @@ class DetectionTraining(ObjectsTraining):
             self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model, 2 * len(self.training.shapes))
-        self.detections: DatasetDetections  # of the last evaluation
+        self.detections: DatasetDetections | None = None  # of the last evaluation
 
     def report_problems(self, log: Log) -> None:
         for source in (self.source, self.validation):
@@ -156,12 +156,14 @@ class DetectionTraining(ObjectsTraining):
 
     def keep(self, folder: Path) -> None:
         """Writes the detections of the last evaluation as a COCO results file, and draws some of them."""
-        self.detections.results.save(folder / RESULTS)
-        write_pictures(folder / PICTURES, self.validation, self.detections.results, PICTURE_COUNT)
+        results = cast(DatasetDetections, self.detections).results
+        results.save(folder / RESULTS)
+        write_pictures(folder / PICTURES, self.validation, results, PICTURE_COUNT)
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
-        """Evenly spaced validation images with their detections, beside the same with their objects."""
-        return results_beside_truth(self.validation, self.detections.results, count)
+        """Evenly spaced validation images with their detections, beside the same with their objects; none if a
+        subclass has an evaluation without detections."""
+        return results_beside_truth(self.validation, self.detections.results, count) if self.detections else {}
 
     def description(self) -> dict[str, Any]:
         keys = ("experiment", "classes", "category_ids")

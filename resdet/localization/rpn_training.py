@@ -50,7 +50,7 @@ class LocalizationTraining(ObjectsTraining):
             self.start_from(init, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model)
-        self.located: Located  # of the last evaluation
+        self.located: Located | None = None  # of the last evaluation
 
     def build(self) -> nn.Module:
         return build_localizer(self.experiment, self.source.classes)
@@ -92,12 +92,16 @@ class LocalizationTraining(ObjectsTraining):
 
     def keep(self, folder: Path) -> None:
         """Writes the boxes of the last evaluation in the format of `resdet predict --json`, and drawings of some."""
-        results = self.located.results(self.validation, self.validation.labels[:, None])
+        located = cast(Located, self.located)
+        results = located.results(self.validation, self.validation.labels[:, None])
         write_text(folder / RESULTS, json.dumps([result.to_dict() for result in results]))
-        write_located(folder / PICTURES, self.validation, self.located.indices, results, PICTURE_COUNT)
+        write_located(folder / PICTURES, self.validation, located.indices, results, PICTURE_COUNT)
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
-        """Evenly spaced validation images with the ground truth and the predicted box."""
+        """Evenly spaced validation images with the ground truth and the predicted box; none if a subclass has an
+        evaluation without boxes."""
+        if self.located is None:
+            return {}
         rows = spread(len(self.located.indices), count)
         indices, boxes, scores, sizes, _ = self.located
         located = Located(indices[rows], boxes[rows], scores[rows], sizes[rows], {})

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from resdet.data.samplers import ShuffleSampler, generator_for
+from resdet.progress import track
 from resdet.structures import Batch, upload
 
 UPLOAD = 100  # steps whose random numbers are uploaded at once
@@ -92,6 +93,6 @@ class OnDeviceEvaluation:
         self.indices = torch.arange(rank, len(data), world)
 
     def __iter__(self) -> Iterator[Batch]:
-        for indices in self.indices.split(self.batch):
+        for indices in track(self.indices.split(self.batch), "evaluating", len(self.indices), len):
             i = indices.to(self.data.device)
             yield Batch(self.data.images[i], self.data.labels[i], indices)

@@ -9,16 +9,19 @@ from resdet.detection.check.report import Depth, check_config
 from resdet.detection.check.text import summary
 from resdet.detection.config import DetectionExperiment
 from resdet.files.atomic import write_text
+from resdet.progress import Activity
 from resdet.tasks import CheckOptions
 
 
 def run_check(experiment: DetectionExperiment, options: CheckOptions) -> dict[str, Any]:
     """The findings as a dict for JSON, with the number of changes of a cleaned copy."""
-    report = check_config(experiment, Depth(options.near_duplicates, options.decode))
+    with Activity("checking the data"):
+        report = check_config(experiment, Depth(options.near_duplicates, options.decode))
     print(summary(report))
     content = report.to_dict()
     if options.html:
-        write_text(options.html, page(report))
+        with Activity("drawing the page"):
+            write_text(options.html, page(report))
         print(f"page: {options.html}")
     if options.fix:
         folder = Path(options.fix)

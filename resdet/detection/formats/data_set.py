@@ -16,6 +16,7 @@ from resdet.detection.formats.registry import formats
 from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit, load_val_split
 from resdet.errors import DataError
+from resdet.progress import Activity
 
 
 @dataclass
@@ -86,7 +87,8 @@ class DataSet:
     @cached_property
     def loaded(self) -> dict[str, Loaded]:
         """The splits of the layout, with the same classes."""
-        loaded = {split: self._load(split) for split in self.layout.splits}
+        with Activity("reading the annotations"):
+            loaded = {split: self._load(split) for split in self.layout.splits}
         ordered = bool(self.layout.classes) or self.layout.format == "coco"
         contents = share_classes([each.content for each in loaded.values()], ordered)
         for each, content in zip(loaded.values(), contents):
