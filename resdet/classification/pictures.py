@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import cv2
 import numpy as np
 from torch import Tensor
 
 from resdet.engine.distributed import gather
-from resdet.results.drawing import FONT, fitted
 
 TOP = 3  # classes
 LINE, SCALE = 14, 0.4  # height in pixels and font scale of a line
@@ -41,6 +39,10 @@ class BestClasses:
 def captioned(pixels: np.ndarray, label: int, best: Best, classes: Sequence[str]) -> np.ndarray:
     """The image above its class, in black, and the best classes with their scores: the right one in green, others in
     red."""
+    import cv2  # a training without loggers needs no OpenCV
+
+    from resdet.results.drawing import FONT, fitted
+
     lines = [(classes[label], BLACK)]
     lines += [(f"{score:.2f} {classes[guess]}", GREEN if guess == label else RED) for guess, score in zip(*best)]
     pixels = fitted(pixels)

@@ -26,7 +26,7 @@ from resdet.errors import DataError
 from resdet.images.decode import Source
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.progress import track
-from resdet.results.drawing import spread
+from resdet.results.spread import spread
 from resdet.structures import Batch
 
 Build = Callable[[ClassificationExperiment, Sequence[str]], Classifier]

@@ -9,8 +9,9 @@ from resdet.files.atomic import write_image
 from resdet.localization.data.crops import scaled_boxes
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.localization.loc_error import best_overlaps
-from resdet.results.drawing import draw, spread
+from resdet.results.drawing import draw
 from resdet.results.result import Result
+from resdet.results.spread import spread
 
 RED, GREEN = 0, 12  # labels of these colors
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from resdet.results import drawing
-from resdet.results.drawing import spread
 from resdet.results.plot import Bitmap, Drawing, Stroke, Text, text_width
 from resdet.results.result import Result
+from resdet.results.spread import spread
 
 SCORE = 0.6  # score threshold
 IMAGES, COLUMNS = 12, 4

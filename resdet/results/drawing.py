@@ -80,11 +80,6 @@ def fitted(pixels: np.ndarray) -> np.ndarray:
     return pixels.repeat(factor, 0).repeat(factor, 1)
 
 
-def spread(length: int, count: int) -> list[int]:
-    """At most `count` numbers below `length`, evenly spaced."""
-    return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()
-
-
 def color(label: int) -> Color:
     """RGB color of a class, fixed by its label; neighboring labels have distant colors."""
     saturation, value = TONES[int(label) % len(TONES)]

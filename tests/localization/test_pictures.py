@@ -7,8 +7,8 @@ from painted import Painted
 from resdet.localization.evaluate import Located
 from resdet.localization.pictures import write_located
 from resdet.localization.rpn_training import LocalizationTraining
-from resdet.results.drawing import spread
 from resdet.results.result import Result
+from resdet.results.spread import spread
 
 GREY, LOST = 128, 60  # of 255: what is drawn differs more, and JPEG changes less
 

@@ -10,7 +10,8 @@ from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.atomic import write_image
 from resdet.ops.rle import Decoded
-from resdet.results.drawing import draw, draw_keypoints, fitted, sheet, spread
+from resdet.results.drawing import draw, draw_keypoints, fitted, sheet
+from resdet.results.spread import spread
 
 SCORE = 0.5  # minimum of detections to draw
 

@@ -14,9 +14,9 @@ from resdet.detection.report.score_curves import choose_threshold
 from resdet.engine.latency import IMAGES, PIXELS, latency_table
 from resdet.results.calibration import calibrate, calibration_parts
 from resdet.results.confusion import confusion_parts
-from resdet.results.drawing import spread
 from resdet.results.plot import COLORS, Line
 from resdet.results.sections import Chart, Part, Section, Table, facts
+from resdet.results.spread import spread
 from resdet.tasks import EvaluatedRun
 
 POINTS = 200  # of curves against scores
