@@ -178,3 +178,11 @@ def test_callbacks_from_python(tmp_path):
     best = resdet.train(experiment, out=str(tmp_path / "run"), callbacks=[recorder])
     assert recorder.hooks()[-1] == ("end", None) and best["step"] == 2
     assert recorder.run.experiment["train"]["length"] == 2 and 0 <= best["error"] <= 1
+
+
+def test_a_stop_at_the_start_leaves_the_evaluation_to_the_next_run(tmp_path):
+    made = trainer(task := Linear(), tmp_path)
+    made.evaluation_due, made.step = True, 3
+    task.evaluate = lambda model: pytest.fail("evaluates")
+    run(made, tmp_path, callbacks=[Recorder({("start", 3): stop})])
+    assert made.stopped and made.evaluation_due
