@@ -1,6 +1,5 @@
 """Linux alone runs these tests: Windows is emulated by what its documentation says of open and locked files."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from resdet.engine.run_folder import claim_folder
 from resdet.errors import Error, FileError
 from resdet.files.atomic import write_text
 from resdet.localization.data.proposals import ProposalFiles
+
+fcntl = pytest.importorskip("fcntl", reason="emulates Windows on POSIX")
 
 
 def opened() -> set[str]:
