@@ -68,7 +68,7 @@ CLASSIFIERS = [
     "Environment :: GPU :: NVIDIA CUDA",
     "Intended Audience :: Developers",
     "Intended Audience :: Science/Research",
-    "Operating System :: OS Independent",
+    "Operating System :: POSIX :: Linux",  # the others when the tests have run there
     "Programming Language :: Python :: 3",
     *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
     "Topic :: Scientific/Engineering :: Artificial Intelligence",
