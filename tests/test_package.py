@@ -92,7 +92,7 @@ def test_archives_have_configs_and_license(sdist, wheel):
     configs = {path.name for path in (REPOSITORY / "configs").glob("*.yaml")}
     names = zipfile.ZipFile(wheel).namelist()
     assert configs == {Path(name).name for name in names if name.startswith("resdet/configs/")} - {"__init__.py"}
-    modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "resdet").rglob("*.py")}
+    modules = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "resdet").rglob("*.py")}
     assert modules <= set(names) and any(name.endswith("licenses/LICENSE") for name in names)
     packed = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
     assert modules | {f"configs/{name}" for name in configs} | {"LICENSE", "CHANGELOG.md"} <= packed
