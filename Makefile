@@ -39,7 +39,7 @@ bench: $(READY)
 
 dist:
 	rm -rf dist
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PYTHON) -m build
+	umask 022 && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PYTHON) -m build
 	$(PYTHON) -m twine check --strict dist/*
 
 lint: $(READY)
