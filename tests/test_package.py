@@ -113,8 +113,8 @@ def test_links_of_the_description_are_absolute_and_lead_to_files(arguments):
     root = f"{arguments['url']}/(blob|raw)/v{resdet.__version__}/"
     own = {link for link in links if re.match(root, link)}
     assert len(own) > 20 and all(link.startswith("https://arxiv.org/") for link in links - own)
-    missing = [link for link in own if not (REPOSITORY / re.sub(root, "", link).partition("#")[0]).exists()]
-    assert missing == []
+    names = {re.sub(root, "", link).partition("#")[0] for link in own}
+    assert "" not in names and [name for name in names if not (REPOSITORY / name).exists()] == []
 
 
 def test_one_version(arguments):
