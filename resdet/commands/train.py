@@ -113,7 +113,8 @@ def run(
         for name, file in OUTPUTS.items():
             if (folder / file).exists():
                 print(f"{name + ':':11} {folder / file}")
-        print(f"metrics:    {folder / 'metrics.jsonl'} (curves: tensorboard --logdir {folder})")
+        curves = f" (curves: tensorboard --logdir {folder})" if (folder / "tensorboard").exists() else ""
+        print(f"metrics:    {folder / 'metrics.jsonl'}{curves}")
     return trainer
 
 
