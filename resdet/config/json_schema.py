@@ -55,7 +55,7 @@ def allow_auto(definitions: dict[str, Any], kinds: list[type], task: type[Experi
     section = Schema(task, dict(default_families(task))).section(tuple(path))
     assert section is not None
     owner = next(kind for kind in section.__mro__ if last in inspect.get_annotations(kind))
-    for kind in (owner, *(kind for kind in kinds if issubclass(kind, owner) and kind is not owner)):
+    for kind in {section, owner, *(kind for kind in kinds if issubclass(kind, owner))}:
         properties = definitions.get(kind.__name__, {}).get("properties", {})
         if last in properties and {"const": AUTO} not in properties[last].get("anyOf", ()):
             properties[last] = {"anyOf": [properties[last], {"const": AUTO}]}
