@@ -140,6 +140,7 @@ class DetectionExperiment(Experiment):
         "model.freeze_stages": None,
         "model.input.min_size": "model.input.max_size",
         "model.rpn.anchors": None,
+        "model.box.batch_per_image": None,
         "data.augment.min_size": "data.augment.max_size",
         "data.sampling": None,
         "data.repeat_threshold": None,

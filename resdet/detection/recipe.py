@@ -25,6 +25,8 @@ SIDES = (320, 800)  # limits of the short side of images
 ENLARGE = 2.0  # limit of the enlargement of images
 JITTER = (0.8, 0.85, 0.9, 0.95, 1.0)  # short sides in training, relative to that at inference
 STEP = 32  # sides are multiples of this
+PROPOSALS = (128, 256, 512)  # sampled of an image
+PROPOSALS_PER_OBJECT = 16
 EPOCHS = 12  # at least, the length of the 1x schedule for COCO
 SAMPLES = 600.0  # images of a training on N images: this times the square root of N
 EVALUATIONS = 8
@@ -115,6 +117,14 @@ def max_objects(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     return max(100, multiple(most, 50)), f"an image has up to {most} objects"
 
 
+def batch_per_image(experiment: DetectionExperiment, table: ObjectTable) -> Value:
+    """Fewer sampled proposals for few objects: most would be background, which dominates the mean of the losses."""
+    counts = np.bincount(table.images[~table.crowd], minlength=1)
+    usual = int(np.quantile(counts[counts > 0], 0.9)) if (counts > 0).any() else 0
+    count = next((count for count in PROPOSALS if usual * PROPOSALS_PER_OBJECT <= count), PROPOSALS[-1])
+    return count, f"most images have at most {usual} objects"
+
+
 def freeze_stages(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     if experiment.model.pretrained:
         return 2, "conv1 and conv2_x keep their pretrained weights"
@@ -150,6 +160,7 @@ RULES: Rules = {
     "data.augment.min_size": training_sizes,  # follows model.input.min_size
     "data.max_objects": max_objects,
     "model.rpn.anchors": anchors,  # at the training scale
+    "model.box.batch_per_image": batch_per_image,
     "data.repeat_threshold": repeat_threshold,
     "data.sampling": sampling,
     "model.freeze_stages": freeze_stages,

@@ -110,6 +110,13 @@ def test_room_for_all_objects():
     assert chosen(many)[0].data.max_objects == 150
 
 
+@pytest.mark.parametrize("objects, expected", [(2, 128), (8, 128), (9, 256), (16, 256), (17, 512), (90, 512)])
+def test_fewer_proposals_are_sampled_for_few_objects(objects, expected):
+    several = table([60], images=5 * objects)
+    several.images = np.repeat(np.arange(10), objects)
+    assert chosen(several)[0].model.box.batch_per_image == expected
+
+
 def test_stages_are_frozen_that_are_pretrained():
     assert chosen(table([60]))[0].model.freeze_stages == 0
     assert chosen(table([60]), "model.pretrained=torchvision")[0].model.freeze_stages == 2
