@@ -147,7 +147,7 @@ def test_a_timm_backbone_as_it_is_told(place):
     text = (Path(__file__).parents[1] / place).read_text(encoding="utf-8")
     (line,) = [line for line in text.splitlines() if "model.backbone=timm/NAME" in line]
     told = re.findall(r"model\.(?:freeze_stages|pretrained|backbone\.pretrained)=\w+", line)
-    assert told == ["model.pretrained=null", "model.backbone.pretrained=true"]
+    assert told[:2] == ["model.pretrained=null", "model.backbone.pretrained=true"]
     words = ["custom.yaml", "model.num_classes=3", "model.backbone=timm/convnext_atto"]
     assert config.load(*words, *told).model.pretrained is None
     model = resdet.build(*words, *told[:1])  # without the weights, which are fetched
