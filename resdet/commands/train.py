@@ -8,7 +8,7 @@ from resdet import config
 from resdet.config.experiment import Experiment
 from resdet.engine import checkpoint, distributed
 from resdet.engine.distributed import World
-from resdet.engine.log import Log, record
+from resdet.engine.log import CONFIG, Log, record
 from resdet.engine.run_folder import check_unoccupied, claim_folder
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.engine.training import TrainingTask
@@ -82,8 +82,11 @@ def run(
 ) -> Trainer:
     """Runs a training to its end or until a signal stops it."""
     log = Log(folder if world.is_main else None)
-    task = open_task(experiment, world, log, init)
     resumes = resume and (folder / checkpoint.LAST).exists()
+    if resumes and experiment.auto:
+        experiment = config.with_choices(experiment, config.load(folder / CONFIG))
+    task = open_task(experiment, world, log, init)
+    experiment = task.experiment
     if not distributed.from_main(lambda: resumes):  # checking a million images takes minutes
         task.check_images(log)
     distributed.from_main(task.check_ground_truth)

@@ -74,6 +74,8 @@ class TrainConfig:
 
     unit: Literal["steps", "epochs"] = "epochs"
     length: float = 90
+    # Time of the run with its evaluations: all lengths of the config are stretched or compressed alike to fit it.
+    minutes: float | None = None
     batch: int = 256  # images per step, over all processes
     accumulate: int = 1  # gradient accumulation: number of micro-batches per step
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 if the device supports it
@@ -107,4 +109,5 @@ class TrainConfig:
         require(
             self.ema is None or 0 < self.ema < 1, "train.ema", self.ema, "a decay lies between 0 and 1, as in 0.9999"
         )
+        require(self.minutes is None or self.minutes > 0, "train.minutes", self.minutes, "give a time above 0, or null")
         require(self.patience is None or self.patience > 0, "train.patience", self.patience, "give 1 or more, or null")

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from resdet.engine.config import TrainConfig
+from resdet.engine.distributed import World
+from resdet.errors import ConfigError
 from resdet.structures import each, tensors_of
 
 MAX_GRAPHS = 32  # batch shapes; others run eagerly
@@ -19,6 +22,18 @@ EAGER_STEPS = 3  # of a shape before its capture: they compile kernels, choose a
 
 StepInputs = Sequence[tuple[Any, ...]]  # of the step module, for each micro-batch
 Step = Callable[[StepInputs], Tensor]
+
+
+def uses_graph(train: TrainConfig, precision: str, world: World) -> bool:
+    """Whether steps are captured in CUDA graphs; loss scaling and gradient exchange stay eager."""
+    if train.graph == "auto":
+        own_graphs = train.compile and train.compile_mode != "default"
+        return world.device.type == "cuda" and world.size == 1 and precision != "fp16" and not own_graphs
+    if train.graph and (world.device.type != "cuda" or world.size > 1 or precision == "fp16"):
+        raise ConfigError(
+            "train.graph=true needs one process with a CUDA device and a precision other than fp16: set it to auto."
+        )
+    return train.graph
 
 
 class Captured(NamedTuple):

@@ -22,12 +22,13 @@ from torch.nn.parallel import DistributedDataParallel
 from resdet.cudnn import fastest_algorithms
 from resdet.engine import checkpoint, distributed
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
-from resdet.engine.cuda_graph import GraphedStep, StepInputs
+from resdet.engine.cuda_graph import GraphedStep, StepInputs, uses_graph
 from resdet.engine.distributed import World
 from resdet.engine.ema import ModelEMA
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
 from resdet.engine.optim import build_optimizer, load_state, saved_optimizer, scaled_lr, set_lr
+from resdet.engine.pace import WARM, Pace
 from resdet.engine.precision import PRECISIONS, choose_precision
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
@@ -51,9 +52,9 @@ class Trainer:
     ):
         self.task, self.optim, self.train, self.world, self.out = task, optim, train, world, out
         self.per_unit = task.training.steps_per_epoch if train.unit == "epochs" else 1.0
-        self.total = self.steps(train.length)
         self.lr = scaled_lr(optim, train.batch)
-        self.schedule = Schedule(schedule, self.lr, self.total, self.per_unit)
+        self.schedule = Schedule(schedule, self.lr, self.steps(train.length), self.per_unit)
+        self.pace = Pace(self.steps(train.length), self.steps(train.evaluate_every), train.minutes)
 
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         task.model.to(world.device).to(memory_format=layout)
@@ -78,6 +79,15 @@ class Trainer:
 
     def steps(self, length: float) -> int:
         return max(1, round(length * self.per_unit))
+
+    @property
+    def total(self) -> int:
+        """Steps of the run."""
+        return self.step + self.pace.remaining
+
+    def length(self) -> str:
+        minutes = self.train.minutes
+        return f"{self.total} steps" if minutes is None else f"{minutes:g} minutes (train.minutes) in steps"
 
     def prepare_step_module(self) -> nn.Module:
         """The task's step module, compiled if configured, and wrapped for several processes."""
@@ -108,7 +118,7 @@ class Trainer:
         base = self.optim.base_batch
         scaled = f", scaled from {self.optim.lr:g} for a batch of {base}" if base and base != self.train.batch else ""
         log.info(
-            f"{self.total} steps of {self.train.batch} images, learning rate {self.lr:g}{scaled}, {self.precision} on "
+            f"{self.length()} of {self.train.batch} images, learning rate {self.lr:g}{scaled}, {self.precision} on "
             f"{self.world.device} ({self.world.size} process{'es' if self.world.size > 1 else ''}), into {self.out}"
         )
 
@@ -130,13 +140,16 @@ class Trainer:
                 with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
                     self.take_step(batch)
                 self.step += 1
+                self.pace.advance()
+                if self.train.minutes and self.step == WARM:
+                    throughput.reset()
                 self.conclude_step(log, throughput)
         if self.stale:
             log.info(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
 
     @property
     def complete(self) -> bool:
-        return not self.evaluation_due and (self.step >= self.total or self.stale)
+        return not self.evaluation_due and (self.pace.done or self.stale)
 
     def next_batch(self, batches: Iterator[Batch], throughput: Throughput, log: Log) -> Batch | None:
         """The batch of the next step; None if the run stops before it.
@@ -160,23 +173,33 @@ class Trainer:
 
     def conclude_step(self, log: Log, throughput: Throughput) -> None:
         """Logs metrics, saves a checkpoint and evaluates if they are due after this step."""
-        last = self.step == self.total
+        if self.pace.fits_after(self.step, self.train.log_every):
+            self.fit_pace(throughput)
+        last = self.pace.done
         if self.step % self.train.log_every == 0 or last:
             self.read_window(log, throughput)
-        self.evaluation_due = last or self.step % self.steps(self.train.evaluate_every) == 0
-        if self.evaluation_due or self.step % self.steps(self.train.checkpoint_every) == 0:
+        self.evaluation_due = last or self.pace.crossed(self.steps(self.train.evaluate_every))
+        if self.evaluation_due or self.pace.crossed(self.steps(self.train.checkpoint_every)):
             with throughput.pause():
                 self.save()
         if self.evaluation_due:
             self.stopped = distributed.any_rank(self.signals.received is not None)
             if not self.stopped:
+                started = self.pace.clock()
                 with throughput.pause():
                     self.evaluate(log)
+                self.pace.evaluation = self.pace.clock() - started
+
+    def fit_pace(self, throughput: Throughput) -> None:
+        """Fits the speed in the schedule to the time that is left, by the duration of the last steps."""
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize(self.world.device)
+        self.pace.speed = distributed.from_main(lambda: self.pace.fitted(throughput.seconds_per_step()))
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch, in `accumulate` micro-batches."""
         torch.manual_seed(step_seed(self.train.seed, self.step, self.world.rank))
-        set_lr(self.optimizer, self.schedule.lr(self.step))
+        set_lr(self.optimizer, self.schedule.lr(self.pace.position))
         inputs = [self.task.inputs(part, self.step) for part in batch.parts(self.train.accumulate)]
         self.window.add(self.update(inputs), batch.indices)
 
@@ -218,7 +241,7 @@ class Trainer:
         metrics["lr"] = float(self.optimizer.param_groups[0]["lr"])
         metrics |= throughput.read()
         log.metrics(self.step, "train", metrics)
-        left = (self.total - self.step) * self.train.batch / metrics["images/s"]
+        left = self.pace.remaining * self.train.batch / metrics["images/s"]
         log.progress(self.step, "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()), left)
 
     def evaluated_model(self) -> nn.Module:
@@ -312,6 +335,7 @@ class Trainer:
         return {
             "step": self.step,
             "total": self.total,
+            "pace": self.pace.state_dict(),
             "evaluation_due": self.evaluation_due,
             "optimizer": saved_optimizer(self.optimizer),
             "scaler": self.scaler.state_dict(),
@@ -343,6 +367,7 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
+        self.pace.load_state_dict(state.get("pace") or {"position": float(self.step)})
         self.saved = self.step
         self.evaluation_due = state.get("evaluation_due", False)  # older checkpoints were written after the evaluation
         return {key: value for key, value in content.items() if key not in ("model", "trainer")}
@@ -355,18 +380,6 @@ def mean_of(dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
 
 def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def uses_graph(train: TrainConfig, precision: str, world: World) -> bool:
-    """Whether steps are captured in CUDA graphs; loss scaling and gradient exchange stay eager."""
-    if train.graph == "auto":
-        own_graphs = train.compile and train.compile_mode != "default"
-        return world.device.type == "cuda" and world.size == 1 and precision != "fp16" and not own_graphs
-    if train.graph and (world.device.type != "cuda" or world.size > 1 or precision == "fp16"):
-        raise ConfigError(
-            "train.graph=true needs one process with a CUDA device and a precision other than fp16: set it to auto."
-        )
-    return train.graph
 
 
 def be_deterministic() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+from resdet.detection import recipe
 from resdet.detection.check.anchors import AnchorGrid, grid_of
 from resdet.detection.check.boxes import check_boxes
 from resdet.detection.check.categories import check_categories
@@ -17,6 +18,7 @@ from resdet.detection.check.split import Split
 from resdet.detection.check.statistics import class_statistics
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.config import ScenesConfig
+from resdet.detection.recipe import Choice
 from resdet.errors import DataError
 
 SPLITS = ("train", "val")
@@ -42,6 +44,7 @@ class Report:
     anchors: dict[str, AnchorFit] = field(default_factory=dict)  # by split
     grid: AnchorGrid | None = None
     imbalance: Imbalance | None = None  # of the training split
+    choices: list[Choice] = field(default_factory=list)  # of the keys that are `auto`
 
     def count(self, severity: str) -> int:
         return sum(finding.severity == severity for finding in self.findings)
@@ -64,6 +67,7 @@ class Report:
             "classes": self.statistics,
             "anchors": {split: self._anchors(fit) for split, fit in self.anchors.items()},
             "repeat_factor": self._repeats(),
+            "choices": {choice.key: choice.value for choice in self.choices},
         }
 
     def _anchors(self, fit: AnchorFit) -> dict[str, Any]:
@@ -107,9 +111,12 @@ def check_splits(
     found: Sequence[Finding] = (),
 ) -> Report:
     """Checks these splits, the training split first; `found`: findings that are already known."""
+    table = splits[0].objects()
+    choices = recipe.complete(experiment, table)[1]
+    experiment = recipe.complete(experiment, table, recipe.SIZE_RULES)[0]  # the other keys keep their defaults
     data, grid = cast(ScenesConfig, experiment.data), grid_of(experiment.model)
     findings = list(found)
-    report = Report(list(splits), findings, grid=grid)
+    report = Report(list(splits), findings, grid=grid, choices=choices)
     for split in splits:
         findings += split.findings
         findings += check_files(split, depth.decode)

@@ -1,0 +1,79 @@
+"""The position of a run in its schedule."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+EARLY = (5, 10, 20)  # steps after which the speed is fitted, besides each logged step
+WARM = 2  # first steps, which compile, allocate memory and search for algorithms, and are not timed
+
+
+class Pace:
+    """Counts steps of the schedule, `speed` of them for each step of the run.
+
+    The speed is 1, or with `minutes` (`train.minutes`) what makes the run end in time: all lengths of the config, its
+    milestones, warmup and intervals too, are stretched or compressed alike. The speed is fitted repeatedly to the time
+    that is left, so that the learning rate stays a continuous function of the position.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        evaluate_every: int,
+        minutes: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """`total` and `evaluate_every` are in steps of the schedule."""
+        self.total, self.evaluate_every, self.clock = total, evaluate_every, clock
+        self.budget = None if minutes is None else 60 * minutes
+        self.position, self.before, self.speed = 0.0, 0.0, 1.0
+        self.evaluation = 0.0  # seconds of the last evaluation
+        self.started = clock()  # moved back by the time of earlier starts of the run
+
+    def advance(self) -> None:
+        self.before = self.position
+        self.position += self.speed
+
+    @property
+    def done(self) -> bool:
+        return self.remaining == 0
+
+    @property
+    def remaining(self) -> int:
+        """Steps of the run that are left."""
+        return max(0, round((self.total - self.position) / self.speed))
+
+    def crossed(self, interval: int) -> bool:
+        """Whether the last step reached a multiple of `interval`, in steps of the schedule."""
+        return self.count(interval, self.position) > self.count(interval, self.before)
+
+    def count(self, interval: int, position: float) -> int:
+        return math.floor(position / interval + 1e-9)
+
+    def fits_after(self, step: int, log_every: int) -> bool:
+        """Whether the speed is fitted after this step of the run."""
+        return self.budget is not None and (step in EARLY or (step > max(EARLY) and step % log_every == 0))
+
+    def fitted(self, seconds_per_step: float) -> float:
+        """The speed at which the run ends in time, if its steps take so long."""
+        assert self.budget is not None
+        every = self.evaluate_every
+        evaluations = math.ceil(self.total / every) - self.count(every, self.position)
+        left = self.started + self.budget - self.clock() - evaluations * self.evaluation
+        return max(1e-9, self.total - self.position) / max(1.0, left / seconds_per_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "position": self.position,
+            "speed": self.speed,
+            "evaluation": self.evaluation,
+            "seconds": self.clock() - self.started,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Loads a state; one of an older version has the position only."""
+        self.position = self.before = state["position"]
+        self.evaluation = state.get("evaluation", 0.0)
+        self.started = self.clock() - state.get("seconds", 0.0)
+        self.speed = 1.0 if self.budget is None else state.get("speed", 1.0)
