@@ -11,7 +11,7 @@ from setuptools import find_packages, setup
 from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
-REPOSITORY = "https://github.com/resdet/resdet"  # named here, in CITATION.cff and in .github only
+REPOSITORY: str | None = None  # its address, when it is public; until then the description has no links to files
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "resdet/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)[
     1
 ]
@@ -80,9 +80,21 @@ CLASSIFIERS = [
 def readme() -> str:
     """README.md with absolute links, since a package index has none of the files beside it."""
     text = (HERE / "README.md").read_text(encoding="utf-8")
+    if REPOSITORY is None:
+        return re.sub(r"!?\[([^]]*)\]\((?!https:)[^)]*\)", r"\1", text)
     text = re.sub(r"(!\[[^]]*\]\()(?!https:)", rf"\g<1>{REPOSITORY}/raw/v{VERSION}/", text)
     text = re.sub(r"(\]\()(?=#)", r"\g<1>README.md", text)
     return re.sub(r"(\]\()(?!https:)", rf"\g<1>{REPOSITORY}/blob/v{VERSION}/", text)
+
+
+def links() -> dict[str, str]:
+    if REPOSITORY is None:
+        return {}
+    return {
+        "Documentation": f"{REPOSITORY}/tree/v{VERSION}/docs",
+        "Changes": f"{REPOSITORY}/blob/v{VERSION}/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+    }
 
 
 class ReproducibleSdist(sdist):
@@ -114,12 +126,7 @@ setup(
     license_expression="MIT",
     license_files=["LICENSE"],
     url=REPOSITORY,
-    project_urls={
-        "Documentation": f"{REPOSITORY}/tree/v{VERSION}/docs",
-        "Changes": f"{REPOSITORY}/blob/v{VERSION}/CHANGELOG.md",
-        "Issues": f"{REPOSITORY}/issues",
-        "Paper": "https://arxiv.org/abs/1512.03385",
-    },
+    project_urls={"Paper": "https://arxiv.org/abs/1512.03385"} | links(),
     keywords=[
         *("resnet", "image-classification", "object-detection", "instance-segmentation", "faster-rcnn", "mask-rcnn"),
         *("cascade-rcnn", "coco", "onnx", "pytorch"),

@@ -32,10 +32,14 @@ print(getattr(build_meta, "build_" + sys.argv[1])("dist"))
 @pytest.fixture(scope="module")
 def arguments() -> dict:
     """Those of setup()."""
+    return arguments_of(REPOSITORY / "setup.py")
+
+
+def arguments_of(script: Path) -> dict:
     given: dict = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setuptools, "setup", lambda **words: given.update(words))
-        runpy.run_path(str(REPOSITORY / "setup.py"))
+        runpy.run_path(str(script))
     return given
 
 
@@ -107,9 +111,25 @@ def test_the_metadata_of_the_wheel(wheel):
     assert "[![" not in content.get_payload() and content.get_payload().startswith("# resdet")
 
 
-def test_links_of_the_description_are_absolute_and_lead_to_files(arguments):
-    tokens = [child for token in MarkdownIt().parse(arguments["long_description"]) for child in token.children or ()]
-    links = {token.attrs.get("href", token.attrs.get("src")) for token in tokens} - {None}
+def links_in(text: str) -> set:
+    tokens = [child for token in MarkdownIt().parse(text) for child in token.children or ()]
+    return {token.attrs.get("href", token.attrs.get("src")) for token in tokens} - {None}
+
+
+def test_without_an_address_the_description_has_no_links_to_files(arguments):
+    assert arguments["url"] is None
+    assert all(link.startswith("https://arxiv.org/") for link in links_in(arguments["long_description"]))
+
+
+def test_links_of_the_description_are_absolute_and_lead_to_files(tmp_path):
+    """With the address of a repository."""
+    copy_sources(tmp_path)
+    script = tmp_path / "setup.py"
+    text = script.read_text(encoding="utf-8")
+    address = re.sub("^REPOSITORY: .*$", 'REPOSITORY = "https://example.org/resdet"', text, count=1, flags=re.MULTILINE)
+    script.write_text(address, encoding="utf-8")
+    arguments = arguments_of(script)
+    links = links_in(arguments["long_description"])
     root = f"{arguments['url']}/(blob|raw)/v{resdet.__version__}/"
     own = {link for link in links if re.match(root, link)}
     assert len(own) > 20 and all(link.startswith("https://arxiv.org/") for link in links - own)
@@ -120,7 +140,6 @@ def test_links_of_the_description_are_absolute_and_lead_to_files(arguments):
 def test_one_version(arguments):
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     assert arguments["version"] == resdet.__version__ == citation["version"]
-    assert citation["repository-code"] == arguments["url"]
 
 
 def test_all_are_the_extras_of_users(arguments):
