@@ -104,7 +104,7 @@ def peak_memory() -> int | None:
 
 
 def kill_group(process: subprocess.Popen) -> None:
-    """Ends a process that was started as the leader of a process group and, except on Windows, those that it started."""
+    """Ends a process that leads a process group and, except on Windows, those that it started."""
     if sys.platform == "win32":
         process.kill()
     else:

@@ -60,10 +60,14 @@ def complete(
     return experiment, choices
 
 
+def scenes(experiment: DetectionExperiment) -> ScenesConfig:
+    return cast(ScenesConfig, experiment.data)
+
+
 def min_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     """The short side at which most objects are at least `SMALL`; that of training, if the config gives it."""
     if "data.augment.min_size" not in experiment.auto:
-        return max(experiment.data.augment.min_size), "the largest of data.augment.min_size"
+        return max(scenes(experiment).augment.min_size), "the largest of data.augment.min_size"
     sides = table.sizes.min(1).astype(np.float64)  # 0 where unknown
     kept = ~table.crowd & (sides > 0)[table.images]
     objects = table.boxes[kept]
@@ -78,14 +82,14 @@ def min_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
 
 
 def training_sizes(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    side, limit = experiment.model.input.min_size, experiment.data.augment.max_size
+    side, limit = experiment.model.input.min_size, scenes(experiment).augment.max_size
     sides = sorted({min(limit, max(1, round(side * factor / STEP) * STEP)) for factor in JITTER})
     return sides, f"{JITTER[0]:g} to {JITTER[-1]:g} of model.input.min_size"
 
 
 def anchors(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     """The default anchors, or those that fit more objects if too many have none."""
-    fit = fit_anchors(table, cast(ScenesConfig, experiment.data), grid_of(experiment.model), search=True)
+    fit = fit_anchors(table, scenes(experiment), grid_of(experiment.model), search=True)
     default = plain(asdict(experiment.model.rpn.anchors))
     if fit.better is None:
         return default, f"{fit.recall:.1%} of the objects have an anchor of IoU 0.5 or more"
@@ -99,17 +103,17 @@ def default_anchors(experiment: DetectionExperiment, table: ObjectTable) -> Valu
 
 
 def sampling(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    rare = imbalance(table, cast(ScenesConfig, experiment.data)).rare()
+    rare = imbalance(table, scenes(experiment)).rare()
     if len(rare):
         return "repeat_factor", f"{', '.join(table.classes[label] for label in rare[:3])} rarely occur"
     return "uniform", "no class is rare"
 
 
 def repeat_threshold(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    balance = imbalance(table, cast(ScenesConfig, experiment.data))
+    balance = imbalance(table, scenes(experiment))
     if len(balance.rare()):
         return round(balance.threshold, 4), "classes in a smaller share of the images are repeated"
-    return experiment.data.repeat_threshold, "no class is rare"
+    return scenes(experiment).repeat_threshold, "no class is rare"
 
 
 def max_objects(experiment: DetectionExperiment, table: ObjectTable) -> Value:
