@@ -27,4 +27,4 @@ def show(model: Predictor, paths: Sequence[Path], score: float | None, folder: P
 def write_drawn(result: Result, folder: Path, number: int) -> None:
     """Writes folder/NUMBER_NAME.jpg; images of several folders may share a name."""
     assert isinstance(result.image, (str, Path))
-    write_image(folder / f"{number:04}_{Path(result.image).stem}.jpg", result.draw())
+    write_image(folder / f"{number:04}_{Path(result.image).stem}.jpg", result.draw(scale=None))
