@@ -19,12 +19,12 @@ def place(boxes: np.ndarray, sizes: np.ndarray, height: int, width: int) -> list
     """
     limits = np.array([width, height])
     objects = np.concatenate([boxes[:, :2].clip(0, limits - 1), boxes[:, 2:].clip(1, limits)], 1)
-    placed = np.zeros((0, 4))
+    surfaces, placed = np.maximum(areas(objects), 1), np.zeros((0, 4))
     corners: list[tuple[int, int] | None] = []
     for i in range(len(sizes)):
         spots = candidates(objects[i], sizes[i], limits)
         free = intersections(spots, placed).sum(1) == 0
-        hidden = intersections(spots, objects) / np.maximum(areas(objects), 1)
+        hidden = intersections(spots, objects) / surfaces
         own = hidden[:, i].copy()
         hidden[:, i] = 0
         cost = hidden.sum(1) + OWN * own + DISTANCE * np.arange(len(spots))
@@ -54,12 +54,14 @@ def candidates(box: np.ndarray, size: np.ndarray, limits: np.ndarray) -> np.ndar
 
 def intersections(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Areas [n, m] of the intersections of boxes [n, 4] and [m, 4]."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    overlap: np.ndarray = (high - low).clip(0).prod(2)
+    across, down = (
+        np.minimum(first[:, None, k + 2], second[:, k + 2]) - np.maximum(first[:, None, k], second[:, k])
+        for k in (0, 1)
+    )
+    overlap: np.ndarray = across.clip(0) * down.clip(0)
     return overlap
 
 
 def areas(boxes: np.ndarray) -> np.ndarray:
-    area: np.ndarray = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    area: np.ndarray = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return area

@@ -33,9 +33,13 @@ def locate(source: str | Path) -> Path:
     """The path of `source`: a file, or a published name, which is downloaded."""
     path, name = Path(source), str(source)
     library, _, model = name.partition("/")
-    if path.exists() or library not in PUBLISHERS:
+    if path.exists():
         return path
-    return PUBLISHERS[library](model.removesuffix(".yaml"))
+    if library in PUBLISHERS:
+        return PUBLISHERS[library](model.removesuffix(".yaml"))
+    if full := next((known for known in names() if known.endswith(f"/{name}")), None):
+        raise WeightsError(f"{name}: no such file; to use the published model, write {full}.")
+    return path
 
 
 def names() -> list[str]:

@@ -141,6 +141,8 @@ def test_offline_the_sentence_says_where_to_put_the_file(name, published, monkey
         ("torchvision/resnet18.IMAGENET1K_V3", "did you mean IMAGENET1K_V1?"),
         ("detectron2/COCO-Detection/faster_rcnn_R_50_FPN_2x", "did you mean COCO-Detection/faster_rcnn_R_50_FPN_"),
         ("detectron2/retinanet", "choose from COCO-Detection/"),
+        ("maskrcnn_resnet50_fpn_v2", "to use the published model, write torchvision/maskrcnn_resnet50_fpn_v2."),
+        ("COCO-Detection/faster_rcnn_R_50_FPN_3x", "write detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x."),
     ],
 )
 def test_names_that_are_nearly_right(name, hint):
