@@ -10,7 +10,7 @@ import torch
 
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, RawImage
-from resdet.images.video import Video, is_video
+from resdet.images.video import Video, is_stream, is_video
 from resdet.optional import required
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -90,7 +90,7 @@ def is_image(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:
 
 
 def is_glob(path: str | Path) -> bool:
-    return any(sign in str(path) for sign in "*?[") and not Path(path).exists()
+    return any(sign in str(path) for sign in "*?[") and not Path(path).exists() and not is_stream(path)
 
 
 def pixels_of(image: torch.Tensor) -> np.ndarray:

@@ -39,7 +39,9 @@ class VideoWriter:
         while self.last is not None and self.frames < place:
             self._append(self.last)
         if self.frames <= place:
-            self.last = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+            size = pixels.shape[1::-1] if self.last is None else self.last.shape[1::-1]
+            resized = pixels if pixels.shape[1::-1] == size else cv2.resize(pixels, size)  # a stream may change it
+            self.last = cv2.cvtColor(resized, cv2.COLOR_RGB2BGR)
             self._append(self.last)
 
     def _append(self, pixels: np.ndarray) -> None:

@@ -117,6 +117,13 @@ def test_a_camera_gives_the_newest_frame(monkeypatch):
     assert camera.released.wait(60)
 
 
+def test_an_address_with_a_question_mark_is_no_glob(monkeypatch):
+    camera = Camera([10])
+    camera.allowed.release(2)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
+    assert [frame[0, 0, 0] for frame in images_in("rtsp://host/live?channel=1")] == [10]
+
+
 def test_a_camera_that_is_left_is_released(monkeypatch):
     camera = Camera([10, 20, 30])
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
@@ -146,6 +153,16 @@ def test_a_slow_camera_is_shown_at_its_own_speed(tmp_path):
             writer.write(gray(value), time)
     values = [frame.pixels.mean() for frame in Video(tmp_path / "a.mp4")]
     assert values == pytest.approx([30, 30, 30, 120, 250], abs=4)
+
+
+def test_frames_of_another_size_are_resized(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+        writer.write(gray(30), 0)
+        writer.write(np.full((HEIGHT // 2, WIDTH, 3), 120, np.uint8), 1 / RATE)
+    frames = [frame.pixels for frame in Video(tmp_path / "a.mp4")]
+    assert [frame.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * 2 and frames[1].mean() == pytest.approx(
+        120, abs=4
+    )
 
 
 def test_an_interrupted_file_is_complete(tmp_path):
