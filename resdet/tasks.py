@@ -17,6 +17,7 @@ from resdet.files.keyed_cache import cached_json
 from resdet.model import Model
 from resdet.registry import Registry
 from resdet.results.sections import Section
+from resdet.results.stream import Source
 
 EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks without it
     "per_class": "--per-class is for classifiers and detectors, and {path} is a localizer: omit it.",
@@ -110,9 +111,10 @@ class Task:
         raise NotImplementedError
 
     def predict(
-        self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
+        self, models: Sequence[Any], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
-        """Predicts with a model, or several as an ensemble; prints the result of each image and yields it for JSON."""
+        """Predicts with a model, or several as an ensemble; prints the result of each image or frame and
+        yields it for JSON."""
         raise NotImplementedError
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:

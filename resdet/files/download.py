@@ -135,6 +135,11 @@ class _Published(NamedTuple):
         return ""
 
 
+def difference(path: Path, sha256: str | None = None, md5: str | None = None) -> str:
+    """How the file at `path` differs from the published one, as text; empty if it is that one."""
+    return _Published(None, sha256, md5).difference(path)
+
+
 def digest(path: Path, algorithm: str) -> str:
     """The checksum of a file, in hexadecimal."""
     checksum = hashlib.new(algorithm, usedforsecurity=False)

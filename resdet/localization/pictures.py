@@ -10,7 +10,7 @@ from resdet.files.atomic import write_image
 from resdet.localization.data.crops import scaled_boxes
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.localization.loc_error import best_overlaps
-from resdet.results.drawing import draw
+from resdet.results.drawing import draw, enlargement
 from resdet.results.result import Result
 
 RED, GREEN = 0, 12  # labels of these colors
@@ -26,6 +26,8 @@ def write_located(
         truth = scaled_boxes(source, index, result.size[::-1])
         iou = best_overlaps(result.boxes[None], [truth]).max()
         caption = f"{result.names[0]} {result.scores[0]:.2f}, IoU {iou:.2f}"
-        pixels = draw(source.image(index).decode(), truth, [GREEN] * len(truth))
-        pixels = draw(pixels, result.boxes, [RED], [caption])
+        pixels = source.image(index).decode()
+        scale = enlargement(*pixels.shape[:2])
+        boxes, labels = np.concatenate([result.boxes, truth]), [RED] + [GREEN] * len(truth)
+        pixels = draw(pixels, boxes, labels, [caption], scale=scale)
         write_image(folder / f"{index}_{Path(source.name(index)).stem}.jpg", pixels)

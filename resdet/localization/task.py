@@ -22,7 +22,7 @@ from resdet.localization.rpn_model import Localizer
 from resdet.localization.rpn_training import LocalizationTraining
 from resdet.model import Model
 from resdet.results.sections import Section
-from resdet.results.stream import show
+from resdet.results.stream import Source, show
 from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task
 
 DATA = (
@@ -69,7 +69,7 @@ class LocalizationTask(Task):
         self,
         models: Sequence[Localizer | LocalizerRCNN],
         weights: Sequence[str],
-        images: Sequence[Path],
+        sources: Sequence[Source],
         options: PredictOptions,
     ) -> Iterator[dict[str, Any]]:
         if not options.classifiers:
@@ -86,7 +86,7 @@ class LocalizationTask(Task):
         ]
         views = TestCropsConfig(views=settings.classifier_views)
         predictor = ClassifyAndLocate(models, nets, settings, views, TOP if options.top is None else options.top)
-        return show(predictor, images, options.score, options.draw)
+        return show(predictor, sources, options.score, options.draw)
 
     def smoke_data(self, experiment: LocalizationExperiment, out: Path) -> list[str]:
         return ["data.name=shape_loc", f"data.root={out / 'shape_loc'}", *DATA]

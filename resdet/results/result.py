@@ -192,19 +192,22 @@ class Result:
         )
 
     def save(self, path: str | Path, score: float = 0.0) -> None:
-        """Writes the drawn image, or with the suffix .json the fields of `to_dict`."""
+        """Writes the drawn image, enlarged if it is small, or with the suffix .json the fields of `to_dict`."""
         if Path(path).suffix.lower() == ".json":
             write_json(str(path), self.above(score).to_dict())
         else:
-            write_image(path, self.draw(score=score))
+            write_image(path, self.draw(score=score, scale=None))
 
     def plot(self, score: float = 0.0) -> Any:
-        """The drawn image as a PIL image, which notebooks display."""
+        """The drawn image, enlarged if it is small, as a PIL image, which notebooks display."""
         Image = required("PIL.Image", "pillow", "plot")
-        return Image.fromarray(self.draw(score=score))
+        return Image.fromarray(self.draw(score=score, scale=None))
 
-    def draw(self, image: str | Path | np.ndarray | None = None, score: float = 0.0) -> np.ndarray:
-        """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3]."""
+    def draw(
+        self, image: str | Path | np.ndarray | None = None, score: float = 0.0, scale: int | None = 1
+    ) -> np.ndarray:
+        """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3],
+        `scale` times as large; None: as large as small images are enlarged to look at (`drawing.enlargement`)."""
         from resdet.results import drawing
 
         source = self.image if image is None else image
@@ -218,10 +221,11 @@ class Result:
                 f"{opened.name} has {width} x {height} pixels, these detections belong to an image of "
                 f"{self.size[1]} x {self.size[0]}: pass the image that was predicted on."
             )
+        scale = scale or drawing.enlargement(*self.size)
         selected = self.above(score)
         captions = [f"{name} {value:.2f}" for name, value in zip(selected.names, selected.scores)]
         masks = None if selected.rles is None else Decoded(selected.rles)
-        drawn = drawing.draw(pixels, selected.boxes, selected.labels.tolist(), captions, masks)
+        drawn = drawing.draw(pixels, selected.boxes, selected.labels.tolist(), captions, masks, scale)
         if selected.keypoints is not None:
-            drawing.draw_keypoints(drawn, selected.keypoints, selected.labels.tolist(), selected.skeleton)
+            drawing.draw_keypoints(drawn, selected.keypoints, selected.labels.tolist(), selected.skeleton, scale)
         return drawn

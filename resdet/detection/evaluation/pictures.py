@@ -10,13 +10,13 @@ from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.atomic import write_image
 from resdet.ops.rle import Decoded
-from resdet.results.drawing import draw, draw_keypoints
+from resdet.results.drawing import draw, draw_keypoints, enlargement
 
 SCORE = 0.5  # minimum of detections to draw
 
 
 def write_pictures(folder: Path, source: Annotations, results: Results, count: int) -> None:
-    """Writes `count` images, evenly spaced over the source, as folder/ID_NAME.jpg."""
+    """Writes `count` images, evenly spaced over the source, as folder/ID_NAME.jpg; small ones are enlarged."""
     label_of = {category: label for label, category in enumerate(source.category_ids)}
     for index in spread(len(source), count):
         try:
@@ -31,10 +31,11 @@ def write_pictures(folder: Path, source: Annotations, results: Results, count: i
         boxes[:, 2:] += boxes[:, :2]
         boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's are annotated in another size
         masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
-        picture = draw(pixels, boxes, labels, captions, masks)
+        scale = enlargement(*pixels.shape[:2])
+        picture = draw(pixels, boxes, labels, captions, masks, scale)
         if results.keypoints is not None and source.keypoints is not None:
             points = results.keypoints[rows] * np.append(scale_of(source, index, pixels), 1)
-            draw_keypoints(picture, points, labels, source.keypoints.skeleton)
+            draw_keypoints(picture, points, labels, source.keypoints.skeleton, scale)
         path = folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg"
         write_image(path, picture)
 
