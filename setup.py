@@ -29,11 +29,14 @@ EXPORT = ["onnx>=1.18,<2", "onnxscript>=0.7,<1", "onnxruntime>=1.22,<2"]
 
 OPENVINO = [*EXPORT, "openvino>=2026.2"]  # before, it truncates files on a full disk without an error
 
+SERVE = ["starlette>=0.46", "uvicorn>=0.34", "python-multipart>=0.0.20"]
+
 EXTRAS = {
     "timm": ["timm>=1.0.9"],
     "supervision": ["supervision>=0.25"],
     "export": EXPORT,
     "openvino": OPENVINO,
+    "serve": SERVE,
     "lint": ["ruff>=0.15,<0.18", "mypy>=2.4,<2.5"],
     "test": [
         "pytest>=8",
@@ -42,6 +45,7 @@ EXTRAS = {
         "hypothesis>=6",
         "supervision>=0.25",
         "jsonschema>=4.18",
+        *SERVE,
         *OPENVINO,
     ],
 }
@@ -56,7 +60,10 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["resdet", "resdet.*"]), "resdet.configs"],
     package_dir={"resdet.configs": "configs"},
-    package_data={"resdet": ["py.typed", "report/*.css", "report/*.js"], "resdet.configs": ["*.yaml"]},
+    package_data={
+        "resdet": ["py.typed", "report/*.css", "report/*.js", "serve/static/*"],
+        "resdet.configs": ["*.yaml"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["resdet=resdet.cli.process:main"]},

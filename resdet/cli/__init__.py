@@ -9,13 +9,27 @@ from contextlib import suppress
 from typing import TextIO
 
 from resdet import extension
-from resdet.cli import bench, config, convert, data, evaluate, export, nets, parity, predict, report, reproduce, train
+from resdet.cli import (
+    bench,
+    config,
+    convert,
+    data,
+    evaluate,
+    export,
+    nets,
+    parity,
+    predict,
+    report,
+    reproduce,
+    serve,
+    train,
+)
 from resdet.cli.json_output import json_on_stdout
 from resdet.errors import ConfigError, Error
 from resdet.files.atomic import describe
 
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-COMMANDS = (train, evaluate, predict, report, reproduce, convert, export, nets, config, data, bench, parity)
+COMMANDS = (train, evaluate, predict, serve, report, reproduce, convert, export, nets, config, data, bench, parity)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,127 @@
+"""The images of a request: reads the body within the limits, and checks their headers before anything is decoded."""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from resdet.errors import DataError
+from resdet.images.decode import EncodedImage, read_header
+from resdet.serve.limits import Limits, Refused
+
+MULTIPART = "multipart/form-data"
+# Of a body that is one image; the last two are what clients send that do not know the type, curl among them.
+SINGLE = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
+NOT_AN_IMAGE = "{} is no image that the server reads: send a JPEG, PNG, WebP, BMP, GIF or TIFF file."
+LONGEST_NAME = 200  # characters
+
+
+async def read_uploads(request: Request, limits: Limits, admit: Callable[[int], None]) -> list[EncodedImage]:
+    """The images of a body, which is one image or a form; `admit` gets the number of images beyond the first."""
+    kind = request.headers.get("content-type", SINGLE[1]).lower()
+    if not kind.startswith((MULTIPART, *SINGLE)):
+        raise Refused(415, f"The content type {kind} is no image: send image/jpeg, image/png, … or {MULTIPART}.")
+    if int(request.headers.get("content-length", 0)) > limits.max_bytes:
+        raise too_large(limits)
+    limited = Request(request.scope, LimitedReceive(request.receive, limits))
+    try:
+        read = read_form(limited, limits, admit) if kind.startswith(MULTIPART) else read_single(limited)
+        return await asyncio.wait_for(read, limits.body_timeout)
+    except asyncio.TimeoutError:
+        sentence = f"The body did not arrive within {limits.body_timeout:g} seconds: send it faster."
+        raise Refused(408, sentence, Connection="close") from None
+    except ClientDisconnect:
+        raise Refused(400, "The client left before the end of the body.") from None
+
+
+class LimitedReceive:
+    """ASGI's receive, which refuses a body above the limit."""
+
+    def __init__(self, receive: Callable[[], Any], limits: Limits):
+        self.receive, self.limits, self.count = receive, limits, 0
+
+    async def __call__(self) -> Any:
+        message = await self.receive()
+        self.count += len(message.get("body", b""))
+        if self.count > self.limits.max_bytes:
+            raise too_large(self.limits)
+        return message
+
+
+def too_large(limits: Limits) -> Refused:
+    return Refused(413, f"The body exceeds {limits.max_bytes} bytes: send fewer or smaller images.", Connection="close")
+
+
+async def read_single(request: Request) -> list[EncodedImage]:
+    return [EncodedImage(await request.body(), name_of(None, 1))]
+
+
+async def read_form(request: Request, limits: Limits, admit: Callable[[int], None]) -> list[EncodedImage]:
+    """The files of a form, whatever the names of their fields."""
+    try:
+        form = await request.form(max_files=limits.max_images, max_fields=0)
+    except HTTPException as error:
+        raise Refused(400, f"The form is invalid: {error.detail.rstrip('.')}.", Connection="close") from None
+    try:
+        files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
+        if not files:
+            raise Refused(422, "The form has no files: send each image as a file of the form.")
+        admit(len(files) - 1)
+        contents = [await file.read() for file in files]
+    finally:
+        await form.close()
+    return [EncodedImage(data, name_of(file.filename, n)) for n, (data, file) in enumerate(zip(contents, files), 1)]
+
+
+def name_of(filename: str | None, number: int) -> str:
+    """The file name without folders and control characters, which serves as a name only."""
+    name = PurePosixPath((filename or "").replace("\\", "/")).name
+    return "".join(character for character in name if character.isprintable())[:LONGEST_NAME] or f"image {number}"
+
+
+def check_header(image: EncodedImage, limits: Limits) -> None:
+    """Refuses what is no image, is truncated or declares too many pixels."""
+    try:
+        width, height = declared_size(image)
+    except DataError as error:
+        raise unusable(error) from None
+    if width * height > limits.max_pixels:
+        raise Refused(
+            413, f"{image.name} has {width} x {height} pixels, more than {limits.max_pixels}: send a smaller image."
+        )
+
+
+def unusable(error: DataError) -> Refused:
+    """A damaged image, without the remedy for data sets."""
+    return Refused(422, f"{str(error).partition(': delete it')[0]}: send a whole image.")
+
+
+def declared_size(image: EncodedImage) -> tuple[int, int]:
+    """(width, height) from the header."""
+    if read_header(image.data[:]) is not None:
+        return image.size
+    size = webp_size(bytes(image.data[:30]))
+    if size is None:
+        raise Refused(422, NOT_AN_IMAGE.format(image.name) if image.data else f"{image.name} is empty: send an image.")
+    return size
+
+
+def webp_size(head: bytes) -> tuple[int, int] | None:
+    """(width, height) of a WebP file from its first 30 bytes; None for any other file."""
+    if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return None
+    chunk = head[12:16]
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if chunk == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if chunk == b"VP8 ":
+        width, height = struct.unpack("<HH", head[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    return None
