@@ -16,7 +16,7 @@ class Limits:
     body_timeout: float = 10.0  # from the first byte of a body to the last, and for the headers; 408 after
     max_bytes: int = 32 * 2**20  # of a body; 413 above
     max_pixels: int = 50_000_000  # of an image, as its header declares; 413 above
-    max_images: int = 32  # of a request; 413 above
+    max_images: int = 32  # of a request; 400 above
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -10,11 +10,11 @@ from resdet.serve.limits import Limits
 BINARY = {"type": "string", "contentMediaType": "application/octet-stream"}
 NUMBERS = {"type": "array", "items": {"type": "number"}}
 ERROR_CODES = {
-    400: "The form or the request is malformed.",
+    400: "The form is malformed or has too many files.",
     401: "The token is missing or wrong.",
     404: "There is no model of this name.",
     408: "The body did not arrive in time.",
-    413: "The body, the number of images, or the pixels of an image exceed a limit.",
+    413: "The body or the pixels of an image exceed a limit.",
     415: "The content type is no image.",
     422: "A parameter is invalid or not for this model, or the body is no whole image.",
     500: "The net failed.",

@@ -17,7 +17,7 @@ from resdet.serve.limits import Limits, Refused
 MULTIPART = "multipart/form-data"
 # Of a body that is one image; the last two are what clients send that do not know the type, curl among them.
 SINGLE = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
-NOT_AN_IMAGE = "{} is no image that the server reads: send a JPEG, PNG, WebP, BMP, GIF or TIFF file."
+TAIL = 8  # bytes
 LONGEST_NAME = 200  # characters
 
 
@@ -28,15 +28,19 @@ async def read_uploads(request: Request, limits: Limits, admit: Callable[[int], 
         raise Refused(415, f"The content type {kind} is no image: send image/jpeg, image/png, … or {MULTIPART}.")
     if int(request.headers.get("content-length", 0)) > limits.max_bytes:
         raise too_large(limits)
-    limited = Request(request.scope, LimitedReceive(request.receive, limits))
+    receive = LimitedReceive(request.receive, limits)
+    limited = Request(request.scope, receive)
     try:
         read = read_form(limited, limits, admit) if kind.startswith(MULTIPART) else read_single(limited)
-        return await asyncio.wait_for(read, limits.body_timeout)
+        images = await asyncio.wait_for(read, limits.body_timeout)
     except asyncio.TimeoutError:
         sentence = f"The body did not arrive within {limits.body_timeout:g} seconds: send it faster."
         raise Refused(408, sentence, Connection="close") from None
     except ClientDisconnect:
         raise Refused(400, "The client left before the end of the body.") from None
+    if kind.startswith(MULTIPART) and not receive.tail.rstrip().endswith(b"--"):
+        raise Refused(400, "The form ends before its last boundary: send all of it.")
+    return images
 
 
 class LimitedReceive:
@@ -44,10 +48,13 @@ class LimitedReceive:
 
     def __init__(self, receive: Callable[[], Any], limits: Limits):
         self.receive, self.limits, self.count = receive, limits, 0
+        self.tail = b""  # the last bytes
 
     async def __call__(self) -> Any:
         message = await self.receive()
-        self.count += len(message.get("body", b""))
+        body = message.get("body", b"")
+        self.count += len(body)
+        self.tail = (self.tail + body[-TAIL:])[-TAIL:]
         if self.count > self.limits.max_bytes:
             raise too_large(self.limits)
         return message
@@ -85,15 +92,18 @@ def name_of(filename: str | None, number: int) -> str:
 
 
 def check_header(image: EncodedImage, limits: Limits) -> None:
-    """Refuses what is no image, is truncated or declares too many pixels."""
+    """Refuses what is no image, declares too many pixels, or is truncated."""
+    size = declared_size(image)
+    if size is None:
+        raise Refused(422, f"{image.name} is no image: send a JPEG, PNG, WebP, BMP, GIF or TIFF file.")
+    width, height = size
+    if width * height > limits.max_pixels:
+        sentence = f"{image.name} has {width} x {height} pixels, more than {limits.max_pixels}: send a smaller image."
+        raise Refused(413, sentence)
     try:
-        width, height = declared_size(image)
+        _ = image.size
     except DataError as error:
         raise unusable(error) from None
-    if width * height > limits.max_pixels:
-        raise Refused(
-            413, f"{image.name} has {width} x {height} pixels, more than {limits.max_pixels}: send a smaller image."
-        )
 
 
 def unusable(error: DataError) -> Refused:
@@ -101,14 +111,10 @@ def unusable(error: DataError) -> Refused:
     return Refused(422, f"{str(error).partition(': delete it')[0]}: send a whole image.")
 
 
-def declared_size(image: EncodedImage) -> tuple[int, int]:
-    """(width, height) from the header."""
-    if read_header(image.data[:]) is not None:
-        return image.size
-    size = webp_size(bytes(image.data[:30]))
-    if size is None:
-        raise Refused(422, NOT_AN_IMAGE.format(image.name) if image.data else f"{image.name} is empty: send an image.")
-    return size
+def declared_size(image: EncodedImage) -> tuple[int, int] | None:
+    """(width, height) as stored, from the header; None for a format that declares it elsewhere, and for no image."""
+    header = read_header(image.data)
+    return (header.width, header.height) if header else webp_size(bytes(image.data[:30]))
 
 
 def webp_size(head: bytes) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from resdet.model import Prepared
-from resdet.serve.limits import Limits
+from resdet.serve.limits import Limits, Refused
 from resdet.serve.metrics import Metrics
 
 # Of all nets of the process: they share a device, and no net may run while dynamo traces another one.
@@ -99,7 +99,7 @@ class Worker(Thread):
             item.queued, item.predicted = start - item.arrived, end - start
             if isinstance(result, Exception):
                 log.error("%s failed", self.model, exc_info=result)
-                item.result.set_exception(result)
+                item.result.set_exception(Refused(500, f"{self.model} failed at this image: see the server's log."))
             else:
                 item.result.set_result(result)
 
