@@ -65,7 +65,7 @@ class Server:
     def gauges(self) -> Gauges:
         served = {(("model", name),): model for name, model in self.models.served.items()}
         return {
-            "resdet_queue_images": {labels: model.admitted for labels, model in served.items()},
+            "resdet_queue_images": {labels: model.worker.admitted for labels, model in served.items()},
             "resdet_waiting_images": {labels: len(model.worker.items) for labels, model in served.items()},
             "resdet_model_ready": {labels: int(model.ready) for labels, model in served.items()},
             "resdet_in_flight_requests": {(): self.in_flight},

@@ -49,7 +49,6 @@ class ServedModel:
         self.problem: str | None = None  # of the last reload
         self.loaded_at: float | None = None  # seconds since the epoch
         self.stamp = self.seen = stamp_of(path)
-        self.admitted = 0  # images; changed by the event loop only
 
     def load(self) -> None:
         """Loads the file and predicts once; requests meanwhile get the former model."""
@@ -88,16 +87,16 @@ class ServedModel:
 
         def take(count: int) -> None:
             nonlocal taken
-            if self.admitted + count > self.limits.queue:
+            if self.worker.admitted + count > self.limits.queue:
                 raise Refused(503, f"The queue of {self.name} is full: try again.", Retry_After=RETRY)
-            self.admitted += count
+            self.worker.admitted += count
             taken += count
 
         try:
             take(1)
             yield take
         finally:
-            self.admitted -= taken
+            self.worker.admitted -= taken
 
     def describe(self) -> dict[str, Any]:
         """The entry of GET /v1/models."""

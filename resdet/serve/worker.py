@@ -40,12 +40,13 @@ class Item:
 
 
 class Worker(Thread):
-    """Predicts the images of one model, up to `max_batch` together; a free net waits for others at most `max_wait`."""
+    """Predicts the images of one model, up to `max_batch` together; waits at most `max_wait` for others."""
 
     def __init__(self, name: str, limits: Limits, metrics: Metrics):
         super().__init__(name=f"resdet-{name}", daemon=True)
         self.model, self.limits, self.metrics = name, limits, metrics
         self.items: list[Item] = []
+        self.admitted = 0  # images in progress, those that are still read or decoded included
         self.changed = Condition()
         self.stopping = False
 
@@ -79,8 +80,10 @@ class Worker(Thread):
                 self.changed.wait(batch[0].arrived + self.limits.max_wait - time.monotonic() if batch else None)
 
     def is_due(self, batch: Sequence[Item]) -> bool:
-        waited = time.monotonic() - batch[0].arrived
-        return len(batch) == self.limits.max_batch or waited >= self.limits.max_wait or self.stopping
+        """Whether the batch is full, nothing else is on its way, or the oldest image has waited long enough."""
+        if len(batch) == self.limits.max_batch or len(self.items) >= self.admitted or self.stopping:
+            return True
+        return time.monotonic() - batch[0].arrived >= self.limits.max_wait
 
     def predict(self, batch: Sequence[Item]) -> None:
         """Sets the results of a batch, or errors; requests that have timed out are left out."""

@@ -19,8 +19,9 @@ def start():
     """Starts workers with limits."""
     workers = []
 
-    def start(**limits) -> Worker:
+    def start(admitted: int = 0, **limits) -> Worker:
         workers.append(Worker("boxes", Limits(**limits), Metrics()))
+        workers[-1].admitted = admitted
         workers[-1].start()
         return workers[-1]
 
@@ -36,7 +37,7 @@ def item(predictor, number=0, shape=None, score=None) -> Item:
 
 
 def test_a_full_batch_does_not_wait(start):
-    stand_in, worker = StandIn(), start(max_batch=4, max_wait=LONG)
+    stand_in, worker = StandIn(), start(8, max_batch=4, max_wait=LONG)
     items = [item(stand_in, number) for number in range(8)]
     for each in items:
         worker.submit(each)
@@ -58,11 +59,20 @@ def test_images_that_arrive_while_the_net_is_busy_share_a_batch(start):
 
 
 def test_an_incomplete_batch_runs_after_the_longest_wait(start):
-    stand_in, worker = StandIn(), start(max_batch=8, max_wait=0.01)
+    stand_in, worker = StandIn(), start(2, max_batch=8, max_wait=0.01)
     alone = item(stand_in)
     worker.submit(alone)
     assert alone.result.result(PATIENCE) and stand_in.batches == [[(10, 10)]]
     assert alone.queued >= 0.01
+
+
+def test_nothing_waits_if_nothing_else_is_on_its_way(start):
+    stand_in, worker = StandIn(), start(2, max_batch=8, max_wait=LONG)
+    items = [item(stand_in, number) for number in range(2)]
+    for each in items:
+        worker.submit(each)
+    wait([each.result for each in items], PATIENCE)
+    assert stand_in.batches == [[(10, 10), (10, 11)]]
 
 
 def test_shapes_predictors_and_default_scores_are_not_mixed(start):
@@ -79,13 +89,13 @@ def test_shapes_predictors_and_default_scores_are_not_mixed(start):
 
 
 def test_an_image_that_fails_does_not_fail_its_batch(start):
-    stand_in, worker = StandIn(), start(max_batch=3, max_wait=LONG)
+    stand_in, worker = StandIn(), start(9, max_batch=3, max_wait=LONG)
     stand_in.failing = {(10, 11)}
     items = [item(stand_in, number) for number in range(3)]
     for each in items:
         worker.submit(each)
     assert items[0].result.result(PATIENCE) and items[2].result.result(PATIENCE)
-    with pytest.raises(Refused, match="see the log"):
+    with pytest.raises(Refused, match="the server's log"):
         items[1].result.result(PATIENCE)
     last = [item(stand_in, number) for number in range(4, 7)]
     for each in last:
@@ -108,7 +118,7 @@ def test_what_is_cancelled_is_not_predicted(start):
 
 
 def test_a_worker_that_stops_predicts_its_queue(start):
-    stand_in, worker = StandIn(), start(max_batch=8, max_wait=LONG)
+    stand_in, worker = StandIn(), start(9, max_batch=8, max_wait=LONG)
     items = [item(stand_in, number) for number in range(3)]
     for each in items:
         worker.submit(each)
@@ -131,7 +141,7 @@ def test_a_full_queue_refuses(serve):
         assert await asyncio.to_thread(stand_in.started.wait, PATIENCE)
         refused = [await post(body, content_type=kind)]
         first.append(asyncio.create_task(post(picture())))
-        while server.models.get(None).admitted < 3:
+        while server.models.get(None).worker.admitted < 3:
             await asyncio.sleep(0)
         refused.append(await post(picture()))
         shown = (await server.ask("GET", "/metrics")).body.decode()
@@ -143,7 +153,7 @@ def test_a_full_queue_refuses(serve):
     for response in refused:
         assert response.status == 503 and response.headers["retry-after"] == "1" and "full" in response.json["error"]
     assert 'resdet_queue_images{model="boxes"} 3' in shown
-    assert server.models.get(None).admitted == 0
+    assert server.models.get(None).worker.admitted == 0
 
 
 def test_a_slow_net_times_out(serve):
@@ -152,7 +162,7 @@ def test_a_slow_net_times_out(serve):
     stand_in.go_on.clear()
     response = server.post(picture())
     assert response.status == 504 and "0.05 seconds" in response.json["error"]
-    assert server.models.get(None).admitted == 0
+    assert server.models.get(None).worker.admitted == 0
     stand_in.go_on.set()
 
 

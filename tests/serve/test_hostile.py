@@ -85,7 +85,7 @@ def test_hostile_uploads(serve, hostile):
     assert response.status == status
     assert list(response.json) == ["error"] and 10 < len(response.json["error"]) < 400
     assert "on_bad_image" not in response.json["error"]
-    assert not stand_in.batches and server.models.get(None).admitted == 0
+    assert not stand_in.batches and server.models.get(None).worker.admitted == 0
     assert server.post(picture()).status == 200
 
 
@@ -124,7 +124,7 @@ def test_a_slow_body_is_refused(serve):
         server = serve(LIMITS)
         response = asyncio.run(server.ask("POST", "/v1/predict", slow(start), headers))
         assert response.status == 408 and response.headers["connection"] == "close"
-        assert server.models.get(None).admitted == 0
+        assert server.models.get(None).worker.admitted == 0
 
 
 def test_the_smallest_image(serve):

@@ -79,6 +79,12 @@ def test_a_model_that_cannot_be_loaded(command, tmp_path):
         assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("resdet: ") and words in done.stderr
 
 
+def test_answers_are_not_delayed_by_the_socket():
+    """asyncio sets TCP_NODELAY for sockets of this protocol only."""
+    with resdet.serve.server.bind("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
 def test_a_port_that_is_taken(command, checkpoint):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = command("serve", checkpoint, "--port", taken.getsockname()[1])
