@@ -30,7 +30,7 @@ class Server:
     def __init__(self, models: Models, limits: Limits, metrics: Metrics, pool: ThreadPoolExecutor):
         self.models, self.metrics = models, metrics
         self.predictions = Predictions(models, limits, metrics, pool)
-        self.document = openapi.document(limits)
+        self.document = openapi.document(limits, models.served)
         self.in_flight = 0
 
     def routes(self) -> list[BaseRoute]:

@@ -1,6 +1,6 @@
 """The OpenAPI document of the server."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from resdet import __version__
@@ -109,7 +109,7 @@ MODEL = {
 ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 
 
-def document(limits: Limits) -> dict[str, Any]:
+def document(limits: Limits, models: Iterable[str]) -> dict[str, Any]:
     schemas = {
         "Prediction": PREDICTION,
         "Detections": DETECTIONS,
@@ -129,7 +129,7 @@ def document(limits: Limits) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": {
-            "/v1/predict": {"post": predict(limits)},
+            "/v1/predict": {"post": predict(limits, list(models))},
             "/v1/models": {"get": list_models()},
             "/healthz": {"get": status("alive", "Answers if the process is alive.")},
             "/readyz": {"get": status("ready", "Answers 200 once all models are loaded and warm.", 503)},
@@ -145,7 +145,7 @@ def document(limits: Limits) -> dict[str, Any]:
     }
 
 
-def predict(limits: Limits) -> dict[str, Any]:
+def predict(limits: Limits, models: list[str]) -> dict[str, Any]:
     parts = {"type": "array", "items": BINARY, "minItems": 1, "maxItems": limits.max_images}
     form = {"type": "object", "properties": {"image": parts}, "required": ["image"]}
     entries = {"type": "array", "items": {"$ref": "#/components/schemas/CocoEntry"}}
@@ -162,7 +162,7 @@ def predict(limits: Limits) -> dict[str, Any]:
         "that the request spent in decode, queue, net and encode.",
         "security": [{}, {"token": []}],
         "parameters": [
-            parameter("model", {"type": "string"}, "The name of the model; default: the first of /v1/models."),
+            parameter("model", {"type": "string", "enum": models, "default": models[0]}, "The name of the model."),
             parameter("score", {"type": "number", "minimum": 0, "maximum": 1}, "The lowest score of detections."),
             parameter("top", {"type": "integer", "minimum": 1, "maximum": 100_000}, "The number of classes per image."),
             parameter(
