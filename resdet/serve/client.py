@@ -38,17 +38,17 @@ def predict(
     the classes that `resdet.load(...).predict` returns: `Result`, or `Classification`. `score`, `top` and `model`: see
     the server's /docs. Several images are sent in requests of `batch`; `timeout`: seconds for each.
     """
-    single = isinstance(images, Source)
-    sources: list[Any] = [images] if single else list(images)
+    if isinstance(images, (str, Path, bytes, np.ndarray)):
+        return predict(url, [images], score, top, model, token, batch, timeout)[0]
     options = {"score": score, "top": top, "model": model}
     query = urlencode({key: value for key, value in options.items() if value is not None})
     results: list[Any] = []
     with Connection(url, token, timeout) as connection:
-        for group in groups(sources, batch):
+        for group in groups(images, batch):
             body, boundary = encode_form([read(source) for source in group])
             content = connection.post(f"/v1/predict?{query}", body, f"multipart/form-data; boundary={boundary}")
             results += [result_of(entry, source) for entry, source in zip(content["results"], group)]
-    return results[0] if single else results
+    return results
 
 
 class Connection:

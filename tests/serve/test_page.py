@@ -269,3 +269,41 @@ def test_files_name_nothing_elsewhere(serve):
 
 def test_all_files_are_served():
     assert {path.name for path in STATIC.iterdir()} == {Path(name).name for _, name in FILES.values()} - {"base.css"}
+
+
+RECORD = """
+const stage = Object.assign(document.createElement("canvas"), { width: 96, height: 64 });
+const context = stage.getContext("2d");
+const recorder = new MediaRecorder(stage.captureStream(20), { mimeType: "video/webm" });
+const parts = [];
+recorder.ondataavailable = ({ data }) => parts.push(data);
+const stopped = new Promise((done) => { recorder.onstop = done; });
+recorder.start();
+for (let n = 0; n < 20; n++) {
+  context.fillStyle = n % 2 ? "red" : "blue";
+  context.fillRect(0, 0, 96, 64);
+  await new Promise((done) => setTimeout(done, 50));
+}
+recorder.stop();
+await stopped;
+const transfer = new DataTransfer();
+transfer.items.add(new File(parts, "clip.webm", { type: "video/webm" }));
+"""
+
+
+@needs_browser
+def test_frames_of_a_video_are_predicted(serve):
+    """The first frame at once, others as the video plays."""
+    stand_in = StandIn()
+    script = f"""{LOADED} {RECORD}
+element("files").files = transfer.files;
+element("files").dispatchEvent(new Event("change"));
+await until(() => captions().some((text) => text.includes(" ms")));
+report.first = captions();
+await document.querySelector("video").play();
+await until(() => captions().some((text) => /0\\.[1-9]\\d s: /.test(text)));
+report.size = [document.querySelector("canvas").width, document.querySelector("canvas").height];
+"""
+    found = visit(serve(boxes=stand_in.loaded()).app, script)
+    assert found["first"][0].startswith("0.00 s: clip.webm: 1 disc") and found["size"] == [96, 64]
+    assert len(stand_in.batches) > 2 and stand_in.batches[1:] == [[(64, 96)]] * (len(stand_in.batches) - 1)
