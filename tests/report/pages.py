@@ -90,6 +90,6 @@ def dom_of(url: str, *options: str) -> str:
         *options,
         url,
     ]
-    done = subprocess.run([browser(), *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([browser(), *words], capture_output=True, text=True, timeout=300)
     assert "CONSOLE" not in done.stderr, done.stderr
     return done.stdout

@@ -25,7 +25,7 @@ from resdet.serve.models import Loaded, Models, ServedModel
 from resdet.serve.server import bind, configuration
 
 CLASSES = ["disc", "square", "bar"]
-PATIENCE = 60  # seconds after which a test hangs
+PATIENCE = 300  # seconds after which a test hangs
 
 
 class StandIn:

@@ -41,8 +41,7 @@ FILES = {
     "detector": lambda folder: saved(tiny.make("fpn", True, "data=coco"), folder / "a.safetensors"),
     "classifier": lambda folder: saved(small_classifier(), folder / "a.safetensors"),
     "exported classifier": lambda folder: exported(small_classifier(), folder / "a.onnx", Form(dynamic_batch=True)),
-    "exported classifier of single images": lambda folder: exported(small_classifier(), folder / "a.onnx", Form()),
-    "exported detector": lambda folder: exported(detector("fpn", True), folder / "a.onnx", Form(SHAPE)),
+    "exported detector": lambda folder: exported(detector("c4", False), folder / "a.onnx", Form(SHAPE)),
 }
 
 
@@ -73,7 +72,9 @@ def test_a_batch_gives_the_results_of_predict(kind, tmp_path):
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
         if hasattr(theirs, "boxes"):
             np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=2e-2)
-            assert ours.size == theirs.size and (ours.masks == theirs.masks).mean() > 0.999
+            assert ours.size == theirs.size
+        if getattr(theirs, "rles", None):
+            assert (ours.masks == theirs.masks).mean() > 0.999
 
 
 def test_a_localizer_has_the_classes_of_a_classifier(tmp_path):

@@ -18,7 +18,7 @@ from resdet.serve.pages import FILES
 from resdet.tasks import tasks
 
 STATIC = Path(resdet.__file__).parent / "serve/static"
-VIRTUAL = "--virtual-time-budget=20000"  # milliseconds, which pass when the network rests
+VIRTUAL = "--virtual-time-budget=120000"  # milliseconds, which pass when the network rests
 needs_browser = pytest.mark.skipif(pages.browser() is None, reason="no Chromium in PATH")
 BOXES = [[40, 30, 140, 110], [42, 32, 142, 112], [44, 34, 144, 114], [150, 90, 200, 140]]
 

@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
 import pytest
@@ -119,13 +120,14 @@ def test_huge_headers_are_refused(serve):
 
 def test_headers_that_do_not_come_end_the_connection(serve, monkeypatch):
     """Of a new connection, and of one that was answered before; a client that is answered in time stays."""
-    quick = lambda app, limits: configuration(app, Limits(body_timeout=0.2))
+    quick = lambda app, limits: configuration(app, Limits(body_timeout=2))
     monkeypatch.setattr("serve.serving.configuration", quick)
-    with listening(serve().app) as url:
-        assert exchange(url, b"") == b""
-        assert exchange(url, b"GET /healthz HT") == b""
-        once = exchange(url, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /hea")
-        assert once.startswith(b"HTTP/1.1 200") and once.count(b"HTTP/1.1") == 1
+    whole = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    with listening(serve().app) as url, ThreadPoolExecutor(3) as pool:
+        answers = pool.map(lambda words: exchange(url, words), (b"", whole[:15], whole + whole[:15]))
+        nothing, cut, once = answers
+    assert nothing == cut == b""
+    assert once.startswith(b"HTTP/1.1 200") and once.count(b"HTTP/1.1") == 1
 
 
 def exchange(url: str, words: bytes) -> bytes:
