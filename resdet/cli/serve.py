@@ -59,7 +59,7 @@ def add_limits(group) -> None:
     add("--max-images", 32, "N", "images of a request; above status 400", positive)
 
 
-def run(parsed) -> None:
+def run(parsed) -> int:
     from resdet.commands.serve import serve
     from resdet.serve.limits import Limits
 
@@ -74,7 +74,7 @@ def run(parsed) -> None:
         max_images=parsed.max_images,
     )
     mode, compile = speed_of(parsed, "fast")
-    serve(
+    return serve(
         parsed.models,
         limits,
         parsed.workers,

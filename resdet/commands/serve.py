@@ -21,8 +21,11 @@ def serve(
     device: str = "auto",
     token: str | None = None,
     **options: Any,
-) -> None:
-    """Serves the models named by `words`, NAME=PATH or PATH, until SIGTERM; `options`: fields of `Settings`."""
+) -> int:
+    """Serves the models named by `words`, NAME=PATH or PATH, until SIGTERM; returns the exit status.
+
+    `options`: further fields of `Settings`.
+    """
     for module in ("starlette", "uvicorn", "python_multipart"):
         required(module, PACKAGE, "resdet serve")
     from resdet.serve.models import named
@@ -36,7 +39,9 @@ def serve(
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise ConfigError("The token is empty or has characters other than printable ASCII: give another one.")
     settings = Settings(named(words), device=device, token=token, limits=limits, **options)
+    if workers > 1 and not settings.port:
+        raise ConfigError("--port is 0, and --workers need ports of their own: give the first of them by --port.")
     if workers > 1:
-        serve_in_processes(settings, workers)
-    else:
-        serve_here(settings)
+        return serve_in_processes(settings, workers)
+    serve_here(settings)
+    return 0

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -13,11 +14,15 @@ import torch
 from resdet.errors import Error
 from resdet.serve.server import Settings, serve
 
+USER_ERROR = 2  # exit status
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def serve_in_processes(settings: Settings, count: int) -> None:
-    """Serves at `settings.port` and the ports above it until SIGTERM; ends all processes if one ends."""
+def serve_in_processes(settings: Settings, count: int) -> int:
+    """Serves at `settings.port` and the ports above it until SIGTERM; ends all processes if one ends.
+
+    Returns the exit status: 2 if a process met a user error, which it has printed, 1 if one failed otherwise.
+    """
     context, gpus = multiprocessing.get_context("spawn"), visible_gpus()
     processes = [context.Process(target=serve_one, args=(settings, rank, count, gpus)) for rank in range(count)]
     stopped = False
@@ -34,15 +39,17 @@ def serve_in_processes(settings: Settings, count: int) -> None:
         for process in processes:
             process.start()
         wait([process.sentinel for process in processes])
-        first = not stopped
+        asked = stopped
         stop()
         for process in processes:
             process.join()
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-    if first:
-        raise Error("A process of the server ended, so the others were stopped: see its message above.")
+    if asked:
+        return 0
+    print("resdet: a process of the server ended, and the others were stopped.", file=sys.stderr)
+    return USER_ERROR if any(process.exitcode == USER_ERROR for process in processes) else 1
 
 
 def serve_one(settings: Settings, rank: int, count: int, gpus: Sequence[str]) -> None:
@@ -54,7 +61,8 @@ def serve_one(settings: Settings, rank: int, count: int, gpus: Sequence[str]) ->
     try:
         serve(replace(settings, port=settings.port + rank))
     except Error as error:
-        raise SystemExit(f"resdet: {error}") from None
+        print(f"resdet: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
 
 
 def visible_gpus() -> list[str]:

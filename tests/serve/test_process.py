@@ -12,6 +12,7 @@ from serve.serving import PATIENCE, listening, picture
 
 import resdet
 from resdet.serve.limits import Limits
+from resdet.serve.processes import visible_gpus
 from resdet.serve.server import configuration
 from resdet.weights import saving
 
@@ -103,6 +104,18 @@ def test_without_its_packages_the_command_names_them(command, monkeypatch, modul
 def test_limits_are_checked(command, words):
     done = command("serve", "best.pth", *words)
     assert done.returncode == 2 and "too small" in done.stderr
+
+
+def test_processes_need_ports(command):
+    done = command("serve", "best.pth", "--workers", "2", "--port", "0")
+    assert done.returncode == 2 and "give the first of them" in done.stderr
+
+
+def test_gpus_of_the_processes(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
+    assert visible_gpus() == ["3", "GPU-5a"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
 
 
 def test_an_empty_token_is_refused(command, monkeypatch):
