@@ -43,6 +43,7 @@ EXTRAS = {
     "supervision": ["supervision>=0.25"],
     "pandas": ["pandas>=2.1"],
     "tensorboard": ["tensorboard>=2.16"],
+    "serve": ["starlette>=0.46", "uvicorn>=0.34", "python-multipart>=0.0.20"],
     "export": EXPORT,
     "openvino": [*EXPORT, "openvino>=2026.2"],  # before, it truncates files on a full disk without an error
 }
@@ -58,6 +59,7 @@ EXTRAS["test"] = [
     *EXTRAS["timm"],
     *EXTRAS["supervision"],
     *EXTRAS["tensorboard"],
+    *EXTRAS["serve"],
     *EXTRAS["openvino"],
 ]
 EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["lint"], "build>=1.2", "twine>=6", "pre-commit>=4"]
@@ -135,7 +137,10 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["resdet", "resdet.*"]), "resdet.configs"],
     package_dir={"resdet.configs": "configs"},
-    package_data={"resdet": ["py.typed", "report/*.css", "report/*.js"], "resdet.configs": ["*.yaml"]},
+    package_data={
+        "resdet": ["py.typed", "report/*.css", "report/*.js", "serve/static/*"],
+        "resdet.configs": ["*.yaml"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["resdet=resdet.cli.process:main"]},

@@ -11,7 +11,7 @@ from resdet.classification.build import build_classifier
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.sources import open_images, open_on_device
-from resdet.classification.model import Classifier
+from resdet.classification.model import TOP, Classifier
 from resdet.classification.report import evaluate
 from resdet.classification.training import ClassificationTraining
 from resdet.data.config import DataConfig
@@ -24,7 +24,6 @@ from resdet.results.sections import Section
 from resdet.results.stream import Source, follow, sorted_out
 from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task
 
-TOP = 5  # default number of predicted classes
 IMAGES = (
     "data.size=32", "data.short=36", "data.augment.short=[36,48]", "data.mean=per_pixel", "data.train_images=20",
     "data.val_images=20", "data.workers=0",
@@ -35,6 +34,7 @@ class ClassificationTask(Task):
     """Images with one label each."""
 
     evaluate_options = frozenset({"per_class"})
+    predict_options = frozenset({"top"})
 
     def build(
         self, experiment: ClassificationExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None

@@ -23,6 +23,7 @@ from resdet.cli import (
     predict,
     report,
     reproduce,
+    serve,
     train,
     zoo,
 )
@@ -34,7 +35,7 @@ FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 COMMANDS = (
     *(train, evaluate, predict, report),
     data,
-    *(export, convert),
+    *(serve, export, convert),
     *(reproduce, bench, parity),
     *(nets, zoo, config, completion),
 )

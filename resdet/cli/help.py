@@ -12,7 +12,8 @@ GROUPS = {  # title -> the arguments of an example -> what it does; the first wo
     "Data": {
         "data check PHOTOS": "get, make, check, convert data sets",
     },
-    "Files": {
+    "Deployment": {
+        "serve runs/custom/best.pth": "a page and an HTTP API",
         "export best.pth --to onnx": "one graph: ONNX, OpenVINO, torch",
         "convert best.pth --to torchvision": "weights for another library",
     },

@@ -42,6 +42,7 @@ class DetectionTask(Task):
     """Detection of any number of objects per image."""
 
     evaluate_options = frozenset({"per_class", "save"})
+    predict_options = frozenset({"score", "draw"})
 
     def build(
         self, experiment: DetectionExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None

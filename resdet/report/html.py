@@ -48,7 +48,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
     text = PAGE.format(
         policy=POLICY,
         title=escape(title),
-        style=(folder / "style.css").read_text(encoding="utf-8"),
+        style="".join((folder / name).read_text(encoding="utf-8") for name in ("base.css", "style.css")),
         script=(folder / "script.js").read_text(encoding="utf-8"),
         links=" ".join(f'<a href="#{escape(each.key)}">{escape(each.title)}</a>' for each in sections),
         sections="\n".join(map(section_html, sections)),
