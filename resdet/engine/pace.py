@@ -64,6 +64,9 @@ class Pace:
         return max(1e-9, self.total - self.position) / max(1.0, left / seconds_per_step)
 
     def state_dict(self) -> dict[str, Any]:
+        """Without a budget there are no times, so that equal runs have equal checkpoints."""
+        if self.budget is None:
+            return {"position": self.position}
         return {
             "position": self.position,
             "speed": self.speed,
@@ -72,7 +75,7 @@ class Pace:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Loads a state; one of an older version has the position only."""
+        """Loads a state, also of a run without a budget, which has the position only."""
         self.position = self.before = state["position"]
         self.evaluation = state.get("evaluation", 0.0)
         self.started = self.clock() - state.get("seconds", 0.0)

@@ -67,8 +67,10 @@ def is_metric(value: Any) -> bool:
 
 
 def is_pace(value: Any) -> bool:
-    """None, in older checkpoints, or the state of a Pace."""
-    return value is None or (mapping_of({key: is_amount for key in PACE})(value) and value["speed"] > 0)
+    """None, in older checkpoints, or the state of a Pace, with or without a budget."""
+    if value is None or mapping_of({"position": is_amount})(value):
+        return True
+    return mapping_of({key: is_amount for key in PACE})(value) and value["speed"] > 0
 
 
 def is_amount(value: Any) -> bool:

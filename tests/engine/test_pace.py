@@ -95,6 +95,7 @@ def test_time_of_earlier_starts_counts():
     assert (second.position, second.speed) == (first.position, first.speed)
     run(second, later, lambda step: 1.0, log_every=10)
     assert later.now - 5e6 == pytest.approx(300, abs=12)
+    assert set(Pace(1000, 1000).state_dict()) == {"position"}  # no times, so that equal runs have equal checkpoints
     other = Pace(1000, 1000)  # resumed without a budget
     other.load_state_dict(state)
     assert other.speed == 1 and other.remaining == round(1000 - first.position)
