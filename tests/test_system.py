@@ -1,4 +1,4 @@
-"""Linux alone runs these tests: Windows is emulated by what its documentation says of open and locked files."""
+"""Differences between operating systems. On Linux, Windows is emulated: its rules for open and locked files."""
 
 import os
 import subprocess

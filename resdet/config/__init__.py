@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resdet.config.loading import with_values as with_values
     from resdet.config.overrides import is_override as is_override
     from resdet.config.overrides import parse_override as parse_override
-    from resdet.config.schema import get as get
+    from resdet.config.settings import get as get
 
 __getattr__, __dir__ = attach(
     __name__,
@@ -32,7 +32,7 @@ __getattr__, __dir__ = attach(
         "differences": "compare",
         "find": "files",
         "from_dict": "loading",
-        "get": "schema",
+        "get": "settings",
         "is_override": "overrides",
         "load": "loading",
         "parse_override": "overrides",

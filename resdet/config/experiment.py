@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 from resdet.backbones.config import BackboneConfig, ResNetConfig
+from resdet.config.settings import holder
 from resdet.data.config import DataConfig
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.errors import ConfigError, require
@@ -93,10 +94,7 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
     """The experiment as plain dicts and lists, with the value `auto` of keys that are not chosen yet."""
     settings = plain(asdict(experiment))
     for key in settings.pop("auto"):
-        *sections, last = key.split(".")
-        section = settings
-        for name in sections:
-            section = section[name]
+        section, last = holder(settings, key)
         section[last] = AUTO
     return settings
 

@@ -38,7 +38,6 @@ def json_schema() -> dict[str, Any]:
         properties = definitions[task.__name__]["properties"]
         properties["_base_"] = files
         del properties["auto"]  # written as the value of each key
-    for task in tasks:
         for key in task.auto_keys:
             allow_auto(definitions, kinds, task, key)
     return {

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from resdet.config.experiment import AUTO, experiments, plain
-from resdet.config.schema import VARIANTS, Schema, default_families, get, holder
+from resdet.config.schema import VARIANTS, Schema, default_families
+from resdet.config.settings import get, holder
 from resdet.errors import ConfigError, hint
 
 MISSING = object()

@@ -10,8 +10,8 @@ from resdet.config.files import find, read_layers
 from resdet.config.layers import Layer, drop_other_families, expand_names, merge, origin_of, schema_of
 from resdet.config.overrides import override_layer
 from resdet.config.renames import current_settings
-from resdet.config.schema import Schema, get, holder
-from resdet.config.settings import copy
+from resdet.config.schema import Schema
+from resdet.config.settings import copy, get, holder
 from resdet.config.validation import validate
 from resdet.errors import ConfigError
 
@@ -83,8 +83,8 @@ def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
 
 def take_auto(settings: dict[str, Any], schema: Schema) -> Any:
     """Replaces the value `auto` of `auto_keys` by defaults, in place; returns these keys and those of `auto`."""
-    defaults, listed = schema.defaults(), settings.get("auto")
-    found = [key for key in schema.task.auto_keys if get(settings, key) == AUTO]
+    listed, found = settings.get("auto"), [key for key in schema.task.auto_keys if get(settings, key) == AUTO]
+    defaults = schema.defaults() if found else {}
     for key in found:
         parent, last = holder(settings, key)
         parent[last] = limited(get(defaults, key), get(settings, schema.task.auto_keys[key] or ""))

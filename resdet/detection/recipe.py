@@ -5,7 +5,7 @@ The rules use the number of images and the sizes of objects, not the pixels. doc
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import numpy as np
 from resdet import config
 from resdet.config.experiment import plain
 from resdet.detection.check.anchors import grid_of
-from resdet.detection.check.fit import fit_anchors, imbalance
+from resdet.detection.check.fit import AnchorFit, fit_anchors, imbalance
 from resdet.detection.check.objects import ObjectTable
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.config import ScenesConfig
@@ -33,6 +33,7 @@ EVALUATIONS = 8
 WARMUP = 200.0  # steps at most
 
 Value = tuple[Any, str]
+Rules = Mapping[str, Callable[[DetectionExperiment, ObjectTable], Value]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Choice:
 
 
 def complete(
-    experiment: DetectionExperiment, table: ObjectTable, rules: "Rules | None" = None
+    experiment: DetectionExperiment, table: ObjectTable, rules: Rules | None = None
 ) -> tuple[DetectionExperiment, list[Choice]]:
     """The experiment with values for the keys of `rules` that are `auto`, and these choices. `table`: of the training
     images; `rules`: `RULES` by default."""
@@ -89,7 +90,10 @@ def training_sizes(experiment: DetectionExperiment, table: ObjectTable) -> Value
 
 def anchors(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     """The default anchors, or those that fit more objects if too many have none."""
-    fit = fit_anchors(table, scenes(experiment), grid_of(experiment.model), search=True)
+    return fitted_anchors(experiment, fit_anchors(table, scenes(experiment), grid_of(experiment.model), search=True))
+
+
+def fitted_anchors(experiment: DetectionExperiment, fit: AnchorFit) -> Value:
     default = plain(asdict(experiment.model.rpn.anchors))
     if fit.better is None:
         return default, f"{fit.recall:.1%} of the objects have an anchor of IoU 0.5 or more"
@@ -157,8 +161,6 @@ def warmup(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     return round(share, 3), "train.length / 10"
 
 
-Rules = dict[str, Callable[[DetectionExperiment, ObjectTable], Value]]
-
 RULES: Rules = {
     "model.input.min_size": min_size,
     "data.augment.min_size": training_sizes,  # follows model.input.min_size
@@ -174,7 +176,7 @@ RULES: Rules = {
     "schedule.warmup": warmup,
 }
 SIZE_RULES: Rules = {key: RULES[key] for key in ("model.input.min_size", "data.augment.min_size")}
-FINE_TUNING_RULES: Rules = RULES | {"model.rpn.anchors": default_anchors}  # from the weights of a detector
+FINE_TUNING_RULES: Rules = {**RULES, "model.rpn.anchors": default_anchors}  # from the weights of a detector
 
 
 def multiple(value: float, step: int = STEP) -> int:

@@ -53,8 +53,9 @@ class Trainer:
         self.task, self.optim, self.train, self.world, self.out = task, optim, train, world, out
         self.per_unit = task.training.steps_per_epoch if train.unit == "epochs" else 1.0
         self.lr = scaled_lr(optim, train.batch)
-        self.schedule = Schedule(schedule, self.lr, self.steps(train.length), self.per_unit)
-        self.pace = Pace(self.steps(train.length), self.steps(train.evaluate_every), train.minutes)
+        total = self.steps(train.length)
+        self.schedule = Schedule(schedule, self.lr, total, self.per_unit)
+        self.pace = Pace(total, self.steps(train.evaluate_every), train.minutes)
 
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         task.model.to(world.device).to(memory_format=layout)
@@ -178,7 +179,7 @@ class Trainer:
         last = self.pace.done
         if self.step % self.train.log_every == 0 or last:
             self.read_window(log, throughput)
-        self.evaluation_due = last or self.pace.crossed(self.steps(self.train.evaluate_every))
+        self.evaluation_due = last or self.pace.crossed(self.pace.evaluate_every)
         if self.evaluation_due or self.pace.crossed(self.steps(self.train.checkpoint_every)):
             with throughput.pause():
                 self.save()

@@ -112,11 +112,10 @@ def check_splits(
 ) -> Report:
     """Checks these splits, the training split first; `found`: findings that are already known."""
     table = splits[0].objects()
-    choices = recipe.complete(experiment, table)[1]
-    experiment = recipe.complete(experiment, table, recipe.SIZE_RULES)[0]  # the other keys keep their defaults
+    experiment, sizes = recipe.complete(experiment, table, recipe.SIZE_RULES)  # the other keys keep their defaults
     data, grid = cast(ScenesConfig, experiment.data), grid_of(experiment.model)
     findings = list(found)
-    report = Report(list(splits), findings, grid=grid, choices=choices)
+    report = Report(list(splits), findings, grid=grid)
     for split in splits:
         findings += split.findings
         findings += check_files(split, depth.decode)
@@ -126,6 +125,8 @@ def check_splits(
     findings += check_categories(splits)
     findings += check_duplicates(splits, depth.near)
     findings += _check_balance(splits[0], data, report)
+    anchors = lambda experiment, _: recipe.fitted_anchors(experiment, report.anchors[splits[0].name])
+    report.choices = sizes + recipe.complete(experiment, table, {**recipe.RULES, "model.rpn.anchors": anchors})[1]
     return report
 
 

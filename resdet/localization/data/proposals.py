@@ -74,6 +74,7 @@ def reserve(path: Path) -> None:
 
 
 def _write(path: Path, dtype: type, shape: tuple[int, ...], fill: int) -> None:
+    """Creates the file and unmaps it: Windows does not remove mapped files."""
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     reserve(path)
     if fill:
