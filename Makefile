@@ -4,6 +4,7 @@
 # make lint         check style with ruff, and the types of resdet with mypy
 # make types        check the types of all packages, strictly; the result depends on the annotations of the installed torch
 # make fuzz         read 10,000 damaged files of each kind (tests/fuzz/README.md): about 30 minutes on two cores
+# make dist         build wheel and source distribution, reproducibly, and check their metadata; needs the dev extra
 # make bench        compare speed with torchvision, timm and pycocotools
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: quickstart test test-all test-gpu test-torch fuzz bench lint types clean
+.PHONY: quickstart test test-all test-gpu test-torch fuzz bench dist lint types clean
 
 quickstart: $(READY)
 	$(BIN)/resdet train --config shapes_mask_r18_fpn.yaml
@@ -36,9 +37,15 @@ fuzz: $(READY)
 bench: $(READY)
 	$(BIN)/resdet bench
 
+dist:
+	rm -rf dist
+	umask 022 && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PYTHON) -m build
+	$(PYTHON) -m twine check --strict dist/*
+
 lint: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lint]'
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy --config-file .ci/mypy.ini
+	$(BIN)/mypy --config-file .ci/mypy.ini --platform win32
 
 types: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lint]'
@@ -51,4 +58,4 @@ $(READY): setup.py constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

@@ -95,7 +95,7 @@ def load(
 
     `path`: a file of `resdet train`, or of `resdet export --to onnx` or `openvino`; a file of torchvision, timm,
     detectron2, MSRA or Keras-applications, recognized by content; or the name of a published model, downloaded once:
-    `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
+    `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`; `resdet zoo` lists all.
 
     `mode`: "exact" computes in float32 what the library of the weights computes; "fast" prepares the model for
     inference only (`resdet.fast.accelerate`, which explains `compile`). Files of ONNX run as they were exported; those

@@ -1,11 +1,19 @@
 """The base class of the models of all tasks."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Hashable
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 Kind = Literal["backbone", "classifier", "detector", "localizer"]
+
+
+class Prepared(NamedTuple):
+    """An image decoded and resized by `prepare_image`, the input of `predict_prepared`."""
+
+    shape: Hashable  # images of one shape can be predicted together
+    content: Any  # depends on the model
+    size: tuple[int, int]  # height and width of the original image
 
 
 class Model(nn.Module):
@@ -22,5 +30,8 @@ class Model(nn.Module):
 
     losses: Callable[..., dict[str, Tensor]]  # (images, targets) -> scalars by name; their sum is minimized
     predict: Callable[..., Any]  # (images, …) -> one result per image
+    # `predict` in two stages, for servers: images are prepared in any thread, and predicted together in one.
+    prepare_image: Callable[[Any], Prepared]
+    predict_prepared: Callable[..., list[Any]]  # (images, score=None, top=None) -> one result per image
     # Replaces each function that takes much of the time of inference by `compile(function)`.
     compile_inference: Callable[[Callable[[Callable[..., Any]], Callable[..., Any]]], None]

@@ -17,6 +17,7 @@ from resdet.files.keyed_cache import cached_json
 from resdet.model import Model
 from resdet.registry import Registry
 from resdet.results.sections import Section
+from resdet.results.stream import Source
 
 EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks without it
     "per_class": "--per-class is for classifiers and detectors, and {path} is a localizer: omit it.",
@@ -89,6 +90,7 @@ class Step:
 class Task:
     """The base class of tasks. Experiments, data configs and models are of the classes of the task."""
 
+    predict_options: ClassVar[frozenset[str]] = frozenset()  # supported ones of `top`, `score` and `draw`
     evaluate_options: ClassVar[frozenset[str]] = frozenset()  # supported ones of EVALUATE_OPTIONS
 
     def build(self, experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
@@ -110,10 +112,15 @@ class Task:
         raise NotImplementedError
 
     def predict(
-        self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
+        self, models: Sequence[Any], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
-        """Predicts with a model, or several as an ensemble; prints the result of each image and yields it for JSON."""
+        """Predicts with a model, or several as an ensemble; prints the result of each image or frame and
+        yields it for JSON."""
         raise NotImplementedError
+
+    def predictor(self, models: Sequence[Any], weights: Sequence[str], options: PredictOptions) -> Any:
+        """The program that `resdet serve` predicts with: `prepare_image` and `predict_prepared` as a Model has them."""
+        return models[0]
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
         """Evaluates a run on its validation data. `precision`: the one wanted of the score threshold, if any."""

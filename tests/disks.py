@@ -1,12 +1,13 @@
 """Disks that take no more: by a limit on the size of files, which needs no rights, and by file systems of their own."""
 
-import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+resource = pytest.importorskip("resource", reason="needs the limits of POSIX")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -128,6 +129,8 @@ def fork(folder: Path, *words, ranks: int = 1, first: Callable[[], None] | None 
     `first` is pickled by name: a function of a module, or a partial of one. The status is that of the first rank that
     fails, negative if a signal ended it. The output of the ranks is concatenated.
     """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("needs forks")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if ranks > 1 else None

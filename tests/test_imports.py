@@ -86,7 +86,7 @@ def test_a_mistake_in_a_config_is_told_at_once(words, hint, tmp_path):
 
 # The packages and modules of resdet, lowest floor first; those of a floor do not use each other.
 FLOORS = [
-    ("_lazy", "cudnn", "errors", "model", "progress", "structures", "timing"),
+    ("_lazy", "cudnn", "errors", "model", "progress", "structures", "system", "timing"),
     ("compilation", "extension", "files", "optional", "registry"),
     ("ops",),
     ("backbones", "images"),
@@ -100,7 +100,9 @@ FLOORS = [
     ("export",),
     ("fast",),
     ("hub",),
-    ("bench", "interop", "report"),
+    ("interop", "report"),
+    ("serve",),
+    ("bench",),
     ("reproduce",),
     ("commands",),
     ("cli",),

@@ -8,8 +8,11 @@ from importlib import import_module
 from resdet.errors import ConfigError
 from resdet.timing import CudaTimer, Timer, measure, torch_threads
 
-SUITES = ("forward", "train", "cifar", "pipeline", "detect", "detect_train", "end_to_end", "ops", "evaluate", "index")
-ON_DEVICES = ("forward", "train", "cifar", "detect", "detect_train", "ops")  # suites that also run on a GPU
+SUITES = (
+    "forward", "train", "cifar", "pipeline", "detect", "detect_train", "end_to_end", "ops", "evaluate", "index",
+    "serve",
+)  # fmt: skip
+ON_DEVICES = ("forward", "train", "cifar", "detect", "detect_train", "ops", "serve")  # suites that also run on a GPU
 
 
 def bench(

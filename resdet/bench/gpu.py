@@ -9,8 +9,6 @@ measured, and the run goes on when a stage fails. Needs torch, torchvision and T
 """
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from typing import Any, TextIO
 
 from resdet.errors import ConfigError
 from resdet.files.atomic import make_folder, write_json
+from resdet.system import kill_group
 
 LIMIT = 560  # seconds, of all stages together
 TIMEOUTS = {  # seconds; the compiler comes last, so that it delays nothing and gets what the others leave
@@ -93,17 +92,8 @@ def failure_of(words: Sequence[str], log: TextIO, timeout: float) -> str | None:
     except subprocess.TimeoutExpired:
         return f"stopped after {timeout:.0f} s"
     finally:
-        end_group(process)
+        kill_group(process)  # with those that it started, as compilers do
     return f"exit status {status}" if status else None
-
-
-def end_group(process: subprocess.Popen) -> None:
-    """Ends the process and those that it started, as compilers do."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
 
 
 def last_lines(file: Path, start: int) -> list[str]:

@@ -79,7 +79,7 @@ def nothing() -> Samples:
 
 def in_child(open_samples: Callable[[], Samples], images: int, workers: int) -> int:
     """Total bytes of a child process that opens the samples and of its forked workers, measured by `weigh_family`."""
-    context = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
     parent = context.Process(target=weigh_family, args=(open_samples, images, workers, send))
     parent.start()
@@ -90,7 +90,7 @@ def in_child(open_samples: Callable[[], Samples], images: int, workers: int) -> 
 
 
 def weigh_family(open_samples: Callable[[], Samples], images: int, workers: int, send: Any) -> None:
-    context = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context("fork")
     read, weighed = context.Barrier(workers + 1), context.Barrier(workers + 1)
     sizes = context.Array("q", workers)
     samples = open_samples()
@@ -115,5 +115,5 @@ def weigh_family(open_samples: Callable[[], Samples], images: int, workers: int,
 
 def proportional_size() -> int:
     """Proportional set size of this process in bytes."""
-    lines = Path(PSS).read_text().splitlines()
+    lines = Path(PSS).read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

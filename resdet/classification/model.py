@@ -16,11 +16,12 @@ from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
 from resdet.images.prefetch import prefetched
-from resdet.model import Model
+from resdet.model import Model, Prepared
 from resdet.results.classification import Classification
 from resdet.structures import upload
 
 PREDICT_BATCH = 64
+TOP = 5  # default number of predicted classes
 
 
 class Classifier(Model):
@@ -70,7 +71,7 @@ class Classifier(Model):
     def predict(
         self,
         images: Any,
-        top: int = 5,
+        top: int = TOP,
         batch: int | None = None,
         stream: bool = False,
         device: str | torch.device | None = None,
@@ -86,15 +87,26 @@ class Classifier(Model):
             self.to(device)
         return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 
-    def stream(self, images: Iterable[Any], top: int = 5, batch: int | None = None) -> Iterator[Classification]:
+    def stream(self, images: Iterable[Any], top: int = TOP, batch: int | None = None) -> Iterator[Classification]:
         """Yields the results of `predict` one by one; holds two batches of images in memory."""
         size = batch or PREDICT_BATCH
-        crop = lambda image: center_crop(as_image(image), self.short, self.size)
-        for group in batches(prefetched(crop, images, size), size):
-            sources, crops = zip(*group)
-            with evaluating([self]):
-                best = self.scores(np.stack(crops)).topk(min(top, len(self.classes)), dim=1)
-            yield from map(self.describe, best.indices.numpy(), best.values.numpy(), sources)
+        for group in batches(prefetched(self.prepare_image, images, size), size):
+            results = self.predict_prepared([prepared for _, prepared in group], top=top)
+            for (source, _), result in zip(group, results):
+                result.image = source
+                yield result
+
+    def prepare_image(self, image: Any) -> Prepared:
+        opened = as_image(image)
+        return Prepared(self.size, center_crop(opened, self.short, self.size), opened.size[::-1])
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
+    ) -> list[Classification]:
+        """The `top` classes (default: 5) of each image; `score` has no meaning."""
+        with evaluating([self]):
+            scores = self.scores(np.stack([prepared.content for prepared in images]))
+        return best_classes(scores, self.classes, TOP if top is None else top)
 
     @torch.inference_mode()
     def scores(self, crops: np.ndarray) -> Tensor:
@@ -103,8 +115,14 @@ class Classifier(Model):
         logits: Tensor = self(pixels.permute(0, 3, 1, 2))
         return logits.float().softmax(1).cpu()
 
-    def describe(self, labels: np.ndarray, scores: np.ndarray, image: Any = None) -> Classification:
-        return Classification(labels, scores, [self.classes[label] for label in labels], image)
+
+def best_classes(scores: Tensor, classes: Sequence[str], top: int) -> list[Classification]:
+    """The `top` classes of each image by its probabilities [B, C]."""
+    best = scores.topk(min(top, len(classes)), dim=1)
+    return [
+        Classification(labels, values, [classes[label] for label in labels])
+        for labels, values in zip(best.indices.numpy(), best.values.numpy())
+    ]
 
 
 def batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:

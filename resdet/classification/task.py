@@ -11,7 +11,7 @@ from resdet.classification.build import build_classifier
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.sources import open_images, open_on_device
-from resdet.classification.model import Classifier
+from resdet.classification.model import TOP, Classifier
 from resdet.classification.report import evaluate
 from resdet.classification.training import ClassificationTraining
 from resdet.data.config import DataConfig
@@ -20,10 +20,11 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
 from resdet.progress import track
+from resdet.results.classification import Classification
 from resdet.results.sections import Section
+from resdet.results.stream import Source, follow, sorted_out
 from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task
 
-TOP = 5  # default number of predicted classes
 IMAGES = (
     "data.size=32", "data.short=36", "data.augment.short=[36,48]", "data.mean=per_pixel", "data.train_images=20",
     "data.val_images=20", "data.workers=0",
@@ -34,6 +35,7 @@ class ClassificationTask(Task):
     """Images with one label each."""
 
     evaluate_options = frozenset({"per_class"})
+    predict_options = frozenset({"top"})
 
     def build(
         self, experiment: ClassificationExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
@@ -60,7 +62,7 @@ class ClassificationTask(Task):
         return run_report.report(run)
 
     def predict(
-        self, models: Sequence[Classifier], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
+        self, models: Sequence[Classifier], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
         if len(models) > 1:
             raise ConfigError(
@@ -71,7 +73,7 @@ class ClassificationTask(Task):
             raise ConfigError(
                 f"{weights[0]} is a classifier: omit --score, --draw and eval.*, which need a detector or a localizer."
             )
-        return classify(models[0], images, TOP if options.top is None else options.top)
+        return classify(models[0], sources, TOP if options.top is None else options.top)
 
     def pictures(self, data: DataConfig) -> Sequence[Any]:
         if isinstance(data, ImagesConfig):
@@ -95,11 +97,20 @@ class ClassificationTask(Task):
         return ["eval.batch=8", *(["eval.scales=[32,48]"] if experiment.data.name != "cifar10" else ())]
 
 
-def classify(model: Classifier, paths: Sequence[Path], top: int) -> Iterator[dict[str, Any]]:
-    for result, path in zip(track(model.stream(paths, top=top), "predicting", len(paths)), paths):
+def classify(model: Classifier, sources: Sequence[Source], top: int) -> Iterator[dict[str, Any]]:
+    """Prints the classes of each image, then of each frame of each video, and yields them in JSON types."""
+    paths, videos = sorted_out(sources)
+    for path, result in zip(paths, track(model.stream(paths, top=top), "predicting", len(paths))):
         print(f"{path}: {result}")
-        scores = [round(float(score), 6) for score in result.scores]
-        yield {"image": str(path), "names": result.names, "scores": scores}
+        yield {"image": str(path), **named_scores(result)}
+    for video in videos:
+        for place, result in follow(video, lambda frames: model.stream(frames, top=top)):
+            print(f"{place}: {result}", flush=video.live)
+            yield {**place._asdict(), **named_scores(result)}
+
+
+def named_scores(result: Classification) -> dict[str, Any]:
+    return {"names": result.names, "scores": [round(float(score), 6) for score in result.scores]}
 
 
 task = ClassificationTask()

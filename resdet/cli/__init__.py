@@ -9,14 +9,37 @@ from contextlib import closing, suppress
 from typing import TextIO
 
 from resdet import extension
-from resdet.cli import bench, config, convert, data, evaluate, export, nets, parity, predict, report, reproduce, train
+from resdet.cli import (
+    bench,
+    completion,
+    config,
+    convert,
+    data,
+    evaluate,
+    export,
+    help,
+    nets,
+    parity,
+    predict,
+    report,
+    reproduce,
+    serve,
+    train,
+    zoo,
+)
 from resdet.cli.json_output import json_on_stdout
 from resdet.errors import ConfigError, Error
 from resdet.files.atomic import describe
 from resdet.progress import DISPLAY
 
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-COMMANDS = (train, evaluate, predict, report, reproduce, convert, export, nets, config, data, bench, parity)
+COMMANDS = (
+    *(train, evaluate, predict, report),
+    data,
+    *(serve, export, convert),
+    *(reproduce, bench, parity),
+    *(nets, zoo, config, completion),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,12 +135,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="resdet",
-        description="Train, evaluate, run and export residual nets and the detectors built on them.",
-        epilog="Every command takes --import MODULE, a module that registers your own backbones, heads, data formats, "
-        "evaluators or tasks.",
+        usage="resdet COMMAND …",
+        description=f"Train, evaluate, run and export residual nets and detectors.\n\n{help.overview()}",
+        epilog="`resdet COMMAND --help` lists the options of a command. Every command takes --import MODULE,\n"
+        "a module that registers your own backbones, heads, data formats, evaluators or tasks.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"resdet {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(prog="resdet", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     for command in COMMANDS:
         command.add(commands)
+    help.add_examples(commands.choices)
     return parser

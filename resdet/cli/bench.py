@@ -19,8 +19,8 @@ def add(commands) -> None:
     )
     parser.epilog = EPILOG
     suites = (
-        "forward, train, cifar, pipeline, detect, detect_train, end_to_end, ops, evaluate, index (default: all), or "
-        "gpu alone"
+        "forward, train, cifar, pipeline, detect, detect_train, end_to_end, ops, evaluate, index, serve (default: "
+        "all), or gpu alone"
     )
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=suites)
     parser.add_argument(

@@ -9,19 +9,30 @@ from resdet.cli.arguments import (
     tile_overrides,
 )
 from resdet.cli.json_output import add_json_argument
+from resdet.errors import ConfigError
+
+NO_WEIGHTS = (
+    "No weights: give --weights FILE, or a published detector, as --weights torchvision/maskrcnn_resnet50_fpn_v2; "
+    "`resdet zoo` lists more."
+)
 
 
 def add(commands) -> None:
-    parser = add_command(commands, "predict", "predict on images")
+    parser = add_command(commands, "predict", "predict on images, videos and cameras")
     parser.add_argument(
         "--weights",
-        required=True,
         nargs="+",
+        default=[],
         metavar="FILE",
-        help="a checkpoint, or several detectors or localizers as an ensemble",
+        help="a checkpoint, or several detectors or localizers as an ensemble; or a published model, as "
+        "torchvision/maskrcnn_resnet50_fpn_v2 (see `resdet zoo`)",
     )
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE_OR_FOLDER", help="images to predict on; eval.key=value overrides a setting"
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="image files, folders of images, video files, a camera (0) or the URL of a stream (rtsp://…), which "
+        "Ctrl-C ends; eval.key=value overrides a setting",
     )
     parser.add_argument(
         "--classifier",
@@ -37,7 +48,10 @@ def add(commands) -> None:
         "--score", type=float, metavar="S", help="score threshold of boxes (default: the detector's own)"
     )
     parser.add_argument(
-        "--draw", type=output_folder, metavar="DIR", help="write the images with their detections to this folder"
+        "--draw",
+        type=output_folder,
+        metavar="DIR",
+        help="write images (JPEG) and videos (MP4, no sound) with their detections to this folder",
     )
     add_speed_arguments(parser, "fast")
     add_tile_arguments(parser)
@@ -46,6 +60,9 @@ def add(commands) -> None:
 
 
 def run(parsed) -> None:
+    if not parsed.weights:
+        raise ConfigError(NO_WEIGHTS)
+
     from resdet.commands.predict import predict, sort_words
 
     weights, images, overrides = sort_words(parsed.weights, parsed.images)

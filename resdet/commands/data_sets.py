@@ -17,7 +17,7 @@ from resdet.errors import DataError, hint
 from resdet.files.atomic import write_image
 
 COLUMNS = 4  # of a contact sheet
-CELL = 320  # pixels of the long side of its images
+CELL = 480  # pixels of the long side of its images; smaller ones are enlarged by an integer
 Picture = tuple[Annotations, int]
 
 
@@ -159,7 +159,8 @@ def _drawn(source: Annotations, i: int) -> np.ndarray:
     from resdet.results.drawing import draw
 
     pixels, objects = source.image(i).decode(), source.objects(i)
-    scale = min(1.0, CELL / max(pixels.shape[:2]))
+    long = max(pixels.shape[:2])
+    scale = min(1.0, CELL / long)
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     factors = size[0] / pixels.shape[1], size[1] / pixels.shape[0]
@@ -169,4 +170,6 @@ def _drawn(source: Annotations, i: int) -> np.ndarray:
         for segment in objects.segments
     ]
     captions = [source.classes[label] for label in objects.labels]
-    return draw(small, objects.boxes * np.tile(factors, 2), objects.labels.tolist(), captions, masks)
+    return draw(
+        small, objects.boxes * np.tile(factors, 2), objects.labels.tolist(), captions, masks, max(1, CELL // long)
+    )

@@ -5,6 +5,7 @@ from typing import Any
 
 from resdet.backbones import config, registry
 from resdet.backbones.counting import count_multiply_adds, count_parameters, on_paper
+from resdet.commands.columns import aligned
 from resdet.files.atomic import write_json
 
 
@@ -43,13 +44,8 @@ def cells(line: dict[str, Any]) -> dict[str, str]:
 def nets(names: Sequence[str] = (), json_path: str | None = None) -> None:
     """Prints depth, shortcut option, stride position, parameters, multiply-adds and feature strides of each net."""
     counted = [count(name, options) for name in names or config.names() for options in variants(name)]
-    rows = [cells(line) for line in counted]
-    rows.insert(0, {head: head for head in rows[0]})
-    widths = {head: max(len(line[head]) for line in rows) for head in rows[0]}
     right = ("depth", "parameters", "multiply-adds", "image")
-    for line in rows:
-        aligned = [cell.rjust(widths[h]) if h in right else cell.ljust(widths[h]) for h, cell in line.items()]
-        print("  ".join(aligned).rstrip())
+    print("\n".join(aligned([cells(line) for line in counted], right)))
     if not names:
         print("CIFAR nets of any depth 6n+2 (cifar_resnet26, …) are valid too; a config also accepts timm/<name>.")
     write_json(json_path, counted)

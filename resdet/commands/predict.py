@@ -1,4 +1,4 @@
-"""`resdet predict`: runs a checkpoint, or an ensemble, on image files."""
+"""`resdet predict`: runs a checkpoint, or an ensemble, on image files, videos and cameras."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,20 +9,22 @@ from resdet.errors import ConfigError, DataError
 from resdet.fast import Compile
 from resdet.files.atomic import write_json
 from resdet.images.inputs import is_image
+from resdet.images.video import Video, is_video
+from resdet.results.stream import Source
 from resdet.tasks import PredictOptions, tasks
 
 
 def sort_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """Weights, images and overrides among the values of an option (`first`) and the positional arguments (`others`).
 
-    argparse assigns images after --weights to --weights. The first value is always weights; of the rest, folders and
-    names with an image suffix are images.
+    argparse assigns images after --weights to --weights. The first value is always weights; of the rest, folders,
+    names with the suffix of an image or a video, numbers of cameras and URLs are images.
     """
     overrides = [word for word in (*first, *others) if config.is_override(word)]
     foreign = [word for word in overrides if not word.startswith("eval.")]
     if foreign:
         raise ConfigError(f"predict only accepts overrides of eval, not {foreign[0]}: leave it out.")
-    images = [word for word in first[1:] if Path(word).is_dir() or is_image(word)]
+    images = [word for word in first[1:] if Path(word).is_dir() or is_image(word) or is_video(word)]
     weights = [word for word in first if word not in (*images, *overrides)]
     return weights, [*(word for word in others if word not in overrides), *images], overrides
 
@@ -39,14 +41,14 @@ def predict(
     mode: hub.Mode = "fast",
     compile: Compile = "auto",
 ) -> None:
-    """Prints the prediction for each image; a folder stands for the images in it.
+    """Prints the prediction for each image, or frame of a video; a folder stands for the images in it.
 
     Several detectors, or several localizers, form an ensemble. `classifiers` predict the classes for localizers.
     `overrides` are `eval` settings of a detector or localizer. `mode` and `compile`: see `resdet.load`.
     """
     if not images:
-        raise ConfigError("No images to predict on: give image files or folders of images.")
-    paths = list_images(images)
+        raise ConfigError("No images to predict on: give image files, folders of images, videos, or a camera as 0.")
+    sources = open_sources(images)
     device = distributed.choose_device("auto")
     models = [hub.load(path, mode, device, compile) for path in weights]
     if len({model.kind for model in models}) > 1:
@@ -58,16 +60,21 @@ def predict(
         raise ConfigError("--classifier is only for localizers: leave it out.")
     nets = {path: hub.load(path, mode, device, compile) for path in classifiers}
     options = PredictOptions(top, score, Path(draw) if draw else None, overrides, nets)
-    rows = task.predict(models, weights, paths, options)
+    rows = task.predict(models, weights, sources, options)
     # `rows` is lazy: consume it; keep the rows only if they are written.
     write_json(json_path, [row for row in rows if json_path])
 
 
-def list_images(names: Sequence[str]) -> list[Path]:
-    paths: list[Path] = []
-    for path in map(Path, names):
+def open_sources(names: Sequence[str]) -> list[Source]:
+    """The image files, with those of the folders, and the opened videos, cameras and streams."""
+    sources: list[Source] = []
+    for name in names:
+        path = Path(name)
+        if is_video(name) and not path.is_dir():
+            sources.append(Video(name))
+            continue
         images = sorted(p for p in path.iterdir() if is_image(p.name)) if path.is_dir() else [path]
         if not images:
-            raise DataError(f"{path} contains no images: give another folder, or image files.")
-        paths += images
-    return paths
+            raise DataError(f"{path} contains no images: give another folder, image files or videos.")
+        sources += images
+    return sources

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 from resdet import config
@@ -10,7 +11,7 @@ from resdet.engine import checkpoint, distributed
 from resdet.engine.callbacks import Callback, Callbacks
 from resdet.engine.callbacks import callbacks as known_callbacks
 from resdet.engine.distributed import World
-from resdet.engine.log import Log, record
+from resdet.engine.log import CONFIG, Log, record
 from resdet.engine.loggers.registry import Logger
 from resdet.engine.loggers.registry import loggers as known_loggers
 from resdet.engine.metrics_file import METRICS
@@ -99,9 +100,12 @@ def run(
     """Runs a training to its end or until a signal or a callback stops it."""
     log = Log(folder if world.is_main else None)
     loggers, called = build_observers(experiment, callbacks)
+    resumes = resume and (folder / checkpoint.LAST).exists()
+    if resumes and experiment.auto:
+        experiment = config.with_choices(experiment, config.load(folder / CONFIG))
     with Activity("opening the data and the model"):
         task = open_task(experiment, world, log, init)
-    resumes = resume and (folder / checkpoint.LAST).exists()
+    experiment = task.experiment
     if not distributed.from_main(lambda: resumes):  # checking a million images takes minutes
         task.check_images(log)
     with Activity("checking the ground truth"):
@@ -135,7 +139,7 @@ def run(
         for name, file in OUTPUTS.items():
             if (folder / file).exists():
                 print(f"{name + ':':11} {folder / file}")
-        curves = f" (curves: tensorboard --logdir {folder})" if "tensorboard" in experiment.train.loggers else ""
+        curves = f" (curves: tensorboard --logdir {folder})" if (folder / "tensorboard").exists() else ""
         print(f"metrics:    {folder / METRICS}{curves}")
     return trainer
 
@@ -146,11 +150,18 @@ def build_observers(experiment: Experiment, given: Sequence[Callback]) -> tuple[
     callbacks: list[Callback] = []
 
     def build() -> None:
-        loggers.extend(kind() for kind in find(known_loggers, experiment.train.loggers))
+        loggers.extend(kind() for kind in find(known_loggers, logger_names(experiment.train.loggers)))
         callbacks.extend([*(kind() for kind in find(known_callbacks, experiment.train.callbacks)), *given])
 
     distributed.from_main(build)
     return loggers, callbacks
+
+
+def logger_names(names: list[str] | None) -> list[str]:
+    """Those of the config; by default TensorBoard where it is installed."""
+    if names is None:
+        return ["tensorboard"] if find_spec("tensorboard") else []
+    return names
 
 
 def check_same_step(trainer: Trainer, folder: Path) -> None:

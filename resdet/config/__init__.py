@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from resdet.config.files import shipped as shipped
     from resdet.config.loading import from_dict as from_dict
     from resdet.config.loading import load as load
+    from resdet.config.loading import with_choices as with_choices
+    from resdet.config.loading import with_values as with_values
     from resdet.config.overrides import is_override as is_override
     from resdet.config.overrides import parse_override as parse_override
-    from resdet.config.schema import get as get
+    from resdet.config.settings import get as get
 
 __getattr__, __dir__ = attach(
     __name__,
@@ -30,7 +32,7 @@ __getattr__, __dir__ = attach(
         "differences": "compare",
         "find": "files",
         "from_dict": "loading",
-        "get": "schema",
+        "get": "settings",
         "is_override": "overrides",
         "load": "loading",
         "parse_override": "overrides",
@@ -38,5 +40,7 @@ __getattr__, __dir__ = attach(
         "shipped": "files",
         "to_dict": "experiment",
         "to_yaml": "compare",
+        "with_choices": "loading",
+        "with_values": "loading",
     },
 )

@@ -1,14 +1,17 @@
 """Sections shared by the experiments of all tasks, and the registry of experiment classes; imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 from resdet.backbones.config import BackboneConfig, ResNetConfig
+from resdet.config.settings import holder
 from resdet.data.config import DataConfig
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.errors import ConfigError, require
 from resdet.registry import Registry
+
+AUTO = "auto"  # value of keys that a training chooses from the data
 
 
 @dataclass
@@ -53,12 +56,18 @@ class Experiment:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    # Keys with the value `auto`, which a training chooses from the data; until then they have their defaults.
+    auto: list[str] = field(default_factory=list)
 
+    # Keys that may be `auto`, and for those with an upper limit the key of the limit.
+    auto_keys: ClassVar[Mapping[str, str | None]] = {}
     data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (DataConfig,)  # data formats that this task accepts
     measures_error: ClassVar[bool] = False  # whether training steps report a top-1 error
 
     def check(self) -> None:
         """Refuses sections that contradict each other."""
+        for key in self.auto:
+            require(key in self.auto_keys, "auto", key, f"list keys of {', '.join(self.auto_keys) or 'other tasks'}")
         if not isinstance(self.data, self.data_kinds):
             remedy = f"which is no data set for the task {self.task}; change data.name or task"
             raise ConfigError(f"data.name is {self.data.name}, {remedy}.", "data.name")
@@ -82,8 +91,12 @@ experiments: Registry[type[Experiment]] = Registry(
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
-    """The resolved experiment as plain dicts and lists."""
-    return plain(asdict(experiment))
+    """The experiment as plain dicts and lists, with the value `auto` of keys that are not chosen yet."""
+    settings = plain(asdict(experiment))
+    for key in settings.pop("auto"):
+        section, last = holder(settings, key)
+        section[last] = AUTO
+    return settings
 
 
 def plain(value: Any) -> Any:

@@ -1,10 +1,12 @@
 """JSON schema of config files, for completion and validation in editors."""
 
+import inspect
 from typing import Any
 
 from resdet.backbones import config as backbones
 from resdet.backbones.config import BackboneConfig
-from resdet.config.experiment import experiments
+from resdet.config.experiment import AUTO, Experiment, experiments
+from resdet.config.schema import Schema, default_families
 from resdet.config.validation import core_schema
 from resdet.data.config import DataConfig, formats
 from resdet.necks.config import NeckConfig, necks
@@ -21,7 +23,8 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of an experiment of any task; all keys are optional, since `_base_` may set them."""
     tasks = [experiments[name] for name in experiments]
     families = {BackboneConfig: backbone_names(), NeckConfig: names_in(necks), DataConfig: names_in(formats)}
-    definitions = definitions_of([*tasks, *(kind for names in families.values() for kind in names)])
+    kinds = [*tasks, *(kind for names in families.values() for kind in names)]
+    definitions = definitions_of(kinds)
     for base, names in families.items():
         for kind, name in names.items():
             definitions[kind.__name__]["properties"]["name"] = name
@@ -32,13 +35,29 @@ def json_schema() -> dict[str, Any]:
             definition["additionalProperties"] = False
     for task in tasks:
         files = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-        definitions[task.__name__]["properties"]["_base_"] = files
+        properties = definitions[task.__name__]["properties"]
+        properties["_base_"] = files
+        del properties["auto"]  # written as the value of each key
+        for key in task.auto_keys:
+            allow_auto(definitions, kinds, task, key)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A config of resdet",
         "anyOf": [{"$ref": REFERENCE.format(model=task.__name__)} for task in tasks],
         "$defs": definitions,
     }
+
+
+def allow_auto(definitions: dict[str, Any], kinds: list[type], task: type[Experiment], key: str) -> None:
+    """Adds the value `auto` to a key of a task, in every dataclass that inherits the field."""
+    *path, last = key.split(".")
+    section = Schema(task, dict(default_families(task))).section(tuple(path))
+    assert section is not None
+    owner = next(kind for kind in section.__mro__ if last in inspect.get_annotations(kind))
+    for kind in {section, owner, *(kind for kind in kinds if issubclass(kind, owner))}:
+        properties = definitions.get(kind.__name__, {}).get("properties", {})
+        if last in properties and {"const": AUTO} not in properties[last].get("anyOf", ()):
+            properties[last] = {"anyOf": [properties[last], {"const": AUTO}]}
 
 
 def definitions_of(kinds: list[type]) -> dict[str, Any]:

@@ -6,8 +6,9 @@ A layer holds the settings of one file, dict or override. Mappings merge key by 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from resdet.config.experiment import experiments, plain
-from resdet.config.schema import VARIANTS, Schema, default_families, get, holder
+from resdet.config.experiment import AUTO, experiments, plain
+from resdet.config.schema import VARIANTS, Schema, default_families
+from resdet.config.settings import get, holder
 from resdet.errors import ConfigError, hint
 
 MISSING = object()
@@ -96,13 +97,13 @@ def names_of(family: type) -> set[str]:
 
 
 def merge(before: Any, change: Any, schema: Schema, path: tuple[str, ...] = ()) -> Any:
-    """The settings at `path` after a change; a null section is first replaced by its defaults."""
+    """The settings at `path` after a change; a section that is null or `auto` is first replaced by its defaults."""
     if not isinstance(change, dict):
         return change
     if any(isinstance(key, int) for key in change):
         return merge_entry(before, change, schema, path)
     section = schema.section(path)
-    if section and before is None:
+    if section and before in (None, AUTO):
         before = plain(asdict(section()))
     if not isinstance(before, dict):
         return before if section else change

@@ -1,16 +1,17 @@
 """Builds an experiment from files, dicts and overrides."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from resdet import extension
-from resdet.config.experiment import Experiment
+from resdet.config.experiment import AUTO, Experiment, to_dict
 from resdet.config.files import find, read_layers
 from resdet.config.layers import Layer, drop_other_families, expand_names, merge, origin_of, schema_of
 from resdet.config.overrides import override_layer
 from resdet.config.renames import current_settings
 from resdet.config.schema import Schema
-from resdet.config.settings import copy
+from resdet.config.settings import copy, get, holder
 from resdet.config.validation import validate
 from resdet.errors import ConfigError
 
@@ -34,6 +35,21 @@ def from_dict(settings: dict[str, Any], origin: str = "this dict", overrides: tu
     return compose([layer], [override_layer(text) for text in overrides])
 
 
+def with_values(experiment: Experiment, values: Mapping[str, Any], origin: str) -> Experiment:
+    """The experiment with values at dotted keys; `origin` names them in errors."""
+    settings = to_dict(experiment)
+    for key, value in values.items():
+        parent, last = holder(settings, key)
+        parent[last] = value
+    return from_dict(settings, origin)
+
+
+def with_choices(experiment: Experiment, before: Experiment) -> Experiment:
+    """The experiment with the values of another one for all keys that are `auto`."""
+    settings = to_dict(before)
+    return with_values(experiment, {key: get(settings, key) for key in experiment.auto}, "the config of the run")
+
+
 def modules_of(layer: Layer) -> list[str]:
     """The layer's `imports`, where they are a list of names; anything else is refused later, with its key."""
     names = layer.settings.get("imports")
@@ -55,6 +71,7 @@ def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
     if isinstance(settings.get("imports"), list):
         modules = [*extension.GIVEN, *(name for layer in everything for name in modules_of(layer))]
         settings["imports"] = list(dict.fromkeys(modules))
+    settings["auto"] = take_auto(settings, schema)
     try:
         experiment = validate(settings, schema)
         experiment.check()
@@ -62,6 +79,23 @@ def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
     except ConfigError as error:
         origin = error.key and origin_of(error.key, everything)
         raise ConfigError(f"{origin or layers[-1].origin}: {error}", error.key) from None
+
+
+def take_auto(settings: dict[str, Any], schema: Schema) -> Any:
+    """Replaces the value `auto` of `auto_keys` by defaults, in place; returns these keys and those of `auto`."""
+    listed, found = settings.get("auto"), [key for key in schema.task.auto_keys if get(settings, key) == AUTO]
+    defaults = schema.defaults() if found else {}
+    for key in found:
+        parent, last = holder(settings, key)
+        parent[last] = limited(get(defaults, key), get(settings, schema.task.auto_keys[key] or ""))
+    return [*listed, *(key for key in found if key not in listed)] if isinstance(listed, list) else listed
+
+
+def limited(default: Any, limit: Any) -> Any:
+    """A default number, or each of a list, up to a limit; anything but a number is no limit."""
+    if type(limit) is not int:
+        return default
+    return [min(value, limit) for value in default] if isinstance(default, list) else min(default, limit)
 
 
 def merge_layer(settings: dict[str, Any], layer: Layer, schema: Schema) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from resdet.backbones.config import family as backbone_family
 from resdet.config.experiment import Experiment, plain
+from resdet.config.settings import get, holder
 from resdet.data.config import formats
 from resdet.necks.config import necks
 
@@ -60,16 +61,3 @@ def section_type(kind: type | None, key: str) -> type | None:
     """The dataclass of a field, also if the field is optional; None for other fields."""
     hint = get_type_hints(kind).get(key) if kind else None
     return next((part for part in (hint, *get_args(hint)) if isinstance(part, type) and is_dataclass(part)), None)
-
-
-def get(settings: Any, path: str) -> Any:
-    """The value at a dotted path; None if there is none."""
-    for part in path.split("."):
-        settings = settings.get(part) if isinstance(settings, dict) else None
-    return settings
-
-
-def holder(settings: Any, path: str) -> tuple[Any, str]:
-    """The parent of a section (a mapping, unless the settings are wrong) and the last key of the path."""
-    parent, _, last = path.rpartition(".")
-    return (get(settings, parent) if parent else settings), last

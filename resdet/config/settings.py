@@ -1,4 +1,4 @@
-"""Copies and validates settings given as Python objects."""
+"""Settings as Python objects: copies that are validated, and access by dotted path."""
 
 import re
 from typing import Any
@@ -39,3 +39,16 @@ class Copier:
 
     def error(self, path: tuple[str, ...], problem: str) -> ConfigError:
         return ConfigError(f"{self.origin}: {'.'.join(path[:6]) or 'the experiment'} {problem}.")
+
+
+def get(settings: Any, path: str) -> Any:
+    """The value at a dotted path; None if there is none."""
+    for part in path.split("."):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    return settings
+
+
+def holder(settings: Any, path: str) -> tuple[Any, str]:
+    """The parent of a section (a mapping, unless the settings are wrong) and the last key of the path."""
+    parent, _, last = path.rpartition(".")
+    return (get(settings, parent) if parent else settings), last

@@ -11,7 +11,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from resdet.config.experiment import Experiment
-from resdet.config.schema import Schema, holder
+from resdet.config.schema import Schema
+from resdet.config.settings import holder
 from resdet.errors import ConfigError, hint
 
 if TYPE_CHECKING:

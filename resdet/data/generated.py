@@ -13,6 +13,7 @@ import numpy as np
 from resdet.errors import DataError, FileError
 from resdet.files.atomic import encode_image, file_errors, make_folder
 from resdet.progress import Activity
+from resdet.system import replaces_empty_folders
 
 
 def refuse_filled(root: Path) -> None:
@@ -48,8 +49,10 @@ def _make(root: Path, marker: str, arguments: dict[str, Any], write: Callable[[P
 def create(root: Path, write: Callable[[Path], None]) -> None:
     """Creates `root`, which is absent or empty, by renaming a folder that `write` fills; a failure leaves nothing."""
     place = Path(os.path.realpath(root))
-    # A mount point, or a folder in a read-only parent, cannot be replaced: move the files into it, the marker last.
-    fixed = place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK))
+    # A mount point, a folder in a read-only parent, or any on Windows cannot be replaced: move the files into it, the
+    # marker last.
+    replaceable = replaces_empty_folders() and not os.path.ismount(place) and os.access(place.parent, os.W_OK)
+    fixed = place.is_dir() and not replaceable
     parent = place if fixed else place.parent
     temporary = parent / f".{place.name}-{uuid.uuid4().hex}"
     make_folder(parent)

@@ -19,6 +19,7 @@ from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError, Error
 from resdet.images.decode import Source
 from resdet.structures import Batch, tensors_of
+from resdet.system import CHILD_ENDED, STOP_SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def kill_workers() -> None:
 def prepare_worker(_: int) -> None:
     """Ignores signals to the process group, as the main process ends its workers, and disables OpenCV's threads,
     which would compete with the other workers for cores."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     import cv2
 
@@ -198,11 +199,11 @@ def collated(
 def iterate(loader: DataLoader) -> Iterator[Any]:
     """The loader's batches. Removes torch's SIGCHLD handler, which would raise in the middle of a step when a worker
     dies; without it, waiting for the batch raises."""
-    former = signal.getsignal(signal.SIGCHLD)
+    former = signal.getsignal(CHILD_ENDED) if CHILD_ENDED else None
     batches = iter(loader)
     WORKERS.update(getattr(batches, "_workers", ()))  # the iterator of a loader without workers has no such list
-    if former is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, former)
+    if CHILD_ENDED and former is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(CHILD_ENDED, former)
     yield from batches
 
 

@@ -1,11 +1,10 @@
 """Images read in place from tar files: ImageNet's official archives, one tar per class, WebDataset shards.
 
-The members are indexed once (name, shard, offset, size, label); reading an image is then one `pread`, in any order and
+The members are indexed once (name, shard, offset, size, label); reading an image is then one read, in any order and
 from any worker, without unpacking.
 """
 
 import functools
-import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from resdet.data.array_cache import Arrays, Strings, cached
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage
 from resdet.images.inputs import is_image
+from resdet.system import read_at
 
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 MAX_CLASSES = 2**20
@@ -90,7 +90,7 @@ class TarImages:
 
 
 class _Shards:
-    """The tar files, each opened at its first read in a process; pread shares no file position between forks."""
+    """The tar files, each opened at its first read in a process."""
 
     def __init__(self, paths: list[Path]):
         self.paths = paths
@@ -102,7 +102,7 @@ class _Shards:
     def read(self, shard: int, offset: int, size: int) -> bytes:
         try:
             file = self._file(int(shard))  # held by this name, so that another thread cannot close it now
-            return os.pread(file.fileno(), int(size), int(offset))
+            return read_at(file, int(size), int(offset))
         except OSError as error:
             raise DataError(f"{self.paths[shard]}: cannot read the file ({error.strerror}); restore it.") from error
 

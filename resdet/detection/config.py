@@ -1,5 +1,6 @@
 """Config of detection; imports no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -134,4 +135,27 @@ class DetectionExperiment(Experiment):
     eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
     alternating: AlternatingConfig | None = None  # null: joint training; {}: four steps
 
+    # Chosen by resdet.detection.recipe.
+    auto_keys: ClassVar[Mapping[str, str | None]] = {
+        "model.freeze_stages": None,
+        "model.input.min_size": "model.input.max_size",
+        "model.rpn.anchors": None,
+        "model.box.batch_per_image": None,
+        "data.augment.min_size": "data.augment.max_size",
+        "data.sampling": None,
+        "data.repeat_threshold": None,
+        "data.max_objects": None,
+        "schedule.warmup": None,
+        "train.length": None,
+        "train.evaluate_every": None,
+        "train.checkpoint_every": None,
+    }
     data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (ScenesConfig,)
+
+    def check(self) -> None:
+        super().check()
+        if self.alternating and self.auto:
+            raise ConfigError(
+                f"alternating is set and {self.auto[0]} is auto: give a value, since each step has its own lengths.",
+                self.auto[0],
+            )

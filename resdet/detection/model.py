@@ -22,7 +22,7 @@ from resdet.detection.inference import predictor
 from resdet.detection.records import images_from_list, targets_from_list
 from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
-from resdet.model import Model
+from resdet.model import Model, Prepared
 from resdet.necks.base import Neck
 from resdet.results.result import Result
 from resdet.structures import Detections, Images, Proposals, Targets, each
@@ -164,6 +164,16 @@ class Detector(Model):
     def stream(self, images: Iterable[Any], score: float | None = None, batch: int | None = None) -> Iterator[Result]:
         """Yields the results of paths and arrays one by one, in their order; holds few images in memory."""
         return predictor.stream(self, images, score, batch)
+
+    def prepare_image(self, image: Any) -> Prepared:
+        pixels, size = predictor.prepare(image, self.input)
+        return Prepared(self.padded_shape(*pixels.shape[:2]), pixels, size)
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
+    ) -> list[Result]:
+        """Results of images of one shape; `top` has no meaning."""
+        return predictor.detect_together(self, [one.content for one in images], [one.size for one in images], score)
 
     def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Compiles detection, and the heads of branches for each number of regions; pads images to few shapes."""

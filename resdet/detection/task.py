@@ -23,7 +23,7 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
 from resdet.results.sections import Section
-from resdet.results.stream import show
+from resdet.results.stream import Source, show
 from resdet.tasks import CheckOptions, EvaluatedRun, EvaluateOptions, PredictOptions, Step, Task
 
 SCENES = (
@@ -42,6 +42,7 @@ class DetectionTask(Task):
     """Detection of any number of objects per image."""
 
     evaluate_options = frozenset({"per_class", "save"})
+    predict_options = frozenset({"score", "draw"})
 
     def build(
         self, experiment: DetectionExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
@@ -68,7 +69,7 @@ class DetectionTask(Task):
         return evaluate(models, experiment, options)
 
     def predict(
-        self, models: Sequence[Any], weights: Sequence[str], images: Sequence[Path], options: PredictOptions
+        self, models: Sequence[Any], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
         if options.top is not None:
             raise ConfigError("--top is for classifiers and localizers: use --score for a detector.")
@@ -76,7 +77,7 @@ class DetectionTask(Task):
         settings = cast(DetectionExperiment, experiment).eval
         score = settings.score if options.score is None else options.score
         check_exported(models, weights, settings)
-        return show(choose(models, settings), images, score, options.draw)
+        return show(choose(models, settings), sources, score, options.draw)
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
         return sections.report(run, precision)

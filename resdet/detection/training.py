@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from resdet.data.loader import Notes
+from resdet.detection import recipe
 from resdet.detection.build import build_detector
 from resdet.detection.check.anchors import AnchorGrid
 from resdet.detection.check.brief import brief
+from resdet.detection.check.objects import ObjectTable
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.collate import COMPILED_ROOM
@@ -65,6 +67,10 @@ class DetectionTraining(ObjectsTraining):
         data = cast(ScenesConfig, experiment.data)
         self.source, self.validation = open_scenes(data, "train"), open_scenes(data, "val")
         self.report_problems(log)
+        rules = recipe.FINE_TUNING_RULES if init else recipe.RULES
+        experiment, choices = recipe.complete(experiment, ObjectTable.of(self.source), rules)
+        for choice in choices:
+            log.info(f"chosen for this data: {choice}")
         self.experiment = experiment = with_keypoints(experiment, self.source)
         self.model = build(experiment, self.source.classes, self.source.category_ids)
         self.check_masks()

@@ -74,6 +74,8 @@ class TrainConfig:
 
     unit: Literal["steps", "epochs"] = "epochs"
     length: float = 90
+    # Time of the run with its evaluations: all lengths of the config are stretched or compressed alike to fit it.
+    minutes: float | None = None
     batch: int = 256  # images per step, over all processes
     accumulate: int = 1  # gradient accumulation: number of micro-batches per step
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 if the device supports it
@@ -91,7 +93,8 @@ class TrainConfig:
     evaluate_every: float = 1
     checkpoint_every: float = 1
     log_every: int = 50  # steps
-    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])  # also csv, wandb, mlflow, or module:Class
+    # tensorboard, csv, wandb, mlflow, or module:Class; null: tensorboard if it is installed
+    loggers: list[str] | None = None
     log_images: int = 4  # validation images, with results, for the loggers at each evaluation; 0: none
     callbacks: list[str] = field(default_factory=list)  # module:Class, or the names of registered ones
     patience: int | None = None  # early stopping: evaluations without improvement
@@ -112,6 +115,7 @@ class TrainConfig:
         )
         require(self.log_images >= 0, "train.log_images", self.log_images, "give 0 (none) or a number of images")
         for key in ("loggers", "callbacks"):
-            names = getattr(self, key)
+            names = getattr(self, key) or []
             require(len(set(names)) == len(names), f"train.{key}", names, "name each once")
+        require(self.minutes is None or self.minutes > 0, "train.minutes", self.minutes, "give a time above 0, or null")
         require(self.patience is None or self.patience > 0, "train.patience", self.patience, "give 1 or more, or null")

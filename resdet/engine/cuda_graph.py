@@ -24,6 +24,18 @@ StepInputs = Sequence[tuple[Any, ...]]  # of the step module, for each micro-bat
 Step = Callable[[StepInputs], Tensor]
 
 
+def uses_graph(train: TrainConfig, precision: str, world: World) -> bool:
+    """Whether steps are captured in CUDA graphs; loss scaling and gradient exchange stay eager."""
+    if train.graph == "auto":
+        own_graphs = train.compile and train.compile_mode != "default"
+        return world.device.type == "cuda" and world.size == 1 and precision != "fp16" and not own_graphs
+    if train.graph and (world.device.type != "cuda" or world.size > 1 or precision == "fp16"):
+        raise ConfigError(
+            "train.graph=true needs one process with a CUDA device and a precision other than fp16: set it to auto."
+        )
+    return train.graph
+
+
 class Captured(NamedTuple):
     graph: torch.cuda.CUDAGraph
     inputs: StepInputs
@@ -106,15 +118,3 @@ def none_of(record: Any) -> tuple[bool, ...]:
 
 def all_tensors(inputs: StepInputs) -> list[Tensor]:
     return [tensor for part in inputs for record in part for tensor in tensors_of(record)]
-
-
-def uses_graph(train: TrainConfig, precision: str, world: World) -> bool:
-    """Whether steps are captured in CUDA graphs; loss scaling and gradient exchange stay eager."""
-    if train.graph == "auto":
-        own_graphs = train.compile and train.compile_mode != "default"
-        return world.device.type == "cuda" and world.size == 1 and precision != "fp16" and not own_graphs
-    if train.graph and (world.device.type != "cuda" or world.size > 1 or precision == "fp16"):
-        raise ConfigError(
-            "train.graph=true needs one process with a CUDA device and a precision other than fp16: set it to auto."
-        )
-    return train.graph

@@ -1,8 +1,6 @@
 """Latency and peak memory of predictions, for reports."""
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +9,7 @@ import torch
 
 from resdet.engine.log import processor
 from resdet.results.sections import Cell, Table, facts
+from resdet.system import peak_memory
 
 IMAGES = 5  # timed; one more warms up
 PIXELS, FILES = "decoded pixels", "an image file"  # what a prediction starts from
@@ -23,13 +22,14 @@ def latency_table(predict: Callable[[Any], Any], images: Sequence[Any], device: 
         torch.cuda.reset_peak_memory_stats(device)
     predict(images[0])
     seconds = [seconds_of(predict, image, gpu) for image in images[:IMAGES]]
-    memory, of = (torch.cuda.max_memory_allocated(device), "GPU") if gpu else (peak_of_process(), "process")
+    memory, of = (torch.cuda.max_memory_allocated(device), "GPU") if gpu else (peak_memory(), "process")
     values: dict[str, Cell] = {
         "device": torch.cuda.get_device_name(device) if gpu else f"{processor()}, {torch.get_num_threads()} threads",
         "median latency (ms)": round(1000 * statistics.median(seconds), 1),
         "images timed": len(seconds),
-        f"peak memory of the {of} (MB)": round(memory / 1e6),
     }
+    if memory is not None:
+        values[f"peak memory of the {of} (MB)"] = round(memory / 1e6)
     note = f"One image at a time, in exact mode, from {start} to the result."
     return facts("latency", "Latency and memory", values, note)
 
@@ -42,9 +42,3 @@ def seconds_of(predict: Callable[[Any], Any], image: Any, gpu: bool) -> float:
     if gpu:
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def peak_of_process() -> int:
-    """Bytes; getrusage counts in kilobytes, on macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

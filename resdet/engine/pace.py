@@ -1,87 +1,85 @@
-"""The remaining time of a run, and its steps as an activity of the progress display."""
+"""The position of a run in its schedule."""
 
+import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from statistics import median
+from collections.abc import Callable
+from typing import Any
 
-from resdet.progress import Activity, Display, duration
-
-WINDOWS = 15  # last log intervals whose median is the time of a step: compiling another shape does not count
+EARLY = (5, 10, 20)  # steps after which the speed is fitted, besides each logged step
+WARM = 2  # first steps, which compile, allocate memory and search for algorithms, and are not timed
 
 
 class Pace:
-    """Estimates the remaining time from the steps, without the first one, and from the evaluations so far."""
+    """Counts steps of the schedule, `speed` of them for each step of the run.
 
-    def __init__(self, total: int, evaluate_every: int, clock: Callable[[], float] = time.monotonic):
-        """`evaluate_every` in steps."""
-        self.total, self.every, self.clock = total, evaluate_every, clock
-        self.started: float | None = None  # of the current window; None before the end of the first step
-        self.steps = 0  # of the current window
-        self.windows: deque[float] = deque(maxlen=WINDOWS)  # seconds per step
-        self.evaluations: list[float] = []  # seconds
+    The speed is 1, or with `minutes` (`train.minutes`) what makes the run end in time: all lengths of the config, its
+    milestones, warmup and intervals too, are stretched or compressed alike. The speed is fitted repeatedly to the time
+    that is left, so that the learning rate stays a continuous function of the position.
+    """
 
-    def count_step(self) -> None:
-        """Counts a step; the first one, which compiles, only starts the clock."""
-        if self.started is None:
-            self.started = self.clock()
-        else:
-            self.steps += 1
+    def __init__(
+        self,
+        total: int,
+        evaluate_every: int,
+        minutes: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """`total` and `evaluate_every` are in steps of the schedule."""
+        self.total, self.evaluate_every, self.clock = total, evaluate_every, clock
+        self.budget = None if minutes is None else 60 * minutes
+        self.position, self.before, self.speed = 0.0, 0.0, 1.0
+        self.evaluation = 0.0  # seconds of the last evaluation
+        self.started = clock()  # moved back by the time of earlier starts of the run
 
-    def close_window(self) -> None:
-        """Ends a window, when the device has done its steps."""
-        if self.steps:
-            self.windows.append(self.seconds_per_step_of_window())
-            self.started, self.steps = self.clock(), 0
+    def advance(self) -> None:
+        self.before = self.position
+        self.position += self.speed
 
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Time that is none of a step."""
-        start = self.clock()
-        yield
-        if self.started is not None:
-            self.started += self.clock() - start
+    @property
+    def done(self) -> bool:
+        return self.remaining == 0
 
-    @contextmanager
-    def evaluation(self) -> Iterator[None]:
-        start = self.clock()
-        with self.pause():
-            yield
-        self.evaluations.append(self.clock() - start)
+    @property
+    def remaining(self) -> int:
+        """Steps of the run that are left."""
+        return max(0, round((self.total - self.position) / self.speed))
 
-    def seconds_per_step_of_window(self) -> float:
-        assert self.started is not None
-        return (self.clock() - self.started) / self.steps
+    @property
+    def evaluations_left(self) -> int:
+        """Evaluations after this position; the end of the schedule evaluates, too."""
+        return math.ceil(self.total / self.evaluate_every) - self.count(self.evaluate_every, self.position)
 
-    def evaluations_left(self, step: int) -> int:
-        """Those from this step on; the last step evaluates, too."""
-        return -(-self.total // self.every) - max(step - 1, 0) // self.every
+    def crossed(self, interval: int) -> bool:
+        """Whether the last step reached a multiple of `interval`, in steps of the schedule."""
+        return self.count(interval, self.position) > self.count(interval, self.before)
 
-    def seconds_left(self, step: int) -> float | None:
-        """With the evaluations to come, once one is measured; None before the second step."""
-        if not (self.windows or self.steps):
-            return None
-        per_step = median(self.windows) if self.windows else self.seconds_per_step_of_window()
-        evaluations = self.evaluations_left(step) * median(self.evaluations) if self.evaluations else 0.0
-        return (self.total - step) * per_step + evaluations
+    def count(self, interval: int, position: float) -> int:
+        return math.floor(position / interval + 1e-9)
 
-    def left(self, step: int) -> str:
-        """The remaining time in words."""
-        seconds = self.seconds_left(step)
-        if seconds is None:
-            return "first step"
-        count = self.evaluations_left(step)
-        more = f" and {count} evaluation{'s' if count > 1 else ''}" if count and not self.evaluations else ""
-        return f"{duration(seconds)}{more} left"
+    def fits_after(self, step: int, log_every: int) -> bool:
+        """Whether the speed is fitted after this step of the run."""
+        return self.budget is not None and (step in EARLY or (step > max(EARLY) and step % log_every == 0))
 
+    def fitted(self, seconds_per_step: float) -> float:
+        """The speed at which the run ends in time, if its steps take so long."""
+        assert self.budget is not None
+        left = self.started + self.budget - self.clock() - self.evaluations_left * self.evaluation
+        return max(1e-9, self.total - self.position) / max(1.0, left / seconds_per_step)
 
-class Steps(Activity):
-    """The steps of a run, with the last metrics."""
+    def state_dict(self) -> dict[str, Any]:
+        """Without a budget there are no times, so that equal runs have equal checkpoints."""
+        if self.budget is None:
+            return {"position": self.position}
+        return {
+            "position": self.position,
+            "speed": self.speed,
+            "evaluation": self.evaluation,
+            "seconds": self.clock() - self.started,
+        }
 
-    def __init__(self, pace: Pace, step: int, display: Display | None = None):
-        super().__init__("step", pace.total, "steps", step, display)
-        self.pace, self.metrics = pace, ""
-
-    def text(self) -> str:
-        return f"step {self.done}/{self.total}, {self.pace.left(self.done)}  {self.metrics}".rstrip()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Loads a state, also of a run without a budget, which has the position only."""
+        self.position = self.before = state["position"]
+        self.evaluation = state.get("evaluation", 0.0)
+        self.started = self.clock() - state.get("seconds", 0.0)
+        self.speed = 1.0 if self.budget is None else state.get("speed", 1.0)

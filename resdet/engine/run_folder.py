@@ -1,6 +1,5 @@
 """The output folder of a run, locked by one run at a time."""
 
-import fcntl
 import os
 import re
 import socket
@@ -11,6 +10,7 @@ from typing import IO
 
 from resdet.engine import checkpoint
 from resdet.errors import Error
+from resdet.system import lock_or_fail, remove_locked
 
 LOCK = ".lock"
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # temporary files of resdet.files.atomic
@@ -29,10 +29,9 @@ def claim_folder(name: str, out: str | None, resume: bool) -> Iterator[Path]:
         remove_temporary_files(folder)
         yield folder
     finally:
-        (folder / LOCK).unlink(missing_ok=True)
+        remove_locked(folder / LOCK, lock)
         if folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
-        lock.close()
 
 
 def claim_given(folder: Path, resume: bool) -> tuple[Path, IO[str]]:
@@ -83,7 +82,7 @@ def try_lock(folder: Path) -> IO[str] | None:
         except OSError as error:
             raise Error(f"{folder}: cannot write a run there ({error.strerror}); give another --out.") from error
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_or_fail(lock)
         except (BlockingIOError, PermissionError):  # POSIX allows both
             lock.close()
             return None

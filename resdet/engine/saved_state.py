@@ -12,6 +12,8 @@ from resdet.weights.description import is_text, mapping_of, settings
 
 SCALER = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")  # of torch's GradScaler
 
+PACE = ("position", "speed", "evaluation", "seconds")
+
 # Keys of a parameter's optimizer state: none, SGD, AdamW.
 STATE_KEYS: tuple[set[str], ...] = (set(), {"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"})
 
@@ -34,6 +36,8 @@ def validate(content: Any, path: Path) -> dict[str, Any]:
             raise damaged(path, f"trainer.{key}")
     if not isinstance(state.get("evaluation_due", False), bool):
         raise damaged(path, "trainer.evaluation_due")
+    if not is_pace(state.get("pace")):
+        raise damaged(path, "trainer.pace")
     if state["averaged"] is not None and not is_average(state["averaged"], content["model"]):
         raise damaged(path, "trainer.averaged")
     return content | {"experiment": experiment}
@@ -60,6 +64,17 @@ def is_number(value: Any) -> bool:
 
 def is_metric(value: Any) -> bool:
     return value is None or is_number(value)
+
+
+def is_pace(value: Any) -> bool:
+    """None, in older checkpoints, or the state of a Pace, with or without a budget."""
+    if value is None or mapping_of({"position": is_amount})(value):
+        return True
+    return mapping_of({key: is_amount for key in PACE})(value) and value["speed"] > 0
+
+
+def is_amount(value: Any) -> bool:
+    return is_number(value) and 0 <= value < float("inf")
 
 
 def is_state_dict(value: Any) -> bool:

@@ -18,13 +18,13 @@ class Schedule:
         self.best: float | None = None
         self.reductions, self.waited = 0, 0
 
-    def lr(self, step: int) -> float:
+    def lr(self, step: float) -> float:
         if self.holds:
             return self.config.warmup_lr
         ramp = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         return self.base * ramp * self.factor(step)
 
-    def factor(self, step: int) -> float:
+    def factor(self, step: float) -> float:
         if self.config.name == "step":
             return self.config.gamma ** sum(step >= milestone for milestone in self.milestones)
         if self.config.name == "plateau":

@@ -1,4 +1,4 @@
-"""Orderly stop of a run on SIGINT, SIGTERM and SIGHUP."""
+"""Orderly stop of a run on SIGINT, SIGTERM, SIGHUP and Windows' SIGBREAK."""
 
 import signal
 import time
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from resdet.system import HANG_UP, STOP_SIGNALS
+
 GRACE = 2.0  # seconds; `timeout`, torchrun and users may send several signals for one stop
 
 
@@ -28,8 +29,8 @@ class defer_signals:
         self.former: dict[int, Any] = {}
 
     def __enter__(self) -> "defer_signals":
-        for number in STOPPING:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+        for number in STOP_SIGNALS:
+            if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:
                 self.former[number] = signal.signal(number, self.receive)
         return self
 

@@ -32,6 +32,9 @@ class Throughput:
         yield
         self.started += time.perf_counter() - start
 
+    def seconds_per_step(self) -> float:
+        return (time.perf_counter() - self.started) / max(1, self.steps)
+
     def read(self) -> dict[str, float]:
         spent = time.perf_counter() - self.started
         result = {"images/s": self.steps * self.batch / spent, "data": self.waited / spent}

@@ -29,8 +29,9 @@ from resdet.engine.ema import ModelEMA
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
 from resdet.engine.optim import build_optimizer, load_state, saved_optimizer, scaled_lr, set_lr
-from resdet.engine.pace import Pace, Steps
+from resdet.engine.pace import WARM, Pace
 from resdet.engine.precision import PRECISIONS, choose_precision
+from resdet.engine.remaining import Remaining, Steps
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.throughput import Throughput
@@ -54,10 +55,11 @@ class Trainer:
         self.callbacks = Callbacks()
         self.task, self.optim, self.train, self.world, self.out = task, optim, train, world, out
         self.per_unit = task.training.steps_per_epoch if train.unit == "epochs" else 1.0
-        self.total = self.steps(train.length)
         self.lr = scaled_lr(optim, train.batch)
-        self.schedule = Schedule(schedule, self.lr, self.total, self.per_unit)
-        self.pace = Pace(self.total, self.steps(train.evaluate_every))
+        total = self.steps(train.length)
+        self.schedule = Schedule(schedule, self.lr, total, self.per_unit)
+        self.pace = Pace(total, self.steps(train.evaluate_every), train.minutes)
+        self.remaining = Remaining(self.pace)
 
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         task.model.to(world.device).to(memory_format=layout)
@@ -82,6 +84,15 @@ class Trainer:
 
     def steps(self, length: float) -> int:
         return max(1, round(length * self.per_unit))
+
+    @property
+    def total(self) -> int:
+        """Steps of the run."""
+        return self.step + self.pace.remaining
+
+    def length(self) -> str:
+        minutes = self.train.minutes
+        return f"{self.total} steps" if minutes is None else f"{minutes:g} minutes (train.minutes) in steps"
 
     def prepare_step_module(self) -> nn.Module:
         """The task's step module, compiled if configured, and wrapped for several processes."""
@@ -117,7 +128,7 @@ class Trainer:
         base = self.optim.base_batch
         scaled = f", scaled from {self.optim.lr:g} for a batch of {base}" if base and base != self.train.batch else ""
         log.info(
-            f"{self.total} steps of {self.train.batch} images, learning rate {self.lr:g}{scaled}, {self.precision} on "
+            f"{self.length()} of {self.train.batch} images, learning rate {self.lr:g}{scaled}, {self.precision} on "
             f"{self.world.device} ({self.world.size} process{'es' if self.world.size > 1 else ''}), into {self.out}"
         )
 
@@ -134,13 +145,16 @@ class Trainer:
         ):  # the first batch may take hours: a localizer R-CNN computes all proposals before it
             batches = iter(self.task.training.batches(self.step))
         throughput = Throughput(self.train.batch)
-        with Steps(self.pace, self.step) as steps:
+        with Steps(self.remaining, self.step, self.total) as steps:
             while not (self.complete or self.stopped):
                 batch = self.next_batch(batches, throughput, log)
                 if batch is not None:
                     with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
                         self.take_step(batch)
                     self.step += 1
+                    self.pace.advance()
+                    if self.train.minutes and self.step == WARM:
+                        throughput.reset()
                     self.conclude_step(log, throughput, steps)
         if self.stale:
             log.info(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
@@ -151,7 +165,7 @@ class Trainer:
 
     @property
     def complete(self) -> bool:
-        return not self.evaluation_due and (self.step >= self.total or self.stale)
+        return not self.evaluation_due and (self.pace.done or self.stale)
 
     def next_batch(self, batches: Iterator[Batch], throughput: Throughput, log: Log) -> Batch | None:
         """The batch of the next step; None if the run stops before it.
@@ -176,27 +190,37 @@ class Trainer:
 
     def conclude_step(self, log: Log, throughput: Throughput, steps: Steps) -> None:
         """Logs metrics, saves a checkpoint and evaluates if they are due after this step."""
-        last = self.step == self.total
-        self.pace.count_step()
-        steps.done = self.step
+        if self.pace.fits_after(self.step, self.train.log_every):
+            self.fit_pace(throughput)
+        self.remaining.count_step()
+        steps.done, steps.total = self.step, self.total
+        last = self.pace.done
         values: dict[str, float] = {}
         if self.step % self.train.log_every == 0 or last:
             values = self.read_window(log, throughput, steps)
         self.callbacks.call("on_step_end", self.step, values)
-        self.evaluation_due = last or self.step % self.steps(self.train.evaluate_every) == 0
-        if self.evaluation_due or self.step % self.steps(self.train.checkpoint_every) == 0:
-            with throughput.pause(), self.pace.pause():
+        self.evaluation_due = last or self.pace.crossed(self.pace.evaluate_every)
+        if self.evaluation_due or self.pace.crossed(self.steps(self.train.checkpoint_every)):
+            with throughput.pause(), self.remaining.pause():
                 self.save()
         if self.evaluation_due:
             self.stopped = self.stop_is_due()
             if not self.stopped:
-                with throughput.pause(), self.pace.evaluation():
+                started = self.pace.clock()
+                with throughput.pause(), self.remaining.evaluation():
                     self.evaluate(log)
+                self.pace.evaluation = self.pace.clock() - started
+
+    def fit_pace(self, throughput: Throughput) -> None:
+        """Fits the speed in the schedule to the time that is left, by the duration of the last steps."""
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize(self.world.device)
+        self.pace.speed = distributed.from_main(lambda: self.pace.fitted(throughput.seconds_per_step()))
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch, in `accumulate` micro-batches."""
         torch.manual_seed(step_seed(self.train.seed, self.step, self.world.rank))
-        set_lr(self.optimizer, self.schedule.lr(self.step))
+        set_lr(self.optimizer, self.schedule.lr(self.pace.position))
         inputs = [self.task.inputs(part, self.step) for part in batch.parts(self.train.accumulate)]
         self.window.add(self.update(inputs), batch.indices)
 
@@ -237,7 +261,7 @@ class Trainer:
             self.schedule.observe_training_error(metrics["error"])
         metrics["lr"] = float(self.optimizer.param_groups[0]["lr"])
         metrics |= throughput.read()
-        self.pace.close_window()
+        self.remaining.close_window()
         log.metrics(self.step, "train", metrics)
         steps.metrics = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
         steps.report()
@@ -340,6 +364,7 @@ class Trainer:
         return {
             "step": self.step,
             "total": self.total,
+            "pace": self.pace.state_dict(),
             "evaluation_due": self.evaluation_due,
             "optimizer": saved_optimizer(self.optimizer),
             "scaler": self.scaler.state_dict(),
@@ -371,6 +396,7 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
+        self.pace.load_state_dict(state.get("pace") or {"position": float(self.step)})
         self.saved = self.step
         self.evaluation_due = state.get("evaluation_due", False)  # older checkpoints were written after the evaluation
         return {key: value for key, value in content.items() if key not in ("model", "trainer")}

@@ -22,6 +22,7 @@ class Training(Protocol):
 class TrainingTask(Protocol):
     """A model with its data, losses and evaluation."""
 
+    experiment: Any  # of the class of the task; with all keys chosen that are `auto`
     model: nn.Module  # the module saved in checkpoints; of the class of the task
     step: nn.Module  # step(*inputs) -> (losses, measures): dicts of scalar tensors; the trainer sums the losses
     training: Training

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdet.classification.model import PREDICT_BATCH, batches
+from resdet.classification.model import PREDICT_BATCH, TOP, batches, best_classes
 from resdet.detection.config import InputConfig
 from resdet.detection.heads.matcher import take
 from resdet.detection.heads.roi_heads import MIN_SIZE
@@ -24,7 +24,7 @@ from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
 from resdet.images.resizing import resize
-from resdet.model import Model
+from resdet.model import Model, Prepared
 from resdet.ops.nms import nms
 from resdet.ops.rle import RLE, encode
 from resdet.results.classification import Classification
@@ -79,16 +79,25 @@ class ExportedClassifier(Exported):
     def __call__(self, images: Tensor) -> Tensor:
         return self.run(images=np.ascontiguousarray(images))["logits"]
 
-    def predict(self, images: Any, top: int = 5, stream: bool = False) -> Any:
+    def predict(self, images: Any, top: int = TOP, stream: bool = False) -> Any:
         """The `top` classes of one image or of several, as `Classifier.predict`."""
         return predict_all(lambda inputs: self.stream(inputs, top), images, stream)
 
-    def stream(self, images: Iterable, top: int = 5) -> Iterator[Classification]:
+    def stream(self, images: Iterable, top: int = TOP) -> Iterator[Classification]:
         """`predict` batch by batch."""
         for batch in batches(images, PREDICT_BATCH):
-            scores = self(self.prepare(batch)).softmax(1)
-            best = scores.topk(min(top, len(self.classes)), dim=1)
-            yield from (self.describe(*pair) for pair in zip(best.indices.numpy(), best.values.numpy()))
+            yield from best_classes(self(self.prepare(batch)).softmax(1), self.classes, top)
+
+    def prepare_image(self, image: Any) -> Prepared:
+        opened = as_image(image)
+        return Prepared(self.size, self.prepare([opened]), opened.size[::-1])
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
+    ) -> list[Classification]:
+        """As `Classifier.predict_prepared`."""
+        crops = torch.cat([prepared.content for prepared in images])
+        return best_classes(self(crops).softmax(1), self.classes, TOP if top is None else top)
 
     def prepare(self, images: Sequence) -> Tensor:
         return crops(images, self.short, self.size)
@@ -96,9 +105,6 @@ class ExportedClassifier(Exported):
     def feed(self, image: Any) -> dict[str, np.ndarray]:
         """The graph's inputs for one image."""
         return {"images": np.ascontiguousarray(self.prepare([image]))}
-
-    def describe(self, labels: np.ndarray, scores: np.ndarray) -> Classification:
-        return Classification(labels, scores, [self.classes[label] for label in labels])
 
 
 class ExportedDetector(Exported):
@@ -125,6 +131,17 @@ class ExportedDetector(Exported):
             (result,) = self.results_of(*self.prepare([image]), score)
             result.image = image
             yield result
+
+    def prepare_image(self, image: Any) -> Prepared:
+        padded, originals = self.prepare([image])
+        return Prepared(self.shape, padded, originals[0])
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
+    ) -> list[Result]:
+        """As `Detector.predict_prepared`."""
+        padded = Images(*(torch.cat(field) for field in zip(*(prepared.content for prepared in images))))
+        return self.results_of(padded, [prepared.size for prepared in images], score)
 
     def results_of(
         self, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None

@@ -9,7 +9,7 @@ from resdet.export.form import DEFAULT, Form
 from resdet.export.onnx import require_packages as require_onnx
 from resdet.export.onnx import to_onnx
 from resdet.export.onnx_model import OURS
-from resdet.export.openvino_model import DIGEST, PACKAGE, SECTION
+from resdet.export.openvino_model import DIGEST, PACKAGE, SECTION, core
 from resdet.files.atomic import Check, accept, write_bytes
 from resdet.files.download import digest
 from resdet.optional import required
@@ -61,7 +61,6 @@ def save(graph: Any, path: Path) -> None:
 def convert(source: Path) -> Any:
     """OpenVINO's model of an ONNX file, with its metadata."""
     import onnx
-    import openvino
 
     file = onnx.load(source)
     metadata = {
@@ -71,7 +70,7 @@ def convert(source: Path) -> Any:
     defaults = [value for value in file.graph.initializer if value.name == "score"]
     for value in defaults:
         file.graph.initializer.remove(value)  # OpenVINO takes an input with a default value for a constant
-    graph = openvino.Core().read_model(file.SerializeToString())
+    graph = core().read_model(file.SerializeToString())
     for key, text in metadata.items():
         graph.set_rt_info(text, [SECTION, key])
     return graph

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, get_args
@@ -43,10 +44,9 @@ class OpenVINORuntime:
     name = "openvino"
 
     def __init__(self, graph: Any, precision: Precision | None, device: str):
-        core = required("openvino", PACKAGE, "OpenVINO").Core()
-        core.set_property("CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+        core().set_property("CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
         settings = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
-        self.compiled = core.compile_model(graph, device, settings)
+        self.compiled = core().compile_model(graph, device, settings)
         self.precision = self.compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.inputs, self.outputs = shapes(graph.inputs), shapes(graph.outputs)
         self.lock = Lock()  # calls at the same time would share their outputs
@@ -55,6 +55,16 @@ class OpenVINORuntime:
         with self.lock, runtime_errors("The graph of an OpenVINO file cannot be run"):
             results = self.compiled(dict(arrays))
             return [results[name] for name in self.outputs]
+
+
+@cache
+def core() -> Any:
+    """The only OpenVINO core of the process.
+
+    A core's CPU plugin replaces the thread's alternate signal stack and unmaps it when the core is deleted. With two
+    cores, the stack of a deleted one may become the current one, and the next signal crashes the process.
+    """
+    return required("openvino", PACKAGE, "OpenVINO").Core()
 
 
 def shapes(ports: Any) -> Shapes:

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, BinaryIO, cast
 
 from resdet.errors import FileError
+from resdet.system import replace
 
 SPACE = "free some space"
 PERMISSION = "choose a folder with write permission"
@@ -47,11 +48,11 @@ def write_atomically(path: str | Path, write: Callable[[Path], Any], check: Chec
     try:
         with file_errors(path):
             write(temporary)
-            with temporary.open("rb") as file:
+            with temporary.open("r+b") as file:  # Windows syncs only files that are open for writing
                 os.fsync(file.fileno())
         check(temporary)
         with file_errors(path):
-            temporary.replace(target)
+            replace(temporary, target)
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 from resdet.errors import DataError, DownloadError, FileError
 from resdet.files.atomic import REMEDIES, describe
 from resdet.progress import Activity
+from resdet.system import replace, wait_and_lock
 
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 3.0, 9.0)  # seconds before each retry
@@ -74,7 +75,7 @@ def fetch(
                     f"{url} is not the published file ({difference}) and was deleted: try again, or download it "
                     f"manually to {path}."
                 )
-            part.replace(path)
+            replace(part, path)
     except (OSError, HTTPException) as problem:
         if getattr(problem, "errno", None) in REMEDIES:
             raise FileError(describe(path, cast(OSError, problem))) from problem
@@ -135,6 +136,11 @@ class _Published(NamedTuple):
         return ""
 
 
+def difference(path: Path, sha256: str | None = None, md5: str | None = None) -> str:
+    """How the file at `path` differs from the published one, as text; empty if it is that one."""
+    return _Published(None, sha256, md5).difference(path)
+
+
 def digest(path: Path, algorithm: str) -> str:
     """The checksum of a file, in hexadecimal."""
     checksum = hashlib.new(algorithm, usedforsecurity=False)
@@ -147,10 +153,8 @@ def digest(path: Path, algorithm: str) -> str:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     # Never removed: else one process could lock the old file while another locks a new one.
-    import fcntl
-
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with open(path, "wb") as file:
+        wait_and_lock(file)
         yield
 
 

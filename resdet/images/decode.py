@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from resdet.errors import DataError
+from resdet.system import read_at
 
 MAX_PIXELS = 2**28  # a header that declares more is damaged or malicious
 
@@ -175,8 +176,8 @@ def map_image(path: str | Path, remedy: str) -> EncodedImage:
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            os.pread(file.fileno(), HEAD, 0)
-            os.pread(file.fileno(), TAIL, max(0, size - TAIL))
+            read_at(file, HEAD, 0)
+            read_at(file, TAIL, max(0, size - TAIL))
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot read the file ({_reason(error)}); {remedy}.") from error

@@ -1,4 +1,4 @@
-"""What `predict` takes: files, folders, globs, videos, arrays, tensors, PIL images, and iterables of them."""
+"""What `predict` takes: files, folders, globs, videos, cameras, arrays, tensors, PIL images, and iterables of them."""
 
 import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,10 +10,10 @@ import torch
 
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, RawImage
+from resdet.images.video import Video, is_stream, is_video
 from resdet.optional import required
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 READ_AHEAD = (str, Path, np.ndarray, torch.Tensor, Sequence)
 R = TypeVar("R")
 
@@ -69,14 +69,14 @@ def images_in(inputs: Any) -> Iterator[Any]:
 
 
 def files_in(path: str | Path) -> Iterator[Any]:
-    """A file, the images of a folder, the matches of a glob, or the frames of a video."""
+    """A file, the images of a folder, the matches of a glob, or the frames of a video, a camera or a stream."""
     found: list[str | Path]
     if Path(path).is_dir():
         found = sorted(file for file in Path(path).iterdir() if is_image(file.name))
     elif is_glob(path):
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
     elif is_video(path):
-        yield from frames_of(path)
+        yield from (frame.pixels for frame in Video(path))
         return
     else:
         found = [path]
@@ -90,28 +90,7 @@ def is_image(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:
 
 
 def is_glob(path: str | Path) -> bool:
-    return any(sign in str(path) for sign in "*?[") and not Path(path).exists()
-
-
-def is_video(path: str | Path) -> bool:
-    return Path(path).suffix.lower() in VIDEO_EXTENSIONS
-
-
-def frames_of(path: str | Path) -> Iterator[np.ndarray]:
-    """The frames of a video file, uint8 RGB [H, W, 3]."""
-    import cv2
-
-    video = cv2.VideoCapture(str(path))
-    if not video.isOpened():
-        raise DataError(f"{path}: cannot read the video; check the path, or convert it to H.264 in an MP4 file.")
-    try:
-        while True:
-            read, frame = video.read()
-            if not read:
-                return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    finally:
-        video.release()
+    return any(sign in str(path) for sign in "*?[") and not Path(path).exists() and not is_stream(path)
 
 
 def pixels_of(image: torch.Tensor) -> np.ndarray:

@@ -13,9 +13,10 @@ from resdet.errors import ConfigError
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
 from resdet.localization.config import LocateConfig
-from resdet.localization.locate import Locator, locate
+from resdet.localization.locate import Locator, locate_in
 from resdet.localization.rcnn_model import LocalizerRCNN
 from resdet.localization.rpn_model import Localizer
+from resdet.model import Prepared
 from resdet.results.result import Result
 
 
@@ -51,15 +52,27 @@ class ClassifyAndLocate:
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
         """Yields the results of `predict` one by one, and reads images lazily."""
         for image in images:
-            with evaluating([*self.localizers, *self.classifiers]):
-                result = self.result(image)
-            yield result.above(score or 0)
+            (result,) = self.predict_prepared([self.prepare_image(image)], score)
+            result.image = image
+            yield result
+
+    def prepare_image(self, image: Any) -> Prepared:
+        opened = as_image(image)
+        return Prepared(None, (tensors(self.crops, opened), self.locator.build_views(opened)), opened.size[::-1])
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
+    ) -> list[Result]:
+        """The `top` classes (default: those of the constructor) of each image, one image after another."""
+        with evaluating([*self.localizers, *self.classifiers]):
+            return [self.result(prepared, self.top if top is None else top).above(score or 0) for prepared in images]
 
     @torch.inference_mode()
-    def result(self, image: Any) -> Result:
-        scores = self.score(tensors(self.crops, as_image(image))).mean(0).cpu()
-        best = scores.topk(self.top)
-        result = locate(self.locator, image, best.indices.numpy())
+    def result(self, image: Prepared, top: int) -> Result:
+        crops, views = image.content
+        scores = self.score(crops).mean(0).cpu()
+        best = scores.topk(min(top, len(scores)))
+        result = locate_in(self.locator, views, image.size, best.indices.numpy())
         result.scores, result.names = best.values.numpy(), [self.classifiers[0].classes[i] for i in result.labels]
         return result
 

@@ -210,10 +210,16 @@ def predict(
 def locate(locator: Locator, image: Any, labels: np.ndarray) -> Result:
     """The boxes of the given classes, in their order."""
     opened = as_image(image)
-    size = opened.size[::-1]
+    result = locate_in(locator, locator.build_views(opened) if len(labels) else [], opened.size[::-1], labels)
+    result.image = image
+    return result
+
+
+def locate_in(locator: Locator, views: Sequence[View], size: tuple[int, int], labels: np.ndarray) -> Result:
+    """`locate` in the views of an image of this height and width."""
     if not len(labels):
-        return Result.of(np.zeros((0, 4)), np.zeros(0), labels, locator.classes, size, image)
-    views = [view.to(locator.device) for view in locator.build_views(opened)]
+        return Result.of(np.zeros((0, 4)), np.zeros(0), labels, locator.classes, size)
+    views = [view.to(locator.device) for view in views]
     sizes = torch.tensor([size], dtype=torch.float32, device=locator.device)
     boxes, scores = locator(views, sizes, torch.as_tensor(labels, device=locator.device)[None])
-    return Result.of(boxes[0].cpu().numpy(), scores[0].cpu().numpy(), labels, locator.classes, size, image)
+    return Result.of(boxes[0].cpu().numpy(), scores[0].cpu().numpy(), labels, locator.classes, size)

@@ -9,7 +9,7 @@ from resdet.files.atomic import write_image
 from resdet.localization.data.crops import scaled_boxes
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.localization.loc_error import best_overlaps
-from resdet.results.drawing import draw
+from resdet.results.drawing import draw, enlargement
 from resdet.results.result import Result
 from resdet.results.spread import spread
 
@@ -35,5 +35,6 @@ def drawn(source: LocalizedImages, index: int, result: Result) -> np.ndarray:
     truth = scaled_boxes(source, index, result.size[::-1])
     iou = best_overlaps(result.boxes[None], [truth]).max()
     caption = f"{result.names[0]} {result.scores[0]:.2f}, IoU {iou:.2f}"
-    pixels = draw(source.image(index).decode(), truth, [GREEN] * len(truth))
-    return draw(pixels, result.boxes, [RED], [caption])
+    pixels = source.image(index).decode()
+    boxes, labels = np.concatenate([result.boxes, truth]), [RED] + [GREEN] * len(truth)
+    return draw(pixels, boxes, labels, [caption], scale=enlargement(*pixels.shape[:2]))

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from resdet import config
 from resdet.classification.config import TestCropsConfig
-from resdet.classification.task import TOP
+from resdet.classification.model import TOP
 from resdet.engine import distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -22,7 +22,7 @@ from resdet.localization.rpn_model import Localizer
 from resdet.localization.rpn_training import LocalizationTraining
 from resdet.model import Model
 from resdet.results.sections import Section
-from resdet.results.stream import show
+from resdet.results.stream import Source, show
 from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task
 
 DATA = (
@@ -40,6 +40,7 @@ class LocalizationTask(Task):
     """Images of one class each, with the boxes of its instances."""
 
     evaluate_options = frozenset({"classifiers"})
+    predict_options = frozenset({"top", "score", "draw"})
 
     def build(
         self, experiment: LocalizationExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
@@ -69,9 +70,14 @@ class LocalizationTask(Task):
         self,
         models: Sequence[Localizer | LocalizerRCNN],
         weights: Sequence[str],
-        images: Sequence[Path],
+        sources: Sequence[Source],
         options: PredictOptions,
     ) -> Iterator[dict[str, Any]]:
+        return show(self.predictor(models, weights, options), sources, options.score, options.draw)
+
+    def predictor(
+        self, models: Sequence[Localizer | LocalizerRCNN], weights: Sequence[str], options: PredictOptions
+    ) -> ClassifyAndLocate:
         if not options.classifiers:
             raise ConfigError(
                 f"{weights[0]} is a localizer, which needs the classes of an image: name a classifier by --classifier."
@@ -85,8 +91,7 @@ class LocalizationTask(Task):
             for path, net in options.classifiers.items()
         ]
         views = TestCropsConfig(views=settings.classifier_views)
-        predictor = ClassifyAndLocate(models, nets, settings, views, TOP if options.top is None else options.top)
-        return show(predictor, images, options.score, options.draw)
+        return ClassifyAndLocate(models, nets, settings, views, TOP if options.top is None else options.top)
 
     def smoke_data(self, experiment: LocalizationExperiment, out: Path) -> list[str]:
         return ["data.name=shape_loc", f"data.root={out / 'shape_loc'}", *DATA]

@@ -7,14 +7,17 @@ from html import escape
 from math import isnan
 from pathlib import Path
 
+import numpy as np
+
 from resdet.detection.evaluation.tables import format_value
 from resdet.report.content import encodable
-from resdet.results.plot import plot, to_svg
+from resdet.results.captions import place
+from resdet.results.plot import plot, text_width, to_svg
 from resdet.results.sections import Cell, Chart, Gallery, Mark, Matrix, Picture, Section, Table, Text
 
 FILTERED = 10  # rows from which a table has a filter
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-CAPTION = 12  # height of the captions of boxes, in pixels
+FONT, CAPTION = 11, 13  # size of the captions of boxes, as in style.css, and their height, in pixels
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -45,7 +48,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
     text = PAGE.format(
         policy=POLICY,
         title=escape(title),
-        style=(folder / "style.css").read_text(encoding="utf-8"),
+        style="".join((folder / name).read_text(encoding="utf-8") for name in ("base.css", "style.css")),
         script=(folder / "script.js").read_text(encoding="utf-8"),
         links=" ".join(f'<a href="#{escape(each.key)}">{escape(each.title)}</a>' for each in sections),
         sections="\n".join(map(section_html, sections)),
@@ -126,8 +129,9 @@ def _(gallery: Gallery) -> str:
 
 
 def picture_html(picture: Picture, layers: Sequence[str]) -> str:
+    corners = iter(places_of(picture, layers))
     groups = "".join(
-        f'<g class="layer{number}">{"".join(mark_html(mark, picture) for mark in picture.layers.get(name, ()))}</g>'
+        f'<g class="layer{number}">{"".join(mark_html(m, next(corners)) for m in picture.layers.get(name, ()))}</g>'
         for number, name in enumerate(layers)
     )
     source = f"data:image/jpeg;base64,{b64encode(picture.jpeg).decode()}"
@@ -138,11 +142,20 @@ def picture_html(picture: Picture, layers: Sequence[str]) -> str:
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def mark_html(mark: Mark, picture: Picture) -> str:
+def places_of(picture: Picture, layers: Sequence[str]) -> list[tuple[int, int] | None]:
+    """The corners of the captions of all marks, layer by layer; no caption covers another one, of any layer."""
+    marks = [mark for name in layers for mark in picture.layers.get(name, ())]
+    boxes = np.array([mark.box for mark in marks]).reshape(-1, 4)
+    sizes = np.array([(text_width(mark.text, FONT), CAPTION) for mark in marks]).reshape(-1, 2)
+    return place(boxes, np.ceil(sizes), picture.height, picture.width)
+
+
+def mark_html(mark: Mark, corner: tuple[int, int] | None) -> str:
+    """The box, and the caption if it has a place."""
     left, top, right, bottom = mark.box
-    place = f'x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 0):.1f}" height="{max(bottom - top, 0):.1f}"'
-    x, y = min(max(left, 0), picture.width) + 1, max(top - 2, CAPTION - 2)
-    return f'<rect {place}/><text x="{x:.1f}" y="{y:.1f}">{escape(mark.text)}</text>'
+    sides = f'x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 0):.1f}" height="{max(bottom - top, 0):.1f}"'
+    text = f'<text x="{corner[0] + 1}" y="{corner[1] + CAPTION - 3}">{escape(mark.text)}</text>' if corner else ""
+    return f"<rect {sides}/>{text}"
 
 
 @part_html.register

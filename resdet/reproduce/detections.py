@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from resdet.results import drawing
+from resdet.results.captions import place
 from resdet.results.plot import Bitmap, Drawing, Stroke, Text, text_width
 from resdet.results.result import Result
 from resdet.results.spread import spread
@@ -47,12 +48,15 @@ def compose(samples: Sequence[tuple[np.ndarray, Result]], title: str) -> Drawing
             height, x = round(pixels.shape[0] * scale), GAP + column * (WIDTH + GAP)
             fine = cv2.resize(pixels, (FINE * WIDTH, FINE * height), interpolation=cv2.INTER_AREA)
             bitmaps.append(Bitmap(fine, x, y, WIDTH, height))
-            corner = np.array([x, y, x, y])
+            boxes = np.clip(result.boxes * scale, 0, (WIDTH, height, WIDTH, height))
+            captions = [f"{name} {value:.2f}" for name, value in zip(result.names, result.scores)]
+            sizes = np.array([(text_width(text, SIZE), SIZE + 2) for text in captions]).reshape(-1, 2)
+            corners = place(boxes, np.ceil(sizes), height, WIDTH)
             for i in range(len(result))[::-1]:  # the first detection on top
-                box = corner + np.clip(result.boxes[i] * scale, 0, (WIDTH, height, WIDTH, height))
                 color = drawing.color(result.labels[i])
-                strokes.append(outline(box, color))
-                texts.append(caption(f"{result.names[i]} {result.scores[i]:.2f}", box, color, corner))
+                strokes.append(outline(boxes[i] + (x, y, x, y), color))
+                if corner := corners[i]:
+                    texts.append(caption(captions[i], x + corner[0], y + corner[1], color))
             heights.append(height)
         y += max(heights) + GAP
     return Drawing(strokes, texts, GAP + COLUMNS * (WIDTH + GAP), y, bitmaps)
@@ -63,11 +67,8 @@ def outline(box: np.ndarray, color: drawing.Color) -> Stroke:
     return Stroke(np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]), as_hex(color), LINE)
 
 
-def caption(text: str, box: np.ndarray, color: drawing.Color, corner: np.ndarray) -> Text:
-    """A caption above the box if there is room, always inside the image with the top-left `corner`."""
-    left, top = corner[:2]
-    x = max(left, min(box[0], left + WIDTH - text_width(text, SIZE)))
-    return Text(text, x, max(box[1] - 3, top + SIZE), "start", SIZE, as_hex(drawing.text_color(color)), as_hex(color))
+def caption(text: str, left: float, top: float, color: drawing.Color) -> Text:
+    return Text(text, left, top + SIZE - 1, "start", SIZE, as_hex(drawing.text_color(color)), as_hex(color))
 
 
 def as_hex(color: drawing.Color) -> str:

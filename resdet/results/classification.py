@@ -1,6 +1,7 @@
 """The result of a classifier on one image."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,18 @@ class Classification:
     def to_pandas(self) -> Any:
         """Converts to a pandas DataFrame, one row per class."""
         pandas = required("pandas", "pandas", "to_pandas")
-        return pandas.DataFrame({"name": self.names, "label": self.labels, "score": self.scores})
+        return pandas.DataFrame(self.columns())
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of `to_pandas`, by name."""
+        return {"name": self.names, "label": self.labels, "score": self.scores}
+
+    def select(self, keep: np.ndarray | Sequence[int]) -> "Classification":
+        """Selects classes by a bool [k], or by indices, in their order."""
+        chosen = np.arange(len(self))[keep]
+        return replace(
+            self, labels=self.labels[chosen], scores=self.scores[chosen], names=[self.names[i] for i in chosen]
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes the fields of `to_dict` as JSON."""

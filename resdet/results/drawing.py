@@ -1,4 +1,4 @@
-"""Drawing of detections: boxes, translucent masks, keypoints, and captions that stay inside the image.
+"""Drawing of detections: boxes, translucent masks, keypoints, and captions beside the objects.
 
 RGB in and out, without a display; input arrays are not modified.
 """
@@ -9,12 +9,17 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from resdet.results.captions import place
+
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 OPACITY = 0.45  # of masks
 MIN_KEYPOINT_SCORE = 2.0  # a logit, as in Detectron
 GOLDEN = 0.618033988749895  # hue step, as a fraction of the circle; spreads any number of hues
 TONES = ((0.9, 1.0), (0.65, 0.75), (0.5, 1.0))  # saturation and value, cycled over the labels
 SIDES = (160, 640)  # of pictures in logs: longest side in pixels
+ENLARGED, MOST = 640, 8  # long side that small images are enlarged to, and the largest factor
+THINNEST = 10  # lines of a box are at most this part of its short side wide
+MARGIN = 2  # pixels between a caption and its edge
 Color = tuple[int, int, int]
 
 
@@ -24,39 +29,58 @@ def draw(
     labels: Sequence[int],
     captions: Sequence[str] = (),
     masks: Sequence[np.ndarray] | None = None,
+    scale: int = 1,
 ) -> np.ndarray:
-    """Returns a copy of the image uint8 [H, W, 3] with n detections drawn, the first one on top.
+    """Returns a copy of the image uint8 [H, W, 3], `scale` times as large, with n detections drawn, the first on top.
 
     boxes: [n, 4] xyxy in pixels, may reach beyond the image; labels: [n], for the colors; masks: n of bool [H, W],
-    each accessed once.
+    each accessed once. A caption lies where it covers no other caption and little of the objects; one without such a
+    place is left out.
     """
-    canvas = np.array(pixels, order="C")
-    width = line_width(*canvas.shape[:2])
+    canvas = enlarged(pixels, scale)
+    boxes, width = np.asarray(boxes, float) * scale, line_width(*canvas.shape[:2])
     bottom_up = range(len(boxes))[::-1]
     if masks is not None:
         for i in bottom_up:
             _mask(canvas, masks[i], color(labels[i]), width)
     for i in bottom_up:
         _box(canvas, boxes[i], color(labels[i]), width)
-    for i in bottom_up if captions else ():
-        _caption(canvas, captions[i], boxes[i], color(labels[i]), width)
+    if captions:
+        _captions(canvas, captions, boxes, labels, width)
     return canvas
 
 
 def draw_keypoints(
-    canvas: np.ndarray, keypoints: np.ndarray, labels: Sequence[int], skeleton: Sequence[tuple[int, int]]
+    canvas: np.ndarray,
+    keypoints: np.ndarray,
+    labels: Sequence[int],
+    skeleton: Sequence[tuple[int, int]],
+    scale: int = 1,
 ) -> None:
-    """Draws the keypoints [n, K, 3] of n detections on the canvas, those with scores above MIN_KEYPOINT_SCORE, and the
-    skeleton between them; the first detection on top."""
+    """Draws the keypoints [n, K, 3] of n detections on the canvas, which is `scale` times as large as the image: those
+    with scores above MIN_KEYPOINT_SCORE, and the skeleton between them; the first detection on top."""
     width = line_width(*canvas.shape[:2])
     for i in range(len(keypoints))[::-1]:
         drawn = keypoints[i, :, 2] > MIN_KEYPOINT_SCORE
-        points = [(int(x), int(y)) for x, y in np.floor(keypoints[i, :, :2])]
+        points = [(int(x), int(y)) for x, y in np.floor(keypoints[i, :, :2] * scale)]
         for a, b in skeleton:
             if drawn[a] and drawn[b]:
                 cv2.line(canvas, points[a], points[b], color(labels[i]), width, cv2.LINE_AA)
         for k in np.flatnonzero(drawn):
             cv2.circle(canvas, points[k], 2 * width, color(labels[i]), cv2.FILLED, cv2.LINE_AA)
+
+
+def enlargement(height: int, width: int) -> int:
+    """The `scale` for a picture to look at: 1 if the long side has ENLARGED pixels or more, else the smallest integer
+    that gives it as many, at most MOST."""
+    return min(-(-ENLARGED // max(height, width)), MOST)
+
+
+def enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
+    """A copy of uint8 [H, W, 3], `scale` times as large."""
+    if scale == 1:
+        return np.array(pixels, order="C")
+    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
 
 def sheet(images: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndarray:
@@ -98,17 +122,21 @@ def line_width(height: int, width: int) -> int:
 
 
 def _mask(pixels: np.ndarray, mask: np.ndarray, color: Color, width: int) -> None:
+    """Tints the mask [H, W], which is enlarged to the size of the pixels, and draws its outline."""
+    scale = pixels.shape[0] // mask.shape[0]
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    part = np.ascontiguousarray(mask[y : y + h, x : x + w])
+    part = np.ascontiguousarray(mask[y : y + h, x : x + w]).repeat(scale, 0).repeat(scale, 1)
+    x, y, w, h = (scale * side for side in (x, y, w, h))
     patch = pixels[y : y + h, x : x + w]
     patch[part] = np.round(patch[part] * (1 - OPACITY) + np.array(color) * OPACITY)
     contours, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x, y))
-    cv2.drawContours(pixels, contours, -1, color, width, cv2.LINE_AA)
+    cv2.drawContours(pixels, contours, -1, color, _thinned(-(-width // 2), w, h), cv2.LINE_AA)
 
 
 def _box(pixels: np.ndarray, box: np.ndarray, color: Color, width: int) -> None:
     """Draws the four sides inside the box, clipped to the image; at least one pixel."""
     left, top, right, bottom = _within(pixels, box)
+    width = _thinned(width, right - left, bottom - top)
     for rows, columns in (
         ((top, min(top + width, bottom)), (left, right)),
         ((max(bottom - width, top), bottom), (left, right)),
@@ -118,20 +146,34 @@ def _box(pixels: np.ndarray, box: np.ndarray, color: Color, width: int) -> None:
         pixels[slice(*rows), slice(*columns)] = color
 
 
-def _caption(pixels: np.ndarray, text: str, box: np.ndarray, color: Color, width: int) -> None:
-    """Draws a filled caption above the box, or inside it if there is no room, always within the image."""
+def _thinned(width: int, *sides: int) -> int:
+    """The width of a line around an object with these sides, which it must not fill."""
+    return max(1, min(width, min(sides) // THINNEST))
+
+
+def _captions(
+    pixels: np.ndarray, captions: Sequence[str], boxes: np.ndarray, labels: Sequence[int], width: int
+) -> None:
     height, limit = pixels.shape[:2]
-    scale, thickness = 0.2 + 0.2 * width, max(1, width // 2)
+    drawn = [_rendered(text, color(label), width, limit) for text, label in zip(captions, labels)]
+    sizes = np.array([part.shape[1::-1] for part in drawn]).reshape(-1, 2)
+    for part, corner in zip(drawn, place(boxes, sizes, height, limit)):
+        if corner:
+            x, y = corner
+            patch = pixels[y : y + part.shape[0], x : x + part.shape[1]]
+            patch[:] = part[: patch.shape[0], : patch.shape[1]]
+
+
+def _rendered(text: str, background: Color, width: int, limit: int) -> np.ndarray:
+    """The caption uint8 [h, w, 3], at most `limit` pixels wide."""
+    scale, thickness = 0.28 + 0.12 * width, max(1, width // 3)
     (w, h), baseline = cv2.getTextSize(text, FONT, scale, thickness)
-    if w + 2 > limit:
-        scale *= max(limit - 2, 1) / w
+    if w + 2 * MARGIN > limit:
+        scale *= max(limit - 2 * MARGIN, 1) / w
         (w, h), baseline = cv2.getTextSize(text, FONT, scale, thickness)
-    left, top, _, _ = _within(pixels, box)
-    x = max(0, min(left, limit - w - 2))
-    label_height = h + baseline + 2
-    y = top - label_height if top >= label_height else max(0, min(top, height - label_height))
-    pixels[y : y + label_height, x : x + w + 2] = color
-    cv2.putText(pixels, text, (x + 1, y + h + 1), FONT, scale, text_color(color), thickness, cv2.LINE_AA)
+    part = np.full((h + baseline + MARGIN, w + 2 * MARGIN, 3), background, np.uint8)[:, :limit].copy()
+    cv2.putText(part, text, (MARGIN, h + MARGIN // 2), FONT, scale, text_color(background), thickness, cv2.LINE_AA)
+    return part
 
 
 def _within(pixels: np.ndarray, box: np.ndarray) -> tuple[int, int, int, int]:

@@ -131,7 +131,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields but the pixels, in JSON types; boxes as xyxy, masks as compressed RLE, keypoints as [x, y, score]
-        by name."""
+        by name, with the skeleton as pairs of their positions."""
         detections = [
             {"name": name, "label": int(label), "category_id": int(category), "score": float(score), "box": box}
             for name, label, category, score, box in zip(
@@ -143,7 +143,8 @@ class Result:
         for detection, points in zip(detections, () if self.keypoints is None else self.keypoints.tolist()):
             detection["keypoints"] = dict(zip(self.keypoint_names, points))
         image = str(self.image) if isinstance(self.image, (str, Path)) else None
-        return {"image": image, "height": self.size[0], "width": self.size[1], "detections": detections}
+        skeleton = {} if self.keypoints is None else {"skeleton": [list(pair) for pair in self.skeleton]}
+        return {"image": image, "height": self.size[0], "width": self.size[1], **skeleton, "detections": detections}
 
     def to_supervision(self) -> Any:
         """Converts to supervision's Detections, with the names as data["class_name"]."""
@@ -176,35 +177,40 @@ class Result:
         """Converts to a pandas DataFrame, one row per detection, without masks; keypoints have three columns each, such
         as nose_x, nose_y and nose_score."""
         pandas = required("pandas", "pandas", "to_pandas")
+        return pandas.DataFrame(self.columns())
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of `to_pandas`, by name."""
         corners = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T))
         parts = (f"{name}_{part}" for name in self.keypoint_names for part in ("x", "y", "score"))
         keypoints = np.zeros((len(self), 0, 3)) if self.keypoints is None else self.keypoints
         points = dict(zip(parts, keypoints.reshape(len(self), 3 * keypoints.shape[1]).T))
-        return pandas.DataFrame(
-            {
-                "name": self.names,
-                "label": self.labels,
-                "category_id": self.category_ids,
-                "score": self.scores,
-                **corners,
-                **points,
-            }
-        )
+        return {
+            "name": self.names,
+            "label": self.labels,
+            "category_id": self.category_ids,
+            "score": self.scores,
+            **corners,
+            **points,
+        }
 
     def save(self, path: str | Path, score: float = 0.0) -> None:
-        """Writes the drawn image, or with the suffix .json the fields of `to_dict`."""
+        """Writes the drawn image, enlarged if it is small, or with the suffix .json the fields of `to_dict`."""
         if Path(path).suffix.lower() == ".json":
             write_json(str(path), self.above(score).to_dict())
         else:
-            write_image(path, self.draw(score=score))
+            write_image(path, self.draw(score=score, scale=None))
 
     def plot(self, score: float = 0.0) -> Any:
-        """The drawn image as a PIL image, which notebooks display."""
+        """The drawn image, enlarged if it is small, as a PIL image, which notebooks display."""
         Image = required("PIL.Image", "pillow", "plot")
-        return Image.fromarray(self.draw(score=score))
+        return Image.fromarray(self.draw(score=score, scale=None))
 
-    def draw(self, image: str | Path | np.ndarray | None = None, score: float = 0.0) -> np.ndarray:
-        """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3]."""
+    def draw(
+        self, image: str | Path | np.ndarray | None = None, score: float = 0.0, scale: int | None = 1
+    ) -> np.ndarray:
+        """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3],
+        `scale` times as large; None: as large as small images are enlarged to look at (`drawing.enlargement`)."""
         from resdet.results import drawing
 
         source = self.image if image is None else image
@@ -218,10 +224,11 @@ class Result:
                 f"{opened.name} has {width} x {height} pixels, these detections belong to an image of "
                 f"{self.size[1]} x {self.size[0]}: pass the image that was predicted on."
             )
+        scale = scale or drawing.enlargement(*self.size)
         selected = self.above(score)
         captions = [f"{name} {value:.2f}" for name, value in zip(selected.names, selected.scores)]
         masks = None if selected.rles is None else Decoded(selected.rles)
-        drawn = drawing.draw(pixels, selected.boxes, selected.labels.tolist(), captions, masks)
+        drawn = drawing.draw(pixels, selected.boxes, selected.labels.tolist(), captions, masks, scale)
         if selected.keypoints is not None:
-            drawing.draw_keypoints(drawn, selected.keypoints, selected.labels.tolist(), selected.skeleton)
+            drawing.draw_keypoints(drawn, selected.keypoints, selected.labels.tolist(), selected.skeleton, scale)
         return drawn

@@ -10,6 +10,7 @@ from resdet.files.atomic import encode_image
 from resdet.results.plot import Line
 
 Cell: TypeAlias = str | float | int | None
+LARGEST = 8  # enlargement of small images
 SIDE, QUALITIES, BYTES = 480, (80, 60, 40, 20), 48_000  # of embedded images; at most so many bytes
 
 
@@ -105,16 +106,18 @@ def facts(key: str, title: str, values: Mapping[str, Cell], note: str = "") -> T
 def picture(
     pixels: np.ndarray, name: str, caption: str, layers: Mapping[str, Sequence[Mark]] | None = None, side: int = SIDE
 ) -> Picture:
-    """The image uint8 [H, W, 3], shrunk to at most `side` pixels, with those of the marks that lie in it."""
+    """The image uint8 [H, W, 3], shrunk to at most `side` pixels, or enlarged by an integer to at most as many, with
+    those of the marks that lie in it."""
     import cv2
 
-    scale = min(1, side / max(pixels.shape[:2]))
+    long = max(pixels.shape[:2])
+    scale = side / long if long > side else min(side // long, LARGEST)
     width, height = (max(1, round(length * scale)) for length in pixels.shape[1::-1])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+    fitted = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     stretch = np.tile((width / pixels.shape[1], height / pixels.shape[0]), 2)
     moved = {layer: [scaled(mark, stretch) for mark in marks] for layer, marks in (layers or {}).items()}
     inside = {layer: [mark for mark in marks if meets(mark, width, height)] for layer, marks in moved.items()}
-    return Picture(name, caption, small_jpeg(small), width, height, inside)
+    return Picture(name, caption, small_jpeg(fitted), width, height, inside)
 
 
 def scaled(mark: Mark, stretch: np.ndarray) -> Mark:

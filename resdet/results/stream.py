@@ -1,12 +1,21 @@
 """Streamed results: printed and drawn."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
 
 from resdet.files.atomic import write_image
+from resdet.images.video import Video
+from resdet.images.video_writer import VideoWriter
 from resdet.progress import track
 from resdet.results.result import Result
+
+R = TypeVar("R")
+Source = Path | Video
 
 
 class Predictor(Protocol):
@@ -16,16 +25,75 @@ class Predictor(Protocol):
         """Yields one result per image; reads images lazily."""
 
 
-def show(model: Predictor, paths: Sequence[Path], score: float | None, folder: Path | None) -> Iterator[dict[str, Any]]:
-    """Prints each result, draws it into `folder` unless None, and yields it in JSON types."""
+class Place(NamedTuple):
+    """Where a frame is in its video."""
+
+    video: str
+    frame: int  # from 1
+    time: float  # seconds
+
+    def __str__(self) -> str:
+        return f"{self.video}, frame {self.frame} ({self.time:.2f} s)"
+
+
+def show(
+    model: Predictor, sources: Sequence[Source], score: float | None, folder: Path | None
+) -> Iterator[dict[str, Any]]:
+    """Prints each result, draws it into `folder` unless None, and yields it in JSON types: images, then videos."""
+    paths, videos = sorted_out(sources)
     for number, result in enumerate(track(model.stream(paths, score), "predicting", len(paths)), 1):
         print(result)
         if folder:
             write_drawn(result, folder, number)
         yield result.to_dict()
+    for number, video in enumerate(videos, len(paths) + 1):
+        yield from show_video(model, video, score, folder and folder / f"{number:04}_{stem_of(video)}.mp4")
+
+
+def show_video(model: Predictor, video: Video, score: float | None, path: Path | None) -> Iterator[dict[str, Any]]:
+    """Prints each frame's result in a line, writes the video with them unless `path` is None, and yields them."""
+    with VideoWriter(path, video.rate) if path else nullcontext() as writer:
+        for place, result in follow(video, lambda frames: model.stream(frames, score)):
+            found = ", ".join(f"{name} {value:.2f}" for name, value in zip(result.names, result.scores))
+            print(f"{place}: {found or 'no detection'}", flush=video.live)
+            if writer:
+                writer.write(result.draw(scale=None), place.time)
+            yield result.to_dict() | place._asdict()
+    if writer and writer.frames:
+        print(f"{path}: {writer.frames} frames at {video.rate:g} per second, without sound")
+
+
+def follow(video: Video, stream: Callable[[Iterable[np.ndarray]], Iterator[R]]) -> Iterator[tuple[Place, R]]:
+    """Yields the results that `stream` computes from the frames of a video. Ctrl-C ends those of a camera."""
+    times: deque[float] = deque()
+
+    def pixels() -> Iterator[np.ndarray]:
+        for frame in video:
+            times.append(frame.time)
+            yield frame.pixels
+
+    try:
+        for number, result in enumerate(stream(pixels()), 1):
+            yield Place(video.name, number, times.popleft()), result
+    except KeyboardInterrupt:
+        if not video.live:
+            raise
+
+
+def sorted_out(sources: Sequence[Source]) -> tuple[list[Path], list[Video]]:
+    """The image files and the videos."""
+    return [s for s in sources if isinstance(s, Path)], [s for s in sources if isinstance(s, Video)]
+
+
+def stem_of(video: Video) -> str:
+    """A part of a file's name: that of the file, the number of a camera or the address of a stream."""
+    if video.name.isdecimal():
+        return f"camera{video.name}"
+    path = video.name.partition("://")[2].partition("?")[0]
+    return "".join(sign if sign.isalnum() else "_" for sign in path.rpartition("@")[2]) or Path(video.name).stem
 
 
 def write_drawn(result: Result, folder: Path, number: int) -> None:
     """Writes folder/NUMBER_NAME.jpg; images of several folders may share a name."""
     assert isinstance(result.image, (str, Path))
-    write_image(folder / f"{number:04}_{Path(result.image).stem}.jpg", result.draw())
+    write_image(folder / f"{number:04}_{Path(result.image).stem}.jpg", result.draw(scale=None))

@@ -1,16 +1,20 @@
 """Published weights by name, downloaded once from their publisher, verified and cached.
 
 `torchvision/maskrcnn_resnet50_fpn_v2`, `torchvision/resnet50` or `torchvision/resnet50.IMAGENET1K_V2`, and
-`detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`.
+`detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`. The environment variable RESDET_ZOO names a mirror: a folder, or
+the address of one, with the publishers' files under their own names.
 """
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
-from resdet.errors import WeightsError, hint
-from resdet.files.download import cache_dir, fetch
+from resdet.errors import DownloadError, WeightsError, hint
+from resdet.files.download import cache_dir, difference, fetch
 from resdet.optional import torchvision
+from resdet.weights import detectron2_zoo
 
 TORCHVISION = (
     *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
@@ -18,34 +22,6 @@ TORCHVISION = (
     *(f"{kind}rcnn_resnet50_fpn{version}" for kind in ("faster", "mask") for version in ("", "_v2")),
     "keypointrcnn_resnet50_fpn",
 )
-DETECTRON2_URL = "https://dl.fbaipublicfiles.com/detectron2"
-DETECTRON2 = {  # config -> run id, first digits of the MD5 of the file
-    "COCO-Detection/faster_rcnn_R_50_C4_1x": ("137257644", "721ade"),
-    "COCO-Detection/faster_rcnn_R_50_DC5_1x": ("137847829", "51d356"),
-    "COCO-Detection/faster_rcnn_R_50_FPN_1x": ("137257794", "b275ba"),
-    "COCO-Detection/faster_rcnn_R_50_C4_3x": ("137849393", "f97cb7"),
-    "COCO-Detection/faster_rcnn_R_50_DC5_3x": ("137849425", "68d202"),
-    "COCO-Detection/faster_rcnn_R_50_FPN_3x": ("137849458", "280758"),
-    "COCO-Detection/faster_rcnn_R_101_C4_3x": ("138204752", "298dad"),
-    "COCO-Detection/faster_rcnn_R_101_DC5_3x": ("138204841", "3e0943"),
-    "COCO-Detection/faster_rcnn_R_101_FPN_3x": ("137851257", "f6e8b1"),
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x": ("137259246", "9243eb"),
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_DC5_1x": ("137260150", "4f86c3"),
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": ("137260431", "a54504"),
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_3x": ("137849525", "4ce675"),
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_DC5_3x": ("137849551", "84107b"),
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x": ("137849600", "f10217"),
-    "COCO-InstanceSegmentation/mask_rcnn_R_101_C4_3x": ("138363239", "a2914c"),
-    "COCO-InstanceSegmentation/mask_rcnn_R_101_DC5_3x": ("138363294", "0464b7"),
-    "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x": ("138205316", "a3ec72"),
-    "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x": ("137261548", "04e291"),
-    "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x": ("137849621", "a6e10b"),
-    "COCO-Keypoints/keypoint_rcnn_R_101_FPN_3x": ("138363331", "997cc7"),
-    "PascalVOC-Detection/faster_rcnn_R_50_C4": ("142202221", "b1acc2"),
-    "Misc/cascade_mask_rcnn_R_50_FPN_1x": ("138602847", "e9d89b"),
-    "Misc/cascade_mask_rcnn_R_50_FPN_3x": ("144998488", "480dd8"),
-    "Misc/mask_rcnn_R_50_FPN_3x_gn": ("138602888", "dc5d9e"),
-}
 
 
 def is_known(source: str | Path) -> bool:
@@ -57,33 +33,80 @@ def locate(source: str | Path) -> Path:
     """The path of `source`: a file, or a published name, which is downloaded."""
     path, name = Path(source), str(source)
     library, _, model = name.partition("/")
-    if path.exists() or library not in PUBLISHERS:
+    if path.exists():
         return path
-    return PUBLISHERS[library](model.removesuffix(".yaml"))
+    if library in PUBLISHERS:
+        return PUBLISHERS[library](model.removesuffix(".yaml"))
+    if full := next((known for known in names() if known.endswith(f"/{name}")), None):
+        raise WeightsError(f"{name}: no such file; to use the published model, write {full}.")
+    return path
+
+
+def names() -> list[str]:
+    """All names, those of torchvision without versions."""
+    return [f"torchvision/{name}" for name in TORCHVISION] + [f"detectron2/{name}" for name in detectron2_zoo.MODELS]
+
+
+def torchvision_versions(name: str) -> Mapping[str, Any]:
+    """The weights of a net of torchvision, by version, without those of some layers only.
+
+    The default comes first: the first that torchvision published, but for Keypoint R-CNN's, of an early epoch.
+    """
+    members = torchvision().models.get_model_weights(name).__members__
+    whole = {version: member for version, member in members.items() if not version.endswith("FEATURES")}
+    return dict(sorted(whole.items(), key=lambda item: item[0].endswith("LEGACY")))
 
 
 def fetch_torchvision(model: str) -> Path:
-    """Downloads the weights `NAME.VERSION`; without a version, the first that torchvision published for the net.
-
-    Keypoint R-CNN's COCO_LEGACY, of an early epoch, is left out of these.
-    """
+    """Downloads the weights `NAME.VERSION`; without a version, the default."""
     name, _, version = model.partition(".")
     check_name("torchvision", name, TORCHVISION)
-    published = torchvision().models.get_model_weights(name).__members__
-    version = version or next(name for name in published if not name.endswith("LEGACY"))
+    published = torchvision_versions(name)
+    version = version or next(iter(published))
     check_name(f"torchvision/{name}", version, published)
     url = published[version].url
-    file = urlparse(url).path.rpartition("/")[2]  # its stem ends with the first digits of its SHA-256
-    return fetch(url, cache_dir() / "weights" / file, sha256=file.rpartition("-")[2].partition(".")[0])
+    file = file_name(url)
+    return fetch_published(url, cache_dir() / "weights" / file, sha256=digest_in(file))
 
 
 def fetch_detectron2(config: str) -> Path:
     """Downloads a model of detectron2's zoo, by the name of its config."""
-    check_name("detectron2", config, DETECTRON2)
-    run, digest = DETECTRON2[config]
-    file = f"model_final_{digest}.pkl"
-    place = cache_dir() / "weights/detectron2" / config.replace("/", "_") / file
-    return fetch(f"{DETECTRON2_URL}/{config}/{run}/{file}", place, md5=digest)
+    check_name("detectron2", config, detectron2_zoo.MODELS)
+    model = detectron2_zoo.MODELS[config]
+    place = cache_dir() / "weights/detectron2" / config.replace("/", "_") / model.file
+    return fetch_published(detectron2_address(config), place, md5=model.md5)
+
+
+def detectron2_address(config: str) -> str:
+    model = detectron2_zoo.MODELS[config]
+    return f"{detectron2_zoo.URL}/{config}/{model.run}/{model.file}"
+
+
+def file_name(url: str) -> str:
+    return urlparse(url).path.rpartition("/")[2]
+
+
+def digest_in(file: str) -> str:
+    """The first digits of the SHA-256 of a file of torchvision, which end its name."""
+    return file.rpartition("-")[2].partition(".")[0]
+
+
+def fetch_published(url: str, place: Path, sha256: str | None = None, md5: str | None = None) -> Path:
+    """The verified file: at `place`, else in the mirror RESDET_ZOO, else downloaded from its publisher to `place`."""
+    mirror = os.environ.get("RESDET_ZOO")
+    if not mirror or (place.is_file() and not difference(place, sha256, md5)):
+        return fetch(url, place, sha256=sha256, md5=md5)
+    if "://" in mirror:
+        try:
+            return fetch(f"{mirror.rstrip('/')}/{place.name}", place, sha256=sha256, md5=md5)
+        except DownloadError as error:
+            reason = str(error).rpartition(": ")[0]
+            raise DownloadError(f"{reason}: put the file of {url} in the mirror RESDET_ZOO, or at {place}.") from error
+    path = Path(mirror) / place.name
+    problem = difference(path, sha256, md5) if path.is_file() else "no such file"
+    if problem:
+        raise DownloadError(f"{path}: {problem}; RESDET_ZOO is {mirror}: put the file of {url} there.")
+    return path
 
 
 def check_name(owner: str, name: str, known: Collection[str]) -> None:

@@ -13,6 +13,8 @@ from torch.utils.data import Dataset
 from resdet.data.loader import collated
 from resdet.errors import Error
 
+pytest.importorskip("fcntl", reason="needs the signals of POSIX")
+
 KEYS = [[2 * step, 2 * step + 1] for step in range(12)]
 EXPECTED = [([4 * step**2, (2 * step + 1) ** 2], []) for step in range(12)]
 

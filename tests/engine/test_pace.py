@@ -1,85 +1,128 @@
-"""The remaining time of a run with a clock of the test: steps of two seconds, evaluations of a minute."""
+"""The position of a run in its schedule, with a clock that the tests move."""
 
 import pytest
+from engine.test_trainer import CPU, Linear
 
-from resdet.engine.pace import Pace, Steps
-from resdet.progress import Display
+from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.engine.pace import Pace
+from resdet.engine.trainer import Trainer
 
 
 class Clock:
     def __init__(self):
-        self.now = 0.0
+        self.now = 100.0
 
     def __call__(self):
         return self.now
 
 
-@pytest.fixture
-def clock():
-    return Clock()
+def run(pace, clock, seconds, evaluation=0.0, log_every=50, steps=100_000):
+    """Takes steps of `seconds(step)` to the end; returns the number of steps and the positions of evaluations."""
+    step, evaluations, timed, begun = 0, [], 0, clock.now
+    while not pace.done and step < steps:
+        clock.now += seconds(step)
+        step, timed = step + 1, timed + 1
+        pace.advance()
+        if step == 2:
+            timed, begun = 0, clock.now
+        if pace.fits_after(step, log_every):
+            pace.speed = pace.fitted((clock.now - begun) / timed)
+            timed, begun = 0, clock.now
+        if pace.done or pace.crossed(pace.evaluate_every):
+            evaluations.append(pace.position)
+            clock.now += evaluation
+            begun += evaluation
+            pace.evaluation = evaluation
+    return step, evaluations
 
 
-def take(pace, clock, count, seconds=2.0):
-    for _ in range(count):
-        clock.now += seconds
-        pace.count_step()
+def test_without_a_budget_it_counts_steps():
+    pace = Pace(10, 4)
+    seen = []
+    for _ in range(10):
+        assert not pace.done and pace.remaining == 10 - len(seen)
+        pace.advance()
+        seen.append((pace.position, pace.crossed(4)))
+    assert pace.done and seen == [(float(k), k % 4 == 0) for k in range(1, 11)]
 
 
-def test_the_first_step_does_not_count(clock):
-    pace = Pace(100, 100, clock)
-    take(pace, clock, 1, 300.0)
-    assert pace.seconds_left(1) is None and pace.left(1) == "first step"
-    take(pace, clock, 4)
-    assert pace.seconds_left(5) == 190
+@pytest.mark.parametrize("total", [100, 4000, 90_000])
+@pytest.mark.parametrize("seconds", [0.05, 0.5, 3.0])
+def test_a_budget_is_kept_whatever_the_length_and_the_speed(total, seconds):
+    clock = Clock()
+    pace = Pace(total, total // 8, minutes=10, clock=clock)
+    steps, evaluations = run(pace, clock, lambda step: seconds, evaluation=6.0)
+    spent = clock.now - 100
+    assert 600 - 2 * seconds - 6 <= spent <= 600 + 50 * seconds / 5 + 6
+    assert pace.position == pytest.approx(total, abs=pace.speed)
+    assert 8 <= len(evaluations) <= 9
+    for number, position in enumerate(evaluations[:8], 1):  # at the same shares of the schedule
+        assert position == pytest.approx(number * (total // 8), abs=1.01 * max(1, total / steps * 1.5))
 
 
-def test_a_step_that_compiles_another_shape_hardly_counts(clock):
-    pace = Pace(1000, 1000, clock)
-    for window in range(5):
-        take(pace, clock, 10, 60.0 if window == 1 else 2.0)
-        pace.close_window()
-    assert pace.seconds_left(50) == 1900
+def test_a_slow_first_step_does_not_skip_the_schedule():
+    clock = Clock()
+    pace = Pace(1000, 1000, minutes=10, clock=clock)
+    run(pace, clock, lambda step: 90.0 if step == 0 else 0.5, steps=6)
+    assert pace.position < 12
 
 
-def test_a_window_of_the_first_step_alone(clock):
-    pace = Pace(100, 100, clock)
-    take(pace, clock, 1, 300.0)
-    pace.close_window()
-    take(pace, clock, 1)
-    pace.close_window()
-    assert pace.seconds_left(2) == 196
+def test_a_machine_that_slows_down_still_ends_in_time():
+    clock = Clock()
+    pace = Pace(1000, 1000, minutes=10, clock=clock)
+    run(pace, clock, lambda step: 0.25 if clock.now < 400 else 1.0, log_every=10)
+    assert 590 <= clock.now - 100 <= 620 and pace.done
 
 
-def test_pauses_and_evaluations_are_not_time_of_steps(clock):
-    pace = Pace(40, 10, clock)
-    take(pace, clock, 5)
-    with pace.pause():
-        clock.now += 1000
-    take(pace, clock, 5)
-    pace.close_window()
-    with pace.evaluation():
-        clock.now += 60
-    take(pace, clock, 10)
-    pace.close_window()
-    assert pace.seconds_left(20) == 20 * 2 + 3 * 60  # the evaluations of steps 20, 30 and 40
-    take(pace, clock, 1)
-    assert pace.seconds_left(21) == 19 * 2 + 2 * 60
+def test_a_budget_that_is_used_up_ends_at_the_next_step():
+    clock = Clock()
+    pace = Pace(1000, 1000, minutes=1, clock=clock)
+    steps, _ = run(pace, clock, lambda step: 30.0)
+    assert steps == 6 and pace.done
 
 
-def test_evaluations_without_a_measured_time_are_told(clock):
-    pace = Pace(25, 10, clock)
-    take(pace, clock, 5)
-    pace.close_window()
-    assert pace.left(5) == "0:00:40 and 3 evaluations left"
-    assert pace.left(11) == "0:00:28 and 2 evaluations left"
-    assert pace.left(25) == "0:00:00 and 1 evaluation left"
+def test_time_of_earlier_starts_counts():
+    clock = Clock()
+    first = Pace(1000, 1000, minutes=10, clock=clock)
+    run(first, clock, lambda step: 1.0, steps=300)
+    state = first.state_dict()
+    later = Clock()
+    later.now = 5e6
+    second = Pace(1000, 1000, minutes=10, clock=later)
+    second.load_state_dict(state)
+    assert (second.position, second.speed) == (first.position, first.speed)
+    run(second, later, lambda step: 1.0, log_every=10)
+    assert later.now - 5e6 == pytest.approx(300, abs=12)
+    assert set(Pace(1000, 1000).state_dict()) == {"position"}  # no times, so that equal runs have equal checkpoints
+    other = Pace(1000, 1000)  # resumed without a budget
+    other.load_state_dict(state)
+    assert other.speed == 1 and other.remaining == round(1000 - first.position)
 
 
-def test_the_line_of_a_run_has_time_and_metrics(clock):
-    pace = Pace(100, 200, clock)
-    steps = Steps(pace, 0, Display(clock))
-    assert steps.text() == "step 0/100, first step"
-    take(pace, clock, 11)
-    steps.done, steps.metrics = 11, "loss 0.5"
-    pace.evaluations.append(2.0)
-    assert steps.text() == "step 11/100, 0:03:00 left  loss 0.5"
+def test_a_trainer_stretches_and_compresses_its_schedule(tmp_path, monkeypatch):
+    """0.1 s a step of a clock that the steps move: a minute has 600 steps, the config 100 or 6,000."""
+    for total in (100, 6000):
+        clock, task = Clock(), Linear()
+        monkeypatch.setattr("time.perf_counter", clock)
+        config = TrainConfig(unit="steps", length=total, batch=4, minutes=1, evaluate_every=total / 4, log_every=20)
+        config.checkpoint_every = total
+        config.precision = "fp32"
+        out = tmp_path / str(total)
+        trainer = Trainer(task, OptimConfig(lr=0.1), ScheduleConfig("cosine"), config, World(0, 1, CPU), out)
+        trainer.pace.clock, trainer.pace.started = clock, clock()
+        rates, update = [], trainer.update
+
+        def step(inputs):
+            clock.now += 0.1
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+            return update(inputs)
+
+        trainer.update = step
+        out.mkdir()
+        trainer.run(Log(None))
+        assert trainer.step == pytest.approx(600, abs=25) and trainer.state()["total"] == trainer.step
+        assert rates[0] == pytest.approx(0.1, rel=1e-3) and rates[-1] < 1e-4
+        assert rates == sorted(rates, reverse=True)
+        assert float(rates[300]) == pytest.approx(0.05, abs=0.01)

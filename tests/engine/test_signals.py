@@ -14,6 +14,8 @@ from resdet.engine import signals
 from resdet.engine.log import Log
 from resdet.engine.signals import StopRequested, defer_signals
 
+pytest.importorskip("fcntl", reason="needs the signals of POSIX")
+
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 

@@ -1,7 +1,10 @@
 """OpenVINO's files: what they find, what they tell of themselves, and what of them is refused."""
 
+import ctypes
+import gc
 import json
 import re
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -100,7 +103,7 @@ def test_the_score_limit_is_an_input(mask_pair, found):
 
 def test_it_tells_what_the_onnx_file_tells(mask_rcnn, mask_pair, found):
     assert found.description == onnx_model.load(mask_rcnn.path).description
-    graph = openvino.Core().read_model(mask_pair.path)
+    graph = openvino_model.core().read_model(mask_pair.path)
     told = {key: json.loads(text) for key, text in graph.get_rt_info("resdet").value.items() if key != "sha256"}
     assert told["classes"] == mask_pair.model.classes and told["shape"] == list(SHAPE)
     assert [port.any_name for port in graph.inputs] == ["images", "sizes", "score"]
@@ -187,8 +190,33 @@ def test_damaged_files(kind, copy):
     assert said.startswith(str(copy.parent)) and "\n" not in said and "src/" not in said
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads Linux's map of the memory")
+def test_a_signal_finds_a_stack_after_models_are_deleted(pair):
+    """The CPU plugin of OpenVINO replaces the alternate signal stack, which Python's handlers run on."""
+    first = openvino_model.load(pair.path)
+    second = openvino_model.load(pair.path)
+    del first
+    del second
+    gc.collect()
+    received = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        assert signal_stack_is_mapped()  # else the next line kills the process
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert received == [signal.SIGTERM]
+
+
+def signal_stack_is_mapped() -> bool:
+    stack = (ctypes.c_void_p * 3)()  # struct stack_t: address, flags, size
+    ctypes.CDLL(None).sigaltstack(None, stack)
+    ranges = (line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines())
+    return not stack[0] or any(int(start, 16) <= stack[0] < int(end, 16) for start, end in ranges)
+
+
 def test_a_file_that_is_not_ours(pair, tmp_path):
-    graph = openvino.Core().read_model(pair.path)
+    graph = openvino_model.core().read_model(pair.path)
     del graph.get_rt_info()["resdet"]
     openvino.save_model(graph, tmp_path / "a.xml")
     with pytest.raises(WeightsError, match="a.xml was not exported by resdet: run it with openvino, or export"):

@@ -138,9 +138,9 @@ def test_what_a_result_becomes(detector, tmp_path, pixels):
     assert target["masks"].shape == (len(result), 1, 60, 80)
     assert target["labels"].tolist() == (result.labels + 1).tolist()
     result.save(tmp_path / "drawn.png")
-    assert cv2.imread(str(tmp_path / "drawn.png")).shape == (60, 80, 3)
+    assert cv2.imread(str(tmp_path / "drawn.png")).shape == (480, 640, 3)  # small ones are enlarged
     result.save(tmp_path / "result.json")
-    assert result.plot().size == (80, 60)
+    assert result.plot().size == (640, 480)
 
 
 def test_a_data_frame(detector, pixels):

@@ -27,10 +27,12 @@ def test_both_boxes_are_seen(tmp_path):
         "2_ILSVRC2012_val_00000003.jpg",
     ]
     picture = cv2.imread(str(tmp_path / "out/pictures/2_ILSVRC2012_val_00000003.jpg"))[..., ::-1].astype(int)
+    assert picture.shape == (7 * 80, 7 * 100, 3)  # enlarged to 640 pixels or more
     red, green = picture[..., 0] - picture[..., 1], picture[..., 1] - picture[..., 0]
-    assert (red[48:66, 60] > LOST).mean() > 0.9 and (red[69, 65:85] > LOST).mean() > 0.9
-    assert (green[12:22, 10] > LOST).mean() > 0.9 and (green[23, 14:36] > LOST).mean() > 0.9
-    assert (np.abs(picture[50:65, 65:85] - GREY) < LOST).all() and (np.abs(picture[75:] - GREY) < LOST).all()
+    assert (red[7 * 48 : 7 * 66, 7 * 60] > LOST).mean() > 0.9 and (red[7 * 70 - 1, 7 * 65 : 7 * 85] > LOST).mean() > 0.9
+    assert (green[7 * 12 : 7 * 22, 70] > LOST).mean() > 0.9 and (green[7 * 24 - 1, 7 * 14 : 7 * 36] > LOST).mean() > 0.9
+    for untouched in (picture[7 * 50 : 7 * 65, 7 * 65 : 7 * 85], picture[7 * 75 :]):
+        assert (np.abs(untouched - GREY) < LOST).all()
 
 
 def test_spread():

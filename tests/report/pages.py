@@ -69,6 +69,17 @@ def in_browser(path: Path, script: str) -> dict:
     probe = path.with_name("probe.html")
     run = f"<script>const report = {{}};\n{script}\ndocument.title = JSON.stringify(report);</script></body>"
     probe.write_text(path.read_text(encoding="utf-8").replace("</body>", run), encoding="utf-8")
+    return report_of(probe.as_uri())
+
+
+def report_of(url: str, *options: str) -> dict:
+    """The JSON that a page leaves as its title."""
+    (title,) = re.findall("<title>(.*?)</title>", dom_of(url, *options))
+    return json.loads(unescape(title))
+
+
+def dom_of(url: str, *options: str) -> str:
+    """The elements of a page after its scripts, on a phone; the console must stay empty."""
     words = [
         "--no-sandbox",
         "--disable-gpu",
@@ -76,9 +87,9 @@ def in_browser(path: Path, script: str) -> dict:
         "--v=0",
         "--window-size=390,800",
         "--dump-dom",
-        probe.as_uri(),
+        *options,
+        url,
     ]
-    done = subprocess.run([browser(), *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([browser(), *words], capture_output=True, text=True, timeout=300)
     assert "CONSOLE" not in done.stderr, done.stderr
-    (title,) = re.findall("<title>(.*?)</title>", done.stdout)
-    return json.loads(unescape(title))
+    return done.stdout

@@ -68,6 +68,26 @@ def test_pictures_shrink_with_their_marks():
     assert len(shown.jpeg) <= sections.BYTES
 
 
+def test_small_pictures_are_enlarged_with_their_marks():
+    shown = sections.picture(
+        np.zeros((60, 100, 3), np.uint8), "name", "", {"truth": [sections.Mark((10, 20, 30, 40), "")]}
+    )
+    assert (shown.width, shown.height) == (400, 240)  # at most 480 pixels, by an integer
+    assert [each.box for each in shown.layers["truth"]] == [(40, 80, 120, 160)]
+    tiny = sections.picture(np.zeros((3, 4, 3), np.uint8), "name", "")
+    assert (tiny.width, tiny.height) == (32, 24)
+
+
+def test_captions_of_one_place_do_not_cover_each_other():
+    """The object and the detection that finds it, in two layers."""
+    marks = {layer: [sections.Mark((100, 100, 180, 180), "a thing")] for layer in ("truth", "detections")}
+    shown = sections.picture(np.zeros((480, 480, 3), np.uint8), "name", "", marks)
+    text = page("title", [sections.Section("all", "All", [sections.Gallery("worst", "Worst", [shown])])])
+    places = [(float(x), float(y)) for x, y in re.findall(r'<text x="([\d.]+)" y="([\d.]+)">a thing</text>', text)]
+    assert len(places) == 2 and abs(places[0][1] - places[1][1]) >= 13
+    assert all(100 <= x <= 180 and not 100 < y < 180 + 9 for x, y in places)  # above and below the box
+
+
 HOSTILE = "<script>alert(\"1\")</script> & | 'x'"
 
 

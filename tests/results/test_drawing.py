@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resdet.results.drawing import color, draw, fitted, line_width, sheet
+from resdet.results.drawing import color, draw, enlargement, fitted, line_width, sheet
 
 
 def picture(height=120, width=160):
@@ -84,6 +84,49 @@ def test_captions_stay_inside_on_their_ground(box, text):
     assert np.ptp(luminance) > 100  # readable
     assert not (part == 127).all(1).any()  # nothing of the picture shows through
     assert (drawn[rows.min() : rows.max() + 1, columns.max()] == color(0)).all()  # the text ends before its ground does
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_lines_do_not_fill_small_objects(scale):
+    """The inside of an object of 12 pixels in a picture whose lines are five pixels wide."""
+    before = np.full((1200, 1600, 3), 100, np.uint8)
+    drawn = draw(before, np.array([[700, 600, 712, 612]]), [0], scale=scale)
+    inside = np.s_[602 * scale : 610 * scale, 702 * scale : 710 * scale]
+    assert not changed(drawn[inside], drawn[:1, :1]).any() and drawn.shape == (1200 * scale, 1600 * scale, 3)
+
+
+def test_an_enlarged_drawing():
+    """Boxes and masks lie where they lie in the image."""
+    before, mask = picture(), np.zeros((120, 160), bool)
+    mask[40:80, 50:100] = True
+    drawn = draw(before, np.array([[20, 30, 60, 90]]), [3], masks=mask[None], scale=4)
+    where = changed(drawn, draw(before, np.zeros((0, 4)), [], scale=4))
+    rows, columns = np.nonzero(where)
+    box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    np.testing.assert_allclose(box, (4 * 20, 4 * 30, 4 * 100, 4 * 90), atol=2)  # half of a line outside of the mask
+    assert where[164:316, 204:396].mean() > 0.9 and not where[:118].any()
+    average = draw(before, np.zeros((0, 4)), [], scale=4).reshape(120, 4, 160, 4, 3).mean((1, 3))
+    assert np.abs(average - before).mean() < 20  # the pixels themselves, smoothed
+
+
+def test_small_pictures_are_enlarged_to_be_looked_at():
+    assert [enlargement(*size) for size in ((480, 640), (256, 256), (240, 320), (32, 32), (1, 1), (600, 900))] == [
+        1, 3, 2, 8, 8, 1
+    ]  # fmt: skip
+
+
+def test_captions_do_not_hide_each_other():
+    """Two objects of one place: both captions are there, whole."""
+    before = np.full((480, 640, 3), 127, np.uint8)
+    boxes, captions = np.array([[200, 200, 300, 300]] * 2), ["first 0.90", "second 0.80"]
+    both = draw(before, boxes, [1, 2], captions)
+    without = draw(before, boxes, [1, 2])
+    for label in (1, 2):
+        ground = (both == color(label)).all(2) & changed(both, without)
+        rows, columns = np.nonzero(ground)
+        part = both[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        other = (part == color(3 - label)).all(2)
+        assert ground.sum() > 500 and not other.any()
 
 
 def test_colours_are_stable_and_distinct():

@@ -104,7 +104,8 @@ def test_what_a_run_leaves(chain, run):
         assert 0 <= found["score"] <= 1
         wrong += box_iou(torch.tensor([found["box"]]), torch.from_numpy(source.boxes(i))).max().item() < 0.5
         (picture,) = (folder / "pictures").glob(f"{i}_*.jpg")
-        assert cv2.imread(str(picture)).shape == (height, width, 3)
+        drawn_height, drawn_width, _ = cv2.imread(str(picture)).shape  # enlarged
+        assert (drawn_height % height, drawn_width % width, drawn_height // height) == (0, 0, drawn_width // width)
     assert logged["loc_error"] == pytest.approx(wrong / 10, abs=1e-5)
     for name in ("results", "pictures"):
         assert f"{name + ':':11} {folder / name}" in getattr(chain, run).stdout

@@ -15,7 +15,7 @@ import torchvision
 import resdet
 from resdet.errors import DownloadError, WeightsError
 from resdet.files import download
-from resdet.weights import zoo
+from resdet.weights import detectron2_zoo, zoo
 
 CONFIG = "COCO-Detection/faster_rcnn_R_50_FPN_3x"
 
@@ -40,7 +40,7 @@ def published(tmp_path, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     server.asked, server.folder = [], folder
     server.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(zoo, "DETECTRON2_URL", server.url)
+    monkeypatch.setattr(detectron2_zoo, "URL", server.url)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -57,12 +57,15 @@ def test_torchvisions_names_are_its_own():
 
 def test_detectron2s_addresses():
     """As its model zoo's page lists them; what is there is the MD5 of a file."""
-    assert all(
-        re.fullmatch(r"\d{9}", run) and re.fullmatch(r"[0-9a-f]{6}", md5) for run, md5 in zoo.DETECTRON2.values()
+    models = detectron2_zoo.MODELS
+    assert all(re.fullmatch(r"\d{9}", run) and re.fullmatch(r"[0-9a-f]{6}", md5) for run, md5, _ in models.values())
+    assert len({model.run for model in models.values()}) == len(models)
+    mask, keypoint = (
+        models[f"COCO-{name}"]
+        for name in ("InstanceSegmentation/mask_rcnn_R_50_FPN_3x", "Keypoints/keypoint_rcnn_R_50_FPN_1x")
     )
-    assert len({run for run, _ in zoo.DETECTRON2.values()}) == len(zoo.DETECTRON2)
-    assert zoo.DETECTRON2["COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"] == ("137849600", "f10217")
-    assert zoo.DETECTRON2["COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x"] == ("137261548", "04e291")
+    assert mask == ("137849600", "f10217", {"box AP": 41.0, "mask AP": 37.2})
+    assert keypoint == ("137261548", "04e291", {"box AP": 53.6, "keypoint AP": 64.0})
 
 
 def test_keypoint_rcnn_is_not_the_early_one(monkeypatch):
@@ -71,7 +74,7 @@ def test_keypoint_rcnn_is_not_the_early_one(monkeypatch):
     monkeypatch.setattr(zoo, "fetch", lambda url, place, **digest: asked.append((url, digest)))
     zoo.locate("torchvision/keypointrcnn_resnet50_fpn")
     url = "https://download.pytorch.org/models/keypointrcnn_resnet50_fpn_coco-fc266e95.pth"
-    assert asked == [(url, {"sha256": "fc266e95"})]
+    assert asked == [(url, {"sha256": "fc266e95", "md5": None})]
     zoo.locate("torchvision/keypointrcnn_resnet50_fpn.COCO_LEGACY")
     assert asked[1][0].endswith("9f466800.pth")
 
@@ -104,7 +107,7 @@ def test_a_model_of_torchvisions_by_name(published, monkeypatch):
     assert len(published.asked) == 1
 
 
-def test_weights_of_a_detector_by_name(published, tmp_path):
+def test_weights_of_a_detector_by_name(published, tmp_path, monkeypatch):
     """detectron2's files carry the start of their MD5 in their names."""
     content = pickle.dumps({"model": {"a": [1.0]}})
     digest = hashlib.md5(content).hexdigest()[:6]
@@ -113,14 +116,11 @@ def test_weights_of_a_detector_by_name(published, tmp_path):
     (place / "model_final_280758.pkl").write_bytes(content)
     with pytest.raises(DownloadError, match="expected md5 280758"):
         zoo.locate(f"detectron2/{CONFIG}")
-    zoo.DETECTRON2[CONFIG], before = ("137849458", digest), zoo.DETECTRON2[CONFIG]
-    try:
-        (place / "model_final_280758.pkl").rename(place / f"model_final_{digest}.pkl")
-        for name in (CONFIG, f"{CONFIG}.yaml"):
-            path = zoo.locate(f"detectron2/{name}")
-            assert path.read_bytes() == content and path.is_relative_to(tmp_path / "cache")
-    finally:
-        zoo.DETECTRON2[CONFIG] = before
+    monkeypatch.setitem(detectron2_zoo.MODELS, CONFIG, detectron2_zoo.Model("137849458", digest, {}))
+    (place / "model_final_280758.pkl").rename(place / f"model_final_{digest}.pkl")
+    for name in (CONFIG, f"{CONFIG}.yaml"):
+        path = zoo.locate(f"detectron2/{name}")
+        assert path.read_bytes() == content and path.is_relative_to(tmp_path / "cache")
     assert published.asked[-1] == f"/{CONFIG}/137849458/model_final_{digest}.pkl"
     assert len(published.asked) == 2
 
@@ -141,6 +141,8 @@ def test_offline_the_sentence_says_where_to_put_the_file(name, published, monkey
         ("torchvision/resnet18.IMAGENET1K_V3", "did you mean IMAGENET1K_V1?"),
         ("detectron2/COCO-Detection/faster_rcnn_R_50_FPN_2x", "did you mean COCO-Detection/faster_rcnn_R_50_FPN_"),
         ("detectron2/retinanet", "choose from COCO-Detection/"),
+        ("maskrcnn_resnet50_fpn_v2", "to use the published model, write torchvision/maskrcnn_resnet50_fpn_v2."),
+        ("COCO-Detection/faster_rcnn_R_50_FPN_3x", "write detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x."),
     ],
 )
 def test_names_that_are_nearly_right(name, hint):

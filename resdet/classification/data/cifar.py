@@ -121,7 +121,7 @@ def _read_python_records(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_binary_classes(file: Path) -> list[str]:
-    return file.read_text().split()
+    return file.read_text(encoding="utf-8").split()
 
 
 def _read_binary_records(file: Path) -> tuple[np.ndarray, np.ndarray]:

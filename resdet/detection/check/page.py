@@ -52,6 +52,7 @@ def _parts(report: Report) -> Iterator[str]:
     for number, (kind, findings) in enumerate(report.by_kind().items()):
         yield from _kind(report, kind, findings, budget, opened=number == 0)
     yield from _anchors(report)
+    yield from _choices(report)
     yield from _classes(report)
     yield "</main></body></html>"
 
@@ -110,6 +111,14 @@ def _anchors(report: Report) -> Iterator[str]:
         yield "or more at the training scale.</p>"
         if fit.better:
             yield f"<p>{fit.better_recall:.1%} have one with <code>{escape(fit.better.line)}</code></p>"
+
+
+def _choices(report: Report) -> Iterator[str]:
+    """The keys that a training with the config chooses."""
+    if report.choices:
+        yield "<h2>Chosen by a training with this config</h2><ul>"
+        yield from (f"<li><code>{escape(str(choice))}</code></li>" for choice in report.choices)
+        yield "</ul>"
 
 
 def _classes(report: Report) -> Iterator[str]:

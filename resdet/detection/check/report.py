@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+from resdet.detection import recipe
 from resdet.detection.check.anchors import AnchorGrid, grid_of
 from resdet.detection.check.boxes import check_boxes
 from resdet.detection.check.categories import check_categories
@@ -17,6 +18,7 @@ from resdet.detection.check.split import Split
 from resdet.detection.check.statistics import class_statistics
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.config import ScenesConfig
+from resdet.detection.recipe import Choice
 from resdet.errors import DataError
 
 SPLITS = ("train", "val")
@@ -42,6 +44,7 @@ class Report:
     anchors: dict[str, AnchorFit] = field(default_factory=dict)  # by split
     grid: AnchorGrid | None = None
     imbalance: Imbalance | None = None  # of the training split
+    choices: list[Choice] = field(default_factory=list)  # of the keys that are `auto`
 
     def count(self, severity: str) -> int:
         return sum(finding.severity == severity for finding in self.findings)
@@ -64,6 +67,7 @@ class Report:
             "classes": self.statistics,
             "anchors": {split: self._anchors(fit) for split, fit in self.anchors.items()},
             "repeat_factor": self._repeats(),
+            "choices": {choice.key: choice.value for choice in self.choices},
         }
 
     def _anchors(self, fit: AnchorFit) -> dict[str, Any]:
@@ -107,6 +111,8 @@ def check_splits(
     found: Sequence[Finding] = (),
 ) -> Report:
     """Checks these splits, the training split first; `found`: findings that are already known."""
+    table = splits[0].objects()
+    experiment, sizes = recipe.complete(experiment, table, recipe.SIZE_RULES)  # the other keys keep their defaults
     data, grid = cast(ScenesConfig, experiment.data), grid_of(experiment.model)
     findings = list(found)
     report = Report(list(splits), findings, grid=grid)
@@ -119,6 +125,8 @@ def check_splits(
     findings += check_categories(splits)
     findings += check_duplicates(splits, depth.near)
     findings += _check_balance(splits[0], data, report)
+    anchors = lambda experiment, _: recipe.fitted_anchors(experiment, report.anchors[splits[0].name])
+    report.choices = sizes + recipe.complete(experiment, table, {**recipe.RULES, "model.rpn.anchors": anchors})[1]
     return report
 
 

@@ -44,6 +44,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield from _classes(report)
     yield from _anchors(report)
+    yield from _choices(report)
 
 
 def _findings(report: Report) -> Iterator[str]:
@@ -85,3 +86,10 @@ def _anchors(report: Report) -> Iterator[str]:
         yield f"anchors: {fit.recall:.1%} of the objects of {split} have an anchor of IoU 0.5 or more"
         if fit.better:
             yield f"         {fit.better_recall:.1%} with {fit.better.line}"
+
+
+def _choices(report: Report) -> Iterator[str]:
+    """The keys that a training with the config chooses."""
+    if report.choices:
+        yield "a training with this config chooses"
+        yield from (f"  {choice}" for choice in report.choices)

@@ -10,14 +10,14 @@ from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.atomic import write_image
 from resdet.ops.rle import Decoded
-from resdet.results.drawing import draw, draw_keypoints, fitted, sheet
+from resdet.results.drawing import draw, draw_keypoints, enlargement, fitted, sheet
 from resdet.results.spread import spread
 
 SCORE = 0.5  # minimum of detections to draw
 
 
 def write_pictures(folder: Path, source: Annotations, results: Results, count: int) -> None:
-    """Writes `count` images, evenly spaced over the source, as folder/ID_NAME.jpg."""
+    """Writes `count` images, evenly spaced over the source, as folder/ID_NAME.jpg; small ones are enlarged."""
     for index in spread(len(source), count):
         try:
             pixels = source.image(index).decode()
@@ -42,7 +42,7 @@ def results_beside_truth(source: Annotations, results: Results, count: int) -> d
 
 
 def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, index: int) -> np.ndarray:
-    """An image with its detections."""
+    """An image with its detections; a small one is enlarged."""
     label_of = {category: label for label, category in enumerate(source.category_ids)}
     rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= SCORE))
     rows = rows[np.argsort(-results.scores[rows], kind="stable")]
@@ -52,15 +52,16 @@ def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, ind
     boxes[:, 2:] += boxes[:, :2]
     boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's are annotated in another size
     masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
-    picture = draw(pixels, boxes, labels, captions, masks)
+    size = enlargement(*pixels.shape[:2])
+    picture = draw(pixels, boxes, labels, captions, masks, size)
     if results.keypoints is not None and source.keypoints is not None:
         points = results.keypoints[rows] * np.append(scale_of(source, index, pixels), 1)
-        draw_keypoints(picture, points, labels, source.keypoints.skeleton)
+        draw_keypoints(picture, points, labels, source.keypoints.skeleton, size)
     return picture
 
 
 def drawn_objects(pixels: np.ndarray, source: Annotations, index: int) -> np.ndarray:
-    """An image with its annotated objects."""
+    """An image with its annotated objects; a small one is enlarged."""
     objects, scale = source.objects(index), scale_of(source, index, pixels)
     labels, (height, width) = objects.labels.tolist(), pixels.shape[:2]
     masks = None
@@ -68,9 +69,10 @@ def drawn_objects(pixels: np.ndarray, source: Annotations, index: int) -> np.nda
         empty = np.zeros((height, width), bool)
         masks = [empty if part is None else part.bitmap(height, width) > 0 for part in objects.segments]
     captions = [source.classes[label] for label in labels]
-    picture = draw(pixels, objects.boxes * np.tile(scale, 2), labels, captions, masks)
+    size = enlargement(height, width)
+    picture = draw(pixels, objects.boxes * np.tile(scale, 2), labels, captions, masks, size)
     if objects.keypoints is not None and source.keypoints is not None:
         points = objects.keypoints.points * np.append(scale, 1)
         points[..., 2] = np.where(points[..., 2] > 0, np.inf, -np.inf)  # the score of an annotated keypoint
-        draw_keypoints(picture, points, labels, source.keypoints.skeleton)
+        draw_keypoints(picture, points, labels, source.keypoints.skeleton, size)
     return picture

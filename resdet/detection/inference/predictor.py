@@ -5,6 +5,7 @@ images are processed batch by batch, two batches are decoded ahead, and masks ar
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,10 +51,7 @@ def stream(model: Any, images: Iterable, score: float | None = None, batch: int 
     device, following = model.normalize.std.device, 0
     ready: dict[int, Result] = {}
     for group in grouped(images, model.input, model.padded_shape, batch or (1 if device.type == "cpu" else BATCH)):
-        padded = pad_to([torch.from_numpy(prepared.pixels) for prepared in group], model.padded_shape)
-        padded = Images(*(upload(field, device) for field in padded))
-        with torch.inference_mode(), evaluating([model]):
-            results = results_of(model, padded, [prepared.size for prepared in group], score)
+        results = detect_together(model, [one.pixels for one in group], [one.size for one in group], score)
         for prepared, result in zip(group, results):
             result.image = prepared.image
             ready[prepared.number] = result
@@ -62,17 +60,28 @@ def stream(model: Any, images: Iterable, score: float | None = None, batch: int 
             following += 1
 
 
+def detect_together(
+    model: Any, pixels: Sequence[np.ndarray], originals: Sequence[tuple[int, int]], score: float | None = None
+) -> list[Result]:
+    """Results of resized images [h, w, 3]; `originals`: height and width of each image before."""
+    padded = pad_to([torch.from_numpy(image) for image in pixels], model.padded_shape)
+    padded = Images(*(upload(field, model.normalize.std.device) for field in padded))
+    with torch.inference_mode(), evaluating([model]):
+        return results_of(model, padded, originals, score)
+
+
+def prepare(source: Any, input: InputConfig) -> tuple[np.ndarray, tuple[int, int]]:
+    """The resized pixels [h, w, 3] of an image, and its original height and width."""
+    image = as_image(source)
+    return resize(image, input.min_size, input.max_size, input.resize), image.size[::-1]
+
+
 def grouped(
     images: Iterable, input: InputConfig, shape: Callable[[int, int], Shape], most: int
 ) -> Iterator[list[Prepared]]:
     """Groups of up to `most` resized images with equal padded `shape`, out of WINDOW consecutive ones."""
     waiting: dict[Shape, list[Prepared]] = {}  # the group with the oldest image first
-
-    def prepare(source: Any) -> tuple[np.ndarray, tuple[int, int]]:
-        image = as_image(source)
-        return resize(image, input.min_size, input.max_size, input.resize), image.size[::-1]
-
-    for number, (source, (pixels, size)) in enumerate(prefetched(prepare, images, 2 * most)):
+    for number, (source, (pixels, size)) in enumerate(prefetched(partial(prepare, input=input), images, 2 * most)):
         height, width = pixels.shape[:2]
         key = shape(height, width)
         waiting.setdefault(key, []).append(Prepared(number, source, pixels, size))

@@ -73,16 +73,21 @@ def reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
+def _write(path: Path, dtype: type, shape: tuple[int, ...], fill: int) -> None:
+    """Creates the file and unmaps it: Windows does not remove mapped files."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    reserve(path)
+    if fill:
+        array[:] = fill
+    array.flush()
+
+
 def _mapped(path: Path, dtype: type, shape: tuple[int, ...], fill: int = 0) -> np.memmap:
     """Maps the file for writing; creates it under a temporary name, so that no process opens an incomplete file."""
     if not path.exists():
         temporary = path.with_name(f".{uuid.uuid4().hex}.npy")
         try:
-            array = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
-            reserve(temporary)
-            if fill:
-                array[:] = fill
-            array.flush()
+            _write(temporary, dtype, shape, fill)
             os.link(temporary, path)  # unlike a rename, this does not replace the file of another process
         except FileExistsError:
             pass

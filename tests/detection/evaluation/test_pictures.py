@@ -35,9 +35,17 @@ def results(rows, masks=None):
 
 
 def written(folder):
-    """Image id -> the picture, RGB."""
+    """Image id -> the picture, RGB, shrunk to the size of the image."""
     paths = sorted(folder.iterdir())
-    return {int(path.stem.partition("_")[0]): cv2.imread(str(path))[..., ::-1].astype(int) for path in paths}
+    return {int(path.stem.partition("_")[0]): shrunk(cv2.imread(str(path))[..., ::-1].astype(int)) for path in paths}
+
+
+def shrunk(picture):
+    """Each pixel is that of its 8 x 8 block with the largest difference from gray."""
+    assert picture.shape == (8 * HEIGHT, 8 * WIDTH, 3)  # small pictures are enlarged
+    blocks = picture.reshape(HEIGHT, 8, WIDTH, 8, 3).swapaxes(1, 2).reshape(HEIGHT, WIDTH, 64, 3)
+    most = np.abs(blocks - GREY).max(-1).argmax(-1)
+    return np.take_along_axis(blocks, most[..., None, None], 2)[:, :, 0]
 
 
 def changed(picture):

@@ -1,0 +1,138 @@
+"""`resdet serve` under load, beside the same model in this process that reads the same image from a list.
+
+The server and the clients are processes of their own on the same machine, and share its cores with each other.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import quantiles
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from resdet import hub
+from resdet.bench.end_to_end import missing
+from resdet.bench.nets import NOT_INSTALLED
+from resdet.errors import Error
+from resdet.files.atomic import write_image
+from resdet.images.decode import read_image
+from resdet.images.photographs import photograph
+from resdet.timing import MEGABYTES, Case
+from resdet.weights import saving
+
+NETS = {
+    "ResNet-50": ("imagenet_r50.yaml", "model.num_classes=1000"),
+    "Faster R-CNN R50-FPN": ("coco_r50_fpn.yaml", "model.num_classes=80", "model.pretrained=null"),
+}
+REQUESTS = {"ResNet-50": 512, "Faster R-CNN R50-FPN": 128}  # of a round
+CLIENTS = (1, 8, 64)
+SIZE = (480, 640)  # height and width of the image
+BATCH = 8  # the server's default
+PACKAGES = ("starlette", "uvicorn", "python_multipart")
+
+
+def cases(
+    nets: dict[str, Sequence[str]] | None = None, requests: int | None = None, device: str = "cpu"
+) -> Iterator[Case]:
+    for name, words in (nets or NETS).items():
+        yield from cases_of(name, words, requests or REQUESTS[name], device)
+
+
+def cases_of(name: str, words: Sequence[str], requests: int, device: str) -> Iterator[Case]:
+    title = f"{name}, {requests} images of {SIZE[1]} × {SIZE[0]}"
+    if missing(*PACKAGES):
+        yield Case(title, requests, {f"{clients} clients": NOT_INSTALLED for clients in CLIENTS})
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        weights, image = folder / "net.safetensors", folder / "image.jpg"
+        write_image(image, cv2.resize(photograph(np.random.default_rng(0)), SIZE[::-1]))
+        torch.manual_seed(0)
+        saving.save(hub.build(*words), weights, "safetensors")
+        model = hub.load(weights, mode="fast", device=device)
+        sequence = [read_image(image, "")] * requests
+        alone = lambda: sum(1 for _ in model.predict(sequence, batch=BATCH, stream=True))
+        server = stack.enter_context(Server(weights, device))
+        clients = stack.enter_context(Clients(f"{server.url}/v1/predict", image))
+        case = Case(title, requests, {f"model, batches of {BATCH}": alone})
+        notes: dict[int, str] = {}
+        case.sides = {**case.sides, **{f"{n} clients": clients.side(case, notes, n, requests) for n in CLIENTS}}
+        clients.load(1, 1)
+        before = server.memory()
+        yield case
+        sides = {"after the first request": lambda: before, "after all": server.memory}
+        yield Case(f"{name}, memory of the server, {clients.requests} requests", 1, sides, unit=MEGABYTES)
+
+
+class Process:
+    """A process of Python that talks over its pipes; ends with the context."""
+
+    def __init__(self, *words: str, **pipes: Any):
+        self.process = subprocess.Popen([sys.executable, "-m", *words], text=True, **pipes)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.process.terminate()
+        self.process.communicate()
+
+
+class Server(Process):
+    def __init__(self, weights: Path, device: str):
+        words = ("resdet.cli", "serve", str(weights), "--port", "0", "--device", device, "--max-batch", str(BATCH))
+        super().__init__(*words, stderr=subprocess.PIPE)
+        self.url = self.wait_for(r"listening at (\S+)")
+        self.wait_for("(is ready)")
+
+    def wait_for(self, pattern: str) -> str:
+        lines = []
+        for line in self.process.stderr or ():
+            lines.append(line)
+            if found := re.search(pattern, line):
+                return found[1]
+        raise Error(f"resdet serve ended: {' '.join(lines)}")
+
+    def memory(self) -> float:
+        """Resident megabytes, on Linux."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(found[1]) / 1000 if found else float("nan")
+
+
+class Clients(Process):
+    def __init__(self, url: str, image: Path):
+        super().__init__("resdet.bench.load", url, str(image), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.requests = 0  # so far
+
+    def load(self, clients: int, requests: int) -> list[float]:
+        """The latencies of the requests, in seconds."""
+        assert self.process.stdin and self.process.stdout
+        print(clients, requests, file=self.process.stdin, flush=True)
+        found = json.loads(self.process.stdout.readline())
+        if found["failures"]:
+            raise Error(f"resdet serve answered with other statuses than 200: {found['failures']}.")
+        self.requests += requests
+        return found["latencies"]
+
+    def side(self, case: Case, notes: dict[int, str], clients: int, requests: int) -> Callable[[], None]:
+        """A round with this many clients, which adds its percentiles to the `notes` of the case."""
+
+        def run() -> None:
+            percentiles = quantiles(self.load(clients, requests), n=100, method="inclusive")
+            notes[clients] = f"{clients} clients: p50 {ms(percentiles[49])}, p99 {ms(percentiles[98])}"
+            case.note = "last round: " + "; ".join(notes.values())
+
+        return run
+
+
+def ms(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms"

@@ -1,0 +1,70 @@
+"""`resdet zoo`: lists the published models that `resdet.load` takes by name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from resdet.commands.columns import aligned
+from resdet.errors import ConfigError
+from resdet.files.atomic import write_json
+from resdet.weights.zoo_entries import Entry, entries
+
+PAGE = """# Published models
+
+`resdet zoo --markdown` writes this page. `resdet.load`, `--weights`, `--init`, `model.pretrained`, `resdet convert` and
+`resdet export` take these names. A file is downloaded once from the address of its publisher, verified by the digits of
+the checksum in its name, and kept in `~/.cache/resdet`; [weights.md](weights.md#published-models-by-name) describes
+mirrors, and use without a network.
+
+The published metrics, in percent, and the sizes are those of torchvision's metadata and of detectron2's MODEL_ZOO.md,
+the licenses those of LICENSE and README in torchvision's repository and of MODEL_ZOO.md. "Measured" is the metric that
+resdet computes with these weights on this data.
+
+"""
+
+
+def zoo(
+    words: Sequence[str] = (), task: str | None = None, markdown: bool = False, json_path: str | None = None
+) -> None:
+    """Prints the models of the task whose names contain all words, as a table or as the Markdown page."""
+    found = entries(" ".join(words), task)
+    if not found:
+        raise ConfigError(f"No published model matches {' '.join(words)!r}: use fewer words, or none to list all.")
+    if markdown:
+        print(PAGE + "\n".join(markdown_table(found)))
+    else:
+        print("\n".join(aligned([cells(entry) for entry in found], right=("MiB",))))
+        print(f"{len(found)} models; measured here: {sum(bool(entry.measured) for entry in found)}")
+    write_json(json_path, [asdict(entry) for entry in found])
+
+
+def cells(entry: Entry) -> dict[str, str]:
+    """{column head: cell} of the printed table."""
+    return {
+        "name": entry.name,
+        "published": listed(entry.published),
+        "on": entry.data,
+        "MiB": f"{entry.size:.0f}" if entry.size else "-",
+        "license": entry.license.partition(";")[0],
+    }
+
+
+def markdown_table(found: Sequence[Entry]) -> list[str]:
+    head = ("name", "data", "published", "measured", "MiB", "license", "file", "checksum")
+    rows = [
+        (
+            f"`{entry.name}`",
+            entry.data,
+            listed(entry.published),
+            listed(entry.measured) if entry.measured else "not measured here",
+            f"{entry.size:.1f}" if entry.size else "not published",
+            entry.license,
+            f"[{entry.file}]({entry.url})",
+            entry.checksum,
+        )
+        for entry in found
+    ]
+    return [f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)]
+
+
+def listed(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())

@@ -1,0 +1,103 @@
+"""Videos: files, cameras and network streams, frame by frame."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from queue import Empty, Queue
+from time import monotonic
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from resdet.errors import DataError
+
+EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
+RATES, USUAL_RATE = (1.0, 240.0), 25.0  # frames per second: plausible ones, and what stands for others
+
+
+class Frame(NamedTuple):
+    """A frame of a video."""
+
+    time: float  # seconds since the first one
+    pixels: np.ndarray  # uint8 RGB [H, W, 3], upright
+
+
+def is_video(source: str | Path) -> bool:
+    """Whether `source` is named as a video file, a camera (its number) or a stream (its URL)."""
+    return Path(source).suffix.lower() in EXTENSIONS or is_stream(source)
+
+
+def is_stream(source: str | Path) -> bool:
+    name = str(source)
+    return name.startswith(SCHEMES) or (name.isdecimal() and not Path(name).exists())
+
+
+class Video:
+    """A video that is read once. `rate`: frames per second; `live`: a camera, which does not wait for its reader."""
+
+    def __init__(self, source: str | Path):
+        import cv2
+
+        self.name = str(source)
+        self.capture = cv2.VideoCapture(int(self.name) if is_stream(source) and self.name.isdecimal() else self.name)
+        if not self.capture.isOpened():
+            raise DataError(
+                f"{self.name}: cannot open the camera or the stream; check its number or address."
+                if is_stream(source)
+                else f"{self.name}: cannot read the video; check the path, or convert it to H.264 in an MP4 file."
+            )
+        rate = self.capture.get(cv2.CAP_PROP_FPS)
+        self.rate = rate if RATES[0] <= rate <= RATES[1] else USUAL_RATE
+        self.live = is_stream(source) and self.capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames of a file. Of a camera the newest one whenever the next is asked for: others are dropped."""
+        return newest(self.capture) if self.live else every(self.capture, self.rate)
+
+
+def every(capture: Any, rate: float) -> Iterator[Frame]:
+    try:
+        for number in count():
+            received, pixels = capture.read()
+            if not received:
+                return
+            yield Frame(number / rate, as_rgb(pixels))
+    finally:
+        capture.release()
+
+
+def newest(capture: Any) -> Iterator[Frame]:
+    """The frames that are newest when they are asked for; read in a thread, so that none waits in a buffer.
+
+    The thread releases the camera, since reading from a stream may block for long.
+    """
+    waiting: Queue[Frame | None] = Queue(1)
+    stopped = threading.Event()
+
+    def read() -> None:
+        received, pixels = capture.read()
+        start = monotonic()
+        while received and not stopped.is_set():
+            frame = Frame(monotonic() - start, as_rgb(pixels))
+            with suppress(Empty):
+                waiting.get_nowait()
+            waiting.put(frame)
+            received, pixels = capture.read()
+        capture.release()
+        waiting.put(None)
+
+    threading.Thread(target=read, name="resdet-camera", daemon=True).start()
+    try:
+        while frame := waiting.get():
+            yield frame
+    finally:
+        stopped.set()
+
+
+def as_rgb(pixels: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,75 @@
+"""Writes videos: MP4 files of a constant frame rate, without sound."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdet.errors import FileError
+from resdet.files.atomic import SPACE, make_folder
+
+CODEC = "mp4v"  # the only one for MP4 in every build of OpenCV
+
+
+class VideoWriter:
+    """An MP4 file that appears under its name when it is closed, complete also if the caller was interrupted."""
+
+    def __init__(self, path: Path, rate: float):
+        make_folder(path.parent)
+        self.path, self.rate = path, rate
+        self.temporary = path.with_name(f".{path.stem[:50]}.{os.getpid()}.tmp.mp4")
+        self.file: Any = None
+        self.frames = 0
+        self.last: np.ndarray | None = None  # BGR
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def write(self, pixels: np.ndarray, time: float) -> None:
+        """Shows uint8 RGB [H, W, 3] from `time` on, in seconds. The frame before it is repeated until then; a frame
+        whose place is taken is left out. All frames have the size of the first."""
+        import cv2
+
+        place = round(time * self.rate)
+        while self.last is not None and self.frames < place:
+            self._append(self.last)
+        if self.frames <= place:
+            size = pixels.shape[1::-1] if self.last is None else self.last.shape[1::-1]
+            resized = pixels if pixels.shape[1::-1] == size else cv2.resize(pixels, size)  # a stream may change it
+            self.last = cv2.cvtColor(resized, cv2.COLOR_RGB2BGR)
+            self._append(self.last)
+
+    def _append(self, pixels: np.ndarray) -> None:
+        import cv2
+
+        if self.file is None:
+            size = pixels.shape[1::-1]
+            self.file = cv2.VideoWriter(str(self.temporary), cv2.VideoWriter.fourcc(*CODEC), self.rate, size)
+        self.file.write(pixels)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finishes the file and checks it, since OpenCV reports no error; without frames, there is no file."""
+        if self.file is None:
+            return
+        self.file.release()
+        self.file = None
+        try:
+            if frames_in(self.temporary) != self.frames:
+                raise FileError(f"{self.path} cannot be written: {SPACE}, or choose another folder.")
+            self.temporary.replace(self.path)
+        finally:
+            with suppress(OSError):
+                self.temporary.unlink()
+
+
+def frames_in(path: Path) -> int:
+    """The number of frames of a video file; 0 if it cannot be read."""
+    import cv2
+
+    return int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))

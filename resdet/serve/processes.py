@@ -1,0 +1,75 @@
+"""Several processes of the server, one per GPU, at consecutive ports."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
+from typing import Any
+
+import torch
+
+from resdet.errors import Error
+from resdet.serve.server import Settings, serve
+
+USER_ERROR = 2  # exit status
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def serve_in_processes(settings: Settings, count: int) -> int:
+    """Serves at `settings.port` and the ports above it until SIGTERM; ends all processes if one ends.
+
+    Returns the exit status: 2 if a process met a user error, which it has printed, 1 if one failed otherwise.
+    """
+    context, gpus = multiprocessing.get_context("spawn"), visible_gpus()
+    processes = [context.Process(target=serve_one, args=(settings, rank, count, gpus)) for rank in range(count)]
+    stopped = False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopped
+        stopped = True
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+
+    former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        for process in processes:
+            process.start()
+        wait([process.sentinel for process in processes])
+        asked = stopped
+        stop()
+        for process in processes:
+            process.join()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if asked:
+        return 0
+    print("resdet: a process of the server ended, and the others were stopped.", file=sys.stderr)
+    return USER_ERROR if any(process.exitcode == USER_ERROR for process in processes) else 1
+
+
+def serve_one(settings: Settings, rank: int, count: int, gpus: Sequence[str]) -> None:
+    """One of the processes, with its GPU and its share of the CPUs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent forwards it
+    if gpus:
+        os.environ[VISIBLE] = gpus[rank % len(gpus)]
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    try:
+        serve(replace(settings, port=settings.port + rank))
+    except Error as error:
+        print(f"resdet: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+
+
+def visible_gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get(VISIBLE)
+    return (
+        [name for name in given.split(",") if name]
+        if given is not None
+        else list(map(str, range(torch.cuda.device_count())))
+    )

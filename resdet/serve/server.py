@@ -1,0 +1,114 @@
+"""Runs the application with uvicorn until SIGTERM, which stops it after the requests it has accepted."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+
+from resdet.errors import ConfigError
+from resdet.fast import Compile
+from resdet.hub import Mode
+from resdet.serve.app import build_app
+from resdet.serve.connection import Connection
+from resdet.serve.limits import Limits
+from resdet.serve.metrics import Metrics
+from resdet.serve.models import Models, ServedModel, loader
+
+DECODERS = 8  # threads, at most
+LAST_WORD = 5.0  # seconds that threads have to end
+log = logging.getLogger("resdet")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of `resdet serve`."""
+
+    models: dict[str, str]  # paths by name
+    host: str = "127.0.0.1"
+    port: int = 8000
+    device: str = "auto"
+    mode: Mode = "fast"
+    compile: Compile = "auto"
+    classifiers: Sequence[str] = ()
+    token: str | None = None
+    poll: float = 2.0  # seconds between looks at the files
+    log_requests: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; raises the error of a model that cannot be loaded."""
+    log_to_stderr()
+    listening = bind(settings.host, settings.port)
+    limits, metrics, failures = settings.limits, Metrics(), list[Exception]()
+
+    def fail(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    load = loader(settings.device, settings.mode, settings.compile, settings.classifiers)
+    models = Models(
+        [ServedModel(name, path, load, limits, metrics) for name, path in settings.models.items()], settings.poll, fail
+    )
+    with ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "resdet-images") as pool, quiet_sigterm():
+        app = build_app(models, limits, metrics, pool, settings.token, settings.log_requests)
+        server = uvicorn.Server(configuration(app, limits))
+        models.start()
+        log.info("listening at http://%s:%d", settings.host, listening.getsockname()[1])
+        server.run(sockets=[listening])
+        models.stop()
+    for model in models.served.values():
+        if model.worker.is_alive():
+            model.worker.join(LAST_WORD)
+    if failures:
+        raise failures[0]
+    log.info("stopped")
+
+
+def configuration(app: Any, limits: Limits) -> uvicorn.Config:
+    protocol = type("TimedConnection", (Connection,), {"header_timeout": limits.body_timeout})
+    return uvicorn.Config(
+        app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket; port 0 is any free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm, which delays answers by 40 ms, off for sockets that name the protocol.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"Cannot listen at {host}:{port} ({reason}): give another --host or --port.") from None
+    return listening
+
+
+@contextmanager
+def quiet_sigterm() -> Iterator[None]:
+    """uvicorn stops at SIGTERM, and then raises it again, which must not end the process with a status other than 0."""
+    former = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    for name, level in (("resdet", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.handlers = [handler]

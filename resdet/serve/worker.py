@@ -1,0 +1,130 @@
+"""The thread that owns the net of a model: takes prepared images from a queue and predicts them in batches."""
+
+import logging
+import time
+from collections.abc import Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Lock, Thread
+from typing import Any
+
+import numpy as np
+
+from resdet.model import Prepared
+from resdet.serve.limits import Limits, Refused
+from resdet.serve.metrics import Metrics
+
+# Of all nets of the process: they share a device, and no net may run while dynamo traces another one.
+DEVICE = Lock()
+log = logging.getLogger("resdet")
+
+
+@dataclass(eq=False)
+class Item:
+    """An image in the queue."""
+
+    predictor: Any  # that prepared the image and will predict it
+    prepared: Prepared
+    score: float | None
+    top: int | None
+    decoded: float = 0.0  # seconds
+    result: Future[Any] = field(default_factory=Future)
+    arrived: float = 0.0  # in the queue
+    queued: float = 0.0  # seconds
+    predicted: float = 0.0  # seconds of the net, for its whole batch
+
+    @property
+    def group(self) -> Hashable:
+        """Items of one group can be predicted together."""
+        return id(self.predictor), self.prepared.shape, self.score is None
+
+
+class Worker(Thread):
+    """Predicts the images of one model, up to `max_batch` together; waits at most `max_wait` for others."""
+
+    def __init__(self, name: str, limits: Limits, metrics: Metrics):
+        super().__init__(name=f"resdet-{name}", daemon=True)
+        self.model, self.limits, self.metrics = name, limits, metrics
+        self.items: list[Item] = []
+        self.admitted = 0  # images in progress, those that are still read or decoded included
+        self.changed = Condition()
+        self.stopping = False
+
+    def submit(self, item: Item) -> None:
+        item.arrived = time.monotonic()
+        with self.changed:
+            self.items.append(item)
+            self.changed.notify()
+
+    def stop(self) -> None:
+        """Ends the thread after the images in the queue."""
+        with self.changed:
+            self.stopping = True
+            self.changed.notify()
+
+    def run(self) -> None:
+        while batch := self.next_batch():
+            self.predict(batch)
+
+    def next_batch(self) -> list[Item]:
+        """Waits for a batch of the group of the oldest image; empty at the end."""
+        with self.changed:
+            while True:
+                self.items = [item for item in self.items if not item.result.cancelled()]
+                if not self.items and self.stopping:
+                    return []
+                batch = [item for item in self.items if item.group == self.items[0].group][: self.limits.max_batch]
+                if batch and self.is_due(batch):
+                    self.items = [item for item in self.items if item not in batch]
+                    return batch
+                self.changed.wait(batch[0].arrived + self.limits.max_wait - time.monotonic() if batch else None)
+
+    def is_due(self, batch: Sequence[Item]) -> bool:
+        """Whether the batch is full, nothing else is on its way, or the oldest image has waited long enough."""
+        if len(batch) == self.limits.max_batch or len(self.items) >= self.admitted or self.stopping:
+            return True
+        return time.monotonic() - batch[0].arrived >= self.limits.max_wait
+
+    def predict(self, batch: Sequence[Item]) -> None:
+        """Sets the results of a batch, or errors; requests that have timed out are left out."""
+        batch = [item for item in batch if item.result.set_running_or_notify_cancel()]
+        if not batch:
+            return
+        with DEVICE:
+            start = time.monotonic()
+            try:
+                results = run(batch)
+            except Exception as error:
+                results = [error] if len(batch) == 1 else [run_alone(item) for item in batch]
+        end = time.monotonic()
+        self.metrics.observe("resdet_batch_images", len(batch), model=self.model)
+        for item, result in zip(batch, results):
+            item.queued, item.predicted = start - item.arrived, end - start
+            if isinstance(result, Exception):
+                log.error("%s failed", self.model, exc_info=result)
+                item.result.set_exception(Refused(500, f"{self.model} failed at this image: see the server's log."))
+            else:
+                item.result.set_result(result)
+
+
+def run(batch: Sequence[Item]) -> list[Any]:
+    """Predicts with the lowest score and the highest number of classes that the batch needs."""
+    scores = [item.score for item in batch if item.score is not None]
+    tops = [item.top for item in batch if item.top is not None]
+    results = batch[0].predictor.predict_prepared(
+        [item.prepared for item in batch], score=min(scores, default=None), top=max(tops, default=None)
+    )
+    return [select(result, item.score, item.top) for result, item in zip(results, batch)]
+
+
+def run_alone(item: Item) -> Any:
+    """The result or the error of an image whose batch failed."""
+    try:
+        return run([item])[0]
+    except Exception as error:
+        return error
+
+
+def select(result: Any, score: float | None, top: int | None) -> Any:
+    """The first `top` entries of at least this score."""
+    return result.select(np.flatnonzero(result.scores >= (score or 0))[:top])

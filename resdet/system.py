@@ -1,0 +1,113 @@
+"""What differs between Linux, macOS and Windows: signals, reads at a position, locks, renames over open files.
+
+No other module uses functions of the standard library that one of them lacks.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, BinaryIO
+
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # the terminal closes
+CHILD_ENDED: int | None = getattr(signal, "SIGCHLD", None)
+# SIGBREAK is the close of a console on Windows.
+STOP_SIGNALS: tuple[int, ...] = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+)
+LOCKED_BYTE = 2**30  # beyond the content: Windows forbids others to read locked bytes
+PATIENCE = 2.0  # seconds until a rename over an open file fails; virus scanners hold new files open for a moment
+PAUSE = 0.05  # seconds between two attempts
+_reading = threading.Lock()
+
+
+def read_at(file: BinaryIO, size: int, offset: int) -> bytes:
+    """Reads `size` bytes of an unbuffered file from `offset`, or fewer at its end; threads may share the file, and
+    forked processes too."""
+    if sys.platform == "win32":  # where no processes are forked
+        with _reading:
+            file.seek(offset)
+            return file.read(size)
+    return os.pread(file.fileno(), size, offset)
+
+
+def lock_or_fail(file: IO) -> None:
+    """Locks a file, opened for writing, against other processes; a BlockingIOError or PermissionError if it is locked.
+
+    The system releases the lock when its process ends in any way, and forked processes do not inherit it.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(file.fileno(), LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def wait_and_lock(file: IO) -> None:
+    """Locks a file, opened for writing, against other processes and threads, when the one that locks it has closed
+    it."""
+    if sys.platform == "win32":
+        while True:
+            with suppress(PermissionError):
+                return lock_or_fail(file)
+            time.sleep(PAUSE)
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def remove_locked(path: Path, file: IO) -> None:
+    """Removes the file at `path`, and closes `file`, which is open and locked there."""
+    if sys.platform == "win32":  # open files cannot be removed
+        file.close()
+        with suppress(PermissionError):  # another process has locked it since
+            path.unlink(missing_ok=True)
+    else:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def replace(source: Path, target: Path) -> None:
+    """Renames a file over another one; on Windows, waits for a moment until no process has the other one open."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE)
+
+
+def replaces_empty_folders() -> bool:
+    """Whether a folder can be renamed over an empty one."""
+    return sys.platform != "win32"
+
+
+def peak_memory() -> int | None:
+    """Peak of the resident memory of this process in bytes; None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    """Ends a process that leads a process group and, except on Windows, those that it started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,60 @@
+"""The suite of the server in miniature: its clients count what a server answers, and its rows have all sides."""
+
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+
+import pytest
+
+from resdet.bench import serve
+from resdet.bench.load import load
+from resdet.timing import measure
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers each third request with 503; counts requests and connections."""
+
+    protocol_version = "HTTP/1.1"
+    lock, requests, connections = Lock(), [], set()
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.lock:
+            self.requests.append(body)
+            self.connections.add(self.client_address)
+            status = 503 if len(self.requests) % 3 == 0 else 200
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_clients_send_all_requests_over_their_own_connections():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    found = load(f"http://127.0.0.1:{server.server_port}/v1/predict", b"image", clients=4, requests=30)
+    server.shutdown()
+    server.server_close()
+    assert Handler.requests == [b"image"] * 30 and 1 <= len(Handler.connections) <= 4
+    assert len(found["latencies"]) == 30 and found["failures"] == {503: 10}
+    assert 0 < max(found["latencies"]) <= found["seconds"]
+
+
+@pytest.mark.slow
+def test_rows_of_a_small_net():
+    pytest.importorskip("starlette")
+    nets = {"small": ("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")}
+    rows = []
+    for case in serve.cases(nets, requests=4):
+        rows.append((case, measure(case, 1, print)))
+    (throughput, seconds), (_, memory) = rows
+    assert list(seconds) == ["model, batches of 8", "1 clients", "8 clients", "64 clients"]
+    assert "64 clients: p50 " in throughput.note and " p99 " in throughput.note
+    assert all(values[0] > 50 for values in memory.values())
+
+
+def test_packages_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setattr(serve, "missing", lambda *packages: True)
+    (case,) = serve.cases({"small": ("shapes_resnet20",)}, requests=4)
+    assert set(case.sides.values()) == {"not installed"}

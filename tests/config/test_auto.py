@@ -1,0 +1,63 @@
+"""Keys with the value `auto`, which a training chooses from the data."""
+
+import pytest
+
+from resdet import config
+from resdet.config.json_schema import json_schema
+from resdet.errors import ConfigError
+
+KEYS = ("train.length=auto", "data.sampling=auto", "model.rpn.anchors=auto")
+
+
+def test_they_have_defaults_until_they_are_chosen_and_are_written_as_auto():
+    experiment = config.load("coco.yaml", *KEYS)
+    assert set(experiment.auto) == {"train.length", "data.sampling", "model.rpn.anchors"}
+    assert experiment.data.sampling == "uniform" and experiment.model.rpn.anchors.ratios == [0.5, 1.0, 2.0]
+    settings = config.to_dict(experiment)
+    assert [config.get(settings, key) for key in experiment.auto] == ["auto"] * 3 and "auto" not in settings
+    assert config.from_dict(settings) == experiment
+
+
+def test_a_later_value_replaces_auto():
+    experiment = config.load("coco.yaml", *KEYS, "train.length=500", "model.rpn.anchors.ratios=[1]")
+    assert experiment.auto == ["data.sampling"] and experiment.train.length == 500
+    assert experiment.model.rpn.anchors.ratios == [1] and experiment.model.rpn.anchors.style == "exact"
+
+
+def test_the_default_of_a_side_respects_the_limit_that_is_given():
+    experiment = config.load("coco.yaml", "model.input.min_size=auto", "model.input.max_size=640")
+    assert experiment.model.input.min_size == 640
+    experiment = config.load("coco.yaml", "data.augment.min_size=auto", "data.augment.max_size=640")
+    assert experiment.data.augment.min_size == [640]
+
+
+def test_values_replace_auto_one_by_one():
+    experiment = config.with_values(config.load("coco.yaml", *KEYS), {"train.length": 70}, "a test")
+    assert experiment.train.length == 70 and "train.length" not in experiment.auto
+    again = config.with_choices(config.load("coco.yaml", *KEYS), experiment)
+    assert again.train.length == 70 and again.auto == experiment.auto
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("coco.yaml", "train.batch=auto"), 'train.batch is "auto": give a whole number'),
+        (("imagenet_r18.yaml", "train.length=auto"), 'train.length is "auto": give a number'),
+        (("coco.yaml", "auto=[train.batch]"), "auto is 'train.batch': list keys of model.freeze_stages"),
+        (("coco.yaml", "auto=3"), "auto is 3: give a list"),
+        (("coco_r101_alternating.yaml", "train.length=auto"), "alternating is set and train.length is auto"),
+    ],
+)
+def test_elsewhere_it_is_refused(words, message):
+    with pytest.raises(ConfigError) as refused:
+        config.load(*words)
+    assert message in str(refused.value)
+
+
+def test_the_schema_of_editors_allows_it():
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(json_schema())
+    settings = config.to_dict(config.load("custom.yaml"))
+    assert settings["train"]["length"] == settings["model"]["rpn"]["anchors"] == "auto"
+    assert validator.is_valid(settings)
+    assert not validator.is_valid(settings | {"optim": {"lr": "auto"}})

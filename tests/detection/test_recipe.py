@@ -1,0 +1,184 @@
+"""The settings chosen from the data, on tables of objects of known sizes."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from resdet import config
+from resdet.detection import recipe
+from resdet.detection.check.anchors import grid_of
+from resdet.detection.check.fit import fit_anchors
+from resdet.detection.check.objects import ObjectTable
+
+SETTINGS = ("model.pretrained=null", "model.backbone=resnet18")
+
+
+def table(sides, images=20, size=(640, 480), labels=None, classes=("a",), crowd=None):
+    """Square objects of these sides in turn, two an image."""
+    count = 2 * images
+    sides = np.resize(np.asarray(sides, float), count)
+    boxes = np.stack([np.full(count, 5.0), np.full(count, 5.0), 5 + sides, 5 + sides], 1)
+    return ObjectTable(
+        np.tile(np.array([size]), (images, 1)),
+        np.repeat(np.arange(images), 2),
+        boxes,
+        np.zeros(count, int) if labels is None else np.asarray(labels),
+        np.zeros(count, bool) if crowd is None else np.asarray(crowd),
+        list(classes),
+    )
+
+
+def chosen(objects, *words, rules=None):
+    experiment, choices = recipe.complete(config.load("custom.yaml", *SETTINGS, *words), objects, rules)
+    return experiment, {choice.key: choice.value for choice in choices}
+
+
+@pytest.mark.parametrize(
+    "side, size, expected",
+    [
+        (40, (640, 480), 384),  # 40 pixels of 480 become 32 of 384
+        (100, (640, 480), 320),  # large objects: the lower limit
+        (4, (4000, 3000), 800),  # tiny ones: the upper limit
+        (10, (256, 256), 512),  # images are enlarged twice at most
+    ],
+)
+def test_small_objects_become_as_large_as_the_smallest_anchor(side, size, expected):
+    experiment, values = chosen(table([side], size=size))
+    assert experiment.model.input.min_size == values["model.input.min_size"] == expected
+    sides = experiment.data.augment.min_size
+    assert sides[-1] == expected and sides == sorted(set(sides)) and all(each % 32 == 0 for each in sides)
+    assert 0.75 * expected <= sides[0] < expected
+
+
+def test_a_tenth_of_the_objects_may_stay_smaller_and_crowds_do_not_count():
+    assert chosen(table([60] * 19 + [6]))[0].model.input.min_size == 320
+    assert chosen(table([60] * 3 + [6]))[0].model.input.min_size == 800
+    crowd = np.resize([False, False, False, True], 40)
+    assert chosen(table([60] * 3 + [6], crowd=crowd))[0].model.input.min_size == 320
+
+
+def test_given_sides_are_followed():
+    assert chosen(table([40]), "data.augment.min_size=[200,300]")[0].model.input.min_size == 300
+    experiment, values = chosen(table([40]), "model.input.min_size=640")
+    assert experiment.data.augment.min_size == [512, 544, 576, 608, 640] and "model.input.min_size" not in values
+    assert chosen(table([4]), "model.input.max_size=500")[0].model.input.min_size == 500
+    experiment = chosen(table([4]), "data.augment.max_size=600")[0]
+    assert max(experiment.data.augment.min_size) == 600
+
+
+def test_the_length_grows_with_the_root_of_the_number_of_images():
+    lengths = [chosen(table([60], images=count))[0].train.length for count in (25, 100, 400)]
+    assert lengths == [750, 1500, 3000]  # 600 sqrt(N) images, 4 a step
+    assert chosen(table([60], images=6400))[0].train.length == 6400 * 12 / 4  # 12 epochs
+    experiment, _ = chosen(table([60], images=100), "train.unit=epochs")
+    assert experiment.train.length == 60 and experiment.train.evaluate_every == 7.5 == experiment.train.checkpoint_every
+    experiment, _ = chosen(table([60], images=100))
+    assert experiment.train.evaluate_every == 188 and experiment.schedule.warmup == 150
+    assert chosen(table([60], images=400))[0].schedule.warmup == 200
+
+
+def test_a_rare_class_is_repeated():
+    labels = np.zeros(200, int)
+    labels[3] = 1
+    experiment, _ = chosen(table([60], images=100, labels=labels, classes=("common", "rare")))
+    assert experiment.data.sampling == "repeat_factor" and experiment.data.repeat_threshold == 1
+    labels[::4] = 1
+    experiment, _ = chosen(table([60], images=100, labels=labels, classes=("common", "other")))
+    assert experiment.data.sampling == "uniform"
+
+
+def test_anchors_change_only_if_too_many_objects_have_none():
+    objects = table([60])
+    experiment, _ = chosen(objects)
+    assert experiment.model.rpn.anchors == config.load("custom.yaml").model.rpn.anchors
+    objects.boxes[:, 3] = objects.boxes[:, 1] + 6 * (objects.boxes[:, 2] - objects.boxes[:, 0])  # 1 to 6
+    experiment, values = chosen(objects)
+    assert experiment.model.rpn.anchors.sizes == values["model.rpn.anchors"]["sizes"]
+    assert fit_anchors(objects, experiment.data, grid_of(experiment.model), search=False).recall > 0.95
+    kept, _ = chosen(objects, rules=recipe.FINE_TUNING_RULES)
+    assert kept.model.rpn.anchors == config.load("custom.yaml").model.rpn.anchors
+
+
+def test_room_for_all_objects():
+    objects = table([60], images=2)
+    objects.images[:] = 0
+    assert chosen(objects)[0].data.max_objects == 100
+    many = table([60], images=70)
+    many.images[:] = 0
+    assert chosen(many)[0].data.max_objects == 150
+
+
+@pytest.mark.parametrize("objects, expected", [(2, 128), (8, 128), (9, 256), (16, 256), (17, 512), (90, 512)])
+def test_fewer_proposals_are_sampled_for_few_objects(objects, expected):
+    several = table([60], images=5 * objects)
+    several.images = np.repeat(np.arange(10), objects)
+    assert chosen(several)[0].model.box.batch_per_image == expected
+
+
+def test_stages_are_frozen_that_are_pretrained():
+    assert chosen(table([60]))[0].model.freeze_stages == 0
+    assert chosen(table([60]), "model.pretrained=torchvision")[0].model.freeze_stages == 2
+    assert chosen(table([60]), "model.freeze_stages=1")[0].model.freeze_stages == 1
+
+
+def test_no_images_and_no_objects():
+    for objects in (table([60], images=0), table([60], images=3, crowd=[True] * 6)):
+        experiment, _ = chosen(objects)
+        assert not experiment.auto and experiment.train.length >= 10
+
+
+def test_every_key_has_a_rule_and_a_reason():
+    experiment, choices = recipe.complete(config.load("custom.yaml", *SETTINGS), table([60]))
+    assert [choice.key for choice in choices] == list(recipe.RULES) and not experiment.auto
+    assert set(recipe.RULES) == set(experiment.auto_keys)
+    for choice in choices:
+        word, reason = str(choice).split(" (", 1)
+        assert config.get(config.to_dict(config.load("custom.yaml", *SETTINGS, word)), choice.key) == choice.value
+        assert reason.endswith(")")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two splits of six images with a square of 40 pixels."""
+    root = tmp_path / "data"
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "square"}]}
+        for number in range(1, 7):
+            cv2.imwrite(str(root / split / f"{number}.png"), np.full((96, 128, 3), 40 * number, np.uint8))
+            content["images"].append({"id": number, "file_name": f"{number}.png", "width": 128, "height": 96})
+            box = {"bbox": [9, 9, 40, 40], "area": 1600, "iscrowd": 0, "category_id": 1}
+            content["annotations"].append({"id": number, "image_id": number, **box})
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def test_a_run_states_its_choices_and_resumes_with_them(folder, tmp_path, command):
+    net = ["model.backbone.norm=bn", "model.rpn.channels=16", "model.neck.width=16", "model.box.width=16"]
+    few = ["model.rpn.pre_nms=[40,20]", "model.rpn.post_nms=[20,10]", "model.box.batch_per_image=16"]
+    quick = ["train.batch=2", "train.length=4", "data.workers=0", "train.precision=fp32", "optim.clip_norm=1"]
+    sides = ["data.augment.max_size=160", "model.input.max_size=160", "data.augment.min_size=[96]"]
+    words = ["train", "--config", "custom.yaml", *SETTINGS, *net, *few, *quick, *sides, f"data.root={folder}"]
+    done = command(*words, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "chosen for this data: model.input.min_size=96 (the largest of data.augment.min_size)" in done.stderr
+    assert "chosen for this data: train.evaluate_every=1 (train.length / 8)" in done.stderr
+    written = config.load(tmp_path / "run" / "config.yaml")
+    assert not written.auto and written.model.input.min_size == 96 and written.train.evaluate_every == 1
+    annotations = folder / "annotations" / "train.json"
+    content = json.loads(annotations.read_text())
+    copies = content["annotations"] * 30  # would choose more room
+    content["annotations"] = [{**annotation, "id": number} for number, annotation in enumerate(copies, 1)]
+    annotations.write_text(json.dumps(content))
+    done = command(*words, "train.length=6", "--resume", "--out", tmp_path / "run")
+    assert done.returncode == 0 and "resuming from step 4" in done.stderr, done.stderr
+    assert "chosen for this data" not in done.stderr and "changed since the checkpoint: train.length" in done.stderr
+    assert config.load(tmp_path / "run" / "config.yaml").data.max_objects == written.data.max_objects == 100
+
+
+def test_the_data_check_states_them(folder, command):
+    done = command("data", "check", folder, *SETTINGS)
+    assert "a training with this config chooses" in done.stdout and "model.input.min_size=" in done.stdout, done.stderr

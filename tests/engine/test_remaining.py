@@ -1,0 +1,99 @@
+"""The remaining time of a run with a clock of the test: steps of two seconds, evaluations of a minute."""
+
+import pytest
+
+from resdet.engine.pace import Pace
+from resdet.engine.remaining import Remaining, Steps
+from resdet.progress import Display
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def build(total, evaluate_every, clock):
+    return Remaining(Pace(total, evaluate_every), clock)
+
+
+def take(remaining, clock, count, seconds=2.0):
+    for _ in range(count):
+        clock.now += seconds
+        remaining.pace.advance()
+        remaining.count_step()
+
+
+def test_the_first_step_does_not_count(clock):
+    remaining = build(100, 100, clock)
+    take(remaining, clock, 1, 300.0)
+    assert remaining.seconds() is None and str(remaining) == "first step"
+    take(remaining, clock, 4)
+    assert remaining.seconds() == 190
+
+
+def test_a_step_that_compiles_another_shape_hardly_counts(clock):
+    remaining = build(1000, 1000, clock)
+    for window in range(5):
+        take(remaining, clock, 10, 60.0 if window == 1 else 2.0)
+        remaining.close_window()
+    assert remaining.seconds() == 1900
+
+
+def test_a_window_of_the_first_step_alone(clock):
+    remaining = build(100, 100, clock)
+    take(remaining, clock, 1, 300.0)
+    remaining.close_window()
+    take(remaining, clock, 1)
+    remaining.close_window()
+    assert remaining.seconds() == 196
+
+
+def test_pauses_and_evaluations_are_not_time_of_steps(clock):
+    remaining = build(40, 10, clock)
+    take(remaining, clock, 5)
+    with remaining.pause():
+        clock.now += 1000
+    take(remaining, clock, 5)
+    remaining.close_window()
+    with remaining.evaluation():
+        clock.now += 60
+    take(remaining, clock, 9)
+    remaining.close_window()
+    assert remaining.seconds() == 21 * 2 + 3 * 60  # the evaluations of steps 20, 30 and 40
+    take(remaining, clock, 1)
+    assert remaining.seconds() == 20 * 2 + 2 * 60
+
+
+def test_evaluations_without_a_measured_time_are_told(clock):
+    remaining = build(25, 10, clock)
+    take(remaining, clock, 5)
+    assert str(remaining) == "0:00:40 and 3 evaluations left"
+    take(remaining, clock, 6)
+    assert str(remaining) == "0:00:28 and 2 evaluations left"
+    take(remaining, clock, 13)
+    assert str(remaining) == "0:00:02 and 1 evaluation left"
+
+
+def test_a_run_with_a_time_budget_has_fewer_steps_left(clock):
+    remaining = build(100, 200, clock)
+    take(remaining, clock, 10)
+    remaining.pace.speed = 9.0
+    assert remaining.seconds() == 20
+
+
+def test_the_line_of_a_run_has_time_and_metrics(clock):
+    remaining = build(100, 200, clock)
+    steps = Steps(remaining, 0, 100, Display(clock))
+    assert steps.text() == "step 0/100, first step"
+    take(remaining, clock, 11)
+    steps.done, steps.metrics = 11, "loss 0.5"
+    remaining.evaluations.append(2.0)
+    assert steps.text() == "step 11/100, 0:03:00 left  loss 0.5"

@@ -1,0 +1,189 @@
+"""Videos: their frames, rate and orientation, cameras that stand in, and the files that are written."""
+
+import threading
+from time import sleep
+
+import cv2
+import numpy as np
+import pytest
+
+from resdet.errors import DataError, FileError
+from resdet.images import video
+from resdet.images.inputs import images_in
+from resdet.images.video import Video, is_video
+from resdet.images.video_writer import VideoWriter, frames_in
+
+HEIGHT, WIDTH, RATE = 48, 64, 12.5
+
+
+def gray(value: int) -> np.ndarray:
+    return np.full((HEIGHT, WIDTH, 3), value, np.uint8)
+
+
+def written(path, values=(20, 90, 160, 230)):
+    """A video by OpenCV alone, one gray value a frame; the upper left quarter is white."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT))
+    for value in values:
+        pixels = gray(value)
+        pixels[: HEIGHT // 2, : WIDTH // 2] = 255
+        writer.write(pixels)
+    writer.release()
+    return path
+
+
+class Camera:
+    """Stands in for cv2.VideoCapture: hands out a frame whenever the test allows one more."""
+
+    def __init__(self, values, rate=0.0):
+        self.values, self.rate = iter(values), rate
+        self.allowed, self.read_so_far, self.released = threading.Semaphore(0), 0, threading.Event()
+
+    def isOpened(self):
+        return True
+
+    def get(self, key):
+        return {cv2.CAP_PROP_FPS: self.rate, cv2.CAP_PROP_FRAME_COUNT: -1.0}[key]
+
+    def read(self):
+        self.allowed.acquire()
+        self.read_so_far += 1
+        value = next(self.values, None)
+        return (False, None) if value is None else (True, gray(value))
+
+    def release(self):
+        self.released.set()
+
+
+def test_every_frame_of_a_file_with_its_time(tmp_path):
+    opened = Video(written(tmp_path / "a.mp4"))
+    frames = list(opened)
+    assert opened.rate == RATE and not opened.live
+    assert [frame.time for frame in frames] == [0, 0.08, 0.16, 0.24]
+    assert [frame.pixels.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * 4
+    assert [frame.pixels[-5, -5].mean() for frame in frames] == pytest.approx([20, 90, 160, 230], abs=4)
+    assert len(list(images_in(tmp_path / "a.mp4"))) == 4
+
+
+def test_a_rotated_video_is_upright(tmp_path):
+    """The matrix of the track's header says to turn by 90 degrees clockwise, as files of telephones do."""
+    data = bytearray(written(tmp_path / "a.mp4").read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    fixed = lambda *values: b"".join(int(value).to_bytes(4, "big", signed=True) for value in values)
+    assert data[matrix : matrix + 36] == fixed(65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    data[matrix : matrix + 36] = fixed(0, 65536, 0, -65536, 0, 0, HEIGHT << 16, 0, 1 << 30)
+    (tmp_path / "b.mp4").write_bytes(data)
+    first = next(iter(Video(tmp_path / "b.mp4"))).pixels
+    assert first.shape == (WIDTH, HEIGHT, 3)
+    assert first[5, -5].mean() > 200 and first[5, 5].mean() < 60  # the upper left corner is now the upper right
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [("a.MP4", True), ("0", True), ("rtsp://host/live?x=1", True), ("https://host/a.m3u8", True), ("a.jpg", False)],
+)
+def test_names_of_videos(source, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_video(source) == expected
+
+
+def test_a_file_named_as_a_number_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "7").touch()
+    assert not is_video("7") and is_video("8")
+
+
+@pytest.mark.parametrize(
+    "source, sentence", [("absent.mp4", "cannot read the video"), ("987", "987: cannot open the camera or the stream")]
+)
+def test_what_cannot_be_opened(source, sentence):
+    with pytest.raises(DataError, match=sentence):
+        Video(source)
+
+
+def test_a_camera_gives_the_newest_frame(monkeypatch):
+    """While the first frame is looked at, four more arrive: only the last one of these is waiting."""
+    camera = Camera([10, 20, 30, 40, 50])
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
+    opened = Video("0")
+    assert opened.live and opened.rate == video.USUAL_RATE
+    frames = iter(opened)
+    camera.allowed.release()
+    assert next(frames).pixels[0, 0, 0] == 10
+    camera.allowed.release(4)
+    while camera.read_so_far < 5:
+        sleep(0.001)
+    camera.allowed.release()  # the end, which is told after the last frame is taken
+    assert [frame.pixels[0, 0, 0] for frame in frames] in ([50], [40, 50])  # 40 if it is taken before 50 comes
+    assert camera.released.wait(60)
+
+
+def test_an_address_with_a_question_mark_is_no_glob(monkeypatch):
+    camera = Camera([10])
+    camera.allowed.release(2)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
+    assert [frame[0, 0, 0] for frame in images_in("rtsp://host/live?channel=1")] == [10]
+
+
+def test_a_camera_that_is_left_is_released(monkeypatch):
+    camera = Camera([10, 20, 30])
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
+    frames = iter(Video("rtsp://host/live"))
+    camera.allowed.release()
+    next(frames)
+    frames.close()
+    camera.allowed.release()
+    assert camera.released.wait(60)
+
+
+def test_a_written_file_keeps_frames_and_rate(tmp_path):
+    with VideoWriter(tmp_path / "new/a.mp4", RATE) as writer:
+        for number, value in enumerate((30, 120, 210)):
+            writer.write(gray(value), number / RATE)
+        assert not (tmp_path / "new/a.mp4").exists()
+    opened = Video(tmp_path / "new/a.mp4")
+    assert opened.rate == RATE
+    assert [frame.pixels.mean() for frame in opened] == pytest.approx([30, 120, 210], abs=4)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.mp4"]
+
+
+def test_a_slow_camera_is_shown_at_its_own_speed(tmp_path):
+    """Frames of 0, 0.3 and 0.32 s at ten per second: the first fills three places, the third finds its place taken."""
+    with VideoWriter(tmp_path / "a.mp4", 10) as writer:
+        for value, time in ((30, 0.0), (120, 0.3), (210, 0.32), (250, 0.4)):
+            writer.write(gray(value), time)
+    values = [frame.pixels.mean() for frame in Video(tmp_path / "a.mp4")]
+    assert values == pytest.approx([30, 30, 30, 120, 250], abs=4)
+
+
+def test_frames_of_another_size_are_resized(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+        writer.write(gray(30), 0)
+        writer.write(np.full((HEIGHT // 2, WIDTH, 3), 120, np.uint8), 1 / RATE)
+    frames = [frame.pixels for frame in Video(tmp_path / "a.mp4")]
+    assert [frame.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * 2 and frames[1].mean() == pytest.approx(
+        120, abs=4
+    )
+
+
+def test_an_interrupted_file_is_complete(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+            writer.write(gray(100), 0)
+            raise KeyboardInterrupt
+    assert frames_in(tmp_path / "a.mp4") == 1
+
+
+def test_without_frames_there_is_no_file(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", RATE):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_not_whole_is_told(tmp_path):
+    """As on a full disk, of which OpenCV says nothing."""
+    writer = VideoWriter(tmp_path / "a.mp4", RATE)
+    writer.write(gray(100), 0)
+    writer.temporary.unlink()
+    with pytest.raises(FileError, match="a.mp4 cannot be written"):
+        writer.close()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,15 @@
+"""A function that starts servers in the test's process."""
+
+import pytest
+
+pytest.importorskip("starlette", reason="resdet[serve] is not installed")
+pytest.importorskip("uvicorn", reason="resdet[serve] is not installed")
+
+
+@pytest.fixture
+def serve():
+    from serve.serving import Servers
+
+    servers = Servers()
+    yield servers
+    servers.stop()

@@ -1,0 +1,176 @@
+"""The queue of a model: batches, failures, limits, and requests that have given up."""
+
+import asyncio
+from concurrent.futures import wait
+
+import pytest
+from serve.serving import PATIENCE, StandIn, form, picture
+
+from resdet.model import Prepared
+from resdet.serve.limits import Limits, Refused
+from resdet.serve.metrics import Metrics
+from resdet.serve.worker import Item, Worker
+
+LONG = 3600.0  # seconds
+
+
+@pytest.fixture
+def start():
+    """Starts workers with limits."""
+    workers = []
+
+    def start(admitted: int = 0, **limits) -> Worker:
+        workers.append(Worker("boxes", Limits(**limits), Metrics()))
+        workers[-1].admitted = admitted
+        workers[-1].start()
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.stop()
+        worker.join(PATIENCE)
+        assert not worker.is_alive()
+
+
+def item(predictor, number=0, shape=None, score=None) -> Item:
+    return Item(predictor, Prepared(shape, None, (10, 10 + number)), score, None)
+
+
+def test_a_full_batch_does_not_wait(start):
+    stand_in, worker = StandIn(), start(8, max_batch=4, max_wait=LONG)
+    items = [item(stand_in, number) for number in range(8)]
+    for each in items:
+        worker.submit(each)
+    assert [each.result.result(PATIENCE).size for each in items] == [(10, 10 + number) for number in range(8)]
+    assert [len(batch) for batch in stand_in.batches] == [4, 4]
+
+
+def test_images_that_arrive_while_the_net_is_busy_share_a_batch(start):
+    stand_in, worker = StandIn(), start(max_batch=8, max_wait=0)
+    stand_in.go_on.clear()
+    items = [item(stand_in, number) for number in range(6)]
+    worker.submit(items[0])
+    assert stand_in.started.wait(PATIENCE)
+    for each in items[1:]:
+        worker.submit(each)
+    stand_in.go_on.set()
+    wait([each.result for each in items], PATIENCE)
+    assert [len(batch) for batch in stand_in.batches] == [1, 5]
+
+
+def test_an_incomplete_batch_runs_after_the_longest_wait(start):
+    stand_in, worker = StandIn(), start(2, max_batch=8, max_wait=0.01)
+    alone = item(stand_in)
+    worker.submit(alone)
+    assert alone.result.result(PATIENCE) and stand_in.batches == [[(10, 10)]]
+    assert alone.queued >= 0.01
+
+
+def test_nothing_waits_if_nothing_else_is_on_its_way(start):
+    stand_in, worker = StandIn(), start(2, max_batch=8, max_wait=LONG)
+    items = [item(stand_in, number) for number in range(2)]
+    for each in items:
+        worker.submit(each)
+    wait([each.result for each in items], PATIENCE)
+    assert stand_in.batches == [[(10, 10), (10, 11)]]
+
+
+def test_shapes_predictors_and_default_scores_are_not_mixed(start):
+    first, second, worker = StandIn(), StandIn(), start(max_batch=8, max_wait=0)
+    first.go_on.clear()
+    items = [item(first, 0), item(first, 1, "wide"), item(second, 2), item(first, 3, "wide"), item(first, 4, score=0.5)]
+    for each in items:
+        worker.submit(each)
+    assert first.started.wait(PATIENCE)
+    first.go_on.set()
+    wait([each.result for each in items], PATIENCE)
+    batches = [*first.batches, *second.batches]
+    assert sorted(map(len, batches)) == [1, 1, 1, 2] and [(10, 11), (10, 13)] in batches
+
+
+def test_an_image_that_fails_does_not_fail_its_batch(start):
+    stand_in, worker = StandIn(), start(9, max_batch=3, max_wait=LONG)
+    stand_in.failing = {(10, 11)}
+    items = [item(stand_in, number) for number in range(3)]
+    for each in items:
+        worker.submit(each)
+    assert items[0].result.result(PATIENCE) and items[2].result.result(PATIENCE)
+    with pytest.raises(Refused, match="the server's log"):
+        items[1].result.result(PATIENCE)
+    last = [item(stand_in, number) for number in range(4, 7)]
+    for each in last:
+        worker.submit(each)
+    assert all(each.result.result(PATIENCE) for each in last)
+
+
+def test_what_is_cancelled_is_not_predicted(start):
+    stand_in, worker = StandIn(), start(max_batch=8, max_wait=0)
+    stand_in.go_on.clear()
+    items = [item(stand_in, number) for number in range(3)]
+    worker.submit(items[0])
+    assert stand_in.started.wait(PATIENCE)
+    for each in items[1:]:
+        worker.submit(each)
+    assert items[1].result.cancel()
+    stand_in.go_on.set()
+    items[2].result.result(PATIENCE)
+    assert stand_in.batches == [[(10, 10)], [(10, 12)]]
+
+
+def test_a_worker_that_stops_predicts_its_queue(start):
+    stand_in, worker = StandIn(), start(9, max_batch=8, max_wait=LONG)
+    items = [item(stand_in, number) for number in range(3)]
+    for each in items:
+        worker.submit(each)
+    worker.stop()
+    worker.join(PATIENCE)
+    assert all(each.result.done() for each in items)
+
+
+def test_a_full_queue_refuses(serve):
+    """Also a form whose images exceed what is left; all places are free again afterwards."""
+    stand_in = StandIn()
+    server = serve(Limits(queue=3, max_wait=0), boxes=stand_in.loaded())
+    body, kind = form([("a.png", picture())] * 2)
+    stand_in.started.clear()
+    stand_in.go_on.clear()
+
+    async def overflow():
+        post = lambda data, **headers: server.ask("POST", "/v1/predict", data, headers)
+        first = [asyncio.create_task(post(picture())) for _ in range(2)]
+        assert await asyncio.to_thread(stand_in.started.wait, PATIENCE)
+        refused = [await post(body, content_type=kind)]
+        first.append(asyncio.create_task(post(picture())))
+        while server.models.get(None).worker.admitted < 3:
+            await asyncio.sleep(0)
+        refused.append(await post(picture()))
+        shown = (await server.ask("GET", "/metrics")).body.decode()
+        stand_in.go_on.set()
+        return await asyncio.gather(*first), refused, shown
+
+    answered, refused, shown = asyncio.run(overflow())
+    assert [response.status for response in answered] == [200, 200, 200]
+    for response in refused:
+        assert response.status == 503 and response.headers["retry-after"] == "1" and "full" in response.json["error"]
+    assert 'resdet_queue_images{model="boxes"} 3' in shown
+    assert server.models.get(None).worker.admitted == 0
+
+
+def test_a_slow_net_times_out(serve):
+    stand_in = StandIn()
+    server = serve(Limits(timeout=0.05), boxes=stand_in.loaded())
+    stand_in.go_on.clear()
+    response = server.post(picture())
+    assert response.status == 504 and "0.05 seconds" in response.json["error"]
+    assert server.models.get(None).worker.admitted == 0
+    stand_in.go_on.set()
+
+
+def test_a_net_that_fails(serve):
+    """The error is logged and not sent; the next request succeeds."""
+    stand_in = StandIn()
+    server = serve(boxes=stand_in.loaded())
+    stand_in.failing = {(5, 6)}
+    response = server.post(picture(5, 6))
+    assert response.status == 500 and "memory" not in response.json["error"]
+    assert server.post(picture()).status == 200

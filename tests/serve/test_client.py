@@ -1,0 +1,76 @@
+"""The client returns what `predict` of the model returns."""
+
+import socket
+
+import cv2
+import numpy as np
+import pytest
+from detection.heads import tiny
+from serve.serving import StandIn, listening, picture
+
+import resdet
+import resdet.serve
+from resdet.results.classification import Classification
+from resdet.serve.client import result_of
+from resdet.serve.models import Loaded
+from resdet.tasks import tasks
+
+
+def loaded(model) -> Loaded:
+    return Loaded(model, model, tasks[model.task].predict_options)
+
+
+def test_results_equal_those_of_the_model(serve, tmp_path):
+    """Masks included; of paths, bytes and arrays, one and several."""
+    model, photo = tiny.make("fpn").eval(), picture(90, 120)
+    (tmp_path / 'a "b".png').write_bytes(photo)
+    pixels = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR_RGB)
+    expected = model.predict(pixels, score=0.2)
+    with listening(serve(boxes=loaded(model)).app) as url:
+        found = resdet.serve.predict(url, [tmp_path / 'a "b".png', photo, pixels], score=0.2, batch=2)
+        alone = resdet.serve.predict(url, str(tmp_path / 'a "b".png'), score=0.2)
+        assert resdet.serve.predict(url, []) == []
+    assert len(expected) > 3 and alone.image == str(tmp_path / 'a "b".png')
+    for result in [*found, alone]:
+        np.testing.assert_allclose(result.boxes, expected.boxes, atol=1e-2)
+        np.testing.assert_allclose(result.scores, expected.scores, atol=1e-4)
+        assert result.names == expected.names and result.size == expected.size
+        assert (result.category_ids == expected.category_ids).all() and (result.labels == expected.labels).all()
+        assert (result.masks == expected.masks).mean() > 0.999
+    assert alone.draw().shape == (90, 120, 3)
+
+
+def test_keypoints_survive():
+    keypoints = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    result = resdet.Result(
+        np.eye(2, 4, dtype=np.float32), np.array([0.5, 0.25], np.float32), np.array([0, 1]), ["a", "b"],
+        np.array([3, 5]), (9, 8), keypoints=keypoints, keypoint_names=["nose", "tail"], skeleton=[(0, 1)],
+    )  # fmt: skip
+    back = result_of(result.to_dict(), b"")
+    assert (back.keypoints == keypoints).all() and back.keypoint_names == ["nose", "tail"]
+    assert back.skeleton == [(0, 1)] and back.rles is None and back.size == (9, 8)
+
+
+def test_classes_and_models_by_name(serve):
+    model = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3").eval()
+    with listening(serve(boxes=StandIn().loaded(), classes=loaded(model)).app) as url:
+        found = resdet.serve.predict(url, picture(), top=2, model="classes")
+        assert isinstance(found, Classification) and len(found) == 2
+        assert len(resdet.serve.predict(url + "/", picture(), score=0.5)) == 2
+
+
+def test_errors_are_sentences(serve, tmp_path):
+    with listening(serve(token="secret").app) as url:
+        assert len(resdet.serve.predict(url, picture(), token="secret")) == 3
+        with pytest.raises(resdet.Error, match="401.*token"):
+            resdet.serve.predict(url, picture())
+        with pytest.raises(resdet.Error, match="422: .*image 2 is no image"):
+            resdet.serve.predict(url, [picture(), b"no"], token="secret")
+    with pytest.raises(resdet.Error, match="no address"):
+        resdet.serve.predict("localhost:8000", picture())
+    with pytest.raises(resdet.Error, match="cannot read"):
+        resdet.serve.predict(url, tmp_path / "none.jpg")
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(resdet.Error, match="start `resdet serve`"):
+        resdet.serve.predict(f"http://127.0.0.1:{port}", picture())

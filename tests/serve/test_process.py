@@ -1,0 +1,154 @@
+"""`resdet serve` as a process: its start, its connections, and its end."""
+
+import re
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+
+import pytest
+from serve.serving import PATIENCE, listening, picture
+
+import resdet
+from resdet.serve.limits import Limits
+from resdet.serve.processes import visible_gpus
+from resdet.serve.server import configuration
+from resdet.weights import saving
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "small.safetensors"
+    saving.save(
+        resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3"), path, "safetensors"
+    )
+    return path
+
+
+def line_with(stream, words: str) -> str:
+    for line in stream:
+        if words in line:
+            return line
+    raise AssertionError(f"no line with {words!r}")
+
+
+def ask(connection: HTTPConnection, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    connection.request(method, path, body, {"Content-Type": "image/png"})
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def test_sigterm_ends_the_process_after_the_requests_it_has_taken(start, checkpoint):
+    process = start("serve", f"net={checkpoint}", "--port", "0", "--device", "cpu", "--log-requests")
+    try:
+        port = int(re.search(r":(\d+)$", line_with(process.stderr, "listening").strip())[1])
+        line_with(process.stderr, "net is ready")
+        connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        assert ask(connection, "POST", "/v1/predict", picture())[0] == 200
+        assert ask(connection, "GET", "/readyz")[0] == 200
+
+        body = picture()
+        head = f"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\nContent-Type: image/png\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as taken:
+            taken.sendall(head.encode() + body[:50])
+            while b'resdet_queue_images{model="net"} 1' not in ask(connection, "GET", "/metrics")[1]:
+                pass
+            process.send_signal(signal.SIGTERM)
+            refused(port)
+            taken.sendall(body[50:])
+            answer = b"".join(iter(lambda: taken.recv(2**16), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK") and b'"names"' in answer
+        output, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0 and "Traceback" not in errors and errors.strip().endswith("stopped")
+    finally:
+        process.kill()
+
+
+def refused(port: int) -> None:
+    """Returns once the port accepts no connection."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+        except ConnectionError:
+            return
+
+
+def test_a_model_that_cannot_be_loaded(command, tmp_path):
+    (tmp_path / "damaged.pth").write_bytes(b"damaged")
+    for name, words in (("damaged.pth", "damaged.pth"), ("none.pth", "no such file")):
+        done = command("serve", name, "--port", 0, "--device", "cpu")
+        assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("resdet: ") and words in done.stderr
+
+
+def test_answers_are_not_delayed_by_the_socket():
+    """asyncio sets TCP_NODELAY for sockets of this protocol only."""
+    with resdet.serve.server.bind("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_a_port_that_is_taken(command, checkpoint):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = command("serve", checkpoint, "--port", taken.getsockname()[1])
+    assert done.returncode == 2 and "another --host or --port" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["starlette", "uvicorn", "python_multipart"])
+def test_without_its_packages_the_command_names_them(command, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    done = command("serve", "best.pth")
+    assert done.returncode == 2 and "pip install 'resdet[serve]'" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--queue", "0"], ["--timeout", "-1"], ["--max-mb", "nan"], ["--workers", "0"]])
+def test_limits_are_checked(command, words):
+    done = command("serve", "best.pth", *words)
+    assert done.returncode == 2 and "too small" in done.stderr
+
+
+def test_processes_need_ports(command):
+    done = command("serve", "best.pth", "--workers", "2", "--port", "0")
+    assert done.returncode == 2 and "give the first of them" in done.stderr
+
+
+def test_gpus_of_the_processes(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
+    assert visible_gpus() == ["3", "GPU-5a"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+
+
+def test_an_empty_token_is_refused(command, monkeypatch):
+    monkeypatch.setenv("RESDET_SERVE_TOKEN", "")
+    done = command("serve", "best.pth")
+    assert done.returncode == 2 and "The token is empty" in done.stderr
+
+
+def test_huge_headers_are_refused(serve):
+    with listening(serve().app) as url:
+        answer = exchange(url, b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 2**20)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert exchange(url, b"garbage\r\n\r\n").startswith(b"HTTP/1.1 400")
+
+
+def test_headers_that_do_not_come_end_the_connection(serve, monkeypatch):
+    """Of a new connection, and of one that was answered before; a client that is answered in time stays."""
+    quick = lambda app, limits: configuration(app, Limits(body_timeout=2))
+    monkeypatch.setattr("serve.serving.configuration", quick)
+    whole = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    with listening(serve().app) as url, ThreadPoolExecutor(3) as pool:
+        answers = pool.map(lambda words: exchange(url, words), (b"", whole[:15], whole + whole[:15]))
+        nothing, cut, once = answers
+    assert nothing == cut == b""
+    assert once.startswith(b"HTTP/1.1 200") and once.count(b"HTTP/1.1") == 1
+
+
+def exchange(url: str, words: bytes) -> bytes:
+    """What the server answers until it closes the connection."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        try:
+            connection.sendall(words)
+            return b"".join(iter(lambda: connection.recv(2**16), b""))
+        except ConnectionResetError:  # closed before all of the words were read
+            return b"HTTP/1.1 400"

@@ -1,0 +1,157 @@
+"""Models whose files change: loaded beside the former ones, which stay if the new ones are broken."""
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event
+
+import numpy as np
+import pytest
+from serve.serving import PATIENCE, Serving, StandIn, picture
+
+from resdet.errors import ConfigError, WeightsError
+from resdet.serve.app import build_app
+from resdet.serve.limits import Limits
+from resdet.serve.metrics import GAUGES, Metrics
+from resdet.serve.models import Models, ServedModel, named, stamp_of
+from resdet.serve.worker import Item
+
+
+class Files:
+    """Loads a stand-in for each version of a file, whose text is `broken` or anything else."""
+
+    def __init__(self, path):
+        self.path, self.loaded = path, []
+
+    def write(self, text: str) -> None:
+        before = stamp_of(str(self.path))
+        self.path.write_text(text)
+        while stamp_of(str(self.path)) == before:  # a coarse clock of the file system
+            os.utime(self.path)
+
+    def load(self, path: str):
+        if self.path.read_text() == "broken":
+            raise WeightsError("best.pth is damaged: export it again.")
+        self.loaded.append(StandIn())
+        return self.loaded[-1].loaded()
+
+
+@pytest.fixture
+def files(tmp_path):
+    files = Files(tmp_path / "best.pth")
+    files.write("first")
+    return files
+
+
+@pytest.fixture
+def served(files):
+    served = ServedModel("best", str(files.path), files.load, Limits(max_wait=0), Metrics())
+    served.worker.start()
+    served.load()
+    yield served
+    served.worker.stop()
+    served.worker.join(PATIENCE)
+
+
+def test_a_changed_file_is_loaded_once_it_rests(served, files):
+    served.reload_if_changed()
+    assert len(files.loaded) == 1
+    files.write("second")
+    served.reload_if_changed()  # may still be written
+    assert len(files.loaded) == 1
+    served.reload_if_changed()
+    served.reload_if_changed()
+    assert len(files.loaded) == 2 and served.current.predictor is files.loaded[1]
+    assert 'resdet_reloads_total{model="best",result="loaded"} 1' in served.metrics.text(dict.fromkeys(GAUGES, {}))
+
+
+def test_a_broken_file_keeps_the_former_model(served, files):
+    """The API tells why; a mended file is loaded."""
+    first = served.current
+    files.write("broken")
+    for _ in range(3):
+        served.reload_if_changed()
+    assert served.current is first
+    with ThreadPoolExecutor(1) as pool:
+        check_problem(Serving(build_app(Models([served]), served.limits, served.metrics, pool), None, None))
+    files.write("mended")
+    for _ in range(2):
+        served.reload_if_changed()
+    assert served.current is not first and served.problem is None
+
+
+def check_problem(server) -> None:
+    assert "is damaged" in server.get("/v1/models").json["models"][0]["problem"]
+    assert server.get("/readyz").status == 200 and server.post(picture()).status == 200
+    assert 'resdet_reloads_total{model="best",result="failed"} 1' in server.get("/metrics").body.decode()
+
+
+def test_a_file_that_is_gone_keeps_the_model(served, files):
+    first = served.current
+    files.path.unlink()
+    for _ in range(3):
+        served.reload_if_changed()
+    assert served.current is first and served.ready
+
+
+def test_images_prepared_by_the_former_model_are_predicted_by_it(served, files):
+    first, prepare = files.loaded[0], lambda: served.current.predictor
+    first.started.clear()
+    first.go_on.clear()
+    items = []
+    for _ in range(2):
+        predictor = prepare()
+        items.append(Item(predictor, predictor.prepare_image(np.zeros((4, 6, 3), np.uint8)), None, None))
+        served.worker.submit(items[-1])
+    assert first.started.wait(PATIENCE)
+    served.current = StandIn().loaded()
+    second = prepare()
+    items.append(Item(second, second.prepare_image(np.zeros((4, 6, 3), np.uint8)), None, None))
+    served.worker.submit(items[-1])
+    first.go_on.set()
+    wait([item.result for item in items], PATIENCE)
+    assert sum(map(len, first.batches)) == 3 and sum(map(len, second.batches)) == 1  # the warm-up is one of the first
+
+
+def test_the_thread_loads_polls_and_ends(files):
+    """Also the first load that fails is told."""
+    served = ServedModel("best", str(files.path), files.load, Limits(), Metrics())
+    models = Models([served], poll=0.01)
+    models.start()
+    files_loaded(files, 1)
+    files.write("second")
+    files_loaded(files, 2)
+    models.stop()
+    models.join(PATIENCE)
+    served.worker.join(PATIENCE)
+    assert not models.is_alive() and not served.worker.is_alive()
+
+    files.write("broken")
+    failures, failed = [], Event()
+    broken = ServedModel("best", str(files.path), files.load, Limits(), Metrics())
+    models = Models([broken], failed=lambda error: (failures.append(error), failed.set()))
+    models.start()
+    assert failed.wait(PATIENCE) and "is damaged" in str(failures[0]) and not models.ready
+    models.stop()
+
+
+def files_loaded(files, count) -> None:
+    async def reached():
+        while len(files.loaded) < count:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(reached(), PATIENCE))
+
+
+def test_both_files_of_openvino_are_watched(tmp_path):
+    (tmp_path / "a.xml").write_text("graph")
+    before = stamp_of(str(tmp_path / "a.xml"))
+    (tmp_path / "a.bin").write_text("weights")
+    assert stamp_of(str(tmp_path / "a.xml")) != before and stamp_of("torchvision/resnet50") == ()
+
+
+def test_names():
+    assert named(["runs/a/best.pth", "x=c=d.onnx"]) == {"best": "runs/a/best.pth", "x": "c=d.onnx"}
+    for words in (["a/best.pth", "b/best.pth"], ["x=a", "x=b"], ["=a"]):
+        with pytest.raises(ConfigError, match="NAME=PATH"):
+            named(words)

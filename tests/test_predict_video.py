@@ -1,0 +1,116 @@
+"""`resdet predict` on videos and cameras: a row for each frame, and a video of the drawn frames."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detection.heads import tiny
+from images.test_video import Camera, written
+
+from resdet import hub
+from resdet.backbones import create
+from resdet.classification import Classifier
+from resdet.images.normalize import Normalize
+from resdet.images.video import Video
+
+pytestmark = pytest.mark.usefixtures("shallow")
+WORDS = ("predict", "--weights", "net.pth", "--score", 0, "--json", "rows.json", "--draw", "out")
+
+
+@pytest.fixture
+def detector(monkeypatch):
+    """Stands in for whatever file is loaded."""
+    model = tiny.make("fpn", False).eval()
+    monkeypatch.setattr(hub, "load", lambda *_: model)
+    return model
+
+
+def test_a_video_file(tmp_path, command, detector):
+    written(tmp_path / "street.mp4")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    done = command(*WORDS, "street.mp4", "a.png")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "street.mp4, frame 4 (0.24 s): " in done.stdout and "4 frames at 12.5 per second, without sound" in done.stdout
+    )
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["image"] for row in rows] == ["a.png", None, None, None, None]
+    assert [(row["video"], row["frame"], row["time"]) for row in rows[1:]] == [
+        ("street.mp4", number + 1, number / 12.5) for number in range(4)
+    ]
+    frames = [frame.pixels for frame in Video(tmp_path / "street.mp4")]
+    for row, expected in zip(rows[1:], detector.predict(frames, score=0.0)):
+        assert np.allclose([entry["box"] for entry in row["detections"]], expected.boxes)
+    drawn = Video(tmp_path / "out/0002_street.mp4")
+    assert drawn.rate == 12.5
+    pictures = [frame.pixels.astype(int) for frame in drawn]
+    assert len(pictures) == 4 and pictures[0].shape == (8 * 48, 8 * 64, 3)  # small frames are enlarged
+    assert all(np.ptp(picture, axis=2).max() > 100 for picture in pictures)  # colors, which the gray frames lack
+    assert (tmp_path / "out/0001_a.jpg").exists()
+
+
+def test_a_camera_until_ctrl_c(tmp_path, command, detector, monkeypatch):
+    """The file, the rows and the status are those of a stream that ended by itself."""
+    camera, capture, stream = Camera([10, 20, 30], rate=10), cv2.VideoCapture, detector.stream
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera if source == 0 else capture(source))
+
+    def interrupted(images, score=None):
+        camera.allowed.release()
+        for result in stream(images, score):
+            yield result
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(detector, "stream", interrupted)
+    done = command(*WORDS, "0")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["video"], row["frame"], row["time"]) for row in rows] == [("0", 1, rows[0]["time"])]
+    assert len(list(Video(tmp_path / "out/0001_camera0.mp4"))) >= 1
+
+
+def test_ctrl_c_in_a_file_leaves_what_is_drawn(tmp_path, command, detector, monkeypatch):
+    written(tmp_path / "a.mp4")
+    stream = detector.stream
+
+    def interrupted(frames, score=None):
+        for number, result in enumerate(stream(frames, score)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(detector, "stream", interrupted)
+    done = command(*WORDS, "a.mp4")
+    assert done.returncode == 130 and "interrupted" in done.stderr
+    assert len(list(Video(tmp_path / "out/0001_a.mp4"))) == 2
+
+
+def test_a_classifier(tmp_path, command, monkeypatch):
+    torch.manual_seed(0)
+    model = Classifier(create("resnet18", num_classes=3), ["a", "b", "c"], Normalize(), 32, 32).eval()
+    monkeypatch.setattr(hub, "load", lambda *_: model)
+    written(tmp_path / "a.mp4")
+    done = command("predict", "--weights", "net.pth", "a.mp4", "--json", "rows.json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["frame"] for row in rows] == [1, 2, 3, 4]
+    assert all(
+        sorted(row["names"]) == ["a", "b", "c"] and sum(row["scores"]) == pytest.approx(1, abs=1e-5) for row in rows
+    )
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["a.jpg"], "No weights: give --weights FILE, or a published detector, as --weights torchvision/maskrcnn"),
+        (["--weights", "torchvision/maskrcnn_resnet50_fpn_v2"], "No images to predict on: give image files, folders"),
+        (["--weights", "net.pth", "absent.mp4"], "absent.mp4: cannot read the video; check the path"),
+        (["--weights", "net.pth", "9876"], "9876: cannot open the camera"),
+        (["--weights", "torchvision/maskrcnn_resnet50", "x.jpg"], "did you mean maskrcnn_resnet50_fpn"),
+    ],
+)
+def test_what_is_missing(words, sentence, command):
+    done = command("predict", *words)
+    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1 or "net.pth" in words

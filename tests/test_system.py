@@ -1,0 +1,189 @@
+"""Differences between operating systems. On Linux, Windows is emulated: its rules for open and locked files."""
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from resdet import system
+from resdet.data import generated
+from resdet.engine.run_folder import claim_folder
+from resdet.errors import Error, FileError
+from resdet.files.atomic import write_text
+from resdet.localization.data.proposals import ProposalFiles
+
+fcntl = pytest.importorskip("fcntl", reason="emulates Windows on POSIX")
+
+
+def opened() -> set[str]:
+    """The files that this process has open or mapped."""
+    links = (os.readlink(path) for path in Path("/proc/self/fd").iterdir() if os.path.lexists(path))
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return {*links, *(fields[5] for line in maps if len(fields := line.split(maxsplit=5)) == 6)}
+
+
+def locking(descriptor: int, mode: int, count: int) -> None:
+    """msvcrt.locking: an error for a byte that another open file has locked, and for readers of locked content."""
+    assert (mode, count) == (1, 1) and os.lseek(descriptor, 0, os.SEEK_CUR) > 1000
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise PermissionError(13, "Permission denied") from error
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Open files cannot be removed or replaced, no folder replaces another, and locks are those of msvcrt."""
+    unlink, replace, rename = Path.unlink, Path.replace, Path.rename
+
+    def refuse_open(*paths):
+        if any(os.path.realpath(path) in opened() for path in paths):
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+
+    def unlink_closed(path, missing_ok=False):
+        refuse_open(path)
+        unlink(path, missing_ok)
+
+    def replace_closed(path, target):
+        refuse_open(path, target)
+        return replace(path, target)
+
+    def rename_to_new(path, target):
+        refuse_open(path)
+        if os.path.exists(target):
+            raise FileExistsError(17, "Cannot create a file when that file already exists")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "unlink", unlink_closed)
+    monkeypatch.setattr(Path, "replace", replace_closed)
+    monkeypatch.setattr(Path, "rename", rename_to_new)
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=1))
+    for name in ("fcntl", "resource"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("pread", "killpg"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(sys, "platform", "win32")
+
+
+@pytest.fixture(params=["posix", "windows"])
+def either(request):
+    if request.param == "windows":
+        request.getfixturevalue("windows")
+
+
+def test_threads_share_a_file(either, tmp_path):
+    content = np.random.default_rng(0).bytes(100_000)
+    (tmp_path / "file").write_bytes(content)
+    ranges = [(start, 1 + start % 977) for start in range(0, 100_500, 51)]
+    with open(tmp_path / "file", "rb", buffering=0) as file, ThreadPoolExecutor(8) as threads:
+        parts = threads.map(lambda each: system.read_at(file, each[1], each[0]), ranges)
+        assert list(parts) == [content[start : start + size] for start, size in ranges]
+
+
+def test_a_run_folder_has_one_run(windows, tmp_path):
+    with claim_folder("run", str(tmp_path / "out"), resume=False) as folder:
+        with pytest.raises(Error, match=f"in use by process {os.getpid()} on "):
+            claim_folder("run", str(folder), resume=False).__enter__()
+        (folder / "run.json").write_text("{}")
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+    with claim_folder("run", str(folder), resume=True):
+        pass
+
+
+def test_an_empty_run_folder_is_removed(either, tmp_path):
+    with claim_folder("run", str(tmp_path / "out"), resume=False):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_waited_for(either, tmp_path):
+    path, order = tmp_path / "lock", []
+
+    def second() -> None:
+        with open(path, "wb") as file:
+            system.wait_and_lock(file)
+            order.append("second")
+
+    with open(path, "wb") as file:
+        system.wait_and_lock(file)
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.2)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+
+
+def test_an_open_file_is_replaced_when_it_is_closed(windows, tmp_path, monkeypatch):
+    write_text(tmp_path / "file", "old")
+    reader = open(tmp_path / "file")
+    monkeypatch.setattr(system.time, "sleep", lambda seconds: reader.close())
+    write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_a_file_that_stays_open_is_kept(windows, tmp_path, monkeypatch):
+    monkeypatch.setattr(system, "PATIENCE", 0.1)
+    write_text(tmp_path / "file", "old")
+    with open(tmp_path / "file") as reader:
+        with pytest.raises(FileError, match="being used by another process.*the old file is kept"):
+            write_text(tmp_path / "file", "new")
+        assert reader.read() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_is_synced_that_is_open_for_writing(tmp_path, monkeypatch):
+    """Windows refuses to sync others."""
+    modes = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL)))
+    write_text(tmp_path / "file", "new")
+    assert [mode & os.O_ACCMODE for mode in modes] == [os.O_RDWR]
+
+
+def test_data_are_generated_in_an_empty_folder(either, tmp_path):
+    (tmp_path / "data").mkdir()
+    generated.ensure(tmp_path / "data", "marker", "data", {"n": 1}, lambda folder: (folder / "a").write_text("a"))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "data", "marker"]
+
+
+def test_proposals_are_written(either, tmp_path):
+    files = ProposalFiles(tmp_path / "proposals", images=3, most=2)
+    files.write(1, np.ones((1, 4), np.float32))
+    assert files.missing().tolist() == [0, 2] and files[1].tolist() == [[1, 1, 1, 1]]
+    assert sorted(os.listdir(tmp_path / "proposals")) == ["boxes.npy", "counts.npy"]
+
+
+def test_the_memory_of_a_process():
+    """In bytes: kilobytes would be below, a wrong factor of 1024 above."""
+    held = np.ones(20_000_000)
+    assert held.nbytes < system.peak_memory() < 100 * held.nbytes
+
+
+def test_windows_tells_no_memory(windows):
+    assert system.peak_memory() is None
+
+
+def test_a_group_ends_with_its_process():
+    words = [sys.executable, "-c", "import subprocess, sys; subprocess.run(['sleep', '600'])"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
+    system.kill_group(process)
+    assert process.returncode == -9 and process.stdout.read() == b""  # until all that inherited it have ended
+
+
+def test_all_modules_import_on_windows():
+    script = Path(__file__).with_name("windows_imports.py")
+    finished = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert finished.stdout == "imported\n", finished.stdout + finished.stderr
+
+
+def test_what_a_pipe_cannot_encode_is_escaped():
+    words = "import sys; from resdet.cli.process import main; sys.exit(main(['reproduce', '--list', 'table1']))"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(Path(__file__).parents[1])}
+    finished = subprocess.run([sys.executable, "-c", words], env=environment, capture_output=True)
+    assert finished.returncode == 0, finished.stderr
+    assert "ResNet-18 | 10\\u2079 multiply-adds" in finished.stdout.decode("cp1252")

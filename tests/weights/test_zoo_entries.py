@@ -1,0 +1,86 @@
+"""`resdet zoo`: what it says is what torchvision's documented metadata and detectron2's page say."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torchvision
+
+from resdet.cli import main
+from resdet.weights import detectron2_zoo, zoo
+from resdet.weights.zoo_entries import entries
+
+PAGE = Path(__file__).parents[2] / "docs/zoo.md"
+
+
+def by_name():
+    return {entry.name: entry for entry in entries()}
+
+
+def test_there_is_an_entry_for_each_name():
+    found = by_name()
+    assert len(found) == len(entries()) and {*zoo.names()} <= {*found}
+    files = {entry.file for entry in found.values()}
+    for name in zoo.TORCHVISION:  # all files of torchvision, but VGG-16's without its classifier
+        assert {zoo.file_name(member.url) for member in torchvision.models.get_model_weights(name)} - files <= {
+            "vgg16_features-amdegroot-88682ab5.pth"
+        }
+
+
+def test_each_entry_is_a_name_that_is_fetched(monkeypatch):
+    """From its address, with its checksum."""
+    asked = []
+    monkeypatch.setattr(zoo, "fetch", lambda url, place, **digest: asked.append((url, place.name, digest)))
+    for entry in entries():
+        zoo.locate(entry.name)
+        algorithm, digits = entry.checksum.split()
+        given = {"SHA-256": "sha256", "MD5": "md5"}[algorithm]
+        assert asked[-1][:2] == (entry.url, entry.file) and asked[-1][2][given] == digits and digits in entry.file
+
+
+def test_torchvisions_metrics():
+    """Those of its page on models and pre-trained weights."""
+    found = by_name()
+    assert found["torchvision/resnet50"].published == {"top-1": 76.13, "top-5": 92.862}
+    assert found["torchvision/resnet50.IMAGENET1K_V2"].published == {"top-1": 80.858, "top-5": 95.434}
+    mask = found["torchvision/maskrcnn_resnet50_fpn_v2"]
+    assert mask.published == {"box AP": 47.4, "mask AP": 41.8} and mask.size == pytest.approx(177.2, abs=0.1)
+    assert (mask.task, mask.data, mask.checksum) == ("detection", "COCO val2017", "SHA-256 73cbd019")
+    keypoint = found["torchvision/keypointrcnn_resnet50_fpn"]
+    assert keypoint.published["keypoint AP"] == 65.0  # not those of the early epoch
+
+
+def test_detectron2s():
+    """Its licenses are stated once, for all models of its page."""
+    theirs = [entry for entry in entries() if entry.name.startswith("detectron2/")]
+    assert len(theirs) == len(detectron2_zoo.MODELS) and {entry.license for entry in theirs} == {"CC BY-SA 3.0"}
+    assert all(("mask AP" in entry.published) == ("mask_rcnn" in entry.name) for entry in theirs)
+    assert [entry.name for entry in theirs if entry.data != "COCO val2017"] == [
+        "detectron2/PascalVOC-Detection/faster_rcnn_R_50_C4"
+    ]
+
+
+def test_filters():
+    assert {entry.task for entry in entries(task="classification")} == {"classification"}
+    assert len(entries(task="classification")) + len(entries(task="detection")) == len(entries())
+    assert [entry.name for entry in entries("MASK r_101 fpn")] == [
+        "detectron2/COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x"
+    ]
+
+
+def test_the_command(capsys, tmp_path):
+    assert main(["zoo", "mask", "R_101", "--task", "detection", "--json", str(tmp_path / "zoo.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 3 + 1 and "box AP 42.9, mask AP 38.6" in lines[3] and "measured here: 0" in lines[-1]
+    rows = json.loads((tmp_path / "zoo.json").read_text())
+    assert rows == [asdict(entry) for entry in entries("mask R_101")] and rows[0]["measured"] is None
+    assert main(["zoo", "yolo"]) == 2
+    assert "No published model matches 'yolo'" in capsys.readouterr().err
+
+
+def test_the_page_is_current(capsys):
+    assert main(["zoo", "--markdown"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == PAGE.read_text(encoding="utf-8"), "run `resdet zoo --markdown > docs/zoo.md`"
+    assert printed.count("not measured here") == len(entries())
