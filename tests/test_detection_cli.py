@@ -106,7 +106,8 @@ def test_a_run_names_what_it_leaves(first):
     ):
         assert line.startswith(left)
     assert {path.stem for path in (first.run / "pictures").iterdir()} == {f"{n}_{n:06d}" for n in range(1, 7)}
-    assert "validation at step 2" in first.done.stderr and "step 2/2  rpn_objectness" in first.done.stderr
+    assert "validation at step 2" in first.done.stderr
+    assert "step 2/2, 0:00:00 left  rpn_objectness" in first.done.stderr
 
 
 @pytest.mark.parametrize("kind, prefix", KINDS)

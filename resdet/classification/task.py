@@ -100,7 +100,7 @@ class ClassificationTask(Task):
 def classify(model: Classifier, sources: Sequence[Source], top: int) -> Iterator[dict[str, Any]]:
     """Prints the classes of each image, then of each frame of each video, and yields them in JSON types."""
     paths, videos = sorted_out(sources)
-    for path, result in zip(paths, track(model.stream(paths, top=top), "predicting", len(paths))):
+    for result, path in zip(track(model.stream(paths, top=top), "predicting", len(paths)), paths):
         print(f"{path}: {result}")
         yield {"image": str(path), **named_scores(result)}
     for video in videos:

@@ -1,6 +1,8 @@
 """Arguments of `resdet reproduce`."""
 
+import argparse
 from collections.abc import Sequence
+from fractions import Fraction
 
 from resdet.cli.arguments import output_folder, without_overrides
 from resdet.cli.json_output import add_json_argument
@@ -22,12 +24,19 @@ def add(commands) -> None:
     parser.add_argument("--list", action="store_true", help="list all rows with system, metrics, cost and requirements")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and their cost without running them")
     parser.add_argument("--smoke", action="store_true", help="run in miniature on generated data")
+    parser.add_argument(
+        "--scale",
+        type=fraction,
+        default=Fraction(1),
+        metavar="FRACTION",
+        help="multiply all training lengths, such as 1/8; the results are named so, and not compared with the paper's",
+    )
     parser.add_argument("--data", default="datasets", metavar="DIR", help="folder of the data sets (default: datasets)")
     parser.add_argument(
         "--out",
         type=output_folder,
         metavar="DIR",
-        help="folder of all runs (default: runs/reproduce, or runs/reproduce_smoke with --smoke)",
+        help="folder of all runs (default: runs/reproduce, runs/reproduce_smoke, or runs/reproduce_scale_1_8)",
     )
     parser.add_argument(
         "--use", nargs="+", default=[], metavar="TRAINING=FILE", help="use these weights instead of training"
@@ -58,7 +67,9 @@ def run(parsed) -> None:
     used, overrides = without_overrides(parsed.use)
     names, others = without_overrides(parsed.row)
     given = reproduce.parse_given(used)
-    out = parsed.out or ("runs/reproduce_smoke" if parsed.smoke else "runs/reproduce")
+    if parsed.smoke and parsed.scale != 1:
+        raise ConfigError("--smoke has lengths of its own: give it without --scale.")
+    out = parsed.out or default_folder(parsed.smoke, parsed.scale)
     if parsed.processes is not None and parsed.processes < 1:
         raise ConfigError(f"--processes is {parsed.processes}: give 1 or more.")
     setting = Setting(
@@ -69,12 +80,30 @@ def run(parsed) -> None:
         parsed.smoke,
         parsed.processes or 1,
         parsed.mode,
+        parsed.scale,
     )
     if parsed.list:
         return reproduce.list_rows(parsed.target, setting, parsed.json)
     rows, figures = reproduce.choose(parsed.target, names)
     launch = reproduce.in_processes if parsed.processes else in_this_process
     reproduce.reproduce(rows, figures, setting, launch, parsed.dry_run, parsed.json)
+
+
+def default_folder(smoke: bool, scale: Fraction) -> str:
+    if smoke:
+        return "runs/reproduce_smoke"
+    return "runs/reproduce" if scale == 1 else f"runs/reproduce_scale_{scale.numerator}_{scale.denominator}"
+
+
+def fraction(text: str) -> Fraction:
+    """argparse `type` of a fraction above 0 and up to 1, such as 1/8 or 0.125."""
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text} is no fraction: give one such as 1/8") from None
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1: give a fraction such as 1/8")
+    return value
 
 
 def in_this_process(words: Sequence[str], processes: int = 1) -> None:

@@ -201,6 +201,8 @@ def draw(figure: Figure, setting: Setting) -> None:
     from resdet.reproduce import figures
 
     weights = {name: Path(setting.weights(name)) for name in figure.nets}
+    if setting.scale != 1:
+        figure = replace(figure, title=f"{figure.title}, with {setting.scale} of the training lengths")
     for path in figures.draw(figure, weights, setting.out):
         print(path)
 

@@ -52,6 +52,7 @@ def write_outcome(row: Row, setting: Setting, test: Evaluation, commands: Sequen
         "system": row.system,
         **json.loads(test.circumstances.read_text(encoding="utf-8")),
         "data": describe_data(row, setting),
+        **({"scale": str(setting.scale)} if scaled(row, setting) else {}),
         "command": command(reproduce_words(row, setting)),
         "steps": [command(words) for words in commands],  # the commands that `command` runs
         "paper": row.paper,
@@ -64,14 +65,21 @@ def write_outcome(row: Row, setting: Setting, test: Evaluation, commands: Sequen
 
 def reproduce_words(row: Row, setting: Setting) -> list[str]:
     words = ["reproduce", row.table, "--row", row.name, *setting.extra]
+    if scaled(row, setting):
+        words += ["--scale", str(setting.scale)]
     if setting.given:
         words += ["--use", *(f"{name}={file}" for name, file in setting.given.items())]
     return words
 
 
+def scaled(row: Row, setting: Setting) -> bool:
+    """Whether the lengths of the trainings are not the paper's."""
+    return setting.scale != 1 and not row.counted
+
+
 def differences(row: Row, ours: dict[str, float], setting: Setting) -> dict[str, float]:
-    """Our metrics minus the paper's; empty if the paper's are of other images."""
-    if row.server or (setting.small and not row.counted):
+    """Our metrics minus the paper's; empty if the paper's are of other images or of longer trainings."""
+    if row.server or scaled(row, setting) or (setting.small and not row.counted):
         return {}
     return {name: round(ours[name] - number, 2) for name, number in row.paper.items()}
 
@@ -81,6 +89,8 @@ def describe_data(row: Row, setting: Setting) -> str:
         return "none"
     if setting.small:
         return "generated, in miniature: no result"
+    if scaled(row, setting):
+        return f"the paper's, with {setting.scale} of its training lengths: not comparable"
     if row.server:
         images = "validation images" if row.unseen else "training images"
         return f"{images}; the paper's metrics are from {row.server}"
@@ -94,14 +104,14 @@ def hardware(cpu: str) -> str:
 
 
 def measured(folders: Iterable[Path] = RESULTS) -> dict[str, dict[str, Any]]:
-    """{row: its latest result} from the entries with a key "row" of the files in results/."""
+    """{row: its latest result} from the entries with a key "row", and without a "scale", of the files in results/."""
     latest: dict[str, dict[str, Any]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.json")):
             content = json.loads(path.read_text(encoding="utf-8"))
             entries = content if isinstance(content, list) else [content]
             for entry in entries:
-                if not isinstance(entry, dict) or not (key := entry.get("row")):
+                if not isinstance(entry, dict) or "scale" in entry or not (key := entry.get("row")):
                     continue
                 if entry["date"] >= latest.get(key, entry)["date"]:
                     latest[key] = entry

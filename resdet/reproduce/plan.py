@@ -4,11 +4,12 @@ import shlex
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from resdet import config
 from resdet.config.experiment import Experiment
-from resdet.reproduce import smoke
+from resdet.reproduce import scale, smoke
 from resdet.reproduce.records import Row, Training
 from resdet.reproduce.trainings import TRAININGS
 
@@ -27,6 +28,7 @@ class Setting:
     small: bool = False  # run in miniature on generated data
     processes: int = 1  # number of training processes
     mode: str = "exact"  # of evaluations
+    scale: Fraction = Fraction(1)  # of all training lengths
 
     def folder(self, training: Training) -> Path:
         return self.out / training.name
@@ -103,6 +105,7 @@ def train_overrides(training: Training, setting: Setting) -> list[str]:
         words.append(f"model.proposer={setting.weights(training.proposer)}")
     if setting.small:
         words += smoke.train_words(experiment)
+    words += scale.train_words(experiment, setting.scale)
     return [*words, *setting.extra]
 
 

@@ -109,12 +109,12 @@ def test_without_any_detection(source, tmp_path):
 
 
 def test_detections_are_beside_the_objects(tmp_path):
-    """Of an image of 400 × 200: it is neither enlarged nor reduced; the objects have a mask, a triangle."""
-    cv2.imwrite(str(tmp_path / "1.png"), np.full((200, 400, 3), GREY, np.uint8))
+    """Of an image of 640 × 320: it is neither enlarged nor reduced; the objects have a mask, a triangle."""
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((320, 640, 3), GREY, np.uint8))
     triangle = [100.0, 60.0, 200.0, 60.0, 100.0, 160.0]
     entry = {"id": 1, "image_id": 7, "category_id": 5, "bbox": [100, 60, 100, 100], "segmentation": [triangle]}
     content = {
-        "images": [{"id": 7, "file_name": "1.png", "width": 400, "height": 200}],
+        "images": [{"id": 7, "file_name": "1.png", "width": 640, "height": 320}],
         "annotations": [entry | {"area": 5000, "iscrowd": 0}],
         "categories": [{"id": 90, "name": "dog"}, {"id": 5, "name": "cat"}],
     }
@@ -124,7 +124,7 @@ def test_detections_are_beside_the_objects(tmp_path):
     pictures = results_beside_truth(source, found, 4)
     assert list(pictures) == ["val/7_1"]
     gap, page = 4, np.abs(pictures["val/7_1"].astype(int) - GREY).max(-1) > LOST
-    left, right = page[gap : gap + 200, gap : gap + 400], page[gap : gap + 200, 2 * gap + 400 : 2 * gap + 800]
+    left, right = page[gap : gap + 320, gap : gap + 640], page[gap : gap + 320, 2 * gap + 640 : 2 * gap + 1280]
     assert left[65:155, 250].all() and not left[:, :240].any()  # the detection; another one has a low score
     assert right[65:155, 100].all() and right[65:155, 199].all() and not right[:, 210:].any()
     assert right[80, 110] and not right[150, 185]  # within the triangle, and beyond it

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resdet.commands import train
 from resdet.engine.loggers.tensorboard import EventWriter
 
 
@@ -40,3 +41,9 @@ def test_tensorboard_reads_the_pictures(tmp_path):
     assert (event.step, event.width, event.height) == (7, 60, 40)
     decoded = np.array(Image.open(io.BytesIO(event.encoded_image_string)), np.int64)
     assert decoded.shape == picture.shape and abs(decoded - picture)[:, [5, 50]].max() < 6
+
+
+@pytest.mark.parametrize("installed, names", [(True, ["tensorboard"]), (False, [])])
+def test_the_default_is_tensorboard_where_it_is_installed(installed, names, monkeypatch):
+    monkeypatch.setattr(train, "find_spec", lambda module: object() if installed else None)
+    assert train.logger_names(None) == names and train.logger_names(["csv"]) == ["csv"]
