@@ -53,6 +53,8 @@ def test_choices_of_options():
     assert after("predict", "a.jpg", "--mode", "") == ["exact", "fast"]
     assert after("zoo", "--task", "d") == ["detection"]
     assert after("train", "--resume", "--config", "custo") == ["custom"]  # --resume takes no value
+    assert after("export", "--dynamic-batch", "net.pth", "--to", "o") == ["onnx", "openvino"]
+    assert "custom" not in after("train", "--resume", "custo")
 
 
 def test_names_of_configs(folder):
