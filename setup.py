@@ -42,6 +42,7 @@ EXTRAS = {
     "timm": ["timm>=1.0.9"],
     "supervision": ["supervision>=0.25"],
     "pandas": ["pandas>=2.1"],
+    "parquet": ["pyarrow>=15"],
     "tensorboard": ["tensorboard>=2.16"],
     "serve": ["starlette>=0.46", "uvicorn>=0.34", "python-multipart>=0.0.20"],
     "export": EXPORT,
@@ -60,6 +61,7 @@ EXTRAS["test"] = [
     *EXTRAS["supervision"],
     *EXTRAS["tensorboard"],
     *EXTRAS["serve"],
+    *EXTRAS["parquet"],
     *EXTRAS["openvino"],
 ]
 EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["lint"], "build>=1.2", "twine>=6", "pre-commit>=4"]
