@@ -49,6 +49,7 @@ EXTRAS = {
     "openvino": [*EXPORT, "openvino>=2026.2"],  # before, it truncates files on a full disk without an error
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["ray"] = [*EXTRAS["parquet"], "ray[data]>=2.51"]  # not in `all`: clusters bring their own version
 
 # For developers.
 EXTRAS["lint"] = ["ruff>=0.15,<0.18", "mypy>=2.4,<2.5"]

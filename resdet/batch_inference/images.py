@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
+
+import numpy as np
 
 from resdet.errors import ConfigError, DataError
-from resdet.images.decode import EncodedImage, read_image
+from resdet.images.decode import EncodedImage, RawImage, read_image
 from resdet.images.inputs import is_image
 from resdet.images.video import is_video
 from resdet.optional import required
@@ -19,6 +21,27 @@ from resdet.optional import required
 TAR, PARQUET = ".tar", ".parquet"
 NAMES = ("image", "path", "image_path", "file_name", "filename", "name", "id", "image_id", "__key__")  # of an image
 ONE_AT_A_TIME = threading.Lock()
+
+
+class Readable(Protocol):
+    """An image that is read when its turn comes; `str()` is its name."""
+
+    def read(self) -> EncodedImage | RawImage: ...
+
+
+class InMemory(NamedTuple):
+    """An encoded image, or its uint8 RGB pixels [H, W, 3]."""
+
+    name: str
+    content: bytes | np.ndarray
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read(self) -> EncodedImage | RawImage:
+        if isinstance(self.content, bytes):
+            return EncodedImage(self.content, self.name)
+        return RawImage(np.asarray(self.content), self.name)
 
 
 class Address(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from resdet import hub
-from resdet.batch_inference.images import Address
+from resdet.batch_inference.images import Readable
 from resdet.detection.inference.predictor import batch_for
 from resdet.errors import ConfigError, DataError, WeightsError
 from resdet.fast import Compile
@@ -65,14 +65,14 @@ class Loaded:
     def __init__(self, predictor: Any, score: float | None, top: int | None, batch: int):
         self.predictor, self.score, self.top, self.batch = predictor, score, top, batch
 
-    def rows(self, images: Sequence[Address]) -> Iterator[Row]:
+    def rows(self, images: Sequence[Readable]) -> Iterator[Row]:
         """One row per image, in their order. An image that cannot be read or decoded has a row with the error."""
-        for address, prepared, result in predicted(self.prepare, self.predict, images, self.batch):
-            yield row_of(str(address), prepared.size, result)
+        for image, prepared, result in predicted(self.prepare, self.predict, images, self.batch):
+            yield row_of(str(image), prepared.size, result)
 
-    def prepare(self, address: Address) -> Prepared:
+    def prepare(self, image: Readable) -> Prepared:
         try:
-            prepared: Prepared = self.predictor.prepare_image(address.read())
+            prepared: Prepared = self.predictor.prepare_image(image.read())
         except DataError as error:
             return Prepared(UNREADABLE, error, (0, 0))
         return prepared

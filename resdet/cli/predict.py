@@ -64,6 +64,8 @@ def add(commands) -> None:
         "torchrun, processes share the images",
     )
     many.add_argument("--part", type=int, metavar="N", help="images of a Parquet file (default: 1000)")
+    many.add_argument("--engine", choices=["ray"], help="predict by the actors of a Ray cluster (extra ray)")
+    many.add_argument("--workers", type=int, metavar="N", help="actors of --engine ray (default: one per GPU, or 1)")
     add_speed_arguments(parser, "fast")
     add_tile_arguments(parser)
     add_json_argument(parser, "the results")
@@ -98,7 +100,6 @@ def run(parsed) -> None:
 def run_parquet(parsed, weights, images, overrides, classifiers) -> None:
     from resdet.batch_inference.folder import IMAGES
     from resdet.batch_inference.program import Program
-    from resdet.batch_inference.run import predict_to_parquet
 
     for name in ("json", "draw"):
         if getattr(parsed, name):
@@ -108,10 +109,20 @@ def run_parquet(parsed, weights, images, overrides, classifiers) -> None:
     size = IMAGES if parsed.part is None else parsed.part
     if size < 1:
         raise ConfigError(f"--part is {size}: give the number of images of a Parquet file, such as {IMAGES}.")
+    if parsed.workers is not None and (parsed.engine is None or parsed.workers < 1):
+        raise ConfigError("--workers is a number of actors, 1 or more, of a Ray cluster: add --engine ray.")
     program = Program(weights, classifiers, parsed.top, parsed.score, overrides, *speed_of(parsed, "fast"))
-    predict_to_parquet(program, images, parsed.parquet, size)
+    if parsed.engine == "ray":
+        from resdet.interop import ray
+
+        ray.predict_to_parquet(program, images, parsed.parquet, size, parsed.workers)
+    else:
+        from resdet.batch_inference.run import predict_to_parquet
+
+        predict_to_parquet(program, images, parsed.parquet, size)
 
 
 def refuse_options_of_parquet(parsed) -> None:
-    if parsed.part is not None:
-        raise ConfigError("--part is the size of Parquet files: add --parquet DIR, or leave it out.")
+    for name in ("part", "engine", "workers"):
+        if getattr(parsed, name) is not None:
+            raise ConfigError(f"--{name} is for many images: add --parquet DIR, or leave it out.")
