@@ -139,9 +139,9 @@ def load(program: Program) -> Loaded:
 def cluster() -> Iterator[Mapping[str, float]]:
     """The resources of the cluster that is connected or named by RAY_ADDRESS, or of one started for this context."""
     ray = required("ray", "'ray[data]'", "--engine ray")
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # else it logs its progress every few seconds
     connected = ray.is_initialized()
     if not connected:
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
         ray.init(logging_level="warning")
     try:
         yield ray.cluster_resources()
