@@ -43,6 +43,7 @@ EXTRAS = {
     "timm": ["timm>=1.0.9"],
     "supervision": ["supervision>=0.25"],
     "pandas": ["pandas>=2.1"],
+    "parquet": ["pyarrow>=15"],
     "tensorboard": TENSORBOARD,
     "serve": ["starlette>=0.46", "uvicorn>=0.34", "python-multipart>=0.0.20"],
     "export": EXPORT,
@@ -50,6 +51,7 @@ EXTRAS = {
     "openvino": [*EXPORT, "openvino>=2026.2"],  # before, it truncates files on a full disk without an error
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["ray"] = [*EXTRAS["parquet"], "ray[data]>=2.51"]  # not in `all`: clusters bring their own version
 
 # For developers.
 EXTRAS["lint"] = ["ruff>=0.15,<0.18", "mypy>=2.4,<2.5"]
@@ -62,6 +64,7 @@ EXTRAS["test"] = [
     *EXTRAS["supervision"],
     *EXTRAS["tensorboard"],
     *EXTRAS["serve"],
+    *EXTRAS["parquet"],
     *EXTRAS["openvino"],
 ]
 EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["lint"], "build>=1.2", "twine>=6", "pre-commit>=4"]

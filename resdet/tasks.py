@@ -119,8 +119,13 @@ class Task:
         raise NotImplementedError
 
     def predictor(self, models: Sequence[Any], weights: Sequence[str], options: PredictOptions) -> Any:
-        """The program that `resdet serve` predicts with: `prepare_image` and `predict_prepared` as a Model has them."""
+        """The program that `resdet serve` and `resdet predict --parquet` predict with: `prepare_image` and
+        `predict_prepared` as a Model has them."""
         return models[0]
+
+    def threshold(self, options: PredictOptions) -> float | None:
+        """The lowest score of detections; None for the model's own."""
+        return options.score
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
         """Evaluates a run on its validation data. `precision`: the one wanted of the score threshold, if any."""

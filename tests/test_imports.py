@@ -100,6 +100,7 @@ FLOORS = [
     ("export",),
     ("fast",),
     ("hub",),
+    ("batch_inference",),
     ("interop", "report"),
     ("serve",),
     ("bench",),

@@ -64,6 +64,10 @@ class ClassificationTask(Task):
     def predict(
         self, models: Sequence[Classifier], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
+        model = self.predictor(models, weights, options)
+        return classify(model, sources, TOP if options.top is None else options.top)
+
+    def predictor(self, models: Sequence[Classifier], weights: Sequence[str], options: PredictOptions) -> Classifier:
         if len(models) > 1:
             raise ConfigError(
                 f"{' '.join(weights)}: predict supports no ensemble of classifiers; give one classifier, or several "
@@ -73,7 +77,7 @@ class ClassificationTask(Task):
             raise ConfigError(
                 f"{weights[0]} is a classifier: omit --score, --draw and eval.*, which need a detector or a localizer."
             )
-        return classify(models[0], sources, TOP if options.top is None else options.top)
+        return models[0]
 
     def pictures(self, data: DataConfig) -> Sequence[Any]:
         if isinstance(data, ImagesConfig):

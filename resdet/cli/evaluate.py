@@ -56,7 +56,11 @@ def add(commands) -> None:
     add_tile_arguments(parser)
     results = parser.add_argument_group("results file of any detector, instead of --weights")
     results.add_argument("--annotations", metavar="JSON", help="ground truth in COCO format")
-    results.add_argument("--results", metavar="JSON", help="detections in COCO results format")
+    results.add_argument(
+        "--results",
+        metavar="JSON",
+        help="detections in COCO results format, or a folder of resdet predict --parquet",
+    )
     kinds = ["bbox", "segm", "keypoints"]
     results.add_argument("--type", choices=kinds, help="evaluate boxes, masks or keypoints (default: bbox)")
     results.add_argument(

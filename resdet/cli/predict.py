@@ -53,6 +53,19 @@ def add(commands) -> None:
         metavar="DIR",
         help="write images (JPEG) and videos (MP4, no sound) with their detections to this folder",
     )
+    many = parser.add_argument_group(
+        "many images", "folders at any depth, .tar files, .parquet files with a column of bytes, addresses of fsspec"
+    )
+    many.add_argument(
+        "--parquet",
+        type=output_folder,
+        metavar="DIR",
+        help="write the results to Parquet files in this folder; the same command continues a killed run; under "
+        "torchrun, processes share the images",
+    )
+    many.add_argument("--part", type=int, metavar="N", help="images of a Parquet file (default: 1000)")
+    many.add_argument("--engine", choices=["ray"], help="predict by the actors of a Ray cluster (extra ray)")
+    many.add_argument("--workers", type=int, metavar="N", help="actors of --engine ray (default: one per GPU, or 1)")
     add_speed_arguments(parser, "fast")
     add_tile_arguments(parser)
     add_json_argument(parser, "the results")
@@ -68,6 +81,9 @@ def run(parsed) -> None:
     weights, images, overrides = sort_words(parsed.weights, parsed.images)
     classifiers, images, others = sort_words(parsed.classifier, images)
     overrides += [*others, *tile_overrides(parsed)]
+    if parsed.parquet:
+        return run_parquet(parsed, weights, images, overrides, classifiers)
+    refuse_options_of_parquet(parsed)
     predict(
         weights,
         images,
@@ -79,3 +95,34 @@ def run(parsed) -> None:
         classifiers,
         *speed_of(parsed, "fast"),
     )
+
+
+def run_parquet(parsed, weights, images, overrides, classifiers) -> None:
+    from resdet.batch_inference.folder import IMAGES
+    from resdet.batch_inference.program import Program
+
+    for name in ("json", "draw"):
+        if getattr(parsed, name):
+            raise ConfigError(f"--{name} is for few images: leave it out, or leave out --parquet.")
+    if not images:
+        raise ConfigError("No images to predict on: give image files, folders, .tar or .parquet files, or addresses.")
+    size = IMAGES if parsed.part is None else parsed.part
+    if size < 1:
+        raise ConfigError(f"--part is {size}: give the number of images of a Parquet file, such as {IMAGES}.")
+    if parsed.workers is not None and (parsed.engine is None or parsed.workers < 1):
+        raise ConfigError("--workers is a number of actors, 1 or more, of a Ray cluster: add --engine ray.")
+    program = Program(weights, classifiers, parsed.top, parsed.score, overrides, *speed_of(parsed, "fast"))
+    if parsed.engine == "ray":
+        from resdet.interop import ray
+
+        ray.predict_to_parquet(program, images, parsed.parquet, size, parsed.workers)
+    else:
+        from resdet.batch_inference.run import predict_to_parquet
+
+        predict_to_parquet(program, images, parsed.parquet, size)
+
+
+def refuse_options_of_parquet(parsed) -> None:
+    for name in ("part", "engine", "workers"):
+        if getattr(parsed, name) is not None:
+            raise ConfigError(f"--{name} is for many images: add --parquet DIR, or leave it out.")

@@ -1,11 +1,13 @@
 """`resdet evaluate --annotations … --results …`: COCO, VOC or ILSVRC metrics of a results file of any detector."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from resdet.detection.evaluation import coco, tables
 from resdet.detection.evaluation.coco import Engine
 from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.parquet_results import read_folder
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
@@ -26,16 +28,18 @@ def evaluate_results(
 ) -> dict[str, Any]:
     """Prints markdown tables, writes all metrics to `json_path`, and returns the metrics.
 
+    `results`: a results file, or a folder of `resdet predict --parquet`.
     `protocol`: coco, voc07 (eleven points), voc_area (area under the curve), ilsvrc_det or ilsvrc_vid. `confusion` adds
     the confusion matrix and the AP that each error type costs (TIDE). `sigmas`: of keypoints, by default COCO's.
     """
     validate(kind, curves, protocol, confusion, sigmas)
+    given = read_folder(Path(results), annotations, kind) if Path(results).is_dir() else results
     with Activity("computing metrics"):
         if protocol == COCO:
-            evaluation = coco.match(annotations, results, kind, engine, sigmas=sigmas)
+            evaluation = coco.match(annotations, given, kind, engine, sigmas=sigmas)
             metrics = evaluation.summary()
         else:
-            metrics = evaluators[protocol](annotations, results)
+            metrics = evaluators[protocol](annotations, given)
     sections, content = [tables.summary_table(metrics)], dict(metrics)
     if per_class:
         sections.append(tables.per_class_table(metrics))
@@ -44,8 +48,8 @@ def evaluate_results(
         sections.append(tables.curves_table(content["curves"]))
     if confusion:
         with Activity("computing the confusion"):
-            content["confusion"] = coco.confusion(annotations, results, kind)
-            content["tide"] = coco.tide(annotations, results, kind)
+            content["confusion"] = coco.confusion(annotations, given, kind)
+            content["tide"] = coco.tide(annotations, given, kind)
         sections += [tables.confusion_table(content["confusion"]), tables.tide_table(content["tide"])]
     print("\n\n".join(sections))
     write_json(json_path, content)

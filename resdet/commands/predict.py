@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resdet import config, hub
+from resdet.batch_inference.images import is_set
+from resdet.batch_inference.program import check_classifiers, check_ensemble
 from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
 from resdet.fast import Compile
@@ -18,13 +20,13 @@ def sort_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], 
     """Weights, images and overrides among the values of an option (`first`) and the positional arguments (`others`).
 
     argparse assigns images after --weights to --weights. The first value is always weights; of the rest, folders,
-    names with the suffix of an image or a video, numbers of cameras and URLs are images.
+    names with the suffix of an image, a video, a tar or a Parquet file, numbers of cameras and URLs are images.
     """
     overrides = [word for word in (*first, *others) if config.is_override(word)]
     foreign = [word for word in overrides if not word.startswith("eval.")]
     if foreign:
         raise ConfigError(f"predict only accepts overrides of eval, not {foreign[0]}: leave it out.")
-    images = [word for word in first[1:] if Path(word).is_dir() or is_image(word) or is_video(word)]
+    images = [word for word in first[1:] if Path(word).is_dir() or is_image(word) or is_video(word) or is_set(word)]
     weights = [word for word in first if word not in (*images, *overrides)]
     return weights, [*(word for word in others if word not in overrides), *images], overrides
 
@@ -51,13 +53,9 @@ def predict(
     sources = open_sources(images)
     device = distributed.choose_device("auto")
     models = [hub.load(path, mode, device, compile) for path in weights]
-    if len({model.kind for model in models}) > 1:
-        raise ConfigError(
-            f"{' '.join(weights)} cannot form an ensemble: give one classifier, or only detectors, or only localizers."
-        )
+    check_ensemble(models, weights)
+    check_classifiers(models[0], classifiers)
     task = tasks[models[0].task]
-    if classifiers and "classifiers" not in task.evaluate_options:
-        raise ConfigError("--classifier is only for localizers: leave it out.")
     nets = {path: hub.load(path, mode, device, compile) for path in classifiers}
     options = PredictOptions(top, score, Path(draw) if draw else None, overrides, nets)
     rows = task.predict(models, weights, sources, options)

@@ -71,13 +71,17 @@ class DetectionTask(Task):
     def predict(
         self, models: Sequence[Any], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
+        return show(self.predictor(models, weights, options), sources, self.threshold(options), options.draw)
+
+    def predictor(self, models: Sequence[Any], weights: Sequence[str], options: PredictOptions) -> Any:
         if options.top is not None:
             raise ConfigError("--top is for classifiers and localizers: use --score for a detector.")
-        experiment = config.from_dict({"task": "detection"}, "the command line", tuple(options.overrides))
-        settings = cast(DetectionExperiment, experiment).eval
-        score = settings.score if options.score is None else options.score
+        settings = settings_of(options)
         check_exported(models, weights, settings)
-        return show(choose(models, settings), sources, score, options.draw)
+        return choose(models, settings)
+
+    def threshold(self, options: PredictOptions) -> float | None:
+        return settings_of(options).score if options.score is None else options.score
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
         return sections.report(run, precision)
@@ -106,6 +110,12 @@ class DetectionTask(Task):
     def smoke_evaluation(self, experiment: DetectionExperiment, overrides: Sequence[str] = ()) -> list[str]:
         several = bool(experiment.eval.scales) or any("eval.scales" in word for word in overrides)
         return [*(["eval.scales=[64,96,128]"] if several else ()), "eval.batch=2"]
+
+
+def settings_of(options: PredictOptions) -> TTAConfig:
+    """The section `eval` of the overrides."""
+    experiment = config.from_dict({"task": "detection"}, "the command line", tuple(options.overrides))
+    return cast(DetectionExperiment, experiment).eval
 
 
 def check_exported(models: Sequence[Any], weights: Sequence[str], settings: TTAConfig) -> None:

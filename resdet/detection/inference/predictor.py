@@ -16,7 +16,7 @@ from resdet.backbones.modes import evaluating
 from resdet.detection.config import InputConfig
 from resdet.detection.data.buckets import Shape, rounded_up
 from resdet.images.decode import as_image
-from resdet.images.prefetch import prefetched
+from resdet.images.grouped import predicted
 from resdet.images.resizing import resize
 from resdet.ops.keypoints import locate
 from resdet.ops.masks import paste, paste_as_torchvision
@@ -25,16 +25,6 @@ from resdet.results.result import Result
 from resdet.structures import Detections, Images, bucket, each, upload
 
 BATCH = 8  # images of equal padded size per batch on a GPU
-WINDOW = 64  # an incomplete batch waits for at most this number of images
-
-
-class Prepared(NamedTuple):
-    """A resized image, before batching."""
-
-    number: int  # position in the input
-    image: Any  # path or pixels from the input
-    pixels: np.ndarray  # resized
-    size: tuple[int, int]  # original height and width
 
 
 class Found(NamedTuple):
@@ -48,16 +38,15 @@ class Found(NamedTuple):
 def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
     """Yields one result per image, in order, as early as possible; `images` are paths and uint8 RGB arrays [H, W, 3].
     Up to `batch` images of one padded size are detected together; of a sequence, two batches are read ahead."""
-    device, following = model.normalize.std.device, 0
-    ready: dict[int, Result] = {}
-    for group in grouped(images, model.input, model.padded_shape, batch or (1 if device.type == "cpu" else BATCH)):
-        results = detect_together(model, [one.pixels for one in group], [one.size for one in group], score)
-        for prepared, result in zip(group, results):
-            result.image = prepared.image
-            ready[prepared.number] = result
-        while following in ready:
-            yield ready.pop(following)
-            following += 1
+    most = batch or batch_for(model.normalize.std.device)
+    for image, _, result in predicted(model.prepare_image, partial(model.predict_prepared, score=score), images, most):
+        result.image = image
+        yield result
+
+
+def batch_for(device: torch.device) -> int:
+    """Images detected together, by default."""
+    return 1 if device.type == "cpu" else BATCH
 
 
 def detect_together(
@@ -74,23 +63,6 @@ def prepare(source: Any, input: InputConfig) -> tuple[np.ndarray, tuple[int, int
     """The resized pixels [h, w, 3] of an image, and its original height and width."""
     image = as_image(source)
     return resize(image, input.min_size, input.max_size, input.resize), image.size[::-1]
-
-
-def grouped(
-    images: Iterable, input: InputConfig, shape: Callable[[int, int], Shape], most: int
-) -> Iterator[list[Prepared]]:
-    """Groups of up to `most` resized images with equal padded `shape`, out of WINDOW consecutive ones."""
-    waiting: dict[Shape, list[Prepared]] = {}  # the group with the oldest image first
-    for number, (source, (pixels, size)) in enumerate(prefetched(partial(prepare, input=input), images, 2 * most)):
-        height, width = pixels.shape[:2]
-        key = shape(height, width)
-        waiting.setdefault(key, []).append(Prepared(number, source, pixels, size))
-        if len(waiting[key]) == most:
-            yield waiting.pop(key)
-        oldest = next(iter(waiting), None)
-        if oldest and number - waiting[oldest][0].number >= WINDOW - 1:
-            yield waiting.pop(oldest)
-    yield from waiting.values()
 
 
 def pad(pixels: Sequence[Tensor], divisor: int) -> Images:

@@ -14,6 +14,7 @@ import torch
 
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
+from resdet.model import Prepared
 from resdet.ops.rle import RLE, decode, encode
 from resdet.results.result import Result
 from resdet.results.stream import Predictor
@@ -56,16 +57,26 @@ class TiledDetector:
     def stream(self, images: Iterable[Any], score: float | None = None) -> Iterator[Result]:
         """Yields the results of `predict` one by one; one image is in memory."""
         for image in images:
-            yield self.result(image, score)
+            (result,) = self.predict_prepared([self.prepare_image(image)], score)
+            result.image = image
+            yield result
 
-    def result(self, image: Any, score: float | None) -> Result:
+    def prepare_image(self, image: Any) -> Prepared:
         pixels = as_image(image).decode()
+        height, width = pixels.shape[:2]
+        return Prepared(None, pixels, (height, width))
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
+    ) -> list[Result]:
+        """Results of images, one after another; `top` has no meaning."""
+        return [self.result(prepared.content, score) for prepared in images]
+
+    def result(self, pixels: np.ndarray, score: float | None) -> Result:
         height, width = pixels.shape[:2]
         tiles = tiles_of(height, width, self.tile, self.overlap)
         views = [pixels[tile.top : tile.bottom, tile.left : tile.right] for tile in tiles]
-        found = merge([*self.detector.stream(views, score)], tiles, (height, width), self.nms)
-        found.image = image
-        return found
+        return merge([*self.detector.stream(views, score)], tiles, (height, width), self.nms)
 
 
 def tiles_of(height: int, width: int, tile: int, overlap: float) -> list[Tile]:

@@ -25,6 +25,7 @@ from resdet.errors import ConfigError
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
 from resdet.images.resizing import resize
+from resdet.model import Prepared
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms
 from resdet.results.result import Result
@@ -76,9 +77,21 @@ class EnsembleDetector:
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
         """Yields the results of `predict`, as `Detector.stream`."""
         for image in images:
-            with evaluating(self.detectors):
-                result = self.result(image, self.min_score if score is None else score)
+            (result,) = self.predict_prepared([self.prepare_image(image)], score)
+            result.image = image
             yield result
+
+    def prepare_image(self, image: Any) -> Prepared:
+        opened = as_image(image)
+        return Prepared(None, opened, opened.size[::-1])
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
+    ) -> list[Result]:
+        """Results of images, one after another; `top` has no meaning."""
+        above = self.min_score if score is None else score
+        with evaluating(self.detectors):
+            return [self.result(prepared.content, above) for prepared in images]
 
     @torch.inference_mode()
     def result(self, image: Any, score: float) -> Result:

@@ -1,7 +1,5 @@
 """From images of any size to results in their own pixels, whatever they were resized, padded and grouped to."""
 
-from functools import partial
-
 import cv2
 import numpy as np
 import pytest
@@ -11,15 +9,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from resdet.detection.config import InputConfig
-from resdet.detection.data.buckets import rounded_up
 from resdet.detection.inference import predictor
-from resdet.detection.inference.predictor import finish, grouped, pad
+from resdet.detection.inference.predictor import finish, pad
 from resdet.errors import Error
+from resdet.images.grouped import grouped
 from resdet.structures import BUCKETS, Detections
 
 pytest.importorskip("torchvision")
-
-SHAPE = partial(rounded_up, divisor=32)
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -126,21 +122,22 @@ def test_padding():
         assert pixels.sum() == source.sum()
 
 
-def test_images_of_one_padded_size_go_together():
+def test_images_of_one_padded_size_go_together(model):
     sizes = [(64, 64), (64, 100), (60, 64), (64, 64), (100, 64), (64, 64), (64, 60)]
     pictures = [picture(*size) for size in sizes]
-    groups = list(grouped(pictures, InputConfig(min_size=64, max_size=128), SHAPE, most=3))
-    numbers = [[prepared.number for prepared in group] for group in groups]
+    groups = list(grouped(model.prepare_image, pictures, most=3))
+    numbers = [[waiting.number for waiting in group] for group in groups]
     assert sorted(sum(numbers, [])) == list(range(7)) and max(map(len, numbers)) == 3
     for group in groups:
-        assert len({pad([torch.from_numpy(prepared.pixels)], 32).pixels.shape for prepared in group}) == 1
-        assert all(prepared.size == sizes[prepared.number] for prepared in group)
-        assert all(prepared.image is pictures[prepared.number] for prepared in group)
+        contents = [torch.from_numpy(waiting.prepared.content) for waiting in group]
+        assert len({pad([content], 32).pixels.shape for content in contents}) == 1
+        assert all(waiting.prepared.size == sizes[waiting.number] for waiting in group)
+        assert all(waiting.source is pictures[waiting.number] for waiting in group)
 
 
-def test_a_rare_size_does_not_wait_for_the_last_image(monkeypatch):
+def test_a_rare_size_does_not_wait_for_the_last_image(model, monkeypatch):
     """No more images are read than WINDOW beyond the oldest whose group is not full."""
-    monkeypatch.setattr(predictor, "WINDOW", 5)
+    monkeypatch.setattr("resdet.images.grouped.WINDOW", 5)
     sizes = [(64, 100), *[(64, 64)] * 6, (100, 64), *[(64, 64)] * 9]
     read = []
 
@@ -150,8 +147,8 @@ def test_a_rare_size_does_not_wait_for_the_last_image(monkeypatch):
             yield picture(*size)
 
     found = []
-    for group in grouped(images(), InputConfig(min_size=64, max_size=128), SHAPE, most=4):
-        numbers = [prepared.number for prepared in group]
+    for group in grouped(model.prepare_image, images(), most=4):
+        numbers = [waiting.number for waiting in group]
         assert read[-1] - numbers[0] < 5
         found += numbers
     assert sorted(found) == list(range(len(sizes))) and found != sorted(found)
@@ -172,8 +169,7 @@ def test_results_come_in_the_order_of_the_images(model, tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "image.png"), arrays[1][..., ::-1])
     images = [arrays[0], tmp_path / "image.png", arrays[2], arrays[3]]
     alone = [model.predict([image], score=0.2)[0] for image in images]
-    real = predictor.grouped
-    monkeypatch.setattr(predictor, "grouped", lambda images, input, shape, most: real(images, input, shape, 8))
+    monkeypatch.setattr(predictor, "batch_for", lambda device: 8)
     together = model.predict(images, score=0.2)
     assert [result.size for result in together] == [array.shape[:2] for array in arrays]
     assert together[1].image == tmp_path / "image.png"

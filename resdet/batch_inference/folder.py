@@ -1,0 +1,87 @@
+"""The output folder: a manifest, and one Parquet file for each part of the sorted list of images.
+
+Part k holds the images from k·n on, n in each. A file appears when it is complete, so that the files of a killed run
+are its finished parts, and any process may write any part.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resdet.batch_inference.images import Address
+from resdet.errors import FileError
+from resdet.files.atomic import check_folder, make_folder, write_json
+from resdet.files.json_file import read_json
+from resdet.results.parquet import MANIFEST, check_empty
+from resdet.system import lock_or_fail, remove_locked
+
+IMAGES = 1000  # of a part, by default
+LOCK = ".lock"
+
+
+def prepare_folder(folder: Path, settings: dict[str, Any], images: Sequence[Address], size: int) -> None:
+    """Writes the manifest, or compares it with that of an earlier run; removes unfinished files of a killed one."""
+    check_folder(folder)
+    make_folder(folder)
+    manifest = manifest_of(settings, images, size)
+    path = folder / MANIFEST
+    if path.exists():
+        check_same(folder, read_json(path), manifest)
+    else:
+        check_empty(folder)
+        write_json(path, manifest)
+    for unfinished in folder.glob(".part-*.tmp"):
+        unfinished.unlink(missing_ok=True)
+
+
+def manifest_of(settings: dict[str, Any], images: Sequence[Address], size: int) -> dict[str, Any]:
+    checksum = hashlib.sha256()
+    for image in images:
+        checksum.update(json.dumps(image).encode())
+    parts = -(-len(images) // size)
+    listed = {"images": len(images), "sha256": checksum.hexdigest()}
+    return {"parts": parts, "images_per_part": size, "images": listed, "settings": settings}
+
+
+def check_same(folder: Path, old: Any, new: dict[str, Any]) -> None:
+    """Refuses a folder of another list of images, or of another model or other settings."""
+    given = old if isinstance(old, dict) else {}
+    pairs = {key: (given.get(key), new[key]) for key in ("images", "images_per_part")}
+    before = given.get("settings") or {}
+    pairs |= {key: (before.get(key), value) for key, value in new["settings"].items()}
+    different = [key for key, (past, present) in pairs.items() if past != present]
+    if different:
+        raise FileError(
+            f"{folder} holds results of another run, with different {' and '.join(different)}: give another folder, or "
+            "the same model, settings and images to go on."
+        )
+
+
+def remaining(folder: Path, images: Sequence[Address], size: int) -> list[int]:
+    """The numbers of the parts without a file."""
+    return [number for number in range(-(-len(images) // size)) if not file_of(folder, number).exists()]
+
+
+def file_of(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:06}.parquet"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Locks the folder against another command; a file system without locks leaves it unprotected."""
+    make_folder(folder)
+    file = (folder / LOCK).open("a+")
+    try:
+        lock_or_fail(file)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise FileError(f"{folder} is in use by another process: wait until it ends, or give another folder.") from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        remove_locked(folder / LOCK, file)

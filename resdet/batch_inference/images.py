@@ -1,0 +1,208 @@
+"""Lists of images: files, folders, tar files, Parquet files with encoded images, and addresses of fsspec."""
+
+import tarfile
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from resdet.errors import ConfigError, DataError
+from resdet.images.decode import EncodedImage, RawImage, read_image
+from resdet.images.inputs import is_image
+from resdet.images.video import is_video
+from resdet.optional import required
+
+TAR, PARQUET = ".tar", ".parquet"
+NAMES = ("image", "path", "image_path", "file_name", "filename", "name", "id", "image_id", "__key__")  # of an image
+ONE_AT_A_TIME = threading.Lock()
+
+
+class Readable(Protocol):
+    """An image that is read when its turn comes; `str()` is its name."""
+
+    def read(self) -> EncodedImage | RawImage: ...
+
+
+class InMemory(NamedTuple):
+    """An encoded image, or its uint8 RGB pixels [H, W, 3]."""
+
+    name: str
+    content: bytes | np.ndarray
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read(self) -> EncodedImage | RawImage:
+        if isinstance(self.content, bytes):
+            return EncodedImage(self.content, self.name)
+        return RawImage(np.asarray(self.content), self.name)
+
+
+class Address(NamedTuple):
+    """Where an image is: a file, or a part of one. Addresses are sorted by file, then by place."""
+
+    path: str  # of a file, or its address
+    place: int = 0  # of the first byte in a tar file, or of the row in a Parquet file
+    size: int = 0  # bytes in a tar file
+    member: str = ""  # name inside of the file
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.member}" if self.member else self.path
+
+    def read(self) -> EncodedImage:
+        """The encoded image; a DataError if it cannot be read."""
+        suffix = Path(self.path).suffix
+        if suffix == PARQUET:
+            return EncodedImage(read_row(self.path, self.place), str(self))
+        if suffix == TAR or is_remote(self.path):
+            with reading(self.path):
+                return EncodedImage(read_range(self.path, self.place, self.size), str(self))
+        return read_image(self.path, "restore it")
+
+
+def list_images(sources: Sequence[str]) -> list[Address]:
+    """The images of files, folders and addresses, each once, sorted."""
+    found = sorted({address for source in sources for path in files_of(source) for address in addresses_of(path)})
+    if not found:
+        raise DataError(f"{', '.join(sources)}: no image there; give other images, folders, .tar or .parquet files.")
+    return found
+
+
+def files_of(source: str) -> Iterator[str]:
+    """The file, or the images and tar files at any depth below a folder; of an address, likewise."""
+    if is_remote(source):
+        system, path = file_system(source)
+        with reading(source):
+            below = [path] if system.isfile(path) else system.find(path)
+        yield from (system.unstrip_protocol(name) for name in below if name == path or is_wanted(name))
+    elif Path(source).is_dir():
+        yield from (str(path) for path in Path(source).rglob("*") if is_wanted(path.name) and path.is_file())
+    elif is_video(source):
+        raise ConfigError(f"{source} is a video or a camera, which --parquet has no rows for: use --json.")
+    else:
+        yield source
+
+
+def is_wanted(name: str) -> bool:
+    return is_image(name) or name.endswith(TAR)
+
+
+def is_set(name: str) -> bool:
+    """Whether a name is that of a file with many images, or the address of any."""
+    return name.endswith((TAR, PARQUET)) or is_remote(name)
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def addresses_of(path: str) -> Iterator[Address]:
+    """The images of a file."""
+    suffix = Path(path).suffix
+    if suffix == TAR:
+        yield from tar_members(path)
+    elif suffix == PARQUET:
+        yield from parquet_rows(path)
+    else:
+        yield Address(path)
+
+
+def tar_members(path: str) -> Iterator[Address]:
+    with reading(path), open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            if member.isfile() and is_image(member.name):
+                yield Address(path, member.offset_data, member.size, member.name)
+
+
+def parquet_rows(path: str) -> Iterator[Address]:
+    pq = required("pyarrow.parquet", "pyarrow", path)
+    with reading(path), open_file(path) as file, pq.ParquetFile(file) as table:
+        images_column(table, path)
+        named = [name for name in NAMES if name in table.schema_arrow.names]
+        named = [name for name in named if not is_bytes(table.schema_arrow.field(name).type)]
+        rows = range(table.metadata.num_rows)
+        names = table.read(named[:1]).column(0).to_pylist() if named else rows
+        yield from (Address(path, row, member=str(name)) for row, name in zip(rows, names))
+
+
+def images_column(table: Any, path: str) -> str:
+    """The column of encoded images: the first of bytes, or of structs with `bytes` as Hugging Face writes them."""
+    for field in table.schema_arrow:
+        if is_bytes(field.type):
+            return str(field.name)
+    raise DataError(f"{path} has no column of bytes: give a Parquet file with encoded images.")
+
+
+def is_bytes(kind: Any) -> bool:
+    types = required("pyarrow.types", "pyarrow", "Parquet")
+    if types.is_struct(kind):
+        return any(kind.field(k).name == "bytes" for k in range(kind.num_fields))
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def read_row(path: str, row: int) -> bytes:
+    """The encoded image in a row of a Parquet file."""
+    with ONE_AT_A_TIME, reading(path):  # threads that read ahead share a row group
+        starts = group_starts(path)
+        group = bisect_right(starts, row) - 1
+        value = read_group(path, group)[row - starts[group]].as_py()
+    return (value["bytes"] if isinstance(value, dict) else value) or b""
+
+
+@lru_cache(64)
+def group_starts(path: str) -> list[int]:
+    pq = required("pyarrow.parquet", "pyarrow", path)
+    with open_file(path) as file, pq.ParquetFile(file) as table:
+        counts = [table.metadata.row_group(k).num_rows for k in range(table.metadata.num_row_groups)]
+    return [0, *accumulate(counts)][:-1]
+
+
+@lru_cache(2)
+def read_group(path: str, group: int) -> Any:
+    """The encoded images of a row group."""
+    pq = required("pyarrow.parquet", "pyarrow", path)
+    with open_file(path) as file, pq.ParquetFile(file) as table:
+        return table.read_row_group(group, [images_column(table, path)]).column(0)
+
+
+def read_range(path: str, place: int, size: int) -> bytes:
+    """`size` bytes from `place`, or the whole file."""
+    if is_remote(path):
+        system, name = file_system(path)
+        data = system.cat_file(name, place, place + size) if size else system.cat_file(name)
+        return bytes(data)
+    with open(path, "rb") as file:
+        file.seek(place)
+        return file.read(size)
+
+
+def open_file(path: str) -> IO[bytes]:
+    if not is_remote(path):
+        return open(path, "rb")
+    system, name = file_system(path)
+    opened: IO[bytes] = system.open(name, "rb")
+    return opened
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """The file system of an address, and the name there."""
+    fsspec = required("fsspec.core", "fsspec", address)
+    with reading(address):
+        system, name = fsspec.url_to_fs(address)
+    return system, name
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turns the errors of file systems into a DataError about `path`."""
+    try:
+        yield
+    except (OSError, ValueError, tarfile.TarError, ImportError) as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read ({reason}): check the address, or restore the file.") from error

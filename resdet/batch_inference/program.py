@@ -1,0 +1,120 @@
+"""What a job predicts with: models and settings, by name, so that processes and machines can load them."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from resdet import hub
+from resdet.batch_inference.images import Readable
+from resdet.detection.inference.predictor import batch_for
+from resdet.errors import ConfigError, DataError, WeightsError
+from resdet.fast import Compile
+from resdet.images.grouped import predicted
+from resdet.model import Prepared
+from resdet.results.parquet import VERSION, Row, common, row_of_error, row_of_result
+from resdet.results.result import Result
+from resdet.tasks import PredictOptions, tasks
+from resdet.weights import zoo
+
+UNREADABLE = "unreadable"  # the shape of an image that cannot be prepared
+CLASSIFIED = 64  # crops classified together
+
+
+@dataclass(frozen=True)
+class Program:
+    """Models by file or published name, and the options of `resdet predict`."""
+
+    weights: Sequence[str]
+    classifiers: Sequence[str] = ()
+    top: int | None = None
+    score: float | None = None
+    overrides: Sequence[str] = ()  # of the section `eval`
+    mode: hub.Mode = "fast"
+    compile: Compile = "auto"
+
+    def load(self, device: torch.device) -> "Loaded":
+        models = [hub.load(path, self.mode, device, self.compile) for path in self.weights]
+        check_ensemble(models, self.weights)
+        task = tasks[models[0].task]
+        nets = {path: hub.load(path, self.mode, device, self.compile) for path in self.classifiers}
+        options = PredictOptions(self.top, self.score, None, self.overrides, nets)
+        check_classifiers(models[0], self.classifiers)
+        predictor = task.predictor(models, self.weights, options)
+        batch = CLASSIFIED if models[0].kind == "classifier" else batch_for(device)
+        return Loaded(predictor, task.threshold(options), self.top, batch)
+
+    def settings(self) -> dict[str, Any]:
+        """All that results depend on, in JSON types: the content of the files instead of their names."""
+        return {
+            "columns": VERSION,
+            "weights": [digest(path) for path in self.weights],
+            "classifiers": [digest(path) for path in self.classifiers],
+            "top": self.top,
+            "score": self.score,
+            "overrides": sorted(self.overrides),
+            "mode": self.mode,
+        }
+
+
+class Loaded:
+    """Models in memory."""
+
+    def __init__(self, predictor: Any, score: float | None, top: int | None, batch: int):
+        self.predictor, self.score, self.top, self.batch = predictor, score, top, batch
+
+    def rows(self, images: Sequence[Readable]) -> Iterator[Row]:
+        """One row per image, in their order. An image that cannot be read or decoded has a row with the error."""
+        for image, prepared, result in predicted(self.prepare, self.predict, images, self.batch):
+            yield row_of(str(image), prepared.size, result)
+
+    def prepare(self, image: Readable) -> Prepared:
+        try:
+            prepared: Prepared = self.predictor.prepare_image(image.read())
+        except DataError as error:
+            return Prepared(UNREADABLE, error, (0, 0))
+        return prepared
+
+    def predict(self, images: Sequence[Prepared]) -> list[Any]:
+        """The result, or the error, of each image of one shape."""
+        if images[0].shape == UNREADABLE:
+            return [image.content for image in images]
+        try:
+            return list(self.predictor.predict_prepared(images, score=self.score, top=self.top))
+        except DataError as error:
+            return [error] if len(images) == 1 else [self.predict([image])[0] for image in images]
+
+
+def row_of(image: str, size: tuple[int, int], result: Any) -> Row:
+    """`size`: height and width."""
+    if isinstance(result, DataError):
+        return row_of_error(image, result)
+    return row_of_result(image, result) if isinstance(result, Result) else common(image, size, result)
+
+
+def check_ensemble(models: Sequence[Any], weights: Sequence[str]) -> None:
+    if len({model.kind for model in models}) > 1:
+        raise ConfigError(
+            f"{' '.join(weights)} cannot form an ensemble: give one classifier, or only detectors, or only localizers."
+        )
+
+
+def check_classifiers(model: Any, classifiers: Sequence[str]) -> None:
+    if classifiers and "classifiers" not in tasks[model.task].evaluate_options:
+        raise ConfigError("--classifier is only for localizers: leave it out.")
+
+
+def digest(source: str) -> str:
+    """SHA-256 of the content of a file of weights, or of a published model."""
+    path = zoo.locate(source)
+    checksum = hashlib.sha256()
+    try:
+        for part in (path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])):
+            with open(part, "rb") as file:
+                while block := file.read(2**20):
+                    checksum.update(block)
+    except OSError as error:
+        raise WeightsError(f"{source} cannot be read ({error.strerror}): give a file of weights.") from error
+    return checksum.hexdigest()

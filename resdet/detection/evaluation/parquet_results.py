@@ -1,0 +1,117 @@
+"""Results in a folder of Parquet files, read as columns: 56 bytes per detection, and the masks or keypoints compared.
+
+Images are found by their file names in the annotations.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdet.detection.data import rle
+from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.results import Results
+from resdet.errors import DataError
+from resdet.files.json_file import read_json
+from resdet.results.parquet import MANIFEST, read_batches
+
+COLUMNS = ("image", "error", "scores", "category_ids", "boxes")
+EXTRA: dict[str, str] = {"segm": "masks", "keypoints": "keypoints"}
+
+
+def read_folder(folder: Path, annotations: str | Path, kind: Kind) -> Results:
+    """The detections in all files of a finished run; prints the number of images with errors."""
+    check_finished(folder)
+    ids = ids_by_name(annotations)
+    columns = [*COLUMNS, *([EXTRA[kind]] if kind in EXTRA else [])]
+    parts, seen, unreadable = [], set(), 0
+    for path, batch in batches_of(folder, columns):
+        names, errors = batch["image"].to_pylist(), batch["error"].is_valid().to_numpy(zero_copy_only=False)
+        images = [image_id(name, ids, path) for name in names]
+        repeated = next((name for name, image in zip(names, images) if image in seen), None)
+        if repeated is not None or len(set(images)) < len(images):
+            raise DataError(f"{path} repeats {repeated or 'an image'}: give one row per image.")
+        seen.update(images)
+        unreadable += int(errors.sum())
+        parts.append(columns_of(batch, np.array(images, np.int64), kind, path))
+    if unreadable:
+        print(f"{unreadable} of {len(seen)} images have an error, and count as images without detections\n")
+    results = Results.concatenate(parts)
+    results.name = str(folder)
+    return results
+
+
+def check_finished(folder: Path) -> None:
+    present = len([*folder.glob("*.parquet")])
+    if not present:
+        raise DataError(f"{folder} has no Parquet files: give a folder of resdet predict --parquet.")
+    manifest = folder / MANIFEST
+    expected = read_json(manifest)["parts"] if manifest.exists() else present
+    if present < expected:
+        raise DataError(f"{folder} has {present} of {expected} parts: run resdet predict again to finish it.")
+
+
+def ids_by_name(annotations: str | Path) -> dict[str, int]:
+    """Image ids by file name, and by the id as text."""
+    content = read_json(annotations)
+    images = content.get("images") if isinstance(content, dict) else None
+    known = [entry for entry in images or () if isinstance(entry, dict) and type(entry.get("id")) is int]
+    named = {normalized(str(entry["file_name"])): entry["id"] for entry in known if "file_name" in entry}
+    return {str(entry["id"]): entry["id"] for entry in known} | named
+
+
+def normalized(name: str) -> str:
+    """Parts separated by /; FILE:MEMBER is the member below the file."""
+    return name.replace("\\", "/").replace(":", "/")
+
+
+def image_id(name: str, ids: dict[str, int], path: Path) -> int:
+    """The id of the image with the longest end of this name."""
+    end = normalized(name)
+    while end not in ids and "/" in end:
+        end = end.partition("/")[2]
+    if end not in ids:
+        raise DataError(f"{path} has the image {name}, which the annotations lack: predict on their images.")
+    return ids[end]
+
+
+def batches_of(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Path, Any]]:
+    for path in sorted(folder.glob("*.parquet")):
+        for batch in read_batches(path, columns):
+            yield path, batch
+
+
+def columns_of(batch: Any, images: np.ndarray, kind: Kind, path: Path) -> Results:
+    """The detections of some images."""
+    counts = lengths(batch["scores"])
+    for name in ("category_ids", "boxes", *([EXTRA[kind]] if kind in EXTRA else [])):
+        if not np.array_equal(lengths(batch[name]), counts):
+            raise DataError(f"{path} has no {name} for each of the scores: give results with {name}.")
+    corners = numbers(batch["boxes"].flatten().flatten(), np.float64).reshape(-1, 4)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
+    categories, scores = (numbers(batch[name].flatten(), np.float64) for name in ("category_ids", "scores"))
+    masks = masks_of(batch["masks"].flatten().to_pylist(), path) if kind == "segm" else None
+    points = keypoints_of(batch["keypoints"].flatten()) if kind == "keypoints" and counts.sum() else None
+    return Results(np.repeat(images, counts), categories, scores, boxes, masks, points, str(path))
+
+
+def lengths(column: Any) -> np.ndarray:
+    """The length of each list, 0 of null."""
+    return np.asarray(column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+
+
+def numbers(column: Any, kind: type) -> np.ndarray:
+    return np.asarray(column.to_numpy(zero_copy_only=False), kind)
+
+
+def masks_of(masks: list[dict], path: Path) -> list[dict]:
+    problem = next(filter(None, rle.problems_of(masks, [tuple(mask["size"]) for mask in masks])), None)
+    if problem:
+        raise DataError(f"{path} has {problem}: write it again.")
+    return masks
+
+
+def keypoints_of(column: Any) -> np.ndarray:
+    """float64 [n, K, 3] of a list of K points for each of n detections."""
+    return numbers(column.flatten().flatten(), np.float64).reshape(len(column), -1, 3)

@@ -1,0 +1,154 @@
+"""Prediction on a Ray cluster: actors hold a model each, in fast mode.
+
+`map_images` adds the results to a Ray Dataset; `predict_to_parquet` is `resdet predict --engine ray`.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resdet.batch_inference.folder import IMAGES, locked
+from resdet.batch_inference.images import Address, InMemory, list_images
+from resdet.batch_inference.program import Loaded, Program
+from resdet.batch_inference.run import describe, open_folder, write_part
+from resdet.engine.distributed import choose_device
+from resdet.errors import ConfigError
+from resdet.optional import required
+from resdet.results.parquet import table_of
+
+if TYPE_CHECKING:
+    import pyarrow
+    from ray.data import Dataset
+
+Batch = Mapping[str, Any]
+
+
+def map_images(
+    dataset: "Dataset",
+    weights: str | Sequence[str],
+    *,
+    image: str = "bytes",
+    name: str = "path",
+    workers: int = 1,
+    cpus: float = 1,
+    gpus: float = 0,
+    batch: int = 64,
+    **options: Any,
+) -> "Dataset":
+    """The results of the images of a Ray Dataset, one row per image, with the columns of `resdet predict --parquet`.
+
+    `image`: the column of encoded images, or of uint8 RGB arrays; `name`: the column that becomes `image` of the
+    results. Images that cannot be decoded have rows with `error`. `workers` actors with `cpus` and `gpus` each predict
+    on `batch` rows at a time. `options`: score, top, overrides, classifiers, mode, compile; see `Program`.
+    """
+    data = ray_data()
+    program = Program([weights] if isinstance(weights, str) else weights, **options)
+    return dataset.map_batches(
+        Mapper,
+        fn_constructor_args=(program, image, name),
+        batch_size=batch,
+        batch_format="numpy",
+        compute=data.ActorPoolStrategy(size=workers),
+        num_cpus=cpus,
+        num_gpus=gpus,
+    )
+
+
+class Mapper:
+    """An actor of `map_images`."""
+
+    def __init__(self, program: Program, image: str, name: str):
+        self.loaded, self.image, self.name = load(program), image, name
+
+    def __call__(self, batch: Batch) -> "pyarrow.Table":
+        for column in (self.image, self.name):
+            if column not in batch:
+                raise ConfigError(f"The dataset has no column {column}: name those of images and names: {list(batch)}.")
+        images = [InMemory(str(name), content) for name, content in zip(batch[self.name], batch[self.image])]
+        return table_of(list(self.loaded.rows(images)))
+
+
+def predict_to_parquet(
+    program: Program, sources: Sequence[str], out: str | Path, size: int = IMAGES, workers: int | None = None
+) -> None:
+    """`resdet.batch_inference.run.predict_to_parquet` by the actors of a cluster, by default one per GPU.
+
+    An actor reads the images of a part, and writes its file; if it is killed, another one writes the part. Paths are
+    those of all machines.
+    """
+    ray_data()
+    folder, images = Path(out), list_images(sources)
+    with locked(folder):
+        numbers = open_folder(program, folder, images, size)
+        if numbers:
+            with cluster() as resources:
+                run_parts(program, folder, images, size, numbers, workers, resources)
+
+
+def run_parts(
+    program: Program,
+    folder: Path,
+    images: Sequence[Address],
+    size: int,
+    numbers: Sequence[int],
+    workers: int | None,
+    resources: Mapping[str, float],
+) -> None:
+    gpus = int(resources.get("GPU", 0))
+    workers = min(workers or gpus or 1, len(numbers))
+    cpus = 1 if gpus else max(1, int(resources.get("CPU", 1)) // workers)
+    parts = [{"number": k, "images": json.dumps(images[k * size : (k + 1) * size])} for k in numbers]
+    data = ray_data()
+    done = data.from_items(parts, override_num_blocks=len(parts)).map_batches(
+        PartWriter,
+        fn_constructor_args=(program, str(folder), os.getcwd()),
+        batch_size=1,
+        compute=data.ActorPoolStrategy(size=workers),
+        num_cpus=cpus,
+        num_gpus=min(gpus, 1),
+    )
+    for row in done.iter_rows():
+        print(describe(folder, row["number"], row["images"], row["unreadable"], row["seconds"]), flush=True)
+
+
+class PartWriter:
+    """An actor of `predict_to_parquet`; relative paths are those of the driver."""
+
+    def __init__(self, program: Program, folder: str, place: str):
+        os.chdir(place)
+        self.loaded, self.folder = load(program), Path(folder)
+
+    def __call__(self, batch: Batch) -> dict[str, list[Any]]:
+        start, number = time.monotonic(), int(batch["number"][0])
+        images = [Address(*fields) for fields in json.loads(batch["images"][0])]
+        unreadable = write_part(self.loaded, self.folder, number, images)
+        row = {"number": number, "images": len(images), "unreadable": unreadable, "seconds": time.monotonic() - start}
+        return {key: [value] for key, value in row.items()}
+
+
+def load(program: Program) -> Loaded:
+    return program.load(choose_device("auto"))
+
+
+@contextmanager
+def cluster() -> Iterator[Mapping[str, float]]:
+    """The resources of the cluster that is connected or named by RAY_ADDRESS, or of one started for this context."""
+    ray = required("ray", "'ray[data]'", "--engine ray")
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # else it logs its progress every few seconds
+    connected = ray.is_initialized()
+    if not connected:
+        ray.init(logging_level="warning")
+    try:
+        yield ray.cluster_resources()
+    finally:
+        if not connected:
+            ray.shutdown()
+
+
+def ray_data() -> Any:
+    return required("ray.data", "'ray[data]'", "Prediction on a Ray cluster")

@@ -1,0 +1,129 @@
+"""`resdet evaluate --results FOLDER`: the metrics of a folder of Parquet files are those of the JSON file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coco_scenes import make
+
+from resdet.commands.evaluate_results import evaluate_results
+from resdet.errors import DataError
+from resdet.results import parquet
+from resdet.results.result import Result
+
+pytest.importorskip("pyarrow")
+
+
+def result_of(entries: list[dict], size: tuple[int, int], points: int = 0) -> Result:
+    """Detections of one image; float32, as models predict them."""
+    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).astype(np.float32)
+    categories = np.array([entry["category_id"] for entry in entries], np.int64)
+    return Result(
+        corners,
+        np.array([entry["score"] for entry in entries], np.float32),
+        categories - 1,
+        [f"class {category}" for category in categories],
+        categories,
+        size,
+        rles=[entry["segmentation"] for entry in entries],
+        keypoints=np.random.default_rng(len(entries)).uniform(0, 60, (len(entries), points, 3)).astype(np.float32)
+        if points
+        else None,
+        keypoint_names=[f"k{number}" for number in range(points)],
+    )
+
+
+def written(tmp_path, seed: int, points: int = 0) -> tuple[str, str, str]:
+    """Paths of annotations, of a results file, and of a folder with the same results."""
+    truth, detections = make(seed)
+    entries, rows = [], []
+    for image in truth["images"]:
+        image["file_name"] = f"val/{image['id']:012}.jpg"
+        own = [one for one in detections if one["image_id"] == image["id"]]
+        own.sort(key=lambda one: -one["score"])
+        result = result_of(own, (image["height"], image["width"]), points)
+        entries += result.to_coco(image["id"])
+        rows.append(parquet.row_of_result(f"data/val/{image['id']:012}.jpg", result))
+    if points:
+        rng = np.random.default_rng(0)
+        for category in truth["categories"]:
+            category |= {"keypoints": [f"k{number}" for number in range(points)], "skeleton": []}
+        for one in truth["annotations"]:
+            place = np.c_[rng.uniform(0, 60, (points, 2)).round(1), rng.integers(0, 3, points)]
+            one["keypoints"] = place.ravel().tolist()
+    folder = tmp_path / "parts"
+    for number, row in enumerate(rows):
+        parquet.write_rows(folder / f"part-{number:06}.parquet", [row])
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(entries))
+    return tuple(str(tmp_path / name) for name in ("truth.json", "results.json", "parts"))
+
+
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("seed", [0, 5, 7])
+def test_all_metrics_are_equal(tmp_path, seed, kind, engine):
+    truth, results, folder = written(tmp_path, seed)
+    figures = [tmp_path / name for name in ("a.json", "b.json")]
+    for source, path in zip((results, folder), figures):
+        evaluate_results(truth, source, kind, True, True, True, str(path), engine)
+    assert json.loads(figures[0].read_text()) == json.loads(figures[1].read_text())
+
+
+@pytest.mark.parametrize("protocol", ["voc07", "voc_area", "ilsvrc_det"])
+def test_other_protocols(tmp_path, protocol):
+    truth, results, folder = written(tmp_path, 1)
+    assert evaluate_results(truth, results, protocol=protocol) == evaluate_results(truth, folder, protocol=protocol)
+
+
+def test_keypoints(tmp_path):
+    truth, results, folder = written(tmp_path, 2, points=4)
+    metrics = evaluate_results(truth, folder, "keypoints")
+    assert metrics == evaluate_results(truth, results, "keypoints") and metrics["AP"] is not None
+
+
+def test_images_with_an_error_have_no_detections(tmp_path, capsys):
+    truth, results, folder = written(tmp_path, 1)
+    content = json.loads((tmp_path / "truth.json").read_text())
+    first = content["images"][0]["id"]
+    path = tmp_path / "parts/part-000000.parquet"
+    parquet.write_rows(path, [parquet.row_of_error(f"{first:012}.jpg", DataError("damaged"))])
+    entries = [one for one in json.loads((tmp_path / "results.json").read_text()) if one["image_id"] != first]
+    (tmp_path / "results.json").write_text(json.dumps(entries))
+    content["images"] = [{**image, "file_name": image["file_name"][4:]} for image in content["images"]]
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    assert evaluate_results(truth, folder) == evaluate_results(truth, results)
+    assert f"1 of {len(content['images'])} images have an error" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "rows, sentence",
+    [
+        ([{"image": "other.jpg", "scores": []}], "the image other.jpg, which the annotations lack"),
+        ([{"image": "val.tar:val/000000000001.jpg", "scores": []}], "repeats"),
+        ([{"image": "1", "scores": [0.5], "labels": [1], "names": ["a"]}], "no category_ids for each of the scores"),
+    ],
+)
+def test_rows_that_do_not_fit(tmp_path, rows, sentence):
+    truth, _, folder = written(tmp_path, 1)
+    if "repeats" not in sentence:
+        folder = str(tmp_path / "alone")
+    parquet.write_rows(Path(folder) / "part-000009.parquet", rows)
+    with pytest.raises(DataError, match=sentence):
+        evaluate_results(truth, folder)
+
+
+def test_folders_that_cannot_be_evaluated(tmp_path):
+    truth, _, folder = written(tmp_path, 1)
+    (tmp_path / "parts" / parquet.MANIFEST).write_text('{"parts": 9}')
+    with pytest.raises(DataError, match="of 9 parts: run resdet predict again"):
+        evaluate_results(truth, folder)
+    (tmp_path / "parts" / parquet.MANIFEST).unlink()
+    (tmp_path / "parts/part-000000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="no readable Parquet file"):
+        evaluate_results(truth, folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="has no Parquet files"):
+        evaluate_results(truth, str(tmp_path / "empty"))

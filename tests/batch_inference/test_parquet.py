@@ -1,0 +1,270 @@
+"""`resdet predict --parquet`: every image has one row, whatever is damaged, killed or shared among processes."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detection.heads import tiny
+from narrow import shallow_resnets
+
+from resdet import hub
+from resdet.backbones import create
+from resdet.batch_inference import run
+from resdet.classification import Classifier
+from resdet.images.normalize import Normalize
+from resdet.results import parquet
+
+pq = pytest.importorskip("pyarrow.parquet")
+pa = pytest.importorskip("pyarrow")
+
+WORDS = ("predict", "--weights", "net.pth", "photos", "--parquet", "out", "--part", 3)
+NAMES = ["1.png", "2.png", "4.png", "4a.jpg", "5.png", "empty.png", "more/0.png", "more/3.png", "more/6.png"]
+SIZES = [(48, 64), (64, 48), (40, 40), (48, 64), (70, 30), (48, 64), (33, 64)]
+
+
+def use(model) -> None:
+    """Stands in for whatever file is loaded."""
+    hub.load = lambda *_: model
+
+
+@pytest.fixture(autouse=True)
+def photos(tmp_path, monkeypatch):
+    """Images in a folder and one below it, among them two damaged ones."""
+    monkeypatch.setattr(hub, "load", hub.load)
+    (tmp_path / "net.pth").write_bytes(b"weights")
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number, size in enumerate(SIZES):
+        place = folder / "more" if number % 3 == 0 else folder
+        cv2.imwrite(str(place / f"{number}.png"), rng.integers(256, size=(*size, 3), dtype=np.uint8))
+    (folder / "4a.jpg").write_bytes(b"\xff\xd8\xff damaged")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def rows(folder: Path) -> list[dict]:
+    return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def detector(masks: bool = True):
+    with shallow_resnets():
+        return tiny.make("fpn", masks).eval()
+
+
+def classifier() -> Classifier:
+    torch.manual_seed(0)
+    with shallow_resnets():
+        return Classifier(create("resnet18", num_classes=3), ["a", "b", "c"], Normalize(), 32, 32).eval()
+
+
+def test_the_rows_are_the_results_of_the_model(tmp_path, command):
+    model = detector()
+    use(model)
+    done = command(*WORDS, "--score", 0.2)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        "_manifest.json",
+        *(f"part-{number:06}.parquet" for number in range(3)),
+    ]
+    found = rows(tmp_path / "out")
+    assert [row["image"] for row in found] == [f"photos/{name}" for name in NAMES]
+    good = [row for row in found if row["error"] is None]
+    for row, result in zip(good, model.predict([tmp_path / row["image"] for row in good], score=0.2)):
+        assert (row["height"], row["width"]) == result.size and row["names"] == result.names and len(result)
+        assert np.array_equal(np.array(row["boxes"], np.float32), result.boxes)
+        assert np.array_equal(np.array(row["scores"], np.float32), result.scores)
+        assert row["labels"] == result.labels.tolist() and row["category_ids"] == result.category_ids.tolist()
+        assert row["masks"] == result.rles and row["keypoints"] is None
+    bad = {row["image"]: row for row in found if row["error"]}
+    assert list(bad) == ["photos/4a.jpg", "photos/empty.png"] and "empty file" in bad["photos/empty.png"]["error"]
+    assert all(value is None for row in bad.values() for key, value in row.items() if key not in ("image", "error"))
+    assert "2 of them unreadable" in done.stdout or done.stdout.count("1 of them unreadable") == 2
+
+
+def test_a_classifier(tmp_path, command):
+    model = classifier()
+    use(model)
+    assert command(*WORDS, "--top", 2).returncode == 0
+    for row in rows(tmp_path / "out"):
+        if row["error"] is None:
+            expected = model.predict(tmp_path / row["image"], top=2)
+            assert row["names"] == expected.names and row["labels"] == expected.labels.tolist()
+            assert row["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-6)
+            assert (row["height"], row["width"]) == cv2.imread(str(tmp_path / row["image"])).shape[:2]
+            assert row["boxes"] is None and row["masks"] is None
+
+
+def test_keypoints(tmp_path, command):
+    with shallow_resnets():
+        model = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 1, names: [a, b, c]}").eval()
+    use(model)
+    assert command(*WORDS, "--score", 0).returncode == 0
+    found = [row for row in rows(tmp_path / "out") if row["error"] is None]
+    for row, result in zip(found, model.predict([tmp_path / row["image"] for row in found], score=0.0)):
+        assert np.array_equal(np.array(row["keypoints"], np.float32), result.keypoints) and len(result)
+        assert row["keypoint_names"] == result.keypoint_names
+
+
+@pytest.mark.parametrize("setting", ["eval.flip=true", "eval.tile=32"])
+def test_ensembles_and_tiles(tmp_path, command, setting):
+    use(detector(masks=False))
+    assert command("predict", "--weights", "net.pth", "photos/1.png", setting, "--json", "rows.json").returncode == 0
+    assert command(*WORDS, setting).returncode == 0
+    (expected,) = json.loads((tmp_path / "rows.json").read_text())
+    row = rows(tmp_path / "out")[0]
+    assert row["scores"] == [one["score"] for one in expected["detections"]]
+    assert row["boxes"] == [one["box"] for one in expected["detections"]]
+
+
+def test_a_killed_run_goes_on(tmp_path, command, monkeypatch):
+    """Finished parts are kept as they are, and files that were being written are removed."""
+    use(classifier())
+    write, written = run.write_rows, []
+
+    def killed(path, rows):
+        written.append(path.name)
+        if len(written) == 2:
+            (tmp_path / "out/.part-000001.parquet.77.tmp").write_bytes(b"half")
+            raise KeyboardInterrupt
+        write(path, rows)
+
+    monkeypatch.setattr(run, "write_rows", killed)
+    assert command(*WORDS).returncode == 130
+    first = tmp_path / "out/part-000000.parquet"
+    before = first.stat()
+    assert command(*WORDS).returncode == 0
+    assert written == [f"part-{number:06}.parquet" for number in (0, 1, 1, 2)]
+    assert first.stat().st_mtime_ns == before.st_mtime_ns and not [*(tmp_path / "out").glob(".*")]
+    assert [row["image"] for row in rows(tmp_path / "out")] == [f"photos/{name}" for name in NAMES]
+    done = command(*WORDS)
+    assert done.returncode == 0 and "3 of them finished before" in done.stdout and len(written) == 4
+
+
+def test_a_part_appears_when_it_is_complete(tmp_path):
+    def interrupted():
+        yield from ({"image": str(number)} for number in range(parquet.ROWS + 1))
+        assert not (tmp_path / "part.parquet").exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        parquet.write_rows(tmp_path / "part.parquet", interrupted())
+    assert not [*tmp_path.glob("*part*")]
+
+
+@pytest.mark.parametrize(
+    "words, difference",
+    [
+        (["--top", 2], "different top"),
+        (["--mode", "exact"], "different mode"),
+        (["net.pth"], "different images"),
+        (["--part", 2], "different images_per_part"),
+    ],
+)
+def test_a_folder_of_another_run(tmp_path, command, words, difference):
+    use(classifier())
+    assert command(*WORDS).returncode == 0
+    done = command(*WORDS, *words)
+    assert done.returncode == 2 and difference in done.stderr and done.stderr.count("\n") == 1
+    (tmp_path / "net.pth").write_bytes(b"other weights")
+    assert "different weights" in command(*WORDS).stderr
+
+
+def test_files_of_something_else(tmp_path, command):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.parquet").write_bytes(b"")
+    done = command(*WORDS)
+    assert done.returncode == 2 and "holds other Parquet files" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["street.mp4"], "street.mp4 is a video or a camera"),
+        (["--json", "rows.json"], "--json is for few images"),
+        (["--part", 0], "--part is 0"),
+        (["--score", 0.5], "omit --score"),
+    ],
+)
+def test_what_cannot_be(command, words, sentence):
+    use(classifier())
+    done = command(*WORDS, *words)
+    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+def test_processes_share_the_parts(tmp_path, command, fork):
+    """The files are those of one process, each written by one."""
+    use_classifier()
+    assert command(*WORDS).returncode == 0
+    alone = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
+    shared = [*WORDS[:5], "shared", *WORDS[6:]]
+    done = fork(*shared, ranks=2, first=use_classifier)
+    assert done.returncode == 0, done.stderr
+    for number in range(3):
+        assert done.stdout.count(f"part-{number:06}.parquet: 3 images") == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shared").glob("*.parquet")} == alone
+
+
+def use_classifier() -> None:
+    use(classifier())
+
+
+def packed_tar(folder: Path) -> str:
+    with tarfile.open(folder / "photos.tar", "w") as tar:
+        for name in NAMES:
+            tar.add(folder / "photos" / name, name)
+        tar.addfile(tarfile.TarInfo("0.cls"), io.BytesIO())
+    return "photos.tar"
+
+
+def packed_parquet(folder: Path) -> str:
+    """As Hugging Face writes images, in several row groups."""
+    content = [{"bytes": (folder / "photos" / name).read_bytes(), "path": None} for name in NAMES]
+    table = pa.table({"label": [0] * len(NAMES), "data": content, "file_name": NAMES})
+    pq.write_table(table, folder / "photos.parquet", row_group_size=4)
+    return "photos.parquet"
+
+
+def remote(folder: Path) -> str:
+    pytest.importorskip("fsspec")
+    return (folder / "photos").as_uri()
+
+
+def remote_tar(folder: Path) -> str:
+    pytest.importorskip("fsspec")
+    packed_tar(folder)
+    return (folder / "photos.tar").as_uri()
+
+
+@pytest.mark.parametrize("pack", [packed_tar, packed_parquet, remote, remote_tar])
+def test_other_sources(tmp_path, command, pack):
+    use(classifier())
+    assert command(*WORDS).returncode == 0
+    expected = rows(tmp_path / "out")
+    done = command("predict", "--weights", "net.pth", pack(tmp_path), "--parquet", "packed", "--part", 3)
+    assert done.returncode == 0, done.stderr
+    found = rows(tmp_path / "packed")
+    assert all(row["image"].endswith(name) and "photos" in row["image"] for row, name in zip(found, NAMES))
+    without = lambda table: [{**row, "image": None, "error": bool(row["error"])} for row in table]
+    assert without(found) == without(expected)
+
+
+@pytest.mark.parametrize("name", ["absent.tar", "absent.parquet", "file:///absent", "madeup://absent"])
+def test_sources_that_are_not_there(command, name):
+    use(classifier())
+    done = command("predict", "--weights", "net.pth", name, "--parquet", "out")
+    assert done.returncode == 2 and name in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_documentation_lists_the_columns():
+    text = (Path(__file__).parents[2] / "docs/detection.md").read_text(encoding="utf-8")
+    for field in parquet.schema():
+        kind = str(field.type).replace("item: ", "").replace("<", "\\<")
+        assert f"| `{field.name}` | {kind} |" in text
+    assert f"version {parquet.VERSION}" in text

@@ -1,0 +1,41 @@
+"""Prediction in Spark: the rows are those of one process."""
+
+import cv2
+import numpy as np
+import pytest
+
+import resdet
+from resdet.batch_inference import run
+from resdet.batch_inference.program import Program
+from resdet.interop import spark as adapter
+from resdet.weights import saving
+
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture
+def session():
+    sql = pytest.importorskip("pyspark.sql")
+    spark = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    yield spark
+    spark.stop()
+
+
+def test_rows(session, tmp_path):
+    weights, folder = str(tmp_path / "net.safetensors"), tmp_path / "photos"
+    model = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")
+    saving.save(model, weights, "safetensors")
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        cv2.imwrite(str(folder / f"{number}.png"), rng.integers(256, size=(36, 40, 3), dtype=np.uint8))
+    (folder / "bad.jpg").write_bytes(b"\xff\xd8\xff damaged")
+    run.predict_to_parquet(Program([weights], top=2), [str(folder)], tmp_path / "alone")
+    frame = session.read.format("binaryFile").load(str(folder))
+    adapter.map_images(frame, weights, top=2).write.parquet(str(tmp_path / "spark"))
+    written = {row["image"].rpartition("/")[2]: row for row in pq.read_table(tmp_path / "spark").to_pylist()}
+    for expected in pq.read_table(tmp_path / "alone").to_pylist():
+        row = written.pop(expected["image"].rpartition("/")[2])
+        assert row["names"] == expected["names"] and bool(row["error"]) == bool(expected["error"])
+        assert row["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+    assert not written
