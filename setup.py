@@ -43,6 +43,7 @@ EXTRAS = {
     "supervision": ["supervision>=0.25"],
     "pandas": ["pandas>=2.1"],
     "tensorboard": ["tensorboard>=2.16"],
+    "remote": ["fsspec[http]>=2024.6"],  # for s3:// and gs://, users add s3fs or gcsfs
     "serve": ["starlette>=0.46", "uvicorn>=0.34", "python-multipart>=0.0.20"],
     "export": EXPORT,
     "openvino": [*EXPORT, "openvino>=2026.2"],  # before, it truncates files on a full disk without an error
@@ -59,8 +60,10 @@ EXTRAS["test"] = [
     *EXTRAS["timm"],
     *EXTRAS["supervision"],
     *EXTRAS["tensorboard"],
+    *EXTRAS["remote"],
     *EXTRAS["serve"],
     *EXTRAS["openvino"],
+    "webdataset>=0.2.100",
 ]
 EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["lint"], "build>=1.2", "twine>=6", "pre-commit>=4"]
 
