@@ -45,6 +45,7 @@ EXTRAS = {
     "pandas": ["pandas>=2.1"],
     "parquet": ["pyarrow>=15"],
     "tensorboard": TENSORBOARD,
+    "remote": ["fsspec[http]>=2024.6"],  # for s3:// and gs://, users add s3fs or gcsfs
     "serve": ["starlette>=0.46", "uvicorn>=0.34", "python-multipart>=0.0.20"],
     "export": EXPORT,
     "loggers": [*TENSORBOARD, "wandb>=0.19", "mlflow>=2.14"],
@@ -63,9 +64,11 @@ EXTRAS["test"] = [
     *EXTRAS["timm"],
     *EXTRAS["supervision"],
     *EXTRAS["tensorboard"],
+    *EXTRAS["remote"],
     *EXTRAS["serve"],
     *EXTRAS["parquet"],
     *EXTRAS["openvino"],
+    "webdataset>=0.2.100",
 ]
 EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["lint"], "build>=1.2", "twine>=6", "pre-commit>=4"]
 

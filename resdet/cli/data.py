@@ -7,7 +7,9 @@ from resdet.files.atomic import write_json
 
 
 def add(commands) -> None:
-    parser = add_command(commands, "data", "download, generate, check, convert, split, merge, cut or show data sets")
+    parser = add_command(
+        commands, "data", "download, generate, check, convert, split, merge, cut, shard or show data sets"
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     get = add_command(actions, "get", "download a public data set from its official address")
     get.add_argument("name", choices=["cifar10"])

@@ -1,4 +1,4 @@
-"""Arguments of `resdet data convert|split|merge|subset|show`."""
+"""Arguments of `resdet data convert|split|merge|subset|shard|show`."""
 
 import argparse
 
@@ -42,6 +42,18 @@ def add(actions) -> None:
     )
     add_json_argument(subset, WRITTEN)
     subset.set_defaults(run=run_subset)
+
+    shard = add_command(actions, "shard", "write a data set of detection or classification as WebDataset tar files")
+    shard.add_argument("source", metavar="SRC", help="folder of images and annotations, or of a folder for each class")
+    add_target(shard)
+    sizes = shard.add_mutually_exclusive_group()
+    sizes.add_argument("--images-per-shard", type=positive, metavar="N", help="number of images of a tar file")
+    sizes.add_argument(
+        "--shard-size", type=positive, metavar="MB", default=256, help="size of a tar file in megabytes (default: 256)"
+    )
+    shard.add_argument("--task", choices=["detection", "classification"], help="task (default: the one that fits)")
+    add_json_argument(shard, "the numbers of images and shards")
+    shard.set_defaults(run=run_shard)
 
     show = add_command(actions, "show", "draw images and their annotations on a contact sheet")
     show.add_argument("root", metavar="ROOT", help=SOURCE)
@@ -96,6 +108,14 @@ def run_subset(parsed) -> None:
     from resdet.commands.data_sets import subset
 
     write_json(parsed.json, subset(parsed.source, parsed.target, parsed.classes, parsed.count, parsed.min_size))
+
+
+def run_shard(parsed) -> None:
+    from resdet.commands.shard import shard
+    from resdet.data.shards import Limit
+
+    limit = Limit(parsed.images_per_shard, parsed.shard_size * 10**6)
+    write_json(parsed.json, shard(parsed.source, parsed.target, limit, parsed.task))
 
 
 def run_show(parsed) -> None:

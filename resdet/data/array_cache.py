@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import uuid
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -34,10 +35,12 @@ class Strings:
 
     @classmethod
     def pack(cls, strings: Iterable[str]) -> "Strings":
-        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]  # Python's encoding of file names
-        offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
+        blob, lengths = bytearray(), array("q", [0])
+        for string in strings:
+            encoded = string.encode("utf-8", "surrogateescape")  # Python's encoding of file names
+            blob += encoded
+            lengths.append(len(encoded))
+        return cls(np.frombuffer(bytes(blob), np.uint8), np.cumsum(np.frombuffer(lengths, np.int64)))
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, name: str) -> "Strings":

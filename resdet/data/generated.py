@@ -12,6 +12,7 @@ import numpy as np
 
 from resdet.errors import DataError, FileError
 from resdet.files.atomic import encode_image, file_errors, make_folder
+from resdet.files.tar_member import member_of, read_member
 from resdet.progress import Activity
 from resdet.system import replaces_empty_folders
 
@@ -70,13 +71,20 @@ def create(root: Path, write: Callable[[Path], None]) -> None:
 
 
 def copy(source: Path | str, path: Path) -> None:
-    """Copies a file, and creates the parent folders."""
+    """Copies a file, or the member of a tar file, and creates the parent folders."""
+    if member := member_of(source):
+        put(path, read_member(member))
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)
 
 
 def link(source: Path | str, path: Path) -> None:
-    """Makes a hard link to a file, or a copy where the file system has none, and creates the parent folders."""
+    """Makes a hard link to a file, or a copy where the file system has none, and creates the parent folders; copies the
+    member of a tar file."""
+    if member_of(source):
+        copy(source, path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(os.path.realpath(source), path)

@@ -4,27 +4,31 @@ The members are indexed once (name, shard, offset, size, label); reading an imag
 from any worker, without unpacking.
 """
 
-import functools
+import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
 from resdet.data.array_cache import Arrays, Strings, cached
 from resdet.errors import DataError
+from resdet.files.remote import origin_of
+from resdet.files.tar_member import Place, read_place
 from resdet.images.decode import EncodedImage
 from resdet.images.inputs import is_image
-from resdet.system import read_at
 
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 MAX_CLASSES = 2**20
-OPEN_FILES = 64  # at a time; a thousand class tars would exceed the limit of open files
+LABELS = (".cls", ".json")  # suffixes of WebDataset's labels
+KEYS = ("label", "cls", "class", "class_id")  # of the label in a .json file
 
 
 class Member(NamedTuple):
-    """An image in a tar file: `offset` of its bytes; the label is a number (from a .cls file) or a class name."""
+    """An image in a tar file: `offset` of its bytes; the label is a number (from a .cls or .json file) or a class
+    name."""
 
     name: str
     offset: int
@@ -35,19 +39,30 @@ class Member(NamedTuple):
 class TarImages:
     """The images in uncompressed tar files, sorted by name within each file.
 
-    The label of a member is the first that exists of: the number in its WebDataset pair (`0001.jpg`, `0001.cls`); its
-    folder (`n01440764/x.JPEG`); the name of its tar file (`n01440764.tar`), which may be a member of another tar, as
-    in ILSVRC2012_img_train.tar. `classes` defaults to the sorted class names or, with .cls files, to the numbers from
-    0 to the largest. The index is cached in `cache_dir`, by default next to the first file.
+    The label of a member is the first that exists of: the number or name in its WebDataset pair (`0001.jpg`, and
+    `0001.cls` or `0001.json` with one of `KEYS`); its folder (`n01440764/x.JPEG`); the name of its tar file
+    (`n01440764.tar`), which may be a member of another tar, as in ILSVRC2012_img_train.tar. `classes` defaults to the
+    sorted class names or, with numbers, to the numbers from 0 to the largest. The index is cached in `cache_dir`, by
+    default next to the first file.
     """
 
     def __init__(
         self, paths: Sequence[Path | str], classes: Sequence[str] | None = None, cache_dir: Path | None = None
     ):
-        self.shards = _Shards([Path(path) for path in paths])
-        index = cached("tars", self.shards.paths, lambda: _build(self.shards.paths), cache_dir)
+        self.paths = [Path(path) for path in paths]
+        self._set(cached("tars", self.paths, lambda: _build(self.paths), cache_dir), classes)
+
+    @classmethod
+    def of_index(cls, paths: Sequence[Path | str], index: Arrays, classes: Sequence[str]) -> "TarImages":
+        """The images at the places of an index, in its order; the tar files are not read."""
+        images = cls.__new__(cls)
+        images.paths = [Path(path) for path in paths]
+        images._set(index, classes)
+        return images
+
+    def _set(self, index: Arrays, classes: Sequence[str] | None) -> None:
+        self._index = index
         self.names = Strings.from_arrays(index, "names")
-        self._shard, self._offset, self._size = index["shard"], index["offset"], index["size"]
         names = list(Strings.from_arrays(index, "classes"))
         numbered = not names
         if classes is None:
@@ -60,15 +75,18 @@ class TarImages:
         return len(self.names)
 
     def name(self, i: int) -> str:
-        return f"{self.shards.paths[self._shard[i]]}:{self.names[i]}"
+        return f"{self.paths[self._index['shard'][i]]}:{self.names[i]}"
 
     def image(self, i: int) -> EncodedImage:
-        data = self.shards.read(self._shard[i], self._offset[i], self._size[i])
-        if len(data) < self._size[i]:
-            raise DataError(f"{self.name(i)} is truncated: download the tar file again.")
-        return EncodedImage(data, self.name(i))
+        offset, size = int(self._index["offset"][i]), int(self._index["size"][i])
+        crc = int(self._index["crc"][i]) if "crc" in self._index else None
+        place = Place(offset, size, crc)
+        return EncodedImage(read_place(self.paths[self._index["shard"][i]], place, self.name(i)), self.name(i))
 
     def header_size(self, i: int) -> tuple[int, int]:
+        """(width, height) from the image's header; of a remote image, as it was when the shards were written."""
+        if "width" in self._index and origin_of(self.paths[0].parent):
+            return int(self._index["width"][i]), int(self._index["height"][i])
         return self.image(i).size
 
     def _relabel(self, labels: np.ndarray, names: list[str]) -> np.ndarray:
@@ -85,26 +103,8 @@ class TarImages:
             i = int(np.argmax(wrong))
             raise DataError(
                 f"{self.name(i)} has the label {self.labels[i]}, but there are {len(self.classes)} "
-                "classes: correct its .cls file or give all class names."
+                "classes: correct its label or give all class names."
             )
-
-
-class _Shards:
-    """The tar files, each opened at its first read in a process."""
-
-    def __init__(self, paths: list[Path]):
-        self.paths = paths
-        self._file = functools.lru_cache(OPEN_FILES)(lambda shard: open(paths[shard], "rb", buffering=0))
-
-    def __reduce__(self) -> tuple:
-        return _Shards, (self.paths,)
-
-    def read(self, shard: int, offset: int, size: int) -> bytes:
-        try:
-            file = self._file(int(shard))  # held by this name, so that another thread cannot close it now
-            return read_at(file, int(size), int(offset))
-        except OSError as error:
-            raise DataError(f"{self.paths[shard]}: cannot read the file ({error.strerror}); restore it.") from error
 
 
 def _build(paths: list[Path]) -> Arrays:
@@ -133,14 +133,40 @@ def _build(paths: list[Path]) -> Arrays:
 
 
 def _read_tar(path: Path) -> list[Member]:
-    with open(path, "rb") as file:
-        if file.read(6).startswith(COMPRESSED):
-            raise DataError(f"{path} is compressed, but images are read from tar files in place: unpack it to a .tar.")
-        file.seek(0)
-        try:
-            return list(_members(file, 0, path.stem, str(path)))
-        except tarfile.TarError as error:
-            raise DataError(f"{path} is damaged or truncated ({error}): download it again.") from error
+    with open_tar(path) as file, damage_named(path):
+        return list(_members(file, 0, path.stem, str(path)))
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except tarfile.TarError as error:
+        raise DataError(f"{path} is damaged or truncated ({error}): download it again.") from error
+
+
+def open_tar(path: Path) -> IO[bytes]:
+    """The file, which must not be compressed."""
+    file = open(path, "rb")
+    if file.read(6).startswith(COMPRESSED):
+        file.close()
+        raise DataError(f"{path} is compressed, but images are read from tar files in place: unpack it to a .tar.")
+    file.seek(0)
+    return file
+
+
+def samples_in(path: Path) -> Iterator[tuple[tarfile.TarInfo, Any]]:
+    """The images of a WebDataset shard, each with the content of its .json file; None without one."""
+    images: list[tarfile.TarInfo] = []
+    contents: dict[str, Any] = {}
+    with open_tar(path) as file, damage_named(path), tarfile.open(fileobj=file, mode="r:") as tar:
+        for entry in entries(tar):
+            if entry.name.endswith(".json"):
+                contents[pair_key(entry.name)] = _json_in(tar, entry, str(path))
+            elif is_image(entry.name):
+                images.append(entry)
+    for entry in images:
+        yield entry, contents.get(pair_key(entry.name))
 
 
 def _members(file: IO[bytes] | None, base: int, stem: str, where: str, prefix: str = "") -> Iterator[Member]:
@@ -149,9 +175,9 @@ def _members(file: IO[bytes] | None, base: int, stem: str, where: str, prefix: s
     `stem` is the tar's name, `where` its name in errors, `prefix` the prefix of its members' names.
     """
     images: list[tarfile.TarInfo] = []
-    numbers: dict[str, int] = {}
+    labels: dict[str, int | str] = {}
     with tarfile.open(fileobj=file, mode="r:") as tar:
-        for entry in _entries(tar):
+        for entry in entries(tar):
             if entry.name.lower().endswith(".tar"):
                 yield from _members(
                     tar.extractfile(entry),
@@ -160,17 +186,37 @@ def _members(file: IO[bytes] | None, base: int, stem: str, where: str, prefix: s
                     f"{where}:{entry.name}",
                     f"{prefix}{entry.name}/",
                 )
-            elif entry.name.endswith(".cls"):
-                text = cast(IO[bytes], tar.extractfile(entry)).read()  # a regular file
-                numbers[_pair_key(entry.name)] = _number(text, f"{where}:{entry.name}")
+            elif entry.name.endswith(LABELS):
+                label = _written_label(tar, entry, where)
+                if label is not None and (entry.name.endswith(".cls") or pair_key(entry.name) not in labels):
+                    labels[pair_key(entry.name)] = label
             elif is_image(entry.name):
                 images.append(entry)
     for entry in images:
-        label = _label(entry.name, numbers, stem, where)
+        label = _label(entry.name, labels, stem, where)
         yield Member(prefix + entry.name, base + entry.offset_data, entry.size, label)
 
 
-def _entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _written_label(tar: tarfile.TarFile, entry: tarfile.TarInfo, where: str) -> int | str | None:
+    """The label in a .cls or .json file; None for JSON without a label."""
+    if entry.name.endswith(".cls"):
+        text = cast(IO[bytes], tar.extractfile(entry)).read()  # a regular file
+        return _number(text, f"{where}:{entry.name}")
+    content = _json_in(tar, entry, where)
+    label = next((content[key] for key in KEYS if key in content), None) if isinstance(content, dict) else content
+    if type(label) is int:
+        return _number(str(label).encode(), f"{where}:{entry.name}")
+    return label if isinstance(label, str) and label else None
+
+
+def _json_in(tar: tarfile.TarFile, entry: tarfile.TarInfo, where: str) -> Any:
+    try:
+        return json.loads(cast(IO[bytes], tar.extractfile(entry)).read())
+    except ValueError as error:
+        raise DataError(f"{where}:{entry.name} is not valid JSON ({error}): write it again.") from error
+
+
+def entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The regular files without hidden ones; checks the end marker, as tarfile accepts an archive without it."""
     while (entry := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # not in the stubs; tarfile would keep a million headers
@@ -182,16 +228,16 @@ def _entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         raise tarfile.ReadError("no end-of-archive marker")
 
 
-def _label(name: str, numbers: dict[str, int], stem: str, where: str) -> int | str:
-    if not numbers:
+def _label(name: str, labels: dict[str, int | str], stem: str, where: str) -> int | str:
+    if not labels:
         return PurePosixPath(name).parent.name or stem
-    key = _pair_key(name)
-    if key not in numbers:
+    key = pair_key(name)
+    if key not in labels:
         raise DataError(f"{where}:{name} has no .cls file, but others have one: add {key}.cls or remove it.")
-    return numbers[key]
+    return labels[key]
 
 
-def _pair_key(name: str) -> str:
+def pair_key(name: str) -> str:
     """WebDataset's key of a sample: the path up to the first dot of the file name."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]

@@ -18,7 +18,7 @@ def read_json(file: Path | str) -> Any:
     collecting = gc.isenabled()
     gc.disable()  # else a third of the time is spent scanning millions of new lists
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates)
+        return json.loads(text, object_pairs_hook=without_duplicates)
     except ValueError as error:
         raise DataError(f"{file} is not valid JSON ({error}): write, export or download it again.") from error
     except RecursionError as error:
@@ -28,7 +28,8 @@ def read_json(file: Path | str) -> Any:
             gc.enable()
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a parser's pairs; a ValueError for a duplicate key."""
     entry = dict(pairs)
     if len(entry) < len(pairs):
         keys = [key for key, _ in pairs]

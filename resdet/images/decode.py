@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from resdet.errors import DataError
+from resdet.files.tar_member import member_of, read_member
 from resdet.system import read_at
 
 MAX_PIXELS = 2**28  # a header that declares more is damaged or malicious
@@ -163,7 +164,9 @@ def as_image(image: "str | Path | np.ndarray | EncodedImage | RawImage") -> "Enc
 
 
 def read_image(path: str | Path, remedy: str) -> EncodedImage:
-    """Reads a whole file; `remedy` ends the DataError for an unreadable file."""
+    """Reads a whole file, or the member of a tar file; `remedy` ends the DataError for an unreadable file."""
+    if member := member_of(path):
+        return EncodedImage(read_member(member), str(path))
     try:
         with open(path, "rb") as file:
             return EncodedImage(file.read(), str(path))
@@ -172,7 +175,10 @@ def read_image(path: str | Path, remedy: str) -> EncodedImage:
 
 
 def map_image(path: str | Path, remedy: str) -> EncodedImage:
-    """Memory-maps a file to read its header: reads few pages, and releases the GIL while it prefetches them."""
+    """Memory-maps a file to read its header: reads few pages, and releases the GIL while it prefetches them. Members of
+    tar files are read."""
+    if member_of(path):
+        return read_image(path, remedy)
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size

@@ -65,7 +65,7 @@ class ImageNetConfig(ImagesConfig):
 
 @dataclass
 class FolderConfig(ImagesConfig):
-    """A folder per class, in one tree for training and one for validation."""
+    """A folder per class or WebDataset shards, in one tree for training and one for validation."""
 
     root: str = "datasets/images"
     train: str = "train"
@@ -73,10 +73,10 @@ class FolderConfig(ImagesConfig):
 
     def open(self, split: str) -> "Source":
         """Both trees use the classes of the training tree, so that labels agree."""
-        from resdet.data.folder import ImageFolder
+        from resdet.classification.data.shards import open_folder
+        from resdet.files.remote import local
 
-        train = ImageFolder(Path(self.root) / self.train)
-        return train if split == "train" else ImageFolder(Path(self.root) / self.val, train.classes)
+        return open_folder(local(self.root), self.train if split == "train" else self.val, self.train)
 
 
 @dataclass

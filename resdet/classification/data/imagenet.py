@@ -13,10 +13,12 @@ from typing import IO, cast
 
 import numpy as np
 
+from resdet.classification.data.shards import is_sharded, open_shards
 from resdet.data.array_cache import Strings
 from resdet.data.folder import ImageFiles, ImageFolder, is_image, list_folder
 from resdet.data.tar_index import TarImages
 from resdet.errors import DataError
+from resdet.files.remote import local
 from resdet.images.decode import EncodedSource
 
 OFFICIAL = "https://image-net.org/download-images"
@@ -30,13 +32,14 @@ def imagenet(root: Path | str, split: str) -> EncodedSource:
     """The split "train", "val" or "test" of the data set under `root`, in the first layout that exists:
 
     - a folder `<split>` or Kaggle's `ILSVRC/Data/CLS-LOC/<split>`, with a folder per synset, or tar files (one per
-      synset, or WebDataset shards), or for val and test the images themselves;
+      synset, or WebDataset shards), or for val and test the images themselves; the shards of `resdet data shard` may
+      also be at an address;
     - the official archive `ILSVRC2012_img_<split>.tar`, not unpacked.
 
     Val images outside synset folders get their labels from the development kit or Kaggle's LOC_val_solution.csv;
     the label of test images is -1.
     """
-    root = Path(root)
+    root = local(root)
     folders = [folder for folder in (root / split, root / "ILSVRC/Data/CLS-LOC" / split) if folder.is_dir()]
     archives = sorted(root.glob(ARCHIVES[split]))
     if folders:
@@ -63,6 +66,8 @@ def class_words(root: Path | str) -> dict[str, str]:
 
 
 def _from_folder(root: Path, folder: Path, split: str) -> EncodedSource:
+    if is_sharded(folder):
+        return open_shards(folder)
     folders, files = list_folder(folder)
     tars = [folder / name for name in files if name.endswith(".tar")]
     images = [name for name in files if is_image(name)]

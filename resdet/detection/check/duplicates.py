@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from resdet.data.image_headers import WORKERS
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.nearest import nearest
 from resdet.detection.check.split import Split
+from resdet.errors import DataError
 from resdet.files.download import digest
+from resdet.files.tar_member import exists, member_of, read_member, size_of
 from resdet.images.dhash import hashes_of
 from resdet.progress import track
 
@@ -37,7 +40,7 @@ def _distinct_files(splits: Sequence[Split]) -> list[Place]:
     for s, split in enumerate(splits):
         for row in split.usable_images().tolist():
             path = os.path.normpath(split.path(row))
-            if os.path.isfile(path):
+            if exists(path):
                 places.setdefault((s, path), (s, row))
     return list(places.values())
 
@@ -47,7 +50,7 @@ def _copies(splits: Sequence[Split], places: Sequence[Place]) -> Iterator[tuple[
     by_size = defaultdict(list)
     for s, row in places:
         with suppress(OSError):
-            by_size[os.path.getsize(splits[s].path(row))].append((s, row))
+            by_size[size_of(splits[s].path(row))].append((s, row))
     candidates = [place for size, same in by_size.items() if size and len(same) > 1 for place in same]
     with ThreadPoolExecutor(WORKERS) as pool:
         digests = pool.map(lambda place: content_hash(splits[place[0]].path(place[1])), candidates)
@@ -59,10 +62,12 @@ def _copies(splits: Sequence[Split], places: Sequence[Place]) -> Iterator[tuple[
 
 
 def content_hash(path: str) -> str | None:
-    """SHA-256 of a file; None if it cannot be read."""
+    """SHA-256 of a file or a member of a tar file; None if it cannot be read."""
     try:
+        if member := member_of(path):
+            return sha256(read_member(member)).hexdigest()
         return digest(Path(path), "sha256")
-    except OSError:
+    except (OSError, DataError):
         return None
 
 

@@ -8,6 +8,7 @@ from resdet.data.image_headers import WORKERS
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
 from resdet.errors import DataError
+from resdet.files.tar_member import exists
 from resdet.images.decode import EncodedImage, map_image, read_header, read_image
 from resdet.progress import track
 
@@ -26,7 +27,7 @@ def check_files(split: Split, decode: bool = False) -> list[Finding]:
 def _of_file(split: Split, row: int, decode: bool) -> Iterator[Finding]:
     path = split.path(row)
     make = lambda kind, sentence, **values: split.finding(kind, sentence, row, **values)
-    if not os.path.exists(path):
+    if not exists(path):
         yield make("missing", f"{split.files[row]} does not exist")
         return
     try:

@@ -19,6 +19,7 @@ from resdet.detection.data.segmentation import Segment
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.errors import DataError
 from resdet.files.json_file import read_json
+from resdet.files.tar_member import is_remote
 from resdet.images.decode import EncodedImage, RawImage, map_image, read_image
 
 BLACKLISTED = "blacklisted_category_ids"  # key of an image in the ground truth: classes that ILSVRC DET ignores in it
@@ -80,7 +81,10 @@ class Annotations:
         return read_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
 
     def header_size(self, i: int) -> tuple[int, int]:
-        """(width, height) from the file's header; raises DataError if the annotations declare another size."""
+        """(width, height) from the file's header; raises DataError if the annotations declare another size. Images at
+        an address are not read: their declared size."""
+        if is_remote(self.name(i)):
+            return tuple(self.sizes[i].tolist())
         image = map_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
         check_size(self, i, image)
         return image.size

@@ -1,13 +1,15 @@
 """COCO and LVIS annotation files: one JSON, compiled to an index."""
 
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from resdet.data.array_cache import Arrays, cached
+from resdet.data.array_cache import Arrays, Strings, cached
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.coco_file import CocoFile
 from resdet.detection.data.compile_annotations import (
@@ -19,8 +21,11 @@ from resdet.detection.data.compile_annotations import (
     unchanged,
 )
 from resdet.detection.data.keypoints import names_in, read_points
-from resdet.files.json_file import read_json
+from resdet.detection.data.validation import Records
+from resdet.files.json_columns import read_columns
 from resdet.results.box_format import xywh_to_xyxy
+
+LISTS = ("images", "annotations")  # of a file, which are long
 
 
 def open_coco(
@@ -40,7 +45,7 @@ def open_coco(
     arrays = cached(
         f"coco-{on_bad}" if keypoints else f"coco-{on_bad}-boxes",
         [file],
-        lambda: compile_coco(read_json(file), Problems(file, on_bad), Measured(folder), keypoints),
+        lambda: compile_coco(read_columns(file, LISTS), Problems(file, on_bad), Measured(folder), keypoints),
         cache_dir,
         ["keypoints"] if keypoints else [],
         places=[folder],
@@ -74,33 +79,53 @@ def compile_coco(content: Any, problems: Problems, measured: Measured, keypoints
     points = read_points(annotations, names) if names else None
 
     image_rows, rows = np.flatnonzero(images.valid), np.flatnonzero(annotations.valid)
-    boxes = coco.boxes[rows]
     raw = RawAnnotations(
-        files=[files[row] for row in image_rows.tolist()],
+        files=files if len(image_rows) == len(files) else [files[row] for row in image_rows.tolist()],
         sizes=sizes[image_rows],
         images=np.searchsorted(image_rows, owners[rows]),
-        boxes=xywh_to_xyxy(boxes),
+        boxes=xywh_to_xyxy(coco.boxes[rows]),
         labels=np.searchsorted(list(coco.classes), coco.categories[rows]),
-        names=ids[rows].tolist(),
+        names=ids[rows],
         crowd=coco.crowd[rows],
-        segmentations=[annotations.entries[row].get("segmentation") for row in rows.tolist()],
+        segmentations=_segmentations(annotations, rows),
         image_columns={"image_ids": coco.image_ids[image_rows], "image_rows": image_rows},
         object_columns={"numbers": ids[rows], "object_rows": rows}
         | ({} if points is None else {"keypoints": points[rows].astype(np.float32)}),
     )
-    arrays = compile_annotations(raw, coco.classes, problems, "annotation") | measured.arrays()
-    complete = len(arrays["image_rows"]) == len(images) and len(arrays["object_rows"]) == len(annotations)
+    counts, classes = (len(images), len(annotations)), coco.classes
+    del content, coco, images, annotations, owners, ids, files, sizes, rows, image_rows  # gigabytes of a large file
+    arrays = compile_annotations(raw, classes, problems, "annotation") | measured.arrays()
+    complete = (len(arrays["image_rows"]), len(arrays["object_rows"])) == counts
     return arrays | (names.arrays() if names else {}) | {"intact": np.array([complete and not measured.files])}
 
 
-def _check_images(coco: CocoFile, measured: Measured) -> tuple[list[str], np.ndarray]:
+def _segmentations(annotations: Records, rows: np.ndarray) -> list[Any]:
+    """Those of some rows, ascending; empty if no annotation has one."""
+    kept = np.zeros(len(annotations), bool)
+    kept[rows] = True
+    found: list[Any] = []
+    start = 0
+    for (block,) in annotations.blocks("segmentation"):
+        found += itertools.compress(block, kept[start : start + len(block)].tolist())
+        start += len(block)
+    return found if any(segmentation is not None for segmentation in found) else []
+
+
+def _check_images(coco: CocoFile, measured: Measured) -> tuple[Strings, np.ndarray]:
     """File names and sizes of all images; sizes missing from the file are measured."""
     images = coco.images
-    declared = [file_name(image) for image in images.entries]
-    images.require(np.array([name is not None for name in declared], bool), "neither file_name nor coco_url")
-    names = [name or "" for name in declared]
-    possible = [_is_possible(name) for name in names]
-    images.require(np.array(possible, bool), "a file_name that no file can have", "file_name")
+    has_name, possible = np.zeros((2, len(images)), bool)
+
+    def declared() -> Iterator[str]:
+        pairs = (pair for block in images.blocks("file_name", "coco_url") for pair in zip(*block))
+        for row, (given, address) in enumerate(pairs):
+            name = file_name({"file_name": given, "coco_url": address})
+            has_name[row], possible[row] = name is not None, _is_possible(name or "")
+            yield name if name and possible[row] else ""
+
+    names = Strings.pack(declared())
+    images.require(has_name, "neither file_name nor coco_url")
+    images.require(possible, "a file_name that no file can have", "file_name")
     sizes = coco.sizes.copy()
     for row in np.flatnonzero(images.valid & ~(sizes > 0).all(1)).tolist():
         sizes[row] = measured.size_of(names[row]) or (0, 0)

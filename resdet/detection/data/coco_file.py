@@ -9,6 +9,7 @@ import numpy as np
 
 from resdet.detection.data.validation import Records, Report, numbers, refuse, whole_numbers
 from resdet.errors import DataError
+from resdet.files.json_columns import JsonColumns
 from resdet.images.decode import MAX_PIXELS
 
 REQUIRED = ("images", "annotations", "categories")
@@ -27,7 +28,7 @@ class CocoFile:
         self.images = Records(content["images"], "image", report)
         self.image_ids = self.images.whole("id")  # int64 [N]
         self.images.require_unique(self.image_ids)
-        self.sizes = sizes_of(self.images.values("width"), self.images.values("height"))
+        self.sizes = self.images.column(sizes_of, "width", "height")
         self.annotations = Records(content["annotations"], "annotation", report)
         self.owners = self.annotations.whole("image_id")  # int64 [M]
         self.categories = self.annotations.whole("category_id")  # int64 [M]
@@ -50,24 +51,35 @@ class CocoFile:
 
     def _areas(self) -> np.ndarray:
         """Areas of the file; areas of the boxes where missing."""
-        declared = self.annotations.values("area")
-        areas, numeric = numbers([0 if area is None else area for area in declared])
-        self.annotations.require(numeric & np.isfinite(areas) & (areas >= 0), "no number, 0 or more, as area", "area")
+        both = self.annotations.column(_numbers_or_none, "area")
+        areas, numeric, missing = both.T
+        good = (numeric > 0) & np.isfinite(areas) & (areas >= 0)
+        self.annotations.require(good, "no number, 0 or more, as area", "area")
         with np.errstate(over="ignore"):
             of_boxes = np.minimum(self.boxes[:, 2] * self.boxes[:, 3], np.finfo(np.float64).max)
-        return np.where([area is None for area in declared], of_boxes, areas)
+        return np.where(missing > 0, of_boxes, areas)
 
     def _crowd(self) -> np.ndarray:
-        flags = self.annotations.values("iscrowd")
-        crowd = whole_numbers([int(flag or 0) if flag is None or isinstance(flag, bool) else flag for flag in flags])
+        crowd = self.annotations.column(_flags, "iscrowd")
         self.annotations.require((crowd == 0) | (crowd == 1), "an iscrowd that is neither 0 nor 1", "iscrowd")
         return crowd == 1
+
+
+def _numbers_or_none(values: list[Any]) -> np.ndarray:
+    """float64 [n, 3]: numbers, 0 for None; whether the value is a number or None; whether it is None."""
+    found, numeric = numbers([0 if value is None else value for value in values])
+    return np.stack([found, numeric, np.array([value is None for value in values], bool)], 1)
+
+
+def _flags(values: list[Any]) -> np.ndarray:
+    """int64 [n]: 0 for None, negative where invalid."""
+    return whole_numbers([int(flag or 0) if flag is None or isinstance(flag, bool) else flag for flag in values])
 
 
 def require_lists(content: Any, file: str) -> None:
     """Raises a DataError for the content of another kind of file."""
     for key in REQUIRED:
-        if not isinstance(content, dict) or not isinstance(content.get(key), (list, tuple)):
+        if not isinstance(content, dict) or not isinstance(content.get(key), (list, tuple, JsonColumns)):
             raise DataError(
                 f'{file} has no list "{key}": it is not a COCO annotation file, which has {", ".join(REQUIRED)} '
                 f"(empty lists are fine)."

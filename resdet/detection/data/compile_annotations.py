@@ -26,12 +26,12 @@ NAMED = 5  # ids listed in a sentence
 class RawAnnotations:
     """N images and M objects from a reader, unchecked."""
 
-    files: list[str]  # N image paths, below their folder
+    files: Sequence[str] | Strings  # N image paths, below their folder
     sizes: Sequence[tuple[int, int]] | np.ndarray  # N: width, height
     images: Sequence[int] | np.ndarray  # M: index of each object's image
     boxes: Sequence[Sequence[float]] | np.ndarray  # M × 4 xyxy
     labels: Sequence[int] | np.ndarray  # M
-    names: Sequence[object]  # M, for the sentences about problems
+    names: Sequence[object] | np.ndarray  # M, for the sentences about problems
     crowd: Sequence[bool] | np.ndarray = ()  # M, or empty: here and below
     difficult: Sequence[bool] = ()
     truncated: Sequence[bool] = ()
@@ -76,11 +76,7 @@ def compile_annotations(raw: RawAnnotations, classes: dict[int, str], problems: 
     boxes, valid = _check_boxes(raw, images, problems, noun)
     order = np.argsort(images, kind="stable")
     order = order[valid[order]]
-    segmentations = [raw.segmentations[k] if len(raw.segmentations) else None for k in order.tolist()]
-    segments, bad = SegmentColumns.pack(segmentations, sizes[images[order]])
-    for kind in dict.fromkeys(filter(None, bad)):
-        problems.leave_out(noun, [raw.names[k] for k, problem in zip(order.tolist(), bad) if problem == kind], kind)
-    good = np.array([problem is None for problem in bad], bool)
+    segments, good = _check_segments(raw, images, sizes, order, problems, noun)
     kept = order[good]
     flags = lambda values: np.array(values, bool)[kept] if len(values) else np.zeros(len(kept), bool)
     starts = np.zeros(len(raw.files) + 1, np.int64)
@@ -102,11 +98,24 @@ def compile_annotations(raw: RawAnnotations, classes: dict[int, str], problems: 
     return arrays | Strings.pack(problems.sentences).arrays("problems")
 
 
+def _check_segments(
+    raw: RawAnnotations, images: np.ndarray, sizes: np.ndarray, order: np.ndarray, problems: Problems, noun: str
+) -> tuple[Arrays, np.ndarray]:
+    """The columns of the segments of the objects `order`, and good [n]."""
+    if not len(raw.segmentations):
+        return SegmentColumns.without(len(order)), np.ones(len(order), bool)
+    segmentations = [raw.segmentations[k] for k in order.tolist()]
+    segments, bad = SegmentColumns.pack(segmentations, sizes[images[order]])
+    for kind in dict.fromkeys(filter(None, bad)):
+        problems.leave_out(noun, [raw.names[k] for k, problem in zip(order.tolist(), bad) if problem == kind], kind)
+    return segments, np.array([problem is None for problem in bad], bool)
+
+
 def _check_boxes(
     raw: RawAnnotations, images: np.ndarray, problems: Problems, noun: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns boxes [M, 4] clipped to their images, and valid [M]."""
-    boxes = np.array(raw.boxes, np.float64).reshape(-1, 4)
+    boxes = np.asarray(raw.boxes, np.float64).reshape(-1, 4)
     limits = np.tile(np.asarray(raw.sizes, np.float64).reshape(-1, 2)[images], 2)
     clipped = np.clip(boxes, 0, limits)
     valid = np.ones(len(boxes), bool)

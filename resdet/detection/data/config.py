@@ -154,7 +154,9 @@ class VocConfig(ScenesConfig):
 
 
 def _paths(root: str, files: SplitConfig) -> tuple[Path, Path]:
-    return Path(root) / files.annotations, Path(root) / files.images
+    from resdet.files.remote import local
+
+    return local(root) / files.annotations, local(root) / files.images
 
 
 @dataclass

@@ -54,6 +54,12 @@ class SegmentColumns:
         columns = points.astype(np.float32), offsets(rings), offsets(parts), lengths.astype(np.uint32), offsets(strips)
         return dict(zip(cls.names, columns)), problems
 
+    @classmethod
+    def without(cls, count: int) -> dict[str, np.ndarray]:
+        """The arrays of objects without segments."""
+        arrays, _ = cls.pack([], np.zeros((0, 2), np.int64))
+        return arrays | {name: np.zeros(count + 1, np.int64) for name in ("parts", "strips")}
+
     @staticmethod
     def select(arrays: dict[str, np.ndarray], kept: np.ndarray) -> dict[str, np.ndarray]:
         """Removes objects that have neither rings nor runs; `kept` bool [n] marks the others."""

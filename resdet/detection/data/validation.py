@@ -1,12 +1,13 @@
 """Lists of JSON objects as NumPy columns; invalid rows are reported by kind and excluded from later checks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from resdet.errors import DataError
+from resdet.files.json_columns import JsonColumns
 
 LARGEST_ID = 2**53  # larger ids are ambiguous in evaluators, which store ids as floats
 BRIEF = 60  # characters of a value in a sentence
@@ -19,9 +20,10 @@ class Records:
     error, or returns: the rows are then invalid, and later checks skip them.
     """
 
-    def __init__(self, entries: Sequence[Any], noun: str, report: "Report"):
+    def __init__(self, entries: Sequence[Any] | JsonColumns, noun: str, report: "Report"):
         self.noun, self.report = noun, report
-        self.entries: list[dict] = [entry if isinstance(entry, dict) else {} for entry in entries]
+        packed = isinstance(entries, JsonColumns)
+        self.entries: Any = entries if packed else [entry if isinstance(entry, dict) else {} for entry in entries]
         self.valid = np.ones(len(entries), bool)
 
     def __len__(self) -> int:
@@ -36,7 +38,18 @@ class Records:
 
     def values(self, key: str) -> list[Any]:
         """The values of a key, None if missing."""
-        return [entry.get(key) for entry in self.entries]
+        return [value for (block,) in self.blocks(key) for value in block]
+
+    def blocks(self, *keys: str) -> Iterator[tuple[list[Any], ...]]:
+        """The values of the keys, None if missing, one list for each key; of a large file in blocks of entries."""
+        if isinstance(self.entries, JsonColumns):
+            yield from self.entries.values(*keys)
+        else:
+            yield tuple([entry.get(key) for entry in self.entries] for key in keys)
+
+    def column(self, convert: Callable[..., np.ndarray], *keys: str) -> np.ndarray:
+        """[n, …]: `convert` of the values of the keys."""
+        return np.concatenate([convert(*values) for values in self.blocks(*keys)])
 
     def require_unique(self, ids: np.ndarray) -> None:
         """Reports valid rows that repeat the id [n] of an earlier valid row."""
@@ -47,7 +60,7 @@ class Records:
 
     def whole(self, key: str) -> np.ndarray:
         """int64 [n], negative where invalid; accepts 4.0 as 4."""
-        numbers = whole_numbers(self.values(key))
+        numbers = self.column(whole_numbers, key)
         self.require(numbers >= 0, f"no whole number, 0 or more, as {key}", key)
         return numbers
 
@@ -59,8 +72,8 @@ class Records:
 
     def boxes(self, key: str = "bbox") -> np.ndarray:
         """float64 [n, 4]: x, y, width, height; finite and with sides not negative where valid."""
-        rows = [_four(row) for row in self.values(key)]
-        values, numeric = (column.reshape(-1, 4) for column in numbers(list(chain.from_iterable(rows))))
+        both = self.column(_fours, key)
+        values, numeric = both[:, :4].copy(), both[:, 4:] > 0
         self.require(numeric.all(1), f"no {key} of four numbers, x, y, width and height", key)
         self.require(np.isfinite(values).all(1), f"a {key} with NaN or infinite coordinates", key)
         self.require((values[:, 2:] >= 0).all(1), f"a {key} with negative sides", key)
@@ -133,6 +146,12 @@ def _float(value: int | float) -> float:
         return float(value)
     except OverflowError:
         return np.inf
+
+
+def _fours(rows: list[Any]) -> np.ndarray:
+    """float64 [n, 8]: four numbers, and whether each is one."""
+    columns = numbers(list(chain.from_iterable(map(_four, rows))))
+    return np.concatenate([column.reshape(-1, 4) for column in columns], 1)
 
 
 def _four(row: Any) -> Sequence[Any]:

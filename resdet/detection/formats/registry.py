@@ -6,6 +6,7 @@ from pathlib import Path
 from resdet.detection.formats.folder import Folder
 from resdet.detection.formats.layout import Format, Layout, Unfit
 from resdet.errors import DataError
+from resdet.files.remote import ORIGIN, local
 from resdet.registry import Registry
 
 PACKAGE = "resdet.detection.formats"
@@ -24,17 +25,20 @@ formats: Registry[type[Format]] = Registry(
         "openimages": f"{PACKAGE}.openimages:OpenImages",
         "csv": f"{PACKAGE}.csv_boxes:CsvBoxes",
         "mask_png": f"{PACKAGE}.mask_png:MaskPng",
+        "webdataset": f"{PACKAGE}.webdataset:WebDataset",
     },
 )
 register_format = formats.register
 
 
 def recognize(root: Path | str, name: str | None = None) -> Layout:
-    """The layout of a folder in the format `name`, or in the one that fits; of several, with most annotated images."""
+    """The layout of a folder in the format `name`, or in the one that fits; of several, with most annotated images.
+
+    `root` is a folder, or the address of a folder of shards."""
     if name is not None:
         formats.check(name)
-    folder = Folder(root)
-    if not folder.images:
+    folder = Folder(local(root))
+    if not (folder.images or folder.having(".tar", ORIGIN)):
         raise DataError(f"{root} has no images: give the folder that contains the images and their annotations.")
     found = {key: formats[key]().recognize(folder) for key in ([name] if name else formats)}
     layouts = [layout for layout in found.values() if isinstance(layout, Layout)]

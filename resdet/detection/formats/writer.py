@@ -12,6 +12,7 @@ from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.folder import stem
 from resdet.detection.formats.registry import PACKAGE
 from resdet.detection.formats.share_classes import Content
+from resdet.files.tar_member import exists
 from resdet.registry import Registry
 
 
@@ -28,7 +29,7 @@ class Written:
     names: set[str] = field(default_factory=set)
 
     def place(self, source: str, folder: str) -> str:
-        """Puts an image into a folder below the root, as a hard link or a copy; returns its new name.
+        """Puts an image into a folder below the root, as a hard link or, from a tar file, a copy; returns its new name.
 
         Names without suffix are unique in the data set: of two equal ones, the second has the names of its folders.
         """
@@ -86,7 +87,7 @@ def gather(data: DataSet) -> dict[str, Content]:
 
 
 def _present(content: Content, written: Written) -> Content:
-    images = [image for image in content["images"] if os.path.isfile(image["file_name"])]
+    images = [image for image in content["images"] if exists(image["file_name"])]
     ids = {image["id"] for image in images}
     written.missing += len(content["images"]) - len(images)
     annotations = [entry for entry in content["annotations"] if entry["image_id"] in ids]

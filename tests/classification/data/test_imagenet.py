@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from resdet.classification.data.imagenet import class_words, devkit_ids, imagenet
-from resdet.data.tar_index import OPEN_FILES, TarImages
+from resdet.data.tar_index import TarImages
 from resdet.errors import DataError
+from resdet.files.tar_member import OPEN_FILES
 
 BY_DEVKIT_ID = ["n03000001", "n01000001", "n02000001"]  # ILSVRC2012_ID 1, 2, 3
 SORTED = sorted(BY_DEVKIT_ID)

@@ -1,0 +1,78 @@
+"""`resdet data shard`: a data set of detection or classification as tar files in WebDataset's convention."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resdet.classification.data import shards as of_images
+from resdet.classification.data.imagenet import ARCHIVES, imagenet
+from resdet.data.shards import Limit, Shard
+from resdet.detection.formats import write_shards as of_scenes
+from resdet.detection.formats.data_set import DataSet
+from resdet.detection.formats.registry import recognize
+from resdet.detection.formats.writer import gather
+from resdet.errors import DataError
+from resdet.images.decode import EncodedSource
+
+NAMED = 3  # images that are named when they are left out
+
+
+def shard(source: str, target: str, limit: Limit, task: str | None = None) -> dict[str, Any]:
+    """Writes the data set `source` as shards; `task` is detection or classification, None for the one that fits."""
+    root = Path(source)
+    if task is None:
+        task = _task_of(root)
+    if task == "classification":
+        images = _image_sources(root)
+        return _summary(source, target, task, of_images.shard_images(Path(target), images, limit), [])
+    data = DataSet(recognize(root))
+    print(data.layout)
+    written = of_scenes.shard_scenes(Path(target), gather(data), limit)
+    return _summary(source, target, task, written.shards, written.left_out)
+
+
+def _task_of(root: Path) -> str:
+    """The task of a folder: detection, if it has annotations in a known format."""
+    try:
+        recognize(root)
+    except DataError as no_annotations:
+        try:
+            _image_sources(root)
+        except DataError as no_classes:
+            raise DataError(
+                f"{root} is neither a data set of detection ({no_annotations}) nor of classification ({no_classes})"
+            ) from None
+        return "classification"
+    return "detection"
+
+
+def _image_sources(root: Path) -> dict[str, EncodedSource]:
+    """The splits of classification: ImageNet's layouts, or a folder per class in train and val."""
+    if any(root.glob(ARCHIVES["train"])) or (root / "ILSVRC/Data/CLS-LOC").is_dir():
+        return {split: imagenet(root, split) for split in ("train", "val")}
+    if not (root / "train").is_dir():
+        raise DataError(f"{root} has no folder train with a folder for each class.")
+    splits = [split for split in ("train", "val") if (root / split).is_dir()]
+    return {split: of_images.open_folder(root, split, "train") for split in splits}
+
+
+def _summary(
+    source: str, target: str, task: str, shards: Mapping[str, Sequence[Shard]], left_out: list[str]
+) -> dict[str, Any]:
+    """Prints what was written; returns it."""
+    images = {split: sum(len(each.members) for each in own) for split, own in shards.items()}
+    size = sum(each.size for own in shards.values() for each in own)
+    counts = ", ".join(f"{images[split]} images of {split} in {len(own)} shards" for split, own in shards.items())
+    name = "data.name=folder " if task == "classification" else ""
+    print(f"{counts}, {size / 1e6:.1f} MB, in {target}; train on them with {name}data.root={target}")
+    if left_out:
+        print(f"left out {len(left_out)} images that cannot be read: {'; '.join(left_out[:NAMED])}")
+    return {
+        "source": source,
+        "root": target,
+        "task": task,
+        "images": images,
+        "shards": {split: len(own) for split, own in shards.items()},
+        "bytes": size,
+        "left_out": left_out,
+    }

@@ -1,0 +1,79 @@
+"""WebDataset's convention: tar files of images, each with a .json file of its objects.
+
+The objects are COCO annotations (`annotations`, with the class as `category` or `category_id`), or a dict of lists
+(`objects`, with `bbox` and `category`) as in Hugging Face's data sets. Boxes are x, y, width and height in pixels.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from resdet.data.tar_index import samples_in
+from resdet.detection.formats.collector import Collector, number_in, size_in
+from resdet.detection.formats.folder import Folder, split_in, split_of
+from resdet.detection.formats.layout import Layout, Split, Unfit
+from resdet.errors import DataError
+from resdet.files.remote import INDEX
+from resdet.files.tar_member import Member, Place
+
+SIDES = 4  # numbers of a box
+COPIED = ("segmentation", "iscrowd", "ignore", "difficult", "area")
+CLASSES = ("category", "category_name", "class", "label", "category_id")  # keys of an object's class
+
+
+class WebDataset:
+    def recognize(self, folder: Folder) -> Layout | Unfit:
+        tars = folder.having(".tar")
+        if not tars:
+            return Unfit("no tar files")
+        if any(file.rpartition("/")[2] == INDEX for file in folder.files):
+            return Unfit(f"{INDEX} lists the shards, whose images the COCO files beside it name", len(tars))
+        if not _has_objects(folder, tars[0]):
+            return Unfit(f"no image with a .json file of objects at the start of {tars[0]}", len(tars))
+        files: dict[str, list[str]] = {}
+        for tar in tars:
+            files.setdefault(split_of(tar.rpartition("/")[2]) or split_in(tar) or "train", []).append(tar)
+        splits = {split: Split(tuple(own), annotated=len(own)) for split, own in files.items()}
+        return Layout("webdataset", folder, splits, f"{len(tars)} tar files of images with .json files")
+
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
+        for file in layout.splits[split].annotations:
+            for entry, content in samples_in(layout.root / file):
+                member = Member(file, Place(entry.offset_data, entry.size), entry.name.rpartition("/")[2])
+                sides = (content.get("width"), content.get("height")) if isinstance(content, dict) else (None, None)
+                image = collector.add_image(str(member), size_in(*sides))
+                for number, found in enumerate(_objects(content)):
+                    _add(collector, image, found, f"{file}:{entry.name}, object {number}")
+        return collector.content()
+
+
+def _has_objects(folder: Folder, tar: str) -> bool:
+    """Whether the first image of a tar file has a list of objects."""
+    try:
+        _, content = next(samples_in(folder.root / tar), (None, None))
+    except DataError:
+        return False
+    return isinstance(content, dict) and ("annotations" in content or "objects" in content)
+
+
+def _objects(content: Any) -> Iterator[Any]:
+    """The objects of an image as COCO annotations."""
+    if not isinstance(content, dict):
+        return
+    if isinstance(content.get("annotations"), list):
+        yield from content["annotations"]
+    columns = content.get("objects")
+    if isinstance(columns, dict):
+        classes = columns.get("category", columns.get("categories"))
+        for box, name in zip(columns.get("bbox") or [], classes or []):
+            yield {"bbox": box, "category": name}
+
+
+def _add(collector: Collector, image: int, found: Any, place: str) -> None:
+    name = next((found[key] for key in CLASSES if key in found), None) if isinstance(found, Mapping) else None
+    box = found.get("bbox") if name is not None else None
+    if not isinstance(box, list) or len(box) != SIDES:
+        collector.leave_out("object", [place], "no class and bbox of four numbers")
+        return
+    x, y, width, height = map(number_in, box)
+    more = {key: found[key] for key in COPIED if key in found}
+    collector.add_object(image, str(name), (x, y, x + width, y + height), place, **more)

@@ -1,0 +1,176 @@
+"""Reads large JSON files in bounded memory: long lists of objects are parsed entry by entry and kept as packed columns.
+
+As Python objects, the lists of a COCO file take many times the memory of the file; packed, about as much as the file.
+"""
+
+import codecs
+import gc
+import json
+import marshal
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from resdet.files.json_file import read_json, without_duplicates
+
+CHUNK = 2**20  # bytes that are read at a time
+TAIL = 2**16  # characters in which the last border of two entries is searched
+BLOCK = 8192  # entries of a block
+LONGEST = 2**26  # characters of an entry
+PACKING = 2  # marshal's format without references
+AFTER = frozenset(",:]} \t\n\r")  # characters that can follow a value
+SPACE = re.compile(r"[ \t\n\r]*")
+BORDER = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")  # of two objects
+
+
+class JsonColumns:
+    """A list of objects by key, in blocks of entries; entries that are no objects count as empty ones."""
+
+    def __init__(self) -> None:
+        self._blocks: list[dict[str, bytes]] = []
+        self._rest: list[dict[str, Any]] = []
+        self._unpacked: tuple[int, list[dict[str, Any]]] = (-1, [])
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """An entry, without the keys whose value is null."""
+        number, row = divmod(i, BLOCK)
+        if number == len(self._blocks):
+            return _without_null(self._rest[row])
+        if self._unpacked[0] != number:
+            columns = {key: marshal.loads(data) for key, data in self._blocks[number].items()}
+            rows = zip(*columns.values()) if columns else [()] * BLOCK
+            self._unpacked = (number, [_without_null(dict(zip(columns, row))) for row in rows])
+        return self._unpacked[1][row]
+
+    def extend(self, entries: list[Any]) -> None:
+        self._rest += [entry if isinstance(entry, dict) else {} for entry in entries]
+        self._count += len(entries)
+        while len(self._rest) >= BLOCK:
+            block, self._rest = self._rest[:BLOCK], self._rest[BLOCK:]
+            keys = dict.fromkeys(chain.from_iterable(block))
+            pack = lambda key: marshal.dumps([entry.get(key) for entry in block], PACKING)
+            self._blocks.append({key: pack(key) for key in keys})
+
+    def values(self, *keys: str) -> Iterator[tuple[list[Any], ...]]:
+        """The values of the keys, None if missing, one list for each key: block by block."""
+        for block in self._blocks:
+            yield tuple(marshal.loads(block[key]) if key in block else [None] * BLOCK for key in keys)
+        if self._rest or not self._blocks:
+            yield tuple([entry.get(key) for entry in self._rest] for key in keys)
+
+
+def _without_null(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def read_columns(file: Path | str, keys: Sequence[str]) -> Any:
+    """As `read_json`, but with the top-level lists of these `keys` as `JsonColumns`."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with open(file, "rb") as opened:
+            return _Reader(opened).top(frozenset(keys))
+    except (OSError, ValueError, RecursionError):
+        return read_json(file)  # names the fault
+    finally:
+        if collecting:
+            gc.enable()
+
+
+class _Reader:
+    """A position in the text of a file, of which a window is in memory; a ValueError for anything unexpected."""
+
+    def __init__(self, file: Any):
+        self.file, self.decode = file, codecs.getincrementaldecoder("utf-8")().decode
+        self.parse = json.JSONDecoder(object_pairs_hook=without_duplicates).raw_decode
+        self.text, self.position, self.ended = "", 0, False
+        self.in_bulk = True  # whether to parse many entries of this window at once
+
+    def top(self, keys: frozenset[str]) -> dict[str, Any]:
+        """The object that is the whole file."""
+        self.take("{")
+        pairs: list[tuple[str, Any]] = []
+        while self.peek() != "}":
+            if pairs:
+                self.take(",")
+            name = self.value()
+            if not isinstance(name, str):
+                raise ValueError("a key is no string")
+            self.take(":")
+            pairs.append((name, self.entries(name in keys) if self.peek() == "[" else self.value()))
+        self.take("}")
+        if self.peek():
+            raise ValueError("there is text after the end")
+        return without_duplicates(pairs)
+
+    def entries(self, packed: bool) -> "JsonColumns | list[Any]":
+        """A list, parsed window by window."""
+        self.take("[")
+        found: JsonColumns | list[Any] = JsonColumns() if packed else []
+        while self.peek() != "]":
+            if len(found):
+                self.take(",")
+            found.extend(self.bulk() or [self.value()])
+        self.take("]")
+        return found
+
+    def bulk(self) -> list[Any]:
+        """The entries of the list that end in the window, if they can be found by the last border of two objects.
+
+        Text up to the border that is a list when closed by a bracket consists of whole entries, or has the end of the
+        list.
+        """
+        self.peek()
+        tail = max(self.position, len(self.text) - TAIL)
+        borders = [match.start() + 1 for match in BORDER.finditer(self.text, tail)] if self.in_bulk else []
+        if not borders:
+            return []
+        try:
+            entries, end = self.parse(f"[{self.text[self.position : borders[-1]]}]")
+        except ValueError:  # the border is inside of an entry
+            self.in_bulk = False
+            return []
+        self.position += end - 2
+        return entries
+
+    def value(self) -> Any:
+        self.peek()
+        while True:
+            try:
+                value, end = self.parse(self.text, self.position)
+                if self.text[end : end + 1] in AFTER or self.ended:  # else it may be the first digits of a number
+                    self.position = end
+                    return value
+            except ValueError:
+                if self.ended or len(self.text) - self.position > LONGEST:
+                    raise
+            self.read()
+
+    def take(self, expected: str) -> None:
+        if self.peek() != expected:
+            raise ValueError(f"{expected} is expected")
+        self.position += 1
+
+    def peek(self) -> str:
+        """The next character that is not white space; empty at the end."""
+        while True:
+            match = SPACE.match(self.text, self.position)
+            assert match
+            self.position = match.end()
+            if self.position < len(self.text) or self.ended:
+                return self.text[self.position : self.position + 1]
+            self.read()
+
+    def read(self) -> None:
+        """Reads on, at least as much again as is unread."""
+        rest = self.text[self.position :]
+        data = self.file.read(max(CHUNK, len(rest)))
+        self.ended = not data
+        self.text, self.position = rest + self.decode(data, final=self.ended), 0
+        self.in_bulk = True

@@ -1,0 +1,239 @@
+"""Shards hold the data set that they are made from: same order, bytes, objects and batches; other programs read them,
+and theirs are read."""
+
+import io
+import json
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from resdet import config
+from resdet.classification.data.augment_config import AugmentConfig
+from resdet.classification.data.transforms import TrainTransform
+from resdet.cli import main
+from resdet.data.loader import Notes, Samples, Skipped, TrainingLoader
+from resdet.detection.data import shape_scenes
+from resdet.detection.data.augment_config import SceneConfig
+from resdet.detection.data.loader import SceneLoader
+from resdet.errors import DataError
+
+CPU = torch.device("cpu")
+IMAGES = 9
+
+
+def tar(path, files):
+    """A tar file as another program writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+
+def jpeg(seed, size=(20, 30)):
+    return cv2.imencode(".jpg", np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A folder of scenes, and its shards."""
+    folder = tmp_path_factory.mktemp("scenes")
+    shape_scenes.write(folder / "files", IMAGES, 4, 64, 0)
+    assert main(["data", "shard", str(folder / "files"), str(folder / "shards"), "--images-per-shard", "4"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """A folder per class, and its shards."""
+    folder = tmp_path_factory.mktemp("classes")
+    for split, count in (("train", 5), ("val", 2)):
+        for label, name in enumerate(("cat", "dog")):
+            (folder / "files" / split / name).mkdir(parents=True)
+            for i in range(count):
+                (folder / "files" / split / name / f"{i}.JPEG").write_bytes(jpeg(10 * label + i))
+    assert main(["data", "shard", str(folder / "files"), str(folder / "shards"), "--shard-size", "1"]) == 0
+    return folder
+
+
+def open_detection(folder, split, *overrides):
+    return config.load("custom.yaml", f"data.root={folder}", *overrides).data.open(split)
+
+
+def open_classes(folder, split):
+    return config.load("imagenet_r50.yaml", "data.name=folder", f"data.root={folder}").data.open(split)
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def without_caches(files):
+    return {name: data for name, data in files.items() if ".resdet" not in name}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_detection_is_the_same(scenes, split):
+    files, shards = (open_detection(scenes / name, split) for name in ("files", "shards"))
+    assert len(shards) == len(files) and shards.classes == files.classes
+    for name in ("sizes", "boxes", "labels", "starts", "crowd", "points", "image_ids"):
+        np.testing.assert_array_equal(shards.arrays[name], files.arrays[name])
+    assert [shards.image(i).data for i in range(len(shards))] == [files.image(i).data for i in range(len(files))]
+    assert [shards.header_size(i) for i in range(len(shards))] == list(map(tuple, files.sizes.tolist()))
+
+
+def batches(source, first, workers=0, rank=0, world=1):
+    augment = SceneConfig(min_size=[48], max_size=64)
+    loader = SceneLoader(
+        source, augment, 4, 3, CPU, Notes([].append), on_bad_image="error", workers=workers, rank=rank, world=world
+    )
+    return [batch for _, batch in zip(range(5 - first), loader.batches(first))]
+
+
+def assert_same(one, other):
+    for first, second in zip(one, other, strict=True):
+        assert torch.equal(first.images.pixels, second.images.pixels)
+        assert torch.equal(first.targets.boxes, second.targets.boxes)
+        assert torch.equal(first.indices, second.indices)
+
+
+def test_batches_are_the_same_after_a_resume_and_in_workers_and_ranks(scenes):
+    expected = batches(open_detection(scenes / "files", "train"), 0)
+    source = open_detection(scenes / "shards", "train")
+    assert_same(batches(source, 0), expected)
+    assert_same(batches(source, 2, workers=2), expected[2:])  # a start in the middle of an epoch
+    ranks = [batches(source, 0, rank=rank, world=2) for rank in (0, 1)]
+    for whole, *parts in zip(expected, *ranks, strict=True):
+        assert torch.equal(whole.indices, torch.cat([part.indices for part in parts]))
+
+
+def test_classification_is_the_same(classes):
+    for split in ("train", "val"):
+        files, shards = (open_classes(classes / name, split) for name in ("files", "shards"))
+        assert shards.classes == files.classes and len(shards) == len(files)
+        np.testing.assert_array_equal(shards.labels, files.labels)
+        assert [shards.image(i).data for i in range(len(shards))] == [files.image(i).data for i in range(len(files))]
+        assert shards.header_size(0) == (30, 20)
+
+
+def test_classification_batches_show_each_image_once_an_epoch(classes):
+    source = open_classes(classes / "shards", "train")
+    samples = Samples(source, TrainTransform(AugmentConfig(), 16), 0, 16, "error")
+    loaders = [TrainingLoader(samples, 2, 1, 2, CPU, Skipped([].append), rank, 2) for rank in (0, 1)]
+    seen = [batch.indices for loader in loaders for _, batch in zip(range(5), loader.batches(0))]
+    assert sorted(torch.cat(seen).tolist()) == list(range(10))
+
+
+def test_the_same_data_give_the_same_bytes(scenes, classes, tmp_path):
+    for name, folder, size in (("a", scenes, "--images-per-shard=4"), ("b", classes, "--shard-size=1")):
+        assert main(["data", "shard", str(folder / "files"), str(tmp_path / name), size]) == 0
+        assert tree(tmp_path / name) == without_caches(tree(folder / "shards"))
+
+
+def test_the_index_describes_the_tar_files(scenes):
+    import hashlib
+    import zlib
+
+    folder = scenes / "shards" / "train"
+    index = json.loads((folder / "shards.json").read_text())
+    assert sum(shard["nsamples"] for shard in index["shardlist"]) == IMAGES
+    for shard in index["shardlist"]:
+        data = (folder / shard["url"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (shard["filesize"], shard["sha256"])
+    names = [image["file_name"] for image in json.loads((folder / "annotations.json").read_text())["images"]]
+    for name in names:
+        shard, _, rest = name.partition("@")
+        place, _, member = rest.partition("/")
+        with tarfile.open(folder / shard) as archive:
+            data = archive.extractfile(member).read()
+            offset = archive.getmember(member).offset_data
+        assert place == f"{offset}+{len(data)}-{zlib.crc32(data):08x}"
+
+
+def test_webdataset_reads_them(scenes, classes):
+    webdataset = pytest.importorskip("webdataset")
+    shards = sorted(map(str, (scenes / "shards" / "train").glob("*.tar")))
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8"))
+    content = json.loads((scenes / "files" / "annotations" / "train.json").read_text())
+    objects = {image["id"]: 0 for image in content["images"]}
+    for entry in content["annotations"]:
+        objects[entry["image_id"]] += 1
+    assert {sample["json"]["id"]: len(sample["json"]["annotations"]) for sample in samples} == objects
+    assert all(sample["jpg"].shape[:2] == (sample["json"]["height"], sample["json"]["width"]) for sample in samples)
+    shards = sorted(map(str, (classes / "shards" / "train").glob("*.tar")))
+    pairs = webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8").to_tuple("jpg", "cls")
+    assert sorted(label for _, label in pairs) == [0] * 5 + [1] * 5
+
+
+def test_shards_become_files_again(scenes, tmp_path):
+    assert main(["data", "convert", str(scenes / "shards"), str(tmp_path / "coco"), "--to", "coco"]) == 0
+    files, back = (open_detection(folder, "train") for folder in (scenes / "files", tmp_path / "coco"))
+    assert [back.image(i).data for i in range(len(back))] == [files.image(i).data for i in range(len(files))]
+    np.testing.assert_array_equal(back.arrays["boxes"], files.arrays["boxes"])
+
+
+def test_data_check_reads_shards(scenes, tmp_path, capsys):
+    assert main(["data", "check", str(scenes / "shards"), "--json", str(tmp_path / "a.json"), "--strict"]) == 0
+    assert main(["data", "check", str(scenes / "files"), "--json", str(tmp_path / "b.json"), "--strict"]) == 0
+    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert a["counts"] == b["counts"]
+
+
+OBJECTS = {
+    "coco": {"annotations": [{"bbox": [1, 2, 10, 12], "category": "cat"}, {"bbox": [1, 2, 3], "category": "cat"}]},
+    "hugging face": {"objects": {"bbox": [[1, 2, 10, 12]], "category": ["cat"]}},
+}
+
+
+@pytest.mark.parametrize("content", OBJECTS.values(), ids=OBJECTS)
+def test_tar_files_of_others_with_json(tmp_path, content):
+    samples = {f"{i:03d}.jpg": jpeg(i) for i in range(3)} | {f"{i:03d}.json": json.dumps(content) for i in range(3)}
+    both = {name: data if isinstance(data, bytes) else data.encode() for name, data in samples.items()}
+    tar(tmp_path / "train-0000.tar", both)
+    tar(tmp_path / "val-0000.tar", both)
+    source = open_detection(tmp_path, "train")
+    assert source.classes == ["cat"] and source.sizes.tolist() == [[30, 20]] * 3
+    assert source.arrays["boxes"].tolist() == [[1, 2, 11, 14]] * 3
+    assert [source.image(i).data for i in range(3)] == [jpeg(i) for i in range(3)]
+    assert any("no class and bbox of four numbers" in sentence for sentence in source.problems) == (
+        "annotations" in content
+    )
+
+
+@pytest.mark.parametrize("suffix, labels", [("cls", ["1", "0"]), ("json", ['{"label": 1}', "0"])])
+def test_tar_files_of_others_with_classes(tmp_path, suffix, labels):
+    for split in ("train", "val"):
+        files = {f"{i}.jpg": jpeg(i) for i in range(2)} | {f"{i}.{suffix}": labels[i].encode() for i in range(2)}
+        tar(tmp_path / split / "0.tar", files)
+    source = open_classes(tmp_path, "val")
+    assert source.labels.tolist() == [1, 0] and source.classes == ["0", "1"]
+
+
+def test_damage_is_told(scenes, tmp_path):
+    import shutil
+
+    shutil.copytree(scenes / "shards", tmp_path / "shards")
+    for path in (tmp_path / "shards" / "train").glob("*.tar"):
+        data = bytearray(path.read_bytes())
+        data[600] ^= 1  # in the first image
+        path.write_bytes(data)
+    source = open_detection(tmp_path / "shards", "train")
+    damaged = []
+    for i in range(len(source)):
+        try:
+            source.image(i)
+        except DataError as error:
+            damaged.append(str(error))
+    assert len(damaged) == 3 and all("differs from its checksum" in sentence for sentence in damaged)
+
+
+@pytest.mark.parametrize(
+    "source, sentence", [("", "neither a data set of detection"), ("missing", "neither a data set of detection")]
+)
+def test_what_is_no_data_set(tmp_path, capsys, source, sentence):
+    assert main(["data", "shard", str(tmp_path / source), str(tmp_path / "new")]) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Seconds and peak memory of building and opening the index of a large generated COCO file.
+
+    python tools/measure_index.py --images 10_000_000 --folder /tmp/index [--json FILE]
+
+Each image has one object without a mask, about 200 bytes together. The folder must be new and is removed at the end.
+"""
+
+import argparse
+import multiprocessing
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from resdet.files.atomic import write_json  # noqa: E402
+from resdet.system import peak_memory  # noqa: E402
+
+CATEGORIES = 80
+BLOCK = 100_000  # entries that are formatted at a time
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    parsed = parser.parse_args()
+    parsed.folder.mkdir(parents=True)
+    try:
+        file = parsed.folder / "annotations.json"
+        write(file, parsed.images)
+        result: dict[str, Any] = {"images": parsed.images, "objects": parsed.images, "bytes": file.stat().st_size}
+        for name in ("build", "open"):
+            result[name] = in_child(file)
+        result["index_bytes"] = sum(path.stat().st_size for path in parsed.folder.rglob("*.npy"))
+    finally:
+        shutil.rmtree(parsed.folder)
+    write_json(parsed.json, result)
+    print(result)
+
+
+def write(file: Path, images: int) -> None:
+    """Writes the annotations in the order of a random number generator's images, as in COCO's files."""
+    with open(file, "w") as out:
+        out.write('{"info": {"year": 2026}, "images": [')
+        for start in range(0, images, BLOCK):
+            rows = range(start, min(start + BLOCK, images))
+            entries = (
+                f'{{"id": {i + 1}, "file_name": "{i % 1000:03d}/{i:012d}.jpg", "width": 640, "height": 480}}'
+                for i in rows
+            )
+            out.write((", " if start else "") + ", ".join(entries))
+        out.write('], "annotations": [')
+        for start in range(0, images, BLOCK):
+            rows = range(start, min(start + BLOCK, images))
+            entries = (
+                f'{{"id": {i + 1}, "image_id": {i * 7919 % images + 1}, "category_id": {i % CATEGORIES + 1}, '
+                f'"bbox": [{i % 300}.5, {i % 200}.25, {i % 90 + 10}.75, {i % 80 + 10}.5], "area": 1200.5, "iscrowd": 0}}'
+                for i in rows
+            )
+            out.write((", " if start else "") + ", ".join(entries))
+        names = (f'{{"id": {i + 1}, "name": "class {i + 1}"}}' for i in range(CATEGORIES))
+        out.write(f'], "categories": [{", ".join(names)}]}}')
+
+
+def in_child(file: Path) -> dict[str, float]:
+    """Seconds and peak memory of opening the file in a process of its own."""
+    receive, send = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("spawn").Process(target=measure, args=(file, send))
+    child.start()
+    send.close()
+    result = receive.recv()
+    child.join()
+    return result
+
+
+def measure(file: Path, send: Any) -> None:
+    from resdet.detection.data.coco import open_coco
+
+    idle, start = peak_memory() or 0, time.perf_counter()
+    source = open_coco(file, file.parent)
+    seconds = time.perf_counter() - start
+    send.send(
+        {"images": len(source), "seconds": seconds, "peak_mb": (peak_memory() or 0) / 2**20, "idle_mb": idle / 2**20}
+    )
+
+
+if __name__ == "__main__":
+    main()
