@@ -37,7 +37,7 @@ AS_TORCHVISION = (
     *("model.input.resize=torchvision", "model.input.min_size=64", "model.input.max_size=64"),
 )
 MODELS = (  # config, number of classes, overrides, files
-    ("shapes_mask_r18_fpn.yaml", 3, AS_TORCHVISION, ("best.pth", "FILE", "a.pth", "b.pth")),
+    ("shapes_mask_r18_fpn.yaml", 3, AS_TORCHVISION, ("best.pth", "FILE", "a.pth", "b.pth", "runs/custom/best.pth")),
     ("imagenet_r18.yaml", 300, ("model.backbone.shortcut=B",), ("classifier.pth", "runs/imagenet_r101/best.pth")),
     ("shapes_loc_r18.yaml", 300, (), ("runs/imagenet_loc_r101/best.pth",)),
 )
@@ -45,10 +45,19 @@ REGISTRIES = (
     *(backbones, necks, formats, layouts, evaluators, experiments, tasks),
     *(registry.box_heads, registry.mask_heads, registry.roi_branches, registry.box_losses, registry.class_losses),
 )
-IMAGES = ("street.jpg", "cat.jpg", "dog.jpg", "a.jpg", "b.jpg", "large.jpg", "photos/1.jpg", "photos/2.jpg")
+IMAGES = (
+    "street.jpg",
+    "cat.jpg",
+    "dog.jpg",
+    "a.jpg",
+    "b.jpg",
+    "large.jpg",
+    "photos/1.jpg",
+    "photos/2.jpg",
+    "photos/val/3.jpg",
+)
 ABSENT = {"h5py", "detectron2"}  # packages of other projects that a block may import
 GIVEN = {  # what the text of a page leaves to the reader
-    "README.md": lambda: {"images": torch.rand(2, 3, 64, 64)},
     "docs/localization.md": lambda: {
         "labels": np.array([0]),
         "boxes": [np.array([[0, 0, 9, 9]])],
@@ -88,7 +97,7 @@ def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stage")
     rng = np.random.default_rng(0)
     for name in IMAGES:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), rng.integers(0, 255, (48, 64, 3), np.uint8))
     for config, count, overrides, names in MODELS:
         model = resdet.build(config, f"model.num_classes={count}", *overrides)
