@@ -4,6 +4,7 @@
 # make lint         check style with ruff, and the types of resdet with mypy
 # make types        check the types of all packages, strictly; the result depends on the annotations of the installed torch
 # make fuzz         read 10,000 damaged files of each kind (tests/fuzz/README.md): about 30 minutes on two cores
+# make docs         build the documentation site in build/docs
 # make dist         build wheel and source distribution, reproducibly, and check their metadata; needs the dev extra
 # make bench        compare speed with torchvision, timm and pycocotools
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: quickstart test test-all test-gpu test-torch fuzz bench dist lint types clean
+.PHONY: quickstart test test-all test-gpu test-torch fuzz bench docs dist lint types clean
 
 quickstart: $(READY)
 	$(BIN)/resdet train --config shapes_mask_r18_fpn.yaml
@@ -36,6 +37,11 @@ fuzz: $(READY)
 
 bench: $(READY)
 	$(BIN)/resdet bench
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --conf-dir docs . build/docs
+	@echo build/docs/index.html
 
 dist:
 	rm -rf dist

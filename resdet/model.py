@@ -11,9 +11,9 @@ Kind = Literal["backbone", "classifier", "detector", "localizer"]
 class Prepared(NamedTuple):
     """An image decoded and resized by `prepare_image`, the input of `predict_prepared`."""
 
-    shape: Hashable  # images of one shape can be predicted together
-    content: Any  # depends on the model
-    size: tuple[int, int]  # height and width of the original image
+    shape: Hashable  #: images of one shape can be predicted together
+    content: Any  #: depends on the model
+    size: tuple[int, int]  #: height and width of the original image
 
 
 class Model(nn.Module):
@@ -22,16 +22,16 @@ class Model(nn.Module):
     Arguments and results of `predict` and `losses` depend on the class: Classifier, Detector, Localizer, …
     """
 
-    task: str  # name of the task in the registry
-    kind: Kind  # the layout of its weights
-    exported: bool = False  # whether it runs an exported file, which has no weights
+    task: str  #: name of the task in the registry
+    kind: Kind  #: the layout of its weights
+    exported: bool = False  #: whether it runs an exported file, which has no weights
     classes: list[str]
-    experiment: dict[str, Any]  # the resolved config, saved in checkpoints
+    experiment: dict[str, Any]  #: the resolved config, saved in checkpoints
 
-    losses: Callable[..., dict[str, Tensor]]  # (images, targets) -> scalars by name; their sum is minimized
-    predict: Callable[..., Any]  # (images, …) -> one result per image
-    # `predict` in two stages, for servers: images are prepared in any thread, and predicted together in one.
+    losses: Callable[..., dict[str, Tensor]]  #: (images, targets) -> scalars by name; their sum is minimized
+    predict: Callable[..., Any]  #: (images, …) -> one result per image
+    #: `predict` in two stages, for servers: images are prepared in any thread, and predicted together in one.
     prepare_image: Callable[[Any], Prepared]
-    predict_prepared: Callable[..., list[Any]]  # (images, score=None, top=None) -> one result per image
-    # Replaces each function that takes much of the time of inference by `compile(function)`.
+    predict_prepared: Callable[..., list[Any]]  #: (images, score=None, top=None) -> one result per image
+    #: Replaces each function that takes much of the time of inference by `compile(function)`.
     compile_inference: Callable[[Callable[[Callable[..., Any]], Callable[..., Any]]], None]

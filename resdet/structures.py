@@ -13,37 +13,37 @@ from torch import Tensor
 class Images(NamedTuple):
     """A batch of images, padded at the right and the bottom."""
 
-    pixels: Tensor  # [B, 3, H, W] uint8 or float with values 0 to 255, RGB
-    sizes: Tensor  # [B, 2] float32: height and width without padding
+    pixels: Tensor  #: [B, 3, H, W] uint8 or float with values 0 to 255, RGB
+    sizes: Tensor  #: [B, 2] float32: height and width without padding
 
 
 class Targets(NamedTuple):
     """The objects of each image, padding last."""
 
-    boxes: Tensor  # [B, G, 4] float32
-    labels: Tensor  # [B, G] int64, 0 to C - 1
-    valid: Tensor  # [B, G] bool: False for padding
-    crowd: Tensor  # [B, G] bool: ignored in training (COCO's crowds, VOC's difficult objects)
-    masks: Tensor | None = None  # [B, G, m, m] uint8, 0 to 255: each object's mask, resized from its box
-    # [B, G, K, 3] float32: x, y and visibility of each keypoint; 0: not labeled, 1: hidden, 2: visible
+    boxes: Tensor  #: [B, G, 4] float32
+    labels: Tensor  #: [B, G] int64, 0 to C - 1
+    valid: Tensor  #: [B, G] bool: False for padding
+    crowd: Tensor  #: [B, G] bool: ignored in training (COCO's crowds, VOC's difficult objects)
+    masks: Tensor | None = None  #: [B, G, m, m] uint8, 0 to 255: each object's mask, resized from its box
+    #: [B, G, K, 3] float32: x, y and visibility of each keypoint; 0: not labeled, 1: hidden, 2: visible
     keypoints: Tensor | None = None
 
 
 class Proposals(NamedTuple):
     """Proposals of each image, by descending score."""
 
-    boxes: Tensor  # [B, N, 4] float32
-    scores: Tensor  # [B, N] float32, logits
-    valid: Tensor  # [B, N] bool
+    boxes: Tensor  #: [B, N, 4] float32
+    scores: Tensor  #: [B, N] float32, logits
+    valid: Tensor  #: [B, N] bool
 
 
 class Detections(NamedTuple):
     """Detections of each image, by descending score."""
 
-    boxes: Tensor  # [B, D, 4] float32
-    scores: Tensor  # [B, D] float32, 0 to 1
-    labels: Tensor  # [B, D] int64
-    valid: Tensor  # [B, D] bool
+    boxes: Tensor  #: [B, D, 4] float32
+    scores: Tensor  #: [B, D] float32, 0 to 1
+    labels: Tensor  #: [B, D] int64
+    valid: Tensor  #: [B, D] bool
 
 
 class RegionTargets(NamedTuple):

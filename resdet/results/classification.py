@@ -15,10 +15,10 @@ from resdet.optional import required
 class Classification:
     """The predicted classes of one image, best first."""
 
-    labels: np.ndarray  # [k] class numbers
-    scores: np.ndarray  # [k] probabilities
+    labels: np.ndarray  #: [k] class numbers
+    scores: np.ndarray  #: [k] probabilities
     names: list[str]
-    image: str | Path | np.ndarray | None = None  # the file, or uint8 RGB pixels [H, W, 3]
+    image: str | Path | np.ndarray | None = None  #: the file, or uint8 RGB pixels [H, W, 3]
 
     def __len__(self) -> int:
         return len(self.scores)

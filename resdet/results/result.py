@@ -23,18 +23,18 @@ from resdet.results.keypoints import keypoints_to_coco
 class Result:
     """n detections of one image, by descending score; those of a localizer in the order of the given classes."""
 
-    boxes: np.ndarray  # float32 [n, 4], xyxy in pixels, right and bottom exclusive
-    scores: np.ndarray  # float32 [n], 0 to 1
-    labels: np.ndarray  # int64 [n], class indices of the model, from 0
-    names: list[str]  # class name of each detection
-    category_ids: np.ndarray  # int64 [n], category ids of the annotation file
-    size: tuple[int, int]  # height and width of the image
-    rles: list[RLE] | None  # masks; None if the model predicts none
-    image: str | Path | np.ndarray | None  # source: a file, or uint8 RGB pixels [H, W, 3]
-    # float32 [n, K, 3]: x, y in pixels and score, the logit of the heatmap; None if the model predicts none
+    boxes: np.ndarray  #: float32 [n, 4], xyxy in pixels, right and bottom exclusive
+    scores: np.ndarray  #: float32 [n], 0 to 1
+    labels: np.ndarray  #: int64 [n], class indices of the model, from 0
+    names: list[str]  #: class name of each detection
+    category_ids: np.ndarray  #: int64 [n], category ids of the annotation file
+    size: tuple[int, int]  #: height and width of the image
+    rles: list[RLE] | None  #: masks; None if the model predicts none
+    image: str | Path | np.ndarray | None  #: source: a file, or uint8 RGB pixels [H, W, 3]
+    #: float32 [n, K, 3]: x, y in pixels and score, the logit of the heatmap; None if the model predicts none
     keypoints: np.ndarray | None
-    keypoint_names: list[str]  # K
-    skeleton: list[tuple[int, int]]  # pairs of keypoints that drawings connect
+    keypoint_names: list[str]  #: K
+    skeleton: list[tuple[int, int]]  #: pairs of keypoints that drawings connect
 
     def __init__(
         self,

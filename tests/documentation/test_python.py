@@ -1,0 +1,134 @@
+"""Python in the documentation: the blocks of a page run in order, in one namespace, in a folder with small stand-ins.
+
+A block below the comment `<!-- not run: REASON -->` is compiled, its imports are resolved, and the names of resdet in
+it exist.
+"""
+
+import ast
+import importlib
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from documentation.pages import CURRENT, blocks, name_of
+from documentation.test_links import exists
+from torch.utils.data import DataLoader
+
+import resdet
+from resdet.backbones.config import backbones
+from resdet.config.experiment import experiments
+from resdet.data.config import formats
+from resdet.detection.evaluation.protocols import evaluators
+from resdet.detection.formats.registry import formats as layouts
+from resdet.detection.heads import registry
+from resdet.necks.config import necks
+from resdet.tasks import tasks
+from resdet.weights import zoo
+
+PYTHON = [block for page in CURRENT for block in blocks(page) if block.language == "python"]
+RUN = {name_of(page): [block for block in PYTHON if block.page == page and block.run] for page in CURRENT}
+AS_TORCHVISION = (
+    *("model.box.aligned=false", "model.mask.aligned=false", "model.rpn.anchors.style=torchvision"),
+    *("model.input.resize=torchvision", "model.input.min_size=64", "model.input.max_size=64"),
+)
+MODELS = (  # config, number of classes, overrides, files
+    ("shapes_mask_r18_fpn.yaml", 3, AS_TORCHVISION, ("best.pth", "FILE", "a.pth", "b.pth", "runs/custom/best.pth")),
+    ("imagenet_r18.yaml", 300, ("model.backbone.shortcut=B",), ("classifier.pth", "runs/imagenet_r101/best.pth")),
+    ("shapes_loc_r18.yaml", 300, (), ("runs/imagenet_loc_r101/best.pth",)),
+)
+REGISTRIES = (
+    *(backbones, necks, formats, layouts, evaluators, experiments, tasks),
+    *(registry.box_heads, registry.mask_heads, registry.roi_branches, registry.box_losses, registry.class_losses),
+)
+IMAGES = (
+    "street.jpg",
+    "cat.jpg",
+    "dog.jpg",
+    "a.jpg",
+    "b.jpg",
+    "large.jpg",
+    "photos/1.jpg",
+    "photos/2.jpg",
+    "photos/val/3.jpg",
+)
+ABSENT = {"h5py", "detectron2"}  # packages of other projects that a block may import
+GIVEN = {  # what the text of a page leaves to the reader
+    "docs/localization.md": lambda: {
+        "labels": np.array([0]),
+        "boxes": [np.array([[0, 0, 9, 9]])],
+        "guessed": np.array([[0, 1]]),
+        "places": np.zeros((1, 2, 4)) + [0, 0, 9, 9],
+    },
+}
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_blocks_compile_and_their_names_exist(block):
+    tree = ast.parse(block.text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module]
+        else:
+            modules = []
+        for module in modules:
+            if module.partition(".")[0] not in ABSENT | {"my_modules"}:
+                found = importlib.import_module(module) if "detectron2" not in block.text else None
+                names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+                assert found is None or [name for name in names if not hasattr(found, name)] == []
+    dotted = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert [name for name in dotted if name.startswith("resdet.") and name.isascii() and not is_known(name)] == []
+
+
+def is_known(name: str) -> bool:
+    """Of `resdet.load(…).predict`, only what stands before a call."""
+    return exists(name) if name.replace(".", "").isidentifier() else True
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    """A folder with painted images, and small models under the names that the pages use."""
+    folder = tmp_path_factory.mktemp("stage")
+    rng = np.random.default_rng(0)
+    for name in IMAGES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), rng.integers(0, 255, (48, 64, 3), np.uint8))
+    for config, count, overrides, names in MODELS:
+        model = resdet.build(config, f"model.num_classes={count}", *overrides)
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            resdet.weights.save(model, folder / name, "safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("page", [page for page in RUN if RUN[page]])
+def test_blocks_run(page, stage, tmp_path, monkeypatch):
+    shutil.copytree(stage, tmp_path, dirs_exist_ok=True, copy_function=os.link)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(zoo, "locate", stand_in)
+    if find_spec("pandas") is None:
+        monkeypatch.setattr(resdet.Result, "to_pandas", resdet.Result.columns)
+    monkeypatch.setattr(DataLoader, "__iter__", first_batch)
+    for each in REGISTRIES:
+        monkeypatch.setattr(each, "entries", dict(each.entries))
+    namespace = {"resdet": resdet, "torch": torch, "__name__": "page", **GIVEN.get(page, dict)()}
+    for block in RUN[page]:
+        exec(compile("\n" * block.line + block.text, str(block.page), "exec", dont_inherit=True), namespace)
+
+
+def first_batch(loader: DataLoader):
+    yield loader.collate_fn([loader.dataset[index] for index in range(loader.batch_size)])
+
+
+def stand_in(source) -> Path:
+    """A small model instead of the published one of a name."""
+    if Path(source).exists():
+        return Path(source)
+    assert str(source) in zoo.names()
+    return Path("best.pth" if "rcnn" in str(source) else "classifier.pth")
