@@ -22,6 +22,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(AT_ONCE)
 
 test-all: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks]'
 	$(BIN)/python -m pytest $(AT_ONCE) -m "not gpu"
 
 test-gpu: $(READY)

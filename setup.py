@@ -70,8 +70,17 @@ EXTRAS["test"] = [
     *EXTRAS["openvino"],
     "webdataset>=0.2.100",
 ]
+EXTRAS["notebooks"] = ["nbclient>=0.10", "ipykernel>=6"]
 EXTRAS["docs"] = ["sphinx>=8", "furo>=2025.7", "myst-parser>=4"]
-EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["lint"], *EXTRAS["docs"], "build>=1.2", "twine>=6", "pre-commit>=4"]
+EXTRAS["dev"] = [
+    *EXTRAS["test"],
+    *EXTRAS["lint"],
+    *EXTRAS["docs"],
+    *EXTRAS["notebooks"],
+    "build>=1.2",
+    "twine>=6",
+    "pre-commit>=4",
+]
 
 CLASSIFIERS = [
     "Development Status :: 4 - Beta",

@@ -153,9 +153,9 @@ class Trainer:
                         self.take_step(batch)
                     self.step += 1
                     self.pace.advance()
+                    self.conclude_step(log, throughput, steps)
                     if self.train.minutes and self.step == WARM:
                         throughput.reset()
-                    self.conclude_step(log, throughput, steps)
         if self.stale:
             log.info(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
 

@@ -56,7 +56,7 @@ IMAGES = (
     "photos/2.jpg",
     "photos/val/3.jpg",
 )
-ABSENT = {"h5py", "detectron2"}  # packages of other projects that a block may import
+ABSENT = {"h5py", "detectron2", "ray"}  # packages of other projects that a block may import
 GIVEN = {  # what the text of a page leaves to the reader
     "docs/localization.md": lambda: {
         "labels": np.array([0]),
@@ -122,7 +122,14 @@ def test_blocks_run(page, stage, tmp_path, monkeypatch):
         exec(compile("\n" * block.line + block.text, str(block.page), "exec", dont_inherit=True), namespace)
 
 
+ITERATE = DataLoader.__iter__
+
+
 def first_batch(loader: DataLoader):
+    """Of a loader that a page builds; those of trainings, which have no batch size, are read to the end."""
+    if loader.batch_size is None:
+        yield from ITERATE(loader)
+        return
     yield loader.collate_fn([loader.dataset[index] for index in range(loader.batch_size)])
 
 
