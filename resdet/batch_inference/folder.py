@@ -33,6 +33,11 @@ def prepare_folder(folder: Path, settings: dict[str, Any], images: Sequence[Addr
     else:
         check_empty(folder)
         write_json(path, manifest)
+    remove_unfinished(folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes the files of killed processes; no process may be writing."""
     for unfinished in folder.glob(".part-*.tmp"):
         unfinished.unlink(missing_ok=True)
 

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from resdet.batch_inference.folder import IMAGES, file_of, locked, prepare_folder, remaining
@@ -21,9 +21,14 @@ def predict_to_parquet(program: Program, sources: Sequence[str], out: str | Path
     """
     folder, images = Path(out), list_images(sources)
     world = distributed.join()
-    with locked(folder) if world.is_main else nullcontext():
+    with ExitStack() as stack:
+
+        def claim() -> list[int]:
+            stack.enter_context(locked(folder))
+            return open_folder(program, folder, images, size)
+
         try:
-            numbers = distributed.from_main(lambda: open_folder(program, folder, images, size))
+            numbers = distributed.from_main(claim)
         finally:
             distributed.leave()  # processes need not wait for each other any more
         write_parts(program, folder, images, size, numbers[world.rank :: world.size], world)

@@ -12,8 +12,6 @@ from resdet.errors import DataError
 from resdet.results import parquet
 from resdet.results.result import Result
 
-pytest.importorskip("pyarrow")
-
 
 def result_of(entries: list[dict], size: tuple[int, int], points: int = 0) -> Result:
     """Detections of one image; float32, as models predict them."""

@@ -2,11 +2,16 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from detection.heads import tiny
@@ -18,9 +23,6 @@ from resdet.batch_inference import run
 from resdet.classification import Classifier
 from resdet.images.normalize import Normalize
 from resdet.results import parquet
-
-pq = pytest.importorskip("pyarrow.parquet")
-pa = pytest.importorskip("pyarrow")
 
 WORDS = ("predict", "--weights", "net.pth", "photos", "--parquet", "out", "--part", 3)
 NAMES = ["1.png", "2.png", "4.png", "4a.jpg", "5.png", "empty.png", "more/0.png", "more/3.png", "more/6.png"]
@@ -268,3 +270,20 @@ def test_the_documentation_lists_the_columns():
         kind = str(field.type).replace("item: ", "").replace("<", "\\<")
         assert f"| `{field.name}` | {kind} |" in text
     assert f"version {parquet.VERSION}" in text
+
+
+def test_a_folder_in_use(tmp_path, command):
+    """The lock is of another process: POSIX locks do not exclude the process that holds them."""
+    use(classifier())
+    (tmp_path / "out").mkdir()
+    code = (
+        "import sys; from resdet.system import lock_or_fail; file = open('out/.lock', 'a+'); lock_or_fail(file); "
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, **pipes) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        done = command(*WORDS)
+        holder.stdin.close()
+    assert done.returncode == 2 and "in use by another process" in done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import resdet
@@ -17,8 +18,6 @@ from resdet.batch_inference.program import Program
 from resdet.errors import Error
 from resdet.interop import ray as adapter
 from resdet.weights import saving
-
-pq = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture
@@ -85,6 +84,7 @@ def test_rows_after_a_killed_worker(cluster, program, tmp_path, capsys):
     adapter.predict_to_parquet(program, sources, tmp_path / "out", 2, workers=2)
     killer.join()
     run.predict_to_parquet(program, sources, tmp_path / "alone", 2)
+    assert not [*(tmp_path / "out").glob(".*")]
     assert killed and rows(tmp_path / "out") == rows(tmp_path / "alone") and len(rows(tmp_path / "out")) == 13
 
 

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import resdet
@@ -9,8 +10,6 @@ from resdet.batch_inference import run
 from resdet.batch_inference.program import Program
 from resdet.interop import spark as adapter
 from resdet.weights import saving
-
-pq = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture
