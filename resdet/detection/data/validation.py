@@ -22,8 +22,9 @@ class Records:
 
     def __init__(self, entries: Sequence[Any] | JsonColumns, noun: str, report: "Report"):
         self.noun, self.report = noun, report
-        packed = isinstance(entries, JsonColumns)
-        self.entries: Any = entries if packed else [entry if isinstance(entry, dict) else {} for entry in entries]
+        self.entries: Any = entries  # of a large file
+        if not isinstance(entries, JsonColumns):
+            self.entries = [entry if isinstance(entry, dict) else {} for entry in entries]
         self.valid = np.ones(len(entries), bool)
 
     def __len__(self) -> int:
