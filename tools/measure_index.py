@@ -58,7 +58,8 @@ def write(file: Path, images: int) -> None:
             rows = range(start, min(start + BLOCK, images))
             entries = (
                 f'{{"id": {i + 1}, "image_id": {i * 7919 % images + 1}, "category_id": {i % CATEGORIES + 1}, '
-                f'"bbox": [{i % 300}.5, {i % 200}.25, {i % 90 + 10}.75, {i % 80 + 10}.5], "area": 12.5, "iscrowd": 0}}'
+                f'"bbox": [{i % 300}.5, {i % 200}.25, {i % 90 + 10}.75, {i % 80 + 10}.5], '
+                f'"area": 1200.5, "iscrowd": 0}}'
                 for i in rows
             )
             out.write((", " if start else "") + ", ".join(entries))
