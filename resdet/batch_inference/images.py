@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 
 from resdet.errors import ConfigError, DataError
+from resdet.files.remote import is_address
 from resdet.images.decode import EncodedImage, RawImage, read_image
 from resdet.images.inputs import is_image
 from resdet.images.video import is_video
@@ -60,7 +61,7 @@ class Address(NamedTuple):
         suffix = Path(self.path).suffix
         if suffix == PARQUET:
             return EncodedImage(read_row(self.path, self.place), str(self))
-        if suffix == TAR or is_remote(self.path):
+        if suffix == TAR or is_address(self.path):
             with reading(self.path):
                 return EncodedImage(read_range(self.path, self.place, self.size), str(self))
         return read_image(self.path, "restore it")
@@ -76,7 +77,7 @@ def list_images(sources: Sequence[str]) -> list[Address]:
 
 def files_of(source: str) -> Iterator[str]:
     """The file, or the images and tar files at any depth below a folder; of an address, likewise."""
-    if is_remote(source):
+    if is_address(source):
         system, path = file_system(source)
         with reading(source):
             below = [path] if system.isfile(path) else system.find(path)
@@ -95,11 +96,7 @@ def is_wanted(name: str) -> bool:
 
 def is_set(name: str) -> bool:
     """Whether a name is that of a file with many images, or the address of any."""
-    return name.endswith((TAR, PARQUET)) or is_remote(name)
-
-
-def is_remote(path: str) -> bool:
-    return "://" in path
+    return name.endswith((TAR, PARQUET)) or is_address(name)
 
 
 def addresses_of(path: str) -> Iterator[Address]:
@@ -173,7 +170,7 @@ def read_group(path: str, group: int) -> Any:
 
 def read_range(path: str, place: int, size: int) -> bytes:
     """`size` bytes from `place`, or the whole file."""
-    if is_remote(path):
+    if is_address(path):
         system, name = file_system(path)
         data = system.cat_file(name, place, place + size) if size else system.cat_file(name)
         return bytes(data)
@@ -183,7 +180,7 @@ def read_range(path: str, place: int, size: int) -> bytes:
 
 
 def open_file(path: str) -> IO[bytes]:
-    if not is_remote(path):
+    if not is_address(path):
         return open(path, "rb")
     system, name = file_system(path)
     opened: IO[bytes] = system.open(name, "rb")
