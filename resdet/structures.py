@@ -63,14 +63,19 @@ class Batch(NamedTuple):
     indices: Tensor  # [B] int64 on the CPU: indices into the data set
 
     def parts(self, count: int) -> list["Batch"]:
-        """Splits the batch into `count` micro-batches of equal size."""
-        size = len(self.indices) // count
-        return [each(self, lambda field: field[start : start + size]) for start in range(0, size * count, size)]
+        """Splits the batch into `count` micro-batches, whose sizes differ by one image at most."""
+        shares = [share(len(self.indices), number, count) for number in range(count)]
+        return [each(self, lambda field: field[part.start : part.stop]) for part in shares]
 
     def to(self, device: torch.device) -> "Batch":
         """Moves images and targets to the device; copies from pinned memory are asynchronous."""
         move = lambda field: field.to(device, non_blocking=True)
         return Batch(each(self.images, move), each(self.targets, move), self.indices)
+
+
+def share(count: int, number: int, shares: int) -> range:
+    """The items of a share, of `shares` in sequence, whose sizes differ by one at most."""
+    return range(number * count // shares, (number + 1) * count // shares)
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:

@@ -15,6 +15,7 @@ from resdet.engine.log import CONFIG, Log, record
 from resdet.engine.loggers.registry import Logger
 from resdet.engine.loggers.registry import loggers as known_loggers
 from resdet.engine.metrics_file import METRICS
+from resdet.engine.restart import is_own, read_facts
 from resdet.engine.run import Run
 from resdet.engine.run_folder import check_unoccupied, claim_folder
 from resdet.engine.trainer import Trainer, be_deterministic
@@ -41,22 +42,36 @@ def train(
 ) -> dict[str, float]:
     """Trains, or with `eval_only` evaluates the weights of `init`; returns the metrics of the best evaluation, and
     writes them to `json_path`. `callbacks` are called besides those of `train.callbacks`."""
-    world = distributed.join(experiment.train.device)
+    world = distributed.join(experiment.train.device, experiment.train.ddp.timeout)
     try:
-        check_world(experiment, world)
-        if init and not zoo.is_known(init):
-            raise WeightsError(f"{init}: no such file, and no published model: give the weights of --init.")
-        if experiment.train.deterministic:
-            be_deterministic()
-        if eval_only:
-            metrics = evaluate(experiment, world, init)
-        else:
-            metrics = run_in_folder(experiment, world, out, resume, init, callbacks)
-        if world.is_main:
-            write_json(json_path, metrics)
-        return metrics
+        with distributed.tell_loss(lambda: "outside of training"):
+            return train_or_evaluate(experiment, world, out, resume, init, eval_only, json_path, callbacks)
     finally:
         distributed.leave()
+
+
+def train_or_evaluate(
+    experiment: Experiment,
+    world: World,
+    out: str | None,
+    resume: bool,
+    init: str | None,
+    eval_only: bool,
+    json_path: str | None,
+    callbacks: Sequence[Callback],
+) -> dict[str, float]:
+    check_world(experiment, world)
+    if init and not zoo.is_known(init):
+        raise WeightsError(f"{init}: no such file, and no published model: give the weights of --init.")
+    if experiment.train.deterministic:
+        be_deterministic()
+    if eval_only:
+        metrics = evaluate(experiment, world, init)
+    else:
+        metrics = run_in_folder(experiment, world, out, resume, init, callbacks)
+    if world.is_main:
+        write_json(json_path, metrics)
+    return metrics
 
 
 def run_in_folder(
@@ -70,8 +85,10 @@ def run_in_folder(
     """Trains in a folder of its own; returns the metrics of the best evaluation."""
     check_folder(out or "runs")
     with ExitStack() as claims:
-        claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume))
+        patience = experiment.train.ddp.timeout / 2  # of that of the other processes, which wait for this one
+        claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume, patience))
         folder = distributed.from_main(claim)
+        resume = resume or distributed.from_main(lambda: is_own(folder))
         steps = tasks[experiment.task].steps(experiment, folder, init)
         if steps:
             return run_steps(experiment, steps, world, folder, resume, callbacks)
@@ -80,11 +97,10 @@ def run_in_folder(
 
 def check_world(experiment: Experiment, world: World) -> None:
     shares = world.size * experiment.train.accumulate
-    if experiment.train.batch % shares:
+    if experiment.train.batch < shares:
         raise ConfigError(
-            f"train.batch is {experiment.train.batch}: give a multiple of {world.size} processes × "
-            f"{experiment.train.accumulate} micro-batches (train.accumulate), such as "
-            f"{max(experiment.train.batch // shares, 1) * shares}."
+            f"train.batch is {experiment.train.batch}: give at least {shares}, one image for each of {world.size} "
+            f"processes × {experiment.train.accumulate} micro-batches (train.accumulate)."
         )
 
 
@@ -117,6 +133,12 @@ def run(
     check_same_step(trainer, folder)
     if before:
         log.info(f"resuming from step {trainer.step} of {folder / checkpoint.LAST}")
+        processes = read_facts(folder).get("processes", world.size)
+        if processes != world.size:
+            log.info(
+                f"processes were {processes} and are {world.size}: a step still takes {experiment.train.batch} images "
+                "in all, at the same learning rate"
+            )
         for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
             log.info(f"changed since the checkpoint: {key} was {old} and is {new}")
     if world.is_main:

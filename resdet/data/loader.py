@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError, Error
 from resdet.images.decode import Source
-from resdet.structures import Batch, tensors_of
+from resdet.structures import Batch, share, tensors_of
 from resdet.system import CHILD_ENDED, STOP_SIGNALS
 
 log = logging.getLogger(__name__)
@@ -123,8 +123,7 @@ class Loader:
         step = first_step
         while True:
             images = self.row(step).tolist()
-            share = len(images) // self.world
-            slots = range(self.rank * share, (self.rank + 1) * share)
+            slots = share(len(images), self.rank, self.world)
             yield [(step * len(images) + slot, images[slot]) for slot in slots]
             step += 1
 

@@ -69,6 +69,25 @@ class ScheduleConfig:
 
 
 @dataclass
+class DDPConfig:
+    """Communication of several processes (torch's DistributedDataParallel)."""
+
+    timeout: float = 1800  # seconds that a process waits for another one
+    bucket_cap_mb: float = 25  # gradients that are averaged at once, while others are computed
+    gradient_as_bucket_view: bool = True  # gradients share the memory of the buckets
+    static_graph: bool = False  # promises that each step uses the same parameters in the same order
+    compress: Literal["fp16", "bf16", "powersgd"] | None = None  # of gradients between processes; null: exact
+    powersgd_rank: int = 1
+    powersgd_start: int = 1000  # first step with PowerSGD
+
+    def __post_init__(self):
+        for key in ("timeout", "bucket_cap_mb", "powersgd_rank"):
+            require(getattr(self, key) > 0, f"train.ddp.{key}", getattr(self, key), "it must be above zero")
+        # DistributedDataParallel rearranges its buckets after the first step.
+        require(self.powersgd_start > 2, "train.ddp.powersgd_start", self.powersgd_start, "give 3 or more")
+
+
+@dataclass
 class TrainConfig:
     """Config of a training run."""
 
@@ -98,12 +117,19 @@ class TrainConfig:
     log_images: int = 4  # validation images, with results, for the loggers at each evaluation; 0: none
     callbacks: list[str] = field(default_factory=list)  # module:Class, or the names of registered ones
     patience: int | None = None  # early stopping: evaluations without improvement
+    ddp: DDPConfig = field(default_factory=DDPConfig)  # several processes
 
     def __post_init__(self):
         for key in ("length", "evaluate_every", "checkpoint_every", "batch", "accumulate", "log_every"):
             require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "it must be above zero")
         remedy = f"give a divisor of train.batch, which is {self.batch}"
         require(self.batch % self.accumulate == 0, "train.accumulate", self.accumulate, remedy)
+        require(
+            self.accumulate == 1 or not self.ddp.static_graph,
+            "train.ddp.static_graph",
+            self.ddp.static_graph,
+            "use false with train.accumulate above 1, whose last micro-batch differs from the others",
+        )
         require(
             self.accumulate == 1 or not self.compile or self.compile_mode == "default",
             "train.compile_mode",

@@ -4,17 +4,28 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from resdet.engine.rendezvous import meet
 from resdet.errors import ConfigError, Error, require
 
 T = TypeVar("T")
+
+
+TIMEOUT = 1800.0  # seconds that a process waits for another one
+BACKENDS = ("gloo", "Gloo", "NCCL", "ProcessGroup")  # one of them is in each message of a failed collective
+
+
+class LostProcess(Error):
+    """Another process has ended or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class World:
         return range(self.rank, count, self.size)
 
 
-def join(device: str = "auto") -> World:
+def join(device: str = "auto", timeout: float = TIMEOUT) -> World:
     """Joins the process group of torchrun; without torchrun, a world of one process."""
     rank, size, local = (
         int(os.environ.get(key, default)) for key, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
@@ -48,7 +59,11 @@ def join(device: str = "auto") -> World:
 
         # gloo in addition to NCCL, so that processes agree on a stop without waiting for their devices.
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, rank=rank, world_size=size)
+        limit = timedelta(seconds=timeout)
+        with tell_loss(lambda: "before the start"):
+            store, _, _ = next(dist.rendezvous("env://", timeout=limit))
+            own = dist.PrefixStore(meet(store, rank, size, timeout), store)
+            dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=limit)
     return World(rank, size, chosen)
 
 
@@ -66,6 +81,28 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
         torch.cuda.set_device(local_rank)
         return torch.device("cuda", local_rank)
     return chosen
+
+
+@contextmanager
+def tell_loss(place: Callable[[], str]) -> Iterator[None]:
+    """Turns a failed collective into a sentence with this process and the place."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_loss(error):
+            raise
+        rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        reason = str(error).strip().splitlines()[0].rsplit("] ", 1)[-1][:80]
+        raise LostProcess(
+            f"Process {rank} of {size} has lost another one {place()} ({reason}): that process has ended, or its "
+            "machine or network does not respond; torchrun with --max-restarts continues the run."
+        ) from error
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether the error is of a collective that failed or took too long."""
+    known = isinstance(error, RuntimeError) and any(name in str(error) for name in BACKENDS)
+    return known or isinstance(error, dist.DistError)
 
 
 def leave() -> None:

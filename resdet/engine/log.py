@@ -17,6 +17,7 @@ import torch
 from resdet import __version__
 from resdet.engine.loggers.registry import Logger
 from resdet.engine.metrics_file import METRICS, append, keep_until
+from resdet.engine.restart import torchrun_id
 from resdet.engine.run import Run
 from resdet.errors import FileError, one_line
 from resdet.files.atomic import write_json, write_text
@@ -98,6 +99,7 @@ def record(out: Path, experiment: str, seed: int, device: torch.device, world: i
         "seed": seed,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "processes": world,
+        "torchrun": torchrun_id(),
         "threads": torch.get_num_threads(),
         "resdet": __version__,
         "git": git_revision(),

@@ -8,7 +8,6 @@ run resumed from it evaluates first.
 """
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -24,7 +23,8 @@ from resdet.engine import checkpoint, distributed
 from resdet.engine.callbacks import Callbacks
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.cuda_graph import GraphedStep, StepInputs, uses_graph
-from resdet.engine.distributed import World
+from resdet.engine.ddp import in_parallel
+from resdet.engine.distributed import LostProcess, World
 from resdet.engine.ema import ModelEMA
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
@@ -37,7 +37,7 @@ from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.throughput import Throughput
 from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, Error, FileError
-from resdet.structures import Batch
+from resdet.structures import Batch, share
 
 
 class Trainer:
@@ -63,6 +63,7 @@ class Trainer:
 
         layout = torch.channels_last if train.channels_last else torch.contiguous_format
         task.model.to(world.device).to(memory_format=layout)
+        self.divisors = divisors(train.batch, train.accumulate, world)
         self.precision = choose_precision(train.precision, world.device)
         graph = uses_graph(train, self.precision, world)
         self.optimizer = build_optimizer(task.model, optim, self.lr, graph)
@@ -101,11 +102,7 @@ class Trainer:
             step.compile(mode=self.train.compile_mode, dynamic=False)
         if self.world.size == 1:
             return step
-        devices = [self.world.device.index] if self.world.device.type == "cuda" else None
-        with warnings.catch_warnings():
-            # The argument's replacement is not in all supported versions of torch.
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            return DistributedDataParallel(step, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return in_parallel(step, self.train.ddp, self.world.device)
 
     def run(self, log: Log) -> dict[str, float]:
         """Trains to the end, or to a stop; returns the metrics of the best evaluation."""
@@ -113,9 +110,14 @@ class Trainer:
         with self.signals:
             self.callbacks.train_start()
             try:
-                self.loop(log)
+                with distributed.tell_loss(lambda: f"after step {self.step}; {self.resume_hint()}"):
+                    self.loop(log)
             except StopRequested:
                 self.stopped = True
+            except LostProcess:
+                if self.signals.received is None:
+                    raise
+                self.stopped = True  # the other process stopped first
             self.callbacks.call("on_train_end")
         if self.stopped:
             log.info(f"stopped at step {self.step}; {self.resume_hint()}")
@@ -129,8 +131,15 @@ class Trainer:
         scaled = f", scaled from {self.optim.lr:g} for a batch of {base}" if base and base != self.train.batch else ""
         log.info(
             f"{self.length()} of {self.train.batch} images, learning rate {self.lr:g}{scaled}, {self.precision} on "
-            f"{self.world.device} ({self.world.size} process{'es' if self.world.size > 1 else ''}), into {self.out}"
+            f"{self.world.device} ({self.processes()}), into {self.out}"
         )
+
+    def processes(self) -> str:
+        size, batch = self.world.size, self.train.batch
+        if size == 1:
+            return "1 process"
+        least, most = batch // size, -(-batch // size)
+        return f"{size} processes of {least}{f' or {most}' if most > least else ''} images a step"
 
     def loop(self, log: Log) -> None:
         self.stopped = self.stop_is_due()
@@ -226,8 +235,9 @@ class Trainer:
 
     def update_weights(self, inputs: StepInputs) -> Tensor:
         """Updates the weights by the gradient of all micro-batches; returns the mean losses and measures [K]."""
-        results = [self.backward(part, last=part is inputs[-1]) for part in inputs]
-        losses, measures = (mean_of(dicts) for dicts in zip(*results))
+        last = inputs[-1]
+        results = [self.backward(part, divisor, part is last) for part, divisor in zip(inputs, self.divisors)]
+        losses, measures = (self.mean_of(dicts) for dicts in zip(*results))
         row = self.window.row(losses, measures)
         if self.optim.clip_norm:
             self.scaler.unscale_(self.optimizer)
@@ -239,15 +249,24 @@ class Trainer:
             self.averaged.update(self.task.model)
         return row
 
-    def backward(self, inputs: tuple[Any, ...], last: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def backward(
+        self, inputs: tuple[Any, ...], divisor: float, last: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Accumulates the gradients of one micro-batch; processes exchange gradients with the last one."""
         module, dtype = self.module, PRECISIONS.get(self.precision)
         with module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext():
             with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
                 losses, measures = module(*inputs)
-            total = sum(losses.values()) / self.train.accumulate
+            total = sum(losses.values()) / divisor
             self.scaler.scale(total).backward()
         return losses, measures
+
+    def mean_of(self, dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
+        """The mean of each value over the micro-batches, so that the mean over all processes counts images alike."""
+        return {
+            key: cast(Tensor, sum(values[key].detach() / divisor for values, divisor in zip(dicts, self.divisors)))
+            for key in dicts[0]
+        }
 
     def read_window(self, log: Log, throughput: Throughput, steps: Steps) -> dict[str, float]:
         """Validates, logs and returns the mean losses and measures since the last call, and updates the schedule."""
@@ -314,9 +333,11 @@ class Trainer:
             if not self.saved:
                 raise
             raise type(error)(f"{str(error).rstrip('.')}; {self.resume_hint()}.") from error
-        except Exception:
+        except Exception as error:
             if self.signals.received is not None:
                 raise StopRequested from None  # another process stopped first, and a collective failed
+            if distributed.is_loss(error):
+                raise
             log.warn(f"failed at step {self.step}; {self.resume_hint()}")
             raise
 
@@ -402,9 +423,11 @@ class Trainer:
         return {key: value for key, value in content.items() if key not in ("model", "trainer")}
 
 
-def mean_of(dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
-    """The mean of each value over the micro-batches."""
-    return {key: cast(Tensor, sum(values[key].detach() for values in dicts) / len(dicts)) for key in dicts[0]}
+def divisors(batch: int, accumulate: int, world: World) -> list[float]:
+    """What divides the loss of each micro-batch of this process, so that the mean over all processes is that of all
+    images: the number of micro-batches if all have the same size."""
+    own = len(share(batch, world.rank, world.size))
+    return [batch / (world.size * len(share(own, number, accumulate))) for number in range(accumulate)]
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

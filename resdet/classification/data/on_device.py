@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.progress import track
-from resdet.structures import Batch, upload
+from resdet.structures import Batch, share, upload
 
 UPLOAD = 100  # steps whose random numbers are uploaded at once
 
@@ -50,7 +50,8 @@ class OnDeviceTraining:
     ):
         self.data, self.batch, self.seed = data, batch, seed
         self.pad, self.flip = pad, flip
-        self.share = slice(rank * batch // world, (rank + 1) * batch // world)
+        part = share(batch, rank, world)
+        self.share = slice(part.start, part.stop)
         self.order = ShuffleSampler(len(data), seed)
         self.steps_per_epoch = self.order.steps_per_pass(batch)
         color = data.mean(per_pixel=False).round().to(torch.uint8)
