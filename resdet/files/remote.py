@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from resdet.errors import DataError, DownloadError
-from resdet.files.atomic import write_bytes, write_json
+from resdet.files.atomic import file_errors, make_folder, write_bytes, write_json
 from resdet.files.download import cache_dir
 from resdet.files.json_file import read_json
 from resdet.system import read_at, replace, wait_and_lock
@@ -150,10 +150,9 @@ def _open_file_system(protocol: str, process: int) -> Any:
 def _mirror(address: str) -> Path:
     """Copies the small files of a remote folder into the cache, if they have changed."""
     folder = cache_dir() / "remote" / hashlib.sha256(address.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    free = _bound()
-    found = False
-    with open(folder / ".lock", "w") as lock:
+    free, found = _bound(), False
+    make_folder(folder)
+    with file_errors(folder), open(folder / ".lock", "w") as lock:
         wait_and_lock(lock)
         for split in SPLITS:
             used = _mirror_split(f"{address}/{split}", folder / split, free)
@@ -200,7 +199,7 @@ def _mirror_split(address: str, folder: Path, free: float) -> int | None:
     index = folder / INDEX
     if not (index.is_file() and index.read_bytes() == data and (folder / name).is_file()):
         log.info("downloading %s (%.1f MB)", f"{address}/{name}", size / 1e6)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         _download(f"{address}/{name}", folder / name, size, digest)
         write_bytes(index, data)
     kept, used = [], 0

@@ -119,7 +119,8 @@ def count_html(count: int, total: int) -> str:
 def _(gallery: Gallery) -> str:
     layers = dict.fromkeys(name for each in gallery.pictures for name in each.layers)
     toggles = "".join(
-        f'<label class="layer{number}"><input type="checkbox" checked data-layer="{number}"> {escape(name)}</label>'
+        f'<label><input type="checkbox" checked data-layer="{number}"> '
+        f'<span class="layer{number}" aria-hidden="true">■</span> {escape(name)}</label>'
         for number, name in enumerate(layers)
     )
     pictures = "\n".join(picture_html(each, list(layers)) for each in gallery.pictures) or "<p>None.</p>"

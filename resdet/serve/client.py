@@ -56,11 +56,15 @@ class Connection:
 
     def __init__(self, url: str, token: str | None, timeout: float):
         parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            raise not_an_address(url) from None
         if parts.scheme not in CONNECTIONS or not parts.hostname:
-            raise Error(f"{url!r} is no address of a server: give one such as http://127.0.0.1:8000.")
+            raise not_an_address(url)
         self.url, self.path = url, parts.path.rstrip("/")
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.http = CONNECTIONS[parts.scheme](parts.hostname, parts.port, timeout=timeout)
+        self.http = CONNECTIONS[parts.scheme](parts.hostname, port, timeout=timeout)
 
     def __enter__(self) -> "Connection":
         return self
@@ -81,6 +85,10 @@ class Connection:
             raise Error(f"{self.url} answered {response.status}: {sentence_of(content)}")
         answer: dict[str, Any] = json.loads(content)
         return answer
+
+
+def not_an_address(url: str) -> Error:
+    return Error(f"{url!r} is no address of a server: give one such as http://127.0.0.1:8000.")
 
 
 def sentence_of(content: bytes) -> str:

@@ -193,7 +193,9 @@ def named(words: Sequence[str]) -> dict[str, str]:
         name, given, path = word.partition("=")
         if not given:
             name, path = Path(word).stem, word
-        if not name or name in paths:
+        if not name:
+            raise ConfigError(f"{word}: the model needs a name; give NAME=PATH, with the path of a file.")
+        if name in paths:
             raise ConfigError(f"{word}: two models need two names; give NAME=PATH.")
         paths[name] = path
     return paths

@@ -191,7 +191,7 @@ def test_metrics_are_kept_where_the_resumed_run_cannot_write_them(tmp_path):
 
 def test_a_figure_that_finds_no_space(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kind": "train", "error": 0.5}\n')
-    setting = SimpleNamespace(weights=lambda name: str(tmp_path / "best.pth"), out=tmp_path / "figures")
+    setting = SimpleNamespace(weights=lambda name: str(tmp_path / "best.pth"), out=tmp_path / "figures", scale=1)
     with (
         disks.limited(LIMIT),
         pytest.raises(FileError, match=r"figures/figure6.svg cannot be written \(File too large"),

@@ -66,8 +66,9 @@ def test_errors_are_sentences(serve, tmp_path):
             resdet.serve.predict(url, picture())
         with pytest.raises(resdet.Error, match="422: .*image 2 is no image"):
             resdet.serve.predict(url, [picture(), b"no"], token="secret")
-    with pytest.raises(resdet.Error, match="no address"):
-        resdet.serve.predict("localhost:8000", picture())
+    for address in ("localhost:8000", "http://127.0.0.1:http", "http://"):
+        with pytest.raises(resdet.Error, match="no address"):
+            resdet.serve.predict(address, picture())
     with pytest.raises(resdet.Error, match="cannot read"):
         resdet.serve.predict(url, tmp_path / "none.jpg")
     with socket.create_server(("127.0.0.1", 0)) as unused:

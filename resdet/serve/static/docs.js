@@ -5,10 +5,10 @@ function make(tag, properties = {}, ...children) {
   return made;
 }
 
-function table(title, head, rows) {
+function table(title, head, rows, of) {
   if (!rows.length) return "";
   const cells = (tag, row) => make("tr", {}, ...row.map((cell) => make(tag, {}, cell)));
-  const region = make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: title },
+  const region = make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: `${title} of ${of}` },
     make("table", {}, make("thead", {}, cells("th", head)), make("tbody", {}, ...rows.map((row) => cells("td", row)))));
   return make("div", {}, make("h3", {}, title), region);
 }
@@ -28,14 +28,15 @@ function operation(path, method, about) {
     [type, schema.properties ? Object.keys(schema.properties).join(", ") : "the file"]));
   const responses = Object.entries(about.responses).map(([code, each]) => (
     [code, Object.entries(each.content || {}).map(([type, { schema }]) => `${type}: ${typeOf(schema)}`).join("; "), each.description]));
-  return make("section", {}, make("h2", {}, `${method.toUpperCase()} ${path}`), make("p", {}, about.summary),
-    make("p", {}, about.description || ""), table("Parameters", ["name", "type", "meaning"], parameters),
-    table("Bodies", ["content type", "content"], bodies), table("Responses", ["status", "content", "meaning"], responses));
+  const name = `${method.toUpperCase()} ${path}`;
+  return make("section", {}, make("h2", {}, name), make("p", {}, about.summary), make("p", {}, about.description || ""),
+    table("Parameters", ["name", "type", "meaning"], parameters, name), table("Bodies", ["content type", "content"], bodies, name),
+    table("Responses", ["status", "content", "meaning"], responses, name));
 }
 
 function schemaOf(name, { properties = {} }) {
   const rows = Object.entries(properties).map(([key, each]) => [key, typeOf(each), each.description || ""]);
-  return make("section", {}, make("h2", {}, name), table("Fields", ["name", "type", "meaning"], rows));
+  return make("section", {}, make("h2", {}, name), table("Fields", ["name", "type", "meaning"], rows, name));
 }
 
 const here = location.origin;
