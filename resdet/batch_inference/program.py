@@ -1,6 +1,5 @@
 """What a job predicts with: models and settings, by name, so that processes and machines can load them."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from resdet.batch_inference.images import Readable
 from resdet.detection.inference.predictor import batch_for
 from resdet.errors import ConfigError, DataError, WeightsError
 from resdet.fast import Compile
+from resdet.files import download
 from resdet.images.grouped import predicted
 from resdet.model import Prepared
 from resdet.results.parquet import VERSION, Row, common, row_of_error, row_of_result
@@ -107,14 +107,10 @@ def check_classifiers(model: Any, classifiers: Sequence[str]) -> None:
 
 
 def digest(source: str) -> str:
-    """SHA-256 of the content of a file of weights, or of a published model."""
+    """SHA-256 of the content of a file of weights, or of a published model; of both files of an OpenVINO model."""
     path = zoo.locate(source)
-    checksum = hashlib.sha256()
+    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
     try:
-        for part in (path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])):
-            with open(part, "rb") as file:
-                while block := file.read(2**20):
-                    checksum.update(block)
+        return "".join(download.digest(part, "sha256") for part in parts)
     except OSError as error:
         raise WeightsError(f"{source} cannot be read ({error.strerror}): give a file of weights.") from error
-    return checksum.hexdigest()
