@@ -1,5 +1,7 @@
 """Random ground truth and detections with all that evaluators stumble over."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,3 +84,27 @@ def make_mask(rng: np.random.Generator, image: dict, box: list[float], form: str
         return {"size": size, "counts": pycocotools_mask.encode(np.asfortranarray(pixels))["counts"].decode()}
     runs = np.diff(np.flatnonzero(np.diff(pixels.T.ravel(), prepend=0, append=2)), prepend=0)
     return {"size": size, "counts": runs.tolist()}
+
+
+def written(folder: Path, truth: dict, results: list[dict]) -> tuple[Path, Path]:
+    paths = folder / "truth.json", folder / "results.json"
+    for path, content in zip(paths, (truth, results)):
+        path.write_text(json.dumps(content))
+    return paths
+
+
+def one_image(*objects: dict, names=("a", "b")) -> dict:
+    """Ground truth of one image of 100×100."""
+    defaults = {"image_id": 1, "category_id": 1, "iscrowd": 0}
+    return {
+        "images": [{"id": 1, "width": 100, "height": 100}],
+        "categories": [{"id": k, "name": name} for k, name in enumerate(names, start=1)],
+        "annotations": [
+            {**defaults, "id": k, "area": thing["bbox"][2] * thing["bbox"][3], **thing}
+            for k, thing in enumerate(objects, start=1)
+        ],
+    }
+
+
+def found(bbox: list, score: float, category_id: int = 1) -> dict:
+    return {"image_id": 1, "category_id": category_id, "bbox": bbox, "score": score}

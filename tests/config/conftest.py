@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a config; the task need not be said."""
+
+    def to_file(text: str, name: str = "mine.yaml", task: str = "task: classification\n") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(task + text, encoding="utf-8")
+        return path
+
+    return to_file

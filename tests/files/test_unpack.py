@@ -1,0 +1,132 @@
+"""Archives that are unpacked whole, in part, or not at all."""
+
+import io
+import os
+import random
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from resdet.errors import DataError
+from resdet.files import download
+
+PAYLOAD = random.Random(0).randbytes(300_000)
+FILES = {"set/a.txt": b"a", "set/deep/b.txt": b"b", "settings.txt": b"c"}
+
+
+def tar_item(name: str, **fields) -> tarfile.TarInfo:
+    item = tarfile.TarInfo(name)
+    for field, value in fields.items():
+        setattr(item, field, value)
+    return item
+
+
+def write_tar(path: Path, files: dict[str, bytes], *items: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
+        for name, data in files.items():
+            tar.addfile(tar_item(name, size=len(data)), io.BytesIO(data))
+        for item in items:
+            tar.addfile(item)
+    return path
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name, data in files.items():
+            zipped.writestr(name, data)
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name, write", [("x.tar", write_tar), ("x.tar.gz", write_tar), ("x.zip", write_zip)])
+def test_unpacks_all_or_one_folder(tmp_path, name, write):
+    archive = write(tmp_path / name, FILES)
+    assert contents(download.unpack(archive, tmp_path / "all")) == FILES
+    assert contents(download.unpack(archive, tmp_path / "one", "set")) == {"a.txt": b"a", "deep/b.txt": b"b"}
+    assert sorted(os.listdir(tmp_path)) == ["all", "one", name]
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path):
+    archive = write_tar(tmp_path / "x.tar", FILES)
+    (tmp_path / "all").mkdir()
+    assert contents(download.unpack(archive, tmp_path / "all")) == {}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        tar_item("../evil"),
+        tar_item("set/../../evil"),
+        tar_item("set/link", type=tarfile.SYMTYPE, linkname="../../evil"),
+        tar_item("set/link", type=tarfile.SYMTYPE, linkname="/etc"),
+        tar_item("set/link", type=tarfile.LNKTYPE, linkname="../evil"),
+        tar_item("set/pipe", type=tarfile.FIFOTYPE),
+    ],
+    ids=lambda item: f"{item.name} {item.linkname}",
+)
+def test_nothing_leaves_the_folder_and_nothing_stays_half_done(tmp_path, item):
+    archive = write_tar(tmp_path / "x.tar", FILES, item)
+    with pytest.raises(DataError, match="x.tar cannot be unpacked"):
+        download.unpack(archive, tmp_path / "here" / "all")
+    assert sorted(os.listdir(tmp_path)) == ["here", "x.tar"] and os.listdir(tmp_path / "here") == []
+
+
+@pytest.mark.parametrize("name, write", [("x.tar", write_tar), ("x.zip", write_zip)])
+def test_roots_are_taken_off(tmp_path, name, write):
+    """An absolute name is read as one below the folder, as tar and unzip do."""
+    inside = str(tmp_path / "evil")
+    archive = write(tmp_path / name, {inside: b"x"})
+    assert contents(download.unpack(archive, tmp_path / "all")) == {inside[1:]: b"x"}
+    assert not Path(inside).exists()
+
+
+def test_a_zip_that_climbs_stays_inside(tmp_path):
+    archive = write_zip(tmp_path / "x.zip", {"../evil": b"x"})
+    assert contents(download.unpack(archive, tmp_path / "here" / "all")) == {"evil": b"x"}
+    assert sorted(os.listdir(tmp_path)) == ["here", "x.zip"]
+
+
+@pytest.mark.parametrize("name, write", [("x.tar", write_tar), ("x.tar.gz", write_tar), ("x.zip", write_zip)])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 3], lambda data: b"<html>no</html>"], ids=["truncated", "a page"]
+)
+def test_damaged_archives(tmp_path, name, write, damage):
+    archive = write(tmp_path / name, {"set/big": PAYLOAD})
+    archive.write_bytes(damage(archive.read_bytes()))
+    with pytest.raises(DataError, match=f"{name} cannot be unpacked .*: delete it and download it again"):
+        download.unpack(archive, tmp_path / "all")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_changed_byte_in_a_compressed_archive(tmp_path):
+    archive = write_tar(tmp_path / "x.tar.gz", {"set/big": PAYLOAD})
+    data = bytearray(archive.read_bytes())
+    data[-6] ^= 1  # in the checksum of the whole
+    archive.write_bytes(data)
+    with pytest.raises(DataError, match="delete it and download it again"):
+        download.unpack(archive, tmp_path / "all")
+
+
+def test_missing_archive_and_missing_folder(tmp_path):
+    with pytest.raises(DataError, match="nowhere.tar: no such file"):
+        download.unpack(tmp_path / "nowhere.tar", tmp_path / "all")
+    with pytest.raises(DataError, match="contains no folder sets"):
+        download.unpack(write_tar(tmp_path / "x.tar", FILES), tmp_path / "all", "sets")
+
+
+@pytest.mark.parametrize("offset, value", [(6, 1), (8, 77)], ids=["encrypted", "compression"])
+def test_archives_that_the_standard_library_cannot_open(tmp_path, offset, value):
+    """In the header of the part and in the directory, which has it two bytes further on."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.txt", "text")
+    data = bytearray(buffer.getvalue())
+    data[offset] = data[data.index(b"PK\x01\x02") + offset + 2] = value
+    (tmp_path / "x.zip").write_bytes(data)
+    with pytest.raises(DataError, match="x.zip cannot be unpacked"):
+        download.unpack(tmp_path / "x.zip", tmp_path / "folder")
