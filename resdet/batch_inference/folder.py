@@ -14,12 +14,11 @@ from typing import Any
 from resdet.batch_inference.images import Address
 from resdet.errors import FileError
 from resdet.files.atomic import check_folder, make_folder, write_json
+from resdet.files.folder_lock import in_use, release, try_lock
 from resdet.files.json_file import read_json
 from resdet.results.parquet import MANIFEST, check_empty
-from resdet.system import lock_or_fail, remove_locked
 
 IMAGES = 1000  # of a part, by default
-LOCK = ".lock"
 
 
 def prepare_folder(folder: Path, settings: dict[str, Any], images: Sequence[Address], size: int) -> None:
@@ -76,17 +75,11 @@ def file_of(folder: Path, number: int) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Locks the folder against another command; a file system without locks leaves it unprotected."""
-    make_folder(folder)
-    file = (folder / LOCK).open("a+")
-    try:
-        lock_or_fail(file)
-    except (BlockingIOError, PermissionError):
-        file.close()
-        raise FileError(f"{folder} is in use by another process: wait until it ends, or give another folder.") from None
-    except OSError:
-        pass
+    """Locks the folder against other commands."""
+    lock = try_lock(folder)
+    if lock is None:
+        raise FileError(in_use(folder))
     try:
         yield
     finally:
-        remove_locked(folder / LOCK, file)
+        release(lock, folder)

@@ -91,7 +91,7 @@ def cases_of(peer: nn.Module, model: Detector, inputs: Inputs) -> Iterator[Case]
     peer_step = torchvision_step(peer, inputs)
     trainer = trainer_of(model, count, device)
     sides: dict[str, Side] = {"torchvision": peer_step, "resdet": lambda: take_step(trainer, inputs.batch)}
-    yield Case(name(f"defaults (resdet: channels_last, {trainer.precision})"), count, sides, note)
+    yield Case(name(f"defaults (resdet: channels_last, {trainer.train_step.precision})"), count, sides, note)
     for variant in (variant.on(device) for variant in EAGER):
         sides = {
             "torchvision": torchvision_step(peer, inputs, variant),

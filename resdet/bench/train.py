@@ -47,7 +47,7 @@ def training_cases(
     peers = each(nets, lambda net: training_step(Loss(copy.deepcopy(net)), contiguous, labels))
     given = Batch(images, labels, torch.arange(batch))
     ours = lambda: take_step(trainer, given)
-    name = f"{prefix}defaults (resdet: channels_last, {trainer.precision})"
+    name = f"{prefix}defaults (resdet: channels_last, {trainer.train_step.precision})"
     yield Case(name, batch, {**peers, "resdet": ours})
 
     for variant in (variant.on(device) for variant in variants):

@@ -1,8 +1,6 @@
 """The output folder of a run, locked by one run at a time."""
 
-import os
 import re
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +11,8 @@ from typing import IO
 from resdet.engine import checkpoint
 from resdet.engine.restart import is_own
 from resdet.errors import Error
-from resdet.system import lock_or_fail, remove_locked
+from resdet.files.folder_lock import LOCK, in_use, release, try_lock
 
-LOCK = ".lock"
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # temporary files of resdet.files.atomic
 POLL = 0.5  # seconds between two attempts to lock
 MAX_NUMBER = 10_000  # of numbered folders
@@ -39,11 +36,7 @@ def claim_folder(name: str, out: str | None, resume: bool, patience: float = 0.0
         remove_temporary_files(folder)
         yield folder
     finally:
-        if is_current(lock, folder / LOCK):
-            remove_locked(folder / LOCK, lock)
-        lock.close()
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+        release(lock, folder)
 
 
 def own_folder(first: Path, out: str | None) -> Path | None:
@@ -99,46 +92,6 @@ def numbered(first: Path) -> list[Path]:
 
 def holds_run(folder: Path) -> bool:
     return (folder / "run.json").exists()
-
-
-def try_lock(folder: Path) -> IO[str] | None:
-    """Creates the folder and returns its open, locked lock file; None if another process holds the lock.
-
-    The system releases the lock when its process ends in any way, and forked loader workers do not inherit it.
-    """
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = (folder / LOCK).open("a+", encoding="utf-8")
-        except FileNotFoundError:
-            continue  # another process removed the folder
-        except OSError as error:
-            raise Error(f"{folder}: cannot write a run there ({error.strerror}); give another --out.") from error
-        try:
-            lock_or_fail(lock)
-        except (BlockingIOError, PermissionError):  # POSIX allows both
-            lock.close()
-            return None
-        except OSError:
-            pass  # a file system without locks: the folder is unprotected
-        if is_current(lock, folder / LOCK):
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
-            return lock
-        lock.close()  # its file was removed between opening and locking
-
-
-def is_current(lock: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def in_use(folder: Path) -> str:
-    holder = (folder / LOCK).read_text(encoding="utf-8") or "another process"
-    return f"{folder} is in use by {holder}: wait until that run ends, or give another --out."
 
 
 def remove_temporary_files(folder: Path) -> None:

@@ -8,36 +8,30 @@ run resumed from it evaluates first.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from resdet.cudnn import fastest_algorithms
 from resdet.engine import checkpoint, distributed
 from resdet.engine.callbacks import Callbacks
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
-from resdet.engine.cuda_graph import GraphedStep, StepInputs, uses_graph
-from resdet.engine.ddp import in_parallel
 from resdet.engine.distributed import LostProcess, World
-from resdet.engine.ema import ModelEMA
 from resdet.engine.log import Log
-from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
-from resdet.engine.optim import build_optimizer, load_state, saved_optimizer, scaled_lr, set_lr
+from resdet.engine.metric_buffer import MetricBuffer
+from resdet.engine.optim import scaled_lr
 from resdet.engine.pace import WARM, Pace
-from resdet.engine.precision import PRECISIONS, choose_precision
 from resdet.engine.remaining import Remaining, Steps
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.throughput import Throughput
+from resdet.engine.train_step import TrainStep
 from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, Error, FileError
-from resdet.structures import Batch, share
+from resdet.structures import Batch
 
 
 class Trainer:
@@ -61,23 +55,12 @@ class Trainer:
         self.pace = Pace(total, self.steps(train.evaluate_every), train.minutes)
         self.remaining = Remaining(self.pace)
 
-        layout = torch.channels_last if train.channels_last else torch.contiguous_format
-        task.model.to(world.device).to(memory_format=layout)
-        self.divisors = divisors(train.batch, train.accumulate, world)
-        self.precision = choose_precision(train.precision, world.device)
-        graph = uses_graph(train, self.precision, world)
-        self.optimizer = build_optimizer(task.model, optim, self.lr, graph)
-        self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")
-        self.averaged = ModelEMA(task.model, train.ema) if train.ema else None
-        self.module = self.prepare_step_module().train()
-        self.update: Callable[[StepInputs], Tensor] = self.update_weights
-        if graph:
-            self.update = GraphedStep(self.update_weights, self.optimizer.zero_grad)
+        self.window = MetricBuffer()
+        self.train_step = TrainStep(task, optim, train, world, self.lr, self.window)
 
         self.step = 0
         self.saved = 0  # step of the last checkpoint
         self.evaluation_due = False
-        self.window = MetricBuffer()
         self.best: dict[str, float] | None = None
         self.waited = 0  # evaluations since the best
         self.signals = defer_signals()
@@ -94,15 +77,6 @@ class Trainer:
     def length(self) -> str:
         minutes = self.train.minutes
         return f"{self.total} steps" if minutes is None else f"{minutes:g} minutes (train.minutes) in steps"
-
-    def prepare_step_module(self) -> nn.Module:
-        """The task's step module, compiled if configured, and wrapped for several processes."""
-        step = self.task.step
-        if self.train.compile:
-            step.compile(mode=self.train.compile_mode, dynamic=False)
-        if self.world.size == 1:
-            return step
-        return in_parallel(step, self.train.ddp, self.world.device)
 
     def run(self, log: Log) -> dict[str, float]:
         """Trains to the end, or to a stop; returns the metrics of the best evaluation."""
@@ -130,8 +104,8 @@ class Trainer:
         base = self.optim.base_batch
         scaled = f", scaled from {self.optim.lr:g} for a batch of {base}" if base and base != self.train.batch else ""
         log.info(
-            f"{self.length()} of {self.train.batch} images, learning rate {self.lr:g}{scaled}, {self.precision} on "
-            f"{self.world.device} ({self.processes()}), into {self.out}"
+            f"{self.length()} of {self.train.batch} images, learning rate {self.lr:g}{scaled}, "
+            f"{self.train_step.precision} on {self.world.device} ({self.processes()}), into {self.out}"
         )
 
     def processes(self) -> str:
@@ -149,9 +123,7 @@ class Trainer:
             early = ", where it stopped early (train.patience)" if self.stale else ""
             log.info(f"the run is complete: step {self.step} of {self.total}{early}")
             return
-        with (
-            self.signals.abandon()
-        ):  # the first batch may take hours: a localizer R-CNN computes all proposals before it
+        with self.signals.abandon():  # the first batch may take hours: of a localizer R-CNN, it follows all proposals
             batches = iter(self.task.training.batches(self.step))
         throughput = Throughput(self.train.batch)
         with Steps(self.remaining, self.step, self.total) as steps:
@@ -227,46 +199,8 @@ class Trainer:
         self.pace.speed = distributed.from_main(lambda: self.pace.fitted(throughput.seconds_per_step()))
 
     def take_step(self, batch: Batch) -> None:
-        """One update from one batch, in `accumulate` micro-batches."""
-        torch.manual_seed(step_seed(self.train.seed, self.step, self.world.rank))
-        set_lr(self.optimizer, self.schedule.lr(self.pace.position))
-        inputs = [self.task.inputs(part, self.step) for part in batch.parts(self.train.accumulate)]
-        self.window.add(self.update(inputs), batch.indices)
-
-    def update_weights(self, inputs: StepInputs) -> Tensor:
-        """Updates the weights by the gradient of all micro-batches; returns the mean losses and measures [K]."""
-        last = inputs[-1]
-        results = [self.backward(part, divisor, part is last) for part, divisor in zip(inputs, self.divisors)]
-        losses, measures = (self.mean_of(dicts) for dicts in zip(*results))
-        row = self.window.row(losses, measures)
-        if self.optim.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.task.model.parameters(), self.optim.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.averaged:
-            self.averaged.update(self.task.model)
-        return row
-
-    def backward(
-        self, inputs: tuple[Any, ...], divisor: float, last: bool
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Accumulates the gradients of one micro-batch; processes exchange gradients with the last one."""
-        module, dtype = self.module, PRECISIONS.get(self.precision)
-        with module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext():
-            with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
-                losses, measures = module(*inputs)
-            total = sum(losses.values()) / divisor
-            self.scaler.scale(total).backward()
-        return losses, measures
-
-    def mean_of(self, dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
-        """The mean of each value over the micro-batches, so that the mean over all processes counts images alike."""
-        return {
-            key: cast(Tensor, sum(values[key].detach() / divisor for values, divisor in zip(dicts, self.divisors)))
-            for key in dicts[0]
-        }
+        """One update from one batch."""
+        self.train_step(batch, self.step, self.schedule.lr(self.pace.position))
 
     def read_window(self, log: Log, throughput: Throughput, steps: Steps) -> dict[str, float]:
         """Validates, logs and returns the mean losses and measures since the last call, and updates the schedule."""
@@ -278,7 +212,7 @@ class Trainer:
         self.window.clear()
         if "error" in metrics:
             self.schedule.observe_training_error(metrics["error"])
-        metrics["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        metrics["lr"] = self.train_step.lr
         metrics |= throughput.read()
         self.remaining.close_window()
         log.metrics(self.step, "train", metrics)
@@ -286,18 +220,15 @@ class Trainer:
         steps.report()
         return metrics
 
-    def evaluated_model(self) -> nn.Module:
-        return self.averaged.module if self.averaged else self.task.model
-
     def evaluate(self, log: Log) -> None:
         """Evaluates the model that was just saved, and saves the result."""
         with self.signals.abandon(), self.with_resume_hint(log):
-            model = self.evaluated_model()
+            model = self.train_step.evaluated_model()
             if self.train.exact_statistics:
                 self.task.exact_statistics(model, self.train.exact_statistics)
             metrics = self.task.evaluate(model)
             self.observe(metrics, log)
-            self.module.train()
+            self.train_step.module.train()
         self.evaluation_due = False
         self.save()
         self.callbacks.call("on_evaluation_end", self.step, metrics)
@@ -313,7 +244,7 @@ class Trainer:
         if better:
             self.best = {**metrics, "step": self.step}
             if self.world.is_main:
-                content = {"model": self.evaluated_model().state_dict(), **self.task.description()}
+                content = {"model": self.train_step.evaluated_model().state_dict(), **self.task.description()}
                 checkpoint.write({**content, "figures": self.best}, self.out / checkpoint.BEST)
                 self.callbacks.call("on_checkpoint", self.out / checkpoint.BEST)
                 self.task.keep(self.out)
@@ -356,7 +287,7 @@ class Trainer:
 
     def save(self) -> None:
         """Writes the complete training state to last.pth."""
-        self.synchronize()
+        self.train_step.synchronize(self.step)
         if self.world.is_main:
             content = {"model": self.task.model.state_dict(), **self.task.description(), "trainer": self.state()}
             checkpoint.write(content, self.out / checkpoint.LAST)
@@ -364,32 +295,13 @@ class Trainer:
         self.saved = self.step
         distributed.any_rank(False)  # wait until the checkpoint is complete, since later work may end the run
 
-    def synchronize(self) -> None:
-        """Validates the weights and averages per-process state before a checkpoint."""
-        if len(self.window):
-            self.window.check(self.window.table(), self.step, self.task.name)
-            distributed.average(self.window.rows)
-        for model in (self.task.model, *([self.averaged.module] if self.averaged else [])):
-            self.check_weights(model)
-            distributed.average_statistics(model)
-
-    def check_weights(self, model: nn.Module) -> None:
-        """Raises NonFiniteLoss for weights that an update from finite losses made non-finite."""
-        if not torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all():
-            raise NonFiniteLoss(
-                f"The weights are not finite after step {self.step}, although its losses are: "
-                "lower optim.lr or set optim.clip_norm; last.pth, if written, is from an earlier step."
-            )
-
     def state(self) -> dict[str, Any]:
         return {
             "step": self.step,
             "total": self.total,
             "pace": self.pace.state_dict(),
             "evaluation_due": self.evaluation_due,
-            "optimizer": saved_optimizer(self.optimizer),
-            "scaler": self.scaler.state_dict(),
-            "averaged": self.averaged.state_dict() if self.averaged else None,
+            **self.train_step.state_dict(),
             "schedule": self.schedule.state_dict(),
             "window": self.window.state_dict(),
             "best": self.best,
@@ -401,19 +313,12 @@ class Trainer:
         content = checkpoint.read_last(self.out)
         state = content["trainer"]
         try:
-            self.task.model.load_state_dict(content["model"])
-            load_state(self.optimizer, state["optimizer"])
+            self.train_step.load_state_dict(content["model"], state)
         except (RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"{self.out / checkpoint.LAST} has another model or optimizer than the config: resume with the "
                 "config.yaml of that run, or start a new run from its weights by --init and --out."
             ) from error
-        if state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
-        if self.averaged and state["averaged"]:
-            self.averaged.load_state(state["averaged"])
-        elif self.averaged:  # the run had no average before
-            self.averaged.module.load_state_dict(content["model"])
         self.schedule.load_state_dict(state["schedule"])
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
@@ -421,17 +326,6 @@ class Trainer:
         self.saved = self.step
         self.evaluation_due = state.get("evaluation_due", False)  # older checkpoints were written after the evaluation
         return {key: value for key, value in content.items() if key not in ("model", "trainer")}
-
-
-def divisors(batch: int, accumulate: int, world: World) -> list[float]:
-    """What divides the loss of each micro-batch of this process, so that the mean over all processes is that of all
-    images: the number of micro-batches if all have the same size."""
-    own = len(share(batch, world.rank, world.size))
-    return [batch / (world.size * len(share(own, number, accumulate))) for number in range(accumulate)]
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def be_deterministic() -> None:

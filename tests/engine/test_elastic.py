@@ -14,9 +14,10 @@ from running import COMMAND, TINY, fork, here, run
 
 from resdet.engine import restart
 from resdet.engine.rendezvous import meet
-from resdet.engine.run_folder import LOCK, claim_folder, try_lock
+from resdet.engine.run_folder import claim_folder
 from resdet.engine.trainer import Trainer
 from resdet.errors import Error
+from resdet.files.folder_lock import LOCK, try_lock
 
 COMMON = [*TINY, "train.batch=16", "train.length=10", "train.log_every=1", "train.deterministic=true", "optim.lr=0.05"]
 KILLED = [*COMMON, "train.callbacks=[engine.ender:Kill]", "train.checkpoint_every=5", "train.unit=steps"]

@@ -112,14 +112,14 @@ def test_a_trainer_stretches_and_compresses_its_schedule(tmp_path, monkeypatch):
         out = tmp_path / str(total)
         trainer = Trainer(task, OptimConfig(lr=0.1), ScheduleConfig("cosine"), config, World(0, 1, CPU), out)
         trainer.pace.clock, trainer.pace.started = clock, clock()
-        rates, update = [], trainer.update
+        rates, update = [], trainer.train_step.update
 
         def step(inputs):
             clock.now += 0.1
-            rates.append(trainer.optimizer.param_groups[0]["lr"])
+            rates.append(trainer.train_step.optimizer.param_groups[0]["lr"])
             return update(inputs)
 
-        trainer.update = step
+        trainer.train_step.update = step
         out.mkdir()
         trainer.run(Log(None))
         assert trainer.step == pytest.approx(600, abs=25) and trainer.state()["total"] == trainer.step

@@ -86,7 +86,7 @@ def test_a_folder_into_which_nothing_was_written_goes():
 def test_what_cannot_be_a_folder_is_said(tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(Error, match=r"^file: cannot write a run there \(File exists\)"),
+        pytest.raises(Error, match=r"^file: cannot write there \(File exists\)"),
         claim_folder("x", "file", False),
     ):
         pass

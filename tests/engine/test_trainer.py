@@ -151,7 +151,7 @@ def test_adamw_clipping_and_the_moving_average(tmp_path):
     run(made, tmp_path)
     expected, averaged = by_hand(lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.05), clip=0.3, average=0.8)
     assert_close(made.task.model.state_dict(), expected)
-    assert_close(made.averaged.module.state_dict(), averaged)
+    assert_close(made.train_step.averaged.module.state_dict(), averaged)
     best = torch.load(tmp_path / "best.pth", weights_only=True)
     assert best["figures"]["step"] == 3 and best["classes"] == ["a", "b", "c"]
 
@@ -293,5 +293,5 @@ def test_an_average_that_starts_at_a_resumption_starts_from_the_weights_of_the_r
     run(trainer(Linear(), tmp_path / "run"), tmp_path / "run")
     made = trainer(Linear(), tmp_path / "run", ema=0.9)
     made.resume()
-    for average, weight in zip(made.evaluated_model().parameters(), made.task.model.parameters()):
+    for average, weight in zip(made.train_step.evaluated_model().parameters(), made.task.model.parameters()):
         assert torch.equal(average, weight)

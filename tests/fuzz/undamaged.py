@@ -54,7 +54,7 @@ def last() -> dict[str, Any]:
     trainer = Trainer(task(), chosen.optim, chosen.schedule, chosen.train, task().world, Path("nowhere"))
     for parameter in task().model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    trainer.optimizer.step()
+    trainer.train_step.optimizer.step()
     trainer.step = 1
     return {"model": task().model.state_dict(), **saving.description(task().model), "trainer": trainer.state()}
 

@@ -107,9 +107,9 @@ def test_captured_steps_are_eager_steps(options):
             made.step += 1
         losses[graph] = made.window.table()[:, 0]
         weights[graph] = torch.cat(
-            [tensor.float().flatten() for tensor in made.evaluated_model().state_dict().values()]
+            [tensor.float().flatten() for tensor in made.train_step.evaluated_model().state_dict().values()]
         )
-        assert not graph or len(made.update.captured) == 1
+        assert not graph or len(made.train_step.update.captured) == 1
     torch.testing.assert_close(losses[True], losses[False], rtol=0.02, atol=0.02)
     assert (weights[True] - weights[False]).norm() < 0.02 * weights[False].norm()
 

@@ -13,7 +13,8 @@ from resdet.detection.task import DetectionTask
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.engine.trainer import Trainer, step_seed
+from resdet.engine.train_step import step_seed
+from resdet.engine.trainer import Trainer
 from resdet.structures import each
 
 pytestmark = pytest.mark.usefixtures("narrow")
