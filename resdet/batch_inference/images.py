@@ -13,7 +13,9 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 
 from resdet.errors import ConfigError, DataError
+from resdet.files import remote
 from resdet.files.remote import is_address
+from resdet.files.tar_member import Place, read_place
 from resdet.images.decode import EncodedImage, RawImage, read_image
 from resdet.images.inputs import is_image
 from resdet.images.video import is_video
@@ -57,7 +59,7 @@ class Address(NamedTuple):
         return f"{self.path}:{self.member}" if self.member else self.path
 
     def read(self) -> EncodedImage:
-        """The encoded image; a DataError if it cannot be read."""
+        """The encoded image; a DataError if it cannot be read, a DownloadError if the storage of an address fails."""
         suffix = Path(self.path).suffix
         if suffix == PARQUET:
             return EncodedImage(read_row(self.path, self.place), str(self))
@@ -171,12 +173,8 @@ def read_group(path: str, group: int) -> Any:
 def read_range(path: str, place: int, size: int) -> bytes:
     """`size` bytes from `place`, or the whole file."""
     if is_address(path):
-        system, name = file_system(path)
-        data = system.cat_file(name, place, place + size) if size else system.cat_file(name)
-        return bytes(data)
-    with open(path, "rb") as file:
-        file.seek(place)
-        return file.read(size)
+        return remote.fetch(path, place, size)
+    return read_place(path, Place(place, size), path)
 
 
 def open_file(path: str) -> IO[bytes]:

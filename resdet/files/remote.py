@@ -76,21 +76,27 @@ def origin_of(folder: Path) -> Origin | None:
 
 
 def fetch_range(address: str, offset: int, size: int, crc: int | None = None) -> bytes:
-    """Part of a remote file, with retries; a DownloadError if it cannot be had or has another CRC-32."""
+    """Part of a shard, with retries; a DownloadError if it cannot be had or has another CRC-32."""
+    try:
+        return fetch(address, offset, size, crc)
+    except FileNotFoundError:
+        raise DownloadError(f"{address} is missing, but its {INDEX} lists it: upload it again.") from None
+
+
+def fetch(address: str, offset: int = 0, size: int = 0, crc: int | None = None) -> bytes:
+    """A remote file, or `size` bytes of it, with retries; a DownloadError if the storage fails, FileNotFoundError if
+    there is none."""
 
     def read() -> bytes:
         files, path = _file_system(address)
-        data = files.cat_file(path, start=offset, end=offset + size)
-        if len(data) != size:
+        data = bytes(files.cat_file(path, start=offset, end=offset + size) if size else files.cat_file(path))
+        if size and len(data) != size:
             raise ValueError(f"{len(data)} bytes came instead of {size}: is it truncated, or without range requests?")
         if crc is not None and zlib.crc32(data) != crc:
             raise ValueError("its checksum differs from the index")
         return data
 
-    try:
-        return _retried(f"bytes {offset} to {offset + size} of {address}", read)
-    except FileNotFoundError:
-        raise DownloadError(f"{address} is missing, but its {INDEX} lists it: upload it again.") from None
+    return _retried(f"bytes {offset} to {offset + size} of {address}" if size else address, read)
 
 
 def _retried(what: str, read: Callable[[], T]) -> T:
@@ -180,7 +186,7 @@ def _mirror_split(address: str, folder: Path, free: float) -> int | None:
     """Mirrors a split; returns the bytes of the shards that are kept, or None if the address has no such split."""
     where = f"{address}/{INDEX}"
     try:
-        data = _retried(where, lambda: _file_system(where)[0].cat_file(where))
+        data = fetch(where)
     except FileNotFoundError:
         shutil.rmtree(folder, ignore_errors=True)
         return None

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from resdet import config
+from resdet.batch_inference.images import list_images
 from resdet.cli import main
 from resdet.data.loader import Notes
 from resdet.detection.data import shape_scenes
@@ -255,3 +256,20 @@ def test_a_bound_that_is_no_number(monkeypatch):
     monkeypatch.setenv("RESDET_REMOTE_CACHE_GB", "much")
     with pytest.raises(DataError, match="RESDET_REMOTE_CACHE_GB is 'much': give a number of gigabytes"):
         open_scenes("memory://data")
+
+
+def test_images_to_predict_are_fetched_again_after_faults(server, shards):
+    """A lasting fault stops the run, which can be restarted; an image that is not there is an error of that image."""
+    path = next((shards / "scenes/train").glob("*.tar"))
+    here = list_images([str(path)])[0]
+    there = here._replace(path=f"{server.address}/scenes/train/{path.name}")
+    server.faults += ["error", "short"]
+    assert there.read().data == here.read().data
+    server.faults += ["error"] * 9
+    with pytest.raises(DownloadError, match="503"):
+        there.read()
+    server.faults.clear()
+    with pytest.raises(DataError, match=r"absent.tar cannot be read"):
+        there._replace(path=f"{server.address}/absent.tar").read()
+    with pytest.raises(DataError, match=r"absent.jpg cannot be read"):
+        there._replace(path=f"{server.address}/absent.jpg", place=0, size=0).read()
