@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from importlib import import_module
+from typing import Any
 
 from resdet.errors import ConfigError
 from resdet.timing import CudaTimer, Timer, measure, torch_threads
@@ -12,6 +13,7 @@ SUITES = (
     "forward", "train", "cifar", "pipeline", "detect", "detect_train", "end_to_end", "ops", "evaluate", "index",
     "serve",
 )  # fmt: skip
+END_TO_END = "end_to_end"
 ON_DEVICES = ("forward", "train", "cifar", "detect", "detect_train", "ops", "serve")  # suites that also run on a GPU
 
 
@@ -21,14 +23,15 @@ def bench(
     threads: int | None = None,
     json_path: str | None = None,
     device: str = "cpu",
+    images: int | None = None,
 ) -> None:
     """Times the given suites, or all that run on the device (`cpu` or `cuda`).
 
     Prints for each library the median over `rounds` of images/s or time per call, and the ratio to the first library
     (torchvision or pycocotools). `threads`: torch threads, by default one per core; the pipeline suite always uses one
-    core.
+    core. `images`: of the suite end_to_end.
     """
-    validate(suites, rounds, threads, device)
+    validate(suites, rounds, threads, device, images)
     import torch
 
     from resdet.bench.report import Report
@@ -36,7 +39,9 @@ def bench(
     with torch_threads(threads or torch.get_num_threads()):
         report = Report(json_path, rounds, device)
         for name in suites or (SUITES if device == "cpu" else ON_DEVICES):
-            settings = {"device": device} if name in ON_DEVICES else {}
+            settings: dict[str, Any] = {"device": device} if name in ON_DEVICES else {}
+            if name == END_TO_END and images:
+                settings["images"] = images
             with closing(import_module(f"resdet.bench.{name}").cases(**settings)) as cases:
                 for case in cases:
                     timer = CudaTimer() if device == "cuda" else Timer()
@@ -44,7 +49,7 @@ def bench(
                     report.add(name, case, measure(case, rounds, log, timer), timer)
 
 
-def validate(suites: Sequence[str], rounds: int, threads: int | None, device: str) -> None:
+def validate(suites: Sequence[str], rounds: int, threads: int | None, device: str, images: int | None) -> None:
     for name in suites:
         if name not in SUITES:
             raise ConfigError(f"There is no suite named {name!r}: use one of {', '.join(SUITES)}.")
@@ -52,6 +57,8 @@ def validate(suites: Sequence[str], rounds: int, threads: int | None, device: st
             raise ConfigError(f"The suite {name} runs on the CPU only: leave out --device {device}.")
     if rounds < 1:
         raise ConfigError(f"--rounds is {rounds}: give 1 or more.")
+    if images is not None and (images < 1 or END_TO_END not in suites):
+        raise ConfigError(f"--images is {images}: give 1 or more, and the suite {END_TO_END}.")
     if threads is not None and threads < 1:
         raise ConfigError(f"--threads is {threads}: give 1 or more, or leave it out for one thread per core.")
     if device == "cuda":

@@ -1,12 +1,13 @@
-"""A folder of JPEGs to a COCO results file with Faster and Mask R-CNN: weights loaded, images decoded, file written.
+"""A folder of JPEGs to a results file: weights loaded, images decoded, file written.
 
-All sides have the same weights, at the usual size (short side 800, long side up to 1333). Fast mode pays for its
-compilation within the measured time, from inductor's cache if that has the net already.
+Faster and Mask R-CNN at the usual size (short side 800, long side up to 1333), and a ResNet on center crops of 224
+pixels; all sides have the same weights. Fast mode pays for its compilation within the measured time, from inductor's
+cache if that has the net already.
 """
 
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,12 +28,17 @@ from resdet.export.openvino import to_openvino
 from resdet.fast import accelerate
 from resdet.files.atomic import write_image, write_json, write_torch
 from resdet.images.photographs import photograph
+from resdet.model import Model
+from resdet.results.classification import Classification
 from resdet.results.result import Result
 from resdet.timing import Case, Side
 
 IMAGES = 200
 SIZES = ((480, 640), (427, 640), (640, 480))  # heights and widths, in turn
 SHORT, LONG = 800, 1333
+TOP = 5  # classes of an image
+
+Entry = dict[str, Any]  # of a results file
 
 
 def cases(images: int = IMAGES, short: int = SHORT, long: int = LONG, body: str = "resnet50") -> Iterator[Case]:
@@ -46,16 +52,34 @@ def cases(images: int = IMAGES, short: int = SHORT, long: int = LONG, body: str 
             open_peer = partial(load_peer, weights, masks, short, long, body)
             open_ours = partial(load_ours, weights, short, long)
             title = f"{'Mask' if masks else 'Faster'} R-CNN, {{}}".format
-            sides: dict[str, Side] = {
-                "torchvision": lambda: write(with_torchvision(open_peer(), paths), folder),
-                "resdet exact": lambda: write(with_resdet(open_ours(), paths), folder),
-                "resdet fast": lambda: write(with_resdet(accelerate(open_ours()), paths), folder),
-                "onnxruntime": with_onnxruntime(open_ours(), folder, paths),
-                "OpenVINO": with_openvino(open_ours(), folder, paths),
-            }
+            sides = runtimes(open_ours, lambda: with_torchvision(open_peer(), paths), folder, paths)
             yield Case(title("folder to results file"), images, sides, warm=False)
             sides = {f"resdet {mode}": partial(first_result, weights, paths[0], mode) for mode in ("exact", "fast")}
             yield Case(title("a new process to its first result"), 1, sides, unit="s", warm=False)
+        yield classification(folder, paths, body)
+
+
+def runtimes(
+    open_ours: Callable[[], Any], with_peer: Callable[[], Iterable[Entry]], folder: Path, paths: Sequence[Path]
+) -> dict[str, Side]:
+    return {
+        "torchvision": lambda: write(with_peer(), folder),
+        "resdet exact": lambda: write(with_resdet(open_ours(), paths), folder),
+        "resdet fast": lambda: write(with_resdet(accelerate(open_ours()), paths), folder),
+        "onnxruntime": with_onnxruntime(open_ours(), folder, paths),
+        "OpenVINO": with_openvino(open_ours(), folder, paths),
+    }
+
+
+def classification(folder: Path, paths: Sequence[Path], body: str) -> Case:
+    from torchvision.models import get_model
+
+    weights = folder / "classifier.pth"
+    torch.manual_seed(0)
+    write_torch(weights, get_model(body, weights=None).state_dict())
+    with_peer = lambda: with_torchvision_classifier(weights, body, paths)
+    sides = runtimes(lambda: hub.load(weights), with_peer, folder, paths)
+    return Case(f"{body}, folder to results file", len(paths), sides, warm=False)
 
 
 def write_photographs(folder: Path, count: int) -> list[Path]:
@@ -66,7 +90,7 @@ def write_photographs(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def write(entries: Iterable[dict[str, Any]], folder: Path) -> None:
+def write(entries: Iterable[Entry], folder: Path) -> None:
     write_json(str(folder / "results.json"), [*entries])
 
 
@@ -83,7 +107,7 @@ def load_ours(weights: Path, short: int, long: int) -> Detector:
 
 
 @torch.inference_mode()
-def with_torchvision(peer: nn.Module, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def with_torchvision(peer: nn.Module, paths: Sequence[Path]) -> Iterator[Entry]:
     """The loop of torchvision's documentation, with masks encoded by pycocotools."""
     from torchvision.io import decode_image
 
@@ -97,7 +121,22 @@ def with_torchvision(peer: nn.Module, paths: Sequence[Path]) -> Iterator[dict[st
         yield from with_segments(result.to_coco(number), masks)
 
 
-def with_segments(entries: list[dict[str, Any]], masks: np.ndarray | None) -> list[dict[str, Any]]:
+@torch.inference_mode()
+def with_torchvision_classifier(weights: Path, body: str, paths: Sequence[Path]) -> Iterator[Entry]:
+    """The loop of torchvision's documentation."""
+    from torchvision.io import decode_image
+    from torchvision.models import get_model, get_model_weights
+
+    peer = get_model(body, weights=None).eval()
+    peer.load_state_dict(torch.load(weights, weights_only=True))
+    preprocess = get_model_weights(body)["IMAGENET1K_V1"].transforms()
+    for number, path in enumerate(paths):
+        scores = peer(preprocess(decode_image(str(path), mode="RGB"))[None])[0].softmax(0)
+        best = scores.topk(TOP)
+        yield {"image_id": number, "labels": best.indices.tolist(), "scores": best.values.tolist()}
+
+
+def with_segments(entries: list[Entry], masks: np.ndarray | None) -> list[Entry]:
     from pycocotools import mask as encoder
 
     for entry, mask in zip(entries, () if masks is None else masks):
@@ -106,12 +145,18 @@ def with_segments(entries: list[dict[str, Any]], masks: np.ndarray | None) -> li
     return entries
 
 
-def with_resdet(model: Any, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def with_resdet(model: Any, paths: Sequence[Path]) -> Iterator[Entry]:
     for number, result in enumerate(model.stream(paths)):
-        yield from result.to_coco(number)
+        yield from entries_of(result, number)
 
 
-def with_onnxruntime(model: Detector, folder: Path, paths: Sequence[Path]) -> Side:
+def entries_of(result: Result | Classification, number: int) -> list[Entry]:
+    if isinstance(result, Result):
+        return result.to_coco(number)
+    return [{"image_id": number, "labels": result.labels.tolist(), "scores": result.scores.tolist()}]
+
+
+def with_onnxruntime(model: Model, folder: Path, paths: Sequence[Path]) -> Side:
     """Our exported file, in onnxruntime."""
     if missing(*PACKAGES):
         return NOT_INSTALLED
@@ -120,7 +165,7 @@ def with_onnxruntime(model: Detector, folder: Path, paths: Sequence[Path]) -> Si
     return lambda: write(with_resdet(hub.load(file), paths), folder)
 
 
-def with_openvino(model: Detector, folder: Path, paths: Sequence[Path]) -> Side:
+def with_openvino(model: Model, folder: Path, paths: Sequence[Path]) -> Side:
     """Our exported file, in OpenVINO's default precision."""
     if missing("openvino", *PACKAGES):
         return NOT_INSTALLED

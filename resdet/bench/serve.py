@@ -1,4 +1,4 @@
-"""`resdet serve` under load, beside the same model in this process that reads the same image from a list.
+"""`resdet serve` under load, beside the same model in this process on as many files.
 
 The server and the clients are processes of their own on the same machine, and share its cores with each other.
 """
@@ -23,16 +23,16 @@ from resdet.bench.end_to_end import missing
 from resdet.bench.nets import NOT_INSTALLED
 from resdet.errors import Error
 from resdet.files.atomic import write_image
-from resdet.images.decode import read_image
 from resdet.images.photographs import photograph
 from resdet.timing import MEGABYTES, Case
 from resdet.weights import saving
 
 NETS = {
+    "ResNet-20 on CIFAR": ("cifar10_resnet20.yaml", "model.num_classes=10"),
     "ResNet-50": ("imagenet_r50.yaml", "model.num_classes=1000"),
     "Faster R-CNN R50-FPN": ("coco_r50_fpn.yaml", "model.num_classes=80", "model.pretrained=null"),
 }
-REQUESTS = {"ResNet-50": 512, "Faster R-CNN R50-FPN": 128}  # of a round
+REQUESTS = {"ResNet-20 on CIFAR": 4096, "ResNet-50": 512, "Faster R-CNN R50-FPN": 64}  # of a round
 CLIENTS = (1, 8, 64)
 SIZE = (480, 640)  # height and width of the image
 BATCH = 8  # the server's default
@@ -58,14 +58,14 @@ def cases_of(name: str, words: Sequence[str], requests: int, device: str) -> Ite
         torch.manual_seed(0)
         saving.save(hub.build(*words), weights, "safetensors")
         model = hub.load(weights, mode="fast", device=device)
-        sequence = [read_image(image, "")] * requests
-        alone = lambda: sum(1 for _ in model.predict(sequence, batch=BATCH, stream=True))
+        alone = lambda: sum(1 for _ in model.predict([image] * requests, batch=BATCH, stream=True))
         server = stack.enter_context(Server(weights, device))
         clients = stack.enter_context(Clients(f"{server.url}/v1/predict", image))
-        case = Case(title, requests, {f"model, batches of {BATCH}": alone})
+        case = Case(title, requests, {f"model, batches of {BATCH}": alone}, warm=False)
         notes: dict[int, str] = {}
         case.sides = {**case.sides, **{f"{n} clients": clients.side(case, notes, n, requests) for n in CLIENTS}}
-        clients.load(1, 1)
+        model.predict([image] * BATCH)
+        clients.load(BATCH, BATCH)
         before = server.memory()
         yield case
         sides = {"after the first request": lambda: before, "after all": server.memory}

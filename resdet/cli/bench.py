@@ -27,6 +27,9 @@ def add(commands) -> None:
         "--rounds", type=int, metavar="N", help=f"interleaved rounds; the median is reported (default: {ROUNDS})"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads (default: number of cores)")
+    parser.add_argument(
+        "--images", dest="count", type=int, metavar="N", help="images of the suite end_to_end (default: 200)"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cpu; of the suite gpu: cuda")
     add_json_argument(parser, "the timings")
     add_gpu_arguments(parser.add_argument_group("options of the suite gpu"))
@@ -48,7 +51,7 @@ def run(parsed) -> None:
     if parsed.out or parsed.stages or parsed.tiny:
         raise ConfigError("--out, --stages and --tiny are for the suite gpu: resdet bench gpu --out FOLDER.")
     rounds = ROUNDS if parsed.rounds is None else parsed.rounds
-    bench(parsed.suites, rounds, parsed.threads, parsed.json, parsed.device or "cpu")
+    bench(parsed.suites, rounds, parsed.threads, parsed.json, parsed.device or "cpu", parsed.count)
 
 
 def run_gpu(parsed: argparse.Namespace) -> None:
@@ -58,6 +61,6 @@ def run_gpu(parsed: argparse.Namespace) -> None:
         raise ConfigError("The suite gpu runs alone: resdet bench gpu --out FOLDER.")
     if not parsed.out:
         raise ConfigError("The suite gpu writes several files: give a folder by --out.")
-    if parsed.json or parsed.rounds is not None or parsed.threads:
-        raise ConfigError("--json, --rounds and --threads are not for the suite gpu, which writes gpu.json to --out.")
+    if parsed.json or parsed.rounds is not None or parsed.threads or parsed.count:
+        raise ConfigError("--json, --rounds, --threads and --images are not for the suite gpu; it writes to --out.")
     bench_gpu(parsed.out, [name for name in parsed.stages.split(",") if name], parsed.device or "cuda", parsed.tiny)

@@ -95,6 +95,8 @@ def test_a_gpu_is_asked_for_where_there_is_one_and_a_suite_has_work_for_it(monke
     with pytest.raises(ConfigError, match="suite evaluate runs on the CPU only: leave out --device cuda"):
         bench(["evaluate"], device="cuda")
     assert main(["bench", "ops", "--device", "cuda"]) == 2
+    for suites, images in ((["end_to_end"], "0"), (["ops"], "5"), ([], "5")):
+        assert main(["bench", *suites, "--images", images]) == 2
 
 
 def test_the_details_of_a_gpu_stand_beside_the_figures(tmp_path, capsys, monkeypatch):

@@ -38,6 +38,23 @@ def test_both_sides_write_the_same_results_file(masks, tmp_path):
         assert all(("segmentation" in entry) == masks for entry in (*theirs, *ours))
 
 
+def test_both_sides_classify_alike(tmp_path):
+    paths = end_to_end.write_photographs(tmp_path, 3)
+    case = end_to_end.classification(tmp_path, paths, BODY)
+    written = {}
+    for name in ("torchvision", "resdet exact", "resdet fast"):
+        case.sides[name]()
+        written[name] = json.loads((tmp_path / "results.json").read_text())
+    for name in ("resdet exact", "resdet fast"):
+        assert [entry["image_id"] for entry in written[name]] == [0, 1, 2]
+        for entry, peer in zip(written[name], written["torchvision"]):
+            scores = dict(zip(peer["labels"], peer["scores"]))
+            common = scores.keys() & {*entry["labels"]}
+            assert len(entry["labels"]) == len(scores) and len(common) >= 3
+            for label, score in zip(entry["labels"], entry["scores"]):
+                assert score == pytest.approx(scores.get(label, score), rel=0.05)
+
+
 def test_runtimes_that_are_not_installed_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(end_to_end, "find_spec", lambda name: None if name in ("openvino", "onnxruntime") else name)
     for side in (end_to_end.with_onnxruntime, end_to_end.with_openvino):
