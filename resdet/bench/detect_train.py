@@ -100,7 +100,7 @@ def cases_of(peer: nn.Module, model: Detector, inputs: Inputs) -> Iterator[Case]
         yield Case(name(variant), count, sides)
     compiled = trainer_of(model, count, device, compile=True)
     sides = {"torchvision": peer_step, "resdet": lambda: take_step(compiled, inputs.batch)}
-    yield Case(name(f"resdet compiled, {compiled.precision}; peer's defaults"), count, sides)
+    yield Case(name(f"resdet compiled, {compiled.train_step.precision}; peer's defaults"), count, sides)
 
 
 class TorchvisionLoss(nn.Module):
