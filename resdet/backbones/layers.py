@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.backbones.sync_batch_norm import SyncBatchNorm2d
-
 
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm with constant statistics and affine parameters (appendix A: "BN is fixed" in detection)."""
@@ -43,7 +41,11 @@ def make_norm(kind: str | None, channels: int) -> nn.Module:
         return nn.Identity()
     if kind == "gn":
         return nn.GroupNorm(min(32, channels), channels)
-    return {"bn": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "sync": SyncBatchNorm2d}[kind](channels)
+    if kind == "sync":
+        from resdet.backbones.sync_batch_norm import SyncBatchNorm2d  # imports dynamo, which takes seconds
+
+        return SyncBatchNorm2d(channels)
+    return {"bn": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d}[kind](channels)
 
 
 class ConvNorm(nn.Module):

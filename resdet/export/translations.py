@@ -11,8 +11,8 @@ import torch
 from onnxscript import ir
 from onnxscript import opset18 as op
 
-from resdet.ops import nms as nms_op
-from resdet.ops import roi_align as roi_op
+from resdet.ops.nms import nms_op
+from resdet.ops.roi_align import roi_align_op, roi_pool_with_indices
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -24,9 +24,9 @@ def translations(groups: int) -> dict[Callable, Callable]:
         return suppress(boxes, scores, groups_of, valid, threshold, keep, groups)
 
     return {
-        nms_op.nms._opoverload: nms,
-        roi_op.roi_align_op._opoverload: roi_align,
-        roi_op.roi_pool_with_indices._opoverload: roi_pool,
+        nms_op: nms,
+        roi_align_op: roi_align,
+        roi_pool_with_indices: roi_pool,
         torch.ops.aten.sort.stable: stable_sort,
     }
 

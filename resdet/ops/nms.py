@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resdet.ops.boxes import iou
-from resdet.optional import torchvision
+from resdet.ops.operators import define
+from resdet.optional import torchvision_operators
 
 Survivors = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
-@torch.library.custom_op("resdet::nms", mutates_args=())
 def nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float, keep: int
 ) -> tuple[Tensor, Tensor]:
@@ -26,21 +26,8 @@ def nms(
     Returns indices [B, keep] int64 by descending score (ties by ascending index), and kept [B, keep] bool, False for
     padding, with index 0. No gradient.
     """
-    return _best(_survivors, boxes, scores, groups, valid, threshold, keep)
-
-
-@nms.register_kernel("cuda")
-def _(boxes, scores, groups, valid, threshold, keep):
-    from resdet.ops.kernels.nms import survivors
-
-    with torch.cuda.device(boxes.device):
-        return _best(survivors, boxes, scores, groups, valid, threshold, keep)
-
-
-@nms.register_fake
-def _(boxes, scores, groups, valid, threshold, keep):
-    shape = (scores.shape[0], keep)
-    return scores.new_empty(shape, dtype=torch.int64), scores.new_empty(shape, dtype=torch.bool)
+    indices, kept = nms_op(boxes, scores, groups, valid, threshold, keep)
+    return indices, kept
 
 
 def nms_by_level(
@@ -97,7 +84,7 @@ def _best(
 
 def _survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """[B, N] bool, for boxes sorted by descending score."""
-    kernel = torchvision().ops.nms
+    kernel = torchvision_operators().nms
     # The kernel compares a float32 IoU with a double threshold: rounded to float32, so that an equal IoU is kept.
     threshold = torch.tensor(threshold, dtype=torch.float32).item()
     descending = -torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
@@ -119,3 +106,27 @@ def _survivors_reference(boxes: Tensor, groups: Tensor, valid: Tensor, threshold
     for i in range(boxes.shape[1]):
         survives[:, i + 1 :] &= ~(survives[:, i, None] & suppresses[:, i, i + 1 :])
     return survives
+
+
+def _on_cpu(boxes, scores, groups, valid, threshold, keep):
+    return _best(_survivors, boxes, scores, groups, valid, threshold, keep)
+
+
+def _on_cuda(boxes, scores, groups, valid, threshold, keep):
+    from resdet.ops.kernels.nms import survivors
+
+    with torch.cuda.device(boxes.device):
+        return _best(survivors, boxes, scores, groups, valid, threshold, keep)
+
+
+def _fake(boxes, scores, groups, valid, threshold, keep):
+    shape = (scores.shape[0], keep)
+    return scores.new_empty(shape, dtype=torch.int64), scores.new_empty(shape, dtype=torch.bool)
+
+
+nms_op = define(
+    "nms(Tensor boxes, Tensor scores, Tensor groups, Tensor valid, float threshold, SymInt keep) -> (Tensor, Tensor)",
+    cpu=_on_cpu,
+    cuda=_on_cuda,
+    fake=_fake,
+)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from resdet.ops import roi_taps
 from resdet.ops.boxes import area
-from resdet.optional import torchvision
+from resdet.ops.operators import define
+from resdet.optional import torchvision_operators
 
 
 def assign_levels(boxes: Tensor, levels: int, canonical_size: float = 224.0, canonical_level: int = 2) -> Tensor:
@@ -53,20 +54,18 @@ def roi_align(
     return roi_align_op(features, boxes, images, levels, scales, size, sampling, aligned)
 
 
-# Explicit schemas: torch before 2.8 cannot infer one from list[Tensor]. No default arguments: torch before 2.13 omits
-# their values in `setup_context`.
+# No default arguments: torch before 2.13 omits their values in `setup_context`.
 FORWARD = (
-    "(Tensor[] features, Tensor boxes, Tensor images, Tensor levels, float[] scales, int size, int sampling, "
+    "roi_align(Tensor[] features, Tensor boxes, Tensor images, Tensor levels, float[] scales, int size, int sampling, "
     "bool aligned) -> Tensor"
 )
 BACKWARD = (
-    "(Tensor grad, Tensor boxes, Tensor images, Tensor levels, int batch, int[] heights, int[] widths, "
-    "float[] scales, int sampling, bool aligned) -> Tensor[]"
+    "roi_align_backward(Tensor grad, Tensor boxes, Tensor images, Tensor levels, int batch, int[] heights, "
+    "int[] widths, float[] scales, int sampling, bool aligned) -> Tensor[]"
 )
 
 
-@torch.library.custom_op("resdet::roi_align", mutates_args=(), schema=FORWARD)
-def roi_align_op(
+def _forward(
     features: list[Tensor],
     boxes: Tensor,
     images: Tensor,
@@ -87,21 +86,18 @@ def roi_align_op(
     return out.permute(0, 1, 4, 2, 3)
 
 
-@roi_align_op.register_kernel("cuda")
-def _(features, boxes, images, levels, scales, size, sampling, aligned):
+def _forward_on_cuda(features, boxes, images, levels, scales, size, sampling, aligned):
     from resdet.ops.kernels.roi_align import forward
 
     with torch.cuda.device(boxes.device):
         return forward(features, boxes, images, levels, scales, size, sampling, aligned)
 
 
-@roi_align_op.register_fake
-def _(features, boxes, images, levels, scales, size, sampling, aligned):
+def _fake_forward(features, boxes, images, levels, scales, size, sampling, aligned):
     return _empty(features[0], boxes, size).permute(0, 1, 4, 2, 3)
 
 
-@torch.library.custom_op("resdet::roi_align_backward", mutates_args=(), schema=BACKWARD)
-def roi_align_backward(
+def _backward(
     grad: Tensor,
     boxes: Tensor,
     images: Tensor,
@@ -128,16 +124,14 @@ def roi_align_backward(
     return grads
 
 
-@roi_align_backward.register_kernel("cuda")
-def _(grad, boxes, images, levels, batch, heights, widths, scales, sampling, aligned):
+def _backward_on_cuda(grad, boxes, images, levels, batch, heights, widths, scales, sampling, aligned):
     from resdet.ops.kernels.roi_align import backward
 
     with torch.cuda.device(boxes.device):
         return backward(grad, boxes, images, levels, batch, heights, widths, scales, sampling, aligned)
 
 
-@roi_align_backward.register_fake
-def _(grad, boxes, images, levels, batch, heights, widths, scales, sampling, aligned):
+def _fake_backward(grad, boxes, images, levels, batch, heights, widths, scales, sampling, aligned):
     channels = grad.shape[2]
     sides = zip(heights, widths)
     return [grad.new_empty(batch, height, width, channels).permute(0, 3, 1, 2) for height, width in sides]
@@ -155,7 +149,15 @@ def _gradients(ctx, grad):
     return grads, None, None, None, None, None, None, None
 
 
-roi_align_op.register_autograd(_gradients, setup_context=_save_context)
+roi_align_backward = define(BACKWARD, cpu=_backward, cuda=_backward_on_cuda, fake=_fake_backward)
+roi_align_op = define(
+    FORWARD,
+    cpu=_forward,
+    cuda=_forward_on_cuda,
+    fake=_fake_forward,
+    backward=_gradients,
+    setup_context=_save_context,
+)
 
 
 def _empty(feature: Tensor, boxes: Tensor, size: int) -> Tensor:
@@ -176,9 +178,8 @@ def _rois_of_level(level: int, boxes: Tensor, images: Tensor, levels: Tensor) ->
 
 def _adaptive_forward(feature: Tensor, images: Tensor, boxes: Tensor, scale: float, size: int, aligned: bool) -> Tensor:
     """Runs torchvision's kernel; returns [n, size, size, C]."""
-    torchvision()
     rois = _rois(images, boxes, feature)
-    bins = torch.ops.torchvision.roi_align(feature.to(rois.dtype), rois, scale, size, size, 0, aligned)
+    bins = torchvision_operators().roi_align(feature.to(rois.dtype), rois, scale, size, size, 0, aligned)
     return bins.permute(0, 2, 3, 1).to(feature.dtype)
 
 
@@ -186,10 +187,9 @@ def _adaptive_backward(
     grad: Tensor, shape: tuple[int, int, int], images: Tensor, boxes: Tensor, scale: float, size: int, aligned: bool
 ) -> Tensor:
     """Runs torchvision's kernel: [n, size, size, C] -> [B, h, w, C]."""
-    torchvision()
     batch, height, width = shape
     rois = _rois(images, boxes, grad)
-    pixels = torch.ops.torchvision._roi_align_backward(
+    pixels = torchvision_operators()._roi_align_backward(
         grad.permute(0, 3, 1, 2).to(rois.dtype),
         rois,
         scale,
@@ -220,35 +220,29 @@ def roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
     return roi_pool_with_indices(feature, boxes, scale, size)[0]
 
 
-@torch.library.custom_op("resdet::roi_pool", mutates_args=())
-def roi_pool_with_indices(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
+def _pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
     """The maxima, and their flat indices in the map."""
-    torchvision()
     rois = _all_rois(boxes, feature)
-    pooled, indices = torch.ops.torchvision.roi_pool(feature.to(rois.dtype), rois, scale, size, size)
+    pooled, indices = torchvision_operators().roi_pool(feature.to(rois.dtype), rois, scale, size, size)
     shape = (*boxes.shape[:2], *pooled.shape[1:])
     return pooled.to(feature.dtype).view(shape), indices.view(shape)
 
 
-@roi_pool_with_indices.register_fake
-def _(feature, boxes, scale, size):
+def _fake_pool(feature, boxes, scale, size):
     shape = (*boxes.shape[:2], feature.shape[1], size, size)
     return feature.new_empty(shape), feature.new_empty(shape, dtype=torch.int32)
 
 
-@torch.library.custom_op("resdet::roi_pool_backward", mutates_args=())
-def roi_pool_backward(grad: Tensor, boxes: Tensor, indices: Tensor, scale: float, height: int, width: int) -> Tensor:
-    torchvision()
+def _pool_backward(grad: Tensor, boxes: Tensor, indices: Tensor, scale: float, height: int, width: int) -> Tensor:
     batch, _, channels, size, _ = grad.shape
     rois = _all_rois(boxes, grad)
     bins = grad.flatten(0, 1).to(rois.dtype)
     sizes = (size, size, batch, channels, height, width)
-    pixels = torch.ops.torchvision._roi_pool_backward(bins, rois, indices.flatten(0, 1), scale, *sizes)
+    pixels = torchvision_operators()._roi_pool_backward(bins, rois, indices.flatten(0, 1), scale, *sizes)
     return pixels.to(grad.dtype)
 
 
-@roi_pool_backward.register_fake
-def _(grad, boxes, indices, scale, height, width):
+def _fake_pool_backward(grad, boxes, indices, scale, height, width):
     return grad.new_empty(grad.shape[0], grad.shape[2], height, width)
 
 
@@ -263,7 +257,14 @@ def _pool_gradients(ctx, grad, _):
     return roi_pool_backward(grad, *ctx.saved_tensors, ctx.scale, *ctx.sides), None, None, None
 
 
-roi_pool_with_indices.register_autograd(_pool_gradients, setup_context=_save_pool_context)
+POOL = "roi_pool(Tensor feature, Tensor boxes, float scale, SymInt size) -> (Tensor, Tensor)"
+POOL_BACKWARD = (
+    "roi_pool_backward(Tensor grad, Tensor boxes, Tensor indices, float scale, SymInt height, SymInt width) -> Tensor"
+)
+roi_pool_backward = define(POOL_BACKWARD, cpu=_pool_backward, cuda=_pool_backward, fake=_fake_pool_backward)
+roi_pool_with_indices = define(
+    POOL, cpu=_pool, cuda=_pool, fake=_fake_pool, backward=_pool_gradients, setup_context=_save_pool_context
+)
 
 
 def _all_rois(boxes: Tensor, like: Tensor) -> Tensor:

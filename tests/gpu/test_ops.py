@@ -7,7 +7,7 @@ import torch
 from ops.scenes import SCALES, SIDES, assembled, candidates, pyramid, random_boxes, regions
 
 from resdet.ops.masks import crop_masks, paste
-from resdet.ops.nms import nms, nms_reference
+from resdet.ops.nms import nms, nms_op, nms_reference
 from resdet.ops.rle import encode
 from resdet.ops.roi_align import assign_levels, roi_align, roi_align_op, roi_align_reference, roi_pool
 from resdet.ops.sampling import sample
@@ -86,7 +86,7 @@ def test_the_operators_are_well_formed():
     boxes, levels = cuda(*regions())
     images = torch.randint(2, levels.shape, device="cuda")
     torch.library.opcheck(roi_align_op, (features, boxes, images, levels, SCALES, 3, 2, True))
-    torch.library.opcheck(nms, (*cuda(*candidates(20)), 0.5, 5))
+    torch.library.opcheck(nms_op, (*cuda(*candidates(20)), 0.5, 5))
 
 
 def test_pooling():

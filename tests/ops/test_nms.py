@@ -6,7 +6,7 @@ from ops.scenes import candidates
 from torch import Tensor
 from torchvision import ops as tv
 
-from resdet.ops.nms import nms, nms_by_level, nms_reference
+from resdet.ops.nms import nms, nms_by_level, nms_op, nms_reference
 
 IMPLEMENTATIONS = [nms, nms_reference]
 
@@ -88,7 +88,7 @@ def test_scores_that_are_learnt_are_no_obstacle():
 
 
 def test_the_operator_is_well_formed():
-    torch.library.opcheck(nms, (*candidates(20), 0.5, 5))
+    torch.library.opcheck(nms_op, (*candidates(20), 0.5, 5))
 
 
 @pytest.mark.parametrize("keep", [5, 40, 500])

@@ -1,0 +1,42 @@
+"""Operators defined without `torch.library.custom_op`."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from resdet.optional import torchvision_operators
+
+SCRIPT = """
+import sys, torch
+before = set(sys.modules)
+import resdet.hub, resdet.detection.model
+from resdet.ops.nms import nms
+from resdet.ops.roi_align import roi_align, roi_pool
+box, one = torch.tensor([[[0.0, 0.0, 8.0, 8.0]]]), torch.zeros(1, 1, dtype=torch.int64)
+assert nms(box, box[..., 3], one, one == 0, 0.5, 1)[1].all()
+maps = torch.ones(1, 2, 8, 8)
+for sampling in (0, 2):
+    assert (roi_align([maps], box, one, [1.0], 2, sampling) == 1).all()
+assert (roi_pool(maps, box, 1.0, 2) == 1).all()
+print(sorted({"torch._dynamo", "torchvision"} & (set(sys.modules) - before)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="loads the package of torchvision there")
+def test_neither_dynamo_nor_torchvision_is_imported():
+    """Each takes as long as the import of torch, in every command, rank and loader worker."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_package_of_torchvision_is_imported_if_its_library_cannot_be_loaded(monkeypatch):
+    torchvision_operators.cache_clear()
+    monkeypatch.setattr("resdet.optional.find_spec", lambda name: None)
+    names, asked = {"nms"}, []
+    monkeypatch.setattr(torch.ops, "torchvision", type("Operators", (), {})())
+    monkeypatch.setattr("resdet.optional.torchvision", lambda: asked.append(names))
+    torchvision_operators()
+    torchvision_operators.cache_clear()
+    assert asked == [names]
