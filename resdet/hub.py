@@ -33,9 +33,9 @@ def build(config: str | Path | Experiment, *overrides: str, expect: type[M]) -> 
 
 
 def build(config: str | Path | Experiment, *overrides: str, expect: type[Any] | None = None) -> Any:
-    """Builds an untrained model from a config name, a path, or an experiment: `resdet.build("coco_r101.yaml")`.
+    """Builds an untrained model from the name or the path of a config, or from an experiment.
 
-    `expect`: see `load`.
+    `overrides`: settings such as "model.num_classes=80"; `expect`: see `load`.
     """
     experiment = configs.load(config, *overrides) if isinstance(config, (str, Path)) else config
     count = experiment.model.num_classes
@@ -55,9 +55,10 @@ def build_for(experiment: Experiment, classes: Sequence[str], category_ids: Sequ
 def open_data(
     config: str | Path | Experiment, split: str = "train", *overrides: str, transform: Callable[..., Any] | None = None
 ) -> Dataset[Any]:
-    """The data of a config as a map-style dataset: `resdet.open_data("custom.yaml", "val", "data.root=FOLDER")`.
+    """Opens the data of a config as a map-style dataset: `resdet.open_data("custom.yaml", "val", "data.root=FOLDER")`.
 
-    Samples are (image, target) as torchvision's detectors take them, or (image, label) of a classifier.
+    `split`: train or val. Samples of detection are (image, target) in the form of torchvision's detectors, and
+    `transform` maps both; those of classification are (image, label), and `transform` maps the image.
     """
     experiment = configs.load(config, *overrides) if isinstance(config, (str, Path)) else config
     return experiment.data.dataset(split, transform)
@@ -97,12 +98,12 @@ def load(
     detectron2, MSRA or Keras-applications, recognized by content; or the name of a published model, downloaded once:
     `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`; `resdet zoo` lists all.
 
-    `mode`: "exact" computes in float32 what the library of the weights computes; "fast" prepares the model for
-    inference only (`resdet.fast.accelerate`, which explains `compile`). Files of ONNX run as they were exported; those
-    of OpenVINO compute in float32 in exact mode, and in OpenVINO's default precision in fast mode; both run on the CPU,
-    whatever `device` is.
-    `expect`: the class of the model, which type checkers then know: `expect=resdet.detection.Detector`; a file with
-    another one is refused.
+    `mode`: "exact" computes in float32, as the library of the weights; "fast" prepares the model for inference only
+    (`resdet.fast.accelerate`, which explains `compile`). ONNX files run in the exported precision; OpenVINO files
+    compute in float32 in exact mode, and in OpenVINO's default precision in fast mode; both run on the CPU, whatever
+    `device` is.
+    `expect`: the class of the model, for type checkers: `expect=resdet.detection.Detector`; a file with a model of
+    another class is refused.
     """
     if mode not in get_args(Mode):
         raise ConfigError(f"mode is {mode!r}: give exact or fast.")

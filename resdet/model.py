@@ -33,5 +33,5 @@ class Model(nn.Module):
     #: `predict` in two stages, for servers: images are prepared in any thread, and predicted together in one.
     prepare_image: Callable[[Any], Prepared]
     predict_prepared: Callable[..., list[Any]]  #: (images, score=None, top=None) -> one result per image
-    #: Replaces each function that takes much of the time of inference by `compile(function)`.
+    #: Replaces each slow function of inference by `compile(function)`.
     compile_inference: Callable[[Callable[[Callable[..., Any]], Callable[..., Any]]], None]

@@ -128,7 +128,7 @@ class Task:
         return options.score
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
-        """Evaluates a run on its validation data. `precision`: the one wanted of the score threshold, if any."""
+        """Evaluates a run on its validation data. `precision`: the least one at the score threshold, if given."""
         raise ConfigError(f"{run.name}: the task {run.experiment.task} has no report: see resdet.tasks.Task.report.")
 
     def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
@@ -140,7 +140,7 @@ class Task:
         raise ConfigError(f"The data set {data.name} does not support calibration: give a folder of images.")
 
     def check_data(self, experiment: Any, options: CheckOptions) -> dict[str, Any]:
-        """Looks for faults in the data of the experiment; prints a summary and returns the findings for JSON."""
+        """Finds faults in the data of the experiment; prints a summary and returns the findings for JSON."""
         raise ConfigError(f"data.name is {experiment.data.name}: resdet data check is for the data of detectors.")
 
     def smoke_data(self, experiment: Any, out: Path) -> list[str]:

@@ -97,13 +97,14 @@ class Classifier(Model):
                 yield result
 
     def prepare_image(self, image: Any) -> Prepared:
+        """Decodes and crops an image, in any thread."""
         opened = as_image(image)
         return Prepared(self.size, center_crop(opened, self.short, self.size), opened.size[::-1])
 
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Classification]:
-        """The `top` classes (default: 5) of each image; `score` has no meaning."""
+        """The `top` classes (default: 5) of each prepared image; `score` has no effect."""
         with evaluating([self]):
             scores = self.scores(np.stack([prepared.content for prepared in images]))
         return best_classes(scores, self.classes, TOP if top is None else top)

@@ -44,7 +44,7 @@ def add(actions) -> None:
     subset.set_defaults(run=run_subset)
 
     shard = add_command(actions, "shard", "write a data set of detection or classification as WebDataset tar files")
-    shard.add_argument("source", metavar="SRC", help="folder of images and annotations, or of a folder for each class")
+    shard.add_argument("source", metavar="SRC", help="folder of images and annotations, or with one folder per class")
     add_target(shard)
     sizes = shard.add_mutually_exclusive_group()
     sizes.add_argument("--images-per-shard", type=positive, metavar="N", help="number of images of a tar file")

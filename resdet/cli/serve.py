@@ -36,7 +36,7 @@ def add(commands) -> None:
         type=positive_float,
         default=2.0,
         metavar="S",
-        help="seconds between looks for changed files, which are loaded again (default: 2)",
+        help="seconds between checks for changed files, which are reloaded (default: 2)",
     )
     parser.add_argument("--log-requests", action="store_true", help="write a line to stderr for each request")
     add_speed_arguments(parser, "fast")
@@ -51,12 +51,12 @@ def add_limits(group) -> None:
 
     add("--max-batch", 8, "N", "images that a net predicts together", positive)
     add("--max-wait", 5, "MS", "milliseconds that an image waits for others to share its batch", not_negative)
-    add("--queue", 64, "N", "images of a model in progress; a request above gets status 503", positive)
+    add("--queue", 64, "N", "images of a model in progress; above: status 503", positive)
     add("--timeout", 30, "S", "seconds from the end of a request to its results; then status 504")
     add("--body-timeout", 10, "S", "seconds for the headers, and for the body, to arrive; then status 408")
-    add("--max-mb", 32, "MB", "size of a body in MiB; above status 413")
-    add("--max-megapixels", 50, "N", "pixels of an image, in millions; above status 413")
-    add("--max-images", 32, "N", "images of a request; above status 400", positive)
+    add("--max-mb", 32, "MB", "size of a body in MiB; above: status 413")
+    add("--max-megapixels", 50, "N", "pixels of an image, in millions; above: status 413")
+    add("--max-images", 32, "N", "images of a request; above: status 400", positive)
 
 
 def run(parsed) -> int:

@@ -40,8 +40,12 @@ def train(
     json_path: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
-    """Trains, or with `eval_only` evaluates the weights of `init`; returns the metrics of the best evaluation, and
-    writes them to `json_path`. `callbacks` are called besides those of `train.callbacks`."""
+    """Trains as `resdet train` does; returns the metrics of the best evaluation.
+
+    `out`: folder of the run (default: runs/NAME), which `resume` continues; `init`: initial weights, which `eval_only`
+    evaluates instead. The metrics are also written to `json_path`. `callbacks` are called after those of
+    `train.callbacks`.
+    """
     world = distributed.join(experiment.train.device, experiment.train.ddp.timeout)
     try:
         with distributed.tell_loss(lambda: "outside of training"):

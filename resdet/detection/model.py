@@ -29,7 +29,7 @@ from resdet.structures import Detections, Images, Proposals, Targets, each
 
 
 class Detector(Model):
-    """A backbone, a pyramid over it or not, proposals, regions; with the classes and the size of its test images."""
+    """Faster R-CNN and its variants: backbone, optional neck, RPN, RoI heads, with the classes and the image size."""
 
     task = "detection"
     kind = "detector"
@@ -46,7 +46,7 @@ class Detector(Model):
         category_ids: Sequence[int],
         input: InputConfig,
     ):
-        """`levels`: the feature maps that proposals are made on; `category_ids`: the data set's own for the classes."""
+        """`levels`: names of the feature maps of the RPN; `category_ids`: ids of the classes in the annotation file."""
         super().__init__()
         # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
@@ -79,7 +79,7 @@ class Detector(Model):
         return cast(KeypointBranch, self.roi_heads.branches["keypoint"]).config
 
     def forward(self, images: Images | Tensor | Sequence[Tensor]) -> Detections:
-        """Boxes in pixels of the padded images; those below the model's `score` are padding.
+        """Detects objects: boxes in pixels of the padded images; detections below the model's `score` are padding.
 
         A list of images [3, H, W], uint8 or floats from 0 to 1, is padded to one size.
         """
@@ -88,7 +88,7 @@ class Detector(Model):
     def losses(
         self, images: Images | Tensor | Sequence[Tensor], targets: Targets | Sequence[Mapping[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Takes records, or lists as torchvision's detectors do (`resdet.detection.records`).
+        """Losses by name, from records, or from lists in the form of torchvision's detectors.
 
         Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), and mask, keypoint and mask_class
         (MNC) of a detector that predicts them.
@@ -97,7 +97,7 @@ class Detector(Model):
         return self.losses_of(self.maps(images), images, as_targets(targets))
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
-        """Detections above `score`, and the feature maps that `masks` draws from."""
+        """Detections above `score`, and the feature maps, an argument of `masks` and `heatmaps`."""
         above = self.score if score is None else score
         limit = above if isinstance(above, Tensor) else images.sizes.new_full((), above)
         return self.detect_above(images, limit)
@@ -124,7 +124,7 @@ class Detector(Model):
         return [features[level] for level in self.levels]
 
     def propose(self, maps: Sequence[Tensor], images: Images, training: bool = False) -> Proposals:
-        """Where objects may be; as many as `model.rpn.post_nms` says for training or for testing."""
+        """Proposals of the RPN: `model.rpn.post_nms` per image, in training or in inference."""
         return self.rpn.propose(self.rpn(maps, images.pixels.shape[2:]), images.sizes, training)
 
     def losses_of(self, maps: Sequence[Tensor], images: Images, targets: Targets) -> dict[str, Tensor]:
@@ -139,7 +139,7 @@ class Detector(Model):
         return self.roi_heads.detect(maps, proposals, images.sizes, self.score if score is None else score)
 
     def padded_shape(self, height: int, width: int) -> Shape:
-        """The shape that images up to this height and width are padded to."""
+        """The padded shape of images up to this height and width."""
         return least_shape(height, width, self.shapes, self.input.divisor)
 
     def predict(
@@ -166,13 +166,14 @@ class Detector(Model):
         return predictor.stream(self, images, score, batch)
 
     def prepare_image(self, image: Any) -> Prepared:
+        """Decodes and resizes an image, in any thread."""
         pixels, size = predictor.prepare(image, self.input)
         return Prepared(self.padded_shape(*pixels.shape[:2]), pixels, size)
 
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Result]:
-        """Results of images of one shape; `top` has no meaning."""
+        """Detects objects in prepared images of one shape; `top` has no effect."""
         return predictor.detect_together(self, [one.content for one in images], [one.size for one in images], score)
 
     def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -191,7 +192,7 @@ class Detector(Model):
         return tensors
 
     def class_layers(self) -> list[str]:
-        """The layers whose size is the number of classes, which fine-tuning on other ones starts anew."""
+        """The layers with the size of the number of classes, which fine-tuning on other classes reinitializes."""
         layers = [
             f"roi_heads.stages.{n}.predictor.{kind}"
             for n in range(len(self.roi_heads.stages))

@@ -40,11 +40,11 @@ def map_images(
     batch: int = 64,
     **options: Any,
 ) -> "Dataset":
-    """The results of the images of a Ray Dataset, one row per image, with the columns of `resdet predict --parquet`.
+    """Predicts on a Ray Dataset of images: one row per image, with the columns of `resdet predict --parquet`.
 
     `image`: the column of encoded images, or of uint8 RGB arrays; `name`: the column that becomes `image` of the
     results. Images that cannot be decoded have rows with `error`. `workers` actors with `cpus` and `gpus` each predict
-    on `batch` rows at a time. `options`: score, top, overrides, classifiers, mode, compile; see `Program`.
+    on `batch` rows at a time. `options`: score, top, overrides, classifiers, mode and compile of `resdet predict`.
     """
     data = ray_data()
     program = Program([weights] if isinstance(weights, str) else weights, **options)

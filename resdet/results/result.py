@@ -68,7 +68,7 @@ class Result:
         size: tuple[int, int],
         image: str | Path | np.ndarray | None = None,
     ) -> "Result":
-        """For models without category ids: ids are the labels plus 1."""
+        """Builds a result without category ids of its own: they are the labels plus 1."""
         names = [classes[label] for label in labels]
         height, width = size
         return cls(boxes, scores, labels, names, labels + 1, (height, width), image=image)
@@ -210,7 +210,7 @@ class Result:
         self, image: str | Path | np.ndarray | None = None, score: float = 0.0, scale: int | None = 1
     ) -> np.ndarray:
         """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3],
-        `scale` times as large; None: as large as small images are enlarged to look at (`drawing.enlargement`)."""
+        `scale` times as large; None: enlarged if the image is small (`drawing.enlargement`)."""
         from resdet.results import drawing
 
         source = self.image if image is None else image

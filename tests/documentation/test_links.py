@@ -50,6 +50,13 @@ def test_names_of_the_library_that_the_text_names(page):
     assert missing == []
 
 
+def test_classes_and_methods_that_the_map_of_the_paper_names():
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "resdet").rglob("*.py"))
+    defined = set(re.findall(r"^ *(?:class|def) (\w+)", source, re.MULTILINE))
+    named = {code for _, code in codes(REPOSITORY / "docs/paper.md") if re.fullmatch(r"[A-Z]\w+(\.\w+)?", code)}
+    assert len(named) > 20 and [code for code in named if not defined.issuperset(code.split("."))] == []
+
+
 def is_name(code: str) -> bool:
     return bool(NAME.fullmatch(code)) and code not in METADATA
 

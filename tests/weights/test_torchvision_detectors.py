@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from detection.heads import twins
+from running import REPOSITORY
 from torch import Tensor, nn
 
 import resdet
@@ -43,6 +44,19 @@ def build(settings: dict) -> nn.Module:
     with torch.device("meta"):
         experiment = configs.from_dict({"task": "detection", "model": settings})
         return build_for(experiment, [str(n) for n in range(settings["num_classes"])])
+
+
+def test_the_detector_that_the_quickstart_starts_from_fits_custom_yaml():
+    page = (REPOSITORY / "docs/quickstart.md").read_text(encoding="utf-8")
+    name, *overrides = re.search(r"`--init torchvision/(\w*rcnn[^`]+)`", page)[1].split()
+    theirs = {n: torch.empty_like(t, device="meta") for n, t in on_paper(name).items()}
+    with torch.device("meta"):
+        model = resdet.build("custom.yaml", "model.num_classes=90", "model.pretrained=null", *overrides)
+    ours = torchvision_detectors.to_our_names(theirs)
+    counters = {n for n in ours if n.endswith("num_batches_tracked")}  # which frozen norms do not have
+    assert {n: t.shape for n, t in ours.items() if n not in counters} == {
+        n: t.shape for n, t in model.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("name", FOUR)

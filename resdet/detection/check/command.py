@@ -29,5 +29,5 @@ def run_check(experiment: DetectionExperiment, options: CheckOptions) -> dict[st
         print(f"{content['changes']} changes, listed in {folder / LOG}; the cleaned copy is in {folder}")
         print(f"train on it with --config custom.yaml data.root={folder}")
     elif content["findings"] and not options.html:
-        print(f"--html FILE shows pictures, --json FILE lists all {len(content['findings'])} findings")
+        print("--html FILE shows pictures, --json FILE lists all findings")
     return content

@@ -7,8 +7,8 @@ from resdet.errors import require
 
 @dataclass
 class TTAConfig:
-    """Test-time settings of a detector. All but `score`, `tile` and `overlap` select
-    resdet.detection.EnsembleDetector (appendix B)."""
+    """Test-time settings of a detector (appendix B). All but `score`, `tile` and `overlap` need an
+    EnsembleDetector."""
 
     __test__ = False  # keeps pytest from collecting the class
 

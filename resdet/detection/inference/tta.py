@@ -88,7 +88,7 @@ class EnsembleDetector:
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Result]:
-        """Results of images, one after another; `top` has no meaning."""
+        """Results of prepared images, one after another; `top` has no effect."""
         above = self.min_score if score is None else score
         with evaluating(self.detectors):
             return [self.result(prepared.content, above) for prepared in images]
