@@ -156,7 +156,7 @@ setup(
     packages=[*find_packages(include=["resdet", "resdet.*"]), "resdet.configs"],
     package_dir={"resdet.configs": "configs"},
     package_data={
-        "resdet": ["py.typed", "report/*.css", "report/*.js", "serve/static/*"],
+        "resdet": ["py.typed", "report/*.js", "results/*.css", "serve/static/*"],
         "resdet.configs": ["*.yaml"],
     },
     install_requires=CORE,

@@ -133,7 +133,8 @@ class Task:
 
     def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
         """Compares runs with the first on the same validation data."""
-        raise ConfigError(f"{runs[0].name} is no run of a detector: only these can be compared; give one run.")
+        task = runs[0].experiment.task
+        raise ConfigError(f"{runs[0].name}: the task {task} has no comparison: see resdet.tasks.Task.compare.")
 
     def pictures(self, data: Any) -> Sequence[Any]:
         """The training images, as input of `predict`, for calibration."""
@@ -160,6 +161,12 @@ class Task:
         for name, sentence in EVALUATE_OPTIONS.items():
             if given.get(name) and name not in self.evaluate_options:
                 raise ConfigError(sentence.format(path=path))
+
+
+def refuse_precision(run: EvaluatedRun, precision: float | None, kind: str) -> None:
+    """For reports of tasks without a score threshold; `kind`: what has none, for the error."""
+    if precision is not None:
+        raise ConfigError(f"{run.name} is a run of {kind}, which has no score threshold: omit --precision.")
 
 
 def register(name: str, experiment: type[Experiment]) -> Callable[[type[Task]], type[Task]]:

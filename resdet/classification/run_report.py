@@ -48,14 +48,34 @@ class Predictions:
     truth: np.ndarray  # float64 [n]: score of the label
 
 
-def report(run: EvaluatedRun) -> list[Section]:
+@dataclass(frozen=True)
+class Evaluated:
+    """A run with its predictions of the validation images."""
+
+    run: EvaluatedRun
+    images: Images
+    names: list[str]  # of all images
+    found: Predictions
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.run.model.classes)
+
+
+def evaluate_run(run: EvaluatedRun) -> Evaluated:
+    """Predicts the validation images, or reads the predictions in the cache."""
     images = open_validation(run)
-    state = digest_of([[images.name(index) for index in range(images.count)], run.model.classes])
-    columns = run.predictions(lambda: predict(images), state)
+    names = [images.name(index) for index in range(images.count)]
+    columns = run.predictions(lambda: predict(images), digest_of([names, run.model.classes]))
     if not columns["indices"]:
         raise DataError(f"Cannot read any of the {images.count} validation images of {run.name}: check data.root.")
     found = Predictions(*(np.array(columns[name]) for name in Predictions.__annotations__))
-    classes = run.model.classes
+    return Evaluated(run, images, names, found)
+
+
+def report(run: EvaluatedRun) -> list[Section]:
+    evaluated = evaluate_run(run)
+    images, found, classes = evaluated.images, evaluated.found, evaluated.classes
     return [
         Section("summary", "Metrics", [summary(found)]),
         Section("classes", "Classes", [class_table(found, classes)]),

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 
-from resdet.classification import run_report
+from resdet.classification import comparison, run_report
 from resdet.classification.build import build_classifier
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
@@ -23,7 +23,7 @@ from resdet.progress import track
 from resdet.results.classification import Classification
 from resdet.results.sections import Section
 from resdet.results.stream import Source, follow, sorted_out
-from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task
+from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task, refuse_precision
 
 IMAGES = (
     "data.size=32", "data.short=36", "data.augment.short=[36,48]", "data.mean=per_pixel", "data.train_images=20",
@@ -57,9 +57,12 @@ class ClassificationTask(Task):
         return evaluate(models, weights, experiment, options)
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
-        if precision is not None:
-            raise ConfigError(f"{run.name} is a run of a classifier, which has no score threshold: omit --precision.")
+        refuse_precision(run, precision, "a classifier")
         return run_report.report(run)
+
+    def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
+        refuse_precision(runs[0], precision, "a classifier")
+        return comparison.compare(runs)
 
     def predict(
         self, models: Sequence[Classifier], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions

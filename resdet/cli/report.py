@@ -12,7 +12,7 @@ def add(commands) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="folder of a run of `resdet train`, evaluated on its validation data; several runs of a detector are "
+        help="folder of a run of `resdet train`, evaluated on its validation data; several runs of a task are "
         "compared with the first",
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override settings of the configs")

@@ -212,7 +212,7 @@ def _written_label(tar: tarfile.TarFile, entry: tarfile.TarInfo, where: str) -> 
 def _json_in(tar: tarfile.TarFile, entry: tarfile.TarInfo, where: str) -> Any:
     try:
         return json.loads(cast(IO[bytes], tar.extractfile(entry)).read())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}:{entry.name} is not valid JSON ({error}): write it again.") from error
 
 

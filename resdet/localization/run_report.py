@@ -1,6 +1,6 @@
 """The report of a localization run, with the ground-truth class: errors by class and overlap, and the worst images."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -28,36 +28,56 @@ WORST = 24  # pictures
 ELSEWHERE_IOU = 0.1  # below: the box touches no instance
 
 
-def report(run: EvaluatedRun) -> list[Section]:
+@dataclass(frozen=True)
+class Evaluated:
+    """A run with its boxes of the ground-truth classes in n validation images."""
+
+    run: EvaluatedRun
+    locator: Locator
+    source: LocalizedImages
+    names: list[str]  # of all images
+    located: Located
+    truth: list[np.ndarray]  # n × [k, 4]: boxes in pixels of the images
+    overlaps: np.ndarray  # float64 [n]: largest IoU with a box of `truth`
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [n]."""
+        return self.source.labels[self.located.indices]
+
+
+def evaluate_run(run: EvaluatedRun) -> Evaluated:
+    """Locates the objects of the validation images, or reads the boxes in the cache."""
     experiment = cast(LocalizerExperiment, run.experiment)
-    data = cast(LocalizationConfig, experiment.data)
-    source = open_localized(data, "val")
+    source = open_localized(cast(LocalizationConfig, experiment.data), "val")
     locator = Locator([run.model], experiment.eval)
     check_classes(run.name, locator.classes, source.classes)
-    options = sharing(data, World(0, 1, locator.device))
-    state = digest_of([[source.name(index) for index in range(len(source))], source.labels.tolist()])
-    columns = run.predictions(lambda: locate(locator, source, experiment, options), state)
+    names = [source.name(index) for index in range(len(source))]
+    state = digest_of([names, source.labels.tolist()])
+    columns = run.predictions(lambda: locate(locator, source, experiment), state)
     located = Located(**{name: np.array(values) for name, values in columns.items()}, losses={})
-    metrics = errors(source, located, None)
     truth = [scaled_boxes(source, index, size[::-1]) for index, size in zip(located.indices.tolist(), located.sizes)]
-    overlaps = best_overlaps(located.boxes, truth)[:, 0]
-    table = facts("metrics", "Metrics", {**metrics, "images": len(overlaps)})
-    pictures = worst_pictures(source, located, truth, overlaps)
+    return Evaluated(run, locator, source, names, located, truth, best_overlaps(located.boxes, truth)[:, 0])
+
+
+def report(run: EvaluatedRun) -> list[Section]:
+    found = evaluate_run(run)
+    source, located, overlaps = found.source, found.located, found.overlaps
+    table = facts("metrics", "Metrics", {**errors(source, located, None), "images": len(overlaps)})
+    pictures = worst_pictures(source, located, found.truth, overlaps)
     note = "With the ground-truth class. An image is correct if its box has an IoU of at least 0.5 with any instance."
     return [
         Section("summary", "Metrics", [table, error_table(overlaps)], note),
         Section("classes", "Classes", [class_table(source, located, overlaps)]),
         Section("overlaps", "Overlaps", [overlap_chart(overlaps)]),
         Section("images", "Images", [Gallery("worst", "Worst images", pictures, "By IoU.")]),
-        Section("speed", "Speed", [speed_table(locator, source, located, options)]),
+        Section("speed", "Speed", [speed_table(found)]),
     ]
 
 
-def locate(
-    locator: Locator, source: LocalizedImages, experiment: LocalizerExperiment, options: dict[str, Any]
-) -> dict[str, Any]:
+def locate(locator: Locator, source: LocalizedImages, experiment: LocalizerExperiment) -> dict[str, Any]:
     """The boxes of the ground-truth classes, in JSON types."""
-    labels = source.labels[:, None]
+    labels, options = source.labels[:, None], sharing(experiment.data, World(0, 1, locator.device))
     located = locate_all(locator, source, labels, experiment.eval, Notes(print), **options)
     return {name: value.tolist() for name, value in located._asdict().items() if name != "losses"}
 
@@ -99,18 +119,23 @@ def worst_pictures(
 
 def drawn(source: LocalizedImages, index: int, box: np.ndarray, truth: np.ndarray, overlap: float) -> Picture:
     name = source.classes[source.labels[index]]
-    marks: Callable[[np.ndarray], list[Mark]] = lambda boxes: [
-        Mark((left, top, right, bottom), name) for left, top, right, bottom in boxes.tolist()
-    ]
-    layers = {"truth": marks(truth), "box": marks(box[None])}
+    layers = {"truth": boxed(truth, name), "box": boxed(box[None], name)}
     return picture(source.image(index).decode(), source.name(index), f"{name}, IoU {overlap:.2f}", layers)
 
 
-def speed_table(locator: Locator, source: LocalizedImages, located: Located, options: dict[str, Any]) -> Table:
+def boxed(boxes: np.ndarray, name: str) -> list[Mark]:
+    """Marks of boxes [k, 4] of a class."""
+    return [Mark((left, top, right, bottom), name) for left, top, right, bottom in boxes.tolist()]
+
+
+def speed_table(found: Evaluated) -> Table:
+    locator, source = found.locator, found.source
+    on_bad_image = cast(LocalizationConfig, found.run.experiment.data).on_bad_image
+
     def predict(index: int) -> None:
-        ((views, sizes, indices),) = view_batches(locator, source, [index], 1, 0, options["on_bad_image"], Notes(print))
+        ((views, sizes, indices),) = view_batches(locator, source, [index], 1, 0, on_bad_image, Notes(print))
         locator(views, sizes, labels[indices])
 
     labels = torch.from_numpy(source.labels[:, None]).to(locator.device)
     with torch.inference_mode():
-        return latency_table(predict, located.indices[:IMAGES].tolist(), locator.device, FILES)
+        return latency_table(predict, found.located.indices[:IMAGES].tolist(), locator.device, FILES)

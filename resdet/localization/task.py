@@ -11,7 +11,7 @@ from resdet.engine import distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
-from resdet.localization import run_report
+from resdet.localization import comparison, run_report
 from resdet.localization.build import build_localizer, build_localizer_rcnn
 from resdet.localization.classify_and_locate import ClassifyAndLocate, check_classifier
 from resdet.localization.config import LocalizationExperiment
@@ -23,7 +23,7 @@ from resdet.localization.rpn_training import LocalizationTraining
 from resdet.model import Model
 from resdet.results.sections import Section
 from resdet.results.stream import Source, show
-from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task
+from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task, refuse_precision
 
 DATA = (
     "data.train_images=24", "data.val_images=10", "data.side=96", "data.size=64", "data.short=72",
@@ -62,9 +62,12 @@ class LocalizationTask(Task):
         return evaluate(models, experiment, options)
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
-        if precision is not None:
-            raise ConfigError(f"{run.name} is a run of a localizer, which has no score threshold: omit --precision.")
+        refuse_precision(run, precision, "a localizer")
         return run_report.report(run)
+
+    def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
+        refuse_precision(runs[0], precision, "a localizer")
+        return comparison.compare(runs)
 
     def predict(
         self,

@@ -12,48 +12,20 @@ import numpy as np
 from resdet.detection.evaluation.tables import format_value
 from resdet.report.content import encodable
 from resdet.results.captions import place
+from resdet.results.page import document_with_script
 from resdet.results.plot import plot, text_width, to_svg
 from resdet.results.sections import Cell, Chart, Gallery, Mark, Matrix, Picture, Section, Table, Text
 
 FILTERED = 10  # rows from which a table has a filter
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-FONT, CAPTION = 11, 13  # size of the captions of boxes, as in style.css, and their height, in pixels
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<header><h1>{title}</h1><nav aria-label="Sections">{links}</nav></header>
-<main>
-{sections}
-</main>
-<script>
-{script}
-</script>
-</body>
-</html>
-"""
+FONT, CAPTION = 11, 13  # size of the captions of boxes, as in parts.css, and their height, in pixels
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
-    folder = Path(__file__).parent
-    text = PAGE.format(
-        policy=POLICY,
-        title=escape(title),
-        style="".join((folder / name).read_text(encoding="utf-8") for name in ("base.css", "style.css")),
-        script=(folder / "script.js").read_text(encoding="utf-8"),
-        links=" ".join(f'<a href="#{escape(each.key)}">{escape(each.title)}</a>' for each in sections),
-        sections="\n".join(map(section_html, sections)),
-    )
-    return encodable(text)
+    links = " ".join(f'<a href="#{escape(each.key)}">{escape(each.title)}</a>' for each in sections)
+    header = f'<header><h1>{escape(title)}</h1><nav aria-label="Sections">{links}</nav></header>'
+    main = "\n".join(map(section_html, sections))
+    script = Path(__file__).with_name("script.js").read_text(encoding="utf-8")
+    return encodable(document_with_script(title, f"{header}\n<main>\n{main}\n</main>", script))
 
 
 def section_html(section: Section) -> str:

@@ -18,7 +18,7 @@ TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 FILES = {
     "/": ("resdet.serve", "static/page.html"),
     "/docs": ("resdet.serve", "static/docs.html"),
-    "/static/base.css": ("resdet.report", "base.css"),
+    "/static/base.css": ("resdet.results", "base.css"),
     **{
         f"/static/{name}": ("resdet.serve", f"static/{name}")
         for name in ("page.css", "page.js", "request.js", "draw.js", "rle.js", "video.js", "download.js", "docs.js")

@@ -43,7 +43,7 @@ class Page(HTMLParser):
     def requests(self) -> list[str]:
         """What the page names outside itself."""
         named = [each[key] for _, each in self.elements for key in REQUESTS if key in each]
-        return [name for name in named if not name.startswith(("#", "data:image/jpeg;base64,"))]
+        return [name for name in named if not name.startswith(("#", "data:"))]
 
     def count(self, tag: str) -> int:
         return sum(name == tag for name, _ in self.elements)

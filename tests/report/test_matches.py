@@ -8,9 +8,10 @@ import pytest
 
 from resdet.detection.evaluation import coco
 from resdet.detection.evaluation.results import Results
-from resdet.detection.report.bootstrap import average_precisions, interval, overall, resample
+from resdet.detection.report.bootstrap import average_precisions, overall
 from resdet.detection.report.matches import Matches
 from resdet.detection.report.score_curves import choose_threshold, score_curves
+from resdet.results.differences import interval, resample
 
 
 def scene(seed):

@@ -1,22 +1,20 @@
-"""`resdet report` of small runs of each task: its numbers against pycocotools and `resdet evaluate`."""
+"""`resdet report` of small runs of detectors: its numbers against pycocotools and `resdet evaluate`."""
 
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import running
 from pycocotools import mask
 from report import pages
+from report.commands import report
 from tasks import runs
 
 from resdet import tasks
-from resdet.classification import run_report
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.report.evaluation import state_of
-from resdet.errors import ConfigError, DataError
+from resdet.errors import ConfigError
 from resdet.report.runs import key_of, names_of, read_run
 
 pytestmark = pytest.mark.usefixtures("narrow")
@@ -73,12 +71,6 @@ def planted(run, root, out, seed, dropped=0):
     false = [{"image_id": image, "category_id": first} for image in sizes]
     found += [detection(entry, np.array([0, 0, 3, 3]), 0.4 * rng.random(), sizes) for entry in false]
     return copied(run, out, found), found
-
-
-def report(*words):
-    done = runs.here("report", *words)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def test_the_metrics_are_those_of_pycocotools(run, root, tmp_path):
@@ -162,21 +154,6 @@ def test_predictions_of_other_images_are_not_served(run, root, tmp_path):
     assert same.predictions(lambda: 2, "other") == 2
 
 
-def test_predictions_of_a_classifier_depend_on_its_images(monkeypatch):
-    states = []
-    run = SimpleNamespace(
-        name="a",
-        model=SimpleNamespace(classes=["x", "y"]),
-        predictions=lambda compute, state: states.append(state) or {"indices": []},
-    )
-    for names in ("ab", "ab", "ac", "abc"):
-        images = run_report.Images(len(names), names.__getitem__, None, None)
-        monkeypatch.setattr(run_report, "open_validation", lambda run, images=images: images)
-        with pytest.raises(DataError, match="Cannot read any"):
-            run_report.report(run)
-    assert states[0] == states[1] and len(set(states)) == 3
-
-
 def test_names_of_repeated_folders_differ():
     assert names_of([Path("a"), Path("a")]) == ["a", "a (2)"]
     assert names_of([Path("a"), Path("b/a")]) == ["a", "b/a"]
@@ -227,58 +204,17 @@ def test_other_validation_data_are_refused(pair, root, tmp_path):
     assert "have other validation data" in runs.sentence(runs.here("report", before, after))
 
 
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    out = tmp_path_factory.mktemp("classifier") / "run"
-    runs.train(out, *running.TINY, "train.length=10", "train.unit=steps")
-    return out
-
-
-def test_a_classifier(classifier, tmp_path):
-    report(classifier, "--json", tmp_path / "report.json")
-    content = json.loads((tmp_path / "report.json").read_text())
-    done = runs.here("evaluate", "--weights", classifier / "best.pth", "--json", tmp_path / "found.json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    metrics = {row["name"]: row["value"] for row in content["summary"]["metrics"]}
-    expected = [found[name] for name in ("images", "error", "top5_error", "loss")]
-    assert [metrics[name] for name in ("images", "top-1 error", "top-5 error", "loss")] == pytest.approx(expected, 1e-5)
-    for row in content["classes"]["classes"]:
-        images, first, fifth = found["per_class"][row["class"]]
-        assert row["images"] == images
-        assert (row["top-1 error"], row["top-5 error"]) == pytest.approx((1 - first / images, 1 - fifth / images))
-    counts = np.array(content["confusion"]["confusion"]["counts"])
-    assert np.trace(counts) == pytest.approx((1 - found["error"]) * found["images"])
-    assert len(content["images"]["worst"]) == min(24, counts.sum() - np.trace(counts))
-    pages.read(classifier / "report.html")
-
-
-def test_curves_are_those_of_the_log(classifier, tmp_path):
-    with (classifier / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 11, "ki')  # the run was killed here
-    report(classifier, "--json", tmp_path / "report.json")
-    curves = json.loads((tmp_path / "report.json").read_text())["curves"]
-    lines = [json.loads(line) for line in (classifier / "metrics.jsonl").read_text().splitlines()[:-1]]
-    trained, validated = ([line for line in lines if line["kind"] == kind] for kind in ("train", "val"))
-    for key, name, expected in (("lr", "training", trained), ("error", "validation", validated)):
-        line = curves[key]["lines"][name]
-        assert line["x"] == [entry["step"] for entry in expected] != []
-        assert line["y"] == [entry[key] for entry in expected]
-    assert curves["loss"]["lines"]["validation"]["y"] == [entry["loss"] for entry in validated]
-
-
-def test_mistakes_are_told_in_a_sentence(classifier, run, tmp_path):
+def test_mistakes_are_told_in_a_sentence(run, tmp_path):
     refused = lambda *words: runs.sentence(runs.here("report", *words))
     assert f"{tmp_path} holds no best.pth" in refused(tmp_path)
-    assert "no score threshold: omit --precision" in refused(classifier, "--precision", "0.9")
-    assert "is no run of a detector" in refused(classifier, classifier)
-    assert "of one task" in refused(classifier, run)
     assert "give a number above 0" in runs.here("report", run, "--precision", "2").stderr
     assert "is a folder" in runs.here("report", run, "--markdown", tmp_path).stderr
     unreadable = copied(run, tmp_path / "unreadable", [], range(runs.VAL))
     assert f"Cannot read any of the {runs.VAL} validation images of unreadable" in refused(unreadable)
     with pytest.raises(ConfigError, match="has no report"):
         tasks.Task().report(tasks.EvaluatedRun("a", None, read_run(run, "a", []).experiment, tmp_path, ""), None)
+    with pytest.raises(ConfigError, match="a: the task detection has no comparison"):
+        tasks.Task().compare([tasks.EvaluatedRun("a", None, read_run(run, "a", []).experiment, tmp_path, "")], None)
 
 
 def test_the_precision_chooses_the_threshold(run, root, tmp_path):
@@ -290,26 +226,3 @@ def test_the_precision_chooses_the_threshold(run, root, tmp_path):
     report(good, "--precision", "1", "--json", tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
     assert {row["name"]: row["value"] for row in content["scores"]["threshold"]}["precision"] == 1
-
-
-def test_a_localizer(tmp_path):
-    words = tasks.tasks["localization"].smoke_training(None)
-    data = ["data.root=" + str(tmp_path / "data"), "data.train_images=24", "data.val_images=10", "data.side=96"]
-    data += ["data.size=64", "data.short=72", "data.augment.short=[64,80]", "data.workers=0"]
-    short = ["train.length=1", "train.unit=steps", "train.evaluate_every=1", "train.checkpoint_every=1"]
-    short += ["train.precision=fp32", "schedule.warmup=0", "eval.candidates=50", "eval.batch=8"]
-    run = tmp_path / "run"
-    runs.train(run, "--config", "shapes_loc_r18.yaml", *words, *data, *short)
-    report(run, "--json", tmp_path / "report.json")
-    content = json.loads((tmp_path / "report.json").read_text())
-    (logged,) = runs.metrics(run, "val")
-    metrics = {row["name"]: row["value"] for row in content["summary"]["metrics"]}
-    assert metrics["loc_error"] == pytest.approx(logged["loc_error"], rel=1e-4)
-    kinds = {row["type"]: row["share"] for row in content["summary"]["errors"]}
-    assert kinds.pop("correct") == pytest.approx(1 - metrics["loc_error"]) and sum(kinds.values()) == pytest.approx(
-        metrics["loc_error"]
-    )
-    classes = content["classes"]["classes"]
-    wrong = sum(row["images"] * (row["error"] or 0) for row in classes)
-    assert wrong == pytest.approx(metrics["loc_error"] * metrics["images"])
-    pages.read(run / "report.html")

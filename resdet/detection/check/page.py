@@ -8,42 +8,21 @@ from resdet.detection.check.finding import KINDS, Finding
 from resdet.detection.check.pictures import picture
 from resdet.detection.check.report import Report
 from resdet.detection.check.text import counts, headline, place
+from resdet.results.page import document
 
 PICTURES = 12  # of each kind
 LISTED = 200  # findings of each kind
 BUDGET = 4 * 10**6  # characters of pictures and sentences
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --error: #c62828; --warning: #a86200; --note: #4a6fa5 }
-@media (prefers-color-scheme: dark) { :root { --error: #ff8a80; --warning: #ffb74d; --note: #90b4e8 } }
-* { box-sizing: border-box }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem }
-h1 { font-size: 1.4rem; margin: .5rem 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .875rem }
-th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line) }
-td.n, th.n { text-align: right } .wide { overflow-x: auto }
-details { border: 1px solid var(--line); border-radius: .5rem; margin: .5rem 0; padding: 0 .75rem }
-summary { cursor: pointer; padding: .5rem 0 } details[open] summary { border-bottom: 1px solid var(--line) }
-:focus-visible { outline: 3px solid var(--note); outline-offset: 2px }
-.tag { font-weight: 600 } .error { color: var(--error) } .warning { color: var(--warning) } .note { color: var(--note) }
-.advice { opacity: .8 } ul { padding-left: 1.25rem } li { overflow-wrap: anywhere; margin: .25rem 0 }
-.grid { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(min(14rem, 100%), 1fr)) }
-figure { margin: .75rem 0 0; background: var(--soft); border-radius: .375rem; padding: .5rem }
-img { display: block; max-width: 100%; height: auto; margin: 0 auto }
-figcaption { font-size: .8125rem; margin-top: .375rem; overflow-wrap: anywhere }
-code { font-size: .875rem; overflow-wrap: anywhere }
-"""
+TITLE = "Data check"
 
 
 def page(report: Report) -> str:
     """The whole page, below 5 MB."""
-    return "".join(_parts(report))
+    return document(TITLE, "".join(_body(report)))
 
 
-def _parts(report: Report) -> Iterator[str]:
-    title = "Data check"
-    yield f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main><h1>{title}</h1>'
+def _body(report: Report) -> Iterator[str]:
+    yield f"<header><h1>{TITLE}</h1></header><main>"
     for split in report.splits:
         yield f"<div>{escape(split.name)}: {counts(split)}</div>"
     yield f"<p><strong>{escape(headline(report))}</strong></p>"
@@ -54,7 +33,7 @@ def _parts(report: Report) -> Iterator[str]:
     yield from _anchors(report)
     yield from _choices(report)
     yield from _classes(report)
-    yield "</main></body></html>"
+    yield "</main>"
 
 
 class Budget:
@@ -74,9 +53,9 @@ def _kind(report: Report, kind: str, findings: list[Finding], budget: Budget, op
     severity, title, advice = KINDS[kind]
     yield f'<details id="{kind}"{" open" if opened else ""}><summary><span class="tag {severity}">{severity}</span> '
     yield f"{escape(title[0].upper() + title[1:])}: {len(findings):,}</summary>"
-    yield f'<p class="advice">{escape(advice[0].upper() + advice[1:])}.</p>'
+    yield f"<p>{escape(advice[0].upper() + advice[1:])}.</p>"
     figures, rest = _figures(report, findings, budget)
-    yield f'<div class="grid">{"".join(figures)}</div>' if figures else ""
+    yield f'<div class="pictures">{"".join(figures)}</div>' if figures else ""
     items = [f"<li>{escape(place(each))}{escape(each.sentence)}</li>" for each in rest[:LISTED]]
     items = [item for item in items if budget.take(item)]
     yield f"<ul>{''.join(items)}</ul>" if items else ""
@@ -125,12 +104,14 @@ def _classes(report: Report) -> Iterator[str]:
     for split, classes in report.statistics.items():
         yield f"<details><summary>Categories of {escape(split)}</summary><p>Sides (root of the area) in pixels, and "
         yield "height to width, at the training scale: quantiles 5, 50 and 95%.</p>"
-        yield '<div class="wide"><table><thead><tr><th>category</th><th class="n">images</th><th class="n">objects</th>'
-        yield '<th class="n">crowds</th><th class="n">side</th><th class="n">height/width</th></tr></thead><tbody>'
+        yield f'<div class="scroll" tabindex="0" role="region" aria-label="Categories of {escape(split)}">'
+        names = ("category", "images", "objects", "crowds", "side", "height/width")
+        heads = "".join(f'<th scope="col">{name}</th>' for name in names)
+        yield f"<table><thead><tr>{heads}</tr></thead><tbody>"
         for each in classes:
             size = " · ".join(f"{value:.0f}" for value in each["size"] or [])
             ratio = " · ".join(f"{value:.2f}" for value in each["ratio"] or [])
             cells = (f"{each['images']:,}", f"{each['objects']:,}", f"{each['crowds']:,}", size, ratio)
-            numbers = "".join(f'<td class="n">{cell}</td>' for cell in cells)
+            numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
             yield f"<tr><td>{escape(each['name'])}</td>{numbers}</tr>"
         yield "</tbody></table></div></details>"

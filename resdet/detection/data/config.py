@@ -96,7 +96,7 @@ class AutoConfig(ScenesConfig):
     format: str | None = None  # null: the format that fits
     val_share: float = 0.2  # of the images, if the validation split is made
     seed: int = 0  # of that split
-    keypoints: bool = True  # read the keypoints that COCO files have
+    keypoints: bool = True  # read the keypoints that the files have
     train: SplitConfig = field(default_factory=SplitConfig)
     val: SplitConfig = field(default_factory=SplitConfig)
 

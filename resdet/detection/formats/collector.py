@@ -16,7 +16,7 @@ class Places(Problems):
 
     def __init__(self, file: Path, on_bad: OnBad):
         super().__init__(file, on_bad)
-        self.places: dict[str, dict[int, str]] = {"image": {}, "annotation": {}}
+        self.places: dict[str, dict[str, str]] = {"image": {}, "annotation": {}}
 
     def leave_out(self, noun: str, names: Sequence[object], problem: str) -> None:
         super().leave_out(noun, self._places(noun, names), problem)
@@ -26,7 +26,7 @@ class Places(Problems):
 
     def _places(self, noun: str, names: Sequence[object]) -> list[object]:
         places = self.places.get(noun, {})
-        return [places.get(int(str(name)), name) if str(name).isdecimal() else name for name in names]
+        return [places.get(str(name), name) for name in names]
 
 
 class Collector:
@@ -46,7 +46,7 @@ class Collector:
             number = self.by_file[file] = len(self.images) + 1
             sides = {"width": size[0], "height": size[1]} if size else {}
             self.images.append({"id": number, "file_name": file, **sides})
-            self.problems.places["image"][number] = file
+            self.problems.places["image"][str(number)] = file
         return self.by_file[file]
 
     def add_object(self, image: int, name: str, box: Box, place: str, **more: Any) -> None:
@@ -56,7 +56,7 @@ class Collector:
         x1, y1, x2, y2 = box
         owners = {"id": number, "image_id": image, "category_id": category}
         self.annotations.append({**owners, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0, **more})
-        self.problems.places["annotation"][number] = place
+        self.problems.places["annotation"][str(number)] = place
 
     def add_polygons(self, image: int, name: str, rings: Sequence[Sequence[float]], place: str, **more: Any) -> None:
         """Adds an object of polygons, each x1, y1, x2, y2 …, with the box around them."""

@@ -10,7 +10,7 @@ import numpy as np
 from resdet.detection.formats.collector import Collector, number_in, size_in
 from resdet.detection.formats.folder import Folder, by_split
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.detection.formats.shapes import ellipse, rle_of
+from resdet.detection.formats.shapes import ellipse, rle_in_box
 from resdet.errors import DataError
 from resdet.files.json_file import read_json
 from resdet.images.decode import EncodedImage
@@ -93,17 +93,14 @@ def _add_mask(
     image: int, label: str, text: object, points: list[float], size: tuple[int, int], place: str, collector: Collector
 ) -> None:
     """A PNG, as text in base64, in the box of two points."""
-    left, top = int(points[0]), int(points[1])
+    corner = int(points[0]), int(points[1])
     try:
         pixels = EncodedImage(base64.b64decode(str(text), validate=True), place).decode()[..., 0]
     except (binascii.Error, ValueError, DataError):
         pixels = np.zeros((0, 0), np.uint8)
-    height, width = pixels.shape
-    inside = left >= 0 and top >= 0 and left + width <= size[0] and top + height <= size[1]
-    if not pixels.any() or not inside:
+    rle = rle_in_box(pixels, corner, size)
+    if rle is None:
         collector.leave_out("shape", [place], "a damaged mask")
-        return
-    mask = np.zeros((size[1], size[0]), np.uint8)
-    mask[top : top + height, left : left + width] = pixels > 0
-    box = left, top, left + width, top + height
-    collector.add_object(image, label, box, place, segmentation=rle_of(mask))
+    else:
+        (left, top), (height, width) = corner, pixels.shape
+        collector.add_object(image, label, (left, top, left + width, top + height), place, segmentation=rle)

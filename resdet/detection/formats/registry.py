@@ -23,6 +23,7 @@ formats: Registry[type[Format]] = Registry(
         "cvat": f"{PACKAGE}.cvat:Cvat",
         "labelme": f"{PACKAGE}.labelme:LabelMe",
         "openimages": f"{PACKAGE}.openimages:OpenImages",
+        "fiftyone": f"{PACKAGE}.fiftyone:FiftyOne",
         "csv": f"{PACKAGE}.csv_boxes:CsvBoxes",
         "mask_png": f"{PACKAGE}.mask_png:MaskPng",
         "webdataset": f"{PACKAGE}.webdataset:WebDataset",

@@ -33,21 +33,30 @@ def rle_of(mask: np.ndarray) -> Rle:
     return rle | {"counts": rle["counts"].decode()}
 
 
+def rle_in_box(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> Rle | None:
+    """The RLE in an image of `size` (width, height) of a mask [h, w] with its left upper corner at `corner`; None if it
+    is empty or leads out of the image."""
+    (left, top), (height, width) = corner, mask.shape
+    fits = left >= 0 and top >= 0 and left + width <= size[0] and top + height <= size[1]
+    if not fits or size[0] * size[1] >= MAX_PIXELS or not mask.any():
+        return None
+    canvas = np.zeros((size[1], size[0]), np.uint8)
+    canvas[top : top + height, left : left + width] = mask > 0
+    return rle_of(canvas)
+
+
 def rle_of_runs(
     runs: Sequence[float], corner: tuple[float, float], sides: tuple[float, float], size: tuple[int, int]
 ) -> Rle | None:
-    """The RLE in an image of `size` (width, height) of a mask in a box at `corner` of `sides` (width, height), given as
-    runs row by row, of background first; None unless all are whole numbers that fit."""
+    """As `rle_in_box`, of a mask of `sides` (width, height), given as runs row by row, of background first; None unless
+    all are whole numbers that fit, too."""
     if not all(number >= 0 and number == number // 1 for number in (*runs, *corner, *sides)):
         return None
     left, top, width, height = map(int, (*corner, *sides))
-    fits = sum(runs) == width * height and left + width <= size[0] and top + height <= size[1]
-    if not fits or size[0] * size[1] >= MAX_PIXELS:
+    if sum(runs) != width * height or width > size[0] or height > size[1] or size[0] * size[1] >= MAX_PIXELS:
         return None
-    mask = np.zeros((size[1], size[0]), np.uint8)
-    values = np.arange(len(runs)) % 2
-    mask[top : top + height, left : left + width] = np.repeat(values, [int(run) for run in runs]).reshape(height, width)
-    return rle_of(mask)
+    values = np.repeat(np.arange(len(runs)) % 2, [int(run) for run in runs])
+    return rle_in_box(values.reshape(height, width), (left, top), size)
 
 
 def _turned(points: Sequence[tuple[float, float]], center: tuple[float, float], degrees: float) -> list[float]:

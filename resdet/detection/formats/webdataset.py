@@ -63,9 +63,9 @@ def _objects(content: Any) -> Iterator[Any]:
         yield from content["annotations"]
     columns = content.get("objects")
     if isinstance(columns, dict):
-        classes = columns.get("category", columns.get("categories"))
-        for box, name in zip(columns.get("bbox") or [], classes or []):
-            yield {"bbox": box, "category": name}
+        boxes, classes = columns.get("bbox"), columns.get("category", columns.get("categories"))
+        if isinstance(boxes, list) and isinstance(classes, list):
+            yield from ({"bbox": box, "category": name} for box, name in zip(boxes, classes))
 
 
 def _add(collector: Collector, image: int, found: Any, place: str) -> None:

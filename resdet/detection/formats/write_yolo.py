@@ -8,45 +8,73 @@ import yaml
 
 from resdet.data import generated
 from resdet.detection.data.coco_file import objects_by_image
+from resdet.detection.data.keypoints import KeypointNames, names_in
 from resdet.detection.data.outlines import polygons_of
 from resdet.detection.formats.folder import stem
 from resdet.detection.formats.share_classes import Content
 from resdet.detection.formats.writer import Writer, Written
+from resdet.detection.formats.yolo_keypoints import to_yaml
 from resdet.files.atomic import write_text
 
 
 class YoloWriter(Writer):
-    """A polygon is a line, a box too; crowds, holes and keypoints are lost."""
+    """A polygon is a line, a box too; crowds and holes are lost. If all classes have the same keypoints, they follow a
+    box in each line and masks are lost; otherwise keypoints are lost."""
 
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
         categories = next(iter(contents.values()))["categories"]
         names = {number: category["name"] for number, category in enumerate(categories)}
         splits = {split: f"images/{split}" for split in contents}
-        described = yaml.safe_dump({**splits, "names": names}, sort_keys=False, allow_unicode=True)
+        keypoints = _shared_keypoints(categories)
+        if keypoints:
+            written.lost["lines of the skeleton"] += len(keypoints.skeleton)
+        pose = to_yaml(keypoints, len(categories)) if keypoints else {}
+        described = yaml.safe_dump({**splits, **pose, "names": names}, sort_keys=False, allow_unicode=True)
         write_text(written.folder / "data.yaml", described)
         labels = {category["id"]: number for number, category in enumerate(categories)}
+        count = len(keypoints.names) if keypoints else 0
         for split, content in contents.items():
             objects = objects_by_image(content)
             for image in content["images"]:
                 name = written.place(image["file_name"], f"images/{split}")
-                lines = [_line(entry, image, labels, written) for entry in objects[image["id"]]]
+                lines = [_line(entry, image, labels, count, written) for entry in objects[image["id"]]]
                 path = written.folder / "labels" / split / f"{stem(name)}.txt"
                 generated.put(path, "".join(f"{line}\n" for line in lines if line).encode())
 
 
-def _line(entry: dict[str, Any], image: dict[str, Any], labels: Mapping[int, int], written: Written) -> str:
-    """The line of an object; empty for a crowd."""
+def _shared_keypoints(categories: Sequence[dict[str, Any]]) -> KeypointNames | None:
+    """The keypoints of all classes; None if a class has none."""
+    has_all = all(category.get("keypoints") for category in categories)
+    return names_in(categories, "data.yaml") if has_all else None
+
+
+def _line(
+    entry: dict[str, Any], image: dict[str, Any], labels: Mapping[int, int], keypoints: int, written: Written
+) -> str:
+    """The line of an object, with this number of `keypoints` after a box; empty for a crowd."""
     if entry.get("iscrowd"):
         written.lost["crowds"] += 1
         return ""
-    if entry.get("num_keypoints") or any(entry.get("keypoints") or ()):
-        written.lost["keypoints of an object"] += 1
     size = image["width"], image["height"]
-    ring = _ring(entry.get("segmentation"), size, written)
     x, y, width, height = entry["bbox"]
-    numbers = ring or [x + width / 2, y + height / 2, width, height]
-    fractions = (f"{number / size[k % 2]:.9g}" for k, number in enumerate(numbers))
-    return " ".join([str(labels[entry["category_id"]]), *fractions])
+    box = [x + width / 2, y + height / 2, width, height]
+    if keypoints:
+        written.lost["masks"] += bool(entry.get("segmentation"))
+        points = _points(entry.get("keypoints") or [0] * 3 * keypoints, size)
+        return " ".join([str(labels[entry["category_id"]]), *_fractions(box, size), *points])
+    written.lost["keypoints of an object"] += any(entry.get("keypoints") or ())
+    numbers = _ring(entry.get("segmentation"), size, written) or box
+    return " ".join([str(labels[entry["category_id"]]), *_fractions(numbers, size)])
+
+
+def _fractions(numbers: Sequence[float], size: tuple[int, int]) -> list[str]:
+    return [f"{number / size[k % 2]:.9g}" for k, number in enumerate(numbers)]
+
+
+def _points(keypoints: Sequence[float], size: tuple[int, int]) -> list[str]:
+    """x, y and visibility of each keypoint."""
+    triples = zip(keypoints[0::3], keypoints[1::3], keypoints[2::3])
+    return [text for x, y, flag in triples for text in (*_fractions((x, y), size), str(int(flag)))]
 
 
 def _ring(segmentation: Any, size: tuple[int, int], written: Written) -> list[float]:

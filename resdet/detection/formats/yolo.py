@@ -1,7 +1,9 @@
 """YOLO's format: a text file per image with a line per object, `class x y width height` or `class x1 y1 x2 y2 …`, as
-fractions of the image's size; with ultralytics' data.yaml, Darknet's obj.names, classes.txt, or folders alone."""
+fractions of the image's size; with ultralytics' data.yaml, Darknet's obj.names, classes.txt, or folders alone.
 
-import math
+In data with `kpt_shape`, keypoints follow a box: see `resdet.detection.formats.yolo_keypoints`.
+"""
+
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +14,11 @@ import yaml
 from resdet.detection.formats.collector import Collector, read_text, relative
 from resdet.detection.formats.folder import Folder, by_split, is_image, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
+from resdet.detection.formats.yolo_keypoints import DIGITS, Shape, names_of, shape_of
 
+SIDES = 4  # numbers of a box
 SAMPLE = 20  # label files that are looked into
 LARGEST_YAML = 2**18  # bytes
-DIGITS = 5  # of the number of a class
 NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
@@ -36,11 +39,8 @@ class DataYaml:
         return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
     @property
-    def keypoint_numbers(self) -> int:
-        """Numbers after the box in each line of a data set of poses."""
-        shape = self.content.get("kpt_shape")
-        numbers = [int(side) for side in shape if str(side).isdecimal()] if isinstance(shape, list) else []
-        return math.prod(numbers) if len(numbers) == 2 else 0
+    def shape(self) -> Shape | None:
+        return shape_of(self.content)
 
 
 class Yolo:
@@ -60,7 +60,7 @@ class Yolo:
         if not any(split.annotated for split in splits.values()):
             return Unfit("no text file of labels beside an image or in a folder labels", len(labels.files))
         files = [file for split in splits.values() for file in split.annotations]
-        problem = _mismatch(folder, files, described.keypoint_numbers if described else 0)
+        problem = _mismatch(folder, files, described.shape if described else None)
         if problem:
             return Unfit(problem, len(labels.files))
         count = sum(split.annotated for split in splits.values())
@@ -69,16 +69,20 @@ class Yolo:
         return Layout("yolo", folder, splits, evidence, names, shared)
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
-        """Reads a split. Keypoints of poses are not read: the format does not name them."""
         described = _data_yaml(layout.folder)
+        shape = described.shape if described else None
         files, labels = layout.splits[split].images, Labels(layout.folder)
-        lines = LabelLines(collector, layout.classes, described.keypoint_numbers if described else 0)
+        lines = LabelLines(collector, layout.classes, shape)
         for image, size in zip(files, collector.measured.sizes_of(files)):
             number, label = collector.add_image(image, size), labels.of(image)
             if label and size:
                 lines.read(number, size, label)
         lines.report()
-        return collector.content(layout.classes)
+        content = collector.content(layout.classes)
+        if described and shape and collector.keypoints:
+            declared = names_of(described.content, shape, str(layout.root / described.file)).to_coco()
+            content["categories"] = [category | declared for category in content["categories"]]
+        return content
 
 
 class Labels:
@@ -110,8 +114,8 @@ def _label_paths(parts: list[str]) -> list[list[str]]:
 class LabelLines:
     """Reads label files into a `Collector`, and collects the lines that it cannot use."""
 
-    def __init__(self, collector: Collector, classes: Sequence[str], keypoint_numbers: int):
-        self.collector, self.classes, self.keypoint_numbers = collector, classes, keypoint_numbers
+    def __init__(self, collector: Collector, classes: Sequence[str], shape: Shape | None):
+        self.collector, self.classes, self.shape = collector, classes, shape
         self.bad: list[str] = []
         self.nameless: list[str] = []
 
@@ -121,7 +125,7 @@ class LabelLines:
                 self._add(image, size, line, f"{file}:{number}")
 
     def _add(self, image: int, size: tuple[int, int], line: str, place: str) -> None:
-        parsed = parse_line(line, self.keypoint_numbers)
+        parsed = parse_line(line, self.shape)
         if parsed is None:
             self.bad.append(place)
             return
@@ -130,32 +134,40 @@ class LabelLines:
             self.nameless.append(place)
             return
         name = self.classes[label] if self.classes else str(label)
-        pixels = [number * size[k % 2] for k, number in enumerate(numbers)]
-        if len(pixels) == 4:
-            x, y, width, height = pixels
+        more = numbers[SIDES:]
+        if not more or (self.shape and len(more) == self.shape.numbers):
+            x, y, width, height = (number * size[k % 2] for k, number in enumerate(numbers[:SIDES]))
             box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-            self.collector.add_object(image, name, box, place)
+            self.collector.add_object(image, name, box, place, **self._keypoints(more, size))
         else:
-            self.collector.add_polygons(image, name, [pixels], place)
+            ring = [number * size[k % 2] for k, number in enumerate(numbers)]
+            self.collector.add_polygons(image, name, [ring], place)
+
+    def _keypoints(self, numbers: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+        """The keys of an object in COCO's format."""
+        if not (self.shape and numbers and self.collector.keypoints):
+            return {}
+        points = self.shape.to_coco(numbers, size)
+        return {"keypoints": points, "num_keypoints": sum(flag > 0 for flag in points[2::3])}
 
     def report(self) -> None:
         self.collector.leave_out("line", self.bad, "no class number with a box or a polygon")
         self.collector.leave_out("line", self.nameless, "a class number without a name")
 
 
-def parse_line(line: str, keypoint_numbers: int = 0) -> tuple[int, list[float]] | None:
-    """The class number and x, y, width, height or x1, y1, x2, y2, x3, y3 …; None for anything else.
-
-    A sixth number is a score; after a box there may be as many numbers as keypoints have.
+def parse_line(line: str, shape: Shape | None = None) -> tuple[int, list[float]] | None:
+    """The class number and x, y, width, height, with the numbers of keypoints if `shape` is given and the line has
+    them, or x1, y1, x2, y2, x3, y3 …; None for anything else. One number after a box or keypoints is a score.
     """
     try:
         label, *numbers = map(float, line.split())
     except ValueError:
         return None
-    if not (label >= 0 and label == label // 1 and label < 2**31) or len(numbers) < 4:
+    if not (label >= 0 and label == label // 1 and label < 2**31) or len(numbers) < SIDES:
         return None
-    if len(numbers) in (4, 5, 4 + keypoint_numbers):
-        return int(label), numbers[:4]
+    for count in (SIDES, SIDES + (shape.numbers if shape else 0)):
+        if len(numbers) in (count, count + 1):
+            return int(label), numbers[:count]
     return (int(label), numbers) if len(numbers) >= 6 and len(numbers) % 2 == 0 else None
 
 
@@ -253,12 +265,12 @@ def _class_names(folder: Folder, described: DataYaml | None) -> tuple[list[str],
     return [], ""
 
 
-def _mismatch(folder: Folder, files: list[str], keypoint_numbers: int) -> str | None:
+def _mismatch(folder: Folder, files: list[str], shape: Shape | None) -> str | None:
     """Why the first label file with a line is none of YOLO's; label files without lines are of images without
     objects."""
     for file in files[:SAMPLE]:
         lines = [line for line in read_text(folder, file).splitlines() if line.strip()]
         if lines:
-            good = any(parse_line(line, keypoint_numbers) for line in lines[:SAMPLE])
+            good = any(parse_line(line, shape) for line in lines[:SAMPLE])
             return None if good else f"{file} has no line `class x y width height`"
     return None

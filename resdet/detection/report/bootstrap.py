@@ -1,4 +1,4 @@
-"""AP over resampled images: whether a difference of two runs is more than noise.
+"""AP over resampled images.
 
 Detections are matched once. A resample weights each image by the number of times that it was drawn, which gives exactly
 the AP of a data set with these copies.
@@ -11,13 +11,7 @@ import numpy as np
 from resdet.detection.evaluation.coco import RECALLS
 from resdet.detection.report.matches import Matches
 
-RESAMPLES, LEVEL = 200, 0.95
 CELLS = 1 << 24  # resamples × detections that are computed at once
-
-
-def resample(images: int, count: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """int32 [count, images]: how often each image is drawn, with replacement."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), count).astype(np.int32)
 
 
 def average_precisions(matches: Matches, copies: np.ndarray) -> np.ndarray:
@@ -67,12 +61,3 @@ def overall(aps: np.ndarray) -> np.ndarray:
     """[R]: the mean of AP [R, K] over the classes with objects."""
     present = ~np.isnan(aps)
     return np.where(present, aps, 0).sum(1) / np.maximum(present.sum(1), 1)
-
-
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
-    """The percentile interval of resampled values [R], without NaN; None without any."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return None
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -6,17 +6,16 @@ from dataclasses import replace
 import numpy as np
 
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.report.bootstrap import RESAMPLES, average_precisions, interval, overall, resample
+from resdet.detection.report.bootstrap import average_precisions, overall
 from resdet.detection.report.evaluation import EvaluatedDetector, evaluate_detector
 from resdet.detection.report.galleries import TRUTH, marks, scene_picture, truth_marks
 from resdet.detection.report.matches import Matches
 from resdet.errors import ConfigError
+from resdet.results.differences import ALL, COLUMNS, explanation, most, resample, room, row, with_original
 from resdet.results.sections import Cell, Gallery, Part, Picture, Section, Table
 from resdet.tasks import EvaluatedRun
 
-PICTURES, MOST = 24, 6  # images of all galleries, and of each
-ALL = "all classes"
-COLUMNS = ("class", "metric", "first", "this", "difference", "low", "high", "verdict")
+HIGHER, NO_OBJECTS = 1, "no objects"  # AP is better if it is higher; the verdict of a class without objects
 
 
 def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
@@ -25,10 +24,9 @@ def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Secti
     check_same_data(first, others)
     # The same file, so that objects are in the same order.
     others = [replace(other, matches=Matches.of(first.truth, other.results)) for other in others]
-    copies = resample(len(first.matches.image_ids))
-    base = average_precisions(first.matches, with_original(copies))
-    room = min(MOST, max(1, PICTURES // (2 * len(others))))
-    return [section(first, other, base, with_original(copies), number, room) for number, other in enumerate(others, 2)]
+    copies = with_original(resample(len(first.matches.image_ids)))
+    base = average_precisions(first.matches, copies)
+    return [section(first, other, base, copies, number, room(len(others))) for number, other in enumerate(others, 2)]
 
 
 def check_same_data(first: EvaluatedDetector, others: Sequence[EvaluatedDetector]) -> None:
@@ -41,11 +39,6 @@ def check_same_data(first: EvaluatedDetector, others: Sequence[EvaluatedDetector
             )
 
 
-def with_original(copies: np.ndarray) -> np.ndarray:
-    """The resamples [R, I] after the data set itself, [1 + R, I]."""
-    return np.concatenate([np.ones_like(copies[:1]), copies])
-
-
 def section(
     first: EvaluatedDetector, other: EvaluatedDetector, base: np.ndarray, copies: np.ndarray, number: int, room: int
 ) -> Section:
@@ -53,34 +46,20 @@ def section(
     aps = average_precisions(other.matches, copies)
     classes = other.matches.classes
     rows = [
-        row(ALL, "AP", overall(base.mean(1)), overall(aps.mean(1))),
-        row(ALL, "AP50", overall(base[:, 0]), overall(aps[:, 0])),
+        ap_row(ALL, "AP", overall(base.mean(1)), overall(aps.mean(1))),
+        ap_row(ALL, "AP50", overall(base[:, 0]), overall(aps[:, 0])),
     ]
     for label, name in enumerate(classes):
-        rows.append(row(name, "AP", base[:, :, label].mean(1), aps[:, :, label].mean(1)))
-        rows.append(row(name, "AP50", base[:, 0, label], aps[:, 0, label]))
-    note = (
-        f"Differences of {other.run.name} from {first.run.name}, with 95 % intervals of {RESAMPLES} resamples of the "
-        f"{copies.shape[1]} images, the same for both runs. A difference whose interval holds zero is noise."
-    )
+        rows.append(ap_row(name, "AP", base[:, :, label].mean(1), aps[:, :, label].mean(1)))
+        rows.append(ap_row(name, "AP50", base[:, 0, label], aps[:, 0, label]))
+    note = explanation(first.run.name, other.run.name, copies.shape[1])
     table = Table(f"differences_{number}", "AP by class", COLUMNS, rows)
     parts: list[Part] = [table, *galleries(first, other, number, room)]
     return Section(f"comparison_{number}", f"{other.run.name} against {first.run.name}", parts, note)
 
 
-def row(name: str, metric: str, first: np.ndarray, other: np.ndarray) -> list[Cell]:
-    """A row of the table; values [1 + R], the first of the data set itself."""
-    if np.isnan(first[0]):
-        return [name, metric, *[None] * 5, "no objects"]
-    difference = other - first
-    low, high = interval(difference[1:]) or (0.0, 0.0)
-    return [name, metric, float(first[0]), float(other[0]), float(difference[0]), low, high, verdict(low, high)]
-
-
-def verdict(low: float, high: float) -> str:
-    if low <= 0 <= high:
-        return "noise"
-    return "better" if low > 0 else "worse"
+def ap_row(name: str, metric: str, first: np.ndarray, other: np.ndarray) -> list[Cell]:
+    return row(name, metric, first, other, HIGHER, NO_OBJECTS)
 
 
 def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int, room: int) -> list[Gallery]:
@@ -95,12 +74,6 @@ def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int, r
         Gallery(key, title, [drawn(first, other, image, int(counts[image])) for image in most(counts, room)])
         for key, title, counts in chosen
     ]
-
-
-def most(counts: np.ndarray, room: int) -> list[int]:
-    """The `room` images with the highest positive counts."""
-    ranked = np.argsort(-counts, kind="stable")[:room]
-    return [int(image) for image in ranked if counts[image]]
 
 
 def drawn(first: EvaluatedDetector, other: EvaluatedDetector, image: int, objects: int) -> Picture:

@@ -13,6 +13,7 @@ from resdet.detection.check import page as page_module
 from resdet.detection.check.page import page
 from resdet.detection.check.pictures import picture
 from resdet.detection.check.report import Report
+from resdet.report.html import page as report_page
 
 VOID = ("meta", "link", "img")
 LOADING = ("src", "href", "srcset", "data", "action", "poster", "style", "background")
@@ -64,6 +65,21 @@ def test_the_page_requests_nothing(html):
     assert not any(key.startswith("on") for _, given in parsed.elements for key in given)
     style = html[html.index("<style>") : html.index("</style>")]
     assert "url(" not in style and "@import" not in style and "//" not in style
+
+
+def test_it_looks_like_a_report(html):
+    """The same styles; a report has scripts, too."""
+    style = lambda text: text[text.index("<style>") : text.index("</style>")]
+    other = report_page("a run", [])
+    assert style(html) == style(other) and "--error" in style(html) and "thead th" in style(html)
+    policies = [
+        given["content"]
+        for text in (html, other)
+        for _, given in Parsed(text).elements
+        if given.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policies[0] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policies[1] == f"{policies[0]}; script-src 'unsafe-inline'"
 
 
 def test_all_kinds_are_on_the_page_and_names_are_escaped(report, html):

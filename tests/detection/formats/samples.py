@@ -1,7 +1,9 @@
 """Small data sets in every format: pictures of noise, so that none is a near-duplicate of another."""
 
 import base64
+import io
 import json
+import zlib
 from pathlib import Path
 
 import cv2
@@ -142,4 +144,70 @@ OPEN_IMAGES = {
     "beyond,xclick,/m/01yrx,1,0.25,0.75,0.25,0.75,0,0,0,0,0\n",
     "validation-annotations-bbox.csv": "ImageID,LabelName,XMin,XMax,YMin,YMax\n0001,/m/01yrx,0,.5,0,1\n",
     "class-descriptions-boxable.csv": '/m/01yrx,Cat\n/m/0bt9lr,"Toy, dog"\n',
+}
+
+
+def packed(mask: np.ndarray) -> dict:
+    """A mask as FiftyOne exports it: numpy's file, compressed, as a binary of MongoDB."""
+    file = io.BytesIO()
+    np.save(file, mask, allow_pickle=False)
+    return {"$binary": {"base64": base64.b64encode(zlib.compress(file.getvalue())).decode(), "subType": "00"}}
+
+
+def fiftyone_sample(filepath: str, detections: list[dict] | None, tags=(), size=SIZE, **fields) -> dict:
+    metadata = {"_cls": "ImageMetadata", "size_bytes": 9, "mime_type": "image/jpeg", "num_channels": 3}
+    about = {"_id": {"$oid": "6744a2f8"}, "filepath": filepath, "tags": list(tags), "_media_type": "image"}
+    sides = None if size is None else {**metadata, "width": size[0], "height": size[1]}
+    truth = None if detections is None else {"_cls": "Detections", "detections": detections}
+    return {**about, "metadata": sides, "_rand": 0.5, "ground_truth": truth, **fields}
+
+
+def detection(label: str, box: list[float], **more) -> dict:
+    return {"_id": {"$oid": "1"}, "_cls": "Detection", "attributes": {}, "tags": [], "label": label} | {
+        "bounding_box": box,
+        **more,
+    }
+
+
+def fiftyone_metadata(*fields: str, **more) -> dict:
+    kinds = {name: "fiftyone.core.labels.Detections" for name in fields}
+    kinds |= {"weather": "fiftyone.core.labels.Classification"}
+    ftype = "fiftyone.core.fields.EmbeddedDocumentField"
+    listed = [{"name": name, "ftype": ftype, "embedded_doc_type": kind} for name, kind in kinds.items()]
+    return {"name": "set", "media_type": "image", "sample_fields": [{"name": "filepath"}, *listed], **more}
+
+
+FIFTYONE_MASK = np.array([[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]], bool)
+FIFTYONE = {
+    "data/a.jpg": None,
+    "data/b.jpg": None,
+    "data/c.jpg": None,
+    "fields/ground_truth.detections.mask_path/a.png": cv2.imencode(".png", FIFTYONE_MASK * np.uint8(255))[1].tobytes(),
+    "metadata.json": fiftyone_metadata("predictions", "ground_truth", default_classes=["0", "dog", "2", "cat"]),
+    "samples.json": {
+        "samples": [
+            fiftyone_sample(
+                "data/a.jpg",
+                [
+                    detection("cat", [0.25, 0.25, 0.5, 0.5]),
+                    detection("dog", [4 / 60, 3 / 40, 4 / 60, 3 / 40], mask=packed(FIFTYONE_MASK)),
+                    detection("dog", [4 / 60, 3 / 40, 8 / 60, 6 / 40], mask=packed(FIFTYONE_MASK.astype(np.uint8))),
+                    detection(
+                        "cat",
+                        [10 / 60, 20 / 40, 4 / 60, 3 / 40],
+                        mask_path="fields/ground_truth.detections.mask_path/a.png",
+                        iscrowd=1,
+                    ),
+                    detection("dog", [0.1, 0.1, 0.2], tags=["val"]),
+                    detection("dog", [0, 0, 0.5, 0.5], mask={"$binary": {"base64": "eJw=", "subType": "00"}}),
+                    detection("dog", [0.9, 0.9, 0.2, 0.2], mask=packed(FIFTYONE_MASK)),
+                ],
+                ["train", "sunny"],
+                predictions={"_cls": "Detections", "detections": [detection("bird", [0, 0, 1, 1])]},
+            ),
+            fiftyone_sample("data/c.jpg", None, ["train"]),
+            fiftyone_sample("data/b.jpg", [detection("owl", [0, 0, 0.5, 1])], ["validation"], size=None),
+            fiftyone_sample("data/film.mp4", [], ["train"]),
+        ]
+    },
 }

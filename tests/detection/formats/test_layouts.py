@@ -160,13 +160,6 @@ def test_yolo_lines(tmp_path):
         opened(root, on_bad_annotation="error")
 
 
-def test_yolo_poses_are_read_as_boxes(tmp_path):
-    pose = "0 0.5 0.5 0.5 0.5 " + "0.1 0.2 2 " * 3
-    files = {"train/a.jpg": None, "train/a.txt": pose, "data.yaml": "names: [person]\nkpt_shape: [3, 3]"}
-    source = opened(write(tmp_path, files | {"val/b.jpg": None, "val/b.txt": pose}))
-    assert objects(source) == {"train/a.jpg": [("person", CAT_BOX[1])]} and not source.has_masks
-
-
 def test_yolo_without_names_counts_classes(tmp_path):
     lines = "".join(f"{label} 0.5 0.5 0.5 0.5\n" for label in (10, 2, 9))
     root = write(tmp_path, {"train/a.jpg": None, "train/a.txt": lines, "val/b.jpg": None, "val/b.txt": CAT})

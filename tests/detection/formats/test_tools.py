@@ -1,13 +1,17 @@
 """Formats of labeling tools, on samples as their documentation shows them."""
 
 import base64
+import tarfile
 
 import cv2
 import numpy as np
 import pytest
 from detection.formats.samples import CVAT, LABELME, OPEN_IMAGES, labelme, objects, opened, write
 
+from resdet.detection.formats.collector import Collector
+from resdet.detection.formats.folder import Folder
 from resdet.detection.formats.registry import recognize
+from resdet.detection.formats.webdataset import WebDataset
 from resdet.errors import DataError
 
 
@@ -164,3 +168,29 @@ def test_labelme_with_nothing_but_a_name(tmp_path):
     root = write(tmp_path, {"train/a.jpg": None, "train/a.json": content, "val/b.jpg": None, "val/b.json": content})
     source = opened(root, "train")
     assert len(source) == 1 and source.sizes.tolist() == [[60, 40]]
+
+
+@pytest.mark.parametrize(
+    "objects, count",
+    [
+        ({"bbox": [[1, 2, 3, 4]], "category": ["a"]}, 1),
+        ({"bbox": 7, "category": ["a"]}, 0),
+        ({"bbox": [[1, 2, 3, 4]]}, 0),
+    ],
+)
+def test_columns_of_objects_in_a_tar_file(objects, count, tmp_path):
+    """Those of Hugging Face; columns that are no lists hold no objects."""
+    members = {"0.jpg": None, "0.json": {"objects": objects}, "1.jpg": None, "1.json": {"annotations": []}}
+    write(tmp_path / "files", members)
+    with tarfile.open(tmp_path / "train.tar", "w") as tar:
+        for name in members:
+            tar.add(tmp_path / "files" / name, name)
+    content = WebDataset().read(recognize(tmp_path, "webdataset"), "train", Collector(Folder(tmp_path)))
+    assert [len(content["images"]), len(content["annotations"])] == [2, count]
+
+
+def test_names_of_long_numbers(tmp_path):
+    """Python converts no text of more than 4300 digits to a number."""
+    collector = Collector(Folder(write(tmp_path, {"a.jpg": None})))
+    collector.leave_out("image", ["9" * 5000, collector.add_image("a.jpg")], "a problem")
+    assert collector.problems.sentences[0].endswith("999999, a.jpg")

@@ -1,0 +1,217 @@
+"""FiftyOne's own export (`FiftyOneDataset`): metadata.json, and samples.json, samples.jsonl or a folder `samples` of
+JSON files.
+
+Objects are those of the field `ground_truth`, or of the only field of `Detections`. Boxes are x, y, width and height as
+fractions of the image; a mask covers its box. The split of a sample is one of its tags, or a folder of its image.
+"""
+
+import json
+import mmap
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from resdet.detection.formats.collector import Collector, number_in, read_text, size_in
+from resdet.detection.formats.fiftyone_mask import has_mask, mask_of, rle_of_mask
+from resdet.detection.formats.folder import SPLITS, Folder, is_image, split_in
+from resdet.detection.formats.layout import Layout, Split, Unfit
+from resdet.errors import DataError
+from resdet.files.json_columns import JsonColumns, read_columns
+from resdet.files.json_file import read_json
+
+METADATA = "metadata.json"
+DETECTIONS = ".Detections"  # end of the name of the class of a field
+GROUND_TRUTH = "ground_truth"
+SAMPLE = re.compile(rb'"filepath"\s*:\s*("(?:[^"\\]|\\.)*")(?:\s*,\s*"tags"\s*:\s*\[([^\]]*)\])?')
+TAG = re.compile(rb'"([A-Za-z]+)"')
+SIDES = 4  # numbers of a box
+
+
+@dataclass
+class Export:
+    """The files in a folder with a metadata.json; `home` is the folder, empty or with `/` at its end."""
+
+    folder: Folder
+    home: str
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The files of samples."""
+        names = (f"{self.home}{name}" for name in ("samples.json", "samples.jsonl"))
+        single = [name for name in names if self.folder.has(name)]
+        return single[:1] or [file for file in self.folder.having(".json") if file.startswith(f"{self.home}samples/")]
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any]:
+        try:
+            content = read_json(self.folder.root / f"{self.home}{METADATA}")
+        except DataError:
+            return {}
+        return content if isinstance(content, Mapping) else {}
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields of `Detections`."""
+        fields = self.metadata.get("sample_fields")
+        entries = [entry for entry in fields if isinstance(entry, Mapping)] if isinstance(fields, list) else []
+        found = [entry.get("name") for entry in entries if str(entry.get("embedded_doc_type")).endswith(DETECTIONS)]
+        return [name for name in found if isinstance(name, str)]
+
+    @property
+    def field(self) -> str | None:
+        """The field to read; None if that is open."""
+        fields = self.fields
+        return GROUND_TRUTH if GROUND_TRUTH in fields else fields[0] if len(fields) == 1 else None
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that metadata.json lists, without the numbers that stand for unused ids of COCO."""
+        by_field = self.metadata.get("classes")
+        listed = by_field.get(self.field) if isinstance(by_field, Mapping) else None
+        listed = listed or self.metadata.get("default_classes")
+        names = listed if isinstance(listed, list) and all(isinstance(name, str) for name in listed) else []
+        return [name for number, name in enumerate(names) if name != str(number)]
+
+    def samples(self, file: str) -> "JsonColumns | Sequence[Any]":
+        """The samples of a file; None for a line that is no JSON."""
+        if file.endswith(".jsonl"):
+            return [_parsed(line) for line in read_text(self.folder, file).splitlines() if line.strip()]
+        content = read_columns(self.folder.root / file, ("samples",))
+        samples = content.get("samples") if isinstance(content, dict) else None
+        return samples if isinstance(samples, (JsonColumns, list)) else [content]
+
+
+class FiftyOne:
+    def recognize(self, folder: Folder) -> Layout | Unfit:
+        exports = [export for export in _exports(folder) if export.files]
+        files = [file for export in exports for file in export.files]
+        if not exports:
+            return Unfit(f"no {METADATA} beside samples.json")
+        for export in exports:
+            if export.field is None:
+                named = f"the fields {', '.join(export.fields)}" if export.fields else "no field"
+                problem = f"{export.home}{METADATA} has {named} of Detections: name one {GROUND_TRUTH}"
+                return Unfit(problem, len(files) * bool(export.fields))
+        counts = {file: _count(folder, file) for file in files}
+        splits = {}
+        for split in dict.fromkeys(split for count in counts.values() for split in count):
+            own = tuple(file for file in files if counts[file][split])
+            splits[split] = Split(own, annotated=sum(counts[file][split] for file in own))
+        if not splits:
+            return Unfit(f"{files[0]} has no samples", len(files))
+        shared = tuple(f"{export.home}{METADATA}" for export in exports)
+        classes = list(dict.fromkeys(name for export in exports for name in export.classes))
+        return Layout("fiftyone", folder, splits, f"{shared[0]} and {files[0]}", classes, shared)
+
+    def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
+        own = set(layout.splits[split].annotations)
+        reader = _Reader(layout, split, collector)
+        for export in _exports(layout.folder):
+            for file in export.files:
+                if file in own:
+                    reader.read(export, file)
+        for (noun, problem), places in reader.left_out.items():
+            collector.leave_out(noun, places, problem)
+        return collector.content(layout.classes)
+
+
+class _Reader:
+    """Reads the samples of a split into a `Collector`, and collects what it cannot use."""
+
+    def __init__(self, layout: Layout, split: str, collector: Collector):
+        self.layout, self.split, self.collector = layout, split, collector
+        self.left_out: dict[tuple[str, str], list[str]] = defaultdict(list)
+
+    def read(self, export: Export, file: str) -> None:
+        samples = export.samples(file)
+        rows = [row for row in range(len(samples)) if self._is_own(samples[row], file, row)]
+        images = [self._image(samples[row]["filepath"], export, file) for row in rows]
+        sizes = [_declared_size(samples[row].get("metadata")) for row in rows]
+        unknown = [k for k, size in enumerate(sizes) if size is None]
+        for k, size in zip(unknown, self.collector.measured.sizes_of([images[k] for k in unknown])):
+            sizes[k] = size
+        for row, image, size in zip(rows, images, sizes):
+            number = self.collector.add_image(image, size)
+            for k, found in enumerate(_detections(samples[row].get(str(export.field))), 1):
+                if size:
+                    self._add(number, size, found, export, f"{k} of {image}")
+
+    def _is_own(self, sample: Any, file: str, row: int) -> bool:
+        path = sample.get("filepath") if isinstance(sample, Mapping) else None
+        if not isinstance(path, str) or not is_image(path):
+            self.left_out["sample", "no filepath of an image"].append(f"{row + 1} of {file}")
+            return False
+        tags = sample.get("tags")
+        found = _split_of([tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [], path, file)
+        return self.split == (found if found in self.layout.splits else next(iter(self.layout.splits)))
+
+    def _image(self, path: str, export: Export, file: str) -> str:
+        folder, path = self.layout.folder, path.replace("\\", "/")
+        beside = os.path.normpath(os.path.join(export.home, path)).replace(os.sep, "/")
+        return beside if folder.has(beside) else folder.locate(path, file, self.split) or beside
+
+    def _add(self, image: int, size: tuple[int, int], found: Any, export: Export, place: str) -> None:
+        entry = found if isinstance(found, Mapping) else {}
+        label, fractions = entry.get("label"), entry.get("bounding_box")
+        if not isinstance(label, str) or not isinstance(fractions, list) or len(fractions) != SIDES:
+            self.left_out["object", "no label and bounding_box of four numbers"].append(place)
+            return
+        x, y, width, height = (number_in(side) * size[k % 2] for k, side in enumerate(fractions))
+        box = x, y, x + width, y + height
+        more: dict[str, Any] = {"iscrowd": entry["iscrowd"]} if entry.get("iscrowd") else {}
+        if has_mask(entry):
+            rle = rle_of_mask(mask_of(entry, self.layout.folder, export.home), box, size)
+            if rle is None:
+                self.left_out["object", "a damaged mask"].append(place)
+                return
+            more["segmentation"] = rle
+        self.collector.add_object(image, label, box, place, **more)
+
+
+def _detections(field: Any) -> list[Any]:
+    """The objects in a field; none if the sample has no such field."""
+    found = field.get("detections") if isinstance(field, Mapping) else None
+    return found if isinstance(found, list) else []
+
+
+def _exports(folder: Folder) -> list[Export]:
+    files = [file for file in folder.having(METADATA) if f"/{file}".endswith(f"/{METADATA}")]
+    return [Export(folder, file[: -len(METADATA)]) for file in files]
+
+
+def _count(folder: Folder, file: str) -> Counter[str]:
+    """Samples by split, without parsing the file."""
+    try:
+        with open(folder.root / file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            found = ((match[1], match[2] or b"") for match in SAMPLE.finditer(data))
+            return Counter(_split_of(map(bytes.decode, TAG.findall(tags)), _text(path), file) for path, tags in found)
+    except (OSError, ValueError):  # ValueError: an empty file
+        return Counter()
+
+
+def _text(string: bytes) -> str:
+    try:
+        return str(json.loads(string))
+    except ValueError:
+        return ""
+
+
+def _split_of(tags: Iterable[str], path: str, file: str) -> str:
+    """The split of a sample: the first tag that is one, else by the folders of its image or of the JSON file."""
+    tagged = next(filter(None, (SPLITS.get(tag.lower()) for tag in tags)), None)
+    return tagged or (None if os.path.isabs(path) else split_in(path)) or split_in(file) or "train"
+
+
+def _declared_size(metadata: Any) -> tuple[int, int] | None:
+    return size_in(metadata.get("width"), metadata.get("height")) if isinstance(metadata, Mapping) else None
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,63 @@
+"""Differences of runs on the same images, with intervals of a paired bootstrap: whether one is more than noise.
+
+A resample draws as many images as there are, with replacement, and the same ones for both runs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from resdet.results.sections import Cell
+
+RESAMPLES, LEVEL = 200, 0.95
+PICTURES, MOST = 24, 6  # images of all galleries of a comparison, and of each
+ALL = "all classes"
+COLUMNS = ("class", "metric", "first", "this", "difference", "low", "high", "verdict")
+
+
+def resample(images: int, count: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """int32 [count, images]: how often each image is drawn, with replacement."""
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), count).astype(np.int32)
+
+
+def with_original(copies: np.ndarray) -> np.ndarray:
+    """The resamples [R, I] after the data set itself, [1 + R, I]."""
+    return np.concatenate([np.ones_like(copies[:1]), copies])
+
+
+def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
+    """The percentile interval of resampled values [R], without NaN; None without any."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def row(name: str, metric: str, first: np.ndarray, other: np.ndarray, best: int, missing: str) -> list[Cell]:
+    """A row of the table; values [1 + R], the first of the data set itself. `best`: 1 if higher values are better, -1
+    if lower ones are; `missing`: the verdict without a value."""
+    if np.isnan(first[0]):
+        return [name, metric, *[None] * 5, missing]
+    difference = other - first
+    low, high = interval(difference[1:]) or (0.0, 0.0)
+    verdict = "noise" if low <= 0 <= high else "better" if low * best > 0 else "worse"
+    return [name, metric, float(first[0]), float(other[0]), float(difference[0]), low, high, verdict]
+
+
+def explanation(first: str, other: str, images: int) -> str:
+    return (
+        f"Differences of {other} from {first}, with 95 % intervals of {RESAMPLES} resamples of the {images} images, "
+        "the same for both runs. A difference whose interval holds zero is noise."
+    )
+
+
+def room(others: int) -> int:
+    """Images of each of the two galleries of a run."""
+    return min(MOST, max(1, PICTURES // (2 * others)))
+
+
+def most(counts: np.ndarray, room: int) -> list[int]:
+    """The `room` places with the highest positive counts."""
+    ranked: Sequence[int] = np.argsort(-counts, kind="stable")[:room].tolist()
+    return [place for place in ranked if counts[place] > 0]

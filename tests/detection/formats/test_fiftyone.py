@@ -1,0 +1,113 @@
+"""FiftyOne's own export, in the layout that FiftyOne 1.22 writes."""
+
+import json
+
+import numpy as np
+import pytest
+from detection.formats.samples import (
+    FIFTYONE,
+    FIFTYONE_MASK,
+    detection,
+    fiftyone_metadata,
+    fiftyone_sample,
+    objects,
+    opened,
+    packed,
+    write,
+)
+
+from resdet.detection.formats.fiftyone_mask import mask_of, rle_of_mask
+from resdet.detection.formats.folder import Folder
+from resdet.detection.formats.registry import recognize
+from resdet.errors import DataError
+
+HALF = [detection("cat", [0.25, 0.25, 0.5, 0.5])]
+CAT = [("cat", [15, 10, 45, 30])]
+
+
+def test_an_export(tmp_path):
+    root = write(tmp_path, FIFTYONE)
+    layout = recognize(root)
+    assert layout.format == "fiftyone" and list(layout.splits) == ["train", "val"]
+    source = opened(root)
+    assert source.classes == opened(root, "val").classes == ["dog", "cat", "owl"]
+    assert objects(source) == {
+        "data/a.jpg": [*CAT, ("dog", [4, 3, 8, 6]), ("dog", [4, 3, 12, 9]), ("cat", [10, 20, 14, 23])],
+        "data/c.jpg": [],
+    }
+    assert objects(opened(root, "val")) == {"data/b.jpg": [("owl", [0, 0, 30, 40])]}
+    found = source.objects(0)
+    assert found.crowd.tolist() == [False, False, False, True] and found.segments[0] is None
+    own, enlarged, of_file = (segment.bitmap(40, 60) for segment in found.segments[1:])
+    expected = np.zeros((40, 60), bool)
+    expected[3:6, 4:8] = FIFTYONE_MASK
+    assert np.array_equal(own, expected)
+    expected[3:9, 4:12] = FIFTYONE_MASK.repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(enlarged, expected)
+    assert np.array_equal(of_file[20:23, 10:14], FIFTYONE_MASK) and of_file.sum() == FIFTYONE_MASK.sum()
+    assert [sentence.split(": ", 1)[1] for sentence in source.problems] == [
+        "left out 1 sample with no filepath of an image: 4 of samples.json",
+        "left out 1 object with no label and bounding_box of four numbers: 5 of data/a.jpg",
+        "left out 2 objects with a damaged mask: 6 of data/a.jpg, 7 of data/a.jpg",
+    ]
+
+
+@pytest.mark.parametrize("form", ["lines", "files", "folders"])
+def test_other_forms(form, tmp_path):
+    """A line or a file for each sample, and an export for each split."""
+    samples = {split: fiftyone_sample(f"data/{split}.jpg", HALF, [split]) for split in ("train", "val")}
+    files = {f"data/{split}.jpg": None for split in samples} | {"metadata.json": fiftyone_metadata("found")}
+    for sample in samples.values():
+        sample["found"] = sample.pop("ground_truth")
+    if form == "lines":
+        lines = "\n".join([*map(json.dumps, samples.values()), "{broken", ""])
+        files["samples.jsonl"] = lines
+    elif form == "files":
+        files |= {f"samples/000001-{split}.json": sample for split, sample in samples.items()}
+    else:
+        files = {}
+        for split, sample in samples.items():
+            sample["tags"] = []
+            files |= {f"{split}/data/{split}.jpg": None, f"{split}/metadata.json": fiftyone_metadata("found")}
+            files[f"{split}/samples.json"] = {"samples": [sample]}
+    root = write(tmp_path, files)
+    assert list(recognize(root).splits) == ["train", "val"]
+    for split in samples:
+        source = opened(root, split)
+        assert list(objects(source).values()) == [CAT] and source.files[0].endswith(f"data/{split}.jpg")
+    broken = [sentence.partition(": ")[2] for sentence in opened(root).problems]
+    assert broken == (["left out 1 sample with no filepath of an image: 3 of samples.jsonl"] if form == "lines" else [])
+
+
+def test_images_elsewhere(tmp_path):
+    """An export of labels only has the paths of another machine; folders of a foreign path name no split."""
+    sample = fiftyone_sample("/home/test/pictures/a.jpg", HALF)
+    files = {"pictures/a.jpg": None, "metadata.json": fiftyone_metadata("ground_truth")}
+    root = write(tmp_path, files | {"samples.json": {"samples": [sample]}})
+    layout = recognize(root)
+    assert list(layout.splits) == ["train"] and layout.annotated == 1
+    assert objects(opened(root, val_share=0.1)) == {"pictures/a.jpg": CAT}
+
+
+def test_fields_that_leave_it_open(tmp_path):
+    files = {"data/a.jpg": None, "samples.json": {"samples": [fiftyone_sample("data/a.jpg", HALF)]}}
+    root = write(tmp_path, {**files, "metadata.json": fiftyone_metadata("first", "second")})
+    with pytest.raises(DataError, match="metadata.json has the fields first, second of Detections: name one ground"):
+        recognize(root)
+    write(root, {"metadata.json": fiftyone_metadata()})
+    with pytest.raises(DataError, match="fiftyone: metadata.json has no field of Detections"):
+        recognize(root, "fiftyone")
+
+
+def test_damaged_masks(tmp_path):
+    folder = Folder(write(tmp_path, {"a.jpg": None}))
+    whole = packed(FIFTYONE_MASK)["$binary"]["base64"]
+    text = {"mask": whole}
+    assert np.array_equal(mask_of(text, folder, ""), FIFTYONE_MASK)  # of an older release
+    assert np.array_equal(mask_of({"mask": packed(np.asfortranarray(FIFTYONE_MASK))}, folder, ""), FIFTYONE_MASK)
+    for mask in (whole[:-8], "é", 7, [], {}, {"$binary": 3}, packed(np.ones(3)), packed(np.ones((2, 2)))):
+        assert mask_of({"mask": mask}, folder, "") is None
+    assert mask_of({"mask_path": "none.png"}, folder, "") is None
+    for box in ((-1, 0, 5, 5), (58, 0, 62, 5), (0, 0, float("nan"), 5), (0, 38, 5, 42)):
+        assert rle_of_mask(np.ones((5, 5)), box, (60, 40)) is None
+    assert rle_of_mask(np.zeros((5, 5)), (0, 0, 5, 5), (60, 40)) is None

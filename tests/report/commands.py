@@ -1,0 +1,9 @@
+"""`resdet report` in the process of a test."""
+
+from tasks import runs
+
+
+def report(*words):
+    done = runs.here("report", *words)
+    assert done.returncode == 0, done.stderr
+    return done
