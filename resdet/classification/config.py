@@ -25,6 +25,8 @@ class ClassifierConfig(ModelConfig):
 class TestCropsConfig:
     """Test views (section 3.4): one crop, ten crops, or fully convolutional at several scales."""
 
+    __test__ = False  # keeps pytest from collecting the class
+
     views: Literal["center", "ten_crop", "dense"] = "center"
     scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: shorter sides
     flip: bool = True  # dense: also the mirrored image

@@ -1,0 +1,96 @@
+"""Appendix B on trained detectors: AP with box refinement, box voting, several scales, mirrored images and ensembles.
+
+    python tools/measure_tta.py --weights a.pth b.pth c.pth --annotations FILE --images FOLDER --scales 200 320 480
+                                [--json FILE]
+
+The detectors, such as those of several seeds, have the same classes. A row is the mean of them, or their ensemble;
+its differences from the mean of the plain detectors have 95 % intervals of a paired bootstrap over the images.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np  # noqa: E402
+
+import resdet  # noqa: E402
+from resdet.detection import Detector, EnsembleDetector, TTAConfig  # noqa: E402
+from resdet.detection.evaluation.results import Results  # noqa: E402
+from resdet.detection.report.bootstrap import average_precisions, interval, overall, resample  # noqa: E402
+from resdet.detection.report.comparison import with_original  # noqa: E402
+from resdet.detection.report.matches import Matches  # noqa: E402
+from resdet.files.atomic import write_json  # noqa: E402
+from resdet.files.json_file import read_json  # noqa: E402
+
+METRICS = ("AP", "AP50", "AP75")
+IOU_75 = 5  # index in COCO's thresholds
+PLAIN = "plain"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", nargs="+", required=True)
+    parser.add_argument("--annotations", required=True, help="COCO file")
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--scales", type=int, nargs="+", required=True, help="short sides")
+    parser.add_argument("--json", type=Path)
+    parsed = parser.parse_args()
+    models = [resdet.load(path, expect=Detector) for path in parsed.weights]
+    truth = read_json(parsed.annotations)
+    copies = with_original(resample(len(truth["images"])))
+    rows, plain = [], np.empty(0)
+    for name, members, settings in variants(models, parsed.scales):
+        values = np.mean([evaluate(group, settings, truth, parsed.images, copies) for group in members], 0)
+        plain = values if name == PLAIN else plain
+        rows.append({"variant": name, **row(values, plain)})
+        print(rows[-1], flush=True)
+    if parsed.json:
+        write_json(parsed.json, {"command": sys.argv[1:], "images": len(truth["images"]), "rows": rows})
+
+
+def variants(models: Sequence[Detector], scales: list[int]) -> list[tuple[str, list[list[Detector]], dict[str, Any]]]:
+    """Name, groups of detectors that form an ensemble, and test-time settings of each row."""
+    single, together = [[model] for model in models], [[*models]]
+    everything = {"refine": True, "scales": scales, "flip": True}
+    return [
+        (PLAIN, single, {}),
+        ("refinement", single, {"refine": True, "voting_iou": None}),
+        ("refinement, voting", single, {"refine": True}),
+        ("scales", single, {"scales": scales}),
+        ("mirrored", single, {"flip": True}),
+        ("refinement, voting, scales, mirrored", single, everything),
+        (f"ensemble of {len(models)}", together, {}),
+        (f"ensemble of {len(models)}, refinement, voting, scales, mirrored", together, everything),
+    ]
+
+
+def evaluate(
+    members: Sequence[Detector], settings: dict[str, Any], truth: dict[str, Any], folder: Path, copies: np.ndarray
+) -> np.ndarray:
+    """AP, AP50 and AP75 of the data set and of its resamples, [1 + R, 3]."""
+    plain = len(members) == 1 and not settings
+    detector = members[0] if plain else EnsembleDetector(members, TTAConfig(**settings))
+    entries = []
+    for image in truth["images"]:
+        entries += detector.predict(folder / image["file_name"]).to_coco(image["id"])
+    aps = average_precisions(Matches.of(truth, Results.from_list(entries)), copies)
+    return np.stack([overall(aps.mean(1)), overall(aps[:, 0]), overall(aps[:, IOU_75])], 1)
+
+
+def row(values: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
+    """Metrics in percent; the difference from the plain detectors, with its interval."""
+    difference = values - plain
+    result: dict[str, Any] = {}
+    for column, metric in enumerate(METRICS):
+        low, high = interval(difference[1:, column]) or (0.0, 0.0)
+        result[metric] = round(100 * values[0, column], 1)
+        result[f"{metric} difference"] = [round(100 * x, 1) for x in (difference[0, column], low, high)]
+    return result
+
+
+if __name__ == "__main__":
+    main()
