@@ -13,7 +13,7 @@ from serve.serving import PATIENCE, StandIn, listening, picture
 import resdet
 import resdet.serve
 from resdet.results.classification import Classification
-from resdet.serve.client import result_of
+from resdet.serve.client import encode_form, result_of
 from resdet.serve.models import Loaded
 from resdet.tasks import tasks
 
@@ -110,6 +110,12 @@ def test_answers_of_other_programs(answer, words):
     with pytest.raises(resdet.Error, match=words):
         resdet.serve.predict(url, picture())
     assert closed.result(PATIENCE)
+
+
+def test_names_with_quotes_stay_whole():
+    """As browsers send them."""
+    body, _ = encode_form([('a "b".png', b"data"), ("c\r\nd.png", b"")])
+    assert b'filename="a %22b%22.png"\r\n\r\ndata' in body and b'filename="cd.png"' in body
 
 
 def test_a_server_that_does_not_answer():
