@@ -24,6 +24,7 @@ from resdet.serve.metrics import Metrics
 from resdet.serve.models import Models, ServedModel, stamp_of
 from resdet.serve.pages import FILES
 from resdet.serve.prediction import Predictions, all_of
+from resdet.serve.server import configuration
 from resdet.serve.uploads import read_uploads
 from resdet.serve.worker import Item, select
 
@@ -306,3 +307,14 @@ def test_a_model_that_cannot_be_loaded_is_not_polled(served):
     models.start()
     models.join(PATIENCE)
     assert isinstance(failures[0], ZeroDivisionError) and not models.is_alive()
+
+
+def test_a_batch_is_predicted_with_its_lowest_score():
+    asked = []
+    predictor = SimpleNamespace(predict_prepared=lambda images, **given: asked.append(given) or [])
+    worker.run([Item(predictor, None, score, top) for score, top in ((0.5, None), (0.2, 3), (None, 2))])
+    assert asked == [{"score": 0.2, "top": 3}]
+
+
+def test_headers_have_the_time_of_the_limits():
+    assert configuration(None, Limits(body_timeout=3)).http.header_timeout == 3
