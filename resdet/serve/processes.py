@@ -38,7 +38,8 @@ def serve_in_processes(settings: Settings, count: int) -> int:
     try:
         for process in processes:
             process.start()
-        wait([process.sentinel for process in processes])
+        if not stopped:  # a signal before the first start ends no process
+            wait([process.sentinel for process in processes])
         asked = stopped
         stop()
         for process in processes:

@@ -46,6 +46,11 @@ def test_differences_by_hand():
     ]
 
 
+def test_each_image_is_in_one_row():
+    rows = agreement_table(*pair([RIGHT, RIGHT, WRONG, WRONG] * 2, [RIGHT, WRONG, RIGHT, WRONG] * 2), 2).rows
+    assert rows == [("both", 2, 0.25), ("only a", 2, 0.25), ("only b", 2, 0.25), ("none", 2, 0.25)]
+
+
 def test_classes_have_the_first_kind_of_error():
     a, b = pair([WRONG, RIGHT], [RIGHT, RIGHT], ("top-1 error", "top-5 error"))
     names = [row[:2] for row in difference_table(a, b, np.array([0, 0]), ["cat"], 2).rows]

@@ -1,17 +1,19 @@
 """The client returns what `predict` of the model returns."""
 
 import socket
+from concurrent.futures import Future
+from threading import Thread
 
 import cv2
 import numpy as np
 import pytest
 from detection.heads import tiny
-from serve.serving import StandIn, listening, picture
+from serve.serving import PATIENCE, StandIn, listening, picture
 
 import resdet
 import resdet.serve
 from resdet.results.classification import Classification
-from resdet.serve.client import result_of
+from resdet.serve.client import encode_form, result_of
 from resdet.serve.models import Loaded
 from resdet.tasks import tasks
 
@@ -75,3 +77,58 @@ def test_errors_are_sentences(serve, tmp_path):
         port = unused.getsockname()[1]
     with pytest.raises(resdet.Error, match="start `resdet serve`"):
         resdet.serve.predict(f"http://127.0.0.1:{port}", picture())
+
+
+def answering(answer: bytes):
+    """A server of one connection that answers with these bytes, and then tells whether the client has closed it."""
+    server, closed = socket.create_server(("127.0.0.1", 0)), Future()
+
+    def run():
+        with server, server.accept()[0] as connection:
+            connection.settimeout(PATIENCE)
+            connection.recv(2**20)
+            connection.sendall(answer)
+            while connection.recv(2**20):
+                pass
+            closed.set_result(True)
+
+    Thread(target=run, daemon=True).start()
+    return f"http://127.0.0.1:{server.getsockname()[1]}", closed
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (b"garbage\r\n\r\n", "does not answer .*garbage"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\nnone", "answered 502: no sentence of resdet serve"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}", "answered 403: no sentence of resdet serve"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\n[1]", "answered 403: no sentence of resdet serve"),
+    ],
+)
+def test_answers_of_other_programs(answer, words):
+    url, closed = answering(answer)
+    with pytest.raises(resdet.Error, match=words):
+        resdet.serve.predict(url, picture())
+    assert closed.result(PATIENCE)
+
+
+def test_names_with_quotes_stay_whole():
+    """As browsers send them."""
+    body, _ = encode_form([('a "b".png', b"data"), ("c\r\nd.png", b"")])
+    assert b'filename="a %22b%22.png"\r\n\r\ndata' in body and b'filename="cd.png"' in body
+
+
+def test_a_server_that_does_not_answer():
+    """The client waits as long as it is told to."""
+    url, _ = answering(b"")
+    with pytest.raises(resdet.Error, match="does not answer .timed out"):
+        resdet.serve.predict(url, picture(), timeout=0.05)
+
+
+def test_many_images_are_several_requests(serve):
+    server = serve()
+    with listening(server.app) as url:
+        found = resdet.serve.predict(url, [picture(9, 10 + number) for number in range(5)], batch=2)
+    assert [result.size for result in found] == [(9, 10 + number) for number in range(5)]
+    labels = ("route", "/v1/predict"), ("status", "200")
+    assert server.metrics.counts["resdet_requests_total", labels] == 3

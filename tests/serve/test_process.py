@@ -93,6 +93,17 @@ def test_a_port_that_is_taken(command, checkpoint):
     assert done.returncode == 2 and "another --host or --port" in done.stderr
 
 
+def test_a_port_that_no_machine_has():
+    with pytest.raises(resdet.Error, match="Cannot listen at 127.0.0.1:70000"):
+        resdet.serve.server.bind("127.0.0.1", 70_000)
+
+
+def test_the_server_does_not_name_its_version(serve):
+    with listening(serve().app) as url:
+        answer = exchange(url, b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200") and b"\nserver:" not in answer.lower()
+
+
 @pytest.mark.parametrize("module", ["starlette", "uvicorn", "python_multipart"])
 def test_without_its_packages_the_command_names_them(command, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)

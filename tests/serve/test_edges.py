@@ -1,0 +1,320 @@
+"""What mutations of the server would change without notice: limits to the unit, headers, the state of models."""
+
+import asyncio
+import logging
+import os
+import re
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+
+import h11
+import numpy as np
+import pytest
+from serve.serving import CLASSES, PATIENCE, StandIn, form, picture
+from starlette.requests import Request
+
+from resdet.errors import Error
+from resdet.model import Prepared
+from resdet.results.result import Result
+from resdet.serve import worker
+from resdet.serve.app import Counted, build_app, fail
+from resdet.serve.connection import Connection, H11Protocol
+from resdet.serve.limits import Limits, Refused
+from resdet.serve.metrics import Metrics
+from resdet.serve.models import Models, ServedModel, stamp_of
+from resdet.serve.pages import FILES
+from resdet.serve.prediction import Predictions, all_of
+from resdet.serve.server import configuration
+from resdet.serve.uploads import read_uploads
+from resdet.serve.worker import Item, select
+
+
+class Classes(StandIn):
+    """Has `top` of ten classes, and keeps the numbers that it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tops: list[int | None] = []
+
+    def predict_prepared(self, images, score=None, top=None):
+        self.tops.append(top)
+        return [result.select(range(min(top or 10, 10))) for result in super().predict_prepared(images)]
+
+    def result(self, size):
+        scores = np.linspace(0.9, 0.1, 10, dtype=np.float32)
+        boxes = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (10, 1))
+        return Result.of(boxes, scores, np.arange(10), [str(number) for number in range(10)], size)
+
+
+def test_a_refused_token_says_how_to_send_one(serve):
+    """And ends the connection, whose body is not read. A longer token is a wrong one."""
+    server = serve(token="secret")
+    for given in ("Bearer secrets", "Bearer secret ", "secret", "bearer"):
+        response = server.get("/v1/models", authorization=given)
+        assert response.status == 401 and response.headers["www-authenticate"] == "Bearer"
+        assert response.headers["connection"] == "close"
+
+
+def test_methods_that_a_path_has(serve):
+    response = asyncio.run(serve().ask("GET", "/v1/predict"))
+    assert response.status == 405 and response.headers["allow"] == "POST"
+
+
+def test_a_bug_is_one_sentence(serve):
+    """The client gets no traceback; the log gets the error, and the metrics count it."""
+    server = serve()
+    response = asyncio.run(fail(None, ZeroDivisionError("x")))
+    assert response.status_code == 500 and b"see its log" in response.body and b"x" not in response.body
+    server.models.get(None).describe = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):  # for uvicorn's log
+        server.get("/v1/models")
+    shown = server.get("/metrics").body.decode()
+    assert 'resdet_requests_total{route="/v1/models",status="500"} 1' in shown
+    assert "resdet_in_flight_requests 1" in shown
+
+
+def test_a_bug_is_answered_in_json(serve):
+    """By the handler of the application, before the error is raised again."""
+    server, sent = serve(), []
+    server.models.get(None).describe = lambda: 1 / 0
+    scope = {"type": "http", "method": "GET", "path": "/v1/models", "query_string": b"", "headers": []}
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        sent.append(message)
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(server.app(scope, receive, send))
+    assert sent[0]["status"] == 500 and b'{"error":' in sent[1]["body"]
+
+
+def test_a_request_without_a_response_counts_as_failed(serve):
+    """Such as one whose client left, and whose task was cancelled."""
+
+    async def silent(scope, receive, send):
+        pass
+
+    server = SimpleNamespace(routes=list, in_flight=0, metrics=Metrics())
+    asyncio.run(Counted(silent, server, False)({"type": "http", "path": "/"}, None, None))
+    assert server.metrics.counts["resdet_requests_total", (("route", "other"), ("status", "500"))] == 1
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_requests_are_logged_if_wanted(wanted, serve, caplog):
+    server = serve()
+    server.app = build_app(server.models, Limits(), server.metrics, ThreadPoolExecutor(1), log_requests=wanted)
+    with caplog.at_level(logging.INFO, "resdet"):
+        server.get("/healthz")
+    lines = [line for line in caplog.messages if "/healthz" in line]
+    assert bool(lines) == wanted and all(re.fullmatch(r"GET /healthz 200 [\d.]+ ms", line) for line in lines)
+
+
+def test_images_that_wait_are_not_those_in_progress(serve):
+    stand_in = StandIn()
+    server = serve(Limits(max_wait=0), boxes=stand_in.loaded())
+    stand_in.started.clear()
+    stand_in.go_on.clear()
+    items = [Item(stand_in, Prepared(None, None, (9, 9)), None, None) for _ in range(3)]
+    queue = server.models.get(None).worker
+    queue.submit(items[0])
+    assert stand_in.started.wait(PATIENCE)
+    for item in items[1:]:
+        queue.submit(item)
+    shown = server.get("/metrics").body.decode()
+    stand_in.go_on.set()
+    assert 'resdet_waiting_images{model="boxes"} 2' in shown and 'resdet_queue_images{model="boxes"} 0' in shown
+    assert all(item.result.result(PATIENCE) for item in items)
+
+
+def test_pages_are_not_framed_guessed_or_kept(serve):
+    server = serve()
+    for path in FILES:
+        headers = server.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff" and headers["cache-control"] == "no-cache"
+        assert headers["referrer-policy"] == "no-referrer"
+        for rule in ("frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'", "connect-src 'self'"):
+            assert rule in headers["content-security-policy"]
+
+
+def test_a_drawn_image_is_of_one_image(serve):
+    body, kind = form([("a.png", picture())] * 2)
+    response = serve().post(body, query={"format": "image"}, content_type=kind)
+    assert response.status == 422 and "takes one image, and the request has 2" in response.json["error"]
+
+
+def test_a_drawn_image_that_jpeg_cannot_hold(serve):
+    response = serve().post(picture(1, 65_536), query={"format": "image"})
+    assert response.status == 422 and "too long for a JPEG file" in response.json["error"]
+
+
+def test_limits_are_what_is_accepted(serve):
+    """One byte, pixel or image more is not."""
+    data = picture(20, 30)
+    limits = Limits(max_bytes=len(data), max_pixels=600)
+    for headers in ({}, {"content_length": str(len(data))}, {"content_type": "Image/PNG"}):
+        assert serve(limits).post(data, **headers).status == 200
+    for fewer in (Limits(max_bytes=len(data) - 1), Limits(max_pixels=599)):
+        assert serve(fewer).post(data).status == 413
+    body, kind = form([("a.png", data)] * 2)
+    assert serve(Limits(queue=2, max_images=2)).post(body, content_type=kind).status == 200
+    assert serve(Limits(queue=1)).post(body, content_type=kind).status == 503
+
+
+@pytest.mark.parametrize("name", ["max_batch", "queue", "timeout", "body_timeout", "max_bytes", "max_pixels"])
+def test_limits_of_zero_are_refused(name):
+    with pytest.raises(Error, match=name):
+        Limits(**{name: 0})
+    assert Limits(max_wait=0).max_wait == 0
+
+
+@pytest.mark.parametrize("score, count", [("0", 3), ("0.25", 3), ("1", 0)])
+def test_the_lowest_and_the_highest_score(serve, score, count):
+    assert len(serve().post(picture(), query={"score": score}).json["results"][0]["detections"]) == count
+
+
+def test_a_score_is_the_lowest_that_counts():
+    result = SimpleNamespace(scores=np.array([0.75, 0.5, 0.25]), select=list)
+    assert select(result, 0.5, None) == [0, 1] and select(result, None, 2) == [0, 1] and select(result, 0.5, 1) == [0]
+
+
+def test_numbers_of_classes(serve):
+    """Five by default; of one batch, the net is asked for the largest, and each request gets its own."""
+    stand_in = Classes()
+    server = serve(Limits(max_batch=3, max_wait=60), classes=stand_in.loaded("top"))
+    for query, count in (({}, 5), ({"top": 10}, 10), ({"top": 100_000}, 10)):
+        assert len(server.post(picture(), query=query).json["results"][0]["detections"]) == count
+
+    async def together():
+        ask = lambda top: server.ask("POST", f"/v1/predict?top={top}", picture())
+        return await asyncio.gather(*map(ask, (2, 7, 4)))
+
+    counts = [len(response.json["results"][0]["detections"]) for response in asyncio.run(together())]
+    assert counts == [2, 7, 4] and stand_in.tops[-1] == 7
+
+
+def test_nets_do_not_run_at_the_same_time(serve):
+    """Dynamo traces none while another one runs."""
+    held = []
+
+    class Watched(StandIn):
+        def predict_prepared(self, images, score=None, top=None):
+            held.append(worker.DEVICE.locked())
+            return super().predict_prepared(images, score, top)
+
+    assert serve(boxes=Watched().loaded()).post(picture()).status == 200
+    assert held == [True, True]  # the warm-up, too
+
+
+def test_an_error_of_the_net_is_logged(serve, caplog):
+    stand_in = StandIn()
+    server = serve(boxes=stand_in.loaded())
+    stand_in.failing = {(5, 6)}
+    assert server.post(picture(5, 6)).status == 500
+    assert "boxes failed" in caplog.text and "out of memory" in caplog.text
+
+
+def test_the_stages_are_those_of_the_slowest_image():
+    items = [SimpleNamespace(decoded=seconds, queued=2 * seconds, predicted=0.5) for seconds in (1.0, 3.0, 2.0)]
+    seconds = Predictions(None, Limits(), Metrics(), None).observe("boxes", items, 0.25)
+    assert seconds == {"decode": 3, "queue": 6, "net": 0.5, "encode": 0.25}
+
+
+def test_a_failure_cancels_the_other_images():
+    """Else they would be predicted for nobody."""
+    failed, waiting = Future(), Future()
+    failed.set_exception(Refused(422, "no image"))
+
+    async def both():
+        with pytest.raises(Refused):
+            await all_of(map(asyncio.wrap_future, (waiting, failed)))
+        await asyncio.sleep(0)
+
+    asyncio.run(both())
+    assert waiting.cancelled()
+
+
+def test_a_client_that_leaves():
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    request = Request({"type": "http", "headers": []}, receive)
+    with pytest.raises(Refused, match="left before the end") as refused:
+        asyncio.run(read_uploads(request, Limits(), None))
+    assert refused.value.status == 400
+
+
+def test_an_invalid_form_ends_the_connection(serve):
+    """The rest of its body is not read."""
+    response = serve().post(b"garbage" * 99, content_type="multipart/form-data; boundary=x")
+    assert response.status == 400 and response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("state, closing, closed", [(h11.IDLE, False, 1), (h11.IDLE, True, 0), (h11.DONE, False, 0)])
+def test_connections_without_a_request_are_closed(state, closing, closed):
+    """One whose request is still answered is not."""
+    calls = []
+    transport = SimpleNamespace(is_closing=lambda: closing, close=lambda: calls.append(1))
+    Connection.close_if_waiting(SimpleNamespace(conn=SimpleNamespace(their_state=state), transport=transport))
+    assert len(calls) == closed
+
+
+def test_the_time_for_headers_starts_again_after_a_response(monkeypatch):
+    monkeypatch.setattr(H11Protocol, "on_response_complete", lambda self: None)
+    connection, calls = Connection.__new__(Connection), []
+    connection.restart_timer = lambda: calls.append(1)
+    connection.on_response_complete()
+    assert calls == [1]
+
+
+@pytest.fixture
+def served(tmp_path):
+    (tmp_path / "best.pth").write_text("first")
+    served = ServedModel("best", str(tmp_path / "best.pth"), lambda path: StandIn().loaded(), Limits(), Metrics())
+    yield served
+    if served.worker.is_alive():
+        served.worker.stop()
+        served.worker.join(PATIENCE)
+
+
+def test_the_state_of_a_model(served):
+    """Without the folder of its file; ready while its thread lives."""
+    assert served.describe()["loaded_at"] is None and not served.ready
+    served.worker.start()
+    served.load()
+    described = served.describe()
+    assert described["file"] == "best.pth" and described["ready"] and described["classes"] == CLASSES
+    assert described["loaded_at"] > os.stat(served.path).st_mtime - 60
+    served.worker.stop()
+    served.worker.join(PATIENCE)
+    assert not served.ready and not served.describe()["ready"] and not Models([served]).ready
+
+
+def test_a_file_of_another_size_is_another_one(served):
+    before, state = stamp_of(served.path), os.stat(served.path)
+    with open(served.path, "a") as file:
+        file.write("and more")
+    os.utime(served.path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert stamp_of(served.path) != before
+
+
+def test_a_model_that_cannot_be_loaded_is_not_polled(served):
+    """The server ends instead."""
+    failures = []
+    served.load_file = lambda path: 1 / 0
+    models = Models([served], poll=PATIENCE, failed=failures.append)
+    models.start()
+    models.join(PATIENCE)
+    assert isinstance(failures[0], ZeroDivisionError) and not models.is_alive()
+
+
+def test_a_batch_is_predicted_with_its_lowest_score():
+    asked = []
+    predictor = SimpleNamespace(predict_prepared=lambda images, **given: asked.append(given) or [])
+    worker.run([Item(predictor, None, score, top) for score, top in ((0.5, None), (0.2, 3), (None, 2))])
+    assert asked == [{"score": 0.2, "top": 3}]
+
+
+def test_headers_have_the_time_of_the_limits():
+    assert configuration(None, Limits(body_timeout=3)).http.header_timeout == 3

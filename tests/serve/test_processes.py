@@ -1,0 +1,116 @@
+"""Several processes of the server: their ports, GPUs and threads, and their common end."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from serve.serving import PATIENCE
+
+from resdet.errors import ConfigError
+from resdet.serve import processes
+from resdet.serve.server import Settings
+
+SETTINGS = Settings({"net": "best.pth"}, port=9000)
+
+
+@pytest.fixture
+def one(monkeypatch):
+    """Runs `serve_one` in the process of the test; returns what it would serve with."""
+    former, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    monkeypatch.setenv(processes.VISIBLE, "all")
+
+    def run(rank: int, count: int, gpus: list[str], serve=lambda settings: None):
+        seen = []
+        monkeypatch.setattr(processes, "serve", lambda settings: (seen.append(settings), serve(settings)))
+        processes.serve_one(SETTINGS, rank, count, gpus)
+        return seen[0], os.environ[processes.VISIBLE], torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+
+    yield run
+    signal.signal(signal.SIGINT, former)
+    torch.set_num_threads(threads)
+
+
+def test_each_process_has_a_port_a_gpu_and_its_share_of_the_cpus(one):
+    torch.set_num_threads(4)
+    settings, gpu, threads, interrupt = one(3, 2, ["5", "GPU-a"])
+    assert settings.port == 9003 and settings.models == SETTINGS.models
+    assert gpu == "GPU-a" and threads == 2 and interrupt == signal.SIG_IGN  # the parent forwards it
+    assert one(0, 8, [])[1:3] == ("GPU-a", 1)  # without GPUs, the variable stays
+
+
+def test_a_user_error_of_a_process_is_a_sentence(one, capsys):
+    def refuse(settings):
+        raise ConfigError("the port is taken.")
+
+    with pytest.raises(SystemExit) as ended:
+        one(0, 1, [], refuse)
+    assert ended.value.code == 2 and capsys.readouterr().err == "resdet: the port is taken.\n"
+
+
+def wait_or_end(settings: Settings, rank: int, count: int, gpus: list[str]) -> None:
+    """Process 1 ends with the status in the place of the port, or sends its parent the signal in the place of the name
+    of the host; the others wait for their end."""
+    if rank == 1 and settings.port:
+        sys.exit(settings.port)
+    if rank == 1:
+        os.kill(os.getppid(), int(settings.host))
+    time.sleep(PATIENCE)
+
+
+class Forked(getattr(multiprocessing.context, "ForkProcess", multiprocessing.Process)):
+    """A fork, which has the handlers of its parent at first and could miss a SIGTERM."""
+
+    def terminate(self) -> None:
+        self.kill()
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Forks instead of starting interpreters; the processes run `wait_or_end`."""
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Forked))
+    monkeypatch.setattr(processes, "serve_one", wait_or_end)
+    return lambda port, host="": processes.serve_in_processes(Settings({}, host, port), 3)
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="forks")
+
+
+@posix
+@pytest.mark.parametrize("status, expected", [(2, 2), (7, 1)])
+def test_the_end_of_one_is_the_end_of_all(forked, status, expected, capsys):
+    assert forked(status) == expected
+    assert "a process of the server ended" in capsys.readouterr().err
+    assert not multiprocessing.active_children()
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all(forked, number, capsys):
+    former = signal.getsignal(number)
+    assert forked(0, str(int(number))) == 0 and capsys.readouterr().err == ""
+    assert not multiprocessing.active_children() and signal.getsignal(number) is former
+
+
+@posix
+def test_a_signal_at_the_start_ends_all(forked, monkeypatch):
+    """Before there is a process that it could end."""
+    visible = processes.visible_gpus
+
+    def interrupted():
+        monkeypatch.setattr(processes.signal, "signal", at_once)
+        return visible()
+
+    def at_once(number, handler):
+        former = install(number, handler)
+        if number == signal.SIGINT and callable(handler) and handler.__name__ == "stop":
+            handler()
+        return former
+
+    install = signal.signal
+    monkeypatch.setattr(processes, "visible_gpus", interrupted)
+    assert forked(0, str(int(signal.SIGTERM))) == 0
