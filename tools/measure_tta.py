@@ -20,11 +20,11 @@ import numpy as np  # noqa: E402
 import resdet  # noqa: E402
 from resdet.detection import Detector, EnsembleDetector, TTAConfig  # noqa: E402
 from resdet.detection.evaluation.results import Results  # noqa: E402
-from resdet.detection.report.bootstrap import average_precisions, interval, overall, resample  # noqa: E402
-from resdet.detection.report.comparison import with_original  # noqa: E402
+from resdet.detection.report.bootstrap import average_precisions, overall  # noqa: E402
 from resdet.detection.report.matches import Matches  # noqa: E402
 from resdet.files.atomic import write_json  # noqa: E402
 from resdet.files.json_file import read_json  # noqa: E402
+from resdet.results.differences import interval, resample, with_original  # noqa: E402
 
 METRICS = ("AP", "AP50", "AP75")
 IOU_75 = 5  # index in COCO's thresholds
