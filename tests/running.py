@@ -3,7 +3,7 @@
 - `here` runs it in the test's own process: for what a command prints and writes.
 - `fork` runs it in a new process, or in several ranks, forked from a server that has imported everything: for signals,
   for distributed runs, and for what must not depend on the state of the test's process.
-- `process` and `run` start an interpreter (6 seconds of CPU time, 15 under torchrun): for what happens when a process
+- `process` and `run` start an interpreter (6 seconds of CPU time, 20 under torchrun): for what happens when a process
   starts or ends.
 """
 
@@ -14,8 +14,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ import torch.distributed as dist
 from resdet import cli
 
 REPOSITORY = Path(__file__).parents[1]
+PATHS = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
 
 # A run of a few seconds: eight layers, 64 generated images.
 TINY = [
@@ -57,17 +60,7 @@ LOADED = [
 ]
 
 COMMAND = ("-m", "resdet.cli")
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *COMMAND)
 LIMIT = 600  # seconds after which a process counts as hung, on a machine that does much else
-
-# What the server of `fork` imports before it forks.
-IMPORTED = ["torch._dynamo", "torch.utils.tensorboard", "resdet.commands.train", "resdet.commands.evaluate"]
-IMPORTED += [
-    "resdet.classification.training",
-    "resdet.detection.training",
-    "resdet.detection.evaluation.coco",
-    "running",
-]
 
 
 def here(folder: Path, *words) -> subprocess.CompletedProcess:
@@ -105,8 +98,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 def process(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess.Popen:
     """`resdet WORDS` started in a folder, with this checkout and one thread."""
-    paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, *launcher, *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(arguments, cwd=folder, env=environment, **pipes)
@@ -129,10 +121,7 @@ def fork(folder: Path, *words, ranks: int = 1, first: Callable[[], None] | None 
     `first` is pickled by name: a function of a module, or a partial of one. The status is that of the first rank that
     fails, negative if a signal ended it. The output of the ranks is concatenated.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        pytest.skip("needs forks")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
+    context = forking()
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if ranks > 1 else None
     streams = [tuple(folder / f".{name}{rank}" for name in ("output", "errors")) for rank in range(ranks)]
     places = [environment(rank, ranks, store.port) if store else {} for rank in range(ranks)]
@@ -148,6 +137,22 @@ def fork(folder: Path, *words, ranks: int = 1, first: Callable[[], None] | None 
         file.unlink(missing_ok=True)
     assert status is not None, f"hung: {errors}"
     return subprocess.CompletedProcess(words, status, output, errors)
+
+
+def forking() -> multiprocessing.context.BaseContext:
+    """The context of all processes that tests fork: from a server that has imported everything, started here."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("needs forks")
+    multiprocessing.set_forkserver_preload(["preloaded"])
+    with mock.patch.dict(os.environ, PYTHONPATH=PATHS):
+        forkserver.ensure_running()
+    return multiprocessing.get_context("forkserver")
+
+
+def fork_functions(function: Callable, *given, ranks: int = 2) -> None:
+    """Calls `function(rank, *given)` in forked processes; the first exception of any propagates."""
+    forking()
+    torch.multiprocessing.start_processes(function, given, nprocs=ranks, start_method="forkserver")
 
 
 def environment(rank: int, ranks: int, port: int) -> dict[str, str]:

@@ -1,11 +1,11 @@
 """Map-style datasets, and a training loop of one's own on them."""
 
-import subprocess
-import sys
+import runpy
 
 import numpy as np
 import pytest
 import torch
+from narrow import narrow_resnets
 from running import REPOSITORY
 
 import resdet
@@ -45,12 +45,10 @@ def test_data_that_have_none(tmp_path):
         resdet.open_data("shapes_loc_r18", "val", f"data.root={tmp_path}")
 
 
-def test_a_loop_of_ones_own(tmp_path):
-    """The example in the documents."""
-    example = REPOSITORY / "examples" / "own_loop.py"
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(
-        [sys.executable, example], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("step ") == 10 and "detection" in finished.stdout.splitlines()[10]
+def test_a_loop_of_ones_own(tmp_path, monkeypatch, capsys):
+    """The example in the documents, with a narrow net."""
+    monkeypatch.chdir(tmp_path)
+    with narrow_resnets():
+        runpy.run_path(str(REPOSITORY / "examples" / "own_loop.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert said.count("step ") == 10 and "detection" in said.splitlines()[10]

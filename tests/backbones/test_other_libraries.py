@@ -43,7 +43,7 @@ def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+@pytest.mark.parametrize("name", ["resnet34", "resnet50", "resnet152"])
 def test_torchvisions_resnets(name):
     theirs = randomise(built(getattr(models, name))).eval()
     ours = built(create, name).eval()
@@ -52,9 +52,7 @@ def test_torchvisions_resnets(name):
         assert largest_difference(ours(images(2)), theirs(images(2))) < 1e-5
 
 
-@pytest.mark.parametrize(
-    "name, theirs, norm", [("vgg16", "vgg16", None), ("vgg19", "vgg19", None), ("vgg16", "vgg16_bn", "bn")]
-)
+@pytest.mark.parametrize("name, theirs, norm", [("vgg19", "vgg19", None), ("vgg16", "vgg16_bn", "bn")])
 def test_torchvisions_vggs(name, theirs, norm):
     theirs = randomise(built(getattr(models, theirs), num_classes=12)).eval()
     ours = built(create, name, 12, norm=norm).eval()
@@ -78,7 +76,7 @@ def test_a_training_step_is_torchvisions(name):
     theirs = randomise(built(getattr(models, name), num_classes=5)).double().train()
     ours = create(name, 5).double().train()
     weights.load(ours, theirs.state_dict())
-    x, labels = images(4, 64, 64, torch.float64), torch.tensor([0, 1, 2, 3])
+    x, labels = images(2, 64, 64, torch.float64), torch.tensor([0, 1])
     for net in (ours, theirs):
         F.cross_entropy(net(x), labels).backward()
     gradients = {resnet_from_torchvision(n): p.grad for n, p in theirs.named_parameters()}

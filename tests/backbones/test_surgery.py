@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from narrow import narrow_resnets
 from norms import randomise_norms
 from torch import nn
 from torch.nn import functional as F
@@ -24,6 +25,13 @@ FAMILIES = [
     ("cifar_resnet20", {}),
     ("cifar_plain20", {"norm": "sync"}),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrower():
+    """ResNets of half the widths or less; group norm needs 32 channels."""
+    with narrow_resnets((32, 64, 64, 64)):
+        yield
 
 
 def net_of(name: str, num_classes: int = 5, **options) -> nn.Module:
@@ -209,17 +217,17 @@ def test_no_images_leave_the_statistics_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "shallow, deep, options",
+    "shallow, deep, options, training",
     [
-        ("resnet18", "resnet34", {"shortcut": "A"}),
-        ("resnet18", "resnet34", {"shortcut": "B"}),
-        ("resnet18", "resnet34", {"norm": "gn"}),
-        ("resnet50", "resnet101", {}),
-        ("resnet50", "resnet101", {"stride_in": "1x1"}),
-        ("cifar_resnet20", "cifar_resnet56", {}),
+        ("resnet18", "resnet34", {"shortcut": "A"}, False),
+        ("resnet18", "resnet34", {"shortcut": "B"}, True),
+        ("resnet18", "resnet34", {"norm": "gn"}, True),
+        ("resnet50", "resnet101", {}, False),
+        ("resnet50", "resnet101", {"stride_in": "1x1"}, True),
+        ("cifar_resnet20", "cifar_resnet56", {}, False),
+        ("cifar_resnet20", "cifar_resnet56", {}, True),
     ],
 )
-@pytest.mark.parametrize("training", [False, True])
 @torch.no_grad()
 def test_a_deeper_residual_net_is_exactly_the_shallow_one(shallow, deep, options, training):
     """Section 1's "solution by construction"."""

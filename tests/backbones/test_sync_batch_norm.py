@@ -4,6 +4,7 @@ stand-ins of the CUDA kernels, which have the schemas of the kernels."""
 import pytest
 import torch
 import torch.distributed as dist
+from running import fork_functions
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules._functions import SyncBatchNorm
@@ -105,7 +106,7 @@ def compare(rank: int, folder) -> None:
 
 def test_the_kernels_are_used_as_torch_uses_them(tmp_path):
     """Two processes with images of other shapes; our formulas give the same."""
-    torch.multiprocessing.start_processes(compare, (tmp_path,), nprocs=2, start_method="forkserver")
+    fork_functions(compare, tmp_path)
 
 
 @pytest.mark.parametrize("device, compiling, kernels", [("cpu", 0, False), ("cuda", 0, True), ("cuda", 1, False)])

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from detection.heads import tiny
+from narrow import narrow_resnets
 from norms import randomise_norms
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,7 +35,8 @@ def step(model: Detector, masks: bool) -> dict[str, Tensor]:
 @pytest.mark.parametrize("masks", [False, True], ids=["boxes", "masks"])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_all_layers_learn_but_the_frozen_ones(family, masks):
-    model = tiny.make(family, masks, "model.freeze_stages=2", everything=True).train()
+    with narrow_resnets():
+        model = tiny.make(family, masks, "model.freeze_stages=2", everything=True).train()
     before = copy.deepcopy(model.state_dict())
     losses = step(model, masks)
     assert ("mask" in losses) is masks
@@ -66,9 +68,10 @@ def test_vgg_learns_with_all_its_layers(masks, monkeypatch):
 @pytest.mark.parametrize("family, backbone", [("c4", "resnet50"), ("fpn", "resnet50"), ("dc5", "plain18")])
 def test_a_classifiers_weights_fill_the_backbone_and_the_box_head(family, backbone, tmp_path):
     """C4's box head is conv5_x: on the whole feature map it computes what the classifier's does."""
-    classifier = randomise_norms(create(backbone, num_classes=7, norm="frozen")).eval()
+    with narrow_resnets():
+        classifier = randomise_norms(create(backbone, num_classes=7, norm="frozen")).eval()
+        model = tiny.make(family, False, f"model.backbone={{name: {backbone}, norm: frozen}}").eval()
     weights.save(classifier, tmp_path / "net.safetensors", layout="safetensors")
-    model = tiny.make(family, False, f"model.backbone={{name: {backbone}, norm: frozen}}").eval()
     report = weights.load(model, tmp_path / "net.safetensors")
     assert not report.missing and not report.unexpected and report.loaded == len(classifier.state_dict()) - 2
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -126,7 +129,8 @@ def test_layers_that_are_missing_or_too_many_are_named():
 def test_a_dilated_conv5_is_that_of_spread_filters(name, options):
     """ "DC5": the filters of conv5_x with zeros between their weights, at every position of conv4_x."""
     torch.manual_seed(0)
-    net = randomise_norms(create(name, 0, norm="frozen", **options)).eval()
+    with narrow_resnets():
+        net = randomise_norms(create(name, 0, norm="frozen", **options)).eval()
     images = torch.randn(1, 3, 96, 96)
     strided = net.features(images)
     dilated_net = copy.deepcopy(net)

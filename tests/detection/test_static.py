@@ -68,7 +68,7 @@ def test_losses_are_one_graph(family):
     check_losses(make(family).train(), "aot_eager" if family == "fpn" else "eager", 1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["c4", "cascade", "mnc"])  # a cascade has all of a pyramid's detector
 @torch.no_grad()
 def test_detections_and_masks_are_one_graph_each(family):
     model, (images, _) = make(family).eval(), batch()
@@ -82,11 +82,10 @@ def whole(function: Callable) -> Callable:
     return torch.compile(function, fullgraph=True, backend="eager")
 
 
-@pytest.mark.parametrize("family", ["cascade", "mnc"])  # tests/export exports the others, and runs what comes of it
 @torch.no_grad()
-def test_inference_is_exported_whole(family):
-    """From one picture, and run on another one."""
-    model = make(family).eval()
+def test_inference_is_exported_whole():
+    """From one picture, and run on another one; tests/export exports the other families, and runs what comes of it."""
+    model = make("mnc").eval()
     model.score = 0.2
     first, second = batch()[0].pixels
     program = torch.export.export(model, (first[None],))

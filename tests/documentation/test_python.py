@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 import resdet
 from resdet.backbones.config import backbones
 from resdet.config.experiment import experiments
+from resdet.data import shapes
 from resdet.data.config import formats
 from resdet.detection.evaluation.protocols import evaluators
 from resdet.detection.formats.registry import formats as layouts
@@ -117,6 +118,7 @@ def test_blocks_run(page, stage, tmp_path, monkeypatch):
     shutil.copytree(stage, tmp_path, dirs_exist_ok=True, copy_function=os.link)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(zoo, "locate", stand_in)
+    monkeypatch.setattr(shapes, "draw", plain)
     if find_spec("pandas") is None:
         monkeypatch.setattr(resdet.Result, "to_pandas", resdet.Result.columns)
     monkeypatch.setattr(DataLoader, "__iter__", first_batch)
@@ -125,6 +127,11 @@ def test_blocks_run(page, stage, tmp_path, monkeypatch):
     namespace = {"resdet": resdet, "torch": torch, "__name__": "page", **GIVEN.get(page, dict)()}
     for block in RUN[page]:
         exec(compile("\n" * block.line + block.text, str(block.page), "exec", dont_inherit=True), namespace)
+
+
+def plain(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A generated image, in no time: trainings of the pages have thousands."""
+    return np.full((size, size, 3), 20 * label, np.uint8)
 
 
 ITERATE = DataLoader.__iter__

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-from running import TINY, TORCHRUN, fork, here, run
+from running import TINY, fork, fork_functions, here
 from torch import nn
 
 from resdet.backbones.sync_batch_norm import SyncBatchNorm2d
@@ -14,7 +14,8 @@ from resdet.engine import distributed
 from resdet.engine.distributed import choose_device
 from resdet.errors import ConfigError
 
-COMMON = [*TINY, "train.batch=16", "train.length=8", "train.log_every=1", "train.deterministic=true", "optim.lr=0.05"]
+COMMON = [*TINY, "train.batch=16", "train.length=6", "train.log_every=1", "train.deterministic=true", "optim.lr=0.05"]
+COMMON += ["data.train_images=32", "train.loggers=[]"]
 
 
 def losses(folder, kind):
@@ -32,16 +33,11 @@ def train(tmp_path, how, name, *options, **more):
     return tmp_path / name
 
 
-# One launch by torchrun itself, to the end of its processes; the others are forked.
-BY = {"sync": (run, {"launcher": TORCHRUN}), "gn": (fork, {"ranks": 2})}
-
-
-@pytest.mark.parametrize("norm", BY)
+@pytest.mark.parametrize("norm", ["sync", "gn"])
 def test_the_loss_curve_of_one_process(tmp_path, norm):
     """The same global batch, in one process and in two halves; 33 validation images do not divide by two."""
-    options = [f"model.backbone.norm={norm}", "data.val_images=33", "train.evaluate_every=4"]
-    two_processes, more = BY[norm]
-    one, two = train(tmp_path, here, "one", *options), train(tmp_path, two_processes, "two", *options, **more)
+    options = [f"model.backbone.norm={norm}", "data.val_images=33", "train.evaluate_every=3"]
+    one, two = train(tmp_path, here, "one", *options), train(tmp_path, fork, "two", *options, ranks=2)
     for kind in ("train", "val"):
         for (step, loss, error), (other_step, other_loss, other_error) in zip(
             losses(one, kind), losses(two, kind), strict=True
@@ -49,7 +45,7 @@ def test_the_loss_curve_of_one_process(tmp_path, norm):
             assert step == other_step
             assert other_loss == pytest.approx(loss, rel=2e-3)
             assert other_error == pytest.approx(error, abs=0.07)  # two images on the border of two classes
-    assert [step for step, *_ in losses(two, "train")] == list(range(1, 9))
+    assert [step for step, *_ in losses(two, "train")] == list(range(1, 7))
 
 
 def whole_and_cut(tmp_path, cut_at, *options):
@@ -142,7 +138,7 @@ def normalise_shard(rank, folder):
 
 def test_synchronised_norms_count_every_pixel_alike(tmp_path):
     """Batch norm in double precision on all pixels of both processes, side by side."""
-    torch.multiprocessing.start_processes(normalise_shard, (tmp_path,), nprocs=2, start_method="forkserver")
+    fork_functions(normalise_shard, tmp_path)
     ours = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     pixels = lambda x: x.double().transpose(0, 1).reshape(1, 3, -1, 1)
     shards = [shard(rank) for rank in (0, 1)]

@@ -7,10 +7,9 @@ import time
 from datetime import timedelta
 
 import pytest
-import torch
 import torch.distributed as dist
 from engine.cutting import assert_equal, content, metrics
-from running import COMMAND, TINY, fork, here, run
+from running import COMMAND, TINY, fork, forking, here, run
 
 from resdet.engine import restart
 from resdet.engine.rendezvous import meet
@@ -19,8 +18,9 @@ from resdet.engine.trainer import Trainer
 from resdet.errors import Error
 from resdet.files.folder_lock import LOCK, try_lock
 
-COMMON = [*TINY, "train.batch=16", "train.length=10", "train.log_every=1", "train.deterministic=true", "optim.lr=0.05"]
-KILLED = [*COMMON, "train.callbacks=[engine.ender:Kill]", "train.checkpoint_every=5", "train.unit=steps"]
+COMMON = [*TINY, "train.batch=16", "train.length=6", "train.log_every=1", "train.deterministic=true", "optim.lr=0.05"]
+COMMON += ["data.train_images=32", "data.val_images=8", "train.loggers=[]"]
+KILLED = [*COMMON, "train.callbacks=[engine.ender:Kill]", "train.length=8", "train.unit=steps"]
 ELASTIC = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", *COMMAND)
 
 
@@ -55,7 +55,7 @@ def test_shares_that_differ_give_the_curve_of_one_process(tmp_path, ranks, optio
 def test_another_number_of_processes_goes_on_with_the_same_curve(tmp_path):
     options = [*COMMON, "model.backbone.norm=gn", "schedule.name=constant"]
     one = train(tmp_path, here, "one", *options)
-    train(tmp_path, fork, "more", *options, "train.length=4", ranks=2)
+    train(tmp_path, fork, "more", *options, "train.length=3", ranks=2)
     done = fork(tmp_path, "train", *options, "--out", "more", "--resume", ranks=3)
     assert done.returncode == 0, done.stderr
     assert "processes were 2 and are 3: a step still takes 16 images in all" in done.stderr
@@ -67,18 +67,24 @@ def test_more_processes_than_images(tmp_path):
     assert done.returncode == 2 and "give at least 4" in done.stderr
 
 
-EXACT = ["gradient_as_bucket_view=false", "static_graph=true", "bucket_cap_mb=0.01"]
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run of two processes without a key of train.ddp."""
+    return train(tmp_path_factory.mktemp("plain"), fork, "run", *COMMON, ranks=2)
 
 
-def test_keys_that_leave_the_gradients_as_they_are(tmp_path):
-    plain = content(train(tmp_path, fork, "plain", *COMMON, ranks=2) / "last.pth")["model"]
-    for number, key in enumerate(EXACT):
-        other = train(tmp_path, fork, f"other{number}", *COMMON, f"train.ddp.{key}", ranks=2)
-        assert_equal(plain, content(other / "last.pth")["model"])
+EXACT = [["gradient_as_bucket_view=false", "bucket_cap_mb=0.01"], ["static_graph=true"]]
 
 
-def test_compressed_gradients(tmp_path):
-    plain = losses(train(tmp_path, fork, "plain", *COMMON, ranks=2))
+def test_keys_that_leave_the_gradients_as_they_are(tmp_path, plain):
+    for number, keys in enumerate(EXACT):
+        options = [*COMMON, *(f"train.ddp.{key}" for key in keys)]
+        other = train(tmp_path, fork, f"other{number}", *options, ranks=2)
+        assert_equal(*(content(run / "last.pth")["model"] for run in (plain, other)))
+
+
+def test_compressed_gradients(tmp_path, plain):
+    plain = losses(plain)
     powersgd = ["train.ddp.powersgd_start=3", "train.ddp.powersgd_rank=8"]
     for kind, tolerance in (("fp16", 0.02), ("bf16", 0.1), ("powersgd", 0.5)):
         options = [*COMMON, f"train.ddp.compress={kind}", *(powersgd if kind == "powersgd" else [])]
@@ -157,7 +163,7 @@ def hold(folder):
 def test_a_lock_of_a_lost_machine_is_taken_over(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
     run_of(tmp_path / "run", "job")
-    holder = torch.multiprocessing.get_context("forkserver").Process(target=hold, args=(tmp_path / "run",))
+    holder = forking().Process(target=hold, args=(tmp_path / "run",))
     holder.start()
     try:
         while not (tmp_path / "run" / LOCK).exists() or not (tmp_path / "run" / LOCK).read_text():

@@ -1,12 +1,14 @@
 """The process group ends with its threads: one that outlives the interpreter aborts a finished run."""
 
 import contextlib
+import os
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from running import COMMAND, TORCHRUN, run
+import torch.distributed as dist
+from running import environment, fork_functions
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -40,7 +42,8 @@ def compile_synchronized_norm():
     step(torch.randn(2, 3, 4, 4)).square().sum().backward()
 
 
-def main():
+def main(rank, port):
+    os.environ |= environment(rank, 2, port)
     torch.set_num_threads(1)
     warnings.simplefilter("error", FutureWarning)
     with contextlib.suppress(ValueError):
@@ -58,10 +61,6 @@ def use_a_group():
         distributed.leave()
 
 
-def test_no_thread_of_gloo_survives_the_group(tmp_path):
-    done = run(tmp_path, __file__, launcher=TORCHRUN[: -len(COMMAND)])
-    assert done.returncode == 0, done.stderr
-
-
-if __name__ == "__main__":
-    main()
+def test_no_thread_of_gloo_survives_the_group():
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    fork_functions(main, store.port)

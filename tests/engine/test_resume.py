@@ -73,7 +73,7 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS)
 def test_killed_and_resumed(tmp_path, command, fork, tiny, options):
     """In a step, while a checkpoint is written, and in a later step: each time another process goes on."""
-    run = ["train", *tiny, "train.deterministic=true", *LENGTH, *OPTIONS[options]]
+    run = ["train", *tiny, "data.train_images=32", "train.deterministic=true", *LENGTH, *OPTIONS[options]]
     whole = command(*run, "--out", "whole")
     assert whole.returncode == 0, whole.stderr
     for number, cut in enumerate([partial(die_in_step, 9), partial(die_while_writing, 13), partial(die_in_step, 22)]):

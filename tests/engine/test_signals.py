@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
-from running import LOADED, REPOSITORY, TORCHRUN
+from running import COMMAND, LOADED, REPOSITORY, TINY, fork
 
 from resdet.engine import signals
 from resdet.engine.log import Log
 from resdet.engine.signals import StopRequested, defer_signals
+from resdet.engine.trainer import Trainer
 
 pytest.importorskip("fcntl", reason="needs the signals of POSIX")
 
@@ -118,7 +120,7 @@ def wait_for(condition, process):
     raise AssertionError(process.communicate()[1])
 
 
-def launch(folder, launcher, words):
+def launch(folder, words, launcher=COMMAND):
     """In a process group of its own."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -138,7 +140,7 @@ PHOTOGRAPHS = [
 
 def test_a_signal_to_the_group_with_loader_workers(tmp_path):
     """As `timeout`, systemd and a closed terminal send it, and twice."""
-    run = launch(tmp_path, ("-m", "resdet.cli"), ["train", *PHOTOGRAPHS, "--out", "run"])
+    run = launch(tmp_path, ["train", *PHOTOGRAPHS, "--out", "run"])
     log = tmp_path / "run/metrics.jsonl"
     wait_for(lambda: log.exists() and log.read_text().count("\n") > 2, run)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
@@ -148,13 +150,37 @@ def test_a_signal_to_the_group_with_loader_workers(tmp_path):
     assert torch.load(tmp_path / "run/last.pth", weights_only=True)["trainer"]["step"] > 2
 
 
-def test_processes_agree_on_a_stop_between_readings_of_the_log(tmp_path):
-    """torchrun sends SIGTERM on, and kills what is still there after half a minute."""
+def get_a_signal(after):
+    """Each process gets SIGTERM after a step of its own."""
+    take_step = Trainer.take_step
+
+    def watched(self, batch):
+        take_step(self, batch)
+        if self.step == after[self.world.rank]:
+            send(signal.SIGTERM)
+
+    Trainer.take_step = watched
+
+
+@pytest.mark.parametrize("after, first", [((3, 5), 3), ((None, 4), 4)])
+def test_processes_agree_on_a_stop_between_readings_of_the_log(tmp_path, after, first):
+    """torchrun sends SIGTERM on to each, and kills what is still there after half a minute."""
+    rarely = [f"train.{key}=1000" for key in ("log_every", "evaluate_every", "checkpoint_every")]
+    words = ["train", *TINY, *rarely, "train.length=20", "--out", "run"]
+    done = fork(tmp_path, *words, ranks=2, first=partial(get_a_signal, after))
+    assert done.returncode == 0 and "continue with --resume" in done.stderr, done.stderr
+    step = torch.load(tmp_path / "run/last.pth", weights_only=True)["trainer"]["step"]
+    assert first <= step <= first + 1 and done.stderr.count(f"stopped at step {step};") == 1
+
+
+@pytest.mark.slow
+def test_a_signal_to_torchrun(tmp_path):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *COMMAND)
     words = ["train", *PHOTOGRAPHS, "train.log_every=100000", "data.workers=0", "train.checkpoint_every=3"]
-    run = launch(tmp_path, TORCHRUN, [*words, "--out", "run"])
+    run = launch(tmp_path, [*words, "--out", "run"], torchrun)
     last = tmp_path / "run/last.pth"
     wait_for(last.exists, run)
     run.send_signal(signal.SIGTERM)
-    _, said = run.communicate(timeout=120)
-    assert "stopped at step" in said and "continue with --resume" in said, said
+    _, errors = run.communicate(timeout=120)
+    assert "stopped at step" in errors and "continue with --resume" in errors, errors
     assert torch.load(last, weights_only=True)["trainer"]["step"] < 100000

@@ -1,9 +1,13 @@
 """Exported files that several tests use."""
 
+import os
+
 import pytest
 import torch
 from detection.heads import tiny
 from export.small import SHAPE, File, detector
+from filelock import FileLock
+from torch import nn
 
 from resdet import config
 from resdet.export import Form, to_onnx
@@ -11,29 +15,39 @@ from resdet.hub import build_for
 
 
 @pytest.fixture(scope="session")
-def mask_rcnn(tmp_path_factory) -> File:
+def once(tmp_path_factory):
+    """Exports a model to a file that all processes of a test run share: the first one makes it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def export(name: str, model: nn.Module, form: Form) -> File:
+        path = shared / name / "model.onnx"
+        with FileLock(shared / f"{name}.lock"):
+            if not path.exists():
+                path.parent.mkdir()
+                to_onnx(model, path, form)
+        return File(model, path)
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def mask_rcnn(once) -> File:
     """Its regions are of all levels, as small as the pictures are; of true width and depth, for int8 to shrink."""
     model = tiny.make("fpn", True, "data=coco", "model.box.canonical_size=30").eval()
-    path = tmp_path_factory.mktemp("mask_rcnn") / "model.onnx"
-    to_onnx(model, path, Form(SHAPE))
-    return File(model, path)
+    return once("mask_rcnn", model, Form(SHAPE))
 
 
 @pytest.fixture(scope="session")
-def pasting(tmp_path_factory) -> File:
+def pasting(once) -> File:
     """Masks of the whole image, drawn in the graph."""
-    model = detector("c4", True, "model.box.pool=max")
-    path = tmp_path_factory.mktemp("pasting") / "model.onnx"
-    to_onnx(model, path, Form(SHAPE, masks="inside"))
-    return File(model, path)
+    return once("pasting", detector("c4", True, "model.box.pool=max"), Form(SHAPE, masks="inside"))
 
 
 @pytest.fixture(scope="session")
-def classifier(tmp_path_factory) -> File:
+def classifier(once) -> File:
     """Takes any number of images."""
     torch.manual_seed(0)
     experiment = config.load("shapes_resnet20.yaml", "model.backbone=cifar_resnet8")
     model = build_for(experiment, [f"class {number}" for number in range(10)]).eval()
-    path = tmp_path_factory.mktemp("classifier") / "model.onnx"
-    to_onnx(model, path, Form(dynamic_batch=True))
-    return File(model, path)
+    return once("classifier", model, Form(dynamic_batch=True))

@@ -59,7 +59,7 @@ def test_a_detector_is_checked_and_timed(checkpoint, capsys):
     assert onnx_model.load(checkpoint.with_suffix(".onnx")).classes == ["disc", "square", "bar"]
 
 
-def test_a_classifier_in_both_forms_on_a_picture_of_the_users(small, tmp_path, capsys):
+def test_a_classifier_in_both_forms_on_a_picture_of_the_users(small, at_once, tmp_path, capsys):
     image = tmp_path / "mine.png"
     cv2.imwrite(str(image), picture(50, 60))
     export(str(small), "onnx", image=str(image))

@@ -47,7 +47,7 @@ def test_the_family(family, masks, overrides, form, tmp_path):
 
 
 def test_a_cascade_of_any_number_of_images_suppressed_outside(tmp_path):
-    model = detector("cascade", False)
+    model = detector("cascade", False, "model.box.ious=[0.5, 0.6]")
     to_onnx(model, tmp_path / "model.onnx", Form(SHAPE, nms="outside", dynamic_batch=True))
     for count in (1, 3):
         check(model, tmp_path / "model.onnx", count)

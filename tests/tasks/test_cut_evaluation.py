@@ -37,17 +37,20 @@ ALTERNATING = [
 ]
 
 
-@pytest.fixture
-def words(root, tmp_path, request):
-    localized = tmp_path / "localized"
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory, request):
+    """The settings of a run, and the folder of one that was not cut."""
+    folder = tmp_path_factory.mktemp("whole")
     if request.param == "localization":
-        shape_loc.ensure(localized, 16, 6, 64, 0)
-    return {
+        shape_loc.ensure(folder / "localized", 16, 6, 64, 0)
+    words = {
         "classification": CLASSIFIER,
         "detection": [*runs.of(root), *DETECTOR],
         "detection, averaged": [*runs.of(root), *DETECTOR, "train.ema=0.9", "train.exact_statistics=4"],
-        "localization": [*LOCALIZER, f"data.root={localized}"],
+        "localization": [*LOCALIZER, f"data.root={folder / 'localized'}"],
     }[request.param]
+    runs.train(folder / "run", *words)
+    return words, folder / "run"
 
 
 def fail_once(monkeypatch, kind, place, number):
@@ -73,16 +76,16 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("words, kind, place", CASES, indirect=["words"])
-def test_it_goes_on_to_the_same_end(tmp_path, words, kind, place, monkeypatch):
-    runs.train(tmp_path / "whole", *words)
+@pytest.mark.parametrize("whole, kind, place", CASES, indirect=["whole"])
+def test_it_goes_on_to_the_same_end(tmp_path, whole, kind, place, monkeypatch):
+    words, run = whole
     with monkeypatch.context() as patch:
         fail_once(patch, kind, place, 2 if place == "evaluate" else 1)
         line = runs.sentence(runs.here("train", *words, "--out", tmp_path / "cut"))
     assert f"delete it; {tmp_path}/cut/last.pth of step " in line and "continue with --resume" in line
     assert trainer_state(tmp_path / "cut")["evaluation_due"]
     runs.train(tmp_path / "cut", *words, "--resume")
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert_same_run(run, tmp_path / "cut")
 
 
 def test_alternating_goes_on_in_the_evaluation_of_the_second_step(root, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -26,12 +27,14 @@ FOUR = ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resne
 KEYPOINTS = "keypointrcnn_resnet50_fpn"
 
 
-def on_paper(name: str, **options) -> dict[str, Tensor]:
+@cache
+def on_paper(name: str) -> dict[str, Tensor]:
     """The state dict of one of torchvision's models, without memory."""
     with torch.device("meta"):
-        return getattr(detection, name)(weights=None, weights_backbone=None, **options).state_dict()
+        return getattr(detection, name)(weights=None, weights_backbone=None).state_dict()
 
 
+@cache
 def with_body(depth: int) -> dict[str, Tensor]:
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
