@@ -68,7 +68,7 @@ def _(chart: Chart) -> str:
     drawing = plot(chart.lines, "", chart.x_label, chart.y_label, chart.top)
     label = f"{chart.title}: {', '.join(line.name for line in chart.lines)}"
     svg = to_svg(drawing).replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" class="chart" ', 1)
-    return figure(chart.title, chart.note, scroll(chart.title, svg), "half")
+    return figure(chart.title, chart.note, scroll(label, svg), "half")
 
 
 @part_html.register
@@ -78,7 +78,7 @@ def _(matrix: Matrix) -> str:
         f'<tr><th scope="row">{escape(name)}</th>{"".join(count_html(count, max(sum(row), 1)) for count in row)}</tr>'
         for name, row in zip(matrix.rows, matrix.counts)
     )
-    body = f'<table class="matrix"><thead><tr><th></th>{head}</tr></thead>\n<tbody>{rows}</tbody></table>'
+    body = f'<table class="matrix"><thead><tr><td></td>{head}</tr></thead>\n<tbody>{rows}</tbody></table>'
     return figure(matrix.title, matrix.note, scroll(matrix.title, body))
 
 

@@ -132,7 +132,7 @@ for (const box of [...document.querySelectorAll("#class-list input")].slice(0, 2
 const context = document.querySelector("canvas").getContext("2d");
 report.size = [context.canvas.width, context.canvas.height];
 const { data } = context.getImageData(0, 0, ...report.size);
-const at = (x, y) => [...data].slice(4 * (y * report.size[0] + x)).slice(0, 3);
+const at = (x, y) => [...data].slice(4 * ((3 * y + 1) * report.size[0] + 3 * x + 1)).slice(0, 3);
 report.edge = at(175, 140);
 report.inside = at(160, 130);
 report.between = at(160, 131);
@@ -141,7 +141,7 @@ report.outside = at(10, 10);
     )
     original = cv2.imdecode(np.frombuffer(picture(160, 240), np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
     bar = np.array(color(2))
-    assert found["size"] == [240, 160]
+    assert found["size"] == [720, 480]  # a small image is enlarged
     assert np.abs(found["edge"] - bar).max() < 60
     masked = original[130, 160] + (bar - original[130, 160]) * 115 / 255
     assert np.abs(found["inside"] - masked).max() <= 3
@@ -305,5 +305,5 @@ await until(() => captions().some((text) => /0\\.[1-9]\\d s: /.test(text)));
 report.size = [document.querySelector("canvas").width, document.querySelector("canvas").height];
 """
     found = visit(serve(boxes=stand_in.loaded()).app, script)
-    assert found["first"][0].startswith("0.00 s: clip.webm: 1 disc") and found["size"] == [96, 64]
+    assert found["first"][0].startswith("0.00 s: clip.webm: 1 disc") and found["size"] == [672, 448]
     assert len(stand_in.batches) > 2 and stand_in.batches[1:] == [[(64, 96)]] * (len(stand_in.batches) - 1)

@@ -5,6 +5,7 @@ const GOLDEN = 0.618033988749895; // the colors of resdet/results/drawing.py
 const TONES = [[0.9, 1.0], [0.65, 0.75], [0.5, 1.0]];
 const MIN_KEYPOINT_SCORE = 2.0;
 const FONT = 13, PAD = 3; // pixels of the screen
+const ENLARGED = 640, MOST = 8; // as in resdet/results/drawing.py
 
 export function colorOf(label) {
   const [saturation, value] = TONES[label % TONES.length], hue = 6 * ((label * GOLDEN) % 1);
@@ -23,28 +24,37 @@ function inkOn([red, green, blue]) {
   return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
 }
 
+// Sizes a canvas for an image; a small one is enlarged.
+export function fit(canvas, { width, height }) {
+  const factor = Math.min(Math.ceil(ENLARGED / Math.max(width, height)), MOST);
+  [canvas.width, canvas.height] = [factor * width, factor * height];
+}
+
 // `scale`: pixels of the canvas per pixel of the screen.
 export function draw(canvas, image, detections, skeleton, scale) {
-  const context = canvas.getContext("2d");
-  context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  drawMasks(context, detections);
+  const context = canvas.getContext("2d"), factor = canvas.width / image.width;
+  context.setTransform(factor, 0, 0, factor, 0, 0); // from here on, in pixels of the image
+  scale /= factor;
+  context.drawImage(image, 0, 0);
+  drawMasks(context, detections, image);
   context.lineWidth = 2 * scale;
   for (const { box: [left, top, right, bottom], label } of [...detections].reverse()) {
     context.strokeStyle = css(colorOf(label));
     context.strokeRect(left, top, right - left, bottom - top);
   }
   for (const detection of [...detections].reverse()) drawKeypoints(context, detection, skeleton, scale);
-  drawLabels(context, detections, scale);
+  drawLabels(context, detections, image, scale);
 }
 
-function drawMasks(context, detections) {
+function drawMasks(context, detections, { width, height }) {
   const masked = detections.filter((each) => each.segmentation);
   if (!masked.length) return;
-  const { width, height } = context.canvas;
   const layer = new OffscreenCanvas(width, height), pixels = new ImageData(width, height);
   for (const { segmentation, label } of [...masked].reverse()) paint(segmentation, pixels.data, [...colorOf(label), 115]);
   layer.getContext("2d").putImageData(pixels, 0, 0);
+  context.imageSmoothingEnabled = false;
   context.drawImage(layer, 0, 0);
+  context.imageSmoothingEnabled = true;
 }
 
 function drawKeypoints(context, { keypoints, label }, skeleton, scale) {
@@ -64,13 +74,13 @@ function drawKeypoints(context, { keypoints, label }, skeleton, scale) {
   }
 }
 
-function drawLabels(context, detections, scale) {
+function drawLabels(context, detections, { width, height: bottom }, scale) {
   context.font = `600 ${FONT * scale}px system-ui, sans-serif`;
   context.textBaseline = "top";
   const height = (FONT + 2 * PAD) * scale;
   const texts = detections.map(({ name, score }) => `${name} ${score.toFixed(2)}`);
   const sizes = texts.map((text) => [context.measureText(text).width + 2 * PAD * scale, height]);
-  const places = placeLabels(detections.map((each) => each.box), sizes, context.canvas.width, context.canvas.height);
+  const places = placeLabels(detections.map((each) => each.box), sizes, width, bottom);
   places.forEach((place, number) => {
     if (!place) return;
     const color = colorOf(detections[number].label);

@@ -1,4 +1,4 @@
-import { colorOf, css, draw } from "./draw.js";
+import { colorOf, css, draw, fit } from "./draw.js";
 import { save, toCoco, toCsv } from "./download.js";
 import { getModels, predict, setToken } from "./request.js";
 import { encoded, sample } from "./video.js";
@@ -75,7 +75,7 @@ async function addImage(file) {
   const entry = addEntry(file.name || "pasted image", file);
   try {
     entry.image = await createImageBitmap(file);
-    [entry.canvas.width, entry.canvas.height] = [entry.image.width, entry.image.height];
+    fit(entry.canvas, entry.image);
     show(entry);
   } catch {
     entry.unseen = "The browser cannot show this format. ";
@@ -121,7 +121,7 @@ async function predictInto(entry, blob, image) {
     const { result, times } = await predict(blob, asked, LOWEST);
     if (asked !== model()) return;
     Object.assign(entry, { result, times, image });
-    if (image) [entry.canvas.width, entry.canvas.height] = [image.width, image.height];
+    if (image) fit(entry.canvas, image);
   } catch (failure) {
     return fail(entry, failure);
   }
