@@ -141,7 +141,7 @@ def as_floats(image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[st
 
 
 def batches(data: Any) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
-    """Shuffled, each image flipped with probability 1/2; images without objects are left out, without end."""
+    """Endless shuffled batches of the images with objects, each flipped with probability 1/2."""
     drawn: list[Any] = []
     while True:
         for index in torch.randperm(len(data)).tolist():

@@ -123,7 +123,7 @@ class Trainer:
             early = ", where it stopped early (train.patience)" if self.stale else ""
             log.info(f"the run is complete: step {self.step} of {self.total}{early}")
             return
-        with self.signals.abandon():  # the first batch may take hours: of a localizer R-CNN, it follows all proposals
+        with self.signals.abandon():  # hours, if a localizer R-CNN computes all proposals before its first batch
             batches = iter(self.task.training.batches(self.step))
         throughput = Throughput(self.train.batch)
         with Steps(self.remaining, self.step, self.total) as steps:
