@@ -66,6 +66,15 @@ def test_folding_changes_no_output(name, options):
 
 
 @torch.no_grad()
+def test_folding_keeps_the_bias_of_a_convolution():
+    unit = randomise_norms(ConvNorm(3, 4, 3, bias=True)).eval()
+    unit.conv.bias.copy_(torch.tensor([3.0, -5.0, 7.0, 0.5]))
+    expected = unit(images())
+    assert surgery.fold_norms(unit) == 1
+    assert torch.allclose(unit(images()), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def test_folding_gives_the_filters_that_torch_gives():
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
