@@ -52,20 +52,26 @@ def main() -> None:
         write_json(parsed.json, {"command": sys.argv[1:], "images": len(truth["images"]), "rows": rows})
 
 
-def variants(models: Sequence[Detector], scales: list[int]) -> list[tuple[str, list[list[Detector]], dict[str, Any]]]:
+Variant = tuple[str, list[list[Detector]], dict[str, Any]]
+
+
+def variants(models: Sequence[Detector], scales: list[int]) -> list[Variant]:
     """Name, groups of detectors that form an ensemble, and test-time settings of each row."""
     single, together = [[model] for model in models], [[*models]]
     everything = {"refine": True, "scales": scales, "flip": True}
-    return [
+    rows: list[Variant] = [
         (PLAIN, single, {}),
         ("refinement", single, {"refine": True, "voting_iou": None}),
         ("refinement, voting", single, {"refine": True}),
         ("scales", single, {"scales": scales}),
         ("mirrored", single, {"flip": True}),
         ("refinement, voting, scales, mirrored", single, everything),
+    ]
+    ensembles: list[Variant] = [
         (f"ensemble of {len(models)}", together, {}),
         (f"ensemble of {len(models)}, refinement, voting, scales, mirrored", together, everything),
     ]
+    return rows + (ensembles if len(models) > 1 else [])
 
 
 def evaluate(
@@ -87,8 +93,8 @@ def row(values: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for column, metric in enumerate(METRICS):
         low, high = interval(difference[1:, column]) or (0.0, 0.0)
-        result[metric] = round(100 * values[0, column], 1)
-        result[f"{metric} difference"] = [round(100 * x, 1) for x in (difference[0, column], low, high)]
+        result[metric] = round(100 * float(values[0, column]), 1)
+        result[f"{metric} difference"] = [round(100 * float(x), 1) for x in (difference[0, column], low, high)]
     return result
 
 

@@ -4,12 +4,16 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 BROWSERS = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome", "chrome")
+PHONE = ("--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--window-size=390,800")
 REQUESTS = ("src", "href", "srcset", "action", "poster", "data")  # attributes that name another file
 
 
@@ -80,16 +84,23 @@ def report_of(url: str, *options: str) -> dict:
 
 def dom_of(url: str, *options: str) -> str:
     """The elements of a page after its scripts, on a phone; the console must stay empty."""
-    words = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        "--v=0",
-        "--window-size=390,800",
-        "--dump-dom",
-        *options,
-        url,
-    ]
-    done = subprocess.run([browser(), *words], capture_output=True, text=True, timeout=300)
+    words = [browser(), *PHONE, "--dump-dom", *options, url]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert "CONSOLE" not in done.stderr, done.stderr
     return done.stdout
+
+
+@contextmanager
+def opened(url: str) -> Iterator[None]:
+    """Keeps a page open on a phone, in real time; the console must stay empty."""
+    with TemporaryFile("w+") as errors, TemporaryDirectory() as profile:
+        words = [browser(), "--headless", *PHONE, "--remote-debugging-port=0", f"--user-data-dir={profile}", url]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+        errors.seek(0)
+        said = errors.read()
+        assert "CONSOLE" not in said, said

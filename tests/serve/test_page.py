@@ -2,12 +2,14 @@
 
 from base64 import b64encode
 from pathlib import Path
+from queue import SimpleQueue
 
 import cv2
 import numpy as np
 import pytest
 from report import pages
-from serve.serving import CLASSES, StandIn, listening, picture
+from serve.serving import CLASSES, PATIENCE, StandIn, listening, picture
+from starlette.requests import Request
 from starlette.responses import Response as Reply
 
 import resdet
@@ -69,6 +71,21 @@ const change = (id, value, kind) => { element(id).value = value; element(id).dis
 def visit(app, script: str) -> dict:
     with listening(probed(app, script)) as address:
         return pages.report_of(f"{address}/probe", VIRTUAL)
+
+
+def visit_in_real_time(app, script: str) -> dict:
+    """As `visit`, for videos, which do not play in virtual time."""
+    reports: SimpleQueue[dict] = SimpleQueue()
+    probe = probed(app, script + '\nawait fetch("/report", { method: "POST", body: JSON.stringify(report) });')
+
+    async def receive_report(scope, receive, send):
+        if scope["path"] != "/report":
+            return await probe(scope, receive, send)
+        reports.put(await Request(scope, receive).json())
+        await Reply(status_code=204)(scope, receive, send)
+
+    with listening(receive_report) as address, pages.opened(f"{address}/probe"):
+        return reports.get(timeout=PATIENCE)
 
 
 def uploaded(name: str, data: bytes) -> str:
@@ -304,6 +321,6 @@ await Object.assign(document.querySelector("video"), {{ loop: true }}).play();  
 await until(() => captions().some((text) => /0\\.[1-9]\\d s: /.test(text)));
 report.size = [document.querySelector("canvas").width, document.querySelector("canvas").height];
 """
-    found = visit(serve(boxes=stand_in.loaded()).app, script)
+    found = visit_in_real_time(serve(boxes=stand_in.loaded()).app, script)
     assert found["first"][0].startswith("0.00 s: clip.webm: 1 disc") and found["size"] == [672, 448]
     assert len(stand_in.batches) > 2 and stand_in.batches[1:] == [[(64, 96)]] * (len(stand_in.batches) - 1)
