@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 EARLY = (5, 10, 20)  # steps after which the speed is fitted, besides each logged step
-WARM = 2  # first steps, which compile, allocate memory and search for algorithms, and are not timed
 
 
 class Pace:

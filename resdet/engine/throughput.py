@@ -1,42 +1,66 @@
-"""Images per second, and the fraction of time spent waiting for data."""
+"""The duration of steps: images per second, and the fraction of time spent waiting for data."""
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import TypeVar
+
+WARM = 2  # first steps, which compile, allocate memory and search for algorithms, and are not timed
+WINDOWS = 15  # last windows whose median is the time of a step: compiling another shape does not count
 
 Batch = TypeVar("Batch")
 
 
 class Throughput:
-    """Measures between two calls of `read`, without pauses."""
+    """Times steps in windows, each between two calls of `read`, without pauses and without the first WARM steps."""
 
-    def __init__(self, batch: int):
-        self.batch = batch
+    def __init__(self, batch: int, clock: Callable[[], float] = time.monotonic):
+        self.batch, self.clock = batch, clock
+        self.total = 0  # steps, the current one included
+        self.windows: deque[float] = deque(maxlen=WINDOWS)  # seconds per step
         self.reset()
 
     def reset(self) -> None:
-        self.started, self.waited, self.steps = time.perf_counter(), 0.0, 0
+        """Starts a window."""
+        self.started = self.step_started = self.clock()
+        self.waited, self.steps = 0.0, 0
 
     def next(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch; its time counts as waiting for data."""
-        start = time.perf_counter()
+        """The batch of the next step; its time counts as waiting for data."""
+        if self.total in (0, WARM):
+            self.windows.clear()
+            self.reset()
+        self.step_started = self.clock()
         batch = next(batches)
-        self.waited += time.perf_counter() - start
+        self.waited += self.clock() - self.step_started
         self.steps += 1
+        self.total += 1
         return batch
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        start = time.perf_counter()
+        start = self.clock()
         yield
-        self.started += time.perf_counter() - start
+        self.started += self.clock() - start
+        self.step_started += self.clock() - start
 
     def seconds_per_step(self) -> float:
-        return (time.perf_counter() - self.started) / max(1, self.steps)
+        """Of the current window."""
+        return (self.clock() - self.started) / max(1, self.steps)
+
+    def typical_step(self) -> float | None:
+        """Median seconds of a step; None during the first steps."""
+        done = self.steps - 1  # without the current step
+        if self.total <= WARM or not (self.windows or done > 0):
+            return None
+        return median(self.windows) if self.windows else (self.step_started - self.started) / done
 
     def read(self) -> dict[str, float]:
-        spent = time.perf_counter() - self.started
-        result = {"images/s": self.steps * self.batch / spent, "data": self.waited / spent}
+        """The rates of a window, which ends; the device must have done its steps."""
+        spent = self.clock() - self.started
+        self.windows.append(self.seconds_per_step())
+        rates = {"images/s": self.steps * self.batch / spent, "data": self.waited / spent}
         self.reset()
-        return result
+        return rates

@@ -23,7 +23,7 @@ from resdet.engine.distributed import LostProcess, World
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import MetricBuffer
 from resdet.engine.optim import scaled_lr
-from resdet.engine.pace import WARM, Pace
+from resdet.engine.pace import Pace
 from resdet.engine.remaining import Remaining, Steps
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
@@ -53,7 +53,7 @@ class Trainer:
         total = self.steps(train.length)
         self.schedule = Schedule(schedule, self.lr, total, self.per_unit)
         self.pace = Pace(total, self.steps(train.evaluate_every), train.minutes)
-        self.remaining = Remaining(self.pace)
+        self.throughput = Throughput(train.batch)
 
         self.window = MetricBuffer()
         self.train_step = TrainStep(task, optim, train, world, self.lr, self.window)
@@ -125,18 +125,15 @@ class Trainer:
             return
         with self.signals.abandon():  # hours, if a localizer R-CNN computes all proposals before its first batch
             batches = iter(self.task.training.batches(self.step))
-        throughput = Throughput(self.train.batch)
-        with Steps(self.remaining, self.step, self.total) as steps:
+        with Steps(Remaining(self.pace, self.throughput), self.step, self.total) as steps:
             while not (self.complete or self.stopped):
-                batch = self.next_batch(batches, throughput, log)
+                batch = self.next_batch(batches, log)
                 if batch is not None:
                     with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
                         self.take_step(batch)
                     self.step += 1
                     self.pace.advance()
-                    self.conclude_step(log, throughput, steps)
-                    if self.train.minutes and self.step == WARM:
-                        throughput.reset()
+                    self.conclude_step(log, steps)
         if self.stale:
             log.info(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
 
@@ -148,14 +145,14 @@ class Trainer:
     def complete(self) -> bool:
         return not self.evaluation_due and (self.pace.done or self.stale)
 
-    def next_batch(self, batches: Iterator[Batch], throughput: Throughput, log: Log) -> Batch | None:
+    def next_batch(self, batches: Iterator[Batch], log: Log) -> Batch | None:
         """The batch of the next step; None if the run stops before it.
 
         Saves the state, which is consistent between two steps, before it raises an error of the data.
         """
         batch = failure = None
         try:
-            batch = throughput.next(batches)
+            batch = self.throughput.next(batches)
         except Exception as error:
             failure = error
         requested = self.signals.received is not None or self.callbacks.stop_requested
@@ -169,40 +166,39 @@ class Trainer:
                 raise failure
         return None
 
-    def conclude_step(self, log: Log, throughput: Throughput, steps: Steps) -> None:
+    def conclude_step(self, log: Log, steps: Steps) -> None:
         """Logs metrics, saves a checkpoint and evaluates if they are due after this step."""
         if self.pace.fits_after(self.step, self.train.log_every):
-            self.fit_pace(throughput)
-        self.remaining.count_step()
+            self.fit_pace()
         steps.done, steps.total = self.step, self.total
         last = self.pace.done
         values: dict[str, float] = {}
         if self.step % self.train.log_every == 0 or last:
-            values = self.read_window(log, throughput, steps)
+            values = self.read_window(log, steps)
         self.callbacks.call("on_step_end", self.step, values)
         self.evaluation_due = last or self.pace.crossed(self.pace.evaluate_every)
         if self.evaluation_due or self.pace.crossed(self.steps(self.train.checkpoint_every)):
-            with throughput.pause(), self.remaining.pause():
+            with self.throughput.pause():
                 self.save()
         if self.evaluation_due:
             self.stopped = self.stop_is_due()
             if not self.stopped:
                 started = self.pace.clock()
-                with throughput.pause(), self.remaining.evaluation():
+                with self.throughput.pause():
                     self.evaluate(log)
                 self.pace.evaluation = self.pace.clock() - started
 
-    def fit_pace(self, throughput: Throughput) -> None:
+    def fit_pace(self) -> None:
         """Fits the speed in the schedule to the time that is left, by the duration of the last steps."""
         if self.world.device.type == "cuda":
             torch.cuda.synchronize(self.world.device)
-        self.pace.speed = distributed.from_main(lambda: self.pace.fitted(throughput.seconds_per_step()))
+        self.pace.speed = distributed.from_main(lambda: self.pace.fitted(self.throughput.seconds_per_step()))
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch."""
         self.train_step(batch, self.step, self.schedule.lr(self.pace.position))
 
-    def read_window(self, log: Log, throughput: Throughput, steps: Steps) -> dict[str, float]:
+    def read_window(self, log: Log, steps: Steps) -> dict[str, float]:
         """Validates, logs and returns the mean losses and measures since the last call, and updates the schedule."""
         table = self.window.table()
         self.window.check(table, self.step, self.task.name)
@@ -213,8 +209,7 @@ class Trainer:
         if "error" in metrics:
             self.schedule.observe_training_error(metrics["error"])
         metrics["lr"] = self.train_step.lr
-        metrics |= throughput.read()
-        self.remaining.close_window()
+        metrics |= self.throughput.read()
         log.metrics(self.step, "train", metrics)
         steps.metrics = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
         steps.report()

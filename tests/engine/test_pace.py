@@ -101,17 +101,17 @@ def test_time_of_earlier_starts_counts():
     assert other.speed == 1 and other.remaining == round(1000 - first.position)
 
 
-def test_a_trainer_stretches_and_compresses_its_schedule(tmp_path, monkeypatch):
+def test_a_trainer_stretches_and_compresses_its_schedule(tmp_path):
     """0.2 s a step of a clock that the steps move: a minute has 300 steps, the config 50 or 3,000."""
     for total in (50, 3000):
         clock, task = Clock(), Linear()
-        monkeypatch.setattr("time.perf_counter", clock)
         config = TrainConfig(unit="steps", length=total, batch=4, minutes=1, evaluate_every=total / 4, log_every=10)
         config.checkpoint_every = total
         config.precision = "fp32"
         out = tmp_path / str(total)
         trainer = Trainer(task, OptimConfig(lr=0.1), ScheduleConfig("cosine"), config, World(0, 1, CPU), out)
         trainer.pace.clock, trainer.pace.started = clock, clock()
+        trainer.throughput.clock = clock
         rates, update = [], trainer.train_step.update
 
         def step(inputs):

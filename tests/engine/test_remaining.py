@@ -1,9 +1,12 @@
 """The remaining time of a run with a clock of the test: steps of two seconds, evaluations of a minute."""
 
+from itertools import repeat
+
 import pytest
 
 from resdet.engine.pace import Pace
 from resdet.engine.remaining import Remaining, Steps
+from resdet.engine.throughput import Throughput
 from resdet.progress import Display
 
 
@@ -21,55 +24,86 @@ def clock():
 
 
 def build(total, evaluate_every, clock):
-    return Remaining(Pace(total, evaluate_every), clock)
+    return Remaining(Pace(total, evaluate_every), Throughput(8, clock))
 
 
 def take(remaining, clock, count, seconds=2.0):
     for _ in range(count):
+        remaining.throughput.next(repeat(None))
         clock.now += seconds
         remaining.pace.advance()
-        remaining.count_step()
 
 
-def test_the_first_step_does_not_count(clock):
+def test_the_first_steps_do_not_count(clock):
     remaining = build(100, 100, clock)
-    take(remaining, clock, 1, 300.0)
-    assert remaining.seconds() is None and str(remaining) == "first step"
+    take(remaining, clock, 2, 300.0)
+    assert remaining.seconds() is None and str(remaining) == "first steps"
     take(remaining, clock, 4)
-    assert remaining.seconds() == 190
+    assert remaining.seconds() == 188
+
+
+def test_the_step_in_progress_does_not_count(clock):
+    remaining = build(100, 100, clock)
+    take(remaining, clock, 3)
+    remaining.throughput.next(repeat(None))
+    clock.now += 0.1
+    assert remaining.seconds() == 97 * 2
+    remaining = build(100, 100, clock)
+    take(remaining, clock, 2)
+    remaining.throughput.next(repeat(None))
+    assert remaining.seconds() is None
 
 
 def test_a_step_that_compiles_another_shape_hardly_counts(clock):
     remaining = build(1000, 1000, clock)
     for window in range(5):
         take(remaining, clock, 10, 60.0 if window == 1 else 2.0)
-        remaining.close_window()
+        remaining.throughput.read()
     assert remaining.seconds() == 1900
 
 
-def test_a_window_of_the_first_step_alone(clock):
+def test_windows_of_the_first_steps_are_dropped(clock):
     remaining = build(100, 100, clock)
-    take(remaining, clock, 1, 300.0)
-    remaining.close_window()
+    for _ in range(2):
+        take(remaining, clock, 1, 300.0)
+        assert remaining.throughput.read()["images/s"] == pytest.approx(8 / 300)
     take(remaining, clock, 1)
-    remaining.close_window()
-    assert remaining.seconds() == 196
+    remaining.throughput.read()
+    assert remaining.seconds() == 194
 
 
 def test_pauses_and_evaluations_are_not_time_of_steps(clock):
     remaining = build(40, 10, clock)
+    throughput = remaining.throughput
     take(remaining, clock, 5)
-    with remaining.pause():
+    with throughput.pause():
         clock.now += 1000
     take(remaining, clock, 5)
-    remaining.close_window()
-    with remaining.evaluation():
+    throughput.read()
+    with throughput.pause():
         clock.now += 60
+    remaining.pace.evaluation = 60.0
     take(remaining, clock, 9)
-    remaining.close_window()
+    throughput.read()
     assert remaining.seconds() == 21 * 2 + 3 * 60  # the evaluations of steps 20, 30 and 40
     take(remaining, clock, 1)
     assert remaining.seconds() == 20 * 2 + 2 * 60
+
+
+def test_the_rates_of_a_window(clock):
+    throughput = Throughput(8, clock)
+
+    def batches():
+        while True:
+            clock.now += 0.5
+            yield None
+
+    data = batches()
+    for _ in range(4):
+        throughput.next(data)
+        clock.now += 1.5
+    assert throughput.read() == {"images/s": 4.0, "data": 0.25}
+    assert throughput.seconds_per_step() == 0.0
 
 
 def test_evaluations_without_a_measured_time_are_told(clock):
@@ -92,8 +126,8 @@ def test_a_run_with_a_time_budget_has_fewer_steps_left(clock):
 def test_the_line_of_a_run_has_time_and_metrics(clock):
     remaining = build(100, 200, clock)
     steps = Steps(remaining, 0, 100, Display(clock))
-    assert steps.text() == "step 0/100, first step"
+    assert steps.text() == "step 0/100, first steps"
     take(remaining, clock, 11)
     steps.done, steps.metrics = 11, "loss 0.5"
-    remaining.evaluations.append(2.0)
+    remaining.pace.evaluation = 2.0
     assert steps.text() == "step 11/100, 0:03:00 left  loss 0.5"
