@@ -24,7 +24,7 @@ from resdet.detection.report.bootstrap import average_precisions, overall  # noq
 from resdet.detection.report.matches import Matches  # noqa: E402
 from resdet.files.atomic import write_json  # noqa: E402
 from resdet.files.json_file import read_json  # noqa: E402
-from resdet.results.differences import interval, resample, with_original  # noqa: E402
+from resdet.results.differences import interval, resample  # noqa: E402
 
 METRICS = ("AP", "AP50", "AP75")
 IOU_75 = 5  # index in COCO's thresholds
@@ -41,7 +41,7 @@ def main() -> None:
     parsed = parser.parse_args()
     models = [resdet.load(path, expect=Detector) for path in parsed.weights]
     truth = read_json(parsed.annotations)
-    copies = with_original(resample(len(truth["images"])))
+    copies = resample(len(truth["images"]))
     rows, plain = [], np.empty(0)
     for name, members, settings in variants(models, parsed.scales):
         values = np.mean([evaluate(group, settings, truth, parsed.images, copies) for group in members], 0)

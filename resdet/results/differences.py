@@ -16,13 +16,9 @@ COLUMNS = ("class", "metric", "first", "this", "difference", "low", "high", "ver
 
 
 def resample(images: int, count: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """int32 [count, images]: how often each image is drawn, with replacement."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), count).astype(np.int32)
-
-
-def with_original(copies: np.ndarray) -> np.ndarray:
-    """The resamples [R, I] after the data set itself, [1 + R, I]."""
-    return np.concatenate([np.ones_like(copies[:1]), copies])
+    """int32 [1 + count, images]: each image once, and then how often each is drawn, with replacement."""
+    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), count)
+    return np.concatenate([np.ones((1, images)), drawn]).astype(np.int32)
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:

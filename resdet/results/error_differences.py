@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resdet.results.differences import ALL, COLUMNS, explanation, resample, row, with_original
+from resdet.results.differences import ALL, COLUMNS, explanation, resample, row
 from resdet.results.sections import Gallery, Section, Table
 
 LOWER = -1  # errors are better if they are lower
@@ -31,15 +31,15 @@ def error_section(
 
 def difference_table(first: Errors, other: Errors, labels: np.ndarray, classes: Sequence[str], number: int) -> Table:
     """Errors of all classes, and of each class the first kind."""
-    copies = with_original(resample(len(labels)))
+    copies = resample(len(labels))
     rows = []
     for kind in first.wrong:
         a, b = (means(each.wrong[kind], copies) for each in (first, other))
         rows.append(row(ALL, kind, a, b, LOWER, NO_IMAGES))
     kind = next(iter(first.wrong))
     for label, name in enumerate(classes):
-        own = np.flatnonzero(labels == label)
-        a, b = (means(each.wrong[kind][own], copies[:, own]) for each in (first, other))
+        members = np.flatnonzero(labels == label)
+        a, b = (means(each.wrong[kind][members], copies[:, members]) for each in (first, other))
         rows.append(row(name, kind, a, b, LOWER, NO_IMAGES))
     return Table(f"differences_{number}", "Error by class", COLUMNS, rows)
 

@@ -11,7 +11,7 @@ from resdet.detection.report.evaluation import EvaluatedDetector, evaluate_detec
 from resdet.detection.report.galleries import TRUTH, marks, scene_picture, truth_marks
 from resdet.detection.report.matches import Matches
 from resdet.errors import ConfigError
-from resdet.results.differences import ALL, COLUMNS, explanation, most, resample, room, row, with_original
+from resdet.results.differences import ALL, COLUMNS, explanation, most, resample, room, row
 from resdet.results.sections import Cell, Gallery, Part, Picture, Section, Table
 from resdet.tasks import EvaluatedRun
 
@@ -24,7 +24,7 @@ def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Secti
     check_same_data(first, others)
     # The same file, so that objects are in the same order.
     others = [replace(other, matches=Matches.of(first.truth, other.results)) for other in others]
-    copies = with_original(resample(len(first.matches.image_ids)))
+    copies = resample(len(first.matches.image_ids))
     base = average_precisions(first.matches, copies)
     return [section(first, other, base, copies, number, room(len(others))) for number, other in enumerate(others, 2)]
 
@@ -64,11 +64,12 @@ def ap_row(name: str, metric: str, first: np.ndarray, other: np.ndarray) -> list
 
 def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int, room: int) -> list[Gallery]:
     """Images with objects that only one of the two finds, at the score threshold of each and IoU 0.5."""
-    theirs, ours = (each.matches.found(each.score) & each.matches.counted for each in (first, other))
+    by_first, by_other = (each.matches.matched(each.score) & each.matches.counted for each in (first, other))
     images, count = first.matches.object_images, len(first.matches.image_ids)
+    lost, gained = (np.bincount(images[only], minlength=count) for only in (by_first & ~by_other, by_other & ~by_first))
     chosen = (
-        (f"lost_{number}", f"Only {first.run.name} finds them", np.bincount(images[theirs & ~ours], minlength=count)),
-        (f"gained_{number}", f"Only {other.run.name} finds them", np.bincount(images[ours & ~theirs], minlength=count)),
+        (f"lost_{number}", f"Only {first.run.name} finds them", lost),
+        (f"gained_{number}", f"Only {other.run.name} finds them", gained),
     )
     return [
         Gallery(key, title, [drawn(first, other, image, int(counts[image])) for image in most(counts, room)])
