@@ -4,24 +4,27 @@ from fractions import Fraction
 
 from resdet.config.experiment import Experiment
 
-KEYS = ("train.length", "train.evaluate_every", "train.checkpoint_every", "schedule.warmup")
+EVALUATIONS = 16  # most of a scaled training; each takes as long as one of the whole training
+KEYS = ("train.length", "train.checkpoint_every", "schedule.warmup")
 
 
 def train_words(experiment: Experiment, scale: Fraction) -> list[str]:
-    """Overrides for `scale` times the lengths; steps are rounded, to at least one."""
+    """Overrides for `scale` times the lengths; steps are rounded, to at least one. Evaluates at most 16 times."""
     if scale == 1:
         return []
-    whole = experiment.train.unit == "steps"
+    train = experiment.train
+    whole = train.unit == "steps"
 
     def scaled(length: float) -> float:
         value = float(length * scale)
         return max(1, round(value)) if whole and value else value
 
-    sections = {"train": experiment.train, "schedule": experiment.schedule}
+    sections = {"train": train, "schedule": experiment.schedule}
     words = []
     for key in KEYS:
         section, name = key.split(".")
         words.append(f"{key}={scaled(getattr(sections[section], name))}")
+    words.append(f"train.evaluate_every={scaled(max(train.evaluate_every, train.length / EVALUATIONS))}")
     words.append(milestones("schedule", [scaled(each) for each in experiment.schedule.milestones]))
     parts = getattr(experiment, "alternating", None)
     for name in ("rpn", "regions") if parts else ():

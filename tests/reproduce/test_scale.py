@@ -30,7 +30,7 @@ def test_an_eighth_of_the_cifar_recipe(setting):
     """8,000 iterations with drops at 4,000 and 6,000."""
     experiment = scaled("cifar10_plain56", setting)
     assert (experiment.train.length, experiment.schedule.milestones) == (8000, [4000, 6000])
-    assert (experiment.train.evaluate_every, experiment.train.batch, experiment.optim.lr) == (125, 128, 0.1)
+    assert (experiment.train.evaluate_every, experiment.train.batch, experiment.optim.lr) == (500, 128, 0.1)
 
 
 def test_epochs_are_fractions(setting):
