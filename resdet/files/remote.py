@@ -75,6 +75,12 @@ def origin_of(folder: Path) -> Origin | None:
     return Origin(folder, content["address"], frozenset(content["kept"]))
 
 
+def source_of(root: Path) -> str:
+    """The root of a data set for messages: the address of a mirror, the path of any other folder."""
+    origins = filter(None, (origin_of(root / split) for split in SPLITS))
+    return next((origin.address.rpartition("/")[0] for origin in origins), str(root))
+
+
 def fetch_range(address: str, offset: int, size: int, crc: int | None = None) -> bytes:
     """Part of a shard, with retries; a DownloadError if it cannot be had or has another CRC-32."""
     try:

@@ -130,6 +130,7 @@ def test_detection_is_that_of_the_disk(address, shards):
         there, here = open_scenes(f"{address}/scenes", split), open_scenes(shards / "scenes", split)
         assert images(there) == images(here) and there.classes == here.classes
         np.testing.assert_array_equal(there.arrays["boxes"], here.arrays["boxes"])
+    assert open_scenes(f"{address}/scenes").notes[0].startswith(f"{address}/scenes is in the format coco")
 
 
 @pytest.mark.parametrize("name", ["folder", "imagenet"])

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.folder import Folder
+from resdet.files.remote import source_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Layout:
 
     def __str__(self) -> str:
         splits = " and ".join(filter(None, [", ".join([*self.splits][:-1]), [*self.splits][-1]]))
-        return f"{self.root} is in the format {self.format}, with {splits} ({self.evidence})"
+        return f"{source_of(self.root)} is in the format {self.format}, with {splits} ({self.evidence})"
 
 
 @dataclass(frozen=True)
