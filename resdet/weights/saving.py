@@ -46,17 +46,17 @@ def state_in(model: Any, layout: str) -> dict[str, Tensor]:
         return model.state_dict()
     kind = kind_of(model)
     if kind == "localizer":
-        raise WeightsError(f"{layout} has no localizers: save the model as safetensors.")
+        raise WeightsError(f"{layout} has no localizers: use the layout safetensors.")
     if kind == "detector" and model.roi_heads.config.context:
-        raise WeightsError(f"{layout}'s detectors have no global context: save the model as safetensors.")
+        raise WeightsError(f"{layout}'s detectors have no global context: use the layout safetensors.")
     if kind == "detector" and model.experiment["model"]["mnc"]:
-        raise WeightsError(f"{layout}'s detectors have no cascade of masks and classes: save the model as safetensors.")
+        raise WeightsError(f"{layout}'s detectors have no cascade of masks and classes: use the layout safetensors.")
     if layout == "detectron2":
         return detectron2.from_our_names(model)
     if kind != "detector":
         return torchvision_classifiers.from_our_names(model, layout)
     if layout == "timm":
-        raise WeightsError("timm has no detectors: save the model for torchvision or detectron2, or as safetensors.")
+        raise WeightsError("timm has no detectors: save the model for torchvision or detectron2, or use the layout safetensors.")
     return torchvision_detectors.from_our_names(model)
 
 

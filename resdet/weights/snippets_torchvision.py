@@ -85,7 +85,7 @@ def colors(model: Any) -> tuple[list[float], list[float]]:
     mean, std = model.normalize.mean, model.normalize.std
     if mean.shape[1:] != (1, 1):
         raise WeightsError(
-            "This model subtracts a per-pixel mean, which other libraries cannot: save it as safetensors."
+            "This model subtracts a per-pixel mean, which other libraries cannot: use the layout safetensors."
         )
     return mean.flatten().tolist(), std.flatten().tolist()
 

@@ -40,6 +40,7 @@ AS_TORCHVISION = (
 MODELS = (  # config, number of classes, overrides, files
     ("shapes_mask_r18_fpn.yaml", 3, AS_TORCHVISION, ("best.pth", "FILE", "a.pth", "b.pth", "runs/custom/best.pth")),
     ("imagenet_r18.yaml", 300, ("model.backbone.shortcut=B",), ("classifier.pth", "runs/imagenet_r101/best.pth")),
+    ("cifar10_resnet20.yaml", 10, (), ("runs/cifar10_resnet20/best.pth",)),
     ("shapes_loc_r18.yaml", 300, (), ("runs/imagenet_loc_r101/best.pth",)),
 )
 REGISTRIES = (

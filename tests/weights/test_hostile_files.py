@@ -314,6 +314,7 @@ def test_too_many_tensors(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["empty", "zeros", "ones", "text", "gzip", "npz", "script", "folder"])
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")
 def test_files_that_are_none_of_ours(tmp_path, kind):
     if kind == "script":
         path = tmp_path / "file.pth"

@@ -61,7 +61,7 @@ def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
 
     `body`: prefix of detectron2's backbone; `stage`: "{s}." in a cascade, else ""; `rpn`: convolutions of the RPN.
     """
-    ours = f"roi_heads.stages.{stage or '0.'}"
+    prefix = f"roi_heads.stages.{stage or '0.'}"
     return [
         *units(
             [
@@ -70,7 +70,7 @@ def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
                 ("roi_heads.res5.{b}.{u}", "roi_heads.stages.0.head.conv5_x.{b}.{u}"),
                 ("backbone.fpn_lateral{n}", "neck.lateral.c{n}"),
                 ("backbone.fpn_output{n}", "neck.output.c{n}"),
-                (f"roi_heads.box_head.{stage}conv{{k}}", f"{ours}head.convs.{{k}}"),
+                (f"roi_heads.box_head.{stage}conv{{k}}", f"{prefix}head.convs.{{k}}"),
                 ("roi_heads.mask_head.mask_fcn{k}", "roi_heads.mask_head.convs.{k}"),
                 ("roi_heads.keypoint_head.conv_fcn{k}", "roi_heads.keypoint_head.convs.{k}"),
             ]
@@ -78,9 +78,9 @@ def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
         (f"proposal_generator.rpn_head.{rpn}", "rpn.convs.{n}" if "{n}" in rpn else "rpn.convs.0"),
         ("proposal_generator.rpn_head.objectness_logits", "rpn.objectness"),
         ("proposal_generator.rpn_head.anchor_deltas", "rpn.deltas"),
-        (f"roi_heads.box_head.{stage}fc{{k}}", f"{ours}head.linears.{{k}}"),
-        (f"roi_heads.box_predictor.{stage}cls_score", f"{ours}predictor.scores"),
-        (f"roi_heads.box_predictor.{stage}bbox_pred", f"{ours}predictor.boxes"),
+        (f"roi_heads.box_head.{stage}fc{{k}}", f"{prefix}head.linears.{{k}}"),
+        (f"roi_heads.box_predictor.{stage}cls_score", f"{prefix}predictor.scores"),
+        (f"roi_heads.box_predictor.{stage}bbox_pred", f"{prefix}predictor.boxes"),
         ("roi_heads.mask_head.deconv", "roi_heads.mask_head.upsample"),
         ("roi_heads.mask_head.predictor", "roi_heads.mask_head.masks"),
         ("roi_heads.keypoint_head.score_lowres", "roi_heads.keypoint_head.heatmaps"),
@@ -129,11 +129,11 @@ def with_rgb(
 ) -> dict[str, Tensor]:
     """Renames tensors and permutes `first` to RGB; `mean` and `std`: defaults, in the channel order of the weights."""
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(NOT_WEIGHTS)}
-    ours = {renamed(name, pairs, -1) or name: tensor for name, tensor in kept.items()}
+    converted = {renamed(name, pairs, -1) or name: tensor for name, tensor in kept.items()}
     means, deviations = pixels(state, mean, std)
     if means[0] <= means[2]:  # BGR
-        ours[first], means, deviations = ours[first].flip(1), means.flip(0), deviations.flip(0)
-    return {**ours, "normalize.mean": means, "normalize.std": deviations}
+        converted[first], means, deviations = converted[first].flip(1), means.flip(0), deviations.flip(0)
+    return {**converted, "normalize.mean": means, "normalize.std": deviations}
 
 
 def pixels(
@@ -313,7 +313,7 @@ def refuse_other_nets(state: Mapping[str, Tensor]) -> None:
     if "conv3_x.0.shortcut.conv.weight" not in names or "conv3_x.1.shortcut.conv.weight" in names:
         raise WeightsError(
             "detectron2 has no such backbone (plain, VGG, timm, for CIFAR, or with shortcuts A or C): "
-            "save the model as safetensors."
+            "use the layout safetensors."
         )
 
 

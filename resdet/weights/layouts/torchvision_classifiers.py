@@ -33,9 +33,9 @@ def is_timm_vgg(state: Mapping[str, Tensor]) -> bool:
     return "pre_logits.fc1.weight" in state
 
 
-def blocks_per_stage(ours: Mapping[str, Tensor]) -> tuple[int, int, int, int]:
+def blocks_per_stage(tensors: Mapping[str, Tensor]) -> tuple[int, int, int, int]:
     """Numbers of blocks of a ResNet in conv2_x to conv5_x, from tensors under resdet's names."""
-    blocks = (len({name.split(".")[1] for name in ours if name.startswith(f"conv{n}_x.")}) for n in range(2, 6))
+    blocks = (len({name.split(".")[1] for name in tensors if name.startswith(f"conv{n}_x.")}) for n in range(2, 6))
     return cast(tuple[int, int, int, int], tuple(blocks))
 
 
@@ -49,10 +49,10 @@ def resnet_settings(state: Mapping[str, Tensor], origin: str) -> dict:
     return {"backbone": backbone, "num_classes": len(state["fc.bias"]) if "fc.bias" in state else 0}
 
 
-def resnet_name(ours: Mapping[str, Tensor], origin: str) -> str:
+def resnet_name(tensors: Mapping[str, Tensor], origin: str) -> str:
     """Name of the ResNet, from the numbers of blocks; `ours`: tensors under resdet's names."""
-    counts = blocks_per_stage(ours)
-    name = (BOTTLENECK_BLOCKS if "conv2_x.0.conv3.conv.weight" in ours else BASIC_BLOCKS).get(counts)
+    counts = blocks_per_stage(tensors)
+    name = (BOTTLENECK_BLOCKS if "conv2_x.0.conv3.conv.weight" in tensors else BASIC_BLOCKS).get(counts)
     if name is None:
         raise WeightsError(
             f"{origin}: a residual net of {counts} blocks is not supported: give ResNet-18, 34, 50, 101 or 152."
@@ -62,11 +62,11 @@ def resnet_name(ours: Mapping[str, Tensor], origin: str) -> str:
 
 def vgg_to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     modules = vgg_modules(vgg_depth(state), "features.1.running_mean" in state, is_timm_vgg(state))
-    ours = names.rename_modules(dict(state), {name: module for module, name in modules.items()})
+    converted = names.rename_modules(dict(state), {name: module for module, name in modules.items()})
     for name in ("fc6.weight", "fc7.weight"):
-        if name in ours:
-            ours[name] = ours[name].flatten(1)
-    return ours | imagenet_statistics()
+        if name in converted:
+            converted[name] = converted[name].flatten(1)
+    return converted | imagenet_statistics()
 
 
 def vgg_settings(state: Mapping[str, Tensor], origin: str) -> dict:
@@ -103,45 +103,45 @@ def name_of(net: nn.Module) -> str:
     return f"vgg{depth_of_vgg(state)}{'_bn' if 'conv1_x.0.norm.weight' in state else ''}"
 
 
-def depth_of_vgg(ours: Mapping[str, Tensor]) -> int:
-    return 19 if "conv3_x.4.conv.weight" in ours else 16
+def depth_of_vgg(tensors: Mapping[str, Tensor]) -> int:
+    return 19 if "conv3_x.4.conv.weight" in tensors else 16
 
 
 def from_our_names(model: nn.Module, library: str) -> dict[str, Tensor]:
     """State dict that `library` loads with strict=True; a WeightsError for a net that it lacks."""
     net = getattr(model, "backbone", model)
-    ours = {name: tensor.detach() for name, tensor in net.state_dict().items()}
+    tensors = {name: tensor.detach() for name, tensor in net.state_dict().items()}
     # torchvision expects a step counter, which frozen norms lack.
-    means = [name for name in ours if name.endswith("running_mean")]
-    ours = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(0) for name in means} | ours
-    if "conv1_x.0.conv.weight" in ours:
-        return from_our_vgg(ours, library == "timm")
-    refuse_other_resnets(net, ours, library)
-    return {names.resnet_to_torchvision(name): tensor for name, tensor in ours.items()}
+    means = [name for name in tensors if name.endswith("running_mean")]
+    tensors = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(0) for name in means} | tensors
+    if "conv1_x.0.conv.weight" in tensors:
+        return from_our_vgg(tensors, library == "timm")
+    refuse_other_resnets(net, tensors, library)
+    return {names.resnet_to_torchvision(name): tensor for name, tensor in tensors.items()}
 
 
-def from_our_vgg(ours: Mapping[str, Tensor], timm: bool) -> dict[str, Tensor]:
-    modules = vgg_modules(depth_of_vgg(ours), "conv1_x.0.norm.weight" in ours, timm)
-    state = names.rename_modules(dict(ours), modules)
+def from_our_vgg(tensors: Mapping[str, Tensor], timm: bool) -> dict[str, Tensor]:
+    modules = vgg_modules(depth_of_vgg(tensors), "conv1_x.0.norm.weight" in tensors, timm)
+    state = names.rename_modules(dict(tensors), modules)
     for name, kernel in (("pre_logits.fc1.weight", 7), ("pre_logits.fc2.weight", 1)):
         if name in state:
             state[name] = state[name].unflatten(1, (-1, kernel, kernel))
     return state
 
 
-def refuse_other_resnets(net: nn.Module, ours: Mapping[str, Tensor], library: str) -> None:
+def refuse_other_resnets(net: nn.Module, tensors: Mapping[str, Tensor], library: str) -> None:
     """Refuses nets whose weights would load in `library` but give other outputs."""
-    option_b = "conv5_x.0.shortcut.conv.weight" in ours and "conv5_x.1.shortcut.conv.weight" not in ours
+    option_b = "conv5_x.0.shortcut.conv.weight" in tensors and "conv5_x.1.shortcut.conv.weight" not in tensors
     dilated = any(max(module.dilation) > 1 for module in net.modules() if isinstance(module, nn.Conv2d))
     reasons = {
         "include no such net (plain, for CIFAR, or with shortcuts A or C)": not option_b,
         "stride in the 3×3, but this model in the 1×1 (model.backbone.stride_in)": stride_in(net) == "1x1",
-        "have batch norm, but this model has none (model.backbone.norm)": "conv1.norm.running_mean" not in ours,
+        "have batch norm, but this model has none (model.backbone.norm)": "conv1.norm.running_mean" not in tensors,
         "do not dilate conv5_x, but this model does (model.features)": dilated,
     }
     for reason, holds in reasons.items():
         if holds:
-            raise WeightsError(f"{library}'s ResNets {reason}: save the model as safetensors.")
+            raise WeightsError(f"{library}'s ResNets {reason}: use the layout safetensors.")
 
 
 def stride_in(net: nn.Module) -> str | None:

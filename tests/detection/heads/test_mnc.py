@@ -265,7 +265,7 @@ def test_other_classes_start_anew_and_masks_go_on(tmp_path):
 
 @pytest.mark.parametrize("layout", ["torchvision", "detectron2"])
 def test_other_libraries_have_no_such_detector(layout, tmp_path):
-    with pytest.raises(WeightsError, match="no cascade of masks and classes: save the model as safetensors"):
+    with pytest.raises(WeightsError, match="no cascade of masks and classes: use the layout safetensors"):
         weights.save(tiny.make("mnc"), tmp_path / "model.pth", layout=layout)
 
 
