@@ -114,8 +114,8 @@ class KernelSyncBatchNorm(torch.autograd.Function):
     ) -> Tensor:
         x, channels = dense(x), x.shape[1]
         mean, invstd = torch.batch_norm_stats(x, eps)
-        own = torch.cat([mean, invstd, mean.new_full((1,), x.numel() // channels)])
-        means, invstds, counts = all_gather(own, group, size).split([channels, channels, 1], 1)
+        local = torch.cat([mean, invstd, mean.new_full((1,), x.numel() // channels)])
+        means, invstds, counts = all_gather(local, group, size).split([channels, channels, 1], 1)
         running = running_mean, running_var, momentum, eps
         counts = counts.flatten()
         mean, invstd = torch.batch_norm_gather_stats_with_counts(x, means, invstds, *running, counts)

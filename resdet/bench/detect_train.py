@@ -57,8 +57,8 @@ class Inputs(NamedTuple):
             for b, l in zip(boxes, labels)
         ]
         padded = Targets(boxes, labels, valid, ~valid, masks)
-        ours = Batch(Images(pixels, sizes), padded, torch.arange(batch))
-        return cls([tensor_of(sample) for sample in samples], targets, ours)
+        collated = Batch(Images(pixels, sizes), padded, torch.arange(batch))
+        return cls([tensor_of(sample) for sample in samples], targets, collated)
 
     def to(self, device: str) -> "Inputs":
         targets = [{name: field.to(device) for name, field in target.items()} for target in self.targets]

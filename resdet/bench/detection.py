@@ -142,17 +142,19 @@ def background_shift(logits: Tensor) -> float:
 def resdet_detector(peer: nn.Module, height: int, width: int, counts: Counts = COUNTS) -> Detector:
     """Our detector with the weights of torchvision's, in eval mode. Its config needs no YAML and no validation."""
     state = peer.state_dict()
-    found = torchvision_detectors.settings(state)
-    rpn = RPNConfig(**found["rpn"] | {"anchors": AnchorConfig(**found["rpn"]["anchors"]), "post_nms": counts.proposals})
+    settings = torchvision_detectors.settings(state)
+    rpn = RPNConfig(
+        **settings["rpn"] | {"anchors": AnchorConfig(**settings["rpn"]["anchors"]), "post_nms": counts.proposals}
+    )
     config = DetectorConfig(
-        backbone=ResNetConfig(**found["backbone"]),
-        num_classes=found["num_classes"],
+        backbone=ResNetConfig(**settings["backbone"]),
+        num_classes=settings["num_classes"],
         freeze_stages=FROZEN_STAGES,
-        neck=FPNConfig(**found["neck"]),
+        neck=FPNConfig(**settings["neck"]),
         rpn=rpn,
-        box=BoxConfig(**found["box"], batch_per_image=counts.sampled, detections=counts.detections),
-        mask=MaskConfig(**found["mask"]) if "mask" in found else None,
-        input=InputConfig(min(height, width), max(height, width), **found["input"]),
+        box=BoxConfig(**settings["box"], batch_per_image=counts.sampled, detections=counts.detections),
+        mask=MaskConfig(**settings["mask"]) if "mask" in settings else None,
+        input=InputConfig(min(height, width), max(height, width), **settings["input"]),
     )
     detector = build_detector(DetectionExperiment(model=config), [str(n) for n in range(CLASSES)])
     loading.load(detector, state)

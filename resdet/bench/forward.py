@@ -29,8 +29,8 @@ def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator
     images, normalized = images.to(device), normalized.to(device)
     contiguous = normalized.contiguous()
     plain = each(nets, lambda net: inference(net, contiguous))
-    ours = inference(classifier(nets["resdet"], size).to(device).eval(), images)
-    yield Case("defaults (eager, fp32)", batch, {**plain, "resdet": ours}, note)
+    resdet = inference(classifier(nets["resdet"], size).to(device).eval(), images)
+    yield Case("defaults (eager, fp32)", batch, {**plain, "resdet": resdet}, note)
 
     for variant in (variant.on(device) for variant in (*EAGER, *COMPILED)):
         torch.compiler.reset()

@@ -30,16 +30,16 @@ def suppression(count: int, device: str) -> Iterator[Case]:
     spread, clustered = random_boxes(count, rng).to(device), clustered_boxes(count, rng).to(device)
     labels = torch.randint(CLASSES, (count,), generator=rng).to(device)
     one, valid = torch.zeros_like(labels), torch.ones(1, count, dtype=torch.bool, device=device)
-    ours = lambda boxes, groups: nms(boxes[None], scores[None], groups[None], valid, 0.5, count)
+    resdet = lambda boxes, groups: nms(boxes[None], scores[None], groups[None], valid, 0.5, count)
     for name, boxes in (("random", spread), ("clustered", clustered)):
         sides: dict[str, Side] = {
             "torchvision": partial(torchvision_nms, boxes, scores, 0.5),
-            "resdet": partial(ours, boxes, one),
+            "resdet": partial(resdet, boxes, one),
         }
         yield Case(f"nms of {count} boxes, {name}", count, sides, unit="ms")
     sides = {
         "torchvision": partial(batched_nms, clustered, scores, labels, 0.5),
-        "resdet": partial(ours, clustered, labels),
+        "resdet": partial(resdet, clustered, labels),
     }
     yield Case(f"nms of {count} boxes, clustered, of {CLASSES} classes", count, sides, unit="ms")
 
@@ -72,10 +72,10 @@ def alignment(count: int, channels: int, device: str) -> Iterator[Case]:
         channels_last = [
             level.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for level in contiguous
         ]
-        peer, ours = torchvision_align(contiguous, boxes), resdet_align(channels_last, boxes)
-        sides: dict[str, Side] = {"torchvision": without_gradient(peer), "resdet": without_gradient(ours)}
+        peer, resdet = torchvision_align(contiguous, boxes), resdet_align(channels_last, boxes)
+        sides: dict[str, Side] = {"torchvision": without_gradient(peer), "resdet": without_gradient(resdet)}
         yield Case(f"{sizes}, {name}", count, sides, unit="ms")
-        sides = {"torchvision": with_gradient(peer, contiguous), "resdet": with_gradient(ours, channels_last)}
+        sides = {"torchvision": with_gradient(peer, contiguous), "resdet": with_gradient(resdet, channels_last)}
         yield Case(f"{sizes}, {name}, forward and backward", count, sides, unit="ms")
 
 

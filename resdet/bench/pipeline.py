@@ -46,14 +46,14 @@ def recipes() -> list[Recipe]:
     today = lambda t: [t.RandomResizedCrop(SIZE), t.RandomHorizontalFlip()]
     paper = lambda t: [v2.RandomShortestSize(sides), t.RandomCrop(SIZE), t.RandomHorizontalFlip()]
     return [
-        Recipe("random_resized", today, ours(crop="random_resized", pca_color=0.0)),
+        Recipe("random_resized", today, resdet_transform(crop="random_resized", pca_color=0.0)),
         Recipe(
             "random_resized, trivial_augment",
             lambda t: [*today(t), t.TrivialAugmentWide()],
-            ours(crop="random_resized", pca_color=0.0, policy="trivial"),
+            resdet_transform(crop="random_resized", pca_color=0.0, policy="trivial"),
         ),
-        Recipe("scale_jitter", paper, ours(crop="scale_jitter", pca_color=0.0)),
-        Recipe("scale_jitter, pca_color (the paper's)", None, ours(crop="scale_jitter", pca_color=0.1)),
+        Recipe("scale_jitter", paper, resdet_transform(crop="scale_jitter", pca_color=0.0)),
+        Recipe("scale_jitter, pca_color (the paper's)", None, resdet_transform(crop="scale_jitter", pca_color=0.1)),
         Recipe(
             "center crop (evaluation)",
             lambda t: [t.Resize(SHORT), t.CenterCrop(SIZE)],
@@ -62,7 +62,7 @@ def recipes() -> list[Recipe]:
     ]
 
 
-def ours(**settings: Any) -> Transform:
+def resdet_transform(**settings: Any) -> Transform:
     return TrainTransform(AugmentConfig(**settings), SIZE)
 
 

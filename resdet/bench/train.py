@@ -46,9 +46,9 @@ def training_cases(
     trainer = stepping_trainer(model, ClassifierStep(model), batch, device=device)
     peers = each(nets, lambda net: training_step(Loss(copy.deepcopy(net)), contiguous, labels))
     given = Batch(images, labels, torch.arange(batch))
-    ours = lambda: take_step(trainer, given)
+    resdet = lambda: take_step(trainer, given)
     name = f"{prefix}defaults (resdet: channels_last, {trainer.train_step.precision})"
-    yield Case(name, batch, {**peers, "resdet": ours})
+    yield Case(name, batch, {**peers, "resdet": resdet})
 
     for variant in (variant.on(device) for variant in variants):
         torch.compiler.reset()

@@ -21,7 +21,8 @@ def compare(runs: Sequence[EvaluatedRun]) -> list[Section]:
 
 
 def check_same_data(first: Evaluated, other: Evaluated) -> None:
-    same = all(np.array_equal(getattr(first.found, name), getattr(other.found, name)) for name in ("indices", "labels"))
+    a, b = first.predictions, other.predictions
+    same = np.array_equal(a.indices, b.indices) and np.array_equal(a.labels, b.labels)
     if not (same and first.names == other.names and first.classes == other.classes):
         raise ConfigError(
             f"{other.run.name} and {first.run.name} have other validation data: compare runs on the same images "
@@ -31,28 +32,28 @@ def check_same_data(first: Evaluated, other: Evaluated) -> None:
 
 def section(first: Evaluated, other: Evaluated, number: int, room: int) -> Section:
     a, b = (
-        Errors(each.run.name, {f"top-{top} error": ~hits(each.found, top) for top in (1, TOP)})
+        Errors(each.run.name, {f"top-{top} error": ~hits(each.predictions, top) for top in (1, TOP)})
         for each in (first, other)
     )
     galleries = [
         gallery(first, other, f"lost_{number}", f"Only {first.run.name} is right", room),
         gallery(other, first, f"gained_{number}", f"Only {other.run.name} is right", room),
     ]
-    return error_section(a, b, first.found.labels, first.classes, number, galleries)
+    return error_section(a, b, first.predictions.labels, first.classes, number, galleries)
 
 
 def gallery(right: Evaluated, wrong: Evaluated, key: str, title: str, room: int) -> Gallery:
     """The images that only `right` is right about, by the difference of the scores of their label."""
-    chosen = hits(right.found, 1) & ~hits(wrong.found, 1)
-    margin = np.where(chosen, np.maximum(right.found.truth - wrong.found.truth, np.finfo(float).tiny), 0)
-    pictures = [drawn(right, wrong, place) for place in most(margin, room)]
+    chosen = hits(right.predictions, 1) & ~hits(wrong.predictions, 1)
+    margin = np.where(chosen, np.maximum(right.predictions.truth - wrong.predictions.truth, np.finfo(float).tiny), 0)
+    pictures = [compared_picture(right, wrong, place) for place in most(margin, room)]
     return Gallery(key, title, pictures, "By the difference of the scores of their label.")
 
 
-def drawn(right: Evaluated, wrong: Evaluated, place: int) -> Picture:
-    index, classes = int(right.found.indices[place]), right.classes
+def compared_picture(right: Evaluated, wrong: Evaluated, place: int) -> Picture:
+    index, classes = int(right.predictions.indices[place]), right.classes
     guesses = (
-        f"{each.run.name}: {classes[each.found.best[place, 0]]} {each.found.scores[place, 0]:.2f}"
+        f"{each.run.name}: {classes[each.predictions.best[place, 0]]} {each.predictions.scores[place, 0]:.2f}"
         for each in (right, wrong)
     )
     return picture(right.images.pixels(index), right.names[index], ", ".join(guesses))

@@ -19,14 +19,14 @@ class BestClasses:
     """The best classes of a few images, collected while an evaluation passes over all."""
 
     def __init__(self, indices: Sequence[int]):
-        self.wanted = set(indices)
+        self.selection = set(indices)
         self.parts: list[tuple[int, Best]] = []
 
     def collect(self, scored: Iterable[Scored]) -> Iterator[Scored]:
         """Passes the batches of an evaluation on."""
         for scores, labels, indices in scored:
             for row, index in enumerate(indices.tolist()):
-                if index in self.wanted:
+                if index in self.selection:
                     best = scores[row].topk(min(TOP, scores.shape[1]))
                     self.parts.append((index, (best.indices.tolist(), best.values.tolist())))
             yield scores, labels, indices

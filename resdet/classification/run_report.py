@@ -55,7 +55,7 @@ class Evaluated:
     run: EvaluatedRun
     images: Images
     names: list[str]  # of all images
-    found: Predictions
+    predictions: Predictions
 
     @property
     def classes(self) -> list[str]:
@@ -69,20 +69,22 @@ def evaluate_run(run: EvaluatedRun) -> Evaluated:
     columns = run.predictions(lambda: predict(images), digest_of([names, run.model.classes]))
     if not columns["indices"]:
         raise DataError(f"Cannot read any of the {images.count} validation images of {run.name}: check data.root.")
-    found = Predictions(*(np.array(columns[name]) for name in Predictions.__annotations__))
-    return Evaluated(run, images, names, found)
+    predictions = Predictions(*(np.array(columns[name]) for name in Predictions.__annotations__))
+    return Evaluated(run, images, names, predictions)
 
 
 def report(run: EvaluatedRun) -> list[Section]:
     evaluated = evaluate_run(run)
-    images, found, classes = evaluated.images, evaluated.found, evaluated.classes
+    images, predictions, classes = evaluated.images, evaluated.predictions, evaluated.classes
     return [
-        Section("summary", "Metrics", [summary(found)]),
-        Section("classes", "Classes", [class_table(found, classes)]),
-        Section("calibration", "Calibration", calibration_parts(calibrate(found.scores[:, 0], hits(found, 1)))),
-        confusion_section(found, classes),
-        Section("images", "Images", [worst_gallery(images, found, classes)]),
-        Section("speed", "Speed", [speed_table(run, images, found)]),
+        Section("summary", "Metrics", [summary(predictions)]),
+        Section("classes", "Classes", [class_table(predictions, classes)]),
+        Section(
+            "calibration", "Calibration", calibration_parts(calibrate(predictions.scores[:, 0], hits(predictions, 1)))
+        ),
+        confusion_section(predictions, classes),
+        Section("images", "Images", [worst_gallery(images, predictions, classes)]),
+        Section("speed", "Speed", [speed_table(run, images, predictions)]),
     ]
 
 
@@ -123,25 +125,25 @@ def predict(images: Images) -> dict[str, list[Any]]:
     return columns
 
 
-def hits(found: Predictions, top: int) -> np.ndarray:
+def hits(predictions: Predictions, top: int) -> np.ndarray:
     """bool [n]: whether the label is among the best classes."""
-    return (found.best[:, :top] == found.labels[:, None]).any(1)
+    return (predictions.best[:, :top] == predictions.labels[:, None]).any(1)
 
 
-def summary(found: Predictions) -> Table:
-    loss = -np.log(found.truth.clip(min=1e-45)).mean()
+def summary(predictions: Predictions) -> Table:
+    loss = -np.log(predictions.truth.clip(min=1e-45)).mean()
     values: dict[str, Cell] = {
-        "images": len(found.labels),
-        "top-1 error": float(1 - hits(found, 1).mean()),
-        "top-5 error": float(1 - hits(found, TOP).mean()),
+        "images": len(predictions.labels),
+        "top-1 error": float(1 - hits(predictions, 1).mean()),
+        "top-5 error": float(1 - hits(predictions, TOP).mean()),
         "loss": float(loss),
     }
     return facts("metrics", "Metrics", values)
 
 
-def class_table(found: Predictions, classes: list[str]) -> Table:
-    counts = np.bincount(found.labels, minlength=len(classes))
-    right = [np.bincount(found.labels[hits(found, top)], minlength=len(classes)) for top in (1, TOP)]
+def class_table(predictions: Predictions, classes: list[str]) -> Table:
+    counts = np.bincount(predictions.labels, minlength=len(classes))
+    right = [np.bincount(predictions.labels[hits(predictions, top)], minlength=len(classes)) for top in (1, TOP)]
     share = lambda good, count: 1 - good / count if count else None
     rows = [
         (name, count, share(first, count), share(fifth, count))
@@ -150,29 +152,29 @@ def class_table(found: Predictions, classes: list[str]) -> Table:
     return Table("classes", "Errors by class", ("class", "images", "top-1 error", "top-5 error"), rows)
 
 
-def confusion_section(found: Predictions, classes: list[str]) -> Section:
+def confusion_section(predictions: Predictions, classes: list[str]) -> Section:
     counts = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(counts, (found.labels, found.best[:, 0]), 1)
+    np.add.at(counts, (predictions.labels, predictions.best[:, 0]), 1)
     return Section("confusion", "Confusion", confusion_parts(classes, classes, counts.tolist()), "Rows: labels.")
 
 
-def worst_gallery(images: Images, found: Predictions, classes: list[str]) -> Gallery:
+def worst_gallery(images: Images, predictions: Predictions, classes: list[str]) -> Gallery:
     """The images of a wrong class with the lowest score of their label."""
-    wrong = np.flatnonzero(~hits(found, 1))
-    worst = wrong[np.argsort(found.truth[wrong], kind="stable")][:WORST]
-    pictures = [worst_picture(images, found, classes, int(row)) for row in worst]
+    wrong = np.flatnonzero(~hits(predictions, 1))
+    worst = wrong[np.argsort(predictions.truth[wrong], kind="stable")][:WORST]
+    pictures = [worst_picture(images, predictions, classes, int(row)) for row in worst]
     note = "By the score of their label: mistakes of the model, or wrong labels."
     return Gallery("worst", "Worst images", pictures, note)
 
 
-def worst_picture(images: Images, found: Predictions, classes: list[str], row: int) -> Picture:
-    index = int(found.indices[row])
-    best, label = classes[found.best[row, 0]], classes[found.labels[row]]
-    caption = f"{best} {found.scores[row, 0]:.2f}, labeled {label} {found.truth[row]:.2f}"
+def worst_picture(images: Images, predictions: Predictions, classes: list[str], row: int) -> Picture:
+    index = int(predictions.indices[row])
+    best, label = classes[predictions.best[row, 0]], classes[predictions.labels[row]]
+    caption = f"{best} {predictions.scores[row, 0]:.2f}, labeled {label} {predictions.truth[row]:.2f}"
     return picture(images.pixels(index), images.name(index), caption)
 
 
-def speed_table(run: EvaluatedRun, images: Images, found: Predictions) -> Table:
-    pixels = [images.pixels(int(index)) for index in found.indices[:IMAGES]]
+def speed_table(run: EvaluatedRun, images: Images, predictions: Predictions) -> Table:
+    pixels = [images.pixels(int(index)) for index in predictions.indices[:IMAGES]]
     device = next(run.model.parameters()).device
     return latency_table(lambda image: run.model.predict([image]), pixels, device, PIXELS)

@@ -18,11 +18,11 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
     name, equals, value = beginning.partition("=")
     if beginning.startswith("--") and equals:
         action = place.parser._option_string_actions.get(name)
-        return sorted(f"{name}={found}" for found in matching(values(action, words, value), value)) if action else []
+        return sorted(f"{name}={match}" for match in matching(values(action, words, value), value)) if action else []
     if beginning.startswith("-"):
         return sorted(matching((*place.parser._option_string_actions, "--import"), beginning))
     return sorted(
-        {found for action in place.expected() for found in matching(values(action, words, beginning), beginning)}
+        {match for action in place.expected() for match in matching(values(action, words, beginning), beginning)}
     )
 
 
@@ -63,8 +63,10 @@ class Place:
             return [self.option]
         positional = self.positional()
         overrides = [action for action in self.parser._get_positional_actions() if action.dest == "overrides"]
-        found = [self.option, positional, *overrides]
-        return [action for number, action in enumerate(found) if action is not None and action not in found[:number]]
+        actions = [self.option, positional, *overrides]
+        return [
+            action for number, action in enumerate(actions) if action is not None and action not in actions[:number]
+        ]
 
 
 def values(action: argparse.Action, words: Sequence[str], beginning: str) -> Iterable[str]:
@@ -73,8 +75,8 @@ def values(action: argparse.Action, words: Sequence[str], beginning: str) -> Ite
     return VALUES[action.dest](words, beginning) if action.dest in VALUES else ()
 
 
-def matching(found: Iterable[str], beginning: str) -> list[str]:
-    return [word for word in found if word.startswith(beginning)]
+def matching(words: Iterable[str], beginning: str) -> list[str]:
+    return [word for word in words if word.startswith(beginning)]
 
 
 def configs(words: Sequence[str], beginning: str) -> Iterable[str]:

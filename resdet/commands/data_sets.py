@@ -62,10 +62,10 @@ def split(root: str, share: float, seed: int) -> dict[str, Any]:
     sources = {side: data.open(side) for side in ("train", "val")}
     print(f"{data.layout}")
     print(f"{made.file}: {len(sources['train'])} images for training, {len(sources['val'])} for validation")
-    counts = {side: dict(zip(own.classes, own.images_with().tolist())) for side, own in sources.items()}
+    counts = {side: dict(zip(source.classes, source.images_with().tolist())) for side, source in sources.items()}
     for name in sources["train"].classes:
         print(f"  {name}: in {counts['train'][name]} and {counts['val'][name]} images")
-    images = {side: len(own) for side, own in sources.items()}
+    images = {side: len(source) for side, source in sources.items()}
     return {"root": root, "file": str(made.file), "share": share, "seed": seed, "images": images, "images_with": counts}
 
 

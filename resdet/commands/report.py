@@ -42,8 +42,8 @@ def report(
 
 
 def report_one(run: Run, precision: float | None) -> list[Section]:
-    found = tasks[run.experiment.task].report(load(run), precision)
-    return [*found[:1], curves_section([run]), *found[1:], run_section(run)]
+    sections = tasks[run.experiment.task].report(load(run), precision)
+    return [*sections[:1], curves_section([run]), *sections[1:], run_section(run)]
 
 
 def compare(runs: Sequence[Run], precision: float | None) -> list[Section]:

@@ -26,15 +26,15 @@ def zoo(
     words: Sequence[str] = (), task: str | None = None, markdown: bool = False, json_path: str | None = None
 ) -> None:
     """Prints the models of the task whose names contain all words, as a table or as the Markdown page."""
-    found = entries(" ".join(words), task)
-    if not found:
+    models = entries(" ".join(words), task)
+    if not models:
         raise ConfigError(f"No published model matches {' '.join(words)!r}: use fewer words, or none to list all.")
     if markdown:
-        print(PAGE + "\n".join(markdown_table(found)))
+        print(PAGE + "\n".join(markdown_table(models)))
     else:
-        print("\n".join(aligned([cells(entry) for entry in found], right=("MiB",))))
-        print(f"{len(found)} models; measured here: {sum(bool(entry.measured) for entry in found)}")
-    write_json(json_path, [asdict(entry) for entry in found])
+        print("\n".join(aligned([cells(entry) for entry in models], right=("MiB",))))
+        print(f"{len(models)} models; measured here: {sum(bool(entry.measured) for entry in models)}")
+    write_json(json_path, [asdict(entry) for entry in models])
 
 
 def cells(entry: Entry) -> dict[str, str]:
@@ -48,7 +48,7 @@ def cells(entry: Entry) -> dict[str, str]:
     }
 
 
-def markdown_table(found: Sequence[Entry]) -> list[str]:
+def markdown_table(models: Sequence[Entry]) -> list[str]:
     head = ("name", "data", "published", "measured", "MiB", "license", "file", "checksum")
     rows = [
         (
@@ -61,7 +61,7 @@ def markdown_table(found: Sequence[Entry]) -> list[str]:
             f"[{entry.file}]({entry.url})",
             entry.checksum,
         )
-        for entry in found
+        for entry in models
     ]
     return [f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)]
 

@@ -83,12 +83,12 @@ def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
 
 def take_auto(settings: dict[str, Any], schema: Schema) -> Any:
     """Replaces the value `auto` of `auto_keys` by defaults, in place; returns these keys and those of `auto`."""
-    listed, found = settings.get("auto"), [key for key in schema.task.auto_keys if get(settings, key) == AUTO]
-    defaults = schema.defaults() if found else {}
-    for key in found:
+    listed, auto_keys = settings.get("auto"), [key for key in schema.task.auto_keys if get(settings, key) == AUTO]
+    defaults = schema.defaults() if auto_keys else {}
+    for key in auto_keys:
         parent, last = holder(settings, key)
         parent[last] = limited(get(defaults, key), get(settings, schema.task.auto_keys[key] or ""))
-    return [*listed, *(key for key in found if key not in listed)] if isinstance(listed, list) else listed
+    return [*listed, *(key for key in auto_keys if key not in listed)] if isinstance(listed, list) else listed
 
 
 def limited(default: Any, limit: Any) -> Any:

@@ -75,9 +75,9 @@ def min_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     sizes = np.sqrt((objects[:, 2:] - objects[:, :2]).prod(1)) / sides[table.images[kept]]
     if not len(sizes):
         return min(SIDES[1], experiment.model.input.max_size), "there are no objects to choose it by"
-    wanted = SMALL / max(float(np.quantile(sizes, SMALL_SHARE)), 1e-6)
+    ideal = SMALL / max(float(np.quantile(sizes, SMALL_SHARE)), 1e-6)
     limit = min(SIDES[1], multiple(ENLARGE * float(np.median(sides[sides > 0]))))
-    side = min(max(SIDES[0], min(multiple(wanted), limit)), experiment.model.input.max_size)
+    side = min(max(SIDES[0], min(multiple(ideal), limit)), experiment.model.input.max_size)
     share = float((sizes * side >= SMALL * (1 - 1e-9)).mean())
     return side, f"{share:.0%} of the objects are then at least {SMALL:g} pixels large"
 

@@ -95,9 +95,9 @@ class DetectionTraining(ObjectsTraining):
         if log.out is None:
             return
         grid = AnchorGrid.of(self.experiment.model, self.model.rpn.strides)
-        found = brief(self.source, self.validation, cast(ScenesConfig, self.experiment.data), grid)
-        if found:
-            log.info(f"data check: {found}")
+        problems = brief(self.source, self.validation, cast(ScenesConfig, self.experiment.data), grid)
+        if problems:
+            log.info(f"data check: {problems}")
             log.info(f"data check: `resdet data check --config {log.out / CONFIG}` lists them, and reads all images")
 
     def check_masks(self) -> None:

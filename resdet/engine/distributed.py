@@ -62,8 +62,8 @@ def join(device: str = "auto", timeout: float = TIMEOUT) -> World:
         limit = timedelta(seconds=timeout)
         with tell_loss(lambda: "before the start"):
             store, _, _ = next(dist.rendezvous("env://", timeout=limit))
-            own = dist.PrefixStore(meet(store, rank, size, timeout), store)
-            dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=limit)
+            start_store = dist.PrefixStore(meet(store, rank, size, timeout), store)
+            dist.init_process_group(backend, store=start_store, rank=rank, world_size=size, timeout=limit)
     return World(rank, size, chosen)
 
 

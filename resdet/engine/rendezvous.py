@@ -16,13 +16,13 @@ POLL = 0.02  # seconds
 
 def meet(store: dist.Store, rank: int, size: int, timeout: float) -> str:
     """A name of this start, the same in all its processes and in no other start; waits until all have arrived."""
-    own = secrets.token_hex(8)
+    token = secrets.token_hex(8)
     if rank == 0:
-        receive(store, own, size, timeout)
-        return own
-    store.set(f"arrived/{rank}", own)
-    store.wait([f"name/{own}"], timedelta(seconds=timeout))
-    name = store.get(f"name/{own}").decode()
+        receive(store, token, size, timeout)
+        return token
+    store.set(f"arrived/{rank}", token)
+    store.wait([f"name/{token}"], timedelta(seconds=timeout))
+    name = store.get(f"name/{token}").decode()
     store.set(f"joined/{name}/{rank}", "")
     return name
 

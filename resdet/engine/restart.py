@@ -29,7 +29,7 @@ def is_own(folder: Path) -> bool:
 
     Process numbers repeat: without --rdzv-id, only a restart counts.
     """
-    own = torchrun_id()
+    run_id = torchrun_id()
     named = os.environ.get("TORCHELASTIC_RUN_ID") != UNNAMED
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    return own is not None and (named or restarted) and read_facts(folder).get("torchrun") == own
+    return run_id is not None and (named or restarted) and read_facts(folder).get("torchrun") == run_id

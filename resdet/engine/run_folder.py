@@ -27,9 +27,9 @@ def claim_folder(name: str, out: str | None, resume: bool, patience: float = 0.0
     process on a machine that is lost, whose lock ends after `patience` seconds.
     """
     first = Path("runs") / name
-    own = own_folder(first, out)
-    if own:
-        folder, lock = claim_own(own, patience)
+    interrupted = own_folder(first, out)
+    if interrupted:
+        folder, lock = claim_own(interrupted, patience)
     else:
         folder, lock = claim_given(Path(out), resume) if out else claim_numbered(first, resume)
     try:

@@ -145,8 +145,8 @@ class TrainStep:
 def divisors(batch: int, accumulate: int, world: World) -> list[float]:
     """The divisor of the loss of each micro-batch of this process: the number of micro-batches if all have the same
     size, otherwise such that the mean over all processes is the mean over all images."""
-    own = len(share(batch, world.rank, world.size))
-    return [batch / (world.size * len(share(own, number, accumulate))) for number in range(accumulate)]
+    local_batch = len(share(batch, world.rank, world.size))
+    return [batch / (world.size * len(share(local_batch, number, accumulate))) for number in range(accumulate)]
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

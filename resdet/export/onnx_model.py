@@ -25,8 +25,8 @@ def load(path: str | Path, providers: Sequence[str] = CPU) -> ExportedClassifier
     with runtime_errors(f"{path} is not a valid ONNX file"):
         runtime = OnnxRuntime(path, providers)
         metadata = runtime.session.get_modelmeta().custom_metadata_map
-    ours = {key.removeprefix(OURS): text for key, text in metadata.items() if key.startswith(OURS)}
-    return model_of(runtime, ours, str(path))
+    fields = {key.removeprefix(OURS): text for key, text in metadata.items() if key.startswith(OURS)}
+    return model_of(runtime, fields, str(path))
 
 
 class OnnxRuntime:

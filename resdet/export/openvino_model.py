@@ -99,8 +99,8 @@ def runtime_errors(problem: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        ours = isinstance(error, RuntimeError) or type(error).__module__.startswith("openvino.")
-        if not ours and not isinstance(error, UnicodeDecodeError):
+        is_openvino_error = isinstance(error, RuntimeError) or type(error).__module__.startswith("openvino.")
+        if not is_openvino_error and not isinstance(error, UnicodeDecodeError):
             raise
         last = str(error).rstrip().rsplit("\n", 1)[-1]  # the lines before it name source files
         raise WeightsError(f"{problem} ({last}): export it again.") from None

@@ -112,13 +112,13 @@ class _Reader:
     def entries(self, packed: bool) -> "JsonColumns | list[Any]":
         """A list, parsed window by window."""
         self.take("[")
-        found: JsonColumns | list[Any] = JsonColumns() if packed else []
+        items: JsonColumns | list[Any] = JsonColumns() if packed else []
         while self.peek() != "]":
-            if len(found):
+            if len(items):
                 self.take(",")
-            found.extend(self.bulk() or [self.value()])
+            items.extend(self.bulk() or [self.value()])
         self.take("]")
-        return found
+        return items
 
     def bulk(self) -> list[Any]:
         """The entries of the list that end in the window, if they can be found by the last border of two objects.

@@ -70,19 +70,19 @@ def images_in(inputs: Any) -> Iterator[Any]:
 
 def files_in(path: str | Path) -> Iterator[Any]:
     """A file, the images of a folder, the matches of a glob, or the frames of a video, a camera or a stream."""
-    found: list[str | Path]
+    paths: list[str | Path]
     if Path(path).is_dir():
-        found = sorted(file for file in Path(path).iterdir() if is_image(file.name))
+        paths = sorted(file for file in Path(path).iterdir() if is_image(file.name))
     elif is_glob(path):
-        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+        paths = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
     elif is_video(path):
         yield from (frame.pixels for frame in Video(path))
         return
     else:
-        found = [path]
-    if not found:
+        paths = [path]
+    if not paths:
         raise DataError(f"{path}: no image there; give another folder or pattern, or the files.")
-    yield from found
+    yield from paths
 
 
 def is_image(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:

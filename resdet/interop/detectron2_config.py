@@ -117,7 +117,7 @@ def without_defaults(settings: dict) -> dict:
 
 def same_keys(source: Source, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
     """Keys with equal values in both libraries."""
-    return {ours: source.get(key) for key, (_, ours) in table.items()}
+    return {name: source.get(key) for key, (_, name) in table.items()}
 
 
 def model(source: Source) -> dict[str, Any]:

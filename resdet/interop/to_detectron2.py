@@ -65,8 +65,8 @@ def form(features: str, cascade: bool) -> dict[str, Any]:
 def same(section: dict, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
     """Keys of the model section with equal values in both libraries."""
     settings = {}
-    for key, (_, ours) in table.items():
-        root, *path = ours.split(".")
+    for key, (_, name) in table.items():
+        root, *path = name.split(".")
         if root == "model":
             value: Any = section
             for part in path:

@@ -27,7 +27,7 @@ def check_same_data(first: Evaluated, other: Evaluated) -> None:
         and first.source.classes == other.source.classes
         and np.array_equal(first.located.indices, other.located.indices)
         and np.array_equal(first.labels, other.labels)
-        and all(np.array_equal(own, theirs) for own, theirs in zip(first.truth, other.truth))
+        and all(np.array_equal(a, b) for a, b in zip(first.truth, other.truth))
     )
     if not same:
         raise ConfigError(
@@ -49,11 +49,11 @@ def gallery(right: Evaluated, wrong: Evaluated, key: str, title: str, room: int)
     """The images whose object only `right` locates, by the difference of the IoU."""
     chosen = (right.overlaps >= MIN_IOU) & (wrong.overlaps < MIN_IOU)
     margin = np.where(chosen, right.overlaps - wrong.overlaps, 0)
-    pictures = [drawn(right, wrong, place) for place in most(margin, room)]
+    pictures = [compared_picture(right, wrong, place) for place in most(margin, room)]
     return Gallery(key, title, pictures, "By the difference of the IoU.")
 
 
-def drawn(right: Evaluated, wrong: Evaluated, place: int) -> Picture:
+def compared_picture(right: Evaluated, wrong: Evaluated, place: int) -> Picture:
     source, index = right.source, int(right.located.indices[place])
     name = source.classes[right.labels[place]]
     layers = {"truth": boxed(right.truth[place], name)}

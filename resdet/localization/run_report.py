@@ -61,17 +61,17 @@ def evaluate_run(run: EvaluatedRun) -> Evaluated:
 
 
 def report(run: EvaluatedRun) -> list[Section]:
-    found = evaluate_run(run)
-    source, located, overlaps = found.source, found.located, found.overlaps
+    evaluated = evaluate_run(run)
+    source, located, overlaps = evaluated.source, evaluated.located, evaluated.overlaps
     table = facts("metrics", "Metrics", {**errors(source, located, None), "images": len(overlaps)})
-    pictures = worst_pictures(source, located, found.truth, overlaps)
+    pictures = worst_pictures(source, located, evaluated.truth, overlaps)
     note = "With the ground-truth class. An image is correct if its box has an IoU of at least 0.5 with any instance."
     return [
         Section("summary", "Metrics", [table, error_table(overlaps)], note),
         Section("classes", "Classes", [class_table(source, located, overlaps)]),
         Section("overlaps", "Overlaps", [overlap_chart(overlaps)]),
         Section("images", "Images", [Gallery("worst", "Worst images", pictures, "By IoU.")]),
-        Section("speed", "Speed", [speed_table(found)]),
+        Section("speed", "Speed", [speed_table(evaluated)]),
     ]
 
 
@@ -96,8 +96,8 @@ def class_table(source: LocalizedImages, located: Located, overlaps: np.ndarray)
     labels = source.labels[located.indices]
     rows = []
     for label, name in enumerate(source.classes):
-        own = overlaps[labels == label]
-        rows.append((name, len(own), float((own < MIN_IOU).mean()) if len(own) else None))
+        of_class = overlaps[labels == label]
+        rows.append((name, len(of_class), float((of_class < MIN_IOU).mean()) if len(of_class) else None))
     return Table("classes", "Localization error by class", ("class", "images", "error"), rows)
 
 
@@ -128,9 +128,9 @@ def boxed(boxes: np.ndarray, name: str) -> list[Mark]:
     return [Mark((left, top, right, bottom), name) for left, top, right, bottom in boxes.tolist()]
 
 
-def speed_table(found: Evaluated) -> Table:
-    locator, source = found.locator, found.source
-    on_bad_image = cast(LocalizationConfig, found.run.experiment.data).on_bad_image
+def speed_table(evaluated: Evaluated) -> Table:
+    locator, source = evaluated.locator, evaluated.source
+    on_bad_image = cast(LocalizationConfig, evaluated.run.experiment.data).on_bad_image
 
     def predict(index: int) -> None:
         ((views, sizes, indices),) = view_batches(locator, source, [index], 1, 0, on_bad_image, Notes(print))
@@ -138,4 +138,4 @@ def speed_table(found: Evaluated) -> Table:
 
     labels = torch.from_numpy(source.labels[:, None]).to(locator.device)
     with torch.inference_mode():
-        return latency_table(predict, found.located.indices[:IMAGES].tolist(), locator.device, FILES)
+        return latency_table(predict, evaluated.located.indices[:IMAGES].tolist(), locator.device, FILES)

@@ -46,7 +46,7 @@ def write_circumstances(test: Evaluation) -> None:
 def write_outcome(row: Row, setting: Setting, test: Evaluation, commands: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Writes and returns the outcome of a row: our metrics, the paper's, and how to reproduce them."""
     metrics = metrics_in(json.loads(test.file.read_text(encoding="utf-8")))
-    ours = {name: metrics[name] for name in (row.paper or metrics)}
+    measured = {name: metrics[name] for name in (row.paper or metrics)}
     content = {
         "row": row.key,
         "system": row.system,
@@ -56,8 +56,8 @@ def write_outcome(row: Row, setting: Setting, test: Evaluation, commands: Sequen
         "command": command(reproduce_words(row, setting)),
         "steps": [command(words) for words in commands],  # the commands that `command` runs
         "paper": row.paper,
-        "ours": ours,
-        "difference": differences(row, ours, setting),
+        "ours": measured,
+        "difference": differences(row, measured, setting),
     }
     write_json(outcome_file(row, setting), content)
     return content
@@ -77,11 +77,11 @@ def scaled(row: Row, setting: Setting) -> bool:
     return setting.scale != 1 and not row.counted
 
 
-def differences(row: Row, ours: dict[str, float], setting: Setting) -> dict[str, float]:
+def differences(row: Row, measured: dict[str, float], setting: Setting) -> dict[str, float]:
     """Our metrics minus the paper's; empty if the paper's are of other images or of longer trainings."""
     if row.server or scaled(row, setting) or (setting.small and not row.counted):
         return {}
-    return {name: round(ours[name] - number, 2) for name, number in row.paper.items()}
+    return {name: round(measured[name] - number, 2) for name, number in row.paper.items()}
 
 
 def describe_data(row: Row, setting: Setting) -> str:
@@ -179,6 +179,6 @@ def compare(outcomes: Sequence[dict[str, Any]]) -> str:
         for name, number in entry["ours"].items():
             paper, difference = entry["paper"].get(name), entry["difference"].get(name)
             reported = "none" if paper is None else f"{paper:g}"
-            ours = [f"{number:.2f}", "" if difference is None else f"{difference:+.2f}", entry["data"]]
-            lines.append(f"| {' | '.join([entry['row'], entry['system'], METRICS[name], reported, *ours])} |")
+            cells = [f"{number:.2f}", "" if difference is None else f"{difference:+.2f}", entry["data"]]
+            lines.append(f"| {' | '.join([entry['row'], entry['system'], METRICS[name], reported, *cells])} |")
     return "\n".join(lines)

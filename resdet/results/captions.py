@@ -25,9 +25,9 @@ def place(boxes: np.ndarray, sizes: np.ndarray, height: int, width: int) -> list
         spots = candidates(objects[i], sizes[i], limits)
         free = intersections(spots, placed).sum(1) == 0
         hidden = intersections(spots, objects) / surfaces
-        own = hidden[:, i].copy()
+        hidden_object = hidden[:, i].copy()
         hidden[:, i] = 0
-        cost = hidden.sum(1) + OWN * own + DISTANCE * np.arange(len(spots))
+        cost = hidden.sum(1) + OWN * hidden_object + DISTANCE * np.arange(len(spots))
         cost[~free | (hidden.max(1) > HIDDEN)] = np.inf
         best = int(cost.argmin())
         if np.isinf(cost[best]):

@@ -54,8 +54,8 @@ def show_video(model: Predictor, video: Video, score: float | None, path: Path |
     """Prints each frame's result in a line, writes the video with them unless `path` is None, and yields them."""
     with VideoWriter(path, video.rate) if path else nullcontext() as writer:
         for place, result in follow(video, lambda frames: model.stream(frames, score)):
-            found = ", ".join(f"{name} {value:.2f}" for name, value in zip(result.names, result.scores))
-            print(f"{place}: {found or 'no detection'}", flush=video.live)
+            detections = ", ".join(f"{name} {value:.2f}" for name, value in zip(result.names, result.scores))
+            print(f"{place}: {detections or 'no detection'}", flush=video.live)
             if writer:
                 writer.write(result.draw(scale=None), place.time)
             yield result.to_dict() | place._asdict()

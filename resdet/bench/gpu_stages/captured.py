@@ -24,8 +24,8 @@ def run(stage: Stage) -> None:
 
 def difference(pair: Pair) -> dict[str, Any]:
     """The largest relative difference of a loss over some steps from equal weights."""
-    eager, found = (losses(pair.trainer(captures), pair) for captures in (False, True))
-    relative = (found - eager).abs() / eager.abs().clamp(min=1e-6)
+    eager, captured = (losses(pair.trainer(captures), pair) for captures in (False, True))
+    relative = (captured - eager).abs() / eager.abs().clamp(min=1e-6)
     rows = {f"step {step}": round(value, 8) for step, value in enumerate(relative.amax(1).tolist())}
     return {"largest_difference": relative.max().item(), "total_loss": eager.sum(1).mean().item(), **rows}
 

@@ -19,7 +19,7 @@ def run(stage: Stage) -> None:
     images, labels = pixels(batch, size).to(stage.device), (torch.arange(batch) % 1000).to(stage.device)
     given = Batch(images, labels, torch.arange(batch))
 
-    def ours(captures: bool = False, **settings: Any) -> Call:
+    def resdet_step(captures: bool = False, **settings: Any) -> Call:
         model = classifier(nets["resdet"], size)
         options = {**graph(captures), **settings}
         trainer = stepping_trainer(model, ClassifierStep(model), batch, device=stage.device, **options)
@@ -30,20 +30,20 @@ def run(stage: Stage) -> None:
 
         return step
 
-    def theirs() -> Call:
+    def torchvision_step() -> Call:
         loss = stage.variant.prepare(Loss(copy.deepcopy(nets["torchvision"])).to(stage.device))
         return training_step(loss, normalizer().to(stage.device)(images), labels, stage.variant)
 
     name = f"ResNet-50, batch {batch}, {{}}".format
     for on in (False, True):
         suffix = f", cudnn.benchmark {'on' if on else 'off'}"
-        stage.time(name(f"torchvision{suffix}"), chosen_by_benchmark(theirs, on))
-        stage.time(name(f"resdet{suffix}"), chosen_by_benchmark(ours, on))
+        stage.time(name(f"torchvision{suffix}"), chosen_by_benchmark(torchvision_step, on))
+        stage.time(name(f"resdet{suffix}"), chosen_by_benchmark(resdet_step, on))
         if CAPTURES and stage.cuda:
-            captured = chosen_by_benchmark(lambda: ours(captures=True), on)
+            captured = chosen_by_benchmark(lambda: resdet_step(captures=True), on)
             stage.time(name(f"resdet, captured{suffix}"), captured)
     if stage.cuda:
-        stage.attempt(name("resdet, compiled"), lambda: compiled(stage, ours(compile=True)))
+        stage.attempt(name("resdet, compiled"), lambda: compiled(stage, resdet_step(compile=True)))
     else:
         stage.add(name("resdet, captured and compiled"), {"note": NEEDS_CUDA})
 

@@ -51,5 +51,5 @@ def write_profile(stage: Stage, title: str, call: Call, file: Path) -> dict[str,
         output.write("\n")
     busy = sum(event.self_device_time_total for event in kernels) / 1000
     waits = sum(average.count for average in averages if "Synchronize" in average.key)
-    own = 1 if stage.cuda else 0  # the wait above
-    return {"launches": launches, "kernel_ms": round(busy, 3), "synchronizations": waits - own}
+    final_wait = 1 if stage.cuda else 0  # the wait above
+    return {"launches": launches, "kernel_ms": round(busy, 3), "synchronizations": waits - final_wait}

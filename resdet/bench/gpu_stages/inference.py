@@ -33,8 +33,8 @@ def run(stage: Stage) -> None:
 class Given(NamedTuple):
     """The images of a batch, as torchvision and as we take them."""
 
-    theirs: list[Tensor]
-    ours: Images
+    tensors: list[Tensor]
+    images: Images
 
 
 def first(inputs: Inputs, batch: int) -> Given:
@@ -47,7 +47,7 @@ def inference(call: Call) -> Call:
 
 
 def boxes(stage: Stage, pair: Pair, given: Given) -> None:
-    name = f"{pair.name}, batch {len(given.theirs)}, {{}}".format
+    name = f"{pair.name}, batch {len(given.tensors)}, {{}}".format
     for variant in variants(stage):
         stage.time(name(f"torchvision, {precision(variant)}"), lambda: torchvision(pair.peer, given, variant))
     plain, fast = lambda: copy.deepcopy(pair.model), lambda: folded(stage, pair.model)
@@ -57,7 +57,7 @@ def boxes(stage: Stage, pair: Pair, given: Given) -> None:
 
 
 def compiled(stage: Stage, pair: Pair, given: Given) -> None:
-    name = f"{pair.name}, batch {len(given.theirs)}, resdet, {stage.precision}, folded, compiled{{}}".format
+    name = f"{pair.name}, batch {len(given.tensors)}, resdet, {stage.precision}, folded, compiled{{}}".format
     if not stage.cuda:
         stage.add(name(""), {"note": NEEDS_CUDA})
         return
@@ -86,7 +86,7 @@ def torchvision(peer: nn.Module, given: Given, variant: Variant) -> Call:
 
     def run() -> Any:
         with variant.autocast():
-            return model(given.theirs)
+            return model(given.tensors)
 
     return inference(run)
 
@@ -97,31 +97,31 @@ def folded(stage: Stage, model: Detector, compile: bool = False) -> Detector:
 
 
 def detection(model: Detector, given: Given) -> Call:
-    return inference(lambda: model.detect(given.ours))
+    return inference(lambda: model.detect(given.images))
 
 
 def masks(stage: Stage, pair: Pair, given: Given) -> None:
     """Whole predictions with masks in the image, and the parts of ours."""
-    batch = len(given.theirs)
+    batch = len(given.tensors)
     name = f"{pair.name}, batch {batch}, {{}}".format
-    originals = [tuple(image.shape[1:]) for image in given.theirs]
+    originals = [tuple(image.shape[1:]) for image in given.tensors]
     for variant in variants(stage):
         label = name(f"torchvision, {precision(variant)}, masks pasted")
         stage.time(label, lambda: torchvision(pair.peer, given, variant))
-    whole = lambda model: inference(lambda: results_of(model, given.ours, cast(Any, originals)))
+    whole = lambda model: inference(lambda: results_of(model, given.images, cast(Any, originals)))
     stage.time(name("resdet, fp32, results with RLE"), lambda: whole(copy.deepcopy(pair.model)))
-    ours = name(f"resdet, {stage.precision}, folded, {{}}").format
-    stage.time(ours("results with RLE"), lambda: whole(folded(stage, pair.model)))
+    resdet_name = name(f"resdet, {stage.precision}, folded, {{}}").format
+    stage.time(resdet_name("results with RLE"), lambda: whole(folded(stage, pair.model)))
     for part, make in parts(folded(stage, pair.model), given).items():
-        stage.time(ours(f"part: {part}"), make)
+        stage.time(resdet_name(f"part: {part}"), make)
 
 
 def parts(model: Detector, given: Given) -> dict[str, Callable[[], Call]]:
     """Calls that do one part of the work for the whole batch."""
     with torch.inference_mode():
-        detections, maps = model.detect(given.ours)
+        detections, maps = model.detect(given.images)
         drawn = model.masks(maps, detections.boxes, detections.labels)
-    height, width = given.ours.pixels.shape[2:]
+    height, width = given.images.pixels.shape[2:]
     images = list(zip(drawn, detections.boxes))
 
     def pasted() -> list[Tensor]:
@@ -131,7 +131,7 @@ def parts(model: Detector, given: Given) -> dict[str, Callable[[], Call]]:
         whole = pasted()
         downloaded = [masks.cpu() for masks in whole]
     return {
-        "boxes": lambda: inference(lambda: model.detect(given.ours)),
+        "boxes": lambda: inference(lambda: model.detect(given.images)),
         "mask head": lambda: inference(lambda: model.masks(maps, detections.boxes, detections.labels)),
         "paste": lambda: inference(pasted),
         "download of pasted masks": lambda: inference(lambda: [masks.cpu() for masks in whole]),

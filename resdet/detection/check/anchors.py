@@ -95,9 +95,9 @@ def better_anchors(grid: AnchorGrid, boxes: np.ndarray, images: np.ndarray) -> t
     for candidate in _candidates(grid, boxes):
         if best_recall >= GOOD:
             break
-        found = recall(candidate, boxes, images)
-        if found > best_recall:
-            best, best_recall = candidate, found
+        candidate_recall = recall(candidate, boxes, images)
+        if candidate_recall > best_recall:
+            best, best_recall = candidate, candidate_recall
     return best, best_recall
 
 

@@ -18,8 +18,8 @@ MOST_PAIRS = 10**6  # pairs of objects of an image that are compared for copies
 def brief(source: Annotations, validation: Annotations, data: ScenesConfig, grid: AnchorGrid) -> str | None:
     """A clause for each finding; None if there is none."""
     train = ObjectTable.of(source)
-    found = [*_of_objects(train, data, grid), *_of_classes(train, ObjectTable.of(validation), data)]
-    return "; ".join(found) or None
+    sentences = [*_of_objects(train, data, grid), *_of_classes(train, ObjectTable.of(validation), data)]
+    return "; ".join(sentences) or None
 
 
 def _of_objects(table: ObjectTable, data: ScenesConfig, grid: AnchorGrid) -> Iterator[str]:

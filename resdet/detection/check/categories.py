@@ -44,6 +44,6 @@ def _unused(splits: Sequence[Split]) -> Iterator[Finding]:
             continue
         for split, has in zip(splits, present):
             if not has:
-                others = " and ".join(other.name for other, own in zip(splits, present) if own)
+                others = " and ".join(other.name for other, has_objects in zip(splits, present) if has_objects)
                 sentence = f"{name} has no objects in {split.name}, and has in {others}"
                 yield split.finding("category_absent", sentence, category=name)

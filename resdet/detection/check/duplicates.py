@@ -56,9 +56,9 @@ def _copies(splits: Sequence[Split], places: Sequence[Place]) -> Iterator[tuple[
         digests = pool.map(lambda place: content_hash(splits[place[0]].path(place[1])), candidates)
         hashes = list(track(digests, "comparing files of equal size", len(candidates)))
     first: dict[str, Place] = {}
-    for place, found in zip(candidates, hashes):
-        if found is not None and first.setdefault(found, place) != place:
-            yield place, first[found]
+    for place, image_hash in zip(candidates, hashes):
+        if image_hash is not None and first.setdefault(image_hash, place) != place:
+            yield place, first[image_hash]
 
 
 def content_hash(path: str) -> str | None:

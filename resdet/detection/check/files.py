@@ -20,8 +20,8 @@ def check_files(split: Split, decode: bool = False) -> list[Finding]:
     """Reads the headers; with `decode`, also decodes all images."""
     rows = split.usable_images().tolist()
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = track(pool.map(lambda row: list(_of_file(split, row, decode)), rows), "checking images", len(rows))
-        return [finding for findings in found for finding in findings] + list(_listed_twice(split))
+        by_image = track(pool.map(lambda row: list(_of_file(split, row, decode)), rows), "checking images", len(rows))
+        return [finding for findings in by_image for finding in findings] + list(_listed_twice(split))
 
 
 def _of_file(split: Split, row: int, decode: bool) -> Iterator[Finding]:

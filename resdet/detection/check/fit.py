@@ -70,8 +70,8 @@ def fit_anchors(table: ObjectTable, data: ScenesConfig, grid: AnchorGrid, search
     matched = grid.best_ious(boxes, images) >= IOU
     fit = AnchorFit(float(matched.mean()), kept[~matched], len(kept))
     if search and fit.too_low:
-        better, found = better_anchors(grid, boxes, images)
-        if better != grid and found > fit.recall:
+        better, better_recall = better_anchors(grid, boxes, images)
+        if better != grid and better_recall > fit.recall:
             fit.better, fit.better_recall = better, recall(better, boxes, images)
     return fit
 

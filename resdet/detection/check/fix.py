@@ -109,8 +109,8 @@ class Fixed:
     def _same_objects(self, finding: Finding) -> bool:
         """Whether a copy of an image has the boxes and categories of the other one, or none."""
         assert finding.image_row is not None
-        own, other = (self._objects(row) for row in (finding.image_row, finding.values["other_row"]))
-        return not own or own == other
+        objects, other_objects = (self._objects(row) for row in (finding.image_row, finding.values["other_row"]))
+        return not objects or objects == other_objects
 
     def _objects(self, image: int) -> Counter:
         return Counter((self.split.labels[row], *self.split.boxes[row]) for row in self._owned(image))

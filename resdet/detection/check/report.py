@@ -52,10 +52,10 @@ class Report:
     def by_kind(self) -> dict[str, list[Finding]]:
         """Findings of each kind that has any, worst first."""
         return {
-            kind: found
+            kind: findings
             for severity in SEVERITIES
             for kind in KINDS
-            if KINDS[kind].severity == severity and (found := [each for each in self.findings if each.kind == kind])
+            if KINDS[kind].severity == severity and (findings := [each for each in self.findings if each.kind == kind])
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,13 +108,13 @@ def check_splits(
     splits: Sequence[Split],
     experiment: DetectionExperiment,
     depth: Depth = DEPTH,
-    found: Sequence[Finding] = (),
+    known: Sequence[Finding] = (),
 ) -> Report:
     """Checks these splits, the training split first; `found`: findings that are already known."""
     table = splits[0].objects()
     experiment, sizes = recipe.complete(experiment, table, recipe.SIZE_RULES)  # the other keys keep their defaults
     data, grid = cast(ScenesConfig, experiment.data), grid_of(experiment.model)
-    findings = list(found)
+    findings = list(known)
     report = Report(list(splits), findings, grid=grid)
     for split in splits:
         findings += split.findings

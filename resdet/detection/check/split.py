@@ -133,9 +133,9 @@ class Split:
         unknown = np.flatnonzero(self.images.valid & ~(sizes > 0).all(1)).tolist()
         with ThreadPoolExecutor(WORKERS) as pool:
             sizes_found = pool.map(lambda row: size_of(self.path(row)), unknown)
-            found = list(track(sizes_found, "reading image sizes", len(unknown)))
+            measured = list(track(sizes_found, "reading image sizes", len(unknown)))
         sizes = sizes.clip(min=0)
-        for row, size in zip(unknown, found):
+        for row, size in zip(unknown, measured):
             sizes[row] = size or (0, 0)
         return sizes
 

@@ -24,8 +24,8 @@ def class_statistics(table: ObjectTable, augment: SceneConfig) -> list[dict[str,
             "images": int(images[label]),
             "objects": int(counts[label]),
             "crowds": int(crowds[label]),
-            "size": _quantiles(size[own := (table.labels == label) & ~table.crowd]),
-            "ratio": _quantiles(ratio[own]),
+            "size": _quantiles(size[of_class := (table.labels == label) & ~table.crowd]),
+            "ratio": _quantiles(ratio[of_class]),
         }
         for label, name in enumerate(table.classes)
     ]

@@ -103,12 +103,12 @@ def _segmentations(annotations: Records, rows: np.ndarray) -> list[Any]:
     """Those of some rows, ascending; empty if no annotation has one."""
     kept = np.zeros(len(annotations), bool)
     kept[rows] = True
-    found: list[Any] = []
+    segmentations: list[Any] = []
     start = 0
     for (block,) in annotations.blocks("segmentation"):
-        found += itertools.compress(block, kept[start : start + len(block)].tolist())
+        segmentations += itertools.compress(block, kept[start : start + len(block)].tolist())
         start += len(block)
-    return found if any(segmentation is not None for segmentation in found) else []
+    return segmentations if any(segmentation is not None for segmentation in segmentations) else []
 
 
 def _check_images(coco: CocoFile, measured: Measured) -> tuple[Strings, np.ndarray]:

@@ -67,8 +67,8 @@ class CocoFile:
 
 def _numbers_or_none(values: list[Any]) -> np.ndarray:
     """float64 [n, 3]: numbers, 0 for None; whether the value is a number or None; whether it is None."""
-    found, numeric = numbers([0 if value is None else value for value in values])
-    return np.stack([found, numeric, np.array([value is None for value in values], bool)], 1)
+    parsed, numeric = numbers([0 if value is None else value for value in values])
+    return np.stack([parsed, numeric, np.array([value is None for value in values], bool)], 1)
 
 
 def _flags(values: list[Any]) -> np.ndarray:

@@ -63,10 +63,10 @@ def mirror_of(names: Sequence[str]) -> np.ndarray:
 
 def opposite_of(name: str) -> str:
     """The name with the other side; the same for a name without side."""
-    found = next((match for pattern in SIDES if (match := pattern.search(name))), None)
-    if found is None:
+    side = next((match for pattern in SIDES if (match := pattern.search(name))), None)
+    if side is None:
         return name
-    return name[: found.start()] + OPPOSITE[found[0].lower()] + name[found.end() :]
+    return name[: side.start()] + OPPOSITE[side[0].lower()] + name[side.end() :]
 
 
 @dataclass

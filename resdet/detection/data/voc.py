@@ -202,8 +202,8 @@ def _read_object(element: ElementTree.Element, origin: int) -> VocObject:
 
 def _polygon(element: ElementTree.Element, origin: int) -> list[float]:
     """The coordinates x1, y1, x2, y2 … of an object, in pixels from 0; empty without three points."""
-    found = element.find("polygon")
-    numbers = [] if found is None else [_number(child.text) for child in found]
+    polygon = element.find("polygon")
+    numbers = [] if polygon is None else [_number(child.text) for child in polygon]
     points = [number - origin for number in numbers if number is not None]
     return points if len(points) == len(numbers) >= 6 and len(points) % 2 == 0 else []
 

@@ -117,8 +117,8 @@ def area_ap(hits: np.ndarray, total: int) -> float:
 def weighted_area_ap(hits: np.ndarray, misses: np.ndarray, total: int) -> float:
     """As `area_ap`, with a weight for each false detection; `misses` [k] is 0 for all other detections."""
     ranks = np.flatnonzero(hits)
-    found = np.arange(1, len(ranks) + 1)
-    precision = found / (found + np.cumsum(misses)[ranks])  # where recall rises
+    true_positives = np.arange(1, len(ranks) + 1)
+    precision = true_positives / (true_positives + np.cumsum(misses)[ranks])  # where recall rises
     highest = np.maximum.accumulate(precision[::-1])
     return float(highest.sum() / total)
 

@@ -68,9 +68,9 @@ def group_members(motion: np.ndarray) -> dict[str, np.ndarray]:
 
 def group_aps(data: EvaluationData, object_of: np.ndarray, member: np.ndarray) -> list[float | None]:
     """The AP of each class for the objects of a group, bool [m]; None for a class without objects in it."""
-    found, missed = np.flatnonzero(object_of >= 0), np.flatnonzero(object_of < 0)
+    matched, missed = np.flatnonzero(object_of >= 0), np.flatnonzero(object_of < 0)
     hits, misses = np.zeros(len(object_of), bool), np.zeros(len(object_of))
-    hits[found] = member[object_of[found]]
+    hits[matched] = member[object_of[matched]]
     misses[missed] = weights_of_misses(data, missed, member)
     aps: list[float | None] = []
     for label, total in enumerate(np.bincount(data.labels[member], minlength=len(data.classes)).tolist()):

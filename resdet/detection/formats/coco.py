@@ -24,7 +24,7 @@ SAMPLE = 5  # image names that are searched to find the image folder
 class Coco:
     def recognize(self, folder: Folder) -> Layout | Unfit:
         candidates = folder.having(".json")
-        names = {file: found for file in candidates if (found := _image_names(folder, file)) is not None}
+        names = {file: image_names for file in candidates if (image_names := _image_names(folder, file)) is not None}
         if not names:
             near = sum(b'"annotations"' in folder.head(file) for file in candidates[:SAMPLE])
             return Unfit("no JSON file with images, annotations and categories", near)
@@ -38,7 +38,9 @@ class Coco:
         ignored = len(names) - len(chosen)
         also = f"; {ignored} other COCO files are not read" if ignored else ""
         evidence = ", ".join(split.annotations[0] for split in splits.values()) + also
-        are_in_place = (_in_place(folder, split, own, names[own.annotations[0]]) for split, own in splits.items())
+        are_in_place = (
+            _in_place(folder, split, content, names[content.annotations[0]]) for split, content in splits.items()
+        )
         as_is = "val" in splits and _have_same_classes(folder, [*chosen.values()]) and all(are_in_place)
         return Layout("coco", folder, splits, evidence, as_is=as_is)
 
@@ -71,9 +73,9 @@ def _image_folder(folder: Folder, file: str, split: str, names: Sequence[bytes])
     there."""
     for text in names[:SAMPLE]:
         name = _name(text)
-        found = folder.locate(name, file, split) if name else None
-        if found and (found == name or found.endswith(f"/{name}")):
-            return found[: len(found) - len(name)].rstrip("/")
+        image = folder.locate(name, file, split) if name else None
+        if image and (image == name or image.endswith(f"/{name}")):
+            return image[: len(image) - len(name)].rstrip("/")
     return file.rpartition("/")[0]
 
 
@@ -93,8 +95,8 @@ def _elsewhere(folder: Folder, split: str, files: Split, name: str) -> str | Non
 
 def _have_same_classes(folder: Folder, files: Sequence[str]) -> bool:
     """Whether the files agree; those with invalid categories are opened as they are, which names the fault."""
-    found = [classes for file in files if (classes := _classes(folder, file))]
-    return all(classes == found[0] for classes in found)
+    class_lists = [classes for file in files if (classes := _classes(folder, file))]
+    return all(classes == class_lists[0] for classes in class_lists)
 
 
 def _classes(folder: Folder, file: str) -> list[str]:

@@ -80,7 +80,7 @@ class CsvBoxes:
 
 def _read_table(columns: Columns, split: str, collector: Collector) -> None:
     file = columns.table.file
-    found: list[tuple[str, str, str, list[float]]] = []
+    objects: list[tuple[str, str, str, list[float]]] = []
     empty: list[str] = []
     for number, row in columns.table.rows(collector.folder):
         if "split" in columns.by_role and (split_of(columns.get(row, "split")) or "train") != split:
@@ -91,12 +91,12 @@ def _read_table(columns: Columns, split: str, collector: Collector) -> None:
             empty.append(image)
         else:
             label = columns.get(row, "label") if "label" in columns.by_role else LABELLESS
-            found.append((f"{file}:{number}", image, label, columns.box(row)))
-    images = list(dict.fromkeys([*(image for _, image, *_ in found), *empty]))
+            objects.append((f"{file}:{number}", image, label, columns.box(row)))
+    images = list(dict.fromkeys([*(image for _, image, *_ in objects), *empty]))
     sizes = dict(zip(images, collector.measured.sizes_of(images)))
     numbers = {image: collector.add_image(image, sizes[image]) for image in images}
-    fractions = _are_fractions([box for *_, box in found])
-    for place, image, label, box in found:
+    fractions = _are_fractions([box for *_, box in objects])
+    for place, image, label, box in objects:
         scale = sizes[image] or (0, 0) if fractions else (1, 1)
         collector.add_object(numbers[image], label, [side * scale[k % 2] for k, side in enumerate(box)], place)
 

@@ -35,8 +35,8 @@ class Cvat:
                 names += [] if file in names else [file]
         if not count:
             return Unfit(f"{files[0]} is of a video: export it as 'CVAT for images'", len(files))
-        found = {split: Split(tuple(names), annotated=count // len(splits)) for split, names in splits.items()}
-        return Layout("cvat", folder, found, ", ".join(files))
+        contents = {split: Split(tuple(names), annotated=count // len(splits)) for split, names in splits.items()}
+        return Layout("cvat", folder, contents, ", ".join(files))
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         classes: dict[str, None] = {}

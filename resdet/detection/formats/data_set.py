@@ -61,8 +61,8 @@ class DataSet:
         have a validation split."""
         if self.has_val or "train" not in self.layout.splits:
             return None
-        found = load_val_split(self.layout.root) or ValSplit(self.val_share, self.seed)
-        return found if found.state == self.state else self.assign(found)
+        val_split = load_val_split(self.layout.root) or ValSplit(self.val_share, self.seed)
+        return val_split if val_split.state == self.state else self.assign(val_split)
 
     def assign(self, split: ValSplit) -> ValSplit:
         """Assigns the images that are not in `split`, and writes its file."""
@@ -110,7 +110,7 @@ class DataSet:
         """Training images as `train` and `val`, by the file."""
         assert self.val_split
         sides = [("val" if self.val_split.is_val(image["file_name"]) else "train") for image in content["images"]]
-        return {side: select_images(content, [own == side for own in sides]) for side in ("train", "val")}
+        return {side: select_images(content, [assigned == side for assigned in sides]) for side in ("train", "val")}
 
     def _index(self) -> dict[str, Arrays]:
         layout, val_split = self.layout, self.val_split
@@ -121,7 +121,7 @@ class DataSet:
             lambda: dict(self._arrays()),
             state=[self.state, *sides],
             places=[layout.root],
-            holds=lambda arrays: all(unchanged(own, layout.root) for own in _by_split(arrays).values()),
+            holds=lambda arrays: all(unchanged(of_split, layout.root) for of_split in _by_split(arrays).values()),
             home=layout.root,
         )
         return _by_split(arrays)
@@ -151,8 +151,8 @@ def select_images(content: Content, keep: list[bool]) -> Content:
 
 
 def _by_split(arrays: Arrays) -> dict[str, Arrays]:
-    found: dict[str, Arrays] = {}
+    by_split: dict[str, Arrays] = {}
     for key, array in arrays.items():
         split, _, name = key.partition(".")
-        found.setdefault(split, {})[name] = array
-    return found
+        by_split.setdefault(split, {})[name] = array
+    return by_split

@@ -66,8 +66,8 @@ class Folder:
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         candidates = self._by_stem.get(stem(parts[-1]).lower(), []) if parts else []
         if split is not None:
-            own = [image for image in candidates if split_in(image) in (None, split)]
-            candidates = own if own or split_in(near) == split else candidates
+            of_split = [image for image in candidates if split_in(image) in (None, split)]
+            candidates = of_split if of_split or split_in(near) == split else candidates
         if len(candidates) < 2:
             return candidates[0] if candidates else None
         return max(candidates, key=lambda image: _agreement(image, parts, near.split("/"), split))

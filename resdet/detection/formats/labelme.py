@@ -25,8 +25,8 @@ class LabelMe:
         files = folder.having(".json")
         if not any(all(key in folder.head(file, -1) for key in KEYS) for file in files[:SAMPLE]):
             return Unfit("no JSON file with shapes and imagePath", 0)
-        found = {split: Split(tuple(names), annotated=len(names)) for split, names in by_split(files).items()}
-        return Layout("labelme", folder, found, f"{files[0]} and {len(files) - 1} more JSON files")
+        splits = {split: Split(tuple(names), annotated=len(names)) for split, names in by_split(files).items()}
+        return Layout("labelme", folder, splits, f"{files[0]} and {len(files) - 1} more JSON files")
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         broken = []
@@ -40,11 +40,11 @@ class LabelMe:
                 broken.append(file)
                 continue
             written = content.get("imagePath")
-            own = file.rpartition("/")[2][: -len(".json")]
-            found = layout.folder.locate(written, file, split) if isinstance(written, str) else None
-            found = found or layout.folder.locate(own, file, split) or str(written)
+            stem = file.rpartition("/")[2][: -len(".json")]
+            image = layout.folder.locate(written, file, split) if isinstance(written, str) else None
+            image = image or layout.folder.locate(stem, file, split) or str(written)
             size = size_in(content.get("imageWidth"), content.get("imageHeight"))
-            _add_shapes(collector.add_image(found, size), shapes, size, file, collector)
+            _add_shapes(collector.add_image(image, size), shapes, size, file, collector)
         collector.leave_out("image", broken, "no JSON with a list of shapes")
         return collector.content()
 

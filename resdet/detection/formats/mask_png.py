@@ -30,14 +30,14 @@ class MaskPng:
         problem = _mismatch(folder, next(iter(pairs.values())))
         if problem:
             return Unfit(problem, len(masks))
-        found = {
+        splits = {
             split: Split(tuple(pairs[image] for image in images), tuple(images), annotated=len(images))
             for split, images in by_split(pairs).items()
         }
         names = [line.strip() for line in read_text(folder, CLASSES).splitlines() if line.strip()]
         classes = names if len(names) == 1 else ["object"]
         shared = (CLASSES,) if folder.has(CLASSES) else ()
-        return Layout("mask_png", folder, found, f"{len(pairs)} masks such as {masks[0]}", classes, shared)
+        return Layout("mask_png", folder, splits, f"{len(pairs)} masks such as {masks[0]}", classes, shared)
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         files = layout.splits[split]
@@ -53,10 +53,10 @@ class MaskPng:
             height, width = pixels.shape
             number = collector.add_image(image, (width, height))
             for value in values:
-                own = pixels == value
-                rows, columns = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
+                inside = pixels == value
+                rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
                 box = [int(side) for side in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)]
-                collector.add_object(number, layout.classes[0], box, f"{value} in {mask}", segmentation=rle_of(own))
+                collector.add_object(number, layout.classes[0], box, f"{value} in {mask}", segmentation=rle_of(inside))
         return collector.content(layout.classes)
 
 
@@ -76,7 +76,7 @@ def read_instances(folder: Folder, file: str) -> np.ndarray | None:
 
 def _is_mask(image: str) -> bool:
     folders, name = image.lower().split("/")[:-1], image.lower()
-    return name.endswith(".png") and any(part in own for own in folders[-2:] for part in FOLDERS)
+    return name.endswith(".png") and any(part in parent for parent in folders[-2:] for part in FOLDERS)
 
 
 def _pairs(folder: Folder, masks: list[str]) -> dict[str, str]:

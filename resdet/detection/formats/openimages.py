@@ -21,10 +21,10 @@ class OpenImages:
         for file in files:
             splits.setdefault(split_of(file.rpartition("/")[2]) or split_in(file) or "train", []).append(file)
         described = tuple(_descriptions(folder))
-        found = {
+        contents = {
             split: Split(tuple(names), annotated=len(folder.images) // len(splits)) for split, names in splits.items()
         }
-        return Layout("openimages", folder, found, ", ".join([*files, *described]), shared=described)
+        return Layout("openimages", folder, contents, ", ".join([*files, *described]), shared=described)
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         """Reads the rows of images that are there; the files list those of the whole data set."""

@@ -41,10 +41,10 @@ def recognize(root: Path | str, name: str | None = None) -> Layout:
     folder = Folder(local(root))
     if not (folder.images or folder.having(".tar", ORIGIN)):
         raise DataError(f"{root} has no images: give the folder that contains the images and their annotations.")
-    found = {key: formats[key]().recognize(folder) for key in ([name] if name else formats)}
-    layouts = [layout for layout in found.values() if isinstance(layout, Layout)]
+    outcomes = {key: formats[key]().recognize(folder) for key in ([name] if name else formats)}
+    layouts = [layout for layout in outcomes.values() if isinstance(layout, Layout)]
     if not layouts:
-        raise DataError(_refusal(folder, {key: unfit for key, unfit in found.items() if isinstance(unfit, Unfit)}))
+        raise DataError(_refusal(folder, {key: unfit for key, unfit in outcomes.items() if isinstance(unfit, Unfit)}))
     chosen = max(layouts, key=lambda layout: layout.annotated)
     splits = {split: chosen.splits[split] for split in SPLITS if split in chosen.splits}
     return replace(chosen, splits=splits, rivals=tuple(other for other in layouts if other is not chosen))

@@ -25,9 +25,9 @@ def stratify(
     side[groups[sides == VAL]] = VAL
     side[groups[sides == TRAIN]] = TRAIN
     # Columns of what is to be shared out: images of each class, and at last all images.
-    wanted = np.concatenate([presence, np.ones((len(files), 1), bool)], 1)
-    totals = np.zeros((count, wanted.shape[1]), np.int64)
-    np.add.at(totals, groups, wanted)
+    members = np.concatenate([presence, np.ones((len(files), 1), bool)], 1)
+    totals = np.zeros((count, members.shape[1]), np.int64)
+    np.add.at(totals, groups, members)
     ranked = groups[order[np.sort(np.unique(groups[order], return_index=True)[1])]]
     for column in [*np.argsort(totals[:, :-1].sum(0), kind="stable").tolist(), -1]:
         _share_out(side, totals[:, column], ranked, share)

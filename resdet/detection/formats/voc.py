@@ -67,9 +67,9 @@ def _bounds(item: VocObject) -> tuple[float, float, float, float] | None:
 
 def _locate(folder: Folder, file: str, split: str, written: str | None) -> str:
     """The image named as the XML file, else as its <filename>, which is outdated after renaming."""
-    own = file.rpartition("/")[2][: -len(".xml")]
-    found = folder.locate(own, file, split) or (folder.locate(written, file, split) if written else None)
-    return found or written or f"{stem(own)}.jpg"
+    name = file.rpartition("/")[2][: -len(".xml")]
+    image = folder.locate(name, file, split) or (folder.locate(written, file, split) if written else None)
+    return image or written or f"{stem(name)}.jpg"
 
 
 def _listed(folder: Folder, files: list[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -81,22 +81,22 @@ def _listed(folder: Folder, files: list[str]) -> tuple[dict[str, list[str]], lis
         home, names = match[1], read_text(folder, match[0]).splitlines()
         paths = dict.fromkeys(_named(name.strip(), home, known) for name in names if name.strip())
         homes.setdefault(home, {}).setdefault(match[3].lower(), []).extend(paths)
-    found: dict[str, list[str]] = {}
+    splits: dict[str, list[str]] = {}
     for lists in homes.values():
         for split, names in _without_trainval(lists).items():
-            found.setdefault(split, []).extend(names)
-    return {split: names for split, names in found.items() if names}, [match[0] for match in matches if found]
+            splits.setdefault(split, []).extend(names)
+    return {split: names for split, names in splits.items() if names}, [match[0] for match in matches if splits]
 
 
 def _without_trainval(lists: dict[str, list[str]]) -> dict[str, list[str]]:
     """The lists of a year; train is what `trainval` lists beyond val, unless train and val are listed."""
-    found = dict(lists)
-    both = found.pop("trainval", [])
-    if both and not found.get("val"):
-        found["train"] = both
-    elif both and not found.get("train"):
-        found["train"] = sorted(set(both) - set(found["val"]))
-    return found
+    splits = dict(lists)
+    both = splits.pop("trainval", [])
+    if both and not splits.get("val"):
+        splits["train"] = both
+    elif both and not splits.get("train"):
+        splits["train"] = sorted(set(both) - set(splits["val"]))
+    return splits
 
 
 def _named(line: str, home: str, known: dict[str, str]) -> str:

@@ -26,7 +26,7 @@ class VocWriter(Writer):
                 ElementTree.indent(root)
                 path = written.folder / "Annotations" / f"{stems[-1]}.xml"
                 generated.put(path, ElementTree.tostring(root, encoding="utf-8"))
-            write_text(written.folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{own}\n" for own in stems))
+            write_text(written.folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
 
 
 def _element(

@@ -49,12 +49,14 @@ class Yolo:
         labels = Labels(folder)
         images = _described(folder, described) if described else {}
         pairs = {split: {image: labels.of(image) for image in files} for split, files in images.items()}
-        if not any(any(found.values()) for found in pairs.values()):
+        if not any(any(labels_of.values()) for labels_of in pairs.values()):
             pairs = _by_folders(folder, labels)
         splits = {
-            split: Split(tuple(filter(None, found.values())), tuple(found), annotated=sum(map(bool, found.values())))
-            for split, found in pairs.items()
-            if found
+            split: Split(
+                tuple(filter(None, labels_of.values())), tuple(labels_of), annotated=sum(map(bool, labels_of.values()))
+            )
+            for split, labels_of in pairs.items()
+            if labels_of
         }
         names, source = _class_names(folder, described)
         if not any(split.annotated for split in splits.values()):
@@ -192,13 +194,13 @@ def _described(folder: Folder, described: DataYaml) -> dict[str, list[str]]:
     home = os.path.dirname(described.file)
     base = described.content.get("path")
     homes = [os.path.join(home, base), home, base] if isinstance(base, str) else [home]
-    found: dict[str, list[str]] = {}
+    by_split: dict[str, list[str]] = {}
     for key, split in KEYS.items():
         entries = described.content.get(key)
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, str) and entry:
-                found.setdefault(split, []).extend(_images_at(folder, homes, entry))
-    return {split: list(dict.fromkeys(images)) for split, images in found.items() if images}
+                by_split.setdefault(split, []).extend(_images_at(folder, homes, entry))
+    return {split: list(dict.fromkeys(images)) for split, images in by_split.items() if images}
 
 
 def _images_at(folder: Folder, homes: list[str], entry: str) -> list[str]:

@@ -72,7 +72,7 @@ def to_yaml(names: KeypointNames, classes: int) -> dict[str, Any]:
 def _given_names(given: Any, count: int) -> list[str]:
     """The names that all classes have; empty if they differ or are no list of `count` names."""
     lists = [*given.values()] if isinstance(given, dict) else []
-    names = lists[0] if lists and all(own == lists[0] for own in lists) else []
+    names = lists[0] if lists and all(listed == lists[0] for listed in lists) else []
     are_text = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
     return names if are_text and len(set(names)) == len(names) == count else []
 

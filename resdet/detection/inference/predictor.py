@@ -27,7 +27,7 @@ from resdet.structures import Detections, Images, bucket, each, upload
 BATCH = 8  # images of equal padded size per batch on a GPU
 
 
-class Found(NamedTuple):
+class DetectionArrays(NamedTuple):
     """The n detections of one image, on the CPU."""
 
     boxes: np.ndarray  # float32 [n, 4], in original pixels
@@ -104,33 +104,33 @@ def finish_each(
     ratios = to_original(sizes, originals)
     boxes = detections.boxes * ratios.repeat(1, 2)[:, None]
     results = []
-    for number, found in enumerate(download(detections, boxes)):
+    for number, arrays in enumerate(download(detections, boxes)):
         selected = each(detections, lambda field: field[number : number + 1])
-        results.append(finish_one(model, inputs[number], selected, ratios[number], found, originals[number]))
+        results.append(finish_one(model, inputs[number], selected, ratios[number], arrays, originals[number]))
     return results
 
 
-def download(detections: Detections, boxes: Tensor) -> list[Found]:
+def download(detections: Detections, boxes: Tensor) -> list[DetectionArrays]:
     """The detections of each image with these `boxes` [B, D, 4]: one copy, and one wait, for the whole batch."""
     fields = (detections.scores, detections.labels, detections.valid)
     packed = torch.cat([boxes, *(field[..., None].float() for field in fields)], 2).cpu().numpy()
     rows = [image[: int(image[:, 6].sum())] for image in packed]
-    return [Found(part[:, :4].copy(), part[:, 4].copy(), part[:, 5].astype(np.int64)) for part in rows]
+    return [DetectionArrays(part[:, :4].copy(), part[:, 4].copy(), part[:, 5].astype(np.int64)) for part in rows]
 
 
 def finish_one(
-    model: Any, maps: Any, detections: Detections, ratio: Tensor, found: Found, original: tuple[int, int]
+    model: Any, maps: Any, detections: Detections, ratio: Tensor, arrays: DetectionArrays, original: tuple[int, int]
 ) -> Result:
     """The result of one image; `maps`: the input of `model.masks`; `ratio` [2]: original pixels per pixel, x and y."""
-    count = len(found.boxes)
+    count = len(arrays.boxes)
     boxes = detections.boxes[0, :count] * ratio.repeat(2)
     keypoints = find_keypoints(model, maps, detections, count, ratio) if model.draws_keypoints else {}
     return Result(
-        boxes=found.boxes,
-        scores=found.scores,
-        labels=found.labels,
-        names=[model.classes[label] for label in found.labels],
-        category_ids=np.array(model.category_ids, np.int64)[found.labels],
+        boxes=arrays.boxes,
+        scores=arrays.scores,
+        labels=arrays.labels,
+        names=[model.classes[label] for label in arrays.labels],
+        category_ids=np.array(model.category_ids, np.int64)[arrays.labels],
         size=original,
         rles=draw(model, maps, detections, boxes, original) if model.draws_masks else None,
         **keypoints,

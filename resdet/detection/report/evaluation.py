@@ -52,8 +52,8 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
 
     def compute() -> dict[str, Any]:
         world = World(0, 1, next(run.model.parameters()).device)
-        found = detect([run.model], source, experiment, world, Notes(print))
-        return {"results": found.results.to_list(), "losses": found.losses, "left_out": found.left_out}
+        output = detect([run.model], source, experiment, world, Notes(print))
+        return {"results": output.results.to_list(), "losses": output.losses, "left_out": output.left_out}
 
     content = run.predictions(compute, state_of(source))
     if len(content["left_out"]) == len(source):

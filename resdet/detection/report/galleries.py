@@ -18,21 +18,21 @@ CROP_SIDE, MARGIN = 200, 0.5  # of crops: longest side in pixels, and surroundin
 TRUTH, DETECTIONS = "truth", "detections"
 
 
-def image_galleries(found: EvaluatedDetector) -> Section:
+def image_galleries(evaluated: EvaluatedDetector) -> Section:
     """The images with the lowest and with the highest F1 at the score threshold."""
-    counts = found.matches.image_counts(found.score)
+    counts = evaluated.matches.image_counts(evaluated.score)
     score = f1_of(counts)
     busy = np.flatnonzero(counts.sum(1))
     errors = counts[:, 1] + counts[:, 2]
     worst = busy[np.lexsort((-errors[busy], score[busy]))]
     best = busy[np.lexsort((-counts[busy, 0], -score[busy]))]
     note = (
-        f"By F1 of the detections with a score of at least {found.score:.3f}, at IoU 0.5; of equal "
+        f"By F1 of the detections with a score of at least {evaluated.score:.3f}, at IoU 0.5; of equal "
         "images, the one with more errors or objects comes first."
     )
     galleries = [
-        Gallery("worst", "Worst images", [drawn(found, i, counts[i]) for i in worst[:WORST] if errors[i]]),
-        Gallery("best", "Best images", [drawn(found, i, counts[i]) for i in best[:BEST] if counts[i, 0]]),
+        Gallery("worst", "Worst images", [drawn(evaluated, i, counts[i]) for i in worst[:WORST] if errors[i]]),
+        Gallery("best", "Best images", [drawn(evaluated, i, counts[i]) for i in best[:BEST] if counts[i, 0]]),
     ]
     return Section("images", "Images", galleries, note)
 
@@ -42,16 +42,16 @@ def f1_of(counts: np.ndarray) -> np.ndarray:
     return 2 * counts[:, 0] / np.maximum(2 * counts[:, 0] + counts[:, 1] + counts[:, 2], 1)
 
 
-def drawn(found: EvaluatedDetector, image: int, counts: np.ndarray) -> Picture:
+def drawn(evaluated: EvaluatedDetector, image: int, counts: np.ndarray) -> Picture:
     """An image, by its position in `matches.image_ids`, with its objects and detections."""
-    index = found.indices()[int(found.matches.image_ids[image])]
+    index = evaluated.indices()[int(evaluated.matches.image_ids[image])]
     true, false, missed = counts.tolist()
     caption = f"{true} found, {missed} missed, {false} false"
     layers = {
-        TRUTH: truth_marks(found.source, index),
-        DETECTIONS: marks(found.source, index, found.results, found.score),
+        TRUTH: truth_marks(evaluated.source, index),
+        DETECTIONS: marks(evaluated.source, index, evaluated.results, evaluated.score),
     }
-    return scene_picture(found.source, index, caption, layers)
+    return scene_picture(evaluated.source, index, caption, layers)
 
 
 def scene_picture(source: Annotations, index: int, caption: str, layers: dict[str, list[Mark]]) -> Picture:
@@ -84,11 +84,11 @@ def caption(source: Annotations, results: Results, row: int) -> str:
     return f"{name} {results.scores[row]:.2f}"
 
 
-def doubts_section(found: EvaluatedDetector) -> Section:
+def doubts_section(evaluated: EvaluatedDetector) -> Section:
     """Labels to check: detections with high scores that contradict the annotations."""
-    score = max(DOUBT_SCORE, min(found.score, 1.0))
-    doubts = label_doubts(found.truth, found.results, score)
-    source, results, indices = found.source, found.results, found.indices()
+    score = max(DOUBT_SCORE, min(evaluated.score, 1.0))
+    doubts = label_doubts(evaluated.truth, evaluated.results, score)
+    source, results, indices = evaluated.source, evaluated.results, evaluated.indices()
     category = dict(zip(source.category_ids, source.classes))
     rows = [
         (
@@ -108,14 +108,14 @@ def doubts_section(found: EvaluatedDetector) -> Section:
     columns = ("image", "doubt", "label", "detected", "score", "box")
     parts: list[Part] = [
         Table("doubts", "Labels to check", columns, rows),
-        Gallery("crops", "Crops", [crop(found, doubt, indices) for doubt in doubts[:CROPS]]),
+        Gallery("crops", "Crops", [crop(evaluated, doubt, indices) for doubt in doubts[:CROPS]]),
     ]
     return Section("labels", "Doubted labels", parts, note)
 
 
-def crop(found: EvaluatedDetector, doubt: Doubt, indices: dict[int, int]) -> Picture:
+def crop(evaluated: EvaluatedDetector, doubt: Doubt, indices: dict[int, int]) -> Picture:
     """The surroundings of a doubted object."""
-    source, results = found.source, found.results
+    source, results = evaluated.source, evaluated.results
     index = indices[int(results.image_ids[doubt.row])]
     pixels = source.image(index).decode()
     stretch = np.tile(scale_of(source, index, pixels), 2)

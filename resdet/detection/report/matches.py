@@ -72,16 +72,16 @@ class Matches:
         """int64 [K]: objects of each class."""
         return np.bincount(self.object_labels[self.counted], minlength=len(self.classes))
 
-    def found(self, score: float) -> np.ndarray:
+    def matched(self, score: float) -> np.ndarray:
         """bool [m]: objects that a detection of at least this score matches at IoU 0.5."""
-        found = np.zeros(len(self.counted), bool)
-        found[self.partners[(self.scores >= score) & (self.partners != NONE)]] = True
-        return found
+        matched = np.zeros(len(self.counted), bool)
+        matched[self.partners[(self.scores >= score) & (self.partners != NONE)]] = True
+        return matched
 
     def image_counts(self, score: float) -> np.ndarray:
         """int64 [I, 3]: the true and false positives and the missed objects of each image, at IoU 0.5, of the
         detections of at least this score."""
         kept = (self.scores >= score) & ~self.ignored[0]
-        missed = self.counted & ~self.found(score)
+        missed = self.counted & ~self.matched(score)
         chosen = (self.images[kept & self.hit[0]], self.images[kept & ~self.hit[0]], self.object_images[missed])
         return np.stack([np.bincount(images, minlength=len(self.image_ids)) for images in chosen], 1)

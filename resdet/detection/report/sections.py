@@ -33,41 +33,43 @@ TIDE = {  # error of TIDE -> its meaning
 
 
 def report(run: EvaluatedRun, precision: float | None) -> list[Section]:
-    found = evaluate_detector(run, precision)
+    evaluated = evaluate_detector(run, precision)
     kinds = kinds_of(run.model)
     evaluations = {
         PREFIXES[kind]: coco.match(
-            truth_of(found.source, found.left_out, kind),
-            found.results,
+            truth_of(evaluated.source, evaluated.left_out, kind),
+            evaluated.results,
             kind,
             sigmas=run.experiment.eval.keypoint_sigmas,
         )
         for kind in kinds
     }
     return [
-        summary_section(found, evaluations),
+        summary_section(evaluated, evaluations),
         Section("classes", "Classes", [class_table(prefix, each) for prefix, each in evaluations.items()]),
-        scores_section(found, evaluations[""].curves(), precision),
-        calibration_section(found),
-        confusion_section(found),
-        errors_section(found),
-        image_galleries(found),
-        doubts_section(found),
-        Section("data", "Validation data", [data_table(found)]),
-        Section("speed", "Speed", [speed_table(found)]),
+        scores_section(evaluated, evaluations[""].curves(), precision),
+        calibration_section(evaluated),
+        confusion_section(evaluated),
+        errors_section(evaluated),
+        image_galleries(evaluated),
+        doubts_section(evaluated),
+        Section("data", "Validation data", [data_table(evaluated)]),
+        Section("speed", "Speed", [speed_table(evaluated)]),
     ]
 
 
-def summary_section(found: EvaluatedDetector, evaluations: dict[str, coco.Evaluation]) -> Section:
+def summary_section(evaluated: EvaluatedDetector, evaluations: dict[str, coco.Evaluation]) -> Section:
     values = {
         f"{prefix}{name}": value
         for prefix, each in evaluations.items()
         for name, value in each.summary().items()
         if name != "per_class"
     }
-    kinds = kinds_of(found.run.model)
-    headline = headline_metrics(found.run.experiment.eval, found.source, found.results, kinds, found.left_out)
-    losses = {f"loss {name}": value for name, value in found.losses.items()}
+    kinds = kinds_of(evaluated.run.model)
+    headline = headline_metrics(
+        evaluated.run.experiment.eval, evaluated.source, evaluated.results, kinds, evaluated.left_out
+    )
+    losses = {f"loss {name}": value for name, value in evaluated.losses.items()}
     return Section("summary", "Metrics", [facts("metrics", "Metrics", {**headline, **values, **losses})])
 
 
@@ -80,28 +82,28 @@ def class_table(prefix: str, evaluation: coco.Evaluation) -> Table:
     return Table(key, title, ("class", *columns), rows, "APs, APm, APl: objects below 32², below 96², and larger.")
 
 
-def scores_section(found: EvaluatedDetector, curves: dict[str, Any], precision: float | None) -> Section:
-    thin = np.linspace(0, len(found.curves.scores) - 1, min(POINTS, len(found.curves.scores))).astype(int)
-    x = found.curves.scores[thin].tolist()
-    columns = {"precision": found.curves.precision, "recall": found.curves.recall, "F1": found.curves.f1}
+def scores_section(evaluated: EvaluatedDetector, curves: dict[str, Any], precision: float | None) -> Section:
+    thin = np.linspace(0, len(evaluated.curves.scores) - 1, min(POINTS, len(evaluated.curves.scores))).astype(int)
+    x = evaluated.curves.scores[thin].tolist()
+    columns = {"precision": evaluated.curves.precision, "recall": evaluated.curves.recall, "F1": evaluated.curves.f1}
     lines = [Line(name, x, values[thin].tolist(), k) for k, (name, values) in enumerate(columns.items())]
     goal = "the highest F1" if precision is None else f"the highest recall with a precision of at least {precision:g}"
     note = f"Threshold: {goal}, at IoU 0.5, all classes together; by class in the table."
-    if found.threshold is None:
+    if evaluated.threshold is None:
         note += " No score reaches it."
-    chosen = vars(found.threshold) if found.threshold else dict.fromkeys(("score", "precision", "recall", "f1"))
+    chosen = vars(evaluated.threshold) if evaluated.threshold else dict.fromkeys(("score", "precision", "recall", "f1"))
     parts: list[Part] = [
         facts("threshold", "Score threshold", chosen),
-        precision_recall(found, curves),
+        precision_recall(evaluated, curves),
         Chart("against_score", "Precision, recall and F1 against the score", lines, "lowest score", "", top=1),
-        threshold_table(found, precision),
+        threshold_table(evaluated, precision),
     ]
     return Section("scores", "Precision, recall and the score threshold", parts, note)
 
 
-def precision_recall(found: EvaluatedDetector, curves: dict[str, Any]) -> Chart:
+def precision_recall(evaluated: EvaluatedDetector, curves: dict[str, Any]) -> Chart:
     """Precision against recall: the mean at three IoU thresholds, and the classes with the most objects."""
-    totals = dict(zip(found.matches.classes, found.matches.totals().tolist()))
+    totals = dict(zip(evaluated.matches.classes, evaluated.matches.totals().tolist()))
     largest = sorted(curves, key=lambda name: -totals[name])[: len(COLORS) - 3]
     recall = coco.RECALLS.tolist()
     mean = lambda row: np.mean([curve["precision"][row] for curve in curves.values()], 0).tolist()
@@ -114,32 +116,32 @@ def precision_recall(found: EvaluatedDetector, curves: dict[str, Any]) -> Chart:
     return Chart("precision_recall", "Precision and recall", lines, "recall", "precision", top=1)
 
 
-def threshold_table(found: EvaluatedDetector, precision: float | None) -> Table:
+def threshold_table(evaluated: EvaluatedDetector, precision: float | None) -> Table:
     rows: list[Sequence[Any]] = []
-    for label, name in enumerate(found.matches.classes):
-        best = choose_threshold(curves_of(found.matches, label), precision)
+    for label, name in enumerate(evaluated.matches.classes):
+        best = choose_threshold(curves_of(evaluated.matches, label), precision)
         rows.append((name, *(vars(best).values() if best else (None,) * 4)))
     return Table("thresholds", "Score threshold by class", ("class", "score", "precision", "recall", "F1"), rows)
 
 
-def calibration_section(found: EvaluatedDetector) -> Section:
-    matches = found.matches
+def calibration_section(evaluated: EvaluatedDetector) -> Section:
+    matches = evaluated.matches
     kept = ~matches.ignored[0]
     calibration = calibrate(matches.scores[kept], matches.hit[0, kept])
     note = "A detection is correct if it matches an object of its class at IoU 0.5."
     return Section("calibration", "Calibration", calibration_parts(calibration), note)
 
 
-def confusion_section(found: EvaluatedDetector) -> Section:
-    confusion = coco.confusion(found.truth, found.results, score=found.score)
+def confusion_section(evaluated: EvaluatedDetector) -> Section:
+    confusion = coco.confusion(evaluated.truth, evaluated.results, score=evaluated.score)
     names = confusion["classes"]
     parts = confusion_parts([*names, "background"], [*names, "missed"], confusion["matrix"])
-    note = f"Detections with a score of at least {found.score:.3f}, at IoU 0.5. Rows: objects; columns: detections."
+    note = f"Detections with a score of at least {evaluated.score:.3f}, at IoU 0.5. Rows: objects; columns: detections."
     return Section("confusion", "Confusion", parts, note)
 
 
-def errors_section(found: EvaluatedDetector) -> Section:
-    errors = coco.tide(found.truth, found.results)
+def errors_section(evaluated: EvaluatedDetector) -> Section:
+    errors = coco.tide(evaluated.truth, evaluated.results)
     rows = [(name, meaning, errors["cost"][name], errors["counts"].get(name)) for name, meaning in TIDE.items()]
     table = Table("tide", "Error types", ("error", "meaning", "AP50 lost", "count"), rows)
     note = (
@@ -149,22 +151,22 @@ def errors_section(found: EvaluatedDetector) -> Section:
     return Section("errors", "Error types", [table], note)
 
 
-def data_table(found: EvaluatedDetector) -> Table:
-    source = found.source
+def data_table(evaluated: EvaluatedDetector) -> Table:
+    source = evaluated.source
     values = {
         "images": len(source),
-        "unreadable images": len(found.left_out),
+        "unreadable images": len(evaluated.left_out),
         "images without objects": len(source) - len(np.unique(source.presence()[0])),
         "objects": int(source.label_counts().sum()),
         "classes": len(source.classes),
-        "detections": len(found.results),
+        "detections": len(evaluated.results),
     }
     return facts("data", "Validation data", values)
 
 
-def speed_table(found: EvaluatedDetector) -> Table:
-    detector = choose([found.run.model], found.run.experiment.eval)
-    readable = [index for index in range(len(found.source)) if index not in found.left_out]
-    images = [found.source.image(readable[k]).decode() for k in spread(len(readable), IMAGES)]
-    device = next(found.run.model.parameters()).device
+def speed_table(evaluated: EvaluatedDetector) -> Table:
+    detector = choose([evaluated.run.model], evaluated.run.experiment.eval)
+    readable = [index for index in range(len(evaluated.source)) if index not in evaluated.left_out]
+    images = [evaluated.source.image(readable[k]).decode() for k in spread(len(readable), IMAGES)]
+    device = next(evaluated.run.model.parameters()).device
     return latency_table(lambda image: detector.predict([image]), images, device, PIXELS)

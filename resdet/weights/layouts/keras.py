@@ -45,39 +45,39 @@ def unit_of(layer: str) -> str:
 def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Converts names, layouts, epsilon and channel order, and adds the pixel mean; exact up to rounding."""
     epsilon = OLD_EPSILON if OLD_MARK in state else NEW_EPSILON
-    ours, biases = {}, {}
+    converted, biases = {}, {}
     for name, tensor in state.items():
         layer, _, key = name.rpartition("/")
         tensor = tensor.float()
         if layer in CLASSIFIERS:
-            ours[f"fc.{'weight' if key == 'kernel' else 'bias'}"] = tensor.t().contiguous()
+            converted[f"fc.{'weight' if key == 'kernel' else 'bias'}"] = tensor.t().contiguous()
         elif key == "kernel":
-            ours[f"{unit_of(layer)}.conv.weight"] = tensor.permute(3, 2, 0, 1).contiguous()
+            converted[f"{unit_of(layer)}.conv.weight"] = tensor.permute(3, 2, 0, 1).contiguous()
         elif key == "bias":
             biases[f"{unit_of(layer)}.norm.running_mean"] = tensor
         else:
-            ours[f"{unit_of(layer)}.norm.{NORM_KEYS.get(key, key)}"] = tensor
-    for name in ours:
-        if name in biases and biases[name].shape != ours[name].shape:
+            converted[f"{unit_of(layer)}.norm.{NORM_KEYS.get(key, key)}"] = tensor
+    for name in converted:
+        if name in biases and biases[name].shape != converted[name].shape:
             raise WeightsError(f"the bias for {name} has another shape: convert the file again.")
         if name in biases:  # a bias before a norm shifts its mean
-            ours[name] = ours[name] - biases[name]
+            converted[name] = converted[name] - biases[name]
         elif name.endswith("running_var"):
-            ours[name] = ours[name] + (epsilon - OUR_EPSILON)
+            converted[name] = converted[name] + (epsilon - OUR_EPSILON)
         elif name == "conv1.conv.weight":
-            ours[name] = ours[name].flip(1)  # BGR to RGB
-    ours["normalize.mean"] = torch.tensor(MEAN_RGB)[:, None, None]
-    ours["normalize.std"] = torch.ones(3, 1, 1)
-    return ours
+            converted[name] = converted[name].flip(1)  # BGR to RGB
+    converted["normalize.mean"] = torch.tensor(MEAN_RGB)[:, None, None]
+    converted["normalize.std"] = torch.ones(3, 1, 1)
+    return converted
 
 
 def settings(state: Mapping[str, Tensor], origin: str) -> dict:
     """The `model` section of a config that the weights fit."""
-    ours = to_our_names({name: tensor for name, tensor in state.items() if name.endswith("/kernel")})
-    counts = blocks_per_stage(ours)
+    converted = to_our_names({name: tensor for name, tensor in state.items() if name.endswith("/kernel")})
+    counts = blocks_per_stage(converted)
     if counts not in BOTTLENECK_BLOCKS:
         raise WeightsError(f"{origin}: a Keras net of {counts} blocks is not supported: give ResNet-50, 101 or 152.")
-    classes = len(ours["fc.weight"]) if "fc.weight" in ours else 0
+    classes = len(converted["fc.weight"]) if "fc.weight" in converted else 0
     return {
         "backbone": {"name": BOTTLENECK_BLOCKS[counts], "shortcut": "B", "stride_in": "1x1"},
         "num_classes": classes,

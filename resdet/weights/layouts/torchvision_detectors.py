@@ -92,23 +92,23 @@ def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state = {current_name(name): tensor for name, tensor in state.items()}
     body = {name.removeprefix(BODY): tensor for name, tensor in state.items() if name.startswith(BODY)}
     rest = {name: tensor for name, tensor in state.items() if not name.startswith(BODY)}
-    ours = {f"backbone.{resnet_from_torchvision(name)}": tensor for name, tensor in body.items()}
-    return ours | rename_modules(rest, modules_of(state))
+    converted = {f"backbone.{resnet_from_torchvision(name)}": tensor for name, tensor in body.items()}
+    return converted | rename_modules(rest, modules_of(state))
 
 
 def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Converts names and classes: torchvision's background is class 0 with unused box and mask rows; resdet's is the
     last class and has scores only."""
-    ours = our_names(state)
+    converted = our_names(state)
     if "rpn.head.conv.weight" in state:
-        ours |= without_epsilon(ours)
+        converted |= without_epsilon(converted)
     for kind in ("weight", "bias"):
         scores, boxes = f"roi_heads.stages.0.predictor.scores.{kind}", f"roi_heads.stages.0.predictor.boxes.{kind}"
-        ours[scores], ours[boxes] = ours[scores].roll(-1, 0), ours[boxes][4:]
-        if (masks := f"roi_heads.mask_head.masks.{kind}") in ours:
-            ours[masks] = ours[masks][1:]
+        converted[scores], converted[boxes] = converted[scores].roll(-1, 0), converted[boxes][4:]
+        if (masks := f"roi_heads.mask_head.masks.{kind}") in converted:
+            converted[masks] = converted[masks][1:]
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return {**ours, "normalize.mean": mean, "normalize.std": std}
+    return {**converted, "normalize.mean": mean, "normalize.std": std}
 
 
 def without_epsilon(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,16 +125,16 @@ def without_epsilon(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
     """The `model` section of a config that the weights fit."""
-    ours = our_names(state)
-    name = resnet_name({n.removeprefix("backbone."): t for n, t in ours.items()}, origin)
-    count = lambda pattern: len([name for name in ours if re.fullmatch(pattern, name)])
-    norm = lambda name: "bn" if f"{name}.running_mean" in ours else None
+    converted = our_names(state)
+    name = resnet_name({n.removeprefix("backbone."): t for n, t in converted.items()}, origin)
+    count = lambda pattern: len([name for name in converted if re.fullmatch(pattern, name)])
+    norm = lambda name: "bn" if f"{name}.running_mean" in converted else None
     stage = "roi_heads.stages.0"
-    linears = ours[f"{stage}.head.linears.0.weight"]
+    linears = converted[f"{stage}.head.linears.0.weight"]
     model: dict[str, Any] = {
         "backbone": {"name": name, "norm": norm_of_body(state)},
-        "num_classes": len(ours[f"{stage}.predictor.scores.bias"]) - 1,
-        "neck": {"width": len(ours["neck.lateral.c2.conv.weight"]), "norm": norm("neck.lateral.c2.norm")},
+        "num_classes": len(converted[f"{stage}.predictor.scores.bias"]) - 1,
+        "neck": {"width": len(converted["neck.lateral.c2.conv.weight"]), "norm": norm("neck.lateral.c2.norm")},
         "rpn": {
             "anchors": {"style": "torchvision"},
             "convs": count(r"rpn\.convs\.\d\.weight"),
@@ -150,15 +150,15 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
         "input": {"resize": "torchvision"},
     }
     if model["box"]["convs"]:
-        model["box"]["conv_width"] = len(ours[f"{stage}.head.convs.0.conv.weight"])
-    if "roi_heads.mask_head.masks.weight" in ours:
+        model["box"]["conv_width"] = len(converted[f"{stage}.head.convs.0.conv.weight"])
+    if "roi_heads.mask_head.masks.weight" in converted:
         model["mask"] = {
             "aligned": False,
             "convs": count(r"roi_heads\.mask_head\.convs\.\d\.conv\.weight"),
-            "width": ours["roi_heads.mask_head.upsample.weight"].shape[1],
+            "width": converted["roi_heads.mask_head.upsample.weight"].shape[1],
             "norm": norm("roi_heads.mask_head.convs.0.norm"),
         }
-    if (heatmaps := ours.get("roi_heads.keypoint_head.heatmaps.weight")) is not None:
+    if (heatmaps := converted.get("roi_heads.keypoint_head.heatmaps.weight")) is not None:
         model["keypoint"] = {
             "aligned": False,
             "convs": count(r"roi_heads\.keypoint_head\.convs\.\d\.conv\.weight"),
