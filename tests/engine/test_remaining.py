@@ -1,4 +1,4 @@
-"""The remaining time of a run with a clock of the test: steps of two seconds, evaluations of a minute."""
+"""Checks the estimate of the remaining time with a mock clock: steps take two seconds, evaluations a minute."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def take(remaining, clock, count, seconds=2.0):
         remaining.count_step()
 
 
-def test_the_first_step_does_not_count(clock):
+def test_the_first_step_is_not_timed(clock):
     remaining = build(100, 100, clock)
     take(remaining, clock, 1, 300.0)
     assert remaining.seconds() is None and str(remaining) == "first step"
@@ -39,7 +39,7 @@ def test_the_first_step_does_not_count(clock):
     assert remaining.seconds() == 190
 
 
-def test_a_step_that_compiles_another_shape_hardly_counts(clock):
+def test_a_slow_window_does_not_change_the_estimate(clock):
     remaining = build(1000, 1000, clock)
     for window in range(5):
         take(remaining, clock, 10, 60.0 if window == 1 else 2.0)
@@ -47,7 +47,7 @@ def test_a_step_that_compiles_another_shape_hardly_counts(clock):
     assert remaining.seconds() == 1900
 
 
-def test_a_window_of_the_first_step_alone(clock):
+def test_a_window_with_only_the_first_step_is_ignored(clock):
     remaining = build(100, 100, clock)
     take(remaining, clock, 1, 300.0)
     remaining.close_window()
@@ -56,7 +56,7 @@ def test_a_window_of_the_first_step_alone(clock):
     assert remaining.seconds() == 196
 
 
-def test_pauses_and_evaluations_are_not_time_of_steps(clock):
+def test_pauses_and_evaluations_do_not_count_as_step_time(clock):
     remaining = build(40, 10, clock)
     take(remaining, clock, 5)
     with remaining.pause():
@@ -72,7 +72,7 @@ def test_pauses_and_evaluations_are_not_time_of_steps(clock):
     assert remaining.seconds() == 20 * 2 + 2 * 60
 
 
-def test_evaluations_without_a_measured_time_are_told(clock):
+def test_evaluations_not_yet_timed_are_counted_in_the_text(clock):
     remaining = build(25, 10, clock)
     take(remaining, clock, 5)
     assert str(remaining) == "0:00:40 and 3 evaluations left"
@@ -89,7 +89,7 @@ def test_a_run_with_a_time_budget_has_fewer_steps_left(clock):
     assert remaining.seconds() == 20
 
 
-def test_the_line_of_a_run_has_time_and_metrics(clock):
+def test_the_progress_line_has_time_and_metrics(clock):
     remaining = build(100, 200, clock)
     steps = Steps(remaining, 0, 100, Display(clock))
     assert steps.text() == "step 0/100, first step"
