@@ -1,4 +1,4 @@
-"""Loading: all that fits goes in, bit by bit, and what does not is refused by name and shape."""
+"""Checks that tensors that fit are loaded exactly and that others are refused by name and shape."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ models = pytest.importorskip("torchvision").models
 
 
 def state_on_paper(name: str, **options) -> dict:
-    """A state dict of torchvision's that has names and shapes alone."""
+    """Returns a torchvision state dict on the meta device, with names and shapes only."""
     with torch.device("meta"):
         return getattr(models, name)(**options).state_dict()
 
@@ -79,7 +79,7 @@ def test_tensors_of_another_shape_are_listed_with_both_shapes():
 
 
 @pytest.mark.parametrize("theirs", ["vgg11", "vgg13_bn"])
-def test_a_vgg_that_the_registry_lacks_is_refused(theirs):
+def test_an_unsupported_vgg_is_refused(theirs):
     with pytest.raises(WeightsError):
         weights.load(on_paper("vgg16", 1000), state_on_paper(theirs))
 
@@ -110,7 +110,7 @@ def test_a_new_classifier_excuses_nothing_else(resnet18_file):
         weights.load(create("resnet34", 10), resnet18_file, new_classifier=True)
 
 
-def test_weights_move_between_a_backbone_and_a_whole_model():
+def test_weights_load_between_a_backbone_and_a_model():
     import resdet
 
     model = resdet.build("shapes_resnet20.yaml")
@@ -125,7 +125,7 @@ def test_weights_move_between_a_backbone_and_a_whole_model():
 
 
 @pytest.mark.parametrize("state", [{}, nn.Linear(2, 2).state_dict(), {"blocks.0.attn.qkv.weight": torch.ones(3, 1)}])
-def test_names_of_no_known_layout(state):
+def test_names_of_an_unknown_layout_are_refused(state):
     with pytest.raises(WeightsError, match="lists the supported layouts"):
         weights.load(create("resnet18", 10), state)
 
@@ -138,7 +138,7 @@ def test_names_of_no_known_layout(state):
         ("vgg16_bn", {"name": "vgg16", "norm": "bn"}),
     ],
 )
-def test_what_a_file_is_can_be_told(theirs, backbone):
+def test_the_layout_and_the_settings_are_recognized(theirs, backbone):
     checkpoint = as_checkpoint(state_on_paper(theirs, num_classes=12))
     layout = weights.recognize(checkpoint)
     assert layout.name == "torchvision" and not layout.detector
@@ -155,8 +155,8 @@ MARKS = {
 
 
 @pytest.mark.parametrize("layout, mark", MARKS.items())
-def test_a_fragment_of_a_file_is_a_sentence(layout, mark):
-    """Where a layout is recognized and most of its tensors are missing."""
+def test_an_incomplete_file_is_refused(layout, mark):
+    """Refuses a file whose layout is recognized although most of its tensors are missing."""
     import resdet
     from resdet import hub
 
