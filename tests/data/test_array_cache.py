@@ -17,7 +17,7 @@ ARRAYS = {"a": np.arange(5), "b": np.zeros((0, 2), np.float32), "c.d": np.array(
 
 @pytest.fixture
 def build(tmp_path):
-    """Returns a function that opens the index of a file; `build.count` is the number of rebuilds."""
+    """Returns a function that opens the index of a file; `build.count` is the number of builds."""
     (tmp_path / "source").write_text("x")
 
     def build(**options):
@@ -112,7 +112,7 @@ def sizeless(tmp_path):
 
 
 def test_sizes_are_those_of_the_folder(sizeless):
-    """Opens a mistyped folder, two valid ones, and the mistyped one after its correction."""
+    """Reads image sizes from two folders, from a mistyped one, and from the same one after its correction."""
     gone = open_coco(sizeless / "gt.json", sizeless / "mistyped")
     assert len(gone) == 0 and "no width and height, nor a readable file" in gone.problems[0]
     for folder, width in (("small", 20), ("large", 40), ("small", 20)):

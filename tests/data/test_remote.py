@@ -259,7 +259,7 @@ def test_an_invalid_cache_size_is_an_error(monkeypatch):
 
 
 def test_images_to_predict_are_retried(server, shards):
-    """Raises a DownloadError, which stops the run, for persistent faults, and a DataError for a missing image."""
+    """Checks that persistent faults raise a DownloadError, which stops the run, and a missing image a DataError."""
     path = next((shards / "scenes/train").glob("*.tar"))
     here = list_images([str(path)])[0]
     there = here._replace(path=f"{server.address}/scenes/train/{path.name}")

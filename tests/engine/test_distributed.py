@@ -61,9 +61,7 @@ def assert_same(first, second):
 
 
 def test_resumed_in_two_processes(tmp_path):
-    """Checks that a resumed run equals an uninterrupted one although each process has separate batch norm
-    statistics.
-    """
+    """Checks that a resumed run equals an uninterrupted one although batch norm statistics differ between processes."""
     whole, cut = whole_and_cut(tmp_path, 4, "schedule.name=constant", "train.evaluate_every=2")
     assert_same(whole["model"], cut["model"])
 
@@ -139,7 +137,7 @@ def normalise_shard(rank, folder):
 
 
 def test_synchronized_norms_weight_every_pixel_equally(tmp_path):
-    """Compares with nn.BatchNorm2d in double precision on the pixels of both processes."""
+    """Compares SyncBatchNorm2d with nn.BatchNorm2d in double precision on the pixels of both processes."""
     fork_functions(normalise_shard, tmp_path)
     ours = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     pixels = lambda x: x.double().transpose(0, 1).reshape(1, 3, -1, 1)

@@ -46,7 +46,7 @@ def test_a_run_restarted_by_torchrun_resumes(tmp_path):
 
 @pytest.mark.parametrize("ranks, options", [(3, []), (2, ["train.batch=9", "train.accumulate=3"])])
 def test_uneven_shares_give_the_loss_curve_of_one_process(tmp_path, ranks, options):
-    """Splits 16 images into 5, 5 and 6, or 9 images into 4 and 5 with micro-batches of 1 or 2."""
+    """Splits a batch into 5, 5 and 6 images, or into 4 and 5 images in micro-batches, and compares with one process."""
     options = [*COMMON, "model.backbone.norm=gn", *options]
     one, several = train(tmp_path, here, "one", *options), train(tmp_path, fork, "several", *options, ranks=ranks)
     assert losses(several) == pytest.approx(losses(one), rel=1e-3)

@@ -72,9 +72,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_a_killed_run_resumes_exactly(tmp_path, command, fork, tiny, options):
-    """Kills the run in a step, while it writes a checkpoint, and in a later step; a new process resumes it each
-    time.
-    """
+    """Kills the run in a step, while it writes a checkpoint, and in a later step, and resumes it after each."""
     run = ["train", *tiny, "data.train_images=32", "train.deterministic=true", *LENGTH, *OPTIONS[options]]
     whole = command(*run, "--out", "whole")
     assert whole.returncode == 0, whole.stderr

@@ -30,9 +30,7 @@ class Stop(Exception):
 
 
 class Normed(Linear):
-    """Adds batch norm and an error computed from the weights; `trouble` is called at evaluation `cut`, in method
-    `place`.
-    """
+    """Adds batch norm and an error that depends on the weights; calls `trouble` in `place` of evaluation `cut`."""
 
     def __init__(self, cut=None, place="evaluate", trouble=None, spoilt=None):
         super().__init__()

@@ -10,7 +10,7 @@ from resdet.engine.schedule import Schedule
 
 
 def test_the_cifar_recipe():
-    """Section 4.2: 0.1, divided by 10 at 32k and 48k iterations, terminated at 64k."""
+    """Checks the rate of section 4.2: 0.1, divided by 10 at 32k and 48k iterations, terminated at 64k."""
     schedule = Schedule(ScheduleConfig(milestones=[32000, 48000]), 0.1, 64000, 1)
     rates = [schedule.lr(step) for step in (0, 31999, 32000, 47999, 48000, 63999)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])

@@ -103,7 +103,7 @@ sys.exit(status)
 
 @pytest.mark.parametrize("cleaning, after", [("pass", "pass"), ("interrupt()", "pass"), ("pass", "interrupt()")])
 def test_interrupts_print_no_traceback(cleaning, after):
-    """Interrupts once, again during cleanup, or again while the process exits."""
+    """Interrupts the command once, and again during its cleanup or its exit."""
     script = INTERRUPTED.format(cleaning=cleaning, after=after)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)

@@ -194,7 +194,7 @@ def test_length_and_milestones_in_epochs(tmp_path):
 
 
 def test_the_log_holds_the_mean_losses(tmp_path):
-    """Compares with the mean loss of the untrained model, which a tiny learning rate leaves unchanged."""
+    """Compares the logged loss with that of the untrained model, which a tiny learning rate leaves unchanged."""
     made = trainer(Linear(), tmp_path, OptimConfig(lr=1e-12))
     run(made, tmp_path)
     untouched = Linear()
@@ -212,7 +212,7 @@ def test_the_scaled_learning_rate_is_logged(tmp_path, capsys):
     assert "learning rate 0.0015625, scaled from 0.1 for a batch of 256" in capsys.readouterr().err
 
 
-def test_tensorboard_holds_the_curve(tmp_path):
+def test_tensorboard_contains_the_metrics(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -223,7 +223,7 @@ def test_tensorboard_holds_the_curve(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precisions_train(tmp_path, precision):
+def test_training_in_half_precision(tmp_path, precision):
     made = trainer(
         Linear(), tmp_path, precision=precision, length=60, log_every=30, evaluate_every=60, checkpoint_every=60
     )
@@ -252,7 +252,7 @@ def test_nondeterministic_operators_only_warn_on_a_gpu(gpu, monkeypatch):
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_cudnn_searches_algorithms_in_steps_only(deterministic, tmp_path):
-    """Checks cudnn.benchmark: evaluations have many image shapes, and deterministic training searches no algorithms."""
+    """Checks that cudnn.benchmark is off in evaluations, whose image shapes vary, and in deterministic training."""
     task, in_steps, in_evaluations = Linear(), [], []
     made = trainer(task, tmp_path)
     task.step.register_forward_hook(lambda *_: in_steps.append(torch.backends.cudnn.benchmark))

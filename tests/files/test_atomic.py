@@ -135,7 +135,7 @@ def test_a_failing_check_keeps_the_old_file(tmp_path):
 
 
 def test_errors_of_a_check_are_not_converted(tmp_path):
-    """Raises the BrokenPipeError of a check that writes to a closed pipe, not a FileError."""
+    """Expects BrokenPipeError instead of FileError from a check that writes to a closed pipe."""
     with pytest.raises(BrokenPipeError):
         atomic.write_bytes(tmp_path / "a", b"", lambda temporary: os.write(broken_pipe(), b"x"))
 

@@ -215,7 +215,7 @@ def test_an_index_that_cannot_be_saved_is_used(tmp_path, monkeypatch):
 
 
 def test_proposal_files_are_allocated_at_once(tmp_path):
-    """Refuses sparse files on a full disk, since writing to their memory map would kill the process."""
+    """Refuses files larger than the disk, because writing to their memory map later would kill the process."""
     with disks.tmpfs(tmp_path / "disk", 64) as disk:
         with pytest.raises(DataError, match="No space left on device"):
             ProposalFiles(disk / "a", 1000, 50)

@@ -51,7 +51,7 @@ def test_unrelated_categories_share_no_rows(ours):
 
 
 def detector(categories: Categories, **changes):
-    """Builds the counterpart of torchvision's narrow detector with other classes."""
+    """Builds resdet's counterpart of the narrow torchvision detector with the given categories."""
     settings = twins_settings() | {"num_classes": len(categories.ids)}
     settings["box"] |= changes
     torch.manual_seed(3)

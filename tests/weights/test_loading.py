@@ -50,7 +50,7 @@ def test_every_tensor_is_loaded_and_counted(resnet18_file):
         ("resnet50", {"norm": "frozen"}, "resnet50"),
     ],
 )
-def test_names_and_shapes_of_torchvisions_nets_fit(name, options, theirs):
+def test_names_and_shapes_match_torchvision(name, options, theirs):
     report = weights.load(on_paper(name, 1000, **options), state_on_paper(theirs))
     assert report.problems() == {}
 
@@ -84,7 +84,7 @@ def test_an_unsupported_vgg_is_refused(theirs):
         weights.load(on_paper("vgg16", 1000), state_on_paper(theirs))
 
 
-def test_another_number_of_classes_is_refused_unless_asked_for(resnet18_file):
+def test_another_number_of_classes_needs_new_classifier(resnet18_file):
     with pytest.raises(WeightsError, match=r"fc\.weight \[1000, 512\] for \[10, 512\]"):
         weights.load(create("resnet18", 10), resnet18_file)
 
@@ -105,7 +105,7 @@ def test_a_new_classifier_may_be_missing_from_either_side(resnet18_file):
     assert len(weights.load(create("resnet18", 0), resnet18_file, new_classifier=True).unexpected) == 2
 
 
-def test_a_new_classifier_excuses_nothing_else(resnet18_file):
+def test_new_classifier_does_not_permit_other_mismatches(resnet18_file):
     with pytest.raises(WeightsError, match="conv2_x.2"):
         weights.load(create("resnet34", 10), resnet18_file, new_classifier=True)
 

@@ -71,7 +71,7 @@ def test_wrappers_are_removed(tmp_path, wrap, zipped):
     assert_is_state(read(write(tmp_path, torch_bytes(wrap(STATE), zipped))).state)
 
 
-def test_a_tensor_beside_the_model_does_not_hide_it(tmp_path):
+def test_a_model_beside_a_tensor_is_found(tmp_path):
     """Reads a checkpoint that stores the step as a tensor, as some trainers do."""
     assert_is_state(read(write(tmp_path, torch_bytes({"model": STATE, "step": torch.tensor(7)}))).state)
 
@@ -125,7 +125,7 @@ def test_random_bytes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_flipped_bytes_give_tensors_or_a_refusal(tmp_path, zipped):
+def test_flipped_bytes_give_tensors_or_an_error(tmp_path, zipped):
     """Reads files with random bytes replaced: any exception must be a WeightsError of one line."""
     whole, generator = torch_bytes(STATE, zipped), random.Random(1)
     for _ in range(150):
@@ -280,7 +280,7 @@ def test_a_storage_shorter_than_declared_is_refused(tmp_path, zipped):
 
 
 def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
-    """Enlarges only the declared shape, in both formats."""
+    """Enlarges the declared shape of a tensor beyond its storage, in both formats."""
     for zipped in (True, False):
         whole, old, new = torch_bytes({"a": torch.ones(3, 4)}, zipped), b"K\x03K\x04\x86", b"M\xe8\x03M\xe8\x03\x86"
         damaged = rezipped(whole, change=replaced(old, new)) if zipped else whole.replace(old, new)

@@ -64,7 +64,7 @@ def test_the_detector_of_the_quickstart_fits_custom_yaml():
 
 @pytest.mark.parametrize("name", FOUR)
 def test_every_tensor_of_torchvision_fits(name):
-    """Compares names, shapes and sizes; resdet drops the background rows of the box and mask layers."""
+    """Compares names and shapes with resdet's model, which has no background rows in the box and mask layers."""
     theirs = on_paper(name)
     settings = torchvision_detectors.settings(theirs)
     assert settings["num_classes"] == 90 and settings["backbone"] == {"name": "resnet50", "norm": "bn"}
@@ -87,7 +87,7 @@ def background(state: dict[str, Tensor]) -> int:
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_the_backbone_is_recognized(depth):
-    """Derives the settings of resnet_fpn_backbone, whose frozen norms have no step counters."""
+    """Derives the settings from weights of resnet_fpn_backbone, whose frozen norms have no step counters."""
     settings = torchvision_detectors.settings(with_body(depth))
     assert settings["backbone"] == {"name": f"resnet{depth}", "norm": "frozen"}
     assert settings["num_classes"] == 3 and "mask" not in settings

@@ -69,7 +69,7 @@ def test_detectron2_entries():
 
 
 def test_keypoint_rcnn_weights_are_of_the_last_epoch(monkeypatch):
-    """Checks that the default is not COCO_LEGACY, an early epoch that torchvision lists first."""
+    """Checks that Keypoint R-CNN does not default to COCO_LEGACY, an early epoch that torchvision lists first."""
     asked = []
     monkeypatch.setattr(zoo, "fetch", lambda url, place, **digest: asked.append((url, digest)))
     zoo.locate("torchvision/keypointrcnn_resnet50_fpn")

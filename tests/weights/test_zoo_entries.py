@@ -40,7 +40,7 @@ def test_every_entry_can_be_downloaded(monkeypatch):
 
 
 def test_torchvision_metrics():
-    """Compares with the metrics on torchvision's page of pretrained weights."""
+    """Compares metrics with those on torchvision's page of pretrained weights."""
     found = by_name()
     assert found["torchvision/resnet50"].published == {"top-1": 76.13, "top-5": 92.862}
     assert found["torchvision/resnet50.IMAGENET1K_V2"].published == {"top-1": 80.858, "top-5": 95.434}
