@@ -1,4 +1,4 @@
-"""Indexes that are kept: when they are built again, and what damage does to them."""
+"""Checks when cached indexes are rebuilt, also after damage to their files."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ ARRAYS = {"a": np.arange(5), "b": np.zeros((0, 2), np.float32), "c.d": np.array(
 
 @pytest.fixture
 def build(tmp_path):
-    """Opens the index of a file; `build.count` tells how often it was built."""
+    """Returns a function that opens the index of a file; `build.count` is the number of builds."""
     (tmp_path / "source").write_text("x")
 
     def build(**options):
@@ -70,7 +70,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_index_is_built_again(build, tmp_path, damage, caplog):
+def test_a_damaged_index_is_rebuilt(build, tmp_path, damage, caplog):
     assert same(build()) and same(build()) and build.count == 1
     (folder,) = (tmp_path / "kept").iterdir()
     DAMAGE[damage](folder)
@@ -81,15 +81,15 @@ def test_a_damaged_index_is_built_again(build, tmp_path, damage, caplog):
     assert list((tmp_path / "kept").iterdir()) == [folder]
 
 
-def test_places_and_what_no_longer_holds(build, tmp_path):
+def test_indexes_of_other_places_and_invalid_indexes(build, tmp_path):
     for count, options in enumerate(({}, {"places": [tmp_path / "a"]}, {"places": [tmp_path / "b"]}), 1):
         build(**options)
-        assert same(build(**options)) and build.count == count  # each keeps its own
+        assert same(build(**options)) and build.count == count  # each option has its separate index
     build(holds=lambda arrays: False)
     assert build.count == 4 and len(list((tmp_path / "kept").iterdir())) == 3
 
 
-def test_a_full_disk_costs_the_index_alone(build, monkeypatch, caplog):
+def test_a_full_disk_only_prevents_saving_the_index(build, monkeypatch, caplog):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -99,7 +99,7 @@ def test_a_full_disk_costs_the_index_alone(build, monkeypatch, caplog):
 
 @pytest.fixture
 def sizeless(tmp_path):
-    """A COCO file that tells no sizes, and two folders with pictures of different sizes."""
+    """Writes a COCO file without image sizes and two folders with images of different sizes."""
     images = [{"id": k, "file_name": f"{k}.png"} for k in (1, 2)]
     annotations = [{"id": k, "image_id": k, "category_id": 1, "bbox": [1, 1, 5, 5]} for k in (1, 2)]
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}
@@ -112,7 +112,7 @@ def sizeless(tmp_path):
 
 
 def test_sizes_are_those_of_the_folder(sizeless):
-    """A mistyped folder is noticed, and so is one that was mended."""
+    """Reads image sizes from two folders, from a mistyped one, and from the same one after its correction."""
     gone = open_coco(sizeless / "gt.json", sizeless / "mistyped")
     assert len(gone) == 0 and "no width and height, nor a readable file" in gone.problems[0]
     for folder, width in (("small", 20), ("large", 40), ("small", 20)):
@@ -121,7 +121,7 @@ def test_sizes_are_those_of_the_folder(sizeless):
     assert len(open_coco(sizeless / "gt.json", sizeless / "mistyped")) == 2
 
 
-def test_images_that_were_still_being_copied(sizeless):
+def test_images_copied_later_are_found(sizeless):
     file, whole = sizeless / "small" / "2.png", (sizeless / "small" / "2.png").read_bytes()
     for content in (None, b"", whole[:40]):
         file.unlink()
@@ -136,7 +136,7 @@ def test_images_that_were_still_being_copied(sizeless):
     assert open_coco(sizeless / "gt.json", sizeless / "small").sizes.tolist() == [[20, 30], [40, 30]]
 
 
-def test_images_of_voc_that_came_later(sizeless):
+def test_voc_images_copied_later_are_found(sizeless):
     (sizeless / "xml").mkdir()
     box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>"
     (sizeless / "xml" / "1.xml").write_text(f"<annotation><object><name>a</name>{box}</object></annotation>")

@@ -1,4 +1,4 @@
-"""AlexNet's color shifts against their closed form, and albumentations behind a config."""
+"""Compares AlexNet's color augmentation with its closed form, and checks albumentations given by a config."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ def picture():
     return np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
 
-def test_principal_components_are_orthonormal_and_the_first_is_grey():
+def test_principal_components_are_orthonormal_and_the_first_is_gray():
     np.testing.assert_allclose(EIGENVECTORS.T @ EIGENVECTORS, np.eye(3), atol=2e-4)
     np.testing.assert_allclose(np.abs(EIGENVECTORS[:, 0]), 3**-0.5, atol=0.02)
 
 
-def test_pca_colour_shifts_every_pixel_alike_with_the_covariance_of_the_components():
+def test_pca_color_shifts_have_the_covariance_of_the_components():
     gray = np.full((2, 2, 3), 128, np.uint8)
     rng = np.random.default_rng(0)
     shifted = np.stack([pca_color(gray, rng, 0.5) for _ in range(6000)]).astype(float) - 128
@@ -27,7 +27,7 @@ def test_pca_colour_shifts_every_pixel_alike_with_the_covariance_of_the_componen
     np.testing.assert_allclose(shifted.mean((0, 1, 2)), 0, atol=0.8)
 
 
-def test_pca_colour_is_the_closed_form_clipped_at_the_ends_of_the_scale(picture):
+def test_pca_color_matches_the_clipped_closed_form(picture):
     alpha = np.random.default_rng(3).normal(0, 1.5, 3)
     shift = sum(255 * alpha[i] * EIGENVALUES[i] * EIGENVECTORS[:, i] for i in range(3))
     wanted = np.clip(np.rint(picture + shift), 0, 255)
@@ -35,7 +35,7 @@ def test_pca_colour_is_the_closed_form_clipped_at_the_ends_of_the_scale(picture)
     np.testing.assert_array_equal(pca_color(picture, np.random.default_rng(3), 1.5), wanted)
 
 
-def test_albumentation_depends_on_the_generator_alone(picture):
+def test_albumentation_depends_on_the_generator_only(picture):
     run = albumentation([{"ColorJitter": {"brightness": 0.4, "p": 0.8}}, {"GaussianBlur": {"p": 0.5}}, {"CLAHE": None}])
     np.random.seed(1)
     first = [run(picture, np.random.default_rng(seed)) for seed in range(6)]
@@ -45,8 +45,8 @@ def test_albumentation_depends_on_the_generator_alone(picture):
     assert len({result.tobytes() for result in first}) == 6
 
 
-def test_albumentation_draws_each_transform_apart(picture):
-    """Seeding every transform alike would switch both on together, or neither."""
+def test_albumentation_seeds_each_transform_separately(picture):
+    """Counts the four combinations of two transforms; a shared seed would give only two of them."""
     run = albumentation([{"InvertImg": {"p": 0.5}}, {"HorizontalFlip": {"p": 0.5}}])
     kinds = {f(m).tobytes(): 0 for m in (picture, picture[:, ::-1]) for f in (np.copy, lambda m: 255 - m)}
     assert len(kinds) == 4
@@ -55,7 +55,7 @@ def test_albumentation_draws_each_transform_apart(picture):
     assert min(kinds.values()) > 60
 
 
-def test_albumentation_does_what_albumentations_does(picture):
+def test_albumentation_matches_the_formula_of_solarize(picture):
     run = albumentation([{"Solarize": {"threshold_range": [0.5, 0.5], "p": 1.0}}])
     wanted = np.where(picture >= 127.5, 255 - picture, picture)
     np.testing.assert_array_equal(run(picture, np.random.default_rng(0)), wanted)

@@ -1,4 +1,4 @@
-"""Folders of images against torchvision's ImageFolder; packed strings and the index that is built once."""
+"""Compares image folders with torchvision's ImageFolder, and checks packed strings and the cached index."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ def touch(root, names):
         (root / name).write_bytes(name.encode())
 
 
-def test_order_and_labels_are_torchvisions(tmp_path):
+def test_order_and_labels_match_torchvision(tmp_path):
     from torchvision.datasets import ImageFolder as Reference
 
     touch(tmp_path, FILES)
@@ -54,7 +54,7 @@ def test_images_are_read_and_hidden_files_are_not(tmp_path):
         images.image(0)
 
 
-def test_classes_of_the_training_split_rule(tmp_path):
+def test_given_classes_determine_the_labels(tmp_path):
     touch(tmp_path, ["cat/1.png", "dog/1.png"])
     assert ImageFolder(tmp_path, ["dog", "cat"]).labels.tolist() == [0, 1]
     assert ImageFolder(tmp_path, ["dog", "cat"]).name(0).endswith("dog/1.png")
@@ -64,7 +64,7 @@ def test_classes_of_the_training_split_rule(tmp_path):
         ImageFolder(tmp_path, ["cat", "dog", "emu"])
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_folders_and_images_are_errors(tmp_path):
     with pytest.raises(DataError, match="nowhere: cannot list the folder"):
         ImageFolder(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no class folders"):
@@ -74,8 +74,8 @@ def test_what_is_missing_is_named(tmp_path):
         ImageFolder(tmp_path)
 
 
-def test_strings_are_those_packed():
-    words = ["", "a", "Ziège", "漢字", "caf\udce9"]  # the last as Python decodes a file name in Latin-1
+def test_packed_strings_are_unpacked():
+    words = ["", "a", "Ziège", "漢字", "caf\udce9"]  # the last one is a Latin-1 file name as decoded by Python
     strings = Strings.pack(iter(words))
     assert list(strings) == words and len(strings) == 5 and strings[-1] == words[-1]
     with pytest.raises(IndexError):
@@ -87,7 +87,7 @@ def test_strings_are_those_packed():
 
 
 class Builder:
-    """Builds one array and counts how often."""
+    """Builds three arrays and counts the calls."""
 
     def __init__(self, value=1):
         self.calls, self.value = 0, value
@@ -133,7 +133,7 @@ def test_a_format_change_makes_indexes_stale(source, monkeypatch):
     assert build.calls == 2
 
 
-def test_where_the_index_is_kept(source, tmp_path, monkeypatch):
+def test_place_of_the_index(source, tmp_path, monkeypatch):
     build = Builder()
     cached("test", [source], build, tmp_path / "mine")
     cached("test", [source], build, tmp_path / "mine")
@@ -145,7 +145,7 @@ def test_where_the_index_is_kept(source, tmp_path, monkeypatch):
     assert build.calls == 2 and (tmp_path / "cache").is_dir()
 
 
-def test_a_failed_save_leaves_nothing(source, monkeypatch):
+def test_a_failed_save_leaves_no_files(source, monkeypatch):
     monkeypatch.setattr(np, "save", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(28, "No space left")))
     assert cached("test", [source], Builder()).keys() == Builder()().keys()
     assert not list((source.parent / ".resdet").iterdir())
@@ -162,7 +162,7 @@ def build_and_sum(source):
     return int(cached("race", [source], build_slowly)["x"].sum())
 
 
-def test_processes_that_build_at_once_all_get_it_whole(source):
+def test_processes_that_build_at_once_all_get_the_index(source):
     with multiprocessing.get_context("fork").Pool(4) as pool:
         assert pool.map(build_and_sum, [source] * 4, chunksize=1) == [499500] * 4
     assert len(list((source.parent / ".resdet").iterdir())) == 1

@@ -1,4 +1,4 @@
-"""The check of all image headers against files that were broken on purpose."""
+"""Checks that reading the headers of all images finds damaged files."""
 
 import json
 import tarfile
@@ -21,7 +21,7 @@ def encoded(extension: str, width: int = 90, height: int = 60) -> bytes:
 
 
 JPEG, PNG = encoded(".jpg"), encoded(".png")
-FILES = {  # content, and what is wrong with it
+FILES = {  # content and the expected error
     "a.jpg": (JPEG, None),
     "b.png": (PNG, None),
     "c.bmp": (encoded(".bmp"), None),
@@ -43,7 +43,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_folder(folder):
+def test_damaged_images_of_a_folder(folder):
     source = ImageFolder(folder)
     problems = check_headers(source)
     wrong = {name: what for name, (_, what) in FILES.items() if what}
@@ -54,7 +54,7 @@ def test_a_folder(folder):
         assert str(raised.value) == sentence
 
 
-def test_annotated_images(folder):
+def test_images_that_differ_from_their_annotations(folder):
     sizes = {"a.jpg": (90, 60), "b.png": (60, 90), "nowhere.jpg": (90, 60), "f.jpg": (90, 60)}
     images = [{"id": k, "file_name": name, "width": w, "height": h} for k, (name, (w, h)) in enumerate(sizes.items())]
     (folder / "gt.json").write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
@@ -72,8 +72,8 @@ def test_tar_files_and_generated_images(folder):
     assert check_headers(ShapeImages(4, 32, 0, "val")) == {}
 
 
-def test_pixels_are_not_read(folder, monkeypatch):
+def test_pixels_are_not_decoded(folder, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    for name in ("d.webp", "i.jpg", "j.webp"):  # formats whose header is not read here
+    for name in ("d.webp", "i.jpg", "j.webp"):  # these files are decoded, since their headers are not parsed
         (folder / "images" / name).unlink()
     assert len(check_headers(ImageFolder(folder))) == 3

@@ -1,4 +1,4 @@
-"""Loader workers: the same batches however many there are; damaged images are errors or counted."""
+"""Checks that batches do not depend on the number of workers, and that damaged images are errors or counted."""
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ def assert_same(first, second):
         assert all(torch.equal(a, b) for a, b in zip(one, other))
 
 
-def test_workers_change_nothing_and_a_later_start_is_the_same():
+def test_batches_do_not_depend_on_workers_and_start():
     source = ShapeImages(20, 48, 0, "train")
     alone = take(loader(source).batches(0), 5)
     assert_same(alone, take(loader(source, workers=2).batches(0), 5))
@@ -40,7 +40,7 @@ def test_workers_change_nothing_and_a_later_start_is_the_same():
     assert alone[0].images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_two_processes_take_the_halves():
+def test_two_processes_split_each_batch():
     source = ShapeImages(20, 48, 0, "train")
     whole = take(loader(source).batches(0), 3)
     halves = [take(loader(source, rank=rank, world=2).batches(0), 3) for rank in range(2)]
@@ -50,7 +50,7 @@ def test_two_processes_take_the_halves():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Six images of two classes, the last one cut short."""
+    """Writes six images of two classes, the last one truncated."""
     for index in range(6):
         path = tmp_path / "ab"[index % 2] / f"{index}.jpg"
         path.parent.mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def test_a_damaged_image_is_an_error_that_names_it(folder, workers):
     assert "\n" not in str(error.value)  # a worker's traceback would have several lines
 
 
-def test_or_a_counted_skip(folder):
+def test_a_damaged_image_is_skipped_and_counted(folder):
     said = []
     batches = take(loader(ImageFolder(folder), on_bad_image="skip", said=said).batches(0), 3)
     left_out = [index for batch in batches for index, label in zip(batch.indices, batch.targets) if label < 0]
@@ -90,7 +90,7 @@ def collate(samples):
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_any_order_and_any_samples(world):
+def test_custom_order_and_samples(world):
     said = []
     row = lambda step: np.arange(4) + step
     loaders = [Loader(Doubles(), row, 3.5, collate, 0, CPU, Notes(said.append), rank, world) for rank in range(world)]
@@ -102,8 +102,8 @@ def test_any_order_and_any_samples(world):
     assert said[:1] == ["note on the data 1: 20 is large"] and len(said) >= 1
 
 
-def test_what_is_alike_is_said_once():
-    """Augmentation makes another number of objects of the same image each time."""
+def test_similar_notes_are_logged_once():
+    """Logs one note per image, although augmentation changes the number in the note."""
     said = []
     notes = Notes(said.append)
     notes.note(["a has many: 500", "b has many: 400"])

@@ -1,4 +1,4 @@
-"""What becomes of batches when their workers are signaled or killed."""
+"""Checks the batches when worker processes receive signals or are killed."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ EXPECTED = [([4 * step**2, (2 * step + 1) ** 2], []) for step in range(12)]
 
 
 class Squares(Dataset):
-    """Signals its own process once at each of the keys in `at`; or every time."""
+    """Squares its keys and sends a signal to its process at the keys in `at`, once per key or always."""
 
     def __init__(self, folder, at, number=signal.SIGKILL, once=True):
         self.folder, self.at, self.number, self.once = folder, at, number, once
@@ -42,10 +42,10 @@ def made(samples, workers=2):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_batches_of_a_killed_worker_are_made_anew(tmp_path, workers):
+def test_the_batches_of_a_killed_worker_are_made_again(tmp_path, workers):
     handler = signal.getsignal(signal.SIGCHLD)
     assert made(Squares(tmp_path, {9, 16}), workers) == EXPECTED
-    assert signal.getsignal(signal.SIGCHLD) is handler  # torch's would raise in the midst of a step
+    assert signal.getsignal(signal.SIGCHLD) is handler  # torch's handler would raise during a step
 
 
 def test_a_batch_that_kills_every_worker_is_an_error(tmp_path):
@@ -54,17 +54,17 @@ def test_a_batch_that_kills_every_worker_is_an_error(tmp_path):
     with pytest.raises(Error, match="Loader workers died twice at the same batch"):
         for batch in batches:
             got.append(batch)
-    assert len(got) <= 4 and got == EXPECTED[: len(got)]  # a worker that dies may take batches before it along
+    assert len(got) <= 4 and got == EXPECTED[: len(got)]  # batches finished before by the killed worker may be lost
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_workers_ignore_what_is_meant_for_the_run(tmp_path, number, caplog):
+def test_workers_ignore_signals_to_the_run(tmp_path, number, caplog):
     assert made(Squares(tmp_path, {5, 9, 20}, number, once=False)) == EXPECTED
     assert not caplog.records
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_other_errors_stay_what_they_are(workers):
+def test_other_errors_are_not_converted(workers):
     class Broken(Dataset):
         def __getitem__(self, key):
             raise RuntimeError("a bug")
@@ -84,8 +84,8 @@ print(next(batches)[0])
 
 
 @pytest.mark.parametrize("end, status", [("", 0), ("raise RuntimeError('a bug')", 1)])
-def test_a_process_ends_though_its_workers_run(end, status, tmp_path):
-    """They ignore the signal by which multiprocessing ends them."""
+def test_a_process_ends_while_its_workers_run(end, status, tmp_path):
+    """Ends a process whose workers ignore SIGTERM, which multiprocessing sends them at exit."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests")))}
     script = [sys.executable, "-c", LIVE.format(end=end)]
     finished = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)

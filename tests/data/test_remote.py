@@ -1,4 +1,4 @@
-"""Shards at an address: the same data as from disk, each image fetched once, faults retried or told in one sentence."""
+"""Checks shards at a URL: same data as on disk, one download per image, faults retried or reported."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from resdet.files import remote
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """Shards of scenes and of images with a class."""
+    """Writes shards of scenes and of images with classes."""
     folder = tmp_path_factory.mktemp("shards")
     shape_scenes.write(folder / "files", 6, 3, 64, 0)
     assert main(["data", "shard", str(folder / "files"), str(folder / "scenes"), "--images-per-shard", "2"]) == 0
@@ -39,7 +39,7 @@ def shards(tmp_path_factory):
 
 
 class Server(ThreadingHTTPServer):
-    """A file server with range requests on the loopback; `faults` are answers to the next requests of shards."""
+    """A local file server with range requests; `faults` are applied to the next requests of shards."""
 
     daemon_threads = True
 
@@ -81,7 +81,7 @@ def fresh(tmp_path, monkeypatch):
 
 
 def forget():
-    """As in a new process."""
+    """Clears the caches of this process, to simulate a new one."""
     remote._mirror.cache_clear()
     remote.origin_of.cache_clear()
 
@@ -125,7 +125,7 @@ def kept(tmp_path):
     return sorted((tmp_path / "cache").rglob("*.tar"))
 
 
-def test_detection_is_that_of_the_disk(address, shards):
+def test_detection_data_equal_those_on_disk(address, shards):
     for split in ("train", "val"):
         there, here = open_scenes(f"{address}/scenes", split), open_scenes(shards / "scenes", split)
         assert images(there) == images(here) and there.classes == here.classes
@@ -134,7 +134,7 @@ def test_detection_is_that_of_the_disk(address, shards):
 
 
 @pytest.mark.parametrize("name", ["folder", "imagenet"])
-def test_classification_is_that_of_the_disk(address, shards, name):
+def test_classification_data_equal_those_on_disk(address, shards, name):
     for split in ("train", "val"):
         sources = [
             config.load("imagenet_r50.yaml", f"data.name={name}", f"data.root={root}").data.open(split)
@@ -144,10 +144,10 @@ def test_classification_is_that_of_the_disk(address, shards, name):
         assert sources[0].labels.tolist() == sources[1].labels.tolist() == [0, 1]
 
 
-def test_each_image_is_fetched_once(server, tmp_path):
+def test_each_image_is_downloaded_once(server, tmp_path):
     source = open_scenes(f"{server.address}/scenes/")
     assert [source.header_size(i) for i in range(6)] == list(map(tuple, source.sizes.tolist()))
-    assert tar_requests(server) == []  # training starts without all images
+    assert tar_requests(server) == []  # opening the data downloads no images
     first = [images(source), len(tar_requests(server))]
     forget()
     assert [images(open_scenes(f"{server.address}/scenes")), len(tar_requests(server))] == first
@@ -169,7 +169,7 @@ def test_the_cache_is_bounded(server, shards, tmp_path, monkeypatch, count):
     assert len(tar_requests(server)) == 6 + 6 - 2 * count
 
 
-def test_workers_read_from_an_address(server, shards):
+def test_workers_read_from_a_url(server, shards):
     def batches(root, workers):
         loader = SceneLoader(
             open_scenes(root), SceneConfig(min_size=[48], max_size=64), 2, 0, torch.device("cpu"), Notes([].append),
@@ -177,7 +177,7 @@ def test_workers_read_from_an_address(server, shards):
         )  # fmt: skip
         return [batch for _, batch in zip(range(4), loader.batches(1))]
 
-    open_scenes(f"{server.address}/scenes").image(0)  # a connection of this process, which workers do not share
+    open_scenes(f"{server.address}/scenes").image(0)  # opens a connection that workers must not share
     for one, other in zip(batches(f"{server.address}/scenes", 2), batches(shards / "scenes", 0), strict=True):
         assert torch.equal(one.images.pixels, other.images.pixels) and torch.equal(one.indices, other.indices)
 
@@ -196,7 +196,7 @@ REASONS = {"error": "503", "short": "bytes came instead of", "wrong": "checksum"
 
 
 @pytest.mark.parametrize("fault", REASONS)
-def test_lasting_faults_are_told(server, monkeypatch, fault):
+def test_persistent_faults_are_errors(server, monkeypatch, fault):
     source = open_scenes(f"{server.address}/scenes")
     server.faults += [fault] * 9
     sentence = rf"\.tar cannot be downloaded \(.*{REASONS[fault]}.*\): check the address"
@@ -229,7 +229,7 @@ SIDE = {"url": "a", "filesize": 1, "sha256": ""}
         ({"shardlist": [{"url": "../a.tar", "filesize": 1}], "side": SIDE}, "shards.json names files outside"),
     ],
 )
-def test_a_missing_or_wrong_index(server, shards, tmp_path, index, sentence):
+def test_a_missing_or_wrong_index_is_an_error(server, shards, tmp_path, index, sentence):
     folder = shards / tmp_path.name / "train"
     folder.mkdir(parents=True)
     if index is not None:
@@ -238,7 +238,7 @@ def test_a_missing_or_wrong_index(server, shards, tmp_path, index, sentence):
         open_scenes(f"{server.address}/{tmp_path.name}")
 
 
-def test_annotations_that_differ_from_the_index(server, shards):
+def test_annotations_that_differ_from_the_index_are_refused(server, shards):
     shutil.copytree(shards / "scenes", shards / "edited")
     with open(shards / "edited" / "train" / "annotations.json", "r+b") as file:
         file.write(b" ")
@@ -246,21 +246,21 @@ def test_annotations_that_differ_from_the_index(server, shards):
         open_scenes(f"{server.address}/edited")
 
 
-def test_without_the_package(monkeypatch):
+def test_a_missing_package_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
     remote._open_file_system.cache_clear()
     with pytest.raises(DataError, match=r"fsspec is not installed\): pip install 'resdet\[remote\]'"):
         open_scenes("s3://bucket/data")
 
 
-def test_a_bound_that_is_no_number(monkeypatch):
+def test_an_invalid_cache_size_is_an_error(monkeypatch):
     monkeypatch.setenv("RESDET_REMOTE_CACHE_GB", "much")
     with pytest.raises(DataError, match="RESDET_REMOTE_CACHE_GB is 'much': give a number of gigabytes"):
         open_scenes("memory://data")
 
 
-def test_images_to_predict_are_fetched_again_after_faults(server, shards):
-    """A lasting fault stops the run, which can be restarted; an image that is not there is an error of that image."""
+def test_images_to_predict_are_retried(server, shards):
+    """Checks that persistent faults raise a DownloadError, which stops the run, and a missing image a DataError."""
     path = next((shards / "scenes/train").glob("*.tar"))
     here = list_images([str(path)])[0]
     there = here._replace(path=f"{server.address}/scenes/train/{path.name}")

@@ -1,4 +1,4 @@
-"""The endless orders of training images."""
+"""Checks the endless orders of training images."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_each_pass_is_a_permutation():
     assert len({tuple(one) for one in passes.tolist()}) == 3
 
 
-def test_it_depends_on_seed_and_position_alone():
+def test_order_depends_on_seed_and_position_only():
     whole = ShuffleSampler(7, seed=1).take(0, 50)
     cut = np.concatenate([ShuffleSampler(7, seed=1).take(start, start + 5) for start in range(0, 50, 5)])
     np.testing.assert_array_equal(whole, cut)
@@ -45,7 +45,7 @@ def a_pass(order: GroupedSampler, number: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8, 16, 103])
-def test_grouped_every_image_comes_once_a_pass_and_few_fill_it(batch):
+def test_grouped_pass_contains_every_image_and_few_duplicates(batch):
     order = GroupedSampler(GROUPS, batch, seed=2)
     assert order.steps_per_pass == np.ceil(103 / batch)
     for number in range(3):
@@ -53,17 +53,17 @@ def test_grouped_every_image_comes_once_a_pass_and_few_fill_it(batch):
         assert counts.min() == 1 and counts.sum() - 103 < batch
 
 
-def test_grouped_batches_are_of_one_group_as_far_as_possible():
+def test_grouped_batches_have_one_group_where_possible():
     for number in range(3):
         batches = GROUPS[a_pass(GroupedSampler(GROUPS, 8, seed=0), number)]
         mixed = [batch for batch in batches if np.ptp(batch) > 0]
         whole = sum(np.bincount(GROUPS) // 8)
         assert len(batches) - len(mixed) >= whole
         spans = sorted((batch.min(), batch.max()) for batch in mixed)
-        assert all(low >= high for (_, high), (low, _) in zip(spans, spans[1:]))  # only neighbors mix
+        assert all(low >= high for (_, high), (low, _) in zip(spans, spans[1:]))  # batches mix neighboring groups only
 
 
-def test_grouped_depends_on_seed_and_step_alone():
+def test_grouped_order_depends_on_seed_and_step_only():
     steps = [0, 40, 3, 41, 13, 7]
     one = GroupedSampler(GROUPS, 8, seed=1)
     for step in steps:
@@ -73,7 +73,7 @@ def test_grouped_depends_on_seed_and_step_alone():
 
 
 def test_grouped_batches_come_in_random_order():
-    """Otherwise the groups would follow one after another, and the last batch would be the mixed one."""
+    """Checks that the first batch of a pass comes from either group."""
     groups = np.repeat([0, 1], 40)
     order = GroupedSampler(groups, 8, seed=0)
     firsts = [groups[order.row(10 * number)[0]] for number in range(40)]
@@ -87,7 +87,7 @@ def test_fewer_images_than_a_batch(count):
     assert set(order.row(5).tolist()) == set(range(count)) and order.row(5).shape == (8,)
 
 
-def test_copies_are_as_many_as_expected():
+def test_number_of_copies():
     copies = np.array([0, 0.25, 1, 1.5, 2.25, 1, 0.5, 3.5])
     order = GroupedSampler(np.array([0, 1, 0, 1, 0, 1, 0, 1]), 5, seed=0, copies=copies)
     passes = np.stack([np.bincount(a_pass(order, number).ravel(), minlength=8) for number in range(800)])
@@ -96,7 +96,7 @@ def test_copies_are_as_many_as_expected():
     np.testing.assert_allclose(passes.mean(0), copies, atol=0.06)
 
 
-def test_a_sum_of_copies_that_is_not_whole_is_rounded_alike_in_every_pass():
+def test_every_pass_has_the_rounded_sum_of_copies():
     copies = np.random.default_rng(0).uniform(0.3, 2.9, 97)
     order = GroupedSampler(np.zeros(97, int), 1, seed=0, copies=copies)
     passes = np.stack([np.bincount(a_pass(order, number).ravel(), minlength=97) for number in range(50)])

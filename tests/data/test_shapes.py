@@ -1,4 +1,4 @@
-"""The embedded generator."""
+"""Checks the generated data set of shapes."""
 
 import numpy as np
 import pytest
@@ -24,5 +24,5 @@ def test_outlines_fill_the_unit_circle(name):
     assert 0.8 < np.linalg.norm(corners, axis=1).max() < 1.5
 
 
-def test_sizes_are_free():
+def test_images_of_any_size():
     assert draw(3, 200, np.random.default_rng(0)).shape == (200, 200, 3)

@@ -1,5 +1,4 @@
-"""Shards hold the data set that they are made from: same order, bytes, objects and batches; other programs read them,
-and theirs are read."""
+"""Compares shards with the data set they are made from, and checks the exchange with other programs."""
 
 import io
 import json
@@ -25,7 +24,7 @@ IMAGES = 9
 
 
 def tar(path, files):
-    """A tar file as another program writes it."""
+    """Writes a tar file as another program would."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
         for name, data in files.items():
@@ -40,7 +39,7 @@ def jpeg(seed, size=(20, 30)):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """A folder of scenes, and its shards."""
+    """Writes a folder of scenes and its shards."""
     folder = tmp_path_factory.mktemp("scenes")
     shape_scenes.write(folder / "files", IMAGES, 4, 64, 0)
     assert main(["data", "shard", str(folder / "files"), str(folder / "shards"), "--images-per-shard", "4"]) == 0
@@ -49,7 +48,7 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
-    """A folder per class, and its shards."""
+    """Writes a folder per class and the shards of these folders."""
     folder = tmp_path_factory.mktemp("classes")
     for split, count in (("train", 5), ("val", 2)):
         for label, name in enumerate(("cat", "dog")):
@@ -77,7 +76,7 @@ def without_caches(files):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_detection_is_the_same(scenes, split):
+def test_detection_data_equal_the_files(scenes, split):
     files, shards = (open_detection(scenes / name, split) for name in ("files", "shards"))
     assert len(shards) == len(files) and shards.classes == files.classes
     for name in ("sizes", "boxes", "labels", "starts", "crowd", "points", "image_ids"):
@@ -101,17 +100,17 @@ def assert_same(one, other):
         assert torch.equal(first.indices, second.indices)
 
 
-def test_batches_are_the_same_after_a_resume_and_in_workers_and_ranks(scenes):
+def test_batches_equal_the_files_after_a_resume_and_in_workers_and_ranks(scenes):
     expected = batches(open_detection(scenes / "files", "train"), 0)
     source = open_detection(scenes / "shards", "train")
     assert_same(batches(source, 0), expected)
-    assert_same(batches(source, 2, workers=2), expected[2:])  # a start in the middle of an epoch
+    assert_same(batches(source, 2, workers=2), expected[2:])  # starts in the middle of an epoch
     ranks = [batches(source, 0, rank=rank, world=2) for rank in (0, 1)]
     for whole, *parts in zip(expected, *ranks, strict=True):
         assert torch.equal(whole.indices, torch.cat([part.indices for part in parts]))
 
 
-def test_classification_is_the_same(classes):
+def test_classification_data_equal_the_files(classes):
     for split in ("train", "val"):
         files, shards = (open_classes(classes / name, split) for name in ("files", "shards"))
         assert shards.classes == files.classes and len(shards) == len(files)
@@ -120,7 +119,7 @@ def test_classification_is_the_same(classes):
         assert shards.header_size(0) == (30, 20)
 
 
-def test_classification_batches_show_each_image_once_an_epoch(classes):
+def test_classification_batches_have_each_image_once_per_epoch(classes):
     source = open_classes(classes / "shards", "train")
     samples = Samples(source, TrainTransform(AugmentConfig(), 16), 0, 16, "error")
     loaders = [TrainingLoader(samples, 2, 1, 2, CPU, Skipped([].append), rank, 2) for rank in (0, 1)]
@@ -154,7 +153,7 @@ def test_the_index_describes_the_tar_files(scenes):
         assert place == f"{offset}+{len(data)}-{zlib.crc32(data):08x}"
 
 
-def test_webdataset_reads_them(scenes, classes):
+def test_webdataset_reads_shards(scenes, classes):
     webdataset = pytest.importorskip("webdataset")
     shards = sorted(map(str, (scenes / "shards" / "train").glob("*.tar")))
     samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8"))
@@ -169,7 +168,7 @@ def test_webdataset_reads_them(scenes, classes):
     assert sorted(label for _, label in pairs) == [0] * 5 + [1] * 5
 
 
-def test_shards_become_files_again(scenes, tmp_path):
+def test_shards_are_converted_to_files(scenes, tmp_path):
     assert main(["data", "convert", str(scenes / "shards"), str(tmp_path / "coco"), "--to", "coco"]) == 0
     files, back = (open_detection(folder, "train") for folder in (scenes / "files", tmp_path / "coco"))
     assert [back.image(i).data for i in range(len(back))] == [files.image(i).data for i in range(len(files))]
@@ -190,7 +189,7 @@ OBJECTS = {
 
 
 @pytest.mark.parametrize("content", OBJECTS.values(), ids=OBJECTS)
-def test_tar_files_of_others_with_json(tmp_path, content):
+def test_tar_files_of_other_programs_with_json(tmp_path, content):
     samples = {f"{i:03d}.jpg": jpeg(i) for i in range(3)} | {f"{i:03d}.json": json.dumps(content) for i in range(3)}
     both = {name: data if isinstance(data, bytes) else data.encode() for name, data in samples.items()}
     tar(tmp_path / "train-0000.tar", both)
@@ -205,7 +204,7 @@ def test_tar_files_of_others_with_json(tmp_path, content):
 
 
 @pytest.mark.parametrize("suffix, labels", [("cls", ["1", "0"]), ("json", ['{"label": 1}', "0"])])
-def test_tar_files_of_others_with_classes(tmp_path, suffix, labels):
+def test_tar_files_of_other_programs_with_classes(tmp_path, suffix, labels):
     for split in ("train", "val"):
         files = {f"{i}.jpg": jpeg(i) for i in range(2)} | {f"{i}.{suffix}": labels[i].encode() for i in range(2)}
         tar(tmp_path / split / "0.tar", files)
@@ -213,13 +212,13 @@ def test_tar_files_of_others_with_classes(tmp_path, suffix, labels):
     assert source.labels.tolist() == [1, 0] and source.classes == ["0", "1"]
 
 
-def test_damage_is_told(scenes, tmp_path):
+def test_damaged_images_are_errors(scenes, tmp_path):
     import shutil
 
     shutil.copytree(scenes / "shards", tmp_path / "shards")
     for path in (tmp_path / "shards" / "train").glob("*.tar"):
         data = bytearray(path.read_bytes())
-        data[600] ^= 1  # in the first image
+        data[600] ^= 1  # a byte of the first image
         path.write_bytes(data)
     source = open_detection(tmp_path / "shards", "train")
     damaged = []
@@ -234,6 +233,6 @@ def test_damage_is_told(scenes, tmp_path):
 @pytest.mark.parametrize(
     "source, sentence", [("", "neither a data set of detection"), ("missing", "neither a data set of detection")]
 )
-def test_what_is_no_data_set(tmp_path, capsys, source, sentence):
+def test_other_folders_are_refused(tmp_path, capsys, source, sentence):
     assert main(["data", "shard", str(tmp_path / source), str(tmp_path / "new")]) == 2
     assert sentence in capsys.readouterr().err

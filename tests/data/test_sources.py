@@ -1,4 +1,4 @@
-"""Data sets with nothing to work on are refused before anything is spent on them."""
+"""Checks that data sets without images, classes or objects are refused when they are opened."""
 
 import json
 
@@ -29,7 +29,7 @@ def opened(root, split, images, annotations, categories):
         (([{"id": 1, "file_name": "1.png"}], [OBJECT], [CLASS]), r"no images \(.*nor a readable file: 1\): check data"),
     ],
 )
-def test_empty_data_sets(tmp_path, split, content, what):
+def test_empty_data_sets_are_refused(tmp_path, split, content, what):
     with pytest.raises(DataError, match=f"{what}.{split}"):
         opened(tmp_path, split, *content)
 

@@ -1,4 +1,4 @@
-"""Comparison of a run that was cut and resumed with one that never was."""
+"""Helpers that compare an interrupted and resumed run with an uninterrupted one."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ SPEED = ("images/s", "data")
 
 
 def assert_equal(first, second, place: str = "") -> None:
-    """To the bit, through dicts and lists."""
+    """Asserts bitwise equality of nested dicts, lists and tensors."""
     assert type(first) is type(second), place
     if isinstance(first, dict):
         assert first.keys() == second.keys(), place
@@ -31,7 +31,7 @@ def metrics(folder: Path) -> list[dict]:
 
 
 def assert_same_run(whole: Path, cut: Path) -> None:
-    """The same weights, state, best checkpoint, metrics and results."""
+    """Asserts equal weights, training state, best checkpoint, metrics and results."""
     for name in ("last.pth", "best.pth"):
         assert_equal(*(content(folder / name) for folder in (whole, cut)), name)
     assert metrics(whole) == metrics(cut)
@@ -41,7 +41,7 @@ def assert_same_run(whole: Path, cut: Path) -> None:
 
 
 def content(path: Path) -> dict:
-    """Without the optimizer's copy of the learning rate, which each step sets anew."""
+    """Loads a checkpoint without the optimizer's learning rate, which each step sets again."""
     found = torch.load(path, weights_only=True)
     for group in found.get("trainer", {}).get("optimizer", {}).get("param_groups", []):
         del group["lr"]

@@ -1,4 +1,4 @@
-"""A callback that kills its process in the middle of a run, once: not after torchrun has restarted it."""
+"""A callback that kills the process during a run, but not after torchrun has restarted it."""
 
 import os
 import signal

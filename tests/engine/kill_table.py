@@ -1,9 +1,9 @@
-"""Ends a short run at random moments, resumes it until it is complete, and compares it with an unbroken one to the bit.
+"""Ends a short run at random moments, resumes it until it is complete, and compares it bitwise with an unbroken run.
 
     python tests/engine/kill_table.py [--kills 100] [--signals 10] [--folder DIR] [--seed 0]
 
-Prints a table: how the run was ended, how often, and whether the last checkpoint, the best one and the metrics are
-those of the unbroken run.
+Prints a table of the ways to end a run with their counts, and fails if the last checkpoint, the best checkpoint or the
+metrics differ from those of the uninterrupted run.
 """
 
 import argparse
@@ -28,9 +28,9 @@ import resdet.commands.train  # noqa: E402, F401
 from resdet.cli import process  # noqa: E402
 from resdet.engine.checkpoint import has_ended, read_last  # noqa: E402
 
-SPREAD = 0.04  # of the time that the whole run takes: the random part of the time until a hit
+SPREAD = 0.04  # random delay before a hit, as a fraction of the duration of the whole run
 
-# Steps of milliseconds, with everything that a checkpoint must carry.
+# Fast steps, with every feature that adds state to a checkpoint.
 RUN = [
     *TINY,
     "train.length=150",
@@ -43,7 +43,7 @@ RUN = [
     "schedule.patience=2",
     "schedule.gamma=0.9",
 ]
-# With loader workers.
+# Images loaded from files by worker processes.
 PHOTOGRAPHS = [
     *LOADED,
     "data.val_images=16",
@@ -57,7 +57,7 @@ PHOTOGRAPHS = [
 
 @dataclass
 class Way:
-    """How a run is ended."""
+    """A way to end a run."""
 
     name: str
     number: int
@@ -77,7 +77,7 @@ WAYS = [
 
 
 def fork(folder: Path, words: list[str]) -> int:
-    """Starts the run in a process group of its own: a fork, which has paid for the imports. Returns its id."""
+    """Starts the run in a new process group and returns its process id; a fork saves the time of the imports."""
     child = os.fork()
     if child:
         return child
@@ -89,7 +89,7 @@ def fork(folder: Path, words: list[str]) -> int:
 
 
 def status_of(child: int, wait: bool) -> int | None:
-    """Its exit status, negative for a signal; None while it runs."""
+    """Returns the exit status of the child, negative for a signal, or None while it runs."""
     ended, status = os.waitpid(child, 0 if wait else os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if ended else None
 
@@ -100,7 +100,7 @@ def readings(folder: Path) -> int:
 
 
 def hit(child: int, way: Way, rng: random.Random) -> bool:
-    """Sends the signal; False where there was nobody to send it to."""
+    """Sends the signal; returns False if the run has no worker to send it to."""
     if way.target == "worker":
         children = Path(f"/proc/{child}/task/{child}/children").read_text().split()
         if not children:
@@ -111,13 +111,13 @@ def hit(child: int, way: Way, rng: random.Random) -> bool:
 
 
 def run_to_the_end(folder: Path, way: Way, most: int, spread: float, rng: random.Random, counts: Counter) -> None:
-    """Starts the run again and again until it is complete, and hits it at most so many times."""
+    """Restarts the run until it is complete and sends at most `most` signals."""
     hits = 0
     while True:
         child = fork(folder, way.words)
         before, status = readings(folder), None
         delay = rng.random() * spread
-        # Three of four hits come when training goes on, the fourth at any time after the start.
+        # Three of four hits wait for the first step after the start; the fourth comes at any time.
         patient = rng.random() < 0.75
         while status is None and hits < most:
             if patient and readings(folder) == before:
@@ -137,7 +137,7 @@ def run_to_the_end(folder: Path, way: Way, most: int, spread: float, rng: random
             break
         allowed = [0, -way.number, 128 + way.number]
         if way.target == "worker":
-            allowed.append(2)  # two hits fell on one batch: the run saves and ends
+            allowed.append(2)  # two killed workers in one batch: the run saves a checkpoint and exits
         if status not in allowed:
             raise SystemExit(f"status {status}: see {folder}.log")
     counts["hits"] += hits

@@ -1,10 +1,10 @@
-"""Trains on several machines that are network namespaces of this one, and takes machines away or adds them.
+"""Trains on several simulated machines, each a network namespace, and removes or adds machines during the run.
 
     unshare -n -m python tests/engine/namespaces.py [--case NAME …] [--folder DIR] [--timeout 20]
 
 Needs root and iproute2. Prints a table: the event, the seconds from it to the next step, the last step, the largest
-difference of a training loss from the first case's (until 20 steps after the event, and in all), the exit statuses of
-torchrun, and what a process printed.
+difference of a training loss from the first case's (until 20 steps after the event, and overall), the exit statuses of
+torchrun, and the messages of one process.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from running import TINY  # noqa: E402
 REPOSITORY = Path(__file__).parents[2]
 RUN = [*TINY, "model.backbone.norm=gn", "train.batch=12", "train.unit=steps", "train.length=400", "train.log_every=5"]
 RUN += ["train.evaluate_every=200", "train.checkpoint_every=20", "train.deterministic=true"]
-EVENT = 60  # the step after which a machine is hit
-LIMIT = 240  # seconds of a case
+EVENT = 60  # the step after which the event happens
+LIMIT = 240  # seconds until a case is given up
 
 
 def ip(*words):
@@ -34,7 +34,7 @@ def ip(*words):
 
 
 class Machine:
-    """A network namespace with an address, and torchrun in it."""
+    """A network namespace with an address, in which torchrun is started."""
 
     def __init__(self, number):
         self.number, self.link = number, f"port{number}"
@@ -67,7 +67,7 @@ class Machine:
             self.torchrun = subprocess.Popen(self.enter(*command), env={**os.environ, **more}, **pipes)
 
     def signal(self, number):
-        """To torchrun and its processes, which have sessions of their own."""
+        """Sends a signal to torchrun and to its child processes, which run in separate sessions."""
         children = Path(f"/proc/{self.torchrun.pid}/task/{self.torchrun.pid}/children").read_text().split()
         for process in (self.torchrun.pid, *map(int, children)):
             os.kill(process, number)
@@ -78,7 +78,7 @@ class Machine:
         self.torchrun.wait()
         self.holder.kill()
         self.holder.wait()
-        subprocess.run(["ip", "link", "del", self.link], stderr=subprocess.DEVNULL)  # the system does it later
+        subprocess.run(["ip", "link", "del", self.link], stderr=subprocess.DEVNULL)  # removed later otherwise
 
 
 def steps(folder):
@@ -95,7 +95,7 @@ def wait(condition, machines, start):
 
 
 def case(name, home, count, event, timeout):
-    """Runs with `count` machines until the event, and to the end."""
+    """Runs with `count` machines until the event and then to the end."""
     folder, start = home / name, time.monotonic()
     machines = [Machine(number + 1) for number in range(count)]
     for one in machines:

@@ -1,4 +1,4 @@
-"""Callbacks: when they are called, and how they stop a run or fail in it."""
+"""Checks when callbacks are called, and how a callback stops a run or fails."""
 
 import json
 
@@ -14,7 +14,7 @@ from resdet.errors import Error
 
 
 class Recorder(Callback):
-    """Notes every call; `at` maps a hook and its first argument to what happens then."""
+    """Records every call; `at` maps a hook and its first argument to an action."""
 
     def __init__(self, at=None):
         self.calls, self.at, self.run = [], at or {}, None
@@ -70,7 +70,7 @@ def test_the_order_of_the_calls(tmp_path):
     assert given.experiment == {"name": "linear"}
 
 
-def test_values_are_those_of_the_log(tmp_path):
+def test_callbacks_get_the_logged_values(tmp_path):
     recorder = Recorder()
     run(trainer(Linear(figures=[0.4, 0.3, 0.2]), tmp_path), tmp_path, callbacks=[recorder])
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -82,7 +82,7 @@ def test_values_are_those_of_the_log(tmp_path):
         assert given[kind][step]["error"] == pytest.approx(error, rel=1e-5)
 
 
-def test_a_callback_stops_the_run_which_resumes(tmp_path, capsys):
+def test_a_callback_stops_the_run_and_the_run_resumes(tmp_path, capsys):
     made = trainer(Linear(), tmp_path)
     run(made, tmp_path, callbacks=[Recorder({("step", 4): stop})])
     assert made.stopped and made.step == 4 and last_step(tmp_path) == 4
@@ -113,7 +113,7 @@ def test_a_stop_at_other_points(tmp_path, hook, value, step):
         ("end", None, "on_train_end", 9),
     ],
 )
-def test_a_failure_is_told_in_one_sentence_after_the_state_is_saved(tmp_path, hook, value, method, step):
+def test_a_failing_callback_raises_one_error_after_the_state_is_saved(tmp_path, hook, value, method, step):
     other, failing = Recorder(), Recorder({(hook, value): fail})
     made = trainer(Linear(), tmp_path)
     with pytest.raises(Error) as caught:
@@ -131,12 +131,12 @@ def test_a_failure_is_told_in_one_sentence_after_the_state_is_saved(tmp_path, ho
     assert run(again, tmp_path)["error"] == 0.5 and again.step == 9
 
 
-def test_a_run_without_callbacks_asks_for_no_stop():
+def test_no_stop_is_requested_without_callbacks():
     assert not Callbacks().stop_requested
 
 
 class Ends(Callback):
-    """Ends a run at step 3: by a stop, or by an exception."""
+    """Stops a run at step 3; a subclass raises an exception instead."""
 
     def on_train_start(self, run):
         self.run = run
@@ -155,7 +155,7 @@ class Fails(Ends):
 
 
 @pytest.mark.parametrize("name, status", [("Ends", 0), ("Fails", 2)])
-def test_one_rank_stops_all(fork, tmp_path, name, status):
+def test_a_stop_or_failure_on_one_rank_stops_all_ranks(fork, tmp_path, name, status):
     words = [
         *TINY,
         "train.batch=16",
@@ -183,7 +183,7 @@ def test_callbacks_from_python(tmp_path):
     assert recorder.run.experiment["train"]["length"] == 2 and 0 <= best["error"] <= 1
 
 
-def test_a_stop_at_the_start_leaves_the_evaluation_to_the_next_run(tmp_path):
+def test_a_stop_at_the_start_keeps_the_evaluation_due(tmp_path):
     made = trainer(task := Linear(), tmp_path)
     made.evaluation_due, made.step = True, 3
     task.evaluate = lambda model: pytest.fail("evaluates")

@@ -1,4 +1,4 @@
-"""When a step is captured, replayed or left eager; tests/gpu compares captured steps with eager ones."""
+"""Checks when a step is captured, replayed or run eagerly; tests/gpu compares captured steps with eager ones."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ class Stream:
 
 
 class Calls:
-    """A step that counts its calls, on a device that replaces CUDA: a replay changes nothing."""
+    """A step that counts its calls on a mock of CUDA, where a replay computes nothing."""
 
     def __init__(self, monkeypatch, fails: bool = False):
         self.eager = self.captured = self.replayed = 0
@@ -78,7 +78,7 @@ def test_each_shape_is_captured_after_eager_steps_and_then_replayed(monkeypatch)
     assert calls.counts() == (7, 2, 4)
 
 
-def test_a_replay_gets_the_inputs_and_keeps_its_output(monkeypatch):
+def test_a_replay_copies_the_inputs_and_returns_a_copy_of_the_output(monkeypatch):
     calls = Calls(monkeypatch)
     for _ in range(4):
         calls.step(inputs(4))
@@ -88,7 +88,7 @@ def test_a_replay_gets_the_inputs_and_keeps_its_output(monkeypatch):
     output = calls.step(given)
     assert known.inputs[0][0].eq(9).all() and known.inputs[0][0] is not given[0][0]
     known.output.fill_(-1)
-    assert output != -1  # the next replay overwrites the graph's own output
+    assert output != -1  # the next replay overwrites the graph's output buffer
 
 
 def test_the_number_of_graphs_is_bounded(monkeypatch):
@@ -105,7 +105,7 @@ def test_a_step_that_cannot_be_captured_stays_eager(monkeypatch):
     with pytest.warns(UserWarning, match="without CUDA graphs: operation not permitted when stream is capturing"):
         for _ in range(5):
             assert calls.step(inputs(4)) == 4
-    assert calls.counts() == (5, 0, 0) and calls.freed == 2  # gradients recorded by half a step are dropped, too
+    assert calls.counts() == (5, 0, 0) and calls.freed == 2  # gradients of the failed capture are freed as well
 
 
 def test_the_memory_format_is_part_of_the_shape(monkeypatch):

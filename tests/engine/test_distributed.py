@@ -1,4 +1,4 @@
-"""Two processes do the work of one, each on its device."""
+"""Checks that training with two processes matches training with one."""
 
 import json
 import os
@@ -34,8 +34,8 @@ def train(tmp_path, how, name, *options, **more):
 
 
 @pytest.mark.parametrize("norm", ["sync", "gn"])
-def test_the_loss_curve_of_one_process(tmp_path, norm):
-    """The same global batch, in one process and in two halves; 33 validation images do not divide by two."""
+def test_two_processes_give_the_loss_curve_of_one(tmp_path, norm):
+    """Compares one process and two with the same global batch; the number of validation images is odd on purpose."""
     options = [f"model.backbone.norm={norm}", "data.val_images=33", "train.evaluate_every=3"]
     one, two = train(tmp_path, here, "one", *options), train(tmp_path, fork, "two", *options, ranks=2)
     for kind in ("train", "val"):
@@ -44,12 +44,12 @@ def test_the_loss_curve_of_one_process(tmp_path, norm):
         ):
             assert step == other_step
             assert other_loss == pytest.approx(loss, rel=2e-3)
-            assert other_error == pytest.approx(error, abs=0.07)  # two images on the border of two classes
+            assert other_error == pytest.approx(error, abs=0.07)  # two images close to a decision boundary may differ
     assert [step for step, *_ in losses(two, "train")] == list(range(1, 7))
 
 
 def whole_and_cut(tmp_path, cut_at, *options):
-    """The last checkpoints of two processes that ran through, and of two that went on where others had stopped."""
+    """Loads the last checkpoints of an uninterrupted run and of a resumed run, each with two processes."""
     whole = train(tmp_path, fork, "whole", *options, ranks=2)
     train(tmp_path, fork, "cut", *options, f"train.length={cut_at}", ranks=2)
     cut = train(tmp_path, fork, "cut", *options, "--resume", ranks=2)
@@ -61,24 +61,24 @@ def assert_same(first, second):
 
 
 def test_resumed_in_two_processes(tmp_path):
-    """Batch norm follows each process's own batches; a checkpoint makes them one, and a run goes on from it exactly."""
+    """Checks that a resumed run equals an uninterrupted one although batch norm statistics differ between processes."""
     whole, cut = whole_and_cut(tmp_path, 4, "schedule.name=constant", "train.evaluate_every=2")
     assert_same(whole["model"], cut["model"])
 
 
 def test_averaged_weights_in_two_processes(tmp_path):
-    """Their batch norm statistics are as much of one process as those of the weights themselves."""
+    """Checks that a resumed run restores the averaged weights and their batch norm statistics."""
     options = ("schedule.name=constant", "train.ema=0.5", "train.checkpoint_every=3")
     whole, cut = whole_and_cut(tmp_path, 3, *options)
     assert_same(whole["trainer"]["averaged"], cut["trainer"]["averaged"])
 
 
 def keep_statistics():
-    """Writes down what batch norm has seen in this process, before the processes share it for the first time."""
+    """Saves the batch norm statistics of each process before they are averaged for the first time."""
     share, kept = distributed.average_statistics, []
 
     def watched(model):
-        if len(kept) < 2:  # the weights', and their average's
+        if len(kept) < 2:  # the model and its moving average
             kept.append(model)
             torch.save(statistics(model.state_dict()), f"{len(kept)}-{os.environ['RANK']}.pt")
         share(model)
@@ -104,24 +104,24 @@ def test_statistics_are_the_mean_of_both_processes(tmp_path):
             assert not torch.equal(one[name], two[name])
 
 
-def test_a_batch_that_does_not_divide(tmp_path, command):
+def test_batch_must_divide_by_accumulate(tmp_path, command):
     done = command("train", *TINY, "train.batch=9", "train.accumulate=3", "train.length=1", "--out", "run")
     assert done.returncode == 0
     done = command("train", *TINY, "train.batch=9", "train.accumulate=2")
     assert done.returncode == 2 and "train.accumulate" in done.stderr
 
 
-SHARDS = [(2, 3, 5, 8), (1, 3, 9, 4)]  # as in detection: of other shapes
+SHARDS = [(2, 3, 5, 8), (1, 3, 9, 4)]  # a different shape in each process, as in detection
 
 
 def shard(rank):
-    """Far from zero, so that the square of the mean dwarfs the variance."""
+    """Returns values far from zero, so that the squared mean is much larger than the variance."""
     generator = torch.Generator().manual_seed(rank)
     return 100 * (1 + rank / 1000) + 0.1 * torch.randn(SHARDS[rank], generator=generator)
 
 
 def wanted(x):
-    """Something to pull each value by."""
+    """Returns different weights for the sum of the outputs, so that every value gets a different gradient."""
     return torch.arange(x.numel(), dtype=x.dtype).view_as(x).sin()
 
 
@@ -136,8 +136,8 @@ def normalise_shard(rank, folder):
     dist.destroy_process_group()
 
 
-def test_synchronised_norms_count_every_pixel_alike(tmp_path):
-    """Batch norm in double precision on all pixels of both processes, side by side."""
+def test_synchronized_norms_weight_every_pixel_equally(tmp_path):
+    """Compares SyncBatchNorm2d with nn.BatchNorm2d in double precision on the pixels of both processes."""
     fork_functions(normalise_shard, tmp_path)
     ours = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     pixels = lambda x: x.double().transpose(0, 1).reshape(1, 3, -1, 1)
@@ -158,7 +158,7 @@ def test_synchronised_norms_count_every_pixel_alike(tmp_path):
 @pytest.mark.parametrize(
     "device, sentence", [("gpu", "'gpu': give auto, cpu or cuda"), ("cuda", "'cuda': .*no usable GPU")]
 )
-def test_a_device_that_is_not_there(device, sentence, monkeypatch):
+def test_unavailable_device_is_an_error(device, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=f"train.device is {sentence}"):
         choose_device(device)
@@ -170,8 +170,7 @@ def go_to_a_folder_of_its_own():
 
 
 @pytest.mark.parametrize("step", [None, 2])
-def test_machines_that_share_no_folder_do_not_go_on_differently(tmp_path, step):
-    """Each process in a folder of its own: the second has no last.pth, or one of another step."""
+def test_resuming_from_different_steps_is_refused(tmp_path, step):
     for number in (0, 1):
         (tmp_path / f"machine{number}").mkdir()
     train(tmp_path / "machine0", here, "run", "train.length=4")

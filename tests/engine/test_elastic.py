@@ -1,4 +1,4 @@
-"""Processes come and go: torchrun restarts a run that goes on by itself, with any number of processes."""
+"""Checks elastic training: torchrun restarts a run, which resumes without --resume and with any number of processes."""
 
 import json
 import os
@@ -34,8 +34,8 @@ def losses(folder):
     return [line["cross_entropy"] for line in metrics(folder) if line["kind"] == "train"]
 
 
-def test_torchrun_restarts_a_run_that_goes_on(tmp_path):
-    """Rank 0 is killed after step 7, two steps after the last checkpoint; nobody says --resume."""
+def test_a_run_restarted_by_torchrun_resumes(tmp_path):
+    """Kills rank 0 after step 7, two steps after the last checkpoint; the restarted run equals an uninterrupted one."""
     whole = train(tmp_path, fork, "whole", *KILLED, ranks=2)
     done = run(tmp_path, "train", *KILLED, "--out", "cut", launcher=ELASTIC)
     assert done.returncode == 0, done.stderr
@@ -45,14 +45,14 @@ def test_torchrun_restarts_a_run_that_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("ranks, options", [(3, []), (2, ["train.batch=9", "train.accumulate=3"])])
-def test_shares_that_differ_give_the_curve_of_one_process(tmp_path, ranks, options):
-    """16 images are 5, 5 and 6; 9 are 4 and 5 images, in micro-batches of 1 or 2."""
+def test_uneven_shares_give_the_loss_curve_of_one_process(tmp_path, ranks, options):
+    """Splits a batch into 5, 5 and 6 images, or into 4 and 5 images in micro-batches, and compares with one process."""
     options = [*COMMON, "model.backbone.norm=gn", *options]
     one, several = train(tmp_path, here, "one", *options), train(tmp_path, fork, "several", *options, ranks=ranks)
     assert losses(several) == pytest.approx(losses(one), rel=1e-3)
 
 
-def test_another_number_of_processes_goes_on_with_the_same_curve(tmp_path):
+def test_resuming_with_more_processes_keeps_the_loss_curve(tmp_path):
     options = [*COMMON, "model.backbone.norm=gn", "schedule.name=constant"]
     one = train(tmp_path, here, "one", *options)
     train(tmp_path, fork, "more", *options, "train.length=3", ranks=2)
@@ -62,28 +62,28 @@ def test_another_number_of_processes_goes_on_with_the_same_curve(tmp_path):
     assert losses(tmp_path / "more") == pytest.approx(losses(one), rel=1e-3)
 
 
-def test_more_processes_than_images(tmp_path):
+def test_batch_too_small_for_the_processes_is_an_error(tmp_path):
     done = fork(tmp_path, "train", *COMMON, "train.batch=2", "train.accumulate=2", "--out", "run", ranks=2)
     assert done.returncode == 2 and "give at least 4" in done.stderr
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """A run of two processes without a key of train.ddp."""
+    """Trains a run of two processes with the default settings of train.ddp."""
     return train(tmp_path_factory.mktemp("plain"), fork, "run", *COMMON, ranks=2)
 
 
 EXACT = [["gradient_as_bucket_view=false", "bucket_cap_mb=0.01"], ["static_graph=true"]]
 
 
-def test_keys_that_leave_the_gradients_as_they_are(tmp_path, plain):
+def test_ddp_settings_without_effect_on_the_gradients(tmp_path, plain):
     for number, keys in enumerate(EXACT):
         options = [*COMMON, *(f"train.ddp.{key}" for key in keys)]
         other = train(tmp_path, fork, f"other{number}", *options, ranks=2)
         assert_equal(*(content(run / "last.pth")["model"] for run in (plain, other)))
 
 
-def test_compressed_gradients(tmp_path, plain):
+def test_compressed_gradients_keep_the_loss_close(tmp_path, plain):
     plain = losses(plain)
     powersgd = ["train.ddp.powersgd_start=3", "train.ddp.powersgd_rank=8"]
     for kind, tolerance in (("fp16", 0.02), ("bf16", 0.1), ("powersgd", 0.5)):
@@ -104,14 +104,14 @@ def sleep_at_the_third_step():
 
 
 @pytest.mark.slow
-def test_a_process_that_does_not_answer(tmp_path):
+def test_a_hanging_process_ends_the_run_after_the_timeout(tmp_path):
     options = [*COMMON, "train.ddp.timeout=20", "train.evaluate_every=1000"]
     done = fork(tmp_path, "train", *options, "--out", "run", ranks=2, first=sleep_at_the_third_step)
     assert done.returncode == 2
     assert "Process 0 of 2 has lost another one after step 3" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_keys_of_a_former_start_do_not_disturb():
+def test_store_keys_of_an_earlier_start_are_ignored():
     store, names = dist.HashStore(), {}
     store.set_timeout(timedelta(seconds=60))
     store.set("arrived/1", "of a process that has ended")
@@ -126,7 +126,7 @@ def test_keys_of_a_former_start_do_not_disturb():
     assert names[0, 0] != names[1, 0]
 
 
-def test_nobody_arrives():
+def test_a_missing_process_is_an_error():
     with pytest.raises(dist.DistStoreError, match="process 1 did not arrive"):
         meet(dist.HashStore(), 0, 2, 0.1)
 
@@ -137,7 +137,7 @@ def run_of(folder, identity):
     (folder / "run.json").write_text(json.dumps({"torchrun": identity}))
 
 
-def test_only_its_own_folder_is_continued(tmp_path, monkeypatch):
+def test_only_the_folder_of_the_same_torchrun_job_is_continued(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_of(tmp_path / "runs/x", "job 1")
     run_of(tmp_path / "runs/x-2", "job 2")
@@ -160,7 +160,7 @@ def hold(folder):
         time.sleep(60)
 
 
-def test_a_lock_of_a_lost_machine_is_taken_over(tmp_path, monkeypatch):
+def test_the_lock_of_the_same_torchrun_job_is_taken_over(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
     run_of(tmp_path / "run", "job")
     holder = forking().Process(target=hold, args=(tmp_path / "run",))

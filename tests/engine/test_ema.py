@@ -1,4 +1,4 @@
-"""The average of the weights beside torch's AveragedModel."""
+"""Compares the moving average of the weights with torch's AveragedModel."""
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ def change(model: nn.Module) -> None:
             tensor += torch.randn(tensor.shape) if tensor.is_floating_point() else 1
 
 
-def test_the_average_is_torchs():
+def test_average_equals_torch():
     model = net()
     ours, peer = ModelEMA(model, 0.9), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     for _ in range(4):
@@ -25,11 +25,11 @@ def test_the_average_is_torchs():
         ours.update(model)
         peer.update_parameters(model)
         for (name, a), b in zip(peer.state_dict().items(), ours.state_dict().values()):
-            assert torch.equal(a, b) or "num_batches" in name  # a count is copied here, not averaged
+            assert torch.equal(a, b) or "num_batches" in name  # resdet copies integer counts, torch averages them
     assert ours.state_dict().keys() == peer.state_dict().keys()
 
 
-def test_a_resumed_average_goes_on():
+def test_loaded_state_continues_the_average():
     model = net()
     whole, resumed = ModelEMA(model, 0.9), ModelEMA(model, 0.9)
     change(model)

@@ -1,4 +1,4 @@
-"""Runs that are ended at random moments and resumed equal one that never was."""
+"""Checks that runs ended at random moments and resumed equal an uninterrupted run."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_random_ends(tmp_path):
+def test_runs_ended_at_random_equal_an_uninterrupted_run(tmp_path):
     script = Path(__file__).with_name("kill_table.py")
     words = [script, "--kills", 10, "--signals", 2, "--folder", tmp_path]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

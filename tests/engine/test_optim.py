@@ -1,4 +1,4 @@
-"""The optimiser's state follows the layout of the weights; its steps are those of torch's plain loops."""
+"""Compares optimizer steps with torch's plain loops and checks that a loaded state adapts to the memory format."""
 
 import copy
 
@@ -23,7 +23,7 @@ def conv(layout: torch.memory_format) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_run_goes_on_in_another_layout(name):
+def test_state_loads_into_another_memory_format(name):
     config = OptimConfig(name=name)
     plain, last = conv(torch.contiguous_format), conv(torch.channels_last)
     before = build_optimizer(plain, config, 0.01)
@@ -39,7 +39,7 @@ def test_a_run_goes_on_in_another_layout(name):
 
 
 @pytest.mark.parametrize("name, plain", [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
-def test_steps_are_those_of_the_plain_loops(name, plain):
+def test_steps_match_the_plain_loops(name, plain):
     ours, theirs = conv(torch.channels_last), conv(torch.contiguous_format)
     config = OptimConfig(name=name, weight_decay=0.1, nesterov=name == "sgd")
     options = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
@@ -52,8 +52,8 @@ def test_steps_are_those_of_the_plain_loops(name, plain):
     torch.testing.assert_close(ours.bias, theirs.bias)
 
 
-def test_a_run_goes_on_with_the_settings_of_now():
-    """Another decay and momentum than before: the next step is torch's with these, on the momentum that there was."""
+def test_loaded_state_uses_the_new_settings():
+    """Compares a step with torch's after weight decay and momentum have changed; the momentum buffers are kept."""
     ours, theirs = conv(torch.contiguous_format), conv(torch.contiguous_format)
     before = build_optimizer(ours, OptimConfig(weight_decay=0.0, momentum=0.9), 0.01)
     step(ours, before, 0)
@@ -68,7 +68,7 @@ def test_a_run_goes_on_with_the_settings_of_now():
     torch.testing.assert_close(ours.bias, theirs.bias)
 
 
-def test_the_state_of_another_optimiser_is_refused():
+def test_the_state_of_another_optimizer_is_refused():
     net = conv(torch.contiguous_format)
     state = build_optimizer(net, OptimConfig(name="sgd"), 0.01).state_dict()
     with pytest.raises(ValueError):

@@ -1,4 +1,4 @@
-"""The position of a run in its schedule, with a clock that the tests move."""
+"""Checks the position of a run in its schedule with a mock clock."""
 
 import pytest
 from engine.test_trainer import CPU, Linear
@@ -19,7 +19,7 @@ class Clock:
 
 
 def run(pace, clock, seconds, evaluation=0.0, log_every=50, steps=100_000):
-    """Takes steps of `seconds(step)` to the end; returns the number of steps and the positions of evaluations."""
+    """Takes steps of `seconds(step)` to the end; returns the number of steps and the positions of the evaluations."""
     step, evaluations, timed, begun = 0, [], 0, clock.now
     while not pace.done and step < steps:
         clock.now += seconds(step)
@@ -38,7 +38,7 @@ def run(pace, clock, seconds, evaluation=0.0, log_every=50, steps=100_000):
     return step, evaluations
 
 
-def test_without_a_budget_it_counts_steps():
+def test_position_counts_steps_without_a_budget():
     pace = Pace(10, 4)
     seen = []
     for _ in range(10):
@@ -50,7 +50,7 @@ def test_without_a_budget_it_counts_steps():
 
 @pytest.mark.parametrize("total", [100, 4000, 90_000])
 @pytest.mark.parametrize("seconds", [0.05, 0.5, 3.0])
-def test_a_budget_is_kept_whatever_the_length_and_the_speed(total, seconds):
+def test_time_budget_is_kept_at_any_length_and_speed(total, seconds):
     clock = Clock()
     pace = Pace(total, total // 8, minutes=10, clock=clock)
     steps, evaluations = run(pace, clock, lambda step: seconds, evaluation=6.0)
@@ -58,7 +58,7 @@ def test_a_budget_is_kept_whatever_the_length_and_the_speed(total, seconds):
     assert 600 - 2 * seconds - 6 <= spent <= 600 + 50 * seconds / 5 + 6
     assert pace.position == pytest.approx(total, abs=pace.speed)
     assert 8 <= len(evaluations) <= 9
-    for number, position in enumerate(evaluations[:8], 1):  # at the same shares of the schedule
+    for number, position in enumerate(evaluations[:8], 1):  # at the same fractions of the schedule
         assert position == pytest.approx(number * (total // 8), abs=1.01 * max(1, total / steps * 1.5))
 
 
@@ -69,21 +69,21 @@ def test_a_slow_first_step_does_not_skip_the_schedule():
     assert pace.position < 12
 
 
-def test_a_machine_that_slows_down_still_ends_in_time():
+def test_time_budget_is_kept_when_steps_become_slower():
     clock = Clock()
     pace = Pace(1000, 1000, minutes=10, clock=clock)
     run(pace, clock, lambda step: 0.25 if clock.now < 400 else 1.0, log_every=10)
     assert 590 <= clock.now - 100 <= 620 and pace.done
 
 
-def test_a_budget_that_is_used_up_ends_at_the_next_step():
+def test_a_spent_budget_ends_the_run_at_the_next_step():
     clock = Clock()
     pace = Pace(1000, 1000, minutes=1, clock=clock)
     steps, _ = run(pace, clock, lambda step: 30.0)
     assert steps == 6 and pace.done
 
 
-def test_time_of_earlier_starts_counts():
+def test_time_before_a_resume_counts():
     clock = Clock()
     first = Pace(1000, 1000, minutes=10, clock=clock)
     run(first, clock, lambda step: 1.0, steps=300)
@@ -95,14 +95,14 @@ def test_time_of_earlier_starts_counts():
     assert (second.position, second.speed) == (first.position, first.speed)
     run(second, later, lambda step: 1.0, log_every=10)
     assert later.now - 5e6 == pytest.approx(300, abs=12)
-    assert set(Pace(1000, 1000).state_dict()) == {"position"}  # no times, so that equal runs have equal checkpoints
+    assert set(Pace(1000, 1000).state_dict()) == {"position"}  # no timings: equal runs have equal checkpoints
     other = Pace(1000, 1000)  # resumed without a budget
     other.load_state_dict(state)
     assert other.speed == 1 and other.remaining == round(1000 - first.position)
 
 
-def test_a_trainer_stretches_and_compresses_its_schedule(tmp_path):
-    """0.2 s a step of a clock that the steps move: a minute has 300 steps, the config 50 or 3,000."""
+def test_trainer_scales_the_schedule_to_the_time_budget(tmp_path):
+    """Fits a schedule of 50 or 3,000 steps into a minute of steps that take 0.2 s each, about 300 steps."""
     for total in (50, 3000):
         clock, task = Clock(), Linear()
         config = TrainConfig(unit="steps", length=total, batch=4, minutes=1, evaluate_every=total / 4, log_every=10)

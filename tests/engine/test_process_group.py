@@ -1,4 +1,4 @@
-"""The process group ends with its threads: one that outlives the interpreter aborts a finished run."""
+"""Checks that leaving the process group ends its threads: a thread that outlives the interpreter aborts the process."""
 
 import contextlib
 import os

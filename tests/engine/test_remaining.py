@@ -1,4 +1,4 @@
-"""The remaining time of a run with a clock of the test: steps of two seconds, evaluations of a minute."""
+"""Checks the estimate of the remaining time with a mock clock: steps take two seconds, evaluations a minute."""
 
 from itertools import repeat
 
@@ -34,7 +34,7 @@ def take(remaining, clock, count, seconds=2.0):
         remaining.pace.advance()
 
 
-def test_the_first_steps_do_not_count(clock):
+def test_the_first_steps_are_not_timed(clock):
     remaining = build(100, 100, clock)
     take(remaining, clock, 2, 300.0)
     assert remaining.seconds() is None and str(remaining) == "first steps"
@@ -54,7 +54,7 @@ def test_the_step_in_progress_does_not_count(clock):
     assert remaining.seconds() is None
 
 
-def test_a_step_that_compiles_another_shape_hardly_counts(clock):
+def test_a_slow_window_does_not_change_the_estimate(clock):
     remaining = build(1000, 1000, clock)
     for window in range(5):
         take(remaining, clock, 10, 60.0 if window == 1 else 2.0)
@@ -62,7 +62,7 @@ def test_a_step_that_compiles_another_shape_hardly_counts(clock):
     assert remaining.seconds() == 1900
 
 
-def test_windows_of_the_first_steps_are_dropped(clock):
+def test_windows_of_the_first_steps_are_ignored(clock):
     remaining = build(100, 100, clock)
     for _ in range(2):
         take(remaining, clock, 1, 300.0)
@@ -72,7 +72,7 @@ def test_windows_of_the_first_steps_are_dropped(clock):
     assert remaining.seconds() == 194
 
 
-def test_pauses_and_evaluations_are_not_time_of_steps(clock):
+def test_pauses_and_evaluations_do_not_count_as_step_time(clock):
     remaining = build(40, 10, clock)
     throughput = remaining.throughput
     take(remaining, clock, 5)
@@ -106,7 +106,7 @@ def test_the_rates_of_a_window(clock):
     assert throughput.seconds_per_step() == 0.0
 
 
-def test_evaluations_without_a_measured_time_are_told(clock):
+def test_evaluations_not_yet_timed_are_counted_in_the_text(clock):
     remaining = build(25, 10, clock)
     take(remaining, clock, 5)
     assert str(remaining) == "0:00:40 and 3 evaluations left"
@@ -123,7 +123,7 @@ def test_a_run_with_a_time_budget_has_fewer_steps_left(clock):
     assert remaining.seconds() == 20
 
 
-def test_the_line_of_a_run_has_time_and_metrics(clock):
+def test_the_progress_line_has_time_and_metrics(clock):
     remaining = build(100, 200, clock)
     steps = Steps(remaining, 0, 100, Display(clock))
     assert steps.text() == "step 0/100, first steps"

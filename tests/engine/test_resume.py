@@ -1,4 +1,4 @@
-"""A run that is cut, however it is cut, ends with the very weights of one that is not."""
+"""Checks that an interrupted and resumed run ends with exactly the weights of an uninterrupted one."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def die():
 
 
 def after_step(number, action):
-    """Has a run do something after a step, of which nothing is written yet."""
+    """Patches the trainer to call `action` after the given step, before anything of the step is written."""
     take_step = Trainer.take_step
 
     def watched(self, batch):
@@ -43,7 +43,7 @@ def die_in_step(number):
 
 
 def die_while_writing(number):
-    """At the next file to be flushed to the disk, which has not its name yet."""
+    """Kills the process at the first fsync after the given step, while the file still has its temporary name."""
 
     def arm():
         os.fsync = lambda file: die()
@@ -71,8 +71,8 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_killed_and_resumed(tmp_path, command, fork, tiny, options):
-    """In a step, while a checkpoint is written, and in a later step: each time another process goes on."""
+def test_a_killed_run_resumes_exactly(tmp_path, command, fork, tiny, options):
+    """Kills the run in a step, while it writes a checkpoint, and in a later step, and resumes it after each."""
     run = ["train", *tiny, "data.train_images=32", "train.deterministic=true", *LENGTH, *OPTIONS[options]]
     whole = command(*run, "--out", "whole")
     assert whole.returncode == 0, whole.stderr
@@ -93,7 +93,7 @@ def test_killed_and_resumed(tmp_path, command, fork, tiny, options):
 
 
 def wait_for_step(folder, step, process):
-    """Until metrics.jsonl tells of a step."""
+    """Waits until metrics.jsonl holds the step."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline and process.poll() is None:
         lines = (folder / "metrics.jsonl").read_text().splitlines() if (folder / "metrics.jsonl").exists() else []
@@ -104,8 +104,8 @@ def wait_for_step(folder, step, process):
     raise AssertionError(process.communicate()[1])
 
 
-def test_interrupted_in_good_order(tmp_path, start, tiny):
-    """The command itself, in a run that does not end by itself."""
+def test_an_interrupted_run_saves_and_exits(tmp_path, start, tiny):
+    """Sends SIGINT to the command in a run that would not end otherwise."""
     rarely = [f"train.{key}=1000000" for key in ("length", "checkpoint_every", "evaluate_every")]
     process = start("train", *tiny, *rarely, "--out", "run")
     wait_for_step(tmp_path / "run", 10, process)
@@ -135,7 +135,7 @@ def test_folders_are_numbered_and_the_last_is_resumed(tmp_path, command, tiny):
     assert record["packages"]["torch"] and record["seed"] == 0
 
 
-def test_another_model_or_optimiser_is_refused(tmp_path, command, tiny):
+def test_another_model_or_optimizer_is_refused(tmp_path, command, tiny):
     run = ["train", *tiny, "train.length=4", "--out", "run"]
     assert command(*run).returncode == 0
     for setting in ("optim.name=adamw", "model.backbone=cifar_resnet14", "optim.decay_norm_and_bias=false"):

@@ -1,4 +1,4 @@
-"""One run at a time writes into a folder."""
+"""Checks that only one run at a time writes into a folder."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def inside(tmp_path, monkeypatch):
 
 
 def in_a_fork(action):
-    """The id of a process that does it, and what it says."""
+    """Runs the action in a forked process; returns its id and a reader of its output."""
     reader, writer = os.pipe()
     child = os.fork()
     if child:
@@ -33,7 +33,7 @@ def in_a_fork(action):
 
 
 def hold(name, out=None, resume=False):
-    """Claims a folder and keeps it until it is killed."""
+    """Returns an action that claims a folder until its process is killed."""
 
     def action(told):
         with claim_folder(name, out, resume) as folder:
@@ -49,7 +49,7 @@ def end(child):
     os.waitpid(child, 0)
 
 
-def test_runs_that_start_together_get_folders_of_their_own():
+def test_runs_that_start_together_get_different_folders():
     held = [in_a_fork(hold("x")) for _ in range(8)]
     folders = [told.readline().strip() for _, told in held]
     assert sorted(folders) == sorted(["runs/x", *(f"runs/x-{number}" for number in range(2, 9))])
@@ -69,11 +69,11 @@ def test_a_second_writer_is_refused(resume):
         with claim_folder("x", "out", resume):
             pass
     end(child)
-    with claim_folder("x", "out", resume):  # what was killed holds nothing
+    with claim_folder("x", "out", resume):  # a killed process releases its lock
         pass
 
 
-def test_a_folder_into_which_nothing_was_written_goes():
+def test_an_empty_folder_is_removed():
     with pytest.raises(ZeroDivisionError), claim_folder("x", None, False) as folder:
         assert folder.is_dir()
         raise ZeroDivisionError
@@ -83,7 +83,7 @@ def test_a_folder_into_which_nothing_was_written_goes():
     assert os.listdir(folder) == ["run.json"]
 
 
-def test_what_cannot_be_a_folder_is_said(tmp_path):
+def test_a_file_instead_of_a_folder_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(Error, match=r"^file: cannot write there \(File exists\)"),

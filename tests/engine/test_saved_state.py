@@ -1,4 +1,4 @@
-"""A last.pth is taken up whole or refused in a sentence that names the damaged part."""
+"""Checks that last.pth is loaded completely or refused with an error that names the damaged part."""
 
 import copy
 from pathlib import Path
@@ -16,7 +16,7 @@ PATH = Path("runs/a/last.pth")
 
 
 def stepped(**options) -> torch.optim.Optimizer:
-    """An optimizer after a step of two layers."""
+    """Returns an optimizer of two layers after one step."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
     optimizer = build_optimizer(model, OptimConfig(**options), 0.1)
@@ -50,13 +50,13 @@ def content() -> dict:
     }
 
 
-def test_a_whole_state_is_taken():
+def test_an_undamaged_state_is_accepted():
     found = saved_state.validate(content(), PATH)
     assert found["trainer"]["step"] == 3 and found["classes"] == ["a"]
 
 
 @pytest.mark.parametrize("value", [None, 3, [], {}, {"model": {}}, {"trainer": 3}], ids=str)
-def test_what_is_no_state(value):
+def test_other_values_are_refused(value):
     with pytest.raises(WeightsError, match="last.pth holds no training state"):
         saved_state.validate(value, PATH)
 
@@ -103,7 +103,7 @@ def test_the_damaged_part_is_named(key, value):
     ],
     ids=["number", "empty", "shape", "scalar", "text", "keys", "parameters"],
 )
-def test_the_state_of_other_parameters(options, damage):
+def test_an_optimizer_state_of_other_parameters_is_refused(options, damage):
     optimizer = stepped(**options)
     state = copy.deepcopy(optimizer.state_dict())
     load_state(optimizer, copy.deepcopy(state))
@@ -112,8 +112,8 @@ def test_the_state_of_other_parameters(options, damage):
         load_state(stepped(**options), state)
 
 
-def test_parameters_without_a_momentum_start_from_zero():
-    """As they do where they learn for the first time; a fused step would not take both kinds."""
+def test_missing_momentum_buffers_are_filled():
+    """Loads a state without one momentum buffer; a fused step cannot mix parameters with and without a buffer."""
     optimizer = stepped()
     state = copy.deepcopy(optimizer.state_dict())
     del state["state"][0]

@@ -1,4 +1,4 @@
-"""The training is saved before anything that can fail: data, evaluations, pictures, signals."""
+"""Checks that the state is saved when data, evaluations or written results fail and when signals arrive."""
 
 import signal
 
@@ -26,11 +26,11 @@ SETTINGS = {
 
 
 class Stop(Exception):
-    """Ends a test's run as no user's error would."""
+    """An exception that is not a resdet error, like one raised by a bug."""
 
 
 class Normed(Linear):
-    """With batch norm, and figures that follow from the weights; `trouble` is done in the evaluation at `cut`."""
+    """Adds batch norm and an error that depends on the weights; calls `trouble` in `place` of evaluation `cut`."""
 
     def __init__(self, cut=None, place="evaluate", trouble=None, spoilt=None):
         super().__init__()
@@ -74,7 +74,7 @@ def stop():
 def go_on(out, **settings):
     made = trainer(Normed(), out, **settings)
     made.resume()
-    made.task.evaluations = made.step // 3 - made.evaluation_due  # as many as the run had before
+    made.task.evaluations = made.step // 3 - made.evaluation_due  # the number of evaluations before the resume
     return made
 
 
@@ -86,7 +86,7 @@ def whole(tmp_path, request):
 
 
 @pytest.mark.parametrize("name, cut", [*[(name, 2) for name in SETTINGS], ("plain", 1), ("plateau", 3)])
-def test_a_failing_evaluation_loses_nothing(tmp_path, whole, name, cut):
+def test_a_failing_evaluation_is_repeated_on_resume(tmp_path, whole, name, cut):
     settings, out = SETTINGS[name], tmp_path / "cut"
     made = trainer(Normed(cut, trouble=fail), out, **settings)
     with pytest.raises(DataError, match=rf"cut short: delete it; {out}/last.pth of step {3 * cut} is saved, continue"):
@@ -98,7 +98,7 @@ def test_a_failing_evaluation_loses_nothing(tmp_path, whole, name, cut):
 
 
 def open_and_run(made, out):
-    """As `resdet train --resume` does."""
+    """Opens the log and runs, like `resdet train --resume`."""
     from resdet.engine.log import Log
 
     log = Log(out)
@@ -111,7 +111,7 @@ def open_and_run(made, out):
 
 @pytest.mark.parametrize("name", ["plain"])
 @pytest.mark.parametrize("place", ["keep", "exact_statistics"])
-def test_what_else_fails_in_an_evaluation(tmp_path, whole, name, place):
+def test_failing_results_and_statistics_are_repeated_on_resume(tmp_path, whole, name, place):
     out = tmp_path / "cut"
     settings = {"exact_statistics": 8} if place == "exact_statistics" else {}
     if settings:
@@ -134,7 +134,7 @@ def test_a_bug_in_an_evaluation_keeps_its_traceback(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["plain"])
-def test_damaged_data_loses_nothing(tmp_path, whole, name):
+def test_a_run_resumes_after_damaged_data(tmp_path, whole, name):
     out = tmp_path / "cut"
     with pytest.raises(DataError, match=r"delete it; \S+/last.pth of step 5 is saved, continue with --resume"):
         run(trainer(Normed(spoilt=5), out), out)
@@ -144,7 +144,7 @@ def test_damaged_data_loses_nothing(tmp_path, whole, name):
     assert_same_run(whole, out)
 
 
-def test_damage_in_the_first_batch_leaves_no_checkpoint(tmp_path):
+def test_damaged_data_in_the_first_batch_leaves_no_checkpoint(tmp_path):
     with pytest.raises(DataError, match=r"delete it\.$"):
         run(trainer(Normed(spoilt=0), tmp_path), tmp_path)
     assert not (tmp_path / "last.pth").exists()
@@ -164,7 +164,7 @@ def test_a_signal_in_an_evaluation_stops_at_once(tmp_path, whole, name, place, c
 
 
 def test_a_signal_before_the_first_step(tmp_path, capsys):
-    """An R-CNN's first batch may take hours, since all proposals are computed before it."""
+    """Sends SIGTERM while the first batch is prepared, which takes hours where R-CNN computes all proposals first."""
     made = trainer(Normed(), tmp_path)
     made.task.training.batches = lambda first_step: stop()
     run(made, tmp_path)
@@ -175,7 +175,7 @@ def test_a_signal_before_the_first_step(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["plain"])
 @pytest.mark.parametrize("step", [2, 3, 9])
 def test_a_signal_in_a_step_stops_after_it(tmp_path, whole, name, step):
-    """At step 3 and 9 before the evaluation, which is due then."""
+    """Sends a signal in a step; after steps 3 and 9 the run stops before the evaluation, which remains due."""
     out = tmp_path / "cut"
     made = trainer(Normed(), out)
     take_step = made.take_step
@@ -188,7 +188,7 @@ def test_a_signal_in_a_step_stops_after_it(tmp_path, whole, name, step):
 
 
 def test_metrics_of_a_due_evaluation_are_written_once(tmp_path):
-    """A run that is killed between its evaluation and the checkpoint after it evaluates again."""
+    """Repeats an evaluation that was logged before the run failed to save its results."""
     made = trainer(Normed(1, "keep", fail), tmp_path)
     with pytest.raises(DataError):
         run(made, tmp_path)

@@ -1,4 +1,4 @@
-"""Learning rates against the paper's numbers and closed forms."""
+"""Compares learning rates with the paper's values and closed forms."""
 
 import math
 
@@ -10,13 +10,13 @@ from resdet.engine.schedule import Schedule
 
 
 def test_the_cifar_recipe():
-    """Section 4.2: 0.1, divided by 10 at 32k and 48k, ended at 64k."""
+    """Checks the rate of section 4.2: 0.1, divided by 10 at 32k and 48k iterations, terminated at 64k."""
     schedule = Schedule(ScheduleConfig(milestones=[32000, 48000]), 0.1, 64000, 1)
     rates = [schedule.lr(step) for step in (0, 31999, 32000, 47999, 48000, 63999)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
-def test_milestones_are_in_the_run_s_unit():
+def test_milestones_are_in_the_unit_of_the_run():
     schedule = Schedule(ScheduleConfig(milestones=[30, 60, 80]), 0.1, 90 * 5005, 5004.48)
     assert schedule.lr(round(30 * 5004.48) - 1) == pytest.approx(0.1)
     assert schedule.lr(round(30 * 5004.48)) == pytest.approx(0.01)
@@ -50,7 +50,7 @@ def test_cosine_and_linear_warmup():
     assert schedule.lr(110) == pytest.approx(0.01)
 
 
-def test_the_state_survives():
+def test_loaded_state_continues_the_schedule():
     first = Schedule(ScheduleConfig(name="plateau", patience=1, warmup_until_error=0.8), 0.1, 100, 1)
     first.observe_training_error(0.5)
     for error in (0.5, 0.6, 0.7):
@@ -65,7 +65,7 @@ def test_linear_scaling():
     assert scaled_lr(OptimConfig(lr=0.1), 1024) == 0.1
 
 
-def test_norms_and_biases_are_spared_where_asked():
+def test_weight_decay_can_exclude_norms_and_biases():
     from torch import nn
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
@@ -76,7 +76,7 @@ def test_norms_and_biases_are_spared_where_asked():
     assert [group["weight_decay"] for group in everything.param_groups] == [0.1]
 
 
-def test_a_run_may_go_on_without_its_warm_up():
+def test_state_of_a_warm_up_loads_into_a_schedule_without_one():
     held = Schedule(ScheduleConfig(warmup_until_error=0.8, warmup_lr=0.01), 0.1, 100, 1).state_dict()
     schedule = Schedule(ScheduleConfig(), 0.1, 100, 1)
     schedule.load_state_dict(held)

@@ -1,4 +1,4 @@
-"""Signals: what stops a run, what does not, and what stays said of it."""
+"""Checks which signals stop a run and how the stop is reported."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def send(*numbers):
 
 
 @pytest.mark.parametrize("number", ALL)
-def test_a_signal_is_noted_however_often_it_comes(number):
+def test_the_first_of_repeated_signals_is_recorded(number):
     before = [signal.getsignal(each) for each in ALL]
     with defer_signals() as deferred:
         assert deferred.received is None
@@ -36,7 +36,7 @@ def test_a_signal_is_noted_however_often_it_comes(number):
     assert [signal.getsignal(each) for each in ALL] == before
 
 
-def test_a_late_second_interrupt_is_obeyed(monkeypatch):
+def test_a_second_interrupt_after_the_grace_period_raises(monkeypatch):
     with defer_signals() as deferred:
         send(signal.SIGTERM)
         deferred.since -= signals.GRACE + 1
@@ -46,17 +46,17 @@ def test_a_late_second_interrupt_is_obeyed(monkeypatch):
 
 
 @pytest.mark.parametrize("number", ALL)
-def test_what_may_be_abandoned_is(number):
+def test_a_signal_interrupts_work_that_may_be_abandoned(number):
     with defer_signals() as deferred:
         with pytest.raises(StopRequested), deferred.abandon():
             send(number)
             time.sleep(10)
         send(number)
-        with pytest.raises(StopRequested), deferred.abandon():  # it has come before
+        with pytest.raises(StopRequested), deferred.abandon():  # the signal came before the block
             raise AssertionError
 
 
-def test_nohup_is_respected():
+def test_an_ignored_hangup_stays_ignored():
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with defer_signals() as deferred:
@@ -66,7 +66,7 @@ def test_nohup_is_respected():
         signal.signal(signal.SIGHUP, former)
 
 
-def test_a_terminal_that_has_gone_ends_nothing(tmp_path, monkeypatch):
+def test_logging_to_a_closed_terminal_does_not_raise(tmp_path, monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)
     broken = os.fdopen(writer, "w", buffering=1)
@@ -74,7 +74,7 @@ def test_a_terminal_that_has_gone_ends_nothing(tmp_path, monkeypatch):
     Log(tmp_path).info("stopped")
     Log(None).warn("an image is damaged")
     monkeypatch.undo()
-    with pytest.raises(BrokenPipeError):  # what was said is still in its buffer
+    with pytest.raises(BrokenPipeError):  # the messages are still in its buffer
         broken.close()
 
 
@@ -102,8 +102,8 @@ sys.exit(status)
 
 
 @pytest.mark.parametrize("cleaning, after", [("pass", "pass"), ("interrupt()", "pass"), ("pass", "interrupt()")])
-def test_no_interrupt_ends_in_a_traceback(cleaning, after):
-    """While the first one is answered, or when the process goes down already."""
+def test_interrupts_print_no_traceback(cleaning, after):
+    """Interrupts the command once, and again during its cleanup or its exit."""
     script = INTERRUPTED.format(cleaning=cleaning, after=after)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
@@ -121,7 +121,7 @@ def wait_for(condition, process):
 
 
 def launch(folder, words, launcher=COMMAND):
-    """In a process group of its own."""
+    """Starts the command in a new process group."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     words = [sys.executable, *launcher, *map(str, words)]
@@ -139,7 +139,7 @@ PHOTOGRAPHS = [
 
 
 def test_a_signal_to_the_group_with_loader_workers(tmp_path):
-    """As `timeout`, systemd and a closed terminal send it, and twice."""
+    """Signals the process group repeatedly, as `timeout`, systemd and a closed terminal do."""
     run = launch(tmp_path, ["train", *PHOTOGRAPHS, "--out", "run"])
     log = tmp_path / "run/metrics.jsonl"
     wait_for(lambda: log.exists() and log.read_text().count("\n") > 2, run)
@@ -151,7 +151,7 @@ def test_a_signal_to_the_group_with_loader_workers(tmp_path):
 
 
 def get_a_signal(after):
-    """Each process gets SIGTERM after a step of its own."""
+    """Sends SIGTERM to each process after the step given for its rank."""
     take_step = Trainer.take_step
 
     def watched(self, batch):
@@ -163,8 +163,8 @@ def get_a_signal(after):
 
 
 @pytest.mark.parametrize("after, first", [((3, 5), 3), ((None, 4), 4)])
-def test_processes_agree_on_a_stop_between_readings_of_the_log(tmp_path, after, first):
-    """torchrun sends SIGTERM on to each, and kills what is still there after half a minute."""
+def test_processes_stop_at_the_same_step(tmp_path, after, first):
+    """Sends SIGTERM to two processes in different steps, far from the next line of the log."""
     rarely = [f"train.{key}=1000" for key in ("log_every", "evaluate_every", "checkpoint_every")]
     words = ["train", *TINY, *rarely, "train.length=20", "--out", "run"]
     done = fork(tmp_path, *words, ranks=2, first=partial(get_a_signal, after))

@@ -1,4 +1,4 @@
-"""The trainer against plain loops written out, and its manners when something goes wrong."""
+"""Compares the trainer with plain loops and checks its errors."""
 
 import json
 
@@ -25,7 +25,7 @@ SAMPLES, CLASSES = 24, 3
 
 
 class Numbers:
-    """Batches of fixed numbers, four images a step, in order and without end."""
+    """Yields endless batches of four fixed samples in order."""
 
     steps_per_epoch = SAMPLES / 4
 
@@ -48,7 +48,7 @@ class Numbers:
 
 
 class Linear:
-    """A task of one linear layer; `figures` are what its evaluations will say, one after the other."""
+    """A task with one linear layer; `figures` lists the errors that successive evaluations return."""
 
     monitor, lower_is_better = "error", True
 
@@ -111,7 +111,7 @@ def run(made, out, loggers=(), callbacks=()):
 
 
 def by_hand(optimizer_of, steps=9, clip=None, average=0.0):
-    """The same training as a loop."""
+    """Runs the same training as a plain loop."""
     task = Linear()
     optimizer = optimizer_of(task.model.parameters())
     averaged = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
@@ -139,14 +139,14 @@ def assert_close(first, second):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
-def test_sgd_is_torch_s_however_the_batch_is_cut(tmp_path, accumulate):
+def test_sgd_matches_torch_with_any_accumulation(tmp_path, accumulate):
     made = trainer(Linear(), tmp_path, accumulate=accumulate)
     run(made, tmp_path)
     expected, _ = by_hand(lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-4))
     assert_close(made.task.model.state_dict(), expected)
 
 
-def test_adamw_clipping_and_the_moving_average(tmp_path):
+def test_adamw_clipping_and_moving_average_match_a_plain_loop(tmp_path):
     made = trainer(Linear(), tmp_path, OptimConfig(name="adamw", lr=0.01, weight_decay=0.05, clip_norm=0.3), ema=0.8)
     run(made, tmp_path)
     expected, averaged = by_hand(lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.05), clip=0.3, average=0.8)
@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in last["model"].values())
 
 
-def test_the_best_checkpoint_is_kept_and_patience_ends(tmp_path):
+def test_the_best_checkpoint_is_kept_and_patience_ends_the_run(tmp_path):
     task = Linear(figures=[0.4, 0.2, 0.3, 0.25, 0.1])
     made = trainer(task, tmp_path, length=100, patience=2)
     best = run(made, tmp_path)
@@ -176,7 +176,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends(tmp_path):
     assert torch.load(tmp_path / "last.pth", weights_only=True)["trainer"]["step"] == 12
 
 
-def test_a_run_that_stopped_early_is_complete_until_its_patience_grows(tmp_path):
+def test_a_run_stopped_early_continues_only_with_more_patience(tmp_path):
     run(trainer(Linear(figures=[0.2, 0.3, 0.3]), tmp_path, length=100, patience=2), tmp_path)
     again = trainer(Linear(), tmp_path, length=100, patience=2)
     again.resume()
@@ -188,13 +188,13 @@ def test_a_run_that_stopped_early_is_complete_until_its_patience_grows(tmp_path)
     assert longer.step == 12
 
 
-def test_epochs_are_a_unit(tmp_path):
+def test_length_and_milestones_in_epochs(tmp_path):
     made = trainer(Linear(), tmp_path, schedule=ScheduleConfig(milestones=[1]), unit="epochs", length=2.5)
     assert (made.total, made.schedule.milestones) == (15, [6])
 
 
-def test_the_log_tells_the_means(tmp_path):
-    """With a vanishing learning rate the loss of each window is that of the untrained model."""
+def test_the_log_holds_the_mean_losses(tmp_path):
+    """Compares the logged loss with that of the untrained model, which a tiny learning rate leaves unchanged."""
     made = trainer(Linear(), tmp_path, OptimConfig(lr=1e-12))
     run(made, tmp_path)
     untouched = Linear()
@@ -206,13 +206,13 @@ def test_the_log_tells_the_means(tmp_path):
     assert {"lr", "images/s", "data", "error"} <= lines[0].keys()
 
 
-def test_the_scaled_rate_is_said(tmp_path, capsys):
+def test_the_scaled_learning_rate_is_logged(tmp_path, capsys):
     made = trainer(Linear(), tmp_path, OptimConfig(lr=0.1, base_batch=256), length=3)
     run(made, tmp_path)
     assert "learning rate 0.0015625, scaled from 0.1 for a batch of 256" in capsys.readouterr().err
 
 
-def test_tensorboard_holds_the_curve(tmp_path):
+def test_tensorboard_contains_the_metrics(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -223,7 +223,7 @@ def test_tensorboard_holds_the_curve(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precisions_train(tmp_path, precision):
+def test_training_in_half_precision(tmp_path, precision):
     made = trainer(
         Linear(), tmp_path, precision=precision, length=60, log_every=30, evaluate_every=60, checkpoint_every=60
     )
@@ -232,13 +232,13 @@ def test_half_precisions_train(tmp_path, precision):
     assert lines[1]["cross_entropy"] < lines[0]["cross_entropy"] < 2
 
 
-def test_auto_precision_names_what_the_device_computes_in():
+def test_auto_precision_chooses_a_supported_one():
     assert choose_precision("auto", CPU) in ("bf16", "fp32")
     assert choose_precision("fp16", CPU) == "fp16"
 
 
 @pytest.mark.parametrize("gpu", [False, True])
-def test_operators_without_a_deterministic_kernel_stop_no_run_on_a_gpu(gpu, monkeypatch):
+def test_nondeterministic_operators_only_warn_on_a_gpu(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
@@ -251,8 +251,8 @@ def test_operators_without_a_deterministic_kernel_stop_no_run_on_a_gpu(gpu, monk
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_algorithms_are_searched_for_steps_and_not_for_evaluations(deterministic, tmp_path):
-    """Whose images have many shapes; deterministic training searches none."""
+def test_cudnn_searches_algorithms_in_steps_only(deterministic, tmp_path):
+    """Checks that cudnn.benchmark is off in evaluations, whose image shapes vary, and in deterministic training."""
     task, in_steps, in_evaluations = Linear(), [], []
     made = trainer(task, tmp_path)
     task.step.register_forward_hook(lambda *_: in_steps.append(torch.backends.cudnn.benchmark))
@@ -266,15 +266,15 @@ def test_algorithms_are_searched_for_steps_and_not_for_evaluations(deterministic
     assert in_steps == [not deterministic] * 9 and in_evaluations == [False] * 3
 
 
-def test_compiled_steps_are_the_same(tmp_path):
+def test_compiled_steps_equal_eager_ones(tmp_path):
     eager, compiled = (trainer(Linear(), tmp_path / name, compile=name == "compiled") for name in ("eager", "compiled"))
     for made in (eager, compiled):
         run(made, made.out)
     assert_close(compiled.task.model.state_dict(), eager.task.model.state_dict())
 
 
-def test_a_best_evaluation_without_the_metric_is_no_longer_the_best(tmp_path):
-    """A run resumed with another eval.metric."""
+def test_a_best_result_without_the_metric_is_replaced(tmp_path):
+    """Resumes a run with another eval.metric than the best evaluation used."""
     made = trainer(Linear(figures=[0.9, 0.8, 0.7]), tmp_path / "run")
     made.best = {"AP": 0.3, "step": 0}
     assert run(made, tmp_path / "run") == {"error": 0.7, "step": 9}
@@ -289,7 +289,7 @@ def test_graphs_need_a_gpu(tmp_path, graph):
         assert run(trainer(Linear(), tmp_path / "run", graph=graph), tmp_path / "run")["step"] == 3
 
 
-def test_an_average_that_starts_at_a_resumption_starts_from_the_weights_of_the_run(tmp_path):
+def test_an_average_added_on_resume_starts_from_the_resumed_weights(tmp_path):
     run(trainer(Linear(), tmp_path / "run"), tmp_path / "run")
     made = trainer(Linear(), tmp_path / "run", ema=0.9)
     made.resume()

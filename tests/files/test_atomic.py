@@ -1,4 +1,4 @@
-"""Files are whole or not there, whatever the disk says, and what it says comes as one sentence."""
+"""Checks that files are written completely or not at all, and that disk errors become one-line errors."""
 
 import json
 import os
@@ -30,7 +30,7 @@ WRITERS = {
 
 
 def test_json_has_no_nan(tmp_path):
-    """RFC 8259 has none; Python's own reader takes it, others refuse the file."""
+    """Writes NaN and infinity as null, since RFC 8259 has neither."""
     content = {"AP": float("nan"), "rows": [1.5, float("inf"), {"a": (-float("inf"), True, None)}]}
     atomic.write_json(tmp_path / "a.json", content)
     refuse = lambda name: pytest.fail(f"{name} is no JSON")
@@ -40,7 +40,7 @@ def test_json_has_no_nan(tmp_path):
 
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("size", [0, 100, 70000])
-def test_what_does_not_fit_leaves_the_former_file(kind, size, tmp_path):
+def test_a_failed_write_keeps_the_old_file(kind, size, tmp_path):
     path = tmp_path / "new/a.png"
     with disks.limited(size), pytest.raises(FileError) as refused:
         WRITERS[kind](path)
@@ -56,7 +56,7 @@ def test_what_does_not_fit_leaves_the_former_file(kind, size, tmp_path):
     assert list(path.parent.iterdir()) == [path] and path.stat().st_size > 80000
 
 
-def test_a_full_disk(tmp_path):
+def test_a_full_disk_is_an_error(tmp_path):
     with disks.tmpfs(tmp_path / "disk", 400) as folder:
         for left in (0, 8, 100):
             disks.fill(folder, left)
@@ -70,7 +70,7 @@ def test_a_full_disk(tmp_path):
                 check(folder / "a")
 
 
-def test_a_read_only_disk(tmp_path):
+def test_a_read_only_disk_is_an_error(tmp_path):
     with disks.tmpfs(tmp_path / "disk", 400) as folder:
         (folder / "a.png").write_text("former")
         disks.make_read_only(folder)
@@ -88,7 +88,7 @@ def test_a_read_only_disk(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["file", "file/a/b", "link"])
-def test_a_file_where_a_folder_should_be(folder, tmp_path):
+def test_a_file_in_place_of_a_folder_is_an_error(folder, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     blocked = (
@@ -106,13 +106,13 @@ def test_a_file_where_a_folder_should_be(folder, tmp_path):
         atomic.write_bytes(tmp_path, b"")
 
 
-def test_checks_leave_nothing(tmp_path):
+def test_checks_leave_no_files(tmp_path):
     atomic.check_folder(tmp_path / "a/b")
     atomic.check_file(tmp_path / "a/b.json")
     assert not list(tmp_path.iterdir())
 
 
-def test_lines_are_added_whole(tmp_path):
+def test_lines_are_appended_completely_or_not_at_all(tmp_path):
     path = tmp_path / "lines"
     atomic.append_bytes(path, b"first\n")
     with disks.limited(10), pytest.raises(FileError, match="the old file is kept"):
@@ -122,7 +122,7 @@ def test_lines_are_added_whole(tmp_path):
     assert path.read_bytes() == b"first\nsecond\n"
 
 
-def test_a_check_decides_whether_the_file_stays(tmp_path):
+def test_a_failing_check_keeps_the_old_file(tmp_path):
     def refuse(temporary):
         assert temporary.read_bytes() == b"new"
         raise ZeroDivisionError
@@ -134,8 +134,8 @@ def test_a_check_decides_whether_the_file_stays(tmp_path):
     assert path.read_text() == "former" and list(tmp_path.iterdir()) == [path]
 
 
-def test_an_error_of_a_check_is_not_one_of_the_file(tmp_path):
-    """A check prints: a reader that has gone is not the file's fault."""
+def test_errors_of_a_check_are_not_converted(tmp_path):
+    """Expects BrokenPipeError instead of FileError from a check that writes to a closed pipe."""
     with pytest.raises(BrokenPipeError):
         atomic.write_bytes(tmp_path / "a", b"", lambda temporary: os.write(broken_pipe(), b"x"))
 
@@ -146,7 +146,7 @@ def broken_pipe() -> int:
     return writer
 
 
-def test_a_link_goes_on_pointing_there(tmp_path):
+def test_a_symlink_is_kept_and_its_target_written(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real").write_text("former")
     atomic.write_text(tmp_path / "link", "new")
@@ -166,7 +166,7 @@ def test_a_pipe_is_written_and_not_replaced(tmp_path):
     assert Path("/dev/null").is_char_device()
 
 
-def test_the_longest_names(tmp_path):
+def test_long_names(tmp_path):
     atomic.write_text(tmp_path / ("ä" * 127), "")
     with pytest.raises(FileError, match="File name too long.*choose a shorter name"):
         atomic.write_text(tmp_path / ("a" * 256), "")
@@ -182,7 +182,7 @@ def test_images_are_rgb(tmp_path):
         atomic.write_image(tmp_path / "a.JPEG", np.zeros((1, 70000, 3), np.uint8))
 
 
-# Downloads continue partial files, folders that appear whole are filled plainly, a lock is no content, and logs grow.
+# Modules that write directly: partial downloads, folders renamed when complete, lock files and growing logs.
 PLAIN = {
     *("files/atomic.py", "files/download.py", "data/generated.py", "data/array_cache.py", "files/folder_lock.py"),
     *("localization/data/proposals.py", "bench/gpu.py", "bench/gpu_stages/detector.py"),
@@ -193,7 +193,7 @@ WRITES = re.compile(
 )
 
 
-def test_nothing_is_written_in_another_way():
+def test_other_modules_write_files_through_atomic():
     files = {str(path.relative_to(PACKAGE)): path for path in PACKAGE.rglob("*.py")}
     assert PLAIN <= files.keys()
     assert not [name for name in files.keys() - PLAIN if WRITES.search(files[name].read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that behaves well, badly, or not at all."""
+"""Checks downloads from a local server, with and without faults."""
 
 import hashlib
 import io
@@ -102,28 +102,28 @@ def remains(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("checks", [{}, {"sha256": SHA256}, {"md5": MD5, "size": len(PAYLOAD)}])
-def test_fetches_once(server, path, checks):
+def test_downloads_once(server, path, checks):
     assert download.fetch(server.url, path, **checks) == path
     assert path.read_bytes() == PAYLOAD and remains(path) == ["file.bin"]
     download.fetch(server.url, path, **checks)
     assert len(server.requests) == 1
 
 
-def test_a_file_that_is_not_what_was_published_is_replaced(server, path):
+def test_a_file_with_another_checksum_is_replaced(server, path):
     path.parent.mkdir()
     path.write_bytes(b"half of it")
     download.fetch(server.url, path, sha256=SHA256)
     assert path.read_bytes() == PAYLOAD
 
 
-def test_goes_on_where_the_line_dropped(server, path):
+def test_resumes_after_a_dropped_connection(server, path):
     server.drops = 1
     download.fetch(server.url, path, sha256=SHA256)
     assert path.read_bytes() == PAYLOAD
     assert server.asked("Range") == [None, "bytes=150000-"] and server.asked("If-Range") == [None, '"first"']
 
 
-def test_goes_on_in_a_later_run(server, path):
+def test_resumes_in_a_later_run(server, path):
     server.drops = 3
     with pytest.raises(DownloadError, match="closed after 262500 of 300000 bytes"):
         download.fetch(server.url, path)
@@ -132,13 +132,13 @@ def test_goes_on_in_a_later_run(server, path):
     assert path.read_bytes() == PAYLOAD and server.asked("Range")[-1] == "bytes=262500-"
 
 
-def test_a_server_without_ranges_sends_all_again(server, path):
+def test_restarts_without_range_requests(server, path):
     server.ranges, server.drops = False, 1
     download.fetch(server.url, path, sha256=SHA256)
     assert path.read_bytes() == PAYLOAD and len(server.requests) == 2
 
 
-def test_a_file_that_changed_meanwhile_starts_again(server, path):
+def test_restarts_when_the_file_has_changed(server, path):
     server.drops = 3
     with pytest.raises(DownloadError):
         download.fetch(server.url, path)
@@ -147,34 +147,34 @@ def test_a_file_that_changed_meanwhile_starts_again(server, path):
     assert path.read_bytes() == PAYLOAD[::-1]
 
 
-def test_pieces_are_not_joined_on_trust(server, path):
-    """No ETag and no checksum: nothing says that the halves are of one file."""
+def test_restarts_without_etag_and_checksum(server, path):
+    """Restarts the download: without ETag and checksum, the parts may belong to different files."""
     server.etag, server.drops = None, 1
     download.fetch(server.url, path)
     assert path.read_bytes() == PAYLOAD and server.asked("Range") == [None, None]
 
 
-def test_a_checksum_is_enough_to_go_on(server, path):
+def test_resumes_with_a_checksum_only(server, path):
     server.etag, server.drops = None, 1
     download.fetch(server.url, path, md5=MD5)
     assert path.read_bytes() == PAYLOAD and server.asked("Range") == [None, "bytes=150000-"]
 
 
 @pytest.mark.parametrize("part", [PAYLOAD, PAYLOAD + b"more"], ids=["whole", "too long"])
-def test_a_partial_file_that_lacks_nothing(server, path, part):
+def test_a_complete_or_too_long_partial_file(server, path, part):
     path.parent.mkdir()
     path.with_name("file.bin.part").write_bytes(part)
     download.fetch(server.url, path, sha256=SHA256)
     assert path.read_bytes() == PAYLOAD and remains(path) == ["file.bin"]
 
 
-def test_a_server_that_is_busy_is_asked_again(server, path):
+def test_a_busy_server_is_retried(server, path):
     server.refusals = [503, 429]
     download.fetch(server.url, path)
     assert path.read_bytes() == PAYLOAD and len(server.requests) == 3
 
 
-def test_a_stalled_connection_is_given_up(server, path, monkeypatch):
+def test_a_stalled_connection_is_retried(server, path, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     server.drops, server.stalls = 1, True
     download.fetch(server.url, path)
@@ -189,7 +189,7 @@ def test_a_stalled_connection_is_given_up(server, path, monkeypatch):
         ({"size": 7}, "7 bytes, received 300000"),
     ],
 )
-def test_what_was_not_published_is_removed(server, path, checks, expected):
+def test_a_file_with_a_wrong_checksum_or_size_is_removed(server, path, checks, expected):
     with pytest.raises(DownloadError, match=expected):
         download.fetch(server.url, path, **checks)
     assert remains(path) == []
@@ -200,7 +200,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_is_shown_on_a_terminal_alone(server, path, monkeypatch, capsys):
+def test_progress_is_shown_on_a_terminal_only(server, path, monkeypatch, capsys):
     download.fetch(server.url, path)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(sys, "stderr", Terminal())
@@ -210,19 +210,19 @@ def test_progress_is_shown_on_a_terminal_alone(server, path, monkeypatch, capsys
     assert "downloading shown.bin" in sys.stderr.getvalue() and "of 0.3 MB" in sys.stderr.getvalue()
 
 
-def test_not_found_says_what_to_do_by_hand(server, path):
+def test_not_found_names_url_and_path(server, path):
     server.refusals = [404]
     with pytest.raises(DownloadError, match="404") as caught:
         download.fetch(server.url, path)
     assert server.url in str(caught.value) and str(path) in str(caught.value) and len(server.requests) == 1
 
 
-def test_no_such_host(server, path):
+def test_an_unknown_host_is_an_error(server, path):
     with pytest.raises(DownloadError, match=f"http://nowhere.invalid/a .*manually to {path}"):
         download.fetch("http://nowhere.invalid/a", path)
 
 
-def test_nobody_listens(server, path):
+def test_a_refused_connection_is_an_error(server, path):
     server.shutdown()
     server.server_close()
     with pytest.raises(DownloadError, match="refused"):
@@ -230,7 +230,7 @@ def test_nobody_listens(server, path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
-def test_disk_full(server, path):
+def test_a_full_disk_is_an_error(server, path):
     path.parent.mkdir()
     path.with_name("file.bin.part").symlink_to("/dev/full")
     with pytest.raises(FileError) as caught:
@@ -238,20 +238,20 @@ def test_disk_full(server, path):
     assert str(caught.value) == f"{path} cannot be written (No space left on device): free some space."
 
 
-def test_goes_through_the_proxy(server, path, monkeypatch):
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it has read the environment
+def test_uses_the_proxy(server, path, monkeypatch):
+    monkeypatch.setattr(urllib.request, "_opener", None)  # the current opener has already read the environment
     monkeypatch.setenv("http_proxy", server.url.removesuffix("/file.bin"))
     download.fetch("http://far.away.invalid/x", path)
     assert path.read_bytes() == PAYLOAD and server.requests[0].path == "http://far.away.invalid/x"
 
 
-def test_two_processes_fetch_once(server, path):
+def test_two_processes_download_once(server, path):
     program = "import sys; from resdet.files import download; print(1, flush=True); download.fetch(*sys.argv[1:])"
     command = [sys.executable, "-c", program, server.url, str(path)]
     server.released.clear()
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
     for process in processes:
-        process.stdout.readline()  # it is about to ask
+        process.stdout.readline()  # the process is about to send the request
     threading.Timer(0.3, server.released.set).start()
     for process in processes:
         process.communicate(timeout=20)
@@ -270,8 +270,8 @@ def test_cache_dir(monkeypatch):
     assert download.cache_dir() == Path("/elsewhere")
 
 
-def test_a_length_that_is_no_number(tmp_path):
-    """The file is what came until the connection closed."""
+def test_an_invalid_content_length_is_ignored(tmp_path):
+    """Reads until the connection closes if Content-Length is not a number."""
 
     class Response(io.BytesIO):
         headers = {"Content-Length": "many", "ETag": "é"}

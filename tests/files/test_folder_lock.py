@@ -1,4 +1,4 @@
-"""The lock of a folder between processes that end, start and take over. Exclusion is tested with runs."""
+"""Checks the lock of a folder when processes end, start and take over; tests of runs check that it excludes others."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from resdet.files import folder_lock
 from resdet.files.folder_lock import LOCK, is_current, release, try_lock
 
 
-def test_a_lock_that_was_taken_over_is_left_alone(tmp_path):
+def test_releasing_a_lost_lock_keeps_the_new_one(tmp_path):
     folder = tmp_path / "run"
     lost = try_lock(folder)
     (folder / LOCK).unlink()
@@ -18,15 +18,15 @@ def test_a_lock_that_was_taken_over_is_left_alone(tmp_path):
     assert not folder.exists()
 
 
-def test_a_folder_with_files_stays(tmp_path):
+def test_release_keeps_a_folder_with_files(tmp_path):
     lock = try_lock(tmp_path)
     (tmp_path / "a").touch()
     release(lock, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_lock_file_that_is_removed_while_it_is_locked(tmp_path, monkeypatch):
-    """By a process that ends."""
+def test_a_removed_lock_file_is_locked_again(tmp_path, monkeypatch):
+    """Removes the lock file right after it is locked, as a process that ends does."""
     lock_or_fail, locked = folder_lock.lock_or_fail, []
 
     def late(file):
@@ -42,7 +42,7 @@ def test_a_lock_file_that_is_removed_while_it_is_locked(tmp_path, monkeypatch):
     release(lock, tmp_path)
 
 
-def test_a_file_in_place_of_a_folder(tmp_path):
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(FileError, match="a: cannot write there .*give another folder"):
         try_lock(tmp_path / "a")

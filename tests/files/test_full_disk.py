@@ -1,4 +1,4 @@
-"""Every command on a disk that is full or read-only, and with a file for a folder: one sentence, nothing lost."""
+"""Checks every command on full and read-only disks and with invalid paths: a one-line error and no loss of files."""
 
 import json
 import re
@@ -26,12 +26,12 @@ from resdet.reproduce.records import Figure
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
-LIMIT = 60  # bytes of a file: none of what is written is smaller
+LIMIT = 60  # bytes; every written file is larger
 
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory):
-    """A detector, a classifier, scenes, a photograph, and ground truth with results."""
+    """Writes a detector, a classifier, scenes, an image, and ground truth with results."""
     folder = tmp_path_factory.mktemp("there")
     scenes = runs.scenes(folder / "scenes")
     torch.manual_seed(0)
@@ -48,7 +48,7 @@ def there(tmp_path_factory):
 
 
 def words_of(command: str, there: Path) -> list[str]:
-    """With the path to write as last word."""
+    """Returns the arguments of a command, to which the test appends the output path."""
     detector, photo = there / "detector.safetensors", there / "photo.png"
     judged = ["evaluate", "--weights", detector, "--config", "shapes_mask_r18_fpn", *runs.of(there / "scenes")[2:]]
     truth = ["--annotations", there / "scenes/annotations/val.json", "--results", there / "results.json"]
@@ -79,14 +79,14 @@ FILES = ["predict", "classify", "figures", "save", "results", "nets", "safetenso
 
 
 def sentence(done) -> str:
-    """The only line on standard error but for the log of a training."""
+    """Returns the only line on standard error apart from the log of a training run."""
     said = runs.sentence(done)
     assert len(said) < 400 and said.endswith(".")
     return said
 
 
 @pytest.mark.parametrize("command", FOLDERS)
-def test_a_disk_that_takes_no_more(command, there, tmp_path):
+def test_a_failed_write_leaves_no_files(command, there, tmp_path):
     with disks.limited(LIMIT):
         said = sentence(runs.here(*words_of(command, there), tmp_path / "new"))
     assert re.search(rf"{tmp_path}/new\S* cannot be written \(File too large\): raise the limit on the size", said), (
@@ -96,7 +96,7 @@ def test_a_disk_that_takes_no_more(command, there, tmp_path):
 
 
 @pytest.mark.parametrize("command", FILES)
-def test_the_former_file_is_kept(command, there, tmp_path):
+def test_the_old_file_is_kept(command, there, tmp_path):
     (tmp_path / "old.json").write_text("former")
     with disks.limited(LIMIT):
         said = sentence(runs.here(*words_of(command, there), tmp_path / "old.json"))
@@ -105,8 +105,8 @@ def test_the_former_file_is_kept(command, there, tmp_path):
 
 
 @pytest.mark.parametrize("command", [*FOLDERS, *FILES, "timm", "reproduce"])
-def test_places_that_cannot_be_are_refused_before_any_work(command, there, tmp_path, monkeypatch):
-    """Before weights are read or data are opened."""
+def test_invalid_paths_are_refused_before_any_work(command, there, tmp_path, monkeypatch):
+    """Removes functions that load weights, set up training or evaluate, so that calling them fails."""
     monkeypatch.setattr("resdet.hub.load", None)
     monkeypatch.setattr("resdet.commands.train.tasks", None)
     monkeypatch.setattr("resdet.detection.evaluation.coco.match", None)
@@ -121,7 +121,7 @@ def test_places_that_cannot_be_are_refused_before_any_work(command, there, tmp_p
 
 
 @pytest.mark.parametrize("command", [*FOLDERS, *FILES, "reproduce"])
-def test_a_full_disk_and_a_read_only_one_are_noticed_before_any_work(command, there, tmp_path, monkeypatch):
+def test_full_and_read_only_disks_are_refused_before_any_work(command, there, tmp_path, monkeypatch):
     monkeypatch.setattr("resdet.hub.load", None)
     monkeypatch.setattr("resdet.commands.train.tasks", None)
     monkeypatch.setattr("resdet.detection.evaluation.coco.match", None)
@@ -138,7 +138,7 @@ def test_a_full_disk_and_a_read_only_one_are_noticed_before_any_work(command, th
 @pytest.mark.parametrize(
     "command, left", [("shapes", 12), ("scenes", 12), ("loc", 12), ("draw", 4), ("safetensors", 99)]
 )
-def test_a_disk_that_becomes_full(command, left, there, tmp_path):
+def test_a_disk_that_fills_up_is_an_error(command, left, there, tmp_path):
     with disks.tmpfs(tmp_path / "disk", 200) as disk:
         disks.fill(disk, left)
         said = sentence(runs.here(*words_of(command, there), disk / "new/a"))
@@ -147,14 +147,14 @@ def test_a_disk_that_becomes_full(command, left, there, tmp_path):
 
 
 def test_generated_data_in_a_mounted_folder(tmp_path):
-    """Which cannot be replaced by another one."""
+    """Writes into a mount point, which cannot be replaced by a renamed folder."""
     with disks.tmpfs(tmp_path / "disk", 2000) as disk:
         done = runs.here("data", "make", "shape_scenes", disk, "--train", 2, "--val", 1, "--size", 32)
         assert done.returncode == 0
         assert {path.name for path in disk.iterdir()} == {"train", "val", "annotations", "shape_scenes.json"}
 
 
-def test_a_training_keeps_its_last_checkpoint_and_goes_on(there, tmp_path):
+def test_training_keeps_its_checkpoints_and_resumes(there, tmp_path):
     folder = tmp_path / "run"
     runs.train(folder, *runs.of(there / "scenes"))
     more = ["train", *runs.of(there / "scenes"), "--out", folder, "--resume", "train.length=4"]
@@ -170,7 +170,7 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on(there, tmp_path):
     assert [line["step"] for line in runs.metrics(folder, "train")] == [1, 2, 3, 4]
 
 
-def test_a_line_of_metrics_that_finds_no_space_ends_the_run(tmp_path):
+def test_a_failed_line_of_metrics_is_an_error(tmp_path):
     log = Log(tmp_path)
     log.open(0)
     log.metrics(1, "train", {"loss": 1.0})
@@ -181,7 +181,7 @@ def test_a_line_of_metrics_that_finds_no_space_ends_the_run(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
-def test_metrics_are_kept_where_the_resumed_run_cannot_write_them(tmp_path):
+def test_metrics_are_kept_if_a_resumed_run_cannot_rewrite_them(tmp_path):
     lines = "".join(json.dumps({"step": step, "kind": "train"}) + "\n" for step in range(9))
     (tmp_path / "metrics.jsonl").write_text(lines)
     with disks.limited(20), pytest.raises(FileError, match="metrics.jsonl cannot be written"):
@@ -189,7 +189,7 @@ def test_metrics_are_kept_where_the_resumed_run_cannot_write_them(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == lines
 
 
-def test_a_figure_that_finds_no_space(tmp_path):
+def test_a_failed_figure_leaves_no_file(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kind": "train", "error": 0.5}\n')
     setting = SimpleNamespace(weights=lambda name: str(tmp_path / "best.pth"), out=tmp_path / "figures", scale=1)
     with (
@@ -200,8 +200,8 @@ def test_a_figure_that_finds_no_space(tmp_path):
     assert not list((tmp_path / "figures").iterdir())
 
 
-def test_an_index_that_cannot_be_kept_is_used_all_the_same(tmp_path, monkeypatch):
-    """Neither beside its source nor in the user's cache."""
+def test_an_index_that_cannot_be_saved_is_used(tmp_path, monkeypatch):
+    """Fails to save the index beside its source, in the user's cache, and in a given folder."""
     monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
     (tmp_path / "source").write_text("")
     built = lambda: {"numbers": np.arange(1000)}
@@ -214,8 +214,8 @@ def test_an_index_that_cannot_be_kept_is_used_all_the_same(tmp_path, monkeypatch
     assert not [path for path in tmp_path.rglob("*.npy")]
 
 
-def test_proposals_take_their_space_at_once(tmp_path):
-    """To fill a sparse file on a full disk through its map would kill the process."""
+def test_proposal_files_are_allocated_at_once(tmp_path):
+    """Refuses files larger than the disk, because writing to their memory map later would kill the process."""
     with disks.tmpfs(tmp_path / "disk", 64) as disk:
         with pytest.raises(DataError, match="No space left on device"):
             ProposalFiles(disk / "a", 1000, 50)
@@ -224,7 +224,7 @@ def test_proposals_take_their_space_at_once(tmp_path):
 
 @pytest.fixture
 def full():
-    """A device that takes no byte."""
+    """Opens /dev/full, where every write fails."""
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     file = open("/dev/full", "w")
@@ -236,8 +236,8 @@ def full():
 CONFIG = ["config", "--config", "shapes_resnet20"]
 
 
-def test_an_output_that_is_full(full):
-    """In processes of their own, for the interpreter flushes once more at its end."""
+def test_a_full_standard_output_is_an_error(full):
+    """Runs the command in a new process, since the interpreter flushes its output again at exit."""
     words = [running.sys.executable, *running.COMMAND]
     options = {"cwd": running.REPOSITORY, "text": True}
     for more, printed in ((CONFIG, "stdout"), (["data", "make", "shapes", "setup.py"], "stderr")):
@@ -251,7 +251,7 @@ def test_an_output_that_is_full(full):
     assert subprocess.run([*words, *CONFIG], **options, stdout=subprocess.PIPE, stderr=full).returncode == 0
 
 
-def test_a_log_that_is_full_does_not_end_a_run(full, tmp_path, monkeypatch):
+def test_a_full_standard_error_does_not_end_a_run(full, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stderr", full)
     Log(tmp_path).info("first step")
     Log(None).warn("a damaged image")

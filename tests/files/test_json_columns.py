@@ -1,4 +1,4 @@
-"""Reading by windows gives what the standard library's parser gives, wherever the windows end."""
+"""Compares reading JSON in windows of any size with the standard library's parser."""
 
 import json
 
@@ -24,7 +24,7 @@ CONTENTS = {
 @pytest.mark.parametrize("chunk", [1, 7, 64, 2**20])
 @pytest.mark.parametrize("name", CONTENTS)
 @pytest.mark.parametrize("indent", [None, 1])
-def test_every_window(tmp_path, monkeypatch, chunk, name, indent):
+def test_values_do_not_depend_on_the_window(tmp_path, monkeypatch, chunk, name, indent):
     monkeypatch.setattr(json_columns, "CHUNK", chunk)
     monkeypatch.setattr(json_columns, "BLOCK", 8)
     (tmp_path / "a.json").write_text(json.dumps(CONTENTS[name], indent=indent, ensure_ascii=chunk == 7 or "k" in name))
@@ -46,7 +46,7 @@ def test_every_window(tmp_path, monkeypatch, chunk, name, indent):
 
 
 def test_memory_is_bounded_by_the_window(tmp_path):
-    """What is not kept does not grow with the list."""
+    """Checks that the temporary memory does not grow with the number of entries."""
     import tracemalloc
 
     sizes = []
@@ -75,12 +75,12 @@ def test_memory_is_bounded_by_the_window(tmp_path):
         ("", "is not valid JSON"),
     ],
 )
-def test_faults_are_those_of_the_other_reader(tmp_path, text, sentence):
+def test_errors_are_those_of_read_json(tmp_path, text, sentence):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match=sentence):
         read_columns(tmp_path / "a.json", ["images"])
 
 
-def test_another_kind_of_file(tmp_path):
+def test_a_list_is_read_without_columns(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2]")
     assert read_columns(tmp_path / "a.json", ["images"]) == [1, 2]

@@ -1,4 +1,4 @@
-"""JSON that is none, or that readers would understand differently: always one sentence."""
+"""Checks that invalid and ambiguous JSON files raise one-line errors."""
 
 import pytest
 
@@ -19,7 +19,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("number", range(len(BAD)))
-def test_one_sentence(tmp_path, number):
+def test_invalid_json_is_a_one_line_error(tmp_path, number):
     content, what = list(BAD.items())[number]
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(DataError, match=what) as raised:
@@ -28,12 +28,12 @@ def test_one_sentence(tmp_path, number):
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_there_comes_back(tmp_path):
+def test_valid_json_is_read(tmp_path):
     (tmp_path / "a.json").write_text('{"a": [1, {}, "é", null], "b": -2.5e3}')
     assert read_json(tmp_path / "a.json") == {"a": [1, {}, "é", None], "b": -2500}
 
 
-def test_a_path_that_is_none(tmp_path):
+def test_an_unreadable_path_is_an_error(tmp_path):
     for path in (tmp_path, tmp_path / "none", tmp_path / ("n" * 300), f"{tmp_path}/a\0b"):
         with pytest.raises(DataError, match="cannot be read"):
             read_json(path)

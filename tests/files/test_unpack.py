@@ -1,4 +1,4 @@
-"""Archives that are unpacked whole, in part, or not at all."""
+"""Checks that archives are unpacked completely, in part, or not at all."""
 
 import io
 import os
@@ -51,7 +51,7 @@ def test_unpacks_all_or_one_folder(tmp_path, name, write):
     assert sorted(os.listdir(tmp_path)) == ["all", "one", name]
 
 
-def test_a_folder_that_is_there_is_left_alone(tmp_path):
+def test_an_existing_folder_is_not_changed(tmp_path):
     archive = write_tar(tmp_path / "x.tar", FILES)
     (tmp_path / "all").mkdir()
     assert contents(download.unpack(archive, tmp_path / "all")) == {}
@@ -69,7 +69,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path):
     ],
     ids=lambda item: f"{item.name} {item.linkname}",
 )
-def test_nothing_leaves_the_folder_and_nothing_stays_half_done(tmp_path, item):
+def test_unsafe_items_are_refused_and_leave_no_files(tmp_path, item):
     archive = write_tar(tmp_path / "x.tar", FILES, item)
     with pytest.raises(DataError, match="x.tar cannot be unpacked"):
         download.unpack(archive, tmp_path / "here" / "all")
@@ -77,15 +77,15 @@ def test_nothing_leaves_the_folder_and_nothing_stays_half_done(tmp_path, item):
 
 
 @pytest.mark.parametrize("name, write", [("x.tar", write_tar), ("x.zip", write_zip)])
-def test_roots_are_taken_off(tmp_path, name, write):
-    """An absolute name is read as one below the folder, as tar and unzip do."""
+def test_absolute_names_become_relative(tmp_path, name, write):
+    """Unpacks absolute names as relative ones, as tar and unzip do."""
     inside = str(tmp_path / "evil")
     archive = write(tmp_path / name, {inside: b"x"})
     assert contents(download.unpack(archive, tmp_path / "all")) == {inside[1:]: b"x"}
     assert not Path(inside).exists()
 
 
-def test_a_zip_that_climbs_stays_inside(tmp_path):
+def test_parent_folders_in_zip_names_are_removed(tmp_path):
     archive = write_zip(tmp_path / "x.zip", {"../evil": b"x"})
     assert contents(download.unpack(archive, tmp_path / "here" / "all")) == {"evil": b"x"}
     assert sorted(os.listdir(tmp_path)) == ["here", "x.zip"]
@@ -95,7 +95,7 @@ def test_a_zip_that_climbs_stays_inside(tmp_path):
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 3], lambda data: b"<html>no</html>"], ids=["truncated", "a page"]
 )
-def test_damaged_archives(tmp_path, name, write, damage):
+def test_damaged_archives_are_refused(tmp_path, name, write, damage):
     archive = write(tmp_path / name, {"set/big": PAYLOAD})
     archive.write_bytes(damage(archive.read_bytes()))
     with pytest.raises(DataError, match=f"{name} cannot be unpacked .*: delete it and download it again"):
@@ -103,16 +103,16 @@ def test_damaged_archives(tmp_path, name, write, damage):
     assert os.listdir(tmp_path) == [name]
 
 
-def test_a_changed_byte_in_a_compressed_archive(tmp_path):
+def test_a_wrong_checksum_is_refused(tmp_path):
     archive = write_tar(tmp_path / "x.tar.gz", {"set/big": PAYLOAD})
     data = bytearray(archive.read_bytes())
-    data[-6] ^= 1  # in the checksum of the whole
+    data[-6] ^= 1  # a byte of the checksum
     archive.write_bytes(data)
     with pytest.raises(DataError, match="delete it and download it again"):
         download.unpack(archive, tmp_path / "all")
 
 
-def test_missing_archive_and_missing_folder(tmp_path):
+def test_missing_archives_and_folders_are_errors(tmp_path):
     with pytest.raises(DataError, match="nowhere.tar: no such file"):
         download.unpack(tmp_path / "nowhere.tar", tmp_path / "all")
     with pytest.raises(DataError, match="contains no folder sets"):
@@ -120,8 +120,8 @@ def test_missing_archive_and_missing_folder(tmp_path):
 
 
 @pytest.mark.parametrize("offset, value", [(6, 1), (8, 77)], ids=["encrypted", "compression"])
-def test_archives_that_the_standard_library_cannot_open(tmp_path, offset, value):
-    """In the header of the part and in the directory, which has it two bytes further on."""
+def test_encrypted_and_unknown_compression_is_refused(tmp_path, offset, value):
+    """Sets a field of the local header and its copy in the central directory, which is two bytes further on."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a.txt", "text")

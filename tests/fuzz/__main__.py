@@ -1,10 +1,10 @@
-"""Feeds damaged input to resdet; the status is 1 if any case ended in anything but success, a skip or a resdet.Error.
+"""Feeds damaged input to resdet; exits with 1 if any case ends in anything but success, a skip or a resdet.Error.
 
 python -m fuzz                                     1,000 cases of each kind
-python -m fuzz checkpoints configs --count 10000   of some kinds
+python -m fuzz checkpoints configs --count 10000   cases of the given kinds only
 python -m fuzz images --seed 1234 --count 1        one case again, with its traceback
 python -m fuzz images --seed 1234 --count 1 --keep DIR --here
-                                                   its files written to DIR, and run in this process
+                                                   one case in this process, with its files written to DIR
 """
 
 import argparse
@@ -22,14 +22,14 @@ from fuzz.child import PACKAGE
 from fuzz.report import content, failures, listing, table
 from fuzz.runner import Limits, Outcome, run_side_by_side
 
-TOLD = 5  # cases at the most of which everything is printed
+TOLD = 5  # up to this number of cases, every outcome is printed in full
 
 
 def main() -> int:
     parsed = parse()
     if parsed.here:
         return run_here(parsed.kinds, parsed.seed, parsed.count, parsed.keep or Path("fuzz-cases"))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: what was found so far is told
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: reports the cases run so far
     print(f"the resdet under test is {PACKAGE}", file=sys.stderr)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
     limits = Limits(parsed.cpu, memory=parsed.memory)
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def watched(outcomes: Iterable[Outcome], kind: str, count: int) -> Iterator[Outcome]:
-    """Says how far it is, twenty times."""
+    """Yields the outcomes and prints the progress about twenty times."""
     started = time.monotonic()
     for number, outcome in enumerate(outcomes, 1):
         yield outcome
@@ -81,7 +81,7 @@ def parse() -> argparse.Namespace:
 
 
 def write(kind: str, seed: int, folder: Path) -> Path:
-    """The files of a case, in a folder of their own."""
+    """Writes the files of a case to a new folder and returns it."""
     place = folder.resolve() / f"{kind}-{seed}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -92,7 +92,7 @@ def write(kind: str, seed: int, folder: Path) -> Path:
 
 
 def run_here(kinds: list[str], seed: int, count: int, folder: Path) -> int:
-    """Exceptions come out as they are."""
+    """Runs the cases in this process and lets exceptions propagate."""
     for kind in kinds:
         for number in range(seed, seed + count):
             trial = run_case(kind, make_case(kind, number), write(kind, number, folder))

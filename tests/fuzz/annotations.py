@@ -1,4 +1,4 @@
-"""Annotation files, COCO's JSON and VOC's XML, through the index, the training pipeline and the evaluators."""
+"""Damaged annotation files (COCO JSON, VOC XML), read and used for training and evaluation."""
 
 import copy
 import random
@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch  # noqa: F401  imported here so that it is no case's time
+import torch  # noqa: F401  imported here so that no case is charged for the import
 from fuzz.cases import Broken, Case, Trial
 from fuzz.damage import (
     COORDINATES,
@@ -43,7 +43,7 @@ ENCODINGS = ["utf-8", "UTF-16", "utf-99", "ascii", "latin1", "utf-7", "idna", "r
 
 @cache
 def pictures() -> dict[str, bytes]:
-    """Three of 24 × 16 pixels, one of 8 × 40."""
+    """Returns three images of 24 × 16 pixels and one of 8 × 40."""
     noise = np.random.default_rng(0).integers(0, 256, (40, 24, 3), dtype=np.uint8)
     shown = {"a.png": noise[:16], "b.jpg": noise[8:24], "c.png": noise[20:36], "d.png": noise[:, :8]}
     return {f"images/{name}": cv2.imencode(name[1:], pixels)[1].tobytes() for name, pixels in shown.items()}
@@ -93,7 +93,7 @@ def polygon(x: float, y: float, w: float, h: float) -> list[list[float]]:
 
 
 def plain_file(rng: random.Random) -> dict[str, Any]:
-    """COCO's own form."""
+    """Returns a COCO annotation file with polygons."""
     boxes = [(1, 1, [2, 3, 10, 8]), (1, 2, [0, 0, 24, 16]), (2, 3, [5.5, 4.25, 6.5, 9]), (3, 1, [20, 10, 4, 6])]
     return {
         "info": {"description": "a test"},
@@ -111,7 +111,7 @@ def plain_file(rng: random.Random) -> dict[str, Any]:
 
 
 def runs_file(rng: random.Random) -> dict[str, Any]:
-    """With crowds: counts as numbers and compressed."""
+    """Adds masks as uncompressed and compressed RLE, one of them a crowd."""
     tree = plain_file(rng)
     tree["annotations"][1] |= {"segmentation": {"size": [16, 24], "counts": [20, 8, 8, 8, 340]}, "iscrowd": 1}
     tree["annotations"][2] |= {"segmentation": {"size": [16, 24], "counts": "d29700000000000l5"}}
@@ -119,7 +119,7 @@ def runs_file(rng: random.Random) -> dict[str, Any]:
 
 
 def lvis_file(rng: random.Random) -> dict[str, Any]:
-    """Addresses for names, and no sizes."""
+    """Returns a file like LVIS's, with URLs instead of file names and partly without widths."""
     tree = plain_file(rng)
     for image in tree["images"]:
         image["coco_url"] = f"http://images.cocodataset.org/{image.pop('file_name')}"
@@ -130,7 +130,7 @@ def lvis_file(rng: random.Random) -> dict[str, Any]:
 
 
 def boxes_file(rng: random.Random) -> dict[str, Any]:
-    """Without masks, areas and crowds, as labeling tools write it."""
+    """Returns a file without masks, areas and iscrowd, as labeling tools write it."""
     tree = plain_file(rng)
     for entry in tree["annotations"]:
         for key in ("segmentation", "area", "iscrowd"):
@@ -148,7 +148,7 @@ def each(tree: Any, key: str) -> list[dict]:
 
 
 def odd_coordinates(rng: random.Random, tree: Any) -> Any:
-    """One number of a box or of a polygon."""
+    """Replaces a coordinate of a box or a polygon."""
     for entry in rng.sample(each(tree, "annotations"), min(1, len(each(tree, "annotations")))):
         target = entry.get(rng.choice(["bbox", "segmentation"]))
         if isinstance(target, list) and target and isinstance(target[0], list):
@@ -166,7 +166,7 @@ def odd_runs(rng: random.Random, tree: Any) -> Any:
 
 
 def odd_identity(rng: random.Random, tree: Any) -> Any:
-    """An id that clashes, is missing, or is none."""
+    """Duplicates, removes or replaces an id, a name or a size."""
     entries = each(tree, rng.choice(["images", "categories", "annotations"]))
     if entries:
         entry = rng.choice(entries)
@@ -189,7 +189,7 @@ def doubled_key(rng: random.Random, text: str) -> str:
     return text.replace(key, f"{key}{rng.choice(['1', '[]', 'null', 'NaN', '9' * 400])}, {key}", rng.choice([1, 100]))
 
 
-# VOC: an element is [tag, text or elements]
+# VOC: an element is a list [tag, text or list of elements].
 
 
 def voc_case(rng: random.Random) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -269,7 +269,7 @@ def xml_bytes(rng: random.Random, tree: list, damaged: bool) -> bytes:
     return damage_bytes(rng, data) if draw > 0.92 and damaged else data
 
 
-# What is done with them
+# Reading and use of the files.
 
 
 def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
@@ -304,7 +304,7 @@ AUGMENTED = {
 
 
 def use(source: Annotations, options: dict[str, Any], trial: Trial) -> None:
-    """What training and its evaluation do."""
+    """Runs the steps of training and evaluation on the annotations."""
     sums = source.label_counts(), source.images_with()
     assert all(len(counts) == len(source.classes) for counts in sums)
     print(*source.classes, *source.problems)
@@ -329,7 +329,7 @@ def make_batch(source: Annotations, options: dict[str, Any], train: bool) -> Non
 
 
 def judge(source: Annotations, trial: Trial) -> None:
-    """By every protocol, as the commands judge what a detector found. Boxes that were learned must be judged."""
+    """Evaluates detections under every protocol; annotations accepted for training must be accepted for evaluation."""
     truth = source.to_coco()
     found = detections([source.result_id(i) for i in range(len(source))], source.category_ids)
     try:
@@ -354,7 +354,7 @@ def judge_kind(truth: dict, found: list[dict], kind: str) -> None:
 
 
 def detections(images: list[int], categories: list[int]) -> list[dict]:
-    """One of each of the first categories in each of the first images, with a mask."""
+    """Returns one detection with a mask for each of the first categories in each of the first images."""
     mask = {"size": [16, 24], "counts": "d29700000000000l5"}
     return [
         {"image_id": image, "category_id": category, "bbox": [2, 3, 10, 8], "score": 0.9 - k / 10, "segmentation": mask}

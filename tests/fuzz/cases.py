@@ -1,4 +1,4 @@
-"""A case: the files and options that a seed makes of a kind of input, and what became of feeding them to resdet."""
+"""A fuzz case, made from a kind and a seed, and the trial that records its errors."""
 
 import importlib
 import random
@@ -10,12 +10,12 @@ from typing import Any
 from resdet.errors import Error
 
 KINDS = ("annotations", "formats", "images", "checkpoints", "results", "configs")
-LONGEST = 400  # characters of an error's sentence
+LONGEST = 400  # characters of an error's text
 
 
 @dataclass
 class Case:
-    """Files by their path below the folder of the case, and options of `run_case`."""
+    """The files of a case, by path relative to the folder of the case, and the options of `run_case`."""
 
     files: dict[str, bytes]
     options: dict[str, Any] = field(default_factory=dict)
@@ -28,18 +28,18 @@ class Case:
 
 
 class Broken(Exception):
-    """A promise that was broken without any exception: two engines that disagree, NaN weights that were loaded."""
+    """A violated guarantee that raised no exception, such as two engines that disagree or accepted NaN weights."""
 
 
 class Trial:
-    """What happens to a case: the errors that resdet raised on purpose, and whether something was left out."""
+    """The result of a case: the resdet errors that were raised, and whether data was skipped."""
 
     def __init__(self) -> None:
         self.errors: list[Error] = []
         self.skipped = False
 
     def attempt(self, function: Callable, *arguments: Any, **options: Any) -> Any:
-        """The function's result, or None where it refuses with a resdet.Error. Anything else passes through."""
+        """Returns the function's result, or None if it raises a resdet.Error; other exceptions propagate."""
         try:
             return function(*arguments, **options)
         except Error as error:
@@ -52,7 +52,7 @@ def module_of(kind: str) -> Any:
 
 
 def make_case(kind: str, seed: int) -> Case:
-    """The same case for the same kind and seed, in any process."""
+    """Makes the case, which depends on the kind and the seed only."""
     return module_of(kind).make_case(random.Random(f"{kind} {seed}"))
 
 
@@ -65,7 +65,7 @@ def run_case(kind: str, case: Case, folder: Path) -> Trial:
 
 
 def flaw_of(error: Error) -> str | None:
-    """Why an error is no good sentence."""
+    """Returns what is wrong with the text of an error, or None."""
     sentence = str(error)
     if not sentence.strip():
         return "empty"

@@ -1,4 +1,4 @@
-"""Checkpoints, .pth zips, older pickles, safetensors and ONNX, through all that reads them, then a prediction."""
+"""Damaged checkpoints (.pth zips, older pickles, safetensors, ONNX), read by every reader and used to predict."""
 
 import copy
 import io
@@ -64,12 +64,12 @@ def make_case(rng: random.Random) -> Case:
 
 
 def bases() -> None:
-    """So that no case pays for them."""
+    """Builds and caches the undamaged models, so that no case is charged for them."""
     last(), foreign(), graphs()
 
 
 def content(rng: random.Random) -> Any:
-    """What a file holds, before it is damaged."""
+    """Returns the content of a checkpoint before it is damaged."""
     kind = rng.choices(
         ["own", "wrapped", "attached", "foreign", "detector", "whole detector"], [40, 10, 10, 20, 10, 3]
     )[0]
@@ -89,7 +89,7 @@ def content(rng: random.Random) -> Any:
 
 
 def odd_content(rng: random.Random, like: Any = None) -> Any:
-    """Also tensors, of every odd kind."""
+    """Returns an odd value, also of the kinds of `odd_tensors`."""
     if isinstance(like, torch.Tensor) and rng.random() < 0.7 or rng.random() < 0.1:
         return rng.choice(odd_tensors(like if isinstance(like, torch.Tensor) else torch.ones(2, 3)))
     value = odd_value(rng, like)
@@ -160,7 +160,7 @@ def damaged(rng: random.Random, tree: Any) -> Any:
 
 
 def odd_about(rng: random.Random, tree: Any) -> Any:
-    """What the file says of itself."""
+    """Damages the metadata of the checkpoint."""
     attached = getattr(tree, "_metadata", None)
     holder = attached["resdet"] if attached else tree
     told = [key for key in ABOUT if isinstance(holder, dict) and key in holder]
@@ -203,10 +203,10 @@ def changed(rng: random.Random, tree: Any) -> Any:
 
 
 def safely(rng: random.Random, write: Any, tree: Any) -> bytes:
-    """What cannot be written is written undamaged."""
+    """Writes the damaged tree, or an undamaged checkpoint if the damaged tree cannot be written."""
     try:
         return write(damaged(rng, tree))
-    except Exception:  # writers refuse some of what readers must stand
+    except Exception:  # the writer refuses some values
         return write(own())
 
 
@@ -255,7 +255,7 @@ def numpy_of(tree: Any) -> Any:
 
 
 def safetensors_file(rng: random.Random) -> bytes:
-    """The metadata are JSON within the JSON of the header."""
+    """Damages a safetensors file; the values of its metadata are JSON texts inside the JSON header."""
     about: Any = copied({key: value for key, value in own().items() if key != "model"})
     state = {name: tensor.contiguous() for name, tensor in own()["model"].items()}
     if rng.random() < 0.6:

@@ -1,4 +1,4 @@
-"""The process that runs cases: a line of JSON in, a line of JSON out. `runner` starts, watches and kills it."""
+"""The process that runs the cases, with a line of JSON per request and reply; `runner` starts, watches and kills it."""
 
 import ctypes
 import faulthandler
@@ -17,18 +17,18 @@ from typing import Any
 import resdet
 
 PACKAGE = Path(resdet.__file__).parent
-LONGEST = 3600  # CPU seconds of a fork
+LONGEST = 3600  # CPU seconds of a forked process
 PR_SET_PDEATHSIG = 1
-HARD_STOP = 8 << 30  # bytes of address space that a case may ask for beyond what the imports have
+HARD_STOP = 8 << 30  # bytes of address space that a case may use in addition to the imports
 REFUSED = ("allocate memory", "Unable to allocate", "bad allocation", "Insufficient memory", "bad_alloc")
 TRACE = 6000  # characters kept of a traceback
 
 
 def main(kinds: list[str]) -> None:
-    """Warms up once; then a fork of this process serves the cases, and another one when that has died."""
+    """Imports everything once, then forks a process that serves the cases, and forks another one after each death."""
     die_with_parent()
     requests, replies = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
-    # Prints of the code under test go nowhere, but are encoded as a terminal's.
+    # Output of the tested code is dropped, but still encoded like output to a terminal.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     faulthandler.enable(all_threads=False)
@@ -43,19 +43,19 @@ def main(kinds: list[str]) -> None:
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         if status == 0:
-            return  # there are no more requests
+            return  # no more requests
         send(replies, {"died": os.waitstatus_to_exitcode(status)})
 
 
 def warm(kind: str) -> None:
-    """Imports what a kind needs, and makes what its cases are made of, so that neither counts as a case's."""
+    """Imports the modules of a kind and builds its base data, so that no case is charged for them."""
     from fuzz.cases import make_case
 
     make_case(kind, 0)
 
 
 def die_with_parent() -> None:
-    """Ends this process with the one that started it, on Linux: a case that hangs does not notice it."""
+    """Makes Linux kill this process when its parent dies, since a hanging case would not notice it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -83,7 +83,7 @@ def limit_resources() -> None:
 
 
 def answer(kind: str, seed: int, folder: Path) -> dict[str, Any]:
-    """What became of a case, in a folder that is empty before and gone after it."""
+    """Runs a case in a new folder, removes the folder, and returns the outcome."""
     from fuzz.cases import make_case
 
     case = make_case(kind, seed)
@@ -105,7 +105,7 @@ def judged(kind: str, case: Any, folder: Path) -> dict[str, Any]:
 
     try:
         trial = run_case(kind, case, folder)
-    except BaseException as error:  # also a panic of Rust and SystemExit, which no input may cause
+    except BaseException as error:  # includes Rust panics and SystemExit, which no input may cause
         return failure("memory" if is_memory(error) else "traceback", error)
     for error in trial.errors:
         if is_memory(error):
@@ -129,7 +129,7 @@ def failure(status: str, error: BaseException) -> dict[str, Any]:
 
 
 def is_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, also where that was made a sentence."""
+    """Tells whether an allocation failed, also where the failure was converted to a resdet.Error."""
     return any(isinstance(e, MemoryError) or any(text in str(e) for text in REFUSED) for e in chain(error))
 
 
@@ -140,13 +140,13 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def innermost(error: BaseException) -> str:
-    """The last frame of resdet that the error passed through, without line number: `data/coco.py _classes`."""
+    """Returns the innermost resdet frame of the traceback, without line number: `data/coco.py _classes`."""
     frames = [(frame.filename, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
     return place_of(frames[::-1])
 
 
 def place_of(frames: list[tuple[str, str]]) -> str:
-    """Of frames (file, function), the last called first."""
+    """Returns the first resdet frame of a list of (file, function), innermost first."""
     for file, name in frames:
         if Path(file).is_relative_to(PACKAGE):
             return f"{Path(file).relative_to(PACKAGE)} {name}"
@@ -157,11 +157,11 @@ def reset_peak() -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        pass  # no Linux: the peak is that of all cases so far
+        pass  # not Linux: the peak covers all cases so far
 
 
 def peak() -> int:
-    """MB"""
+    """Returns the peak memory in MB."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Configs: YAML files with `_base_`, and overrides, to the dataclasses of every task."""
+"""Damaged configs: YAML files with `_base_`, and overrides, read into the dataclasses of every task."""
 
 import copy
 import dataclasses
@@ -33,7 +33,7 @@ def shipped(name: str) -> dict[str, Any]:
 
 @cache
 def keys_of(name: str) -> list[str]:
-    """Dotted, of everything that the experiment has."""
+    """Returns the dotted keys of the experiment."""
     return dotted(shipped(name))
 
 
@@ -92,7 +92,7 @@ ODD_PATHS = ["", ".", "/", "nowhere.yaml", "x" * 5000, "a\0b", "coco", "/dev/nul
 
 
 def loops(rng: random.Random) -> dict[str, bytes]:
-    """Files that name each other, themselves, or the one that names them."""
+    """Returns base files that refer to each other, to themselves, or to the file that includes them."""
     first = rng.choice(["b.yaml", "a.yaml", "./a.yaml", "coco.yaml", "experiment.yaml", "c.yaml"])
     second = rng.choice(["a.yaml", "coco.yaml", "[]", "[a.yaml]"])
     texts = {"a.yaml": f"_base_: {first}\n", "b.yaml": f"_base_: {second}\ntask: detection\n"}
@@ -147,7 +147,7 @@ def put(tree: dict, key: str, value: Any) -> None:
 
 
 def value_text(rng: random.Random, like: Any = None) -> str:
-    """Mostly of another type; at times what might as well stand there."""
+    """Returns the text of a value, mostly of another type, sometimes of a plausible one."""
     draw = rng.random()
     if draw < 0.25 and isinstance(like, (int, float, list)):
         return rng.choice(
@@ -163,14 +163,14 @@ def value_text(rng: random.Random, like: Any = None) -> str:
 
 
 def bomb(rng: random.Random) -> str:
-    """Lists of aliases of lists of aliases."""
+    """Returns nested lists of aliases that expand exponentially."""
     levels, width = rng.choice([(3, 3), (9, 9), (25, 2), (40, 2)])
     rows = ["&l0 [x]"] + [f"&l{n} [{', '.join([f'*l{n - 1}'] * width)}]" for n in range(1, levels)]
     return f"[{', '.join(rows)}]"
 
 
 def whole_text(rng: random.Random, name: str) -> bytes:
-    """Files that are odd as a whole."""
+    """Returns a file with an unusual structure."""
     task, base = shipped(name)["task"], f"_base_: {name}.yaml\n"
     return rng.choice(
         [
@@ -197,7 +197,7 @@ def whole_text(rng: random.Random, name: str) -> bytes:
 
 
 def to_yaml(tree: Any) -> str:
-    """YAML with `Raw` values in it."""
+    """Writes YAML with the texts of `Raw` values inserted verbatim."""
     raws: list[str] = []
 
     def represent(dumper: yaml.Dumper, raw: Raw) -> yaml.Node:
@@ -222,7 +222,7 @@ def override(rng: random.Random, name: str) -> str:
 
 
 def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
-    """As commands read it, print it, and keep it in checkpoints."""
+    """Loads the config, prints it, and converts it to the form kept in checkpoints and back."""
     path = folder / options["file"] if options["file"] == FILE else options["file"]
     experiment = trial.attempt(config.load, path, *options["overrides"])
     if experiment is not None:
@@ -240,7 +240,7 @@ def keep(experiment: Any) -> None:
 
 
 def rebuild(config_of_section: Any) -> None:
-    """What the dataclasses refuse is refused when the file is read, not later."""
+    """Runs the checks of the dataclasses again: all of them must already have run when the file was loaded."""
     for field in dataclasses.fields(config_of_section):
         value = getattr(config_of_section, field.name)
         if dataclasses.is_dataclass(value):

@@ -1,4 +1,4 @@
-"""The child processes of the tests need the limits and signals of POSIX."""
+"""Ignores the tests where the limits and signals of POSIX, which the child processes need, are missing."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Damage that all kinds share: to bytes, and to trees of lists and dicts as JSON and YAML hold them."""
+"""Damage shared by all kinds: to bytes, to text, and to trees of lists and dicts as in JSON and YAML."""
 
 import copy
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Raw:
-    """Text that a writer puts into its output as it is: nesting and numbers that Python's own writers refuse."""
+    """Text inserted into the output verbatim, for nesting and numbers that Python's writers refuse."""
 
     def __init__(self, text: str):
         self.text = text
@@ -45,7 +45,7 @@ STRINGS = [
     *("\0", "a\nb", "a\rb", "a\x1b[31mb", "../../x", "/", "/dev/null", ".", "..", "a/b/c", "x" * 300, "x" * 10_000),
     *("{}", "%s %d", "\u2028", "\ufeff", "a b.jpg", "\\", "//host/share", "~", "$HOME", "NUL"),
 ]
-# Of points and boxes.
+# Coordinates of points and boxes.
 COORDINATES = [
     -1e9,
     -1,
@@ -64,7 +64,7 @@ COORDINATES = [
     float("inf"),
     -4e8,
 ]
-# Run lengths of a mask of 384 pixels, good and bad, as numbers and compressed.
+# RLE counts of a mask of 384 pixels, valid and invalid, uncompressed and compressed.
 COUNTS = [
     *([384], [0, 384], [100, 284], [-1, 385], [384, 0], [2**40], [2**63 - 1, 1], [0.5, 383.5], [], [None], ["384"]),
     *(
@@ -87,12 +87,12 @@ DEPTHS = [10, 100, 900, 1100, 5_000, 100_000]
 
 
 def odd_value(rng: random.Random, like: Any = None) -> Any:
-    """Of another type than expected, or at the edge of it."""
+    """Returns a value of an unexpected type or an extreme value."""
     draw = rng.random()
     if draw < 0.35:
         return rng.choice(NUMBERS)
     if draw < 0.5 and isinstance(like, (int, float)) and not isinstance(like, bool):
-        near = max(-(10**300), min(like, 10**300))  # what is larger has no float
+        near = max(-(10**300), min(like, 10**300))  # float() overflows for larger numbers
         return rng.choice([-like, like + 1, like * 10**6, str(like), [like], float(near), near + 0.5, bool(like)])
     if draw < 0.7:
         return rng.choice(STRINGS)
@@ -106,7 +106,7 @@ def odd_value(rng: random.Random, like: Any = None) -> Any:
 
 
 def deep(rng: random.Random) -> Raw:
-    """Nested lists or dicts, closed or not."""
+    """Returns nested lists or dicts; in some the last bracket is missing."""
     depth = rng.choice(DEPTHS)
     opening, closing = rng.choice([("[", "]"), ('{"a":', "}"), ("[[],", "]"), ('[{"a":', "}]")])
     inner = "1" if opening[0] == "{" or ":" in opening else ""
@@ -116,7 +116,7 @@ def deep(rng: random.Random) -> Raw:
 
 
 def places(tree: Any) -> list[tuple[Any, Any]]:
-    """(container, key) of every value in it."""
+    """Returns (container, key) of every value of the tree."""
     found, waiting = [], [tree]
     while waiting:
         node = waiting.pop()
@@ -129,7 +129,7 @@ def places(tree: Any) -> list[tuple[Any, Any]]:
 
 
 def mutate_tree(rng: random.Random, tree: Any, odd: Callable[[random.Random, Any], Any] = odd_value) -> Any:
-    """One change of a tree, in place; returns the tree, which may be another one."""
+    """Makes one change in place and returns the tree, or replaces the whole tree."""
     found = places(tree)
     if not found or rng.random() < 0.01:
         return odd(rng, tree)
@@ -139,7 +139,7 @@ def mutate_tree(rng: random.Random, tree: Any, odd: Callable[[random.Random, Any
 
 
 def pick(rng: random.Random, found: list[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """By the name of the key first, so that rare keys are met as often as the many."""
+    """Picks a place, mostly by choosing a key name first, so that rare keys are picked as often as frequent ones."""
     named = sorted({key for _, key in found if isinstance(key, str)})
     if named and rng.random() < 0.6:
         wanted = rng.choice(named)
@@ -163,7 +163,7 @@ def _duplicate(rng: random.Random, tree: Any, node: Any, key: Any, found: list, 
 
 
 def _swap(rng: random.Random, tree: Any, node: Any, key: Any, found: list, odd: Callable) -> None:
-    """With a value of the same container, or take one from anywhere else."""
+    """Swaps two values of a container, or copies a value from elsewhere."""
     if rng.random() < 0.5:
         other = rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
         node[key], node[other] = node[other], node[key]
@@ -199,12 +199,12 @@ CHANGES = [_replace, _replace, _replace, _replace, _delete, _delete, _duplicate,
 
 
 def mutations(rng: random.Random) -> int:
-    """How many changes a case has: mostly one, so that the first one that is met does not hide the others."""
+    """Draws the number of changes of a case: mostly one, because the first error hides the others."""
     return rng.choice([1, 1, 1, 1, 1, 2, 2, 3, 5])
 
 
 def to_json(tree: Any) -> str:
-    """JSON with `Raw` values in it."""
+    """Writes JSON with the texts of `Raw` values inserted verbatim."""
     raws: list[str] = []
 
     def keep(value: Any) -> str:
@@ -218,7 +218,7 @@ def to_json(tree: Any) -> str:
 
 
 def damage_text(rng: random.Random, text: str) -> str:
-    """Characters that a format is made of, dropped, doubled or put elsewhere."""
+    """Truncates text, inserts syntax characters, and deletes, repeats or copies pieces."""
     for _ in range(mutations(rng)):
         if not text:
             return text
@@ -244,7 +244,7 @@ def damage_text(rng: random.Random, text: str) -> str:
 
 
 def damage_bytes(rng: random.Random, data: bytes, near: int | None = None) -> bytes:
-    """Bits flipped, bytes replaced, cut, put in, repeated; `near` confines it to the first bytes."""
+    """Flips bits and overwrites, deletes, inserts or copies bytes; `near` limits the damage to the first bytes."""
     data = bytearray(data)
     for _ in range(mutations(rng)):
         limit = min(len(data), near or len(data))

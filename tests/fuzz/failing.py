@@ -1,4 +1,4 @@
-"""Cases that go wrong on purpose, for the test of the runner itself."""
+"""Cases that fail on purpose, for the test of the runner."""
 
 import ctypes
 import random
@@ -54,14 +54,14 @@ def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
 
 
 class Unspeakable:
-    """Fails in the code under test, which asks for its name."""
+    """An object whose repr() raises an error inside the tested code."""
 
     def __repr__(self) -> str:
         raise TypeError("no name")
 
 
 class Verbatim(DataError):
-    """An error that is not brought to one line of limited length."""
+    """An error whose text is not limited to one short line."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -72,7 +72,7 @@ def refuse(sentence: str) -> None:
 
 
 def allocate() -> None:
-    """A failed allocation that becomes a sentence."""
+    """Raises a DataError for a failed allocation."""
     try:
         np.zeros(1 << 45, np.uint8)
     except MemoryError:

@@ -1,4 +1,4 @@
-"""Data sets in every annotation format, with a damaged file, recognized and read as by `data.name=auto`."""
+"""Data sets in every annotation format with damaged files, recognized and read as with `data.name=auto`."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from resdet.detection.formats.registry import recognize
 
 CAT = "0 0.5 0.5 0.5 0.5\n1 0.1 0.1 0.6 0.1 0.3 0.8\n"
 VALUES = [*map(str, COORDINATES), *STRINGS, "1e400", "-1", "0x1", "1_0", "½", "nan", "65536", "9" * 5000]
-# The first word is the format.
+# The first word of an entry is the format.
 FORMATS = (
     *("coco", "yolo", "yolo poses", "voc", "cvat", "labelme", "openimages", "fiftyone", "csv", "mask_png"),
     "webdataset",
@@ -138,7 +138,7 @@ def damage(rng: random.Random, files: dict[str, bytes], file: str, content: Any)
 
 
 def odd_field(rng: random.Random, text: str) -> str:
-    """One value between the separators of text, XML, CSV and YAML replaced."""
+    """Replaces single values between the separators of text, XML, CSV or YAML."""
     for _ in range(mutations(rng)):
         separators = [i for i, character in enumerate(text) if character in ' ,;"<>\n:']
         if len(separators) < 2:
@@ -150,10 +150,10 @@ def odd_field(rng: random.Random, text: str) -> str:
 
 
 def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
-    """What `data.name=auto` does, without the index on disk."""
+    """Reads the data set as `data.name=auto` does, without the cached index."""
     data = trial.attempt(lambda: DataSet(recognize(folder, options["format"]), options["on_bad"], val_share=0.5))
     contents = trial.attempt(data.contents) if data else None
     for content in (contents or {}).values():
-        source = from_coco(content, folder, "error")  # what is wrong is left out by now
+        source = from_coco(content, folder, "error")  # invalid entries have already been dropped
         assert len(source.to_coco()["annotations"]) == len(content["annotations"]) == source.arrays["starts"][-1]
     trial.skipped |= bool(contents) and any(each.problems for each in data.loaded.values())

@@ -1,4 +1,4 @@
-"""Changes of image files by their own structure: segments, chunks, directories and blocks."""
+"""Edits of image files by structure: JPEG segments, PNG chunks, TIFF directories, and header fields."""
 
 import random
 import struct
@@ -13,7 +13,7 @@ ORIENTATION = 274
 
 
 def exif(order: str, orientation: int, entries: tuple = (), following: int = 0, at: int = 8) -> bytes:
-    """An APP1 segment; `entries` are further (tag, kind, count, value)."""
+    """Returns an APP1 segment; `entries` are additional tags (tag, type, count, value)."""
     mark = b"II*\0" if order == "<" else b"MM\0*"
     tags = [(ORIENTATION, 3, 1, orientation), *entries]
     rows = b"".join(
@@ -27,7 +27,7 @@ def exif(order: str, orientation: int, entries: tuple = (), following: int = 0, 
 
 
 def odd_exif(rng: random.Random) -> bytes:
-    """Loops, wild offsets, odd types and values."""
+    """Returns an Exif segment with loops, wild offsets and invalid types or values."""
     entries = tuple(
         (
             rng.choice([ORIENTATION, 0x8769, 0x8825, 256, 513]),
@@ -46,7 +46,7 @@ def odd_exif(rng: random.Random) -> bytes:
     )
 
 
-# JPEG: a list of segments, then the scan
+# JPEG: a list of segments, followed by the scan.
 
 
 def jpeg_parts(data: bytes) -> tuple[list[bytes], bytes]:
@@ -105,7 +105,7 @@ def frame_of(rng: random.Random, part: bytes) -> bytes:
     return b"\xff" + bytes([marker]) + part[2:5] + struct.pack(">HH", height, width) + part[9:]
 
 
-# PNG: chunks, whose checksums are made right again
+# PNG: chunks, written with correct checksums.
 
 
 def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -183,11 +183,11 @@ def odd_chunks(rng: random.Random) -> list[tuple[bytes, bytes]]:
     ]
 
 
-# BMP, GIF, TIFF and WebP: fields at known places
+# BMP, GIF, TIFF and WebP: fields at known offsets.
 
 
 def edit_fields(rng: random.Random, data: bytes, fields: dict[int, str]) -> bytes:
-    """One to three fields of a header, by their offsets and struct formats."""
+    """Overwrites one to three fields of a header, given by offset and struct format."""
     for _ in range(rng.choice([1, 1, 2, 3])):
         at, form = rng.choice(sorted(fields.items()))
         bits = 8 * struct.calcsize(form)
@@ -243,7 +243,7 @@ def edit_gif(rng: random.Random, data: bytes) -> bytes:
 
 
 def edit_tiff(rng: random.Random, data: bytes) -> bytes:
-    """Entries of the first directory: tags, types, counts, values; and where the next one is."""
+    """Overwrites entries of the first directory (tag, type, count, value) or the offset of the next one."""
     order = "<" if data.startswith(b"II") else ">"
     (start,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, start)

@@ -1,4 +1,4 @@
-"""Image files of every format that is decoded, through header, size, all reductions and resizing."""
+"""Damaged image files of every supported format: header, size, decoding at all reductions, cropping and resizing."""
 
 import io
 import random
@@ -20,7 +20,7 @@ from resdet.images.decode import EncodedImage
 from resdet.images.resizing import resize
 
 FILE = "image.bin"
-LARGE = 1 << 22  # pixels of which few are decoded, as that takes long
+LARGE = 1 << 22  # above this number of pixels, only the strongest reduction is decoded, to save time
 
 
 @cache
@@ -30,7 +30,7 @@ def noise(height: int = 37, width: int = 50) -> np.ndarray:
 
 @cache
 def valid() -> dict[str, list[bytes]]:
-    """Small files of each format, in the forms that encoders offer."""
+    """Returns small files of each format in the variants that encoders offer."""
     return {
         "jpeg": jpegs(),
         "png": pngs(),
@@ -123,7 +123,7 @@ def webps() -> list[bytes]:
 
 
 def others() -> list[bytes]:
-    """What OpenCV decodes besides, and what is no image at all."""
+    """Returns files of other formats of OpenCV, and data that is not an image."""
     endings = (".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".hdr", ".ras", ".pfm", ".avif", ".jp2")
     made = []
     for ending in endings:
@@ -133,7 +133,7 @@ def others() -> list[bytes]:
         try:
             made.append(by_opencv(ending, np.ascontiguousarray(pixels)))
         except cv2.error:
-            continue  # not in this build
+            continue  # not supported by this build
     return [
         *made,
         b"P6 4294967295 1 255\n",
@@ -189,7 +189,7 @@ def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
 
 
 def check(pixels: Any, size: tuple[int, int], reduction: int) -> None:
-    """The picture is as large as the header says, or reduced as libjpeg does."""
+    """Checks that the decoded size is that of the header, or a reduction as libjpeg computes it."""
     if pixels is None:
         return
     allowed = {tuple(-(-side // n) for side in size) for n in (1, 2, 4, 8) if n <= reduction}

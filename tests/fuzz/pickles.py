@@ -1,4 +1,4 @@
-"""Pickles changed opcode by opcode, zips with one inside changed by entries, and pickles that are traps as a whole."""
+"""Pickles edited by opcode, zip files edited by entry, and hand-written malicious pickles."""
 
 import io
 import pickletools
@@ -43,11 +43,11 @@ NUMBERS = [0, 1, 2, 127, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1]
 
 
 def operations(data: bytes) -> list[bytes]:
-    """Each opcode with its argument; what is no pickle as one."""
+    """Splits a pickle into opcodes with their arguments; data that is not a pickle is one part."""
     found, starts = [], []
     try:
         starts = [position for _, _, position in pickletools.genops(data)]
-    except Exception:  # of whatever was made here before
+    except Exception:  # an earlier edit may have broken the pickle
         pass
     for start, end in zip(starts, [*starts[1:], len(data)]):
         found.append(data[start:end])
@@ -55,7 +55,7 @@ def operations(data: bytes) -> list[bytes]:
 
 
 def edit_pickle(rng: random.Random, data: bytes) -> bytes:
-    """One to three opcodes dropped, doubled, swapped, put in, or given another argument."""
+    """Deletes, repeats, swaps, inserts or replaces one to three opcodes or arguments."""
     parts = operations(data)
     for _ in range(rng.choice([1, 1, 2, 3])):
         at, kind = rng.randrange(len(parts)), rng.randrange(7)
@@ -76,7 +76,7 @@ def edit_pickle(rng: random.Random, data: bytes) -> bytes:
 
 
 def edit_zip(rng: random.Random, data: bytes) -> bytes:
-    """Entries dropped, doubled, renamed, cut, squeezed; and the pickle among them changed by opcodes."""
+    """Deletes, repeats, renames, truncates, extends or compresses entries, or edits the pickle among them."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = [(part.filename, archive.read(part)) for part in archive.infolist()]
     squeezed = zipfile.ZIP_STORED
@@ -135,7 +135,7 @@ def other_argument(rng: random.Random, part: bytes) -> bytes:
 
 
 def snippets(rng: random.Random) -> list[bytes]:
-    """Opcodes that may stand anywhere."""
+    """Returns opcodes to insert anywhere."""
     number = rng.choice(NUMBERS)
     name = rng.choice(GLOBALS).encode()
     return [
@@ -204,7 +204,7 @@ def snippets(rng: random.Random) -> list[bytes]:
     ]
 
 
-# Traps: each is a whole pickle
+# Traps: each is a complete pickle.
 
 
 def trap(rng: random.Random) -> bytes:
@@ -216,7 +216,7 @@ def inside(key: bytes) -> Callable[[Callable], Callable]:
 
 
 def holds_itself(rng: random.Random) -> bytes:
-    """A dict, or a list, under a key that wrappers have."""
+    """Returns a dict or a list that contains itself, some under the key of a checkpoint wrapper."""
     key = rng.choice([b"model", b"state_dict", b"blobs", b"a"])
     name = b"X" + struct.pack("<I", len(key)) + key
     return rng.choice(
@@ -225,7 +225,7 @@ def holds_itself(rng: random.Random) -> bytes:
 
 
 def doubled_tuples(rng: random.Random) -> bytes:
-    """2 ** n tuples in n opcodes."""
+    """Nests 2 ** n tuples in n opcodes."""
     return b"K\x01" + b"2\x86" * rng.choice([10, 30, 60, 400])
 
 
@@ -284,7 +284,7 @@ def code(rng: random.Random) -> bytes:
 
 
 def quadratic(rng: random.Random) -> bytes:
-    """A growing text or number again and again."""
+    """Returns a huge integer, whose parsing may take quadratic time."""
     return rng.choice(
         [
             b"I" + b"9" * 200_000 + b"\n",

@@ -1,4 +1,4 @@
-"""Outcomes as a table, and failures as a list in which each stands once."""
+"""Tables of the outcomes and lists of the distinct failures."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from fuzz.runner import BAD, GOOD, Outcome
 
 @dataclass
 class Failure:
-    """What went wrong in one place, in however many cases."""
+    """A distinct failure with the seeds of all its cases."""
 
     kind: str
     status: str
     what: str
     where: str
-    message: str  # of the first
+    message: str  # of the first case
     trace: str
     seeds: list[int]
 
@@ -26,7 +26,7 @@ class Failure:
 
 
 def failures(outcomes: Iterable[Outcome]) -> list[Failure]:
-    """By kind, status, exception and innermost frame; the most frequent first."""
+    """Groups failures by kind, status, exception and innermost frame, the most frequent first."""
     found: dict[tuple, Failure] = {}
     for outcome in outcomes:
         if outcome.bad:
@@ -38,7 +38,7 @@ def failures(outcomes: Iterable[Outcome]) -> list[Failure]:
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
-    """Markdown: a row a kind, a column an outcome, the largest peak, mean and largest CPU time."""
+    """Returns a Markdown table with a row per kind: counts of outcomes, peak memory, mean and largest CPU time."""
     outcomes = list(outcomes)
     kinds = list(dict.fromkeys(outcome.kind for outcome in outcomes))
     lines = [
@@ -65,7 +65,7 @@ def listing(found: Iterable[Failure]) -> str:
 
 
 def content(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """What `--json` writes."""
+    """Returns the content of the file for `--json`."""
     outcomes = list(outcomes)
     counts: dict[str, Counter] = {}
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""Results files beside their ground truth, through `resdet evaluate --annotations --results`, by all who judge."""
+"""Damaged results files and ground truth, evaluated as by `resdet evaluate` with both engines and every protocol."""
 
 import copy
 import json
@@ -27,8 +27,8 @@ from resdet.detection.evaluation.protocols import evaluators
 
 TRUTH, RESULTS = "truth.json", "results.json"
 ENGINES = ("hotcoco", "pycocotools")
-SCENES = (1, 2, 3, 4, 6, 7)  # of coco_scenes, those of few detections
-MOST = 12  # detections of a case
+SCENES = (1, 2, 3, 4, 6, 7)  # seeds of coco_scenes with few detections
+MOST = 12  # detections per case
 
 
 @cache
@@ -40,7 +40,7 @@ def scene(seed: int) -> tuple[dict, list[dict]]:
 def make_case(rng: random.Random) -> Case:
     truth, results = copy.deepcopy(scene(rng.choice(SCENES)))
     kind = rng.choice(["bbox", "segm", "segm"])
-    if kind == "segm" and rng.random() < 0.7:  # where hotcoco reads the file itself
+    if kind == "segm" and rng.random() < 0.7:  # hotcoco then reads the file directly
         for entry in results:
             entry.pop("bbox")
     tree: Any = results
@@ -69,7 +69,7 @@ def entries_of(tree: Any) -> list[dict]:
 
 
 def odd_mask(rng: random.Random, tree: Any) -> Any:
-    """The run lengths of one mask: a character, a sum, a sign, a size."""
+    """Damages the RLE of one mask: a character, the sum, a sign or the size."""
     masks = [e["segmentation"] for e in entries_of(tree) if isinstance(e.get("segmentation"), dict)]
     mask = rng.choice(masks or [{}])
     counts, kind = mask.get("counts"), rng.randrange(10)
@@ -101,7 +101,7 @@ def odd_mask(rng: random.Random, tree: Any) -> Any:
 
 
 def odd_field(rng: random.Random, tree: Any) -> Any:
-    """A box, a score or an id of one detection, or of all."""
+    """Damages a box, a score, an id or a mask of one detection, or of all."""
     entries = entries_of(tree)
     key = rng.choice(["bbox", "score", "image_id", "category_id", "segmentation"])
     chosen = entries if rng.random() < 0.05 else rng.sample(entries, min(1, len(entries)))
@@ -116,7 +116,7 @@ def odd_field(rng: random.Random, tree: Any) -> Any:
 
 
 def odd_truth(rng: random.Random, tree: Any) -> Any:
-    """A coordinate of an object, or a side of an image."""
+    """Damages an object or the size of an image in the ground truth."""
     if not isinstance(tree, dict):
         return tree
     name = rng.choice(["annotations", "images"])
@@ -134,7 +134,7 @@ def odd_truth(rng: random.Random, tree: Any) -> Any:
 
 
 def run_case(folder: Path, options: dict[str, Any], trial: Trial) -> None:
-    """Both engines refuse, or both give the same figures."""
+    """Checks that both engines either refuse the files or give equal metrics."""
     paths = str(folder / TRUTH), str(folder / RESULTS)
     figures = {}
     for engine in ENGINES:

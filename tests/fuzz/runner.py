@@ -1,9 +1,9 @@
-"""Runs cases in a child process that is watched: CPU time, memory, crashes. One child serves many cases.
+"""Runs cases in a child process and watches its CPU time, memory and crashes; one child runs many cases.
 
     for outcome in run("images", range(1000)):
         print(outcome.seed, outcome.status, outcome.what, outcome.where)
 
-A hang is measured in the child's own CPU seconds, so that a busy machine makes none.
+A hang is measured in CPU seconds of the child, so that a busy machine causes no false hang.
 """
 
 import json
@@ -30,17 +30,17 @@ BAD = ("traceback", "sentence", "hang", "memory", "crash")
 TESTS = Path(__file__).parents[1]
 FRAME = re.compile(r'File "([^"]+)", line \d+ in (\S+)')
 POLL = 0.05  # seconds
-STARTING = 600.0  # seconds that imports may take
-RENEWED = 1000  # cases that a child serves
-SWOLLEN = 1500  # MB of a peak after which the next child starts afresh
+STARTING = 600.0  # seconds for the imports of a child
+RENEWED = 1000  # cases before a child is replaced
+SWOLLEN = 1500  # peak in MB after which a child is replaced
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of a case."""
+    """The limits of a case."""
 
     cpu: float = 10.0  # seconds
-    idle: float = 60.0  # seconds of waiting without working
+    idle: float = 60.0  # seconds without CPU use
     memory: int = 4096  # MB, resident
 
 
@@ -49,12 +49,12 @@ DEFAULT = Limits()
 
 @dataclass
 class Outcome:
-    """What became of a case."""
+    """The outcome of a case."""
 
     kind: str
     seed: int
     status: str  # one of GOOD or BAD
-    what: str = ""  # the exception's type, or the signal
+    what: str = ""  # the type of the exception, or the signal
     where: str = ""  # the innermost frame of resdet
     message: str = ""
     trace: str = ""
@@ -67,12 +67,12 @@ class Outcome:
 
 
 class Child:
-    """A process that runs one case after another. It is a fork of one that has all imports, so that it dies cheaply."""
+    """A process that runs one case after another; it is forked after all imports, so that a restart is cheap."""
 
     def __init__(self, kinds: Iterable[str], limits: Limits = DEFAULT):
         self.kinds, self.limits = list(kinds), limits
         shared = Path("/dev/shm")
-        home = str(shared) if os.access(shared, os.W_OK) else None  # the files of cases are small and many
+        home = str(shared) if os.access(shared, os.W_OK) else None  # the cases write many small files
         self.scratch = Path(tempfile.mkdtemp(prefix="fuzz-", dir=home))
         self.pid, self.served = 0, 0
 
@@ -95,7 +95,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, **here},
-                bufsize=0,  # what select() is asked about must not lie in a buffer
+                bufsize=0,  # select() does not see data in a buffer
                 start_new_session=True,
             )
         self.welcome()
@@ -109,7 +109,7 @@ class Child:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def welcome(self) -> None:
-        """A fork that serves says its number; one that was killed has its end told before."""
+        """Waits until a new fork reports its process id, skipping the report of the previous one's death."""
         reply = {}
         while "pid" not in reply:
             reply = self.reply(time.monotonic() + STARTING)
@@ -137,13 +137,13 @@ class Child:
         return outcome
 
     def watch(self, said: int, cpu: float) -> dict[str, Any]:
-        """The child's answer, or why there is none."""
+        """Returns the child's reply, or the reason why there is none."""
         idle, before = 0.0, cpu
         while True:
             reply = self.reply(time.monotonic() + POLL)
             if reply is None:
                 now, waits = self.usage()
-                # Counted in polls: a clock goes on while a busy machine lets neither process run.
+                # Counted in polls, since a clock also runs while a busy machine runs neither process.
                 idle = idle + POLL if waits and now == before else 0.0
                 spent, peak, before = now - cpu, self.memory(), now
                 known = {"peak": peak, "cpu": round(spent, 3)}
@@ -159,14 +159,14 @@ class Child:
                 raise RuntimeError(f"the child is gone:\n{self.said(said)}")
 
     def reply(self, until: float) -> dict[str, Any] | None:
-        """The next line of the child; None if there is none by then, {} if there will be none."""
+        """Returns the next line of the child, None if there is none in time, or {} at the end of the output."""
         if not select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))[0]:
             return None
         line = self.process.stdout.readline()
         return json.loads(line) if line.endswith(b"\n") else {}
 
     def stopped(self, status: str, message: str, said: int) -> dict[str, Any]:
-        """Asks for the stack, and kills."""
+        """Requests the stack of the child and kills the child."""
         os.kill(self.pid, signal.SIGUSR1)
         time.sleep(0.2)
         trace = self.said(said)
@@ -174,7 +174,7 @@ class Child:
         return {"status": status, "what": status, "where": place(trace), "message": message, "trace": trace}
 
     def buried(self, code: int, said: int) -> dict[str, Any]:
-        """Of a child that died by itself."""
+        """Returns the outcome for a child that died."""
         name = signal.Signals(-code).name if code < 0 else f"exit {code}"
         trace = self.said(said)
         self.welcome()
@@ -186,15 +186,15 @@ class Child:
             return file.read(20000).decode("utf-8", "replace")
 
     def usage(self) -> tuple[float, bool]:
-        """CPU seconds of all threads of the child, and whether it waits for something."""
+        """Returns the CPU seconds of the child and whether it sleeps."""
         try:
             state, *fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
-            return time.monotonic(), False  # no Linux
+            return time.monotonic(), False  # not Linux
         return (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK"), state in "SD"
 
     def memory(self) -> int:
-        """The child's peak in this case, MB."""
+        """Returns the child's peak memory in the current case, in MB."""
         try:
             status = Path(f"/proc/{self.pid}/status").read_text()
         except OSError:
@@ -204,19 +204,19 @@ class Child:
 
 
 def place(trace: str) -> str:
-    """The innermost frame of resdet in a stack as faulthandler prints it."""
+    """Returns the innermost resdet frame of a stack printed by faulthandler."""
     return place_of([(file, name) for file, name in FRAME.findall(trace)])
 
 
 def run(kind: str, seeds: Iterable[int], limits: Limits = DEFAULT) -> Iterator[Outcome]:
-    """The outcomes of some seeds, one after another."""
+    """Yields the outcomes of the seeds, one after another."""
     with Child([kind], limits) as child:
         for seed in seeds:
             yield child.run(kind, seed)
 
 
 def run_side_by_side(kind: str, seeds: range, jobs: int, limits: Limits = DEFAULT) -> Iterator[Outcome]:
-    """The same in several children, as they come."""
+    """Yields the outcomes of the seeds from several children, in order of completion."""
     done: queue.SimpleQueue = queue.SimpleQueue()
     stopping = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a case is noticed and named, and the next case runs all the same."""
+"""Checks that the runner detects and names every kind of failure and continues with the next case."""
 
 import random
 from pathlib import Path
@@ -39,7 +39,7 @@ def child():
 
 
 @pytest.mark.parametrize("way", failing.WAYS)
-def test_what_becomes_of_a_case(child, way):
+def test_the_outcome_of_a_case(child, way):
     shorter = {"hang": {"cpu": 0.3}, "asleep": {"idle": 0.5}}
     child.limits = Limits(**{"cpu": 60, "memory": 512} | shorter.get(way, {}))
     outcome = child.run("failing", seed_of(way))
@@ -63,8 +63,8 @@ def test_a_failure_is_listed_once(child):
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_case_depends_on_its_seed_alone(kind):
-    """Not on the cases before it, and not on the state of `random`, which it leaves as it was."""
+def test_a_case_depends_on_its_seed_only(kind):
+    """Makes the cases in another order and checks that the global state of `random` is unchanged."""
     state = random.getstate()
     cases = [make_case(kind, seed) for seed in range(12)]
     assert all(make_case(kind, seed) == cases[seed] for seed in reversed(range(12)))

@@ -1,4 +1,4 @@
-"""Checkpoints before they are damaged: of each library and form, as small as can be, the same in every process."""
+"""Small undamaged checkpoints of each library and file format, equal in every process."""
 
 import io
 import json
@@ -34,7 +34,7 @@ TINY = [
     *("train.device=cpu", "schedule.warmup=0"),
 ]
 TORCHVISION = ("model.box.aligned=false", "model.mask.aligned=false", "model.rpn.anchors.style=torchvision")
-LIMIT = 32  # of a side of the tensors of other libraries' nets, of which the names count
+LIMIT = 32  # size to which tensors of other libraries are cut; only their names matter
 
 
 @cache
@@ -49,7 +49,7 @@ def task() -> ClassificationTraining:
 
 @cache
 def last() -> dict[str, Any]:
-    """A run's state after its first step, with momentum."""
+    """Returns the state of a run after its first step, with momentum."""
     chosen = experiment()
     trainer = Trainer(task(), chosen.optim, chosen.schedule, chosen.train, task().world, Path("nowhere"))
     for parameter in task().model.parameters():
@@ -64,7 +64,7 @@ def own() -> dict[str, Any]:
 
 
 def copied(tree: Any) -> Any:
-    """Tensors stay the same ones."""
+    """Copies dicts and lists, but not the tensors in them."""
     if isinstance(tree, dict):
         return type(tree)((key, copied(value)) for key, value in tree.items())
     return [copied(value) for value in tree] if isinstance(tree, list) else tree
@@ -72,7 +72,7 @@ def copied(tree: Any) -> Any:
 
 @cache
 def foreign() -> dict[str, dict[str, torch.Tensor]]:
-    """State dicts of other libraries: their names, small tensors."""
+    """Returns state dicts with the names of other libraries and small tensors."""
     torch.manual_seed(0)
     classifier = resdet.build("imagenet_r18.yaml", "model.num_classes=10", "model.backbone.shortcut=B")
     found = {}
@@ -101,7 +101,7 @@ def detector() -> torch.nn.Module:
 
 @cache
 def graphs() -> dict[str, bytes]:
-    """Exported models as small as can be: a layer on the mean color, and detectors that always find the same."""
+    """Returns small ONNX models: a linear layer on the mean color, and detectors with constant output."""
     mean = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),
@@ -139,7 +139,7 @@ def graphs() -> dict[str, bytes]:
 
 
 def onnx_model(nodes: list, arrays: dict[str, np.ndarray], outputs: list[str], about: dict[str, Any]) -> bytes:
-    """Arrays that are outputs come out as they are."""
+    """Builds a model; arrays that are named as outputs are returned unchanged."""
     held = [numpy_helper.from_array(array, f"{name}0" if name in outputs else name) for name, array in arrays.items()]
     nodes = nodes + [helper.make_node("Identity", [f"{name}0"], [name]) for name in outputs if name in arrays]
     kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in arrays.items()}
@@ -162,7 +162,7 @@ def torch_bytes(tree: Any) -> bytes:
 
 
 class LegacyPickler(pickle.Pickler):
-    """torch's before its zips, which names storages by their addresses; here they are numbered."""
+    """The pickler of torch before its zip format, with numbered storages instead of addresses."""
 
     def __init__(self, file: io.BytesIO):
         super().__init__(file, 2)
@@ -176,7 +176,7 @@ class LegacyPickler(pickle.Pickler):
 
 
 def legacy_bytes(tree: Any) -> bytes:
-    """Five pickles one after another, then the storages."""
+    """Writes the format of torch before its zip format: five pickles followed by the storages."""
     file = io.BytesIO()
     about = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
     for part in (0x1950A86A20F9469CFC6C, 1001, about):
@@ -191,7 +191,7 @@ def legacy_bytes(tree: Any) -> bytes:
 
 
 def safetensors_parts(state: dict[str, torch.Tensor]) -> tuple[dict[str, Any], bytes]:
-    """The header as a tree, and the tensors' bytes."""
+    """Returns the header as a tree and the bytes of the tensors."""
     data = safetensors_bytes(state)
     end = 8 + int.from_bytes(data[:8], "little")
     return json.loads(data[8:end]), data[end:]

@@ -1,7 +1,7 @@
-"""Values and keys that a YAML file or an override may hold, as text."""
+"""Texts of values and keys for YAML files and overrides."""
 
 # fmt: off
-# Scalars and flow collections of every type, tags, aliases, interpolations, and what is no YAML.
+# Scalars and flow collections of every type, tags, aliases, interpolations, and invalid YAML.
 TEXTS = [
     'null', '~', 'true', 'false', 'yes', 'off', '0', '-1', '1', '1.5', '1e400', '-1e400', '1e-400', '.inf',
     '-.inf', '.nan', '0x10', '0o17', '0b1', '1_000', '1:30:00', '190:20:30', '012', '+1', "9" * 30, "9" * 400,

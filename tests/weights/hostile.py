@@ -1,4 +1,4 @@
-"""Files that mean harm: opcodes of pickles, archives, safetensors, each as bytes."""
+"""Malicious files as bytes: pickle opcodes, archives and safetensors."""
 
 import io
 import json
@@ -14,9 +14,9 @@ def text(value: str) -> bytes:
     return b"X" + U32(len(value.encode())) + value.encode()
 
 
-# A tuple of two tuples of two tuples …, 60 deep: its hash and its repr would take 2**60 steps.
+# Tuples that hold the same tuple twice, nested 60 deep: hash() and repr() would take 2**60 steps.
 TOWER = b")" + b"2\x86" * 60
-ONE_AND_TOWER = {  # opcode -> a container that hashes it
+ONE_AND_TOWER = {  # opcode or type -> a pickle that hashes TOWER with it
     "SETITEM": b"}" + TOWER + b"Ns.",
     "SETITEMS": b"}(" + TOWER + b"Nu.",
     "DICT": b"(" + TOWER + b"Nd.",
@@ -35,7 +35,7 @@ def torch_bytes(content, zipped: bool = True) -> bytes:
 
 
 def archive(pickled: bytes, **parts: bytes) -> bytes:
-    """A zip as torch writes them around a pickle."""
+    """Returns a zip file in torch's layout with the given pickle."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as file:
         for name, data in {"data.pkl": pickled, "version": b"3\n", **parts}.items():
@@ -44,7 +44,7 @@ def archive(pickled: bytes, **parts: bytes) -> bytes:
 
 
 def tensor_opcodes(size: bytes, stride: bytes, count: bytes, kind: bytes = b"FloatStorage") -> bytes:
-    """One of torch's tensors in storage "0"; the arguments push what it declares."""
+    """Returns opcodes of a tensor in storage "0"; the arguments are opcodes that push its declared values."""
     storage = b"(" + text("storage") + b"ctorch\n" + kind + b"\n" + text("0") + text("cpu") + count + b"tQ"
     rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n("
     return rebuild + storage + b"K\x00" + size + stride + b"\x89ccollections\nOrderedDict\n)RtR"

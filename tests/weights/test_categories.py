@@ -1,4 +1,4 @@
-"""COCO's 80 categories and torchvision's 90 ids: rows that mean the same category find each other."""
+"""Checks the mapping of rows between COCO's 80 categories and torchvision's 90 ids."""
 
 import pytest
 import torch
@@ -14,24 +14,24 @@ from resdet.weights.layouts.recognition import Categories
 from resdet.weights.reading import Checkpoint
 
 COCO80, COCO90 = recognition.coco(80), recognition.torchvision_coco(90)
-UNUSED = [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]  # ids of COCO's 2014 release that stand for nothing
+UNUSED = [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]  # ids between 1 and 90 without a category
 
 
-def test_the_tables_are_torchvisions_and_cocos():
+def test_tables_match_coco_and_torchvision():
     assert len(COCO80.ids) == len(set(COCO80.names)) == 80
     assert sorted(set(range(1, 91)) - set(COCO80.ids)) == UNUSED
     assert [COCO90.names[id - 1] for id in UNUSED] == ["N/A"] * 10
     assert [COCO90.names[id - 1] for id in COCO80.ids] == COCO80.names
 
 
-def test_80_from_90_and_back():
+def test_rows_of_80_from_90_categories_and_back():
     assert rows(COCO90, COCO80) == [id - 1 for id in COCO80.ids]
     back = rows(COCO80, COCO90)
     assert [id for id, row in enumerate(back, 1) if row is None] == UNUSED
     assert [COCO80.ids[row] for row in back if row is not None] == COCO80.ids
 
 
-def test_part_of_a_data_set_and_another_order():
+def test_rows_of_a_subset_and_of_another_order():
     assert rows(COCO80, Categories(["dog", "person"], [18, 1])) == [16, 0]
     assert rows(Categories(["a", "b"], [1, 2]), Categories(["b", "a"], [2, 1])) == [1, 0]
 
@@ -39,19 +39,19 @@ def test_part_of_a_data_set_and_another_order():
 @pytest.mark.parametrize(
     "ours",
     [
-        Categories(["cell"], [1]),  # COCO's 1 is a person
+        Categories(["cell"], [1]),  # id 1 is a person in COCO
         Categories(["person", "cell"], [1, 2]),
         Categories(["person"], [7]),
         Categories([], []),
         recognition.numbered(80),
     ],
 )
-def test_other_data_sets_start_anew(ours):
+def test_unrelated_categories_share_no_rows(ours):
     assert rows(COCO80, ours) is None
 
 
 def detector(categories: Categories, **changes):
-    """torchvision's narrow twin with other classes."""
+    """Builds resdet's counterpart of the narrow torchvision detector with the given categories."""
     settings = twins_settings() | {"num_classes": len(categories.ids)}
     settings["box"] |= changes
     torch.manual_seed(3)
@@ -69,14 +69,14 @@ def own_file(model) -> Checkpoint:
 
 
 def last_layers(model) -> tuple[torch.Tensor, ...]:
-    """Scores [C + 1, w], boxes [C, 4, w] and masks [C, w]."""
+    """Returns the weights of scores [C + 1, w], boxes [C, 4, w] and masks [C, w]."""
     predictor = model.roi_heads.stages[0].predictor
     masks = model.roi_heads.mask_head.masks.weight.detach().flatten(1)
     return predictor.scores.weight.detach(), predictor.boxes.weight.detach().unflatten(0, (-1, 4)), masks
 
 
 @pytest.mark.parametrize("theirs, ours", [(COCO90, COCO80), (COCO80, COCO90)])
-def test_rows_are_taken_over_and_told(theirs, ours):
+def test_rows_of_shared_categories_are_loaded_and_reported(theirs, ours):
     source, model = detector(theirs), detector(ours)
     before = [layer.clone() for layer in last_layers(model)]
     report = weights.load(model, own_file(source), new_classifier=True)
@@ -90,7 +90,7 @@ def test_rows_are_taken_over_and_told(theirs, ours):
     assert torch.equal(last_layers(model)[0][-1], last_layers(source)[0][-1])  # background
 
 
-def test_torchvisions_own_file_knows_its_categories():
+def test_torchvision_files_imply_their_categories():
     source = detector(COCO90)
     model, expected = detector(COCO80), last_layers(source)[0]
     written = torchvision_detectors.from_our_names(source)
@@ -100,24 +100,24 @@ def test_torchvisions_own_file_knows_its_categories():
     assert torch.equal(last_layers(model)[0][79], expected[89])
 
 
-def test_without_leave_other_classes_are_refused():
+def test_other_classes_are_refused_without_new_classifier():
     with pytest.raises(WeightsError, match="of another shape"):
         weights.load(detector(COCO80), own_file(detector(COCO90)))
 
 
-def test_one_box_for_all_classes_is_taken_whole():
+def test_class_agnostic_boxes_are_loaded():
     source, model = detector(COCO90, class_agnostic=True), detector(COCO80, class_agnostic=True)
     assert weights.load(model, own_file(source), new_classifier=True).problems() == {}
     assert torch.equal(last_layers(model)[1], last_layers(source)[1])
 
 
-def test_boxes_of_each_class_do_not_come_from_one_for_all():
+def test_class_agnostic_boxes_do_not_fit_boxes_per_class():
     source, model = detector(COCO90, class_agnostic=True), detector(COCO80)
     report = weights.load(model, own_file(source), new_classifier=True)
     assert len(report.mismatched) == 2 and all("predictor.boxes" in name for name in report.mismatched)
 
 
-def test_as_many_other_classes_start_from_the_file_s_and_it_is_told():
+def test_an_equal_number_of_other_classes_is_loaded_with_a_note():
     five = [Categories([f"{kind} {i}" for i in range(5)], [1, 2, 3, 4, 5]) for kind in ("old", "new")]
     source, model = map(detector, five)
     report = weights.load(model, own_file(source), new_classifier=True)

@@ -1,4 +1,4 @@
-"""ImageNet nets in detectron2's names and in Caffe2's, against torchvision's net with the same weights."""
+"""Compares ImageNet ResNets in the names of detectron2 and Caffe2 with torchvision's ResNet-50 of the same weights."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def reference() -> torch.nn.Module:
 
 
 def as_detectron2(name: str) -> str:
-    """By the script that detectron2's users convert torchvision's files with: `layer` n is res n + 1, bn is inside."""
+    """Renames a tensor like detectron2's script for torchvision's files: `layer1` to `res2`, `bn1` to `conv1.norm`."""
     name = name if "layer" in name else f"stem.{name}"
     for n in (1, 2, 3, 4):
         name = name.replace(f"layer{n}", f"res{n + 1}")
@@ -52,7 +52,7 @@ def loaded(settings: dict, state: dict) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def test_torchvisions_net_in_detectron2s_names(reference):
+def test_detectron2_names_give_torchvision_outputs(reference):
     state = {as_detectron2(name): tensor for name, tensor in reference.state_dict().items()}
     assert detectron2.is_backbone(state) and not detectron2.is_detector(state)
     settings = detectron2.settings_of_backbone(state)
@@ -64,8 +64,8 @@ def test_torchvisions_net_in_detectron2s_names(reference):
 
 
 @torch.no_grad()
-def test_the_same_in_caffe2s_names(reference):
-    """MSRA's nets see BGR; there the stride is in the 1×1, which the features below res3 do not show."""
+def test_caffe2_names_give_torchvision_features(reference):
+    """Compares features of BGR input up to c2, since stride_in=1x1 changes the stages from res3 on."""
     state = {as_caffe2(as_detectron2(n)): t for n, t in reference.state_dict().items() if "num_batches" not in n}
     assert {"conv1_w", "res_conv1_bn_gamma", "res2_0_branch1_w", "res5_2_branch2c_bn_running_var"} <= state.keys()
     state |= {"conv1_b": torch.zeros(64), "res2_0_branch2a_w_momentum": torch.zeros(1), "lr": torch.zeros(1)}
@@ -81,8 +81,8 @@ def test_the_same_in_caffe2s_names(reference):
 
 
 @torch.no_grad()
-def test_norms_that_are_a_scale_and_a_shift(reference):
-    """As Detectron stored them: they act alone, without statistics."""
+def test_norms_without_statistics(reference):
+    """Loads norms as stored by Detectron: scale and shift without statistics."""
     state = {as_caffe2(as_detectron2(n)): t for n, t in reference.state_dict().items() if "num_batches" not in n}
     state = {n.replace("_gamma", "_s").replace("_beta", "_b"): t for n, t in state.items() if "_running_" not in n}
     net, _ = loaded(caffe2.settings_of_backbone(state), caffe2.to_our_names(state))
@@ -109,14 +109,14 @@ def test_group_norm():
     assert set(ours) - {"normalize.mean", "normalize.std"} == set(create("resnet50", 0, norm="gn").state_dict())
 
 
-def test_a_detector_of_detectron_is_refused():
+def test_a_detectron_detector_is_refused():
     state = {"conv1_w": torch.zeros(1), "res2_0_branch2a_w": torch.zeros(1), "conv_rpn_w": torch.zeros(1)}
     with pytest.raises(WeightsError, match="a.pkl is a detector of Detectron"):
         caffe2.settings_of_backbone(state, "a.pkl")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_a_backbone_there_and_back(name):
+def test_round_trip_of_a_backbone(name):
     net = create(name, num_classes=3)
     state = detectron2.from_our_names(net)
     assert "stem.conv1.norm.running_mean" in state and "linear.weight" in state

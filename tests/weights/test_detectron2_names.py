@@ -1,4 +1,4 @@
-"""detectron2's layout, by state dicts with the names and shapes of its zoo; that library need not be installed."""
+"""Checks detectron2's layout with state dicts that have the names and shapes of its zoo, without detectron2."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ FORMS = {
     "sync": {"features": "fpn", "masks": True, "norm": "sync", "head_norm": "sync"},
     "new_baseline": {"features": "fpn", "masks": True, "norm": "sync", "head_norm": "sync", "rpn_convs": 2},
 }
-TENSORS = {  # of a file of the zoo, statistics of pixels and cells of anchors apart
+TENSORS = {  # number of tensors in a file of the zoo, without pixel statistics and cell anchors
     "fpn": 295,
     "c4": 275,
     "dc5": 279,
@@ -49,7 +49,7 @@ def built(settings: dict, stem: int = 4):
 
 
 def in_ours(state: dict) -> torch.nn.Module:
-    """Our detector with every tensor of the state dict."""
+    """Builds resdet's detector and loads every tensor of the state dict."""
     model, ours = built(detectron2.settings(state)), detectron2.to_our_names(state)
     model.normalize.set(ours.pop("normalize.mean"), ours.pop("normalize.std"))
     missing, unexpected = model.load_state_dict(ours, strict=False)
@@ -58,7 +58,7 @@ def in_ours(state: dict) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_the_files_have_as_many_tensors_as_the_zoos(name):
+def test_number_of_tensors_matches_the_zoo(name):
     assert len(zoo_states.shapes(**FORMS[name])) == TENSORS[name]
 
 
@@ -80,12 +80,12 @@ def test_the_files_have_as_many_tensors_as_the_zoos(name):
         ("mask_fpn", "roi_heads.mask_head.predictor.bias", (80,)),
     ],
 )
-def test_known_names_and_shapes(form, name, shape):
+def test_names_and_shapes_match_the_zoo(form, name, shape):
     assert zoo_states.shapes(**FORMS[form])[name] == shape
 
 
 def test_keypoint_rcnn():
-    """The names of detectron2's KRCNNConvDeconvUpsampleHead, with convolutions counted from 1."""
+    """Loads and writes the names of detectron2's KRCNNConvDeconvUpsampleHead, with convolutions numbered from 1."""
     head = "roi_heads.keypoint_head"
     state = dict(small("fpn"))
     width = len(state["backbone.fpn_lateral2.weight"])
@@ -102,7 +102,7 @@ def test_keypoint_rcnn():
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_there_and_back_is_exact(name):
+def test_round_trip_of_detectron2_names_is_exact(name):
     state = small(name)
     back = detectron2.from_our_names(in_ours(state))
     assert back.keys() == state.keys()
@@ -110,7 +110,7 @@ def test_there_and_back_is_exact(name):
 
 
 @pytest.mark.parametrize("name", ["mask_c4", "cascade", "new_baseline"])
-def test_ours_there_and_back_is_exact(name):
+def test_round_trip_of_resdet_names_is_exact(name):
     model = in_ours(small(name))
     again = detectron2.to_our_names(detectron2.from_our_names(model))
     ours = {key: value for key, value in model.state_dict().items() if not key.startswith("normalize.")}
@@ -118,7 +118,7 @@ def test_ours_there_and_back_is_exact(name):
 
 
 @pytest.mark.parametrize("name", ["fpn", "c4", "dc5"])
-def test_a_tensor_lies_where_its_layer_is(name):
+def test_tensors_belong_to_the_right_layers(name):
     state = small(name)
     model = in_ours(state)
     body = "backbone.bottom_up." if name == "fpn" else "backbone."
@@ -130,8 +130,8 @@ def test_a_tensor_lies_where_its_layer_is(name):
     assert torch.equal(model.backbone.conv1.conv.weight[:, 0], state[f"{body}stem.conv1.weight"][:, 2])
 
 
-def test_settings_of_the_true_sizes():
-    """What the zoo's configs say, of the layouts that the shapes tell apart."""
+def test_settings_match_the_zoo_configs():
+    """Compares the settings derived from the shapes of full-size models with the zoo's configs."""
     found = {name: detectron2.settings(zoo_states.empty(zoo_states.shapes(**form))) for name, form in FORMS.items()}
     plain = {"name": "resnet50", "norm": "frozen", "shortcut": "B", "stride_in": "1x1"}
     assert found["fpn"]["backbone"] == found["c4"]["backbone"] == found["dc5"]["backbone"] == plain
@@ -159,7 +159,7 @@ def test_settings_of_the_true_sizes():
     assert found["gn"]["mask"]["norm"] == "gn" and found["mask_fpn"]["mask"]["norm"] is None
 
 
-PIXELS = {  # mean and deviation in a file, ours (RGB), whether the order is BGR, and where the bottlenecks stride
+PIXELS = {  # mean and std in the file, mean and std in RGB order, whether the file is BGR, stride_in
     "nothing": (None, None, (123.675, 116.28, 103.53), (1, 1, 1), True, "1x1"),
     "msra": ((103.53, 116.28, 123.675), (1, 1, 1), (123.675, 116.28, 103.53), (1, 1, 1), True, "1x1"),
     "divided": (
@@ -182,7 +182,7 @@ PIXELS = {  # mean and deviation in a file, ours (RGB), whether the order is BGR
 
 
 @pytest.mark.parametrize("case", PIXELS)
-def test_pixels(case):
+def test_pixel_statistics_and_channel_order(case):
     given_mean, given_std, mean, std, bgr, stride = PIXELS[case]
     state = small("fpn")
     state["proposal_generator.anchor_generator.cell_anchors.0"] = torch.zeros(3, 4)
@@ -199,8 +199,8 @@ def test_pixels(case):
 
 
 @pytest.mark.parametrize("norm, kept", [("bn", {"bn"}), ("frozen", set())])
-def test_norms_that_count_their_steps(norm, kept):
-    """detectron2's frozen stages of a net whose norms learn count as well; wholly frozen nets do not."""
+def test_step_counters_of_norms(norm, kept):
+    """Checks num_batches_tracked: detectron2 keeps it in frozen stages too, unless all norms are frozen."""
     settings = detectron2.settings(small("fpn")) | {"freeze_stages": 2}
     settings["backbone"] |= {"norm": norm}
     names = detectron2.from_our_names(built(settings))
@@ -220,7 +220,7 @@ def test_norms_that_count_their_steps(norm, kept):
         ("backbone.bottom_up.res5.3.conv1.weight", (4, 4, 1, 1), r"\(3, 4, 6, 4\)"),
     ],
 )
-def test_what_no_net_here_has_is_refused(name, shape, word):
+def test_unsupported_detectron2_models_are_refused(name, shape, word):
     state = small("mask_fpn") | {name: torch.zeros(shape)}
     with pytest.raises(WeightsError, match=word):
         detectron2.settings(state, "a.pkl")
@@ -235,13 +235,13 @@ def test_what_no_net_here_has_is_refused(name, shape, word):
         ({"backbone": {"name": "plain18"}}, "no such backbone"),
     ],
 )
-def test_what_detectron2_lacks_is_refused(change, word):
+def test_models_unknown_to_detectron2_are_refused(change, word):
     model = built({"num_classes": 2, "fpn": {"width": 8}, "box": {"width": 8}} | change)
     with pytest.raises(WeightsError, match=word):
         detectron2.from_our_names(model)
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_recognised_by_its_names(name):
+def test_layout_is_recognized_by_names(name):
     state = small(name)
     assert detectron2.is_detector(state) and not detectron2.is_backbone(state)

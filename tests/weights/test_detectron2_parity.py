@@ -1,6 +1,6 @@
-"""With the same weights our detectors find what detectron2's find, and the other way round; where it is installed.
+"""Compares detections of resdet and detectron2 with the same weights, loaded in both directions.
 
-As in tests/detection/test_parity.py both work in float64, where no order of a sum decides what stands.
+Both compute in float64, as in tests/detection/test_parity.py, so that the order of summation changes no result.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ from resdet.weights.layouts import detectron2 as layout
 pytest.importorskip("detectron2", reason="detectron2 is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SIZES = [(97, 131), (213, 150)]  # enlarged; reduced
+SIZES = [(97, 131), (213, 150)]  # the first image is enlarged, the second reduced
 
 
 def rgb(sizes: list[tuple[int, int]], seed: int = 0) -> list[np.ndarray]:
@@ -31,7 +31,7 @@ def rgb(sizes: list[tuple[int, int]], seed: int = 0) -> list[np.ndarray]:
 
 
 def same(found: Result, expected) -> None:
-    """As many, each within 0.01 pixel, 1e-4 of the score, of the same class, and with masks of IoU 0.99."""
+    """Asserts equal counts and classes, boxes within 0.01 pixels, scores within 1e-4, and similar masks."""
     assert len(found) == len(expected)
     boxes, scores, labels = (torch.from_numpy(a) for a in (found.boxes, found.scores, found.labels))
     near = (boxes[:, None] - expected.pred_boxes.tensor).abs().amax(2) < 0.01
@@ -44,7 +44,7 @@ def same(found: Result, expected) -> None:
 
 
 def masks_alike(mine: Tensor, theirs: Tensor) -> bool:
-    """IoU of 0.99, or a single pixel of a small mask whose value is the threshold itself."""
+    """Checks that the IoU of each pair of masks is at least 0.99, or that they differ in one pixel at most."""
     shared, union = (mine & theirs).sum((1, 2)), (mine | theirs).sum((1, 2))
     return bool(((shared >= 0.99 * union) | (union - shared <= 1)).all())
 
@@ -55,7 +55,7 @@ def detect(model: torch.nn.Module, batch: list[dict]) -> list:
 
 @pytest.mark.parametrize("name", ["fpn", "c4", "dc5", "mask_fpn", "mask_c4", "mask_dc5", "cascade"])
 @torch.no_grad()
-def test_their_weights_here(name):
+def test_detectron2_weights_in_resdet(name):
     images = rgb(SIZES)
     batch = twins.batch(images)
     theirs = twins.spread_out(twins.theirs(twins.config(name)), batch[:1])
@@ -69,7 +69,7 @@ def test_their_weights_here(name):
 
 
 @torch.no_grad()
-def test_their_weights_in_a_padded_batch():
+def test_detectron2_weights_in_a_padded_batch():
     images = rgb([*SIZES, (160, 160)], seed=1)
     batch = twins.batch(images)
     theirs = twins.spread_out(twins.theirs(twins.config("mask_dc5")), batch[:1])
@@ -94,7 +94,7 @@ def test_group_norm():
     same(ours.predict(images)[0], detect(theirs, batch)[0])
 
 
-OURS = {  # of our own configs, sections that differ from the defaults
+OURS = {  # sections of resdet configs that differ from the defaults
     "fpn": {"features": "fpn", "fpn": {"width": 32}},
     "r18_two_rpn_convs": {
         "backbone": {"name": "resnet18"},
@@ -122,7 +122,7 @@ OURS = {  # of our own configs, sections that differ from the defaults
 
 
 def of_ours(name: str):
-    """A detector of ours with norms that look trained, and detectron2's by the config that is written for it."""
+    """Builds resdet's detector with randomized norms, and detectron2's detector from the config exported for it."""
     from detectron2.config import CfgNode, get_cfg
     from detectron2.modeling import build_model
 
@@ -153,13 +153,13 @@ def ours_frozen(section: dict) -> int:
 
 @pytest.mark.parametrize("name", OURS)
 @torch.no_grad()
-def test_our_weights_there(name):
+def test_resdet_weights_in_detectron2(name):
     ours, theirs = of_ours(name)
     images = rgb(SIZES)
     batch = twins.batch(images)
     theirs.load_state_dict(layout.from_our_names(ours), strict=True)
     twins.spread_out(theirs, batch[:1])
-    with_spread = layout.to_our_names(theirs.state_dict())  # the scaled last layers back in ours
+    with_spread = layout.to_our_names(theirs.state_dict())  # copies the scaled last layers to resdet's model
     ours.load_state_dict({k: v for k, v in with_spread.items() if not k.startswith("normalize.")}, strict=False)
     theirs.load_state_dict(layout.from_our_names(ours), strict=True)
     twins.precise(theirs), ours.double()
@@ -170,7 +170,7 @@ def test_our_weights_there(name):
 
 
 @torch.no_grad()
-def test_float32_finds_nearly_the_same():
+def test_detections_in_float32():
     images = rgb(SIZES)
     batch = twins.batch(images)
     theirs = twins.spread_out(twins.theirs(twins.config("fpn")), batch[:1])
@@ -186,8 +186,8 @@ def test_float32_finds_nearly_the_same():
 @pytest.mark.parametrize(
     "name, form", [("mask_fpn", "fpn"), ("mask_c4", "c4"), ("mask_dc5", "dc5"), ("cascade", "fpn")]
 )
-def test_the_hand_made_files_are_true(name, form):
-    """The names and shapes that the other tests of this layout stand on are those of detectron2's own nets."""
+def test_zoo_states_match_detectron2(name, form):
+    """Compares the names and shapes of interop/zoo_states.py with those of detectron2's models."""
     made = zoo_states.shapes(
         form, masks=True, cascade=name == "cascade", stem=8, width=32, linear=64, classes=len(twins.CLASSES)
     )
@@ -195,8 +195,8 @@ def test_the_hand_made_files_are_true(name, form):
     assert {key: tuple(value.shape) for key, value in found.items()} == made
 
 
-def test_test_images_are_of_their_size():
-    """Ours are resized by Pillow as theirs are, pixel by pixel."""
+def test_resized_images_match_detectron2():
+    """Compares images resized by resdet bitwise with detectron2's."""
     from resdet.images.decode import as_image
     from resdet.images.resizing import resize
 
@@ -206,8 +206,8 @@ def test_test_images_are_of_their_size():
         )
 
 
-def test_defaults_of_the_settings_are_the_zoos():
-    """What weights do not tell, and our settings take from the zoo."""
+def test_default_settings_match_the_zoo():
+    """Compares settings that the weights do not determine with the zoo's configs."""
     for name, form in {"fpn": "fpn", "c4": "c4", "dc5": "dc5"}.items():
         cfg = twins.config(name, **{"MODEL.RPN.POST_NMS_TOPK_TEST": 1000, "TEST.DETECTIONS_PER_IMAGE": 100})
         model = layout.settings(zoo_states.empty(zoo_states.shapes(form)))

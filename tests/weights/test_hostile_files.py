@@ -1,4 +1,4 @@
-"""Files made to harm are refused in one sentence, before they take time or memory."""
+"""Checks that malicious files are refused with a one-line error before they use much time or memory."""
 
 import io
 import json
@@ -36,11 +36,11 @@ def assert_refused(path: Path, *words: str, by=read) -> None:
     assert all(word in message for word in words), message
 
 
-# Pickles
+# Pickles.
 
 
 @pytest.mark.parametrize("way", ONE_AND_TOWER)
-def test_tuples_are_no_keys(way):
+def test_tuples_as_keys_are_refused(way):
     with pytest.raises(DataError, match="contains a tuple as a key"):
         restricted_pickle.load(ONE_AND_TOWER[way])
 
@@ -49,7 +49,7 @@ def test_tuples_are_no_keys(way):
     "key",
     [
         b"cbuiltins\ncomplex\nG" + bytes(8) + b"K\x01\x86R",
-        b"\x8a\x08" + bytes(7) + b"\x20",  # 2**61: one of many with the hash of a small integer
+        b"\x8a\x08" + bytes(7) + b"\x20",  # 2**61: one of many integers with the hash of a small one
         b"cbuiltins\nfrozenset\n]\x85R",
     ],
     ids=["complex", "large", "frozenset"],
@@ -64,18 +64,18 @@ def test_plain_keys_are_read():
     assert restricted_pickle.load(pickle.dumps(content)) == content
 
 
-def test_a_tower_is_not_shown_where_an_array_is_of_that_kind():
+def test_an_error_does_not_print_nested_tuples():
     data = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n" + TOWER + b")C\x01b\x87R."
     with pytest.raises(DataError, match="an array of the kind tuple"):
         restricted_pickle.load(data)
 
 
-def test_numbers_of_memoised_objects_are_bounded():
+def test_memo_indices_are_bounded():
     with pytest.raises(DataError, match="an invalid memo index"):
         restricted_pickle.load(b"Np2305843009213693951\n.")
 
 
-def test_steps_are_bounded(monkeypatch):
+def test_the_number_of_steps_is_bounded(monkeypatch):
     monkeypatch.setattr(restricted_pickle._Counted, "left", 1000)
     assert restricted_pickle.load(b"N0" * 400 + b"N.") is None
     with pytest.raises(DataError, match="steps"):
@@ -91,8 +91,8 @@ def test_steps_are_bounded(monkeypatch):
     ],
     ids=["bytes", "text", "list"],
 )
-def test_one_value_is_not_copied_over_and_over(once):
-    """A hundred kilobytes, a thousand times."""
+def test_repeated_copies_are_refused(once):
+    """Copies a value of 100 kB a thousand times."""
     many = 100_000
     values = b"C" if many < 256 else b"B" + many.to_bytes(4, "little") + bytes(many)
     words = b"X" + many.to_bytes(4, "little") + b"a" * many
@@ -112,7 +112,7 @@ def test_buffers_outside_the_pickle_are_refused(opcode):
         restricted_pickle.load(b"\x80\x05\x96" + bytes(8) + opcode + b".")
 
 
-def test_an_array_of_a_thousand_dimensions(tmp_path):
+def test_an_array_of_a_thousand_dimensions_is_refused(tmp_path):
     from files.test_restricted_pickle import BYTE_ORDER, array_pickle, dtype_pickle
 
     shape = b"(" + b"\x8a\x07" + b"\x7f" * 7 + b"K\x00" + b"\x8a\x07" + b"\x7f" * 7 + b"K\x01" * 997 + b"t"
@@ -120,7 +120,7 @@ def test_an_array_of_a_thousand_dimensions(tmp_path):
         restricted_pickle.load(array_pickle(shape, dtype_pickle("f4", BYTE_ORDER), b"C\x00"))
 
 
-# Checkpoints as pickles of arrays, and torch's two formats
+# Checkpoints: pickles of arrays and torch's two formats.
 
 
 def holds_itself(key: bytes) -> bytes:
@@ -128,12 +128,12 @@ def holds_itself(key: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("wrap", [lambda data: data, archive], ids=["pkl", "pth"])
-def test_a_wrapper_that_holds_itself(tmp_path, wrap):
+def test_a_wrapper_that_contains_itself_is_refused(tmp_path, wrap):
     assert_refused(write(tmp_path, wrap(holds_itself(hostile.text("model")))), "contains no state dict")
 
 
 @pytest.mark.parametrize("way", ONE_AND_TOWER)
-def test_tuples_are_no_keys_of_torchs_files(tmp_path, way):
+def test_tuples_as_keys_in_torch_files_are_refused(tmp_path, way):
     if way == "frozenset":
         pytest.skip("torch knows no frozenset")
     assert_refused(write(tmp_path, archive(b"\x80\x02" + ONE_AND_TOWER[way].removeprefix(b"\x80\x02"))), "a tuple")
@@ -161,22 +161,22 @@ EIGHT = {"data/0": bytes(8)}
         tensor_opcodes(TOWER, b"K\x01\x85", b"K\x02"),
     ],
 )
-def test_tensors_that_declare_what_is_not_there(tmp_path, tensor):
+def test_tensors_with_invalid_declarations_are_refused(tmp_path, tensor):
     assert_refused(write(tmp_path, archive(state_opcodes(tensor), **EIGHT)), "damaged")
 
 
-def test_the_tensor_of_those_attacks_is_read_where_it_is_right(tmp_path):
+def test_the_same_tensor_with_valid_declarations_is_read(tmp_path):
     whole = archive(state_opcodes(tensor_opcodes(b"K\x02\x85", b"K\x01\x85", b"K\x02")), **EIGHT)
     assert read(write(tmp_path, whole)).state["a"].tolist() == [0, 0]
 
 
-def test_a_storage_that_is_missing(tmp_path):
+def test_a_missing_storage_is_refused(tmp_path):
     assert_refused(
         write(tmp_path, archive(state_opcodes(tensor_opcodes(b")", b")", b"K\x01")))), "storage 0 is missing"
     )
 
 
-def test_an_archive_of_the_other_byte_order(tmp_path):
+def test_a_big_endian_archive_is_refused(tmp_path):
     whole = archive(state_opcodes(tensor_opcodes(b"K\x02\x85", b"K\x01\x85", b"K\x02")), byteorder=b"big", **EIGHT)
     assert_refused(write(tmp_path, whole), "big-endian")
 
@@ -192,16 +192,16 @@ def test_an_archive_of_the_other_byte_order(tmp_path):
         b"ctorch\ndevice\n" + TOWER + b"\x85R",
     ],
 )
-def test_calls_that_would_only_set_memory_aside(tmp_path, call):
+def test_calls_that_allocate_memory_are_refused(tmp_path, call):
     assert_refused(write(tmp_path, archive(b"\x80\x02" + call + b".")))
 
 
-def test_a_list_of_parts_that_is_too_long(tmp_path, monkeypatch):
+def test_a_long_central_directory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(torch_files, "MAX_DIRECTORY", 500)
     assert_refused(write(tmp_path, archive(b"N.", **{f"data/{n}": b"" for n in range(20)})), "a central directory of")
 
 
-def test_a_part_that_is_elsewhere(tmp_path):
+def test_a_part_at_a_wrong_offset_is_refused(tmp_path):
     whole = archive(state_opcodes(tensor_opcodes(b"K\x02\x85", b"K\x01\x85", b"K\x02")), **EIGHT)
     with zipfile.ZipFile(io.BytesIO(whole)) as file:
         offset = file.getinfo("archive/data/0").header_offset
@@ -217,12 +217,12 @@ def test_a_part_that_is_elsewhere(tmp_path):
         ("quantized", lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)),
     ],
 )
-def test_other_tensors_are_named(tmp_path, kind, make):
+def test_the_kind_of_an_unsupported_tensor_is_named(tmp_path, kind, make):
     assert_refused(write(tmp_path, torch_bytes({"a": make()})), f"a tensor that is {kind}")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_both_formats_give_what_torch_gives(tmp_path, zipped):
+def test_both_formats_match_torch_load(tmp_path, zipped):
     base = torch.arange(24.0)
     content = {
         "model": {
@@ -246,7 +246,7 @@ def test_both_formats_give_what_torch_gives(tmp_path, zipped):
     assert found["model"]["view"][0, 0] == 7
 
 
-def test_an_older_file_whose_storages_differ_from_its_tensors(tmp_path):
+def test_a_legacy_file_with_wrong_storage_sizes_is_refused(tmp_path):
     whole = torch_bytes({"a": torch.ones(3)}, False)
     assert_refused(write(tmp_path, whole[: -3 * 4]), "a storage is shorter than declared")
     count = whole.rindex((3).to_bytes(8, "little"))
@@ -256,24 +256,24 @@ def test_an_older_file_whose_storages_differ_from_its_tensors(tmp_path):
 # safetensors
 
 
-def test_a_header_that_is_too_long(tmp_path, monkeypatch):
+def test_a_long_safetensors_header_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MAX_HEADER", 100)
     header = {f"tensor{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(5)}
     assert_refused(write(tmp_path, safetensors_bytes(header)), "has a header of")
 
 
 @pytest.mark.parametrize("dtype, size", [("C64", 8), ("F8_E4M3", 1), ("F4", 1), ("U16", 2)])
-def test_numbers_of_other_types(tmp_path, dtype, size):
+def test_unsupported_dtypes_are_refused(tmp_path, dtype, size):
     header = {"a": {"dtype": dtype, "shape": [2 if dtype == "F4" else 1], "data_offsets": [0, size]}}
     assert_refused(write(tmp_path, safetensors_bytes(header, bytes(size))), "a has the type", "float()")
 
 
-# Tensors
+# Tensors.
 
 
 @pytest.mark.parametrize("kind", ["pth", "pkl", "safetensors"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_no_numbers_are_named(tmp_path, kind, value):
+def test_weights_with_nan_or_infinity_are_refused(tmp_path, kind, value):
     broken = STATE | {"fc.scale": torch.tensor([1.0, value])}
     data = {
         "pth": lambda: torch_bytes(broken),
@@ -283,13 +283,13 @@ def test_weights_that_are_no_numbers_are_named(tmp_path, kind, value):
     assert_refused(write(tmp_path, data), "fc.scale contains NaN or infinity")
 
 
-def test_large_numbers_are_finite(tmp_path):
-    """Their sum is not."""
+def test_large_values_are_read(tmp_path):
+    """Reads finite values whose sum overflows."""
     path = write(tmp_path, torch_bytes({"a": torch.full((4,), 3e38), "b": torch.full((99,), 6e4, dtype=torch.float16)}))
     assert read(path).state["a"].tolist() == [pytest.approx(3e38)] * 4
 
 
-def test_complex_numbers_are_named(tmp_path):
+def test_complex_tensors_are_refused(tmp_path):
     assert_refused(
         write(tmp_path, torch_bytes({"a": torch.ones(2, dtype=torch.complex64)})), "a has the type complex64"
     )
@@ -301,21 +301,21 @@ def test_long_doubles_of_numpy_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a" * 1000, "\x1b[31m", "\ud800"])
-def test_names_that_cannot_be_shown(tmp_path, name):
+def test_unprintable_names_are_refused(tmp_path, name):
     assert_refused(write(tmp_path, pickle.dumps({name: np.ones(2)})), "is too long or not printable")
 
 
-def test_too_many_tensors(tmp_path, monkeypatch):
+def test_too_many_tensors_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MAX_TENSORS", 3)
     assert_refused(write(tmp_path, torch_bytes({str(n): torch.ones(1) for n in range(4)})), "has 4 tensors")
 
 
-# Whole models are in test_hostile_models.py
+# Files of other kinds; test_hostile_models.py tests whole models.
 
 
 @pytest.mark.parametrize("kind", ["empty", "zeros", "ones", "text", "gzip", "npz", "script", "folder"])
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")
-def test_files_that_are_none_of_ours(tmp_path, kind):
+def test_files_that_are_no_checkpoints_are_refused(tmp_path, kind):
     if kind == "script":
         path = tmp_path / "file.pth"
         torch.jit.script(torch.nn.ReLU()).save(path)
@@ -334,7 +334,7 @@ def test_files_that_are_none_of_ours(tmp_path, kind):
     assert_refused(write(tmp_path, content.get(kind, buffer.getvalue())), "not a checkpoint", by=resdet.load)
 
 
-def test_a_file_that_must_not_be_read(tmp_path, monkeypatch):
+def test_a_file_without_permission_is_an_error(tmp_path, monkeypatch):
     path = write(tmp_path, torch_bytes(STATE))
 
     def refuse(*_, **__):
@@ -344,8 +344,8 @@ def test_a_file_that_must_not_be_read(tmp_path, monkeypatch):
     assert_refused(path, "Permission denied")
 
 
-def test_json_in_metadata_is_text_of_others(tmp_path):
-    """Somebody else's key of the same name is passed by."""
+def test_text_metadata_of_other_programs_is_kept(tmp_path):
+    """Keeps plain text of other programs under resdet's keys, and refuses invalid JSON of a list or dict."""
     header = {"__metadata__": {"experiment": "run 5", "classes": "80"}, **header_of_one()}
     assert read(write(tmp_path, safetensors_bytes(header, bytes(4)))).meta == {"experiment": "run 5", "classes": "80"}
     header["__metadata__"] = {"experiment": "{" * 9}
@@ -360,13 +360,13 @@ def header_of_one() -> dict:
     return {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
 
 
-def test_an_error_of_weights_is_one(tmp_path):
+def test_load_raises_a_weights_error(tmp_path):
     with pytest.raises(WeightsError):
         resdet.load(write(tmp_path, b""))
 
 
 @pytest.mark.parametrize("keys", [0, [], ["0", 0], [{}], ["0", "1"], [True]], ids=str)
-def test_an_older_file_with_another_list_of_storages(tmp_path, keys):
+def test_a_legacy_file_with_a_wrong_list_of_storages_is_refused(tmp_path, keys):
     whole = torch_bytes({"a": torch.ones(3)}, False)
-    start = whole.rindex(b"\x80\x02]q\x00")  # where that list begins
+    start = whole.rindex(b"\x80\x02]q\x00")  # start of the list of storages
     assert_refused(write(tmp_path, whole[:start] + pickle.dumps(keys, 2) + bytes(99)), "damaged or not a checkpoint")

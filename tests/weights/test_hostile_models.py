@@ -1,4 +1,4 @@
-"""Whole models: what a file says of itself is checked, and no config in it takes more memory than its tensors."""
+"""Checks that the metadata of a model file is validated and that its config allocates no more than its tensors need."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def content(model) -> dict:
 
 
 def write(folder: Path, kind: str, content: dict) -> Path:
-    """As `resdet train` or `resdet convert` does."""
+    """Writes a checkpoint as `resdet train` (.pth) or `resdet convert` (.safetensors) does."""
     path = folder / f"file.{kind}"
     if kind == "pth":
         path.write_bytes(torch_bytes(content))
@@ -40,7 +40,7 @@ def write(folder: Path, kind: str, content: dict) -> Path:
 
 
 def changed(tree: dict, key: str, value) -> dict:
-    """A copy with one dotted key set."""
+    """Returns a copy with the value of a dotted key replaced."""
     first, _, rest = key.partition(".")
     return {**tree, first: changed(tree[first], rest, value) if rest else value}
 
@@ -54,7 +54,7 @@ def assert_refused(path: Path, *words: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_file_of_these_attacks_is_a_model(tmp_path, kind, model, content):
+def test_an_undamaged_file_is_loaded(tmp_path, kind, model, content):
     found = resdet.load(write(tmp_path, kind, content | {"category_ids": [3, 7]}))
     assert found.classes == ["a", "b"] and found.experiment == model.experiment
     assert all(torch.equal(tensor, found.state_dict()[name]) for name, tensor in model.state_dict().items())
@@ -71,16 +71,16 @@ ODD["normalize"] += [{"mean": mean, "std": std} for mean, std in STATISTICS]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("key, value", [(key, value) for key, values in ODD.items() for value in values])
-def test_what_a_file_says_is_of_its_type_and_length(tmp_path, kind, key, value, content):
+def test_metadata_of_a_wrong_type_or_length_is_refused(tmp_path, kind, key, value, content):
     assert_refused(write(tmp_path, kind, content | {key: value}), key.rstrip("s") if key != "normalize" else "")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_statistics_that_are_no_numbers(tmp_path, value, content):
+def test_pixel_statistics_must_be_finite(tmp_path, value, content):
     assert_refused(write(tmp_path, "pth", content | {"normalize": {"mean": [1.0, value, 1], "std": [1, 1, 1]}}), "mean")
 
 
-def test_a_config_without_classes(tmp_path, content):
+def test_a_config_without_classes_is_refused(tmp_path, content):
     assert_refused(write(tmp_path, "pth", {k: v for k, v in content.items() if k != "classes"}), "no classes")
 
 
@@ -92,14 +92,14 @@ def deep(levels: int) -> dict:
 
 
 def shared(levels: int) -> list:
-    """Two references to the same, sixty times over: 2**60 values for who goes through them all."""
+    """Nests lists that hold the same list twice: a full traversal visits 2**levels values."""
     found: list = [1]
     for _ in range(levels):
         found = [found, found]
     return found
 
 
-def test_statistics_are_bounded(tmp_path, content):
+def test_the_size_of_pixel_statistics_is_bounded(tmp_path, content):
     assert_refused(write(tmp_path, "pth", content | {"normalize": {"mean": shared(30), "std": [1, 1, 1]}}), "1,000,000")
 
 
@@ -113,12 +113,12 @@ def test_statistics_are_bounded(tmp_path, content):
     ],
     ids=["deep", "shared", "long", "huge"],
 )
-def test_trees_of_settings_are_bounded(tmp_path, value, words, content):
+def test_the_size_of_a_config_is_bounded(tmp_path, value, words, content):
     assert_refused(write(tmp_path, "pth", changed(content, "experiment.data", value)), words)
 
 
 @pytest.mark.parametrize("value", [torch.ones(2), b"bytes", {3: 4}, {1, 2}], ids=str)
-def test_trees_of_settings_hold_plain_values(tmp_path, value, content):
+def test_a_config_holds_plain_values_only(tmp_path, value, content):
     assert_refused(write(tmp_path, "pth", changed(content, "experiment.data", value)), "save the model again")
 
 
@@ -131,12 +131,12 @@ def test_trees_of_settings_hold_plain_values(tmp_path, value, content):
         ("model.backbone.name", "cifar_resnet20", "does not fit"),
     ],
 )
-def test_nets_that_outgrow_their_file(tmp_path, key, value, words, content):
+def test_models_larger_than_their_file_are_refused(tmp_path, key, value, words, content):
     assert_refused(write(tmp_path, "pth", changed(content, f"experiment.{key}", value)), words)
 
 
-def test_as_many_classes_as_the_file_lists(tmp_path, content):
-    """Each class is a row of the classifier."""
+def test_more_classes_than_the_tensors_have_are_refused(tmp_path, content):
+    """Lists 200,000 classes, each of which would add a row to the classifier."""
     many = [str(label) for label in range(200_000)]
     large = changed(content | {"classes": many}, "experiment.model.num_classes", len(many))
     assert_refused(write(tmp_path, "pth", large), "a far larger net than the tensors")
@@ -163,24 +163,24 @@ def detector() -> dict:
         ("rpn.anchors.ratios", [1.0] * 1000, "has 1,000 entries"),
     ],
 )
-def test_heads_that_outgrow_their_file(tmp_path, key, value, words, detector):
+def test_heads_larger_than_their_file_are_refused(tmp_path, key, value, words, detector):
     large = changed(detector | {"model": {"normalize.mean": torch.ones(3, 1, 1)}}, f"experiment.model.{key}", value)
     assert_refused(write(tmp_path, "pth", large), words)
 
 
-def test_a_model_is_counted_before_its_memory_is_taken():
+def test_the_size_of_a_model_is_checked_before_allocation():
     with pytest.raises(WeightsError, match="a.pth: the config describes a far larger net"):
         with SkipInit({"a": torch.ones(3)}, "a.pth"):
             torch.empty(1 << 50)
 
 
-def test_a_model_that_is_filled_draws_no_random_numbers(tmp_path, content):
+def test_loading_draws_no_random_numbers(tmp_path, content):
     path, before = write(tmp_path, "pth", content), torch.get_rng_state()
     resdet.load(path)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_proposer_inside_a_file_is_no_path(tmp_path):
+def test_a_proposer_in_a_file_must_be_a_detector_config(tmp_path):
     experiment = resdet.config.to_dict(
         resdet.config.load("imagenet_loc_rcnn_r101.yaml", "model.proposer=x.pth", "model.num_classes=2")
     )
@@ -198,7 +198,7 @@ def test_errors_of_a_config_name_the_file(tmp_path, content):
         resdet.load(path)
 
 
-# Other libraries' nets
+# Models of other libraries.
 
 
 def state_on_paper(make, **options) -> dict:
@@ -222,7 +222,7 @@ def state_on_paper(make, **options) -> dict:
         ("convnext_tiny", "a MobileNet, EfficientNet or ConvNeXt"),
     ],
 )
-def test_nets_of_torchvision_that_none_here_is(name, kind):
+def test_unsupported_torchvision_models_are_named(name, kind):
     models = pytest.importorskip("torchvision.models")
     module, _, function = name.rpartition(".")
     make = getattr(getattr(models, module) if module else models, function)
@@ -241,14 +241,14 @@ def test_nets_of_torchvision_that_none_here_is(name, kind):
         (["backbone.net.weight"], None),
     ],
 )
-def test_names_that_begin_with_backbone_are_not_ours_for_it(names, kind):
+def test_unsupported_models_with_a_backbone_prefix_are_named(names, kind):
     checkpoint = Checkpoint({name: torch.ones(1) for name in names}, "net.pth")
     with pytest.raises(WeightsError, match=f"this looks like {kind}" if kind else "the tensor names .* is unknown"):
         hub.load_foreign(checkpoint)
 
 
-def test_a_net_with_the_names_of_another_is_told(tmp_path):
-    """ResNeXt has the names of ResNet: no advice to build what cannot be built."""
+def test_a_model_with_the_tensor_names_of_another_is_refused(tmp_path):
+    """Checks ResNeXt, which has ResNet's tensor names: the error must not advise to build an unsupported model."""
     models = pytest.importorskip("torchvision.models")
     state = {name: torch.zeros(tensor.shape) for name, tensor in state_on_paper(models.resnext50_32x4d).items()}
     with pytest.raises(WeightsError, match="tensor names of a resnet50, but is a different, unsupported net") as caught:
@@ -256,7 +256,7 @@ def test_a_net_with_the_names_of_another_is_told(tmp_path):
     assert "build the model of the file" not in str(caught.value)
 
 
-def test_a_backbone_without_classes_is_told_what_it_is_for(tmp_path):
+def test_a_backbone_without_classes_is_refused_with_advice(tmp_path):
     models = pytest.importorskip("torchvision.models")
     state = {name: tensor for name, tensor in models.resnet18().state_dict().items() if not name.startswith("fc.")}
     path = tmp_path / "net.pth"
@@ -285,7 +285,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_names_of_a_layout_with_tensors_of_other_shapes(layout):
+def test_known_names_with_wrong_shapes_are_refused(layout):
     state = {name: torch.ones(shape) for name, shape in LAYOUTS[layout].items()}
     with pytest.raises(WeightsError, match="net.pth"):
         hub.load_foreign(Checkpoint(state, "net.pth"))
@@ -293,8 +293,8 @@ def test_names_of_a_layout_with_tensors_of_other_shapes(layout):
         weights.load(resdet.build("imagenet_r18", "model.num_classes=5"), Checkpoint(state, "net.pth"))
 
 
-def test_shapes_that_would_broadcast_to_a_square():
-    """A norm's weight of [N, 1] and variance of [N] would be N × N."""
+def test_shapes_that_would_broadcast_are_refused():
+    """Refuses a norm weight of [N, 1] with a variance of [N], which would broadcast to N × N."""
     from resdet.weights.layouts.torchvision_detectors import without_epsilon
 
     state = {"backbone.a.running_var": torch.ones(1 << 20), "backbone.a.weight": torch.ones(1 << 20, 1)}

@@ -1,4 +1,4 @@
-"""Keras-applications' layout: a file that the test writes in it, and the real weights where they are at hand."""
+"""Checks the layout of Keras-applications with a file written by the test, and with published weights if available."""
 
 import re
 from pathlib import Path
@@ -22,13 +22,13 @@ BRANCHES = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shor
 
 @pytest.fixture
 def net():
-    """An eighth as wide as the true one, as are the nets that a test builds of its weights."""
+    """Yields a ResNet-50 of an eighth of the width; models built from its weights during the test are as narrow."""
     with narrow(8):
         torch.manual_seed(0)
         net = create("resnet50", num_classes=7, stride_in="1x1").eval()
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.eps = 1e-3  # Keras's
+                module.eps = 1e-3  # the epsilon of Keras
                 nn.init.uniform_(module.weight, 0.5, 1.0)
                 nn.init.normal_(module.bias, std=0.1)
                 nn.init.normal_(module.running_mean, std=0.1)
@@ -37,7 +37,7 @@ def net():
 
 
 def in_keras_s_dress(net, letters=True):
-    """The net's tensors as Keras names and lays them out, for BGR input, with biases that batch norm takes back."""
+    """Returns Keras names and layouts for BGR input, with convolution biases that the norm means compensate."""
     written = {"fc1000/kernel": net.fc.weight.t(), "fc1000/bias": net.fc.bias}
     for name, module in net.named_modules():
         if not name.endswith((".conv", ".norm")) and name not in ("conv1.conv", "conv1.norm"):
@@ -61,7 +61,7 @@ def in_keras_s_dress(net, letters=True):
 
 
 def since_2019(written: dict) -> dict:
-    """The names that Keras-applications has given since; its norms then add 1.001e-5 instead of 0.001."""
+    """Converts to the names used since 2019, whose norms have an epsilon of 1.001e-5 instead of 0.001."""
     units = {branch: str(number) for number, branch in enumerate(["branch1", "branch2a", "branch2b", "branch2c"])}
     renamed = {}
     for name, tensor in written.items():
@@ -75,7 +75,7 @@ def since_2019(written: dict) -> dict:
     return renamed
 
 
-def test_outputs_are_those_of_the_net_it_was_written_from(tmp_path, net):
+def test_outputs_match_the_original_model(tmp_path, net):
     save_file(in_keras_s_dress(net), tmp_path / "weights.safetensors")
     model = resdet.load(tmp_path / "weights.safetensors")
     images = torch.randint(256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
@@ -85,8 +85,8 @@ def test_outputs_are_those_of_the_net_it_was_written_from(tmp_path, net):
     assert model.experiment["model"]["backbone"]["stride_in"] == "1x1"
 
 
-def test_blocks_with_a_number(net):
-    """As the deeper nets of before 2019 have them, which run out of letters."""
+def test_numbered_blocks_equal_lettered_ones(net):
+    """Numbers the blocks like the deeper nets before 2019, which have more blocks than letters."""
     letters, numbers = in_keras_s_dress(net), in_keras_s_dress(net, letters=False)
     assert "res4f_branch2a/kernel" in letters and "res4b5_branch2a/kernel" in numbers
     expected, found = keras.to_our_names(letters), keras.to_our_names(numbers)
@@ -94,7 +94,7 @@ def test_blocks_with_a_number(net):
 
 
 @torch.no_grad()
-def test_the_names_since_2019(net):
+def test_names_since_2019_equal_older_ones(net):
     old, new = in_keras_s_dress(net), since_2019(in_keras_s_dress(net))
     assert "conv4_block6_3_bn/gamma" in new and "conv2_block1_0_conv/kernel" in new and "conv1_bn/beta" in new
     expected, found = keras.to_our_names(old), keras.to_our_names(new)
@@ -105,7 +105,7 @@ def test_the_names_since_2019(net):
     assert keras.settings(new, "a test")["num_classes"] == 7
 
 
-def test_a_layer_of_another_net_is_named():
+def test_an_unknown_layer_is_named():
     with pytest.raises(WeightsError, match="block1_conv1"):
         keras.to_our_names({keras.NEW_MARK: torch.ones(1, 1, 64, 64), "block1_conv1/kernel": torch.ones(3, 3, 3, 64)})
 
@@ -118,8 +118,8 @@ def test_blocks_of_the_deeper_nets():
     assert unit_of("conv2_block1_0_conv") == "conv2_x.0.shortcut"
 
 
-def test_a_net_that_strides_elsewhere_is_refused(net):
-    """Every tensor would fit, and the outputs would be wrong."""
+def test_another_stride_position_is_refused(net):
+    """Refuses another stride position, with which all tensors would fit and the outputs would be wrong."""
     with pytest.raises(WeightsError, match="model.backbone.stride_in=1x1"):
         resdet.weights.load(create("resnet50", num_classes=7), in_keras_s_dress(net))
 
@@ -132,8 +132,8 @@ def test_pixel_statistics_come_with_the_weights(net):
 
 
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="the real weights are not at hand")
-def test_the_real_weights_give_the_reference_s_logits():
-    """32 photographs; the logits are those of the library that the weights come from."""
+def test_published_weights_give_the_logits_of_keras():
+    """Compares the logits of 32 photographs with those of Keras."""
     photographs = np.load(SHARED / "data/imagenet_32/crops.npz")
     model = resdet.load(SHARED / "weights/resnet50_imagenet_keras.safetensors")
     with torch.no_grad():

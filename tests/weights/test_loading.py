@@ -1,4 +1,4 @@
-"""Loading: all that fits goes in, bit by bit, and what does not is refused by name and shape."""
+"""Checks that tensors that fit are loaded exactly and that others are refused by name and shape."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ models = pytest.importorskip("torchvision").models
 
 
 def state_on_paper(name: str, **options) -> dict:
-    """A state dict of torchvision's that has names and shapes alone."""
+    """Returns a torchvision state dict on the meta device, with names and shapes only."""
     with torch.device("meta"):
         return getattr(models, name)(**options).state_dict()
 
@@ -50,7 +50,7 @@ def test_every_tensor_is_loaded_and_counted(resnet18_file):
         ("resnet50", {"norm": "frozen"}, "resnet50"),
     ],
 )
-def test_names_and_shapes_of_torchvisions_nets_fit(name, options, theirs):
+def test_names_and_shapes_match_torchvision(name, options, theirs):
     report = weights.load(on_paper(name, 1000, **options), state_on_paper(theirs))
     assert report.problems() == {}
 
@@ -79,12 +79,12 @@ def test_tensors_of_another_shape_are_listed_with_both_shapes():
 
 
 @pytest.mark.parametrize("theirs", ["vgg11", "vgg13_bn"])
-def test_a_vgg_that_the_registry_lacks_is_refused(theirs):
+def test_an_unsupported_vgg_is_refused(theirs):
     with pytest.raises(WeightsError):
         weights.load(on_paper("vgg16", 1000), state_on_paper(theirs))
 
 
-def test_another_number_of_classes_is_refused_unless_asked_for(resnet18_file):
+def test_another_number_of_classes_needs_new_classifier(resnet18_file):
     with pytest.raises(WeightsError, match=r"fc\.weight \[1000, 512\] for \[10, 512\]"):
         weights.load(create("resnet18", 10), resnet18_file)
 
@@ -105,12 +105,12 @@ def test_a_new_classifier_may_be_missing_from_either_side(resnet18_file):
     assert len(weights.load(create("resnet18", 0), resnet18_file, new_classifier=True).unexpected) == 2
 
 
-def test_a_new_classifier_excuses_nothing_else(resnet18_file):
+def test_new_classifier_does_not_permit_other_mismatches(resnet18_file):
     with pytest.raises(WeightsError, match="conv2_x.2"):
         weights.load(create("resnet34", 10), resnet18_file, new_classifier=True)
 
 
-def test_weights_move_between_a_backbone_and_a_whole_model():
+def test_weights_load_between_a_backbone_and_a_model():
     import resdet
 
     model = resdet.build("shapes_resnet20.yaml")
@@ -125,7 +125,7 @@ def test_weights_move_between_a_backbone_and_a_whole_model():
 
 
 @pytest.mark.parametrize("state", [{}, nn.Linear(2, 2).state_dict(), {"blocks.0.attn.qkv.weight": torch.ones(3, 1)}])
-def test_names_of_no_known_layout(state):
+def test_names_of_an_unknown_layout_are_refused(state):
     with pytest.raises(WeightsError, match="lists the supported layouts"):
         weights.load(create("resnet18", 10), state)
 
@@ -138,7 +138,7 @@ def test_names_of_no_known_layout(state):
         ("vgg16_bn", {"name": "vgg16", "norm": "bn"}),
     ],
 )
-def test_what_a_file_is_can_be_told(theirs, backbone):
+def test_the_layout_and_the_settings_are_recognized(theirs, backbone):
     checkpoint = as_checkpoint(state_on_paper(theirs, num_classes=12))
     layout = weights.recognize(checkpoint)
     assert layout.name == "torchvision" and not layout.detector
@@ -155,8 +155,8 @@ MARKS = {
 
 
 @pytest.mark.parametrize("layout, mark", MARKS.items())
-def test_a_fragment_of_a_file_is_a_sentence(layout, mark):
-    """Where a layout is recognized and most of its tensors are missing."""
+def test_an_incomplete_file_is_refused(layout, mark):
+    """Refuses a file whose layout is recognized although most of its tensors are missing."""
     import resdet
     from resdet import hub
 

@@ -1,4 +1,4 @@
-"""ImageNet weights by name: fetched once from their publisher, checked, or said where to put them by hand."""
+"""Checks ImageNet weights given by name: they are downloaded once and verified, or the error names their path."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves tmp_path/published on this machine; what is fetched is kept under tmp_path/cache."""
+    """Serves tmp_path/published on localhost; downloads are cached in tmp_path/cache."""
     monkeypatch.setattr(download, "PAUSES", (0.01,))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
@@ -52,7 +52,7 @@ def net():
 
 @pytest.fixture
 def publish(server, tmp_path, monkeypatch):
-    """Puts a state dict on the server under a name that ends with the start of `digest`, as torchvision's do."""
+    """Publishes a state dict; its file name ends with the first digits of `digest`, as torchvision's file names do."""
 
     def publish(state, digest=None):
         written = io.BytesIO()
@@ -66,7 +66,7 @@ def publish(server, tmp_path, monkeypatch):
     return publish
 
 
-def test_fetched_once_and_loaded(server, publish, net, tmp_path):
+def test_weights_are_downloaded_once(server, publish, net, tmp_path):
     name = publish(net.state_dict())
     for _ in range(2):
         model = resdet.build(*DETECTOR)
@@ -78,15 +78,15 @@ def test_fetched_once_and_loaded(server, publish, net, tmp_path):
     assert (tmp_path / "cache/weights" / name).read_bytes() == (tmp_path / "published" / name).read_bytes()
 
 
-def test_what_is_not_what_was_published_is_refused(server, publish, net, tmp_path):
+def test_a_wrong_checksum_is_refused(server, publish, net, tmp_path):
     name = publish(net.state_dict(), digest="0" * 64)
     with pytest.raises(DownloadError, match="not the published file"):
         pretrained.fetch_torchvision("resnet18")
     assert not (tmp_path / "cache/weights" / name).exists()
 
 
-def test_without_a_network(server, publish, net, tmp_path):
-    """The sentence says where the file belongs; there it is taken."""
+def test_a_failed_download_names_the_path(server, publish, net, tmp_path):
+    """Checks that the error names the path for a manual download, and that a file at this path is used."""
     name = publish(net.state_dict())
     whole = (tmp_path / "published" / name).read_bytes()
     (tmp_path / "published" / name).unlink()
@@ -97,12 +97,12 @@ def test_without_a_network(server, publish, net, tmp_path):
     pretrained.load(resdet.build(*DETECTOR), "torchvision", "resnet18")
 
 
-def test_weights_that_torchvision_does_not_have():
+def test_weights_unknown_to_torchvision_are_an_error():
     with pytest.raises(ConfigError, match="model.pretrained.*plain18"):
         pretrained.fetch_torchvision("plain18")
 
 
-def test_the_conv5_that_the_box_head_took_over_is_loaded_too(publish, net):
+def test_conv5_in_the_box_head_is_loaded(publish, net):
     publish(net.state_dict())
     sizes = "model.rpn.anchors.sizes=[[16, 32, 64]]"
     model = resdet.build(*DETECTOR[:-1], "model.features=c4", sizes)

@@ -1,4 +1,4 @@
-"""Reading checkpoints: tensors alone come in; code, damage and what is no checkpoint are refused in one sentence."""
+"""Checks that only tensors are read; code, damage and files that are no checkpoint are refused with a short error."""
 
 import io
 import json
@@ -20,7 +20,7 @@ STATE = {"fc.weight": torch.arange(12.0).reshape(3, 4), "fc.bias": torch.ones(3,
 
 
 class Trap:
-    """Writes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, sentinel: Path):
         self.sentinel = sentinel
@@ -47,7 +47,7 @@ def assert_is_state(state: dict) -> None:
 
 
 def assert_refused(path: Path, *words: str) -> None:
-    """In one line that names the file."""
+    """Asserts that the error is one line that names the file."""
     with pytest.raises(WeightsError) as caught:
         read(path)
     message = str(caught.value)
@@ -67,26 +67,26 @@ def assert_refused(path: Path, *words: str) -> None:
         lambda state: {"model": {"state_dict": state}},
     ],
 )
-def test_wrappers_are_taken_off(tmp_path, wrap, zipped):
+def test_wrappers_are_removed(tmp_path, wrap, zipped):
     assert_is_state(read(write(tmp_path, torch_bytes(wrap(STATE), zipped))).state)
 
 
-def test_a_tensor_beside_the_model_does_not_hide_it(tmp_path):
-    """Some trainers keep their step as a tensor."""
+def test_a_model_beside_a_tensor_is_found(tmp_path):
+    """Reads a checkpoint that stores the step as a tensor, as some trainers do."""
     assert_is_state(read(write(tmp_path, torch_bytes({"model": STATE, "step": torch.tensor(7)}))).state)
 
 
-def test_what_else_the_file_says_is_kept(tmp_path):
+def test_other_values_are_kept_as_metadata(tmp_path):
     checkpoint = read(write(tmp_path, torch_bytes({"model": STATE, "classes": ["cat", "dog"], "epoch": 3})))
     assert checkpoint.meta == {"classes": ["cat", "dog"], "epoch": 3}
 
 
-def test_module_is_only_a_prefix_where_every_name_has_it(tmp_path):
+def test_module_is_a_prefix_only_if_every_name_has_it(tmp_path):
     state = {"module.a": torch.ones(1), "b": torch.ones(1)}
     assert read(write(tmp_path, torch_bytes(state))).state.keys() == state.keys()
 
 
-def test_safetensors_are_read_whatever_the_file_is_called(tmp_path):
+def test_safetensors_are_read_with_any_file_name(tmp_path):
     checkpoint = read(write(tmp_path, safetensors_bytes(STATE, {"from": "a test"}), "weights.bin"))
     assert_is_state(checkpoint.state)
     assert checkpoint.meta == {"from": "a test"}
@@ -113,7 +113,7 @@ def test_truncated_files_are_refused(tmp_path, kind):
         kind
     ]
     for length in range(0, len(whole), max(1, len(whole) // 60)):
-        # A name cut short inside the older format looks like code, and is refused as such.
+        # A truncated name in the legacy format is refused as code.
         assert_refused(write(tmp_path, whole[:length]), *([] if kind == "legacy" else ["damaged"]))
 
 
@@ -125,8 +125,8 @@ def test_random_bytes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_flipped_bytes_give_tensors_or_a_refusal(tmp_path, zipped):
-    """Bytes that rot on a disk must never show the user a traceback."""
+def test_flipped_bytes_give_tensors_or_an_error(tmp_path, zipped):
+    """Reads files with random bytes replaced: any exception must be a WeightsError of one line."""
     whole, generator = torch_bytes(STATE, zipped), random.Random(1)
     for _ in range(150):
         damaged = bytearray(whole)
@@ -153,18 +153,18 @@ def test_torch_files_without_a_state_dict_are_refused(tmp_path, content):
     assert_refused(write(tmp_path, torch_bytes(content)), "contains no")
 
 
-def test_a_program_of_torch_export_is_named(tmp_path):
+def test_a_torch_export_program_is_named(tmp_path):
     path = tmp_path / "program.pt2"
     torch.export.save(torch.export.export(torch.nn.ReLU(), (torch.ones(2),)), path)
     assert_refused(path, "is a torch.export program")
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     assert_refused(tmp_path / "nowhere.pth", "no such file")
     assert_refused(tmp_path, "no such file")
 
 
-# Pickles of arrays: detectron2's zoo, Detectron's and MSRA's files
+# Pickles of arrays: files of detectron2's zoo, Detectron and MSRA.
 
 ARRAYS = {name: tensor.float().numpy() for name, tensor in STATE.items()}
 
@@ -198,7 +198,7 @@ def test_arrays_of_any_byte_order_shape_and_type(tmp_path):
         assert tensor.shape == arrays[name].shape and np.array_equal(tensor.numpy(), arrays[name])
 
 
-def test_what_else_a_pickle_says_is_kept(tmp_path):
+def test_other_values_of_a_pickle_are_kept_as_metadata(tmp_path):
     content = {"model": ARRAYS, "__author__": "a test", "classes": ["cat"]}
     assert read(write(tmp_path, pickle.dumps(content), "m.pkl")).meta == {"__author__": "a test", "classes": ["cat"]}
 
@@ -214,15 +214,15 @@ def test_pickles_without_a_state_dict_are_refused(tmp_path, content):
     assert_refused(write(tmp_path, pickle.dumps(content), "model.pkl"), "contains no")
 
 
-def test_keras_in_hdf5_is_refused_with_a_way_out(tmp_path):
+def test_keras_in_hdf5_is_refused_with_advice(tmp_path):
     assert_refused(write(tmp_path, b"\x89HDF\r\n\x1a\n" + bytes(64), "resnet50.h5"), "docs/weights.md")
 
 
-# Files that say they hold more than they do
+# Files that declare more data than they hold.
 
 
 def rezipped(data: bytes, compression: int = zipfile.ZIP_STORED, change=lambda name, part: part) -> bytes:
-    """A torch archive written anew, its parts changed or compressed."""
+    """Rewrites a torch archive with its parts changed or compressed."""
     source, target = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
     with zipfile.ZipFile(target, "w", compression) as archive:
         for name in source.namelist():
@@ -238,19 +238,19 @@ def replaced(old: bytes, new: bytes):
     return change
 
 
-def test_rewriting_an_archive_harms_it_not(tmp_path):
+def test_a_rewritten_archive_is_read(tmp_path):
     assert_is_state(read(write(tmp_path, rezipped(torch_bytes(STATE)))).state)
 
 
-def test_an_archive_that_swells_is_refused(tmp_path):
-    """Two megabytes of zeros in some kilobytes; torch itself would unpack them."""
+def test_a_compressed_archive_is_refused(tmp_path):
+    """Refuses 2 MB of zeros compressed to less than 20 kB, which torch itself would unpack."""
     bomb = rezipped(torch_bytes({"a": torch.zeros(500_000)}), zipfile.ZIP_DEFLATED)
     assert len(bomb) < 20_000 and torch.load(io.BytesIO(bomb), weights_only=True)["a"].shape == (500_000,)
     assert_refused(write(tmp_path, bomb), "unpacks to 2,0")
 
 
-def test_parts_that_lie_over_each_other_are_refused(tmp_path):
-    """One stored part under a hundred names: each entry of the directory points to the same bytes."""
+def test_overlapping_parts_are_refused(tmp_path):
+    """Refuses an archive whose directory lists the same bytes under a hundred names."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr("archive/data/0", bytes(10_000))
@@ -271,7 +271,7 @@ def test_parts_that_lie_over_each_other_are_refused(tmp_path):
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_storage_shorter_than_declared_is_refused(tmp_path, zipped):
-    """Twelve numbers are there, and a million declared, or two billion."""
+    """Declares a million or two billion values where the storage holds twelve."""
     whole = torch_bytes({"a": torch.arange(12.0)}, zipped)
     for declared in (b"J\x00\x00\x10\x00", b"J\x00\x00\x00\x7f"):
         damaged = rezipped(whole, change=replaced(b"K\x0ct", declared + b"t")) if zipped else None
@@ -280,32 +280,32 @@ def test_a_storage_shorter_than_declared_is_refused(tmp_path, zipped):
 
 
 def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
-    """By its shape alone, in both formats."""
+    """Enlarges the declared shape of a tensor beyond its storage, in both formats."""
     for zipped in (True, False):
         whole, old, new = torch_bytes({"a": torch.ones(3, 4)}, zipped), b"K\x03K\x04\x86", b"M\xe8\x03M\xe8\x03\x86"
         damaged = rezipped(whole, change=replaced(old, new)) if zipped else whole.replace(old, new)
         assert_refused(write(tmp_path, damaged))
 
 
-def test_a_storage_that_never_comes_is_refused(tmp_path):
-    """The older format lists the storages that follow; what is not listed would stay as memory happened to be."""
+def test_an_unlisted_storage_is_refused(tmp_path):
+    """Empties the list of storages of a legacy file, which would leave the tensor's memory uninitialized."""
     whole = torch_bytes({"a": torch.ones(1000, 1000)}, False)
-    start = whole.rindex(b"\x80\x02]q\x00")  # where that list begins
+    start = whole.rindex(b"\x80\x02]q\x00")  # start of the list of storages
     assert_refused(write(tmp_path, whole[:start] + pickle.dumps([], 2)), "declares 4,000,000 bytes")
 
 
 def test_a_tensor_repeated_by_strides_is_refused(tmp_path):
-    """Four bytes that would become four gigabytes once they are copied."""
+    """Refuses four bytes expanded by zero strides, which a copy would turn into four gigabytes."""
     content = {"fc.weight": torch.ones(1).expand(1_000_000, 1000)}
     assert_refused(write(tmp_path, torch_bytes(content)), "declares 4,000,000,000 bytes of tensors")
 
 
-def test_weights_that_two_layers_share_are_no_bomb(tmp_path):
+def test_weights_shared_by_two_layers_are_read(tmp_path):
     shared = torch.ones(100, 100)
     assert read(write(tmp_path, torch_bytes({"a": shared, "b": shared}))).state.keys() == {"a", "b"}
 
 
-def test_a_part_of_a_larger_tensor_is_no_bomb(tmp_path):
+def test_a_slice_of_a_larger_tensor_is_read(tmp_path):
     state = read(write(tmp_path, torch_bytes({"a": torch.arange(1000.0)[10:20]}))).state
     assert state["a"].tolist() == list(range(10, 20))
 
@@ -320,7 +320,7 @@ def test_a_part_of_a_larger_tensor_is_no_bomb(tmp_path):
     ],
     ids=["sparse", "empty", "quantized"],
 )
-def test_tensors_without_plain_numbers_are_refused(tmp_path, make):
+def test_sparse_meta_and_quantized_tensors_are_refused(tmp_path, make):
     assert_refused(write(tmp_path, torch_bytes({"a": make()})))
 
 
@@ -334,16 +334,16 @@ def test_tensors_without_plain_numbers_are_refused(tmp_path, make):
     ],
     ids=["shape", "length", "overlap", "nothing"],
 )
-def test_safetensors_that_declare_what_is_not_there(tmp_path, header):
+def test_safetensors_with_invalid_declarations_are_refused(tmp_path, header):
     text = json.dumps(header).encode()
     assert_refused(write(tmp_path, len(text).to_bytes(8, "little") + text + bytes(48), "a.safetensors"))
 
 
-def test_safetensors_without_tensors(tmp_path):
+def test_safetensors_without_tensors_are_refused(tmp_path):
     assert_refused(write(tmp_path, safetensors_bytes({}), "a.safetensors"), "contains no tensors")
 
 
-# What our own files say beside the tensors
+# Metadata of resdet's checkpoints.
 
 
 def attached(metadata) -> bytes:
@@ -352,7 +352,7 @@ def attached(metadata) -> bytes:
     return torch_bytes(state)
 
 
-def test_our_own_words_travel_with_a_state_dict(tmp_path):
+def test_metadata_attached_to_a_state_dict_is_read(tmp_path):
     told = {"classes": ["cat"], "experiment": {"task": "detection"}}
     checkpoint = read(write(tmp_path, attached({"": {"version": 1}, "resdet": told})))
     assert checkpoint.meta == told
@@ -360,5 +360,5 @@ def test_our_own_words_travel_with_a_state_dict(tmp_path):
 
 
 @pytest.mark.parametrize("metadata", [{}, {"": {"version": 1}}, {"resdet": 3}, 7, None])
-def test_other_words_are_passed_by(tmp_path, metadata):
+def test_other_attached_metadata_is_ignored(tmp_path, metadata):
     assert read(write(tmp_path, attached(metadata))).meta == {}

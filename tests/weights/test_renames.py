@@ -1,4 +1,4 @@
-"""Checkpoints written before modules, attributes and config keys were renamed; old/ holds three, and their outputs."""
+"""Checks checkpoints with former names of modules, attributes and config keys; old/ holds three and their outputs."""
 
 import json
 from pathlib import Path
@@ -29,14 +29,14 @@ def close(name: str, **outputs: torch.Tensor) -> bool:
 
 
 @torch.no_grad()
-def test_a_classifier(load):
+def test_an_old_classifier_gives_the_same_outputs(load):
     model = load("classifier")
     assert close("classifier", logits=model(IMAGES[:, :, :32, :32]))
     assert model.experiment["eval"]["views"] == "center"
 
 
 @torch.no_grad()
-def test_a_detector(load):
+def test_an_old_detector_gives_the_same_outputs(load):
     model = load("detector")
     images = as_images(IMAGES)
     maps, boxes = model.maps(images), torch.tensor([[[4.0, 4, 40, 40], [20, 10, 60, 50]]])
@@ -49,14 +49,14 @@ def test_a_detector(load):
 
 
 @torch.no_grad()
-def test_a_localizer(load):
+def test_an_old_localizer_gives_the_same_outputs(load):
     model = load("localizer")
     assert close("localizer", scores=model.candidates(IMAGES, torch.tensor([[1, 2]]))[0][0, :, :40])
     assert model.locating.testing == "center"
 
 
-def test_a_run_goes_on_from_an_old_checkpoint(command, tmp_path):
-    """Its last.pth has the names of then, also in the averaged weights."""
+def test_a_run_resumes_from_an_old_checkpoint(command, tmp_path):
+    """Resumes from a last.pth with the former names, also in the averaged weights."""
     words = ["train", "--config", "shapes_resnet20.yaml", "model.backbone=cifar_resnet8", "data.train_images=64"]
     words += ["data.val_images=32", "train.batch=8", "train.precision=fp32", "train.ema=0.9", "schedule.warmup=0"]
     words += ["train.unit=steps", "train.evaluate_every=4", "train.checkpoint_every=4", "--out", "run"]
@@ -71,6 +71,6 @@ def test_a_run_goes_on_from_an_old_checkpoint(command, tmp_path):
     assert any(name.startswith("normalize.") for name in torch.load(last, weights_only=True)["model"])
 
 
-def test_names_of_other_libraries_stay():
+def test_names_of_other_libraries_are_kept():
     state = {"regions.conv.weight": 1, "backbone.normalise": 2}
     assert current_names(state) == state

@@ -1,4 +1,4 @@
-"""Saving: other libraries load what we write, we read it back bit by bit, and no file is ever half written."""
+"""Checks that other libraries load saved files, that reading them back is exact, and that no file is half written."""
 
 import errno
 
@@ -20,7 +20,7 @@ def same(a: dict, b: dict) -> bool:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_torchvision_loads_what_is_saved_and_it_comes_back_bit_by_bit(tmp_path, name):
+def test_round_trip_through_torchvision_is_exact(tmp_path, name):
     source = getattr(models, name)(num_classes=7)
     torch.save(source.state_dict(), tmp_path / "theirs.pth")
     net = create(name, 7)
@@ -44,7 +44,7 @@ def test_torchvision_loads_what_is_saved_and_it_comes_back_bit_by_bit(tmp_path, 
         ("vgg19", {"norm": "bn"}, "vgg19_bn"),
     ],
 )
-def test_names_and_shapes_are_torchvisions(name, options, theirs):
+def test_names_and_shapes_match_torchvision(name, options, theirs):
     with torch.device("meta"):
         expected = getattr(models, theirs)().state_dict()
     written = torchvision_classifiers.from_our_names(on_paper(name, 1000, **options), "torchvision")
@@ -52,7 +52,7 @@ def test_names_and_shapes_are_torchvisions(name, options, theirs):
 
 
 @pytest.mark.parametrize("file", ["ours.pth", "ours.safetensors"])
-def test_timm_loads_what_is_saved(tmp_path, file):
+def test_timm_loads_saved_files(tmp_path, file):
     timm = pytest.importorskip("timm")
     net = create("resnet18", 7)
     weights.save(net, tmp_path / file, layout="timm")
@@ -69,8 +69,8 @@ def test_timm_loads_what_is_saved(tmp_path, file):
         ("vgg19", {"norm": "bn"}, "vgg19_bn"),
     ],
 )
-def test_names_and_shapes_are_timms_and_come_back(name, options, theirs):
-    """Its VGGs have fc6 and fc7 as convolutions."""
+def test_names_and_shapes_match_timm(name, options, theirs):
+    """Compares names and shapes with timm's, whose VGGs store fc6 and fc7 as convolutions, and loads them back."""
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
         expected = timm.create_model(theirs, num_classes=7).state_dict()
@@ -83,7 +83,7 @@ def test_names_and_shapes_are_timms_and_come_back(name, options, theirs):
     assert found["backbone"]["name"] == name and found["num_classes"] == 7
 
 
-def test_timms_linear_layers_are_ours_bit_by_bit():
+def test_timm_convolutions_become_linear_layers_exactly():
     linear = torch.arange(512 * 49.0 * 2).reshape(2, -1)
     state = {"pre_logits.fc1.weight": linear.unflatten(1, (512, 7, 7))}
     state |= {f"features.{n}.weight": torch.zeros(1, 1, 3, 3) for n in range(13)}
@@ -124,15 +124,15 @@ def test_a_whole_model_is_saved_as_its_backbone(tmp_path):
         ("resnet50", {"stride_in": "1x1"}),
     ],
 )
-def test_nets_that_torchvision_does_not_have_are_not_written_as_if_it_had(tmp_path, name, options):
-    """A file that no torchvision net loads, or loads and computes something else from, is worse than none."""
+def test_nets_unknown_to_torchvision_are_not_written(tmp_path, name, options):
+    """Refuses nets that torchvision cannot load or would compute differently."""
     with pytest.raises(WeightsError):
         weights.save(create(name, 7, **options), tmp_path / "net.pth", layout="torchvision")
     assert not (tmp_path / "net.pth").exists()
 
 
 def whole_model(*overrides: str):
-    """A classifier with classes and statistics of its own."""
+    """Builds a classifier with custom classes and pixel statistics."""
     import resdet
 
     model = resdet.build("imagenet_r18", "model.backbone.shortcut=B", "model.num_classes=3", *overrides)
@@ -152,8 +152,8 @@ def whole_model(*overrides: str):
         ("safetensors", "a.safetensors"),
     ],
 )
-def test_the_whole_model_comes_back_from_any_layout(tmp_path, layout, file):
-    """Weights bit by bit, classes, pixel statistics and config."""
+def test_round_trip_of_a_model_in_any_layout(tmp_path, layout, file):
+    """Compares weights and pixel statistics bitwise, classes and config."""
     import resdet
 
     model = whole_model()
@@ -164,18 +164,18 @@ def test_the_whole_model_comes_back_from_any_layout(tmp_path, layout, file):
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in expected.items())
 
 
-def test_other_libraries_see_a_plain_state_dict(tmp_path):
+def test_torchvision_loads_the_file_of_a_whole_model(tmp_path):
     weights.save(whole_model(), tmp_path / "a.pth", "torchvision")
     models.resnet18(num_classes=3).load_state_dict(torch.load(tmp_path / "a.pth"), strict=True)
 
 
-def test_detectron2s_pickle_holds_arrays_alone(tmp_path):
+def test_a_detectron2_pickle_holds_arrays_only(tmp_path):
     import pickle
 
     model = whole_model()
     weights.save(model, tmp_path / "a.pkl", "detectron2")
     content = pickle.loads((tmp_path / "a.pkl").read_bytes())
-    assert "__author__" in content  # by which its checkpointer knows that no names need to be guessed
+    assert "__author__" in content  # without it, detectron2's checkpointer matches names heuristically
     kernel = content["model"]["stem.conv1.weight"]
     assert type(kernel).__name__ == "ndarray" and (kernel == model.backbone.conv1.conv.weight.detach().numpy()).all()
 
@@ -188,7 +188,7 @@ def test_timm_has_no_detectors(tmp_path):
 
 
 @pytest.mark.parametrize("layout, file", [("torchvision", "a.pth"), ("safetensors", "a.safetensors")])
-def test_a_whole_detector_comes_back(tmp_path, layout, file):
+def test_round_trip_of_a_detector(tmp_path, layout, file):
     from detection.heads import twins
 
     import resdet

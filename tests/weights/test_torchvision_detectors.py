@@ -1,4 +1,4 @@
-"""torchvision's detectors are recognized by content, rebuilt from their shapes, and every tensor finds its place."""
+"""Checks that torchvision's detectors are recognized, rebuilt from their shapes, and converted with every tensor."""
 
 import re
 from dataclasses import replace
@@ -29,7 +29,7 @@ KEYPOINTS = "keypointrcnn_resnet50_fpn"
 
 @cache
 def on_paper(name: str) -> dict[str, Tensor]:
-    """The state dict of one of torchvision's models, without memory."""
+    """Returns the state dict of a torchvision detector on the meta device."""
     with torch.device("meta"):
         return getattr(detection, name)(weights=None, weights_backbone=None).state_dict()
 
@@ -49,29 +49,29 @@ def build(settings: dict) -> nn.Module:
         return build_for(experiment, [str(n) for n in range(settings["num_classes"])])
 
 
-def test_the_detector_that_the_quickstart_starts_from_fits_custom_yaml():
+def test_the_detector_of_the_quickstart_fits_custom_yaml():
     page = (REPOSITORY / "docs/quickstart.md").read_text(encoding="utf-8")
     name, *overrides = re.search(r"`--init torchvision/(\w*rcnn[^`]+)`", page)[1].split()
     theirs = {n: torch.empty_like(t, device="meta") for n, t in on_paper(name).items()}
     with torch.device("meta"):
         model = resdet.build("custom.yaml", "model.num_classes=90", "model.pretrained=null", *overrides)
     ours = torchvision_detectors.to_our_names(theirs)
-    counters = {n for n in ours if n.endswith("num_batches_tracked")}  # which frozen norms do not have
+    counters = {n for n in ours if n.endswith("num_batches_tracked")}  # frozen norms have no counters
     assert {n: t.shape for n, t in ours.items() if n not in counters} == {
         n: t.shape for n, t in model.state_dict().items()
     }
 
 
 @pytest.mark.parametrize("name", FOUR)
-def test_every_tensor_of_torchvisions_four_has_a_place_of_its_shape(name):
-    """But for the boxes and the mask of their background, which ours leaves out."""
+def test_every_tensor_of_torchvision_fits(name):
+    """Compares names and shapes with resdet's model, which has no background rows in the box and mask layers."""
     theirs = on_paper(name)
     settings = torchvision_detectors.settings(theirs)
     assert settings["num_classes"] == 90 and settings["backbone"] == {"name": "resnet50", "norm": "bn"}
     ours = torchvision_detectors.to_our_names({n: torch.empty_like(t, device="meta") for n, t in theirs.items()})
     expected = {n: t.shape for n, t in build(settings).state_dict().items()}
     assert {n: t.shape for n, t in ours.items()} == expected
-    assert len(ours) == len(theirs) + 2  # the statistics of pixels
+    assert len(ours) == len(theirs) + 2  # the pixel statistics
     assert sum(t.numel() for t in ours.values()) == sum(t.numel() for t in theirs.values()) + 6 - background(theirs)
 
 
@@ -86,8 +86,8 @@ def background(state: dict[str, Tensor]) -> int:
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-def test_the_body_is_recognised(depth):
-    """resnet_fpn_backbone's norms are frozen: they count no steps."""
+def test_the_backbone_is_recognized(depth):
+    """Derives the settings from weights of resnet_fpn_backbone, whose frozen norms have no step counters."""
     settings = torchvision_detectors.settings(with_body(depth))
     assert settings["backbone"] == {"name": f"resnet{depth}", "norm": "frozen"}
     assert settings["num_classes"] == 3 and "mask" not in settings
@@ -95,8 +95,8 @@ def test_the_body_is_recognised(depth):
     assert names == torchvision_detectors.our_names(with_body(depth)).keys()
 
 
-def test_classes_are_put_in_our_order():
-    """Their background is class 0 and ours the last; boxes and masks of it are left out."""
+def test_classes_are_reordered():
+    """Moves the background from the first to the last score, and drops its boxes and masks."""
     theirs = twins.narrow(masks=True)
     predictor, masks = theirs.roi_heads.box_predictor, theirs.roi_heads.mask_predictor.mask_fcn_logits
     ours = twins.ours(theirs).roi_heads
@@ -108,7 +108,7 @@ def test_classes_are_put_in_our_order():
 
 
 def names_of_2019(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those of torchvision's published v1 files, which it renames as it loads."""
+    """Returns the names of torchvision's published v1 files, which torchvision renames when it loads them."""
     old = [
         (r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.0\.", r"\1."),
         (r"(rpn\.head\.conv)\.0\.0\.", r"\1."),
@@ -119,11 +119,11 @@ def names_of_2019(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def test_the_names_of_2019_are_known():
+def test_names_of_2019_equal_current_ones():
     theirs = twins.narrow(masks=True)
     state = names_of_2019(theirs.state_dict())
     assert len(state.keys() - theirs.state_dict().keys()) == 22
-    theirs.load_state_dict(dict(state))  # torchvision takes them for its own
+    theirs.load_state_dict(dict(state))  # torchvision accepts the old names
     expected, found = (torchvision_detectors.to_our_names(s) for s in (theirs.state_dict(), state))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[n], expected[n]) for n in found if not n.startswith("backbone."))
@@ -131,8 +131,8 @@ def test_the_names_of_2019_are_known():
 
 
 @torch.no_grad()
-def test_the_frozen_norms_of_2019_add_nothing_to_the_variance():
-    """torchvision sets epsilon to 0 for the weights it published then; some of their channels hardly vary."""
+def test_frozen_norms_of_2019_have_no_epsilon():
+    """Sets epsilon to 0, as torchvision does for its v1 weights, where the variance of some channels is tiny."""
     from torchvision.models.detection._utils import overwrite_eps
 
     theirs = twins.narrow()
@@ -147,7 +147,7 @@ def test_the_frozen_norms_of_2019_add_nothing_to_the_variance():
         assert torch.allclose(mine, level, rtol=1e-4, atol=1e-4 * level.abs().max())
 
 
-def test_a_saved_state_dict_becomes_a_detector(tmp_path):
+def test_a_torchvision_state_dict_is_loaded_as_a_detector(tmp_path):
     theirs = twins.narrow(masks=True)
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     model = resdet.load(tmp_path / "theirs.pth")
@@ -159,7 +159,7 @@ def test_a_saved_state_dict_becomes_a_detector(tmp_path):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
 
 
-def test_other_classes_start_anew_where_that_is_asked_for():
+def test_new_classifier_reinitializes_other_classes():
     theirs = twins.narrow(masks=True)
     settings = torchvision_detectors.settings(theirs.state_dict())
     model = build_for(configs.from_dict({"task": "detection", "model": {**settings, "num_classes": 2}}), ["a", "b"])
@@ -173,8 +173,8 @@ def test_other_classes_start_anew_where_that_is_asked_for():
     assert torch.equal(linear, theirs.roi_heads.box_head.fc6.weight)
 
 
-def test_keypoint_rcnn_is_recognised():
-    """Of COCO's 17 keypoints and persons; every tensor has a place of its shape, and comes back."""
+def test_keypoint_rcnn_is_recognized():
+    """Converts Keypoint R-CNN with COCO's 17 keypoints to resdet's names and shapes, and back."""
     theirs = on_paper(KEYPOINTS)
     settings = torchvision_detectors.settings(theirs)
     assert settings["num_classes"] == 1
@@ -188,8 +188,8 @@ def test_keypoint_rcnn_is_recognised():
     assert model.keypoints.keypoint_names == names and len(model.keypoints.limbs) == 19
 
 
-def test_a_file_of_persons_names_them(tmp_path):
-    """Of torchvision's two classes, and 17 keypoints."""
+def test_a_keypoint_file_implies_the_class_person(tmp_path):
+    """Loads a file with torchvision's two classes and 17 keypoints."""
     theirs = twins.narrow_keypoints(17)
     theirs.roi_heads.box_predictor = detection.faster_rcnn.FastRCNNPredictor(64, 2)
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
@@ -199,19 +199,19 @@ def test_a_file_of_persons_names_them(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn"])
-def test_detectors_that_are_none_of_ours_are_named_errors(name):
+def test_unsupported_torchvision_detectors_are_refused(name):
     with torch.device("meta"):
         model = getattr(detection, name)(weights=None, weights_backbone=None)
     with pytest.raises(Error, match="other.pth"):
         hub.load_foreign(Checkpoint(model.state_dict(), "other.pth"))
 
 
-def test_a_detectors_weights_do_not_fit_a_classifier():
+def test_weights_of_a_detector_do_not_fit_a_classifier():
     with pytest.raises(WeightsError, match="detector"):
         weights.load(resdet.backbones.create("resnet18", num_classes=5), twins.narrow().state_dict())
 
 
-def test_what_is_missing_or_too_much_is_named():
+def test_missing_and_unexpected_tensors_are_named():
     theirs = twins.narrow()
     model, state = twins.ours(theirs), theirs.state_dict()
     fewer = {n: t for n, t in state.items() if n != "rpn.head.bbox_pred.bias"}
@@ -221,11 +221,11 @@ def test_what_is_missing_or_too_much_is_named():
         weights.load(model, state | {"roi_heads.keypoint.weight": torch.zeros(3)})
 
 
-# Conversion to torchvision
+# Conversion to torchvision.
 
 
 def on_meta(name: str, **changes) -> nn.Module:
-    """Ours of the shape of one of torchvision's, without memory; `changes` by dotted keys of the model section."""
+    """Builds resdet's counterpart of a torchvision detector on the meta device; `changes` override its settings."""
     settings = torchvision_detectors.settings(on_paper(name))
     for key, value in changes.items():
         *sections, last = key.split("__")
@@ -234,12 +234,12 @@ def on_meta(name: str, **changes) -> nn.Module:
             place = place.setdefault(section, {})
         place[last] = value
     model = build(settings)
-    model.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)  # which the printed lines spell out
+    model.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)  # the printed code contains their values
     return model
 
 
 @pytest.mark.parametrize("name", FOUR)
-def test_torchvision_loads_every_tensor_of_ours(name):
+def test_every_tensor_of_resdet_fits_torchvision(name):
     model = on_meta(name)
     written = {n: t.shape for n, t in torchvision_detectors.from_our_names(model).items()}
     assert written == {n: t.shape for n, t in on_paper(name).items()}
@@ -256,7 +256,7 @@ def test_torchvision_loads_every_tensor_of_ours(name):
         ("maskrcnn_resnet50_fpn_v2", {"backbone__name": "resnet18", "box__convs": 2, "box__linears": 2}),
     ],
 )
-def test_the_printed_lines_make_nets_of_other_shapes(name, changes):
+def test_printed_code_builds_models_of_other_shapes(name, changes):
     model, names = on_meta(name, **changes), {}
     with torch.device("meta"):
         exec(snippets_torchvision.detector(model), names)
@@ -265,7 +265,7 @@ def test_the_printed_lines_make_nets_of_other_shapes(name, changes):
 
 
 @pytest.mark.parametrize("keypoints, convs", [(17, 8), (5, 2)])
-def test_printed_lines_of_keypoint_nets(keypoints, convs):
+def test_printed_code_of_keypoint_models(keypoints, convs):
     names = [str(number) for number in range(keypoints)]
     model, names = on_meta(KEYPOINTS, keypoint__convs=convs, keypoint__names=names), {}
     with torch.device("meta"):
@@ -275,7 +275,7 @@ def test_printed_lines_of_keypoint_nets(keypoints, convs):
     assert ("keypointrcnn_resnet50_fpn" in snippets_torchvision.detector(model)) == (convs == 8)
 
 
-def test_the_printed_lines_carry_the_settings():
+def test_printed_code_contains_the_settings():
     model, names = twins.ours(twins.narrow(masks=True)), {}
     model.normalize.set(torch.tensor([100.0, 110.0, 120.0]), torch.tensor([1.0, 1.0, 1.0]))
     model.score = 0.2
@@ -295,14 +295,14 @@ def test_the_printed_lines_carry_the_settings():
 
 
 @pytest.mark.parametrize("norm", [None, nn.BatchNorm2d])
-def test_there_and_back_bit_by_bit(norm):
+def test_round_trip_through_torchvision_is_exact(norm):
     theirs = twins.narrow(masks=True, norm=norm)
     model = twins.ours(theirs)
     written = torchvision_detectors.from_our_names(model)
     twins.narrow(masks=True, norm=norm).load_state_dict(written, strict=True)
     expected = theirs.state_dict()
     predictor = "roi_heads.box_predictor.bbox_pred"
-    for kind in ("weight", "bias"):  # what nothing reads
+    for kind in ("weight", "bias"):  # background rows, which torchvision never uses
         expected[f"{predictor}.{kind}"][:4] = 0
         expected[f"roi_heads.mask_predictor.mask_fcn_logits.{kind}"][:1] = 0
     assert written.keys() == expected.keys()
@@ -312,8 +312,8 @@ def test_there_and_back_bit_by_bit(norm):
 
 
 @torch.no_grad()
-def test_torchvision_finds_there_what_we_find_here(tmp_path):
-    """The whole way: trained here, written, loaded there by the printed lines."""
+def test_torchvision_gives_the_same_detections(tmp_path):
+    """Saves the weights, builds torchvision's model with the printed code, and compares the detections."""
     image = twins.pictures((97, 131))[0]
     ours = twins.ours(twins.spread_out(twins.narrow(), image / 255))
     weights.save(ours, tmp_path / "theirs.pth", "torchvision")
@@ -347,14 +347,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_torchvision_cannot_do_is_named(what, tmp_path):
+def test_settings_unsupported_by_torchvision_are_named(what, tmp_path):
     changes, sentence = REFUSED[what]
     with pytest.raises(WeightsError, match=sentence):
         weights.save(on_meta("maskrcnn_resnet50_fpn", **changes), tmp_path / "no.pth", "torchvision")
     assert not list(tmp_path.iterdir())
 
 
-def test_settings_that_differ_from_the_weights_net_are_told():
+def test_settings_that_do_not_match_the_weights_are_reported():
     theirs = twins.narrow()
     settings = torchvision_detectors.settings(theirs.state_dict())
     settings["box"]["aligned"], settings["input"]["resize"] = True, "opencv"
@@ -366,8 +366,8 @@ def test_settings_that_differ_from_the_weights_net_are_told():
     ]
 
 
-def test_another_number_of_keypoints_starts_anew():
-    """Fine-tuning on other keypoints keeps the convolutions, and says which layer it leaves."""
+def test_another_number_of_keypoints_reinitializes_the_last_layer():
+    """Loads the convolutions for other keypoints and reports the reinitialized layer."""
     theirs = twins.narrow_keypoints(5)
     settings = torchvision_detectors.settings(theirs.state_dict())
     settings["keypoint"]["names"] = ["a", "b", "c"]

@@ -1,4 +1,4 @@
-"""Published models by name: found in their libraries' own lists, fetched once, checked, and placed by hand offline."""
+"""Checks published models given by name: lookup, a single download, its verification, and the error when offline."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ CONFIG = "COCO-Detection/faster_rcnn_R_50_FPN_3x"
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A folder that is served on this machine; what is fetched is kept under tmp_path/cache."""
+    """Serves a folder on localhost; downloads are cached in tmp_path/cache."""
     monkeypatch.setattr(download, "PAUSES", (0.01,))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
@@ -49,14 +49,14 @@ def published(tmp_path, monkeypatch):
     server.server_close()
 
 
-def test_torchvisions_names_are_its_own():
+def test_torchvision_file_names_contain_a_checksum():
     for name in zoo.TORCHVISION:
         weights = list(torchvision.models.get_model_weights(name))
         assert all(re.search(r"-[0-9a-f]{8}\.pth$", member.url) for member in weights), name
 
 
-def test_detectron2s_addresses():
-    """As its model zoo's page lists them; what is there is the MD5 of a file."""
+def test_detectron2_entries():
+    """Checks the form of the run ids and MD5 prefixes, and two entries of detectron2's model zoo page."""
     models = detectron2_zoo.MODELS
     assert all(re.fullmatch(r"\d{9}", run) and re.fullmatch(r"[0-9a-f]{6}", md5) for run, md5, _ in models.values())
     assert len({model.run for model in models.values()}) == len(models)
@@ -68,8 +68,8 @@ def test_detectron2s_addresses():
     assert keypoint == ("137261548", "04e291", {"box AP": 53.6, "keypoint AP": 64.0})
 
 
-def test_keypoint_rcnn_is_not_the_early_one(monkeypatch):
-    """torchvision lists the weights of an early epoch first."""
+def test_keypoint_rcnn_weights_are_of_the_last_epoch(monkeypatch):
+    """Checks that Keypoint R-CNN does not default to COCO_LEGACY, an early epoch that torchvision lists first."""
     asked = []
     monkeypatch.setattr(zoo, "fetch", lambda url, place, **digest: asked.append((url, digest)))
     zoo.locate("torchvision/keypointrcnn_resnet50_fpn")
@@ -79,7 +79,7 @@ def test_keypoint_rcnn_is_not_the_early_one(monkeypatch):
     assert asked[1][0].endswith("9f466800.pth")
 
 
-def test_a_file_goes_before_a_name(tmp_path, monkeypatch):
+def test_a_file_takes_precedence_over_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision/resnet18").write_bytes(b"mine")
@@ -98,7 +98,7 @@ def publish_torchvision(published, monkeypatch, version: str = "IMAGENET1K_V1", 
     return net
 
 
-def test_a_model_of_torchvisions_by_name(published, monkeypatch):
+def test_a_torchvision_model_by_name(published, monkeypatch):
     net = publish_torchvision(published, monkeypatch)
     for name in ("torchvision/resnet18", "torchvision/resnet18.IMAGENET1K_V1"):
         model = resdet.load(name)
@@ -107,8 +107,8 @@ def test_a_model_of_torchvisions_by_name(published, monkeypatch):
     assert len(published.asked) == 1
 
 
-def test_weights_of_a_detector_by_name(published, tmp_path, monkeypatch):
-    """detectron2's files carry the start of their MD5 in their names."""
+def test_a_detectron2_model_by_name(published, tmp_path, monkeypatch):
+    """Verifies the MD5 prefix in the name of a detectron2 file."""
     content = pickle.dumps({"model": {"a": [1.0]}})
     digest = hashlib.md5(content).hexdigest()[:6]
     place = published.folder / CONFIG / "137849458"
@@ -126,7 +126,7 @@ def test_weights_of_a_detector_by_name(published, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [f"detectron2/{CONFIG}", "torchvision/resnet18"])
-def test_offline_the_sentence_says_where_to_put_the_file(name, published, monkeypatch, tmp_path):
+def test_the_error_when_offline_names_the_path(name, published, monkeypatch, tmp_path):
     member = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.value
     monkeypatch.setattr(member, "url", f"{published.url}/resnet18-f37072fd.pth")
     with pytest.raises(DownloadError, match=f"manually to {tmp_path}/cache/weights/.*(pkl|pth).$"):
@@ -145,6 +145,6 @@ def test_offline_the_sentence_says_where_to_put_the_file(name, published, monkey
         ("COCO-Detection/faster_rcnn_R_50_FPN_3x", "write detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x."),
     ],
 )
-def test_names_that_are_nearly_right(name, hint):
+def test_similar_names_are_suggested(name, hint):
     with pytest.raises(WeightsError, match=re.escape(hint)):
         resdet.load(name)

@@ -1,4 +1,4 @@
-"""`resdet zoo`: what it says is what torchvision's documented metadata and detectron2's page say."""
+"""Compares the entries of `resdet zoo` with torchvision's metadata and detectron2's model zoo page."""
 
 import json
 from dataclasses import asdict
@@ -18,18 +18,18 @@ def by_name():
     return {entry.name: entry for entry in entries()}
 
 
-def test_there_is_an_entry_for_each_name():
+def test_every_name_has_an_entry():
     found = by_name()
     assert len(found) == len(entries()) and {*zoo.names()} <= {*found}
     files = {entry.file for entry in found.values()}
-    for name in zoo.TORCHVISION:  # all files of torchvision, but VGG-16's without its classifier
+    for name in zoo.TORCHVISION:  # all files except VGG-16 without its classifier
         assert {zoo.file_name(member.url) for member in torchvision.models.get_model_weights(name)} - files <= {
             "vgg16_features-amdegroot-88682ab5.pth"
         }
 
 
-def test_each_entry_is_a_name_that_is_fetched(monkeypatch):
-    """From its address, with its checksum."""
+def test_every_entry_can_be_downloaded(monkeypatch):
+    """Checks the URL, the file name and the checksum of each download."""
     asked = []
     monkeypatch.setattr(zoo, "fetch", lambda url, place, **digest: asked.append((url, place.name, digest)))
     for entry in entries():
@@ -39,8 +39,8 @@ def test_each_entry_is_a_name_that_is_fetched(monkeypatch):
         assert asked[-1][:2] == (entry.url, entry.file) and asked[-1][2][given] == digits and digits in entry.file
 
 
-def test_torchvisions_metrics():
-    """Those of its page on models and pre-trained weights."""
+def test_torchvision_metrics():
+    """Compares metrics with those on torchvision's page of pretrained weights."""
     found = by_name()
     assert found["torchvision/resnet50"].published == {"top-1": 76.13, "top-5": 92.862}
     assert found["torchvision/resnet50.IMAGENET1K_V2"].published == {"top-1": 80.858, "top-5": 95.434}
@@ -48,11 +48,11 @@ def test_torchvisions_metrics():
     assert mask.published == {"box AP": 47.4, "mask AP": 41.8} and mask.size == pytest.approx(177.2, abs=0.1)
     assert (mask.task, mask.data, mask.checksum) == ("detection", "COCO val2017", "SHA-256 73cbd019")
     keypoint = found["torchvision/keypointrcnn_resnet50_fpn"]
-    assert keypoint.published["keypoint AP"] == 65.0  # not those of the early epoch
+    assert keypoint.published["keypoint AP"] == 65.0  # not the AP of the early epoch
 
 
-def test_detectron2s():
-    """Its licenses are stated once, for all models of its page."""
+def test_detectron2_entries():
+    """Checks license, metrics and data of the entries; one license applies to all of detectron2's models."""
     theirs = [entry for entry in entries() if entry.name.startswith("detectron2/")]
     assert len(theirs) == len(detectron2_zoo.MODELS) and {entry.license for entry in theirs} == {"CC BY-SA 3.0"}
     assert all(("mask AP" in entry.published) == ("mask_rcnn" in entry.name) for entry in theirs)
