@@ -56,7 +56,9 @@ def state_in(model: Any, layout: str) -> dict[str, Tensor]:
     if kind != "detector":
         return torchvision_classifiers.from_our_names(model, layout)
     if layout == "timm":
-        raise WeightsError("timm has no detectors: save the model for torchvision or detectron2, or use the layout safetensors.")
+        raise WeightsError(
+            "timm has no detectors: save the model for torchvision or detectron2, or use the layout safetensors."
+        )
     return torchvision_detectors.from_our_names(model)
 
 
