@@ -65,7 +65,7 @@ def test_a_crowd_over_everything_gives_no_loss(model):
 
 
 def test_a_batch_may_have_no_places_for_objects(model):
-    """G = 0 gives the losses of padding alone."""
+    """The losses of targets without places (G = 0) equal those of padding alone."""
     empty = each(tiny.targets([]), lambda field: field[:, :0])
     found, expected = (learn(model, tiny.images((64, 64)), targets) for targets in (empty, tiny.targets([])))
     assert found == pytest.approx(expected, rel=1e-5)
@@ -73,7 +73,7 @@ def test_a_batch_may_have_no_places_for_objects(model):
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_more_padding_of_objects_changes_nothing(everything):
-    """The same seed also samples the same anchors and regions."""
+    """Losses do not depend on padding, and the same seed samples the same anchors and regions."""
     with narrow_resnets():
         model = tiny.make("fpn", everything=everything).train()
     images = tiny.images((64, 64), (64, 50))
@@ -94,7 +94,7 @@ def test_values_in_the_padding_of_objects_change_nothing(model):
 
 
 def test_an_image_without_pixels_gives_no_loss(model):
-    """It replaces an unreadable file in a batch."""
+    """An image without pixels replaces an unreadable file in a batch."""
     alone = learn(model, tiny.images((64, 64)), tiny.targets(OBJECTS))
     with_it = learn(model, tiny.images((64, 64), (0, 0)), tiny.targets(OBJECTS, []))
     assert with_it == pytest.approx(alone, rel=1e-5)

@@ -213,7 +213,7 @@ def test_folding_norms_keeps_heatmaps():
 
 @torch.no_grad()
 def test_heatmaps_of_a_mirrored_view_are_mapped_back():
-    """They equal the heatmaps of the mirrored image, flipped, with left and right keypoints swapped."""
+    """Heatmaps of a mirrored view equal those of the mirrored image, flipped, with left and right swapped."""
     with shallow_resnets():
         model = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 1, names: [left_a, right_a, b]}").eval()
     pixels = tiny.images((64, 64)).pixels[0].permute(1, 2, 0).numpy()

@@ -55,7 +55,7 @@ def test_detections(family, masks):
 
 
 def test_clipping_averaging_and_metrics():
-    """These read no value; backward and the fused kernel of the optimizer need a driver."""
+    """Clipping, weight averaging and metrics read no value; backward and the fused optimizer need a driver."""
     model = make("fpn", True)
     average = ModelEMA(model, 0.9)
     with FakeTensorMode(), torch.no_grad():

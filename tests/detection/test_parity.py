@@ -45,7 +45,7 @@ def alike(found: Result, expected: dict[str, Tensor]) -> Tensor:
 
 
 def same(found: Result, expected: dict[str, Tensor]) -> None:
-    """Checks the number of detections, a match for each in any order, and mask IoUs of 0.99."""
+    """Checks the number of detections, a match for each in any order, and mask IoUs of at least 0.99."""
     assert len(found) == len(expected["scores"])
     near = alike(found, expected)
     assert near.any(0).all() and near.any(1).all()

@@ -215,7 +215,7 @@ def test_a_training_logs_the_findings_and_the_command(command, tmp_path, capsys)
 
 
 def test_paths_of_several_splits_are_compared_as_files(tmp_path):
-    """An image of both splits is a leak, whatever the paths."""
+    """An image of both splits is a leak, also under different paths."""
     data = DataSet(6, 3)
     root = data.write(tmp_path / "set")
     shutil.copy(root / "train" / "train001.jpg", root / "val" / "val001.jpg")

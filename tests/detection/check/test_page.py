@@ -100,7 +100,7 @@ def test_the_page_fits_phones_and_keyboards(html):
     assert not any("width" in given for _, given in parsed.elements)  # no fixed widths
 
 
-def test_the_pictures_are_jpeg_of_the_images(html):
+def test_embedded_images_are_jpeg(html):
     sources = [given["src"] for tag, given in Parsed(html).elements if tag == "img"]
     for source in sources:
         data = base64.b64decode(source.removeprefix("data:image/jpeg;base64,"))

@@ -128,7 +128,7 @@ def test_val_and_its_halves(root):
 
 @pytest.mark.parametrize("folder", ["", "devkit/data"])
 def test_the_blacklist_numbers_images_by_the_lines_of_val(root, folder):
-    """Applies to the halves of val, whose images have other numbers, and to an index made before the blacklist."""
+    """The blacklist applies to the halves of val, whose images have other numbers, and to an older index."""
     assert all("blacklisted_category_ids" not in image for image in open_ilsvrc_det(root, "val").to_coco()["images"])
     file = root / "ILSVRC" / folder / "ILSVRC2015_det_validation_blacklist.txt"
     file.parent.mkdir(parents=True, exist_ok=True)

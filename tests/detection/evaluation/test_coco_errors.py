@@ -66,7 +66,7 @@ def polygon(x: int, y: int, width: int, height: int) -> list[list[int]]:
 
 
 def test_tide_by_hand():
-    """One error of each kind but Both; perfect results have no error."""
+    """The results have one Cls, Loc, Dupe and Bkg error each; perfect results have no error."""
     truth = {**TRUTH, "annotations": [thing for thing in TRUTH["annotations"] if not thing["iscrowd"]]}
     right = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 0.9}
     results = [

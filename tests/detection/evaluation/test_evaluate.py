@@ -130,7 +130,7 @@ WITHOUT_PADDING = [
 
 @pytest.mark.parametrize("overrides", [[], WITHOUT_PADDING], ids=["fpn", "c4 without padding"])
 def test_detections_equal_those_of_predict(root, source, overrides):
-    """Compares image ids, category ids, boxes in image pixels and masks, whatever the order of the images."""
+    """Compares image ids, category ids, boxes in image pixels and masks, in any order of the images."""
     model, judged = judge(root, source, "eval.batch=1", *overrides)
     paths = [source.name(index) for index in range(len(source))]
     expected = [
@@ -207,7 +207,7 @@ def batches_of(root, source, *overrides):
 
 
 def test_all_processes_agree_on_unreadable_images(root, damaged, monkeypatch):
-    """Runs the two ranks in turn, with a `gather` that records what each sends."""
+    """Runs the two ranks in turn, with `gather` replaced by a function that records what each rank sends."""
     model, said = detector(root, damaged)[1], []
     monkeypatch.setattr(evaluate, "gather", lambda parts: said.append(parts) or parts)
     for rank in (0, 1):

@@ -28,7 +28,7 @@ def test_small_objects_need_less_overlap(width, hit):
 
 
 @pytest.mark.parametrize("width, hit", [(50, 1.0), (49, 0.0)])
-def test_large_objects_need_half(width, hit):
+def test_large_objects_need_an_iou_of_half(width, hit):
     assert ilsvrc_det.evaluate_det(*case([[0, 0, 100, 100]], [([0, 0, width, 100], 0.9)]))["mAP"] == hit
 
 

@@ -45,7 +45,7 @@ def test_limits_of_the_groups(motion, group):
 
 
 def test_objects_of_other_groups_are_ignored():
-    """Their detections are ignored too: counted, they would halve the precision for the slow object."""
+    """For slow objects, detections of fast objects are ignored; otherwise they would halve the precision."""
     metrics = evaluate_vid(truth_of((1, 3, NEAR, 0.2), (2, 3, NEAR, 1.0)), found((1, 3, NEAR, 0.9), (2, 3, NEAR, 0.5)))
     assert (metrics["mAP_slow"], metrics["mAP_fast"]) == (1.0, 1.0)
 
@@ -58,17 +58,17 @@ def with_a_miss(truth: dict, frame: int, box: list) -> dict:
 def test_weights_of_false_positives_by_hand():
     """Precision is 1 / (1 + weight) at the group's only object of the class."""
     slow, fast = (1, 3, NEAR, 1.0), (2, 5, FAR, 0.1)
-    # In the slow object's frame, a false positive has weight 1 for slow objects, wherever it lies.
+    # In the slow object's frame, a false positive of any position has weight 1 for slow objects.
     assert with_a_miss(truth_of(slow, fast), 1, FAR)["mAP_slow"] == 1 / 2
-    # In a fast object's frame it has weight 0 for slow objects, whatever its class.
+    # In a fast object's frame, one of any class has weight 0 for slow objects.
     assert with_a_miss(truth_of(slow, fast), 2, FAR)["mAP_slow"] == 1
-    # In a frame without objects its weight is the share of slow objects: 1/2.
+    # In a frame without objects, the weight is the share of slow objects: 1/2.
     assert with_a_miss(truth_of(slow, fast), 3, FAR)["mAP_slow"] == 1 / (1 + 1 / 2)
-    # In a frame with both, the object with the largest overlap decides.
+    # In a frame with both, the group of the object with the largest overlap decides.
     both = truth_of(slow, (1, 5, FAR, 0.1), (1, 5, [150, 0, 9, 9], 0.1))
     assert with_a_miss(both, 1, [20, 20, 30, 30])["mAP_slow"] == 1 / 2
     assert with_a_miss(both, 1, [110, 110, 30, 30])["mAP_slow"] == 1
-    # Without overlap its weight is the share of the frame's objects outside the group: 2/3.
+    # Without overlap, the weight is the share of the frame's objects outside the group: 2/3.
     assert with_a_miss(both, 1, [60, 60, 9, 9])["mAP_slow"] == 1 / (1 + 2 / 3)
 
 
@@ -156,7 +156,7 @@ def tracked() -> dict:
 
 
 def test_motion_is_computed_from_tracks():
-    """Reads tracks in COCO's video format; each video has its own instance ids."""
+    """Reads tracks in COCO's video format, with instance ids that are unique per video."""
     truth = tracked()
     metrics = evaluate_vid(
         truth, found(*((n, 3, e["bbox"], 0.5) for e in truth["annotations"] for n in [e["image_id"]]))

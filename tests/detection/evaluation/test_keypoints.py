@@ -17,7 +17,7 @@ from resdet.weights import coco_keypoints
 
 
 def make(count: int, keypoints: int = 17, noise: float = 3.0) -> tuple[dict, list[dict]]:
-    """Makes persons of all sizes, some without keypoints or crowds, with detections near and far from them."""
+    """Makes persons of all sizes, some of them crowds or without keypoints, with detections near and far from them."""
     rng = np.random.default_rng(0)
     images = [{"id": i + 1, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(count)]
     names = [f"part{number}" for number in range(keypoints)]

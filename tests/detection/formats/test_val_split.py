@@ -156,7 +156,7 @@ def test_uniform_images_are_not_near_duplicates():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_stratification_of_random_groups(seed):
-    """Keeps groups together and earlier assignments; no split is empty, and its size is off by one group at most."""
+    """Groups stay together, given sides stay, both splits have images, and the share is off by about one group."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(2, 200))
     files, groups = [f"{k}.jpg" for k in range(count)], rng.integers(0, count, count)

@@ -94,7 +94,7 @@ def assert_equal(found: Tensor, wanted: Tensor, model: Detector, head: str = "ma
 @pytest.mark.parametrize("context", [False, True])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_packed_loss_and_gradients_equal_those_per_image(family, context):
-    """One image has more positives than the 2 places per image, 6 in all."""
+    """One image has more positives than 2, its share of the 6 places of the batch."""
     model = model_of(family, f"model.box.context={str(context).lower()}", "model.mask.regions=2")
     targets = objects()
     maps, rois, first_maps = given(model, targets)

@@ -82,7 +82,7 @@ def test_losses_of_one_stage():
     assert losses["box"].item() == pytest.approx(smooth_l1(10 * MOVE) / 4, rel=1e-5)
 
 
-def test_the_second_stage_matches_refined_boxes_at_its_own_iou():
+def test_the_second_stage_matches_refined_boxes_at_a_higher_iou():
     """After stage 1, both candidates on the left are positive at 0.65, and the object's box (0.6) is negative."""
     losses = make(ious=[0.5, 0.65], class_agnostic=True).losses(maps(), proposals(), targets(), SIZES)
     assert losses.keys() == {"class1", "box1", "class2", "box2"}
@@ -90,7 +90,7 @@ def test_the_second_stage_matches_refined_boxes_at_its_own_iou():
     assert losses["class1"] == single["class"] and losses["box1"] == single["box"]
     expected = (surprise(SECOND, LABEL) + surprise(SECOND, CLASSES)) / 2
     assert losses["class2"].item() == pytest.approx(expected, rel=1e-5)
-    # It predicts no move: correct for the first; the second is off by 6 of 40 pixels, with weight 20.
+    # Stage 2 predicts no move: correct for the first box; the second is off by 6 of 40 pixels, with weight 20.
     assert losses["box2"].item() == pytest.approx(smooth_l1(20 * 6 / 40) / 4, rel=1e-5)
 
 

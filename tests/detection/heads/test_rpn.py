@@ -53,7 +53,7 @@ def theirs(ours: RPN) -> torch.nn.Module:
 
 @torch.no_grad()
 def their_proposals(ours: RPN, training: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns boxes and scores of each image, as RegionProposalNetwork.forward, which returns no scores."""
+    """Returns boxes and scores of each image; RegionProposalNetwork.forward returns no scores."""
     from torchvision.models.detection.image_list import ImageList
     from torchvision.models.detection.rpn import concat_box_prediction_layers
 

@@ -60,7 +60,7 @@ def narrow_keypoints(keypoints: int = 5, **options) -> nn.Module:
 
 
 def full(name: str, **options) -> nn.Module:
-    """Builds fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn or version 2 of either, of torchvision."""
+    """Builds a torchvision model by name: fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn or version 2 of either."""
     from torchvision.models import detection
 
     torch.manual_seed(0)
@@ -95,7 +95,7 @@ def ours(theirs: nn.Module) -> Detector:
 
 
 def small(model: Detector) -> Detector:
-    """Sets the test size of images to that of torchvision's detectors here."""
+    """Sets the size of test images to that of torchvision's detectors above."""
     model.input = replace(model.input, min_size=SHORT, max_size=LONG)
     return model
 

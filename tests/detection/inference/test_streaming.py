@@ -103,7 +103,7 @@ def test_evaluation_never_stacks_masks(model):
 
 
 def test_the_command_writes_results_one_by_one(model, tmp_path, monkeypatch):
-    """NumPy's peak memory is a few images, whatever the number of images and masks."""
+    """NumPy's peak memory is a few images, for any number of images and masks."""
     paths = [str(tmp_path / f"{seed}.png") for seed in range(3)]
     for seed, path in enumerate(paths):
         cv2.imwrite(path, picture(seed))

@@ -60,7 +60,7 @@ def test_without_settings_it_predicts_as_the_detector(family, tmp_path):
 
 @pytest.mark.parametrize("family", ["fpn", "mnc"])
 def test_an_ensemble_of_a_model_with_itself_equals_the_model(family):
-    """Its proposals are duplicated, and NMS removes the duplicates."""
+    """Duplicate proposals of the two equal models are removed by NMS."""
     net = tiny.make(family)
     (found,) = EnsembleDetector([net, net]).predict([PICTURE], SCORE)
     (expected,) = net.predict([PICTURE], SCORE)
@@ -180,7 +180,7 @@ def test_masks_are_means_over_the_models_with_masks():
 
 @pytest.mark.parametrize("family", ["c4", "mnc"])
 def test_mask_voting(family):
-    """Voting changes nothing but masks, and at an IoU of 0.9999 not even these."""
+    """Mask voting changes nothing but masks, and at an IoU of 0.9999 nothing at all."""
     net = tiny.make(family)
     last = net.roi_heads.mask_head.pixels if family == "mnc" else net.roi_heads.mask_head.masks
     torch.nn.init.normal_(last.weight, std=0.5)

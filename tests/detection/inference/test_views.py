@@ -36,7 +36,7 @@ def test_boxes_are_mapped_to_a_mirrored_and_resized_view_and_back():
 
 
 @pytest.mark.parametrize("family, kind", [("fpn", View), ("cascade", View), ("c4", MultiScale), ("dc5", MultiScale)])
-def test_which_families_merge_scales(family, kind):
+def test_c4_and_dc5_merge_scales(family, kind):
     net = tiny.make(family, False)
     views = look(net, [64, 32], flip=True)
     assert all(type(view) is kind for view in views) and len(views) == (2 if kind is MultiScale else 4)
@@ -124,7 +124,7 @@ def test_a_single_scale_equals_a_plain_view(context):
 @pytest.mark.parametrize("scales", [[64, 96], [32, 64, 96], [32, 96]])
 @pytest.mark.parametrize("flip", [False, True])
 def test_context_comes_from_the_models_scale(scales, flip):
-    """The context features equal those of a plain view at size 64, whatever the other scales."""
+    """The context features equal those of a plain view at size 64, for any other scales."""
     net = tiny.make("c4", False, "model.box.context=true").eval()
     boxes, told = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]]), []
     stage = net.roi_heads.stages[0]
