@@ -1,9 +1,9 @@
-"""What a training step of each family costs, counted without computing it.
+"""The cost of a training step of each family, counted without computing it.
 
-    python tests/detection/budget.py     rewrites budget.json after a wanted change
+    python tests/detection/budget.py     rewrites budget.json after an intended change
 
-The forward pass of two images of 800 × 1344 on a GPU that is not there: operations, FLOPs of convolutions and matrix
-products, bytes that operations write, and bytes that are kept for the backward pass.
+Counts the forward pass of two images of 800 × 1344 on a fake GPU: operations, FLOPs of convolutions and matrix
+products, bytes written by operations, and bytes kept for the backward pass.
 """
 
 import json
@@ -33,7 +33,7 @@ CONFIGS = ("coco_r50_fpn.yaml", "coco_mask_r50_fpn.yaml", "coco_r50_c4.yaml", "c
 
 
 class Written(TorchDispatchMode):
-    """Counts operations that make a new tensor, and its bytes."""
+    """Counts the operations that create a tensor, and its bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def bytes_of(tensor: Tensor) -> int:
 
 
 def measure(config: str) -> dict[str, float]:
-    """The cost of the losses of a config's detector."""
+    """Returns the cost of the losses of a config's detector."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Runs models on tensors of a GPU that is not there, and fails where they would wait for it."""
+"""Runs models on fake tensors of a GPU, and fails where they would wait for it."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", 
 
 
 class Waits(AssertionError):
-    """An operation waits for the device."""
+    """Raised for an operation that waits for the device."""
 
 
 class NoSync(TorchDispatchMode):
-    """Raises at operations that wait for the device: reads of values, shapes that depend on values, copies across."""
+    """Raises at operations that wait for the device: reading values, value-dependent shapes, copies across devices."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -40,7 +40,7 @@ class NoSync(TorchDispatchMode):
 
 
 def on_device(model: nn.Module) -> nn.Module:
-    """The model with parameters and buffers on the absent GPU; call within a FakeTensorMode."""
+    """Moves parameters and buffers to the fake GPU; call it within a FakeTensorMode."""
 
     def empty(tensor: Tensor) -> Tensor:
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=DEVICE)

@@ -1,4 +1,4 @@
-"""A training step costs what it cost before: a regression shows without a clock."""
+"""The cost of a training step, counted without a clock, compared with the recorded one."""
 
 import json
 
@@ -12,5 +12,5 @@ RECORDED = json.loads(budget.FILE.read_text())
 
 @pytest.mark.parametrize("config", budget.CONFIGS)
 def test_a_training_step_stays_within_its_budget(config):
-    """If a change is wanted, `python tests/detection/budget.py` records it."""
+    """After an intended change, run `python tests/detection/budget.py` to record the new cost."""
     assert budget.measure(config) == pytest.approx(RECORDED[config], rel=0.05)

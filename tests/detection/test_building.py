@@ -1,4 +1,4 @@
-"""From configs to models, and from files to trained models."""
+"""Models built from configs, and trained models loaded from files."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from resdet.errors import ConfigError, WeightsError
 
 
 def trained(classes: list[str], *overrides: str):
-    """A classifier whose norms, weights and per-pixel mean are not those a new one would have."""
+    """Returns a classifier whose norms, weights and per-pixel mean differ from a new one's."""
     torch.manual_seed(0)
     count = f"model.num_classes={len(classes)}"
     experiment = config.load("shapes_resnet20.yaml", "model.backbone=cifar_resnet8", count, *overrides)
@@ -30,8 +30,8 @@ def save(model, path, /, **changes):
     checkpoint.write({**content, "step": 10, "figures": {"top1": 0.5}, **changes}, path)
 
 
-def test_tests_may_be_of_larger_crops_than_training():
-    """As in torchvision's second recipe: trained on 176 pixels, tested on 224 of 232."""
+def test_test_crops_may_be_larger_than_training_crops():
+    """torchvision's second recipe trains on 176 pixels and tests on 224 of 232."""
     with torch.device("meta"):
         model = resdet.build("imagenet_r50_modern.yaml", "model.num_classes=10")
     assert (model.size, model.short) == (224, 232) and model.experiment["data"]["size"] == 176
@@ -39,7 +39,7 @@ def test_tests_may_be_of_larger_crops_than_training():
         config.load("imagenet_r50_modern.yaml", "data.test_size=240")
 
 
-def test_a_checkpoint_is_the_model_again(tmp_path):
+def test_a_checkpoint_restores_the_model(tmp_path):
     model = trained(["dog", "cat", "emu"], "model.label_smoothing=0.1")
     save(model, tmp_path / "best.pth")
     loaded = resdet.load(tmp_path / "best.pth")
@@ -55,14 +55,14 @@ def test_a_checkpoint_is_the_model_again(tmp_path):
     assert result.scores[0] == pytest.approx(scores.max().item(), abs=1e-6)
 
 
-def test_the_crop_of_the_data_set_travels_with_the_weights(tmp_path):
+def test_checkpoints_keep_the_crop_of_the_data_set(tmp_path):
     model = trained(["a", "b"], "data=shapes", "data.size=48", "data.short=64")
     save(model, tmp_path / "best.pth")
     loaded = resdet.load(tmp_path / "best.pth")
     assert (loaded.size, loaded.short) == (48, 64)
 
 
-def test_a_checkpoint_that_does_not_fit_its_own_config(tmp_path):
+def test_a_checkpoint_that_does_not_fit_its_config_is_refused(tmp_path):
     model = trained(["a", "b"])
     state = model.state_dict()
     del state["backbone.conv1.conv.weight"]
@@ -71,7 +71,7 @@ def test_a_checkpoint_that_does_not_fit_its_own_config(tmp_path):
         resdet.load(tmp_path / "best.pth")
 
 
-def test_a_checkpoint_whose_config_has_a_key_of_the_future(tmp_path):
+def test_a_checkpoint_with_an_unknown_config_key_is_refused(tmp_path):
     model = trained(["a", "b"])
     model.experiment["optim"]["warp"] = 9
     save(model, tmp_path / "best.pth")
@@ -80,7 +80,7 @@ def test_a_checkpoint_whose_config_has_a_key_of_the_future(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_torchvisions_files_become_models_with_imagenets_names(tmp_path, name):
+def test_torchvision_files_become_models_with_imagenet_classes(tmp_path, name):
     models = pytest.importorskip("torchvision").models
     torch.manual_seed(0)
     theirs = getattr(models, name)().eval()
@@ -96,13 +96,13 @@ def test_torchvisions_files_become_models_with_imagenets_names(tmp_path, name):
         assert (model(pixels) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-def test_a_file_with_other_classes_has_numbers_for_names(tmp_path):
+def test_files_with_other_classes_have_numbers_as_names(tmp_path):
     models = pytest.importorskip("torchvision").models
     torch.save({"state_dict": models.resnet18(num_classes=3).state_dict()}, tmp_path / "theirs.pth")
     assert resdet.load(tmp_path / "theirs.pth").classes == ["0", "1", "2"]
 
 
-def test_files_whose_net_cannot_be_told(tmp_path):
+def test_files_of_an_unknown_model_are_refused(tmp_path):
     model = trained(["a", "b"])
     resdet.weights.save(model.backbone, tmp_path / "net.safetensors", layout="safetensors")
     with pytest.raises(WeightsError, match="net.safetensors.*resdet.weights.load"):
@@ -125,13 +125,13 @@ def test_building_needs_a_number_of_classes():
         resdet.build("shapes_resnet20.yaml", "model.num_classes=null")
 
 
-def test_classes_of_the_data_must_be_as_many_as_the_config_says():
+def test_the_number_of_classes_must_match_the_config():
     experiment = config.load("shapes_resnet20.yaml")
     with pytest.raises(ConfigError, match="model.num_classes is 10 and the data has 2 classes"):
         build_classifier(experiment, ["a", "b"])
 
 
-def test_safetensors_carry_the_whole_model(tmp_path):
+def test_safetensors_hold_the_whole_model(tmp_path):
     model = trained(["a", "b"])
     resdet.weights.save(model, tmp_path / "model.safetensors", layout="safetensors")
     loaded = resdet.load(tmp_path / "model.safetensors")
@@ -140,8 +140,8 @@ def test_safetensors_carry_the_whole_model(tmp_path):
         assert torch.equal(loaded(images()), model(images()))
 
 
-def test_frozen_stages_stay_and_travel(tmp_path):
-    """Two of four stages of a CIFAR net: the stem and conv2_x."""
+def test_frozen_stages_are_not_trained_but_saved(tmp_path):
+    """Freezes two of four stages of a CIFAR model: the stem and conv2_x."""
     model = trained(["a", "b"], "model.freeze_stages=2")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
@@ -156,7 +156,7 @@ def test_frozen_stages_stay_and_travel(tmp_path):
         assert torch.equal(resdet.load(tmp_path / "best.pth")(images()), model(images()))
 
 
-def test_frozen_nets_go_to_torchvision():
+def test_frozen_models_convert_to_torchvision():
     from torchvision.models import resnet18
 
     from resdet.weights.layouts.torchvision_classifiers import from_our_names

@@ -1,4 +1,4 @@
-"""Images without objects, objects without area, images without pixels: ordinary input, with finite losses."""
+"""Images without objects, objects without area and images without pixels give finite losses."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def model(request) -> Detector:
 
 
 def learn(model: Detector, images: Images, targets: Targets) -> dict[str, float]:
-    """The losses, finite as the gradients of every parameter are."""
+    """Returns the losses, and checks that they and the gradients of all parameters are finite."""
     model.zero_grad()
     losses = model.losses(images, targets)
     sum(losses.values()).backward()
@@ -41,7 +41,7 @@ def learn(model: Detector, images: Images, targets: Targets) -> dict[str, float]
 
 
 def values(losses: dict[str, float], kind: str) -> list[float]:
-    """Those named so, of all stages."""
+    """Returns the losses of this name in all stages."""
     return [loss for name, loss in losses.items() if name.rstrip("123") == kind]
 
 
@@ -52,20 +52,20 @@ def test_losses_and_gradients_are_finite(model, case):
     assert values(losses, "rpn_objectness")[0] > 0
 
 
-def test_without_objects_the_background_is_learnt_alone(model):
+def test_without_objects_only_background_is_learned(model):
     losses = learn(model, tiny.images((64, 64)), tiny.targets([]))
     assert values(losses, "rpn_objectness")[0] > 0.1 and min(values(losses, "class")) > 0.1
     for kind in ("rpn_box", "box", "mask"):
         assert set(values(losses, kind)) == {0.0}
 
 
-def test_a_crowd_over_everything_teaches_nothing(model):
+def test_a_crowd_over_everything_gives_no_loss(model):
     losses = learn(model, tiny.images((64, 64)), tiny.targets([[-500.0, -500.0, 600.0, 600.0]], crowd=True))
     assert set(losses.values()) == {0.0}
 
 
-def test_a_batch_has_room_for_no_object_at_all(model):
-    """G = 0."""
+def test_a_batch_may_have_no_places_for_objects(model):
+    """The losses of targets without places (G = 0) equal those of padding alone."""
     empty = each(tiny.targets([]), lambda field: field[:, :0])
     found, expected = (learn(model, tiny.images((64, 64)), targets) for targets in (empty, tiny.targets([])))
     assert found == pytest.approx(expected, rel=1e-5)
@@ -73,7 +73,7 @@ def test_a_batch_has_room_for_no_object_at_all(model):
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_more_padding_of_objects_changes_nothing(everything):
-    """Nor which anchors and regions are drawn, by the same seed."""
+    """Losses do not depend on padding, and the same seed samples the same anchors and regions."""
     with narrow_resnets():
         model = tiny.make("fpn", everything=everything).train()
     images = tiny.images((64, 64), (64, 50))
@@ -84,7 +84,7 @@ def test_more_padding_of_objects_changes_nothing(everything):
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
-def test_what_lies_in_the_padding_of_objects_changes_nothing(model):
+def test_values_in_the_padding_of_objects_change_nothing(model):
     images, targets = tiny.images((64, 64)), tiny.targets(OBJECTS)
     before = learn(model, images, targets)
     targets.boxes[:, 2:] = torch.tensor(WHOLE)
@@ -93,8 +93,8 @@ def test_what_lies_in_the_padding_of_objects_changes_nothing(model):
     assert learn(model, images, targets) == pytest.approx(before, rel=1e-5)
 
 
-def test_an_image_without_pixels_teaches_nothing(model):
-    """A batch carries one in place of a file that could not be read."""
+def test_an_image_without_pixels_gives_no_loss(model):
+    """An image without pixels replaces an unreadable file in a batch."""
     alone = learn(model, tiny.images((64, 64)), tiny.targets(OBJECTS))
     with_it = learn(model, tiny.images((64, 64), (0, 0)), tiny.targets(OBJECTS, []))
     assert with_it == pytest.approx(alone, rel=1e-5)
@@ -102,7 +102,7 @@ def test_an_image_without_pixels_teaches_nothing(model):
     assert set(nothing.values()) == {0.0}
 
 
-def test_pixels_of_the_padding_change_nothing(model):
+def test_pixels_in_the_padding_change_nothing(model):
     images, targets = tiny.images((40, 64)), tiny.targets(OBJECTS[:1])
     before = learn(model, images, targets)
     images.pixels[:, :, 40:] = 0

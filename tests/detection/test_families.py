@@ -1,4 +1,4 @@
-"""Every family learns with all its layers but the frozen ones, and takes a classifier's backbone."""
+"""In every family all layers but the frozen ones learn, and the backbone loads a classifier's weights."""
 
 import copy
 
@@ -34,7 +34,7 @@ def step(model: Detector, masks: bool) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("masks", [False, True], ids=["boxes", "masks"])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_all_layers_learn_but_the_frozen_ones(family, masks):
+def test_all_layers_but_the_frozen_ones_learn(family, masks):
     with narrow_resnets():
         model = tiny.make(family, masks, "model.freeze_stages=2", everything=True).train()
     before = copy.deepcopy(model.state_dict())
@@ -48,8 +48,8 @@ def test_all_layers_learn_but_the_frozen_ones(family, masks):
 
 
 @pytest.mark.parametrize("masks", [False, True], ids=["boxes", "masks"])
-def test_vgg_learns_with_all_its_layers(masks, monkeypatch):
-    """VGG-16 with narrower linear layers, which are a hundred million weights otherwise."""
+def test_all_layers_of_vgg_learn(masks, monkeypatch):
+    """Uses narrow linear layers in VGG-16, which otherwise have a hundred million weights."""
     from resdet.backbones import vgg
 
     class Narrow(nn.Linear):
@@ -66,8 +66,8 @@ def test_vgg_learns_with_all_its_layers(masks, monkeypatch):
 
 
 @pytest.mark.parametrize("family, backbone", [("c4", "resnet50"), ("fpn", "resnet50"), ("dc5", "plain18")])
-def test_a_classifiers_weights_fill_the_backbone_and_the_box_head(family, backbone, tmp_path):
-    """C4's box head is conv5_x: on the whole feature map it computes what the classifier's does."""
+def test_a_classifiers_weights_load_into_backbone_and_box_head(family, backbone, tmp_path):
+    """C4's box head is conv5_x: on the whole feature map it equals the classifier's."""
     with narrow_resnets():
         classifier = randomise_norms(create(backbone, num_classes=7, norm="frozen")).eval()
         model = tiny.make(family, False, f"model.backbone={{name: {backbone}, norm: frozen}}").eval()
@@ -86,8 +86,8 @@ def test_a_classifiers_weights_fill_the_backbone_and_the_box_head(family, backbo
         assert torch.allclose(found[level], expected[level], rtol=1e-4, atol=1e-4 * expected[level].abs().max()), level
 
 
-def test_vggs_linear_layers_become_the_box_head():
-    """With the names and shapes of VGG-16, and hardly any memory."""
+def test_vggs_linear_layers_are_the_box_head():
+    """Compares names and shapes with VGG-16 on the meta device, to save memory."""
     with torch.device("meta"):
         model = tiny.make("vgg", False)
         wanted = create("vgg16", num_classes=1000).state_dict()
@@ -99,8 +99,8 @@ def test_vggs_linear_layers_become_the_box_head():
     assert model.backbone_tensors()["fc6.weight"].device.type == "meta"
 
 
-def test_vggs_head_computes_what_the_classifier_does():
-    """Pooled to 7x7, fc6 and fc7 in evaluation; in training they drop half."""
+def test_vggs_head_equals_the_classifiers_layers():
+    """Compares fc6 and fc7 on pooled features in evaluation; in training, dropout zeroes half."""
     torch.manual_seed(0)
     fc6, fc7 = nn.Linear(12, 400), nn.Linear(400, 300)
     head, x = VGGHead(fc6, fc7, 0.5), torch.randn(4, 3, 2, 2)
@@ -109,7 +109,7 @@ def test_vggs_head_computes_what_the_classifier_does():
     assert (head.train()(x) == 0).float().mean() > (expected == 0).float().mean() + 0.2
 
 
-def test_layers_that_are_missing_or_too_many_are_named():
+def test_errors_name_missing_and_unexpected_layers():
     model = tiny.make("c4", False)
     state = create("resnet18", num_classes=3, norm="frozen").state_dict()
     weights.load(model, state)
@@ -126,8 +126,8 @@ def test_layers_that_are_missing_or_too_many_are_named():
     "name, options", [("resnet18", {}), ("resnet50", {}), ("resnet50", {"stride_in": "1x1"}), ("plain18", {})]
 )
 @torch.no_grad()
-def test_a_dilated_conv5_is_that_of_spread_filters(name, options):
-    """ "DC5": the filters of conv5_x with zeros between their weights, at every position of conv4_x."""
+def test_a_dilated_conv5_equals_conv5_with_spread_filters(name, options):
+    """DC5 applies conv5_x at every position of conv4_x, with zeros between the weights of its filters."""
     torch.manual_seed(0)
     with narrow_resnets():
         net = randomise_norms(create(name, 0, norm="frozen", **options)).eval()
@@ -142,7 +142,7 @@ def test_a_dilated_conv5_is_that_of_spread_filters(name, options):
 
 
 def by_hand(net: nn.Module, x: Tensor) -> Tensor:
-    """conv5_x with the stride taken out and its filters spread."""
+    """Applies conv5_x without its stride and with spread filters."""
     for block in net.conv5_x:
         y = x
         for name in ("conv1", "conv2", "conv3"):
@@ -155,12 +155,12 @@ def by_hand(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def slid(unit: nn.Module, x: Tensor) -> Tensor:
-    """A convolution at every position, with its norm."""
+    """Applies a convolution at every position, and its norm."""
     return unit.norm(F.conv2d(x, spread(unit.conv.weight), padding=2 * (unit.conv.kernel_size[0] // 2)))
 
 
 def spread(filters: Tensor) -> Tensor:
-    """[out, in, k, k] with a zero between neighboring weights: [out, in, 2k - 1, 2k - 1]."""
+    """Inserts a zero between neighboring weights: [out, in, k, k] -> [out, in, 2k - 1, 2k - 1]."""
     side = filters.shape[-1]
     wide = filters.new_zeros(*filters.shape[:2], 2 * side - 1, 2 * side - 1)
     wide[:, :, ::2, ::2] = filters
@@ -183,14 +183,14 @@ def spread(filters: Tensor) -> Tensor:
         ({"freeze_stages": 9}, "frozen"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_sentence(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     model = {"backbone": "resnet18", "num_classes": 2, **settings}
     with pytest.raises(ConfigError, match=message), torch.device("meta"):
         build_for(configs.from_dict({"task": "detection", "model": model}), ["a", "b"])
 
 
 @pytest.mark.parametrize("name, levels", [("vgg16", 4), ("cifar_resnet20", 2)])
-def test_a_pyramid_starts_at_stride_4_over_any_backbone(name, levels):
+def test_an_fpn_starts_at_stride_4_on_any_backbone(name, levels):
     model = {"backbone": name, "num_classes": 2}
     with torch.device("meta"):
         made = build_for(configs.from_dict({"task": "detection", "model": model}), ["a", "b"])

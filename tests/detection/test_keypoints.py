@@ -1,4 +1,4 @@
-"""With the same weights our keypoints are torchvision's, as Keypoint R-CNN finds and learns them."""
+"""Keypoint R-CNN compared with torchvision's, with the same weights: predictions, heatmaps and losses."""
 
 import copy
 from dataclasses import replace
@@ -27,7 +27,7 @@ SIZES = [(97, 131), (213, 150), (160, 160)]
 
 @pytest.fixture(scope="module")
 def pair():
-    """torchvision's narrow twin and ours, in float64."""
+    """Returns torchvision's narrow detector and resdet's with its weights, in float64."""
     torch.set_num_threads(1)
     theirs = twins.spread_out(twins.narrow_keypoints(), twins.floats(twins.pictures(SIZES[0]))[0])
     ours = twins.ours(theirs)
@@ -37,7 +37,7 @@ def pair():
 @torch.no_grad()
 @pytest.mark.parametrize("size", SIZES)
 def test_predictions(pair, size):
-    """Boxes, scores, places of keypoints and their scores, where the heatmap has a clear maximum."""
+    """Compares boxes and scores, and the places and scores of keypoints."""
     theirs, ours = pair
     (picture,) = twins.pictures(size, seed=3)
     (expected,) = theirs([picture.double() / 255])
@@ -49,7 +49,7 @@ def test_predictions(pair, size):
     assert torch.equal(found["labels"], expected["labels"])
     assert found["keypoints"].shape == (len(result), 5, 3) == expected["keypoints"].shape
     distance = (found["keypoints"] - expected["keypoints"]).abs().amax(2)
-    assert (distance < 1e-2).float().mean() > 0.99  # equal maxima of a flat heatmap may be two places
+    assert (distance < 1e-2).float().mean() > 0.99  # a flat heatmap may have its maximum in two places
     assert torch.allclose(found["keypoints_scores"], expected["keypoints_scores"].float(), atol=1e-4)
     assert np.array_equal(result.keypoints[..., :2], found["keypoints"][..., :2].numpy())
 
@@ -69,7 +69,7 @@ def test_heatmaps(pair):
 
 
 @torch.no_grad()
-def test_a_batch_is_found_as_its_images_are(pair):
+def test_a_batch_gives_the_results_of_single_images(pair):
     _, ours = pair
     pictures = [picture.permute(1, 2, 0) for picture in twins.pictures((160, 224), (160, 224))]
     sizes = [tuple(picture.shape[:2]) for picture in pictures]
@@ -81,14 +81,14 @@ def test_a_batch_is_found_as_its_images_are(pair):
 
 
 def learned(seed: int, places: int = 8) -> tuple[list[dict], Targets]:
-    """Objects with keypoints inside, at the edges and outside of their boxes, of every visibility."""
+    """Makes objects of every visibility, with keypoints inside, at the edges and outside of their boxes."""
     generator = torch.Generator().manual_seed(seed)
     objects = []
     for count in (3, 1):
         corner = 100 * torch.rand(count, 2, generator=generator)
         boxes = torch.cat([corner, corner + 10 + 50 * torch.rand(count, 2, generator=generator)], 1)
         share = 1.4 * torch.rand(count, 5, 2, generator=generator) - 0.2
-        share[:, 0] = 1.0  # the right and bottom edge
+        share[:, 0] = 1.0  # the right and bottom edges
         points = boxes[:, None, :2] + share * (boxes[:, None, 2:] - boxes[:, None, :2])
         visibility = torch.randint(3, (count, 5, 1), generator=generator).float()
         visibility[:, 0] = 2
@@ -98,8 +98,8 @@ def learned(seed: int, places: int = 8) -> tuple[list[dict], Targets]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_loss_is_torchvisions(pair, seed, monkeypatch):
-    """Of the same logits, RoIs and matches; negative and padded RoIs count nothing."""
+def test_the_loss_equals_torchvision(pair, seed, monkeypatch):
+    """Both losses have the same logits, RoIs and matches; negative and padded RoIs are ignored."""
     _, ours = pair
     branch = ours.roi_heads.branches["keypoint"]
     objects, targets = learned(seed)
@@ -107,7 +107,7 @@ def test_the_loss_is_torchvisions(pair, seed, monkeypatch):
     matched = torch.tensor([[0, 2, 1, 0], [0, 0, 0, 0]])
     positive = torch.tensor([[True, True, True, False], [True, False, False, False]])
     boxes = targets.boxes.gather(1, matched[..., None].expand(-1, -1, 4)) + torch.rand(2, 4, 4, generator=generator)
-    boxes[:, 0] = targets.boxes[:, 0]  # keypoints on the very edge of the RoI
+    boxes[:, 0] = targets.boxes[:, 0]  # keypoints exactly on the edge of the RoI
     logits = torch.randn(8, 5, 56, 56, generator=generator, requires_grad=True)
     of_positives = lambda _, maps, packed, first: logits[(4 * packed.images + packed.places)[0]]
     monkeypatch.setattr(branch, "features", type("", (), {"of_positives": of_positives})())
@@ -143,7 +143,7 @@ def test_without_visible_keypoints_the_loss_is_zero(pair):
 
 
 def small_one() -> Detector:
-    """Ours with masks and keypoints, which learns from all anchors and regions: no draw matters."""
+    """Builds a detector with masks and keypoints that samples all anchors and regions, so no draw matters."""
     with shallow_resnets():
         return tiny.make("fpn", True, "model.keypoint={width: 8, convs: 1, names: [a, b, c]}", everything=True)
 
@@ -154,8 +154,8 @@ def small_batch(objects: int = 2) -> tuple[Images, Targets]:
     return tiny.images((64, 64), (64, 50)), targets._replace(keypoints=torch.cat([points, points[..., :1] * 0 + 2], 3))
 
 
-def test_losses_are_one_graph_and_the_static_shape_changes_nothing():
-    """Compiled code learns from as many places as there may be, eager code on a CPU from those in use."""
+def test_losses_compile_to_one_graph_with_equal_values():
+    """Compiled code has a fixed number of places; eager code on a CPU has only the places in use."""
     torch.compiler.reset()
     model = small_one().train()
     compiled = torch.compile(model.losses, fullgraph=True, backend="eager")
@@ -168,7 +168,7 @@ def test_losses_are_one_graph_and_the_static_shape_changes_nothing():
 
 
 @torch.no_grad()
-def test_heatmaps_are_one_graph():
+def test_heatmaps_compile_to_one_graph():
     torch.compiler.reset()
     model, (images, _) = small_one().eval(), small_batch()
     detections, maps = model.detect(images, 0.2)
@@ -177,8 +177,8 @@ def test_heatmaps_are_one_graph():
     assert torch.allclose(compiled(maps, boxes, labels), model.heatmaps(maps, boxes, labels), atol=1e-5)
 
 
-def test_copies_are_whole_and_alone():
-    """A branch holds its head beside the module that has it: a copy holds the copy, with its weights and device."""
+def test_deep_copies_are_independent():
+    """A branch refers to the head of its parent module; in a copy it must refer to the copied head."""
     model = small_one()
     other = copy.deepcopy(model)
     for name in ("mask", "keypoint"):
@@ -197,7 +197,7 @@ def test_copies_are_whole_and_alone():
     assert halved.heatmaps(maps, detections.boxes, detections.labels).dtype == torch.float32
 
 
-def test_folded_norms_change_no_heatmap():
+def test_folding_norms_keeps_heatmaps():
     with shallow_resnets():
         model = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 2, norm: bn, names: [a, b]}").eval()
     images, _ = small_batch()
@@ -212,15 +212,15 @@ def test_folded_norms_change_no_heatmap():
 
 
 @torch.no_grad()
-def test_an_ensemble_averages_heatmaps_of_views():
-    """A mirrored view of a picture is the picture's mirror image: left and right are swapped, places flipped."""
+def test_heatmaps_of_a_mirrored_view_are_mapped_back():
+    """Heatmaps of a mirrored view equal those of the mirrored image, flipped, with left and right swapped."""
     with shallow_resnets():
         model = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 1, names: [left_a, right_a, b]}").eval()
     pixels = tiny.images((64, 64)).pixels[0].permute(1, 2, 0).numpy()
     plain, mirrored = (View(model, pixels, (64, 64), side) for side in (False, True))
     other = View(model, np.ascontiguousarray(pixels[:, ::-1]), (64, 64), False)
     boxes = torch.tensor([[10.0, 12.0, 40.0, 50.0]])
-    back = torch.tensor([[24.0, 12.0, 54.0, 50.0]])  # the box in the mirror image
+    back = torch.tensor([[24.0, 12.0, 54.0, 50.0]])  # the box in the mirrored image
     labels = torch.zeros(1, dtype=torch.int64)
     expected = other.heatmaps(back, labels)[:, [1, 0, 2]].flip(-1)
     assert torch.allclose(mirrored.heatmaps(boxes, labels), expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Our losses and their gradients are torchvision's, for the same weights, images, objects, and the same samples."""
+"""Losses and their gradients compared with torchvision's, for the same weights, images, objects and samples."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from resdet.weights.layouts import torchvision_detectors
 
 pytest.importorskip("torchvision")
 
-NAMES = {  # torchvision's -> ours
+NAMES = {  # torchvision's -> resdet's
     "loss_objectness": "rpn_objectness",
     "loss_rpn_box_reg": "rpn_box",
     "loss_classifier": "class",
@@ -29,11 +29,11 @@ MASK_SIZE = 112
 
 
 def pair(masks: bool, **options) -> tuple[nn.Module, Detector]:
-    """In training mode, where torchvision's norms must be frozen to say what ours say in any mode."""
+    """Returns both models in training mode; torchvision's norms are frozen, as resdet's always are."""
     theirs = twins.spread_out(twins.narrow(masks, **options), twins.floats(twins.pictures(SIZES[0]))[0])
     ours = twins.ours(theirs)
     for layer in (theirs.roi_heads.box_predictor.bbox_pred, ours.roi_heads.stages[0].predictor.boxes):
-        layer.weight.data *= 0.3  # else the boxes' loss outweighs all others
+        layer.weight.data *= 0.3  # otherwise the box loss outweighs all others
     return theirs.train(), ours.train()
 
 
@@ -44,14 +44,14 @@ def batch(seed: int = 0) -> tuple[list[Tensor], Images, Targets, list[dict[str, 
 
 
 class Drawn:
-    """Stands for torchvision's sampler: takes what ours took, given as masks of its candidates."""
+    """Replaces torchvision's sampler and returns resdet's samples, given as masks of the candidates."""
 
     def __init__(self, positive: list[Tensor], negative: list[Tensor]):
         self.choice = positive, negative
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         for chosen, matched in zip(self.choice[0], labels):
-            assert (matched[chosen.bool()] > 0).all()  # which ours held for positive, theirs does
+            assert (matched[chosen.bool()] > 0).all()  # resdet's positives are torchvision's
         for chosen, matched in zip(self.choice[1], labels):
             assert (matched[chosen.bool()] == 0).all()
         return self.choice
@@ -66,7 +66,7 @@ def as_masks(indices: Tensor, chosen: Tensor, counts: list[int]) -> list[Tensor]
 
 @pytest.fixture
 def drawn(monkeypatch) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """What ours sample: indices, positive, valid, of "rpn" and of "regions"."""
+    """Records resdet's samples (indices, positive, valid) of "rpn" and of "regions" by name."""
     found = {}
     for name, module in (("rpn", rpn_module), ("regions", region_module)):
 
@@ -79,7 +79,7 @@ def drawn(monkeypatch) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
 
 
 def give(theirs: nn.Module, ours: Detector, drawn: dict, images: Images) -> None:
-    """Makes torchvision's two samplers take what ours took."""
+    """Makes torchvision's two samplers return resdet's samples."""
     with torch.no_grad():
         output = ours.rpn(ours.maps(images), images.pixels.shape[2:])
         proposed = ours.rpn.propose(output, images.sizes, training=True).valid
@@ -89,7 +89,7 @@ def give(theirs: nn.Module, ours: Detector, drawn: dict, images: Images) -> None
         as_masks(indices, positive, [anchors] * len(indices)),
         as_masks(indices, valid & ~positive, [anchors] * len(indices)),
     )
-    # Ours has places for proposals and then for objects; theirs only the real ones of both.
+    # resdet has places for proposals and then for objects; torchvision has only the real ones of both.
     indices, positive, valid = drawn["regions"]
     real = proposed.sum(1, keepdim=True)
     indices = torch.where(indices < proposed.shape[1], indices, indices - proposed.shape[1] + real)
@@ -108,7 +108,7 @@ def compare(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    """Of every parameter, also zeros of those that the loss does not depend on."""
+    """Returns the gradients of all parameters, with zeros where the loss does not depend on one."""
     names, parameters = zip(*[(n, p) for n, p in model.named_parameters() if p.requires_grad])
     found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
     return {n: torch.zeros_like(p) if g is None else g for n, p, g in zip(names, parameters, found)}
@@ -124,8 +124,8 @@ def compare_gradients(ours: Detector, found: Tensor, theirs: nn.Module, expected
 
 
 @pytest.mark.parametrize("masks", [False, True], ids=["boxes", "masks"])
-def test_of_a_random_sample(masks, drawn):
-    """Both sides learn from 256 anchors and 512 regions an image, those that our samplers drew."""
+def test_losses_of_a_random_sample(masks, drawn):
+    """Both models learn from the 256 anchors and 512 regions per image that resdet's samplers draw."""
     theirs, ours = pair(masks)
     pictures, images, targets, objects = batch()
     torch.manual_seed(1)
@@ -140,15 +140,15 @@ def test_of_a_random_sample(masks, drawn):
         compare_gradients(ours, found["mask"], theirs, expected["loss_mask"], 0.05)
 
 
-def test_of_everything():
-    """Samples so large that nothing is left out: no choice is to be handed over, and none could differ."""
+def test_losses_of_all_candidates():
+    """Samples include every candidate, so both models learn from the same ones."""
     theirs, ours = pair(True, rpn_batch_size_per_image=40_000, box_batch_size_per_image=8000, box_positive_fraction=0.5)
     ours.rpn.config = replace(ours.rpn.config, batch_per_image=40_000)
     ours.roi_heads.config = replace(ours.roi_heads.config, batch_per_image=8000, positive_fraction=0.5)
     ours.roi_heads.positives = 4000
     branch = ours.roi_heads.branches["mask"]
     branch.config, branch.positives = replace(branch.config, regions=500), 4000
-    sizes = [(160, 224), (160, 224)]  # else torchvision learns from anchors in the padding too, and ours do not
+    sizes = [(160, 224), (160, 224)]  # otherwise torchvision also learns from anchors in the padding, unlike resdet
     images = twins.pictures(*sizes)
     targets, objects = twins.objects(sizes, COUNTS, mask_size=MASK_SIZE)
     compare(
@@ -159,7 +159,7 @@ def test_of_everything():
 
 @pytest.mark.parametrize("masks", [False, True], ids=["boxes", "masks"])
 def test_validation_losses_are_training_losses(masks):
-    """In any mode, with and without gradients, given the same random numbers."""
+    """Losses are equal in both modes, with and without gradients, for the same random numbers."""
     _, ours = pair(masks)
     _, images, targets, _ = batch()
     values = []
@@ -172,7 +172,7 @@ def test_validation_losses_are_training_losses(masks):
     assert values[0] == values[1] == values[2]
 
 
-def test_in_bfloat16_losses_are_near_and_in_single_precision():
+def test_losses_under_bfloat16_are_close_and_float32():
     _, ours = pair(True)
     ours.rpn.config = replace(ours.rpn.config, batch_per_image=40_000)
     _, images, targets, _ = batch()

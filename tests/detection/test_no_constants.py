@@ -1,4 +1,4 @@
-"""Models, heads and operators make no tensor from a Python list on the device: the host would wait for its upload."""
+"""Models, heads and operators create no tensor from a Python list on the device: the host would wait for its upload."""
 
 import ast
 from pathlib import Path
@@ -18,7 +18,7 @@ def files() -> list[Path]:
 
 
 def uploads(tree: ast.AST) -> list[str]:
-    """Names of functions that call torch.tensor(…, device=…) or torch.tensor(…).to(…)."""
+    """Returns the names of functions that call torch.tensor(…, device=…) or torch.tensor(…).to(…)."""
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     return [function.name for function in functions if any(is_upload(node) for node in ast.walk(function))]
 
@@ -38,6 +38,6 @@ def test_no_list_is_uploaded(file):
     assert uploads(ast.parse(file.read_text(encoding="utf-8"))) == []
 
 
-def test_an_upload_is_noticed():
+def test_an_upload_is_detected():
     text = "def f(x):\n    return x + torch.tensor([1.0], device=x.device)\ndef g(x):\n    torch.tensor([1]).to(x)"
     assert uploads(ast.parse(text)) == ["f", "g"]

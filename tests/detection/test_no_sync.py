@@ -1,4 +1,4 @@
-"""No loss and no detection waits for a GPU: each family on tensors of one that is not there."""
+"""No loss and no detection of any family waits for a GPU, tested on fake tensors."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def make(family: str, masks: bool, *overrides: str):
 
 
 def run(model, masks: bool, training: bool):
-    """Losses, or detections and masks, under the dispatch mode; nothing is computed."""
+    """Runs losses, or detections and masks, under the dispatch mode, without computing values."""
     given = tiny.images((64, 64), (64, 50), (30, 64)), tiny.targets(OBJECTS, OBJECTS[:1], [], masks=masks)
     with FakeTensorMode(), torch.no_grad():
         model = on_device(model).train(training)
@@ -54,9 +54,8 @@ def test_detections(family, masks):
     assert run(make(family, masks), masks, False).boxes.device == DEVICE
 
 
-def test_the_rest_of_a_step():
-    """Gradient clipping, the average of the weights, and the metrics read no value; backward and the optimizer's fused
-    kernel need a driver."""
+def test_clipping_averaging_and_metrics():
+    """Clipping, weight averaging and metrics read no value; backward and the fused optimizer need a driver."""
     model = make("fpn", True)
     average = ModelEMA(model, 0.9)
     with FakeTensorMode(), torch.no_grad():
@@ -85,7 +84,7 @@ def test_the_rest_of_a_step():
     ],
     ids=["item", "mask", "nonzero", "download", "upload", "list"],
 )
-def test_the_mode_notices(wait):
+def test_the_mode_detects_waits(wait):
     with FakeTensorMode(), pytest.raises((Waits, DataDependentOutputException, DynamicOutputShapeException)):
         x = torch.empty(4, device=DEVICE)
         with NoSync():

@@ -1,4 +1,4 @@
-"""A small Mask R-CNN learns four pictures by heart, and pycocotools agrees that it has."""
+"""A small Mask R-CNN and a small MNC overfit a few images, evaluated by pycocotools."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ WIDER = [
 
 
 def pictures(count: int) -> tuple[Tensor, Targets, Tensor]:
-    """Ellipses in the quarters of the pictures, colored by class: uint8 [N, 3, S, S], targets, masks [N, 4, S, S]."""
+    """Draws ellipses in the images' quarters, colored by class: uint8 [N, 3, S, S], targets, masks [N, 4, S, S]."""
     generator = torch.Generator().manual_seed(0)
     valid = torch.arange(4) < torch.tensor([1, 2, 3, 4, 3, 2, 1, 4])[:count, None]
     labels = torch.randint(len(tiny.CLASSES), (count, 4), generator=generator)
@@ -65,7 +65,7 @@ def train(model: Detector, pixels: Tensor, targets: Targets, steps: int = STEPS)
 
 
 def average_precision(model: Detector, pixels: Tensor, targets: Targets, masks: Tensor, kind: str) -> float:
-    """pycocotools' AP over IoU 0.5 to 0.95."""
+    """Returns pycocotools' AP over IoU 0.5 to 0.95."""
     from pycocotools import mask as rle
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -95,7 +95,7 @@ def average_precision(model: Detector, pixels: Tensor, targets: Targets, masks: 
 
 
 def cascade() -> Detector:
-    """MNC on a backbone of two layers."""
+    """Builds MNC on a backbone of two layers."""
     torch.manual_seed(0)
     anchors = AnchorConfig(sizes=[[16, 24, 32]])
     rpn = RPNConfig(anchors, channels=24, batch_per_image=64, pre_nms=(100, 100), post_nms=(30, 30))
@@ -107,7 +107,7 @@ def cascade() -> Detector:
 
 
 @pytest.mark.slow
-def test_a_cascade_of_masks_and_classes_learns_them_by_heart():
+def test_mnc_overfits_eight_images():
     pixels, targets, masks = pictures(8)
     model = cascade()
     before = average_precision(model, pixels, targets, masks, "segm")
@@ -115,9 +115,9 @@ def test_a_cascade_of_masks_and_classes_learns_them_by_heart():
     assert before < 0.05 and average_precision(model, pixels, targets, masks, "segm") > 0.7
 
 
-def test_four_pictures_are_learnt_by_heart():
+def test_mask_rcnn_overfits_four_images():
     pixels, targets, masks = pictures(4)
-    with narrow_resnets((32, 32, 64, 64)):  # of group norm, which wants 32 channels
+    with narrow_resnets((32, 32, 64, 64)):  # group norm needs 32 channels
         model = tiny.make("fpn", True, "model.backbone.norm=gn", *WIDER)
     train(model, pixels, targets)
     model.input = replace(model.input, min_size=SIDE, max_size=SIDE)

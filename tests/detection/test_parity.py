@@ -1,7 +1,7 @@
-"""With the same weights our detectors on a pyramid find what torchvision's find (in numbers: see `same`).
+"""Detections of FPN models equal torchvision's with the same weights (`same` has the tolerances).
 
-Both work in float64. In float32 the order of a sum, which threads and processors change, now and then decides whether
-a box of an overlap of 0.7 exactly stands, and what follows from it: there, nearly all detections must be the same.
+Both run in float64. In float32 the order of a sum depends on threads and processors, and can decide whether a box
+with an IoU of almost 0.7 is suppressed, which changes later results: there nearly all detections must be equal.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from resdet.results.result import Result
 
 pytest.importorskip("torchvision")
 
-SIZES = [(97, 131), (213, 150), (160, 160)]  # enlarged, and in a batch padded; reduced; as it is
+SIZES = [(97, 131), (213, 150), (160, 160)]  # enlarged, and padded in a batch; reduced; unchanged
 PROPOSALS, DETECTIONS = 60, 30
 
 
@@ -37,7 +37,7 @@ def theirs_of(detector: nn.Module, images: list[Tensor]) -> list[dict[str, Tenso
 
 
 def alike(found: Result, expected: dict[str, Tensor]) -> Tensor:
-    """bool [ours, theirs]: boxes within 0.01 pixel, scores within 1e-4, equal labels."""
+    """Returns bool [resdet's, torchvision's]: boxes within 0.01 pixel, scores within 1e-4, equal labels."""
     boxes, scores, labels = (torch.from_numpy(a) for a in (found.boxes, found.scores, found.labels))
     near = (boxes[:, None] - expected["boxes"]).abs().amax(2) < 0.01
     near &= (scores[:, None] - expected["scores"]).abs() < 1e-4
@@ -45,7 +45,7 @@ def alike(found: Result, expected: dict[str, Tensor]) -> Tensor:
 
 
 def same(found: Result, expected: dict[str, Tensor]) -> None:
-    """As many, each alike, and masks of IoU 0.99; equal scores may change places."""
+    """Checks the number of detections, a match for each in any order, and mask IoUs of at least 0.99."""
     assert len(found) == len(expected["scores"])
     near = alike(found, expected)
     assert near.any(0).all() and near.any(1).all()
@@ -59,7 +59,7 @@ def same(found: Result, expected: dict[str, Tensor]) -> None:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["boxes", "masks"])
 def pair(request) -> tuple[nn.Module, Detector]:
-    """torchvision's narrow twin and ours, of 300 detections an image."""
+    """Returns torchvision's narrow detector and resdet's, both with 300 detections per image."""
     torch.set_num_threads(1)
     images = twins.floats(twins.pictures(SIZES[0]))
     theirs = twins.spread_out(twins.narrow(request.param, box_detections_per_img=300), images[0])
@@ -109,7 +109,7 @@ def test_float32(masks):
         assert len(result) > 50 and near.any(1).float().mean() > 0.95
 
 
-@pytest.mark.parametrize("short, long", [(80, 400), (150, 177)])  # the short side decides, the long one
+@pytest.mark.parametrize("short, long", [(80, 400), (150, 177)])  # limited by the short side; by the long side
 @torch.no_grad()
 def test_other_sizes_of_test_images(pair, short, long, monkeypatch):
     theirs, ours = pair
@@ -124,8 +124,8 @@ def test_other_sizes_of_test_images(pair, short, long, monkeypatch):
 
 @pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
 @torch.no_grad()
-def test_torchvisions_own_from_a_file(name, tmp_path):
-    """A saved state dict, loaded by `resdet.load`; fewer proposals and detections than by default save time alone."""
+def test_torchvision_models_from_a_file(name, tmp_path):
+    """Loads a saved state dict by `resdet.load`; fewer proposals and detections than by default save time."""
     image = twins.pictures((121, 190))
     fewer = {"rpn_post_nms_top_n_test": PROPOSALS, "box_detections_per_img": DETECTIONS}
     theirs = twins.spread_out(twins.full(name, **fewer), twins.floats(image)[0])
@@ -133,7 +133,7 @@ def test_torchvisions_own_from_a_file(name, tmp_path):
     ours = twins.small(resdet.load(tmp_path / "theirs.pth"))
     precise(theirs, ours)
     ours.rpn.config = replace(ours.rpn.config, post_nms=(2000, PROPOSALS))
-    assert ours.roi_heads.config.detections == 100  # as torchvision's have it by default
+    assert ours.roi_heads.config.detections == 100  # torchvision's default
     ours.roi_heads.config = replace(ours.roi_heads.config, detections=DETECTIONS)
     result = ours.predict(arrays(image))[0]
     assert len(result) == DETECTIONS

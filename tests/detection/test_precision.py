@@ -1,4 +1,4 @@
-"""Models cast to other types predict as they do in float32, up to the digits that the type has."""
+"""Models cast to other types predict as in float32, within the precision of the type."""
 
 import copy
 
@@ -38,7 +38,7 @@ def picture():
 
 
 def close(found, expected) -> bool:
-    """Most boxes within a pixel of one of the same class, scores within a fiftieth: a few may take others' places."""
+    """Checks that most boxes are within a pixel of a box of the same class, and scores within 0.02."""
     assert found.boxes.dtype == found.scores.dtype == np.float32
     apart = np.abs(expected.boxes[:, None] - found.boxes).max(2)
     apart[expected.labels[:, None] != found.labels] = np.inf
@@ -55,8 +55,8 @@ def test_detectors(family, cast, picture):
     assert found.masks.any() or not expected.masks.any()
 
 
-def test_detectors_that_are_tested_with_more_care(picture):
-    """Scales that are merged by maxout, and mirrored."""
+def test_detectors_with_test_time_augmentation(picture):
+    """Uses mirrored images, and scales merged by maxout."""
     model, settings = tiny.make("c4"), TTAConfig(flip=True, scales=[48, 64])
     cast = copy.deepcopy(model).bfloat16()
     found, expected = (EnsembleDetector([net], settings).predict([picture], 0.2)[0] for net in (cast, model))
@@ -71,22 +71,22 @@ def test_classifiers(cast, picture):
 
 
 def test_localizers(cast, picture):
-    """The best box of a class may be another one where several are all but equal: it is one of float32's best."""
+    """Compares scores alone, as the best of several almost equal boxes may change."""
     model = localizer()
     found, expected = (net.predict([picture], [[0, 1]])[0] for net in (cast(model), model))
     assert found.boxes.dtype == np.float32 and found.labels.tolist() == [0, 1]
     assert np.isfinite(found.boxes).all() and np.abs(found.scores - expected.scores).max() < 0.05
 
 
-def test_localizers_of_regions(cast, picture, tmp_path):
+def test_rcnn_localizers(cast, picture, tmp_path):
     model = build_rcnn(localizer(), tmp_path)
     found, expected = (net.predict([picture], [[0, 1]])[0] for net in (cast(model), model))
     assert np.isfinite(found.boxes).all() and np.abs(found.scores - expected.scores).max() < 0.05
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half, torch.float64])
-def test_coordinates_and_statistics_keep_their_digits(dtype):
-    """There and back, and on another device."""
+def test_anchors_and_statistics_keep_float32_precision(dtype):
+    """Casts the modules, moves them to another device and casts them back to float32."""
     normalize, anchors = Normalize((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)), Anchors([[32.0]], [0.5], False)
     mean, cell = normalize.mean.clone(), anchors.cell0.clone()
     both = nn.ModuleList([normalize, anchors]).to(dtype)
@@ -99,7 +99,7 @@ def test_coordinates_and_statistics_keep_their_digits(dtype):
     assert normalize.dtype == torch.float32
 
 
-def test_a_type_set_by_hand_outlasts_a_move():
+def test_a_type_set_by_hand_is_kept_by_a_move():
     normalize = Normalize()
     normalize.dtype = torch.bfloat16
     assert normalize.to("cpu")(torch.zeros(1, 3, 2, 2)).dtype == torch.bfloat16

@@ -1,4 +1,4 @@
-"""The settings chosen from the data, on tables of objects of known sizes."""
+"""Settings chosen from the data, on tables of objects of known sizes."""
 
 import json
 
@@ -16,7 +16,7 @@ SETTINGS = ("model.pretrained=null", "model.backbone=resnet18")
 
 
 def table(sides, images=20, size=(640, 480), labels=None, classes=("a",), crowd=None):
-    """Square objects of these sides in turn, two an image."""
+    """Makes square objects of these sides in turn, two per image."""
     count = 2 * images
     sides = np.resize(np.asarray(sides, float), count)
     boxes = np.stack([np.full(count, 5.0), np.full(count, 5.0), 5 + sides, 5 + sides], 1)
@@ -40,8 +40,8 @@ def chosen(objects, *words, rules=None):
     [
         (40, (640, 480), 384),  # 40 pixels of 480 become 32 of 384
         (100, (640, 480), 320),  # large objects: the lower limit
-        (4, (4000, 3000), 800),  # tiny ones: the upper limit
-        (10, (256, 256), 512),  # images are enlarged twice at most
+        (4, (4000, 3000), 800),  # tiny objects: the upper limit
+        (10, (256, 256), 512),  # images are enlarged at most twice
     ],
 )
 def test_small_objects_become_as_large_as_the_smallest_anchor(side, size, expected):
@@ -52,14 +52,14 @@ def test_small_objects_become_as_large_as_the_smallest_anchor(side, size, expect
     assert 0.75 * expected <= sides[0] < expected
 
 
-def test_a_tenth_of_the_objects_may_stay_smaller_and_crowds_do_not_count():
+def test_a_tenth_of_the_objects_may_stay_smaller_and_crowds_are_ignored():
     assert chosen(table([60] * 19 + [6]))[0].model.input.min_size == 320
     assert chosen(table([60] * 3 + [6]))[0].model.input.min_size == 800
     crowd = np.resize([False, False, False, True], 40)
     assert chosen(table([60] * 3 + [6], crowd=crowd))[0].model.input.min_size == 320
 
 
-def test_given_sides_are_followed():
+def test_given_sides_are_kept():
     assert chosen(table([40]), "data.augment.min_size=[200,300]")[0].model.input.min_size == 300
     experiment, values = chosen(table([40]), "model.input.min_size=640")
     assert experiment.data.augment.min_size == [512, 544, 576, 608, 640] and "model.input.min_size" not in values
@@ -70,7 +70,7 @@ def test_given_sides_are_followed():
 
 def test_the_length_grows_with_the_root_of_the_number_of_images():
     lengths = [chosen(table([60], images=count))[0].train.length for count in (25, 100, 400)]
-    assert lengths == [750, 1500, 3000]  # 600 sqrt(N) images, 4 a step
+    assert lengths == [750, 1500, 3000]  # 600 sqrt(N) images, 4 per step
     assert chosen(table([60], images=6400))[0].train.length == 6400 * 12 / 4  # 12 epochs
     experiment, _ = chosen(table([60], images=100), "train.unit=epochs")
     assert experiment.train.length == 60 and experiment.train.evaluate_every == 7.5 == experiment.train.checkpoint_every
@@ -93,7 +93,7 @@ def test_anchors_change_only_if_too_many_objects_have_none():
     objects = table([60])
     experiment, _ = chosen(objects)
     assert experiment.model.rpn.anchors == config.load("custom.yaml").model.rpn.anchors
-    objects.boxes[:, 3] = objects.boxes[:, 1] + 6 * (objects.boxes[:, 2] - objects.boxes[:, 0])  # 1 to 6
+    objects.boxes[:, 3] = objects.boxes[:, 1] + 6 * (objects.boxes[:, 2] - objects.boxes[:, 0])  # ratio 1 to 6
     experiment, values = chosen(objects)
     assert experiment.model.rpn.anchors.sizes == values["model.rpn.anchors"]["sizes"]
     assert fit_anchors(objects, experiment.data, grid_of(experiment.model), search=False).recall > 0.95
@@ -101,7 +101,7 @@ def test_anchors_change_only_if_too_many_objects_have_none():
     assert kept.model.rpn.anchors == config.load("custom.yaml").model.rpn.anchors
 
 
-def test_room_for_all_objects():
+def test_max_objects_fits_all_objects():
     objects = table([60], images=2)
     objects.images[:] = 0
     assert chosen(objects)[0].data.max_objects == 100
@@ -117,7 +117,7 @@ def test_fewer_proposals_are_sampled_for_few_objects(objects, expected):
     assert chosen(several)[0].model.box.batch_per_image == expected
 
 
-def test_stages_are_frozen_that_are_pretrained():
+def test_pretrained_stages_are_frozen():
     assert chosen(table([60]))[0].model.freeze_stages == 0
     assert chosen(table([60]), "model.pretrained=torchvision")[0].model.freeze_stages == 2
     assert chosen(table([60]), "model.freeze_stages=1")[0].model.freeze_stages == 1
@@ -141,7 +141,7 @@ def test_every_key_has_a_rule_and_a_reason():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two splits of six images with a square of 40 pixels."""
+    """Writes two splits of six images, each with a square of 40 pixels."""
     root = tmp_path / "data"
     for split in ("train", "val"):
         (root / split).mkdir(parents=True)
@@ -156,7 +156,7 @@ def folder(tmp_path):
     return root
 
 
-def test_a_run_states_its_choices_and_resumes_with_them(folder, tmp_path, command):
+def test_a_run_logs_its_choices_and_resumes_with_them(folder, tmp_path, command):
     net = ["model.backbone.norm=bn", "model.rpn.channels=16", "model.neck.width=16", "model.box.width=16"]
     few = ["model.rpn.pre_nms=[40,20]", "model.rpn.post_nms=[20,10]", "model.box.batch_per_image=16"]
     quick = ["train.batch=2", "train.length=4", "data.workers=0", "train.precision=fp32", "optim.clip_norm=1"]
@@ -170,7 +170,7 @@ def test_a_run_states_its_choices_and_resumes_with_them(folder, tmp_path, comman
     assert not written.auto and written.model.input.min_size == 96 and written.train.evaluate_every == 1
     annotations = folder / "annotations" / "train.json"
     content = json.loads(annotations.read_text())
-    copies = content["annotations"] * 30  # would choose more room
+    copies = content["annotations"] * 30  # a new choice would be a larger max_objects
     content["annotations"] = [{**annotation, "id": number} for number, annotation in enumerate(copies, 1)]
     annotations.write_text(json.dumps(content))
     done = command(*words, "train.length=6", "--resume", "--out", tmp_path / "run")
@@ -179,6 +179,6 @@ def test_a_run_states_its_choices_and_resumes_with_them(folder, tmp_path, comman
     assert config.load(tmp_path / "run" / "config.yaml").data.max_objects == written.data.max_objects == 100
 
 
-def test_the_data_check_states_them(folder, command):
+def test_the_data_check_prints_the_choices(folder, command):
     done = command("data", "check", folder, *SETTINGS)
     assert "a training with this config chooses" in done.stdout and "model.input.min_size=" in done.stdout, done.stderr

@@ -1,4 +1,4 @@
-"""The detector is one graph from image to losses and to detections: compiled and exported whole, with equal results."""
+"""The detector's losses and detections compile and export as one graph, with equal results."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from resdet.structures import Detections, Images, Targets
 pytest.importorskip("torchvision")
 
 OBJECTS = [[5.0, 8.0, 30.0, 40.0], [20.0, 20.0, 60.0, 50.0]]
-FAMILIES = {  # each with the overrides that bring in what the others do not have
+FAMILIES = {  # the overrides cover options that no other family uses
     "fpn": ["model.box.loss=giou"],
     "c4": ["model.box.pool=max"],
     "cascade": ["model.box.sampling=0"],
@@ -31,13 +31,13 @@ def batch() -> tuple[Images, Targets]:
 
 
 def make(family: str) -> Detector:
-    """With masks. It learns from all anchors and regions, for compiled code draws random numbers of its own."""
+    """Builds a model with masks that samples everything, as compiled code draws other random numbers."""
     with shallow_resnets():
         return tiny.make(family, True, *FAMILIES[family], everything=True)
 
 
 def check_losses(model: Detector, backend: str, tolerance: float) -> None:
-    """Compiled and eager losses and gradients agree, and another batch of the same shape compiles nothing anew."""
+    """Compares compiled and eager losses and gradients; a second batch of the same shape must not recompile."""
     compiled = torch.compile(model.losses, fullgraph=True, backend=backend)
     found = {}
     for kind, losses_of in (("eager", model.losses), ("compiled", compiled)):
@@ -64,13 +64,13 @@ def check_detections(found: Detections, expected: Detections) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_losses_are_one_graph(family):
+def test_losses_compile_to_one_graph(family):
     check_losses(make(family).train(), "aot_eager" if family == "fpn" else "eager", 1e-4)
 
 
-@pytest.mark.parametrize("family", ["c4", "cascade", "mnc"])  # a cascade has all of a pyramid's detector
+@pytest.mark.parametrize("family", ["c4", "cascade", "mnc"])  # cascade includes all of fpn
 @torch.no_grad()
-def test_detections_and_masks_are_one_graph_each(family):
+def test_detections_and_masks_compile_to_one_graph_each(family):
     model, (images, _) = make(family).eval(), batch()
     (found, maps), (expected, _) = whole(model.detect)(images, 0.2), model.detect(images, 0.2)
     check_detections(found, expected)
@@ -83,8 +83,8 @@ def whole(function: Callable) -> Callable:
 
 
 @torch.no_grad()
-def test_inference_is_exported_whole():
-    """From one picture, and run on another one; tests/export exports the other families, and runs what comes of it."""
+def test_inference_can_be_exported():
+    """Exports with one image and runs on another one; tests/export covers the other families."""
     model = make("mnc").eval()
     model.score = 0.2
     first, second = batch()[0].pixels
@@ -96,7 +96,7 @@ def test_inference_is_exported_whole():
 
 
 @pytest.mark.slow
-def test_inductor_computes_the_same():
+def test_inductor_gives_equal_results():
     model = make("fpn")
     check_losses(model.train(), "inductor", 1e-3)
     with torch.no_grad():

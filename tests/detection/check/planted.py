@@ -1,4 +1,4 @@
-"""A small data set without faults, and more than forty faults to plant in it."""
+"""A small data set without faults, and over forty faults to plant in it."""
 
 import copy
 import json
@@ -27,14 +27,14 @@ class Expected(NamedTuple):
 
 
 class DataSet:
-    """Images of smooth noise, each with an object of each class, their masks rectangles."""
+    """Images of smooth noise, each with an object of each class and rectangular masks."""
 
     def __init__(self, train: int = 45, val: int = 8):
         self.rng = np.random.default_rng(0)
         self.files: dict[str, bytes] = {}
         self.content: dict[str, dict[str, Any]] = {}
         self.objects = 0
-        self.fresh = 0  # the next training image without a fault
+        self.fresh = 0  # index of the next training image without a fault
         for split, count in (("train", train), ("val", val)):
             categories = [{"id": id, "name": name} for id, name in enumerate(CLASSES, 1)]
             self.content[split] = {"images": [], "annotations": [], "categories": categories}
@@ -42,7 +42,7 @@ class DataSet:
                 self.add_image(split, encoded(self.picture()))
 
     def picture(self) -> np.ndarray:
-        """A hash of random bits: any two pictures differ in about half of them."""
+        """Makes an image with a random hash: any two differ in about half of the bits."""
         grid = self.rng.integers(0, 256, (8, 9, 3), np.uint8)
         return cv2.resize(grid, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
 
@@ -66,7 +66,7 @@ class DataSet:
         return entry
 
     def next(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The next training image without a fault, and its first object."""
+        """Returns the next training image without a fault, and its first object."""
         image = self.content["train"]["images"][self.fresh]
         self.fresh += 1
         return image, next(a for a in self.content["train"]["annotations"] if a["image_id"] == image["id"])
@@ -95,14 +95,14 @@ def encoded(pixels: np.ndarray, suffix: str = ".jpg", quality: int = 95) -> byte
 
 
 def rotated(data: bytes, orientation: int) -> bytes:
-    """A JPEG with an EXIF orientation."""
+    """Adds an EXIF orientation to a JPEG."""
     tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0" + bytes([orientation, 0, 0, 0]) + b"\0\0\0\0"
     exif = b"Exif\0\0" + tiff
     return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
 
 
 def holed() -> dict[str, Any]:
-    """Uncompressed RLE of a mask of the box [30, 20, 30, 30] with four holes of a pixel."""
+    """Returns uncompressed RLE of a mask of the box [30, 20, 30, 30] with four holes of one pixel."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[20:50, 30:60] = 1
     mask[[25, 25, 40, 40], [35, 50, 35, 50]] = 0
@@ -146,7 +146,7 @@ def plant_files(data: DataSet) -> list[Expected]:
 
 
 def plant_copies(data: DataSet) -> list[Expected]:
-    """Each copy is added behind the images, and has other objects."""
+    """Adds the copies after the other images, each with other objects."""
     pictures = [data.picture() for _ in range(4)]
     expected = []
     for pixels, kind, split in zip(pictures, ("duplicate_image", "near_duplicate"), ("train", "train")):
@@ -240,7 +240,7 @@ def plant_masks(data: DataSet) -> list[Expected]:
         image, _ = data.next()
         owned = [a for a in data.content["train"]["annotations"] if a["image_id"] == image["id"]]
         owned[0] |= {"bbox": box, "segmentation": mask}
-        data.content["train"]["annotations"].remove(owned[1])  # which the box would cover
+        data.content["train"]["annotations"].remove(owned[1])  # the box would cover it
         expected.append(Expected(kind, "train", image["file_name"], (owned[0]["id"],)))
     return expected
 

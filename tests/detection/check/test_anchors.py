@@ -1,4 +1,4 @@
-"""Recall of the anchors against all anchors of the RPN at all positions."""
+"""Recall and fit of the anchors, compared with all anchors of the RPN at all positions."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_the_best_iou_is_that_of_all_anchors(family, inside_only, style, width, 
         (["model.features=vgg", "model.backbone=vgg16"], (16,), 15),
     ],
 )
-def test_the_anchors_of_a_config_need_no_weights(words, strides, count):
+def test_anchors_are_computed_from_a_config(words, strides, count):
     model = config.load("custom.yaml", "model.backbone=resnet18", "model.freeze_stages=0", *words).model
     found = grid_of(model)
     assert found.strides == strides and sum(map(len, found.sizes)) * len(found.ratios) == count
@@ -89,7 +89,7 @@ def test_the_fit_counts_objects_at_the_training_scale():
     boxes = [[0, 0, 8, 8], [10, 10, 14, 42], [20, 20, 36, 36], [50, 50, 51, 60]]
     data = ScenesConfig(augment=SceneConfig(min_size=[200], max_size=400))
     fit = fit_anchors(table(boxes), data, plain([[16, 32]], strides=(4,)), search=False)
-    assert fit.count == 3  # the last one is two pixels wide
+    assert fit.count == 3  # the last object is two pixels wide
     assert fit.unmatched.tolist() == [1] and fit.recall == pytest.approx(2 / 3) and fit.too_low
 
 
@@ -101,12 +101,12 @@ def test_the_fit_counts_objects_at_the_training_scale():
         (SceneConfig(scale_jitter=(0.5, 1.5), jitter_size=64), (64, 64)),
     ],
 )
-def test_the_training_scale_is_the_middle_one(augment, expected):
+def test_the_training_scale_is_the_middle_of_the_range(augment, expected):
     assert training_sides(augment) == expected
 
 
-def test_the_repeat_factor_is_the_root_of_the_share():
-    """A class in 1 of 64 images and one in all: the threshold is 1, and the factor of the rare image sqrt(64)."""
+def test_repeat_factors_are_the_root_of_the_inverse_share():
+    """One class is in 1 of 64 images and one in all: threshold 1, and a factor of sqrt(64) for the rare image."""
     images = [*range(64), 5]
     found = imbalance(table(np.tile([0, 0, 9, 9], (65, 1)), [0] * 64 + [1], images), ScenesConfig())
     assert found.threshold == 1 and found.rare().tolist() == [1]

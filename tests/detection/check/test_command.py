@@ -1,4 +1,4 @@
-"""`resdet data check` as a user runs it, on other formats too, and the check at the start of a training."""
+"""The command `resdet data check`, also on other formats, and the check at the start of a training."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ def test_the_exit_status(command, faulty, words, status):
     assert command("data", "check", faulty, *SETTINGS, "--no-near-duplicates", *words).returncode == status
 
 
-def test_a_clean_set_passes_strictly_and_writes_what_is_asked_for(command, clean, tmp_path):
+def test_a_clean_set_passes_strictly_and_writes_page_and_copy(command, clean, tmp_path):
     done = command("data", "check", clean, *SETTINGS, "--strict", "--html", "page.html", "--fix", "copy")
     assert done.returncode == 0 and "nothing found" in done.stdout
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
@@ -91,12 +91,12 @@ def test_a_clean_set_passes_strictly_and_writes_what_is_asked_for(command, clean
         (["--config", "shapes_resnet20.yaml"], "resdet data check is for the data of detectors"),
     ],
 )
-def test_mistakes_are_explained(command, words, sentence):
+def test_errors_are_explained(command, words, sentence):
     done = command("data", "check", *words)
     assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_near_duplicates_can_be_left_out(faulty):
+def test_near_duplicates_can_be_skipped(faulty):
     kinds = {kind for kind, *_ in found(check(faulty, depth=Depth(near=False)))}
     assert {"leak", "duplicate_image"} <= kinds and not kinds & {"near_leak", "near_duplicate"}
 
@@ -105,14 +105,14 @@ def test_damage_inside_a_file_is_found_by_decoding(tmp_path):
     data = DataSet(6, 3)
     image, _ = data.next()
     png = bytearray(planted.encoded(data.picture(), ".png"))
-    png[60:400] = b"\xff" * 340  # header and end are whole
+    png[60:400] = b"\xff" * 340  # header and end are intact
     data.files[f"train/{image['file_name']}"] = bytes(png)
     root = data.write(tmp_path / "set")
     assert check(root).findings == []
     assert found(check(root, depth=Depth(decode=True))) == {("undecodable", "train", image["file_name"], ())}
 
 
-def test_a_split_that_cannot_be_opened_is_an_error_and_both_end_the_check(clean):
+def test_a_split_that_cannot_be_opened_is_an_error_and_two_end_the_check(clean):
     words = ["data.augment.min_size=[180]", *NAMED]
     (clean / "annotations" / "val.json").write_text("{}")
     assert found(check(clean, *words)) == {("cannot_open", "val", None, ())}
@@ -139,7 +139,7 @@ def test_anchors_that_do_not_fit(tmp_path):
     assert better and check(root, *better.line.split()).findings == []
 
 
-def test_voc_shows_what_its_reader_left_out(tmp_path):
+def test_objects_left_out_by_the_voc_reader_are_reported(tmp_path):
     for folder in ("Annotations", "JPEGImages"):
         (tmp_path / folder).mkdir()
     boxes = {"a": (5, 5, 40, 40), "b": (50, 9, 20, 60), "c": (700, 5, 720, 40), "d": (5, 5, 130, 40)}
@@ -172,7 +172,7 @@ def test_the_start_of_a_training_is_silent_on_clean_data(clean):
     assert sentences(clean) is None
 
 
-def test_the_start_of_a_training_counts_what_the_index_shows(tmp_path):
+def test_the_start_of_a_training_counts_faults_in_the_index(tmp_path):
     data = DataSet(40, 5)
     image, thing = data.next()
     data.add_object("train", image, 1, list(thing["bbox"]))
@@ -215,7 +215,7 @@ def test_a_training_logs_the_findings_and_the_command(command, tmp_path, capsys)
 
 
 def test_paths_of_several_splits_are_compared_as_files(tmp_path):
-    """An image of both splits is a leak, by whatever path."""
+    """An image of both splits is a leak, also under different paths."""
     data = DataSet(6, 3)
     root = data.write(tmp_path / "set")
     shutil.copy(root / "train" / "train001.jpg", root / "val" / "val001.jpg")

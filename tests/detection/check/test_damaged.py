@@ -1,4 +1,4 @@
-"""Whatever an annotation file contains, the check ends with findings, a page and a cleaned copy, without traceback."""
+"""Damaged annotation files give findings, a page and a cleaned copy, without a traceback."""
 
 import copy
 import json

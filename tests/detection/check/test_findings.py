@@ -1,4 +1,4 @@
-"""Planted faults, each found by kind, image and annotation, and nothing else."""
+"""The check finds planted faults by kind, image and annotation, and nothing else."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ def report(tmp_path_factory):
     return check(data.write(tmp_path_factory.mktemp("data") / "set")), expected
 
 
-def test_a_data_set_without_faults_gives_nothing(tmp_path):
+def test_a_data_set_without_faults_has_no_findings(tmp_path):
     assert check(DataSet(20, 5).write(tmp_path / "set")).findings == []
 
 

@@ -1,4 +1,4 @@
-"""The cleaned copy: what is fixed is not found again, and nothing else changes."""
+"""The cleaned copy: fixed faults are gone, and nothing else changes."""
 
 import json
 
@@ -13,7 +13,7 @@ from resdet.tasks import CheckOptions
 
 
 def fixed_of(data: DataSet, folder):
-    """The report on the cleaned copy of a data set, its folder, and the changes."""
+    """Returns the report on the cleaned copy of a data set, the copy's folder and the changes."""
     root = data.write(folder / "set")
     count = write_fixed(check(root), folder / "fixed")
     changes = [json.loads(line) for line in (folder / "fixed" / LOG).read_text().splitlines()]
@@ -55,14 +55,14 @@ def with_safe_faults() -> DataSet:
     return data
 
 
-def test_nothing_is_found_in_the_cleaned_copy(tmp_path):
+def test_the_cleaned_copy_has_no_findings(tmp_path):
     data = with_safe_faults()
     assert len(check(data.write(tmp_path / "before")).findings) >= 18
     report, _, changes = fixed_of(data, tmp_path)
     assert report.findings == [] and len(changes) == 17
 
 
-def test_a_clean_data_set_is_copied_as_it_is(tmp_path):
+def test_a_clean_data_set_is_copied_unchanged(tmp_path):
     data = DataSet(6, 3)
     _, folder, changes = fixed_of(data, tmp_path)
     assert changes == []
@@ -72,7 +72,7 @@ def test_a_clean_data_set_is_copied_as_it_is(tmp_path):
         assert json.loads((folder / "annotations" / f"{split}.json").read_text()) == content
 
 
-def test_boxes_are_clipped_and_swapped_to_these_values(tmp_path):
+def test_boxes_are_clipped_and_inverted_boxes_swapped(tmp_path):
     data = with_safe_faults()
     _, folder, changes = fixed_of(data, tmp_path)
     things = {a["id"]: a for a in data.content["train"]["annotations"]}
@@ -84,7 +84,7 @@ def test_boxes_are_clipped_and_swapped_to_these_values(tmp_path):
     assert {"swapped the corners", "clipped the box to the image", "set the size to 120x90"} <= said
 
 
-def test_what_needs_a_judgment_stays(tmp_path):
+def test_ambiguous_faults_are_not_fixed(tmp_path):
     data = DataSet()
     planted.plant_everything(data)
     before = found(check(data.write(tmp_path / "before")))
@@ -127,7 +127,7 @@ def test_files_stay_below_the_folder(tmp_path):
     assert check(tmp_path / "fixed").findings == []
 
 
-def test_a_filled_folder_is_refused(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     root = DataSet(6, 3).write(tmp_path / "set")
     with pytest.raises(DataError, match="is not empty: name a new folder"):
         run_check(planted.experiment(root), CheckOptions(fix=str(root)))

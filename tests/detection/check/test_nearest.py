@@ -1,4 +1,4 @@
-"""The nearest hashes against a comparison of all pairs."""
+"""The search of nearest hashes compared with a comparison of all pairs."""
 
 import hashlib
 
@@ -16,7 +16,7 @@ def flipped(value: int, bits) -> int:
     return value
 
 
-def test_the_nearest_hashes_are_those_of_all_pairs():
+def test_nearest_hashes_equal_a_comparison_of_all_pairs():
     rng = np.random.default_rng(1)
     values = [int(value) for value in rng.integers(0, 2**64, 60, np.uint64)]
     for _ in range(240):

@@ -1,4 +1,4 @@
-"""The page: without requests, within its size, readable without a mouse; and in a browser, if there is one."""
+"""The page of the check: no requests, limited size, accessible by keyboard, and without errors in a browser."""
 
 import base64
 from html.parser import HTMLParser
@@ -20,7 +20,7 @@ LOADING = ("src", "href", "srcset", "data", "action", "poster", "style", "backgr
 
 
 class Parsed(HTMLParser):
-    """Elements with their attributes; refuses elements that are not closed in order."""
+    """Parses elements with their attributes; fails if elements are not closed in order."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -67,8 +67,8 @@ def test_the_page_requests_nothing(html):
     assert "url(" not in style and "@import" not in style and "//" not in style
 
 
-def test_it_looks_like_a_report(html):
-    """The same styles; a report has scripts, too."""
+def test_the_page_has_the_styles_of_a_report(html):
+    """Compares styles and content security policies; a report has scripts, too."""
     style = lambda text: text[text.index("<style>") : text.index("</style>")]
     other = report_page("a run", [])
     assert style(html) == style(other) and "--error" in style(html) and "thead th" in style(html)
@@ -90,24 +90,24 @@ def test_all_kinds_are_on_the_page_and_names_are_escaped(report, html):
     assert any("<b>&\"cat'" in word for word in parsed.words)
 
 
-def test_it_is_for_phones_and_keyboards(html):
+def test_the_page_fits_phones_and_keyboards(html):
     parsed = Parsed(html)
     viewports = [given["content"] for tag, given in parsed.elements if given.get("name") == "viewport"]
     assert viewports == ["width=device-width, initial-scale=1"]
     details = [tag for tag, _ in parsed.elements if tag in ("details", "summary")]
-    assert details == ["details", "summary"] * (len(details) // 2)  # the browser makes these focusable
+    assert details == ["details", "summary"] * (len(details) // 2)  # browsers make these focusable
     assert all("alt" in given for tag, given in parsed.elements if tag == "img")
     assert not any("width" in given for _, given in parsed.elements)  # no fixed widths
 
 
-def test_the_pictures_are_jpeg_of_the_images(html):
+def test_embedded_images_are_jpeg(html):
     sources = [given["src"] for tag, given in Parsed(html).elements if tag == "img"]
     for source in sources:
         data = base64.b64decode(source.removeprefix("data:image/jpeg;base64,"))
         assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
 
 
-def test_the_page_keeps_within_its_budget(report, html, monkeypatch):
+def test_the_page_keeps_its_size_limit(report, html, monkeypatch):
     monkeypatch.setattr(page_module, "BUDGET", 60_000)
     small = page(report)
     assert len(small) < 60_000 + 40_000 < len(html) < 5 * 10**6
@@ -125,7 +125,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 def test_a_box_outside_of_the_image_is_shown_on_gray(report):
     shown = pixels(picture(report.splits, finding(report, "box_outside")))
-    width = 320  # of the image with a quarter more at its right
+    width = 320  # the image plus a quarter at its right
     assert shown.shape[1] == width
     assert np.abs(shown[-10:, 270:].astype(int) - 200).max() < 12
     assert np.abs(shown[:, :240].astype(int) - 200).max() > 60
@@ -138,7 +138,7 @@ def test_copies_are_shown_side_by_side(report):
         assert np.abs(shown[:, 20 : half - 20] - shown[:, half + 20 : 2 * half - 20]).mean() < 12
 
 
-def test_an_unreadable_image_has_no_picture(report):
+def test_findings_without_a_readable_image_have_no_picture(report):
     for kind in ("missing", "unreadable", "truncated", "category_empty", "unknown_image"):
         assert picture(report.splits, finding(report, kind)) is None
 

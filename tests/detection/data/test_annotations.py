@@ -1,4 +1,4 @@
-"""Data sets put together, and the ground truth that is composed for them, as pycocotools evaluates it."""
+"""Concatenated data sets, and their composed ground truth in pycocotools."""
 
 import json
 
@@ -16,7 +16,7 @@ CLASSES = [{"id": 4, "name": "dot"}, {"id": 7, "name": "bar"}]
 
 
 def make(folder, seed: int, images: int = 5, categories=CLASSES):
-    """A COCO file of random boxes, every second with a mask, some crowds; the same image ids in each."""
+    """Writes a COCO file of random boxes, every second with a mask, some crowds; image ids repeat between files."""
     random = np.random.default_rng(seed)
     annotations = []
     for k in range(3 * (images - 1)):  # the last image is empty
@@ -44,7 +44,7 @@ def parts(tmp_path):
     return [make(tmp_path / "a", 1), make(tmp_path / "b", 2, images=3), make(tmp_path / "c", 3)]
 
 
-def test_concatenated_is_one_after_the_other(parts, tmp_path):
+def test_concatenation_keeps_the_order(parts, tmp_path):
     whole = concatenate(parts)
     places = [(part, i) for part in parts for i in range(len(part))]
     assert len(whole) == len(places) == 13 and whole.classes == ["dot", "bar"] and whole.category_ids == [4, 7]
@@ -60,7 +60,7 @@ def test_concatenated_is_one_after_the_other(parts, tmp_path):
     assert concatenate(parts[:1]) is parts[0]
 
 
-def test_concatenated_keeps_what_was_said(tmp_path):
+def test_concatenation_keeps_the_problems(tmp_path):
     spoilt = []
     for name in ("a", "b"):
         make(tmp_path / name, 1)
@@ -79,7 +79,7 @@ def test_other_classes_are_an_error(parts, tmp_path, categories):
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_composed_ground_truth_is_one_that_pycocotools_takes(parts, kind):
+def test_pycocotools_accepts_composed_ground_truth(parts, kind):
     whole = concatenate(parts[:2])
     data = whole.to_coco()
     json.dumps(data)

@@ -1,4 +1,4 @@
-"""COCO and LVIS files against pycocotools; every kind of damage, as an error and as a counted skip."""
+"""COCO and LVIS files compared with pycocotools; each kind of damage as an error and as a counted skip."""
 
 import copy
 import json
@@ -60,7 +60,7 @@ def content() -> dict:
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a COCO file, of a dict or of any text, and returns its path."""
+    """Writes a COCO file of a dict or of text, and returns its path."""
 
     def write(data) -> Path:
         file = tmp_path / "gt.json"
@@ -71,7 +71,7 @@ def write(tmp_path):
 
 
 def expect(source, reference: COCO, atol: float):
-    """The source says what pycocotools says, image by image."""
+    """Compares the source with pycocotools, image by image."""
     numbers = sorted(reference.getCatIds())
     assert source.category_ids == numbers
     assert source.classes == [reference.cats[number]["name"] for number in numbers]
@@ -96,7 +96,7 @@ def expect(source, reference: COCO, atol: float):
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_files_are_what_pycocotools_reads(tmp_path, name):
+def test_real_files_are_read_as_by_pycocotools(tmp_path, name):
     file, images = (SHARED / path for path in REAL[name])
     if not file.is_file():
         pytest.skip(f"../shared/data/{REAL[name][0]} is not here")
@@ -107,7 +107,7 @@ def test_real_files_are_what_pycocotools_reads(tmp_path, name):
         assert source.image(0).size == tuple(source.sizes[0])
 
 
-def test_polygons_rle_crowds_and_boxes_alone(write, tmp_path):
+def test_polygons_rle_crowds_and_boxes_without_masks(write, tmp_path):
     file = write(content())
     source = open_coco(file, tmp_path)
     expect(source, COCO(file), 1e-6)
@@ -116,11 +116,11 @@ def test_polygons_rle_crowds_and_boxes_alone(write, tmp_path):
     assert [type(segment) for segment in objects.segments] == [Polygons, Bitmap, type(None)]
     assert objects.boxes.dtype == np.float32 and objects.labels.dtype == np.int64 and objects.crowd.dtype == bool
     assert len(source.objects(2)) == 0 and source.objects(2).boxes.shape == (0, 4)
-    objects.boxes[:] = 0  # what is handed out is the caller's
+    objects.boxes[:] = 0  # callers may change the returned arrays
     assert source.objects(1).boxes.any()
 
 
-def test_counts_are_of_what_teaches(write, tmp_path):
+def test_counts_leave_out_crowds(write, tmp_path):
     data = content()
     data["annotations"] += [{"id": 5, "image_id": 3, "category_id": 9, "bbox": [9, 9, 2, 2]}]
     source = open_coco(write(data), tmp_path)
@@ -133,7 +133,7 @@ def test_counts_are_of_what_teaches(write, tmp_path):
     assert source.images_with().tolist() == [1, 1]
 
 
-def test_ground_truth_is_the_file_s_own(write, tmp_path):
+def test_ground_truth_equals_the_file(write, tmp_path):
     data = content()
     data["annotations"][0]["bbox"] = [-5, 0, 10, 10]  # clipped for training alone
     source = open_coco(write(data), tmp_path)
@@ -141,7 +141,7 @@ def test_ground_truth_is_the_file_s_own(write, tmp_path):
     assert source.objects(1).boxes[0].tolist() == [0, 0, 5, 10]
 
 
-def test_a_second_start_reads_nothing_and_says_the_same(write, tmp_path, monkeypatch):
+def test_a_second_start_uses_the_index(write, tmp_path, monkeypatch):
     data = content()
     data["annotations"][3]["bbox"] = [1, 1, 0, 5]
     file = write(data)
@@ -151,9 +151,9 @@ def test_a_second_start_reads_nothing_and_says_the_same(write, tmp_path, monkeyp
     again = open_coco(file, tmp_path)
     assert again.problems == first.problems
     assert pickle.loads(pickle.dumps(again)).objects(1).boxes.tolist() == first.objects(1).boxes.tolist()
-    assert all(not array.flags.writeable for array in again.arrays.values())  # pages that workers share
+    assert all(not array.flags.writeable for array in again.arrays.values())  # memory shared by workers
     with pytest.raises(pytest.fail.Exception):
-        open_coco(file, tmp_path, "error")  # another index
+        open_coco(file, tmp_path, "error")  # has a separate index
     file.write_text(json.dumps(content()))
     os.utime(file, ns=(1, 1))
     with pytest.raises(pytest.fail.Exception):
@@ -172,7 +172,7 @@ def without(kind, k, *keys):
     return lambda data: [data[kind][k].pop(key) for key in keys]
 
 
-# What is done to the file: (kind of sentence, the name it gives, images left, objects left).
+# (change to the file, part of the error message, the name in it, images left, objects left)
 DAMAGES = {
     "zero width": (bad_box([5, 5, 0, 4]), "a box without area", "annotation 1 ", 3, 3),
     "negative height": (bad_box([5, 5, 4, -4]), "negative sides", "annotation 1 ", 3, 3),
@@ -222,7 +222,7 @@ def test_damage_is_an_error_or_a_counted_skip(write, tmp_path, damage):
     spoil, kind, name, images, objects = DAMAGES[damage]
     data = content()
     spoil(data)
-    if damage == "same image id":  # its annotations went with it: they now name an image that is not there
+    if damage == "same image id":  # the image's annotations refer to no image now
         data["annotations"] = [a for a in data["annotations"] if a["image_id"] != 3]
     file = write(data)
     with pytest.raises(DataError, match=kind) as raised:
@@ -268,7 +268,7 @@ def test_boxes_partly_outside_are_clipped_and_noted_beyond_a_pixel(write, tmp_pa
     ],
 )
 @pytest.mark.parametrize("on_bad", ["error", "skip"])
-def test_what_is_no_coco_file_is_always_an_error(write, tmp_path, data, what, on_bad):
+def test_invalid_coco_files_are_always_an_error(write, tmp_path, data, what, on_bad):
     file = write(data)
     with pytest.raises(DataError, match=what) as raised:
         open_coco(file, tmp_path, on_bad)
@@ -276,7 +276,7 @@ def test_what_is_no_coco_file_is_always_an_error(write, tmp_path, data, what, on
     assert not list(tmp_path.glob(".resdet/coco*"))
 
 
-def test_files_that_are_missing(write, tmp_path):
+def test_missing_files(write, tmp_path):
     with pytest.raises(DataError, match="nowhere.json: cannot read the file"):
         open_coco(tmp_path / "nowhere.json", tmp_path)
     source = open_coco(write(content()), tmp_path / "pictures")
@@ -284,7 +284,7 @@ def test_files_that_are_missing(write, tmp_path):
         source.image(0)
 
 
-def test_an_empty_file_is_a_data_set(write, tmp_path):
+def test_a_file_without_annotations_is_a_data_set(write, tmp_path):
     data = content()
     data["annotations"] = []
     source = open_coco(write(data), tmp_path, "error")
@@ -294,7 +294,7 @@ def test_an_empty_file_is_a_data_set(write, tmp_path):
     assert len(nothing) == 0 and nothing.images_with().tolist() == [0, 0]
 
 
-def test_a_size_that_the_file_lacks_is_read_from_the_image(write, tmp_path):
+def test_missing_sizes_are_read_from_the_image(write, tmp_path):
     data = content()
     without("images", 0, "width", "height")(data)
     cv2.imwrite(str(tmp_path / "70.png"), np.zeros((30, 40, 3), np.uint8))

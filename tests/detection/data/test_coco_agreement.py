@@ -1,4 +1,4 @@
-"""Training and evaluation read one file alike: what the one leaves out the other refuses, whatever engine judges."""
+"""Training and evaluation read COCO files alike: both engines refuse the entries that training leaves out."""
 
 import copy
 import json
@@ -53,7 +53,7 @@ def runs(counts, size=(30, 40)):
     return annotation(segmentation={"size": size if isinstance(size, int) else list(size), "counts": counts})
 
 
-# What evaluation cannot use, whatever it judges, so that training must leave it out.
+# Evaluation refuses these for boxes and masks: training must leave them out.
 UNUSABLE = {
     **{f"image_id {value!r:.20}": annotation(image_id=value) for value in ("1", [1], -1, 1.5, True, HUGE, None, {})},
     **{f"category_id {value!r:.20}": annotation(category_id=value) for value in ("1", [1], -1, HUGE, None)},
@@ -69,7 +69,7 @@ UNUSABLE = {
     "an annotation that is none": lambda data: data["annotations"].append(7),
     "an image that is none": lambda data: data["images"].append([1]),
 }
-# What evaluation cannot use for masks.
+# Evaluation refuses these for masks.
 UNUSABLE_MASKS = {
     **{
         f"polygon to {value!r:.20}": annotation(segmentation=[[*RING[:-1], value]]) for value in (4e8, 1e8, -1e8, 1e300)
@@ -86,7 +86,7 @@ UNUSABLE_MASKS = {
     "no counts": annotation(segmentation={"size": [30, 40]}),
     **{f"size {value}": runs([100, 20, 1080], value) for value in ((40, 30), (30,), (30, 40, 1), 5, ("30", "40"))},
 }
-# Gaps that evaluation fills, or needs for masks alone.
+# Evaluation fills these gaps, or refuses them for masks alone.
 GAPS = {
     **{f"id {value!r:.20}": annotation(id=value) for value in ([1], -1, "1", None, HUGE, 1, 1.0, True)},
     "no area": lambda data: data["annotations"][1].pop("area"),
@@ -132,7 +132,7 @@ def write(tmp_path):
 
 
 def judged(truth, kind) -> list:
-    """What each engine makes of it: figures, or the sentence of an error."""
+    """Returns each engine's metrics, or its error message."""
     outcomes = []
     for engine in ENGINES:
         try:
@@ -143,7 +143,7 @@ def judged(truth, kind) -> list:
 
 
 @pytest.mark.parametrize("damage", UNUSABLE | UNUSABLE_MASKS | GAPS)
-def test_what_training_keeps_can_be_judged(write, tmp_path, damage):
+def test_annotations_kept_by_training_can_be_evaluated(write, tmp_path, damage):
     spoil = (UNUSABLE | UNUSABLE_MASKS | GAPS)[damage]
     file = write(spoil)
     source = open_coco(file, tmp_path)
@@ -155,14 +155,14 @@ def test_what_training_keeps_can_be_judged(write, tmp_path, damage):
         open_coco(file, tmp_path, "error")
 
 
-def test_an_area_that_overflows_can_be_judged(write, tmp_path):
+def test_an_area_that_overflows_can_be_evaluated(write, tmp_path):
     source = open_coco(write(annotation(area=None, bbox=[2, 3, 10, 1e308])), tmp_path)
     read = ground_truth.read(truth_of(source, (), "bbox"))
     assert ground_truth.read(read) == read
 
 
 @pytest.mark.parametrize("damage", UNUSABLE | UNUSABLE_MASKS | GAPS | BAD_CATEGORIES)
-def test_engines_refuse_the_same(write, damage):
+def test_engines_refuse_the_same_files(write, damage):
     file = write((UNUSABLE | UNUSABLE_MASKS | GAPS | BAD_CATEGORIES)[damage])
     for kind in ("bbox", "segm"):
         fast, reference = judged(file, kind)
@@ -174,12 +174,12 @@ def test_engines_refuse_the_same(write, damage):
 
 @pytest.mark.parametrize("damage", BAD_CATEGORIES)
 @pytest.mark.parametrize("on_bad", ["error", "skip"])
-def test_categories_in_doubt_are_an_error(write, tmp_path, damage, on_bad):
+def test_invalid_categories_are_an_error(write, tmp_path, damage, on_bad):
     with pytest.raises(DataError, match="gt.json, category"):
         open_coco(write(BAD_CATEGORIES[damage]), tmp_path, on_bad)
 
 
-def test_sizes_that_were_measured_are_told_to_the_evaluator(write, tmp_path):
+def test_evaluation_uses_measured_image_sizes(write, tmp_path):
     import cv2
 
     for k in (1, 2):
@@ -190,7 +190,7 @@ def test_sizes_that_were_measured_are_told_to_the_evaluator(write, tmp_path):
     assert fast == reference
 
 
-def test_masks_are_judged_without_objects_that_have_none(write, tmp_path):
+def test_mask_ap_leaves_out_objects_without_masks(write, tmp_path):
     source = open_coco(write(GAPS["no segmentation"]), tmp_path, "error")
     assert len(source.maskless()) == 1
     assert source.maskless_note() == f"{tmp_path}/gt.json: mask AP leaves out 1 object without a mask: 2"

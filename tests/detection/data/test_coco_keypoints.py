@@ -1,4 +1,4 @@
-"""Keypoints of COCO files: read, damaged, written again, and kept in the index."""
+"""Keypoints of COCO files: read, damaged, composed as ground truth, and kept in the index."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ POINTS = [12, 10, 2, 0, 0, 0, 30, 29, 1]
 
 
 def content() -> dict:
-    """Two images; a person with keypoints, one with none labeled, a crowd without the key, a ball."""
+    """Two images; a person with keypoints, one with none labeled, a crowd without the key, and a ball."""
     rest = {"image_id": 1, "area": 100, "iscrowd": 0}
     return {
         "images": [{"id": k, "file_name": f"{k}.png", "width": 40, "height": 30} for k in (1, 2)],
@@ -38,8 +38,8 @@ def opened(tmp_path, given: dict, **options):
     return open_coco(tmp_path / "file.json", tmp_path, **options)
 
 
-def test_pixels_are_counted_from_their_centers(tmp_path):
-    """And zeros stay zeros, where nothing is labeled."""
+def test_coordinates_are_shifted_by_half_a_pixel(tmp_path):
+    """COCO's coordinates are those of pixel centers; unlabeled keypoints stay zero."""
     for _ in range(2):  # the second time from the index
         source = opened(tmp_path, content())
         assert source.keypoints.names == ["nose", "left_eye", "right_eye"]
@@ -51,7 +51,7 @@ def test_pixels_are_counted_from_their_centers(tmp_path):
         assert source.objects(1).keypoints.points.shape == (0, 3, 3)
 
 
-def test_they_can_be_left_out(tmp_path):
+def test_keypoints_can_be_left_out(tmp_path):
     given = content()
     given["annotations"][0]["keypoints"] = [1, 2]
     source = opened(tmp_path, given, keypoints=False)
@@ -59,7 +59,7 @@ def test_they_can_be_left_out(tmp_path):
     assert len(source.objects(0)) == 4
 
 
-def test_files_without(tmp_path):
+def test_files_without_keypoints(tmp_path):
     given = content()
     del given["categories"][0]["keypoints"]
     assert opened(tmp_path, given).keypoints is None
@@ -70,7 +70,7 @@ def test_files_without(tmp_path):
     [([1, 2, 2], "list of 9 numbers"), ("text", "list of 9 numbers"), ([*POINTS[:8], "2"], "list of 9 numbers"),
      ([float("nan"), *POINTS[1:]], "list of 9 numbers"), ([*POINTS[:8], 3], "none of 0, 1 and 2")],
 )  # fmt: skip
-def test_damaged_ones(tmp_path, points, word):
+def test_damaged_keypoints(tmp_path, points, word):
     given = content()
     given["annotations"][0]["keypoints"] = points
     with pytest.raises(DataError, match=word):
@@ -99,8 +99,8 @@ def test_categories_with_different_keypoints(tmp_path):
         opened(tmp_path, given)
 
 
-def test_what_is_composed_is_what_was_read(tmp_path):
-    """Of a dict, which has no file to be returned from; two sets in one as well."""
+def test_composed_ground_truth_equals_the_input(tmp_path):
+    """Composes the ground truth of a dict, which has no file, and of two concatenated data sets."""
     given = content()
     source = from_coco(copy.deepcopy(given), tmp_path)
     for made, images in ((source, 1), (concatenate([source, source]), 2)):
@@ -112,7 +112,7 @@ def test_what_is_composed_is_what_was_read(tmp_path):
             assert entry["keypoints"] == POINTS and entry["num_keypoints"] == 2
 
 
-def test_samples_of_torchvisions_form(tmp_path):
+def test_samples_in_torchvisions_format(tmp_path):
     for k in (1, 2):
         cv2.imwrite(str(tmp_path / f"{k}.png"), np.zeros((30, 40, 3), np.uint8))
     samples = DetectionDataset(opened(tmp_path, content()))
@@ -120,8 +120,8 @@ def test_samples_of_torchvisions_form(tmp_path):
     assert samples[1][1]["keypoints"].shape == (0, 3, 3)
 
 
-def test_sets_with_other_keypoints_cannot_be_joined(tmp_path):
-    """The keypoints of one of them would be lost."""
+def test_sets_with_other_keypoints_cannot_be_concatenated(tmp_path):
+    """Concatenation would lose the keypoints of one data set."""
     parts = [opened(tmp_path, content()), opened(tmp_path, content(), keypoints=False)]
     with pytest.raises(DataError, match="data.keypoints=false"):
         concatenate(parts)

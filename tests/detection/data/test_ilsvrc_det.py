@@ -1,4 +1,4 @@
-"""ILSVRC DET in a miniature of its official layout; its classes against WordNet's names as timm ships them."""
+"""ILSVRC DET read from a small copy of its official layout; class names compared with WordNet's in timm."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from resdet.detection.data.loader import EvaluationSamples
 from resdet.detection.evaluation.ilsvrc_det import evaluate_det
 from resdet.errors import DataError
 
-# How the development kit calls them, where WordNet's synset has other words.
+# The devkit's names where WordNet's synset has other words.
 OWN_WORDS = {
     "bookshelf": "bookcase",
     "cup or mug": "mug",
@@ -25,7 +25,7 @@ OWN_WORDS = {
 
 
 def xml(*objects: tuple) -> str:
-    """(wnid, xmin, ymin, xmax, ymax) each, in an image of 64×48."""
+    """Builds XML from tuples (wnid, xmin, ymin, xmax, ymax), for an image of 64×48."""
     parts = [
         f"<object><name>{wnid}</name><bndbox><xmax>{x2}</xmax><xmin>{x1}</xmin><ymax>{y2}</ymax><ymin>{y1}</ymin></bndbox>"
         f"</object>"
@@ -73,7 +73,7 @@ def stems(source) -> list[str]:
     return [source.image_id(i) for i in range(len(source))]
 
 
-def test_classes_are_wordnet_s():
+def test_class_names_are_wordnets():
     assert len(NAMES) == len(set(NAMES.values())) == 200
     assert list(NAMES.values())[:3] == ["accordion", "airplane", "ant"] and list(NAMES)[-1] == ZEBRA
     timm_data = pytest.importorskip("timm.data")
@@ -83,8 +83,8 @@ def test_classes_are_wordnet_s():
         assert OWN_WORDS.get(name, name).lower() in [word.lower() for word in words], wnid
 
 
-def test_classes_have_the_kit_s_numbers():
-    """Which are not quite alphabetical: as the label map of SSD's models for ILSVRC DET has them."""
+def test_classes_have_the_devkits_numbers():
+    """The order is not quite alphabetical; compares with the label map of SSD's models for ILSVRC DET."""
     known = {27: "bookshelf", 28: "bow tie", 29: "bow", 30: "bowl", 54: "cup or mug", 58: "dog", 124: "person"}
     known |= {127: "ping-pong ball", 181: "tie", 184: "traffic light", 189: "tv or monitor", 197: "watercraft"}
     names = list(NAMES.values())
@@ -92,7 +92,7 @@ def test_classes_have_the_kit_s_numbers():
     assert list(NAMES)[27:29] == ["n02883205", "n02879718"]
 
 
-def test_train_has_its_positives_and_negatives(root):
+def test_train_has_positives_and_negatives(root):
     source = open_ilsvrc_det(root, "train", "error")
     assert stems(source) == ["n02391049_10", "ILSVRC2013_train_00000001", "ILSVRC2014_train_00000003"]
     assert source.sizes.tolist() == [[64, 48]] * 3 and source.image(1).size == (64, 48)
@@ -101,13 +101,13 @@ def test_train_has_its_positives_and_negatives(root):
     assert [source.classes[label] for label in source.objects(2).labels] == ["dog", "zebra"]
 
 
-def test_boxes_count_pixels_from_0(root):
+def test_corners_are_0_based_and_inclusive(root):
     source = open_ilsvrc_det(root / "ILSVRC", "train")
     assert source.objects(0).boxes.tolist() == [[0, 0, 64, 48]]
     assert source.objects(2).boxes.tolist() == [[4, 5, 5, 10], [2, 2, 64, 48]] and source.problems == []
 
 
-def test_a_positive_without_its_file_is_no_negative(root):
+def test_a_positive_without_xml_is_not_a_negative(root):
     (root / "ILSVRC/Annotations/DET/train/ILSVRC2013_train/n02391049/n02391049_10.xml").unlink()
     with pytest.raises(DataError, match="n02391049_10 has no XML file"):
         open_ilsvrc_det(root, "train", "error")
@@ -128,7 +128,7 @@ def test_val_and_its_halves(root):
 
 @pytest.mark.parametrize("folder", ["", "devkit/data"])
 def test_the_blacklist_numbers_images_by_the_lines_of_val(root, folder):
-    """Also where a half is judged, whose images have other numbers; it changes after the index was made."""
+    """The blacklist applies to the halves of val, whose images have other numbers, and to an older index."""
     assert all("blacklisted_category_ids" not in image for image in open_ilsvrc_det(root, "val").to_coco()["images"])
     file = root / "ILSVRC" / folder / "ILSVRC2015_det_validation_blacklist.txt"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -152,8 +152,8 @@ def test_the_blacklist_numbers_images_by_the_lines_of_val(root, folder):
         open_ilsvrc_det(root, "val")
 
 
-def test_pictures_of_another_size_than_their_boxes(root):
-    """By scale the boxes are fitted to the picture; where EXIF turns it, it is shown as it was annotated."""
+def test_images_of_another_size_than_annotated(root):
+    """Boxes are scaled to the size of the image file; EXIF orientation is ignored."""
     stored = np.zeros((48, 64, 3), np.uint8)
     stored[10:30, 10:20] = 255
     folder = root / "ILSVRC/Data/DET/val"
@@ -173,7 +173,7 @@ def test_pictures_of_another_size_than_their_boxes(root):
     assert image.size == (64, 48) and image.decode()[10:30, 10:20].min() > 200 > image.decode()[:, 30:].max()
 
 
-def test_what_is_missing_is_said(root, tmp_path):
+def test_errors_name_what_is_missing(root, tmp_path):
     (root / "ILSVRC/ImageSets/DET/val1.txt").unlink()
     with pytest.raises(DataError, match="val1.txt is missing: .*R-CNN's split"):
         open_ilsvrc_det(root, "train+val1")

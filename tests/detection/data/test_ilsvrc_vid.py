@@ -1,4 +1,4 @@
-"""ILSVRC VID in a miniature of its official layout, and in the generated videos of the same layout."""
+"""ILSVRC VID read from a small copy of its official layout, and from generated videos in the same layout."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from resdet.detection.data.ilsvrc_vid_classes import NAMES
 from resdet.detection.data.motion import motion_ious
 from resdet.errors import ConfigError, DataError
 
-# The classes of FGFA's and mmtracking's loaders, in their order.
+# Class names of FGFA's and mmtracking's loaders, in their order.
 PUBLISHED = """airplane antelope bear bicycle bird bus car cattle dog domestic_cat elephant fox giant_panda hamster
 horse lion lizard monkey motorcycle rabbit red_panda sheep snake squirrel tiger train turtle
 watercraft whale zebra""".split()
@@ -25,7 +25,7 @@ VALIDATED = "ILSVRC2015_val_00000000"
 
 
 def xml(*objects: tuple) -> str:
-    """(wnid, xmin, ymin, xmax, ymax, trackid, occluded, generated) each, in an image of 64×48."""
+    """Builds XML from tuples (wnid, xmin, ymin, xmax, ymax, trackid, occluded, generated), for a 64×48 image."""
     parts = (
         f"<object><trackid>{track}</trackid><name>{wnid}</name><bndbox><xmax>{x2}</xmax><xmin>{x1}</xmin>"
         f"<ymax>{y2}</ymax><ymin>{y1}</ymin></bndbox><occluded>{occluded}</occluded><generated>{generated}</generated>"
@@ -41,13 +41,13 @@ def put(path, text):
 
 
 def moving(number: int) -> tuple:
-    """A dog of 20×10 pixels that moves by one pixel a frame."""
+    """Returns a dog of 20×10 pixels that moves by one pixel per frame."""
     return (DOG, number, 5, number + 19, 14, 0, 0, 0)
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A video of 30 frames and one of 3, and 30 validation frames; DET has five images of dogs, and one of zebras."""
+    """Writes training videos of 30 and 3 frames, 30 validation frames, and images of dogs and zebras in DET."""
     home = tmp_path / "ILSVRC"
     videos = {f"train/{LONG}": 30, f"train/{SHORT}": 3, f"val/{VALIDATED}": 30}
     for video, count in videos.items():
@@ -79,7 +79,7 @@ def files(source: Annotations) -> list[str]:
     return [source.name(i).split("/Data/")[1] for i in range(len(source))]
 
 
-def test_classes_are_the_kit_s_and_named_as_in_det():
+def test_classes_are_the_devkits_and_named_as_in_det():
     assert [name.replace(" ", "_") for name in NAMES.values()] == PUBLISHED
     known = {1: "n02691156", 2: "n02419796", 9: DOG, 10: "n02121808", 21: "n02509815", 28: "n04530566", 30: ZEBRA}
     assert {number: list(NAMES)[number - 1] for number in known} == known
@@ -87,7 +87,7 @@ def test_classes_are_the_kit_s_and_named_as_in_det():
 
 
 def test_frames_are_evenly_spaced_in_each_video(root):
-    """The middles of five parts of six frames; and all frames of a shorter video."""
+    """Takes the middle frames of five parts of six frames, and all frames of a shorter video."""
     source = open_data(root, frames_per_video=5, det_images=0)
     spaced = [f"VID/train/{LONG}/{number:06d}.JPEG" for number in (3, 9, 15, 21, 27)]
     assert files(source) == [*spaced, *(f"VID/train/{SHORT}/{number:06d}.JPEG" for number in range(3))]
@@ -95,14 +95,14 @@ def test_frames_are_evenly_spaced_in_each_video(root):
     assert source.objects(1).boxes.tolist() == [[9, 5, 29, 15]] and source.objects(1).labels.tolist() == [8]
 
 
-def test_the_usual_numbers_are_the_default(root):
+def test_default_numbers_of_frames_and_images(root):
     assert len(open_data(root, det_images=0)) == 15 + 3
     assert (IlsvrcVidConfig().frames_per_video, IlsvrcVidConfig().det_images) == (15, 2000)
     assert formats["ilsvrc_vid"] is IlsvrcVidConfig
 
 
 def test_det_adds_images_of_the_classes(root):
-    """Without objects of other classes, images that have no others, and images not fully annotated."""
+    """Leaves out objects of other classes, images with these alone, and images that are not fully annotated."""
     source = open_data(root, frames_per_video=1, det_images=10)
     assert files(source)[2:] == [
         *(f"DET/train/ILSVRC2013_train/{DOG}/{DOG}_{n}.JPEG" for n in range(5)),
@@ -112,7 +112,7 @@ def test_det_adds_images_of_the_classes(root):
     assert source.label_counts()[[8, 29]].tolist() == [2 + 5, 1] and source.problems == []
 
 
-def test_det_adds_so_many_images_of_a_class_at_most(root):
+def test_det_images_per_class_are_limited(root):
     few = files(open_data(root, frames_per_video=1, det_images=2))[2:]
     assert few == [f"DET/train/ILSVRC2013_train/{DOG}/{DOG}_{n}.JPEG" for n in (1, 3)] + ["DET/train/both.JPEG"]
 
@@ -141,8 +141,8 @@ def test_tracks_of_several_videos_are_different_instances(root):
 
 
 @pytest.mark.parametrize("stride, count", [(1, 30), (7, 5)])
-def test_motion_is_measured_among_all_frames(root, stride, count):
-    """20 pixels wide and moved by d, a box has an IoU of (20 - d) / (20 + d)."""
+def test_motion_is_computed_from_all_frames(root, stride, count):
+    """A box of width 20, moved by d pixels, has an IoU of (20 - d) / (20 + d) with the original one."""
     source = open_data(root, "val", val_frame_stride=stride)
     assert len(source) == count
     for image, entry in zip(source.to_coco()["images"], source.to_coco()["annotations"], strict=True):
@@ -150,7 +150,7 @@ def test_motion_is_measured_among_all_frames(root, stride, count):
         assert entry["motion_iou"] == pytest.approx(np.mean([(20 - d) / (20 + d) for d in moved]))
 
 
-def test_motion_against_loops():
+def test_motion_equals_a_reimplementation_in_loops():
     rng = np.random.default_rng(0)
     pairs = sorted({(int(i), int(f)) for i, f in zip(rng.integers(0, 4, 60), rng.integers(0, 30, 60))})
     pairs = [pairs[k] for k in rng.permutation(len(pairs))]
@@ -175,7 +175,7 @@ def videos_of(source: Annotations) -> set[str]:
 
 
 def test_no_video_is_in_both_sets(root):
-    """One that the lists have in both is left to validation, and named."""
+    """A video listed in both sets belongs to validation, and the error names it."""
     assert not videos_of(open_data(root)) & videos_of(open_data(root, "val"))
     name = LONG.split("/")[1]
     put(root / f"ILSVRC/Annotations/VID/val/{name}/000000.xml", xml())
@@ -202,7 +202,7 @@ def test_broken_files_are_counted(root):
     )
 
 
-def test_the_index_is_read_again(root, monkeypatch):
+def test_the_index_is_reused(root, monkeypatch):
     sets = [open_data(root), open_data(root, "val")]
     monkeypatch.setattr(ilsvrc_vid, "read_records", lambda *_: pytest.fail("read again"))
     for before, after in zip(sets, [open_data(root), open_data(root, "val")]):
@@ -210,7 +210,7 @@ def test_the_index_is_read_again(root, monkeypatch):
         np.testing.assert_array_equal(before.arrays["boxes"], after.arrays["boxes"])
 
 
-def test_what_is_missing_is_said(root, tmp_path):
+def test_errors_name_what_is_missing(root, tmp_path):
     with pytest.raises(DataError, match="nowhere has no folder Annotations/VID or ILSVRC/Annotations/VID: unpack"):
         open_data(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="data.val is test, which has no annotations"):
@@ -232,7 +232,7 @@ def test_what_is_missing_is_said(root, tmp_path):
         IlsvrcVidConfig(det_images=-1)
 
 
-def test_the_archive_s_own_folder_is_found(root):
+def test_the_folder_of_the_archive_is_found(root):
     (root / "ILSVRC").rename(root / "ILSVRC2015")
     assert len(open_data(root, "val")) == 30 and len(open_data(root / "ILSVRC2015", "val")) == 30
 
@@ -246,7 +246,7 @@ def shapes(tmp_path_factory):
 def test_generated_videos_are_in_the_official_layout(shapes):
     train, val = shapes.open("train"), shapes.open("val")
     assert len(val) == 6 * 14 and len(videos_of(train)) == 11 and not videos_of(train) & videos_of(val)
-    assert 0 < len(train) - 11 * 14 <= 5  # the images of DET; some are empty
+    assert 0 < len(train) - 11 * 14 <= 5  # images of DET, of which empty ones are left out
     official = IlsvrcVidConfig("ilsvrc_vid", shapes.root)
     assert files(official.open("train")) == files(train) and files(official.open("val")) == files(val)
     assert train.problems == val.problems == []
@@ -254,8 +254,8 @@ def test_generated_videos_are_in_the_official_layout(shapes):
     assert val.image(3).decode().shape == (64, 64, 3)
 
 
-def test_generated_lists_name_what_has_the_class(shapes):
-    """Number k of a list is the kit's number of its class, in VID and in DET."""
+def test_generated_lists_match_the_annotations(shapes):
+    """Lists are numbered by the devkit's number of their class, in VID and in DET."""
     shapes.ensure()
     home, listed = Path(shapes.root) / "ILSVRC", 0
     for task, names in (("VID", NAMES), ("DET", ilsvrc_det_classes.NAMES)):
@@ -272,7 +272,7 @@ def test_generated_lists_name_what_has_the_class(shapes):
 
 
 def test_generated_shapes_are_slow_medium_and_fast(shapes):
-    """Each keeps its speed, and its box follows what is drawn."""
+    """Checks the motion IoUs of tracks, and that several boxes move."""
     val = shapes.open("val")
     instances, motion = val.arrays["instance_ids"], val.arrays["motion_ious"]
     means = np.array([motion[instances == number].mean() for number in np.unique(instances)])

@@ -1,4 +1,4 @@
-"""Run-length encodings against pycocotools; every damaged character of some against a plain decoder."""
+"""Run-length encodings compared with pycocotools, and damaged ones with a plain decoder."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ HEIGHT, WIDTH = 23, 31
 
 
 def bitmaps(count: int) -> np.ndarray:
-    """uint8 [count, HEIGHT, WIDTH] of many and of few pieces, some empty, some full."""
+    """Makes uint8 [count, HEIGHT, WIDTH] bitmaps of many or few pieces, some empty, some full."""
     rng = np.random.default_rng(0)
     shares = rng.choice([0, 0.02, 0.3, 0.5, 0.98, 1], count)
     return (rng.random((count, HEIGHT, WIDTH)) < shares[:, None, None]).astype(np.uint8)
@@ -21,7 +21,7 @@ def texts(count: int) -> list[bytes]:
 
 
 def decoded(text: bytes) -> list[int] | None:
-    """The runs by the format's definition, one character after another; None where it is no text of it."""
+    """Decodes the runs character by character, as the format is defined; returns None for invalid text."""
     runs, value, bits = [], 0, 0
     for character in text:
         code = character - 48
@@ -36,21 +36,21 @@ def decoded(text: bytes) -> list[int] | None:
     return runs if runs and not bits else None
 
 
-def test_runs_are_those_of_the_pixels():
+def test_runs_equal_the_pixels():
     runs, starts = rle.decompress(texts(200))
     for bitmap, start, end in zip(bitmaps(200), starts, starts[1:]):
         pixels = np.repeat(np.arange(end - start) % 2, runs[start:end])
         assert np.array_equal(pixels, bitmap.T.ravel())
 
 
-def test_no_masks_at_all():
+def test_no_masks():
     runs, starts = rle.decompress([])
     assert len(runs) == 0 and starts.tolist() == [0]
     assert rle.all_fit([], np.zeros(0)) and rle.problems_of([], []) == []
 
 
-def test_every_damaged_character_is_judged_as_the_format_says():
-    """Each character replaced, taken out and doubled: whole masks are told from others as by the slow decoder."""
+def test_damaged_text_is_detected_as_by_the_plain_decoder():
+    """Replaces, removes and doubles each character."""
     spoilt = []
     for text in texts(12):
         for place in range(len(text)):
@@ -68,12 +68,12 @@ def test_every_damaged_character_is_judged_as_the_format_says():
 
 
 @pytest.mark.parametrize("form", [bytes, bytes.decode, list])
-def test_forms(form):
+def test_forms_of_counts(form):
     counts = coco_mask.encode(np.asfortranarray(bitmaps(4)[3]))["counts"]
     given = rle.decompress([counts])[0].tolist() if form is list else form(counts)
     runs, starts, problems = rle.runs_of([{"size": (HEIGHT, WIDTH), "counts": given}], [(HEIGHT, WIDTH)])
     assert problems == [None] and runs.tolist() == decoded(counts) and starts.tolist() == [0, len(runs)]
 
 
-def test_a_long_number_takes_no_time():
+def test_a_long_number_does_not_fit():
     assert not rle.all_fit([b"o" * 10**6 + b"0"], np.array([20]))

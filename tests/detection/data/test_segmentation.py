@@ -1,4 +1,4 @@
-"""Outlines against pycocotools, OpenCV and closed forms."""
+"""Polygon and bitmap masks compared with pycocotools, OpenCV and closed forms."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def pack(segmentations, height=HEIGHT, width=WIDTH):
 
 
 def from_coco(segmentation, height, width):
-    """What is read of a COCO file's segmentation; a ValueError tells what is wrong with it."""
+    """Returns the segment read from COCO's segmentation; raises a ValueError if it is invalid."""
     arrays, (problem,) = pack([segmentation], height, width)
     if problem:
         raise ValueError(problem)
@@ -30,7 +30,7 @@ def from_coco(segmentation, height, width):
 
 
 def blob(random, radius=(20, 40)) -> np.ndarray:
-    """A wavy ring around the middle of the picture: [k, 2], to hundredths as COCO has it."""
+    """Makes a wavy ring around the middle of the image: [k, 2], rounded to hundredths as in COCO."""
     angles = np.linspace(0, 2 * np.pi, int(random.integers(12, 40)), endpoint=False)
     radii = random.uniform(*radius) * (1 + 0.2 * np.sin(3 * angles + random.uniform(0, 6)))
     center = random.uniform((60, 50), (100, 70))
@@ -38,32 +38,32 @@ def blob(random, radius=(20, 40)) -> np.ndarray:
 
 
 def speckled(random, height=HEIGHT, width=WIDTH) -> np.ndarray:
-    """A bitmap of large and small pieces."""
+    """Makes a bitmap of large and small pieces."""
     noise = cv2.GaussianBlur(random.normal(size=(height, width)), (0, 0), 2)
     return (noise > 0.05).astype(np.uint8)
 
 
 def reference(segmentation, height, width) -> np.ndarray:
-    """As pycocotools' annToMask."""
+    """Returns the bitmap by pycocotools' annToMask."""
     rle = coco_mask.frPyObjects(segmentation, height, width)
     return coco_mask.decode(coco_mask.merge(rle) if isinstance(rle, list) else rle)
 
 
 def overlap(a, b) -> float:
-    """IoU of soft masks."""
+    """Returns the IoU of soft masks."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     return np.minimum(a, b).sum() / np.maximum(a, b).sum()
 
 
 def drawn_finely(polygons: Polygons, box, size: int) -> np.ndarray:
-    """The polygons' crop by pycocotools at ten times the resolution, 0 to 1."""
+    """Returns the polygons' crop by pycocotools at ten times the resolution, 0 to 1."""
     fine = 10 * size
     scaled = [((ring - box[:2]) * fine / (box[2:] - box[:2])).ravel().tolist() for ring in polygons.rings]
     return cv2.resize(reference(scaled, fine, fine).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_polygons_are_coco_s_pixels(seed):
+def test_bitmaps_of_polygons_equal_pycocotools(seed):
     random = np.random.default_rng(seed)
     segmentation = [blob(random).ravel().tolist() for _ in range(random.integers(1, 4))]
     ours = from_coco(segmentation, HEIGHT, WIDTH)
@@ -115,7 +115,7 @@ def test_rle_in_every_form(form, kind):
         ({"size": [5, 4], "counts": [25, -5]}, "damaged"),
         ({"size": [5, 4], "counts": [10, "a"]}, "damaged"),
         ({"size": [5, 4], "counts": ""}, "damaged"),
-        ({"size": [5, 4], "counts": "55"}, "damaged"),  # pycocotools reads beyond its memory here
+        ({"size": [5, 4], "counts": "55"}, "damaged"),  # pycocotools reads out of bounds here
         ({"size": [5, 4], "counts": "oooooooooooooooo0"}, "damaged"),
         ({"size": [5, 4], "counts": "ü"}, "damaged"),
         ({"size": [5, 4], "counts": "\ud800"}, "damaged"),
@@ -127,21 +127,21 @@ def test_rle_in_every_form(form, kind):
         ({"size": [5, 4], "counts": [20.0]}, "damaged"),
     ],
 )
-def test_what_is_wrong_is_said(segmentation, what):
+def test_problems_are_described(segmentation, what):
     ring, rle = [[0, 0, 3, 0, 3, 3]], {"size": [5, 4], "counts": [7, 5, 8]}
     arrays, problems = pack([ring, segmentation, rle], 5, 4)
     assert problems[0] is problems[2] is None and re.search(what, problems[1])
-    assert [len(array) for array in arrays.values()] == [3, 2, 4, 3, 4]  # nothing of it
+    assert [len(array) for array in arrays.values()] == [3, 2, 4, 3, 4]  # the invalid one is not stored
     assert SegmentColumns.read(arrays, 1, 5) is None
     assert np.array_equal(SegmentColumns.read(arrays, 2, 5).bitmap(5, 4), reference(rle, 5, 4))
 
 
-def test_nothing_said_is_no_segment():
+def test_empty_segmentations_give_no_segment():
     assert from_coco([], 5, 4) is None and from_coco(None, 5, 4) is None
     assert len(from_coco([[1, 1], [0, 0, 3, 0, 3, 3]], 5, 4).rings) == 1
 
 
-def test_columns_give_back_what_was_put_in():
+def test_columns_round_trip():
     random = np.random.default_rng(3)
     polygons = [[blob(random).ravel().tolist() for _ in range(count)] for count in (1, 3)]
     rle = coco_mask.encode(np.asfortranarray(speckled(random)))
@@ -160,14 +160,14 @@ def test_columns_give_back_what_was_put_in():
 @pytest.mark.parametrize(
     ("scale", "shift"), [((-1, 1), (WIDTH, 0)), ((1, -1), (0, HEIGHT)), ((1.7, 0.6), (-30, 11)), ((-2, 2), (300, -40))]
 )
-def test_moving_is_warping_the_picture(make, scale, shift):
+def test_moving_equals_warping_the_image(make, scale, shift):
     random = np.random.default_rng(5)
     ring = blob(random)
     bitmap = Polygons([ring]).bitmap(HEIGHT, WIDTH)
     segment = Polygons([ring]) if make is Polygons else Bitmap(bitmap[10:, 20:], (20, 10))
     moved = segment.move(scale, shift)
     matrix = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]], np.float64)
-    matrix[:, 2] += 0.5 * (np.array(scale) - 1)  # OpenCV's pixels have their centers at integers
+    matrix[:, 2] += 0.5 * (np.array(scale) - 1)  # OpenCV's pixel centers are at integers
     expected = cv2.warpAffine(bitmap.astype(np.float32), matrix, (400, 300)) >= 0.5
     assert type(moved) is make
     assert overlap(moved.bitmap(300, 400), expected) > 0.96
@@ -175,7 +175,7 @@ def test_moving_is_warping_the_picture(make, scale, shift):
     assert np.allclose(moved.bounds(), [*corners.min(0), *corners.max(0)], atol=1e-4)
 
 
-def test_whole_steps_of_a_bitmap_are_exact():
+def test_moves_of_a_bitmap_are_exact():
     bitmap = speckled(np.random.default_rng(6))
     whole = Bitmap(bitmap)
     assert np.array_equal(whole.move((-1, 1), (WIDTH, 0)).bitmap(HEIGHT, WIDTH), bitmap[:, ::-1])
@@ -185,13 +185,13 @@ def test_whole_steps_of_a_bitmap_are_exact():
     assert np.array_equal(there_and_back.bitmap(HEIGHT, WIDTH), bitmap)
 
 
-def test_polygons_beyond_the_picture_are_cut_off():
+def test_polygons_beyond_the_image_are_clipped():
     ring = np.array([[-30.0, -20.0], [200.0, 30.0], [100.0, 150.0], [-60.0, 90.0]])
     larger = Polygons([ring + 100]).bitmap(400, 400)
     assert overlap(Polygons([ring]).bitmap(HEIGHT, WIDTH), larger[100 : 100 + HEIGHT, 100 : 100 + WIDTH]) > 0.995
 
 
-def test_crops_of_closed_form():
+def test_crops_equal_closed_forms():
     square = np.array([[10, 20], [30, 20], [30, 40], [10, 40]], np.float32)
     whole = np.pad(np.ones((20, 20), np.uint8), ((20, 80), (10, 130)))
     for segment in (Polygons([square]), Bitmap(whole), Bitmap(np.ones((20, 20), np.uint8), (10, 20))):
@@ -218,7 +218,7 @@ def test_crops_of_bitmaps_are_means_over_areas():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_crops_of_polygons_agree_with_coco_s_bitmap(seed):
+def test_crops_of_polygons_agree_with_bitmaps_and_pycocotools(seed):
     random = np.random.default_rng(seed)
     polygons = Polygons([blob(random, (18, 40)) for _ in range(random.integers(1, 3))])
     box = polygons.bounds()
@@ -239,7 +239,7 @@ def test_crops_of_a_sliver_of_a_large_polygon(box):
 
 
 @pytest.mark.skipif(not COCO.is_file(), reason="the COCO sample of ../shared is not here")
-def test_the_outlines_of_real_objects():
+def test_masks_of_real_objects():
     content = json.loads(COCO.read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     with_bitmap, with_polygon = [], []
@@ -254,6 +254,6 @@ def test_the_outlines_of_real_objects():
             crop = segment.crop(box, 56)
             with_bitmap.append(overlap(crop, Bitmap(bitmap).crop(box, 56)))
             with_polygon.append(overlap(crop, 255 * drawn_finely(segment, box, 56)))
-    # A bitmap of whole pixels is itself a few percent off at thin objects; the polygon drawn finely is not.
+    # A bitmap is off by a few percent at thin objects; the polygon rendered at high resolution is not.
     assert len(with_bitmap) > 50 and min(with_polygon) > 0.97
     assert np.mean(np.array(with_bitmap) >= 0.95) > 0.95 and min(with_bitmap) > 0.9

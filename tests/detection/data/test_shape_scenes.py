@@ -1,4 +1,4 @@
-"""The generated detection data, as pycocotools and the pictures themselves see it."""
+"""Generated detection data, compared with pycocotools and with the images."""
 
 import json
 from collections import Counter
@@ -39,7 +39,7 @@ def annotations_of(coco, image_id):
     return coco.loadAnns(coco.getAnnIds(image_id))
 
 
-def test_pictures_and_files_belong_together(root, coco):
+def test_images_match_the_files(root, coco):
     assert len(coco.imgs) == TRAIN and len(COCO(root / "annotations" / "val.json").imgs) == VAL
     for split, count in (("train", TRAIN), ("val", VAL)):
         assert len(list((root / split).iterdir())) == count
@@ -52,7 +52,7 @@ def test_pictures_and_files_belong_together(root, coco):
     assert any(h > w for h, w, _ in shapes) and any(h < w for h, w, _ in shapes)
 
 
-def test_ids_are_sparse_and_classes_all_there(coco):
+def test_ids_are_sparse_and_all_classes_occur(coco):
     assert [(category["id"], category["name"]) for category in coco.cats.values()] == list(
         zip([1, 2, 4, 7, 11], DEFAULT_CLASSES)
     )
@@ -60,8 +60,8 @@ def test_ids_are_sparse_and_classes_all_there(coco):
     assert set(counts) == set(coco.cats) and min(counts.values()) > 0.1 * sum(counts.values())
 
 
-def test_masks_are_those_of_the_scene(coco):
-    """Drawn again and rasterized by pycocotools, polygons and RLE are the same pixels, in the same order."""
+def test_masks_equal_those_of_the_scene(coco):
+    """Polygons and RLE, decoded by pycocotools, equal the masks of the scene drawn again, in the same order."""
     for index in range(TRAIN):
         scene = draw(SIZE, DEFAULT_CLASSES, np.random.default_rng((SEED, 0, index)))
         annotations = annotations_of(coco, index + 1)
@@ -72,14 +72,14 @@ def test_masks_are_those_of_the_scene(coco):
             assert annotation["area"] == item.mask.sum()
 
 
-def test_boxes_are_tight_around_what_is_visible(coco):
+def test_boxes_are_tight_around_the_visible_part(coco):
     for annotation in coco.anns.values():
         x, y, w, h = annotation["bbox"]
         assert [x, y, w, h] == list(cv2.boundingRect(coco.annToMask(annotation)))
 
 
-def test_the_picture_shows_the_shapes_where_the_masks_are(root, coco):
-    """A shape has one color: within its mask pixels differ by no more than the noise, which is below 12 levels."""
+def test_shapes_are_drawn_where_the_masks_are(root, coco):
+    """Within a mask pixels differ by noise alone, as each shape has one color; pixels around it have other colors."""
     checked = 0
     for image in list(coco.imgs.values())[:40]:
         pixels = as_image(root / "train" / image["file_name"]).decode()
@@ -101,7 +101,7 @@ def test_no_pixel_belongs_to_two_objects(coco):
         assert not masks or sum(masks).max() == 1
 
 
-def test_what_detectors_find_hard_is_there(coco):
+def test_scenes_contain_the_hard_cases(coco):
     counts = [len(annotations_of(coco, image_id)) for image_id in coco.imgs]
     crowds = [annotation for annotation in coco.anns.values() if annotation["iscrowd"]]
     others = [annotation for annotation in coco.anns.values() if not annotation["iscrowd"]]
@@ -116,23 +116,23 @@ def test_what_detectors_find_hard_is_there(coco):
 
 
 def painted(*boxes):
-    """A scene of upright rectangles xyxy, later ones before earlier ones."""
+    """Paints upright rectangles xyxy, later ones over earlier ones, and returns the objects."""
     canvas = Canvas(np.zeros((60, 80, 3), np.uint8))
     for number, (left, top, right, bottom) in enumerate(boxes, 1):
-        # OpenCV's fill takes corners in pixel centers, the last ones with it.
+        # OpenCV's fill takes corners at pixel centers, inclusive.
         corners = np.array([(left, top), (right - 1, top), (right - 1, bottom - 1), (left, bottom - 1)], float)
         canvas.add(number, [[corners]], np.random.default_rng(0))
     return canvas.objects()
 
 
-def test_what_is_hidden_is_left_out():
+def test_masks_leave_out_hidden_parts():
     behind, before = painted((10, 10, 50, 40), (20, 30, 70, 50))
     assert (behind.label, before.label) == (1, 2)
     assert to_coco(before)["bbox"] == [20, 30, 50, 20] and to_coco(before)["area"] == 50 * 20
     assert to_coco(behind)["area"] == 40 * 30 - 30 * 10 and to_coco(behind)["bbox"] == [10, 10, 40, 30]
 
 
-def test_an_object_may_fall_into_parts_or_get_a_hole():
+def test_occlusion_splits_objects_or_makes_holes():
     split, _ = painted((10, 10, 50, 40), (20, 0, 30, 60))
     assert sorted(map(sorted, to_coco(split)["segmentation"])) == sorted(
         sorted([x for x in sides for _ in "ab"] + [10, 10, 40, 40]) for sides in ((10, 20), (30, 50))
@@ -142,20 +142,20 @@ def test_an_object_may_fall_into_parts_or_get_a_hole():
 
 
 def test_slivers_are_not_annotated():
-    assert [item.label for item in painted((10, 10, 50, 40), (19, 0, 70, 60))] == [1, 2]  # 9 of 40 columns are left
+    assert [item.label for item in painted((10, 10, 50, 40), (19, 0, 70, 60))] == [1, 2]  # 9 of 40 columns are visible
     assert [item.label for item in painted((10, 10, 50, 40), (17, 0, 70, 60))] == [2]  # 7 of 40
 
 
 @pytest.mark.parametrize("name", ["ring", "frame"])
-def test_holes_demand_rle(name):
+def test_holes_need_rle(name):
     rng = np.random.default_rng(0)
     items = [item for _ in range(30) for item in draw(128, [name], rng).objects if not item.crowd]
     kinds = Counter(type(to_coco(item)["segmentation"]) for item in items)
     assert kinds[dict] > kinds[list]
 
 
-def test_any_mask_survives_its_annotation():
-    """Separate and touching parts, holes, single pixels, the whole picture."""
+def test_masks_round_trip_through_annotations():
+    """Tries separate and touching parts, holes, single pixels and a full mask."""
     rng = np.random.default_rng(0)
     masks = [rng.random((17, 23)) < share for share in (0.02, 0.3, 0.6, 0.9) for _ in range(10)]
     masks += [np.ones((17, 23), bool), np.eye(17, 23, dtype=bool)]
@@ -169,7 +169,7 @@ def test_any_mask_survives_its_annotation():
             assert isinstance(annotation["segmentation"], list) or np.array_equal(decoded, mask)
 
 
-def test_every_picture_depends_on_seed_split_and_number_alone(root, tmp_path):
+def test_images_depend_on_seed_split_and_number_alone(root, tmp_path):
     shape_scenes.write(tmp_path / "same", 10, VAL, SIZE, SEED)
     shape_scenes.write(tmp_path / "other", 10, 10, SIZE, SEED + 1)
     whole, same, other = contents(root), contents(tmp_path / "same"), contents(tmp_path / "other")
@@ -182,7 +182,7 @@ def test_every_picture_depends_on_seed_split_and_number_alone(root, tmp_path):
     assert not set(train) & set(val)
 
 
-def test_a_finished_set_is_left_alone_and_another_is_not_mistaken_for_it(tmp_path):
+def test_a_finished_set_is_kept_and_other_settings_are_refused(tmp_path):
     root = tmp_path / "scenes"
     shape_scenes.ensure(root, 3, 2, 48, 0, ["heart", "ring"])
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
@@ -195,7 +195,7 @@ def test_a_finished_set_is_left_alone_and_another_is_not_mistaken_for_it(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["scenes"]
 
 
-def test_other_files_are_not_written_over(tmp_path):
+def test_other_files_are_not_overwritten(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(FileError, match="cannot be written"):
         shape_scenes.ensure(tmp_path, 1, 1, 48, 0)
@@ -209,8 +209,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_processes_may_start_at_once(tmp_path, monkeypatch):
-    """Another process finishes the same folder while this one still draws."""
+def test_processes_may_start_simultaneously(tmp_path, monkeypatch):
+    """Another process finishes the same folder while this one draws."""
     root, write_split = tmp_path / "scenes", shape_scenes._write_split
 
     def overtaken(*arguments):
@@ -231,7 +231,7 @@ def test_classes_are_checked(classes, hint, tmp_path):
         shape_scenes.write(tmp_path / "scenes", 1, 1, 48, 0, classes)
 
 
-def test_the_command_writes_them_and_says_how_to_train(tmp_path, capsys):
+def test_the_command_writes_scenes_and_prints_how_to_train(tmp_path, capsys):
     make_shape_scenes(str(tmp_path / "scenes"), 3, 2, 48, 0)
     assert len(COCO(tmp_path / "scenes" / "annotations" / "val.json").imgs) == 2
     assert "data.val.annotations=annotations/val.json" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""VOC's XML against torchvision's reader and the devkit's rules; damage as an error and as a counted skip."""
+"""VOC's XML compared with torchvision's reader and the devkit's rules; damage as errors and counted skips."""
 
 import os
 import pickle
@@ -34,7 +34,7 @@ def xml(*objects: str, filename="", size=(60, 50)) -> str:
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a VOC folder of files by stem, with an image each, and returns its root."""
+    """Writes a VOC folder of XML files by stem, with an image each, and returns its root."""
 
     def write(files: dict[str, str], extension=".jpg", root=tmp_path, shape=(50, 60)) -> Path:
         for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -52,11 +52,11 @@ def opened(root: Path, *arguments, **named):
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason="the VOC data of ../shared are not here")
-def test_real_files_are_what_torchvision_reads(tmp_path):
+def test_real_files_are_read_as_by_torchvision(tmp_path):
     from torchvision.datasets import VOCDetection
 
     source = opened(BCCD, on_bad="error", cache_dir=tmp_path)
-    assert len(source) == 364 and source.label_counts().sum() == 4888  # as its authors say
+    assert len(source) == 364 and source.label_counts().sum() == 4888  # as stated by the authors of BCCD
     assert source.classes == ["Platelets", "RBC", "WBC"] and source.problems == []
     for i in range(0, len(source), 7):
         tree = ElementTree.parse(BCCD / "Annotations" / f"{source.image_id(i)}.xml").getroot()
@@ -72,7 +72,7 @@ def test_real_files_are_what_torchvision_reads(tmp_path):
     assert len(test) == len((BCCD / "ImageSets/Main/test.txt").read_text().split())
 
 
-def test_boxes_are_of_the_first_and_last_pixel(write):
+def test_corners_are_1_based_and_inclusive(write):
     root = write({"a": xml(element(box=(1, 1, 60, 50)), element(box=(7, 8, 7, 8)), element(box=("5.5", 3, 20, 9)))})
     assert opened(root).objects(0).boxes.tolist() == [[0, 0, 60, 50], [6, 7, 7, 8], [4.5, 2, 20, 9]]
 
@@ -100,8 +100,8 @@ def test_difficult_is_crowd_and_truncated_is_kept(write):
 
 
 @pytest.mark.parametrize("boxes", [1, 2])
-def test_difficult_objects_are_not_missed_nor_found(write, boxes):
-    """By COCO's rules and by VOC's: with the sound one of two cats found, and with the difficult one found as well."""
+def test_difficult_objects_are_neither_missed_nor_found(write, boxes):
+    """AP is 1 by COCO's and VOC's rules if only the normal one of two cats is found, or the difficult one as well."""
     source = opened(write({"a": xml(element("cat", (1, 1, 20, 20)), element("cat", (31, 1, 50, 20), difficult=1))}))
     truth = source.to_coco()
     found = [{key: thing[key] for key in ("image_id", "category_id", "bbox")} for thing in truth["annotations"]]
@@ -137,7 +137,7 @@ def test_ground_truth_is_composed(write):
     }
 
 
-def test_classes_are_voc_s_twenty_or_those_found(write, tmp_path):
+def test_classes_are_vocs_twenty_or_those_found(write, tmp_path):
     assert opened(write({"a": xml(element("dog"))})).classes == voc.CLASSES == sorted(voc.CLASSES)
     assert len(set(voc.CLASSES)) == 20
     root = write({"a": xml(element("zebra"), element("dog"), element("dog"))}, root=tmp_path / "other")
@@ -176,7 +176,7 @@ def test_images_are_found_by_the_name_in_the_file(write):
 
 
 @pytest.mark.parametrize("size", [None, (0, 0)])
-def test_sizes_come_from_the_image_where_the_file_has_none(write, size):
+def test_missing_sizes_are_read_from_the_image(write, size):
     source = opened(write({"a": xml(element(box=(50, 40, 99, 99)), size=size)}), on_bad="error")
     assert source.sizes.tolist() == [[60, 50]] and source.objects(0).boxes.tolist() == [[49, 39, 60, 50]]
     assert len(source.problems) == 1
@@ -217,7 +217,7 @@ def test_damage_is_an_error_or_a_counted_skip(write, damage):
     assert opened(root, classes=voc.CLASSES).problems == source.problems
 
 
-def test_an_image_without_its_file_is_a_problem(write, tmp_path):
+def test_an_image_without_xml_is_a_problem(write, tmp_path):
     root = write({"a": xml(element())})
     (tmp_path / "list.txt").write_text("a\nb\n")
     with pytest.raises(DataError, match="image b has no XML file"):
@@ -226,14 +226,14 @@ def test_an_image_without_its_file_is_a_problem(write, tmp_path):
     assert len(source) == 1 and "left out 1 image with no XML file that can be read: b" in source.problems[0]
 
 
-def test_a_list_with_odd_names(write, tmp_path):
+def test_a_list_with_invalid_names(write, tmp_path):
     root = write({"a": xml(element())})
     (tmp_path / "list.txt").write_bytes(b"a\nb\0c\n" + b"d" * 5000)
     source = opened(root, tmp_path / "list.txt")
     assert len(source) == 1 and [len(sentence) < 300 for sentence in source.problems] == [True, True]
 
 
-def test_second_start_and_changed_files(write, monkeypatch):
+def test_the_index_is_reused_until_files_change(write, monkeypatch):
     root = write({"a": xml(element()), "b": xml()})
     before = opened(root)
     with monkeypatch.context() as patch:
@@ -250,7 +250,7 @@ def test_second_start_and_changed_files(write, monkeypatch):
     assert len(opened(root).objects(1)) == 2
 
 
-def test_the_devkit_and_its_years_together(write, tmp_path):
+def test_years_of_the_devkit_can_be_concatenated(write, tmp_path):
     for year, stems in (("2007", ("000005", "000007")), ("2012", ("2008_000001",))):
         root = write({stem: xml(element("train")) for stem in stems}, root=tmp_path / f"VOCdevkit/VOC{year}")
         (root / "ImageSets/Main/trainval.txt").write_text("\n".join(stems))

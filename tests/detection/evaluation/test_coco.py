@@ -1,4 +1,4 @@
-"""COCO's figures are those of pycocotools, called here as its users do, whatever engine and whatever form of input."""
+"""COCO's metrics with both engines and every form of input, compared with pycocotools."""
 
 import contextlib
 import copy
@@ -42,7 +42,7 @@ def agree(evaluation: coco.Evaluation, judge: COCOeval) -> None:
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", range(20))
-def test_both_engines_are_pycocotools(seed, kind, tmp_path):
+def test_both_engines_equal_pycocotools(seed, kind, tmp_path):
     truth, results = make(seed)
     results = [{key: value for key, value in entry.items() if key != OTHER[kind]} for entry in results]
     judge = pycocotools(truth, results, kind)
@@ -52,7 +52,7 @@ def test_both_engines_are_pycocotools(seed, kind, tmp_path):
         agree(coco.match(*files, kind, engine), judge)
 
 
-def test_the_random_scenes_have_what_is_hard():
+def test_random_scenes_contain_the_hard_cases():
     truths, results = zip(*map(make, range(20)))
     objects = [thing for truth in truths for thing in truth["annotations"]]
     assert sum(len(truth["annotations"]) > 5 for truth in truths) >= 15
@@ -64,11 +64,11 @@ def test_the_random_scenes_have_what_is_hard():
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_files_without_gaps_are_not_parsed_by_python(kind, tmp_path, monkeypatch):
+def test_complete_files_are_not_parsed_by_python(kind, tmp_path, monkeypatch):
     truth, results = make(10)
     truth["annotations"] = [thing for thing in truth["annotations"] if min(thing["bbox"][2:]) > 0]
     results = [{key: value for key, value in entry.items() if key != OTHER[kind]} for entry in results]
-    for reader in ("ground_truth", "results") if kind == "bbox" else ("results",):  # masks are looked at
+    for reader in ("ground_truth", "results") if kind == "bbox" else ("results",):  # masks are validated in Python
         monkeypatch.setattr(f"resdet.detection.evaluation.{reader}.read_json", None)
     files = written(tmp_path, truth, results)
     agree(coco.match(*files, kind), pycocotools(truth, results, kind))
@@ -87,7 +87,7 @@ def test_other_limits_of_detections(engine):
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_per_class_is_that_of_the_class_alone(engine):
+def test_per_class_metrics_equal_evaluation_of_the_class_alone(engine):
     truth, results = make(3)
     for category in truth["categories"]:
         own = [
@@ -103,7 +103,7 @@ def test_per_class_is_that_of_the_class_alone(engine):
             assert figures[name] == (None if expected == -1 else pytest.approx(expected, abs=1e-9))
 
 
-def test_masks_are_judged_by_their_own_area_beside_boxes_too(tmp_path):
+def test_masks_are_evaluated_by_mask_area_even_with_boxes(tmp_path):
     truth, results = make(10)
     alone = [{key: value for key, value in entry.items() if key != "bbox"} for entry in results]
     judge = pycocotools(truth, alone, "segm")
@@ -113,7 +113,7 @@ def test_masks_are_judged_by_their_own_area_beside_boxes_too(tmp_path):
     assert not np.array_equal(pycocotools(truth, results, "segm").eval["precision"], judge.eval["precision"])
 
 
-def test_boxes_of_masks_where_no_boxes_are_given(tmp_path):
+def test_missing_boxes_are_computed_from_masks(tmp_path):
     truth, results = make(3)
     results = [{key: value for key, value in entry.items() if key != "bbox"} for entry in results]
     agree(coco.match(*written(tmp_path, truth, results), "bbox"), pycocotools(truth, results, "bbox"))
@@ -121,7 +121,7 @@ def test_boxes_of_masks_where_no_boxes_are_given(tmp_path):
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_no_results_are_zeros(engine, kind, tmp_path):
+def test_no_results_give_zeros(engine, kind, tmp_path):
     truth, _ = make(3)
     for annotations, results in ((truth, []), written(tmp_path, truth, [])):
         figures = coco.evaluate(annotations, results, kind, engine)
@@ -131,7 +131,7 @@ def test_no_results_are_zeros(engine, kind, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_what_is_absent_is_none(engine):
+def test_metrics_without_objects_are_none(engine):
     truth = one_image({"bbox": [0, 0, 10, 10]})
     figures = coco.evaluate(truth, [found([0, 0, 10, 10], 0.9), found([0, 0, 10, 10], 0.8, 2)], engine=engine)
     assert figures["AP"] == figures["APs"] == pytest.approx(1) and figures["APm"] is figures["ARl"] is None
@@ -142,7 +142,7 @@ def test_what_is_absent_is_none(engine):
     assert all(nothing[name] is None for name in NAMES)
 
 
-def test_classes_of_one_name_stay_apart():
+def test_classes_of_the_same_name_stay_apart():
     truth = one_image(
         {"bbox": [0, 0, 10, 10]}, {"bbox": [50, 50, 10, 10], "category_id": 2}, names=("bat", "bat", "cat")
     )
@@ -186,7 +186,7 @@ def test_gaps_in_the_ground_truth_are_filled(gap, kind, tmp_path):
     assert objects == len(truth["annotations"])
 
 
-def test_columns_numpy_values_and_parts_are_the_same(tmp_path):
+def test_columns_numpy_values_and_parts_give_the_same_metrics(tmp_path):
     truth, results = make(10)
     expected = coco.evaluate(truth, results)
     numpy = [
@@ -209,20 +209,20 @@ def test_columns_numpy_values_and_parts_are_the_same(tmp_path):
             )
 
 
-def test_curves_of_a_case_done_by_hand():
-    """Two objects; found at once, then a false one, then the other: precision 1 up to recall 0.5, then 2/3."""
+def test_curves_by_hand():
+    """A true, a false and a true positive for two objects: precision 1 up to recall 0.5, then 2/3."""
     truth = one_image({"bbox": [0, 0, 20, 20]}, {"bbox": [50, 50, 20, 20]})
     results = [found([0, 0, 20, 20], 0.9), found([30, 30, 9, 9], 0.8), found([50, 50, 20, 12], 0.7)]
     curves = coco.curves(truth, results)
     assert [*curves] == ["a"] and curves["a"]["recall"][50] == 0.5 and len(curves["a"]["recall"]) == 101
     assert curves["a"]["precision"]["0.5"] == pytest.approx([1] * 51 + [2 / 3] * 50)
-    assert curves["a"]["precision"]["0.75"] == pytest.approx([1] * 51 + [0] * 50)  # the last one's IoU is 0.6
+    assert curves["a"]["precision"]["0.75"] == pytest.approx([1] * 51 + [0] * 50)  # the third result has an IoU of 0.6
     figures = coco.evaluate(truth, results)
     assert np.mean(curves["a"]["precision"]["mean"]) == pytest.approx(figures["AP"])
     assert np.mean(curves["a"]["precision"]["0.5"]) == pytest.approx(figures["AP50"])
 
 
-def test_the_known_figures():
+def test_known_metrics_of_100_coco_images():
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not here")
     truth = SHARED / "instances_val2014_100.json"
@@ -233,7 +233,7 @@ def test_the_known_figures():
 
 
 @pytest.mark.parametrize("extra", [{"area": 5.0}, {"iscrowd": 1}, {"id": 7}, {"ignore": 1}, {"note": "x"}])
-def test_what_else_results_carry_changes_nothing(extra, tmp_path):
+def test_extra_fields_of_results_are_ignored(extra, tmp_path):
     truth, results = make(10)
     truth["annotations"] = [thing for thing in truth["annotations"] if min(thing["bbox"][2:]) > 0]
     results = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in results]

@@ -1,4 +1,4 @@
-"""The confusion matrix and TIDE's errors on cases done by hand."""
+"""The confusion matrix and TIDE's errors on hand-computed cases."""
 
 import numpy as np
 from pycocotools import mask
@@ -16,18 +16,18 @@ TRUTH = {
     ],
 }
 RESULTS = [
-    {"image_id": 1, "category_id": 7, "bbox": [0, 0, 10, 10], "score": 0.9},  # a cat taken for a dog
-    {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 9], "score": 0.8},  # the cat is taken: background
+    {"image_id": 1, "category_id": 7, "bbox": [0, 0, 10, 10], "score": 0.9},  # a cat classified as a dog
+    {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 9], "score": 0.8},  # the cat is already matched: background
     {"image_id": 1, "category_id": 7, "bbox": [20, 0, 10, 6], "score": 0.7},  # the dog, IoU 0.6
-    {"image_id": 1, "category_id": 7, "bbox": [55, 55, 10, 10], "score": 0.9},  # in the crowd
-    {"image_id": 1, "category_id": 3, "bbox": [60, 60, 10, 10], "score": 0.9},  # in the crowd of others
+    {"image_id": 1, "category_id": 7, "bbox": [55, 55, 10, 10], "score": 0.9},  # in the crowd region
+    {"image_id": 1, "category_id": 3, "bbox": [60, 60, 10, 10], "score": 0.9},  # in a crowd region of another class
     {"image_id": 1, "category_id": 3, "bbox": [0, 80, 10, 10], "score": 0.6},  # background
-    {"image_id": 2, "category_id": 7, "bbox": [0, 0, 10, 10], "score": 0.4},  # right, but not sure enough
+    {"image_id": 2, "category_id": 7, "bbox": [0, 0, 10, 10], "score": 0.4},  # correct, but with a low score
 ]
 
 
 def with_masks(entries: list[dict]) -> list[dict]:
-    """Each box filled, as RLE."""
+    """Adds the filled boxes as RLE masks."""
     filled = []
     for entry in entries:
         x, y, width, height = entry["bbox"]
@@ -41,9 +41,9 @@ def test_confusion_by_hand():
     confusion = coco.confusion(TRUTH, RESULTS, score=0.5)
     assert confusion["classes"] == ["cat", "dog"]
     assert confusion["matrix"] == [
-        [0, 1, 0],  # cats: found as cat, as dog, missed
+        [0, 1, 0],  # cats: detected as cat, as dog, missed
         [0, 1, 1],
-        [2, 0, 0],  # nothing
+        [2, 0, 0],  # background
     ]
 
 
@@ -66,13 +66,13 @@ def polygon(x: int, y: int, width: int, height: int) -> list[list[int]]:
 
 
 def test_tide_by_hand():
-    """One error of each kind; the perfect answer has none."""
+    """The results have one Cls, Loc, Dupe and Bkg error each; perfect results have no error."""
     truth = {**TRUTH, "annotations": [thing for thing in TRUTH["annotations"] if not thing["iscrowd"]]}
     right = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 0.9}
     results = [
         right,
         {**right, "score": 0.8},  # Dupe
-        {**right, "bbox": [20, 0, 10, 10], "score": 0.7},  # Cls: a dog
+        {**right, "bbox": [20, 0, 10, 10], "score": 0.7},  # Cls: the object is a dog
         {**right, "image_id": 2, "category_id": 7, "bbox": [0, 0, 10, 3], "score": 0.6},  # Loc: IoU 0.3
         {**right, "bbox": [70, 70, 10, 10], "score": 0.5},  # Bkg
     ]

@@ -1,4 +1,4 @@
-"""Damaged ground truth and results are refused by one sentence, with either engine."""
+"""Invalid ground truth and results raise an error that names the entry, with either engine."""
 
 import copy
 
@@ -27,7 +27,7 @@ BAD_RESULTS = {
 
 @pytest.mark.parametrize("key", BAD_RESULTS)
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_bad_results_are_named(key, engine, tmp_path):
+def test_errors_name_the_invalid_result(key, engine, tmp_path):
     truth, results = make(3)
     results = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in results]
     results[1][key.split()[0]], complaint = BAD_RESULTS[key]
@@ -39,7 +39,7 @@ def test_bad_results_are_named(key, engine, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["image_id", "category_id", "score", "bbox"])
-def test_missing_fields_of_results_are_named(key, tmp_path):
+def test_errors_name_the_missing_field_of_a_result(key, tmp_path):
     truth, results = make(3)
     results = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in results]
     del results[2][key]
@@ -50,7 +50,7 @@ def test_missing_fields_of_results_are_named(key, tmp_path):
 
 @pytest.mark.parametrize("boxes", [True, False])
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_bad_masks_are_named(engine, boxes, tmp_path):
+def test_errors_name_the_invalid_mask(engine, boxes, tmp_path):
     truth, results = make(3)
     for entry in results if not boxes else ():
         del entry["bbox"]
@@ -71,7 +71,7 @@ def test_bad_masks_are_named(engine, boxes, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_masks_of_some_and_boxes_of_others_are_refused(engine, tmp_path):
+def test_results_with_only_some_boxes_are_refused(engine, tmp_path):
     truth, results = make(3)
     for entry, key in zip(results, ["bbox", "segmentation"] * len(results)):
         del entry[key]
@@ -83,7 +83,7 @@ def test_masks_of_some_and_boxes_of_others_are_refused(engine, tmp_path):
 @pytest.mark.parametrize(
     "spoil", [lambda text: text[:-1], lambda text: text + "0", lambda text: "o" * 40, lambda _: ""]
 )
-def test_damaged_runs_are_named(engine, spoil, tmp_path):
+def test_errors_name_the_damaged_rle(engine, spoil, tmp_path):
     truth, results = make(3)
     for entry in results:
         del entry["bbox"]
@@ -109,7 +109,7 @@ BAD_TRUTH = {
 
 @pytest.mark.parametrize("name", BAD_TRUTH)
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_bad_ground_truth_is_named(name, engine, tmp_path):
+def test_errors_name_the_invalid_ground_truth(name, engine, tmp_path):
     truth, results = make(3)
     change, complaint = BAD_TRUTH[name]
     change(truth)
@@ -119,7 +119,7 @@ def test_bad_ground_truth_is_named(name, engine, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_masks_need_masks_and_sizes(engine, tmp_path):
+def test_mask_ap_needs_masks_and_image_sizes(engine, tmp_path):
     truth, results = make(3)
     image = truth["annotations"][0]["image_id"]
     for change, complaint in (
@@ -137,7 +137,7 @@ def test_masks_need_masks_and_sizes(engine, tmp_path):
                 coco.evaluate(*inputs, "segm", engine)
 
 
-def test_files_that_are_none(tmp_path):
+def test_invalid_files_and_options_are_refused(tmp_path):
     truth, results = make(3)
     good, _ = written(tmp_path, truth, results)
     with pytest.raises(DataError, match="nothing.json cannot be read"):

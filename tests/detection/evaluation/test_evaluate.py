@@ -1,4 +1,4 @@
-"""A detector on a data set: what is found is the images' own, and a perfect detector is told so."""
+"""Evaluation of a detector on a data set, compared with its predictions and with hand-computed metrics."""
 
 import contextlib
 import io
@@ -62,7 +62,7 @@ def judge(root, source, *overrides, score=None):
 
 
 def truth_as_results(root, keep=lambda entry: not entry["iscrowd"]):
-    """The annotations as detections of score 1, their masks as RLE."""
+    """Returns the annotations as detections of score 1, with RLE masks."""
     from pycocotools.coco import COCO
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -92,26 +92,26 @@ def test_a_perfect_detector_by_other_rules(root, source, metric):
     found = truth_as_results(root) if metric != "ilsvrc_det" else truth_as_results(root, lambda entry: True)
     assert headline_metrics(DetectionEvalConfig(metric=metric), source, found, ["bbox"]) == {
         "mAP": pytest.approx(1.0)
-    }  # ILSVRC knows no crowds
+    }  # ILSVRC has no crowds
 
 
 @pytest.mark.parametrize("metric, name", [("coco", "AP"), ("voc_area", "mAP")])
-def test_a_detector_blind_to_one_class(root, source, metric, name):
-    """Every class counts alike."""
+def test_a_detector_that_misses_one_class(root, source, metric, name):
+    """All classes have the same weight in the mean."""
     blind = source.category_ids[0]
     found = truth_as_results(root, lambda entry: entry["category_id"] != blind and not entry["iscrowd"])
     found = headline_metrics(DetectionEvalConfig(metric=metric), source, found, ["bbox"])
     assert found[name] == pytest.approx(1 - 1 / len(source.classes))
 
 
-def test_nothing_was_found(root, source):
+def test_no_detections_give_zero_ap(root, source):
     model, judged = judge(root, source, score=1.0)
     assert len(judged.results) == 0 and judged.results.to_list() == []
     found = headline_metrics(COCO, source, judged.results, BOTH)
     assert found["AP"] == found["mask_AP"] == 0
 
 
-def test_nothing_is_there(root, tmp_path):
+def test_annotations_without_objects_are_refused(root, tmp_path):
     content = json.loads((root / "annotations/val.json").read_text())
     (tmp_path / "empty.json").write_text(json.dumps(content | {"annotations": []}))
     source = open_coco(tmp_path / "empty.json", root / "val")
@@ -129,8 +129,8 @@ WITHOUT_PADDING = [
 
 
 @pytest.mark.parametrize("overrides", [[], WITHOUT_PADDING], ids=["fpn", "c4 without padding"])
-def test_what_is_found_is_what_predict_finds(root, source, overrides):
-    """By the ids of the file, in pixels of the images, whatever the order in which the images came."""
+def test_detections_equal_those_of_predict(root, source, overrides):
+    """Compares image ids, category ids, boxes in image pixels and masks, in any order of the images."""
     model, judged = judge(root, source, "eval.batch=1", *overrides)
     paths = [source.name(index) for index in range(len(source))]
     expected = [
@@ -147,7 +147,7 @@ def test_what_is_found_is_what_predict_finds(root, source, overrides):
 
 
 def test_losses_are_means_over_the_images(root, source):
-    """Each image's are those of `model.losses`; a last batch that is smaller counts by its images."""
+    """Compares with the mean of `model.losses` over batches of one image."""
     model, judged = judge(root, source, "eval.batch=1")
     experiment, _ = detector(root, source, "eval.batch=1")
     sums = {}
@@ -159,8 +159,8 @@ def test_losses_are_means_over_the_images(root, source):
     assert judged.losses == pytest.approx({name: value / len(source) for name, value in sums.items()}, rel=1e-4)
 
 
-def test_the_same_weights_have_the_same_losses(root, source):
-    """Although anchors and regions are drawn at random."""
+def test_losses_do_not_depend_on_the_random_state(root, source):
+    """Anchors and proposals are sampled at random, from a seed that the evaluation sets."""
     first = judge(root, source)[1].losses
     torch.manual_seed(123)
     experiment, model = detector(root, source)
@@ -171,7 +171,7 @@ def test_the_same_weights_have_the_same_losses(root, source):
 
 @pytest.fixture
 def damaged(root, tmp_path):
-    """The same data with a picture that is cut short, and the numbers of the others."""
+    """Returns the data set with its second image truncated."""
     content = json.loads((root / "annotations/val.json").read_text())
     for image in content["images"]:
         data = (root / "val" / image["file_name"]).read_bytes()
@@ -179,8 +179,8 @@ def damaged(root, tmp_path):
     return open_coco(root / "annotations/val.json", tmp_path, cache_dir=tmp_path)
 
 
-def test_an_image_that_cannot_be_read_is_not_judged(root, source, damaged):
-    """Nor do the losses count it; what the others have is as it was."""
+def test_unreadable_images_are_not_evaluated(root, source, damaged):
+    """Detections, losses and metrics leave out the unreadable image and do not change for the others."""
     skip = ["eval.batch=1", "data.on_bad_image=skip"]
     model, judged = judge(root, damaged, *skip)
     assert judged.left_out == [1] and source.result_id(1) not in judged.results.image_ids
@@ -206,8 +206,8 @@ def batches_of(root, source, *overrides):
     return list(evaluation_batches_of(source, experiment, model, WORLD, Notes(print)))
 
 
-def test_every_process_knows_what_was_left_out(root, damaged, monkeypatch):
-    """`gather` brings what the others have seen; here they are asked one after the other."""
+def test_all_processes_agree_on_unreadable_images(root, damaged, monkeypatch):
+    """Runs the two ranks in turn, with `gather` replaced by a function that records what each rank sends."""
     model, said = detector(root, damaged)[1], []
     monkeypatch.setattr(evaluate, "gather", lambda parts: said.append(parts) or parts)
     for rank in (0, 1):
@@ -219,8 +219,8 @@ def test_every_process_knows_what_was_left_out(root, damaged, monkeypatch):
     assert unread(damaged, seen[0]) == unread(damaged, seen[1]) == [1]
 
 
-def test_categories_that_the_data_lack_are_not_judged(root, source, tmp_path):
-    """A model of more categories than an annotation file names: said once, and its other detections are passed over."""
+def test_categories_missing_from_the_data_are_not_evaluated(root, source, tmp_path):
+    """A model with more categories than the annotations gives one note; detections of the others are dropped."""
     content = json.loads((root / "annotations/val.json").read_text())
     gone = content["categories"].pop()["id"]
     content["annotations"] = [entry for entry in content["annotations"] if entry["category_id"] != gone]
@@ -239,17 +239,17 @@ def test_categories_that_the_data_lack_are_not_judged(root, source, tmp_path):
 
 
 def test_results_have_the_size_of_the_annotations():
-    """Those of a picture that is twice as large as the one its objects were drawn in."""
+    """The image is twice as large as the size in the annotations: boxes are scaled down."""
     one = Result(np.array([[2, 4, 10, 8]]), np.array([0.5]), np.array([0]), ["a"], np.array([7]), (40, 60), None)
     few = SimpleNamespace(sizes=np.array([[30, 20]]), category_ids=[7], result_id=lambda index: index + 1)
     assert as_results(one, few, 0).to_list() == [{"image_id": 1, "category_id": 7, "bbox": [1, 2, 4, 2], "score": 0.5}]
 
 
-def test_losses_can_be_spared(root, source):
+def test_losses_can_be_disabled(root, source):
     assert judge(root, source, "eval.losses=false")[1].losses == {}
 
 
-def test_a_result_without_detections_is_without_rows():
+def test_a_result_without_detections_has_no_rows():
     nothing = Result(
         np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), [], np.zeros(0, int), (5, 6), np.zeros((0, 5, 6), bool)
     )
@@ -258,13 +258,13 @@ def test_a_result_without_detections_is_without_rows():
     assert len(results) == 0 and results.boxes.shape == (0, 4)
 
 
-def test_one_process_gathers_its_own():
+def test_one_process_gathers_its_results():
     rows = Results([3, 4], [1, 1], [0.5, 0.25], [[0, 0, 1, 1], [1, 1, 2, 2]])
     assert gather_results([rows]).to_list() == rows.to_list()
 
 
-def test_mean_losses_weigh_each_image_alike():
-    """Two images of one batch, one of the next, which had no positive anchor."""
+def test_mean_losses_weight_all_images_equally():
+    """Adds a batch of two images, and one of one image without positive anchors."""
     sums = LossSums()
     assert sums.means() == {}
     sums.add({"class": torch.tensor(2.0), "box": torch.tensor(0.75)}, 2)
@@ -272,7 +272,7 @@ def test_mean_losses_weigh_each_image_alike():
     assert sums.means() == {"class": 3.0, "box": 0.5}
 
 
-def test_an_empty_start_has_masks_where_the_detector_draws_them(root, source):
+def test_empty_results_have_masks_if_the_detector_has(root, source):
     assert (
         empty(detector(root, source)[1]).masks == []
         and empty(detector(root, source, "model.mask=null")[1]).masks is None

@@ -1,4 +1,4 @@
-"""ILSVRC's detection figures: its thresholds by hand, its greedy matching by loops written out."""
+"""ILSVRC DET's thresholds computed by hand, and its matching compared with a plain reimplementation in loops."""
 
 import numpy as np
 import pytest
@@ -23,30 +23,30 @@ def test_thresholds_by_hand():
 
 @pytest.mark.parametrize("width, hit", [(4, 1.0), (2.5, 1.0), (2.4, 0.0)])
 def test_small_objects_need_less_overlap(width, hit):
-    """10×10 pixels need an IoU of 100 / 400."""
+    """An object of 10×10 pixels needs an IoU of 100 / 400."""
     assert ilsvrc_det.evaluate_det(*case([[0, 0, 10, 10]], [([0, 0, width, 10], 0.9)]))["mAP"] == hit
 
 
 @pytest.mark.parametrize("width, hit", [(50, 1.0), (49, 0.0)])
-def test_large_ones_need_half(width, hit):
+def test_large_objects_need_an_iou_of_half(width, hit):
     assert ilsvrc_det.evaluate_det(*case([[0, 0, 100, 100]], [([0, 0, width, 100], 0.9)]))["mAP"] == hit
 
 
-def test_the_second_choice_is_given():
-    """Unlike in VOC, a detection whose best object is taken gets another that it overlaps enough."""
+def test_a_detection_can_match_its_second_best_object():
+    """Unlike in VOC, a detection whose best object is taken matches the next one with enough overlap."""
     inputs = case([[0, 0, 10, 10], [0, 3, 10, 10]], [([0, 0, 10, 10], 0.9), ([0, 1, 10, 10], 0.8)])
     assert ilsvrc_det.evaluate_det(*inputs)["mAP"] == pytest.approx(1)
 
 
 def test_each_object_has_its_own_threshold():
-    """The larger overlap is not enough for the large object; the small one is taken with less."""
+    """A box below the large object's threshold but above the small one's matches the small object."""
     small, large, box = [0, 0, 10, 10], [0, 0, 100, 100], [0, 0, 30, 13]
-    figures = ilsvrc_det.evaluate_det(*case([large, small], [(box, 0.9)]))  # 0.039 of 0.5, and 0.256 of 0.25
+    figures = ilsvrc_det.evaluate_det(*case([large, small], [(box, 0.9)]))  # IoU 0.039 below 0.5, and 0.256 above 0.25
     assert figures == {"mAP": 0.5, "per_class": {"n01443537": {"AP": 0.5, "objects": 2}}}
 
 
 def loops(truth: dict, results: list[dict], category: int) -> float:
-    """The devkit: images apart, then all detections of a class by score, and the area under the curve."""
+    """Returns AP by the devkit's algorithm: greedy matching by score, then the area under the curve."""
     objects = [thing for thing in truth["annotations"] if thing["category_id"] == category]
     ranked = sorted(
         (entry for entry in results if entry["category_id"] == category), key=lambda e: (-e["score"], e["image_id"])
@@ -72,7 +72,7 @@ def loops(truth: dict, results: list[dict], category: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_the_devkit_written_out(seed):
+def test_matches_the_devkits_algorithm(seed):
     rng = np.random.default_rng(seed)
     box = lambda: [int(v) for v in (*rng.integers(0, 40, 2), *rng.integers(2, 30, 2))]
     entry = lambda: {"image_id": int(rng.integers(1, 4)), "category_id": int(rng.integers(1, 3)), "bbox": box()}
@@ -90,7 +90,7 @@ def test_the_devkit_written_out(seed):
     expected = [loops(truth, results, category) for category in (1, 2)]
     assert [figures["per_class"][name]["AP"] for name in "12"] == pytest.approx(expected)
     assert figures["mAP"] == pytest.approx(np.mean(expected)) and figures["per_class"]["3"]["AP"] is None
-    blacklisted = [(1, 2), (3, 1), (2, 3)]  # image and category
+    blacklisted = [(1, 2), (3, 1), (2, 3)]  # (image, category)
     truth["images"] = [{"id": i, "blacklisted_category_ids": [c for n, c in blacklisted if n == i]} for i in (3, 1, 2)]
     figures = ilsvrc_det.evaluate_det(truth, results)
     judged = lambda entries: [e for e in entries if (e["image_id"], e["category_id"]) not in blacklisted]

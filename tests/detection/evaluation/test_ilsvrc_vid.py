@@ -1,4 +1,4 @@
-"""ILSVRC VID's metric, and that of slow, medium and fast objects, by hand and by loops written out."""
+"""ILSVRC VID's mAP, overall and by motion, computed by hand and by a plain reimplementation in loops."""
 
 import json
 
@@ -16,7 +16,7 @@ NEAR, FAR = [0, 0, 30, 30], [100, 100, 30, 30]
 
 
 def truth_of(*objects: tuple, frames: int = 3) -> dict:
-    """(frame, category, box, motion IoU) each."""
+    """Builds ground truth from tuples (frame, category, box, motion IoU)."""
     entries = [
         {"id": k, "image_id": frame, "category_id": category, "bbox": box, "motion_iou": motion}
         for k, (frame, category, box, motion) in enumerate(objects)
@@ -25,13 +25,13 @@ def truth_of(*objects: tuple, frames: int = 3) -> dict:
 
 
 def found(*results: tuple) -> list[dict]:
-    """(frame, category, box, score) each."""
+    """Builds results from tuples (frame, category, box, score)."""
     return [{"image_id": f, "category_id": c, "bbox": box, "score": score} for f, c, box, score in results]
 
 
 @pytest.mark.parametrize("width, hit", [(4, 1.0), (2.5, 1.0), (2.4, 0.0)])
 def test_small_objects_need_less_overlap(width, hit):
-    """As in DET: the kit's eval_vid_detection.m has defaultIOUthr 0.5 and pixelTolerance 10."""
+    """The thresholds are DET's: eval_vid_detection.m has defaultIOUthr 0.5 and pixelTolerance 10."""
     assert evaluate_vid(truth_of((1, 3, [0, 0, 10, 10], 1)), found((1, 3, [0, 0, width, 10], 0.9)))["mAP"] == hit
 
 
@@ -45,30 +45,30 @@ def test_limits_of_the_groups(motion, group):
 
 
 def test_objects_of_other_groups_are_ignored():
-    """With their detections, which would come first otherwise: precision 1/2 at the slow object."""
+    """For slow objects, detections of fast objects are ignored; otherwise they would halve the precision."""
     metrics = evaluate_vid(truth_of((1, 3, NEAR, 0.2), (2, 3, NEAR, 1.0)), found((1, 3, NEAR, 0.9), (2, 3, NEAR, 0.5)))
     assert (metrics["mAP_slow"], metrics["mAP_fast"]) == (1.0, 1.0)
 
 
 def with_a_miss(truth: dict, frame: int, box: list) -> dict:
-    """Metrics where a false detection comes before the found object of frame 1."""
+    """Returns the metrics with a false positive that has a higher score than the true one of frame 1."""
     return evaluate_vid(truth, found((frame, 3, box, 0.9), (1, 3, NEAR, 0.5)))
 
 
-def test_weights_of_false_detections_by_hand():
-    """A precision of 1 / (1 + weight) at the only object of the class in its group."""
+def test_weights_of_false_positives_by_hand():
+    """Precision is 1 / (1 + weight) at the group's only object of the class."""
     slow, fast = (1, 3, NEAR, 1.0), (2, 5, FAR, 0.1)
-    # In the frame of the slow object, a miss is wholly one of slow objects, wherever it lies.
+    # In the slow object's frame, a false positive of any position has weight 1 for slow objects.
     assert with_a_miss(truth_of(slow, fast), 1, FAR)["mAP_slow"] == 1 / 2
-    # In the frame of a fast object, none of slow ones, of any class.
+    # In a fast object's frame, one of any class has weight 0 for slow objects.
     assert with_a_miss(truth_of(slow, fast), 2, FAR)["mAP_slow"] == 1
-    # In a frame without objects, one by the share of slow objects: one of two.
+    # In a frame without objects, the weight is the share of slow objects: 1/2.
     assert with_a_miss(truth_of(slow, fast), 3, FAR)["mAP_slow"] == 1 / (1 + 1 / 2)
-    # In a frame with both: by the nearest.
+    # In a frame with both, the group of the object with the largest overlap decides.
     both = truth_of(slow, (1, 5, FAR, 0.1), (1, 5, [150, 0, 9, 9], 0.1))
     assert with_a_miss(both, 1, [20, 20, 30, 30])["mAP_slow"] == 1 / 2
     assert with_a_miss(both, 1, [110, 110, 30, 30])["mAP_slow"] == 1
-    # And without overlap by the fraction of objects outside of the group, two of three.
+    # Without overlap, the weight is the share of the frame's objects outside the group: 2/3.
     assert with_a_miss(both, 1, [60, 60, 9, 9])["mAP_slow"] == 1 / (1 + 2 / 3)
 
 
@@ -79,9 +79,9 @@ def iou(a: list, b: list) -> float:
 
 
 def loops(truth: dict, results: list[dict], category: int, inside) -> float | None:
-    """A frame after the other, as the kit and FGFA's code go; then all detections by score."""
+    """Returns AP, matching frame by frame as the devkit and FGFA do, then sorting all detections by score."""
     total = sum(inside(entry) for entry in truth["annotations"] if entry["category_id"] == category)
-    judged = []  # score, true, weight of a false one
+    judged = []  # (score, true positive, weight of a false positive)
     for image in truth["images"]:
         objects = [entry for entry in truth["annotations"] if entry["image_id"] == image["id"]]
         taken: set[int] = set()
@@ -95,7 +95,7 @@ def loops(truth: dict, results: list[dict], category: int, inside) -> float | No
             enough = lambda box: min(0.5, box[2] * box[3] / ((box[2] + 10) * (box[3] + 10)))
             free = [(overlap, k) for overlap, k in free if overlap >= enough(objects[k]["bbox"])]
             if free:
-                _, k = max(free, key=lambda pair: pair[0])  # the first of equal ones
+                _, k = max(free, key=lambda pair: pair[0])  # the first of equal overlaps
                 taken.add(k)
                 judged.append((entry["score"], inside(objects[k]), 0))
                 continue
@@ -123,7 +123,7 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_against_loops(seed):
+def test_matches_the_reimplementation(seed):
     rng = np.random.default_rng(seed)
     box = lambda: [int(value) for value in (*rng.integers(0, 60, 2), *rng.integers(4, 40, 2))]
     label = lambda: int(rng.choice([3, 5]))
@@ -145,7 +145,7 @@ def test_against_loops(seed):
 
 
 def tracked() -> dict:
-    """Two videos with the track 7, one that stands, the other moved by half its width: IoU 1/3."""
+    """Two videos with track 7, first static, then moved by half its width: IoU 1/3."""
     truth = truth_of(*((n, 3, [15 * (n - 3) if n > 2 else 0, 0, 30, 30], 0) for n in (4, 1, 3, 2)), frames=4)
     for image in truth["images"]:
         image |= {"video_id": 1 + (image["id"] > 2), "frame_id": image["id"] % 2}
@@ -156,7 +156,7 @@ def tracked() -> dict:
 
 
 def test_motion_is_computed_from_tracks():
-    """As COCO's format for videos has them, with instances numbered in each video."""
+    """Reads tracks in COCO's video format, with instance ids that are unique per video."""
     truth = tracked()
     metrics = evaluate_vid(
         truth, found(*((n, 3, e["bbox"], 0.5) for e in truth["annotations"] for n in [e["image_id"]]))
@@ -166,7 +166,7 @@ def test_motion_is_computed_from_tracks():
     assert ilsvrc_vid.motion_of(read) == pytest.approx([1 / 3, 1, 1 / 3, 1])
 
 
-def test_without_tracks_there_are_no_groups():
+def test_groups_are_none_without_tracks():
     truth = truth_of((1, 3, NEAR, 1.0))
     del truth["annotations"][0]["motion_iou"]
     metrics = evaluate_vid(truth, found((1, 3, NEAR, 0.5)))
@@ -187,12 +187,12 @@ def test_incomplete_tracks_are_refused(break_it, complaint):
         evaluate_vid(truth, found((1, 3, NEAR, 0.5)))
 
 
-def test_nothing_found_and_nothing_there():
+def test_no_results_and_no_objects():
     assert evaluate_vid(truth_of((1, 3, NEAR, 1.0)), [])["mAP_slow"] == 0
     assert evaluate_vid(truth_of(), found((1, 3, NEAR, 0.5)))["mAP"] is None
 
 
-def test_as_a_protocol_of_results_files(tmp_path, capsys):
+def test_evaluate_results_with_the_vid_protocol(tmp_path, capsys):
     for name, content in (("truth", truth_of((1, 3, NEAR, 0.5))), ("results", found((1, 3, NEAR, 0.5)))):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     paths = [str(tmp_path / f"{name}.json") for name in ("truth", "results")]

@@ -1,4 +1,4 @@
-"""AP of keypoints against pycocotools on files, as COCO's own scripts run it."""
+"""Keypoint AP compared with pycocotools on annotation and result files."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from resdet.weights import coco_keypoints
 
 
 def make(count: int, keypoints: int = 17, noise: float = 3.0) -> tuple[dict, list[dict]]:
-    """Persons of all sizes; some without keypoints, some crowds; detections near them, and others."""
+    """Makes persons of all sizes, some of them crowds or without keypoints, with detections near and far from them."""
     rng = np.random.default_rng(0)
     images = [{"id": i + 1, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(count)]
     names = [f"part{number}" for number in range(keypoints)]
@@ -55,7 +55,7 @@ def theirs(tmp_path, truth: dict, results: list[dict], sigmas=None) -> dict[str,
     return dict(zip(names, evaluator.stats.tolist()))
 
 
-def test_the_numbers_are_pycocotools(tmp_path):
+def test_metrics_equal_pycocotools(tmp_path):
     truth, results = make(40)
     expected = theirs(tmp_path, truth, results)
     found = coco.evaluate(truth, results, "keypoints")
@@ -67,7 +67,7 @@ def test_the_numbers_are_pycocotools(tmp_path):
 
 
 @pytest.mark.parametrize("sigmas", [[0.05, 0.1, 0.02, 0.07], [0.2] * 4])
-def test_other_keypoints_with_sigmas_of_their_own(tmp_path, sigmas):
+def test_other_keypoints_and_sigmas(tmp_path, sigmas):
     truth, results = make(30, keypoints=4)
     expected = theirs(tmp_path, truth, results, sigmas)
     assert coco.evaluate(truth, results, "keypoints", sigmas=sigmas)["AP"] == pytest.approx(expected["AP"], abs=1e-12)
@@ -75,12 +75,12 @@ def test_other_keypoints_with_sigmas_of_their_own(tmp_path, sigmas):
     assert coco.evaluate(truth, results, "keypoints")["AP"] == pytest.approx(mean["AP"], abs=1e-12)
 
 
-def test_cocos_sigmas():
+def test_sigmas_equal_pycocotools():
     np.testing.assert_allclose(coco_keypoints.SIGMAS, COCOeval(iouType="keypoints").params.kpt_oks_sigmas)
 
 
 def test_results_through_columns_and_files(tmp_path):
-    """Written and read again, with scores of keypoints; selected and joined; all the same AP."""
+    """Results with keypoint scores keep the same AP when they are saved, read, filtered and concatenated."""
     truth, results = make(20)
     expected = coco.evaluate(truth, results, "keypoints")
     columns = Results.from_list(results)
@@ -99,7 +99,7 @@ def test_results_through_columns_and_files(tmp_path):
         assert coco.evaluate(truth, form, "keypoints") == expected
 
 
-def test_perfect_and_none():
+def test_perfect_and_no_results():
     truth, _ = make(10)
     perfect = [
         {"image_id": entry["image_id"], "category_id": 1, "score": 1.0, "keypoints": entry["keypoints"]}
@@ -125,7 +125,7 @@ def test_the_command(tmp_path, capsys):
         evaluate_results(*paths, sigmas=[0.5] * 17)
 
 
-def test_mistakes():
+def test_invalid_sigmas_and_results_are_refused():
     truth, results = make(5)
     with pytest.raises(ConfigError, match="eval.keypoint_sigmas lists 2 numbers and the data have 17"):
         coco.evaluate(truth, results, "keypoints", sigmas=[0.1, 0.1])

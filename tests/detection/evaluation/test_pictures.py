@@ -1,4 +1,4 @@
-"""The pictures that a run leaves: every detection that is shown is seen, and nothing else has changed."""
+"""Drawings of detections on images: the drawn pixels, file names and sizes."""
 
 import json
 
@@ -12,12 +12,12 @@ from resdet.detection.evaluation.pictures import results_beside_truth, write_pic
 from resdet.detection.evaluation.results import Results
 
 HEIGHT, WIDTH, GREY = 60, 80, 128
-LOST = 10  # of 255, that JPEG may change far from what is drawn
+LOST = 10  # of 255: the largest change by JPEG far from the drawing
 
 
 @pytest.fixture
 def source(tmp_path):
-    """Gray pictures, some of one name in two folders, with the ids of a file of one's own."""
+    """Gray images, two of the same name in different folders, with arbitrary ids."""
     names = ["a/1.png", "b/1.png", "b/2.png", "b/3.png"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -35,14 +35,14 @@ def results(rows, masks=None):
 
 
 def written(folder):
-    """Image id -> the picture, RGB, shrunk to the size of the image."""
+    """Returns image id -> drawing in RGB, reduced to the size of the image."""
     paths = sorted(folder.iterdir())
     return {int(path.stem.partition("_")[0]): shrunk(cv2.imread(str(path))[..., ::-1].astype(int)) for path in paths}
 
 
 def shrunk(picture):
-    """Each pixel is that of its 8 x 8 block with the largest difference from gray."""
-    assert picture.shape == (8 * HEIGHT, 8 * WIDTH, 3)  # small pictures are enlarged
+    """Takes the pixel of each 8 x 8 block that differs most from gray."""
+    assert picture.shape == (8 * HEIGHT, 8 * WIDTH, 3)  # small images are enlarged
     blocks = picture.reshape(HEIGHT, 8, WIDTH, 8, 3).swapaxes(1, 2).reshape(HEIGHT, WIDTH, 64, 3)
     most = np.abs(blocks - GREY).max(-1).argmax(-1)
     return np.take_along_axis(blocks, most[..., None, None], 2)[:, :, 0]
@@ -52,25 +52,25 @@ def changed(picture):
     return np.abs(picture - GREY).max(-1) > LOST
 
 
-def test_boxes_of_another_size_are_fitted_to_their_picture(source, tmp_path):
+def test_boxes_are_scaled_to_the_size_of_the_image_file(source, tmp_path):
     source.sizes, found = source.sizes // 2, results([(70, 90, 0.9, [5, 10, 15, 12])])
     write_pictures(tmp_path / "out", source, found, 10)
     rows, columns = np.nonzero(changed(written(tmp_path / "out")[70])[35:])  # below the caption
     assert (columns.min(), columns.max(), rows.max() + 35) == pytest.approx((10, 40, 44), abs=3)
 
 
-def test_what_was_found_is_seen(source, tmp_path):
+def test_boxes_are_drawn(source, tmp_path):
     found = results([(70, 90, 0.9, [10, 20, 30, 25]), (71, 5, 0.8, [40, 5, 20, 20]), (71, 90, 0.49, [2, 30, 10, 10])])
     write_pictures(tmp_path / "out/pictures", source, found, 10)
     pictures = written(tmp_path / "out/pictures")
     assert sorted(pictures) == [70, 71, 72, 73]
     dog, cat = changed(pictures[70]), changed(pictures[71])
-    assert dog[20:45, 10].mean() > 0.9 and dog[44, 10:40].mean() > 0.9  # the box's left and lower edge
+    assert dog[20:45, 10].mean() > 0.9 and dog[44, 10:40].mean() > 0.9  # the box's left and bottom edges
     assert not dog[30:40, 15:35].any() and not dog[50:].any()
-    assert cat[5:25, 40].mean() > 0.9 and not cat[28:, :20].any()  # what is below 0.5 is not shown
+    assert cat[5:25, 40].mean() > 0.9 and not cat[28:, :20].any()  # a score below 0.5 is not drawn
     assert not changed(pictures[72]).any()
     inner = [pictures[number][row, column] for number, row, column in ((70, 32, 10), (71, 15, 40))]
-    assert np.abs(inner[0] - inner[1]).max() > 60  # each class has its color
+    assert np.abs(inner[0] - inner[1]).max() > 60  # each class has another color
 
 
 def test_masks_are_drawn(source, tmp_path):
@@ -86,30 +86,30 @@ def test_masks_are_drawn(source, tmp_path):
     assert (difference[28:38, 18:32] > 20).all() and (difference[41:43, 14:38] < LOST).mean() > 0.5
 
 
-def test_only_as_many_as_are_asked_for(source, tmp_path):
+def test_the_count_limits_the_images(source, tmp_path):
     write_pictures(tmp_path / "out", source, results([(70, 90, 0.9, [1, 1, 5, 5])]), 2)
     assert sorted(written(tmp_path / "out")) == [70, 73]
 
 
-def test_pictures_of_one_name_do_not_take_each_other_s_place(source, tmp_path):
+def test_images_of_the_same_name_do_not_overwrite_each_other(source, tmp_path):
     write_pictures(tmp_path / "out", source, results([(70, 90, 0.9, [1, 1, 5, 5])]), 10)
     assert len(list((tmp_path / "out").iterdir())) == 4
 
 
-def test_an_image_that_is_gone_is_left_out(source, tmp_path):
+def test_missing_images_are_skipped(source, tmp_path):
     (tmp_path / "b/2.png").unlink()
     write_pictures(tmp_path / "out", source, results([(70, 90, 0.9, [1, 1, 5, 5])]), 10)
     assert sorted(written(tmp_path / "out")) == [70, 71, 73]
 
 
-def test_without_any_detection(source, tmp_path):
+def test_no_detections(source, tmp_path):
     nothing = Results(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)))
     write_pictures(tmp_path / "out", source, nothing, 10)
     assert not any(changed(picture).any() for picture in written(tmp_path / "out").values())
 
 
-def test_detections_are_beside_the_objects(tmp_path):
-    """Of an image of 640 × 320: it is neither enlarged nor reduced; the objects have a mask, a triangle."""
+def test_detections_are_drawn_beside_the_objects(tmp_path):
+    """Draws a detection and a triangular mask on an image of 640 × 320, which is not resized."""
     cv2.imwrite(str(tmp_path / "1.png"), np.full((320, 640, 3), GREY, np.uint8))
     triangle = [100.0, 60.0, 200.0, 60.0, 100.0, 160.0]
     entry = {"id": 1, "image_id": 7, "category_id": 5, "bbox": [100, 60, 100, 100], "segmentation": [triangle]}
@@ -125,12 +125,12 @@ def test_detections_are_beside_the_objects(tmp_path):
     assert list(pictures) == ["val/7_1"]
     gap, page = 4, np.abs(pictures["val/7_1"].astype(int) - GREY).max(-1) > LOST
     left, right = page[gap : gap + 320, gap : gap + 640], page[gap : gap + 320, 2 * gap + 640 : 2 * gap + 1280]
-    assert left[65:155, 250].all() and not left[:, :240].any()  # the detection; another one has a low score
+    assert left[65:155, 250].all() and not left[:, :240].any()  # the detection; the one with a low score is not drawn
     assert right[65:155, 100].all() and right[65:155, 199].all() and not right[:, 210:].any()
-    assert right[80, 110] and not right[150, 185]  # within the triangle, and beyond it
+    assert right[80, 110] and not right[150, 185]  # inside and outside the triangle
 
 
-def test_large_images_are_reduced_and_damaged_ones_left_out(tmp_path):
+def test_large_images_are_reduced_and_damaged_ones_skipped(tmp_path):
     for name, size in (("1.png", (800, 1600)), ("2.png", (800, 1600)), ("3.png", (10, 20))):
         cv2.imwrite(str(tmp_path / name), np.full((*size, 3), GREY, np.uint8))
     sizes = {"1.png": (1600, 800), "2.png": (1600, 800), "3.png": (20, 10)}

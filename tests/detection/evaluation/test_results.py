@@ -1,4 +1,4 @@
-"""Results in columns, in lists and in files."""
+"""Conversion of results between columns, lists and JSON files."""
 
 import json
 
@@ -13,7 +13,7 @@ from resdet.errors import DataError
 RLE = pycocotools_mask.encode(np.asfortranarray(np.eye(4, 6, dtype=np.uint8)))
 
 
-def test_lists_and_files_come_back(tmp_path):
+def test_lists_and_files_round_trip(tmp_path):
     _, entries = make(10)
     results = Results.from_list(entries)
     assert len(results) == len(entries) and results.boxes.shape == (len(entries), 4)
@@ -45,19 +45,19 @@ def test_without_masks_there_is_no_segmentation():
     assert Results.from_list([]).to_list() == [] and len(Results.from_list([])) == 0
 
 
-def test_a_mask_tells_the_box_that_is_not_given():
+def test_missing_boxes_are_computed_from_masks():
     entry = {"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": RLE}
     boxes = Results.from_list([entry, {**entry, "bbox": [1, 1, 2, 2]}]).boxes
     assert boxes.tolist() == [pycocotools_mask.toBbox(RLE).tolist(), [1, 1, 2, 2]]
 
 
-def test_counts_are_compressed():
+def test_uncompressed_rle_is_compressed():
     counts = [0, 1, 4, 1, 4, 1, 4, 1, 8]  # the diagonal, column by column
     entry = {"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": {"size": [4, 6], "counts": counts}}
     assert Results.from_list([entry]).to_list()[0]["segmentation"]["counts"] == RLE["counts"].decode()
 
 
-def test_parts_are_joined():
+def test_parts_are_concatenated():
     part = Results([1], [1], [0.5], [[0, 0, 1, 1]], [RLE])
     empty = Results([], [], [], [])
     whole = Results.concatenate([part, empty, part])
@@ -78,6 +78,6 @@ def test_parts_are_joined():
         ([{"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": {"size": [4, 6]}}], "no mask as RLE"),
     ],
 )
-def test_what_is_wrong_is_named(entries, complaint):
+def test_errors_name_the_faulty_field(entries, complaint):
     with pytest.raises(DataError, match=f"dets.json.*{complaint}"):
         Results.from_list(entries, "dets.json")

@@ -1,4 +1,4 @@
-"""Files for the test servers of detection: lines by hand, and every refusal of the validators."""
+"""Submission files for the detection test servers: their lines, and the errors of their validators."""
 
 import json
 import tarfile
@@ -73,26 +73,26 @@ BAD_INFO = {
 
 
 @pytest.mark.parametrize("complaint", BAD_INFO)
-def test_an_info_file_that_is_none(tmp_path, complaint):
+def test_invalid_info_files_are_refused(tmp_path, complaint):
     (tmp_path / "info.json").write_text(json.dumps(BAD_INFO[complaint]))
     with pytest.raises(DataError, match=f"info.json.*({complaint})"):
         open_test_images(CocoConfig("coco", str(tmp_path), val=SplitConfig("test2015", "info.json")))
 
 
 def results(source, categories=(1, 2, 2)):
-    """Two detections in the first image, the weaker one first, and one that reaches out of the second image."""
+    """Two detections in the first image in ascending order of score, and one that extends beyond the second image."""
     ids = [source.result_id(i) for i in (0, 0, 1)]
     return Results(ids, categories, [0.25, 0.5, 1.0], [[2, 3, 10, 5], [0, 0, 30, 20], [-1, 4.5, 40, 4]])
 
 
-def test_test_images_have_no_objects_and_their_own_sizes(voc, det, coco):
+def test_test_images_have_sizes_and_no_objects(voc, det, coco):
     assert voc.sizes.tolist() == [[30, 20], [16, 16]] and len(voc.classes) == 20 and len(voc.objects(0)) == 0
     assert len(det.classes) == 200 and det.category_ids[0] == 1
     assert coco.classes == ["car", "dog"] and [coco.result_id(i) for i in (0, 1)] == [42, 7]
 
 
-def test_test_images_are_taken_as_they_are_stored(tmp_path):
-    """As MATLAB reads them, with which the boxes were drawn; EXIF would turn this one."""
+def test_test_images_ignore_exif_rotation(tmp_path):
+    """MATLAB ignores EXIF orientation, and ILSVRC's boxes were drawn with MATLAB."""
     tags = Image.Exif()
     tags[0x0112] = 6
     for folder in ("ILSVRC/Data/DET/test", "test"):
@@ -114,7 +114,7 @@ def test_voc(voc, tmp_path):
     with tarfile.open(path) as archive:
         assert len(archive.getnames()) == 20
         read = lambda name: archive.extractfile(f"results/VOC2012/Main/comp4_det_test_{name}.txt").read().decode()
-        # x 2 to 12 exclusive, from 1 on and the last included: 3 to 12.
+        # x from 2 to 12, exclusive, becomes 3 to 12, 1-based and inclusive.
         assert read("aeroplane") == "2012_000007 0.250000 3.00 4.00 12.00 8.00\n"
         assert read("bicycle").splitlines() == [
             "2012_000007 0.500000 1.00 1.00 30.00 20.00",
@@ -123,8 +123,8 @@ def test_voc(voc, tmp_path):
         assert read("tvmonitor") == ""
 
 
-def test_vocs_boxes_are_read_back_as_they_were(voc, tmp_path):
-    """By the rule of the reader of VOC's XML, which has tests of its own."""
+def test_voc_boxes_round_trip(voc, tmp_path):
+    """Converts the corners back by the rule of the VOC XML reader."""
     from resdet.detection.data.voc import CLASSES
 
     submissions.write_voc(tmp_path / "a.tar.gz", results(voc), voc, "2012", "test", "comp3")
@@ -135,8 +135,8 @@ def test_vocs_boxes_are_read_back_as_they_were(voc, tmp_path):
 
 
 @pytest.mark.parametrize("lost", [9, 200])
-def test_an_archive_whose_end_was_cut(voc, tmp_path, lost):
-    """Without its check sum alone, or in the middle of a file."""
+def test_truncated_archives_are_refused(voc, tmp_path, lost):
+    """Loses the checksum alone, or part of a file."""
     path = tmp_path / "a.tar.gz"
     submissions.write_voc(path, results(voc), voc, "2012", "test")
     path.write_bytes(path.read_bytes()[:-lost])
@@ -162,7 +162,7 @@ def archive_of(path, texts):
         ("2012_000007 0.5 1 1 31 2", "does not lie in its image"),
     ],
 )
-def test_what_vocs_server_would_refuse(voc, tmp_path, line, complaint):
+def test_invalid_voc_submissions_are_refused(voc, tmp_path, line, complaint):
     names = [submissions.voc_member("2012", "test", "comp4", name) for name in voc.classes]
     archive_of(tmp_path / "a.tar.gz", {**dict.fromkeys(names, ""), names[3]: line})
     with pytest.raises(DataError, match=complaint):
@@ -183,7 +183,7 @@ def test_ilsvrc_det(det, tmp_path):
 
 
 def test_ilsvrc_vid(vid, tmp_path):
-    """frame_index ILSVRC2015_VID_ID confidence xmin ymin xmax ymax, as in the kit's readme; 30 classes."""
+    """frame_index ILSVRC2015_VID_ID confidence xmin ymin xmax ymax, as in the devkit's readme, with 30 classes."""
     submissions.write_det(tmp_path / "vid.txt", results(vid, (1, 30, 9)), vid)
     submissions.check_det(tmp_path / "vid.txt", vid)
     assert (tmp_path / "vid.txt").read_text().splitlines() == [
@@ -207,14 +207,14 @@ def test_ilsvrc_vid(vid, tmp_path):
         ("1 1 0.5 5 0 4 1", "does not lie in its image"),
     ],
 )
-def test_what_ilsvrcs_server_would_refuse(det, tmp_path, line, complaint):
+def test_invalid_ilsvrc_submissions_are_refused(det, tmp_path, line, complaint):
     (tmp_path / "det.txt").write_text("1 1 0.5 0 0 1 1\n" + line + "\n")
     with pytest.raises(DataError, match=f"line 2: .*{complaint}"):
         submissions.check_det(tmp_path / "det.txt", det)
 
 
 @pytest.mark.parametrize("ending", ["json", "zip"])
-def test_coco_is_what_pycocotools_loads(coco, tmp_path, ending):
+def test_pycocotools_loads_the_coco_submission(coco, tmp_path, ending):
     from pycocotools.coco import COCO
 
     path = tmp_path / f"detections_test-dev2015_resdet_results.{ending}"
@@ -230,7 +230,7 @@ def test_coco_is_what_pycocotools_loads(coco, tmp_path, ending):
     ]
 
 
-def test_what_cocos_server_would_refuse(coco, tmp_path):
+def test_invalid_coco_submissions_are_refused(coco, tmp_path):
     path = tmp_path / "detections_test-dev2015_resdet_results.json"
     with pytest.raises(DataError, match="is not a name that COCO's server accepts"):
         submissions.write_coco(tmp_path / "mine.json", results(coco))
@@ -245,7 +245,7 @@ def test_what_cocos_server_would_refuse(coco, tmp_path):
     submissions.check_coco(path, coco)
 
 
-def test_sets_that_are_not_there(tmp_path):
+def test_missing_sets_are_refused(tmp_path):
     with pytest.raises(DataError, match="ImageSets/Main/test.txt is missing"):
         open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2012_test"]))
     with pytest.raises(ConfigError, match="needs one set"):
@@ -253,8 +253,8 @@ def test_sets_that_are_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_from_detectors_to_the_file(voc, tmp_path, capsys, count):
-    """`resdet evaluate --submission`: as many lines as untrained nets have detections, all within their images."""
+def test_submission_of_untrained_detectors(voc, tmp_path, capsys, count):
+    """The file of `resdet evaluate --submission` has as many lines as the printed number of detections."""
     import torch
 
     import resdet

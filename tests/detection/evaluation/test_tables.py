@@ -1,4 +1,4 @@
-"""Markdown of what evaluators return."""
+"""Markdown tables of the evaluators' metrics."""
 
 from resdet.detection.evaluation import tables
 
@@ -27,7 +27,7 @@ def test_per_class_worst_first_and_absent_last():
     ]
 
 
-def test_no_class_at_all():
+def test_no_classes():
     assert tables.per_class_table({"mAP": None, "per_class": {}}) == "| class |\n|---|"
 
 

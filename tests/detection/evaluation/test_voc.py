@@ -1,4 +1,4 @@
-"""VOC's figures are those of the devkit's loops, written out here in its whole, 1-based, inclusive pixels."""
+"""VOC's AP compared with the devkit's algorithm, reimplemented here with 1-based, inclusive integer pixels."""
 
 import json
 
@@ -10,7 +10,7 @@ from resdet.errors import ConfigError, DataError
 
 
 def make(seed: int, difficult: float = 0.2) -> tuple[dict, list[dict]]:
-    """Whole-numbered boxes, so that the devkit's arithmetic and ours are equal to the bit; some scores are equal."""
+    """Makes integer boxes, for bitwise equal arithmetic, and some equal scores."""
     rng = np.random.default_rng(seed)
     box = lambda: [int(v) for v in (*rng.integers(0, 60, 2), *rng.integers(1, 40, 2))]
     images, categories = [4, 2, 9, 7], [3, 1, 8]
@@ -41,7 +41,7 @@ def make(seed: int, difficult: float = 0.2) -> tuple[dict, list[dict]]:
 
 
 def inclusive(box: list[float]) -> tuple[float, float, float, float]:
-    """As the XML of VOC has it."""
+    """Returns 1-based, inclusive corners, as in VOC's XML."""
     x, y, width, height = box
     return x + 1, y + 1, x + width, y + height
 
@@ -73,7 +73,7 @@ def devkit_ap(hits: list[bool], total: int, metric: str) -> float:
 
 
 def devkit(truth: dict, results: list[dict], metric: str, minimum: float) -> dict[int, float]:
-    """AP by category id."""
+    """Returns AP by category id."""
     figures = {}
     for category in {thing["category_id"] for thing in truth["annotations"] if not thing["difficult"]}:
         objects = [thing for thing in truth["annotations"] if thing["category_id"] == category]
@@ -98,7 +98,7 @@ def devkit(truth: dict, results: list[dict], metric: str, minimum: float) -> dic
 @pytest.mark.parametrize("metric", ["07", "area"])
 @pytest.mark.parametrize("iou", [0.5, 0.7])
 @pytest.mark.parametrize("seed", range(8))
-def test_the_devkit_written_out(seed, iou, metric):
+def test_matches_the_devkits_algorithm(seed, iou, metric):
     truth, results = make(seed)
     expected = devkit(truth, results, metric, iou)
     figures = voc.evaluate(truth, results, metric, iou)
@@ -110,7 +110,7 @@ def test_the_devkit_written_out(seed, iou, metric):
 
 
 @pytest.mark.parametrize("metric", ["07", "area"])
-def test_the_ground_truth_itself_is_perfect(metric):
+def test_ground_truth_as_results_is_perfect(metric):
     truth, _ = make(0)
     truth["annotations"] = [*{tuple(thing["bbox"]): thing for thing in truth["annotations"]}.values()]
     results = [{**thing, "score": 0.5} for thing in truth["annotations"]]
@@ -118,7 +118,7 @@ def test_the_ground_truth_itself_is_perfect(metric):
 
 
 def case(*objects: tuple[list, int], results: list[tuple[list, float]]) -> tuple[dict, list[dict]]:
-    """One class, one image."""
+    """Builds ground truth and results of one class in one image."""
     truth = {
         "images": [{"id": 1}],
         "categories": [{"id": 5, "name": "cow"}],
@@ -131,26 +131,26 @@ def case(*objects: tuple[list, int], results: list[tuple[list, float]]) -> tuple
 
 
 def test_by_hand():
-    """Of two objects one is found, then a false one, then the other: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1."""
+    """A true, a false and a true positive for two objects: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1."""
     a, b, nowhere = [0, 0, 10, 10], [50, 50, 10, 10], [0, 50, 10, 10]
     inputs = case((a, 0), (b, 0), results=[(a, 0.9), (nowhere, 0.8), (b, 0.7)])
     assert voc.evaluate(*inputs, "area")["mAP"] == pytest.approx(0.5 + 0.5 * 2 / 3)
     assert voc.evaluate(*inputs, "07")["mAP"] == pytest.approx((6 + 5 * 2 / 3) / 11)
 
 
-def test_twice_the_same_object_is_false():
+def test_duplicates_are_false_positives():
     a = [0, 0, 10, 10]
     inputs = case((a, 0), ([50, 50, 10, 10], 0), results=[(a, 0.9), (a, 0.8), ([50, 50, 10, 10], 0.7)])
     assert voc.evaluate(*inputs, "area")["mAP"] == pytest.approx(0.5 + 0.5 * 2 / 3)
 
 
-def test_a_detection_does_not_turn_to_its_second_choice():
-    """The better object is taken; the other, also overlapped by more than half, is not given instead."""
+def test_a_detection_cannot_match_its_second_best_object():
+    """A detection whose best object is taken is false even if it overlaps another object by more than half."""
     inputs = case(([0, 0, 10, 10], 0), ([0, 3, 10, 10], 0), results=[([0, 0, 10, 10], 0.9), ([0, 1, 10, 10], 0.8)])
     assert voc.evaluate(*inputs, "area")["mAP"] == pytest.approx(0.5)
 
 
-def test_difficult_ones_count_for_nothing():
+def test_difficult_objects_are_ignored():
     a, hard = [0, 0, 10, 10], [50, 50, 10, 10]
     assert voc.evaluate(*case((a, 0), (hard, 1), results=[(hard, 0.9), (hard, 0.8), (a, 0.7)]))["mAP"] == pytest.approx(
         1
@@ -159,20 +159,20 @@ def test_difficult_ones_count_for_nothing():
     assert figures == {"mAP": None, "per_class": {"cow": {"AP": None, "objects": 0}}}
 
 
-def test_half_is_enough():
-    """An overlap of exactly 0.5 in whole pixels is a hit, as the devkit's >= says."""
+def test_an_iou_of_half_is_a_match():
+    """The devkit compares with >=, so an IoU of exactly 0.5 is a match."""
     assert voc.evaluate(*case(([0, 0, 10, 10], 0), results=[([0, 0, 10, 5], 0.9)]))["mAP"] == pytest.approx(1)
     assert voc.evaluate(*case(([0, 0, 10, 100], 0), results=[([0, 0, 10, 49], 0.9)]))["mAP"] == 0
 
 
-def test_a_recall_of_just_three_tenths_counts():
-    """3 of 10 found without fault: four of the eleven points, 0 to 0.3, whatever 0.1 is in binary."""
+def test_a_recall_of_exactly_three_tenths_counts():
+    """Recall 3/10 at precision 1 reaches four of the eleven points, 0 to 0.3, in spite of rounding."""
     boxes = [[20 * i, 0, 10, 10] for i in range(10)]
     inputs = case(*((box, 0) for box in boxes), results=[(box, 0.9) for box in boxes[:3]])
     assert voc.evaluate(*inputs)["mAP"] == pytest.approx(4 / 11)
 
 
-def test_no_results_and_files(tmp_path):
+def test_no_results_and_input_files(tmp_path):
     truth, results = make(1)
     assert voc.evaluate(truth, [])["mAP"] == 0
     for name, content in (("t.json", truth), ("r.json", results)):
@@ -180,7 +180,7 @@ def test_no_results_and_files(tmp_path):
     assert voc.evaluate(tmp_path / "t.json", tmp_path / "r.json") == voc.evaluate(truth, results)
 
 
-def test_what_is_wrong_is_named():
+def test_errors_name_the_faulty_input():
     truth, results = make(1)
     with pytest.raises(DataError, match="result 1 has image_id 77"):
         voc.evaluate(truth, [results[0], {**results[1], "image_id": 77}])

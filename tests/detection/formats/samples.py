@@ -1,4 +1,4 @@
-"""Small data sets in every format: pictures of noise, so that none is a near-duplicate of another."""
+"""Small data sets in every format, of noise images, so that none is a near-duplicate of another."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ SIZE = (60, 40)  # width, height
 
 
 def picture(path: Path, seed: int | None = None, size: tuple[int, int] = SIZE) -> Path:
-    """Writes an image of blocks of noise; without `seed`, by its path."""
+    """Writes an image of blocks of noise, seeded by its path by default."""
     path.parent.mkdir(parents=True, exist_ok=True)
     number = sum(path.as_posix().encode()) if seed is None else seed
     blocks = np.random.default_rng(number).integers(0, 256, (8, 9, 3), dtype=np.uint8)
@@ -25,7 +25,7 @@ def picture(path: Path, seed: int | None = None, size: tuple[int, int] = SIZE) -
 
 
 def write(root: Path, files: dict[str, str | bytes | dict | None], size: tuple[int, int] = SIZE) -> Path:
-    """Writes files by path: text, bytes, JSON of a dict, and a picture for None."""
+    """Writes files by path: text, bytes, JSON of a dict, or an image for None."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def opened(root: Path, split: str = "train", **keys) -> Annotations:
 
 
 def objects(source: Annotations) -> dict[str, list[tuple[str, list[float]]]]:
-    """Class and box, xyxy rounded to 0.01, of the objects of each image, by its path."""
+    """Returns class and box, xyxy rounded to 0.01, of the objects of each image by path."""
     found = {}
     for i in range(len(source)):
         own = source.objects(i)
@@ -52,7 +52,7 @@ def objects(source: Annotations) -> dict[str, list[tuple[str, list[float]]]]:
 
 
 def coco(images: dict[int, str], boxes: list[tuple], names=("cat", "dog"), size=SIZE) -> dict:
-    """A COCO dict; each box is image id, category id, x, y, width, height."""
+    """Returns a COCO dict; each box is (image id, category id, x, y, width, height)."""
     return {
         "images": [{"id": i, "file_name": name, "width": size[0], "height": size[1]} for i, name in images.items()],
         "annotations": [
@@ -64,7 +64,7 @@ def coco(images: dict[int, str], boxes: list[tuple], names=("cat", "dog"), size=
 
 
 def voc(*things: tuple, size=SIZE, filename: str = "") -> str:
-    """VOC's XML; each thing is a name and xmin, ymin, xmax, ymax, counted from 1 with the last pixel included."""
+    """Returns VOC's XML; each thing is (name, xmin, ymin, xmax, ymax), 1-based and inclusive."""
     text = f"<annotation><filename>{filename}</filename>"
     text += f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
     for name, *corners in things:
@@ -148,7 +148,7 @@ OPEN_IMAGES = {
 
 
 def packed(mask: np.ndarray) -> dict:
-    """A mask as FiftyOne exports it: numpy's file, compressed, as a binary of MongoDB."""
+    """Encodes a mask as FiftyOne exports it: a compressed .npy file as a MongoDB binary."""
     file = io.BytesIO()
     np.save(file, mask, allow_pickle=False)
     return {"$binary": {"base64": base64.b64encode(zlib.compress(file.getvalue())).decode(), "subType": "00"}}

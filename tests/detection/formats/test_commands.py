@@ -1,4 +1,4 @@
-"""`resdet data split|merge|subset|show`, and training on a folder as a labeling tool wrote it."""
+"""The commands `resdet data split|merge|subset|show`, and a training on a YOLO folder."""
 
 import json
 import re
@@ -15,14 +15,14 @@ from resdet.detection.formats.registry import recognize
 
 
 def run(folder, *words):
-    """The JSON of a command that succeeds."""
+    """Returns the JSON and the output of a successful command."""
     done = here(folder, "data", *words, "--json", folder / "said.json")
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "said.json").read_text()), done.stdout
 
 
 def yolo(root, names, labels, prefix="", count=20):
-    """A folder without a validation split; image k has the labels that `labels(k)` lists."""
+    """Writes a folder without a validation split; image k has the labels `labels(k)`."""
     files = {"classes.txt": "\n".join(names)}
     for k in range(count):
         files[f"{prefix}{k}.txt"] = "".join(f"{label} .5 .5 .{5 if k % 2 else 1} .5\n" for label in labels(k))
@@ -71,7 +71,7 @@ def test_subset(tmp_path):
     assert said["format"] == "yolo" and sum(said["objects"].values()) == sum(said["images"].values()) == 5
     assert opened(tmp_path / "dogs").classes == ["dog"]
     said, _ = run(tmp_path, "subset", root, tmp_path / "large", "--min-size", "20")
-    assert sum(said["images"].values()) == 20 and sum(said["objects"].values()) == 10 + 2  # odd k are of 30 × 20 pixels
+    assert sum(said["images"].values()) == 20 and sum(said["objects"].values()) == 10 + 2  # odd k: 30 × 20 pixels
     said, _ = run(tmp_path, "subset", root, tmp_path / "few", "--count", "3")
     assert said["images"] == {"train": 3, "val": 3}
     again, _ = run(tmp_path, "subset", root, tmp_path / "again", "--count", "3")
@@ -89,23 +89,23 @@ def test_show(tmp_path):
     said, _ = run(tmp_path, "show", root, "--count", "4", "--out", tmp_path / "page.png")
     assert len(said["images"]) == len(set(said["images"])) == 4 and said["format"] == "yolo"
     page = cv2.imread(str(tmp_path / "page.png"))
-    assert page.shape[1] == 4 * 404 + 4 or page.shape[1] == 4 * 324 + 4  # four in a row, of 320 pixels and gaps
-    assert len(np.unique(page.reshape(-1, 3), axis=0)) > 3  # black pictures with something drawn on them
+    assert page.shape[1] == 4 * 404 + 4 or page.shape[1] == 4 * 324 + 4  # four images of 320 or 400 pixels and gaps
+    assert len(np.unique(page.reshape(-1, 3), axis=0)) > 3  # the images are black: other colors are drawings
 
 
 def np_png():
     return cv2.imencode(".png", np.zeros((300, 400, 3), np.uint8))[1].tobytes()
 
 
-def test_commands_say_what_is_wrong(tmp_path):
+def test_commands_explain_errors(tmp_path):
     for words in (["split", tmp_path], ["show", tmp_path], ["convert", tmp_path, tmp_path / "x", "--to", "coco"]):
         done = here(tmp_path, "data", *words)
         assert done.returncode == 2 and "has no images: give the folder" in done.stderr
         assert "Traceback" not in done.stderr
 
 
-def test_a_yolo_folder_to_a_detector(tmp_path):
-    """Polygons of shapes in YOLO's format without a validation split, through custom.yaml, to a checkpoint and AP."""
+def test_a_detector_is_trained_on_a_yolo_folder(tmp_path):
+    """Trains on polygons in YOLO's format without a validation split, and evaluates the checkpoint."""
     scenes = runs.scenes(tmp_path / "scenes")
     run(tmp_path, "convert", scenes, tmp_path / "yolo", "--to", "yolo")
     root = tmp_path / "yolo"

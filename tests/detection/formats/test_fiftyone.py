@@ -1,4 +1,4 @@
-"""FiftyOne's own export, in the layout that FiftyOne 1.22 writes."""
+"""FiftyOne's export format, in the layout that FiftyOne 1.22 writes."""
 
 import json
 
@@ -53,8 +53,8 @@ def test_an_export(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["lines", "files", "folders"])
-def test_other_forms(form, tmp_path):
-    """A line or a file for each sample, and an export for each split."""
+def test_other_layouts(form, tmp_path):
+    """Reads one line per sample, one file per sample, and one export per split."""
     samples = {split: fiftyone_sample(f"data/{split}.jpg", HALF, [split]) for split in ("train", "val")}
     files = {f"data/{split}.jpg": None for split in samples} | {"metadata.json": fiftyone_metadata("found")}
     for sample in samples.values():
@@ -79,8 +79,8 @@ def test_other_forms(form, tmp_path):
     assert broken == (["left out 1 sample with no filepath of an image: 3 of samples.jsonl"] if form == "lines" else [])
 
 
-def test_images_elsewhere(tmp_path):
-    """An export of labels only has the paths of another machine; folders of a foreign path name no split."""
+def test_images_in_another_place(tmp_path):
+    """Exports of labels have paths of another machine; folder names in these do not define splits."""
     sample = fiftyone_sample("/home/test/pictures/a.jpg", HALF)
     files = {"pictures/a.jpg": None, "metadata.json": fiftyone_metadata("ground_truth")}
     root = write(tmp_path, files | {"samples.json": {"samples": [sample]}})
@@ -89,7 +89,7 @@ def test_images_elsewhere(tmp_path):
     assert objects(opened(root, val_share=0.1)) == {"pictures/a.jpg": CAT}
 
 
-def test_fields_that_leave_it_open(tmp_path):
+def test_ambiguous_and_missing_fields_are_refused(tmp_path):
     files = {"data/a.jpg": None, "samples.json": {"samples": [fiftyone_sample("data/a.jpg", HALF)]}}
     root = write(tmp_path, {**files, "metadata.json": fiftyone_metadata("first", "second")})
     with pytest.raises(DataError, match="metadata.json has the fields first, second of Detections: name one ground"):
@@ -103,7 +103,7 @@ def test_damaged_masks(tmp_path):
     folder = Folder(write(tmp_path, {"a.jpg": None}))
     whole = packed(FIFTYONE_MASK)["$binary"]["base64"]
     text = {"mask": whole}
-    assert np.array_equal(mask_of(text, folder, ""), FIFTYONE_MASK)  # of an older release
+    assert np.array_equal(mask_of(text, folder, ""), FIFTYONE_MASK)  # format of an older release
     assert np.array_equal(mask_of({"mask": packed(np.asfortranarray(FIFTYONE_MASK))}, folder, ""), FIFTYONE_MASK)
     for mask in (whole[:-8], "é", 7, [], {}, {"$binary": 3}, packed(np.ones(3)), packed(np.ones((2, 2)))):
         assert mask_of({"mask": mask}, folder, "") is None

@@ -14,14 +14,14 @@ from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.detection.formats.registry import formats, recognize
 from resdet.errors import ConfigError, DataError
 
-CAT = "0 0.5 0.5 0.5 0.5\n"  # of 60 × 40 pixels: (15, 10), (45, 30)
+CAT = "0 0.5 0.5 0.5 0.5\n"  # (15, 10), (45, 30) in 60 × 40 pixels
 CAT_BOX = ("cat", [15.0, 10.0, 45.0, 30.0])
 LABELS = {"images/train/a.jpg": None, "labels/train/a.txt": CAT, "images/val/b.jpg": None, "labels/val/b.txt": CAT}
 VOC_XML = voc(("cat", 16, 11, 45, 30))
 ONE = coco({7: "a.jpg"}, [(7, 1, 15, 10, 30, 20)])
 OTHER = coco({9: "b.jpg"}, [(9, 1, 15, 10, 30, 20)])
 
-# Each holds a cat in a.jpg for training, and one in b.jpg for validation.
+# Each layout has a cat in a.jpg for training and one in b.jpg for validation.
 LAYOUTS = {
     "coco, official": {
         **{"train2017/a.jpg": None, "val2017/b.jpg": None},
@@ -113,8 +113,8 @@ def test_images_outside_of_the_folder(tmp_path):
     assert len(opened(root, "val")) == 2 and opened(root).header_size(0) == (60, 40)
 
 
-def test_paths_that_lead_out_of_the_folder_by_mistake(tmp_path):
-    """Roboflow writes ../first/images for first/images; no folder is named like a split here."""
+def test_paths_that_wrongly_leave_the_folder(tmp_path):
+    """Roboflow writes ../first/images for first/images, here in folders without names of splits."""
     files = {"first/images/a.jpg": None, "first/labels/a.txt": CAT, "second/images/b.jpg": None}
     yaml = "train: ../first/images\nval: ../second/images\nnames: [cat]"
     root = write(tmp_path, files | {"second/labels/b.txt": CAT, "data.yaml": yaml})
@@ -212,8 +212,8 @@ def test_voc_classes_are_those_of_all_splits(tmp_path):
     assert opened(root, "val").label_counts().tolist() == [1, 0]
 
 
-def test_same_names_in_all_folders(tmp_path):
-    """Image 1.jpg of each split is that of its own folder."""
+def test_equal_file_names_in_all_folders(tmp_path):
+    """Image 1.jpg of each split is the file in the split's folder."""
     files = {f"{split}/1.jpg": None for split in ("train", "val", "test")}
     files |= {
         f"annotations/{split}.json": coco({1: "1.jpg"}, [(1, 1, 0, 0, 9, 9)]) for split in ("train", "val", "test")
@@ -223,7 +223,7 @@ def test_same_names_in_all_folders(tmp_path):
         assert opened(root, split).name(0) == str(root / split / "1.jpg")
 
 
-def test_the_instances_of_coco_before_other_files(tmp_path):
+def test_coco_instances_take_precedence_over_other_files(tmp_path):
     files = LAYOUTS["coco, official"] | {"annotations/captions_train2017.json": {"images": [], "annotations": []}}
     files |= {f"annotations/{name}_train2017.json": ONE for name in ("person_keypoints", "aaa")}
     layout = recognize(write(tmp_path, files))
@@ -242,7 +242,7 @@ def test_lvis_names_images_by_url(tmp_path):
     assert len(opened(root)) == len(opened(root, "val")) == 1
 
 
-def test_of_two_formats_the_one_with_more_images(tmp_path):
+def test_the_format_with_more_images_takes_precedence(tmp_path):
     files = {f"{split}/{k}.jpg": None for split in ("train", "val") for k in range(2)}
     files |= {name.replace(".jpg", ".xml"): VOC_XML for name in files}
     root = write(tmp_path, files | {"train/0.txt": CAT, "val/0.txt": CAT})
@@ -258,7 +258,7 @@ def test_of_two_formats_the_one_with_more_images(tmp_path):
         opened(root, format="yollo")
 
 
-def test_why_nothing_fits(tmp_path):
+def test_errors_say_why_no_format_fits(tmp_path):
     with pytest.raises(DataError, match="is missing: give the folder"):
         opened(tmp_path / "none")
     with pytest.raises(DataError, match="has no images: give the folder"):
@@ -275,7 +275,7 @@ def test_why_nothing_fits(tmp_path):
         opened(write(tmp_path / "yolo", LABELS), "test")
 
 
-def test_paths_of_coco_files_as_before(tmp_path):
+def test_coco_files_can_be_set_by_path(tmp_path):
     root = write(tmp_path, {"a.jpg": None, "one.json": ONE})
     files = SplitConfig(".", "one.json")
     source = AutoConfig(root=str(root), train=files, val=files).open("val")
@@ -284,7 +284,7 @@ def test_paths_of_coco_files_as_before(tmp_path):
         AutoConfig(root=str(root), train=files).open("train")
 
 
-def test_a_format_of_ones_own(tmp_path):
+def test_a_custom_format_can_be_registered(tmp_path):
     class Points:
         def recognize(self, folder):
             files = folder.having(".points")

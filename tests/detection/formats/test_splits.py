@@ -1,4 +1,4 @@
-"""Which images, labels and classes the splits of a data set have."""
+"""The images, labels and classes in the splits of a data set."""
 
 import os
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_yolo_names_by_number_with_gaps(tmp_path):
     assert [name for name, _ in objects(source)["images/a.jpg"]] == ["cat", "2", "dog"]
 
 
-def test_a_yolo_class_number_that_is_too_large_is_no_list(tmp_path):
+def test_class_names_with_a_huge_number_are_ignored(tmp_path):
     described = "train: images\nval: images\nnames:\n  99999999999: cat\n"
     assert opened(write(tmp_path, yolo("a") | {"data.yaml": described})).classes == ["0"]
 
@@ -80,7 +80,7 @@ def test_names_that_differ_in_case(tmp_path):
     }
 
 
-def test_an_image_of_another_split_is_no_replacement(tmp_path):
+def test_images_of_another_split_are_not_used(tmp_path):
     root = write(tmp_path, {"train/1.jpg": None, "train/1.xml": XML, "val/1.xml": XML, "val/2.jpg": None})
     write(root, {"val/2.xml": XML})
     assert recognize(root).folder.locate("1", "val/1.xml", "val") is None
@@ -126,7 +126,7 @@ def test_coco_splits_have_the_same_classes(tmp_path):
 
 @pytest.mark.parametrize("has_val", [False, True])
 @pytest.mark.parametrize("prefix", ["", "old/place/"])
-def test_coco_images_that_are_not_at_their_paths(has_val, prefix, tmp_path):
+def test_coco_images_outside_their_paths_are_found(has_val, prefix, tmp_path):
     names = {1: f"{prefix}a.jpg", 2: f"{prefix}b.jpg", 3: f"{prefix}c.jpg"}
     content = coco(names, [(i, 1, 1, 1, 9, 9) for i in names])
     files = {"images/1/a.jpg": None, "images/1/b.jpg": None, "images/2/c.jpg": None, "annotations/train.json": content}
@@ -154,7 +154,7 @@ def test_subfolders_that_cannot_be_read_are_skipped(tmp_path, monkeypatch):
         Folder(root)
 
 
-def test_a_yaml_with_splits_before_one_with_names_only(tmp_path):
+def test_a_yaml_with_splits_takes_precedence_over_one_with_names(tmp_path):
     described = {"classes.yaml": "names: [x, y]\n", "data.yaml": "train: images\nval: images\nnames: [cat]\n"}
     root = write(tmp_path, yolo("a") | described)
     assert opened(root).classes == ["cat"]

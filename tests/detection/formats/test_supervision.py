@@ -1,4 +1,4 @@
-"""Data sets written by supervision's own writers, which labeling tools use, read with the objects that it wrote."""
+"""Data sets written by supervision, which labeling tools use, are read with the same objects."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SIZES = [(60, 40), (33, 51), (80, 80), (60, 40)]
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Four images with zero to three boxes of whole pixels."""
+    """Makes four images with zero to three boxes of integer pixels."""
     rng = np.random.default_rng(0)
     images, annotations = {}, {}
     for k, (width, height) in enumerate(SIZES):
@@ -61,7 +61,7 @@ def test_boxes(dataset, write, tmp_path):
 
 
 def test_masks(dataset, tmp_path):
-    """Polygons run through the centers of pixels there, so that they enclose less than the mask by its edge."""
+    """supervision's polygons run through pixel centers, so they enclose less than the mask."""
     for path, image, detections in dataset:
         height, width = image.shape[:2]
         masks = np.zeros((len(detections), height, width), bool)

@@ -1,4 +1,4 @@
-"""Formats of labeling tools, on samples as their documentation shows them."""
+"""Formats of labeling tools, on samples as in their documentation."""
 
 import base64
 import tarfile
@@ -33,7 +33,7 @@ def test_cvat(tmp_path):
     assert objects(source) == {
         "images/sub/a.jpg": [
             ("cat", [15, 10, 45, 30]),
-            ("dog", [20, 5, 40, 35]),  # a box of 30 × 20 around (30, 20), turned by 90°
+            ("dog", [20, 5, 40, 35]),  # a box of 30 × 20 around (30, 20), rotated by 90°
             ("car", [1, 2, 21, 22]),
             ("cat", [10, 10, 50, 30]),
             ("dog", [4, 3, 7, 5]),
@@ -44,7 +44,7 @@ def test_cvat(tmp_path):
     assert polygon.bitmap(40, 60).sum() == pytest.approx(200, abs=15)
     assert oval.bitmap(40, 60).sum() == pytest.approx(np.pi * 20 * 10, rel=0.03)
     expected = np.zeros((40, 60), np.uint8)
-    expected[3, 5:7] = expected[4, 4:6] = 1  # 1 pixel of background, 2 of the object, none, 2 of it, 1 of background
+    expected[3, 5:7] = expected[4, 4:6] = 1  # runs: 1 background, 4 object, 1 background, in rows of 3
     assert np.array_equal(runs.bitmap(40, 60), expected)
     assert problems(source) == [
         "left out 1 object with a shape that has no area, points: 6 of sub/a.jpg",
@@ -54,7 +54,7 @@ def test_cvat(tmp_path):
     ]
 
 
-def test_cvat_of_a_video_and_damaged(tmp_path):
+def test_cvat_videos_and_damaged_files_are_refused(tmp_path):
     video = '<annotations><version>1.1</version><track id="0" label="cat"></track></annotations>'
     with pytest.raises(DataError, match="annotations.xml is of a video: export it as 'CVAT for images'"):
         opened(write(tmp_path, {"a.jpg": None, "annotations.xml": video}))
@@ -126,7 +126,7 @@ def test_csv_with_a_column_of_splits(tmp_path):
 
 
 def test_instance_masks(tmp_path):
-    """Penn-Fudan's layout: PNGImages/FudanPed00001.png and PedMasks/FudanPed00001_mask.png."""
+    """Reads Penn-Fudan's layout: PNGImages/FudanPed00001.png and PedMasks/FudanPed00001_mask.png."""
     values = np.zeros((40, 60), np.uint8)
     values[10:30, 15:45], values[0:5, 0:2], values[38, 58] = 1, 2, 7
     values[12, 20] = 0
@@ -148,7 +148,7 @@ def test_instance_masks(tmp_path):
         opened(write(root, {"train/PedMasks/Ped1_mask.png": color}))
 
 
-def test_a_palette_keeps_its_numbers(tmp_path):
+def test_palette_masks_are_read_by_index(tmp_path):
     from PIL import Image
 
     values = np.zeros((40, 60), np.uint8)
@@ -162,7 +162,7 @@ def test_a_palette_keeps_its_numbers(tmp_path):
     assert objects(opened(tmp_path)) == {"train/images/a.jpg": [("object", [6, 5, 20, 9])]}
 
 
-def test_labelme_with_nothing_but_a_name(tmp_path):
+def test_labelme_without_shapes_and_size(tmp_path):
     text = base64.b64encode(b"x").decode()
     content = labelme("C:\\pictures\\a.jpg", []) | {"imageData": text, "imageWidth": None}
     root = write(tmp_path, {"train/a.jpg": None, "train/a.json": content, "val/b.jpg": None, "val/b.json": content})
@@ -178,8 +178,8 @@ def test_labelme_with_nothing_but_a_name(tmp_path):
         ({"bbox": [[1, 2, 3, 4]]}, 0),
     ],
 )
-def test_columns_of_objects_in_a_tar_file(objects, count, tmp_path):
-    """Those of Hugging Face; columns that are no lists hold no objects."""
+def test_webdataset_objects_in_columns(objects, count, tmp_path):
+    """Hugging Face stores objects as columns; columns that are not lists give no objects."""
     members = {"0.jpg": None, "0.json": {"objects": objects}, "1.jpg": None, "1.json": {"annotations": []}}
     write(tmp_path / "files", members)
     with tarfile.open(tmp_path / "train.tar", "w") as tar:
@@ -189,8 +189,8 @@ def test_columns_of_objects_in_a_tar_file(objects, count, tmp_path):
     assert [len(content["images"]), len(content["annotations"])] == [2, count]
 
 
-def test_names_of_long_numbers(tmp_path):
-    """Python converts no text of more than 4300 digits to a number."""
+def test_file_names_of_long_numbers(tmp_path):
+    """Python does not convert text of more than 4300 digits to a number."""
     collector = Collector(Folder(write(tmp_path, {"a.jpg": None})))
     collector.leave_out("image", ["9" * 5000, collector.add_image("a.jpg")], "a problem")
     assert collector.problems.sentences[0].endswith("999999, a.jpg")

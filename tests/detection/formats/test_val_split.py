@@ -1,4 +1,4 @@
-"""Validation splits that are made: shares of classes, near-duplicates on one side, sides that stay."""
+"""Generated validation splits: the share of each class, near-duplicates in one split, stable assignments."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from resdet.detection.formats.stratify import NEW, TRAIN, VAL, stratify
 from resdet.errors import DataError
 from resdet.images.dhash import THRESHOLD
 
-CLASSES = {"common": 1, "often": 3, "rare": 10}  # every image, every third, every tenth
+CLASSES = {"common": 1, "often": 3, "rare": 10}  # in every image, every third and every tenth
 
 
 def data(root, count=60):
-    """A YOLO folder of images by number; 60 of `common`, 20 of `often`, 6 of `rare`."""
+    """Writes a YOLO folder of numbered images: of 60, `common` is in 60, `often` in 20 and `rare` in 6."""
     files = {"classes.txt": "\n".join(CLASSES)}
     for k in range(count):
         files |= {f"{k:03d}.jpg": None}
@@ -50,16 +50,16 @@ def test_each_class_has_its_share(tmp_path):
         assert counts.tolist() == [30, 10, 3]
 
 
-def test_depends_on_the_seed_and_on_names_only(tmp_path):
+def test_the_split_depends_on_the_seed_and_on_names_alone(tmp_path):
     first = val_files(data(tmp_path / "a"))
     assert val_files(data(tmp_path / "b")) == first
     assert val_files(data(tmp_path / "d"), seed=1) != first
 
 
-def test_stays_when_images_come_and_go(tmp_path):
+def test_the_split_is_stable_when_images_are_added_or_removed(tmp_path):
     root = data(tmp_path, 40)
     first = val_files(root)
-    (root / "000.txt").write_text("0 .5 .5 .2 .2")  # annotations that change do not matter
+    (root / "000.txt").write_text("0 .5 .5 .2 .2")  # changed annotations have no effect
     assert val_files(root) == first
     data(root, 60)
     second = val_files(root)
@@ -72,7 +72,7 @@ def test_stays_when_images_come_and_go(tmp_path):
     assert val_files(root) == second
 
 
-def test_what_is_set_later_is_named_in_the_log(tmp_path):
+def test_settings_changed_after_the_split_are_logged(tmp_path):
     root = data(tmp_path)
     first = val_files(root)
     assert val_files(root, val_share=0.5, seed=3) == first
@@ -80,8 +80,8 @@ def test_what_is_set_later_is_named_in_the_log(tmp_path):
     assert "made with the share 0.2 and the seed 0, not with data.val_share=0.5 data.seed=3" in notes[-1]
 
 
-def test_near_duplicates_are_on_one_side(tmp_path):
-    """Five frames each of twelve scenes, differing by JPEG, size, brightness and two columns of pixels."""
+def test_near_duplicates_are_in_one_split(tmp_path):
+    """Writes five versions of each of twelve scenes: JPEG, half size, brightness and a crop of two columns."""
     changes = [
         lambda pixels: pixels,
         lambda pixels: cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], 1),
@@ -115,7 +115,7 @@ def test_groups_are_the_connected_components_of_all_pairs():
         assert len(set(found.tolist())) == count and len(set(zip(found.tolist(), expected.tolist()))) == count
 
 
-def test_thousands_of_equal_images_are_compared_once_each(monkeypatch):
+def test_equal_images_are_compared_in_linear_time(monkeypatch):
     compared = []
     count = near_duplicates.bit_count
     monkeypatch.setattr(near_duplicates, "bit_count", lambda values: (compared.append(len(values)), count(values))[1])
@@ -124,7 +124,7 @@ def test_thousands_of_equal_images_are_compared_once_each(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_three_bits_anywhere_are_near_and_four_are_not(seed):
+def test_hashes_differing_in_three_bits_are_near_and_in_four_are_not(seed):
     rng = np.random.default_rng(seed)
     for _ in range(50):
         first = int(rng.integers(2**62)) | 0xFF00FF00
@@ -134,7 +134,7 @@ def test_three_bits_anywhere_are_near_and_four_are_not(seed):
             assert len(set(group([first, second]).tolist())) == (1 if count <= 3 else 2)
 
 
-def test_an_image_between_two_sides_is_in_training():
+def test_a_new_image_near_both_splits_is_in_training():
     presence, groups = np.ones((4, 1), bool), np.array([0, 0, 0, 3])
     for new in (0, 1, 2):
         sides = np.array([TRAIN, TRAIN, VAL, VAL])
@@ -143,26 +143,26 @@ def test_an_image_between_two_sides_is_in_training():
         assert found[new] == TRAIN and np.array_equal(np.delete(found, new), np.delete(sides, new))
 
 
-def test_validation_has_objects_where_they_are_rare():
+def test_rare_objects_are_in_both_splits():
     presence = np.zeros((30, 2), bool)
     presence[3, 0] = presence[8, 1] = True
     found = stratify([f"{k}" for k in range(30)], np.arange(30), presence, 0.2, 0, np.full(30, NEW))
     assert presence[found == VAL].any() and presence[found == TRAIN].any() and 6 <= (found == VAL).sum() <= 7
 
 
-def test_images_that_are_uniform_are_not_near_duplicates():
+def test_uniform_images_are_not_near_duplicates():
     assert len(set(group([0, 0, 1, 2**64 - 1, 2**64 - 1]).tolist())) == 5
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_stratification_of_random_groups(seed):
-    """Groups stay together, sides stay, both splits have images, and each share is off by a group at most."""
+    """Groups stay together, given sides stay, both splits have images, and the share is off by about one group."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(2, 200))
     files, groups = [f"{k}.jpg" for k in range(count)], rng.integers(0, count, count)
     presence = rng.random((count, 3)) < (0.9, 0.3, 0.05)
     sides = np.where(rng.random(count) < 0.1, rng.integers(0, 2, count), NEW)
-    for number in np.unique(groups):  # as earlier splits, which kept groups together
+    for number in np.unique(groups):  # earlier splits kept groups together
         known = sides[(groups == number) & (sides != NEW)]
         sides[(groups == number) & (sides != NEW)] = known[0] if len(known) else NEW
     share = float(rng.uniform(0.1, 0.6))
@@ -178,7 +178,7 @@ def test_stratification_of_random_groups(seed):
     assert np.array_equal(again, found[order])
 
 
-def test_classes_of_one_image_are_in_training(tmp_path):
+def test_classes_with_one_image_are_in_training(tmp_path):
     files = {"classes.txt": "a\nb\nc\nd\ne"} | {f"{k}.jpg": None for k in range(5)}
     root = write(tmp_path, files | {f"{k}.txt": f"{k} .5 .5 .5 .5" for k in range(5)})
     assert len(opened(root)) == 4 and opened(root, "val").label_counts().sum() == 1
@@ -194,7 +194,7 @@ def test_folders_that_cannot_be_written_use_the_users_cache(tmp_path, monkeypatc
     assert val_files(root) == first
 
 
-def test_a_damaged_file_is_named(tmp_path):
+def test_a_damaged_split_file_is_refused(tmp_path):
     root = data(tmp_path, 10)
     val_files(root)
     for text in ("[]", '{"share": 0.2}', '{"share": 0.2, "seed": 0, "state": "", "images": {"a.jpg": ["tain", "0"]}}'):
@@ -205,7 +205,7 @@ def test_a_damaged_file_is_named(tmp_path):
     assert len(opened(root)) == 8
 
 
-def test_the_newest_of_two_files_counts(tmp_path, monkeypatch):
+def test_the_newest_of_two_split_files_is_used(tmp_path, monkeypatch):
     root = data(tmp_path / "data", 10)
     first = DataSet(recognize(root)).val_split.file
     os.utime(first, (1, 1))
@@ -218,7 +218,7 @@ def test_the_newest_of_two_files_counts(tmp_path, monkeypatch):
     assert val_split.load_val_split(root).file == first
 
 
-def test_each_folder_has_its_own_file_in_the_cache(tmp_path):
+def test_folders_have_separate_files_in_the_cache(tmp_path):
     roots = [tmp_path / "x_y" / "z", tmp_path / "x" / "y_z", tmp_path / ("数据" * 20) / ("图像" * 20) / ("标注" * 20)]
     for root in roots:
         root.mkdir(parents=True)
@@ -226,7 +226,7 @@ def test_each_folder_has_its_own_file_in_the_cache(tmp_path):
     assert len({val_split.files_of(root)[1] for root in roots}) == 3
 
 
-def test_images_that_are_gone_are_not_counted(tmp_path):
+def test_missing_images_are_not_counted(tmp_path):
     root = data(tmp_path, 10)
     opened(root)
     for k in range(4):

@@ -1,4 +1,4 @@
-"""Round trips of random data sets through the written formats, read by other libraries where one reads them."""
+"""Round trips of random data sets through the written formats, also read by pycocotools and supervision."""
 
 import json
 import os
@@ -22,7 +22,7 @@ NAMES = ["cat", "two words", "Käfer & <dog>"]
 
 
 def data_set(root, seed, masks="none"):
-    """COCO data of two splits with images of the same names: boxes, polygons or RLE, crowds, images without objects."""
+    """Writes COCO data of two splits with equal file names: boxes, polygons or RLE, and images without objects."""
     rng = np.random.default_rng(seed)
     for split in ("train", "val"):
         images, annotations = [], []
@@ -58,7 +58,7 @@ def thing(rng, width, height, masks):
 
 
 def listing(root):
-    """By split and image (its pixels' bytes), the sorted objects: class, box, crowd, bitmap."""
+    """Returns the sorted objects (class, box, crowd, bitmap) by split and image, keyed by the bytes of its pixels."""
     data = DataSet(recognize(root), "error")
     found = {}
     for split in data.layout.splits:
@@ -108,7 +108,7 @@ def test_shared_classes_keep_the_ids_of_the_first():
     assert [e["category_id"] for e in one["annotations"] + two["annotations"]] == [3, 3, 1]
 
 
-def test_keypoints_of_a_shared_class():
+def test_shared_classes_need_equal_keypoints():
     parts = [
         {"categories": [{"id": 1, "name": "person"} | more], "annotations": []}
         for more in ({}, {"keypoints": ["a", "b"]}, {"keypoints": ["a", "b", "c"]})
@@ -119,7 +119,7 @@ def test_keypoints_of_a_shared_class():
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_boxes_through_every_format(seed, tmp_path):
+def test_boxes_round_trip_through_every_format(seed, tmp_path):
     source = data_set(tmp_path / "source", seed)
     expected = listing(source)
     place = source
@@ -132,7 +132,7 @@ def test_boxes_through_every_format(seed, tmp_path):
 
 
 @pytest.mark.parametrize("masks", ["polygon", "rle"])
-def test_masks_through_yolo(masks, tmp_path):
+def test_masks_round_trip_through_yolo(masks, tmp_path):
     source = data_set(tmp_path / "source", 0, masks)
     assert convert(source, tmp_path / "yolo", "yolo")["lost"] == {}
     assert_same(listing(tmp_path / "yolo"), listing(source))
@@ -142,7 +142,7 @@ def test_masks_through_yolo(masks, tmp_path):
     assert lost == {"masks": sum(len(things) for things in listing(source).values())}
 
 
-def test_what_the_target_cannot_hold(tmp_path):
+def test_losses_of_the_target_format_are_counted(tmp_path):
     source = data_set(tmp_path / "source", 0)
     file = source / "train" / "_annotations.coco.json"
     content = json.loads(file.read_text())
@@ -188,7 +188,7 @@ def test_parts_are_joined_without_area():
     assert canvas[5, 5] and canvas[25, 28] and canvas[5, 45]
 
 
-def test_other_libraries_read_what_is_written(tmp_path):
+def test_other_libraries_read_the_written_data(tmp_path):
     supervision = pytest.importorskip("supervision")
     source = data_set(tmp_path / "source", 1)
     train = [things for (split, _), things in listing(source).items() if split == "train"]
@@ -222,7 +222,7 @@ def test_images_are_hard_links_or_copies(tmp_path, monkeypatch):
     assert_same(listing(tmp_path / "voc"), listing(source))
 
 
-def test_a_folder_with_files_is_refused(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     source = data_set(tmp_path / "source", 2)
     done = here(tmp_path, "data", "convert", source, source, "--to", "yolo")
     assert done.returncode == 2 and "is not empty: name a new folder" in done.stderr

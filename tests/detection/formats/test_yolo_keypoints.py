@@ -1,4 +1,4 @@
-"""Keypoints of YOLO's poses, in ultralytics' layout, and through `resdet data convert`."""
+"""Keypoints in ultralytics' YOLO pose format, and their conversion by `resdet data convert`."""
 
 import json
 
@@ -14,11 +14,11 @@ from resdet.errors import DataError
 
 BOX = "0 0.5 0.5 0.5 0.5"
 THREE = "0.1 0.2 2 0.3 0.4 1 0 0 0"  # x, y and visibility of three keypoints, in 60 × 40 pixels
-POINTS = [[6.5, 8.5, 2], [18.5, 16.5, 1], [0, 0, 0]]  # COCO's numbers and half a pixel
+POINTS = [[6.5, 8.5, 2], [18.5, 16.5, 1], [0, 0, 0]]  # COCO's coordinates plus half a pixel
 
 
 def pose(root, line=f"{BOX} {THREE}", **keys):
-    """A folder with two images of one label each."""
+    """Writes a folder of two images, each with the label `line`."""
     files = {f"images/{split}/{split}.jpg": None for split in ("train", "val")}
     files |= {f"labels/{split}/{split}.txt": line for split in ("train", "val")}
     described = {"train": "images/train", "val": "images/val", "names": ["person"], "kpt_shape": [3, 3], **keys}
@@ -36,7 +36,7 @@ def test_keypoints_of_an_object(tmp_path):
 
 
 def test_keypoints_without_visibility(tmp_path):
-    """As in ultralytics, negative ones are not labeled; (0, 0) is a placeholder."""
+    """As in ultralytics, negative coordinates are unlabeled keypoints, and (0, 0) is a placeholder."""
     line = f"{BOX} 0.1 0.2 -1 0.4 0 0"
     points = opened(pose(tmp_path, line, kpt_shape=[3, 2])).objects(0).keypoints.points
     np.testing.assert_allclose(points, [[POINTS[0], [0, 0, 0], [0, 0, 0]]], atol=1e-5)
@@ -69,19 +69,18 @@ def test_names_and_mirror_pairs(keys, names, mirror, tmp_path):
 
 
 @pytest.mark.parametrize("flip", [[0, 1], [0, 1, 3], [1, 2, 0], "x", ["a", 1, 2]])
-def test_pairs_that_do_not_fit(flip, tmp_path):
+def test_invalid_mirror_pairs_are_refused(flip, tmp_path):
     with pytest.raises(DataError, match="data.yaml: flip_idx is no list of 3 numbers that swaps keypoints in pairs"):
         opened(pose(tmp_path, flip_idx=flip))
 
 
 @pytest.mark.parametrize("shape", [[3], [3, 4], [0, 3], "3, 3", [3, "x"], [9999, 3], None])
-def test_shapes_that_do_not_fit(shape, tmp_path):
-    """There are boxes then."""
+def test_an_invalid_keypoint_shape_leaves_boxes_only(shape, tmp_path):
     source = opened(pose(tmp_path, BOX, kpt_shape=shape))
     assert source.keypoints is None and source.objects(0).boxes.tolist() == [[15, 10, 45, 30]]
 
 
-def test_a_visibility_that_is_none(tmp_path):
+def test_an_invalid_visibility_is_reported(tmp_path):
     source = opened(pose(tmp_path, f"{BOX} 0.1 0.2 7 0.3 0.4 1 0 0 0"))
     assert "visibility of keypoints that is none of 0, 1 and 2: labels/train/train.txt:1" in source.problems[0]
 
@@ -92,8 +91,8 @@ def convert(source, target, to):
     return json.loads((target.parent / "said.json").read_text())
 
 
-def test_through_yolo_and_back(tmp_path):
-    """What a training reads of COCO's file is what it reads of YOLO's, but for the skeleton."""
+def test_keypoints_round_trip_through_yolo(tmp_path):
+    """Data read from COCO and from YOLO are equal, but for the skeleton."""
     root = corners.write(tmp_path / "corners", train=4, val=2)
     said = convert(root, tmp_path / "yolo", "yolo")
     assert said["lost"] == {"lines of the skeleton": len(corners.SKELETON)}
@@ -113,8 +112,8 @@ def test_through_yolo_and_back(tmp_path):
                 np.testing.assert_allclose(own.keypoints.points, other.keypoints.points, atol=1e-3)
 
 
-def test_what_poses_lose(tmp_path):
-    """Masks where all classes have keypoints; keypoints where not all have them."""
+def test_losses_of_pose_labels_are_counted(tmp_path):
+    """YOLO loses masks if all classes have keypoints, and keypoints if only some have them."""
     root = corners.write(tmp_path / "corners", train=4, val=2)
     for split in ("train", "val"):
         file = root / "annotations" / f"{split}.json"

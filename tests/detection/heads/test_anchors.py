@@ -1,4 +1,4 @@
-"""Anchors against torchvision's generator and against their definition."""
+"""Anchors compared with torchvision's generator and with their definition."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def maps(*shapes: tuple[int, int]) -> list[Tensor]:
         ([[13.7, 5.1]], [(1, 1)], (16, 16)),
     ],
 )
-def test_the_rounded_style_is_torchvisions(sizes, shapes, image):
+def test_the_rounded_style_equals_torchvision(sizes, shapes, image):
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.image_list import ImageList
 
@@ -35,7 +35,7 @@ def test_the_rounded_style_is_torchvisions(sizes, shapes, image):
 
 def test_the_exact_style_keeps_areas_and_ratios():
     made = Anchors([[32, 64], [128, 256]], RATIOS, rounded=False)
-    found = made(maps((5, 7), (3, 4)), [8, 16], (37, 53))  # the image's size plays no part
+    found = made(maps((5, 7), (3, 4)), [8, 16], (37, 53))  # the size of the image has no effect
     assert [len(level) for level in found] == [5 * 7 * 6, 3 * 4 * 6] and made.per_position == 6
     for level, shape, stride, sides in zip(found, [(5, 7), (3, 4)], [8, 16], [(32, 64), (128, 256)]):
         boxes = level.view(*shape, 2, 3, 4)
@@ -49,7 +49,7 @@ def test_the_exact_style_keeps_areas_and_ratios():
         assert torch.allclose(centers, expected[:, :, None, None].expand_as(centers), atol=1e-4)
 
 
-def test_anchors_move_with_the_model_and_stay_out_of_its_weights():
+def test_anchors_move_with_the_model_and_are_not_in_the_state_dict():
     made = Anchors([[32]], RATIOS, rounded=False)
     assert not made.state_dict()
     assert {buffer.device.type for buffer in made.to("meta").buffers()} == {"meta"}

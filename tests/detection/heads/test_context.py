@@ -1,4 +1,4 @@
-"""Global context (appendix B): what the whole image adds to each region, against a computation by hand."""
+"""Global context (appendix B): the whole image's features joined to each region's, computed by hand."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ BOXES = [[[5.0, 8.0, 30.0, 40.0], [20.0, 20.0, 60.0, 50.0]], [[0.0, 0.0, 16.0, 1
 
 
 def described(model, maps: list[Tensor], boxes: Tensor, level: int) -> Tensor:
-    """Vectors of one box of each image, pooled by torchvision from one level."""
+    """Returns features of one box of each image, pooled by torchvision from one level."""
     pooler, head = model.roi_heads.pooler, model.roi_heads.stages[0].head
     rois = torch.cat([torch.arange(len(boxes))[:, None], boxes], 1)
     pool = torchvision.ops.roi_pool if pooler.kind == "max" else torchvision.ops.roi_align
@@ -31,8 +31,8 @@ def described(model, maps: list[Tensor], boxes: Tensor, level: int) -> Tensor:
 
 @pytest.mark.parametrize("family, overrides", [("c4", ["model.box.pool=max"]), ("c4", []), ("fpn", [])])
 @torch.no_grad()
-def test_the_images_vector_is_joined_to_each_regions(family, overrides):
-    """The image is pooled without its padding, on a pyramid from the coarsest level that regions come from."""
+def test_the_images_features_are_joined_to_each_regions(family, overrides):
+    """Pools the image without its padding, in an FPN from the coarsest level that regions use."""
     model = tiny.make(family, False, CONTEXT, *overrides).eval()
     images, boxes = tiny.images((64, 64), (64, 50)), torch.tensor(BOXES)
     maps = model.maps(images)
@@ -41,7 +41,7 @@ def test_the_images_vector_is_joined_to_each_regions(family, overrides):
     whole = described(model, maps, torch.tensor([[0.0, 0, 64, 64], [0, 0, 50, 64]]), coarsest)
     predictor = model.roi_heads.stages[0].predictor
     for number in range(2):
-        # Regions this small come from the finest level.
+        # Small regions come from the finest level.
         joined = torch.cat([described(model, maps, boxes[:, number], 0), whole], 1)
         expected = predictor.scores(joined).softmax(1)[:, :-1]
         assert torch.allclose(scores[:, number], expected, atol=1e-6)
@@ -49,8 +49,8 @@ def test_the_images_vector_is_joined_to_each_regions(family, overrides):
 
 
 @pytest.mark.parametrize("family", ["c4", "fpn", "cascade"])
-def test_it_is_learnt_end_to_end(family):
-    """The region losses reach pixels that no region sees, through features that are no wider than these pixels."""
+def test_context_is_learned_end_to_end(family):
+    """With context, region losses have gradients at feature map cells outside all regions."""
     reached = {}
     for context in ("true", "false"):
         model = tiny.make(family, True, f"model.box.context={context}", everything=True).train()
@@ -64,7 +64,7 @@ def test_it_is_learnt_end_to_end(family):
     assert reached["false"] is None or reached["false"][..., -1, -1].abs().sum() == 0
 
 
-def test_losses_are_one_graph():
+def test_losses_compile_to_one_graph():
     torch.compiler.reset()
     model = tiny.make("fpn", False, CONTEXT, everything=True).train()
     images, targets = tiny.images((64, 64), (64, 50)), tiny.targets(*BOXES)
@@ -73,7 +73,7 @@ def test_losses_are_one_graph():
         assert compiled[name].item() == pytest.approx(loss.item(), rel=1e-4), name
 
 
-def test_inference_is_exported_whole():
+def test_inference_can_be_exported():
     model, images = tiny.make("c4", False, CONTEXT).eval(), tiny.images((64, 64), (64, 50))
     with torch.no_grad():
         exported = torch.export.export(model, (images.pixels[:1],)).module()(images.pixels[1:])
@@ -81,7 +81,7 @@ def test_inference_is_exported_whole():
             assert torch.allclose(found, expected, atol=1e-2)
 
 
-def test_weights_without_context_are_refused_by_name():
+def test_weights_without_context_are_refused():
     plain, model = tiny.make("c4", False), tiny.make("c4", False, CONTEXT)
     state = plain.state_dict()
     with pytest.raises(WeightsError, match=r"of another shape: roi_heads.stages.0.predictor.scores.weight \[4, 64\]"):
@@ -94,9 +94,9 @@ def test_weights_without_context_are_refused_by_name():
 
 
 def accuracy(context: bool) -> float:
-    """Of telling objects of two classes apart that are alike, while a far corner of the image says which they are.
+    """Trains on two classes that differ only in a far corner of the image, and returns the accuracy.
 
-    The heads learn on maps as they are: no layer before them carries the corner to the objects.
+    The heads get fixed maps: no earlier layer carries the corner to the objects.
     """
     torch.manual_seed(0)
     config = BoxConfig(batch_per_image=16, positive_fraction=0.5, context=context)
@@ -114,7 +114,7 @@ def accuracy(context: bool) -> float:
 
 
 def surroundings(images: int) -> tuple[Tensor, Proposals, Targets, Tensor]:
-    """Maps of 64 pixels' side with an object in the upper left and a sign of its class in the lower right."""
+    """Makes maps of 64 x 64 pixel images: an object in the upper left, a sign of its class in the lower right."""
     maps = torch.randn(images, 4, 16, 16) * 0.1
     labels = torch.randint(2, (images, 1))
     corners = torch.randint(0, 5, (images, 2))
@@ -127,6 +127,6 @@ def surroundings(images: int) -> tuple[Tensor, Proposals, Targets, Tensor]:
     return maps, proposals, Targets(boxes, labels, yes, ~yes), torch.full((images, 2), 64.0)
 
 
-def test_it_separates_classes_that_differ_only_in_their_surroundings():
+def test_context_separates_classes_that_differ_only_in_surroundings():
     assert accuracy(context=True) > 0.95
     assert accuracy(context=False) < 0.65

@@ -1,4 +1,4 @@
-"""The terms of the losses are torchvision's."""
+"""Box losses compared with torchvision's, and the reduction and precision of losses."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_overlap_losses(kind):
     assert torch.allclose(*gradients, atol=1e-5) and gradients[0].abs().max() > 0.01
 
 
-def test_sums_are_over_what_counts_alone():
+def test_uncounted_terms_are_ignored():
     terms = torch.tensor([[1.0, 2.0, float("nan")], [4.0, float("inf"), 8.0]], requires_grad=True)
     counted = torch.tensor([[True, True, False], [True, False, False]])
     mean = losses.mean_over(terms, counted, torch.tensor(14))
@@ -56,7 +56,7 @@ def test_sums_are_over_what_counts_alone():
     assert losses.mean_over(terms, torch.zeros_like(counted), torch.tensor(0)) == 0
 
 
-def test_cross_entropies_are_in_single_precision():
+def test_cross_entropies_are_computed_in_float32():
     logits, labels = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)), torch.randint(4, (2, 5))
     expected = -logits.log_softmax(-1).gather(2, labels[..., None])[..., 0]
     assert torch.allclose(losses.cross_entropy(logits, labels), expected, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Which object a box stands for: against torchvision's Matcher, and against the rules one box after another."""
+"""Matching of anchors and regions to objects, compared with torchvision's Matcher and computed by hand."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def boxes(count: int, seed: int, side: float = 100.0) -> Tensor:
 
 
 def targets(*images: Tensor, crowd: tuple = (), places: int = 0) -> Targets:
-    """Objects of each image; `crowd` names (image, object) pairs; `places` adds padding."""
+    """Builds targets; `crowd` lists (image, object) pairs, `places` adds padding."""
     shape = (len(images), max(map(len, images)) + places)
     record = Targets(
         torch.zeros(*shape, 4),
@@ -38,8 +38,8 @@ def everything(matches_of: int, images: int) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_anchors_are_matched_as_torchvision_does(seed):
-    """Every object overlaps some anchor here; for one that does not, torchvision makes all anchors positive."""
+def test_anchors_are_matched_as_in_torchvision(seed):
+    """Every object overlaps an anchor: without overlap torchvision makes all anchors positive."""
     from torchvision.models.detection._utils import Matcher
 
     anchors = boxes(400, seed)
@@ -54,7 +54,7 @@ def test_anchors_are_matched_as_torchvision_does(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_regions_are_matched_as_torchvision_does(seed):
+def test_regions_are_matched_as_in_torchvision(seed):
     from torchvision.models.detection._utils import Matcher
 
     regions, objects = boxes(300, seed), boxes(9, 100 + seed)
@@ -66,17 +66,17 @@ def test_regions_are_matched_as_torchvision_does(seed):
     assert torch.equal(found.objects[0][expected >= 0], expected[expected >= 0])
 
 
-def test_the_best_anchors_of_an_object_are_positive_however_small_their_overlap():
+def test_the_best_anchors_of_an_object_are_positive_at_any_iou():
     anchors = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [60, 0, 70, 10]])
-    objects = torch.tensor([[9.0, 0, 21, 10], [200, 200, 210, 210]])  # overlaps two equally; outside the image
+    objects = torch.tensor([[9.0, 0, 21, 10], [200, 200, 210, 210]])  # overlaps two anchors equally; overlaps none
     found = match_anchors(anchors, targets(objects), everything(3, 1), 0.7, 0.3)
     assert found.positive.tolist() == [[True, True, False]]
     assert found.negative.tolist() == [[False, False, True]]
     assert found.objects[0, :2].tolist() == [0, 0]
 
 
-def test_background_has_a_lower_bound_where_one_is_wanted():
-    """Fast R-CNN, section 2.3: from 0.1 up to 0.5."""
+def test_background_can_have_a_lower_iou_bound():
+    """Fast R-CNN, section 2.3: background has an IoU from 0.1 up to 0.5."""
     objects = torch.tensor([[0.0, 0, 10, 10]])
     regions = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 3], [0, 0, 10, 0.5], [50, 50, 60, 60]]])
     bounded = match_proposals(regions, targets(objects), everything(4, 1), 0.5, (0.1, 0.5))
@@ -86,14 +86,14 @@ def test_background_has_a_lower_bound_where_one_is_wanted():
     assert free.negative.tolist() == [[False, True, True, True]]
 
 
-def test_between_the_bounds_a_region_is_neither():
+def test_regions_between_the_iou_bounds_are_ignored():
     objects, regions = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[[0.0, 0, 10, 5], [0, 0, 10, 2], [0, 0, 10, 9]]])
     found = match_proposals(regions, targets(objects), everything(3, 1), 0.7, (0.0, 0.3))
     assert found.positive.tolist() == [[False, False, True]] and found.negative.tolist() == [[False, True, False]]
 
 
-def test_what_lies_in_a_crowd_is_neither_and_a_crowd_is_nobody():
-    """The crowd is the left half; a box counts as in it when more than half of its own area is."""
+def test_boxes_in_a_crowd_are_ignored_and_crowds_match_no_box():
+    """The crowd is the left half; a box is in it if more than half of the box's area is."""
     objects = torch.tensor([[0.0, 0, 50, 100], [60, 60, 80, 80]])
     candidates = torch.tensor([[0.0, 0, 50, 100], [10, 10, 20, 20], [40, 0, 58, 10], [48, 0, 68, 10], [60, 60, 80, 80]])
     record = targets(objects, crowd=((0, 0),))
@@ -106,7 +106,7 @@ def test_what_lies_in_a_crowd_is_neither_and_a_crowd_is_nobody():
         assert found.objects[0, 4] == 1
 
 
-def test_without_objects_all_is_background():
+def test_without_objects_all_boxes_are_background():
     candidates = boxes(20, 0)
     record = targets(torch.zeros(0, 4), places=4)
     for found in (
@@ -116,7 +116,7 @@ def test_without_objects_all_is_background():
         assert not found.positive.any() and found.negative.all()
 
 
-def test_what_may_not_be_used_is_neither():
+def test_unusable_boxes_are_ignored():
     candidates, usable = boxes(50, 0), torch.rand(1, 50, generator=torch.Generator().manual_seed(1)) < 0.5
     record = targets(boxes(5, 1))
     for found in (
@@ -128,9 +128,10 @@ def test_what_may_not_be_used_is_neither():
 
 
 def test_the_best_of_the_usable_anchors_is_positive():
-    """Faster R-CNN's own setting: stride 16 on 1000 x 600 pixels, and anchors that cross the border are dropped first.
+    """An object's best anchor inside the image is positive if anchors across the border are dropped first.
 
-    Of the object at the left border the best anchor crosses (IoU 0.732); the best inside (0.687) is below 0.7.
+    Faster R-CNN's setting: stride 16 on 1000 x 600 pixels. For the object at the left border the best anchor crosses
+    the border (IoU 0.732), and the best one inside (0.687) is below 0.7.
     """
     make = Anchors([(128, 256, 512)], (0.5, 1.0, 2.0), rounded=False)
     (anchors,) = make([torch.zeros(1, 1, 38, 63)], [16], (600, 1000))
@@ -149,7 +150,7 @@ def test_the_best_of_the_usable_anchors_is_positive():
     assert not nowhere.positive.any() and not nowhere.negative.any()
 
 
-def test_rows_are_taken_per_image():
+def test_take_gathers_rows_per_image():
     values, indices = torch.arange(24.0).view(2, 4, 3), torch.tensor([[3, 0], [1, 1]])
     assert torch.equal(take(values, indices), torch.stack([values[0, [3, 0]], values[1, [1, 1]]]))
     assert torch.equal(take(values[..., 0], indices), torch.tensor([[9.0, 0], [15, 15]]))

@@ -1,4 +1,4 @@
-"""The cascade of masks and classes, on numbers small enough to be worked out by hand; and that it learns."""
+"""MNC's losses, gradients and detections on small examples computed by hand, and a short training."""
 
 import math
 
@@ -26,15 +26,15 @@ from resdet.detection.heads.mnc import MNC, Warper, limit_gradient, mask_iou
 from resdet.errors import ConfigError, WeightsError
 from resdet.structures import Proposals, Targets
 
-BY_BOX, BY_MASK = [2.0, -1.0, 0.5, 0.1], [0.3, -0.4, 1.5, 0.7]  # logits of every region; the best class is 2 by masks
+BY_BOX, BY_MASK = [2.0, -1.0, 0.5, 0.1], [0.3, -0.4, 1.5, 0.7]  # logits of all regions; BY_MASK is largest for class 2
 BEST = 2
-STRENGTH = 1.2  # of the mask that every region is given: this in its right half, minus this in its left one
-DRAWN = 8  # its pixels a side
-RIGHT, WRONG = math.log(1 + math.exp(-STRENGTH)), math.log(1 + math.exp(STRENGTH))  # what its pixels cost
+STRENGTH = 1.2  # mask logit of all regions: positive in the right half, negative in the left half
+DRAWN = 8  # mask resolution
+RIGHT, WRONG = math.log(1 + math.exp(-STRENGTH)), math.log(1 + math.exp(STRENGTH))  # loss per correct and wrong pixel
 
 
 class Conv5(nn.Conv2d):
-    """In place of conv5_x."""
+    """Replaces conv5_x."""
 
     def __init__(self, channels: int = 4, width: int = 6):
         super().__init__(channels, width, 3, 2, 1)
@@ -48,7 +48,7 @@ def make(stride: int = 16, size: int = 4, classes: int = CLASSES, channels: int 
 
 
 def fixed(**options) -> MNC:
-    """It says the same of each region: the class that is best by its mask moves its box to the right."""
+    """Predicts the same for all regions: the class with the best mask score moves its box to the right."""
     regions = make(**options)
     (stage,) = regions.stages
     layers = (stage.predictor.scores, stage.mask_scores, stage.predictor.boxes, regions.mask_head.pixels)
@@ -67,9 +67,10 @@ def maps() -> list[Tensor]:
 
 
 def test_losses():
-    """The object's mask is all of its box, x from 20 to 60, but for the left quarter: 30 to 60, on 30 · 40 pixels.
+    """Computes the losses of both rounds by hand.
 
-    First: the first candidate and the object itself are positive, and draw 20 of these 30 columns: an IoU of 2/3.
+    The object's box spans x from 20 to 60 and its mask x from 30 to 60: 30 · 40 pixels. In round 1 the first candidate
+    and the object's box are positive, and their masks cover 20 of these 30 columns: an IoU of 2/3.
     """
     losses = fixed().losses(maps(), proposals(), targets(mask=True), SIZES)
     assert losses.keys() == {f"{name}{number}" for name in ("class", "box", "mask", "mask_class") for number in (1, 2)}
@@ -78,30 +79,30 @@ def test_losses():
     assert found["class1"] == pytest.approx((surprise(BY_BOX, LABEL) + surprise(BY_BOX, background)) / 2, rel=1e-5)
     by_mask = surprise(BY_MASK, LABEL), surprise(BY_MASK, background)
     assert found["mask_class1"] == pytest.approx(sum(by_mask) / 2, rel=1e-5)
-    # The object's class says to stay: wrong by a quarter of its width of the first candidate.
+    # The object's class predicts no move; the first candidate is off by a quarter of its width.
     assert found["box1"] == pytest.approx(smooth_l1(10 * MOVE) / 4, rel=1e-5)
-    # Of 10 to 50 the right half is mask, as is drawn; of 20 to 60 two columns of eight more.
+    # In 10 to 50 the mask is the right half, as predicted; in 20 to 60 it has two more of eight columns.
     assert found["mask1"] == pytest.approx((RIGHT + (6 * RIGHT + 2 * WRONG) / 8) / 2, rel=1e-5)
 
-    # Then, moved by the class that is best by masks: 20 to 60, 14 to 54 (IoU 0.74), the object at 30 to 70 (0.6).
+    # Round 2: the best class by masks moves the boxes to 20-60, 14-54 (IoU 0.74) and, the object's, 30-70 (0.6).
     expected = (3 * surprise(BY_BOX, LABEL) + surprise(BY_BOX, background)) / 4
     assert found["class2"] == pytest.approx(expected, rel=1e-5)
     assert found["box2"] == pytest.approx((smooth_l1(10 * 6 / 40) + smooth_l1(10 * MOVE)) / 4, rel=1e-5)
-    # The last draws 50 to 70, an IoU of 400 / 1600: its box is positive and its mask shows no object.
+    # The last mask is 50 to 70, an IoU of 400 / 1600: its box is positive and its mask is background.
     assert found["mask_class2"] == pytest.approx(sum(by_mask) / 2, rel=1e-5)
-    # Of 14 to 54 cells of 5 pixels from 30 on: four fifths of the fourth, and those behind it.
+    # In 14 to 54, with cells of 5 pixels, x from 30 on covers four fifths of the fourth cell and all later ones.
     second = (7 * RIGHT + 0.2 * RIGHT + 0.8 * WRONG) / 8
     third = (2 * RIGHT + 6 * WRONG) / 8
     assert found["mask2"] == pytest.approx(((6 * RIGHT + 2 * WRONG) / 8 + second + third) / 3, rel=1e-5)
 
 
-def test_without_masks_to_learn_from_boxes_are_learnt():
+def test_targets_without_masks_give_no_mask_losses():
     losses = fixed().losses(maps(), proposals(), targets(), SIZES)
     assert losses.keys() == {"class1", "box1", "class2", "box2"}
 
 
-def test_masks_overlap_with_what_lies_outside_the_box_as_well():
-    """A mask of 2 x 2 cells of 5 pixels, one of them drawn, of an object that fills two of them and as much outside."""
+def test_mask_iou_counts_the_objects_area_outside_the_box():
+    """One 5 x 5 cell is predicted, of an object with 50 pixels in the box and 50 outside."""
     drawn = torch.tensor([[[[True, False], [False, False]]]])
     wanted = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
     found = mask_iou(drawn, wanted, torch.tensor([[[0.0, 0.0, 10.0, 10.0]]]), torch.tensor([[100.0]]))
@@ -109,7 +110,7 @@ def test_masks_overlap_with_what_lies_outside_the_box_as_well():
 
 
 def test_one_round_by_hand():
-    """Conv5 on the region, and on the region times its mask: pooled by torchvision, put together here."""
+    """Compares with conv5 of the region and of the region times its mask, pooled by torchvision."""
     ops = pytest.importorskip("torchvision").ops
     regions, boxes = make(), torch.tensor([CANDIDATES[:2]])
     nn.init.normal_(regions.mask_head.pixels.weight)
@@ -132,29 +133,29 @@ def test_one_round_by_hand():
     )
 
 
-# What makes it one cascade: gradients
+# Gradients between the rounds
 
 
 def gradient(loss: Tensor, parameter: Tensor) -> Tensor:
     return torch.autograd.grad(loss, parameter, retain_graph=True)[0]
 
 
-def test_all_layers_learn():
+def test_all_layers_have_gradients():
     regions = make()
     sum(regions.losses(maps(), proposals(), targets(mask=True), SIZES).values()).backward()
     for name, parameter in regions.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_classes_teach_masks():
+def test_class_losses_have_gradients_for_masks():
     regions = make()
     losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
     for name in ("class1", "mask_class1", "mask_class2"):
         assert gradient(losses[name], regions.mask_head.pixels.bias).abs().sum() > 0
 
 
-def test_the_second_round_teaches_the_boxes_of_the_first(monkeypatch):
-    """What class2 says of a move to the right is what it changes by: unlimited, as its labels do not change."""
+def test_the_second_round_has_gradients_for_boxes_of_the_first(monkeypatch):
+    """The unlimited gradient of class2 equals its finite difference, as its labels do not change."""
     monkeypatch.setattr(module, "GRADIENT_SHARE", math.inf)
     regions = fixed()
     nn.init.normal_(regions.stages[0].predictor.scores.weight)
@@ -171,18 +172,18 @@ def test_the_second_round_teaches_the_boxes_of_the_first(monkeypatch):
     bias.data[place] -= 2 * step
     assert found[place].item() == pytest.approx((more - loss().item()) / (2 * step), rel=0.05)
     assert found[place].abs() > 1e-4
-    assert found.view(CLASSES, 4)[:BEST].abs().sum() == 0  # other classes have no say
+    assert found.view(CLASSES, 4)[:BEST].abs().sum() == 0  # other classes have no effect
 
 
-def test_the_pull_of_the_second_round_is_limited(monkeypatch):
-    """On each of the parameters of a region, of which there are 40, to an eighth of 1 / 40."""
+def test_gradients_of_the_second_round_are_limited(monkeypatch):
+    """Limits the gradient of each box parameter to 1/8 of 1/40 per region, for 40 sampled regions."""
     regions, found = fixed(), {}
     nn.init.normal_(regions.stages[0].predictor.scores.weight, std=1000)
     for pull in (module.GRADIENT_SHARE, math.inf):
         monkeypatch.setattr(module, "GRADIENT_SHARE", pull)
         losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
         found[pull] = gradient(losses["class2"], regions.stages[0].predictor.boxes.bias).abs().max().item()
-    valid = 4  # others weigh nothing
+    valid = 4  # the other samples are padding with weight 0
     assert found[math.inf] > 1 and found[1 / 8] <= valid / 8 / 40 + 1e-6
     x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     limited, gauge = limit_gradient(x, 0.5)
@@ -191,7 +192,7 @@ def test_the_pull_of_the_second_round_is_limited(monkeypatch):
 
 
 @pytest.mark.parametrize("weight", [65536, 1 / 4], ids=["scaled for float16", "one of four parts"])
-def test_the_limit_is_of_the_loss_as_it_is_weighted(weight):
+def test_the_limit_scales_with_the_weight_of_the_loss(weight):
     found = []
     for factor in (1, weight):
         regions = fixed()
@@ -201,8 +202,8 @@ def test_the_limit_is_of_the_loss_as_it_is_weighted(weight):
     assert torch.allclose(*found, rtol=1e-5) and found[0].view(CLASSES, 4)[BEST].abs().sum() > 0
 
 
-def test_targets_are_constants():
-    """A box does not learn to be where its next correction would be small."""
+def test_targets_have_no_gradients():
+    """The loss of the second round's boxes does not move its input boxes."""
     regions, candidates = fixed(), proposals([*CANDIDATES, [6.0, 20.0, 46.0, 60.0]])
     losses = regions.losses(maps(), candidates, targets(mask=True), SIZES)
     moves = gradient(losses["box2"], regions.stages[0].predictor.boxes.bias).view(CLASSES, 4)
@@ -213,11 +214,11 @@ def test_targets_are_constants():
 
 
 @torch.no_grad()
-def test_instances_of_both_rounds_where_their_masks_are_drawn():
+def test_detections_come_from_both_rounds():
     regions = fixed(score=0.0, nms=1.0)
     found = regions.detect(maps(), proposals(), SIZES, score=0.0)
     kept = found.valid[0]
-    assert kept.sum() == 2 * len(CANDIDATES) * CLASSES  # no padding
+    assert kept.sum() == 2 * len(CANDIDATES) * CLASSES  # padding gives none
     probabilities = torch.tensor(BY_MASK).softmax(0)
     for score, label in zip(found.scores[0][kept], found.labels[0][kept]):
         assert score.item() == pytest.approx(probabilities[label].item(), rel=1e-5)
@@ -227,13 +228,13 @@ def test_instances_of_both_rounds_where_their_masks_are_drawn():
 
 
 @torch.no_grad()
-def test_duplicates_of_the_rounds_are_suppressed():
-    """Of the first candidate and its neighbor, before and after: 10 to 50, 4 to 44, 20 to 60, 14 to 54."""
+def test_duplicates_of_both_rounds_are_suppressed():
+    """The first two candidates are 10-50 and 4-44, after the move 20-60 and 14-54: one of the four is kept."""
     found = fixed(score=0.0, nms=0.3).detect(maps(), proposals(), SIZES, score=0.4)
-    assert found.labels[found.valid].tolist() == [BEST] * 2  # and one of the corner
+    assert found.labels[found.valid].tolist() == [BEST] * 2  # the other one is the candidate in the corner
 
 
-# As a part of a detector
+# MNC in a detector
 
 REFUSED = {
     "MNC supports c4 only": ["model.features=dc5"],
@@ -246,12 +247,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("sentence", REFUSED)
-def test_what_does_not_go_together(sentence):
+def test_incompatible_settings_are_refused(sentence):
     with pytest.raises(ConfigError, match=sentence):
         tiny.make("mnc", True, *REFUSED[sentence])
 
 
-def test_other_classes_start_anew_and_masks_go_on(tmp_path):
+def test_a_new_classifier_keeps_the_mask_head(tmp_path):
     model, other = tiny.make("mnc"), tiny.make("mnc", True, "model.box.class_agnostic=true")
     weights.save(model, tmp_path / "model.safetensors", layout="safetensors")
     report = weights.load(other, tmp_path / "model.safetensors", new_classifier=True)
@@ -264,16 +265,16 @@ def test_other_classes_start_anew_and_masks_go_on(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["torchvision", "detectron2"])
-def test_other_libraries_have_no_such_detector(layout, tmp_path):
+def test_saving_in_other_libraries_layouts_is_refused(layout, tmp_path):
     with pytest.raises(WeightsError, match="no cascade of masks and classes: use the layout safetensors"):
         weights.save(tiny.make("mnc"), tmp_path / "model.pth", layout=layout)
 
 
-# That it learns
+# Training
 
 
 def scenes(images: int) -> tuple[Tensor, Proposals, Targets, Tensor]:
-    """Maps of 64 pixels' side with an object whose mask is a triangle of one of two kinds, each a class."""
+    """Makes maps of 64 x 64 pixel images, each with an object whose mask is one of two triangles, one per class."""
     generator = torch.Generator().manual_seed(images)
     x, labels = torch.randn(images, 4, 16, 16, generator=generator) * 0.1, torch.arange(images)[:, None] % 2
     corners = torch.randint(0, 7, (images, 2), generator=generator)
@@ -291,7 +292,7 @@ def scenes(images: int) -> tuple[Tensor, Proposals, Targets, Tensor]:
 
 @torch.no_grad()
 def judged(regions: MNC) -> tuple[float, float]:
-    """The mean IoU of masks in the objects' boxes, and the share of the best instances that have the right class."""
+    """Returns the mean mask IoU in the objects' boxes and the share of best detections with the right class."""
     x, candidates, objects, sizes = scenes(50)
     drawn = regions.branches["mask"].predict([x], objects.boxes, objects.labels) > 0.5
     wanted = nn.functional.interpolate(objects.masks.float(), (DRAWN, DRAWN), mode="area") / 255
@@ -300,7 +301,7 @@ def judged(regions: MNC) -> tuple[float, float]:
     return iou, (found.labels[:, 0] == objects.labels[:, 0]).float().mean().item()
 
 
-def test_it_learns_to_draw_and_to_tell_what_it_drew():
+def test_masks_and_classes_are_learned():
     regions = make(stride=4, size=6, classes=2)
     before, _ = judged(regions)
     optimizer = torch.optim.AdamW(regions.parameters(), lr=2e-2)

@@ -1,4 +1,4 @@
-"""The losses of masks and keypoints over positives packed into places that the images of a batch share."""
+"""The mask and keypoint losses of positives that are packed into places shared by the images of a batch."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from resdet.ops.keypoints import heatmap_cells
 from resdet.ops.masks import crop_masks
 from resdet.structures import Targets
 
-# The crowded image fills 5 of its 6 sampled places with positives, the next one 1, the last one none.
+# Of 6 samples per image, the first image has 5 positives, the next 1 and the last none.
 POSITIVES = torch.tensor([5, 1, 0])
 SAMPLED = 6
 KEYPOINTS = "model.keypoint={width: 8, convs: 1, names: [a, b, c]}"
@@ -24,12 +24,12 @@ KEYPOINTS = "model.keypoint={width: 8, convs: 1, names: [a, b, c]}"
 def model_of(family: str, *overrides: str) -> Detector:
     with shallow_resnets():
         model = tiny.make(family, True, *overrides).eval()
-    torch.nn.init.normal_(model.roi_heads.mask_head.masks.weight)  # masks that tell the regions apart
+    torch.nn.init.normal_(model.roi_heads.mask_head.masks.weight)  # distinct masks for the regions
     return model
 
 
 def objects(keypoints: bool = False) -> Targets:
-    """Two objects in each image, with random masks."""
+    """Makes two objects in each image, with random masks."""
     rng = torch.Generator().manual_seed(1)
     corner = 25 * torch.rand(3, 2, 2, generator=rng)
     boxes = torch.cat([corner, corner + 10 + 25 * torch.rand(3, 2, 2, generator=rng)], 2)
@@ -42,7 +42,7 @@ def objects(keypoints: bool = False) -> Targets:
 
 
 def sample(targets: Targets) -> SampledProposals:
-    """Jittered boxes of the objects in turn; the last one of each image is padding."""
+    """Jitters the boxes of both objects in turn; the last sample of each image is padding."""
     rng = torch.Generator().manual_seed(2)
     matched = torch.arange(SAMPLED).remainder(2).expand(3, -1)
     boxes = targets.boxes.gather(1, matched[..., None].expand(-1, -1, 4))
@@ -53,7 +53,7 @@ def sample(targets: Targets) -> SampledProposals:
 
 
 def given(model: Detector, targets: Targets) -> tuple[list[Tensor], SampledProposals, Tensor]:
-    """What the branches take: feature maps, RoIs, and the box head's maps of these."""
+    """Returns the inputs of the branches: feature maps, RoIs and the box head's maps of the RoIs."""
     maps = list(model.maps(tiny.images((64, 64), (64, 50), (30, 64))))
     rois = sample(targets)
     heads = model.roi_heads
@@ -62,7 +62,7 @@ def given(model: Detector, targets: Targets) -> tuple[list[Tensor], SampledPropo
 
 
 def mask_loss(model: Detector, maps: list[Tensor], rois: SampledProposals, targets: Targets, kept: Tensor) -> Tensor:
-    """Image by image: the binary cross entropy of the `kept` [3, R] RoIs' logits and the masks of their objects."""
+    """Returns the mean binary cross entropy of the `kept` [3, R] RoIs, computed image by image."""
     terms = []
     for image in range(3):
         boxes, matched = rois.boxes[image, kept[image]][None], rois.objects[image, kept[image]][None]
@@ -93,8 +93,8 @@ def assert_equal(found: Tensor, wanted: Tensor, model: Detector, head: str = "ma
 
 @pytest.mark.parametrize("context", [False, True])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_the_loss_and_its_gradients_are_those_of_each_image_alone(family, context):
-    """Also of the image with more positives than its share of the places: 2 an image, 6 in all."""
+def test_packed_loss_and_gradients_equal_those_per_image(family, context):
+    """One image has more positives than 2, its share of the 6 places of the batch."""
     model = model_of(family, f"model.box.context={str(context).lower()}", "model.mask.regions=2")
     targets = objects()
     maps, rois, first_maps = given(model, targets)
@@ -103,8 +103,8 @@ def test_the_loss_and_its_gradients_are_those_of_each_image_alone(family, contex
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_a_surplus_is_taken_from_the_image_with_the_most(family):
-    """One place an image: of 5, 1 and 0 positives 2, 1 and 0 stay, those that were drawn first."""
+def test_surplus_positives_are_dropped_from_the_image_with_the_most(family):
+    """With one place per image, the first 2, 1 and 0 of 5, 1 and 0 positives are kept."""
     model, targets = model_of(family, "model.mask.regions=1"), objects()
     maps, rois, first_maps = given(model, targets)
     found = model.roi_heads.branches["mask"].losses(maps, rois, first_maps, targets)["mask"]
@@ -112,7 +112,7 @@ def test_a_surplus_is_taken_from_the_image_with_the_most(family):
     assert_equal(found, mask_loss(model, maps, rois, targets, kept), model)
 
 
-def test_a_batch_without_positives_has_no_loss_and_gradients_of_zero():
+def test_a_batch_without_positives_has_zero_loss_and_gradients():
     model, targets = model_of("fpn"), objects()
     maps, rois, first_maps = given(model, targets)
     rois = rois._replace(positive=torch.zeros_like(rois.positive))
@@ -121,7 +121,7 @@ def test_a_batch_without_positives_has_no_loss_and_gradients_of_zero():
     assert not any(gradient.any() for gradient in grads(loss, model))
 
 
-def test_keypoints_share_places_too():
+def test_keypoint_losses_share_places():
     model, targets = model_of("fpn", KEYPOINTS), objects(keypoints=True)
     branch = model.roi_heads.branches["keypoint"]
     branch.config = replace(branch.config, regions=2)
@@ -134,8 +134,8 @@ def test_keypoints_share_places_too():
     assert_equal(found, F.cross_entropy(heatmaps[inside], cells[inside]), model, "keypoint_head")
 
 
-def test_places_follow_the_batch_where_shapes_must_be_known(monkeypatch):
-    """Compiled, and on a GPU; the positives come first, then others."""
+def test_compiled_packing_has_fixed_shapes(monkeypatch):
+    """The number of places depends on the batch size alone; positives come first, other samples fill the rest."""
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     targets = objects()
     for regions in (1, 2, 6):

@@ -1,4 +1,4 @@
-"""What becomes of regions, on numbers small enough to be worked out by hand: stages, scores, boxes, masks."""
+"""RoI heads: losses, stages, detections and masks on small examples computed by hand."""
 
 import math
 
@@ -23,16 +23,16 @@ SIZES = torch.tensor([[100.0, 100.0]])
 OBJECT = [20.0, 20.0, 60.0, 60.0]
 LABEL = 1
 CANDIDATES = [
-    [10.0, 20.0, 50.0, 60.0],  # IoU 0.6 with the object, and 1 when it is moved 10 to the right
-    [4.0, 20.0, 44.0, 60.0],  # 0.43, and 0.74
-    [70.0, 0.0, 90.0, 20.0],  # 0, and 0
+    [10.0, 20.0, 50.0, 60.0],  # IoU 0.6 with the object, 1 after a move by 10 to the right
+    [4.0, 20.0, 44.0, 60.0],  # 0.43, then 0.74
+    [70.0, 0.0, 90.0, 20.0],  # 0, then 0
 ]
-MOVE = 0.25  # of a box's width, which the first stage says of every region: 10 pixels of those of 40
-FIRST, SECOND = [0.5, -1.0, 2.0, 0.1], [1.5, 0.3, -0.4, 0.7]  # each stage's logits of every region
+MOVE = 0.25  # of a box's width, predicted by the first stage for all regions: 10 pixels for a width of 40
+FIRST, SECOND = [0.5, -1.0, 2.0, 0.1], [1.5, 0.3, -0.4, 0.7]  # each stage's logits for all regions
 
 
 def make(**options) -> RoIHeads:
-    """Heads whose last layers say the same of each region."""
+    """Builds heads whose last layers predict the same for all regions."""
     config = BoxConfig(batch_per_image=40, positive_fraction=0.5, **options)
     heads = [ConvFCHead(4, 2, 0, 4, None, 1, 8) for _ in config.ious]
     regions = RoIHeads(config, heads, RoIPooler([16], 2, "align", 2, True), CLASSES)
@@ -49,7 +49,7 @@ def maps() -> list[Tensor]:
 
 
 def proposals(boxes: list = CANDIDATES, padding: int = 2) -> Proposals:
-    """The padding repeats the first box, and must not count."""
+    """Adds padding that repeats the first box and must be ignored."""
     padded = torch.tensor([boxes + [boxes[0]] * padding])
     valid = torch.arange(padded.shape[1])[None] < len(boxes)
     return Proposals(padded, torch.zeros(padded.shape[:2]), valid)
@@ -58,7 +58,7 @@ def proposals(boxes: list = CANDIDATES, padding: int = 2) -> Proposals:
 def targets(mask: bool = False) -> Targets:
     boxes = torch.tensor([[OBJECT, [0.0] * 4]])
     drawn = torch.zeros(1, 2, 56, 56, dtype=torch.uint8)
-    drawn[0, 0, :, 14:] = 255  # all but its left quarter
+    drawn[0, 0, :, 14:] = 255  # all but the left quarter
     valid = torch.tensor([[True, False]])
     return Targets(boxes, torch.tensor([[LABEL, 0]]), valid, torch.zeros_like(valid), drawn if mask else None)
 
@@ -72,31 +72,31 @@ def smooth_l1(error: float, beta: float = 1 / 9) -> float:
 
 
 def test_losses_of_one_stage():
-    """Four candidates with the object itself: two are objects, one of them 0.25 of its width off."""
+    """Of three candidates and the object's box two are positive, one of them off by 0.25 of its width."""
     losses = make().losses(maps(), proposals(), targets(), SIZES)
     assert losses.keys() == {"class", "box"}
     background = CLASSES
     expected = (surprise(FIRST, LABEL) + surprise(FIRST, background)) / 2
     assert losses["class"].item() == pytest.approx(expected, rel=1e-5)
-    # Right about the first candidate; of the object itself it says 10 · 0.25 where 0 is right.
+    # Correct for the first candidate; for the object's box it predicts 10 · 0.25 where 0 is right.
     assert losses["box"].item() == pytest.approx(smooth_l1(10 * MOVE) / 4, rel=1e-5)
 
 
-def test_the_second_stage_matches_refined_boxes_at_its_own_iou():
-    """Moved by the first stage, both candidates on the left are objects at 0.65 and the object itself (0.6) is none."""
+def test_the_second_stage_matches_refined_boxes_at_a_higher_iou():
+    """After stage 1, both candidates on the left are positive at 0.65, and the object's box (0.6) is negative."""
     losses = make(ious=[0.5, 0.65], class_agnostic=True).losses(maps(), proposals(), targets(), SIZES)
     assert losses.keys() == {"class1", "box1", "class2", "box2"}
     single = make().losses(maps(), proposals(), targets(), SIZES)
     assert losses["class1"] == single["class"] and losses["box1"] == single["box"]
     expected = (surprise(SECOND, LABEL) + surprise(SECOND, CLASSES)) / 2
     assert losses["class2"].item() == pytest.approx(expected, rel=1e-5)
-    # It says to stay: right of the first; the second lies 6 of 40 pixels off, with weight 20.
+    # Stage 2 predicts no move: correct for the first box; the second is off by 6 of 40 pixels, with weight 20.
     assert losses["box2"].item() == pytest.approx(smooth_l1(20 * 6 / 40) / 4, rel=1e-5)
 
 
 def test_a_cascade_refines_boxes_stage_by_stage_and_averages_their_scores():
     regions = make(ious=[0.5, 0.65], class_agnostic=True, score=0.0, nms=1.0)
-    regions.stages[1].predictor.boxes.bias.data[1] = 20 * -0.1  # a tenth of the height up
+    regions.stages[1].predictor.boxes.bias.data[1] = 20 * -0.1  # up by a tenth of the height
     with torch.no_grad():
         found = regions.detect(maps(), proposals(), SIZES, score=0.0)
     kept = found.valid[0]
@@ -104,12 +104,12 @@ def test_a_cascade_refines_boxes_stage_by_stage_and_averages_their_scores():
     probabilities = torch.tensor([FIRST, SECOND]).softmax(1).mean(0)[:CLASSES]
     for score, label in zip(found.scores[0][kept], found.labels[0][kept]):
         assert score.item() == pytest.approx(probabilities[label].item(), rel=1e-5)
-    # 10 pixels to the right and 4 up; the last is half as large, and cut off at the border above.
+    # 10 pixels right and 4 up; the last box is half as large, and clipped at the top.
     for box in ([20.0, 16.0, 60.0, 56.0], [14.0, 16.0, 54.0, 56.0], [75.0, 0.0, 95.0, 18.0]):
         assert ((found.boxes[0][kept] - torch.tensor(box)).abs().amax(1) < 1e-3).sum() == CLASSES
 
 
-def test_each_stage_has_its_share_of_the_features_gradient():
+def test_the_features_gradient_is_shared_between_stages():
     x = torch.randn(5, requires_grad=True)
     shared = share_gradient(x, 3)
     assert torch.allclose(shared, x)
@@ -118,8 +118,8 @@ def test_each_stage_has_its_share_of_the_features_gradient():
     assert share_gradient(x, 1) is x
 
 
-def test_each_class_has_a_box_of_its_own():
-    """Only the object's class moves its box; the loss is that of its class, the detections those of theirs."""
+def test_boxes_are_predicted_per_class():
+    """Only the object's class moves its box, which shows in the loss and in detections of that class."""
     regions = make(score=0.0, nms=1.0)
     bias = regions.stages[0].predictor.boxes.bias
     bias.data.zero_().view(CLASSES, 4)[LABEL, 0] = 10 * MOVE
@@ -131,7 +131,7 @@ def test_each_class_has_a_box_of_its_own():
         assert box[0].item() == pytest.approx(20.0 if label == LABEL else 10.0, abs=1e-3)
 
 
-def test_padding_scores_below_the_limit_and_other_than_numbers_are_no_detections():
+def test_padding_low_scores_and_nan_give_no_detections():
     regions = make(nms=1.0)
     with torch.no_grad():
         found = regions.detect(maps(), proposals(), SIZES, score=0.5)
@@ -143,14 +143,14 @@ def test_padding_scores_below_the_limit_and_other_than_numbers_are_no_detections
         assert not regions.detect(maps(), proposals(), SIZES, score=0.0).valid.any()
 
 
-def test_suppression_is_within_a_class():
-    """The first two candidates overlap by 0.74: of each class one of them stays."""
+def test_nms_is_per_class():
+    """The first two candidates have an IoU of 0.74: one of them is kept per class."""
     with torch.no_grad():
         found = make(nms=0.7).detect(maps(), proposals(), SIZES, score=0.0)
     assert found.labels[0][found.valid[0]].bincount().tolist() == [2, 2, 2]
 
 
-def test_at_most_so_many_pairs_enter_and_so_many_detections_leave():
+def test_candidates_and_detections_are_limited():
     with torch.no_grad():
         few = make(nms=1.0, detections=2).detect(maps(), proposals(), SIZES, score=0.0)
         fewer = make(nms=1.0, candidates=4, detections=4).detect(maps(), proposals(), SIZES, score=0.0)
@@ -161,7 +161,7 @@ def test_at_most_so_many_pairs_enter_and_so_many_detections_leave():
 
 
 def with_masks(conv5: bool, limit: int) -> RoIHeads:
-    """A mask branch with maps of its own, or on those of the box head."""
+    """Builds heads with a mask branch, on separately pooled features or through the box head's conv5."""
     torch.manual_seed(0)
     config, mask = BoxConfig(batch_per_image=40, positive_fraction=0.5), MaskConfig(regions=limit)
     pooler = RoIPooler([16], 4, "align", 2, True)
@@ -177,11 +177,11 @@ def with_masks(conv5: bool, limit: int) -> RoIHeads:
 
 @pytest.mark.parametrize("conv5", [False, True])
 @pytest.mark.parametrize("limit", [128, 1])
-def test_the_mask_loss_is_of_the_positive_regions_masks(conv5, limit, monkeypatch):
-    """Of the object itself, whose left quarter is empty, and of the candidate that lies 10 pixels further left."""
+def test_the_mask_loss_is_that_of_positive_regions(conv5, limit, monkeypatch):
+    """The positives are the object's box, whose mask lacks its left quarter, and a candidate 10 pixels to the left."""
     regions = with_masks(conv5, limit)
-    torch.nn.init.normal_(regions.mask_head.masks.weight)  # masks that tell the regions apart
-    drawn = torch.tensor([[5, 0, 1, 2]])  # the object itself comes after three candidates and two paddings
+    torch.nn.init.normal_(regions.mask_head.masks.weight)  # distinct masks for the regions
+    drawn = torch.tensor([[5, 0, 1, 2]])  # 5 is the object's box, after three candidates and two paddings
     learned = torch.tensor([[True, True, False, False]]), torch.ones(1, 4, dtype=torch.bool)
     monkeypatch.setattr(module, "sample", lambda *_: (drawn, *learned))
     losses = regions.losses(maps(), proposals(), targets(mask=True), SIZES)
@@ -191,14 +191,14 @@ def test_the_mask_loss_is_of_the_positive_regions_masks(conv5, limit, monkeypatc
     m = probabilities.shape[-1]
     wanted = torch.zeros(2, m, m)
     centers = (torch.arange(m) + 0.5) / m
-    wanted[0, :, centers > 0.25] = 1  # from 30 on, of 20 to 60
-    wanted[1, :, centers > 0.5] = 1  # of 10 to 50
+    wanted[0, :, centers > 0.25] = 1  # x from 30 on, in a box from 20 to 60
+    wanted[1, :, centers > 0.5] = 1  # in a box from 10 to 50
     expected = F.binary_cross_entropy(probabilities, wanted[:limit]).item()
     assert losses["mask"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_masks_begin_undecided():
-    """Of one class and strong features: a half everywhere, a loss of ln 2, as in any classification of two."""
+def test_initial_masks_are_undecided():
+    """With one class and strong features, probabilities are about 0.5 and the loss is ln 2."""
     torch.manual_seed(0)
     logits = MaskHead(64, 4, 64, None, 1)(20 * torch.randn(4, 64, 14, 14))
     assert logits.abs().max() < 1
@@ -206,8 +206,8 @@ def test_masks_begin_undecided():
 
 
 @pytest.mark.parametrize("conv5", [False, True])
-def test_empty_places_change_no_loss(conv5, monkeypatch):
-    """On a CPU they are left out; where shapes must be known they are weighed with nothing."""
+def test_padding_does_not_change_the_mask_loss(conv5, monkeypatch):
+    """Compares the packing of a CPU, without padding, with fixed shapes, where padding has weight 0."""
     regions = with_masks(conv5, 20)
     found, asked = [], []
     for places in (branches.packed_places, lambda positive, regions: len(positive) * regions):
@@ -218,12 +218,12 @@ def test_empty_places_change_no_loss(conv5, monkeypatch):
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
-def test_without_masks_to_learn_from_there_is_no_mask_loss():
+def test_targets_without_masks_give_no_mask_loss():
     assert "mask" not in with_masks(False, 128).losses(maps(), proposals(), targets(), SIZES)
 
 
 @pytest.mark.parametrize("kind", ["align", "max"])
-def test_pooled_regions_are_torchvisions(kind):
+def test_pooled_regions_equal_torchvision(kind):
     from torchvision import ops
 
     features, boxes = maps(), torch.tensor([CANDIDATES])
@@ -234,7 +234,7 @@ def test_pooled_regions_are_torchvisions(kind):
 
 @pytest.mark.parametrize("canonical", [224.0, 84.0])
 def test_large_regions_come_from_coarse_levels(canonical):
-    """FPN, equation 1: 224 pixels belong to the map of stride 16, half of that to the one below."""
+    """FPN, equation 1: a side of 224 pixels maps to stride 16, half of it to stride 8."""
     flat = [torch.full((1, 1, 512 // 2**level, 512 // 2**level), float(level)) for level in (2, 3, 4, 5)]
     sides = [side * canonical / 224 for side in (20.0, 111.0, 113.0, 223.0, 225.0, 447.0, 449.0)]
     boxes = torch.tensor([[[0.0, 0.0, side, side] for side in sides]])

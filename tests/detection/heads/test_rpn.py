@@ -1,4 +1,4 @@
-"""The region proposal network: its maps and proposals are torchvision's, its losses those of what it samples."""
+"""The region proposal network: proposals compared with torchvision's, losses with those of the sampled anchors."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def theirs(ours: RPN) -> torch.nn.Module:
 
 @torch.no_grad()
 def their_proposals(ours: RPN, training: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Boxes and scores of each image; as in RegionProposalNetwork.forward, which keeps the scores to itself."""
+    """Returns boxes and scores of each image; RegionProposalNetwork.forward returns no scores."""
     from torchvision.models.detection.image_list import ImageList
     from torchvision.models.detection.rpn import concat_box_prediction_layers
 
@@ -68,7 +68,7 @@ def their_proposals(ours: RPN, training: bool) -> tuple[list[Tensor], list[Tenso
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("counts", [{}, {"pre_nms": [150, 90], "post_nms": [120, 70], "nms": 0.5}])
-def test_proposals_are_torchvisions(training, counts):
+def test_proposals_equal_torchvision(training, counts):
     rpn = make(**counts)
     with torch.no_grad():
         found = rpn.propose(rpn(maps(), IMAGE), SIZES, training)
@@ -93,7 +93,7 @@ def test_proposals_stay_in_their_image_and_small_ones_are_dropped():
         assert (kept[:, 2:] - kept[:, :2]).min() >= 16
 
 
-def test_logits_that_are_not_numbers_propose_nothing():
+def test_nan_and_infinite_outputs_propose_nothing():
     rpn = make()
     with torch.no_grad():
         output = rpn(maps(), IMAGE)
@@ -105,7 +105,7 @@ def test_logits_that_are_not_numbers_propose_nothing():
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """What the losses sample, one entry a call: indices, positive, valid."""
+    """Records the samples of the losses, one entry per call: indices, positive, valid."""
     found, real = [], module.sample
 
     def remember(*arguments):
@@ -117,7 +117,7 @@ def drawn(monkeypatch) -> list[tuple[Tensor, Tensor, Tensor]]:
 
 
 def test_losses_are_those_of_the_sampled_anchors(drawn):
-    """Faster R-CNN, eq. 1, one anchor after another."""
+    """Computes Faster R-CNN's equation 1 anchor by anchor."""
     rpn = make(batch_per_image=64)
     targets, _ = twins.objects([IMAGE, (131, 97)], [4, 2], places=2)
     output = rpn(maps(), IMAGE)
@@ -138,7 +138,7 @@ def test_losses_are_those_of_the_sampled_anchors(drawn):
 
 
 def wanted(anchor: Tensor, objects: Tensor) -> Tensor:
-    """Faster R-CNN's parameters of the object with the largest overlap."""
+    """Returns Faster R-CNN's box parameters for the object with the largest overlap."""
     from torchvision.ops import box_iou
 
     box = objects[box_iou(anchor[None], objects)[0].argmax()]
@@ -152,8 +152,8 @@ def smooth_l1(found: Tensor, wanted: Tensor, beta: float = 1 / 9) -> Tensor:
 
 
 @pytest.mark.parametrize("inside_only", [False, True])
-def test_only_anchors_of_the_image_are_learnt_from(drawn, inside_only):
-    """Not those whose center lies in the padding; and on request none that crosses the border (Faster R-CNN)."""
+def test_only_anchors_in_the_image_are_sampled(drawn, inside_only):
+    """Skips anchors centered in the padding, and with `inside_only` those across the border (Faster R-CNN)."""
     targets, _ = twins.objects([IMAGE, (131, 97)], [2, 2])
     rpn = make(batch_per_image=4000, inside_only=inside_only)
     output = rpn(maps(), IMAGE)
@@ -167,7 +167,7 @@ def test_only_anchors_of_the_image_are_learnt_from(drawn, inside_only):
         assert high[:, 0].max() <= width and high[:, 1].max() <= height
 
 
-def test_several_layers_slide():
+def test_several_convolutions():
     rpn = RPN(RPNConfig(convs=2, channels=5), CHANNELS, STRIDES, [[32, 64]] * 5)
     output = rpn(maps(), IMAGE)
     assert [tuple(conv.weight.shape[:2]) for conv in rpn.convs] == [(5, CHANNELS), (5, 5)]

@@ -12,11 +12,11 @@ from resdet.structures import Images, Targets
 
 CLASSES = ["disc", "square", "bar"]
 FAMILIES = ["fpn", "c4", "dc5", "cascade"]
-FEATURES = {"cascade": "fpn", "mnc": "c4"}  # where the family has another name
+FEATURES = {"cascade": "fpn", "mnc": "c4"}  # features of the families that are not named after them
 
 
 def make(family: str, masks: bool = True, *overrides: str, everything: bool = False) -> Detector:
-    """ResNet-18 or VGG-16, narrow heads; with `everything` it learns from all anchors and regions: no draw matters."""
+    """Builds a narrow ResNet-18 or VGG-16 detector; `everything` samples all anchors and regions: no draw matters."""
     sizes = [[8], [16], [32], [64], [128]] if family in ("fpn", "cascade") else [[16, 32, 64]]
     box = {
         "width": 32,
@@ -30,7 +30,7 @@ def make(family: str, masks: bool = True, *overrides: str, everything: bool = Fa
         box |= {
             "batch_per_image": 36,
             "positive_fraction": 1.0,
-        }  # each goes through conv5_x four times: no more than there are
+        }  # each goes through conv5_x four times: sample no more than exist
     if family == "vgg":
         box |= {"resolution": 7}
     anchors = AnchorConfig(sizes=sizes)
@@ -47,7 +47,7 @@ def make(family: str, masks: bool = True, *overrides: str, everything: bool = Fa
     )
     experiment = DetectionExperiment(model=model)
     if overrides:
-        from resdet import config  # which needs pydantic
+        from resdet import config  # needs pydantic
 
         content = {"task": "detection", "model": to_dict(experiment)["model"]}
         experiment = config.from_dict(content, "this test", overrides)
@@ -56,14 +56,14 @@ def make(family: str, masks: bool = True, *overrides: str, everything: bool = Fa
 
 
 def images(*sizes: tuple[int, int], side: int = 64) -> Images:
-    """Noise in squares of `side`, of which `sizes` is not padding."""
+    """Makes noise in squares of `side`, padded beyond `sizes`."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (len(sizes), 3, side, side), generator=generator, dtype=torch.uint8)
     return Images(pixels, torch.tensor(sizes, dtype=torch.float32))
 
 
 def targets(*boxes: list[list[float]], crowd: bool = False, places: int = 4, masks: bool = True) -> Targets:
-    """Objects of each image, their masks whole; the classes follow one another."""
+    """Makes the objects of each image, with full masks and consecutive classes."""
     shape = (len(boxes), places)
     found = Targets(
         torch.zeros(*shape, 4),

@@ -1,4 +1,4 @@
-"""torchvision's detectors with weights that look trained, ours with the same, and inputs for both."""
+"""torchvision's detectors with weights like trained ones, resdet's with the same weights, and inputs for both."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from resdet.weights.reading import Checkpoint
 
 SHORT, LONG = 160, 256
 CLASSES = 6
-SPREAD = {  # the standard deviation that each last layer's output is brought to: enough to rank and to move boxes
+SPREAD = {  # standard deviation of each last layer's output: enough to rank scores and to move boxes
     "rpn.head.cls_logits": 2.0,
     "rpn.head.bbox_pred": 0.3,
     "roi_heads.box_predictor.cls_score": 1.5,
@@ -24,7 +24,7 @@ SPREAD = {  # the standard deviation that each last layer's output is brought to
 
 
 def narrow(masks: bool = False, norm: type = None, **options) -> nn.Module:
-    """torchvision's Faster or Mask R-CNN over ResNet-18 and a pyramid of 32 channels, with narrow heads."""
+    """Builds torchvision's Faster or Mask R-CNN on ResNet-18 with an FPN of 32 channels and narrow heads."""
     from torchvision.models import resnet18
     from torchvision.models.detection import FasterRCNN, MaskRCNN
     from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -47,7 +47,7 @@ def narrow(masks: bool = False, norm: type = None, **options) -> nn.Module:
 
 
 def narrow_keypoints(keypoints: int = 5, **options) -> nn.Module:
-    """torchvision's Keypoint R-CNN, as narrow."""
+    """Builds torchvision's Keypoint R-CNN of the same size."""
     from torchvision.models.detection import KeypointRCNN
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
     from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
@@ -60,7 +60,7 @@ def narrow_keypoints(keypoints: int = 5, **options) -> nn.Module:
 
 
 def full(name: str, **options) -> nn.Module:
-    """One of torchvision's own four: fasterrcnn_resnet50_fpn, …_v2, maskrcnn_resnet50_fpn, …_v2."""
+    """Builds a torchvision model by name: fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn or version 2 of either."""
     from torchvision.models import detection
 
     torch.manual_seed(0)
@@ -70,7 +70,7 @@ def full(name: str, **options) -> nn.Module:
 
 @torch.no_grad()
 def spread_out(theirs: nn.Module, picture: Tensor) -> nn.Module:
-    """Scales each last layer as its first output comes: hundreds of different boxes get scores of their own."""
+    """Scales each last layer by the spread of its first output: hundreds of boxes get distinct scores."""
     for name, layer in theirs.named_modules():
         if name in SPREAD:
             scale_once(layer, SPREAD[name])
@@ -90,18 +90,18 @@ def scale_once(layer: nn.Module, wanted: float) -> None:
 
 
 def ours(theirs: nn.Module) -> Detector:
-    """The detector that a state dict of torchvision's implies, with its weights."""
+    """Builds resdet's detector from torchvision's state dict."""
     return small(hub.load_foreign(Checkpoint(theirs.state_dict(), "torchvision's twin"))).eval()
 
 
 def small(model: Detector) -> Detector:
-    """With test images of the twins' size."""
+    """Sets the size of test images to that of torchvision's detectors above."""
     model.input = replace(model.input, min_size=SHORT, max_size=LONG)
     return model
 
 
 def pictures(*sizes: tuple[int, int], seed: int = 0) -> list[Tensor]:
-    """Blots of color with noise, uint8 [3, h, w] each."""
+    """Makes uint8 [3, h, w] images of color blots with noise."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for height, width in sizes:
@@ -112,14 +112,14 @@ def pictures(*sizes: tuple[int, int], seed: int = 0) -> list[Tensor]:
 
 
 def floats(images: list[Tensor]) -> list[Tensor]:
-    """What torchvision's detectors are given."""
+    """Converts images to the input of torchvision's detectors."""
     return [image / 255 for image in images]
 
 
 def objects(
     sizes: list[tuple[int, int]], counts: list[int], places: int = 0, mask_size: int = 0, seed: int = 0
 ) -> tuple[Targets, list[dict[str, Tensor]]]:
-    """Ellipses of random place, shape and class, for ours and for torchvision's; ours with `places` of padding."""
+    """Makes random ellipses as resdet's targets, with `places` of padding, and as torchvision's."""
     from resdet.detection.data.segmentation import Bitmap
 
     generator = torch.Generator().manual_seed(seed)
@@ -143,7 +143,7 @@ def objects(
 
 
 def ellipse(box: Tensor, height: int, width: int) -> Tensor:
-    """uint8 [height, width], 1 at the pixels whose center lies in the ellipse that fills the box."""
+    """Returns uint8 [height, width], 1 at the pixels whose center lies in the ellipse that fills the box."""
     center, half = (box[2:] + box[:2]) / 2, ((box[2:] - box[:2]) / 2).clamp(min=1e-3)
     x = (torch.arange(width) + 0.5 - center[0]) / half[0]
     y = (torch.arange(height) + 0.5 - center[1]) / half[1]

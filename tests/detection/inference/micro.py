@@ -1,4 +1,4 @@
-"""A whole detector on a backbone of two layers, which learns generated scenes in seconds."""
+"""A small detector on a backbone of two layers, which learns generated scenes in seconds."""
 
 from collections.abc import Callable, Sequence
 
@@ -34,7 +34,7 @@ class TwoLayers(Backbone):
 
 
 def make(seed: int, side: int = 64, context: bool = False) -> Detector:
-    """For pictures of `side`; regions of 24 pixels are what it is for."""
+    """Builds a detector for images of `side` and objects of about 24 pixels."""
     torch.manual_seed(seed)
     anchors = AnchorConfig(sizes=[[12, 24, 48]], ratios=[1.0])
     rpn = RPNConfig(anchors, channels=24, batch_per_image=64, pre_nms=(200, 400), post_nms=(40, 60))
@@ -49,7 +49,7 @@ def make(seed: int, side: int = 64, context: bool = False) -> Detector:
 
 
 def scene(rng: np.random.Generator, sides: tuple[float, float], size: int = 64, count: int = 2) -> Scene:
-    """Bright squares without overlap on noise, flat ones and striped ones."""
+    """Makes bright rectangles without overlap on noise, some flat and some striped."""
     pixels = rng.integers(0, 100, (size, size, 3), dtype=np.uint8)
     boxes, labels = [], []
     for _ in range(20):
@@ -75,7 +75,7 @@ def train(
     seed: int = 0,
     losses_of: Callable | None = None,
 ) -> Detector:
-    """By its own losses, or by others of the same images and targets."""
+    """Trains with `losses_of`, by default the model's losses."""
     rng, losses_of = np.random.default_rng(seed), losses_of or model.losses
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
@@ -102,7 +102,7 @@ def batch(scenes: Sequence[Scene], places: int = 4) -> tuple[Images, Targets]:
 
 
 def figures(predictor, scenes: Sequence[Scene], score: float = 0.05) -> dict[str, float]:
-    """COCO's, of a detector or a EnsembleDetector on scenes."""
+    """Returns COCO metrics of a detector or an EnsembleDetector on scenes."""
     images, annotations, found = [], [], []
     for number, (pixels, boxes, labels) in enumerate(scenes, 1):
         images.append({"id": number, "height": len(pixels), "width": len(pixels)})

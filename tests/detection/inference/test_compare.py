@@ -1,4 +1,4 @@
-"""Which detections of two programs belong together, by hand and by SciPy's assignment."""
+"""Matching of two programs' detections, by hand and compared with SciPy's assignment."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def found(boxes, scores, labels, masks=None) -> DetectionTuple:
 
 
 def test_pairs_by_hand():
-    """The first lies 2 pixels off, the second has no partner of its class, the third is 0.3 less sure."""
+    """One box is off by 2 pixels, one has no counterpart of its class, one has a score lower by 0.3."""
     mine = found(BOXES, [0.9, 0.8, 0.7], [0, 1, 2])
     others = found([[20, 20, 40, 40], [0, 0, 12, 11], [0, 0, 30, 30]], [0.4, 0.9, 0.5], [2, 0, 0])
     pairs = pair(mine, others, pixels=5, scores=0.5)
@@ -25,14 +25,14 @@ def test_pairs_by_hand():
 @pytest.mark.parametrize(
     "pixels, scores, kept", [(2, 0.31, [0, 2]), (1.9, 0.31, [2]), (2, 0.29, [0]), (np.inf, np.inf, [0, 2])]
 )
-def test_tolerances_are_kept_to(pixels, scores, kept):
+def test_tolerances_are_applied(pixels, scores, kept):
     mine = found(BOXES, [0.9, 0.8, 0.7], [0, 1, 2])
     others = found([[0, 0, 12, 11], [20, 20, 40, 40]], [0.9, 0.4], [0, 2])
     assert pair(mine, others, pixels, scores).expected.tolist() == kept
 
 
-def test_shuffled_and_moved_a_little():
-    """As the assignment of least cost has it."""
+def test_pairs_equal_the_assignment_of_least_cost():
+    """Pairs detections with the same detections, shuffled and moved by up to 0.05 pixels."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 400, (60, 2))
     boxes, labels = np.concatenate([corners, corners + rng.uniform(5, 80, (60, 2))], 1), rng.integers(0, 4, 60)
@@ -45,7 +45,7 @@ def test_shuffled_and_moved_a_little():
     np.testing.assert_allclose(pairs.pixels, cost[rows, columns])
 
 
-def test_masks_of_pairs():
+def test_mask_ious_of_pairs():
     masks = np.zeros((2, 4, 4), bool)
     masks[0, :2], masks[1, :, :2] = True, True
     others = masks[::-1].copy()

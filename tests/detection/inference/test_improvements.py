@@ -1,7 +1,7 @@
-"""Appendix B does its job: each improvement on generated pictures in which its effect is built in.
+"""The improvements of appendix B each raise AP on generated images made to show their effect.
 
-Two small detectors learn striped and flat squares of 12 to 24 pixels, one of them only the striped ones and one only
-the flat ones; to each the squares of the other are background.
+Two small detectors learn squares of 12 to 24 pixels, one of them only the flat ones and the other only the striped
+ones; each treats squares of the other kind as background.
 """
 
 import copy
@@ -23,7 +23,7 @@ STEPS = 120
 
 
 def scenes(seed: int, count: int, kinds=(0, 1), size: int = 64, sides=(12, 24)) -> list[micro.Scene]:
-    """Of which only these kinds of squares are objects."""
+    """Makes scenes in which only these kinds of squares are objects."""
     rng = np.random.default_rng(seed)
     return [of_kinds(micro.scene(rng, sides, size), kinds) for _ in range(count)]
 
@@ -36,13 +36,13 @@ def of_kinds(scene: micro.Scene, kinds) -> micro.Scene:
 
 @pytest.fixture(scope="module")
 def specialists():
-    """Of flat squares, and of striped ones."""
+    """Returns a detector of flat squares and one of striped squares."""
     learn = lambda kind: lambda rng: of_kinds(micro.scene(rng, (12, 24), count=3), (kind,))
     return [micro.train(micro.make(kind), learn(kind), STEPS, seed=kind) for kind in (0, 1)]
 
 
 def test_refinement_raises_ap_at_high_iou(specialists):
-    """And most of all where each pass mends a part of a box's error."""
+    """AP rises most at high IoU, as a second pass corrects part of a box's error."""
     for kind, net in enumerate(specialists):
         judged = scenes(99, 30, (kind,))
         plain = micro.figures(net, judged)
@@ -52,9 +52,9 @@ def test_refinement_raises_ap_at_high_iou(specialists):
 
 
 def test_several_scales_find_objects_far_outside_the_training_scale(specialists):
-    """Pictures three times as large: their stripes are too wide for a net that has seen narrow ones alone.
+    """Images are three times as large: their stripes are too wide for a detector trained on narrow ones.
 
-    The paper tests the regions, not the proposals, at several scales; so here proposals are a grid of the right sizes.
+    The paper tests regions, not proposals, at several scales, so proposals here are a grid of the right sizes.
     """
     net = copy.deepcopy(specialists[1])
     judged = [
@@ -78,8 +78,8 @@ def test_an_ensemble_of_two_beats_both(specialists):
     assert min(alone) > 0.1 and together > max(alone) + 0.1
 
 
-def test_mirrored_images_show_what_a_net_cannot_see(specialists):
-    """The right halves of all pictures."""
+def test_flip_finds_objects_in_a_half_without_features(specialists):
+    """The detector's features are zero in the right half of each image."""
     net = copy.deepcopy(specialists[1])
     left = lambda maps: torch.arange(maps.shape[-1]) < maps.shape[-1] / 2
     net.backbone.conv2_x.register_forward_hook(lambda layer, images, maps: maps * left(maps))

@@ -1,4 +1,4 @@
-"""The configs of appendix B: what each adds to the one before, and VOC's start from COCO's weights."""
+"""The configs of appendix B: how they differ, and how VOC's models start from COCO's weights."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from resdet import config, weights
 from resdet.errors import WeightsError
 
 KEYS = ("model", "eval", "train", "data", "optim", "schedule")
-ROWS = {  # Table 9, from row to row
+ROWS = {  # rows of Table 9
     ("coco_r101", "coco_r101_context"): {"model.box.context"},
     ("coco_r101_context", "coco_r101_plus"): {"eval.refine", "eval.scales", "eval.nms", "train.evaluate_every"},
     ("voc_r101", "voc_r101_context"): {"model.box.context"},
@@ -19,7 +19,7 @@ ROWS = {  # Table 9, from row to row
 
 
 @pytest.mark.parametrize("before, after", ROWS)
-def test_each_row_adds_what_it_says(before, after):
+def test_each_config_changes_the_settings_of_its_row(before, after):
     first, second = (config.to_dict(config.load(name)) for name in (before, after))
     assert set(config.differences(first, second)) - {"name"} == ROWS[before, after]
 
@@ -33,14 +33,14 @@ def test_the_papers_settings():
 
 
 def narrow(name: str, *overrides: str):
-    """A shipped detector with a smaller backbone."""
+    """Builds a shipped detector with a smaller backbone."""
     return resdet.build(f"{name}.yaml", "model.backbone={name: resnet18, norm: frozen}", *overrides)
 
 
-def test_voc_starts_from_coco_with_new_rows_for_its_classes():
+def test_voc_loads_coco_weights_but_for_the_predictor():
     coco, voc = narrow("coco_r101_plus"), narrow("voc_r101_plus")
     before = {name: tensor.clone() for name, tensor in voc.state_dict().items()}
-    report = weights.load(voc, coco.state_dict(), new_classifier=True)  # as --init does
+    report = weights.load(voc, coco.state_dict(), new_classifier=True)  # as `--init` does
     predictor = "roi_heads.stages.0.predictor"
     anew = {f"{predictor}.{layer}.{kind}" for layer in ("scores", "boxes") for kind in ("weight", "bias")}
     assert {line.split()[0] for line in report.mismatched} == anew and not report.missing and not report.unexpected
@@ -49,6 +49,6 @@ def test_voc_starts_from_coco_with_new_rows_for_its_classes():
         assert torch.equal(tensor, expected), name
 
 
-def test_an_rpn_of_other_anchors_is_refused_by_name():
+def test_an_rpn_with_other_anchors_is_refused():
     with pytest.raises(WeightsError, match="rpn.objectness.weight"):
         weights.load(narrow("voc_r101"), narrow("coco_r101").state_dict(), new_classifier=True)

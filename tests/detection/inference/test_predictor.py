@@ -1,4 +1,4 @@
-"""From images of any size to results in their own pixels, whatever they were resized, padded and grouped to."""
+"""Prediction: results in pixels of the input images after resizing, padding and grouping."""
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 class Stub(nn.Module):
-    """Stands for a detector that draws full masks; remembers for how many boxes it was asked."""
+    """Replaces a detector with masks that are 1 everywhere, and records the shapes of its mask calls."""
 
     def __init__(self, resize: str = "opencv"):
         super().__init__()
@@ -37,7 +37,7 @@ class Stub(nn.Module):
 
 
 def detections(*boxes: list[list[float]], places: int = 100) -> Detections:
-    """Of each image, classes in turn, all of score 0.5."""
+    """Builds the detections of each image, with alternating classes and scores of 0.5."""
     found = torch.zeros(len(boxes), places, 4)
     for i, of_image in enumerate(boxes):
         found[i, : len(of_image)] = torch.tensor(of_image).view(-1, 4)
@@ -45,8 +45,8 @@ def detections(*boxes: list[list[float]], places: int = 100) -> Detections:
     return Detections(found, torch.full(found.shape[:2], 0.5), torch.arange(places).expand(len(boxes), -1) % 2, valid)
 
 
-def test_boxes_come_back_in_the_images_own_pixels():
-    """The first image was halved to 50 x 80, the second enlarged: 1.6 times in height and twice in width."""
+def test_boxes_are_scaled_to_the_input_images():
+    """The first image was reduced to half, 50 x 80; the second was enlarged 1.6 times in height and twice in width."""
     found = detections([[10, 5, 40, 25], [0, 0, 80, 50]], [[16, 16, 32, 48]])
     sizes, originals = torch.tensor([[50.0, 80.0], [64.0, 48.0]]), [(100, 160), (40, 24)]
     first, second = finish(Stub(), [], found, sizes, originals)
@@ -56,7 +56,7 @@ def test_boxes_come_back_in_the_images_own_pixels():
 
 
 class Waits(TorchDispatchMode):
-    """Counts the scalars that are read from tensors, for each of which a GPU is waited for."""
+    """Counts the scalars read from tensors, each of which would wait for a GPU."""
 
     count = 0
 
@@ -78,8 +78,8 @@ def test_the_detections_of_a_batch_are_downloaded_once(monkeypatch):
     assert results[0].boxes.dtype == results[0].scores.dtype == np.float32 and results[0].scores.tolist() == [0.5]
 
 
-def test_masks_of_ours_fill_their_boxes():
-    """Pixel by pixel, with what the box cuts at its border rounded."""
+def test_masks_fill_their_boxes():
+    """Compares pixels; the borders of boxes are rounded to whole pixels."""
     found = detections([[10, 20, 40, 60], [3.2, 4.8, 9.1, 7.0], [-5, -5, 200, 2]])
     result = finish(Stub(), [], found, torch.tensor([[80.0, 90.0]]), [(80, 90)])[0]
     expected = np.zeros((3, 80, 90), bool)
@@ -89,7 +89,7 @@ def test_masks_of_ours_fill_their_boxes():
     assert (result.masks == expected).all()
 
 
-def test_masks_of_torchvisions_weights_are_pasted_as_torchvision_does():
+def test_masks_of_torchvision_weights_are_pasted_as_in_torchvision():
     from torchvision.models.detection.roi_heads import paste_masks_in_image
 
     boxes = [[10.0, 20, 40, 60], [3.2, 4.8, 9.1, 7.0], [0, 0, 90, 2]]
@@ -101,7 +101,7 @@ def test_masks_of_torchvisions_weights_are_pasted_as_torchvision_does():
 @pytest.mark.parametrize(
     "counts, kept", [((0, 0), []), ((1, 0), [8]), ((8, 2), [8, 8]), ((9, 64), [16, 64]), ((65, 3), [100, 8])]
 )
-def test_the_mask_head_runs_on_no_more_than_it_must(counts, kept):
+def test_the_mask_head_runs_on_the_smallest_bucket(counts, kept):
     model = Stub()
     found = detections(*[[[1, 1, 9, 9]] * count for count in counts])
     results = finish(model, [], found, torch.full((2, 2), 20.0), [(20, 20), (30, 10)])
@@ -122,7 +122,7 @@ def test_padding():
         assert pixels.sum() == source.sum()
 
 
-def test_images_of_one_padded_size_go_together(model):
+def test_images_of_one_padded_size_are_grouped(model):
     sizes = [(64, 64), (64, 100), (60, 64), (64, 64), (100, 64), (64, 64), (64, 60)]
     pictures = [picture(*size) for size in sizes]
     groups = list(grouped(model.prepare_image, pictures, most=3))
@@ -136,7 +136,7 @@ def test_images_of_one_padded_size_go_together(model):
 
 
 def test_a_rare_size_does_not_wait_for_the_last_image(model, monkeypatch):
-    """No more images are read than WINDOW beyond the oldest whose group is not full."""
+    """Reads fewer than WINDOW images beyond the oldest one that waits for its group."""
     monkeypatch.setattr("resdet.images.grouped.WINDOW", 5)
     sizes = [(64, 100), *[(64, 64)] * 6, (100, 64), *[(64, 64)] * 9]
     read = []
@@ -163,8 +163,8 @@ def same(a, b) -> bool:
     return len(a) == len(b) and np.allclose(a.boxes, b.boxes, atol=1e-3) and (a.labels == b.labels).all()
 
 
-def test_results_come_in_the_order_of_the_images(model, tmp_path, monkeypatch):
-    """Paths and arrays, grouped by shape as on a GPU or one after another."""
+def test_results_keep_the_order_of_the_images(model, tmp_path, monkeypatch):
+    """Predicts paths and arrays one by one and grouped by shape, as on a GPU."""
     arrays = [picture(64, 64, 1), picture(40, 90, 2), picture(64, 64, 3), picture(128, 128, 4)]
     cv2.imwrite(str(tmp_path / "image.png"), arrays[1][..., ::-1])
     images = [arrays[0], tmp_path / "image.png", arrays[2], arrays[3]]
@@ -201,7 +201,7 @@ def test_no_image_gives_no_result(model):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_mode_is_what_it_was(model, training, tmp_path):
+def test_predict_restores_the_training_mode(model, training, tmp_path):
     model.train(training)
     model.predict([picture(64, 64)])
     assert model.training is training

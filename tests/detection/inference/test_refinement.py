@@ -1,4 +1,4 @@
-"""Box refinement and voting, of boxes and of masks, against figures worked out by hand."""
+"""Box refinement and the voting of boxes and masks on examples computed by hand."""
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from resdet.ops.masks import overlaps
 
 
 def test_voting_on_five_boxes():
-    """One survivor of class 0: itself and a neighbor of IoU 0.6 vote, by their scores; the rest do not.
+    """The survivor and a neighbor of IoU 0.6 vote, weighted by their scores.
 
-    The others overlap it by 1/3, are of another class, or lie apart.
+    The others have an IoU of 1/3 with it, another class, or no overlap.
     """
     boxes = torch.tensor(
         [[0.0, 0, 10, 10], [2.5, 0, 12.5, 10], [5, 0, 15, 10], [0, 0, 10, 10], [50, 50, 60, 60]],
@@ -20,13 +20,13 @@ def test_voting_on_five_boxes():
     voted = vote(boxes[:1], torch.tensor([0]), candidates, 0.5)
     x = 2.5 * 0.3 / (0.9 + 0.3)
     assert voted.tolist() == [pytest.approx([x, 0, 10 + x, 10])]
-    # At an IoU of 1/3 the third one has a vote, too.
+    # At a threshold of 0.33 the third one votes, too.
     x = (2.5 * 0.3 + 5 * 0.8) / (0.9 + 0.3 + 0.8)
     assert vote(boxes[:1], torch.tensor([0]), candidates, 0.33).tolist() == [pytest.approx([x, 0, 10 + x, 10])]
 
 
-def test_where_none_is_near_enough_the_closest_votes():
-    """A box that was voted for may overlap no candidate so far, not even the one that it was; other classes never."""
+def test_the_closest_candidate_votes_if_none_is_near_enough():
+    """A voted box may overlap every candidate too little; candidates of other classes never vote."""
     boxes = torch.tensor([[0.0, 0, 20, 20], [6, 0, 26, 20], [2, 0, 22, 20]])
     candidates = Candidates(boxes, torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0, 0, 1]))
     between = torch.tensor([[2.0, 0, 22, 20]])
@@ -34,7 +34,7 @@ def test_where_none_is_near_enough_the_closest_votes():
     assert voters(between, torch.tensor([0]), candidates, 0.5).tolist() == [[True, True, False]]
 
 
-def test_each_survivor_has_its_own_voters():
+def test_survivors_have_separate_voters():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [40, 40, 50, 50], [40, 40, 50, 60]])
     candidates = Candidates(boxes, torch.tensor([0.8, 0.4, 0.5, 0.5]), torch.tensor([0, 0, 1, 1]))
     survivors = torch.tensor([0, 2])
@@ -47,8 +47,8 @@ def test_without_survivors_there_is_no_vote():
     assert vote(nothing.boxes, nothing.labels, nothing, 0.5).shape == (0, 4)
 
 
-def test_regions_are_scored_again_in_the_boxes_of_their_best_class():
-    """N and N make 2 N: what was first said of the regions, then what is said of the boxes they became."""
+def test_refine_scores_the_boxes_of_the_best_class():
+    """N regions give 2 N results: their first scores, then those of the boxes of their best class."""
     scores = torch.tensor([[0.1, 0.7], [0.6, 0.2]])
     boxes = torch.arange(16.0).view(2, 2, 4)
     asked = []
@@ -64,22 +64,22 @@ def test_regions_are_scored_again_in_the_boxes_of_their_best_class():
 
 
 def test_masks_vote_in_the_frame_of_the_survivor():
-    """Masks of 2 x 2 cells. The second lies half a box, one of its cells, to the right: an IoU of 1/3."""
+    """The masks have 2 x 2 cells; the second one lies half a box to the right, with an IoU of 1/3."""
     boxes = torch.tensor([[0.0, 0, 8, 8], [4, 0, 12, 8], [0, 0, 8, 8], [40, 40, 48, 48]])
     candidates = Candidates(boxes, torch.tensor([0.6, 0.2, 0.9, 0.5]), torch.tensor([0, 0, 1, 0]))
     masks = torch.tensor([[[1.0, 0], [0.5, 0]], [[0.8, 1], [0, 1]], [[1, 1], [1, 1]], [[0, 0], [0, 0.25]]])
     survivors, labels = boxes[[0, 3]], torch.tensor([0, 0])
     votes = voters(survivors, labels, candidates, 0.3)
     assert votes.tolist() == [[True, True, False, False], [False, False, False, True]]
-    # Of the second, the left column lies in the survivor's right one; where it is not, it votes against.
+    # The second mask's left column falls on the survivor's right column; elsewhere it counts as 0.
     expected = [[0.6 * 1, 0.2 * 0.8], [0.6 * 0.5, 0]]
     voted = vote_masks(survivors, votes, candidates, masks)
     assert torch.allclose(voted[0], torch.tensor(expected) / 0.8)
     assert torch.allclose(voted[1], masks[3])
 
 
-def test_votes_make_masks_better():
-    """Noisy masks of a disc, in boxes that are off by some pixels: their mean overlaps it more than nearly all do."""
+def test_voting_improves_masks():
+    """Votes on noisy masks of a disc in jittered boxes increase their overlap with the disc."""
     torch.manual_seed(0)
     cells = (torch.arange(28) + 0.5) / 28
     boxes = torch.tensor([20.0, 20, 60, 60]) + 2 * torch.randn(12, 4)

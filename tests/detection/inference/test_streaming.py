@@ -1,4 +1,4 @@
-"""Memory while large images are predicted: one batch of them at a time, and no array of all masks of an image."""
+"""Memory when predicting large images: one batch is held at a time, and masks are never stacked into one array."""
 
 import json
 import tracemalloc
@@ -26,12 +26,12 @@ from resdet.localization.classify_and_locate import ClassifyAndLocate
 
 HEIGHT, WIDTH = 600, 900
 PIXELS = HEIGHT * WIDTH
-SCORE = 0.2  # an untrained detector of three classes and background says a quarter of each
-MANY = 40  # masks of each image, at least
+SCORE = 0.2  # an untrained detector of three classes and background has scores of about 1/4
+MANY = 40  # fewest masks per image
 
 
 class Allocations(TorchDispatchMode):
-    """The largest tensor that any operator returns, in bytes."""
+    """Records the size in bytes of the largest tensor that an operator returns."""
 
     largest = 0
 
@@ -58,7 +58,7 @@ MAKE = {"detector": lambda model: model, "tester": lambda model: EnsembleDetecto
 
 
 @pytest.mark.parametrize("kind", MAKE)
-def test_neither_results_nor_images_are_kept(kind, model):
+def test_streams_keep_neither_results_nor_images(kind, model):
     results, pictures = [], []
 
     def images():
@@ -77,8 +77,8 @@ def test_neither_results_nor_images_are_kept(kind, model):
 
 
 @pytest.mark.parametrize("kind", MAKE)
-def test_masks_are_never_an_array_of_them_all(kind, model):
-    """The largest tensor of any operator is of the order of one float32 image."""
+def test_masks_are_never_stacked(kind, model):
+    """No operator returns a tensor of more than 10 bytes per pixel of the image."""
     detector = MAKE[kind](model)
     with Allocations() as allocations:
         (result,) = detector.predict([picture(0)], SCORE)
@@ -87,7 +87,7 @@ def test_masks_are_never_an_array_of_them_all(kind, model):
     assert result.masks.any((1, 2)).sum() > MANY / 2
 
 
-def test_evaluating_a_batch_draws_no_more_at_once(model):
+def test_evaluation_never_stacks_masks(model):
     pictures = [picture(seed) for seed in range(3)]
     images = pad([torch.from_numpy(resize_pixels(pixels, 96, 64)) for pixels in pictures], 32)
     batch = EvaluationBatch(images, torch.arange(3), torch.ones(3, 2), None)
@@ -102,8 +102,8 @@ def test_evaluating_a_batch_draws_no_more_at_once(model):
         assert abs(len(alone) - len(result)) <= 3
 
 
-def test_the_command_writes_results_one_after_another(model, tmp_path, monkeypatch):
-    """NumPy's arrays are a few images at their peak, whatever the number of images and of masks."""
+def test_the_command_writes_results_one_by_one(model, tmp_path, monkeypatch):
+    """NumPy's peak memory is a few images, for any number of images and masks."""
     paths = [str(tmp_path / f"{seed}.png") for seed in range(3)]
     for seed, path in enumerate(paths):
         cv2.imwrite(path, picture(seed))
@@ -130,7 +130,7 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_no_more_is_read_than_is_asked_for(kind, model, monkeypatch):
+def test_streams_read_images_lazily(kind, model, monkeypatch):
     monkeypatch.setattr(classifiers, "PREDICT_BATCH", 2)
     read, (most, stream) = [], STREAMS[kind]
     images = (read.append(seed) or picture(seed)[:64, :64] for seed in range(5))
@@ -142,7 +142,7 @@ def test_no_more_is_read_than_is_asked_for(kind, model, monkeypatch):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_mode_is_what_it_was_between_results(training):
+def test_streams_restore_the_training_mode_between_results(training):
     model = tiny.make("fpn", False).train(training)
     for _ in model.stream([picture(seed)[:64, :64] for seed in range(2)]):
         assert model.training is training

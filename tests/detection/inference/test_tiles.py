@@ -1,5 +1,4 @@
-"""Detection in tiles, by a detector that finds painted rectangles: every object once, as the tile has it that sees it
-whole."""
+"""Tiled detection of painted rectangles: each object is found once, as the tile that contains it whole sees it."""
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ HEIGHT, WIDTH = 260, 330
 
 
 class RectangleFinder:
-    """Finds the visible part of each painted rectangle; surer of small parts. Blind in images above `largest`."""
+    """Finds the visible parts of painted rectangles, small ones with higher scores; none in images above `largest`."""
 
     draws_masks = draws_keypoints = True
 
@@ -29,7 +28,7 @@ class RectangleFinder:
 
 
 def rectangles_in(image: np.ndarray) -> Result:
-    """The first channel numbers the rectangles, the second has their classes."""
+    """The first channel holds the numbers of the rectangles, the second their classes."""
     numbers = [number for number in np.unique(image[..., 0]) if number]
     masks = np.array([image[..., 0] == number for number in numbers]).reshape(-1, *image.shape[:2])
     places = [np.nonzero(mask) for mask in masks]
@@ -50,7 +49,7 @@ def painted(*boxes: tuple[int, int, int, int], labels: list[int] | None = None) 
 
 
 def check(found: Result, image: np.ndarray) -> None:
-    """The same rectangles as in the whole image, with their masks."""
+    """Checks that classes, boxes, masks and keypoints equal those of the whole image."""
     expected = rectangles_in(image)
     order, other = (np.lexsort(result.boxes.T) for result in (found, expected))
     assert np.array_equal(found.boxes[order], expected.boxes[other])
@@ -75,7 +74,7 @@ def test_tiles_cover_the_image_and_overlap():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_objects_on_seams_are_found_once_and_whole(seed):
-    """Objects no larger than the overlap, of every place relative to the seams; the whole image shows none."""
+    """Objects are no larger than the overlap and lie anywhere; the detector finds none in the whole image."""
     rng = np.random.default_rng(seed)
     boxes = []
     for top in range(0, HEIGHT - 30, 31):
@@ -86,17 +85,17 @@ def test_objects_on_seams_are_found_once_and_whole(seed):
     image = painted(*boxes, labels=rng.integers(0, 3, len(boxes)).tolist())
     finder = RectangleFinder()
     seen = [*finder.stream([image[t.top : t.bottom, t.left : t.right] for t in tiles_of(HEIGHT, WIDTH, TILE, OVERLAP)])]
-    assert sum(map(len, seen)) > 1.3 * len(boxes)  # many are seen by several tiles, cut or whole
+    assert sum(map(len, seen)) > 1.3 * len(boxes)  # several tiles see an object, cut or whole
     check(TiledDetector(finder, TILE, OVERLAP).predict(image), image)
 
 
-def test_objects_larger_than_a_tile_are_those_of_the_whole_image():
-    """Their parts in tiles are dropped, and not what lies inside one of them and has another class."""
+def test_objects_larger_than_a_tile_come_from_the_whole_image():
+    """Drops the parts that tiles find, but not an object of another class inside a part."""
     image = painted((20, 20, 300, 250), (120, 90, 140, 115), labels=[0, 1])
     check(TiledDetector(RectangleFinder(largest=WIDTH), TILE, OVERLAP).predict(image), image)
 
 
-def test_objects_of_one_class_side_by_side_stay_two():
+def test_adjacent_objects_of_one_class_are_not_merged():
     start = spans(WIDTH, TILE, OVERLAP)[1][0]
     image = painted((start - 20, 10, start, 40), (start, 10, start + 20, 40))
     found = TiledDetector(RectangleFinder(), TILE, OVERLAP).predict(image)
@@ -104,12 +103,12 @@ def test_objects_of_one_class_side_by_side_stay_two():
     check(found, image)
 
 
-def test_an_object_around_one_of_another_class_stays():
+def test_an_object_around_one_of_another_class_is_kept():
     image = painted((100, 80, 125, 105), (101, 81, 124, 104), labels=[0, 1])
     check(TiledDetector(RectangleFinder(), TILE, OVERLAP).predict(image), image)
 
 
-def test_an_image_within_a_tile_is_searched_as_it_is():
+def test_an_image_no_larger_than_a_tile_is_not_tiled():
     image = painted((20, 20, 60, 50), (65, 20, 85, 90))[:TILE, :TILE]
     (expected,) = RectangleFinder().stream([image])
     found = TiledDetector(RectangleFinder(), TILE, OVERLAP).predict(image)
@@ -117,7 +116,7 @@ def test_an_image_within_a_tile_is_searched_as_it_is():
     assert found.image is image
 
 
-def test_settings_choose_tiles():
+def test_settings_enable_tiles():
     finder = RectangleFinder()
     finder.nms = 0.4
     assert choose([finder], TTAConfig()) is finder
@@ -128,8 +127,8 @@ def test_settings_choose_tiles():
             TTAConfig(**settings)
 
 
-def test_borders_of_the_image_are_no_seams():
-    """Boxes that end at each side of a tile in the middle, and of the tiles in two corners of the image."""
+def test_borders_of_the_image_are_not_seams():
+    """Checks boxes at each side of a tile in the middle and of the tiles in two corners of the image."""
     sides = np.array([[0, 40, 20, 60], [40, 0, 60, 20], [80, 40, 100, 60], [40, 80, 60, 100], [40, 40, 60, 60]], float)
     cuts = lambda left, top: cut_by_seam(sides, Tile(left, top, left + 100, top + 100), (HEIGHT, WIDTH)).tolist()
     assert cuts(70, 80) == [True, True, True, True, False]

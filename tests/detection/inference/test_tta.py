@@ -1,4 +1,4 @@
-"""The EnsembleDetector: with nothing asked for it is `predict`; what it averages is what its parts say."""
+"""The EnsembleDetector: equal to `predict` without settings, else means over views and models."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ pytest.importorskip("torchvision")
 
 @pytest.fixture(scope="module", autouse=True)
 def narrower():
-    """Backbones of half the width."""
+    """Uses backbones of half the width."""
     with narrow_resnets((32, 64, 128, 256)):
         yield
 
@@ -48,7 +48,7 @@ def result_of(net, picture=PICTURE, score=SCORE, **settings):
 
 
 @pytest.mark.parametrize("family", [*tiny.FAMILIES, "mnc"])
-def test_with_nothing_asked_for_it_predicts_as_the_detector(family, tmp_path):
+def test_without_settings_it_predicts_as_the_detector(family, tmp_path):
     net = tiny.make(family, True, *([] if family == "mnc" else ["model.box.context=true"])).train()
     cv2.imwrite(str(tmp_path / "image.png"), PICTURE[:20, :, ::-1])
     images = [PICTURE, tmp_path / "image.png"]
@@ -59,8 +59,8 @@ def test_with_nothing_asked_for_it_predicts_as_the_detector(family, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["fpn", "mnc"])
-def test_an_ensemble_of_a_net_with_itself_is_the_net(family):
-    """Its proposals come twice, and suppression takes the second ones out."""
+def test_an_ensemble_of_a_model_with_itself_equals_the_model(family):
+    """Duplicate proposals of the two equal models are removed by NMS."""
     net = tiny.make(family)
     (found,) = EnsembleDetector([net, net]).predict([PICTURE], SCORE)
     (expected,) = net.predict([PICTURE], SCORE)
@@ -75,7 +75,7 @@ def views(net, *sizes, flip=False):
 
 
 def test_the_union_of_proposals():
-    """All that each net proposes, in each of its views, in the picture's pixels; nothing is lost, nothing added."""
+    """Concatenates the proposals of all models in all views, in pixels of the image."""
     nets = [tiny.make("fpn").eval(), tiny.make("c4").eval()]
     looks = [views(nets[0], 50, 100), views(nets[1])]
     with torch.inference_mode():
@@ -88,8 +88,8 @@ def test_the_union_of_proposals():
     assert len(union) == sum(map(len, parts)) > 60
 
 
-def test_scores_and_boxes_are_means_over_views_and_then_over_nets():
-    """Each net has the same weight, though one has two views and the other four."""
+def test_scores_and_boxes_are_means_over_views_and_then_over_models():
+    """Models have equal weights, here one with two views and one with four."""
     nets = [tiny.make("c4").eval(), tiny.make("fpn").eval()]
     looks = [views(nets[0], flip=True), views(nets[1], 50, 100, flip=True)]
     boxes = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]])
@@ -116,8 +116,8 @@ def test_many_regions_are_scored_in_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("family", ["fpn", "c4"])
-def test_mirrored_testing_has_no_left_and_right(family):
-    """What is found in the mirrored picture is what was found, mirrored: a plain test does not have this."""
+def test_flip_makes_detections_symmetric(family):
+    """Detections in the mirrored image are the mirrored detections with flip, and not without."""
     net = tiny.make(family, False)
     for flip in (True, False):
         found, mirrored = result_of(net, flip=flip), result_of(net, PICTURE[:, ::-1].copy(), flip=flip)
@@ -127,7 +127,7 @@ def test_mirrored_testing_has_no_left_and_right(family):
         assert agree is flip
 
 
-def test_one_scale_of_a_pyramid_is_an_input_of_that_size():
+def test_one_scale_of_an_fpn_equals_an_input_of_that_size():
     net = tiny.make("fpn")
     found = result_of(net, scales=[96])
     net.input.min_size, net.input.max_size = 96, 192
@@ -146,7 +146,7 @@ def test_detections_are_in_order_in_the_image_and_without_duplicates(family, set
     for label in set(result.labels.tolist()):
         boxes = torch.from_numpy(result.boxes[result.labels == label])
         overlaps = iou(boxes, boxes).fill_diagonal_(0)
-        assert overlaps.max() <= 0.3 + 1e-4  # the paper's threshold with refinement
+        assert overlaps.max() <= 0.3 + 1e-4  # the paper's NMS threshold with refinement
 
 
 def test_voting_moves_boxes_and_keeps_scores():
@@ -156,12 +156,12 @@ def test_voting_moves_boxes_and_keeps_scores():
     assert not np.allclose(voted.boxes, plain.boxes)
 
 
-def test_the_last_suppression_has_a_key():
+def test_the_final_nms_threshold_can_be_set():
     assert len(result_of(tiny.make("fpn", False), nms=0.9)) > len(result_of(tiny.make("fpn", False), nms=0.1))
 
 
-def test_masks_are_means_over_those_that_draw_them():
-    """At the finest resolution: those of C4 have 14 x 14 cells or fewer and those of a pyramid 28 x 28."""
+def test_masks_are_means_over_the_models_with_masks():
+    """The mean has the finest resolution: masks of C4 are 14 x 14 or smaller, those of FPN 28 x 28."""
     nets = [tiny.make("c4").eval(), tiny.make("dc5", False).eval(), tiny.make("fpn").eval()]
     tester = EnsembleDetector(nets)
     assert tester.draws_masks
@@ -179,8 +179,8 @@ def test_masks_are_means_over_those_that_draw_them():
 
 
 @pytest.mark.parametrize("family", ["c4", "mnc"])
-def test_masks_are_voted_for(family):
-    """By boxes that overlap; where these must be the same, each mask is its own. Nothing else changes."""
+def test_mask_voting(family):
+    """Mask voting changes nothing but masks, and at an IoU of 0.9999 nothing at all."""
     net = tiny.make(family)
     last = net.roi_heads.mask_head.pixels if family == "mnc" else net.roi_heads.mask_head.masks
     torch.nn.init.normal_(last.weight, std=0.5)
@@ -191,7 +191,7 @@ def test_masks_are_voted_for(family):
     assert changed.max() > 0.01
 
 
-def test_a_cascade_of_tasks_is_tested_in_many_views():
+def test_mnc_supports_scales_flip_and_mask_voting():
     found = result_of(tiny.make("mnc"), scales=[48, 64], flip=True, mask_voting_iou=0.5)
     assert len(found) and np.isfinite(found.boxes).all() and found.masks.shape == (len(found), 50, 90)
 
@@ -204,21 +204,21 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("sentence", REFUSED)
-def test_what_does_not_go_together(sentence):
+def test_incompatible_settings_are_refused(sentence):
     families, settings = REFUSED[sentence]
     nets = [tiny.make("c4", False) if family == "boxes" else tiny.make(family) for family in families]
     with pytest.raises(ConfigError, match=sentence):
         EnsembleDetector(nets, TTAConfig(**settings))
 
 
-def test_detectors_of_other_classes_are_no_ensemble():
+def test_detectors_of_other_classes_are_refused():
     other = tiny.make("c4", False)
     other.classes = ["disc", "square", "ring"]
     with pytest.raises(ConfigError, match=r"number 2 has 3 \(disc, square, ring\).*same categories"):
         EnsembleDetector([tiny.make("fpn", False), other])
 
 
-def test_nothing_is_found():
+def test_no_detections():
     net = tiny.make("fpn")
     for settings in ({}, {"refine": True}, {"refine": True, "flip": True, "scales": [32, 64]}):
         result = result_of(net, score=0.999, **settings)
@@ -232,15 +232,15 @@ def test_images_one_pixel_wide():
 
 
 @pytest.mark.parametrize("family", ["fpn", "c4", "mnc"])
-def test_without_any_proposal_nothing_is_found(family):
-    """A net that has diverged proposes nothing."""
+def test_no_proposals_give_no_detections(family):
+    """NaN objectness, as of a diverged model, gives no proposals."""
     net = tiny.make(family)
     net.rpn.objectness.bias.data.fill_(torch.nan)
     result = result_of(net, score=0.0, refine=family != "mnc", flip=True)
     assert len(result) == 0 and result.masks.shape == (0, 50, 90)
 
 
-# On a data set
+# Evaluation on a data set
 
 
 @pytest.fixture(scope="module")
@@ -258,8 +258,8 @@ def rows(results):
     return sorted((e["image_id"], e["score"], e["category_id"], *e["bbox"]) for e in results.to_list())
 
 
-def test_a_data_set_is_judged_by_it_where_the_config_says_so(root):
-    """Each process takes its share of the images, and all together are those of one."""
+def test_evaluation_uses_the_ensemble_detector_if_configured(root):
+    """Compares with the predictions of single images, and two processes with one."""
     source = open_coco(root / "annotations/val.json", root / "val")
     experiment, net = detector(root, source, "eval.refine=true", "eval.flip=true")
     whole = detect([net], source, experiment, World(0, 1, torch.device("cpu")), Notes(print))
@@ -274,7 +274,7 @@ def test_a_data_set_is_judged_by_it_where_the_config_says_so(root):
     assert rows(Results.concatenate([share.results for share in shares])) == rows(whole.results)
 
 
-def test_a_damaged_image_is_named_and_has_no_detections(root, tmp_path):
+def test_a_damaged_image_is_reported_and_has_no_detections(root, tmp_path):
     import shutil
 
     shutil.copytree(root, tmp_path / "scenes")

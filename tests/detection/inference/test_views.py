@@ -1,4 +1,4 @@
-"""One picture in several views: where boxes lie in each, which scales a region comes from, how they are merged."""
+"""Views of one image: their coordinates, the scales that a region uses, and how scales are merged."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -24,8 +24,8 @@ def look(net, scales=(), flip=False):
         return views_of(net, resized, PICTURE.shape[:2], scales, flip)
 
 
-def test_boxes_in_and_out_of_a_mirrored_and_resized_view():
-    """A picture of 50 x 90 whose short side becomes 100: everything doubles, and left is right."""
+def test_boxes_are_mapped_to_a_mirrored_and_resized_view_and_back():
+    """An image of 50 x 90 is mirrored and enlarged to twice its size."""
     (_, mirrored) = look(tiny.make("fpn"), [100], flip=True)
     boxes = torch.tensor([[10.0, 5, 30, 25], [0, 0, 90, 50]])
     inside = torch.tensor([[120.0, 10, 160, 50], [0, 0, 180, 100]])
@@ -36,20 +36,20 @@ def test_boxes_in_and_out_of_a_mirrored_and_resized_view():
 
 
 @pytest.mark.parametrize("family, kind", [("fpn", View), ("cascade", View), ("c4", MultiScale), ("dc5", MultiScale)])
-def test_which_families_merge_scales(family, kind):
+def test_c4_and_dc5_merge_scales(family, kind):
     net = tiny.make(family, False)
     views = look(net, [64, 32], flip=True)
     assert all(type(view) is kind for view in views) and len(views) == (2 if kind is MultiScale else 4)
     if kind is MultiScale:
         for view, mirrored in zip(views, (False, True)):
             assert [scale.images.sizes[0, 0].item() for scale in view.scales] == [32, 64]
-            assert view.base is view.scales[1]  # 64 is the net's own: its features are not computed twice
+            assert view.base is view.scales[1]  # 64 is the model's size: its features are not computed twice
             assert view.base.mirrored is mirrored
     assert [type(view) for view in look(net)] == [View]
 
 
-def test_scales_keep_their_ratio_and_come_from_the_pictures_own_pixels():
-    """The limit of the long side, twice the short one in this net, grows with the short one."""
+def test_scales_are_resized_from_the_original_image():
+    """The limit of the long side is twice the short side at each scale, as in the model's input."""
     asked = []
 
     def resized(short, long, style):
@@ -61,8 +61,8 @@ def test_scales_keep_their_ratio_and_come_from_the_pictures_own_pixels():
     assert sorted(asked) == [(32, 64, "opencv"), (48, 96, "opencv"), (64, 128, "opencv"), (100, 200, "opencv")]
 
 
-def test_a_region_is_seen_at_the_two_scales_nearest_to_224_squared():
-    """Squares of side 100, 500 and 20 at short sides of 200 to 1000, in a picture whose own is 600."""
+def test_a_region_uses_the_two_scales_nearest_to_224_squared():
+    """Checks squares of side 100, 500 and 20 in an image of short side 600, at short sides of 200 to 1000."""
     sides = torch.tensor([100.0, 500.0, 20.0]) * torch.tensor([200.0, 400, 600, 800, 1000])[:, None] / 600
     chosen = suitable_scales(sides**2, 224).T.tolist()
     assert chosen[0] == [False, False, False, True, True]  # 133 and 167 pixels
@@ -82,7 +82,7 @@ class MeanAndOpposite(nn.Module):
 
 
 class Known:
-    """A view of one constant map."""
+    """A view with one constant map."""
 
     def __init__(self, net, level: float, scale: float):
         self.net, self.scale = net, scale
@@ -94,7 +94,7 @@ class Known:
 
 
 def test_maxout_of_known_maps():
-    """Levels 1, 5 and 3 at scales 1, 2 and 4: a region takes the larger of its two scales in each component."""
+    """The levels are 1, 5 and 3 at scales 1, 2 and 4; a region takes the maximum of its two scales per component."""
     regions = SimpleNamespace(
         stages=[SimpleNamespace(head=MeanAndOpposite())],
         config=SimpleNamespace(canonical_size=8, context=False),
@@ -104,13 +104,13 @@ def test_maxout_of_known_maps():
     views = [Known(net, level, scale) for level, scale in ((1.0, 1), (5.0, 2), (3.0, 4))]
     boxes = torch.tensor([[0.0, 0, 8, 8], [0, 0, 2, 2], [0, 0, 0, 0]])
     vectors = MultiScale(views[0], views).vectors(boxes)
-    assert vectors[:2].tolist() == [[5, -1], [5, -3]]  # of levels 1 and 5; of 5 and 3
+    assert vectors[:2].tolist() == [[5, -1], [5, -3]]  # levels 1 and 5; levels 5 and 3
     assert torch.isfinite(vectors).all()
 
 
 @pytest.mark.parametrize("context", ["true", "false"])
-def test_one_scale_alone_merges_nothing(context):
-    """Then, and only then, the regions are told what a plain view tells them."""
+def test_a_single_scale_equals_a_plain_view(context):
+    """One scale gives the scores and boxes of a plain view; two scales give other scores."""
     net = tiny.make("c4", False, f"model.box.context={context}").eval()
     boxes = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]])
     (plain,), (merged,), (other,) = look(net), look(net, [64]), look(net, [32, 64])
@@ -123,8 +123,8 @@ def test_one_scale_alone_merges_nothing(context):
 
 @pytest.mark.parametrize("scales", [[64, 96], [32, 64, 96], [32, 96]])
 @pytest.mark.parametrize("flip", [False, True])
-def test_context_is_of_the_nets_own_scale(scales, flip):
-    """Behind each region the predictor finds the whole image as a plain view has it, at 64, whatever the others."""
+def test_context_comes_from_the_models_scale(scales, flip):
+    """The context features equal those of a plain view at size 64, for any other scales."""
     net = tiny.make("c4", False, "model.box.context=true").eval()
     boxes, told = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]]), []
     stage = net.roi_heads.stages[0]

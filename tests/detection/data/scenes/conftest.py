@@ -1,4 +1,4 @@
-"""Pictures that tell themselves where their objects are: an object of label c is what is bright in channel c."""
+"""Images that show where their objects are: an object of label c is bright in channel c."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from resdet.images.decode import EncodedImage
 
 
 def star(rng: np.random.Generator, width: int, height: int, reach: float = 0.3) -> np.ndarray:
-    """A ragged outline around a random point, inside the picture: float [12, 2]."""
+    """Makes a ragged outline around a random point, inside the image: float [12, 2]."""
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     center = rng.uniform(0.3, 0.7, 2) * (width, height)
     radii = rng.uniform(0.4, 1, (12, 1)) * reach * min(width, height)
@@ -21,7 +21,7 @@ def star(rng: np.random.Generator, width: int, height: int, reach: float = 0.3) 
 
 
 def objects_of(segments: list, labels: list[int], crowd: list[bool] | None = None) -> Objects:
-    """Their boxes are the segments' bounds."""
+    """Builds objects whose boxes are the bounds of the segments."""
     boxes = np.array([segment.bounds() for segment in segments], np.float32).reshape(-1, 4)
     crowd = np.array(crowd if crowd else [False] * len(labels), bool)
     return Objects(boxes, np.array(labels, np.int64), crowd, segments)
@@ -48,13 +48,13 @@ def scene(*args, **options) -> Scene:
 
 
 def seen_box(mask: np.ndarray) -> np.ndarray:
-    """Bounds of what is true, xyxy."""
+    """Returns the bounds of the true pixels, xyxy."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
 def assert_truthful(made: Scene, iou: float = 0.94, pixels: float = 1.6, small: int = 40) -> None:
-    """Segments and boxes are where the picture shows their objects; only what is `small` may be left unannotated."""
+    """Checks segments and boxes against the image; at most `small` pixels of a class may be unannotated."""
     assert made.pixels.dtype == np.uint8 and made.boxes.dtype == np.float32
     assert len(made.boxes) == len(made.labels) == len(made.crowd) == len(made.segments)
     width, height = made.size
@@ -75,7 +75,7 @@ def assert_truthful(made: Scene, iou: float = 0.94, pixels: float = 1.6, small: 
 
 
 class Source:
-    """Annotated pictures in memory, encoded as PNG, behind the interface of Annotations."""
+    """Annotated images in memory, encoded as PNG, with the interface of Annotations."""
 
     classes = ["red", "green", "blue"]
     has_masks = True
@@ -101,7 +101,7 @@ class Source:
 
 @pytest.fixture
 def fakes() -> SimpleNamespace:
-    """Tests are modules without a package here: what they share reaches them as one fixture."""
+    """Provides the helpers of this file, which tests outside a package cannot import."""
     return SimpleNamespace(
         star=star,
         objects_of=objects_of,

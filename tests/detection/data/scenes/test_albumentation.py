@@ -1,4 +1,4 @@
-"""Named transforms on scenes: objects stay where the picture shows them."""
+"""Albumentations' transforms on scenes: annotations match the transformed images."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ KINDS = pytest.mark.parametrize("kind", ["polygons", "bitmaps"])
         ({"Perspective": {"p": 1}}, 0.85),
     ],
 )
-def test_geometry_takes_objects_along(fakes, rng, kind, entry, iou):
+def test_geometric_transforms_move_objects(fakes, rng, kind, entry, iou):
     run = SceneAlbumentation([entry])
     sizes = set()
     for _ in range(4):
@@ -34,7 +34,7 @@ def test_geometry_takes_objects_along(fakes, rng, kind, entry, iou):
     assert sizes == {(80, 70)} or "RandomCrop" not in entry
 
 
-def test_boxes_alone_follow_too(fakes, rng):
+def test_boxes_without_masks_are_moved(fakes, rng):
     scene = fakes.scene(rng)
     scene.segments = [None, *scene.segments[1:]]
     made = SceneAlbumentation([{"HorizontalFlip": {"p": 1}}])(scene, rng)
@@ -44,14 +44,14 @@ def test_boxes_alone_follow_too(fakes, rng):
     assert made.segments[0] is None and made.labels.tolist() == [0, 1, 2]
 
 
-def test_colour_leaves_objects_alone(fakes, rng):
+def test_color_transforms_keep_objects(fakes, rng):
     scene = fakes.scene(rng)
     made = SceneAlbumentation([{"InvertImg": {"p": 1}}])(scene, rng)
     np.testing.assert_array_equal(made.pixels, 255 - scene.pixels)
     assert made.segments is scene.segments and made.boxes is scene.boxes
 
 
-def test_what_leaves_the_picture_is_dropped_with_its_label_and_segment(fakes, rng):
+def test_objects_outside_the_crop_are_dropped(fakes, rng):
     scene = fakes.scene(rng)
     left = (scene.boxes[:, 2] <= 100).sum()
     run = SceneAlbumentation([{"Crop": {"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1, "p": 1}}])
@@ -62,12 +62,12 @@ def test_what_leaves_the_picture_is_dropped_with_its_label_and_segment(fakes, rn
 
 @pytest.mark.parametrize("entry", [{"Affine": {"rotate": 20, "p": 1}}, {"CLAHE": {"p": 1}}])
 @pytest.mark.parametrize("size", [(1, 1), (50, 40)])
-def test_pictures_without_objects(fakes, rng, entry, size):
+def test_images_without_objects(fakes, rng, entry, size):
     made = SceneAlbumentation([entry])(fakes.scene(rng, *size, labels=()), rng)
     assert made.size == size and len(made) == 0 and made.boxes.shape == (0, 4)
 
 
-def test_it_depends_on_the_generator_alone(fakes):
+def test_transforms_depend_on_the_generator_alone(fakes):
     scene = fakes.scene(np.random.default_rng(1))
     entries = [{"Affine": {"rotate": [-30, 30], "p": 0.7}}, {"ColorJitter": {"p": 0.5}}, {"HorizontalFlip": {"p": 0.5}}]
     run = SceneAlbumentation(entries)
@@ -87,14 +87,14 @@ def test_it_depends_on_the_generator_alone(fakes):
 @pytest.mark.parametrize(
     "entry, words", [({"Afine": {}}, ["Afine", "Affine"]), ({"Affine": {"rotat": 3}}, ["Affine", "rotat"])]
 )
-def test_a_wrong_entry_is_refused_at_construction(entry, words):
+def test_an_invalid_entry_is_refused_at_construction(entry, words):
     with pytest.raises(ConfigError) as error:
         SceneAlbumentation([entry])
     assert all(word in str(error.value) for word in ["data.augment.albumentations", *words])
 
 
 @pytest.mark.parametrize("entry", [{"ToFloat": {}}, {"RandomCrop": {"height": 999, "width": 999, "p": 1}}])
-def test_what_does_not_run_is_refused_at_first_use(fakes, rng, entry):
+def test_a_failing_transform_is_refused_at_first_use(fakes, rng, entry):
     run = SceneAlbumentation([entry])
     with pytest.raises(ConfigError, match=next(iter(entry))):
         run(fakes.scene(rng), rng)

@@ -1,4 +1,4 @@
-"""Batches of scenes: padding, counts of objects, damaged and extreme pictures, processes and restarts."""
+"""Batches of scenes: padding, counts of objects, damaged and extreme images, processes and restarts."""
 
 from functools import partial
 
@@ -25,7 +25,7 @@ PLAIN = SceneConfig(min_size=[100], max_size=150)
 
 
 def boxes_scene(count: int, crowd: int = 0, size: tuple[int, int] = (100, 100)) -> Scene:
-    """`count` boxes, the later the larger, of which the last `crowd` are crowds."""
+    """Makes `count` boxes of increasing size, of which the last `crowd` are crowds."""
     sides = np.linspace(1, 90, count)
     boxes = np.stack([sides * 0, sides * 0, sides, sides], 1).astype(np.float32)
     segments = [Polygons([np.array([[0, 0], [s, 0], [s, s], [0, s]])]) for s in sides]
@@ -37,7 +37,7 @@ def collated(*scenes: Scene | None, **options):
     return collate_scenes([Sample(scene, i, f"{i}.jpg") for i, scene in enumerate(scenes)], SHAPE, **options)
 
 
-def test_pictures_are_padded_to_a_bucket():
+def test_images_are_padded_to_a_bucket():
     batch, notes = collated(boxes_scene(1, size=(133, 100)), boxes_scene(2, size=(100, 90)))
     pixels = batch.images.pixels
     assert pixels.shape == (2, 3, 128, 160) and pixels.dtype == torch.uint8
@@ -57,14 +57,14 @@ def test_room_for_objects(count, room):
     assert (targets.boxes.dtype, targets.labels.dtype) == (torch.float32, torch.int64)
 
 
-def test_what_is_learnt_comes_before_crowds():
+def test_objects_come_before_crowds():
     targets = collated(boxes_scene(10, crowd=4))[0].targets
     assert targets.crowd[0].tolist() == [False] * 6 + [True] * 4 + [False] * 6
     assert targets.valid[0].tolist() == [True] * 10 + [False] * 6
     assert sorted(targets.labels[0, :6].tolist()) == list(range(6))
 
 
-def test_of_too_many_objects_the_largest_stay_and_a_note_says_so():
+def test_the_largest_of_too_many_objects_are_kept_with_a_note():
     batch, notes = collated(boxes_scene(3), boxes_scene(500), max_objects=64)
     assert sorted(batch.targets.labels[1].tolist()) == list(range(436, 500))
     assert len(notes) == 1 and all(word in notes[0] for word in ("1.jpg", "500", "64"))
@@ -83,7 +83,7 @@ def test_masks_are_stretched_over_their_boxes(fakes, rng):
     assert not targets.masks[1].any()
 
 
-def test_an_object_without_a_segment_does_not_teach_masks():
+def test_an_object_without_a_segment_becomes_a_crowd_for_masks():
     scene = boxes_scene(3)
     scene.segments[1] = None
     batch, notes = collated(scene, scene, mask_size=14)
@@ -97,7 +97,7 @@ def test_only_crowds():
     assert targets.crowd[0].tolist() == targets.valid[0].tolist() == [True, True] + [False] * 6
 
 
-def test_what_could_not_be_read_has_no_size():
+def test_unreadable_images_have_no_size():
     for scenes in ((None, boxes_scene(2)), (None, None)):
         batch, _ = collated(*scenes, mask_size=14)
         assert batch.images.sizes[0].tolist() == [0, 0] and not batch.targets.valid[0].any()
@@ -129,7 +129,7 @@ def assert_same(first, second):
         assert all(torch.equal(a, b) for a, b in zip(flat(one), flat(other), strict=True))
 
 
-def test_a_later_start_and_workers_change_nothing(source):
+def test_a_later_start_and_workers_give_the_same_batches(source):
     alone = take(loader(source).batches(0), 9)
     assert_same(alone[5:], take(loader(source).batches(5), 4))
     assert_same(alone[:4], take(loader(source, workers=2).batches(0), 4))
@@ -139,7 +139,7 @@ def test_a_later_start_and_workers_change_nothing(source):
     assert {tuple(batch.images.pixels.shape[2:]) for batch in alone} <= {*buckets(100, 150), (128, 128), (160, 160)}
 
 
-def test_two_processes_have_the_halves(source):
+def test_two_processes_have_half_of_each_batch(source):
     whole = take(loader(source).batches(2), 4)
     halves = [take(loader(source, rank=rank, world=2).batches(2), 4) for rank in range(2)]
     for step, batch in enumerate(whole):
@@ -153,7 +153,7 @@ def test_two_processes_have_the_halves(source):
             assert torch.equal(cut(share.images.pixels[mine]), cut(batch.images.pixels[slot]))
 
 
-def test_batches_are_of_like_proportions(source):
+def test_images_of_a_batch_have_similar_proportions(source):
     for batch in take(loader(source).batches(0), 6):
         heights, widths = batch.images.sizes.T
         real, padded = (heights * widths).sum(), batch.images.pixels[:, 0].numel()
@@ -161,7 +161,7 @@ def test_batches_are_of_like_proportions(source):
             assert real > 0.6 * padded
 
 
-def test_copies_decide_how_often(source):
+def test_copies_set_the_frequency_of_images(source):
     copies = np.zeros(22)
     copies[[0, 8]] = 2, 6
     indices = torch.cat([batch.indices for batch in take(loader(source, copies=copies).batches(0), 2)])
@@ -169,7 +169,7 @@ def test_copies_decide_how_often(source):
 
 
 def lost(source):
-    """One image of the source cannot be read."""
+    """Makes one image of the source unreadable."""
     read = source.image
 
     def image(i):
@@ -182,12 +182,12 @@ def lost(source):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_missing_file_is_an_error(source, workers):
+def test_an_unreadable_image_is_an_error(source, workers):
     with pytest.raises(DataError, match="^9.png cannot be read$"):
         take(loader(lost(source), workers=workers).batches(0), 6)
 
 
-def test_or_a_counted_skip_that_teaches_nothing(source):
+def test_an_unreadable_image_can_be_skipped(source):
     said = []
     batches = take(loader(lost(source), said, on_bad_image="skip").batches(0), 12)
     skipped = [(batch, slot) for batch in batches for slot in np.flatnonzero(batch.indices == 9)]
@@ -197,14 +197,14 @@ def test_or_a_counted_skip_that_teaches_nothing(source):
     assert said == ["note on the data 1: image left out, 9.png cannot be read"]
 
 
-def test_mistakes_of_the_config_are_never_skipped(source):
+def test_errors_of_the_config_are_never_skipped(source):
     source.has_masks = False
     pasting = SceneConfig(min_size=[100], max_size=150, copy_paste=1.0)
     with pytest.raises(ConfigError, match="^data.augment.copy_paste"):
         take(loader(source, augment=pasting, on_bad_image="skip", workers=1).batches(0), 1)
 
 
-def test_samples_of_the_same_position_are_the_same(source):
+def test_samples_are_indexed_by_position_and_image(source):
     samples = SceneSamples(source, EvalScene(100, 150), 0, "error")
     assert samples[5, 2].scene.size == (150, 50) and samples[5, 2].name == "2.png"
 
@@ -223,7 +223,7 @@ def test_evaluation_takes_every_image_once(source, world):
     assert all(batch.targets is None for share in shares for batch in share)
 
 
-def test_evaluation_tells_sizes_scales_and_targets(source):
+def test_evaluation_has_sizes_scales_and_targets(source):
     for batch in judged(source, targets=True, mask_size=14):
         for slot, index in enumerate(batch.indices.tolist()):
             width, height = source.sizes[index]
@@ -245,10 +245,10 @@ def test_padding_is_to_multiples_of_a_divisor_and_floats_stay_floats(source, div
         assert pixels.shape[2:] == tuple((np.ceil(tallest.numpy() / divisor) * divisor).astype(int).tolist())
 
 
-def test_evaluation_leaves_out_what_it_cannot_read(source):
+def test_evaluation_leaves_out_unreadable_images(source):
     with pytest.raises(DataError, match="9.png"):
         judged(lost(source))
-    for size in (4, 1):  # some of a batch, and all of one
+    for size in (4, 1):  # a part of a batch, and a whole batch
         batches = list(judged(source, on_bad_image="skip", batch=size))
         indices = [index for batch in batches for index in batch.indices.tolist()]
         assert sorted(indices) == [i for i in range(22) if i != 9]
@@ -257,16 +257,16 @@ def test_evaluation_leaves_out_what_it_cannot_read(source):
 
 
 def test_mixed_proportions_of_a_few_images(fakes, rng):
-    """Fewer images than a batch, upright and wide: all of them at every step."""
+    """With fewer images than a batch, in both orientations, each step has all images."""
     few = fakes.Source([fakes.make(rng, *size) for size in [(160, 120), (120, 160), (300, 100)]])
     for batch in take(loader(few).batches(0), 3):
         assert set(batch.indices.tolist()) == {0, 1, 2}
         assert batch.images.pixels.shape[2:] == (160, 160)
 
 
-def test_no_objects_at_all(fakes, rng):
+def test_no_objects(fakes, rng):
     objects = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool), [])
     empty = fakes.Source([(np.zeros((40, 50, 3), np.uint8), objects)] * 5)
     augment = SceneConfig(min_size=[40], max_size=60, crop=1.0, mosaic=0.5, copy_paste=1.0)
     for batch in take(loader(empty, augment=augment).batches(0), 3):
-        assert not batch.targets.valid.any() and (batch.images.sizes > 0).all()  # a real picture, of background
+        assert not batch.targets.valid.any() and (batch.images.sizes > 0).all()  # a real image of background

@@ -1,4 +1,4 @@
-"""The shapes of batches."""
+"""The padded shapes of batches."""
 
 import itertools
 
@@ -12,7 +12,7 @@ LIMITS = [(800, 1333), (600, 1000), (160, 213), (480, 3000), (384, 384), (33, 50
 CAMERAS = [(640, 480), (640, 427), (500, 375), (1920, 1080), (640, 640), (480, 640), (427, 640)]
 
 
-def test_the_usual_limits_give_nine():
+def test_the_usual_limits_give_nine_shapes():
     shapes = buckets(800, 1333)
     assert len(shapes) == 9 and {(800, 800), (800, 1344), (1344, 800)} <= set(shapes)
     assert set(shapes) == {shape[::-1] for shape in shapes}
@@ -20,14 +20,14 @@ def test_the_usual_limits_give_nine():
     assert proportions == sorted(proportions)
 
 
-def test_a_square_needs_one():
+def test_a_square_needs_one_shape():
     assert buckets(1024, 1024) == [(1024, 1024)]
     assert buckets(500, 500) == [(512, 512)]
 
 
 @pytest.mark.parametrize("short, long", LIMITS)
 @pytest.mark.parametrize("divisor", [32, 64])
-def test_every_resized_picture_has_a_shape_that_fits_any_two_together(short, long, divisor):
+def test_any_two_resized_images_fit_a_shape(short, long, divisor):
     shapes = buckets(short, long, divisor)
     assert all(side % divisor == 0 for shape in shapes for side in shape)
     sizes = [new_size(*size, short, long) for size in [*CAMERAS, (1, 1), (20_000, 10), (10, 20_000)]]
@@ -38,7 +38,7 @@ def test_every_resized_picture_has_a_shape_that_fits_any_two_together(short, lon
     assert alone <= set(shapes)
 
 
-def test_photographs_are_padded_little():
+def test_photographs_get_little_padding():
     shapes = buckets(800, 1333)
     for size in CAMERAS:
         width, height = new_size(*size, 800, 1333)
@@ -46,7 +46,7 @@ def test_photographs_are_padded_little():
         assert shape[0] * shape[1] < 1.08 * width * height
 
 
-def test_groups_are_the_best_fits():
+def test_groups_are_the_smallest_fits():
     shapes = buckets(800, 1333)
     sizes = np.random.default_rng(0).integers(1, 3000, (200, 2))
     for size, group in zip(sizes, group_of(sizes, 800, 1333, shapes)):

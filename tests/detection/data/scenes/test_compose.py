@@ -1,4 +1,4 @@
-"""Mosaic and copy-paste: what is annotated is what the picture shows."""
+"""Mosaic and copy-paste: annotations match the images."""
 
 import numpy as np
 import pytest
@@ -20,16 +20,16 @@ def scene_of(fakes, segments: list, labels: list[int], width=100, height=100, cr
 
 
 @KINDS
-def test_mosaics_are_truthful_and_of_the_first_size(fakes, rng, kind):
+def test_mosaics_match_their_annotations_and_have_the_first_size(fakes, rng, kind):
     sizes = [(160, 120), (90, 200), (300, 80), (64, 64)]
     for _ in range(10):
         made = mosaic([fakes.scene(rng, *size, kind=kind) for size in sizes], rng)
         assert made.size == (160, 120)
-        fakes.assert_truthful(made, iou=0.85, pixels=4)  # cut to whole pixels before the small pictures grow
+        fakes.assert_truthful(made, iou=0.85, pixels=4)  # cut to whole pixels before the small images are enlarged
 
 
-def test_a_mosaic_shows_each_picture_once_without_gaps(rng):
-    """Pictures of one gray each: four rectangles around a point in the middle half."""
+def test_a_mosaic_shows_each_image_once_without_gaps(rng):
+    """Images of one gray each form four rectangles around a point in the middle half."""
     greys = [50, 100, 150, 200]
     scenes = [
         Scene(
@@ -50,7 +50,7 @@ def test_a_mosaic_shows_each_picture_once_without_gaps(rng):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (20_000, 10)])
-def test_mosaics_of_the_smallest_and_the_longest(fakes, rng, size):
+def test_mosaics_of_the_smallest_and_the_longest_images(fakes, rng, size):
     made = mosaic([fakes.scene(rng, *size, labels=()), *(fakes.scene(rng) for _ in range(3))], rng)
     assert made.size == size
     other = mosaic([fakes.scene(rng), *(fakes.scene(rng, *size, labels=()) for _ in range(3))], rng)
@@ -58,7 +58,7 @@ def test_mosaics_of_the_smallest_and_the_longest(fakes, rng, size):
 
 
 @KINDS
-def test_pasted_objects_and_those_they_cover_are_truthful(fakes, rng, kind):
+def test_pasted_and_covered_objects_match_the_image(fakes, rng, kind):
     pasted = 0
     for _ in range(20):
         scene = fakes.scene(rng, labels=(0, 1), kind=kind)
@@ -66,10 +66,10 @@ def test_pasted_objects_and_those_they_cover_are_truthful(fakes, rng, kind):
         assert made.size == (160, 120)
         fakes.assert_truthful(made, iou=0.9, small=300)  # a tenth of the largest object
         pasted += (made.labels == 2).sum()
-    assert 15 < pasted < 45  # an even chance each of sixty
+    assert 15 < pasted < 45  # each of sixty has a probability of 1/2
 
 
-def test_what_is_covered_is_cut_off_and_what_is_hidden_dropped(fakes, rng):
+def test_covered_parts_are_cut_off_and_hidden_objects_dropped(fakes, rng):
     below = [square(10, 10, 20), square(50, 50, 20), square(0, 80, 10)]
     scene = scene_of(fakes, below, [0, 1, 0])
     cover = Polygons([np.array([[0, 0], [60, 0], [60, 100], [30, 100], [30, 75], [0, 75.0]])])
@@ -79,7 +79,7 @@ def test_what_is_covered_is_cut_off_and_what_is_hidden_dropped(fakes, rng):
     assert made.labels.tolist() == [1, 0, 2]
     np.testing.assert_allclose(made.boxes, [[60, 50, 70, 70], [0, 80, 10, 90], [0, 0, 60, 100]])
     assert isinstance(made.segments[0], Bitmap) and made.segments[0].bitmap(100, 100).sum() == 200
-    assert made.segments[1] is scene.segments[2]  # untouched, polygons stay polygons
+    assert made.segments[1] is scene.segments[2]  # an uncovered object keeps its polygons
     fakes.assert_truthful(made, iou=0.99)
 
 
@@ -93,18 +93,18 @@ class SureThing:
         return 0
 
 
-def test_crowds_and_objects_without_a_segment_are_not_pasted_but_can_be_covered(fakes):
+def test_crowds_and_objects_without_a_segment_are_not_pasted(fakes):
     other = scene_of(fakes, [square(0, 0, 50), square(50, 50, 50), square(0, 50, 20)], [2, 2, 2], crowd=[0, 1, 0])
     other.segments[2] = None
     scene = scene_of(fakes, [square(10, 10, 20), square(40, 40, 20)], [0, 1], crowd=[1, 0])
     scene.segments = [None, None]
     made = copy_paste(scene, other, SureThing())
     assert made.labels.tolist() == [1, 2] and made.crowd.tolist() == [False, False]
-    np.testing.assert_allclose(made.boxes[0], [40, 40, 60, 60])  # a box alone is not cut
+    np.testing.assert_allclose(made.boxes[0], [40, 40, 60, 60])  # a box without a mask is not cut
 
 
 @pytest.mark.parametrize("empty", ["scene", "other"])
-def test_pictures_without_objects(fakes, rng, empty):
+def test_images_without_objects(fakes, rng, empty):
     scene = fakes.scene(rng, labels=() if empty == "scene" else (0,))
     made = copy_paste(scene, fakes.scene(rng, labels=() if empty == "other" else (1,)), SureThing())
     assert made.labels.tolist() == ([1] if empty == "scene" else [0])

@@ -1,4 +1,4 @@
-"""Augmentation's keys: what cannot be is refused by name; reading them costs nothing."""
+"""The keys of augmentation: errors name the invalid key, and the module imports quickly."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ from resdet.errors import ConfigError
         ("min_size_sampling", "range"),
     ],
 )
-def test_refusals_name_the_key(key, value):
+def test_errors_name_the_key(key, value):
     with pytest.raises(ConfigError, match=f"data.augment.{key} is "):
         SceneConfig(**{key: value})
 
@@ -39,7 +39,7 @@ def test_limits():
     assert SceneConfig(scale_jitter=(0.1, 2.0), jitter_size=512).limits() == (512, 512)
 
 
-def test_it_loads_nothing_heavy():
+def test_the_import_loads_no_heavy_modules():
     code = "import sys, resdet.detection.data.augment_config as _; "
     code += "print([m for m in ('torch', 'numpy', 'cv2') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

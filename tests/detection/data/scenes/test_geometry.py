@@ -1,4 +1,4 @@
-"""Boxes and segments against the pictures themselves, which show where their objects are."""
+"""Boxes and segments under geometric transforms, compared with images that show where the objects are."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ KINDS = pytest.mark.parametrize("kind", ["polygons", "bitmaps"])
 
 
 @KINDS
-def test_the_unchanged_scene_is_truthful_which_a_shift_would_not_be(fakes, rng, kind):
+def test_annotations_match_the_image_and_shifted_ones_do_not(fakes, rng, kind):
     scene = fakes.scene(rng, kind=kind)
     fakes.assert_truthful(scene)
     for scale, shift in [((1, 1), (6, 0)), ((1, -1), (0, 120))]:
@@ -57,11 +57,11 @@ def test_resize(fakes, rng, kind, size):
 @pytest.mark.parametrize(
     "size, wanted", [((160, 120), (133, 100)), ((120, 160), (100, 133)), ((200, 50), (150, 38)), ((1, 1), (100, 100))]
 )
-def test_the_short_side_within_the_limit_of_the_long(fakes, rng, size, wanted):
+def test_resize_short_limits_the_long_side(fakes, rng, size, wanted):
     assert resize_short(fakes.scene(rng, *size, labels=()), 100, 150).size == wanted
 
 
-def test_shrinking_to_fit_leaves_what_fits(fakes, rng):
+def test_shrinking_keeps_images_that_fit(fakes, rng):
     scene = fakes.scene(rng)
     assert shrink_to_fit(scene, 120, 160) is scene
     assert shrink_to_fit(scene, 110, 160).size == (147, 110)
@@ -70,14 +70,14 @@ def test_shrinking_to_fit_leaves_what_fits(fakes, rng):
 
 @KINDS
 @pytest.mark.parametrize("box", [(40, 30, 60, 50), (0, 0, 160, 120), (-20, -10, 120, 150), (79, 59, 2, 2)])
-def test_a_window_cuts_boxes_down_to_what_is_seen(fakes, rng, kind, box):
+def test_a_window_cuts_boxes_to_the_visible_part(fakes, rng, kind, box):
     for _ in range(5):
         cut = window(fakes.scene(rng, kind=kind), *box)
         assert cut.size == box[2:]
         fakes.assert_truthful(cut, iou=0.9)
 
 
-def test_objects_out_of_the_window_are_dropped_and_the_others_keep_their_labels(fakes, rng):
+def test_objects_outside_the_window_are_dropped(fakes, rng):
     squares = [Polygons([np.array([[x, 10], [x + 20, 10], [x + 20, 30], [x, 30.0]])]) for x in (0, 50, 100)]
     objects = fakes.objects_of(squares, [0, 1, 2], [False, True, False])
     scene = Scene.of(fakes.painted(objects, 160, 40), objects, (1, 1))
@@ -87,8 +87,8 @@ def test_objects_out_of_the_window_are_dropped_and_the_others_keep_their_labels(
     assert len(window(scene, 20, 0, 30, 40)) == 0
 
 
-def test_the_box_of_a_cut_object_shrinks_to_the_part_of_its_mask_that_is_left(fakes):
-    """A diagonal bar: clipping the box alone would leave the whole height."""
+def test_the_box_of_a_cut_object_shrinks_to_its_mask(fakes):
+    """The object is a diagonal bar: clipping its box alone would keep the whole height."""
     bar = Polygons([np.array([[0, 0], [10, 0], [100, 90], [100, 100], [90, 100], [0, 10.0]])])
     objects = fakes.objects_of([bar], [0])
     cut = window(Scene.of(fakes.painted(objects, 100, 100), objects, (1, 1)), 0, 0, 50, 100)
@@ -106,12 +106,12 @@ def test_without_segments_boxes_are_clipped(fakes, rng):
 
 
 @KINDS
-def test_random_crops_keep_the_centre_of_an_object(fakes, rng, kind):
+def test_random_crops_keep_the_center_of_an_object(fakes, rng, kind):
     sides = []
     for _ in range(40):
         pixels, objects = fakes.make(rng, labels=(0,), kind=kind)
         center = objects.boxes.reshape(2, 2).mean(0)
-        pixels[int(center[1]), int(center[0]), 1] = 255  # labels of channel 1 there are none
+        pixels[int(center[1]), int(center[0]), 1] = 255  # channel 1 has no object
         cut = random_crop(Scene.of(pixels, objects, (1, 1)), rng, (0.3, 0.6))
         assert (cut.pixels[..., 1] == 255).sum() == 1
         sides.append(np.array(cut.size) / (160, 120))
@@ -130,17 +130,17 @@ def test_random_crops_reach_every_corner(fakes, rng):
 @KINDS
 @pytest.mark.parametrize("factor", [0.2, 0.8, 1.0, 1.5, 3.0])
 def test_jitter(fakes, rng, kind, factor):
-    """What is kept has the factor's scale, and fits the square."""
+    """The kept part has the factor's scale and fits the square."""
     scene = fakes.scene(rng, kind=kind, labels=())
     wanted = [min(200, round(side * factor * 200 / 160)) for side in scene.size]
     np.testing.assert_allclose(jitter(scene, rng, factor, 200).size, wanted, atol=1)
-    exactness = 1.6 * max(1, factor * 200 / 160)  # boxes are cut to whole pixels before the picture is enlarged
+    exactness = 1.6 * max(1, factor * 200 / 160)  # boxes are cut to whole pixels before the image is enlarged
     for _ in range(5):
         fakes.assert_truthful(jitter(fakes.scene(rng, kind=kind), rng, factor, 200), iou=0.85, pixels=exactness)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (10, 20_000)])
-def test_the_smallest_and_the_longest_pictures(fakes, rng, size):
+def test_the_smallest_and_the_longest_images(fakes, rng, size):
     objects = fakes.objects_of([], [])
     scene = Scene.of(np.zeros((size[1], size[0], 3), np.uint8), objects, (1, 1))
     for made in (
@@ -156,7 +156,7 @@ def test_the_smallest_and_the_longest_pictures(fakes, rng, size):
     assert max(jitter(scene, rng, 2.0, 1024).size) <= 1024
 
 
-def test_large_jpegs_are_decoded_reduced_and_their_objects_with_them(fakes, rng):
+def test_large_jpegs_are_decoded_at_reduced_size_with_objects(fakes, rng):
     pixels, objects = fakes.make(rng, 801, 601)
     file = cv2.imencode(".jpg", pixels[..., ::-1])[1].tobytes()
     source = fakes.Source([(pixels, objects)])
@@ -167,15 +167,15 @@ def test_large_jpegs_are_decoded_reduced_and_their_objects_with_them(fakes, rng)
     assert read_scene(source, 0, 400, 800).size == (801, 601)
 
 
-def test_an_image_of_another_size_than_annotated_is_an_error_that_says_so(fakes, rng):
+def test_an_image_of_another_size_than_annotated_is_an_error(fakes, rng):
     source = fakes.Source([fakes.make(rng)])
     source.sizes[0] = (120, 160)
     with pytest.raises(DataError, match=r"0\.png has 160x120 pixels and its annotations declare 120x160"):
         read_scene(source, 0, 100, 200)
 
 
-def test_objects_that_were_drawn_in_another_size_are_fitted_to_their_picture(fakes, rng):
-    """Where the source knows of such: here in one of three quarters of the width and half of the height."""
+def test_objects_annotated_at_another_size_are_scaled(fakes, rng):
+    """The source sets `other_sizes`; annotations have 3/4 of the image's width and half of its height."""
     pixels, objects = fakes.make(rng)
     source = fakes.Source([(pixels, objects)])
     small = Scene.of(pixels, objects, (0.75, 0.5))

@@ -1,4 +1,4 @@
-"""Keypoints move with their pictures: what is painted where a keypoint lies shows which one it is."""
+"""Keypoints under augmentation, compared with colored marks painted at the keypoints."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ from resdet.detection.data.segmentation import Polygons
 from resdet.errors import ConfigError
 
 NAMES = ["nose", "left_eye", "right_eye"]
-COLORS = [(0, 0, 250), (250, 0, 0), (0, 250, 0)]  # of the mark at each keypoint
+COLORS = [(0, 0, 250), (250, 0, 0), (0, 250, 0)]  # colors of the marks at the keypoints
 MIRRORED = [COLORS[0], COLORS[2], COLORS[1]]
 
 
 def scene(rng, width=160, height=120, count=3) -> Scene:
-    """Objects with a mark of 11 pixels at each of their three keypoints, on gray."""
+    """Makes objects with a mark of 11 pixels at each of their three keypoints, on gray."""
     pixels = np.full((height, width, 3), 60, np.uint8)
     points = np.zeros((count, 3, 3), np.float32)
     for row, column in ((row, column) for row in range(count) for column in range(3)):
@@ -34,7 +34,7 @@ def scene(rng, width=160, height=120, count=3) -> Scene:
 
 
 def assert_truthful(made: Scene, colors=COLORS) -> None:
-    """Each visible keypoint lies on its mark; others are zeros."""
+    """Checks that each visible keypoint lies on its mark and that others are zeros."""
     points = made.keypoints.points
     assert points.shape == (len(made), 3, 3) and points.dtype == np.float32
     for one in points:
@@ -47,7 +47,7 @@ def assert_truthful(made: Scene, colors=COLORS) -> None:
             assert np.abs(made.pixels[row, column].astype(int) - color).max() < 90
 
 
-def test_pairs_are_named_left_and_right():
+def test_mirror_pairs_are_found_by_name():
     assert mirror_of(["nose", "left_eye", "right_eye", "left_ear", "tail"]).tolist() == [0, 2, 1, 3, 4]
     spelled = ["L_Eye", "R_Eye", "ear-left", "ear-right", "Left hip", "right hip", "leftKnee", "rightKnee", "toeRight"]
     assert mirror_of([*spelled, "toeLeft"]).tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
@@ -55,7 +55,7 @@ def test_pairs_are_named_left_and_right():
     assert mirror_of(plain).tolist() == [*range(len(plain))]
 
 
-def test_a_flip_mirrors_places_and_swaps_names(rng):
+def test_a_flip_mirrors_places_and_swaps_left_and_right(rng):
     made = scene(rng)
     flipped = flip(made)
     before, after = made.keypoints.points, flipped.keypoints.points
@@ -70,7 +70,7 @@ def test_resizing(rng):
     np.testing.assert_allclose(resize(made, 320, 180).keypoints.points, made.keypoints.points * (2, 1.5, 1), rtol=1e-6)
 
 
-def test_what_a_crop_cuts_off_is_invisible(rng):
+def test_keypoints_outside_a_crop_are_invisible(rng):
     made = window(scene(rng), 40, 0, 60, 120)
     assert_truthful(made)
     visible = made.keypoints.points[..., 2] > 0
@@ -84,7 +84,7 @@ def test_random_crops_jitter_and_mosaics(rng):
         assert_truthful(mosaic([scene(rng, 160, 120) for _ in range(4)], rng))
 
 
-def test_pasted_objects_bring_their_keypoints_and_hide_others(rng):
+def test_pasted_objects_have_keypoints_and_hide_others(rng):
     hidden = 0
     for _ in range(10):
         made = copy_paste(scene(rng), scene(rng), rng)
@@ -95,12 +95,12 @@ def test_pasted_objects_bring_their_keypoints_and_hide_others(rng):
     assert hidden > 0
 
 
-def test_selection_goes_along(rng):
+def test_selecting_objects_selects_keypoints(rng):
     made = scene(rng)
     np.testing.assert_array_equal(made.select(np.array([2, 0])).keypoints.points, made.keypoints.points[[2, 0]])
 
 
-def test_objects_in_their_annotated_size(rng):
+def test_keypoints_are_scaled_to_the_image(rng):
     made = scene(rng)
     objects = Objects(made.boxes, made.labels, made.crowd, made.segments, made.keypoints)
     halved = Scene.of(made.pixels[::2, ::2], objects, (0.5, 0.5))
@@ -108,7 +108,7 @@ def test_objects_in_their_annotated_size(rng):
 
 
 def test_batches_have_as_many_keypoints_as_the_model(rng):
-    """Also of unreadable images, and of those without objects."""
+    """Collates an image with objects, one without, and an unreadable one."""
     full, bare = scene(rng), scene(rng).select(np.zeros(0, np.int64))
     samples = [Sample(made, i, "") for i, made in enumerate([full, bare, None])]
     targets = collate_scenes(samples, lambda h, w: (128, 160), keypoints=3)[0].targets

@@ -1,4 +1,4 @@
-"""All of the augmentation together: truthful, within its limits, and a function of the generator alone."""
+"""The whole augmentation: annotations match the images, sizes keep their limits, and results are reproducible."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def source(fakes, rng):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_way_is_truthful_and_within_the_limits(fakes, source, name):
+def test_annotations_match_the_images_and_sizes_keep_the_limits(fakes, source, name):
     settings = config(**CONFIGS[name])
     transform, limits = TrainScene(settings), settings.limits()
     for seed in range(12):
@@ -44,7 +44,7 @@ def test_every_way_is_truthful_and_within_the_limits(fakes, source, name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_it_depends_on_the_generator_alone(source, name):
+def test_augmentation_depends_on_the_generator_alone(source, name):
     transform = TrainScene(config(**CONFIGS[name]))
     first = [transform(source, 0, np.random.default_rng(seed)) for seed in range(8)]
     again = [transform(source, 0, np.random.default_rng(seed)) for seed in reversed(range(8))][::-1]
@@ -64,7 +64,7 @@ def test_sides_are_those_of_the_config(source):
     assert len(ranged) > 25 and min(ranged) >= 50 and max(ranged) <= 100
 
 
-def test_probabilities_hold(source):
+def test_flip_has_its_probability(source):
     plain = EvalScene(100, 150)(source, 0, None).pixels
     flipped = [
         np.array_equal(TrainScene(config(flip=0.3))(source, 0, np.random.default_rng(seed)).pixels, plain[:, ::-1])
@@ -75,7 +75,7 @@ def test_probabilities_hold(source):
     np.testing.assert_array_equal(unchanged.pixels, plain)
 
 
-def test_colour_shifts_the_whole_picture(source):
+def test_color_shifts_the_whole_image(source):
     made = TrainScene(config(flip=0.0, pca_color=1.0))(source, 5, np.random.default_rng(0))
     assert np.ptp(made.pixels.reshape(-1, 3), 0).tolist() == [0, 0, 0] and made.pixels.any()
 

@@ -1,4 +1,4 @@
-"""Frequencies of images against the formulas, in loops."""
+"""Sampling frequencies of images, compared with the formulas in loops."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from resdet.detection.data.resampling import class_aware, repeat_factors
 
 @pytest.fixture
 def presence(rng):
-    """Of 50 images the last ten are without objects; class 2 is rare and class 3 has no image."""
+    """Makes 50 images, the last ten without objects; class 2 is rare and class 3 has no image."""
     table = rng.random((50, 5)) < [0.8, 0.3, 0.05, 0, 0.1]
     table[0, 2], table[40:] = True, False
     return table
@@ -37,7 +37,7 @@ def test_class_aware(presence, negatives):
     np.testing.assert_allclose(found[~empty], 50 * (1 - negatives) * chance[~empty])
 
 
-def test_without_negatives_or_without_objects_nothing_is_lost():
+def test_no_negatives_and_no_objects():
     np.testing.assert_allclose(class_aware(np.array([0, 1, 1]), np.array([0, 0, 1]), 2, 0.5), [0.5, 1.5])
     none = np.zeros(0, np.int64)
     np.testing.assert_allclose(class_aware(none, none, 4, 0.1), np.ones(4))
