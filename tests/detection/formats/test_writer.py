@@ -131,6 +131,19 @@ def test_boxes_round_trip_through_every_format(seed, tmp_path):
         assert_same(listing(place), expected)
 
 
+def test_crowds_round_trip_through_coco(tmp_path):
+    source = data_set(tmp_path / "source", 0, "rle")
+    for file in source.rglob("*.json"):
+        content = json.loads(file.read_text())
+        for number, entry in enumerate(content["annotations"]):
+            entry["iscrowd"] = number % 2
+        file.write_text(json.dumps(content))
+    expected = listing(source)
+    assert any(crowd for things in expected.values() for _, _, crowd, _ in things)
+    assert convert(source, tmp_path / "coco", "coco")["lost"] == {}
+    assert_same(listing(tmp_path / "coco"), expected)
+
+
 @pytest.mark.parametrize("masks", ["polygon", "rle"])
 def test_masks_round_trip_through_yolo(masks, tmp_path):
     source = data_set(tmp_path / "source", 0, masks)

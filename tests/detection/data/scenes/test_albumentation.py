@@ -53,9 +53,8 @@ def test_color_transforms_keep_objects(fakes, rng):
 
 def test_objects_outside_the_crop_are_dropped(fakes, rng):
     scene = fakes.scene(rng)
-    left = (scene.boxes[:, 2] <= 100).sum()
     run = SceneAlbumentation([{"Crop": {"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1, "p": 1}}])
-    assert len(run(scene, rng)) == 0 and left >= 0
+    assert len(scene) and not len(run(scene, rng))
     half = SceneAlbumentation([{"Crop": {"x_min": 0, "y_min": 0, "x_max": 80, "y_max": 120, "p": 1}}])(scene, rng)
     fakes.assert_truthful(half, iou=0.97)
 
