@@ -77,8 +77,7 @@ def test_one_hot_targets_have_the_loss_of_labels():
 
 
 def test_predictions_match_torchvision():
-    """Uses an image that is only cropped, since its short side is 128 already, so that both libraries get the same
-    pixels."""
+    """Uses an image whose short side needs no resizing, so that both libraries crop the same pixels."""
     torchvision = pytest.importorskip("torchvision")
     from resdet import weights
 

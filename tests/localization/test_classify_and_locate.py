@@ -38,8 +38,7 @@ def images():
 
 
 def test_boxes_are_those_of_the_localizer_for_each_class(images):
-    """Checks that labels, names and scores come from the classifier, boxes from the localizer, and that the modes are
-    kept."""
+    """Compares labels and scores with the classifier, boxes with the localizer; checks that both keep their modes."""
     where, what = localizer().train(), classifier().eval()
     found = ClassifyAndLocate([where], [what]).predict(images)
     assert where.training and not what.training
@@ -54,8 +53,7 @@ def test_boxes_are_those_of_the_localizer_for_each_class(images):
 
 
 def test_ensembles_average(images):
-    """Compares the scores with the mean probability of two classifiers, and checks that a second localizer moves the
-    boxes."""
+    """Compares scores with mean probabilities of two classifiers; checks that a second localizer moves the boxes."""
     nets, models = [classifier(seed).eval() for seed in (0, 1)], [localizer(seed).eval() for seed in (0, 1)]
     found = ClassifyAndLocate(models, nets, LocateConfig(testing="dense", scales=[40, 60])).predict(images)
     one, two = (ClassifyAndLocate(models[:1], [net]).predict(images) for net in nets)
@@ -100,8 +98,7 @@ def test_a_classifier_of_other_classes_is_rejected(images):
 
 @pytest.mark.slow
 def test_finds_the_trained_objects():
-    """Trains both models on images of striped and checked rectangles and checks class and box (IoU >= 0.5) on the same
-    images."""
+    """Trains both models on striped and checked rectangles; checks class and box (IoU >= 0.5) on the same images."""
     source = Painted.random(8, sides=(14, 30))
     where, what = train(build(), source, 90), classifier()
     crops = torch.from_numpy(np.stack(source.pixels)).permute(0, 3, 1, 2)

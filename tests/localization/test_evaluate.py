@@ -57,8 +57,7 @@ def model():
 
 @pytest.fixture
 def source(model):
-    """Seven images; the objects of the first three are the model's predictions, those of the others are out of
-    place."""
+    """Seven images: the first three have the model's predictions as objects, the others boxes without overlap."""
     made = Watched.random(7)
     made.seen = []
     found = locate_all(Locator([model]), made, made.labels[:, None], model.locating, Notes(print), workers=0)
@@ -69,8 +68,7 @@ def source(model):
 
 
 def by_two(monkeypatch, work):
-    """Returns the results of `work` in two processes, here threads: `gather` waits for both and returns the parts of
-    both."""
+    """Returns the results of `work` in two processes, here threads: `gather` returns the parts of both."""
     meeting, own, said = threading.Barrier(2, timeout=30), threading.local(), {}
 
     def gather(parts):
@@ -95,8 +93,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 
 def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
-    """Checks that each image is read as often as by one process, and that each process returns the metrics of all
-    images."""
+    """Checks that the processes share the images, and that each one returns the metrics of all images."""
     monkeypatch.setattr("resdet.localization.report.open_localized", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0")
     nets = [resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()]

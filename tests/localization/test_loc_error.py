@@ -70,8 +70,7 @@ def root(tmp_path_factory):
 
 
 def perfect(source):
-    """Returns five classes per image, the true one at the rank of the image's index, each with the image's first true
-    box."""
+    """Returns five classes per image, including the true one at varying rank, each with the first true box."""
     labels = np.array([[(own + k - i) % 10 for k in range(5)] for i, own in enumerate(source.labels.tolist())])
     for row, own in zip(labels, source.labels):
         if own not in row:

@@ -63,8 +63,7 @@ def locator(*overrides):
 
 
 def test_proposals_are_the_best_without_near_duplicates():
-    """Compares the proposals with torchvision's NMS on all candidates, and checks that the boxes are clipped to the
-    image."""
+    """Compares the proposals with torchvision's NMS on all candidates; checks that the boxes lie in the image."""
     import torchvision
 
     where = locator("eval.testing=dense", "eval.scales=[40,56]", "eval.nms=0.6", "eval.proposals=20")

@@ -115,8 +115,7 @@ def test_losses_by_hand():
 
 
 def test_half_of_the_sampled_anchors_are_positive():
-    """Checks that 8 anchors per image are sampled, half of them positive if possible; without objects all are
-    negative."""
+    """Checks that 8 anchors per image are sampled, half of them positive if there are objects."""
     rpn = network(classes=2)
     boxes = [[[16.0 * k, 0, 16 * k + 16, 16] for k in range(8)], [[0.0, 0, 0, 0]] * 8]
     anchors = torch.tensor([[16.0 * k, 40 * r, 16 * k + 16, 40 * r + 16] for k in range(8) for r in (0, 1)])

@@ -35,8 +35,7 @@ def rcnn(tmp_path):
 
 
 def test_losses_by_hand(rcnn):
-    """One positive region whose object is shifted by a tenth of its width, one negative region, and one ignored
-    region."""
+    """One positive region whose object is shifted by a tenth of its width, one negative and one ignored region."""
     with torch.no_grad():
         for layer in (rcnn.scores, rcnn.boxes):
             layer.weight.zero_()

@@ -1,5 +1,4 @@
-"""Tests the RPN localizer: losses in train and eval mode, training on a few images, views, ensembles and
-checkpoints."""
+"""Tests the RPN localizer: losses in train and eval mode, training on a few images, views, ensembles, checkpoints."""
 
 import numpy as np
 import pytest
@@ -131,8 +130,7 @@ def test_dense_views_find_objects_outside_the_central_crop(eye, source):
 
 
 def test_several_scales_find_objects_of_other_sizes(eye):
-    """Evaluates images of twice the size at their size and at the trained size: the view with the highest score
-    decides."""
+    """Evaluates images of twice the trained size at both sizes: the view with the highest score decides."""
     source = Painted.random(8, sides=(20, 30))
     double = Painted([[0, 0, 1, 1]] * 8, source.labels, (96, 96))
     double.pixels = [pixels.repeat(2, 0).repeat(2, 1) for pixels in source.pixels]
@@ -199,8 +197,7 @@ def test_losses_compile_without_graph_breaks():
 
 
 def test_an_ensemble_averages(trained, source):
-    """Checks that an ensemble of identical models changes nothing, and that two models average scores and boxes per
-    anchor."""
+    """Checks that identical models predict as one, and that two models average scores and boxes per anchor."""
     other = build("model.rpn.channels=16").eval()
     pixels = torch.from_numpy(source.pixels[0]).permute(2, 0, 1)[None]
     classes = torch.tensor([[0, 1]])

@@ -40,8 +40,7 @@ def shown(locator, source, indices):
 
 @pytest.mark.parametrize("testing", ["center", "dense"])
 def test_targets_match_the_objects_in_the_views(testing):
-    """Compares target boxes with bright objects on black ground in each kind of view, annotated at half the image
-    size."""
+    """Compares target boxes with the bright objects in each kind of view; they are annotated at half the image size."""
     source = Painted([[30, 20, 70, 60], [4, 30, 50, 70], [60, 10, 100, 44]], [1, 0, 1], (120, 80))
     for pixels, (x1, y1, x2, y2) in zip(source.pixels, source.things.astype(int)):
         pixels[:] = 0
@@ -76,8 +75,7 @@ def rcnn(tmp_path):
 
 
 def test_regions_are_sampled_as_in_training(rcnn, monkeypatch):
-    """One proposal on the object and one off it: about half of the samples are positive, and the sampling is
-    repeatable."""
+    """One proposal on the object, one off it: about half of the samples are positive, and sampling is repeatable."""
     source, told = Painted([[8, 8, 30, 30]] * 40, np.arange(40) % 2), []
     locator, boxes = Locator([rcnn]), torch.tensor([[[8.0, 8, 30, 32], [28, 28, 46, 46], [0, 0, 0, 0]]])
     valid = torch.tensor([[True, True, False]])

@@ -80,8 +80,7 @@ def test_error_messages(serve, tmp_path):
 
 
 def answering(answer: bytes):
-    """Starts a server that sends these bytes on one connection; returns its URL and a future set when the client
-    closes."""
+    """Starts a server that sends these bytes once; returns its URL and a future that is set when the client closes."""
     server, closed = socket.create_server(("127.0.0.1", 0)), Future()
 
     def run():

@@ -61,8 +61,7 @@ def test_the_allow_header_lists_the_methods_of_a_path(serve):
 
 
 def test_unexpected_errors_hide_the_traceback(serve):
-    """Checks that the response omits the exception, which is raised again for the log, and that the metrics count
-    it."""
+    """Checks that the response omits the exception, that it is raised again for the log, and that it is counted."""
     server = serve()
     response = asyncio.run(fail(None, ZeroDivisionError("x")))
     assert response.status_code == 500 and b"see its log" in response.body and b"x" not in response.body
@@ -181,8 +180,7 @@ def test_selection_includes_the_score_threshold():
 
 
 def test_top_limits_the_classes_per_request(serve):
-    """Checks the default of five, and that a batch is predicted with its largest `top` and each request is cut to its
-    value."""
+    """Checks the default of five, and that a batch is predicted with its largest `top` and cut to each request's."""
     stand_in = Classes()
     server = serve(Limits(max_batch=3, max_wait=60), classes=stand_in.loaded("top"))
     for query, count in (({}, 5), ({"top": 10}, 10), ({"top": 100_000}, 10)):

@@ -1,5 +1,4 @@
-"""Tests that images prepared one by one and predicted in batches yield the results of `predict`, for all model
-kinds."""
+"""Tests that images prepared one by one and predicted in batches yield the results of `predict` for each model."""
 
 import numpy as np
 import pytest

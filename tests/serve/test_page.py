@@ -202,8 +202,7 @@ report.places = placeLabels(boxes, boxes.map(() => [40, 15]), 300, 200);
 
 @needs_browser
 def test_models_are_switched_and_errors_shown(serve):
-    """Checks that a classifier shows a table of classes, and that a rejected upload shows the server's error
-    message."""
+    """Checks that a classifier shows a table of classes and a rejected upload the server's error message."""
     model = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")
     model.classes = ["dog", "cat", "bird"]
     classes = Loaded(model.eval(), model, tasks[model.task].predict_options)

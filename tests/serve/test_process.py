@@ -143,8 +143,7 @@ def test_huge_and_invalid_headers_are_rejected(serve):
 
 
 def test_the_header_timeout_closes_the_connection(serve, monkeypatch):
-    """Checks connections with no header, with an incomplete one, and with an incomplete one after a complete
-    request."""
+    """Checks connections without a header, with an incomplete one, and with an incomplete one after a full request."""
     quick = lambda app, limits: configuration(app, Limits(body_timeout=2))
     monkeypatch.setattr("serve.serving.configuration", quick)
     whole = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"

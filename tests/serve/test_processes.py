@@ -20,8 +20,7 @@ SETTINGS = Settings({"net": "best.pth"}, port=9000)
 
 @pytest.fixture
 def one(monkeypatch):
-    """Runs `serve_one` in the test's process; returns the settings, the visible GPUs, the threads and the SIGINT
-    handler."""
+    """Runs `serve_one` in the test's process; returns settings, visible GPUs, number of threads and SIGINT handler."""
     former, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
     monkeypatch.setenv(processes.VISIBLE, "all")
 

@@ -1,5 +1,4 @@
-"""Tests the reader of both official layouts of CIFAR-10 on generated files, and on the original data if it is
-present."""
+"""Tests the reader of both official layouts of CIFAR-10 on generated files, and on the original data where present."""
 
 import hashlib
 import io
@@ -216,8 +215,7 @@ def test_get_rejects_a_file_of_another_size(tmp_path, base_url, batches):
 
 
 def test_the_original_data():
-    """Compares the numbers of images, of images per class and the mean of the training set with the published
-    values."""
+    """Compares the numbers of images per class and the mean of the training set with the published values."""
     root = next((place for place in PLACES if any(place.glob("cifar-10-*"))), None)
     if root is None:
         pytest.skip("CIFAR-10 is not at datasets/cifar10: run `resdet data get cifar10`")

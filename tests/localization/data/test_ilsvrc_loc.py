@@ -1,5 +1,4 @@
-"""Tests the ILSVRC localization reader on each distributed form of the boxes, and the generated data in the same
-layout."""
+"""Tests the ILSVRC localization reader on each distributed form of the boxes, and generated data in its layout."""
 
 import pickle
 import shutil
