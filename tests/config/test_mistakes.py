@@ -120,7 +120,7 @@ def test_mistakes_in_files(write, text, words):
     assert all(word in message for word in words), message
 
 
-def test_only_the_first_of_several_mistakes_is_reported(write):
+def test_only_one_of_several_mistakes_is_reported(write):
     path = write("optim: {betas: [], momentum: x}\ntrain: {batch: y}\n")
     assert "optim.momentum is" in refused(path)
     assert "optim.betas is []: give a list of 2 entries" in refused(path, "optim.momentum=0")

@@ -38,7 +38,7 @@ def test_an_existing_file_is_not_an_override(tmp_path, monkeypatch):
 
 
 def test_a_path_with_an_equals_sign_is_weights(capsys):
-    """Checks that such a path is not dropped as an override, as in earlier versions."""
+    """Checks that runs/lr=0.1/best.pth is used as weights instead of being dropped as an override."""
     words = ["evaluate", "--weights", "runs/lr=0.1/best.pth", "eval.batch=3"]
     assert main(words) == 2
     assert capsys.readouterr().err.startswith("resdet: runs/lr=0.1/best.pth")

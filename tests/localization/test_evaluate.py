@@ -25,7 +25,7 @@ def test_errors_scale_boxes_annotated_at_another_size():
     source = Painted([[20, 30, 60, 90]] * 5, [0, 1, 0, 1, 0], (60, 40))
     source.sizes[:4] = 120
     source.things[4] = [10, 10, 30, 30]
-    there, not_there = [10, 10, 30, 30], [20, 30, 60, 40]  # not_there: the annotated coordinates without scaling
+    there, not_there = [10, 10, 30, 30], [20, 30, 60, 40]  # not_there: the annotation, clipped but not scaled
     boxes = [
         [there, not_there, there],
         [not_there, not_there, there],
@@ -35,8 +35,7 @@ def test_errors_scale_boxes_annotated_at_another_size():
     guessed = np.array([[1, 0], [-1, -1], [1, 0], [1, 0], [0, 1]])
     sizes = np.array([[40, 60]] * 4, np.float32)
     located = Located(np.array([0, 2, 3, 4]), np.array(boxes, np.float32), np.zeros((4, 3), np.float32), sizes, {})
-    # With the ground-truth class, image 2 is wrong. With the predicted classes, the last has the right class, not the
-    # box.
+    # Image 2 is wrong with the ground-truth class; image 4 has a wrong box for the correct predicted class.
     assert errors(source, located, guessed) == pytest.approx(
         {"loc_error": 1 / 4, "top2_loc_error": 1 / 4, "top2_error": 0}
     )

@@ -11,8 +11,7 @@ FAR, SHIFTED, POOR = [60, 60, 10, 10], [0, 0, 10, 8], [0, 0, 10, 3]  # IoU with 
 HALF = 50 / 101  # the share of the 101 recall thresholds above one half
 
 TYPES = {
-    # A cat is classified as a dog with a higher score than the true dog: correction raises dogs from 1/2 to 1, cats
-    # from 0.
+    # A cat is detected as a dog, with a higher score than the true dog: correction raises dogs by 1/2 and cats by 1.
     "Cls": ([(1, CAT, BOX), (1, DOG, FAR)], [(1, DOG, BOX, 0.9), (1, DOG, FAR, 0.5)], 0.75),
     "Loc": ([(1, CAT, BOX)], [(1, CAT, POOR, 0.9)], 1),
     # Correction removes the false dog, which raises dogs from 1/2 to 1; the cat is still missed.

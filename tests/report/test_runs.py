@@ -56,8 +56,8 @@ def copied(run, out, found, left_out=()):
 
 
 def planted(run, root, out, seed, dropped=0):
-    """Copies a run with simulated detections: shifted objects and false positives; the first `dropped` objects of the
-    first class are missed."""
+    """Copies a run with simulated detections: shifted objects and false positives; `dropped` objects of the first
+    class are missed."""
     truth, rng = json.loads((root / "annotations/val.json").read_text()), np.random.default_rng(seed)
     first = truth["categories"][0]["id"]
     sizes = {each["id"]: (each["height"], each["width"]) for each in truth["images"]}

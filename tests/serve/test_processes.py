@@ -53,8 +53,7 @@ def test_a_user_error_of_a_process_has_no_traceback(one, capsys):
 
 
 def wait_or_end(settings: Settings, rank: int, count: int, gpus: list[str]) -> None:
-    """Process 1 exits with the status given as the port or sends its parent the signal given as the host; the others
-    sleep."""
+    """Process 1 exits with the port as its status, or sends the host as a signal to its parent; the others sleep."""
     if rank == 1 and settings.port:
         sys.exit(settings.port)
     if rank == 1:
