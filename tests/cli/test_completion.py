@@ -136,7 +136,7 @@ def bash(line: str) -> str:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_bash(line, folder):
+def test_completion_in_bash(line, folder):
     assert in_shell("bash", bash(line), folder) == LINES[line]
 
 
@@ -161,13 +161,13 @@ def test_bash_with_the_tab_key(folder):
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_fish(line, folder):
+def test_completion_in_fish(line, folder):
     script = f"resdet completion fish | source; complete -C '{line}'"
     assert in_shell("fish", script, folder) == LINES[line]
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_zsh(line, folder):
+def test_completion_in_zsh(line, folder):
     """Calls zsh's function with stand-ins for the two builtins that only work in its line editor."""
     words = " ".join(f'"{word}"' for word in line.split(" "))
     script = (

@@ -62,7 +62,7 @@ def locator(*overrides):
     return Locator([build_for(experiment, CLASSES).eval()], experiment.eval)
 
 
-def test_proposals_are_the_best_without_near_duplicates():
+def test_proposals_match_torchvisions_nms():
     """Compares the proposals with torchvision's NMS on all candidates; checks that the boxes lie in the image."""
     import torchvision
 

@@ -71,7 +71,7 @@ def test_the_title_of_a_figure_includes_the_scale(setting, monkeypatch):
     assert titles == [f"{figures[0].title}, with 1/8 of the training lengths"]
 
 
-def test_the_option(capsys):
+def test_the_scale_option(capsys):
     run_words(["reproduce", "table6", "--row", "resnet20", "--scale", "0.125", "--dry-run"])
     out = capsys.readouterr().out
     assert "train.length=8000" in out and "runs/reproduce_scale_1_8/cifar10_resnet20" in out

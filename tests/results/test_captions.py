@@ -19,7 +19,7 @@ def common(a, b) -> float:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_scenes(seed):
+def test_captions_in_random_scenes(seed):
     """Checks that captions lie in the image, do not overlap, and hide little of other objects."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 60))

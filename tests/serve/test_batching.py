@@ -58,7 +58,7 @@ def test_images_that_arrive_during_a_batch_share_the_next_one(start):
     assert [len(batch) for batch in stand_in.batches] == [1, 5]
 
 
-def test_an_incomplete_batch_runs_after_the_longest_wait(start):
+def test_an_incomplete_batch_runs_after_max_wait(start):
     stand_in, worker = StandIn(), start(2, max_batch=8, max_wait=0.01)
     alone = item(stand_in)
     worker.submit(alone)

@@ -15,7 +15,7 @@ def data():
     return OnDeviceImages(rng.integers(0, 256, (20, 3, 8, 8), dtype=np.uint8), np.arange(20) % 4, list("abcd"), CPU)
 
 
-def test_statistics(data):
+def test_mean_and_std_of_the_images(data):
     pixels = data.images.double()
     torch.testing.assert_close(data.mean(True).double(), pixels.mean(0), rtol=1e-6, atol=1e-4)
     torch.testing.assert_close(data.mean(False).double()[:, 0, 0], pixels.mean((0, 2, 3)), rtol=1e-6, atol=1e-4)
@@ -60,7 +60,7 @@ def test_images_are_unchanged_without_augmentation(data):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_evaluation_sees_every_image_once(data, world):
+def test_evaluation_covers_every_image_once(data, world):
     shares = [[batch.indices for batch in OnDeviceEvaluation(data, 6, rank, world)] for rank in range(world)]
     indices = torch.cat([part for share in shares for part in share])
     assert sorted(indices.tolist()) == list(range(20))
