@@ -1,4 +1,4 @@
-"""A training loop without resdet's trainer: a detector on generated scenes, in plain PyTorch.
+"""Trains a detector on generated scenes in plain PyTorch, without resdet's trainer.
 
 python examples/own_loop.py
 """

@@ -1,8 +1,8 @@
-"""Seconds and peak memory of building and opening the index of a large generated COCO file.
+"""Measures time and peak memory of building and opening the index of a large generated COCO file.
 
     python tools/measure_index.py --images 10_000_000 --folder /tmp/index [--json FILE]
 
-Each image has one object without a mask, about 200 bytes together. The folder must be new and is removed at the end.
+Each image has one object without a mask, in about 200 bytes. The folder must not exist and is removed at the end.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from resdet.files.atomic import write_json  # noqa: E402
 from resdet.system import peak_memory  # noqa: E402
 
 CATEGORIES = 80
-BLOCK = 100_000  # entries that are formatted at a time
+BLOCK = 100_000  # entries formatted at a time
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def write(file: Path, images: int) -> None:
-    """Writes the annotations in the order of a random number generator's images, as in COCO's files."""
+    """Writes images and annotations; the annotations are not in the order of the images, as in COCO's files."""
     with open(file, "w") as out:
         out.write('{"info": {"year": 2026}, "images": [')
         for start in range(0, images, BLOCK):
@@ -68,7 +68,7 @@ def write(file: Path, images: int) -> None:
 
 
 def in_child(file: Path) -> dict[str, float]:
-    """Seconds and peak memory of opening the file in a process of its own."""
+    """Measures time and peak memory of opening the file in a new process."""
     receive, send = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("spawn").Process(target=measure, args=(file, send))
     child.start()

@@ -1,12 +1,12 @@
-"""resdet's recipe for small data beside that of torchvision's references: box AP after equal CPU time.
+"""Compares resdet's recipe for small data with that of torchvision's references: box AP after equal CPU time.
 
     python tools/measure_small_data.py --data FOLDER --weights FILE [--steps 80] [--seeds 0 1 2] [--json FILE]
                                        [model.backbone.stride_in=1x1 ...]
 
-Both sides train Faster R-CNN R50-FPN from the same ImageNet weights on the same images, in one thread. resdet takes
-`--steps` steps of custom.yaml in fp32; torchvision then trains for as many CPU seconds, decoding
-included: SGD, horizontal flips, a warmup of a tenth, milestones at 16/26 and 22/26 of its length, as in its
-references. `--data` is any folder that custom.yaml recognizes.
+Both sides train Faster R-CNN R50-FPN from the same ImageNet weights on the same images, in one thread. resdet trains
+for `--steps` steps of custom.yaml in fp32; torchvision then trains for the same CPU time, including decoding, with
+the settings of its references: SGD, horizontal flips, a warmup of a tenth of the length, and milestones at 16/26 and
+22/26 of it. `--data` is any folder that custom.yaml recognizes.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from resdet.files.atomic import write_json  # noqa: E402
 from resdet.weights import pretrained  # noqa: E402
 from resdet.weights.layouts.names import resnet_to_torchvision  # noqa: E402
 
-BATCH, WARM = 2, 5  # images a step; steps of the peer before its length is fitted to the budget
+BATCH, WARM = 2, 5  # images per step; steps of torchvision after which its length is set from the budget
 METRICS = ("AP", "AP50", "AP75")
 
 
@@ -68,7 +68,7 @@ def overrides(parsed: argparse.Namespace) -> list[str]:
 
 
 class Stopwatch(resdet.engine.Callback):
-    """CPU seconds from the first step to the end of the last one."""
+    """Measures CPU seconds from the start of the training to the end of the last step."""
 
     def on_train_start(self, run: Run) -> None:
         self.start = time.process_time()
@@ -120,7 +120,7 @@ def train_peer(words: list[str], weights: str, seed: int, budget: float, lr: flo
 
 
 def peer_of(model: Detector) -> nn.Module:
-    """torchvision's Faster R-CNN with the backbone's weights, strides and normalization of a model."""
+    """Returns torchvision's Faster R-CNN with weights, strides and normalization of a model's backbone."""
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops import FrozenBatchNorm2d
@@ -141,7 +141,7 @@ def as_floats(image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[st
 
 
 def batches(data: Any) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
-    """Endless shuffled batches of the images with objects, each flipped with probability 1/2."""
+    """Yields shuffled batches of the images with objects without end, each image flipped with probability 1/2."""
     drawn: list[Any] = []
     while True:
         for index in torch.randperm(len(data)).tolist():

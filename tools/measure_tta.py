@@ -1,10 +1,11 @@
-"""Appendix B on trained detectors: AP with box refinement, box voting, several scales, mirrored images and ensembles.
+"""Measures the AP of box refinement, box voting, multi-scale testing, flipping and ensembles (appendix B).
 
     python tools/measure_tta.py --weights a.pth b.pth c.pth --annotations FILE --images FOLDER --scales 200 320 480
                                 [--json FILE]
 
-The detectors, such as those of several seeds, have the same classes. A row is the mean of them, or their ensemble;
-its differences from the mean of the plain detectors have 95 % intervals of a paired bootstrap over the images.
+The detectors, such as those of several seeds, have the same classes. A row has the mean over the detectors, or their
+ensemble, and the differences from the mean of the plain detectors with 95 % intervals of a paired bootstrap over the
+images.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from resdet.files.json_file import read_json  # noqa: E402
 from resdet.results.differences import interval, resample  # noqa: E402
 
 METRICS = ("AP", "AP50", "AP75")
-IOU_75 = 5  # index in COCO's thresholds
+IOU_75 = 5  # index in COCO's IoU thresholds
 PLAIN = "plain"
 
 
@@ -56,7 +57,7 @@ Variant = tuple[str, list[list[Detector]], dict[str, Any]]
 
 
 def variants(models: Sequence[Detector], scales: list[int]) -> list[Variant]:
-    """Name, groups of detectors that form an ensemble, and test-time settings of each row."""
+    """Returns for each row its name, the groups of detectors that form ensembles, and the test-time settings."""
     single, together = [[model] for model in models], [[*models]]
     everything = {"refine": True, "scales": scales, "flip": True}
     rows: list[Variant] = [
@@ -77,7 +78,7 @@ def variants(models: Sequence[Detector], scales: list[int]) -> list[Variant]:
 def evaluate(
     members: Sequence[Detector], settings: dict[str, Any], truth: dict[str, Any], folder: Path, copies: np.ndarray
 ) -> np.ndarray:
-    """AP, AP50 and AP75 of the data set and of its resamples, [1 + R, 3]."""
+    """Returns AP, AP50 and AP75 of the data set and of its resamples, [1 + R, 3]."""
     plain = len(members) == 1 and not settings
     detector = members[0] if plain else EnsembleDetector(members, TTAConfig(**settings))
     entries = []
@@ -88,7 +89,7 @@ def evaluate(
 
 
 def row(values: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
-    """Metrics in percent; the difference from the plain detectors, with its interval."""
+    """Returns the metrics and the differences from the plain detectors with their intervals, in percent."""
     difference = values - plain
     result: dict[str, Any] = {}
     for column, metric in enumerate(METRICS):

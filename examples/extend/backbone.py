@@ -1,4 +1,4 @@
-"""A backbone of your own: a config dataclass with `build`, registered under its name.
+"""A custom backbone: a config dataclass with `build`, registered under its name.
 
 resdet train --config shapes_r18.yaml --import backbone model.backbone=stride_net
 """
@@ -14,7 +14,7 @@ from resdet.backbones import Backbone, BackboneConfig
 @resdet.backbones.register("stride_net")
 @dataclass
 class StrideNetConfig(BackboneConfig):
-    """One strided convolution a stage; `width` channels in the first stage, twice as many in each later one."""
+    """One strided convolution per stage; `width` channels in the first stage, doubled in each following one."""
 
     name: str = "stride_net"
     width: int = 32

@@ -1,6 +1,6 @@
-"""A branch of the RoI heads of your own: how well each box fits its object, as GIoU from 0 to 1.
+"""A custom branch of the RoI heads that predicts the GIoU of each box with its object, clamped to 0..1.
 
-It is built where the model's config has a section of its name; the file registers a task with that section, too.
+It is built if the model's config has a section of its name; this file also registers a task with that section.
 
 resdet train --config custom.yaml --import branch task=detection_quality model.quality={}
 """

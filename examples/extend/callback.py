@@ -1,4 +1,4 @@
-"""A callback that ends a run after some minutes, for the limit of a batch system: `train.callbacks: [minutes]`."""
+"""A callback that stops a run before the time limit of a batch system: `train.callbacks: [minutes]`."""
 
 import time
 
@@ -9,7 +9,7 @@ LIMIT = 55.0  # minutes
 
 @resdet.engine.register_callback("minutes")
 class Minutes(resdet.engine.Callback):
-    """Stops the run, which `--resume` continues, after LIMIT minutes."""
+    """Stops the run after LIMIT minutes; `--resume` continues it."""
 
     def on_train_start(self, run):
         self.run, self.started = run, time.monotonic()

@@ -1,6 +1,6 @@
-"""A data format of your own: a config dataclass with `open`, registered under its name.
+"""A custom data format: a config dataclass with `open`, registered under its name.
 
-A folder with images, and for each split a CSV of file,class,left,top,right,bottom:
+The format is a folder of images, and a CSV file per split with the columns file,class,left,top,right,bottom:
 
     resdet train --config custom.yaml --import data_format data.name=boxes_csv data.root=FOLDER
 """
@@ -18,17 +18,17 @@ from resdet.errors import DataError
 @resdet.data.register("boxes_csv")
 @dataclass
 class BoxesCsvConfig(ScenesConfig):
-    """`train.csv` and `val.csv` beside the images."""
+    """A folder of images with `train.csv` and `val.csv`."""
 
     name: str = "boxes_csv"
 
     def open(self, split: str) -> Annotations:
-        """The images of a split, `train` or `val`, with their objects."""
+        """Returns the images of a split (`train` or `val`) with their objects."""
         return from_coco(read(Path(self.root), split), self.root, self.on_bad_annotation)
 
 
 def read(root: Path, split: str) -> dict[str, Any]:
-    """The CSV as COCO's dict. Both splits have the classes of the training file."""
+    """Converts the CSV file to COCO's dict. Both splits have the classes of the training file."""
     rows = read_rows(root / f"{split}.csv")
     classes = sorted({row["class"] for row in read_rows(root / "train.csv")})
     files = sorted({row["file"] for row in rows})

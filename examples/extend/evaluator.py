@@ -1,4 +1,4 @@
-"""An evaluator of your own: a function of annotations and results in COCO's formats.
+"""A custom evaluator: a function of annotations and results in COCO's formats.
 
 resdet train --config custom.yaml --import evaluator eval.metric=loose
 resdet evaluate --annotations gt.json --results dets.json --import evaluator --protocol loose
@@ -15,5 +15,5 @@ from resdet.detection.evaluation.results import Results
 
 @resdet.detection.register_evaluator("loose")
 def loose(annotations: str | Path | dict, results: str | Path | Sequence[dict] | Results) -> dict[str, Any]:
-    """Average precision at an IoU of 0.3: "mAP" selects the best checkpoint, "per_class" is for `--per-class`."""
+    """Computes AP at an IoU of 0.3. "mAP" selects the best checkpoint; "per_class" is printed by `--per-class`."""
     return voc.evaluate(annotations, results, metric="area", iou=0.3)

@@ -1,4 +1,4 @@
-"""A box head and a mask head of your own: functions that build a module from the config.
+"""A custom box head and a custom mask head: functions that build a module from the config.
 
 resdet train --config shapes_mask_r18_fpn.yaml --import heads model.box.head=average model.mask.head=plain
 """
@@ -11,7 +11,7 @@ from resdet.detection.heads.config import BoxConfig, MaskConfig
 
 @resdet.detection.register_box_head("average")
 def average_head(config: BoxConfig, channels: int, size: int) -> nn.Module:
-    """Global average pooling and one linear layer, instead of two linear layers on all pixels."""
+    """Global average pooling and one linear layer, instead of two linear layers on the flattened features."""
     return AverageHead(channels, config.width)
 
 

@@ -1,11 +1,11 @@
-"""A logger that writes a Markdown file, chosen by `train.loggers: [markdown]`."""
+"""A logger that writes a Markdown file, selected by `train.loggers: [markdown]`."""
 
 import resdet
 
 
 @resdet.engine.register_logger("markdown")
 class Markdown:
-    """RUN/metrics.md: a line for each evaluation."""
+    """Writes a line per evaluation to RUN/metrics.md."""
 
     def open(self, run):
         self.path = run.folder / "metrics.md"

@@ -1,4 +1,4 @@
-"""A neck of your own: a config dataclass with `build`, registered under its name.
+"""A custom neck: a config dataclass with `build`, registered under its name.
 
 resdet train --config shapes_mask_r18_fpn.yaml --import neck model.neck=lateral model.neck.width=64
 """
@@ -15,7 +15,7 @@ from resdet.necks import Neck, NeckConfig
 @resdet.necks.register("lateral")
 @dataclass
 class LateralConfig(NeckConfig):
-    """1×1 convolutions alone: each level of the backbone by itself, without a top-down path."""
+    """A 1×1 convolution per level of the backbone, without a top-down path."""
 
     name: str = "lateral"
     width: int = 256

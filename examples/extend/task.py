@@ -1,7 +1,7 @@
-"""A task of your own: a config dataclass and a `Task`, registered under the name that `task:` gives.
+"""A custom task: a config dataclass and a `Task`, registered under the value of `task`.
 
-This one is classification with a temperature for its logits. A task of another kind implements `build`,
-`open_training`, `evaluate` and `predict` itself, as the three in resdet/*/task.py do.
+This task is classification with a temperature for the logits. Other tasks implement `build`, `open_training`,
+`evaluate` and `predict`, as in resdet/*/task.py.
 
 resdet train --config shapes_resnet20.yaml --import task task=sharp_classification model.temperature=0.5
 """
@@ -31,7 +31,7 @@ class SharpExperiment(ClassificationExperiment):
 
 @resdet.tasks.register("sharp_classification", SharpExperiment)
 class SharpTask(ClassificationTask):
-    """Its models are trained, evaluated and used for predictions as classifiers are."""
+    """Builds the model; training, evaluation and prediction are those of classification."""
 
     def build(
         self, experiment: SharpExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None

@@ -1,4 +1,4 @@
-"""`resdet evaluate --results FOLDER`: the metrics of a folder of Parquet files are those of the JSON file."""
+"""Tests `resdet evaluate --results FOLDER`: metrics of a folder of Parquet files equal those of the JSON file."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from resdet.results.result import Result
 
 
 def result_of(entries: list[dict], size: tuple[int, int], points: int = 0) -> Result:
-    """Detections of one image; float32, as models predict them."""
+    """Returns the detections of one image in float32, as models predict them."""
     boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).astype(np.float32)
     categories = np.array([entry["category_id"] for entry in entries], np.int64)
@@ -34,7 +34,7 @@ def result_of(entries: list[dict], size: tuple[int, int], points: int = 0) -> Re
 
 
 def written(tmp_path, seed: int, points: int = 0) -> tuple[str, str, str]:
-    """Paths of annotations, of a results file, and of a folder with the same results."""
+    """Writes annotations, a results file and a folder with the same results; returns their paths."""
     truth, detections = make(seed)
     entries, rows = [], []
     for image in truth["images"]:
@@ -62,7 +62,7 @@ def written(tmp_path, seed: int, points: int = 0) -> tuple[str, str, str]:
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", [0, 5, 7])
-def test_all_metrics_are_equal(tmp_path, seed, kind, engine):
+def test_metrics_match_the_json_file(tmp_path, seed, kind, engine):
     truth, results, folder = written(tmp_path, seed)
     figures = [tmp_path / name for name in ("a.json", "b.json")]
     for source, path in zip((results, folder), figures):
@@ -71,18 +71,18 @@ def test_all_metrics_are_equal(tmp_path, seed, kind, engine):
 
 
 @pytest.mark.parametrize("protocol", ["voc07", "voc_area", "ilsvrc_det"])
-def test_other_protocols(tmp_path, protocol):
+def test_metrics_of_other_protocols_match_the_json_file(tmp_path, protocol):
     truth, results, folder = written(tmp_path, 1)
     assert evaluate_results(truth, results, protocol=protocol) == evaluate_results(truth, folder, protocol=protocol)
 
 
-def test_keypoints(tmp_path):
+def test_keypoint_metrics_match_the_json_file(tmp_path):
     truth, results, folder = written(tmp_path, 2, points=4)
     metrics = evaluate_results(truth, folder, "keypoints")
     assert metrics == evaluate_results(truth, results, "keypoints") and metrics["AP"] is not None
 
 
-def test_images_with_an_error_have_no_detections(tmp_path, capsys):
+def test_images_with_an_error_count_as_without_detections(tmp_path, capsys):
     truth, results, folder = written(tmp_path, 1)
     content = json.loads((tmp_path / "truth.json").read_text())
     first = content["images"][0]["id"]
@@ -104,7 +104,7 @@ def test_images_with_an_error_have_no_detections(tmp_path, capsys):
         ([{"image": "1", "scores": [0.5], "labels": [1], "names": ["a"]}], "no category_ids for each of the scores"),
     ],
 )
-def test_rows_that_do_not_fit(tmp_path, rows, sentence):
+def test_rows_that_do_not_match_the_annotations_are_rejected(tmp_path, rows, sentence):
     truth, _, folder = written(tmp_path, 1)
     if "repeats" not in sentence:
         folder = str(tmp_path / "alone")
@@ -113,7 +113,7 @@ def test_rows_that_do_not_fit(tmp_path, rows, sentence):
         evaluate_results(truth, folder)
 
 
-def test_folders_that_cannot_be_evaluated(tmp_path):
+def test_incomplete_or_damaged_folders_are_rejected(tmp_path):
     truth, _, folder = written(tmp_path, 1)
     (tmp_path / "parts" / parquet.MANIFEST).write_text('{"parts": 9}')
     with pytest.raises(DataError, match="of 9 parts: run resdet predict again"):

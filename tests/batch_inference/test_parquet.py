@@ -1,4 +1,4 @@
-"""`resdet predict --parquet`: every image has one row, whatever is damaged, killed or shared among processes."""
+"""Tests `resdet predict --parquet`: each image has one row despite damaged files, killed runs and several processes."""
 
 import io
 import json
@@ -30,13 +30,13 @@ SIZES = [(48, 64), (64, 48), (40, 40), (48, 64), (70, 30), (48, 64), (33, 64)]
 
 
 def use(model) -> None:
-    """Stands in for whatever file is loaded."""
+    """Replaces the loading of checkpoints by this model."""
     hub.load = lambda *_: model
 
 
 @pytest.fixture(autouse=True)
 def photos(tmp_path, monkeypatch):
-    """Images in a folder and one below it, among them two damaged ones."""
+    """Writes images to a folder and a subfolder, two of them damaged."""
     monkeypatch.setattr(hub, "load", hub.load)
     (tmp_path / "net.pth").write_bytes(b"weights")
     folder = tmp_path / "photos"
@@ -66,7 +66,7 @@ def classifier() -> Classifier:
         return Classifier(create("resnet18", num_classes=3), ["a", "b", "c"], Normalize(), 32, 32).eval()
 
 
-def test_the_rows_are_the_results_of_the_model(tmp_path, command):
+def test_rows_match_the_results_of_the_model(tmp_path, command):
     model = detector()
     use(model)
     done = command(*WORDS, "--score", 0.2)
@@ -90,7 +90,7 @@ def test_the_rows_are_the_results_of_the_model(tmp_path, command):
     assert "2 of them unreadable" in done.stdout or done.stdout.count("1 of them unreadable") == 2
 
 
-def test_a_classifier(tmp_path, command):
+def test_rows_of_a_classifier(tmp_path, command):
     model = classifier()
     use(model)
     assert command(*WORDS, "--top", 2).returncode == 0
@@ -103,7 +103,7 @@ def test_a_classifier(tmp_path, command):
             assert row["boxes"] is None and row["masks"] is None
 
 
-def test_keypoints(tmp_path, command):
+def test_rows_of_keypoints(tmp_path, command):
     with shallow_resnets():
         model = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 1, names: [a, b, c]}").eval()
     use(model)
@@ -115,7 +115,7 @@ def test_keypoints(tmp_path, command):
 
 
 @pytest.mark.parametrize("setting", ["eval.flip=true", "eval.tile=32"])
-def test_ensembles_and_tiles(tmp_path, command, setting):
+def test_rows_of_flipped_and_tiled_predictions(tmp_path, command, setting):
     use(detector(masks=False))
     assert command("predict", "--weights", "net.pth", "photos/1.png", setting, "--json", "rows.json").returncode == 0
     assert command(*WORDS, setting).returncode == 0
@@ -125,8 +125,8 @@ def test_ensembles_and_tiles(tmp_path, command, setting):
     assert row["boxes"] == [one["box"] for one in expected["detections"]]
 
 
-def test_a_killed_run_goes_on(tmp_path, command, monkeypatch):
-    """Finished parts are kept as they are, and files that were being written are removed."""
+def test_a_killed_run_is_resumed(tmp_path, command, monkeypatch):
+    """Checks that finished parts are kept unchanged and that incomplete files are removed."""
     use(classifier())
     write, written = run.write_rows, []
 
@@ -149,7 +149,7 @@ def test_a_killed_run_goes_on(tmp_path, command, monkeypatch):
     assert done.returncode == 0 and "3 of them finished before" in done.stdout and len(written) == 4
 
 
-def test_a_part_appears_when_it_is_complete(tmp_path):
+def test_incomplete_parts_are_not_visible(tmp_path):
     def interrupted():
         yield from ({"image": str(number)} for number in range(parquet.ROWS + 1))
         assert not (tmp_path / "part.parquet").exists()
@@ -169,7 +169,7 @@ def test_a_part_appears_when_it_is_complete(tmp_path):
         (["--part", 2], "different images_per_part"),
     ],
 )
-def test_a_folder_of_another_run(tmp_path, command, words, difference):
+def test_a_folder_of_a_run_with_other_settings_is_rejected(tmp_path, command, words, difference):
     use(classifier())
     assert command(*WORDS).returncode == 0
     done = command(*WORDS, *words)
@@ -178,7 +178,7 @@ def test_a_folder_of_another_run(tmp_path, command, words, difference):
     assert "different weights" in command(*WORDS).stderr
 
 
-def test_files_of_something_else(tmp_path, command):
+def test_a_folder_with_other_parquet_files_is_rejected(tmp_path, command):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.parquet").write_bytes(b"")
     done = command(*WORDS)
@@ -194,14 +194,14 @@ def test_files_of_something_else(tmp_path, command):
         (["--score", 0.5], "omit --score"),
     ],
 )
-def test_what_cannot_be(command, words, sentence):
+def test_invalid_options_are_rejected(command, words, sentence):
     use(classifier())
     done = command(*WORDS, *words)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
 
 
 def test_processes_share_the_parts(tmp_path, command, fork):
-    """The files are those of one process, each written by one."""
+    """Checks that the files equal those of one process and that each part is written once."""
     use_classifier()
     assert command(*WORDS).returncode == 0
     alone = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
@@ -226,7 +226,7 @@ def packed_tar(folder: Path) -> str:
 
 
 def packed_parquet(folder: Path) -> str:
-    """As Hugging Face writes images, in several row groups."""
+    """Writes the images in the format of Hugging Face datasets, in several row groups."""
     content = [{"bytes": (folder / "photos" / name).read_bytes(), "path": None} for name in NAMES]
     table = pa.table({"label": [0] * len(NAMES), "data": content, "file_name": NAMES})
     pq.write_table(table, folder / "photos.parquet", row_group_size=4)
@@ -245,7 +245,7 @@ def remote_tar(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("pack", [packed_tar, packed_parquet, remote, remote_tar])
-def test_other_sources(tmp_path, command, pack):
+def test_archives_and_remote_sources_give_the_same_rows(tmp_path, command, pack):
     use(classifier())
     assert command(*WORDS).returncode == 0
     expected = rows(tmp_path / "out")
@@ -258,7 +258,7 @@ def test_other_sources(tmp_path, command, pack):
 
 
 @pytest.mark.parametrize("name", ["absent.tar", "absent.parquet", "file:///absent", "madeup://absent"])
-def test_sources_that_are_not_there(command, name):
+def test_missing_sources_are_reported(command, name):
     use(classifier())
     done = command("predict", "--weights", "net.pth", name, "--parquet", "out")
     assert done.returncode == 2 and name in done.stderr and done.stderr.count("\n") == 1
@@ -272,8 +272,8 @@ def test_the_documentation_lists_the_columns():
     assert f"version {parquet.VERSION}" in text
 
 
-def test_a_folder_in_use(tmp_path, command):
-    """The lock is of another process: POSIX locks do not exclude the process that holds them."""
+def test_a_folder_in_use_is_rejected(tmp_path, command):
+    """Locks the folder in another process, since POSIX locks do not exclude the process that holds them."""
     use(classifier())
     (tmp_path / "out").mkdir()
     code = (

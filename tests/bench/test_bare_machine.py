@@ -1,4 +1,4 @@
-"""What runs on a machine with a GPU needs torch, torchvision, Triton, NumPy and pytest only."""
+"""Tests that the GPU tests and the GPU benchmark need only torch, torchvision, Triton, NumPy and pytest."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ assert not any(sys.modules[name] for name in absent.split())
 """
 
 
-def test_the_tests_and_the_benchmark_of_a_gpu_need_few_packages():
+def test_gpu_tests_and_benchmark_need_few_packages():
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     finished = subprocess.run(
         [sys.executable, "-c", BARE], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300

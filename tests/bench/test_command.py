@@ -1,4 +1,4 @@
-"""`resdet bench` as it is called: what it refuses, prints and writes."""
+"""Tests the command `resdet bench`: rejected options, printed tables and the JSON report."""
 
 import json
 
@@ -24,7 +24,7 @@ ROWS = [
 
 @pytest.fixture
 def small(monkeypatch):
-    """Two photographs, each case once a round."""
+    """Limits the benchmark to two images, with one call of each case per round."""
     photographs = pipeline.photographs
     monkeypatch.setattr(pipeline, "photographs", lambda count: photographs(2))
     monkeypatch.setattr(timing, "MIN_SECONDS", 0.0)
@@ -52,7 +52,7 @@ def test_the_pipeline_suite_prints_and_writes_every_row(small, tmp_path, capsys)
     assert "warming up resdet" in printed.err
 
 
-def test_figures_are_medians_and_ratios_of_speed():
+def test_values_are_medians_and_speed_ratios():
     case = Case("a case", 8, {"torchvision": len, "resdet": len, "timm": "not installed"})
     seconds = {"torchvision": [4.0, 1.0, 2.0], "resdet": [0.5, 9.0, 0.4]}
     ours = timing_of(case, "resdet", seconds)
@@ -62,7 +62,7 @@ def test_figures_are_medians_and_ratios_of_speed():
     assert "ratio" not in timing_of(case, "resdet", {"resdet": [1.0]})
 
 
-def test_the_file_holds_what_was_measured_so_far(tmp_path, capsys):
+def test_the_file_is_written_after_each_case(tmp_path, capsys):
     path = tmp_path / "figures.json"
     report = Report(str(path), rounds=1)
     assert json.loads(path.read_text())["cases"] == []
@@ -73,7 +73,7 @@ def test_the_file_holds_what_was_measured_so_far(tmp_path, capsys):
     assert "4.00 (1.00x)" in capsys.readouterr().out
 
 
-def test_an_unknown_suite_is_named_with_those_there_are(capsys):
+def test_an_unknown_suite_is_rejected_with_the_list_of_suites(capsys):
     with pytest.raises(ConfigError, match="'forwards'.*forward, train, cifar, pipeline"):
         bench(["pipeline", "forwards"])
     assert main(["bench", "forwards"]) == 2
@@ -81,14 +81,14 @@ def test_an_unknown_suite_is_named_with_those_there_are(capsys):
 
 
 @pytest.mark.parametrize("option, value", [("--rounds", "0"), ("--threads", "0")])
-def test_impossible_options_are_refused_before_anything_runs(option, value, capsys):
+def test_invalid_options_are_rejected_before_any_suite(option, value, capsys):
     assert main(["bench", "pipeline", option, value]) == 2
     printed = capsys.readouterr()
     assert f"{option} {value}" in printed.err or f"{option} is {value}" in printed.err
     assert printed.out == ""
 
 
-def test_a_gpu_is_asked_for_where_there_is_one_and_a_suite_has_work_for_it(monkeypatch):
+def test_device_and_images_are_rejected_where_unsupported(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="--device is cuda: torch has no usable GPU"):
         bench(["train"], device="cuda")
@@ -99,7 +99,7 @@ def test_a_gpu_is_asked_for_where_there_is_one_and_a_suite_has_work_for_it(monke
         assert main(["bench", *suites, "--images", images]) == 2
 
 
-def test_the_details_of_a_gpu_stand_beside_the_figures(tmp_path, capsys, monkeypatch):
+def test_gpu_details_are_reported_with_the_values(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an absent GPU")
     path, timer = tmp_path / "figures.json", CudaTimer()
     case = Case("a case", 8, {"torchvision": len, "timm": "not installed"})

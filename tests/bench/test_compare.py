@@ -1,4 +1,4 @@
-"""The comparison itself, on a clock that the test winds."""
+"""Tests the comparison of running times with a simulated clock."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from resdet.timing import Case, CudaTimer, Timer, compare, torch_threads
 
 
 class Clock:
-    """Time passes only where `take` spends it."""
+    """A clock that advances only in the work of `side`."""
 
     def __init__(self):
         self.now = 0.0
@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
     def side(self, name, *durations):
-        """Work that takes these seconds, one call after the other, and the last of them ever after."""
+        """Returns work that takes these seconds in successive calls, and the last of them from then on."""
         left = list(durations)
 
         def run():
@@ -32,21 +32,21 @@ def silent(_):
     pass
 
 
-def test_rounds_take_turns_after_everyone_is_warm():
+def test_sides_alternate_in_rounds_after_the_warm_up():
     clock = Clock()
     sides = {name: clock.side(name, 1.0) for name in "ABC"}
     compare(Case("a case", 1, sides), 3, silent, Timer(clock))
     assert "".join(clock.calls) == "AABBCC" + "ABC" * 3
 
 
-def test_each_round_counts_and_the_warm_up_does_not():
+def test_rounds_are_timed_and_the_warm_up_is_not():
     clock = Clock()
     sides = {"slow": clock.side("slow", 60.0, 2.0, 2.0, 4.0, 9.0), "steady": clock.side("steady", 1.0)}
     seconds = compare(Case("a case", 1, sides), 3, silent, Timer(clock))
     assert seconds == {"slow": [2.0, 4.0, 9.0], "steady": [1.0, 1.0, 1.0]}
 
 
-def test_short_work_is_repeated_and_its_mean_taken(monkeypatch):
+def test_short_work_is_repeated_and_averaged(monkeypatch):
     monkeypatch.setattr(timing, "MIN_SECONDS", 0.5)
     clock = Clock()
     quick = clock.side("quick", 5.0, 0.125, 0.125, 0.25, 0.125, 0.5, 1.0)
@@ -55,7 +55,7 @@ def test_short_work_is_repeated_and_its_mean_taken(monkeypatch):
     assert len(clock.calls) == 2 + 4 * 2
 
 
-def test_a_side_that_is_absent_is_left_out():
+def test_missing_sides_are_skipped():
     clock = Clock()
     said = []
     sides = {"here": clock.side("here", 1.0), "timm": "not installed"}
@@ -64,14 +64,14 @@ def test_a_side_that_is_absent_is_left_out():
     assert said == ["a case: warming up here"]
 
 
-def test_threads_are_given_back():
+def test_the_number_of_threads_is_restored():
     before = torch.get_num_threads()
     with torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 
 
-def test_long_work_is_timed_once_and_cold_work_not_repeated_first(monkeypatch):
+def test_long_work_is_timed_once_without_a_warm_up(monkeypatch):
     monkeypatch.setattr(timing, "MAX_SECONDS", 20.0)
     clock = Clock()
     sides = {"long": clock.side("long", 46.0), "short": clock.side("short", 0.5)}
@@ -80,13 +80,13 @@ def test_long_work_is_timed_once_and_cold_work_not_repeated_first(monkeypatch):
     assert len(clock.calls) == 4
 
 
-def test_what_is_weighed_is_what_its_side_returns():
+def test_memory_is_the_value_returned_by_the_side():
     sides = {"heavy": lambda: 300.0, "light": lambda: 20.0, "absent": "Linux alone"}
     assert timing.measure(Case("a case", 1, sides, unit="MB"), 3, silent) == {"heavy": [300.0], "light": [20.0]}
 
 
 class Device:
-    """Stands for torch.cuda: work is queued, done when the host waits, and takes memory meanwhile."""
+    """A stand-in for torch.cuda: work is queued, takes memory, and is complete once the host waits for it."""
 
     def __init__(self, clock: Clock):
         self.clock, self.free_at, self.allocated, self.peak = clock, 0.0, 5 * 10**9, 0
@@ -100,7 +100,7 @@ class Device:
                 self.at = max(device.free_at, clock.now)
 
             def elapsed_time(self, end):
-                assert clock.now >= end.at  # it was waited for
+                assert clock.now >= end.at  # the end has been waited for
                 return 1000 * (end.at - self.at)
 
         self.Event = Event
@@ -123,7 +123,7 @@ class Device:
         return self.peak
 
 
-def test_on_a_gpu_the_device_and_the_host_are_timed_apart(monkeypatch):
+def test_gpu_and_host_times_are_measured_separately(monkeypatch):
     clock = Clock()
     device = Device(clock)
     monkeypatch.setattr(torch, "cuda", device)

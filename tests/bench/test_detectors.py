@@ -1,4 +1,4 @@
-"""The suites of detectors in miniature: both sides do the same work, and what they print is true."""
+"""Tests the benchmark suites of detectors at small sizes: both libraries do the same work with the same results."""
 
 import copy
 from itertools import islice
@@ -17,12 +17,12 @@ pytest.importorskip("torchvision")
 from torchvision.models.detection import backbone_utils, faster_rcnn, mask_rcnn  # noqa: E402
 
 HEIGHT, WIDTH, BODY = 96, 128, "resnet18"
-CHANNELS = 64  # of the pyramid and of the heads
+CHANNELS = 64  # of the FPN and the heads
 
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow_heads():
-    """torchvision builds its pyramid and its heads with 64 channels in place of 256 and 1024."""
+    """Makes torchvision build its FPN and heads with 64 channels instead of 256 and 1024."""
     with pytest.MonkeyPatch.context() as patch:
         heads, predictor = mask_rcnn.MaskRCNNHeads, mask_rcnn.MaskRCNNPredictor
         pyramid, mlp, boxes = backbone_utils.BackboneWithFPN, faster_rcnn.TwoMLPHead, faster_rcnn.FastRCNNPredictor
@@ -53,7 +53,7 @@ def picture() -> np.ndarray:
 
 
 @torch.no_grad()
-def test_the_random_weights_find_as_much_as_trained_ones(pair):
+def test_random_weights_yield_as_many_detections_as_trained_ones(pair):
     theirs, _ = pair
     logits = []
     hook = theirs.roi_heads.box_predictor.cls_score.register_forward_hook(lambda *call: logits.append(call[2]))
@@ -63,8 +63,8 @@ def test_the_random_weights_find_as_much_as_trained_ones(pair):
     assert len(found["boxes"]) == 100
 
 
-def test_detectors_that_do_not_agree_are_not_compared(pair):
-    """In float64: rounding decides over fewer detections than in float32."""
+def test_detectors_with_different_results_are_not_compared(pair):
+    """Compares in float64, where rounding changes fewer detections than in float32."""
     theirs, ours = (copy.deepcopy(net).double() for net in pair)
     with torch.no_grad():
         expected = theirs([tensor_of(picture()).double()])[0]
@@ -75,8 +75,8 @@ def test_detectors_that_do_not_agree_are_not_compared(pair):
 
 
 @pytest.mark.parametrize("masks", [False, True])
-def test_inference_by_each_side(masks):
-    """All but the fast path, the last of four, which would be compiled."""
+def test_inference_cases(masks):
+    """Runs the first three of four cases; the last one, the fast mode, would be compiled."""
     cases = detect.cases_of(masks, HEIGHT, WIDTH, BODY)
     for number, case in enumerate(islice(cases, 3)):
         assert case.note.startswith("same weights: ") == (number == 0)
@@ -84,7 +84,7 @@ def test_inference_by_each_side(masks):
         assert len(ours) == pytest.approx(len(theirs["boxes"]), abs=5)
 
 
-def test_the_fast_path_finds_what_the_plain_model_does():
+def test_fast_mode_detections_are_close_to_the_exact_ones():
     _, model = twins(False, HEIGHT, WIDTH, BODY)
     plain = model.predict([picture()])[0]
     fast = accelerate(model, torch.bfloat16, compile=False).predict([picture()])[0]
@@ -92,11 +92,11 @@ def test_the_fast_path_finds_what_the_plain_model_does():
     surest = slice(20)
     apart = np.abs(plain.boxes[surest, None] - fast.boxes[None]).max(2)
     apart[plain.labels[surest, None] != fast.labels] = np.inf
-    assert (apart.min(1) < 8).mean() > 0.5  # of another picture, less than a tenth
+    assert (apart.min(1) < 8).mean() > 0.5  # with another image, less than a tenth would match
 
 
-def test_a_training_step_by_each_side(pair):
-    """The first two of four: the last is compiled."""
+def test_training_cases(pair):
+    """Runs the first two of four cases; the last one would be compiled."""
     cases = detect_train.cases_of(*pair, detect_train.Inputs.make(HEIGHT, WIDTH, 1))
     for number, case in enumerate(islice(cases, 2)):
         assert ("mask head" in case.note) == (pair[1].draws_masks and number == 0)
@@ -105,8 +105,8 @@ def test_a_training_step_by_each_side(pair):
             side()
 
 
-def test_losses_of_both_are_of_the_same_size(pair):
-    """Each draws anchors and regions of its own."""
+def test_losses_of_both_libraries_are_close(pair):
+    """Tolerates 15 %, since each library samples anchors and regions randomly."""
     inputs = detect_train.Inputs.make(HEIGHT, WIDTH, 2)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_losses_of_both_are_of_the_same_size(pair):
     assert ours.item() == pytest.approx(theirs.item(), rel=0.15)
 
 
-def test_operations_of_both_sides_are_the_same():
+def test_operations_of_both_libraries_match():
     cases = list(ops.cases(boxes=300, regions=24, channels=8))
     assert [case.unit for case in cases] == ["ms"] * 7
     for case in cases[:3]:
@@ -139,7 +139,7 @@ def test_evaluators_agree_before_they_are_timed(monkeypatch):
         list(evaluate.cases(boxes=5, masks=5))
 
 
-def test_the_index_is_opened_and_weighed():
+def test_time_and_memory_of_the_index_are_measured():
     for case in index.cases(images=300, workers=2):
         measured = measure(case, 1, lambda text: None)
         assert list(measured) == ["pycocotools", "resdet"]

@@ -1,4 +1,4 @@
-"""The suite of whole commands in miniature: all sides write the same detections."""
+"""Tests the end-to-end benchmark suite at small sizes: all sides write the same results."""
 
 import json
 
@@ -14,8 +14,8 @@ SHORT, LONG, BODY = 96, 144, "resnet18"
 
 
 @pytest.mark.parametrize("masks", [False, True])
-def test_both_sides_write_the_same_results_file(masks, tmp_path):
-    """Boxes, scores and classes of the best detections of each image; masks of the same pixels."""
+def test_both_libraries_write_the_same_detections(masks, tmp_path):
+    """Compares boxes and classes of the best detections of each image, and the presence of masks."""
     paths, weights = end_to_end.write_photographs(tmp_path, 2), tmp_path / "a.pth"
     assert len({*paths}) == 2 and all(path.stat().st_size > 1000 for path in paths)
     torch.save(twins(masks, SHORT, LONG, BODY)[0].state_dict(), weights)
@@ -38,7 +38,7 @@ def test_both_sides_write_the_same_results_file(masks, tmp_path):
         assert all(("segmentation" in entry) == masks for entry in (*theirs, *ours))
 
 
-def test_both_sides_classify_alike(tmp_path):
+def test_both_libraries_write_the_same_classes(tmp_path):
     paths = end_to_end.write_photographs(tmp_path, 3)
     case = end_to_end.classification(tmp_path, paths, BODY)
     written = {}
@@ -55,7 +55,7 @@ def test_both_sides_classify_alike(tmp_path):
                 assert score == pytest.approx(scores.get(label, score), rel=0.05)
 
 
-def test_runtimes_that_are_not_installed_are_named(monkeypatch, tmp_path):
+def test_missing_runtimes_are_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(end_to_end, "find_spec", lambda name: None if name in ("openvino", "onnxruntime") else name)
     for side in (end_to_end.with_onnxruntime, end_to_end.with_openvino):
         assert side(None, tmp_path, []) == "not installed"

@@ -1,4 +1,4 @@
-"""`resdet bench gpu` as far as a CPU shows it: its processes, its files, and its stages in miniature."""
+"""Tests `resdet bench gpu` on the CPU: its processes, its files, and its stages at small sizes."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_a_run_writes_the_rows_of_its_stages_and_prints_them(tmp_path, capsys):
     assert {file.name for file in tmp_path.iterdir()} == {"gpu.json", "log.txt"}
 
 
-def test_a_stage_that_fails_or_takes_too_long_is_told_and_the_next_one_runs(tmp_path):
+def test_failures_and_timeouts_of_stages_are_recorded(tmp_path):
     with open(tmp_path / "log.txt", "w") as log:
         unknown = run_stage("nothing", "cpu", True, tmp_path, log, 60)
         slow = run_stage("detector", "cpu", True, tmp_path, log, 1.5)
@@ -42,7 +42,7 @@ def test_a_stage_that_fails_or_takes_too_long_is_told_and_the_next_one_runs(tmp_
     assert late["stages"]["machine"]["error"] == ["there was no time left"]
 
 
-def test_a_row_that_fails_holds_its_error_and_later_rows_follow(stage):
+def test_a_failing_row_records_its_error_and_later_rows_run(stage):
     def fail() -> dict:
         raise RuntimeError("first line\nsecond line")
 
@@ -52,7 +52,7 @@ def test_a_row_that_fails_holds_its_error_and_later_rows_follow(stage):
     assert saved(stage)["good"]["ms"] >= 0 and len(saved(stage)["good"]["rounds"]) == stage.rounds
 
 
-def test_the_medians_are_those_of_the_rounds_after_the_warm_up(stage, monkeypatch):
+def test_medians_exclude_the_warm_up(stage, monkeypatch):
     times = iter([(1.0, 0.5), (9.0, 0.7), (2.0, 0.6)])
     calls = []
     monkeypatch.setattr("resdet.bench.gpu_stages.stage.once_on_cpu", lambda call: (call(), next(times))[1])
@@ -60,14 +60,14 @@ def test_the_medians_are_those_of_the_rounds_after_the_warm_up(stage, monkeypatc
     assert values == {"ms": 2.0, "enqueue_ms": 0.6, "rounds": [1.0, 9.0, 2.0]} and len(calls) == 5
 
 
-def test_training_of_small_images_takes_the_steps_it_tells_of(stage):
+def test_training_time_of_cifar_is_extrapolated_to_64000_steps(stage):
     cifar.run(stage)
     eager = saved(stage)["ResNet-20, fp32, eager"]
     assert eager["s_of_64000"] == pytest.approx(64 * eager["ms"])
     assert "note" in saved(stage)["ResNet-20, fp32, captured"]
 
 
-def test_stages_are_chosen_by_name_in_their_own_order(tmp_path, capsys):
+def test_stages_are_selected_by_name_in_a_fixed_order(tmp_path, capsys):
     assert gpu.chosen([]) == list(TIMEOUTS)
     assert gpu.chosen(["cifar", "machine"]) == ["machine", "cifar"]
     with pytest.raises(ConfigError, match="'cifarr'.*machine, kernels"):

@@ -1,4 +1,4 @@
-"""What is compared is the same work: the nets agree, and the steps train."""
+"""Tests that benchmarks of classifiers compare the same work: equal outputs, and steps that train."""
 
 import sys
 
@@ -10,7 +10,7 @@ from resdet.bench.nets import EAGER, NOT_INSTALLED
 from resdet.classification.training import ClassifierStep
 
 
-def test_outputs_of_equal_weights_agree_and_others_are_refused():
+def test_outputs_are_compared_before_timing():
     found = nets.each(nets.resnet50s(), torch.nn.Module.eval)
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     sides = nets.each(found, lambda net: forward.inference(net, images))
@@ -20,7 +20,7 @@ def test_outputs_of_equal_weights_agree_and_others_are_refused():
         forward.check_agreement(sides)
 
 
-def test_without_timm_its_column_says_so(monkeypatch):
+def test_a_missing_timm_is_reported(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "timm"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "timm", None)
@@ -30,8 +30,8 @@ def test_without_timm_its_column_says_so(monkeypatch):
 
 
 @pytest.mark.parametrize("depth, parameters", [(20, 0.27e6), (56, 0.85e6), (110, 1.7e6)])
-def test_cifar_nets_of_peers_are_those_of_table_6(depth, parameters):
-    """The paper counts option A; projections add 64·32 + 32·16 weights and the norms' 192."""
+def test_cifar_models_of_peers_match_table_6(depth, parameters):
+    """Compares with the paper's counts for option A; projections add 64·32 + 32·16 weights and 192 of the norms."""
     for name, net in cifar.cifar_nets(depth).items():
         count = sum(p.numel() for p in net.parameters())
         assert abs(count - parameters) < 0.03 * parameters
@@ -49,7 +49,7 @@ def test_training_cases_compare_defaults_and_every_variant():
         assert list(case.sides) == ["torchvision", "timm", "resdet"] and case.count == 4
 
 
-def test_a_step_learns_and_leaves_the_net_it_was_made_from_alone():
+def test_a_step_reduces_the_loss_and_keeps_the_original_model():
     net = cifar.cifar_nets(8)["resdet"]
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     loss = EAGER[0].prepare(train.Loss(net))
@@ -62,7 +62,7 @@ def test_a_step_learns_and_leaves_the_net_it_was_made_from_alone():
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_our_default_side_is_the_trainers_own_step():
+def test_the_default_side_of_resdet_is_a_step_of_the_trainer():
     model = nets.classifier(cifar.cifar_nets(8)["resdet"], 32)
     before = model.backbone.fc.weight.clone()
     trainer = train.stepping_trainer(model, ClassifierStep(model), 4)
@@ -72,8 +72,8 @@ def test_our_default_side_is_the_trainers_own_step():
     assert model.backbone.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_nets_and_images_are_on_the_device():
-    """`meta` stands for a GPU; both the defaults and what is moved after the outputs were compared."""
+def test_models_and_images_are_on_the_device():
+    """Uses `meta` in place of a GPU, before and after the comparison of the outputs."""
     defaults = next(forward.cases(1, 32, device="meta"))
     assert {side().device.type for side in defaults.sides.values() if callable(side)} == {"meta"}
     assert "outputs agree" in defaults.note
@@ -82,7 +82,7 @@ def test_nets_and_images_are_on_the_device():
 
 
 def test_operations_are_on_the_device():
-    """Those of torchvision and the gradients need values."""
+    """Checks resdet's side on the meta device; torchvision's operations and the gradients need values."""
     for case in ops.suppression(40, "meta"):
         assert {x.device.type for x in case.sides["resdet"]()} == {"meta"}, case.name
     maps, boxes = [torch.empty(1, 4, side, side, device="meta") for side in (32, 16, 8, 4)], torch.empty(8, 4)

@@ -1,4 +1,4 @@
-"""The generated files must cost what photographs cost, or the pipeline's figures mean nothing."""
+"""Tests that generated JPEG files resemble photographs, on which the values of the pipeline benchmark depend."""
 
 import io
 
@@ -14,19 +14,19 @@ def files():
     return photographs(3)
 
 
-def test_they_are_jpegs_of_the_size_and_weight_of_imagenets(files):
+def test_image_and_file_sizes_are_those_of_imagenet(files):
     for file in files:
         assert Image.open(io.BytesIO(file)).size == (500, 375)
         assert 40_000 < len(file) < 100_000
 
 
-def test_they_differ_and_are_always_the_same(files):
+def test_images_differ_and_are_deterministic(files):
     assert len(set(files)) == 3
     assert photographs(1) == files[:1]
 
 
-def test_their_detail_falls_with_frequency_as_in_natural_images(files):
-    """Amplitude is about 1/f (Field, 1987): a slope of -1 in a log-log plot, of which white noise has none."""
+def test_spectra_fall_off_as_in_natural_images(files):
+    """Checks that amplitudes follow 1/f (Field, 1987), a slope of -1 in a log-log plot; white noise has slope 0."""
     for file in files:
         gray = np.asarray(Image.open(io.BytesIO(file)).convert("L"), np.float64)
         spectrum = np.abs(np.fft.fft2(gray - gray.mean()))

@@ -1,4 +1,4 @@
-"""The suite of the server in miniature: its clients count what a server answers, and its rows have all sides."""
+"""Tests the server benchmark at small sizes: its clients count the responses, and its rows have all sides."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -11,7 +11,7 @@ from resdet.timing import measure
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers each third request with 503; counts requests and connections."""
+    """Answers every third request with 503; records requests and connections."""
 
     protocol_version = "HTTP/1.1"
     lock, requests, connections = Lock(), [], set()
@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def test_clients_send_all_requests_over_their_own_connections():
+def test_each_client_sends_requests_over_one_connection():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
     found = load(f"http://127.0.0.1:{server.server_port}/v1/predict", b"image", clients=4, requests=30)
@@ -42,7 +42,7 @@ def test_clients_send_all_requests_over_their_own_connections():
 
 
 @pytest.mark.slow
-def test_rows_of_a_small_net():
+def test_rows_of_a_small_model():
     pytest.importorskip("starlette")
     nets = {"small": ("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")}
     rows = []
@@ -54,7 +54,7 @@ def test_rows_of_a_small_net():
     assert all(values[0] > 50 for values in memory.values())
 
 
-def test_packages_that_are_missing_are_named(monkeypatch):
+def test_missing_packages_are_reported(monkeypatch):
     monkeypatch.setattr(serve, "missing", lambda *packages: True)
     (case,) = serve.cases({"small": ("shapes_resnet20",)}, requests=4)
     assert set(case.sides.values()) == {"not installed"}

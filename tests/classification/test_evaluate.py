@@ -1,4 +1,4 @@
-"""Errors, views and ensembles against other ways of computing them."""
+"""Tests errors, views and ensembles of classifiers against independent computations with torch and torchvision."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def tally(scores, labels):
     return one.metrics()
 
 
-def test_top1_and_top5_are_sklearn_like():
+def test_metrics_match_a_computation_over_all_images():
     rng = torch.Generator().manual_seed(0)
     scores = torch.rand(100, 12, generator=rng).softmax(1)
     labels = torch.randint(12, (100,), generator=rng)
@@ -44,20 +44,20 @@ def test_top1_and_top5_are_sklearn_like():
         assert (images, first) == ((labels == number).sum(), hits[labels == number].sum())
 
 
-def test_unknown_labels_are_left_out_and_ties_go_to_the_smaller_class():
+def test_unknown_labels_are_ignored_and_ties_go_to_the_smaller_class():
     scores = torch.full((3, 4), 0.25)
     figures = tally(scores, torch.tensor([0, 1, -1]))
     assert (figures.images, figures.error, figures.top5_error) == (2, 0.5, 0.0)
 
 
-def test_scores_that_are_not_numbers_are_wrong():
-    """Its own alone, all of them, or one that might be larger than its own."""
+def test_nan_scores_count_as_errors():
+    """Checks NaN as the score of the true class, of all classes, and of another class."""
     scores = torch.tensor([[0.1, np.nan, 0.2], [np.nan] * 3, [np.nan, 0.9, 0.1], [0.1, 0.8, 0.1]])
     figures = tally(scores, torch.tensor([1, 0, 1, 1]))
     assert figures.per_class[:, 1].tolist() == [0, 1, 0] and figures.error == 0.75
 
 
-def test_no_image_at_all():
+def test_metrics_without_labeled_images():
     figures = tally(torch.rand(1, 4).softmax(1), torch.tensor([-1]))
     assert (figures.images, figures.loss) == (0, 0.0)
     assert "n/a" in per_class_table(figures, list("abcd"))
@@ -90,7 +90,7 @@ def as_tensor(pixels):
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
 
 
-def test_ten_crops_are_torchvision_s():
+def test_ten_crops_match_torchvision():
     model, source = classifier(), ShapeImages(3, 40, 0, "val")
     expected = []
     for index in range(3):
@@ -135,7 +135,7 @@ def test_an_ensemble_averages_probabilities():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_shares_of_processes_add_up(workers):
+def test_metrics_of_processes_add_up(workers):
     model, source = classifier(), ShapeImages(11, 40, 0, "val")
     config, skipped = ClassificationEvalConfig(batch=4), Skipped(print, set())
     whole = evaluate_views([model], source, config, CPU, skipped=skipped, workers=workers)
@@ -147,7 +147,7 @@ def test_shares_of_processes_add_up(workers):
     torch.testing.assert_close(sum(share.per_class for share in shares), whole.per_class)
 
 
-def test_images_on_the_device():
+def test_evaluation_of_images_on_the_device():
     model, source = classifier(), ShapeImages(6, 32, 0, "val")
     images, labels = torch.from_numpy(source.pixels()), torch.from_numpy(source.labels)
     figures = evaluate_on_device([model], [Batch(images, labels, torch.arange(6))], CPU)
@@ -166,7 +166,7 @@ class Damaged(ShapeImages):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_damaged_images_are_errors_or_counted(workers):
     model, source, said = classifier(), Damaged(5, 40, 0, "val"), []
-    with pytest.raises(DataError, match="^image 2 is cut short$"):  # and not a worker's traceback
+    with pytest.raises(DataError, match="^image 2 is cut short$"):  # instead of a worker's traceback
         evaluate_views(
             [model], source, ClassificationEvalConfig(), CPU, skipped=Skipped(said.append, set()), workers=workers
         )

@@ -1,4 +1,4 @@
-"""The classifier against torch's own losses and torchvision's own nets."""
+"""Tests the classifier's losses against torch and its predictions against torchvision."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def pictures(*sizes: tuple[int, int]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_loss_is_torchs_in_either_mode(training, smoothing):
+def test_the_loss_matches_torch_in_train_and_eval_mode(training, smoothing):
     model = classifier(smoothing).train(training)
     labels = torch.tensor([0, 5, 2, 2, 1])
     losses = model.losses(batch(), labels)
@@ -44,7 +44,7 @@ def test_the_loss_is_torchs_in_either_mode(training, smoothing):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_images_without_a_label_are_left_out(smoothing):
+def test_unlabeled_images_are_ignored(smoothing):
     model = classifier(smoothing)
     labels = torch.tensor([0, -1, 2, -1, 1])
     loss = model.losses(batch(), labels)["cross_entropy"]
@@ -53,7 +53,7 @@ def test_images_without_a_label_are_left_out(smoothing):
     assert torch.allclose(loss, expected, rtol=1e-6)
 
 
-def test_a_batch_without_any_label_costs_nothing():
+def test_a_batch_without_labels_has_zero_loss():
     model = classifier()
     loss = model.losses(batch(), torch.full((5,), -1))["cross_entropy"]
     loss.backward()
@@ -61,8 +61,8 @@ def test_a_batch_without_any_label_costs_nothing():
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_probabilities_of_mixed_images(smoothing):
-    """-sum p log q, averaged over the batch."""
+def test_the_loss_of_soft_targets(smoothing):
+    """Compares the loss with -sum p log q, averaged over the batch."""
     model = classifier(smoothing)
     targets = torch.rand(5, 6, generator=torch.Generator().manual_seed(2)).softmax(1)
     smoothed = targets * (1 - smoothing) + smoothing / 6
@@ -70,14 +70,14 @@ def test_the_probabilities_of_mixed_images(smoothing):
     assert torch.allclose(model.losses(batch(), targets)["cross_entropy"], expected, rtol=1e-5)
 
 
-def test_one_hot_probabilities_cost_what_labels_cost():
+def test_one_hot_targets_have_the_loss_of_labels():
     model, labels = classifier(0.1), torch.tensor([0, 5, 2, 2, 1])
     soft = model.losses(batch(), F.one_hot(labels, 6).float())["cross_entropy"]
     assert torch.allclose(soft, model.losses(batch(), labels)["cross_entropy"], rtol=1e-6)
 
 
-def test_predictions_are_torchvisions():
-    """An image whose short side is right already is only cropped, so that both libraries see the same pixels."""
+def test_predictions_match_torchvision():
+    """Uses an image whose short side needs no resizing, so that both libraries crop the same pixels."""
     torchvision = pytest.importorskip("torchvision")
     from resdet import weights
 
@@ -97,7 +97,7 @@ def test_predictions_are_torchvisions():
     assert result.names == ["abcdefghi"[label] for label in labels]
 
 
-def test_a_path_and_an_array_are_the_same_picture(tmp_path):
+def test_paths_and_arrays_give_the_same_prediction(tmp_path):
     from PIL import Image
 
     model = classifier()
@@ -110,7 +110,7 @@ def test_a_path_and_an_array_are_the_same_picture(tmp_path):
     assert (np.diff(by_array.scores) <= 0).all()
 
 
-def test_predict_takes_images_of_any_size_and_leaves_the_mode_alone():
+def test_predict_accepts_any_size_and_keeps_mode_and_buffers():
     model = classifier().train()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     results = model.predict(pictures((32, 32), (300, 40), (17, 90), (1, 1)), top=100)
@@ -118,7 +118,7 @@ def test_predict_takes_images_of_any_size_and_leaves_the_mode_alone():
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
 
 
-def test_many_images_are_the_images_one_by_one():
+def test_batched_predictions_match_single_ones():
     model = classifier()
     images = pictures(*[(32, 32)] * 70)
     together = model.predict(images)
@@ -131,28 +131,28 @@ def test_no_images_give_no_results():
     assert classifier().predict([]) == []
 
 
-def test_an_image_that_is_damaged_is_named(tmp_path):
+def test_errors_name_the_damaged_image(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nonsense")
     with pytest.raises(DataError, match="bad.jpg"):
         classifier().predict([tmp_path / "bad.jpg"])
 
 
-def test_normalisation_is_torchvisions():
+def test_normalization_matches_torchvision():
     functional = pytest.importorskip("torchvision").transforms.functional
     expected = functional.normalize(batch() / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert torch.allclose(Normalize(IMAGENET_MEAN, IMAGENET_STD)(batch()), expected, atol=1e-5)
 
 
-def test_a_checkpoint_s_mean_is_taken_in_its_own_form():
-    """Of a run that started from weights with a mean of each pixel, and goes on by itself."""
+def test_loading_keeps_the_shape_of_the_mean():
+    """Checks that Normalize takes over the per-pixel mean of a checkpoint as a copy."""
     given, fresh = Normalize(torch.rand(3, 4, 5), [1.0, 2.0, 3.0]), Normalize()
     fresh.load_state_dict(given.state_dict())
     assert torch.equal(fresh.mean, given.mean) and torch.equal(fresh.std, given.std)
     assert fresh.mean.data_ptr() != given.mean.data_ptr()
 
 
-def test_a_per_pixel_mean_is_subtracted_pixel_by_pixel_and_averaged_for_other_sizes():
-    """Sections 3.4 and 4.2."""
+def test_a_per_pixel_mean_is_averaged_for_other_sizes():
+    """Checks the per-pixel mean of sections 3.4 and 4.2 of the paper at the trained size and at another one."""
     mean = batch(1)[0].float()
     normalize = Normalize(mean, (2.0, 4.0, 8.0))
     scale = torch.tensor([2.0, 4.0, 8.0])[:, None, None]
@@ -160,7 +160,7 @@ def test_a_per_pixel_mean_is_subtracted_pixel_by_pixel_and_averaged_for_other_si
     assert torch.allclose(normalize(batch(2, 48)), (batch(2, 48).float() - mean.mean((1, 2), keepdim=True)) / scale)
 
 
-def test_the_fast_path_computes_the_same():
+def test_the_accelerated_model_matches_the_plain_one():
     model = classifier()
     with torch.no_grad():
         expected = model(batch())

@@ -1,4 +1,4 @@
-"""The best classes that an evaluation keeps, and their text below an image."""
+"""Tests the top classes that an evaluation keeps, and the caption drawn below an image."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ import torch
 from resdet.classification.pictures import BestClasses, captioned
 
 
-def test_the_best_classes_of_the_wanted_images():
+def test_top_classes_of_the_selected_images():
     scores = torch.rand(40, 5, generator=torch.Generator().manual_seed(0))
     batches = [(scores[start : start + 8], torch.zeros(8), torch.arange(start, start + 8)) for start in (8, 0, 32)]
     best = BestClasses([0, 3, 33, 39])
@@ -18,20 +18,20 @@ def test_the_best_classes_of_the_wanted_images():
         assert labels == order.tolist() and np.allclose(values, scores[index][order])
 
 
-def test_two_classes_have_two_lines():
+def test_two_classes_give_two_entries():
     best = BestClasses([1])
     list(best.collect([(torch.tensor([[0.1, 0.9], [0.7, 0.3]]), torch.zeros(2), torch.arange(2))]))
     assert best.gather()[1][0] == [0, 1]
 
 
 def colored(strip: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows of the strip with red, green and black letters."""
+    """Returns the rows of the strip with red, green and black letters."""
     red, green, blue = (strip[..., channel].astype(int) for channel in range(3))
     masks = {"red": red - green > 90, "green": green - red > 60, "black": np.maximum(green, np.maximum(red, blue)) < 70}
     return {name: np.flatnonzero(mask.any(1)) for name, mask in masks.items()}
 
 
-def test_the_right_class_is_green():
+def test_the_true_class_is_drawn_in_green():
     pixels = np.full((160, 200, 3), 77, np.uint8)
     picture = captioned(pixels, 1, ([2, 1], [0.6, 0.3]), ["ant", "bee", "cow"])
     assert (picture[:160] == 77).all() and picture.shape[1:] == (200, 3)

@@ -1,4 +1,4 @@
-"""Completion: candidates in every place of a command line, and the scripts in real shells."""
+"""Tests shell completion: candidates at each position of a command line, and the scripts in real shells."""
 
 import os
 import pty
@@ -28,7 +28,7 @@ def after(*words) -> list[str]:
     return candidates(build_parser(), words)
 
 
-def test_commands_and_actions():
+def test_completion_of_commands_and_actions():
     assert {*after("")} == {example.split()[0] for examples in GROUPS.values() for example in examples}
     assert after("re") == ["report", "reproduce"] and after("nowhere") == []
     assert {"get", "make", "check", "convert"} <= {*after("data", "")}
@@ -39,7 +39,7 @@ def test_commands_and_actions():
 @pytest.mark.parametrize(
     "command", ["train", "evaluate", "predict", "report", "export", "convert", "nets", "zoo", "bench"]
 )
-def test_options_are_those_of_the_help(command, capsys):
+def test_completed_options_are_listed_in_the_help(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
     told = capsys.readouterr().out
@@ -47,7 +47,7 @@ def test_options_are_those_of_the_help(command, capsys):
     assert "--help" in offered and all(word in told for word in offered)
 
 
-def test_choices_of_options():
+def test_completion_of_option_values():
     assert after("export", "net.pth", "--to", "o") == ["onnx", "openvino"]
     assert after("export", "net.pth", "--to=o") == ["--to=onnx", "--to=openvino"]
     assert after("predict", "a.jpg", "--mode", "") == ["exact", "fast"]
@@ -57,14 +57,14 @@ def test_choices_of_options():
     assert "custom" not in after("train", "--resume", "custo")
 
 
-def test_names_of_configs(folder):
+def test_completion_of_configs(folder):
     (folder / "mine.yaml").touch()
     assert {*after("train", "--config", "")} == {*config.shipped(), "mine.yaml"}
     assert after("config", "--config", "shapes_resnet") == ["shapes_resnet20"]
     assert after("train", "--config", "runs/") == []  # a file
 
 
-def test_keys_of_the_config():
+def test_completion_of_config_keys():
     tree = config.to_dict(config.load("shapes_resnet20"))
     words = ("train", "--config", "shapes_resnet20")
     assert "optim." in after(*words, "") and "optim." in after(*words, "op")
@@ -73,22 +73,22 @@ def test_keys_of_the_config():
     assert after(*words, "optim.lr=") == [f"optim.lr={tree['optim']['lr']}"]
     assert after(*words, "optim.nesterov=") == ["optim.nesterov=false", "optim.nesterov=true"]
     assert after(*words, "optim.lr=0.1", "schedule.warmup") and after(*words, "nowhere.") == []
-    assert "model.box." in after("train", "--config=coco_r50_fpn", "model.b")  # of its own task
+    assert "model.box." in after("train", "--config=coco_r50_fpn", "model.b")  # keys of the config's task
     assert after("train", "--config", "no_such_config", "optim.") == []
 
 
-def test_published_models_after_their_first_letters():
+def test_published_models_are_completed_after_a_prefix():
     assert after("predict", "--weights", "") == []  # files
     assert "torchvision/maskrcnn_resnet50_fpn_v2" in after("predict", "--weights", "torchvision/mask")
     assert after("convert", "detectron2/Misc/mask") == ["detectron2/Misc/mask_rcnn_R_50_FPN_3x_gn"]
 
 
-def test_other_names():
+def test_completion_of_models_and_tables():
     assert after("nets", "resnet5") == ["resnet50"] and {*after("nets", "resnet50", "")} == {*names()}
     assert after("reproduce", "table1")[0] == "table1" and "figure6" in after("reproduce", "")
 
 
-def test_completion_never_waits_for_torch(folder):
+def test_completion_does_not_import_torch(folder):
     script = (
         "import sys; from resdet.cli import build_parser; from resdet.cli.candidates import candidates\n"
         "for words in (['tr'], ['train', '--config', 'c'], ['train', '--config', 'custom', 'optim.'], ['nets', ''],\n"
@@ -101,7 +101,7 @@ def test_completion_never_waits_for_torch(folder):
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """With a `resdet` of this checkout in the PATH."""
+    """Returns the environment with this checkout's `resdet` in the PATH."""
     (folder / "bin").mkdir(exist_ok=True)
     command = folder / "bin/resdet"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m resdet.cli "$@"\n')
@@ -110,7 +110,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PATH": paths, "PYTHONPATH": str(REPOSITORY), "HOME": str(folder), "TERM": "dumb"}
 
 
-LINES = {  # what is typed -> what is offered, as the shell would insert it
+LINES = {  # typed words -> candidates as inserted by the shell
     "resdet rep": ["report", "reproduce"],
     "resdet export net.pth --to o": ["onnx", "openvino"],
     "resdet data make shape_": ["shape_loc", "shape_scenes", "shape_vid"],
@@ -128,7 +128,7 @@ def in_shell(shell: str, script: str, folder: Path) -> list[str]:
 
 
 def bash(line: str) -> str:
-    """Calls the registered function as readline does, with the words split at its word breaks."""
+    """Returns a script that calls the registered function as readline does, with the words split at its word breaks."""
     return (
         'eval "$(resdet completion bash)"; complete -p resdet >/dev/null || exit 1; compopt() { :; }\n'
         f"COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; _resdet; printf '%s\\n' \"${{COMPREPLY[@]}}\""
@@ -136,18 +136,18 @@ def bash(line: str) -> str:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_bash(line, folder):
+def test_completion_in_bash(line, folder):
     assert in_shell("bash", bash(line), folder) == LINES[line]
 
 
 def test_bash_breaks_words_at_equals_signs(folder):
-    """After `optim.nesterov=`, readline replaces what follows the sign only."""
+    """Checks that only the part after the equals sign is completed, which readline treats as a word break."""
     assert in_shell("bash", bash("resdet train --config shapes_resnet20 optim.nesterov="), folder) == ["false", "true"]
     assert in_shell("bash", bash("resdet export a.pth --to=to"), folder) == ["torch-export"]
 
 
 def test_bash_with_the_tab_key(folder):
-    """In an interactive shell at a terminal: the words that are executed are the completed ones."""
+    """Presses the tab key in an interactive shell at a terminal; the completed words are executed."""
     typed = 'eval "$(resdet completion bash)"\nresdet comp\tzs\t\nexit\n'
     keyboard, terminal = pty.openpty()
     words = ["bash", "--norc", "--noprofile", "-i"]
@@ -161,14 +161,14 @@ def test_bash_with_the_tab_key(folder):
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_fish(line, folder):
+def test_completion_in_fish(line, folder):
     script = f"resdet completion fish | source; complete -C '{line}'"
     assert in_shell("fish", script, folder) == LINES[line]
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_zsh(line, folder):
-    """Its function, with stand-ins for the two builtins that only work in its line editor."""
+def test_completion_in_zsh(line, folder):
+    """Calls zsh's function with stand-ins for the two builtins that only work in its line editor."""
     words = " ".join(f'"{word}"' for word in line.split(" "))
     script = (
         "compdef() { :; }; _files() { echo FILES; }\n"

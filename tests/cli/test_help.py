@@ -1,4 +1,4 @@
-"""Help: all commands on one screen, each with an example that runs as far as its arguments are concerned."""
+"""Tests the help: all commands on one screen, each with an example that the parser accepts."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def printed(capsys, *words) -> str:
     return capsys.readouterr().out
 
 
-def test_one_screen(capsys):
+def test_the_help_fits_one_screen(capsys):
     lines = printed(capsys).splitlines()
     assert len(lines) <= LINES and max(map(len, lines[:-2])) <= COLUMNS
     assert all(any(line.startswith(f"  {words} ") for line in lines) for words in EXAMPLES.values())
@@ -28,8 +28,7 @@ def test_every_command_has_an_example():
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
-def test_examples(command, capsys, tmp_path, monkeypatch):
-    """They parse, and end the help of their command."""
+def test_examples_are_parsed_and_end_the_help(command, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert parse(EXAMPLES[command].split()).run
     text = printed(capsys, command)

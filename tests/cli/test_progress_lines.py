@@ -1,4 +1,4 @@
-"""predict and evaluate tell their progress on stderr; stdout and `--json` are the same with and without it."""
+"""Tests that predict and evaluate print progress to stderr without changing stdout and `--json`."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ def checkpoint(command, tmp_path):
 
 @pytest.fixture
 def slow(monkeypatch):
-    """After a call of the result, each image takes 31 seconds by the clock of the display."""
+    """Returns a function after whose call each image takes 31 seconds on the display's clock."""
 
     def make_slow():
         numbers, advance = itertools.count(), progress.Activity.advance
@@ -40,7 +40,7 @@ def told(finished):
     return [line for line in finished.stderr.splitlines() if "images" in line]
 
 
-def test_predict(command, checkpoint, slow):
+def test_progress_of_predict(command, checkpoint, slow):
     words = ["predict", "--weights", checkpoint, "images", "--no-compile"]
     table, content = command(*words), command(*words, "--json", "-")
     slow()
@@ -52,7 +52,7 @@ def test_predict(command, checkpoint, slow):
     assert json.loads(again.stdout) == json.loads(content.stdout) and "predicting: 3/6 images" in again.stderr
 
 
-def test_evaluate(command, checkpoint, slow):
+def test_progress_of_evaluate(command, checkpoint, slow):
     words = ["evaluate", "--weights", checkpoint, "eval.batch=8"]
     table = command(*words)
     slow()

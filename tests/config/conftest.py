@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a config; the task need not be said."""
+    """Returns a function that writes a config file, by default of a classification task."""
 
     def to_file(text: str, name: str = "mine.yaml", task: str = "task: classification\n") -> Path:
         path = tmp_path / name

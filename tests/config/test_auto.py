@@ -1,4 +1,4 @@
-"""Keys with the value `auto`, which a training chooses from the data."""
+"""Tests keys with the value `auto`, which the training chooses from the data."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from resdet.errors import ConfigError
 KEYS = ("train.length=auto", "data.sampling=auto", "model.rpn.anchors=auto")
 
 
-def test_they_have_defaults_until_they_are_chosen_and_are_written_as_auto():
+def test_auto_keys_have_defaults_and_are_written_as_auto():
     experiment = config.load("coco.yaml", *KEYS)
     assert set(experiment.auto) == {"train.length", "data.sampling", "model.rpn.anchors"}
     assert experiment.data.sampling == "uniform" and experiment.model.rpn.anchors.ratios == [0.5, 1.0, 2.0]
@@ -24,14 +24,14 @@ def test_a_later_value_replaces_auto():
     assert experiment.model.rpn.anchors.ratios == [1] and experiment.model.rpn.anchors.style == "exact"
 
 
-def test_the_default_of_a_side_respects_the_limit_that_is_given():
+def test_the_default_of_min_size_respects_a_given_max_size():
     experiment = config.load("coco.yaml", "model.input.min_size=auto", "model.input.max_size=640")
     assert experiment.model.input.min_size == 640
     experiment = config.load("coco.yaml", "data.augment.min_size=auto", "data.augment.max_size=640")
     assert experiment.data.augment.min_size == [640]
 
 
-def test_values_replace_auto_one_by_one():
+def test_chosen_values_replace_auto_individually():
     experiment = config.with_values(config.load("coco.yaml", *KEYS), {"train.length": 70}, "a test")
     assert experiment.train.length == 70 and "train.length" not in experiment.auto
     again = config.with_choices(config.load("coco.yaml", *KEYS), experiment)
@@ -48,13 +48,13 @@ def test_values_replace_auto_one_by_one():
         (("coco_r101_alternating.yaml", "train.length=auto"), "alternating is set and train.length is auto"),
     ],
 )
-def test_elsewhere_it_is_refused(words, message):
+def test_auto_is_rejected_for_other_keys(words, message):
     with pytest.raises(ConfigError) as refused:
         config.load(*words)
     assert message in str(refused.value)
 
 
-def test_the_schema_of_editors_allows_it():
+def test_the_json_schema_allows_auto():
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(json_schema())
     settings = config.to_dict(config.load("custom.yaml"))

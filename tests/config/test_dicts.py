@@ -1,4 +1,4 @@
-"""Configs of checkpoints: dicts of plain values."""
+"""Tests configs from dicts of plain values, as stored in checkpoints."""
 
 import copy
 
@@ -32,13 +32,13 @@ WRONG_DICTS = {
 
 
 @pytest.mark.parametrize("words", WRONG_DICTS)
-def test_what_a_checkpoint_may_carry_by_mistake(words):
+def test_invalid_dicts_are_rejected(words):
     with pytest.raises(ConfigError, match="the config inside best.pth") as caught:
         config.from_dict(WRONG_DICTS[words], "the config inside best.pth")
     assert words in str(caught.value)
 
 
-def test_a_dict_of_many_references_ends():
+def test_dicts_with_exponentially_many_references_are_rejected():
     entry: list = []
     for _ in range(35):
         entry = [entry, entry]
@@ -46,7 +46,7 @@ def test_a_dict_of_many_references_ends():
         config.from_dict({"task": "classification", "data": {"augment": {"albumentations": entry}}})
 
 
-def test_a_dict_takes_overrides_and_stays_as_it_was():
+def test_overrides_do_not_modify_the_dict():
     settings = config.to_dict(config.load("shapes_resnet20", "model.backbone.norm=gn"))
     before = copy.deepcopy(settings)
     changed = config.from_dict(settings, overrides=("model.backbone=resnet18", "data=imagenet"))
@@ -54,13 +54,13 @@ def test_a_dict_takes_overrides_and_stays_as_it_was():
     assert settings == before
 
 
-def test_a_warped_region_has_room_for_its_box():
+def test_the_context_of_regions_is_limited_by_their_size():
     assert config.load("shapes_loc_rcnn_r18", "data.size=32", "model.context=15").model.context == 15
     for context in (16, 40):
         with pytest.raises(ConfigError, match=f"model.context is {context}: .*data.size, which is 32"):
             config.load("shapes_loc_rcnn_r18", "data.size=32", f"model.context={context}")
 
 
-def test_mistakes_in_a_dict_name_where_it_comes_from():
+def test_errors_in_a_dict_name_its_source():
     with pytest.raises(ConfigError, match="the config inside best.pth: there is no key optim.warp"):
         config.from_dict({"task": "classification", "optim": {"warp": 9}}, "the config inside best.pth")

@@ -1,4 +1,4 @@
-"""The JSON schema accepts what is read, and refuses what is not."""
+"""Tests that the JSON schema accepts valid configs and rejects invalid ones."""
 
 import jsonschema
 import pytest
@@ -10,12 +10,12 @@ from resdet.config.yaml_reader import parse
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 
-def test_it_is_a_schema():
+def test_the_schema_is_valid():
     VALIDATOR.check_schema(VALIDATOR.schema)
 
 
 @pytest.mark.parametrize("name", config.shipped())
-def test_shipped_configs(name):
+def test_shipped_configs_are_valid(name):
     text = config.find(name).read_text(encoding="utf-8")
     assert VALIDATOR.is_valid(parse(text, name)) and VALIDATOR.is_valid(config.to_dict(config.load(name)))
 
@@ -32,7 +32,7 @@ def test_shipped_configs(name):
         {"task": "detection", "data": {"name": "voc", "train_sets": ["2007_train"]}},
     ],
 )
-def test_parts_of_configs(settings):
+def test_partial_configs_are_valid(settings):
     assert VALIDATOR.is_valid(settings)
 
 
@@ -53,5 +53,5 @@ def test_parts_of_configs(settings):
         {"task": "classification", "alternating": {}},
     ],
 )
-def test_mistakes(settings):
+def test_mistakes_are_invalid(settings):
     assert not VALIDATOR.is_valid(settings)

@@ -1,4 +1,4 @@
-"""Experiments from YAML files and overrides, and the one sentence that each mistake gets."""
+"""Tests experiments loaded from YAML files and overrides, with bases, sections, aliases and round trips."""
 
 import pytest
 from config_errors import refused
@@ -11,8 +11,8 @@ from resdet.detection.data.config import SplitConfig
 from resdet.detection.heads.config import MaskConfig
 
 
-def test_a_config_is_named_after_its_file_and_has_the_papers_defaults(write):
-    """Section 3.4: SGD from 0.1, momentum 0.9, weight decay 0.0001, batches of 256."""
+def test_a_config_is_named_after_its_file_and_has_the_defaults_of_the_paper(write):
+    """Checks section 3.4 of the paper: SGD from 0.1, momentum 0.9, weight decay 0.0001, batches of 256."""
     experiment = config.load(write(""))
     assert experiment.name == "mine" and experiment.task == "classification"
     assert isinstance(experiment.model.backbone, ResNetConfig) and isinstance(experiment.data, ImageNetConfig)
@@ -22,7 +22,7 @@ def test_a_config_is_named_after_its_file_and_has_the_papers_defaults(write):
     assert config.load(write("name: other\n")).name == "other"
 
 
-def test_bases_are_read_first_in_their_order(write):
+def test_bases_are_applied_first_in_order(write):
     write("optim: {lr: 1.0, momentum: 0.5}\ntrain: {batch: 8}\n", "ground.yaml")
     write("_base_: ground.yaml\noptim: {lr: 2.0}\n", "middle.yaml", task="")
     write("train: {batch: 16}\nname: side\n", "side.yaml", task="")
@@ -31,7 +31,7 @@ def test_bases_are_read_first_in_their_order(write):
     assert experiment.train.batch == 16 and experiment.name == "side"
 
 
-def test_a_base_is_found_beside_its_file_and_in_configs(write):
+def test_bases_are_found_relative_to_the_file_and_in_configs(write):
     write("optim: {lr: 3.0}\n", "deep/ground.yaml")
     write("_base_: ground.yaml\n", "deep/middle.yaml", task="")
     assert config.load(write("_base_: deep/middle.yaml\n", task="")).optim.lr == 3.0
@@ -40,13 +40,13 @@ def test_a_base_is_found_beside_its_file_and_in_configs(write):
 
 
 @pytest.mark.parametrize("steps", [["a.yaml"], ["b.yaml", "a.yaml"]])
-def test_bases_that_lead_in_a_circle(write, steps):
+def test_circular_bases_are_rejected(write, steps):
     for name, base in zip(["a.yaml", *steps], steps):
         path = write(f"_base_: {base}\n", name)
     assert "lead back to itself" in refused(path)
 
 
-def test_the_same_base_twice_is_no_circle(write):
+def test_the_same_base_twice_is_accepted(write):
     write("optim: {lr: 3.0}\n", "ground.yaml")
     for name in ("a.yaml", "b.yaml"):
         write("_base_: ground.yaml\n", name, task="")
@@ -113,8 +113,8 @@ def test_the_last_override_wins(write):
         ("-12", -12),
     ],
 )
-def test_numbers(text, value):
-    """YAML 1.1 takes 1e-4 for text, which it never is here."""
+def test_numbers_are_parsed(text, value):
+    """Checks forms that YAML 1.1 parses as text, such as 1e-4."""
     key, found = config.parse_override(f"optim.lr={text}")
     assert key == "optim.lr" and type(found) is type(value) and found == value
 
@@ -122,20 +122,20 @@ def test_numbers(text, value):
 @pytest.mark.parametrize(
     "text", ["no", "yes", "on", "off", "y", "1e", "e4", "1.2.3", "2.5d_scans", "true_colour", "falsetto"]
 )
-def test_words_stay_words(write, text):
+def test_words_are_parsed_as_text(write, text):
     assert config.load(write(f"name: {text}\n")).name == text
     assert config.load(write(""), f"name={text}").name == text
 
 
 @pytest.mark.parametrize("text", ["model: {backbone: vgg16}\n", "model: {backbone: {name: vgg16}}\n"])
-def test_a_name_is_short_for_its_section(write, text):
+def test_a_name_abbreviates_a_section(write, text):
     assert config.load(write(text)).model.backbone == VGGConfig(name="vgg16")
     assert config.load(write(text), "model.backbone=resnet18").model.backbone == ResNetConfig(name="resnet18")
     assert config.load(write(text + "data: tiny_shapes\n")).data == TinyShapesConfig(name="tiny_shapes")
     assert config.load(write(text), "data=tiny_shapes", "data.seed=4").data.seed == 4
 
 
-def test_naming_another_family_drops_the_options_of_the_former(write):
+def test_changing_the_family_resets_its_options(write):
     write(
         "model: {backbone: {name: resnet50, shortcut: C, norm: gn}}\ndata: {name: imagenet, size: 128}\n", "ground.yaml"
     )
@@ -158,8 +158,8 @@ def test_naming_another_family_drops_the_options_of_the_former(write):
         (["model.backbone={name: resnet18}"], ["model.backbone=resnet18"]),
     ],
 )
-def test_names_inside_overrides_count(write, dicts, words):
-    """Of whatever depth, as those that stand alone."""
+def test_names_in_nested_overrides_select_the_family(write, dicts, words):
+    """Compares overrides that contain a name at any depth with separate overrides."""
     path = write("model: {backbone: {name: resnet50, shortcut: C}}\ndata: {name: imagenet, size: 128}\n")
     found = config.load(path, *dicts)
     assert found == config.load(path, *words)
@@ -167,7 +167,7 @@ def test_names_inside_overrides_count(write, dicts, words):
     assert config.from_dict(config.to_dict(config.load(path)), overrides=tuple(dicts)) == found
 
 
-def test_naming_another_net_of_the_family_keeps_the_options(write):
+def test_changing_the_name_within_a_family_keeps_the_options(write):
     write("model: {backbone: {name: resnet50, shortcut: C}}\n", "ground.yaml")
     child = write("_base_: ground.yaml\nmodel: {backbone: resnet101}\n", task="")
     assert config.load(child).model.backbone == ResNetConfig(name="resnet101", shortcut="C")
@@ -184,21 +184,21 @@ def test_an_alias_is_a_copy(write):
 
 
 @pytest.mark.parametrize("bomb", ["[*{0}, *{0}]", "{{<<: [*{0}, *{0}], {1}: 1}}"])
-def test_aliases_that_multiply_end(write, bomb):
-    """Each names the one before twice: 2^30 values."""
+def test_exponentially_expanding_aliases_are_rejected(write, bomb):
+    """Builds aliases that each refer to the previous one twice: 2^30 values."""
     lines = ["a0: &a0 {x: 1}"] + [f"a{n}: &a{n} {bomb.format(f'a{n - 1}', f'k{n}')}" for n in range(1, 30)]
     message = refused(write("\n".join(lines)))
     assert "more than 10000 values" in message or "nested" in message
 
 
-def test_too_many_bases(write):
+def test_too_many_bases_are_rejected(write):
     for n in range(12):
         write(f"_base_: [{n + 1}.yaml, {n + 1}.yaml]\n", f"{n}.yaml")
     write("", "12.yaml")
     assert "more than 100 _base_ files" in refused(write("_base_: 0.yaml\n", task=""))
 
 
-def test_a_section_that_is_null_begins_with_its_defaults(write):
+def test_a_null_section_is_filled_with_its_defaults(write):
     path = write("model: {mask: {width: 3}}\nalternating: {regions: {length: 5}}\n", task="task: detection\n")
     experiment = config.load(path)
     assert experiment.model.mask == MaskConfig(width=3)
@@ -209,21 +209,21 @@ def test_a_section_that_is_null_begins_with_its_defaults(write):
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "optim: {lr: 1}\n"])
-def test_a_file_without_a_task(write, text):
+def test_a_file_without_a_task_is_rejected(write, text):
     assert "names no task" in refused(write(text, task=""))
 
 
 @pytest.mark.parametrize("text", ["[1, 2]\n", "just words\n", "3\n"])
-def test_a_file_that_is_no_mapping(write, text):
+def test_a_file_that_is_not_a_mapping_is_rejected(write, text):
     assert "mapping" in refused(write(text, task=""))
 
 
-def test_a_file_that_is_no_text(write, tmp_path):
+def test_a_file_that_is_not_text_is_rejected(write, tmp_path):
     (tmp_path / "picture.yaml").write_bytes(b"\xff\xd8\xff\xe0 task")
     assert "picture.yaml" in refused(tmp_path / "picture.yaml")
 
 
-def test_a_name_without_its_ending_and_a_name_nearly_right():
+def test_names_without_extension_and_suggestions_for_typos():
     assert config.load("shapes_resnet20") == config.load("shapes_resnet20.yaml")
     assert "did you mean shapes_resnet20.yaml?" in refused("shape_resnet20.yaml")
     assert "shapes_resnet20" in refused("xyz.yaml")

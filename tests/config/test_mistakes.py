@@ -1,4 +1,4 @@
-"""The one sentence that each mistake in a config or an override gets."""
+"""Tests the error messages for mistakes in configs and overrides."""
 
 import pytest
 from config_errors import refused
@@ -120,13 +120,13 @@ def test_mistakes_in_files(write, text, words):
     assert all(word in message for word in words), message
 
 
-def test_of_several_mistakes_one_is_told(write):
+def test_only_one_of_several_mistakes_is_reported(write):
     path = write("optim: {betas: [], momentum: x}\ntrain: {batch: y}\n")
     assert "optim.momentum is" in refused(path)
     assert "optim.betas is []: give a list of 2 entries" in refused(path, "optim.momentum=0")
 
 
-def test_an_error_of_a_base_names_that_file(write):
+def test_errors_name_the_base_file_that_contains_the_mistake(write):
     write("train: {batch: 0}\n", "ground.yaml")
     child = write("_base_: ground.yaml\noptim: {lr: 1}\n", task="")
     assert "ground.yaml: train.batch is 0" in refused(child)
@@ -135,5 +135,5 @@ def test_an_error_of_a_base_names_that_file(write):
 
 
 @pytest.mark.parametrize("override", [["optim.lr=1"], {"optim.lr": 1}, None])
-def test_overrides_that_are_no_strings(write, override):
+def test_overrides_that_are_not_strings_are_rejected(write, override):
     assert "is no string: give each as an argument" in refused(write(""), override)

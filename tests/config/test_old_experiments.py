@@ -1,4 +1,4 @@
-"""Experiments in checkpoints of earlier versions, with the keys of that time; experiments.json has one of each kind."""
+"""Tests experiments in checkpoints of earlier versions with renamed keys; experiments.json has one of each kind."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 from resdet import config
 
 EXPERIMENTS = json.loads(Path(__file__).with_name("experiments.json").read_text(encoding="utf-8"))
-PRESENT = {  # old -> present
+PRESENT = {  # old -> current
     "model.rpn.batch": "model.rpn.batch_per_image",
     "model.rpn.positives": "model.rpn.positive_fraction",
     "model.box.batch": "model.box.batch_per_image",
@@ -28,7 +28,7 @@ OF_DETECTION = {
 
 
 def flat(settings: dict, prefix: str = "") -> dict:
-    """The settings by dotted key."""
+    """Returns the settings by dotted key."""
     found = {}
     for key, value in settings.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
@@ -36,7 +36,7 @@ def flat(settings: dict, prefix: str = "") -> dict:
 
 
 def present(settings: dict) -> dict:
-    """What the experiment says today, by dotted key."""
+    """Returns the expected current settings by dotted key."""
     names = PRESENT | (OF_DETECTION if settings["task"] == "detection" else {})
     today = {names.get(key, key): value for key, value in flat(settings).items()}
     today = {re.sub(r"^model\.fpn\b", "model.neck", key): value for key, value in today.items()}
@@ -44,20 +44,20 @@ def present(settings: dict) -> dict:
 
 
 def keys_of_then(settings: dict, before: dict) -> dict:
-    """Without the keys that came later."""
+    """Omits the keys added later."""
     return {key: value for key, value in settings.items() if key in before}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_they_are_read_as_they_were(name):
+def test_old_experiments_keep_their_values(name):
     experiment = config.from_dict(EXPERIMENTS[name], f"the config inside {name}.pth")
     before = present(EXPERIMENTS[name])
     assert keys_of_then(flat(config.to_dict(experiment)), before) == before
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_types_are_the_same(name):
-    """Numbers of float fields are floats, though a file writes 90."""
+def test_old_experiments_keep_their_types(name):
+    """Checks that fields of floats hold floats although a file has 90."""
 
     def types(value):
         return [types(entry) for entry in value] if isinstance(value, list) else type(value)
@@ -68,7 +68,7 @@ def test_types_are_the_same(name):
     }
 
 
-def test_old_keys_of_a_command_and_of_a_file(tmp_path):
+def test_old_keys_in_overrides_and_files(tmp_path):
     (tmp_path / "old.yaml").write_text(
         "task: detection\ndata: {name: coco, augment: {short: [600], long: 1000}}\nmodel: {rpn: {batch: 32}}\n"
     )
@@ -78,11 +78,11 @@ def test_old_keys_of_a_command_and_of_a_file(tmp_path):
     assert (model.box.positive_fraction, model.input.min_size) == (0.5, 500)
 
 
-def test_a_key_that_another_section_has_stays():
+def test_keys_renamed_in_other_tasks_are_unchanged():
     experiment = config.load("imagenet_r50.yaml", "data.augment.short=[300,400]", "eval.views=centre")
     assert experiment.data.augment.short == (300, 400) and experiment.eval.views == "center"
 
 
-def test_the_present_key_counts_where_both_are_given():
+def test_the_current_key_takes_precedence_over_the_old_one():
     experiment = config.from_dict({"task": "detection", "model": {"input": {"short": 100, "min_size": 200}}})
     assert experiment.model.input.min_size == 200

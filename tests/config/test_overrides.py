@@ -1,4 +1,4 @@
-"""Which words of a command are overrides, and which are paths."""
+"""Tests which words of a command are overrides and which are paths."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_an_override_begins_with_a_section(word, expected):
     assert is_override(word) is expected
 
 
-def test_a_file_is_no_override(tmp_path, monkeypatch):
+def test_an_existing_file_is_not_an_override(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert is_override("name=a.pth")
     (tmp_path / "name=a.pth").touch()
@@ -38,7 +38,7 @@ def test_a_file_is_no_override(tmp_path, monkeypatch):
 
 
 def test_a_path_with_an_equals_sign_is_weights(capsys):
-    """It was dropped before, and nothing was left to evaluate."""
+    """Checks that runs/lr=0.1/best.pth is used as weights instead of being dropped as an override."""
     words = ["evaluate", "--weights", "runs/lr=0.1/best.pth", "eval.batch=3"]
     assert main(words) == 2
     assert capsys.readouterr().err.startswith("resdet: runs/lr=0.1/best.pth")
@@ -46,7 +46,7 @@ def test_a_path_with_an_equals_sign_is_weights(capsys):
     assert "Nothing to evaluate: give --weights" in capsys.readouterr().err
 
 
-def test_words_of_predict(tmp_path, monkeypatch):
+def test_words_of_predict_are_sorted_by_kind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["runs/lr=0.1/best.pth", "shots/iso=100.jpg", "eval.score=0.3"]
     weights, images, overrides = sort_words(words, ["a=b.jpg", "eval.nms=0.5"])

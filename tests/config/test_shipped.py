@@ -1,4 +1,4 @@
-"""The configs of the package."""
+"""Tests the configs shipped with the package."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from resdet import config
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
-def test_there_are_configs():
+def test_configs_are_shipped():
     assert CONFIGS and {path.stem for path in CONFIGS} <= set(config.shipped())
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_config_loads_builds_and_says_how_it_is_run(path):
+def test_every_shipped_config_loads_builds_and_documents_its_command(path):
     experiment = config.load(path)
     header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     commands = [line for line in header if line.startswith("#   command")]

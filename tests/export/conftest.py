@@ -1,4 +1,4 @@
-"""Exported files that several tests use."""
+"""Provides exported files shared by several tests."""
 
 import os
 
@@ -16,7 +16,7 @@ from resdet.hub import build_for
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory):
-    """Exports a model to a file that all processes of a test run share: the first one makes it."""
+    """Returns a function that exports a model once to a file shared by all processes of a test run."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -33,20 +33,20 @@ def once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mask_rcnn(once) -> File:
-    """Its regions are of all levels, as small as the pictures are; of true width and depth, for int8 to shrink."""
+    """A Mask R-CNN of full width and depth, so that int8 shrinks it; its small images have regions on all levels."""
     model = tiny.make("fpn", True, "data=coco", "model.box.canonical_size=30").eval()
     return once("mask_rcnn", model, Form(SHAPE))
 
 
 @pytest.fixture(scope="session")
 def pasting(once) -> File:
-    """Masks of the whole image, drawn in the graph."""
+    """A detector whose graph pastes the masks into the whole image."""
     return once("pasting", detector("c4", True, "model.box.pool=max"), Form(SHAPE, masks="inside"))
 
 
 @pytest.fixture(scope="session")
 def classifier(once) -> File:
-    """Takes any number of images."""
+    """A classifier exported with a dynamic batch size."""
     torch.manual_seed(0)
     experiment = config.load("shapes_resnet20.yaml", "model.backbone=cifar_resnet8")
     model = build_for(experiment, [f"class {number}" for number in range(10)]).eval()

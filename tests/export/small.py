@@ -1,4 +1,4 @@
-"""Small detectors, and noise for them to see."""
+"""Provides small detectors and images of noise."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ SHAPE = (64, 96)
 
 
 class File(NamedTuple):
-    """A model, and the ONNX file it was exported to."""
+    """A model and the ONNX file that it was exported to."""
 
     model: nn.Module
     path: Path
@@ -29,19 +29,19 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def batch(count: int = 1) -> Images:
-    """Noise, the last quarter of its columns padding."""
+    """Returns noise images whose last quarter of columns is padding."""
     pixels = torch.from_numpy(np.stack([picture(*SHAPE, seed) for seed in range(count)])).permute(0, 3, 1, 2)
     return Images(pixels, torch.tensor([[64.0, 72.0]]).repeat(count, 1))
 
 
 def detector(family: str, masks: bool, *overrides: str) -> nn.Module:
-    """With a shallow backbone."""
+    """Returns a detector with a shallow backbone."""
     with shallow_resnets():
         return tiny.make(family, masks, "data=coco", *overrides).eval()
 
 
 def assert_agrees(model: nn.Module, exported: ExportedDetector, count: int = 1) -> None:
-    """The detections of padded noise, all of them, those in the model's own float32 and in float64."""
+    """Compares all detections in padded noise with those of the model in float32 and in float64."""
     images = batch(count)
     sizes = [tuple(size) for size in images.sizes.int().tolist()]
     found = exported.results_of(images, sizes, 0.0)

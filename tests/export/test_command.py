@@ -1,4 +1,4 @@
-"""`resdet export`: what it writes, what it says, and that a file that is wrong is not left behind."""
+"""Tests `resdet export`: written files, printed messages, and the removal of files that fail the check."""
 
 import copy
 import json
@@ -23,12 +23,12 @@ from resdet.weights.saving import save
 pytest.importorskip("torchvision")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.usefixtures("shallow")  # to load what `detector` made
+pytestmark = pytest.mark.usefixtures("shallow")  # to load checkpoints of `detector`
 
 
 @pytest.fixture(autouse=True)
 def timed_once(monkeypatch):
-    """Latencies are of one call a round."""
+    """Reduces the measurement of latency to one call per round."""
     monkeypatch.setattr(timing, "MIN_SECONDS", 0.0)
 
 
@@ -45,7 +45,7 @@ def small(classifier, tmp_path):
     return tmp_path / "net.safetensors"
 
 
-def test_a_detector_is_checked_and_timed(checkpoint, capsys):
+def test_an_exported_detector_is_checked_and_timed(checkpoint, capsys):
     report = checkpoint.with_name("report.json")
     export(str(checkpoint), "onnx", form=Form(SHAPE), json_path=str(report))
     told = json.loads(report.read_text())
@@ -59,7 +59,7 @@ def test_a_detector_is_checked_and_timed(checkpoint, capsys):
     assert onnx_model.load(checkpoint.with_suffix(".onnx")).classes == ["disc", "square", "bar"]
 
 
-def test_a_classifier_in_both_forms_on_a_picture_of_the_users(small, at_once, tmp_path, capsys):
+def test_a_classifier_is_exported_in_both_formats_and_checked_on_a_given_image(small, at_once, tmp_path, capsys):
     image = tmp_path / "mine.png"
     cv2.imwrite(str(image), picture(50, 60))
     export(str(small), "onnx", image=str(image))
@@ -70,20 +70,20 @@ def test_a_classifier_in_both_forms_on_a_picture_of_the_users(small, at_once, tm
     assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors", "net.onnx", "mine.png", "program.pt2"}
 
 
-def test_a_picture_that_is_none(small):
+def test_a_missing_image_is_reported(small):
     with pytest.raises(Error, match="nowhere.png: cannot read the file"):
         export(str(small), "onnx", image="nowhere.png")
 
 
 @pytest.fixture
 def at_once(classifier, monkeypatch):
-    """No file is made: that of the classifier is taken."""
+    """Skips the export by copying the classifier's exported file."""
     taken = classifier.path.read_bytes()
     monkeypatch.setattr(command, "to_onnx", lambda model, path, form, *check: write_bytes(path, taken, *check))
 
 
-def test_a_file_that_says_something_else_is_not_left(classifier, at_once, tmp_path):
-    """It is of other weights."""
+def test_a_file_with_other_predictions_is_not_written(classifier, at_once, tmp_path):
+    """Checks a file exported from other weights than the checkpoint's."""
     other = copy.deepcopy(classifier.model)
     torch.nn.init.normal_(other.backbone.fc.weight)
     save(other, tmp_path / "net.safetensors", "safetensors")
@@ -92,7 +92,7 @@ def test_a_file_that_says_something_else_is_not_left(classifier, at_once, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
 
 
-def test_int8_beside_it(small, at_once, capsys):
+def test_int8_export_is_written_next_to_the_float32_one(small, at_once, capsys):
     pictures = ["data.train_images=20", "data.val_images=20"]
     export(str(small), "onnx", int8=True, calibrate="shapes_resnet20.yaml", overrides=pictures)
     said = capsys.readouterr().out
@@ -103,16 +103,16 @@ def test_int8_beside_it(small, at_once, capsys):
 
 
 @pytest.mark.parametrize("text", ["800", "800x", "x", "0x32", "800x1344x3", "-1x5", "a"])
-def test_shapes_that_are_none(text):
+def test_invalid_shapes_are_rejected(text):
     with pytest.raises(ConfigError, match=re.escape(f"--shape is {text!r}: give height and width, as 800x1344.")):
         parse_shape(text)
 
 
-def test_shapes():
+def test_shapes_are_parsed():
     assert parse_shape("800x1344") == (800, 1344) and parse_shape(None) is None
 
 
-def test_options_that_do_not_go_together(small, tmp_path):
+def test_conflicting_options_are_rejected(small, tmp_path):
     with pytest.raises(ConfigError, match="need each other"):
         export(str(small), "onnx", int8=True)
     with pytest.raises(ConfigError, match="need each other"):
@@ -123,7 +123,7 @@ def test_options_that_do_not_go_together(small, tmp_path):
         export(str(small), "onnx", int8=True, calibrate="shapes_mask_r18_fpn.yaml")
 
 
-def test_a_form_that_the_model_does_not_have(classifier):
+def test_forms_that_do_not_fit_the_model_are_rejected(classifier):
     with pytest.raises(ConfigError, match="--nms and --masks are for detectors"):
         graph_of(classifier.model, Form(masks="inside"))
     with pytest.raises(ConfigError, match="this one has none"):
@@ -132,13 +132,13 @@ def test_a_form_that_the_model_does_not_have(classifier):
         graph_of(detector("fpn", True), Form(nms="outside"))
 
 
-def test_an_exported_file_is_not_exported_again(classifier, monkeypatch):
+def test_exporting_an_exported_file_is_rejected(classifier, monkeypatch):
     monkeypatch.setattr(command.hub, "load", onnx_model.load)
     with pytest.raises(ConfigError, match="is already an exported file"):
         export(str(classifier.path), "onnx")
 
 
-def test_a_missing_openvino_is_named_before_any_work(monkeypatch, small):
+def test_a_missing_openvino_is_reported_before_loading(monkeypatch, small):
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(command.hub, "load", None)
     with pytest.raises(Error, match=r'^Export to OpenVINO needs a package .*: pip install "resdet\[openvino\]"$'):
@@ -147,7 +147,7 @@ def test_a_missing_openvino_is_named_before_any_work(monkeypatch, small):
         hub_load("a.xml")
 
 
-def test_the_checkpoint_itself_is_no_place(small):
+def test_overwriting_the_checkpoint_is_rejected(small):
     before = small.read_bytes()
     with pytest.raises(FileError, match="is the input file: give another output file with --out"):
         export(str(small), "onnx", out=str(small))

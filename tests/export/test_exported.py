@@ -1,4 +1,4 @@
-"""An ONNX file as a model: pictures of any size, results in their own pixels."""
+"""Tests prediction with exported ONNX files on images of any size, against the original models."""
 
 import json
 
@@ -28,8 +28,8 @@ def found(mask_rcnn):
     return onnx_model.load(mask_rcnn.path)
 
 
-def test_a_picture_of_the_files_shape_gives_what_the_checkpoint_gives(mask_rcnn, found):
-    """It is neither padded nor shrunk: short side 64, and the long one a multiple of 32."""
+def test_predictions_match_the_checkpoint(mask_rcnn, found):
+    """Uses an image that needs no padding: its short side is resized to 64, its long side to a multiple of 32."""
     image = picture(128, 192)
     (expected,), (ours,) = mask_rcnn.model.predict([image], 0.1), found.predict([image], 0.1)
     agrees, note = compare_results(expected, ours)
@@ -41,8 +41,8 @@ def test_a_picture_of_the_files_shape_gives_what_the_checkpoint_gives(mask_rcnn,
 
 
 @pytest.mark.parametrize("size", [(50, 40), (40, 50), (300, 200), (200, 900), (1, 1), (3, 700)])
-def test_pictures_are_brought_to_the_shape(found, size):
-    """The whole picture in the upper left corner, as large as the weights want it or as fits; boxes come back."""
+def test_images_are_resized_and_padded_to_the_shape(found, size):
+    """Checks that the resized image fills the upper left corner up to the shape, and that boxes are scaled back."""
     images, originals = found.prepare([picture(*size)])
     assert images.pixels.shape == (1, 3, *SHAPE) and originals == [size]
     height, width = images.sizes[0].int().tolist()
@@ -50,21 +50,21 @@ def test_pictures_are_brought_to_the_shape(found, size):
     assert not images.pixels[0, :, height:].any() and not images.pixels[0, :, :, width:].any()
     if min(size) > 10:
         assert height / width == pytest.approx(size[0] / size[1], rel=0.1)
-        assert height == SHAPE[0] or width == SHAPE[1]  # these weights want a short side of 64 at least
+        assert height == SHAPE[0] or width == SHAPE[1]  # the trained short side is at least 64
     (result,) = found.predict([picture(*size)], 0.0)
     assert result.size == size and len(result) and result.masks.shape == (len(result), *size)
     assert (result.boxes >= 0).all() and (result.boxes <= np.array(size[::-1] * 2) + 1e-3).all()
 
 
-def test_sides_are_the_weights_own_where_they_fit():
+def test_sides_are_limited_by_the_exported_shape():
     wanted = InputConfig(min_size=60, max_size=100)
     assert sides(120, 120, wanted, (64, 96)) == (60, 100)
-    assert sides(200, 100, wanted, (64, 96)) == (48, 96)  # 100 wide is too wide
-    assert sides(100, 200, wanted, (64, 96)) == (32, 64)  # stands, where the shape lies
+    assert sides(200, 100, wanted, (64, 96)) == (48, 96)  # a width of 100 would exceed the shape
+    assert sides(100, 200, wanted, (64, 96)) == (32, 64)  # a portrait image in a landscape shape
 
 
-def test_masks_pasted_in_the_graph(pasting):
-    """In a picture of the shape itself they are those that Python pastes."""
+def test_masks_pasted_in_the_graph_match_python(pasting):
+    """Compares the masks with those pasted in Python, on an image of the exported shape."""
     found, image = onnx_model.load(pasting.path), picture(*SHAPE)
     (expected,), (ours,) = pasting.model.predict([image], 0.0), found.predict([image], 0.0)
     assert np.allclose(ours.boxes, expected.boxes, atol=1e-2) and np.array_equal(ours.labels, expected.labels)
@@ -73,7 +73,7 @@ def test_masks_pasted_in_the_graph(pasting):
     assert larger.masks.shape[1:] == (2 * SHAPE[0], 2 * SHAPE[1])
 
 
-def test_a_classifier_names_what_it_sees(classifier):
+def test_classifications_match_the_checkpoint(classifier):
     images = [picture(50, 70), picture(32, 32, 1), picture(40, 33, 2)]
     found = onnx_model.load(classifier.path)
     for ours, expected in zip(found.predict(images, 3), classifier.model.predict(images, 3), strict=True):
@@ -81,7 +81,7 @@ def test_a_classifier_names_what_it_sees(classifier):
         assert np.allclose(ours.scores, expected.scores, atol=1e-6)
 
 
-def test_the_command_that_predicts_takes_it(mask_rcnn, classifier, tmp_path, capsys):
+def test_resdet_predict_accepts_exported_files(mask_rcnn, classifier, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "mine.png"), picture(*SHAPE))
     predict(
         [str(mask_rcnn.path)], [str(tmp_path)], score=0.1, json_path=tmp_path / "rows.json", draw=tmp_path / "drawn"
@@ -93,7 +93,7 @@ def test_the_command_that_predicts_takes_it(mask_rcnn, classifier, tmp_path, cap
     assert "mine.png: class" in capsys.readouterr().out
 
 
-def test_files_that_are_not_ours(tmp_path):
+def test_invalid_files_and_foreign_models_are_rejected(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"not a model")
     with pytest.raises(WeightsError, match="nowhere.onnx: no such file"):
         onnx_model.load(tmp_path / "nowhere.onnx")
@@ -107,14 +107,14 @@ def test_files_that_are_not_ours(tmp_path):
         onnx_model.load(tmp_path / "b.onnx")
 
 
-def test_a_missing_runtime_is_named(monkeypatch, mask_rcnn):
+def test_a_missing_runtime_is_reported(monkeypatch, mask_rcnn):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(Error, match="pip install onnxruntime$"):
         onnx_model.load(mask_rcnn.path)
 
 
 @pytest.mark.parametrize("family", ["fpn", "cascade"], ids=["a box for each class", "one for all"])
-def test_suppression_outside_finds_what_suppression_inside_finds(family):
+def test_nms_outside_matches_nms_inside(family):
     model, images = detector(family, False), batch(2)
     with torch.no_grad():
         boxes, scores = graph_of(model, Form(SHAPE, nms="outside"))(*images)
@@ -127,18 +127,18 @@ def test_suppression_outside_finds_what_suppression_inside_finds(family):
         assert torch.allclose(ours[expected.valid], theirs[expected.valid], atol=1e-4)
 
 
-def test_the_evaluator_wants_the_checkpoint(classifier):
+def test_evaluating_an_exported_file_is_rejected(classifier):
     with pytest.raises(ConfigError, match="evaluate the checkpoint"):
         evaluate([str(classifier.path)])
 
 
-def test_an_exported_file_of_another_class_is_refused(classifier):
+def test_an_exported_file_of_another_class_is_rejected(classifier):
     assert resdet.load(classifier.path, expect=ExportedClassifier).exported
     with pytest.raises(ConfigError, match="is of class ExportedClassifier, not Detector"):
         resdet.load(classifier.path, expect=resdet.detection.Detector)
 
 
-def test_an_exported_classifier_of_a_localizer_is_refused_in_fast_mode_too(classifier, tmp_path):
+def test_an_exported_classifier_for_a_localizer_is_rejected_in_fast_mode(classifier, tmp_path):
     localizer = resdet.build("imagenet_loc_r101.yaml", "model.backbone=cifar_resnet8", "model.num_classes=10")
     resdet.weights.save(localizer, tmp_path / "localizer.safetensors", "safetensors")
     with pytest.raises(ConfigError, match="model.onnx is not a classifier with the localizer's 10 classes"):

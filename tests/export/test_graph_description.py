@@ -1,4 +1,4 @@
-"""What ONNX files say of themselves: checked in type, length and against their graph, before anything is computed."""
+"""Tests that the metadata of ONNX files is validated (types, lengths, consistency with the graph) before inference."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ DETECTOR = {
 def graph(
     shape: list, outputs: list[str], inputs: tuple = ("images",), extra: tuple = (), initial: tuple = ()
 ) -> bytes:
-    """Each output is the mean of the images."""
+    """Returns a model whose outputs are the mean of the images."""
     from onnx import TensorProto, helper
 
     values = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *shape])]
@@ -76,7 +76,7 @@ def assert_refused(path: Path, *words: str) -> None:
     assert str(path) in message and "\n" not in message and all(word in message for word in words), message
 
 
-def test_the_files_of_these_attacks_are_models(tmp_path):
+def test_valid_files_are_loaded(tmp_path):
     assert resdet.load(write(tmp_path, CLASSIFIER)).classes == ["a", "b"]
     found = resdet.load(write(tmp_path, DETECTOR, detector()))
     assert found.category_ids == [3, 7] and found.input.max_size == 64
@@ -101,20 +101,20 @@ ODD_OF_DETECTORS = {
 
 
 @pytest.mark.parametrize("key, value", [(key, value) for key, values in ODD.items() for value in values])
-def test_what_a_classifier_says(tmp_path, key, value):
+def test_invalid_metadata_of_classifiers_is_rejected(tmp_path, key, value):
     assert_refused(write(tmp_path, CLASSIFIER | {key: value}))
     assert_refused(write(tmp_path, {k: v for k, v in CLASSIFIER.items() if k != key}))
 
 
 @pytest.mark.parametrize("key, value", [(key, value) for key, values in ODD_OF_DETECTORS.items() for value in values])
-def test_what_a_detector_says(tmp_path, key, value):
+def test_invalid_metadata_of_detectors_is_rejected(tmp_path, key, value):
     assert_refused(write(tmp_path, DETECTOR | {key: value}, detector()))
 
 
 @pytest.mark.parametrize(
     "text", [b"", b"[" * 100_000, b"1" * 5000, b"{'a': 1}"], ids=["empty", "deep", "long", "quotes"]
 )
-def test_metadata_that_is_no_json(tmp_path, text):
+def test_metadata_that_is_not_json_is_rejected(tmp_path, text):
     assert_refused(write(tmp_path, CLASSIFIER | {"classes": text}), "the metadata key classes is not valid JSON")
 
 
@@ -130,24 +130,24 @@ def test_metadata_that_is_no_json(tmp_path, text):
         (DETECTOR | {"nms": "outside"}, detector),
     ],
 )
-def test_metadata_of_another_graph(tmp_path, told, model):
+def test_metadata_that_does_not_match_the_graph_is_rejected(tmp_path, told, model):
     assert_refused(write(tmp_path, told, model()), "does not match the graph")
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08", b"garbage" * 9, bytes(100)])
-def test_what_is_no_graph(tmp_path, data):
+def test_files_that_are_not_onnx_are_rejected(tmp_path, data):
     (tmp_path / "file.onnx").write_bytes(data)
     assert_refused(tmp_path / "file.onnx")
 
 
-def test_names_that_are_no_text(tmp_path):
+def test_names_that_are_not_utf8_are_rejected(tmp_path):
     whole = write(tmp_path, CLASSIFIER).read_bytes()
     for name in (b"logits", b"resdet.task", b"images"):
         (tmp_path / "file.onnx").write_bytes(whole.replace(name, b"\xfe" * len(name)))
         assert_refused(tmp_path / "file.onnx")
 
 
-def test_truncated_graphs(tmp_path):
+def test_truncated_files_are_rejected(tmp_path):
     whole = write(tmp_path, CLASSIFIER).read_bytes()
     for length in range(0, len(whole), 29):
         (tmp_path / "file.onnx").write_bytes(whole[:length])
@@ -169,8 +169,8 @@ def test_weights_outside_the_folder_are_not_read(tmp_path):
     assert_refused(write(tmp_path / "inner", CLASSIFIER, model), "is not a valid ONNX file")
 
 
-def test_what_is_computed_ahead_is_bounded(tmp_path, monkeypatch):
-    """Four hundred million numbers from one: onnxruntime is told not to fold them into the graph."""
+def test_constant_folding_is_limited(tmp_path, monkeypatch):
+    """Checks that onnxruntime is configured not to fold large constants, which could expand to gigabytes."""
     asked = []
     import onnxruntime
 
@@ -184,7 +184,7 @@ def test_what_is_computed_ahead_is_bounded(tmp_path, monkeypatch):
     assert asked == [onnx_model.LARGEST_CONSTANT]
 
 
-def test_a_graph_that_fails_is_a_sentence(tmp_path, monkeypatch):
+def test_a_failing_graph_raises_a_user_error(tmp_path, monkeypatch):
     found = resdet.load(write(tmp_path, CLASSIFIER))
     found.outputs = ["nothing"]
     with pytest.raises(Error, match="cannot be run"):

@@ -1,4 +1,4 @@
-"""Whole models in onnxruntime: what they say, what the file tells of itself, and what cannot be exported."""
+"""Tests whole models in onnxruntime against the originals, their metadata, and the rejection of unsupported exports."""
 
 import dataclasses
 import json
@@ -21,11 +21,11 @@ def check(model, path, count: int = 1) -> None:
     assert_agrees(model, onnx_model.load(path), count)
 
 
-def test_mask_rcnn(mask_rcnn):
+def test_mask_rcnn_matches_the_model(mask_rcnn):
     check(*mask_rcnn)
 
 
-def test_mask_rcnn_on_conv4(pasting):
+def test_mask_rcnn_c4_matches_the_model(pasting):
     check(*pasting)
 
 
@@ -40,13 +40,13 @@ SLOW = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family, masks, overrides, form", SLOW)
-def test_the_family(family, masks, overrides, form, tmp_path):
+def test_detectors_of_each_family_match_the_model(family, masks, overrides, form, tmp_path):
     model = detector(family, masks, *overrides)
     to_onnx(model, tmp_path / "model.onnx", form)
     check(model, tmp_path / "model.onnx")
 
 
-def test_a_cascade_of_any_number_of_images_suppressed_outside(tmp_path):
+def test_a_cascade_with_nms_outside_and_dynamic_batch(tmp_path):
     model = detector("cascade", False, "model.box.ious=[0.5, 0.6]")
     to_onnx(model, tmp_path / "model.onnx", Form(SHAPE, nms="outside", dynamic_batch=True))
     for count in (1, 3):
@@ -55,7 +55,7 @@ def test_a_cascade_of_any_number_of_images_suppressed_outside(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["fpn", "c4", "cascade"])
-def test_any_number_of_images(family, tmp_path):
+def test_detectors_with_dynamic_batch(family, tmp_path):
     model = detector(family, True)
     to_onnx(model, tmp_path / "model.onnx", Form(SHAPE, dynamic_batch=True))
     for count in (1, 3):
@@ -71,8 +71,8 @@ def test_a_classifier_takes_any_number_of_images(classifier):
         assert torch.allclose(found(images[:count]), expected, atol=1e-5)
 
 
-def test_the_file_tells_all_that_a_host_must_know(mask_rcnn):
-    """Read by onnx itself."""
+def test_metadata_and_ports_of_the_file(mask_rcnn):
+    """Reads the metadata, inputs and outputs with the onnx package."""
     file = onnx.load(mask_rcnn.path)
     onnx.checker.check_model(file)
     told = {entry.key: json.loads(entry.value) for entry in file.metadata_props if entry.key.startswith("resdet.")}
@@ -84,10 +84,10 @@ def test_the_file_tells_all_that_a_host_must_know(mask_rcnn):
     assert dims["boxes"] == [1, 100, 4] and dims["masks"] == [1, 100, 28, 28] and dims["valid"] == [1, 100]
     assert [value.name for value in file.graph.input] == ["images", "sizes", "score"]
     domains = {node.domain for node in file.graph.node}
-    assert domains <= {"", "ai.onnx"}  # nothing that another runtime does not know
+    assert domains <= {"", "ai.onnx"}  # no custom operators
 
 
-def test_the_score_limit_may_be_left_to_the_file(mask_rcnn):
+def test_the_score_threshold_is_an_optional_input(mask_rcnn):
     images = batch()
     given = {"images": images.pixels.contiguous().numpy(), "sizes": images.sizes.numpy()}
     session = onnx_model.load(mask_rcnn.path).runtime.session
@@ -97,7 +97,7 @@ def test_the_score_limit_may_be_left_to_the_file(mask_rcnn):
     assert session.run(["valid"], given | {"score": torch.tensor(0.9999).numpy()})[0].sum() == 0
 
 
-def test_what_cannot_be_is_refused(tmp_path, classifier):
+def test_unsupported_exports_are_rejected(tmp_path, classifier):
     with pytest.raises(ConfigError, match="multiples of 32, such as 128x96"):
         to_onnx(detector("c4", False), tmp_path / "a.onnx", Form((100, 96)))
     with pytest.raises(ConfigError, match="use --nms inside"):
@@ -109,7 +109,7 @@ def test_what_cannot_be_is_refused(tmp_path, classifier):
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_packages_are_named(monkeypatch, tmp_path, classifier):
+def test_missing_packages_are_reported(monkeypatch, tmp_path, classifier):
     monkeypatch.setattr("resdet.export.onnx.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(Error, match=r"pip install onnxscript\.$"):
         to_onnx(classifier.model, tmp_path / "a.onnx")
@@ -117,7 +117,7 @@ def test_missing_packages_are_named(monkeypatch, tmp_path, classifier):
 
 @pytest.mark.slow
 def test_resnet50_with_a_hundred_detections(tmp_path):
-    """Weights of the scale of trained ones, in torchvision's settings."""
+    """Uses random weights of the scale of trained ones, with torchvision's settings."""
     from resdet.bench.detection import sample_image, twins
 
     _, model = twins(True, 320, 416, "resnet50")

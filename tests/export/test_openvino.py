@@ -1,4 +1,4 @@
-"""OpenVINO's files: what they find, what they tell of themselves, and what of them is refused."""
+"""Tests OpenVINO files: detections against the models, metadata, and the rejection of damaged files."""
 
 import ctypes
 import gc
@@ -55,17 +55,17 @@ def found(mask_pair):
 
 @pytest.fixture
 def copy(pair, tmp_path) -> Path:
-    """The classifier's pair, to be damaged."""
+    """A copy of the classifier's files, to be damaged."""
     for file in (pair.path, pair.path.with_suffix(".bin")):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     return tmp_path / pair.path.name
 
 
-def test_mask_rcnn(mask_pair, found):
+def test_mask_rcnn_matches_the_model(mask_pair, found):
     assert_agrees(mask_pair.model, found)
 
 
-def test_max_pooled_regions_and_masks_pasted_in_the_graph(pasting, tmp_path):
+def test_max_pooling_and_masks_pasted_in_the_graph_match_the_model(pasting, tmp_path):
     assert_agrees(pasting.model, openvino_model.load(converted(pasting, tmp_path).path, "f32"))
 
 
@@ -78,7 +78,7 @@ def test_max_pooled_regions_and_masks_pasted_in_the_graph(pasting, tmp_path):
         ("mnc", True, Form(SHAPE)),
     ],
 )
-def test_the_family(family, masks, form, tmp_path):
+def test_detectors_of_each_family_match_the_model(family, masks, form, tmp_path):
     model = detector(family, masks)
     to_openvino(model, tmp_path / "model.xml", form)
     for count in (1, 3):
@@ -94,14 +94,14 @@ def test_a_classifier_takes_any_number_of_images(pair):
         assert torch.allclose(found(images[:count]), expected, atol=1e-5)
 
 
-def test_the_score_limit_is_an_input(mask_pair, found):
+def test_the_score_threshold_is_an_input(mask_pair, found):
     image = picture(*SHAPE)
     for score in (0.1, 0.3, 0.9999):
         (ours,), (expected,) = found.predict([image], score), mask_pair.model.predict([image], score)
         assert len(ours) == len(expected)
 
 
-def test_it_tells_what_the_onnx_file_tells(mask_rcnn, mask_pair, found):
+def test_metadata_equals_that_of_the_onnx_file(mask_rcnn, mask_pair, found):
     assert found.description == onnx_model.load(mask_rcnn.path).description
     graph = openvino_model.core().read_model(mask_pair.path)
     told = {key: json.loads(text) for key, text in graph.get_rt_info("resdet").value.items() if key != "sha256"}
@@ -113,7 +113,7 @@ def test_it_tells_what_the_onnx_file_tells(mask_rcnn, mask_pair, found):
     assert "f32" in types and "f16" not in types
 
 
-def test_the_modes_of_load_choose_the_precision(pair, monkeypatch):
+def test_the_mode_of_load_sets_the_precision(pair, monkeypatch):
     assert resdet.load(pair.path).runtime.precision == "f32"
     asked = []
     monkeypatch.setattr(hub.openvino_model, "load", lambda path, precision: asked.append(precision))
@@ -122,20 +122,20 @@ def test_the_modes_of_load_choose_the_precision(pair, monkeypatch):
     assert asked == ["f32", None]
 
 
-def test_a_precision_that_is_none(pair):
+def test_an_unknown_precision_is_rejected(pair):
     with pytest.raises(ConfigError, match="precision is 'fp32': give f32, bf16 or f16."):
         openvino_model.load(pair.path, "fp32")
 
 
-def test_the_command_that_predicts_takes_it(pair, tmp_path, capsys):
+def test_resdet_predict_accepts_openvino_files(pair, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "mine.png"), picture(50, 60))
     predict([str(pair.path)], [str(tmp_path / "mine.png")], top=2)
     (expected,) = pair.model.predict([tmp_path / "mine.png"], 2)
     assert expected.names[0] in capsys.readouterr().out
 
 
-def test_threads_take_turns(found):
-    """Without turns, OpenVINO gives a call the outputs of another one."""
+def test_concurrent_predictions_are_serialized(found):
+    """Predicts in several threads: without a lock, OpenVINO mixes up the outputs of concurrent calls."""
     images = [picture(*SHAPE, seed) for seed in range(6)]
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(lambda image: found.predict([image])[0], images))
@@ -143,7 +143,7 @@ def test_threads_take_turns(found):
         assert np.array_equal(ours.boxes, alone.boxes)
 
 
-def test_int8_runs_in_bytes(classifier, pair, tmp_path):
+def test_int8_convolutions_run_in_int8(classifier, pair, tmp_path):
     whole = openvino_model.load(pair.path, "f32")
     images = [picture(32, 32, seed) for seed in range(20)]
     quantize(classifier.path, tmp_path / "int8.onnx", map(whole.feed, images))
@@ -191,8 +191,8 @@ def test_damaged_files(kind, copy):
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads Linux's map of the memory")
-def test_a_signal_finds_a_stack_after_models_are_deleted(pair):
-    """The CPU plugin of OpenVINO replaces the alternate signal stack, which Python's handlers run on."""
+def test_signals_are_handled_after_models_are_deleted(pair):
+    """Checks the alternate signal stack of Python's handlers, which OpenVINO's CPU plugin replaces."""
     first = openvino_model.load(pair.path)
     second = openvino_model.load(pair.path)
     del first
@@ -201,7 +201,7 @@ def test_a_signal_finds_a_stack_after_models_are_deleted(pair):
     received = []
     former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
-        assert signal_stack_is_mapped()  # else the next line kills the process
+        assert signal_stack_is_mapped()  # otherwise the next line would kill the process
         signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, former)
@@ -215,7 +215,7 @@ def signal_stack_is_mapped() -> bool:
     return not stack[0] or any(int(start, 16) <= stack[0] < int(end, 16) for start, end in ranges)
 
 
-def test_a_file_that_is_not_ours(pair, tmp_path):
+def test_a_file_of_another_program_is_rejected(pair, tmp_path):
     graph = openvino_model.core().read_model(pair.path)
     del graph.get_rt_info()["resdet"]
     openvino.save_model(graph, tmp_path / "a.xml")
@@ -223,14 +223,14 @@ def test_a_file_that_is_not_ours(pair, tmp_path):
         resdet.load(tmp_path / "a.xml")
 
 
-def test_a_graph_that_is_not_the_described_one(copy):
+def test_metadata_that_does_not_match_the_graph_is_rejected(copy):
     copy.write_text(copy.read_text().replace('<shape value="[32, 32]"', '<shape value="[64, 64]"'))
     with pytest.raises(WeightsError, match="the metadata does not match the graph"):
         resdet.load(copy)
 
 
-def test_a_full_disk_leaves_the_former_pair(classifier, copy, monkeypatch):
-    """The .xml file fits on it, the .bin file does not."""
+def test_a_full_disk_keeps_the_old_files(classifier, copy, monkeypatch):
+    """Limits the file size so that the .xml file can be written and the .bin file cannot."""
     former = {path: path.read_bytes() for path in (copy, copy.with_suffix(".bin"))}
 
     def write(path, content, *check):
@@ -247,11 +247,11 @@ def test_a_full_disk_leaves_the_former_pair(classifier, copy, monkeypatch):
 
 
 class TestCommand:
-    """`resdet export --to openvino`."""
+    """Tests `resdet export --to openvino`."""
 
     @pytest.fixture(autouse=True)
     def at_once(self, classifier, monkeypatch):
-        """No ONNX file is made: that of the classifier is taken. Latencies are of one call a round."""
+        """Skips the ONNX export by copying the classifier's file, and reduces the latency to one call per round."""
         taken = classifier.path.read_bytes()
         monkeypatch.setattr(command, "to_onnx", lambda model, path, form, *check: write_bytes(path, taken, *check))
         monkeypatch.setattr(timing, "MIN_SECONDS", 0.0)
@@ -261,7 +261,7 @@ class TestCommand:
         save(classifier.model, tmp_path / "net.safetensors", "safetensors")
         return tmp_path / "net.safetensors"
 
-    def test_the_pair_is_checked_and_timed_and_so_is_int8(self, checkpoint, capsys):
+    def test_float32_and_int8_files_are_checked_and_timed(self, checkpoint, capsys):
         report = checkpoint.with_name("report.json")
         pictures = ["data.train_images=20", "data.val_images=20"]
         settings = {"int8": True, "calibrate": "shapes_resnet20.yaml", "overrides": pictures}
@@ -275,7 +275,7 @@ class TestCommand:
         assert files == {checkpoint.name, "report.json", "net.xml", "net.bin", "net.int8.xml", "net.int8.bin"}
         assert "bf16" not in told and resdet.load(checkpoint.with_name("net.int8.xml")).size == 32
 
-    def test_a_pair_that_says_something_else_is_not_left(self, checkpoint, classifier):
+    def test_files_with_other_predictions_are_not_written(self, checkpoint, classifier):
         classifier_of_others = resdet.load(checkpoint)
         torch.nn.init.normal_(classifier_of_others.backbone.fc.weight)
         save(classifier_of_others, checkpoint, "safetensors")
@@ -283,8 +283,8 @@ class TestCommand:
             export(str(checkpoint), "openvino")
         assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
 
-    def test_what_a_lower_default_precision_costs_is_told(self, checkpoint, monkeypatch, capsys):
-        """As on a CPU that computes in bf16."""
+    def test_the_error_of_a_lower_default_precision_is_reported(self, checkpoint, monkeypatch, capsys):
+        """Simulates a CPU on which OpenVINO computes in bf16 by default."""
         opened = openvino_model.OpenVINORuntime.__init__
 
         def open_in_bf16(self, graph, precision, device):
@@ -298,7 +298,7 @@ class TestCommand:
         told = json.loads(checkpoint.with_name("report.json").read_text())["bf16"]
         assert told["latency_ms"].keys() == {"f32", "bf16"} and told["difference"].startswith("same top class")
 
-    def test_names_that_cannot_be(self, checkpoint):
+    def test_invalid_output_names_are_rejected(self, checkpoint):
         weights = checkpoint.rename(checkpoint.with_suffix(".bin"))
         before = weights.read_bytes()
         with pytest.raises(ConfigError, match=r"--out is a.onnx: give a name that ends in .xml; the .bin file is"):

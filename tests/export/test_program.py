@@ -1,4 +1,4 @@
-"""A program of torch.export: loaded by torch alone, it gives what the model gives, to the last bit."""
+"""Tests programs of torch.export: loaded without a model, their outputs equal the model's bitwise."""
 
 import json
 import os
@@ -27,8 +27,8 @@ torch.save(torch.export.load(sys.argv[1]).module()(*given), sys.argv[3])
 """
 
 
-def test_a_process_that_knows_no_model_runs_it(tmp_path):
-    """Masks in the boxes; the number of images is left open."""
+def test_a_program_runs_in_another_process(tmp_path):
+    """Runs a Mask R-CNN with masks and a dynamic batch size in a process that only loads the program."""
     model, form = detector("c4", True), Form(SHAPE, dynamic_batch=True)
     to_program(model, tmp_path / "model.pt2", form)
     torch.save(tuple(batch(3)), tmp_path / "given.pt")
@@ -42,7 +42,7 @@ def test_a_process_that_knows_no_model_runs_it(tmp_path):
     assert expected[3].any() and all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_with_suppression_outside(tmp_path):
+def test_a_program_with_nms_outside(tmp_path):
     model, form = detector("fpn", False, "model.box.canonical_size=30"), Form(SHAPE, nms="outside")
     program = to_program(model, tmp_path / "model.pt2", form)
     with torch.no_grad():
@@ -54,12 +54,12 @@ def test_with_suppression_outside(tmp_path):
 
 
 class Looking(torch.nn.Module):
-    """What no graph can hold: the way on depends on a pixel."""
+    """A module that cannot be traced, since its control flow depends on a pixel."""
 
     def forward(self, images, sizes):
         return images + 1 if images.sum() > 0 else images
 
 
-def test_what_has_no_graph_is_named():
+def test_an_untraceable_model_is_reported():
     with pytest.raises(Error, match="torch.export cannot trace this model"):
         trace(Looking(), detector("c4", False), Form(SHAPE))

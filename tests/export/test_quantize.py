@@ -1,4 +1,4 @@
-"""int8: which layers, what a file of them says, and what it costs."""
+"""Tests int8 quantization: the quantized layers, the resulting file, and the loss of accuracy."""
 
 import json
 from collections import Counter
@@ -32,13 +32,13 @@ def int8(mask_rcnn, tmp_path_factory):
 
 
 def weights_of(path) -> dict[str, str]:
-    """The layers' weights as they are written, and in what type."""
+    """Returns the data types of the layers' weights by name."""
     file = onnx.load(path)
     types = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in file.graph.initializer}
     return {name: kind for name, kind in types.items() if "model." in name and "weight" in name and "scale" not in name}
 
 
-def test_layers_are_bytes_but_for_the_last_ones(mask_rcnn, int8):
+def test_all_layers_but_the_last_are_int8(mask_rcnn, int8):
     kinds = weights_of(int8)
     layers = [name for name in weights_of(mask_rcnn.path) if "upsample" not in name]
     for layer in layers:
@@ -47,25 +47,25 @@ def test_layers_are_bytes_but_for_the_last_ones(mask_rcnn, int8):
         assert kept == ["FLOAT" if whole else "INT8"], layer
     assert len(layers) > 30
     scales = {t.name: t.dims for t in onnx.load(int8).graph.initializer if "conv1.conv.weight_scale" in t.name}
-    assert all(list(dims) != [1] for dims in scales.values()) and scales  # one a channel
+    assert all(list(dims) != [1] for dims in scales.values()) and scales  # one per channel
 
 
-def test_what_follows_the_last_layers_stays_as_it_was(mask_rcnn, int8):
-    """No operation of decoding, suppression or pooling is touched."""
+def test_postprocessing_is_not_quantized(mask_rcnn, int8):
+    """Compares the counts of operations of box decoding, NMS and pooling before and after quantization."""
     counts = [Counter(node.op_type for node in onnx.load(path).graph.node) for path in (mask_rcnn.path, int8)]
     for kind in ("NonMaxSuppression", "RoiAlign", "TopK", "Exp", "Div", "Sigmoid", "ConvTranspose"):
         assert counts[0][kind] == counts[1][kind] > 0, kind
     assert counts[1]["QuantizeLinear"] > 40
 
 
-def test_it_is_a_model_like_the_other(mask_rcnn, int8):
+def test_an_int8_detector_has_the_same_description(mask_rcnn, int8):
     whole, small = onnx_model.load(mask_rcnn.path), onnx_model.load(int8)
     assert small.description == whole.description and int8.stat().st_size < 0.3 * mask_rcnn.path.stat().st_size
     (result,) = small.predict([picture(80, 90)], 0.0)
     assert len(result) and result.masks.shape[1:] == (80, 90)
 
 
-def test_a_classifier_in_int8_agrees_nearly(classifier, tmp_path):
+def test_probabilities_of_an_int8_classifier_are_close(classifier, tmp_path):
     whole = onnx_model.load(classifier.path)
     images = [picture(32, 32, seed) for seed in range(20)]
     quantize(classifier.path, tmp_path / "int8.onnx", map(whole.feed, images))
@@ -75,13 +75,13 @@ def test_a_classifier_in_int8_agrees_nearly(classifier, tmp_path):
     assert 0 < apart < 0.05
 
 
-def test_nothing_to_calibrate_with(classifier, tmp_path):
+def test_missing_calibration_images_are_reported(classifier, tmp_path):
     with pytest.raises(DataError, match="no calibration images"):
         quantize(classifier.path, tmp_path / "int8.onnx", [])
     assert not list(tmp_path.iterdir())
 
 
-def test_images_of_a_folder_and_of_a_config(tmp_path, mask_rcnn):
+def test_calibration_images_of_a_folder_and_of_a_config(tmp_path, mask_rcnn):
     for number in range(COUNT + 6):
         (tmp_path / f"{number:03}.png").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("no image")
@@ -96,7 +96,7 @@ def test_images_of_a_folder_and_of_a_config(tmp_path, mask_rcnn):
 
 
 def test_accuracy_of_an_exported_classifier(classifier):
-    """Beside a count by hand."""
+    """Compares the top-1 accuracy with one computed from `predict`."""
     experiment = Calibration("shapes_resnet20.yaml", ["data.val_images=40"]).experiment
     images = ShapeImages(40, 32, experiment.data.seed, "val")
     model = onnx_model.load(classifier.path)
@@ -109,7 +109,7 @@ def test_accuracy_of_an_exported_classifier(classifier):
 
 
 def coco_of(folder, model) -> tuple[dict, list[dict]]:
-    """Noise on disk, every other detection in it as its truth, and all detections, by the checkpoint."""
+    """Writes noise images; returns every other detection of the model as ground truth, and all its detections."""
     truth = {"images": [], "annotations": [], "categories": []}
     truth["categories"] = [{"id": id, "name": name} for id, name in zip(model.category_ids, model.classes)]
     found = []
@@ -126,7 +126,7 @@ def coco_of(folder, model) -> tuple[dict, list[dict]]:
 
 
 def test_ap_of_an_exported_detector(mask_rcnn, tmp_path):
-    """Pictures of the file's own shape, where it finds what the checkpoint finds: pycocotools' figures of that."""
+    """Compares with pycocotools' AP of the checkpoint's detections, on images of the exported shape."""
     truth, found = coco_of(tmp_path, mask_rcnn.model)
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text(json.dumps(found))
@@ -148,8 +148,8 @@ def result(boxes, scores, labels) -> Result:
     return Result(boxes, np.array(scores, np.float32), labels, names, labels, (100, 100))
 
 
-def test_the_difference_in_words():
-    """The first moves by two pixels, the second has another class, the third is gone."""
+def test_the_text_of_the_difference_of_results():
+    """The first detection moves by two pixels, the second changes its class, the third vanishes."""
     before = result([[0, 0, 40, 40], [50, 50, 90, 90], [0, 60, 20, 80]], [0.9, 0.8, 0.3], [1, 2, 1])
     after = result([[50, 50, 90, 90], [0, 0, 42, 40]], [0.85, 0.7], [1, 1])
     assert difference_of_results(before, after) == (
@@ -158,6 +158,6 @@ def test_the_difference_in_words():
     assert difference_of_results(before, result([], [], [])) == "0 of 3 detections match"
 
 
-def test_the_cost_of_it():
+def test_the_table_of_int8_costs():
     table = verify.cost_table({"AP": 0.5, "AP50": 0.75}, {"AP": 0.4875, "AP50": 0.76})
     assert table.splitlines()[2:] == ["| AP | 0.5000 | 0.4875 | 0.0125 |", "| AP50 | 0.7500 | 0.7600 | -0.0100 |"]

@@ -1,4 +1,4 @@
-"""resdet's operators as onnxruntime computes them, beside torchvision's kernels and our references."""
+"""Tests resdet's operators in onnxruntime against torchvision's kernels and resdet's reference implementations."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ GROUPS = 3
 
 
 class Function(nn.Module):
-    """A function as a module, for export."""
+    """Wraps a function as a module, for export."""
 
     def __init__(self, function: Callable):
         super().__init__()
@@ -31,7 +31,7 @@ class Function(nn.Module):
 
 
 def in_onnxruntime(function: Callable, *example: Tensor) -> Callable[..., list[Tensor]]:
-    """The function as an ONNX file computes it, for inputs of the example's shapes."""
+    """Returns the function as computed by an ONNX file, for inputs of the example's shapes."""
     inputs = [f"in{number}" for number in range(len(example))]
     outputs = [f"out{number}" for number in range(len(Function(function)(*example)))]
     program = translate(torch.export.export(Function(function), example), inputs, outputs, GROUPS)
@@ -42,14 +42,14 @@ def in_onnxruntime(function: Callable, *example: Tensor) -> Callable[..., list[T
 
 
 def boxes_of(count: int, seed: int, side: float = 60.0) -> Tensor:
-    """[2, count, 4], many of them on top of each other."""
+    """Returns boxes [2, count, 4], many of them overlapping."""
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(2, count, 2, generator=generator) * side / 2
     return torch.cat([corners, corners + torch.rand(2, count, 2, generator=generator) * side / 2], 2)
 
 
 def candidates(seed: int, count: int = 40) -> list[Tensor]:
-    """Boxes, scores below and above zero, groups, and which are real."""
+    """Returns boxes, positive and negative scores, groups, and a mask of valid boxes."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(2, count, generator=generator)
     groups = torch.randint(GROUPS, (2, count), generator=generator)
@@ -57,7 +57,7 @@ def candidates(seed: int, count: int = 40) -> list[Tensor]:
 
 
 def suppressed_by_torchvision(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor) -> list[Tensor]:
-    """Of each image, by falling score."""
+    """Returns the kept indices of each image, in descending order of scores."""
     kept = []
     for image in range(len(boxes)):
         members = valid[image].nonzero()[:, 0]
@@ -67,7 +67,7 @@ def suppressed_by_torchvision(boxes: Tensor, scores: Tensor, groups: Tensor, val
 
 
 @pytest.mark.parametrize("keep", [10, 60], ids=["fewer than survive", "more than there are"])
-def test_suppression_keeps_what_torchvision_keeps(keep):
+def test_nms_matches_torchvision(keep):
     run = in_onnxruntime(lambda *given: nms(*given, 0.5, keep), *candidates(0))
     for seed in range(3):
         given = candidates(seed)
@@ -85,8 +85,8 @@ def test_suppression_keeps_what_torchvision_keeps(keep):
 
 
 @pytest.mark.parametrize("sampling, aligned", [(2, True), (2, False), (0, True)])
-def test_regions_of_a_pyramid(sampling, aligned):
-    """Also where no region belongs to a level."""
+def test_roi_align_on_a_pyramid_matches_the_reference(sampling, aligned):
+    """Compares with the reference, also where a level has no regions."""
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(2, 5, 64 // 2**level, 80 // 2**level, generator=generator) for level in range(3)]
     scales = [1 / 4, 1 / 8, 1 / 16]
@@ -105,7 +105,7 @@ def test_regions_of_a_pyramid(sampling, aligned):
     assert len(level_of(few).unique()) < 3 == len(level_of(many).unique())
 
 
-def test_regions_of_one_map():
+def test_roi_align_and_roi_pool_on_one_map_match_torchvision():
     maps = torch.randn(2, 5, 12, 15, generator=torch.Generator().manual_seed(0))
     boxes = boxes_of(9, 2, 200.0)
 

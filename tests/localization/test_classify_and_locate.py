@@ -1,4 +1,4 @@
-"""Classifiers name classes and localizers find them: each part as it is alone, averaged in ensembles, and together."""
+"""Tests ClassifyAndLocate against its classifiers and localizers run separately, singly and in ensembles."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from resdet.classification.config import TestCropsConfig
 from resdet.localization.classify_and_locate import ClassifyAndLocate
 from resdet.localization.config import LocateConfig
 
-WORDS = ["dog", "cat"]  # what the classifier calls them
+WORDS = ["dog", "cat"]  # class names of the classifier
 SMALL = ["model.backbone=cifar_resnet8", "model.num_classes=2"]
 
 
@@ -37,8 +37,8 @@ def images():
     return Painted.random(3, size=(64, 48)).pixels
 
 
-def test_each_class_is_where_the_localizer_sees_it(images):
-    """In the classifier's order, with its names and scores; both stay in the mode that they are in."""
+def test_boxes_are_those_of_the_localizer_for_each_class(images):
+    """Compares labels and scores with the classifier, boxes with the localizer; checks that both keep their modes."""
     where, what = localizer().train(), classifier().eval()
     found = ClassifyAndLocate([where], [what]).predict(images)
     assert where.training and not what.training
@@ -53,7 +53,7 @@ def test_each_class_is_where_the_localizer_sees_it(images):
 
 
 def test_ensembles_average(images):
-    """Probabilities of two classifiers; boxes of two localizers as their own ensemble has them."""
+    """Compares scores with mean probabilities of two classifiers; checks that a second localizer moves the boxes."""
     nets, models = [classifier(seed).eval() for seed in (0, 1)], [localizer(seed).eval() for seed in (0, 1)]
     found = ClassifyAndLocate(models, nets, LocateConfig(testing="dense", scales=[40, 60])).predict(images)
     one, two = (ClassifyAndLocate(models[:1], [net]).predict(images) for net in nets)
@@ -68,8 +68,7 @@ def test_ensembles_average(images):
     assert moved
 
 
-def test_views_of_the_classifiers(images):
-    """Ten crops, averaged by hand."""
+def test_classifiers_average_ten_crops(images):
     from resdet.images.crops import ten_crop
     from resdet.images.decode import as_image
 
@@ -81,7 +80,7 @@ def test_views_of_the_classifiers(images):
     np.testing.assert_allclose(found.scores, expected[found.labels].numpy(), rtol=1e-5)
 
 
-def test_fewer_classes_and_a_least_score(images):
+def test_top_and_minimum_score_limit_the_classes(images):
     where, net = [localizer()], [classifier()]
     sure = [ClassifyAndLocate(where, net, top=1).predict([image])[0] for image in images]
     assert [len(result) for result in sure] == [1, 1, 1] and all(result.scores[0] >= 0.5 for result in sure)
@@ -90,7 +89,7 @@ def test_fewer_classes_and_a_least_score(images):
     assert ClassifyAndLocate(where, net).predict([]) == []
 
 
-def test_a_classifier_of_others(images):
+def test_a_classifier_of_other_classes_is_rejected(images):
     other = resdet.build("shapes_resnet20", *SMALL[:1], "model.num_classes=3")
     for wrong in (other, localizer()):
         with pytest.raises(resdet.Error, match="Classifier 2 is not a classifier with the localizer's 2"):
@@ -98,8 +97,8 @@ def test_a_classifier_of_others(images):
 
 
 @pytest.mark.slow
-def test_finds_what_both_have_learnt():
-    """Striped and checked rectangles: what it is and where, of images that both were trained on."""
+def test_finds_the_trained_objects():
+    """Trains both models on striped and checked rectangles; checks class and box (IoU >= 0.5) on the same images."""
     source = Painted.random(8, sides=(14, 30))
     where, what = train(build(), source, 90), classifier()
     crops = torch.from_numpy(np.stack(source.pixels)).permute(0, 3, 1, 2)

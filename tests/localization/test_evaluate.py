@@ -1,4 +1,4 @@
-"""Figures of localizers: of objects that were drawn in another size, and of processes that share the images."""
+"""Tests metrics of localizers: boxes annotated at another image size, and evaluation in several processes."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +20,12 @@ from resdet.localization.report import compute_metrics, predict_classes
 from resdet.localization.rpn_training import LocalizationTraining
 
 
-def test_errors_where_objects_were_drawn_in_another_size():
-    """Images of 60 x 40 whose objects were drawn at 120 x 120, twice as wide and three times as high; the last one's
-    at 60 x 40 after all. The second image could not be read."""
+def test_errors_scale_boxes_annotated_at_another_size():
+    """Evaluates images of 60 x 40 annotated at 120 x 120, the last one at 60 x 40; the second image is unreadable."""
     source = Painted([[20, 30, 60, 90]] * 5, [0, 1, 0, 1, 0], (60, 40))
     source.sizes[:4] = 120
     source.things[4] = [10, 10, 30, 30]
-    there, not_there = [10, 10, 30, 30], [20, 30, 60, 40]  # the latter is what the truth says, were it of the image
+    there, not_there = [10, 10, 30, 30], [20, 30, 60, 40]  # not_there: the annotation, clipped but not scaled
     boxes = [
         [there, not_there, there],
         [not_there, not_there, there],
@@ -36,14 +35,14 @@ def test_errors_where_objects_were_drawn_in_another_size():
     guessed = np.array([[1, 0], [-1, -1], [1, 0], [1, 0], [0, 1]])
     sizes = np.array([[40, 60]] * 4, np.float32)
     located = Located(np.array([0, 2, 3, 4]), np.array(boxes, np.float32), np.zeros((4, 3), np.float32), sizes, {})
-    # With their own class the second is wrong; of the guesses, the last one is right in class and not in place.
+    # Image 2 is wrong with the ground-truth class; image 4 has a wrong box for the correct predicted class.
     assert errors(source, located, guessed) == pytest.approx(
         {"loc_error": 1 / 4, "top2_loc_error": 1 / 4, "top2_error": 0}
     )
 
 
 class Watched(Painted):
-    """Tells which images were looked at."""
+    """Records the indices of the images that are read."""
 
     def image(self, i):
         self.seen.append(i)
@@ -52,12 +51,12 @@ class Watched(Painted):
 
 @pytest.fixture
 def model():
-    return build("model.rpn.batch_per_image=5000").eval()  # all anchors count: no draw matters
+    return build("model.rpn.batch_per_image=5000").eval()  # all anchors are used: the sampling does not matter
 
 
 @pytest.fixture
 def source(model):
-    """The objects of the first three of seven images are where the net sees them, those of the others are not."""
+    """Seven images: the first three have the model's predictions as objects, the others boxes without overlap."""
     made = Watched.random(7)
     made.seen = []
     found = locate_all(Locator([model]), made, made.labels[:, None], model.locating, Notes(print), workers=0)
@@ -68,7 +67,7 @@ def source(model):
 
 
 def by_two(monkeypatch, work):
-    """What `work` returns in two processes, here threads: `gather` waits for both, and brings what both have."""
+    """Returns the results of `work` in two processes, here threads: `gather` returns the parts of both."""
     meeting, own, said = threading.Barrier(2, timeout=30), threading.local(), {}
 
     def gather(parts):
@@ -93,7 +92,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 
 def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
-    """Each image is shown once to the classifier and once to the localizer, and each process knows all figures."""
+    """Checks that the processes share the images, and that each one returns the metrics of all images."""
     monkeypatch.setattr("resdet.localization.report.open_localized", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0")
     nets = [resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()]
@@ -104,7 +103,7 @@ def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
     )
     figures, guesses = work(ALONE)
     assert figures["loc_error"] == pytest.approx(4 / 7)
-    assert sorted(source.seen) == sorted([*range(7)] * 3)  # the classifier was asked twice
+    assert sorted(source.seen) == sorted([*range(7)] * 3)  # the classifier runs twice
     source.seen.clear()
     for found, guessed in by_two(monkeypatch, work):
         assert found == pytest.approx(figures) and guessed == guesses
@@ -112,7 +111,7 @@ def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
 
 
 def test_processes_share_the_validation_images_of_a_run(model, source, monkeypatch):
-    """The boxes come in the images' order, and the losses are the means over all of them."""
+    """Checks that the boxes come in the order of the images, and that the losses are the means over all images."""
     monkeypatch.setattr("resdet.localization.rpn_training.open_localized", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0", "eval.batch=1")
 

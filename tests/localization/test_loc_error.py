@@ -1,4 +1,4 @@
-"""ILSVRC's localization error on ten images worked out by hand, and its submissions."""
+"""Tests ILSVRC's localization error on ten images computed by hand, and its submission files."""
 
 import numpy as np
 import pytest
@@ -10,22 +10,22 @@ from resdet.localization.data import shape_loc
 from resdet.localization.data.ilsvrc_loc import open_ilsvrc_loc
 
 A, B = [0, 0, 10, 10], [100, 100, 120, 120]
-HALF, LESS = [0, 0, 10, 5], [0, 0, 10, 4.9]  # of A: an IoU of 0.5, and a little less
+HALF, LESS = [0, 0, 10, 5], [0, 0, 10, 4.9]  # IoU with A: 0.5, and slightly less
 FAR = [50, 50, 60, 60]
 
-# The image's class, its boxes, and guesses of class and box; then whether the first guess is right, whether any is, and
-# whether any has the class.
+# The image's class, its boxes, and the guesses (class, box); then whether the first guess is right, whether any guess
+# is right, and whether any guess has the class.
 CASES = [
     (1, [A], [(1, A), (2, A)], True, True, True),
     (1, [A], [(2, A), (1, A)], False, True, True),
     (1, [A], [(2, A), (3, A)], False, False, False),
     (1, [A], [(1, HALF), (2, A)], True, True, True),
     (1, [A], [(1, LESS), (2, A)], False, False, True),
-    (1, [A, B], [(1, B), (2, A)], True, True, True),  # any instance will do
-    (4, [A, B], [(4, FAR), (1, A)], False, False, True),  # the right place for another class
+    (1, [A, B], [(1, B), (2, A)], True, True, True),  # any instance matches
+    (4, [A, B], [(4, FAR), (1, A)], False, False, True),  # the right box with another class
     (4, [B], [(5, B), (4, [100, 100, 120, 110])], False, True, True),
-    (0, [B], [(0, [95, 95, 125, 125]), (4, B)], False, False, True),  # 400 of 900
-    (0, [A, B, FAR], [(0, [50, 50, 70, 60]), (4, B)], True, True, True),  # half of it is outside
+    (0, [B], [(0, [95, 95, 125, 125]), (4, B)], False, False, True),  # IoU of 400 / 900
+    (0, [A, B, FAR], [(0, [50, 50, 70, 60]), (4, B)], True, True, True),  # half of the guess lies outside
 ]
 
 
@@ -41,7 +41,7 @@ def test_ten_images_by_hand():
     assert figures["class_error"] == pytest.approx(1 - sum(named) / 10)
 
 
-def test_with_the_ground_truth_class():
+def test_error_with_the_ground_truth_class():
     labels = np.arange(4)
     truth = (labels, [np.array([A])] * 4)
     places = np.array([[A], [HALF], [LESS], [FAR]], float)
@@ -56,7 +56,7 @@ def test_boxes_without_area_are_wrong():
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A generated data set with a development kit: ILSVRC2012_ID 1 is the last synset."""
+    """Writes generated data with a development kit whose ILSVRC2012_ID 1 is the last synset."""
     folder = tmp_path_factory.mktemp("loc") / "data"
     shape_loc.write(folder, 10, 12, 48, 0)
     kit = folder / "ILSVRC2012_devkit_t12/data"
@@ -70,7 +70,7 @@ def root(tmp_path_factory):
 
 
 def perfect(source):
-    """Five classes an image, the right one in the place of the image's number; its first box for each of them."""
+    """Returns five classes per image, including the true one at varying rank, each with the first true box."""
     labels = np.array([[(own + k - i) % 10 for k in range(5)] for i, own in enumerate(source.labels.tolist())])
     for row, own in zip(labels, source.labels):
         if own not in row:
@@ -78,7 +78,7 @@ def perfect(source):
     return labels, np.stack([np.tile(source.boxes(i)[:1], (5, 1)) for i in range(len(source))])
 
 
-def test_a_submission_is_judged_by_the_files(root, tmp_path):
+def test_a_submission_is_evaluated_from_files(root, tmp_path):
     source = open_ilsvrc_loc(root, "val")
     labels, boxes = perfect(source)
     devkit = shape_loc.SYNSETS[::-1]
@@ -89,7 +89,7 @@ def test_a_submission_is_judged_by_the_files(root, tmp_path):
     x1, y1, x2, y2 = source.boxes(0)[0].astype(int).tolist()
     assert first[:5] == [str(10 - labels[0, 0]), str(x1), str(y1), str(x2 - 1), str(y2 - 1)]
 
-    boxes[3] = 0  # two images are now wrong: one in place, one in class
+    boxes[3] = 0  # two images become wrong: one in its box, one in its class
     labels[4] = (source.labels[4] + np.arange(1, 6)) % 10
     loc_error.write_localization(tmp_path / "sub.txt", labels, boxes, source.classes, devkit)
     figures = loc_error.evaluate_loc(root, tmp_path / "sub.txt")
@@ -97,7 +97,7 @@ def test_a_submission_is_judged_by_the_files(root, tmp_path):
 
     lines = [line.split() for line in (tmp_path / "sub.txt").read_text().splitlines()]
     place = int(np.flatnonzero(labels[0] == source.labels[0])[0])
-    lines[0] = lines[0][5 * place : 5 * place + 5]  # the right guess alone
+    lines[0] = lines[0][5 * place : 5 * place + 5]  # only the right guess
     lines[1] = lines[1][:5] * 2  # one guess twice
     (tmp_path / "sub.txt").write_text("".join(f"{' '.join(line)}\n" for line in lines))
     wrong = labels[1, 0] != source.labels[1]
@@ -122,20 +122,20 @@ BAD = {
 
 
 @pytest.mark.parametrize("complaint", BAD)
-def test_what_the_server_would_refuse(tmp_path, complaint):
+def test_invalid_submissions_are_rejected(tmp_path, complaint):
     if BAD[complaint] is not None:
         (tmp_path / "sub.txt").write_text(BAD[complaint])
     with pytest.raises(DataError, match=complaint):
         loc_error.check_localization(tmp_path / "sub.txt", images=2)
 
 
-def test_what_the_server_takes(tmp_path):
-    """Up to five guesses, of whatever classes."""
+def test_submissions_of_fewer_guesses_are_accepted(tmp_path):
+    """Checks one to five guesses per image, of arbitrary classes."""
     (tmp_path / "sub.txt").write_text(f"{ROW.replace('5 0', '4 0')}\n7 0 0 10 10\n")
     loc_error.check_localization(tmp_path / "sub.txt", images=2)
 
 
-def test_classes_that_the_devkit_does_not_know(tmp_path):
+def test_classes_missing_in_the_devkit_are_rejected(tmp_path):
     with pytest.raises(DataError, match="n99999999"):
         loc_error.write_localization(
             tmp_path / "sub.txt", np.zeros((0, 5), int), np.zeros((0, 5, 4)), ["n99999999"], []

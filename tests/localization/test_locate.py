@@ -1,4 +1,4 @@
-"""Voting, views and proposals, by hand."""
+"""Tests box voting, views and proposals of the locator against values computed by hand and torchvision's NMS."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from resdet.localization.config import LocateConfig
 from resdet.localization.locate import Locator, ViewBuilder, vote
 from resdet.structures import Proposals
 
-# The best box, one near it (IoU 0.8), one at exactly half, one less than that, one far away, and padding.
+# The best box, one with IoU 0.8, one with IoU exactly 0.5, one below 0.5, one far away, and padding.
 BOXES = [[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 5, 10], [0, 0, 4, 10], [50, 50, 60, 60], [0, 0, 10, 10]]
 SCORES = [0.8, 0.4, 0.2, 0.7, 0.6, 0.9]
 
@@ -31,15 +31,15 @@ def test_voting_by_hand():
     assert vote(found(), 0.9)[0].tolist() == [BOXES[0]]
 
 
-def test_nothing_to_vote_for():
+def test_voting_without_valid_boxes():
     boxes, scores = vote(found([False] * 6), 0.5)
     assert boxes.isfinite().all() and scores.tolist() == [0]
 
 
-def test_views_lead_back_to_the_image():
-    """A mark at a known place of the image is found where the view's scale and shift say."""
+def test_views_map_back_to_the_image():
+    """Checks that scale and shift of each view map a mark back to its position in the image."""
     pixels = np.zeros((120, 200, 3), np.uint8)
-    pixels[60:64, 120:124] = 255  # its center is at (122, 62)
+    pixels[60:64, 120:124] = 255  # center at (122, 62)
     image = Painted([[0, 0, 1, 1]], [0]).image(0)
     image.pixels = pixels
     for testing, count in (("center", 1), ("dense", 3)):
@@ -62,8 +62,8 @@ def locator(*overrides):
     return Locator([build_for(experiment, CLASSES).eval()], experiment.eval)
 
 
-def test_proposals_are_the_best_without_near_duplicates():
-    """Against torchvision's NMS on all candidates; the boxes lie in the image."""
+def test_proposals_match_torchvisions_nms():
+    """Compares the proposals with torchvision's NMS on all candidates; checks that the boxes lie in the image."""
     import torchvision
 
     where = locator("eval.testing=dense", "eval.scales=[40,56]", "eval.nms=0.6", "eval.proposals=20")
@@ -86,6 +86,6 @@ def test_proposals_are_the_best_without_near_duplicates():
     "override",
     ["eval.scales=[]", "eval.proposals=0", "eval.nms=2", "eval.vote=-1", "eval.batch=0", "eval.testing=sparse"],
 )
-def test_settings_that_cannot_be(override):
+def test_invalid_settings_name_the_option(override):
     with pytest.raises(resdet.Error, match=override.partition("=")[0]):
         config.load("shapes_loc_r18", override)

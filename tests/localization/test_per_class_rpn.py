@@ -1,4 +1,4 @@
-"""The per-class layers against the full computation, and their losses against a case worked out by hand."""
+"""Tests the per-class layers against the full 1×1 convolution, and the RPN losses against values computed by hand."""
 
 import math
 
@@ -14,7 +14,7 @@ from resdet.structures import Targets
 
 
 def everything(layer: PerClass, x: torch.Tensor) -> torch.Tensor:
-    """All classes' outputs [B, C, O, h, w] as an ordinary 1×1 convolution computes them."""
+    """Returns all classes' outputs [B, C, O, h, w] of an ordinary 1×1 convolution."""
     classes, outputs, width = layer.weight.shape
     full = F.conv2d(x, layer.weight.reshape(-1, width, 1, 1), layer.bias.flatten())
     return full.unflatten(1, (classes, outputs))
@@ -38,7 +38,7 @@ def test_outputs_and_gradients_are_those_of_the_full_layer(wanted):
 
 
 class Largest(TorchDispatchMode):
-    """Notes how many elements the largest tensor has that any operation makes."""
+    """Records the number of elements of the largest tensor that any operation creates."""
 
     def __init__(self):
         super().__init__()
@@ -62,8 +62,8 @@ def targets(boxes, labels) -> Targets:
 
 
 def test_memory_does_not_grow_with_the_classes():
-    """A step on 32 images at 7×7 positions makes no tensor larger than the weights, whose gradient must be held; all
-    outputs would be 32 × 45,000 × 49 numbers."""
+    """Checks that a step on 32 images at 7×7 positions creates no tensor larger than the weights, whose gradient is
+    needed; all outputs would be 32 × 45,000 × 49 numbers."""
     torch.manual_seed(0)
     rpn, batch = network(), 32
     labels = torch.randint(1000, (batch,)).tolist()
@@ -78,8 +78,8 @@ def test_memory_does_not_grow_with_the_classes():
     assert set(touched.nonzero()[:, 0].tolist()) <= set(labels)
 
 
-def test_outputs_stand_in_the_order_of_the_anchors():
-    """Anchor a of position p is number p·9 + a; its box is named by four outputs in a row."""
+def test_outputs_are_in_the_order_of_the_anchors():
+    """Checks that anchor a of position p has index p·9 + a, and that its box is encoded by four consecutive outputs."""
     rpn = network(classes=3, channels=2)
     x = torch.randn(1, 2, 2, 3)
     output = rpn(x, torch.tensor([[2]]), (64, 96))
@@ -97,25 +97,25 @@ def test_outputs_stand_in_the_order_of_the_anchors():
 
 
 def hand_made(logits, deltas=None) -> PerClassOutput:
-    """Four anchors in a row, 10 pixels wide and high, ten apart."""
+    """Returns four anchors of 10 × 10 in a row, spaced by 10 pixels."""
     anchors = torch.tensor([[x, 0.0, x + 10, 10] for x in (0.0, 20, 40, 60)])
     deltas = torch.zeros(len(logits), 1, 4, 4) if deltas is None else deltas
     return PerClassOutput(anchors, torch.tensor(logits)[:, None], deltas)
 
 
 def test_losses_by_hand():
-    """One object on the first anchor, moved by a tenth of its width: of 4 sampled anchors one is positive."""
+    """One object on the first anchor, shifted by a tenth of its width: one of 4 sampled anchors is positive."""
     rpn = network(classes=5, batch=4)
     output = hand_made([[2.0, -1.0, 0.0, 1.0]])
     found = rpn.losses(output, targets([[[1, 0, 11, 10]]], [3]), torch.tensor([[80.0, 80.0]]))
     terms = [math.log1p(math.exp(-2)), math.log1p(math.exp(-1)), math.log(2), math.log1p(math.exp(1))]
     assert found["rpn_class"].item() == pytest.approx(sum(terms) / 4, rel=1e-5)
-    # Smooth L1 at 0.1 below its beta of 1/9: half the square over beta.
+    # Smooth L1 of 0.1, below its beta of 1/9: half the square divided by beta.
     assert found["rpn_box"].item() == pytest.approx(0.5 * 0.1**2 * 9 / 4, rel=1e-4)
 
 
 def test_half_of_the_sampled_anchors_are_positive():
-    """Eight of each image where there are enough of both; without an object all are negative."""
+    """Checks that 8 anchors per image are sampled, half of them positive if there are objects."""
     rpn = network(classes=2)
     boxes = [[[16.0 * k, 0, 16 * k + 16, 16] for k in range(8)], [[0.0, 0, 0, 0]] * 8]
     anchors = torch.tensor([[16.0 * k, 40 * r, 16 * k + 16, 40 * r + 16] for k in range(8) for r in (0, 1)])
@@ -127,7 +127,7 @@ def test_half_of_the_sampled_anchors_are_positive():
     assert (gradient[1] == -0.5).sum() == 0 and (gradient[1] == 0.5).sum() == 8
 
 
-def test_an_image_that_could_not_be_read_teaches_nothing():
+def test_unreadable_images_do_not_contribute_to_the_losses():
     rpn = network(classes=2)
     output = hand_made([[2.0, -1.0, 0.0, 1.0], [5.0, 5.0, 5.0, 5.0]])
     wanted, sizes = targets([[[1, 0, 11, 10]], [[0, 0, 0, 0]]], [0, 1]), torch.tensor([[80.0, 80], [0, 0]])

@@ -1,4 +1,4 @@
-"""The pictures that a localizer's run leaves: where its boxes and the true ones are."""
+"""Tests the images that a localizer's run writes, which show the predicted and the true boxes."""
 
 import cv2
 import numpy as np
@@ -10,11 +10,11 @@ from resdet.localization.rpn_training import LocalizationTraining
 from resdet.results.result import Result
 from resdet.results.spread import spread
 
-GREY, LOST = 128, 60  # of 255: what is drawn differs more, and JPEG changes less
+GREY, LOST = 128, 60  # of 255: drawn lines differ by more, JPEG noise by less
 
 
-def test_both_boxes_are_seen(tmp_path):
-    """The true box was drawn in a picture of half the size."""
+def test_predicted_and_true_boxes_are_drawn(tmp_path):
+    """Checks the drawn boxes of images whose true boxes were annotated at half the size."""
     source = Painted([[5, 5, 20, 12]] * 3, [1, 0, 1], (100, 80))
     for pixels in source.pixels:
         pixels[:] = GREY
@@ -27,7 +27,7 @@ def test_both_boxes_are_seen(tmp_path):
         "2_ILSVRC2012_val_00000003.jpg",
     ]
     picture = cv2.imread(str(tmp_path / "out/pictures/2_ILSVRC2012_val_00000003.jpg"))[..., ::-1].astype(int)
-    assert picture.shape == (7 * 80, 7 * 100, 3)  # enlarged to 640 pixels or more
+    assert picture.shape == (7 * 80, 7 * 100, 3)  # enlarged to at least 640 pixels
     red, green = picture[..., 0] - picture[..., 1], picture[..., 1] - picture[..., 0]
     assert (red[7 * 48 : 7 * 66, 7 * 60] > LOST).mean() > 0.9 and (red[7 * 70 - 1, 7 * 65 : 7 * 85] > LOST).mean() > 0.9
     assert (green[7 * 12 : 7 * 22, 70] > LOST).mean() > 0.9 and (green[7 * 24 - 1, 7 * 14 : 7 * 36] > LOST).mean() > 0.9
@@ -35,12 +35,12 @@ def test_both_boxes_are_seen(tmp_path):
         assert (np.abs(untouched - GREY) < LOST).all()
 
 
-def test_spread():
+def test_spread_selects_evenly_spaced_indices():
     assert spread(10, 3) == [0, 4, 9] and spread(2, 24) == [0, 1] and spread(0, 24) == []
 
 
-def test_pictures_for_loggers_are_those_of_the_last_evaluation():
-    """Of three located images, two: the first and the last."""
+def test_logger_images_come_from_the_last_evaluation():
+    """Requests two of three located images and checks that the first and the last are drawn."""
     source = Painted([[5, 5, 20, 12]] * 4, [1, 0, 1, 1], (100, 80))
     boxes = np.array([[[60, 46, 90, 70]], [[0, 0, 9, 9]], [[10, 10, 40, 40]]], np.float32)
     sizes = np.array([[80, 100]] * 3, np.float32)
@@ -50,6 +50,6 @@ def test_pictures_for_loggers_are_those_of_the_last_evaluation():
     pictures = task.pictures(2)
     assert list(pictures) == ["val/0_ILSVRC2012_val_00000001", "val/3_ILSVRC2012_val_00000004"]
     last = pictures["val/3_ILSVRC2012_val_00000004"].astype(int)
-    assert last.shape == (512, 640, 3)  # 6.4 times the size
+    assert last.shape == (512, 640, 3)  # enlarged 6.4 times
     red, green = last[..., 0] - last[..., 1], last[..., 1] - last[..., 0]
     assert (red[141:243, 62:68].max(1) > LOST).all() and (green[45:64, 30:36].max(1) > LOST).all()

@@ -1,4 +1,4 @@
-"""The region-centric R-CNN: its losses by hand, its regions, and that it is better than the RPN alone."""
+"""Tests the region-centric R-CNN: losses computed by hand, rescoring of proposals, and its error against the RPN's."""
 
 import math
 
@@ -35,7 +35,7 @@ def rcnn(tmp_path):
 
 
 def test_losses_by_hand(rcnn):
-    """A positive region whose object is a tenth of its width to the right, a negative one, and one to be left out."""
+    """One positive region whose object is shifted by a tenth of its width, one negative and one ignored region."""
     with torch.no_grad():
         for layer in (rcnn.scores, rcnn.boxes):
             layer.weight.zero_()
@@ -48,10 +48,10 @@ def test_losses_by_hand(rcnn):
     assert found["class"].item() == pytest.approx(sum(terms) / 2, rel=1e-5)
     assert found["box"].item() == pytest.approx(
         (10 * 0.1 - 0.5 / 9) / 2, rel=1e-4
-    )  # beyond the beta of 1/9: |x| - beta/2
+    )  # above the beta of 1/9: |x| - beta/2
 
 
-def test_rescoring_moves_boxes_by_their_class(rcnn):
+def test_rescoring_uses_the_box_regressor_of_the_class(rcnn):
     with torch.no_grad():
         rcnn.boxes.weight.zero_()
         rcnn.boxes.bias[1] = torch.tensor([10.0, 0, 5 * math.log(2), 0])  # one width to the right, twice as wide
@@ -61,9 +61,9 @@ def test_rescoring_moves_boxes_by_their_class(rcnn):
     torch.testing.assert_close(refined, torch.tensor([[0.0, 0, 10, 20], [5, 0, 25, 20]]))
 
 
-def test_the_proposals_of_each_class_are_judged_as_that_class(tmp_path):
-    """Whatever they show: those of class 0 get one score and stay, those of class 1 get another and become half as
-    wide. The chunks of three regions do not end where a class does."""
+def test_proposals_are_rescored_as_their_class(tmp_path):
+    """Checks score and box of each class's proposals: class 0 keeps its boxes, class 1 halves their width. Chunks of
+    three regions cross the border between the classes."""
     rcnn = build_rcnn(build(), tmp_path, "model.regions=3").eval()
     with torch.no_grad():
         for layer in (rcnn.scores, rcnn.boxes):
@@ -86,12 +86,12 @@ def test_the_proposals_of_each_class_are_judged_as_that_class(tmp_path):
     assert torch.equal(found.valid, valid)
 
 
-def test_the_proposer_stays_as_it_is(rcnn):
+def test_the_proposer_is_frozen(rcnn):
     assert not any(parameter.requires_grad for parameter in rcnn.proposer.parameters())
     assert rcnn.backbone.conv1.conv.weight.requires_grad and rcnn.scores.weight.requires_grad
 
 
-def test_a_checkpoint_holds_both(rcnn, tmp_path):
+def test_a_checkpoint_contains_the_proposer(rcnn, tmp_path):
     content = {"model": rcnn.state_dict(), "experiment": rcnn.experiment, "classes": rcnn.classes}
     torch.save(content, tmp_path / "rcnn.pth")
     (tmp_path / "rpn.pth").unlink()
@@ -104,7 +104,7 @@ def test_a_checkpoint_holds_both(rcnn, tmp_path):
 
 
 @pytest.mark.parametrize("path", [None, "cls.pth"])
-def test_what_is_no_proposer(tmp_path, path):
+def test_invalid_proposers_are_rejected(tmp_path, path):
     classifier = resdet.build("shapes_resnet20", "model.num_classes=2", "model.backbone=cifar_resnet8")
     content = {"model": classifier.state_dict(), "experiment": classifier.experiment, "classes": ["0", "1"]}
     torch.save(content, tmp_path / "cls.pth")
@@ -113,8 +113,8 @@ def test_what_is_no_proposer(tmp_path, path):
         build_for(config.load("shapes_loc_rcnn_r18", f"model.proposer={given}"), CLASSES)
 
 
-def test_an_ensemble_judges_the_same_proposals(rcnn, tmp_path):
-    """Their scores and boxes are averaged, region by region; chunks do not matter."""
+def test_an_ensemble_rescores_shared_proposals(rcnn, tmp_path):
+    """Checks that scores and boxes are averaged per region, independent of the chunk size."""
     torch.manual_seed(7)
     other = build_rcnn(build(), tmp_path, "model.regions=3").eval()
     rcnn.eval()
@@ -134,19 +134,19 @@ def test_an_ensemble_judges_the_same_proposals(rcnn, tmp_path):
     torch.testing.assert_close(both.boxes[inside], ((one.boxes + two.boxes) / 2)[inside], rtol=1e-3, atol=1e-2)
 
 
-def test_an_ensemble_of_two_kinds(rcnn):
+def test_an_ensemble_of_different_kinds_is_rejected(rcnn):
     with pytest.raises(resdet.Error, match="of one kind"):
         Locator([rcnn, build()])
 
 
-def test_no_proposal_at_all(rcnn):
-    """An image too small for any box still gets an answer."""
+def test_prediction_without_proposals(rcnn):
+    """Checks that an image too small for any proposal still yields a box per class."""
     (found,) = rcnn.predict([np.zeros((1, 1, 3), np.uint8)], [[0, 1]])
     assert found.boxes.shape == (2, 4) and np.isfinite(found.boxes).all()
 
 
 def train_rcnn(model, source, folder, steps, lr=5e-3):
-    """On the proposals of its RPN."""
+    """Trains the R-CNN on the proposals of its RPN."""
     where = Locator([model.proposer.eval()], model.locating)
     files = ProposalFiles(folder, len(source), where.config.proposals)
     with torch.inference_mode():
@@ -163,7 +163,7 @@ def train_rcnn(model, source, folder, steps, lr=5e-3):
 
 @pytest.mark.slow
 def test_rescoring_improves_on_the_rpn_alone(tmp_path):
-    """On images that neither has seen: a hastily trained RPN, and the R-CNN on its proposals."""
+    """Compares a briefly trained RPN with the R-CNN on its proposals, on unseen images."""
     learned, unseen = (Painted.random(count, sides=(14, 30), seed=seed) for count, seed in ((64, 1), (40, 2)))
     rpn = train(build("eval.candidates=200", "eval.proposals=30"), learned, 60)
     model = train_rcnn(

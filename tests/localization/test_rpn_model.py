@@ -1,4 +1,4 @@
-"""The localizer: its losses in any mode, what it learns, and the views that it looks through."""
+"""Tests the RPN localizer: losses in train and eval mode, training on a few images, views, ensembles, checkpoints."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from resdet.weights import loading
 
 SMALL = [
     "model.backbone=cifar_resnet8",
-    # All anchors are learned from, and many of each image, since the steps are few.
+    # All anchors contribute, and many are sampled per image, since there are few steps.
     "model.rpn={sizes: [14, 20, 28], channels: 32, batch: 64, positive_iou: 0.55, negative_iou: 0.5}",
     "data.size=48",
     "data.short=48",
@@ -56,7 +56,7 @@ def learn(model, loader, steps, lr):
 
 
 def error(models, source, *overrides) -> float:
-    """The localization error with the ground-truth class."""
+    """Returns the localization error with the ground-truth class."""
     setting = config.load("shapes_loc_r18", *SMALL, *overrides).eval
     located = locate_all(Locator(models, setting), source, source.labels[:, None], setting, Notes(print), workers=0)
     return errors(source, located, None)["loc_error"]
@@ -72,13 +72,13 @@ def trained(source):
     return train(build(), source, 90)
 
 
-def test_learns_a_few_images_whole(trained, source):
+def test_overfits_a_few_images(trained, source):
     assert error([build().eval()], source) >= 0.5
     assert error([trained], source) == 0
     assert error([trained], source, "eval.vote=null") <= 0.25
 
 
-def test_validation_losses_tell_the_trained_net(trained, source):
+def test_validation_losses_drop_with_training(trained, source):
     losses = []
     for model in (build().eval(), trained):
         told = lambda views: rpn_losses(model, source, 10, views)
@@ -89,13 +89,13 @@ def test_validation_losses_tell_the_trained_net(trained, source):
     assert all(losses[1][name] < losses[0][name] / 2 for name in ("rpn_class", "rpn_box"))
 
 
-LEARNT = 34  # pixels: the largest side of an object that `eye` knows
+LEARNT = 34  # pixels: the largest side of an object that `eye` detects
 
 
 @pytest.fixture
 def eye():
-    """A localizer by rule: one box, of what is colored in a view. Of larger objects than it knows it sees the upper
-    left quarter, and is not sure."""
+    """A rule-based localizer: one box around the colored pixels of a view. For objects larger than LEARNT it returns
+    the upper left quarter with a low score."""
 
     def candidates(pixels, classes):
         boxes, scores = torch.zeros(*classes.shape, 1, 4), torch.zeros(*classes.shape, 1)
@@ -113,7 +113,7 @@ def eye():
 
 
 def wide(source, shifts):
-    """The same objects in images three times as wide, so many pixels further to the right."""
+    """Returns the same objects in images three times as wide, shifted right by `shifts` pixels."""
     found = Painted([[0, 0, 1, 1]] * 8, source.labels, (144, 48))
     for i, shift in enumerate(shifts):
         found.pixels[i][:] = np.median(source.pixels[i], (0, 1)).astype(np.uint8)
@@ -122,15 +122,15 @@ def wide(source, shifts):
     return found
 
 
-def test_dense_finds_what_the_central_crop_cannot_see(eye, source):
-    """Which shows the middle third."""
+def test_dense_views_find_objects_outside_the_central_crop(eye, source):
+    """Evaluates images three times as wide, of which the central crop shows the middle third."""
     middle, ends = wide(source, [48] * 8), wide(source, [0, 96] * 4)
     assert error([eye], middle) == 0 and error([eye], ends) == 1
     assert error([eye], middle, "eval.testing=dense") == error([eye], ends, "eval.testing=dense") == 0
 
 
 def test_several_scales_find_objects_of_other_sizes(eye):
-    """Twice as large images, looked at as they are and at the size that was learned: the surest view decides."""
+    """Evaluates images of twice the trained size at both sizes: the view with the highest score decides."""
     source = Painted.random(8, sides=(20, 30))
     double = Painted([[0, 0, 1, 1]] * 8, source.labels, (96, 96))
     double.pixels = [pixels.repeat(2, 0).repeat(2, 1) for pixels in source.pixels]
@@ -139,7 +139,7 @@ def test_several_scales_find_objects_of_other_sizes(eye):
         assert error([eye], double, "eval.testing=dense", f"eval.scales={scales}") == expected
 
 
-def test_predict_is_in_the_image_s_own_pixels(trained, source):
+def test_predict_returns_boxes_in_pixels_of_the_image(trained, source):
     image = source.pixels[0].repeat(2, 0).repeat(2, 1)
     for mode in (True, False):
         (found,) = trained.train(mode).predict([image], [[int(source.labels[0]), 1 - int(source.labels[0])]])
@@ -151,7 +151,7 @@ def test_predict_is_in_the_image_s_own_pixels(trained, source):
     assert overlap(one.boxes[0], source.things[1]) > 0.5 and overlap(two.boxes[0], source.things[2]) > 0.5
 
 
-def test_predict_of_no_classes_and_of_too_few(trained, source):
+def test_predict_without_classes_and_with_too_few(trained, source):
     nothing, one = trained.predict(source.pixels[:2], [[], [0]])
     assert len(nothing) == 0 and nothing.boxes.shape == (0, 4) and len(one) == 1
     with pytest.raises(ConfigError, match="2 images but classes for 1"):
@@ -172,7 +172,7 @@ def batch(objects=True):
     return images, Targets(boxes * objects, labels, valid, torch.zeros_like(valid))
 
 
-def test_losses_in_any_mode_and_without_objects():
+def test_losses_in_train_and_eval_mode_and_without_objects():
     model = build("model.backbone.norm=frozen")
     for objects in (True, False):
         values = []
@@ -185,7 +185,7 @@ def test_losses_in_any_mode_and_without_objects():
         assert (values[0]["rpn_box"] > 0) == objects
 
 
-def test_the_loss_is_one_graph():
+def test_losses_compile_without_graph_breaks():
     model = build()
     torch._dynamo.reset()
     compiled = torch.compile(model.losses, backend="eager", fullgraph=True)
@@ -197,7 +197,7 @@ def test_the_loss_is_one_graph():
 
 
 def test_an_ensemble_averages(trained, source):
-    """Of a net with itself nothing changes; of two nets scores and boxes of all anchors are the means."""
+    """Checks that identical models predict as one, and that two models average scores and boxes per anchor."""
     other = build("model.rpn.channels=16").eval()
     pixels = torch.from_numpy(source.pixels[0]).permute(2, 0, 1)[None]
     classes = torch.tensor([[0, 1]])
@@ -218,12 +218,12 @@ def test_an_ensemble_averages(trained, source):
 @pytest.mark.parametrize(
     "override, complaint", [("model.rpn.sizes=[14,20]", "same anchors"), ("data.size=32", "data.size")]
 )
-def test_ensembles_that_cannot_be(trained, override, complaint):
+def test_incompatible_ensembles_are_rejected(trained, override, complaint):
     with pytest.raises(resdet.Error, match=complaint):
         Locator([trained, build(override)])
 
 
-def test_a_checkpoint_comes_back(trained, source, tmp_path):
+def test_checkpoint_round_trip(trained, source, tmp_path):
     content = {"model": trained.state_dict(), "experiment": trained.experiment, "classes": trained.classes}
     torch.save(content, tmp_path / "a.pth")
     model = resdet.load(tmp_path / "a.pth")
@@ -239,12 +239,12 @@ def test_a_checkpoint_comes_back(trained, source, tmp_path):
         loading.load(resdet.backbones.create("cifar_resnet8", 2), tmp_path / "a.pth")
 
 
-def test_no_other_library_has_one(tmp_path):
+def test_saving_for_torchvision_is_rejected(tmp_path):
     with pytest.raises(resdet.Error, match="torchvision has no localizers"):
         resdet.weights.save(build(), tmp_path / "a.pth", "torchvision")
 
 
-def test_starts_from_a_classifier():
+def test_loads_the_backbone_of_a_classifier():
     classifier = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=7")
     model = build()
     loading.load(model, classifier.state_dict(), new_classifier=True)
@@ -252,7 +252,7 @@ def test_starts_from_a_classifier():
         assert torch.equal(tensor, classifier.backbone.state_dict()[name])
 
 
-def test_vgg_and_the_paper_s_net_have_the_outputs_that_the_paper_says():
+def test_strides_and_output_shapes_are_those_of_the_paper():
     for name, stride in (("imagenet_loc_r101", 32), ("imagenet_loc_vgg16", 16)):
         experiment = config.load(name)
         with torch.device("meta"):

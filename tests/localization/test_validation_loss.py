@@ -1,4 +1,4 @@
-"""What a localizer's validation losses are taken of: the objects in the views, and a proposal of each image."""
+"""Tests validation losses of localizers: RPN losses on the objects in the views, R-CNN losses on sampled proposals."""
 
 import numpy as np
 import pytest
@@ -19,15 +19,15 @@ from resdet.structures import Proposals
 SETTINGS = ["data.size=48", "data.short=64", "eval.scales=[80,96]", "eval.batch=4"]
 
 
-def test_means_over_processes():
-    """Three images of one process and one of another, which saw no positive anchor."""
+def test_mean_losses_over_processes():
+    """Averages three images of one process and one of another, which has no positive anchor."""
     shares = [({"class": 6.0, "box": 3.0}, 3), ({"class": 4.0}, 1)]
     assert mean_losses(shares) == {"class": 2.5, "box": 0.75}
     assert mean_losses([({}, 0)]) == {}
 
 
 class Watched:
-    """A model that shows what its losses were to be of."""
+    """A model that records the arguments of its losses."""
 
     def losses(self, pixels, targets):
         self.pixels, self.targets = pixels, targets
@@ -39,8 +39,8 @@ def shown(locator, source, indices):
 
 
 @pytest.mark.parametrize("testing", ["center", "dense"])
-def test_targets_lie_on_their_objects(testing):
-    """Bright objects on black ground, in views of all kinds; drawn in a picture of half the size."""
+def test_targets_match_the_objects_in_the_views(testing):
+    """Compares target boxes with the bright objects in each kind of view; they are annotated at half the image size."""
     source = Painted([[30, 20, 70, 60], [4, 30, 50, 70], [60, 10, 100, 44]], [1, 0, 1], (120, 80))
     for pixels, (x1, y1, x2, y2) in zip(source.pixels, source.things.astype(int)):
         pixels[:] = 0
@@ -60,7 +60,7 @@ def test_targets_lie_on_their_objects(testing):
             assert set(model.targets.labels[row].tolist()) == {int(source.labels[index])}
 
 
-def test_the_anchors_are_the_same_at_every_evaluation():
+def test_every_evaluation_samples_the_same_anchors():
     source, model = Painted.random(3), build(*SETTINGS, "model.rpn.batch_per_image=8").eval()
     (views,) = shown(Locator([model]), source, [0, 1, 2])
     first = rpn_losses(model, source, 10, views)
@@ -74,8 +74,8 @@ def rcnn(tmp_path):
     return build_rcnn(build(), tmp_path).eval()
 
 
-def test_regions_are_drawn_as_in_training(rcnn, monkeypatch):
-    """One proposal on the object, one off it: about half of those drawn are positive, the same ones the next time."""
+def test_regions_are_sampled_as_in_training(rcnn, monkeypatch):
+    """One proposal on the object, one off it: about half of the samples are positive, and sampling is repeatable."""
     source, told = Painted([[8, 8, 30, 30]] * 40, np.arange(40) % 2), []
     locator, boxes = Locator([rcnn]), torch.tensor([[[8.0, 8, 30, 32], [28, 28, 46, 46], [0, 0, 0, 0]]])
     valid = torch.tensor([[True, True, False]])
@@ -83,7 +83,7 @@ def test_regions_are_drawn_as_in_training(rcnn, monkeypatch):
 
     def losses(regions, targets):
         assert regions.shape == (1, 3, 32, 32) and targets.labels.tolist() == [len(told) % 40 % 2]
-        color = regions[0].mean((1, 2))  # the object is red and blue, the ground is gray
+        color = regions[0].mean((1, 2))  # the object is red and blue, the ground gray
         assert (color.max() - color.min() > 30) == bool(targets.positive)
         told.append(targets)
         return {"class": torch.tensor(1.0)}
@@ -97,7 +97,7 @@ def test_regions_are_drawn_as_in_training(rcnn, monkeypatch):
     assert torch.equal(positive[:40], positive[40:])
 
 
-def test_without_a_proposal_there_is_no_loss(rcnn, monkeypatch):
+def test_images_without_proposals_have_no_loss(rcnn, monkeypatch):
     source, locator = Painted.random(1), Locator([rcnn])
     nothing = Proposals(torch.zeros(1, 4, 4), torch.zeros(1, 4), torch.zeros(1, 4, dtype=torch.bool))
     monkeypatch.setattr(locator, "propose", lambda *given: nothing)
@@ -105,8 +105,8 @@ def test_without_a_proposal_there_is_no_loss(rcnn, monkeypatch):
     assert region_losses(rcnn, locator, source, views) == {}
 
 
-def test_all_images_count_alike(rcnn):
-    """The mean over batches of four, four and two, and over images one by one."""
+def test_losses_weight_all_images_equally(rcnn):
+    """Compares with the mean over images computed here, for batches of 4, 4 and 2 and for single images."""
     source, model = Painted.random(10), build(*SETTINGS).eval()
     for locator, losses in (
         (

@@ -1,4 +1,4 @@
-"""`resdet report` in the process of a test."""
+"""Runs `resdet report` in the test's process."""
 
 from tasks import runs
 

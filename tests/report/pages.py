@@ -1,4 +1,4 @@
-"""Reads the HTML of reports: its elements, whether they are balanced, and what the page would request."""
+"""Parses the HTML of reports (elements, unbalanced tags, references to other files) and opens pages in a browser."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory, TemporaryFile
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 BROWSERS = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome", "chrome")
 PHONE = ("--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--window-size=390,800")
-REQUESTS = ("src", "href", "srcset", "action", "poster", "data")  # attributes that name another file
+REQUESTS = ("src", "href", "srcset", "action", "poster", "data")  # attributes that refer to another file
 
 
 class Page(HTMLParser):
-    """The elements of a page, with attributes; raises AssertionError for a tag that closes another one."""
+    """The elements of a page with attributes; raises AssertionError for unbalanced tags."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -45,7 +45,7 @@ class Page(HTMLParser):
             self.words.append(data)
 
     def requests(self) -> list[str]:
-        """What the page names outside itself."""
+        """Returns the page's references to other files."""
         named = [each[key] for _, each in self.elements for key in REQUESTS if key in each]
         return [name for name in named if not name.startswith(("#", "data:"))]
 
@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 
 def read(path: Path) -> Page:
-    """The page, which must request nothing."""
+    """Parses the page and checks that it refers to no other file."""
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert page.requests() == []
@@ -69,7 +69,7 @@ def browser() -> str | None:
 
 
 def in_browser(path: Path, script: str) -> dict:
-    """What a script in the page leaves in `report`, on a phone, in JSON; the console must stay empty."""
+    """Runs a script in the page at a phone's size and returns `report` from JSON; the console must stay empty."""
     probe = path.with_name("probe.html")
     run = f"<script>const report = {{}};\n{script}\ndocument.title = JSON.stringify(report);</script></body>"
     probe.write_text(path.read_text(encoding="utf-8").replace("</body>", run), encoding="utf-8")
@@ -77,13 +77,13 @@ def in_browser(path: Path, script: str) -> dict:
 
 
 def report_of(url: str, *options: str) -> dict:
-    """The JSON that a page leaves as its title."""
+    """Returns the JSON in the title of a page."""
     (title,) = re.findall("<title>(.*?)</title>", dom_of(url, *options))
     return json.loads(unescape(title))
 
 
 def dom_of(url: str, *options: str) -> str:
-    """The elements of a page after its scripts, on a phone; the console must stay empty."""
+    """Returns the DOM of a page after its scripts, at a phone's size; the console must stay empty."""
     words = [browser(), *PHONE, "--dump-dom", *options, url]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert "CONSOLE" not in done.stderr, done.stderr
@@ -92,7 +92,7 @@ def dom_of(url: str, *options: str) -> str:
 
 @contextmanager
 def opened(url: str) -> Iterator[None]:
-    """Keeps a page open on a phone, in real time; the console must stay empty."""
+    """Keeps a page open at a phone's size, in real time; the console must stay empty."""
     with TemporaryFile("w+") as errors, TemporaryDirectory() as profile:
         words = [browser(), "--headless", *PHONE, "--remote-debugging-port=0", f"--user-data-dir={profile}", url]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors)

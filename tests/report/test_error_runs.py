@@ -1,4 +1,4 @@
-"""`resdet report` of small runs of classifiers and localizers against `resdet evaluate`, and comparisons of them."""
+"""Tests `resdet report` of classifiers and localizers against `resdet evaluate`, and comparisons of runs."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def classifier(tmp_path_factory):
     return out
 
 
-def test_a_classifier(classifier, tmp_path):
+def test_the_report_of_a_classifier_matches_evaluate(classifier, tmp_path):
     report(classifier, "--json", tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
     done = runs.here("evaluate", "--weights", classifier / "best.pth", "--json", tmp_path / "found.json")
@@ -48,7 +48,7 @@ def test_a_classifier(classifier, tmp_path):
 
 
 def recached(run, out, change):
-    """A copy of the run, whose report is cached, with changed predictions in the cache."""
+    """Copies a run with its cached report and changes the predictions in the cache."""
     shutil.copytree(run, out, ignore=shutil.ignore_patterns("last.pth", "*.html"))
     content = json.loads((out / "report/predictions.json").read_text())
     change(content["content"])
@@ -57,7 +57,7 @@ def recached(run, out, change):
 
 
 def compared(folders, tmp_path):
-    """The rows of the differences by class and metric, and the section, of the last of the runs."""
+    """Returns the differences of the last run by class and metric, its comparison section, and the whole report."""
     report(*folders, "--json", tmp_path / "report.json", "--out", tmp_path / "comparison.html")
     pages.read(tmp_path / "comparison.html")
     content = json.loads((tmp_path / "report.json").read_text())
@@ -67,7 +67,7 @@ def compared(folders, tmp_path):
 
 
 def with_guesses(guesses):
-    """A change of cached predictions: the best class of each image by its label."""
+    """Returns a change of cached predictions that sets the top class of each image."""
 
     def change(columns):
         columns["best"] = [[guess] * 5 for guess in map(guesses, columns["labels"], columns["indices"])]
@@ -95,16 +95,16 @@ def test_classifiers_are_compared(classifier, tmp_path):
     assert set(content["curves"]["val_error"]["lines"]) == {"half", "none", "one"}
 
 
-def test_classifiers_of_other_images_are_not_compared(classifier, tmp_path):
+def test_comparing_classifiers_on_different_images_is_rejected(classifier, tmp_path):
     report(classifier)
     change = lambda columns: columns["labels"].reverse()
     other = recached(classifier, tmp_path / "other", change)
     assert "other and run have other validation data" in runs.sentence(runs.here("report", classifier, other))
 
 
-def test_curves_are_those_of_the_log(classifier, tmp_path):
+def test_curves_match_the_log(classifier, tmp_path):
     with (classifier / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 11, "ki')  # the run was killed here
+        file.write('{"step": 11, "ki')  # a line cut off as by a killed run
     report(classifier, "--json", tmp_path / "report.json")
     curves = json.loads((tmp_path / "report.json").read_text())["curves"]
     lines = [json.loads(line) for line in (classifier / "metrics.jsonl").read_text().splitlines()[:-1]]
@@ -116,7 +116,7 @@ def test_curves_are_those_of_the_log(classifier, tmp_path):
     assert curves["loss"]["lines"]["validation"]["y"] == [entry["loss"] for entry in validated]
 
 
-def test_predictions_of_a_classifier_depend_on_its_images(monkeypatch):
+def test_the_cache_key_of_a_classifier_depends_on_its_images(monkeypatch):
     states = []
     run = SimpleNamespace(
         name="a",
@@ -143,7 +143,7 @@ def localizer(tmp_path_factory):
     return folder / "run"
 
 
-def test_a_localizer(localizer, tmp_path):
+def test_the_report_of_a_localizer_matches_the_log(localizer, tmp_path):
     run = localizer
     report(run, "--json", tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
@@ -160,7 +160,7 @@ def test_a_localizer(localizer, tmp_path):
     pages.read(run / "report.html")
 
 
-def test_mistakes_are_told_in_a_sentence(classifier, localizer):
+def test_invalid_options_are_rejected(classifier, localizer):
     refused = lambda *words: runs.sentence(runs.here("report", *words))
     for run in (classifier, localizer):
         for folders in ([run], [run, run]):
@@ -169,7 +169,7 @@ def test_mistakes_are_told_in_a_sentence(classifier, localizer):
 
 
 def test_localizers_are_compared(localizer, tmp_path):
-    """A run that finds an instance in each image against one that finds none."""
+    """Compares a run whose boxes are all correct with one whose boxes are all wrong."""
     report(localizer)
     experiment = read_run(localizer, "run", []).experiment
     source = open_localized(experiment.data, "val")

@@ -1,4 +1,4 @@
-"""Matches, curves against scores and resampled AP, against pycocotools and cases by hand."""
+"""Tests matches, bootstrapped AP, score curves and counts per image against pycocotools and values computed by hand."""
 
 import json
 
@@ -15,19 +15,19 @@ from resdet.results.differences import interval, resample
 
 
 def scene(seed):
-    """Random ground truth with crowds, ties and sparse ids, and detections."""
+    """Returns random ground truth with crowds, ties and sparse IDs, and detections."""
     truth, results = coco_scenes.make(seed)
     return truth, Results.from_list(results)
 
 
 def pycocotools_aps(truth, results):
-    """AP and AP50 of each class, NaN without objects."""
+    """Returns AP and AP50 of each class, NaN for classes without objects."""
     rows = coco.evaluate(truth, results, engine="pycocotools")["per_class"].values()
     return np.array([[row["AP"], row["AP50"]] for row in rows], float)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_unweighted_ap_is_that_of_pycocotools(seed):
+def test_unweighted_ap_matches_pycocotools(seed):
     truth, results = scene(seed)
     matches = Matches.of(truth, results)
     aps = average_precisions(matches, np.ones((1, len(matches.image_ids)), np.int32))[0]
@@ -39,7 +39,7 @@ def test_unweighted_ap_is_that_of_pycocotools(seed):
 
 
 def copied(truth, results, copies):
-    """The data set with each image so many times, under new ids."""
+    """Returns the data set with each image repeated `copies` times under new IDs."""
     images, annotations, detections = [], [], []
     for image, count in zip(sorted(truth["images"], key=lambda image: image["id"]), copies):
         for _ in range(count):
@@ -52,10 +52,10 @@ def copied(truth, results, copies):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_resampled_ap_is_that_of_the_copied_data_set(seed):
+def test_resampled_ap_matches_pycocotools_on_copied_images(seed):
     truth, results = coco_scenes.make(seed)
     for entry, score in zip(results, np.random.default_rng(seed).permutation(len(results))):
-        entry["score"] = (1 + score) / (1 + len(results))  # no ties, whose order depends on the ids of copies
+        entry["score"] = (1 + score) / (1 + len(results))  # no ties, whose order depends on the IDs of the copies
     matches = Matches.of(truth, Results.from_list(results))
     copies = resample(len(matches.image_ids), 2, seed)
     for drawn, aps in zip(copies, average_precisions(matches, copies)):
@@ -65,7 +65,7 @@ def test_resampled_ap_is_that_of_the_copied_data_set(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_columns_are_those_of_the_results(seed):
+def test_matches_are_consistent_with_the_results(seed):
     truth, results = scene(seed)
     matches = Matches.of(truth, results)
     category_ids = np.array(sorted(entry["id"] for entry in truth["categories"]))
@@ -84,7 +84,7 @@ BOX = [0, 0, 10, 10]
 
 
 def truth_of(*annotations):
-    """Images 1 and 2 of 100 x 100 with these annotations, of the classes 3, cat, and 7, dog."""
+    """Returns images 1 and 2 of 100 x 100 with these annotations of the classes 3 (cat) and 7 (dog)."""
     return {
         "images": [{"id": number, "width": 100, "height": 100} for number in (1, 2)],
         "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
@@ -116,7 +116,7 @@ def test_counts_of_images_by_hand():
 
 def test_curves_and_threshold_by_hand():
     curves = score_curves(np.array([0.9, 0.8, 0.8, 0.5]), np.array([True, True, False, True]), total=4)
-    assert curves.scores.tolist() == [0.9, 0.8, 0.5]  # of equal scores, all or none
+    assert curves.scores.tolist() == [0.9, 0.8, 0.5]  # equal scores are kept or dropped together
     assert curves.precision.tolist() == [1, 2 / 3, 3 / 4]
     assert curves.recall.tolist() == [1 / 4, 2 / 4, 3 / 4]
     assert curves.f1.tolist() == [2 / 5, 4 / 7, 6 / 8]
@@ -125,14 +125,14 @@ def test_curves_and_threshold_by_hand():
     assert choose_threshold(curves, 0.7).recall == 3 / 4
     falling = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
     more = score_curves(falling, np.array([True, True, True, False, False, False, True]), total=4)
-    assert choose_threshold(more).score == 0.7 and choose_threshold(more, 0.5).score == 0.3  # F1 6/7, recall 1
+    assert choose_threshold(more).score == 0.7 and choose_threshold(more, 0.5).score == 0.3  # F1 6/7; recall 1
     assert choose_threshold(score_curves(np.array([0.9]), np.array([False]), 4)) is None
     assert choose_threshold(score_curves(np.zeros(0), np.zeros(0, bool), 4)) is None
 
 
 def one_object_per_image(hits, rng):
-    """Matches of one object and one detection an image; the correct ones have the highest scores, so that AP is the
-    share of correct ones, but for the 101 recalls."""
+    """Returns matches of one object and one detection per image; correct ones have the highest scores, so that AP is
+    the share of correct ones, up to the discretization into 101 recalls."""
     count = len(hits)
     scores = rng.random(count) + hits
     order = np.argsort(-scores)
@@ -156,7 +156,7 @@ def one_object_per_image(hits, rng):
 
 @pytest.mark.parametrize("first, second, shared", [(0.6, 0.5, 0.4), (0.3, 0.3, 0.2)])
 def test_intervals_cover_the_true_difference(first, second, shared):
-    """Two runs find an object with these probabilities, and both with `shared`: the true difference is known."""
+    """Simulates runs that detect an object with these probabilities, both with `shared`; the difference is known."""
     rng = np.random.default_rng(0)
     trials, images, covered, exact = 300, 150, 0, first - second
     for trial in range(trials):
@@ -168,10 +168,10 @@ def test_intervals_cover_the_true_difference(first, second, shared):
         differences = [average_precisions(one_object_per_image(hits, rng), copies)[:, 0, 0] for hits in (one, other)]
         low, high = interval(differences[0] - differences[1])
         covered += low <= exact <= high
-    assert 0.9 < covered / trials < 0.99  # of 0.95: four standard deviations of 300 trials, and the bootstrap's bias
+    assert 0.9 < covered / trials < 0.99  # 0.95, four standard deviations of 300 trials, and the bias of the bootstrap
 
 
-def test_a_file_whose_annotation_ids_start_at_zero(tmp_path):
+def test_annotation_ids_may_start_at_zero(tmp_path):
     truth = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 50, "height": 50}],
         "categories": [{"id": 1, "name": "a"}],

@@ -1,4 +1,4 @@
-"""Calibration against hotcoco and by hand; parts of reports as HTML, Markdown and JSON."""
+"""Tests calibration against hotcoco and by hand, and the parts of reports as HTML, Markdown and JSON."""
 
 import re
 
@@ -23,10 +23,10 @@ from resdet.results.plot import BOTTOM, COLORS, HEIGHT, TOP, Line, plot
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_calibration_is_that_of_hotcoco(seed):
+def test_calibration_matches_hotcoco(seed):
     truth, entries = coco_scenes.make(seed)
     for entry in entries:
-        entry["score"] = min(entry["score"] + 0.0123, 0.999)  # no score at the limit of two bins
+        entry["score"] = min(entry["score"] + 0.0123, 0.999)  # no score on the border of two bins
     results = Results.from_list(entries)
     matches = Matches.of(truth, results)
     kept = ~matches.ignored[0]
@@ -47,7 +47,7 @@ def test_calibration_by_hand():
     assert calibrate(np.zeros(0), np.zeros(0, bool)).error == 0
 
 
-def test_confusions_by_hand():
+def test_confusion_matrix_and_table_by_hand():
     names = ["a", "b"]
     matrix, table = confusion_parts([*names, "background"], [*names, "missed"], [[5, 2, 1], [0, 4, 3], [7, 0, 0]])
     assert matrix.counts[2] == [7, 0, 0]
@@ -56,7 +56,7 @@ def test_confusions_by_hand():
     assert len(confusion_parts(many, many, np.eye(len(many), dtype=int).tolist())) == 1
 
 
-def test_pictures_shrink_with_their_marks():
+def test_large_images_are_scaled_down_with_their_boxes():
     pixels = np.random.default_rng(0).integers(0, 256, (960, 480, 3), dtype=np.uint8)  # the worst case for JPEG
     mark = sections.Mark((0, 480, 240, 960), "thing")
     outside = [
@@ -68,18 +68,18 @@ def test_pictures_shrink_with_their_marks():
     assert len(shown.jpeg) <= sections.BYTES
 
 
-def test_small_pictures_are_enlarged_with_their_marks():
+def test_small_images_are_enlarged_with_their_boxes():
     shown = sections.picture(
         np.zeros((60, 100, 3), np.uint8), "name", "", {"truth": [sections.Mark((10, 20, 30, 40), "")]}
     )
-    assert (shown.width, shown.height) == (400, 240)  # at most 480 pixels, by an integer
+    assert (shown.width, shown.height) == (400, 240)  # by the largest integer within 480 pixels
     assert [each.box for each in shown.layers["truth"]] == [(40, 80, 120, 160)]
     tiny = sections.picture(np.zeros((3, 4, 3), np.uint8), "name", "")
     assert (tiny.width, tiny.height) == (32, 24)
 
 
-def test_captions_of_one_place_do_not_cover_each_other():
-    """The object and the detection that finds it, in two layers."""
+def test_captions_of_overlapping_boxes_do_not_overlap():
+    """Draws an object and its detection at the same position, in two layers."""
     marks = {layer: [sections.Mark((100, 100, 180, 180), "a thing")] for layer in ("truth", "detections")}
     shown = sections.picture(np.zeros((480, 480, 3), np.uint8), "name", "", marks)
     text = page("title", [sections.Section("all", "All", [sections.Gallery("worst", "Worst", [shown])])])
@@ -106,7 +106,7 @@ def example() -> list[sections.Section]:
     return [sections.Section("all", "All", parts, HOSTILE)]
 
 
-def test_names_cannot_become_markup(tmp_path):
+def test_names_are_escaped_in_html(tmp_path):
     (tmp_path / "report.html").write_text(page(HOSTILE, example()), encoding="utf-8")
     found = pages.read(tmp_path / "report.html")
     assert found.count("script") == 1 and found.count("title") == 1
@@ -154,7 +154,7 @@ def test_tables_sort_and_filter_and_layers_toggle(tmp_path):
     assert found["fits"]
 
 
-def test_a_cache_is_computed_again_for_another_key(tmp_path):
+def test_the_cache_is_recomputed_for_another_key(tmp_path):
     asked = []
     compute = lambda: asked.append(1) or len(asked)
     path = tmp_path / "folder/predictions.json"
@@ -164,14 +164,14 @@ def test_a_cache_is_computed_again_for_another_key(tmp_path):
 
 
 @pytest.mark.parametrize("damaged", ["[1]", '{"a": 1}', '{"key": "a"}', "1", "null"])
-def test_a_damaged_cache_is_computed_again(tmp_path, damaged):
+def test_a_damaged_cache_is_recomputed(tmp_path, damaged):
     path = tmp_path / "predictions.json"
     path.write_text(damaged)
     assert [cached_json(path, "a", lambda: 5), cached_json(path, "a", lambda: 6)] == [5, 5]
 
 
 def test_results_that_cannot_be_cached_are_returned(tmp_path, capsys):
-    (tmp_path / "file").touch()  # no folder can be made in it, whatever the permissions
+    (tmp_path / "file").touch()  # a folder in a file fails, whatever the permissions
     assert cached_json(tmp_path / "file/predictions.json", "a", lambda: 5) == 5
     assert "not cached" in capsys.readouterr().err
 
@@ -191,20 +191,20 @@ def test_names_that_are_not_utf8_are_escaped():
 
 
 @pytest.mark.parametrize(("value", "order"), [(np.float64(0.5), ["0.5"]), (3, ["3.0"]), (float("nan"), []), (None, [])])
-def test_cells_sort_by_plain_numbers(value, order):
+def test_cells_have_numeric_sort_values(value, order):
     text = page("title", [sections.Section("a", "A", [sections.Table("b", "B", ("value",), [(value,)])])])
     assert re.findall('data-value="([^"]*)"', text) == order
 
 
 @pytest.mark.parametrize("values", [[-4.0, -1.0], [-1.0, 3.0], [0.0, 0.0], [2.0, 5.0], [-3.0]])
-def test_lines_lie_between_their_axes(values):
+def test_lines_are_drawn_within_the_axes(values):
     drawing = plot([Line("line", range(len(values)), values, 0)], "", "x", "y")
     (line,) = [stroke.points for stroke in drawing.strokes if stroke.color == COLORS[0]][:1]
     assert (line[:, 1] >= TOP).all() and (line[:, 1] <= HEIGHT - BOTTOM).all()
-    assert (np.diff(line[:, 1]) <= 0).all()  # higher values lie higher
+    assert (np.diff(line[:, 1]) <= 0).all()  # higher values are drawn higher
 
 
-def test_corners_are_those_of_torchvision():
+def test_xywh_to_xyxy_matches_torchvision():
     boxes = np.random.default_rng(0).uniform(0, 50, (5, 4))
     expected = box_convert(torch.from_numpy(boxes), "xywh", "xyxy").numpy()
     np.testing.assert_allclose(xywh_to_xyxy(boxes), expected)

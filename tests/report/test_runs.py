@@ -1,4 +1,4 @@
-"""`resdet report` of small runs of detectors: its numbers against pycocotools and `resdet evaluate`."""
+"""Tests `resdet report` of small detector runs against pycocotools and the training log, and comparisons of runs."""
 
 import json
 import shutil
@@ -27,14 +27,14 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(root, tmp_path_factory):
-    """A run of a detector with masks that has learned nothing."""
+    """A run of an untrained detector with masks."""
     out = tmp_path_factory.mktemp("run") / "small"
     runs.train(out, *runs.of(root))
     return out
 
 
 def detection(entry, box, score, sizes):
-    """A detection of the entry's class and image, with a box for a mask."""
+    """Returns a detection of the entry's class and image, whose mask is its box."""
     x, y, width, height = box = box.clip(0).tolist()
     corners = [x, y, x + width, y, x + width, y + height, x, y + height]
     (rle,) = mask.frPyObjects([corners], *sizes[entry["image_id"]])
@@ -44,7 +44,7 @@ def detection(entry, box, score, sizes):
 
 
 def copied(run, out, found, left_out=()):
-    """A copy of the run with these detections in its cache."""
+    """Copies a run with these detections in its cache."""
     shutil.copytree(run, out, ignore=shutil.ignore_patterns("last.pth", "report*", "pictures"))
     content = {"results": found, "losses": {}, "left_out": list(left_out)}
     run = read_run(out, out.name, [])
@@ -56,8 +56,8 @@ def copied(run, out, found, left_out=()):
 
 
 def planted(run, root, out, seed, dropped=0):
-    """A copy of the run whose detections are those of a decent detector: shifted objects, false ones, and as many
-    objects of the first class as `dropped` missed."""
+    """Copies a run with simulated detections: shifted objects and false positives; `dropped` objects of the first
+    class are missed."""
     truth, rng = json.loads((root / "annotations/val.json").read_text()), np.random.default_rng(seed)
     first = truth["categories"][0]["id"]
     sizes = {each["id"]: (each["height"], each["width"]) for each in truth["images"]}
@@ -73,7 +73,7 @@ def planted(run, root, out, seed, dropped=0):
     return copied(run, out, found), found
 
 
-def test_the_metrics_are_those_of_pycocotools(run, root, tmp_path):
+def test_metrics_match_pycocotools(run, root, tmp_path):
     report(run, "--json", tmp_path / "report.json", "--markdown", tmp_path / "report.md")
     content = json.loads((tmp_path / "report.json").read_text())
     metrics = {row["name"]: row["value"] for row in content["summary"]["metrics"]}
@@ -95,12 +95,12 @@ def test_the_metrics_are_those_of_pycocotools(run, root, tmp_path):
         assert f"| {' | '.join(cells)} |" in text
 
 
-def test_a_decent_detector(run, root, tmp_path):
+def test_the_report_of_a_good_detector(run, root, tmp_path):
     good, found = planted(run, root, tmp_path / "good", 0)
     report(good, "--json", tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
     chosen = {row["name"]: row["value"] for row in content["scores"]["threshold"]}
-    assert chosen["score"] > 0.5 and chosen["precision"] == chosen["recall"] == 1  # none of the false ones
+    assert chosen["score"] > 0.5 and chosen["precision"] == chosen["recall"] == 1  # without the false positives
     assert not any(row["count"] for row in content["errors"]["tide"] if row["error"] in ("Cls", "Loc", "Both", "Miss"))
     counts = content["confusion"]["confusion"]["counts"]
     assert np.trace(np.array(counts)[:-1, :-1]) == np.sum(counts) == len(found) - runs.VAL
@@ -111,7 +111,7 @@ def test_a_decent_detector(run, root, tmp_path):
 
 
 @pytest.mark.skipif(pages.browser() is None, reason="no Chromium in PATH")
-def test_a_browser_shows_it_without_errors_on_a_phone(run, root, tmp_path):
+def test_the_page_fits_a_phone(run, root, tmp_path):
     good, _ = planted(run, root, tmp_path / "good", 0)
     report(good)
     script = "const page = document.documentElement; report.fits = page.scrollWidth <= page.clientWidth;"
@@ -120,7 +120,7 @@ def test_a_browser_shows_it_without_errors_on_a_phone(run, root, tmp_path):
     assert found["fits"] and found["pictures"] > 0
 
 
-def test_a_detector_that_finds_nothing(run, tmp_path):
+def test_the_report_without_detections(run, tmp_path):
     report(copied(run, tmp_path / "blind", []), "--json", tmp_path / "report.json", "--precision", "0.9")
     content = json.loads((tmp_path / "report.json").read_text())
     assert {row["value"] for row in content["scores"]["threshold"]} == {None}
@@ -129,7 +129,7 @@ def test_a_detector_that_finds_nothing(run, tmp_path):
     pages.read(tmp_path / "blind/report.html")
 
 
-def test_predictions_are_cached_by_checkpoint_and_settings(run, tmp_path):
+def test_the_cache_key_depends_on_checkpoint_and_settings(run, tmp_path):
     same, other = (read_run(run, "run", words) for words in ([], ["eval.score=0.3"]))
     assert key_of(same) == key_of(read_run(run, "another", [])) != key_of(other)
     changed = tmp_path / "changed"
@@ -139,7 +139,7 @@ def test_predictions_are_cached_by_checkpoint_and_settings(run, tmp_path):
     assert key_of(read_run(changed, "run", [])) != key_of(same)
 
 
-def test_predictions_of_other_images_are_not_served(run, root, tmp_path):
+def test_cached_predictions_of_other_data_are_not_used(run, root, tmp_path):
     good, _ = planted(run, root, tmp_path / "good", 0)
     moved = tmp_path / "moved"
     shutil.copytree(root, moved)
@@ -154,18 +154,18 @@ def test_predictions_of_other_images_are_not_served(run, root, tmp_path):
     assert same.predictions(lambda: 2, "other") == 2
 
 
-def test_names_of_repeated_folders_differ():
+def test_repeated_folders_get_distinct_names():
     assert names_of([Path("a"), Path("a")]) == ["a", "a (2)"]
     assert names_of([Path("a"), Path("b/a")]) == ["a", "b/a"]
 
 
 @pytest.fixture
 def pair(run, root, tmp_path):
-    """A run that misses five objects of the first class, and one that does not."""
+    """Returns a run that misses five objects of the first class, and one that misses none."""
     return planted(run, root, tmp_path / "before", 0, 5)[0], planted(run, root, tmp_path / "after", 0)[0]
 
 
-def test_a_comparison_tells_differences_from_noise(pair, tmp_path):
+def test_a_comparison_separates_differences_from_noise(pair, tmp_path):
     before, after = pair
     report(before, after, "--json", tmp_path / "report.json", "--out", tmp_path / "comparison.html")
     content = json.loads((tmp_path / "report.json").read_text())
@@ -192,7 +192,7 @@ def test_a_comparison_with_itself_is_noise(pair, tmp_path):
     assert (copy / "comparison.html").exists()
 
 
-def test_other_validation_data_are_refused(pair, root, tmp_path):
+def test_comparing_runs_on_different_data_is_rejected(pair, root, tmp_path):
     before, after = pair
     moved = tmp_path / "moved"
     shutil.copytree(root, moved)
@@ -204,7 +204,7 @@ def test_other_validation_data_are_refused(pair, root, tmp_path):
     assert "have other validation data" in runs.sentence(runs.here("report", before, after))
 
 
-def test_mistakes_are_told_in_a_sentence(run, tmp_path):
+def test_invalid_folders_and_options_are_rejected(run, tmp_path):
     refused = lambda *words: runs.sentence(runs.here("report", *words))
     assert f"{tmp_path} holds no best.pth" in refused(tmp_path)
     assert "give a number above 0" in runs.here("report", run, "--precision", "2").stderr
@@ -217,7 +217,7 @@ def test_mistakes_are_told_in_a_sentence(run, tmp_path):
         tasks.Task().compare([tasks.EvaluatedRun("a", None, read_run(run, "a", []).experiment, tmp_path, "")], None)
 
 
-def test_the_precision_chooses_the_threshold(run, root, tmp_path):
+def test_the_precision_sets_the_threshold(run, root, tmp_path):
     good, _ = planted(run, root, tmp_path / "good", 0)
     report(good, "--precision", "0.5", "--json", tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())

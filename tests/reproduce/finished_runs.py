@@ -1,4 +1,4 @@
-"""The last.pth of a run, without the training."""
+"""Writes the last.pth of a run without training."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 
 
 def write_last(folder: Path, experiment: dict[str, Any], step: int, total: int = 10, waited: int = 0) -> None:
-    """Writes the checkpoint of a run at `step`, `waited` evaluations after its best one."""
+    """Writes the checkpoint of a run at `step` of `total`, `waited` evaluations after the best one."""
     folder.mkdir(parents=True, exist_ok=True)
     trainer = {
         "step": step,

@@ -1,4 +1,4 @@
-"""The order of work: what is asked for, what is cut, what is missing; with a stand-in for `resdet` itself."""
+"""Tests `resdet reproduce` with a stand-in for the commands: order, interrupted and finished work, missing data."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from resdet.reproduce.tables import ROWS
 
 
 class Resdet:
-    """Notes its commands, and leaves the files that `resdet` would."""
+    """Records the commands and writes the files that `resdet` would write."""
 
     def __init__(self, steps: int = 10, error: float = 0.0871):
         self.steps, self.error, self.commands, self.processes = steps, error, [], {}
@@ -49,7 +49,7 @@ def setting(tmp_path):
     return Setting(tmp_path / "out", tmp_path / "data")
 
 
-def test_a_row_is_trained_tested_and_set_beside_the_paper(setting, capsys):
+def test_a_row_is_trained_evaluated_and_compared_with_the_paper(setting, capsys):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     resdet = Resdet()
     (found,) = reproduce.reproduce(rows, [], setting, resdet)
@@ -61,8 +61,8 @@ def test_a_row_is_trained_tested_and_set_beside_the_paper(setting, capsys):
     )
 
 
-def test_table_1_is_counted_on_the_nets(setting, capsys):
-    """On the nets that are built, by `resdet nets`, within the paper's rounding and the layers that it leaves out."""
+def test_table_1_counts_the_operations_of_the_models(setting, capsys):
+    """Builds the models with `resdet nets`; tolerates the paper's rounding and the layers that the paper omits."""
     rows, _ = reproduce.choose("table1")
     found = reproduce.reproduce(rows, [], setting, run_words)
     assert all(abs(entry["difference"]["multiply_adds"]) < 0.1 for entry in found)
@@ -71,7 +71,7 @@ def test_table_1_is_counted_on_the_nets(setting, capsys):
     assert "| 10⁹ multiply-adds 1.8 | 10⁹ multiply-adds 1.79 (2" in line and line.endswith("| seconds | nothing |")
 
 
-def test_what_is_done_is_not_done_again(setting):
+def test_finished_work_is_not_repeated(setting):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     reproduce.reproduce(rows, [], setting, Resdet())
     resdet = Resdet()
@@ -79,7 +79,7 @@ def test_what_is_done_is_not_done_again(setting):
     assert resdet.commands == [] and found["ours"] == {"error": 8.71}
 
 
-def test_what_was_found_before_keeps_its_circumstances(setting, monkeypatch):
+def test_earlier_results_keep_their_date(setting, monkeypatch):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     monkeypatch.setattr(outcome.time, "strftime", lambda form: "2026-01-02")
     reproduce.reproduce(rows, [], setting, Resdet())
@@ -88,7 +88,7 @@ def test_what_was_found_before_keeps_its_circumstances(setting, monkeypatch):
     assert found["date"] == "2026-01-02"
 
 
-def test_an_evaluation_that_was_cut_is_done_again(setting):
+def test_an_interrupted_evaluation_is_repeated(setting):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     reproduce.reproduce(rows, [], setting, Resdet())
     (circumstances,) = (setting.out / "tests").glob("*.circumstances.json")
@@ -100,7 +100,7 @@ def test_an_evaluation_that_was_cut_is_done_again(setting):
     assert resdet.commands == ["evaluate"]
 
 
-def test_a_training_that_was_cut_is_not_tested_and_goes_on(setting):
+def test_an_interrupted_training_is_resumed_before_the_evaluation(setting):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     with pytest.raises(Error, match="cifar10_resnet20 was stopped before its end"):
         reproduce.reproduce(rows, [], setting, Resdet(steps=4))
@@ -110,7 +110,7 @@ def test_a_training_that_was_cut_is_not_tested_and_goes_on(setting):
     assert resdet.commands == ["train", "evaluate"]
 
 
-def test_a_finished_run_of_other_settings_is_not_the_row_s(setting):
+def test_a_finished_run_with_other_settings_is_rejected(setting):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     reproduce.reproduce(rows, [], replace(setting, extra=("train.length=100",)), Resdet())
     resdet = Resdet()
@@ -120,8 +120,8 @@ def test_a_finished_run_of_other_settings_is_not_the_row_s(setting):
 
 
 @pytest.mark.parametrize("wanted, taken", [(1, 1), (8, 8), (3, 2)])
-def test_a_training_gets_processes_that_share_its_batch(setting, wanted, taken, capsys):
-    """Of 128 images here."""
+def test_the_number_of_processes_divides_the_batch(setting, wanted, taken, capsys):
+    """Uses a batch of 128 images."""
     rows, _ = reproduce.choose("table6", ["resnet20"])
     resdet = Resdet()
     reproduce.reproduce(rows, [], replace(setting, processes=wanted), resdet)
@@ -130,7 +130,7 @@ def test_a_training_gets_processes_that_share_its_batch(setting, wanted, taken, 
 
 
 @pytest.mark.parametrize("count, options", [(2, ["--standalone", "--nproc-per-node", "2"]), (1, [])])
-def test_several_processes_are_torchrun_s(monkeypatch, count, options):
+def test_several_processes_are_started_with_torchrun(monkeypatch, count, options):
     started = []
 
     def start(line, stdout):
@@ -143,7 +143,7 @@ def test_several_processes_are_torchrun_s(monkeypatch, count, options):
     assert started == [[sys.executable, *torchrun, "-m", "resdet.cli", "train", "--resume"]]
 
 
-def test_a_signal_is_passed_on_once_and_the_training_awaited():
+def test_a_signal_is_forwarded_once_and_the_training_awaited():
     class Training:
         waits, received = 0, []
 
@@ -162,8 +162,8 @@ def test_a_signal_is_passed_on_once_and_the_training_awaited():
     assert reproduce.wait_for(training) == 7 and training.received == [signal.SIGTERM]
 
 
-def test_given_weights_are_judged_on_the_row_s_data(tmp_path):
-    """On 32 generated images, though the weights were made for 16; and the command that is kept names them."""
+def test_given_weights_are_evaluated_on_the_data_of_the_row(tmp_path):
+    """Checks that the row's 32 images are used, not the checkpoint's 16, and that the recorded command has --use."""
     small = ("model.backbone=cifar_resnet8", "model.num_classes=10", "data.val_images=16")
     model = resdet.build("shapes_resnet20", *small)
     content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
@@ -176,7 +176,7 @@ def test_given_weights_are_judged_on_the_row_s_data(tmp_path):
     assert found["command"] == f"resdet reproduce table6 --row resnet20 --use cifar10_resnet20={tmp_path / 'mine.pth'}"
 
 
-def test_missing_data_is_told_before_anything_runs(setting, capsys):
+def test_missing_data_is_reported_before_any_command(setting, capsys):
     rows, _ = reproduce.choose("table8", ["resnet101"])
     resdet = Resdet()
     with pytest.raises(DataError, match="Data of imagenet, coco is missing"):
@@ -186,8 +186,8 @@ def test_missing_data_is_told_before_anything_runs(setting, capsys):
     assert re.search("instances_train2014.json.*320,000 steps of 8 images", told, re.DOTALL)
 
 
-def test_what_a_row_is_tested_on_is_needed_though_nothing_is_trained_on_it(tmp_path, capsys):
-    """Weights are given, and a classifier's images are there without the localizer's boxes."""
+def test_evaluation_data_is_required_for_given_weights(tmp_path, capsys):
+    """Checks missing boxes of a localizer whose weights are given and whose images are present."""
     for part in ("train", "val"):
         (tmp_path / "ILSVRC2012" / part).mkdir(parents=True)
     rows, _ = reproduce.choose("table13", ["classes"])
@@ -198,14 +198,14 @@ def test_what_a_row_is_tested_on_is_needed_though_nothing_is_trained_on_it(tmp_p
     assert resdet.commands == [] and "put bbox_val or" in told and "bbox_train" not in told
 
 
-def test_all_that_is_missing_of_a_data_set_is_told_at_once(tmp_path, capsys):
+def test_all_missing_files_of_a_data_set_are_reported_at_once(tmp_path, capsys):
     rows, _ = reproduce.choose("segmentation")
     reproduce.reproduce(rows, [], Setting(tmp_path / "out", tmp_path), Resdet(), dry_run=True)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# missing  coco")]
     assert "instances_train2014.json" in line and "instances_val2014.json" in line and "train2017" in line
 
 
-def test_cifar_is_fetched_where_it_is_missing(tmp_path):
+def test_missing_cifar_is_downloaded(tmp_path):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     resdet = Resdet()
     reproduce.reproduce(rows, [], Setting(tmp_path / "out", tmp_path / "none"), resdet)
@@ -224,8 +224,8 @@ def test_a_dry_run_prints_commands_and_runs_none(setting, capsys):
     )
 
 
-def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, capsys):
-    """Without the test images there is no submission, and the row goes on."""
+def test_results_of_a_server_are_not_compared_with_validation_results(setting, capsys):
+    """Checks that the row is evaluated although no submission is written, since the test images are missing."""
     (row,), _ = reproduce.choose("table5")
     given = {name: "net.pth" for name in row.nets}
     (setting.data / "ILSVRC2012/val").mkdir(parents=True)
@@ -242,7 +242,7 @@ def test_a_servers_figure_is_not_compared_with_that_of_other_images(setting, cap
     assert "no submission for the ILSVRC 2012 classification server: there are no" in capsys.readouterr().err
 
 
-def test_costs_are_those_of_all_nets_and_of_the_test():
+def test_costs_include_all_models_and_the_evaluation():
     (ensemble,), _ = reproduce.choose("table5")
     assert outcome.cost_of_row(ensemble).startswith("6 times 600,000 steps")
     (scales,), _ = reproduce.choose("table9", ["scales"])
@@ -251,7 +251,7 @@ def test_costs_are_those_of_all_nets_and_of_the_test():
     assert outcome.needs_of(found, Setting()) == ["ilsvrc_loc", "imagenet_r101"]
 
 
-def test_unknown_names_are_answered_with_known_ones():
+def test_errors_suggest_known_names():
     with pytest.raises(ConfigError, match="did you mean table6"):
         reproduce.choose("tabel6")
     with pytest.raises(ConfigError, match="use one of resnet20, resnet32"):
@@ -260,14 +260,14 @@ def test_unknown_names_are_answered_with_known_ones():
         reproduce.parse_given(["imagenet_r11=a.pth"])
 
 
-def test_a_figure_of_some_of_its_nets():
+def test_a_figure_of_selected_models():
     _, (figure,) = reproduce.choose("figure6", ["cifar10_resnet20", "cifar10_plain20"])
     assert figure.nets == ("cifar10_plain20", "cifar10_resnet20")
     with pytest.raises(ConfigError, match="figure6 has no row or net 'resnet20': use one of cifar10_plain20, "):
         reproduce.choose("figure6", ["resnet20"])
 
 
-def test_the_list_shows_results_by_their_row(tmp_path, monkeypatch):
+def test_the_list_shows_the_latest_result_of_a_row(tmp_path, monkeypatch):
     entry = {"row": "table6/resnet20", "ours": {"error": 8.6}, "command": "resdet train", "hardware": "two cores"}
     for date, error in (("2026-01-02", 8.6), ("2026-01-01", 9.9)):
         content = {**entry, "date": date, "ours": {"error": error}}
@@ -281,12 +281,12 @@ def test_the_list_shows_results_by_their_row(tmp_path, monkeypatch):
     assert "top-1 error 8.75" in line and "8.6 (2026-01-02, `resdet train`, two cores)" in line and "2.5 hours" in line
 
 
-def test_the_figures_of_detectors_and_of_masks():
+def test_metrics_of_boxes_and_masks():
     content = {"bbox": {"AP": 0.272, "AP50": 0.484, "per_class": {}}, "segm": {"AP": 0.2}, "losses": {"class": 1.0}}
     assert outcome.metrics_in(content) == {"AP": 27.2, "AP50": 48.4, "mask_AP": 20.0}
 
 
-def test_cocos_halves_become_one_file(tmp_path):
+def test_coco_trainval_is_merged_into_one_file(tmp_path):
     from resdet.detection.data.coco import open_coco
 
     (tmp_path / "annotations").mkdir()

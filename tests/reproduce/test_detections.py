@@ -1,4 +1,4 @@
-"""The sheet of detections: where its photographs and boxes lie, by hand, and that all its files tell the same."""
+"""Tests the sheet of detections: positions of images and boxes computed by hand, and agreement of SVG, PNG and CSV."""
 
 import base64
 import csv
@@ -30,7 +30,7 @@ def gray(width, height, boxes, labels, scores=(0.9, 0.7)):
 
 @pytest.fixture
 def shown():
-    """Five pictures, of which the second is high, the fourth small, and the last alone in its row."""
+    """Returns five images: the second is tall, the fourth small, and the last alone in its row."""
     return [
         gray(480, 240, [[40, 60, 200, 180], [300, 40, 480, 240]], [0, 1]),
         gray(240, 480, [[-10, 0, 250, 100]], [1]),
@@ -40,8 +40,8 @@ def shown():
     ]
 
 
-def test_boxes_lie_on_their_photographs(shown):
-    """By hand: 240 pixels wide each, 8 apart, below a head of 32; rows as high as their highest image."""
+def test_boxes_are_drawn_on_their_images(shown):
+    """Compares with the layout computed by hand: columns of 240 pixels, gaps of 8, a header of 32."""
     drawing = detections.compose(shown, "a title")
     places = [(photo.x, photo.y, photo.width, photo.height) for photo in drawing.bitmaps]
     assert places == [
@@ -50,8 +50,8 @@ def test_boxes_lie_on_their_photographs(shown):
     assert (drawing.width, drawing.height) == (1000, 648)
     boxes = [(*stroke.points.min(0), *stroke.points.max(0)) for stroke in drawing.strokes]
     assert boxes == [
-        (158, 52, 248, 152), (28, 62, 108, 122),  # the surest uppermost
-        (256, 32, 496, 132),  # cut at the border
+        (158, 52, 248, 152), (28, 62, 108, 122),  # the highest score on top
+        (256, 32, 496, 132),  # clipped to the image
         (792, 72, 952, 152),
         (8, 520, 248, 640),
     ]  # fmt: skip
@@ -60,7 +60,7 @@ def test_boxes_lie_on_their_photographs(shown):
     ]  # fmt: skip
 
 
-def test_captions_stay_on_their_photographs(shown):
+def test_captions_stay_inside_their_images(shown):
     drawing = detections.compose(shown, "")
     owners = [0, 0, 1, 3, 4]
     for word, number in zip(drawing.texts[1:], owners):
@@ -70,7 +70,7 @@ def test_captions_stay_on_their_photographs(shown):
         assert photo.y <= top + 1 and top + height <= photo.y + photo.height
 
 
-def test_svg_and_png_show_the_same(shown, tmp_path):
+def test_svg_and_png_agree(shown, tmp_path):
     shown[2][0][:] = np.linspace(0, 255, 480).astype(np.uint8)[None, :, None]
     svg, png = plot.save(detections.compose(shown, "a title"), tmp_path / "sheet")
     tree = ElementTree.parse(svg).getroot()
@@ -85,13 +85,13 @@ def test_svg_and_png_show_the_same(shown, tmp_path):
     assert {element.text for element in tree.iter(f"{SVG}text")} == {"a title", "cat 0.90"} | {
         f"dog & bone {score}" for score in ("0.70", "0.90")
     }
-    for row, column, label in ((2 * 100, 2 * 28, 0), (2 * 132, 2 * 300, 1)):  # a left edge, and a lower one
+    for row, column, label in ((2 * 100, 2 * 28, 0), (2 * 132, 2 * 300, 1)):  # a left and a lower edge
         assert np.abs(drawn[row, column] - color(label)).max() <= 3
     assert drawn[2 * 110, 2 * 50].tolist() == [128] * 3
 
 
-def test_a_detector_on_its_validation_images(tmp_path, monkeypatch):
-    """A stand-in that finds what is annotated, with scores of its own."""
+def test_a_sheet_of_validation_images(tmp_path, monkeypatch):
+    """Uses a stand-in that returns the annotations with made-up scores."""
     words = ["data.train_images=2", "data.val_images=14", "data.size=64", f"data.root={tmp_path / 'data'}"]
     experiment = config.load("shapes_mask_r18_fpn", *words)
     source = open_scenes(experiment.data, "val")

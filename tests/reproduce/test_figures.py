@@ -1,4 +1,4 @@
-"""Curves, layer responses and the plotter, against hand-made logs and closed forms."""
+"""Tests figures of curves, layer responses and the plotter, against hand-made logs and values computed directly."""
 
 import csv
 import json
@@ -38,15 +38,15 @@ def test_curves_of_two_runs(tmp_path):
     assert {"two nets", "plain20 train", "resnet20 val", "error (%)"} <= words
 
 
-def test_a_run_without_a_log_is_named(tmp_path):
+def test_errors_name_a_run_without_a_log(tmp_path):
     with pytest.raises(DataError, match="metrics.jsonl cannot be read"):
         figures.draw_curves({"none": tmp_path / "none"}, tmp_path / "figure", "nothing")
 
 
-def test_points_lie_where_the_axes_say():
+def test_points_are_at_their_axis_positions():
     line = plot.Line("a", [0, 25, 50, 100], [0, 40, 10, 20], 0)
     strokes = plot.plot([line], "", "x", "y", top=20).strokes
-    *drawn, _ = [stroke.points for stroke in strokes if stroke.color == plot.COLORS[0]]  # the last is the legend's
+    *drawn, _ = [stroke.points for stroke in strokes if stroke.color == plot.COLORS[0]]  # the last is in the legend
     right, bottom = plot.WIDTH - plot.RIGHT, plot.HEIGHT - plot.BOTTOM
     at = lambda x, y: (plot.LEFT + x / 100 * (right - plot.LEFT), bottom + y / 20 * (plot.TOP - bottom))
     assert len(drawn) == 2  # 40 is above 20
@@ -54,7 +54,7 @@ def test_points_lie_where_the_axes_say():
     np.testing.assert_allclose(drawn[1], [at(25 + 25 * 2 / 3, 20), at(50, 10), at(100, 20)])
 
 
-def test_a_line_wholly_above_is_not_drawn():
+def test_a_line_above_the_limit_is_not_drawn():
     strokes = plot.plot([plot.Line("a", [0, 1], [30, 40], 0)], "", "x", "y", top=20).strokes
     assert len([stroke for stroke in strokes if stroke.color == plot.COLORS[0]]) == 1
     assert plot.pieces_below(20, plot.Line("none", [], [], 0)) == []
@@ -71,7 +71,7 @@ def test_ticks_are_round(most, expected):
     assert round(step / 10 ** np.floor(np.log10(step) + 1e-9), 6) in (1, 2, 5)
 
 
-def test_png_and_svg_show_the_same_line():
+def test_png_and_svg_contain_the_same_line():
     picture = plot.Drawing([plot.Stroke(np.array([[10.0, 20.0], [60.0, 20.0]]), "#d62728", 2)], [], 80, 40)
     pixels = plot.to_pixels(picture, scale=1)
     assert pixels[20, 30].tolist() == [214, 39, 40] and (pixels[5] == 255).all()
@@ -94,7 +94,7 @@ class TwoLayers(nn.Module):
         return self.second(torch.relu_(self.narrow(torch.relu_(self.first(x)))))
 
 
-def test_responses_are_those_after_the_norm_before_the_relu():
+def test_responses_are_measured_after_the_norm_and_before_the_relu():
     torch.manual_seed(0)
     net = TwoLayers()
     images = torch.randn(6, 3, 8, 8)
@@ -108,14 +108,14 @@ def test_responses_are_those_after_the_norm_before_the_relu():
     assert found["second"] == pytest.approx(second.std(correction=0).item(), rel=1e-4)
 
 
-def test_a_net_of_56_layers_has_55_of_3x3_in_their_order():
+def test_responses_of_resnet56_cover_its_3x3_layers_in_order():
     net = resdet.backbones.create("cifar_resnet56", num_classes=10)
     found = response_deviations(net, [torch.randn(1, 3, 32, 32)])
     assert len(found) == 55 and next(iter(found)) == "conv1"
 
 
-def test_an_added_layer_that_does_little_responds_little():
-    """Section 4.2: the deviation tells how strongly a layer modifies the signal."""
+def test_a_layer_with_small_weights_has_a_small_response():
+    """Checks section 4.2 of the paper: the standard deviation shows how strongly a layer modifies the signal."""
     net = resdet.backbones.create("cifar_resnet20", num_classes=10)
     weak = net.conv3_x[1].conv2.norm
     with torch.no_grad():

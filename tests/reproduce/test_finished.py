@@ -1,4 +1,4 @@
-"""Finished runs stand for a training only where they were run with its settings."""
+"""Tests that finished runs replace a training only if their settings are the same."""
 
 from dataclasses import replace
 
@@ -15,21 +15,21 @@ from resdet.reproduce.trainings import TRAININGS
 
 
 def write(folder, experiment, step=10, waited=0, **changed):
-    """As a run of so many steps of ten leaves it, `waited` evaluations after its best."""
+    """Writes the checkpoint of a run at this step of ten, `waited` evaluations after the best one."""
     content = config.plain(config.to_dict(experiment))
     content["model"] |= changed
     write_last(folder, content, step, waited=waited)
 
 
 def leave(name, setting, *state, **changed):
-    """What `resdet train` would, of a training in one part."""
+    """Writes what `resdet train` would leave of a training in one part."""
     training = TRAININGS[name]
     experiment = config.load(training.config, *train_overrides(training, setting))
     write(setting.folder(training), experiment, *state, **changed)
     return training
 
 
-def test_the_run_of_a_training(tmp_path):
+def test_a_run_is_finished_at_its_last_step(tmp_path):
     setting = Setting(tmp_path)
     assert not is_finished(TRAININGS["cifar10_resnet20"], setting)
     assert not is_finished(leave("cifar10_resnet20", setting, 9), setting)
@@ -44,7 +44,7 @@ def test_the_run_of_a_training(tmp_path):
         ({"small": True}, "data.name is tiny_shapes there and cifar10 here"),
     ],
 )
-def test_runs_of_other_settings_are_refused(tmp_path, before, told):
+def test_runs_with_other_settings_are_rejected(tmp_path, before, told):
     setting = Setting(tmp_path)
     training = leave("cifar10_resnet20", replace(setting, **before))
     with pytest.raises(ConfigError) as error:
@@ -54,19 +54,19 @@ def test_runs_of_other_settings_are_refused(tmp_path, before, told):
     assert told in sentence and "another --out, or move that folder away" in sentence and "\n" not in sentence
 
 
-def test_one_that_was_cut_goes_on_with_other_settings(tmp_path):
+def test_an_interrupted_run_may_have_other_settings(tmp_path):
     training = leave("cifar10_resnet20", Setting(tmp_path, extra=("optim.lr=0.2",)), 9)
     assert not is_finished(training, Setting(tmp_path))
 
 
-def test_one_that_stopped_early_is_finished(tmp_path):
+def test_a_run_after_early_stopping_is_finished(tmp_path):
     setting = Setting(tmp_path, extra=("train.patience=3",))
     assert not is_finished(leave("cifar10_resnet20", setting, 5, 2), setting)
     assert is_finished(leave("cifar10_resnet20", setting, 5, 3), setting)
 
 
-def test_what_gives_the_same_net_may_differ(tmp_path):
-    """Where the data lie, what computes it, how often it is told; and the proposer, of which an R-CNN keeps all."""
+def test_settings_without_effect_on_the_weights_may_differ(tmp_path):
+    """Checks data folder, device, logging and names; and the proposer, whose experiment is embedded in an R-CNN's."""
     words = ("train.device=cuda", "train.log_every=7", "train.checkpoint_every=3", "train.compile=true")
     words += ("train.channels_last=false", "data.workers=1", "name=other")
     setting = Setting(tmp_path, tmp_path / "elsewhere", extra=words)
@@ -74,7 +74,7 @@ def test_what_gives_the_same_net_may_differ(tmp_path):
     assert is_finished(training, Setting(tmp_path))
 
 
-def test_what_older_runs_do_not_say_was_as_it_is_by_default(tmp_path):
+def test_keys_missing_in_older_runs_have_their_defaults(tmp_path):
     training = leave("cifar10_resnet20", Setting(tmp_path))
     path = tmp_path / "cifar10_resnet20/last.pth"
     content = torch.load(path, weights_only=True)
@@ -83,7 +83,7 @@ def test_what_older_runs_do_not_say_was_as_it_is_by_default(tmp_path):
     assert is_finished(training, Setting(tmp_path))
 
 
-def test_of_alternating_training_the_last_part_counts(tmp_path):
+def test_alternating_training_is_finished_with_its_last_part(tmp_path):
     training, setting = TRAININGS["voc_r101_alternating"], Setting(tmp_path)
     whole = config.load(training.config, *train_overrides(training, setting))
     write(tmp_path / training.name / "4_regions", experiment_of("4_regions", whole))

@@ -1,4 +1,4 @@
-"""`resdet reproduce --scale`: all lengths of a training are multiplied, and its results are named so."""
+"""Tests `resdet reproduce --scale`, which multiplies all training lengths and labels the results."""
 
 import json
 from dataclasses import replace
@@ -26,19 +26,19 @@ def scaled(name, setting):
     return config.load(training.config, *train_overrides(training, setting))
 
 
-def test_an_eighth_of_the_cifar_recipe(setting):
-    """8,000 iterations with drops at 4,000 and 6,000."""
+def test_the_cifar_recipe_at_an_eighth(setting):
+    """Checks 8,000 iterations with learning rate drops at 4,000 and 6,000."""
     experiment = scaled("cifar10_plain56", setting)
     assert (experiment.train.length, experiment.schedule.milestones) == (8000, [4000, 6000])
     assert (experiment.train.evaluate_every, experiment.train.batch, experiment.optim.lr) == (500, 128, 0.1)
 
 
-def test_epochs_are_fractions(setting):
+def test_epochs_may_be_fractional(setting):
     experiment = scaled("imagenet_r50", replace(setting, scale=Fraction(1, 7)))
     assert experiment.train.unit == "epochs" and experiment.train.length == pytest.approx(120 / 7)
 
 
-def test_steps_are_whole_and_at_least_one(setting):
+def test_steps_are_integers_of_at_least_one(setting):
     experiment = scaled("cifar10_resnet110", replace(setting, scale=Fraction(1, 3000)))
     assert (experiment.train.length, experiment.train.evaluate_every) == (21, 1)
     assert experiment.schedule.warmup_until_error == 0.8
@@ -52,7 +52,7 @@ def test_each_step_of_alternating_training_is_scaled(setting):
         assert after.milestones == [each / 8 for each in before.milestones]
 
 
-def test_a_scaled_row_is_named_so_and_not_compared(setting, capsys, monkeypatch):
+def test_a_scaled_row_is_labeled_and_not_compared(setting, capsys, monkeypatch):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     (entry,) = reproduce.reproduce(rows, [], setting, Resdet())
     assert (entry["scale"], entry["difference"]) == ("1/8", {})
@@ -63,7 +63,7 @@ def test_a_scaled_row_is_named_so_and_not_compared(setting, capsys, monkeypatch)
     assert outcome.measured([setting.out / "results"]) == {}
 
 
-def test_a_figure_says_its_scale(setting, monkeypatch):
+def test_the_title_of_a_figure_includes_the_scale(setting, monkeypatch):
     titles = []
     monkeypatch.setattr("resdet.reproduce.figures.draw", lambda figure, *_: titles.append(figure.title) or [])
     _, figures = reproduce.choose("figure6", ["cifar10_resnet20"])
@@ -71,14 +71,14 @@ def test_a_figure_says_its_scale(setting, monkeypatch):
     assert titles == [f"{figures[0].title}, with 1/8 of the training lengths"]
 
 
-def test_the_option(capsys):
+def test_the_scale_option(capsys):
     run_words(["reproduce", "table6", "--row", "resnet20", "--scale", "0.125", "--dry-run"])
     out = capsys.readouterr().out
     assert "train.length=8000" in out and "runs/reproduce_scale_1_8/cifar10_resnet20" in out
 
 
 @pytest.mark.parametrize("text", ["3/2", "0", "-1/8", "x", "1/0", "nan"])
-def test_a_wrong_fraction(text, capsys):
+def test_invalid_scales_are_rejected(text, capsys):
     with pytest.raises(SystemExit):
         run_words(["reproduce", "table6", f"--scale={text}", "--dry-run"])
     assert f"{text} is" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Rows from end to end in miniature: the same commands, on generated data."""
+"""Tests rows of `resdet reproduce` end to end with small settings on generated data."""
 
 import json
 
@@ -19,7 +19,7 @@ def test_a_row_of_cifar(tmp_path, command):
     assert done.returncode == 0 and "steps of" not in done.stderr  # nothing is trained again
 
 
-def test_mistakes_are_answered_by_a_sentence(tmp_path, command):
+def test_invalid_arguments_are_reported(tmp_path, command):
     for words, sentence in (
         (["reproduce"], "see --list"),
         (["reproduce", "table60"], "did you mean table6?"),
@@ -47,5 +47,5 @@ def test_every_row_and_figure(tmp_path, start):
         assert set(found["ours"]) >= set(row.paper)
     for name, figure in FIGURES.items():
         assert all((tmp_path / f"out/{name}.{kind}").stat().st_size > 500 for kind in ("svg", "png"))
-        least = 1 if figure.kind == "detections" else 2  # what has learned for a moment may see nothing
+        least = 1 if figure.kind == "detections" else 2  # a hardly trained detector may find nothing
         assert len((tmp_path / f"out/{name}.csv").read_text().splitlines()) >= least

@@ -1,4 +1,4 @@
-"""The rows: the paper's figures as shared/PAPER.md has them, configs that exist, trainings in an order that works."""
+"""Tests the rows of the tables: the paper's numbers as in shared/PAPER.md, existing configs, and the training order."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ from resdet.reproduce.tables import FIGURES, ROWS
 from resdet.reproduce.trainings import TRAININGS
 
 PAPER = Path(__file__).parents[2].parent / "shared/PAPER.md"
-# Read off the paper's tables (for Table 1 and the segmentation its text and MNC's), row by row.
+# Copied row by row from the paper's tables (for table 1 and the segmentation, from its text and from MNC's paper).
 PRINTED = """
 table1/resnet18 multiply_adds 1.8
 table1/resnet34 multiply_adds 3.6
@@ -89,13 +89,13 @@ segmentation/mask_r101_c4
 """
 
 
-def test_the_keys_differ_and_all_tables_are_there():
+def test_keys_are_unique_and_all_tables_exist():
     assert len({row.key for row in ROWS}) == len(ROWS)
     assert {row.table for row in ROWS} == {f"table{n}" for n in range(1, 15)} | {"segmentation"}
     assert set(FIGURES) == {*(f"figure{n}" for n in (1, 4, 6, 7)), "detections_voc", "detections_coco"}
 
 
-def test_every_row_has_its_own_figures():
+def test_every_row_has_the_numbers_of_the_paper():
     printed = {key: words for key, *words in map(str.split, PRINTED.strip().splitlines())}
     assert {key: dict(zip(words[::2], map(float, words[1::2]))) for key, words in printed.items()} == {
         row.key: row.paper for row in ROWS
@@ -103,7 +103,7 @@ def test_every_row_has_its_own_figures():
 
 
 @pytest.mark.skipif(not PAPER.exists(), reason="shared/PAPER.md does not lie beside the repository")
-def test_every_figure_stands_in_the_list_of_the_papers():
+def test_every_number_is_in_paper_md():
     told = {float(number) for number in re.findall(r"\d+\.\d+|\d+", PAPER.read_text())}
     assert [(row.key, number) for row in ROWS for number in row.paper.values() if number not in told] == []
 
@@ -118,7 +118,7 @@ def test_each_training_is_a_config_with_a_cost(name):
     assert all(before in TRAININGS for before in training.before)
 
 
-def test_a_start_has_the_backbone_that_goes_on():
+def test_initial_weights_have_the_same_backbone():
     for training in TRAININGS.values():
         if training.start:
             nets = [config.load(t.config, *t.overrides).model.backbone for t in (training, TRAININGS[training.start])]
@@ -126,8 +126,8 @@ def test_a_start_has_the_backbone_that_goes_on():
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.counted], ids=lambda row: row.key)
-def test_its_evaluation_is_a_command_that_the_config_takes(row):
-    """Overrides as `resdet evaluate` would read them, in full size and in miniature."""
+def test_evaluation_overrides_fit_the_config(row):
+    """Parses the overrides as `resdet evaluate` would, with full and with small settings."""
     training = TRAININGS[row.nets[0]]
     for small in (False, True):
         words = evaluation_of(row, Setting(small=small)).words
@@ -140,8 +140,8 @@ def test_its_evaluation_is_a_command_that_the_config_takes(row):
             assert tested.data.val_sets == trained.data.val_sets
 
 
-def test_an_evaluation_is_the_row_s_whatever_weights_are_given():
-    """Data and test of the row, and what was said for every training; none of the training's other settings."""
+def test_the_evaluation_of_given_weights_uses_the_settings_of_the_row():
+    """Checks that data and metric come from the row, and that only general overrides are added."""
     (row,) = [row for row in ROWS if row.key == "table11/resnet101"]
     setting = Setting(given={"voc12_r101": "mine.pth"}, extra=("data.workers=1", "eval.metric=coco"))
     words = list(evaluation_of(row, setting).words)
@@ -162,23 +162,23 @@ def test_an_evaluation_is_the_row_s_whatever_weights_are_given():
     ],
 )
 def test_processes_share_a_batch_evenly(name, wanted, shared):
-    """128 images; 1; 1 and 2; 8 and 16 of the RPN and of the regions (appendix A)."""
+    """Checks batches of 128 images; 1; 1 and 2; 8 and 16 in the RPN and the region steps (appendix A)."""
     assert processes_for(TRAININGS[name], Setting(processes=wanted)) == shared
 
 
-def test_processes_share_what_is_accumulated():
+def test_accumulation_limits_the_number_of_processes():
     setting = Setting(processes=8, extra=("train.accumulate=32",))
     assert processes_for(TRAININGS["cifar10_resnet20"], setting) == 4
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_its_training_is_a_command_that_the_config_takes(name):
+def test_training_overrides_fit_the_config(name):
     for small in (False, True):
         words = train_words(TRAININGS[name], Setting(small=small))
         config.load(TRAININGS[name].config, *[word for word in words if "=" in word])
 
 
-def test_what_is_started_from_comes_first_and_once():
+def test_required_trainings_come_first_and_once():
     order = [training.name for training in trainings_for(["voc_r101_plus", "imagenet_loc_rcnn_r101", "voc_r101"])]
     assert order == [
         "imagenet_r101", "coco_r101_context_trainval", "voc_r101_plus", "imagenet_loc_r101", "imagenet_loc_rcnn_r101",
@@ -186,19 +186,19 @@ def test_what_is_started_from_comes_first_and_once():
     ]  # fmt: skip
 
 
-def test_given_weights_spare_all_trainings_before_them():
+def test_given_weights_replace_all_trainings_before_them():
     given = {"coco_r101_context_trainval": "coco.pth"}
     assert [training.name for training in trainings_for(["voc_r101_plus"], given)] == ["voc_r101_plus"]
     words = train_words(TRAININGS["voc_r101_plus"], Setting(given=given))
     assert words[words.index("--init") + 1] == "coco.pth"
 
 
-def test_equal_tests_of_two_tables_are_one():
+def test_equal_evaluations_of_two_tables_share_a_file():
     plain = [row for row in ROWS if row.nets == ("imagenet_plain34",)]
     assert {row.table for row in plain} == {"table2", "table3"}
     assert len({evaluation_of(row, Setting()).file for row in plain}) == 1
 
 
-def test_a_cost_is_read_over_lines_and_no_further():
+def test_a_cost_over_several_lines_is_read_completely():
     cost = cost_of("imagenet_loc_rcnn_r101.yaml")
     assert cost.startswith("once, before the first step: 200 proposals") and cost.endswith("only one, at the end")

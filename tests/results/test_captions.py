@@ -1,4 +1,4 @@
-"""Where captions lie: inside, apart from each other, and beside the objects."""
+"""Tests the placement of captions: inside the image, without overlap, and beside the objects."""
 
 import numpy as np
 import pytest
@@ -13,14 +13,14 @@ def rectangles(corners, sizes):
 
 
 def common(a, b) -> float:
-    """The area of the intersection of two boxes, side by side."""
+    """Returns the intersection area of two boxes."""
     across, down = (min(a[2 + k], b[2 + k]) - max(a[k], b[k]) for k in (0, 1))
     return max(across, 0) * max(down, 0)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_scenes(seed):
-    """Captions lie inside, overlap no other one, and hide little of the objects of others."""
+def test_captions_in_random_scenes(seed):
+    """Checks that captions lie in the image, do not overlap, and hide little of other objects."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 60))
     low = rng.uniform(-20, (WIDTH, HEIGHT), (count, 2))
@@ -44,29 +44,29 @@ def test_random_scenes(seed):
     "box, height, corner",
     [
         ((100, 100, 200, 200), HEIGHT, (100, 80)),  # above
-        ((100, 5, 160, 60), HEIGHT, (100, 60)),  # below, where above is outside
+        ((100, 5, 160, 60), HEIGHT, (100, 60)),  # below, since above is outside
         ((100, 0, 160, 30), 30, (160, 0)),  # beside an object of the full height
         ((0, 0, 640, 480), HEIGHT, (0, 0)),  # inside
-        ((100, 5, 400, 400), HEIGHT, (100, 0)),  # a part of the caption inside a large object
+        ((100, 5, 400, 400), HEIGHT, (100, 0)),  # partly above the object, shifted into the image
     ],
 )
-def test_the_place_of_one_caption(box, height, corner):
+def test_the_position_of_one_caption(box, height, corner):
     assert place(np.array([box]), np.array([[60, 20]]), height, WIDTH) == [corner]
 
 
-def test_it_moves_away_from_another_object():
+def test_captions_avoid_other_objects():
     boxes = np.array([[100, 100, 200, 200], [90, 60, 210, 98]])
     assert place(boxes, np.array([[60, 20]]), HEIGHT, WIDTH) == [(100, 200)]
 
 
-def test_the_better_detection_has_the_better_place():
+def test_the_first_detection_gets_the_preferred_position():
     boxes = np.array([[100, 100, 200, 200]] * 2)
     first, second = place(boxes, np.array([[60, 20]] * 2), HEIGHT, WIDTH)
     assert first == (100, 80) and second == (100, 200)
 
 
-def test_a_caption_without_a_place_is_left_out():
-    """Sixteen objects of 10 x 10 without gaps: a caption of 60 x 20 hides whole ones, wherever it lies."""
+def test_captions_without_a_position_are_omitted():
+    """Places captions of 60 x 20 on a grid of 16 objects of 10 x 10, where each position hides whole objects."""
     grid = np.array([[x, y, x + 10, y + 10] for y in range(0, 40, 10) for x in range(0, 40, 10)])
     assert place(grid, np.array([[60, 20]] * 16), 40, 40).count(None) == 16
     assert place(grid, np.array([[8, 6]] * 16), 40, 40).count(None) < 16

@@ -1,4 +1,4 @@
-"""Differences of errors: by hand, and their intervals against the normal approximation."""
+"""Tests differences of errors between runs by hand, and their intervals against the normal approximation."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def rows_of(table):
     return {(row[0], row[1]): dict(zip(table.columns, row)) for row in table.rows}
 
 
-def test_means_are_those_of_the_drawn_images():
+def test_means_match_the_resampled_images():
     wrong, copies = np.array([True, False, True]), np.array([[1, 1, 1], [0, 2, 1], [3, 0, 0], [0, 0, 0]], np.int32)
     drawn = [np.repeat(wrong, row) for row in copies]
     found = means(wrong, copies)
@@ -46,21 +46,20 @@ def test_differences_by_hand():
     ]
 
 
-def test_each_image_is_in_one_row():
+def test_the_agreement_table_counts_each_image_once():
     rows = agreement_table(*pair([RIGHT, RIGHT, WRONG, WRONG] * 2, [RIGHT, WRONG, RIGHT, WRONG] * 2), 2).rows
     assert rows == [("both", 2, 0.25), ("only a", 2, 0.25), ("only b", 2, 0.25), ("none", 2, 0.25)]
 
 
-def test_classes_have_the_first_kind_of_error():
+def test_classes_are_compared_by_the_first_metric():
     a, b = pair([WRONG, RIGHT], [RIGHT, RIGHT], ("top-1 error", "top-5 error"))
     names = [row[:2] for row in difference_table(a, b, np.array([0, 0]), ["cat"], 2).rows]
     assert names == [["all classes", "top-1 error"], ["all classes", "top-5 error"], ["cat", "top-1 error"]]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_intervals_of_many_images_are_normal(seed):
-    """The mean of a difference has the standard deviation of the differences, divided by the root of their number. Of
-    200 resamples, the ends of the interval have one of 0.15 of it."""
+def test_intervals_match_the_normal_approximation(seed):
+    """Compares with mean ± 1.96 standard errors; with 200 resamples, the limits vary by about 0.15 standard errors."""
     rng = np.random.default_rng(seed)
     draw = rng.random((2, 2000))
     first, other = draw[0] < 0.3, (draw[0] < 0.2) | (draw[1] < 0.1)
@@ -73,13 +72,13 @@ def test_intervals_of_many_images_are_normal(seed):
 
 
 def test_both_runs_have_the_same_resamples():
-    """Else the difference of a run from itself would vary."""
+    """Checks that the difference of a run from itself is exactly 0."""
     wrong = np.random.default_rng(0).random(50) < 0.5
     rows = difference_table(*pair(wrong, wrong), np.arange(50) % 2, ["cat", "dog"], 2).rows
     assert all(row[4:] == [0, 0, 0, "noise"] for row in rows)
 
 
-def test_parts():
+def test_resampling_and_selection_helpers():
     assert resample(7).shape == (1 + RESAMPLES, 7) and (resample(7).sum(1) == 7).all() and (resample(7)[0] == 1).all()
     assert interval(np.full(3, np.nan)) is None and interval(np.array([np.nan, 2.0])) == (2, 2)
     assert most(np.array([0, 3, 1, 3, 0]), 2) == [1, 3] and most(np.array([0, 0, 5]), 2) == [2]

@@ -1,4 +1,4 @@
-"""Results: what other tools read out of them."""
+"""Tests results of detectors: export to COCO, JSON and supervision, selection, masks as RLE, and drawing."""
 
 import contextlib
 import io
@@ -45,8 +45,8 @@ def quietly(function, *arguments):
         return function(*arguments)
 
 
-def test_pycocotools_judges_what_to_coco_says():
-    """Its ground truth made of the very boxes and masks: an AP of one, for the file's own category ids."""
+def test_pycocotools_evaluates_to_coco_with_an_ap_of_one():
+    """Evaluates the entries against ground truth of the same boxes and masks, with non-contiguous category IDs."""
     found = result()
     annotations = [
         {
@@ -76,7 +76,7 @@ def test_pycocotools_judges_what_to_coco_says():
 
 
 def runs(mask):
-    """COCO's counts, spelled out pixel by pixel."""
+    """Returns COCO's uncompressed RLE counts, computed pixel by pixel."""
     counts, value = [0], False
     for pixel in mask.ravel(order="F"):
         if pixel != value:
@@ -86,7 +86,7 @@ def runs(mask):
     return counts
 
 
-def test_to_coco_is_plain():
+def test_to_coco_has_plain_python_types():
     entry = result().to_coco("a")[1]
     assert entry["bbox"] == [30.0, 20.0, 40.5, 30.25] and entry["category_id"] == 17 and entry["image_id"] == "a"
     assert type(entry["category_id"]) is int and type(entry["score"]) is float
@@ -96,7 +96,7 @@ def test_to_coco_is_plain():
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_no_detections_are_an_ordinary_result(masks):
+def test_a_result_without_detections(masks):
     empty = result(masks, np.zeros((HEIGHT, WIDTH, 3), np.uint8)).above(2.0)
     assert len(empty) == 0 and empty.boxes.shape == (0, 4) and empty.to_coco(1) == []
     assert str(empty) == f"0 detections in an image, {WIDTH} x {HEIGHT} pixels"
@@ -104,8 +104,8 @@ def test_no_detections_are_an_ordinary_result(masks):
     assert len(empty.to_supervision()) == 0
 
 
-def test_masks_are_kept_as_run_lengths():
-    """Given either way they are the same; what is handed out is the caller's own."""
+def test_masks_are_stored_as_rle():
+    """Checks that results built from masks and from RLEs are equal, and that returned entries are copies."""
     whole = result()
     assert whole.masks.shape == (3, HEIGHT, WIDTH) and whole.masks.dtype == bool
     np.testing.assert_array_equal(whole.masks, [filled(box) for box in whole.boxes])
@@ -118,16 +118,16 @@ def test_masks_are_kept_as_run_lengths():
 
 
 @pytest.mark.parametrize("keep", [[2, 0], np.array([2, 0])])
-def test_selecting_takes_every_field_along(keep):
+def test_selection_applies_to_every_field(keep):
     chosen, whole = result().select(keep), result()
     assert chosen.names == ["zebra", "zebra"] and len(chosen) == 2
     for field in ("boxes", "scores", "labels", "category_ids", "masks"):
         np.testing.assert_array_equal(getattr(chosen, field), getattr(whole, field)[[2, 0]])
     assert result(masks=False).select(whole.scores > 0.5).names == ["zebra", "cat"]
-    assert whole.above(0.6).names == ["zebra", "cat"]  # of at least this score
+    assert whole.above(0.6).names == ["zebra", "cat"]  # the threshold is inclusive
 
 
-def test_the_readable_list():
+def test_text_of_a_result():
     lines = str(result(image="zoo/1.jpg")).splitlines()
     assert lines[0] == "3 detections in zoo/1.jpg, 80 x 60 pixels"
     assert lines[2].split() == ["cat", "0.600", "30.0", "20.0", "70.5", "50.2"]
@@ -143,7 +143,7 @@ def test_to_dict_is_json():
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_supervision_reads_it(masks):
+def test_to_supervision(masks):
     supervision = pytest.importorskip("supervision")
     detections = result(masks).to_supervision()
     assert isinstance(detections, supervision.Detections)
@@ -153,13 +153,13 @@ def test_supervision_reads_it(masks):
     assert len(kept) == 2 and (kept.mask is not None) == masks
 
 
-def test_without_supervision_a_sentence_says_what_to_install(monkeypatch):
+def test_a_missing_supervision_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(Error, match="pip install supervision"):
         result().to_supervision()
 
 
-def test_drawing_takes_the_image_from_where_it_came(tmp_path):
+def test_drawing_uses_the_image_of_the_result(tmp_path):
     pixels = np.full((HEIGHT, WIDTH, 3), (10, 120, 230), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), pixels[..., ::-1])
     from_array, from_file = (result(image=image).draw() for image in (pixels, tmp_path / "a.png"))
@@ -171,7 +171,7 @@ def test_drawing_takes_the_image_from_where_it_came(tmp_path):
     assert (from_array != pixels)[lowest].any() and not (result().draw(pixels, score=0.5) != pixels)[lowest].any()
 
 
-def test_drawing_on_the_wrong_image_is_told():
+def test_drawing_without_a_valid_image_is_rejected():
     with pytest.raises(DataError, match="has no image"):
         result().draw()
     with pytest.raises(DataError, match="the given array has 80 x 61 pixels"):

@@ -1,4 +1,4 @@
-"""Keypoints of results: what leaves them, and what is drawn of them."""
+"""Tests keypoints of results: export to COCO, JSON, torchvision and pandas, selection and drawing."""
 
 import json
 from dataclasses import replace
@@ -32,53 +32,53 @@ def result() -> Result:
     )
 
 
-def test_entries_of_cocos_results():
-    """Pixels are counted from their centers; each is visible, and the scores are kept beside them."""
+def test_keypoints_in_to_coco():
+    """Checks the shift by half a pixel, visibilities of 1, and the separate scores."""
     entry = result().to_coco(7)[0]
     assert entry["keypoints"] == [20, 10, 1, 40, 30, 1, 29.5, 47.5, 1]
     assert entry["keypoint_scores"] == [9.0, 5.0, -1.0]
     json.dumps(entry)
 
 
-def test_dicts_by_name():
+def test_keypoints_in_to_dict():
     written = json.loads(json.dumps(result().to_dict()))
     assert written["detections"][0]["keypoints"]["left_eye"] == [40.5, 30.5, 5.0]
     assert list(written["detections"][1]["keypoints"]) == NAMES
 
 
-def test_torchvisions_dict():
+def test_keypoints_in_to_torchvision():
     given = result().to_torchvision()
     assert given["keypoints"][0].tolist() == [[20.5, 10.5, 1], [40.5, 30.5, 1], [30, 48, 1]]
     assert torch.equal(given["keypoints_scores"], torch.tensor([[9.0, 5.0, -1.0], [3.0, 3.0, 3.0]]))
 
 
-def test_tables():
+def test_keypoints_in_to_pandas():
     pytest.importorskip("pandas")
     table = result().to_pandas()
     assert table["left_eye_x"].tolist() == [40.5, 62] and table["right_eye_score"].tolist() == [-1, 3]
 
 
-def test_selection_goes_along():
+def test_selection_applies_to_keypoints():
     chosen = result().select([1])
     assert chosen.keypoints.tolist() == result().keypoints[1:].tolist() and chosen.keypoint_names == NAMES
     assert len(result().above(0.5).keypoints) == 1
     assert result().select([]).to_coco(1) == [] and result().select([]).keypoints.shape == (0, 3, 3)
 
 
-def test_drawings():
-    """Marks and limbs of what is likely: neither the third keypoint nor the limb that leads to it."""
+def test_keypoints_and_limbs_are_drawn():
+    """Checks that a keypoint with a negative score and its limb are not drawn."""
     one = result().above(0.5)
     canvas = np.zeros((60, 80, 3), np.uint8)
     draw_keypoints(canvas, one.keypoints, [0], one.skeleton)
     drawn = canvas.any(2)
-    assert drawn[10, 20] and drawn[30, 40] and drawn[20, 30]  # both marks, and the limb half way
+    assert drawn[10, 20] and drawn[30, 40] and drawn[20, 30]  # both keypoints, and the middle of the limb
     assert not drawn[48, 30] and not drawn[29, 25]
     assert (canvas[10, 20] == color(0)).all()
     bare = replace(one, keypoints=None)
     assert (one.draw()[10, 20] == color(0)).all() and (one.draw() != bare.draw()).any()
 
 
-def test_keypoints_outside_of_the_picture_are_drawn_as_far_as_they_are_inside():
+def test_keypoints_outside_the_image_can_be_drawn():
     one = result()
     one.keypoints[..., :2] += 1000
     one.draw()

@@ -1,4 +1,4 @@
-"""A function that starts servers in the test's process."""
+"""Provides a fixture that starts servers in the test's process."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A server in the test's process: stand-ins for models, and an ASGI client that sends a body as the test wants it."""
+"""Provides an in-process server, stand-ins for models, and an ASGI client that sends arbitrary bodies."""
 
 import asyncio
 import json
@@ -25,17 +25,17 @@ from resdet.serve.models import Loaded, Models, ServedModel
 from resdet.serve.server import bind, configuration
 
 CLASSES = ["disc", "square", "bar"]
-PATIENCE = 300  # seconds after which a test hangs
+PATIENCE = 300  # seconds after which a test counts as hanging
 
 
 class StandIn:
-    """Finds one box per class, the whole image, with scores 0.9, 0.6 and 0.3; keeps the sizes of its batches."""
+    """Detects the whole image once per class, with scores 0.9, 0.6 and 0.3; records the image sizes of its batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[tuple[int, int]]] = []
         self.started, self.go_on = Event(), Event()
         self.go_on.set()
-        self.failing: set[tuple[int, int]] = set()  # sizes of images that it fails at
+        self.failing: set[tuple[int, int]] = set()  # sizes of images that make it fail
 
     def prepare_image(self, image: Any) -> Prepared:
         pixels = as_image(image).decode()
@@ -71,7 +71,7 @@ class Response:
 
 @dataclass
 class Serving:
-    """The application with its models, all loaded."""
+    """The application and its loaded models."""
 
     app: Any
     models: Models
@@ -119,13 +119,13 @@ async def keep(sent: list, message: Any) -> None:
 
 @dataclass
 class Servers:
-    """Starts servers, and ends their threads."""
+    """Starts servers and stops their threads."""
 
     started: list[Models] = field(default_factory=list)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
 
     def __call__(self, limits: Limits | None = None, token: str | None = None, **loaded: Loaded) -> Serving:
-        """A server of these models by name; by default of one stand-in."""
+        """Starts a server of these models by name, by default of one stand-in."""
         limits, metrics = limits or Limits(), Metrics()
         loaded = loaded or {"boxes": StandIn().loaded()}
         models = Models([ServedModel(name, name, loaded.get, limits, metrics) for name in loaded])
@@ -144,14 +144,14 @@ class Servers:
 
 
 def picture(height: int = 20, width: int = 30, suffix: str = ".png") -> bytes:
-    """An encoded image with a gradient."""
+    """Returns an encoded image with a gradient."""
     rows, columns = np.mgrid[:height, :width]
     pixels = np.stack([rows * 255 // height, columns * 255 // width, rows * 0 + 99], 2).astype(np.uint8)
     return cv2.imencode(suffix, pixels)[1].tobytes()
 
 
 def form(files: Iterable[tuple[str, bytes]], boundary: str = "x" * 20) -> tuple[bytes, str]:
-    """The body and the content type of a form with (file name, content)."""
+    """Returns the body and the content type of a form with files (name, content)."""
     body = b"".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'.encode()
         + content
@@ -163,7 +163,7 @@ def form(files: Iterable[tuple[str, bytes]], boundary: str = "x" * 20) -> tuple[
 
 @contextmanager
 def listening(app: Any) -> Iterator[str]:
-    """The address of a server that runs in a thread."""
+    """Runs a server in a thread and yields its address."""
     listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(configuration(app, Limits()))
     thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -1,4 +1,4 @@
-"""The HTTP API: results as the model gives them, in each format; parameters, models, state, token, documents."""
+"""Tests the HTTP API: results against `predict`, output formats, parameters, models, health, token and OpenAPI."""
 
 import asyncio
 import csv
@@ -35,7 +35,7 @@ def loaded(model) -> Loaded:
     return Loaded(model, model, tasks[model.task].predict_options)
 
 
-def test_a_detector_answers_as_predict(serve, detector):
+def test_detections_match_predict(serve, detector):
     server, data = serve(boxes=loaded(detector)), picture(90, 120, ".jpg")
     expected = detector.predict(EncodedImage(data, "a"), score=0.2).to_dict()
     response = server.post(data, query={"score": 0.2}, content_type="image/jpeg")
@@ -45,7 +45,7 @@ def test_a_detector_answers_as_predict(serve, detector):
     assert result == {**expected, "image": "image 1"}
 
 
-def test_images_of_a_form_keep_their_order_and_names(serve, detector):
+def test_results_of_a_form_keep_order_and_names(serve, detector):
     server = serve(boxes=loaded(detector))
     files = [("a.png", picture(60, 90)), ("../../etc/b\\c.png", picture(90, 60)), ("", picture(80, 80))]
     body, kind = form(files)
@@ -58,18 +58,18 @@ def test_images_of_a_form_keep_their_order_and_names(serve, detector):
         np.testing.assert_allclose(found, alone.boxes, atol=1e-2)
 
 
-def test_a_classifier_answers_as_predict(serve, classifier):
+def test_classifications_match_predict(serve, classifier):
     server, data = serve(classes=loaded(classifier)), picture(40, 50)
     (result,) = server.post(data, query={"top": 2}).json["results"]
     expected = classifier.predict(EncodedImage(data, "a"), top=2)
     assert result["names"] == expected.names and len(expected) == 2
     np.testing.assert_allclose(result["scores"], expected.scores, rtol=1e-5)
-    assert len(server.post(data).json["results"][0]["names"]) == 3  # five, of three classes
+    assert len(server.post(data).json["results"][0]["names"]) == 3  # the default of five, limited to three classes
     rows = list(csv.reader(io.StringIO(server.post(data, query={"format": "csv"}).body.decode())))
     assert rows[0] == ["image", "name", "label", "score"] and len(rows) == 4
 
 
-def test_coco_entries_are_those_of_the_result(serve):
+def test_coco_entries_match_the_result(serve):
     server = serve()
     body, kind = form([("a.png", picture()), ("b.png", picture(10, 12))])
     entries = server.post(body, query={"format": "coco", "score": 0.5}, content_type=kind).json
@@ -94,7 +94,7 @@ def test_a_drawn_image_has_the_size_of_the_image(serve):
     assert np.abs(drawn.astype(int) - original)[:2].mean() > 20  # the upper edge of the box
 
 
-def test_the_times_of_the_stages(serve):
+def test_the_response_has_the_times_of_the_stages(serve):
     timing = serve().post(picture()).headers["server-timing"]
     assert re.fullmatch(r"decode;dur=[\d.]+, queue;dur=[\d.]+, net;dur=[\d.]+, encode;dur=[\d.]+", timing)
 
@@ -123,12 +123,12 @@ def test_invalid_numbers_of_classes(serve, classifier, top):
 
 
 @pytest.mark.parametrize("query", [{"score": "0.5"}, {"format": "coco"}, {"format": "image"}])
-def test_what_a_classifier_lacks(serve, classifier, query):
+def test_options_of_detectors_are_rejected_for_classifiers(serve, classifier, query):
     assert serve(classes=loaded(classifier)).post(picture(), query=query).status == 422
 
 
-def test_scores_of_one_batch_differ(serve):
-    """Each request gets its own threshold, although the net runs once."""
+def test_requests_of_one_batch_have_separate_scores(serve):
+    """Checks that each request is filtered by its score threshold although the model runs once for the batch."""
     stand_in = StandIn()
     server = serve(Limits(max_batch=3, max_wait=60), boxes=stand_in.loaded())
 
@@ -154,7 +154,7 @@ def test_models_are_chosen_by_name(serve):
     assert [model["name"] for model in server.get("/v1/models").json["models"]] == ["first", "second"]
 
 
-def test_a_model_that_is_loading(serve):
+def test_a_loading_model_is_not_ready(serve):
     server = serve()
     server.models.get(None).current = None
     assert server.get("/healthz").status == 200
@@ -182,8 +182,8 @@ def test_unknown_paths_and_methods(serve, method, path, status):
     assert response.status == status and "see /docs" in response.json["error"]
 
 
-def test_the_document_describes_the_responses(serve, detector):
-    """Results of each kind match their schemas; the document names each parameter."""
+def test_responses_match_the_openapi_schemas(serve, detector):
+    """Validates responses of each kind against the schemas, and checks the listed parameters of /v1/predict."""
     jsonschema = pytest.importorskip("jsonschema")
     server = serve(boxes=loaded(detector))
     document = server.get("/openapi.json").json
@@ -201,7 +201,7 @@ def test_the_document_describes_the_responses(serve, detector):
     assert sorted(parameters) == ["format", "model", "score", "top"]
 
 
-def test_references_of_the_document_lead_somewhere(serve):
+def test_openapi_references_are_defined(serve):
     document = serve().get("/openapi.json").json
     names = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
     assert names and names <= set(document["components"]["schemas"])

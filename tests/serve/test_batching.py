@@ -1,4 +1,4 @@
-"""The queue of a model: batches, failures, limits, and requests that have given up."""
+"""Tests the queue of a model: batches, failures, limits, and canceled requests."""
 
 import asyncio
 from concurrent.futures import wait
@@ -16,7 +16,7 @@ LONG = 3600.0  # seconds
 
 @pytest.fixture
 def start():
-    """Starts workers with limits."""
+    """Returns a function that starts workers with the given limits."""
     workers = []
 
     def start(admitted: int = 0, **limits) -> Worker:
@@ -45,7 +45,7 @@ def test_a_full_batch_does_not_wait(start):
     assert [len(batch) for batch in stand_in.batches] == [4, 4]
 
 
-def test_images_that_arrive_while_the_net_is_busy_share_a_batch(start):
+def test_images_that_arrive_during_a_batch_share_the_next_one(start):
     stand_in, worker = StandIn(), start(max_batch=8, max_wait=0)
     stand_in.go_on.clear()
     items = [item(stand_in, number) for number in range(6)]
@@ -58,7 +58,7 @@ def test_images_that_arrive_while_the_net_is_busy_share_a_batch(start):
     assert [len(batch) for batch in stand_in.batches] == [1, 5]
 
 
-def test_an_incomplete_batch_runs_after_the_longest_wait(start):
+def test_an_incomplete_batch_runs_after_max_wait(start):
     stand_in, worker = StandIn(), start(2, max_batch=8, max_wait=0.01)
     alone = item(stand_in)
     worker.submit(alone)
@@ -66,7 +66,7 @@ def test_an_incomplete_batch_runs_after_the_longest_wait(start):
     assert alone.queued >= 0.01
 
 
-def test_nothing_waits_if_nothing_else_is_on_its_way(start):
+def test_a_batch_of_all_admitted_images_does_not_wait(start):
     stand_in, worker = StandIn(), start(2, max_batch=8, max_wait=LONG)
     items = [item(stand_in, number) for number in range(2)]
     for each in items:
@@ -103,7 +103,7 @@ def test_an_image_that_fails_does_not_fail_its_batch(start):
     assert all(each.result.result(PATIENCE) for each in last)
 
 
-def test_what_is_cancelled_is_not_predicted(start):
+def test_canceled_images_are_not_predicted(start):
     stand_in, worker = StandIn(), start(max_batch=8, max_wait=0)
     stand_in.go_on.clear()
     items = [item(stand_in, number) for number in range(3)]
@@ -117,7 +117,7 @@ def test_what_is_cancelled_is_not_predicted(start):
     assert stand_in.batches == [[(10, 10)], [(10, 12)]]
 
 
-def test_a_worker_that_stops_predicts_its_queue(start):
+def test_a_stopping_worker_predicts_its_queue(start):
     stand_in, worker = StandIn(), start(9, max_batch=8, max_wait=LONG)
     items = [item(stand_in, number) for number in range(3)]
     for each in items:
@@ -127,8 +127,8 @@ def test_a_worker_that_stops_predicts_its_queue(start):
     assert all(each.result.done() for each in items)
 
 
-def test_a_full_queue_refuses(serve):
-    """Also a form whose images exceed what is left; all places are free again afterwards."""
+def test_a_full_queue_rejects_requests(serve):
+    """Checks also a form with more images than places left, and that all places are free afterwards."""
     stand_in = StandIn()
     server = serve(Limits(queue=3, max_wait=0), boxes=stand_in.loaded())
     body, kind = form([("a.png", picture())] * 2)
@@ -156,7 +156,7 @@ def test_a_full_queue_refuses(serve):
     assert server.models.get(None).worker.admitted == 0
 
 
-def test_a_slow_net_times_out(serve):
+def test_a_slow_model_times_out(serve):
     stand_in = StandIn()
     server = serve(Limits(timeout=0.05), boxes=stand_in.loaded())
     stand_in.go_on.clear()
@@ -166,8 +166,8 @@ def test_a_slow_net_times_out(serve):
     stand_in.go_on.set()
 
 
-def test_a_net_that_fails(serve):
-    """The error is logged and not sent; the next request succeeds."""
+def test_a_failing_model(serve):
+    """Checks that the error message is not sent and that the next request succeeds."""
     stand_in = StandIn()
     server = serve(boxes=stand_in.loaded())
     stand_in.failing = {(5, 6)}

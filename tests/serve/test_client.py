@@ -1,4 +1,4 @@
-"""The client returns what `predict` of the model returns."""
+"""Tests the HTTP client: its results against the model's `predict`, and its error messages."""
 
 import socket
 from concurrent.futures import Future
@@ -22,8 +22,8 @@ def loaded(model) -> Loaded:
     return Loaded(model, model, tasks[model.task].predict_options)
 
 
-def test_results_equal_those_of_the_model(serve, tmp_path):
-    """Masks included; of paths, bytes and arrays, one and several."""
+def test_results_match_the_model(serve, tmp_path):
+    """Compares boxes, scores, classes and masks for paths, bytes and arrays, in one request and in several."""
     model, photo = tiny.make("fpn").eval(), picture(90, 120)
     (tmp_path / 'a "b".png').write_bytes(photo)
     pixels = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -42,7 +42,7 @@ def test_results_equal_those_of_the_model(serve, tmp_path):
     assert alone.draw().shape == (90, 120, 3)
 
 
-def test_keypoints_survive():
+def test_keypoints_round_trip():
     keypoints = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     result = resdet.Result(
         np.eye(2, 4, dtype=np.float32), np.array([0.5, 0.25], np.float32), np.array([0, 1]), ["a", "b"],
@@ -61,7 +61,7 @@ def test_classes_and_models_by_name(serve):
         assert len(resdet.serve.predict(url + "/", picture(), score=0.5)) == 2
 
 
-def test_errors_are_sentences(serve, tmp_path):
+def test_error_messages(serve, tmp_path):
     with listening(serve(token="secret").app) as url:
         assert len(resdet.serve.predict(url, picture(), token="secret")) == 3
         with pytest.raises(resdet.Error, match="401.*token"):
@@ -80,7 +80,7 @@ def test_errors_are_sentences(serve, tmp_path):
 
 
 def answering(answer: bytes):
-    """A server of one connection that answers with these bytes, and then tells whether the client has closed it."""
+    """Starts a server that sends these bytes once; returns its URL and a future that is set when the client closes."""
     server, closed = socket.create_server(("127.0.0.1", 0)), Future()
 
     def run():
@@ -105,27 +105,27 @@ def answering(answer: bytes):
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\n[1]", "answered 403: no sentence of resdet serve"),
     ],
 )
-def test_answers_of_other_programs(answer, words):
+def test_responses_of_other_programs_are_rejected(answer, words):
     url, closed = answering(answer)
     with pytest.raises(resdet.Error, match=words):
         resdet.serve.predict(url, picture())
     assert closed.result(PATIENCE)
 
 
-def test_names_with_quotes_stay_whole():
-    """As browsers send them."""
+def test_file_names_are_escaped():
+    """Checks that quotes are percent-encoded as in browsers and that line breaks are removed."""
     body, _ = encode_form([('a "b".png', b"data"), ("c\r\nd.png", b"")])
     assert b'filename="a %22b%22.png"\r\n\r\ndata' in body and b'filename="cd.png"' in body
 
 
-def test_a_server_that_does_not_answer():
-    """The client waits as long as it is told to."""
+def test_the_timeout_of_the_client():
+    """Checks the error of a server that never responds."""
     url, _ = answering(b"")
     with pytest.raises(resdet.Error, match="does not answer .timed out"):
         resdet.serve.predict(url, picture(), timeout=0.05)
 
 
-def test_many_images_are_several_requests(serve):
+def test_many_images_are_split_into_requests(serve):
     server = serve()
     with listening(server.app) as url:
         found = resdet.serve.predict(url, [picture(9, 10 + number) for number in range(5)], batch=2)

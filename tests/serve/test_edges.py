@@ -1,4 +1,4 @@
-"""What mutations of the server would change without notice: limits to the unit, headers, the state of models."""
+"""Tests details of the server found by mutation testing: exact limits, headers and states of models."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ from resdet.serve.worker import Item, select
 
 
 class Classes(StandIn):
-    """Has `top` of ten classes, and keeps the numbers that it was asked for."""
+    """Returns the first `top` of ten classes, and records the requested numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class Classes(StandIn):
         return Result.of(boxes, scores, np.arange(10), [str(number) for number in range(10)], size)
 
 
-def test_a_refused_token_says_how_to_send_one(serve):
-    """And ends the connection, whose body is not read. A longer token is a wrong one."""
+def test_invalid_tokens_are_rejected(serve):
+    """Checks the WWW-Authenticate header and that the connection is closed, also for a token with a valid prefix."""
     server = serve(token="secret")
     for given in ("Bearer secrets", "Bearer secret ", "secret", "bearer"):
         response = server.get("/v1/models", authorization=given)
@@ -55,13 +55,13 @@ def test_a_refused_token_says_how_to_send_one(serve):
         assert response.headers["connection"] == "close"
 
 
-def test_methods_that_a_path_has(serve):
+def test_the_allow_header_lists_the_methods_of_a_path(serve):
     response = asyncio.run(serve().ask("GET", "/v1/predict"))
     assert response.status == 405 and response.headers["allow"] == "POST"
 
 
-def test_a_bug_is_one_sentence(serve):
-    """The client gets no traceback; the log gets the error, and the metrics count it."""
+def test_unexpected_errors_hide_the_traceback(serve):
+    """Checks that the response omits the exception, that it is raised again for the log, and that it is counted."""
     server = serve()
     response = asyncio.run(fail(None, ZeroDivisionError("x")))
     assert response.status_code == 500 and b"see its log" in response.body and b"x" not in response.body
@@ -73,8 +73,8 @@ def test_a_bug_is_one_sentence(serve):
     assert "resdet_in_flight_requests 1" in shown
 
 
-def test_a_bug_is_answered_in_json(serve):
-    """By the handler of the application, before the error is raised again."""
+def test_unexpected_errors_are_sent_as_json(serve):
+    """Checks that the error handler responds before the exception is raised again."""
     server, sent = serve(), []
     server.models.get(None).describe = lambda: 1 / 0
     scope = {"type": "http", "method": "GET", "path": "/v1/models", "query_string": b"", "headers": []}
@@ -90,8 +90,8 @@ def test_a_bug_is_answered_in_json(serve):
     assert sent[0]["status"] == 500 and b'{"error":' in sent[1]["body"]
 
 
-def test_a_request_without_a_response_counts_as_failed(serve):
-    """Such as one whose client left, and whose task was cancelled."""
+def test_a_request_without_a_response_counts_as_status_500(serve):
+    """Checks a request whose handler sends no response, as if canceled after the client disconnected."""
 
     async def silent(scope, receive, send):
         pass
@@ -102,7 +102,7 @@ def test_a_request_without_a_response_counts_as_failed(serve):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_requests_are_logged_if_wanted(wanted, serve, caplog):
+def test_requests_are_logged_if_enabled(wanted, serve, caplog):
     server = serve()
     server.app = build_app(server.models, Limits(), server.metrics, ThreadPoolExecutor(1), log_requests=wanted)
     with caplog.at_level(logging.INFO, "resdet"):
@@ -111,7 +111,7 @@ def test_requests_are_logged_if_wanted(wanted, serve, caplog):
     assert bool(lines) == wanted and all(re.fullmatch(r"GET /healthz 200 [\d.]+ ms", line) for line in lines)
 
 
-def test_images_that_wait_are_not_those_in_progress(serve):
+def test_the_waiting_metric_excludes_the_running_batch(serve):
     stand_in = StandIn()
     server = serve(Limits(max_wait=0), boxes=stand_in.loaded())
     stand_in.started.clear()
@@ -128,7 +128,7 @@ def test_images_that_wait_are_not_those_in_progress(serve):
     assert all(item.result.result(PATIENCE) for item in items)
 
 
-def test_pages_are_not_framed_guessed_or_kept(serve):
+def test_security_headers_of_the_pages(serve):
     server = serve()
     for path in FILES:
         headers = server.get(path).headers
@@ -138,19 +138,19 @@ def test_pages_are_not_framed_guessed_or_kept(serve):
             assert rule in headers["content-security-policy"]
 
 
-def test_a_drawn_image_is_of_one_image(serve):
+def test_the_image_format_takes_a_single_image(serve):
     body, kind = form([("a.png", picture())] * 2)
     response = serve().post(body, query={"format": "image"}, content_type=kind)
     assert response.status == 422 and "takes one image, and the request has 2" in response.json["error"]
 
 
-def test_a_drawn_image_that_jpeg_cannot_hold(serve):
+def test_drawings_too_long_for_jpeg_are_rejected(serve):
     response = serve().post(picture(1, 65_536), query={"format": "image"})
     assert response.status == 422 and "too long for a JPEG file" in response.json["error"]
 
 
-def test_limits_are_what_is_accepted(serve):
-    """One byte, pixel or image more is not."""
+def test_limits_are_inclusive(serve):
+    """Checks that a request at the limits is accepted and that one more byte, pixel or image is rejected."""
     data = picture(20, 30)
     limits = Limits(max_bytes=len(data), max_pixels=600)
     for headers in ({}, {"content_length": str(len(data))}, {"content_type": "Image/PNG"}):
@@ -163,24 +163,24 @@ def test_limits_are_what_is_accepted(serve):
 
 
 @pytest.mark.parametrize("name", ["max_batch", "queue", "timeout", "body_timeout", "max_bytes", "max_pixels"])
-def test_limits_of_zero_are_refused(name):
+def test_limits_of_zero_are_rejected(name):
     with pytest.raises(Error, match=name):
         Limits(**{name: 0})
     assert Limits(max_wait=0).max_wait == 0
 
 
 @pytest.mark.parametrize("score, count", [("0", 3), ("0.25", 3), ("1", 0)])
-def test_the_lowest_and_the_highest_score(serve, score, count):
+def test_scores_of_zero_and_one_are_accepted(serve, score, count):
     assert len(serve().post(picture(), query={"score": score}).json["results"][0]["detections"]) == count
 
 
-def test_a_score_is_the_lowest_that_counts():
+def test_selection_includes_the_score_threshold():
     result = SimpleNamespace(scores=np.array([0.75, 0.5, 0.25]), select=list)
     assert select(result, 0.5, None) == [0, 1] and select(result, None, 2) == [0, 1] and select(result, 0.5, 1) == [0]
 
 
-def test_numbers_of_classes(serve):
-    """Five by default; of one batch, the net is asked for the largest, and each request gets its own."""
+def test_top_limits_the_classes_per_request(serve):
+    """Checks the default of five, and that a batch is predicted with its largest `top` and cut to each request's."""
     stand_in = Classes()
     server = serve(Limits(max_batch=3, max_wait=60), classes=stand_in.loaded("top"))
     for query, count in (({}, 5), ({"top": 10}, 10), ({"top": 100_000}, 10)):
@@ -194,8 +194,8 @@ def test_numbers_of_classes(serve):
     assert counts == [2, 7, 4] and stand_in.tops[-1] == 7
 
 
-def test_nets_do_not_run_at_the_same_time(serve):
-    """Dynamo traces none while another one runs."""
+def test_models_run_one_at_a_time(serve):
+    """Checks that the lock is held, since Dynamo cannot trace a model while another one runs."""
     held = []
 
     class Watched(StandIn):
@@ -204,10 +204,10 @@ def test_nets_do_not_run_at_the_same_time(serve):
             return super().predict_prepared(images, score, top)
 
     assert serve(boxes=Watched().loaded()).post(picture()).status == 200
-    assert held == [True, True]  # the warm-up, too
+    assert held == [True, True]  # including the warm-up
 
 
-def test_an_error_of_the_net_is_logged(serve, caplog):
+def test_errors_of_the_model_are_logged(serve, caplog):
     stand_in = StandIn()
     server = serve(boxes=stand_in.loaded())
     stand_in.failing = {(5, 6)}
@@ -215,14 +215,13 @@ def test_an_error_of_the_net_is_logged(serve, caplog):
     assert "boxes failed" in caplog.text and "out of memory" in caplog.text
 
 
-def test_the_stages_are_those_of_the_slowest_image():
+def test_stage_times_are_the_maxima_over_images():
     items = [SimpleNamespace(decoded=seconds, queued=2 * seconds, predicted=0.5) for seconds in (1.0, 3.0, 2.0)]
     seconds = Predictions(None, Limits(), Metrics(), None).observe("boxes", items, 0.25)
     assert seconds == {"decode": 3, "queue": 6, "net": 0.5, "encode": 0.25}
 
 
-def test_a_failure_cancels_the_other_images():
-    """Else they would be predicted for nobody."""
+def test_a_failure_cancels_the_other_images_of_the_request():
     failed, waiting = Future(), Future()
     failed.set_exception(Refused(422, "no image"))
 
@@ -235,7 +234,7 @@ def test_a_failure_cancels_the_other_images():
     assert waiting.cancelled()
 
 
-def test_a_client_that_leaves():
+def test_a_disconnected_client():
     async def receive():
         return {"type": "http.disconnect"}
 
@@ -245,22 +244,22 @@ def test_a_client_that_leaves():
     assert refused.value.status == 400
 
 
-def test_an_invalid_form_ends_the_connection(serve):
-    """The rest of its body is not read."""
+def test_an_invalid_form_closes_the_connection(serve):
+    """Checks that the connection is closed, since the rest of the body is not read."""
     response = serve().post(b"garbage" * 99, content_type="multipart/form-data; boundary=x")
     assert response.status == 400 and response.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("state, closing, closed", [(h11.IDLE, False, 1), (h11.IDLE, True, 0), (h11.DONE, False, 0)])
-def test_connections_without_a_request_are_closed(state, closing, closed):
-    """One whose request is still answered is not."""
+def test_idle_connections_are_closed(state, closing, closed):
+    """Checks that a connection is closed while it is idle, and not during a request or when it is closing already."""
     calls = []
     transport = SimpleNamespace(is_closing=lambda: closing, close=lambda: calls.append(1))
     Connection.close_if_waiting(SimpleNamespace(conn=SimpleNamespace(their_state=state), transport=transport))
     assert len(calls) == closed
 
 
-def test_the_time_for_headers_starts_again_after_a_response(monkeypatch):
+def test_the_header_timeout_restarts_after_a_response(monkeypatch):
     monkeypatch.setattr(H11Protocol, "on_response_complete", lambda self: None)
     connection, calls = Connection.__new__(Connection), []
     connection.restart_timer = lambda: calls.append(1)
@@ -278,8 +277,8 @@ def served(tmp_path):
         served.worker.join(PATIENCE)
 
 
-def test_the_state_of_a_model(served):
-    """Without the folder of its file; ready while its thread lives."""
+def test_the_description_of_a_model(served):
+    """Checks that the file is given without its folder, and that the model is ready while its thread runs."""
     assert served.describe()["loaded_at"] is None and not served.ready
     served.worker.start()
     served.load()
@@ -291,7 +290,7 @@ def test_the_state_of_a_model(served):
     assert not served.ready and not served.describe()["ready"] and not Models([served]).ready
 
 
-def test_a_file_of_another_size_is_another_one(served):
+def test_the_stamp_depends_on_the_file_size(served):
     before, state = stamp_of(served.path), os.stat(served.path)
     with open(served.path, "a") as file:
         file.write("and more")
@@ -299,8 +298,8 @@ def test_a_file_of_another_size_is_another_one(served):
     assert stamp_of(served.path) != before
 
 
-def test_a_model_that_cannot_be_loaded_is_not_polled(served):
-    """The server ends instead."""
+def test_a_model_that_fails_to_load_is_not_polled(served):
+    """Checks that the failure is passed on, which ends the server, and that the polling thread ends."""
     failures = []
     served.load_file = lambda path: 1 / 0
     models = Models([served], poll=PATIENCE, failed=failures.append)
@@ -309,12 +308,12 @@ def test_a_model_that_cannot_be_loaded_is_not_polled(served):
     assert isinstance(failures[0], ZeroDivisionError) and not models.is_alive()
 
 
-def test_a_batch_is_predicted_with_its_lowest_score():
+def test_a_batch_is_predicted_with_its_lowest_score_and_largest_top():
     asked = []
     predictor = SimpleNamespace(predict_prepared=lambda images, **given: asked.append(given) or [])
     worker.run([Item(predictor, None, score, top) for score, top in ((0.5, None), (0.2, 3), (None, 2))])
     assert asked == [{"score": 0.2, "top": 3}]
 
 
-def test_headers_have_the_time_of_the_limits():
+def test_the_header_timeout_is_the_body_timeout():
     assert configuration(None, Limits(body_timeout=3)).http.header_timeout == 3

@@ -1,4 +1,4 @@
-"""Uploads that are damaged, malicious or slow get a status of 400 to 499, one sentence, and little memory."""
+"""Tests that damaged, malicious or slow uploads get a 4xx status with a short message and use little memory."""
 
 import asyncio
 import struct
@@ -18,14 +18,14 @@ LIMITS = Limits(max_bytes=2**20, max_pixels=10**6, max_images=4, body_timeout=PA
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG file that declares a size."""
+    """Returns a PNG file that declares a size."""
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", data), (b"IEND", b""))
     parts = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def bomb() -> bytes:
-    """A PNG file of 500 kB with 36 megapixels of zeros."""
+    """Returns a PNG file of 500 kB with 36 megapixels of zeros."""
     return png(6000, 6000, zlib.compress(bytes(6000 * 18_001), 1))
 
 
@@ -33,7 +33,7 @@ BOMB = bomb()
 
 
 def webp(width: int, height: int) -> bytes:
-    """A WebP file whose extended header declares a size."""
+    """Returns a WebP file whose extended header declares a size."""
     sides = b"".join((side - 1).to_bytes(3, "little") for side in (width, height))
     return b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + sides
 
@@ -92,8 +92,8 @@ def test_hostile_uploads(serve, hostile):
     assert server.post(picture()).status == 200
 
 
-def test_a_bomb_takes_no_memory(serve):
-    """numpy reports its memory to tracemalloc: 108 MB of pixels would show."""
+def test_a_decompression_bomb_is_not_decoded(serve):
+    """Measures with tracemalloc, which includes numpy's memory: the decoded pixels would take 108 MB."""
     server = serve(Limits(max_pixels=10**6))
     tracemalloc.start()
     try:
@@ -103,8 +103,8 @@ def test_a_bomb_takes_no_memory(serve):
         tracemalloc.stop()
 
 
-def test_a_body_without_a_length_is_counted(serve):
-    """A body above the limit is refused before its end, which never comes."""
+def test_a_body_without_a_length_is_limited(serve):
+    """Checks that an endless body is rejected as soon as it exceeds the limit."""
     sent = []
 
     async def endless():
@@ -117,7 +117,7 @@ def test_a_body_without_a_length_is_counted(serve):
     assert len(sent) == LIMITS.max_bytes // 2**16 + 1
 
 
-def test_a_slow_body_is_refused(serve):
+def test_a_slow_body_is_rejected(serve):
     async def slow(start):
         yield start
         await asyncio.Event().wait()
@@ -130,7 +130,7 @@ def test_a_slow_body_is_refused(serve):
         assert server.models.get(None).worker.admitted == 0
 
 
-def test_the_smallest_image(serve):
+def test_an_image_of_one_pixel(serve):
     (result,) = serve().post(picture(1, 1)).json["results"]
     assert (result["height"], result["width"]) == (1, 1)
 
@@ -147,14 +147,14 @@ def test_the_smallest_image(serve):
         ("x" * 5000, "x" * 200),
     ],
 )
-def test_names_have_no_folder(given, name):
+def test_file_names_are_sanitized(given, name):
     assert name_of(given, 7) == name
 
 
 @pytest.mark.parametrize("quality", [10, 90, 101])
 @pytest.mark.parametrize("size", [(1, 1), (17, 300), (255, 256)])
 def test_webp_headers_declare_the_size_of_the_pixels(quality, size):
-    """Lossy files, and lossless ones above a quality of 100, as OpenCV writes them."""
+    """Checks lossy files, and lossless ones (quality above 100), as written by OpenCV."""
     height, width = size
     pixels = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
     data = cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
@@ -163,6 +163,6 @@ def test_webp_headers_declare_the_size_of_the_pixels(quality, size):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".webp"])
-def test_formats_that_are_read(serve, suffix):
+def test_supported_image_formats(serve, suffix):
     (result,) = serve().post(picture(40, 50, suffix)).json["results"]
     assert (result["height"], result["width"]) == (40, 50)

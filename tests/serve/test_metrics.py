@@ -1,4 +1,4 @@
-"""The metrics are Prometheus' text format, and count what happened."""
+"""Tests that the metrics are valid Prometheus text and count requests, stages and batches."""
 
 import re
 
@@ -13,7 +13,7 @@ LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 
 
 def parse(text: str) -> dict[tuple, float]:
-    """Values by name and labels; each family has HELP and TYPE before its samples."""
+    """Returns the values by name and labels; checks that HELP and TYPE precede the samples of each family."""
     values, families = {}, {}
     assert text.endswith("\n")
     for line in text.splitlines():
@@ -55,10 +55,10 @@ def test_requests_stages_and_batches_are_counted(serve):
     assert values["resdet_batch_images_sum", model] == 2
     assert values["resdet_request_seconds_count", model] == 1
     assert values["resdet_model_ready", model] == 1 and values["resdet_queue_images", model] == 0
-    assert values[("resdet_in_flight_requests",)] == 1  # this one
+    assert values[("resdet_in_flight_requests",)] == 1  # the request for the metrics
 
 
-def test_histograms_count_from_below():
+def test_histogram_buckets_are_cumulative():
     metrics = Metrics()
     for value in (1, 2, 2, 3, 64, 65):
         metrics.observe("resdet_batch_images", value, model="a")

@@ -1,4 +1,4 @@
-"""Models of every task and their exported files: images prepared one by one and predicted together as by `predict`."""
+"""Tests that images prepared one by one and predicted in batches yield the results of `predict` for each model."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ FILES = {
 
 
 def predicted(loaded, **options) -> list:
-    """The results of all pictures, in one batch for each shape."""
+    """Returns the results of all images, predicted in one batch per shape."""
     items = [
         Item(loaded.predictor, loaded.predictor.prepare_image(EncodedImage(data, "a")), None, None) for data in PICTURES
     ]
@@ -60,7 +60,7 @@ def predicted(loaded, **options) -> list:
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_batch_gives_the_results_of_predict(kind, tmp_path):
+def test_batched_results_match_predict(kind, tmp_path):
     path = FILES[kind](tmp_path)
     loaded = loader("cpu", "exact", "auto")(path)
     options = {"score": 0.2} if "score" in loaded.options else {"top": 2}
@@ -77,7 +77,7 @@ def test_a_batch_gives_the_results_of_predict(kind, tmp_path):
             assert (ours.masks == theirs.masks).mean() > 0.999
 
 
-def test_a_localizer_has_the_classes_of_a_classifier(tmp_path):
+def test_a_localizer_is_served_with_a_classifier(tmp_path):
     where, what = (
         saved(localizer(), tmp_path / "where.safetensors"),
         saved(classifier_of_two(), tmp_path / "what.safetensors"),

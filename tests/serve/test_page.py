@@ -1,4 +1,4 @@
-"""The pages in a browser: what they show, their files, and that they request nothing from elsewhere."""
+"""Tests the web pages in a browser: displayed results and downloads; and that they load nothing from other servers."""
 
 from base64 import b64encode
 from pathlib import Path
@@ -20,13 +20,13 @@ from resdet.serve.pages import FILES
 from resdet.tasks import tasks
 
 STATIC = Path(resdet.__file__).parent / "serve/static"
-VIRTUAL = "--virtual-time-budget=120000"  # milliseconds, which pass when the network rests
+VIRTUAL = "--virtual-time-budget=120000"  # milliseconds of virtual time, which advances while the network is idle
 needs_browser = pytest.mark.skipif(pages.browser() is None, reason="no Chromium in PATH")
 BOXES = [[40, 30, 140, 110], [42, 32, 142, 112], [44, 34, 144, 114], [150, 90, 200, 140]]
 
 
 class Masked(StandIn):
-    """Four detections, three of them almost in one place, with masks and keypoints."""
+    """Returns four detections with masks and keypoints, three of them nearly overlapping."""
 
     def result(self, size):
         boxes = np.array(BOXES, np.float32)
@@ -43,7 +43,7 @@ class Masked(StandIn):
 
 
 def probed(app, script: str):
-    """The application with a page /probe, that is / with a script of the test."""
+    """Adds a page /probe to the application: the page / with a script of the test."""
     tail = """
 const report = {};
 const until = async (condition) => { while (!condition()) await new Promise((done) => setTimeout(done, 20)); };
@@ -74,7 +74,7 @@ def visit(app, script: str) -> dict:
 
 
 def visit_in_real_time(app, script: str) -> dict:
-    """As `visit`, for videos, which do not play in virtual time."""
+    """Acts as `visit`, for videos, which do not play in virtual time."""
     reports: SimpleQueue[dict] = SimpleQueue()
     probe = probed(app, script + '\nawait fetch("/report", { method: "POST", body: JSON.stringify(report) });')
 
@@ -98,7 +98,7 @@ PREDICTED = f'{LOADED} choose({PHOTO}); await until(() => captions().some((text)
 
 
 @needs_browser
-def test_the_slider_and_the_classes_filter_without_a_request(serve):
+def test_slider_and_class_list_filter_without_a_request(serve):
     masked = Masked()
     found = visit(
         serve(boxes=masked.loaded()).app,
@@ -135,11 +135,11 @@ report.unnamed = [...document.querySelectorAll("input, select, button, canvas")]
     assert found["classes"] == ["disc", "square", "bar"] and found["label"] == words["again"]
     assert found["fits"]
     assert found["unnamed"] == []
-    assert len(masked.batches) == 2  # the first warmed it up
+    assert len(masked.batches) == 2  # the first is the warm-up
 
 
 @needs_browser
-def test_boxes_and_masks_are_where_the_result_says(serve):
+def test_boxes_and_masks_are_drawn_at_their_positions(serve):
     found = visit(
         serve(boxes=Masked().loaded()).app,
         PREDICTED
@@ -167,8 +167,8 @@ report.outside = at(10, 10);
 
 
 @needs_browser
-def test_colors_run_lengths_and_labels(serve):
-    """Colors as in drawings of Python; masks as pycocotools encodes them; no label covers another one."""
+def test_colors_masks_and_label_positions(serve):
+    """Compares colors with Python's drawings and masks with pycocotools' RLE; checks that labels do not overlap."""
     from pycocotools import mask as coco
 
     generator = np.random.default_rng(0)
@@ -202,7 +202,7 @@ report.places = placeLabels(boxes, boxes.map(() => [40, 15]), 300, 200);
 
 @needs_browser
 def test_models_are_switched_and_errors_shown(serve):
-    """A classifier shows a table of classes; an upload that the server refuses shows its sentence."""
+    """Checks that a classifier shows a table of classes and a rejected upload the server's error message."""
     model = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")
     model.classes = ["dog", "cat", "bird"]
     classes = Loaded(model.eval(), model, tasks[model.task].predict_options)
@@ -226,7 +226,7 @@ report.status = element("status").getAttribute("aria-live");
 
 @needs_browser
 def test_downloads(serve):
-    """COCO's file has what is shown; pycocotools reads it."""
+    """Checks that the COCO and CSV files contain the displayed detections."""
     found = visit(
         serve(boxes=Masked().loaded()).app,
         PREDICTED
@@ -249,7 +249,7 @@ element("csv").click();
 
 
 @needs_browser
-def test_the_token_is_asked_for(serve):
+def test_the_page_requests_the_token(serve):
     script = """
 await until(() => !element("token-field").hidden);
 report.asked = element("status").textContent;
@@ -270,8 +270,8 @@ def test_the_documentation_lists_each_operation(serve):
         assert words in dom
 
 
-def test_files_name_nothing_elsewhere(serve):
-    """Each reference leads to a path of the server that answers."""
+def test_pages_load_nothing_from_other_servers(serve):
+    """Checks that the files have no external URLs and that each reference is a path that the server returns."""
     server = serve()
     for path in FILES:
         response = server.get(path)
@@ -310,7 +310,7 @@ transfer.items.add(new File(parts, "clip.webm", { type: "video/webm" }));
 
 @needs_browser
 def test_frames_of_a_video_are_predicted(serve):
-    """The first frame at once, others as the video plays."""
+    """Checks that the first frame is predicted before playback, and others during it."""
     stand_in = StandIn()
     script = f"""{LOADED} {RECORD}
 element("files").files = transfer.files;

@@ -1,4 +1,4 @@
-"""`resdet serve` as a process: its start, its connections, and its end."""
+"""Tests `resdet serve` as a process: start, connections and shutdown."""
 
 import re
 import signal
@@ -39,7 +39,7 @@ def ask(connection: HTTPConnection, method: str, path: str, body: bytes = b"") -
     return response.status, response.read()
 
 
-def test_sigterm_ends_the_process_after_the_requests_it_has_taken(start, checkpoint):
+def test_sigterm_ends_the_process_after_pending_requests(start, checkpoint):
     process = start("serve", f"net={checkpoint}", "--port", "0", "--device", "cpu", "--log-requests")
     try:
         port = int(re.search(r":(\d+)$", line_with(process.stderr, "listening").strip())[1])
@@ -66,7 +66,7 @@ def test_sigterm_ends_the_process_after_the_requests_it_has_taken(start, checkpo
 
 
 def refused(port: int) -> None:
-    """Returns once the port accepts no connection."""
+    """Waits until the port accepts no connection."""
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
@@ -74,76 +74,76 @@ def refused(port: int) -> None:
             return
 
 
-def test_a_model_that_cannot_be_loaded(command, tmp_path):
+def test_a_model_that_fails_to_load_ends_the_command(command, tmp_path):
     (tmp_path / "damaged.pth").write_bytes(b"damaged")
     for name, words in (("damaged.pth", "damaged.pth"), ("none.pth", "no such file")):
         done = command("serve", name, "--port", 0, "--device", "cpu")
         assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("resdet: ") and words in done.stderr
 
 
-def test_answers_are_not_delayed_by_the_socket():
-    """asyncio sets TCP_NODELAY for sockets of this protocol only."""
+def test_the_socket_uses_tcp_explicitly():
+    """Checks the protocol of the socket, since asyncio sets TCP_NODELAY only for IPPROTO_TCP."""
     with resdet.serve.server.bind("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP
 
 
-def test_a_port_that_is_taken(command, checkpoint):
+def test_a_used_port_is_reported(command, checkpoint):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = command("serve", checkpoint, "--port", taken.getsockname()[1])
     assert done.returncode == 2 and "another --host or --port" in done.stderr
 
 
-def test_a_port_that_no_machine_has():
+def test_an_invalid_port_is_reported():
     with pytest.raises(resdet.Error, match="Cannot listen at 127.0.0.1:70000"):
         resdet.serve.server.bind("127.0.0.1", 70_000)
 
 
-def test_the_server_does_not_name_its_version(serve):
+def test_responses_have_no_server_header(serve):
     with listening(serve().app) as url:
         answer = exchange(url, b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200") and b"\nserver:" not in answer.lower()
 
 
 @pytest.mark.parametrize("module", ["starlette", "uvicorn", "python_multipart"])
-def test_without_its_packages_the_command_names_them(command, monkeypatch, module):
+def test_missing_packages_are_reported(command, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     done = command("serve", "best.pth")
     assert done.returncode == 2 and "pip install 'resdet[serve]'" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["--queue", "0"], ["--timeout", "-1"], ["--max-mb", "nan"], ["--workers", "0"]])
-def test_limits_are_checked(command, words):
+def test_invalid_limits_are_rejected(command, words):
     done = command("serve", "best.pth", *words)
     assert done.returncode == 2 and "too small" in done.stderr
 
 
-def test_processes_need_ports(command):
+def test_several_processes_need_a_fixed_port(command):
     done = command("serve", "best.pth", "--workers", "2", "--port", "0")
     assert done.returncode == 2 and "give the first of them" in done.stderr
 
 
-def test_gpus_of_the_processes(monkeypatch):
+def test_visible_gpus_are_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
     assert visible_gpus() == ["3", "GPU-5a"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
 
 
-def test_an_empty_token_is_refused(command, monkeypatch):
+def test_an_empty_token_is_rejected(command, monkeypatch):
     monkeypatch.setenv("RESDET_SERVE_TOKEN", "")
     done = command("serve", "best.pth")
     assert done.returncode == 2 and "The token is empty" in done.stderr
 
 
-def test_huge_headers_are_refused(serve):
+def test_huge_and_invalid_headers_are_rejected(serve):
     with listening(serve().app) as url:
         answer = exchange(url, b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 2**20)
         assert answer.startswith(b"HTTP/1.1 400")
         assert exchange(url, b"garbage\r\n\r\n").startswith(b"HTTP/1.1 400")
 
 
-def test_headers_that_do_not_come_end_the_connection(serve, monkeypatch):
-    """Of a new connection, and of one that was answered before; a client that is answered in time stays."""
+def test_the_header_timeout_closes_the_connection(serve, monkeypatch):
+    """Checks connections without a header, with an incomplete one, and with an incomplete one after a full request."""
     quick = lambda app, limits: configuration(app, Limits(body_timeout=2))
     monkeypatch.setattr("serve.serving.configuration", quick)
     whole = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -155,11 +155,11 @@ def test_headers_that_do_not_come_end_the_connection(serve, monkeypatch):
 
 
 def exchange(url: str, words: bytes) -> bytes:
-    """What the server answers until it closes the connection."""
+    """Returns the server's response up to the end of the connection."""
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         try:
             connection.sendall(words)
             return b"".join(iter(lambda: connection.recv(2**16), b""))
-        except ConnectionResetError:  # closed before all of the words were read
+        except ConnectionResetError:  # closed before all bytes were read
             return b"HTTP/1.1 400"

@@ -1,4 +1,4 @@
-"""Several processes of the server: their ports, GPUs and threads, and their common end."""
+"""Tests several server processes: their ports, GPUs, threads and common shutdown."""
 
 import multiprocessing
 import os
@@ -20,7 +20,7 @@ SETTINGS = Settings({"net": "best.pth"}, port=9000)
 
 @pytest.fixture
 def one(monkeypatch):
-    """Runs `serve_one` in the process of the test; returns what it would serve with."""
+    """Runs `serve_one` in the test's process; returns settings, visible GPUs, number of threads and SIGINT handler."""
     former, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
     monkeypatch.setenv(processes.VISIBLE, "all")
 
@@ -35,15 +35,15 @@ def one(monkeypatch):
     torch.set_num_threads(threads)
 
 
-def test_each_process_has_a_port_a_gpu_and_its_share_of_the_cpus(one):
+def test_each_process_has_a_port_a_gpu_and_a_share_of_the_cpus(one):
     torch.set_num_threads(4)
     settings, gpu, threads, interrupt = one(3, 2, ["5", "GPU-a"])
     assert settings.port == 9003 and settings.models == SETTINGS.models
     assert gpu == "GPU-a" and threads == 2 and interrupt == signal.SIG_IGN  # the parent forwards it
-    assert one(0, 8, [])[1:3] == ("GPU-a", 1)  # without GPUs, the variable stays
+    assert one(0, 8, [])[1:3] == ("GPU-a", 1)  # without GPUs, the variable is unchanged
 
 
-def test_a_user_error_of_a_process_is_a_sentence(one, capsys):
+def test_a_user_error_of_a_process_has_no_traceback(one, capsys):
     def refuse(settings):
         raise ConfigError("the port is taken.")
 
@@ -53,8 +53,7 @@ def test_a_user_error_of_a_process_is_a_sentence(one, capsys):
 
 
 def wait_or_end(settings: Settings, rank: int, count: int, gpus: list[str]) -> None:
-    """Process 1 ends with the status in the place of the port, or sends its parent the signal in the place of the name
-    of the host; the others wait for their end."""
+    """Process 1 exits with the port as its status, or sends the host as a signal to its parent; the others sleep."""
     if rank == 1 and settings.port:
         sys.exit(settings.port)
     if rank == 1:
@@ -63,7 +62,7 @@ def wait_or_end(settings: Settings, rank: int, count: int, gpus: list[str]) -> N
 
 
 class Forked(getattr(multiprocessing.context, "ForkProcess", multiprocessing.Process)):
-    """A fork, which has the handlers of its parent at first and could miss a SIGTERM."""
+    """A forked process, ended by SIGKILL: it starts with its parent's handlers and could miss a SIGTERM."""
 
     def terminate(self) -> None:
         self.kill()
@@ -71,7 +70,7 @@ class Forked(getattr(multiprocessing.context, "ForkProcess", multiprocessing.Pro
 
 @pytest.fixture
 def forked(monkeypatch):
-    """Forks instead of starting interpreters; the processes run `wait_or_end`."""
+    """Replaces the interpreters by forked processes that run `wait_or_end`."""
     monkeypatch.setattr(processes.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Forked))
     monkeypatch.setattr(processes, "serve_one", wait_or_end)
     return lambda port, host="": processes.serve_in_processes(Settings({}, host, port), 3)
@@ -82,7 +81,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="forks")
 
 @posix
 @pytest.mark.parametrize("status, expected", [(2, 2), (7, 1)])
-def test_the_end_of_one_is_the_end_of_all(forked, status, expected, capsys):
+def test_the_exit_of_one_process_ends_all(forked, status, expected, capsys):
     assert forked(status) == expected
     assert "a process of the server ended" in capsys.readouterr().err
     assert not multiprocessing.active_children()
@@ -90,15 +89,15 @@ def test_the_end_of_one_is_the_end_of_all(forked, status, expected, capsys):
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_all(forked, number, capsys):
+def test_a_signal_ends_all_processes(forked, number, capsys):
     former = signal.getsignal(number)
     assert forked(0, str(int(number))) == 0 and capsys.readouterr().err == ""
     assert not multiprocessing.active_children() and signal.getsignal(number) is former
 
 
 @posix
-def test_a_signal_at_the_start_ends_all(forked, monkeypatch):
-    """Before there is a process that it could end."""
+def test_a_signal_before_the_start_ends_all_processes(forked, monkeypatch):
+    """Sends SIGINT as soon as the handler is installed, before any process is started."""
     visible = processes.visible_gpus
 
     def interrupted():

@@ -1,4 +1,4 @@
-"""Models whose files change: loaded beside the former ones, which stay if the new ones are broken."""
+"""Tests the reloading of changed model files, and that the former model is kept if the new file is broken."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from resdet.serve.worker import Item
 
 
 class Files:
-    """Loads a stand-in for each version of a file, whose text is `broken` or anything else."""
+    """Loads a stand-in for each version of a file; the text `broken` raises an error."""
 
     def __init__(self, path):
         self.path, self.loaded = path, []
@@ -26,7 +26,7 @@ class Files:
     def write(self, text: str) -> None:
         before = stamp_of(str(self.path))
         self.path.write_text(text)
-        while stamp_of(str(self.path)) == before:  # a coarse clock of the file system
+        while stamp_of(str(self.path)) == before:  # in case of a coarse clock of the file system
             os.utime(self.path)
 
     def load(self, path: str):
@@ -53,11 +53,11 @@ def served(files):
     served.worker.join(PATIENCE)
 
 
-def test_a_changed_file_is_loaded_once_it_rests(served, files):
+def test_a_changed_file_is_loaded_once_it_is_stable(served, files):
     served.reload_if_changed()
     assert len(files.loaded) == 1
     files.write("second")
-    served.reload_if_changed()  # may still be written
+    served.reload_if_changed()  # may be incomplete
     assert len(files.loaded) == 1
     served.reload_if_changed()
     served.reload_if_changed()
@@ -66,7 +66,7 @@ def test_a_changed_file_is_loaded_once_it_rests(served, files):
 
 
 def test_a_broken_file_keeps_the_former_model(served, files):
-    """The API tells why; a mended file is loaded."""
+    """Checks that the API shows the error, and that a repaired file is loaded."""
     first = served.current
     files.write("broken")
     for _ in range(3):
@@ -86,7 +86,7 @@ def check_problem(server) -> None:
     assert 'resdet_reloads_total{model="best",result="failed"} 1' in server.get("/metrics").body.decode()
 
 
-def test_a_file_that_is_gone_keeps_the_model(served, files):
+def test_a_deleted_file_keeps_the_model(served, files):
     first = served.current
     files.path.unlink()
     for _ in range(3):
@@ -94,7 +94,7 @@ def test_a_file_that_is_gone_keeps_the_model(served, files):
     assert served.current is first and served.ready
 
 
-def test_images_prepared_by_the_former_model_are_predicted_by_it(served, files):
+def test_prepared_images_are_predicted_by_the_model_that_prepared_them(served, files):
     first, prepare = files.loaded[0], lambda: served.current.predictor
     first.started.clear()
     first.go_on.clear()
@@ -110,11 +110,11 @@ def test_images_prepared_by_the_former_model_are_predicted_by_it(served, files):
     served.worker.submit(items[-1])
     first.go_on.set()
     wait([item.result for item in items], PATIENCE)
-    assert sum(map(len, first.batches)) == 3 and sum(map(len, second.batches)) == 1  # the warm-up is one of the first
+    assert sum(map(len, first.batches)) == 3 and sum(map(len, second.batches)) == 1  # one is the warm-up
 
 
-def test_the_thread_loads_polls_and_ends(files):
-    """Also the first load that fails is told."""
+def test_the_thread_loads_polls_and_stops(files):
+    """Checks also that a failure of the first load is reported."""
     served = ServedModel("best", str(files.path), files.load, Limits(), Metrics())
     models = Models([served], poll=0.01)
     models.start()
@@ -150,7 +150,7 @@ def test_both_files_of_openvino_are_watched(tmp_path):
     assert stamp_of(str(tmp_path / "a.xml")) != before and stamp_of("torchvision/resnet50") == ()
 
 
-def test_names():
+def test_model_names_are_parsed():
     assert named(["runs/a/best.pth", "x=c=d.onnx"]) == {"best": "runs/a/best.pth", "x": "c=d.onnx"}
     for words in (["a/best.pth", "b/best.pth"], ["x=a", "x=b"], ["=a"]):
         with pytest.raises(ConfigError, match="NAME=PATH"):

@@ -1,4 +1,4 @@
-"""Random erasing against torchvision's law."""
+"""Tests random erasing against torchvision's distribution of boxes."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from resdet.classification.data.erasing import erased_box, random_erasing
 
 
 @pytest.mark.parametrize("size", [(224, 224), (100, 40)])
-def test_boxes_follow_torchvisions_law(size):
+def test_boxes_follow_the_distribution_of_torchvision(size):
     area, ratio, draws = (0.02, 1 / 3), (0.3, 3.3), 1500
     rng = np.random.default_rng(0)
     ours = np.array([erased_box(size, rng, area, ratio) for _ in range(draws)], float)
@@ -27,7 +27,7 @@ def test_boxes_follow_torchvisions_law(size):
         assert ks_2samp(measure(ours), measure(theirs)).pvalue > 0.005
 
 
-def test_erases_one_rectangle_with_noise_as_often_as_asked():
+def test_erases_one_rectangle_with_noise_at_the_given_probability():
     flat = np.full((64, 64, 3), 77, np.uint8)
     rng = np.random.default_rng(0)
     results = [random_erasing(flat, rng, 0.4) for _ in range(400)]
@@ -39,12 +39,12 @@ def test_erases_one_rectangle_with_noise_as_often_as_asked():
     for mask in erased:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        assert box.mean() > 0.98  # a pixel of noise is 77 three times once in 16 million
+        assert box.mean() > 0.98  # a noise pixel equals (77, 77, 77) once in 16 million
         assert box.size <= 64 * 64 / 3 * 1.1
     counts = np.bincount(noise, minlength=256)
     assert chisquare(np.delete(counts, 77)).pvalue > 0.001
 
 
-def test_a_rectangle_that_cannot_fit_leaves_the_picture():
+def test_images_too_small_for_the_rectangle_are_unchanged():
     picture = np.random.default_rng(0).integers(0, 256, (1, 40, 3), dtype=np.uint8)
     np.testing.assert_array_equal(random_erasing(picture, np.random.default_rng(0), 1.0, (0.5, 0.9)), picture)

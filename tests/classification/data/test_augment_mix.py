@@ -1,4 +1,4 @@
-"""Mixup and CutMix against torchvision's, given the same share and box."""
+"""Tests mixup and CutMix against torchvision, given the same mixing ratio and box."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def generator(seed=0):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_blend_is_torchvisions_mixup(batch, share):
+def test_blend_matches_torchvisions_mixup(batch, share):
     images, targets = batch
     theirs = v2.MixUp(num_classes=4)
     wanted = [theirs.transform(x, {"labels": targets, "batch_size": 5, "lam": share}) for x in (images, targets)]
@@ -28,7 +28,7 @@ def test_blend_is_torchvisions_mixup(batch, share):
 
 
 @pytest.mark.parametrize("box", [(0, 0, 30, 20), (4, 2, 19, 11), (7, 7, 7, 7)])
-def test_paste_is_torchvisions_cutmix(batch, box):
+def test_paste_matches_torchvisions_cutmix(batch, box):
     images, targets = batch
     theirs = v2.CutMix(num_classes=4)
     share = 1 - (box[2] - box[0]) * (box[3] - box[1]) / 600
@@ -44,19 +44,19 @@ def test_shares_follow_the_beta_distribution():
         assert kstest(shares, beta(alpha, alpha).cdf).pvalue > 0.005
 
 
-def test_boxes_keep_their_share_where_the_border_does_not_clip_them():
+def test_unclipped_boxes_have_the_drawn_area():
     source = generator()
     boxes = torch.tensor([mix.draw_box(0.84, 300, 200, source) for _ in range(500)])
     sides = boxes[:, 2:] - boxes[:, :2]
     inside = ((boxes[:, :2] > 0) & (boxes[:, 2:] < torch.tensor([300, 200]))).all(1)
-    assert abs(inside.float().mean() - 0.36) < 0.08  # 0.6 of each side has room
+    assert abs(inside.float().mean() - 0.36) < 0.08  # centers within the middle 0.6 of each side are not clipped
     assert (sides[inside] == torch.tensor([120, 80])).all()  # 0.4 of each side: 0.16 of the area
     assert (boxes >= 0).all() and (boxes[:, 2:] <= torch.tensor([300, 200])).all() and (sides >= 0).all()
     x1, y1, x2, y2 = mix.draw_box(1.0, 300, 200, source)
     assert x1 == x2 and y1 == y2
 
 
-def test_targets_stay_distributions_and_inputs_stay_whole(batch):
+def test_mixed_targets_sum_to_one_and_inputs_are_not_modified(batch):
     images, targets = batch
     before = images.clone(), targets.clone()
     for seed in range(20):
@@ -65,7 +65,7 @@ def test_targets_stay_distributions_and_inputs_stay_whole(batch):
     torch.testing.assert_close((images, targets), before)
 
 
-def test_mix_takes_the_way_whose_alpha_is_positive(batch):
+def test_mix_selects_mixup_or_cutmix_by_alpha(batch):
     images, targets = batch
     assert mix.mix(images, targets, 0.0, 0.0, generator())[0] is images
 
@@ -78,15 +78,15 @@ def test_mix_takes_the_way_whose_alpha_is_positive(batch):
     assert 70 < both < 130
 
 
-def test_the_generator_alone_decides(batch):
+def test_results_depend_only_on_the_generator(batch):
     for seed in range(5):
         torch.manual_seed(seed)
         first = mix.mix(*batch, 0.2, 1.0, generator(seed))
         torch.testing.assert_close(first, mix.mix(*batch, 0.2, 1.0, generator(seed)), rtol=0, atol=0)
 
 
-def test_the_device_is_never_read(batch):
-    """Tensors on the meta device have no values, so reading one would raise."""
+def test_mixing_reads_no_value_from_the_device(batch):
+    """Mixes tensors on the meta device, where reading a value raises an error."""
     images, targets = (x.to("meta") for x in batch)
     for seed in range(10):
         mixed, blended = mix.mix(images, targets, 0.2, 1.0, generator(seed))

@@ -1,4 +1,4 @@
-"""The transforms that a config makes, and the configs that are refused."""
+"""Tests the transforms built from a config, and the rejection of invalid configs."""
 
 import pickle
 import subprocess
@@ -28,13 +28,13 @@ EVERYTHING = dict(
 )
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_those_of_the_paper():
     config = AugmentConfig()
     assert (config.crop, config.short, config.flip, config.pca_color) == ("scale_jitter", (256, 480), 0.5, 0.1)
     assert (config.policy, config.erasing, config.mixup, config.cutmix) == ("none", 0, 0, 0)
 
 
-def test_steps_come_in_their_order():
+def test_steps_are_applied_in_order():
     config = AugmentConfig(short=(32, 64), pca_color=0.0)
     wanted_rng = np.random.default_rng(5)
     wanted = random_flip(scale_jitter_crop(Picture(), wanted_rng, 32, (32, 64)), wanted_rng, 0.5)
@@ -43,7 +43,7 @@ def test_steps_come_in_their_order():
 
 @pytest.mark.parametrize("crop", ["scale_jitter", "random_resized"])
 @pytest.mark.parametrize("policy", ["none", "trivial", "rand"])
-def test_every_kind_gives_pictures_that_depend_on_the_generator_alone(crop, policy):
+def test_results_depend_only_on_the_generator(crop, policy):
     transform = TrainTransform(AugmentConfig(**(EVERYTHING | {"crop": crop, "policy": policy})), 32)
     copy = pickle.loads(pickle.dumps(transform))
     results = [transform(Picture(), np.random.default_rng(seed)) for seed in range(5)]
@@ -80,18 +80,18 @@ def test_images_smaller_than_the_crop_are_enlarged(size):
         ("cutmix", -1.0),
     ],
 )
-def test_impossible_values_are_refused_by_their_key(key, value):
+def test_errors_name_the_key_of_an_invalid_value(key, value):
     with pytest.raises(ConfigError, match=rf"data\.augment\.{key} is "):
         TrainTransform(AugmentConfig(**({"short": (32, 64)} | {key: value})), 32)
 
 
-def test_the_short_side_does_not_matter_to_the_other_crop():
+def test_random_resized_crops_ignore_the_short_side():
     TrainTransform(AugmentConfig(crop="random_resized"), 288)
     with pytest.raises(ConfigError, match="288"):
         TrainTransform(AugmentConfig(), 288)
 
 
-def test_the_config_of_a_file_makes_a_transform():
+def test_a_loaded_config_builds_a_transform():
     augment = {"short": [32, 64], "albumentations": [{"GaussianBlur": {"p": 0.5}}], "policy": "trivial"}
     data = {"name": "folder", "size": 32, "augment": augment}
     config = from_dict({"task": "classification", "data": data}).data.augment

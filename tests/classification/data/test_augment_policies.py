@@ -1,4 +1,4 @@
-"""Each operation against Pillow and torchvision on the same picture, and the laws against torchvision's tables."""
+"""Tests each augmentation operation against Pillow and torchvision, and the policies' tables against torchvision's."""
 
 from collections import Counter
 
@@ -22,7 +22,7 @@ def picture():
 
 
 def torchvision(op, picture, magnitude):
-    """The operation as torchvision's policies apply it, to a tensor."""
+    """Applies the operation to a tensor as torchvision's policies do."""
     tensor = torch.from_numpy(picture).permute(2, 0, 1).contiguous()
     policy = v2.TrivialAugmentWide()
     result = policy._apply_image_or_video_transform(tensor, op, magnitude, policy.interpolation, policy._fill)
@@ -54,7 +54,7 @@ def cases(names):
                     yield name, op.apply, sign * op.full * bin / (MAGNITUDES - 1)
 
 
-def test_lookups_are_pillows_exactly(picture):
+def test_lookup_operations_equal_pillow(picture):
     for name, apply, magnitude in cases(
         ["Identity", "Brightness", "Contrast", "Posterize", "Solarize", "AutoContrast", "Equalize"]
     ):
@@ -62,19 +62,19 @@ def test_lookups_are_pillows_exactly(picture):
         np.testing.assert_array_equal(apply(picture, magnitude), wanted, f"{name} {magnitude}")
 
 
-def test_blends_are_pillows_but_for_rounding(picture):
+def test_blends_match_pillow_up_to_rounding(picture):
     for name, apply, magnitude in cases(["Color", "Sharpness"]):
         off = np.abs(apply(picture, magnitude).astype(int) - pillow(name, picture, magnitude))
         assert off.max() <= 2 and off.mean() < 0.75, (name, magnitude)
 
 
-def test_geometry_is_torchvisions_but_for_ties(picture):
+def test_geometric_operations_match_torchvision_except_for_ties(picture):
     for name, apply, magnitude in cases(["ShearX", "ShearY", "Rotate"]):
         differs = (apply(picture, magnitude) != torchvision(name, picture, magnitude)).any(-1).mean()
         assert differs < 0.01, (name, magnitude)
 
 
-def test_translations_are_torchvisions_exactly(picture):
+def test_translations_equal_torchvision(picture):
     height, width = picture.shape[:2]
     sides = {"TranslateX": width, "TranslateY": height}
     for name, side in sides.items():
@@ -85,7 +85,7 @@ def test_translations_are_torchvisions_exactly(picture):
 
 
 @pytest.mark.parametrize("value", [0, 7, 255])
-def test_flat_and_tiny_pictures_pass_every_operation(value):
+def test_operations_accept_uniform_and_tiny_images(value):
     for shape in [(8, 8, 3), (1, 1, 3), (2, 5, 3)]:
         flat = np.full(shape, value, np.uint8)
         for name, apply, magnitude in cases(WIDE):
@@ -97,7 +97,7 @@ def test_flat_and_tiny_pictures_pass_every_operation(value):
 
 
 @pytest.mark.parametrize("ours, theirs", [(WIDE, v2.TrivialAugmentWide()), (RAND, v2.RandAugment())])
-def test_tables_are_torchvisions(ours, theirs):
+def test_tables_match_torchvision(ours, theirs):
     width, height = 200, 100
     assert list(ours) == list(theirs._AUGMENTATION_SPACE)
     for name, (magnitudes, signed) in theirs._AUGMENTATION_SPACE.items():
@@ -114,7 +114,7 @@ def test_tables_are_torchvisions(ours, theirs):
 
 
 def spy(monkeypatch, table):
-    """Replace every operation by one that notes its name and magnitude."""
+    """Replaces every operation by one that records its name and magnitude."""
     calls = []
     for name, op in list(table.items()):
         noted = op._replace(apply=lambda pixels, magnitude, name=name: calls.append((name, magnitude)) or pixels)
@@ -122,7 +122,7 @@ def spy(monkeypatch, table):
     return calls
 
 
-def test_trivial_augment_draws_operation_strength_and_sign_evenly(monkeypatch, picture):
+def test_trivial_augment_draws_operation_magnitude_and_sign_uniformly(monkeypatch, picture):
     calls = spy(monkeypatch, WIDE)
     rng = np.random.default_rng(0)
     for _ in range(7000):
@@ -134,7 +134,7 @@ def test_trivial_augment_draws_operation_strength_and_sign_evenly(monkeypatch, p
     assert abs(np.mean([turn < 0 for turn in turns if turn]) - 0.5) < 0.08
 
 
-def test_rand_augment_applies_n_operations_at_one_strength(monkeypatch, picture):
+def test_rand_augment_applies_n_operations_at_one_magnitude(monkeypatch, picture):
     calls = spy(monkeypatch, RAND)
     rng = np.random.default_rng(0)
     for _ in range(200):
@@ -143,7 +143,7 @@ def test_rand_augment_applies_n_operations_at_one_strength(monkeypatch, picture)
     assert {round(abs(magnitude), 6) for name, magnitude in calls if name == "Rotate"} == {12.0}
 
 
-def test_results_depend_on_picture_and_generator_alone(picture):
+def test_results_depend_only_on_image_and_generator(picture):
     before = picture.copy()
     for policy in (trivial_augment, rand_augment):
         first = [policy(picture, np.random.default_rng(seed)) for seed in range(30)]

@@ -1,4 +1,4 @@
-"""Both official layouts of CIFAR-10, in miniature; and the real thing where it lies."""
+"""Tests the reader of both official layouts of CIFAR-10 on generated files, and on the original data where present."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ PLACES = [Path(__file__).parents[3] / "datasets" / "cifar10", Path(__file__).par
 
 @pytest.fixture(scope="module")
 def batches() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Per file, a few images [n, 3072], each a plane of red, of green, of blue; and their labels [n]."""
+    """Returns a few images per file as [n, 3072], planes of red, green and blue, and their labels [n]."""
     rng = np.random.default_rng(0)
     counts = [3, 4, 2, 1, 5, 6]
     return {
@@ -72,8 +72,8 @@ def check(root: Path, batches) -> None:
         assert found.images.dtype == np.uint8 and found.labels.dtype == np.int64 and found.classes == CLASSES
         assert found.images.flags.c_contiguous
         np.testing.assert_array_equal(found.labels, np.concatenate([batches[name][1] for name in names]))
-        # Official: "the first 1024 bytes are the red channel values, the next 1024 the green, and the final 1024
-        # the blue", row by row.
+        # Official description: "the first 1024 bytes are the red channel values, the next 1024 the green, and the final
+        # 1024 the blue", row by row.
         pixels = np.concatenate([batches[name][0] for name in names])
         for channel in range(3):
             for row in (0, 1, 31):
@@ -104,7 +104,7 @@ def test_both_layouts_agree(tmp_path, batches):
     np.testing.assert_array_equal(a.labels, b.labels)
 
 
-def test_nothing_there_says_what_to_run(tmp_path):
+def test_a_missing_data_set_names_the_download_command(tmp_path):
     with pytest.raises(DataError, match="holds no CIFAR-10: run `resdet data get cifar10`"):
         cifar.read(tmp_path, "train")
 
@@ -161,7 +161,7 @@ PIXELS = np.zeros((2, 3072), np.uint8)
         ({"data": "pixels", "labels": [0, 1]}, "not bytes"),
     ],
 )
-def test_a_pickle_of_something_else(batch, sentence, tmp_path, batches):
+def test_pickles_of_other_content_are_rejected(batch, sentence, tmp_path, batches):
     write_folder(tmp_path / "cifar-10-batches-py", {**python_files(batches), "test_batch": pickle.dumps(batch)})
     with pytest.raises(DataError, match=f"test_batch.*{sentence}"):
         cifar.read(tmp_path, "test")
@@ -170,7 +170,7 @@ def test_a_pickle_of_something_else(batch, sentence, tmp_path, batches):
 @pytest.mark.parametrize(
     "meta, sentence", [({}, "no list of label_names"), ({"label_names": ["cat"]}, "names 1 classes instead of 10")]
 )
-def test_a_wrong_meta(meta, sentence, tmp_path, batches):
+def test_an_invalid_meta_file_is_rejected(meta, sentence, tmp_path, batches):
     write_folder(tmp_path / "cifar-10-batches-py", {**python_files(batches), "batches.meta": pickle.dumps(meta)})
     with pytest.raises(DataError, match=f"batches.meta.*{sentence}"):
         cifar.read(tmp_path, "test")
@@ -178,7 +178,7 @@ def test_a_wrong_meta(meta, sentence, tmp_path, batches):
 
 @pytest.fixture
 def base_url(tmp_path, monkeypatch):
-    """A server of what lies in tmp_path/published."""
+    """Serves the files of tmp_path/published and returns the URL."""
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_):
@@ -203,10 +203,10 @@ def test_get_then_read(layout, tmp_path, base_url, batches):
     assert cifar.get(root, **wanted) == root / layout
     check(root, batches)
     archive.unlink()
-    assert cifar.get(root, **wanted) == root / layout  # nothing is asked for again
+    assert cifar.get(root, **wanted) == root / layout  # without another download
 
 
-def test_get_refuses_what_was_not_published(tmp_path, base_url, batches):
+def test_get_rejects_a_file_of_another_size(tmp_path, base_url, batches):
     write_archive(tmp_path / "published" / "cifar-10-python.tar.gz", "cifar-10-batches-py", python_files(batches))
     with pytest.raises(DownloadError, match="170498071"):
         cifar.get(tmp_path / "root", url=f"{base_url}/cifar-10-python.tar.gz")
@@ -214,8 +214,8 @@ def test_get_refuses_what_was_not_published(tmp_path, base_url, batches):
         cifar.read(tmp_path / "root", "train")
 
 
-def test_the_real_thing():
-    """Published: 50,000 and 10,000 images, as many of each class; the mean of the training set is well known."""
+def test_the_original_data():
+    """Compares the numbers of images per class and the mean of the training set with the published values."""
     root = next((place for place in PLACES if any(place.glob("cifar-10-*"))), None)
     if root is None:
         pytest.skip("CIFAR-10 is not at datasets/cifar10: run `resdet data get cifar10`")

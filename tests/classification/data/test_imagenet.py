@@ -1,4 +1,4 @@
-"""Miniatures of every layout of ImageNet, three classes each, and tar files written by the standard library."""
+"""Tests the ImageNet reader on generated data of three classes in each supported layout, and the index of tar files."""
 
 import io
 import os
@@ -16,8 +16,8 @@ from resdet.files.tar_member import OPEN_FILES
 BY_DEVKIT_ID = ["n03000001", "n01000001", "n02000001"]  # ILSVRC2012_ID 1, 2, 3
 SORTED = sorted(BY_DEVKIT_ID)
 WORDS = {"n03000001": "crane, hoist", "n01000001": "tench, Tinca tinca", "n02000001": "crane"}
-TRUTH = [3, 1, 2, 2]  # the development kit's ids of the four validation images
-VAL_LABELS = [1, 2, 0, 0]  # worked out by hand: id 3 is n02…, position 1 among the sorted
+TRUTH = [3, 1, 2, 2]  # the development kit's IDs of the four validation images
+VAL_LABELS = [1, 2, 0, 0]  # computed by hand: ID 3 is n02…, index 1 in sorted order
 VAL_NAMES = [f"ILSVRC2012_val_{i:08d}" for i in range(1, 5)]
 TRAIN = {f"{synset}/{synset}_{i}.JPEG": f"{synset} {i}".encode() for synset in BY_DEVKIT_ID for i in (1, 2, 10)}
 DEVKIT_TAR = "ILSVRC2012_devkit_t12.tar.gz"
@@ -40,7 +40,7 @@ def tar(files, mode="w", **options) -> bytes:
 
 
 def devkit(truth=TRUTH, ids=(1, 2, 3)):
-    """The two files of the development kit; in meta.mat an inner node of WordNet follows the classes."""
+    """Returns the two files of the development kit; meta.mat also has an inner node of WordNet after the classes."""
     from scipy.io import savemat
 
     fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
@@ -91,7 +91,7 @@ TRAIN_LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", TRAIN_LAYOUTS)
-def test_every_layout_of_train_gives_the_same_images_and_labels(tmp_path, layout):
+def test_every_layout_of_train_yields_the_same_images_and_labels(tmp_path, layout):
     write(tmp_path, TRAIN_LAYOUTS[layout]())
     images = imagenet(tmp_path, "train")
     assert images.classes == SORTED and images.labels.dtype == np.int64
@@ -123,7 +123,7 @@ def validation(root):
     ],
     ids=["flat", "flat, packed devkit", "tar", "tar in val", "kaggle", "kaggle with words"],
 )
-def test_validation_images_are_labelled_by_name(tmp_path, files):
+def test_validation_images_are_labeled_by_name(tmp_path, files):
     write(tmp_path, files())
     assert validation(tmp_path) == VAL_LABELS
 
@@ -180,7 +180,7 @@ def test_devkit_order_and_words(tmp_path):
         (lambda: val_files("val/") | {"ILSVRC2012_devkit_t12/data/meta.mat": b"<html>"}, "meta.mat .* is damaged"),
     ],
 )
-def test_what_is_missing_or_wrong_is_named(tmp_path, files, what):
+def test_errors_name_the_missing_or_invalid_file(tmp_path, files, what):
     write(tmp_path, files())
     with pytest.raises(DataError, match=what):
         imagenet(tmp_path, "val")
@@ -198,7 +198,7 @@ def test_long_names_in_each_tar_format(tmp_path, format):
     assert images.classes == ["cat"]
 
 
-def test_more_tars_than_files_that_stay_open(tmp_path):
+def test_the_number_of_open_tars_is_limited(tmp_path):
     paths = [tmp_path / f"{i:03d}.tar" for i in range(OPEN_FILES + 9)]
     write(tmp_path, {path.name: tar({"a.jpg": path.stem.encode()}) for path in paths})
     images = TarImages(paths)
@@ -208,7 +208,7 @@ def test_more_tars_than_files_that_stay_open(tmp_path):
     assert images.classes == [path.stem for path in paths] and images.labels.tolist() == list(range(len(paths)))
 
 
-def test_the_tar_index_is_kept_and_follows_the_file(tmp_path, monkeypatch):
+def test_the_tar_index_is_cached_until_the_file_changes(tmp_path, monkeypatch):
     write(tmp_path, {"a.tar": tar({"cat/1.jpg": b"1"})})
     TarImages([tmp_path / "a.tar"])
     with monkeypatch.context() as patch:
@@ -244,7 +244,7 @@ WHOLE = tar({"cat/1.jpg": b"1" * 700, "dog/2.jpg": b"2" * 700})
         (WHOLE[: 512 + 1024 + 512 + 700], "damaged or truncated"),
         (WHOLE[:1536] + b"\1" * 512 + WHOLE[2048:], "damaged or truncated"),
         (tar({"n01.tar": WHOLE[:1000]}), "damaged or truncated"),
-        pytest.param(tar({"a/1.jpg": b""}, "w:gz"), "is compressed", id="compressed"),  # of no bytes twice the same
+        pytest.param(tar({"a/1.jpg": b""}, "w:gz"), "is compressed", id="compressed"),  # its bytes differ in each run
         (tar({"readme.txt": b""}), "holds no images"),
         (tar({"1.jpg": b"", "1.cls": b"x"}), "a.tar:1.cls: b'x'"),
         (tar({"1.jpg": b"", "1.cls": b"-1"}), "a.tar:1.cls: b'-1'"),
@@ -252,13 +252,13 @@ WHOLE = tar({"cat/1.jpg": b"1" * 700, "dog/2.jpg": b"2" * 700})
         (tar({"1.jpg": b"", "1.cls": b"0", "2.jpg": b""}), "a.tar:2.jpg has no .cls file, but others"),
     ],
 )
-def test_broken_tars_are_one_sentence(tmp_path, data, what):
+def test_broken_tars_raise_data_errors(tmp_path, data, what):
     write(tmp_path, {"a.tar": data})
     with pytest.raises(DataError, match=what):
         TarImages([tmp_path / "a.tar"])
 
 
-def test_two_kinds_of_labels_and_a_file_that_shrinks(tmp_path):
+def test_mixed_label_kinds_and_truncated_files_are_rejected(tmp_path):
     write(tmp_path, {"a.tar": tar({"1.jpg": b"", "1.cls": b"0"}), "b.tar": tar({"c/1.jpg": b"1" * 9000})})
     with pytest.raises(DataError, match="with and without .cls labels"):
         TarImages([tmp_path / "a.tar", tmp_path / "b.tar"])

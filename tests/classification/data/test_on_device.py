@@ -1,4 +1,4 @@
-"""CIFAR's augmentation on the device, against crops cut one by one."""
+"""Tests CIFAR's augmentation on the device against crops computed one by one."""
 
 import numpy as np
 import pytest
@@ -15,14 +15,14 @@ def data():
     return OnDeviceImages(rng.integers(0, 256, (20, 3, 8, 8), dtype=np.uint8), np.arange(20) % 4, list("abcd"), CPU)
 
 
-def test_statistics(data):
+def test_mean_and_std_of_the_images(data):
     pixels = data.images.double()
     torch.testing.assert_close(data.mean(True).double(), pixels.mean(0), rtol=1e-6, atol=1e-4)
     torch.testing.assert_close(data.mean(False).double()[:, 0, 0], pixels.mean((0, 2, 3)), rtol=1e-6, atol=1e-4)
     torch.testing.assert_close(data.std().double(), pixels.std((0, 2, 3), unbiased=False), rtol=1e-6, atol=1e-4)
 
 
-def test_every_crop_is_one_of_the_padded_image_s(data):
+def test_crops_are_windows_of_the_padded_image(data):
     pad = 2
     training = OnDeviceTraining(data, batch=8, seed=0, pad=pad, flip=True)
     color = data.images.double().mean((0, 2, 3)).round().to(torch.uint8)
@@ -42,10 +42,10 @@ def test_every_crop_is_one_of_the_padded_image_s(data):
             match = [key for key, crop in crops.items() if torch.equal(crop, image)]
             assert match and label == data.labels[index]
             seen.update(match[:1])
-    assert len(seen) > 30  # of the 50 that there are
+    assert len(seen) > 30  # of the 50 possible ones
 
 
-def test_two_processes_take_the_halves_of_one_s_batch(data):
+def test_two_processes_split_the_batch(data):
     whole = next(OnDeviceTraining(data, 8, seed=5, pad=2, flip=True).batches(3))
     halves = [
         next(OnDeviceTraining(data, 8, seed=5, pad=2, flip=True, rank=rank, world=2).batches(3)) for rank in range(2)
@@ -54,13 +54,13 @@ def test_two_processes_take_the_halves_of_one_s_batch(data):
         torch.testing.assert_close(torch.cat([half[field] for half in halves]), whole[field])
 
 
-def test_without_augmentation_images_come_as_they_are(data):
+def test_images_are_unchanged_without_augmentation(data):
     batch = next(OnDeviceTraining(data, 8, seed=0, pad=0, flip=False).batches(0))
     assert torch.equal(batch.images, data.images[batch.indices])
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_evaluation_sees_every_image_once(data, world):
+def test_evaluation_covers_every_image_once(data, world):
     shares = [[batch.indices for batch in OnDeviceEvaluation(data, 6, rank, world)] for rank in range(world)]
     indices = torch.cat([part for share in shares for part in share])
     assert sorted(indices.tolist()) == list(range(20))

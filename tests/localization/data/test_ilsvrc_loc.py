@@ -1,4 +1,4 @@
-"""ILSVRC's boxes in each of the forms that people have them in, and the generated data in the same layout."""
+"""Tests the ILSVRC localization reader on each distributed form of the boxes, and generated data in its layout."""
 
 import pickle
 import shutil
@@ -18,7 +18,7 @@ TENCH, GOLDFISH = "n01440764", "n01443537"
 
 
 def xml(*objects, size=(64, 48)):
-    """(name, xmin, ymin, xmax, ymax) each."""
+    """Returns an annotation of objects (name, xmin, ymin, xmax, ymax)."""
     parts = "".join(
         f"<object><name>{name}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox>"
         "</object>"
@@ -29,9 +29,9 @@ def xml(*objects, size=(64, 48)):
 
 BOXES = {
     f"{TENCH}/{TENCH}_1": xml((TENCH, 0, 0, 63, 47), (TENCH, 10, 5, 19, 9)),
-    f"{TENCH}/{TENCH}_2": xml(("some_fish", 4, 4, 70, 20)),  # a name that is no synset; reaches out of the image
-    f"{TENCH}/{TENCH}_3": xml((GOLDFISH, 1, 1, 9, 9), (TENCH, 2, 2, 5, 5)),  # an object of another class
-    f"{GOLDFISH}/{GOLDFISH}_1": xml((GOLDFISH, 9, 9, 5, 20)),  # no area, and nothing else
+    f"{TENCH}/{TENCH}_2": xml(("some_fish", 4, 4, 70, 20)),  # no synset as name; the box exceeds the image
+    f"{TENCH}/{TENCH}_3": xml((GOLDFISH, 1, 1, 9, 9), (TENCH, 2, 2, 5, 5)),  # one object of another class
+    f"{GOLDFISH}/{GOLDFISH}_1": xml((GOLDFISH, 9, 9, 5, 20)),  # only a box without area
     f"{GOLDFISH}/{GOLDFISH}_2": "<annotation>",
     f"{GOLDFISH}/{GOLDFISH}_4": xml((GOLDFISH, 1, 2, 3, 4), size=(32, 24)),
 }
@@ -53,8 +53,8 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_a_picture_that_was_annotated_without_its_orientation(root):
-    """EXIF would swap its sides against those of its boxes."""
+def test_exif_orientation_is_ignored(root):
+    """Checks an image whose EXIF orientation would swap width and height relative to its boxes."""
     turned, pixels = Image.Exif(), np.zeros((48, 64, 3), np.uint8)
     turned[0x0112], pixels[5:10, 10:20] = 6, 255
     Image.fromarray(pixels).save(root / f"train/{TENCH}/{TENCH}_1.JPEG", "JPEG", exif=turned)
@@ -89,7 +89,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_boxes(root, form):
+def test_every_form_yields_the_same_boxes(root, form):
     FORMS[form](root)
     source = open_ilsvrc_loc(root, "train")
     found = {
@@ -98,18 +98,18 @@ def test_every_form_gives_the_same_boxes(root, form):
     assert found == EXPECTED
     assert source.classes == [TENCH, GOLDFISH] and source.labels.tolist() == [0, 0, 0, 1]
     assert source.sizes.tolist() == [[64, 48]] * 3 + [[32, 24]] and source.image(0).size == (64, 48)
-    again = pickle.loads(pickle.dumps(open_ilsvrc_loc(root, "train")))  # from the index now
+    again = pickle.loads(pickle.dumps(open_ilsvrc_loc(root, "train")))  # now read from the index
     assert again.boxes(0).tolist() == EXPECTED[f"{TENCH}_1"]
 
 
-def test_what_is_left_out_is_said(root):
+def test_skipped_images_are_reported(root):
     unpack(root / "bbox_train")
     sentences = open_ilsvrc_loc(root, "train").problems
     assert any("1 invalid XML files: n01443537_2" in sentence for sentence in sentences)
     assert any("skipped 3 of 7 images, without a box" in sentence for sentence in sentences)
 
 
-def test_what_is_missing_is_said(root):
+def test_missing_and_damaged_annotations_are_reported(root):
     with pytest.raises(
         DataError, match="no boxes of train: put ILSVRC2012_bbox_train_v2.tar.gz from https://image-net"
     ):
@@ -149,7 +149,7 @@ def test_generated_data_is_read_like_ilsvrc(generated):
         )
 
 
-def test_the_blacklist_is_left_out(generated, tmp_path):
+def test_blacklisted_images_are_skipped(generated, tmp_path):
     root = shutil.copytree(generated, tmp_path / "loc")
     (root / "ILSVRC2015_clsloc_validation_blacklist.txt").write_text("2\n20\n")
     val = open_ilsvrc_loc(root, "val")
@@ -158,7 +158,7 @@ def test_the_blacklist_is_left_out(generated, tmp_path):
     assert any("skipped 2 of 20 images, without a box or on the blacklist (2)" in problem for problem in val.problems)
 
 
-def test_the_boxes_bound_what_can_be_seen():
+def test_boxes_bound_the_visible_pixels():
     for seed in range(8):
         _, objects = shape_loc.draw(seed % 10, 96, np.random.default_rng(seed))
         boxes = np.array([box_of(item.mask) for item in objects])
@@ -168,7 +168,7 @@ def test_the_boxes_bound_what_can_be_seen():
             assert all(edge.any() for edge in edges) and item.label == seed % 10
 
 
-def test_generated_data_is_the_same_again_and_no_other(generated, tmp_path):
+def test_generated_data_is_deterministic_and_settings_must_match(generated, tmp_path):
     shape_loc.ensure(generated, 40, 20, 64, 0)
     with pytest.raises(DataError, match="other settings \\(seed=0\\)"):
         shape_loc.ensure(generated, 40, 20, 64, 1)

@@ -1,4 +1,4 @@
-"""Crops with their boxes: against images that tell where each pixel comes from, and by hand."""
+"""Tests random crops and their boxes on images whose colors encode the position, and batches of them."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def config(size=32, short=(32, 64), flip=0.5, **options) -> LocalizationConfig:
 
 
 class Ramp(Painted):
-    """Images that are their own map: red is 2x, green 2y, in pixels of an image of 100×80; drawn in half of that."""
+    """Images whose colors encode the position: red is 2x and green 2y, in an image of 100×80."""
 
     def __init__(self):
         super().__init__([[20, 30, 60, 70]], [1], (100, 80))
@@ -27,9 +27,9 @@ class Ramp(Painted):
 
 
 @pytest.mark.parametrize("halved", [False, True])
-def test_boxes_follow_the_pixels(halved):
-    """The corners of the box, read from the pixels at them, are those of the image, mirrored or not; also where the
-    boxes were drawn in a picture of half the size."""
+def test_boxes_match_the_pixels(halved):
+    """Checks that the pixels at the corners of each box encode the box's corners in the image, with and without
+    mirroring, also for boxes annotated at half the image size."""
     source = Ramp()
     if halved:
         source.sizes, source.things = source.sizes // 2, source.things / 2
@@ -51,14 +51,14 @@ def test_boxes_follow_the_pixels(halved):
     assert 3 < mirrored < 17
 
 
-def test_what_is_out_of_sight():
+def test_clipped_boxes_outside_the_crop():
     boxes = np.array([[-10, 0, 30, 10], [-31, 0, 1, 10], [40, 0, 50, 10], [0, 0, 5, 5]], np.float64)
     clipped, crowd = clip_boxes(boxes, 32)
     assert clipped.tolist() == [[0, 0, 30, 10], [0, 0, 1, 10], [0, 0, 5, 5]] and crowd.tolist() == [False, True, False]
 
 
 def test_batches():
-    """Labels are told at every place; what could not be read has no size; of many objects the largest stay."""
+    """Checks that padding has the image's label, an unreadable image has size 0, and the largest objects are kept."""
     many = np.stack([[0, 0, side, side] for side in range(1, 13)]).astype(np.float32)
     pixels, none = np.full((32, 32, 3), 7, np.uint8), np.zeros((0, 4), np.float32)
     crops = [
@@ -113,6 +113,6 @@ def test_damaged_images():
         (lambda: LocAugmentConfig(flip=2), "data.augment"),
     ],
 )
-def test_settings_that_cannot_be(make, key):
+def test_invalid_settings_name_the_key(make, key):
     with pytest.raises(ConfigError, match=key):
         make()

@@ -1,4 +1,4 @@
-"""Proposals in their files, and regions of them in batches."""
+"""Tests the files of proposals, and the sampling and batching of regions."""
 
 import pickle
 
@@ -27,7 +27,7 @@ def source():
 
 @pytest.fixture
 def files(tmp_path, source):
-    """Of each object: itself, a box of three quarters of it, and one that misses it; the last image has none."""
+    """Writes per object: its box, a box with IoU 0.75, and one that misses it; the last image has no proposals."""
     files = ProposalFiles(tmp_path / "proposals", 3, 4)
     for i in range(2):
         x1, y1, x2, y2 = source.boxes(i)[0]
@@ -36,7 +36,7 @@ def files(tmp_path, source):
     return files
 
 
-def test_files_go_on_where_they_were_cut(tmp_path):
+def test_files_resume_after_an_interruption(tmp_path):
     first = ProposalFiles(tmp_path / "p", 5, 2)
     assert first.missing().tolist() == [0, 1, 2, 3, 4] and len(first[3]) == 0
     first.write(1, np.arange(12, dtype=np.float32).reshape(3, 4))  # more than fit
@@ -44,19 +44,19 @@ def test_files_go_on_where_they_were_cut(tmp_path):
     again = ProposalFiles(tmp_path / "p", 5, 2)
     assert again.missing().tolist() == [0, 2, 3]
     assert again[1].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]] and again[4].shape == (0, 4)
-    again.write(0, np.ones((1, 4), np.float32))  # two processes write into one file
+    again.write(0, np.ones((1, 4), np.float32))  # two processes write to one file
     assert first[0].tolist() == [[1, 1, 1, 1]]
     assert isinstance(again.boxes, np.memmap) and len(pickle.dumps(again)) < 1000
     assert pickle.loads(pickle.dumps(again))[1].tolist() == again[1].tolist()
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="name another folder in model.cache"):
         ProposalFiles(tmp_path / "file" / "folder", 5, 2)
 
 
-def test_the_key_follows_what_proposals_depend_on(source):
+def test_the_cache_key_depends_on_weights_settings_and_data(source):
     weights = {"a": torch.ones(2, 3)}
     keys = [key_of(weights, ["dense"], source), key_of(weights, ["center"], source)]
     keys.append(key_of(weights, ["dense"], Painted.random(4)))
@@ -77,17 +77,17 @@ def test_half_of_the_regions_are_positive(source, files):
     assert all((region.box == [0, 0, 8, 8]).all() or region.positive for region in made if region.box[0] == 0)
     assert all(region.label == 0 and region.image == 0 for region in made)
     boxes = {tuple(region.box.tolist()) for region in made if region.positive}
-    assert {(8, 8, 40, 40), (8, 8, 40, 32)} <= boxes  # and mirrored, which for this one is the same
+    assert {(8, 8, 40, 40), (8, 8, 40, 32)} <= boxes  # mirroring does not change this box
 
 
-def test_positives_of_a_higher_threshold(source, files):
+def test_positive_iou_sets_the_threshold(source, files):
     made = [samples(source, files, positive_iou=0.8)[position, 1] for position in range(40)]
     heights = {float(region.box[3] - region.box[1]) for region in made if region.positive}
     assert heights == {20.0}
 
 
 def test_box_and_object_are_mirrored_with_the_pixels(source, files):
-    """The part of the region that shows the object is where the boxes say."""
+    """Checks that the boxes match the pixels of the region that show the object."""
     found = set()
     for position in range(40):
         region = samples(source, files)[position, 1]
@@ -97,12 +97,12 @@ def test_box_and_object_are_mirrored_with_the_pixels(source, files):
         if region.positive:
             assert region.box[0] == x1 and region.box[2] == x1 + 20
             vivid = np.ptp(region.pixels[4:-4, 4:-4].astype(int), axis=2).mean()
-            assert vivid > 80  # red and blue on a gray ground
+            assert vivid > 80  # red and blue on gray ground
     assert found == {4.0, 48 - 24.0}
 
 
-def test_objects_drawn_in_a_picture_of_another_size(source, files, tmp_path):
-    """Twice as wide and three times as high: the same regions as in the image's own pixels, where the boxes say."""
+def test_boxes_annotated_at_another_size(source, files, tmp_path):
+    """Compares with the unscaled boxes: twice as wide and three times as high, the regions are the same."""
     wanted = [samples(source, files)[position, 1] for position in range(20)]
     larger = ProposalFiles(tmp_path / "larger", 3, 4)
     larger.write(1, files[1] * (2, 3, 2, 3))
@@ -113,10 +113,10 @@ def test_objects_drawn_in_a_picture_of_another_size(source, files, tmp_path):
         np.testing.assert_allclose(region.box, expected.box * (2, 3, 2, 3))
         assert region.positive == expected.positive
     found = {tuple(region.object.tolist()) for region in made}
-    assert found == {(8, 30, 48, 90), (96 - 48, 30, 96 - 8, 90)}  # as it is, and mirrored
+    assert found == {(8, 30, 48, 90), (96 - 48, 30, 96 - 8, 90)}  # original and mirrored
 
 
-def test_batches_leave_out_what_has_no_proposals(source, files):
+def test_batches_ignore_images_without_proposals(source, files):
     loader = RegionLoader(samples(source, files), 3, torch.device("cpu"), Notes(print))
     batch = next(loader.batches(0))
     assert batch.images.shape == (3, 3, 32, 32) and batch.images.dtype == torch.uint8
