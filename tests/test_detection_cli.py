@@ -94,7 +94,7 @@ def best(run):
 
 
 def agree(printed, expected):
-    """Compares metrics to the six digits of metrics.jsonl."""
+    """Compares metrics up to the six digits stored in metrics.jsonl."""
     for name, value in expected.items():
         assert value > 0 and printed[name] == pytest.approx(value, rel=1e-5), name
 

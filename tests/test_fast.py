@@ -56,7 +56,7 @@ def detector():
 
 
 def test_twenty_shapes_compile_few_graphs_with_the_results_of_the_eager_model():
-    """Varies the score threshold too, and includes images larger than the compiled shapes, which run eagerly."""
+    """Compares with the padded eager model, for varying score thresholds; very narrow images are included."""
     rng = np.random.default_rng(0)
     sides = [(64, 64 + 8 * n) for n in range(9)]
     sizes = [*sides, *[size[::-1] for size in sides], (20, 300), (300, 20)]
@@ -115,7 +115,7 @@ def test_a_shape_is_compiled_after_enough_elements():
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_cudnn_benchmark_is_on_for_recurring_shapes(deterministic):
-    """Checks that cudnn.benchmark is off for the first image of a shape, and on for recurring and compiled shapes."""
+    """Checks that cudnn.benchmark is on for recurring and for compiled shapes, unless algorithms are deterministic."""
     found = []
     torch.use_deterministic_algorithms(deterministic)
     try:
