@@ -1,4 +1,4 @@
-"""Random ground truth and detections with all that evaluators stumble over."""
+"""Generates random COCO ground truth and detections that cover the edge cases of evaluators."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as pycocotools_mask
 
-LIMITS = (9.0, 10.0, 32.0, 96.0)  # 32 and 96 squared are the limits of COCO's areas
+LIMITS = (9.0, 10.0, 32.0, 96.0)  # 32² and 96² are COCO's area thresholds
 
 
 def make(seed: int) -> tuple[dict[str, list[dict]], list[dict]]:
-    """A COCO dict and results with boxes and masks: crowds, equal scores, classes and images without objects, images
-    without detections, areas at the limits and areas that are not those of the boxes, boxes of no area, polygons and
-    both kinds of RLE, sparse ids in no order, and for some seeds more than 100 detections an image."""
+    """Returns a COCO dict and results, both with boxes and masks.
+
+    They include crowds, tied scores, classes and images without objects, images without detections, areas at the
+    thresholds, areas that differ from the box area, boxes of zero area, polygons, both kinds of RLE, unsorted sparse
+    ids and, for some seeds, more than 100 detections per image.
+    """
     rng = np.random.default_rng(seed)
     images = [
         {"id": int(i) * 3 + 1, "width": int(rng.integers(20, 130)), "height": int(rng.integers(20, 130))}
@@ -94,7 +97,7 @@ def written(folder: Path, truth: dict, results: list[dict]) -> tuple[Path, Path]
 
 
 def one_image(*objects: dict, names=("a", "b")) -> dict:
-    """Ground truth of one image of 100×100."""
+    """Returns ground truth of a single 100×100 image."""
     defaults = {"image_id": 1, "category_id": 1, "iscrowd": 0}
     return {
         "images": [{"id": 1, "width": 100, "height": 100}],

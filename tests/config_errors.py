@@ -5,7 +5,7 @@ from resdet.errors import ConfigError
 
 
 def refused(path, *overrides: str) -> str:
-    """The sentence; it is one line."""
+    """Returns the message of the ConfigError and checks that it is one line."""
     with pytest.raises(ConfigError) as caught:
         config.load(path, *overrides)
     assert "\n" not in str(caught.value)

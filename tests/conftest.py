@@ -1,4 +1,4 @@
-"""What several test folders share."""
+"""Fixtures that several test folders share."""
 
 import json
 import os
@@ -9,9 +9,9 @@ import running
 import torch
 from narrow import narrow_resnets, shallow_resnets
 
-# Tests are small and several run at once (`make test`): more threads only slow them.
+# `make test` runs several small tests at once, which more threads would slow down.
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 1))
-torch.set_num_threads(THREADS)  # also for fixtures of a session or a module
+torch.set_num_threads(THREADS)  # applies to session and module fixtures too
 
 
 @pytest.fixture(autouse=True)
@@ -21,45 +21,45 @@ def few_threads():
 
 @pytest.fixture
 def command(tmp_path):
-    """Runs `resdet …` in an empty folder, in this process; returns a CompletedProcess. See `running.here`."""
+    """Runs `resdet …` in an empty folder and in this process; returns a CompletedProcess. See `running.here`."""
     return partial(running.here, tmp_path)
 
 
 @pytest.fixture
 def fork(tmp_path):
-    """Runs `resdet …` in an empty folder, in forked processes; returns a CompletedProcess. See `running.fork`."""
+    """Runs `resdet …` in an empty folder and in forked processes; returns a CompletedProcess. See `running.fork`."""
     return partial(running.fork, tmp_path)
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts `resdet …` in an empty folder, in a new interpreter; returns the running Popen. See `running.process`."""
+    """Starts `resdet …` in an empty folder and in a new interpreter; returns the Popen. See `running.process`."""
     return partial(running.process, tmp_path)
 
 
 @pytest.fixture
 def tiny() -> list[str]:
-    """The arguments of a run of a few seconds."""
+    """Returns the arguments of a training run that takes a few seconds."""
     return list(running.TINY)
 
 
 @pytest.fixture(scope="module")
 def narrow():
-    """ResNets of a hundredth of the weights, for all tests of a module. See `narrow.narrow_resnets`."""
+    """Builds narrow ResNets in all tests of a module. See `narrow.narrow_resnets`."""
     with narrow_resnets():
         yield
 
 
 @pytest.fixture(scope="module")
 def shallow():
-    """ResNet-18 with one narrow block a stage, for all tests of a module. See `narrow.shallow_resnets`."""
+    """Builds ResNet-18 with one narrow block per stage in all tests of a module. See `narrow.shallow_resnets`."""
     with shallow_resnets():
         yield
 
 
 @pytest.fixture
 def results(tmp_path):
-    """An object and its detection, as COCO files."""
+    """Writes COCO files of one object and one matching detection; returns the command-line options that name them."""
     image = {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
     thing = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
     truth = {"images": [image], "annotations": [thing], "categories": [{"id": 1, "name": "cat"}]}

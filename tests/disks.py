@@ -1,4 +1,4 @@
-"""Disks that take no more: by a limit on the size of files, which needs no rights, and by file systems of their own."""
+"""Simulates full disks by a file-size limit, which needs no privileges, or by a small tmpfs."""
 
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ resource = pytest.importorskip("resource", reason="needs the limits of POSIX")
 
 @contextmanager
 def limited(size: int) -> Iterator[None]:
-    """No file of this process grows beyond `size` bytes: the rest of a write fails with EFBIG, as Python is set up."""
+    """Limits files of this process to `size` bytes; a longer write fails with EFBIG because Python ignores SIGXFSZ."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -23,7 +23,7 @@ def limited(size: int) -> Iterator[None]:
 
 @contextmanager
 def tmpfs(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A small file system at `folder`; the test is skipped where nobody may mount one."""
+    """Mounts a small tmpfs at `folder`; skips the test if the user may not mount."""
     folder.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     try:
@@ -43,7 +43,7 @@ def make_read_only(mounted: Path) -> None:
 
 
 def fill(folder: Path, left: int = 0) -> None:
-    """Takes the space of a tmpfs, but for so many kilobytes."""
+    """Fills a tmpfs except for `left` kilobytes."""
     (folder / "rest").unlink(missing_ok=True)
     (folder / "fill").write_bytes(bytes(1024 * left))
     with (folder / "rest").open("wb", buffering=0) as file:
@@ -56,5 +56,5 @@ def fill(folder: Path, left: int = 0) -> None:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Temporary files and folders below it."""
+    """Lists the temporary (dot) files and folders below `folder`."""
     return [str(path) for path in folder.rglob(".*")]

@@ -1,4 +1,4 @@
-"""ResNets narrower than the paper's, and shallower ones, for tests that train, trace and save whole models."""
+"""Builds narrower and shallower ResNets than the paper's, for tests that train, trace and save whole models."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ SHALLOW = (1, 1, 1, 1)
 
 @contextlib.contextmanager
 def narrow_resnets(widths: tuple[int, ...] = NARROW) -> Iterator[None]:
-    """Builds ResNets with these widths meanwhile: by default with a fiftieth of the weights."""
+    """Sets the stage widths of all ResNets built within the context."""
     before, resnet.WIDTHS = resnet.WIDTHS, widths
     try:
         yield
@@ -22,6 +22,6 @@ def narrow_resnets(widths: tuple[int, ...] = NARROW) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shallow_resnets(widths: tuple[int, ...] = NARROW) -> Iterator[None]:
-    """Builds ResNet-18 narrow and with one block a stage meanwhile: a graph of half the size, for compilers."""
+    """Builds ResNet-18 with narrow stages of one block within the context; this halves the graph for compilers."""
     with narrow_resnets(widths), mock.patch.dict(resnet.BLOCKS, {18: SHALLOW}):
         yield

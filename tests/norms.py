@@ -1,10 +1,10 @@
-"""Norms that look trained, so that a test which confuses them fails."""
+"""Randomizes batch norms, so that a test fails if two of them are swapped."""
 
 from torch import nn
 
 
 def randomise_norms(net: nn.Module) -> nn.Module:
-    """Other statistics and affine parameters in every batch norm of a net, frozen ones included."""
+    """Draws random statistics and affine parameters for every batch norm of a net, including frozen ones."""
     for module in net.modules():
         if hasattr(module, "running_var"):
             module.running_mean.normal_(0, 0.3)

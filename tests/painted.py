@@ -1,17 +1,17 @@
-"""Small localization data that tests make: striped or checked rectangles of two classes, held in memory."""
+"""Generates small in-memory localization data: striped or checkered rectangles of two classes."""
 
 import numpy as np
 
 from resdet.images.decode import RawImage
 
-CLASSES = ["n00000001", "n00000002"]  # striped, checked
+CLASSES = ["n00000001", "n00000002"]  # striped, checkered
 
 
 class Painted:
-    """What `LocalizedImages` offers. Each image has one object, at the box that it is given."""
+    """Has the interface of `LocalizedImages`; each image has one object, at the given box."""
 
     def __init__(self, boxes, labels, size=(48, 48), seed=0):
-        """`boxes` [N, 4] whole numbers, xyxy; `size` (width, height) of all images."""
+        """Takes integer `boxes` [N, 4] in xyxy order and one `size` (width, height) for all images."""
         rng = np.random.default_rng(seed)
         self.classes, self.problems = CLASSES, []
         self.labels = np.array(labels, np.int64)
@@ -21,7 +21,7 @@ class Painted:
 
     @classmethod
     def random(cls, count, size=(48, 48), sides=(16, 40), seed=0):
-        """Objects anywhere in the images, of sides from … to …"""
+        """Places objects at random; `sides` is the inclusive range of their width and height."""
         rng = np.random.default_rng((seed, 1))
         extent = rng.integers(*sides, (count, 2), endpoint=True)
         corner = np.stack([rng.integers(0, np.array(size) - own, endpoint=True) for own in extent])

@@ -1,4 +1,4 @@
-"""What forked processes share: the modules that a run imports, and the schema of configs."""
+"""Preloads what forked processes share: the modules that a run imports and the config schema."""
 
 from importlib import import_module
 

@@ -1,9 +1,9 @@
-"""Ways to run `resdet WORDS` in a test, from the cheapest to the most faithful.
+"""Runs `resdet WORDS` in a test, in one of three ways, from the cheapest to the most realistic.
 
-- `here` runs it in the test's own process: for what a command prints and writes.
-- `fork` runs it in a new process, or in several ranks, forked from a server that has imported everything: for signals,
-  for distributed runs, and for what must not depend on the state of the test's process.
-- `process` and `run` start an interpreter (6 seconds of CPU time, 20 under torchrun): for what happens when a process
+- `here` runs it in the process of the test: for checks of what a command prints and writes.
+- `fork` runs it in one or more ranks forked from a server with all imports done: for signals, distributed runs and
+  checks that must not depend on the state of the test process.
+- `process` and `run` start an interpreter (6 seconds of CPU time, 20 under torchrun): for checks of how a process
   starts or ends.
 """
 
@@ -28,7 +28,7 @@ from resdet import cli
 REPOSITORY = Path(__file__).parents[1]
 PATHS = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
 
-# A run of a few seconds: eight layers, 64 generated images.
+# A run of a few seconds: 8 layers, 64 generated images.
 TINY = [
     "--config",
     "shapes_resnet20.yaml",
@@ -43,7 +43,7 @@ TINY = [
     "train.log_every=5",
 ]
 
-# A run whose images come from loader workers.
+# A run that loads its images in loader workers.
 LOADED = [
     "--config",
     "shapes_r18.yaml",
@@ -60,11 +60,11 @@ LOADED = [
 ]
 
 COMMAND = ("-m", "resdet.cli")
-LIMIT = 600  # seconds after which a process counts as hung, on a machine that does much else
+LIMIT = 600  # seconds after which a process counts as hung; generous, for a busy machine
 
 
 def here(folder: Path, *words) -> subprocess.CompletedProcess:
-    """Runs `resdet WORDS` in a folder, in this process, with one thread; an exception that is our bug propagates."""
+    """Runs `resdet WORDS` in a folder, in this process and with one thread; unexpected exceptions propagate."""
     output, errors = io.StringIO(), io.StringIO()
     with inside(folder), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         status = status_of([str(word) for word in words])
@@ -74,13 +74,13 @@ def here(folder: Path, *words) -> subprocess.CompletedProcess:
 def status_of(words: list[str]) -> int:
     try:
         return cli.main(words)
-    except SystemExit as end:  # argparse's
+    except SystemExit as end:  # raised by argparse
         return end.code or 0
 
 
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Changes to a folder and to one thread; at the end also undoes what `train.deterministic` sets globally."""
+    """Changes to a folder and to one thread; on exit also undoes the global settings of `train.deterministic`."""
     before, threads, benchmark = os.getcwd(), torch.get_num_threads(), torch.backends.cudnn.benchmark
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     os.chdir(folder)
@@ -97,7 +97,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def process(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess.Popen:
-    """`resdet WORDS` started in a folder, with this checkout and one thread."""
+    """Starts `resdet WORDS` of this checkout in a folder, with one thread."""
     environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, *launcher, *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -105,7 +105,7 @@ def process(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subpro
 
 
 def run(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess.CompletedProcess:
-    """The same, to its end."""
+    """Runs `process` to its end."""
     started = process(folder, *words, launcher=launcher)
     try:
         output, errors = started.communicate(timeout=LIMIT)
@@ -116,9 +116,9 @@ def run(folder: Path, *words, launcher: tuple[str, ...] = COMMAND) -> subprocess
 
 
 def fork(folder: Path, *words, ranks: int = 1, first: Callable[[], None] | None = None) -> subprocess.CompletedProcess:
-    """Runs `resdet WORDS` in `ranks` processes with the environment that torchrun sets; each calls `first` before that.
+    """Runs `resdet WORDS` in `ranks` processes with the environment of torchrun; each process calls `first` before.
 
-    `first` is pickled by name: a function of a module, or a partial of one. The status is that of the first rank that
+    `first` is pickled by name: a module-level function or a partial of one. The status is that of the first rank that
     fails, negative if a signal ended it. The output of the ranks is concatenated.
     """
     context = forking()
@@ -140,7 +140,7 @@ def fork(folder: Path, *words, ranks: int = 1, first: Callable[[], None] | None 
 
 
 def forking() -> multiprocessing.context.BaseContext:
-    """The context of all processes that tests fork: from a server that has imported everything, started here."""
+    """Starts a fork server with all imports done and returns its multiprocessing context."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("needs forks")
     multiprocessing.set_forkserver_preload(["preloaded"])
@@ -150,20 +150,20 @@ def forking() -> multiprocessing.context.BaseContext:
 
 
 def fork_functions(function: Callable, *given, ranks: int = 2) -> None:
-    """Calls `function(rank, *given)` in forked processes; the first exception of any propagates."""
+    """Calls `function(rank, *given)` in forked processes; the first exception propagates."""
     forking()
     torch.multiprocessing.start_processes(function, given, nprocs=ranks, start_method="forkserver")
 
 
 def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """The variables that torchrun sets. The caller serves the store at the port, as torchrun's agent does."""
+    """Returns the variables that torchrun sets. The caller serves the store at the port, like torchrun's agent."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
     words = {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
     return words | {key: str(number) for key, number in numbers.items()}
 
 
 def status_of_all(started: list) -> int | None:
-    """The first status other than 0, if any; None if the processes hang."""
+    """Waits for all processes; returns the first nonzero status or 0, or None if they hang."""
     running, status = list(started), 0
     try:
         while running:
@@ -181,7 +181,7 @@ def status_of_all(started: list) -> int | None:
 def forked(
     folder: Path, words: list[str], place: dict[str, str], files: tuple[Path, Path], first: Callable[[], None] | None
 ) -> None:
-    """The target of a process of `fork`."""
+    """Redirects the output and runs the command in a process of `fork`."""
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ |= place

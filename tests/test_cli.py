@@ -1,4 +1,4 @@
-"""The command as a user meets it: whole journeys, and mistakes answered by one sentence and status 2."""
+"""Tests the `resdet` command end to end for classification, and its one-line errors with status 2."""
 
 import json
 import pickle
@@ -30,7 +30,7 @@ SMALL = [
 
 
 def sentence(done) -> str:
-    """The one line that a user's mistake is answered with."""
+    """Returns the error line of a command that fails with status 2."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("resdet: ")]
@@ -39,7 +39,7 @@ def sentence(done) -> str:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A generated folder of images per class, and a torchvision checkpoint of a thousand classes."""
+    """Generates a folder of images per class and a torchvision checkpoint of 1000 classes."""
     folder = tmp_path_factory.mktemp("images")
     done = here(folder, "data", "make", "shapes", "shapes", "--train", 20, "--val", 20, "--size", 48)
     assert done.returncode == 0, done.stderr
@@ -48,15 +48,15 @@ def images(tmp_path_factory):
     return folder
 
 
-def test_the_process_itself(tmp_path):
-    """Its status and its two streams, by which other programs know it."""
+def test_status_and_streams_of_the_process(tmp_path):
+    """Checks the exit status, stdout and stderr of a real process."""
     done = run(tmp_path, "config", "--config", "imagenet_r50.yaml")
     assert done.returncode == 0 and "stride_in: 1x1" in done.stdout and done.stderr == ""
     done = run(tmp_path, "config", "--config", "imagenet_r51.yaml")
     assert done.stdout == "" and "did you mean imagenet_r50" in sentence(done)
 
 
-def test_from_a_folder_of_images_to_predictions(tmp_path, images, command):
+def test_train_evaluate_and_predict_on_an_image_folder(tmp_path, images, command):
     root = f"data.root={images / 'shapes'}"
     done = command("train", "--config", "folder.yaml", root, *SMALL, "--init", images / "resnet18.pth", "--out", "run")
     assert done.returncode == 0, done.stderr
@@ -90,7 +90,7 @@ def test_from_a_folder_of_images_to_predictions(tmp_path, images, command):
     assert json.loads((tmp_path / "judged.json").read_text())["error"] == pytest.approx(figures["error"], abs=1e-6)
 
 
-def test_resident_images_and_an_ensemble(tmp_path, command, tiny):
+def test_training_on_in_memory_images_and_evaluating_an_ensemble(tmp_path, command, tiny):
     for seed in (0, 1):
         done = command("train", *tiny, "train.length=10", f"train.seed={seed}", "--out", f"run{seed}")
         assert done.returncode == 0, done.stderr
@@ -101,7 +101,7 @@ def test_resident_images_and_an_ensemble(tmp_path, command, tiny):
 
 
 def test_every_imagenet_option_runs(images, command):
-    """Per-pixel mean, policies, mixing, repeats and all: generated images through the paper's config."""
+    """Trains on generated images by the paper's config with per-pixel mean, policies, mixing, repeats and EMA."""
     options = ["data=shapes", "data.train_images=16", "data.val_images=8", "model.num_classes=10", *SMALL]
     everything = [
         "data.mean=per_pixel",
@@ -122,7 +122,7 @@ def test_every_imagenet_option_runs(images, command):
     assert done.returncode == 0, done.stderr
 
 
-def test_nets_and_config(tmp_path, command, monkeypatch):
+def test_nets_and_config_commands(tmp_path, command, monkeypatch):
     shallow = [name for name in names() if not name.endswith(("44", "56", "101", "110", "152", "1202"))]
     monkeypatch.setattr("resdet.backbones.config.names", lambda: shallow)
     table = command("nets").stdout
@@ -131,7 +131,7 @@ def test_nets_and_config(tmp_path, command, monkeypatch):
     assert "25,557,032" in row and "3.858 G" in row and "c5:32" in row
     assert "cifar_resnet26, …) are valid too; a config also accepts timm/<name>." in table
     assert command("nets", "resnet50", "vgg16", "--json", "nets.json").stdout.count("\n") == 4
-    assert json.loads((tmp_path / "nets.json").read_text())[2]["parameters"] == 138357544  # torchvision's count
+    assert json.loads((tmp_path / "nets.json").read_text())[2]["parameters"] == 138357544  # as in torchvision
     shown = command("config", "--config", "imagenet_r50.yaml", "data.root=elsewhere", "optim.lr=0.2").stdout
     assert "root: elsewhere" in shown and "lr: 0.2" in shown and "stride_in: 1x1" in shown
 
@@ -157,7 +157,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_answered_by_a_sentence(tmp_path, command, mistake):
+def test_user_errors_print_one_line(tmp_path, command, mistake):
     words, expected = MISTAKES[mistake]
     assert expected in sentence(command(*words))
     assert not list(tmp_path.glob("runs/*/*.pth"))
@@ -168,7 +168,7 @@ class Code:
         return print, ("executed",)
 
 
-def test_checkpoints_that_cannot_be_used(tmp_path, images, command, tiny):
+def test_unusable_checkpoints_are_refused(tmp_path, images, command, tiny):
     command("train", *tiny, "train.length=5", "--out", "run")
     torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "resnet34.pth")
     (tmp_path / "code.pth").write_bytes(pickle.dumps({"model": Code()}))
@@ -183,7 +183,7 @@ def test_checkpoints_that_cannot_be_used(tmp_path, images, command, tiny):
     assert "x.jpg" in sentence(command("predict", "--weights", "run/best.pth", "x.jpg"))
 
 
-def test_damaged_images_stop_a_run_or_are_counted(tmp_path, images, command):
+def test_damaged_images_stop_a_run_or_are_skipped(tmp_path, images, command):
     for split, name in (("train", "a"), ("train", "b"), ("val", "a"), ("val", "b")):
         path = tmp_path / "data" / split / name / "0.png"
         path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The commands in the headers of the shipped configs: each is understood, and gives the net what it starts from."""
+"""Tests that the commands in the headers of the shipped configs parse and name the pretrained weights they need."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ NAMES = config.shipped()
 
 
 def commands(name: str) -> list[list[str]]:
-    """The words after `resdet` of each command in the header; one may go on over several lines."""
+    """Returns the words after `resdet` of each command in the header; a command may span several lines."""
     lines = config.find(name).read_text(encoding="utf-8").splitlines()
     header = [line[1:] for line in lines if line.startswith("#")]
     start = next(number for number, line in enumerate(header) if line.startswith("   command"))
@@ -23,7 +23,7 @@ def commands(name: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_command_is_understood(name):
+def test_header_commands_parse(name):
     found = commands(name)
     assert found
     for words in found:
@@ -33,8 +33,8 @@ def test_each_command_is_understood(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_frozen_is_trained_before(name):
-    """Norms and stages that stay as they are must not be random: the command, or the config, names their weights."""
+def test_frozen_layers_have_pretrained_weights(name):
+    """Checks that a config with frozen norms or stages, or its command, names pretrained weights."""
     for words in commands(name):
         parsed = cli.parse(words)
         if words[0] != "train":

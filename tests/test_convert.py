@@ -1,4 +1,4 @@
-"""`resdet convert`: a file that the other library loads by the lines that were printed, and computes the same with."""
+"""Tests `resdet convert`: the printed lines load the file in the other library, with the same outputs."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from resdet.commands.convert import convert
 
 @pytest.fixture
 def classifier(tmp_path):
-    """A trained-looking ResNet-18 in our own file, beside its model."""
+    """Builds a ResNet-18 and saves it in resdet's format; returns the model and the file."""
     torch.manual_seed(0)
     model = resdet.build("imagenet_r18", "model.backbone.shortcut=B", "model.num_classes=3").eval()
     model.classes = ["ant", "bee", "cow"]
@@ -34,7 +34,7 @@ def lines(printed: str) -> str:
 
 @pytest.mark.parametrize("layout", ["torchvision", "timm"])
 @torch.no_grad()
-def test_a_classifier_there(layout, classifier, capsys):
+def test_classifier_to_another_library(layout, classifier, capsys):
     pytest.importorskip(layout)
     model, source = classifier
     assert main(["convert", str(source), "--to", layout]) == 0
@@ -51,7 +51,7 @@ def test_a_classifier_there(layout, classifier, capsys):
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-def test_a_detector_there(detector, capsys):
+def test_detector_to_torchvision(detector, capsys):
     model, source = detector
     path = convert(str(source), "torchvision")
     assert path == source.with_name("best.torchvision.pth")
@@ -61,7 +61,7 @@ def test_a_detector_there(detector, capsys):
     assert not names["model"].training
 
 
-def test_a_file_of_another_library_becomes_ours(tmp_path, capsys):
+def test_torchvision_file_to_safetensors(tmp_path, capsys):
     torch.save(twins.narrow().state_dict(), tmp_path / "theirs.pth")
     path = convert(str(tmp_path / "theirs.pth"), "safetensors")
     assert path == tmp_path / "theirs.safetensors"
@@ -70,7 +70,7 @@ def test_a_file_of_another_library_becomes_ours(tmp_path, capsys):
     assert names["model"].input.resize == "torchvision"
 
 
-def test_detectron2_gets_a_config_beside_the_weights(tmp_path, capsys):
+def test_detectron2_config_is_written_beside_the_weights(tmp_path, capsys):
     settings = "shapes_mask_r18_fpn", "model.num_classes=3", "model.neck.width=32", "model.box.width=32"
     model = resdet.build(*settings, "model.mask=null")
     weights.save(model, tmp_path / "best.safetensors", "safetensors")
@@ -88,7 +88,7 @@ def test_detectron2_gets_a_config_beside_the_weights(tmp_path, capsys):
     assert torch.equal(again.rpn.deltas.weight, model.rpn.deltas.weight)
 
 
-def test_the_input_is_not_overwritten(classifier, capsys):
+def test_the_input_file_is_not_overwritten(classifier, capsys):
     _, source = classifier
     before = source.read_bytes()
     assert main(["convert", str(source), "--to", "safetensors"]) == 2
@@ -104,7 +104,7 @@ def test_the_input_is_not_overwritten(classifier, capsys):
         (["model.backbone=cifar_resnet8", "data=shapes"], "detectron2", "no such backbone"),
     ],
 )
-def test_what_the_library_lacks_is_a_sentence(overrides, layout, sentence, tmp_path, capsys):
+def test_unsupported_models_are_refused(overrides, layout, sentence, tmp_path, capsys):
     weights.save(
         resdet.build("imagenet_r18", "model.num_classes=3", *overrides), tmp_path / "a.safetensors", "safetensors"
     )
@@ -114,7 +114,7 @@ def test_what_the_library_lacks_is_a_sentence(overrides, layout, sentence, tmp_p
 
 
 @pytest.mark.parametrize("layout", ["torchvision", "timm", "detectron2"])
-def test_a_mean_of_each_pixel_has_no_place_elsewhere(classifier, tmp_path, capsys, layout):
+def test_a_per_pixel_mean_is_refused(classifier, tmp_path, capsys, layout):
     model, _ = classifier
     model.normalize.set(torch.from_numpy(np.random.default_rng(0).random((3, 8, 8), np.float32)), torch.ones(3))
     weights.save(model, tmp_path / "m.safetensors", "safetensors")

@@ -1,4 +1,4 @@
-"""Detection as a user meets it: data in any format, a run, its figures, its pictures, and mistakes."""
+"""Tests the detection commands end to end: data formats, training, metrics, drawn images and errors."""
 
 import json
 import re
@@ -19,8 +19,8 @@ from resdet.detection.inference.tiles import TiledDetector
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
-# Norms that keep their statistics, so that a step with next to no learning rate leaves the detections as they are; and
-# images one by one, so that those are judged as `predict` sees them, without a batch's padding.
+# Without batch statistics and with a learning rate near 0, training keeps the detections; a batch of 1 evaluates images
+# without padding, like `predict`.
 CONSTANT = [*runs.CONFIG, "model.backbone.norm=frozen", "model.neck.norm=null", "model.mask.norm=null", "optim.lr=1e-9"]
 CONSTANT += ["eval.batch=1"]
 KINDS = [("bbox", ""), ("segm", "mask_")]
@@ -28,7 +28,7 @@ KINDS = [("bbox", ""), ("segm", "mask_")]
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """A run on a data set that the command made, named from the folder that both lie in."""
+    """Trains on a data set made by `resdet data make`, with paths relative to the folder of both."""
     folder = tmp_path_factory.mktemp("detection")
     done = here(folder, "data", "make", "shape_scenes", "scenes", "--train", 12, "--val", 6, "--size", 64)
     assert done.returncode == 0 and "data.root=scenes" in done.stdout, done.stderr
@@ -40,8 +40,10 @@ def first(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(first, tmp_path_factory):
-    """A run, in this process, on data of one's own: the objects to be found are some of those that `first` finds, so
-    that the figures are far from 0 and from 1 without the time that learning takes."""
+    """Trains on a custom data set, whose objects are some of the detections of `first`.
+
+    This keeps AP away from 0 and 1 without long training.
+    """
     folder = tmp_path_factory.mktemp("own")
     keys = own_data(first, folder / "data")
     done = runs.train(folder / "run", *CONSTANT, *keys, "--init", first.run / "best.pth")
@@ -51,7 +53,7 @@ def trained(first, tmp_path_factory):
 
 
 def own_data(first, folder):
-    """The scenes with ids, class names and folders of the user's own; returns the settings that name them."""
+    """Writes the scenes with custom ids, class names and folders; returns the settings that name them."""
     model, keys = resdet.load(first.run / "best.pth"), []
     for split in ("train", "val"):
         content = json.loads((first.scenes / "annotations" / f"{split}.json").read_text())
@@ -71,7 +73,7 @@ def own_data(first, folder):
 
 
 def found_by(model, folder, images):
-    """Annotations: every other detection, its box a little off; every tenth of them a crowd."""
+    """Makes annotations of every other detection, with a slightly changed box; every tenth is a crowd."""
     annotations = []
     for image in images:
         (result,) = model.predict([folder / image["file_name"]])
@@ -87,18 +89,18 @@ def found_by(model, folder, images):
 
 
 def best(run):
-    """The logged figures of the evaluation that was best."""
+    """Returns the logged metrics of the best evaluation."""
     return max(runs.metrics(run, "val"), key=lambda line: line["AP"])
 
 
 def agree(printed, expected):
-    """metrics.jsonl has six digits."""
+    """Compares metrics up to the six digits stored in metrics.jsonl."""
     for name, value in expected.items():
         assert value > 0 and printed[name] == pytest.approx(value, rel=1e-5), name
 
 
-def test_a_run_names_what_it_leaves(first):
-    """The figures, the checkpoint, the results and the pictures; nothing else was printed on stdout."""
+def test_train_prints_metrics_and_output_files(first):
+    """Checks that stdout names metrics, checkpoint, results and pictures, and that stderr shows the progress."""
     lines = first.done.stdout.splitlines()
     assert lines[0].startswith("best at step ") and " AP " in lines[0] and " mask_AP " in lines[0]
     for line, left in zip(
@@ -111,7 +113,7 @@ def test_a_run_names_what_it_leaves(first):
 
 
 @pytest.mark.parametrize("kind, prefix", KINDS)
-def test_the_figures_are_pycocotools_s(trained, kind, prefix):
+def test_metrics_equal_pycocotools(trained, kind, prefix):
     expected = runs.pycocotools_figures(trained.truth, trained.run / "results.json", kind)
     figures = best(trained.run)
     agree(figures, {f"{prefix}{name}": value for name, value in expected.items()})
@@ -128,8 +130,8 @@ def test_validation_losses_are_logged(trained):
     assert line["loss"] == pytest.approx(sum(line[name] for name in names), rel=1e-4)
 
 
-def test_classes_and_ids_are_the_file_s(trained):
-    """In the model as in the results; nothing was registered."""
+def test_classes_and_ids_are_those_of_the_annotations(trained):
+    """Compares ids and class names of the model and of the results with those of the annotation file."""
     content = json.loads(trained.truth.read_text())
     results = json.loads((trained.run / "results.json").read_text())
     assert {entry["image_id"] for entry in results} <= {entry["id"] for entry in content["images"]}
@@ -144,7 +146,7 @@ def test_classes_and_ids_are_the_file_s(trained):
 
 
 def as_voc(trained, folder):
-    """The pictures and boxes of `trained` in PASCAL VOC's format, with a list of images for each split."""
+    """Writes the images and boxes of `trained` in PASCAL VOC's format, with an image set for each split."""
     for name in ("Pictures", "Objects", "Lists"):
         (folder / name).mkdir(parents=True)
     for split in ("train", "val"):
@@ -165,7 +167,7 @@ def xml(image, things, names, file):
     size = f"<size><width>{image['width']}</width><height>{image['height']}</height><depth>3</depth></size>"
     objects = ""
     for thing in things:
-        x, y, width, height = thing["bbox"]  # VOC names a box's first and last pixel, from 1 on
+        x, y, width, height = thing["bbox"]  # VOC stores the first and the last pixel, 1-based
         corners = {"xmin": x + 1, "ymin": y + 1, "xmax": x + width, "ymax": y + height}
         box = "".join(f"<{key}>{value}</{key}>" for key, value in corners.items())
         name, difficult = names[thing["category_id"]], thing["iscrowd"]
@@ -174,7 +176,7 @@ def xml(image, things, names, file):
 
 
 def voc_truth(trained):
-    """The COCO file as VOC has it: numbers from 1 on; what is difficult there COCO ignores as it does crowds."""
+    """Renumbers the COCO file from 1, like VOC data; crowds represent difficult objects, which COCO ignores too."""
     content = json.loads(trained.truth.read_text())
     numbers = {entry["id"]: number for number, entry in enumerate(content["categories"], 1)}
     for entry in content["images"]:
@@ -185,7 +187,7 @@ def voc_truth(trained):
     return content | {"categories": [{"id": number, "name": str(number)} for number in numbers.values()]}
 
 
-def test_voc_s_format(trained, tmp_path):
+def test_voc_format(trained, tmp_path):
     keys = as_voc(trained, tmp_path / "data")
     runs.train(tmp_path / "run", *CONSTANT, *keys, "model.mask=null", "--init", without_masks(trained, tmp_path))
     names = [entry["name"] for entry in json.loads(trained.truth.read_text())["categories"]]
@@ -204,7 +206,7 @@ def without_masks(trained, folder):
     return folder / "boxes.pth"
 
 
-def test_evaluate_gives_the_figures_of_the_run(trained, tmp_path):
+def test_evaluate_reproduces_the_metrics_of_the_run(trained, tmp_path):
     weights, logged = trained.run / "best.pth", best(trained.run)
     done = runs.here(
         "evaluate", "--weights", weights, "--per-class", "--json", tmp_path / "f.json", "--save", tmp_path / "r.json"
@@ -217,14 +219,14 @@ def test_evaluate_gives_the_figures_of_the_run(trained, tmp_path):
     for kind, prefix in KINDS:
         for name in ("AP", "AP50", "AP75", "APs", "AR100"):
             assert logged[f"{prefix}{name}"] == pytest.approx(figures[kind][name], rel=1e-5)
-        assert figures[kind]["APl"] is None  # a picture of 64 pixels has nothing large
+        assert figures[kind]["APl"] is None  # an image of 64 pixels has no large objects
     for name, value in figures["losses"].items():
         assert logged[name] == pytest.approx(value, rel=1e-5), name
     assert done.stdout.count("| d star |") == 2 and " n/a |" in done.stdout and "-1" not in done.stdout
 
 
-def test_evaluate_an_ensemble_with_the_improvements(trained, tmp_path):
-    """A detector beside itself finds what it finds alone, whatever is asked of both."""
+def test_evaluate_an_ensemble_with_test_time_augmentation(trained, tmp_path):
+    """Checks that an ensemble of a detector with itself has the AP of that detector, with all test-time options."""
     best, improved = trained.run / "best.pth", ["eval.refine=true", "eval.scales=[64,80]", "eval.flip=true"]
     found = {}
     for name, words in {"plain": [best], "alone": [best, *improved], "twice": [best, best, *improved]}.items():
@@ -237,7 +239,7 @@ def test_evaluate_an_ensemble_with_the_improvements(trained, tmp_path):
 
 
 def test_evaluate_on_the_data_of_another_config(first, trained, tmp_path):
-    """The config says which images; the weights which net. Class ids are what both must share."""
+    """Takes the images from the config and the model from the weights; refuses data with other category ids."""
     other = ["--config", "custom.yaml", *trained.keys, "data.workers=0"]
     done = runs.here("evaluate", *other, "--weights", trained.run / "best.pth", "--json", tmp_path / "f.json")
     assert done.returncode == 0, done.stderr
@@ -255,7 +257,7 @@ def test_train_eval_only(trained):
 
 
 @pytest.mark.parametrize("kind, prefix", KINDS)
-def test_the_results_file_is_judged_alike(trained, tmp_path, kind, prefix):
+def test_evaluating_the_results_file_gives_the_metrics_of_the_run(trained, tmp_path, kind, prefix):
     words = ["--annotations", trained.truth, "--results", trained.run / "results.json"]
     done = runs.here("evaluate", *words, "--type", kind, "--json", tmp_path / "f.json")
     assert done.returncode == 0, done.stderr
@@ -267,7 +269,7 @@ def test_the_results_file_is_judged_alike(trained, tmp_path, kind, prefix):
 def test_predict_on_a_folder(trained, tmp_path):
     pictures = trained.data / "val/pictures"
     scores = sorted(entry["score"] for entry in json.loads((trained.run / "results.json").read_text()))
-    least = scores[-4]  # so that a few are shown, in some of the pictures
+    least = scores[-4]  # keeps a few detections, on some of the images
     words = ["--weights", trained.run / "best.pth", "--score", least]
     done = runs.here("predict", *words, pictures, "--draw", tmp_path / "drawn", "--json", tmp_path / "found.json")
     assert done.returncode == 0, done.stderr
@@ -279,16 +281,16 @@ def test_predict_on_a_folder(trained, tmp_path):
         assert f"{image['width']} x {image['height']} pixels" in done.stdout
         (file,) = (tmp_path / "drawn").glob(f"*{Path(image['file_name']).stem}.jpg")
         drawn, given = cv2.imread(str(file)), cv2.imread(str(pictures / image["file_name"]))
-        given = cv2.resize(given, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)  # as small images are enlarged
+        given = cv2.resize(given, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)  # `--draw` enlarges small images
         assert drawn.shape == given.shape
         difference = np.abs(drawn.astype(int) - given).max()
-        assert (difference > 60) == bool(row["detections"])  # else only what JPEG loses
+        assert (difference > 60) == bool(row["detections"])  # without detections, only JPEG errors
         assert all(found["name"] in names and least < found["score"] <= 1 for found in row["detections"])
     assert 1 <= sum(len(row["detections"]) for row in rows) <= 4
 
 
 def test_predict_with_an_ensemble(trained, tmp_path):
-    """Images before the weights, behind them, and behind other words; settings anywhere."""
+    """Gives images before the weights, after them and after other options, and settings anywhere."""
     best, pictures = trained.run / "best.pth", sorted((trained.data / "val/pictures").iterdir())[:3]
     json_file = ["--json", tmp_path / "found.json"]
     words = [pictures[0], "--weights", best, best, pictures[1], "eval.refine=true", *json_file, pictures[2]]
@@ -323,7 +325,7 @@ def test_predict_and_evaluate_in_tiles(trained, tmp_path):
     assert 0 <= metrics["bbox"]["AP"] <= 1 and metrics["losses"] == {}
 
 
-def test_data_make_will_not_overwrite(first):
+def test_data_make_refuses_a_nonempty_folder(first):
     again = runs.here("data", "make", "shape_scenes", first.scenes)
     assert "not empty" in runs.sentence(again)
 
@@ -346,7 +348,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_wrong_combinations(first, trained, mistake):
+def test_invalid_option_combinations_are_refused(first, trained, mistake):
     files = {
         "FIRST": first.run / "best.pth",
         "VAL": trained.truth,
@@ -367,25 +369,25 @@ TRAINING_MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", TRAINING_MISTAKES)
-def test_mistakes_in_a_config(trained, tmp_path, mistake):
+def test_training_errors_print_one_line(trained, tmp_path, mistake):
     words, expected = TRAINING_MISTAKES[mistake]
     done = runs.here("train", *CONSTANT, *trained.keys, *words, "--out", tmp_path / "run")
     assert expected in runs.sentence(done)
     assert not (tmp_path / "run/best.pth").exists()
 
 
-def test_masks_that_the_data_lack(trained, tmp_path):
+def test_data_without_masks_are_refused_for_a_mask_model(trained, tmp_path):
     keys = as_voc(trained, tmp_path / "data")
     assert "model.mask=null" in runs.sentence(runs.here("train", *CONSTANT, *keys, "--out", tmp_path / "run"))
 
 
-def test_other_classes_in_validation(first, trained, tmp_path):
+def test_validation_with_other_classes_is_refused(first, trained, tmp_path):
     val = [f"data.val.images={first.scenes}/val", f"data.val.annotations={first.scenes}/annotations/val.json"]
     done = runs.here("train", *CONSTANT, *trained.keys, *val, "--out", tmp_path / "run")
     assert "same categories" in runs.sentence(done)
 
 
-def test_detector_options_are_not_a_classifier_s(trained, tmp_path, tiny):
+def test_draw_is_refused_for_a_classifier(trained, tmp_path, tiny):
     words = [*tiny, "train.length=1", "data.train_images=8", "data.val_images=8"]
     runs.train(tmp_path / "run", *words)
     done = runs.here(

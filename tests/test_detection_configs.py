@@ -1,4 +1,4 @@
-"""The recipes that are shipped: each builds what its name says, and says how it is run and what it reaches."""
+"""Tests the shipped detection configs: the model matches the name and the header gives command, results and cost."""
 
 import re
 from pathlib import Path
@@ -19,8 +19,8 @@ coco_mask_r50_fpn coco_mask_r101_fpn coco_mask_r50_fpn_3x coco_mask_r101_fpn_3x 
 coco_cascade_mask_r50_fpn coco_mask_modern voc_r101 voc_vgg16 ilsvrc_det_r101 ilsvrc_vid_r101 shapes_mask_r18_fpn
 custom""".split()
 
-# Classes and parameters of torchvision's detectors, as its documentation tells; they also learn a box and a mask of the
-# background.
+# Classes and parameters of torchvision's detectors, from its documentation, less the background's box and mask
+# outputs, which only torchvision has.
 PUBLISHED = {
     "coco_r50_fpn": (90, 41755286 - 4 * 1025),
     "coco_mask_r50_fpn": (90, 44401393 - 4 * 1025 - 257),
@@ -29,14 +29,14 @@ PUBLISHED = {
 
 
 def build(name, *overrides):
-    """On torch's device that has shapes and no memory; of twenty classes where the data would say how many."""
+    """Builds the model on the meta device, with 20 classes if the config leaves the number to the data."""
     experiment = config.load(name, *overrides)
     experiment.model.num_classes = experiment.model.num_classes or 20
     with torch.device("meta"):
         return resdet.build(experiment)
 
 
-def test_all_that_are_promised_are_there():
+def test_expected_configs_are_shipped():
     assert set(EXPECTED) <= set(NAMES)
 
 
@@ -48,8 +48,8 @@ def test_header(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_prints_itself_whole(name, tmp_path):
-    """What `resdet config` prints is a config again, of the same experiment."""
+def test_printed_config_round_trips(name, tmp_path):
+    """Loads the output of `resdet config` as a config and compares the experiments."""
     done = here("config", "--config", f"{name}.yaml")
     assert done.returncode == 0, done.stderr
     printed = yaml.safe_load(done.stdout)
@@ -59,7 +59,7 @@ def test_prints_itself_whole(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_builds_what_its_name_says(name):
+def test_model_matches_config_name(name):
     model = build(name)
     assert model.draws_masks == ("mask" in name or "mnc" in name)
     assert model.draws_keypoints == ("keypoint" in name)
@@ -75,7 +75,7 @@ def test_builds_what_its_name_says(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_as_many_parameters_as_published(name):
+def test_parameter_counts_match_torchvision(name):
     classes, parameters = PUBLISHED[name]
     model = build(name, f"model.num_classes={classes}", "model.backbone.norm=bn")
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -83,21 +83,21 @@ def test_as_many_parameters_as_published(name):
     assert count - norms == parameters
 
 
-def test_the_quickstart_detector_is_real():
-    """Small enough to be built as it is, and to detect."""
+def test_quickstart_detector_runs():
+    """Builds the quickstart detector at full size and runs it on a random image."""
     model = resdet.build("shapes_mask_r18_fpn.yaml", "model.num_classes=5").eval()
     with torch.no_grad():
         detections = model(torch.randint(256, (1, 3, 64, 64)).to(torch.uint8))
     assert detections.boxes.shape[0] == 1 and detections.boxes.shape[2] == 4
 
 
-PAPER = {  # appendix A, and the tables of the results
+PAPER = {  # appendix A of the paper and its result tables
     "coco_r101": {
         "train.batch": 8,
         "train.length": 320000,
         "optim.lr": 0.001,
         "schedule.milestones": [240000],
-        "model.box.beta": 1.0,  # Fast R-CNN, equation 3, on targets normalized to unit variance
+        "model.box.beta": 1.0,  # Fast R-CNN, equation 3, with targets normalized to unit variance
         "model.rpn.beta": 1 / 9,
         "eval.batch": 1,
     },
@@ -109,7 +109,7 @@ PAPER = {  # appendix A, and the tables of the results
         "data.train_sets": ["2007_trainval", "2012_trainval"],
     },
     "ilsvrc_det_r101": {"model.num_classes": 200, "eval.metric": "ilsvrc_det", "data.val": "val2"},
-    "ilsvrc_vid_r101": {  # of MEGA's baseline
+    "ilsvrc_vid_r101": {  # the baseline of MEGA
         "model.num_classes": 30,
         "eval.metric": "ilsvrc_vid",
         "data.val": "val",
@@ -124,7 +124,7 @@ PAPER = {  # appendix A, and the tables of the results
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_schedules_are_the_published_ones(name):
+def test_settings_match_the_papers(name):
     experiment = config.to_dict(config.load(name))
     for key, value in PAPER[name].items():
         found = experiment
@@ -133,7 +133,7 @@ def test_schedules_are_the_published_ones(name):
         assert config.plain(found) == value, key
 
 
-def test_custom_explains_every_key_it_sets():
+def test_custom_config_comments_its_keys():
     lines = config.find("custom").read_text(encoding="utf-8").splitlines()
     for key in ("num_classes", "pretrained", "freeze_stages", "features", "mask", "flip", "lr", "batch", "patience"):
         (line,) = [line for line in lines if re.match(rf" *(optim: {{)?{key}:", line)]
@@ -141,8 +141,8 @@ def test_custom_explains_every_key_it_sets():
 
 
 @pytest.mark.parametrize("place", ["configs/custom.yaml", "docs/detection.md"])
-def test_a_timm_backbone_as_it_is_told(place):
-    """With the keys that stand beside timm/ there, and not without them."""
+def test_documented_timm_backbone_settings(place):
+    """Builds a timm backbone with the keys that the config comment or the page documents beside timm/."""
     pytest.importorskip("timm")
     text = (Path(__file__).parents[1] / place).read_text(encoding="utf-8")
     (line,) = [line for line in text.splitlines() if "model.backbone=timm/NAME" in line]
@@ -150,7 +150,7 @@ def test_a_timm_backbone_as_it_is_told(place):
     assert told[:2] == ["model.pretrained=null", "model.backbone.pretrained=true"]
     words = ["custom.yaml", "model.num_classes=3", "model.backbone=timm/convnext_atto"]
     assert config.load(*words, *told).model.pretrained is None
-    model = resdet.build(*words, *told[:1])  # without the weights, which are fetched
+    model = resdet.build(*words, *told[:1])  # without the key that downloads weights
     assert {parameter.requires_grad for parameter in model.backbone.parameters()} == {True}
     with pytest.raises(ConfigError, match="model.freeze_stages is 2"):
         resdet.build(*words, "model.freeze_stages=2")
@@ -182,6 +182,6 @@ WRONG = {
 
 
 @pytest.mark.parametrize("override", WRONG)
-def test_wrong_settings_are_answered_by_a_sentence(override):
+def test_invalid_settings_print_one_line(override):
     line = sentence(here("config", "--config", "coco_mask_r50_fpn.yaml", override))
     assert WRONG[override] in line and line.endswith((".", "?")) and len(line) < 400

@@ -1,11 +1,11 @@
-"""The text of an error: one line of limited length."""
+"""Tests the text of errors: one line of limited length."""
 
 import pytest
 
 from resdet.errors import ConfigError, DataError, Error, WeightsError, require
 
 
-def test_a_sentence_stays_as_it_is():
+def test_a_short_message_is_unchanged():
     sentence = "images/a b.jpg: the file is cut short — “×2” is missing; download it again."
     assert str(DataError(sentence)) == sentence
 
@@ -24,19 +24,19 @@ def test_control_characters_are_escaped(text, shown):
     assert str(Error(text)) == shown
 
 
-def test_long_names_lose_their_middle():
+def test_long_names_are_shortened_in_the_middle():
     name = "/data/" + 1000 * "x" + "/the_end.json"
     sentence = str(WeightsError(f"{name}: the file is damaged; download it again."))
     assert sentence.startswith("/data/xxx") and "x…" in sentence
     assert sentence.endswith("/the_end.json: the file is damaged; download it again.") and len(sentence) < 400
 
 
-def test_long_sentences_lose_their_middle():
+def test_long_messages_are_shortened_in_the_middle():
     sentence = str(Error("first " + 200 * "word " + "last"))
     assert len(sentence) == 399 and sentence.startswith("first word") and sentence.endswith("word last")
 
 
-def test_an_error_inside_an_error_is_still_one_line():
+def test_a_nested_error_is_one_line():
     inner = Error("x" * 10_000 + "\n")
     assert len(str(DataError(f"outer: {inner}"))) < 400
 

@@ -1,4 +1,4 @@
-"""`resdet evaluate --annotations --results`: what is printed and what is written."""
+"""Tests the printed and written output of `resdet evaluate --annotations --results`."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from resdet.errors import ConfigError
 
 @pytest.fixture
 def files(tmp_path):
-    """Ground truth and results of which one class is absent."""
+    """Writes ground truth and results; one class has no objects."""
     truth, results = make(10)
     paths = tmp_path / "truth.json", tmp_path / "results.json"
     for path, content in zip(paths, (truth, results)):
@@ -22,7 +22,7 @@ def files(tmp_path):
     return tuple(map(str, paths))
 
 
-def test_one_line_of_figures(files, capsys):
+def test_metrics_are_printed_as_a_table(files, capsys):
     figures = evaluate_results(*files)
     assert figures == coco.evaluate(*files)
     header, _, row = capsys.readouterr().out.splitlines()
@@ -30,7 +30,7 @@ def test_one_line_of_figures(files, capsys):
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_everything(files, kind, capsys, tmp_path):
+def test_all_outputs(files, kind, capsys, tmp_path):
     path = tmp_path / "figures.json"
     figures = evaluate_results(*files, kind, True, True, True, str(path))
     printed = capsys.readouterr().out
@@ -56,12 +56,12 @@ def test_other_protocols(files, capsys):
 
 
 @pytest.mark.parametrize("options", [{"protocol": "voc"}, {"protocol": "voc07", "kind": "segm"}, {"engine": "other"}])
-def test_what_cannot_be(files, options):
+def test_invalid_options_are_refused(files, options):
     with pytest.raises(ConfigError):
         evaluate_results(*files, **options)
 
 
-def test_torch_is_not_waited_for(files):
+def test_torch_is_not_imported(files):
     code = (
         "import sys; from resdet.commands.evaluate_results import evaluate_results; "
         f"evaluate_results(*{files!r}, confusion=True); assert 'torch' not in sys.modules"

@@ -1,4 +1,4 @@
-"""The examples of extension, from a folder outside the package."""
+"""Runs the examples of extension modules from a folder outside the package."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ DETECTOR = [
 
 @pytest.fixture
 def examples(tmp_path):
-    """The examples and a small data set in the format of one of them, in the working directory of a command."""
+    """Copies the examples and writes a small data set in the format of `data_format.py` to the working directory."""
     for file in EXAMPLES.glob("*.py"):
         shutil.copy(file, tmp_path)
     (tmp_path / "set").mkdir()
@@ -47,8 +47,8 @@ def examples(tmp_path):
     return tmp_path
 
 
-def test_a_detector_of_foreign_parts(examples, fork):
-    """Trained by a config that names the modules, evaluated and used by commands that import them."""
+def test_a_detector_of_custom_parts(examples, fork):
+    """Trains with `imports` in the config; evaluates and predicts with `--import`."""
     imports = f"imports=[{','.join(MODULES)}]"
     words = [*DETECTOR, imports, "model.mask=null", "--out", "run"]
     assert fork("train", "--config", "custom.yaml", *words).returncode == 0
@@ -61,8 +61,8 @@ def test_a_detector_of_foreign_parts(examples, fork):
     assert json.loads((examples / "r.json").read_text())[0]["height"] == 64
 
 
-def test_a_checkpoint_names_the_module_that_is_missing(examples, fork):
-    """A file from elsewhere could name any module: loading one imports none."""
+def test_loading_a_checkpoint_names_the_missing_module(examples, fork):
+    """Checks that loading a checkpoint imports none of the modules it names, since an untrusted file may name any."""
     words = [*TINY, "model.backbone=stride_net", "model.backbone.width=4", "train.length=1", "train.unit=steps"]
     assert fork("train", *words, "--import", "backbone", "--out", "run").returncode == 0
     finished = fork("predict", "--weights", "run/last.pth", "set/val0.png")
@@ -71,27 +71,27 @@ def test_a_checkpoint_names_the_module_that_is_missing(examples, fork):
     assert fork("predict", "--weights", "run/last.pth", "--import", "backbone", "set/val0.png").returncode == 0
 
 
-def test_masks_of_a_foreign_head(examples, fork):
+def test_a_custom_mask_head(examples, fork):
     words = ["config", "--config", "shapes_mask_r18_fpn.yaml", "--import", "heads", "model.mask.head=plain"]
     assert "head: plain" in fork(*words).stdout
     finished = fork(*words[:3], "model.mask.head=plain")
     assert finished.returncode == 2 and "model.mask.head: there is no mask head named 'plain'" in finished.stderr
 
 
-def test_a_neck_in_place_of_one_whose_options_a_file_sets(examples, fork):
-    """shapes_mask_r18_fpn.yaml sets the norm of its pyramid, which this neck does not have."""
+def test_a_custom_neck_replaces_one_with_other_options(examples, fork):
+    """Replaces the FPN of shapes_mask_r18_fpn.yaml, which sets a norm, by a neck without that option."""
     words = ["config", "--config", "shapes_mask_r18_fpn.yaml", "--import", "neck", "model.neck=lateral"]
     finished = fork(*words, "model.neck.width=64")
     assert finished.returncode == 0 and "name: lateral" in finished.stdout, finished.stderr
 
 
-def test_the_table_of_nets(examples, fork):
+def test_nets_lists_a_custom_backbone(examples, fork):
     finished = fork("nets", "stride_net", "resnet18", "--import", "backbone")
     assert finished.returncode == 0 and "c5:32" in finished.stdout, finished.stderr
     assert finished.stdout.count("stride_net") == 1
 
 
-def test_a_task(examples, fork):
+def test_a_custom_task(examples, fork):
     words = [*TINY, "task=sharp_classification", "model.temperature=0.5", "train.length=1", "train.unit=steps"]
     assert fork("train", *words, "--import", "task", "--out", "run").returncode == 0
     finished = fork("predict", "--weights", "run/last.pth", "--import", "task", "set/val0.png")
@@ -99,7 +99,7 @@ def test_a_task(examples, fork):
 
 
 def test_a_logger_and_a_callback_by_class(examples, fork):
-    """Without `imports`, so that the checkpoint loads without their modules."""
+    """Names the classes as module:Class instead of `imports`; the checkpoint then loads without these modules."""
     words = [*TINY, "train.length=4", "train.evaluate_every=2"]
     observers = ["train.loggers=[csv,logger:Markdown]", "train.callbacks=[callback:Minutes]"]
     finished = fork("train", *words, *observers, "--out", "run")
@@ -140,13 +140,13 @@ def test_a_logger_and_a_callback_by_name(examples, fork):
         ("train.loggers=[csv,csv]", "train.loggers is ['csv', 'csv']: name each once."),
     ],
 )
-def test_a_wrong_name_of_an_observer_is_told_at_the_start(examples, fork, setting, sentence):
+def test_wrong_logger_and_callback_names_are_refused_before_training(examples, fork, setting, sentence):
     finished = fork("train", *TINY, setting, "--out", "run")
     assert finished.returncode == 2 and sentence in finished.stderr
     assert "steps of" not in finished.stderr and not (examples / "run").exists()
 
 
-def test_a_module_that_is_not_there(examples, fork):
+def test_a_missing_module_is_refused(examples, fork):
     finished = fork("config", "--config", "shapes_resnet20.yaml", "--import", "nowhere")
     assert finished.returncode == 2 and "--import: cannot import the module nowhere" in finished.stderr
     finished = fork("config", "--config", "shapes_resnet20.yaml", "imports=[nowhere]")

@@ -1,4 +1,4 @@
-"""The fast mode: a bounded number of graphs, results of the eager model, one interface of all models, no compiler."""
+"""Tests the fast mode: number of compiled graphs, results of the eager model, all kinds of models, no compiler."""
 
 import copy
 import logging
@@ -34,7 +34,7 @@ def fresh():
 
 
 class Backend:
-    """A backend that counts the graphs it gets, and runs them as they are."""
+    """A backend of torch.compile that counts graphs and runs them without compilation."""
 
     def __init__(self):
         self.graphs = 0
@@ -56,7 +56,7 @@ def detector():
 
 
 def test_twenty_shapes_compile_few_graphs_with_the_results_of_the_eager_model():
-    """Also with other thresholds; a shape beyond the known ones runs eagerly."""
+    """Compares with the padded eager model, for varying score thresholds; very narrow images are included."""
     rng = np.random.default_rng(0)
     sides = [(64, 64 + 8 * n) for n in range(9)]
     sizes = [*sides, *[size[::-1] for size in sides], (20, 300), (300, 20)]
@@ -78,7 +78,7 @@ def test_twenty_shapes_compile_few_graphs_with_the_results_of_the_eager_model():
     assert backend.graphs == len(fast.detect_above.graphs) + len(masks)
 
 
-def test_shapes_hold_photographs_of_both_orientations():
+def test_inference_shapes_hold_portrait_and_landscape_images():
     for short, long, limit in ((800, 1333, 1333), (300, 1000, 534), (160, 160, 160), (600, 1000, 1000)):
         shapes = inference_shapes(short, long)
         assert len(shapes) <= 7 and len({*shapes}) == len(shapes)
@@ -92,7 +92,7 @@ def test_shapes_hold_photographs_of_both_orientations():
 
 
 def test_more_shapes_than_the_limit_run_eagerly():
-    """Ten functions with one code compile more graphs together than dynamo's limit for a code."""
+    """Compiles three functions of one code object; together they exceed dynamo's limit of graphs per code object."""
     for offset in range(3):
         backend = Backend()
         function = CompiledPerShape(lambda x: x * 2 + offset, limit=4, backend=backend)
@@ -102,7 +102,7 @@ def test_more_shapes_than_the_limit_run_eagerly():
         assert backend.graphs == len(function.graphs) == 4
 
 
-def test_a_shape_is_compiled_after_enough_of_it_has_run():
+def test_a_shape_is_compiled_after_enough_elements():
     backend = Backend()
     function = CompiledPerShape(lambda x, y: x + y, after=100, backend=backend)
     counts = []
@@ -114,8 +114,8 @@ def test_a_shape_is_compiled_after_enough_of_it_has_run():
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_algorithms_are_searched_for_shapes_that_recur(deterministic):
-    """Not for the first image of a shape, as of each panorama; always for compiled shapes."""
+def test_cudnn_benchmark_is_on_for_recurring_shapes(deterministic):
+    """Checks that cudnn.benchmark is on for recurring and for compiled shapes, unless algorithms are deterministic."""
     found = []
     torch.use_deterministic_algorithms(deterministic)
     try:
@@ -131,7 +131,7 @@ def test_algorithms_are_searched_for_shapes_that_recur(deterministic):
         torch.use_deterministic_algorithms(False)
 
 
-def test_without_a_compiler_inference_goes_on(caplog):
+def test_inference_continues_without_a_compiler(caplog):
     def broken(graph, inputs):
         raise RuntimeError("no C++ compiler")
 
@@ -167,7 +167,7 @@ def predictions(model: nn.Module, image: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("make", [lambda _: classifier(), lambda _: localizer(), rcnn])
-def test_every_model_is_accelerated_alike(make, narrow, tmp_path):
+def test_fast_models_predict_like_eager_ones(make, narrow, tmp_path):
     image = picture(70, 60)
     model, backend = make(tmp_path).eval(), Backend()
     expected = predictions(model, image)
@@ -177,7 +177,7 @@ def test_every_model_is_accelerated_alike(make, narrow, tmp_path):
     assert backend.graphs >= 1
 
 
-def test_bfloat16_only_where_the_device_computes_in_it(monkeypatch):
+def test_bfloat16_only_if_the_device_supports_it(monkeypatch):
     for supported, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
         assert fast_dtype(torch.device("cpu")) == dtype
@@ -185,7 +185,7 @@ def test_bfloat16_only_where_the_device_computes_in_it(monkeypatch):
         assert next(model.parameters()).dtype == dtype
 
 
-def test_compilation_starts_by_itself_only_where_it_pays():
+def test_auto_compiles_only_bfloat16_models():
     compiled = lambda dtype, compile: "forward" in vars(accelerate(classifier(), dtype, compile))
     assert compiled(torch.bfloat16, "auto") and not compiled(torch.float32, "auto")
     assert compiled(torch.float32, True) and not compiled(torch.bfloat16, False)
@@ -205,7 +205,7 @@ def test_load_takes_a_mode_and_a_device(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [classifier, detector])
-def test_predict_moves_the_model_first(make):
+def test_predict_moves_the_model_to_the_device(make):
     model = make()
     assert model.predict([], device="meta") == [] and model.normalize.std.device.type == "meta"
 
@@ -216,7 +216,7 @@ class Sum(nn.Module):
 
 
 def test_compiled_training_has_two_graphs_for_each_shape_of_images():
-    """As the loader pads; without `compile` silently giving up at dynamo's limit of eight."""
+    """Pads objects as the loader does; past dynamo's limit of 8 graphs, `compile` would silently run eagerly."""
     shapes, backend = buckets(800, 1333), Backend()
     step = LossesStep(Sum(), 2 * len(shapes))
     step.compile(backend=backend, mode=None, dynamic=False)
@@ -231,7 +231,7 @@ def test_compiled_training_has_two_graphs_for_each_shape_of_images():
     assert len(shapes) > 8 and backend.graphs == 2 * len(shapes)
 
 
-def test_compiled_training_does_not_change_how_validation_pads(monkeypatch):
+def test_compiled_training_does_not_change_validation_padding(monkeypatch):
     shapes = []
     monkeypatch.setattr(evaluate, "evaluation_batches", lambda *_, shape, **options: shapes.append(shape(70, 100)))
     experiment = DetectionExperiment()

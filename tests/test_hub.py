@@ -1,4 +1,4 @@
-"""`resdet.load` and `resdet.build` return the expected class of model, or refuse."""
+"""Tests the `expect` argument of `resdet.load` and `resdet.build`, and the refusal to compile exported files."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is quick stays quick: help, the registry's names and a mistake in a config never wait for torch."""
+"""Tests that help, registry names and config errors do not import torch, and that imports follow the layers."""
 
 import ast
 import os
@@ -28,7 +28,7 @@ print("STATUS", status)
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess:
-    """Python in a process of its own that says at the end which heavy packages it has loaded."""
+    """Runs Python code in a new process, which prints the heavy packages it has imported."""
     script = REPORT.format(code=code, heavy=HEAVY)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
@@ -52,18 +52,18 @@ def loaded(finished: subprocess.CompletedProcess) -> list[str]:
         "import resdet.cli; resdet.cli.build_parser()",
     ],
 )
-def test_these_load_nothing_heavy(code, tmp_path):
+def test_light_imports_load_no_heavy_package(code, tmp_path):
     assert loaded(run(code, tmp_path)) == []
 
 
-def test_the_report_would_show_it(tmp_path):
+def test_heavy_imports_are_reported(tmp_path):
     assert loaded(run("import torch", tmp_path)) == ["torch"]
 
 
 @pytest.mark.parametrize(
     "words", [["--help"], ["--version"], ["train", "--help"], ["config", "--config", "shapes_resnet20"]]
 )
-def test_help_and_the_resolved_config_load_nothing_heavy(words, tmp_path):
+def test_help_and_config_load_no_heavy_package(words, tmp_path):
     finished = run(COMMAND.format(words=words), tmp_path)
     assert loaded(finished) == [] and "STATUS 0" in finished.stdout
 
@@ -77,14 +77,14 @@ def test_help_and_the_resolved_config_load_nothing_heavy(words, tmp_path):
         (["train", "--config", "shapes_resnet20.yaml", "optim.lrr=1"], "did you mean lr?"),
     ],
 )
-def test_a_mistake_in_a_config_is_told_at_once(words, hint, tmp_path):
+def test_config_errors_load_no_heavy_package(words, hint, tmp_path):
     finished = run(COMMAND.format(words=words), tmp_path)
     assert "STATUS 2" in finished.stdout
     assert finished.stderr.startswith("resdet: ") and hint in finished.stderr and "Traceback" not in finished.stderr
     assert loaded(finished) == []
 
 
-# The packages and modules of resdet, lowest floor first; those of a floor do not use each other.
+# The packages and modules of resdet by layer, lowest first; those of one layer do not import each other.
 FLOORS = [
     ("_lazy", "cudnn", "errors", "model", "progress", "structures", "system", "timing"),
     ("compilation", "extension", "files", "optional", "registry"),
@@ -112,12 +112,12 @@ FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package 
 
 
 def parts(module: str) -> str:
-    """The package or the module directly below resdet."""
+    """Returns the package or module directly below resdet."""
     return module.split(".")[1]
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The packages of resdet that a file imports anywhere, in functions and for type checkers too."""
+    """Yields the packages of resdet that a file imports, including imports in functions and for type checking."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno} is a relative import"
@@ -129,13 +129,13 @@ def imports(path: Path) -> Iterator[str]:
             yield from (parts(name.name) for name in node.names if name.name.startswith("resdet."))
 
 
-def test_every_package_has_a_floor():
+def test_every_package_has_a_layer():
     found = {path.stem for path in (REPOSITORY / "resdet").iterdir() if path.suffix == ".py" or path.is_dir()}
     assert found - {"__init__", "__pycache__"} == set(FLOOR_OF)
 
 
 @pytest.mark.parametrize("package", FLOOR_OF)
-def test_imports_run_downwards(package):
+def test_packages_import_only_lower_layers(package):
     files = [*(REPOSITORY / "resdet" / package).rglob("*.py"), *(REPOSITORY / "resdet").glob(f"{package}.py")]
     others = [(path.name, other) for path in files for other in imports(path) if other != package]
     assert [pair for pair in others if FLOOR_OF[pair[1]] >= FLOOR_OF[package]] == []

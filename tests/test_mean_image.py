@@ -1,4 +1,4 @@
-"""The per-pixel mean that is subtracted from ImageNet's crops (section 3.4)."""
+"""Tests the per-pixel mean that is subtracted from ImageNet crops (section 3.4 of the paper)."""
 
 import numpy as np
 import pytest
@@ -29,14 +29,14 @@ def mean_by_hand(source, indices):
     return torch.from_numpy(np.mean(crops, 0).transpose(2, 0, 1)).float()
 
 
-def test_it_is_the_mean_of_the_crops():
+def test_mean_image_is_the_mean_of_the_center_crops():
     source = ShapeImages(5, 40, 0, "train")
     torch.testing.assert_close(
         mean_image(views(source, "error"), Skipped(print, set())), mean_by_hand(source, range(5))
     )
 
 
-def test_a_damaged_image_is_an_error_or_a_counted_skip():
+def test_a_damaged_image_raises_or_is_skipped():
     source, said = Damaged(5, 40, 0, "train"), []
     with pytest.raises(DataError, match="image 2"):
         mean_image(views(source, "error"), Skipped(said.append, set()))

@@ -1,4 +1,4 @@
-"""Map-style datasets, and a training loop of one's own on them."""
+"""Tests the map-style datasets of `resdet.open_data` and the example of a custom training loop."""
 
 import runpy
 
@@ -22,7 +22,7 @@ def test_scenes(tmp_path):
         assert image.dtype == torch.uint8 and image.shape[0] == 3 and target["image_id"].tolist() == [index]
         assert masks.shape == (len(boxes), *image.shape[1:])
         assert all(1 <= label <= 5 for label in target["labels"].tolist())
-        for box, mask in zip(boxes, masks):  # a mask reaches the sides of its box
+        for box, mask in zip(boxes, masks):  # the mask touches all sides of its box
             rows, columns = np.nonzero(mask.numpy())
             corners = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
             assert torch.allclose(corners.float(), box, atol=1.5)
@@ -40,13 +40,13 @@ def test_images_with_a_label(name):
     assert label == 2 and len(dataset.classes) == 10
 
 
-def test_data_that_have_none(tmp_path):
+def test_localization_data_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="shape_loc, which has no map-style dataset"):
         resdet.open_data("shapes_loc_r18", "val", f"data.root={tmp_path}")
 
 
-def test_a_loop_of_ones_own(tmp_path, monkeypatch, capsys):
-    """The example in the documents, with a narrow net."""
+def test_custom_training_loop(tmp_path, monkeypatch, capsys):
+    """Runs the example of the documentation with a narrow net."""
     monkeypatch.chdir(tmp_path)
     with narrow_resnets():
         runpy.run_path(str(REPOSITORY / "examples" / "own_loop.py"), run_name="__main__")

@@ -1,4 +1,4 @@
-"""Options of the commands: files that are written come to be, and what a model cannot use is refused in a sentence."""
+"""Tests command options: output files are created, and options that do not apply to the model are refused."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from resdet.tasks import tasks
 
 
 def refusal(words, capsys) -> str:
-    """The one sentence of `resdet` or of argparse."""
+    """Returns the error line of `resdet` or of argparse."""
     try:
         status = main([str(word) for word in words])
     except SystemExit as stopped:
@@ -31,7 +31,7 @@ def refusal(words, capsys) -> str:
     return error.splitlines()[-1]
 
 
-def test_the_folder_of_a_file_is_made(tmp_path, results, capsys):
+def test_the_folder_of_an_output_file_is_created(tmp_path, results, capsys):
     file = tmp_path / "a/b/figures.json"
     assert main(["evaluate", *map(str, results), "--json", str(file)]) == 0
     assert json.loads(file.read_text())["AP"] == pytest.approx(1)
@@ -49,7 +49,7 @@ WRITERS = [
 
 
 @pytest.mark.parametrize("words, option", WRITERS)
-def test_files_that_cannot_be_are_refused_before_anything_runs(words, option, tmp_path, capsys, monkeypatch):
+def test_unwritable_output_files_are_refused_at_the_start(words, option, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
     assert f"resdet: {tmp_path} is a folder" in refusal([*words, option, tmp_path], capsys)
     assert f"resdet: {tmp_path}/file: cannot create the folder" in refusal(
@@ -65,26 +65,26 @@ def test_files_that_cannot_be_are_refused_before_anything_runs(words, option, tm
 @pytest.mark.parametrize(
     "option", ["--confusion", "--curves", "--engine hotcoco", "--protocol coco", "--type bbox", "--protocol voc07"]
 )
-def test_options_of_results_are_not_those_of_weights(option, capsys):
+def test_options_of_results_are_refused_with_weights(option, capsys):
     told = refusal(["evaluate", "--weights", "none.pth", *option.split()], capsys)
     assert f"{option.split()[0]} needs --results" in told and "eval.metric" in told and "--save" in told
 
 
 @pytest.mark.parametrize("option", ["--config voc07_vgg16", "data.root=a", "--submission a.zip", "--classifier b.pth"])
-def test_nor_are_those_of_weights_options_of_results(option, results, tmp_path, monkeypatch, capsys):
+def test_options_of_weights_are_refused_with_results(option, results, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     told = refusal(["evaluate", *option.split(), *results], capsys)
     assert f"{option.split()[0]} needs --weights" in told
 
 
 @pytest.mark.parametrize("option", ["--per-class", "--json a.json", "--save a.json"])
-def test_there_are_no_figures_of_a_submission(option, tmp_path, monkeypatch, capsys):
+def test_metric_options_are_refused_with_a_submission(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     told = refusal(["evaluate", "--weights", "none.pth", "--submission", "a.zip", *option.split()], capsys)
     assert f"{option.split()[0]} and --submission exclude each other" in told
 
 
-def test_results_are_judged_by_coco_s_rules_unless_others_are_named(results, capsys):
+def test_results_are_evaluated_by_coco_by_default(results, capsys):
     assert main(["evaluate", *map(str, results)]) == 0
     assert "| AP | AP50 |" in capsys.readouterr().out
     assert main(["evaluate", *map(str, results), "--protocol", "voc07"]) == 0
@@ -99,7 +99,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_what_a_model_cannot_use(kind):
+def test_options_of_other_models_are_refused(kind):
     with torch.device("meta"):
         model = resdet.build(*MODELS[kind])
     check = lambda path, **given: tasks[model.task].check_evaluate_options(given, path)
@@ -114,8 +114,8 @@ def test_what_a_model_cannot_use(kind):
             check("a.pth", per_class=True)
 
 
-def test_evaluate_asks_that(tmp_path, capsys):
-    """Before it looks for data, of which there are none."""
+def test_evaluate_checks_options_before_data(tmp_path, capsys):
+    """Checks that options are refused before the data, which do not exist here, are opened."""
     model = resdet.build("cifar10_resnet20", "model.num_classes=10", "model.backbone=cifar_resnet8")
     content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
     torch.save(content, tmp_path / "net.pth")
@@ -125,7 +125,7 @@ def test_evaluate_asks_that(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("calibrate", [None, "folder"])
-def test_an_export_has_no_settings_but_those_of_a_config(calibrate, tmp_path):
+def test_export_overrides_need_a_calibration_config(calibrate, tmp_path):
     folder = calibrate and str(tmp_path)
     with pytest.raises(ConfigError, match="data.val_images=3 overrides the config of --calibrate"):
         export.open_calibration("onnx", bool(folder), folder, ["data.val_images=3"])
@@ -133,8 +133,8 @@ def test_an_export_has_no_settings_but_those_of_a_config(calibrate, tmp_path):
     assert taken.experiment.data.val_images == 3
 
 
-def test_a_published_model_is_converted_again(tmp_path, monkeypatch, capsys):
-    """Over what was written before; only a file cannot be its own target."""
+def test_convert_overwrites_its_output(tmp_path, monkeypatch, capsys):
+    """Checks that a conversion overwrites its output, but not its input file."""
     model = tiny.make("fpn", False)
     monkeypatch.setattr(convert.hub, "load", lambda path: model)
     monkeypatch.setattr(convert, "check", lambda *_: 1)
@@ -151,8 +151,8 @@ def picture(tmp_path):
     return str(tmp_path / "a.png")
 
 
-def test_the_least_score_is_a_key_as_well(tmp_path, picture, monkeypatch):
-    """--score goes before it."""
+def test_eval_score_sets_the_threshold_of_predict(tmp_path, picture, monkeypatch):
+    """Checks that eval.score sets the score threshold and that --score takes precedence."""
     model = tiny.make("c4", False).eval()
     monkeypatch.setattr(predict.hub, "load", lambda path, *options: model)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("cpu"))
@@ -165,14 +165,14 @@ def test_the_least_score_is_a_key_as_well(tmp_path, picture, monkeypatch):
         assert len(row["detections"]) == (scores >= least).sum()
 
 
-def test_a_detector_shows_no_best_classes(picture, monkeypatch):
+def test_top_is_refused_for_a_detector(picture, monkeypatch):
     monkeypatch.setattr(predict.hub, "load", lambda path, *options: tiny.make("c4", False))
     with pytest.raises(ConfigError, match="--top is for classifiers and localizers"):
         predict.predict(["a.pth"], [picture], top=3)
 
 
 class Net(nn.Module):
-    """A classifier that notes where it is asked."""
+    """A stub of a classifier that records the device of its weights when it predicts."""
 
     task, kind, exported = "classification", "classifier", False
 
@@ -185,8 +185,8 @@ class Net(nn.Module):
         return (SimpleNamespace(names=["cat"], scores=[1.0]) for _ in images)
 
 
-def test_images_are_shown_where_the_device_is(picture, monkeypatch):
-    """As `auto` chooses it for training; the device is none that computes."""
+def test_predict_uses_the_chosen_device(picture, monkeypatch):
+    """Replaces the device that `auto` chooses by meta, and checks that the model is moved there."""
     net = Net()
     monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: net.to(device))
     monkeypatch.setattr(predict.distributed, "choose_device", {"auto": torch.device("meta")}.get)
@@ -194,7 +194,7 @@ def test_images_are_shown_where_the_device_is(picture, monkeypatch):
     assert net.seen == ["meta"]
 
 
-def test_the_classifiers_of_a_localizer_are_there_too(picture, monkeypatch):
+def test_classifiers_of_a_localizer_use_the_chosen_device(picture, monkeypatch):
     nets, taken = [Net(), Net()], []
     nets[0].task, nets[0].experiment, nets[0].classes = "localization", {"task": "localization"}, ["cat"]
     given = {"a.pth": nets[0], "b.pth": nets[1]}
@@ -207,7 +207,7 @@ def test_the_classifiers_of_a_localizer_are_there_too(picture, monkeypatch):
     assert [net.weight.device.type for net in taken] == ["meta", "meta"]
 
 
-def test_an_exported_file_stays_where_it_is(monkeypatch):
+def test_an_exported_model_is_not_moved(monkeypatch):
     model = SimpleNamespace(exported=True)
     monkeypatch.setattr(hub.onnx_model, "load", lambda path: model)
     assert hub.load("a.onnx", "fast", "meta") is model

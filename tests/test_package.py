@@ -1,4 +1,4 @@
-"""What an index and an installation see: metadata, links, archives."""
+"""Tests the package metadata, the links of the description and the built archives."""
 
 import os
 import re
@@ -31,7 +31,7 @@ print(getattr(build_meta, "build_" + sys.argv[1])("dist"))
 
 @pytest.fixture(scope="module")
 def arguments() -> dict:
-    """Those of setup()."""
+    """Returns the arguments of setup()."""
     return arguments_of(REPOSITORY / "setup.py")
 
 
@@ -53,7 +53,7 @@ def copy_sources(folder: Path) -> None:
 
 
 def build(kind: str, folder: Path) -> Path:
-    """The `sdist` or `wheel` of the sources in a folder."""
+    """Builds the `sdist` or `wheel` of the sources in a folder."""
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "1500000000"}
     words = [sys.executable, "-c", BUILD, kind]
     finished = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
@@ -78,8 +78,8 @@ def wheel(sources) -> Path:
     return build("wheel", sources)
 
 
-def test_a_copy_of_other_dates_and_rights_gives_the_same_bytes(sdist, tmp_path):
-    """Of the source distribution, which `python -m build` makes the wheel from."""
+def test_sdist_is_reproducible(sdist, tmp_path):
+    """Builds the sdist from a copy with other dates and permissions; `python -m build` makes the wheel from it."""
     copy_sources(tmp_path)
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         file.chmod(0o600)
@@ -87,7 +87,7 @@ def test_a_copy_of_other_dates_and_rights_gives_the_same_bytes(sdist, tmp_path):
     assert build("sdist", tmp_path).read_bytes() == sdist.read_bytes()
 
 
-def test_the_source_distribution_has_no_owner(sdist):
+def test_sdist_entries_have_fixed_owner_and_date(sdist):
     for item in tarfile.open(sdist):
         assert (item.uid, item.gid, item.uname, item.gname, item.mtime) == (0, 0, "", "", 1_500_000_000)
 
@@ -102,7 +102,7 @@ def test_archives_have_configs_and_license(sdist, wheel):
     assert modules | {f"configs/{name}" for name in configs} | {"LICENSE", "CHANGELOG.md"} <= packed
 
 
-def test_the_metadata_of_the_wheel(wheel):
+def test_wheel_metadata(wheel):
     archive = zipfile.ZipFile(wheel)
     name = next(name for name in archive.namelist() if name.endswith("METADATA"))
     content = message_from_bytes(archive.read(name))
@@ -116,13 +116,13 @@ def links_in(text: str) -> set:
     return {token.attrs.get("href", token.attrs.get("src")) for token in tokens} - {None}
 
 
-def test_without_an_address_the_description_has_no_links_to_files(arguments):
+def test_description_without_repository_url_has_no_file_links(arguments):
     assert arguments["url"] is None
     assert all(link.startswith("https://arxiv.org/") for link in links_in(arguments["long_description"]))
 
 
-def test_links_of_the_description_are_absolute_and_lead_to_files(tmp_path):
-    """With the address of a repository."""
+def test_description_links_are_absolute_and_point_to_files(tmp_path):
+    """Sets a repository URL in setup.py, which makes the links to files absolute."""
     copy_sources(tmp_path)
     script = tmp_path / "setup.py"
     text = script.read_text(encoding="utf-8")
@@ -137,12 +137,12 @@ def test_links_of_the_description_are_absolute_and_lead_to_files(tmp_path):
     assert "" not in names and [name for name in names if not (REPOSITORY / name).exists()] == []
 
 
-def test_one_version(arguments):
+def test_versions_agree(arguments):
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     assert arguments["version"] == resdet.__version__ == citation["version"]
 
 
-def test_all_are_the_extras_of_users(arguments):
+def test_extra_all_holds_the_user_extras(arguments):
     extras = arguments["extras_require"]
     assert set(extras["all"]) == {
         each
@@ -152,13 +152,13 @@ def test_all_are_the_extras_of_users(arguments):
     assert set(extras["test"]) | set(extras["lint"]) | set(extras["docs"]) < set(extras["dev"])
 
 
-def test_requirements_fit_what_the_tests_run_with(arguments):
+def test_installed_versions_satisfy_the_requirements(arguments):
     for requirement in map(Requirement, arguments["install_requires"] + arguments["extras_require"]["test"]):
         assert requirement.specifier.contains(metadata.version(requirement.name), prereleases=True), requirement
 
 
-def test_the_changelog_keeps_its_form():
-    """That of keepachangelog.com 1.1.0."""
+def test_changelog_headings():
+    """Checks the headings against keepachangelog.com 1.1.0."""
     lines = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
     headings = [line for line in lines if line.startswith("#")]
     assert headings[:2] == ["# Changelog", "## [Unreleased]"]
@@ -168,7 +168,7 @@ def test_the_changelog_keeps_its_form():
         assert version or heading.removeprefix("### ") in kinds, heading
 
 
-def test_the_workflow_may_only_read():
+def test_workflow_permissions_are_read_only():
     workflow = yaml.safe_load((REPOSITORY / ".github/workflows/checks.yml").read_text(encoding="utf-8"))
     jobs = workflow["jobs"].values()
     assert workflow["permissions"] == {"contents": "read"} and not any("permissions" in job for job in jobs)

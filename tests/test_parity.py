@@ -1,4 +1,4 @@
-"""`resdet parity`: the table is true (it notices a wrong weight), and says what it left out."""
+"""Tests the table of `resdet parity`: differences, a wrong weight, and libraries that are not installed."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_the_table(only_resnet18, tmp_path, capsys):
     assert shown[0] == "| format | model | compared | largest difference |" and len(shown) == 4
 
 
-def test_a_wrong_weight_is_noticed(only_resnet18, monkeypatch):
+def test_a_wrong_weight_changes_the_difference(only_resnet18, monkeypatch):
     round_trip = parity.round_trip
 
     def wrong(model, layout):
@@ -46,7 +46,7 @@ def test_a_wrong_weight_is_noticed(only_resnet18, monkeypatch):
 
 @torch.no_grad()
 def test_a_narrow_detector(monkeypatch):
-    """The very way of the full ones, boxes, scores, masks and tensors."""
+    """Compares boxes, scores, masks and tensors of a narrow Mask R-CNN by the code of the full-size models."""
     monkeypatch.setattr(parity, "SHORT", 96)
     state = twins.narrow(masks=True).state_dict()
     found = parity.compare_detector("torchvision", lambda: torchvision_detectors.settings(state))
@@ -61,7 +61,7 @@ def result(boxes, scores, labels, masks=None) -> Result:
 
 
 def test_differences_by_hand():
-    """Two detections in another order, half a pixel and 0.1 apart; a mask of two pixels that lacks one."""
+    """Compares two detections in swapped order that differ by 0.5 pixels, 0.1 in score and one of two mask pixels."""
     mine = np.zeros((2, 10, 10), bool)
     mine[0, 0, :2] = mine[1, 5, 5] = True
     theirs = torch.from_numpy(mine.copy()).flip(0)
@@ -79,7 +79,7 @@ def test_differences_by_hand():
 @pytest.mark.parametrize(
     "boxes, labels", [([[0.0, 0, 4, 4]], [0]), ([[0.0, 0, 4, 4], [2, 2, 6, 6]], [0, 0])], ids=["fewer", "label"]
 )
-def test_other_detections_are_infinitely_far(boxes, labels):
+def test_unmatched_detections_have_a_huge_difference(boxes, labels):
     mine = result([[0, 0, 4, 4], [2, 2, 6, 6]], [0.9, 0.5], [0, 1])
     found = parity_detections.differences(
         mine, torch.tensor(boxes), torch.full((len(boxes),), 0.5), torch.tensor(labels), None
@@ -87,7 +87,7 @@ def test_other_detections_are_infinitely_far(boxes, labels):
     assert max(found.values()) > 1e5
 
 
-def test_formats_that_are_unknown_or_absent(capsys, monkeypatch):
+def test_unknown_formats_and_missing_libraries(capsys, monkeypatch):
     assert main(["parity", "caffe3"]) == 2
     assert "torchvision, timm, detectron2" in capsys.readouterr().err
     monkeypatch.setattr(parity, "find_spec", lambda name: None)

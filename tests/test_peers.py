@@ -1,4 +1,4 @@
-"""torch and torchvision that do not fit each other: a sentence instead of a traceback from inside."""
+"""Tests the error for incompatible versions of torch and torchvision."""
 
 import sys
 
@@ -9,14 +9,14 @@ from resdet.optional import torchvision
 
 
 class Broken:
-    """An importer that fails as a mismatched torchvision does."""
+    """An importer that fails like an incompatible torchvision."""
 
     def find_spec(self, name, path=None, target=None):
         if name == "torchvision":
             raise RuntimeError("operator torchvision::nms does not exist\nmore")
 
 
-def test_a_pair_that_does_not_fit(monkeypatch):
+def test_incompatible_versions_are_refused(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
@@ -26,5 +26,5 @@ def test_a_pair_that_does_not_fit(monkeypatch):
         torchvision()
 
 
-def test_a_pair_that_fits():
+def test_compatible_versions_are_imported():
     assert torchvision().models.resnet18

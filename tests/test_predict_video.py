@@ -1,4 +1,4 @@
-"""`resdet predict` on videos and cameras: a row for each frame, and a video of the drawn frames."""
+"""Tests `resdet predict` on videos and cameras: a JSON row per frame and a video of the drawn frames."""
 
 import json
 
@@ -21,7 +21,7 @@ WORDS = ("predict", "--weights", "net.pth", "--score", 0, "--json", "rows.json",
 
 @pytest.fixture
 def detector(monkeypatch):
-    """Stands in for whatever file is loaded."""
+    """Returns the detector that `hub.load` returns for any file."""
     model = tiny.make("fpn", False).eval()
     monkeypatch.setattr(hub, "load", lambda *_: model)
     return model
@@ -46,13 +46,13 @@ def test_a_video_file(tmp_path, command, detector):
     drawn = Video(tmp_path / "out/0002_street.mp4")
     assert drawn.rate == 12.5
     pictures = [frame.pixels.astype(int) for frame in drawn]
-    assert len(pictures) == 4 and pictures[0].shape == (8 * 48, 8 * 64, 3)  # small frames are enlarged
-    assert all(np.ptp(picture, axis=2).max() > 100 for picture in pictures)  # colors, which the gray frames lack
+    assert len(pictures) == 4 and pictures[0].shape == (8 * 48, 8 * 64, 3)  # `--draw` enlarges small frames
+    assert all(np.ptp(picture, axis=2).max() > 100 for picture in pictures)  # drawn colors, since the frames are gray
     assert (tmp_path / "out/0001_a.jpg").exists()
 
 
 def test_a_camera_until_ctrl_c(tmp_path, command, detector, monkeypatch):
-    """The file, the rows and the status are those of a stream that ended by itself."""
+    """Checks that Ctrl-C ends a camera stream with status 0, its rows and a readable video."""
     camera, capture, stream = Camera([10, 20, 30], rate=10), cv2.VideoCapture, detector.stream
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera if source == 0 else capture(source))
 
@@ -70,7 +70,7 @@ def test_a_camera_until_ctrl_c(tmp_path, command, detector, monkeypatch):
     assert len(list(Video(tmp_path / "out/0001_camera0.mp4"))) >= 1
 
 
-def test_ctrl_c_in_a_file_leaves_what_is_drawn(tmp_path, command, detector, monkeypatch):
+def test_ctrl_c_in_a_file_keeps_the_drawn_frames(tmp_path, command, detector, monkeypatch):
     written(tmp_path / "a.mp4")
     stream = detector.stream
 
@@ -110,7 +110,7 @@ def test_a_classifier(tmp_path, command, monkeypatch):
         (["--weights", "torchvision/maskrcnn_resnet50", "x.jpg"], "did you mean maskrcnn_resnet50_fpn"),
     ],
 )
-def test_what_is_missing(words, sentence, command):
+def test_missing_arguments_and_files_are_refused(words, sentence, command):
     done = command("predict", *words)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1 or "net.pth" in words

@@ -1,4 +1,4 @@
-"""Lines and remaining times by a clock of the test; the bar on a terminal."""
+"""Tests progress lines and remaining times with a fake clock, and the bar on a terminal."""
 
 import io
 import sys
@@ -28,7 +28,7 @@ def clock():
 
 @pytest.fixture
 def display(clock, monkeypatch):
-    """Without its thread: tests call `tick` themselves."""
+    """Returns a display without its thread; tests call `tick` directly."""
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(Display, "watch", lambda self, stopped: None)
     return Display(clock)
@@ -41,7 +41,7 @@ def lines(capsys):
 
 
 def passes(clock, display, seconds):
-    """Seconds pass, and the display looks each of them."""
+    """Advances the clock and calls `tick` once per second."""
     for _ in range(seconds):
         clock.now += 1
         display.tick()
@@ -54,14 +54,14 @@ def test_a_line_after_two_seconds_and_every_thirty(clock, display, capsys):
         activity.advance(10)
         passes(clock, display, 10)
         assert lines(capsys) == ["hashing: 10/500 images"]
-        activity.advance(90)  # in 10 seconds, so 44 for the rest, and the line comes 21 later
+        activity.advance(90)  # 90 images in 10 s leave 44 s for 400; the next line comes 21 s later
         passes(clock, display, 50)
         assert lines(capsys) == ["hashing: 100/500 images, 0:00:23 left"]
     passes(clock, display, 100)
     assert lines(capsys) == []
 
 
-def test_work_of_unknown_length_says_how_long_it_takes(clock, display, capsys):
+def test_work_of_unknown_length_shows_elapsed_time(clock, display, capsys):
     with Activity("compiling", display=display):
         passes(clock, display, 33)
     assert lines(capsys) == ["compiling, for 0:00:02", "compiling, for 0:00:32"]
@@ -74,8 +74,8 @@ def test_short_work_prints_nothing(clock, display, capsys):
     assert lines(capsys) == []
 
 
-def test_the_first_item_does_not_count_for_the_rest(clock, display):
-    """It takes 100 seconds, since it compiles, and each further one takes 2."""
+def test_the_first_item_is_left_out_of_the_estimate(clock, display):
+    """Takes 100 seconds for the first item, as compilation may, and 2 for each further item."""
     left = []
     with Activity("evaluating", 10, display=display) as activity:
         for number in range(10):
@@ -85,17 +85,17 @@ def test_the_first_item_does_not_count_for_the_rest(clock, display):
     assert left == [None, 16, 14, 12, 10, 8, 6, 4, 2, 0]
 
 
-def test_the_innermost_activity_is_told(clock, display, capsys):
+def test_the_innermost_activity_is_printed(clock, display, capsys):
     with Activity("training", display=display):
         passes(clock, display, 5)
         with Activity("evaluating", 8, display=display):
             passes(clock, display, 5)
         assert lines(capsys) == ["training, for 0:00:02", "evaluating: 0/8 images"]
         passes(clock, display, 27)
-    assert lines(capsys) == ["training, for 0:00:37"]  # half a minute after the last line
+    assert lines(capsys) == ["training, for 0:00:37"]  # 30 seconds after the last line
 
 
-def test_another_line_counts_as_news(clock, display, capsys):
+def test_a_report_restarts_the_interval(clock, display, capsys):
     with Activity("training", display=display) as activity:
         passes(clock, display, 20)
         activity.report()
@@ -111,13 +111,13 @@ def test_other_ranks_are_silent(clock, display, capsys, monkeypatch):
     assert lines(capsys) == []
 
 
-def test_tracking_counts_what_an_item_holds(clock, capsys, monkeypatch):
+def test_track_counts_by_the_given_function(clock, capsys, monkeypatch):
     shown = []
     monkeypatch.setattr(Activity, "advance", lambda self, count=1: shown.append(count))
     assert list(track("ab", "x", 2, ord)) == ["a", "b"] and shown == [97, 98]
 
 
-def test_an_error_that_leaves_a_generator_open_is_mended_at_the_end(clock, display, capsys):
+def test_close_ends_activities_left_open(clock, display, capsys):
     items = iter(Activity("left open", display=display).__enter__() for _ in range(2))
     next(items)
     display.close()
@@ -135,7 +135,7 @@ def test_a_closed_stream_does_not_end_the_work(clock, display, monkeypatch):
         passes(clock, display, 3)
 
 
-def test_a_terminal_shows_a_bar_and_stdout_keeps_its_lines(clock, display, monkeypatch, capsys):
+def test_a_terminal_shows_a_bar_and_stdout_is_unchanged(clock, display, monkeypatch, capsys):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
@@ -148,12 +148,12 @@ def test_a_terminal_shows_a_bar_and_stdout_keeps_its_lines(clock, display, monke
         passes(clock, display, 100)
     text = terminal.getvalue()
     assert "evaluating: 4/8 images" in text and "a [line] above the bar" in text
-    assert text.count("\n") == 1 + text.count("a result")  # a report and the time print no lines beside the bar
+    assert text.count("\n") == 1 + text.count("a result")  # reports and ticks print no lines while the bar is shown
     assert capsys.readouterr().out == "a result\n" and display.bar is None
 
 
-def test_the_thread_looks_and_ends(clock, monkeypatch):
-    """`watch` with an event that counts its waits."""
+def test_watch_ticks_until_stopped(clock, monkeypatch):
+    """Calls `watch` with a fake event that stops it at the fourth wait."""
     seen = []
 
     class Waits:

@@ -1,4 +1,4 @@
-"""Registries: lookup, errors with the nearest name, and names that are taken."""
+"""Tests registries: lookup, errors with the nearest name, and duplicate names."""
 
 import sys
 
@@ -18,20 +18,20 @@ def test_a_path_is_imported_at_first_use(registry):
     assert registry["red"] == 1 and registry["text"].startswith("abc") and list(registry) == ["red", "text"]
 
 
-def test_a_name_that_is_not_there(registry):
+def test_unknown_names_are_refused(registry):
     with pytest.raises(ConfigError, match=r"paint.color: there is no color named 'rad': did you mean red\?"):
         registry["rad"]
     with pytest.raises(ConfigError, match="there are red, text"):
         registry.check("nothing of the kind")
 
 
-def test_a_name_is_registered_once(registry):
+def test_a_name_cannot_be_registered_twice(registry):
     @registry.register("blue")
     def blue():
         """An entry."""
 
     assert registry["blue"] is blue and "blue" in registry
-    registry.register("blue")(blue)  # again, as after a module is imported again
+    registry.register("blue")(blue)  # allowed, since a module may be imported again
     with pytest.raises(ConfigError, match="already a color named 'blue'"):
         registry.register("blue")(lambda: None)
     with pytest.raises(ConfigError, match="already a color named 'red'"):

@@ -1,4 +1,4 @@
-"""From a checkpoint and ImageNet's test images to the file for the ILSVRC server."""
+"""Tests the submission file for the ILSVRC server against predictions computed here, with a miniature devkit."""
 
 import cv2
 import numpy as np
@@ -10,13 +10,13 @@ import resdet
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 
-SYNSETS = [f"n{number:08d}" for number in range(6)]  # as nets number them
+SYNSETS = [f"n{number:08d}" for number in range(6)]  # in the order of the model's classes
 IDS = {"n00000000": 4, "n00000001": 2, "n00000002": 6, "n00000003": 1, "n00000004": 5, "n00000005": 3}  # the devkit's
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Four test images and the development kit of a miniature ILSVRC."""
+    """Writes four test images and the devkit of a miniature ILSVRC."""
     data = tmp_path / "imagenet/ILSVRC2012_devkit_t12/data"
     data.mkdir(parents=True)
     fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]

@@ -1,4 +1,4 @@
-"""Differences between operating systems. On Linux, Windows is emulated: its rules for open and locked files."""
+"""Tests `resdet.system` on POSIX, and with Windows's rules for open and locked files emulated."""
 
 import os
 import subprocess
@@ -22,14 +22,14 @@ fcntl = pytest.importorskip("fcntl", reason="emulates Windows on POSIX")
 
 
 def opened() -> set[str]:
-    """The files that this process has open or mapped."""
+    """Returns the files that this process has open or mapped."""
     links = (os.readlink(path) for path in Path("/proc/self/fd").iterdir() if os.path.lexists(path))
     maps = Path("/proc/self/maps").read_text().splitlines()
     return {*links, *(fields[5] for line in maps if len(fields := line.split(maxsplit=5)) == 6)}
 
 
 def locking(descriptor: int, mode: int, count: int) -> None:
-    """msvcrt.locking: an error for a byte that another open file has locked, and for readers of locked content."""
+    """Emulates msvcrt.locking, which fails if another open file has locked the byte; content must stay readable."""
     assert (mode, count) == (1, 1) and os.lseek(descriptor, 0, os.SEEK_CUR) > 1000
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,7 +39,7 @@ def locking(descriptor: int, mode: int, count: int) -> None:
 
 @pytest.fixture
 def windows(monkeypatch):
-    """Open files cannot be removed or replaced, no folder replaces another, and locks are those of msvcrt."""
+    """Refuses to remove or replace open files and to rename over a folder, and locks like msvcrt."""
     unlink, replace, rename = Path.unlink, Path.replace, Path.rename
 
     def refuse_open(*paths):
@@ -86,7 +86,7 @@ def test_threads_share_a_file(either, tmp_path):
         assert list(parts) == [content[start : start + size] for start, size in ranges]
 
 
-def test_a_run_folder_has_one_run(windows, tmp_path):
+def test_a_run_folder_in_use_is_refused(windows, tmp_path):
     with claim_folder("run", str(tmp_path / "out"), resume=False) as folder:
         with pytest.raises(Error, match=f"in use by process {os.getpid()} on "):
             claim_folder("run", str(folder), resume=False).__enter__()
@@ -102,7 +102,7 @@ def test_an_empty_run_folder_is_removed(either, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_is_waited_for(either, tmp_path):
+def test_wait_and_lock_blocks_until_release(either, tmp_path):
     path, order = tmp_path / "lock", []
 
     def second() -> None:
@@ -120,7 +120,7 @@ def test_a_lock_is_waited_for(either, tmp_path):
     assert order == ["first", "second"]
 
 
-def test_an_open_file_is_replaced_when_it_is_closed(windows, tmp_path, monkeypatch):
+def test_an_open_file_is_replaced_after_it_is_closed(windows, tmp_path, monkeypatch):
     write_text(tmp_path / "file", "old")
     reader = open(tmp_path / "file")
     monkeypatch.setattr(system.time, "sleep", lambda seconds: reader.close())
@@ -137,8 +137,8 @@ def test_a_file_that_stays_open_is_kept(windows, tmp_path, monkeypatch):
         assert reader.read() == "old" and os.listdir(tmp_path) == ["file"]
 
 
-def test_a_file_is_synced_that_is_open_for_writing(tmp_path, monkeypatch):
-    """Windows refuses to sync others."""
+def test_fsync_gets_a_writable_file(tmp_path, monkeypatch):
+    """Checks that fsync gets a writable file descriptor, which Windows requires."""
     modes = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL)))
     write_text(tmp_path / "file", "new")
@@ -158,21 +158,21 @@ def test_proposals_are_written(either, tmp_path):
     assert sorted(os.listdir(tmp_path / "proposals")) == ["boxes.npy", "counts.npy"]
 
 
-def test_the_memory_of_a_process():
-    """In bytes: kilobytes would be below, a wrong factor of 1024 above."""
+def test_peak_memory_is_in_bytes():
+    """Checks the unit: kilobytes would be below the range, a wrong factor of 1024 above."""
     held = np.ones(20_000_000)
     assert held.nbytes < system.peak_memory() < 100 * held.nbytes
 
 
-def test_windows_tells_no_memory(windows):
+def test_peak_memory_is_none_on_windows(windows):
     assert system.peak_memory() is None
 
 
-def test_a_group_ends_with_its_process():
+def test_kill_group_ends_child_processes():
     words = [sys.executable, "-c", "import subprocess, sys; subprocess.run(['sleep', '600'])"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
     system.kill_group(process)
-    assert process.returncode == -9 and process.stdout.read() == b""  # until all that inherited it have ended
+    assert process.returncode == -9 and process.stdout.read() == b""  # ends when no process holds the pipe
 
 
 def test_all_modules_import_on_windows():
@@ -181,7 +181,7 @@ def test_all_modules_import_on_windows():
     assert finished.stdout == "imported\n", finished.stdout + finished.stderr
 
 
-def test_what_a_pipe_cannot_encode_is_escaped():
+def test_characters_outside_the_output_encoding_are_escaped():
     words = "import sys; from resdet.cli.process import main; sys.exit(main(['reproduce', '--list', 'table1']))"
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(Path(__file__).parents[1])}
     finished = subprocess.run([sys.executable, "-c", words], env=environment, capture_output=True)

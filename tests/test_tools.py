@@ -1,4 +1,4 @@
-"""The scripts of tools/ import what they use, and print help."""
+"""Tests that the scripts of tools/ import their dependencies and print help."""
 
 import runpy
 import sys

@@ -1,6 +1,6 @@
-"""A script that imports every module of resdet without the modules and functions that Python lacks on Windows.
+"""Imports every module of resdet without the modules and functions that Python lacks on Windows.
 
-It prints the modules that fail, and "imported" at the end. Its dependencies import them as usual.
+Prints the modules that fail, then "imported". The dependencies of resdet can still import these modules.
 """
 
 import builtins
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-# What the documentation of Python 3.13 marks as unavailable on Windows, as far as a program may want it.
+# The commonly used part of what Python 3.13's documentation marks as unavailable on Windows.
 MISSING_MODULES = {"fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "syslog", "readline", "curses"}
 MISSING = {
     "os": (

@@ -1,4 +1,4 @@
-"""The fully-convolutional pass of section 3.4 against windows cut from the last feature map by hand."""
+"""Tests the fully convolutional evaluation of section 3.4 against windows cut from the last feature map."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from resdet.backbones import create
 
 
 def cheap_vgg(num_classes: int) -> nn.Module:
-    """VGG-16 filled without the cost of its initialization, biases included."""
+    """Builds VGG-16 with random weights and biases, without the cost of its initialization."""
     with torch.device("meta"):
         net = create("vgg16", num_classes)
     net.to_empty(device="cpu")
@@ -36,7 +36,7 @@ def images(height: int, width: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["vgg", "resnet"])
 @torch.no_grad()
-def test_on_a_training_crop_it_is_the_classifier(kind, request):
+def test_dense_on_a_training_crop_equals_the_classifier(kind, request):
     net = request.getfixturevalue(kind)
     scores = net.dense(images(224, 224))
     assert scores.shape == (1, 11, 1, 1)
@@ -56,13 +56,13 @@ def test_resnet_averages_windows_of_seven(resnet):
 
 
 @torch.no_grad()
-def test_vggs_linear_layers_slide(vgg):
+def test_vgg_applies_its_linear_layers_to_each_window(vgg):
     last = vgg.last(images(256, 288))
     scores = vgg.dense(images(256, 288))
     assert last.shape[2:] == (16, 18) and scores.shape == (1, 11, 2, 3)
     for y in range(2):
         for x in range(3):
-            # A step of the pooled map is two of the map before, and 14 of those fill fc6's seven.
+            # A step in the pooled map is two in `last`, where fc6's window of seven covers 14.
             window = F.max_pool2d(last[:, :, 2 * y : 2 * y + 14, 2 * x : 2 * x + 14], 2)
             expected = vgg.fc(F.relu(vgg.fc7(F.relu(vgg.fc6(window.flatten(1))))))
             assert torch.allclose(scores[:, :, y, x], expected, rtol=1e-4, atol=1e-5)

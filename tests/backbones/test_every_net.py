@@ -1,4 +1,4 @@
-"""What every registered net must do, whichever it is: on tensors without data, and the small ones in earnest."""
+"""Tests every registered net: shapes and reach of gradients on meta tensors, and real gradients of small nets."""
 
 import re
 from functools import cache
@@ -21,30 +21,30 @@ def blank(height: int, width: int) -> torch.Tensor:
 
 @cache
 def net_of(name: str) -> torch.nn.Module:
-    """On tensors without data; built once for all tests, none of which changes it."""
+    """Builds a net on the meta device, once for all tests; no test modifies it."""
     return on_paper(name, 7)
 
 
-def test_the_registry_holds_the_papers_nets():
-    """Section 3.3, Table 1 and section 4.2."""
+def test_the_registry_has_the_nets_of_the_paper():
+    """Compares with the nets of section 3.3, Table 1 and section 4.2."""
     imagenet = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "plain18", "plain34", "vgg16", "vgg19"}
     cifar = {f"cifar_{kind}{depth}" for kind in ("resnet", "plain") for depth in (20, 32, 44, 56, 110, 1202)}
     assert set(names()) == imagenet | cifar and len(names()) == len(set(names()))
 
 
-SHALLOWER = [name for name in names() if "1202" not in name]  # the others repeat the same blocks, for many seconds
+SHALLOWER = [name for name in names() if "1202" not in name]  # 1202 layers repeat the same blocks and take many seconds
 
 
 @pytest.mark.parametrize("name", SHALLOWER)
 @torch.no_grad()
-def test_features_are_those_the_registry_tells(name):
+def test_features_match_the_registry(name):
     net, known = net_of(name), entry(name)
     assert (net.strides, net.channels) == (known.strides, known.channels)
     size = odd_size(name)
     features = net.features(blank(*size))
     assert list(features) == list(known.strides)
     for level, feature in features.items():
-        # Padded convolutions round up; VGG's pooling drops what does not fill a window.
+        # Padded convolutions round up; VGG's pooling rounds down.
         side = [s // known.strides[level] if name.startswith("vgg") else -(-s // known.strides[level]) for s in size]
         assert feature.shape == (2, known.channels[level], *side)
 
@@ -67,7 +67,7 @@ def test_training_reaches_every_parameter(name):
 
 @pytest.mark.parametrize("name", SHALLOWER)
 def test_depth_is_the_number_in_the_name(name):
-    """The paper counts the layers on the main path: convolutions and linear layers, without the shortcuts.
+    """Counts convolutions and linear layers on the main path, without the shortcuts, as the paper does.
 
     `test_counts.py` counts the parameters of 1202 layers.
     """
@@ -88,14 +88,14 @@ def test_real_gradients_are_finite_and_not_zero(name):
 
 
 @pytest.mark.parametrize("name", ["resnet50", "vgg16", "cifar_resnet20"])
-def test_features_stop_where_they_are_told(name):
+def test_features_stop_at_the_given_level(name):
     net = net_of(name)
     found = net.features(blank(64, 64), upto="c3")
     assert list(found) == list(net.strides)[: list(net.strides).index("c3") + 1]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "plain18", "vgg16", "cifar_resnet20"])
-def test_a_net_without_classes_has_features_alone(name):
+def test_a_net_without_classes_has_no_linear_layer(name):
     net = on_paper(name, 0)
     assert not any(isinstance(module, torch.nn.Linear) for module in net.modules())
     assert list(net.features(blank(64, 64))) == list(entry(name).strides)
@@ -109,7 +109,7 @@ def test_cifar_nets_of_other_depths(depth, blocks):
 
 
 @pytest.mark.parametrize("name, hint", [("resnet51", "resnet50"), ("cifar_resnet21", "6n"), ("timm/resnet18", "timm")])
-def test_names_that_the_registry_does_not_hold(name, hint):
+def test_unknown_names_are_refused(name, hint):
     with pytest.raises(ConfigError, match=hint):
         entry(name)
 
@@ -117,6 +117,6 @@ def test_names_that_the_registry_does_not_hold(name, hint):
 @pytest.mark.parametrize(
     "name, option", [("plain18", "shortcut"), ("cifar_resnet20", "shortcut"), ("vgg16", "zero_init")]
 )
-def test_an_option_that_a_family_lacks_is_refused(name, option):
+def test_unsupported_options_are_refused(name, option):
     with pytest.raises(ConfigError, match=f"{name} has no option '{option}'"):
         create(name, 10, **{option: "B"})

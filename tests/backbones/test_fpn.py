@@ -1,4 +1,4 @@
-"""Our feature pyramid is torchvision's, value for value, given its weights."""
+"""Tests that the FPN equals torchvision's FPN with the same weights."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from resdet.backbones.counting import on_paper
 from resdet.necks.fpn import FPN
 
 ops = pytest.importorskip("torchvision").ops
-SIZES = {"c2": (33, 47), "c3": (17, 24), "c4": (9, 12), "c5": (5, 6)}  # of an image of 130×187: none divides evenly
+SIZES = {"c2": (33, 47), "c3": (17, 24), "c4": (9, 12), "c5": (5, 6)}  # of an image of 130×187, which no stride divides
 
 
 def features(channels: dict[str, int]) -> dict[str, torch.Tensor]:
@@ -27,7 +27,7 @@ def give_weights(ours: FPN, theirs: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("extra", [True, False])
-def test_values_are_torchvisions(extra):
+def test_values_equal_torchvision(extra):
     net = on_paper("resnet18", 0)
     blocks = ops.feature_pyramid_network.LastLevelMaxPool() if extra else None
     theirs = ops.FeaturePyramidNetwork(list(net.channels.values()), 32, extra_blocks=blocks)
@@ -40,7 +40,7 @@ def test_values_are_torchvisions(extra):
         assert torch.allclose(mine, theirs_of_level, rtol=1e-5, atol=1e-5), level
 
 
-def test_with_a_norm_values_are_torchvisions():
+def test_values_with_group_norm_equal_torchvision():
     net = on_paper("resnet18", 0)
     theirs = ops.FeaturePyramidNetwork(list(net.channels.values()), 64, norm_layer=lambda c: nn.GroupNorm(32, c))
     ours = FPN(net, 64, norm="gn", extra=False)
@@ -54,7 +54,7 @@ def test_with_a_norm_values_are_torchvisions():
     "name, strides",
     [("resnet50", [4, 8, 16, 32, 64]), ("vgg16", [1, 2, 4, 8, 16, 32]), ("cifar_resnet20", [1, 2, 4, 8])],
 )
-def test_shapes_and_strides_over_any_net(name, strides):
+def test_shapes_and_strides(name, strides):
     net = on_paper(name, 0)
     with torch.device("meta"):
         fpn = FPN(net, 16)

@@ -1,4 +1,4 @@
-"""With the same weights, our nets compute what torchvision's and timm's compute: logits, gradients, statistics."""
+"""Tests nets against torchvision's and timm's with the same weights: logits, gradients, statistics."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ models = pytest.importorskip("torchvision").models
 
 
 def randomise(net: nn.Module) -> nn.Module:
-    """Weights and statistics that no initialization would give, so that nothing agrees by being left out."""
+    """Draws random weights and statistics, so that a tensor that is not loaded changes the result."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in net.state_dict().items():
         if tensor.dim() > 1:
@@ -28,7 +28,7 @@ def randomise(net: nn.Module) -> nn.Module:
 
 
 def built(make, *arguments, **options) -> nn.Module:
-    """A net without the cost of its initialization: what its weights are is left to chance."""
+    """Builds a net without the cost of its initialization; the weights are arbitrary."""
     with torch.device("meta"):
         net = make(*arguments, **options)
     return net.to_empty(device="cpu")
@@ -39,12 +39,12 @@ def images(count: int, height: int = 96, width: int = 75, dtype: torch.dtype = t
 
 
 def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Relative to the largest value."""
+    """Returns the maximum difference, relative to the largest value of `b`."""
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50", "resnet152"])
-def test_torchvisions_resnets(name):
+def test_resnets_equal_torchvision(name):
     theirs = randomise(built(getattr(models, name))).eval()
     ours = built(create, name).eval()
     weights.load(ours, theirs.state_dict())
@@ -53,7 +53,7 @@ def test_torchvisions_resnets(name):
 
 
 @pytest.mark.parametrize("name, theirs, norm", [("vgg19", "vgg19", None), ("vgg16", "vgg16_bn", "bn")])
-def test_torchvisions_vggs(name, theirs, norm):
+def test_vggs_equal_torchvision(name, theirs, norm):
     theirs = randomise(built(getattr(models, theirs), num_classes=12)).eval()
     ours = built(create, name, 12, norm=norm).eval()
     weights.load(ours, theirs.state_dict())
@@ -61,7 +61,7 @@ def test_torchvisions_vggs(name, theirs, norm):
         assert largest_difference(ours(images(2)), theirs(images(2))) < 1e-5
 
 
-def test_timms_resnet50():
+def test_resnet50_equals_timm():
     timm = pytest.importorskip("timm")
     theirs = randomise(timm.create_model("resnet50", num_classes=9)).eval()
     ours = built(create, "resnet50", 9).eval()
@@ -71,8 +71,8 @@ def test_timms_resnet50():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_a_training_step_is_torchvisions(name):
-    """Gradients and batch norm's statistics, in double precision, so that rounding cannot hide a difference."""
+def test_a_training_step_equals_torchvision(name):
+    """Compares gradients and batch-norm statistics, in double precision, so that rounding cannot hide a difference."""
     theirs = randomise(built(getattr(models, name), num_classes=5)).double().train()
     ours = create(name, 5).double().train()
     weights.load(ours, theirs.state_dict())
@@ -88,7 +88,7 @@ def test_a_training_step_is_torchvisions(name):
         assert torch.allclose(buffer, buffers[buffer_name], rtol=1e-10, atol=1e-12), buffer_name
 
 
-def test_frozen_norms_are_torchvisions_frozen_norms():
+def test_frozen_norms_equal_torchvision():
     from torchvision.ops import FrozenBatchNorm2d
 
     theirs = randomise(models.resnet18(num_classes=5, norm_layer=FrozenBatchNorm2d))
@@ -99,7 +99,7 @@ def test_frozen_norms_are_torchvisions_frozen_norms():
         assert largest_difference(ours.train(mode)(images(2)), theirs.train(mode)(images(2))) < 1e-5
 
 
-def test_group_norm_is_torchvisions_with_32_groups():
+def test_group_norm_equals_torchvision_with_32_groups():
     theirs = randomise(models.resnet18(num_classes=5, norm_layer=lambda channels: nn.GroupNorm(32, channels))).eval()
     ours = create("resnet18", 5, norm="gn").eval()
     weights.load(ours, theirs.state_dict())

@@ -1,4 +1,4 @@
-"""The options of residual nets, each against what it means: shortcuts, the place of the stride, the norms."""
+"""Tests the options of residual nets: shortcuts, stride placement, norms and initialization."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from resdet.backbones.resnet import BasicBlock, Bottleneck, PadShortcut
 from resdet.errors import ConfigError
 
 
-def test_option_a_keeps_every_other_pixel_and_adds_channels_of_zeros():
+def test_option_a_subsamples_and_adds_channels_of_zeros():
     x = torch.randn(2, 3, 7, 6)
     y = PadShortcut(extra=5, stride=2)(x)
     assert y.shape == (2, 8, 4, 3)
@@ -19,8 +19,8 @@ def test_option_a_keeps_every_other_pixel_and_adds_channels_of_zeros():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "cifar_resnet20"])
-def test_with_residuals_of_zero_option_a_hands_the_stem_through_to_the_end(name):
-    """The identity path of the whole net: x[::s, ::s], then zeros (the stem's output has no negatives)."""
+def test_option_a_with_zero_residuals_passes_the_stem_through(name):
+    """Compares the last map with the stem's output, which has no negative values, subsampled and padded with zeros."""
     options = {"shortcut": "A"} if name == "resnet18" else {}
     net = create(name, 10, zero_init=True, **options)
     images = torch.randn(2, 3, 65, 65)
@@ -34,7 +34,7 @@ def test_with_residuals_of_zero_option_a_hands_the_stem_through_to_the_end(name)
 
 @pytest.mark.parametrize("option, expected", [("A", 0), ("B", 3), ("C", 16)])
 def test_projections_of_resnet34(option, expected):
-    """Option C has the paper's "many (thirteen) projection shortcuts" more than B, one for each of 16 blocks."""
+    """Counts projections; option C has one in each of 16 blocks, thirteen more than B, as in the paper."""
     blocks = [m for m in create("resnet34", 10, shortcut=option).modules() if isinstance(m, BasicBlock)]
     projections = [block.shortcut for block in blocks if isinstance(block.shortcut, ConvNorm)]
     assert len(blocks) == 16 and len(projections) == expected
@@ -42,7 +42,7 @@ def test_projections_of_resnet34(option, expected):
 
 
 @pytest.mark.parametrize("place, strides", [("1x1", (2, 1)), ("3x3", (1, 2))])
-def test_the_stride_of_a_bottleneck_lies_where_it_is_asked(place, strides):
+def test_stride_placement_in_bottlenecks(place, strides):
     net = create("resnet50", 10, stride_in=place)
     for stage in ("conv3_x", "conv4_x", "conv5_x"):
         first, *rest = getattr(net, stage)
@@ -51,21 +51,21 @@ def test_the_stride_of_a_bottleneck_lies_where_it_is_asked(place, strides):
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn"])
-def test_zero_init_makes_every_block_of_the_first_stage_an_identity(norm):
+def test_zero_init_makes_the_first_stage_an_identity(norm):
     net = create("resnet18", 10, zero_init=True, norm=norm)
     images = torch.randn(2, 3, 64, 64)
     for mode in (True, False):
         assert torch.equal(net.train(mode).features(images)["c2"], net.stem(images)), f"training: {mode}"
 
 
-def test_zero_init_of_bottlenecks_zeroes_the_third_norm_alone():
+def test_zero_init_of_bottlenecks_zeroes_only_the_third_norm():
     net = create("resnet50", 10, zero_init=True)
     for block in (module for module in net.modules() if isinstance(module, Bottleneck)):
         assert not block.conv3.norm.weight.any()
         assert block.conv1.norm.weight.all() and block.conv2.norm.weight.all()
 
 
-def test_frozen_norms_are_evaluated_batch_norms_in_any_mode():
+def test_frozen_norms_equal_batch_norms_in_evaluation_mode():
     torch.manual_seed(0)
     moving = randomise_norms(create("resnet18", 10)).eval()
     frozen = create("resnet18", 10, norm="frozen")
@@ -86,7 +86,7 @@ def test_frozen_norms_do_not_learn():
     assert sum(isinstance(module, FrozenBatchNorm2d) for module in net.modules()) == 19
 
 
-def test_group_norm_looks_at_each_image_alone():
+def test_group_norm_is_independent_of_other_images():
     torch.manual_seed(0)
     net = create("cifar_resnet20", 10, norm="gn").train()
     images = torch.randn(3, 3, 32, 32)
@@ -94,7 +94,7 @@ def test_group_norm_looks_at_each_image_alone():
     assert torch.allclose(net(images)[:1], net(images[:1]), rtol=1e-4, atol=1e-5)
 
 
-def test_synchronised_norms_in_one_process_are_batch_norms():
+def test_synchronized_norms_in_one_process_equal_batch_norms():
     torch.manual_seed(0)
     plain = create("cifar_resnet20", 10).train()
     synchronized = create("cifar_resnet20", 10, norm="sync").train()
@@ -103,8 +103,8 @@ def test_synchronised_norms_in_one_process_are_batch_norms():
     assert torch.equal(synchronized(images), plain(images))
 
 
-def test_he_initialisation_keeps_the_scale_of_signals():
-    """Reference [13]: filters of variance 2 / (k² d), with d the number of filters; shifts at zero, scales at one."""
+def test_he_initialization():
+    """Checks filters of variance 2 / (k² d) for d filters (the paper's reference [13]), scales of 1 and shifts of 0."""
     torch.manual_seed(0)
     net = create("resnet18", 10)
     conv = net.conv4_x[1].conv1.conv.weight
@@ -116,7 +116,7 @@ def test_he_initialisation_keeps_the_scale_of_signals():
 @pytest.mark.parametrize(
     "name, option", [("resnet34", {"shortcut": "D"}), ("resnet50", {"stride_in": "2x2"}), ("vgg16", {"norm": "ln"})]
 )
-def test_options_that_do_not_exist_are_refused(name, option):
+def test_unknown_option_values_are_refused(name, option):
     (key,) = option
     with pytest.raises(ConfigError, match=f"{name}: {key} is .*choose one of"):
         create(name, **option)

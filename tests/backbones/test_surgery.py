@@ -1,4 +1,4 @@
-"""What is done to finished nets: folding, freezing, exact statistics, deepening. Statistics are random throughout."""
+"""Tests changes of nets with random norm statistics: folding, freezing, exact statistics, deepening."""
 
 import copy
 
@@ -29,13 +29,13 @@ FAMILIES = [
 
 @pytest.fixture(scope="module", autouse=True)
 def narrower():
-    """ResNets of half the widths or less; group norm needs 32 channels."""
+    """Builds ResNets with half the widths or less, but 32 channels for group norm."""
     with narrow_resnets((32, 64, 64, 64)):
         yield
 
 
 def net_of(name: str, num_classes: int = 5, **options) -> nn.Module:
-    """A net whose norms look trained; VGG without its heavy linear layers."""
+    """Returns a net with randomized norms; VGG without its large linear layers."""
     torch.manual_seed(0)
     net = create(name, 0 if name.startswith("vgg") else num_classes, **options).eval()
     return randomise_norms(net)
@@ -75,7 +75,7 @@ def test_folding_keeps_the_bias_of_a_convolution():
 
 
 @torch.no_grad()
-def test_folding_gives_the_filters_that_torch_gives():
+def test_folded_filters_equal_torch():
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     net = net_of("resnet18")
@@ -86,7 +86,7 @@ def test_folding_gives_the_filters_that_torch_gives():
 
 
 @torch.no_grad()
-def test_folding_an_fpn_and_leaving_group_norms():
+def test_folding_an_fpn_and_keeping_group_norms():
     net = net_of("cifar_resnet20")
     fpn = randomise_norms(FPN(net, 32, norm="bn")).eval()
     features = net.features(images())
@@ -107,7 +107,7 @@ def test_folding_keeps_the_memory_format(layout):
 
 
 @pytest.mark.parametrize("name, norms", [("resnet18", 20), ("cifar_plain20", 19)])
-def test_frozen_norms_keep_the_evaluated_net(name, norms):
+def test_frozen_norms_keep_the_outputs_of_evaluation(name, norms):
     net = net_of(name)
     with torch.no_grad():
         expected = net(images())
@@ -123,7 +123,7 @@ def test_frozen_norms_keep_the_evaluated_net(name, norms):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_frozen_norms_have_the_precision_of_the_net(dtype):
+def test_frozen_norms_keep_the_dtype_of_the_net(dtype):
     net = net_of("cifar_resnet20").to(dtype)
     expected = net(images(side=32).to(dtype))
     surgery.freeze_norms(net)
@@ -142,7 +142,7 @@ def test_frozen_norms_have_the_precision_of_the_net(dtype):
         ("cifar_resnet20", 4, ["conv1", "conv2_x", "conv3_x", "conv4_x"]),
     ],
 )
-def test_frozen_stages_stay_as_they_are_in_a_training_step(name, count, frozen):
+def test_a_training_step_does_not_change_frozen_stages(name, count, frozen):
     net = net_of(name, **({"norm": "bn"} if name == "vgg16" else {})).train()
     surgery.freeze_stages(net, count)
     before = {child: snapshot(module) for child, module in net.named_children()}
@@ -159,14 +159,14 @@ def test_frozen_stages_stay_as_they_are_in_a_training_step(name, count, frozen):
 
 
 @pytest.mark.parametrize("name, stages", [("resnet18", 5), ("vgg16", 5), ("cifar_resnet20", 4)])
-def test_more_stages_than_there_are_cannot_be_frozen(name, stages):
+def test_freezing_too_many_stages_is_refused(name, stages):
     net = net_of(name)
     with pytest.raises(ConfigError, match=f"model.freeze_stages is {stages + 1}.* has {stages} stages"):
         surgery.freeze_stages(net, stages + 1)
 
 
-def test_statistics_of_the_first_norm_are_those_of_the_whole_sample():
-    """Mean and unbiased variance over all images at once, from batches of unequal size."""
+def test_exact_statistics_of_the_first_norm():
+    """Compares statistics from batches of unequal size with mean and unbiased variance over all images."""
     net = net_of("resnet18")
     sample = images(11, 32)
     assert surgery.exact_batch_statistics(net, [sample[:6], sample[6:9], sample[9:]]) == 11
@@ -175,8 +175,8 @@ def test_statistics_of_the_first_norm_are_those_of_the_whole_sample():
     assert torch.allclose(net.conv1.norm.running_var.double(), outputs.var(1), rtol=1e-5)
 
 
-def test_statistics_of_one_batch_are_those_torch_takes_with_momentum_one():
-    """For every norm of the net, however deep."""
+def test_exact_statistics_of_one_batch_equal_torch_with_momentum_one():
+    """Compares the statistics of every norm of the net."""
     net = net_of("resnet18")
     reference = copy.deepcopy(net).train()
     for module in reference.modules():
@@ -190,7 +190,7 @@ def test_statistics_of_one_batch_are_those_torch_takes_with_momentum_one():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_taking_statistics_leaves_all_else_alone(training):
+def test_exact_statistics_change_nothing_else(training):
     net = net_of("cifar_resnet20").train(training)
     momenta = [0.1 + 0.01 * k for k in range(19)]
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -204,7 +204,7 @@ def test_taking_statistics_leaves_all_else_alone(training):
     assert not any(norm._forward_pre_hooks for norm in norms)
 
 
-def test_an_interrupted_sample_leaves_the_net_as_it_was():
+def test_an_interrupted_sample_leaves_the_net_unchanged():
     net = net_of("cifar_resnet20")
     before = {name: b.clone() for name, b in net.named_buffers() if "num_batches" not in name}
 
@@ -218,7 +218,7 @@ def test_an_interrupted_sample_leaves_the_net_as_it_was():
     assert all(torch.equal(net.get_buffer(name), buffer) for name, buffer in before.items())
 
 
-def test_no_images_leave_the_statistics_as_they_are():
+def test_no_images_leave_the_statistics_unchanged():
     net = net_of("cifar_resnet20")
     before = snapshot(net)
     assert surgery.exact_batch_statistics(net, []) == 0
@@ -238,8 +238,8 @@ def test_no_images_leave_the_statistics_as_they_are():
     ],
 )
 @torch.no_grad()
-def test_a_deeper_residual_net_is_exactly_the_shallow_one(shallow, deep, options, training):
-    """Section 1's "solution by construction"."""
+def test_a_deepened_residual_net_equals_the_shallow_one(shallow, deep, options, training):
+    """Tests the "solution by construction" of section 1."""
     net = net_of(shallow, **options).train(training)
     deeper = surgery.deepened(net, deep, 5, **options)
     assert deeper.training is training
@@ -249,13 +249,13 @@ def test_a_deeper_residual_net_is_exactly_the_shallow_one(shallow, deep, options
 
 @pytest.mark.parametrize("shallow, deep", [("plain18", "plain34"), ("cifar_plain20", "cifar_plain32")])
 @torch.no_grad()
-def test_a_deeper_plain_net_is_the_shallow_one_in_evaluation(shallow, deep):
+def test_a_deepened_plain_net_equals_the_shallow_one_in_evaluation(shallow, deep):
     net = net_of(shallow)
     expected = net(images())
     assert (surgery.deepened(net, deep, 5)(images()) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-def test_the_added_blocks_can_learn():
+def test_added_blocks_receive_gradients():
     deeper = surgery.deepened(net_of("cifar_resnet20").train(), "cifar_resnet32", 5)
     F.cross_entropy(deeper(images(4, 32)), torch.tensor([0, 1, 2, 3])).backward()
     assert deeper.conv3_x[4].conv2.norm.weight.grad.abs().sum() > 0
@@ -277,8 +277,8 @@ def test_the_added_blocks_can_learn():
         (("resnet18", {"num_classes": 0}), ("resnet34", {"num_classes": 6})),
     ],
 )
-def test_nets_of_two_families_are_refused(shallow, deep):
-    """None of these pairs could compute the same function; not one may pass in silence."""
+def test_incompatible_nets_are_refused(shallow, deep):
+    """Uses pairs of nets that cannot compute the same function."""
     with torch.device("meta"):
         nets = [create(name, **options) for name, options in (shallow, deep)]
     with pytest.raises(ConfigError):
@@ -286,8 +286,8 @@ def test_nets_of_two_families_are_refused(shallow, deep):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_frozen_norm_is_a_factor_of_the_convolution(bias):
-    """In training too: the output, and the gradients of input, weights and bias."""
+def test_a_fused_frozen_norm_equals_convolution_and_norm(bias):
+    """Compares the output and the gradients of input, weights and bias in training mode."""
     unit = ConvNorm(3, 5, 3, stride=2, norm="frozen", bias=bias).double()
     for name in ("weight", "bias", "running_mean", "running_var"):
         getattr(unit.norm, name).copy_(torch.rand(5) + 0.5)

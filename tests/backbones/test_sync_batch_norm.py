@@ -1,5 +1,5 @@
-"""The GPU's side of synchronized norms on a CPU: torch's own function for it is the reference, for both run on
-stand-ins of the CUDA kernels, which have the schemas of the kernels."""
+"""Tests the CUDA path of synchronized batch norms against torch's SyncBatchNorm function. Both run on a CPU, on
+replacements of the CUDA kernels with the same schemas."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch.nn.modules._functions import SyncBatchNorm
 from resdet.backbones import sync_batch_norm as module
 from resdet.backbones.sync_batch_norm import SyncBatchNorm2d
 
-SHAPES = [(2, 3, 5, 8), (1, 3, 9, 4)]  # of the two processes
+SHAPES = [(2, 3, 5, 8), (1, 3, 9, 4)]  # in each of the two processes
 DIMS = (0, 2, 3)
 
 
@@ -69,7 +69,7 @@ def by_torch(made: SyncBatchNorm2d, x: Tensor) -> Tensor:
 
 
 def result(made: SyncBatchNorm2d, apply, rank: int, layout: torch.memory_format) -> dict[str, Tensor]:
-    """Output, gradients and running statistics of one step."""
+    """Returns output, gradients and running statistics of one step."""
     rng = torch.Generator().manual_seed(rank)
     x = (1 + rank + torch.randn(SHAPES[rank], generator=rng)).contiguous(memory_format=layout).requires_grad_()
     y = apply(x)
@@ -104,13 +104,13 @@ def compare(rank: int, folder) -> None:
     dist.destroy_process_group()
 
 
-def test_the_kernels_are_used_as_torch_uses_them(tmp_path):
-    """Two processes with images of other shapes; our formulas give the same."""
+def test_kernels_give_the_results_of_torch(tmp_path):
+    """Compares kernels, torch and the composed formulas in two processes with inputs of different shapes."""
     fork_functions(compare, tmp_path)
 
 
 @pytest.mark.parametrize("device, compiling, kernels", [("cpu", 0, False), ("cuda", 0, True), ("cuda", 1, False)])
-def test_the_kernels_are_for_gpus_and_not_for_compiled_code(device, compiling, kernels, monkeypatch):
+def test_kernels_are_used_on_gpus_outside_compiled_code(device, compiling, kernels, monkeypatch):
     used = []
     monkeypatch.setattr(module, "process_group", lambda: "all")
     monkeypatch.setattr(module, "normalize_by_kernels", lambda norm, x, group: used.append((True, group)))
@@ -119,5 +119,5 @@ def test_the_kernels_are_for_gpus_and_not_for_compiled_code(device, compiling, k
     with FakeTensorMode():
         made = SyncBatchNorm2d(3)
         made(torch.empty(2, 3, 4, 4, device=torch.device(device, 0)))
-        made.eval()(torch.empty(2, 3, 4, 4))  # the running statistics
+        made.eval()(torch.empty(2, 3, 4, 4))  # evaluation uses neither path
     assert used == [(kernels, "all")]

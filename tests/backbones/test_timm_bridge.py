@@ -1,4 +1,4 @@
-"""timm's nets behind our interface, against timm itself."""
+"""Tests timm's nets behind resdet's interface, against timm."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def images() -> torch.Tensor:
 
 @pytest.mark.parametrize("name", NETS)
 @torch.no_grad()
-def test_features_are_timms_as_declared(name):
+def test_features_have_the_declared_channels_and_strides(name):
     net = create(f"timm/{name}", 7).eval()
     reference = timm.create_model(name, features_only=True, out_indices=net.indices).eval()
     assert list(net.strides.items()) == [("c2", 4), ("c3", 8), ("c4", 16), ("c5", 32)]
@@ -29,7 +29,7 @@ def test_features_are_timms_as_declared(name):
 
 @pytest.mark.parametrize("name", NETS)
 @torch.no_grad()
-def test_logits_are_timms_and_follow_from_the_last_map(name):
+def test_logits_equal_timm_and_follow_from_the_last_map(name):
     net = create(f"timm/{name}", 7).eval()
     reference = timm.create_model(name, num_classes=7).eval()
     reference.load_state_dict(net.net.state_dict())
@@ -40,7 +40,7 @@ def test_logits_are_timms_and_follow_from_the_last_map(name):
 
 
 @torch.no_grad()
-def test_resnet18_has_the_features_of_ours():
+def test_resnet18_features_equal_resdet():
     from resdet import weights
 
     bridged, ours = create("timm/resnet18", 7).eval(), create("resnet18", 7).eval()
@@ -49,7 +49,7 @@ def test_resnet18_has_the_features_of_ours():
         assert torch.allclose(bridged.features(images())[level], feature, rtol=1e-4, atol=1e-5), level
 
 
-def test_features_stop_where_they_are_told():
+def test_features_stop_at_the_given_level():
     net = create("timm/convnext_atto", 0).eval()
     assert list(net.features(images(), upto="c4")) == ["c2", "c3", "c4"]
 
@@ -61,6 +61,6 @@ def test_training_reaches_every_parameter():
 
 
 @pytest.mark.parametrize("name, hint", [("timm/resnet1888", "resnet"), ("timm/no_such_net", "timm.list_models")])
-def test_a_net_that_timm_lacks(name, hint):
+def test_unknown_timm_nets_are_refused(name, hint):
     with pytest.raises(ConfigError, match=f"timm has no net named .*{hint}"):
         create(name)

@@ -1,4 +1,4 @@
-"""The Markdown pages of the documentation: their blocks of code, inline code, links and anchors."""
+"""Parses the Markdown pages of the documentation: code blocks, inline code, links and anchors."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from markdown_it.token import Token
 from running import REPOSITORY
 
 PATTERNS = ("*.md", "docs/*.md", "datasets/README.md", "results/README.md", "examples/**/*.md")
-HISTORY = "CHANGELOG.md"  # names what is gone, too
+HISTORY = "CHANGELOG.md"  # also names what was removed
 PAGES = sorted(path for pattern in PATTERNS for path in REPOSITORY.glob(pattern))
 CURRENT = [page for page in PAGES if page.name != HISTORY]
 NOT_RUN = re.compile(r"<!-- not run: .+ -->\s*")
@@ -48,7 +48,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def inline(page: Path) -> Iterator[tuple[int, Token]]:
-    """Line and token of links, images and `code` in the text."""
+    """Yields line and token of links, images and `code` in the text."""
     line = 0
     for token in tokens(page):
         line = token.map[0] + 1 if token.map else line
@@ -68,7 +68,7 @@ def links(page: Path) -> Iterator[tuple[int, str]]:
 
 @cache
 def anchors(page: Path) -> set[str]:
-    """Those that a repository browser makes of the headings."""
+    """Returns the anchors that a repository browser derives from the headings."""
     made: dict[str, int] = {}
     found = tokens(page)
     for heading, content in zip(found, found[1:]):

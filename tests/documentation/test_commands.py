@@ -1,4 +1,4 @@
-"""Commands in the documentation, parsed as `resdet` parses them, and their settings, resolved against the configs."""
+"""Tests that commands in the documentation parse and that their settings resolve against the configs."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ from resdet.errors import ConfigError
 
 STARTS = re.compile(r"([A-Z_]+=\S+ )*(resdet|(python|torchrun\b.*?) -m resdet\.cli|python tools/train_loc\.py)( |$)")
 PLACEHOLDER = re.compile(r"[A-Z0-9_.]*[A-Z]{2,}[A-Z0-9_.]*|[A-Z]|.*…|\.\.\.|F")
-OWN_FILES = {"my.yaml", "mine.yaml", "yours.yaml"}  # of the reader
+OWN_FILES = {"my.yaml", "mine.yaml", "yours.yaml"}  # files of the reader
 SCHEMA = Draft202012Validator(json_schema())
 SECTIONS = ("model", "data", "optim", "schedule", "train", "eval")
 KEY = re.compile(rf"({'|'.join(SECTIONS)})(\.\w+|\[\d+\])+")
@@ -27,7 +27,7 @@ NO_KEYS = {"data.yaml", "model.runtime.precision"}  # a file, and an attribute o
 
 
 def commands_in(block: Block) -> list[str]:
-    """The commands of a listing, without comments; a backslash joins lines."""
+    """Returns the commands of a listing without comments; a backslash joins lines."""
     lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
     parts = [part for line in lines for part in re.split(r" [|>] | && ", re.split(r"\s# ", line)[0])]
     return [part.strip() for part in parts if STARTS.match(part.strip())]
@@ -58,19 +58,19 @@ SETTINGS = [
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """Output files are checked where a command runs; `--import` is for modules of the reader."""
+    """Changes to an empty folder, since output paths are checked, and ignores `--import` of the reader's modules."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(extension, "import_modules", lambda names, origin: None)
 
 
 def words_of(command: str) -> list[str]:
-    """After `resdet`, or another name of it; tools/train_loc.py takes the arguments of `resdet train`."""
+    """Returns the words after `resdet` or an equivalent; tools/train_loc.py takes the arguments of `resdet train`."""
     start = STARTS.match(command)
     return ["train"] * ("train_loc" in start[0]) + shlex.split(command[start.end() :])
 
 
 def is_usage(words: list[str]) -> bool:
-    """Whether it is a form, with `[optional]` words, `one|other` or `…`, rather than a command."""
+    """Returns whether the words are a usage form, with `[optional]` words, `one|other` or `…`, not a command."""
     return any(word.startswith("[") or "…" in word or "|" in word for word in words)
 
 
@@ -90,12 +90,12 @@ def test_listed_commands(command):
 
 
 @pytest.mark.parametrize("command", MENTIONED)
-def test_commands_in_the_text(command):
+def test_commands_in_the_text_exist(command):
     check_form(words_of(command))
 
 
 def check_form(words: list[str]) -> None:
-    """Commands, options, choices, configs and settings exist; it need not be complete."""
+    """Checks that commands, options, choices, configs and settings exist; required words may be missing."""
     words = [word for given in words for word in ([given] if "=" in given else given.strip("[]").split())]
     parser = subparser(words)
     options = parser._option_string_actions
@@ -111,7 +111,7 @@ def check_form(words: list[str]) -> None:
 
 
 def subparser(words: list[str]) -> argparse.ArgumentParser:
-    """The parser of the command and, for `resdet data`, its action."""
+    """Returns the parser of the command and, for `resdet data`, of its action."""
     parser = cli.build_parser()
     for word in words:
         choices = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
@@ -129,7 +129,7 @@ def check_settings(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("word", SETTINGS)
-def test_settings_in_the_text(word, models):
+def test_settings_in_the_text_are_valid(word, models):
     word = word.rstrip(",;:")
     if word not in NO_KEYS and not any(reached(model, word) for model in models):
         check_setting(word)
@@ -137,7 +137,7 @@ def test_settings_in_the_text(word, models):
 
 @pytest.fixture(scope="module")
 def models() -> list:
-    """`model.predict` is no key, but an attribute of these."""
+    """Builds models, whose attributes, such as `model.predict`, are not keys of a config."""
     return [resdet.build(name, "model.num_classes=2") for name in ("shapes_mask_r18_fpn", "shapes_resnet20")]
 
 
@@ -149,7 +149,7 @@ def reached(model, word: str) -> bool:
 
 
 def check_setting(word: str) -> None:
-    """A setting with a value is valid in some task; of a key alone, or with a placeholder, the key exists."""
+    """Checks that a setting is valid in some task, or that its key exists if the value is missing or a placeholder."""
     key, equals, value = word.partition("=")
     if key.endswith((".key", ".KEY")):
         return
@@ -166,7 +166,7 @@ def check_setting(word: str) -> None:
 
 
 def key_exists(key: str) -> bool:
-    """Whether some task has the key; keys below free mappings are not checked."""
+    """Returns whether some task has the key; keys below free mappings are not checked."""
     schema = SCHEMA.schema
     places = [schema]
     for part in re.sub(r"\[\d+\]", "", key).split("."):
@@ -189,7 +189,7 @@ def alternatives(place: dict, schema: dict) -> list[dict]:
     return [place]
 
 
-def test_make_targets():
+def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     lines = [line for page in CURRENT for block in blocks(page) for line in block.text.splitlines()]
     lines += [code for page in CURRENT for _, code in codes(page)]
@@ -197,7 +197,7 @@ def test_make_targets():
     assert {"test", "docs", "lint"} <= named <= targets
 
 
-def test_paths_of_tests():
+def test_paths_of_tests_exist():
     codes_ = [code for page in CURRENT for _, code in codes(page)]
     named = {word for code in codes_ if "pytest" in code for word in code.split() if word.startswith("tests/")}
     assert named and [path for path in named if not os.path.exists(REPOSITORY / path)] == []
@@ -207,7 +207,7 @@ def test_paths_of_tests():
     "command",
     ["train --config coco_r50_fpn.yaml --warmup 3", "train --config coco_r50_fpn.yaml model.rpn.pos_nms=3"],
 )
-def test_a_wrong_flag_or_key_fails(command):
+def test_a_wrong_option_or_key_is_detected(command):
     with pytest.raises((pytest.fail.Exception, ConfigError, AssertionError)):
         test_listed_commands(f"resdet {command}")
     with pytest.raises(AssertionError):

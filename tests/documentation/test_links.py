@@ -1,4 +1,4 @@
-"""Links, files and names in the documentation lead somewhere."""
+"""Tests that links, files and names in the documentation exist."""
 
 import re
 import runpy
@@ -16,7 +16,7 @@ from resdet.errors import Error
 FILE = re.compile(r"(\.github|configs|docs|examples|resdet|results|tests|tools)/[\w./-]+\.\w+")
 ROOTS = (REPOSITORY, REPOSITORY / "resdet")
 NAME = re.compile(r"resdet(\.\w+)+")
-METADATA = {"resdet.json", "resdet.task"}  # of exported files
+METADATA = {"resdet.json", "resdet.task"}  # metadata of exported files
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -33,7 +33,7 @@ def test_links_and_anchors(page):
 
 
 @pytest.mark.parametrize("page", CURRENT, ids=name_of)
-def test_files_and_configs_that_the_text_names(page):
+def test_files_and_configs_in_the_text_exist(page):
     shipped = {*config.shipped(), *(f"{name}.yaml" for name in config.shipped())}
     gone = []
     for line, code in codes(page):
@@ -45,12 +45,12 @@ def test_files_and_configs_that_the_text_names(page):
 
 
 @pytest.mark.parametrize("page", CURRENT, ids=name_of)
-def test_names_of_the_library_that_the_text_names(page):
+def test_names_of_the_library_in_the_text_exist(page):
     missing = [f"line {line}: {code}" for line, code in codes(page) if is_name(code) and not exists(code)]
     assert missing == []
 
 
-def test_classes_and_methods_that_the_map_of_the_paper_names():
+def test_classes_and_methods_in_the_map_of_the_paper_exist():
     source = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "resdet").rglob("*.py"))
     defined = set(re.findall(r"^ *(?:class|def) (\w+)", source, re.MULTILINE))
     named = {code for _, code in codes(REPOSITORY / "docs/paper.md") if re.fullmatch(r"[A-Z]\w+(\.\w+)?", code)}
@@ -62,7 +62,7 @@ def is_name(code: str) -> bool:
 
 
 def exists(name: str) -> bool:
-    """Whether a dotted name is a module, or an attribute of one, of a class or of an object."""
+    """Returns whether a dotted name is a module or an attribute of a module, class or object."""
     found = resdet
     path = "resdet"
     for part in name.split(".")[1:]:
@@ -73,20 +73,20 @@ def exists(name: str) -> bool:
             except ModuleNotFoundError:
                 return part in getattr(found, "__annotations__", ())
             except Error:
-                return True  # a module for a package that is not installed
+                return True  # the module needs a package that is not installed
         else:
             found = getattr(found, part)
     return True
 
 
-def test_every_page_is_in_the_table_of_the_home_page():
-    """From which the site takes its navigation."""
+def test_the_home_page_lists_every_page():
+    """Checks the table that defines the navigation of the site."""
     listed = {target for _, target in links(REPOSITORY / "README.md")}
     pages = {name_of(page) for page in PAGES} - {"README.md"}
     assert pages | {"docs/api.rst"} <= listed
 
 
-def test_the_names_of_the_python_reference():
+def test_names_of_the_python_reference_exist():
     text = (REPOSITORY / "docs/api.rst").read_text(encoding="utf-8")
     names = re.findall(r"^\.\. auto\w+:: (\S+?)(?:\(\))?$", text, re.MULTILINE)
     assert len(names) > 60 and [name for name in names if not exists(name)] == []
@@ -94,7 +94,7 @@ def test_the_names_of_the_python_reference():
         assert [member for member in members.split(", ") if not exists(f"{name}.{member}")] == []
 
 
-def test_extras_that_an_installation_names():
+def test_extras_in_install_commands_exist():
     arguments: dict = {}
     with pytest.MonkeyPatch.context() as patch:
         setuptools = pytest.importorskip("setuptools", "77")

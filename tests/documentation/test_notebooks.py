@@ -1,4 +1,4 @@
-"""The notebooks run, and are committed without outputs."""
+"""Tests that the notebooks run and are committed without outputs."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ def name_of(notebook) -> str:
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
-def test_cells_compile_without_outputs(notebook):
+def test_cells_compile_and_have_no_outputs(notebook):
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert cells[0]["cell_type"] == "markdown" and code

@@ -1,7 +1,6 @@
-"""Python in the documentation: the blocks of a page run in order, in one namespace, in a folder with small stand-ins.
+"""Runs the Python blocks of each page of the documentation in order, in one namespace, with small models and images.
 
-A block below the comment `<!-- not run: REASON -->` is compiled, its imports are resolved, and the names of resdet in
-it exist.
+A block below the comment `<!-- not run: REASON -->` is only compiled; its imports and its names of resdet must exist.
 """
 
 import ast
@@ -58,8 +57,8 @@ IMAGES = (
     "photos/2.jpg",
     "photos/val/3.jpg",
 )
-ABSENT = {"h5py", "detectron2", "ray"}  # packages of other projects that a block may import
-GIVEN = {  # what the text of a page leaves to the reader
+ABSENT = {"h5py", "detectron2", "ray"}  # optional packages that a block may import
+GIVEN = {  # variables that a page leaves to the reader
     "docs/localization.md": lambda: {
         "labels": np.array([0]),
         "boxes": [np.array([[0, 0, 9, 9]])],
@@ -89,18 +88,18 @@ def test_blocks_compile_and_their_names_exist(block):
 
 
 def has(module, name: str) -> bool:
-    """Whether a module has a name, or a package a module that may not be imported yet."""
+    """Returns whether a module has an attribute, or a package a module that may not be imported yet."""
     return hasattr(module, name) or (hasattr(module, "__path__") and find_spec(f"{module.__name__}.{name}") is not None)
 
 
 def is_known(name: str) -> bool:
-    """Of `resdet.load(…).predict`, only what stands before a call."""
+    """Checks plain dotted names only; expressions such as `resdet.load(…).predict` count as known."""
     return exists(name) if name.replace(".", "").isidentifier() else True
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
-    """A folder with painted images, and small models under the names that the pages use."""
+    """Makes a folder with random images and with small models under the names that the pages use."""
     folder = tmp_path_factory.mktemp("stage")
     rng = np.random.default_rng(0)
     for name in IMAGES:
@@ -131,7 +130,7 @@ def test_blocks_run(page, stage, tmp_path, monkeypatch):
 
 
 def plain(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A generated image, in no time: trainings of the pages have thousands."""
+    """Generates a uniform image, which is fast; the pages train on thousands of images."""
     return np.full((size, size, 3), 20 * label, np.uint8)
 
 
@@ -139,7 +138,7 @@ ITERATE = DataLoader.__iter__
 
 
 def first_batch(loader: DataLoader):
-    """Of a loader that a page builds; those of trainings, which have no batch size, are read to the end."""
+    """Yields only the first batch of a page's loader; loaders of trainings, without a batch size, yield everything."""
     if loader.batch_size is None:
         yield from ITERATE(loader)
         return
@@ -147,7 +146,7 @@ def first_batch(loader: DataLoader):
 
 
 def stand_in(source) -> Path:
-    """A small model instead of the published one of a name."""
+    """Returns a small model in place of a published one."""
     if Path(source).exists():
         return Path(source)
     assert str(source) in zoo.names()

@@ -1,4 +1,4 @@
-"""What only a GPU can show of the classifiers; `make test-gpu`."""
+"""Tests classifiers on a GPU; run by `make test-gpu`."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def colors(monkeypatch):
-    """Noise around a color of each class for data: nothing that takes OpenCV to draw."""
+    """Replaces the data by noise around one color per class, which needs no OpenCV."""
 
     def open_on_device(config, split, device):
         rng, labels = np.random.default_rng(0), np.arange(512) % CLASSES
@@ -61,7 +61,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["plain", "averaged and mixed", "in parts"])
-def test_a_step_never_waits_for_the_device(options):
+def test_a_step_does_not_synchronize_with_the_device(options):
     made = trainer(**options)
     batches = made.task.training.batches(0)
     made.take_step(next(batches))
@@ -74,7 +74,7 @@ def test_a_step_never_waits_for_the_device(options):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_the_gpu_computes_what_the_cpu_computes():
+def test_outputs_equal_the_cpu():
     torch.manual_seed(0)
     net = create("resnet18", num_classes=10).eval()
     images = torch.randn(4, 3, 64, 64)
@@ -84,7 +84,7 @@ def test_the_gpu_computes_what_the_cpu_computes():
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_compiled_steps_train():
+def test_compiled_steps_reduce_the_loss():
     made = trainer(train={"compile": True})
     batches = made.task.training.batches(0)
     for _ in range(60):
@@ -95,8 +95,8 @@ def test_compiled_steps_train():
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["plain", "averaged and mixed", "in parts"])
-def test_captured_steps_are_eager_steps(options):
-    """Losses and weights after ten steps, up to the order of sums."""
+def test_captured_steps_equal_eager_steps(options):
+    """Compares losses and weights after ten steps, up to the order of summation."""
     losses, weights = {}, {}
     for graph in (False, True):
         torch.manual_seed(0)
@@ -115,7 +115,7 @@ def test_captured_steps_are_eager_steps(options):
 
 
 def test_the_schedule_reaches_captured_steps():
-    """A learning rate that became zero changes no weight."""
+    """Sets the learning rate to zero, after which a captured step must not change the weights."""
     made = trainer(train={"graph": True}, optim={"weight_decay": 0.0, "momentum": 0.0})
     batches = made.task.training.batches(0)
     for _ in range(6):

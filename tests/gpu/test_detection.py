@@ -1,4 +1,4 @@
-"""What only a GPU can show of the detectors; `make test-gpu`."""
+"""Tests detectors on a GPU; run by `make test-gpu`."""
 
 import pytest
 import torch
@@ -18,20 +18,20 @@ FAMILIES = [("fpn", False), ("fpn", True), ("c4", False), ("c4", True), ("cascad
 
 @pytest.fixture(autouse=True)
 def full_precision():
-    """Convolutions are in TF32 by default, matrix products are not."""
+    """Disables TF32 in convolutions, where it is the default; matrix products do not use it."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
 
 def batch(device: str, masks: bool) -> tuple[Images, Targets]:
-    """Objects in two images, one of them padded, none in the third."""
+    """Returns three images with two, one and no objects; the last two are padded."""
     images = tiny.images((64, 64), (64, 50), (30, 64))
     targets = tiny.targets(OBJECTS, OBJECTS[:1], [], masks=masks)
     return tuple(each(record, lambda field: field.to(device)) for record in (images, targets))
 
 
 def pair(family: str, masks: bool) -> tuple[Detector, Detector]:
-    """On the CPU and on the GPU; both learn from everything, for their random numbers differ."""
+    """Builds a model on CPU and GPU; both train on all anchors and regions, since their random numbers differ."""
     return tuple(tiny.make(family, masks, everything=True).to(device) for device in ("cpu", "cuda"))
 
 
@@ -40,7 +40,7 @@ def gradients(model: Detector) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family, masks", FAMILIES)
-def test_a_step_never_waits_for_the_device(family, masks):
+def test_a_step_does_not_synchronize_with_the_device(family, masks):
     model = tiny.make(family, masks).cuda().train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     given = batch("cuda", masks)
@@ -63,7 +63,7 @@ def test_a_step_never_waits_for_the_device(family, masks):
 
 @pytest.mark.parametrize("family, masks", FAMILIES)
 @torch.no_grad()
-def test_detecting_never_waits_for_the_device(family, masks):
+def test_inference_does_not_synchronize_with_the_device(family, masks):
     model, (images, _) = tiny.make(family, masks).cuda().eval(), batch("cuda", masks)
     model(images)
     torch.cuda.synchronize()
@@ -75,7 +75,7 @@ def test_detecting_never_waits_for_the_device(family, masks):
 
 
 @pytest.mark.parametrize("family, masks", FAMILIES)
-def test_losses_and_gradients_are_those_of_the_cpu(family, masks):
+def test_losses_and_gradients_equal_the_cpu(family, masks):
     cpu, gpu = pair(family, masks)
     found = {}
     for model, device in ((cpu, "cpu"), (gpu, "cuda")):
@@ -90,8 +90,8 @@ def test_losses_and_gradients_are_those_of_the_cpu(family, masks):
 
 @pytest.mark.parametrize("family, masks", FAMILIES)
 @torch.no_grad()
-def test_detections_are_those_of_the_cpu(family, masks):
-    """Nearly equal scores may change places, hence each box is looked for among all."""
+def test_detections_equal_the_cpu(family, masks):
+    """Searches each box among all boxes, since nearly equal scores may change the order."""
     cpu, gpu = pair(family, masks)
     expected, found = cpu.eval()(batch("cpu", masks)[0]), each(gpu.eval()(batch("cuda", masks)[0]), torch.Tensor.cpu)
     assert torch.equal(found.valid, expected.valid) and expected.valid.any(1).all()
@@ -102,7 +102,7 @@ def test_detections_are_those_of_the_cpu(family, masks):
 
 
 @pytest.mark.parametrize("family, masks", FAMILIES)
-def test_losses_and_detections_compile_whole(family, masks):
+def test_losses_and_detections_compile_fullgraph(family, masks):
     torch.compiler.reset()
     model = tiny.make(family, masks, everything=True).cuda().train()
     images, targets = batch("cuda", masks)
@@ -117,7 +117,7 @@ def test_losses_and_detections_compile_whole(family, masks):
 
 
 @pytest.mark.parametrize("family, masks", FAMILIES)
-def test_bfloat16_is_finite_and_near(family, masks):
+def test_bfloat16_losses_approximate_float32(family, masks):
     model = tiny.make(family, masks, everything=True).cuda().train()
     given = batch("cuda", masks)
     with torch.no_grad():
@@ -130,8 +130,8 @@ def test_bfloat16_is_finite_and_near(family, masks):
     assert all(gradient.isfinite().all() for gradient in gradients(model).values())
 
 
-def test_a_recorded_step_can_be_replayed():
-    """CUDA graphs: the whole step is recorded once, and gives what it gave."""
+def test_a_step_in_a_cuda_graph():
+    """Captures losses and gradients in a CUDA graph; a replay gives the same loss, and another for other images."""
     model = tiny.make("fpn", True, everything=True).cuda().train()
     images, targets = batch("cuda", True)
 

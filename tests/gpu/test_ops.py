@@ -1,4 +1,4 @@
-"""The operators on a GPU beside the references in plain torch on the CPU; `make test-gpu`."""
+"""Tests the operators on a GPU against those on the CPU; run by `make test-gpu`."""
 
 from functools import partial
 
@@ -35,7 +35,7 @@ def test_nms(count):
     assert torch.equal(found[1].cpu(), wanted[1])
 
 
-def test_nms_of_nothing():
+def test_nms_without_candidates():
     given = cuda(*candidates(20))
     assert not nms(*given[:3], given[3] & False, 0.5, 5)[1].any()
     assert nms(*(each[:, :0] for each in given), 0.5, 5)[0].shape == (2, 5)
@@ -60,7 +60,7 @@ def test_roi_align_and_its_gradient(dtype, tolerance, sampling, aligned, channel
 
 
 def test_roi_align_of_regions_of_any_image():
-    """In one row, as the packed positives of a batch."""
+    """Mixes regions of two images in one row, like the packed positives of a batch."""
     features = [feature.requires_grad_() for feature in pyramid(32)]
     boxes, levels = (each.flatten(0, 1)[None] for each in regions(40))
     images = torch.randint(2, levels.shape)
@@ -74,14 +74,14 @@ def test_roi_align_of_regions_of_any_image():
         torch.testing.assert_close(ours.cpu(), theirs, atol=4e-4, rtol=1e-4)
 
 
-def test_roi_align_of_standard_memory_format_and_of_nothing():
+def test_roi_align_of_contiguous_maps_and_of_no_regions():
     features, (boxes, levels) = cuda(*pyramid()), cuda(*regions())
     found = roi_align([each.contiguous() for each in features], boxes, levels, SCALES, 7)
     torch.testing.assert_close(found, roi_align(features, boxes, levels, SCALES, 7))
     assert roi_align(features, boxes[:, :0], levels[:, :0], SCALES, 7).shape == (2, 0, 6, 7, 7)
 
 
-def test_the_operators_are_well_formed():
+def test_the_operators_pass_opcheck():
     features = [feature.requires_grad_() for feature in cuda(*pyramid())]
     boxes, levels = cuda(*regions())
     images = torch.randint(2, levels.shape, device="cuda")
@@ -89,7 +89,7 @@ def test_the_operators_are_well_formed():
     torch.library.opcheck(nms_op, (*cuda(*candidates(20)), 0.5, 5))
 
 
-def test_pooling():
+def test_roi_pool():
     feature, (boxes, _) = pyramid()[1].requires_grad_(), regions()
     on_gpu = feature.detach().cuda().requires_grad_()
     wanted, found = roi_pool(feature, boxes, SCALES[1], 5), roi_pool(on_gpu, boxes.cuda(), SCALES[1], 5)
@@ -110,7 +110,7 @@ def test_masks():
     assert encode(part.masks, (128, 160)) == encode(part.masks.cpu(), (128, 160))
 
 
-def test_nothing_waits_for_the_device():
+def test_the_operators_do_not_synchronize_with_the_device():
     features = [feature.requires_grad_() for feature in cuda(*pyramid())]
     given = cuda(*candidates(200))
 

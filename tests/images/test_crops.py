@@ -1,4 +1,4 @@
-"""Crops against Pillow's resize and torchvision's sampling laws."""
+"""Tests crops against Pillow's resize and torchvision's random distributions."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "data" / "imagenet_3
 
 
 class Raw:
-    """An image in memory, which cannot be decoded at a reduced scale."""
+    """An in-memory image that cannot be decoded at a reduced scale."""
 
     def __init__(self, pixels):
         self.pixels, self.size = pixels, (pixels.shape[1], pixels.shape[0])
@@ -26,7 +26,7 @@ class Raw:
 
 
 class Jpeg(Raw):
-    """An encoded image, decoded at the smallest scale that is large enough."""
+    """An encoded image that is decoded at the smallest sufficient scale."""
 
     def __init__(self, data):
         self.data = np.frombuffer(data, np.uint8)
@@ -42,7 +42,7 @@ class Jpeg(Raw):
 
 
 def scene(width, height, seed=0):
-    """Blobs of several sizes, rather like a photograph's spectrum."""
+    """Returns blobs of several sizes, with a spectrum similar to a photograph's."""
     rng = np.random.default_rng(seed)
     layers = [
         cv2.resize(rng.normal(0, 6 * s, (height // s + 2, width // s + 2, 3)), (width, height)) for s in (2, 4, 8, 16)
@@ -59,7 +59,7 @@ def difference(a, b):
 
 
 class Fixed:
-    """A generator that answers with the given integers."""
+    """A fake generator that returns the given integers."""
 
     def __init__(self, *answers):
         self.answers = iter(answers)
@@ -72,8 +72,8 @@ class Fixed:
 
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (301, 200), (90, 61), (1200, 900)])
 @pytest.mark.parametrize("kind, pixels_off", [("raw", 0.15), ("jpeg", 0.25)])
-def test_scale_jitter_crop_is_pillows_resize_then_crop(size, kind, pixels_off):
-    """Nearer by far than a crop that lies one pixel off; a decoder's reduction is sharper than Pillow's triangle."""
+def test_scale_jitter_crop_approximates_pillow(size, kind, pixels_off):
+    """Bounds the difference by that of a crop one pixel off; reduced JPEG decoding is sharper than Pillow's filter."""
     pixels = scene(*size)
     image = Raw(pixels) if kind == "raw" else Jpeg(cv2.imencode(".jpg", pixels)[1].tobytes())
     for short, x, y in [(100, 3, 0), (127, 11, 7), (160, 48, 31)]:
@@ -85,8 +85,8 @@ def test_scale_jitter_crop_is_pillows_resize_then_crop(size, kind, pixels_off):
         assert difference(got, wanted) < pixels_off * difference(one_pixel_off, wanted)
 
 
-def test_a_ramp_is_sampled_where_it_should_be():
-    """A linear ramp has a closed form at any crop and scale: the value at each sample's position."""
+def test_a_ramp_is_sampled_at_the_right_positions():
+    """Compares crops of a linear ramp with the closed form, the value at each sample's position."""
     image = Raw(np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 150, 0).repeat(3, 2))
     for box, target in [((20.3, 10, 100, 100), 64), ((30.75, 5, 140, 120), 30), ((40, 40, 25.5, 25), 64)]:
         got = crops.resample(image, box, (target, target))[target // 2, :, 0]
@@ -94,7 +94,7 @@ def test_a_ramp_is_sampled_where_it_should_be():
         assert np.abs(got - wanted).max() < 0.75
 
 
-def test_random_resized_crop_is_pillows_resize_of_the_box():
+def test_random_resized_crop_approximates_pillow():
     pixels = scene(400, 300)
     for seed in range(8):
         x, y, w, h = crops.random_box((400, 300), np.random.default_rng(seed), (0.08, 1), (3 / 4, 4 / 3))
@@ -103,7 +103,7 @@ def test_random_resized_crop_is_pillows_resize_of_the_box():
 
 
 @pytest.mark.parametrize("size", [(500, 375), (200, 640), (33, 32)])
-def test_random_boxes_follow_torchvisions_law(size):
+def test_random_boxes_have_torchvisions_distribution(size):
     scale, ratio, draws = (0.08, 1.0), (3 / 4, 4 / 3), 1500
     rng = np.random.default_rng(0)
     ours = np.array([crops.random_box(size, rng, scale, ratio) for _ in range(draws)], float)
@@ -121,7 +121,7 @@ def test_random_boxes_follow_torchvisions_law(size):
         assert ks_2samp(measure(ours), measure(theirs)).pvalue > 0.005
 
 
-def test_a_box_that_cannot_fit_becomes_torchvisions_central_one():
+def test_an_impossible_box_becomes_torchvisions_center_box():
     torch.manual_seed(0)
     for size in [(1000, 10), (10, 1000), (7, 5)]:
         blank = torch.empty(3, size[1], size[0])
@@ -132,7 +132,7 @@ def test_a_box_that_cannot_fit_becomes_torchvisions_central_one():
 @pytest.mark.parametrize("short, size", [(96, 81), (96, 8), (40, 40), (300, 224), (13, 5)])
 @pytest.mark.parametrize("sides", [(300, 200), (131, 149), (64, 48), (31, 47), (700, 90)])
 def test_the_center_crop_is_the_middle_of_the_resized_image(sides, short, size):
-    """Bit for bit, though only what the crop needs is filtered."""
+    """Compares bit for bit; `center_crop` resizes only the region that it needs."""
     image = Raw(scene(*sides))
     whole = crops.rectangle(image, short)
     top, left = (round((side - size) / 2) for side in whole.shape[:2])
@@ -141,7 +141,7 @@ def test_the_center_crop_is_the_middle_of_the_resized_image(sides, short, size):
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 301), (64, 48), (31, 47)])
-def test_centre_and_ten_crops_are_torchvisions(size):
+def test_center_and_ten_crops_match_torchvision(size):
     pixels = scene(*size)
     whole = Pillow.fromarray(pixels)
     resize = transforms.Resize(96)
@@ -156,7 +156,7 @@ def test_centre_and_ten_crops_are_torchvisions(size):
     assert difference(rectangle, np.asarray(resize(whole))) < 1.3
 
 
-def test_flip_happens_as_often_as_it_should():
+def test_flip_probability():
     pixels = scene(20, 10)
     rng = np.random.default_rng(0)
     flips = sum(np.array_equal(crops.random_flip(pixels, rng, 0.3), pixels[:, ::-1]) for _ in range(1000))
@@ -175,7 +175,7 @@ def test_short_sides_cover_the_whole_range(monkeypatch):
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the photographs of ../shared are not here")
-def test_evaluation_crops_of_photographs_are_near_pillows():
+def test_evaluation_crops_of_photographs_approximate_pillow():
     ours, linear = [], []
     for path in sorted(PHOTOGRAPHS.iterdir())[::3]:
         image = Jpeg(path.read_bytes())

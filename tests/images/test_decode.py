@@ -1,4 +1,4 @@
-"""Encoded images against Pillow, and damage against what Pillow wrote before we broke it."""
+"""Tests image decoding against Pillow, and the errors of damaged images."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 
 
 def picture(width: int = 320, height: int = 200) -> Image.Image:
-    """Something smooth with a little noise, as photographs are."""
+    """Returns a smooth image with a little noise, similar to a photograph."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (5, 8, 3), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
     noise = rng.normal(0, 4, (height, width, 3))
@@ -82,12 +82,12 @@ def test_exif_orientation_is_applied_as_pillow_does(format, orientation):
 
 
 @pytest.mark.parametrize("width, height", [(1, 1), (1, 9), (9, 1)])
-def test_a_mirrored_line_has_strides_that_torch_accepts(width, height):
+def test_a_mirrored_line_has_positive_strides(width, height):
     pixels = EncodedImage(encode(picture(width, height), "PNG", exif=exif(3)), "a").decode()
     assert min(pixels.strides) > 0
 
 
-def test_the_first_of_two_widths_counts_in_a_tiff():
+def test_a_tiff_with_two_widths_has_the_first():
     data = bytearray(encode(picture(), "TIFF"))
     (directory,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, directory)
@@ -99,8 +99,8 @@ def test_the_first_of_two_widths_counts_in_a_tiff():
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_an_image_that_was_annotated_as_it_is_stored(format, orientation):
-    """Where the size alone tells so; Pillow opens what is stored."""
+def test_as_annotated_returns_the_stored_image_if_its_size_fits(format, orientation):
+    """Checks that EXIF rotation is ignored if only the stored size fits, and compares pixels with Pillow."""
     data = encode(picture(), format, exif=exif(orientation))
     image = EncodedImage(data, "a")
     assert image.as_annotated(image.size) is image and image.as_annotated((640, 400)) is image
@@ -112,7 +112,7 @@ def test_an_image_that_was_annotated_as_it_is_stored(format, orientation):
 
 
 @pytest.mark.parametrize("format", ["WEBP", "TIFF"])
-def test_size_is_that_of_the_decoded_picture_where_opencv_turns_it(format):
+def test_size_matches_the_pixels_of_rotated_images(format):
     image = EncodedImage(encode(picture(), format, exif=exif(6)), "a")
     assert image.decode().shape[1::-1] == image.size
 
@@ -120,14 +120,14 @@ def test_size_is_that_of_the_decoded_picture_where_opencv_turns_it(format):
 @pytest.mark.parametrize(
     "before",
     [
-        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"),  # XMP shares EXIF's marker
-        segment(0xE1, b"Exif\0\0MM\0*\0\0\xff\xff broken"),  # points outside itself
-        segment(0xED, b"Photoshop 3.0\0" + JPEG[:3000]),  # a thumbnail with its own frame
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"),  # XMP has the marker of EXIF
+        segment(0xE1, b"Exif\0\0MM\0*\0\0\xff\xff broken"),  # the offset points outside the segment
+        segment(0xED, b"Photoshop 3.0\0" + JPEG[:3000]),  # a thumbnail with a frame
         b"\xff\xff\xff",  # fill bytes
     ],
     ids=["xmp", "broken exif", "thumbnail", "fill"],
 )
-def test_segments_before_the_frame_are_passed_over(before):
+def test_segments_before_the_frame_are_skipped(before):
     image = EncodedImage(JPEG[:2] + before + JPEG[2:], "a")
     assert image.size == (320, 200)
     assert np.abs(image.decode() - pillow(JPEG)).mean() < 1
@@ -165,7 +165,7 @@ def test_cmyk_jpeg():
     assert np.abs(EncodedImage(data, "a").decode() - pillow(data)).mean() < 2
 
 
-def test_content_decides_and_not_the_name():
+def test_the_format_is_detected_from_the_content():
     assert np.array_equal(EncodedImage(PNG, "n02105855_2933.JPEG").decode(), pillow(PNG))
 
 
@@ -182,14 +182,14 @@ def test_content_decides_and_not_the_name():
         ((500, 500), (320, 200)),
     ],
 )
-def test_reduced_decoding_is_the_smallest_that_suffices(smallest, expected):
+def test_reduced_decoding_takes_the_smallest_sufficient_scale(smallest, expected):
     pixels = EncodedImage(JPEG, "a").decode(smallest)
     assert pixels.shape[1::-1] == expected
     reference = Image.open(io.BytesIO(JPEG)).resize(expected, Image.BOX)
     assert np.abs(pixels - np.asarray(reference).astype(int)).mean() < 2
 
 
-def test_reduction_rounds_up_and_turns_with_the_camera():
+def test_reduced_decoding_rounds_up_and_applies_exif():
     data = encode(picture(321, 201), "JPEG", exif=exif(6))
     assert EncodedImage(data, "a").decode((101, 161)).shape == (161, 101, 3)
     assert EncodedImage(data, "a").decode((102, 161)).shape == (321, 201, 3)
@@ -223,18 +223,18 @@ def test_reduction_rounds_up_and_turns_with_the_camera():
     ],
     ids=lambda value: None if isinstance(value, bytes) else value,
 )
-def test_damage_is_one_sentence(data, what):
+def test_damaged_images_raise_a_one_line_error(data, what):
     image = EncodedImage(data, "train/dog/a.jpg")
     with pytest.raises(DataError, match=rf"^train/dog/a.jpg .*{what}.*delete it or set data.on_bad_image=skip\.$"):
         image.decode()
 
 
-def test_junk_and_a_second_picture_after_the_end_do_no_harm():
+def test_data_after_the_end_are_ignored():
     for tail in (b"junk" * 100, JPEG[:3000]):
         assert np.array_equal(EncodedImage(JPEG + tail, "a").decode(), EncodedImage(JPEG, "a").decode())
 
 
-def test_random_damage_never_raises_anything_else(capfd):
+def test_random_damage_raises_only_data_errors(capfd):
     rng = np.random.default_rng(1)
     for data in (JPEG, PNG, encode(picture(), "TIFF"), encode(picture(), "GIF"), encode(picture(), "BMP")):
         for _ in range(40):
@@ -261,7 +261,7 @@ def test_raw_image():
         RawImage(pixels / 255, "cifar:0")
 
 
-def test_overhead_is_small_beside_decoding():
+def test_overhead_is_small_compared_with_decoding():
     data = encode(picture(500, 375), "JPEG", quality=90)
 
     def fastest(function) -> float:
@@ -278,7 +278,7 @@ def test_overhead_is_small_beside_decoding():
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared photographs are not beside this repository")
-def test_shared_photographs_have_the_size_that_pillow_says():
+def test_shared_photographs_have_pillows_size():
     files = [file for suffix in ("jpg", "jpeg", "png") for file in sorted(SHARED.rglob(f"*.{suffix}"))[:60]]
     for file in files:
         image = EncodedImage(file.read_bytes(), file.name)

@@ -1,4 +1,4 @@
-"""Hashes of pictures that have a closed form."""
+"""Tests difference hashes of images whose hash is known."""
 
 import cv2
 import numpy as np
@@ -6,13 +6,13 @@ import pytest
 
 from resdet.images.dhash import bit_count, candidates, dhash, dhash_of
 
-# Each value is that of a cell of 10 × 10 pixels: the reduction to 9 × 8 is exact.
+# Each value fills a cell of 10 × 10 pixels, so that the reduction to 9 × 8 is exact.
 RISING = np.arange(9) * 20
 ZIGZAG = np.array([0, 50, 0, 50, 0, 50, 0, 50, 0])
 
 
 def cells(rows: np.ndarray) -> np.ndarray:
-    """Gray pixels uint8 [80, 90] of values [8, 9] or [9]."""
+    """Returns gray pixels, uint8 [80, 90], of values [8, 9] or [9]."""
     return np.kron(np.broadcast_to(rows, (8, 9)), np.ones((10, 10))).astype(np.uint8)
 
 
@@ -32,7 +32,7 @@ def test_the_hash_of_a_pattern(rows, expected):
     assert dhash_of(cells(rows)) == expected
 
 
-def test_the_hash_of_a_file_is_that_of_its_pixels_at_any_size(tmp_path):
+def test_the_hash_of_a_file_at_several_sizes(tmp_path):
     for scale in (1, 4, 16):
         pixels = np.kron(cells(ZIGZAG), np.ones((scale, scale), np.uint8))
         cv2.imwrite(str(tmp_path / "zigzag.png"), pixels)
@@ -42,12 +42,12 @@ def test_the_hash_of_a_file_is_that_of_its_pixels_at_any_size(tmp_path):
     assert dhash(tmp_path / "broken.jpg") == 0
 
 
-def test_the_hash_of_a_file_that_cannot_be_read(tmp_path):
+def test_the_hash_of_a_missing_file_is_zero(tmp_path):
     assert dhash(tmp_path / "missing.png") == 0
 
 
-def test_bits_and_uniform_pictures():
+def test_bit_counts_and_hashes_of_uniform_images():
     values = np.array([0, 1, 2**63, 2**64 - 1, 0xF, 0x1F], np.uint64)
     assert bit_count(values).tolist() == [0, 1, 1, 64, 4, 5]
-    for given in (values, ~values):  # four ones, or four zeros, tell nothing
+    for given in (values, ~values):  # hashes with up to four ones or zeros are not compared
         assert {index for members in candidates(given) for index in members.tolist()} == {5}

@@ -1,4 +1,4 @@
-"""What `predict` takes, and what it returns: a single result for a single image."""
+"""Tests the inputs and results of `predict`: one result for a single image, a list for several."""
 
 import cv2
 import numpy as np
@@ -73,7 +73,7 @@ def test_several_images_give_a_list(kind, detector, folder, pixels):
     assert all(np.array_equal(result.scores, expected.scores) for result in results)
 
 
-def test_a_stream_reads_an_image_when_its_result_is_asked_for(detector, pixels):
+def test_a_stream_reads_images_on_demand(detector, pixels):
     read = []
     inputs = (read.append(number) or pixels for number in range(5))
     results = detector.predict(inputs, stream=True)
@@ -81,7 +81,7 @@ def test_a_stream_reads_an_image_when_its_result_is_asked_for(detector, pixels):
     assert read == [0]
 
 
-def test_a_batch_gives_the_results_of_its_images(detector, folder):
+def test_results_do_not_depend_on_the_batch(detector, folder):
     one, two = (detector.predict(folder, score=0.0, batch=batch) for batch in (1, 2))
     for a, b in zip(one, two):
         assert a.labels.tolist() == b.labels.tolist() and np.allclose(a.boxes, b.boxes, atol=0.01)
@@ -110,12 +110,12 @@ def test_a_video(detector, tmp_path, pixels):
         ("nowhere.png", "nowhere.png"),
     ],
 )
-def test_what_is_no_image(inputs, problem, detector):
+def test_invalid_inputs_are_refused(inputs, problem, detector):
     with pytest.raises(DataError, match=problem):
         detector.predict(inputs)
 
 
-def test_a_folder_without_images(detector, tmp_path):
+def test_a_folder_without_images_is_refused(detector, tmp_path):
     with pytest.raises(DataError, match="no image there"):
         detector.predict(tmp_path)
 
@@ -131,14 +131,14 @@ def test_a_classifier(folder, pixels):
     assert '"names"' in (folder / "result.json").read_text() and result.to_dict()["labels"] == result.labels.tolist()
 
 
-def test_what_a_result_becomes(detector, tmp_path, pixels):
+def test_conversions_of_a_result(detector, tmp_path, pixels):
     model = tiny.make("fpn", True).eval()
     result = model.predict(pixels, score=0.0)
     target = result.to_torchvision()
     assert target["masks"].shape == (len(result), 1, 60, 80)
     assert target["labels"].tolist() == (result.labels + 1).tolist()
     result.save(tmp_path / "drawn.png")
-    assert cv2.imread(str(tmp_path / "drawn.png")).shape == (480, 640, 3)  # small ones are enlarged
+    assert cv2.imread(str(tmp_path / "drawn.png")).shape == (480, 640, 3)  # small images are enlarged
     result.save(tmp_path / "result.json")
     assert result.plot().size == (640, 480)
 
@@ -152,8 +152,8 @@ def test_a_data_frame(detector, pixels):
     )
 
 
-def test_losses_of_lists_are_those_of_records():
-    """Images of two sizes as torchvision's detectors take them, one with two objects, one with none."""
+def test_losses_of_lists_equal_those_of_records():
+    """Compares lists in torchvision's format with records, for images of two sizes with two objects and none."""
     model = tiny.make("fpn", True, everything=True)
     generator = torch.Generator().manual_seed(0)
     images = [
@@ -167,7 +167,7 @@ def test_losses_of_lists_are_those_of_records():
     records = images_from_list(images), targets_from_list(targets)
     assert records[0].pixels.shape == (2, 3, 64, 96) and records[0].sizes.tolist() == [[64, 96], [48, 64]]
     assert records[1].valid.tolist() == [[True, True], [False, False]] and records[1].labels[0].tolist() == [0, 2]
-    assert records[1].masks[0].min() == 255  # each fills its box
+    assert records[1].masks[0].min() == 255  # each mask fills its box
     seeded = lambda *inputs: [torch.manual_seed(0), model.losses(*inputs)][1]
     expected, losses = seeded(*records), seeded(images, targets)
     assert losses.keys() == expected.keys() and all(torch.equal(losses[key], expected[key]) for key in losses)
@@ -176,6 +176,6 @@ def test_losses_of_lists_are_those_of_records():
     assert model.eval()(images).boxes.shape[0] == 2
 
 
-def test_a_label_of_zero_is_torchvisions_background():
+def test_a_label_of_zero_is_refused():
     with pytest.raises(DataError, match="labels count from 1"):
         targets_from_list([{"boxes": torch.zeros(1, 4), "labels": torch.zeros(1, dtype=torch.int64)}])

@@ -1,4 +1,4 @@
-"""Images are prepared in threads ahead of their use, in order, and not many of them."""
+"""Tests that items are processed in threads ahead of their use, in order and in limited number."""
 
 import threading
 from collections.abc import Sequence
@@ -20,28 +20,28 @@ def test_results_come_in_order_from_other_threads():
     assert threading.main_thread() not in threads
 
 
-def test_no_more_than_the_given_number_is_ahead():
+def test_the_number_of_items_ahead_is_limited():
     started = []
     for number, _ in prefetched(started.append, range(20), 3):
         assert len(started) <= number + 4
 
 
-def test_work_goes_on_while_a_result_is_used():
-    """The next ones are computed before anybody asks for them."""
+def test_work_continues_while_a_result_is_used():
+    """Checks that the next results are computed before they are requested."""
     done = [threading.Event() for _ in range(3)]
     results = prefetched(lambda n: done[n].set(), range(3), 2)
     next(results)
     assert done[1].wait(30) and done[2].wait(30)
 
 
-def test_an_iterator_is_read_when_asked():
+def test_an_iterator_is_not_read_ahead():
     read = []
     results = prefetched(str, (read.append(n) or n for n in range(3)), 2)
     assert next(results) == (0, "0") and read == [0]
     assert [*results] == [(1, "1"), (2, "2")]
 
 
-def test_an_error_comes_in_its_place():
+def test_an_error_is_raised_in_order():
     results = prefetched(lambda n: 1 // (n - 2), range(9), 4)
     assert [next(results)[0], next(results)[0]] == [0, 1]
     with pytest.raises(ZeroDivisionError):
@@ -49,7 +49,7 @@ def test_an_error_comes_in_its_place():
 
 
 class Camera:
-    """Refills one array, and can be read again."""
+    """An iterable that yields one array with changing content and can be iterated again."""
 
     def __iter__(self):
         frame = np.zeros(1, int)
@@ -62,7 +62,7 @@ def test_an_iterable_that_reuses_its_item_is_not_read_ahead():
     assert [seen for _, seen in prefetched(lambda frame: int(frame[0]), Camera(), 3)] == [0, 1, 2, 3, 4, 5]
 
 
-def test_an_error_of_the_items_comes_after_the_results_before_it():
+def test_an_error_of_an_item_follows_the_earlier_results():
     class Items(Sequence):
         def __len__(self):
             return 3
@@ -78,7 +78,7 @@ def test_an_error_of_the_items_comes_after_the_results_before_it():
         next(results)
 
 
-def test_an_abandoned_generator_computes_nothing_more():
+def test_a_closed_generator_starts_no_more_work():
     running, proceed, started = threading.Event(), threading.Event(), []
 
     def work(number):
@@ -92,8 +92,8 @@ def test_an_abandoned_generator_computes_nothing_more():
     assert running.wait(30)
     results.close()
     proceed.set()
-    assert len(started) < 41  # at most those that threads had begun
+    assert len(started) < 41  # only the calls that threads had started
 
 
-def test_nothing_gives_nothing():
+def test_no_items():
     assert [*prefetched(str, [], 2)] == []

@@ -1,4 +1,4 @@
-"""Resizing beside the libraries whose way it follows."""
+"""Tests the resizing styles against OpenCV, Pillow and torchvision."""
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ def picture(width, height, grain=4):
 
 
 def torchvisions(pixels, short, long):
-    """What its detectors see, before padding; normalized by nothing."""
+    """Resizes by the transform of torchvision's detectors, without padding and normalization."""
     transform = GeneralizedRCNNTransform(short, long, [0.0] * 3, [1.0] * 3).eval()
     images, _ = transform([torch.from_numpy(pixels).permute(2, 0, 1).float()])
     height, width = images.image_sizes[0]
@@ -29,7 +29,7 @@ def torchvisions(pixels, short, long):
 
 @pytest.mark.parametrize("size", [(640, 480), (333, 500), (97, 31), (30, 30), (7, 90), (400, 60)])
 @pytest.mark.parametrize("limits", [(80, 133), (200, 240)])
-def test_torchvisions_way(size, limits):
+def test_torchvision_style_equals_torchvision(size, limits):
     pixels = picture(*size)
     expected = torchvisions(pixels, *limits)
     ours = resize(RawImage(pixels, "a"), *limits, "torchvision")
@@ -37,8 +37,8 @@ def test_torchvisions_way(size, limits):
     np.testing.assert_allclose(ours, expected, atol=1e-3)
 
 
-def test_torchvisions_sizes():
-    """Its floor of a product that may fall just below a whole number."""
+def test_torchvision_sizes_equal_torchvision():
+    """Compares many sizes, since torchvision floors a product that may fall just below an integer."""
     rng = np.random.default_rng(0)
     for width, height in rng.integers(4, 60, (60, 2)).tolist():
         short, long = int(rng.integers(8, 40)), int(rng.integers(40, 60))
@@ -47,8 +47,8 @@ def test_torchvisions_sizes():
 
 
 @pytest.mark.parametrize("size", [(640, 480), (97, 31), (31, 97), (30, 30)])
-def test_pillows_way_antialiases(size):
-    """torchvision's own antialiased kernel on uint8 is made to equal Pillow's, to a level."""
+def test_pillow_style_antialiases(size):
+    """Compares with torchvision's antialiased uint8 kernel, which equals Pillow's up to one level."""
     pixels = picture(*size)
     ours = resize(RawImage(pixels, "a"), 80, 133, "pillow")
     expected = F.resize(torch.from_numpy(pixels).permute(2, 0, 1), list(ours.shape[:2]), antialias=True)
@@ -62,15 +62,15 @@ def test_pillows_way_antialiases(size):
         ((640, 480), (1067, 800)),  # 1066.67
         ((500, 333), (1201, 800)),  # 1201.2
         ((427, 640), (800, 1199)),  # 1199.06
-        ((1000, 300), (1333, 400)),  # the long side rules: 399.9
+        ((1000, 300), (1333, 400)),  # limited by the long side: 399.9
         ((800, 800), (800, 800)),
     ],
 )
-def test_pillows_sizes_are_rounded_to_the_nearest(size, expected):
+def test_pillow_sizes_are_rounded_to_nearest(size, expected):
     assert new_size(*size, 800, 1333, "pillow") == expected
 
 
-def test_opencvs_sizes_are_the_nearest_within_the_limit():
+def test_opencv_sizes_are_rounded_to_nearest_within_the_limits():
     rng = np.random.default_rng(1)
     for width, height in rng.integers(1, 3000, (200, 2)).tolist():
         new = new_size(width, height, 800, 1333)
@@ -79,7 +79,7 @@ def test_opencvs_sizes_are_the_nearest_within_the_limit():
         assert min(new) == 800 or max(new) == 1333
 
 
-def test_opencvs_way_averages_what_shrinks_and_interpolates_what_does_not():
+def test_opencv_style_averages_to_shrink_and_interpolates_to_enlarge():
     blocks = picture(120, 90)
     means = blocks.reshape(30, 3, 40, 3, 3).mean((1, 3))
     assert np.abs(resize_pixels(blocks, 40, 30) - means).max() <= 0.5 + 1e-6
@@ -92,16 +92,16 @@ def test_opencvs_way_averages_what_shrinks_and_interpolates_what_does_not():
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("size", [(20000, 10), (10, 20000), (20000, 1), (1, 1)])
-def test_very_narrow_pictures_keep_a_pixel_a_side(style, size):
+def test_very_narrow_images_keep_a_pixel_per_side(style, size):
     resized = resize(RawImage(np.full((size[1], size[0], 3), 77, np.uint8), "a"), 800, 1333, style)
     height, width = resized.shape[:2]
     assert min(width, height) >= 1 and max(width, height) <= 1333
     assert (width > height) == (size[0] > size[1])
-    np.testing.assert_allclose(resized, 77, rtol=1e-5)  # its sums are in another order with another count of threads
+    np.testing.assert_allclose(resized, 77, rtol=1e-5)  # the order of summation depends on the number of threads
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_jpeg_gives_about_what_its_pixels_give(style):
+def test_a_jpeg_resizes_like_its_pixels(style):
     pixels = picture(640, 480, grain=20)
     jpeg = EncodedImage(cv2.imencode(".jpg", pixels[..., ::-1])[1].tobytes(), "a.jpg")
     encoded, raw = (resize(image, 120, 200, style).astype(int) for image in (jpeg, RawImage(pixels, "a")))

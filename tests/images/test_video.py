@@ -1,4 +1,4 @@
-"""Videos: their frames, rate and orientation, cameras that stand in, and the files that are written."""
+"""Tests reading and writing videos: frames, rate, orientation, simulated cameras and output files."""
 
 import threading
 from time import sleep
@@ -21,7 +21,7 @@ def gray(value: int) -> np.ndarray:
 
 
 def written(path, values=(20, 90, 160, 230)):
-    """A video by OpenCV alone, one gray value a frame; the upper left quarter is white."""
+    """Writes a video with OpenCV, one gray value per frame; the upper left quarter is white."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT))
     for value in values:
         pixels = gray(value)
@@ -32,7 +32,7 @@ def written(path, values=(20, 90, 160, 230)):
 
 
 class Camera:
-    """Stands in for cv2.VideoCapture: hands out a frame whenever the test allows one more."""
+    """A fake cv2.VideoCapture that returns a frame each time the test allows one."""
 
     def __init__(self, values, rate=0.0):
         self.values, self.rate = iter(values), rate
@@ -65,7 +65,7 @@ def test_every_frame_of_a_file_with_its_time(tmp_path):
 
 
 def test_a_rotated_video_is_upright(tmp_path):
-    """The matrix of the track's header says to turn by 90 degrees clockwise, as files of telephones do."""
+    """Sets the matrix of the track header to a clockwise rotation by 90 degrees, as in files of phones."""
     data = bytearray(written(tmp_path / "a.mp4").read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40
     fixed = lambda *values: b"".join(int(value).to_bytes(4, "big", signed=True) for value in values)
@@ -81,12 +81,12 @@ def test_a_rotated_video_is_upright(tmp_path):
     "source, expected",
     [("a.MP4", True), ("0", True), ("rtsp://host/live?x=1", True), ("https://host/a.m3u8", True), ("a.jpg", False)],
 )
-def test_names_of_videos(source, expected, tmp_path, monkeypatch):
+def test_video_sources_are_recognized(source, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert is_video(source) == expected
 
 
-def test_a_file_named_as_a_number_is_none(tmp_path, monkeypatch):
+def test_a_file_named_as_a_number_is_no_camera(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "7").touch()
     assert not is_video("7") and is_video("8")
@@ -95,13 +95,13 @@ def test_a_file_named_as_a_number_is_none(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "source, sentence", [("absent.mp4", "cannot read the video"), ("987", "987: cannot open the camera or the stream")]
 )
-def test_what_cannot_be_opened(source, sentence):
+def test_unreadable_sources_are_refused(source, sentence):
     with pytest.raises(DataError, match=sentence):
         Video(source)
 
 
 def test_a_camera_gives_the_newest_frame(monkeypatch):
-    """While the first frame is looked at, four more arrive: only the last one of these is waiting."""
+    """Lets four frames arrive while the first is in use; only the last of them is kept."""
     camera = Camera([10, 20, 30, 40, 50])
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
     opened = Video("0")
@@ -112,19 +112,19 @@ def test_a_camera_gives_the_newest_frame(monkeypatch):
     camera.allowed.release(4)
     while camera.read_so_far < 5:
         sleep(0.001)
-    camera.allowed.release()  # the end, which is told after the last frame is taken
-    assert [frame.pixels[0, 0, 0] for frame in frames] in ([50], [40, 50])  # 40 if it is taken before 50 comes
+    camera.allowed.release()  # the end of the stream, which follows the last frame
+    assert [frame.pixels[0, 0, 0] for frame in frames] in ([50], [40, 50])  # 40 if it is read before 50 arrives
     assert camera.released.wait(60)
 
 
-def test_an_address_with_a_question_mark_is_no_glob(monkeypatch):
+def test_a_url_with_a_question_mark_is_no_glob(monkeypatch):
     camera = Camera([10])
     camera.allowed.release(2)
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
     assert [frame[0, 0, 0] for frame in images_in("rtsp://host/live?channel=1")] == [10]
 
 
-def test_a_camera_that_is_left_is_released(monkeypatch):
+def test_closing_the_frames_releases_the_camera(monkeypatch):
     camera = Camera([10, 20, 30])
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
     frames = iter(Video("rtsp://host/live"))
@@ -146,8 +146,8 @@ def test_a_written_file_keeps_frames_and_rate(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.mp4"]
 
 
-def test_a_slow_camera_is_shown_at_its_own_speed(tmp_path):
-    """Frames of 0, 0.3 and 0.32 s at ten per second: the first fills three places, the third finds its place taken."""
+def test_frames_are_written_at_their_times(tmp_path):
+    """Writes frames of 0, 0.3, 0.32 and 0.4 s at 10 per second: the first is shown three times, the third dropped."""
     with VideoWriter(tmp_path / "a.mp4", 10) as writer:
         for value, time in ((30, 0.0), (120, 0.3), (210, 0.32), (250, 0.4)):
             writer.write(gray(value), time)
@@ -173,14 +173,14 @@ def test_an_interrupted_file_is_complete(tmp_path):
     assert frames_in(tmp_path / "a.mp4") == 1
 
 
-def test_without_frames_there_is_no_file(tmp_path):
+def test_no_file_is_written_without_frames(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", RATE):
         pass
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_not_whole_is_told(tmp_path):
-    """As on a full disk, of which OpenCV says nothing."""
+def test_a_failed_write_is_reported(tmp_path):
+    """Removes the temporary file to simulate a full disk, on which OpenCV reports no error."""
     writer = VideoWriter(tmp_path / "a.mp4", RATE)
     writer.write(gray(100), 0)
     writer.temporary.unlink()

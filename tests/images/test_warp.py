@@ -1,4 +1,4 @@
-"""R-CNN's warp against arithmetic and against OpenCV."""
+"""Tests R-CNN's warp against closed forms and OpenCV."""
 
 import cv2
 import numpy as np
@@ -11,13 +11,13 @@ FILL = (10.0, 20.0, 30.0)
 
 
 def ramp(width, height):
-    """A picture whose channels tell where a pixel's center is: x, y, and 100."""
+    """Returns an image whose channels are x and y of the pixel's center, and 100."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     return torch.stack([x, y, torch.full_like(x, 100.0)])
 
 
-def test_the_box_lies_context_pixels_inside():
-    """In a picture that tells its coordinates, each pixel of a region tells where it was taken from."""
+def test_the_box_is_surrounded_by_the_context():
+    """Warps a ramp, whose values are the coordinates that each pixel of a region is sampled from."""
     boxes = torch.tensor([[20.0, 30, 60, 50], [10, 10, 18, 40]])
     regions = warp(ramp(100, 80), boxes, size=32, context=4, fill=FILL)
     for region, (x1, y1, x2, y2) in zip(regions, boxes.tolist()):
@@ -28,14 +28,14 @@ def test_the_box_lies_context_pixels_inside():
         assert region[0, 0, 0].item() == pytest.approx(first, rel=1e-4)
 
 
-def test_beyond_the_picture_is_the_given_colour():
+def test_outside_of_the_image_is_the_fill_color():
     picture = torch.full((3, 20, 20), 200.0)
     region = warp(picture, torch.tensor([[10.0, 10, 30, 30]]), size=16, context=0, fill=FILL)[0]
     assert (region[:, :7, :7] == 200).all()
     torch.testing.assert_close(region[:, 10:, 10:], torch.tensor(FILL)[:, None, None].expand(-1, 6, 6))
 
 
-def test_agrees_with_opencv():
+def test_warp_approximates_opencv():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
     x1, y1, x2, y2, size = 5.0, 3.0, 41.0, 30.0, 24
@@ -44,7 +44,7 @@ def test_agrees_with_opencv():
     xs = (x1 + (np.arange(size) + 0.5) * steps[0] - 0.5).astype(np.float32)
     ys = (y1 + (np.arange(size) + 0.5) * steps[1] - 0.5).astype(np.float32)
     expected = cv2.remap(pixels.astype(np.float32), *np.meshgrid(xs, ys), cv2.INTER_LINEAR)
-    # OpenCV interpolates at 32nds of a pixel.
+    # OpenCV rounds positions to 1/32 pixel.
     np.testing.assert_allclose(region.permute(1, 2, 0).numpy(), expected, atol=8)
     assert np.abs(region.permute(1, 2, 0).numpy() - expected).mean() < 1.5
 

@@ -1,4 +1,4 @@
-"""detectron2's detectors in narrow, with weights that look trained, and ours with the same."""
+"""Builds narrow detectron2 models with random weights, and resdet detectors with the same weights."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ ZOO = {
     "cascade": "Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml",
     "gn": "Misc/mask_rcnn_R_50_FPN_3x_gn.yaml",
 }
-WIDTHS = {  # an eighth of the true ones, and their multiples; GroupNorm has 32 groups
+WIDTHS = {  # multiples of the stem's width, which is 8 instead of 64, or 32 for GroupNorm's 32 groups
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 1,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 1,
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 4,
@@ -42,7 +42,7 @@ SMALL = {
     "INPUT.MIN_SIZE_TEST": SHORT,
     "INPUT.MAX_SIZE_TEST": LONG,
 }
-SPREAD = {  # the standard deviation that each last layer's output is brought to
+SPREAD = {  # target standard deviation of the output of each last layer
     "objectness_logits": 2.0,
     "anchor_deltas": 0.3,
     "cls_score": 1.5,
@@ -52,12 +52,12 @@ SPREAD = {  # the standard deviation that each last layer's output is brought to
 
 
 def width(name: str) -> int:
-    """Of the stem of a twin."""
+    """Returns the width of the stem."""
     return 32 if name == "gn" else 8
 
 
 def config(name: str, **options):
-    """The zoo's, narrowed; `options` by their keys."""
+    """Returns the zoo's config with narrow layers and with `options`, given by their keys."""
     from detectron2 import model_zoo
 
     found = model_zoo.get_config(ZOO[name])
@@ -75,7 +75,7 @@ def theirs(cfg) -> nn.Module:
 
 @torch.no_grad()
 def spread_out(model: nn.Module, batch: list[dict]) -> nn.Module:
-    """Scales each last layer as its first output comes: hundreds of different boxes get scores of their own."""
+    """Scales each last layer by its first output, so that hundreds of different boxes get different scores."""
     for name, layer in model.named_modules():
         part = next((part for part in SPREAD if f".{part}" in name and isinstance(layer, (nn.Linear, nn.Conv2d))), None)
         if part:
@@ -85,7 +85,7 @@ def spread_out(model: nn.Module, batch: list[dict]) -> nn.Module:
 
 
 def batch(pictures: list[np.ndarray], order: str = "BGR") -> list[dict]:
-    """What their predictor gives to a model for RGB pictures [h, w, 3]."""
+    """Returns the model input that detectron2's predictor makes of RGB images [h, w, 3]."""
     from detectron2.data import transforms
 
     resize = transforms.ResizeShortestEdge([SHORT, SHORT], LONG)
@@ -99,7 +99,7 @@ def batch(pictures: list[np.ndarray], order: str = "BGR") -> list[dict]:
 
 
 def precise(model: nn.Module) -> nn.Module:
-    """In float64 up to the scores and deltas of boxes, which their suppression takes in float32 alone."""
+    """Converts a model to float64 up to the scores and deltas of boxes, since detectron2's NMS needs float32."""
     from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
     from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 
@@ -113,12 +113,12 @@ def precise(model: nn.Module) -> nn.Module:
 
 
 def narrow(stem: int):
-    """Nets that are built inside have a stem of so many channels, and stages in proportion."""
+    """Builds resdet's nets with this stem width, and stages in proportion, within the context."""
     return narrow_resnets(tuple(stem * 2**stage for stage in range(4)))
 
 
 def ours(state: dict, **overrides) -> Detector:
-    """The detector that a state dict of theirs implies, with its weights and the twins' sizes."""
+    """Builds the resdet detector that a detectron2 state dict implies, with its weights and the sizes of SMALL."""
     settings = layout.settings(state)
     settings["rpn"] |= {"post_nms": [1000, 150]}
     settings["box"] |= {"detections": 300}
@@ -128,7 +128,7 @@ def ours(state: dict, **overrides) -> Detector:
 
 
 def loaded(model: nn.Module, state: dict) -> nn.Module:
-    """A model of ours with all of its tensors from `state`."""
+    """Loads all tensors of a resdet model from `state`."""
     state = dict(state)
     model.normalize.set(state.pop("normalize.mean"), state.pop("normalize.std"))
     missing, unexpected = model.load_state_dict(state, strict=False)

@@ -1,11 +1,11 @@
-"""COCO's classes against torchvision's list, which is numbered by the data set's ids and calls unused ones N/A."""
+"""Tests COCO's classes against torchvision's list, indexed by category id with N/A for unused ids."""
 
 import pytest
 
 from resdet.weights import coco_classes
 
 
-def test_ids_and_names():
+def test_ids_and_names_equal_torchvision():
     pytest.importorskip("torchvision")
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
@@ -15,7 +15,7 @@ def test_ids_and_names():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_order_is_detectron2s():
+def test_the_order_equals_detectron2():
     pytest.importorskip("detectron2", reason="detectron2 is not installed")
     from detectron2.data import MetadataCatalog
 

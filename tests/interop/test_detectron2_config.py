@@ -1,4 +1,4 @@
-"""detectron2's YAML as ours: by files written here, and by all that the library ships, where it is installed."""
+"""Tests the translation of detectron2's YAML configs, both written here and shipped with detectron2."""
 
 import pytest
 
@@ -42,7 +42,7 @@ MODEL:
 @pytest.fixture
 def write(tmp_path):
     """Writes a YAML file beside base.yaml, and returns its path."""
-    # A tuple inside braces is no YAML: detectron2's own files have a line for each.
+    # A tuple within braces is invalid YAML; in detectron2's files each tuple is on a separate line.
     (tmp_path / "base.yaml").write_text(
         BASE.replace('("coco_2017_train",)', "\"('coco_2017_train',)\"").replace(
             '("coco_2017_val",)', "\"('coco_2017_val',)\""
@@ -61,7 +61,7 @@ def experiment(path):
     return configs.from_dict(translate(path).settings)
 
 
-def test_faster_rcnn_on_a_pyramid(write):
+def test_faster_rcnn_with_fpn(write):
     found = translate(write("_BASE_: base.yaml\nMODEL: {RESNETS: {DEPTH: 101}}\n"))
     assert found.left_out == []
     assert found.settings == {
@@ -189,7 +189,7 @@ def test_voc(write):
         ("SOMETHING: {NEW: 1}", "SOMETHING.NEW: 1"),
     ],
 )
-def test_what_has_no_counterpart_is_listed(write, text, listed):
+def test_keys_without_a_counterpart_are_listed(write, text, listed):
     found = translate(write(f"_BASE_: base.yaml\n{text}\n"))
     assert len(found.left_out) == 1 and listed in found.left_out[0]
     configs.from_dict(found.settings)
@@ -216,8 +216,8 @@ def test_errors_name_the_file_and_the_key(write, text, message):
     assert ".yaml" in str(raised.value)
 
 
-def test_our_shipped_recipe_is_the_zoos_but_for_the_sampling_of_regions(write):
-    """coco_r50_fpn.yaml follows the same schedule with torchvision's backbone."""
+def test_coco_r50_fpn_has_the_zoos_schedule(write):
+    """Compares coco_r50_fpn.yaml with the zoo's config for a stride in the 3×3 convolution: backbone and schedule."""
     theirs = experiment(
         write("_BASE_: base.yaml\nMODEL: {RESNETS: {STRIDE_IN_1X1: False}}\nINPUT: {MIN_SIZE_TRAIN: 800}\n")
     )
@@ -228,8 +228,8 @@ def test_our_shipped_recipe_is_the_zoos_but_for_the_sampling_of_regions(write):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_all_that_detectron2_ships():
-    """Each config of an R-CNN gives what the library itself reads from it; others are refused."""
+def test_configs_shipped_with_detectron2():
+    """Compares each R-CNN config with the values that detectron2 reads; others must be refused."""
     detectron2 = pytest.importorskip("detectron2", reason="detectron2 is not installed")
     from pathlib import Path
 

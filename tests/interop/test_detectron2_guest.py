@@ -1,4 +1,4 @@
-"""Our backbones and detectors inside detectron2, run by its own heads, trainer and evaluator; where it is installed."""
+"""Tests resdet's backbones and detectors in detectron2, with its heads, trainer and evaluator."""
 
 import sys
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SIDES = [(60, 80), (72, 64)]
 
 
-def test_without_detectron2_the_error_says_so(monkeypatch):
+def test_missing_detectron2_is_an_error(monkeypatch):
     for name in ("detectron2", "detectron2.config"):  # the second may have been imported before
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "resdet.interop.detectron2", raising=False)
@@ -44,7 +44,7 @@ def config(guest, base: str | None = None, **options):
 
 
 def given(train: bool) -> list[dict]:
-    """Two pictures; for training each with an object and its polygon, and one of them with a second."""
+    """Returns two images; for training, the first has one object with a polygon and the second has two."""
     from detectron2.structures import Boxes, Instances, PolygonMasks
 
     made = []
@@ -72,11 +72,11 @@ def given(train: bool) -> list[dict]:
         ("COCO-Detection/faster_rcnn_R_50_DC5_1x.yaml", "build_resdet_backbone", {"res5": 16}),
     ],
 )
-def test_a_backbone_under_their_heads(guest, base, name, levels):
+def test_a_backbone_with_detectron2s_heads(guest, base, name, levels):
     from detectron2.modeling import build_model
 
     options = {"MODEL.BACKBONE.NAME": name, "MODEL.ROI_BOX_HEAD.FC_DIM": 32, "MODEL.FPN.OUT_CHANNELS": 32}
-    net = "resnet50" if "C4" in base else "resnet18"  # their conv5_x for regions takes 1024 channels
+    net = "resnet50" if "C4" in base else "resnet18"  # detectron2's conv5_x for regions takes 1024 channels
     model = build_model(config(guest, base, **options, **{"MODEL.RESDET.BACKBONE": net}))
     shapes = model.backbone.output_shape()
     assert {level: shapes[level].stride for level in levels} == levels
@@ -100,7 +100,7 @@ def test_a_backbone_under_their_heads(guest, base, name, levels):
         assert all(p.grad is not None for p in body.parameters() if p.requires_grad)
 
 
-def test_a_backbones_weights_and_options(guest, tmp_path):
+def test_weights_and_options_of_a_backbone(guest, tmp_path):
     from detectron2.modeling import build_backbone
 
     from resdet.backbones import create
@@ -128,7 +128,7 @@ def test_a_backbones_weights_and_options(guest, tmp_path):
         ({"MODEL.META_ARCHITECTURE": "ResdetDetector", "MODEL.BACKBONE.NAME": "none"}, "CONFIG is empty"),
     ],
 )
-def test_mistakes_are_named(guest, options, word):
+def test_errors_name_the_faulty_value(guest, options, word):
     from detectron2.modeling import build_model
 
     cfg = config(
@@ -138,7 +138,7 @@ def test_mistakes_are_named(guest, options, word):
         build_model(cfg)
 
 
-def test_without_the_keys_the_error_names_the_function(guest):
+def test_the_error_of_missing_keys_names_add_config(guest):
     from detectron2.config import get_cfg
     from detectron2.modeling import build_backbone
 
@@ -168,7 +168,7 @@ def cfg(guest, tmp_path):
     return config(guest, **options)
 
 
-def test_a_detector_learns_under_their_trainer(cfg):
+def test_a_detector_learns_in_detectron2s_trainer(cfg):
     from detectron2.engine import SimpleTrainer
     from detectron2.modeling import build_model
     from detectron2.solver import build_optimizer
@@ -183,8 +183,8 @@ def test_a_detector_learns_under_their_trainer(cfg):
     assert {"loss_rpn_objectness", "loss_class", "loss_box", "loss_mask"} <= trainer.storage.histories().keys()
 
 
-def test_the_losses_are_the_detectors_own(cfg, guest):
-    """With the same draws of anchors and regions; their targets reach it as ours would."""
+def test_losses_equal_those_of_the_detector(cfg, guest):
+    """Passes equal targets to the detector directly, with the same random samples of anchors and regions."""
     from detectron2.modeling import build_model
 
     from resdet.structures import Targets
@@ -205,7 +205,7 @@ def test_the_losses_are_the_detectors_own(cfg, guest):
     assert all(torch.allclose(found[f"loss_{name}"], value) for name, value in expected.items())
 
 
-def test_an_image_without_objects(cfg):
+def test_losses_without_objects_are_finite(cfg):
     from detectron2.modeling import build_model
 
     batch = given(train=True)
@@ -216,8 +216,8 @@ def test_an_image_without_objects(cfg):
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
-def test_detections_are_those_of_predict(cfg, order):
-    """In pixels of the size that is asked for; a picture that is not resized gives what `predict` gives."""
+def test_detections_equal_predict(cfg, order):
+    """Compares with `predict` for an image that needs no resizing; the detections are scaled to the requested size."""
     from dataclasses import replace
 
     from detectron2.modeling import build_model
@@ -236,8 +236,8 @@ def test_detections_are_those_of_predict(cfg, order):
     assert instances.pred_masks.shape == (len(instances), 120, 160) and instances.pred_masks.dtype == torch.bool
 
 
-def test_their_evaluator_judges_a_detector(cfg, tmp_path):
-    """COCO's evaluation of a detector that finds nothing, over their loader and mapper, from files on the disk."""
+def test_detectron2s_evaluator(cfg, tmp_path):
+    """Evaluates an untrained detector with detectron2's loader, mapper and COCOEvaluator on image files."""
     import json
 
     from detectron2.data import MetadataCatalog, build_detection_test_loader

@@ -1,4 +1,4 @@
-"""Prediction on a Ray cluster: the rows are those of one process, whichever worker is killed."""
+"""Tests prediction on a Ray cluster against prediction in one process, also after a worker is killed."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def rows(folder: Path) -> list[dict]:
         lambda program, folder: adapter.map_images(None, program.weights),
     ],
 )
-def test_without_ray(program, tmp_path, monkeypatch, call):
+def test_missing_ray_is_an_error(program, tmp_path, monkeypatch, call):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setitem(sys.modules, "ray.data", None)
     with pytest.raises(Error, match=r"pip install 'ray\[data\]'"):
@@ -66,10 +66,10 @@ def cluster():
     ray.shutdown()
 
 
-def test_rows_after_a_killed_worker(cluster, program, tmp_path, capsys):
+def test_rows_after_a_killed_worker_equal_one_process(cluster, program, tmp_path, capsys):
     sources = [str(tmp_path / "photos")]
     run.predict_to_parquet(program, sources, tmp_path / "alone", 2)
-    os.remove(tmp_path / "alone/part-000003.parquet")  # of a killed run
+    os.remove(tmp_path / "alone/part-000003.parquet")  # as after a killed run
     killed: list[int] = []
 
     def kill() -> None:
@@ -89,13 +89,13 @@ def test_rows_after_a_killed_worker(cluster, program, tmp_path, capsys):
 
 
 def mapping_workers() -> list[int]:
-    """Processes, below this one, of the actors that write parts."""
+    """Returns the process ids of the actors below this process that write parts."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if b"PartWriter" in path.read_bytes() and descends(int(path.parent.name)):
                 found.append(int(path.parent.name))
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
     return found
 
@@ -106,8 +106,8 @@ def descends(pid: int) -> bool:
     return pid == os.getpid()
 
 
-def test_a_dataset(cluster, program, tmp_path):
-    """Encoded images that Ray reads, and the results that it writes."""
+def test_map_images_of_a_dataset(cluster, program, tmp_path):
+    """Maps encoded images read by Ray and compares the rows with those of one process."""
     sources = [str(tmp_path / "photos")]
     run.predict_to_parquet(program, sources, tmp_path / "alone", 13)
     images = cluster.data.read_binary_files(sources, include_paths=True)

@@ -1,4 +1,4 @@
-"""Prediction in Spark: the rows are those of one process."""
+"""Tests prediction in Spark against prediction in one process."""
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ def session():
     spark.stop()
 
 
-def test_rows(session, tmp_path):
+def test_rows_equal_one_process(session, tmp_path):
     weights, folder = str(tmp_path / "net.safetensors"), tmp_path / "photos"
     model = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")
     saving.save(model, weights, "safetensors")

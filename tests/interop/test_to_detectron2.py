@@ -1,4 +1,4 @@
-"""The config that is written for detectron2; that it builds our net is tests/weights/test_detectron2_parity.py's."""
+"""Tests the config written for detectron2; test_detectron2_parity.py in tests/weights builds models from it."""
 
 import pytest
 import yaml
@@ -34,7 +34,7 @@ def model(section: dict):
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_translated_back_it_is_the_same_model(name, tmp_path):
+def test_config_round_trips(name, tmp_path):
     detector = model(SECTIONS[name])
     path = tmp_path / "a.yaml"
     path.write_text(yaml.safe_dump(config_for(detector)))
@@ -44,7 +44,7 @@ def test_translated_back_it_is_the_same_model(name, tmp_path):
     expected["input"] = expected["input"] | {"resize": "pillow"}
     expected["rpn"] = expected["rpn"] | {"min_size": 1e-6}
     if expected["mask"]:
-        expected["mask"] = expected["mask"] | {"regions": 128}  # all positives, a quarter of 512
+        expected["mask"] = expected["mask"] | {"regions": 128}  # all positives: a quarter of 512
     assert configs.differences(expected, back) == {}
     assert {entry.split(":")[0] for entry in found.left_out} == {"MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"}
 
@@ -61,6 +61,6 @@ def test_translated_back_it_is_the_same_model(name, tmp_path):
         ),
     ],
 )
-def test_what_detectron2_lacks_is_refused(section, word):
+def test_unsupported_settings_are_refused(section, word):
     with pytest.raises(ConfigError, match=word):
         config_for(model(section))

@@ -1,4 +1,4 @@
-"""State dicts with the names and shapes of detectron2's model zoo, written out by hand; any width of the net."""
+"""State dicts with the names and shapes of detectron2's model zoo, for nets of any width."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ NORM_KEYS = {
 
 
 def unit(name: str, shape: tuple[int, ...], norm: str | None) -> dict[str, tuple[int, ...]]:
-    """A convolution with its norm, or with a bias."""
+    """Returns the shapes of a convolution with a norm or a bias."""
     if norm is None:
         return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     keys = {f"{name}.norm.{key}": () if "num" in key else shape[:1] for key in NORM_KEYS[norm]}
@@ -24,7 +24,7 @@ def layer(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
 
 
 def net(prefix: str, depth: int, stem: int, norm: str, last: str) -> dict[str, tuple[int, ...]]:
-    """stem and res2 to res5; `last` is what the names of res5 begin with."""
+    """Returns the shapes of the stem and res2 to res5; `last` is the prefix of res5."""
     shapes = unit(f"{prefix}stem.conv1", (stem, 3, 7, 7), norm)
     given = stem
     for stage, count in enumerate(BLOCKS[depth]):
@@ -59,7 +59,7 @@ def shapes(
     head_norm: str | None = None,
     rpn_convs: int = 1,
 ) -> dict[str, tuple[int, ...]]:
-    """Of Base-RCNN-C4, -DilatedC5 and -FPN; with a `head_norm` the box head has four convolutions, one linear layer."""
+    """Returns the shapes of Base-RCNN-C4, -DilatedC5 or -FPN; `head_norm` selects a box head of 4 convs and 1 FC."""
     prefix = "backbone.bottom_up." if features == "fpn" else "backbone."
     found = net(prefix, depth, stem, norm, "roi_heads.res5" if features == "c4" else f"{prefix}res5")
     top = 8 * stem * (1 if depth < 50 else 4)
@@ -97,7 +97,7 @@ def shapes(
 
 
 def filled(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:
-    """Random values; variances are positive, and steps are counted."""
+    """Returns tensors with random values; variances are positive, and num_batches_tracked is 7."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes.items():
@@ -110,5 +110,5 @@ def filled(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tenso
 
 
 def empty(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Of true sizes, without memory."""
+    """Returns meta tensors of these shapes."""
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}

@@ -1,4 +1,4 @@
-"""Triton's kernels on CPU tensors in Triton's interpreter; test_kernels.py runs this where TRITON_INTERPRET is set."""
+"""Tests the Triton kernels on CPU tensors in Triton's interpreter; test_kernels.py runs this file."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def seed():
 
 
 def few_regions() -> tuple[Tensor, Tensor, Tensor]:
-    """Small ones, for the interpreter takes a millisecond a sample: two on each level, of images in no order."""
+    """Returns small boxes, as the interpreter takes 1 ms per sample, with images in mixed order and two per level."""
     boxes = random_boxes(2, 3, extent=30)
     boxes[0, 0], boxes[1, 1] = torch.tensor(NOWHERE[0]), torch.tensor(NOWHERE[3])
     return boxes, torch.tensor([[0, 1, 0], [1, 0, 1]]), torch.arange(3).repeat(2, 1)

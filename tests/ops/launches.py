@@ -1,4 +1,4 @@
-"""Compiles Triton kernels for GPUs that are not here, as their launchers would."""
+"""Compiles Triton kernels for GPUs that need not be present."""
 
 import subprocess
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Launch(NamedTuple):
 
 
 class Recorder:
-    """Stands for a kernel and records its launches."""
+    """Replaces a kernel and records its launches."""
 
     def __init__(self, kernel: Any, launches: list[Launch]):
         self.kernel, self.launches = kernel, launches
@@ -37,7 +37,7 @@ class Recorder:
 
 
 def launches(monkeypatch: pytest.MonkeyPatch, module: Any, names: list[str], call: Callable[[], Any]) -> list[Launch]:
-    """The launches of the kernels `names` of a module in `call`, which may run on tensors of the CPU."""
+    """Returns the launches of the kernels `names` of a module during `call`, which may use CPU tensors."""
     made: list[Launch] = []
     with monkeypatch.context() as patch:
         for name in names:
@@ -75,7 +75,7 @@ def compiled(launch: Launch, capability: int, folder: Path) -> Compiled:
 
 
 def resources(ptx: str, capability: int, folder: Path) -> tuple[int, int]:
-    """Registers of a thread and bytes that it spills, as NVIDIA's assembler reports them."""
+    """Returns the registers and the spilled bytes per thread, as reported by NVIDIA's assembler."""
     assembler = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
     architecture = f"sm_{capability}a" if capability >= 90 else f"sm_{capability}"
     (folder / "kernel.ptx").write_text(ptx)

@@ -1,4 +1,4 @@
-"""Boxes beside torchvision's operators, and what must not become NaN."""
+"""Tests box operators against torchvision, and that degenerate boxes give finite results."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def seed():
     torch.manual_seed(0)
 
 
-def test_areas_and_overlaps_are_torchvisions():
+def test_areas_and_ious_equal_torchvision():
     a, b = with_degenerate(random_boxes(2, 50)), with_degenerate(random_boxes(2, 30))
     b[:, 10:20] = a[:, :10]
     torch.testing.assert_close(ours.area(a), torch.stack([tv.box_area(boxes) for boxes in a]))
@@ -24,7 +24,7 @@ def test_areas_and_overlaps_are_torchvisions():
     torch.testing.assert_close(ours.iou(a, b), expected)
 
 
-def test_overlap_of_known_boxes():
+def test_overlaps_of_known_boxes():
     a = torch.tensor([[0.0, 0, 4, 4], [0, 0, 0, 0]])
     b = torch.tensor([[2.0, 0, 6, 4], [0, 0, 8, 8], [0, 0, 0, 0]])
     torch.testing.assert_close(ours.iou(a, b), torch.tensor([[1 / 3, 1 / 4, 0], [0, 0, 0]]))
@@ -38,7 +38,7 @@ def test_overlaps_broadcast_anchors_over_images():
     assert ours.iou(anchors[:0], objects).shape == (3, 0, 5)
 
 
-def test_clipping_is_torchvisions():
+def test_clipping_equals_torchvision():
     boxes = with_degenerate(random_boxes(2, 20))
     sizes = torch.tensor([[100.0, 60.0], [37.0, 120.0]])
     expected = torch.stack([tv.clip_boxes_to_image(each, tuple(size)) for each, size in zip(boxes, sizes.tolist())])
@@ -47,23 +47,23 @@ def test_clipping_is_torchvisions():
     torch.testing.assert_close(ours.clip(by_class, sizes), expected.view(2, 5, 4, 4))
 
 
-def test_coding_is_torchvisions():
+def test_coding_equals_torchvision():
     anchors, boxes = random_boxes(40), random_boxes(40)
     coder = BoxCoder(WEIGHTS)
     torch.testing.assert_close(ours.encode(anchors, boxes, WEIGHTS), coder.encode_single(boxes, anchors))
-    deltas = torch.randn(40, 3, 4) * 20  # of three classes, many of them clamped
+    deltas = torch.randn(40, 3, 4) * 20  # for three classes; many are clamped
     expected = coder.decode_single(deltas.flatten(1), anchors).view(40, 3, 4)
     torch.testing.assert_close(ours.decode(anchors[:, None], deltas, WEIGHTS), expected)
 
 
-def test_decoding_undoes_encoding_in_float32():
+def test_decoding_inverts_encoding_in_float32():
     corner = torch.rand(2, 2, 40, 2) * 900
     anchors, boxes = torch.cat([corner, corner + 10 + torch.rand(2, 2, 40, 2) * 400], -1)  # no ratio is clamped
     torch.testing.assert_close(ours.decode(anchors, ours.encode(anchors, boxes)), boxes, atol=1e-3, rtol=1e-4)
     assert ours.decode(anchors.bfloat16(), torch.zeros(2, 40, 4).bfloat16()).dtype == torch.float32
 
 
-def test_boxes_without_area_are_encoded_finitely():
+def test_codes_of_boxes_without_area_are_finite():
     boxes = with_degenerate(random_boxes(1, 10))[0]
     assert ours.encode(boxes[:, None], boxes[None]).isfinite().all()
     assert ours.decode(boxes, torch.full((10, 4), 1e4)).isfinite().all()
@@ -72,7 +72,7 @@ def test_boxes_without_area_are_encoded_finitely():
 @pytest.mark.parametrize(
     "similarity, loss", [(ours.giou, tv.generalized_box_iou_loss), (ours.diou, tv.distance_box_iou_loss)]
 )
-def test_similarities_of_pairs_are_torchvisions_with_their_gradients(similarity, loss):
+def test_giou_and_diou_equal_torchvision_with_gradients(similarity, loss):
     a, b = random_boxes(2, 30), random_boxes(2, 30)
     a[0, :5] = b[0, :5]
     ours_a, theirs_a = a.clone().requires_grad_(), a.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""The operators in whole graphs: compiled without a break, and exported."""
+"""Tests the operators in torch.compile, without graph breaks, and in torch.export."""
 
 import pytest
 import torch
@@ -25,12 +25,12 @@ def pool_best(features: list[Tensor], boxes: Tensor, scores: Tensor, groups: Ten
 def learn(features: list[Tensor], *given: Tensor) -> Tensor:
     pooled = pool_best(features, *given)
     good = pooled.mean((2, 3, 4)) > 0
-    indices, _, valid = sample(good, ~good, 10, 10)  # all of them, in random order
+    indices, _, valid = sample(good, ~good, 10, 10)  # samples all of them, in random order
     chosen = pooled.gather(1, indices[..., None, None, None].expand_as(pooled))
     return (chosen * valid[..., None, None, None]).square().sum()
 
 
-def test_compiled_whole_with_gradients():
+def test_compiled_fullgraph_with_gradients():
     given = candidates(60)
     features = [feature.requires_grad_() for feature in pyramid()]
     compiled = torch.compile(learn, fullgraph=True, backend="aot_eager")
@@ -55,7 +55,7 @@ class PoolBest(torch.nn.Module):
         return pool_best(features, boxes, scores, groups, valid)
 
 
-def test_exported_whole():
+def test_exported():
     exported = torch.export.export(PoolBest(), (pyramid(), *candidates(60)))
     named = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
     assert {"resdet.nms.default", "resdet.roi_align.default"} <= named

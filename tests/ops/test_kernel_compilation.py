@@ -1,11 +1,11 @@
-"""Triton's kernels compiled for GPUs that are not here: what their machine code does and must not do."""
+"""Tests the instructions, registers and spills of Triton kernels compiled for GPUs that need not be present."""
 
 import itertools
 
 import pytest
 import torch
 
-# Older ones return other objects from their compiler.
+# The compiler of older versions returns other objects.
 pytest.importorskip("triton", "3.6", reason="Triton 3.6 or newer is not installed here")
 
 from ops.launches import compiled, launches  # noqa: E402
@@ -25,7 +25,7 @@ def maps(dtype: torch.dtype, channels: int = CHANNELS) -> list[torch.Tensor]:
 
 
 def pooling(monkeypatch, dtype: torch.dtype, sampling: int, aligned: bool, channels: int = CHANNELS):
-    """The launches of RoIAlign's forward and backward pass on two levels."""
+    """Returns the launches of RoIAlign's forward and backward pass on two levels."""
     boxes, levels = torch.zeros(2, 512, 4), torch.zeros(2, 512, dtype=torch.int64)
     images = torch.zeros_like(levels)
 
@@ -43,7 +43,7 @@ def test_roi_align(monkeypatch, tmp_path, capability, dtype, sampling, aligned):
     forward, _, backward, _ = pooling(monkeypatch, dtype, sampling, aligned)
     for launch in (forward, backward):
         code = compiled(launch, capability, tmp_path)
-        assert code.ptx.count("div.rn.f32") >= 2  # the length of a bin, as on the CPU
+        assert code.ptx.count("div.rn.f32") >= 2  # bin sizes are rounded as on the CPU
         assert "fma.rn.f32" not in code.ptx and "acq_rel" not in code.ptx
         assert code.spills == 0 and code.registers <= 128
     assert "relaxed" in code.ptx
@@ -51,8 +51,8 @@ def test_roi_align(monkeypatch, tmp_path, capability, dtype, sampling, aligned):
         assert ".add.v4.f32" in code.ptx
 
 
-def test_levels_share_their_machine_code(monkeypatch):
-    """Triton compiles anew for each value of a specialized argument that is 1 or a multiple of 16."""
+def test_levels_share_compiled_kernels(monkeypatch):
+    """Checks that no specialized argument is 1 or a multiple of 16 for one level only, which would recompile."""
     found = pooling(monkeypatch, torch.bfloat16, 2, True)
     for first, second in (found[:2], found[2:]):
         for parameter, a, b in zip(first.kernel.params, first.arguments, second.arguments):
@@ -68,6 +68,6 @@ def suppression(monkeypatch, count: int):
 @pytest.mark.parametrize("capability, count", itertools.product(CAPABILITIES, (2000, 40_000)))
 def test_nms(monkeypatch, tmp_path, capability, count):
     suppress, sweep = (compiled(launch, capability, tmp_path) for launch in suppression(monkeypatch, count))
-    assert "div.rn.f32" in suppress.ptx and "fma.rn.f32" not in suppress.ptx  # the same IoU as on the CPU
+    assert "div.rn.f32" in suppress.ptx and "fma.rn.f32" not in suppress.ptx  # the IoU is rounded as on the CPU
     for code in (suppress, sweep):
         assert code.spills == 0 and code.registers <= 128

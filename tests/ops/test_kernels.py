@@ -1,4 +1,4 @@
-"""Runs interpreted.py: Triton decides when it is imported whether it interprets, so in a process of its own."""
+"""Runs interpreted.py in a separate process, since Triton reads TRITON_INTERPRET when it is imported."""
 
 import os
 import subprocess

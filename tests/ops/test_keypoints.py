@@ -1,4 +1,4 @@
-"""Keypoints and cells of heatmaps: torchvision's functions, and numbers worked out by hand."""
+"""Tests the encoding and decoding of keypoints in heatmaps against torchvision and values computed by hand."""
 
 import pytest
 import torch
@@ -15,8 +15,8 @@ def boxes_of(seed: int, count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_cells_are_torchvisions(seed):
-    """Of points in and outside of the RoIs, on their edges, and of all visibilities."""
+def test_cells_equal_torchvision(seed):
+    """Uses points inside, outside and on the edges of the RoIs, with all visibilities."""
     boxes, generator = boxes_of(seed, 40), torch.Generator().manual_seed(seed)
     share = (1.4 * torch.rand(40, 7, 2, generator=generator) - 0.2).round(decimals=1)
     points = boxes[:, None, :2] + share * (boxes[:, None, 2:] - boxes[:, None, :2])
@@ -30,7 +30,7 @@ def test_cells_are_torchvisions(seed):
 
 
 def test_cells_by_hand():
-    """A box of 10 × 20 pixels at (5, 5) in 4 × 4 cells of 2.5 × 5 pixels."""
+    """Divides a box of 10 × 20 pixels at (5, 5) into 4 × 4 cells of 2.5 × 5 pixels."""
     box = torch.tensor([5.0, 5.0, 15.0, 25.0])
     points = [[5.0, 5.0, 2.0], [7.5, 9.9, 1.0], [15.0, 25.0, 2.0], [15.1, 10.0, 2.0], [10.0, 10.0, 0.0]]
     cells, inside = heatmap_cells(torch.tensor(points), box, 4)
@@ -44,8 +44,8 @@ def test_boxes_without_area_have_no_cells():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_places_are_torchvisions(seed):
-    """In boxes of any size, those smaller than a pixel among them."""
+def test_positions_and_scores_equal_torchvision(seed):
+    """Uses boxes of various sizes, one of them smaller than a pixel."""
     boxes = boxes_of(seed, 12)
     boxes[0, 2:] = boxes[0, :2] + 0.2
     heatmaps = torch.randn(12, 5, 56, 56, generator=torch.Generator().manual_seed(seed))
@@ -56,15 +56,15 @@ def test_places_are_torchvisions(seed):
 
 
 def test_a_peak_is_found_at_the_center_of_its_cell():
-    """A box as large as the heatmap: resizing changes nothing."""
+    """Uses a box of the heatmap's size, which needs no resizing."""
     heatmaps = torch.zeros(1, 2, 56, 56)
     heatmaps[0, 0, 20, 30] = heatmaps[0, 1, 0, 55] = 5.0
     found = locate(heatmaps, torch.tensor([[100.0, 200.0, 156.0, 256.0]]))
     assert torch.allclose(found[0], torch.tensor([[130.5, 220.5, 5.0], [155.5, 200.5, 5.0]]))
 
 
-def test_a_keypoint_returns_to_its_cell():
-    """What the branch learns is found again within a cell and half a pixel, in boxes of a pixel a cell or more."""
+def test_decoding_inverts_encoding_within_a_cell():
+    """Decodes one-hot targets to within a cell and half a pixel of the keypoint, in boxes of at least 56 pixels."""
     boxes, generator = boxes_of(0, 30) + torch.tensor([0, 0, 56, 56]), torch.Generator().manual_seed(1)
     share = torch.rand(30, 4, 2, generator=generator)
     points = boxes[:, None, :2] + share * (boxes[:, None, 2:] - boxes[:, None, :2])
@@ -76,12 +76,12 @@ def test_a_keypoint_returns_to_its_cell():
     assert ((found - points).abs() <= (cell + 0.5)[:, None] + 1e-3).all()
 
 
-def test_of_equal_maxima_the_first_is_taken_as_in_torchvision():
-    """In a box as large as the heatmap; elsewhere rounding decides."""
+def test_ties_take_the_first_maximum_like_torchvision():
+    """Uses a box of the heatmap's size, since rounding decides between ties after resizing."""
     boxes, heatmaps = torch.tensor([[10.0, 20.0, 66.0, 76.0]]), torch.zeros(1, 2, 56, 56)
     heatmaps[0, 1, 30:, 20:] = 1.0
     assert torch.equal(locate(heatmaps, boxes)[..., :2], theirs.heatmaps_to_keypoints(heatmaps, boxes)[0][..., :2])
 
 
-def test_none():
+def test_no_boxes():
     assert locate(torch.zeros(0, 17, 56, 56), torch.zeros(0, 4)).shape == (0, 17, 3)

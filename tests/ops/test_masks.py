@@ -1,4 +1,4 @@
-"""Masks cropped for training and pasted into the image, beside torchvision's ways and closed forms."""
+"""Tests cropping masks for training and pasting them into images, against torchvision and closed forms."""
 
 import cv2
 import numpy as np
@@ -13,8 +13,8 @@ from resdet.ops.masks import crop_masks, paste_probabilities, paste_probabilitie
 
 HEIGHT, WIDTH = 480, 640
 paste, paste_as_torchvision = assembled(room.paste), assembled(room.paste_as_torchvision)
-FINE = 4  # as often polygons are drawn larger, to be averaged down
-SHIFT = 6  # bits of OpenCV's fractional coordinates
+FINE = 4  # supersampling of drawn polygons
+SHIFT = 6  # fractional bits of OpenCV's coordinates
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +23,14 @@ def seed():
 
 
 def draw(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
-    """float32 [height, width]: which part of each pixel the polygon covers."""
+    """Returns the fraction of each pixel that the polygon covers, float32 [height, width]."""
     canvas = np.zeros((height * FINE, width * FINE), np.uint8)
     cv2.fillPoly(canvas, [np.round((polygon * FINE - 0.5) * 2**SHIFT).astype(np.int32)], 255, shift=SHIFT)
     return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 def random_object(rng: np.random.Generator, m: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A polygon: its box [4], its mask in the image [H, W] and within its box [m, m], both uint8."""
+    """Returns a random polygon's box [4], its mask in the image [H, W] and in its box [m, m], both uint8."""
     side = rng.uniform(120, 400)
     count = rng.integers(4, 12)
     angles = np.sort(rng.uniform(0, 2 * np.pi, count))
@@ -43,8 +43,8 @@ def random_object(rng: np.random.Generator, m: int) -> tuple[Tensor, Tensor, Ten
     return box, torch.from_numpy(drawn.astype(np.uint8)), torch.from_numpy(own.round().astype(np.uint8))
 
 
-def test_crops_are_nearly_torchvisions():
-    """theirs samples a mask of whole pixels, ours one that moves with the object: equal but for the contour."""
+def test_crops_approximate_torchvision():
+    """Allows differences at contours: torchvision crops a mask of whole pixels, resdet one relative to the box."""
     rng = np.random.default_rng(0)
     boxes, drawn, own = (torch.stack(each) for each in zip(*(random_object(rng, 112) for _ in range(12))))
     matched = torch.arange(12).repeat(4)
@@ -58,7 +58,7 @@ def test_crops_are_nearly_torchvisions():
 
 
 def test_crops_of_a_known_mask():
-    """Left half full: a region twice as wide as the box and above it by half gets the exact part of each cell."""
+    """Crops a mask with a full left half by shifted regions; each cell holds its exact covered fraction."""
     masks = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
     masks[..., :2] = 255
     boxes = torch.tensor([[[10.0, 10.0, 18.0, 18.0]]])
@@ -81,13 +81,13 @@ def test_degenerate_crops_are_zero():
 
 
 def blobs(count: int, m: int = 28) -> Tensor:
-    """Smooth masks as a net gives them, about half of them above one half."""
+    """Returns smooth random masks like those of a net; about half of the values exceed 0.5."""
     noise = torch.nn.functional.interpolate(torch.rand(count, 1, 5, 5), size=(m, m), mode="bicubic")[:, 0]
     return noise.clamp(0, 1)
 
 
 def pasting_boxes() -> Tensor:
-    """Ordinary ones, such that leave the image on each side, and such that have no area."""
+    """Returns boxes inside the image, boxes that extend beyond each side and boxes without area."""
     corner = torch.rand(30, 2) * torch.tensor([160.0, 120.0]) - 20
     boxes = torch.cat([corner, corner + torch.rand(30, 2) ** 2 * 150], 1)
     boxes[0] = torch.tensor([-30.0, -30.0, 250.0, 180.0])
@@ -96,7 +96,7 @@ def pasting_boxes() -> Tensor:
     return boxes
 
 
-def test_pasted_masks_are_torchvisions():
+def test_pasted_masks_approximate_torchvision():
     masks, boxes = blobs(30), pasting_boxes()
     found = paste_as_torchvision(masks, boxes, 120, 160)
     wanted = paste_masks_in_image(masks[:, None], boxes, (120, 160))[:, 0] > 0.5
@@ -106,8 +106,8 @@ def test_pasted_masks_are_torchvisions():
     assert (either > 0).sum() > 20
 
 
-def test_pixels_are_looked_up_where_the_box_is():
-    """By torch's own sampler, whose grid is -1 to 1 over the mask."""
+def test_pasted_masks_equal_grid_sample():
+    """Compares with torch's grid_sample, whose grid is -1 to 1 over the mask."""
     masks, boxes = blobs(30)[3:], pasting_boxes()[3:]
     x = 2 * (torch.arange(160) + 0.5 - boxes[:, 0:1]) / (boxes[:, 2:3] - boxes[:, 0:1]) - 1
     y = 2 * (torch.arange(120) + 0.5 - boxes[:, 1:2]) / (boxes[:, 3:4] - boxes[:, 1:2]) - 1
@@ -120,8 +120,8 @@ def test_pixels_are_looked_up_where_the_box_is():
 @pytest.mark.parametrize(
     "probabilities, draw", [(paste_probabilities, paste), (paste_probabilities_as_torchvision, paste_as_torchvision)]
 )
-def test_probabilities_are_what_is_drawn(probabilities, draw):
-    """For several images at once."""
+def test_thresholded_probabilities_equal_pasted_masks(probabilities, draw):
+    """Compares the probabilities of two images at once with the pasted masks."""
     masks, boxes = blobs(30), pasting_boxes()
     found = probabilities(masks.unflatten(0, (2, 15)), boxes.unflatten(0, (2, 15)), 120, 160).flatten(0, 1)
     sure = (found - 0.5).abs() > 1e-4
@@ -133,13 +133,13 @@ def test_a_full_mask_fills_its_box():
     assert pasted[20:60, 10:40].all() and pasted.sum() == 40 * 30
 
 
-def test_masks_whole_outside_the_image():
+def test_masks_outside_the_image_are_empty():
     outside = torch.tensor([[-50.0, 10.0, -20.0, 40.0], [10.0, 300.0, 40.0, 350.0]])
     assert not paste(torch.ones(2, 28, 28), outside, 120, 160).any()
     assert list(room.paste(torch.ones(0, 28, 28), outside[:0], 120, 160)) == []
 
 
-def test_the_threshold_counts():
+def test_threshold_of_pasted_masks():
     box = torch.tensor([[20.0, 20.0, 60.0, 60.0]])
     mask = torch.full((1, 14, 14), 0.4)
     assert not paste(mask, box, 80, 80).any()
@@ -147,7 +147,7 @@ def test_the_threshold_counts():
 
 
 def test_pasting_whole_images_agrees_with_pasting_areas(monkeypatch):
-    """The way of devices, in several parts."""
+    """Pastes whole images, as on GPUs, in chunks of four masks."""
     monkeypatch.setattr(room, "CHUNK", 4 * 120 * 160)
     masks, boxes = blobs(30), pasting_boxes()
     parts = list(room._paste_whole(masks, room._with_border(boxes, 28), 120, 160, 0.5))
@@ -156,14 +156,14 @@ def test_pasting_whole_images_agrees_with_pasting_areas(monkeypatch):
 
 
 def test_areas_are_no_larger_than_their_boxes():
-    """But for the border of half a cell, and one pixel that is rounded to."""
+    """Allows a border of half a cell and one pixel of rounding on each side."""
     boxes = pasting_boxes()
     parts = room.paste(torch.ones(30, 28, 28), boxes, 120, 160)
     for part, (width, height) in zip(parts, (boxes[:, 2:] - boxes[:, :2]).tolist(), strict=True):
         assert part.masks.shape[1] <= height * 30 / 28 + 2 and part.masks.shape[2] <= width * 30 / 28 + 2
 
 
-def test_autocast_does_not_coarsen_masks():
+def test_autocast_does_not_change_masks():
     masks, boxes = blobs(30), pasting_boxes()
     objects, matched = (masks * 255).to(torch.uint8)[None], torch.arange(30)[None]
     cropped, pasted = crop_masks(objects, boxes[None], matched, boxes[None] + 3, 14), paste(masks, boxes, 120, 160)
@@ -174,7 +174,7 @@ def test_autocast_does_not_coarsen_masks():
 
 def test_overlaps_of_pairs_by_hand():
     a, b = torch.zeros(4, 2, 2, dtype=torch.bool), torch.zeros(4, 2, 2, dtype=torch.bool)
-    a[0], b[0, 0] = True, True  # half of it
+    a[0], b[0, 0] = True, True  # half of the mask
     a[1], b[1] = True, True
     a[2, 0], b[2, 1] = True, True
     assert room.overlaps(a, b).tolist() == [0.5, 1, 0, 1]

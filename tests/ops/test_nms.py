@@ -1,4 +1,4 @@
-"""NMS beside torchvision's, image by image and group by group."""
+"""Tests batched, grouped NMS against torchvision, one image and one group at a time."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def seed():
 
 
 def expected(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> list[int]:
-    """The survivors of one image by torchvision's kernel, each group alone."""
+    """Returns the indices that torchvision's NMS keeps in one image, applied to each group separately."""
     kept = []
     for group in groups.unique():
         members = ((groups == group) & valid).nonzero()[:, 0]
@@ -28,7 +28,7 @@ def expected(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, thres
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("count", [1, 2, 64, 65, 150])
 @pytest.mark.parametrize("threshold", [0.3, 0.7])
-def test_survivors_are_torchvisions(implementation, count, threshold):
+def test_kept_boxes_equal_torchvision(implementation, count, threshold):
     given = candidates(count)
     keep = 40
     indices, kept = implementation(*given, threshold, keep)
@@ -40,8 +40,8 @@ def test_survivors_are_torchvisions(implementation, count, threshold):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_groups_far_apart_lose_no_precision(implementation):
-    """IoU 0.7 and a hair, which an offset of many image widths in float32 would round away."""
+def test_large_group_numbers_lose_no_precision(implementation):
+    """Uses an IoU slightly above 0.7, which a float32 offset of many image widths would round away."""
     boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 7.001]]]).repeat(1, 2, 1)
     groups = torch.tensor([[0, 0, 100_000, 100_000]])
     scores = torch.tensor([[0.9, 0.8, 0.7, 0.6]])
@@ -52,8 +52,8 @@ def test_groups_far_apart_lose_no_precision(implementation):
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("threshold", [0.3, 0.4, 0.6, 0.7])
-def test_an_overlap_of_just_the_threshold_suppresses_nothing(implementation, threshold):
-    """In float32 0.3, 0.4 and 0.6 are a little more than in double precision, and 0.7 is a little less."""
+def test_an_iou_equal_to_the_threshold_suppresses_nothing(implementation, threshold):
+    """Uses thresholds that float32 rounds up (0.3, 0.4, 0.6) or down (0.7)."""
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, round(10 * threshold)]]])
     groups, valid = torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool)
     indices, kept = implementation(boxes, torch.tensor([[0.9, 0.8]]), groups, valid, threshold, 2)
@@ -63,7 +63,7 @@ def test_an_overlap_of_just_the_threshold_suppresses_nothing(implementation, thr
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_padding_neither_survives_nor_suppresses(implementation):
+def test_padding_is_ignored(implementation):
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 10, 10]]])
     groups = torch.zeros(1, 3, dtype=torch.int64)
     scores = torch.tensor([[0.9, 0.5, 0.4]])
@@ -73,7 +73,7 @@ def test_padding_neither_survives_nor_suppresses(implementation):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_nothing_to_choose_from(implementation):
+def test_no_candidates(implementation):
     boxes, scores, groups, valid = candidates(20)
     for given in ((boxes, scores, groups, valid & False), (boxes[:, :0], scores[:, :0], groups[:, :0], valid[:, :0])):
         indices, kept = implementation(*given, 0.5, 5)
@@ -81,19 +81,19 @@ def test_nothing_to_choose_from(implementation):
         assert not kept.any()
 
 
-def test_scores_that_are_learnt_are_no_obstacle():
+def test_inputs_that_require_gradients():
     boxes, scores, groups, valid = candidates(20)
     indices, _ = nms(boxes.requires_grad_(), scores.requires_grad_(), groups, valid, 0.5, 5)
     assert not indices.requires_grad
 
 
-def test_the_operator_is_well_formed():
+def test_the_operator_passes_opcheck():
     torch.library.opcheck(nms_op, (*candidates(20), 0.5, 5))
 
 
 @pytest.mark.parametrize("keep", [5, 40, 500])
 def test_levels_are_suppressed_as_groups(keep):
-    """Ties between levels are broken by the order of the levels, as in one call for all."""
+    """Compares with one NMS by groups over all levels, including ties, which follow the order of the levels."""
     levels = [candidates(count) for count in (150, 30, 1)]
     boxes, scores, valid = ([level[field] for level in levels] for field in (0, 1, 3))
     groups = torch.cat([torch.full_like(level[2], number) for number, level in enumerate(levels)], 1)

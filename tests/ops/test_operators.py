@@ -1,4 +1,4 @@
-"""Operators defined without `torch.library.custom_op`."""
+"""Tests that the operators import neither torch._dynamo, unlike `torch.library.custom_op`, nor torchvision."""
 
 import subprocess
 import sys
@@ -26,12 +26,12 @@ print(sorted({"torch._dynamo", "torchvision"} & (set(sys.modules) - before)))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="loads the package of torchvision there")
 def test_neither_dynamo_nor_torchvision_is_imported():
-    """Each takes as long as the import of torch, in every command, rank and loader worker."""
+    """Either import would take as long as that of torch, in every command, rank and loader worker."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300)
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_the_package_of_torchvision_is_imported_if_its_library_cannot_be_loaded(monkeypatch):
+def test_torchvision_is_imported_if_its_library_cannot_be_loaded(monkeypatch):
     torchvision_operators.cache_clear()
     monkeypatch.setattr("resdet.optional.find_spec", lambda name: None)
     names, asked = {"nms"}, []

@@ -1,4 +1,4 @@
-"""Run lengths of parts of images, beside pycocotools' of whole ones."""
+"""Tests RLE encoding of image parts against pycocotools' encoding of whole images."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ from resdet.ops.rle import Decoded, decode, encode
 
 
 def reference(masks: np.ndarray) -> list[dict]:
-    """pycocotools' own, of whole images bool [n, H, W]."""
+    """Encodes whole images, bool [n, H, W], by pycocotools."""
     found = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
     return [{"size": rle["size"], "counts": rle["counts"].decode()} for rle in found]
 
 
 def test_parts_of_any_size_and_place():
-    """Single pixels, columns and rows, parts without any pixel, parts that are the image; empty, full and noisy."""
+    """Includes single pixels, columns, rows, empty parts and whole images; masks are empty, full or noisy."""
     rng = np.random.default_rng(0)
     for _ in range(500):
         height, width = rng.integers(1, 24, 2).tolist()
@@ -33,14 +33,14 @@ def test_parts_of_any_size_and_place():
 
 @pytest.mark.parametrize("size", [(1, 70_000), (70_000, 1), (2000, 1100)])
 @pytest.mark.parametrize("share", [0, 0.5, 1])
-def test_numbers_of_several_characters(size, share):
+def test_long_runs(size, share):
     mask = np.arange(size[0] * size[1]).reshape(size) < share * size[0] * size[1]
     assert encode(torch.from_numpy(mask[None]), size) == reference(mask[None])
 
 
 @pytest.mark.parametrize("draw", [paste, paste_as_torchvision])
-def test_what_is_drawn_in_a_box_is_what_the_whole_image_has(draw):
-    """Boxes over the border, outside of the image, without area, and larger than the image."""
+def test_pasted_parts_encode_like_whole_images(draw):
+    """Includes boxes across the border, outside the image, without area and larger than the image."""
     torch.manual_seed(0)
     boxes, masks = with_degenerate(random_boxes(1, 40))[0], torch.rand(40, 28, 28)
     masks[5:10], masks[10] = 1, 0
@@ -48,7 +48,7 @@ def test_what_is_drawn_in_a_box_is_what_the_whole_image_has(draw):
     assert found == reference(assembled(draw)(masks, boxes, 128, 160).numpy())
 
 
-def test_masks_are_decoded_one_at_a_time(monkeypatch):
+def test_masks_are_decoded_on_access(monkeypatch):
     from resdet.ops import rle
 
     asked = []

@@ -1,4 +1,4 @@
-"""RoIAlign and RoIPool beside torchvision's kernels, forward and backward; levels beside its mapper."""
+"""Tests RoIAlign and RoIPool, forward and backward, and the assignment of levels against torchvision."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def seed():
 
 
 def expected(features: list[Tensor], boxes: Tensor, levels: Tensor, size: int, sampling: int, aligned: bool) -> Tensor:
-    """By torchvision, region after region."""
+    """Computes RoIAlign by torchvision, one region at a time."""
     out = [
         tv.roi_align(
             features[level][image : image + 1].contiguous(),
@@ -46,7 +46,7 @@ def expected(features: list[Tensor], boxes: Tensor, levels: Tensor, size: int, s
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("sampling", [2, 3, 0])
 @pytest.mark.parametrize("aligned", [True, False])
-def test_values_and_gradients_are_torchvisions(implementation, sampling, aligned):
+def test_values_and_gradients_equal_torchvision(implementation, sampling, aligned):
     features = [feature.requires_grad_() for feature in pyramid()]
     boxes, levels = regions()
     found = implementation(features, boxes, levels, SCALES, 5, sampling, aligned)
@@ -61,7 +61,7 @@ def test_values_and_gradients_are_torchvisions(implementation, sampling, aligned
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("sampling", [2, 0])
 def test_regions_of_any_image_in_any_order(implementation, sampling):
-    """In one row, and none of the first of three images: as torchvision's of each image alone."""
+    """Mixes regions of two of three images in one row and compares values and gradients with torchvision."""
     features = [feature.requires_grad_() for feature in pyramid(images=3)]
     boxes, levels = (each.flatten(0, 1)[None] for each in regions())
     images = 1 + torch.randint(2, levels.shape)
@@ -80,7 +80,7 @@ def test_regions_of_any_image_in_any_order(implementation, sampling):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("sampling", [2, 0])
 def test_half_precision_is_rounded_once(dtype, sampling):
-    """No more than rounding each result, and each weight, to the type."""
+    """Allows only the error of rounding each result and each weight to the type."""
     features = [feature.requires_grad_() for feature in pyramid(dtype=dtype)]
     boxes, levels = regions()
     found = roi_align(features, boxes, levels, SCALES, 5, sampling)
@@ -95,14 +95,14 @@ def test_half_precision_is_rounded_once(dtype, sampling):
         torch.testing.assert_close(ours.float(), theirs, atol=4 * step, rtol=step)
 
 
-def test_any_memory_format_in_and_channels_last_out():
+def test_output_is_channels_last_for_any_memory_format():
     features, (boxes, levels) = pyramid(), regions()
     found = roi_align(features, boxes, levels, SCALES, 5)
     assert found.permute(0, 1, 3, 4, 2).is_contiguous()
     torch.testing.assert_close(roi_align([each.contiguous() for each in features], boxes, levels, SCALES, 5), found)
 
 
-def test_no_region_and_levels_without_any():
+def test_no_regions_and_levels_without_regions():
     features = [feature.requires_grad_() for feature in pyramid()]
     nothing = roi_align(features, torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64), SCALES, 7)
     assert nothing.shape == (2, 0, 6, 7, 7)
@@ -114,8 +114,8 @@ def test_no_region_and_levels_without_any():
 
 
 @pytest.mark.parametrize("sampling", [2, 0])
-def test_boxes_that_are_nan_do_not_break_the_others(sampling):
-    """A net that diverges must live to have its loss reported."""
+def test_nan_boxes_do_not_affect_other_boxes(sampling):
+    """Checks that one NaN box does not change the others; a diverging run must get as far as the report of its loss."""
     features, (boxes, levels) = pyramid(), regions()
     broken = boxes.clone()
     broken[0, 3] = torch.nan
@@ -126,7 +126,7 @@ def test_boxes_that_are_nan_do_not_break_the_others(sampling):
 
 
 @pytest.mark.parametrize("sampling", [1, 2])
-def test_gradients_of_the_operator_are_right_numerically(sampling):
+def test_gradients_equal_numerical_gradients(sampling):
     features = [torch.randn(1, 2, *sides, dtype=torch.float64, requires_grad=True) for sides in ((6, 8), (3, 4))]
     boxes = random_boxes(1, 3, extent=30).double()
     levels = torch.tensor([[0, 1, 0]])
@@ -134,7 +134,7 @@ def test_gradients_of_the_operator_are_right_numerically(sampling):
 
 
 def test_a_linear_ramp_is_sampled_exactly():
-    """On f(x, y) = x + 10 y, bilinear means of a region inside the map are the value at each bin's center."""
+    """Pools f(x, y) = x + 10 y, whose bilinear mean over a bin inside the map is the value at the bin's center."""
     y, x = torch.meshgrid(torch.arange(20.0) + 0.5, torch.arange(30.0) + 0.5, indexing="ij")
     box = torch.tensor([[[4.0, 12.0, 84.0, 60.0]]])
     found = roi_align([(x + 10 * y)[None, None]], box, torch.zeros(1, 1, dtype=torch.int64), [0.25], 4)
@@ -142,7 +142,7 @@ def test_a_linear_ramp_is_sampled_exactly():
     torch.testing.assert_close(found[0, 0, 0], centres_x + 10 * centres_y[:, None])
 
 
-def test_levels_are_torchvisions():
+def test_levels_equal_torchvision():
     sides = 2 ** torch.empty(2, 200).uniform_(0, 11)
     boxes = torch.cat([torch.zeros(2, 200, 2), sides[..., None] * torch.tensor([0.5, 2.0])], -1)
     boxes[0, :4] = torch.tensor([[0.0, 0, 224, 224], [0, 0, 112, 112], [0, 0, 448, 448], [0, 0, 0, 0]])
@@ -151,7 +151,7 @@ def test_levels_are_torchvisions():
     assert wanted[0, :4].tolist() == [2, 1, 3, 0]
 
 
-def test_pooling_is_torchvisions():
+def test_roi_pool_equals_torchvision():
     feature = pyramid()[1].requires_grad_()
     boxes, _ = regions()
     found = roi_pool(feature, boxes, SCALES[1], 5)
@@ -162,12 +162,12 @@ def test_pooling_is_torchvisions():
     torch.testing.assert_close(ours, theirs)
     half = roi_pool(feature.bfloat16(), boxes, SCALES[1], 5)
     assert half.dtype == torch.bfloat16
-    assert torch.equal(half, wanted.bfloat16())  # rounding keeps order, so that the maximum is the same pixel's
+    assert torch.equal(half, wanted.bfloat16())  # rounding is monotonic, so the maximum is at the same pixel
     assert roi_pool(feature, boxes[:, :0], SCALES[1], 5).shape == (2, 0, 6, 5, 5)
 
 
 @pytest.mark.parametrize("sampling", [2, 0])
-def test_the_operators_are_well_formed(sampling):
+def test_roi_align_operators_pass_opcheck(sampling):
     features = [feature.requires_grad_() for feature in pyramid()]
     boxes, levels = regions()
     images = torch.randint(2, (2, 9))
@@ -177,7 +177,7 @@ def test_the_operators_are_well_formed(sampling):
     torch.library.opcheck(roi_align_backward, (grad, boxes, images, levels, 2, heights, widths, SCALES, sampling, True))
 
 
-def test_the_pooling_operators_are_well_formed():
+def test_roi_pool_operators_pass_opcheck():
     feature, (boxes, _) = pyramid()[1].requires_grad_(), regions()
     torch.library.opcheck(roi_pool_with_indices, (feature, boxes, SCALES[1], 3))
     pooled, places = roi_pool_with_indices(feature.detach(), boxes, SCALES[1], 3)

@@ -1,4 +1,4 @@
-"""RoI warping against torchvision, against a ramp worked out by hand, and its gradients against differences."""
+"""Tests RoI warping against torchvision, a ramp with known values and numerical gradients."""
 
 import pytest
 import torch
@@ -10,12 +10,12 @@ BOXES = [[[3.0, 5.0, 50.0, 61.0], [20.3, 0.4, 31.7, 90.2]], [[0.0, 0.0, 128.0, 9
 
 
 def maps(channels: int = 3, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Of two images of 96 x 128 pixels, stride 8."""
+    """Returns maps of stride 8 of two images of 96 × 128 pixels."""
     return torch.randn(2, channels, 12, 16, generator=torch.Generator().manual_seed(0), dtype=dtype)
 
 
 @pytest.mark.parametrize("size", [1, 3, 14])
-def test_it_is_roi_align_with_one_sample_a_cell_and_max_pooling(size):
+def test_roi_warp_equals_max_pooled_roi_align(size):
     ops = pytest.importorskip("torchvision").ops
     features, boxes = maps(), torch.tensor(BOXES)
     aligned = ops.roi_align(features, list(boxes), 2 * size, 1 / 8, sampling_ratio=1, aligned=True)
@@ -24,16 +24,16 @@ def test_it_is_roi_align_with_one_sample_a_cell_and_max_pooling(size):
     assert torch.allclose(found, F.max_pool2d(aligned, 2), atol=1e-5)
 
 
-def test_a_ramp():
-    """f(column, row) = column + 10 · row on a map of stride 1, whose pixels have their centers at halves."""
+def test_values_on_a_ramp():
+    """Warps f(column, row) = column + 10 · row at stride 1, with pixel centers at half-integers."""
     ramp = (torch.arange(8.0) + 10 * torch.arange(8.0)[:, None])[None, None]
     found = roi_warp(ramp, torch.tensor([[[1.0, 2.0, 5.0, 6.0]]]), 1.0, 2)
-    # Four cells of one pixel each way, at 1.5 to 4.5 and 2.5 to 5.5; the largest of each four is its last.
+    # Samples are one pixel apart, x from 1.5 to 4.5, y from 2.5 to 5.5; the maximum of each 2 × 2 is the last.
     columns, rows = torch.tensor([2.5, 4.5]) - 0.5, torch.tensor([3.5, 5.5]) - 0.5
     assert torch.allclose(found[0, 0], columns + 10 * rows[:, None])
 
 
-def test_beyond_the_border_lies_what_lies_on_it():
+def test_samples_outside_the_map_take_border_values():
     ramp = torch.arange(8.0).expand(1, 1, 8, 8)
     found = roi_warp(ramp, torch.tensor([[[-40.0, 2.0, -20.0, 4.0], [20.0, 2.0, 30.0, 4.0]]]), 1.0, 2)
     assert (found[0] == 0).all() and (found[1] == 7).all()
@@ -46,7 +46,7 @@ def test_gradients_of_features_and_boxes():
     assert torch.autograd.gradcheck(lambda f, b: roi_warp(f, b, 1 / 8, 2), (features, boxes))
 
 
-def test_boxes_without_area_are_points():
+def test_boxes_without_area_sample_one_point():
     features = maps().requires_grad_()
     boxes = torch.tensor([[[20.0, 12.0, 20.0, 12.0]], [[0.0] * 4]]).requires_grad_()
     found = roi_warp(features, boxes, 1 / 8, 2)
@@ -55,8 +55,8 @@ def test_boxes_without_area_are_points():
     assert features.grad.isfinite().all() and boxes.grad.isfinite().all()
 
 
-def test_coordinates_keep_their_digits_where_features_have_few():
-    """In bfloat16 positions beyond 256 would be whole."""
+def test_coordinates_are_float32_with_bfloat16_features():
+    """Uses a position beyond 256, where bfloat16 has no fractions."""
     wide = torch.linspace(0, 1, 600).expand(1, 1, 4, 600)
     boxes = torch.tensor([[[500.3, 0.0, 510.3, 4.0]]])
     exact, found = roi_warp(wide, boxes, 1.0, 3), roi_warp(wide.bfloat16(), boxes, 1.0, 3)
@@ -64,8 +64,8 @@ def test_coordinates_keep_their_digits_where_features_have_few():
     assert torch.allclose(found, exact.bfloat16(), atol=0.004)
 
 
-def test_a_box_finds_the_blob_that_it_climbs_to():
-    """Along the gradient of what it shows, which RoIAlign and RoIPool do not have."""
+def test_gradient_ascent_moves_a_box_to_a_blob():
+    """Optimizes the center of a box by the gradient with respect to boxes, which RoIAlign and RoIPool lack."""
     x, y = torch.arange(32.0) + 0.5, torch.arange(32.0)[:, None] + 0.5
     blob = torch.exp(-((x - 20) ** 2 + (y - 12) ** 2) / 50)[None, None]
     center = torch.tensor([12.0, 18.0], requires_grad=True)

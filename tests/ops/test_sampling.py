@@ -1,4 +1,4 @@
-"""Random choice with a quota: who comes first, how many, and that each is as likely as any other."""
+"""Tests random sampling of positives and negatives: order, counts and uniform probability."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def seed():
 
 
 def marks(positives: int, negatives: int, total: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One image's candidates in random order."""
+    """Returns the positives and the negatives among one image's candidates, in random order."""
     order = torch.randperm(total)
     positive, negative = torch.zeros(2, 1, total, dtype=torch.bool)
     positive[0, order[:positives]] = True
@@ -24,11 +24,11 @@ def marks(positives: int, negatives: int, total: int) -> tuple[torch.Tensor, tor
     "positives, negatives, total, drawn_positive, drawn",
     [
         (100, 500, 1000, 8, 32),  # the quota is filled
-        (3, 500, 1000, 3, 32),  # negatives fill up
+        (3, 500, 1000, 3, 32),  # negatives fill the rest
         (3, 10, 1000, 3, 13),  # both are too few
         (100, 0, 1000, 8, 8),
         (0, 0, 1000, 0, 0),
-        (2, 5, 7, 2, 7),  # fewer candidates than are asked for
+        (2, 5, 7, 2, 7),  # fewer candidates than samples
         (0, 0, 0, 0, 0),
     ],
 )
@@ -53,7 +53,7 @@ def test_each_image_has_its_own_quota():
 
 
 def test_the_choice_is_uniform():
-    """20,000 draws of 3 of 10 positive and 5 of 20 negative ones: each count within five standard deviations."""
+    """Draws 3 of 10 positives and 5 of 20 negatives 20,000 times; each count is within five standard deviations."""
     draws = 20_000
     positive = (torch.arange(40) < 10).expand(draws, 40)
     negative = ((torch.arange(40) >= 10) & (torch.arange(40) < 30)).expand(draws, 40)

@@ -1,4 +1,4 @@
-"""Data that the runs in this folder share."""
+"""Provides the data of the runs in this folder."""
 
 import pytest
 from tasks import runs
@@ -6,5 +6,5 @@ from tasks import runs
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder of a few generated scenes."""
+    """Generates a folder of a few scenes."""
     return runs.scenes(tmp_path_factory.mktemp("data") / "scenes")

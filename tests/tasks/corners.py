@@ -1,4 +1,4 @@
-"""Generated scenes of rectangles, with their corners as keypoints, in COCO's format."""
+"""Generates scenes of rectangles with their corners as keypoints, in COCO's format."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ SIDE = 64
 
 
 def write(folder: Path, train: int = 8, val: int = 4) -> Path:
-    """Some images have no object, some objects no labeled keypoint or a hidden one."""
+    """Writes images and annotations; some images have no object, some objects a hidden or no labeled keypoint."""
     rng = np.random.default_rng(0)
     (folder / "annotations").mkdir(parents=True)
     for split, count in (("train", train), ("val", val)):
@@ -32,7 +32,7 @@ def write(folder: Path, train: int = 8, val: int = 4) -> Path:
                     corners[3][2] = 1
                 points = np.array(corners if number % 4 or place else [[0, 0, 0]] * 4)
                 annotation = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
-                # An area far above the true one makes OKS lenient, so that a barely trained detector has an AP above 0.
+                # A too large area makes OKS lenient, so that a barely trained detector has an AP above 0.
                 annotation |= {"bbox": [int(x), int(y), int(width), int(height)], "area": int(64 * width * height)}
                 annotation |= {"keypoints": points.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
                 annotations.append(annotation)

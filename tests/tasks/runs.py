@@ -1,4 +1,4 @@
-"""Detection experiments of seconds: what the tests of runs, commands and mistakes share."""
+"""Helpers for tests of runs and commands: small detection settings, metrics, pycocotools as reference."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from pycocotools import mask
 
 from resdet.detection.data import shape_scenes
 
-# Mask R-CNN with ResNet-18 and an FPN, as small as it gets.
+# A minimal Mask R-CNN with ResNet-18 and FPN.
 SMALL = [
     "model.neck={width: 16, norm: bn}",
     "model.rpn={channels: 16, batch: 32, pre_nms: [40, 40], post_nms: [20, 20]}",
@@ -35,36 +35,36 @@ SMALL = [
     "eval.batch=4",
 ]
 CONFIG = ["--config", "shapes_mask_r18_fpn.yaml", *SMALL]
-TRAIN, VAL = 12, 6  # pictures
+TRAIN, VAL = 12, 6  # images
 
 
 def scenes(folder: Path) -> Path:
-    """A small set of generated scenes, as pictures and COCO files."""
+    """Generates a small set of scenes as images and COCO files."""
     shape_scenes.ensure(folder, TRAIN, VAL, 64, 0)
     return folder
 
 
 def of(root: Path) -> list[str]:
-    """The settings of a run on `scenes(root)`, by the keys of COCO's format."""
+    """Returns the settings of a run on `scenes(root)` in COCO's format."""
     splits = ("train", "val")
     keys = [f"data.{split}={{images: {split}, annotations: annotations/{split}.json}}" for split in splits]
     return [*CONFIG, "data.name=coco", f"data.root={root}", *keys]
 
 
 def here(*words) -> subprocess.CompletedProcess:
-    """`running.here` in the current folder."""
+    """Calls `running.here` in the current folder."""
     return running.here(Path.cwd(), *words)
 
 
 def train(out: Path, *words) -> subprocess.CompletedProcess:
-    """A run that must come to its end."""
+    """Runs `resdet train`, which must succeed."""
     done = here("train", *words, "--out", out)
     assert done.returncode == 0, done.stderr
     return done
 
 
 def sentence(done: subprocess.CompletedProcess) -> str:
-    """The one line that a user's mistake is answered with."""
+    """Returns the error line of a command that fails with status 2."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("resdet: ")]
@@ -73,7 +73,7 @@ def sentence(done: subprocess.CompletedProcess) -> str:
 
 
 def metrics(run: Path, kind: str) -> list[dict[str, float]]:
-    """The figures of each line about training, `train`, or about validation, `val`."""
+    """Returns the metrics of each line of a kind, `train` or `val`."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line.pop("kind") == kind]
 
@@ -83,7 +83,7 @@ def checkpoint(path: Path) -> dict:
 
 
 def pycocotools_figures(truth: dict | str | Path, results: str | Path, kind: str = "bbox") -> dict[str, float]:
-    """AP, AP50 and AR100 as pycocotools computes them from the files."""
+    """Computes AP, AP50 and AR100 with pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -102,7 +102,7 @@ def pycocotools_figures(truth: dict | str | Path, results: str | Path, kind: str
 
 
 def assert_detections(found: list[dict], expected: list[dict]) -> None:
-    """The same detections but for rounding, which depends on the number of threads and the place in memory."""
+    """Compares detections up to rounding, which depends on the number of threads and on memory alignment."""
     assert [entry["name"] for entry in found] == [entry["name"] for entry in expected]
     for ours, theirs in zip(found, expected):
         assert ours.keys() == theirs.keys()

@@ -1,4 +1,4 @@
-"""Four-step alternating training: what each step learns, what stays as it is, and that a detector comes of it."""
+"""Tests four-step alternating training: trained and frozen parameters of each step, resuming, and the result."""
 
 import copy
 import json
@@ -39,7 +39,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(root, published, tmp_path_factory):
-    """From a classifier's weights. With batch norm, whose statistics must stay as well."""
+    """Trains from classifier weights, with batch norm, whose statistics must be frozen too."""
     folder = tmp_path_factory.mktemp("alternating") / "run"
     runs.train(folder, *runs.of(root), *FOUR, "--init", published)
     return folder
@@ -50,13 +50,13 @@ def state(run, step):
 
 
 def same(a, b, *prefixes):
-    """Which of the tensors under these names are the same in both."""
+    """Returns, for each tensor with one of these prefixes, whether it is equal in both."""
     names = [name for name in a if name.startswith(prefixes) and not name.endswith("num_batches_tracked")]
     assert names
     return [torch.equal(a[name], b[name]) for name in names]
 
 
-def test_each_step_is_a_run_of_its_half(run):
+def test_each_step_logs_only_its_losses(run):
     for number, step in enumerate(STEPS, 1):
         lines = runs.metrics(run / step, "train")
         names = {"rpn_objectness", "rpn_box"} if number % 2 else {"class", "box", "mask"}
@@ -71,10 +71,10 @@ def test_each_step_is_a_run_of_its_half(run):
     assert (run / "config.yaml").exists() and (run / STEPS[3] / "results.json").exists()
 
 
-def test_what_is_learnt_and_what_stays(run):
+def test_trained_and_frozen_tensors_of_each_step(run):
     one, two, three, four = (state(run, step) for step in (1, 2, 3, 4))
     shared = ("backbone.", "neck.")
-    assert not all(same(one, two, *shared))  # each from the beginning
+    assert not all(same(one, two, *shared))  # both start from the initial weights
     assert all(same(two, three, *shared)) and all(same(three, four, *shared))
     assert not any(same(two, three, "rpn.objectness", "rpn.deltas", "rpn.convs"))
     assert not any(same(one, three, "rpn.objectness", "rpn.deltas", "rpn.convs"))
@@ -82,8 +82,8 @@ def test_what_is_learnt_and_what_stays(run):
     assert not any(same(three, four, "roi_heads.stages.0.predictor", "roi_heads.stages.0.head"))
 
 
-def test_the_second_step_sees_what_the_first_steps_rpn_proposes(run, published, monkeypatch):
-    """The detector that the first step left, as it is; the last step's proposals are its own."""
+def test_the_second_step_uses_the_proposals_of_the_first_rpn(run, published, monkeypatch):
+    """Checks that step 2 uses the unchanged detector of step 1 for proposals, and step 4 the trained model."""
     experiment = experiment_of(STEPS[1], config.load(run / "config.yaml"))
     world = World(0, 1, torch.device("cpu"))
     task = open_step(STEPS[1], run, build_detector, experiment, world, Log(None), str(published))
@@ -101,7 +101,7 @@ def test_the_second_step_sees_what_the_first_steps_rpn_proposes(run, published, 
     assert open_step(STEPS[3], run, build_detector, experiment, world, Log(None), None).step.proposer == (None,)
 
 
-def test_the_last_steps_detector_is_whole(run, tmp_path):
+def test_evaluating_the_final_detector_gives_the_logged_AP(run, tmp_path):
     best = run / STEPS[3] / "best.pth"
     done = runs.here("evaluate", "--weights", best, "--json", tmp_path / "f.json")
     assert done.returncode == 0, done.stderr
@@ -111,8 +111,8 @@ def test_the_last_steps_detector_is_whole(run, tmp_path):
     assert resdet.load(best).experiment["alternating"] is None
 
 
-def test_it_goes_on_in_the_step_that_was_cut(root, run, published, tmp_path):
-    """To the very weights."""
+def test_resume_continues_in_the_interrupted_step(root, run, published, tmp_path):
+    """Removes steps 3 and 4, resumes and compares the final weights bit for bit."""
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
     shutil.rmtree(copied / STEPS[3])
@@ -126,7 +126,7 @@ def test_it_goes_on_in_the_step_that_was_cut(root, run, published, tmp_path):
 
 
 def test_given_weights_start_the_first_two_steps(run, published):
-    """Which leave them by no more than a few steps of the learning rate; the second knows nothing of the first."""
+    """Checks that both steps end near the given backbone weights, with different RPN weights."""
     wanted = torch.load(published)["conv4_x.0.conv1.conv.weight"]
     for step in (1, 2):
         found = state(run, step)["backbone.conv4_x.0.conv1.conv.weight"]
@@ -134,8 +134,8 @@ def test_given_weights_start_the_first_two_steps(run, published):
     assert not any(same(state(run, 1), state(run, 2), "rpn.objectness", "rpn.deltas", "rpn.convs"))
 
 
-def test_the_halves_losses_are_those_of_joint_training():
-    """The RPN's are its own; the regions' are the joint ones where the proposals are the model's own."""
+def test_losses_of_both_steps_equal_joint_training():
+    """Compares the losses of RPNStep and of RegionsStep on the model's proposals with those of joint training."""
     model = tiny.make("c4", everything=True).train()
     images, targets = tiny.images((64, 64), (64, 50)), tiny.targets([[5.0, 8.0, 30.0, 40.0]], [])
     joint = model.losses(images, targets)
@@ -146,7 +146,7 @@ def test_the_halves_losses_are_those_of_joint_training():
     )
 
 
-def test_fixed_proposals_are_the_other_detectors():
+def test_regions_step_takes_the_proposals_of_another_detector():
     model, other = tiny.make("c4", False, everything=True).train(), tiny.make("c4", False).eval()
     with torch.no_grad():
         other.rpn.objectness.weight.mul_(-1)
@@ -166,8 +166,8 @@ def test_fixed_proposals_are_the_other_detectors():
 
 
 @pytest.mark.slow
-def test_a_detector_comes_of_it():
-    """That finds what one trained jointly finds, on generated scenes."""
+def test_alternating_training_learns_to_detect():
+    """Trains the four steps on generated scenes and requires an AP50 above 0.8."""
     scene = lambda rng: micro.scene(rng, (12, 24))
     first, model = micro.make(0), micro.make(1)
     learn = lambda model, step: micro.train(model, scene, 100, losses_of=lambda *batch: step(*batch)[0])

@@ -1,4 +1,4 @@
-"""What training and validation must agree on before a step is made, and how often images are drawn."""
+"""Tests that training and validation sets must have the same classes, and how often images are sampled."""
 
 from types import SimpleNamespace
 
@@ -28,22 +28,22 @@ def pipeline(root, train, val):
     return ImagePipeline(experiment, World(0, 1, torch.device("cpu")), print)
 
 
-def test_folders_of_the_same_classes(tmp_path):
+def test_equal_class_folders_are_accepted(tmp_path):
     assert pipeline(tmp_path, NAMES, NAMES).classes == NAMES
 
 
 @pytest.mark.parametrize(
     "val, odd", [(["n01", "n03"], "n02"), ([*NAMES, "n04"], "n04"), (["n01", "n02", "n05"], "n03, n05")]
 )
-def test_a_folder_too_few_or_too_many(tmp_path, val, odd):
-    """Labels are positions among the folders: those behind it would all mean another class."""
+def test_unequal_class_folders_are_refused(tmp_path, val, odd):
+    """Checks that unequal folders are refused, since labels are indices of the sorted folders."""
     with pytest.raises(
         DataError, match=f"has 3 classes and the validation set {len(val)}; only one of them has {odd}:"
     ):
         pipeline(tmp_path, NAMES, val)
 
 
-SHARDS = {  # without a development kit, shards know numbers alone
+SHARDS = {  # without a devkit, shards have class numbers only
     "the same": (["0", "1", "2"], ["0", "1", "2"], True),
     "val has none of the last class": (["0", "1", "2"], ["0", "1"], True),
     "val has more": (["0", "1"], ["0", "1", "2"], False),
@@ -55,7 +55,7 @@ SHARDS = {  # without a development kit, shards know numbers alone
 
 
 @pytest.mark.parametrize("case", SHARDS)
-def test_numbers_for_names(case):
+def test_class_numbers_and_class_folders(case):
     train, val, fits = SHARDS[case]
     if fits:
         return check_classes(train, val)
@@ -65,7 +65,7 @@ def test_numbers_for_names(case):
 
 @pytest.mark.parametrize("negatives, empty", [(0, 0), (0.25, 1)])
 def test_negatives_under_class_aware_sampling(negatives, empty, tmp_path):
-    """Four images of which the last two hold nothing: their share of a pass of four."""
+    """Compares the copies of four images, the last two without objects, with those for a share of negatives."""
     found = RawAnnotations([f"{i}.jpg" for i in range(4)], [(9, 9)] * 4, [0, 1], [[0, 0, 5, 5]] * 2, [0, 0], ["a", "b"])
     source = Annotations(compile_annotations(found, {1: "dog"}, Problems(tmp_path, "error"), "object"), tmp_path)
     experiment = config.load("ilsvrc_det_r101.yaml", f"data.negatives={negatives}")
@@ -73,7 +73,7 @@ def test_negatives_under_class_aware_sampling(negatives, empty, tmp_path):
     np.testing.assert_allclose(copies, [2 - empty / 2] * 2 + [empty / 2] * 2)
 
 
-def test_a_share_that_is_none():
+def test_an_invalid_share_of_negatives_is_refused():
     assert config.load("ilsvrc_det_r101.yaml").data.negatives == 0
     with pytest.raises(ConfigError, match="data.negatives is 1.5"):
         config.load("ilsvrc_det_r101.yaml", "data.negatives=1.5")

@@ -1,4 +1,4 @@
-"""A run of each task that fails in an evaluation goes on as one that never did: evaluation first."""
+"""Tests that a run which fails in an evaluation repeats it on resume and ends like an uninterrupted run."""
 
 import pytest
 from engine.cutting import assert_same_run, trainer_state
@@ -39,7 +39,7 @@ ALTERNATING = [
 
 @pytest.fixture(scope="module")
 def whole(root, tmp_path_factory, request):
-    """The settings of a run, and the folder of one that was not cut."""
+    """Returns the settings of a run and the folder of the uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     if request.param == "localization":
         shape_loc.ensure(folder / "localized", 16, 6, 64, 0)
@@ -54,7 +54,7 @@ def whole(root, tmp_path_factory, request):
 
 
 def fail_once(monkeypatch, kind, place, number):
-    """The method `place` of the task fails at its call of this number."""
+    """Makes the method `place` of the task raise at its `number`th call."""
     calls, method = [0], getattr(kind, place)
 
     def failing(self, *given):
@@ -77,7 +77,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("whole, kind, place", CASES, indirect=["whole"])
-def test_it_goes_on_to_the_same_end(tmp_path, whole, kind, place, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_run(tmp_path, whole, kind, place, monkeypatch):
     words, run = whole
     with monkeypatch.context() as patch:
         fail_once(patch, kind, place, 2 if place == "evaluate" else 1)
@@ -88,11 +88,11 @@ def test_it_goes_on_to_the_same_end(tmp_path, whole, kind, place, monkeypatch):
     assert_same_run(run, tmp_path / "cut")
 
 
-def test_alternating_goes_on_in_the_evaluation_of_the_second_step(root, tmp_path, monkeypatch):
+def test_alternating_resumes_in_the_evaluation_of_the_second_step(root, tmp_path, monkeypatch):
     words = [*runs.of(root), *ALTERNATING]
     runs.train(tmp_path / "whole", *words)
     with monkeypatch.context() as patch:
-        fail_once(patch, AlternatingTraining, "evaluate", 4)  # of the second run its last
+        fail_once(patch, AlternatingTraining, "evaluate", 4)  # the last evaluation of step 2
         assert "2_regions/last.pth of step 2" in runs.sentence(runs.here("train", *words, "--out", tmp_path / "cut"))
     runs.train(tmp_path / "cut", *words, "--resume")
     for step in ("1_rpn", "2_regions", "3_rpn", "4_regions"):

@@ -1,4 +1,4 @@
-"""Data with everything that a careless export leaves in it, through whole runs: counted, said, never a traceback."""
+"""Tests runs on damaged detection data: problems are counted and reported, without a traceback."""
 
 import json
 import re
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("narrow")
 SIZES = {"sound": (64, 48), "empty": (64, 48), "crowd": (64, 48), "dot": (1, 1), "wide": (20000, 8), "many": (64, 48)}
 IDS = {name: 10 * number for number, name in enumerate([*SIZES, "missing", "broken"], start=1)}
 CATEGORIES = [{"id": 90, "name": "beta"}, {"id": 5, "name": "alpha"}]
-MANY = 500  # objects of one image, of which `max_objects` are learned
+MANY = 500  # objects in one image, more than `max_objects`
 
 
 def annotation(number, image, box, category=5, crowd=0):
@@ -30,11 +30,11 @@ def annotation(number, image, box, category=5, crowd=0):
     }
 
 
-LOST = annotation(6, IDS["broken"], [5, 5, 30, 30])  # of an image that cannot be read: nobody can find it
+LOST = annotation(6, IDS["broken"], [5, 5, 30, 30])  # in an unreadable image, so no detector can find it
 
 
 def sound_annotations(rng):
-    """Of all that can be learned from, although some of it is odd."""
+    """Yields valid annotations, including unusual ones."""
     yield annotation(1, IDS["sound"], [5, 5, 20, 20])
     yield annotation(2, IDS["sound"], [20, 10, 30, 30], 90)
     yield annotation(3, IDS["crowd"], [5, 5, 50, 40], crowd=1)
@@ -56,7 +56,7 @@ DAMAGE = {
 
 
 def write(root, split, damage, unreadable=True):
-    """root/SPLIT/*.png and root/SPLIT.json with these kinds of damage; returns what is sound of it."""
+    """Writes root/SPLIT/*.png and root/SPLIT.json with these kinds of damage; returns the valid part of the content."""
     rng = np.random.default_rng(0)
     (root / split).mkdir(parents=True)
     images = []
@@ -83,8 +83,8 @@ def settings(root):
 SKIP = ["data.on_bad_image=skip", "data.on_bad_annotation=skip"]
 
 
-def test_everything_at_once(tmp_path):
-    """The run completes; what is left out is said once, with count and name; and the figures are those of the rest."""
+def test_a_run_skips_all_kinds_of_damage(tmp_path):
+    """Checks that each omission is reported once and that the metrics equal those of pycocotools on the valid data."""
     write(tmp_path, "train", DAMAGE)
     sound = write(tmp_path, "val", DAMAGE)
     done = runs.train(tmp_path / "run", *settings(tmp_path), *SKIP)
@@ -118,7 +118,7 @@ def test_everything_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_each_damage_is_an_error_where_errors_are_wanted(tmp_path, kind):
+def test_damaged_annotations_are_errors_with_on_bad_annotation_error(tmp_path, kind):
     write(tmp_path, "train", [kind], unreadable=False)
     write(tmp_path, "val", [], unreadable=False)
     done = runs.here("train", *settings(tmp_path), "data.on_bad_annotation=error", "--out", tmp_path / "run")
@@ -127,7 +127,7 @@ def test_each_damage_is_an_error_where_errors_are_wanted(tmp_path, kind):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_an_unreadable_image_is_an_error_where_errors_are_wanted(tmp_path, split):
+def test_unreadable_images_are_errors_with_on_bad_image_error(tmp_path, split):
     for name in ("train", "val"):
         write(tmp_path, name, [], unreadable=name == split)
     done = runs.here("train", *settings(tmp_path), "data.on_bad_image=error", "--out", tmp_path / "run")
@@ -135,8 +135,8 @@ def test_an_unreadable_image_is_an_error_where_errors_are_wanted(tmp_path, split
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, workers):
-    """By its name, the step and the images; what was kept before is as it was."""
+def test_a_nonfinite_loss_stops_the_run(tmp_path, workers):
+    """Checks that the error names the loss, the step and an image, and that last.pth is unchanged."""
     write(tmp_path, "train", [], unreadable=False)
     write(tmp_path, "val", [], unreadable=False)
     words = [*settings(tmp_path), "schedule.name=constant", f"data.workers={workers}"]
@@ -150,8 +150,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, workers):
     assert 3 <= int(found[3]) <= 9 and (tmp_path / "run/last.pth").read_bytes() == before
 
 
-def test_the_last_good_checkpoint_stays(tmp_path):
-    """Weights may be spoilt by gradients while the losses are still finite: such are not kept."""
+def test_nonfinite_weights_are_not_saved(tmp_path):
+    """Checks that weights with NaN or infinity are not saved, even while the losses are finite."""
     write(tmp_path, "train", [], unreadable=False)
     write(tmp_path, "val", [], unreadable=False)
     words = [*settings(tmp_path), "train.checkpoint_every=1", "train.length=9", "optim.lr=1e9"]
@@ -161,7 +161,7 @@ def test_the_last_good_checkpoint_stays(tmp_path):
     assert resdet.load(tmp_path / "run/last.pth").classes == ["alpha", "beta"]
 
 
-def test_a_validation_set_without_objects(tmp_path):
+def test_a_validation_set_without_objects_is_refused(tmp_path):
     write(tmp_path, "train", [], unreadable=False)
     content = write(tmp_path, "val", [], unreadable=False)
     (tmp_path / "val.json").write_text(json.dumps(content | {"annotations": []}))
@@ -169,7 +169,7 @@ def test_a_validation_set_without_objects(tmp_path):
     assert "no objects" in runs.sentence(done)
 
 
-def test_training_images_without_objects_teach_that_nothing_is_there(tmp_path):
+def test_training_images_without_objects_have_classification_losses_only(tmp_path):
     content = write(tmp_path, "train", [], unreadable=False)
     write(tmp_path, "val", [], unreadable=False)
     (tmp_path / "train.json").write_text(json.dumps(content | {"annotations": []}))

@@ -1,4 +1,4 @@
-"""What a detection experiment can be told, each thing by what it must bring about."""
+"""Tests the settings of detection experiments by their effect on a run."""
 
 import json
 
@@ -52,8 +52,8 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_runs_and_is_judged(root, tmp_path, option):
-    """Its losses are finite, and its checkpoint says what was told: it is judged as it was in the run."""
+def test_options_train_and_evaluate(root, tmp_path, option):
+    """Checks that the losses are finite and that evaluation of the checkpoint reproduces the logged metrics."""
     train(root, tmp_path / "run", *OPTIONS[option])
     lines = runs.metrics(tmp_path / "run", "train")
     assert len(lines) == 2 and all(np.isfinite(value) for line in lines for value in line.values())
@@ -70,8 +70,8 @@ def weights(run, name="last.pth"):
     return runs.checkpoint(run / name)["model"]
 
 
-def test_seeds(root, tmp_path):
-    """The same run twice is the same; another seed is another run."""
+def test_the_seed_determines_the_weights(root, tmp_path):
+    """Checks that equal seeds give equal weights and that another seed gives other weights."""
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(root, tmp_path / name, f"train.seed={seed}", "train.length=1")
     a, b, c = (weights(tmp_path / name) for name in "abc")
@@ -80,7 +80,7 @@ def test_seeds(root, tmp_path):
 
 
 class Marked(DetectionTask):
-    """A task of somebody else, whose models differ."""
+    """A custom task whose models have an attribute `mark`."""
 
     def build(self, experiment, classes, category_ids=None):
         model = super().build(experiment, classes, category_ids)
@@ -88,7 +88,7 @@ class Marked(DetectionTask):
         return model
 
 
-def test_a_task_that_builds_another_model_trains_it(root, tmp_path):
+def test_a_custom_task_trains_the_model_it_builds(root, tmp_path):
     experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:])
     world = World(0, 1, torch.device("cpu"))
     assert Marked().open_training(experiment, world, Log(None)).model.mark
@@ -97,8 +97,8 @@ def test_a_task_that_builds_another_model_trains_it(root, tmp_path):
         assert step.open(step.experiment, world, Log(None), None).model.mark
 
 
-def test_a_batch_worked_off_in_parts(root, tmp_path):
-    """What a step logs is the mean over its two halves, cut here by hand."""
+def test_accumulated_losses_are_means_over_the_parts(root, tmp_path):
+    """Compares the logged losses of a step with the mean over the two halves of its batch."""
     torch.set_num_threads(1)
     experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:], "train.accumulate=2")
     world = World(0, 1, torch.device("cpu"))
@@ -116,7 +116,7 @@ def test_a_batch_worked_off_in_parts(root, tmp_path):
     torch.testing.assert_close(trainer.window.rows[0], (first + second) / 2)
 
 
-def test_averaged_weights_are_what_is_judged(root, tmp_path):
+def test_the_best_checkpoint_holds_averaged_weights(root, tmp_path):
     train(root, tmp_path / "run", "train.ema=0.75", "optim.lr=0.05")
     last, judged = runs.checkpoint(tmp_path / "run/last.pth"), weights(tmp_path / "run", "best.pth")
     averaged = last["trainer"]["averaged"]
@@ -125,7 +125,7 @@ def test_averaged_weights_are_what_is_judged(root, tmp_path):
     assert not torch.equal(judged["rpn.objectness.weight"], last["model"]["rpn.objectness.weight"])
 
 
-def test_frozen_stages_stay_what_they_were(root, tmp_path):
+def test_frozen_stages_are_unchanged(root, tmp_path):
     torch.manual_seed(0)
     published = create("resnet18").state_dict()
     torch.save(published, tmp_path / "resnet18.pth")
@@ -138,13 +138,13 @@ def test_frozen_stages_stay_what_they_were(root, tmp_path):
 
 
 def scripted(monkeypatch, figures):
-    """Evaluations say these AP one after the other, and leave nothing behind."""
+    """Makes evaluations return these AP values in turn and write no files."""
     said = iter(figures)
     monkeypatch.setattr(DetectionTraining, "evaluate", lambda task, model: {"loss": 1.0, "AP": next(said)})
     monkeypatch.setattr(DetectionTraining, "keep", lambda task, folder: None)
 
 
-def test_the_best_checkpoint_is_that_of_the_highest_AP(root, tmp_path, monkeypatch):
+def test_the_best_checkpoint_has_the_highest_AP(root, tmp_path, monkeypatch):
     scripted(monkeypatch, [0.1, 0.3, 0.2, 0.25, 0.5])
     words = [
         "train.length=5",
@@ -162,8 +162,8 @@ def test_the_best_checkpoint_is_that_of_the_highest_AP(root, tmp_path, monkeypat
     assert not torch.equal(best["model"]["rpn.objectness.weight"], last["model"]["rpn.objectness.weight"])
 
 
-def test_class_aware_sampling_brings_rare_classes(root, tmp_path, monkeypatch):
-    """Of eleven pictures of circles and one of a star, about half of a pass shows the star."""
+def test_class_aware_sampling_repeats_rare_classes(root, tmp_path, monkeypatch):
+    """Checks that the one star among eleven circles makes up about half of an epoch."""
     content = json.loads((root / "annotations/train.json").read_text())
     ids = {entry["name"]: entry["id"] for entry in content["categories"]}
     box = {"bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}
@@ -190,7 +190,7 @@ def test_class_aware_sampling_brings_rare_classes(root, tmp_path, monkeypatch):
     assert len(indices) == 12 and 5 <= indices.count(0) <= 7
 
 
-def test_more_objects_than_there_is_room_for_are_said_once(root, tmp_path):
+def test_images_with_too_many_objects_are_reported_once(root, tmp_path):
     done = train(root, tmp_path / "run", "data.max_objects=1", "train.length=3")
     notes = [line for line in done.stderr.splitlines() if "more than 1 objects" in line]
     names = [line.partition(": ")[2].partition(" has ")[0] for line in notes]

@@ -1,4 +1,4 @@
-"""Keypoint R-CNN on generated scenes: trained and used by the commands, and taught a few pictures by heart."""
+"""Tests Keypoint R-CNN on generated scenes: the commands, and overfitting to eight images."""
 
 import json
 
@@ -31,8 +31,8 @@ def words(root, *more: str) -> list[str]:
     return [*runs.of(root), "model.mask=null", KEYPOINT, *more]
 
 
-def test_a_run(root, tmp_path, monkeypatch):
-    """Metrics in training and of its weights are the same; the checkpoint knows names and skeleton."""
+def test_train_evaluate_and_predict(root, tmp_path, monkeypatch):
+    """Checks that `resdet evaluate` reproduces the logged AP and that the checkpoint stores names and skeleton."""
     monkeypatch.chdir(tmp_path)
     runs.train(tmp_path / "run", *words(root))
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
@@ -60,7 +60,7 @@ def test_a_run(root, tmp_path, monkeypatch):
     assert list(result["detections"][0]["keypoints"]) == corners.NAMES
 
 
-def test_mistakes(root, tmp_path, monkeypatch):
+def test_invalid_keypoint_settings_are_refused(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for change, word in (
         (["data.keypoints=false"], "annotations have no keypoints"),
@@ -72,7 +72,7 @@ def test_mistakes(root, tmp_path, monkeypatch):
 
 
 def learned(root, steps: int) -> tuple:
-    """A detector that has seen eight pictures for some steps, with flips, and its loss of keypoints over time."""
+    """Trains a detector on eight images, with flips; returns it and its keypoint loss of each step."""
     experiment = config.load(
         "shapes_mask_r18_fpn.yaml", *words(root, "model.keypoint.width=32", "model.box.width=64")[2:]
     )
@@ -103,7 +103,7 @@ def taught(root):
 
 
 def corners_found(root, predictor) -> np.ndarray:
-    """Mean distance in pixels of the corners of each detected object, of all pictures of training."""
+    """Returns the mean corner error in pixels of each fully labeled object in the training images."""
     content = json.loads((root / "annotations/train.json").read_text())
     distances = []
     for image in content["images"]:
@@ -118,23 +118,23 @@ def corners_found(root, predictor) -> np.ndarray:
     return np.array(distances)
 
 
-def test_it_learns(root, taught):
-    """From chance, ln 56², to corners that are found; left and right stay apart although pictures are mirrored."""
+def test_training_reduces_loss_and_corner_error(root, taught):
+    """Checks that the loss starts at chance, ln 56², and that left and right corners are told apart despite flips."""
     model, history = taught
     assert history[0] == pytest.approx(np.log(56**2), rel=0.2)
     assert np.mean(history[-5:]) < history[0] - 2
     assert np.median(corners_found(root, model)) < 6
 
 
-def test_mirrored_views_swap_pairs(root, taught):
-    """The mean of a picture and its mirror image is as good; without the swap left and right would be one."""
+def test_flip_at_test_time_swaps_left_and_right(root, taught):
+    """Averages keypoints over an image and its mirror image, where left and right keypoints must be swapped."""
     model, _ = taught
     both = EnsembleDetector([model], TTAConfig(flip=True))
     assert np.median(corners_found(root, both)) < 6
     assert np.median(corners_found(root, EnsembleDetector([model, model]))) < 6
 
 
-def test_export_says_that_it_cannot(taught):
+def test_export_of_keypoints_is_refused(taught):
     from resdet.export.detection import exporter
     from resdet.export.form import Form
 

@@ -1,4 +1,4 @@
-"""Localization as a user meets it: generated data in ILSVRC's layout, the RPN, R-CNN on its proposals, files."""
+"""Tests the localization commands end to end: generated data in ILSVRC's layout, RPN, R-CNN, output files."""
 
 import json
 import re
@@ -42,7 +42,7 @@ RCNN = ["--config", "shapes_loc_rcnn_r18.yaml", *SMALL, "model.context=4"]
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """What the commands leave: data, a classifier, an RPN and an R-CNN, each after two steps."""
+    """Makes data and trains an RPN, an R-CNN and a classifier for one or two steps each."""
     folder = tmp_path_factory.mktemp("localization")
     data = folder / "data"
     done = runs.here("data", "make", "shape_loc", data, "--train", 24, "--val", 10, "--size", 64)
@@ -60,7 +60,7 @@ def judged(done) -> dict[str, float]:
     return {name: float(value) / 100 for name, value in re.findall(r"(\w+) ([0-9.]+) %", done.stdout)}
 
 
-def test_runs_say_what_they_do(chain):
+def test_training_output(chain):
     assert "skipped 3 of 24 images, without a box" in chain.rpn.stderr
     assert "validation at step 2: loss" in chain.rpn.stderr and "rpn_class" in chain.rpn.stderr
     assert chain.rpn.stdout.startswith("best at step 2: loss ") and "  loc_error " in chain.rpn.stdout
@@ -72,7 +72,7 @@ def test_runs_say_what_they_do(chain):
 
 @pytest.mark.parametrize("run, names", [("rpn", {"rpn_class", "rpn_box"}), ("rcnn", {"class", "box"})])
 def test_validation_losses(chain, run, names):
-    """They are logged as in training, and what another evaluation of the same weights gives."""
+    """Checks the names of the losses and compares their values with `--eval-only` on the same weights."""
     (logged,) = runs.metrics(chain.folder / run, "val")
     assert names <= runs.metrics(chain.folder / run, "train")[0].keys()
     assert logged.keys() == names | {"loss", "loc_error", "step"}
@@ -89,8 +89,8 @@ def test_validation_losses(chain, run, names):
 
 
 @pytest.mark.parametrize("run", ["rpn", "rcnn"])
-def test_what_a_run_leaves(chain, run):
-    """Its results give its figure, judged by torchvision's overlaps; each picture is of its image."""
+def test_results_and_pictures_of_a_run(chain, run):
+    """Recomputes loc_error from results.json by torchvision's box_iou; checks the size of each drawn image."""
     source, folder = open_ilsvrc_loc(chain.data, "val"), chain.folder / run
     (logged,) = runs.metrics(folder, "val")
     results = json.loads((folder / "results.json").read_text())
@@ -104,7 +104,7 @@ def test_what_a_run_leaves(chain, run):
         assert 0 <= found["score"] <= 1
         wrong += box_iou(torch.tensor([found["box"]]), torch.from_numpy(source.boxes(i))).max().item() < 0.5
         (picture,) = (folder / "pictures").glob(f"{i}_*.jpg")
-        drawn_height, drawn_width, _ = cv2.imread(str(picture)).shape  # enlarged
+        drawn_height, drawn_width, _ = cv2.imread(str(picture)).shape  # enlarged by an integer factor
         assert (drawn_height % height, drawn_width % width, drawn_height // height) == (0, 0, drawn_width // width)
     assert logged["loc_error"] == pytest.approx(wrong / 10, abs=1e-5)
     for name in ("results", "pictures"):
@@ -113,7 +113,7 @@ def test_what_a_run_leaves(chain, run):
 
 @pytest.mark.parametrize("run", ["rpn", "rcnn"])
 def test_predict_with_a_classifier(chain, run, tmp_path):
-    """The classifier's five classes, each where the localizer sees it; printed, drawn and written as of detectors."""
+    """Checks that each row holds the classifier's top-5 classes and scores, and the localizer's box for each class."""
     model, classifier = (resdet.load(chain.folder / name / "best.pth") for name in (run, "classifier"))
     images = sorted((chain.data / "ILSVRC/Data/CLS-LOC/val").iterdir())[:3]
     words = ["predict", "--weights", chain.folder / run / "best.pth", "eval.testing=dense", *images[:1]]
@@ -133,8 +133,8 @@ def test_predict_with_a_classifier(chain, run, tmp_path):
         np.testing.assert_allclose([entry["box"] for entry in found], places.boxes, atol=0.01)
 
 
-def test_predict_shows_what_is_asked_for(chain, tmp_path):
-    """Two classes of an ensemble with itself, of which the surer one passes the limit."""
+def test_predict_top_and_score(chain, tmp_path):
+    """Checks --top 2 with --score below both scores and between them, on ensembles of equal models."""
     weights, classifier = chain.folder / "rpn/best.pth", chain.folder / "classifier/best.pth"
     image = sorted((chain.data / "ILSVRC/Data/CLS-LOC/val").iterdir())[0]
     first, second = resdet.load(classifier).predict([image], top=2)[0].scores.tolist()
@@ -145,7 +145,7 @@ def test_predict_shows_what_is_asked_for(chain, tmp_path):
         assert len(json.loads((tmp_path / "rows.json").read_text())[0]["detections"]) == count
 
 
-def test_evaluate_gives_the_figure_of_the_run(chain, tmp_path):
+def test_evaluate_reproduces_the_metric_of_the_run(chain, tmp_path):
     for run in ("rpn", "rcnn"):
         (logged,) = runs.metrics(chain.folder / run, "val")
         done = runs.here("evaluate", "--weights", chain.folder / run / "best.pth", "--json", tmp_path / "f.json")
@@ -155,8 +155,8 @@ def test_evaluate_gives_the_figure_of_the_run(chain, tmp_path):
         )
 
 
-def test_predicted_classes(chain, tmp_path):
-    """The classifier's own error is that of the classification's evaluation; localization cannot be better."""
+def test_evaluate_with_predicted_classes(chain, tmp_path):
+    """Compares top5_error with the classifier's predictions; top5_loc_error must not be smaller."""
     classifier, weights = chain.folder / "classifier/best.pth", chain.folder / "rpn/best.pth"
     words = ["eval.testing=dense", "--json", tmp_path / "f.json"]
     figures = judged(runs.here("evaluate", "--weights", weights, "--classifier", classifier, *words))
@@ -170,7 +170,7 @@ def test_predicted_classes(chain, tmp_path):
     assert figures["top5_error"] == pytest.approx(missed, abs=1e-3)
 
 
-def test_an_ensemble_of_r_cnns(chain):
+def test_an_ensemble_of_equal_rcnns_equals_one(chain):
     weights = chain.folder / "rcnn/best.pth"
     one, two = (judged(runs.here("evaluate", "--weights", *[weights] * count)) for count in (1, 2))
     assert one == two
@@ -186,7 +186,7 @@ def test_proposals_are_computed_once(chain, tmp_path):
         assert a["class"] == pytest.approx(b["class"]) and a["box"] == pytest.approx(b["box"])
 
 
-def test_the_named_rpn_replaces_the_one_inside_an_r_cnn_s_file(chain, tmp_path):
+def test_model_proposer_replaces_the_rpn_of_the_checkpoint(chain, tmp_path):
     runs.train(tmp_path / "rpn", *RPN, f"data.root={chain.data}", "train.seed=1")
     words = [f"data.root={chain.data}", f"model.proposer={tmp_path / 'rpn/best.pth'}"]
     runs.train(tmp_path / "rcnn", *RCNN, *words, "--init", chain.folder / "rcnn/best.pth", "optim.lr=1e-30")
@@ -200,8 +200,8 @@ def test_the_named_rpn_replaces_the_one_inside_an_r_cnn_s_file(chain, tmp_path):
     assert torch.equal(found["scores.weight"], given["scores.weight"])
 
 
-def test_a_run_that_was_cut_goes_on(chain, tmp_path):
-    """With the weights of one that was not."""
+def test_a_resumed_run_equals_an_uninterrupted_run(chain, tmp_path):
+    """Compares the weights of a run of one step, resumed for a second step, with those of a run of two steps."""
     words = [*RPN, f"data.root={chain.data}", "train.checkpoint_every=1", "schedule.name=constant"]
     runs.train(tmp_path / "whole", *words)
     runs.train(tmp_path / "cut", *words, "train.length=1", "train.evaluate_every=1")
@@ -211,7 +211,7 @@ def test_a_run_that_was_cut_goes_on(chain, tmp_path):
         torch.testing.assert_close(cut[name], tensor, msg=name)
 
 
-def test_starts_from_a_classifier_and_takes_exact_statistics(chain, tmp_path):
+def test_pretrained_classifier_and_exact_statistics(chain, tmp_path):
     words = [
         "model.backbone=resnet18",
         "train.exact_statistics=16",
@@ -230,7 +230,7 @@ def test_starts_from_a_classifier_and_takes_exact_statistics(chain, tmp_path):
 
 
 def test_submission(chain, tmp_path):
-    """The validation images as if they were the server's: its file is judged as the arrays are."""
+    """Submits the validation images as test images; compares the metrics of the file with `resdet evaluate`."""
     root = shutil.copytree(chain.data, tmp_path / "data")
     kit = root / "ILSVRC2012_devkit_t12/data"
     kit.mkdir(parents=True)
@@ -248,7 +248,7 @@ def test_submission(chain, tmp_path):
     figures = judged(runs.here("evaluate", *words))
     found = loc_error.evaluate_loc(root, tmp_path / "loc.txt")
     assert found["class_error"] == pytest.approx(figures["top5_error"], abs=1e-3)
-    # Whole pixels move a box by half a pixel at most.
+    # Rounding to whole pixels moves a box side by up to half a pixel, which may change one of ten images.
     assert found["loc_error"] == pytest.approx(figures["top5_loc_error"], abs=0.11)
 
 
@@ -281,7 +281,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("complaint", MISTAKES)
-def test_mistakes_are_answered_by_a_sentence(chain, tmp_path, complaint):
+def test_user_errors_print_one_line(chain, tmp_path, complaint):
     paths = {name: chain.folder / name / "best.pth" for name in ("classifier", "rpn", "rcnn")}
     places = {"data": chain.data, "out": tmp_path / "run"}
     words = [word.format(**paths, **places) for word in MISTAKES[complaint]]
@@ -291,7 +291,7 @@ def test_mistakes_are_answered_by_a_sentence(chain, tmp_path, complaint):
 NAMES = [name for name in config.shipped() if "_loc" in name]
 
 
-def test_the_paper_s_rows_have_configs():
+def test_shipped_configs():
     assert {"imagenet_loc_r101", "imagenet_loc_vgg16", "imagenet_loc_rcnn_r101", "shapes_loc_r18"} <= set(NAMES)
     for name in NAMES:
         text = config.find(name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The proposals of a training set: shared by processes, in the annotations' pixels, none of damaged images."""
+"""Tests the cached proposals of a training set: coordinates, several processes and damaged images."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,7 +30,7 @@ class Damaged(Painted):
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    """A `RegionTraining` of one of several processes."""
+    """Returns a factory of the `RegionTraining` of one of several processes."""
     monkeypatch.setattr(rcnn_training, "POLL_INTERVAL", 0.01)
     (tmp_path / "rpn.pth").write_bytes(b"weights")
 
@@ -43,12 +43,12 @@ def make(tmp_path, monkeypatch):
     return training
 
 
-def test_each_image_has_those_of_its_own_class(make):
-    """In pixels of the annotated picture, which may be of another size than the image."""
+def test_proposals_are_for_the_class_of_the_image(make):
+    """Compares proposals with the RPN's for the label, and checks that they are scaled to the annotated image size."""
     source = Painted.random(5)
     files = make(source).proposals()
     source.sizes = source.sizes * 3
-    thrice = make(source, 0, 1, "eval.nms=0.71").proposals()  # another setting, so that they are computed anew
+    thrice = make(source, 0, 1, "eval.nms=0.71").proposals()  # another setting forces recomputation
     locator = Locator([build().eval()], config.load("shapes_loc_rcnn_r18", *WORDS).eval)
     for i in range(5):
         with torch.inference_mode():
@@ -60,7 +60,7 @@ def test_each_image_has_those_of_its_own_class(make):
 
 
 def test_processes_share_the_work(make, tmp_path):
-    """Each computes its part and returns when all is there; the whole is what one process computes alone."""
+    """Checks the images that each of two processes computes; compares the proposals with those of one process."""
     source = Painted.random(7)
     parts = [make(source, rank, 2, f"model.cache={tmp_path / 'two'}") for rank in range(2)]
     worked = []
@@ -75,7 +75,7 @@ def test_processes_share_the_work(make, tmp_path):
         np.testing.assert_array_equal(both[0][i], both[1][i])
 
 
-def test_damaged_images_get_none(make):
+def test_damaged_images_have_no_proposals(make):
     source = Damaged.random(4)
     with pytest.raises(DataError, match="image 2 is cut short"):
         make(source).proposals()

@@ -1,4 +1,4 @@
-"""A detector's run that is cut ends as one that is not; two processes do the work of one."""
+"""Tests that killed detection runs resume exactly, and that two processes train and evaluate like one."""
 
 import json
 import signal
@@ -29,7 +29,7 @@ LENGTH = 8
 
 
 def narrowly(first=None):
-    """Does `first`, and builds the nets of a forked process as this module's."""
+    """Makes a forked process build narrow nets, and calls `first`."""
     resnet.WIDTHS = NARROW
     if first:
         first()
@@ -40,8 +40,8 @@ def settings(root, *more):
     return [*runs.of(root), *cadence, "train.deterministic=true", *more]
 
 
-def test_killed_and_resumed(root, tmp_path):
-    """In a step, and while a checkpoint is written: each time another process goes on."""
+def test_killed_runs_resume_exactly(root, tmp_path):
+    """Kills a run within a step, then while it writes a checkpoint, and compares it with an uninterrupted run."""
     words = ["train", *settings(root, *EVERYTHING)]
     runs.train(tmp_path / "whole", *words[1:])
     for cut in (partial(die_in_step, 5), partial(die_while_writing, 5)):
@@ -68,7 +68,7 @@ def test_killed_and_resumed(root, tmp_path):
 
 
 def watch():
-    """Writes down the images of each step: index, sum of the pixels, sum of the boxes."""
+    """Records the images of each step: index, sum of the pixels, sum of the boxes."""
     take_step = Trainer.take_step
 
     def watched(self, batch):
@@ -82,7 +82,7 @@ def watch():
 
 
 def seen(tmp_path, world):
-    """For each step the images of all processes, as `watch` writes them down."""
+    """Returns the images of all processes by step, as recorded by `watch`."""
     steps = {}
     for rank in range(world):
         for line in (tmp_path / f"seen-{world}-{rank}.jsonl").read_text().splitlines():
@@ -98,8 +98,8 @@ def figures(path):
     }
 
 
-def test_two_processes_do_the_work_of_one(root, tmp_path):
-    """The same images come at each step, augmented alike; and the same weights get the very same figures."""
+def test_two_processes_equal_one(root, tmp_path):
+    """Compares one and two processes by the augmented images of each step and the metrics of equal weights."""
     words = ["train", *settings(root, "data.augment.mosaic=0.5", "train.length=4", "eval.batch=2")]
     for ranks, out in ((1, "one"), (2, "two")):
         done = fork(tmp_path, *words, "--out", out, ranks=ranks, first=partial(narrowly, watch))
@@ -128,4 +128,4 @@ def test_two_processes_do_the_work_of_one(root, tmp_path):
         return sorted(entries, key=lambda e: (e["image_id"], -e["score"], e["category_id"], e["bbox"]))
 
     assert detections("by-one.json") == detections("by-two.json")
-    assert by_two.stdout.count("bbox\n") == 1  # one process speaks
+    assert by_two.stdout.count("bbox\n") == 1  # only rank 0 prints

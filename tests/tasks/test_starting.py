@@ -1,4 +1,4 @@
-"""From which weights a detector may start, and what is said of those that do not fit."""
+"""Tests the weights that a detector can start from and the messages about mismatched ones."""
 
 import json
 import re
@@ -17,12 +17,12 @@ from resdet.backbones import create
 pytestmark = pytest.mark.usefixtures("narrow")
 
 ONE_STEP = ["train.length=1", "train.evaluate_every=1", "train.checkpoint_every=1", "model.mask=null"]
-STILL = ["optim.lr=1e-30", "model.backbone.norm=frozen", "model.neck.norm=null"]  # leaves the weights as they were
+STILL = ["optim.lr=1e-30", "model.backbone.norm=frozen", "model.neck.norm=null"]  # keeps the weights unchanged
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
-    """A checkpoint of our own: ResNet-18 on generated pictures, with the paper's mean of each pixel."""
+    """Trains a resdet ResNet-18 on generated images, with the paper's per-pixel mean; returns the checkpoint."""
     out = tmp_path_factory.mktemp("classifier") / "run"
     words = ["data.train_images=16", "data.val_images=8", "data.size=32", "data.short=36", "data.augment.short=[36,48]"]
     words += ["data.workers=0", "train.batch=8", "train.unit=steps", "train.length=1", "train.precision=fp32"]
@@ -39,7 +39,7 @@ def weights(run):
     return runs.checkpoint(run / "best.pth")["model"]
 
 
-def test_a_classifier_of_our_own(root, tmp_path, classifier):
+def test_init_from_a_resdet_classifier(root, tmp_path, classifier):
     done = start(root, tmp_path / "run", *STILL, "--init", classifier)
     assert "best.pth: " in done.stderr and "(resdet layout)" in done.stderr
     given, found = runs.checkpoint(classifier)["model"], weights(tmp_path / "run")
@@ -49,7 +49,7 @@ def test_a_classifier_of_our_own(root, tmp_path, classifier):
     torch.testing.assert_close(found["normalize.mean"], given["normalize.mean"].mean((1, 2), keepdim=True))
 
 
-def test_a_state_dict_of_torchvision(root, tmp_path):
+def test_init_from_a_torchvision_state_dict(root, tmp_path):
     torch.manual_seed(0)
     net = torchvision.models.resnet18()
     torch.save(net.state_dict(), tmp_path / "resnet18.pth")
@@ -66,8 +66,8 @@ def test_a_state_dict_of_torchvision(root, tmp_path):
         torch.testing.assert_close(found[level], expected[level], rtol=1e-4, atol=1e-4)
 
 
-def test_a_file_in_keras_s_layout(root, tmp_path):
-    """With the pixel statistics that such weights have; a net that strides elsewhere is refused."""
+def test_init_from_a_keras_file(root, tmp_path):
+    """Checks the weights and the pixel mean of the Keras layout; stride_in=3x3 is refused."""
     torch.manual_seed(0)
     net = create("resnet50", num_classes=7, stride_in="1x1")
     save_file(in_keras_s_dress(net), tmp_path / "keras.safetensors")
@@ -83,8 +83,8 @@ def test_a_file_in_keras_s_layout(root, tmp_path):
     assert found["normalize.mean"].flatten().tolist() == pytest.approx([123.68, 116.779, 103.939])
 
 
-def test_a_detector_of_other_classes(root, tmp_path):
-    """What depends on the classes starts anew and is listed; all else is taken over."""
+def test_init_from_a_detector_of_other_classes(root, tmp_path):
+    """Checks that class-dependent tensors are reinitialized and listed, and that all others are loaded."""
     content = json.loads((root / "annotations/train.json").read_text())
     one = {entry["id"]: content["categories"][0]["id"] for entry in content["categories"]}
     content["categories"] = [content["categories"][0] | {"name": "thing"}]
@@ -114,21 +114,21 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
-def test_what_does_not_fit_is_refused_by_name(root, tmp_path, misfit):
+def test_mismatched_weights_are_refused(root, tmp_path, misfit):
     start(root, tmp_path / "run", *STILL)
     words = [*runs.of(root), *ONE_STEP, *STILL, *MISFITS[misfit], "--init", tmp_path / "run/best.pth"]
     line = runs.sentence(runs.here("train", *words, "--out", tmp_path / "other"))
     assert "does not fit" in line and ("backbone.conv" in line or "roi_heads.stages.0.head" in line)
 
 
-def test_a_classifier_does_not_take_a_detector(root, tmp_path):
+def test_a_classifier_refuses_detector_weights(root, tmp_path):
     start(root, tmp_path / "run", *STILL)
     words = ["--config", "shapes_r18.yaml", "model.backbone=resnet18", "--init", tmp_path / "run/best.pth"]
     assert "contains a detector" in runs.sentence(runs.here("train", *words, "--out", tmp_path / "other"))
 
 
 def test_pretrained_from_a_file(root, tmp_path, classifier):
-    """The key does what --init does, and --init comes before it."""
+    """Checks that model.pretrained loads a file like --init, and that --init takes precedence."""
     by_key = start(root, tmp_path / "key", *STILL, f"model.pretrained={classifier}")
     assert "tensors loaded (resdet layout)" in by_key.stderr
     name = "backbone.conv4_x.0.conv1.conv.weight"
@@ -139,8 +139,8 @@ def test_pretrained_from_a_file(root, tmp_path, classifier):
     assert "none.pth" not in done.stderr
 
 
-def test_the_key_is_for_the_beginning_alone(root, tmp_path, classifier):
-    """To go on, or to judge a checkpoint, nothing is read that would be overwritten."""
+def test_model_pretrained_is_read_only_at_the_start_of_training(root, tmp_path, classifier):
+    """Checks that --eval-only and --resume do not read the file of model.pretrained, which is missing here."""
     start(root, tmp_path / "run", f"model.pretrained={classifier}")
     gone = [*runs.of(root), "model.mask=null", "model.pretrained=none.pth"]
     judged = runs.here("train", *gone, "--init", tmp_path / "run/best.pth", "--eval-only")
@@ -149,8 +149,8 @@ def test_the_key_is_for_the_beginning_alone(root, tmp_path, classifier):
     assert resumed.returncode == 0, resumed.stderr
 
 
-def test_the_average_starts_from_the_given_weights(root, tmp_path, classifier):
-    """And not from those that were drawn before they came."""
+def test_ema_starts_from_the_pretrained_weights(root, tmp_path, classifier):
+    """Checks that the averaged weights do not include the random initialization."""
     start(root, tmp_path / "run", *STILL, "train.ema=0.9", f"model.pretrained={classifier}")
     name = "backbone.conv4_x.0.conv1.conv.weight"
     given = runs.checkpoint(classifier)["model"][name]

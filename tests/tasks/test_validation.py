@@ -1,4 +1,4 @@
-"""Data that training or its evaluations would refuse later is refused before the first step."""
+"""Tests that data which training or evaluation would reject later are refused before the first step."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ NO_STEP = ["train.length=2", "train.evaluate_every=2"]
 
 @pytest.fixture
 def never_stepped(monkeypatch):
-    """Training fails the test."""
+    """Fails the test if a training step is taken."""
     from resdet.engine.trainer import Trainer
 
     def take_step(self, batch):
@@ -24,7 +24,7 @@ def never_stepped(monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_damaged_images(tmp_path, split, never_stepped):
+def test_damaged_images_are_refused(tmp_path, split, never_stepped):
     for name in ("train", "val"):
         write(tmp_path, name, [], unreadable=name == split)
     line = runs.sentence(runs.here("train", *settings(tmp_path), "data.on_bad_image=error", "--out", tmp_path / "run"))
@@ -32,7 +32,7 @@ def test_damaged_images(tmp_path, split, never_stepped):
     assert not (tmp_path / "run").exists()
 
 
-def test_damaged_images_that_are_skipped_are_said(tmp_path):
+def test_skipped_images_are_reported_before_the_first_step(tmp_path):
     for name in ("train", "val"):
         write(tmp_path, name, [])
     done = runs.train(tmp_path / "run", *settings(tmp_path), "data.on_bad_image=skip", "train.length=1")
@@ -44,7 +44,7 @@ def test_damaged_images_that_are_skipped_are_said(tmp_path):
 
 
 def without_masks(root, tmp_path, numbers):
-    """A copy of the data whose validation set lacks the segmentation of these annotations."""
+    """Copies the data without the masks of these validation annotations; returns the arguments of a run on them."""
     shutil.copytree(root, tmp_path / "data")
     file = tmp_path / "data/annotations/val.json"
     content = json.loads(file.read_text())
@@ -54,19 +54,19 @@ def without_masks(root, tmp_path, numbers):
     return ["train", *runs.of(tmp_path / "data"), *NO_STEP, "--out", tmp_path / "run"]
 
 
-def test_an_object_without_a_mask_is_not_evaluated_by_masks(root, tmp_path):
+def test_an_object_without_a_mask_is_left_out_of_mask_AP(root, tmp_path):
     done = runs.here(*without_masks(root, tmp_path, slice(1, 2)))
     assert done.returncode == 0, done.stderr
     assert "1 object without a mask" in done.stderr and "mask_AP" in done.stdout
 
 
-def test_a_validation_set_without_masks(root, tmp_path):
+def test_a_validation_set_without_masks_has_no_mask_AP(root, tmp_path):
     done = runs.here(*without_masks(root, tmp_path, slice(None)))
     assert done.returncode == 0, done.stderr
     assert "mask AP leaves out" in done.stderr and "mask_AP" not in done.stdout and "AP50" in done.stdout
 
 
-def test_a_validation_set_without_objects(tmp_path, never_stepped):
+def test_a_validation_set_without_objects_is_refused(tmp_path, never_stepped):
     write(tmp_path, "train", [], unreadable=False)
     content = write(tmp_path, "val", [], unreadable=False)
     (tmp_path / "val.json").write_text(json.dumps(content | {"annotations": []}))
@@ -74,7 +74,7 @@ def test_a_validation_set_without_objects(tmp_path, never_stepped):
     assert "no objects" in line
 
 
-def test_a_folder_of_classes(tmp_path, never_stepped):
+def test_a_damaged_image_in_a_folder_of_classes_is_refused(tmp_path, never_stepped):
     done = runs.here("data", "make", "shapes", tmp_path / "data", "--train", 20, "--val", 20, "--size", 48)
     assert done.returncode == 0, done.stderr
     broken = next((tmp_path / "data/val").rglob("*.*"))

@@ -1,4 +1,4 @@
-"""ILSVRC VID from generated videos to metrics, a submission, and drawn frames."""
+"""Tests ILSVRC VID on generated videos: training, metrics, submission and drawn frames."""
 
 import json
 
@@ -25,7 +25,7 @@ def data(tmp_path_factory):
     return ShapeVidConfig("shape_vid", str(tmp_path_factory.mktemp("data") / "videos"), **VIDEOS)
 
 
-def test_from_videos_to_metrics_and_drawings(data, tmp_path):
+def test_train_evaluate_submit_and_predict(data, tmp_path):
     words = ["data.name=shape_vid", f"data.root={data.root}", *(f"data.{key}={value}" for key, value in VIDEOS.items())]
     run = tmp_path / "run"
     runs.train(run, "--config", "ilsvrc_vid_r101.yaml", *SMALL, *words)
