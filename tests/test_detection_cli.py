@@ -103,10 +103,9 @@ def test_train_prints_metrics_and_output_files(first):
     """Checks that stdout names metrics, checkpoint, results and pictures, and that stderr shows the progress."""
     lines = first.done.stdout.splitlines()
     assert lines[0].startswith("best at step ") and " AP " in lines[0] and " mask_AP " in lines[0]
-    for line, left in zip(
-        lines[1:], ("checkpoint: run/best.pth", "results:    run/results.json", "pictures:   run/pict")
-    ):
-        assert line.startswith(left)
+    files = ["best.pth", "results.json", "pictures", "metrics.jsonl (curves: tensorboard --logdir run)"]
+    kinds = ["checkpoint:", "results:   ", "pictures:  ", "metrics:   "]
+    assert lines[1:] == [f"{kind} run/{file}" for kind, file in zip(kinds, files)]
     assert {path.stem for path in (first.run / "pictures").iterdir()} == {f"{n}_{n:06d}" for n in range(1, 7)}
     assert "validation at step 2" in first.done.stderr
     assert "step 2/2, 0:00:00 left  rpn_objectness" in first.done.stderr

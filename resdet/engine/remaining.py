@@ -13,7 +13,7 @@ class Remaining:
 
     def seconds(self) -> float | None:
         """With the evaluations to come, once one is measured; None during the first steps."""
-        step = self.throughput.typical_step()
+        step = self.throughput.typical_step() if self.pace.remaining else 0.0
         return None if step is None else self.pace.remaining * step + self.pace.evaluations_left * self.pace.evaluation
 
     def __str__(self) -> str:

@@ -116,6 +116,12 @@ def test_evaluations_not_yet_timed_are_counted_in_the_text(clock):
     assert str(remaining) == "0:00:02 and 1 evaluation left"
 
 
+def test_no_step_is_left_after_the_last_one(clock):
+    remaining = build(2, 2, clock)
+    take(remaining, clock, 2)
+    assert remaining.seconds() == 0 and str(remaining) == "0:00:00 left"
+
+
 def test_a_run_with_a_time_budget_has_fewer_steps_left(clock):
     remaining = build(100, 200, clock)
     take(remaining, clock, 10)
