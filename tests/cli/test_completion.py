@@ -77,6 +77,12 @@ def test_keys_of_the_config():
     assert after("train", "--config", "no_such_config", "optim.") == []
 
 
+def test_keys_to_explain():
+    assert "optim" in after("config", "--explain", "opt")
+    assert {"optim.lr", "optim.betas"} < {*after("config", "--explain", "optim.")}
+    assert "model.rpn.anchors.sizes" in after("config", "--explain", "model.rpn.anchors.")
+
+
 def test_published_models_after_their_first_letters():
     assert after("predict", "--weights", "") == []  # files
     assert "torchvision/maskrcnn_resnet50_fpn_v2" in after("predict", "--weights", "torchvision/mask")
