@@ -21,6 +21,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = "resdet"
 html_show_sourcelink = False
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 smartquotes = False  # would turn the two hyphens of an option into a dash
 
 myst_heading_anchors = 3  # as on GitHub

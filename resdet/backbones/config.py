@@ -22,8 +22,10 @@ CIFAR_NAME = re.compile(r"cifar_(resnet|plain)([0-9]{1,4})")
 
 @dataclass
 class BackboneConfig:
-    """The key common to all families; the name selects the dataclass of the other keys."""
+    """The key common to all families; the name selects the other keys."""
 
+    # net: a name of `resdet nets`, cifar_resnetN or cifar_plainN with N = 6n+2 layers, or timm/NAME; selects the keys
+    # below
     name: str = "resnet50"
 
     def __post_init__(self) -> None:
@@ -56,9 +58,11 @@ def choices(hint: Any) -> tuple[Any, ...]:
 class ResNetConfig(BackboneConfig):
     """Residual nets (Table 1). Defaults are those of torchvision; the paper's nets have `stride_in: 1x1`."""
 
-    # Section 3.3: A zero-padded identity · B projection where dimensions increase · C all projections.
+    # section 3.3. A: zero-padded identities; B: projections where dimensions increase; C: projections everywhere
     shortcut: Literal["A", "B", "C"] = "B"
-    stride_in: Literal["1x1", "3x3"] = "3x3"  # strided convolution of the bottleneck: 1x1 in the paper, 3x3 in "v1.5"
+    # convolution of the bottleneck that has the stride: 1x1 in the paper, 3x3 in "v1.5"
+    stride_in: Literal["1x1", "3x3"] = "3x3"
+    # bn: batch norm; frozen: with constant statistics and weights; sync: over all processes; gn: 32 groups
     norm: Norm = "bn"
     zero_init: bool = False  # initialize the last norm of each block with zero: blocks start as identities
 
@@ -72,6 +76,7 @@ class ResNetConfig(BackboneConfig):
 class PlainConfig(BackboneConfig):
     """Plain nets (Table 2): the layers of residual nets without shortcuts."""
 
+    # bn: batch norm; frozen: with constant statistics and weights; sync: over all processes; gn: 32 groups
     norm: Norm = "bn"
 
     def build(self, num_classes: int) -> "Backbone":
@@ -84,8 +89,9 @@ class PlainConfig(BackboneConfig):
 class CifarNetConfig(BackboneConfig):
     """CIFAR nets (section 4.2): 6n+2 layers, shortcuts of option A."""
 
+    # bn: batch norm; frozen: with constant statistics and weights; sync: over all processes; gn: 32 groups
     norm: Norm = "bn"
-    zero_init: bool = False
+    zero_init: bool = False  # initialize the last norm of each block with zero: blocks start as identities
 
     def build(self, num_classes: int) -> "Backbone":
         from resdet.backbones.cifar import cifar_net
@@ -97,8 +103,10 @@ class CifarNetConfig(BackboneConfig):
 class VGGConfig(BackboneConfig):
     """VGG-16 and VGG-19, the baselines of Tables 3 to 8; `norm: null` is the original net."""
 
+    # null: none, as in the original net; bn: batch norm; frozen: with constant statistics and weights; sync: over all
+    # processes; gn: 32 groups
     norm: Norm | None = None
-    dropout: float = 0.5
+    dropout: float = 0.5  # probability of dropout after fc6 and fc7
 
     def build(self, num_classes: int) -> "Backbone":
         from resdet.backbones.vgg import vgg
@@ -110,7 +118,7 @@ class VGGConfig(BackboneConfig):
 class TimmConfig(BackboneConfig):
     """`timm/<name>`: any net of the timm library, which must be installed."""
 
-    pretrained: bool = False
+    pretrained: bool = False  # start a training from timm's weights
 
     def build(self, num_classes: int) -> "Backbone":
         from resdet.backbones.timm import timm_net

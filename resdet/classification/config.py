@@ -13,7 +13,7 @@ from resdet.errors import require
 class ClassifierConfig(ModelConfig):
     """Config of a classifier."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # share of each target that is spread over all classes, from 0 to below 1
 
     def __post_init__(self):
         super().__post_init__()
@@ -27,8 +27,11 @@ class TestCropsConfig:
 
     __test__ = False  # keeps pytest from collecting the class
 
+    # center: the central crop; ten_crop: four corners and the center, also mirrored; dense: the whole image, fully
+    # convolutional, at each of `scales`
     views: Literal["center", "ten_crop", "dense"] = "center"
-    scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])  # dense: shorter sides
+    # dense: shorter sides of the image in pixels
+    scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])
     flip: bool = True  # dense: also the mirrored image
 
     def __post_init__(self):

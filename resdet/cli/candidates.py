@@ -111,7 +111,16 @@ def keys(words: Sequence[str], beginning: str) -> Iterable[str]:
         shown = {True: "true", False: "false", None: "null"}
         return [f"{key}={word}" for word in (("true", "false") if isinstance(tree, bool) else [shown.get(tree, tree)])]
     prefix = f"{above}." if above else ""
-    return [f"{prefix}{name}{'.' if isinstance(below, dict) else '='}" for name, below in (tree or {}).items()]
+    section = tree if isinstance(tree, dict) else {}  # a section may be null or `auto`
+    return [f"{prefix}{name}{'.' if isinstance(below, dict) else '='}" for name, below in section.items()]
+
+
+def explained(words: Sequence[str], beginning: str) -> Iterable[str]:
+    """Sections and, after their dot, keys of all tasks."""
+    from resdet.config.reference import sections
+
+    known = {name for section in sections() for name in (section.path, *(key.key for key in section.keys))}
+    return [name for name in known if name.count(".") <= beginning.count(".")]
 
 
 def backbones(words: Sequence[str], beginning: str) -> Iterable[str]:
@@ -129,6 +138,7 @@ def rows(words: Sequence[str], beginning: str) -> Iterable[str]:
 VALUES: dict[str, Values] = {  # by the name of the argument
     "config": configs,
     "overrides": keys,
+    "explain": explained,
     "weights": weights,
     "init": weights,
     "names": backbones,

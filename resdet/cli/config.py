@@ -9,6 +9,14 @@ def add(commands) -> None:
     add_config_arguments(parser, required=False)
     parser.add_argument("--from-detectron2", metavar="YAML", help="translate a detectron2 config")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of config files, for editors")
+    parser.add_argument(
+        "--explain",
+        nargs="?",
+        const="",
+        metavar="KEY",
+        help="print type, default and meaning of a key, such as train.ema, or of all keys of a section, such as optim",
+    )
+    parser.add_argument("--markdown", action="store_true", help="with --explain: print the page docs/config.md")
     add_json_argument(parser, "the config")
     parser.set_defaults(run=run)
 
@@ -18,8 +26,15 @@ def run(parsed) -> None:
     from resdet.errors import ConfigError
     from resdet.files.atomic import write_json
 
-    if sum(map(bool, (parsed.config, parsed.from_detectron2, parsed.schema))) != 1:
-        raise ConfigError("Give exactly one of --config, --from-detectron2 and --schema.")
+    explained = parsed.explain is not None
+    if sum(map(bool, (parsed.config, parsed.from_detectron2, parsed.schema, explained))) != 1:
+        raise ConfigError("Give exactly one of --config, --from-detectron2, --schema and --explain.")
+    if parsed.markdown and not explained:
+        raise ConfigError("--markdown is for --explain: add --explain, or leave it out.")
+    if explained:
+        from resdet.commands.explain import explain
+
+        return explain(parsed.explain, parsed.markdown, parsed.json)
     if parsed.schema:
         return print_schema(parsed.json)
     if parsed.from_detectron2:

@@ -19,8 +19,8 @@ class ModelConfig:
     """Keys common to all models."""
 
     backbone: BackboneConfig = field(default_factory=ResNetConfig)
-    num_classes: int | None = None  # null: the number of classes of the data
-    freeze_stages: int = 0  # freeze weights and statistics of this many stages, counted from the stem
+    num_classes: int | None = None  # number of classes; null: that of the data
+    freeze_stages: int = 0  # number of stages with fixed weights and statistics, counted from the stem; 0: none
 
     def __post_init__(self):
         stages, count = self.freeze_stages, self.num_classes
@@ -45,11 +45,11 @@ class EvalConfig:
 
 @dataclass
 class Experiment:
-    """Base of the experiments; each task narrows model, data and eval."""
+    """Keys of all experiments; each task narrows `model`, `data` and `eval`."""
 
-    task: str = ""
-    name: str = "experiment"  # default: name of the config file
-    imports: list[str] = field(default_factory=list)  # modules that register your own parts (examples/extend)
+    task: str = ""  # what is trained; selects the keys of `model`, `data` and `eval`
+    name: str = "experiment"  # name of the run and of its folder in runs/; default: name of the config file
+    imports: list[str] = field(default_factory=list)  # modules that register your own parts (docs/extend.md)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

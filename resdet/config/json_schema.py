@@ -6,6 +6,8 @@ from typing import Any
 from resdet.backbones import config as backbones
 from resdet.backbones.config import BackboneConfig
 from resdet.config.experiment import AUTO, Experiment, experiments
+from resdet.config.meanings import meaning_of
+from resdet.config.reference import places
 from resdet.config.schema import Schema, default_families
 from resdet.config.validation import core_schema
 from resdet.data.config import DataConfig, formats
@@ -40,6 +42,7 @@ def json_schema() -> dict[str, Any]:
         del properties["auto"]  # written as the value of each key
         for key in task.auto_keys:
             allow_auto(definitions, kinds, task, key)
+    describe(definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A config of resdet",
@@ -58,6 +61,14 @@ def allow_auto(definitions: dict[str, Any], kinds: list[type], task: type[Experi
         properties = definitions.get(kind.__name__, {}).get("properties", {})
         if last in properties and {"const": AUTO} not in properties[last].get("anyOf", ()):
             properties[last] = {"anyOf": [properties[last], {"const": AUTO}]}
+
+
+def describe(definitions: dict[str, Any]) -> None:
+    """Adds the meaning of each key, which editors show."""
+    for kind in {use.kind for uses in places().values() for use in uses}:
+        for key, value in definitions[kind.__name__]["properties"].items():
+            if meaning := meaning_of(kind, key):
+                value["description"] = meaning
 
 
 def definitions_of(kinds: list[type]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class DataConfig:
     """The key that all data sets share."""
 
-    name: str = "imagenet"
+    name: str = "imagenet"  # data set or format; selects the keys below
 
     def dataset(self, split: str, transform: "Callable[..., Any] | None" = None) -> "Dataset[Any]":
         """A split, `train` or `val`, as a map-style dataset of torch; its class documents the samples."""

@@ -17,12 +17,14 @@ from resdet.necks.config import FPNConfig, NeckConfig
 
 @dataclass
 class InputConfig:
-    """Size of test images; `resize`: the style of the library that trained the weights."""
+    """Resizing of test images."""
 
-    min_size: int = 800  # of the shorter side
-    max_size: int = 1333  # upper limit of the longer side
+    min_size: int = 800  # shorter side of a test image in pixels
+    max_size: int = 1333  # upper limit of the longer side in pixels
+    # style of the library that trained the weights: pillow for detectron2's, torchvision; opencv decodes large JPEGs at
+    # a reduced scale
     resize: Literal["opencv", "pillow", "torchvision"] = "opencv"
-    divisor: int = 32  # padded sides are multiples of this
+    divisor: int = 32  # sides are padded to multiples of this many pixels
 
     def __post_init__(self):
         remedy = f"give 0 < min_size <= max_size; model.input.max_size is {self.max_size}"
@@ -32,20 +34,21 @@ class InputConfig:
 
 @dataclass
 class DetectorConfig(ModelConfig):
-    """Faster R-CNN and its variants. `features`: the maps of the RPN and the RoI heads:
+    """Faster R-CNN and its variants."""
 
-    c4: conv4_x, with conv5_x as the box head (the paper, appendix A) · dc5: conv5_x, dilated, stride 16 ·
-    fpn: those of `neck` · vgg: conv5_3 of VGG-16 or VGG-19, with fc6 and fc7 as the box head (Tables 7 and 8).
-    """
-
-    pretrained: str | None = None  # backbone weights: a file, or `torchvision` for its ImageNet weights
+    # backbone weights: a file, a published name, or `torchvision` for its ImageNet weights; null: random
+    pretrained: str | None = None
+    # maps of the RPN and the RoI heads. c4: conv4_x, with conv5_x as the box head (the paper, appendix A); dc5:
+    # conv5_x, dilated, stride 16; fpn: those of `neck`; vgg: conv5_3 of VGG-16 or VGG-19, with fc6 and fc7 as the box
+    # head (Tables 7 and 8)
     features: Literal["c4", "dc5", "fpn", "vgg"] = "fpn"
     neck: NeckConfig = field(default_factory=FPNConfig)  # with features fpn
     rpn: RPNConfig = field(default_factory=RPNConfig)
     box: BoxConfig = field(default_factory=BoxConfig)
-    mask: MaskConfig | None = None  # null: boxes only
-    keypoint: KeypointConfig | None = None  # null: no keypoints
-    mnc: MNCConfig | None = None  # the paper's masks, instead of `mask`; with c4 only
+    mask: MaskConfig | None = None  # mask branch, `{}` with its defaults; null: none
+    keypoint: KeypointConfig | None = None  # keypoint branch, `{}` with its defaults; null: none
+    # masks of Multi-task Network Cascades, as in the paper, instead of `mask`; with features c4 only; null: none
+    mnc: MNCConfig | None = None
     input: InputConfig = field(default_factory=InputConfig)
 
     def __post_init__(self):
@@ -85,8 +88,9 @@ def check_mnc(config: DetectorConfig) -> None:
 class PartConfig:
     """Training of one half of a detector, overrides `train` and `schedule`; the defaults are for COCO."""
 
-    batch: int = 8
-    length: float = 320000  # in train.unit
+    batch: int = 8  # images per step, over all processes
+    length: float = 320000  # length of this half, in `train.unit`
+    # where lr is multiplied by `schedule.gamma`, in `train.unit`
     milestones: list[float] = field(default_factory=lambda: [240000])
 
     def __post_init__(self):
@@ -108,8 +112,8 @@ class DetectionEvalConfig(TTAConfig, EvalConfig):
 
     metric: str = "coco"  # coco, voc07, voc_area, ilsvrc_det, ilsvrc_vid, or a registered evaluator
     losses: bool = True  # also compute validation losses, from the same features, unless TTA is on
-    # Standard deviation of each keypoint for OKS, relative to the object's size; null: COCO's for its 17 keypoints,
-    # and the mean of COCO's, 0.064, for any other number.
+    # standard deviation of each keypoint for OKS, relative to the object's size; null: COCO's for its 17 keypoints, and
+    # the mean of COCO's, 0.064, for any other number
     keypoint_sigmas: list[float] | None = None
 
     def __post_init__(self):
@@ -133,7 +137,8 @@ class DetectionExperiment(Experiment):
     model: DetectorConfig = field(default_factory=DetectorConfig)
     data: DataConfig = field(default_factory=lambda: CocoConfig("coco"))
     eval: DetectionEvalConfig = field(default_factory=DetectionEvalConfig)
-    alternating: AlternatingConfig | None = None  # null: joint training; {}: four steps
+    # four-step training, `{}` with the lengths of the paper for COCO; null: joint training
+    alternating: AlternatingConfig | None = None
 
     # Chosen by resdet.detection.recipe.
     auto_keys: ClassVar[Mapping[str, str | None]] = {

@@ -8,17 +8,19 @@ from resdet.errors import require
 
 @dataclass
 class OptimConfig:
-    """Section 3.4: SGD, momentum 0.9, weight decay 0.0001, on every parameter."""
+    """The optimizer. Defaults are those of section 3.4: SGD, momentum 0.9, weight decay 0.0001, on every parameter."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.1
-    base_batch: int | None = None  # lr is for this batch size and scales linearly to train.batch; null: no scaling
-    momentum: float = 0.9
-    nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
-    weight_decay: float = 1e-4
-    decay_norm_and_bias: bool = True  # the paper decays all parameters; today norms and biases are often excluded
-    clip_norm: float | None = None  # maximum norm of the gradients
+    name: Literal["sgd", "adamw"] = "sgd"  # SGD with momentum, as in the paper, or AdamW
+    lr: float = 0.1  # learning rate
+    # batch size that `lr` is for: `lr` scales linearly to `train.batch`; null: no scaling
+    base_batch: int | None = None
+    momentum: float = 0.9  # momentum of SGD, from 0 to below 1
+    nesterov: bool = False  # Nesterov momentum of SGD
+    betas: tuple[float, float] = (0.9, 0.999)  # decay of AdamW's averages of the gradient and of its square
+    weight_decay: float = 1e-4  # factor of weight decay
+    # decay all parameters, as the paper; false: neither norms nor biases, as is common today
+    decay_norm_and_bias: bool = True
+    clip_norm: float | None = None  # largest norm of the gradients of a step; null: no clipping
 
     def __post_init__(self):
         require(self.lr > 0, "optim.lr", self.lr, "give a learning rate above zero")
@@ -42,16 +44,17 @@ class OptimConfig:
 class ScheduleConfig:
     """The learning rate schedule. `plateau` divides it "when the error plateaus" (section 3.4)."""
 
+    # step: lr is multiplied by `gamma` at each milestone; cosine: falls to the share `final`; constant; plateau: lr is
+    # multiplied by `gamma` when the error plateaus (section 3.4)
     name: Literal["step", "cosine", "constant", "plateau"] = "step"
-    milestones: list[float] = field(default_factory=list)  # step: lr is multiplied by gamma at each
-    gamma: float = 0.1
-    final: float = 0.0  # cosine: final fraction of lr
-    patience: int = 5  # plateau: evaluations without improvement before lr is multiplied by gamma
-    warmup: float = 0.0  # length of a linear warmup from zero
-    warmup_until_error: float | None = (
-        None  # lr is warmup_lr until the training error falls below this (section 4.2: 0.8)
-    )
-    warmup_lr: float = 0.01
+    milestones: list[float] = field(default_factory=list)  # step: positions in `train.unit`, in growing order
+    gamma: float = 0.1  # step, plateau: factor, between 0 and 1
+    final: float = 0.0  # cosine: share of lr at the end
+    patience: int = 5  # plateau: evaluations without improvement before lr is multiplied by `gamma`
+    warmup: float = 0.0  # length of a linear warm-up from zero, in `train.unit`
+    # classifiers: lr is `warmup_lr` until the training error falls below this (section 4.2: 0.8); null: off
+    warmup_until_error: float | None = None
+    warmup_lr: float = 0.01  # learning rate of `warmup_until_error`
 
     def __post_init__(self):
         ordered = all(a < b for a, b in zip(self.milestones, self.milestones[1:]))
@@ -73,12 +76,13 @@ class DDPConfig:
     """Communication of several processes (torch's DistributedDataParallel)."""
 
     timeout: float = 1800  # seconds that a process waits for another one
-    bucket_cap_mb: float = 25  # gradients that are averaged at once, while others are computed
+    bucket_cap_mb: float = 25  # MB of gradients that are averaged at once, while others are computed
     gradient_as_bucket_view: bool = True  # gradients share the memory of the buckets
-    static_graph: bool = False  # promises that each step uses the same parameters in the same order
-    compress: Literal["fp16", "bf16", "powersgd"] | None = None  # of gradients between processes; null: exact
-    powersgd_rank: int = 1
-    powersgd_start: int = 1000  # first step with PowerSGD
+    static_graph: bool = False  # promise that each step uses the same parameters in the same order
+    # compression of gradients between processes; null: none, exact
+    compress: Literal["fp16", "bf16", "powersgd"] | None = None
+    powersgd_rank: int = 1  # powersgd: rank of the approximation, 1 or more
+    powersgd_start: int = 1000  # powersgd: first step with compression, 3 or more
 
     def __post_init__(self):
         for key in ("timeout", "bucket_cap_mb", "powersgd_rank"):
@@ -91,32 +95,37 @@ class DDPConfig:
 class TrainConfig:
     """Config of a training run."""
 
+    # unit of all lengths: train.length, evaluate_every, checkpoint_every, schedule.milestones, warmup
     unit: Literal["steps", "epochs"] = "epochs"
-    length: float = 90
-    # Time of the run with its evaluations: all lengths of the config are stretched or compressed alike to fit it.
+    length: float = 90  # length of the training, in `train.unit`
+    # time of the run with its evaluations: all lengths of the config are stretched or compressed alike to fit it; null:
+    # as given
     minutes: float | None = None
     batch: int = 256  # images per step, over all processes
-    accumulate: int = 1  # gradient accumulation: number of micro-batches per step
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 if the device supports it
-    channels_last: bool = True
-    compile: bool = False
-    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
+    # gradient accumulation: number of micro-batches per step, a divisor of `train.batch`; batch norm sees micro-batches
+    accumulate: int = 1
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 if the device supports it, otherwise fp32
+    channels_last: bool = True  # memory format of images and weights: channels last
+    compile: bool = False  # compile training steps with torch.compile
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"  # mode of torch.compile
     graph: Literal["auto"] | bool = False  # CUDA graphs of whole steps; auto: on one GPU, except in fp16
-    ema: float | None = None  # decay of an exponential moving average of the weights, which evaluations then use
-    exact_statistics: int = (
-        0  # images over which batch norm's statistics are averaged before each evaluation (appendix A)
-    )
-    seed: int = 0
-    deterministic: bool = False
-    device: str = "auto"
-    evaluate_every: float = 1
-    checkpoint_every: float = 1
-    log_every: int = 50  # steps
+    # decay of an exponential moving average of the weights, such as 0.9999; evaluations and best.pth use it, last.pth
+    # also keeps the weights to resume from; null: off
+    ema: float | None = None
+    # images over which the backbone's batch norm statistics are averaged before each evaluation (appendix A); 0:
+    # running averages
+    exact_statistics: int = 0
+    seed: int = 0  # seed of initial weights, order, crops and all other randomness
+    deterministic: bool = False  # deterministic algorithms only, slower
+    device: str = "auto"  # auto (the GPU if there is one), cpu, cuda or cuda:N
+    evaluate_every: float = 1  # interval of evaluations, in `train.unit`
+    checkpoint_every: float = 1  # interval of checkpoints, in `train.unit`
+    log_every: int = 50  # interval of log lines in steps
     # tensorboard, csv, wandb, mlflow, or module:Class; null: tensorboard if it is installed
     loggers: list[str] | None = None
     log_images: int = 4  # validation images, with results, for the loggers at each evaluation; 0: none
-    callbacks: list[str] = field(default_factory=list)  # module:Class, or the names of registered ones
-    patience: int | None = None  # early stopping: evaluations without improvement
+    callbacks: list[str] = field(default_factory=list)  # module:Class, or the names of registered ones (docs/extend.md)
+    patience: int | None = None  # early stopping after this many evaluations without improvement; null: never
     ddp: DDPConfig = field(default_factory=DDPConfig)  # several processes
 
     def __post_init__(self):

@@ -14,15 +14,16 @@ from resdet.localization.data.config import IlsvrcLocConfig, LocalizationConfig
 class PerClassRPNConfig:
     """The region proposal network of appendix C, with scores and boxes for each class."""
 
-    # The paper gives no sizes: these are 1/4, 1/2 and 1 of a crop of 224 pixels, at Faster R-CNN's ratios.
+    # sides of the anchors in pixels, at ratio 1. The paper gives none: these are 1/4, 1/2 and 1 of a crop of 224 pixels
     sizes: list[float] = field(default_factory=lambda: [56.0, 112.0, 224.0])
-    ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
-    channels: int | None = 512  # of the 3×3 layer; null: those of the features
-    positive_iou: float = 0.7
-    negative_iou: float = 0.3
+    # height to width of the anchors; Faster R-CNN's
+    ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    channels: int | None = 512  # channels of the 3×3 layer; null: those of the features
+    positive_iou: float = 0.7  # IoU with a box from which an anchor is positive
+    negative_iou: float = 0.3  # IoU below which an anchor is negative
     batch_per_image: int = 8  # sampled anchors per image
-    positive_fraction: float = 0.5  # maximum fraction of positive samples
-    beta: float = 1 / 9  # of the smooth L1 loss
+    positive_fraction: float = 0.5  # largest share of positive anchors among the sampled ones, from 0 to 1
+    beta: float = 1 / 9  # difference below which the smooth L1 loss is quadratic; 0: L1
 
     def __post_init__(self):
         for key in ("sizes", "ratios"):
@@ -35,7 +36,7 @@ class PerClassRPNConfig:
 class LocalizerConfig(ModelConfig):
     """The per-class RPN on the last feature map of a classification net, conv5_x of a ResNet; all is fine-tuned."""
 
-    pretrained: str | None = None  # backbone weights: a classifier's file, or `torchvision`
+    pretrained: str | None = None  # backbone weights: a classifier's file, or `torchvision`; null: random
     rpn: PerClassRPNConfig = field(default_factory=PerClassRPNConfig)
 
 
@@ -43,14 +44,14 @@ class LocalizerConfig(ModelConfig):
 class LocalizerRCNNConfig(ModelConfig):
     """R-CNN on the proposals of a per-class RPN: warps each proposal, scores and refines it for its class."""
 
-    pretrained: str | None = None
-    # Checkpoint of the per-class RPN; the checkpoint of an R-CNN contains the RPN, and its experiment here.
+    pretrained: str | None = None  # backbone weights: a classifier's file, or `torchvision`; null: random
+    # checkpoint of the per-class RPN; the checkpoint of an R-CNN contains the RPN, and its experiment here
     proposer: str | dict[str, Any] | None = None
     cache: str | None = None  # folder for the proposals of the training images; null: next to the proposer
-    context: int = 16  # context pixels on each side of a warped region, as in R-CNN
+    context: int = 16  # pixels of context on each side of a warped region, as in R-CNN
     positive_iou: float = 0.5  # IoU from which a proposal is positive; the others are negative
-    positive_fraction: float = 0.5  # fraction of positive samples in a batch
-    beta: float = 1 / 9  # of the smooth L1 loss
+    positive_fraction: float = 0.5  # share of positive samples in a batch, from 0 to 1
+    beta: float = 1 / 9  # difference below which the smooth L1 loss is quadratic; 0: L1
     regions: int = 256  # regions per forward pass, in evaluation
 
     def __post_init__(self):
@@ -73,13 +74,13 @@ class LocateConfig:
     """Selection of one box per class from the anchors' scores and boxes; the paper does not specify it."""
 
     testing: Literal["center", "dense"] = "center"  # the central crop, or the whole image at each scale
-    # Shorter sides. The paper gives none; these are within the range of training (256 to 480).
+    # shorter sides in pixels. The paper gives none; these are within the range of training (256 to 480)
     scales: list[int] = field(default_factory=lambda: [256, 320, 384, 480])
-    candidates: int = 1000  # best boxes per scale and class
-    nms: float = 0.7  # IoU threshold over all scales, as in Faster R-CNN's RPN
+    candidates: int = 1000  # best boxes per scale and class before NMS
+    nms: float = 0.7  # IoU threshold of NMS over all scales, as in Faster R-CNN's RPN
     proposals: int = 200  # proposals after NMS, for R-CNN
-    # Box voting: IoU from which boxes are averaged with the best one, weighted by score (OverFeat and VGG merge boxes
-    # too); null: no voting.
+    # box voting: IoU from which boxes are averaged with the best one, weighted by score (OverFeat and VGG merge boxes
+    # too); null: no voting
     vote: float | None = 0.5
 
     def __post_init__(self):
@@ -99,7 +100,7 @@ class LocalizationEvalConfig(LocateConfig, EvalConfig):
 
     batch: int = 64  # central crops per forward pass and process; whole images run one by one
     losses: bool = True  # compute validation losses during training
-    # Test crops of the classifier of `resdet evaluate --classifier`.
+    # test crops of the classifier of `resdet evaluate --classifier`
     classifier_views: Literal["center", "ten_crop", "dense"] = "center"
 
     def __post_init__(self):

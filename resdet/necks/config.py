@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class NeckConfig:
     """The key common to all necks."""
 
-    name: str = "fpn"
+    name: str = "fpn"  # neck: fpn or a registered one; selects the keys below
 
     def build(self, backbone: "Backbone") -> "Neck":
         """Builds the neck on a backbone with these `strides` and `channels`."""
@@ -26,8 +26,8 @@ class NeckConfig:
 class FPNConfig(NeckConfig):
     """Feature pyramid network."""
 
-    width: int = 256
-    norm: Norm | None = None
+    width: int = 256  # channels of each level
+    norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
 
     def build(self, backbone: "Backbone") -> "Neck":
         from resdet.necks.fpn import FINEST_STRIDE, FPN

@@ -133,7 +133,8 @@ def mark_html(mark: Mark, corner: tuple[int, int] | None) -> str:
 
 @part_html.register
 def _(text: Text) -> str:
-    return f"<details><summary>{escape(text.title)}</summary><pre>{escape(text.text)}</pre></details>"
+    content = scroll(text.title, f"<pre>{escape(text.text)}</pre>")
+    return f"<details><summary>{escape(text.title)}</summary>{content}</details>"
 
 
 def figure(title: str, note: str, content: str, kind: str = "whole") -> str:

@@ -77,6 +77,12 @@ def test_completion_of_config_keys():
     assert after("train", "--config", "no_such_config", "optim.") == []
 
 
+def test_keys_to_explain():
+    assert "optim" in after("config", "--explain", "opt")
+    assert {"optim.lr", "optim.betas"} < {*after("config", "--explain", "optim.")}
+    assert "model.rpn.anchors.sizes" in after("config", "--explain", "model.rpn.anchors.")
+
+
 def test_published_models_are_completed_after_a_prefix():
     assert after("predict", "--weights", "") == []  # files
     assert "torchvision/maskrcnn_resnet50_fpn_v2" in after("predict", "--weights", "torchvision/mask")

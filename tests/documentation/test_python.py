@@ -6,6 +6,7 @@ A block below the comment `<!-- not run: REASON -->` is only compiled; its impor
 import ast
 import importlib
 import os
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +17,11 @@ import pytest
 import torch
 from documentation.pages import CURRENT, blocks, name_of
 from documentation.test_links import exists
+from running import REPOSITORY
 from torch.utils.data import DataLoader
 
 import resdet
+from resdet import errors
 from resdet.backbones.config import backbones
 from resdet.config.experiment import experiments
 from resdet.data import shapes
@@ -85,6 +88,17 @@ def test_blocks_compile_and_their_names_exist(block):
                 assert found is None or [name for name in names if not has(found, name)] == []
     dotted = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert [name for name in dotted if name.startswith("resdet.") and name.isascii() and not is_known(name)] == []
+
+
+def test_names_that_pages_and_examples_use_are_in_the_python_reference():
+    listed = set(vars(errors)) | set(re.findall(r"\w+", (REPOSITORY / "docs/api.rst").read_text(encoding="utf-8")))
+    examples = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "examples").rglob("*.py")]
+    nodes = [node for text in (*examples, *(block.text for block in PYTHON)) for node in ast.walk(ast.parse(text))]
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module.startswith("resdet")]
+    used = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+    dotted = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    used |= {name for name in dotted if re.fullmatch(r"resdet(\.\w+)+", name)}
+    assert len(used) > 60 and sorted(name for name in used if name.rpartition(".")[2] not in listed) == []
 
 
 def has(module, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import socket
 from concurrent.futures import Future
+from http.client import HTTPConnection
 from threading import Thread
 
 import cv2
@@ -13,7 +14,7 @@ from serve.serving import PATIENCE, StandIn, listening, picture
 import resdet
 import resdet.serve
 from resdet.results.classification import Classification
-from resdet.serve.client import encode_form, result_of
+from resdet.serve.client import CONNECTIONS, encode_form, result_of
 from resdet.serve.models import Loaded
 from resdet.tasks import tasks
 
@@ -123,6 +124,15 @@ def test_the_timeout_of_the_client():
     url, _ = answering(b"")
     with pytest.raises(resdet.Error, match="does not answer .timed out"):
         resdet.serve.predict(url, picture(), timeout=0.05)
+
+
+def test_the_connection_is_closed(serve, monkeypatch):
+    made = []
+    kept = lambda *given, **named: made.append(HTTPConnection(*given, **named)) or made[-1]
+    monkeypatch.setitem(CONNECTIONS, "http", kept)
+    with listening(serve().app) as url:
+        resdet.serve.predict(url, picture())
+    assert [connection.sock for connection in made] == [None]
 
 
 def test_many_images_are_split_into_requests(serve):

@@ -5,12 +5,14 @@ import logging
 import os
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
+from tempfile import SpooledTemporaryFile
 from types import SimpleNamespace
 
 import h11
 import numpy as np
 import pytest
 from serve.serving import CLASSES, PATIENCE, StandIn, form, picture
+from starlette import formparsers
 from starlette.requests import Request
 
 from resdet.errors import Error
@@ -265,6 +267,27 @@ def test_the_header_timeout_restarts_after_a_response(monkeypatch):
     connection.restart_timer = lambda: calls.append(1)
     connection.on_response_complete()
     assert calls == [1]
+
+
+def test_a_lost_connection_has_no_timer(monkeypatch):
+    """It would keep the connection in memory until it ends."""
+    monkeypatch.setattr(H11Protocol, "connection_lost", lambda self, error: None)
+    connection, loop = Connection.__new__(Connection), asyncio.new_event_loop()
+    connection.timer = timer = loop.call_later(PATIENCE, print)
+    connection.connection_lost(None)
+    loop.close()
+    assert timer.cancelled()
+
+
+@pytest.mark.parametrize("limits, status", [(Limits(), 200), (Limits(queue=1), 503)])
+def test_the_files_of_a_form_are_closed(serve, monkeypatch, limits, status):
+    """Of a refused form, too; large ones are on the disk."""
+    made = []
+    kept = lambda *given, **named: made.append(SpooledTemporaryFile(*given, **named)) or made[-1]
+    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", kept)
+    body, kind = form([("a.png", picture()), ("b.png", picture())])
+    assert serve(limits).post(body, content_type=kind).status == status
+    assert [file.closed for file in made] == [True, True]
 
 
 @pytest.fixture

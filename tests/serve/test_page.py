@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from report import pages
+from report.keyboard import REACHABLE, needs_keyboard, tab
 from serve.serving import CLASSES, PATIENCE, StandIn, listening, picture
 from starlette.requests import Request
 from starlette.responses import Response as Reply
@@ -136,6 +137,54 @@ report.unnamed = [...document.querySelectorAll("input, select, button, canvas")]
     assert found["fits"]
     assert found["unnamed"] == []
     assert len(masked.batches) == 2  # the first is the warm-up
+
+
+@needs_keyboard
+def test_by_keyboard(serve, tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(picture(160, 240))
+    caption = 'document.querySelector("figcaption")?.textContent'
+    server = serve(boxes=Masked().loaded(), others=StandIn().loaded())
+    with listening(server.app) as address, tab(address) as page:
+        page.until('document.getElementById("model").options.length')
+        assert [stop["name"] for stop in page.stops()][:2] == ["API", "Models"]
+        page.send("Page.setInterceptFileChooserDialog", enabled=True)
+        for key in ("Enter", "Space"):
+            page.go_to("Drop images")
+            page.press(key)
+            chooser = page.event("Page.fileChooserOpened")
+            page.send("DOM.setFileInputFiles", files=[str(photo)], backendNodeId=chooser["backendNodeId"])
+        page.until(
+            '[...document.querySelectorAll("figcaption")].filter((each) => / ms/.test(each.textContent)).length > 1'
+        )
+        stops = page.stops()
+        order = [stop["order"] for stop in stops]
+        assert order == sorted(order) and len(order) == page.value(REACHABLE) == 2 + 3 + 2 + 3 + 3 + 2 * 2
+        page.go_to("disc")
+        page.press("Space")
+        assert page.value(caption).startswith("photo.png: 1 square;")
+        page.value('document.getElementById("class-list").dataset.key = ""')  # as if other classes came
+        page.send("DOM.setFileInputFiles", files=[str(photo)], backendNodeId=chooser["backendNodeId"])
+        page.until('document.getElementById("class-list").dataset.key')
+        assert page.focus()["name"] == "disc"
+        page.go_to("Remove photo.png")
+        page.press("Enter")
+        page.go_to("Score from")
+        page.press("End")
+        assert page.value(caption).startswith("photo.png: no detections")
+        page.go_to("Model", "select")
+        page.press("ArrowDown")
+        assert page.value('document.getElementById("model").value') == "others"
+        page.until(f'/ ms/.test({caption}) && document.querySelectorAll("#class-list input").length === 3')
+        page.go_to("Remove photo.png")
+        page.press("Enter")
+        assert page.focus()["name"] == "Remove photo.png"  # of the next one
+        page.press("Space")
+        assert page.focus()["name"].startswith("Drop images")
+        page.send("Page.navigate", url=f"{address}/docs")
+        page.until('document.querySelectorAll("#operations section").length')
+        order = [stop["order"] for stop in page.stops()]
+        assert order == sorted(order) and len(order) == page.value(REACHABLE) > 10
 
 
 @needs_browser

@@ -15,18 +15,21 @@ MAGNITUDES = 31  # number of magnitudes in both policies
 class AugmentConfig:
     """The training augmentation, in this order; the defaults are the paper's (section 3.4)."""
 
+    # scale_jitter: a random crop of the image at a random scale, as in the paper; random_resized: a crop of random area
+    # and aspect ratio (Inception)
     crop: Literal["scale_jitter", "random_resized"] = "scale_jitter"
-    short: tuple[int, int] = (256, 480)  # scale_jitter: range of the short side
-    area: tuple[float, float] = (0.08, 1.0)  # random_resized: range of the crop area, as a fraction of the image
-    flip: float = 0.5  # probability
-    policy: Literal["none", "trivial", "rand"] = "none"  # TrivialAugment Wide, RandAugment
-    rand_n: int = 2  # operations per image
-    rand_magnitude: int = 9  # 0 to 30
-    albumentations: list[Any] = field(default_factory=list)  # [{Name: {argument: value}}], run on the crop
-    pca_color: float = 0.1  # standard deviation; 0 disables it
-    erasing: float = 0.0  # probability
-    mixup: float = 0.0  # alpha of the Beta distribution; applied to whole batches on the device
-    cutmix: float = 0.0
+    short: tuple[int, int] = (256, 480)  # scale_jitter: range of the shorter side in pixels
+    area: tuple[float, float] = (0.08, 1.0)  # random_resized: range of the crop's area, as a share of the image
+    flip: float = 0.5  # probability of mirroring
+    policy: Literal["none", "trivial", "rand"] = "none"  # random operations: none, TrivialAugment Wide or RandAugment
+    rand_n: int = 2  # rand: operations per image
+    rand_magnitude: int = 9  # rand: strength of the operations, from 0 to 30
+    # operations of albumentations on the crop, `[{Name: {argument: value}}]`
+    albumentations: list[Any] = field(default_factory=list)
+    pca_color: float = 0.1  # standard deviation of the color augmentation along principal components; 0: off
+    erasing: float = 0.0  # probability of random erasing
+    mixup: float = 0.0  # alpha of mixup's Beta distribution, applied to whole batches on the device; 0: off
+    cutmix: float = 0.0  # alpha of CutMix's Beta distribution, applied to whole batches on the device; 0: off
 
 
 def check(config: AugmentConfig, size: int) -> None:

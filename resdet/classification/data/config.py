@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class ImagesConfig(DataConfig):
     """Images that worker processes decode, crop and augment (section 3.4)."""
 
-    size: int = 224  # side of a training crop
-    test_size: int | None = None  # side of a test crop; null: as in training
-    short: int = 256  # evaluation: shorter side before the central crop
-    mean: Literal["per_channel", "per_pixel"] = "per_channel"  # the paper subtracts the per-pixel mean
+    size: int = 224  # side of a training crop in pixels
+    test_size: int | None = None  # side of a test crop in pixels; null: `data.size`
+    short: int = 256  # evaluation: shorter side in pixels before the central crop
+    # what is subtracted: the mean color, or the mean image as in the paper
+    mean: Literal["per_channel", "per_pixel"] = "per_channel"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    repeats: int = 1  # repeated augmentation: number of augmented copies of an image in a batch
+    repeats: int = 1  # repeated augmentation: number of augmented copies of an image in a batch; 1: off
     workers: int = -1  # loader processes; -1: one per core, at most eight
+    # an image that cannot be decoded: stop the run, or leave the image out and list it in the log
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self):
@@ -54,7 +56,7 @@ class ImagesConfig(DataConfig):
 class ImageNetConfig(ImagesConfig):
     """ILSVRC 2012 in any of its official layouts (datasets/README.md)."""
 
-    root: str = "datasets/ILSVRC2012"
+    root: str = "datasets/ILSVRC2012"  # folder of the data set
 
     def open(self, split: str) -> "Source":
         """`split` may also be `test`."""
@@ -67,9 +69,9 @@ class ImageNetConfig(ImagesConfig):
 class FolderConfig(ImagesConfig):
     """A folder per class or WebDataset shards, in one tree for training and one for validation."""
 
-    root: str = "datasets/images"
-    train: str = "train"
-    val: str = "val"
+    root: str = "datasets/images"  # folder of both trees, or an address of shards
+    train: str = "train"  # training tree, relative to `data.root`
+    val: str = "val"  # validation tree, relative to `data.root`
 
     def open(self, split: str) -> "Source":
         """Both trees use the classes of the training tree, so that labels agree."""
@@ -83,9 +85,9 @@ class FolderConfig(ImagesConfig):
 class ShapesConfig(ImagesConfig):
     """Generated images of geometric shapes, in the same pipeline as photographs; no download."""
 
-    train_images: int = 4096
-    val_images: int = 512
-    seed: int = 0
+    train_images: int = 4096  # number of training images
+    val_images: int = 512  # number of validation images
+    seed: int = 0  # seed of the generated images
 
     def open(self, split: str) -> "Source":
         from resdet.data.shapes import ShapeImages
@@ -98,11 +100,12 @@ class ShapesConfig(ImagesConfig):
 class OnDeviceConfig(DataConfig):
     """Small images in one tensor on the device, augmented there (section 4.2)."""
 
-    pad: int = 4
-    flip: bool = True
+    pad: int = 4  # padding on each side in pixels, before a random crop
+    flip: bool = True  # mirror half of the training images
+    # what is subtracted: the mean color, or the mean image as in the paper
     mean: Literal["per_channel", "per_pixel"] = "per_pixel"
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    mixup: float = 0.0  # alpha of mixup's Beta distribution; 0: off
+    cutmix: float = 0.0  # alpha of CutMix's Beta distribution; 0: off
 
     def dataset(self, split: str, transform: Callable | None = None) -> "PixelDataset":
         from resdet.classification.data.dataset import PixelDataset
@@ -118,8 +121,10 @@ class OnDeviceConfig(DataConfig):
 class Cifar10Config(OnDeviceConfig):
     """CIFAR-10. `hold_out: 5000` validates on the end of the training set (the 45k/5k split of section 4.2)."""
 
-    root: str = "datasets/cifar10"
-    hold_out: int = 0  # 0: train on all 50,000 images and validate on the test set, as in Table 6
+    root: str = "datasets/cifar10"  # folder of the data set
+    # images at the end of the training set to validate on; 0: train on all 50,000 and validate on the test set, as in
+    # Table 6
+    hold_out: int = 0
 
     def __post_init__(self):
         remedy = "give a number of training images, or 0 for none"
@@ -143,9 +148,9 @@ class Cifar10Config(OnDeviceConfig):
 class TinyShapesConfig(OnDeviceConfig):
     """Generated 32×32 images of ten shapes: a replacement for CIFAR without download."""
 
-    train_images: int = 8192
-    val_images: int = 1024
-    seed: int = 0
+    train_images: int = 8192  # number of training images
+    val_images: int = 1024  # number of validation images
+    seed: int = 0  # seed of the generated images
 
     def open(self, split: str) -> "Cifar":
         from resdet.classification.data.cifar import Cifar

@@ -15,17 +15,20 @@ class SceneConfig:
     """
 
     mosaic: float = 0.0  # probability of a mosaic of four images
-    flip: float = 0.5  # probability
-    crop: float = 0.0  # probability; the crop contains the center of at least one object
-    crop_range: tuple[float, float] = (0.5, 1.0)  # sides of the crop relative to the image
-    min_size: list[int] = field(default_factory=lambda: [800])  # short side, limited by `max_size`
-    min_size_sampling: Literal["choice", "range"] = "choice"  # one of `min_size`, or uniform from first to second
-    max_size: int = 1333  # limit of the long side
-    scale_jitter: tuple[float, float] | None = None  # range of the factor, such as [0.1, 2.0]
-    jitter_size: int = 1024
+    flip: float = 0.5  # probability of mirroring
+    crop: float = 0.0  # probability of a random crop that contains the center of at least one object
+    crop_range: tuple[float, float] = (0.5, 1.0)  # range of the crop's sides, as a share of the image's
+    min_size: list[int] = field(default_factory=lambda: [800])  # shorter sides in pixels, limited by `max_size`
+    # choice: one of `min_size`; range: uniform between the two of `min_size`
+    min_size_sampling: Literal["choice", "range"] = "choice"
+    max_size: int = 1333  # upper limit of the longer side in pixels
+    # range of the random factor of large-scale jittering, such as [0.1, 2.0]; null: off
+    scale_jitter: tuple[float, float] | None = None
+    jitter_size: int = 1024  # with scale_jitter: side of the square in pixels
     copy_paste: float = 0.0  # probability of pasting objects of another image, by their masks
-    albumentations: list[Any] = field(default_factory=list)  # [{Name: {argument: value}}], applied to objects as well
-    pca_color: float = 0.0  # standard deviation; 0 turns it off
+    # operations of albumentations, on objects as well, `[{Name: {argument: value}}]`
+    albumentations: list[Any] = field(default_factory=list)
+    pca_color: float = 0.0  # standard deviation of the color augmentation along principal components; 0: off
 
     def __post_init__(self):
         check(self)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class SplitConfig:
     """Paths of the images and annotations of a split, relative to `data.root`."""
 
-    images: str = ""  # a folder
+    images: str = ""  # folder of the images
     annotations: str = ""  # COCO, LVIS: a JSON file; VOC: a folder of XML files
     image_set: str | None = None  # VOC: a text file with one image name per line; null: all annotations
 
@@ -27,16 +27,20 @@ class SplitConfig:
 class ScenesConfig(DataConfig):
     """Images with objects: boxes, classes, and masks for models that predict them. Class names come from the files."""
 
-    root: str = "."
+    root: str = "."  # folder of the data set
     augment: SceneConfig = field(default_factory=SceneConfig)
+    # uniform; repeat_factor: repeats images of rare classes (LVIS); class_aware: draws a class, then an image of it
     sampling: Literal["uniform", "repeat_factor", "class_aware"] = "uniform"
-    negatives: float = 0.0  # class_aware: share of images without objects in an epoch
-    repeat_threshold: float = 0.001  # repeat_factor: images of classes below this frequency are repeated (LVIS)
-    max_objects: int = 100  # per image; of more, the largest are used, with a note in the log
+    negatives: float = 0.0  # class_aware: share of images without objects in an epoch, from 0 to 1
+    # repeat_factor: images of classes in fewer than this share of the images are repeated
+    repeat_threshold: float = 0.001
+    max_objects: int = 100  # objects per image; of more, the largest are used, with a note in the log
     mask_size: int = 56  # side in pixels of each object's mask, cropped to its box
-    workers: int = -1  # loader processes; -1: one per core, eight at most
+    workers: int = -1  # loader processes; -1: one per core, at most eight
+    # an image that cannot be decoded: stop the run, or leave the image out and list it in the log
     on_bad_image: Literal["error", "skip"] = "error"
-    on_bad_annotation: Literal["error", "skip"] = "skip"  # skipped annotations are counted in the log
+    # an annotation that is wrong: stop the run, or leave it out and count it in the log
+    on_bad_annotation: Literal["error", "skip"] = "skip"
 
     def __post_init__(self):
         for key in ("max_objects", "mask_size", "repeat_threshold"):
@@ -93,10 +97,10 @@ class AutoConfig(ScenesConfig):
     """
 
     root: str = "datasets/custom"
-    format: str | None = None  # null: the format that fits
-    val_share: float = 0.2  # of the images, if the validation split is made
-    seed: int = 0  # of that split
-    keypoints: bool = True  # read the keypoints that the files have
+    format: str | None = None  # name of the format, see docs/data.md; null: the one that fits
+    val_share: float = 0.2  # share of the images for validation, if the data have no validation split
+    seed: int = 0  # seed of that split
+    keypoints: bool = True  # read the keypoints that the files have; detectors with model.keypoint learn them
     train: SplitConfig = field(default_factory=SplitConfig)
     val: SplitConfig = field(default_factory=SplitConfig)
 
@@ -131,8 +135,9 @@ class VocConfig(ScenesConfig):
     """PASCAL VOC's format: sets of a VOCdevkit, or other data by the paths in `train` and `val`."""
 
     root: str = "datasets/VOCdevkit"
+    # training sets of the VOCdevkit, YEAR_SET
     train_sets: list[str] = field(default_factory=lambda: ["2007_trainval", "2012_trainval"])
-    val_sets: list[str] = field(default_factory=lambda: ["2007_test"])
+    val_sets: list[str] = field(default_factory=lambda: ["2007_test"])  # validation sets of the VOCdevkit, YEAR_SET
     train: SplitConfig = field(default_factory=SplitConfig)
     val: SplitConfig = field(default_factory=SplitConfig)
 
@@ -164,8 +169,8 @@ class IlsvrcDetConfig(ScenesConfig):
     """ILSVRC's detection task in its official layout (datasets/README.md)."""
 
     root: str = "datasets/ILSVRC"
-    train: str = "train+val1"
-    val: str = "val2"
+    train: str = "train+val1"  # training sets, joined by +
+    val: str = "val2"  # validation set
 
     def open(self, split: str) -> "Annotations":
         from resdet.detection.data.ilsvrc_det import open_ilsvrc_det
@@ -183,9 +188,9 @@ class IlsvrcVidConfig(ScenesConfig):
     """ILSVRC's detection from video in its official layout (datasets/README.md): frames, as separate images."""
 
     root: str = "datasets/ILSVRC"
-    val: str = "val"  # or test, for a submission
+    val: str = "val"  # validation set: val, or test for a submission
     frames_per_video: int = 15  # evenly spaced frames of each training video
-    det_images: int = 2000  # training images of ILSVRC DET, for each of the 30 classes at most; 0: none
+    det_images: int = 2000  # training images of ILSVRC DET for each of the 30 classes, at most; 0: none
     val_frame_stride: int = 1  # validate on every n-th frame
 
     def __post_init__(self):
@@ -214,12 +219,12 @@ class ShapeVidConfig(IlsvrcVidConfig):
     """Generated videos of moving shapes, written to `root` in the layout of ILSVRC VID and DET on first use."""
 
     root: str = "datasets/shape_vid"
-    train_videos: int = 100
-    val_videos: int = 20
-    frames: int = 30  # of a video
-    train_images: int = 200  # in the layout of DET
-    side: int = 160
-    seed: int = 0
+    train_videos: int = 100  # number of training videos
+    val_videos: int = 20  # number of validation videos
+    frames: int = 30  # frames of a video
+    train_images: int = 200  # number of training images in the layout of DET
+    side: int = 160  # side of the frames in pixels
+    seed: int = 0  # seed of the generated videos
 
     def open(self, split: str) -> "Annotations":
         self.ensure()
@@ -241,10 +246,10 @@ class ShapeScenesConfig(ScenesConfig):
     """Generated scenes of geometric shapes, written to `root` as images and COCO files on first use."""
 
     root: str = "datasets/shape_scenes"
-    train_images: int = 2000
-    val_images: int = 200
-    size: int = 160
-    seed: int = 0
+    train_images: int = 2000  # number of training images
+    val_images: int = 200  # number of validation images
+    size: int = 160  # longer side of the images in pixels
+    seed: int = 0  # seed of the generated images
 
     def open(self, split: str) -> "Annotations":
         from resdet.detection.data import shape_scenes

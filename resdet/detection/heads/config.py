@@ -17,10 +17,10 @@ def is_share(value: float) -> bool:
 class AnchorConfig:
     """Anchors of each size and ratio at each position of the feature maps (Faster R-CNN, section 3.1.1)."""
 
-    sizes: list[list[float]] | None = None  # sides at ratio 1, one list per level; null: 32 to 512 (FPN)
+    sizes: list[list[float]] | None = None  # sides in pixels at ratio 1, one list per level; null: 32 to 512 (FPN)
     ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
-    # torchvision rounds anchors to whole pixels, and the stride of a level is image side // map side; its weights need
-    # this style.
+    # torchvision rounds anchors to whole pixels, and the stride of a level is image side // map side: its weights need
+    # this style
     style: Literal["exact", "torchvision"] = "exact"
 
     def __post_init__(self):
@@ -67,19 +67,19 @@ class RPNConfig:
     """Region proposal network."""
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
-    channels: int | None = None  # of its 3×3 convolution; null: those of the feature maps
-    convs: int = 1
-    positive_iou: float = 0.7
-    negative_iou: float = 0.3
-    batch_per_image: int = 256  # sampled anchors
-    positive_fraction: float = 0.5  # of the sampled anchors, at most
-    beta: float = 1 / 9  # of the smooth L1 loss; 0: L1, detectron2's default
-    # Faster R-CNN does not train on anchors that cross the image border; FPN and its successors do.
+    channels: int | None = None  # channels of the 3×3 convolution; null: those of the feature maps
+    convs: int = 1  # number of 3×3 convolutions
+    positive_iou: float = 0.7  # IoU with a box from which an anchor is positive
+    negative_iou: float = 0.3  # IoU below which an anchor is negative
+    batch_per_image: int = 256  # sampled anchors per image
+    positive_fraction: float = 0.5  # largest share of positive anchors among the sampled ones, from 0 to 1
+    beta: float = 1 / 9  # difference below which the smooth L1 loss is quadratic; 0: L1, detectron2's default
+    # do not train on anchors that cross the image border, as Faster R-CNN; FPN and its successors do
     inside_only: bool = False
     pre_nms: tuple[int, int] = (2000, 1000)  # proposals per level before NMS: training, inference
-    post_nms: tuple[int, int] = (1000, 1000)  # proposals per image after NMS
-    nms: float = 0.7
-    min_size: float = 1e-3  # of proposals, in pixels of the resized image
+    post_nms: tuple[int, int] = (1000, 1000)  # proposals per image after NMS: training, inference
+    nms: float = 0.7  # IoU threshold of NMS
+    min_size: float = 1e-3  # smallest side of a proposal, in pixels of the resized image
 
     def __post_init__(self):
         check_sampling(self)
@@ -96,34 +96,35 @@ class RPNConfig:
 class BoxConfig:
     """Fast R-CNN: RoI pooling, classification, box regression. More than one IoU makes it Cascade R-CNN."""
 
-    pool: Literal["align", "max"] = "align"  # RoIAlign (Mask R-CNN), or RoIPool (the paper)
-    resolution: int | None = None  # of pooled features; null: 14 with c4, otherwise 7
+    pool: Literal["align", "max"] = "align"  # RoIAlign (Mask R-CNN), or max: RoIPool (the paper)
+    resolution: int | None = None  # side of the pooled features; null: 14 with c4, otherwise 7
     sampling: int = 2  # RoIAlign's points per bin and axis; 0: one per pixel, detectron2's default
-    aligned: bool = True  # RoIAlign's half-pixel offset; False in torchvision's detectors
-    canonical_size: float = 224.0  # side of the RoIs assigned to stride 16 (FPN, eq. 1), also for masks
-    convs: int = 0  # 3×3 convolutions before the linear layers
-    conv_width: int = 256
-    linears: int = 2
-    width: int = 1024
-    norm: Norm | None = None  # of the convolutions
-    dropout: float = 0.0  # VGG-16 has 0.5
-    batch_per_image: int = 512  # sampled proposals
-    positive_fraction: float = 0.25  # of the sampled proposals, at most
-    ious: list[float] = field(default_factory=lambda: [0.5])  # lowest IoU of positive proposals, one per stage
+    aligned: bool = True  # RoIAlign's half-pixel offset; false in torchvision's detectors
+    canonical_size: float = 224.0  # side in pixels of the RoIs assigned to stride 16 (FPN, eq. 1), also for masks
+    convs: int = 0  # number of 3×3 convolutions before the linear layers
+    conv_width: int = 256  # channels of these convolutions
+    linears: int = 2  # number of linear layers
+    width: int = 1024  # outputs of each linear layer
+    norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
+    dropout: float = 0.0  # features vgg: probability of dropout after fc6 and fc7, from 0 to below 1; VGG-16 has 0.5
+    batch_per_image: int = 512  # sampled proposals per image
+    positive_fraction: float = 0.25  # largest share of positive proposals among the sampled ones, from 0 to 1
+    # lowest IoU of positive proposals, one per stage; more than one makes a cascade
+    ious: list[float] = field(default_factory=lambda: [0.5])
     negative_iou: tuple[float, float] = (0.0, 0.5)  # IoU range of background in the first stage; Fast R-CNN: 0.1 to 0.5
     class_agnostic: bool = False  # one box per RoI for all classes
-    # Global context (appendix B): the box head (in C4 the same conv5_x) also computes a vector of the whole image, and
-    # the predictor gets it concatenated to that of each RoI.
+    # global context (appendix B): the box head (in C4 the same conv5_x) also computes a vector of the whole image, and
+    # the predictor gets it concatenated to that of each RoI
     context: bool = False
-    head: str = "conv_fc"  # a registered box head, with fpn and dc5; c4 and vgg use layers of the backbone
+    head: str = "conv_fc"  # conv_fc, or a registered box head, with fpn and dc5; c4 and vgg use layers of the backbone
     loss: str = "smooth_l1"  # smooth_l1, giou, diou, or a registered box loss
-    class_loss: str = "cross_entropy"  # or a registered class loss
-    beta: float = 1 / 9  # of the smooth L1 loss; 0: L1, detectron2's default
-    loss_weight: float = 1.0  # of the box loss; commonly 2 or more for GIoU
-    candidates: int = 2000  # maximum of (RoI, class) pairs of an image before the final NMS
-    score: float = 0.05
-    nms: float = 0.5
-    detections: int = 100
+    class_loss: str = "cross_entropy"  # cross_entropy, or a registered class loss
+    beta: float = 1 / 9  # difference below which the smooth L1 loss is quadratic; 0: L1, detectron2's default
+    loss_weight: float = 1.0  # weight of the box loss; commonly 2 or more for GIoU
+    candidates: int = 2000  # largest number of (RoI, class) pairs of an image before the final NMS
+    score: float = 0.05  # lowest score of a detection
+    nms: float = 0.5  # IoU threshold of the final NMS, by class
+    detections: int = 100  # largest number of detections of an image
 
     def __post_init__(self):
         box_heads.check(self.head)
@@ -178,15 +179,15 @@ class BoxConfig:
 class MaskConfig:
     """Mask branch (Mask R-CNN). With features c4 it follows conv5_x and has no 3×3 convolutions."""
 
-    head: str = "conv"  # or a registered mask head
-    resolution: int = 14  # of pooled features; masks have twice this side
-    sampling: int = 2
-    aligned: bool = True
-    convs: int = 4
-    width: int = 256
-    norm: Norm | None = None
+    head: str = "conv"  # conv, or a registered mask head
+    resolution: int = 14  # side of the pooled features; masks have twice this side
+    sampling: int = 2  # as `model.box.sampling`
+    aligned: bool = True  # as `model.box.aligned`
+    convs: int = 4  # number of 3×3 convolutions; none with features c4
+    width: int = 256  # channels of these convolutions
+    norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
     regions: int = 64  # places for positive RoIs in the mask loss, times the images of the batch, which share them
-    loss_weight: float = 1.0
+    loss_weight: float = 1.0  # weight of the mask loss
 
     def __post_init__(self):
         mask_heads.check(self.head)
@@ -198,16 +199,16 @@ class MaskConfig:
 class KeypointConfig:
     """Keypoint branch (Mask R-CNN, section 5), one for all classes; with features fpn, dc5 or vgg."""
 
-    names: list[str] | None = None  # null: those of the data; without data COCO's 17
+    names: list[str] | None = None  # names of the keypoints; null: those of the data, and without data COCO's 17
     skeleton: list[tuple[int, int]] | None = None  # drawn pairs of keypoints, counted from 0; null: those of the data
-    resolution: int = 14  # of pooled features; heatmaps have four times this side
-    sampling: int = 2
-    aligned: bool = True
-    convs: int = 8
-    width: int = 512
-    norm: Norm | None = None
-    regions: int = 64  # as model.mask.regions, in the keypoint loss
-    loss_weight: float = 1.0
+    resolution: int = 14  # side of the pooled features; heatmaps have four times this side
+    sampling: int = 2  # as `model.box.sampling`
+    aligned: bool = True  # as `model.box.aligned`
+    convs: int = 8  # number of 3×3 convolutions
+    width: int = 512  # channels of these convolutions
+    norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
+    regions: int = 64  # as `model.mask.regions`, in the keypoint loss
+    loss_weight: float = 1.0  # weight of the keypoint loss
 
     def __post_init__(self):
         names = self.keypoint_names
@@ -235,10 +236,10 @@ class KeypointConfig:
 class MNCConfig:
     """Multi-task Network Cascades (1512.04412): masks, then classes from masked features, both twice."""
 
-    resolution: int = 28  # of the masks, which are class-agnostic
-    width: int = 256  # of the mask layers
-    positive_iou: float = 0.5  # lowest mask IoU of a positive instance; its box must be positive, too
-    loss_weight: float = 1.0  # of the mask loss
+    resolution: int = 28  # side of the masks, which are class-agnostic
+    width: int = 256  # outputs of the first linear layer of the mask head
+    positive_iou: float = 0.5  # lowest mask IoU of a positive instance, from 0 to 1; its box must be positive, too
+    loss_weight: float = 1.0  # weight of the mask loss
 
     def __post_init__(self):
         for key in ("resolution", "width"):

@@ -12,18 +12,19 @@ class TTAConfig:
 
     __test__ = False  # keeps pytest from collecting the class
 
-    score: float | None = None  # score threshold; null: model.box.score
+    score: float | None = None  # lowest score of a detection; null: `model.box.score`
     refine: bool = False  # box refinement and box voting (appendix B)
-    voting_iou: float | None = 0.5  # with refine: minimum IoU of voting boxes; null: no voting
-    mask_voting_iou: float | None = None  # minimum IoU of voting masks, 0.5 in MNC; null: no voting
-    # Short sides; empty: model.input.min_size only. C4, DC5 and VGG merge two scales per RoI by maxout (the paper: 200,
-    # 400, 600, 800, 1000), with proposals from model.input.min_size; pyramids and cascades average over all scales.
+    voting_iou: float | None = 0.5  # with refine: smallest IoU of voting boxes; null: no voting
+    mask_voting_iou: float | None = None  # smallest IoU of voting masks, 0.5 in MNC; null: no voting
+    # shorter sides in pixels; empty: `model.input.min_size` only. C4, DC5 and VGG merge two scales per RoI by maxout
+    # (the paper: 200, 400, 600, 800, 1000), with proposals from `model.input.min_size`; pyramids and cascades average
+    # over all scales
     scales: list[int] = field(default_factory=list)
-    flip: bool = False  # also uses the mirrored image
-    nms: float | None = None  # IoU threshold of the final NMS; null: model.box.nms, or the paper's 0.3 with refine
-    # Large images are searched whole and in square tiles of this many pixels; null: only whole.
+    flip: bool = False  # also use the mirrored image
+    nms: float | None = None  # IoU threshold of the final NMS; null: `model.box.nms`, or the paper's 0.3 with refine
+    # search large images whole and in square tiles of this many pixels, 32 or more; null: only whole
     tile: int | None = None
-    overlap: float = 0.2  # of neighboring tiles, at least: the share of a tile
+    overlap: float = 0.2  # smallest overlap of neighboring tiles, as a share of their side, from 0 to 0.9
 
     def __post_init__(self):
         score = self.score

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class LocAugmentConfig:
     """Section 3.4's crop, flip and color augmentation, applied to images and boxes."""
 
-    short: tuple[int, int] = (256, 480)  # range of the short side
-    flip: float = 0.5  # probability
-    pca_color: float = 0.1  # standard deviation; 0 disables it
+    short: tuple[int, int] = (256, 480)  # range of the shorter side in pixels
+    flip: float = 0.5  # probability of mirroring
+    pca_color: float = 0.1  # standard deviation of the color augmentation along principal components; 0: off
 
     def __post_init__(self):
         ordered = 0 < self.short[0] <= self.short[1]
@@ -30,12 +30,13 @@ class LocAugmentConfig:
 class LocalizationConfig(DataConfig):
     """Images of one class each, with the boxes of its instances (appendix C)."""
 
-    root: str = "."
-    size: int = 224  # side of a training crop, of the central crop, and of R-CNN's warped regions
-    short: int = 256  # shorter side before the central crop
+    root: str = "."  # folder of the data set
+    size: int = 224  # side in pixels of a training crop, of the central crop, and of R-CNN's warped regions
+    short: int = 256  # shorter side in pixels before the central crop
     augment: LocAugmentConfig = field(default_factory=LocAugmentConfig)
-    max_objects: int = 32  # per image; the largest ones if there are more
+    max_objects: int = 32  # objects per image; of more, the largest are used
     workers: int = -1  # loader processes; -1: one per core, at most eight
+    # an image that cannot be decoded: stop the run, or leave the image out and list it in the log
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self):
@@ -69,10 +70,10 @@ class ShapeLocConfig(LocalizationConfig):
     """Generated images in ILSVRC's layout, written to `root` at first use."""
 
     root: str = "datasets/shape_loc"
-    train_images: int = 4000
-    val_images: int = 400
-    side: int = 160  # longer side of the images
-    seed: int = 0
+    train_images: int = 4000  # number of training images
+    val_images: int = 400  # number of validation images
+    side: int = 160  # longer side of the images in pixels
+    seed: int = 0  # seed of the generated images
 
     def open(self, split: str) -> "LocalizedImages":
         from resdet.localization.data import shape_loc

@@ -6,7 +6,7 @@ import { encoded, sample } from "./video.js";
 const LOWEST = 0.05; // score that is asked for, so that the slider needs no new request
 const PARALLEL = 4; // requests
 const element = (id) => document.getElementById(id);
-const entries = []; // { name, file, image, figure, canvas, caption, table, result, times, shown }
+const entries = []; // { name, file, image, figure, canvas, caption, table, remove, result, times, shown }
 const hidden = new Set(); // classes
 let models = [];
 let waiting = [], running = 0;
@@ -57,7 +57,7 @@ function addEntry(name, file) {
   remove.setAttribute("aria-label", `Remove ${name}`);
   const table = make("div");
   const figure = make("figure", {}, canvas, caption, table, make("div", { className: "actions" }, picture, remove));
-  const entry = { name, file, figure, canvas, caption, table, result: null, shown: [] };
+  const entry = { name, file, figure, canvas, caption, table, remove, result: null, shown: [] };
   picture.addEventListener("click", () => canvas.toBlob((blob) => save(blob, `${name.replace(/\.\w+$/, "")}_drawn.png`)));
   remove.addEventListener("click", () => removeEntry(entry));
   entries.push(entry);
@@ -65,10 +65,13 @@ function addEntry(name, file) {
   return entry;
 }
 
+// The focus goes to the next figure, or to the files.
 function removeEntry(entry) {
+  const at = entries.indexOf(entry);
   entry.figure.remove();
-  entries.splice(entries.indexOf(entry), 1);
+  entries.splice(at, 1);
   showClasses();
+  (entries[Math.min(at, entries.length - 1)]?.remove || element("files")).focus();
 }
 
 async function addImage(file) {
@@ -188,11 +191,13 @@ function showClasses() {
   element("coco").hidden = !entries.some(({ result }) => result?.detections);
   if (element("class-list").dataset.key === key) return;
   element("class-list").dataset.key = key;
+  const focused = document.activeElement.closest("#class-list input")?.value;
   element("class-list").replaceChildren(...sorted.map(([name, { label }]) => classBox(name, label)));
+  [...document.querySelectorAll("#class-list input")].find(({ value }) => value === focused)?.focus();
 }
 
 function classBox(name, label) {
-  const box = make("input", { type: "checkbox", checked: !hidden.has(name) });
+  const box = make("input", { type: "checkbox", value: name, checked: !hidden.has(name) });
   box.addEventListener("change", () => {
     hidden[box.checked ? "delete" : "add"](name);
     showAll();

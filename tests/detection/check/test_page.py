@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from detection.check import planted
 from detection.check.planted import DataSet, check
+from report.keyboard import REACHABLE, needs_keyboard, tab
 
 from resdet.detection.check import page as page_module
 from resdet.detection.check.page import page
@@ -141,6 +142,23 @@ def test_copies_are_shown_side_by_side(report):
 def test_findings_without_a_readable_image_have_no_picture(report):
     for kind in ("missing", "unreadable", "truncated", "category_empty", "unknown_image"):
         assert picture(report.splits, finding(report, kind)) is None
+
+
+@needs_keyboard
+def test_by_keyboard(html, tmp_path):
+    (tmp_path / "page.html").write_text(html, encoding="utf-8")
+    with tab((tmp_path / "page.html").as_uri()) as checked:
+        stops = checked.stops()
+        order = [stop["order"] for stop in stops]
+        assert order == sorted(order) and len(order) == checked.value(REACHABLE) == html.count("<summary>")
+        checked.go_to("Categories of train")
+        checked.press("Enter", "Tab")
+        assert checked.focus()["tag"] == "div"  # the table, which scrolls
+        checked.press("Tab")
+        assert checked.focus()["name"] == "Categories of val"
+        checked.press("Space")
+        opened = '[...document.querySelectorAll("details[open] > summary")].map((each) => each.textContent)'
+        assert checked.value(opened)[-2:] == ["Categories of train", "Categories of val"]
 
 
 def test_a_browser_logs_no_error_and_scrolls_in_one_direction(html, tmp_path):

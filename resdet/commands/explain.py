@@ -1,0 +1,87 @@
+"""`resdet config --explain` and the page docs/config.md: the keys of configs with type, default and meaning."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from resdet.config.reference import Key, Section, defaults_of, name_of, sections
+from resdet.errors import ConfigError, hint
+from resdet.files.atomic import write_json
+
+PAGE = """# Config keys
+
+`resdet config --explain --markdown` writes this page from the comments of the dataclasses in `resdet/`;
+`resdet config --explain KEY` prints the part of one key or section. [training.md](training.md#configs) describes how
+files, `_base_` and overrides make a config, and `resdet config --config X` prints one with all of its values.
+
+A table without names holds in all tasks; other tables name their tasks, or the `name` that selects their keys. A
+section that is null by default gets its defaults with `{}`. A training of a detector chooses the value of a key that is
+`auto` from the data ([data.md](data.md#settings-chosen-from-the-data)).
+"""
+WIDTH = 100
+
+
+def explain(prefix: str = "", markdown: bool = False, json_path: str | None = None) -> None:
+    """Prints the keys of a section, or one key, of all tasks that have it; all keys without prefix."""
+    found = below(prefix)
+    print(page(found) if markdown else "\n\n".join(text_of(section) for section in found))
+    write_json(json_path, [entry(section, key) for section in found for key in section.keys])
+
+
+def below(prefix: str) -> list[Section]:
+    """The sections with their keys that have the prefix."""
+    everything = sections()
+    found = [
+        Section(each.path, each.users, each.about, keys)
+        for each in everything
+        if (keys := [key for key in each.keys if f"{key.key}.".startswith(f"{prefix}." if prefix else "")])
+    ]
+    if not found:
+        known = [name for each in everything for name in (each.path, *(key.key for key in each.keys))]
+        remedy = hint(prefix, known, "`resdet config --explain` lists all keys.")
+        raise ConfigError(f"there is no key {prefix}: {remedy}", prefix)
+    return found
+
+
+def text_of(section: Section) -> str:
+    lines = textwrap.wrap(f"{title(section)}: {section.about}", WIDTH)
+    for key in section.keys:
+        default = ", ".join(
+            f"{value} ({', '.join(users)})" if users else value for value, users in defaults_of(key).items()
+        )
+        lines += [f"  {key.key}: {key.type}, default {default}".replace("`", "")]
+        lines += textwrap.wrap(key.meaning, WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def title(section: Section) -> str:
+    return " of ".join(filter(None, (section.path or "top level", name_of(section))))
+
+
+def page(found: Sequence[Section]) -> str:
+    """The Markdown page."""
+    lines, top = [PAGE.rstrip()], None
+    for section in found:
+        first = section.path.partition(".")[0]
+        if first != top:
+            lines += ["", f"## {first or 'Top level'}"]
+            top = first
+        if section.path != first or section.users:
+            named = name_of(section)
+            lines += ["", "### " + ": ".join(filter(None, (section.path, named)))]
+        lines += ["", section.about, "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+        lines += [f"| {' | '.join(cells(key))} |" for key in section.keys]
+    return "\n".join(lines)
+
+
+def cells(key: Key) -> tuple[str, str, str, str]:
+    defaults = [
+        f"`{value}` ({', '.join(users)})" if users else f"`{value}`" for value, users in defaults_of(key).items()
+    ]
+    return f"`{key.key}`", key.type, ", ".join(defaults), key.meaning
+
+
+def entry(section: Section, key: Key) -> dict[str, Any]:
+    defaults = [{"value": value, "of": users} for value, users in defaults_of(key).items()]
+    words = key.type.replace("`", "")
+    return {"key": key.key, "of": section.users, "type": words, "defaults": defaults, "meaning": key.meaning}

@@ -1,0 +1,238 @@
+"""All keys of all tasks with type, default and meaning, from the dataclasses of the sections."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from resdet.backbones import config as backbones
+from resdet.config.experiment import Experiment, experiments
+from resdet.config.meanings import meaning_of
+from resdet.config.schema import VARIANTS, section_type
+from resdet.data.config import formats
+from resdet.necks.config import necks
+
+TYPES = {int: "integer", float: "number", bool: "`true` or `false`", str: "text", NoneType: "`null`", dict: "mapping"}
+TIMM = "timm/NAME"
+LISTED = 8  # names in a title
+HIDDEN = {"auto"}  # written as the value of the keys that it lists
+
+
+@dataclass(frozen=True)
+class Use:
+    """A dataclass at the place of a section, in a task, below a name that selects it (empty in other sections)."""
+
+    kind: type
+    task: str
+    name: str
+    values: Any  # an instance, with the defaults of this place
+
+    @property
+    def user(self) -> str:
+        """Who has these keys: a name of the section, or a task."""
+        return self.name or self.task
+
+
+@dataclass
+class Key:
+    """A key with everything that differs between its users."""
+
+    key: str
+    meaning: str
+    hints: dict[Any, None] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)  # by user
+    auto: list[str] = field(default_factory=list)  # tasks in which it may be `auto`
+
+    @property
+    def type(self) -> str:
+        words = [word for hint in self.hints for word in type_words(hint)]
+        return listed([*dict.fromkeys(words), *(["`auto`"] if self.auto else [])])
+
+
+@dataclass
+class Section:
+    """The keys at a path that the same users have."""
+
+    path: str
+    users: tuple[str, ...]  # empty: all
+    about: str
+    keys: list[Key]
+
+
+def sections() -> list[Section]:
+    """All sections in the order of a config."""
+    found: list[Section] = []
+    for path, uses in places().items():
+        found += sections_at(path, uses)
+    return found
+
+
+def places() -> dict[str, list[Use]]:
+    """{path of a section: its dataclasses in all tasks}."""
+    found: dict[str, list[Use]] = {}
+    for task in experiments:
+        collect(Use(experiments[task], task, "", experiments[task]()), "", found)
+    order = list(dict.fromkeys(path.partition(".")[0] for path in found))
+    return {path: found[path] for path in sorted(found, key=lambda path: order.index(path.partition(".")[0]))}
+
+
+def collect(use: Use, path: str, found: dict[str, list[Use]]) -> None:
+    """Adds a section and those below it."""
+    found.setdefault(path, []).append(use)
+    for each in fields(use.kind):
+        below = f"{path}.{each.name}" if path else each.name
+        for kind, name, values in variants(use, below, each.name):
+            collect(Use(kind, use.task, name or use.name, values), below, found)
+
+
+def variants(use: Use, path: str, key: str) -> Iterator[tuple[type, str, Any]]:
+    """Dataclass, name and defaults of each form that a field can have; nothing for fields that are no sections."""
+    default = section_type(use.kind, key)
+    if path in VARIANTS and default is not None:
+        for name, kind in named(path, experiments[use.task]).items():
+            yield kind, name, kind()
+    elif default is not None:
+        values = getattr(use.values, key)
+        yield default, "", default() if values is None else values
+
+
+def named(path: str, task: type[Experiment]) -> Mapping[str, type]:
+    """{name: dataclass} of a section in VARIANTS, for a task."""
+    if path == "data":
+        return {name: formats[name] for name in formats if issubclass(formats[name], task.data_kinds)}
+    if path == "model.neck":
+        return {name: necks[name] for name in necks}
+    return {**{name: backbones.family(name) for name in backbones.names()}, TIMM: backbones.TimmConfig}
+
+
+def sections_at(path: str, uses: Sequence[Use]) -> Iterator[Section]:
+    """The sections at a path: keys with the same users stand together."""
+    everyone = users_of(uses)
+    keys: dict[tuple[type, str, str], Key] = {}
+    origins: dict[tuple[type, str, str], list[Use]] = {}
+    for use in uses:
+        for each in fields(use.kind):
+            if each.name in HIDDEN or is_section(use.kind, each.name):
+                continue
+            identity = (first_owner(use.kind, each.name), each.name, meaning_of(use.kind, each.name))
+            origins.setdefault(identity, []).append(use)
+            add(keys.setdefault(identity, Key(joined(path, each.name), identity[2])), path, each, use)
+    groups: dict[tuple[str, ...], list[tuple[type, str, str]]] = {}
+    for identity, using in origins.items():
+        groups.setdefault(users_of(using), []).append(identity)
+    for users, members in groups.items():
+        about = about_of([use for identity in members for use in origins[identity]], [owner for owner, *_ in members])
+        shown = () if users == everyone else users
+        yield Section(path, shown, about, [keys[identity] for identity in members])
+
+
+def add(key: Key, path: str, each: Field[Any], use: Use) -> None:
+    """Adds type and default of one user."""
+    key.hints[hints_of(use.kind)[each.name]] = None
+    if key.key == "task":
+        key.defaults[""] = MISSING
+    elif path in VARIANTS and each.name == "name":
+        key.defaults[use.task] = default_name(path, use)
+    else:
+        key.defaults[use.user] = getattr(use.values, each.name)
+    if key.key in experiments[use.task].auto_keys and use.task not in key.auto:
+        key.auto.append(use.task)
+
+
+def default_name(path: str, use: Use) -> str:
+    value: Any = experiments[use.task]()
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value.name
+
+
+def is_section(kind: type, key: str) -> bool:
+    """Whether the value is always a mapping of further keys, which has sections of its own."""
+    return section_type(kind, key) is not None and not takes_null(kind, key)
+
+
+def takes_null(kind: type, key: str) -> bool:
+    return NoneType in get_args(hints_of(kind)[key])
+
+
+@cache
+def hints_of(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def first_owner(kind: type, key: str) -> type:
+    """The most general class that has the field."""
+    return next(base for base in reversed(kind.__mro__) if key in base.__dict__.get("__annotations__", ()))
+
+
+def about_of(uses: Sequence[Use], owners: Sequence[type]) -> str:
+    """The docstring of the class that all of them use, or of the most special class that defines their keys."""
+    kinds = {use.kind for use in uses}
+    kind = kinds.pop() if len(kinds) == 1 else max(owners, key=lambda owner: len(owner.__mro__))
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
+
+
+def users_of(uses: Sequence[Use]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(use.user for use in uses))
+
+
+def joined(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def type_words(hint: Any) -> Iterator[str]:
+    """The alternatives of a type in words."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        for part in arguments:
+            yield from type_words(part)
+    elif origin is Literal:
+        yield from (f"`{value}`" for value in arguments)
+    elif origin is list:
+        yield f"list of {plural(arguments[0])}" if arguments[0] is not Any else "list"
+    elif origin is tuple:
+        yield f"list of {len(arguments)} {plural(arguments[0])}"
+    elif is_dataclass(hint):
+        yield "section"
+    else:
+        yield TYPES[origin or hint]
+
+
+def plural(hint: Any) -> str:
+    (word,) = type_words(hint)
+    return word if word == "text" else word.replace("list", "lists", 1) if "list" in word else f"{word}s"
+
+
+def defaults_of(key: Key) -> dict[str, tuple[str, ...]]:
+    """{default in YAML: the users that have it}; no users if all have the same."""
+    users: dict[str, list[str]] = {}
+    for user, value in key.defaults.items():
+        users.setdefault(yaml_text(value), []).append(user)
+    return {text: tuple(found) if len(users) > 1 else () for text, found in users.items()}
+
+
+def yaml_text(value: Any) -> str:
+    """A default on one line; a long fraction is rounded."""
+    if value is MISSING:
+        return "required"
+    if isinstance(value, float) and len(repr(value)) > 8:
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(yaml_text, value))}]"
+    return value if value and isinstance(value, str) else json.dumps(value)
+
+
+def name_of(section: Section) -> str:
+    """The tasks of a section, or the names that select its keys; empty if all have it."""
+    root = next((path for path in VARIANTS if f"{section.path}.".startswith(f"{path}.")), None)
+    if root is None:
+        return ", ".join(section.users)
+    tasks = [task for task in experiments if set(section.users) == set(named(root, experiments[task]))]
+    names = tasks or section.users
+    return ", ".join(names) if len(names) <= LISTED else f"{names[0]} … {names[-1]}"
+
+
+def listed(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
