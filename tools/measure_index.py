@@ -1,8 +1,9 @@
 """Measures time and peak memory of building and opening the index of a large generated COCO file.
 
-    python tools/measure_index.py --images 10_000_000 --folder /tmp/index [--json FILE]
+    python tools/measure_index.py --images 10_000_000 --folder /tmp/index [--objects 1] [--points 0] [--json FILE]
 
-Each image has one object without a mask, in about 200 bytes. The folder must not exist and is removed at the end.
+Each image has one object without a mask, about 200 bytes together; or `--objects` with a polygon of `--points` points
+each. The folder must be new and is removed at the end.
 """
 
 import argparse
@@ -19,20 +20,24 @@ from resdet.files.atomic import write_json  # noqa: E402
 from resdet.system import peak_memory  # noqa: E402
 
 CATEGORIES = 80
-BLOCK = 100_000  # entries formatted at a time
+BLOCK = 10_000  # entries formatted at a time
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--objects", type=int, default=1, help="of each image")
+    parser.add_argument("--points", type=int, default=0, help="of the polygon of each object; 0: no polygons")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--json", type=Path)
     parsed = parser.parse_args()
     parsed.folder.mkdir(parents=True)
     try:
         file = parsed.folder / "annotations.json"
-        write(file, parsed.images)
-        result: dict[str, Any] = {"images": parsed.images, "objects": parsed.images, "bytes": file.stat().st_size}
+        objects = parsed.images * parsed.objects
+        write(file, parsed.images, objects, parsed.points)
+        result: dict[str, Any] = {"images": parsed.images, "objects": objects, "points": parsed.points}
+        result["bytes"] = file.stat().st_size
         for name in ("build", "open"):
             result[name] = in_child(file)
         result["index_bytes"] = sum(path.stat().st_size for path in parsed.folder.rglob("*.npy"))
@@ -42,7 +47,7 @@ def main() -> None:
     print(result)
 
 
-def write(file: Path, images: int) -> None:
+def write(file: Path, images: int, objects: int, points: int) -> None:
     """Writes images and annotations; the annotations are not in the order of the images, as in COCO's files."""
     with open(file, "w") as out:
         out.write('{"info": {"year": 2026}, "images": [')
@@ -54,17 +59,25 @@ def write(file: Path, images: int) -> None:
             )
             out.write((", " if start else "") + ", ".join(entries))
         out.write('], "annotations": [')
-        for start in range(0, images, BLOCK):
-            rows = range(start, min(start + BLOCK, images))
+        for start in range(0, objects, BLOCK):
+            rows = range(start, min(start + BLOCK, objects))
             entries = (
                 f'{{"id": {i + 1}, "image_id": {i * 7919 % images + 1}, "category_id": {i % CATEGORIES + 1}, '
                 f'"bbox": [{i % 300}.5, {i % 200}.25, {i % 90 + 10}.75, {i % 80 + 10}.5], '
-                f'"area": 1200.5, "iscrowd": 0}}'
+                f'"area": 1200.5, "iscrowd": 0{segmentation(i, points)}}}'
                 for i in rows
             )
             out.write((", " if start else "") + ", ".join(entries))
         names = (f'{{"id": {i + 1}, "name": "class {i + 1}"}}' for i in range(CATEGORIES))
         out.write(f'], "categories": [{", ".join(names)}]}}')
+
+
+def segmentation(i: int, points: int) -> str:
+    """A polygon inside the box of object i, with two decimals, as in COCO's files."""
+    if not points:
+        return ""
+    corners = (f"{i % 300 + 5 + k % 7}.{i % 90 + 10}, {i % 200 + k % 11}.{k % 90 + 10}" for k in range(points))
+    return f', "segmentation": [[{", ".join(corners)}]]'
 
 
 def in_child(file: Path) -> dict[str, float]:

@@ -13,8 +13,8 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 
 from resdet.errors import ConfigError, DataError
-from resdet.files import remote
-from resdet.files.remote import is_address
+from resdet.files import storage
+from resdet.files.storage import is_address
 from resdet.files.tar_member import Place, read_place
 from resdet.images.decode import EncodedImage, RawImage, read_image
 from resdet.images.inputs import is_image
@@ -65,7 +65,8 @@ class Address(NamedTuple):
             return EncodedImage(read_row(self.path, self.place), str(self))
         if suffix == TAR or is_address(self.path):
             with reading(self.path):
-                return EncodedImage(read_range(self.path, self.place, self.size), str(self))
+                data = read_range(self.path, self.place, self.size) if suffix == TAR else storage.fetch(self.path)
+                return EncodedImage(data, str(self))
         return read_image(self.path, "restore it")
 
 
@@ -80,10 +81,9 @@ def list_images(sources: Sequence[str]) -> list[Address]:
 def files_of(source: str) -> Iterator[str]:
     """The file, or the images and tar files at any depth below a folder; of an address, likewise."""
     if is_address(source):
-        system, path = file_system(source)
         with reading(source):
-            below = [path] if system.isfile(path) else system.find(path)
-        yield from (system.unstrip_protocol(name) for name in below if name == path or is_wanted(name))
+            below = storage.find(source)
+        yield from (name for name in below if name == source or is_wanted(name))
     elif Path(source).is_dir():
         yield from (str(path) for path in Path(source).rglob("*") if is_wanted(path.name) and path.is_file())
     elif is_video(source):
@@ -171,26 +171,13 @@ def read_group(path: str, group: int) -> Any:
 
 
 def read_range(path: str, place: int, size: int) -> bytes:
-    """`size` bytes from `place`, or the whole file."""
     if is_address(path):
-        return remote.fetch(path, place, size)
+        return storage.fetch(path, place, size)
     return read_place(path, Place(place, size), path)
 
 
 def open_file(path: str) -> IO[bytes]:
-    if not is_address(path):
-        return open(path, "rb")
-    system, name = file_system(path)
-    opened: IO[bytes] = system.open(name, "rb")
-    return opened
-
-
-def file_system(address: str) -> tuple[Any, str]:
-    """The file system of an address, and the name there."""
-    fsspec = required("fsspec.core", "fsspec", address)
-    with reading(address):
-        system, name = fsspec.url_to_fs(address)
-    return system, name
+    return storage.open_file(path) if is_address(path) else open(path, "rb")
 
 
 @contextmanager

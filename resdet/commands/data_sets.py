@@ -1,6 +1,5 @@
 """`resdet data convert|split|merge|subset|show`: data sets of detection in any annotation format."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.formats.data_set import DataSet, select_images
+from resdet.detection.formats.data_set import DataSet, sample_images
 from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit
@@ -134,11 +133,9 @@ def _part(content: Content, classes: Sequence[str], count: int | None, min_size:
     annotations = [entry for entry in content["annotations"] if fits(entry)]
     shown = {entry["image_id"] for entry in annotations}
     images = [image for image in content["images"] if not classes or image["id"] in shown]
-    by_hash = sorted(images, key=lambda image: hashlib.sha256(Path(image["file_name"]).name.encode()).digest())
-    chosen = {image["id"] for image in by_hash[: count or len(images)]}
     categories = [category for category in content["categories"] if category["id"] in kept]
-    smaller = content | {"annotations": annotations, "categories": categories}
-    return select_images(smaller, [image["id"] in chosen for image in content["images"]])
+    smaller = content | {"images": images, "annotations": annotations, "categories": categories}
+    return sample_images(smaller, count or len(images))
 
 
 def _annotated(source: Annotations) -> list[int]:

@@ -10,7 +10,7 @@ from resdet.data.shards import Limit, Shard
 from resdet.detection.formats import write_shards as of_scenes
 from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize
-from resdet.detection.formats.writer import gather
+from resdet.detection.formats.scenes import scenes_of
 from resdet.errors import DataError
 from resdet.images.decode import EncodedSource
 
@@ -27,7 +27,7 @@ def shard(source: str, target: str, limit: Limit, task: str | None = None) -> di
         return _summary(source, target, task, of_images.shard_images(Path(target), images, limit), [])
     data = DataSet(recognize(root))
     print(data.layout)
-    written = of_scenes.shard_scenes(Path(target), gather(data), limit)
+    written = of_scenes.shard_scenes(Path(target), scenes_of(data), limit)
     return _summary(source, target, task, written.shards, written.left_out)
 
 

@@ -34,10 +34,10 @@ class Limit(NamedTuple):
     """The size of a shard: a number of images, or else of bytes."""
 
     images: int | None = None
-    bytes: int = 256 * 10**6
+    size: int = 256 * 10**6
 
     def is_reached(self, images: int, size: int) -> bool:
-        return images >= self.images if self.images else size >= self.bytes
+        return images >= self.images if self.images else size >= self.size
 
 
 class Sample(NamedTuple):

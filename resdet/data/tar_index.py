@@ -26,7 +26,7 @@ LABELS = (".cls", ".json")  # suffixes of WebDataset's labels
 KEYS = ("label", "cls", "class", "class_id")  # of the label in a .json file
 
 
-class Member(NamedTuple):
+class LabeledImage(NamedTuple):
     """An image in a tar file: `offset` of its bytes; the label is a number (from a .cls or .json file) or a class
     name."""
 
@@ -109,7 +109,7 @@ class TarImages:
 
 def _build(paths: list[Path]) -> Arrays:
     """The index of all shards; labels of named classes are positions in the sorted names."""
-    members: list[Member] = []
+    members: list[LabeledImage] = []
     shard: list[int] = []
     for number, path in enumerate(paths):
         images = sorted(_read_tar(path))
@@ -132,7 +132,7 @@ def _build(paths: list[Path]) -> Arrays:
     }
 
 
-def _read_tar(path: Path) -> list[Member]:
+def _read_tar(path: Path) -> list[LabeledImage]:
     with open_tar(path) as file, damage_named(path):
         return list(_members(file, 0, path.stem, str(path)))
 
@@ -169,7 +169,7 @@ def samples_in(path: Path) -> Iterator[tuple[tarfile.TarInfo, Any]]:
         yield entry, contents.get(pair_key(entry.name))
 
 
-def _members(file: IO[bytes] | None, base: int, stem: str, where: str, prefix: str = "") -> Iterator[Member]:
+def _members(file: IO[bytes] | None, base: int, stem: str, where: str, prefix: str = "") -> Iterator[LabeledImage]:
     """The images of the tar in `file`, which starts `base` bytes into the shard, and of the tars inside it.
 
     `stem` is the tar's name, `where` its name in errors, `prefix` the prefix of its members' names.
@@ -194,7 +194,7 @@ def _members(file: IO[bytes] | None, base: int, stem: str, where: str, prefix: s
                 images.append(entry)
     for entry in images:
         label = _label(entry.name, labels, stem, where)
-        yield Member(prefix + entry.name, base + entry.offset_data, entry.size, label)
+        yield LabeledImage(prefix + entry.name, base + entry.offset_data, entry.size, label)
 
 
 def _written_label(tar: tarfile.TarFile, entry: tarfile.TarInfo, where: str) -> int | str | None:

@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -64,6 +64,16 @@ def write_bytes(path: str | Path, data: bytes | memoryview, check: Check = accep
 
 def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_parts(path: str | Path, parts: Iterable[str]) -> None:
+    """Writes a text that need not be in memory as a whole."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.writelines(part.encode("utf-8") for part in parts)
+
+    write_atomically(path, write)
 
 
 def write_json(path: str | Path | None, content: Any) -> None:

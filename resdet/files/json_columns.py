@@ -1,6 +1,7 @@
 """Reads large JSON files in bounded memory: long lists of objects are parsed entry by entry and kept as packed columns.
 
-As Python objects, the lists of a COCO file take many times the memory of the file; packed, about as much as the file.
+As Python objects, the lists of a COCO file take many times the memory of the file; packed or as text, about as much as
+the file.
 """
 
 import codecs
@@ -64,18 +65,54 @@ class JsonColumns:
         if self._rest or not self._blocks:
             yield tuple([entry.get(key) for entry in self._rest] for key in keys)
 
+    def pop(self, key: str) -> Iterator[list[Any]]:
+        """Removes a key; its values, as those of `values`, of which each block is freed after it is read."""
+        packed = [block.pop(key, None) for block in self._blocks]
+        rest = [entry.pop(key, None) for entry in self._rest]
+        self._unpacked = (-1, [])
+        return _unpacked(packed[::-1], rest)
+
+
+def _unpacked(packed: list[bytes | None], rest: list[Any]) -> Iterator[list[Any]]:
+    while packed:
+        data = packed.pop()
+        yield [None] * BLOCK if data is None else marshal.loads(data)
+    yield rest
+
 
 def _without_null(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def read_columns(file: Path | str, keys: Sequence[str]) -> Any:
-    """As `read_json`, but with the top-level lists of these `keys` as `JsonColumns`."""
+class JsonTexts:
+    """A list of objects, each as JSON text; entries that are no objects count as empty ones."""
+
+    def __init__(self) -> None:
+        self._texts: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        entry: dict[str, Any] = json.loads(self._texts[i])
+        return entry
+
+    def extend(self, entries: list[Any]) -> None:
+        self._texts += [compact(entry if isinstance(entry, dict) else {}).encode() for entry in entries]
+
+
+def compact(content: Any) -> str:
+    """JSON without white space, in ASCII."""
+    return json.dumps(content, separators=(",", ":"))
+
+
+def read_columns(file: Path | str, keys: Sequence[str], kind: type[JsonColumns] | type[JsonTexts] = JsonColumns) -> Any:
+    """As `read_json`, but with the top-level lists of these `keys` as `kind`."""
     collecting = gc.isenabled()
     gc.disable()
     try:
         with open(file, "rb") as opened:
-            return _Reader(opened).top(frozenset(keys))
+            return _Reader(opened, kind).top(frozenset(keys))
     except (OSError, ValueError, RecursionError):
         return read_json(file)  # names the fault
     finally:
@@ -86,7 +123,8 @@ def read_columns(file: Path | str, keys: Sequence[str]) -> Any:
 class _Reader:
     """A position in the text of a file, of which a window is in memory; a ValueError for anything unexpected."""
 
-    def __init__(self, file: Any):
+    def __init__(self, file: Any, kind: type[JsonColumns] | type[JsonTexts]):
+        self.kind = kind
         self.file, self.decode = file, codecs.getincrementaldecoder("utf-8")().decode
         self.parse = json.JSONDecoder(object_pairs_hook=without_duplicates).raw_decode
         self.text, self.position, self.ended = "", 0, False
@@ -109,10 +147,10 @@ class _Reader:
             raise ValueError("there is text after the end")
         return without_duplicates(pairs)
 
-    def entries(self, packed: bool) -> "JsonColumns | list[Any]":
+    def entries(self, packed: bool) -> "JsonColumns | JsonTexts | list[Any]":
         """A list, parsed window by window."""
         self.take("[")
-        items: JsonColumns | list[Any] = JsonColumns() if packed else []
+        items: JsonColumns | JsonTexts | list[Any] = self.kind() if packed else []
         while self.peek() != "]":
             if len(items):
                 self.take(",")

@@ -10,19 +10,15 @@ import hashlib
 import json
 import logging
 import os
-import queue
 import shutil
-import threading
-import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from resdet.errors import DataError, DownloadError
 from resdet.files.atomic import file_errors, make_folder, write_bytes, write_json
 from resdet.files.download import cache_dir
 from resdet.files.json_file import read_json
+from resdet.files.storage import CHUNK, fetch, is_address
 from resdet.system import read_at, replace, wait_and_lock
 
 INDEX = "shards.json"  # of a split: see resdet.data.shards
@@ -30,16 +26,7 @@ ORIGIN = "origin.json"  # marks the folder of a mirrored split
 SPLITS = ("train", "val", "test")
 BOUND = "RESDET_REMOTE_CACHE_GB"
 DEFAULT_BOUND = 50.0
-TIMEOUT = 60.0  # seconds of a request
-PAUSES = (1.0, 3.0, 9.0)  # seconds before each retry
-CHUNK = 2**24  # bytes of a request for a part of a large file
-FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)  # not worth a retry
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-def is_address(root: str | Path) -> bool:
-    return "://" in str(root)
 
 
 def local(root: str | Path) -> Path:
@@ -87,75 +74,6 @@ def fetch_range(address: str, offset: int, size: int, crc: int | None = None) ->
         return fetch(address, offset, size, crc)
     except FileNotFoundError:
         raise DownloadError(f"{address} is missing, but its {INDEX} lists it: upload it again.") from None
-
-
-def fetch(address: str, offset: int = 0, size: int = 0, crc: int | None = None) -> bytes:
-    """A remote file, or `size` bytes of it, with retries; a DownloadError if the storage fails, FileNotFoundError if
-    there is none."""
-
-    def read() -> bytes:
-        files, path = _file_system(address)
-        data = bytes(files.cat_file(path, start=offset, end=offset + size) if size else files.cat_file(path))
-        if size and len(data) != size:
-            raise ValueError(f"{len(data)} bytes came instead of {size}: is it truncated, or without range requests?")
-        if crc is not None and zlib.crc32(data) != crc:
-            raise ValueError("its checksum differs from the index")
-        return data
-
-    return _retried(f"bytes {offset} to {offset + size} of {address}" if size else address, read)
-
-
-def _retried(what: str, read: Callable[[], T]) -> T:
-    """The result of `read`, called again after failures; FileNotFoundError passes."""
-    for pause in (*PAUSES, None):
-        try:
-            return _within(TIMEOUT, read)
-        except FileNotFoundError:
-            raise
-        except ImportError as error:
-            raise DataError(f"{what} cannot be read ({error}): pip install 'resdet[remote]'.") from error
-        except Exception as error:  # each kind of storage has its own errors
-            if pause is None or isinstance(error, FINAL):
-                reason = str(error) or type(error).__name__
-                raise DownloadError(
-                    f"{what} cannot be downloaded ({reason}): check the address, access and network, and try again."
-                ) from error
-            time.sleep(pause)
-    raise AssertionError
-
-
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Calls in a thread, as not all kinds of storage have a time-out; a TimeoutError if it takes longer."""
-    done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            done.put((call(), None))
-        except BaseException as error:
-            done.put((None, error))
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        result, error = done.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer in {seconds:g} seconds") from None
-    if error:
-        raise error
-    return result
-
-
-def _file_system(address: str) -> tuple[Any, str]:
-    return _open_file_system(address.partition("://")[0], os.getpid()), address
-
-
-@functools.lru_cache(8)
-def _open_file_system(protocol: str, process: int) -> Any:
-    """The file system; each process opens its own, as connections do not survive a fork."""
-    try:
-        import fsspec
-    except ImportError:
-        raise ImportError("fsspec is not installed") from None
-    return fsspec.filesystem(protocol, skip_instance_cache=protocol != "memory")
 
 
 @functools.lru_cache(64)

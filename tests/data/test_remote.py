@@ -20,7 +20,7 @@ from resdet.detection.data import shape_scenes
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.loader import SceneLoader
 from resdet.errors import DataError, DownloadError
-from resdet.files import remote
+from resdet.files import remote, storage
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(storage, "PAUSES", (0.0, 0.0))
     forget()
 
 
@@ -186,7 +186,7 @@ def test_workers_read_from_a_url(server, shards):
 def test_faults_are_retried(server, shards, monkeypatch, fault):
     source = open_scenes(f"{server.address}/scenes")
     if fault == "stall":
-        monkeypatch.setattr(remote, "TIMEOUT", 4.0)
+        monkeypatch.setattr(storage, "TIMEOUT", 4.0)
     server.faults += [fault]
     assert bytes(source.image(0).data) == images(open_scenes(shards / "scenes"))[0]
     assert len(tar_requests(server)) == 2
@@ -201,7 +201,7 @@ def test_persistent_faults_are_errors(server, monkeypatch, fault):
     server.faults += [fault] * 9
     sentence = rf"\.tar cannot be downloaded \(.*{REASONS[fault]}.*\): check the address"
     with monkeypatch.context() as patch, pytest.raises(DownloadError, match=sentence):
-        patch.setattr(remote, "TIMEOUT", 0.5 if fault == "stall" else remote.TIMEOUT)
+        patch.setattr(storage, "TIMEOUT", 0.5 if fault == "stall" else storage.TIMEOUT)
         source.image(0)
     server.faults.clear()
     assert bytes(source.image(0).data)[:2] == b"\xff\xd8"
@@ -248,7 +248,7 @@ def test_annotations_that_differ_from_the_index_are_refused(server, shards):
 
 def test_a_missing_package_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    remote._open_file_system.cache_clear()
+    storage._open_file_system.cache_clear()
     with pytest.raises(DataError, match=r"fsspec is not installed\): pip install 'resdet\[remote\]'"):
         open_scenes("s3://bucket/data")
 

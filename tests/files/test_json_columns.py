@@ -43,6 +43,11 @@ def test_values_do_not_depend_on_the_window(tmp_path, monkeypatch, chunk, name, 
     ]
     ids = [value for (block,) in images.values("id") for value in block]
     assert ids == [entry.get("id") for entry in dicts]
+    popped = [value for block in images.pop("mask") for value in block]
+    assert popped == [entry.get("mask") for entry in dicts]
+    assert [images[i] for i in range(len(images))] == [
+        {key: value for key, value in entry.items() if value is not None and key != "mask"} for entry in dicts
+    ]
 
 
 def test_memory_is_bounded_by_the_window(tmp_path):

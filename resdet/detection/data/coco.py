@@ -99,16 +99,11 @@ def compile_coco(content: Any, problems: Problems, measured: Measured, keypoints
     return arrays | (names.arrays() if names else {}) | {"intact": np.array([complete and not measured.files])}
 
 
-def _segmentations(annotations: Records, rows: np.ndarray) -> list[Any]:
-    """Those of some rows, ascending; empty if no annotation has one."""
+def _segmentations(annotations: Records, rows: np.ndarray) -> Iterator[Any]:
+    """Those of some rows, ascending; removes them from the annotations."""
     kept = np.zeros(len(annotations), bool)
     kept[rows] = True
-    segmentations: list[Any] = []
-    start = 0
-    for (block,) in annotations.blocks("segmentation"):
-        segmentations += itertools.compress(block, kept[start : start + len(block)].tolist())
-        start += len(block)
-    return segmentations if any(segmentation is not None for segmentation in segmentations) else []
+    return itertools.compress(itertools.chain.from_iterable(annotations.pop("segmentation")), kept.tolist())
 
 
 def _check_images(coco: CocoFile, measured: Measured) -> tuple[Strings, np.ndarray]:

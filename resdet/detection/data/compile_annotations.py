@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ class RawAnnotations:
     crowd: Sequence[bool] | np.ndarray = ()  # M, or empty: here and below
     difficult: Sequence[bool] = ()
     truncated: Sequence[bool] = ()
-    segmentations: Sequence[Any] = ()  # as in COCO's files
+    segmentations: Iterable[Any] = ()  # M, or empty; as in COCO's files; read once
     image_columns: Arrays = field(default_factory=dict)  # [N] each, additional columns of the index
     object_columns: Arrays = field(default_factory=dict)  # [M] each, likewise
 
@@ -76,7 +77,7 @@ def compile_annotations(raw: RawAnnotations, classes: dict[int, str], problems: 
     boxes, valid = _check_boxes(raw, images, problems, noun)
     order = np.argsort(images, kind="stable")
     order = order[valid[order]]
-    segments, good = _check_segments(raw, images, sizes, order, problems, noun)
+    segments, good = _check_segments(raw, sizes[images], valid, order, problems, noun)
     kept = order[good]
     flags = lambda values: np.array(values, bool)[kept] if len(values) else np.zeros(len(kept), bool)
     starts = np.zeros(len(raw.files) + 1, np.int64)
@@ -99,16 +100,19 @@ def compile_annotations(raw: RawAnnotations, classes: dict[int, str], problems: 
 
 
 def _check_segments(
-    raw: RawAnnotations, images: np.ndarray, sizes: np.ndarray, order: np.ndarray, problems: Problems, noun: str
+    raw: RawAnnotations, sizes: np.ndarray, valid: np.ndarray, order: np.ndarray, problems: Problems, noun: str
 ) -> tuple[Arrays, np.ndarray]:
-    """The columns of the segments of the objects `order`, and good [n]."""
-    if not len(raw.segmentations):
+    """The columns of the segments of the objects `order`, the `valid` [M] ones by image, and good [n]. `sizes` [M, 2]
+    are those of their images."""
+    segments, bad = SegmentColumns.pack(compress(raw.segmentations, valid.tolist()), sizes[valid])
+    if not bad:
         return SegmentColumns.without(len(order)), np.ones(len(order), bool)
-    segmentations = [raw.segmentations[k] for k in order.tolist()]
-    segments, bad = SegmentColumns.pack(segmentations, sizes[images[order]])
-    for kind in dict.fromkeys(filter(None, bad)):
-        problems.leave_out(noun, [raw.names[k] for k, problem in zip(order.tolist(), bad) if problem == kind], kind)
-    return segments, np.array([problem is None for problem in bad], bool)
+    places = (np.cumsum(valid) - 1)[order]  # of the objects in `segments`
+    found = [(k, bad[place]) for k, place in zip(order.tolist(), places.tolist()) if bad[place]]
+    for kind in dict.fromkeys(problem for _, problem in found):
+        problems.leave_out(noun, [raw.names[k] for k, problem in found if problem == kind], str(kind))
+    good = np.array([problem is None for problem in bad], bool)
+    return SegmentColumns.take(segments, places), good[places]
 
 
 def _check_boxes(

@@ -1,7 +1,7 @@
 """Checks COCO segmentations and packs them into arrays of points, rings and runs."""
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from resdet.detection.data.segmentation import Polygons, Segment, from_runs
 from resdet.detection.data.validation import numbers
 
 CHUNK = 4096  # objects at a time
+SPANS = 2**16  # spans that are copied at a time
 MIN_POINTS = 3  # of a ring; rings with fewer have no area and are left out
 MARGIN = 1000  # pixels; points may lie outside the image by this or by the image's side, if larger
 LONGEST = 2**23  # pixels of an object's outlines; the memory of drawing grows with their length
@@ -33,26 +34,35 @@ class SegmentColumns:
     names = ("points", "rings", "parts", "runs", "strips")
 
     @classmethod
-    def pack(cls, segmentations: Sequence[Any], sizes: np.ndarray) -> tuple[dict[str, np.ndarray], Problems]:
+    def pack(cls, segmentations: Iterable[Any], sizes: np.ndarray) -> tuple[dict[str, np.ndarray], Problems]:
         """Returns the arrays, and a problem or None for each object; those with a problem have neither rings nor runs.
 
         `sizes` int64 [n, 2] are width and height of the objects' images. A segmentation is as in COCO's files:
-        polygons, or RLE, uncompressed or compressed; None or an empty list for none.
+        polygons, or RLE, uncompressed or compressed; None or an empty list for none. They are read once, in order.
         """
-        chunks: list[tuple[np.ndarray, ...]] = []
+        columns: tuple[list[np.ndarray], ...] = ([], [], [], [], [])
         problems: Problems = []
-        for start in range(0, max(1, len(segmentations)), CHUNK):
-            chunk, chunk_sizes = segmentations[start : start + CHUNK], sizes[start : start + CHUNK]
-            masked = [isinstance(segmentation, dict) for segmentation in chunk]
-            outlines = [None if mask else segmentation for mask, segmentation in zip(masked, chunk)]
-            *polygons, polygon_problems = _outlines(outlines, chunk_sizes)
-            runs, counts, mask_problems = _masks(chunk, masked, chunk_sizes)
-            chunks.append((*polygons, runs, counts))
-            problems += [a or b for a, b in zip(polygon_problems, mask_problems)]
-        points, rings, parts, lengths, strips = (np.concatenate(column) for column in zip(*chunks))
+        given = iter(segmentations)
+        for start in range(0, max(1, len(sizes)), CHUNK):
+            *chunk, chunk_problems = _packed(list(islice(given, CHUNK)), sizes[start : start + CHUNK])
+            problems += chunk_problems
+            for column, part in zip(columns, chunk):
+                column.append(part)
         offsets = lambda counts: np.append(0, counts.cumsum()).astype(np.int64)
-        columns = points.astype(np.float32), offsets(rings), offsets(parts), lengths.astype(np.uint32), offsets(strips)
-        return dict(zip(cls.names, columns)), problems
+        points, rings, parts, runs, strips = map(_joined, columns)
+        return dict(zip(cls.names, (points, offsets(rings), offsets(parts), runs, offsets(strips)))), problems
+
+    @classmethod
+    def take(cls, arrays: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays of the objects `order` int64 [m]."""
+        if np.array_equal(order, np.arange(len(arrays["parts"]) - 1)):
+            return arrays
+        rings, parts = _gathered(np.diff(arrays["rings"]), arrays["parts"], order)
+        starts = _gathered(arrays["rings"][:-1], arrays["parts"], order)[0]
+        points = _spans(arrays["points"], starts, rings)
+        runs, strips = _gathered(arrays["runs"], arrays["strips"], order)
+        offsets = lambda counts: np.append(0, counts.cumsum()).astype(np.int64)
+        return dict(zip(cls.names, (points, offsets(rings), offsets(parts), runs, offsets(strips))))
 
     @classmethod
     def without(cls, count: int) -> dict[str, np.ndarray]:
@@ -78,6 +88,47 @@ class SegmentColumns:
         first, *ends = arrays["rings"][start : end + 1].tolist()
         points = np.round(arrays["points"][first : ends[-1]].astype(np.float64), 3)
         return Polygons([points[a - first : b - first] for a, b in zip([first, *ends], ends)])
+
+
+def _packed(segmentations: list[Any], sizes: np.ndarray) -> tuple[Any, ...]:
+    """Points float32 [P, 2], points per ring [R], rings per object [n], runs uint32, runs per object [n], problems [n];
+    of a few objects, as they take several times this memory meanwhile."""
+    masked = [isinstance(segmentation, dict) for segmentation in segmentations]
+    outlines = [None if mask else segmentation for mask, segmentation in zip(masked, segmentations)]
+    points, rings, parts, polygon_problems = _outlines(outlines, sizes)
+    runs, strips, mask_problems = _masks(segmentations, masked, sizes)
+    problems = [a or b for a, b in zip(polygon_problems, mask_problems)]
+    return points.astype(np.float32), rings, parts, runs.astype(np.uint32), strips, problems
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts one after the other; empties the list."""
+    joined = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    end = len(joined)
+    while parts:
+        part = parts.pop()
+        joined[end - len(part) : end] = part
+        end -= len(part)
+    return joined
+
+
+def _gathered(values: np.ndarray, offsets: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values of the objects `order`, whose values lie between `offsets` [n + 1]; and their number per object."""
+    counts = np.diff(offsets)[order]
+    return _spans(values, offsets[order], counts), counts
+
+
+def _spans(values: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The values from each start on, `counts` of them, one span after the other."""
+    found = np.empty((int(counts.sum()), *values.shape[1:]), values.dtype)
+    end = 0
+    for k in range(0, len(starts), SPANS):
+        some = counts[k : k + SPANS]
+        before = np.cumsum(some) - some
+        rows = np.repeat(starts[k : k + SPANS] - before, some) + np.arange(int(some.sum()))
+        found[end : end + len(rows)] = values[rows]
+        end += len(rows)
+    return found
 
 
 def _masks(

@@ -48,6 +48,10 @@ class Records:
         else:
             yield tuple([entry.get(key) for entry in self.entries] for key in keys)
 
+    def pop(self, key: str) -> Iterator[list[Any]]:
+        """The values of a key, None if missing, in blocks; those of a large file are removed as they are read."""
+        return self.entries.pop(key) if isinstance(self.entries, JsonColumns) else iter([self.values(key)])
+
     def column(self, convert: Callable[..., np.ndarray], *keys: str) -> np.ndarray:
         """[n, …]: `convert` of the values of the keys."""
         return np.concatenate([convert(*values) for values in self.blocks(*keys)])

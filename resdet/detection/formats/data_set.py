@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 from resdet.data.array_cache import Arrays, Strings, cached
 from resdet.detection.data.annotations import Annotations, usable
-from resdet.detection.data.coco import compile_coco, open_coco
+from resdet.detection.data.coco import compile_coco, file_name, open_coco
 from resdet.detection.data.compile_annotations import Measured, OnBad, Problems, file_states, unchanged
 from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.layout import Layout
@@ -148,6 +149,14 @@ def select_images(content: Content, keep: list[bool]) -> Content:
         "images": images,
         "annotations": [entry for entry in content["annotations"] if entry["image_id"] in ids],
     }
+
+
+def sample_images(content: Content, count: int, seed: int | None = None) -> Content:
+    """The content with at most `count` of its images, chosen by their names: the same at each call with this seed."""
+    salt = "" if seed is None else f"{seed} "
+    key = lambda image: hashlib.sha256((salt + PurePath(file_name(image) or "").name).encode()).digest()
+    chosen = {image["id"] for image in sorted(content["images"], key=key)[:count]}
+    return select_images(content, [image["id"] in chosen for image in content["images"]])
 
 
 def _by_split(arrays: Arrays) -> dict[str, Arrays]:

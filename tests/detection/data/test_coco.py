@@ -13,10 +13,11 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from resdet.detection.data import coco
+from resdet.detection.data import coco, segmentation_columns
 from resdet.detection.data.coco import open_coco
 from resdet.detection.data.segmentation import Bitmap, Polygons
 from resdet.errors import DataError
+from resdet.files import json_columns
 
 SHARED = Path(__file__).parents[3].parent / "shared/data"
 REAL = {
@@ -315,3 +316,31 @@ def test_lvis(write, tmp_path):
     assert source.name(1) == f"{tmp_path}/train2017/000000000003.jpg"
     assert source.to_coco()["images"][1]["not_exhaustive_category_ids"] == [9]
     assert source.to_coco()["images"][1]["neg_category_ids"] == [2]
+
+
+def test_the_memory_of_an_index_is_that_of_the_file(tmp_path, monkeypatch):
+    """Polygons are not kept as Python lists, which take 700 bytes for ten points, and 200 in the file."""
+    import tracemalloc
+
+    monkeypatch.setattr(json_columns, "BLOCK", 128)
+    monkeypatch.setattr(segmentation_columns, "CHUNK", 64)
+    corners = ", ".join(f"{k + 100.5}, {k * k + 100.25}" for k in range(10))
+    objects = (
+        f'{{"id": {i}, "image_id": {i * 7 % 500}, "category_id": 1, "bbox": [1, 2, 3, 4], '
+        f'"segmentation": [[{corners}]]}}'
+        for i in range(4000)
+    )
+    images = (f'{{"id": {i}, "file_name": "{i}.jpg", "width": 640, "height": 480}}' for i in range(500))
+    file = tmp_path / "a.json"
+    file.write_text(
+        f'{{"images": [{", ".join(images)}], "categories": [{{"id": 1, "name": "cat"}}], '
+        f'"annotations": [{", ".join(objects)}]}}'
+    )
+    monkeypatch.setattr(json_columns, "CHUNK", 2**14)
+    open_coco(file, tmp_path, cache_dir=tmp_path / "before")
+    tracemalloc.start()
+    source = open_coco(file, tmp_path, cache_dir=tmp_path / "after")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(source.arrays["points"]) == 40_000
+    assert peak < 3 * file.stat().st_size

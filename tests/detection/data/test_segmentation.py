@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from resdet.detection.data import segmentation_columns
 from resdet.detection.data.segmentation import Bitmap, Polygons
 from resdet.detection.data.segmentation_columns import SegmentColumns
 
@@ -154,6 +155,27 @@ def test_columns_round_trip():
         assert len(segment.rings) == len(segmentation)
         for ring, flat in zip(segment.rings, segmentation):
             assert ring.ravel().tolist() == flat
+
+
+@pytest.mark.parametrize("spans", [1, 3, 2**16])
+def test_columns_of_some_objects_in_another_order(spans, monkeypatch):
+    monkeypatch.setattr(segmentation_columns, "SPANS", spans)
+    random = np.random.default_rng(4)
+    rle = coco_mask.encode(np.asfortranarray(speckled(random)))
+    outlines = [[blob(random).ravel().tolist() for _ in range(count)] for count in (2, 1, 3)]
+    arrays, _ = pack([outlines[0], rle, None, outlines[1], outlines[2]])
+    order = [4, 1, 0, 2, 4]
+    taken = SegmentColumns.take(arrays, np.array(order))
+    for place, number in enumerate(order):
+        found, expected = (SegmentColumns.read(*each, HEIGHT) for each in ((taken, place), (arrays, number)))
+        assert (found is None) == (expected is None) == (number == 2)
+        if found is not None:
+            assert np.array_equal(found.bitmap(HEIGHT, WIDTH), expected.bitmap(HEIGHT, WIDTH))
+    assert [len(ring) for ring in SegmentColumns.read(taken, 0, HEIGHT).rings] == [
+        len(flat) // 2 for flat in outlines[2]
+    ]
+    same = SegmentColumns.take(arrays, np.arange(5))
+    assert all(np.array_equal(same[name], arrays[name]) for name in SegmentColumns.names)
 
 
 @pytest.mark.parametrize("make", [Polygons, Bitmap])

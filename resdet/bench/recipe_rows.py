@@ -1,0 +1,106 @@
+"""The rows of two recipes, seed by seed, in a JSON file that a later run of the same comparison continues."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from resdet.engine.log import git_revision, processor, versions
+from resdet.errors import ConfigError
+from resdet.files.atomic import write_json
+from resdet.files.json_file import read_json
+
+OURS, PEER = "resdet", "torchvision"
+METRICS = ("AP", "AP50", "AP75")
+COLUMNS = ("seed", "side", "images", "steps", "cpu_seconds", *METRICS)
+Row = dict[str, Any]
+
+
+class RecipeRows:
+    """The rows so far; the file at `path`, if any, always contains them and their summary.
+
+    `setting`: what all rows have in common. A file of the same setting keeps its rows; another one is refused.
+    """
+
+    def __init__(self, path: str | None, setting: Mapping[str, Any]):
+        self.path, self.setting = path, dict(setting)
+        self.rows: list[Row] = kept_rows(Path(path), self.setting) if path and Path(path).is_file() else []
+        self.head = {
+            "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            "command": ["resdet", *sys.argv[1:]],
+            "device": processor(),
+            "git": git_revision(),
+            "packages": versions(),
+        }
+
+    def find(self, seed: int, side: str) -> Row | None:
+        return next((row for row in self.rows if (row["seed"], row["side"]) == (seed, side)), None)
+
+    def add(self, seed: int, side: str, row: Mapping[str, Any]) -> Row:
+        """Prints a row and writes the file."""
+        self.rows.append({"seed": seed, "side": side, **{key: row[key] for key in COLUMNS[2:]}})
+        print(line(self.rows[-1]), flush=True)
+        write_json(self.path, self.content())
+        return self.rows[-1]
+
+    def content(self) -> dict[str, Any]:
+        return {**self.head, "setting": self.setting, "rows": self.rows, "summary": summary(self.rows)}
+
+
+def kept_rows(path: Path, setting: Mapping[str, Any]) -> list[Row]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("setting"), dict) or "rows" not in content:
+        raise ConfigError(f"{path} is no file of this comparison: give another file by --json.")
+    before = content["setting"]
+    for key in sorted({*setting, *before}, key=str):
+        if setting.get(key) != before.get(key):
+            raise ConfigError(
+                f"{path} has the results of another comparison: {key} was {before.get(key)} and is {setting.get(key)}; "
+                "give another file by --json."
+            )
+    return list(content["rows"])
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Means over the seeds that both sides have, of each side and of the difference, from 0 to 1; with two seeds or
+    more also the standard error of the mean difference."""
+    sides = {side: {row["seed"]: row for row in rows if row["side"] == side} for side in (OURS, PEER)}
+    seeds = [seed for seed in sides[OURS] if seed in sides[PEER]]
+    found: dict[str, Any] = {"seeds": seeds}
+    if not seeds:
+        return found
+    values = {side: {key: [sides[side][seed][key] for seed in seeds] for key in METRICS} for side in (OURS, PEER)}
+    differences = {key: [a - b for a, b in zip(values[OURS][key], values[PEER][key])] for key in METRICS}
+    found |= {side: {key: mean(values[side][key]) for key in METRICS} for side in (OURS, PEER)}
+    found["difference"] = {key: mean(differences[key]) for key in METRICS}
+    if len(seeds) > 1:
+        found["standard_error"] = {key: stdev(differences[key]) / sqrt(len(seeds)) for key in METRICS}
+    return found
+
+
+def table(rows: Sequence[Row]) -> str:
+    heading = "".join(f"{name.replace('_', ' '):>12}" for name in COLUMNS)
+    return "\n".join([heading, *map(line, rows), summary_line(summary(rows))])
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A row of the table, metrics in percent."""
+    cells = [f"{100 * row[key]:.1f}" if key in METRICS else str(row[key]) for key in COLUMNS]
+    return "".join(f"{cell:>12}" for cell in cells)
+
+
+def summary_line(found: Mapping[str, Any]) -> str:
+    """The mean difference in points of percent."""
+    if not found["seeds"]:
+        return "no seed has the results of both sides"
+    errors = found.get("standard_error", {})
+    cells = [f"{key} {100 * found['difference'][key]:+.1f}" + error(errors.get(key)) for key in METRICS]
+    count = len(found["seeds"])
+    return f"{OURS} - {PEER}, mean of {count} seed{'s' * (count > 1)}: {', '.join(cells)}"
+
+
+def error(value: float | None) -> str:
+    return "" if value is None else f" ± {100 * value:.1f}"

@@ -1,0 +1,130 @@
+"""`resdet bench small_data`: the recipe of custom.yaml beside that of torchvision's references, on data of one's own.
+
+Both sides train Faster R-CNN from the same ImageNet weights on the same images. resdet takes a number of steps in
+fp32; torchvision then trains for as many CPU seconds.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from resdet import config
+from resdet.bench import torchvision_recipe
+from resdet.bench.recipe_rows import OURS, PEER, RecipeRows, table
+from resdet.commands.train import train
+from resdet.detection.config import DetectionExperiment
+from resdet.detection.data.sources import open_scenes
+from resdet.detection.formats.data_set import sample_images
+from resdet.detection.recipe import scenes
+from resdet.engine.callbacks import Callback
+from resdet.engine.run import Run
+from resdet.errors import ConfigError, DataError
+from resdet.files.atomic import write_json
+from resdet.timing import torch_threads
+
+BATCH = 2  # images a step
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows of a comparison have in common."""
+
+    data: str  # a folder that custom.yaml recognizes
+    weights: str  # of an ImageNet classifier
+    overrides: list[str] = field(default_factory=list)  # of custom.yaml
+    steps: int = 80  # of resdet
+    share: float = 1.0  # of the training images
+    size: list[int] = field(default_factory=lambda: [320, 427])  # shorter and longest side of the images
+    peer_lr: float = 0.01
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"--share is {self.share:g}: give a share of the images, above 0 and at most 1.")
+        for name in ("steps", "peer_lr", "threads"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give more than 0.")
+
+
+def small_data(setting: Setting, seeds: Sequence[int], json_path: str | None = None) -> dict[str, Any]:
+    """Trains both sides with each seed; prints the rows and their mean difference, and returns them.
+
+    The file `json_path` is written after each training; rows that it has already are not measured again.
+    """
+    rows = RecipeRows(json_path, asdict(setting))
+    with torch_threads(setting.threads):
+        for seed in seeds:
+            if not (rows.find(seed, OURS) and rows.find(seed, PEER)):
+                measure(rows, setting, seed)
+    print(table(rows.rows))
+    return rows.content()
+
+
+def measure(rows: RecipeRows, setting: Setting, seed: int) -> None:
+    """Adds the rows of a seed that are missing."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        experiment = experiment_of(setting, seed, folder)
+        torchvision_recipe.check(experiment)
+        source = open_scenes(scenes(experiment), "train")
+        if not source.label_counts().any():
+            raise DataError(f"None of the {len(source)} training images has objects: give more data, or more of them.")
+        images = {"images": len(source)}
+        ours = rows.find(seed, OURS) or rows.add(seed, OURS, images | train_ours(experiment, folder / "run"))
+        if not rows.find(seed, PEER):
+            peer = torchvision_recipe.train(experiment, ours["cpu_seconds"], setting.peer_lr)
+            rows.add(seed, PEER, images | peer)
+
+
+def experiment_of(setting: Setting, seed: int, folder: Path) -> DetectionExperiment:
+    """custom.yaml for a seed; `folder` gets the COCO files of a share of the images."""
+    short, longest = setting.size
+    values = {
+        "model.input.min_size": short, "model.input.max_size": longest, "data.augment.min_size": [short],
+        "data.augment.max_size": longest, "data.workers": 0, "train.batch": BATCH, "train.length": setting.steps,
+        "train.evaluate_every": setting.steps, "train.checkpoint_every": setting.steps, "train.seed": seed,
+        "train.precision": "fp32", "train.device": "cpu", "train.loggers": [],
+        "eval.losses": "false",
+    }  # fmt: skip
+    words = [f"{key}={value}" for key, value in values.items()]
+    experiment = config.load("custom.yaml", *words, *setting.overrides)
+    paths = {"data.root": setting.data, "model.pretrained": setting.weights}
+    experiment = config.with_values(experiment, paths, "the options --data and --weights")
+    found = cast(DetectionExperiment, experiment)
+    return found if setting.share == 1 else with_share(found, setting.share, seed, folder)
+
+
+def with_share(experiment: DetectionExperiment, share: float, seed: int, folder: Path) -> DetectionExperiment:
+    """The experiment with a share of its training images, and all of its validation images."""
+    values: dict[str, Any] = {"data.root": str(folder)}
+    for split in ("train", "val"):
+        source, file = open_scenes(scenes(experiment), split), folder / f"{split}.json"
+        content = source.to_coco()
+        if split == "train":
+            content = sample_images(content, max(1, round(share * len(source))), seed)
+        write_json(file, content)
+        values |= {f"data.{split}.images": str(Path(source.root).absolute()), f"data.{split}.annotations": str(file)}
+    return cast(DetectionExperiment, config.with_values(experiment, values, "the option --share"))
+
+
+def train_ours(experiment: DetectionExperiment, folder: Path) -> dict[str, Any]:
+    watch = Stopwatch()
+    metrics = train(experiment, str(folder), callbacks=[watch])
+    if not metrics:  # a signal stopped the training
+        raise KeyboardInterrupt
+    return {"steps": watch.steps, "cpu_seconds": round(watch.seconds, 1), **metrics}
+
+
+class Stopwatch(Callback):
+    """Steps, and CPU seconds of this process from the first step to the end of the last one."""
+
+    steps, seconds = 0, 0.0
+
+    def on_train_start(self, run: Run) -> None:
+        self.start = time.process_time()
+
+    def on_step_end(self, step: int, values: Mapping[str, float]) -> None:
+        self.steps, self.seconds = step, time.process_time() - self.start

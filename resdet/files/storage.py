@@ -1,0 +1,165 @@
+"""Files at an address: s3://, gs://, https:// and others that fsspec opens. Each request has a time-out and retries."""
+
+import functools
+import io
+import os
+import queue
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
+
+from resdet.errors import DataError, DownloadError, Error
+
+TIMEOUT = 60.0  # seconds of a request
+FOLDER_TIMEOUT = 600.0  # seconds of the list of a folder, which may be a million files
+PAUSES = (1.0, 3.0, 9.0)  # seconds before each retry
+CHUNK = 2**24  # bytes of a request for a part of a large file
+BUFFER = 2**22  # bytes that are read ahead in an open file
+FINAL = (PermissionError, NotADirectoryError, IsADirectoryError)  # not worth a retry
+T = TypeVar("T")
+
+
+def is_address(root: str | Path) -> bool:
+    return "://" in str(root)
+
+
+def fetch(address: str, offset: int = 0, size: int | None = None, crc: int | None = None) -> bytes:
+    """A remote file, or `size` bytes of it, with retries; a DownloadError if the storage fails, FileNotFoundError if
+    there is none."""
+    if size == 0:
+        return b""
+
+    def read() -> bytes:
+        files, path = _file_system(address)
+        data = bytes(files.cat_file(path) if size is None else files.cat_file(path, start=offset, end=offset + size))
+        if size is not None and len(data) != size:
+            raise ValueError(f"{len(data)} bytes came instead of {size}: is it truncated, or without range requests?")
+        if crc is not None and zlib.crc32(data) != crc:
+            raise ValueError("its checksum differs from the index")
+        return data
+
+    return _retried(address if size is None else f"bytes {offset} to {offset + size} of {address}", read)
+
+
+def find(address: str) -> list[str]:
+    """The addresses of the files at any depth below an address, or its own, if it is a file; with retries, as `fetch`.
+
+    Folder by folder: `find` of fsspec leaves out what it cannot list.
+    """
+    files, path = _retried(address, lambda: _file_system(address))
+    if _retried(address, lambda: files.info(path))["type"] == "file":
+        return [address]
+    found: list[str] = []
+    folders, seen = [path], set()
+    while folders:
+        folder = folders.pop()
+        entries = _retried(f"the list of {folder}", partial(files.ls, folder, detail=True), FOLDER_TIMEOUT)
+        for name, kind in ((entry["name"], entry["type"]) for entry in entries):
+            if name not in seen and kind == "directory":
+                folders.append(name)
+            elif name not in seen:
+                found.append(files.unstrip_protocol(name))
+            seen.add(name)  # some kinds of storage list a folder in itself
+    return found
+
+
+def open_file(address: str) -> IO[bytes]:
+    """A remote file, which is read by ranges, with retries; whole, if its size is unknown."""
+    files, path = _retried(address, lambda: _file_system(address))
+    size = _retried(f"the size of {address}", lambda: files.size(path))
+    if size is None:
+        return io.BytesIO(fetch(address))
+    return cast(IO[bytes], io.BufferedReader(_Ranges(address, size), BUFFER))
+
+
+class _Ranges(io.RawIOBase):
+    """A remote file of `size` bytes; each read is a request."""
+
+    def __init__(self, address: str, size: int):
+        self.address, self.size, self.position = address, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def readinto(self, buffer: Any) -> int:
+        size = max(0, min(len(buffer), CHUNK, self.size - self.position))
+        buffer[:size] = fetch(self.address, self.position, size)
+        self.position += size
+        return size
+
+
+def _retried(what: str, read: Callable[[], T], seconds: float | None = None) -> T:
+    """The result of `read`, called again after failures; FileNotFoundError and our own errors pass."""
+    for pause in (*PAUSES, None):
+        try:
+            return _within(seconds or TIMEOUT, read)
+        except ImportError as error:
+            raise DataError(f"{what} cannot be read ({error}): pip install 'resdet[remote]'.") from error
+        except Exception as error:  # each kind of storage has its own errors
+            if isinstance(error, Error) or _is_missing(error):
+                raise
+            if pause is None or isinstance(error, FINAL):
+                reason = str(error) or type(error).__name__
+                raise DownloadError(
+                    f"{what} cannot be downloaded ({reason}): check the address, access and network, and try again."
+                ) from error
+            time.sleep(pause)
+    raise AssertionError
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether there is no such file. Of HTTP servers, fsspec makes a FileNotFoundError of any fault."""
+    cause = error.__cause__
+    faulty = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+    return isinstance(error, FileNotFoundError) and not faulty and getattr(cause, "status", 404) == 404
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """Calls in a thread, as not all kinds of storage have a time-out; a TimeoutError if it takes longer."""
+    done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((call(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, error = done.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {seconds:g} seconds") from None
+    if error:
+        raise error
+    return result
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    try:
+        return _open_file_system(address.partition("://")[0], os.getpid()), address
+    except ValueError as error:
+        raise DataError(f"{address} cannot be read ({error}): check the address.") from error
+
+
+@functools.lru_cache(8)
+def _open_file_system(protocol: str, process: int) -> Any:
+    """The file system; each process opens its own, as connections do not survive a fork."""
+    try:
+        import fsspec
+    except ImportError:
+        raise ImportError("fsspec is not installed") from None
+    return fsspec.filesystem(protocol, skip_instance_cache=protocol != "memory")
