@@ -22,6 +22,7 @@ from resdet.structures import Batch
 
 CPU = torch.device("cpu")
 SAMPLES, CLASSES = 24, 3
+COMPILE = nn.Module.compile
 
 
 class Numbers:
@@ -266,11 +267,20 @@ def test_algorithms_are_searched_for_steps_and_not_for_evaluations(deterministic
     assert in_steps == [not deterministic] * 9 and in_evaluations == [False] * 3
 
 
-def test_compiled_steps_are_the_same(tmp_path):
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_steps_are_the_same(tmp_path, monkeypatch, backend):
+    compiled_by = []
+
+    def compile(step, **options):
+        compiled_by.append(backend)
+        COMPILE(step, backend=backend, **options)
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
     eager, compiled = (trainer(Linear(), tmp_path / name, compile=name == "compiled") for name in ("eager", "compiled"))
     for made in (eager, compiled):
         run(made, made.out)
     assert_close(compiled.task.model.state_dict(), eager.task.model.state_dict())
+    assert compiled_by == [backend]
 
 
 def test_a_best_evaluation_without_the_metric_is_no_longer_the_best(tmp_path):
