@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import running
 import torch
-from narrow import narrow_resnets, shallow_resnets
+from narrow import narrow_resnets, shallow_nets
 
 # Tests are small and several run at once (`make test`): more threads only slow them.
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 1))
@@ -52,8 +52,8 @@ def narrow():
 
 @pytest.fixture(scope="module")
 def shallow():
-    """ResNet-18 with one narrow block a stage, for all tests of a module. See `narrow.shallow_resnets`."""
-    with shallow_resnets():
+    """Small graphs, for all tests of a module. See `narrow.shallow_nets`."""
+    with shallow_nets():
         yield
 
 

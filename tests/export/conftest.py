@@ -7,6 +7,7 @@ import torch
 from detection.heads import tiny
 from export.small import SHAPE, File, detector
 from filelock import FileLock
+from narrow import TRUE, shallow_nets
 from torch import nn
 
 from resdet import config
@@ -33,8 +34,9 @@ def once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mask_rcnn(once) -> File:
-    """Its regions are of all levels, as small as the pictures are; of true width and depth, for int8 to shrink."""
-    model = tiny.make("fpn", True, "data=coco", "model.box.canonical_size=30").eval()
+    """Its regions are of all levels, as small as the pictures are; of true width, for int8 to shrink."""
+    with shallow_nets(TRUE):
+        model = tiny.make("fpn", True, "data=coco", "model.box.canonical_size=15").eval()
     return once("mask_rcnn", model, Form(SHAPE))
 
 

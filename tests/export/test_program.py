@@ -43,7 +43,7 @@ def test_a_process_that_knows_no_model_runs_it(tmp_path):
 
 
 def test_with_suppression_outside(tmp_path):
-    model, form = detector("fpn", False, "model.box.canonical_size=30"), Form(SHAPE, nms="outside")
+    model, form = detector("fpn", False, "model.box.canonical_size=15"), Form(SHAPE, nms="outside")
     program = to_program(model, tmp_path / "model.pt2", form)
     with torch.no_grad():
         expected = graph_of(model, form)(*batch())
