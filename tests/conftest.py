@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import running
 import torch
-from narrow import narrow_resnets, shallow_resnets
+from narrow import narrow_resnets, shallow_nets
 
 # `make test` runs several small tests at once, which more threads would slow down.
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 1))
@@ -52,8 +52,8 @@ def narrow():
 
 @pytest.fixture(scope="module")
 def shallow():
-    """Builds ResNet-18 with one narrow block per stage in all tests of a module. See `narrow.shallow_resnets`."""
-    with shallow_resnets():
+    """Builds models with small graphs in all tests of a module. See `narrow.shallow_nets`."""
+    with shallow_nets():
         yield
 
 

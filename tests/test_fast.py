@@ -9,7 +9,7 @@ import torch
 from detection.heads import tiny
 from localization.test_classify_and_locate import classifier, localizer
 from localization.test_rcnn_model import build_rcnn
-from narrow import shallow_resnets
+from narrow import shallow_nets
 from torch import nn
 
 import resdet
@@ -49,7 +49,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def detector():
-    with shallow_resnets():
+    with shallow_nets():
         model = tiny.make("fpn")
     model.input.min_size, model.input.max_size = 64, 96
     return model.eval()

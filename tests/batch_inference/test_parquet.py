@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from detection.heads import tiny
-from narrow import shallow_resnets
+from narrow import shallow_nets
 
 from resdet import hub
 from resdet.backbones import create
@@ -56,13 +56,13 @@ def rows(folder: Path) -> list[dict]:
 
 
 def detector(masks: bool = True):
-    with shallow_resnets():
+    with shallow_nets():
         return tiny.make("fpn", masks).eval()
 
 
 def classifier() -> Classifier:
     torch.manual_seed(0)
-    with shallow_resnets():
+    with shallow_nets():
         return Classifier(create("resnet18", num_classes=3), ["a", "b", "c"], Normalize(), 32, 32).eval()
 
 
@@ -104,7 +104,7 @@ def test_rows_of_a_classifier(tmp_path, command):
 
 
 def test_rows_of_keypoints(tmp_path, command):
-    with shallow_resnets():
+    with shallow_nets():
         model = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 1, names: [a, b, c]}").eval()
     use(model)
     assert command(*WORDS, "--score", 0).returncode == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detection.heads import tiny, twins
-from narrow import shallow_resnets
+from narrow import shallow_nets
 
 from resdet.backbones.surgery import fold_norms
 from resdet.detection.heads.branches import SampledProposals
@@ -144,7 +144,7 @@ def test_without_visible_keypoints_the_loss_is_zero(pair):
 
 def small_one() -> Detector:
     """Builds a detector with masks and keypoints that samples all anchors and regions, so no draw matters."""
-    with shallow_resnets():
+    with shallow_nets():
         return tiny.make("fpn", True, "model.keypoint={width: 8, convs: 1, names: [a, b, c]}", everything=True)
 
 
@@ -198,7 +198,7 @@ def test_deep_copies_are_independent():
 
 
 def test_folding_norms_keeps_heatmaps():
-    with shallow_resnets():
+    with shallow_nets():
         model = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 2, norm: bn, names: [a, b]}").eval()
     images, _ = small_batch()
     with torch.no_grad():
@@ -214,7 +214,7 @@ def test_folding_norms_keeps_heatmaps():
 @torch.no_grad()
 def test_heatmaps_of_a_mirrored_view_are_mapped_back():
     """Heatmaps of a mirrored view equal those of the mirrored image, flipped, with left and right swapped."""
-    with shallow_resnets():
+    with shallow_nets():
         model = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 1, names: [left_a, right_a, b]}").eval()
     pixels = tiny.images((64, 64)).pixels[0].permute(1, 2, 0).numpy()
     plain, mirrored = (View(model, pixels, (64, 64), side) for side in (False, True))

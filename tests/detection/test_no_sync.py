@@ -4,7 +4,7 @@ import pytest
 import torch
 from detection.heads import tiny
 from detection.no_sync import DEVICE, NoSync, Waits, batch_on_device, needs_fake_gpu, on_device
-from narrow import shallow_resnets
+from narrow import shallow_nets
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from resdet.engine.ema import ModelEMA
@@ -24,7 +24,7 @@ FAMILIES = [
 
 
 def make(family: str, masks: bool, *overrides: str):
-    with shallow_resnets():
+    with shallow_nets():
         return tiny.make(family, masks, *overrides)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from detection.heads import tiny
-from narrow import shallow_resnets
+from narrow import shallow_nets
 
 from resdet.detection.model import Detector
 from resdet.structures import Detections, Images, Targets
@@ -32,7 +32,7 @@ def batch() -> tuple[Images, Targets]:
 
 def make(family: str) -> Detector:
     """Builds a model with masks that samples everything, as compiled code draws other random numbers."""
-    with shallow_resnets():
+    with shallow_nets():
         return tiny.make(family, True, *FAMILIES[family], everything=True)
 
 

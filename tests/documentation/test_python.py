@@ -43,7 +43,7 @@ MODELS = (  # config, number of classes, overrides, files
     ("shapes_mask_r18_fpn.yaml", 3, AS_TORCHVISION, ("best.pth", "FILE", "a.pth", "b.pth", "runs/custom/best.pth")),
     ("imagenet_r18.yaml", 300, ("model.backbone.shortcut=B",), ("classifier.pth", "runs/imagenet_r101/best.pth")),
     ("cifar10_resnet20.yaml", 10, (), ("runs/cifar10_resnet20/best.pth",)),
-    ("shapes_loc_r18.yaml", 300, (), ("runs/imagenet_loc_r101/best.pth",)),
+    ("shapes_loc_r18.yaml", 300, (), ("localizer.pth", "runs/imagenet_loc_r101/best.pth")),
 )
 REGISTRIES = (
     *(backbones, necks, formats, layouts, evaluators, experiments, tasks),
@@ -112,7 +112,7 @@ def is_known(name: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
+def stage(tmp_path_factory, narrow):
     """Makes a folder with random images and with small models under the names that the pages use."""
     folder = tmp_path_factory.mktemp("stage")
     rng = np.random.default_rng(0)
@@ -121,9 +121,10 @@ def stage(tmp_path_factory):
         cv2.imwrite(str(folder / name), rng.integers(0, 255, (48, 64, 3), np.uint8))
     for config, count, overrides, names in MODELS:
         model = resdet.build(config, f"model.num_classes={count}", *overrides)
-        for name in names:
+        resdet.weights.save(model, folder / names[0], "safetensors")
+        for name in names[1:]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            resdet.weights.save(model, folder / name, "safetensors")
+            os.link(folder / names[0], folder / name)
     return folder
 
 

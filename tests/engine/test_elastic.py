@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 from engine.cutting import assert_equal, content, metrics
+from engine.torchrun import torchrun
 from running import COMMAND, TINY, fork, forking, here, run
 
 from resdet.engine import restart
@@ -34,14 +35,24 @@ def losses(folder):
     return [line["cross_entropy"] for line in metrics(folder) if line["kind"] == "train"]
 
 
-def test_a_run_restarted_by_torchrun_resumes(tmp_path):
-    """Kills rank 0 after step 7, two steps after the last checkpoint; the restarted run equals an uninterrupted one."""
+def assert_resumes_after_a_restart(tmp_path, said):
+    """Rank 0 is killed after step 7, two steps after a checkpoint; the restarted run equals an uninterrupted one."""
     whole = train(tmp_path, fork, "whole", *KILLED, ranks=2)
-    done = run(tmp_path, "train", *KILLED, "--out", "cut", launcher=ELASTIC)
-    assert done.returncode == 0, done.stderr
-    assert "resuming from step 5" in done.stderr
+    assert "resuming from step 5" in said
     assert_equal(*(content(tmp_path / name / "last.pth")["model"] for name in ("whole", "cut")))
     assert metrics(whole) == metrics(tmp_path / "cut")
+
+
+def test_torchruns_agent_restarts_a_run_that_goes_on(tmp_path):
+    assert_resumes_after_a_restart(tmp_path, torchrun(tmp_path, "train", *KILLED, "--out", "cut", ranks=2, restarts=1))
+
+
+@pytest.mark.slow
+def test_the_command_torchrun_restarts_a_run_that_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # torchrun leaves a folder of logs there
+    done = run(tmp_path, "train", *KILLED, "--out", "cut", launcher=ELASTIC)
+    assert done.returncode == 0, done.stderr
+    assert_resumes_after_a_restart(tmp_path, done.stderr)
 
 
 @pytest.mark.parametrize("ranks, options", [(3, []), (2, ["train.batch=9", "train.accumulate=3"])])

@@ -22,6 +22,7 @@ from resdet.structures import Batch
 
 CPU = torch.device("cpu")
 SAMPLES, CLASSES = 24, 3
+COMPILE = nn.Module.compile
 
 
 class Numbers:
@@ -266,11 +267,20 @@ def test_cudnn_searches_algorithms_in_steps_only(deterministic, tmp_path):
     assert in_steps == [not deterministic] * 9 and in_evaluations == [False] * 3
 
 
-def test_compiled_steps_equal_eager_ones(tmp_path):
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_steps_equal_eager_ones(tmp_path, monkeypatch, backend):
+    compiled_by = []
+
+    def compile(step, **options):
+        compiled_by.append(backend)
+        COMPILE(step, backend=backend, **options)
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
     eager, compiled = (trainer(Linear(), tmp_path / name, compile=name == "compiled") for name in ("eager", "compiled"))
     for made in (eager, compiled):
         run(made, made.out)
     assert_close(compiled.task.model.state_dict(), eager.task.model.state_dict())
+    assert compiled_by == [backend]
 
 
 def test_a_best_result_without_the_metric_is_replaced(tmp_path):

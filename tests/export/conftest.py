@@ -7,6 +7,7 @@ import torch
 from detection.heads import tiny
 from export.small import SHAPE, File, detector
 from filelock import FileLock
+from narrow import TRUE, shallow_nets
 from torch import nn
 
 from resdet import config
@@ -34,7 +35,8 @@ def once(tmp_path_factory):
 @pytest.fixture(scope="session")
 def mask_rcnn(once) -> File:
     """A Mask R-CNN of full width and depth, so that int8 shrinks it; its small images have regions on all levels."""
-    model = tiny.make("fpn", True, "data=coco", "model.box.canonical_size=30").eval()
+    with shallow_nets(TRUE):
+        model = tiny.make("fpn", True, "data=coco", "model.box.canonical_size=15").eval()
     return once("mask_rcnn", model, Form(SHAPE))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from detection.heads import tiny
-from narrow import shallow_resnets
+from narrow import shallow_nets
 from torch import nn
 
 from resdet.detection.inference.predictor import results_of
@@ -35,8 +35,8 @@ def batch(count: int = 1) -> Images:
 
 
 def detector(family: str, masks: bool, *overrides: str) -> nn.Module:
-    """Returns a detector with a shallow backbone."""
-    with shallow_resnets():
+    """Returns a detector with a shallow backbone and, if any, a pyramid of three levels."""
+    with shallow_nets():
         return tiny.make(family, masks, "data=coco", *overrides).eval()
 
 

@@ -43,7 +43,7 @@ def test_a_program_runs_in_another_process(tmp_path):
 
 
 def test_a_program_with_nms_outside(tmp_path):
-    model, form = detector("fpn", False, "model.box.canonical_size=30"), Form(SHAPE, nms="outside")
+    model, form = detector("fpn", False, "model.box.canonical_size=15"), Form(SHAPE, nms="outside")
     program = to_program(model, tmp_path / "model.pt2", form)
     with torch.no_grad():
         expected = graph_of(model, form)(*batch())

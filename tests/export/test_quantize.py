@@ -45,7 +45,7 @@ def test_all_layers_but_the_last_are_int8(mask_rcnn, int8):
         whole = any(f"{last}.weight" in layer for last in LAST)
         kept = [kind for name, kind in kinds.items() if name.startswith(layer) and "zero_point" not in name]
         assert kept == ["FLOAT" if whole else "INT8"], layer
-    assert len(layers) > 30
+    assert len(layers) > 20
     scales = {t.name: t.dims for t in onnx.load(int8).graph.initializer if "conv1.conv.weight_scale" in t.name}
     assert all(list(dims) != [1] for dims in scales.values()) and scales  # one per channel
 
@@ -55,7 +55,7 @@ def test_postprocessing_is_not_quantized(mask_rcnn, int8):
     counts = [Counter(node.op_type for node in onnx.load(path).graph.node) for path in (mask_rcnn.path, int8)]
     for kind in ("NonMaxSuppression", "RoiAlign", "TopK", "Exp", "Div", "Sigmoid", "ConvTranspose"):
         assert counts[0][kind] == counts[1][kind] > 0, kind
-    assert counts[1]["QuantizeLinear"] > 40
+    assert counts[1]["QuantizeLinear"] > 25
 
 
 def test_an_int8_detector_has_the_same_description(mask_rcnn, int8):

@@ -37,7 +37,7 @@ def test_the_images_features_are_joined_to_each_regions(family, overrides):
     images, boxes = tiny.images((64, 64), (64, 50)), torch.tensor(BOXES)
     maps = model.maps(images)
     scores, _, deltas = model.roi_heads.classify(maps, boxes, images.sizes)
-    coarsest = 3 if family == "fpn" else 0
+    coarsest = 1 if family == "fpn" else 0  # of the two levels that regions come from
     whole = described(model, maps, torch.tensor([[0.0, 0, 64, 64], [0, 0, 50, 64]]), coarsest)
     predictor = model.roi_heads.stages[0].predictor
     for number in range(2):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from detection.heads import tiny
-from narrow import shallow_resnets
+from narrow import shallow_nets
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,7 +22,7 @@ KEYPOINTS = "model.keypoint={width: 8, convs: 1, names: [a, b, c]}"
 
 
 def model_of(family: str, *overrides: str) -> Detector:
-    with shallow_resnets():
+    with shallow_nets():
         model = tiny.make(family, True, *overrides).eval()
     torch.nn.init.normal_(model.roi_heads.mask_head.masks.weight)  # distinct masks for the regions
     return model

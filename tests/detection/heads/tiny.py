@@ -8,6 +8,7 @@ from resdet.detection.build import build_detector
 from resdet.detection.config import DetectionExperiment, DetectorConfig, FPNConfig, InputConfig
 from resdet.detection.heads.config import AnchorConfig, BoxConfig, MaskConfig, MNCConfig, RPNConfig
 from resdet.detection.model import Detector
+from resdet.necks import fpn
 from resdet.structures import Images, Targets
 
 CLASSES = ["disc", "square", "bar"]
@@ -17,7 +18,8 @@ FEATURES = {"cascade": "fpn", "mnc": "c4"}  # features of the families that are 
 
 def make(family: str, masks: bool = True, *overrides: str, everything: bool = False) -> Detector:
     """Builds a narrow ResNet-18 or VGG-16 detector; `everything` samples all anchors and regions: no draw matters."""
-    sizes = [[8], [16], [32], [64], [128]] if family in ("fpn", "cascade") else [[16, 32, 64]]
+    levels = [[2 * stride] for stride in (4, 8, 16, 32, 64) if stride >= fpn.FINEST_STRIDE]
+    sizes = levels if family in ("fpn", "cascade") else [[16, 32, 64]]
     box = {
         "width": 32,
         "batch_per_image": 72 if everything else 24,
