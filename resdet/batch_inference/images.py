@@ -72,10 +72,10 @@ class Address(NamedTuple):
 
 def list_images(sources: Sequence[str]) -> list[Address]:
     """The images of files, folders and addresses, each once, sorted."""
-    found = sorted({address for source in sources for path in files_of(source) for address in addresses_of(path)})
-    if not found:
+    addresses = sorted({address for source in sources for path in files_of(source) for address in addresses_of(path)})
+    if not addresses:
         raise DataError(f"{', '.join(sources)}: no image there; give other images, folders, .tar or .parquet files.")
-    return found
+    return addresses
 
 
 def files_of(source: str) -> Iterator[str]:

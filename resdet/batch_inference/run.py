@@ -39,7 +39,7 @@ def open_folder(program: Program, folder: Path, images: Sequence[Address], size:
     prepare_folder(folder, program.settings(), images, size)
     numbers = remaining(folder, images, size)
     total = -(-len(images) // size)
-    print(f"{folder}: {len(images)} images in {total} parts, {total - len(numbers)} of them finished before")
+    print(f"{folder}: {len(images)} images, {total - len(numbers)} of {total} parts finished before")
     return numbers
 
 

@@ -69,16 +69,16 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     more also the standard error of the mean difference."""
     sides = {side: {row["seed"]: row for row in rows if row["side"] == side} for side in (OURS, PEER)}
     seeds = [seed for seed in sides[OURS] if seed in sides[PEER]]
-    found: dict[str, Any] = {"seeds": seeds}
+    means: dict[str, Any] = {"seeds": seeds}
     if not seeds:
-        return found
+        return means
     values = {side: {key: [sides[side][seed][key] for seed in seeds] for key in METRICS} for side in (OURS, PEER)}
     differences = {key: [a - b for a, b in zip(values[OURS][key], values[PEER][key])] for key in METRICS}
-    found |= {side: {key: mean(values[side][key]) for key in METRICS} for side in (OURS, PEER)}
-    found["difference"] = {key: mean(differences[key]) for key in METRICS}
+    means |= {side: {key: mean(values[side][key]) for key in METRICS} for side in (OURS, PEER)}
+    means["difference"] = {key: mean(differences[key]) for key in METRICS}
     if len(seeds) > 1:
-        found["standard_error"] = {key: stdev(differences[key]) / sqrt(len(seeds)) for key in METRICS}
-    return found
+        means["standard_error"] = {key: stdev(differences[key]) / sqrt(len(seeds)) for key in METRICS}
+    return means
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -92,13 +92,13 @@ def line(row: Mapping[str, Any]) -> str:
     return "".join(f"{cell:>12}" for cell in cells)
 
 
-def summary_line(found: Mapping[str, Any]) -> str:
+def summary_line(means: Mapping[str, Any]) -> str:
     """The mean difference in points of percent."""
-    if not found["seeds"]:
+    if not means["seeds"]:
         return "no seed has the results of both sides"
-    errors = found.get("standard_error", {})
-    cells = [f"{key} {100 * found['difference'][key]:+.1f}" + error(errors.get(key)) for key in METRICS]
-    count = len(found["seeds"])
+    errors = means.get("standard_error", {})
+    cells = [f"{key} {100 * means['difference'][key]:+.1f}" + error(errors.get(key)) for key in METRICS]
+    count = len(means["seeds"])
     return f"{OURS} - {PEER}, mean of {count} seed{'s' * (count > 1)}: {', '.join(cells)}"
 
 

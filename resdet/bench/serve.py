@@ -97,15 +97,15 @@ class Server(Process):
         lines = []
         for line in self.process.stderr or ():
             lines.append(line)
-            if found := re.search(pattern, line):
-                return found[1]
+            if match := re.search(pattern, line):
+                return match[1]
         raise Error(f"resdet serve ended: {' '.join(lines)}")
 
     def memory(self) -> float:
         """Resident megabytes, on Linux."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        return int(found[1]) / 1000 if found else float("nan")
+        match = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(match[1]) / 1000 if match else float("nan")
 
 
 class Clients(Process):
@@ -117,11 +117,11 @@ class Clients(Process):
         """The latencies of the requests, in seconds."""
         assert self.process.stdin and self.process.stdout
         print(clients, requests, file=self.process.stdin, flush=True)
-        found = json.loads(self.process.stdout.readline())
-        if found["failures"]:
-            raise Error(f"resdet serve answered with other statuses than 200: {found['failures']}.")
+        answer = json.loads(self.process.stdout.readline())
+        if answer["failures"]:
+            raise Error(f"resdet serve answered with other statuses than 200: {answer['failures']}.")
         self.requests += requests
-        return found["latencies"]
+        return answer["latencies"]
 
     def side(self, case: Case, notes: dict[int, str], clients: int, requests: int) -> Callable[[], None]:
         """A round with this many clients, which adds its percentiles to the `notes` of the case."""

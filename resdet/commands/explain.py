@@ -23,24 +23,24 @@ WIDTH = 100
 
 def explain(prefix: str = "", markdown: bool = False, json_path: str | None = None) -> None:
     """Prints the keys of a section, or one key, of all tasks that have it; all keys without prefix."""
-    found = below(prefix)
-    print(page(found) if markdown else "\n\n".join(text_of(section) for section in found))
-    write_json(json_path, [entry(section, key) for section in found for key in section.keys])
+    chosen = below(prefix)
+    print(page(chosen) if markdown else "\n\n".join(text_of(section) for section in chosen))
+    write_json(json_path, [entry(section, key) for section in chosen for key in section.keys])
 
 
 def below(prefix: str) -> list[Section]:
     """The sections with their keys that have the prefix."""
     everything = sections()
-    found = [
+    chosen = [
         Section(each.path, each.users, each.about, keys)
         for each in everything
         if (keys := [key for key in each.keys if f"{key.key}.".startswith(f"{prefix}." if prefix else "")])
     ]
-    if not found:
+    if not chosen:
         known = [name for each in everything for name in (each.path, *(key.key for key in each.keys))]
         remedy = hint(prefix, known, "`resdet config --explain` lists all keys.")
         raise ConfigError(f"there is no key {prefix}: {remedy}", prefix)
-    return found
+    return chosen
 
 
 def text_of(section: Section) -> str:
@@ -58,10 +58,10 @@ def title(section: Section) -> str:
     return " of ".join(filter(None, (section.path or "top level", name_of(section))))
 
 
-def page(found: Sequence[Section]) -> str:
+def page(chosen: Sequence[Section]) -> str:
     """The Markdown page."""
     lines, top = [PAGE.rstrip()], None
-    for section in found:
+    for section in chosen:
         first = section.path.partition(".")[0]
         if first != top:
             lines += ["", f"## {first or 'Top level'}"]

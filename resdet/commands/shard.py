@@ -60,9 +60,11 @@ def _summary(
     source: str, target: str, task: str, shards: Mapping[str, Sequence[Shard]], left_out: list[str]
 ) -> dict[str, Any]:
     """Prints what was written; returns it."""
-    images = {split: sum(len(each.members) for each in own) for split, own in shards.items()}
-    size = sum(each.size for own in shards.values() for each in own)
-    counts = ", ".join(f"{images[split]} images of {split} in {len(own)} shards" for split, own in shards.items())
+    images = {split: sum(len(each.members) for each in written) for split, written in shards.items()}
+    size = sum(each.size for written in shards.values() for each in written)
+    counts = ", ".join(
+        f"{images[split]} images of {split} (shards: {len(written)})" for split, written in shards.items()
+    )
     name = "data.name=folder " if task == "classification" else ""
     print(f"{counts}, {size / 1e6:.1f} MB, in {target}; train on them with {name}data.root={target}")
     if left_out:
@@ -72,7 +74,7 @@ def _summary(
         "root": target,
         "task": task,
         "images": images,
-        "shards": {split: len(own) for split, own in shards.items()},
+        "shards": {split: len(written) for split, written in shards.items()},
         "bytes": size,
         "left_out": left_out,
     }

@@ -73,9 +73,9 @@ def measure(rows: RecipeRows, setting: Setting, seed: int) -> None:
         if not source.label_counts().any():
             raise DataError(f"None of the {len(source)} training images has objects: give more data, or more of them.")
         images = {"images": len(source)}
-        ours = rows.find(seed, OURS) or rows.add(seed, OURS, images | train_ours(experiment, folder / "run"))
+        row = rows.find(seed, OURS) or rows.add(seed, OURS, images | train_ours(experiment, folder / "run"))
         if not rows.find(seed, PEER):
-            peer = torchvision_recipe.train(experiment, ours["cpu_seconds"], setting.peer_lr)
+            peer = torchvision_recipe.train(experiment, row["cpu_seconds"], setting.peer_lr)
             rows.add(seed, PEER, images | peer)
 
 
@@ -93,8 +93,8 @@ def experiment_of(setting: Setting, seed: int, folder: Path) -> DetectionExperim
     experiment = config.load("custom.yaml", *words, *setting.overrides)
     paths = {"data.root": setting.data, "model.pretrained": setting.weights}
     experiment = config.with_values(experiment, paths, "the options --data and --weights")
-    found = cast(DetectionExperiment, experiment)
-    return found if setting.share == 1 else with_share(found, setting.share, seed, folder)
+    detection = cast(DetectionExperiment, experiment)
+    return detection if setting.share == 1 else with_share(detection, setting.share, seed, folder)
 
 
 def with_share(experiment: DetectionExperiment, share: float, seed: int, folder: Path) -> DetectionExperiment:

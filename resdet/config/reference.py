@@ -63,28 +63,25 @@ class Section:
 
 def sections() -> list[Section]:
     """All sections in the order of a config."""
-    found: list[Section] = []
-    for path, uses in places().items():
-        found += sections_at(path, uses)
-    return found
+    return [section for path, uses in places().items() for section in sections_at(path, uses)]
 
 
 def places() -> dict[str, list[Use]]:
     """{path of a section: its dataclasses in all tasks}."""
-    found: dict[str, list[Use]] = {}
+    uses_at: dict[str, list[Use]] = {}
     for task in experiments:
-        collect(Use(experiments[task], task, "", experiments[task]()), "", found)
-    order = list(dict.fromkeys(path.partition(".")[0] for path in found))
-    return {path: found[path] for path in sorted(found, key=lambda path: order.index(path.partition(".")[0]))}
+        collect(Use(experiments[task], task, "", experiments[task]()), "", uses_at)
+    order = list(dict.fromkeys(path.partition(".")[0] for path in uses_at))
+    return {path: uses_at[path] for path in sorted(uses_at, key=lambda path: order.index(path.partition(".")[0]))}
 
 
-def collect(use: Use, path: str, found: dict[str, list[Use]]) -> None:
+def collect(use: Use, path: str, uses_at: dict[str, list[Use]]) -> None:
     """Adds a section and those below it."""
-    found.setdefault(path, []).append(use)
+    uses_at.setdefault(path, []).append(use)
     for each in fields(use.kind):
         below = f"{path}.{each.name}" if path else each.name
         for kind, name, values in variants(use, below, each.name):
-            collect(Use(kind, use.task, name or use.name, values), below, found)
+            collect(Use(kind, use.task, name or use.name, values), below, uses_at)
 
 
 def variants(use: Use, path: str, key: str) -> Iterator[tuple[type, str, Any]]:
@@ -210,7 +207,7 @@ def defaults_of(key: Key) -> dict[str, tuple[str, ...]]:
     users: dict[str, list[str]] = {}
     for user, value in key.defaults.items():
         users.setdefault(yaml_text(value), []).append(user)
-    return {text: tuple(found) if len(users) > 1 else () for text, found in users.items()}
+    return {text: tuple(having) if len(users) > 1 else () for text, having in users.items()}
 
 
 def yaml_text(value: Any) -> str:

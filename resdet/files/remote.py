@@ -80,15 +80,15 @@ def fetch_range(address: str, offset: int, size: int, crc: int | None = None) ->
 def _mirror(address: str) -> Path:
     """Copies the small files of a remote folder into the cache, if they have changed."""
     folder = cache_dir() / "remote" / hashlib.sha256(address.encode()).hexdigest()[:16]
-    free, found = _bound(), False
+    free, has_split = _bound(), False
     make_folder(folder)
     with file_errors(folder), open(folder / ".lock", "w") as lock:
         wait_and_lock(lock)
         for split in SPLITS:
             used = _mirror_split(f"{address}/{split}", folder / split, free)
-            found |= used is not None
+            has_split |= used is not None
             free -= used or 0
-    if not found:
+    if not has_split:
         raise DataError(
             f"{address} has no train/{INDEX} or val/{INDEX}: write shards with `resdet data shard SRC DST`, and upload "
             "the folder DST."

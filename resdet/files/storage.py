@@ -53,7 +53,7 @@ def find(address: str) -> list[str]:
     files, path = _retried(address, lambda: _file_system(address))
     if _retried(address, lambda: files.info(path))["type"] == "file":
         return [address]
-    found: list[str] = []
+    addresses: list[str] = []
     folders, seen = [path], set()
     while folders:
         folder = folders.pop()
@@ -62,9 +62,9 @@ def find(address: str) -> list[str]:
             if name not in seen and kind == "directory":
                 folders.append(name)
             elif name not in seen:
-                found.append(files.unstrip_protocol(name))
+                addresses.append(files.unstrip_protocol(name))
             seen.add(name)  # some kinds of storage list a folder in itself
-    return found
+    return addresses
 
 
 def open_file(address: str) -> IO[bytes]:

@@ -146,7 +146,7 @@ def test_a_killed_run_is_resumed(tmp_path, command, monkeypatch):
     assert first.stat().st_mtime_ns == before.st_mtime_ns and not [*(tmp_path / "out").glob(".*")]
     assert [row["image"] for row in rows(tmp_path / "out")] == [f"photos/{name}" for name in NAMES]
     done = command(*WORDS)
-    assert done.returncode == 0 and "3 of them finished before" in done.stdout and len(written) == 4
+    assert done.returncode == 0 and "3 of 3 parts finished before" in done.stdout and len(written) == 4
 
 
 def test_incomplete_parts_are_not_visible(tmp_path):

@@ -108,9 +108,9 @@ def _check_segments(
     if not bad:
         return SegmentColumns.without(len(order)), np.ones(len(order), bool)
     places = (np.cumsum(valid) - 1)[order]  # of the objects in `segments`
-    found = [(k, bad[place]) for k, place in zip(order.tolist(), places.tolist()) if bad[place]]
-    for kind in dict.fromkeys(problem for _, problem in found):
-        problems.leave_out(noun, [raw.names[k] for k, problem in found if problem == kind], str(kind))
+    faults = [(k, bad[place]) for k, place in zip(order.tolist(), places.tolist()) if bad[place]]
+    for kind in dict.fromkeys(problem for _, problem in faults):
+        problems.leave_out(noun, [raw.names[k] for k, problem in faults if problem == kind], str(kind))
     good = np.array([problem is None for problem in bad], bool)
     return SegmentColumns.take(segments, places), good[places]
 

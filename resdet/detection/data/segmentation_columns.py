@@ -120,15 +120,15 @@ def _gathered(values: np.ndarray, offsets: np.ndarray, order: np.ndarray) -> tup
 
 def _spans(values: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The values from each start on, `counts` of them, one span after the other."""
-    found = np.empty((int(counts.sum()), *values.shape[1:]), values.dtype)
+    gathered = np.empty((int(counts.sum()), *values.shape[1:]), values.dtype)
     end = 0
     for k in range(0, len(starts), SPANS):
         some = counts[k : k + SPANS]
         before = np.cumsum(some) - some
         rows = np.repeat(starts[k : k + SPANS] - before, some) + np.arange(int(some.sum()))
-        found[end : end + len(rows)] = values[rows]
+        gathered[end : end + len(rows)] = values[rows]
         end += len(rows)
-    return found
+    return gathered
 
 
 def _masks(

@@ -32,7 +32,7 @@ class WebDataset:
         files: dict[str, list[str]] = {}
         for tar in tars:
             files.setdefault(split_of(tar.rpartition("/")[2]) or split_in(tar) or "train", []).append(tar)
-        splits = {split: Split(tuple(own), annotated=len(own)) for split, own in files.items()}
+        splits = {split: Split(tuple(names), annotated=len(names)) for split, names in files.items()}
         return Layout("webdataset", folder, splits, f"{len(tars)} tar files of images with .json files")
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
@@ -41,8 +41,8 @@ class WebDataset:
                 member = Member(file, Place(entry.offset_data, entry.size), entry.name.rpartition("/")[2])
                 sides = (content.get("width"), content.get("height")) if isinstance(content, dict) else (None, None)
                 image = collector.add_image(str(member), size_in(*sides))
-                for number, found in enumerate(_objects(content)):
-                    _add(collector, image, found, f"{file}:{entry.name}, object {number}")
+                for number, item in enumerate(_objects(content)):
+                    _add(collector, image, item, f"{file}:{entry.name}, object {number}")
         return collector.content()
 
 
@@ -68,12 +68,12 @@ def _objects(content: Any) -> Iterator[Any]:
             yield from ({"bbox": box, "category": name} for box, name in zip(boxes, classes))
 
 
-def _add(collector: Collector, image: int, found: Any, place: str) -> None:
-    name = next((found[key] for key in CLASSES if key in found), None) if isinstance(found, Mapping) else None
-    box = found.get("bbox") if name is not None else None
+def _add(collector: Collector, image: int, item: Any, place: str) -> None:
+    name = next((item[key] for key in CLASSES if key in item), None) if isinstance(item, Mapping) else None
+    box = item.get("bbox") if name is not None else None
     if not isinstance(box, list) or len(box) != SIDES:
         collector.leave_out("object", [place], "no class and bbox of four numbers")
         return
     x, y, width, height = map(number_in, box)
-    more = {key: found[key] for key in COPIED if key in found}
+    more = {key: item[key] for key in COPIED if key in item}
     collector.add_object(image, str(name), (x, y, x + width, y + height), place, **more)

@@ -48,8 +48,8 @@ def _write_split(folder: Path, scenes: Scenes, limit: Limit, left_out: list[str]
         except DataError as error:
             left_out.append(str(error))
             return None
-        found = [entry | {"category": names[entry["category_id"]]} for entry in scenes.objects(i)]
-        label = image | {"file_name": os.path.basename(image["file_name"]), "annotations": found}
+        annotations = [entry | {"category": names[entry["category_id"]]} for entry in scenes.objects(i)]
+        label = image | {"file_name": os.path.basename(image["file_name"]), "annotations": annotations}
         return Sample(bytes(encoded.data), suffix_of(image["file_name"]), (".json", compact(label).encode()))
 
     shards = write_shards(folder, len(scenes), sample, limit)
