@@ -28,14 +28,18 @@ def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
 
 
 def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | None = None) -> list[Path]:
-    """Plots error over step, one color per run: training thin and dashed, validation bold."""
+    """Plots error over step, one color per run: training thin and dashed, validation bold.
+
+    The axis ends at `top`, or where the curves do if one of them does not come below it.
+    """
     lines = []
     for number, (name, folder) in enumerate(runs.items()):
         for kind in ("train", "val"):
             steps, errors = read_errors(folder / "metrics.jsonl", kind)
             lines.append(Line(f"{name} {kind}", steps, errors, number, thin=kind == "train"))
     rows = [(line.name, x, y) for line in lines for x, y in zip(line.x, line.y)]
-    files = save(plot(lines, title, "step", "error (%)", top), stem)
+    fits = top is not None and all(min(line.y) < top for line in lines if len(line.y))
+    files = save(plot(lines, title, "step", "error (%)", top if fits else None), stem)
     return [*files, write_csv(stem, ("curve", "step", "error"), rows)]
 
 
