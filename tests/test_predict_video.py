@@ -1,6 +1,7 @@
 """Tests `resdet predict` on videos and cameras: a JSON row per frame and a video of the drawn frames."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,6 +15,8 @@ from resdet.backbones import create
 from resdet.classification import Classifier
 from resdet.images.normalize import Normalize
 from resdet.images.video import Video
+from resdet.results.drawing import color
+from resdet.results.result import Result
 
 pytestmark = pytest.mark.usefixtures("shallow")
 WORDS = ("predict", "--weights", "net.pth", "--score", 0, "--json", "rows.json", "--draw", "out")
@@ -49,6 +52,18 @@ def test_a_video_file(tmp_path, command, detector):
     assert len(pictures) == 4 and pictures[0].shape == (8 * 48, 8 * 64, 3)  # `--draw` enlarges small frames
     assert all(np.ptp(picture, axis=2).max() > 100 for picture in pictures)  # drawn colors, since the frames are gray
     assert (tmp_path / "out/0001_a.jpg").exists()
+
+
+def test_the_colors_of_a_video_are_those_of_the_classes(tmp_path, command, detector, monkeypatch):
+    """Not those of the order in a frame, in which objects of one class change."""
+    written(tmp_path / "a.mp4")
+    boxes = np.array([[4, 4, 28, 44], [36, 4, 60, 44]], np.float32)
+    found = Result.of(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 0]), ["a"], (48, 64))
+    monkeypatch.setattr(detector, "stream", lambda frames, score=None: (replace(found, image=each) for each in frames))
+    assert command(*WORDS, "a.mp4").returncode == 0
+    frame = next(iter(Video(tmp_path / "out/0001_a.mp4"))).pixels.astype(int)
+    left, right = (frame[8 * 44 - 2, 8 * x] for x in (10, 50))
+    assert np.abs(left - right).max() < 40 < np.abs(left - color(1)).max()
 
 
 def test_a_camera_until_ctrl_c(tmp_path, command, detector, monkeypatch):

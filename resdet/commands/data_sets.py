@@ -153,7 +153,7 @@ def _spread(images: list[Picture], count: int) -> list[Picture]:
 def _drawn(source: Annotations, i: int) -> np.ndarray:
     import cv2
 
-    from resdet.results.drawing import draw
+    from resdet.results.drawing import apart, draw
 
     pixels, objects = source.image(i).decode(), source.objects(i)
     long = max(pixels.shape[:2])
@@ -167,6 +167,5 @@ def _drawn(source: Annotations, i: int) -> np.ndarray:
         for segment in objects.segments
     ]
     captions = [source.classes[label] for label in objects.labels]
-    return draw(
-        small, objects.boxes * np.tile(factors, 2), objects.labels.tolist(), captions, masks, max(1, CELL // long)
-    )
+    labels = apart(objects.labels.tolist())
+    return draw(small, objects.boxes * np.tile(factors, 2), labels, captions, masks, max(1, CELL // long))

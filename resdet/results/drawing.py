@@ -33,9 +33,9 @@ def draw(
 ) -> np.ndarray:
     """Returns a copy of the image uint8 [H, W, 3], `scale` times as large, with n detections drawn, the first on top.
 
-    boxes: [n, 4] xyxy in pixels, may reach beyond the image; labels: [n], for the colors; masks: n of bool [H, W],
-    each accessed once. A caption lies where it covers no other caption and little of the objects; one without such a
-    place is left out.
+    boxes: [n, 4] xyxy in pixels, may reach beyond the image; labels: [n], for the colors, or `apart` of them; masks: n
+    of bool [H, W], each accessed once. A caption lies where it covers no other caption and little of the objects; one
+    without such a place is left out.
     """
     canvas = enlarged(pixels, scale)
     boxes, width = np.asarray(boxes, float) * scale, line_width(*canvas.shape[:2])
@@ -102,6 +102,11 @@ def fitted(pixels: np.ndarray) -> np.ndarray:
         return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     factor = -(-SIDES[0] // longest)
     return pixels.repeat(factor, 0).repeat(factor, 1)
+
+
+def apart(labels: Sequence[int]) -> Sequence[int]:
+    """Labels to color by that tell objects apart: if all are of one class, a number for each object."""
+    return range(len(labels)) if len(set(labels)) == 1 < len(labels) else labels
 
 
 def color(label: int) -> Color:

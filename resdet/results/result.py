@@ -6,7 +6,7 @@ Masks are stored run-length encoded, a few kilobytes each.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -207,10 +207,17 @@ class Result:
         return Image.fromarray(self.draw(score=score, scale=None))
 
     def draw(
-        self, image: str | Path | np.ndarray | None = None, score: float = 0.0, scale: int | None = 1
+        self,
+        image: str | Path | np.ndarray | None = None,
+        score: float = 0.0,
+        scale: int | None = 1,
+        colors: Literal["auto", "class"] = "auto",
     ) -> np.ndarray:
         """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3],
-        `scale` times as large; None: enlarged if the image is small (`drawing.enlargement`)."""
+        `scale` times as large; None: enlarged if the image is small (`drawing.enlargement`).
+
+        `colors`: one for each class, or with `auto` one for each object if all are of one class.
+        """
         from resdet.results import drawing
 
         source = self.image if image is None else image
@@ -228,7 +235,9 @@ class Result:
         selected = self.above(score)
         captions = [f"{name} {value:.2f}" for name, value in zip(selected.names, selected.scores)]
         masks = None if selected.rles is None else Decoded(selected.rles)
-        drawn = drawing.draw(pixels, selected.boxes, selected.labels.tolist(), captions, masks, scale)
+        labels = selected.labels.tolist()
+        labels = drawing.apart(labels) if colors == "auto" else labels
+        drawn = drawing.draw(pixels, selected.boxes, labels, captions, masks, scale)
         if selected.keypoints is not None:
-            drawing.draw_keypoints(drawn, selected.keypoints, selected.labels.tolist(), selected.skeleton, scale)
+            drawing.draw_keypoints(drawn, selected.keypoints, labels, selected.skeleton, scale)
         return drawn

@@ -57,7 +57,7 @@ def show_video(model: Predictor, video: Video, score: float | None, path: Path |
             detections = ", ".join(f"{name} {value:.2f}" for name, value in zip(result.names, result.scores))
             print(f"{place}: {detections or 'no detection'}", flush=video.live)
             if writer:
-                writer.write(result.draw(scale=None), place.time)
+                writer.write(result.draw(scale=None, colors="class"), place.time)
             yield result.to_dict() | place._asdict()
     if writer and writer.frames:
         print(f"{path}: {writer.frames} frames at {video.rate:g} per second, without sound")

@@ -23,6 +23,7 @@ VALUES = [*map(str, COORDINATES), *STRINGS, "1e400", "-1", "0x1", "1_0", "½", "
 # The first word of an entry is the format.
 FORMATS = (
     *("coco", "yolo", "yolo poses", "voc", "cvat", "labelme", "openimages", "fiftyone", "csv", "mask_png"),
+    "fiftyone shapes",
     "webdataset",
 )
 
@@ -79,6 +80,7 @@ TREES: dict[str, dict[str, Any]] = {
     "labelme": {name: content for name, content in samples.LABELME.items() if "broken" not in name},
     "openimages": samples.OPEN_IMAGES,
     "fiftyone": samples.FIFTYONE,
+    "fiftyone shapes": samples.FIFTYONE_SHAPES,
     "csv": {
         **{"a.jpg": None, "b.jpg": None},
         "train.csv": "split,filename,class,xmin,ymin,xmax,ymax\ntrain,a.jpg,cat,15,10,45,30\nval,b.jpg,dog,1,2,3,4\n",

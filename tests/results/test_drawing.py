@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from resdet.results.drawing import color, draw, enlargement, fitted, line_width, sheet
+from resdet.results.drawing import apart, color, draw, enlargement, fitted, line_width, sheet
+from resdet.results.result import Result
 
 
 def picture(height=120, width=160):
@@ -170,3 +171,13 @@ def test_images_for_logs_are_resized_to_a_moderate_size(size, expected):
         assert (resized[::factor, ::factor] == pixels).all() and (
             resized[factor - 1 :: factor] == resized[::factor]
         ).all()
+
+
+@pytest.mark.parametrize("labels, colors", [([4, 4, 4], [0, 1, 2]), ([4, 4, 1], [4, 4, 1]), ([4], [4]), ([], [])])
+def test_objects_of_one_class_have_a_color_each(labels, colors):
+    assert list(apart(labels)) == colors
+    boxes = np.array([[10 + 40 * k, 10, 40 + 40 * k, 60] for k in range(len(labels))], np.float32).reshape(-1, 4)
+    result = Result.of(boxes, np.full(len(labels), 0.5, np.float32), np.array(labels, int), ["a"] * 5, (120, 160))
+    for given, expected in (("auto", colors), ("class", labels)):
+        drawn = result.draw(np.zeros((120, 160, 3), np.uint8), colors=given)
+        assert [tuple(drawn[59, 20 + 40 * k]) for k in range(len(labels))] == [color(number) for number in expected]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from resdet.data.array_cache import Arrays, Strings
+from resdet.detection.data.coco_file import is_text
 from resdet.detection.data.validation import Records, numbers
 from resdet.errors import DataError
 from resdet.results.keypoints import HALF
@@ -119,7 +120,7 @@ def names_in(categories: Sequence[dict[str, Any]], file: str) -> KeypointNames |
     if not declared:
         return None
     names, skeleton = declared[0]["keypoints"], declared[0].get("skeleton") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+    if not isinstance(names, list) or not all(map(is_text, names)) or len(set(names)) < len(names):
         raise DataError(f"{file}: keypoints of a category are no list of different names: correct it.")
     if any(category["keypoints"] != names for category in declared):
         raise DataError(f"{file}: categories have different keypoints: give all of them the same, or use one category.")

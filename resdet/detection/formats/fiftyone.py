@@ -1,11 +1,13 @@
 """FiftyOne's own export (`FiftyOneDataset`): metadata.json, and samples.json, samples.jsonl or a folder `samples` of
 JSON files.
 
-Objects are those of the field `ground_truth`, or of the only field of `Detections`. Boxes are x, y, width and height as
-fractions of the image; a mask covers its box. The split of a sample is one of its tags, or a folder of its image.
+Objects are those of the field `ground_truth`, or of the only field of each kind: `Detections`, `Polylines`,
+`Keypoints`. Boxes are x, y, width and height as fractions of the image; a mask covers its box. The split of a sample is
+one of its tags, or a folder of its image.
 """
 
 import json
+import math
 import mmap
 import os
 import re
@@ -17,6 +19,18 @@ from typing import Any
 
 from resdet.detection.formats.collector import Collector, number_in, read_text, size_in
 from resdet.detection.formats.fiftyone_mask import has_mask, mask_of, rle_of_mask
+from resdet.detection.formats.fiftyone_shapes import (
+    Found,
+    Pending,
+    add_keypoints,
+    around,
+    declare_keypoints,
+    instance_of,
+    points_of,
+    rings_of,
+    skeleton_of,
+    with_polygons,
+)
 from resdet.detection.formats.folder import SPLITS, Folder, is_image, split_in
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.errors import DataError
@@ -24,8 +38,10 @@ from resdet.files.json_columns import JsonColumns, read_columns
 from resdet.files.json_file import read_json
 
 METADATA = "metadata.json"
-DETECTIONS = ".Detections"  # end of the name of the class of a field
+DETECTIONS, POLYLINES, KEYPOINTS = "Detections", "Polylines", "Keypoints"  # kinds of fields
+LISTS = {DETECTIONS: "detections", POLYLINES: "polylines", KEYPOINTS: "keypoints"}  # key of the labels in a field
 GROUND_TRUTH = "ground_truth"
+PREDICTED = re.compile("predict", re.IGNORECASE)  # in the name of a field that is no ground truth
 SAMPLE = re.compile(rb'"filepath"\s*:\s*("(?:[^"\\]|\\.)*")(?:\s*,\s*"tags"\s*:\s*\[([^\]]*)\])?')
 TAG = re.compile(rb'"([A-Za-z]+)"')
 SIDES = 4  # numbers of a box
@@ -53,26 +69,36 @@ class Export:
             return {}
         return content if isinstance(content, Mapping) else {}
 
-    @property
-    def fields(self) -> list[str]:
-        """The fields of `Detections`."""
+    def fields(self, kind: str) -> list[str]:
+        """The fields of a kind."""
         fields = self.metadata.get("sample_fields")
         entries = [entry for entry in fields if isinstance(entry, Mapping)] if isinstance(fields, list) else []
-        found = [entry.get("name") for entry in entries if str(entry.get("embedded_doc_type")).endswith(DETECTIONS)]
+        found = [entry.get("name") for entry in entries if str(entry.get("embedded_doc_type")).endswith(f".{kind}")]
         return [name for name in found if isinstance(name, str)]
 
+    @cached_property
+    def field_of(self) -> dict[str, str]:
+        """The field to read of each kind that has one; of polylines and keypoints none of predictions."""
+        chosen = {}
+        for kind in LISTS:
+            fields = self.fields(kind)
+            if kind != DETECTIONS:
+                fields = [name for name in fields if not PREDICTED.search(name)]
+            if GROUND_TRUTH in fields or len(fields) == 1:
+                chosen[kind] = GROUND_TRUTH if GROUND_TRUTH in fields else fields[0]
+        return chosen
+
     @property
-    def field(self) -> str | None:
-        """The field to read; None if that is open."""
-        fields = self.fields
-        return GROUND_TRUTH if GROUND_TRUTH in fields else fields[0] if len(fields) == 1 else None
+    def is_open(self) -> bool:
+        """Whether it is open which field to read."""
+        return not self.field_of or (DETECTIONS not in self.field_of and bool(self.fields(DETECTIONS)))
 
     @property
     def classes(self) -> list[str]:
         """The classes that metadata.json lists, without the numbers that stand for unused ids of COCO."""
         by_field = self.metadata.get("classes")
-        listed = by_field.get(self.field) if isinstance(by_field, Mapping) else None
-        listed = listed or self.metadata.get("default_classes")
+        lists = [by_field.get(name) for name in self.field_of.values()] if isinstance(by_field, Mapping) else []
+        listed = next(filter(None, lists), None) or self.metadata.get("default_classes")
         names = listed if isinstance(listed, list) and all(isinstance(name, str) for name in listed) else []
         return [name for number, name in enumerate(names) if name != str(number)]
 
@@ -92,10 +118,11 @@ class FiftyOne:
         if not exports:
             return Unfit(f"no {METADATA} beside samples.json")
         for export in exports:
-            if export.field is None:
-                named = f"the fields {', '.join(export.fields)}" if export.fields else "no field"
+            if export.is_open:
+                fields = export.fields(DETECTIONS)
+                named = f"the fields {', '.join(fields)}" if fields else "no field"
                 problem = f"{export.home}{METADATA} has {named} of Detections: name one {GROUND_TRUTH}"
-                return Unfit(problem, len(files) * bool(export.fields))
+                return Unfit(problem, len(files) * bool(fields))
         counts = {file: _count(folder, file) for file in files}
         splits = {}
         for split in dict.fromkeys(split for count in counts.values() for split in count):
@@ -114,9 +141,7 @@ class FiftyOne:
             for file in export.files:
                 if file in own:
                     reader.read(export, file)
-        for (noun, problem), places in reader.left_out.items():
-            collector.leave_out(noun, places, problem)
-        return collector.content(layout.classes)
+        return reader.content()
 
 
 class _Reader:
@@ -125,6 +150,9 @@ class _Reader:
     def __init__(self, layout: Layout, split: str, collector: Collector):
         self.layout, self.split, self.collector = layout, split, collector
         self.left_out: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self.pending: list[Pending] = []
+        self.labels: list[str] = []  # of the keypoints
+        self.edges: list[list[int]] = []
 
     def read(self, export: Export, file: str) -> None:
         samples = export.samples(file)
@@ -136,9 +164,39 @@ class _Reader:
             sizes[k] = size
         for row, image, size in zip(rows, images, sizes):
             number = self.collector.add_image(image, size)
-            for k, found in enumerate(_detections(samples[row].get(str(export.field))), 1):
-                if size:
-                    self._add(number, size, found, export, f"{k} of {image}")
+            if size:
+                self._add_objects(samples[row], number, size, image, export)
+
+    def content(self) -> dict[str, Any]:
+        """The split in COCO's format, after all files; reports what was left out."""
+        others = add_keypoints(self.collector, self.pending, self.labels)
+        self.left_out["keypoint", "another number of points than the skeleton or most others"] = others
+        for (noun, problem), places in self.left_out.items():
+            self.collector.leave_out(noun, places, problem)
+        content = self.collector.content(self.layout.classes)
+        declare_keypoints(content, self.labels, self.edges)
+        return content
+
+    def _add_objects(
+        self, sample: Mapping[str, Any], number: int, size: tuple[int, int], image: str, export: Export
+    ) -> None:
+        """Adds the detections of a sample, then its polylines, and keeps its keypoints."""
+        objects: list[Found] = []
+        if KEYPOINTS in export.field_of and not self.labels:
+            self.labels, self.edges = skeleton_of(export.metadata, export.field_of[KEYPOINTS])
+        for kind, name in export.field_of.items():
+            found, key = sample.get(name), LISTS[kind]
+            entries = found.get(key) if isinstance(found, Mapping) else None
+            if found is not None and not isinstance(entries, list):
+                self.left_out["sample", f"a field {name} without a list of {key}"].append(image)
+            for k, given in enumerate(entries if isinstance(entries, list) else [], 1):
+                entry, place = given if isinstance(given, Mapping) else {}, f"{k} of {image}"
+                if kind == DETECTIONS:
+                    self._add(number, size, entry, export, place, objects)
+                elif kind == POLYLINES:
+                    self._add_polyline(number, size, entry, place, objects)
+                else:
+                    self._keep_keypoints(number, size, entry, place, objects)
 
     def _is_own(self, sample: Any, file: str, row: int) -> bool:
         path = sample.get("filepath") if isinstance(sample, Mapping) else None
@@ -154,8 +212,15 @@ class _Reader:
         beside = os.path.normpath(os.path.join(export.home, path)).replace(os.sep, "/")
         return beside if folder.has(beside) else folder.locate(path, file, self.split) or beside
 
-    def _add(self, image: int, size: tuple[int, int], found: Any, export: Export, place: str) -> None:
-        entry = found if isinstance(found, Mapping) else {}
+    def _add(
+        self,
+        image: int,
+        size: tuple[int, int],
+        entry: Mapping[str, Any],
+        export: Export,
+        place: str,
+        objects: list[Found],
+    ) -> None:
         label, fractions = entry.get("label"), entry.get("bounding_box")
         if not isinstance(label, str) or not isinstance(fractions, list) or len(fractions) != SIDES:
             self.left_out["object", "no label and bounding_box of four numbers"].append(place)
@@ -170,12 +235,36 @@ class _Reader:
                 return
             more["segmentation"] = rle
         self.collector.add_object(image, label, box, place, **more)
+        objects.append(Found(label, box, instance_of(entry), self.collector.annotations[-1]))
 
+    def _add_polyline(
+        self, image: int, size: tuple[int, int], entry: Mapping[str, Any], place: str, objects: list[Found]
+    ) -> None:
+        label, rings, instance = entry.get("label"), rings_of(entry, size), instance_of(entry)
+        if not isinstance(label, str) or rings is None:
+            self.left_out["polyline", "no label and lists of points"].append(place)
+            return
+        if not (entry.get("filled") and entry.get("closed")):
+            self.left_out["polyline", "no area: it is not filled and closed"].append(place)
+            return
+        box = around([(x, y) for ring in rings for x, y in zip(ring[0::2], ring[1::2])])
+        known = with_polygons(objects, label, box, instance)
+        if known:
+            known.annotation["segmentation"] = rings
+        else:
+            self.collector.add_object(image, label, box, place, segmentation=rings)
+            objects.append(Found(label, box, instance, self.collector.annotations[-1]))
 
-def _detections(field: Any) -> list[Any]:
-    """The objects in a field; none if the sample has no such field."""
-    found = field.get("detections") if isinstance(field, Mapping) else None
-    return found if isinstance(found, list) else []
+    def _keep_keypoints(
+        self, image: int, size: tuple[int, int], entry: Mapping[str, Any], place: str, objects: list[Found]
+    ) -> None:
+        label, points = entry.get("label"), points_of(entry.get("points"), size)
+        if not isinstance(label, str) or points is None:
+            self.left_out["keypoint", "no label and list of points"].append(place)
+        elif not any(math.isfinite(x) and math.isfinite(y) for x, y in points):
+            self.left_out["keypoint", "no point that is there"].append(place)
+        else:
+            self.pending.append(Pending(image, label, points, instance_of(entry), place, objects))
 
 
 def _exports(folder: Folder) -> list[Export]:

@@ -169,8 +169,10 @@ def detection(label: str, box: list[float], **more) -> dict:
     }
 
 
-def fiftyone_metadata(*fields: str, **more) -> dict:
+def fiftyone_metadata(*fields: str, polylines: str = "", keypoints: str = "", **more) -> dict:
     kinds = {name: "fiftyone.core.labels.Detections" for name in fields}
+    kinds |= {polylines: "fiftyone.core.labels.Polylines"} if polylines else {}
+    kinds |= {keypoints: "fiftyone.core.labels.Keypoints"} if keypoints else {}
     kinds |= {"weather": "fiftyone.core.labels.Classification"}
     ftype = "fiftyone.core.fields.EmbeddedDocumentField"
     listed = [{"name": name, "ftype": ftype, "embedded_doc_type": kind} for name, kind in kinds.items()]
@@ -208,6 +210,77 @@ FIFTYONE = {
             fiftyone_sample("data/c.jpg", None, ["train"]),
             fiftyone_sample("data/b.jpg", [detection("owl", [0, 0, 0.5, 1])], ["validation"], size=None),
             fiftyone_sample("data/film.mp4", [], ["train"]),
+        ]
+    },
+}
+
+
+def polyline(label: str, *shapes: list, filled: bool = True, closed: bool = True, size=SIZE, **more) -> dict:
+    """Shapes in pixels, as fractions of the image."""
+    points = [[[x / size[0], y / size[1]] for x, y in shape] for shape in shapes]
+    return {"_id": {"$oid": "2"}, "_cls": "Polyline", "label": label, "points": points, "attributes": {}} | {
+        "closed": closed,
+        "filled": filled,
+        **more,
+    }
+
+
+def keypoint(label: str, *points: tuple[float, float] | None, size=SIZE, **more) -> dict:
+    """Points in pixels, as fractions of the image; None for one that is not there."""
+    nan = float("nan")
+    pairs = [[nan, nan] if point is None else [point[0] / size[0], point[1] / size[1]] for point in points]
+    return {"_id": {"$oid": "3"}, "_cls": "Keypoint", "label": label, "points": pairs, **more}
+
+
+TRIANGLE = [(15, 10), (45, 10), (45, 30)]
+SQUARE = [(2, 2), (8, 2), (8, 8), (2, 8)]
+FIFTYONE_SHAPES = {
+    "data/a.jpg": None,
+    "data/b.jpg": None,
+    "metadata.json": fiftyone_metadata(
+        "ground_truth",
+        polylines="shapes",
+        keypoints="poses",
+        skeletons={
+            "poses": {"_cls": "KeypointSkeleton", "labels": ["nose", "left_ear", "right_ear"], "edges": [[1, 0, 2]]}
+        },
+    ),
+    "samples.json": {
+        "samples": [
+            fiftyone_sample(
+                "data/a.jpg",
+                [
+                    detection("cat", [0.25, 0.25, 0.5, 0.5]),
+                    detection("dog", [0.25, 0.25, 0.5, 0.5], instance={"_cls": "Instance", "_id": {"$oid": "9"}}),
+                    detection("cat", [0, 0, 1, 1]),
+                ],
+                ["train"],
+                shapes={
+                    "_cls": "Polylines",
+                    "polylines": [
+                        polyline("cat", TRIANGLE, SQUARE),
+                        polyline("cat", TRIANGLE),
+                        polyline("dog", SQUARE, instance={"_cls": "Instance", "_id": {"$oid": "9"}}),
+                        polyline("owl", SQUARE),
+                        polyline("owl", SQUARE, filled=False),
+                        polyline("owl", SQUARE, closed=False),
+                        polyline("owl", [(1, 1), (float("nan"), 2), (3, 3)]),
+                        {"label": "owl", "points": [[1, 2]]},
+                    ],
+                },
+                poses={
+                    "_cls": "Keypoints",
+                    "keypoints": [
+                        keypoint("cat", (20, 15), (30, 20), None),
+                        keypoint("cat", (1, 1), (50, 39), (30, 20)),
+                        keypoint("dog", (1, 2), (3, 4), (5, 7)),
+                        keypoint("cat", (20, 15), (30, 20)),
+                        keypoint("cat", None, None, None),
+                        {"label": "cat", "points": [0.1, 0.2]},
+                    ],
+                },
+            ),
+            fiftyone_sample("data/b.jpg", None, ["validation"], shapes={"polylines": 3}, poses=None),
         ]
     },
 }

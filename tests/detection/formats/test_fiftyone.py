@@ -7,12 +7,17 @@ import pytest
 from detection.formats.samples import (
     FIFTYONE,
     FIFTYONE_MASK,
+    FIFTYONE_SHAPES,
+    SQUARE,
+    TRIANGLE,
     detection,
     fiftyone_metadata,
     fiftyone_sample,
+    keypoint,
     objects,
     opened,
     packed,
+    polyline,
     write,
 )
 
@@ -111,3 +116,80 @@ def test_damaged_masks(tmp_path):
     for box in ((-1, 0, 5, 5), (58, 0, 62, 5), (0, 0, float("nan"), 5), (0, 38, 5, 42)):
         assert rle_of_mask(np.ones((5, 5)), box, (60, 40)) is None
     assert rle_of_mask(np.zeros((5, 5)), (0, 0, 5, 5), (60, 40)) is None
+
+
+def test_polylines_and_keypoints_are_those_of_their_detections(tmp_path):
+    """Of the same box and label, the same instance, or the smallest box around them; otherwise of an object of their
+    own."""
+    source = opened(write(tmp_path, FIFTYONE_SHAPES))
+    assert objects(source) == {
+        "data/a.jpg": [
+            ("cat", [15, 10, 45, 30]),
+            ("dog", [15, 10, 45, 30]),
+            ("cat", [0, 0, 60, 40]),
+            ("cat", [2, 2, 45, 30]),
+            ("owl", [2, 2, 8, 8]),
+            ("dog", [1, 2, 5, 7]),
+        ]
+    }
+    found = source.objects(0)
+    rings = [segment and [ring.round(3).tolist() for ring in segment.rings] for segment in found.segments]
+    triangle, square = ([list(point) for point in shape] for shape in (TRIANGLE, SQUARE))
+    assert rings == [[triangle], [square], None, [triangle, square], [square], None]
+    points = found.keypoints.points
+    assert points[0].round(3).tolist() == [[20.5, 15.5, 2], [30.5, 20.5, 2], [0, 0, 0]]
+    assert points[2].round(3).tolist() == [[1.5, 1.5, 2], [50.5, 39.5, 2], [30.5, 20.5, 2]]
+    assert points[5].round(3).tolist() == [[1.5, 2.5, 2], [3.5, 4.5, 2], [5.5, 7.5, 2]]
+    assert not points[[1, 3, 4]].any()
+    assert source.keypoints.names == ["nose", "left_ear", "right_ear"] and source.keypoints.skeleton == [(1, 0), (0, 2)]
+    assert source.mirror.tolist() == [0, 2, 1]
+    assert [sentence.split(": ", 1)[1] for sentence in source.problems] == [
+        "left out 2 polylines with no area: it is not filled and closed: 5 of data/a.jpg, 6 of data/a.jpg",
+        "left out 2 polylines with no label and lists of points: 7 of data/a.jpg, 8 of data/a.jpg",
+        "left out 1 keypoint with no point that is there: 5 of data/a.jpg",
+        "left out 1 keypoint with no label and list of points: 6 of data/a.jpg",
+        "left out 1 keypoint with another number of points than the skeleton or most others: 4 of data/a.jpg",
+    ]
+
+
+def test_fields_of_polylines_or_keypoints_alone(tmp_path):
+    """Points without a skeleton are named by number; predictions are not read."""
+    poses = {
+        "keypoints": [
+            keypoint("cat", (5, 5), (9, 8)),
+            keypoint("owl", (1, 2), (3, 4), (5, 6)),
+            keypoint("cat", (1, 2), (3, 4)),
+        ]
+    }
+    sample = fiftyone_sample("data/a.jpg", None, ["train"], poses=poses) | {
+        "predicted": {"polylines": [polyline("dog", SQUARE)]}
+    }
+    other = fiftyone_sample("data/b.jpg", None, ["val"])
+    files = {"data/a.jpg": None, "data/b.jpg": None, "samples.json": {"samples": [sample, other]}}
+    root = write(
+        tmp_path / "poses", {**files, "metadata.json": fiftyone_metadata(polylines="predicted", keypoints="poses")}
+    )
+    source = opened(root)
+    assert objects(source) == {"data/a.jpg": [("cat", [5, 5, 9, 8]), ("cat", [1, 2, 3, 4])]}
+    assert source.keypoints.names == ["point_1", "point_2"] and "1 keypoint with another number" in source.problems[0]
+    assert not opened(root, keypoints=False).has_keypoints
+    shapes = {"ground_truth": {"polylines": [polyline("dog", SQUARE)]}}
+    files["samples.json"] = {"samples": [sample | shapes, other]}
+    files["metadata.json"] = fiftyone_metadata(polylines="ground_truth")
+    assert objects(opened(write(tmp_path / "shapes", files))) == {"data/a.jpg": [("dog", [2, 2, 8, 8])]}
+
+
+def test_names_of_keypoints_that_are_no_text(tmp_path):
+    """Such as unpaired surrogates, which no file can hold."""
+    skeleton = {"labels": ["\ud800", "b"], "edges": []}
+    metadata = fiftyone_metadata(keypoints="poses", skeletons={"poses": skeleton})
+    sample = fiftyone_sample("data/a.jpg", None, poses={"keypoints": [keypoint("cat", (5, 5), (9, 8))]})
+    files = {"data/a.jpg": None, "metadata.json": metadata, "samples.json": {"samples": [sample]}}
+    assert opened(write(tmp_path, files), val_share=0.1).keypoints.names == ["point_1", "point_2"]
+
+
+def test_a_field_that_is_no_list_is_told(tmp_path):
+    problems = opened(write(tmp_path, FIFTYONE_SHAPES), "val").problems
+    assert [problem.split(": ", 1)[1] for problem in problems] == [
+        "left out 1 sample with a field shapes without a list of polylines: data/b.jpg"
+    ]

@@ -1,0 +1,170 @@
+"""Polylines and keypoints of FiftyOne, beside its detections.
+
+Points are x and y as fractions of the image; a missing keypoint has NaN. Both kinds name no box: the detection of an
+object is that of the same `instance`, or else the one with the same label whose box fits; without one, the object has
+the box around its points.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from resdet.detection.data.coco_file import is_text
+from resdet.detection.data.keypoints import KeypointNames
+from resdet.detection.formats.collector import Box, Collector, number_in
+
+LABELED = 2  # COCO's visibility
+MIN_IOU = 0.75  # of the box of a detection and that around the polygons of the same object
+MARGIN = 1.0  # pixels that keypoints may lie outside of the box of their detection
+Points = list[tuple[float, float]]
+
+
+@dataclass
+class Found:
+    """An object of an image: its annotation in COCO's format, where an instance or a label may find it."""
+
+    label: str
+    box: Box  # xyxy
+    instance: str | None
+    annotation: dict[str, Any]
+
+
+@dataclass
+class Pending:
+    """Keypoints whose number is to be compared with that of the others."""
+
+    image: int
+    label: str
+    points: Points  # in pixels
+    instance: str | None
+    place: str
+    objects: list[Found] = field(default_factory=list)  # of the image
+
+
+def instance_of(entry: Mapping[str, Any]) -> str | None:
+    """What the labels of one object have in common."""
+    instance = entry.get("instance")
+    return str(instance["_id"]) if isinstance(instance, Mapping) and instance.get("_id") else None
+
+
+def points_of(given: Any, size: tuple[int, int]) -> Points | None:
+    """Points in pixels, NaN where a number is missing; None for anything but a list of pairs."""
+    if not isinstance(given, list) or not given or not all(isinstance(pair, list) and len(pair) == 2 for pair in given):
+        return None
+    return [(number_in(x) * size[0], number_in(y) * size[1]) for x, y in given]
+
+
+def rings_of(entry: Mapping[str, Any], size: tuple[int, int]) -> list[list[float]] | None:
+    """The polygons of a polyline, each x1, y1, x2, y2 … in pixels; None if they cannot be read."""
+    shapes = entry.get("points")
+    if not isinstance(shapes, list) or not shapes:
+        return None
+    rings = []
+    for shape in shapes:
+        points = points_of(shape, size)
+        if points is None or not all(map(math.isfinite, (side for point in points for side in point))):
+            return None
+        rings.append([side for point in points for side in point])
+    return rings
+
+
+def with_polygons(objects: Sequence[Found], label: str, box: Box, instance: str | None) -> Found | None:
+    """The detection of these polygons."""
+    free = [found for found in objects if "segmentation" not in found.annotation]
+    fits = [found for found in free if found.label == label and iou(found.box, box) >= MIN_IOU]
+    return _same(free, instance) or max(fits, key=lambda found: iou(found.box, box), default=None)
+
+
+def with_points(objects: Sequence[Found], label: str, points: Points, instance: str | None) -> Found | None:
+    """The detection of these keypoints: the smallest one around them."""
+    free = [found for found in objects if "keypoints" not in found.annotation]
+    box = around(points)
+    fits = [found for found in free if found.label == label and _holds(found.box, box)]
+    return _same(free, instance) or min(fits, key=lambda found: _area(found.box), default=None)
+
+
+def add_keypoints(collector: Collector, pending: Sequence[Pending], labels: Sequence[str]) -> list[str]:
+    """Adds the keypoints to their objects; returns the places of those with another number of points, which are left
+    out: that of the `labels` of the skeleton, or else the most frequent one."""
+    count = len(labels) or next((number for number, _ in count_points(pending).most_common(1)), 0)
+    other = []
+    for own in pending:
+        if len(own.points) != count:
+            other.append(own.place)
+            continue
+        found = with_points(own.objects, own.label, own.points, own.instance)
+        more = to_coco(own.points)
+        if found:
+            found.annotation.update(more)
+        else:
+            collector.add_object(own.image, own.label, around(own.points), own.place, **more)
+    return other
+
+
+def count_points(pending: Sequence[Pending]) -> Counter[int]:
+    return Counter(len(own.points) for own in pending)
+
+
+def to_coco(points: Points) -> dict[str, Any]:
+    """COCO's keys of keypoints."""
+    labeled = [all(map(math.isfinite, point)) for point in points]
+    flat = [value for (x, y), good in zip(points, labeled) for value in ((x, y, LABELED) if good else (0, 0, 0))]
+    return {"keypoints": flat, "num_keypoints": sum(labeled)}
+
+
+def declare_keypoints(content: dict[str, Any], labels: Sequence[str], edges: Sequence[Sequence[int]]) -> None:
+    """Names the keypoints in the categories whose objects have some; by number, if the skeleton does not."""
+    with_some = {entry["category_id"]: entry["keypoints"] for entry in content["annotations"] if "keypoints" in entry}
+    if not with_some:
+        return
+    count = len(next(iter(with_some.values()))) // 3
+    names = KeypointNames(list(labels) or [f"point_{k + 1}" for k in range(count)], [])
+    names.skeleton = [(a, b) for edge in edges for a, b in zip(edge, edge[1:]) if max(a, b) < count]
+    for category in content["categories"]:
+        if category["id"] in with_some:
+            category.update(names.to_coco())
+
+
+def skeleton_of(metadata: Mapping[str, Any], name: str | None) -> tuple[list[str], list[list[int]]]:
+    """The labels and the edges of the skeleton of a field, both empty without a valid one."""
+    by_field = metadata.get("skeletons")
+    given = by_field.get(name) if isinstance(by_field, Mapping) else None
+    given = given or metadata.get("default_skeleton")
+    skeleton = given if isinstance(given, Mapping) else {}
+    labels, edges = skeleton.get("labels"), skeleton.get("edges")
+    listed = labels if isinstance(labels, list) else []
+    names = [label for label in listed if is_text(label) and label]
+    are_names = len({*names}) == len(listed)
+    return names if are_names else [], [edge for edge in edges if _is_edge(edge)] if isinstance(edges, list) else []
+
+
+def around(points: Sequence[tuple[float, float]]) -> Box:
+    """The box around the points that are there."""
+    xs, ys = zip(*(point for point in points if all(map(math.isfinite, point))))
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def iou(first: Box, second: Box) -> float:
+    width, height = (min(first[k + 2], second[k + 2]) - max(first[k], second[k]) for k in (0, 1))
+    both = max(width, 0.0) * max(height, 0.0)
+    either = _area(first) + _area(second) - both
+    return both / either if either > 0 else 0.0
+
+
+def _same(objects: Sequence[Found], instance: str | None) -> Found | None:
+    return next((found for found in objects if instance is not None and found.instance == instance), None)
+
+
+def _holds(box: Box, inner: Box) -> bool:
+    outward = zip(box[:2], inner[:2]), zip(inner[2:], box[2:])
+    return all(smaller <= larger + MARGIN for pairs in outward for smaller, larger in pairs)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _is_edge(edge: Any) -> bool:
+    return isinstance(edge, list) and all(type(end) is int and end >= 0 for end in edge)
