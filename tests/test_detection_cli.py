@@ -27,9 +27,9 @@ KINDS = [("bbox", ""), ("segm", "mask_")]
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory):
+def first(module_folder):
     """A run on a data set that the command made, named from the folder that both lie in."""
-    folder = tmp_path_factory.mktemp("detection")
+    folder = module_folder("detection")
     done = here(folder, "data", "make", "shape_scenes", "scenes", "--train", 12, "--val", 6, "--size", 64)
     assert done.returncode == 0 and "data.root=scenes" in done.stdout, done.stderr
     settings = [f"data.train_images={runs.TRAIN}", f"data.val_images={runs.VAL}", "data.size=64"]
@@ -39,10 +39,10 @@ def first(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(first, tmp_path_factory):
+def trained(first, module_folder):
     """A run, in this process, on data of one's own: the objects to be found are some of those that `first` finds, so
     that the figures are far from 0 and from 1 without the time that learning takes."""
-    folder = tmp_path_factory.mktemp("own")
+    folder = module_folder("own")
     keys = own_data(first, folder / "data")
     done = runs.train(folder / "run", *CONSTANT, *keys, "--init", first.run / "best.pth")
     assert all(0.01 < best(folder / "run")[name] < 0.99 for name in ("AP", "mask_AP"))

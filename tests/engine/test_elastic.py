@@ -79,9 +79,9 @@ def test_more_processes_than_images(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(module_folder):
     """A run of two processes without a key of train.ddp."""
-    return train(tmp_path_factory.mktemp("plain"), fork, "run", *COMMON, ranks=2)
+    return train(module_folder("plain"), fork, "run", *COMMON, ranks=2)
 
 
 EXACT = [["gradient_as_bucket_view=false", "bucket_cap_mb=0.01"], ["static_graph=true"]]

@@ -38,9 +38,9 @@ ALTERNATING = [
 
 
 @pytest.fixture(scope="module")
-def whole(root, tmp_path_factory, request):
+def whole(root, module_folder, request):
     """The settings of a run, and the folder of one that was not cut."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = module_folder("whole")
     if request.param == "localization":
         shape_loc.ensure(folder / "localized", 16, 6, 64, 0)
     words = {
