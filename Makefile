@@ -18,6 +18,9 @@ AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 quickstart: $(READY)
 	$(BIN)/resdet train --config shapes_mask_r18_fpn.yaml
 
+# Without bytecode on the disk, each process that a test starts would compile all modules again.
+test test-all: export PYTHONDONTWRITEBYTECODE =
+
 test: $(READY)
 	$(BIN)/python -m pytest $(AT_ONCE)
 

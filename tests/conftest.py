@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 import running
@@ -41,6 +43,21 @@ def start(tmp_path):
 def tiny() -> list[str]:
     """Returns the arguments of a training run that takes a few seconds."""
     return list(running.TINY)
+
+
+@pytest.fixture(scope="module")
+def module_folder(request, tmp_path_factory):
+    """Makes folders for fixtures of a module; they are removed after its tests, unless one has failed."""
+    made, failed = [], request.session.testsfailed
+
+    def make(name: str) -> Path:
+        made.append(tmp_path_factory.mktemp(name))
+        return made[-1]
+
+    yield make
+    if request.session.testsfailed == failed:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

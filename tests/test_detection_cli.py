@@ -27,9 +27,9 @@ KINDS = [("bbox", ""), ("segm", "mask_")]
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory):
+def first(module_folder):
     """Trains on a data set made by `resdet data make`, with paths relative to the folder of both."""
-    folder = tmp_path_factory.mktemp("detection")
+    folder = module_folder("detection")
     done = here(folder, "data", "make", "shape_scenes", "scenes", "--train", 12, "--val", 6, "--size", 64)
     assert done.returncode == 0 and "data.root=scenes" in done.stdout, done.stderr
     settings = [f"data.train_images={runs.TRAIN}", f"data.val_images={runs.VAL}", "data.size=64"]
@@ -39,12 +39,12 @@ def first(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(first, tmp_path_factory):
+def trained(first, module_folder):
     """Trains on a custom data set, whose objects are some of the detections of `first`.
 
     This keeps AP away from 0 and 1 without long training.
     """
-    folder = tmp_path_factory.mktemp("own")
+    folder = module_folder("own")
     keys = own_data(first, folder / "data")
     done = runs.train(folder / "run", *CONSTANT, *keys, "--init", first.run / "best.pth")
     assert all(0.01 < best(folder / "run")[name] < 0.99 for name in ("AP", "mask_AP"))

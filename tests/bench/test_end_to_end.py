@@ -10,6 +10,8 @@ from resdet.bench import end_to_end
 from resdet.bench.detection import twins
 
 pytest.importorskip("torchvision")
+pytestmark = pytest.mark.usefixtures("narrow_heads")
+
 SHORT, LONG, BODY = 96, 144, "resnet18"
 
 

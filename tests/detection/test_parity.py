@@ -20,7 +20,7 @@ from resdet.results.result import Result
 pytest.importorskip("torchvision")
 
 SIZES = [(97, 131), (213, 150), (160, 160)]  # enlarged, and padded in a batch; reduced; unchanged
-PROPOSALS, DETECTIONS = 60, 30
+PROPOSALS, DETECTIONS = 30, 10
 
 
 def arrays(pictures: list[Tensor]) -> list[np.ndarray]:

@@ -112,9 +112,9 @@ def is_known(name: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory, narrow):
+def stage(module_folder, narrow):
     """Makes a folder with random images and with small models under the names that the pages use."""
-    folder = tmp_path_factory.mktemp("stage")
+    folder = module_folder("stage")
     rng = np.random.default_rng(0)
     for name in IMAGES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -79,9 +79,9 @@ def test_batch_too_small_for_the_processes_is_an_error(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(module_folder):
     """Trains a run of two processes with the default settings of train.ddp."""
-    return train(tmp_path_factory.mktemp("plain"), fork, "run", *COMMON, ranks=2)
+    return train(module_folder("plain"), fork, "run", *COMMON, ranks=2)
 
 
 EXACT = [["gradient_as_bucket_view=false", "bucket_cap_mb=0.01"], ["static_graph=true"]]

@@ -9,6 +9,7 @@ import cv2
 import pytest
 import torch
 from export.small import SHAPE, detector, picture
+from narrow import TRUE, shallow_nets
 
 from resdet import timing
 from resdet.commands import export as command
@@ -32,22 +33,24 @@ def timed_once(monkeypatch):
     monkeypatch.setattr(timing, "MIN_SECONDS", 0.0)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    path = tmp_path_factory.mktemp("run") / "best.safetensors"
-    save(detector("c4", False), path, "safetensors")
-    return path
-
-
 @pytest.fixture
 def small(classifier, tmp_path):
     save(classifier.model, tmp_path / "net.safetensors", "safetensors")
     return tmp_path / "net.safetensors"
 
 
-def test_an_exported_detector_is_checked_and_timed(checkpoint, capsys):
-    report = checkpoint.with_name("report.json")
-    export(str(checkpoint), "onnx", form=Form(SHAPE), json_path=str(report))
+def test_an_exported_detector_is_checked_and_timed(mask_rcnn, tmp_path, monkeypatch, capsys):
+    """The export is replaced by the file of other tests, after a check of the model and the form."""
+    checkpoint, report = tmp_path / "best.safetensors", tmp_path / "report.json"
+    save(mask_rcnn.model, checkpoint, "safetensors")
+
+    def copied(model, path, form, *check):
+        assert form == Form(SHAPE) and model.state_dict().keys() == mask_rcnn.model.state_dict().keys()
+        write_bytes(path, mask_rcnn.path.read_bytes(), *check)
+
+    monkeypatch.setattr(command, "to_onnx", copied)
+    with shallow_nets(TRUE):  # loads the model of `mask_rcnn`
+        export(str(checkpoint), "onnx", form=Form(SHAPE), json_path=str(report))
     told = json.loads(report.read_text())
     assert "detections agree" in told["agreement"] and told["latency_ms"].keys() == {"eager", "onnxruntime"}
     assert told["file"] == str(checkpoint.with_suffix(".onnx")) and told["bytes"] > 10_000
@@ -59,7 +62,7 @@ def test_an_exported_detector_is_checked_and_timed(checkpoint, capsys):
     assert onnx_model.load(checkpoint.with_suffix(".onnx")).classes == ["disc", "square", "bar"]
 
 
-def test_a_classifier_is_exported_in_both_formats_and_checked_on_a_given_image(small, at_once, tmp_path, capsys):
+def test_a_classifier_is_exported_in_both_formats_and_checked_on_a_given_image(small, tmp_path, capsys):
     image = tmp_path / "mine.png"
     cv2.imwrite(str(image), picture(50, 60))
     export(str(small), "onnx", image=str(image))

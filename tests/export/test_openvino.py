@@ -39,13 +39,13 @@ def converted(file: File, folder: Path) -> File:
 
 
 @pytest.fixture(scope="module")
-def mask_pair(mask_rcnn, tmp_path_factory) -> File:
-    return converted(mask_rcnn, tmp_path_factory.mktemp("mask_rcnn"))
+def mask_pair(mask_rcnn, module_folder) -> File:
+    return converted(mask_rcnn, module_folder("mask_rcnn"))
 
 
 @pytest.fixture(scope="module")
-def pair(classifier, tmp_path_factory) -> File:
-    return converted(classifier, tmp_path_factory.mktemp("classifier"))
+def pair(classifier, module_folder) -> File:
+    return converted(classifier, module_folder("classifier"))
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
-def int8(mask_rcnn, tmp_path_factory):
-    path = tmp_path_factory.mktemp("int8") / "model.int8.onnx"
+def int8(mask_rcnn, module_folder):
+    path = module_folder("int8") / "model.int8.onnx"
     whole = onnx_model.load(mask_rcnn.path)
     quantize(mask_rcnn.path, path, (whole.feed(picture(64, 96, seed)) for seed in range(3)))
     return path

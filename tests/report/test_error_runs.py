@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    out = tmp_path_factory.mktemp("classifier") / "run"
+def classifier(module_folder):
+    out = module_folder("classifier") / "run"
     runs.train(out, *running.TINY, "train.length=10", "train.unit=steps")
     return out
 
@@ -132,8 +132,8 @@ def test_the_cache_key_of_a_classifier_depends_on_its_images(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def localizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("localizer")
+def localizer(module_folder):
+    folder = module_folder("localizer")
     words = tasks.tasks["localization"].smoke_training(None)
     data = ["data.root=" + str(folder / "data"), "data.train_images=24", "data.val_images=10", "data.side=96"]
     data += ["data.size=64", "data.short=72", "data.augment.short=[64,80]", "data.workers=0"]

@@ -21,14 +21,14 @@ pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return runs.scenes(tmp_path_factory.mktemp("data") / "scenes")
+def root(module_folder):
+    return runs.scenes(module_folder("data") / "scenes")
 
 
 @pytest.fixture(scope="module")
-def run(root, tmp_path_factory):
+def run(root, module_folder):
     """A run of an untrained detector with masks."""
-    out = tmp_path_factory.mktemp("run") / "small"
+    out = module_folder("run") / "small"
     runs.train(out, *runs.of(root))
     return out
 

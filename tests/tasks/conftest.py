@@ -5,6 +5,6 @@ from tasks import runs
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(module_folder):
     """Generates a folder of a few scenes."""
-    return runs.scenes(tmp_path_factory.mktemp("data") / "scenes")
+    return runs.scenes(module_folder("data") / "scenes")

@@ -30,17 +30,17 @@ FOUR = [
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
+def published(module_folder):
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    path = module_folder("weights") / "resnet18.pth"
     torch.save(create("resnet18").state_dict(), path)
     return path
 
 
 @pytest.fixture(scope="module")
-def run(root, published, tmp_path_factory):
+def run(root, published, module_folder):
     """Trains from classifier weights, with batch norm, whose statistics must be frozen too."""
-    folder = tmp_path_factory.mktemp("alternating") / "run"
+    folder = module_folder("alternating") / "run"
     runs.train(folder, *runs.of(root), *FOUR, "--init", published)
     return folder
 

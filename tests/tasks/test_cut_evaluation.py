@@ -38,15 +38,14 @@ ALTERNATING = [
 
 
 @pytest.fixture(scope="module")
-def whole(root, tmp_path_factory, request):
+def whole(root, module_folder, request):
     """Returns the settings of a run and the folder of the uninterrupted run."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = module_folder("whole")
     if request.param == "localization":
         shape_loc.ensure(folder / "localized", 16, 6, 64, 0)
     words = {
         "classification": CLASSIFIER,
-        "detection": [*runs.of(root), *DETECTOR],
-        "detection, averaged": [*runs.of(root), *DETECTOR, "train.ema=0.9", "train.exact_statistics=4"],
+        "detection": [*runs.of(root), *DETECTOR, "train.ema=0.9", "train.exact_statistics=4"],
         "localization": [*LOCALIZER, f"data.root={folder / 'localized'}"],
     }[request.param]
     runs.train(folder / "run", *words)
@@ -70,7 +69,6 @@ CASES = [
     ("classification", ClassificationTraining, "evaluate"),
     ("detection", DetectionTraining, "evaluate"),
     ("detection", DetectionTraining, "keep"),
-    ("detection, averaged", DetectionTraining, "evaluate"),
     ("localization", LocalizationTraining, "evaluate"),
     ("localization", LocalizationTraining, "keep"),
 ]

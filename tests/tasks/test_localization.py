@@ -41,9 +41,9 @@ RCNN = ["--config", "shapes_loc_rcnn_r18.yaml", *SMALL, "model.context=4"]
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory):
+def chain(module_folder):
     """Makes data and trains an RPN, an R-CNN and a classifier for one or two steps each."""
-    folder = tmp_path_factory.mktemp("localization")
+    folder = module_folder("localization")
     data = folder / "data"
     done = runs.here("data", "make", "shape_loc", data, "--train", 24, "--val", 10, "--size", 64)
     assert done.returncode == 0 and f"data.root={data}" in done.stdout, done.stderr

@@ -21,9 +21,9 @@ STILL = ["optim.lr=1e-30", "model.backbone.norm=frozen", "model.neck.norm=null"]
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
+def classifier(module_folder):
     """Trains a resdet ResNet-18 on generated images, with the paper's per-pixel mean; returns the checkpoint."""
-    out = tmp_path_factory.mktemp("classifier") / "run"
+    out = module_folder("classifier") / "run"
     words = ["data.train_images=16", "data.val_images=8", "data.size=32", "data.short=36", "data.augment.short=[36,48]"]
     words += ["data.workers=0", "train.batch=8", "train.unit=steps", "train.length=1", "train.precision=fp32"]
     words += ["data.mean=per_pixel", "model.backbone=resnet18", "schedule.warmup=0"]

@@ -21,9 +21,9 @@ def state_on_paper(name: str, **options) -> dict:
 
 
 @pytest.fixture(scope="module")
-def resnet18_file(tmp_path_factory):
+def resnet18_file(module_folder):
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    path = module_folder("weights") / "resnet18.pth"
     torch.save(models.resnet18().state_dict(), path)
     return path
 
