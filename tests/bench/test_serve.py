@@ -51,6 +51,7 @@ def test_rows_of_a_small_net():
     (throughput, seconds), (_, memory) = rows
     assert list(seconds) == ["model, batches of 8", "1 clients", "8 clients", "64 clients"]
     assert "64 clients: p50 " in throughput.note and " p99 " in throughput.note
+    assert "model: CPU " in throughput.note and throughput.note.count("CPU of the server ") == 3
     assert all(values[0] > 50 for values in memory.values())
 
 
