@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,12 +59,19 @@ def cases_of(name: str, words: Sequence[str], requests: int, device: str) -> Ite
         torch.manual_seed(0)
         saving.save(hub.build(*words), weights, "safetensors")
         model = hub.load(weights, mode="fast", device=device)
-        alone = lambda: sum(1 for _ in model.predict([image] * requests, batch=BATCH, stream=True))
+        notes: dict[str, str] = {}  # by side
+
+        def alone() -> None:
+            start = time.process_time()
+            for _ in model.predict([image] * requests, batch=BATCH, stream=True):
+                pass
+            notes["model"] = f"model: CPU {ms((time.process_time() - start) / requests)} an image"
+
         server = stack.enter_context(Server(weights, device))
         clients = stack.enter_context(Clients(f"{server.url}/v1/predict", image))
         case = Case(title, requests, {f"model, batches of {BATCH}": alone}, warm=False)
-        notes: dict[int, str] = {}
-        case.sides = {**case.sides, **{f"{n} clients": clients.side(case, notes, n, requests) for n in CLIENTS}}
+        loads = {f"{n} clients": clients.side(case, notes, n, requests, server) for n in CLIENTS}
+        case.sides = {**case.sides, **loads}
         model.predict([image] * BATCH)
         clients.load(BATCH, BATCH)
         before = server.memory()
@@ -107,6 +115,11 @@ class Server(Process):
         match = re.search(r"VmRSS:\s+(\d+) kB", status)
         return int(match[1]) / 1000 if match else float("nan")
 
+    def cpu_seconds(self) -> float:
+        """Of all its threads, on Linux."""
+        files = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(file.read_text(encoding="utf-8").split()[0]) for file in files) / 1e9
+
 
 class Clients(Process):
     def __init__(self, url: str, image: Path):
@@ -123,12 +136,17 @@ class Clients(Process):
         self.requests += requests
         return answer["latencies"]
 
-    def side(self, case: Case, notes: dict[int, str], clients: int, requests: int) -> Callable[[], None]:
-        """A round with this many clients, which adds its percentiles to the `notes` of the case."""
+    def side(
+        self, case: Case, notes: dict[str, str], clients: int, requests: int, server: Server
+    ) -> Callable[[], None]:
+        """A round with this many clients, which adds its percentiles and CPU time to the `notes` of the case."""
 
         def run() -> None:
+            before = server.cpu_seconds()
             percentiles = quantiles(self.load(clients, requests), n=100, method="inclusive")
-            notes[clients] = f"{clients} clients: p50 {ms(percentiles[49])}, p99 {ms(percentiles[98])}"
+            cpu = (server.cpu_seconds() - before) / requests
+            latencies = f"p50 {ms(percentiles[49])}, p99 {ms(percentiles[98])}"
+            notes[str(clients)] = f"{clients} clients: {latencies}, CPU of the server {ms(cpu)} a request"
             case.note = "last round: " + "; ".join(notes.values())
 
         return run

@@ -86,10 +86,15 @@ class EncodedImage:
         return self._decode(self._reduction(smallest) if smallest else 1)
 
     @cached_property
+    def declared(self) -> Header | None:
+        """The header, which may be that of a damaged file; None for a format without, and for no image."""
+        return read_header(self.data)
+
+    @cached_property
     def _header(self) -> Header | None:
         if not self.data:
             raise self._error("is an empty file")
-        header = read_header(self.data)
+        header = self.declared
         if header is None:
             return None
         if not header.whole:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from resdet.errors import DataError
-from resdet.images.decode import EncodedImage, read_header
+from resdet.images.decode import EncodedImage
 from resdet.serve.limits import Limits, Refused
 
 MULTIPART = "multipart/form-data"
@@ -113,7 +113,7 @@ def unusable(error: DataError) -> Refused:
 
 def declared_size(image: EncodedImage) -> tuple[int, int] | None:
     """(width, height) as stored, from the header; None for a format that declares it elsewhere, and for no image."""
-    header = read_header(image.data)
+    header = image.declared
     return (header.width, header.height) if header else webp_size(bytes(image.data[:30]))
 
 

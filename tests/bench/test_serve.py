@@ -1,5 +1,6 @@
 """Tests the server benchmark at small sizes: its clients count the responses, and its rows have all sides."""
 
+import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 
@@ -51,6 +52,8 @@ def test_rows_of_a_small_model():
     (throughput, seconds), (_, memory) = rows
     assert list(seconds) == ["model, batches of 8", "1 clients", "8 clients", "64 clients"]
     assert "64 clients: p50 " in throughput.note and " p99 " in throughput.note
+    spent = re.findall(r"CPU of the server (\S+) ms a request", throughput.note)
+    assert "model: CPU " in throughput.note and len(spent) == 3 and all(0 < float(each) < 1e4 for each in spent)
     assert all(values[0] > 50 for values in memory.values())
 
 

@@ -16,6 +16,8 @@ from starlette import formparsers
 from starlette.requests import Request
 
 from resdet.errors import Error
+from resdet.images import decode
+from resdet.images.decode import read_header
 from resdet.model import Prepared
 from resdet.results.result import Result
 from resdet.serve import worker
@@ -215,6 +217,13 @@ def test_errors_of_the_model_are_logged(serve, caplog):
     stand_in.failing = {(5, 6)}
     assert server.post(picture(5, 6)).status == 500
     assert "boxes failed" in caplog.text and "out of memory" in caplog.text
+
+
+def test_a_header_is_read_once(serve, monkeypatch):
+    calls = []
+    monkeypatch.setattr(decode, "read_header", lambda data: calls.append(data) or read_header(data))
+    assert serve().post(picture()).status == 200
+    assert calls == [picture()]
 
 
 def test_stage_times_are_the_maxima_over_images():
