@@ -47,7 +47,7 @@ def tiny() -> list[str]:
 
 @pytest.fixture(scope="module")
 def module_folder(request, tmp_path_factory):
-    """Makes folders for fixtures of a module; they are removed after its tests, unless one has failed."""
+    """Returns a function that makes folders, which are removed after the module's tests unless one has failed."""
     made, failed = [], request.session.testsfailed
 
     def make(name: str) -> Path:

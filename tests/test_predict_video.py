@@ -54,8 +54,8 @@ def test_a_video_file(tmp_path, command, detector):
     assert (tmp_path / "out/0001_a.jpg").exists()
 
 
-def test_the_colors_of_a_video_are_those_of_the_classes(tmp_path, command, detector, monkeypatch):
-    """Not those of the order in a frame, in which objects of one class change."""
+def test_videos_are_drawn_in_class_colors(tmp_path, command, detector, monkeypatch):
+    """Checks that two objects of one class have the same color; colors by index would change from frame to frame."""
     written(tmp_path / "a.mp4")
     boxes = np.array([[4, 4, 28, 44], [36, 4, 60, 44]], np.float32)
     found = Result.of(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 0]), ["a"], (48, 64))

@@ -1,4 +1,4 @@
-"""Eval mode for the time of a prediction."""
+"""Tests `evaluating`, which sets nets to eval mode and restores their mode afterwards."""
 
 import pytest
 from torch import nn
@@ -11,7 +11,8 @@ def modes(net: nn.Module) -> list[bool]:
 
 
 @pytest.mark.parametrize("whole, part", [(True, True), (True, False), (False, True), (False, False)])
-def test_all_modules_are_in_eval_mode_and_the_net_gets_its_own_back(whole, part):
+def test_all_modules_are_in_eval_mode_and_the_mode_of_the_net_is_restored(whole, part):
+    """Checks that the mode of the net is restored after an exception, but not differing modes of its modules."""
     nets = [nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout())) for _ in range(2)]
     nets[0].train(whole)
     nets[0][1].train(part)
@@ -21,8 +22,8 @@ def test_all_modules_are_in_eval_mode_and_the_net_gets_its_own_back(whole, part)
     assert set(modes(nets[0])) == {whole} and all(modes(nets[1]))
 
 
-def test_a_net_in_eval_mode_is_left_alone():
-    """Setting the mode of every module would take as long as a small net."""
+def test_train_is_not_called_on_a_net_in_eval_mode():
+    """Checks that `evaluating` skips the call, which takes as long as a prediction of a small net."""
     net = nn.Sequential(nn.Dropout()).eval()
     net.train = lambda mode: pytest.fail("its mode is set")
     with evaluating([net]):

@@ -1,4 +1,4 @@
-"""Images at addresses, whose storage fails now and then: listed and read as from a disk without faults."""
+"""Tests listing and reading images in fsspec storage with network errors, against results without errors."""
 
 import io
 import tarfile
@@ -18,7 +18,7 @@ TAR, PARQUET = ("memory://photos/all.tar", "memory://rows/all.parquet")
 
 @pytest.fixture(autouse=True)
 def memory(monkeypatch):
-    """Files of fsspec's file system in memory; without pauses between retries."""
+    """Writes files to fsspec's in-memory file system and removes the pauses between retries."""
     monkeypatch.setattr(storage, "PAUSES", (0.0, 0.0))
     files = fsspec.filesystem("memory")
     for name, content in PICTURES.items():
@@ -51,7 +51,7 @@ def contents(source: str) -> dict[str, bytes]:
 
 
 def fail(monkeypatch, kind: type, method: str, is_faulty) -> None:
-    """Raises the errors of a network in the calls, counted from 0, for which `is_faulty` is true."""
+    """Makes a method raise a connection error in the calls, counted from 0, for which `is_faulty` is true."""
     call, calls = getattr(kind, method), count()
 
     def faulty(self, *arguments, **options):
@@ -63,7 +63,7 @@ def fail(monkeypatch, kind: type, method: str, is_faulty) -> None:
 
 
 @pytest.mark.parametrize("method", ["info", "ls", "cat_file"])
-def test_faults_leave_nothing_out(memory, monkeypatch, method):
+def test_temporary_faults_are_retried(memory, monkeypatch, method):
     expected = {source: contents(source) for source in ("memory://photos", PARQUET)}
     assert len(expected["memory://photos"]) == 6 and len(expected[PARQUET]) == 4
     fail(monkeypatch, type(memory), method, lambda number: number % 2 == 0)
@@ -72,26 +72,26 @@ def test_faults_leave_nothing_out(memory, monkeypatch, method):
 
 
 @pytest.mark.parametrize("method", ["info", "ls"])
-def test_lasting_faults_are_told(memory, monkeypatch, method):
+def test_persistent_faults_are_errors(memory, monkeypatch, method):
     fail(monkeypatch, type(memory), method, lambda number: True)
     with pytest.raises(DownloadError, match=r"photos.* cannot be downloaded \(connection reset by peer\)"):
         list_images(["memory://photos"])
 
 
 def test_an_empty_member_of_a_tar_file_is_empty(memory, monkeypatch):
-    """Not the whole tar file."""
+    """Checks that a read of size 0 returns no bytes instead of the whole tar file."""
     read = {str(address): address.read().data for address in list_images([TAR])}
     assert read == {f"{TAR}:{name}": content for name, content in PICTURES.items() if name != "note.txt"}
     assert storage.fetch(TAR, 512, 0) == b"" and storage.fetch(TAR) == packed_tar()
 
 
-def test_what_is_not_there():
+def test_missing_sources_are_errors():
     for source in ("memory://photos/absent", "memory://photos/absent.tar"):
         with pytest.raises(DataError, match="absent.*cannot be read"):
             list_images([source])
 
 
-def test_large_files_are_read_by_parts(memory, monkeypatch):
+def test_large_files_are_read_in_parts(memory, monkeypatch):
     data = bytes(range(256)) * 40
     memory.pipe_file("/photos/large.bin", data)
     monkeypatch.setattr(storage, "CHUNK", 1000)

@@ -1,13 +1,13 @@
-"""Detectors of torchvision with narrow heads, as several suites use them."""
+"""Provides narrow torchvision detectors to the tests of several benchmark suites."""
 
 import pytest
 
-CHANNELS = 64  # of the pyramid and of the heads
+CHANNELS = 64  # of the FPN and the heads
 
 
 @pytest.fixture(scope="module")
 def narrow_heads():
-    """torchvision builds its pyramid and its heads with 64 channels in place of 256 and 1024."""
+    """Makes torchvision build its FPN and heads with 64 channels instead of 256 and 1024."""
     pytest.importorskip("torchvision")
     from torchvision.models.detection import backbone_utils, faster_rcnn, mask_rcnn
 

@@ -1,5 +1,5 @@
-"""`resdet bench small_data`: torchvision's recipe beside torch's schedulers and torchvision's transforms, the share of
-the images, and the rows of runs that are killed and started again."""
+"""Tests `resdet bench small_data`: torchvision's recipe against torch's schedulers and torchvision's transforms, the
+sampling of training images, and resuming an interrupted comparison."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ BOX = (10, 5, 30, 20)
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Twenty images for training, of which every fourth one is empty and one has a crowd, and two to validate."""
+    """Writes 20 training images, of which every fourth is empty and one has a crowd, and two validation images."""
     names = {i: f"{i}.png" for i in range(1, 21)}
     train = coco(names, [(i, 1 + i % 2, *BOX) for i in names if i % 4])
     train["annotations"][0]["iscrowd"] = 1
@@ -37,7 +37,7 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def faked(monkeypatch):
-    """Trainings that return at once; the calls of both sides, with what they get."""
+    """Replaces both trainings with functions that return at once; returns the list of their calls and arguments."""
     calls = []
 
     def ours(experiment, folder):
@@ -60,8 +60,8 @@ def refused(*words, capsys) -> str:
     return printed.err
 
 
-def test_the_learning_rate_is_that_of_torchs_schedulers():
-    """LinearLR in the first tenth, MultiStepLR, as torchvision's references chain them; 260 steps."""
+def test_the_learning_rate_equals_torchs_schedulers():
+    """Compares 260 steps with LinearLR over the first tenth and MultiStepLR, chained as in torchvision's references."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-3, total_iters=26)
     steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[160, 220])
@@ -73,7 +73,7 @@ def test_the_learning_rate_is_that_of_torchs_schedulers():
 
 
 @pytest.mark.parametrize("name, stride", [("resnet18", "3x3"), ("resnet50", "1x1")])
-def test_the_peer_starts_from_the_same_features(name, stride):
+def test_both_backbones_compute_the_same_features(name, stride):
     words = (f"model.backbone.name={name}", f"model.backbone.stride_in={stride}", "model.num_classes=2")
     torch.manual_seed(0)
     model = hub.build("custom.yaml", *words, "model.box.width=8", "model.neck.width=8", expect=Detector)
@@ -91,8 +91,8 @@ def test_the_peer_starts_from_the_same_features(name, stride):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * other.max().item())
 
 
-def test_samples_are_those_of_torchvisions_references(folder):
-    """Flips as torchvision's transform makes them; no empty images, and no crowds."""
+def test_samples_equal_those_of_torchvisions_references(folder):
+    """Compares flips with torchvision's transform; checks that batches have no empty images and no crowd objects."""
     from torchvision.transforms import v2
     from torchvision.tv_tensors import BoundingBoxes
 
@@ -111,7 +111,7 @@ def test_samples_are_those_of_torchvisions_references(folder):
     assert lefts == {BOX[0], 60 - BOX[0] - BOX[2]}
 
 
-def test_a_share_is_the_same_at_each_call_and_another_one_for_each_seed(folder, tmp_path):
+def test_the_share_of_images_depends_only_on_the_seed(folder, tmp_path):
     chosen = []
     for number, seed in enumerate((0, 0, 1)):
         (tmp_path / str(number)).mkdir()
@@ -123,10 +123,8 @@ def test_a_share_is_the_same_at_each_call_and_another_one_for_each_seed(folder, 
     assert chosen[0] == chosen[1] != chosen[2]
 
 
-def test_both_sides_train_on_the_same_images_and_the_rows_are_written_at_once(
-    folder, tmp_path, faked, monkeypatch, capsys
-):
-    """A run that dies in the second training of a side keeps three rows; started again, it measures the fourth one."""
+def test_an_interrupted_comparison_is_resumed(folder, tmp_path, faked, monkeypatch, capsys):
+    """Interrupts torchvision's second training: three rows are saved, and the next run adds only the fourth."""
     file, words = tmp_path / "rows.json", ["--data", str(folder), "--weights", "none", "--share", "0.5"]
     train, dies = torchvision_recipe.train, True
 
@@ -155,7 +153,7 @@ def test_both_sides_train_on_the_same_images_and_the_rows_are_written_at_once(
     assert main([*command[:-1], "model.backbone=resnet34"]) == 2 and len(faked) == 4
 
 
-def test_the_summary_is_the_mean_of_the_differences_of_seeds_with_both_sides():
+def test_the_summary_averages_differences_over_seeds_with_both_sides():
     values = {"resdet": [0.5, 0.25, 0.75, 1.0], "torchvision": [0.25, 0.25, 0.25]}
     rows = [
         {"seed": seed, "side": side, "AP": value, "AP50": 1.0, "AP75": 0.0}
@@ -170,7 +168,7 @@ def test_the_summary_is_the_mean_of_the_differences_of_seeds_with_both_sides():
     assert summary(rows[:4]) == {"seeds": []}
 
 
-def test_files_of_other_contents_are_refused(folder, tmp_path, faked, capsys):
+def test_json_files_of_other_comparisons_are_refused(folder, tmp_path, faked, capsys):
     file = tmp_path / "rows.json"
     words = ["small_data", "--data", folder, "--weights", "none", "--json", file]
     for content in ("[]", '{"cases": []}'):
@@ -182,7 +180,7 @@ def test_files_of_other_contents_are_refused(folder, tmp_path, faked, capsys):
     assert "steps was 80 and is 90" in refused(*words, "--steps", 90, capsys=capsys)
 
 
-def test_what_cannot_be_compared_is_refused_before_any_training(folder, faked, capsys):
+def test_invalid_settings_are_refused(folder, faked, capsys):
     words = ["small_data", "--data", folder, "--weights", "none"]
     assert "--data FOLDER --weights FILE" in refused(*words[:3], capsys=capsys)
     assert "runs alone" in refused("forward", *words, capsys=capsys)
@@ -201,7 +199,7 @@ def test_what_cannot_be_compared_is_refused_before_any_training(folder, faked, c
 
 @pytest.mark.slow
 def test_both_sides_train(folder, tmp_path):
-    """One step each of the smallest net, from weights in torchvision's layout."""
+    """Trains the smallest net for one step, and torchvision's for the same CPU time, from torchvision weights."""
     from torchvision.models import resnet18
 
     weights = tmp_path / "r18.pth"

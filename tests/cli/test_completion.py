@@ -77,7 +77,7 @@ def test_completion_of_config_keys():
     assert after("train", "--config", "no_such_config", "optim.") == []
 
 
-def test_keys_to_explain():
+def test_completion_of_keys_to_explain():
     assert "optim" in after("config", "--explain", "opt")
     assert {"optim.lr", "optim.betas"} < {*after("config", "--explain", "optim.")}
     assert "model.rpn.anchors.sizes" in after("config", "--explain", "model.rpn.anchors.")

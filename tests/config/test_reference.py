@@ -1,4 +1,4 @@
-"""docs/config.md and `resdet config --explain`: every key, with its default and its meaning."""
+"""Tests that docs/config.md and `resdet config --explain` list every key with its default and meaning."""
 
 import json
 from dataclasses import make_dataclass
@@ -15,7 +15,7 @@ from resdet.data.config import formats
 
 PAGE = Path(__file__).parents[2] / "docs/config.md"
 OPTIONAL = {"model": {"mask": {}, "keypoint": {}}, "alternating": {}}  # sections that are null by default
-DATA = {  # {(task, data set): settings}, of all that a task accepts
+DATA = {  # {(task, data set): default settings} for all data sets that a task accepts
     (task, name): config.to_dict(
         config.from_dict({"task": task, "data": name, **(OPTIONAL if task == "detection" else {})})
     )
@@ -40,7 +40,7 @@ def test_the_page_is_current(capsys):
     )
 
 
-def test_every_key_of_every_task_is_there():
+def test_every_key_of_every_task_is_listed():
     listed = {key.key for key in KEYS}
     assert len(DATA) == 5 + 7 + 2 * 2
     for settings in DATA.values():
@@ -55,7 +55,7 @@ def test_every_key_has_a_meaning():
     assert [key.key for key in KEYS if len(key.meaning.split()) < 2 or "|" in key.meaning] == []
 
 
-def test_defaults_are_those_of_an_empty_config():
+def test_defaults_equal_those_of_an_empty_config():
     checked = 0
     for key in KEYS:
         section, _, last = key.key.rpartition(".")
@@ -69,7 +69,7 @@ def test_defaults_are_those_of_an_empty_config():
     assert names == {task: config.from_dict({"task": task}).data.name for task in experiments} and checked > 400
 
 
-def test_a_key_a_section_and_a_mistake(capsys):
+def test_explain_prints_a_key_or_a_section_and_corrects_typos(capsys):
     assert main(["config", "--explain", "eval.batch"]) == 0
     printed = capsys.readouterr().out
     assert "default 256 (classification), 1 (detection)" in printed and "default 64" in printed
@@ -82,12 +82,13 @@ def test_a_key_a_section_and_a_mistake(capsys):
     assert main(["config", "--markdown", "--schema"]) == 2
 
 
-def test_editors_show_the_meanings():
+def test_the_json_schema_contains_the_meanings():
     definitions = json_schema()["$defs"]
     lr = definitions["OptimConfig"]["properties"]["lr"]
     assert lr["description"] == "learning rate" and lr["type"] == "number"
-    assert "images" in definitions["DetectionEvalConfig"]["properties"]["batch"]["description"]  # of a base class
-    assert "maps of the RPN" in definitions["DetectorConfig"]["properties"]["features"]["description"]  # lines above
+    assert "images" in definitions["DetectionEvalConfig"]["properties"]["batch"]["description"]  # from a base class
+    # A comment on the lines above the field:
+    assert "maps of the RPN" in definitions["DetectorConfig"]["properties"]["features"]["description"]
 
 
 def test_a_class_without_source_has_no_meanings():

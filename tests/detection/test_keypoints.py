@@ -1,4 +1,4 @@
-"""Keypoint R-CNN compared with torchvision's, with the same weights: predictions, heatmaps and losses."""
+"""Compares Keypoint R-CNN with torchvision's for the same weights: predictions, heatmaps and losses."""
 
 import copy
 from dataclasses import replace
@@ -143,7 +143,7 @@ def test_without_visible_keypoints_the_loss_is_zero(pair):
 
 
 def small_one() -> Detector:
-    """Builds a detector with masks and keypoints that samples all anchors and regions, so no draw matters."""
+    """Builds a detector with masks and keypoints that samples all anchors and regions, without randomness."""
     with shallow_nets():
         return tiny.make("fpn", True, "model.keypoint={width: 8, convs: 1, names: [a, b, c]}", everything=True)
 

@@ -1,4 +1,4 @@
-"""No loss and no detection of any family waits for a GPU, tested on fake tensors."""
+"""Checks on fake tensors that no loss and no detection of any family waits for a GPU."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Detections of FPN models equal torchvision's with the same weights (`same` has the tolerances).
+"""Compares detections of FPN models with torchvision's for the same weights (`same` has the tolerances).
 
 Both run in float64. In float32 the order of a sum depends on threads and processors, and can decide whether a box
 with an IoU of almost 0.7 is suppressed, which changes later results: there nearly all detections must be equal.

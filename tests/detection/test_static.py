@@ -1,4 +1,4 @@
-"""The detector's losses and detections compile and export as one graph, with equal results."""
+"""Tests that the detector's losses and detections compile and export as one graph, with equal results."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def batch() -> tuple[Images, Targets]:
 
 
 def make(family: str) -> Detector:
-    """Builds a model with masks that samples everything, as compiled code draws other random numbers."""
+    """Builds a model with masks that samples all anchors and regions, as compiled code draws other random numbers."""
     with shallow_nets():
         return tiny.make(family, True, *FAMILIES[family], everything=True)
 

@@ -49,7 +49,7 @@ MENTIONED = [
 SETTINGS = [
     pytest.param(word, id=f"{name_of(page)}:{line}-{word[:60]}")
     for page in CURRENT
-    if page.name != "config.md"  # written from the classes
+    if page.name != "config.md"  # generated from the config classes
     for line, code in codes(page)
     if not STARTS.match(code)
     for word in code.split()

@@ -90,7 +90,7 @@ def test_blocks_compile_and_their_names_exist(block):
     assert [name for name in dotted if name.startswith("resdet.") and name.isascii() and not is_known(name)] == []
 
 
-def test_names_that_pages_and_examples_use_are_in_the_python_reference():
+def test_names_used_by_pages_and_examples_are_in_the_python_reference():
     listed = set(vars(errors)) | set(re.findall(r"\w+", (REPOSITORY / "docs/api.rst").read_text(encoding="utf-8")))
     examples = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "examples").rglob("*.py")]
     nodes = [node for text in (*examples, *(block.text for block in PYTHON)) for node in ast.walk(ast.parse(text))]

@@ -36,20 +36,20 @@ def losses(folder):
 
 
 def assert_resumes_after_a_restart(tmp_path, said):
-    """Rank 0 is killed after step 7, two steps after a checkpoint; the restarted run equals an uninterrupted one."""
+    """Compares the restarted run, whose rank 0 was killed two steps after a checkpoint, with an uninterrupted one."""
     whole = train(tmp_path, fork, "whole", *KILLED, ranks=2)
     assert "resuming from step 5" in said
     assert_equal(*(content(tmp_path / name / "last.pth")["model"] for name in ("whole", "cut")))
     assert metrics(whole) == metrics(tmp_path / "cut")
 
 
-def test_torchruns_agent_restarts_a_run_that_goes_on(tmp_path):
+def test_a_run_restarted_by_torchruns_agent_resumes(tmp_path):
     assert_resumes_after_a_restart(tmp_path, torchrun(tmp_path, "train", *KILLED, "--out", "cut", ranks=2, restarts=1))
 
 
 @pytest.mark.slow
-def test_the_command_torchrun_restarts_a_run_that_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # torchrun leaves a folder of logs there
+def test_a_run_restarted_by_the_torchrun_command_resumes(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where torchrun leaves its logs
     done = run(tmp_path, "train", *KILLED, "--out", "cut", launcher=ELASTIC)
     assert done.returncode == 0, done.stderr
     assert_resumes_after_a_restart(tmp_path, done.stderr)

@@ -1,4 +1,4 @@
-"""`resdet WORDS` under torchrun's agent, which restarts its processes: they are forked, not new interpreters."""
+"""Runs `resdet WORDS` under torchrun's agent with forked processes, which start faster than new interpreters."""
 
 import os
 import sys
@@ -13,9 +13,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 
 def torchrun(folder: Path, *words, ranks: int, restarts: int) -> str:
-    """What `torchrun --standalone --nproc-per-node RANKS --max-restarts RESTARTS` does; returns what is on stderr.
+    """Runs like `torchrun --standalone --nproc-per-node RANKS --max-restarts RESTARTS`; returns the ranks' stderr.
 
-    The agent runs in a thread, where it leaves the signal handlers of the tests as they are.
+    The agent runs in a thread, where it cannot replace the signal handlers of the tests.
     """
     running.forking()
     logs = DefaultLogsSpecs(str(folder / "logs"), Std.ALL)

@@ -34,7 +34,7 @@ def once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mask_rcnn(once) -> File:
-    """A Mask R-CNN of full width and depth, so that int8 shrinks it; its small images have regions on all levels."""
+    """Exports a shallow Mask R-CNN of full width, so that int8 shrinks it; small images have regions on all levels."""
     with shallow_nets(TRUE):
         model = tiny.make("fpn", True, "data=coco", "model.box.canonical_size=15").eval()
     return once("mask_rcnn", model, Form(SHAPE))
@@ -42,7 +42,7 @@ def mask_rcnn(once) -> File:
 
 @pytest.fixture(scope="session")
 def pasting(once) -> File:
-    """A detector whose graph pastes the masks into the whole image."""
+    """Exports a detector whose graph pastes the masks into the whole image."""
     return once("pasting", detector("c4", True, "model.box.pool=max"), Form(SHAPE, masks="inside"))
 
 

@@ -35,7 +35,7 @@ def batch(count: int = 1) -> Images:
 
 
 def detector(family: str, masks: bool, *overrides: str) -> nn.Module:
-    """Returns a detector with a shallow backbone and, if any, a pyramid of three levels."""
+    """Returns a detector with a shallow backbone; an FPN has three levels."""
     with shallow_nets():
         return tiny.make(family, masks, "data=coco", *overrides).eval()
 

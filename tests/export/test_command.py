@@ -40,7 +40,7 @@ def small(classifier, tmp_path):
 
 
 def test_an_exported_detector_is_checked_and_timed(mask_rcnn, tmp_path, monkeypatch, capsys):
-    """The export is replaced by the file of other tests, after a check of the model and the form."""
+    """Replaces `to_onnx` with a copy of `mask_rcnn`'s file, after comparing the form and the names of the weights."""
     checkpoint, report = tmp_path / "best.safetensors", tmp_path / "report.json"
     save(mask_rcnn.model, checkpoint, "safetensors")
 
@@ -49,7 +49,7 @@ def test_an_exported_detector_is_checked_and_timed(mask_rcnn, tmp_path, monkeypa
         write_bytes(path, mask_rcnn.path.read_bytes(), *check)
 
     monkeypatch.setattr(command, "to_onnx", copied)
-    with shallow_nets(TRUE):  # loads the model of `mask_rcnn`
+    with shallow_nets(TRUE):  # to load the model of `mask_rcnn`
         export(str(checkpoint), "onnx", form=Form(SHAPE), json_path=str(report))
     told = json.loads(report.read_text())
     assert "detections agree" in told["agreement"] and told["latency_ms"].keys() == {"eager", "onnxruntime"}

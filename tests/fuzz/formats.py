@@ -1,4 +1,4 @@
-"""Data sets in every annotation format with damaged files, recognized and read as with `data.name=auto`."""
+"""Reads data sets with damaged files in every annotation format as `data.name=auto` does."""
 
 import io
 import json

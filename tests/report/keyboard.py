@@ -1,4 +1,4 @@
-"""A page in Chromium that a test operates by keys, over the DevTools protocol, without another package."""
+"""Operates a page in Chromium by keyboard over the DevTools protocol, without additional packages."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from report.pages import browser
 needs_keyboard = pytest.mark.skipif(
     browser() is None or os.name == "nt", reason="no Chromium in PATH, or no pipes to it"
 )
-PATIENCE = 120  # seconds after which a test hangs
+PATIENCE = 120  # seconds without a response after which a test fails
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--window-size=1000,800")
-KEYS = {  # name -> (key, code of Windows, text)
+KEYS = {  # name -> (key, Windows key code, text)
     "Tab": ("Tab", 9, ""),
     "Enter": ("Enter", 13, "\r"),
     "Space": (" ", 32, " "),
@@ -56,7 +56,7 @@ REACHABLE = """[...document.querySelectorAll("a[href], button, input, select, su
 
 
 class Tab:
-    """A page; `press` sends keys as a keyboard does, and `value` evaluates JavaScript."""
+    """A browser tab; `press` sends key events, and `value` evaluates JavaScript."""
 
     def __init__(self, read: int, write: int):
         self.read, self.write = read, write
@@ -73,7 +73,7 @@ class Tab:
         self.event("Page.loadEventFired")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Sends a command; returns its result."""
+        """Sends a command and returns its result."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
         message |= {"sessionId": self.session} if self.session else {}
@@ -95,7 +95,7 @@ class Tab:
         return json.loads(message)
 
     def event(self, method: str) -> dict[str, Any]:
-        """Waits for an event; returns its parameters."""
+        """Waits for an event and returns its parameters."""
         while True:
             for number, event in enumerate(self.events):
                 if event.get("method") == method:
@@ -103,7 +103,7 @@ class Tab:
             self.events.append(self.receive())
 
     def value(self, expression: str) -> Any:
-        """The value of an expression, of a promise when it is fulfilled."""
+        """Returns the value of an expression; waits for a promise."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -115,7 +115,7 @@ class Tab:
         )
 
     def press(self, *names: str, shift: bool = False) -> None:
-        """Presses keys, by their name in KEYS or their character."""
+        """Presses keys, given by name in KEYS or by character."""
         for name in names:
             key, code, text = KEYS.get(name, (name, ord(name[0].upper()), name))
             given = {"key": key, "code": name, "windowsVirtualKeyCode": code, "modifiers": SHIFT if shift else 0}
@@ -123,11 +123,11 @@ class Tab:
             self.send("Input.dispatchKeyEvent", type="keyUp", **given)
 
     def focus(self) -> dict[str, Any] | None:
-        """What has the focus: tag, name, style of the outline, place in the document, and whether it is in sight."""
+        """Returns tag, name, outline style, document position and visibility of the focused element, if any."""
         return self.value(FOCUS)
 
     def go_to(self, name: str, tag: str = "") -> None:
-        """Presses Tab until the element of this name has the focus."""
+        """Presses Tab until an element whose name and tag start with the arguments has the focus."""
         for _ in range(500):
             self.press("Tab")
             at = self.focus()
@@ -136,7 +136,7 @@ class Tab:
         raise AssertionError(f"Tab does not reach {name}")
 
     def stops(self) -> list[dict[str, Any]]:
-        """All that Tab reaches, from the top of the page to its end; each must be in sight and marked."""
+        """Returns all elements that Tab reaches from the top of the page; each must be visible and have an outline."""
         self.value(TO_THE_TOP)
         found: list[dict[str, Any]] = []
         for _ in range(500):
@@ -150,15 +150,15 @@ class Tab:
         raise AssertionError("Tab does not come to an end")
 
     def complaints(self) -> list[Any]:
-        """Errors of scripts, and what the browser logs."""
+        """Returns script errors, console calls and log entries of the browser."""
         kinds = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
         return [event["params"] for event in self.events if event.get("method") in kinds]
 
 
 @contextmanager
 def tab(url: str) -> Iterator[Tab]:
-    """Opens a page; its console must stay empty."""
-    ours, theirs = os.pipe(), os.pipe()  # what we write, what we read
+    """Opens a page in Chromium; checks that its console stays empty."""
+    ours, theirs = os.pipe(), os.pipe()  # to the browser, from the browser
     with TemporaryDirectory() as profile:
         words = [str(browser()), *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(

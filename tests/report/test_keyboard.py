@@ -1,4 +1,4 @@
-"""A report by keyboard alone, in a browser."""
+"""Tests that a report is operable by keyboard alone, in Chromium."""
 
 from report.keyboard import REACHABLE, needs_keyboard, tab
 from report.test_parts import HOSTILE, example
@@ -12,7 +12,7 @@ LAYERS = '[...document.querySelectorAll(".pictures g")].map((layer) => getComput
 
 
 @needs_keyboard
-def test_a_report_by_keyboard(tmp_path):
+def test_a_report_is_operable_by_keyboard(tmp_path):
     (tmp_path / "report.html").write_text(page("title", example()), encoding="utf-8")
     with tab((tmp_path / "report.html").as_uri()) as report:
         stops = report.stops()

@@ -27,7 +27,7 @@ def root(module_folder):
 
 @pytest.fixture(scope="module")
 def run(root, module_folder):
-    """A run of an untrained detector with masks."""
+    """Trains a small detector with masks for a few steps."""
     out = module_folder("run") / "small"
     runs.train(out, *runs.of(root))
     return out

@@ -39,7 +39,7 @@ def test_curves_of_two_runs(tmp_path):
 
 
 @pytest.mark.parametrize("last, highest", [(0.125, "20"), (0.25, "50")])
-def test_the_axis_ends_at_the_limit_if_every_curve_comes_below_it(tmp_path, last, highest):
+def test_the_axis_ends_at_the_limit_if_every_curve_falls_below_it(tmp_path, last, highest):
     runs = {"plain20": log(tmp_path / "a", [0.5, last]), "resnet20": log(tmp_path / "b", [0.4, 0.125])}
     svg, *_ = figures.draw_curves(runs, tmp_path / "figure", "two nets", top=20)
     words = [element.text for element in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")]

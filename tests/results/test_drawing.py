@@ -174,7 +174,7 @@ def test_images_for_logs_are_resized_to_a_moderate_size(size, expected):
 
 
 @pytest.mark.parametrize("labels, colors", [([4, 4, 4], [0, 1, 2]), ([4, 4, 1], [4, 4, 1]), ([4], [4]), ([], [])])
-def test_objects_of_one_class_have_a_color_each(labels, colors):
+def test_objects_have_distinct_colors_if_all_have_one_class(labels, colors):
     assert list(apart(labels)) == colors
     boxes = np.array([[10 + 40 * k, 10, 40 + 40 * k, 60] for k in range(len(labels))], np.float32).reshape(-1, 4)
     result = Result.of(boxes, np.full(len(labels), 0.5, np.float32), np.array(labels, int), ["a"] * 5, (120, 160))

@@ -219,7 +219,7 @@ def test_errors_of_the_model_are_logged(serve, caplog):
     assert "boxes failed" in caplog.text and "out of memory" in caplog.text
 
 
-def test_a_header_is_read_once(serve, monkeypatch):
+def test_the_header_of_an_image_is_read_once(serve, monkeypatch):
     calls = []
     monkeypatch.setattr(decode, "read_header", lambda data: calls.append(data) or read_header(data))
     assert serve().post(picture()).status == 200
@@ -278,8 +278,8 @@ def test_the_header_timeout_restarts_after_a_response(monkeypatch):
     assert calls == [1]
 
 
-def test_a_lost_connection_has_no_timer(monkeypatch):
-    """It would keep the connection in memory until it ends."""
+def test_the_timer_of_a_lost_connection_is_canceled(monkeypatch):
+    """Checks that `connection_lost` cancels the timer, which would keep the connection in memory."""
     monkeypatch.setattr(H11Protocol, "connection_lost", lambda self, error: None)
     connection, loop = Connection.__new__(Connection), asyncio.new_event_loop()
     connection.timer = timer = loop.call_later(PATIENCE, print)
@@ -290,7 +290,7 @@ def test_a_lost_connection_has_no_timer(monkeypatch):
 
 @pytest.mark.parametrize("limits, status", [(Limits(), 200), (Limits(queue=1), 503)])
 def test_the_files_of_a_form_are_closed(serve, monkeypatch, limits, status):
-    """Of a refused form, too; large ones are on the disk."""
+    """Tests an accepted and a refused form; large uploads are temporary files on disk."""
     made = []
     kept = lambda *given, **named: made.append(SpooledTemporaryFile(*given, **named)) or made[-1]
     monkeypatch.setattr(formparsers, "SpooledTemporaryFile", kept)

@@ -140,7 +140,7 @@ report.unnamed = [...document.querySelectorAll("input, select, button, canvas")]
 
 
 @needs_keyboard
-def test_by_keyboard(serve, tmp_path):
+def test_the_page_is_operable_by_keyboard(serve, tmp_path):
     photo = tmp_path / "photo.png"
     photo.write_bytes(picture(160, 240))
     caption = 'document.querySelector("figcaption")?.textContent'
@@ -163,7 +163,8 @@ def test_by_keyboard(serve, tmp_path):
         page.go_to("disc")
         page.press("Space")
         assert page.value(caption).startswith("photo.png: 1 square;")
-        page.value('document.getElementById("class-list").dataset.key = ""')  # as if other classes came
+        # Makes the page rebuild the list of classes with the next image.
+        page.value('document.getElementById("class-list").dataset.key = ""')
         page.send("DOM.setFileInputFiles", files=[str(photo)], backendNodeId=chooser["backendNodeId"])
         page.until('document.getElementById("class-list").dataset.key')
         assert page.focus()["name"] == "disc"
@@ -178,7 +179,7 @@ def test_by_keyboard(serve, tmp_path):
         page.until(f'/ ms/.test({caption}) && document.querySelectorAll("#class-list input").length === 3')
         page.go_to("Remove photo.png")
         page.press("Enter")
-        assert page.focus()["name"] == "Remove photo.png"  # of the next one
+        assert page.focus()["name"] == "Remove photo.png"  # of the next image
         page.press("Space")
         assert page.focus()["name"].startswith("Drop images")
         page.send("Page.navigate", url=f"{address}/docs")

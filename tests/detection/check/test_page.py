@@ -1,4 +1,4 @@
-"""The page of the check: no requests, limited size, accessible by keyboard, and without errors in a browser."""
+"""Tests the HTML page of `resdet data check`: no requests, limited size, keyboard access, no errors in a browser."""
 
 import base64
 from html.parser import HTMLParser
@@ -145,7 +145,7 @@ def test_findings_without_a_readable_image_have_no_picture(report):
 
 
 @needs_keyboard
-def test_by_keyboard(html, tmp_path):
+def test_the_page_is_operable_by_keyboard(html, tmp_path):
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     with tab((tmp_path / "page.html").as_uri()) as checked:
         stops = checked.stops()
@@ -153,7 +153,7 @@ def test_by_keyboard(html, tmp_path):
         assert order == sorted(order) and len(order) == checked.value(REACHABLE) == html.count("<summary>")
         checked.go_to("Categories of train")
         checked.press("Enter", "Tab")
-        assert checked.focus()["tag"] == "div"  # the table, which scrolls
+        assert checked.focus()["tag"] == "div"  # the scrollable table
         checked.press("Tab")
         assert checked.focus()["name"] == "Categories of val"
         checked.press("Space")

@@ -1,4 +1,4 @@
-"""COCO and LVIS files compared with pycocotools; each kind of damage as an error and as a counted skip."""
+"""Compares COCO and LVIS files with pycocotools; tests each kind of damage as an error and as a counted skip."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ REAL = {
 
 
 def content() -> dict:
-    """Three images of 40×30, the last without objects; category ids with gaps and out of order."""
+    """Returns three images of 40×30, the last without objects; category ids have gaps and are out of order."""
     blot = np.zeros((30, 40), np.uint8)
     blot[3:20, 5:9] = blot[10:14, 2:30] = 1
     rle = coco_mask.encode(np.asfortranarray(blot))
@@ -318,8 +318,8 @@ def test_lvis(write, tmp_path):
     assert source.to_coco()["images"][1]["neg_category_ids"] == [2]
 
 
-def test_the_memory_of_an_index_is_that_of_the_file(tmp_path, monkeypatch):
-    """Polygons are not kept as Python lists, which take 700 bytes for ten points, and 200 in the file."""
+def test_memory_of_indexing_is_less_than_three_times_the_file_size(tmp_path, monkeypatch):
+    """Sets a bound that excludes Python lists of polygons: ten points take 700 bytes in a list and 200 in the file."""
     import tracemalloc
 
     monkeypatch.setattr(json_columns, "BLOCK", 128)

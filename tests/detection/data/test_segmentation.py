@@ -1,4 +1,4 @@
-"""Polygon and bitmap masks compared with pycocotools, OpenCV and closed forms."""
+"""Compares polygon and bitmap masks with pycocotools, OpenCV and closed forms."""
 
 import json
 import re
@@ -158,7 +158,7 @@ def test_columns_round_trip():
 
 
 @pytest.mark.parametrize("spans", [1, 3, 2**16])
-def test_columns_of_some_objects_in_another_order(spans, monkeypatch):
+def test_take_selects_and_reorders_objects(spans, monkeypatch):
     monkeypatch.setattr(segmentation_columns, "SPANS", spans)
     random = np.random.default_rng(4)
     rle = coco_mask.encode(np.asfortranarray(speckled(random)))

@@ -1,4 +1,4 @@
-"""Small data sets in every format, of noise images, so that none is a near-duplicate of another."""
+"""Provides small data sets in every format, of noise images, so that none is a near-duplicate of another."""
 
 import base64
 import io
@@ -216,7 +216,7 @@ FIFTYONE = {
 
 
 def polyline(label: str, *shapes: list, filled: bool = True, closed: bool = True, size=SIZE, **more) -> dict:
-    """Shapes in pixels, as fractions of the image."""
+    """Returns a polyline of shapes in pixels, converted to fractions of the image."""
     points = [[[x / size[0], y / size[1]] for x, y in shape] for shape in shapes]
     return {"_id": {"$oid": "2"}, "_cls": "Polyline", "label": label, "points": points, "attributes": {}} | {
         "closed": closed,
@@ -226,7 +226,7 @@ def polyline(label: str, *shapes: list, filled: bool = True, closed: bool = True
 
 
 def keypoint(label: str, *points: tuple[float, float] | None, size=SIZE, **more) -> dict:
-    """Points in pixels, as fractions of the image; None for one that is not there."""
+    """Returns keypoints in pixels, converted to fractions of the image; None is a missing point, stored as NaN."""
     nan = float("nan")
     pairs = [[nan, nan] if point is None else [point[0] / size[0], point[1] / size[1]] for point in points]
     return {"_id": {"$oid": "3"}, "_cls": "Keypoint", "label": label, "points": pairs, **more}

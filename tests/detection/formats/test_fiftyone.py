@@ -1,4 +1,4 @@
-"""FiftyOne's export format, in the layout that FiftyOne 1.22 writes."""
+"""Tests reading FiftyOne's export format, in the layout that FiftyOne 1.22 writes."""
 
 import json
 
@@ -118,9 +118,8 @@ def test_damaged_masks(tmp_path):
     assert rle_of_mask(np.zeros((5, 5)), (0, 0, 5, 5), (60, 40)) is None
 
 
-def test_polylines_and_keypoints_are_those_of_their_detections(tmp_path):
-    """Of the same box and label, the same instance, or the smallest box around them; otherwise of an object of their
-    own."""
+def test_polylines_and_keypoints_are_matched_to_detections(tmp_path):
+    """Matches by instance, or by label and box; polylines and keypoints without a match become separate objects."""
     source = opened(write(tmp_path, FIFTYONE_SHAPES))
     assert objects(source) == {
         "data/a.jpg": [
@@ -152,8 +151,8 @@ def test_polylines_and_keypoints_are_those_of_their_detections(tmp_path):
     ]
 
 
-def test_fields_of_polylines_or_keypoints_alone(tmp_path):
-    """Points without a skeleton are named by number; predictions are not read."""
+def test_fields_of_polylines_or_keypoints_without_detections(tmp_path):
+    """Checks that points without a skeleton are named by number and that fields of predictions are ignored."""
     poses = {
         "keypoints": [
             keypoint("cat", (5, 5), (9, 8)),
@@ -179,8 +178,8 @@ def test_fields_of_polylines_or_keypoints_alone(tmp_path):
     assert objects(opened(write(tmp_path / "shapes", files))) == {"data/a.jpg": [("dog", [2, 2, 8, 8])]}
 
 
-def test_names_of_keypoints_that_are_no_text(tmp_path):
-    """Such as unpaired surrogates, which no file can hold."""
+def test_invalid_keypoint_names_are_replaced_by_numbers(tmp_path):
+    """Tests an unpaired surrogate, which cannot be encoded in UTF-8."""
     skeleton = {"labels": ["\ud800", "b"], "edges": []}
     metadata = fiftyone_metadata(keypoints="poses", skeletons={"poses": skeleton})
     sample = fiftyone_sample("data/a.jpg", None, poses={"keypoints": [keypoint("cat", (5, 5), (9, 8))]})
@@ -188,7 +187,7 @@ def test_names_of_keypoints_that_are_no_text(tmp_path):
     assert opened(write(tmp_path, files), val_share=0.1).keypoints.names == ["point_1", "point_2"]
 
 
-def test_a_field_that_is_no_list_is_told(tmp_path):
+def test_fields_without_a_list_of_labels_are_reported(tmp_path):
     problems = opened(write(tmp_path, FIFTYONE_SHAPES), "val").problems
     assert [problem.split(": ", 1)[1] for problem in problems] == [
         "left out 1 sample with a field shapes without a list of polylines: data/b.jpg"

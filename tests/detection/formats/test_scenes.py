@@ -1,4 +1,4 @@
-"""Scenes of a COCO file, read from its text, are those of its content as a whole."""
+"""Compares `FileScenes`, which reads entries of a COCO file one by one, with scenes of the file's whole content."""
 
 import json
 import tracemalloc
@@ -25,7 +25,7 @@ BOXES = [
 
 @pytest.fixture
 def data(tmp_path) -> DataSet:
-    """A file with an object of no image, one without area, an image without size and one that is not there."""
+    """Writes a COCO file with an object without image, one without area, an image without size and a missing image."""
     train = coco(NAMES, BOXES) | {"info": {"about": "é"}}
     del train["images"][1]["width"], train["images"][3]["height"]
     train["annotations"][0]["segmentation"] = [[1, 2, 30, 2, 30, 20]]
@@ -38,7 +38,7 @@ def text(scenes, names) -> dict:
     return json.loads("".join(scenes.texts(names)))
 
 
-def test_a_file_is_its_content(data):
+def test_scenes_of_a_file_equal_those_of_its_content(data):
     contents = gather(data)
     assert data.layout.as_is and list(scenes_of(data)) == list(contents) == ["train", "val"]
     for split, opened in scenes_of(data).items():
@@ -63,7 +63,7 @@ def test_images_without_a_name_are_left_out_with_their_objects(data):
     assert text(scenes, {}) == content | {"images": [], "annotations": []}
 
 
-def test_the_memory_of_scenes_is_that_of_the_file(tmp_path, monkeypatch):
+def test_memory_is_less_than_twice_the_file_size(tmp_path, monkeypatch):
     monkeypatch.setattr(json_columns, "CHUNK", 2**14)
     content = coco({i: "a.jpg" for i in range(1, 101)}, [(i % 100 + 1, 1, 1, 1, 20, 20) for i in range(3000)])
     for entry in content["annotations"]:
@@ -72,7 +72,7 @@ def test_the_memory_of_scenes_is_that_of_the_file(tmp_path, monkeypatch):
     file = tmp_path / "a.json"
     file.write_text(json.dumps(content))
     del content
-    FileScenes(file, tmp_path)  # makes the index
+    FileScenes(file, tmp_path)  # writes the cached index
     tracemalloc.start()
     scenes = FileScenes(file, tmp_path)
     peak = tracemalloc.get_traced_memory()[1]

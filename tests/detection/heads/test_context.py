@@ -1,4 +1,4 @@
-"""Global context (appendix B): the whole image's features joined to each region's, computed by hand."""
+"""Tests global context (appendix B): image features concatenated to each region's, compared with torchvision's."""
 
 import pytest
 import torch
@@ -31,13 +31,13 @@ def described(model, maps: list[Tensor], boxes: Tensor, level: int) -> Tensor:
 
 @pytest.mark.parametrize("family, overrides", [("c4", ["model.box.pool=max"]), ("c4", []), ("fpn", [])])
 @torch.no_grad()
-def test_the_images_features_are_joined_to_each_regions(family, overrides):
+def test_features_of_the_image_are_concatenated_to_those_of_each_region(family, overrides):
     """Pools the image without its padding, in an FPN from the coarsest level that regions use."""
     model = tiny.make(family, False, CONTEXT, *overrides).eval()
     images, boxes = tiny.images((64, 64), (64, 50)), torch.tensor(BOXES)
     maps = model.maps(images)
     scores, _, deltas = model.roi_heads.classify(maps, boxes, images.sizes)
-    coarsest = 1 if family == "fpn" else 0  # of the two levels that regions come from
+    coarsest = 1 if family == "fpn" else 0  # regions come from levels 0 and 1
     whole = described(model, maps, torch.tensor([[0.0, 0, 64, 64], [0, 0, 50, 64]]), coarsest)
     predictor = model.roi_heads.stages[0].predictor
     for number in range(2):

@@ -1,4 +1,4 @@
-"""The mask and keypoint losses of positives that are packed into places shared by the images of a batch."""
+"""Tests mask and keypoint losses of positives that are packed into places shared by the images of a batch."""
 
 from dataclasses import replace
 

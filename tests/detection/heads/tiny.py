@@ -17,7 +17,7 @@ FEATURES = {"cascade": "fpn", "mnc": "c4"}  # features of the families that are 
 
 
 def make(family: str, masks: bool = True, *overrides: str, everything: bool = False) -> Detector:
-    """Builds a narrow ResNet-18 or VGG-16 detector; `everything` samples all anchors and regions: no draw matters."""
+    """Builds a narrow ResNet-18 or VGG-16 detector; `everything` samples all anchors and regions."""
     levels = [[2 * stride] for stride in (4, 8, 16, 32, 64) if stride >= fpn.FINEST_STRIDE]
     sizes = levels if family in ("fpn", "cascade") else [[16, 32, 64]]
     box = {
