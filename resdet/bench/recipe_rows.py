@@ -1,4 +1,4 @@
-"""The rows of two recipes, seed by seed, in a JSON file that a later run of the same comparison continues."""
+"""Results of two recipes, one row per seed and side, in a JSON file that a later run of the comparison resumes."""
 
 import sys
 import time
@@ -20,9 +20,9 @@ Row = dict[str, Any]
 
 
 class RecipeRows:
-    """The rows so far; the file at `path`, if any, always contains them and their summary.
+    """The rows measured so far; the file at `path`, if given, is written with their summary after each row.
 
-    `setting`: what all rows have in common. A file of the same setting keeps its rows; another one is refused.
+    `setting`: the settings that all rows share. A file with the same settings is resumed; any other file is refused.
     """
 
     def __init__(self, path: str | None, setting: Mapping[str, Any]):
@@ -65,8 +65,8 @@ def kept_rows(path: Path, setting: Mapping[str, Any]) -> list[Row]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """Means over the seeds that both sides have, of each side and of the difference, from 0 to 1; with two seeds or
-    more also the standard error of the mean difference."""
+    """Mean metrics of each side and their difference, from 0 to 1, over the seeds that both sides have; for two or more
+    seeds also the standard error of the mean difference."""
     sides = {side: {row["seed"]: row for row in rows if row["side"] == side} for side in (OURS, PEER)}
     seeds = [seed for seed in sides[OURS] if seed in sides[PEER]]
     means: dict[str, Any] = {"seeds": seeds}
@@ -93,7 +93,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def summary_line(means: Mapping[str, Any]) -> str:
-    """The mean difference in points of percent."""
+    """The mean difference in percentage points."""
     if not means["seeds"]:
         return "no seed has the results of both sides"
     errors = means.get("standard_error", {})

@@ -116,7 +116,7 @@ class Server(Process):
         return int(match[1]) / 1000 if match else float("nan")
 
     def cpu_seconds(self) -> float:
-        """Of all its threads, on Linux."""
+        """CPU time of all threads of the server; 0 if not on Linux."""
         files = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
         return sum(int(file.read_text(encoding="utf-8").split()[0]) for file in files) / 1e9
 
@@ -139,7 +139,7 @@ class Clients(Process):
     def side(
         self, case: Case, notes: dict[str, str], clients: int, requests: int, server: Server
     ) -> Callable[[], None]:
-        """A round with this many clients, which adds its percentiles and CPU time to the `notes` of the case."""
+        """A function that runs one round with this many clients and adds latencies and CPU time to `notes`."""
 
         def run() -> None:
             before = server.cpu_seconds()

@@ -1,7 +1,7 @@
-"""Faster R-CNN trained by the recipe of torchvision's references, for as many CPU seconds as another training took.
+"""Trains Faster R-CNN by the recipe of torchvision's references, for a given number of CPU seconds.
 
 SGD, horizontal flips, a linear warmup in the first tenth, milestones at 16/26 and 22/26. Data, ImageNet weights,
-frozen stages and image sizes are those of resdet's side.
+frozen stages and image sizes equal those of resdet's training.
 """
 
 import time
@@ -23,13 +23,13 @@ from resdet.weights import pretrained
 from resdet.weights.layouts.names import resnet_to_torchvision
 
 NETS = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
-WARMUP, WARMUP_START = 0.1, 1e-3  # share of the time; share of the learning rate
-MILESTONES = (16 / 26, 22 / 26)  # shares of the time
+WARMUP, WARMUP_START = 0.1, 1e-3  # share of the training; initial share of the learning rate
+MILESTONES = (16 / 26, 22 / 26)  # shares of the training
 Target = dict[str, Tensor]
 
 
 def train(experiment: DetectionExperiment, budget: float, lr: float) -> dict[str, Any]:
-    """Trains for `budget` CPU seconds of this process, decoding included; returns steps, seconds and COCO's metrics.
+    """Trains for `budget` CPU seconds of this process, including decoding; returns steps, seconds and COCO's metrics.
 
     `experiment`: the data, `model.pretrained`, the sizes of images, the batch and the seed.
     """
@@ -67,13 +67,13 @@ def initial_model(experiment: DetectionExperiment, classes: list[str]) -> Detect
 
 
 def rate(share: float) -> float:
-    """The learning rate relative to its highest, after this share of the training."""
+    """The learning rate after this share of the training, relative to its maximum."""
     warm = WARMUP_START + (1 - WARMUP_START) * min(1.0, share / WARMUP)
     return warm * 0.1 ** sum(share >= milestone for milestone in MILESTONES)
 
 
 def peer_of(model: Detector) -> nn.Module:
-    """torchvision's Faster R-CNN in training mode, with a model's backbone weights, strides and normalization."""
+    """torchvision's Faster R-CNN in training mode, with the backbone weights, strides and normalization of `model`."""
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops import FrozenBatchNorm2d
@@ -82,7 +82,7 @@ def peer_of(model: Detector) -> nn.Module:
     fpn = resnet_fpn_backbone(
         backbone_name=backbone["name"], weights=None, trainable_layers=3, norm_layer=FrozenBatchNorm2d
     )
-    if backbone["stride_in"] == "1x1" and backbone["name"] not in NETS[:2]:  # weights of MSRA and Keras
+    if backbone["stride_in"] == "1x1" and backbone["name"] not in NETS[:2]:  # for the weights of MSRA and Keras
         for stage in (fpn.body.layer2, fpn.body.layer3, fpn.body.layer4):
             stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     state = {resnet_to_torchvision(name): tensor for name, tensor in model.backbone.state_dict().items()}
@@ -106,7 +106,7 @@ def batches(data: Annotations, size: int) -> Iterator[tuple[list[Tensor], list[T
 
 
 def sample(data: Annotations, index: int) -> tuple[Tensor, Target]:
-    """float32 [3, H, W] from 0 to 1; boxes [n, 4] and labels [n] from 1, without crowds, as in the references."""
+    """The image float32 [3, H, W] from 0 to 1; boxes [n, 4] and labels [n], counted from 1, without crowd objects."""
     image = torch.from_numpy(data.image(index).decode()).permute(2, 0, 1).contiguous() / 255
     objects = data.objects(index)
     boxes, labels = (torch.from_numpy(values[~objects.crowd]) for values in (objects.boxes, objects.labels + 1))

@@ -14,7 +14,7 @@ EPILOG = (
     "small_data --data FOLDER --weights FILE` trains on your images by custom.yaml and by torchvision's recipe "
     "(docs/bench.md)."
 )
-OWN_OPTIONS = {  # of the suites that run alone
+OWN_OPTIONS = {  # options of the suites that run alone
     GPU: ("out", "stages", "tiny"),
     SMALL_DATA: ("data", "weights", "steps", "seeds", "share", "size", "peer_lr", "overrides"),
 }

@@ -116,7 +116,7 @@ def keys(words: Sequence[str], beginning: str) -> Iterable[str]:
 
 
 def explained(words: Sequence[str], beginning: str) -> Iterable[str]:
-    """Sections and, after their dot, keys of all tasks."""
+    """Sections and keys of all tasks, at most as deep as the typed prefix."""
     from resdet.config.reference import sections
 
     known = {name for section in sections() for name in (section.path, *(key.key for key in section.keys))}

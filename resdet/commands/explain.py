@@ -1,4 +1,4 @@
-"""`resdet config --explain` and the page docs/config.md: the keys of configs with type, default and meaning."""
+"""Prints config keys with type, default and meaning: `resdet config --explain` and the page docs/config.md."""
 
 import textwrap
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ WIDTH = 100
 
 
 def explain(prefix: str = "", markdown: bool = False, json_path: str | None = None) -> None:
-    """Prints the keys of a section, or one key, of all tasks that have it; all keys without prefix."""
+    """Prints a key, or the keys of a section, for all tasks that have it; without `prefix`, all keys."""
     chosen = below(prefix)
     print(page(chosen) if markdown else "\n\n".join(text_of(section) for section in chosen))
     write_json(json_path, [entry(section, key) for section in chosen for key in section.keys])
 
 
 def below(prefix: str) -> list[Section]:
-    """The sections with their keys that have the prefix."""
+    """The sections with only the keys that equal the prefix or are below it."""
     everything = sections()
     chosen = [
         Section(each.path, each.users, each.about, keys)

@@ -1,7 +1,7 @@
-"""`resdet bench small_data`: the recipe of custom.yaml beside that of torchvision's references, on data of one's own.
+"""`resdet bench small_data`: compares the recipes of custom.yaml and of torchvision's references on the user's data.
 
-Both sides train Faster R-CNN from the same ImageNet weights on the same images. resdet takes a number of steps in
-fp32; torchvision then trains for as many CPU seconds.
+Both sides train Faster R-CNN from the same ImageNet weights on the same images. resdet trains for a number of steps in
+fp32; torchvision then trains for the same CPU time.
 """
 
 import time
@@ -25,18 +25,18 @@ from resdet.errors import ConfigError, DataError
 from resdet.files.atomic import write_json
 from resdet.timing import torch_threads
 
-BATCH = 2  # images a step
+BATCH = 2  # images per step
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all rows of a comparison have in common."""
+    """The settings that all rows of a comparison share."""
 
     data: str  # a folder that custom.yaml recognizes
-    weights: str  # of an ImageNet classifier
-    overrides: list[str] = field(default_factory=list)  # of custom.yaml
-    steps: int = 80  # of resdet
-    share: float = 1.0  # of the training images
+    weights: str  # file of an ImageNet classifier
+    overrides: list[str] = field(default_factory=list)  # settings that override custom.yaml
+    steps: int = 80  # training steps of resdet
+    share: float = 1.0  # share of the training images
     size: list[int] = field(default_factory=lambda: [320, 427])  # shorter and longest side of the images
     peer_lr: float = 0.01
     threads: int = 1
@@ -52,7 +52,7 @@ class Setting:
 def small_data(setting: Setting, seeds: Sequence[int], json_path: str | None = None) -> dict[str, Any]:
     """Trains both sides with each seed; prints the rows and their mean difference, and returns them.
 
-    The file `json_path` is written after each training; rows that it has already are not measured again.
+    The file `json_path` is written after each training; rows that it already contains are not measured again.
     """
     rows = RecipeRows(json_path, asdict(setting))
     with torch_threads(setting.threads):
@@ -64,7 +64,7 @@ def small_data(setting: Setting, seeds: Sequence[int], json_path: str | None = N
 
 
 def measure(rows: RecipeRows, setting: Setting, seed: int) -> None:
-    """Adds the rows of a seed that are missing."""
+    """Measures and adds the missing rows of a seed."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         experiment = experiment_of(setting, seed, folder)
@@ -80,7 +80,7 @@ def measure(rows: RecipeRows, setting: Setting, seed: int) -> None:
 
 
 def experiment_of(setting: Setting, seed: int, folder: Path) -> DetectionExperiment:
-    """custom.yaml for a seed; `folder` gets the COCO files of a share of the images."""
+    """The experiment of custom.yaml for a seed; if `share` is below 1, writes COCO files of the images to `folder`."""
     short, longest = setting.size
     values = {
         "model.input.min_size": short, "model.input.max_size": longest, "data.augment.min_size": [short],
@@ -119,7 +119,7 @@ def train_ours(experiment: DetectionExperiment, folder: Path) -> dict[str, Any]:
 
 
 class Stopwatch(Callback):
-    """Steps, and CPU seconds of this process from the first step to the end of the last one."""
+    """Counts steps, and CPU seconds of this process from the start of training to the end of the last step."""
 
     steps, seconds = 0, 0.0
 

@@ -64,7 +64,7 @@ def allow_auto(definitions: dict[str, Any], kinds: list[type], task: type[Experi
 
 
 def describe(definitions: dict[str, Any]) -> None:
-    """Adds the meaning of each key, which editors show."""
+    """Adds the meaning of each key as its description, which editors show."""
     for kind in {use.kind for uses in places().values() for use in uses}:
         for key, value in definitions[kind.__name__]["properties"].items():
             if meaning := meaning_of(kind, key):

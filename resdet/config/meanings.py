@@ -1,4 +1,4 @@
-"""What each key of a config means: the comments of its dataclass, behind the field or on the lines above it."""
+"""Reads the meaning of each config key from the comment of its dataclass field, after it or on the lines above."""
 
 import ast
 import inspect
@@ -10,7 +10,7 @@ from types import ModuleType
 
 
 def meaning_of(kind: type, key: str) -> str:
-    """The comment of a field, of the nearest base class that has one; empty if none has."""
+    """The comment of a field, from the first class in the MRO that has one; empty if none has."""
     return next((meaning for base in kind.__mro__ if (meaning := meanings(base).get(key))), "")
 
 
@@ -22,7 +22,7 @@ def meanings(kind: type) -> dict[str, str]:
 
 @cache
 def commented_fields(module: ModuleType) -> dict[str, dict[str, str]]:
-    """{class: {field: comment}} of a module; empty for one without source, such as a prompt."""
+    """{class: {field: comment}} of a module; empty for a module without source, such as a prompt."""
     try:
         source = inspect.getsource(module)
     except (OSError, TypeError):
@@ -42,7 +42,7 @@ def commented_fields(module: ModuleType) -> dict[str, dict[str, str]]:
 
 
 def comment_of(field: ast.AnnAssign, comments: dict[int, str], code: set[int]) -> str:
-    """The comments on the lines of a field, and on the lines above it that have nothing else."""
+    """The comments on the lines of a field, and on the comment-only lines above it."""
     first = field.lineno
     while first - 1 in comments and first - 1 not in code:
         first -= 1

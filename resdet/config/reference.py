@@ -1,4 +1,4 @@
-"""All keys of all tasks with type, default and meaning, from the dataclasses of the sections."""
+"""Collects the keys of all tasks with type, default and meaning from the dataclasses of the sections."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,28 +16,28 @@ from resdet.necks.config import necks
 
 TYPES = {int: "integer", float: "number", bool: "`true` or `false`", str: "text", NoneType: "`null`", dict: "mapping"}
 TIMM = "timm/NAME"
-LISTED = 8  # names in a title
-HIDDEN = {"auto"}  # written as the value of the keys that it lists
+LISTED = 8  # maximum number of names in a title
+HIDDEN = {"auto"}  # internal; the keys that it lists have the value `auto` in a config file
 
 
 @dataclass(frozen=True)
 class Use:
-    """A dataclass at the place of a section, in a task, below a name that selects it (empty in other sections)."""
+    """A dataclass of a section in a task; `name` is the value of `name` that selects it, empty if nothing does."""
 
     kind: type
     task: str
     name: str
-    values: Any  # an instance, with the defaults of this place
+    values: Any  # an instance with the defaults of this section and task
 
     @property
     def user(self) -> str:
-        """Who has these keys: a name of the section, or a task."""
+        """The selecting name, or else the task."""
         return self.name or self.task
 
 
 @dataclass
 class Key:
-    """A key with everything that differs between its users."""
+    """A key with the types and defaults of all its users: tasks, or names that select its section."""
 
     key: str
     meaning: str
@@ -53,7 +53,7 @@ class Key:
 
 @dataclass
 class Section:
-    """The keys at a path that the same users have."""
+    """Keys at a path that have the same users."""
 
     path: str
     users: tuple[str, ...]  # empty: all
@@ -76,7 +76,7 @@ def places() -> dict[str, list[Use]]:
 
 
 def collect(use: Use, path: str, uses_at: dict[str, list[Use]]) -> None:
-    """Adds a section and those below it."""
+    """Adds a section and its subsections."""
     uses_at.setdefault(path, []).append(use)
     for each in fields(use.kind):
         below = f"{path}.{each.name}" if path else each.name
@@ -85,7 +85,7 @@ def collect(use: Use, path: str, uses_at: dict[str, list[Use]]) -> None:
 
 
 def variants(use: Use, path: str, key: str) -> Iterator[tuple[type, str, Any]]:
-    """Dataclass, name and defaults of each form that a field can have; nothing for fields that are no sections."""
+    """Dataclass, name and defaults of each variant of a section; nothing for fields that are not sections."""
     default = section_type(use.kind, key)
     if path in VARIANTS and default is not None:
         for name, kind in named(path, experiments[use.task]).items():
@@ -96,7 +96,7 @@ def variants(use: Use, path: str, key: str) -> Iterator[tuple[type, str, Any]]:
 
 
 def named(path: str, task: type[Experiment]) -> Mapping[str, type]:
-    """{name: dataclass} of a section in VARIANTS, for a task."""
+    """{name: dataclass} of the variants of a section in VARIANTS, for a task."""
     if path == "data":
         return {name: formats[name] for name in formats if issubclass(formats[name], task.data_kinds)}
     if path == "model.neck":
@@ -105,7 +105,7 @@ def named(path: str, task: type[Experiment]) -> Mapping[str, type]:
 
 
 def sections_at(path: str, uses: Sequence[Use]) -> Iterator[Section]:
-    """The sections at a path: keys with the same users stand together."""
+    """The sections at a path, one for each set of users with common keys."""
     everyone = users_of(uses)
     keys: dict[tuple[type, str, str], Key] = {}
     origins: dict[tuple[type, str, str], list[Use]] = {}
@@ -126,7 +126,7 @@ def sections_at(path: str, uses: Sequence[Use]) -> Iterator[Section]:
 
 
 def add(key: Key, path: str, each: Field[Any], use: Use) -> None:
-    """Adds type and default of one user."""
+    """Adds type and default of one user to a key."""
     key.hints[hints_of(use.kind)[each.name]] = None
     if key.key == "task":
         key.defaults[""] = MISSING
@@ -146,7 +146,7 @@ def default_name(path: str, use: Use) -> str:
 
 
 def is_section(kind: type, key: str) -> bool:
-    """Whether the value is always a mapping of further keys, which has sections of its own."""
+    """Whether the field is always a section, never null."""
     return section_type(kind, key) is not None and not takes_null(kind, key)
 
 
@@ -165,7 +165,7 @@ def first_owner(kind: type, key: str) -> type:
 
 
 def about_of(uses: Sequence[Use], owners: Sequence[type]) -> str:
-    """The docstring of the class that all of them use, or of the most special class that defines their keys."""
+    """The first paragraph of the docstring of the common class, or else of the most derived class that owns a key."""
     kinds = {use.kind for use in uses}
     kind = kinds.pop() if len(kinds) == 1 else max(owners, key=lambda owner: len(owner.__mro__))
     return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
@@ -203,7 +203,7 @@ def plural(hint: Any) -> str:
 
 
 def defaults_of(key: Key) -> dict[str, tuple[str, ...]]:
-    """{default in YAML: the users that have it}; no users if all have the same."""
+    """{default in YAML: its users}; without users if all have the same default."""
     users: dict[str, list[str]] = {}
     for user, value in key.defaults.items():
         users.setdefault(yaml_text(value), []).append(user)
@@ -222,7 +222,7 @@ def yaml_text(value: Any) -> str:
 
 
 def name_of(section: Section) -> str:
-    """The tasks of a section, or the names that select its keys; empty if all have it."""
+    """The tasks or selecting names of a section, separated by commas; empty if all tasks have it."""
     root = next((path for path in VARIANTS if f"{section.path}.".startswith(f"{path}.")), None)
     if root is None:
         return ", ".join(section.users)

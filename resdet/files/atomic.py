@@ -67,7 +67,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_parts(path: str | Path, parts: Iterable[str]) -> None:
-    """Writes a text that need not be in memory as a whole."""
+    """Writes a text in parts, so that it is never in memory as a whole."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:

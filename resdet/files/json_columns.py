@@ -66,7 +66,7 @@ class JsonColumns:
             yield tuple([entry.get(key) for entry in self._rest] for key in keys)
 
     def pop(self, key: str) -> Iterator[list[Any]]:
-        """Removes a key; its values, as those of `values`, of which each block is freed after it is read."""
+        """Removes a key; its values in blocks, each of which is freed once read."""
         packed = [block.pop(key, None) for block in self._blocks]
         rest = [entry.pop(key, None) for entry in self._rest]
         self._unpacked = (-1, [])
@@ -85,7 +85,7 @@ def _without_null(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 class JsonTexts:
-    """A list of objects, each as JSON text; entries that are no objects count as empty ones."""
+    """A list of objects stored as JSON texts; entries of other types are replaced by empty objects."""
 
     def __init__(self) -> None:
         self._texts: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Files at an address: s3://, gs://, https:// and others that fsspec opens. Each request has a time-out and retries."""
+"""Reads files at addresses that fsspec opens, such as s3:// and https://; requests have a time-out and retries."""
 
 import functools
 import io
@@ -14,8 +14,8 @@ from typing import IO, Any, TypeVar, cast
 
 from resdet.errors import DataError, DownloadError, Error
 
-TIMEOUT = 60.0  # seconds of a request
-FOLDER_TIMEOUT = 600.0  # seconds of the list of a folder, which may be a million files
+TIMEOUT = 60.0  # seconds per request
+FOLDER_TIMEOUT = 600.0  # seconds for listing a folder, which may have a million files
 PAUSES = (1.0, 3.0, 9.0)  # seconds before each retry
 CHUNK = 2**24  # bytes of a request for a part of a large file
 BUFFER = 2**22  # bytes that are read ahead in an open file
@@ -28,8 +28,8 @@ def is_address(root: str | Path) -> bool:
 
 
 def fetch(address: str, offset: int = 0, size: int | None = None, crc: int | None = None) -> bytes:
-    """A remote file, or `size` bytes of it, with retries; a DownloadError if the storage fails, FileNotFoundError if
-    there is none."""
+    """A remote file, or `size` bytes from `offset`, with retries; raises a DownloadError if the storage fails, and
+    FileNotFoundError if the file is missing."""
     if size == 0:
         return b""
 
@@ -46,9 +46,9 @@ def fetch(address: str, offset: int = 0, size: int | None = None, crc: int | Non
 
 
 def find(address: str) -> list[str]:
-    """The addresses of the files at any depth below an address, or its own, if it is a file; with retries, as `fetch`.
+    """The addresses of all files below an address, or the address itself if it is a file; with retries, as `fetch`.
 
-    Folder by folder: `find` of fsspec leaves out what it cannot list.
+    Lists folder by folder, since fsspec's `find` silently omits folders that it cannot list.
     """
     files, path = _retried(address, lambda: _file_system(address))
     if _retried(address, lambda: files.info(path))["type"] == "file":
@@ -68,7 +68,7 @@ def find(address: str) -> list[str]:
 
 
 def open_file(address: str) -> IO[bytes]:
-    """A remote file, which is read by ranges, with retries; whole, if its size is unknown."""
+    """Opens a remote file that is read in ranges, with retries; reads it as a whole if its size is unknown."""
     files, path = _retried(address, lambda: _file_system(address))
     size = _retried(f"the size of {address}", lambda: files.size(path))
     if size is None:
@@ -103,7 +103,7 @@ class _Ranges(io.RawIOBase):
 
 
 def _retried(what: str, read: Callable[[], T], seconds: float | None = None) -> T:
-    """The result of `read`, called again after failures; FileNotFoundError and our own errors pass."""
+    """The result of `read`, called again after failures; raises FileNotFoundError and resdet's errors at once."""
     for pause in (*PAUSES, None):
         try:
             return _within(seconds or TIMEOUT, read)
@@ -122,14 +122,14 @@ def _retried(what: str, read: Callable[[], T], seconds: float | None = None) -> 
 
 
 def _is_missing(error: Exception) -> bool:
-    """Whether there is no such file. Of HTTP servers, fsspec makes a FileNotFoundError of any fault."""
+    """Whether the file is missing; for HTTP servers, fsspec raises FileNotFoundError on any fault."""
     cause = error.__cause__
     faulty = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
     return isinstance(error, FileNotFoundError) and not faulty and getattr(cause, "status", 404) == 404
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Calls in a thread, as not all kinds of storage have a time-out; a TimeoutError if it takes longer."""
+    """The result of `call`, run in a thread, since some storage has no time-out; a TimeoutError if it takes longer."""
     done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:

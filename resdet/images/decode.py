@@ -87,7 +87,7 @@ class EncodedImage:
 
     @cached_property
     def declared(self) -> Header | None:
-        """The header, which may be that of a damaged file; None for a format without, and for no image."""
+        """The header, also of a damaged image; None if `read_header` does not support the format."""
         return read_header(self.data)
 
     @cached_property

@@ -30,7 +30,7 @@ def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
 def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | None = None) -> list[Path]:
     """Plots error over step, one color per run: training thin and dashed, validation bold.
 
-    The axis ends at `top`, or where the curves do if one of them does not come below it.
+    The error axis ends at `top` if every curve falls below it; otherwise it includes all values.
     """
     lines = []
     for number, (name, folder) in enumerate(runs.items()):

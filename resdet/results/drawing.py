@@ -33,8 +33,8 @@ def draw(
 ) -> np.ndarray:
     """Returns a copy of the image uint8 [H, W, 3], `scale` times as large, with n detections drawn, the first on top.
 
-    boxes: [n, 4] xyxy in pixels, may reach beyond the image; labels: [n], for the colors, or `apart` of them; masks: n
-    of bool [H, W], each accessed once. A caption lies where it covers no other caption and little of the objects; one
+    boxes: [n, 4] xyxy in pixels, may reach beyond the image; labels: [n], which select the colors (see `apart`); masks:
+    n of bool [H, W], each accessed once. A caption lies where it covers no other caption and little of the objects; one
     without such a place is left out.
     """
     canvas = enlarged(pixels, scale)
@@ -105,7 +105,7 @@ def fitted(pixels: np.ndarray) -> np.ndarray:
 
 
 def apart(labels: Sequence[int]) -> Sequence[int]:
-    """Labels to color by that tell objects apart: if all are of one class, a number for each object."""
+    """Labels for the colors: the given ones, or a number for each object if all have the same class."""
     return range(len(labels)) if len(set(labels)) == 1 < len(labels) else labels
 
 

@@ -100,7 +100,7 @@ def compile_coco(content: Any, problems: Problems, measured: Measured, keypoints
 
 
 def _segmentations(annotations: Records, rows: np.ndarray) -> Iterator[Any]:
-    """Those of some rows, ascending; removes them from the annotations."""
+    """The segmentations of the `rows` in ascending order; removes all segmentations from the annotations."""
     kept = np.zeros(len(annotations), bool)
     kept[rows] = True
     return itertools.compress(itertools.chain.from_iterable(annotations.pop("segmentation")), kept.tolist())

@@ -102,12 +102,14 @@ def compile_annotations(raw: RawAnnotations, classes: dict[int, str], problems: 
 def _check_segments(
     raw: RawAnnotations, sizes: np.ndarray, valid: np.ndarray, order: np.ndarray, problems: Problems, noun: str
 ) -> tuple[Arrays, np.ndarray]:
-    """The columns of the segments of the objects `order`, the `valid` [M] ones by image, and good [n]. `sizes` [M, 2]
-    are those of their images."""
+    """The segment columns of the n valid objects, sorted by image, and good [n].
+
+    valid: [M]; order: [n], rows of the valid objects by image; sizes: [M, 2], of the objects' images.
+    """
     segments, bad = SegmentColumns.pack(compress(raw.segmentations, valid.tolist()), sizes[valid])
     if not bad:
         return SegmentColumns.without(len(order)), np.ones(len(order), bool)
-    places = (np.cumsum(valid) - 1)[order]  # of the objects in `segments`
+    places = (np.cumsum(valid) - 1)[order]  # positions of the objects in `segments`
     faults = [(k, bad[place]) for k, place in zip(order.tolist(), places.tolist()) if bad[place]]
     for kind in dict.fromkeys(problem for _, problem in faults):
         problems.leave_out(noun, [raw.names[k] for k, problem in faults if problem == kind], str(kind))

@@ -54,7 +54,7 @@ class SegmentColumns:
 
     @classmethod
     def take(cls, arrays: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays of the objects `order` int64 [m]."""
+        """The arrays of the objects with the indices `order` int64 [m]."""
         if np.array_equal(order, np.arange(len(arrays["parts"]) - 1)):
             return arrays
         rings, parts = _gathered(np.diff(arrays["rings"]), arrays["parts"], order)
@@ -91,8 +91,10 @@ class SegmentColumns:
 
 
 def _packed(segmentations: list[Any], sizes: np.ndarray) -> tuple[Any, ...]:
-    """Points float32 [P, 2], points per ring [R], rings per object [n], runs uint32, runs per object [n], problems [n];
-    of a few objects, as they take several times this memory meanwhile."""
+    """Points float32 [P, 2], points per ring [R], rings per object [n], runs uint32, runs per object [n], problems [n].
+
+    Only for a few objects at a time, since intermediate lists take several times this memory.
+    """
     masked = [isinstance(segmentation, dict) for segmentation in segmentations]
     outlines = [None if mask else segmentation for mask, segmentation in zip(masked, segmentations)]
     points, rings, parts, polygon_problems = _outlines(outlines, sizes)
@@ -102,7 +104,7 @@ def _packed(segmentations: list[Any], sizes: np.ndarray) -> tuple[Any, ...]:
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """The parts one after the other; empties the list."""
+    """Concatenates the parts and empties the list, which frees each part once it is copied."""
     joined = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
     end = len(joined)
     while parts:
@@ -113,13 +115,13 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _gathered(values: np.ndarray, offsets: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values of the objects `order`, whose values lie between `offsets` [n + 1]; and their number per object."""
+    """The values of the objects `order`, and their number per object; those of object i start at offsets[i]."""
     counts = np.diff(offsets)[order]
     return _spans(values, offsets[order], counts), counts
 
 
 def _spans(values: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The values from each start on, `counts` of them, one span after the other."""
+    """Concatenates the spans values[start : start + count]."""
     gathered = np.empty((int(counts.sum()), *values.shape[1:]), values.dtype)
     end = 0
     for k in range(0, len(starts), SPANS):

@@ -49,7 +49,7 @@ class Records:
             yield tuple([entry.get(key) for entry in self.entries] for key in keys)
 
     def pop(self, key: str) -> Iterator[list[Any]]:
-        """The values of a key, None if missing, in blocks; those of a large file are removed as they are read."""
+        """Blocks of the values of a key, None if missing; for large files removes the key and frees read blocks."""
         return self.entries.pop(key) if isinstance(self.entries, JsonColumns) else iter([self.values(key)])
 
     def column(self, convert: Callable[..., np.ndarray], *keys: str) -> np.ndarray:

@@ -152,7 +152,7 @@ def select_images(content: Content, keep: list[bool]) -> Content:
 
 
 def sample_images(content: Content, count: int, seed: int | None = None) -> Content:
-    """The content with at most `count` of its images, chosen by their names: the same at each call with this seed."""
+    """The content with at most `count` images, chosen by a hash of seed and file name: the same at each call."""
     salt = "" if seed is None else f"{seed} "
     key = lambda image: hashlib.sha256((salt + PurePath(file_name(image) or "").name).encode()).digest()
     chosen = {image["id"] for image in sorted(content["images"], key=key)[:count]}

@@ -41,7 +41,7 @@ METADATA = "metadata.json"
 DETECTIONS, POLYLINES, KEYPOINTS = "Detections", "Polylines", "Keypoints"  # kinds of fields
 LISTS = {DETECTIONS: "detections", POLYLINES: "polylines", KEYPOINTS: "keypoints"}  # key of the labels in a field
 GROUND_TRUTH = "ground_truth"
-PREDICTED = re.compile("predict", re.IGNORECASE)  # in the name of a field that is no ground truth
+PREDICTED = re.compile("predict", re.IGNORECASE)  # in the names of fields with predictions
 SAMPLE = re.compile(rb'"filepath"\s*:\s*("(?:[^"\\]|\\.)*")(?:\s*,\s*"tags"\s*:\s*\[([^\]]*)\])?')
 TAG = re.compile(rb'"([A-Za-z]+)"')
 SIDES = 4  # numbers of a box
@@ -78,7 +78,7 @@ class Export:
 
     @cached_property
     def field_of(self) -> dict[str, str]:
-        """The field to read of each kind that has one; of polylines and keypoints none of predictions."""
+        """{kind: the field to read}; fields of predicted polylines and keypoints are ignored."""
         chosen = {}
         for kind in LISTS:
             fields = self.fields(kind)
@@ -90,7 +90,7 @@ class Export:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is open which field to read."""
+        """Whether the field to read is ambiguous or missing."""
         return not self.field_of or (DETECTIONS not in self.field_of and bool(self.fields(DETECTIONS)))
 
     @property
@@ -151,7 +151,7 @@ class _Reader:
         self.layout, self.split, self.collector = layout, split, collector
         self.left_out: dict[tuple[str, str], list[str]] = defaultdict(list)
         self.pending: list[Pending] = []
-        self.labels: list[str] = []  # of the keypoints
+        self.labels: list[str] = []  # names of the keypoints
         self.edges: list[list[int]] = []
 
     def read(self, export: Export, file: str) -> None:
@@ -168,7 +168,7 @@ class _Reader:
                 self._add_objects(samples[row], number, size, image, export)
 
     def content(self) -> dict[str, Any]:
-        """The split in COCO's format, after all files; reports what was left out."""
+        """The split in COCO's format, after all files are read; reports the entries that were left out."""
         others = add_keypoints(self.collector, self.pending, self.labels)
         self.left_out["keypoint", "another number of points than the skeleton or most others"] = others
         for (noun, problem), places in self.left_out.items():
@@ -180,7 +180,7 @@ class _Reader:
     def _add_objects(
         self, sample: Mapping[str, Any], number: int, size: tuple[int, int], image: str, export: Export
     ) -> None:
-        """Adds the detections of a sample, then its polylines, and keeps its keypoints."""
+        """Adds the detections of a sample, then its polylines, and stores its keypoints until all files are read."""
         objects: list[Found] = []
         if KEYPOINTS in export.field_of and not self.labels:
             self.labels, self.edges = skeleton_of(export.metadata, export.field_of[KEYPOINTS])

@@ -1,8 +1,8 @@
-"""Polylines and keypoints of FiftyOne, beside its detections.
+"""Matches FiftyOne's polylines and keypoints to its detections.
 
-Points are x and y as fractions of the image; a missing keypoint has NaN. Both kinds name no box: the detection of an
-object is that of the same `instance`, or else the one with the same label whose box fits; without one, the object has
-the box around its points.
+Points are x and y as fractions of the image; a missing keypoint is NaN. Neither kind has boxes: each entry is matched
+to the detection of the same `instance`, or else to one with the same label whose box fits. Without a match it becomes
+an object with the box around its points.
 """
 
 import math
@@ -16,14 +16,14 @@ from resdet.detection.data.keypoints import KeypointNames
 from resdet.detection.formats.collector import Box, Collector, number_in
 
 LABELED = 2  # COCO's visibility
-MIN_IOU = 0.75  # of the box of a detection and that around the polygons of the same object
+MIN_IOU = 0.75  # between the box of a detection and that around its polygons
 MARGIN = 1.0  # pixels that keypoints may lie outside of the box of their detection
 Points = list[tuple[float, float]]
 
 
 @dataclass
 class Found:
-    """An object of an image: its annotation in COCO's format, where an instance or a label may find it."""
+    """An object that polylines and keypoints can be matched to, with its annotation in COCO's format."""
 
     label: str
     box: Box  # xyxy
@@ -33,7 +33,7 @@ class Found:
 
 @dataclass
 class Pending:
-    """Keypoints whose number is to be compared with that of the others."""
+    """Keypoints that are added after all files are read, if they have the common number of points."""
 
     image: int
     label: str
@@ -44,13 +44,13 @@ class Pending:
 
 
 def instance_of(entry: Mapping[str, Any]) -> str | None:
-    """What the labels of one object have in common."""
+    """The id that all entries of one object share."""
     instance = entry.get("instance")
     return str(instance["_id"]) if isinstance(instance, Mapping) and instance.get("_id") else None
 
 
 def points_of(given: Any, size: tuple[int, int]) -> Points | None:
-    """Points in pixels, NaN where a number is missing; None for anything but a list of pairs."""
+    """Points in pixels, NaN where a number is missing; None if `given` is not a list of pairs."""
     if not isinstance(given, list) or not given or not all(isinstance(pair, list) and len(pair) == 2 for pair in given):
         return None
     return [(number_in(x) * size[0], number_in(y) * size[1]) for x, y in given]
@@ -71,14 +71,14 @@ def rings_of(entry: Mapping[str, Any], size: tuple[int, int]) -> list[list[float
 
 
 def with_polygons(objects: Sequence[Found], label: str, box: Box, instance: str | None) -> Found | None:
-    """The detection of these polygons."""
+    """The detection without polygons of the same instance, or else that of the same label with the highest IoU."""
     free = [found for found in objects if "segmentation" not in found.annotation]
     fits = [found for found in free if found.label == label and iou(found.box, box) >= MIN_IOU]
     return _same(free, instance) or max(fits, key=lambda found: iou(found.box, box), default=None)
 
 
 def with_points(objects: Sequence[Found], label: str, points: Points, instance: str | None) -> Found | None:
-    """The detection of these keypoints: the smallest one around them."""
+    """The detection without keypoints of the same instance, or else the smallest of the same label around them."""
     free = [found for found in objects if "keypoints" not in found.annotation]
     box = around(points)
     fits = [found for found in free if found.label == label and _holds(found.box, box)]
@@ -86,8 +86,10 @@ def with_points(objects: Sequence[Found], label: str, points: Points, instance: 
 
 
 def add_keypoints(collector: Collector, pending: Sequence[Pending], labels: Sequence[str]) -> list[str]:
-    """Adds the keypoints to their objects; returns the places of those with another number of points, which are left
-    out: that of the `labels` of the skeleton, or else the most frequent one."""
+    """Adds the keypoints to their objects; returns the places of those that are left out.
+
+    The number of points must be that of the skeleton's `labels`, or else the most frequent one.
+    """
     count = len(labels) or next((number for number, _ in count_points(pending).most_common(1)), 0)
     other = []
     for own in pending:
@@ -115,7 +117,7 @@ def to_coco(points: Points) -> dict[str, Any]:
 
 
 def declare_keypoints(content: dict[str, Any], labels: Sequence[str], edges: Sequence[Sequence[int]]) -> None:
-    """Names the keypoints in the categories whose objects have some; by number, if the skeleton does not."""
+    """Adds names of keypoints to the categories whose objects have some; numbered names if `labels` is empty."""
     with_some = {entry["category_id"]: entry["keypoints"] for entry in content["annotations"] if "keypoints" in entry}
     if not with_some:
         return
@@ -128,7 +130,7 @@ def declare_keypoints(content: dict[str, Any], labels: Sequence[str], edges: Seq
 
 
 def skeleton_of(metadata: Mapping[str, Any], name: str | None) -> tuple[list[str], list[list[int]]]:
-    """The labels and the edges of the skeleton of a field, both empty without a valid one."""
+    """The labels and the edges of the skeleton of a field; empty if missing or invalid."""
     by_field = metadata.get("skeletons")
     given = by_field.get(name) if isinstance(by_field, Mapping) else None
     given = given or metadata.get("default_skeleton")
@@ -141,7 +143,7 @@ def skeleton_of(metadata: Mapping[str, Any], name: str | None) -> tuple[list[str
 
 
 def around(points: Sequence[tuple[float, float]]) -> Box:
-    """The box around the points that are there."""
+    """The box around the points that are not NaN."""
     xs, ys = zip(*(point for point in points if all(map(math.isfinite, point))))
     return min(xs), min(ys), max(xs), max(ys)
 

@@ -1,4 +1,4 @@
-"""The images of a split with their objects, one at a time: of a COCO file in about its memory."""
+"""Reads the images of a split with their objects one at a time; a COCO file takes about its size in memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -18,8 +18,8 @@ class Scenes:
     """N images with their objects, as dicts of COCO's format with absolute paths as `file_name`."""
 
     def __init__(self, content: Content, images: np.ndarray, objects: np.ndarray, starts: np.ndarray):
-        """`images` [N] are rows of content["images"]; those of the objects of image i are objects[starts[i] :
-        starts[i + 1]]."""
+        """`images` [N]: rows of content["images"]. The rows of image i's objects in content["annotations"] are
+        objects[starts[i] : starts[i + 1]]."""
         self.content, self.images, self.rows, self.starts = content, images, objects, starts
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class Scenes:
         return [self.content["annotations"][row] for row in self.rows[self.starts[i] : self.starts[i + 1]].tolist()]
 
     def texts(self, file_names: Mapping[int, str]) -> Iterator[str]:
-        """The parts of the text of a COCO file with the images that have a name, and their objects."""
+        """The text of a COCO file in parts, with only the images in `file_names` and their objects."""
         images = (compact(self.image(i) | {"file_name": file_names[i]}) for i in sorted(file_names))
         kept = np.zeros(len(self), bool)
         kept[list(file_names)] = True
@@ -61,7 +61,7 @@ def _joined(entries: Iterator[str]) -> Iterator[str]:
 
 
 class FileScenes(Scenes):
-    """The usable images and objects of a COCO file, with all sizes."""
+    """The usable images and objects of a COCO file; image sizes are never missing."""
 
     def __init__(self, file: Path, folder: Path):
         source = open_coco(file, folder)
@@ -77,7 +77,7 @@ class FileScenes(Scenes):
 
 
 def of_content(content: Content) -> Scenes:
-    """Those of a valid content."""
+    """The scenes of a valid COCO dict."""
     rows = {image["id"]: row for row, image in enumerate(content["images"])}
     owners = np.array([rows[entry["image_id"]] for entry in content["annotations"]], np.int64)
     starts = np.append(0, np.cumsum(np.bincount(owners, minlength=len(rows))))
@@ -85,7 +85,7 @@ def of_content(content: Content) -> Scenes:
 
 
 def scenes_of(data: DataSet) -> dict[str, Callable[[], Scenes]]:
-    """The splits of a data set, each opened when it is called."""
+    """{split: function that opens its scenes} of a data set."""
     if data.layout.as_is:
         return {split: partial(FileScenes, *data.layout.coco_file(split)) for split in data.splits}
     return {split: partial(of_content, content) for split, content in gather(data).items()}
