@@ -128,27 +128,27 @@ def result_of(entry: dict[str, Any], source: Source) -> Result | Classification:
     if "names" in entry:
         scores, labels = np.array(entry["scores"], np.float32), np.array(entry["labels"], np.int64)
         return Classification(labels, scores, entry["names"], image)
-    found = entry["detections"]
-    names = list(found[0].get("keypoints", ())) if found else []
-    points = [[each["keypoints"][name] for name in names] for each in found] if "skeleton" in entry else None
-    rles: list[RLE] | None = [each["segmentation"] for each in found] if has_masks(found) else None
+    detections = entry["detections"]
+    names = list(detections[0].get("keypoints", ())) if detections else []
+    points = [[each["keypoints"][name] for name in names] for each in detections] if "skeleton" in entry else None
+    rles: list[RLE] | None = [each["segmentation"] for each in detections] if has_masks(detections) else None
     return Result(
-        boxes=np.array([each["box"] for each in found], np.float32).reshape(-1, 4),
-        scores=np.array([each["score"] for each in found], np.float32),
-        labels=np.array([each["label"] for each in found], np.int64),
-        names=[each["name"] for each in found],
-        category_ids=np.array([each["category_id"] for each in found], np.int64),
+        boxes=np.array([each["box"] for each in detections], np.float32).reshape(-1, 4),
+        scores=np.array([each["score"] for each in detections], np.float32),
+        labels=np.array([each["label"] for each in detections], np.int64),
+        names=[each["name"] for each in detections],
+        category_ids=np.array([each["category_id"] for each in detections], np.int64),
         size=(entry["height"], entry["width"]),
         image=image,
         rles=rles,
-        keypoints=None if points is None else np.array(points, np.float32).reshape(len(found), -1, 3),
+        keypoints=None if points is None else np.array(points, np.float32).reshape(len(detections), -1, 3),
         keypoint_names=names,
         skeleton=[(a, b) for a, b in entry.get("skeleton", ())],
     )
 
 
-def has_masks(found: Sequence[dict[str, Any]]) -> bool:
-    return any("segmentation" in each for each in found)
+def has_masks(detections: Sequence[dict[str, Any]]) -> bool:
+    return any("segmentation" in each for each in detections)
 
 
 def groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

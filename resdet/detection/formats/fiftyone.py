@@ -20,7 +20,7 @@ from typing import Any
 from resdet.detection.formats.collector import Collector, number_in, read_text, size_in
 from resdet.detection.formats.fiftyone_mask import has_mask, mask_of, rle_of_mask
 from resdet.detection.formats.fiftyone_shapes import (
-    Found,
+    Instance,
     Pending,
     add_keypoints,
     around,
@@ -73,8 +73,8 @@ class Export:
         """The fields of a kind."""
         fields = self.metadata.get("sample_fields")
         entries = [entry for entry in fields if isinstance(entry, Mapping)] if isinstance(fields, list) else []
-        found = [entry.get("name") for entry in entries if str(entry.get("embedded_doc_type")).endswith(f".{kind}")]
-        return [name for name in found if isinstance(name, str)]
+        names = [entry.get("name") for entry in entries if str(entry.get("embedded_doc_type")).endswith(f".{kind}")]
+        return [name for name in names if isinstance(name, str)]
 
     @cached_property
     def field_of(self) -> dict[str, str]:
@@ -126,8 +126,8 @@ class FiftyOne:
         counts = {file: _count(folder, file) for file in files}
         splits = {}
         for split in dict.fromkeys(split for count in counts.values() for split in count):
-            own = tuple(file for file in files if counts[file][split])
-            splits[split] = Split(own, annotated=sum(counts[file][split] for file in own))
+            holding = tuple(file for file in files if counts[file][split])
+            splits[split] = Split(holding, annotated=sum(counts[file][split] for file in holding))
         if not splits:
             return Unfit(f"{files[0]} has no samples", len(files))
         shared = tuple(f"{export.home}{METADATA}" for export in exports)
@@ -135,11 +135,11 @@ class FiftyOne:
         return Layout("fiftyone", folder, splits, f"{shared[0]} and {files[0]}", classes, shared)
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
-        own = set(layout.splits[split].annotations)
+        files = set(layout.splits[split].annotations)
         reader = _Reader(layout, split, collector)
         for export in _exports(layout.folder):
             for file in export.files:
-                if file in own:
+                if file in files:
                     reader.read(export, file)
         return reader.content()
 
@@ -181,13 +181,13 @@ class _Reader:
         self, sample: Mapping[str, Any], number: int, size: tuple[int, int], image: str, export: Export
     ) -> None:
         """Adds the detections of a sample, then its polylines, and stores its keypoints until all files are read."""
-        objects: list[Found] = []
+        objects: list[Instance] = []
         if KEYPOINTS in export.field_of and not self.labels:
             self.labels, self.edges = skeleton_of(export.metadata, export.field_of[KEYPOINTS])
         for kind, name in export.field_of.items():
-            found, key = sample.get(name), LISTS[kind]
-            entries = found.get(key) if isinstance(found, Mapping) else None
-            if found is not None and not isinstance(entries, list):
+            value, key = sample.get(name), LISTS[kind]
+            entries = value.get(key) if isinstance(value, Mapping) else None
+            if value is not None and not isinstance(entries, list):
                 self.left_out["sample", f"a field {name} without a list of {key}"].append(image)
             for k, given in enumerate(entries if isinstance(entries, list) else [], 1):
                 entry, place = given if isinstance(given, Mapping) else {}, f"{k} of {image}"
@@ -204,8 +204,8 @@ class _Reader:
             self.left_out["sample", "no filepath of an image"].append(f"{row + 1} of {file}")
             return False
         tags = sample.get("tags")
-        found = _split_of([tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [], path, file)
-        return self.split == (found if found in self.layout.splits else next(iter(self.layout.splits)))
+        split = _split_of([tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [], path, file)
+        return self.split == (split if split in self.layout.splits else next(iter(self.layout.splits)))
 
     def _image(self, path: str, export: Export, file: str) -> str:
         folder, path = self.layout.folder, path.replace("\\", "/")
@@ -219,7 +219,7 @@ class _Reader:
         entry: Mapping[str, Any],
         export: Export,
         place: str,
-        objects: list[Found],
+        objects: list[Instance],
     ) -> None:
         label, fractions = entry.get("label"), entry.get("bounding_box")
         if not isinstance(label, str) or not isinstance(fractions, list) or len(fractions) != SIDES:
@@ -235,10 +235,10 @@ class _Reader:
                 return
             more["segmentation"] = rle
         self.collector.add_object(image, label, box, place, **more)
-        objects.append(Found(label, box, instance_of(entry), self.collector.annotations[-1]))
+        objects.append(Instance(label, box, instance_of(entry), self.collector.annotations[-1]))
 
     def _add_polyline(
-        self, image: int, size: tuple[int, int], entry: Mapping[str, Any], place: str, objects: list[Found]
+        self, image: int, size: tuple[int, int], entry: Mapping[str, Any], place: str, objects: list[Instance]
     ) -> None:
         label, rings, instance = entry.get("label"), rings_of(entry, size), instance_of(entry)
         if not isinstance(label, str) or rings is None:
@@ -253,10 +253,10 @@ class _Reader:
             known.annotation["segmentation"] = rings
         else:
             self.collector.add_object(image, label, box, place, segmentation=rings)
-            objects.append(Found(label, box, instance, self.collector.annotations[-1]))
+            objects.append(Instance(label, box, instance, self.collector.annotations[-1]))
 
     def _keep_keypoints(
-        self, image: int, size: tuple[int, int], entry: Mapping[str, Any], place: str, objects: list[Found]
+        self, image: int, size: tuple[int, int], entry: Mapping[str, Any], place: str, objects: list[Instance]
     ) -> None:
         label, points = entry.get("label"), points_of(entry.get("points"), size)
         if not isinstance(label, str) or points is None:
@@ -276,8 +276,8 @@ def _count(folder: Folder, file: str) -> Counter[str]:
     """Samples by split, without parsing the file."""
     try:
         with open(folder.root / file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            found = ((match[1], match[2] or b"") for match in SAMPLE.finditer(data))
-            return Counter(_split_of(map(bytes.decode, TAG.findall(tags)), _text(path), file) for path, tags in found)
+            samples = ((match[1], match[2] or b"") for match in SAMPLE.finditer(data))
+            return Counter(_split_of(map(bytes.decode, TAG.findall(tags)), _text(path), file) for path, tags in samples)
     except (OSError, ValueError):  # ValueError: an empty file
         return Counter()
 

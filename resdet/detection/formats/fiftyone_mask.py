@@ -41,7 +41,7 @@ def rle_of_mask(mask: np.ndarray | None, box: Sequence[float], size: tuple[int, 
     width, height = max(right - left, 1), max(bottom - top, 1)
     if width > size[0] or height > size[1] or size[0] * size[1] >= MAX_PIXELS:
         return None
-    rows, columns = (np.arange(side) * own // side for side, own in zip((height, width), mask.shape))
+    rows, columns = (np.arange(side) * count // side for side, count in zip((height, width), mask.shape))
     return rle_in_box(mask[rows[:, None], columns], (left, top), size)
 
 

@@ -22,7 +22,7 @@ Points = list[tuple[float, float]]
 
 
 @dataclass
-class Found:
+class Instance:
     """An object that polylines and keypoints can be matched to, with its annotation in COCO's format."""
 
     label: str
@@ -40,7 +40,7 @@ class Pending:
     points: Points  # in pixels
     instance: str | None
     place: str
-    objects: list[Found] = field(default_factory=list)  # of the image
+    objects: list[Instance] = field(default_factory=list)  # of the image
 
 
 def instance_of(entry: Mapping[str, Any]) -> str | None:
@@ -70,19 +70,19 @@ def rings_of(entry: Mapping[str, Any], size: tuple[int, int]) -> list[list[float
     return rings
 
 
-def with_polygons(objects: Sequence[Found], label: str, box: Box, instance: str | None) -> Found | None:
+def with_polygons(objects: Sequence[Instance], label: str, box: Box, instance: str | None) -> Instance | None:
     """The detection without polygons of the same instance, or else that of the same label with the highest IoU."""
-    free = [found for found in objects if "segmentation" not in found.annotation]
-    fits = [found for found in free if found.label == label and iou(found.box, box) >= MIN_IOU]
-    return _same(free, instance) or max(fits, key=lambda found: iou(found.box, box), default=None)
+    free = [each for each in objects if "segmentation" not in each.annotation]
+    fits = [each for each in free if each.label == label and iou(each.box, box) >= MIN_IOU]
+    return _same(free, instance) or max(fits, key=lambda each: iou(each.box, box), default=None)
 
 
-def with_points(objects: Sequence[Found], label: str, points: Points, instance: str | None) -> Found | None:
+def with_points(objects: Sequence[Instance], label: str, points: Points, instance: str | None) -> Instance | None:
     """The detection without keypoints of the same instance, or else the smallest of the same label around them."""
-    free = [found for found in objects if "keypoints" not in found.annotation]
+    free = [each for each in objects if "keypoints" not in each.annotation]
     box = around(points)
-    fits = [found for found in free if found.label == label and _holds(found.box, box)]
-    return _same(free, instance) or min(fits, key=lambda found: _area(found.box), default=None)
+    fits = [each for each in free if each.label == label and _holds(each.box, box)]
+    return _same(free, instance) or min(fits, key=lambda each: _area(each.box), default=None)
 
 
 def add_keypoints(collector: Collector, pending: Sequence[Pending], labels: Sequence[str]) -> list[str]:
@@ -92,21 +92,21 @@ def add_keypoints(collector: Collector, pending: Sequence[Pending], labels: Sequ
     """
     count = len(labels) or next((number for number, _ in count_points(pending).most_common(1)), 0)
     other = []
-    for own in pending:
-        if len(own.points) != count:
-            other.append(own.place)
+    for keypoints in pending:
+        if len(keypoints.points) != count:
+            other.append(keypoints.place)
             continue
-        found = with_points(own.objects, own.label, own.points, own.instance)
-        more = to_coco(own.points)
-        if found:
-            found.annotation.update(more)
+        match = with_points(keypoints.objects, keypoints.label, keypoints.points, keypoints.instance)
+        more = to_coco(keypoints.points)
+        if match:
+            match.annotation.update(more)
         else:
-            collector.add_object(own.image, own.label, around(own.points), own.place, **more)
+            collector.add_object(keypoints.image, keypoints.label, around(keypoints.points), keypoints.place, **more)
     return other
 
 
 def count_points(pending: Sequence[Pending]) -> Counter[int]:
-    return Counter(len(own.points) for own in pending)
+    return Counter(len(keypoints.points) for keypoints in pending)
 
 
 def to_coco(points: Points) -> dict[str, Any]:
@@ -155,8 +155,8 @@ def iou(first: Box, second: Box) -> float:
     return both / either if either > 0 else 0.0
 
 
-def _same(objects: Sequence[Found], instance: str | None) -> Found | None:
-    return next((found for found in objects if instance is not None and found.instance == instance), None)
+def _same(objects: Sequence[Instance], instance: str | None) -> Instance | None:
+    return next((each for each in objects if instance is not None and each.instance == instance), None)
 
 
 def _holds(box: Box, inner: Box) -> bool:
