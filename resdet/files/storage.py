@@ -34,8 +34,8 @@ def fetch(address: str, offset: int = 0, size: int | None = None, crc: int | Non
         return b""
 
     def read() -> bytes:
-        files, path = _file_system(address)
-        data = bytes(files.cat_file(path) if size is None else files.cat_file(path, start=offset, end=offset + size))
+        span = {} if size is None else {"start": offset, "end": offset + size}
+        data = bytes(_file_system(address).cat_file(address, **span))
         if size is not None and len(data) != size:
             raise ValueError(f"{len(data)} bytes came instead of {size}: is it truncated, or without range requests?")
         if crc is not None and zlib.crc32(data) != crc:
@@ -50,11 +50,11 @@ def find(address: str) -> list[str]:
 
     Lists folder by folder, since fsspec's `find` silently omits folders that it cannot list.
     """
-    files, path = _retried(address, lambda: _file_system(address))
-    if _retried(address, lambda: files.info(path))["type"] == "file":
+    files = _retried(address, lambda: _file_system(address))
+    if _retried(address, lambda: files.info(address))["type"] == "file":
         return [address]
     addresses: list[str] = []
-    folders, seen = [path], set()
+    folders, seen = [address], set()
     while folders:
         folder = folders.pop()
         entries = _retried(f"the list of {folder}", partial(files.ls, folder, detail=True), FOLDER_TIMEOUT)
@@ -69,8 +69,8 @@ def find(address: str) -> list[str]:
 
 def open_file(address: str) -> IO[bytes]:
     """Opens a remote file that is read in ranges, with retries; reads it as a whole if its size is unknown."""
-    files, path = _retried(address, lambda: _file_system(address))
-    size = _retried(f"the size of {address}", lambda: files.size(path))
+    files = _retried(address, lambda: _file_system(address))
+    size = _retried(f"the size of {address}", lambda: files.size(address))
     if size is None:
         return io.BytesIO(fetch(address))
     return cast(IO[bytes], io.BufferedReader(_Ranges(address, size), BUFFER))
@@ -148,9 +148,9 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     return result
 
 
-def _file_system(address: str) -> tuple[Any, str]:
+def _file_system(address: str) -> Any:
     try:
-        return _open_file_system(address.partition("://")[0], os.getpid()), address
+        return _open_file_system(address.partition("://")[0], os.getpid())
     except ValueError as error:
         raise DataError(f"{address} cannot be read ({error}): check the address.") from error
 
