@@ -48,9 +48,8 @@ class SegmentColumns:
             problems += chunk_problems
             for column, part in zip(columns, chunk):
                 column.append(part)
-        offsets = lambda counts: np.append(0, counts.cumsum()).astype(np.int64)
         points, rings, parts, runs, strips = map(_joined, columns)
-        return dict(zip(cls.names, (points, offsets(rings), offsets(parts), runs, offsets(strips)))), problems
+        return dict(zip(cls.names, (points, _offsets(rings), _offsets(parts), runs, _offsets(strips)))), problems
 
     @classmethod
     def take(cls, arrays: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
@@ -61,8 +60,7 @@ class SegmentColumns:
         starts = _gathered(arrays["rings"][:-1], arrays["parts"], order)[0]
         points = _spans(arrays["points"], starts, rings)
         runs, strips = _gathered(arrays["runs"], arrays["strips"], order)
-        offsets = lambda counts: np.append(0, counts.cumsum()).astype(np.int64)
-        return dict(zip(cls.names, (points, offsets(rings), offsets(parts), runs, offsets(strips))))
+        return dict(zip(cls.names, (points, _offsets(rings), _offsets(parts), runs, _offsets(strips))))
 
     @classmethod
     def without(cls, count: int) -> dict[str, np.ndarray]:
@@ -95,12 +93,20 @@ def _packed(segmentations: list[Any], sizes: np.ndarray) -> tuple[Any, ...]:
 
     Only for a few objects at a time, since intermediate lists take several times this memory.
     """
+    if all(segmentation is None for segmentation in segmentations):  # as in a file of boxes only
+        none = np.zeros(len(segmentations), np.int64)
+        return np.zeros((0, 2), np.float32), none[:0], none, np.zeros(0, np.uint32), none, [None] * len(segmentations)
     masked = [isinstance(segmentation, dict) for segmentation in segmentations]
     outlines = [None if mask else segmentation for mask, segmentation in zip(masked, segmentations)]
     points, rings, parts, polygon_problems = _outlines(outlines, sizes)
     runs, strips, mask_problems = _masks(segmentations, masked, sizes)
     problems = [a or b for a, b in zip(polygon_problems, mask_problems)]
     return points.astype(np.float32), rings, parts, runs.astype(np.uint32), strips, problems
+
+
+def _offsets(counts: np.ndarray) -> np.ndarray:
+    """int64 [n + 1]: where the values of each object start and end, from their number per object [n]."""
+    return np.append(0, counts.cumsum()).astype(np.int64)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
