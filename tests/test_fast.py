@@ -23,6 +23,7 @@ from resdet.detection.objects_training import LossesStep
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError
 from resdet.fast import accelerate, fast_dtype
+from resdet.onednn import PackedConv2d, packed_types
 from resdet.structures import Images, Targets
 
 pytest.importorskip("torchvision")
@@ -185,12 +186,14 @@ def test_bfloat16_only_if_the_device_supports_it(monkeypatch):
         assert next(model.parameters()).dtype == dtype
 
 
-def test_auto_compiles_only_bfloat16_models():
-    compiled = lambda dtype, compile: "forward" in vars(accelerate(classifier(), dtype, compile))
-    assert compiled(torch.bfloat16, "auto") and not compiled(torch.float32, "auto")
-    assert compiled(torch.float32, True) and not compiled(torch.bfloat16, False)
-    model = accelerate(classifier(), torch.bfloat16)
-    assert model.forward.after == 64 * 3 * 1024**2 and model.forward.limit == 8
+def test_auto_packs_on_a_cpu_and_compiles_nothing():
+    def compiled_and_packed(dtype, compile):
+        model = accelerate(classifier(), dtype, compile)
+        return "forward" in vars(model), any(isinstance(module, PackedConv2d) for module in model.modules())
+
+    packs = torch.float32 in packed_types()
+    assert compiled_and_packed(torch.float32, "auto") == compiled_and_packed(torch.float32, False) == (False, packs)
+    assert compiled_and_packed(torch.float32, True) == (True, False)
 
 
 def test_load_takes_a_mode_and_a_device(tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ FLOORS = [
     ("compilation", "extension", "files", "optional", "registry"),
     ("ops",),
     ("backbones", "images"),
-    ("necks", "results", "weights"),
+    ("necks", "onednn", "results", "weights"),
     ("data",),
     ("engine",),
     ("config",),

@@ -45,7 +45,7 @@ def cases_of(masks: bool, height: int, width: int, body: str, device: str = "cpu
             "resdet": inference(lambda: model_variant.predict([pixels]), variant),
         }
         yield Case(name(variant), 1, sides)
-    fast = accelerate(model, compile=True)
+    fast = accelerate(model, compile="auto" if device == "cpu" else True)
     sides = {"torchvision": eager, "resdet": lambda: fast.predict([pixels])}
     yield Case(name("resdet's fast path, peer's defaults"), 1, sides)
 

@@ -37,7 +37,8 @@ def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator
         sides = each(nets, lambda net: inference(variant.prepare(net), normalized, variant))
         yield Case(str(variant), batch, sides)
 
-    fast = inference(accelerate(classifier(nets["resdet"], size).to(device), compile=True), images)
+    model = classifier(nets["resdet"], size).to(device)
+    fast = inference(accelerate(model, compile="auto" if device == "cpu" else True), images)
     yield Case("resdet's fast path, peers' defaults", batch, {**plain, "resdet": fast})
 
 

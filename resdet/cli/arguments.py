@@ -22,13 +22,13 @@ def add_speed_arguments(parser: argparse.ArgumentParser, mode: str) -> None:
     parser.add_argument(
         "--mode",
         choices=["fast", "exact"],
-        help="fast: folded norms, bf16 where the device computes in it, compiled when that pays; exact: float32, not "
-        f"compiled, as the library of the weights (default: {mode})",
+        help="fast: folded norms, bf16 where the device computes in it, packed convolutions on a CPU, compiled on a "
+        f"GPU when that pays; exact: float32, as the library of the weights (default: {mode})",
     )
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="in fast mode: compile at the first image, or never (default: after so many images that it pays)",
+        help="in fast mode: compile at the first image, or never (default: on a GPU after so many images that it pays)",
     )
 
 

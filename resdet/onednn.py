@@ -1,0 +1,138 @@
+"""Convolutions of oneDNN for inference on x86 CPUs: weights in its layout, ReLU and addition within the convolution.
+
+torch converts the weights of a convolution to oneDNN's layout in each call, which takes as long as half of the
+arithmetic of ResNet-50 on one image of 224 x 224. The operators used here are those that inductor emits.
+"""
+
+import platform
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resdet.backbones.layers import ConvNorm
+from resdet.backbones.resnet import BasicBlock, Bottleneck, PlainBlock
+
+X86 = ("x86_64", "AMD64")
+
+
+class PackedConv2d(nn.Conv2d):
+    """A convolution that keeps its weight in oneDNN's layout, which depends on the shape of the input.
+
+    It keeps the layouts for the last height and width. Batch sizes commonly share one.
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        """Shares the parameters of `conv`."""
+        self.packed: dict[torch.Size, Tensor] = {}
+        sizes = conv.in_channels, conv.out_channels, cast("tuple[int, int]", conv.kernel_size)
+        geometry = conv.stride, conv.padding, conv.dilation, conv.groups
+        super().__init__(*sizes, *cast(Any, geometry), bias=conv.bias is not None, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() == 0 or not x.is_cpu:
+            return super().forward(x)
+        operator = torch.ops.mkldnn._convolution_pointwise
+        return operator(x, self.packed_for(x), self.bias, *self.geometry(), "none", [], "")
+
+    def relu(self, x: Tensor) -> Tensor:
+        """ReLU(convolution(x))."""
+        if x.numel() == 0 or not x.is_cpu:
+            return F.relu(super().forward(x))
+        operator = torch.ops.mkldnn._convolution_pointwise
+        return operator(x, self.packed_for(x), self.bias, *self.geometry(), "relu", [], "")
+
+    def add_relu_(self, total: Tensor, x: Tensor) -> Tensor:
+        """ReLU(total + convolution(x)), written to `total`."""
+        if x.numel() == 0 or not x.is_cpu:
+            return F.relu(total + super().forward(x))
+        operator = torch.ops.mkldnn._convolution_pointwise_.binary
+        return operator(total, x, self.packed_for(x), self.bias, *self.geometry(), "add", None, "relu", [], None)
+
+    def geometry(self) -> tuple[list[int], list[int], list[int], int]:
+        return [*cast("tuple[int, int]", self.padding)], [*self.stride], [*self.dilation], self.groups
+
+    def packed_for(self, x: Tensor) -> Tensor:
+        packed = self.packed.get(x.shape)
+        return self.pack(x.shape) if packed is None else packed
+
+    def pack(self, shape: torch.Size) -> Tensor:
+        reorder = torch.ops.mkldnn._reorder_convolution_weight
+        new = reorder(self.weight, *self.geometry(), [*shape])
+        kept = {other: weight for other, weight in self.packed.items() if other[1:] == shape[1:]}
+        same = (weight for weight in kept.values() if layout(weight) == layout(new))
+        packed = next(same, new)
+        self.packed = {**kept, shape: packed}  # other threads read it
+        return packed
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "PackedConv2d":  # .to(…)
+        self.packed = {}
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.packed = {}
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tensors in oneDNN's layout cannot be copied."""
+        return {**self.__dict__, "packed": {}}
+
+
+def layout(weight: Tensor) -> bytes:
+    return torch.ops.mkldnn._get_mkldnn_serialized_md(weight).numpy().tobytes()
+
+
+class PackedBlock(nn.Module):
+    """A block of a residual or plain net with packed convolutions, which compute its ReLUs and the addition.
+
+    Overwrites its input if the shortcut is the identity.
+    """
+
+    shortcut: nn.Module
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        for name, child in block.named_children():
+            setattr(self, name, child)
+        self.layers = [name for name, _ in block.named_children() if name != "shortcut"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        *first, last = (cast(PackedConv2d, getattr(self, name).conv) for name in self.layers)
+        y = x
+        for conv in first:
+            y = conv.relu(y)
+        return last.add_relu_(self.shortcut(x), y) if hasattr(self, "shortcut") else last.relu(y)
+
+
+def pack_convolutions(net: nn.Module) -> nn.Module:
+    """Replaces the convolutions of a net without batch norms, and its blocks; returns the net."""
+    for name, child in net.named_children():
+        pack_convolutions(child)
+        if can_pack(child):
+            setattr(net, name, PackedConv2d(cast(nn.Conv2d, child)))
+        elif isinstance(child, (BasicBlock, Bottleneck, PlainBlock)) and all(map(is_packed, convolutions(child))):
+            setattr(net, name, PackedBlock(child))
+    return net
+
+
+def can_pack(module: nn.Module) -> bool:
+    if type(module) is not nn.Conv2d or module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return False
+    return module.weight.is_cpu and module.weight.dtype in packed_types()
+
+
+def packed_types() -> list[torch.dtype]:
+    if not torch.backends.mkldnn.is_available() or platform.machine() not in X86:
+        return []
+    bfloat16 = [torch.bfloat16] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else []
+    return [torch.float32, *bfloat16]
+
+
+def convolutions(block: nn.Module) -> list[nn.Module]:
+    return [child for name, child in block.named_children() if name != "shortcut"]
+
+
+def is_packed(unit: nn.Module) -> bool:
+    return isinstance(unit, ConvNorm) and isinstance(unit.conv, PackedConv2d) and isinstance(unit.norm, nn.Identity)
