@@ -46,7 +46,12 @@ EXTRAS = {
     "parquet": ["pyarrow>=15"],
     "tensorboard": TENSORBOARD,
     "remote": ["fsspec[http]>=2024.6"],  # for s3:// and gs://, users add s3fs or gcsfs
-    "serve": ["starlette>=0.46", "uvicorn>=0.34", "python-multipart>=0.0.20"],
+    "serve": [
+        "starlette>=0.46",
+        "uvicorn>=0.34",
+        "uvloop>=0.19; sys_platform != 'win32' and platform_python_implementation == 'CPython'",
+        "python-multipart>=0.0.20",
+    ],
     "export": EXPORT,
     "loggers": [*TENSORBOARD, "wandb>=0.19", "mlflow>=2.14"],
     "openvino": [*EXPORT, "openvino>=2026.2"],  # before, it truncates files on a full disk without an error
