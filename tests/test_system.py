@@ -1,5 +1,6 @@
 """Tests `resdet.system` on POSIX, and with Windows's rules for open and locked files emulated."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -187,3 +188,36 @@ def test_characters_outside_the_output_encoding_are_escaped():
     finished = subprocess.run([sys.executable, "-c", words], env=environment, capture_output=True)
     assert finished.returncode == 0, finished.stderr
     assert "ResNet-18 | 10\\u2079 multiply-adds" in finished.stdout.decode("cp1252")
+
+
+REUSE = """
+import ctypes, resource
+from resdet.system import keep_freed_memory
+print(keep_freed_memory())
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+for _ in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(2**26)
+    libc.memset(block, 1, 2**26)
+    libc.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
+@pytest.mark.parametrize("variable", [None, "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_freed_memory_is_reused_unless_the_environment_says_otherwise(variable):
+    """Counts the pages that the system clears for blocks of 64 MB: none after the first block."""
+    names = [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    if variable:
+        environment[variable] = "4" if variable.startswith("MALLOC") else "glibc.malloc.arena_max=4"
+    done = subprocess.run([sys.executable, "-c", REUSE], env=environment, capture_output=True, text=True, check=True)
+    kept, first, *others = done.stdout.split()
+    assert kept == str(variable is None)
+    if not variable:
+        assert max(map(int, others)) < 100

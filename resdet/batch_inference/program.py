@@ -16,6 +16,7 @@ from resdet.images.grouped import predicted
 from resdet.model import Prepared
 from resdet.results.parquet import VERSION, Row, common, row_of_error, row_of_result
 from resdet.results.result import Result
+from resdet.system import keep_freed_memory
 from resdet.tasks import PredictOptions, tasks
 from resdet.weights import zoo
 
@@ -36,6 +37,7 @@ class Program:
     compile: Compile = "auto"
 
     def load(self, device: torch.device) -> "Loaded":
+        keep_freed_memory()
         models = [hub.load(path, self.mode, device, self.compile) for path in self.weights]
         check_ensemble(models, self.weights)
         task = tasks[models[0].task]

@@ -1,8 +1,7 @@
 """A folder of JPEGs to a results file: weights loaded, images decoded, file written.
 
 Faster and Mask R-CNN at the usual size (short side 800, long side up to 1333), and a ResNet on center crops of 224
-pixels; all sides have the same weights. Fast mode pays for its compilation within the measured time, from inductor's
-cache if that has the net already.
+pixels; all sides have the same weights.
 """
 
 import subprocess
@@ -31,6 +30,7 @@ from resdet.images.photographs import photograph
 from resdet.model import Model
 from resdet.results.classification import Classification
 from resdet.results.result import Result
+from resdet.system import keep_freed_memory
 from resdet.timing import Case, Side
 
 IMAGES = 200
@@ -146,6 +146,8 @@ def with_segments(entries: list[Entry], masks: np.ndarray | None) -> list[Entry]
 
 
 def with_resdet(model: Any, paths: Sequence[Path]) -> Iterator[Entry]:
+    """As `resdet predict`; its setting of the allocator remains for the sides that are timed later."""
+    keep_freed_memory()
     for number, result in enumerate(model.stream(paths)):
         yield from entries_of(result, number)
 

@@ -8,6 +8,7 @@ from resdet.config.experiment import Experiment
 from resdet.engine import distributed
 from resdet.errors import ConfigError
 from resdet.fast import Compile, accelerate
+from resdet.system import keep_freed_memory
 from resdet.tasks import EvaluateOptions, tasks
 
 
@@ -38,6 +39,7 @@ def evaluate(
     nets = {path: hub.load(path, mode, device, compile) for path in classifiers}
     if mode == "fast":
         models = [accelerate(model.to(device), compile=compile) for model in models]
+    keep_freed_memory()
     options = EvaluateOptions(per_class, json_path, submission, save, nets)
     return task.evaluate(models, weights, experiment, options)
 

@@ -13,6 +13,7 @@ from resdet.files.atomic import write_json
 from resdet.images.inputs import is_image
 from resdet.images.video import Video, is_video
 from resdet.results.stream import Source
+from resdet.system import keep_freed_memory
 from resdet.tasks import PredictOptions, tasks
 
 
@@ -52,6 +53,7 @@ def predict(
         raise ConfigError("No images to predict on: give image files, folders of images, videos, or a camera as 0.")
     sources = open_sources(images)
     device = distributed.choose_device("auto")
+    keep_freed_memory()
     models = [hub.load(path, mode, device, compile) for path in weights]
     check_ensemble(models, weights)
     check_classifiers(models[0], classifiers)

@@ -32,6 +32,7 @@ from resdet.engine.train_step import TrainStep
 from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, Error, FileError
 from resdet.structures import Batch
+from resdet.system import keep_freed_memory
 
 
 class Trainer:
@@ -116,6 +117,7 @@ class Trainer:
         return f"{size} processes of {least}{f' or {most}' if most > least else ''} images a step"
 
     def loop(self, log: Log) -> None:
+        keep_freed_memory()
         self.stopped = self.stop_is_due()
         if self.evaluation_due and not self.stopped:
             self.evaluate(log)

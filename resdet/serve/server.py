@@ -21,6 +21,7 @@ from resdet.serve.connection import Connection
 from resdet.serve.limits import Limits
 from resdet.serve.metrics import Metrics
 from resdet.serve.models import Models, ServedModel, loader
+from resdet.system import keep_freed_memory
 
 DECODERS = 8  # threads, at most
 LAST_WORD = 5.0  # seconds that threads have to end
@@ -47,6 +48,7 @@ class Settings:
 def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT; raises the error of a model that cannot be loaded."""
     log_to_stderr()
+    keep_freed_memory()
     listening = bind(settings.host, settings.port)
     limits, metrics, failures = settings.limits, Metrics(), list[Exception]()
 
