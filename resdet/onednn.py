@@ -32,21 +32,21 @@ class PackedConv2d(nn.Conv2d):
         self.weight, self.bias = conv.weight, conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.numel() == 0 or not x.is_cpu:
+        if is_plain(x):
             return super().forward(x)
         operator = torch.ops.mkldnn._convolution_pointwise
         return operator(x, self.packed_for(x), self.bias, *self.geometry(), "none", [], "")
 
     def relu(self, x: Tensor) -> Tensor:
         """ReLU(convolution(x))."""
-        if x.numel() == 0 or not x.is_cpu:
+        if is_plain(x):
             return F.relu(super().forward(x))
         operator = torch.ops.mkldnn._convolution_pointwise
         return operator(x, self.packed_for(x), self.bias, *self.geometry(), "relu", [], "")
 
     def add_relu_(self, total: Tensor, x: Tensor) -> Tensor:
         """ReLU(total + convolution(x)), written to `total`."""
-        if x.numel() == 0 or not x.is_cpu:
+        if is_plain(x):
             return F.relu(total + super().forward(x))
         operator = torch.ops.mkldnn._convolution_pointwise_.binary
         return operator(total, x, self.packed_for(x), self.bias, *self.geometry(), "add", None, "relu", [], None)
@@ -80,6 +80,11 @@ class PackedConv2d(nn.Conv2d):
         return {**self.__dict__, "packed": {}}
 
 
+def is_plain(x: Tensor) -> bool:
+    """Whether torch's own convolution is needed: on other devices, and in graphs, which may run on other machines."""
+    return torch.compiler.is_compiling() or not x.is_cpu or x.numel() == 0
+
+
 def layout(weight: Tensor) -> bytes:
     return torch.ops.mkldnn._get_mkldnn_serialized_md(weight).numpy().tobytes()
 
@@ -87,7 +92,7 @@ def layout(weight: Tensor) -> bytes:
 class PackedBlock(nn.Module):
     """A block of a residual or plain net with packed convolutions, which compute its ReLUs and the addition.
 
-    Overwrites its input if the shortcut is the identity.
+    Overwrites its input if the shortcut is the identity. Hooks of its layers do not run.
     """
 
     shortcut: nn.Module

@@ -111,8 +111,10 @@ def test_other_weights_are_packed_again():
     packed.load_state_dict(other)
     copied = pickle.loads(pickle.dumps(copy.deepcopy(packed)))
     conv.load_state_dict(other)
-    for candidate in (packed, copied, packed.double().float()):
+    for candidate in (packed, copied):
         torch.testing.assert_close(candidate(x), conv(x), rtol=1e-4, atol=1e-4)
+    packed._apply(lambda tensor: 2 * tensor)  # as `to` and its relatives; `conv` has the same parameters
+    torch.testing.assert_close(packed(x), conv(x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -136,3 +138,17 @@ def test_blocks_with_norms_are_left_alone():
     assert count(packed, PackedConv2d) == 20 and count(packed, PackedBlock) == 0
     images = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(packed(images), net(images), rtol=1e-4, atol=1e-4)
+
+
+def test_graphs_have_convolutions_of_torch():
+    """Exports a packed net, and traces it for torch.compile, both with the outputs of the packed one."""
+    packed, images = pack_convolutions(folded("cifar_resnet20")), torch.randn(1, 3, 32, 32)
+    program = torch.export.export(packed, (images,))
+    graphs = []
+    traced = torch.compile(packed, backend=lambda graph, inputs: graphs.append(graph) or graph.forward, fullgraph=True)
+    with torch.no_grad():
+        for candidate in (program.module(), traced):
+            torch.testing.assert_close(candidate(images), packed(images), rtol=1e-3, atol=1e-3)
+    for graph in (program.graph, graphs[0].graph):
+        text = str(graph)
+        assert "conv2d" in text and "mkldnn" not in text
