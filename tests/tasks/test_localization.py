@@ -117,7 +117,7 @@ def test_predict_with_a_classifier(chain, run, tmp_path):
     model, classifier = (resdet.load(chain.folder / name / "best.pth") for name in (run, "classifier"))
     images = sorted((chain.data / "ILSVRC/Data/CLS-LOC/val").iterdir())[:3]
     words = ["predict", "--weights", chain.folder / run / "best.pth", "eval.testing=dense", *images[:1]]
-    words += ["--json", tmp_path / "rows.json", "--draw", tmp_path / "drawn"]
+    words += ["--mode", "exact", "--json", tmp_path / "rows.json", "--draw", tmp_path / "drawn"]
     done = runs.here(*words, "--classifier", chain.folder / "classifier/best.pth", *images[1:])
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
@@ -139,6 +139,7 @@ def test_predict_top_and_score(chain, tmp_path):
     image = sorted((chain.data / "ILSVRC/Data/CLS-LOC/val").iterdir())[0]
     first, second = resdet.load(classifier).predict([image], top=2)[0].scores.tolist()
     words = ["predict", "--weights", weights, weights, "--classifier", classifier, classifier, image, "--top", 2]
+    words += ["--mode", "exact"]
     for limit, count in ((second / 2, 2), ((first + second) / 2, 1)):
         done = runs.here(*words, "--score", limit, "--json", tmp_path / "rows.json")
         assert done.returncode == 0, done.stderr
