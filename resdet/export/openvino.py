@@ -1,8 +1,10 @@
 """Export to OpenVINO files with metadata, by way of ONNX."""
 
+from collections.abc import Container
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from xml.etree import ElementTree
 
 from resdet.errors import FileError
 from resdet.export.form import DEFAULT, Form
@@ -13,6 +15,9 @@ from resdet.export.openvino_model import DIGEST, PACKAGE, SECTION, core
 from resdet.files.atomic import Check, accept, write_bytes
 from resdet.files.download import digest
 from resdet.optional import required
+
+ROI_POOLS = ("ROIAlign", "ROIPooling")
+LAYERS = ("Convolution", "ConvolutionBackpropData", "MatMul")
 
 
 def to_openvino(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = accept) -> None:
@@ -43,6 +48,7 @@ def from_onnx(source: Path, path: str | Path, check: Check = accept) -> None:
         save(graph, file)
         graph.set_rt_info(digest(weights, DIGEST), [SECTION, DIGEST])
         save(graph, file)  # the same weights again
+        keep_in_float32(file, coordinate_operations(graph))
         check(file)
         content = weights.read_bytes()
         # The .bin file is replaced once the .xml file is on the disk, so that a full disk leaves the old pair.
@@ -56,6 +62,36 @@ def save(graph: Any, path: Path) -> None:
         openvino.save_model(graph, path, compress_to_fp16=False)
     except RuntimeError as error:
         raise FileError(f"{path} cannot be written by OpenVINO ({error}): free some space in this folder.") from None
+
+
+def coordinate_operations(graph: Any) -> set[str]:
+    """Names of the operations that compute the boxes of RoIs from the outputs of layers.
+
+    In bf16, which OpenVINO uses by default on some CPUs, coordinates above 256 would be rounded to even numbers, and
+    those above 1024 to multiples of 8. The last boxes need no mark: OpenVINO computes what follows the last layers in
+    float32.
+    """
+    pools = [node for node in graph.get_ops() if node.get_type_name() in ROI_POOLS]
+    pending, names = [pool.input(1).get_source_output().get_node() for pool in pools], set[str]()
+    while pending:
+        node = pending.pop()
+        if node.get_type_name() not in LAYERS and node.friendly_name not in names:
+            names.add(node.friendly_name)
+            pending += [port.get_source_output().get_node() for port in node.inputs()]
+    return names
+
+
+def keep_in_float32(path: Path, names: Container[str]) -> None:
+    """Marks operations of an `.xml` file; OpenVINO's Python package has no function for it."""
+    tree = ElementTree.parse(path)
+    for layer in tree.iterfind("layers/layer"):
+        if layer.get("name") in names:
+            info = layer.find("rt_info")
+            if info is None:
+                info = ElementTree.Element("rt_info")
+                layer.insert(0 if layer.find("data") is None else 1, info)
+            ElementTree.SubElement(info, "attribute", name="precise", version="0")
+    tree.write(path, encoding="utf-8", xml_declaration=True)
 
 
 def convert(source: Path) -> Any:

@@ -69,6 +69,19 @@ def test_max_pooling_and_masks_pasted_in_the_graph_match_the_model(pasting, tmp_
     assert_agrees(pasting.model, openvino_model.load(converted(pasting, tmp_path).path, "f32"))
 
 
+def test_coordinates_of_rois_stay_in_float32(mask_pair):
+    """Checks which operations of the file are marked: those that compute proposals, and no layer."""
+    graph = openvino_model.core().read_model(mask_pair.path)
+    marked = {node.friendly_name: node.get_type_name() for node in graph.get_ops() if is_marked(node)}
+    assert {*marked} == openvino_export.coordinate_operations(graph)
+    assert {"TopK", "NonMaxSuppression", "Exp", "Multiply"} <= {*marked.values()}
+    assert not {"Convolution", "MatMul", "Relu", "ROIAlign", "Result"} & {*marked.values()}
+
+
+def is_marked(node: "openvino.Node") -> bool:
+    return any(key.startswith(("precise", "DisablePrecisionConversion")) for key in node.get_rt_info())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "family, masks, form",
