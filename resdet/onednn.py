@@ -45,7 +45,7 @@ class PackedConv2d(nn.Conv2d):
         return operator(x, self.packed_for(x), self.bias, *self.geometry(), "relu", [], "")
 
     def add_relu_(self, total: Tensor, x: Tensor) -> Tensor:
-        """ReLU(total + convolution(x)), written to `total`."""
+        """ReLU(total + convolution(x)); overwrites `total`, except in graphs and on other devices."""
         if is_plain(x):
             return F.relu(total + super().forward(x))
         operator = torch.ops.mkldnn._convolution_pointwise_.binary
