@@ -1,5 +1,5 @@
 # make quickstart   train a small Mask R-CNN in minutes, in a virtual environment
-# make test         run the tests in parallel: about 9 minutes on two cores
+# make test         run the tests in parallel: 6 to 9 minutes on two cores
 # make test-torch VERSION=2.11.0   run the tests of operators, nets, detectors and the trainer with another torch
 # make lint         check style with ruff, and the types of resdet with mypy
 # make types        check the types of all packages, strictly; the result depends on the annotations of the installed torch
