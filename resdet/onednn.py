@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.backbones.layers import ConvNorm
 from resdet.backbones.resnet import BasicBlock, Bottleneck, PlainBlock
 
 X86 = ("x86_64", "AMD64")
@@ -32,17 +31,15 @@ class PackedConv2d(nn.Conv2d):
         self.weight, self.bias = conv.weight, conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        if is_plain(x):
-            return super().forward(x)
-        operator = torch.ops.mkldnn._convolution_pointwise
-        return operator(x, self.packed_for(x), self.bias, *self.geometry(), "none", [], "")
+        return super().forward(x) if is_plain(x) else self.pointwise(x, "none")
 
     def relu(self, x: Tensor) -> Tensor:
         """ReLU(convolution(x))."""
-        if is_plain(x):
-            return F.relu(super().forward(x))
+        return F.relu(super().forward(x)) if is_plain(x) else self.pointwise(x, "relu")
+
+    def pointwise(self, x: Tensor, function: str) -> Tensor:
         operator = torch.ops.mkldnn._convolution_pointwise
-        return operator(x, self.packed_for(x), self.bias, *self.geometry(), "relu", [], "")
+        return operator(x, self.packed_for(x), self.bias, *self.geometry(), function, [], "")
 
     def add_relu_(self, total: Tensor, x: Tensor) -> Tensor:
         """ReLU(total + convolution(x)); overwrites `total`, except in graphs and on other devices."""
@@ -62,8 +59,8 @@ class PackedConv2d(nn.Conv2d):
         reorder = torch.ops.mkldnn._reorder_convolution_weight
         new = reorder(self.weight, *self.geometry(), [*shape])
         kept = {other: weight for other, weight in self.packed.items() if other[1:] == shape[1:]}
-        same = (weight for weight in kept.values() if layout(weight) == layout(new))
-        packed = next(same, new)
+        expected = layout(new)
+        packed = next((weight for weight in kept.values() if layout(weight) == expected), new)
         self.packed = {**kept, shape: packed}  # other threads read it
         return packed
 
@@ -101,7 +98,7 @@ class PackedBlock(nn.Module):
         super().__init__()
         for name, child in block.named_children():
             setattr(self, name, child)
-        self.layers = [name for name, _ in block.named_children() if name != "shortcut"]
+        self.layers = layers(block)
 
     def forward(self, x: Tensor) -> Tensor:
         *first, last = (cast(PackedConv2d, getattr(self, name).conv) for name in self.layers)
@@ -117,7 +114,7 @@ def pack_convolutions(net: nn.Module) -> nn.Module:
         pack_convolutions(child)
         if can_pack(child):
             setattr(net, name, PackedConv2d(cast(nn.Conv2d, child)))
-        elif isinstance(child, (BasicBlock, Bottleneck, PlainBlock)) and all(map(is_packed, convolutions(child))):
+        elif isinstance(child, (BasicBlock, Bottleneck, PlainBlock)) and is_packed(child):
             setattr(net, name, PackedBlock(child))
     return net
 
@@ -135,9 +132,11 @@ def packed_types() -> list[torch.dtype]:
     return [torch.float32, *bfloat16]
 
 
-def convolutions(block: nn.Module) -> list[nn.Module]:
-    return [child for name, child in block.named_children() if name != "shortcut"]
+def layers(block: nn.Module) -> list[str]:
+    """Names of the convolutions with norm, in order."""
+    return [name for name, _ in block.named_children() if name != "shortcut"]
 
 
-def is_packed(unit: nn.Module) -> bool:
-    return isinstance(unit, ConvNorm) and isinstance(unit.conv, PackedConv2d) and isinstance(unit.norm, nn.Identity)
+def is_packed(block: nn.Module) -> bool:
+    units = [getattr(block, name) for name in layers(block)]
+    return all(isinstance(unit.conv, PackedConv2d) and isinstance(unit.norm, nn.Identity) for unit in units)

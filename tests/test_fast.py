@@ -194,6 +194,8 @@ def test_auto_packs_on_a_cpu_and_compiles_nothing():
     packs = torch.float32 in packed_types()
     assert compiled_and_packed(torch.float32, "auto") == compiled_and_packed(torch.float32, False) == (False, packs)
     assert compiled_and_packed(torch.float32, True) == (True, False)
+    model = accelerate(classifier(), torch.float32, compile=True)
+    assert model.forward.after == 0 and model.forward.limit == 8
 
 
 def test_load_takes_a_mode_and_a_device(tmp_path, monkeypatch):

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from resdet.bench.detection import sample_image, tensor_of, twins
-from resdet.bench.nets import EAGER, Variant
+from resdet.bench.nets import EAGER, Variant, fast_path
 from resdet.detection.inference.compare import DetectionTuple, pair
-from resdet.fast import accelerate
 from resdet.results.result import Result
 from resdet.timing import Case, Side
 
@@ -45,7 +44,7 @@ def cases_of(masks: bool, height: int, width: int, body: str, device: str = "cpu
             "resdet": inference(lambda: model_variant.predict([pixels]), variant),
         }
         yield Case(name(variant), 1, sides)
-    fast = accelerate(model, compile="auto" if device == "cpu" else True)
+    fast = fast_path(model, device)
     sides = {"torchvision": eager, "resdet": lambda: fast.predict([pixels])}
     yield Case(name("resdet's fast path, peer's defaults"), 1, sides)
 

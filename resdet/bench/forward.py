@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, normalizer, pixels, resnet50s
-from resdet.fast import accelerate
+from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, fast_path, normalizer, pixels, resnet50s
 from resdet.timing import Case, Side
 
 BATCH, SIZE = 8, 224
@@ -38,7 +37,7 @@ def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator
         yield Case(str(variant), batch, sides)
 
     model = classifier(nets["resdet"], size).to(device)
-    fast = inference(accelerate(model, compile="auto" if device == "cpu" else True), images)
+    fast = inference(fast_path(model, device), images)
     yield Case("resdet's fast path, peers' defaults", batch, {**plain, "resdet": fast})
 
 

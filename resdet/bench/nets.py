@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from resdet.backbones import registry
 from resdet.backbones.layers import Backbone
 from resdet.classification.model import Classifier
+from resdet.fast import accelerate
 from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
+from resdet.model import Model
 from resdet.weights import loading
 
 NOT_INSTALLED = "not installed"
 M = TypeVar("M", bound=nn.Module)
+Fast = TypeVar("Fast", bound=Model)
 
 
 class Variant(NamedTuple):
@@ -67,6 +70,11 @@ def timm_resnet50(state: dict[str, Tensor]) -> nn.Module | str:
 def each(nets: dict[str, nn.Module | str], make: Callable[[nn.Module], Any]) -> dict[str, Any]:
     """Applies `make` to every net; keeps the reasons of missing ones."""
     return {name: net if isinstance(net, str) else make(net) for name, net in nets.items()}
+
+
+def fast_path(model: Fast, device: str) -> Fast:
+    """Fast mode, compiled at the first call where it compiles by default after many images."""
+    return accelerate(model, compile="auto" if device == "cpu" else True)
 
 
 def classifier(net: Backbone, size: int) -> Classifier:
