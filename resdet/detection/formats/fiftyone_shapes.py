@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from resdet.detection.data.coco_file import is_text
@@ -73,8 +74,9 @@ def rings_of(entry: Mapping[str, Any], size: tuple[int, int]) -> list[list[float
 def with_polygons(objects: Sequence[Instance], label: str, box: Box, instance: str | None) -> Instance | None:
     """The detection without polygons of the same instance, or else that of the same label with the highest IoU."""
     free = [each for each in objects if "segmentation" not in each.annotation]
-    fits = [each for each in free if each.label == label and iou(each.box, box) >= MIN_IOU]
-    return _same(free, instance) or max(fits, key=lambda each: iou(each.box, box), default=None)
+    overlaps = [(iou(each.box, box), each) for each in free if each.label == label]
+    fits = [pair for pair in overlaps if pair[0] >= MIN_IOU]
+    return _same(free, instance) or max(fits, key=itemgetter(0), default=(0.0, None))[1]
 
 
 def with_points(objects: Sequence[Instance], label: str, points: Points, instance: str | None) -> Instance | None:
