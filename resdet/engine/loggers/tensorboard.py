@@ -4,6 +4,7 @@ The writers of torch and tensorboard use a thread, and its errors cannot be caug
 """
 
 import io
+import itertools
 import os
 import socket
 import time
@@ -15,6 +16,8 @@ import numpy as np
 from resdet.engine.run import Run
 from resdet.files.atomic import append_bytes, encode_image, make_folder
 from resdet.optional import required
+
+serial = itertools.count()  # tells the files of one process apart
 
 
 class TensorBoardLogger:
@@ -45,7 +48,8 @@ class EventWriter:
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
         make_folder(folder)
-        self.path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.0"
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(serial)}"
+        self.path = folder / name
         self.append(file_version="brain.Event:2")
         if resumed_at:
             self.append(step=resumed_at + 1, session_log=SessionLog(status=SessionLog.START))

@@ -10,7 +10,9 @@ from resdet.commands import train
 from resdet.engine.loggers.tensorboard import EventWriter
 
 
-def test_a_resumed_run_goes_on_with_the_curves(tmp_path):
+def test_a_resumed_run_goes_on_with_the_curves(tmp_path, monkeypatch):
+    """In a new file, even within the same second and process."""
+    monkeypatch.setattr("time.time", lambda: 1795977965.0)
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -19,6 +21,7 @@ def test_a_resumed_run_goes_on_with_the_curves(tmp_path):
         board.add(step, {"train/loss": step / 10, "train/error": 0.5})
     board = EventWriter(tmp_path / "a/b", 2)
     board.add(3, {"train/loss": 3.5})
+    assert len(list((tmp_path / "a/b").iterdir())) == 2
     events = EventAccumulator(str(tmp_path / "a/b"))
     events.Reload()
     losses = [(event.step, round(event.value, 5)) for event in events.Scalars("train/loss")]
