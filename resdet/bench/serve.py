@@ -21,6 +21,7 @@ import torch
 
 from resdet import hub
 from resdet.bench.end_to_end import missing
+from resdet.bench.load import TIMEOUT
 from resdet.bench.nets import NOT_INSTALLED
 from resdet.errors import Error
 from resdet.files.atomic import write_image
@@ -97,7 +98,8 @@ class Process:
 class Server(Process):
     def __init__(self, weights: Path, device: str):
         words = ("resdet.cli", "serve", str(weights), "--port", "0", "--device", device, "--max-batch", str(BATCH))
-        super().__init__(*words, stderr=subprocess.PIPE)
+        limit = ("--timeout", str(TIMEOUT))  # 64 clients of a detector wait longer than the default on a CPU
+        super().__init__(*words, *limit, stderr=subprocess.PIPE)
         self.url = self.wait_for(r"listening at (\S+)")
         self.wait_for("(is ready)")
 

@@ -7,7 +7,7 @@ from typing import Any
 from resdet.detection.evaluation import coco, tables
 from resdet.detection.evaluation.coco import Engine
 from resdet.detection.evaluation.ground_truth import Kind
-from resdet.detection.evaluation.parquet_results import read_folder
+from resdet.detection.evaluation.parquet_results import read_folder, read_parts
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
@@ -33,17 +33,19 @@ def evaluate_results(
     the confusion matrix and the AP that each error type costs (TIDE). `sigmas`: of keypoints, by default COCO's.
     """
     validate(kind, curves, protocol, confusion, sigmas)
-    given = read_folder(Path(results), annotations, kind) if Path(results).is_dir() else results
+    folder = Path(results) if Path(results).is_dir() else None
+    evaluation: coco.Evaluation | None
     with Activity("computing metrics"):
-        if protocol == COCO:
-            evaluation = coco.match(annotations, given, kind, engine, sigmas=sigmas)
-            metrics = evaluation.summary()
+        if folder and protocol == COCO and kind != "keypoints" and engine == "hotcoco" and not confusion:
+            evaluation = coco.match_parts(annotations, read_parts(folder, annotations, kind), kind)
         else:
-            metrics = evaluators[protocol](annotations, given)
+            given = read_folder(folder, annotations, kind) if folder else results
+            evaluation = coco.match(annotations, given, kind, engine, sigmas=sigmas) if protocol == COCO else None
+        metrics = evaluation.summary() if evaluation else evaluators[protocol](annotations, given)
     sections, content = [tables.summary_table(metrics)], dict(metrics)
     if per_class:
         sections.append(tables.per_class_table(metrics))
-    if curves:
+    if curves and evaluation:
         content["curves"] = evaluation.curves()
         sections.append(tables.curves_table(content["curves"]))
     if confusion:

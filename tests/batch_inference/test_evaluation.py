@@ -61,12 +61,13 @@ def written(tmp_path, seed: int, points: int = 0) -> tuple[str, str, str]:
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("confusion", [False, True])
 @pytest.mark.parametrize("seed", [0, 5, 7])
-def test_metrics_match_the_json_file(tmp_path, seed, kind, engine):
+def test_metrics_match_the_json_file(tmp_path, seed, confusion, kind, engine):
     truth, results, folder = written(tmp_path, seed)
     figures = [tmp_path / name for name in ("a.json", "b.json")]
     for source, path in zip((results, folder), figures):
-        evaluate_results(truth, source, kind, True, True, True, str(path), engine)
+        evaluate_results(truth, source, kind, True, True, confusion, str(path), engine)
     assert json.loads(figures[0].read_text()) == json.loads(figures[1].read_text())
 
 

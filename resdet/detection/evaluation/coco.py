@@ -1,6 +1,6 @@
 """COCO's average precision and recall of boxes and masks (Tables 8 and 9), and of keypoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from resdet.detection.evaluation.coco_engines import Arrays, hotcoco_evaluator, run_hotcoco, run_pycocotools
+from resdet.detection.evaluation.coco_stream import run_stream
 from resdet.detection.evaluation.confusion import confusion as confusion
 from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.keypoints import run_keypoints
@@ -70,6 +71,12 @@ def match(
     if kind == "keypoints":
         return Evaluation(run_keypoints(annotations, results, limits, sigmas), limits, KEYPOINT_AREAS)
     return Evaluation(engines[engine](annotations, results, kind, limits), limits)
+
+
+def match_parts(annotations: Truth, parts: Iterable[Results], kind: Kind = "bbox") -> "Evaluation":
+    """As `match` with hotcoco, of boxes or masks of which only one part is in memory; all of an image are in one."""
+    limits = list(MAX_DETECTIONS[kind])
+    return Evaluation(run_stream(annotations, parts, kind, limits), limits)
 
 
 @dataclass

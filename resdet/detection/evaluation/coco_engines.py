@@ -60,7 +60,7 @@ def run_hotcoco(annotations: Any, results: Any, kind: Kind, max_detections: Sequ
     evaluator.accumulate()
     names = class_names(truth.load_cats(truth.get_cat_ids()))
     counts = {row["id"]: row["ann_count"] - row["crowd_count"] for row in truth.stats()["per_category"]}
-    return _arrays(evaluator.eval, names, counts)
+    return arrays_of(evaluator.eval, names, counts)
 
 
 def run_pycocotools(annotations: Any, results: Any, kind: Kind, max_detections: Sequence[int]) -> Arrays:
@@ -80,10 +80,10 @@ def accumulate(truth: dict[str, list[dict]], detections: list[dict], kind: Kind,
         vars(evaluator.params).update(params)
         evaluator.evaluate()
         evaluator.accumulate()
-    return _arrays(evaluator.eval, class_names(truth["categories"]), ground_truth.count_objects(truth))
+    return arrays_of(evaluator.eval, class_names(truth["categories"]), ground_truth.count_objects(truth))
 
 
-def _arrays(accumulated: dict, names: list[str], counts: dict[int, int]) -> Arrays:
+def arrays_of(accumulated: dict, names: list[str], counts: dict[int, int]) -> Arrays:
     objects = [counts[identity] for identity in sorted(counts)]
     return Arrays(accumulated["precision"], accumulated["recall"], accumulated["scores"], names, objects)
 

@@ -21,11 +21,19 @@ EXTRA: dict[str, str] = {"segm": "masks", "keypoints": "keypoints"}
 
 
 def read_folder(folder: Path, annotations: str | Path, kind: Kind) -> Results:
-    """The detections in all files of a finished run; prints the number of images with errors."""
+    """All detections of a finished run."""
+    results = Results.concatenate(read_parts(folder, annotations, kind))
+    results.name = str(folder)
+    return results
+
+
+def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Results]:
+    """The detections of a row group's images after the other; at the end, prints the number of images with errors."""
     check_finished(folder)
     ids = ids_by_name(annotations)
     columns = [*COLUMNS, *([EXTRA[kind]] if kind in EXTRA else [])]
-    parts, seen, unreadable = [], set(), 0
+    seen: set[int] = set()
+    unreadable = 0
     for path, batch in batches_of(folder, columns):
         names, errors = batch["image"].to_pylist(), batch["error"].is_valid().to_numpy(zero_copy_only=False)
         images = [image_id(name, ids, path) for name in names]
@@ -34,12 +42,9 @@ def read_folder(folder: Path, annotations: str | Path, kind: Kind) -> Results:
             raise DataError(f"{path} repeats {repeated or 'an image'}: give one row per image.")
         seen.update(images)
         unreadable += int(errors.sum())
-        parts.append(columns_of(batch, np.array(images, np.int64), kind, path))
+        yield columns_of(batch, np.array(images, np.int64), kind, path)
     if unreadable:
         print(f"{unreadable} of {len(seen)} images have an error, and count as images without detections\n")
-    results = Results.concatenate(parts)
-    results.name = str(folder)
-    return results
 
 
 def check_finished(folder: Path) -> None:

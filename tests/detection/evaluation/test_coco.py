@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,40 @@ def test_both_engines_equal_pycocotools(seed, kind, tmp_path):
     for engine in ("hotcoco", "pycocotools"):
         agree(coco.match(truth, results, kind, engine), judge)
         agree(coco.match(*files, kind, engine), judge)
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_in_any_order_equal_all_at_once(seed, kind):
+    truth, entries = make(seed)
+    results = Results.from_list(entries)
+    rng = np.random.default_rng(seed)
+    images = rng.permutation([image["id"] for image in truth["images"]])
+    groups = np.array_split(images, rng.integers(1, 5))
+    evaluation = coco.match_parts(truth, (results.where(np.isin(results.image_ids, group)) for group in groups), kind)
+    whole = coco.match(truth, results, kind)
+    assert (evaluation.arrays.classes, evaluation.arrays.objects) == (whole.arrays.classes, whole.arrays.objects)
+    for name in ("precision", "recall", "scores"):
+        np.testing.assert_array_equal(getattr(evaluation.arrays, name), getattr(whole.arrays, name))
+
+
+def test_matched_parts_are_dropped():
+    truth, entries = make(0)
+    results, alive = Results.from_list(entries), []
+
+    def part_of(row: int) -> Results:
+        part = results.where(np.arange(len(results)) == row)
+        part.image_ids[:] = truth["images"][row]["id"]
+        alive.append(weakref.ref(part))
+        return part
+
+    def parts():
+        for row in range(len(truth["images"])):
+            assert not any(part() for part in alive[:-1])
+            yield part_of(row)
+
+    coco.match_parts(truth, parts())
+    assert len(alive) > 2
 
 
 def test_random_scenes_contain_the_hard_cases():
