@@ -1,4 +1,4 @@
-"""COCO's run-length encoding: decompression and validation, before it is passed to C code.
+"""COCO's run-length encoding: conversion of polygons; decompression and validation, before it is passed to C code.
 
 Runs are column-major and start with background; their sum is the number of pixels of the image.
 """
@@ -16,6 +16,15 @@ ALPHABET = bytes(range(ZERO, ZERO + 2 * MORE))
 MINUS_ONE, TOO_LONG = b"O", -(2**40)  # invalid runs that stand for damage
 CHUNK = 1024  # masks at a time, so that arrays fit the CPU cache
 OTHER_SIZE, NO_COUNTS, DAMAGED = "an RLE of another size than its image", "an RLE without counts", "a damaged RLE"
+
+
+def as_rle(segmentation: list | dict, height: int, width: int) -> dict:
+    """Converts polygons or an uncompressed RLE to a compressed RLE."""
+    from hotcoco import mask
+
+    if isinstance(segmentation, list):
+        return mask.merge(mask.frPyObjects(segmentation, height, width))
+    return mask.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
 
 
 def runs_of(rles: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, list[str | None]]:

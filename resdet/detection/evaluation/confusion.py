@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from resdet.detection.data.coco_file import objects_by_image
+from resdet.detection.data.rle import as_rle
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.ground_truth import Kind, as_rle
+from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.results import Results, as_results
 
 

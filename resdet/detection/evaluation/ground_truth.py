@@ -99,15 +99,6 @@ def keypoints_of(coco: CocoFile, categories: list[dict], file: str) -> np.ndarra
     return written(read_points(coco.annotations, names))
 
 
-def as_rle(segmentation: list | dict, height: int, width: int) -> dict:
-    """Converts polygons or an uncompressed RLE to a compressed RLE."""
-    from hotcoco import mask
-
-    if isinstance(segmentation, list):
-        return mask.merge(mask.frPyObjects(segmentation, height, width))
-    return mask.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
-
-
 def image_sizes(images: list[dict]) -> dict[int, tuple[int, int]]:
     """Image id -> (height, width), for images with both."""
     return {

@@ -10,7 +10,7 @@ import numpy as np
 from resdet.detection.data import rle
 from resdet.detection.data.coco_file import sizes_of
 from resdet.detection.data.validation import Records, numbers, refuse
-from resdet.detection.evaluation.ground_truth import Kind, as_rle, image_sizes
+from resdet.detection.evaluation.ground_truth import Kind, image_sizes
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
 from resdet.files.json_file import read_json
@@ -181,7 +181,7 @@ def compressed(records: Records) -> list[dict]:
     for problem in filter(None, problems):
         message = no_rle if problem == rle.NO_COUNTS else problem
         records.require(np.array([each != problem for each in problems], bool), message, "segmentation")
-    return [as_rle(mask, *shape) for mask, shape in zip(masks, shapes)]
+    return [rle.as_rle(mask, *shape) for mask, shape in zip(masks, shapes)]
 
 
 def with_boxes(entries: Sequence[dict], masks: list[dict]) -> list[dict]:

@@ -9,11 +9,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any
+
+import numpy as np
 
 from resdet.detection.data.coco_file import is_text
 from resdet.detection.data.keypoints import KeypointNames
+from resdet.detection.data.pairwise_iou import iou_xyxy
 from resdet.detection.formats.collector import Box, Collector, number_in
 
 LABELED = 2  # COCO's visibility
@@ -74,9 +76,11 @@ def rings_of(entry: Mapping[str, Any], size: tuple[int, int]) -> list[list[float
 def with_polygons(objects: Sequence[Instance], label: str, box: Box, instance: str | None) -> Instance | None:
     """The detection without polygons of the same instance, or else that of the same label with the highest IoU."""
     free = [each for each in objects if "segmentation" not in each.annotation]
-    overlaps = [(iou(each.box, box), each) for each in free if each.label == label]
-    fits = [pair for pair in overlaps if pair[0] >= MIN_IOU]
-    return _same(free, instance) or max(fits, key=itemgetter(0), default=(0.0, None))[1]
+    same, alike = _same(free, instance), [each for each in free if each.label == label]
+    if same or not alike:
+        return same
+    overlaps = iou_xyxy(np.array([each.box for each in alike]), np.array([box]))
+    return alike[overlaps.argmax()] if overlaps.max() >= MIN_IOU else None
 
 
 def with_points(objects: Sequence[Instance], label: str, points: Points, instance: str | None) -> Instance | None:
@@ -148,13 +152,6 @@ def around(points: Sequence[tuple[float, float]]) -> Box:
     """The box around the points that are not NaN."""
     xs, ys = zip(*(point for point in points if all(map(math.isfinite, point))))
     return min(xs), min(ys), max(xs), max(ys)
-
-
-def iou(first: Box, second: Box) -> float:
-    width, height = (min(first[k + 2], second[k + 2]) - max(first[k], second[k]) for k in (0, 1))
-    both = max(width, 0.0) * max(height, 0.0)
-    either = _area(first) + _area(second) - both
-    return both / either if either > 0 else 0.0
 
 
 def _same(objects: Sequence[Instance], instance: str | None) -> Instance | None:

@@ -151,6 +151,11 @@ def test_masks_round_trip_through_yolo(masks, tmp_path):
     assert_same(listing(tmp_path / "yolo"), listing(source))
     assert convert(tmp_path / "yolo", tmp_path / "coco", "coco")["lost"] == {}
     assert_same(listing(tmp_path / "coco"), listing(source))
+    for file in (tmp_path / "coco").rglob("*.json"):
+        written = COCO(str(file))
+        assert [entry["area"] for entry in written.anns.values()] == [
+            written.annToMask(entry).sum() for entry in written.anns.values()
+        ]
     lost = convert(source, tmp_path / "voc", "voc")["lost"]
     assert lost == {"masks": sum(len(things) for things in listing(source).values())}
 
