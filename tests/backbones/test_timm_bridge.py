@@ -16,14 +16,17 @@ def images() -> torch.Tensor:
 
 @pytest.mark.parametrize("name", NETS)
 @torch.no_grad()
-def test_features_have_the_declared_channels_and_strides(name):
+def test_features_equal_timm_with_the_declared_channels_and_strides(name):
     net = create(f"timm/{name}", 7).eval()
     reference = timm.create_model(name, features_only=True, out_indices=net.indices).eval()
+    # timm names some parameters of a feature extractor differently; their order is that of the net, less its head
+    reference.load_state_dict(dict(zip(reference.state_dict(), net.net.state_dict().values())))
     assert list(net.strides.items()) == [("c2", 4), ("c3", 8), ("c4", 16), ("c5", 32)]
     features = net.features(images())
     assert list(features) == list(net.channels) == list(net.strides)
     assert list(net.strides.values()) == reference.feature_info.reduction()
-    for level, feature in features.items():
+    for (level, feature), expected in zip(features.items(), reference(images())):
+        assert torch.allclose(feature, expected, rtol=1e-4, atol=1e-5), level
         assert feature.shape == (2, net.channels[level], 64 // net.strides[level], 96 // net.strides[level])
 
 

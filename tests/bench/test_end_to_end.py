@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask
 
 from resdet.bench import end_to_end
 from resdet.bench.detection import twins
@@ -17,7 +18,7 @@ SHORT, LONG, BODY = 96, 144, "resnet18"
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_both_libraries_write_the_same_detections(masks, tmp_path):
-    """Compares boxes and classes of the best detections of each image, and the presence of masks."""
+    """Compares boxes, classes and masks of the best detections of each image."""
     paths, weights = end_to_end.write_photographs(tmp_path, 2), tmp_path / "a.pth"
     assert len({*paths}) == 2 and all(path.stat().st_size > 1000 for path in paths)
     torch.save(twins(masks, SHORT, LONG, BODY)[0].state_dict(), weights)
@@ -36,8 +37,13 @@ def test_both_libraries_write_the_same_detections(masks, tmp_path):
         labels, kinds = (np.array([entry["category_id"] for entry in side]) for side in (theirs, ours))
         apart = np.abs(boxes[:20, None] - others).max(2)
         apart[labels[:20, None] != kinds] = np.inf
-        assert (apart.min(1) < 0.5).mean() > 0.8
+        near = apart.min(1) < 0.5
+        assert near.mean() > 0.8
         assert all(("segmentation" in entry) == masks for entry in (*theirs, *ours))
+        if masks:
+            pairs = [(theirs[row], ours[apart[row].argmin()]) for row in np.flatnonzero(near)]
+            ious = [mask.iou([a["segmentation"]], [b["segmentation"]], [0]).item() for a, b in pairs]
+            assert np.median(ious) > 0.9
 
 
 def test_both_libraries_write_the_same_classes(tmp_path):
