@@ -108,7 +108,8 @@ def _retried(what: str, read: Callable[[], T], seconds: float | None = None) -> 
         try:
             return _within(seconds or TIMEOUT, read)
         except ImportError as error:
-            raise DataError(f"{what} cannot be read ({error}): pip install 'resdet[remote]'.") from error
+            packages = "'resdet[remote]' and the package of the storage, such as s3fs or gcsfs"
+            raise DataError(f"{what} cannot be read ({error}): pip install {packages}.") from error
         except Exception as error:  # each kind of storage has its own errors
             if isinstance(error, Error) or _is_missing(error):
                 raise

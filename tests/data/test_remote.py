@@ -246,11 +246,13 @@ def test_annotations_that_differ_from_the_index_are_refused(server, shards):
         open_scenes(f"{server.address}/edited")
 
 
-def test_a_missing_package_is_an_error(monkeypatch):
-    monkeypatch.setitem(sys.modules, "fsspec", None)
+@pytest.mark.parametrize("package", ["fsspec", "gcsfs"])
+def test_a_missing_package_is_an_error(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
     storage._open_file_system.cache_clear()
-    with pytest.raises(DataError, match=r"fsspec is not installed\): pip install 'resdet\[remote\]'"):
-        open_scenes("s3://bucket/data")
+    advice = r"pip install 'resdet\[remote\]' and the package of the storage, such as s3fs or gcsfs"
+    with pytest.raises(DataError, match=rf"{package} .*\): {advice}"):
+        open_scenes("gs://bucket/data")
 
 
 def test_an_invalid_cache_size_is_an_error(monkeypatch):
