@@ -14,8 +14,8 @@ from resdet.onednn import pack_convolutions
 
 Compile = bool | Literal["auto"]
 
-# Elements of one shape that run on a GPU before it is compiled: 512 images of 800 x 1344. A CPU computes convolutions
-# for nearly all of the time, and gains nothing that packed ones do not have already.
+# Elements of one shape that run on a GPU before it is compiled: about 500 images of 800 x 1344. A CPU computes
+# convolutions for nearly all of the time, and gains nothing that packed ones do not have already.
 PAYS = 3 * 2**29
 
 

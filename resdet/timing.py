@@ -24,7 +24,7 @@ class Case:
     sides: Mapping[str, Side]
     note: str = ""  # remark for readers of the table
     unit: str = "images/s"  # or ms or s per call; MB: sides return the measured value
-    warm: bool = True  # False: no warm-up, for calls of seconds that compile nothing
+    warm: bool = True  # False: no warmup, for calls of seconds that compile nothing
 
 
 class Timer:

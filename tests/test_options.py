@@ -155,7 +155,7 @@ def test_eval_score_sets_the_threshold_of_predict(tmp_path, picture, monkeypatch
     """Checks that eval.score sets the score threshold and that --score takes precedence."""
     model = tiny.make("c4", False).eval()
     monkeypatch.setattr(predict.hub, "load", lambda path, *options: model)
-    monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("cpu"))
+    monkeypatch.setattr(predict.distributed, "choose_device", lambda device, key: torch.device("cpu"))
     scores = np.sort(model.predict([picture], score=0.0)[0].scores)
     assert len(scores) > 4 and scores[-1] > scores[0]
     middle = float(scores[len(scores) // 2 - 1] + scores[len(scores) // 2]) / 2
@@ -185,13 +185,21 @@ class Net(nn.Module):
         return (SimpleNamespace(names=["cat"], scores=[1.0]) for _ in images)
 
 
-def test_predict_uses_the_chosen_device(picture, monkeypatch):
-    """Replaces the device that `auto` chooses by meta, and checks that the model is moved there."""
-    net = Net()
+@pytest.mark.parametrize("words, chosen", [([], "meta"), (["--device", "cpu"], "cpu")])
+def test_predict_uses_the_chosen_device(words, chosen, picture, monkeypatch):
+    """Replaces the device that `auto` chooses by meta, and checks that the model is moved to the chosen one."""
+    net, devices = Net(), {"auto": torch.device("meta"), "cpu": torch.device("cpu")}
     monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: net.to(device))
-    monkeypatch.setattr(predict.distributed, "choose_device", {"auto": torch.device("meta")}.get)
-    predict.predict(["a.pth"], [picture])
-    assert net.seen == ["meta"]
+    monkeypatch.setattr(predict.distributed, "choose_device", lambda device, key: devices[device])
+    assert main(["predict", "--weights", "a.pth", *words, "--", str(picture)]) == 0
+    assert net.seen == [chosen]
+
+
+@pytest.mark.parametrize("more", [[], ["--parquet", "out"]])
+def test_a_device_that_is_none_is_refused(more, picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", "--weights", "a.pth", "--device", "gpu", *more, "--", picture]
+    assert refusal(words, capsys) == "resdet: --device is 'gpu': give auto, cpu, cuda or cuda:N."
 
 
 def test_classifiers_of_a_localizer_use_the_chosen_device(picture, monkeypatch):
@@ -200,7 +208,7 @@ def test_classifiers_of_a_localizer_use_the_chosen_device(picture, monkeypatch):
     given = {"a.pth": nets[0], "b.pth": nets[1]}
     monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: given[path].to(device))
     monkeypatch.setattr(task, "check_classifier", lambda net, *_: net)
-    monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("meta"))
+    monkeypatch.setattr(predict.distributed, "choose_device", lambda device, key: torch.device("meta"))
     monkeypatch.setattr(task, "ClassifyAndLocate", lambda models, nets, *_: taken.extend([*models, *nets]))
     monkeypatch.setattr(task, "show", lambda *_: [])
     predict.predict(["a.pth"], [picture], classifiers=["b.pth"])

@@ -14,13 +14,15 @@ from resdet.engine.distributed import World
 from resdet.results.parquet import Row, write_rows
 
 
-def predict_to_parquet(program: Program, sources: Sequence[str], out: str | Path, size: int = IMAGES) -> None:
+def predict_to_parquet(
+    program: Program, sources: Sequence[str], out: str | Path, size: int = IMAGES, device: str = "auto"
+) -> None:
     """Writes the results of all images to parts of `size` images, without those that `out` has already.
 
     Under torchrun, each process writes its share of the parts.
     """
     folder, images = Path(out), list_images(sources)
-    world = distributed.join()
+    world = distributed.join(device, key="--device")
     with ExitStack() as stack:
 
         def claim() -> list[int]:

@@ -27,12 +27,12 @@ class TestCropsConfig:
 
     __test__ = False  # keeps pytest from collecting the class
 
-    # center: the central crop; ten_crop: four corners and the center, also mirrored; dense: the whole image, fully
+    # center: the center crop; ten_crop: four corners and the center, also flipped; dense: the whole image, fully
     # convolutional, at each of `scales`
     views: Literal["center", "ten_crop", "dense"] = "center"
     # dense: shorter sides of the image in pixels
     scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])
-    flip: bool = True  # dense: also the mirrored image
+    flip: bool = True  # dense: also the horizontally flipped image
 
     def __post_init__(self):
         require(min(self.scales, default=0) > 0, "eval.scales", list(self.scales), "list one or more sizes in pixels")

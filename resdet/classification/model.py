@@ -76,7 +76,7 @@ class Classifier(Model):
         stream: bool = False,
         device: str | torch.device | None = None,
     ) -> Any:
-        """The `top` classes of each image, from its central crop.
+        """The `top` classes of each image, from its center crop.
 
         Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from
         0 to 1) and returns a Classification; takes a folder, a glob, a video, a batch or an iterable of images and

@@ -18,6 +18,10 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override settings of the config")
 
 
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: the GPU, if there is one)")
+
+
 def add_speed_arguments(parser: argparse.ArgumentParser, mode: str) -> None:
     parser.add_argument(
         "--mode",

@@ -2,6 +2,7 @@
 
 from resdet.cli.arguments import (
     add_command,
+    add_device_argument,
     add_speed_arguments,
     add_tile_arguments,
     output_folder,
@@ -66,6 +67,7 @@ def add(commands) -> None:
     many.add_argument("--part", type=int, metavar="N", help="images of a Parquet file (default: 1000)")
     many.add_argument("--engine", choices=["ray"], help="predict by the actors of a Ray cluster (extra ray)")
     many.add_argument("--workers", type=int, metavar="N", help="actors of --engine ray (default: one per GPU, or 1)")
+    add_device_argument(parser)
     add_speed_arguments(parser, "fast")
     add_tile_arguments(parser)
     add_json_argument(parser, "the results")
@@ -94,6 +96,7 @@ def run(parsed) -> None:
         overrides,
         classifiers,
         *speed_of(parsed, "fast"),
+        parsed.device or "auto",
     )
 
 
@@ -115,11 +118,13 @@ def run_parquet(parsed, weights, images, overrides, classifiers) -> None:
     if parsed.engine == "ray":
         from resdet.interop import ray
 
+        if parsed.device:
+            raise ConfigError("--device is for one machine: Ray gives each of its workers a device, so leave it out.")
         ray.predict_to_parquet(program, images, parsed.parquet, size, parsed.workers)
     else:
         from resdet.batch_inference.run import predict_to_parquet
 
-        predict_to_parquet(program, images, parsed.parquet, size)
+        predict_to_parquet(program, images, parsed.parquet, size, parsed.device or "auto")
 
 
 def refuse_options_of_parquet(parsed) -> None:

@@ -53,10 +53,7 @@ def make_shape_scenes(
     from resdet.detection.data import shape_scenes
 
     shape_scenes.write(Path(root), train_images, val_images, size, seed, classes)
-    splits = [
-        f"data.{split}.images={split} data.{split}.annotations=annotations/{split}.json" for split in ("train", "val")
-    ]
-    print(f"{train_images} + {val_images} scenes in {root}; train on them with data.root={root} {' '.join(splits)}")
+    print(f"{train_images} + {val_images} scenes in {root}; train on them with --config custom.yaml data.root={root}")
 
 
 def make_shape_vid(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:

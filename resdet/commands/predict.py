@@ -43,22 +43,24 @@ def predict(
     classifiers: Sequence[str] = (),
     mode: hub.Mode = "fast",
     compile: Compile = "auto",
+    device: str = "auto",
 ) -> None:
     """Prints the prediction for each image, or frame of a video; a folder stands for the images in it.
 
     Several detectors, or several localizers, form an ensemble. `classifiers` predict the classes for localizers.
-    `overrides` are `eval` settings of a detector or localizer. `mode` and `compile`: see `resdet.load`.
+    `overrides` are `eval` settings of a detector or localizer. `mode` and `compile`: see `resdet.load`; `device`: auto,
+    cpu, cuda or cuda:N.
     """
     if not images:
         raise ConfigError("No images to predict on: give image files, folders of images, videos, or a camera as 0.")
     sources = open_sources(images)
-    device = distributed.choose_device("auto")
+    chosen = distributed.choose_device(device, key="--device")
     keep_freed_memory()
-    models = [hub.load(path, mode, device, compile) for path in weights]
+    models = [hub.load(path, mode, chosen, compile) for path in weights]
     check_ensemble(models, weights)
     check_classifiers(models[0], classifiers)
     task = tasks[models[0].task]
-    nets = {path: hub.load(path, mode, device, compile) for path in classifiers}
+    nets = {path: hub.load(path, mode, chosen, compile) for path in classifiers}
     options = PredictOptions(top, score, Path(draw) if draw else None, overrides, nets)
     rows = task.predict(models, weights, sources, options)
     # `rows` is lazy: consume it; keep the rows only if they are written.

@@ -51,7 +51,7 @@ class ScheduleConfig:
     gamma: float = 0.1  # step, plateau: factor, between 0 and 1
     final: float = 0.0  # cosine: share of lr at the end
     patience: int = 5  # plateau: evaluations without improvement before lr is multiplied by `gamma`
-    warmup: float = 0.0  # length of a linear warm-up from zero, in `train.unit`
+    warmup: float = 0.0  # length of a linear warmup from zero, in `train.unit`
     # classifiers: lr is `warmup_lr` until the training error falls below this (section 4.2: 0.8); null: off
     warmup_until_error: float | None = None
     warmup_lr: float = 0.01  # learning rate of `warmup_until_error`

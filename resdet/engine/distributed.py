@@ -46,12 +46,12 @@ class World:
         return range(self.rank, count, self.size)
 
 
-def join(device: str = "auto", timeout: float = TIMEOUT) -> World:
+def join(device: str = "auto", timeout: float = TIMEOUT, key: str = "train.device") -> World:
     """Joins the process group of torchrun; without torchrun, a world of one process."""
     rank, size, local = (
         int(os.environ.get(key, default)) for key, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
-    chosen = choose_device(device, local)
+    chosen = choose_device(device, local, key)
     if size > 1 and not dist.is_initialized():
         # DistributedDataParallel imports this module. Its default arguments would keep an existing group alive
         # forever, so import it before there is one.
@@ -67,16 +67,16 @@ def join(device: str = "auto", timeout: float = TIMEOUT) -> World:
     return World(rank, size, chosen)
 
 
-def choose_device(device: str, local_rank: int = 0) -> torch.device:
-    """The torch device; `auto` is the GPU of this process if there is one, else the CPU."""
+def choose_device(device: str, local_rank: int = 0, key: str = "train.device") -> torch.device:
+    """The torch device; `auto` is the GPU of this process if there is one, else the CPU. `key` names it in errors."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ConfigError(f"train.device is {device!r}: give auto, cpu or cuda.") from None
+        raise ConfigError(f"{key} is {device!r}: give auto, cpu, cuda or cuda:N.") from None
     usable = chosen.type != "cuda" or torch.cuda.is_available()
-    require(usable, "train.device", device, "torch has no usable GPU on this machine; give auto or cpu")
+    require(usable, key, device, "torch has no usable GPU on this machine; give auto or cpu")
     if device == "cuda":
         torch.cuda.set_device(local_rank)
         return torch.device("cuda", local_rank)

@@ -16,7 +16,7 @@ PIXELS, FILES = "decoded pixels", "an image file"  # what a prediction starts fr
 
 
 def latency_table(predict: Callable[[Any], Any], images: Sequence[Any], device: torch.device, start: str) -> Table:
-    """Times `predict` of each image, after a warm-up with the first."""
+    """Times `predict` of each image, after a warmup with the first."""
     gpu = device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats(device)

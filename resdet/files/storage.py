@@ -1,4 +1,4 @@
-"""Reads files at addresses that fsspec opens, such as s3:// and https://; requests have a time-out and retries."""
+"""Reads files at addresses that fsspec opens, such as s3:// and https://; requests have a timeout and retries."""
 
 import functools
 import io
@@ -130,7 +130,7 @@ def _is_missing(error: Exception) -> bool:
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """The result of `call`, run in a thread, since some storage has no time-out; a TimeoutError if it takes longer."""
+    """The result of `call`, run in a thread, since some storage has no timeout; a TimeoutError if it takes longer."""
     done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:

@@ -73,7 +73,7 @@ class LocalizerRCNNConfig(ModelConfig):
 class LocateConfig:
     """Selection of one box per class from the anchors' scores and boxes; the paper does not specify it."""
 
-    testing: Literal["center", "dense"] = "center"  # the central crop, or the whole image at each scale
+    testing: Literal["center", "dense"] = "center"  # the center crop, or the whole image at each scale
     # shorter sides in pixels. The paper gives none; these are within the range of training (256 to 480)
     scales: list[int] = field(default_factory=lambda: [256, 320, 384, 480])
     candidates: int = 1000  # best boxes per scale and class before NMS
@@ -98,7 +98,7 @@ class LocateConfig:
 class LocalizationEvalConfig(LocateConfig, EvalConfig):
     """Config of a localizer's evaluation (appendix C, Table 13)."""
 
-    batch: int = 64  # central crops per forward pass and process; whole images run one by one
+    batch: int = 64  # center crops per forward pass and process; whole images run one by one
     losses: bool = True  # compute validation losses during training
     # test crops of the classifier of `resdet evaluate --classifier`
     classifier_views: Literal["center", "ten_crop", "dense"] = "center"

@@ -44,7 +44,7 @@ class ViewBuilder:
     """image -> its views: those of the RPN and, for R-CNN, last the whole image that regions are cut from."""
 
     def __init__(self, config: LocateConfig, size: int, short: int, source_short: int | None):
-        """`size` of the central crop, `short` side before it, and short side of the image that regions are cut from."""
+        """`size` of the center crop, `short` side before it, and short side of the image that regions are cut from."""
         self.config, self.size, self.short, self.source_short = config, size, short, source_short
 
     def __call__(self, image: Image) -> list[View]:

@@ -32,7 +32,7 @@ class Localizer(Model):
         short: int,
         locating: LocateConfig,
     ):
-        """`size` of the central crop, `short` side before it; `locating` configures `predict`."""
+        """`size` of the center crop, `short` side before it; `locating` configures `predict`."""
         super().__init__()
         # Images are channels last in memory; convolutions then need no reordering, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)

@@ -7,7 +7,6 @@ from typing import Any, cast
 from resdet import config
 from resdet.classification.config import TestCropsConfig
 from resdet.classification.model import TOP
-from resdet.engine import distributed
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
@@ -88,9 +87,8 @@ class LocalizationTask(Task):
         origin = f"the config inside {weights[0]}"
         experiment = config.from_dict(models[0].experiment, origin, tuple(options.overrides))
         settings = cast(LocalizationExperiment, experiment).eval
-        device = distributed.choose_device("auto")
         nets = [
-            check_classifier(net, models[0].classes, f"--classifier {path}").to(device)
+            check_classifier(net, models[0].classes, f"--classifier {path}")
             for path, net in options.classifiers.items()
         ]
         views = TestCropsConfig(views=settings.classifier_views)

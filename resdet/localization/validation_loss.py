@@ -16,7 +16,7 @@ from resdet.structures import RegionTargets, each
 
 
 def rpn_losses(model: Localizer, source: LocalizedImages, max_objects: int, batch: ViewBatch) -> dict[str, Tensor]:
-    """The losses on each image's first view: the central crop, or the whole image at the first scale."""
+    """The losses on each image's first view: the center crop, or the whole image at the first scale."""
     view = batch.views[0]
     sides = view.pixels.shape[:1:-1] * 2  # width and height, twice
     scales, shifts, sizes = (np.tile(field.cpu().numpy(), 2) for field in (view.scale, view.shift, batch.sizes.flip(1)))

@@ -18,7 +18,7 @@ from resdet.errors import ConfigError
 
 STARTS = re.compile(r"([A-Z_]+=\S+ )*(resdet|(python|torchrun\b.*?) -m resdet\.cli|python tools/train_loc\.py)( |$)")
 PLACEHOLDER = re.compile(r"[A-Z0-9_.]*[A-Z]{2,}[A-Z0-9_.]*|[A-Z]|.*…|\.\.\.|F")
-OWN_FILES = {"my.yaml", "mine.yaml", "yours.yaml"}  # files of the reader
+OWN_FILES = {"my.yaml", "mine.yaml", "yours.yaml", "runs/custom/config.yaml"}  # files of the reader
 SCHEMA = Draft202012Validator(json_schema())
 SECTIONS = ("model", "data", "optim", "schedule", "train", "eval")
 KEY = re.compile(rf"({'|'.join(SECTIONS)})(\.\w+|\[\d+\])+")

@@ -1,4 +1,4 @@
-"""Ends a short run at random moments, resumes it until it is complete, and compares it bitwise with an unbroken run.
+"""Ends a short run at random moments, resumes it to its end, and compares it bitwise with an uninterrupted run.
 
     python tests/engine/kill_table.py [--kills 100] [--signals 10] [--folder DIR] [--seed 0]
 

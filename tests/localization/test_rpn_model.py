@@ -123,7 +123,7 @@ def wide(source, shifts):
 
 
 def test_dense_views_find_objects_outside_the_central_crop(eye, source):
-    """Evaluates images three times as wide, of which the central crop shows the middle third."""
+    """Evaluates images three times as wide, of which the center crop shows the middle third."""
     middle, ends = wide(source, [48] * 8), wide(source, [0, 96] * 4)
     assert error([eye], middle) == 0 and error([eye], ends) == 1
     assert error([eye], middle, "eval.testing=dense") == error([eye], ends, "eval.testing=dense") == 0

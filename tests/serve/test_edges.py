@@ -208,7 +208,7 @@ def test_models_run_one_at_a_time(serve):
             return super().predict_prepared(images, score, top)
 
     assert serve(boxes=Watched().loaded()).post(picture()).status == 200
-    assert held == [True, True]  # including the warm-up
+    assert held == [True, True]  # including the warmup
 
 
 def test_errors_of_the_model_are_logged(serve, caplog):

@@ -136,7 +136,7 @@ report.unnamed = [...document.querySelectorAll("input, select, button, canvas")]
     assert found["classes"] == ["disc", "square", "bar"] and found["label"] == words["again"]
     assert found["fits"]
     assert found["unnamed"] == []
-    assert len(masked.batches) == 2  # the first is the warm-up
+    assert len(masked.batches) == 2  # the first is the warmup
 
 
 @needs_keyboard

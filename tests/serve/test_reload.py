@@ -110,7 +110,7 @@ def test_prepared_images_are_predicted_by_the_model_that_prepared_them(served, f
     served.worker.submit(items[-1])
     first.go_on.set()
     wait([item.result for item in items], PATIENCE)
-    assert sum(map(len, first.batches)) == 3 and sum(map(len, second.batches)) == 1  # one is the warm-up
+    assert sum(map(len, first.batches)) == 3 and sum(map(len, second.batches)) == 1  # one is the warmup
 
 
 def test_the_thread_loads_polls_and_stops(files):

@@ -21,7 +21,7 @@ class ImagesConfig(DataConfig):
 
     size: int = 224  # side of a training crop in pixels
     test_size: int | None = None  # side of a test crop in pixels; null: `data.size`
-    short: int = 256  # evaluation: shorter side in pixels before the central crop
+    short: int = 256  # evaluation: shorter side in pixels before the center crop
     # what is subtracted: the mean color, or the mean image as in the paper
     mean: Literal["per_channel", "per_pixel"] = "per_channel"
     augment: AugmentConfig = field(default_factory=AugmentConfig)

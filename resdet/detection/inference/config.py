@@ -20,7 +20,7 @@ class TTAConfig:
     # (the paper: 200, 400, 600, 800, 1000), with proposals from `model.input.min_size`; pyramids and cascades average
     # over all scales
     scales: list[int] = field(default_factory=list)
-    flip: bool = False  # also use the mirrored image
+    flip: bool = False  # also use the horizontally flipped image
     nms: float | None = None  # IoU threshold of the final NMS; null: `model.box.nms`, or the paper's 0.3 with refine
     # search large images whole and in square tiles of this many pixels, 32 or more; null: only whole
     tile: int | None = None

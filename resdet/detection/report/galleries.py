@@ -110,7 +110,7 @@ def doubts_section(evaluated: EvaluatedDetector) -> Section:
         Table("doubts", "Labels to check", columns, rows),
         Gallery("crops", "Crops", [crop(evaluated, doubt, indices) for doubt in doubts[:CROPS]]),
     ]
-    return Section("labels", "Doubted labels", parts, note)
+    return Section("labels", "Possible label errors", parts, note)
 
 
 def crop(evaluated: EvaluatedDetector, doubt: Doubt, indices: dict[int, int]) -> Picture:

@@ -31,8 +31,8 @@ class LocalizationConfig(DataConfig):
     """Images of one class each, with the boxes of its instances (appendix C)."""
 
     root: str = "."  # folder of the data set
-    size: int = 224  # side in pixels of a training crop, of the central crop, and of R-CNN's warped regions
-    short: int = 256  # shorter side in pixels before the central crop
+    size: int = 224  # side in pixels of a training crop, of the center crop, and of R-CNN's warped regions
+    short: int = 256  # shorter side in pixels before the center crop
     augment: LocAugmentConfig = field(default_factory=LocAugmentConfig)
     max_objects: int = 32  # objects per image; of more, the largest are used
     workers: int = -1  # loader processes; -1: one per core, at most eight
