@@ -5,6 +5,7 @@ arithmetic of ResNet-50 on one image of 224 x 224. The operators used here are t
 """
 
 import platform
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -19,12 +20,14 @@ X86 = ("x86_64", "AMD64")
 class PackedConv2d(nn.Conv2d):
     """A convolution that keeps its weight in oneDNN's layout, which depends on the shape of the input.
 
-    It keeps the layouts for the last height and width. Batch sizes commonly share one.
+    It keeps the layouts for the last height and width. Batch sizes commonly share one. Another weight, or one changed
+    in place, is converted again; changes through `weight.data` are not noticed.
     """
 
     def __init__(self, conv: nn.Conv2d):
         """Shares the parameters of `conv`."""
         self.packed: dict[torch.Size, Tensor] = {}
+        self.source: tuple[Tensor | None, int] = None, 0  # the converted weight and its version
         sizes = conv.in_channels, conv.out_channels, cast("tuple[int, int]", conv.kernel_size)
         geometry = conv.stride, conv.padding, conv.dilation, conv.groups
         super().__init__(*sizes, *cast(Any, geometry), bias=conv.bias is not None, device="meta")
@@ -52,6 +55,9 @@ class PackedConv2d(nn.Conv2d):
         return [*cast("tuple[int, int]", self.padding)], [*self.stride], [*self.dilation], self.groups
 
     def packed_for(self, x: Tensor) -> Tensor:
+        weight, number = self.source
+        if weight is not self.weight or number != version(self.weight):
+            self.packed, self.source = {}, (self.weight, version(self.weight))
         packed = self.packed.get(x.shape)
         return self.pack(x.shape) if packed is None else packed
 
@@ -64,22 +70,24 @@ class PackedConv2d(nn.Conv2d):
         self.packed = {**kept, shape: packed}  # other threads read it
         return packed
 
-    def _apply(self, *args: Any, **kwargs: Any) -> "PackedConv2d":  # .to(…)
+    def _apply(self, *args: Any, **kwargs: Any) -> "PackedConv2d":  # .to(…), which does not count as a change in place
         self.packed = {}
         return super()._apply(*args, **kwargs)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.packed = {}
-        super()._load_from_state_dict(*args, **kwargs)
-
     def __getstate__(self) -> dict[str, Any]:
         """Tensors in oneDNN's layout cannot be copied."""
-        return {**self.__dict__, "packed": {}}
+        return {**self.__dict__, "packed": {}, "source": (None, 0)}
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether torch's own convolution is needed: on other devices, and in graphs, which may run on other machines."""
-    return torch.compiler.is_compiling() or not x.is_cpu or x.numel() == 0
+    """Whether torch's own convolution is needed: for other devices and types, and in graphs, which may run on other
+    machines."""
+    return torch.compiler.is_compiling() or not x.is_cpu or x.numel() == 0 or x.dtype not in packed_types()
+
+
+def version(weight: Tensor) -> int:
+    """The number of changes in place, which inference tensors do not count."""
+    return 0 if weight.is_inference() else weight._version
 
 
 def layout(weight: Tensor) -> bytes:
@@ -125,6 +133,7 @@ def can_pack(module: nn.Module) -> bool:
     return module.weight.is_cpu and module.weight.dtype in packed_types()
 
 
+@cache
 def packed_types() -> list[torch.dtype]:
     if not torch.backends.mkldnn.is_available() or platform.machine() not in X86:
         return []

@@ -115,6 +115,19 @@ def test_other_weights_are_packed_again():
         torch.testing.assert_close(candidate(x), conv(x), rtol=1e-4, atol=1e-4)
     packed._apply(lambda tensor: 2 * tensor)  # as `to` and its relatives; `conv` has the same parameters
     torch.testing.assert_close(packed(x), conv(x), rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        packed.weight.mul_(0.5)
+    torch.testing.assert_close(packed(x), conv(x), rtol=1e-4, atol=1e-4)
+    packed.weight = conv.weight = nn.Parameter(conv.weight.detach() - 1)
+    torch.testing.assert_close(packed(x), conv(x), rtol=1e-4, atol=1e-4)
+
+
+def test_double_precision_uses_the_convolution_of_torch():
+    conv, packed = convolution()
+    x = torch.randn(1, 16, 20, 20, dtype=torch.float64)
+    expected = copy.deepcopy(conv).double()(x)
+    torch.testing.assert_close(packed.double()(x), expected)
+    torch.testing.assert_close(packed.relu(x), expected.relu())
 
 
 @pytest.mark.parametrize(

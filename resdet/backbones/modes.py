@@ -1,20 +1,40 @@
 """Context manager for eval mode."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from weakref import WeakKeyDictionary
 
 from torch import nn
+
+lock = Lock()
+# Of each net in eval mode: the number of contexts in all threads, and its modules that were in train mode.
+contexts: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
 
 
 @contextmanager
 def evaluating(nets: Sequence[nn.Module]) -> Iterator[None]:
-    """Sets the nets to eval mode, and restores their modes on exit."""
-    # A search for a module in train mode takes an eighth of the time of setting all modules.
-    modes = {net: net.training for net in nets if any(module.training for module in net.modules())}
-    try:
-        for net in modes:
-            net.eval()
+    """Sets all modules of the nets to eval mode; the last context of a net, in any thread, restores their modes."""
+    with ExitStack() as stack:
+        for net in nets:
+            enter(net)
+            stack.callback(leave, net)
         yield
-    finally:
-        for net, mode in modes.items():
-            net.train(mode)
+
+
+def enter(net: nn.Module) -> None:
+    with lock:
+        count, trained = contexts.get(net) or (0, [module for module in net.modules() if module.training])
+        for module in trained:
+            module.training = False
+        contexts[net] = count + 1, trained
+
+
+def leave(net: nn.Module) -> None:
+    with lock:
+        count, trained = contexts.pop(net)
+        if count > 1:
+            contexts[net] = count - 1, trained
+            return
+        for module in trained:
+            module.training = True

@@ -1,9 +1,11 @@
-"""Tests `evaluating`, which sets nets to eval mode and restores their mode afterwards."""
+"""Tests `evaluating`, which sets nets to eval mode and restores the modes of their modules afterwards."""
+
+from threading import Barrier, Thread
 
 import pytest
 from torch import nn
 
-from resdet.backbones.modes import evaluating
+from resdet.backbones.modes import contexts, evaluating
 
 
 def modes(net: nn.Module) -> list[bool]:
@@ -11,20 +13,32 @@ def modes(net: nn.Module) -> list[bool]:
 
 
 @pytest.mark.parametrize("whole, part", [(True, True), (True, False), (False, True), (False, False)])
-def test_all_modules_are_in_eval_mode_and_the_mode_of_the_net_is_restored(whole, part):
-    """Checks that the mode of the net is restored after an exception, but not differing modes of its modules."""
+def test_all_modules_are_in_eval_mode_and_their_modes_are_restored(whole, part):
+    """Checks that the mode of each module is restored, also after an exception."""
     nets = [nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout())) for _ in range(2)]
     nets[0].train(whole)
     nets[0][1].train(part)
+    before = modes(nets[0])
     with pytest.raises(KeyError), evaluating(nets):
         assert not any(modes(nets[0]) + modes(nets[1]))
         raise KeyError
-    assert set(modes(nets[0])) == {whole} and all(modes(nets[1]))
+    assert modes(nets[0]) == before and all(modes(nets[1]))
 
 
-def test_train_is_not_called_on_a_net_in_eval_mode():
-    """Checks that `evaluating` skips the call, which takes as long as a prediction of a small net."""
-    net = nn.Sequential(nn.Dropout()).eval()
-    net.train = lambda mode: pytest.fail("its mode is set")
-    with evaluating([net]):
-        pass
+def test_the_last_of_several_threads_restores_the_mode():
+    net, together, apart = nn.Sequential(nn.Dropout()), Barrier(2), Barrier(2)
+    seen = []
+
+    def first():
+        with evaluating([net]):
+            together.wait()
+        apart.wait()
+
+    thread = Thread(target=first)
+    thread.start()
+    with evaluating([net]), evaluating([net]):
+        together.wait()
+        apart.wait()
+        seen += modes(net)
+    thread.join()
+    assert not any(seen) and all(modes(net)) and net not in contexts
