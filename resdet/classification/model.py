@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from resdet.backbones.layers import Backbone
 from resdet.backbones.modes import evaluating
+from resdet.errors import require
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
@@ -119,6 +120,7 @@ class Classifier(Model):
 
 def best_classes(scores: Tensor, classes: Sequence[str], top: int) -> list[Classification]:
     """The `top` classes of each image by its probabilities [B, C]."""
+    require(top > 0, "top", top, "give a number of classes")
     best = scores.topk(min(top, len(classes)), dim=1)
     return [
         Classification(labels, values, [classes[label] for label in labels])

@@ -12,6 +12,7 @@ from resdet.classification.data.sources import open_images, open_on_device
 from resdet.classification.evaluate import evaluate_on_device, evaluate_views, scored_images
 from resdet.classification.metrics import ClassificationMetrics, per_class_table
 from resdet.classification.model import Classifier
+from resdet.data.class_names import check_names
 from resdet.data.loader import Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
@@ -63,16 +64,20 @@ def compute_metrics(
         return evaluate_on_device(models, batches, world.device)
     with Activity("opening the data"):
         source = open_images(data, "val")
-    check_classes(models[0].classes, source.classes)
+    note = check_classes(models[0].classes, source.classes)
+    if note and world.is_main:
+        print(note)
     skipped = Skipped(print)
     return evaluate_views(models, source, experiment.eval, world.device, skipped=skipped, **sharing(data, world))
 
 
-def check_classes(model: Sequence[str], data: Sequence[str]) -> None:
+def check_classes(model: Sequence[str], data: Sequence[str]) -> str | None:
+    """Refuses data with other classes than the model; returns a note on names that differ."""
     if len(model) != len(data):
         raise ConfigError(
             f"The model has {len(model)} classes but the data has {len(data)}: give the data that it was trained for."
         )
+    return check_names(dict(enumerate(model)), dict(enumerate(data)))
 
 
 def report(metrics: ClassificationMetrics, classes: Sequence[str], per_class: bool, json_path: str | None) -> None:

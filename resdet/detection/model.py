@@ -150,7 +150,7 @@ class Detector(Model):
         stream: bool = False,
         device: str | torch.device | None = None,
     ) -> Any:
-        """Detections of at least `score` in each image, in pixels of that image.
+        """Detections with scores above `score` in each image, in pixels of that image.
 
         Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from
         0 to 1) and returns a `resdet.Result`; takes a folder, a glob, a video, a batch or an iterable of images and
@@ -214,7 +214,7 @@ def as_targets(targets: Targets | Sequence[Mapping[str, Tensor]]) -> Targets:
 
 
 def as_images(images: Images | Tensor | Sequence[Tensor]) -> Images:
-    """A tensor [B, 3, H, W] has no padding."""
+    """A tensor [B, 3, H, W] has values from 0 to 255 and no padding; lists are those of `images_from_list`."""
     if isinstance(images, Images):
         return images
     if not isinstance(images, Tensor):

@@ -26,7 +26,9 @@ def images_from_list(images: Sequence[Tensor], divisor: int = 32) -> Images:
 
 def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
     """Dicts of boxes [n, 4] xyxy, labels [n] from 1 on, and optionally masks [n, H, W], keypoints [n, K, 3] and
-    iscrowd [n]."""
+    iscrowd [n]; refuses boxes without area."""
+    for target in targets:
+        check_lengths(target)
     count = max((len(target["boxes"]) for target in targets), default=0)
     boxes = torch.stack([pad(target["boxes"].float().reshape(-1, 4), count) for target in targets])
     labels = torch.stack([pad(target["labels"].long() - 1, count) for target in targets])
@@ -34,6 +36,8 @@ def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
         raise DataError("A label is 0: labels count from 1, as torchvision's do, whose 0 is the background.")
     number = torch.tensor([len(target["boxes"]) for target in targets], device=boxes.device)
     valid = torch.arange(count, device=boxes.device) < number[:, None]
+    if not ((boxes[..., 2:] > boxes[..., :2]).all(2) & boxes.isfinite().all(2))[valid].all():
+        raise DataError("A box is not finite or has no area: give x1, y1, x2, y2 with x1 < x2 and y1 < y2.")
     crowd = torch.stack(
         [pad(target.get("iscrowd", torch.zeros_like(target["labels"])).bool(), count) for target in targets]
     )
@@ -42,6 +46,13 @@ def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
     if "keypoints" in targets[0]:
         keypoints = torch.stack([pad(target["keypoints"].float(), count) for target in targets])
     return Targets(boxes, labels, valid, crowd, masks, keypoints)
+
+
+def check_lengths(target: Mapping[str, Tensor]) -> None:
+    count = len(target["boxes"])
+    for key in ("labels", "masks", "keypoints", "iscrowd"):
+        if key in target and len(target[key]) != count:
+            raise DataError(f"A target has {count} boxes and {len(target[key])} {key}: give one for each box.")
 
 
 def pad(values: Tensor, count: int) -> Tensor:

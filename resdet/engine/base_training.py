@@ -76,10 +76,12 @@ class BaseTraining:
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
         """Recomputes the backbone's batch norm statistics over augmented training images, the same at each call."""
-        steps = max(1, images // self.experiment.train.batch)
+        size = self.experiment.train.batch
+        steps = max(1, images // size)
 
         def batches() -> Iterator[Tensor]:
-            for _, batch in track(zip(range(steps), self.training.batches(0)), "exact statistics", steps):
+            taken = zip(range(steps), self.training.batches(0))
+            for _, batch in track(taken, "exact statistics", steps * size, lambda _: size):
                 yield self.pixels(model, batch)
 
         exact_batch_statistics(cast(Backbone, model.backbone), batches())

@@ -26,6 +26,9 @@ class OptimConfig:
         require(self.lr > 0, "optim.lr", self.lr, "give a learning rate above zero")
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "it cannot be negative")
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "it lies between 0 and 1")
+        require(not self.nesterov or self.momentum > 0, "optim.nesterov", self.nesterov, "give a momentum above zero")
+        betas = list(self.betas)
+        require(all(0 <= beta < 1 for beta in betas), "optim.betas", betas, "they lie between 0 and 1")
         require(
             self.base_batch is None or self.base_batch > 0,
             "optim.base_batch",
@@ -61,6 +64,8 @@ class ScheduleConfig:
         require(ordered, "schedule.milestones", list(self.milestones), "list them in growing order")
         require(0 < self.gamma < 1, "schedule.gamma", self.gamma, "it lies between 0 and 1")
         require(self.warmup >= 0, "schedule.warmup", self.warmup, "it cannot be negative")
+        require(0 <= self.final <= 1, "schedule.final", self.final, "give a share of the learning rate, from 0 to 1")
+        require(self.warmup_lr > 0, "schedule.warmup_lr", self.warmup_lr, "give a learning rate above zero")
         limit = self.warmup_until_error
         require(
             limit is None or 0 < limit < 1,
@@ -102,7 +107,8 @@ class TrainConfig:
     # as given
     minutes: float | None = None
     batch: int = 256  # images per step, over all processes
-    # gradient accumulation: number of micro-batches per step, a divisor of `train.batch`; batch norm sees micro-batches
+    # gradient accumulation: number of micro-batches per step, a divisor of `train.batch`; batch norm, and the means of
+    # mask and keypoint losses over positive regions, are those of micro-batches
     accumulate: int = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 if the device supports it, otherwise fp32
     channels_last: bool = True  # memory format of images and weights: channels last
@@ -148,7 +154,9 @@ class TrainConfig:
         require(
             self.ema is None or 0 < self.ema < 1, "train.ema", self.ema, "a decay lies between 0 and 1, as in 0.9999"
         )
-        require(self.log_images >= 0, "train.log_images", self.log_images, "give 0 (none) or a number of images")
+        for key in ("log_images", "exact_statistics"):
+            require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "give 0 (none) or a number of images")
+        require(self.seed >= 0, "train.seed", self.seed, "give 0 or a whole number above")
         for key in ("loggers", "callbacks"):
             names = getattr(self, key) or []
             require(len(set(names)) == len(names), f"train.{key}", names, "name each once")

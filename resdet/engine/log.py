@@ -56,11 +56,11 @@ class Log:
         """Appends a line to metrics.jsonl (`kind` is train or val) and passes the values to the loggers."""
         if self.file is not None:
             append(self.file, step, kind, values)
-        self.each(lambda logger: logger.metrics(step, kind, values))
+        self.each(lambda logger: logger.metrics(step, kind, {**values}))
 
     def images(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Passes pictures uint8 [H, W, 3] by name to the loggers."""
-        self.each(lambda logger: logger.images(step, images))
+        self.each(lambda logger: logger.images(step, {**images}))
 
     def each(self, call: Callable[[Logger], None]) -> None:
         """Calls all loggers; one that fails, for example without network, is turned off."""

@@ -1,6 +1,7 @@
 """Orderly stop of a run on SIGINT, SIGTERM, SIGHUP and Windows' SIGBREAK."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ class defer_signals:
         self.former: dict[int, Any] = {}
 
     def __enter__(self) -> "defer_signals":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python handles signals in the main thread only
         for number in STOP_SIGNALS:
             if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:
                 self.former[number] = signal.signal(number, self.receive)

@@ -228,7 +228,7 @@ class Trainer:
             self.train_step.module.train()
         self.evaluation_due = False
         self.save()
-        self.callbacks.call("on_evaluation_end", self.step, metrics)
+        self.callbacks.call("on_evaluation_end", self.step, {**metrics})
 
     def observe(self, metrics: dict[str, float], log: Log) -> None:
         """Logs the metrics, updates the schedule, and saves the model if it is the best so far."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 import resdet
@@ -59,8 +60,14 @@ def exporter_of(model: Any) -> Exporter:
 
 
 def graph_of(model: Any, form: Form) -> nn.Module:
-    """The module to export, in eval mode."""
-    return exporter_of(model).graph(model, form)
+    """The module to export, in eval mode; refuses a model in another precision than float32."""
+    exporter = exporter_of(model)
+    others = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
+    if others:
+        raise ConfigError(
+            f"The model computes in {others.pop()}: load it in exact mode, or call its float(), to export it."
+        )
+    return exporter.graph(model, form)
 
 
 def example_of(model: Any, form: Form) -> tuple[Tensor, ...]:

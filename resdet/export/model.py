@@ -79,14 +79,14 @@ class ExportedClassifier(Exported):
     def __call__(self, images: Tensor) -> Tensor:
         return self.run(images=np.ascontiguousarray(images))["logits"]
 
-    def predict(self, images: Any, top: int = TOP, stream: bool = False) -> Any:
+    def predict(self, images: Any, top: int = TOP, batch: int | None = None, stream: bool = False) -> Any:
         """The `top` classes of one image or of several, as `Classifier.predict`."""
-        return predict_all(lambda inputs: self.stream(inputs, top), images, stream)
+        return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 
-    def stream(self, images: Iterable, top: int = TOP) -> Iterator[Classification]:
+    def stream(self, images: Iterable, top: int = TOP, batch: int | None = None) -> Iterator[Classification]:
         """`predict` batch by batch."""
-        for batch in batches(images, PREDICT_BATCH):
-            yield from best_classes(self(self.prepare(batch)).softmax(1), self.classes, top)
+        for group in batches(images, batch or PREDICT_BATCH):
+            yield from best_classes(self(self.prepare(group)).softmax(1), self.classes, top)
 
     def prepare_image(self, image: Any) -> Prepared:
         opened = as_image(image)
@@ -121,8 +121,8 @@ class ExportedDetector(Exported):
         self.nms: float = description["suppression"]["iou"]
         self.draws_masks = "masks" in self.outputs
 
-    def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
-        """Results of one image or of several, as `Detector.predict`."""
+    def predict(self, images: Any, score: float | None = None, batch: int | None = None, stream: bool = False) -> Any:
+        """Results of one image or of several, as `Detector.predict`; images run one by one, whatever `batch` is."""
         return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:

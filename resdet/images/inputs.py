@@ -63,9 +63,11 @@ def images_in(inputs: Any) -> Iterator[Any]:
         yield pil_pixels(inputs)
     elif isinstance(inputs, (EncodedImage, RawImage)):
         yield inputs
-    else:
+    elif isinstance(inputs, Iterable) and not isinstance(inputs, bytes):
         for entry in inputs:
             yield from images_in(entry)
+    else:
+        raise DataError(f"{type(inputs).__name__} is no image: give a path, an array, a tensor or a PIL image.")
 
 
 def files_in(path: str | Path) -> Iterator[Any]:
@@ -98,7 +100,7 @@ def pixels_of(image: torch.Tensor) -> np.ndarray:
     if image.ndim != 3 or image.shape[0] != 3:
         raise DataError(f"A tensor of shape {list(image.shape)} is no image: give RGB as [3, H, W] or [B, 3, H, W].")
     if image.is_floating_point():
-        if image.min() < 0 or image.max() > 1:
+        if not (image.min() >= 0 and image.max() <= 1):
             raise DataError("A float image has values outside 0 to 1: divide by 255, or give uint8.")
         image = (image * 255).round().to(torch.uint8)
     if image.dtype != torch.uint8:
@@ -111,6 +113,12 @@ def is_pil(image: Any) -> bool:
 
 
 def pil_pixels(image: Any) -> np.ndarray:
-    """Upright by its EXIF orientation, RGB."""
+    """Upright by its EXIF orientation, RGB; 16 bits are reduced to 8, as those of a file."""
     ImageOps = required("PIL.ImageOps", "pillow", "A PIL image")
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if image.mode in ("I", "F"):
+        raise DataError(f"A PIL image of mode {image.mode} has no fixed range: convert it to RGB, or give an array.")
+    upright = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        gray = (np.asarray(upright) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, 2)
+    return np.asarray(upright.convert("RGB"))

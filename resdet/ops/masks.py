@@ -40,7 +40,7 @@ def _average_weights(start: Tensor, end: Tensor, roi_start: Tensor, roi_end: Ten
     """[..., size, m]: share of each RoI cell that each of the m mask cells covers, along one axis."""
     side = end - start
     unit = m / side.clamp(min=1e-6) * (side > 0)
-    steps = torch.arange(size + 1, device=start.device) / size
+    steps = torch.arange(size + 1, device=start.device, dtype=torch.float32) / size
     edges = roi_start[..., None] + (roi_end - roi_start)[..., None] * steps
     edges = (edges - start[..., None]) * unit[..., None]  # [..., size + 1], in mask cells
     low, high = edges[..., :-1, None], edges[..., 1:, None]

@@ -11,7 +11,7 @@ from resdet.files.atomic import write_json
 from resdet.optional import required
 
 
-@dataclass
+@dataclass(eq=False)
 class Classification:
     """The predicted classes of one image, best first."""
 

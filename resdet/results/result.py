@@ -19,7 +19,7 @@ from resdet.optional import required
 from resdet.results.keypoints import keypoints_to_coco
 
 
-@dataclass(init=False)
+@dataclass(init=False, eq=False)
 class Result:
     """n detections of one image, by descending score; those of a localizer in the order of the given classes."""
 
@@ -161,14 +161,14 @@ class Result:
         """Converts to the dict of torchvision's detectors: labels count from 1, masks are float [n, 1, H, W], keypoints
         [n, K, 3] have the visibility 1 and `keypoints_scores` [n, K]."""
         target = {
-            "boxes": torch.from_numpy(self.boxes),
+            "boxes": torch.tensor(self.boxes),
             "labels": torch.from_numpy(self.labels) + 1,
-            "scores": torch.from_numpy(self.scores),
+            "scores": torch.tensor(self.scores),
         }
         if (masks := self.masks) is not None:
             target["masks"] = torch.from_numpy(masks)[:, None].float()
         if self.keypoints is not None:
-            points = torch.from_numpy(self.keypoints)
+            points = torch.tensor(self.keypoints)
             target["keypoints"] = torch.cat([points[..., :2], torch.ones_like(points[..., 2:])], 2)
             target["keypoints_scores"] = points[..., 2]
         return target

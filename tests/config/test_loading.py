@@ -75,7 +75,7 @@ def test_the_same_base_twice_is_accepted(write):
         ("name=${optim.lr}", "name", "${optim.lr}"),
         ("name=" + 30 * "9", "name", 30 * "9"),
         ("train.length=64_000", "train.length", 64000.0),
-        ("train.seed=-3", "train.seed", -3),
+        ("train.seed=3", "train.seed", 3),
         ("schedule.milestones.-1=70", "schedule.milestones", [30, 70]),
         ("data.root='with space'", "data.root", "with space"),
         ("schedule.milestones=[1,2.5]", "schedule.milestones", [1.0, 2.5]),

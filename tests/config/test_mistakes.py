@@ -18,6 +18,11 @@ from resdet import config
         ("optim.lr=true", ["optim.lr is true", "give a number"]),
         ("optim.lr=.nan", ["optim.lr is NaN", "finite"]),
         ("optim.lr=1e999", ["optim.lr is Infinity", "finite"]),
+        ("optim.betas=[1.5,0.9]", ["optim.betas is [1.5, 0.9]: they lie between 0 and 1"]),
+        ("schedule.final=-1", ["schedule.final is -1.0: give a share of the learning rate"]),
+        ("schedule.warmup_lr=-1", ["schedule.warmup_lr is -1.0: give a learning rate above zero"]),
+        ("train.exact_statistics=-5", ["train.exact_statistics is -5: give 0 (none) or a number of images"]),
+        ("train.seed=-1", ["train.seed is -1: give 0"]),
         ("optim.lr=2001-13-01", ['optim.lr is "2001-13-01"', "give a number"]),
         ("optim.lr=!!int abc", ["override optim.lr=!!int abc", "'abc' is no int"]),
         ("optim.lr=!!python/name:os.system", ["the tag !!python/name:os.system has no meaning in a config"]),
@@ -132,6 +137,11 @@ def test_errors_name_the_base_file_that_contains_the_mistake(write):
     assert "ground.yaml: train.batch is 0" in refused(child)
     assert refused(child, "train.batch=-1").startswith("override train.batch=-1: train.batch is -1")
     assert config.load(child, "train.batch=8").train.batch == 8
+
+
+def test_settings_that_exclude_each_other(write):
+    said = refused(write("optim: {nesterov: true, momentum: 0}\n"))
+    assert "optim.nesterov is True: give a momentum above zero" in said
 
 
 @pytest.mark.parametrize("override", [["optim.lr=1"], {"optim.lr": 1}, None])

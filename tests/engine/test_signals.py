@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from threading import Thread
 
 import pytest
 import torch
@@ -43,6 +44,19 @@ def test_a_second_interrupt_after_the_grace_period_raises(monkeypatch):
         send(signal.SIGTERM, signal.SIGHUP)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
+
+
+def test_other_threads_leave_signals_alone():
+    before, seen = [signal.getsignal(each) for each in ALL], []
+
+    def use():
+        with defer_signals() as deferred:
+            seen.append((deferred.received, [signal.getsignal(each) for each in ALL]))
+
+    thread = Thread(target=use)
+    thread.start()
+    thread.join()
+    assert seen == [(None, before)]
 
 
 @pytest.mark.parametrize("number", ALL)

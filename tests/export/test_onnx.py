@@ -1,5 +1,6 @@
 """Tests whole models in onnxruntime against the originals, their metadata, and the rejection of unsupported exports."""
 
+import copy
 import dataclasses
 import json
 
@@ -106,6 +107,8 @@ def test_unsupported_exports_are_rejected(tmp_path, classifier):
         to_onnx(classifier.model, tmp_path / "a.onnx", Form(SHAPE))
     with pytest.raises(Error, match="A Linear cannot be exported"):
         to_onnx(torch.nn.Linear(1, 1), tmp_path / "a.onnx")
+    with pytest.raises(ConfigError, match=r"computes in torch\.bfloat16: load it in exact mode"):
+        to_onnx(copy.deepcopy(classifier.model).bfloat16(), tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 
 

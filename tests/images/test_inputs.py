@@ -10,6 +10,7 @@ from PIL import Image
 from resdet.classification import Classifier
 from resdet.detection import images_from_list, targets_from_list
 from resdet.errors import DataError
+from resdet.images.decode import as_image
 from resdet.images.inputs import images_in
 from resdet.images.normalize import Normalize
 from resdet.results.classification import Classification
@@ -105,6 +106,10 @@ def test_a_video(detector, tmp_path, pixels):
     [
         (torch.zeros(4, 8, 8, dtype=torch.uint8), "is no image"),
         (torch.full((3, 8, 8), 2.0), "outside 0 to 1"),
+        (torch.full((3, 8, 8), float("nan")), "outside 0 to 1"),
+        (Image.new("F", (8, 8)), "mode F has no fixed range"),
+        (b"bytes", "bytes is no image"),
+        (None, "NoneType is no image"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "int64 is not known"),
         ("nowhere/*.png", "no image there"),
         ("nowhere.png", "nowhere.png"),
@@ -113,6 +118,13 @@ def test_a_video(detector, tmp_path, pixels):
 def test_invalid_inputs_are_refused(inputs, problem, detector):
     with pytest.raises(DataError, match=problem):
         detector.predict(inputs)
+
+
+def test_a_pil_image_of_16_bits_is_reduced_as_a_file(tmp_path):
+    gray = np.random.default_rng(0).integers(0, 2**16, (20, 30), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), gray)
+    (pixels,) = images_in(Image.fromarray(gray))
+    assert np.array_equal(pixels, as_image(tmp_path / "a.png").decode())
 
 
 def test_a_folder_without_images_is_refused(detector, tmp_path):
@@ -135,6 +147,8 @@ def test_conversions_of_a_result(detector, tmp_path, pixels):
     model = tiny.make("fpn", True).eval()
     result = model.predict(pixels, score=0.0)
     target = result.to_torchvision()
+    target["boxes"].zero_()
+    assert result.boxes.any() and result == result and result in {result}
     assert target["masks"].shape == (len(result), 1, 60, 80)
     assert target["labels"].tolist() == (result.labels + 1).tolist()
     result.save(tmp_path / "drawn.png")
@@ -179,3 +193,18 @@ def test_losses_of_lists_equal_those_of_records():
 def test_a_label_of_zero_is_refused():
     with pytest.raises(DataError, match="labels count from 1"):
         targets_from_list([{"boxes": torch.zeros(1, 4), "labels": torch.zeros(1, dtype=torch.int64)}])
+
+
+@pytest.mark.parametrize(
+    "boxes, labels, problem",
+    [
+        ([[1, 1, 5, 5], [2, 2, 4, 4]], [1], "has 2 boxes and 1 labels"),
+        ([[1, 1, 5, 5], [4, 2, 2, 4]], [1, 1], "no area"),
+        ([[1, 1, 1, 5]], [1], "no area"),
+        ([[1, 1, float("nan"), 5]], [1], "not finite"),
+        ([[1, 1, float("inf"), 5]], [1], "not finite"),
+    ],
+)
+def test_invalid_targets_are_refused(boxes, labels, problem):
+    with pytest.raises(DataError, match=problem):
+        targets_from_list([{"boxes": torch.tensor(boxes), "labels": torch.tensor(labels)}])

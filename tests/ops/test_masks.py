@@ -69,6 +69,18 @@ def test_crops_of_a_known_mask():
     torch.testing.assert_close(quarter, torch.full((1, 1, 1, 1), 1 * 5 / 64))
 
 
+def test_the_default_type_of_torch_has_no_effect():
+    masks = torch.randint(256, (1, 2, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    boxes = torch.tensor([[[10.0, 10.0, 18.0, 18.0], [0.0, 2.0, 30.0, 20.0]]])
+    given = masks, boxes, torch.tensor([[0, 1]]), boxes + 1, 4
+    expected = crop_masks(*given)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(crop_masks(*given), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_degenerate_crops_are_zero():
     masks = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
     boxes = torch.tensor([[[5.0, 5.0, 5.0, 5.0], [5.0, 5.0, 5.0, 9.0], [2.0, 2.0, 9.0, 9.0]]])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+from resdet.data.class_names import check_names
 from resdet.data.loader import Notes
 from resdet.detection.config import DetectionEvalConfig, DetectionExperiment
 from resdet.detection.data.annotations import Annotations
@@ -29,7 +30,9 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
     try:
         with Activity("opening the data"):
             source = open_scenes(cast(ScenesConfig, experiment.data), "val")
-        check_classes(models[0], source)
+        note = check_classes(models[0], source)
+        if note and world.is_main:
+            print(f"{note}\n")
         models = [model.to(world.device) for model in models]
         detections = detect(models, source, experiment, world, Notes(print))
     finally:
@@ -42,9 +45,8 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
     return report(detections, source, experiment.eval, kinds, options.per_class, options.json)
 
 
-def check_classes(model: Detector, source: Annotations) -> None:
-    """Refuses data with category ids unknown to the model. Names are not compared: weights of other libraries have
-    none."""
+def check_classes(model: Detector, source: Annotations) -> str | None:
+    """Refuses data with category ids or names that do not fit the model's; returns a note on names that differ."""
     if not set(source.category_ids) <= set(model.category_ids):
         raise ConfigError(
             f"The model has {len(model.category_ids)} classes and the data {len(source.category_ids)} others: "
@@ -64,6 +66,8 @@ def check_classes(model: Detector, source: Annotations) -> None:
                 f"The model has its keypoints in the order {', '.join(names[:3])} … and the annotations in the order "
                 f"{', '.join(order[:3])} …: reorder those of the annotations."
             )
+    names_of = [dict(zip(each.category_ids, each.classes)) for each in (model, source)]
+    return check_names(*names_of)
 
 
 def report(

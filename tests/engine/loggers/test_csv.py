@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -30,6 +31,16 @@ def test_a_row_for_each_line(tmp_path):
         {"step": "1", "kind": "train", "loss": "0.333333", "lr": "0.1"},
         {"step": "2", "kind": "train", "loss": "0.25", "lr": "0.1"},
     ]
+
+
+def test_loggers_cannot_change_the_values(tmp_path):
+    log, values, pictures = opened(tmp_path), {"loss": 0.5}, {"a": np.zeros((2, 2, 3), np.uint8)}
+    log.loggers.append(
+        SimpleNamespace(metrics=lambda step, kind, given: given.clear(), images=lambda step, given: given.clear())
+    )
+    log.metrics(1, "train", values)
+    log.images(1, pictures)
+    assert values == {"loss": 0.5} and [*pictures] == ["a"] and len(log.loggers) == 2
 
 
 def test_a_column_that_comes_later_is_empty_before(tmp_path):

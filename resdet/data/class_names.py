@@ -1,0 +1,27 @@
+"""Compares the class names of a model with those of data to evaluate it on."""
+
+from collections.abc import Mapping
+
+from resdet.errors import ConfigError
+
+
+def check_names(model: Mapping[int, str], data: Mapping[int, str]) -> str | None:
+    """Classes are matched by number: refuses data that have a class of the model under another number.
+
+    Returns a note if names differ otherwise, as those of other libraries may; `model` has all numbers of `data`.
+    """
+    numbers = {name: number for number, name in model.items()}
+    others = {number: name for number, name in data.items() if model[number] != name}
+    for number, name in others.items():
+        if name in numbers:
+            raise ConfigError(
+                f"Class {number} is {name} in the data and {model[number]} in the model, in which {name} is class "
+                f"{numbers[name]}: give the classes of the data the numbers of the model."
+            )
+    if not others:
+        return None
+    number, name = next(iter(others.items()))
+    return (
+        f"{len(others)} of {len(data)} classes have other names in the data than in the model, such as {name} and "
+        f"{model[number]}; they are matched by number"
+    )
