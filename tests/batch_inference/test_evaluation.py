@@ -8,6 +8,7 @@ import pytest
 from coco_scenes import make
 
 from resdet.commands.evaluate_results import evaluate_results
+from resdet.detection.evaluation.parquet_results import read_folder
 from resdet.errors import DataError
 from resdet.results import parquet
 from resdet.results.result import Result
@@ -95,6 +96,51 @@ def test_images_with_an_error_count_as_without_detections(tmp_path, capsys):
     (tmp_path / "truth.json").write_text(json.dumps(content))
     assert evaluate_results(truth, folder) == evaluate_results(truth, results)
     assert f"1 of {len(content['images'])} images have an error" in capsys.readouterr().out
+
+
+def resized(rows: list[dict], width: float, height: float) -> list[dict]:
+    """Returns the rows as those of images of another size, scaled by `width` and `height`."""
+    scale = np.array([width, height])
+    for row in rows:
+        row |= {"width": int(row["width"] * width), "height": int(row["height"] * height)}
+        row["boxes"] = (np.array(row["boxes"]).reshape(-1, 4) * np.tile(scale, 2)).tolist()
+        row["keypoints"] = row["keypoints"] and (np.array(row["keypoints"]) * np.append(scale, 1)).tolist()
+    return rows
+
+
+def changed(folder: str, change) -> None:
+    """Writes the rows of each part again after a change."""
+    for path in Path(folder).glob("*.parquet"):
+        rows = [row for batch in parquet.read_batches(path, parquet.schema().names) for row in batch.to_pylist()]
+        parquet.write_rows(path, change(rows))
+
+
+def test_detections_are_scaled_to_the_annotated_size(tmp_path):
+    truth, _, folder = written(tmp_path, 2, points=4)
+    before = read_folder(Path(folder), truth, "keypoints")
+    changed(folder, lambda rows: resized(rows, 2, 4))
+    after = read_folder(Path(folder), truth, "keypoints")
+    assert (after.boxes == before.boxes).all() and (after.keypoints == before.keypoints).all()
+    assert evaluate_results(truth, folder)["AP"] > 0
+
+
+def test_images_without_an_annotated_size_are_not_scaled(tmp_path):
+    truth, results, folder = written(tmp_path, 1)
+    changed(folder, lambda rows: [row | {"width": 3 * row["width"]} for row in rows])
+    content = json.loads(Path(truth).read_text())
+    content["images"] = [{"id": image["id"], "file_name": image["file_name"]} for image in content["images"]]
+    Path(truth).write_text(json.dumps(content))
+    assert evaluate_results(truth, folder) == evaluate_results(truth, results)
+
+
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+def test_images_with_exchanged_sides_are_refused(tmp_path, engine):
+    truth, _, folder = written(tmp_path, 1)
+    changed(folder, lambda rows: [row | {"width": row["height"], "height": row["width"]} for row in rows])
+    image = json.loads(Path(truth).read_text())["images"][0]
+    sides = f"{image['height']} × {image['width']} pixels, and the annotations give {image['width']} × "
+    with pytest.raises(DataError, match=f"{image['id']:012}.jpg of {sides}.*EXIF rotation.*--weights"):
+        evaluate_results(truth, folder, engine=engine)
 
 
 @pytest.mark.parametrize(

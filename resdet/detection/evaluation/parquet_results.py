@@ -1,6 +1,7 @@
 """Results in a folder of Parquet files, read as columns: 56 bytes per detection, and the masks or keypoints compared.
 
-Images are found by their file names in the annotations.
+Images are found by their file names in the annotations. Boxes and keypoints of an image of another size than annotated
+are scaled to the annotated size; a size with the sides exchanged, which is that of another EXIF rotation, is refused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from resdet.detection.data import rle
+from resdet.detection.data.coco_file import sizes_of
 from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.json_file import read_json
 from resdet.results.parquet import MANIFEST, read_batches
 
-COLUMNS = ("image", "error", "scores", "category_ids", "boxes")
+COLUMNS = ("image", "width", "height", "error", "scores", "category_ids", "boxes")
 EXTRA: dict[str, str] = {"segm": "masks", "keypoints": "keypoints"}
 
 
@@ -30,7 +32,8 @@ def read_folder(folder: Path, annotations: str | Path, kind: Kind) -> Results:
 def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Results]:
     """The detections of a row group's images after the other; at the end, prints the number of images with errors."""
     check_finished(folder)
-    ids = ids_by_name(annotations)
+    known = images_of(annotations)
+    ids, sizes = ids_by_name(known), sizes_by_id(known)
     columns = [*COLUMNS, *([EXTRA[kind]] if kind in EXTRA else [])]
     seen: set[int] = set()
     unreadable = 0
@@ -42,7 +45,8 @@ def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Re
             raise DataError(f"{path} repeats {repeated or 'an image'}: give one row per image.")
         seen.update(images)
         unreadable += int(errors.sum())
-        yield columns_of(batch, np.array(images, np.int64), kind, path)
+        scales = scales_of(batch, [sizes[image] for image in images], path)
+        yield columns_of(batch, np.array(images, np.int64), scales, kind, path)
     if unreadable:
         print(f"{unreadable} of {len(seen)} images have an error, and count as images without detections\n")
 
@@ -57,13 +61,23 @@ def check_finished(folder: Path) -> None:
         raise DataError(f"{folder} has {present} of {expected} parts: run resdet predict again to finish it.")
 
 
-def ids_by_name(annotations: str | Path) -> dict[str, int]:
-    """Image ids by file name, and by the id as text."""
+def images_of(annotations: str | Path) -> list[dict]:
+    """The annotated images with an id."""
     content = read_json(annotations)
     images = content.get("images") if isinstance(content, dict) else None
-    known = [entry for entry in images or () if isinstance(entry, dict) and type(entry.get("id")) is int]
+    return [entry for entry in images or () if isinstance(entry, dict) and type(entry.get("id")) is int]
+
+
+def ids_by_name(known: Sequence[dict]) -> dict[str, int]:
+    """Image ids by file name, and by the id as text."""
     named = {normalized(str(entry["file_name"])): entry["id"] for entry in known if "file_name" in entry}
     return {str(entry["id"]): entry["id"] for entry in known} | named
+
+
+def sizes_by_id(known: Sequence[dict]) -> dict[int, tuple[int, int]]:
+    """Image id -> annotated (width, height), not positive without a valid size."""
+    sizes = sizes_of(*([entry.get(side) for entry in known] for side in ("width", "height")))
+    return {entry["id"]: (width, height) for entry, (width, height) in zip(known, sizes.tolist())}
 
 
 def normalized(name: str) -> str:
@@ -87,17 +101,39 @@ def batches_of(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Path, Any
             yield path, batch
 
 
-def columns_of(batch: Any, images: np.ndarray, kind: Kind, path: Path) -> Results:
-    """The detections of some images."""
+def scales_of(batch: Any, annotated: Sequence[tuple[int, int]], path: Path) -> np.ndarray:
+    """float64 [n, 2]: annotated by predicted width and height of each image."""
+    names, widths, heights = (batch[name].to_pylist() for name in ("image", "width", "height"))
+    rows = zip(names, zip(widths, heights), annotated)
+    return np.array([scale_of(name, size, own, path) for name, size, own in rows], np.float64).reshape(-1, 2)
+
+
+def scale_of(name: str, size: tuple[Any, Any], annotated: tuple[int, int], path: Path) -> tuple[float, float]:
+    """Annotated by predicted width and height of an image, 1 if one of them is unknown."""
+    if not all(size) or min(annotated) <= 0:
+        return 1, 1
+    (width, height), (own_width, own_height) = size, annotated
+    if size == (own_height, own_width) and width != height:
+        raise DataError(
+            f"{path} has the image {name} of {width} × {height} pixels, and the annotations give {own_width} × "
+            f"{own_height}, without its EXIF rotation: annotate the rotated images, or evaluate the checkpoint with "
+            "--weights, which reads images as annotated."
+        )
+    return own_width / width, own_height / height
+
+
+def columns_of(batch: Any, images: np.ndarray, scales: np.ndarray, kind: Kind, path: Path) -> Results:
+    """The detections of some images, scaled by [n, 2]."""
     counts = lengths(batch["scores"])
     for name in ("category_ids", "boxes", *([EXTRA[kind]] if kind in EXTRA else [])):
         if not np.array_equal(lengths(batch[name]), counts):
             raise DataError(f"{path} has no {name} for each of the scores: give results with {name}.")
     corners = numbers(batch["boxes"].flatten().flatten(), np.float64).reshape(-1, 4)
-    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
+    scales = np.repeat(scales, counts, 0)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1) * np.tile(scales, 2)
     categories, scores = (numbers(batch[name].flatten(), np.float64) for name in ("category_ids", "scores"))
     masks = masks_of(batch["masks"].flatten().to_pylist(), path) if kind == "segm" else None
-    points = keypoints_of(batch["keypoints"].flatten()) if kind == "keypoints" and counts.sum() else None
+    points = keypoints_of(batch["keypoints"].flatten(), scales) if kind == "keypoints" and counts.sum() else None
     return Results(np.repeat(images, counts), categories, scores, boxes, masks, points, str(path))
 
 
@@ -117,6 +153,8 @@ def masks_of(masks: list[dict], path: Path) -> list[dict]:
     return masks
 
 
-def keypoints_of(column: Any) -> np.ndarray:
-    """float64 [n, K, 3] of a list of K points for each of n detections."""
-    return numbers(column.flatten().flatten(), np.float64).reshape(len(column), -1, 3)
+def keypoints_of(column: Any, scales: np.ndarray) -> np.ndarray:
+    """float64 [n, K, 3] of a list of K points for each of n detections, scaled by [n, 2]."""
+    points = numbers(column.flatten().flatten(), np.float64).reshape(len(column), -1, 3)
+    points[..., :2] *= scales[:, None]
+    return points
