@@ -98,6 +98,17 @@ def test_images_with_an_error_count_as_without_detections(tmp_path, capsys):
     assert f"1 of {len(content['images'])} images have an error" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["bbox", "keypoints"])
+def test_images_without_a_row_are_counted(tmp_path, capsys, kind):
+    truth, _, folder = written(tmp_path, 2, points=4)
+    count = len([*Path(folder).iterdir()])
+    evaluate_results(truth, folder, kind)
+    assert "no row" not in capsys.readouterr().out
+    (Path(folder) / "part-000000.parquet").unlink()
+    evaluate_results(truth, folder, kind)
+    assert f"1 of the {count} images of the annotations have no row in {folder}" in capsys.readouterr().out
+
+
 def resized(rows: list[dict], width: float, height: float) -> list[dict]:
     """Returns the rows as those of images of another size, scaled by `width` and `height`."""
     scale = np.array([width, height])

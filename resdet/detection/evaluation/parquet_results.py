@@ -30,7 +30,8 @@ def read_folder(folder: Path, annotations: str | Path, kind: Kind) -> Results:
 
 
 def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Results]:
-    """The detections of a row group's images after the other; at the end, prints the number of images with errors."""
+    """The detections of a row group's images after the other; at the end, prints the numbers of images with an
+    error and without a row."""
     check_finished(folder)
     known = images_of(annotations)
     ids, sizes = ids_by_name(known), sizes_by_id(known)
@@ -47,8 +48,16 @@ def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Re
         unreadable += int(errors.sum())
         scales = scales_of(batch, [sizes[image] for image in images], path)
         yield columns_of(batch, np.array(images, np.int64), scales, kind, path)
+    print_absent(unreadable, len(seen), len(sizes), folder)
+
+
+def print_absent(unreadable: int, seen: int, annotated: int, folder: Path) -> None:
+    """Prints how many images count as images without detections."""
     if unreadable:
-        print(f"{unreadable} of {len(seen)} images have an error, and count as images without detections\n")
+        print(f"{unreadable} of {seen} images have an error, and count as images without detections\n")
+    if seen < annotated:
+        absent = f"{annotated - seen} of the {annotated} images of the annotations"
+        print(f"{absent} have no row in {folder}, and count as images without detections\n")
 
 
 def check_finished(folder: Path) -> None:
