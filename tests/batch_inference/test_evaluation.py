@@ -109,6 +109,16 @@ def test_images_without_a_row_are_counted(tmp_path, capsys, kind):
     assert f"1 of the {count} images of the annotations have no row in {folder}" in capsys.readouterr().out
 
 
+def test_images_of_shards_are_found(tmp_path):
+    truth, results, folder = written(tmp_path, 1)
+    content = json.loads(Path(truth).read_text())
+    for image in content["images"]:
+        image["file_name"] = f"000000.tar@1536+20480-9f3a21c0/{image['id']:012}.jpg"
+    Path(truth).write_text(json.dumps(content))
+    changed(folder, lambda rows: [row | {"image": row["image"].replace("val/", "val/000000.tar:")} for row in rows])
+    assert evaluate_results(truth, folder) == evaluate_results(truth, results)
+
+
 def resized(rows: list[dict], width: float, height: float) -> list[dict]:
     """Returns the rows as those of images of another size, scaled by `width` and `height`."""
     scale = np.array([width, height])

@@ -16,6 +16,7 @@ from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.json_file import read_json
+from resdet.files.tar_member import member_of
 from resdet.results.parquet import MANIFEST, read_batches
 
 COLUMNS = ("image", "width", "height", "error", "scores", "category_ids", "boxes")
@@ -90,8 +91,10 @@ def sizes_by_id(known: Sequence[dict]) -> dict[int, tuple[int, int]]:
 
 
 def normalized(name: str) -> str:
-    """Parts separated by /; FILE:MEMBER is the member below the file."""
-    return name.replace("\\", "/").replace(":", "/")
+    """Parts separated by /; FILE:MEMBER, and FILE@PLACE/MEMBER of shards, is the member below the file."""
+    member = member_of(name)
+    path = f"{member.tar}/{member.name}" if member else name
+    return path.replace("\\", "/").replace(":", "/")
 
 
 def image_id(name: str, ids: dict[str, int], path: Path) -> int:
