@@ -88,6 +88,20 @@ def test_detectron2_config_is_written_beside_the_weights(tmp_path, capsys):
     assert torch.equal(again.rpn.deltas.weight, model.rpn.deltas.weight)
 
 
+def test_other_yaml_files_are_not_overwritten(tmp_path, capsys):
+    settings = "shapes_mask_r18_fpn", "model.num_classes=3", "model.neck.width=32", "model.box.width=32"
+    weights.save(resdet.build(*settings, "model.mask=null"), tmp_path / "best.safetensors", "safetensors")
+    words = ["convert", str(tmp_path / "best.safetensors"), "--to", "detectron2", "--out"]
+    (tmp_path / "config.yaml").write_text("task: detection\n")
+    assert main([*words, str(tmp_path / "config.pth")]) == 2
+    assert f"{tmp_path}/config.yaml exists" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == "task: detection\n" and not (tmp_path / "config.pth").exists()
+    assert main([*words, str(tmp_path / "new.yaml")]) == 2
+    assert "give a name with another ending" in capsys.readouterr().err
+    assert not (tmp_path / "new.yaml").exists()
+    assert [main([*words, str(tmp_path / "new.pth")]) for _ in range(2)] == [0, 0]
+
+
 def test_the_input_file_is_not_overwritten(classifier, capsys):
     _, source = classifier
     before = source.read_bytes()

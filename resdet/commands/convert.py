@@ -9,7 +9,7 @@ from torch import nn
 
 from resdet import hub
 from resdet.detection.model import Detector
-from resdet.errors import WeightsError
+from resdet.errors import FileError, WeightsError
 from resdet.files.atomic import check_file, check_not_input, write_text
 from resdet.weights import saving
 from resdet.weights.snippets import RECIPES
@@ -26,6 +26,8 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
     saving.state_in(model, layout)  # raises for a model that the library lacks, before anything is written
     lines = RECIPES[layout](model, path)
     config = detectron2_config(cast(Detector, model)) if layout == "detectron2" and model.kind == "detector" else None
+    if config:
+        check_config(path)
     saving.save(model, path, layout)
     count = check(model, path)
     if config:
@@ -51,6 +53,15 @@ def check(model: nn.Module, path: Path) -> int:
         path.unlink()
         raise RuntimeError(f"{path} differs from the model after reading it back ({different[0]}); it was removed.")
     return len(expected)
+
+
+def check_config(path: Path) -> None:
+    """Refuses weights whose config, written beside them, would replace another file."""
+    file = path.with_suffix(".yaml")
+    if file == path:
+        raise FileError(f"{path} is the name of detectron2's config of the weights: give a name with another ending.")
+    if file.exists() and not file.read_bytes().startswith(b"VERSION:"):
+        raise FileError(f"{file} exists and is no config of an earlier conversion: give another name with --out.")
 
 
 def detectron2_config(model: Detector) -> str:
