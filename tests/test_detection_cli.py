@@ -341,6 +341,7 @@ MISTAKES = {
         ["--annotations", "VAL", "--results", "RESULTS", "--type", "segm", "--protocol", "voc07"],
         "voc07",
     ),
+    "the ground truth as output": (["--weights", "BEST", "--save", "VAL"], "objects.json is an input file"),
     "a key that is none": (["--weights", "BEST", "eval.scor=0.1"], "did you mean score"),
     "a classifier's config": (["--weights", "BEST", "--config", "shapes_resnet20.yaml"], "detect"),
 }

@@ -124,6 +124,25 @@ def test_evaluate_checks_options_before_data(tmp_path, capsys):
     assert "--classifier is for localizers" in refusal([*words, "--classifier", "x.pth"], capsys)
 
 
+def test_evaluate_does_not_overwrite_its_inputs(tmp_path, results, capsys):
+    (tmp_path / "parts").mkdir()
+    files = [tmp_path / name for name in ("a.pth", "net.pth", "own.yaml", "parts/_manifest.json")]
+    for file in files:
+        file.write_text("kept")
+    weights, net, config, manifest = files
+    words = ["--weights", weights, "--classifier", net, "--config", config]
+    truth, found = results[1::2]
+    folder = ["--annotations", truth, "--results", manifest.parent]
+    for given, option, file in (
+        *((words, option, file) for file in (weights, net, config) for option in ("--save", "--submission")),
+        *((results, "--json", file) for file in (truth, found)),
+        (folder, "--json", manifest),
+    ):
+        told = refusal(["evaluate", *given, option, file], capsys)
+        assert f"{file} is an input file: give another output file with {option}." in told
+    assert all(file.read_text() == "kept" for file in files) and json.loads(found.read_text())
+
+
 @pytest.mark.parametrize("calibrate", [None, "folder"])
 def test_export_overrides_need_a_calibration_config(calibrate, tmp_path):
     folder = calibrate and str(tmp_path)
@@ -141,7 +160,7 @@ def test_convert_overwrites_its_output(tmp_path, monkeypatch, capsys):
     for _ in range(2):
         assert convert.convert("torchvision/some_net", "safetensors", str(tmp_path / "net.safetensors")).exists()
     weights.save(model, tmp_path / "own.safetensors", "safetensors")
-    with pytest.raises(resdet.Error, match="is the input file"):
+    with pytest.raises(resdet.Error, match="is an input file"):
         convert.convert(str(tmp_path / "own.safetensors"), "safetensors", str(tmp_path / "own.safetensors"))
 
 

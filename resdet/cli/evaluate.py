@@ -12,6 +12,7 @@ from resdet.cli.arguments import (
 )
 from resdet.cli.json_output import add_json_argument
 from resdet.detection.evaluation.protocols import evaluators
+from resdet.results.parquet import MANIFEST
 
 RESULTS_OPTIONS = ("type", "protocol", "engine", "curves", "confusion", "sigmas")  # valid with --results only
 WEIGHTS_OPTIONS = (
@@ -92,6 +93,7 @@ def run(parsed) -> None:
         raise ConfigError("Nothing to evaluate: give --weights, or --annotations and --results.")
     refuse_results_options(parsed)
     refuse_metrics_of_submission(parsed)
+    refuse_inputs_as_outputs(parsed, [*weights, *classifiers, *([parsed.config] if parsed.config else [])])
     experiment = config.load(parsed.config, *overrides) if parsed.config else None
 
     from resdet.commands.evaluate import evaluate
@@ -131,6 +133,12 @@ def refuse_metrics_of_submission(parsed) -> None:
             )
 
 
+def refuse_inputs_as_outputs(parsed, inputs: list[str]) -> None:
+    from resdet.files.atomic import check_not_inputs
+
+    check_not_inputs({f"--{name}": getattr(parsed, name) for name in ("json", "submission", "save")}, inputs)
+
+
 def refuse_weights_options(parsed) -> None:
     from resdet.errors import ConfigError
 
@@ -148,6 +156,7 @@ def run_results(parsed) -> None:
             "To evaluate a results file, give both --annotations (ground truth) and --results, and no --weights."
         )
     refuse_weights_options(parsed)
+    refuse_inputs_as_outputs(parsed, [parsed.annotations, parsed.results, f"{parsed.results}/{MANIFEST}"])
 
     from resdet.commands.evaluate_results import evaluate_results
 

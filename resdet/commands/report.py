@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resdet.errors import ConfigError
-from resdet.files.atomic import write_json, write_text
+from resdet.files.atomic import check_not_inputs, write_json, write_text
 from resdet.progress import Activity
 from resdet.report.content import to_json, to_markdown
 from resdet.report.curves import curves_section
 from resdet.report.html import page
-from resdet.report.runs import Run, load, names_of, read_run, run_section
+from resdet.report.runs import Run, inputs_of, load, names_of, read_run, run_section
 from resdet.results.sections import Section
 from resdet.tasks import tasks
 
@@ -27,10 +27,12 @@ def report(
     """Writes the HTML file `out`, by default report.html in the run, or comparison.html in the last of several."""
     paths = [Path(folder) for folder in folders]
     runs = [read_run(path, name, overrides) for path, name in zip(paths, names_of(paths))]
+    file = out or str(paths[-1] / ("report.html" if len(runs) == 1 else "comparison.html"))
+    inputs = [each for run in runs for each in inputs_of(run)]
+    check_not_inputs({"--out": file, "--json": json_path, "--markdown": markdown}, inputs)
     title = " and ".join(run.name for run in runs)
     with Activity("computing the report"):
         sections = report_one(runs[0], precision) if len(runs) == 1 else compare(runs, precision)
-    file = out or str(paths[-1] / ("report.html" if len(runs) == 1 else "comparison.html"))
     write_text(file, page(title, sections))
     write_json(json_path, to_json(title, sections))
     if markdown == STDOUT:

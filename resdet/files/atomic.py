@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -188,10 +188,18 @@ def check_file(path: str | Path) -> None:
             try_writing(nearest(path.parent))
 
 
-def check_not_input(path: str | Path, source: str | Path) -> None:
+def check_not_input(path: str | Path, source: str | Path, option: str = "--out") -> None:
     """Raises a FileError if `path`, a file to write, is the file `source`, if there is one, that is read for it."""
     if os.path.exists(source) and os.path.exists(path) and os.path.samefile(path, source):
-        raise FileError(f"{path} is the input file: give another output file with --out.")
+        raise FileError(f"{path} is an input file: give another output file with {option}.")
+
+
+def check_not_inputs(outputs: Mapping[str, str | None], sources: Iterable[str | Path]) -> None:
+    """`check_not_input` of each output, by option, and each source."""
+    for source in sources:
+        for option, path in outputs.items():
+            if path:
+                check_not_input(path, source, option)
 
 
 def try_writing(folder: Path) -> None:

@@ -18,6 +18,8 @@ from resdet.results.sections import Cell, Section, Text, facts
 from resdet.tasks import EvaluatedRun
 
 CACHE = "report"  # folder in the run
+REPORTS = (".html", ".json", ".md", ".txt")
+RECORDS = ("run.json", "run_ids.json", "results.json")  # written by the training
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,16 @@ def load(run: Run) -> EvaluatedRun:
     device = distributed.choose_device(run.experiment.train.device)
     model = hub.load(run.folder / BEST, device=device)
     return EvaluatedRun(run.name, model, run.experiment, run.folder / CACHE, key_of(run))
+
+
+def inputs_of(run: Run) -> list[Path]:
+    """The files of a run; those that a report may replace are left out."""
+    return [file for file in run.folder.rglob("*") if file.is_file() and not is_report(file, run)]
+
+
+def is_report(file: Path, run: Run) -> bool:
+    """Whether a file of a run may be a report: it lies beside the checkpoints, with the suffix of one."""
+    return file.parent == run.folder and file.suffix in REPORTS and file.name not in RECORDS
 
 
 def key_of(run: Run) -> str:

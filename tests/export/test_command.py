@@ -152,6 +152,6 @@ def test_a_missing_openvino_is_reported_before_loading(monkeypatch, small):
 
 def test_overwriting_the_checkpoint_is_rejected(small):
     before = small.read_bytes()
-    with pytest.raises(FileError, match="is the input file: give another output file with --out"):
+    with pytest.raises(FileError, match="is an input file: give another output file with --out"):
         export(str(small), "onnx", out=str(small))
     assert small.read_bytes() == before

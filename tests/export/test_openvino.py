@@ -318,7 +318,7 @@ class TestCommand:
         before = weights.read_bytes()
         with pytest.raises(ConfigError, match=r"--out is a.onnx: give a name that ends in .xml; the .bin file is"):
             export(str(weights), "openvino", out="a.onnx")
-        with pytest.raises(FileError, match=r"net.bin is the input file: give another output file with --out"):
+        with pytest.raises(FileError, match=r"net.bin is an input file: give another output file with --out"):
             export(str(weights), "openvino")
         weights.with_name("b.bin").mkdir()
         with pytest.raises(FileError, match="b.bin is a folder"):

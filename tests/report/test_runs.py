@@ -217,6 +217,23 @@ def test_invalid_folders_and_options_are_rejected(run, tmp_path):
         tasks.Task().compare([tasks.EvaluatedRun("a", None, read_run(run, "a", []).experiment, tmp_path, "")], None)
 
 
+def test_files_of_a_run_are_not_overwritten(run, root, tmp_path):
+    good, _ = planted(run, root, tmp_path / "good", 0)
+    before = {file: file.read_bytes() for file in good.rglob("*") if file.is_file()}
+    for option, name in (
+        ("--out", "metrics.jsonl"),
+        ("--out", "best.pth"),
+        ("--json", "run.json"),
+        ("--json", "report/predictions.json"),
+        ("--markdown", "config.yaml"),
+    ):
+        told = runs.sentence(runs.here("report", run, good, option, good / name))
+        assert f"{good / name} is an input file: give another output file with {option}" in told
+    assert {file: file.read_bytes() for file in good.rglob("*") if file.is_file()} == before
+    for _ in range(2):
+        report(good, "--json", good / "report.json", "--markdown", good / "report.md")
+
+
 def test_the_precision_sets_the_threshold(run, root, tmp_path):
     good, _ = planted(run, root, tmp_path / "good", 0)
     report(good, "--precision", "0.5", "--json", tmp_path / "report.json")

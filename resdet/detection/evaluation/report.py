@@ -16,7 +16,7 @@ from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.model import Detector
 from resdet.engine import distributed
 from resdet.errors import ConfigError
-from resdet.files.atomic import write_json
+from resdet.files.atomic import check_not_inputs, write_json
 from resdet.progress import Activity
 from resdet.tasks import EvaluateOptions
 
@@ -30,6 +30,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
     try:
         with Activity("opening the data"):
             source = open_scenes(cast(ScenesConfig, experiment.data), "val")
+        check_not_inputs({"--save": options.save, "--json": options.json}, [source.file] if source.file else [])
         note = check_classes(models[0], source)
         if note and world.is_main:
             print(f"{note}\n")
