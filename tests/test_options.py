@@ -77,6 +77,13 @@ def test_options_of_weights_are_refused_with_results(option, results, tmp_path, 
     assert f"{option.split()[0]} needs --weights" in told
 
 
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+def test_an_engine_of_coco_is_refused_with_another_protocol(engine, results, capsys):
+    told = refusal(["evaluate", *results, "--protocol", "voc07", "--engine", engine], capsys)
+    assert told == "resdet: --engine is for --protocol coco and has no effect on voc07: leave it out."
+    assert main(["evaluate", *map(str, results), "--protocol", "coco", "--engine", engine]) == 0
+
+
 @pytest.mark.parametrize("option", ["--per-class", "--json a.json", "--save a.json"])
 def test_metric_options_are_refused_with_a_submission(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ from resdet.cli.arguments import (
     without_overrides,
 )
 from resdet.cli.json_output import add_json_argument
-from resdet.detection.evaluation.protocols import evaluators
+from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.results.parquet import MANIFEST
 
 RESULTS_OPTIONS = ("type", "protocol", "engine", "curves", "confusion", "sigmas")  # valid with --results only
@@ -156,6 +156,8 @@ def run_results(parsed) -> None:
             "To evaluate a results file, give both --annotations (ground truth) and --results, and no --weights."
         )
     refuse_weights_options(parsed)
+    if parsed.engine and parsed.protocol not in (None, COCO):
+        raise ConfigError(f"--engine is for --protocol coco and has no effect on {parsed.protocol}: leave it out.")
     refuse_inputs_as_outputs(parsed, [parsed.annotations, parsed.results, f"{parsed.results}/{MANIFEST}"])
 
     from resdet.commands.evaluate_results import evaluate_results
