@@ -1,5 +1,6 @@
 """COCO's average precision of keypoints: object keypoint similarity (OKS) in place of IoU, by pycocotools."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ def run_keypoints(
     annotations: Any, results: Any, max_detections: Sequence[int], sigmas: Sequence[float] | None = None
 ) -> Arrays:
     """The arrays of pycocotools; objects without labeled keypoints are ignored, as it does."""
+    check_sigmas(sigmas or ())
     truth = ground_truth.read(annotations, "keypoints")
     results = as_results(results, "keypoints")
     results.check(truth, "keypoints")
@@ -28,6 +30,12 @@ def run_keypoints(
     deviations = np.array(sigmas_of(count, sigmas))
     params = {"maxDets": list(max_detections), "kpt_oks_sigmas": deviations}
     return accumulate(truth, detections_of(results), "keypoints", **params)
+
+
+def check_sigmas(sigmas: Sequence[float]) -> None:
+    for sigma in sigmas:
+        if not 0 < sigma < math.inf:
+            raise ConfigError(f"The sigmas of keypoints include {sigma}: give a finite number above 0 for each.")
 
 
 def sigmas_of(count: int | None, sigmas: Sequence[float] | None) -> list[float]:

@@ -125,6 +125,16 @@ def test_the_command(tmp_path, capsys):
         evaluate_results(*paths, sigmas=[0.5] * 17)
 
 
+@pytest.mark.parametrize("sigma", [0, -1, np.inf, np.nan])
+def test_sigmas_that_are_no_deviations_are_refused(sigma):
+    truth, results = make(5)
+    sigmas = [0.1] * 16 + [sigma]
+    with pytest.raises(ConfigError, match="give a finite number above 0 for each"):
+        coco.evaluate(truth, results, "keypoints", sigmas=sigmas)
+    with pytest.raises(ConfigError, match=f"sigmas of keypoints include {sigma}"):
+        evaluate_results("unread.json", "unread.json", "keypoints", sigmas=sigmas)
+
+
 def test_invalid_sigmas_and_results_are_refused():
     truth, results = make(5)
     with pytest.raises(ConfigError, match="eval.keypoint_sigmas lists 2 numbers and the data have 17"):
