@@ -3,6 +3,7 @@
 Annotations of unknown images or categories are ignored, as in pycocotools.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,10 +108,12 @@ def image_sizes(images: list[dict]) -> dict[int, tuple[int, int]]:
 
 
 def class_names(categories: list[dict]) -> list[str]:
-    """Class names by ascending category id; duplicate names are followed by their id."""
+    """Unique class names by ascending category id; duplicate names are followed by their id."""
     ordered = sorted(categories, key=lambda category: category["id"])
     names = [str(category.get("name") or category["id"]) for category in ordered]
-    return [f"{name} ({category['id']})" if names.count(name) > 1 else name for name, category in zip(names, ordered)]
+    while len(counts := Counter(names)) < len(names):
+        names = [f"{name} ({entry['id']})" if counts[name] > 1 else name for name, entry in zip(names, ordered)]
+    return names
 
 
 def count_objects(truth: dict[str, list[dict]]) -> dict[int, int]:

@@ -186,6 +186,12 @@ def test_classes_of_the_same_name_stay_apart():
     assert per_class["bat (1)"]["AP"] == pytest.approx(1) and per_class["bat (2)"]["AP"] == 0
 
 
+def test_classes_with_the_name_of_another_and_its_id_stay_apart():
+    names = ("bat", "bat", "bat (2)", "cat")
+    per_class = coco.evaluate(one_image({"bbox": [0, 0, 10, 10]}, names=names), [])["per_class"]
+    assert [*per_class] == ["bat (1)", "bat (2) (2)", "bat (2) (3)", "cat"]
+
+
 def spoil(truth: dict, gap: str) -> dict:
     truth = copy.deepcopy(truth)
     for number, thing in enumerate(truth["annotations"]):
