@@ -228,6 +228,21 @@ def test_a_device_that_is_none_is_refused(more, picture, tmp_path, monkeypatch, 
     assert refusal(words, capsys) == "resdet: --device is 'gpu': give auto, cpu, cuda or cuda:N."
 
 
+@pytest.mark.parametrize("more", [[], ["--parquet", "out"]])
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["--top", "-1"], "--top: -1 is not above 0."),
+        (["--top", "0"], "--top: 0 is not above 0."),
+        *((["--score", value], f"--score: {value} is not between 0 and 1.") for value in ("nan", "50", "1.5", "-1")),
+    ],
+)
+def test_values_out_of_range_are_refused(words, sentence, more, picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    told = refusal(["predict", "--weights", "a.pth", *words, *more, "--", picture], capsys)
+    assert told == f"resdet predict: error: argument {sentence}"
+
+
 def test_classifiers_of_a_localizer_use_the_chosen_device(picture, monkeypatch):
     nets, taken = [Net(), Net()], []
     nets[0].task, nets[0].experiment, nets[0].classes = "localization", {"task": "localization"}, ["cat"]

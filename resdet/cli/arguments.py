@@ -79,3 +79,17 @@ def output_folder(text: str) -> str:
     """argparse `type` of an output folder; refuses a path that cannot be written."""
     check_folder(text)
     return text
+
+
+def positive(text: str) -> int:
+    """argparse `type` of a number above 0."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0.")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """argparse `type` of a number from 0 to 1."""
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1.")
+    return float(text)

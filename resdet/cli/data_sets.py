@@ -2,7 +2,7 @@
 
 import argparse
 
-from resdet.cli.arguments import add_command, output_file, output_folder
+from resdet.cli.arguments import add_command, output_file, output_folder, positive
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
@@ -72,13 +72,6 @@ def share(text: str) -> float:
     if not 0 < float(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1.")
     return float(text)
-
-
-def positive(text: str) -> int:
-    """argparse `type` of a number above 0."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0.")
-    return int(text)
 
 
 def names(text: str) -> list[str]:

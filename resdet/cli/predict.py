@@ -6,6 +6,8 @@ from resdet.cli.arguments import (
     add_speed_arguments,
     add_tile_arguments,
     output_folder,
+    positive,
+    share,
     speed_of,
     tile_overrides,
 )
@@ -43,10 +45,10 @@ def add(commands) -> None:
         help="classifiers that give a localizer its classes",
     )
     parser.add_argument(
-        "--top", type=int, metavar="N", help="number of classes of a classifier or localizer (default: 5)"
+        "--top", type=positive, metavar="N", help="number of classes of a classifier or localizer (default: 5)"
     )
     parser.add_argument(
-        "--score", type=float, metavar="S", help="score threshold of boxes (default: the detector's own)"
+        "--score", type=share, metavar="S", help="score threshold of boxes, from 0 to 1 (default: the detector's own)"
     )
     parser.add_argument(
         "--draw",
