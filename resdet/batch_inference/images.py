@@ -17,7 +17,7 @@ from resdet.files import storage
 from resdet.files.storage import is_address
 from resdet.files.tar_member import Place, read_place
 from resdet.images.decode import EncodedImage, RawImage, read_image
-from resdet.images.inputs import is_image
+from resdet.images.listing import is_image, walk
 from resdet.images.video import is_video
 from resdet.optional import required
 
@@ -85,15 +85,17 @@ def files_of(source: str) -> Iterator[str]:
             below = storage.find(source)
         yield from (name for name in below if name == source or is_wanted(name))
     elif Path(source).is_dir():
-        yield from (str(path) for path in Path(source).rglob("*") if is_wanted(path.name) and path.is_file())
+        yield from (str(Path(source, name)) for name in walk(source) if is_wanted(name))
     elif is_video(source):
         raise ConfigError(f"{source} is a video or a camera, which --parquet has no rows for: use --json.")
     else:
         yield source
 
 
-def is_wanted(name: str) -> bool:
-    return is_image(name) or name.endswith(TAR)
+def is_wanted(path: str) -> bool:
+    """Whether a path in a folder or a tar file is that of an image or a tar file, and not hidden."""
+    name = path.rpartition("/")[2]
+    return not name.startswith(".") and (is_image(name) or name.endswith(TAR))
 
 
 def is_set(name: str) -> bool:
@@ -115,7 +117,7 @@ def addresses_of(path: str) -> Iterator[Address]:
 def tar_members(path: str) -> Iterator[Address]:
     with reading(path), open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
-            if member.isfile() and is_image(member.name):
+            if member.isfile() and is_wanted(member.name) and is_image(member.name):
                 yield Address(path, member.offset_data, member.size, member.name)
 
 

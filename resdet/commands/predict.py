@@ -10,7 +10,7 @@ from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
 from resdet.fast import Compile
 from resdet.files.atomic import write_json
-from resdet.images.inputs import is_image
+from resdet.images.listing import images_of, is_image
 from resdet.images.video import Video, is_video
 from resdet.results.stream import Source
 from resdet.system import keep_freed_memory
@@ -75,7 +75,7 @@ def open_sources(names: Sequence[str]) -> list[Source]:
         if is_video(name) and not path.is_dir():
             sources.append(Video(name))
             continue
-        images = sorted(p for p in path.iterdir() if is_image(p.name)) if path.is_dir() else [path]
+        images = images_of(path) if path.is_dir() else [path]
         if not images:
             raise DataError(f"{path} contains no images: give another folder, image files or videos.")
         sources += images

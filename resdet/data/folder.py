@@ -9,7 +9,7 @@ import numpy as np
 from resdet.data.array_cache import Strings
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, map_image, read_image
-from resdet.images.inputs import IMAGE_EXTENSIONS, is_image
+from resdet.images.listing import IMAGE_SUFFIXES, is_image
 
 UNREADABLE = "restore it or remove it"
 
@@ -44,7 +44,7 @@ class ImageFolder(ImageFiles):
     """
 
     def __init__(
-        self, root: Path | str, classes: Sequence[str] | None = None, extensions: Sequence[str] = IMAGE_EXTENSIONS
+        self, root: Path | str, classes: Sequence[str] | None = None, extensions: Sequence[str] = IMAGE_SUFFIXES
     ):
         folders, _ = list_folder(root)
         if not folders:

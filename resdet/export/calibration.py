@@ -8,7 +8,7 @@ import numpy as np
 
 from resdet import config as configs
 from resdet.errors import ConfigError
-from resdet.images.inputs import is_image
+from resdet.images.listing import images_of
 from resdet.tasks import tasks
 
 COUNT = 64  # largest number of images
@@ -37,5 +37,5 @@ class Calibration:
 
     def open(self) -> Sequence:
         if self.experiment is None:
-            return sorted(path for path in Path(self.name).iterdir() if is_image(path.name))
+            return images_of(self.name)
         return tasks[self.experiment.task].pictures(self.experiment.data)

@@ -10,10 +10,10 @@ import torch
 
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, RawImage
+from resdet.images.listing import images_of
 from resdet.images.video import Video, is_stream, is_video
 from resdet.optional import required
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 READ_AHEAD = (str, Path, np.ndarray, torch.Tensor, Sequence)
 R = TypeVar("R")
 
@@ -74,7 +74,7 @@ def files_in(path: str | Path) -> Iterator[Any]:
     """A file, the images of a folder, the matches of a glob, or the frames of a video, a camera or a stream."""
     paths: list[str | Path]
     if Path(path).is_dir():
-        paths = sorted(file for file in Path(path).iterdir() if is_image(file.name))
+        paths = [*images_of(path)]
     elif is_glob(path):
         paths = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
     elif is_video(path):
@@ -85,10 +85,6 @@ def files_in(path: str | Path) -> Iterator[Any]:
     if not paths:
         raise DataError(f"{path}: no image there; give another folder or pattern, or the files.")
     yield from paths
-
-
-def is_image(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:
-    return name.lower().endswith(extensions)
 
 
 def is_glob(path: str | Path) -> bool:

@@ -90,6 +90,24 @@ def test_rows_match_the_results_of_the_model(tmp_path, command):
     assert "2 of them unreadable" in done.stdout or done.stdout.count("1 of them unreadable") == 2
 
 
+def test_linked_folders_are_entered_and_broken_links_are_rows(tmp_path, command, photos):
+    """Links a folder twice below the root and once to a folder that contains the link; adds a hidden file."""
+    photos.rename(tmp_path / "other")
+    (tmp_path / "photos/deep").mkdir(parents=True)
+    for name in ("photos/a", "photos/deep/b"):
+        (tmp_path / name).symlink_to(tmp_path / "other/more")
+    (tmp_path / "photos/deep/loop").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos/lost.jpg").symlink_to(tmp_path / "absent.jpg")
+    (tmp_path / "photos/._lost.jpg").write_bytes(b"")
+    (tmp_path / "photos/folder.jpg").mkdir()
+    use(classifier())
+    assert command(*WORDS).returncode == 0
+    found = {row["image"]: row["error"] for row in rows(tmp_path / "out")}
+    assert [*found] == [f"photos/{name}/{k}.png" for name in ("a", "deep/b") for k in (0, 3, 6)] + ["photos/lost.jpg"]
+    assert "photos/lost.jpg: cannot read the file" in found.pop("photos/lost.jpg")
+    assert not any(found.values())
+
+
 def test_rows_of_a_classifier(tmp_path, command):
     model = classifier()
     use(model)

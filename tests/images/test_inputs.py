@@ -11,7 +11,9 @@ from resdet.classification import Classifier
 from resdet.detection import images_from_list, targets_from_list
 from resdet.errors import DataError
 from resdet.images.decode import as_image
+from resdet.images.decode import read_image
 from resdet.images.inputs import images_in
+from resdet.images.listing import IMAGE_SUFFIXES, images_of
 from resdet.images.normalize import Normalize
 from resdet.results.classification import Classification
 from resdet.results.result import Result
@@ -208,3 +210,20 @@ def test_a_label_of_zero_is_refused():
 def test_invalid_targets_are_refused(boxes, labels, problem):
     with pytest.raises(DataError, match=problem):
         targets_from_list([{"boxes": torch.tensor(boxes), "labels": torch.tensor(labels)}])
+def test_a_folder_lists_files_with_the_suffix_of_an_image(tmp_path, pixels):
+    """Checks hidden files, such as those of macOS, folders named like images, and links to missing files."""
+    names = sorted(f"a{suffix.upper() if number % 2 else suffix}" for number, suffix in enumerate(IMAGE_SUFFIXES))
+    for name in [*names, "._a.jpg", ".png", "notes.txt"]:
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "lost.gif").symlink_to(tmp_path / "absent.gif")
+    assert [path.name for path in images_of(tmp_path)] == [*names, "lost.gif"]
+    assert list(images_in(str(tmp_path))) == images_of(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_images_of_each_suffix_are_decoded(suffix, tmp_path, pixels):
+    kind = {".jpe": "JPEG", ".jfif": "JPEG", ".dib": "BMP", ".jp2": "JPEG2000", ".pnm": "PPM"}.get(suffix)
+    image = Image.fromarray(pixels)
+    image.convert("1" if suffix == ".pbm" else "L" if suffix == ".pgm" else "RGB").save(tmp_path / f"a{suffix}", kind)
+    assert read_image(tmp_path / f"a{suffix}", "").decode().shape == (60, 80, 3)

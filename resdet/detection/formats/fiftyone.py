@@ -31,11 +31,12 @@ from resdet.detection.formats.fiftyone_shapes import (
     skeleton_of,
     with_polygons,
 )
-from resdet.detection.formats.folder import SPLITS, Folder, is_image, split_in
+from resdet.detection.formats.folder import SPLITS, Folder, split_in
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.errors import DataError
 from resdet.files.json_columns import JsonColumns, read_columns
 from resdet.files.json_file import read_json
+from resdet.images.listing import is_image
 
 METADATA = "metadata.json"
 DETECTIONS, POLYLINES, KEYPOINTS = "Detections", "Polylines", "Keypoints"  # kinds of fields

@@ -3,17 +3,13 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from resdet.errors import DataError
+from resdet.images.listing import is_image, walk
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2".split()
-)
-SKIPPED = "__MACOSX"
-DEEPEST = 16  # folders
 HEAD = 2**14  # bytes by which a file is recognized
 SPLITS = {
     **dict.fromkeys(("train", "training", "trainval"), "train"),
@@ -31,7 +27,7 @@ class Folder:
         if not self.root.is_dir():
             kind = "a file" if self.root.exists() else "missing"
             raise DataError(f"{self.root} is {kind}: give the folder of images and annotations.")
-        self.files = sorted(_walk(self.root, "", frozenset([_identity(self.root)])) if files is None else files)
+        self.files = sorted(walk(self.root) if files is None else files)
 
     @cached_property
     def images(self) -> list[str]:
@@ -80,10 +76,6 @@ class Folder:
         return dict(images)
 
 
-def is_image(file: str) -> bool:
-    return os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
-
-
 def stem(file: str) -> str:
     """The path without the suffix of an image; other suffixes are part of the name."""
     return os.path.splitext(file)[0] if is_image(file) else file
@@ -123,24 +115,3 @@ def _agreement(image: str, name: list[str], near: list[str], split: str | None) 
 def _common(a: list[str], b: list[str]) -> int:
     """Length of the common start of two lists."""
     return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
-
-
-def _walk(folder: Path, prefix: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Files below a folder, without subfolders that cannot be read; follows links, except to a folder that contains
-    them."""
-    try:
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name != SKIPPED]
-    except OSError as error:
-        if prefix:
-            return
-        raise DataError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
-    for entry in entries:
-        if not entry.is_dir():
-            yield prefix + entry.name
-        elif len(ancestors) < DEEPEST and (identity := _identity(Path(entry.path))) not in ancestors:
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", ancestors | {identity})
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    stat = os.stat(folder)
-    return stat.st_dev, stat.st_ino

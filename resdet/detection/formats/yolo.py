@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from resdet.detection.formats.collector import Collector, read_text, relative
-from resdet.detection.formats.folder import Folder, by_split, is_image, stem
+from resdet.detection.formats.folder import Folder, by_split, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.detection.formats.yolo_keypoints import DIGITS, Shape, names_of, shape_of
+from resdet.images.listing import is_image
 
 SIDES = 4  # numbers of a box
 SAMPLE = 20  # label files that are looked into

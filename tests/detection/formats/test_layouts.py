@@ -309,6 +309,6 @@ def test_a_custom_format_can_be_registered(tmp_path):
 def test_the_order_of_files_does_not_matter(tmp_path, monkeypatch):
     root = write(tmp_path, {f"train/{k}.jpg": None for k in range(9)} | {f"train/{k}.txt": CAT for k in range(9)})
     files = Folder(root).files
-    walk = folder._walk
-    monkeypatch.setattr(folder, "_walk", lambda *place: random.sample(found := list(walk(*place)), len(found)))
+    walk = folder.walk
+    monkeypatch.setattr(folder, "walk", lambda *place: random.sample(found := list(walk(*place)), len(found)))
     assert Folder(root).files == files and len(files) == 18
