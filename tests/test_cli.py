@@ -177,6 +177,7 @@ def test_unusable_checkpoints_are_refused(tmp_path, images, command, tiny):
     root = f"data.root={images / 'shapes'}"
     another = sentence(command("train", "--config", "folder.yaml", root, *SMALL, "--init", "resnet34.pth"))
     assert "conv2_x.2" in another and "not in the model" in another
+    (tmp_path / "x.jpg").touch()
     refused = command("predict", "--weights", "code.pth", "x.jpg")
     assert "code" in sentence(refused) and "executed" not in refused.stdout
     assert "cut.pth is damaged" in sentence(command("predict", "--weights", "cut.pth", "x.jpg"))

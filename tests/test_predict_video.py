@@ -54,6 +54,15 @@ def test_a_video_file(tmp_path, command, detector):
     assert (tmp_path / "out/0001_a.jpg").exists()
 
 
+def test_globs_stand_for_their_matches(tmp_path, command, detector):
+    written(tmp_path / "street.mp4")
+    for name in ("b.png", "a.png", "[1].png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((48, 64, 3), np.uint8))
+    assert command(*WORDS, "*.mp4", "?.png", "[1].png").returncode == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["image"] for row in rows if row["image"]] == ["a.png", "b.png", "[1].png"] and len(rows) == 7
+
+
 def test_videos_are_drawn_in_class_colors(tmp_path, command, detector, monkeypatch):
     """Checks that two objects of one class have the same color; colors by index would change from frame to frame."""
     written(tmp_path / "a.mp4")
@@ -120,12 +129,32 @@ def test_a_classifier(tmp_path, command, monkeypatch):
     [
         (["a.jpg"], "No weights: give --weights FILE, or a published detector, as --weights torchvision/maskrcnn"),
         (["--weights", "torchvision/maskrcnn_resnet50_fpn_v2"], "No images to predict on: give image files, folders"),
-        (["--weights", "net.pth", "absent.mp4"], "absent.mp4: cannot read the video; check the path"),
+        (["--weights", "net.pth", "absent.mp4"], "absent.mp4: no such file or folder; check its name."),
+        (
+            ["--weights", "net.pth", "--draw", "out", "absent.jpg"],
+            "absent.jpg: no such file or folder; check its name.",
+        ),
+        (["--weights", "net.pth", "*.jpg"], "*.jpg matches no file: give another pattern, or the files."),
+        (["--weights", "net.pth", "nofolder"], "nofolder is no file, folder or published model: check its name"),
+        (
+            ["--weights", "net.pth", "s3://a/b.jpg"],
+            "s3://a/b.jpg is a file of many images, or an address: add --parquet",
+        ),
         (["--weights", "net.pth", "9876"], "9876: cannot open the camera"),
-        (["--weights", "torchvision/maskrcnn_resnet50", "x.jpg"], "did you mean maskrcnn_resnet50_fpn"),
+        (["--weights", "torchvision/maskrcnn_resnet50", "--top", "1", __file__], "did you mean maskrcnn_resnet50"),
     ],
 )
 def test_missing_arguments_and_files_are_refused(words, sentence, command):
     done = command("predict", *words)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1 or "net.pth" in words
+
+
+@pytest.mark.parametrize("name", ["a.tar", "A.TAR", "a.parquet", "a.tar.gz", "a.zip"])
+def test_files_of_many_images_need_parquet(name, tmp_path, command):
+    (tmp_path / name).write_bytes(b"")
+    done = command("predict", "--weights", "net.pth", name)
+    assert done.returncode == 2
+    assert (
+        done.stderr == f"resdet: {name} is a file of many images, or an address: add --parquet DIR for its results.\n"
+    )

@@ -17,11 +17,13 @@ from resdet.files import storage
 from resdet.files.storage import is_address
 from resdet.files.tar_member import Place, read_place
 from resdet.images.decode import EncodedImage, RawImage, read_image
+from resdet.images.inputs import expanded
 from resdet.images.listing import is_image, walk
 from resdet.images.video import is_video
 from resdet.optional import required
 
 TAR, PARQUET = ".tar", ".parquet"
+ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 NAMES = ("image", "path", "image_path", "file_name", "filename", "name", "id", "image_id", "__key__")  # of an image
 ONE_AT_A_TIME = threading.Lock()
 
@@ -60,7 +62,7 @@ class Address(NamedTuple):
 
     def read(self) -> EncodedImage:
         """The encoded image; a DataError if it cannot be read, a DownloadError if the storage of an address fails."""
-        suffix = Path(self.path).suffix
+        suffix = suffix_of(self.path)
         if suffix == PARQUET:
             return EncodedImage(read_row(self.path, self.place), str(self))
         if suffix == TAR or is_address(self.path):
@@ -71,8 +73,9 @@ class Address(NamedTuple):
 
 
 def list_images(sources: Sequence[str]) -> list[Address]:
-    """The images of files, folders and addresses, each once, sorted."""
-    addresses = sorted({address for source in sources for path in files_of(source) for address in addresses_of(path)})
+    """The images of files, folders, globs and addresses, each once, sorted."""
+    found = expanded(sources)
+    addresses = sorted({address for source in found for path in files_of(source) for address in addresses_of(path)})
     if not addresses:
         raise DataError(f"{', '.join(sources)}: no image there; give other images, folders, .tar or .parquet files.")
     return addresses
@@ -86,6 +89,8 @@ def files_of(source: str) -> Iterator[str]:
         yield from (name for name in below if name == source or is_wanted(name))
     elif Path(source).is_dir():
         yield from (str(Path(source, name)) for name in walk(source) if is_wanted(name))
+    elif is_archive(source):
+        raise DataError(f"{source} is compressed: unpack it to a folder or to a .tar file.")
     elif is_video(source):
         raise ConfigError(f"{source} is a video or a camera, which --parquet has no rows for: use --json.")
     else:
@@ -95,17 +100,26 @@ def files_of(source: str) -> Iterator[str]:
 def is_wanted(path: str) -> bool:
     """Whether a path in a folder or a tar file is that of an image or a tar file, and not hidden."""
     name = path.rpartition("/")[2]
-    return not name.startswith(".") and (is_image(name) or name.endswith(TAR))
+    return not name.startswith(".") and (is_image(name) or suffix_of(name) == TAR)
+
+
+def suffix_of(path: str) -> str:
+    return Path(path).suffix.lower()
 
 
 def is_set(name: str) -> bool:
     """Whether a name is that of a file with many images, or the address of any."""
-    return name.endswith((TAR, PARQUET)) or is_address(name)
+    return suffix_of(name) in (TAR, PARQUET) or is_archive(name) or is_address(name)
+
+
+def is_archive(name: str) -> bool:
+    """Whether a name is that of a compressed archive, of which no member can be read in place."""
+    return name.lower().endswith(ARCHIVES)
 
 
 def addresses_of(path: str) -> Iterator[Address]:
     """The images of a file."""
-    suffix = Path(path).suffix
+    suffix = suffix_of(path)
     if suffix == TAR:
         yield from tar_members(path)
     elif suffix == PARQUET:

@@ -10,26 +10,38 @@ from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
 from resdet.fast import Compile
 from resdet.files.atomic import write_json
+from resdet.images.inputs import expanded, is_glob
 from resdet.images.listing import images_of, is_image
 from resdet.images.video import Video, is_video
 from resdet.results.stream import Source
 from resdet.system import keep_freed_memory
 from resdet.tasks import PredictOptions, tasks
+from resdet.weights import zoo
 
 
 def sort_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """Weights, images and overrides among the values of an option (`first`) and the positional arguments (`others`).
 
     argparse assigns images after --weights to --weights. The first value is always weights; of the rest, folders,
-    names with the suffix of an image, a video, a tar or a Parquet file, numbers of cameras and URLs are images.
+    globs, names with the suffix of an image, a video, a tar or a Parquet file, numbers of cameras and URLs are images.
     """
     overrides = [word for word in (*first, *others) if config.is_override(word)]
     foreign = [word for word in overrides if not word.startswith("eval.")]
     if foreign:
         raise ConfigError(f"predict only accepts overrides of eval, not {foreign[0]}: leave it out.")
-    images = [word for word in first[1:] if Path(word).is_dir() or is_image(word) or is_video(word) or is_set(word)]
+    images = [word for word in first[1:] if is_source(word)]
     weights = [word for word in first if word not in (*images, *overrides)]
+    unknown = next((word for word in weights[1:] if not zoo.is_known(word)), None)
+    if unknown is not None:
+        raise ConfigError(
+            f"{unknown} is no file, folder or published model: check its name; `resdet zoo` lists models."
+        )
     return weights, [*(word for word in others if word not in overrides), *images], overrides
+
+
+def is_source(word: str) -> bool:
+    """Whether a word names images, not weights."""
+    return Path(word).is_dir() or is_glob(word) or is_image(word) or is_video(word) or is_set(word)
 
 
 def predict(
@@ -68,13 +80,15 @@ def predict(
 
 
 def open_sources(names: Sequence[str]) -> list[Source]:
-    """The image files, with those of the folders, and the opened videos, cameras and streams."""
+    """The image files, with those of the folders and globs, and the opened videos, cameras and streams."""
     sources: list[Source] = []
-    for name in names:
+    for name in expanded(names):
         path = Path(name)
         if is_video(name) and not path.is_dir():
             sources.append(Video(name))
             continue
+        if is_set(name) and not path.is_dir():
+            raise ConfigError(f"{name} is a file of many images, or an address: add --parquet DIR for its results.")
         images = images_of(path) if path.is_dir() else [path]
         if not images:
             raise DataError(f"{path} contains no images: give another folder, image files or videos.")

@@ -1,6 +1,7 @@
 """What `predict` takes: files, folders, globs, videos, cameras, arrays, tensors, PIL images, and iterables of them."""
 
 import glob
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 
 from resdet.errors import DataError
+from resdet.files.storage import is_address
+from resdet.files.tar_member import member_of
 from resdet.images.decode import EncodedImage, RawImage
 from resdet.images.listing import images_of
 from resdet.images.video import Video, is_stream, is_video
@@ -87,8 +90,30 @@ def files_in(path: str | Path) -> Iterator[Any]:
     yield from paths
 
 
+def expanded(names: Iterable[str]) -> list[str]:
+    """The names of files, folders, streams and addresses, with the sorted matches of each glob in its place.
+
+    A name without a file, and a glob without a match, is a DataError.
+    """
+    found: list[str] = []
+    for name in names:
+        matches = sorted(glob.glob(name, recursive=True)) if is_glob(name) else [name]
+        if not matches:
+            raise DataError(f"{name} matches no file: give another pattern, or the files.")
+        found += matches
+    absent = next((name for name in found if not os.path.lexists(name) and not is_elsewhere(name)), None)
+    if absent is not None:
+        raise DataError(f"{absent}: no such file or folder; check its name.")
+    return found
+
+
+def is_elsewhere(name: str) -> bool:
+    """Whether a name stands for something else than a file: a camera, an address, or the member of a tar file."""
+    return is_stream(name) or is_address(name) or member_of(name) is not None
+
+
 def is_glob(path: str | Path) -> bool:
-    return any(sign in str(path) for sign in "*?[") and not Path(path).exists() and not is_stream(path)
+    return any(sign in str(path) for sign in "*?[") and not Path(path).exists() and not is_address(path)
 
 
 def pixels_of(image: torch.Tensor) -> np.ndarray:

@@ -206,7 +206,9 @@ def test_a_folder_with_other_parquet_files_is_rejected(tmp_path, command):
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        (["street.mp4"], "street.mp4 is a video or a camera"),
+        (["7"], "7 is a video or a camera"),
+        (["photos.tar.gz"], "photos.tar.gz: no such file or folder"),
+        (["none/*.jpg"], "none/*.jpg matches no file"),
         (["--json", "rows.json"], "--json is for few images"),
         (["--part", 0], "--part is 0"),
         (["--score", 0.5], "omit --score"),
@@ -273,6 +275,26 @@ def test_archives_and_remote_sources_give_the_same_rows(tmp_path, command, pack)
     assert all(row["image"].endswith(name) and "photos" in row["image"] for row, name in zip(found, NAMES))
     without = lambda table: [{**row, "image": None, "error": bool(row["error"])} for row in table]
     assert without(found) == without(expected)
+
+
+def test_a_compressed_archive_is_refused(tmp_path, command):
+    use(classifier())
+    for name in ("photos.tar.gz", "photos.ZIP"):
+        (tmp_path / name).write_bytes(b"")
+        done = command(*WORDS, name)
+        assert done.returncode == 2 and f"{name} is compressed: unpack it" in done.stderr
+
+
+def test_globs_and_suffixes_in_upper_case(tmp_path, command):
+    use(classifier())
+    Path(tmp_path / packed_tar(tmp_path)).rename(tmp_path / "PHOTOS.TAR")
+    Path(tmp_path / packed_parquet(tmp_path)).rename(tmp_path / "photos.Parquet")
+    assert command(*WORDS[:3], "photos/*.png", "*.TAR", "*.Parquet", *WORDS[4:]).returncode == 0
+    found = [row["image"] for row in rows(tmp_path / "out")]
+    files = [f"photos/{name}" for name in NAMES if name.endswith(".png") and "/" not in name]
+    assert sorted(found) == sorted(
+        [f"{pack}:{name}" for pack in ("PHOTOS.TAR", "photos.Parquet") for name in NAMES] + files
+    )
 
 
 @pytest.mark.parametrize("name", ["absent.tar", "absent.parquet", "file:///absent", "madeup://absent"])
