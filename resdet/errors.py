@@ -41,6 +41,17 @@ def hint(name: object, known: Iterable[str], otherwise: str) -> str:
 class DataError(Error):
     """A file of a data set is missing, damaged or inconsistent."""
 
+    def in_data_set(self) -> "DataError":
+        """The error for an image of a data set, with the remedies that data sets have."""
+        return self
+
+
+class ImageError(DataError):
+    """An image cannot be decoded."""
+
+    def in_data_set(self) -> DataError:
+        return DataError(f"{str(self).rstrip('.')}: delete it or set data.on_bad_image=skip.")
+
 
 class FileError(Error):
     """A file or a folder cannot be written."""

@@ -46,6 +46,7 @@ class PredictOptions:
     draw: Path | None = None  # output folder of images with drawn results
     overrides: Sequence[str] = ()  # overrides of the section `eval`
     classifiers: Mapping[str, Model] = field(default_factory=dict)
+    batch: int = 1  # images of one shape that are predicted together
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from resdet.cli import main
 from resdet.commands import convert, export, predict
 from resdet.errors import ConfigError
 from resdet.localization import task
+from resdet.model import Prepared
 from resdet.tasks import tasks
 
 
@@ -206,9 +207,12 @@ class Net(nn.Module):
         super().__init__()
         self.weight, self.seen = nn.Parameter(torch.zeros(3)), []
 
-    def stream(self, images, top):
+    def prepare_image(self, image):
+        return Prepared(None, image, (1, 1))
+
+    def predict_prepared(self, images, top):
         self.seen.append(self.weight.device.type)
-        return (SimpleNamespace(names=["cat"], scores=[1.0]) for _ in images)
+        return [SimpleNamespace(names=["cat"], scores=[1.0]) for _ in images]
 
 
 @pytest.mark.parametrize("words, chosen", [([], "meta"), (["--device", "cpu"], "cpu")])

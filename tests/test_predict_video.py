@@ -110,9 +110,21 @@ def test_ctrl_c_in_a_file_keeps_the_drawn_frames(tmp_path, command, detector, mo
     assert len(list(Video(tmp_path / "out/0001_a.mp4"))) == 2
 
 
-def test_a_classifier(tmp_path, command, monkeypatch):
+def classifier() -> Classifier:
     torch.manual_seed(0)
-    model = Classifier(create("resnet18", num_classes=3), ["a", "b", "c"], Normalize(), 32, 32).eval()
+    return Classifier(create("resnet18", num_classes=3), ["a", "b", "c"], Normalize(), 32, 32).eval()
+
+
+@pytest.fixture(params=[lambda: tiny.make("fpn", False).eval(), classifier], ids=["detector", "classifier"])
+def model(request, monkeypatch):
+    """Returns a detector or a classifier, which `hub.load` returns for any file."""
+    model = request.param()
+    monkeypatch.setattr(hub, "load", lambda *_: model)
+    return model
+
+
+def test_a_classifier(tmp_path, command, monkeypatch):
+    model = classifier()
     monkeypatch.setattr(hub, "load", lambda *_: model)
     written(tmp_path / "a.mp4")
     done = command("predict", "--weights", "net.pth", "a.mp4", "--json", "rows.json")
@@ -148,6 +160,24 @@ def test_missing_arguments_and_files_are_refused(words, sentence, command):
     done = command("predict", *words)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1 or "net.pth" in words
+
+
+def test_unreadable_images_do_not_end_the_prediction(tmp_path, command, model):
+    """Checks the rows of images around a damaged file, a broken link and a folder named like an image."""
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "c.png", "e.png"):
+        cv2.imwrite(str(tmp_path / "photos" / name), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / "photos/b.png").write_bytes(b"no image")
+    (tmp_path / "photos/d.png").symlink_to(tmp_path / "absent.png")
+    done = command("predict", "--weights", "net.pth", "photos", "--json", "rows.json")
+    assert done.returncode == 2
+    problem = "photos/b.png is not an image that OpenCV can decode."
+    assert done.stderr == f"resdet: 2 of 5 images cannot be read and have no result; the first: {problem}\n"
+    assert problem in done.stdout.splitlines() and "on_bad_image" not in done.stdout
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["image"] for row in rows] == [f"photos/{name}.png" for name in "abcde"]
+    assert rows[1] == {"image": "photos/b.png", "error": problem}
+    assert "photos/d.png: cannot read the file" in rows[3]["error"] and not any("error" in rows[k] for k in (0, 2, 4))
 
 
 @pytest.mark.parametrize("name", ["a.tar", "A.TAR", "a.parquet", "a.tar.gz", "a.zip"])

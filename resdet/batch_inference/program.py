@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from resdet.detection.inference.predictor import batch_for
 from resdet.errors import ConfigError, DataError, WeightsError
 from resdet.fast import Compile
 from resdet.files import download
-from resdet.images.grouped import predicted
+from resdet.images.grouped import attempted
 from resdet.model import Prepared
 from resdet.results.parquet import VERSION, Row, common, row_of_error, row_of_result
 from resdet.results.result import Result
@@ -20,7 +21,6 @@ from resdet.system import keep_freed_memory
 from resdet.tasks import PredictOptions, tasks
 from resdet.weights import zoo
 
-UNREADABLE = "unreadable"  # the shape of an image that cannot be prepared
 CLASSIFIED = 64  # crops classified together
 
 
@@ -45,8 +45,7 @@ class Program:
         options = PredictOptions(self.top, self.score, None, self.overrides, nets)
         check_classifiers(models[0], self.classifiers)
         predictor = task.predictor(models, self.weights, options)
-        batch = CLASSIFIED if models[0].kind == "classifier" else batch_for(device)
-        return Loaded(predictor, task.threshold(options), self.top, batch)
+        return Loaded(predictor, task.threshold(options), self.top, batch_of(models[0], device))
 
     def settings(self) -> dict[str, Any]:
         """All that results depend on, in JSON types: the content of the files instead of their names."""
@@ -69,24 +68,13 @@ class Loaded:
 
     def rows(self, images: Sequence[Readable]) -> Iterator[Row]:
         """One row per image, in their order. An image that cannot be read or decoded has a row with the error."""
-        for image, prepared, result in predicted(self.prepare, self.predict, images, self.batch):
+        predict = partial(self.predictor.predict_prepared, score=self.score, top=self.top)
+        for image, prepared, result in attempted(self.prepare, predict, images, self.batch):
             yield row_of(str(image), prepared.size, result)
 
     def prepare(self, image: Readable) -> Prepared:
-        try:
-            prepared: Prepared = self.predictor.prepare_image(image.read())
-        except DataError as error:
-            return Prepared(UNREADABLE, error, (0, 0))
+        prepared: Prepared = self.predictor.prepare_image(image.read())
         return prepared
-
-    def predict(self, images: Sequence[Prepared]) -> list[Any]:
-        """The result, or the error, of each image of one shape."""
-        if images[0].shape == UNREADABLE:
-            return [image.content for image in images]
-        try:
-            return list(self.predictor.predict_prepared(images, score=self.score, top=self.top))
-        except DataError as error:
-            return [error] if len(images) == 1 else [self.predict([image])[0] for image in images]
 
 
 def row_of(image: str, size: tuple[int, int], result: Any) -> Row:
@@ -94,6 +82,11 @@ def row_of(image: str, size: tuple[int, int], result: Any) -> Row:
     if isinstance(result, DataError):
         return row_of_error(image, result)
     return row_of_result(image, result) if isinstance(result, Result) else common(image, size, result)
+
+
+def batch_of(model: Any, device: torch.device) -> int:
+    """Images that a model predicts together."""
+    return CLASSIFIED if model.kind == "classifier" else batch_for(device)
 
 
 def check_ensemble(models: Sequence[Any], weights: Sequence[str]) -> None:

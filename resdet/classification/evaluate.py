@@ -30,9 +30,10 @@ class Views(Dataset):
         index = self.indices[position]
         try:
             views = tensors(self.crops, self.source.image(index))
-        except DataError as error:
+        except DataError as problem:
+            error = problem.in_data_set()
             if self.on_bad_image == "error":
-                raise
+                raise error from None
             return [], -1, index, str(error)
         return views, int(self.source.labels[index]), index, ""
 

@@ -18,11 +18,11 @@ from resdet.data.config import DataConfig
 from resdet.data.pictures import ImageSequence
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.errors import ConfigError
-from resdet.progress import track
+from resdet.errors import ConfigError, DataError
 from resdet.results.classification import Classification
+from resdet.results.parquet import row_of_error
 from resdet.results.sections import Section
-from resdet.results.stream import Source, follow, sorted_out
+from resdet.results.stream import Source, attempts, follow, sorted_out
 from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task, refuse_precision
 
 IMAGES = (
@@ -68,7 +68,7 @@ class ClassificationTask(Task):
         self, models: Sequence[Classifier], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
         model = self.predictor(models, weights, options)
-        return classify(model, sources, TOP if options.top is None else options.top)
+        return classify(model, sources, TOP if options.top is None else options.top, options.batch)
 
     def predictor(self, models: Sequence[Classifier], weights: Sequence[str], options: PredictOptions) -> Classifier:
         if len(models) > 1:
@@ -104,10 +104,14 @@ class ClassificationTask(Task):
         return ["eval.batch=8", *(["eval.scales=[32,48]"] if experiment.data.name != "cifar10" else ())]
 
 
-def classify(model: Classifier, sources: Sequence[Source], top: int) -> Iterator[dict[str, Any]]:
+def classify(model: Classifier, sources: Sequence[Source], top: int, batch: int) -> Iterator[dict[str, Any]]:
     """Prints the classes of each image, then of each frame of each video, and yields them in JSON types."""
     paths, videos = sorted_out(sources)
-    for result, path in zip(track(model.stream(paths, top=top), "predicting", len(paths)), paths):
+    for path, result in attempts(model, paths, batch, top=top):
+        if isinstance(result, DataError):
+            print(result)
+            yield row_of_error(str(path), result)
+            continue
         print(f"{path}: {result}")
         yield {"image": str(path), **named_scores(result)}
     for video in videos:

@@ -1,11 +1,12 @@
 """`resdet predict`: runs a checkpoint, or an ensemble, on image files, videos and cameras."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from resdet import config, hub
 from resdet.batch_inference.images import is_set
-from resdet.batch_inference.program import check_classifiers, check_ensemble
+from resdet.batch_inference.program import batch_of, check_classifiers, check_ensemble
 from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
 from resdet.fast import Compile
@@ -61,7 +62,7 @@ def predict(
 
     Several detectors, or several localizers, form an ensemble. `classifiers` predict the classes for localizers.
     `overrides` are `eval` settings of a detector or localizer. `mode` and `compile`: see `resdet.load`; `device`: auto,
-    cpu, cuda or cuda:N.
+    cpu, cuda or cuda:N. Images that cannot be read do not end the prediction; they are a DataError after it.
     """
     if not images:
         raise ConfigError("No images to predict on: give image files, folders of images, videos, or a camera as 0.")
@@ -73,10 +74,23 @@ def predict(
     check_classifiers(models[0], classifiers)
     task = tasks[models[0].task]
     nets = {path: hub.load(path, mode, chosen, compile) for path in classifiers}
-    options = PredictOptions(top, score, Path(draw) if draw else None, overrides, nets)
-    rows = task.predict(models, weights, sources, options)
+    batch = batch_of(models[0], chosen)
+    options = PredictOptions(top, score, Path(draw) if draw else None, overrides, nets, batch)
+    errors: list[str] = []
+    rows = noting(task.predict(models, weights, sources, options), errors)
     # `rows` is lazy: consume it; keep the rows only if they are written.
     write_json(json_path, [row for row in rows if json_path])
+    if errors:
+        total = sum(not isinstance(source, Video) for source in sources)
+        raise DataError(f"{len(errors)} of {total} images cannot be read and have no result; the first: {errors[0]}")
+
+
+def noting(rows: Iterable[dict[str, Any]], errors: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows; appends the error of each image that cannot be read."""
+    for row in rows:
+        if "error" in row:
+            errors.append(row["error"])
+        yield row
 
 
 def open_sources(names: Sequence[str]) -> list[Source]:

@@ -19,7 +19,7 @@ def check_headers(source: Source, workers: int = WORKERS) -> dict[int, str]:
         try:
             source.header_size(i)
         except DataError as error:
-            return str(error)
+            return str(error.in_data_set())
         return None
 
     with ThreadPoolExecutor(workers) as pool:

@@ -40,9 +40,10 @@ class Samples(Dataset):
         position, index = key
         try:
             pixels = self.transform(self.source.image(index), generator_for(self.seed, 0, position))
-        except DataError as error:
+        except DataError as problem:
+            error = problem.in_data_set()
             if self.on_bad_image == "error":
-                raise
+                raise error from None
             return np.zeros((self.size, self.size, 3), np.uint8), -1, index, str(error)
         return pixels, int(self.source.labels[index]), index, ""
 

@@ -71,7 +71,8 @@ class DetectionTask(Task):
     def predict(
         self, models: Sequence[Any], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
-        return show(self.predictor(models, weights, options), sources, self.threshold(options), options.draw)
+        model = self.predictor(models, weights, options)
+        return show(model, sources, self.threshold(options), options.draw, options.batch)
 
     def predictor(self, models: Sequence[Any], weights: Sequence[str], options: PredictOptions) -> Any:
         if options.top is not None:

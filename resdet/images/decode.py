@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from resdet.errors import DataError
+from resdet.errors import DataError, ImageError
 from resdet.files.tar_member import member_of, read_member
 from resdet.system import read_at
 
@@ -137,8 +137,8 @@ class EncodedImage:
             raise self._error("is not an image that OpenCV can decode")
         return _upright(pixels, header.orientation) if header and header.orientation > 1 else pixels
 
-    def _error(self, problem: str) -> DataError:
-        return DataError(f"{self.name} {problem}: delete it or set data.on_bad_image=skip.")
+    def _error(self, problem: str) -> ImageError:
+        return ImageError(f"{self.name} {problem}.")
 
 
 class RawImage:

@@ -1,13 +1,16 @@
 """Images prepared in threads, predicted in groups of one shape, and returned in their order."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from resdet.errors import DataError
 from resdet.images.prefetch import prefetched
 from resdet.model import Prepared
 
 R = TypeVar("R")
 
+UNREADABLE = "unreadable"  # the shape of an image that cannot be prepared
 WINDOW = 64  # an incomplete group waits for at most this number of images
 
 
@@ -37,6 +40,35 @@ def predicted(
         while following in ready:
             yield ready.pop(following)
             following += 1
+
+
+def attempted(
+    prepare: Callable[[Any], Prepared],
+    predict: Callable[[Sequence[Prepared]], Sequence[R]],
+    images: Iterable[Any],
+    most: int,
+) -> Iterator[tuple[Any, Prepared, R | DataError]]:
+    """As `predicted`; the result of an image that cannot be read or decoded is its DataError."""
+    return predicted(partial(_prepare_or_fail, prepare), partial(_predict_or_fail, predict), images, most)
+
+
+def _prepare_or_fail(prepare: Callable[[Any], Prepared], image: Any) -> Prepared:
+    try:
+        return prepare(image)
+    except DataError as error:
+        return Prepared(UNREADABLE, error, (0, 0))
+
+
+def _predict_or_fail(
+    predict: Callable[[Sequence[Prepared]], Sequence[R]], images: Sequence[Prepared]
+) -> list[R | DataError]:
+    """The result, or the error, of each image of one shape."""
+    if images[0].shape == UNREADABLE:
+        return [image.content for image in images]
+    try:
+        return list(predict(images))
+    except DataError as error:
+        return [error] if len(images) == 1 else [_predict_or_fail(predict, [image])[0] for image in images]
 
 
 def grouped(prepare: Callable[[Any], Prepared], images: Iterable[Any], most: int) -> Iterator[list[Waiting]]:

@@ -43,9 +43,10 @@ class ViewSamples(Dataset):
             image = self.source.image(index)
             size = torch.tensor([image.size[::-1]], dtype=torch.float32)
             return ViewBatch(self.build_views(image), size, [index]), ""
-        except DataError as error:
+        except DataError as problem:
+            error = problem.in_data_set()
             if self.on_bad_image == "error":
-                raise
+                raise error from None
             return None, str(error)
 
 

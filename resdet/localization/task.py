@@ -75,7 +75,8 @@ class LocalizationTask(Task):
         sources: Sequence[Source],
         options: PredictOptions,
     ) -> Iterator[dict[str, Any]]:
-        return show(self.predictor(models, weights, options), sources, options.score, options.draw)
+        model = self.predictor(models, weights, options)
+        return show(model, sources, options.score, options.draw, options.batch)
 
     def predictor(
         self, models: Sequence[Localizer | LocalizerRCNN], weights: Sequence[str], options: PredictOptions

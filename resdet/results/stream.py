@@ -3,15 +3,20 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from resdet.errors import DataError
 from resdet.files.atomic import write_image
+from resdet.images.grouped import attempted
 from resdet.images.video import Video
 from resdet.images.video_writer import VideoWriter
+from resdet.model import Prepared
 from resdet.progress import track
+from resdet.results.parquet import row_of_error
 from resdet.results.result import Result
 
 R = TypeVar("R")
@@ -20,6 +25,14 @@ Source = Path | Video
 
 class Predictor(Protocol):
     """A detector, an ensemble, or an exported file."""
+
+    def prepare_image(self, image: Any) -> Prepared:
+        """Decodes and resizes an image, in any thread."""
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
+    ) -> list[Result]:
+        """The results of prepared images of one shape."""
 
     def stream(self, images: Iterable[Any], score: float | None = None) -> Iterator[Result]:
         """Yields one result per image; reads images lazily."""
@@ -37,17 +50,36 @@ class Place(NamedTuple):
 
 
 def show(
-    model: Predictor, sources: Sequence[Source], score: float | None, folder: Path | None
+    model: Predictor, sources: Sequence[Source], score: float | None, folder: Path | None, batch: int = 1
 ) -> Iterator[dict[str, Any]]:
-    """Prints each result, draws it into `folder` unless None, and yields it in JSON types: images, then videos."""
+    """Prints each result, draws it into `folder` unless None, and yields it in JSON types: images, then videos.
+
+    Up to `batch` images are predicted together. An image that cannot be read has a row with `error`.
+    """
     paths, videos = sorted_out(sources)
-    for number, result in enumerate(track(model.stream(paths, score), "predicting", len(paths)), 1):
+    for number, (path, result) in enumerate(attempts(model, paths, batch, score=score), 1):
         print(result)
+        if isinstance(result, DataError):
+            yield row_of_error(str(path), result)
+            continue
         if folder:
             write_drawn(result, folder, number)
         yield result.to_dict()
     for number, video in enumerate(videos, len(paths) + 1):
         yield from show_video(model, video, score, folder and folder / f"{number:04}_{stem_of(video)}.mp4")
+
+
+def attempts(model: Any, paths: Sequence[Path], batch: int, **options: Any) -> Iterator[tuple[Path, Any]]:
+    """Yields each image with its result, or with the DataError if it cannot be read; shows the progress.
+
+    `options`: score and top of `predict_prepared`.
+    """
+    predict = partial(model.predict_prepared, **options)
+    outcomes = attempted(model.prepare_image, predict, paths, batch)
+    for path, _, result in track(outcomes, "predicting", len(paths)):
+        if not isinstance(result, DataError):
+            result.image = path
+        yield path, result
 
 
 def show_video(model: Predictor, video: Video, score: float | None, path: Path | None) -> Iterator[dict[str, Any]]:

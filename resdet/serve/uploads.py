@@ -107,8 +107,8 @@ def check_header(image: EncodedImage, limits: Limits) -> None:
 
 
 def unusable(error: DataError) -> Refused:
-    """A damaged image, without the remedy for data sets."""
-    return Refused(422, f"{str(error).partition(': delete it')[0]}: send a whole image.")
+    """A damaged image."""
+    return Refused(422, f"{str(error).rstrip('.')}: send a whole image.")
 
 
 def declared_size(image: EncodedImage) -> tuple[int, int] | None:

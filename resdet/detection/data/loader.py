@@ -60,9 +60,10 @@ def sample(source: Annotations, index: int, make: Callable[[], tuple[Scene, Pair
     """Makes a sample; without a scene if the image cannot be read and `on_bad_image` is "skip"."""
     try:
         scene, scale = make()
-    except DataError as error:
+    except DataError as problem:
+        error = problem.in_data_set()
         if on_bad_image == "error":
-            raise
+            raise error from None
         return Sample(None, index, source.name(index), f"image left out, {error}")
     return Sample(scene, index, source.name(index), scale=scale)
 

@@ -70,7 +70,7 @@ def stored_size(path: Path) -> tuple[int, int]:
     try:
         return read_image(path, "restore it").as_stored().size
     except DataError as error:
-        raise DataError(f"{error}; the server requires all images of its list.") from error
+        raise DataError(f"{str(error).rstrip('.')}; the server requires all images of its list.") from error
 
 
 def no_annotations(

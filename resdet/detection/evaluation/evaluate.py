@@ -111,9 +111,10 @@ def predict_all(
     for index in track(share, "evaluating", len(share)):
         try:
             (result,) = detector.predict([open_image(source, index)], score)
-        except DataError as error:
+        except DataError as problem:
+            error = problem.in_data_set()
             if on_bad_image == "error":
-                raise
+                raise error from None
             notes.note([f"image left out, {error}"])
             continue
         parts.append(as_results(result, source, index))

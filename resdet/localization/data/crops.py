@@ -44,9 +44,10 @@ class CropSamples(Dataset):
         label = int(self.source.labels[index])
         try:
             pixels, boxes = self.crop(index, generator_for(self.seed, 0, position))
-        except DataError as error:
+        except DataError as problem:
+            error = problem.in_data_set()
             if self.config.on_bad_image == "error":
-                raise
+                raise error from None
             return Crop(None, np.zeros((0, 4), np.float32), np.zeros(0, bool), label, index, str(error))
         clipped, crowd = clip_boxes(boxes, self.config.size)
         return Crop(pixels, clipped, crowd, label, index)

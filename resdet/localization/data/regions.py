@@ -73,9 +73,10 @@ class RegionSamples(Dataset):
             return self.empty(index, "")
         try:
             return self.region(index, boxes, generator_for(self.seed, 0, position))
-        except DataError as error:
+        except DataError as problem:
+            error = problem.in_data_set()
             if self.config.on_bad_image == "error":
-                raise
+                raise error from None
             return self.empty(index, str(error))
 
     def region(self, index: int, boxes: np.ndarray, rng: np.random.Generator) -> Region:
