@@ -51,7 +51,7 @@ def test_damaged_images_of_a_folder(folder):
     for (i, sentence), what in zip(problems.items(), wrong.values()):
         with pytest.raises(DataError, match=what) as raised:
             source.image(i).decode()
-        assert str(raised.value) == sentence
+        assert str(raised.value.in_data_set()) == sentence
 
 
 def test_images_that_differ_from_their_annotations(folder):
