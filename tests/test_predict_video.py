@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from detection.heads import tiny
-from images.test_video import Camera, written
+from images.test_video import Camera, cut, written
 
 from resdet import hub
 from resdet.backbones import create
@@ -92,6 +92,16 @@ def test_a_camera_until_ctrl_c(tmp_path, command, detector, monkeypatch):
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [(row["video"], row["frame"], row["time"]) for row in rows] == [("0", 1, rows[0]["time"])]
     assert len(list(Video(tmp_path / "out/0001_camera0.mp4"))) >= 1
+
+
+def test_a_cut_file_gives_the_results_so_far_and_status_2(tmp_path, command, detector):
+    cut(tmp_path / "a.avi", 5)
+    (tmp_path / "b.png").write_bytes(b"no image")
+    done = command(*WORDS, "a.avi", "b.png")
+    assert done.returncode == 2
+    assert "resdet: 1 of 1 images cannot be read" in done.stderr and "a.avi: read 5 of 30 frames; the" in done.stderr
+    assert [row.get("frame") for row in json.loads((tmp_path / "rows.json").read_text())] == [None, 1, 2, 3, 4, 5]
+    assert len(list(Video(tmp_path / "out/0002_a.mp4"))) == 5
 
 
 def test_ctrl_c_in_a_file_keeps_the_drawn_frames(tmp_path, command, detector, monkeypatch):

@@ -62,7 +62,8 @@ def predict(
 
     Several detectors, or several localizers, form an ensemble. `classifiers` predict the classes for localizers.
     `overrides` are `eval` settings of a detector or localizer. `mode` and `compile`: see `resdet.load`; `device`: auto,
-    cpu, cuda or cuda:N. Images that cannot be read do not end the prediction; they are a DataError after it.
+    cpu, cuda or cuda:N. Unreadable images and damaged videos do not end the prediction; a DataError after
+    the last result names them.
     """
     if not images:
         raise ConfigError("No images to predict on: give image files, folders of images, videos, or a camera as 0.")
@@ -80,9 +81,18 @@ def predict(
     rows = noting(task.predict(models, weights, sources, options), errors)
     # `rows` is lazy: consume it; keep the rows only if they are written.
     write_json(json_path, [row for row in rows if json_path])
+    refuse_losses(sources, errors)
+
+
+def refuse_losses(sources: Sequence[Source], errors: Sequence[str]) -> None:
+    """Raises a DataError for images that cannot be read, with these `errors`, and for videos without all frames."""
+    videos = [source for source in sources if isinstance(source, Video)]
+    losses = [loss for video in videos if (loss := video.loss())]
     if errors:
-        total = sum(not isinstance(source, Video) for source in sources)
-        raise DataError(f"{len(errors)} of {total} images cannot be read and have no result; the first: {errors[0]}")
+        total = len(sources) - len(videos)
+        losses.insert(0, f"{len(errors)} of {total} images cannot be read and have no result; the first: {errors[0]}")
+    if losses:
+        raise DataError(" ".join(losses))
 
 
 def noting(rows: Iterable[dict[str, Any]], errors: list[str]) -> Iterator[dict[str, Any]]:

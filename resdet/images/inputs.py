@@ -2,6 +2,7 @@
 
 import glob
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,7 +82,10 @@ def files_in(path: str | Path) -> Iterator[Any]:
     elif is_glob(path):
         paths = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
     elif is_video(path):
-        yield from (frame.pixels for frame in Video(path))
+        video = Video(path)
+        yield from (frame.pixels for frame in video)
+        if loss := video.loss():
+            warnings.warn(loss, stacklevel=2)
         return
     else:
         paths = [path]

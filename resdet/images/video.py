@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resdet.errors import DataError
+from resdet.images.mp4 import shown_seconds
 
 EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
+WHOLE = 0.95  # the share of its frames, and of its seconds, that makes a file whole: some formats only estimate them
 RATES, USUAL_RATE = (1.0, 240.0), 25.0  # frames per second: plausible ones, and what stands for others
 
 
@@ -50,23 +52,36 @@ class Video:
                 else f"{self.name}: cannot read the video; check the path, or convert it to H.264 in an MP4 file."
             )
         rate = self.capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if RATES[0] <= rate <= RATES[1] else USUAL_RATE
-        self.live = is_stream(source) and self.capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0
+        plausible = RATES[0] <= rate <= RATES[1]
+        self.rate = rate if plausible else USUAL_RATE
+        declared = self.capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.live = is_stream(source) and declared <= 0
+        self.declared = int(declared) if plausible else 0  # frames; of some formats estimated by the rate
+        self.received, self.end = 0, 0.0  # frames so far, and seconds until the end of the last one in the file
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames of a file. Of a camera the newest one whenever the next is asked for: others are dropped."""
-        return newest(self.capture) if self.live else every(self.capture, self.rate)
+        return newest(self.capture) if self.live else self.every()
 
+    def every(self) -> Iterator[Frame]:
+        import cv2
 
-def every(capture: Any, rate: float) -> Iterator[Frame]:
-    try:
-        for number in count():
-            received, pixels = capture.read()
-            if not received:
-                return
-            yield Frame(number / rate, as_rgb(pixels))
-    finally:
-        capture.release()
+        try:
+            for number in count():
+                received, pixels = self.capture.read()
+                if not received:
+                    return
+                self.received, self.end = number + 1, self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 + 1 / self.rate
+                yield Frame(number / self.rate, as_rgb(pixels))
+        finally:
+            self.capture.release()
+
+    def loss(self) -> str | None:
+        """After the last frame: a sentence if a file has clearly fewer frames, and ends earlier, than it declares."""
+        seconds = min(self.declared / self.rate, shown_seconds(self.name))
+        if self.live or self.received >= min(WHOLE * self.declared, self.declared - 1) or self.end >= WHOLE * seconds:
+            return None
+        return f"{self.name}: read {self.received} of {self.declared} frames; the file is damaged or cut, restore it."
 
 
 def newest(capture: Any) -> Iterator[Frame]:

@@ -10,6 +10,7 @@ import pytest
 from resdet.errors import DataError, FileError
 from resdet.images import video
 from resdet.images.inputs import images_in
+from resdet.images.mp4 import shown_seconds
 from resdet.images.video import Video, is_video
 from resdet.images.video_writer import VideoWriter, frames_in
 
@@ -75,6 +76,39 @@ def test_a_rotated_video_is_upright(tmp_path):
     first = next(iter(Video(tmp_path / "b.mp4"))).pixels
     assert first.shape == (WIDTH, HEIGHT, 3)
     assert first[5, -5].mean() > 200 and first[5, 5].mean() < 60  # the upper left corner is now the upper right
+
+
+def cut(path, frames: int):
+    """Writes an AVI file of 30 frames and removes the data after the first ones, but not their index."""
+    written(path, range(0, 240, 8))
+    data = path.read_bytes()
+    places = [place for place in range(len(data)) if data.startswith(b"00dc", place)]
+    path.write_bytes(data[: places[frames + 1]])  # the first is in the header
+    return path
+
+
+@pytest.mark.parametrize("frames, lost", [(1, True), (20, True), (29, False)])
+def test_a_cut_file_is_noticed(frames, lost, tmp_path):
+    opened = Video(cut(tmp_path / "a.avi", frames))
+    assert len(list(opened)) == frames and opened.declared == 30
+    told = f"{tmp_path}/a.avi: read {frames} of 30 frames; the file is damaged or cut, restore it."
+    assert opened.loss() == (told if lost else None)
+    if lost:
+        with pytest.warns(UserWarning, match=f"read {frames} of 30 frames"):
+            assert len(list(images_in(tmp_path / "a.avi"))) == frames
+
+
+def test_a_trimmed_file_is_whole(tmp_path):
+    """Sets the durations of an edit list and of the movie header to a third, as trimming without encoding does."""
+    data = bytearray(written(tmp_path / "a.mp4", range(0, 240, 8)).read_bytes())
+    edit, movie = data.index(b"elst") + 12, data.index(b"mvhd") + 20
+    assert data[edit : edit + 4] == data[movie : movie + 4] == (2400).to_bytes(4, "big")
+    data[edit : edit + 4] = data[movie : movie + 4] = (800).to_bytes(4, "big")
+    (tmp_path / "b.mp4").write_bytes(data)
+    for name, seconds, frames in (("a.mp4", 2.4, 30), ("b.mp4", 0.8, 10)):
+        assert shown_seconds(tmp_path / name) == seconds
+        opened = Video(tmp_path / name)
+        assert len(list(opened)) == frames and opened.declared == 30 and opened.loss() is None
 
 
 @pytest.mark.parametrize(
