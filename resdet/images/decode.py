@@ -25,7 +25,8 @@ END_OF_IMAGE = b"\xff\xd9"
 APP1, START_OF_SCAN = 0xE1, 0xDA
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 WITHOUT_LENGTH = frozenset([0x00, 0x01, 0xFF, *range(0xD0, 0xD9)])  # stuffing, fill bytes, restarts
-TIFF_WIDTH, TIFF_HEIGHT, TIFF_ORIENTATION = 256, 257, 274
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_ORIENTATION, TIFF_ALPHA = 256, 257, 274, 338
+MULTIPLIED, NOT_MULTIPLIED = 1, 2  # values of TIFF_ALPHA: whether the file has colors times alpha
 TIFF_VALUES = {3: "H", 4: "I"}
 HEAD, TAIL = 2**16, 2**12  # bytes at both ends that contain header and end marker of most files
 Bytes = bytes | mmap.mmap
@@ -130,7 +131,7 @@ class EncodedImage:
         if header:
             flags |= cv2.IMREAD_IGNORE_ORIENTATION
         try:
-            pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
+            pixels = cv2.imdecode(np.frombuffer(_with_plain_colors(self.data), np.uint8), flags)
         except cv2.error as error:
             raise self._error(f"cannot be decoded ({error.err})") from error
         if pixels is None:
@@ -318,8 +319,23 @@ def _tiff_tags(data: Bytes) -> dict[int, int]:
     Omits unreadable tags, since damaged EXIF is common in valid photographs.
     """
     tags: dict[int, int] = {}
+    for entry in _tiff_entries(data):
+        tags.setdefault(entry.tag, entry.value)  # the first of duplicates counts, as in libtiff
+    return tags
+
+
+class Entry(NamedTuple):
+    """An integer in a directory of a TIFF structure, and the format and place of its bytes."""
+
+    tag: int
+    value: int
+    format: str
+    place: int
+
+
+def _tiff_entries(data: Bytes) -> Iterator[Entry]:
     if not _starts(data, *TIFF):
-        return tags
+        return
     order = "<" if _starts(data, b"II") else ">"
     try:
         (directory,) = struct.unpack_from(order + "I", data, 4)
@@ -327,8 +343,17 @@ def _tiff_tags(data: Bytes) -> dict[int, int]:
         for entry in range(directory + 2, directory + 2 + 12 * count, 12):
             tag, kind = struct.unpack_from(order + "HH", data, entry)
             if kind in TIFF_VALUES:
-                (value,) = struct.unpack_from(order + TIFF_VALUES[kind], data, entry + 8)
-                tags.setdefault(tag, value)  # the first of duplicates counts, as in libtiff
+                format = order + TIFF_VALUES[kind]
+                yield Entry(tag, struct.unpack_from(format, data, entry + 8)[0], format, entry + 8)
     except struct.error:
         pass
-    return tags
+
+
+def _with_plain_colors(data: Bytes) -> Bytes:
+    """A TIFF file whose colors OpenCV leaves as they are, since its alpha is declared as multiplied already."""
+    for entry in _tiff_entries(data):
+        if (entry.tag, entry.value) == (TIFF_ALPHA, NOT_MULTIPLIED):
+            plain = bytearray(data)
+            struct.pack_into(entry.format, plain, entry.place, MULTIPLIED)
+            return bytes(plain)
+    return data

@@ -63,6 +63,22 @@ def test_size_and_pixels_agree_with_pillow(format):
     assert np.abs(pixels - pillow(data)).mean() < (1 if format in ("JPEG", "WEBP") else 1e-9)
 
 
+@pytest.mark.parametrize(
+    "format, options",
+    [
+        ("PNG", {}),
+        ("WEBP", {"lossless": True, "exact": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
+)
+def test_colors_do_not_depend_on_alpha(format, options):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format, **options)
+    assert np.array_equal(EncodedImage(stream.getvalue(), "a").decode(), pixels[..., :3])
+
+
 def test_size_of_a_gif_which_old_opencv_cannot_decode():
     assert EncodedImage(encode(picture(), "GIF"), "a").size == (320, 200)
 
