@@ -264,7 +264,7 @@ MISTAKES = {
         *["predict", "--weights", "{rpn}", "{data}/ILSVRC/Data/CLS-LOC/val", "--classifier", "{rpn}"]
     ],
     "--classifier is only for localizers": [
-        *["predict", "--weights", "{classifier}", "--classifier", "{classifier}", "a.jpg"]
+        *["predict", "--weights", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val", "--classifier", "{classifier}"]
     ],
     "cannot form an ensemble": ["predict", "--weights", "{rpn}", "{classifier}", "{data}/ILSVRC/Data/CLS-LOC/val"],
     "model.proposer is null": ["train", *RCNN, "data.root={data}", "model.proposer=null", "--out", "{out}"],

@@ -108,7 +108,7 @@ def test_the_command_writes_results_one_by_one(model, tmp_path, monkeypatch):
     for seed, path in enumerate(paths):
         cv2.imwrite(path, picture(seed))
     monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: model)
-    monkeypatch.setattr(predict.distributed, "choose_device", lambda device: torch.device("cpu"))
+    monkeypatch.setattr(predict.distributed, "choose_device", lambda device, key: torch.device("cpu"))
     tracemalloc.start()
     try:
         predict.predict(["a.pth"], paths, score=SCORE, json_path=str(tmp_path / "r.json"), draw=str(tmp_path / "drawn"))
