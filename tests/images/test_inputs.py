@@ -10,8 +10,7 @@ from PIL import Image
 from resdet.classification import Classifier
 from resdet.detection import images_from_list, targets_from_list
 from resdet.errors import DataError
-from resdet.images.decode import as_image
-from resdet.images.decode import read_image
+from resdet.images.decode import as_image, read_image
 from resdet.images.inputs import images_in
 from resdet.images.listing import IMAGE_SUFFIXES, images_of
 from resdet.images.normalize import Normalize
@@ -210,6 +209,8 @@ def test_a_label_of_zero_is_refused():
 def test_invalid_targets_are_refused(boxes, labels, problem):
     with pytest.raises(DataError, match=problem):
         targets_from_list([{"boxes": torch.tensor(boxes), "labels": torch.tensor(labels)}])
+
+
 def test_a_folder_lists_files_with_the_suffix_of_an_image(tmp_path, pixels):
     """Checks hidden files, such as those of macOS, folders named like images, and links to missing files."""
     names = sorted(f"a{suffix.upper() if number % 2 else suffix}" for number, suffix in enumerate(IMAGE_SUFFIXES))
