@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet.data import generated
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.formats.data_set import DataSet, sample_images
 from resdet.detection.formats.registry import recognize
@@ -22,12 +23,14 @@ Picture = tuple[Annotations, int]
 
 def convert(source: str, target: str, to: str, name: str | None = None) -> dict[str, Any]:
     """Writes the data set `source` (in the format `name`, or in the one that fits) as `to`; returns a summary."""
+    generated.check_target(target, source)
     data = _opened(source, name)
     return _summary(write_data_set(Path(target), gather(data), to), target, to, data)
 
 
 def merge(sources: Sequence[str], target: str) -> dict[str, Any]:
     """Writes several data sets as one in COCO's format; classes of the same name are one class."""
+    generated.check_target(target, *sources)
     sets = [_opened(source) for source in sources]
     gathered = [(split, content) for data in sets for split, content in gather(data).items()]
     shared = share_classes([content for _, content in gathered])
@@ -44,6 +47,7 @@ def subset(source: str, target: str, classes: Sequence[str], count: int | None, 
     With `classes`, only these and only images with one of them; `count` images of each split, the same at each call;
     only objects of at least `min_size` pixels in width and height.
     """
+    generated.check_target(target, source)
     data = _opened(source)
     contents = {split: _part(content, classes, count, min_size) for split, content in gather(data).items()}
     to = data.layout.format if data.layout.format in writers else "coco"

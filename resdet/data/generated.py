@@ -22,6 +22,16 @@ def refuse_filled(root: Path) -> None:
         raise DataError(f"{root} is not empty: name a new folder.")
 
 
+def check_target(target: Path | str, *sources: Path | str) -> None:
+    """Raises a DataError if the folder `target` is not empty, or is inside a source, whose next reader would find both;
+    called before the work."""
+    refuse_filled(Path(target))
+    place = Path(os.path.realpath(target))
+    for source in sources:
+        if place.is_relative_to(os.path.realpath(source)):
+            raise DataError(f"{target} is inside {source}, which would hold both data sets: name a folder elsewhere.")
+
+
 def ensure(root: Path, marker: str, kind: str, arguments: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Generates the data set unless `root` already holds it; `kind` names its content in errors. Processes may call
     this concurrently."""

@@ -234,5 +234,6 @@ def test_damaged_images_are_errors(scenes, tmp_path):
     "source, sentence", [("", "neither a data set of detection"), ("missing", "neither a data set of detection")]
 )
 def test_other_folders_are_refused(tmp_path, capsys, source, sentence):
-    assert main(["data", "shard", str(tmp_path / source), str(tmp_path / "new")]) == 2
+    (tmp_path / "data").mkdir()
+    assert main(["data", "shard", str(tmp_path / "data" / source), str(tmp_path / "new")]) == 2
     assert sentence in capsys.readouterr().err

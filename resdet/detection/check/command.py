@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from resdet.data import generated
 from resdet.detection.check.fix import LOG, write_fixed
 from resdet.detection.check.page import page
 from resdet.detection.check.report import Depth, check_config
 from resdet.detection.check.text import summary
 from resdet.detection.config import DetectionExperiment
+from resdet.detection.data.config import AutoConfig
 from resdet.files.atomic import write_text
 from resdet.progress import Activity
 from resdet.tasks import CheckOptions
@@ -15,6 +17,8 @@ from resdet.tasks import CheckOptions
 
 def run_check(experiment: DetectionExperiment, options: CheckOptions) -> dict[str, Any]:
     """The findings as a dict for JSON, with the number of changes of a cleaned copy."""
+    if options.fix:
+        generated.check_target(options.fix, *_searched(experiment))
     with Activity("checking the data"):
         report = check_config(experiment, Depth(options.near_duplicates, options.decode))
     print(summary(report))
@@ -31,3 +35,9 @@ def run_check(experiment: DetectionExperiment, options: CheckOptions) -> dict[st
     elif content["findings"] and not options.html:
         print("--html FILE shows pictures, --json FILE lists all findings")
     return content
+
+
+def _searched(experiment: DetectionExperiment) -> list[str]:
+    """The folder whose files are all listed to find the data, if there is one."""
+    data = experiment.data
+    return [data.root] if isinstance(data, AutoConfig) and not data.named else []

@@ -98,10 +98,24 @@ def np_png():
 
 
 def test_commands_explain_errors(tmp_path):
-    for words in (["split", tmp_path], ["show", tmp_path], ["convert", tmp_path, tmp_path / "x", "--to", "coco"]):
+    root = tmp_path / "data"
+    root.mkdir()
+    for words in (["split", root], ["show", root], ["convert", root, tmp_path / "x", "--to", "coco"]):
         done = here(tmp_path, "data", *words)
         assert done.returncode == 2 and "has no images: give the folder" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["convert", "--to=coco"], ["merge"], ["subset"], ["shard"], ["check", "--fix"]])
+def test_a_target_inside_a_source_is_refused(tmp_path, words):
+    root = yolo(tmp_path / "data", ["cat"], lambda k: [0], count=2)
+    (tmp_path / "link").symlink_to(root)
+    action, *more = words
+    before = sorted(tmp_path.rglob("*"))
+    for target in (root / "in" / "new", tmp_path / "link" / "new"):
+        done = here(tmp_path, "data", action, root, *more, target)
+        assert done.returncode == 2 and f"{target} is inside {root}, which would hold both data sets" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_detector_is_trained_on_a_yolo_folder(tmp_path):
