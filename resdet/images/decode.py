@@ -136,7 +136,7 @@ class EncodedImage:
             raise self._error(f"cannot be decoded ({error.err})") from error
         if pixels is None:
             raise self._error("is not an image that OpenCV can decode")
-        return _upright(pixels, header.orientation) if header and header.orientation > 1 else pixels
+        return upright(pixels, header.orientation) if header and header.orientation > 1 else pixels
 
     def _error(self, problem: str) -> ImageError:
         return ImageError(f"{self.name} {problem}.")
@@ -223,7 +223,7 @@ class EncodedSource(Source, Protocol):
     def image(self, i: int) -> EncodedImage: ...
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Applies an EXIF orientation: transposes, then mirrors in either direction."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)

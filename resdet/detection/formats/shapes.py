@@ -33,6 +33,13 @@ def rle_of(mask: np.ndarray) -> Rle:
     return rle | {"counts": rle["counts"].decode()}
 
 
+def mask_of(rle: Rle, size: tuple[int, int]) -> np.ndarray:
+    """The mask, uint8 [H, W], of a COCO RLE in an image of `size` (width, height)."""
+    from pycocotools import mask as masks
+
+    return masks.decode(masks.frPyObjects(rle, *reversed(size)) if isinstance(rle["counts"], list) else rle)
+
+
 def rle_in_box(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> Rle | None:
     """The RLE in an image of `size` (width, height) of a mask [h, w] with its left upper corner at `corner`; None if it
     is empty or leads out of the image."""

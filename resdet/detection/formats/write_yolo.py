@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import yaml
 
 from resdet.data import generated
@@ -11,7 +10,9 @@ from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.data.keypoints import KeypointNames, names_in
 from resdet.detection.data.outlines import polygons_of
 from resdet.detection.formats.folder import stem
+from resdet.detection.formats.shapes import mask_of
 from resdet.detection.formats.share_classes import Content
+from resdet.detection.formats.upright import upright_scene
 from resdet.detection.formats.writer import Writer, Written
 from resdet.detection.formats.yolo_keypoints import to_yaml
 from resdet.files.atomic import write_text
@@ -19,7 +20,8 @@ from resdet.files.atomic import write_text
 
 class YoloWriter(Writer):
     """A polygon is a line, a box too; crowds and holes are lost. If all classes have the same keypoints, they follow a
-    box in each line and masks are lost; otherwise keypoints are lost."""
+    box in each line and masks are lost; otherwise keypoints are lost. Readers measure images upright, so coordinates
+    are those of upright images."""
 
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
         categories = next(iter(contents.values()))["categories"]
@@ -37,7 +39,8 @@ class YoloWriter(Writer):
             objects = objects_by_image(content)
             for image in content["images"]:
                 name = written.place(image["file_name"], f"images/{split}")
-                lines = [_line(entry, image, labels, count, written) for entry in objects[image["id"]]]
+                size, entries = upright_scene(image, objects[image["id"]])
+                lines = [_line(entry, size, labels, count, written) for entry in entries]
                 path = written.folder / "labels" / split / f"{stem(name)}.txt"
                 generated.put(path, "".join(f"{line}\n" for line in lines if line).encode())
 
@@ -49,13 +52,12 @@ def _shared_keypoints(categories: Sequence[dict[str, Any]]) -> KeypointNames | N
 
 
 def _line(
-    entry: dict[str, Any], image: dict[str, Any], labels: Mapping[int, int], keypoints: int, written: Written
+    entry: dict[str, Any], size: tuple[int, int], labels: Mapping[int, int], keypoints: int, written: Written
 ) -> str:
     """The line of an object, with this number of `keypoints` after a box; empty for a crowd."""
     if entry.get("iscrowd"):
         written.lost["crowds"] += 1
         return ""
-    size = image["width"], image["height"]
     x, y, width, height = entry["bbox"]
     box = [x + width / 2, y + height / 2, width, height]
     if keypoints:
@@ -83,7 +85,7 @@ def _ring(segmentation: Any, size: tuple[int, int], written: Written) -> list[fl
         return []
     rings = segmentation
     if isinstance(segmentation, dict):
-        mask = _mask(segmentation, size)
+        mask = mask_of(segmentation, size)
         rings, has_holes = polygons_of(mask) if mask.any() else ([], False)
         written.lost["holes of a mask"] += has_holes
     if len(rings) > 1:
@@ -97,9 +99,3 @@ def join(rings: Sequence[Sequence[float]]) -> list[float]:
         return list(rings[0]) if rings else []
     joined = [side for ring in rings for side in [*ring, *ring[:2]]]
     return joined + [side for ring in reversed(rings[:-1]) for side in ring[:2]]
-
-
-def _mask(rle: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-    from pycocotools import mask
-
-    return mask.decode(mask.frPyObjects(rle, *reversed(size)) if isinstance(rle["counts"], list) else rle)

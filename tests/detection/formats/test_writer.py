@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import cv2
 import numpy as np
 import pytest
+from detection.check.planted import rotated
 from detection.formats.samples import picture
 from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
@@ -158,6 +159,48 @@ def test_masks_round_trip_through_yolo(masks, tmp_path):
         ]
     lost = convert(source, tmp_path / "voc", "voc")["lost"]
     assert lost == {"masks": sum(len(things) for things in listing(source).values())}
+
+
+def stored_scene(root, orientation, keypoints):
+    """Writes an image of 60 × 40 stored pixels with a white rectangle, which its mask (polygon and RLE) covers, and a
+    white pixel in its corner, which is its keypoint."""
+    pixels = np.zeros((40, 60), np.uint8)
+    pixels[8:24, 16:40] = 255
+    rle = pycocotools_mask.encode(np.asfortranarray(pixels // 255))
+    pixels[32, 48] = 255
+    about = {"image_id": 1, "category_id": 1, "bbox": [16, 8, 24, 16], "keypoints": [48, 32, 2, 0, 0, 0]}
+    masks = [[16, 8, 40, 8, 40, 24, 16, 24]], {"size": rle["size"], "counts": rle["counts"].decode()}
+    annotations = [{**about, "id": k, "segmentation": mask} for k, mask in enumerate(masks)]
+    image = {"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}
+    category = {"id": 1, "name": "a"} | ({"keypoints": ["top", "tip"], "skeleton": []} if keypoints else {})
+    content = {"images": [image], "annotations": annotations, "categories": [category]}
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        (root / split / "a.jpg").write_bytes(rotated(data, orientation))
+        (root / split / "_annotations.coco.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("keypoints", [False, True])
+def test_yolo_has_coordinates_of_the_upright_image(orientation, keypoints, tmp_path):
+    source = stored_scene(tmp_path / "source", orientation, keypoints)
+    convert(source, tmp_path / "yolo", "yolo")
+    convert(tmp_path / "yolo", tmp_path / "coco", "coco")
+    for place in ("yolo", "coco"):
+        opened = DataSet(recognize(tmp_path / place), "error").open("train")
+        white, own = opened.image(0).decode()[..., 0] > 127, opened.objects(0)
+        assert white.shape == (60, 40) and len(own) == 2 and (own.keypoints is not None) == keypoints
+        for k, (x1, y1, x2, y2) in enumerate(own.boxes.round().astype(int).tolist()):
+            assert (x2 - x1, y2 - y1) == (16, 24) and white[y1:y2, x1:x2].all()
+            if keypoints:
+                x, y = np.floor(own.keypoints.points[k, 0, :2]).astype(int).tolist()
+                assert white[y, x] and not white[y - 1 : y + 2, x - 1 : x + 2].sum() > 1
+                assert own.keypoints.points[k, 1].tolist() == [0, 0, 0]
+            else:
+                bitmap = own.segments[k].bitmap(*white.shape)
+                assert bitmap.sum() == 16 * 24 and white[bitmap > 0].all()
 
 
 def test_losses_of_the_target_format_are_counted(tmp_path):
