@@ -68,8 +68,8 @@ class Split:
     @classmethod
     def open(cls, name: str, data: ScenesConfig) -> "Split":
         """Opens a split of a config."""
-        if file := data.coco_file(name):
-            return cls(name, read_json(file[0]), str(file[1]))
+        if written := data.coco_content(name):
+            return cls(name, written[0], str(written[1]))
         return cls.of(name, replace(data, on_bad_annotation="skip").open(name))
 
     @classmethod

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from resdet.data.config import DataConfig
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.errors import ConfigError, require
+from resdet.files.json_file import read_json
 
 if TYPE_CHECKING:
     from resdet.detection.data.annotations import Annotations
@@ -57,8 +58,8 @@ class ScenesConfig(DataConfig):
         """Opens a split, `train` or `val`."""
         raise NotImplementedError
 
-    def coco_file(self, split: str) -> tuple[Path, Path] | None:
-        """The annotation file and the image folder of a split in COCO's format; None for other formats."""
+    def coco_content(self, split: str) -> tuple[dict[str, Any], Path] | None:
+        """A split as its COCO file has it, with invalid entries, and its image folder; None for other formats."""
         return None
 
     def open_test(self) -> "Annotations":
@@ -78,10 +79,10 @@ class CocoConfig(ScenesConfig):
     def open(self, split: str) -> "Annotations":
         from resdet.detection.data.coco import open_coco
 
-        return open_coco(*self.coco_file(split), self.on_bad_annotation, keypoints=self.keypoints)
+        return open_coco(*_paths(self.root, getattr(self, split)), self.on_bad_annotation, keypoints=self.keypoints)
 
-    def coco_file(self, split: str) -> tuple[Path, Path]:
-        return _paths(self.root, getattr(self, split))
+    def coco_content(self, split: str) -> tuple[dict[str, Any], Path]:
+        return _content(self.root, getattr(self, split))
 
     def open_test(self) -> "Annotations":
         from resdet.detection.data.test_sets import coco_test
@@ -124,10 +125,10 @@ class AutoConfig(ScenesConfig):
         """Whether `train` and `val` name COCO files."""
         return bool(self.train.annotations or self.val.annotations)
 
-    def coco_file(self, split: str) -> tuple[Path, Path] | None:
-        from resdet.detection.formats.auto import coco_file
+    def coco_content(self, split: str) -> tuple[dict[str, Any], Path] | None:
+        from resdet.detection.formats.auto import coco_content
 
-        return _paths(self.root, getattr(self, split)) if self.named else coco_file(self, split)
+        return _content(self.root, getattr(self, split)) if self.named else coco_content(self, split)
 
 
 @dataclass
@@ -162,6 +163,11 @@ def _paths(root: str, files: SplitConfig) -> tuple[Path, Path]:
     from resdet.files.remote import local
 
     return local(root) / files.annotations, local(root) / files.images
+
+
+def _content(root: str, files: SplitConfig) -> tuple[dict[str, Any], Path]:
+    file, folder = _paths(root, files)
+    return read_json(file), folder
 
 
 @dataclass

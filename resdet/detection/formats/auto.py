@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize
+from resdet.detection.formats.share_classes import Content
 
 if TYPE_CHECKING:
     from resdet.detection.data.config import AutoConfig
@@ -21,10 +22,10 @@ def open_auto(config: "AutoConfig", split: str) -> Annotations:
     return source
 
 
-def coco_file(config: "AutoConfig", split: str) -> tuple[Path, Path] | None:
-    """The annotation file and the image folder of a split whose COCO file is opened as it is."""
+def coco_content(config: "AutoConfig", split: str) -> tuple[Content, Path] | None:
+    """See `DataSet.as_written`."""
     layout = recognize(config.root, config.format)
-    return layout.coco_file(split) if layout.as_is and split in layout.splits else None
+    return DataSet(layout, "skip", config.keypoints, config.val_share, config.seed).as_written(split)
 
 
 def notes(data: DataSet) -> list[str]:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from resdet.data.array_cache import Arrays, Strings, cached
@@ -17,6 +17,7 @@ from resdet.detection.formats.registry import formats
 from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit, load_val_split
 from resdet.errors import DataError
+from resdet.files.json_file import read_json
 from resdet.progress import Activity
 
 
@@ -50,6 +51,18 @@ class DataSet:
         if self.layout.as_is:
             return open_coco(*self.layout.coco_file(split), self.on_bad, keypoints=self.keypoints)
         return Annotations(self._index()[split], self.layout.root)
+
+    def as_written(self, split: str) -> tuple[Content, Path] | None:
+        """`train` or `val` as the COCO file has it, with invalid entries, and its image folder; None for other formats,
+        and for files with other classes or without the paths of their images."""
+        layout = self.layout
+        if layout.as_is and split in layout.splits:
+            file, folder = layout.coco_file(split)
+            return read_json(file), folder
+        if layout.format != "coco" or not self.val_split:
+            return None
+        content = formats["coco"]().read(layout, "train", Collector(layout.folder))
+        return _divided_as_written(content, self.val_split)[split], layout.root
 
     @property
     def splits(self) -> list[str]:
@@ -148,6 +161,19 @@ def select_images(content: Content, keep: list[bool]) -> Content:
     return content | {
         "images": images,
         "annotations": [entry for entry in content["annotations"] if entry["image_id"] in ids],
+    }
+
+
+def _divided_as_written(content: Content, val_split: ValSplit) -> dict[str, Content]:
+    """`train` and `val` of a COCO file; entries without an image are in `train`."""
+    number = lambda entry, key: entry.get(key) if isinstance(entry.get(key), (int, float)) else None
+    of_val = [isinstance(image, dict) and val_split.is_val(file_name(image) or "") for image in content["images"]]
+    ids = {number(image, "id") for image, is_val in zip(content["images"], of_val) if is_val}
+    owned = [isinstance(entry, dict) and number(entry, "image_id") in ids for entry in content["annotations"]]
+    part = lambda key, sides, side: [entry for entry, is_val in zip(content[key], sides) if is_val == side]
+    return {
+        name: content | {"images": part("images", of_val, side), "annotations": part("annotations", owned, side)}
+        for name, side in (("train", False), ("val", True))
     }
 
 

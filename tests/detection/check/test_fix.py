@@ -84,6 +84,27 @@ def test_boxes_are_clipped_and_inverted_boxes_swapped(tmp_path):
     assert {"swapped the corners", "clipped the box to the image", "set the size to 120x90"} <= said
 
 
+def test_data_without_a_validation_split_are_fixed_as_they_are_written(tmp_path):
+    """Plants faults in a COCO file without a validation split: the reader of a training leaves their entries out."""
+    data = with_safe_faults()
+    train = data.content["train"]
+    of_val = {f"val/{image['file_name']}" for image in data.content.pop("val")["images"]}
+    data.files = {name: content for name, content in data.files.items() if name not in of_val}
+    train["annotations"] += ["no entry", {"id": 901}, {"id": 902, "image_id": [1]}]
+    root = data.write(tmp_path / "set")
+    report = check(root)
+    kinds = {each.kind for each in report.findings}
+    assert {"box_inverted", "box_clipped", "unknown_image", "annotation_id"} <= kinds and "left_out" not in kinds
+    assert [split.name for split in report.splits] == ["train", "val"] and len(report.splits[1].files) > 2
+    assert len(report.splits[0].annotations) + len(report.splits[1].annotations) == len(train["annotations"])
+    write_fixed(report, tmp_path / "fixed")
+    changes = [json.loads(line) for line in (tmp_path / "fixed" / LOG).read_text().splitlines()]
+    assert {"swapped the corners", "clipped the box to the image"} <= {change["change"] for change in changes}
+    boxes = [entry["bbox"] for split in ("train", "val") for entry in entries(tmp_path / "fixed", split)[1].values()]
+    assert [10, 60, 30, 10] in boxes and [2, 60, 40, 30] in boxes
+    assert check(tmp_path / "fixed").findings == []
+
+
 def test_ambiguous_faults_are_not_fixed(tmp_path):
     data = DataSet()
     planted.plant_everything(data)

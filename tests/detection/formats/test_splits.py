@@ -118,10 +118,10 @@ def test_coco_splits_have_the_same_classes(tmp_path):
     root = write(tmp_path / "other", files)
     assert opened(root).classes == opened(root, "val").classes == ["cat", "dog"]
     assert [name for name, _ in objects(opened(root, "val"))["val/b.jpg"]] == ["dog"]
-    assert AutoConfig(root=str(root)).coco_file("val") is None
+    assert AutoConfig(root=str(root)).coco_content("val") is None
     val["categories"] = [category | {"image_count": 3} for category in train["categories"]]
     root = write(tmp_path / "same", files)
-    assert AutoConfig(root=str(root)).coco_file("val") == (root / "annotations/val.json", root / "val")
+    assert AutoConfig(root=str(root)).coco_content("val") == (val, root / "val")
 
 
 @pytest.mark.parametrize("has_val", [False, True])
