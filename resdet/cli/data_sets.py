@@ -52,7 +52,7 @@ def add(actions) -> None:
         "--shard-size", type=positive, metavar="MB", default=256, help="size of a tar file in megabytes (default: 256)"
     )
     shard.add_argument("--task", choices=["detection", "classification"], help="task (default: the one that fits)")
-    add_json_argument(shard, "the numbers of images and shards")
+    add_json_argument(shard, "the numbers of images and shards, and what was left out,")
     shard.set_defaults(run=run_shard)
 
     show = add_command(actions, "show", "draw images and their annotations on a contact sheet")

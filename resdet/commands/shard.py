@@ -11,7 +11,7 @@ from resdet.data.shards import Limit, Shard
 from resdet.detection.formats import write_shards as of_scenes
 from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize
-from resdet.detection.formats.scenes import scenes_of
+from resdet.detection.formats.scenes import problems_of, scenes_of
 from resdet.errors import DataError
 from resdet.images.decode import EncodedSource
 
@@ -26,11 +26,11 @@ def shard(source: str, target: str, limit: Limit, task: str | None = None) -> di
         task = _task_of(root)
     if task == "classification":
         images = _image_sources(root)
-        return _summary(source, target, task, of_images.shard_images(Path(target), images, limit), [])
+        return _summary(source, target, task, of_images.shard_images(Path(target), images, limit), [], [])
     data = DataSet(recognize(root))
     print(data.layout)
     written = of_scenes.shard_scenes(Path(target), scenes_of(data), limit)
-    return _summary(source, target, task, written.shards, written.left_out)
+    return _summary(source, target, task, written.shards, written.left_out, problems_of(data))
 
 
 def _task_of(root: Path) -> str:
@@ -59,9 +59,16 @@ def _image_sources(root: Path) -> dict[str, EncodedSource]:
 
 
 def _summary(
-    source: str, target: str, task: str, shards: Mapping[str, Sequence[Shard]], left_out: list[str]
+    source: str,
+    target: str,
+    task: str,
+    shards: Mapping[str, Sequence[Shard]],
+    left_out: list[str],
+    problems: list[str],
 ) -> dict[str, Any]:
-    """Prints what was written; returns it."""
+    """Prints what was written, and the problems of the annotations; returns it."""
+    for sentence in problems:
+        print(sentence)
     images = {split: sum(len(each.members) for each in written) for split, written in shards.items()}
     size = sum(each.size for written in shards.values() for each in written)
     counts = ", ".join(
@@ -79,4 +86,5 @@ def _summary(
         "shards": {split: len(written) for split, written in shards.items()},
         "bytes": size,
         "left_out": left_out,
+        "problems": problems,
     }

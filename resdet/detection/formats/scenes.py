@@ -89,3 +89,10 @@ def scenes_of(data: DataSet) -> dict[str, Callable[[], Scenes]]:
     if data.layout.as_is:
         return {split: partial(FileScenes, *data.layout.coco_file(split)) for split in data.splits}
     return {split: partial(of_content, content) for split, content in gather(data).items()}
+
+
+def problems_of(data: DataSet) -> list[str]:
+    """Sentences on the entries that the scenes leave out."""
+    if data.layout.as_is:
+        return [sentence for split in data.splits for sentence in data.open(split).problems]
+    return [sentence for loaded in data.loaded.values() for sentence in loaded.problems]

@@ -6,7 +6,7 @@ import re
 import cv2
 import numpy as np
 import pytest
-from detection.formats.samples import objects, opened, picture, voc, write
+from detection.formats.samples import coco, objects, opened, picture, voc, write
 from running import here
 from tasks import runs
 
@@ -116,6 +116,17 @@ def test_a_target_inside_a_source_is_refused(tmp_path, words):
         done = here(tmp_path, "data", action, root, *more, target)
         assert done.returncode == 2 and f"{target} is inside {root}, which would hold both data sets" in done.stderr
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("splits", [["train", "valid"], ["train"]])
+def test_shard_reports_the_faults_of_the_source(tmp_path, splits):
+    faulty = coco({k: f"{k}.jpg" for k in range(1, 6)}, [(k, 1, 1, 1, 9, 9 * (k > 1)) for k in range(1, 6)])
+    files = {f"{split}/{k}.jpg": None for split in splits for k in range(1, 6)}
+    root = write(tmp_path / "data", files | {f"{split}/a.json": faulty for split in splits})
+    said, text = run(tmp_path, "shard", root, tmp_path / "shards")
+    assert said["left_out"] == [] and len(said["problems"]) == len(splits)
+    for sentence in said["problems"]:
+        assert "left out 1 annotation with a box without area: 1" in sentence and sentence in text.splitlines()
 
 
 def test_a_detector_is_trained_on_a_yolo_folder(tmp_path):
