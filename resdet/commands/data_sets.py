@@ -14,7 +14,7 @@ from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit
 from resdet.detection.formats.writer import Written, gather, write_data_set, writers
 from resdet.errors import DataError, hint
-from resdet.files.atomic import write_image
+from resdet.files.atomic import check_image_suffix, write_image
 
 COLUMNS = 4  # of a contact sheet
 CELL = 480  # pixels of the long side of its images; smaller ones are enlarged by an integer
@@ -76,6 +76,7 @@ def show(root: str, out: str, count: int) -> dict[str, Any]:
     """Draws some images of each split with their objects on a contact sheet."""
     from resdet.results.drawing import sheet
 
+    check_image_suffix(out)
     data = _opened(root)
     sources = [data.open(name) for name in data.splits]
     chosen = _spread([(source, i) for source in sources for i in _annotated(source)], count)

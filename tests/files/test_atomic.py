@@ -182,6 +182,21 @@ def test_images_are_rgb(tmp_path):
         atomic.write_image(tmp_path / "a.JPEG", np.zeros((1, 70000, 3), np.uint8))
 
 
+@pytest.mark.parametrize("name, problem", [("a.pdf", ".pdf is no image format"), ("a", "it has no suffix")])
+def test_a_suffix_of_no_image_format_is_refused(tmp_path, name, problem):
+    with pytest.raises(
+        FileError, match=rf"{name} cannot be written \({problem}.*: use .jpg, .png, .webp, .bmp, .tif\."
+    ):
+        atomic.write_image(tmp_path / name, np.zeros((2, 3, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [*atomic.IMAGE_SUFFIXES, ".JPEG"])
+def test_the_named_suffixes_can_be_written(tmp_path, suffix):
+    atomic.write_image(tmp_path / f"a{suffix}", np.zeros((2, 3, 3), np.uint8))
+    assert (tmp_path / f"a{suffix}").stat().st_size
+
+
 # Modules that write directly: partial downloads, folders renamed when complete, lock files and growing logs.
 PLAIN = {
     *("files/atomic.py", "files/download.py", "data/generated.py", "data/array_cache.py", "files/folder_lock.py"),

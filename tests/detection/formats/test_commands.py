@@ -93,6 +93,12 @@ def test_show(tmp_path):
     assert len(np.unique(page.reshape(-1, 3), axis=0)) > 3  # the images are black: other colors are drawings
 
 
+def test_show_refuses_a_sheet_that_is_no_image(tmp_path):
+    done = here(tmp_path, "data", "show", tmp_path / "missing", "--out", tmp_path / "page.pdf")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"{tmp_path / 'page.pdf'} cannot be written (.pdf is no image format that can be written)" in done.stderr
+
+
 def np_png():
     return cv2.imencode(".png", np.zeros((300, 400, 3), np.uint8))[1].tobytes()
 
