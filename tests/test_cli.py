@@ -11,6 +11,7 @@ import torchvision
 from running import here, run
 
 from resdet.backbones import names
+from resdet.cli import main
 
 SMALL = [
     "model.backbone=resnet18",
@@ -46,6 +47,16 @@ def images(tmp_path_factory):
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18().state_dict(), folder / "resnet18.pth")
     return folder
+
+
+@pytest.mark.parametrize("kind", ["shapes", "shape_scenes", "shape_vid", "shape_loc"])
+@pytest.mark.parametrize("option", ["--train=-1", "--train=0", "--val=0", "--size=0", "--size=-4", "--seed=-1"])
+def test_data_make_refuses_numbers_of_no_data_set(tmp_path, capsys, kind, option):
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "make", kind, str(tmp_path / "data"), option])
+    name, value = option.split("=")
+    assert f"argument {name}: {value} is too small or not finite" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 def test_status_and_streams_of_the_process(tmp_path):

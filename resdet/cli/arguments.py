@@ -69,6 +69,27 @@ def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for word in words if word not in overrides], overrides
 
 
+def positive(text: str) -> int:
+    """argparse `type` of a whole number above 0."""
+    return int(bounded(int(text), text, 1))
+
+
+def natural(text: str) -> int:
+    """argparse `type` of a whole number of at least 0."""
+    return int(bounded(int(text), text, 0))
+
+
+def not_negative(text: str) -> float:
+    """argparse `type` of a number of at least 0."""
+    return bounded(float(text), text, 0)
+
+
+def bounded(value: float, text: str, least: float) -> float:
+    if not least <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is too small or not finite")
+    return value
+
+
 def output_file(text: str) -> str:
     """argparse `type` of an output file; refuses a path that cannot be written before any work is done."""
     check_file(text)

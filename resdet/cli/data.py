@@ -1,7 +1,7 @@
 """Arguments of `resdet data`."""
 
 from resdet.cli import data_check, data_sets
-from resdet.cli.arguments import add_command, output_folder
+from resdet.cli.arguments import add_command, natural, output_folder, positive
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
@@ -25,14 +25,14 @@ def add(commands) -> None:
     make.add_argument("root", type=output_folder, metavar="DIR", help="output folder")
     make.add_argument(
         "--train",
-        type=int,
+        type=positive,
         metavar="N",
         default=1000,
-        help="number of training images (default: 1000); of shape_vid: frames",
+        help="training images (default: 1000); of shape_vid: frames",
     )
-    make.add_argument("--val", type=int, metavar="N", default=200, help="number of validation images (default: 200)")
-    make.add_argument("--size", type=int, metavar="N", default=256, help="side of an image in pixels (default: 256)")
-    make.add_argument("--seed", type=int, metavar="N", default=0, help="random seed (default: 0)")
+    make.add_argument("--val", type=positive, metavar="N", default=200, help="validation images (default: 200)")
+    make.add_argument("--size", type=positive, metavar="N", default=256, help="side of an image (default: 256)")
+    make.add_argument("--seed", type=natural, metavar="N", default=0, help="random seed (default: 0)")
     add_json_argument(make, "the folder and the arguments")
     make.set_defaults(run=run_make)
     data_sets.add(actions)

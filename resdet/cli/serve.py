@@ -1,8 +1,6 @@
 """Arguments of `resdet serve`."""
 
-import argparse
-
-from resdet.cli.arguments import add_command, add_speed_arguments, speed_of
+from resdet.cli.arguments import add_command, add_speed_arguments, bounded, not_negative, positive, speed_of
 
 MEBIBYTE, MEGAPIXEL, SECOND = 2**20, 10**6, 1000  # bytes, pixels, milliseconds
 
@@ -90,22 +88,6 @@ def run(parsed) -> int:
     )
 
 
-def positive(text: str) -> int:
-    """argparse `type` of a whole number above 0."""
-    return int(bounded(int(text), text, 1))
-
-
 def positive_float(text: str) -> float:
     """argparse `type` of a number above 0."""
     return bounded(float(text), text, 1e-6)
-
-
-def not_negative(text: str) -> float:
-    """argparse `type` of a number of at least 0."""
-    return bounded(float(text), text, 0)
-
-
-def bounded(value: float, text: str, least: float) -> float:
-    if not least <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is too small or not finite")
-    return value
