@@ -2,7 +2,7 @@
 
 import argparse
 
-from resdet.cli.arguments import add_command, output_file, output_folder, positive
+from resdet.cli.arguments import add_command, not_negative, output_file, output_folder, positive
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
@@ -38,7 +38,7 @@ def add(actions) -> None:
     subset.add_argument("--classes", type=names, metavar="A,B", default=[], help="only these classes and their images")
     subset.add_argument("--count", type=positive, metavar="N", help="number of images of each split")
     subset.add_argument(
-        "--min-size", type=float, metavar="PIXELS", default=0, help="minimum width and height of objects"
+        "--min-size", type=not_negative, metavar="PIXELS", default=0, help="minimum width and height of objects"
     )
     add_json_argument(subset, WRITTEN)
     subset.set_defaults(run=run_subset)

@@ -98,8 +98,10 @@ def _summary(written: Written, target: str, to: str, *sources: DataSet) -> dict[
         print(data.layout)
     for sentence in problems:
         print(sentence)
-    images = ", ".join(f"{count} images of {name}" for name, count in written.images.items())
-    print(f"{images} in {target}, in the format {to}; train on them with data.root={target}")
+    counts = (
+        f"{count} images of {name} with {written.objects[name]} objects" for name, count in written.images.items()
+    )
+    print(f"{', '.join(counts)} in {target}, in the format {to}; train on them with data.root={target}")
     for kind, count in lost.items():
         print(f"{to} cannot hold {count} {kind}")
     if written.missing:

@@ -70,7 +70,9 @@ def test_subset(tmp_path):
     said, _ = run(tmp_path, "subset", root, tmp_path / "dogs", "--classes", "dog")
     assert said["format"] == "yolo" and sum(said["objects"].values()) == sum(said["images"].values()) == 5
     assert opened(tmp_path / "dogs").classes == ["dog"]
-    said, _ = run(tmp_path, "subset", root, tmp_path / "large", "--min-size", "20")
+    said, text = run(tmp_path, "subset", root, tmp_path / "large", "--min-size", "20")
+    counts = ((said["images"][split], said["objects"][split]) for split in ("train", "val"))
+    assert "{} images of train with {} objects, {} images of val with {} objects in".format(*sum(counts, ())) in text
     assert sum(said["images"].values()) == 20 and sum(said["objects"].values()) == 10 + 2  # odd k: 30 × 20 pixels
     said, _ = run(tmp_path, "subset", root, tmp_path / "few", "--count", "3")
     assert said["images"] == {"train": 3, "val": 3}
@@ -80,6 +82,12 @@ def test_subset(tmp_path):
     done = here(tmp_path, "data", "subset", root, tmp_path / "x", "--classes", "dgo")
     assert done.returncode == 2 and "There is no class 'dgo': did you mean dog?" in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("size", ["nan", "-1", "inf"])
+def test_subset_refuses_a_minimum_size_of_no_object(tmp_path, size):
+    done = here(tmp_path, "data", "subset", tmp_path, tmp_path / "new", f"--min-size={size}")
+    assert done.returncode == 2 and f"argument --min-size: {size} is too small or not finite" in done.stderr
 
 
 def test_show(tmp_path):
