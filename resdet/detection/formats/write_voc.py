@@ -1,6 +1,7 @@
 """Writes PASCAL VOC's format: JPEGImages, Annotations and ImageSets/Main/SPLIT.txt."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -9,24 +10,52 @@ from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.formats.folder import stem
 from resdet.detection.formats.share_classes import Content
 from resdet.detection.formats.writer import Writer, Written
+from resdet.errors import DataError
 from resdet.files.atomic import write_text
+
+CONTROL = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"  # not in XML, or the end of a line
 
 
 class VocWriter(Writer):
-    """Boxes count pixels from 1 and include the last; crowds are difficult objects. Masks and keypoints are lost."""
+    """Boxes count pixels from 1 and include the last; crowds are difficult objects. Masks and keypoints are lost.
+
+    Readers drop spaces around names: classes lose theirs, and images have `_` instead.
+    """
 
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
+        categories = next(iter(contents.values()))["categories"]
+        names = dict(zip((category["id"] for category in categories), _class_names(categories, written)))
         for split, content in contents.items():
-            names = {category["id"]: category["name"] for category in content["categories"]}
             objects, stems = objects_by_image(content), []
             for image in content["images"]:
-                name = written.place(image["file_name"], "JPEGImages")
+                name = written.place(image["file_name"], "JPEGImages", _spelled)
                 stems.append(stem(name))
                 root = _element(name, image, [(names[e["category_id"]], e) for e in objects[image["id"]]], written)
                 ElementTree.indent(root)
                 path = written.folder / "Annotations" / f"{stems[-1]}.xml"
                 generated.put(path, ElementTree.tostring(root, encoding="utf-8"))
             write_text(written.folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+
+
+def _class_names(categories: Sequence[dict[str, Any]], written: Written) -> list[str]:
+    """The names that VOC can hold; raises a DataError if there are none."""
+    given = [category["name"] for category in categories]
+    names = [name.strip() for name in given]
+    for name, old in zip(names, given):
+        if not name or re.search(CONTROL, name):
+            raise DataError(f"The class {old!r} has no name that XML can hold: rename it in the source.")
+        if names.count(name) > 1:
+            raise DataError(
+                f"Two classes are {name!r} without outer spaces, which VOC drops: rename one in the source."
+            )
+    written.lost["outer spaces of a class name"] += sum(map(str.__ne__, names, given))
+    return names
+
+
+def _spelled(name: str) -> str:
+    """The name of an image, with `_` for what a line of ImageSets cannot hold."""
+    base = stem(name)
+    return re.sub(rf"^\s+|\s+$|{CONTROL}+", "_", base) + name[len(base) :]
 
 
 def _element(

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -28,15 +28,16 @@ class Written:
     objects: Counter[str] = field(default_factory=Counter)
     names: set[str] = field(default_factory=set)
 
-    def place(self, source: str, folder: str) -> str:
-        """Puts an image into a folder below the root, as a hard link or, from a tar file, a copy; returns its new name.
+    def place(self, source: str, folder: str, spell: Callable[[str], str] = str) -> str:
+        """Puts an image into a folder below the root, as a hard link or, from a tar file, a copy; returns its new name,
+        which `spell` makes valid in the format.
 
         Names without suffix are unique in the data set: of two equal ones, the second has the names of its folders.
         """
         parts = Path(source).parts
         longer = ("_".join(part.strip("/") for part in parts[-size:]) for size in range(1, len(parts) + 1))
         numbered = (f"{number}_{parts[-1]}" for number in count(1))
-        name = next(name for name in chain(longer, numbered) if stem(name).lower() not in self.names)
+        name = next(name for name in map(spell, chain(longer, numbered)) if stem(name).lower() not in self.names)
         self.names.add(stem(name).lower())
         generated.link(source, self.folder / folder / name)
         return name

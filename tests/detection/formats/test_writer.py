@@ -238,6 +238,54 @@ def test_losses_of_the_target_format_are_counted(tmp_path):
     assert convert(source, tmp_path / "coco", "coco")["lost"] == {}
 
 
+def renamed(root, names):
+    """Writes data whose classes are called `names` instead."""
+    data_set(root, 1)
+    for file in root.rglob("*.json"):
+        content = json.loads(file.read_text())
+        for category, name in zip(content["categories"], names):
+            category["name"] = name
+        file.write_text(json.dumps(content))
+    return root
+
+
+def test_voc_keeps_images_and_classes_with_outer_spaces(tmp_path):
+    source = renamed(tmp_path / "source", [" cat", "dog ", "bird"])
+    file = source / "train" / "_annotations.coco.json"
+    content = json.loads(file.read_text())
+    sizes = [(image["width"], image["height"]) for image in content["images"]]
+    names = [" 0.png", "  1 .png", "2\n.png", "  .png", "_0.png"]
+    content["images"] = [{"id": k, "file_name": f"deep/{name}"} for k, name in enumerate(names)]
+    content["annotations"] = [
+        {"id": k + 1, "image_id": k, "category_id": 1 + 2 * (k % 3), "bbox": [1, 2, 10 + k, 9]} for k in range(5)
+    ]
+    for k, name in enumerate(names):
+        picture(source / "train" / "deep" / name, seed=100 + k, size=sizes[0])
+    file.write_text(json.dumps(content))
+    expected = {key: [(name.strip(), *more) for name, *more in things] for key, things in listing(source).items()}
+    said = convert(source, tmp_path / "voc", "voc")
+    assert said["lost"] == {"outer spaces of a class name": 2} and said["images"]["train"] == len(names)
+    assert_same(listing(tmp_path / "voc"), expected)
+    assert all(
+        line == line.strip() for file in (tmp_path / "voc").rglob("*.txt") for line in file.read_text().split("\n")
+    )
+
+
+@pytest.mark.parametrize(
+    "names, problem",
+    [
+        (["a\x07b", "c", "d"], r"The class 'a\x07b' has no name that XML can hold"),
+        (["a", " ", "d"], "The class ' ' has no name that XML can hold"),
+        (["a", "a ", "d"], "Two classes are 'a' without outer spaces, which VOC drops"),
+    ],
+)
+def test_class_names_that_voc_cannot_hold_are_refused(tmp_path, names, problem):
+    source = renamed(tmp_path / "source", names)
+    done = here(tmp_path, "data", "convert", source, tmp_path / "voc", "--to", "voc")
+    assert done.returncode == 2 and problem in done.stderr
+    assert not (tmp_path / "voc").exists()
+
+
 def test_parts_are_joined_without_area():
     rings = [[0, 0, 10, 0, 10, 10, 0, 10], [20, 20, 30, 20, 30, 30], [40, 0, 50, 0, 50, 10, 40, 10]]
     canvas = np.zeros((40, 60), np.uint8)
