@@ -150,6 +150,23 @@ def test_rare_objects_are_in_both_splits():
     assert presence[found == VAL].any() and presence[found == TRAIN].any() and 6 <= (found == VAL).sum() <= 7
 
 
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.6, 0.999])
+@pytest.mark.parametrize("seed", range(5))
+def test_training_keeps_an_image_of_each_class(share, seed):
+    """Class 0 is in one image, class 1 in two, class 2 in all; classes 3 and 4 share an image, as do 4 and 5."""
+    presence = np.zeros((10, 6), bool)
+    presence[3, 0] = presence[[4, 5], 1] = presence[:, 2] = True
+    presence[[6, 7], 3] = presence[[7, 8], 4] = presence[[6, 8], 5] = True
+    found = stratify([f"{k}" for k in range(10)], np.arange(10), presence, share, seed, np.full(10, NEW))
+    assert presence[found == TRAIN].any(0).all() and presence[found == VAL].any()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.999])
+def test_a_single_group_is_in_training(share):
+    found = stratify(["a", "b"], np.zeros(2, int), np.ones((2, 1), bool), share, 0, np.full(2, NEW))
+    assert found.tolist() == [TRAIN, TRAIN]
+
+
 def test_uniform_images_are_not_near_duplicates():
     assert len(set(group([0, 0, 1, 2**64 - 1, 2**64 - 1]).tolist())) == 5
 
