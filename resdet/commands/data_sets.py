@@ -73,17 +73,29 @@ def split(root: str, share: float, seed: int) -> dict[str, Any]:
 
 
 def show(root: str, out: str, count: int) -> dict[str, Any]:
-    """Draws some images of each split with their objects on a contact sheet."""
+    """Draws some images of each split with their objects on a contact sheet, without those that cannot be read."""
     from resdet.results.drawing import sheet
 
     check_image_suffix(out)
     data = _opened(root)
     sources = [data.open(name) for name in data.splits]
     chosen = _spread([(source, i) for source in sources for i in _annotated(source)], count)
-    write_image(out, sheet([_drawn(source, i) for source, i in chosen], COLUMNS))
-    files = [source.name(i) for source, i in chosen]
+    drawn: list[np.ndarray] = []
+    files: list[str] = []
+    left_out: list[str] = []
+    for source, i in chosen:
+        try:
+            drawn.append(_drawn(source, i))
+            files.append(source.name(i))
+        except DataError as error:
+            left_out.append(str(error))
+    if not drawn:
+        raise DataError(f"{root} has no image that can be drawn: {next(iter(left_out), 'add its images.')}")
+    write_image(out, sheet(drawn, COLUMNS))
     print(f"{data.layout}\n{len(files)} images in {out}")
-    return {"root": root, "format": data.layout.format, "out": out, "images": files}
+    if left_out:
+        print(f"left out {len(left_out)} images that cannot be read, the first: {left_out[0]}")
+    return {"root": root, "format": data.layout.format, "out": out, "images": files, "left_out": left_out}
 
 
 def _opened(root: str, name: str | None = None) -> DataSet:

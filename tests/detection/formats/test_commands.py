@@ -107,6 +107,21 @@ def test_show_refuses_a_sheet_that_is_no_image(tmp_path):
     assert f"{tmp_path / 'page.pdf'} cannot be written (.pdf is no image format that can be written)" in done.stderr
 
 
+def test_show_leaves_out_images_that_cannot_be_read(tmp_path):
+    names = {k: f"{k}.png" for k in range(1, 6)}
+    images = {"train/2.png": np_png()[:99], **{f"train/{k}.png": np_png() for k in (3, 4, 5)}}
+    content = coco(names, [(k, 1, 1, 1, 9, 9) for k in names], size=(400, 300))
+    root = write(tmp_path / "data", {**images, "train/a.json": content, "val/a.json": coco({}, [])})
+    said, text = run(tmp_path, "show", root, "--out", tmp_path / "page.png")
+    assert said["images"] == [str(root / "train" / f"{k}.png") for k in (3, 4, 5)] and len(said["left_out"]) == 2
+    assert f"left out 2 images that cannot be read, the first: {root / 'train' / '1.png'}: cannot read the file" in text
+    for name in images:
+        (root / name).unlink()
+    picture(root / "train" / "unlisted.png")
+    done = here(tmp_path, "data", "show", root)
+    assert done.returncode == 2 and f"{root} has no image that can be drawn: {root / 'train' / '1.png'}" in done.stderr
+
+
 def np_png():
     return cv2.imencode(".png", np.zeros((300, 400, 3), np.uint8))[1].tobytes()
 
