@@ -1,6 +1,7 @@
 """Arguments shared by several commands."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,9 +85,15 @@ def not_negative(text: str) -> float:
     return bounded(float(text), text, 0)
 
 
-def bounded(value: float, text: str, least: float) -> float:
-    if not least <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is too small or not finite")
+def share(text: str) -> float:
+    """argparse `type` of a number from 0 to 1."""
+    return bounded(float(text), text, 0, 1)
+
+
+def bounded(value: float, text: str, least: float, most: float = math.inf) -> float:
+    if not (least <= value <= most and math.isfinite(value)):
+        limits = f"{least:g} or more" if most == math.inf else f"between {least:g} and {most:g}"
+        raise argparse.ArgumentTypeError(f"{text} is not a number {limits}")
     return value
 
 
@@ -100,17 +107,3 @@ def output_folder(text: str) -> str:
     """argparse `type` of an output folder; refuses a path that cannot be written."""
     check_folder(text)
     return text
-
-
-def positive(text: str) -> int:
-    """argparse `type` of a number above 0."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0.")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """argparse `type` of a number from 0 to 1."""
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1.")
-    return float(text)
