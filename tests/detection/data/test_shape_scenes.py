@@ -234,4 +234,4 @@ def test_classes_are_checked(classes, hint, tmp_path):
 def test_the_command_writes_scenes_and_prints_how_to_train(tmp_path, capsys):
     make_shape_scenes(str(tmp_path / "scenes"), 3, 2, 48, 0)
     assert len(COCO(tmp_path / "scenes" / "annotations" / "val.json").imgs) == 2
-    assert "data.val.annotations=annotations/val.json" in capsys.readouterr().out
+    assert f"--config custom.yaml data.root={tmp_path}/scenes" in capsys.readouterr().out
