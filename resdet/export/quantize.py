@@ -28,12 +28,13 @@ def quantize(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    chosen = quantized_nodes(onnx.load(source).graph)
+    model = onnx.load(source)  # given its path, onnxruntime writes a temporary file with a fixed name beside it
+    chosen = quantized_nodes(model.graph)
     with quiet():
         write_atomically(
             path,
             lambda temporary: quantize_static(
-                str(source),
+                model,
                 str(temporary),
                 Feeds(feeds),
                 quant_format=QuantFormat.QDQ,

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -29,6 +30,20 @@ def int8(mask_rcnn, module_folder):
     whole = onnx_model.load(mask_rcnn.path)
     quantize(mask_rcnn.path, path, (whole.feed(picture(64, 96, seed)) for seed in range(3)))
     return path
+
+
+def test_nothing_is_written_beside_the_source(mask_rcnn, tmp_path, monkeypatch):
+    """So that several processes can quantize one file, also in a folder without write permission."""
+    written = []
+    infer = onnx.shape_inference.infer_shapes_path
+    monkeypatch.setattr(
+        onnx.shape_inference,
+        "infer_shapes_path",
+        lambda source, target: [written.append(Path(target)), infer(source, target)],
+    )
+    feeds = (onnx_model.load(mask_rcnn.path).feed(picture(64, 96, seed)) for seed in range(1))
+    quantize(mask_rcnn.path, tmp_path / "int8.onnx", feeds)
+    assert written and Path(mask_rcnn.path).parent not in {path.parent for path in written}
 
 
 def weights_of(path) -> dict[str, str]:
