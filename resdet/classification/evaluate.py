@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.metrics import ClassificationMetrics, Tally
 from resdet.classification.test_crops import Scorable, Scorer, TestCrops, build_test_crops, tensors
-from resdet.data.loader import Skipped, collated, worker_count
+from resdet.data.loader import Skipped, collated, skip_or_raise, worker_count
 from resdet.errors import DataError
 from resdet.images.decode import Source
 from resdet.progress import track
@@ -30,11 +30,8 @@ class Views(Dataset):
         index = self.indices[position]
         try:
             views = tensors(self.crops, self.source.image(index))
-        except DataError as problem:
-            error = problem.in_data_set()
-            if self.on_bad_image == "error":
-                raise error from None
-            return [], -1, index, str(error)
+        except DataError as error:
+            return [], -1, index, skip_or_raise(error, self.on_bad_image)
         return views, int(self.source.labels[index]), index, ""
 
 

@@ -12,6 +12,7 @@ from resdet.cli.arguments import (
 )
 from resdet.cli.json_output import add_json_argument
 from resdet.detection.evaluation.protocols import COCO, evaluators
+from resdet.files.atomic import check_not_inputs
 from resdet.results.parquet import MANIFEST
 
 RESULTS_OPTIONS = ("type", "protocol", "engine", "curves", "confusion", "sigmas")  # valid with --results only
@@ -134,8 +135,6 @@ def refuse_metrics_of_submission(parsed) -> None:
 
 
 def refuse_inputs_as_outputs(parsed, inputs: list[str]) -> None:
-    from resdet.files.atomic import check_not_inputs
-
     check_not_inputs({f"--{name}": getattr(parsed, name) for name in ("json", "submission", "save")}, inputs)
 
 

@@ -104,7 +104,7 @@ def _opened(root: str, name: str | None = None) -> DataSet:
 
 def _summary(written: Written, target: str, to: str, *sources: DataSet) -> dict[str, Any]:
     """Prints what was written and what was lost; returns it."""
-    problems = [sentence for data in sources for loaded in data.loaded.values() for sentence in loaded.problems]
+    problems = [sentence for data in sources for sentence in data.problems]
     lost = {kind: count for kind, count in written.lost.items() if count}
     for data in sources:
         print(data.layout)

@@ -29,6 +29,14 @@ def worker_count(workers: int) -> int:
     return min(os.cpu_count() or 1, 8) if workers < 0 else workers
 
 
+def skip_or_raise(error: DataError, on_bad_image: str) -> str:
+    """The message on an image of a data set that cannot be read; raises it if `on_bad_image` is "error"."""
+    told = error.in_data_set()
+    if on_bad_image == "error":
+        raise told from None
+    return str(told)
+
+
 class Samples(Dataset):
     """(position, index) -> pixels [S, S, 3], label, index, message; a damaged image raises or gets the label -1."""
 
@@ -40,11 +48,9 @@ class Samples(Dataset):
         position, index = key
         try:
             pixels = self.transform(self.source.image(index), generator_for(self.seed, 0, position))
-        except DataError as problem:
-            error = problem.in_data_set()
-            if self.on_bad_image == "error":
-                raise error from None
-            return np.zeros((self.size, self.size, 3), np.uint8), -1, index, str(error)
+        except DataError as error:
+            message = skip_or_raise(error, self.on_bad_image)
+            return np.zeros((self.size, self.size, 3), np.uint8), -1, index, message
         return pixels, int(self.source.labels[index]), index, ""
 
 

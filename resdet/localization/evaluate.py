@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.evaluate import scored_images
 from resdet.classification.model import Classifier
-from resdet.data.loader import Notes, Skipped, collated, worker_count
+from resdet.data.loader import Notes, Skipped, collated, skip_or_raise, worker_count
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.engine.distributed import gather
 from resdet.errors import DataError
@@ -43,11 +43,8 @@ class ViewSamples(Dataset):
             image = self.source.image(index)
             size = torch.tensor([image.size[::-1]], dtype=torch.float32)
             return ViewBatch(self.build_views(image), size, [index]), ""
-        except DataError as problem:
-            error = problem.in_data_set()
-            if self.on_bad_image == "error":
-                raise error from None
-            return None, str(error)
+        except DataError as error:
+            return None, skip_or_raise(error, self.on_bad_image)
 
 
 def collate(items: list[tuple[ViewBatch | None, str]]) -> tuple[ViewBatch | None, list[str]]:

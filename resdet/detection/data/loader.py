@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from resdet.data.loader import Loader, Notes, collated, to_device, worker_count
+from resdet.data.loader import Loader, Notes, collated, skip_or_raise, to_device, worker_count
 from resdet.data.samplers import GroupedSampler, generator_for
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.augment_config import SceneConfig
@@ -60,11 +60,8 @@ def sample(source: Annotations, index: int, make: Callable[[], tuple[Scene, Pair
     """Makes a sample; without a scene if the image cannot be read and `on_bad_image` is "skip"."""
     try:
         scene, scale = make()
-    except DataError as problem:
-        error = problem.in_data_set()
-        if on_bad_image == "error":
-            raise error from None
-        return Sample(None, index, source.name(index), f"image left out, {error}")
+    except DataError as error:
+        return Sample(None, index, source.name(index), f"image left out, {skip_or_raise(error, on_bad_image)}")
     return Sample(scene, index, source.name(index), scale=scale)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdet.data.loader import Notes
+from resdet.data.loader import Notes, skip_or_raise
 from resdet.detection.config import DetectionEvalConfig, DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
@@ -111,11 +111,8 @@ def predict_all(
     for index in track(share, "evaluating", len(share)):
         try:
             (result,) = detector.predict([open_image(source, index)], score)
-        except DataError as problem:
-            error = problem.in_data_set()
-            if on_bad_image == "error":
-                raise error from None
-            notes.note([f"image left out, {error}"])
+        except DataError as error:
+            notes.note([f"image left out, {skip_or_raise(error, on_bad_image)}"])
             continue
         parts.append(as_results(result, source, index))
         indices.append(index)

@@ -65,6 +65,11 @@ class DataSet:
         return _divided_as_written(content, self.val_split)[split], layout.root
 
     @property
+    def problems(self) -> list[str]:
+        """Sentences on the entries that `loaded` leaves out."""
+        return [sentence for loaded in self.loaded.values() for sentence in loaded.problems]
+
+    @property
     def splits(self) -> list[str]:
         made = ["val"] if "train" in self.layout.splits and not self.has_val else []
         return [*self.layout.splits, *made]

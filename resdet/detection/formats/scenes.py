@@ -95,4 +95,4 @@ def problems_of(data: DataSet) -> list[str]:
     """Sentences on the entries that the scenes leave out."""
     if data.layout.as_is:
         return [sentence for split in data.splits for sentence in data.open(split).problems]
-    return [sentence for loaded in data.loaded.values() for sentence in loaded.problems]
+    return data.problems

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet.detection.data.rle import as_rle
 from resdet.images.decode import MAX_PIXELS
 
 CORNERS = 32  # of the polygon of a circle or an ellipse; its area is 0.6% too small
@@ -37,7 +38,7 @@ def mask_of(rle: Rle, size: tuple[int, int]) -> np.ndarray:
     """The mask, uint8 [H, W], of a COCO RLE in an image of `size` (width, height)."""
     from pycocotools import mask as masks
 
-    return masks.decode(masks.frPyObjects(rle, *reversed(size)) if isinstance(rle["counts"], list) else rle)
+    return masks.decode(as_rle(rle, *reversed(size)))
 
 
 def rle_in_box(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> Rle | None:

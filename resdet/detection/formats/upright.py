@@ -8,10 +8,10 @@ import numpy as np
 from resdet.detection.formats.shapes import mask_of, rle_of
 from resdet.errors import DataError
 from resdet.images.decode import map_image, upright
+from resdet.results.keypoints import HALF
 
 Size = tuple[int, int]  # width, height
 Entry = dict[str, Any]
-CENTER = 0.5  # COCO's keypoints are pixels, named by their left upper corner
 
 
 def upright_scene(image: Entry, objects: Sequence[Entry]) -> tuple[Size, Sequence[Entry]]:
@@ -60,6 +60,6 @@ def _turned(entry: Entry, size: Size, orientation: int) -> Entry:
     if entry.get("keypoints"):
         points = np.reshape(entry["keypoints"], (-1, 3)).astype(float)
         labeled = points[:, 2] > 0
-        points[labeled, :2] = move(points[labeled, :2], CENTER)
+        points[labeled, :2] = move(points[labeled, :2], HALF)
         moved["keypoints"] = points.ravel().tolist()
     return entry | moved

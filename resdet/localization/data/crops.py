@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from resdet.data.color import pca_color
-from resdet.data.loader import Loader, Notes
+from resdet.data.loader import Loader, Notes, skip_or_raise
 from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError
 from resdet.images.crops import resample, resized
@@ -44,11 +44,9 @@ class CropSamples(Dataset):
         label = int(self.source.labels[index])
         try:
             pixels, boxes = self.crop(index, generator_for(self.seed, 0, position))
-        except DataError as problem:
-            error = problem.in_data_set()
-            if self.config.on_bad_image == "error":
-                raise error from None
-            return Crop(None, np.zeros((0, 4), np.float32), np.zeros(0, bool), label, index, str(error))
+        except DataError as error:
+            message = skip_or_raise(error, self.config.on_bad_image)
+            return Crop(None, np.zeros((0, 4), np.float32), np.zeros(0, bool), label, index, message)
         clipped, crowd = clip_boxes(boxes, self.config.size)
         return Crop(pixels, clipped, crowd, label, index)
 

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from resdet.data.color import pca_color
-from resdet.data.loader import Loader, Notes
+from resdet.data.loader import Loader, Notes, skip_or_raise
 from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError
 from resdet.images.crops import rectangle
@@ -73,11 +73,8 @@ class RegionSamples(Dataset):
             return self.empty(index, "")
         try:
             return self.region(index, boxes, generator_for(self.seed, 0, position))
-        except DataError as problem:
-            error = problem.in_data_set()
-            if self.config.on_bad_image == "error":
-                raise error from None
-            return self.empty(index, str(error))
+        except DataError as error:
+            return self.empty(index, skip_or_raise(error, self.config.on_bad_image))
 
     def region(self, index: int, boxes: np.ndarray, rng: np.random.Generator) -> Region:
         box, target, positive = sample_region(boxes, self.source.boxes(index), self.positive_iou, self.positives, rng)
