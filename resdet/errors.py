@@ -57,6 +57,10 @@ class FileError(Error):
     """A file or a folder cannot be written."""
 
 
+class DeviceMemoryError(Error):
+    """The GPU has no memory left."""
+
+
 class WeightsError(Error):
     """A checkpoint cannot be read, or does not fit the model."""
 

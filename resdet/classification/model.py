@@ -1,6 +1,7 @@
 """The classifier: normalization, a backbone, and class names."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from resdet.backbones.layers import Backbone
 from resdet.backbones.modes import evaluating
+from resdet.device_memory import in_halves
 from resdet.errors import require
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
@@ -92,7 +94,7 @@ class Classifier(Model):
         """Yields the results of `predict` one by one; holds two batches of images in memory."""
         size = batch or PREDICT_BATCH
         for group in batches(prefetched(self.prepare_image, images, size), size):
-            results = self.predict_prepared([prepared for _, prepared in group], top=top)
+            results = in_halves(partial(self.predict_prepared, top=top), [prepared for _, prepared in group])
             for (source, _), result in zip(group, results):
                 result.image = source
                 yield result

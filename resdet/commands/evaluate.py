@@ -5,6 +5,7 @@ from typing import Any
 
 from resdet import config, hub
 from resdet.config.experiment import Experiment
+from resdet.device_memory import EVALUATION_REMEDY, memory_remedy
 from resdet.engine import distributed
 from resdet.errors import ConfigError
 from resdet.fast import Compile, accelerate
@@ -41,7 +42,8 @@ def evaluate(
         models = [accelerate(model.to(device), compile=compile) for model in models]
     keep_freed_memory()
     options = EvaluateOptions(per_class, json_path, submission, save, nets)
-    return task.evaluate(models, weights, experiment, options)
+    with memory_remedy("The evaluation", EVALUATION_REMEDY):
+        return task.evaluate(models, weights, experiment, options)
 
 
 def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Experiment | None) -> None:

@@ -149,5 +149,13 @@ def divisors(batch: int, accumulate: int, world: World) -> list[float]:
     return [batch / (world.size * len(share(local_batch, number, accumulate))) for number in range(accumulate)]
 
 
+def smaller_step(train: TrainConfig, world: World) -> str:
+    """What to change if a step does not fit into the memory of the GPU."""
+    most = train.batch // world.size
+    parts = next((parts for parts in range(train.accumulate + 1, most + 1) if train.batch % parts == 0), None)
+    first = f"set train.accumulate={parts}" if parts else "use smaller images"
+    return f"{first}, or see 'Out of memory' in docs/faq.md"
+
+
 def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)

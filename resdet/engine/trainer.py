@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 
 from resdet.cudnn import fastest_algorithms
+from resdet.device_memory import EVALUATION_REMEDY, memory_remedy
 from resdet.engine import checkpoint, distributed
 from resdet.engine.callbacks import Callbacks
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
@@ -28,7 +29,7 @@ from resdet.engine.remaining import Remaining, Steps
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.throughput import Throughput
-from resdet.engine.train_step import TrainStep
+from resdet.engine.train_step import TrainStep, smaller_step
 from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, Error, FileError
 from resdet.structures import Batch
@@ -131,7 +132,7 @@ class Trainer:
             while not (self.complete or self.stopped):
                 batch = self.next_batch(batches, log)
                 if batch is not None:
-                    with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
+                    with self.with_resume_hint(log):
                         self.take_step(batch)
                     self.step += 1
                     self.pace.advance()
@@ -198,7 +199,9 @@ class Trainer:
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch."""
-        self.train_step(batch, self.step, self.schedule.lr(self.pace.position))
+        with memory_remedy(f"A step of {self.train.batch} images", smaller_step(self.train, self.world)):
+            with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
+                self.train_step(batch, self.step, self.schedule.lr(self.pace.position))
 
     def read_window(self, log: Log, steps: Steps) -> dict[str, float]:
         """Validates, logs and returns the mean losses and measures since the last call, and updates the schedule."""
@@ -223,7 +226,8 @@ class Trainer:
             model = self.train_step.evaluated_model()
             if self.train.exact_statistics:
                 self.task.exact_statistics(model, self.train.exact_statistics)
-            metrics = self.task.evaluate(model)
+            with memory_remedy("The evaluation", EVALUATION_REMEDY):
+                metrics = self.task.evaluate(model)
             self.observe(metrics, log)
             self.train_step.module.train()
         self.evaluation_due = False

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from resdet.device_memory import in_halves
 from resdet.errors import DataError
 from resdet.images.prefetch import prefetched
 from resdet.model import Prepared
@@ -30,12 +31,13 @@ def predicted(
 ) -> Iterator[tuple[Any, Prepared, R]]:
     """Yields each image, prepared, with its result, in the order of the images and as early as possible.
 
-    Up to `most` images of one shape are predicted together; of a sequence, two such groups are read ahead.
+    Up to `most` images of one shape are predicted together, or fewer if the GPU has no memory for them; of a
+    sequence, two such groups are read ahead.
     """
     following = 0
     ready: dict[int, tuple[Any, Prepared, R]] = {}
     for group in grouped(prepare, images, most):
-        for waiting, result in zip(group, predict([waiting.prepared for waiting in group])):
+        for waiting, result in zip(group, in_halves(predict, [waiting.prepared for waiting in group])):
             ready[waiting.number] = waiting.source, waiting.prepared, result
         while following in ready:
             yield ready.pop(following)

@@ -17,7 +17,7 @@ from resdet.engine.metric_buffer import NonFiniteLoss
 from resdet.engine.precision import choose_precision
 from resdet.engine.run import Run
 from resdet.engine.trainer import Trainer, be_deterministic
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, DeviceMemoryError
 from resdet.structures import Batch
 
 CPU = torch.device("cpu")
@@ -305,3 +305,28 @@ def test_an_average_added_on_resume_starts_from_the_resumed_weights(tmp_path):
     made.resume()
     for average, weight in zip(made.train_step.evaluated_model().parameters(), made.task.model.parameters()):
         assert torch.equal(average, weight)
+
+
+def test_a_full_gpu_ends_a_run_with_a_sentence(tmp_path, monkeypatch):
+    made = trainer(Linear(), tmp_path, length=9)
+
+    def update(inputs):
+        if made.step == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return update_weights(inputs)
+
+    update_weights = made.train_step.update
+    monkeypatch.setattr(made.train_step, "update", update)
+    with pytest.raises(DeviceMemoryError, match=r"A step of 4 images .* set train.accumulate=2, .* of step 3 is saved"):
+        run(made, tmp_path)
+
+
+def test_a_full_gpu_in_an_evaluation_keeps_the_checkpoint(tmp_path, monkeypatch):
+    made = trainer(Linear(), tmp_path)
+
+    def evaluate(model):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(made.task, "evaluate", evaluate)
+    with pytest.raises(DeviceMemoryError, match=r"The evaluation .* lower eval.batch.* of step 3 is saved"):
+        run(made, tmp_path)
