@@ -1,7 +1,7 @@
 """Arguments of `resdet data`."""
 
 from resdet.cli import data_check, data_sets
-from resdet.cli.arguments import add_command, natural, output_folder, positive
+from resdet.cli.arguments import add_command, bounded, natural, output_folder, positive
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
@@ -31,12 +31,17 @@ def add(commands) -> None:
         help="training images (default: 1000); of shape_vid: frames",
     )
     make.add_argument("--val", type=positive, metavar="N", default=200, help="validation images (default: 200)")
-    make.add_argument("--size", type=positive, metavar="N", default=256, help="side of an image (default: 256)")
+    make.add_argument("--size", type=side, metavar="N", default=256, help="side of an image (default: 256)")
     make.add_argument("--seed", type=natural, metavar="N", default=0, help="random seed (default: 0)")
     add_json_argument(make, "the folder and the arguments")
     make.set_defaults(run=run_make)
     data_sets.add(actions)
     data_check.add(actions)
+
+
+def side(text: str) -> int:
+    """argparse `type` of the side of a generated image."""
+    return int(bounded(int(text), text, 1, 8192))
 
 
 def run_get(parsed) -> None:
