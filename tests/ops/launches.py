@@ -9,6 +9,7 @@ import pytest
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 TYPES = {
@@ -76,7 +77,7 @@ def compiled(launch: Launch, capability: int, folder: Path) -> Compiled:
 
 def resources(ptx: str, capability: int, folder: Path) -> tuple[int, int]:
     """Returns the registers and the spilled bytes per thread, as reported by NVIDIA's assembler."""
-    assembler = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
+    assembler = get_ptxas(capability).path
     architecture = f"sm_{capability}a" if capability >= 90 else f"sm_{capability}"
     (folder / "kernel.ptx").write_text(ptx)
     command = [assembler, "-v", f"--gpu-name={architecture}", folder / "kernel.ptx", "-o", folder / "kernel.cubin"]

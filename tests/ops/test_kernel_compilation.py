@@ -71,3 +71,9 @@ def test_nms(monkeypatch, tmp_path, capability, count):
     assert "div.rn.f32" in suppress.ptx and "fma.rn.f32" not in suppress.ptx  # the IoU is rounded as on the CPU
     for code in (suppress, sweep):
         assert code.spills == 0 and code.registers <= 128
+
+
+def test_every_launch_states_the_fusion_of_its_arithmetic(monkeypatch):
+    """Triton 3.9 warns of kernels that leave it open, because the default of later versions differs."""
+    for launch in (*pooling(monkeypatch, torch.bfloat16, 2, True), *suppression(monkeypatch, 2000)):
+        assert launch.keywords["enable_fp_fusion"] is False

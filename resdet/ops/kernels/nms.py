@@ -26,7 +26,10 @@ def survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) ->
         boxes, groups, valid, suppressed, count, words, threshold,
         BITS=BITS, num_warps=WARPS, enable_fp_fusion=False,  # rounds like the CPU, so that the same boxes survive
     )  # fmt: skip
-    _sweep[(batch,)](valid, suppressed, removed, survives, count, words, BITS=BITS, CHUNK=CHUNK, num_warps=WARPS)
+    _sweep[(batch,)](
+        valid, suppressed, removed, survives, count, words,
+        BITS=BITS, CHUNK=CHUNK, num_warps=WARPS, enable_fp_fusion=False,  # given, since Triton 3.9 warns without it
+    )  # fmt: skip
     return survives
 
 
