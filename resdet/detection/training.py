@@ -26,11 +26,10 @@ from resdet.detection.evaluation.evaluate import (
     DatasetDetections,
     detect,
     empty,
-    headline_metrics,
     keypoint_count,
     kinds_of,
-    truth_of,
 )
+from resdet.detection.evaluation.metrics import headline_metrics, truth_of
 from resdet.detection.evaluation.pictures import results_beside_truth, write_pictures
 from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector

@@ -12,7 +12,8 @@ from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.buckets import rounded_up
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
-from resdet.detection.evaluation.evaluate import headline_metrics, kinds_of, predict_all
+from resdet.detection.evaluation.evaluate import kinds_of, predict_all
+from resdet.detection.evaluation.metrics import headline_metrics
 from resdet.detection.inference.predictor import results_of
 from resdet.detection.model import Detector
 from resdet.engine.distributed import World

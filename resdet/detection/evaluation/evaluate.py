@@ -1,9 +1,8 @@
-"""Evaluation of detectors on a data set: detections, losses and metrics."""
+"""Runs detectors on a data set: detections and validation losses of all processes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
@@ -11,14 +10,12 @@ import torch
 from torch import Tensor
 
 from resdet.data.loader import Notes, skip_or_raise
-from resdet.detection.config import DetectionEvalConfig, DetectionExperiment
+from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.geometry import open_image
 from resdet.detection.data.loader import EvaluationBatch, evaluation_batches
-from resdet.detection.evaluation import coco
 from resdet.detection.evaluation.ground_truth import Kind
-from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.detection.inference.choice import choose
@@ -29,9 +26,6 @@ from resdet.errors import DataError
 from resdet.images.resizing import resize
 from resdet.progress import track
 from resdet.results.result import Result
-
-COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
-PREFIXES: dict[Kind, str] = {"bbox": "", "segm": "mask_", "keypoints": "keypoint_"}
 
 
 class ImagePredictor(Protocol):
@@ -192,44 +186,3 @@ def gather_results(parts: Sequence[Results]) -> Results:
 def unread(source: Annotations, indices: list[int]) -> list[int]:
     """Images that are not among the indices of any process."""
     return sorted(set(range(len(source))) - set(gather(indices)))
-
-
-def headline_metrics(
-    settings: DetectionEvalConfig,
-    source: Annotations,
-    results: Results,
-    kinds: Sequence[Kind],
-    left_out: Sequence[int] = (),
-) -> dict[str, float]:
-    """The main metrics of the protocol `settings.metric`, without undefined ones."""
-    if settings.metric != COCO:
-        metrics = evaluators[settings.metric](truth_of(source, left_out), results)
-        return defined({"mAP": metrics["mAP"]} | {k: v for k, v in metrics.items() if isinstance(v, float)}, source)
-    values: dict[str, float | None] = {}
-    for kind in kinds:
-        metrics = coco.evaluate(truth_of(source, left_out, kind), results, kind, sigmas=settings.keypoint_sigmas)
-        values |= {f"{PREFIXES[kind]}{name}": metrics[name] for name in COCO_METRICS if name in metrics}
-    return defined(values, source)
-
-
-def truth_of(source: Annotations, left_out: Sequence[int] = (), kind: Kind = "bbox") -> str | Path | dict:
-    """The ground truth for evaluators, without the left-out images, whose objects are then ignored, and for masks
-    without objects that have none. A valid COCO file is returned as its path: evaluators read it faster."""
-    maskless = kind == "segm" and len(source.maskless()) > 0
-    if source.file is not None and source.intact and not left_out and not maskless:
-        return source.file
-    content, excluded = source.to_coco(), {source.result_id(index) for index in left_out}
-    content["images"] = [image for image in content["images"] if image["id"] not in excluded]
-    if maskless:
-        content["annotations"] = [entry for entry in content["annotations"] if entry.get("segmentation")]
-    return content
-
-
-def defined(values: dict[str, float | None], source: Annotations) -> dict[str, float]:
-    """Removes undefined metrics; raises DataError if the first one is undefined."""
-    first = next(iter(values))
-    if values[first] is None:
-        raise DataError(
-            f"{source.root or 'the validation set'} has no objects to evaluate detections with: check data.val."
-        )
-    return {name: value for name, value in values.items() if value is not None}

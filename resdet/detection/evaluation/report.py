@@ -9,9 +9,10 @@ from resdet.detection.config import DetectionEvalConfig, DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
-from resdet.detection.evaluation import coco, tables
-from resdet.detection.evaluation.evaluate import PREFIXES, DatasetDetections, detect, kinds_of, truth_of
+from resdet.detection.evaluation import tables
+from resdet.detection.evaluation.evaluate import DatasetDetections, detect, kinds_of
 from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluation, truth_of
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.model import Detector
 from resdet.engine import distributed
@@ -79,13 +80,12 @@ def report(
     per_class: bool,
     json_path: str | None,
 ) -> dict[str, Any]:
-    results, losses, sigmas = detections.results, detections.losses, settings.keypoint_sigmas
+    results, losses, left_out = detections.results, detections.losses, detections.left_out
     with Activity("computing metrics"):
-        truth = truth_of(source, detections.left_out)
         if settings.metric != COCO:
-            metrics = {"bbox": evaluators[settings.metric](truth, results)}
+            metrics = {"bbox": evaluators[settings.metric](truth_of(source, left_out), results)}
         else:
-            metrics = {kind: coco.evaluate(truth, results, kind, sigmas=sigmas) for kind in kinds}
+            metrics = {kind: coco_evaluation(settings, source, results, kind, left_out).summary() for kind in kinds}
     for kind, values in metrics.items():
         print(f"{kind}\n\n{tables.summary_table(values)}\n")
         if per_class:

@@ -11,7 +11,8 @@ from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
-from resdet.detection.evaluation.evaluate import detect, truth_of
+from resdet.detection.evaluation.evaluate import detect
+from resdet.detection.evaluation.metrics import truth_of
 from resdet.detection.evaluation.report import check_classes
 from resdet.detection.evaluation.results import Results
 from resdet.detection.report.matches import Matches

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from resdet.detection.evaluation import coco
-from resdet.detection.evaluation.evaluate import PREFIXES, headline_metrics, kinds_of, truth_of
+from resdet.detection.evaluation.evaluate import kinds_of
+from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluation, headline_metrics
 from resdet.detection.inference.choice import choose
 from resdet.detection.report.evaluation import EvaluatedDetector, curves_of, evaluate_detector
 from resdet.detection.report.galleries import doubts_section, image_galleries
@@ -36,11 +37,8 @@ def report(run: EvaluatedRun, precision: float | None) -> list[Section]:
     evaluated = evaluate_detector(run, precision)
     kinds = kinds_of(run.model)
     evaluations = {
-        PREFIXES[kind]: coco.match(
-            truth_of(evaluated.source, evaluated.left_out, kind),
-            evaluated.results,
-            kind,
-            sigmas=run.experiment.eval.keypoint_sigmas,
+        PREFIXES[kind]: coco_evaluation(
+            run.experiment.eval, evaluated.source, evaluated.results, kind, evaluated.left_out
         )
         for kind in kinds
     }

@@ -9,7 +9,7 @@ import pytest
 
 from resdet.detection.data.coco import open_coco
 from resdet.detection.evaluation import coco, ground_truth
-from resdet.detection.evaluation.evaluate import truth_of
+from resdet.detection.evaluation.metrics import truth_of
 from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 

@@ -17,16 +17,18 @@ from resdet.detection.config import DetectionEvalConfig
 from resdet.detection.data.coco import open_coco
 from resdet.detection.evaluation import evaluate
 from resdet.detection.evaluation.evaluate import (
+    DatasetDetections,
     as_results,
     detect_all,
     empty,
     evaluation_batches_of,
     gather_results,
-    headline_metrics,
     predict_all,
     unread,
 )
 from resdet.detection.evaluation.evaluate import detect as detect_models
+from resdet.detection.evaluation.metrics import headline_metrics
+from resdet.detection.evaluation.report import report
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.engine.distributed import World
@@ -102,6 +104,21 @@ def test_a_detector_that_misses_one_class(root, source, metric, name):
     found = truth_as_results(root, lambda entry: entry["category_id"] != blind and not entry["iscrowd"])
     found = headline_metrics(DetectionEvalConfig(metric=metric), source, found, ["bbox"])
     assert found[name] == pytest.approx(1 - 1 / len(source.classes))
+
+
+def test_the_printed_metrics_leave_out_objects_without_masks(root, tmp_path, capsys):
+    """Perfect detections have a mask AP of 1, although one object has no mask."""
+    content = json.loads((root / "annotations/val.json").read_text())
+    whole = next(entry for entry in content["annotations"] if not entry["iscrowd"])
+    del whole["segmentation"]
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    source, perfect = open_coco(tmp_path / "gt.json", root / "val"), truth_as_results(root)
+    metrics = report(DatasetDetections(perfect, {}, []), source, COCO, BOTH, per_class=False, json_path=None)
+    objects = {kind: sum(row["objects"] for row in metrics[kind]["per_class"].values()) for kind in BOTH}
+    assert metrics["bbox"]["AP"] == 1 and objects["segm"] == objects["bbox"] - 1
+    found = truth_as_results(root, lambda entry: not entry["iscrowd"] and entry["id"] != whole["id"])
+    metrics = report(DatasetDetections(found, {}, []), source, COCO, BOTH, per_class=False, json_path=None)
+    assert metrics["segm"]["AP"] == 1 and "segm" in capsys.readouterr().out
 
 
 def test_no_detections_give_zero_ap(root, source):
