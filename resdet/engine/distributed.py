@@ -68,19 +68,23 @@ def join(device: str = "auto", timeout: float = TIMEOUT, key: str = "train.devic
 
 
 def choose_device(device: str, local_rank: int = 0, key: str = "train.device") -> torch.device:
-    """The torch device; `auto` is the GPU of this process if there is one, else the CPU. `key` names it in errors."""
+    """The torch device; `auto` is the GPU of this process if there is one, else the CPU. `key` names it in errors.
+
+    A GPU becomes torch's current device, which streams and CUDA graphs use.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
         raise ConfigError(f"{key} is {device!r}: give auto, cpu, cuda or cuda:N.") from None
-    usable = chosen.type != "cuda" or torch.cuda.is_available()
-    require(usable, key, device, "torch has no usable GPU on this machine; give auto or cpu")
-    if device == "cuda":
-        torch.cuda.set_device(local_rank)
-        return torch.device("cuda", local_rank)
-    return chosen
+    if chosen.type != "cuda":
+        return chosen
+    require(torch.cuda.is_available(), key, device, "torch has no usable GPU on this machine; give auto or cpu")
+    number, count = local_rank if chosen.index is None else chosen.index, torch.cuda.device_count()
+    require(number < count, key, device, f"GPU {number} does not exist, the last one is {count - 1}; name another")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 @contextmanager

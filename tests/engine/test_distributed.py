@@ -165,6 +165,18 @@ def test_unavailable_device_is_an_error(device, sentence, monkeypatch):
     assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
 
 
+@pytest.mark.parametrize("device, rank, number", [("auto", 1, 1), ("cuda", 0, 0), ("cuda:1", 0, 1)])
+def test_the_chosen_gpu_is_the_current_one(device, rank, number, monkeypatch):
+    """CUDA graphs and streams are made on the current device."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert choose_device(device, rank) == torch.device("cuda", number) and current == [number]
+    with pytest.raises(ConfigError, match="--device is 'cuda:2': GPU 2 does not exist, the last one is 1"):
+        choose_device("cuda:2", key="--device")
+
+
 def go_to_a_folder_of_its_own():
     os.chdir(f"machine{os.environ['RANK']}")
 
