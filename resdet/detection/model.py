@@ -81,9 +81,9 @@ class Detector(Model):
     def forward(self, images: Images | Tensor | Sequence[Tensor]) -> Detections:
         """Detects objects: boxes in pixels of the padded images; detections below the model's `score` are padding.
 
-        A list of images [3, H, W], uint8 or floats from 0 to 1, is padded to one size.
+        A list of images [3, H, W], uint8 or floats from 0 to 1, is padded to one size, a multiple of `input.divisor`.
         """
-        return self.detect(as_images(images))[0]
+        return self.detect(as_images(images, self.input.divisor))[0]
 
     def losses(
         self, images: Images | Tensor | Sequence[Tensor], targets: Targets | Sequence[Mapping[str, Tensor]]
@@ -93,7 +93,7 @@ class Detector(Model):
         Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), and mask, keypoint and mask_class
         (MNC) of a detector that predicts them.
         """
-        images = as_images(images)
+        images = as_images(images, self.input.divisor)
         return self.losses_of(self.maps(images), images, as_targets(targets))
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
@@ -213,12 +213,12 @@ def as_targets(targets: Targets | Sequence[Mapping[str, Tensor]]) -> Targets:
     return targets if isinstance(targets, Targets) else targets_from_list(targets)
 
 
-def as_images(images: Images | Tensor | Sequence[Tensor]) -> Images:
+def as_images(images: Images | Tensor | Sequence[Tensor], divisor: int = 32) -> Images:
     """A tensor [B, 3, H, W] has values from 0 to 255 and no padding; lists are those of `images_from_list`."""
     if isinstance(images, Images):
         return images
     if not isinstance(images, Tensor):
-        return images_from_list(images)
+        return images_from_list(images, divisor)
     sides = [torch.full((len(images),), side, dtype=torch.float32, device=images.device) for side in images.shape[2:]]
     return Images(images, torch.stack(sides, 1))  # no upload, which a CUDA graph could not capture
 

@@ -14,7 +14,7 @@ MASK_SIZE = 56  # pixels per side of an object's mask, stretched over its box
 
 
 def images_from_list(images: Sequence[Tensor], divisor: int = 32) -> Images:
-    """Images [3, H, W] of any sizes, uint8 or floats from 0 to 1, padded to one size."""
+    """Images [3, H, W] of any sizes, uint8 or floats from 0 to 1, padded to one size: multiples of `divisor`."""
     if not images or any(image.ndim != 3 or image.shape[0] != 3 for image in images):
         raise DataError("The images are no list of RGB tensors [3, H, W]: give one or more.")
     height, width = (-(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2))

@@ -1,5 +1,7 @@
 """Tests the inputs and results of `predict`: one result for a single image, a list for several."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -189,6 +191,15 @@ def test_losses_of_lists_equal_those_of_records():
     floats = seeded([image / 255 for image in images], targets)
     assert all(torch.allclose(floats[key], expected[key], rtol=1e-3, atol=1e-5) for key in floats)
     assert model.eval()(images).boxes.shape[0] == 2
+
+
+def test_lists_are_padded_to_the_divisor_of_the_model():
+    """With a divisor of 1, as in detectron2's C4, an image is not padded: a list gives the output of a tensor."""
+    model = tiny.make("c4", False).eval()
+    model.input = replace(model.input, divisor=1)
+    image = torch.randint(0, 256, (3, 70, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(model([image]).boxes, model(image[None]).boxes)
 
 
 def test_a_label_of_zero_is_refused():
