@@ -27,6 +27,7 @@ def images_from_list(images: Sequence[Tensor], divisor: int = 32) -> Images:
 def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
     """Dicts of boxes [n, 4] xyxy, labels [n] from 1 on, and optionally masks [n, H, W], keypoints [n, K, 3] and
     iscrowd [n]; refuses boxes without area."""
+    check_same_keys(targets)
     for target in targets:
         check_lengths(target)
     count = max((len(target["boxes"]) for target in targets), default=0)
@@ -46,6 +47,13 @@ def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
     if "keypoints" in targets[0]:
         keypoints = torch.stack([pad(target["keypoints"].float(), count) for target in targets])
     return Targets(boxes, labels, valid, crowd, masks, keypoints)
+
+
+def check_same_keys(targets: Sequence[Mapping[str, Tensor]]) -> None:
+    """Refuses a batch of which only some images have masks or keypoints."""
+    for key in ("masks", "keypoints"):
+        if len({key in target for target in targets}) > 1:
+            raise DataError(f"Some targets have {key} and others none: give {key} for all images, or for none.")
 
 
 def check_lengths(target: Mapping[str, Tensor]) -> None:

@@ -222,6 +222,15 @@ def test_invalid_targets_are_refused(boxes, labels, problem):
         targets_from_list([{"boxes": torch.tensor(boxes), "labels": torch.tensor(labels)}])
 
 
+@pytest.mark.parametrize("key", ["masks", "keypoints"])
+def test_masks_of_some_images_are_refused(key):
+    boxes = {"boxes": torch.tensor([[1.0, 1, 5, 5]]), "labels": torch.tensor([1])}
+    whole = {**boxes, key: torch.ones(1, 8, 3)}
+    for targets in ([boxes, whole], [whole, boxes]):
+        with pytest.raises(DataError, match=f"Some targets have {key} and others none"):
+            targets_from_list(targets)
+
+
 def test_a_folder_lists_files_with_the_suffix_of_an_image(tmp_path, pixels):
     """Checks hidden files, such as those of macOS, folders named like images, and links to missing files."""
     names = sorted(f"a{suffix.upper() if number % 2 else suffix}" for number, suffix in enumerate(IMAGE_SUFFIXES))
