@@ -92,7 +92,7 @@ def share(text: str) -> float:
 
 def bounded(value: float, text: str, least: float, most: float = math.inf) -> float:
     if not (least <= value <= most and math.isfinite(value)):
-        limits = f"{least:g} or more" if most == math.inf else f"between {least:g} and {most:g}"
+        limits = f"of {least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
         raise argparse.ArgumentTypeError(f"{text} is not a number {limits}")
     return value
 

@@ -11,11 +11,21 @@ def add(commands) -> None:
         commands, "data", "download, generate, check, convert, split, merge, cut, shard or show data sets"
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
+    add_get(actions)
+    add_make(actions)
+    data_sets.add(actions)
+    data_check.add(actions)
+
+
+def add_get(actions) -> None:
     get = add_command(actions, "get", "download a public data set from its official address")
     get.add_argument("name", choices=["cifar10"])
     get.add_argument("--root", type=output_folder, metavar="DIR", help="output folder (default: datasets/NAME)")
     add_json_argument(get, "the name and folder of the data set")
     get.set_defaults(run=run_get)
+
+
+def add_make(actions) -> None:
     make = add_command(actions, "make", "write a generated data set to files")
     make.add_argument(
         "name",
@@ -35,8 +45,6 @@ def add(commands) -> None:
     make.add_argument("--seed", type=natural, metavar="N", default=0, help="random seed (default: 0)")
     add_json_argument(make, "the folder and the arguments")
     make.set_defaults(run=run_make)
-    data_sets.add(actions)
-    data_check.add(actions)
 
 
 def side(text: str) -> int:

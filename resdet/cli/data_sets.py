@@ -2,7 +2,7 @@
 
 import argparse
 
-from resdet.cli.arguments import add_command, not_negative, output_file, output_folder, positive
+from resdet.cli.arguments import add_command, natural, not_negative, output_file, output_folder, positive
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
@@ -11,6 +11,11 @@ SOURCE = "folder of images and annotations, in any format"
 
 
 def add(actions) -> None:
+    for add_action in (add_convert, add_split, add_merge, add_subset, add_shard, add_show):
+        add_action(actions)
+
+
+def add_convert(actions) -> None:
     convert = add_command(actions, "convert", "write a data set in another annotation format")
     convert.add_argument("source", metavar="SRC", help=SOURCE)
     add_target(convert)
@@ -19,19 +24,27 @@ def add(actions) -> None:
     add_json_argument(convert, WRITTEN)
     convert.set_defaults(run=run_convert)
 
+
+def add_split(actions) -> None:
     split = add_command(actions, "split", "make a validation split of a data set that has none")
     split.add_argument("root", metavar="ROOT", help=SOURCE)
-    split.add_argument("--val", type=share, metavar="SHARE", default=0.2, help="share of the images (default: 0.2)")
-    split.add_argument("--seed", type=int, metavar="N", default=0, help="random seed (default: 0)")
+    split.add_argument(
+        "--val", type=split_share, metavar="SHARE", default=0.2, help="share of the images (default: 0.2)"
+    )
+    split.add_argument("--seed", type=natural, metavar="N", default=0, help="random seed (default: 0)")
     add_json_argument(split, "the numbers of images by split and class")
     split.set_defaults(run=run_split)
 
+
+def add_merge(actions) -> None:
     merge = add_command(actions, "merge", "write several data sets as one COCO data set, with classes joined by name")
     merge.add_argument("sources", nargs="+", metavar="SRC", help=SOURCE)
     add_target(merge)
     add_json_argument(merge, WRITTEN)
     merge.set_defaults(run=run_merge)
 
+
+def add_subset(actions) -> None:
     subset = add_command(actions, "subset", "write a part of a data set")
     subset.add_argument("source", metavar="SRC", help=SOURCE)
     add_target(subset)
@@ -43,6 +56,8 @@ def add(actions) -> None:
     add_json_argument(subset, WRITTEN)
     subset.set_defaults(run=run_subset)
 
+
+def add_shard(actions) -> None:
     shard = add_command(actions, "shard", "write a data set of detection or classification as WebDataset tar files")
     shard.add_argument("source", metavar="SRC", help="folder of images and annotations, or with one folder per class")
     add_target(shard)
@@ -55,6 +70,8 @@ def add(actions) -> None:
     add_json_argument(shard, "the numbers of images and shards, and what was left out,")
     shard.set_defaults(run=run_shard)
 
+
+def add_show(actions) -> None:
     show = add_command(actions, "show", "draw images and their annotations on a contact sheet")
     show.add_argument("root", metavar="ROOT", help=SOURCE)
     show.add_argument("--out", type=output_file, metavar="FILE", default="sheet.png", help="image (default: sheet.png)")
@@ -67,10 +84,10 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="DST", type=output_folder, help="new folder")
 
 
-def share(text: str) -> float:
-    """argparse `type` of a share between 0 and 1."""
+def split_share(text: str) -> float:
+    """argparse `type` of the share of a split, above 0 and below 1."""
     if not 0 < float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1.")
+        raise argparse.ArgumentTypeError(f"{text} leaves a split without images: give a share above 0 and below 1")
     return float(text)
 
 

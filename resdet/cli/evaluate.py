@@ -56,7 +56,11 @@ def add(commands) -> None:
     )
     add_speed_arguments(parser, "exact")
     add_tile_arguments(parser)
-    results = parser.add_argument_group("results file of any detector, instead of --weights")
+    add_results_arguments(parser.add_argument_group("results file of any detector, instead of --weights"))
+    parser.set_defaults(run=run)
+
+
+def add_results_arguments(results) -> None:
     results.add_argument("--annotations", metavar="JSON", help="ground truth in COCO format")
     results.add_argument(
         "--results",
@@ -78,7 +82,6 @@ def add(commands) -> None:
     )
     results.add_argument("--curves", action="store_true", help="print precision-recall curves per class")
     results.add_argument("--confusion", action="store_true", help="print the confusion matrix and error types (TIDE)")
-    parser.set_defaults(run=run)
 
 
 def run(parsed) -> None:

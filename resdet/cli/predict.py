@@ -1,5 +1,7 @@
 """Arguments of `resdet predict`."""
 
+import argparse
+
 from resdet.cli.arguments import (
     add_command,
     add_device_argument,
@@ -56,6 +58,15 @@ def add(commands) -> None:
         metavar="DIR",
         help="write images (JPEG) and videos (MP4, no sound) with their detections to this folder",
     )
+    add_parquet_arguments(parser)
+    add_device_argument(parser)
+    add_speed_arguments(parser, "fast")
+    add_tile_arguments(parser)
+    add_json_argument(parser, "the results")
+    parser.set_defaults(run=run)
+
+
+def add_parquet_arguments(parser: argparse.ArgumentParser) -> None:
     many = parser.add_argument_group(
         "many images", "folders at any depth, .tar files, .parquet files with a column of bytes, addresses of fsspec"
     )
@@ -66,14 +77,11 @@ def add(commands) -> None:
         help="write the results to Parquet files in this folder; the same command continues a killed run; under "
         "torchrun, processes share the images",
     )
-    many.add_argument("--part", type=int, metavar="N", help="images of a Parquet file (default: 1000)")
+    many.add_argument("--part", type=positive, metavar="N", help="images of a Parquet file (default: 1000)")
     many.add_argument("--engine", choices=["ray"], help="predict by the actors of a Ray cluster (extra ray)")
-    many.add_argument("--workers", type=int, metavar="N", help="actors of --engine ray (default: one per GPU, or 1)")
-    add_device_argument(parser)
-    add_speed_arguments(parser, "fast")
-    add_tile_arguments(parser)
-    add_json_argument(parser, "the results")
-    parser.set_defaults(run=run)
+    many.add_argument(
+        "--workers", type=positive, metavar="N", help="actors of --engine ray (default: one per GPU, or 1)"
+    )
 
 
 def run(parsed) -> None:
@@ -111,11 +119,9 @@ def run_parquet(parsed, weights, images, overrides, classifiers) -> None:
             raise ConfigError(f"--{name} is for few images: leave it out, or leave out --parquet.")
     if not images:
         raise ConfigError("No images to predict on: give image files, folders, .tar or .parquet files, or addresses.")
-    size = IMAGES if parsed.part is None else parsed.part
-    if size < 1:
-        raise ConfigError(f"--part is {size}: give the number of images of a Parquet file, such as {IMAGES}.")
-    if parsed.workers is not None and (parsed.engine is None or parsed.workers < 1):
-        raise ConfigError("--workers is a number of actors, 1 or more, of a Ray cluster: add --engine ray.")
+    if parsed.workers and not parsed.engine:
+        raise ConfigError("--workers is the number of actors of a Ray cluster: add --engine ray, or leave it out.")
+    size = parsed.part or IMAGES
     program = Program(weights, classifiers, parsed.top, parsed.score, overrides, *speed_of(parsed, "fast"))
     if parsed.engine == "ray":
         from resdet.interop import ray

@@ -24,7 +24,7 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "--precision",
-        type=fraction,
+        type=precision,
         metavar="P",
         help="choose the score threshold with the highest recall at this precision (default: the highest F1)",
     )
@@ -40,8 +40,8 @@ def add(commands) -> None:
     parser.set_defaults(run=run)
 
 
-def fraction(text: str) -> float:
-    """argparse `type` of a number above 0 and at most 1."""
+def precision(text: str) -> float:
+    """argparse `type` of a precision, above 0 and at most 1."""
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no precision: give a number above 0 and at most 1, such as 0.9.")

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from fractions import Fraction
 
-from resdet.cli.arguments import output_folder, without_overrides
+from resdet.cli.arguments import output_folder, positive, without_overrides
 from resdet.cli.json_output import add_json_argument
 
 
@@ -41,7 +41,9 @@ def add(commands) -> None:
     parser.add_argument(
         "--use", nargs="+", default=[], metavar="TRAINING=FILE", help="use these weights instead of training"
     )
-    parser.add_argument("--processes", type=int, metavar="N", help="number of training processes, started by torchrun")
+    parser.add_argument(
+        "--processes", type=positive, metavar="N", help="number of training processes, started by torchrun"
+    )
     parser.add_argument(
         "--mode", choices=["fast", "exact"], default="exact", help="mode of the evaluations (default: exact)"
     )
@@ -70,8 +72,6 @@ def run(parsed) -> None:
     if parsed.smoke and parsed.scale != 1:
         raise ConfigError("--smoke has lengths of its own: give it without --scale.")
     out = parsed.out or default_folder(parsed.smoke, parsed.scale)
-    if parsed.processes is not None and parsed.processes < 1:
-        raise ConfigError(f"--processes is {parsed.processes}: give 1 or more.")
     setting = Setting(
         Path(out),
         Path(parsed.data),
