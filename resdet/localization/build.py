@@ -36,9 +36,7 @@ def build_localizer(
     return model
 
 
-def build_localizer_rcnn(
-    experiment: LocalizationRCNNExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
-) -> LocalizerRCNN:
+def build_localizer_rcnn(experiment: LocalizationRCNNExperiment, classes: Sequence[str]) -> LocalizerRCNN:
     """The R-CNN of an experiment (appendix C), with its per-class RPN: trained, or awaiting a checkpoint's weights."""
     proposer = build_proposer(experiment.model.proposer, classes)
     net = localizer_backbone(experiment.model, classes)

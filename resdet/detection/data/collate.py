@@ -10,7 +10,6 @@ from torch import Tensor
 
 from resdet.detection.data.buckets import Shape
 from resdet.detection.data.scene import Scene
-from resdet.detection.data.segmentation import Pair
 from resdet.structures import Batch, Images, Targets
 
 MIN_OBJECTS = 8  # the smallest padded count
@@ -28,7 +27,6 @@ class Sample(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
     name: str
     note: str = ""
-    scale: Pair = (1.0, 1.0)  # resized / annotated size, x and y
 
 
 def collate_scenes(

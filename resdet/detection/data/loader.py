@@ -17,7 +17,6 @@ from resdet.detection.data.buckets import Shape, buckets, group_of, smallest_fit
 from resdet.detection.data.collate import MAX_OBJECTS, Sample, collate_scenes
 from resdet.detection.data.geometry import open_image, scale_of
 from resdet.detection.data.scene import Scene
-from resdet.detection.data.segmentation import Pair
 from resdet.detection.data.transforms import TrainScene
 from resdet.errors import DataError
 from resdet.structures import Images, Targets, each
@@ -37,8 +36,8 @@ class SceneSamples(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         position, index = key
-        make = lambda: (self.transform(self.source, index, generator_for(self.seed, 0, position)), (1.0, 1.0))
-        return sample(self.source, index, make, self.on_bad_image)
+        rng = generator_for(self.seed, 0, position)
+        return sample(self.source, index, lambda: self.transform(self.source, index, rng), self.on_bad_image)
 
 
 class EvaluationSamples(Dataset):
@@ -48,21 +47,19 @@ class EvaluationSamples(Dataset):
         self.source, self.resize, self.on_bad_image = source, resize, on_bad_image
 
     def __getitem__(self, index: int) -> Sample:
-        return sample(self.source, index, partial(self.resized, index), self.on_bad_image)
+        return sample(self.source, index, lambda: self.resized(index), self.on_bad_image)
 
-    def resized(self, index: int) -> tuple[Scene, Pair]:
+    def resized(self, index: int) -> Scene:
         pixels = self.resize(open_image(self.source, index))
-        scale = scale_of(self.source, index, pixels)
-        return Scene.of(pixels, self.source.objects(index), scale), scale
+        return Scene.of(pixels, self.source.objects(index), scale_of(self.source, index, pixels))
 
 
-def sample(source: Annotations, index: int, make: Callable[[], tuple[Scene, Pair]], on_bad_image: str) -> Sample:
-    """Makes a sample; without a scene if the image cannot be read and `on_bad_image` is "skip"."""
+def sample(source: Annotations, index: int, make: Callable[[], Scene], on_bad_image: str) -> Sample:
+    """The sample of a scene; without the scene if the image cannot be read and `on_bad_image` is "skip"."""
     try:
-        scene, scale = make()
+        return Sample(make(), index, source.name(index))
     except DataError as error:
         return Sample(None, index, source.name(index), f"image left out, {skip_or_raise(error, on_bad_image)}")
-    return Sample(scene, index, source.name(index), scale=scale)
 
 
 class SceneLoader(Loader):
@@ -121,7 +118,6 @@ class EvaluationBatch(NamedTuple):
 
     images: Images
     indices: Tensor  # [B] int64 on the CPU
-    scales: Tensor  # [B, 2] float32 on the CPU: resized / annotated size, x and y
     targets: Targets | None
 
     def to(self, device: torch.device) -> "EvaluationBatch":
@@ -139,9 +135,8 @@ def collate_evaluation(
         return None, left_out
     batch, notes = collate_scenes(readable, **options)
     notes += left_out
-    scales = torch.tensor([sample.scale for sample in readable], dtype=torch.float32)
     images, targets = cast(Images, batch.images), cast(Targets, batch.targets)
-    return EvaluationBatch(images, batch.indices, scales, targets if with_targets else None), notes
+    return EvaluationBatch(images, batch.indices, targets if with_targets else None), notes
 
 
 def evaluation_batches(

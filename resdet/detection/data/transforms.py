@@ -62,15 +62,5 @@ class TrainScene:
         return int(rng.choice(config.min_size)), config.max_size, 1.0
 
 
-class EvalScene:
-    """Reads and resizes an image without augmentation, by the short side with a limit of the long one."""
-
-    def __init__(self, short: int, long: int):
-        self.short, self.long = short, long
-
-    def __call__(self, source: Annotations, index: int, rng: np.random.Generator) -> Scene:
-        return resize_short(read_scene(source, index, self.short, self.long), self.short, self.long)
-
-
 def random_index(source: Annotations, rng: np.random.Generator) -> int:
     return int(rng.integers(len(source)))

@@ -15,7 +15,7 @@ from resdet.detection.data.collate import Sample, collate_scenes
 from resdet.detection.data.loader import SceneLoader, SceneSamples, evaluation_batches
 from resdet.detection.data.scene import Scene
 from resdet.detection.data.segmentation import Polygons
-from resdet.detection.data.transforms import EvalScene
+from resdet.detection.data.transforms import TrainScene
 from resdet.errors import ConfigError, DataError
 from resdet.images.resizing import resize
 
@@ -205,7 +205,7 @@ def test_errors_of_the_config_are_never_skipped(source):
 
 
 def test_samples_are_indexed_by_position_and_image(source):
-    samples = SceneSamples(source, EvalScene(100, 150), 0, "error")
+    samples = SceneSamples(source, TrainScene(SceneConfig(min_size=[100], max_size=150)), 0, "error")
     assert samples[5, 2].scene.size == (150, 50) and samples[5, 2].name == "2.png"
 
 
@@ -223,14 +223,12 @@ def test_evaluation_takes_every_image_once(source, world):
     assert all(batch.targets is None for share in shares for batch in share)
 
 
-def test_evaluation_has_sizes_scales_and_targets(source):
+def test_evaluation_has_sizes_and_targets(source):
     for batch in judged(source, targets=True, mask_size=14):
         for slot, index in enumerate(batch.indices.tolist()):
-            width, height = source.sizes[index]
-            resized = batch.images.sizes[slot].flip(0).numpy()
-            np.testing.assert_allclose(batch.scales[slot] * source.sizes[index], resized, rtol=1e-5)
+            scale = batch.images.sizes[slot].flip(0).numpy() / source.sizes[index]
             boxes = batch.targets.boxes[slot][batch.targets.valid[slot]].numpy()
-            original = boxes / np.tile(batch.scales[slot].numpy(), 2)
+            original = boxes / np.tile(scale, 2)
             area = lambda boxes: (boxes[:, 2:] - boxes[:, :2]).prod(1)
             wanted = source.objects(index).boxes
             np.testing.assert_allclose(original, wanted[np.argsort(-area(wanted))], atol=1e-3)
@@ -252,7 +250,7 @@ def test_evaluation_leaves_out_unreadable_images(source):
         batches = list(judged(source, on_bad_image="skip", batch=size))
         indices = [index for batch in batches for index in batch.indices.tolist()]
         assert sorted(indices) == [i for i in range(22) if i != 9]
-        assert all(len(batch.indices) == len(batch.images.sizes) == len(batch.scales) for batch in batches)
+        assert all(len(batch.indices) == len(batch.images.sizes) for batch in batches)
         assert all((batch.images.sizes > 0).all() for batch in batches)
 
 

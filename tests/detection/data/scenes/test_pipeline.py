@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from resdet.detection.data.augment_config import SceneConfig
-from resdet.detection.data.transforms import EvalScene, TrainScene
+from resdet.detection.data.geometry import read_scene, resize_short
+from resdet.detection.data.transforms import TrainScene
 from resdet.errors import ConfigError
 
 CONFIGS = {
@@ -65,7 +66,7 @@ def test_sides_are_those_of_the_config(source):
 
 
 def test_flip_has_its_probability(source):
-    plain = EvalScene(100, 150)(source, 0, None).pixels
+    plain = resize_short(read_scene(source, 0, 100, 150), 100, 150).pixels
     flipped = [
         np.array_equal(TrainScene(config(flip=0.3))(source, 0, np.random.default_rng(seed)).pixels, plain[:, ::-1])
         for seed in range(300)
@@ -86,8 +87,8 @@ def test_copy_paste_of_data_without_masks_is_refused(source):
         TrainScene(config(copy_paste=1.0))(source, 0, np.random.default_rng(0))
 
 
-def test_evaluation_only_resizes(fakes, source):
-    made = EvalScene(100, 150)(source, 2, None)
+def test_without_augmentation_scenes_are_only_resized(fakes, source):
+    made = TrainScene(config(flip=0.0))(source, 2, np.random.default_rng(0))
     assert made.size == (150, 50)
     fakes.assert_truthful(made, iou=0.9)
     np.testing.assert_allclose(made.boxes, source.objects(2).boxes / 2, atol=1e-4)
