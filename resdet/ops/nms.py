@@ -1,7 +1,7 @@
 """Greedy non-maximum suppression of a batch of images, within groups (classes or pyramid levels).
 
 One operator, `resdet::nms`, with static shapes. On the CPU it runs torchvision's kernel per group, since coordinate
-offsets between groups would cost precision; on CUDA a Triton kernel. `nms_reference` is the reference of both.
+offsets between groups would cost precision; on CUDA a Triton kernel.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resdet.ops.boxes import iou
 from resdet.ops.operators import define
 from resdet.optional import torchvision_operators
 
@@ -59,13 +58,6 @@ def _padded(levels: Sequence[Tensor], count: int) -> Tensor:
     return torch.stack([F.pad(x, (0, 0) * (x.dim() - 2) + (0, more)) for x, more in zip(levels, missing)], 1)
 
 
-def nms_reference(
-    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float, keep: int
-) -> tuple[Tensor, Tensor]:
-    """`nms` in plain torch with an N x N matrix; for tests."""
-    return _best(_survivors_reference, boxes, scores, groups, valid, threshold, keep)
-
-
 def _best(
     survivors: Survivors, boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float, keep: int
 ) -> tuple[Tensor, Tensor]:
@@ -97,14 +89,6 @@ def _survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -
         parts = zip(members.split(sizes), boxes[image, members].split(sizes))
         kept = [part[kernel(group, descending[: len(part)], threshold)] for part, group in parts]
         survives[image, torch.cat([members[:0], *kept])] = True
-    return survives
-
-
-def _survivors_reference(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    suppresses = (iou(boxes, boxes) > threshold) & (groups[:, :, None] == groups[:, None, :])
-    survives = valid.clone()
-    for i in range(boxes.shape[1]):
-        survives[:, i + 1 :] &= ~(survives[:, i, None] & suppresses[:, i, i + 1 :])
     return survives
 
 

@@ -5,11 +5,12 @@ from functools import partial
 
 import pytest
 import torch
+from ops.references import roi_align_reference
 from torch import Tensor, nn
 
 from resdet.export.onnx import translate
 from resdet.ops.nms import nms
-from resdet.ops.roi_align import assign_levels, roi_align, roi_align_reference, roi_pool
+from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
 
 torchvision = pytest.importorskip("torchvision")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -4,12 +4,13 @@ from functools import partial
 
 import pytest
 import torch
+from ops.references import nms_reference, roi_align_reference
 from ops.scenes import SCALES, SIDES, assembled, candidates, pyramid, random_boxes, regions
 
 from resdet.ops.masks import crop_masks, paste
-from resdet.ops.nms import nms, nms_op, nms_reference
+from resdet.ops.nms import nms, nms_op
 from resdet.ops.rle import encode
-from resdet.ops.roi_align import assign_levels, roi_align, roi_align_op, roi_align_reference, roi_pool
+from resdet.ops.roi_align import assign_levels, roi_align, roi_align_op, roi_pool
 from resdet.ops.sampling import sample
 
 pytestmark = [

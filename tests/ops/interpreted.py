@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from ops.references import nms_reference, roi_align_reference
 from ops.scenes import NOWHERE, SCALES, SIDES, candidates, pyramid, random_boxes
 from torch import Tensor
 
 from resdet.ops.kernels.nms import survivors
 from resdet.ops.kernels.roi_align import backward, forward
-from resdet.ops.nms import _best, nms_reference
-from resdet.ops.roi_align import roi_align_reference
+from resdet.ops.nms import _best
 
 
 @pytest.fixture(autouse=True)

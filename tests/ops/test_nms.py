@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from ops.references import nms_reference
 from ops.scenes import candidates
 from torch import Tensor
 from torchvision import ops as tv
 
-from resdet.ops.nms import nms, nms_by_level, nms_op, nms_reference
+from resdet.ops.nms import nms, nms_by_level, nms_op
 
 IMPLEMENTATIONS = [nms, nms_reference]
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ops.references import roi_align_reference
 from ops.scenes import SCALES, SIDES, pyramid, random_boxes, regions
 from torch import Tensor
 from torchvision import ops as tv
@@ -12,7 +13,6 @@ from resdet.ops.roi_align import (
     roi_align,
     roi_align_backward,
     roi_align_op,
-    roi_align_reference,
     roi_pool,
     roi_pool_backward,
     roi_pool_with_indices,
