@@ -1,6 +1,6 @@
 """Classification with localization (appendix C): classifiers predict the classes, localizers a box for each."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,17 +11,20 @@ from resdet.classification.model import Classifier
 from resdet.classification.test_crops import Scorer, build_test_crops, tensors
 from resdet.errors import ConfigError
 from resdet.images.decode import as_image
-from resdet.images.inputs import predict_all
 from resdet.localization.config import LocateConfig
 from resdet.localization.locate import Locator, locate_in
 from resdet.localization.rcnn_model import LocalizerRCNN
 from resdet.localization.rpn_model import Localizer
 from resdet.model import Prepared
+from resdet.results.image_by_image import ImageByImage
 from resdet.results.result import Result
 
 
-class ClassifyAndLocate:
-    """One or more localizers and classifiers that predict together."""
+class ClassifyAndLocate(ImageByImage):
+    """One or more localizers and classifiers that predict together.
+
+    Names and scores of results come from the classifiers; classes with a score below `score` are omitted.
+    """
 
     def __init__(
         self,
@@ -41,20 +44,6 @@ class ClassifyAndLocate:
         self.crops = build_test_crops(views, first.size, first.short)
         self.score = Scorer(classifiers, self.locator.device, views.views == "dense")
         self.top = min(top, len(first.classes))
-
-    def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
-        """Results of one image or of several, as `Detector.predict`.
-
-        Names and scores come from the classifiers; classes with a score below `score` are omitted.
-        """
-        return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
-
-    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
-        """Yields the results of `predict` one by one, and reads images lazily."""
-        for image in images:
-            (result,) = self.predict_prepared([self.prepare_image(image)], score)
-            result.image = image
-            yield result
 
     def prepare_image(self, image: Any) -> Prepared:
         opened = as_image(image)

@@ -45,6 +45,11 @@ class Pairs(NamedTuple):
     def __len__(self) -> int:
         return len(self.expected)
 
+    @property
+    def mean_iou(self) -> float | None:
+        """The mean, since rounding may flip a pixel of a small mask; None without masks or pairs."""
+        return None if self.ious is None or not len(self) else float(self.ious.mean())
+
 
 def pair(expected: HasDetections, actual: HasDetections, pixels: float, scores: float) -> Pairs:
     """Matches each expected detection to the nearest box of its class in `actual`; not by rank, since nearly equal

@@ -6,16 +6,16 @@ their intersection exceeds half of the smaller box. Cut detections rank below wh
 of a tile that sees it whole.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from resdet.images.decode import as_image
-from resdet.images.inputs import predict_all
 from resdet.model import Prepared
 from resdet.ops.rle import RLE, decode, encode
+from resdet.results.image_by_image import ImageByImage
 from resdet.results.result import Result
 from resdet.results.stream import Predictor
 
@@ -42,24 +42,13 @@ class BranchPredictor(Predictor, Protocol):
     def draws_keypoints(self) -> bool: ...
 
 
-class TiledDetector:
+class TiledDetector(ImageByImage):
     """A detector, an ensemble or an exported file that searches images in tiles, too."""
 
     def __init__(self, detector: BranchPredictor, tile: int, overlap: float = 0.2, nms: float = 0.5):
         """Square tiles of `tile` pixels share at least `overlap` of their sides; `nms`: IoU of the suppression."""
         self.detector, self.tile, self.overlap, self.nms = detector, tile, overlap, nms
         self.draws_masks, self.draws_keypoints = detector.draws_masks, detector.draws_keypoints
-
-    def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
-        """Results of one image or of several, as `Detector.predict`."""
-        return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
-
-    def stream(self, images: Iterable[Any], score: float | None = None) -> Iterator[Result]:
-        """Yields the results of `predict` one by one; one image is in memory."""
-        for image in images:
-            (result,) = self.predict_prepared([self.prepare_image(image)], score)
-            result.image = image
-            yield result
 
     def prepare_image(self, image: Any) -> Prepared:
         pixels = as_image(image).decode()
@@ -69,7 +58,7 @@ class TiledDetector:
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Result]:
-        """Results of images, one after another; `top` has no meaning."""
+        """Results of prepared images, one after another; `top` has no effect."""
         return [self.result(prepared.content, score) for prepared in images]
 
     def result(self, pixels: np.ndarray, score: float | None) -> Result:

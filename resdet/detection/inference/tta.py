@@ -4,7 +4,7 @@ mirrored images, and MNC's mask voting.
 Slower and more accurate than resdet/detection/inference/predictor.py; processes one image at a time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -22,12 +22,12 @@ from resdet.detection.inference.refinement import Candidates, refine, vote, vote
 from resdet.detection.inference.views import MultiScale, Scored, View, views_of
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError
-from resdet.images.decode import as_image
-from resdet.images.inputs import predict_all
+from resdet.images.decode import EncodedImage, RawImage, as_image
 from resdet.images.resizing import resize
 from resdet.model import Prepared
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms
+from resdet.results.image_by_image import ImageByImage
 from resdet.results.result import Result
 from resdet.structures import Detections
 
@@ -44,7 +44,7 @@ class MaskInput(NamedTuple):
     candidates: Candidates
 
 
-class EnsembleDetector:
+class EnsembleDetector(ImageByImage):
     """An ensemble of one or more detectors of any families, with test-time augmentation.
 
     RoIs are the union of all proposals, in all views. Scores and boxes are averaged over the views of a detector, then
@@ -70,17 +70,6 @@ class EnsembleDetector:
         default = REFINED_NMS if self.settings.refine else first.roi_heads.config.nms
         self.nms = default if self.settings.nms is None else self.settings.nms
 
-    def predict(self, images: Any, score: float | None = None, stream: bool = False) -> Any:
-        """Results of one image or of several, as `Detector.predict`."""
-        return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
-
-    def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
-        """Yields the results of `predict`, as `Detector.stream`."""
-        for image in images:
-            (result,) = self.predict_prepared([self.prepare_image(image)], score)
-            result.image = image
-            yield result
-
     def prepare_image(self, image: Any) -> Prepared:
         opened = as_image(image)
         return Prepared(None, opened, opened.size[::-1])
@@ -91,14 +80,12 @@ class EnsembleDetector:
         """Results of prepared images, one after another; `top` has no effect."""
         above = self.min_score if score is None else score
         with evaluating(self.detectors):
-            return [self.result(prepared.content, above) for prepared in images]
+            return [self.result(prepared.content, prepared.size, above) for prepared in images]
 
     @torch.inference_mode()
-    def result(self, image: Any, score: float) -> Result:
-        opened = as_image(image)
-        width, height = opened.size
-        original = height, width
-        resized = cache(partial(resize, opened))  # from the original pixels, once for each size
+    def result(self, image: EncodedImage | RawImage, original: tuple[int, int], score: float) -> Result:
+        """The detections in an image; `original`: its height and width."""
+        resized = cache(partial(resize, image))  # from the original pixels, once for each size
         scales, flip = self.settings.scales, self.settings.flip
         views = [views_of(detector, resized, original, scales, flip) for detector in self.detectors]
         scored = self.score(views, propose(views))
@@ -108,7 +95,6 @@ class EnsembleDetector:
         candidates = self.candidates_of(scored, score, size)
         inputs = [MaskInput(views, candidates)]
         (result,) = finish_each(self, inputs, self.detections(candidates), size, [original])
-        result.image = image
         return result
 
     def score(self, views: Views, boxes: Tensor) -> Scored:

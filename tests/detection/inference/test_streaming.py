@@ -90,7 +90,7 @@ def test_masks_are_never_stacked(kind, model):
 def test_evaluation_never_stacks_masks(model):
     pictures = [picture(seed) for seed in range(3)]
     images = pad([torch.from_numpy(resize_pixels(pixels, 96, 64)) for pixels in pictures], 32)
-    batch = EvaluationBatch(images, torch.arange(3), torch.ones(3, 2), None)
+    batch = EvaluationBatch(images, torch.arange(3), None)
     source = SimpleNamespace(sizes=np.array([[WIDTH, HEIGHT]] * 3))
     with torch.inference_mode(), Allocations() as allocations:
         results, indices, losses = detect_batch(model, source, batch, SCORE)
