@@ -31,7 +31,7 @@ def import_modules(names: Iterable[str], origin: str) -> None:
 
 
 def load_object(name: str, origin: str) -> Any:
-    """What `module:attribute` names; `origin`: the config key, for errors."""
+    """The object named by `module:attribute`; `origin`: the config key, for errors."""
     module, _, attribute = name.partition(":")
     import_modules([module], origin)
     if not hasattr(sys.modules[module], attribute):

@@ -74,7 +74,7 @@ class Batch(NamedTuple):
 
 
 def share(count: int, number: int, shares: int) -> range:
-    """The items of a share, of `shares` in sequence, whose sizes differ by one at most."""
+    """Share `number` of `count` items in `shares` consecutive parts, whose sizes differ by at most one."""
     return range(number * count // shares, (number + 1) * count // shares)
 
 

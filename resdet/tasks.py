@@ -60,7 +60,7 @@ class EvaluatedRun:
     key: str  # of the checkpoint and the settings; predictions with another key are out of date
 
     def predictions(self, compute: Callable[[], Any], state: str = "") -> Any:
-        """What `compute` returns, in JSON types, from the cache if possible.
+        """The return value of `compute`, in JSON types, from the cache if possible.
 
         `state` identifies the data, for example by `resdet.files.keyed_cache.digest_of`; predictions of another state
         are out of date.

@@ -41,7 +41,7 @@ class Timer:
         return (self.clock() - start) / repeats
 
     def details(self, side: Side) -> dict[str, float]:
-        """What else was measured of a side."""
+        """Further measurements of a side."""
         return {}
 
 

@@ -11,7 +11,7 @@ Values = Callable[[Sequence[str], str], Iterable[str]]  # (all words, the beginn
 
 
 def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
-    """How the last of the words may go on; empty where files are expected, which shells complete themselves."""
+    """Completions of the last word; empty where files are expected, which shells complete themselves."""
     place, beginning = Place(parser), words[-1]
     for word in words[:-1]:
         place.pass_over(word)

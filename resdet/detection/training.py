@@ -72,7 +72,7 @@ class DetectionTraining(ObjectsTraining):
             log.info(f"chosen for this data: {choice}")
         self.experiment = experiment = with_keypoints(experiment, self.source)
         self.model = build(experiment, self.source.classes, self.source.category_ids)
-        self.check_masks()
+        self.check_branches()
         if init:
             self.start_from(init, log)
         self.training = self.make_loader()
@@ -99,7 +99,8 @@ class DetectionTraining(ObjectsTraining):
             log.info(f"data check: {problems}")
             log.info(f"data check: `resdet data check --config {log.out / CONFIG}` lists them, and reads all images")
 
-    def check_masks(self) -> None:
+    def check_branches(self) -> None:
+        """Refuses data without the masks or the keypoints that the model learns."""
         if self.model.draws_masks and not self.source.has_masks:
             key = "mask" if self.experiment.model.mnc is None else "mnc"
             raise ConfigError(f"model.{key} is set, but the annotations have no masks: set model.{key}=null.")

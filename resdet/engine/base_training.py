@@ -87,7 +87,7 @@ class BaseTraining:
         exact_batch_statistics(cast(Backbone, model.backbone), batches())
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
-        """None."""
+        """Pictures of validation images, by name; none by default."""
         return {}
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -69,7 +69,7 @@ class GraphedStep:
         return known.output.clone()
 
     def is_due(self, key: tuple) -> bool:
-        """Counts a step of this shape; whether it is to be captured."""
+        """Counts a step of this shape; returns whether to capture it."""
         self.counts[key] = self.counts.get(key, 0) + 1
         return self.counts[key] > EAGER_STEPS and len(self.captured) < self.limit
 
@@ -106,7 +106,7 @@ class GraphedStep:
 
 
 def signature(inputs: StepInputs) -> tuple:
-    """What a graph depends on: shape, dtype and memory layout of each tensor, and which ones are absent."""
+    """The key of a graph: shape, dtype and memory layout of each tensor, and which ones are absent."""
     present = tuple(tuple(none_of(record) for record in part) for part in inputs)
     return present, tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in all_tensors(inputs))
 

@@ -10,7 +10,7 @@ UNNAMED = "none"  # of a torchrun without --rdzv-id
 
 
 def torchrun_id() -> str | None:
-    """What identifies the torchrun of this process: its --rdzv-id, or else its process; None without torchrun."""
+    """The identity of the torchrun of this process: its --rdzv-id, or else its process; None without torchrun."""
     given = os.environ.get("TORCHELASTIC_RUN_ID")
     return f"{socket.gethostname()}:{os.getppid()}" if given == UNNAMED else given
 

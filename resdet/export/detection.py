@@ -12,7 +12,7 @@ from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.buckets import rounded_up
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
-from resdet.detection.evaluation.evaluate import kinds_of, predict_all
+from resdet.detection.evaluation.evaluate import detect_one_by_one, kinds_of
 from resdet.detection.evaluation.metrics import headline_metrics
 from resdet.detection.inference.predictor import results_of
 from resdet.detection.model import Detector
@@ -147,7 +147,7 @@ class DetectorExporter:
         source = open_scenes(data, "val")
         verify.check_classes(set(source.category_ids) <= set(exported.category_ids))
         world = World(0, 1, torch.device("cpu"))
-        predictions = predict_all(exported, source, data.on_bad_image, world, Notes(print), experiment.eval.score)
+        predictions = detect_one_by_one(exported, source, data.on_bad_image, world, Notes(print), experiment.eval.score)
         return headline_metrics(experiment.eval, source, predictions.results, kinds_of(exported), predictions.left_out)
 
     def difference(self, exported: ExportedDetector, other: ExportedDetector, image: Any) -> str:

@@ -137,7 +137,7 @@ class _Published(NamedTuple):
 
 
 def difference(path: Path, sha256: str | None = None, md5: str | None = None) -> str:
-    """How the file at `path` differs from the published one, as text; empty if it is that one."""
+    """The difference of the file at `path` from the published one, as text; empty if they are equal."""
     return _Published(None, sha256, md5).difference(path)
 
 

@@ -24,7 +24,7 @@ MEMBER = re.compile(r"(.*\.tar)@(\d+)\+(\d+)(?:-([0-9a-f]{8}))?[/\\](.+)", re.DO
 
 
 class Place(NamedTuple):
-    """Where the bytes of a member are; `crc` is their CRC-32, None if unknown."""
+    """The position of the bytes of a member; `crc` is their CRC-32, None if unknown."""
 
     offset: int
     size: int

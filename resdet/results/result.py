@@ -16,6 +16,7 @@ from resdet.files.atomic import write_image, write_json
 from resdet.images.decode import as_image
 from resdet.ops.rle import RLE, Decoded, encode
 from resdet.optional import required
+from resdet.results.box_format import xyxy_to_xywh
 from resdet.results.keypoints import keypoints_to_coco
 
 
@@ -117,8 +118,7 @@ class Result:
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """Entries of a COCO results file: boxes as x, y, width, height; masks as compressed RLE; keypoints as
         x, y, 1 each in COCO's count of pixels, and their scores as `keypoint_scores`."""
-        corners = self.boxes.astype(float)
-        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
+        boxes = xyxy_to_xywh(self.boxes.astype(float)).tolist()
         entries = [
             {"image_id": image_id, "category_id": int(category), "bbox": box, "score": float(score)}
             for category, box, score in zip(self.category_ids, boxes, self.scores)

@@ -39,7 +39,7 @@ class Predictor(Protocol):
 
 
 class Place(NamedTuple):
-    """Where a frame is in its video."""
+    """The position of a frame in its video."""
 
     video: str
     frame: int  # from 1

@@ -7,7 +7,7 @@ from resdet.errors import Error, require
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server accepts at most, and how it batches; times in seconds."""
+    """The limits of requests, and the settings of batches; times in seconds."""
 
     max_batch: int = 8  # images that a net predicts together
     max_wait: float = 0.005  # that an image waits for others to share its batch

@@ -17,7 +17,7 @@ MOST_CLASSES = 100_000
 
 @dataclass(frozen=True)
 class Query:
-    """What a client asks for; None where it does not."""
+    """The parameters of a request; None for those not given."""
 
     score: float | None = None
     top: int | None = None

@@ -8,7 +8,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Kind(NamedTuple):
-    """What findings of a kind have in common."""
+    """The properties that all findings of a kind share."""
 
     severity: Severity
     title: str  # names several findings

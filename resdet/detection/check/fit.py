@@ -18,7 +18,7 @@ RARE = 20  # times fewer images than the most frequent class
 
 @dataclass
 class AnchorFit:
-    """How well the anchors fit the objects, crowds and vanishing objects left out."""
+    """The fit of the anchors to the objects, without crowds and vanishing objects."""
 
     recall: float  # share of objects with an anchor of IoU 0.5 or more
     unmatched: np.ndarray  # int64 [k]: indices of the objects without one

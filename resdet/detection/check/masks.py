@@ -43,7 +43,7 @@ def check_masks(split: Split) -> list[Finding]:
 
 
 class Shape(NamedTuple):
-    """What is measured of a mask."""
+    """The measurements of a mask."""
 
     bounds: np.ndarray  # float [4], xyxy
     area: float

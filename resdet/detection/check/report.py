@@ -25,7 +25,7 @@ SPLITS = ("train", "val")
 
 
 class Depth(NamedTuple):
-    """What is read beyond annotations and headers."""
+    """The reading beyond annotations and headers."""
 
     near: bool = True  # decode images at low resolution, to find near-duplicates
     decode: bool = False  # decode all images

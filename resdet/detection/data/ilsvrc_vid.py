@@ -20,6 +20,7 @@ from resdet.detection.data.ilsvrc_vid_classes import NAMES
 from resdet.detection.data.motion import instance_ids, motion_ious
 from resdet.detection.data.voc import Record, compile_records, read_records
 from resdet.errors import DataError
+from resdet.results.box_format import xyxy_to_xywh
 
 WITHOUT_DET = ", or set data.det_images=0 to train on the videos only"
 
@@ -147,12 +148,11 @@ def video_columns(records: Sequence[Record]) -> tuple[Arrays, Arrays]:
     tracks = np.array([item.track for item in objects], np.int64)
     tracks = np.where(tracks < 0, -1 - np.arange(len(tracks)), tracks)  # without a track: an instance of its own
     instances = instance_ids(video_ids[image_of], tracks)
-    boxes = np.array([item.box or (0, 0, 0, 0) for item in objects], np.float64).reshape(-1, 4)
-    boxes[:, 2:] -= boxes[:, :2]
+    corners = np.array([item.box or (0, 0, 0, 0) for item in objects], np.float64).reshape(-1, 4)
     image_columns = {"video_ids": video_ids, "frame_ids": frame_ids}
     return image_columns, {
         "instance_ids": instances,
         "occluded": np.array([item.occluded for item in objects], bool),
         "generated": np.array([item.generated for item in objects], bool),
-        "motion_ious": motion_ious(instances, frame_ids[image_of], boxes),
+        "motion_ious": motion_ious(instances, frame_ids[image_of], xyxy_to_xywh(corners)),
     }

@@ -25,6 +25,7 @@ from resdet.engine.distributed import World, gather
 from resdet.errors import DataError
 from resdet.images.resizing import resize
 from resdet.progress import track
+from resdet.results.box_format import xyxy_to_xywh
 from resdet.results.result import Result
 
 
@@ -85,12 +86,12 @@ def detect(
         notes.note([f"{len(surplus)} categories of the model are not in the data and are not evaluated"])
     if len(models) > 1 or not settings.plain or settings.tile:
         on_bad_image = cast(ScenesConfig, experiment.data).on_bad_image
-        return predict_all(choose(models, settings), source, on_bad_image, world, notes, settings.score)
+        return detect_one_by_one(choose(models, settings), source, on_bad_image, world, notes, settings.score)
     batches = evaluation_batches_of(source, experiment, models[0], world, notes)
     return detect_all(models[0].eval(), source, batches, settings.score)
 
 
-def predict_all(
+def detect_one_by_one(
     detector: ImagePredictor,
     source: Annotations,
     on_bad_image: str,
@@ -108,7 +109,7 @@ def predict_all(
         except DataError as error:
             notes.note([f"image left out, {skip_or_raise(error, on_bad_image)}"])
             continue
-        parts.append(as_results(result, source, index))
+        parts.append(to_results(result, source, index))
         indices.append(index)
     return DatasetDetections(gather_results(parts), {}, unread(source, indices))
 
@@ -124,7 +125,7 @@ def detect_all(
     parts, read, sums = [empty(model)], [], LossSums()
     for batch in batches:
         results, indices, batch_losses = detect_batch(model, source, batch, score)
-        parts += [as_results(result, source, index) for result, index in zip(results, indices)]
+        parts += [to_results(result, source, index) for result, index in zip(results, indices)]
         read += indices
         sums.add(batch_losses, len(indices))
     return DatasetDetections(gather_results(parts), sums.means(), unread(source, read))
@@ -143,22 +144,15 @@ def detect_batch(
     return finish(model, maps, detections, batch.images.sizes, originals), indices, losses
 
 
-def as_results(result: Result, source: Annotations, index: int) -> Results:
+def to_results(result: Result, source: Annotations, index: int) -> Results:
     """The result of an image in its annotated size, without categories that the source lacks."""
-    image_id = source.result_id(index)
-    entries = result.to_coco(image_id)
-    masks = None if result.rles is None else [entry["segmentation"] for entry in entries]
-    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
-    boxes *= np.tile(source.sizes[index] / result.size[::-1], 2)
-    keypoints = None if result.keypoints is None else resized_keypoints(result, source, index)
-    results = Results(np.full(len(entries), image_id), result.category_ids, result.scores, boxes, masks, keypoints)
+    image_ids = np.full(len(result), source.result_id(index))
+    scale = source.sizes[index] / result.size[::-1]
+    boxes = xyxy_to_xywh(result.boxes.astype(np.float64)) * np.tile(scale, 2)
+    masks = None if result.rles is None else [{**rle} for rle in result.rles]
+    keypoints = None if result.keypoints is None else result.keypoints.astype(np.float64) * np.append(scale, 1)
+    results = Results(image_ids, result.category_ids, result.scores, boxes, masks, keypoints)
     return results.where(np.isin(results.category_ids, source.category_ids))
-
-
-def resized_keypoints(result: Result, source: Annotations, index: int) -> np.ndarray:
-    """Keypoints [n, K, 3] in the annotated size of the image."""
-    scale = np.append(source.sizes[index] / result.size[::-1], 1)
-    return np.asarray(result.keypoints, np.float64) * scale
 
 
 def empty(model: ImagePredictor) -> Results:
@@ -168,7 +162,7 @@ def empty(model: ImagePredictor) -> Results:
 
 
 def kinds_of(model: ImagePredictor) -> list[Kind]:
-    """What is evaluated besides boxes."""
+    """The kinds of predictions to evaluate: boxes, masks, keypoints."""
     kinds: dict[Kind, bool] = {"bbox": True, "segm": model.draws_masks, "keypoints": model.draws_keypoints}
     return [kind for kind, drawn in kinds.items() if drawn]
 

@@ -17,6 +17,7 @@ from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.json_file import read_json
 from resdet.files.tar_member import member_of
+from resdet.results.box_format import xyxy_to_xywh
 from resdet.results.parquet import MANIFEST, read_batches
 
 COLUMNS = ("image", "width", "height", "error", "scores", "category_ids", "boxes")
@@ -142,7 +143,7 @@ def columns_of(batch: Any, images: np.ndarray, scales: np.ndarray, kind: Kind, p
             raise DataError(f"{path} has no {name} for each of the scores: give results with {name}.")
     corners = numbers(batch["boxes"].flatten().flatten(), np.float64).reshape(-1, 4)
     scales = np.repeat(scales, counts, 0)
-    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1) * np.tile(scales, 2)
+    boxes = xyxy_to_xywh(corners) * np.tile(scales, 2)
     categories, scores = (numbers(batch[name].flatten(), np.float64) for name in ("category_ids", "scores"))
     masks = masks_of(batch["masks"].flatten().to_pylist(), path) if kind == "segm" else None
     points = keypoints_of(batch["keypoints"].flatten(), scales) if kind == "keypoints" and counts.sum() else None

@@ -10,6 +10,7 @@ from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.atomic import write_image
 from resdet.ops.rle import Decoded
+from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.drawing import draw, draw_keypoints, enlargement, fitted, sheet
 from resdet.results.spread import spread
 
@@ -48,14 +49,13 @@ def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, ind
     rows = rows[np.argsort(-results.scores[rows], kind="stable")]
     labels = [label_of[category] for category in results.category_ids[rows].tolist()]
     captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[rows])]
-    boxes = results.boxes[rows].copy()
-    boxes[:, 2:] += boxes[:, :2]
-    boxes *= np.tile(scale_of(source, index, pixels), 2)  # a few of ILSVRC's are annotated in another size
+    scale = scale_of(source, index, pixels)  # a few of ILSVRC's are annotated in another size
+    boxes = xywh_to_xyxy(results.boxes[rows]) * np.tile(scale, 2)
     masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
     size = enlargement(*pixels.shape[:2])
     picture = draw(pixels, boxes, labels, captions, masks, size)
     if results.keypoints is not None and source.keypoints is not None:
-        points = results.keypoints[rows] * np.append(scale_of(source, index, pixels), 1)
+        points = results.keypoints[rows] * np.append(scale, 1)
         draw_keypoints(picture, points, labels, source.keypoints.skeleton, size)
     return picture
 

@@ -18,7 +18,7 @@ ANNOTATIONS = "annotations.json"
 
 @dataclass
 class Sharded:
-    """What was written: the shards of each split, and the errors of images that were left out."""
+    """The written shards of each split, and the errors of the omitted images."""
 
     shards: dict[str, list[Shard]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)

@@ -120,7 +120,7 @@ class Conv5Features:
 
 @dataclass
 class BranchInput:
-    """What a detector offers to the branches that are built for it."""
+    """The arguments of a branch's builder that come from the detector."""
 
     channels: int  # of the feature maps
     strides: Sequence[int]

@@ -87,7 +87,7 @@ class RoIHeads(nn.Module):
 
     @property
     def rounds(self) -> int:
-        """How often each RoI is refined."""
+        """Number of refinements of each RoI."""
         return len(self.stages)
 
     # Training

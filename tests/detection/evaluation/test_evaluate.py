@@ -18,12 +18,12 @@ from resdet.detection.data.coco import open_coco
 from resdet.detection.evaluation import evaluate
 from resdet.detection.evaluation.evaluate import (
     DatasetDetections,
-    as_results,
     detect_all,
+    detect_one_by_one,
     empty,
     evaluation_batches_of,
     gather_results,
-    predict_all,
+    to_results,
     unread,
 )
 from resdet.detection.evaluation.evaluate import detect as detect_models
@@ -229,7 +229,7 @@ def test_all_processes_agree_on_unreadable_images(root, damaged, monkeypatch):
     monkeypatch.setattr(evaluate, "gather", lambda parts: said.append(parts) or parts)
     for rank in (0, 1):
         world = World(rank, 2, torch.device("cpu"))
-        predict_all(model, damaged, "skip", world, Notes(print), 1.0)
+        detect_one_by_one(model, damaged, "skip", world, Notes(print), 1.0)
     seen = [parts for parts in said if all(isinstance(part, int) for part in parts)]
     assert seen == [[0, 2, 4], [3, 5]]
     monkeypatch.setattr(evaluate, "gather", lambda parts: seen[0] + seen[1])
@@ -259,7 +259,7 @@ def test_results_have_the_size_of_the_annotations():
     """The image is twice as large as the size in the annotations: boxes are scaled down."""
     one = Result(np.array([[2, 4, 10, 8]]), np.array([0.5]), np.array([0]), ["a"], np.array([7]), (40, 60), None)
     few = SimpleNamespace(sizes=np.array([[30, 20]]), category_ids=[7], result_id=lambda index: index + 1)
-    assert as_results(one, few, 0).to_list() == [{"image_id": 1, "category_id": 7, "bbox": [1, 2, 4, 2], "score": 0.5}]
+    assert to_results(one, few, 0).to_list() == [{"image_id": 1, "category_id": 7, "bbox": [1, 2, 4, 2], "score": 0.5}]
 
 
 def test_losses_can_be_disabled(root, source):
@@ -271,7 +271,7 @@ def test_a_result_without_detections_has_no_rows():
         np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), [], np.zeros(0, int), (5, 6), np.zeros((0, 5, 6), bool)
     )
     source = SimpleNamespace(sizes=np.array([[6, 5]]), category_ids=[1], result_id=lambda index: 7)
-    results = as_results(nothing, source, 0)
+    results = to_results(nothing, source, 0)
     assert len(results) == 0 and results.boxes.shape == (0, 4)
 
 
