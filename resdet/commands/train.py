@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from resdet import config
 from resdet.config.experiment import Experiment
@@ -126,25 +127,14 @@ def run(
     with Activity("opening the data and the model"):
         task = open_task(experiment, world, log, init)
     experiment = task.experiment
-    if not distributed.from_main(lambda: resumes):  # checking a million images takes minutes
-        task.check_images(log)
-    with Activity("checking the ground truth"):
-        distributed.from_main(task.check_ground_truth)
+    check_data(task, log, resumes)
     if not (resumes or init):
         task.initialize(log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
     before = trainer.resume()["experiment"] if resumes else None
     check_same_step(trainer, folder)
     if before:
-        log.info(f"resuming from step {trainer.step} of {folder / checkpoint.LAST}")
-        processes = read_facts(folder).get("processes", world.size)
-        if processes != world.size:
-            log.info(
-                f"processes were {processes} and are {world.size}: a step still takes {experiment.train.batch} images "
-                "in all, at the same learning rate"
-            )
-        for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
-            log.info(f"changed since the checkpoint: {key} was {old} and is {new}")
+        log_resumption(trainer, before, experiment, log)
     if world.is_main:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     try:
@@ -159,15 +149,42 @@ def run(
     finally:
         log.close(trainer.complete)
     if world.is_main and best:
-        metrics = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key != "step")
-        print(f"best at step {best['step']}: {metrics}")
-        print(f"checkpoint: {folder / checkpoint.BEST}")
-        for name, file in OUTPUTS.items():
-            if (folder / file).exists():
-                print(f"{name + ':':11} {folder / file}")
-        curves = f" (curves: tensorboard --logdir {folder})" if (folder / "tensorboard").exists() else ""
-        print(f"metrics:    {folder / METRICS}{curves}")
+        print_best(best, folder)
     return trainer
+
+
+def check_data(task: TrainingTask, log: Log, resumes: bool) -> None:
+    """Reads the headers of all images before a new run, and checks the ground truth."""
+    if not distributed.from_main(lambda: resumes):  # checking a million images takes minutes
+        task.check_images(log)
+    with Activity("checking the ground truth"):
+        distributed.from_main(task.check_ground_truth)
+
+
+def log_resumption(trainer: Trainer, before: dict[str, Any], experiment: Experiment, log: Log) -> None:
+    """Logs the step of the checkpoint and the changes since; `before`: the experiment in the checkpoint."""
+    log.info(f"resuming from step {trainer.step} of {trainer.out / checkpoint.LAST}")
+    size = trainer.world.size
+    processes = read_facts(trainer.out).get("processes", size)
+    if processes != size:
+        log.info(
+            f"processes were {processes} and are {size}: a step still takes {experiment.train.batch} images in all, "
+            "at the same learning rate"
+        )
+    for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
+        log.info(f"changed since the checkpoint: {key} was {old} and is {new}")
+
+
+def print_best(best: dict[str, float], folder: Path) -> None:
+    """Prints the metrics of the best evaluation, and the outputs of the run."""
+    metrics = "  ".join(f"{key} {value:.4f}" for key, value in best.items() if key != "step")
+    print(f"best at step {best['step']}: {metrics}")
+    print(f"checkpoint: {folder / checkpoint.BEST}")
+    for name, file in OUTPUTS.items():
+        if (folder / file).exists():
+            print(f"{name + ':':11} {folder / file}")
+    curves = f" (curves: tensorboard --logdir {folder})" if (folder / "tensorboard").exists() else ""
+    print(f"metrics:    {folder / METRICS}{curves}")
 
 
 def build_observers(experiment: Experiment, given: Sequence[Callback]) -> tuple[list[Logger], list[Callback]]:
