@@ -102,10 +102,6 @@ def fitted_anchors(experiment: DetectionExperiment, fit: AnchorFit) -> Value:
     return default | values, reason
 
 
-def default_anchors(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    return plain(asdict(experiment.model.rpn.anchors)), "those of the initial weights"
-
-
 def sampling(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     rare = imbalance(table, scenes(experiment)).rare()
     if len(rare):
@@ -176,7 +172,15 @@ RULES: Rules = {
     "schedule.warmup": warmup,
 }
 SIZE_RULES: Rules = {key: RULES[key] for key in ("model.input.min_size", "data.augment.min_size")}
-FINE_TUNING_RULES: Rules = {**RULES, "model.rpn.anchors": default_anchors}  # from the weights of a detector
+
+
+def fine_tuning_rules(anchors: Mapping[str, Any]) -> Rules:
+    """The rules of a training that starts from a detector with these anchors; what they lack is the default."""
+
+    def given_anchors(experiment: DetectionExperiment, table: ObjectTable) -> Value:
+        return plain(asdict(experiment.model.rpn.anchors)) | dict(anchors), "those of the initial weights"
+
+    return {**RULES, "model.rpn.anchors": given_anchors}
 
 
 def multiple(value: float, step: int = STEP) -> int:

@@ -39,6 +39,7 @@ from resdet.engine.distributed import World
 from resdet.engine.log import CONFIG, Log
 from resdet.errors import ConfigError, DataError
 from resdet.progress import Activity
+from resdet.weights import loading
 
 Build = Callable[[Any, Sequence[str], Sequence[int] | None], Detector]
 
@@ -66,15 +67,17 @@ class DetectionTraining(ObjectsTraining):
         data = cast(ScenesConfig, experiment.data)
         self.source, self.validation = open_scenes(data, "train"), open_scenes(data, "val")
         self.report_problems(log)
-        rules = recipe.FINE_TUNING_RULES if init else recipe.RULES
+        weights = loading.as_checkpoint(init) if init else None
+        anchors = None if weights is None else loading.anchors_of(weights)
+        rules = recipe.RULES if anchors is None else recipe.fine_tuning_rules(anchors)
         experiment, choices = recipe.complete(experiment, ObjectTable.of(self.source), rules)
         for choice in choices:
             log.info(f"chosen for this data: {choice}")
         self.experiment = experiment = with_keypoints(experiment, self.source)
         self.model = build(experiment, self.source.classes, self.source.category_ids)
         self.check_branches()
-        if init:
-            self.start_from(init, log)
+        if weights is not None:
+            self.start_from(weights, log)
         self.training = self.make_loader()
         self.step = LossesStep(self.model, 2 * len(self.training.shapes))
         self.detections: DatasetDetections | None = None  # of the last evaluation

@@ -135,6 +135,16 @@ def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:
         return {}
 
 
+def anchors_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The keys of `model.rpn.anchors` that a detector's weights imply; None for the weights of a classifier."""
+    layout = recognize(checkpoint)
+    if not layout.detector:
+        return None
+    rpn = settings_of(layout, checkpoint).get("rpn")
+    anchors = rpn.get("anchors") if isinstance(rpn, Mapping) else None
+    return dict(anchors) if isinstance(anchors, Mapping) else {}
+
+
 def check_stride(net: nn.Module, implied: Mapping[str, Any], origin: str) -> None:
     """Refuses weights of a net that strides in the other convolution: they fit by shape and give other outputs."""
     backbone, present = implied.get("backbone"), stride_in(net)

@@ -5,12 +5,17 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 
+import resdet
 from resdet import config
 from resdet.detection import recipe
 from resdet.detection.check.anchors import grid_of
 from resdet.detection.check.fit import fit_anchors
 from resdet.detection.check.objects import ObjectTable
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.tasks import tasks
 
 SETTINGS = ("model.pretrained=null", "model.backbone=resnet18")
 
@@ -97,7 +102,7 @@ def test_anchors_change_only_if_too_many_objects_have_none():
     experiment, values = chosen(objects)
     assert experiment.model.rpn.anchors.sizes == values["model.rpn.anchors"]["sizes"]
     assert fit_anchors(objects, experiment.data, grid_of(experiment.model), search=False).recall > 0.95
-    kept, _ = chosen(objects, rules=recipe.FINE_TUNING_RULES)
+    kept, _ = chosen(objects, rules=recipe.fine_tuning_rules({}))
     assert kept.model.rpn.anchors == config.load("custom.yaml").model.rpn.anchors
 
 
@@ -177,6 +182,26 @@ def test_a_run_logs_its_choices_and_resumes_with_them(folder, tmp_path, command)
     assert done.returncode == 0 and "resuming from step 4" in done.stderr, done.stderr
     assert "chosen for this data" not in done.stderr and "changed since the checkpoint: train.length" in done.stderr
     assert config.load(tmp_path / "run" / "config.yaml").data.max_objects == written.data.max_objects == 100
+
+
+def test_a_training_from_a_detector_has_its_anchors(folder, tmp_path):
+    words = ["model.rpn.channels=16", "model.neck.width=16", "model.box.width=16", "model.backbone.norm=bn"]
+    words += ["data.augment.min_size=[96]", "data.augment.max_size=160", "data.workers=0", f"data.root={folder}"]
+    sizes = [[6.0, 8.0], [12.0, 16.0], [24.0, 32.0], [48.0, 64.0], [96.0, 128.0]]
+    given = [f"model.rpn.anchors={{sizes: {sizes}, ratios: [0.5, 2.0], style: torchvision}}", "model.freeze_stages=0"]
+    sides = ["model.input.min_size=96", "model.box.batch_per_image=16"]
+    model = resdet.build("custom.yaml", *SETTINGS, *words, *given, *sides, "model.num_classes=1")
+    content = {"experiment": model.experiment, "classes": model.classes, "category_ids": model.category_ids}
+    torch.save({"model": model.state_dict(), **content}, tmp_path / "detector.pth")
+    torch.save(model.backbone.state_dict(), tmp_path / "classifier.pth")
+    opened = {}
+    for name in ("detector", "classifier"):
+        experiment = config.load("custom.yaml", *SETTINGS, *words)
+        world, weights = World(0, 1, torch.device("cpu")), str(tmp_path / f"{name}.pth")
+        opened[name] = tasks["detection"].open_training(experiment, world, Log(None), weights).experiment
+    anchors = opened["detector"].model.rpn.anchors
+    assert (anchors.sizes, anchors.ratios, anchors.style) == (sizes, [0.5, 2.0], "torchvision")
+    assert opened["classifier"].model.rpn.anchors == config.load("custom.yaml").model.rpn.anchors
 
 
 def test_the_data_check_prints_the_choices(folder, command):
