@@ -95,7 +95,7 @@ class ClassificationTraining(BaseTraining):
         )
         classes = torch.arange(len(self.model.classes), device=labels.device)
         targets = (labels[:, None] == classes).float()  # all zeros for a skipped image
-        return mix(images.float(), targets, mixup, cutmix, generator)
+        return mix(images.float(), targets, mixup, cutmix, generator, self.data.copies)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         best = BestClasses(spread(len(self.data.validation), self.experiment.train.log_images))
@@ -136,7 +136,7 @@ class ImagePipeline:
         check_classes(self.source.classes, self.validation.classes)
         self.sources = {"training": self.source, "validation": self.validation}
         self.classes = self.source.classes
-        self.mixing = (config.augment.mixup, config.augment.cutmix)
+        self.mixing, self.copies = (config.augment.mixup, config.augment.cutmix), config.repeats
         self.name = self.source.name
         transform = TrainTransform(config.augment, config.size)
         self.training = TrainingLoader(
@@ -195,6 +195,7 @@ class OnDevicePipeline:
     """Small images on the device (section 4.2)."""
 
     sources: Mapping[str, Source] = {}
+    copies = 1  # of an image in a row
 
     def __init__(self, experiment: ClassificationExperiment, world: World, skipped: Skipped):
         config = self.config = cast(OnDeviceConfig, experiment.data)

@@ -5,7 +5,12 @@ import torch
 from scipy.stats import beta, kstest
 from torchvision.transforms import v2
 
+from resdet import config
 from resdet.classification.data import mix
+from resdet.classification.training import ClassificationTraining
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
+from resdet.structures import Batch
 
 
 @pytest.fixture
@@ -76,6 +81,27 @@ def test_mix_selects_mixup_or_cutmix_by_alpha(batch):
     assert not any(pasted(mix.mix(images, targets, 1.0, 0.0, generator(seed))[0]) for seed in range(10))
     both = sum(pasted(mix.mix(images, targets, 1.0, 1.0, generator(seed))[0]) for seed in range(200))
     assert 70 < both < 130
+
+
+@pytest.mark.parametrize("alphas", [(1.0, 0.0), (0.0, 1.0)])
+def test_copies_of_repeated_augmentation_are_mixed_with_another_image(alphas):
+    """Checks by the targets of a training with `data.repeats`: each has a share of two images."""
+    words = ["data.size=16", "data.short=16", "data.augment.short=[16,16]", "data.repeats=3", "data.workers=0"]
+    words += [f"data.augment.{key}={alpha}" for key, alpha in zip(("mixup", "cutmix"), alphas)]
+    words += ["train.batch=6", "model.backbone=cifar_resnet20", "data.train_images=20", "data.val_images=2"]
+    experiment = config.load("shapes_r18.yaml", *words)
+    training = ClassificationTraining(experiment, World(0, 1, torch.device("cpu")), Log(None))
+    labels = torch.tensor([1, 1, 1, 7, 7, 7])
+    noise = torch.rand(6, 3, 16, 16, generator=generator())
+    shares = []
+    for step in range(10):
+        _, targets = training.inputs(Batch(noise, labels, torch.arange(6)), step)
+        shares.append(share := float(targets[0, 1]))
+        wanted = torch.zeros(6, 10)
+        wanted[:3, 1] = wanted[3:, 7] = share
+        wanted[:3, 7] = wanted[3:, 1] = 1 - share
+        torch.testing.assert_close(targets, wanted)
+    assert min(shares) < 0.9
 
 
 def test_results_depend_only_on_the_generator(batch):
