@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 EARLY = (5, 10, 20)  # steps after which the speed is fitted, besides each logged step
+EVALUATING = 0.5  # largest share of evaluations in the time of a run
 
 
 class Pace:
@@ -25,6 +26,7 @@ class Pace:
     ):
         """`total` and `evaluate_every` are in steps of the schedule."""
         self.total, self.evaluate_every, self.clock = total, evaluate_every, clock
+        self.least_interval = evaluate_every  # with `minutes`, `evaluate_every` may be a multiple of it
         self.budget = None if minutes is None else 60 * minutes
         self.position, self.before, self.speed = 0.0, 0.0, 1.0
         self.evaluation = 0.0  # seconds of the last evaluation
@@ -45,8 +47,11 @@ class Pace:
 
     @property
     def evaluations_left(self) -> int:
+        return self.evaluations_after(self.evaluate_every)
+
+    def evaluations_after(self, interval: int) -> int:
         """Evaluations after this position; the end of the schedule evaluates, too."""
-        return math.ceil(self.total / self.evaluate_every) - self.count(self.evaluate_every, self.position)
+        return math.ceil(self.total / interval) - self.count(interval, self.position)
 
     def crossed(self, interval: int) -> bool:
         """Whether the last step reached a multiple of `interval`, in steps of the schedule."""
@@ -57,13 +62,17 @@ class Pace:
 
     def fits_after(self, step: int, log_every: int) -> bool:
         """Whether the speed is fitted after this step of the run."""
-        return self.budget is not None and (step in EARLY or (step > max(EARLY) and step % log_every == 0))
+        due = step in EARLY or (step > max(EARLY) and step % log_every == 0)
+        return self.budget is not None and due and not self.done
 
-    def fitted(self, seconds_per_step: float) -> float:
-        """The speed at which the run ends in time, if its steps take so long."""
+    def fitted(self, seconds_per_step: float) -> tuple[float, int]:
+        """The speed at which the run ends in time, if its steps take so long, and the interval of its evaluations."""
         assert self.budget is not None
-        left = self.started + self.budget - self.clock() - self.evaluations_left * self.evaluation
-        return max(1e-9, self.total - self.position) / max(1.0, left / seconds_per_step)
+        left, rest = self.started + self.budget - self.clock(), max(1e-9, self.total - self.position)
+        shortest = self.evaluation * rest / max(1e-9, EVALUATING * left)
+        interval = max(self.evaluate_every, self.least_interval * math.ceil(shortest / self.least_interval))
+        left -= self.evaluations_after(interval) * self.evaluation
+        return rest / max(1.0, left / seconds_per_step), interval
 
     def state_dict(self) -> dict[str, Any]:
         """Without a budget there are no times, so that equal runs have equal checkpoints."""
@@ -76,9 +85,10 @@ class Pace:
             "seconds": self.clock() - self.started,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Loads a state, also of a run without a budget, which has the position only."""
-        self.position = self.before = state["position"]
+    def load_state_dict(self, state: dict[str, Any], scale: float = 1.0) -> None:
+        """Loads a state, also of a run without a budget, which has the position only; `scale`: steps of this schedule
+        for each of that one."""
+        self.position = self.before = state["position"] * scale
         self.evaluation = state.get("evaluation", 0.0)
         self.started = self.clock() - state.get("seconds", 0.0)
         self.speed = 1.0 if self.budget is None else state.get("speed", 1.0)

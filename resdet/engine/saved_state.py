@@ -38,6 +38,8 @@ def validate(content: Any, path: Path) -> dict[str, Any]:
         raise damaged(path, "trainer.evaluation_due")
     if not is_pace(state.get("pace")):
         raise damaged(path, "trainer.pace")
+    if not is_epoch(state.get("steps_per_epoch")):
+        raise damaged(path, "trainer.steps_per_epoch")
     if state["averaged"] is not None and not is_average(state["averaged"], content["model"]):
         raise damaged(path, "trainer.averaged")
     return content | {"experiment": experiment}
@@ -71,6 +73,11 @@ def is_pace(value: Any) -> bool:
     if value is None or mapping_of({"position": is_amount})(value):
         return True
     return mapping_of({key: is_amount for key in PACE})(value) and value["speed"] > 0
+
+
+def is_epoch(value: Any) -> bool:
+    """None, in older checkpoints and with lengths in steps, or a number of steps."""
+    return value is None or (is_amount(value) and value > 0)
 
 
 def is_amount(value: Any) -> bool:

@@ -50,7 +50,8 @@ class Trainer:
     ):
         self.callbacks = Callbacks()
         self.task, self.optim, self.train, self.world, self.out = task, optim, train, world, out
-        self.per_unit = task.training.steps_per_epoch if train.unit == "epochs" else 1.0
+        self.steps_per_epoch = task.training.steps_per_epoch if train.unit == "epochs" else None
+        self.per_unit = self.steps_per_epoch or 1.0
         self.lr = scaled_lr(optim, train.batch)
         total = self.steps(train.length)
         self.schedule = Schedule(schedule, self.lr, total, self.per_unit)
@@ -192,10 +193,12 @@ class Trainer:
                 self.pace.evaluation = self.pace.clock() - started
 
     def fit_pace(self) -> None:
-        """Fits the speed in the schedule to the time that is left, by the duration of the last steps."""
+        """Fits the speed in the schedule, and the evaluations, to the time that is left, by the duration of the last
+        steps."""
         if self.world.device.type == "cuda":
             torch.cuda.synchronize(self.world.device)
-        self.pace.speed = distributed.from_main(lambda: self.pace.fitted(self.throughput.seconds_per_step()))
+        fitted = distributed.from_main(lambda: self.pace.fitted(self.throughput.seconds_per_step()))
+        self.pace.speed, self.pace.evaluate_every = fitted
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch."""
@@ -301,6 +304,7 @@ class Trainer:
             "step": self.step,
             "total": self.total,
             "pace": self.pace.state_dict(),
+            "steps_per_epoch": self.steps_per_epoch,
             "evaluation_due": self.evaluation_due,
             **self.train_step.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -323,7 +327,9 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
-        self.pace.load_state_dict(state.get("pace") or {"position": float(self.step)})
+        former = state.get("steps_per_epoch")  # with another batch or data, the run continues in the same epoch
+        scale = self.steps_per_epoch / former if self.steps_per_epoch and former else 1.0
+        self.pace.load_state_dict(state.get("pace") or {"position": float(self.step)}, scale)
         self.saved = self.step
         self.evaluation_due = state.get("evaluation_due", False)  # older checkpoints were written after the evaluation
         return {key: value for key, value in content.items() if key not in ("model", "trainer")}

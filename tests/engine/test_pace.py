@@ -28,7 +28,7 @@ def run(pace, clock, seconds, evaluation=0.0, log_every=50, steps=100_000):
         if step == 2:
             timed, begun = 0, clock.now
         if pace.fits_after(step, log_every):
-            pace.speed = pace.fitted((clock.now - begun) / timed)
+            pace.speed, pace.evaluate_every = pace.fitted((clock.now - begun) / timed)
             timed, begun = 0, clock.now
         if pace.done or pace.crossed(pace.evaluate_every):
             evaluations.append(pace.position)
@@ -60,6 +60,18 @@ def test_time_budget_is_kept_at_any_length_and_speed(total, seconds):
     assert 8 <= len(evaluations) <= 9
     for number, position in enumerate(evaluations[:8], 1):  # at the same fractions of the schedule
         assert position == pytest.approx(number * (total // 8), abs=1.01 * max(1, total / steps * 1.5))
+
+
+@pytest.mark.parametrize("total, interval, evaluation", [(2000, 250, 120.0), (90_000, 2500, 60.0), (64_000, 400, 5.0)])
+def test_long_evaluations_leave_time_for_training(total, interval, evaluation):
+    """Checks evaluations that would take more than the whole time at their interval."""
+    clock = Clock()
+    pace = Pace(total, interval, minutes=10, clock=clock)
+    steps, evaluations = run(pace, clock, lambda step: 0.5, evaluation=evaluation)
+    assert clock.now - 100 == pytest.approx(600, abs=2)
+    assert 200 < steps * 0.5 < 500 and len(evaluations) > 2
+    assert evaluations[-1] == pytest.approx(total, abs=1)
+    assert all(position % interval < 2 * total / steps for position in evaluations[:-1])  # just after a multiple of it
 
 
 def test_a_slow_first_step_does_not_skip_the_schedule():

@@ -74,6 +74,7 @@ ODD = {
     "trainer.schedule": [None, {}, {"holds": 1, "reductions": 0, "best": None, "waited": 0}],
     "trainer.window": [None, {}, {"rows": [], "indices": [torch.tensor([1])], "names": [], "losses": 0}],
     "trainer.evaluation_due": ["yes"],
+    "trainer.steps_per_epoch": ["6", 0, -1.0, float("inf")],
 }
 
 

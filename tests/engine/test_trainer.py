@@ -330,3 +330,21 @@ def test_a_full_gpu_in_an_evaluation_keeps_the_checkpoint(tmp_path, monkeypatch)
     monkeypatch.setattr(made.task, "evaluate", evaluate)
     with pytest.raises(DeviceMemoryError, match=r"The evaluation .* lower eval.batch.* of step 3 is saved"):
         run(made, tmp_path)
+
+
+def test_a_run_resumed_with_another_batch_continues_in_the_same_epoch(tmp_path):
+    """Doubles the steps of an epoch after one of three epochs: the learning rate falls after the second one."""
+    epochs = {"unit": "epochs", "evaluate_every": 1, "checkpoint_every": 1}
+    schedule = ScheduleConfig(name="step", milestones=[2], gamma=0.5)
+    first = trainer(Linear(), tmp_path, schedule=schedule, length=1, **epochs)
+    run(first, tmp_path)
+    task = Linear()
+    task.training.steps_per_epoch = 2 * first.step
+    resumed = trainer(task, tmp_path, schedule=schedule, length=3, **epochs)
+    resumed.resume()
+    assert resumed.step == first.step == 6 and resumed.total == 6 + 24
+    lrs = []
+    take_step = resumed.train_step
+    resumed.train_step.update = lambda inputs, update=take_step.update: lrs.append(take_step.lr) or update(inputs)
+    run(resumed, tmp_path)
+    assert lrs == [0.1] * 12 + [0.05] * 12
