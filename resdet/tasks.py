@@ -93,6 +93,7 @@ class Task:
 
     predict_options: ClassVar[frozenset[str]] = frozenset()  # supported ones of `top`, `score` and `draw`
     evaluate_options: ClassVar[frozenset[str]] = frozenset()  # supported ones of EVALUATE_OPTIONS
+    image_keys: ClassVar[frozenset[str]] = frozenset()  # keys of data that a model keeps: the size of its images
 
     def build(self, experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
         """Builds an untrained model for these classes."""

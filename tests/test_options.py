@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import cv2
@@ -12,9 +14,9 @@ from detection.heads import tiny
 from torch import nn
 
 import resdet
-from resdet import hub, weights
+from resdet import config, hub, weights
 from resdet.cli import main
-from resdet.commands import convert, export, predict
+from resdet.commands import convert, evaluate, export, predict
 from resdet.errors import ConfigError
 from resdet.localization import task
 from resdet.model import Prepared
@@ -132,17 +134,45 @@ def test_evaluate_checks_options_before_data(tmp_path, capsys):
     assert "--classifier is for localizers" in refusal([*words, "--classifier", "x.pth"], capsys)
 
 
+@pytest.mark.parametrize(
+    "kind, word, told",
+    [
+        ("classifier", "model.label_smoothing=0.1", "model.label_smoothing is 0.0 in net.pth, and 0.1 would have no"),
+        ("localizer", "data.size=96", "data.size is 224 in net.pth, and 96 would have no effect"),
+        ("localizer", "data.short=300", "data.short is 256 in net.pth"),
+        ("detector", "model.box={nms: 0.4}", "model.box.nms is 0.5 in net.pth, and 0.4 would have no effect"),
+        ("detector", "model.box.nms=0.5", None),
+        ("detector", "data=shape_scenes", None),  # has a data.size of its own
+        ("detector", "eval.nms=0.4", None),
+    ],
+)
+def test_evaluate_refuses_settings_of_the_model(kind, word, told):
+    before = config.load(*MODELS[kind])
+    after = config.from_dict(config.to_dict(before), "net.pth", (word,))
+    with pytest.raises(ConfigError, match=re.escape(told)) if told else nullcontext():
+        evaluate.refuse_model_settings(before, after, [word], "net.pth")
+
+
+def test_evaluate_refuses_another_crop_before_it_opens_data(tmp_path, capsys):
+    words = ("data.size=32", "data.short=40", "model.backbone=cifar_resnet8", "data.root=none")
+    model = resdet.build("folder.yaml", *words, "model.num_classes=4")
+    content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
+    torch.save(content, tmp_path / "net.pth")
+    told = refusal(["evaluate", "--weights", tmp_path / "net.pth", "data.test_size=40"], capsys)
+    assert "data.test_size is None in " in told and "and 40 would have no effect" in told
+
+
 def test_evaluate_does_not_overwrite_its_inputs(tmp_path, results, capsys):
     (tmp_path / "parts").mkdir()
     files = [tmp_path / name for name in ("a.pth", "net.pth", "own.yaml", "parts/_manifest.json")]
     for file in files:
         file.write_text("kept")
-    weights, net, config, manifest = files
-    words = ["--weights", weights, "--classifier", net, "--config", config]
+    weights, net, settings, manifest = files
+    words = ["--weights", weights, "--classifier", net, "--config", settings]
     truth, found = results[1::2]
     folder = ["--annotations", truth, "--results", manifest.parent]
     for given, option, file in (
-        *((words, option, file) for file in (weights, net, config) for option in ("--save", "--submission")),
+        *((words, option, file) for file in (weights, net, settings) for option in ("--save", "--submission")),
         *((results, "--json", file) for file in (truth, found)),
         (folder, "--json", manifest),
     ):

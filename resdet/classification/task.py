@@ -35,6 +35,7 @@ class ClassificationTask(Task):
     """Images with one label each."""
 
     evaluate_options = frozenset({"per_class"})
+    image_keys = frozenset({"data.size", "data.test_size", "data.short"})
     predict_options = frozenset({"top"})
 
     def build(

@@ -36,6 +36,7 @@ def evaluate(
             raise ConfigError(f"{weights[0]} names no data to evaluate it on: give --config.")
         origin = f"the config inside {weights[0]}"
         experiment = config.from_dict(models[0].experiment, origin, tuple(overrides))
+        refuse_model_settings(config.from_dict(models[0].experiment, origin), experiment, overrides, weights[0])
     device = distributed.choose_device(experiment.train.device) if mode == "fast" else None
     nets = {path: hub.load(path, mode, device, compile) for path in classifiers}
     if mode == "fast":
@@ -44,6 +45,17 @@ def evaluate(
     options = EvaluateOptions(per_class, json_path, submission, save, nets)
     with memory_remedy("The evaluation", EVALUATION_REMEDY):
         return task.evaluate(models, weights, experiment, options)
+
+
+def refuse_model_settings(before: Experiment, after: Experiment, overrides: Sequence[str], path: str) -> None:
+    """Refuses overrides of what a checkpoint determines: the model, and the size of its images."""
+    named = {word.partition("=")[0] for word in overrides} & tasks[before.task].image_keys
+    for key, (old, new) in config.differences(config.to_dict(before), config.to_dict(after)).items():
+        if key.startswith("model.") or key in named:
+            raise ConfigError(
+                f"{key} is {old} in {path}, and {new} would have no effect on its evaluation: leave it out; keys of "
+                "eval change a test (docs/config.md)."
+            )
 
 
 def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Experiment | None) -> None:

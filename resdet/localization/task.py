@@ -39,6 +39,7 @@ class LocalizationTask(Task):
     """Images of one class each, with the boxes of its instances."""
 
     evaluate_options = frozenset({"classifiers"})
+    image_keys = frozenset({"data.size", "data.short"})
     predict_options = frozenset({"top", "score", "draw"})
 
     def build(
