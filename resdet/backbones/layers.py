@@ -6,6 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resdet.errors import ConfigError
+
+GROUPS = 32  # of group norm
+
 
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm with constant statistics and affine parameters (appendix A: "BN is fixed" in detection)."""
@@ -36,11 +40,16 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def make_norm(kind: str | None, channels: int) -> nn.Module:
-    """Makes `bn`, `frozen`, `sync`, `gn` (32 groups), or for None an identity."""
+    """Makes `bn`, `frozen`, `sync`, `gn` (GROUPS groups), or for None an identity."""
     if kind is None:
         return nn.Identity()
     if kind == "gn":
-        return nn.GroupNorm(min(32, channels), channels)
+        if channels > GROUPS and channels % GROUPS:
+            raise ConfigError(
+                f"norm is gn and a layer has {channels} channels: give a width that is a multiple of {GROUPS}, its "
+                "number of groups, or another norm."
+            )
+        return nn.GroupNorm(min(GROUPS, channels), channels)
     if kind == "sync":
         from resdet.backbones.sync_batch_norm import SyncBatchNorm2d  # imports dynamo, which takes seconds
 

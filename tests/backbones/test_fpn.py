@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from resdet.backbones.counting import on_paper
+from resdet.errors import ConfigError
 from resdet.necks.fpn import FPN
 
 ops = pytest.importorskip("torchvision").ops
@@ -48,6 +49,14 @@ def test_values_with_group_norm_equal_torchvision():
     inputs = features(net.channels)
     for mine, source in zip(ours(inputs).values(), theirs(inputs).values()):
         assert torch.allclose(mine, source, rtol=1e-4, atol=1e-4)
+
+
+def test_group_norm_refuses_widths_without_whole_groups():
+    net = on_paper("resnet18", 0)
+    for width in (16, 64):
+        FPN(net, width, norm="gn")
+    with pytest.raises(ConfigError, match="norm is gn and a layer has 48 channels: give a width that is a multiple of"):
+        FPN(net, 48, norm="gn")
 
 
 @pytest.mark.parametrize(
