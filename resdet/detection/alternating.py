@@ -128,12 +128,14 @@ def steps(experiment: DetectionExperiment, folder: Path, init: str | None, build
 
 
 def experiment_of(name: str, experiment: DetectionExperiment) -> DetectionExperiment:
-    """The experiment of a step: that of joint training with the batch, length and milestones of `alternating`."""
+    """The experiment of a step: that of joint training with the batch, length and milestones of `alternating`, and its
+    part of `train.minutes`."""
     assert experiment.alternating is not None
     step = copy.deepcopy(experiment)
     part = experiment.alternating.rpn if name.endswith("rpn") else experiment.alternating.regions
     step.train.batch, step.train.length = part.batch, part.length
     step.schedule.milestones = list(part.milestones)
+    step.train.minutes = experiment.train.minutes and experiment.train.minutes / len(STEPS)
     step.eval.losses = name != STEPS[-1] or experiment.eval.losses
     step.alternating = None
     return step

@@ -45,6 +45,12 @@ def run(root, published, module_folder):
     return folder
 
 
+def test_the_steps_share_the_time():
+    experiment = config.load("coco_r101_alternating.yaml", "train.minutes=60")
+    assert [experiment_of(name, experiment).train.minutes for name in STEPS] == [15] * 4
+    assert experiment_of(STEPS[0], config.load("coco_r101_alternating.yaml")).train.minutes is None
+
+
 def state(run, step):
     return runs.checkpoint(run / STEPS[step - 1] / "last.pth")["model"]
 
