@@ -42,16 +42,18 @@ class TensorBoardLogger:
 
 
 class EventWriter:
-    """Appends points and images to a file in `folder`; invalidates those after `resumed_at` in older files."""
+    """Appends points and images to a file in `folder`; invalidates those after step `resumed_at` in older files, also
+    of a run that was killed before its first checkpoint, which starts again at 0."""
 
     def __init__(self, folder: Path, resumed_at: int):
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
         make_folder(folder)
+        earlier = any(folder.iterdir())
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(serial)}"
         self.path = folder / name
         self.append(file_version="brain.Event:2")
-        if resumed_at:
+        if earlier:
             self.append(step=resumed_at + 1, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, step: int, points: Mapping[str, float]) -> None:

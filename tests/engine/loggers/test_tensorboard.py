@@ -10,7 +10,8 @@ from resdet.commands import train
 from resdet.engine.loggers.tensorboard import EventWriter
 
 
-def test_a_resumed_run_goes_on_with_the_curves(tmp_path, monkeypatch):
+@pytest.mark.parametrize("resumed_at", [0, 2])
+def test_a_resumed_run_goes_on_with_the_curves(resumed_at, tmp_path, monkeypatch):
     """In a new file, even within the same second and process."""
     monkeypatch.setattr("time.time", lambda: 1795977965.0)
     pytest.importorskip("tensorboard")
@@ -19,14 +20,14 @@ def test_a_resumed_run_goes_on_with_the_curves(tmp_path, monkeypatch):
     board = EventWriter(tmp_path / "a/b", 0)
     for step in range(1, 5):
         board.add(step, {"train/loss": step / 10, "train/error": 0.5})
-    board = EventWriter(tmp_path / "a/b", 2)
-    board.add(3, {"train/loss": 3.5})
+    board = EventWriter(tmp_path / "a/b", resumed_at)
+    board.add(resumed_at + 1, {"train/loss": 3.5})
     assert len(list((tmp_path / "a/b").iterdir())) == 2
     events = EventAccumulator(str(tmp_path / "a/b"))
     events.Reload()
     losses = [(event.step, round(event.value, 5)) for event in events.Scalars("train/loss")]
-    assert losses == [(1, 0.1), (2, 0.2), (3, 3.5)]
-    assert [event.step for event in events.Scalars("train/error")] == [1, 2]
+    assert losses == [(1, 0.1), (2, 0.2)][:resumed_at] + [(resumed_at + 1, 3.5)]
+    assert [event.step for event in events.Scalars("train/error")] == [1, 2][:resumed_at]
 
 
 def test_tensorboard_reads_the_pictures(tmp_path):
