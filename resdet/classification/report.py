@@ -33,7 +33,7 @@ def evaluate(
     world = distributed.join(experiment.train.device)
     try:
         models = [model.to(world.device) for model in models]
-        check_ensemble(models, weights)
+        check_ensemble(models, weights, experiment.eval.views)
         if options.submission:
             return submit(models, experiment, world, options.submission)
         metrics = compute_metrics(models, experiment, world)
@@ -44,12 +44,23 @@ def evaluate(
     return metrics.summary()
 
 
-def check_ensemble(models: Sequence[Classifier], paths: Sequence[str]) -> None:
+def check_ensemble(models: Sequence[Classifier], paths: Sequence[str], views: str) -> None:
+    """Refuses models whose scores cannot be averaged: of other classes, or of other test crops (`views`)."""
+    first = models[0]
     for model, path in zip(models, paths):
-        if len(model.classes) != len(models[0].classes):
+        if len(model.classes) != len(first.classes):
             raise ConfigError(
-                f"{path} has {len(model.classes)} classes but {paths[0]} has {len(models[0].classes)}: "
+                f"{path} has {len(model.classes)} classes but {paths[0]} has {len(first.classes)}: "
                 "an ensemble needs nets of the same classes."
+            )
+        if model.classes != first.classes and set(model.classes) == set(first.classes):
+            raise ConfigError(
+                f"{path} and {paths[0]} have the same classes in another order: an ensemble needs one order."
+            )
+        if views != "dense" and (model.size, model.short) != (first.size, first.short):
+            raise ConfigError(
+                f"{path} is tested on crops of {model.size} pixels at a short side of {model.short}, and {paths[0]} of "
+                f"{first.size} at {first.short}: give nets with one crop, or set eval.views=dense."
             )
 
 

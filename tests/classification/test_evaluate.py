@@ -1,5 +1,8 @@
 """Tests errors, views and ensembles of classifiers against independent computations with torch and torchvision."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +14,11 @@ from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.evaluate import evaluate_on_device, evaluate_views, scored_images
 from resdet.classification.metrics import Tally, per_class_table
 from resdet.classification.model import Classifier
+from resdet.classification.report import check_ensemble
 from resdet.classification.test_crops import Scorer
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
-from resdet.errors import DataError
+from resdet.errors import ConfigError, DataError
 from resdet.images.crops import rectangle
 from resdet.images.decode import RawImage
 from resdet.images.normalize import Normalize
@@ -125,6 +129,25 @@ def test_dense_scores_average_scales_flips_and_positions():
     torch.testing.assert_close(
         scored([model], One(), views="dense", scales=[224, 320]), torch.stack(expected).mean(0), rtol=1e-3, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    "second, told",
+    [
+        ({"classes": ["cat", "dog"]}, "b.pth and a.pth have the same classes in another order"),
+        ({"short": 40}, "b.pth is tested on crops of 32 pixels at a short side of 40, and a.pth of 32 at 36"),
+        ({"size": 36}, "b.pth is tested on crops of 36 pixels"),
+        ({"classes": ["dog"]}, "b.pth has 1 classes but a.pth has 2"),
+        ({"classes": ["1", "2"]}, None),  # of a library without names
+    ],
+)
+def test_an_ensemble_of_other_classes_or_crops_is_refused(second, told):
+    first = {"classes": ["dog", "cat"], "size": 32, "short": 36}
+    models = [SimpleNamespace(**first), SimpleNamespace(**first | second)]
+    with pytest.raises(ConfigError, match=told) if told else nullcontext():
+        check_ensemble(models, ["a.pth", "b.pth"], "center")
+    if told and "crop" in told:
+        check_ensemble(models, ["a.pth", "b.pth"], "dense")
 
 
 def test_an_ensemble_averages_probabilities():
