@@ -18,6 +18,7 @@ from resdet.weights.reading import Checkpoint, read, shorten
 
 CLASSIFIERS = ("fc", "fc6", "fc7")  # linear layers of the classifiers
 STATISTICS = ("normalize.mean", "normalize.std")
+GEOMETRY = {"input": ("resize",), "rpn": ("anchors",), "box": ("aligned", "sampling")}  # keys by section of `model`
 IGNORED_SETTINGS = ("num_classes", "norm", "names")  # may differ between checkpoint and model without a note
 
 
@@ -68,8 +69,8 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
     elif has_heads(model):
         given = categories_of(layout, checkpoint) if new_classifier and kind_of(model) == "detector" else None
         part = detector_part(model, state, given, model.class_layers() if new_classifier else [])
-        if not checkpoint.description.experiment:
-            part.notes += different_settings(implied, model.experiment.get("model", {}))
+        needed = geometry_of(implied) if checkpoint.description.experiment else implied
+        part.notes += different_settings(needed, model.experiment.get("model", {}))
     else:
         kind = layout.name.split()[-1]
         raise WeightsError(f"{checkpoint.origin} contains a {kind}, but the model is not a {kind}: build a {kind}.")
@@ -174,6 +175,12 @@ def categories_of(layout: Layout, checkpoint: Checkpoint) -> Categories:
     if layout.settings is None:
         return Categories([], [])
     return layout.classes_of(settings_of(layout, checkpoint))
+
+
+def geometry_of(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What a detector of resdet was trained with and its tensors do not show, of its `model` section."""
+    parts = {name: section[name] for name in GEOMETRY if isinstance(section.get(name), Mapping)}
+    return {name: {key: part[key] for key in GEOMETRY[name] if key in part} for name, part in parts.items()}
 
 
 def different_settings(implied: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "model.") -> list[str]:

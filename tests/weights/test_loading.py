@@ -1,7 +1,10 @@
 """Checks that tensors that fit are loaded exactly and that others are refused by name and shape."""
 
+import copy
+
 import pytest
 import torch
+from detection.heads import tiny
 from torch import nn
 
 from resdet import weights
@@ -168,3 +171,16 @@ def test_an_incomplete_file_is_refused(layout, mark):
     model = resdet.build("imagenet_r18", "model.num_classes=5")
     with pytest.raises(WeightsError, match="part.pth"):
         weights.load(model, checkpoint)
+
+
+def test_other_anchors_and_resizing_of_a_detector_are_reported():
+    model = tiny.make("fpn", False)
+    experiment = copy.deepcopy(model.experiment)
+    meta = {"experiment": experiment, "classes": model.classes, "category_ids": model.category_ids}
+    assert weights.load(model, Checkpoint(model.state_dict(), "a.pth", meta)).notes == []
+    experiment["model"]["input"] |= {"resize": "pillow", "min_size": 33}
+    experiment["model"]["rpn"]["anchors"]["ratios"] = [1.0, 2.0, 3.0]
+    assert weights.load(model, Checkpoint(model.state_dict(), "a.pth", meta)).notes == [
+        "the weights need model.input.resize=pillow, but the model has opencv",
+        "the weights need model.rpn.anchors.ratios=[1.0, 2.0, 3.0], but the model has [0.5, 1.0, 2.0]",
+    ]
