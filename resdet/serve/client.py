@@ -2,24 +2,27 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
-from resdet.errors import DataError, Error
+from resdet.errors import DataError, Error, require
 from resdet.files.atomic import encode_image
+from resdet.images.decode import as_image
 from resdet.ops.rle import RLE
 from resdet.results.classification import Classification
 from resdet.results.result import Result
 
 CONNECTIONS = {"http": HTTPConnection, "https": HTTPSConnection}
 TIMEOUT = 60.0  # seconds
+MOST_BYTES = 2**24  # of several images in a request: half of what the server accepts by default
 Source = str | Path | bytes | np.ndarray
-T = TypeVar("T")
+File = tuple[str, bytes]  # name and content
 
 
 def predict(
@@ -36,23 +39,26 @@ def predict(
 
     An image is a path, the bytes of an image file, or uint8 RGB pixels [H, W, 3], which are sent as PNG. Results are of
     the classes that `resdet.load(...).predict` returns: `Result`, or `Classification`. `score`, `top` and `model`: see
-    the server's /docs. Several images are sent in requests of `batch`; `timeout`: seconds for each.
+    the server's /docs. Several images are sent in requests of up to `batch` images and 16 MiB; `timeout`: seconds for
+    each.
     """
+    require(batch > 0, "batch", batch, "give the number of images of a request")
     if isinstance(images, (str, Path, bytes, np.ndarray)):
         return predict(url, [images], score, top, model, token, batch, timeout)[0]
     options = {"score": score, "top": top, "model": model}
     query = urlencode({key: value for key, value in options.items() if value is not None})
     results: list[Any] = []
-    with Connection(url, token, timeout) as connection:
-        for group in groups(images, batch):
-            body, boundary = encode_form([read(source) for source in group])
-            content = connection.post(f"/v1/predict?{query}", body, f"multipart/form-data; boundary={boundary}")
-            results += [result_of(entry, source) for entry, source in zip(content["results"], group)]
+    address = Address(url, token, timeout)
+    for group in groups(images, batch):
+        body, boundary = encode_form([file for _, file in group])
+        content = address.post(f"/v1/predict?{query}", body, f"multipart/form-data; boundary={boundary}")
+        results += [result_of(entry, source) for entry, (source, _) in zip(content["results"], group)]
     return results
 
 
-class Connection:
-    """A connection that is kept for several requests."""
+class Address:
+    """Where the server is, and how to ask it; each request has a connection of its own, since servers close one that is
+    idle while the next images are read."""
 
     def __init__(self, url: str, token: str | None, timeout: float):
         parts = urlsplit(url)
@@ -66,18 +72,15 @@ class Connection:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.http = CONNECTIONS[parts.scheme](parts.hostname, port, timeout=timeout)
 
-    def __enter__(self) -> "Connection":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.http.close()
-
     def post(self, path: str, body: bytes, kind: str) -> dict[str, Any]:
         """The JSON of a response with status 200."""
         try:
-            self.http.request("POST", self.path + path, body, {**self.headers, "Content-Type": kind})
-            response = self.http.getresponse()
-            content = response.read()
+            with closing(self.http):
+                self.http.connect()
+                with suppress(ConnectionError):  # a server that refuses the body answers before it has read it
+                    self.http.request("POST", self.path + path, body, {**self.headers, "Content-Type": kind})
+                response = self.http.getresponse()
+                content = response.read()
         except (OSError, HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise Error(f"{self.url} does not answer ({reason}): start `resdet serve`, or check the address.") from None
@@ -99,19 +102,18 @@ def sentence_of(content: bytes) -> str:
         return "no sentence of resdet serve; a proxy may have written it."
 
 
-def read(source: Any) -> tuple[str, bytes]:
-    """The name and the bytes of an image file."""
+def read(source: Any) -> File:
     if isinstance(source, bytes):
         return "", source
     if isinstance(source, np.ndarray):
-        return "", encode_image("pixels.png", source)
+        return "", encode_image("pixels.png", as_image(source).decode())
     try:
         return Path(source).name, Path(source).read_bytes()
     except OSError as error:
         raise DataError(f"{source}: cannot read the file ({error.strerror}); name an image file.") from None
 
 
-def encode_form(files: Sequence[tuple[str, bytes]]) -> tuple[bytes, str]:
+def encode_form(files: Sequence[File]) -> tuple[bytes, str]:
     """The body of a form with a file for each (name, content), and its boundary."""
     boundary = uuid.uuid4().hex
     parts = []
@@ -131,7 +133,8 @@ def result_of(entry: dict[str, Any], source: Source) -> Result | Classification:
     detections = entry["detections"]
     names = list(detections[0].get("keypoints", ())) if detections else []
     points = [[each["keypoints"][name] for name in names] for each in detections] if "skeleton" in entry else None
-    rles: list[RLE] | None = [each["segmentation"] for each in detections] if has_masks(detections) else None
+    masked = all("segmentation" in each for each in detections)  # also without detections, which have no masks
+    rles: list[RLE] | None = [each["segmentation"] for each in detections] if masked else None
     return Result(
         boxes=np.array([each["box"] for each in detections], np.float32).reshape(-1, 4),
         scores=np.array([each["score"] for each in detections], np.float32),
@@ -141,16 +144,22 @@ def result_of(entry: dict[str, Any], source: Source) -> Result | Classification:
         size=(entry["height"], entry["width"]),
         image=image,
         rles=rles,
-        keypoints=None if points is None else np.array(points, np.float32).reshape(len(detections), -1, 3),
+        keypoints=None if points is None else np.array(points, np.float32).reshape(len(detections), len(names), 3),
         keypoint_names=names,
         skeleton=[(a, b) for a, b in entry.get("skeleton", ())],
     )
 
 
-def has_masks(detections: Sequence[dict[str, Any]]) -> bool:
-    return any("segmentation" in each for each in detections)
-
-
-def groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def groups(images: Iterable[Source], most: int) -> Iterator[list[tuple[Source, File]]]:
+    """The images with their files, up to `most` images and MOST_BYTES together; a larger file comes alone."""
+    group: list[tuple[Source, File]] = []
+    size = 0
+    for image in images:
+        file = read(image)
+        if group and (len(group) == most or size + len(file[1]) > MOST_BYTES):
+            yield group
+            group, size = [], 0
+        group.append((image, file))
+        size += len(file[1])
+    if group:
+        yield group

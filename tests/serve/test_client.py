@@ -14,6 +14,7 @@ from serve.serving import PATIENCE, StandIn, listening, picture
 import resdet
 import resdet.serve
 from resdet.results.classification import Classification
+from resdet.serve import client
 from resdet.serve.client import CONNECTIONS, encode_form, result_of
 from resdet.serve.models import Loaded
 from resdet.tasks import tasks
@@ -52,6 +53,13 @@ def test_keypoints_round_trip():
     back = result_of(result.to_dict(), b"")
     assert (back.keypoints == keypoints).all() and back.keypoint_names == ["nose", "tail"]
     assert back.skeleton == [(0, 1)] and back.rles is None and back.size == (9, 8)
+    assert len(result_of(result.select([]).to_dict(), b"").keypoints) == 0
+
+
+def test_an_image_without_detections_has_no_masks():
+    model = tiny.make("fpn").eval()
+    empty = model.predict(np.zeros((30, 40, 3), np.uint8), score=1.0)
+    assert result_of(empty.to_dict(), b"").masks.shape == empty.masks.shape == (0, 30, 40)
 
 
 def test_classes_and_models_by_name(serve):
@@ -74,6 +82,10 @@ def test_error_messages(serve, tmp_path):
             resdet.serve.predict(address, picture())
     with pytest.raises(resdet.Error, match="cannot read"):
         resdet.serve.predict(url, tmp_path / "none.jpg")
+    with pytest.raises(resdet.Error, match="is float64 .*give RGB pixels as uint8"):
+        resdet.serve.predict(url, np.zeros((8, 8, 3)))
+    with pytest.raises(resdet.Error, match="batch is 0"):
+        resdet.serve.predict(url, [picture()], batch=0)
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(resdet.Error, match="start `resdet serve`"):
@@ -126,13 +138,41 @@ def test_the_timeout_of_the_client():
         resdet.serve.predict(url, picture(), timeout=0.05)
 
 
-def test_the_connection_is_closed(serve, monkeypatch):
+def test_a_refused_body_is_reported(serve):
+    """Checks that the client reads the answer of a server that closes the connection before the end of the body."""
+    with listening(serve(token="secret").app) as url:
+        with pytest.raises(resdet.Error, match="answered 413: The body exceeds"):
+            resdet.serve.predict(url, bytes(2**25), token="secret")
+        with pytest.raises(resdet.Error, match="answered 401: The token is missing"):
+            resdet.serve.predict(url, bytes(2**25))
+
+
+def test_connections_are_closed(serve, monkeypatch):
     made = []
     kept = lambda *given, **named: made.append(HTTPConnection(*given, **named)) or made[-1]
     monkeypatch.setitem(CONNECTIONS, "http", kept)
     with listening(serve().app) as url:
-        resdet.serve.predict(url, picture())
+        resdet.serve.predict(url, [picture(), picture()], batch=1)
     assert [connection.sock for connection in made] == [None]
+
+
+def test_a_server_may_close_connections_between_requests():
+    """Compares with a server that closes a connection after its answer, as one does that is idle for too long."""
+    content = b'{"results": [{"names": [], "labels": [], "scores": []}]}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+
+    def run():
+        for _ in range(2):
+            with server.accept()[0] as connection:
+                body = b""
+                while not body.endswith(b"--\r\n"):
+                    body += connection.recv(2**20)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=run, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert len(resdet.serve.predict(url, [picture(), picture()], batch=1, timeout=PATIENCE)) == 2
 
 
 def test_many_images_are_split_into_requests(serve):
@@ -142,3 +182,10 @@ def test_many_images_are_split_into_requests(serve):
     assert [result.size for result in found] == [(9, 10 + number) for number in range(5)]
     labels = ("route", "/v1/predict"), ("status", "200")
     assert server.metrics.counts["resdet_requests_total", labels] == 3
+
+
+def test_requests_hold_a_bounded_number_of_bytes(monkeypatch):
+    monkeypatch.setattr(client, "MOST_BYTES", 100)
+    images = [bytes(size) for size in (60, 40, 1, 200, 30, 30, 30)]
+    sizes = [[len(content) for _, (_, content) in group] for group in client.groups(images, 2)]
+    assert sizes == [[60, 40], [1], [200], [30, 30], [30]]
