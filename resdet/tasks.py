@@ -19,6 +19,7 @@ from resdet.registry import Registry
 from resdet.results.sections import Section
 from resdet.results.stream import Source
 
+Outputs = Mapping[str, str | None]  # files to write, by option
 EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks without it
     "per_class": "--per-class is for classifiers and detectors, and {path} is a localizer: omit it.",
     "save": "--save is for detectors, and {path} is none: use --json for its metrics.",
@@ -58,6 +59,7 @@ class EvaluatedRun:
     experiment: Any
     cache: Path  # folder of predictions
     key: str  # of the checkpoint and the settings; predictions with another key are out of date
+    outputs: Outputs = field(default_factory=dict)
 
     def predictions(self, compute: Callable[[], Any], state: str = "") -> Any:
         """The return value of `compute`, in JSON types, from the cache if possible.

@@ -11,7 +11,7 @@ from resdet.report.curves import curves_section
 from resdet.report.html import page
 from resdet.report.runs import Run, inputs_of, load, names_of, read_run, run_section
 from resdet.results.sections import Section
-from resdet.tasks import tasks
+from resdet.tasks import Outputs, tasks
 
 STDOUT = "-"
 
@@ -29,10 +29,11 @@ def report(
     runs = [read_run(path, name, overrides) for path, name in zip(paths, names_of(paths))]
     file = out or str(paths[-1] / ("report.html" if len(runs) == 1 else "comparison.html"))
     inputs = [each for run in runs for each in inputs_of(run)]
-    check_not_inputs({"--out": file, "--json": json_path, "--markdown": markdown}, inputs)
+    outputs = {"--out": file, "--json": json_path, "--markdown": markdown}
+    check_not_inputs(outputs, inputs)
     title = " and ".join(run.name for run in runs)
     with Activity("computing the report"):
-        sections = report_one(runs[0], precision) if len(runs) == 1 else compare(runs, precision)
+        sections = report_one(runs[0], outputs, precision) if len(runs) == 1 else compare(runs, outputs, precision)
     write_text(file, page(title, sections))
     write_json(json_path, to_json(title, sections))
     if markdown == STDOUT:
@@ -43,14 +44,14 @@ def report(
     print(file)
 
 
-def report_one(run: Run, precision: float | None) -> list[Section]:
-    sections = tasks[run.experiment.task].report(load(run), precision)
+def report_one(run: Run, outputs: Outputs, precision: float | None) -> list[Section]:
+    sections = tasks[run.experiment.task].report(load(run, outputs), precision)
     return [*sections[:1], curves_section([run]), *sections[1:], run_section(run)]
 
 
-def compare(runs: Sequence[Run], precision: float | None) -> list[Section]:
+def compare(runs: Sequence[Run], outputs: Outputs, precision: float | None) -> list[Section]:
     names = {run.experiment.task for run in runs}
     if len(names) > 1:
         raise ConfigError(f"The runs are of the tasks {' and '.join(sorted(names))}: give runs of one task.")
     (task,) = names
-    return [*tasks[task].compare([load(run) for run in runs], precision), curves_section(runs)]
+    return [*tasks[task].compare([load(run, outputs) for run in runs], precision), curves_section(runs)]

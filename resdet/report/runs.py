@@ -15,7 +15,7 @@ from resdet.files.download import digest
 from resdet.files.json_file import read_json
 from resdet.files.keyed_cache import digest_of
 from resdet.results.sections import Cell, Section, Text, facts
-from resdet.tasks import EvaluatedRun
+from resdet.tasks import EvaluatedRun, Outputs
 
 CACHE = "report"  # folder in the run
 REPORTS = (".html", ".json", ".md", ".txt")
@@ -47,11 +47,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path} cannot be read ({error.strerror}): a report needs the log of a run.") from error
 
 
-def load(run: Run) -> EvaluatedRun:
-    """The run with the model of its best checkpoint, on the device of the config."""
+def load(run: Run, outputs: Outputs) -> EvaluatedRun:
+    """The run with the model of its best checkpoint, on the device of the config; `outputs`: of the report."""
     device = distributed.choose_device(run.experiment.train.device)
     model = hub.load(run.folder / BEST, device=device)
-    return EvaluatedRun(run.name, model, run.experiment, run.folder / CACHE, key_of(run))
+    return EvaluatedRun(run.name, model, run.experiment, run.folder / CACHE, key_of(run), outputs)
 
 
 def inputs_of(run: Run) -> list[Path]:

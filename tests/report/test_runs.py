@@ -230,6 +230,10 @@ def test_files_of_a_run_are_not_overwritten(run, root, tmp_path):
         told = runs.sentence(runs.here("report", run, good, option, good / name))
         assert f"{good / name} is an input file: give another output file with {option}" in told
     assert {file: file.read_bytes() for file in good.rglob("*") if file.is_file()} == before
+    truth = root / "annotations/val.json"
+    told = runs.sentence(runs.here("report", good, "--json", truth))
+    assert f"{truth} is an input file: give another output file with --json" in told
+    assert json.loads(truth.read_text())["annotations"]
     for _ in range(2):
         report(good, "--json", good / "report.json", "--markdown", good / "report.md")
 

@@ -19,6 +19,7 @@ from resdet.detection.report.matches import Matches
 from resdet.detection.report.score_curves import ScoreCurves, Threshold, choose_threshold, score_curves
 from resdet.engine.distributed import World
 from resdet.errors import DataError
+from resdet.files.atomic import check_not_inputs
 from resdet.files.keyed_cache import digest_of
 from resdet.tasks import EvaluatedRun
 
@@ -49,6 +50,7 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
     """Detects on the validation images, unless these detections are cached, and matches."""
     experiment = cast(DetectionExperiment, run.experiment)
     source = open_scenes(cast(ScenesConfig, experiment.data), "val")
+    check_not_inputs(run.outputs, [source.file] if source.file else [])
     check_classes(run.model, source)
 
     def compute() -> dict[str, Any]:
