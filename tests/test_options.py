@@ -80,6 +80,13 @@ def test_options_of_weights_are_refused_with_results(option, results, tmp_path, 
     assert f"{option.split()[0]} needs --weights" in told
 
 
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_an_overlap_without_tiles_is_refused(command, capsys):
+    assert "--overlap is for tiles: add --tile PIXELS" in refusal(
+        [command, "--weights", "none.pth", "--overlap", 0.3], capsys
+    )
+
+
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
 def test_an_engine_of_coco_is_refused_with_another_protocol(engine, results, capsys):
     told = refusal(["evaluate", *results, "--protocol", "voc07", "--engine", engine], capsys)

@@ -150,6 +150,8 @@ def test_a_classifier(tmp_path, command, monkeypatch):
     "words, sentence",
     [
         (["a.jpg"], "No weights: give --weights FILE, or a published detector, as --weights torchvision/maskrcnn"),
+        (["a.jpg", "--weights", "eval.score=0.5"], "No weights: give --weights FILE"),
+        (["--weights", __file__, __file__, "x.jpg", "x.jpg"], "x.jpg: no such file or folder; check its name."),
         (["--weights", "torchvision/maskrcnn_resnet50_fpn_v2"], "No images to predict on: give image files, folders"),
         (["--weights", "net.pth", "absent.mp4"], "absent.mp4: no such file or folder; check its name."),
         (

@@ -22,12 +22,13 @@ IMAGES = 1000  # of a part, by default
 
 
 def prepare_folder(folder: Path, settings: dict[str, Any], images: Sequence[Address], size: int) -> None:
-    """Writes the manifest, or compares it with that of an earlier run; removes unfinished files of a killed one."""
+    """Writes the manifest, or compares it with that of an earlier run that has finished a part; removes unfinished
+    files of a killed one."""
     check_folder(folder)
     make_folder(folder)
     manifest = manifest_of(settings, images, size)
     path = folder / MANIFEST
-    if path.exists():
+    if path.exists() and any(folder.glob("*.parquet")):
         check_same(folder, read_json(path), manifest)
     else:
         check_empty(folder)

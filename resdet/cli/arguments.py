@@ -59,6 +59,10 @@ def speed_of(parsed: argparse.Namespace, mode: str) -> tuple[Any, Any]:
 
 
 def tile_overrides(parsed: argparse.Namespace) -> list[str]:
+    from resdet.errors import ConfigError
+
+    if parsed.overlap is not None and parsed.tile is None:
+        raise ConfigError("--overlap is for tiles: add --tile PIXELS, or set eval.overlap beside eval.tile.")
     return [f"eval.{key}={value}" for key in ("tile", "overlap") if (value := getattr(parsed, key)) is not None]
 
 

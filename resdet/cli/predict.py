@@ -85,12 +85,11 @@ def add_parquet_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed) -> None:
-    if not parsed.weights:
-        raise ConfigError(NO_WEIGHTS)
-
     from resdet.commands.predict import predict, sort_words
 
     weights, images, overrides = sort_words(parsed.weights, parsed.images)
+    if not weights:
+        raise ConfigError(NO_WEIGHTS)
     classifiers, images, others = sort_words(parsed.classifier, images)
     overrides += [*others, *tile_overrides(parsed)]
     if parsed.parquet:

@@ -30,8 +30,9 @@ def sort_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], 
     foreign = [word for word in overrides if not word.startswith("eval.")]
     if foreign:
         raise ConfigError(f"predict only accepts overrides of eval, not {foreign[0]}: leave it out.")
-    images = [word for word in first[1:] if is_source(word)]
-    weights = [word for word in first if word not in (*images, *overrides)]
+    values = [word for word in first if word not in overrides]
+    images = [word for word in values[1:] if is_source(word)]
+    weights = [*values[:1], *(word for word in values[1:] if word not in images)]
     unknown = next((word for word in weights[1:] if not zoo.is_known(word)), None)
     if unknown is not None:
         raise ConfigError(

@@ -196,6 +196,14 @@ def test_a_folder_of_a_run_with_other_settings_is_rejected(tmp_path, command, wo
     assert "different weights" in command(*WORDS).stderr
 
 
+def test_a_folder_without_results_takes_other_settings(tmp_path, command):
+    """Corrects a command that failed before its first part."""
+    use(classifier())
+    done = command(*WORDS, "--score", 0.5)
+    assert done.returncode == 2 and "omit --score" in done.stderr
+    assert command(*WORDS).returncode == 0 and len(rows(tmp_path / "out")) == len(NAMES)
+
+
 def test_a_folder_with_other_parquet_files_is_rejected(tmp_path, command):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.parquet").write_bytes(b"")
