@@ -53,6 +53,7 @@ def export(
         check_file(file)
     calibration = open_calibration(to, int8, calibrate, overrides)
     sample = as_image(photograph() if image is None else image)
+    sample.decode()  # refuses a damaged image before the export, which takes long
     model = hub.load(weights)
     if model.exported:
         raise ConfigError(f"{weights} is already an exported file: give the checkpoint that it was exported from.")

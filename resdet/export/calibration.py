@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from resdet import config as configs
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, DataError
 from resdet.images.listing import images_of
 from resdet.tasks import tasks
 
@@ -23,6 +23,8 @@ class Calibration:
         self.experiment = None if Path(name).is_dir() else configs.load(name, *overrides)
 
     def check_fits(self, model: Any) -> None:
+        if self.experiment is None and not self.open():
+            raise DataError(f"--calibrate {self.name} contains no images: give a folder with images, or a config.")
         if self.experiment is not None and self.experiment.task != model.task:
             raise ConfigError(
                 f"--calibrate gives a config of the task {self.experiment.task}, but the model's task is {model.task}: "

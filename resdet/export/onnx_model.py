@@ -10,6 +10,7 @@ import torch
 
 from resdet.errors import WeightsError
 from resdet.export.model import ExportedClassifier, ExportedDetector, model_of
+from resdet.export.runtime import Shared
 from resdet.files.restricted_pickle import reason
 from resdet.optional import required
 
@@ -29,7 +30,7 @@ def load(path: str | Path, providers: Sequence[str] = CPU) -> ExportedClassifier
     return model_of(runtime, fields, str(path))
 
 
-class OnnxRuntime:
+class OnnxRuntime(Shared):
     """A session of onnxruntime."""
 
     name, precision = "onnxruntime", "f32"

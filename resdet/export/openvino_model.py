@@ -12,7 +12,7 @@ import torch
 
 from resdet.errors import ConfigError, WeightsError
 from resdet.export.model import ExportedClassifier, ExportedDetector, model_of
-from resdet.export.runtime import Shapes
+from resdet.export.runtime import Shapes, Shared
 from resdet.files.download import digest
 from resdet.optional import required
 
@@ -38,7 +38,7 @@ def load(
     return model_of(runtime, metadata, str(path))
 
 
-class OpenVINORuntime:
+class OpenVINORuntime(Shared):
     """A model compiled by OpenVINO, with torch's number of threads."""
 
     name = "openvino"

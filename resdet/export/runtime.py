@@ -8,6 +8,13 @@ import numpy as np
 Shapes = dict[str, list[Any]]  # by name; a dynamic size is not an int
 
 
+class Shared:
+    """Deep copies are the object itself: a compiled graph keeps nothing between calls, and cannot be copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Shared":
+        return self
+
+
 class Runtime(Protocol):
     """The graph of a file, ready to run."""
 

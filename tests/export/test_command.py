@@ -78,6 +78,16 @@ def test_a_missing_image_is_reported(small):
         export(str(small), "onnx", image="nowhere.png")
 
 
+def test_damaged_and_missing_images_are_reported_before_the_export(small, tmp_path, monkeypatch):
+    monkeypatch.delattr("resdet.commands.export.to_onnx")
+    (tmp_path / "cut.jpg").write_bytes(cv2.imencode(".jpg", picture(50, 60))[1].tobytes()[:-99])
+    with pytest.raises(Error, match=r"cut.jpg is truncated"):
+        export(str(small), "onnx", image=str(tmp_path / "cut.jpg"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Error, match="empty contains no images: give a folder with images, or a config"):
+        export(str(small), "onnx", int8=True, calibrate=str(tmp_path / "empty"))
+
+
 @pytest.fixture
 def at_once(classifier, monkeypatch):
     """Skips the export by copying the classifier's exported file."""

@@ -1,5 +1,6 @@
 """Tests prediction with exported ONNX files on images of any size, against the original models."""
 
+import copy
 import json
 
 import cv2
@@ -38,6 +39,13 @@ def test_predictions_match_the_checkpoint(mask_rcnn, found):
     assert set(ours.names) <= set(mask_rcnn.model.classes)
     assert len(ours.to_coco(7)) == len(ours)
     assert len(found.predict([image])[0]) == len(mask_rcnn.model.predict([image])[0])
+
+
+def test_a_copy_shares_the_session(classifier):
+    model = onnx_model.load(classifier.path)
+    copied = copy.deepcopy(model)
+    assert copied.runtime is model.runtime and copied is not model
+    assert copied.predict(picture(40, 40)).names == model.predict(picture(40, 40)).names
 
 
 @pytest.mark.parametrize("size", [(50, 40), (40, 50), (300, 200), (200, 900), (1, 1), (3, 700)])
