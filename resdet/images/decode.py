@@ -146,7 +146,7 @@ class RawImage:
     """An array in memory, uint8 [H, W, 3] RGB, with the interface of EncodedImage."""
 
     def __init__(self, pixels: np.ndarray, name: str):
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise DataError(f"{name} is {pixels.dtype} {list(pixels.shape)}: give RGB pixels as uint8 [H, W, 3].")
         self.pixels = pixels
         self.name = name

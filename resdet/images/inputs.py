@@ -122,7 +122,7 @@ def is_glob(path: str | Path) -> bool:
 
 def pixels_of(image: torch.Tensor) -> np.ndarray:
     """[3, H, W], uint8 or float from 0 to 1, RGB -> uint8 [H, W, 3]."""
-    if image.ndim != 3 or image.shape[0] != 3:
+    if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
         raise DataError(f"A tensor of shape {list(image.shape)} is no image: give RGB as [3, H, W] or [B, 3, H, W].")
     if image.is_floating_point():
         if not (image.min() >= 0 and image.max() <= 1):

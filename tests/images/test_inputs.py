@@ -108,6 +108,8 @@ def test_a_video(detector, tmp_path, pixels):
     "inputs, problem",
     [
         (torch.zeros(4, 8, 8, dtype=torch.uint8), "is no image"),
+        (torch.zeros(3, 0, 8), r"shape \[3, 0, 8\] is no image"),
+        (np.zeros((8, 0, 3), np.uint8), r"uint8 \[8, 0, 3\]: give RGB pixels"),
         (torch.full((3, 8, 8), 2.0), "outside 0 to 1"),
         (torch.full((3, 8, 8), float("nan")), "outside 0 to 1"),
         (Image.new("F", (8, 8)), "mode F has no fixed range"),
