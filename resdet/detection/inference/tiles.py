@@ -141,15 +141,19 @@ def groups(order: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
 
 
 def survivors(boxes: np.ndarray, cut: np.ndarray, nms: float) -> np.ndarray:
-    """bool [n]: the boxes [n, 4] of one class, in order of precedence, that are not an object of an earlier one."""
-    corners = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])
-    shared = corners.clip(min=0).prod(2)
+    """bool [n]: the boxes [n, 4] of one class, in order of precedence, that are not an object of an earlier one.
+
+    Compares one box with the later ones at a time, since a large image may have a hundred thousand.
+    """
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    covered = shared > COVERED * np.minimum(areas[:, None], areas)
-    same = np.where(cut[:, None] | cut, covered, shared > nms * (areas[:, None] + areas - shared))
     kept = np.ones(len(boxes), bool)
     for i in range(len(boxes)):
-        kept[i + 1 :] &= ~(kept[i] & same[i, i + 1 :])
+        if kept[i]:
+            later = slice(i + 1, None)
+            corners = np.minimum(boxes[i, 2:], boxes[later, 2:]) - np.maximum(boxes[i, :2], boxes[later, :2])
+            shared = corners.clip(min=0).prod(1)
+            covered = shared > COVERED * np.minimum(areas[i], areas[later])
+            kept[later] &= ~np.where(cut[i] | cut[later], covered, shared > nms * (areas[i] + areas[later] - shared))
     return kept
 
 

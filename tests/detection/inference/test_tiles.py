@@ -1,11 +1,13 @@
 """Tiled detection of painted rectangles: each object is found once, as the tile that contains it whole sees it."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from resdet.detection.inference.choice import choose
 from resdet.detection.inference.config import TTAConfig
-from resdet.detection.inference.tiles import Tile, TiledDetector, cut_by_seam, spans, tiles_of
+from resdet.detection.inference.tiles import Tile, TiledDetector, cut_by_seam, spans, survivors, tiles_of
 from resdet.errors import ConfigError
 from resdet.results.result import Result
 
@@ -134,3 +136,16 @@ def test_borders_of_the_image_are_not_seams():
     assert cuts(70, 80) == [True, True, True, True, False]
     assert cuts(0, 0) == [False, False, True, True, False]
     assert cuts(WIDTH - 100, HEIGHT - 100) == [True, True, False, False, False]
+
+
+def test_merging_needs_little_memory():
+    """Merges 1,000 boxes, all but every third equal to the one before; a number for each pair would take 4 MB."""
+    corners = np.arange(1000, dtype=np.float32)[:, None] // 3 * 10
+    boxes = np.concatenate([corners, corners, corners + 8, corners + 8], 1)
+    tracemalloc.start()
+    try:
+        kept = survivors(boxes, np.zeros(1000, bool), 0.5)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(np.flatnonzero(kept), np.arange(0, 1000, 3))
