@@ -37,10 +37,10 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
 
 
 def default_path(source: str, layout: str) -> Path:
-    """best.pth -> best.torchvision.pth; in the current folder for a published model."""
+    """best.pth -> best.torchvision.pth; in the current folder for a published model, with its version."""
     path = Path(source)
-    folder = path.parent if path.is_file() else Path()
-    return folder / (f"{path.stem}.safetensors" if layout == "safetensors" else f"{path.stem}.{layout}.pth")
+    base = path.with_suffix("") if path.is_file() else Path(path.name)
+    return Path(f"{base}.safetensors" if layout == "safetensors" else f"{base}.{layout}.pth")
 
 
 def check(model: nn.Module, path: Path) -> int:

@@ -89,8 +89,8 @@ def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequ
 
 
 def default_path(weights: Path, ending: str) -> Path:
-    """The checkpoint's path with another suffix; in the current folder for a published model."""
-    return (weights if weights.is_file() else Path(weights.name)).with_suffix(ending)
+    """The checkpoint's path with another suffix; the name and version of a published model, in the current folder."""
+    return weights.with_suffix(ending) if weights.is_file() else Path(f"{weights.name}{ending}")
 
 
 def parse_shape(text: str | None) -> tuple[int, int] | None:

@@ -7,12 +7,14 @@ import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 
 import resdet
+from resdet.commands import convert, export
 from resdet.errors import DownloadError, WeightsError
 from resdet.files import download
 from resdet.weights import detectron2_zoo, zoo
@@ -105,6 +107,14 @@ def test_a_torchvision_model_by_name(published, monkeypatch):
         assert model.classes[0] == "tench"
         assert torch.equal(model.backbone.fc.weight, net.fc.weight)
     assert len(published.asked) == 1
+
+
+def test_default_outputs_have_the_version_of_a_published_model():
+    """Checks that two versions of a model are not written to one file."""
+    name = "torchvision/resnet50.IMAGENET1K_V2"
+    assert export.default_path(Path(name), ".onnx") == Path("resnet50.IMAGENET1K_V2.onnx")
+    assert convert.default_path(name, "timm") == Path("resnet50.IMAGENET1K_V2.timm.pth")
+    assert convert.default_path(__file__, "safetensors") == Path(__file__).with_suffix(".safetensors")
 
 
 def test_a_detectron2_model_by_name(published, tmp_path, monkeypatch):
