@@ -8,7 +8,7 @@ from torchvision.models.detection._utils import BoxCoder
 
 from resdet.ops import boxes as ours
 
-WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+WEIGHTS = (10.0, 8.0, 5.0, 4.0)
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,12 @@ def test_overlaps_of_known_boxes():
     b = torch.tensor([[2.0, 0, 6, 4], [0, 0, 8, 8], [0, 0, 0, 0]])
     torch.testing.assert_close(ours.iou(a, b), torch.tensor([[1 / 3, 1 / 4, 0], [0, 0, 0]]))
     torch.testing.assert_close(ours.coverage(a, b), torch.tensor([[1 / 2, 1, 0], [0, 0, 0]]))
+
+
+def test_boxes_with_swapped_corners_have_no_area():
+    swapped = torch.tensor([[4.0, 0, 0, 2], [0, 2, 4, 0], [4, 2, 0, 0]])
+    assert ours.area(swapped).tolist() == [0, 0, 0]
+    assert ours.iou(swapped, torch.tensor([[0.0, 0, 4, 4]])).flatten().tolist() == [0, 0, 0]
 
 
 def test_overlaps_broadcast_anchors_over_images():

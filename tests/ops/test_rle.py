@@ -38,6 +38,12 @@ def test_long_runs(size, share):
     assert encode(torch.from_numpy(mask[None]), size) == reference(mask[None])
 
 
+def test_a_shrinking_run_may_need_the_most_characters():
+    runs = [1, 10, 1, 25, 1, 1, 1]  # differences from the number two before: 15, 0, -24, 0
+    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs)[:, None]
+    assert encode(torch.from_numpy(mask[None]), mask.shape) == reference(mask[None])
+
+
 @pytest.mark.parametrize("draw", [paste, paste_as_torchvision])
 def test_pasted_parts_encode_like_whole_images(draw):
     """Includes boxes across the border, outside the image, without area and larger than the image."""

@@ -55,6 +55,10 @@ def test_boxes_without_area_sample_one_point():
     assert features.grad.isfinite().all() and boxes.grad.isfinite().all()
 
 
+def test_no_boxes_give_no_features():
+    assert roi_warp(maps().bfloat16(), torch.zeros(2, 0, 4), 1 / 8, 5).shape == (0, 3, 5, 5)
+
+
 def test_coordinates_are_float32_with_bfloat16_features():
     """Uses a position beyond 256, where bfloat16 has no fractions."""
     wide = torch.linspace(0, 1, 600).expand(1, 1, 4, 600)
