@@ -72,3 +72,13 @@ def test_shapes_and_strides(name, strides):
     assert fpn.channels == dict.fromkeys(pyramid, 16)
     for level, feature in pyramid.items():
         assert feature.shape == (1, 16, 128 // fpn.strides[level], 192 // fpn.strides[level])
+
+
+def test_initial_weights_keep_the_variance():
+    """Checks weights of variance 1 / fan-in and biases of 0."""
+    torch.manual_seed(0)
+    fpn = FPN(on_paper("resnet18", 0), 32)
+    for units, fans in ((fpn.lateral, (64, 128, 256, 512)), (fpn.output, [32 * 9] * 4)):
+        for unit, fan in zip(units.values(), fans):
+            assert unit.conv.weight.std().item() == pytest.approx(fan**-0.5, rel=0.1)
+            assert not unit.conv.bias.any()

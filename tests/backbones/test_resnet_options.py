@@ -104,13 +104,15 @@ def test_synchronized_norms_in_one_process_equal_batch_norms():
 
 
 def test_he_initialization():
-    """Checks filters of variance 2 / (k² d) for d filters (the paper's reference [13]), scales of 1 and shifts of 0."""
+    """Checks filters of variance 2 / (k² d) for d filters (the paper's reference [13]), scales of 1, shifts of 0, and a
+    classifier of standard deviation 0.01 with biases of 0."""
     torch.manual_seed(0)
     net = create("resnet18", 10)
     conv = net.conv4_x[1].conv1.conv.weight
     assert conv.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
     assert all((m.weight == 1).all() and not m.bias.any() for m in net.modules() if isinstance(m, nn.BatchNorm2d))
     assert not any(m.bias is not None for m in net.modules() if isinstance(m, nn.Conv2d))
+    assert net.fc.weight.std().item() == pytest.approx(0.01, rel=0.1) and not net.fc.bias.any()
 
 
 @pytest.mark.parametrize(

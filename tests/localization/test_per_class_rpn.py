@@ -96,6 +96,15 @@ def test_outputs_are_in_the_order_of_the_anchors():
         torch.testing.assert_close(center, torch.tensor([column * 32.0, row * 32.0]))
 
 
+def test_initial_weights_are_those_of_the_rpn():
+    """Checks a standard deviation of 0.01 and biases of 0 (Faster R-CNN, section 3.1.3)."""
+    torch.manual_seed(0)
+    rpn = network(classes=100, channels=16)
+    for layer in (rpn.conv, rpn.scores, rpn.boxes):
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)
+        assert not layer.bias.any()
+
+
 def hand_made(logits, deltas=None) -> PerClassOutput:
     """Returns four anchors of 10 × 10 in a row, spaced by 10 pixels."""
     anchors = torch.tensor([[x, 0.0, x + 10, 10] for x in (0.0, 20, 40, 60)])

@@ -60,6 +60,8 @@ class ConvFCHead(nn.Module):
         self.width = widths[-1]
         for unit in cast("Iterable[ConvNorm]", self.convs):
             nn.init.kaiming_normal_(unit.conv.weight, mode="fan_out", nonlinearity="relu")
+            if unit.conv.bias is not None:
+                nn.init.zeros_(unit.conv.bias)
         for layer in cast("Iterable[nn.Linear]", self.linears):
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
