@@ -22,11 +22,16 @@ def test_milestones_are_in_the_unit_of_the_run():
     assert schedule.lr(round(30 * 5004.48)) == pytest.approx(0.01)
 
 
+def test_linear_warmup_is_in_the_unit_of_the_run():
+    schedule = Schedule(ScheduleConfig(warmup=2), 0.1, 1000, 50)
+    assert [schedule.lr(step) for step in (0, 49, 99, 100)] == pytest.approx([0.001, 0.05, 0.1, 0.1])
+
+
 def test_warm_up_lasts_until_the_error_falls():
     """Section 4.2: "0.01 to warm up the training until the training error is below 80%, and then go back to 0.1"."""
     schedule = Schedule(ScheduleConfig(warmup_until_error=0.8, warmup_lr=0.01), 0.1, 64000, 1)
     assert schedule.lr(0) == schedule.lr(399) == 0.01
-    schedule.observe_training_error(0.81)
+    schedule.observe_training_error(0.8)
     assert schedule.lr(400) == 0.01
     schedule.observe_training_error(0.79)
     assert schedule.lr(401) == 0.1
@@ -37,7 +42,7 @@ def test_warm_up_lasts_until_the_error_falls():
 def test_plateau_divides_after_patience():
     schedule = Schedule(ScheduleConfig(name="plateau", patience=2), 0.1, 100, 1)
     seen = []
-    for error in (0.5, 0.4, 0.41, 0.42, 0.39, 0.40, 0.41, 0.42, 0.43):
+    for error in (0.5, 0.4, 0.4, 0.42, 0.39, 0.40, 0.41, 0.42, 0.43):
         schedule.observe_evaluation(error)
         seen.append(schedule.lr(0))
     assert seen == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001, 0.001, 0.0001])
@@ -51,13 +56,16 @@ def test_cosine_and_linear_warmup():
 
 
 def test_loaded_state_continues_the_schedule():
-    first = Schedule(ScheduleConfig(name="plateau", patience=1, warmup_until_error=0.8), 0.1, 100, 1)
+    """Interrupts a plateau after one and a half waits; the lowest error and the waiting continue."""
+    first = Schedule(ScheduleConfig(name="plateau", patience=2, warmup_until_error=0.8), 0.1, 100, 1)
     first.observe_training_error(0.5)
-    for error in (0.5, 0.6, 0.7):
+    for error in (0.5, 0.6, 0.7, 0.8):
         first.observe_evaluation(error)
     second = Schedule(first.config, 0.1, 100, 1)
     second.load_state_dict(first.state_dict())
-    assert second.lr(7) == first.lr(7) == pytest.approx(0.001)
+    assert second.lr(7) == first.lr(7) == pytest.approx(0.01)
+    second.observe_evaluation(0.6)
+    assert second.lr(7) == pytest.approx(0.001)
 
 
 def test_linear_scaling():
