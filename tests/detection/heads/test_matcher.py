@@ -92,6 +92,18 @@ def test_regions_between_the_iou_bounds_are_ignored():
     assert found.positive.tolist() == [[False, False, True]] and found.negative.tolist() == [[False, True, False]]
 
 
+def test_lower_bounds_of_ious_belong_to_their_range_and_upper_bounds_do_not():
+    objects = torch.tensor([[0.0, 0, 10, 10]])
+    candidates = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 2.5]])  # IoUs of 1, 1/2 and 1/4
+    record, every = targets(objects), everything(3, 1)
+    found = match_anchors(candidates, record, every, 0.5, 0.25)
+    assert found.positive.tolist() == [[True, True, False]] and not found.negative.any()
+    found = match_proposals(candidates[None], record, every, 0.5, (0.25, 0.5))
+    assert found.positive.tolist() == [[True, True, False]] and found.negative.tolist() == [[False, False, True]]
+    found = match_proposals(candidates[None], record, every, 0.75, (0.0, 0.5))
+    assert found.positive.tolist() == [[True, False, False]] and found.negative.tolist() == [[False, False, True]]
+
+
 def test_boxes_in_a_crowd_are_ignored_and_crowds_match_no_box():
     """The crowd is the left half; a box is in it if more than half of the box's area is."""
     objects = torch.tensor([[0.0, 0, 50, 100], [60, 60, 80, 80]])

@@ -167,6 +167,16 @@ def test_only_anchors_in_the_image_are_sampled(drawn, inside_only):
         assert high[:, 0].max() <= width and high[:, 1].max() <= height
 
 
+@pytest.mark.parametrize(
+    "inside_only, usable", [(False, [True, True, True, True, False]), (True, [False, True, True, False, False])]
+)
+def test_borders_belong_to_the_image(inside_only, usable):
+    """Places anchors around both corners of an image, and the same ones in an unreadable image of no size."""
+    sides = [[-8.0, -8, 8, 8], [0, 0, 16, 16], [84, 44, 100, 60], [92, 52, 108, 68], [94, 52, 110, 68]]
+    found = make(inside_only=inside_only).usable(torch.tensor(sides), torch.tensor([[60.0, 100], [0, 0]]))
+    assert found.tolist() == [usable, [False] * 5]
+
+
 def test_several_convolutions():
     rpn = RPN(RPNConfig(convs=2, channels=5), CHANNELS, STRIDES, [[32, 64]] * 5)
     output = rpn(maps(), IMAGE)
