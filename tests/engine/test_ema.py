@@ -40,3 +40,12 @@ def test_loaded_state_continues_the_average():
         average.update(model)
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()):
         assert torch.equal(a, b)
+
+
+def test_the_first_update_after_a_state_without_updates_copies_the_weights():
+    model = net()
+    resumed = ModelEMA(net(), 0.9)
+    resumed.load_state(ModelEMA(net(), 0.9).state_dict())
+    resumed.update(model)
+    for a, b in zip(model.state_dict().values(), resumed.module.state_dict().values()):
+        assert torch.equal(a, b)

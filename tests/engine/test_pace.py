@@ -48,6 +48,12 @@ def test_position_counts_steps_without_a_budget():
     assert pace.done and seen == [(float(k), k % 4 == 0) for k in range(1, 11)]
 
 
+def test_the_speed_is_fitted_early_and_at_logged_steps():
+    limited, free = Pace(1000, 1000, minutes=1), Pace(1000, 1000)
+    assert [step for step in range(1, 61) if limited.fits_after(step, 15)] == [5, 10, 20, 30, 45, 60]
+    assert not any(free.fits_after(step, 15) for step in range(1, 61))
+
+
 @pytest.mark.parametrize("total", [100, 4000, 90_000])
 @pytest.mark.parametrize("seconds", [0.05, 0.5, 3.0])
 def test_time_budget_is_kept_at_any_length_and_speed(total, seconds):
@@ -111,6 +117,10 @@ def test_time_before_a_resume_counts():
     other = Pace(1000, 1000)  # resumed without a budget
     other.load_state_dict(state)
     assert other.speed == 1 and other.remaining == round(1000 - first.position)
+    limited = Pace(1000, 1000, minutes=10, clock=later)  # resumed with a budget, after a run without one
+    limited.load_state_dict(other.state_dict())
+    assert (limited.position, limited.speed) == (first.position, 1)
+    assert limited.fitted(1.0) == pytest.approx((1000 - first.position) / 600)
 
 
 def test_trainer_scales_the_schedule_to_the_time_budget(tmp_path):
