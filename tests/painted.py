@@ -40,6 +40,15 @@ class Painted:
         return self.things[i : i + 1].copy()
 
 
+class Ramp(Painted):
+    """Images whose colors encode the position: red is 2x and green 2y, in an image of 100×80."""
+
+    def __init__(self):
+        super().__init__([[20, 30, 60, 70]], [1], (100, 80))
+        y, x = np.mgrid[:80, :100] + 0.5
+        self.pixels = [np.stack([2 * x, 2 * y, np.zeros_like(x)], 2).astype(np.uint8)]
+
+
 def paint(box, label, size, rng):
     y, x = np.mgrid[: size[1], : size[0]]
     pattern = (x // 3) % 2 if label == 0 else (x // 3 + y // 3) % 2

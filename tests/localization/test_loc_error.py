@@ -84,6 +84,8 @@ def test_a_submission_is_evaluated_from_files(root, tmp_path):
     devkit = shape_loc.SYNSETS[::-1]
     loc_error.write_localization(tmp_path / "sub.txt", labels, boxes, source.classes, devkit)
     assert loc_error.evaluate_loc(root, tmp_path / "sub.txt")["loc_error"] == 0
+    _, (found_labels, found_boxes) = loc_error.read_files(root, tmp_path / "sub.txt")
+    assert (found_labels == labels).all() and (found_boxes == boxes).all()
 
     first = (tmp_path / "sub.txt").read_text().splitlines()[0].split()
     x1, y1, x2, y2 = source.boxes(0)[0].astype(int).tolist()

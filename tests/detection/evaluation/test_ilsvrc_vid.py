@@ -164,6 +164,8 @@ def test_motion_is_computed_from_tracks():
     assert (metrics["mAP_slow"], metrics["mAP_medium"], metrics["mAP_fast"]) == (1.0, None, 1.0)
     read = ilsvrc_vid.ground_truth.read(truth)
     assert ilsvrc_vid.motion_of(read) == pytest.approx([1 / 3, 1, 1 / 3, 1])
+    read["images"].reverse()  # in any order
+    assert ilsvrc_vid.motion_of(read) == pytest.approx([1 / 3, 1, 1 / 3, 1])
 
 
 def test_groups_are_none_without_tracks():

@@ -3,27 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from painted import Painted
+from painted import Painted, Ramp
 
 from resdet.data.loader import Notes
 from resdet.errors import ConfigError, DataError
 from resdet.images.decode import RawImage
 from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
-from resdet.localization.data.crops import Crop, CropLoader, CropSamples, clip_boxes, collate_crops
+from resdet.localization.data.crops import Crop, CropLoader, CropSamples, clip_boxes, collate_crops, random_window
 
 
-def config(size=32, short=(32, 64), flip=0.5, **options) -> LocalizationConfig:
-    augment = LocAugmentConfig(short=short, flip=flip, pca_color=0.0)
+def config(size=32, short=(32, 64), flip=0.5, pca_color=0.0, **options) -> LocalizationConfig:
+    augment = LocAugmentConfig(short=short, flip=flip, pca_color=pca_color)
     return LocalizationConfig(size=size, short=80, augment=augment, workers=0, **options)
-
-
-class Ramp(Painted):
-    """Images whose colors encode the position: red is 2x and green 2y, in an image of 100×80."""
-
-    def __init__(self):
-        super().__init__([[20, 30, 60, 70]], [1], (100, 80))
-        y, x = np.mgrid[:80, :100] + 0.5
-        self.pixels = [np.stack([2 * x, 2 * y, np.zeros_like(x)], 2).astype(np.uint8)]
 
 
 @pytest.mark.parametrize("halved", [False, True])
@@ -51,15 +42,48 @@ def test_boxes_match_the_pixels(halved):
     assert 3 < mirrored < 17
 
 
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_all_or_none_are_mirrored(flip):
+    samples = CropSamples(Ramp(), config(flip=flip), seed=0)
+    for position in range(10):
+        pixels = samples[position, 0].pixels
+        assert (pixels[0, 0, 0] > pixels[0, -1, 0]) == (flip == 1)
+
+
+def test_colors_are_shifted():
+    plain, shifted = (CropSamples(Ramp(), config(pca_color=std), seed=0)[0, 0].pixels for std in (0.0, 0.5))
+    shift = (shifted.astype(int) - plain)[8:-8, 8:-8, :2]  # blue is 0, and dark borders may become 0
+    assert shift.any() and (shift == shift[0, 0]).all()
+
+
+def test_windows_reach_both_scales_and_all_borders():
+    """Crops 32 pixels at a short side of 32 or 33 from an image of 40×32."""
+    augment = config(short=(32, 33)).augment
+    windows = np.array([random_window((40, 32), np.random.default_rng(seed), 32, augment) for seed in range(300)])
+    corners, sides = windows[:, :2], windows[:, 2:]
+    assert np.unique(sides[:, 1]).tolist() == pytest.approx([32 * 32 / 33, 32])
+    assert corners.min(0).tolist() == [0, 0] and (corners + sides).max(0).tolist() == pytest.approx([40, 32])
+    assert corners[sides[:, 1] == 32, 0].max() == 8 and corners[sides[:, 1] < 32, 1].max() == pytest.approx(32 / 33)
+
+
 def test_clipped_boxes_outside_the_crop():
     boxes = np.array([[-10, 0, 30, 10], [-31, 0, 1, 10], [40, 0, 50, 10], [0, 0, 5, 5]], np.float64)
     clipped, crowd = clip_boxes(boxes, 32)
     assert clipped.tolist() == [[0, 0, 30, 10], [0, 0, 1, 10], [0, 0, 5, 5]] and crowd.tolist() == [False, True, False]
 
 
+def test_a_quarter_of_an_object_is_enough():
+    boxes = np.array([[20, -24, 28, 8], [20, -25, 28, 8], [10, 24, 18, 56], [10, 24, 18, 57]], np.float64)
+    clipped, crowd = clip_boxes(boxes, 32)
+    assert clipped[:, 1::2].tolist() == [[0, 8], [0, 8], [24, 32], [24, 32]]
+    assert crowd.tolist() == [False, True, False, True]
+    clipped, crowd = clip_boxes(boxes[2:], (16, 40, 16, 40))
+    assert clipped.tolist() == [[10, 24, 16, 40]] * 2 and not crowd.any()
+
+
 def test_batches():
     """Checks that padding has the image's label, an unreadable image has size 0, and the largest objects are kept."""
-    many = np.stack([[0, 0, side, side] for side in range(1, 13)]).astype(np.float32)
+    many = np.stack([[20 - side, 20 - side, 20, 20] for side in range(1, 13)]).astype(np.float32)
     pixels, none = np.full((32, 32, 3), 7, np.uint8), np.zeros((0, 4), np.float32)
     crops = [
         Crop(pixels, many, np.arange(12) == 11, 3, 50),
@@ -71,7 +95,7 @@ def test_batches():
     assert batch.targets.labels.tolist() == [[3] * 10, [4] * 10, [5] * 10]
     assert batch.targets.valid.sum(1).tolist() == [10, 0, 0]
     assert (
-        batch.targets.boxes[0, :, 2].tolist() == list(range(12, 2, -1))
+        batch.targets.boxes[0, :, 0].tolist() == list(range(8, 18))
         and batch.targets.crowd[0].tolist() == [True] + [False] * 9
     )
     assert batch.images.sizes.tolist() == [[32, 32], [32, 32], [0, 0]] and (batch.images.pixels[:2] == 7).all()

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from painted import Painted
+from painted import Painted, Ramp
 
 from resdet.data.loader import Notes
 from resdet.errors import DataError
@@ -14,15 +14,14 @@ from resdet.localization.data.proposals import ProposalFiles, key_of
 from resdet.localization.data.regions import RegionLoader, RegionSamples
 
 
-def data(**options) -> LocalizationConfig:
-    return LocalizationConfig(
-        size=32, short=40, augment=LocAugmentConfig(short=(40, 48), pca_color=0.0), workers=0, **options
-    )
+def data(flip=0.5, pca_color=0.0) -> LocalizationConfig:
+    augment = LocAugmentConfig(short=(40, 48), flip=flip, pca_color=pca_color)
+    return LocalizationConfig(size=32, short=40, augment=augment, workers=0)
 
 
 @pytest.fixture
 def source():
-    return Painted([[8, 8, 40, 40], [4, 10, 24, 30], [0, 0, 30, 20]], [0, 1, 0])
+    return Painted([[8, 8, 40, 40], [4, 10, 24, 30], [0, 0, 30, 20]], [0, 1, 0], (48, 40))
 
 
 @pytest.fixture
@@ -66,9 +65,9 @@ def test_the_cache_key_depends_on_weights_settings_and_data(source):
     assert key_of({"a": torch.ones(2, 3)}, ["dense"], source) == keys[0]
 
 
-def samples(source, files, **options):
+def samples(source, files, augment=None, **options):
     settings = {"context": 0, "positive_iou": 0.5, "positives": 0.5, "seed": 0} | options
-    return RegionSamples(source, files, data(), **settings)
+    return RegionSamples(source, files, data(**augment or {}), **settings)
 
 
 def test_half_of_the_regions_are_positive(source, files):
@@ -99,6 +98,31 @@ def test_box_and_object_are_mirrored_with_the_pixels(source, files):
             vivid = np.ptp(region.pixels[4:-4, 4:-4].astype(int), axis=2).mean()
             assert vivid > 80  # red and blue on gray ground
     assert found == {4.0, 48 - 24.0}
+
+
+@pytest.fixture
+def ramp(tmp_path):
+    """Returns an image whose colors encode the position, and its object as the only proposal."""
+    source, files = Ramp(), ProposalFiles(tmp_path / "ramp", 1, 1)
+    files.write(0, source.boxes(0))
+    return source, files
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_a_region_shows_its_box_in_the_order_of_the_pixels(ramp, flip):
+    columns = 2 * (20 + 40 * (np.arange(32) + 0.5) / 32)
+    rows = 2 * (30 + 40 * (np.arange(32) + 0.5) / 32)
+    for position in range(5):
+        region = samples(*ramp, {"flip": flip})[position, 0]
+        np.testing.assert_allclose(region.pixels[16, :, 0], columns[::-1] if flip else columns, atol=2)
+        np.testing.assert_allclose(region.pixels[:, 16, 1], rows, atol=2)
+        assert region.box.tolist() == region.object.tolist() == ([40, 30, 80, 70] if flip else [20, 30, 60, 70])
+
+
+def test_colors_are_shifted(ramp):
+    plain, shifted = (samples(*ramp, {"pca_color": std})[0, 0].pixels[..., :2] for std in (0.0, 0.2))
+    shift = shifted.astype(int) - plain
+    assert shift.any() and (shift == shift[0, 0]).all()
 
 
 def test_boxes_annotated_at_another_size(source, files, tmp_path):
