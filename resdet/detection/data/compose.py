@@ -36,7 +36,7 @@ def mosaic(scenes: list[Scene], rng: np.random.Generator) -> Scene:
 
 
 def _cover(scene: Scene, width: int, height: int, right: int, below: int) -> Scene:
-    """Resizes the scene to cover width × height, and crops it at the right (left if `right`) and bottom (top)."""
+    """Resizes the scene to cover width × height, and crops it at the left (right if `right`) and top (bottom)."""
     scale = max(width / scene.size[0], height / scene.size[1])
     sides = [min(side, math.ceil(kept / scale)) for side, kept in zip(scene.size, (width, height))]
     x, y = (0 if first else side - kept for first, side, kept in zip((right, below), scene.size, sides))

@@ -49,6 +49,21 @@ def test_a_mosaic_shows_each_image_once_without_gaps(rng):
     assert len(set(corners)) > 20
 
 
+@pytest.mark.parametrize("size", [(200, 50), (50, 200)])
+def test_the_images_of_a_mosaic_are_cropped_at_the_outer_sides(rng, size):
+    """Colors encode the position, so that the inner corners of four images meet at the center."""
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    none = np.zeros((0, 4), np.float32), np.zeros(0, int), np.zeros(0, bool), []
+    scenes = [Scene(np.stack([x, y, np.full_like(x, n)], 2).astype(np.uint8), *none) for n in range(4)]
+    for _ in range(10):
+        pixels = mosaic(scenes, rng).pixels.astype(int)
+        x, y = (pixels[0, :, 2] == 0).sum(), (pixels[:, 0, 2] == 0).sum()
+        inner = pixels[y - 1 : y + 1, x - 1 : x + 1].reshape(4, 3)
+        wanted = [[width - 1, height - 1, 0], [0, height - 1, 1], [width - 1, 0, 2], [0, 0, 3]]
+        np.testing.assert_allclose(inner, wanted, atol=4)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (20_000, 10)])
 def test_mosaics_of_the_smallest_and_the_longest_images(fakes, rng, size):
     made = mosaic([fakes.scene(rng, *size, labels=()), *(fakes.scene(rng) for _ in range(3))], rng)

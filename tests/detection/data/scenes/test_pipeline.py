@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from resdet.detection.data import transforms
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.geometry import read_scene, resize_short
 from resdet.detection.data.transforms import TrainScene
@@ -61,8 +62,7 @@ def test_sides_are_those_of_the_config(source):
     }
     assert shorts() == {100}
     assert shorts(min_size=[50, 75, 100]) == {50, 75, 100}
-    ranged = shorts(min_size=[50, 100], min_size_sampling="range")
-    assert len(ranged) > 25 and min(ranged) >= 50 and max(ranged) <= 100
+    assert shorts(min_size=[50, 53], min_size_sampling="range") == {50, 51, 52, 53}
 
 
 def test_flip_has_its_probability(source):
@@ -74,6 +74,24 @@ def test_flip_has_its_probability(source):
     assert 60 < sum(flipped) < 120
     unchanged = TrainScene(config(flip=0.0))(source, 0, np.random.default_rng(0))
     np.testing.assert_array_equal(unchanged.pixels, plain)
+
+
+@pytest.mark.parametrize(
+    "key, function", [("crop", "random_crop"), ("mosaic", "mosaic"), ("copy_paste", "copy_paste"), ("flip", "flip")]
+)
+def test_augmentations_have_their_probabilities(source, monkeypatch, key, function):
+    calls = []
+
+    def count(scene, *_):
+        calls.append(key)
+        return scene[0] if key == "mosaic" else scene
+
+    monkeypatch.setattr(transforms, function, count)
+    for probability, low, high in ((0.0, 0, 0), (0.25, 3, 18), (1.0, 40, 40)):
+        calls.clear()
+        for seed in range(40):
+            TrainScene(config(**{"flip": 0.0, key: probability}))(source, 0, np.random.default_rng(seed))
+        assert low <= len(calls) <= high
 
 
 def test_color_shifts_the_whole_image(source):
