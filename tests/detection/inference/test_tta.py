@@ -160,6 +160,19 @@ def test_the_final_nms_threshold_can_be_set():
     assert len(result_of(tiny.make("fpn", False), nms=0.9)) > len(result_of(tiny.make("fpn", False), nms=0.1))
 
 
+def test_thresholds_come_from_the_settings_or_the_first_detector():
+    """With refinement, the threshold of the NMS is appendix B's 0.3; limits are the largest of all detectors."""
+    keys = ["score=0.1", "nms=0.4", "candidates=300", "detections=200"]
+    nets = [tiny.make("fpn", False, *(f"model.box.{key}" for key in keys)), tiny.make("c4", False)]
+    config = nets[1].roi_heads.config
+    plain = EnsembleDetector(nets)
+    assert (plain.min_score, plain.nms) == (0.1, 0.4)
+    assert (plain.max_candidates, plain.max_detections) == (config.candidates, 200)
+    assert EnsembleDetector(nets, TTAConfig(refine=True)).nms == 0.3
+    given = EnsembleDetector(nets, TTAConfig(refine=True, score=0.0, nms=0.6))
+    assert (given.min_score, given.nms) == (0.0, 0.6)
+
+
 def test_masks_are_means_over_the_models_with_masks():
     """The mean has the finest resolution: masks of C4 are 14 x 14 or smaller, those of FPN 28 x 28."""
     nets = [tiny.make("c4").eval(), tiny.make("dc5", False).eval(), tiny.make("fpn").eval()]
