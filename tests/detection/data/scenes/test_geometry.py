@@ -64,6 +64,7 @@ def test_resize_short_limits_the_long_side(fakes, rng, size, wanted):
 def test_shrinking_keeps_images_that_fit(fakes, rng):
     scene = fakes.scene(rng)
     assert shrink_to_fit(scene, 120, 160) is scene
+    assert shrink_to_fit(scene, 130, 170) is scene
     assert shrink_to_fit(scene, 110, 160).size == (147, 110)
     assert shrink_to_fit(scene, 120, 140).size == (140, 105)
 
@@ -75,6 +76,12 @@ def test_a_window_cuts_boxes_to_the_visible_part(fakes, rng, kind, box):
         cut = window(fakes.scene(rng, kind=kind), *box)
         assert cut.size == box[2:]
         fakes.assert_truthful(cut, iou=0.9)
+
+
+@pytest.mark.parametrize("corner", [(-40, 0), (-50, 10), (160, 0), (170, 10), (0, -40), (10, -50), (0, 120), (10, 130)])
+def test_a_window_beside_the_image_is_black(fakes, rng, corner):
+    cut = window(fakes.scene(rng), *corner, 40, 40)
+    assert cut.size == (40, 40) and not cut.pixels.any() and len(cut) == 0
 
 
 def test_objects_outside_the_window_are_dropped(fakes, rng):
