@@ -1,5 +1,8 @@
 """Tests CIFAR's augmentation on the device against crops computed one by one."""
 
+from collections import Counter
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +46,24 @@ def test_crops_are_windows_of_the_padded_image(data):
             assert match and label == data.labels[index]
             seen.update(match[:1])
     assert len(seen) > 30  # of the 50 possible ones
+
+
+def test_crops_and_flips_are_uniform(data):
+    """Counts the corner and the direction of 4000 crops: 80 of each of the 50 kinds, ± 9."""
+    training = OnDeviceTraining(data, batch=20, seed=0, pad=2, flip=True)
+    counts = Counter()
+    for step in range(200):
+        rows, columns = np.split(training.sample(step)[:, 1:], 2, 1)
+        assert (np.diff(rows) == 1).all() and (abs(np.diff(columns)) == 1).all()
+        counts.update(zip(rows[:, 0].tolist(), columns.min(1).tolist(), (columns[:, 0] > columns[:, 1]).tolist()))
+    assert set(counts) == {(y, x, flip) for y in range(5) for x in range(5) for flip in (False, True)}
+    assert 40 < min(counts.values()) and max(counts.values()) < 120
+
+
+def test_a_stream_goes_on_after_an_upload(data):
+    training = OnDeviceTraining(data, 8, seed=1, pad=2, flip=True)
+    for step, batch in enumerate(islice(training.batches(0), 98, 102), 98):
+        torch.testing.assert_close(batch[:3], next(training.batches(step))[:3])
 
 
 def test_two_processes_split_the_batch(data):

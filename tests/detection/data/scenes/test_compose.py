@@ -89,8 +89,9 @@ def test_covered_parts_are_cut_off_and_hidden_objects_dropped(fakes, rng):
     scene = scene_of(fakes, below, [0, 1, 0])
     cover = Polygons([np.array([[0, 0], [60, 0], [60, 100], [30, 100], [30, 75], [0, 75.0]])])
     other = scene_of(fakes, [cover], [2])
-    rng = SureThing()
-    made = copy_paste(scene, other, rng)
+    before = scene.pixels.copy()
+    made = copy_paste(scene, other, SureThing())
+    np.testing.assert_array_equal(scene.pixels, before)
     assert made.labels.tolist() == [1, 0, 2]
     np.testing.assert_allclose(made.boxes, [[60, 50, 70, 70], [0, 80, 10, 90], [0, 0, 60, 100]])
     assert isinstance(made.segments[0], Bitmap) and made.segments[0].bitmap(100, 100).sum() == 200
@@ -108,8 +109,28 @@ class SureThing:
         return 0
 
 
+@pytest.mark.parametrize("limit, corner", [(min, (0, 0)), (max, (60, 70))])
+def test_a_smaller_image_is_pasted_anywhere_inside(fakes, limit, corner):
+    rng = SureThing()
+    rng.integers = lambda low, high, endpoint: limit(low, high)
+    other = scene_of(fakes, [square(0, 0, 30)], [1], 40, 30)
+    made = copy_paste(scene_of(fakes, [], []), other, rng)
+    np.testing.assert_allclose(made.boxes, [[*corner, corner[0] + 30, corner[1] + 30]])
+    fakes.assert_truthful(made)
+
+
+@pytest.mark.parametrize("limit, corner", [(min, (60, 65)), (max, (80, 75))])
+def test_any_part_of_a_larger_image_is_pasted(fakes, limit, corner):
+    rng = SureThing()
+    rng.integers = lambda low, high, endpoint: limit(low, high)
+    other = scene_of(fakes, [square(80, 75, 20)], [1], 120, 110)
+    made = copy_paste(scene_of(fakes, [], []), other, rng)
+    np.testing.assert_allclose(made.boxes, [[*corner, corner[0] + 20, corner[1] + 20]])
+
+
 def test_crowds_and_objects_without_a_segment_are_not_pasted(fakes):
-    other = scene_of(fakes, [square(0, 0, 50), square(50, 50, 50), square(0, 50, 20)], [2, 2, 2], crowd=[0, 1, 0])
+    cover = Polygons([np.array([[0, 0], [50, 0], [50, 60], [0, 60.0]])])
+    other = scene_of(fakes, [cover, square(50, 50, 50), square(0, 50, 20)], [2, 2, 2], crowd=[0, 1, 0])
     other.segments[2] = None
     scene = scene_of(fakes, [square(10, 10, 20), square(40, 40, 20)], [0, 1], crowd=[1, 0])
     scene.segments = [None, None]
