@@ -20,6 +20,12 @@ def test_the_usual_limits_give_nine_shapes():
     assert proportions == sorted(proportions)
 
 
+def test_the_shapes_of_long_images():
+    """Has the proportions 1, 7:6, 4:3, 3:2, 16:9, 7:3, 3, 4, 6 and the limit, each rounded up to a multiple of 32."""
+    long = [480, 576, 640, 736, 864, 1120, 1440, 1920, 2880, 3008]
+    assert buckets(480, 3000) == [(side, 480) for side in reversed(long)] + [(480, side) for side in long[1:]]
+
+
 def test_a_square_needs_one_shape():
     assert buckets(1024, 1024) == [(1024, 1024)]
     assert buckets(500, 500) == [(512, 512)]

@@ -37,6 +37,10 @@ def test_class_aware(presence, negatives):
     np.testing.assert_allclose(found[~empty], 50 * (1 - negatives) * chance[~empty])
 
 
+def test_one_class_and_one_image_without_objects():
+    np.testing.assert_allclose(class_aware(np.array([0, 1]), np.array([0, 0]), 3, 0.3), [1.05, 1.05, 0.9])
+
+
 def test_no_negatives_and_no_objects():
     np.testing.assert_allclose(class_aware(np.array([0, 1, 1]), np.array([0, 0, 1]), 2, 0.5), [0.5, 1.5])
     none = np.zeros(0, np.int64)
