@@ -43,9 +43,9 @@ def test_metrics_match_a_computation_over_all_images():
     assert figures.error == pytest.approx(1 - (ranked[:, 0] == labels).float().mean().item())
     assert figures.top5_error == pytest.approx(1 - (ranked[:, :5] == labels[:, None]).any(1).float().mean().item())
     assert figures.loss == pytest.approx(nn.functional.nll_loss(scores.log(), labels).item(), rel=1e-5)
-    hits = ranked[:, 0] == labels
-    for number, (images, first, _) in enumerate(figures.per_class.tolist()):
-        assert (images, first) == ((labels == number).sum(), hits[labels == number].sum())
+    hits = (ranked == labels[:, None]).cumsum(1)[:, [0, 4]]
+    for number, counts in enumerate(figures.per_class.tolist()):
+        assert counts == [(labels == number).sum(), *hits[labels == number].sum(0)]
 
 
 def test_unknown_labels_are_ignored_and_ties_go_to_the_smaller_class():
@@ -72,6 +72,13 @@ def test_the_table_lists_the_worst_class_first():
     table = per_class_table(tally(scores, torch.tensor([0, 1, 2, 2])), ["x", "y", "z"])
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["z", "x", "y"]
     assert "| z | 2 | 100.00 |" in table
+
+
+def test_the_table_has_both_errors():
+    """The image's class has the ranks 7, 3 and 1."""
+    scores = torch.tensor([[7.0, 6, 5, 4, 3, 2, 1], [6, 7, 4, 3, 2, 1, 5], [1, 2, 3, 4, 5, 6, 7]]) / 28
+    table = per_class_table(tally(scores, torch.full((3,), 6)), list("abcdefg"))
+    assert table.splitlines()[2] == "| g | 3 | 66.67 | 33.33 |"
 
 
 def classifier(seed=0, size=32, short=36):

@@ -77,6 +77,23 @@ def test_keypoints_outside_a_crop_are_invisible(rng):
     assert visible.any() and not visible.all()
 
 
+def test_points_on_the_borders_are_inside():
+    points = np.array([[[0, 0, 2], [10, 5, 1], [10.5, 5, 2], [10, 5.5, 2], [-0.5, 0, 2], [0, -0.5, 2]]], np.float32)
+    moved = Keypoints(points, np.arange(6)).moved((1, 1), (0, 0), (10, 5)).points
+    assert moved.tolist() == [[[0, 0, 2], [10, 5, 1], *[[0, 0, 0]] * 4]]
+
+
+def test_visible_points_under_a_cover_become_hidden():
+    """Covers three pixels of 4×4; the last point lies on the corner of the image."""
+    points = np.array([[[2.5, 1.5, 2], [2.5, 1.5, 1], [0, 0, 0], [1.5, 2.5, 2], [4, 4, 2]]], np.float32)
+    cover = np.zeros((4, 4), bool)
+    cover[[1, 0, 3], [2, 0, 3]] = True
+    keypoints = Keypoints(points, np.arange(5))
+    hidden = keypoints.without(cover)
+    assert hidden.points[0, :, 2].tolist() == [1, 1, 0, 2, 1] and (hidden.points[..., :2] == points[..., :2]).all()
+    assert keypoints.points[0, :, 2].tolist() == [2, 1, 0, 2, 2]
+
+
 def test_random_crops_jitter_and_mosaics(rng):
     for _ in range(15):
         assert_truthful(random_crop(scene(rng), rng, (0.4, 0.9)))
