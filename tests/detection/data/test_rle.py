@@ -75,5 +75,19 @@ def test_forms_of_counts(form):
     assert problems == [None] and runs.tolist() == decoded(counts) and starts.tolist() == [0, len(runs)]
 
 
+def test_more_masks_than_a_chunk(monkeypatch):
+    monkeypatch.setattr(rle, "CHUNK", 7)
+    counts, pixels = texts(30), np.full(30, HEIGHT * WIDTH)
+    assert rle.all_fit(counts, pixels)
+    masks = [{"size": [HEIGHT, WIDTH], "counts": text} for text in counts]
+    for place in (0, 6, 7, 29):
+        spoilt = [*counts[:place], counts[place] + b"1", *counts[place + 1 :]]
+        assert not rle.all_fit(spoilt, pixels)
+        masks[place]["counts"] = spoilt[place]
+        problems = rle.problems_of(masks, [(HEIGHT, WIDTH)] * 30)
+        assert problems == [rle.DAMAGED if number == place else None for number in range(30)]
+        masks[place]["counts"] = counts[place]
+
+
 def test_a_long_number_does_not_fit():
     assert not rle.all_fit([b"o" * 10**6 + b"0"], np.array([20]))
