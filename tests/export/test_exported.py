@@ -41,7 +41,7 @@ def test_predictions_match_the_checkpoint(mask_rcnn, found):
     assert len(found.predict([image])[0]) == len(mask_rcnn.model.predict([image])[0])
 
 
-def test_a_copy_shares_the_session(classifier):
+def test_a_copy_shares_the_runtime(classifier):
     model = onnx_model.load(classifier.path)
     copied = copy.deepcopy(model)
     assert copied.runtime is model.runtime and copied is not model
