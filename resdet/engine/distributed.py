@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +16,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from resdet.engine.rendezvous import meet
-from resdet.errors import ConfigError, Error, require
+from resdet.errors import Error, require
 
 T = TypeVar("T")
 
 
 TIMEOUT = 1800.0  # seconds that a process waits for another one
+DEVICES = r"cpu|cuda(:\d+)?"
 BACKENDS = ("gloo", "Gloo", "NCCL", "ProcessGroup")  # one of them is in each message of a failed collective
 
 
@@ -74,10 +76,8 @@ def choose_device(device: str, local_rank: int = 0, key: str = "train.device") -
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"{key} is {device!r}: give auto, cpu, cuda or cuda:N.") from None
+    require(bool(re.fullmatch(DEVICES, device)), key, device, "give auto, cpu, cuda or cuda:N")
+    chosen = torch.device(device)
     if chosen.type != "cuda":
         return chosen
     require(torch.cuda.is_available(), key, device, "torch has no usable GPU on this machine; give auto or cpu")

@@ -156,7 +156,12 @@ def test_synchronized_norms_weight_every_pixel_equally(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "device, sentence", [("gpu", "'gpu': give auto, cpu, cuda or cuda:N"), ("cuda", "'cuda': .*no usable GPU")]
+    "device, sentence",
+    [
+        ("gpu", "'gpu': give auto, cpu, cuda or cuda:N"),
+        ("mps", "'mps': give auto, cpu, cuda or cuda:N"),
+        ("cuda", "'cuda': .*no usable GPU"),
+    ],
 )
 def test_unavailable_device_is_an_error(device, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
