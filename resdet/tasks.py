@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from resdet import config
 from resdet.config.experiment import Experiment, experiments
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -194,3 +195,14 @@ tasks: Registry[Task] = Registry(
         "localization_rcnn": "resdet.localization.task:rcnn_task",
     },
 )
+
+
+def refuse_model_settings(before: Experiment, after: Experiment, overrides: Sequence[str], path: str) -> None:
+    """Refuses overrides of what a checkpoint determines: the model, and the size of its images."""
+    named = {word.partition("=")[0] for word in overrides} & tasks[before.task].image_keys
+    for key, (old, new) in config.differences(config.to_dict(before), config.to_dict(after)).items():
+        if key.startswith("model.") or key in named:
+            raise ConfigError(
+                f"{key} is {old} in {path}, and {new} would have no effect on its evaluation: leave it out; keys of "
+                "eval change a test (docs/config.md)."
+            )

@@ -16,11 +16,11 @@ from torch import nn
 import resdet
 from resdet import config, hub, weights
 from resdet.cli import main
-from resdet.commands import convert, evaluate, export, predict
+from resdet.commands import convert, export, predict
 from resdet.errors import ConfigError
 from resdet.localization import task
 from resdet.model import Prepared
-from resdet.tasks import tasks
+from resdet.tasks import refuse_model_settings, tasks
 
 
 def refusal(words, capsys) -> str:
@@ -157,7 +157,7 @@ def test_evaluate_refuses_settings_of_the_model(kind, word, told):
     before = config.load(*MODELS[kind])
     after = config.from_dict(config.to_dict(before), "net.pth", (word,))
     with pytest.raises(ConfigError, match=re.escape(told)) if told else nullcontext():
-        evaluate.refuse_model_settings(before, after, [word], "net.pth")
+        refuse_model_settings(before, after, [word], "net.pth")
 
 
 def test_evaluate_refuses_another_crop_before_it_opens_data(tmp_path, capsys):

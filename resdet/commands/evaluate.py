@@ -10,7 +10,7 @@ from resdet.engine import distributed
 from resdet.errors import ConfigError
 from resdet.fast import Compile, accelerate
 from resdet.system import keep_freed_memory
-from resdet.tasks import EvaluateOptions, tasks
+from resdet.tasks import EvaluateOptions, refuse_model_settings, tasks
 
 
 def evaluate(
@@ -45,17 +45,6 @@ def evaluate(
     options = EvaluateOptions(per_class, json_path, submission, save, nets)
     with memory_remedy("The evaluation", EVALUATION_REMEDY):
         return task.evaluate(models, weights, experiment, options)
-
-
-def refuse_model_settings(before: Experiment, after: Experiment, overrides: Sequence[str], path: str) -> None:
-    """Refuses overrides of what a checkpoint determines: the model, and the size of its images."""
-    named = {word.partition("=")[0] for word in overrides} & tasks[before.task].image_keys
-    for key, (old, new) in config.differences(config.to_dict(before), config.to_dict(after)).items():
-        if key.startswith("model.") or key in named:
-            raise ConfigError(
-                f"{key} is {old} in {path}, and {new} would have no effect on its evaluation: leave it out; keys of "
-                "eval change a test (docs/config.md)."
-            )
 
 
 def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Experiment | None) -> None:

@@ -15,7 +15,7 @@ from resdet.files.download import digest
 from resdet.files.json_file import read_json
 from resdet.files.keyed_cache import digest_of
 from resdet.results.sections import Cell, Section, Text, facts
-from resdet.tasks import EvaluatedRun, Outputs
+from resdet.tasks import EvaluatedRun, Outputs, refuse_model_settings
 
 CACHE = "report"  # folder in the run
 REPORTS = (".html", ".json", ".md", ".txt")
@@ -35,7 +35,9 @@ def read_run(folder: Path, name: str, overrides: Sequence[str]) -> Run:
     """Reads a run folder; `overrides` change the settings of the experiment, such as `data.root`."""
     if not (folder / BEST).is_file():
         raise DataError(f"{folder} holds no {BEST}: give the folder of a run of `resdet train`.")
-    experiment = config.load(folder / "config.yaml", *overrides)
+    path = folder / "config.yaml"
+    experiment = config.load(path, *overrides)
+    refuse_model_settings(config.load(path), experiment, overrides, str(path))
     return Run(folder, name, experiment, read_log(folder / METRICS), read_json(folder / "run.json"))
 
 

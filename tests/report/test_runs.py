@@ -33,6 +33,12 @@ def run(root, module_folder):
     return out
 
 
+def test_overrides_of_the_model_are_refused(run):
+    read_run(run, "small", ["eval.score=0.2"])
+    with pytest.raises(ConfigError, match=r"model.box.nms is 0.5 in .*config.yaml, and 0.3 would have no effect"):
+        read_run(run, "small", ["model.box.nms=0.3"])
+
+
 def detection(entry, box, score, sizes):
     """Returns a detection of the entry's class and image, whose mask is its box."""
     x, y, width, height = box = box.clip(0).tolist()
