@@ -87,7 +87,7 @@ def test_config_errors_load_no_heavy_package(words, hint, tmp_path):
 # The packages and modules of resdet by layer, lowest first; those of one layer do not import each other.
 FLOORS = [
     ("_lazy", "cudnn", "errors", "model", "progress", "structures", "system", "timing"),
-    ("compilation", "device_memory", "extension", "files", "optional", "registry"),
+    ("compilation", "device_memory", "extension", "files", "optional", "registry", "threads"),
     ("ops",),
     ("backbones", "images"),
     ("necks", "onednn", "results", "weights"),

@@ -1,12 +1,8 @@
 """Validates all image headers of a data set before training."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 from resdet.errors import DataError
 from resdet.images.decode import Source
-from resdet.progress import track
-
-WORKERS = 16  # threads, mostly waiting for the disk
+from resdet.threads import WORKERS, map_in_threads
 
 
 def check_headers(source: Source, workers: int = WORKERS) -> dict[int, str]:
@@ -22,6 +18,5 @@ def check_headers(source: Source, workers: int = WORKERS) -> dict[int, str]:
             return str(error.in_data_set())
         return None
 
-    with ThreadPoolExecutor(workers) as pool:
-        problems = track(pool.map(problem, range(len(source))), "reading image headers", len(source))
-        return {i: sentence for i, sentence in enumerate(problems) if sentence}
+    problems = map_in_threads(problem, range(len(source)), "reading image headers", workers)
+    return {i: sentence for i, sentence in enumerate(problems) if sentence}

@@ -1,20 +1,18 @@
 """The difference hash of images, which finds near-duplicates: frames of a video, copies at another size or quality."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from resdet.errors import DataError
 from resdet.images.decode import read_image
-from resdet.progress import track
+from resdet.threads import map_in_threads
 
 SIDE = 8  # of the grid of comparisons
 THRESHOLD = 3  # differing bits of 64 up to which two images are near-duplicates
 BANDS = THRESHOLD + 1  # of 16 bits: two hashes within the threshold agree in at least one
 FLAT = 4  # ones or zeros up to which a hash says nothing: the image is almost uniform
-WORKERS = 16  # threads
 
 
 def dhash(file: Path | str) -> int:
@@ -38,8 +36,7 @@ def dhash_of(gray: np.ndarray) -> int:
 
 def hashes_of(files: Sequence[Path | str]) -> np.ndarray:
     """The hashes of image files, uint64 [n]."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return np.array(list(track(pool.map(dhash, files), "hashing images", len(files))), np.uint64)
+    return np.array(map_in_threads(dhash, files, "hashing images"), np.uint64)
 
 
 def candidates(hashes: np.ndarray) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from resdet.data.image_headers import WORKERS
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.nearest import nearest
 from resdet.detection.check.split import Split
@@ -19,7 +17,7 @@ from resdet.errors import DataError
 from resdet.files.download import digest
 from resdet.files.tar_member import exists, member_of, read_member, size_of
 from resdet.images.dhash import hashes_of
-from resdet.progress import track
+from resdet.threads import map_in_threads
 
 Place = tuple[int, int]  # index of the split, row of the image
 
@@ -52,9 +50,8 @@ def _copies(splits: Sequence[Split], places: Sequence[Place]) -> Iterator[tuple[
         with suppress(OSError):
             by_size[size_of(splits[s].path(row))].append((s, row))
     candidates = [place for size, same in by_size.items() if size and len(same) > 1 for place in same]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        digests = pool.map(lambda place: content_hash(splits[place[0]].path(place[1])), candidates)
-        hashes = list(track(digests, "comparing files of equal size", len(candidates)))
+    content_of = lambda place: content_hash(splits[place[0]].path(place[1]))
+    hashes = map_in_threads(content_of, candidates, "comparing files of equal size")
     first: dict[str, Place] = {}
     for place, image_hash in zip(candidates, hashes):
         if image_hash is not None and first.setdefault(image_hash, place) != place:

@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-from resdet.data.image_headers import WORKERS
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
 from resdet.errors import DataError
 from resdet.files.tar_member import exists
 from resdet.images.decode import EncodedImage, map_image, read_header, read_image
-from resdet.progress import track
+from resdet.threads import map_in_threads
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 UNUSABLE = ("missing", "unreadable", "truncated", "undecodable")
@@ -19,9 +17,8 @@ UNUSABLE = ("missing", "unreadable", "truncated", "undecodable")
 def check_files(split: Split, decode: bool = False) -> list[Finding]:
     """Reads the headers; with `decode`, also decodes all images."""
     rows = split.usable_images().tolist()
-    with ThreadPoolExecutor(WORKERS) as pool:
-        by_image = track(pool.map(lambda row: list(_of_file(split, row, decode)), rows), "checking images", len(rows))
-        return [finding for findings in by_image for finding in findings] + list(_listed_twice(split))
+    by_image = map_in_threads(lambda row: list(_of_file(split, row, decode)), rows, "checking images")
+    return [finding for findings in by_image for finding in findings] + list(_listed_twice(split))
 
 
 def _of_file(split: Split, row: int, decode: bool) -> Iterator[Finding]:

@@ -8,19 +8,17 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from resdet.data import generated
-from resdet.data.image_headers import WORKERS
 from resdet.detection.check.files import UNUSABLE
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.report import Report
 from resdet.detection.check.split import Split
-from resdet.progress import track
+from resdet.threads import map_in_threads
 
 LOG = "changes.jsonl"
 DROPPED = ("annotation_invalid", "mask_invalid", "box_duplicate")
@@ -52,8 +50,7 @@ def _write_split(split: Split, findings: Sequence[Finding], place: Path, changes
     changes += fixed.changes
     names = fixed.file_names()
     pairs = {(split.path(row), place / split.name / names[row]) for row in fixed.image_rows}
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(track(pool.map(lambda pair: generated.copy(*pair), pairs), "copying", len(pairs)))
+    map_in_threads(lambda pair: generated.copy(*pair), pairs, "copying")
     images = [entry | {"file_name": names[row]} for row, entry in fixed.image_rows.items()]
     content = {**split.content, "images": images, "annotations": list(fixed.annotations.values())}
     generated.put(place / "annotations" / f"{split.name}.json", json.dumps(content).encode())

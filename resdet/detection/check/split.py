@@ -2,13 +2,11 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from resdet.data.image_headers import WORKERS
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.objects import ObjectTable
 from resdet.detection.data.annotations import Annotations
@@ -19,8 +17,8 @@ from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.validation import Records, brief
 from resdet.errors import one_line
 from resdet.files.json_file import read_json
-from resdet.progress import track
 from resdet.results.box_format import xywh_to_xyxy
+from resdet.threads import map_in_threads
 
 KIND_OF = {
     ("category", "id"): "category_id",
@@ -131,9 +129,7 @@ class Split:
 
     def _measured(self, sizes: np.ndarray) -> np.ndarray:
         unknown = np.flatnonzero(self.images.valid & ~(sizes > 0).all(1)).tolist()
-        with ThreadPoolExecutor(WORKERS) as pool:
-            sizes_found = pool.map(lambda row: size_of(self.path(row)), unknown)
-            measured = list(track(sizes_found, "reading image sizes", len(unknown)))
+        measured = map_in_threads(lambda row: size_of(self.path(row)), unknown, "reading image sizes")
         sizes = sizes.clip(min=0)
         for row, size in zip(unknown, measured):
             sizes[row] = size or (0, 0)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from resdet.data.array_cache import Arrays, Strings
-from resdet.data.image_headers import WORKERS
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.detection.data.validation import Records
 from resdet.errors import DataError
 from resdet.images.decode import map_image
-from resdet.progress import track
+from resdet.threads import map_in_threads
 
 OnBad = Literal["error", "skip"]
 LONGEST_NAME = 60  # characters
@@ -166,9 +164,7 @@ class Measured:
     def sizes_of(self, files: Sequence[str]) -> list[tuple[int, int] | None]:
         """As `size_of`, for many files, in threads that mostly wait for the disk."""
         self.files += files
-        with ThreadPoolExecutor(WORKERS) as pool:
-            sizes = pool.map(lambda file: size_of(self.folder / file), files)
-            return list(track(sizes, "reading image sizes", len(files)))
+        return map_in_threads(lambda file: size_of(self.folder / file), files, "reading image sizes")
 
     def arrays(self) -> Arrays:
         """Arrays to store in the index, for `unchanged`."""
