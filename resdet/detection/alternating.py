@@ -17,11 +17,11 @@ from resdet.detection.config import DetectionExperiment
 from resdet.detection.evaluation.evaluate import evaluation_batches_of
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.detection.model import Detector, with_room
-from resdet.detection.training import Build, DetectionTraining
+from resdet.detection.training import DetectionTraining
 from resdet.engine.checkpoint import LAST
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.restore import restore
+from resdet.restore import Build, restore
 from resdet.structures import Images, Targets
 from resdet.tasks import Step
 from resdet.weights import reading
@@ -71,7 +71,9 @@ class AlternatingTraining(DetectionTraining):
     lower_is_better = True
     step: RPNStep | RegionsStep
 
-    def __init__(self, experiment: DetectionExperiment, world: World, log: Log, init: Path | None, build: Build):
+    def __init__(
+        self, experiment: DetectionExperiment, world: World, log: Log, init: Path | None, build: Build[Detector]
+    ):
         super().__init__(experiment, world, log, init, build)
         self.monitor = "loss"
 
@@ -91,7 +93,13 @@ class AlternatingTraining(DetectionTraining):
 
 
 def open_step(
-    name: str, folder: Path, build: Build, experiment: DetectionExperiment, world: World, log: Log, init: str | None
+    name: str,
+    folder: Path,
+    build: Build[Detector],
+    experiment: DetectionExperiment,
+    world: World,
+    log: Log,
+    init: str | None,
 ) -> DetectionTraining:
     """The training task of one of STEPS, with its `experiment_of`; `folder` has the runs of all steps."""
     kind = DetectionTraining if name == STEPS[-1] else AlternatingTraining
@@ -118,7 +126,7 @@ def freeze(*parts: nn.Module | None) -> None:
             part.requires_grad_(False)
 
 
-def steps(experiment: DetectionExperiment, folder: Path, init: str | None, build: Build) -> list[Step]:
+def steps(experiment: DetectionExperiment, folder: Path, init: str | None, build: Build[Detector]) -> list[Step]:
     """The four steps: the first two start from `init`, each of the others from the step before."""
     initial = [init, init, str(folder / STEPS[1] / LAST), str(folder / STEPS[2] / LAST)]
     return [

@@ -11,9 +11,10 @@ from resdet.config.experiment import check_count, to_dict
 from resdet.detection.config import DetectionExperiment, DetectorConfig
 from resdet.detection.heads.box_head import Conv5Head, RoIPooler, VGGHead
 from resdet.detection.heads.branches import BranchInput, Conv5Features, RoIBranch
+from resdet.detection.heads.config import positive_count
 from resdet.detection.heads.mnc import MNC, Warper
 from resdet.detection.heads.registry import BoxHead, box_heads, roi_branches
-from resdet.detection.heads.roi_heads import RoIHeads, positive_count
+from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError

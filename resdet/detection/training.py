@@ -1,6 +1,5 @@
 """Training of detectors with boxes, masks and keypoints (appendix A)."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -39,9 +38,8 @@ from resdet.engine.distributed import World
 from resdet.engine.log import CONFIG, Log
 from resdet.errors import ConfigError, DataError
 from resdet.progress import Activity
+from resdet.restore import Build
 from resdet.weights import loading
-
-Build = Callable[[Any, Sequence[str], Sequence[int] | None], Detector]
 
 
 class DetectionTraining(ObjectsTraining):
@@ -57,7 +55,7 @@ class DetectionTraining(ObjectsTraining):
         world: World,
         log: Log,
         init: Path | None = None,
-        build: Build = build_detector,
+        build: Build[Detector] = build_detector,
     ):
         """`build` makes the model of an experiment for these classes and category ids."""
         self.world = world

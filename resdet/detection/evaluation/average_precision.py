@@ -12,7 +12,8 @@ import numpy as np
 
 from resdet.detection.data.pairwise_iou import iou_xywh
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.results import as_results
+from resdet.detection.evaluation.ground_truth import Truth
+from resdet.detection.evaluation.results import ResultsLike, as_results
 
 FALSE, TRUE, NEITHER = 0, 1, -1
 
@@ -41,7 +42,7 @@ class EvaluationData:
     detected_boxes: np.ndarray  # float64 [n, 4]: of the detections
 
     @classmethod
-    def read(cls, annotations: Any, results: Any) -> "EvaluationData":
+    def read(cls, annotations: Truth, results: ResultsLike) -> "EvaluationData":
         """Ranks equal scores by image id, then by order in the file, so that metrics do not depend on how images were
         distributed over processes."""
         truth = ground_truth.read(annotations)

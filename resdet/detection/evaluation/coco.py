@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,14 +9,12 @@ import numpy as np
 from resdet.detection.evaluation.coco_engines import Arrays, hotcoco_evaluator, run_hotcoco, run_pycocotools
 from resdet.detection.evaluation.coco_stream import run_stream
 from resdet.detection.evaluation.confusion import confusion as confusion
-from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.ground_truth import Kind, Truth
 from resdet.detection.evaluation.keypoints import run_keypoints
-from resdet.detection.evaluation.results import Results
+from resdet.detection.evaluation.results import Results, ResultsLike
 from resdet.errors import ConfigError
 
 Engine = Literal["hotcoco", "pycocotools"]
-Truth = str | Path | dict  # a COCO annotation file, or its content
-ResultsLike = str | Path | Sequence[dict] | Results  # a results file, its content, or columns
 
 RECALLS = np.linspace(0, 1, 101)
 ALL, SMALL, MEDIUM, LARGE = range(4)  # area ranges, separated at 32² and 96² pixels

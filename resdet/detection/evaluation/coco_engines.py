@@ -20,8 +20,8 @@ import numpy as np
 from resdet.detection.data import rle
 from resdet.detection.data.coco_file import REQUIRED
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.ground_truth import Kind, class_names
-from resdet.detection.evaluation.results import Results, as_results
+from resdet.detection.evaluation.ground_truth import Kind, Truth, class_names
+from resdet.detection.evaluation.results import Results, ResultsLike, as_results
 from resdet.errors import DataError
 
 GAPS = {
@@ -53,7 +53,7 @@ class Arrays:
     objects: list[int]  # number per class, without crowds
 
 
-def run_hotcoco(annotations: Any, results: Any, kind: Kind, max_detections: Sequence[int]) -> Arrays:
+def run_hotcoco(annotations: Truth, results: ResultsLike, kind: Kind, max_detections: Sequence[int]) -> Arrays:
     truth, evaluator = hotcoco_evaluator(annotations, results, kind)
     evaluator.params.max_dets = list(max_detections)
     evaluator.evaluate()
@@ -63,7 +63,7 @@ def run_hotcoco(annotations: Any, results: Any, kind: Kind, max_detections: Sequ
     return arrays_of(evaluator.eval, names, counts)
 
 
-def run_pycocotools(annotations: Any, results: Any, kind: Kind, max_detections: Sequence[int]) -> Arrays:
+def run_pycocotools(annotations: Truth, results: ResultsLike, kind: Kind, max_detections: Sequence[int]) -> Arrays:
     truth = ground_truth.read(annotations, kind)
     results = as_results(results, kind)
     results.check(truth, kind)
@@ -113,7 +113,7 @@ def mask_areas(results: Results) -> np.ndarray:
     return np.array(mask.area(results.masks or []), np.float64)
 
 
-def hotcoco_evaluator(annotations: Any, results: Any, kind: Kind) -> tuple[Any, Any]:
+def hotcoco_evaluator(annotations: Truth, results: ResultsLike, kind: Kind) -> tuple[Any, Any]:
     """hotcoco's COCO of the ground truth, and its COCOeval with validated detections."""
     import hotcoco
 
@@ -132,7 +132,7 @@ def _convert_results(truth: Any, results: Results, kind: Kind) -> Any:
     return detections
 
 
-def _complete_truth(annotations: Any, kind: Kind) -> Any:
+def _complete_truth(annotations: Truth, kind: Kind) -> Any:
     import hotcoco
 
     content = ground_truth.read(annotations, kind)
@@ -143,7 +143,7 @@ def _complete_truth(annotations: Any, kind: Kind) -> Any:
         raise DataError(f"{file} cannot be used as ground truth ({error}): fix it.") from error
 
 
-def _parse_truth(annotations: Any) -> Any | None:
+def _parse_truth(annotations: Truth) -> Any | None:
     """The ground truth of boxes parsed by hotcoco, None for a file with gaps."""
     import hotcoco
 
@@ -169,7 +169,7 @@ def _areas_are_valid(annotations: Any) -> bool:
     return len(annotations.get_ann_ids(area_rng=[0, np.finfo(np.float64).max])) == len(annotations.get_ann_ids())
 
 
-def _parse_results(truth: Any, results: Any, kind: Kind) -> Any | None:
+def _parse_results(truth: Any, results: ResultsLike, kind: Kind) -> Any | None:
     """The detections of a file parsed by hotcoco, None for a file that needs validation in Python."""
     if not isinstance(results, (str, Path)):
         return None

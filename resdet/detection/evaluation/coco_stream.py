@@ -5,20 +5,17 @@ A detection then takes about 130 bytes, with a mask or without. The arrays are t
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.coco_engines import Arrays, arrays_of
-from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.ground_truth import Kind, Truth
 from resdet.detection.evaluation.results import Results
 
 
-def run_stream(
-    annotations: str | Path | dict, parts: Iterable[Results], kind: Kind, max_detections: Sequence[int]
-) -> Arrays:
+def run_stream(annotations: Truth, parts: Iterable[Results], kind: Kind, max_detections: Sequence[int]) -> Arrays:
     """All detections of an image must be in one part; `kind`: bbox or segm."""
     import hotcoco
 

@@ -1,7 +1,6 @@
 """Confusion matrix of detections."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,13 +8,13 @@ import numpy as np
 from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.data.rle import as_rle
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.ground_truth import Kind
-from resdet.detection.evaluation.results import Results, as_results
+from resdet.detection.evaluation.ground_truth import Kind, Truth
+from resdet.detection.evaluation.results import Results, ResultsLike, as_results
 
 
 def confusion(
-    annotations: str | Path | dict,
-    results: str | Path | Sequence[dict] | Results,
+    annotations: Truth,
+    results: ResultsLike,
     kind: Kind = "bbox",
     score: float = 0.5,
     iou: float = 0.5,

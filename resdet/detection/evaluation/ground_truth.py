@@ -18,12 +18,13 @@ from resdet.errors import DataError
 from resdet.files.json_file import read_json
 
 Kind = Literal["bbox", "segm", "keypoints"]
+Truth = str | Path | dict  # a COCO annotation file, or its content
 FLAGS = ("ignore", "difficult")  # of annotations, for VOC and ILSVRC
 OF_FRAMES = ("video_id", "frame_id")  # of images, for ILSVRC VID, unchecked
 OF_INSTANCES = ("instance_id", "motion_iou")  # of annotations, likewise
 
 
-def read(annotations: str | Path | dict, kind: Kind = "bbox") -> dict[str, list[dict]]:
+def read(annotations: Truth, kind: Kind = "bbox") -> dict[str, list[dict]]:
     """Reads images, categories and annotations with `area`, `iscrowd`, and ids 1 to n; raises DataError if invalid.
 
     Annotation ids are renumbered because pycocotools ignores id 0 and confuses duplicate ids. Keys that no evaluator

@@ -1,7 +1,5 @@
 """Mean average precision of ILSVRC's detection task (Table 12), as in its devkit."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +7,13 @@ import numpy as np
 from resdet.detection.data.annotations import BLACKLISTED
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.average_precision import FALSE, TRUE, EvaluationData, area_ap, summarize
-from resdet.detection.evaluation.results import Results, as_results
+from resdet.detection.evaluation.ground_truth import Truth
+from resdet.detection.evaluation.results import Results, ResultsLike, as_results
 
 TOLERANCE = 10  # pixels added to each side in the IoU threshold
 
 
-def evaluate_det(annotations: str | Path | dict, results: str | Path | Sequence[dict] | Results) -> dict[str, Any]:
+def evaluate_det(annotations: Truth, results: ResultsLike) -> dict[str, Any]:
     """{"mAP", "per_class": {name: {"AP", "objects"}}}, the area under the curve; None for a class without objects.
 
     Detections, by descending score, match the unmatched object of their class with the largest overlap of at least its

@@ -4,8 +4,6 @@ The kit's rule is DET's: an IoU threshold of 0.5, lower for small objects. The k
 interpolated ("generated") boxes, but neither the kit's code nor published results do, nor does this module.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +19,14 @@ from resdet.detection.evaluation.average_precision import (
     summarize,
     weighted_area_ap,
 )
+from resdet.detection.evaluation.ground_truth import Truth
 from resdet.detection.evaluation.ilsvrc_det import match, outcomes_of
-from resdet.detection.evaluation.results import Results, as_results
+from resdet.detection.evaluation.results import ResultsLike, as_results
 
 SLOW, FAST = 0.9, 0.7  # above, below this motion IoU
 
 
-def evaluate_vid(annotations: str | Path | dict, results: str | Path | Sequence[dict] | Results) -> dict[str, Any]:
+def evaluate_vid(annotations: Truth, results: ResultsLike) -> dict[str, Any]:
     """{"mAP", "mAP_slow", "mAP_medium", "mAP_fast", "per_class": {name: {"AP", "objects", "slow", "medium", "fast"}}}
 
     The AP of a group ignores objects of the other groups and their detections, and weights false detections by

@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.coco_engines import Arrays, accumulate
-from resdet.detection.evaluation.results import Results, as_results
+from resdet.detection.evaluation.ground_truth import Truth
+from resdet.detection.evaluation.results import Results, ResultsLike, as_results
 from resdet.errors import ConfigError, DataError
 from resdet.weights import coco_keypoints
 
 
 def run_keypoints(
-    annotations: Any, results: Any, max_detections: Sequence[int], sigmas: Sequence[float] | None = None
+    annotations: Truth, results: ResultsLike, max_detections: Sequence[int], sigmas: Sequence[float] | None = None
 ) -> Arrays:
     """The arrays of pycocotools; objects without labeled keypoints are ignored, as it does."""
     check_sigmas(sigmas or ())

@@ -1,12 +1,11 @@
 """Metrics of detections on a data set, by the settings of `eval`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from resdet.detection.config import DetectionEvalConfig
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.evaluation import coco
-from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.ground_truth import Kind, Truth
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
@@ -40,7 +39,7 @@ def coco_evaluation(
     return coco.match(truth_of(source, left_out, kind), results, kind, sigmas=settings.keypoint_sigmas)
 
 
-def truth_of(source: Annotations, left_out: Sequence[int] = (), kind: Kind = "bbox") -> str | Path | dict:
+def truth_of(source: Annotations, left_out: Sequence[int] = (), kind: Kind = "bbox") -> Truth:
     """The ground truth for evaluators, without the left-out images, whose objects are then ignored, and for masks
     without objects that have none. A valid COCO file is returned as its path: evaluators read it faster."""
     maskless = kind == "segm" and len(source.maskless()) > 0

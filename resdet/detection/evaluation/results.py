@@ -134,7 +134,10 @@ class Results:
             raise DataError(f"{self.name}, result {i} has {problem.format(values[i].tolist())}.")
 
 
-def as_results(results: "Results | Sequence[dict] | str | Path", kind: Kind = "bbox") -> Results:
+ResultsLike = str | Path | Sequence[dict] | Results  # a results file, its content, or columns
+
+
+def as_results(results: ResultsLike, kind: Kind = "bbox") -> Results:
     if isinstance(results, Results):
         return results
     masks = kind == "segm"

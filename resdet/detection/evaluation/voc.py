@@ -1,7 +1,5 @@
 """PASCAL VOC's average precision, as in its devkit (Tables 7, 10 and 11)."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,15 +12,16 @@ from resdet.detection.evaluation.average_precision import (
     eleven_point_ap,
     summarize,
 )
-from resdet.detection.evaluation.results import Results
+from resdet.detection.evaluation.ground_truth import Truth
+from resdet.detection.evaluation.results import ResultsLike
 from resdet.errors import ConfigError
 
 METRICS = {"07": eleven_point_ap, "area": area_ap}
 
 
 def evaluate(
-    annotations: str | Path | dict,
-    results: str | Path | Sequence[dict] | Results,
+    annotations: Truth,
+    results: ResultsLike,
     metric: Literal["07", "area"] = "07",
     iou: float = 0.5,
 ) -> dict[str, Any]:
@@ -50,11 +49,11 @@ def match(data: EvaluationData, iou: float) -> np.ndarray:
     return outcomes
 
 
-def evaluate_voc07(annotations: str | Path | dict, results: str | Path | Sequence[dict] | Results) -> dict[str, Any]:
+def evaluate_voc07(annotations: Truth, results: ResultsLike) -> dict[str, Any]:
     """VOC 2007's metric: the mean over eleven recalls."""
     return evaluate(annotations, results, "07")
 
 
-def evaluate_voc_area(annotations: str | Path | dict, results: str | Path | Sequence[dict] | Results) -> dict[str, Any]:
+def evaluate_voc_area(annotations: Truth, results: ResultsLike) -> dict[str, Any]:
     """The metric of VOC 2010 and later: the area under the curve."""
     return evaluate(annotations, results, "area")

@@ -36,14 +36,24 @@ class AnchorConfig:
         )
 
 
-class AnchorSampling(Protocol):
+class Sampling(Protocol):
+    """The keys of a random sample with a quota of positives."""
+
+    batch_per_image: int
+    positive_fraction: float
+
+
+class AnchorSampling(Sampling, Protocol):
     """The keys of anchor sampling and the box loss, of the RPN and the per-class RPN."""
 
     positive_iou: float
     negative_iou: float
-    batch_per_image: int
-    positive_fraction: float
     beta: float
+
+
+def positive_count(config: Sampling) -> int:
+    """The most positive anchors or proposals in the sample of an image."""
+    return int(config.batch_per_image * config.positive_fraction)
 
 
 def check_sampling(config: AnchorSampling) -> None:

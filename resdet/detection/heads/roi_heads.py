@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from resdet.detection.heads import losses
 from resdet.detection.heads.box_head import Conv5Head, FastRCNNPredictor
 from resdet.detection.heads.branches import RoIBranch, SampledProposals
-from resdet.detection.heads.config import BoxConfig
+from resdet.detection.heads.config import BoxConfig, positive_count
 from resdet.detection.heads.matcher import Matches, match_proposals, take
 from resdet.detection.heads.registry import BoxHead, box_losses, class_losses
 from resdet.ops import boxes as box_ops
@@ -131,7 +131,7 @@ class RoIHeads(nn.Module):
         self, rois: SampledProposals, deltas: Tensor, targets: Targets, sizes: Tensor, number: int
     ) -> SampledProposals:
         """The boxes that the previous stage predicts, all of them, matched at the IoU of stage `number`."""
-        boxes = box_ops.decode(rois.boxes, deltas[:, :, 0].float(), self.weights[number - 1])
+        boxes = box_ops.decode(rois.boxes, deltas[:, :, 0], self.weights[number - 1])
         return self.match(box_ops.clip(boxes, sizes), rois.valid, targets, self.config.ious[number])
 
     @torch.no_grad()
@@ -208,11 +208,6 @@ class RoIHeads(nn.Module):
             probabilities.append(logits.float().softmax(-1)[..., :-1])
         assert deltas is not None
         return sum(probabilities[1:], probabilities[0]) / len(self.stages), boxes, deltas
-
-
-def positive_count(config: BoxConfig) -> int:
-    """The most positive proposals in the sample of an image."""
-    return int(config.batch_per_image * config.positive_fraction)
 
 
 def share_gradient(x: Tensor, stages: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from resdet.detection.heads import losses
 from resdet.detection.heads.anchors import Anchors
-from resdet.detection.heads.config import AnchorSampling, RPNConfig
+from resdet.detection.heads.config import AnchorSampling, RPNConfig, positive_count
 from resdet.detection.heads.matcher import match_anchors, take
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms_by_level
@@ -75,8 +75,7 @@ class RPN(nn.Module):
         level_boxes, level_scores, usable = [], [], []
         for anchors, logits, deltas in zip(*output):
             scores, chosen = logits.float().topk(min(config.pre_nms[mode], logits.shape[1]), dim=1)
-            decoded = box_ops.decode(anchors[chosen], take(deltas, chosen).float(), (1.0, 1.0, 1.0, 1.0))
-            boxes = box_ops.clip(decoded, sizes)
+            boxes = box_ops.clip(box_ops.decode(anchors[chosen], take(deltas, chosen)), sizes)
             level_boxes.append(boxes)
             level_scores.append(scores)
             usable.append((boxes[..., 2:] - boxes[..., :2] >= config.min_size).all(2) & torch.isfinite(scores))
@@ -95,8 +94,9 @@ def sampled_losses(
     """Objectness loss over a sample of the usable [B, A] anchors [A, 4], box loss over its positive ones."""
     with torch.no_grad():
         matches = match_anchors(anchors, targets, usable, config.positive_iou, config.negative_iou)
-        positives = int(config.batch_per_image * config.positive_fraction)
-        chosen, positive, valid = sample(matches.positive, matches.negative, config.batch_per_image, positives)
+        chosen, positive, valid = sample(
+            matches.positive, matches.negative, config.batch_per_image, positive_count(config)
+        )
         expected = box_ops.encode(anchors[chosen], take(targets.boxes, take(matches.objects, chosen)))
     count = valid.sum()
     scores = losses.objectness(take(logits, chosen), positive)
