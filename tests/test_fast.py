@@ -16,7 +16,7 @@ import resdet
 from resdet.compilation import CompiledPerShape
 from resdet.config.experiment import to_dict
 from resdet.detection.config import DetectionExperiment
-from resdet.detection.data.buckets import buckets, inference_shapes, least_shape
+from resdet.detection.data.buckets import buckets, inference_shape, inference_shapes
 from resdet.detection.data.collate import COMPILED_ROOM, padded_count
 from resdet.detection.evaluation import evaluate
 from resdet.detection.objects_training import LossesStep
@@ -86,10 +86,10 @@ def test_inference_shapes_hold_portrait_and_landscape_images():
         assert all(side % 32 == 0 for shape in shapes for side in shape)
         for side in range(short, limit + 1):
             for height, width in ((short, side), (side, short)):
-                shape = least_shape(height, width, shapes, 32)
+                shape = inference_shape(height, width, shapes, 32)
                 assert shape in shapes and shape[0] >= height and shape[1] >= width
-    assert least_shape(300, 1000, inference_shapes(300, 1000), 32) == (320, 1024)
-    assert least_shape(33, 50, [], 32) == (64, 64)
+    assert inference_shape(300, 1000, inference_shapes(300, 1000), 32) == (320, 1024)
+    assert inference_shape(33, 50, [], 32) == (64, 64)
 
 
 def test_more_shapes_than_the_limit_run_eagerly():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from resdet.backbones.layers import Backbone
 from resdet.detection.config import InputConfig
-from resdet.detection.data.buckets import Shape, inference_shapes, least_shape
+from resdet.detection.data.buckets import Shape, inference_shape, inference_shapes
 from resdet.detection.heads.box_head import Conv5Head, VGGHead
 from resdet.detection.heads.config import KeypointConfig
 from resdet.detection.heads.keypoint_head import KeypointBranch
@@ -140,7 +140,7 @@ class Detector(Model):
 
     def padded_shape(self, height: int, width: int) -> Shape:
         """The padded shape of images up to this height and width."""
-        return least_shape(height, width, self.shapes, self.input.divisor)
+        return inference_shape(height, width, self.shapes, self.input.divisor)
 
     def predict(
         self,

@@ -26,7 +26,7 @@ from fuzz.damage import (
 
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.augment_config import SceneConfig
-from resdet.detection.data.buckets import buckets, smallest_fit
+from resdet.detection.data.buckets import buckets, training_shape
 from resdet.detection.data.coco import open_coco
 from resdet.detection.data.collate import collate_scenes
 from resdet.detection.data.loader import EvaluationSamples, SceneSamples, collate_evaluation
@@ -318,7 +318,7 @@ def make_batch(source: Annotations, options: dict[str, Any], train: bool) -> Non
         return
     augment = AUGMENTED[options["augment"] if source.has_masks else "plain"]
     scene = SceneConfig(min_size=[32], max_size=48, **augment)
-    shape = partial(smallest_fit, shapes=buckets(*(scene.limits() if train else (32, 48))))
+    shape = partial(training_shape, shapes=buckets(*(scene.limits() if train else (32, 48))))
     collated = {"shape": shape, "max_objects": 100, "mask_size": options["mask_size"]}
     if train:
         samples = SceneSamples(source, TrainScene(scene), options["seed"], "skip")

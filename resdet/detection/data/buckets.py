@@ -12,15 +12,13 @@ def buckets(short: int, long: int, divisor: int = 32) -> list[Shape]:
     Ordered from the tallest to the widest; all sides are multiples of `divisor`.
     """
     sides = sorted({_round_up(min(short * ratio, long), divisor) for ratio in (*ASPECT_RATIOS, long / short)})
-    return [(side, sides[0]) for side in reversed(sides)] + [(sides[0], side) for side in sides[1:]]
+    return in_both_orientations(sides)
 
 
-def smallest_fit(height: int, width: int, shapes: list[Shape]) -> Shape:
+def training_shape(height: int, width: int, shapes: list[Shape]) -> Shape:
     """The smallest shape that contains the given size; a square for batches of portrait and landscape images."""
     sides = {side for shape in shapes for side in shape}
-    fits = [shape for shape in shapes if shape[0] >= height and shape[1] >= width]
-    squares = [(side, side) for side in sides if side >= max(height, width)]
-    return min(fits or squares, key=lambda shape: shape[0] * shape[1])
+    return smallest(height, width, shapes) or min((side, side) for side in sides if side >= max(height, width))
 
 
 def inference_shapes(short: int, long: int, divisor: int = 32) -> list[Shape]:
@@ -29,13 +27,23 @@ def inference_shapes(short: int, long: int, divisor: int = 32) -> list[Shape]:
     sides = sorted(
         {_round_up(side, divisor) for side in (short, short * 4 / 3, short * 3 / 2, longest) if side <= longest}
     )
+    return in_both_orientations(sides)
+
+
+def inference_shape(height: int, width: int, shapes: list[Shape], divisor: int) -> Shape:
+    """The smallest of the shapes that contains the given size, else the next multiples of `divisor`."""
+    return smallest(height, width, shapes) or rounded_up(height, width, divisor)
+
+
+def in_both_orientations(sides: list[int]) -> list[Shape]:
+    """Portrait and landscape shapes of the first of the ascending sides, from the tallest to the widest."""
     return [(side, sides[0]) for side in reversed(sides)] + [(sides[0], side) for side in sides[1:]]
 
 
-def least_shape(height: int, width: int, shapes: list[Shape], divisor: int) -> Shape:
-    """The smallest of the shapes that contains the given size, else the next multiples of `divisor`."""
+def smallest(height: int, width: int, shapes: list[Shape]) -> Shape | None:
+    """The smallest of the shapes that contains the given size; None if none does."""
     fits = [shape for shape in shapes if shape[0] >= height and shape[1] >= width]
-    return min(fits, key=lambda shape: shape[0] * shape[1]) if fits else rounded_up(height, width, divisor)
+    return min(fits, key=lambda shape: shape[0] * shape[1], default=None)
 
 
 def rounded_up(height: int, width: int, divisor: int) -> Shape:

@@ -13,7 +13,7 @@ from resdet.data.loader import Loader, Notes, collated, skip_or_raise, to_device
 from resdet.data.samplers import GroupedSampler, generator_for
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.augment_config import SceneConfig
-from resdet.detection.data.buckets import Shape, buckets, group_of, smallest_fit
+from resdet.detection.data.buckets import Shape, buckets, group_of, training_shape
 from resdet.detection.data.collate import MAX_OBJECTS, Sample, collate_scenes
 from resdet.detection.data.geometry import open_image, scale_of
 from resdet.detection.data.scene import Scene
@@ -92,7 +92,7 @@ class SceneLoader(Loader):
         limits = augment.limits()
         self.shapes = buckets(*limits)
         order = GroupedSampler(group_of(source.sizes, *limits, self.shapes), batch, seed, copies)
-        shape = partial(smallest_fit, shapes=self.shapes)
+        shape = partial(training_shape, shapes=self.shapes)
         super().__init__(
             SceneSamples(source, TrainScene(augment), seed, on_bad_image),
             order.row,

@@ -10,7 +10,7 @@ import torch
 from resdet.data.loader import Notes
 from resdet.detection.data.annotations import Objects
 from resdet.detection.data.augment_config import SceneConfig
-from resdet.detection.data.buckets import buckets, rounded_up, smallest_fit
+from resdet.detection.data.buckets import buckets, rounded_up, training_shape
 from resdet.detection.data.collate import Sample, collate_scenes
 from resdet.detection.data.loader import SceneLoader, SceneSamples, evaluation_batches
 from resdet.detection.data.scene import Scene
@@ -20,7 +20,7 @@ from resdet.errors import ConfigError, DataError
 from resdet.images.resizing import resize
 
 CPU = torch.device("cpu")
-SHAPE = partial(smallest_fit, shapes=buckets(100, 150))
+SHAPE = partial(training_shape, shapes=buckets(100, 150))
 PLAIN = SceneConfig(min_size=[100], max_size=150)
 
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from resdet.detection.data.buckets import buckets, group_of, rounded_up, smallest_fit
+from resdet.detection.data.buckets import buckets, group_of, rounded_up, training_shape
 from resdet.images.resizing import new_size
 
 LIMITS = [(800, 1333), (600, 1000), (160, 213), (480, 3000), (384, 384), (33, 50)]
@@ -38,9 +38,9 @@ def test_any_two_resized_images_fit_a_shape(short, long, divisor):
     assert all(side % divisor == 0 for shape in shapes for side in shape)
     sizes = [new_size(*size, short, long) for size in [*CAMERAS, (1, 1), (20_000, 10), (10, 20_000)]]
     for (width, height), (w, h) in itertools.product(sizes, sizes):
-        shape = smallest_fit(max(height, h), max(width, w), shapes)
+        shape = training_shape(max(height, h), max(width, w), shapes)
         assert shape[0] >= max(height, h) and shape[1] >= max(width, w) and max(shape) < long + divisor
-    alone = {smallest_fit(height, width, shapes) for width, height in sizes}
+    alone = {training_shape(height, width, shapes) for width, height in sizes}
     assert alone <= set(shapes)
 
 
@@ -48,16 +48,16 @@ def test_photographs_get_little_padding():
     shapes = buckets(800, 1333)
     for size in CAMERAS:
         width, height = new_size(*size, 800, 1333)
-        shape = smallest_fit(height, width, shapes)
+        shape = training_shape(height, width, shapes)
         assert shape[0] * shape[1] < 1.08 * width * height
 
 
-def test_groups_are_the_smallest_fits():
+def test_groups_are_the_training_shapes():
     shapes = buckets(800, 1333)
     sizes = np.random.default_rng(0).integers(1, 3000, (200, 2))
     for size, group in zip(sizes, group_of(sizes, 800, 1333, shapes)):
         width, height = new_size(*size.tolist(), 800, 1333)
-        assert shapes[group] == smallest_fit(height, width, shapes)
+        assert shapes[group] == training_shape(height, width, shapes)
 
 
 def test_rounding_up():
