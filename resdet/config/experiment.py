@@ -71,6 +71,8 @@ class Experiment:
         if not isinstance(self.data, self.data_kinds):
             remedy = f"which is no data set for the task {self.task}; change data.name or task"
             raise ConfigError(f"data.name is {self.data.name}, {remedy}.", "data.name")
+        seed = getattr(self.data, "seed", 0)  # of generated images, or of a validation split
+        require(seed >= 0, "data.seed", seed, "give 0 or a whole number above")
         if self.schedule.warmup_until_error is not None and not self.measures_error:
             raise ConfigError(
                 "schedule.warmup_until_error is only supported for classification: use schedule.warmup.",

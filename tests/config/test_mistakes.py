@@ -139,6 +139,11 @@ def test_errors_name_the_base_file_that_contains_the_mistake(write):
     assert config.load(child, "train.batch=8").train.batch == 8
 
 
+@pytest.mark.parametrize("name", ["custom", "shapes_mask_r18_fpn"])
+def test_a_negative_seed_of_the_data_is_refused(name):
+    assert "data.seed is -1: give 0 or a whole number above" in refused(name, "data.seed=-1")
+
+
 def test_settings_that_exclude_each_other(write):
     said = refused(write("optim: {nesterov: true, momentum: 0}\n"))
     assert "optim.nesterov is True: give a momentum above zero" in said
