@@ -45,6 +45,14 @@ def test_erases_one_rectangle_with_noise_at_the_given_probability():
     assert chisquare(np.delete(counts, 77)).pvalue > 0.001
 
 
+@pytest.mark.parametrize("shape", [(16, 48, 3), (48, 16, 3)])
+def test_all_rows_and_columns_can_be_erased(shape):
+    flat, rng = np.full(shape, 77, np.uint8), np.random.default_rng(0)
+    changed = [(random_erasing(flat, rng, 1.0) != 77).any(-1) for _ in range(300)]
+    assert np.any(changed, (0, 1)).all() and np.any(changed, (0, 2)).all()
+    assert np.max(np.mean(changed, (1, 2))) < 0.4
+
+
 def test_images_too_small_for_the_rectangle_are_unchanged():
     picture = np.random.default_rng(0).integers(0, 256, (1, 40, 3), dtype=np.uint8)
     np.testing.assert_array_equal(random_erasing(picture, np.random.default_rng(0), 1.0, (0.5, 0.9)), picture)

@@ -70,6 +70,18 @@ def test_mixed_targets_sum_to_one_and_inputs_are_not_modified(batch):
     torch.testing.assert_close((images, targets), before)
 
 
+def test_pasted_shares_are_those_of_the_pixels(batch):
+    images, targets = batch
+    pasted = torch.zeros(20, 30, dtype=torch.bool)
+    for seed in range(40):
+        mixed, blended = mix.mix(images, targets, 0.0, 1.0, generator(seed))
+        kept = (mixed == images).all(1)[0]
+        share = kept.float().mean()
+        torch.testing.assert_close(blended, share * targets + (1 - share) * targets.roll(1, 0))
+        pasted |= ~kept
+    assert pasted.all()
+
+
 def test_mix_selects_mixup_or_cutmix_by_alpha(batch):
     images, targets = batch
     assert mix.mix(images, targets, 0.0, 0.0, generator())[0] is images

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from resdet.classification.data.augment_config import AugmentConfig
+from resdet.classification.data.erasing import random_erasing
+from resdet.classification.data.policies import rand_augment, trivial_augment
 from resdet.classification.data.transforms import TrainTransform
 from resdet.config import from_dict
+from resdet.data.color import albumentation, pca_color
 from resdet.errors import ConfigError
-from resdet.images.crops import random_flip, scale_jitter_crop
+from resdet.images.crops import random_flip, random_resized_crop, scale_jitter_crop
 
 
 class Picture:
@@ -34,11 +37,39 @@ def test_defaults_are_those_of_the_paper():
     assert (config.policy, config.erasing, config.mixup, config.cutmix) == ("none", 0, 0, 0)
 
 
-def test_steps_are_applied_in_order():
-    config = AugmentConfig(short=(32, 64), pca_color=0.0)
-    wanted_rng = np.random.default_rng(5)
-    wanted = random_flip(scale_jitter_crop(Picture(), wanted_rng, 32, (32, 64)), wanted_rng, 0.5)
-    np.testing.assert_array_equal(TrainTransform(config, 32)(Picture(), np.random.default_rng(5)), wanted)
+BLUR = [{"GaussianBlur": {"p": 0.5}}]
+STEPS = {
+    "crop": ({"flip": 0.0}, []),
+    "flip": ({"flip": 0.3}, [lambda x, rng: random_flip(x, rng, 0.3)]),
+    "trivial": ({"flip": 0.0, "policy": "trivial"}, [trivial_augment]),
+    "all": (
+        {"policy": "rand", "rand_n": 3, "rand_magnitude": 5, "albumentations": BLUR, "pca_color": 0.5, "erasing": 0.7},
+        [
+            random_flip,
+            lambda x, rng: rand_augment(x, rng, 3, 5),
+            lambda x, rng: albumentation(BLUR)(x, rng),
+            lambda x, rng: pca_color(x, rng, 0.5),
+            lambda x, rng: random_erasing(x, rng, 0.7),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("crop", ["scale_jitter", "random_resized"])
+def test_steps_are_applied_in_order(name, crop):
+    """Compares images and the state of the generator: a step that is off draws no numbers."""
+    settings, steps = STEPS[name]
+    config = AugmentConfig(**{"crop": crop, "short": (32, 64), "area": (0.2, 0.5), "pca_color": 0.0, **settings})
+    transform = TrainTransform(config, 32)
+    for seed in range(8):
+        found_rng, rng = np.random.default_rng(seed), np.random.default_rng(seed)
+        cut = scale_jitter_crop if crop == "scale_jitter" else random_resized_crop
+        wanted = cut(Picture(), rng, 32, (32, 64) if crop == "scale_jitter" else (0.2, 0.5))
+        for step in steps:
+            wanted = step(wanted, rng)
+        np.testing.assert_array_equal(transform(Picture(), found_rng), wanted)
+        assert found_rng.bit_generator.state == rng.bit_generator.state
 
 
 @pytest.mark.parametrize("crop", ["scale_jitter", "random_resized"])
