@@ -16,9 +16,14 @@ from resdet.engine.loggers.tensorboard import TensorBoardLogger
 from resdet.engine.metric_buffer import NonFiniteLoss
 from resdet.engine.precision import choose_precision
 from resdet.engine.run import Run
+from resdet.engine.train_step import divisors, step_seed
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.errors import ConfigError, DeviceMemoryError
 from resdet.structures import Batch
+
+
+from resdet.errors import ConfigError
+from resdet.structures import Batch, share
 
 CPU = torch.device("cpu")
 SAMPLES, CLASSES = 24, 3
@@ -145,6 +150,23 @@ def test_sgd_matches_torch_with_any_accumulation(tmp_path, accumulate):
     run(made, tmp_path)
     expected, _ = by_hand(lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-4))
     assert_close(made.task.model.state_dict(), expected)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_mean_over_processes_and_parts_is_that_of_the_images(size, accumulate):
+    """Splits 11 images into parts of different sizes."""
+    images, mean = np.random.default_rng(0).random(11), 0.0
+    for rank in range(size):
+        local = images[np.array(share(11, rank, size))]
+        parts = [local[np.array(share(len(local), number, accumulate))].mean() for number in range(accumulate)]
+        mean += sum(part / d for part, d in zip(parts, divisors(11, accumulate, World(rank, size, CPU)))) / size
+    assert mean == pytest.approx(images.mean())
+
+
+def test_seeds_differ_by_run_step_and_process():
+    seeds = [step_seed(seed, step, rank) for seed in range(3) for step in range(4) for rank in range(5)]
+    assert len(set(seeds)) == 60 and 0 <= min(seeds) and max(seeds) < 2**63
 
 
 def test_adamw_clipping_and_moving_average_match_a_plain_loop(tmp_path):
