@@ -13,7 +13,7 @@ from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.loggers.tensorboard import TensorBoardLogger
-from resdet.engine.metric_buffer import NonFiniteLoss
+from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
 from resdet.engine.precision import choose_precision
 from resdet.engine.run import Run
 from resdet.engine.train_step import divisors, step_seed
@@ -182,12 +182,22 @@ def test_adamw_clipping_and_moving_average_match_a_plain_loop(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     made = trainer(Linear(spoilt=[17]), tmp_path)
     with pytest.raises(
-        NonFiniteLoss, match=r"cross_entropy became nan at step 5 on image-16, image-17, image-18, image-19"
+        NonFiniteLoss, match=r"cross_entropy became nan at step 5 on image-16, image-17, image-18, image-19: lower"
     ):
         run(made, tmp_path)
     last = torch.load(tmp_path / "last.pth", weights_only=True)
     assert last["trainer"]["step"] == 3
     assert all(torch.isfinite(tensor).all() for tensor in last["model"].values())
+
+
+def test_a_loss_of_many_images_names_eight():
+    window = MetricBuffer()
+    for value in (1.0, torch.inf):
+        row = window.row({"box": torch.tensor(1.0), "mask": torch.tensor(value)}, {"error": torch.tensor(torch.nan)})
+        window.add(row, torch.arange(10))
+    with pytest.raises(NonFiniteLoss, match="loss mask became inf at step 40 on 0, 1, 2, 3, 4, 5, 6, 7 and 2 more: "):
+        window.check(window.table(), 40, str)
+    window.check(window.table()[:1], 39, str)  # measures may be NaN
 
 
 def test_the_best_checkpoint_is_kept_and_patience_ends_the_run(tmp_path):

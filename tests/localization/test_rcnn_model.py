@@ -34,6 +34,12 @@ def rcnn(tmp_path):
     return build_rcnn(build(), tmp_path)
 
 
+def test_initial_weights_are_those_of_fast_rcnn(rcnn):
+    """Checks standard deviations of 0.01 and 0.001 (Fast R-CNN, section 2.3) and biases of 0."""
+    for layer, std in ((rcnn.scores, 0.01), (rcnn.boxes, 0.001)):
+        assert layer.weight.std().item() == pytest.approx(std, rel=0.4) and not layer.bias.any()  # of 128 numbers
+
+
 def test_losses_by_hand(rcnn):
     """One positive region whose object is shifted by a tenth of its width, one negative and one ignored region."""
     with torch.no_grad():
@@ -54,11 +60,12 @@ def test_losses_by_hand(rcnn):
 def test_rescoring_uses_the_box_regressor_of_the_class(rcnn):
     with torch.no_grad():
         rcnn.boxes.weight.zero_()
-        rcnn.boxes.bias[1] = torch.tensor([10.0, 0, 5 * math.log(2), 0])  # one width to the right, twice as wide
+        # One width to the right and half a height down, twice as wide and half as high.
+        rcnn.boxes.bias[1] = torch.tensor([10.0, 5, 5 * math.log(2), 5 * math.log(0.5)])
     boxes = torch.tensor([[0.0, 0, 10, 20]] * 2)
     rcnn.eval()
     _, refined = rcnn.rescore(torch.zeros(2, 3, 32, 32), boxes, torch.tensor([0, 1]))
-    torch.testing.assert_close(refined, torch.tensor([[0.0, 0, 10, 20], [5, 0, 25, 20]]))
+    torch.testing.assert_close(refined, torch.tensor([[0.0, 0, 10, 20], [5, 15, 25, 25]]))
 
 
 def test_proposals_are_rescored_as_their_class(tmp_path):
