@@ -17,6 +17,11 @@ def test_principal_components_are_orthonormal_and_the_first_is_gray():
     np.testing.assert_allclose(np.abs(EIGENVECTORS[:, 0]), 3**-0.5, atol=0.02)
 
 
+def test_eigenvalues_are_those_of_the_published_recipe():
+    """Compares with fb.resnet.torch's file datasets/imagenet.lua."""
+    assert EIGENVALUES.tolist() == [0.2175, 0.0188, 0.0045]
+
+
 def test_pca_color_shifts_have_the_covariance_of_the_components():
     gray = np.full((2, 2, 3), 128, np.uint8)
     rng = np.random.default_rng(0)
