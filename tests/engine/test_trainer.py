@@ -19,10 +19,6 @@ from resdet.engine.run import Run
 from resdet.engine.train_step import divisors, step_seed
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.errors import ConfigError, DeviceMemoryError
-from resdet.structures import Batch
-
-
-from resdet.errors import ConfigError
 from resdet.structures import Batch, share
 
 CPU = torch.device("cpu")
