@@ -120,7 +120,7 @@ def test_time_before_a_resume_counts():
     limited = Pace(1000, 1000, minutes=10, clock=later)  # resumed with a budget, after a run without one
     limited.load_state_dict(other.state_dict())
     assert (limited.position, limited.speed) == (first.position, 1)
-    assert limited.fitted(1.0) == pytest.approx((1000 - first.position) / 600)
+    assert limited.fitted(1.0)[0] == pytest.approx((1000 - first.position) / 600)
 
 
 def test_trainer_scales_the_schedule_to_the_time_budget(tmp_path):
