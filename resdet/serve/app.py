@@ -28,7 +28,7 @@ class Server:
     """The handlers of the routes."""
 
     def __init__(self, models: Models, limits: Limits, metrics: Metrics, pool: ThreadPoolExecutor):
-        self.models, self.metrics = models, metrics
+        self.models, self.limits, self.metrics = models, limits, metrics
         self.predictions = Predictions(models, limits, metrics, pool)
         self.document = openapi.document(limits, models.served)
         self.in_flight = 0
@@ -45,7 +45,8 @@ class Server:
         ]
 
     async def list_models(self, request: Request) -> Response:
-        return JSONResponse({"models": [model.describe() for model in self.models.served.values()]})
+        described = [model.describe() for model in self.models.served.values()]
+        return JSONResponse({"models": described, "max_bytes": self.limits.max_bytes})
 
     async def alive(self, request: Request) -> Response:
         return JSONResponse({"status": "alive"})

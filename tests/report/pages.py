@@ -84,7 +84,7 @@ def report_of(url: str, *options: str) -> dict:
 
 def dom_of(url: str, *options: str) -> str:
     """Returns the DOM of a page after its scripts, at a phone's size; the console must stay empty."""
-    words = [browser(), *PHONE, "--dump-dom", *options, url]
+    words = [browser(), "--headless", *PHONE, "--dump-dom", *options, url]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert "CONSOLE" not in done.stderr, done.stderr
     return done.stdout

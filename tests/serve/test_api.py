@@ -151,7 +151,9 @@ def test_models_are_chosen_by_name(serve):
     assert server.post(picture()).json["model"] == "first"
     response = server.post(picture(), query={"model": "third"})
     assert response.status == 404 and "first, second" in response.json["error"]
-    assert [model["name"] for model in server.get("/v1/models").json["models"]] == ["first", "second"]
+    listed = server.get("/v1/models").json
+    assert [model["name"] for model in listed["models"]] == ["first", "second"]
+    assert listed["max_bytes"] == Limits().max_bytes
 
 
 def test_a_loading_model_is_not_ready(serve):

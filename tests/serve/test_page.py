@@ -16,6 +16,7 @@ from starlette.responses import Response as Reply
 import resdet
 from resdet.results.drawing import color
 from resdet.results.result import Result
+from resdet.serve.limits import Limits
 from resdet.serve.models import Loaded
 from resdet.serve.pages import FILES
 from resdet.tasks import tasks
@@ -137,6 +138,16 @@ report.unnamed = [...document.querySelectorAll("input, select, button, canvas")]
     assert found["fits"]
     assert found["unnamed"] == []
     assert len(masked.batches) == 2  # the first is the warmup
+
+
+@needs_browser
+def test_an_image_above_the_limit_of_the_server_is_a_sentence(serve):
+    masked = Masked()
+    server = serve(Limits(max_bytes=100), boxes=masked.loaded())
+    script = f'{LOADED} choose({PHOTO}); await until(() => captions().some((text) => text.includes("MiB")));'
+    found = visit(server.app, f"{script} report.captions = captions();")
+    assert "MiB and the server takes 0.0: choose a smaller one." in found["captions"][0]
+    assert len(masked.batches) == 1  # the warmup
 
 
 @needs_keyboard

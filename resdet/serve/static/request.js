@@ -1,6 +1,8 @@
 // Requests to the server; a full queue is asked again.
 const RETRIES = 20;
+const MIB = 2 ** 20;
 let token = "";
+let most = Infinity; // bytes of a body
 
 export function setToken(text) {
   token = text;
@@ -18,11 +20,17 @@ async function send(path, options = {}) {
 }
 
 export async function getModels() {
-  return (await (await send("/v1/models")).json()).models;
+  const { models, max_bytes } = await (await send("/v1/models")).json();
+  most = max_bytes;
+  return models;
 }
 
 // The result of one image, and milliseconds by stage.
 export async function predict(blob, model, score) {
+  // Here, since browsers show no answer to a body that the server does not read to its end.
+  if (blob.size > most) {
+    throw new Error(`The image has ${(blob.size / MIB).toFixed(1)} MiB and the server takes ${(most / MIB).toFixed(1)}: choose a smaller one.`);
+  }
   const query = new URLSearchParams({ model: model.name });
   if (model.options.includes("score")) query.set("score", score);
   for (let left = RETRIES; ; left--) {
