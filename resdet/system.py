@@ -111,7 +111,7 @@ def keep_freed_memory() -> bool:
 
     By default, glibc takes blocks of 32 MB and more, such as feature maps, from the system and returns them, and the
     system clears each page again: a tenth of the time of a detector on a CPU. Now this applies to blocks of 1 GB. The
-    variables MALLOC_… and GLIBC_TUNABLES of the environment take precedence.
+    variables `MALLOC_…` and `GLIBC_TUNABLES` of the environment take precedence.
     """
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False

@@ -133,7 +133,7 @@ def build_resdet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 
 @META_ARCH_REGISTRY.register()
 class ResdetDetector(nn.Module):
-    """The detector of MODEL.RESDET.CONFIG with detectron2's interface: lists of dicts, Instances, loss_…"""
+    """The detector of MODEL.RESDET.CONFIG with detectron2's interface: lists of dicts, Instances, `loss_…`"""
 
     def __init__(self, cfg: CfgNode):
         super().__init__()

@@ -34,7 +34,7 @@ def run_charts(run: Run) -> list[Chart]:
 
 
 def family(key: str) -> str:
-    """The prefix of a metric: "mask_" of mask_AP50. The sum of the losses is a family of its own."""
+    """The prefix of a metric: `mask_` of `mask_AP50`. The sum of the losses is a family of its own."""
     head, mark, _ = key.rpartition("_")
     return key if key == "loss" else head + mark
 

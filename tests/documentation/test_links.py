@@ -1,5 +1,6 @@
 """Tests that links, files and names in the documentation exist."""
 
+import ast
 import re
 import runpy
 from importlib import import_module
@@ -103,3 +104,14 @@ def test_extras_in_install_commands_exist():
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     named = {name for group in re.findall(r"""["'](?:\.|resdet)\[([\w,]+)\]["']""", text) for name in group.split(",")}
     assert {"all", "dev", "serve"} <= named <= set(arguments["extras_require"])
+
+
+def test_docstrings_hold_no_link_by_accident():
+    """Sphinx takes a word that ends with an underscore for a link, and `make docs` fails."""
+    found = []
+    for file in (REPOSITORY / "resdet").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = re.sub("`[^`]*`", "", ast.get_docstring(node) or "")
+                found += [f"{file.name}: {word}" for word in re.findall(r"\w+_(?!\w)", text)]
+    assert found == []

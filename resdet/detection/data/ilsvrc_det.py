@@ -27,7 +27,7 @@ def open_ilsvrc_det(root: Path | str, split: str, on_bad: OnBad = "skip", cache_
     """Opens a split: train, val, val1, val2, or several as "train+val1", the paper's training set.
 
     train has every image with an XML file, and the negatives without one, marked only with -1 in the lists
-    train_*.txt. val1 and val2 need the lists of R-CNN's split, val1.txt and val2.txt, in ImageSets/DET.
+    `train_*.txt`. val1 and val2 need the lists of R-CNN's split, val1.txt and val2.txt, in ImageSets/DET.
     """
     home = home_of(root, "DET")
     parts = split.split("+")
