@@ -159,7 +159,8 @@ class Tab:
 def tab(url: str) -> Iterator[Tab]:
     """Opens a page in Chromium; checks that its console stays empty."""
     ours, theirs = os.pipe(), os.pipe()  # to the browser, from the browser
-    with TemporaryDirectory() as profile:
+    # Processes of the browser may end, and write, after the first one.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         words = [str(browser()), *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(
             [sys.executable, "-S", "-c", AS_THREE_AND_FOUR, str(ours[0]), str(theirs[1]), *words],

@@ -93,7 +93,8 @@ def dom_of(url: str, *options: str) -> str:
 @contextmanager
 def opened(url: str) -> Iterator[None]:
     """Keeps a page open at a phone's size, in real time; the console must stay empty."""
-    with TemporaryFile("w+") as errors, TemporaryDirectory() as profile:
+    # Processes of the browser may end, and write, after the first one.
+    with TemporaryFile("w+") as errors, TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         words = [browser(), "--headless", *PHONE, "--remote-debugging-port=0", f"--user-data-dir={profile}", url]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors)
         try:
