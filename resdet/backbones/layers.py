@@ -1,6 +1,6 @@
 """Building blocks of all nets: norms, convolution with norm, and the base class."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -153,3 +153,11 @@ class Backbone(nn.Module):
         window = [min(self.pool_window, side) for side in last.shape[2:]]
         pooled = F.avg_pool2d(last, window, stride=1)
         return F.conv2d(pooled, self.fc.weight[:, :, None, None], self.fc.bias)
+
+
+def init_convs(layers: Iterable[nn.Conv2d | nn.ConvTranspose2d]) -> None:
+    """He's initialization by fan-out, and biases of zero: convolutions of heads, as in detectron2."""
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

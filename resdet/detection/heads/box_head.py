@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.backbones.layers import ConvNorm
+from resdet.backbones.layers import ConvNorm, init_convs
 from resdet.detection.heads.config import BoxConfig
 from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
 
@@ -58,10 +58,7 @@ class ConvFCHead(nn.Module):
         widths = [widths[-1] * size * size] + [width] * linears
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
         self.width = widths[-1]
-        for unit in cast("Iterable[ConvNorm]", self.convs):
-            nn.init.kaiming_normal_(unit.conv.weight, mode="fan_out", nonlinearity="relu")
-            if unit.conv.bias is not None:
-                nn.init.zeros_(unit.conv.bias)
+        init_convs(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs))
         for layer in cast("Iterable[nn.Linear]", self.linears):
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)

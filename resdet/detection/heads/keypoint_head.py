@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.backbones.layers import ConvNorm
+from resdet.backbones.layers import ConvNorm, init_convs
 from resdet.detection.heads import losses
 from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, pack_positives
 from resdet.detection.heads.config import KeypointConfig
@@ -29,10 +29,7 @@ class KeypointHead(nn.Module):
         widths = [channels] + [width] * convs
         self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
         self.heatmaps = nn.ConvTranspose2d(widths[-1], keypoints, 4, stride=2, padding=1)
-        for layer in (*(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs)), self.heatmaps):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        init_convs((*(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs)), self.heatmaps))
 
     def forward(self, x: Tensor) -> Tensor:
         """RoI features [R, C, s, s] -> logits [R, K, 4s, 4s]."""

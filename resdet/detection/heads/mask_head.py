@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.backbones.layers import ConvNorm
+from resdet.backbones.layers import ConvNorm, init_convs
 from resdet.detection.heads import losses
 from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, pack_positives
 from resdet.detection.heads.config import MaskConfig
@@ -27,10 +27,7 @@ class MaskHead(nn.Module):
         self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
         self.upsample = nn.ConvTranspose2d(widths[-1], width, 2, stride=2)
         self.masks = nn.Conv2d(width, classes, 1)
-        for layer in (*(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs)), self.upsample):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        init_convs((*(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs)), self.upsample))
         # Small, so that initial masks are 0.5 everywhere, for features of any scale.
         nn.init.normal_(self.masks.weight, std=0.001)
         nn.init.zeros_(cast(nn.Parameter, self.masks.bias))
