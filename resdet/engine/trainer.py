@@ -60,6 +60,7 @@ class Trainer:
 
         self.window = MetricBuffer()
         self.train_step = TrainStep(task, optim, train, world, self.lr, self.window)
+        self.smaller_step = smaller_step(train, world)  # a remedy
 
         self.step = 0
         self.saved = 0  # step of the last checkpoint
@@ -202,7 +203,7 @@ class Trainer:
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch."""
-        with memory_remedy(f"A step of {self.train.batch} images", smaller_step(self.train, self.world)):
+        with memory_remedy(f"A step of {self.train.batch} images", self.smaller_step):
             with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
                 self.train_step(batch, self.step, self.schedule.lr(self.pace.position))
 
