@@ -1,6 +1,6 @@
 """Metrics of detections on a data set, by the settings of `eval`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from resdet.detection.config import DetectionEvalConfig
 from resdet.detection.data.annotations import Annotations
@@ -25,18 +25,33 @@ def headline_metrics(
     if settings.metric != COCO:
         metrics = evaluators[settings.metric](truth_of(source, left_out), results)
         return defined({"mAP": metrics["mAP"]} | {k: v for k, v in metrics.items() if isinstance(v, float)}, source)
-    values: dict[str, float | None] = {}
-    for kind in kinds:
-        metrics = coco_evaluation(settings, source, results, kind, left_out).summary()
-        values |= {f"{PREFIXES[kind]}{name}": metrics[name] for name in COCO_METRICS if name in metrics}
-    return defined(values, source)
+    return coco_headline(coco_evaluations(settings, source, results, kinds, left_out), source)
 
 
-def coco_evaluation(
-    settings: DetectionEvalConfig, source: Annotations, results: Results, kind: Kind, left_out: Sequence[int] = ()
-) -> coco.Evaluation:
-    """COCO's evaluation of boxes, masks or keypoints."""
-    return coco.match(truth_of(source, left_out, kind), results, kind, sigmas=settings.keypoint_sigmas)
+def coco_evaluations(
+    settings: DetectionEvalConfig,
+    source: Annotations,
+    results: Results,
+    kinds: Sequence[Kind],
+    left_out: Sequence[int] = (),
+) -> dict[Kind, coco.Evaluation]:
+    """COCO's evaluations of boxes, masks and keypoints."""
+    sigmas = settings.keypoint_sigmas
+    return {kind: coco.match(truth_of(source, left_out, kind), results, kind, sigmas=sigmas) for kind in kinds}
+
+
+def coco_headline(evaluations: Mapping[Kind, coco.Evaluation], source: Annotations) -> dict[str, float]:
+    """COCO's main metrics, without undefined ones."""
+    summaries = {PREFIXES[kind]: each.summary() for kind, each in evaluations.items()}
+    return defined(
+        {
+            f"{prefix}{name}": values[name]
+            for prefix, values in summaries.items()
+            for name in COCO_METRICS
+            if name in values
+        },
+        source,
+    )
 
 
 def truth_of(source: Annotations, left_out: Sequence[int] = (), kind: Kind = "bbox") -> Truth:

@@ -12,7 +12,7 @@ from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import tables
 from resdet.detection.evaluation.evaluate import DatasetDetections, detect, kinds_of
 from resdet.detection.evaluation.ground_truth import Kind
-from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluation, truth_of
+from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluations, truth_of
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.model import Detector
 from resdet.engine import distributed
@@ -85,7 +85,8 @@ def report(
         if settings.metric != COCO:
             metrics = {"bbox": evaluators[settings.metric](truth_of(source, left_out), results)}
         else:
-            metrics = {kind: coco_evaluation(settings, source, results, kind, left_out).summary() for kind in kinds}
+            evaluations = coco_evaluations(settings, source, results, kinds, left_out)
+            metrics = {kind: each.summary() for kind, each in evaluations.items()}
     for kind, values in metrics.items():
         print(f"{kind}\n\n{tables.summary_table(values)}\n")
         if per_class:

@@ -1,13 +1,15 @@
 """The sections of the report of a detector."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from resdet.detection.evaluation import coco
 from resdet.detection.evaluation.evaluate import kinds_of
-from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluation, headline_metrics
+from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluations, coco_headline, headline_metrics
+from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.inference.choice import choose
 from resdet.detection.report.evaluation import EvaluatedDetector, curves_of, evaluate_detector
 from resdet.detection.report.galleries import doubts_section, image_galleries
@@ -35,17 +37,17 @@ TIDE = {  # error of TIDE -> its meaning
 
 def report(run: EvaluatedRun, precision: float | None) -> list[Section]:
     evaluated = evaluate_detector(run, precision)
+    settings, source, results, left_out = run.experiment.eval, evaluated.source, evaluated.results, evaluated.left_out
     kinds = kinds_of(run.model)
-    evaluations = {
-        PREFIXES[kind]: coco_evaluation(
-            run.experiment.eval, evaluated.source, evaluated.results, kind, evaluated.left_out
-        )
-        for kind in kinds
-    }
+    evaluations = coco_evaluations(settings, source, results, kinds, left_out)
+    if settings.metric == COCO:
+        headline = coco_headline(evaluations, source)
+    else:
+        headline = headline_metrics(settings, source, results, kinds, left_out)
     return [
-        summary_section(evaluated, evaluations),
-        Section("classes", "Classes", [class_table(prefix, each) for prefix, each in evaluations.items()]),
-        scores_section(evaluated, evaluations[""].curves(), precision),
+        summary_section(evaluated, headline, evaluations),
+        Section("classes", "Classes", [class_table(PREFIXES[kind], each) for kind, each in evaluations.items()]),
+        scores_section(evaluated, evaluations["bbox"].curves(), precision),
         calibration_section(evaluated),
         confusion_section(evaluated),
         errors_section(evaluated),
@@ -56,17 +58,15 @@ def report(run: EvaluatedRun, precision: float | None) -> list[Section]:
     ]
 
 
-def summary_section(evaluated: EvaluatedDetector, evaluations: dict[str, coco.Evaluation]) -> Section:
+def summary_section(
+    evaluated: EvaluatedDetector, headline: Mapping[str, float], evaluations: Mapping[Kind, coco.Evaluation]
+) -> Section:
     values = {
-        f"{prefix}{name}": value
-        for prefix, each in evaluations.items()
+        f"{PREFIXES[kind]}{name}": value
+        for kind, each in evaluations.items()
         for name, value in each.summary().items()
         if name != "per_class"
     }
-    kinds = kinds_of(evaluated.run.model)
-    headline = headline_metrics(
-        evaluated.run.experiment.eval, evaluated.source, evaluated.results, kinds, evaluated.left_out
-    )
     losses = {f"loss {name}": value for name, value in evaluated.losses.items()}
     return Section("summary", "Metrics", [facts("metrics", "Metrics", {**headline, **values, **losses})])
 
