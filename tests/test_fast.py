@@ -178,12 +178,17 @@ def test_fast_models_predict_like_eager_ones(make, narrow, tmp_path):
     assert backend.graphs >= 1
 
 
-def test_bfloat16_only_if_the_device_supports_it(monkeypatch):
-    for supported, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
-        assert fast_dtype(torch.device("cpu")) == dtype
-        model = accelerate(classifier(), compile=False)
-        assert next(model.parameters()).dtype == dtype
+@pytest.mark.parametrize(
+    ("cpu", "onednn", "dtype"),
+    [(True, True, torch.bfloat16), (False, True, torch.float32), (True, False, torch.float32)],
+)
+def test_bfloat16_only_if_the_cpu_and_onednn_compute_in_it(cpu, onednn, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: cpu)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    assert fast_dtype(torch.device("cpu")) == dtype
+    model = accelerate(classifier(), compile=False)
+    assert next(model.parameters()).dtype == dtype
 
 
 def test_auto_packs_on_a_cpu_and_compiles_nothing():
