@@ -1,13 +1,13 @@
 """`resdet bench`: runs suites and prints the timings."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from importlib import import_module
 from typing import Any
 
 from resdet.errors import ConfigError
-from resdet.timing import CudaTimer, Timer, measure, torch_threads
+from resdet.timing import Case, CudaTimer, Timer, measure, torch_threads
 
 SUITES = (
     "forward", "train", "cifar", "pipeline", "detect", "detect_train", "end_to_end", "ops", "evaluate", "index",
@@ -39,14 +39,19 @@ def bench(
     with torch_threads(threads or torch.get_num_threads()):
         report = Report(json_path, rounds, device)
         for name in suites or (SUITES if device == "cpu" else ON_DEVICES):
-            settings: dict[str, Any] = {"device": device} if name in ON_DEVICES else {}
-            if name == END_TO_END and images:
-                settings["images"] = images
-            with closing(import_module(f"resdet.bench.{name}").cases(**settings)) as cases:
+            log = lambda text: progress(f"{name}: {text}")
+            with closing(cases_of(name, device, images)) as cases:
                 for case in cases:
                     timer = CudaTimer() if device == "cuda" else Timer()
-                    log = lambda text: progress(f"{name}: {text}")
                     report.add(name, case, measure(case, rounds, log, timer), timer)
+
+
+def cases_of(name: str, device: str, images: int | None) -> Generator[Case, None, None]:
+    """The cases of a suite; closing them removes its temporary files."""
+    settings: dict[str, Any] = {"device": device} if name in ON_DEVICES else {}
+    if name == END_TO_END and images:
+        settings["images"] = images
+    return import_module(f"resdet.bench.{name}").cases(**settings)
 
 
 def validate(suites: Sequence[str], rounds: int, threads: int | None, device: str, images: int | None) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -221,10 +222,15 @@ def wait_for(process: subprocess.Popen) -> int:
     """Exit status of the process. A stop signal is passed on, so that a training saves a checkpoint first."""
     passed_on = False
     with defer_signals() as signals:
-        while True:
-            try:
-                return process.wait(timeout=0.5)
-            except subprocess.TimeoutExpired:
-                if signals.received is not None and not passed_on:
-                    process.send_signal(signals.received)
-                    passed_on = True
+        while (status := status_within(process, 0.5)) is None:
+            if signals.received is not None and not passed_on:
+                process.send_signal(signals.received)
+                passed_on = True
+    return status
+
+
+def status_within(process: subprocess.Popen, seconds: float) -> int | None:
+    """Exit status of the process; None if it runs longer than that."""
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(seconds)
+    return None

@@ -105,7 +105,7 @@ class Detector(Model):
     def detect_above(self, images: Images, score: Tensor) -> tuple[Detections, list[Tensor]]:
         """`detect` as a function of tensors only: compiled, another score is no other graph."""
         maps = self.maps(images)
-        return self.detections_of(maps, images, cast(float, score)), maps
+        return self.detections_of(maps, images, score), maps
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Probabilities [B, N, m, m] in each of the boxes [B, N, 4]."""
@@ -134,9 +134,8 @@ class Detector(Model):
         losses = self.rpn.losses(output, targets, images.sizes)
         return {**losses, **self.roi_heads.losses(maps, proposals, targets, images.sizes)}
 
-    def detections_of(self, maps: Sequence[Tensor], images: Images, score: float | None = None) -> Detections:
-        proposals = self.propose(maps, images)
-        return self.roi_heads.detect(maps, proposals, images.sizes, self.score if score is None else score)
+    def detections_of(self, maps: Sequence[Tensor], images: Images, score: Tensor | float) -> Detections:
+        return self.roi_heads.detect(maps, self.propose(maps, images), images.sizes, score)
 
     def padded_shape(self, height: int, width: int) -> Shape:
         """The padded shape of images up to this height and width."""

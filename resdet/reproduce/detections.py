@@ -39,27 +39,33 @@ def predict_samples(checkpoint: Path) -> Iterator[tuple[str, np.ndarray, Result]
 
 def compose(samples: Sequence[tuple[np.ndarray, Result]], title: str) -> Drawing:
     """A sheet of images with detections, in rows of COLUMNS; a row is as high as its highest image."""
-    bitmaps, strokes, texts = [], [], [Text(title, GAP, HEAD - GAP, size=15)]
-    y = HEAD
+    sheet = Drawing([], [Text(title, GAP, HEAD - GAP, size=15)], GAP + COLUMNS * (WIDTH + GAP), HEAD)
     for start in range(0, len(samples), COLUMNS):
-        heights = []
-        for column, (pixels, result) in enumerate(samples[start : start + COLUMNS]):
-            scale = WIDTH / pixels.shape[1]
-            height, x = round(pixels.shape[0] * scale), GAP + column * (WIDTH + GAP)
-            fine = cv2.resize(pixels, (FINE * WIDTH, FINE * height), interpolation=cv2.INTER_AREA)
-            bitmaps.append(Bitmap(fine, x, y, WIDTH, height))
-            boxes = np.clip(result.boxes * scale, 0, (WIDTH, height, WIDTH, height))
-            captions = [f"{name} {value:.2f}" for name, value in zip(result.names, result.scores)]
-            sizes = np.array([(text_width(text, SIZE), SIZE + 2) for text in captions]).reshape(-1, 2)
-            corners = place(boxes, np.ceil(sizes), height, WIDTH)
-            for i in range(len(result))[::-1]:  # the first detection on top
-                color = drawing.color(result.labels[i])
-                strokes.append(outline(boxes[i] + (x, y, x, y), color))
-                if corner := corners[i]:
-                    texts.append(caption(captions[i], x + corner[0], y + corner[1], color))
-            heights.append(height)
-        y += max(heights) + GAP
-    return Drawing(strokes, texts, GAP + COLUMNS * (WIDTH + GAP), y, bitmaps)
+        row = samples[start : start + COLUMNS]
+        heights = [
+            add(sheet, pixels, result, GAP + column * (WIDTH + GAP), sheet.height)
+            for column, (pixels, result) in enumerate(row)
+        ]
+        sheet.height += max(heights) + GAP
+    return sheet
+
+
+def add(sheet: Drawing, pixels: np.ndarray, result: Result, x: float, y: float) -> int:
+    """Draws an image at (x, y) with its detections, and returns its height on the sheet."""
+    scale = WIDTH / pixels.shape[1]
+    height = round(pixels.shape[0] * scale)
+    fine = cv2.resize(pixels, (FINE * WIDTH, FINE * height), interpolation=cv2.INTER_AREA)
+    sheet.bitmaps.append(Bitmap(fine, x, y, WIDTH, height))
+    boxes = np.clip(result.boxes * scale, 0, (WIDTH, height, WIDTH, height))
+    captions = [f"{name} {value:.2f}" for name, value in zip(result.names, result.scores)]
+    sizes = np.array([(text_width(text, SIZE), SIZE + 2) for text in captions]).reshape(-1, 2)
+    corners = place(boxes, np.ceil(sizes), height, WIDTH)
+    for i in range(len(result))[::-1]:  # the first detection on top
+        color = drawing.color(result.labels[i])
+        sheet.strokes.append(outline(boxes[i] + (x, y, x, y), color))
+        if corner := corners[i]:
+            sheet.texts.append(caption(captions[i], x + corner[0], y + corner[1], color))
+    return height
 
 
 def outline(box: np.ndarray, color: drawing.Color) -> Stroke:

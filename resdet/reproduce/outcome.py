@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +108,17 @@ def measured(folders: Iterable[Path] = RESULTS) -> dict[str, dict[str, Any]]:
     """{row: its latest result} from the entries with a key "row", and without a "scale", of the files in results/."""
     latest: dict[str, dict[str, Any]] = {}
     for folder in folders:
-        for path in sorted(folder.glob("*.json")):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            entries = content if isinstance(content, list) else [content]
-            for entry in entries:
-                if not isinstance(entry, dict) or "scale" in entry or not (key := entry.get("row")):
-                    continue
-                if entry["date"] >= latest.get(key, entry)["date"]:
-                    latest[key] = entry
+        for entry in chain.from_iterable(map(results_of_rows, sorted(folder.glob("*.json")))):
+            if entry["date"] >= latest.get(entry["row"], entry)["date"]:
+                latest[entry["row"]] = entry
     return latest
+
+
+def results_of_rows(path: Path) -> list[dict[str, Any]]:
+    """The entries of a results file with a key "row", and without a "scale"."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    entries = content if isinstance(content, list) else [content]
+    return [entry for entry in entries if isinstance(entry, dict) and entry.get("row") and "scale" not in entry]
 
 
 def format_metrics(metrics: dict[str, float]) -> str:

@@ -5,7 +5,7 @@ A drawing is a list of bitmaps, strokes and texts in pixel coordinates, which ea
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from math import floor, log10
 from pathlib import Path
@@ -69,7 +69,7 @@ class Drawing:
     texts: list[Text]
     width: int = WIDTH
     height: int = HEIGHT
-    bitmaps: Sequence[Bitmap] = ()
+    bitmaps: list[Bitmap] = field(default_factory=list)
 
 
 def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: float | None = None) -> Drawing:

@@ -195,7 +195,7 @@ class MNC(RoIHeads):
 
     # Inference
 
-    def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: float) -> Detections:
+    def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: Tensor | float) -> Detections:
         """Detections above `score` of both rounds, after NMS within each class."""
         scores, boxes, deltas = self.classify(maps, proposals.boxes, sizes)
         return self.best(scores, boxes, deltas, proposals.valid.repeat(1, ROUNDS), sizes, score)

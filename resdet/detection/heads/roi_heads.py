@@ -177,13 +177,13 @@ class RoIHeads(nn.Module):
 
     # Inference
 
-    def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: float) -> Detections:
+    def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: Tensor | float) -> Detections:
         """Detections above `score` after NMS within each class; `sizes` [B, 2]: height and width of each image."""
         scores, boxes, deltas = self.classify(maps, proposals.boxes, sizes)
         return self.best(scores, boxes, deltas, proposals.valid, sizes, score)
 
     def best(
-        self, scores: Tensor, boxes: Tensor, deltas: Tensor, valid: Tensor, sizes: Tensor, score: float
+        self, scores: Tensor, boxes: Tensor, deltas: Tensor, valid: Tensor, sizes: Tensor, score: Tensor | float
     ) -> Detections:
         """Detections from N boxes with probabilities [B, N, C], deltas [B, N, C or 1, 4] and `valid` [B, N]."""
         config, classes = self.config, self.classes

@@ -127,13 +127,17 @@ def _compile(origin: Path) -> Arrays:
 
 def _files(origin: Path) -> Iterator[tuple[str, bytes]]:
     """The stem and content of each XML file in a folder or an archive."""
-    if origin.is_dir():
-        for folder, folders, files in os.walk(origin):
-            folders.sort()
-            for name in sorted(files):
-                if name.endswith(".xml"):
-                    yield name.removesuffix(".xml"), Path(folder, name).read_bytes()
-        return
+    return _files_in_folder(origin) if origin.is_dir() else _files_in_archive(origin)
+
+
+def _files_in_folder(origin: Path) -> Iterator[tuple[str, bytes]]:
+    for folder, folders, files in os.walk(origin):
+        folders.sort()
+        for name in sorted(file for file in files if file.endswith(".xml")):
+            yield name.removesuffix(".xml"), Path(folder, name).read_bytes()
+
+
+def _files_in_archive(origin: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(origin) as archive:
             for member in archive:
