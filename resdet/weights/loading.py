@@ -1,6 +1,7 @@
 """Loads weights of any known layout into a model, and lists mismatches by name and shape."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from resdet.weights.reading import Checkpoint, read, shorten
 
 CLASSIFIERS = ("fc", "fc6", "fc7")  # linear layers of the classifiers
 STATISTICS = ("normalize.mean", "normalize.std")
+ROI_HEAD = re.compile(r"roi_heads\.\w+_head(?=\.)")
 GEOMETRY = {"input": ("resize",), "rpn": ("anchors",), "box": ("aligned", "sampling")}  # keys by section of `model`
-IGNORED_SETTINGS = ("num_classes", "norm", "names")  # may differ between checkpoint and model without a note
+# may differ between checkpoint and model without a note; mask and keypoint: may be absent from either
+IGNORED_SETTINGS = ("num_classes", "norm", "names", "mask", "keypoint")
 
 
 @dataclass
@@ -52,10 +55,11 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
     """Loads a file, a published model by name or a state dict of any known layout into a backbone or a model.
 
     Names and shapes must match, else a `Mismatch` is raised. With `new_classifier` (fine-tuning on other classes),
-    layers that depend on the classes may differ or be missing: they keep their values and are listed in the report.
-    When the categories of one detector contain those of the other (COCO's 80 and torchvision's 90 ids), rows of shared
-    categories are copied. Pixel statistics are loaded with the weights; detectors and localizers, which take images
-    of any size, average a per-pixel mean.
+    layers that depend on the classes may differ or be missing, and the mask and keypoint heads of a detector may be
+    missing from the file or the model: they keep their values and are listed in the report. When the categories of one
+    detector contain those of the other (COCO's 80 and torchvision's 90 ids), rows of shared categories are copied.
+    Pixel statistics are loaded with the weights; detectors and localizers, which take images of any size, average a
+    per-pixel mean.
     """
     checkpoint = as_checkpoint(source)
     layout = recognize(checkpoint)
@@ -68,7 +72,8 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
         part = backbone_part(model, state) if has_heads(model) else net_part(model, state, new_classifier)
     elif has_heads(model):
         given = categories_of(layout, checkpoint) if new_classifier and kind_of(model) == "detector" else None
-        part = detector_part(model, state, given, model.class_layers() if new_classifier else [])
+        may_differ = [*model.class_layers(), *heads_of_one(model.state_dict(), state)] if new_classifier else []
+        part = detector_part(model, state, given, may_differ)
         needed = geometry_of(implied) if checkpoint.description.experiment else implied
         part.notes += different_settings(needed, model.experiment.get("model", {}))
     else:
@@ -122,6 +127,12 @@ def detector_part(model: Any, state: dict[str, Tensor], given: Categories | None
     elif given != present and len(given.ids) == len(present.ids):
         notes = ["the file has as many classes, but different ones: class-dependent layers start from its weights"]
     return Part(target, state, may_differ, notes)
+
+
+def heads_of_one(model: Iterable[str], file: Iterable[str]) -> list[str]:
+    """The heads of RoI branches, such as `roi_heads.mask_head`, of which only one of the two has tensors."""
+    first, second = ({match[0] for name in names if (match := ROI_HEAD.match(name))} for names in (model, file))
+    return sorted(first ^ second)
 
 
 def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:

@@ -173,6 +173,23 @@ def test_new_classifier_reinitializes_other_classes():
     assert torch.equal(linear, theirs.roi_heads.box_head.fc6.weight)
 
 
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_mask_head_may_be_missing_from_the_file_or_the_model(masks):
+    file, other = (twins.narrow(masks=given) for given in (masks, not masks))
+    model = twins.ours(other)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(WeightsError, match="roi_heads.mask_head"):
+        weights.load(model, file.state_dict())
+    report = weights.load(model, file.state_dict(), new_classifier=True)
+    absent = report.unexpected if masks else report.missing
+    assert absent and all(name.startswith("roi_heads.mask_head.") for name in report.unexpected + report.missing)
+    assert not report.mismatched and not [note for note in report.notes if "mask" in note]
+    expected = twins.ours(file).state_dict()
+    for name, tensor in model.state_dict().items():
+        source = before if name.startswith("roi_heads.mask_head.") else expected
+        assert torch.equal(tensor, source[name]), name
+
+
 def test_keypoint_rcnn_is_recognized():
     """Converts Keypoint R-CNN with COCO's 17 keypoints to resdet's names and shapes, and back."""
     theirs = on_paper(KEYPOINTS)
