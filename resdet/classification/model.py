@@ -1,8 +1,6 @@
 """The classifier: normalization, a backbone, and class names."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -12,13 +10,12 @@ from torch.nn import functional as F
 
 from resdet.backbones.layers import Backbone
 from resdet.backbones.modes import evaluating
-from resdet.device_memory import in_halves
 from resdet.errors import require
+from resdet.images import grouped
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
-from resdet.images.prefetch import prefetched
 from resdet.model import Model, Prepared
 from resdet.results.classification import Classification
 from resdet.structures import upload
@@ -91,13 +88,8 @@ class Classifier(Model):
         return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 
     def stream(self, images: Iterable[Any], top: int = TOP, batch: int | None = None) -> Iterator[Classification]:
-        """Yields the results of `predict` one by one; holds two batches of images in memory."""
-        size = batch or PREDICT_BATCH
-        for group in batches(prefetched(self.prepare_image, images, size), size):
-            results = in_halves(partial(self.predict_prepared, top=top), [prepared for _, prepared in group])
-            for (source, _), result in zip(group, results):
-                result.image = source
-                yield result
+        """Yields the results of `predict` one by one; holds three batches of images in memory."""
+        return grouped.stream(self, images, batch or PREDICT_BATCH, top=top)
 
     def prepare_image(self, image: Any) -> Prepared:
         """Decodes and crops an image, in any thread."""
@@ -128,9 +120,3 @@ def best_classes(scores: Tensor, classes: Sequence[str], top: int) -> list[Class
         Classification(labels, values, [classes[label] for label in labels])
         for labels, values in zip(best.indices.numpy(), best.values.numpy())
     ]
-
-
-def batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    images = iter(images)
-    while batch := list(islice(images, size)):
-        yield batch

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdet.classification.model import PREDICT_BATCH, TOP, batches, best_classes
+from resdet.classification.model import PREDICT_BATCH, TOP, best_classes
 from resdet.detection.config import InputConfig
 from resdet.detection.heads.matcher import take
 from resdet.detection.heads.roi_heads import MIN_SIZE
@@ -20,6 +20,7 @@ from resdet.detection.inference.predictor import finish
 from resdet.errors import WeightsError
 from resdet.export import graph_description
 from resdet.export.runtime import Runtime
+from resdet.images import grouped
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
@@ -84,9 +85,8 @@ class ExportedClassifier(Exported):
         return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 
     def stream(self, images: Iterable, top: int = TOP, batch: int | None = None) -> Iterator[Classification]:
-        """`predict` batch by batch."""
-        for group in batches(images, batch or PREDICT_BATCH):
-            yield from best_classes(self(self.prepare(group)).softmax(1), self.classes, top)
+        """Yields the results of `predict` one by one."""
+        return grouped.stream(self, images, batch or PREDICT_BATCH, top=top)
 
     def prepare_image(self, image: Any) -> Prepared:
         opened = as_image(image)
@@ -126,11 +126,8 @@ class ExportedDetector(Exported):
         return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
-        """`predict` image by image: reads an image only when its result is requested."""
-        for image in images:
-            (result,) = self.results_of(*self.prepare([image]), score)
-            result.image = image
-            yield result
+        """Yields the results of `predict` one by one; of a sequence, two images are read ahead."""
+        return grouped.stream(self, images, 1, score=score)
 
     def prepare_image(self, image: Any) -> Prepared:
         padded, originals = self.prepare([image])

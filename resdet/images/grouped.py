@@ -12,7 +12,7 @@ from resdet.model import Prepared
 R = TypeVar("R")
 
 UNREADABLE = "unreadable"  # the shape of an image that cannot be prepared
-WINDOW = 64  # an incomplete group waits for at most this number of images
+WINDOW = 64  # an incomplete group waits for at most this number of images, or for one whole group
 
 
 class Waiting(NamedTuple):
@@ -21,6 +21,17 @@ class Waiting(NamedTuple):
     number: int  # position in the input
     source: Any  # from the input
     prepared: Prepared
+
+
+def stream(model: Any, images: Iterable[Any], most: int, **options: Any) -> Iterator[Any]:
+    """Yields the results of a model with `prepare_image` and `predict_prepared`, each with its image; see `predicted`.
+
+    `options`: score and top of `predict_prepared`.
+    """
+    predict = partial(model.predict_prepared, **options)
+    for image, _, result in predicted(model.prepare_image, predict, images, most):
+        result.image = image
+        yield result
 
 
 def predicted(
@@ -74,7 +85,8 @@ def _predict_or_fail(
 
 
 def grouped(prepare: Callable[[Any], Prepared], images: Iterable[Any], most: int) -> Iterator[list[Waiting]]:
-    """Groups of up to `most` prepared images of one shape, out of WINDOW consecutive ones."""
+    """Groups of up to `most` prepared images of one shape, out of WINDOW consecutive ones, or of `most`."""
+    window = max(WINDOW, most)
     waiting: dict[Any, list[Waiting]] = {}  # the group with the oldest image first
     for number, (source, prepared) in enumerate(prefetched(prepare, images, 2 * most)):
         group = waiting.setdefault(prepared.shape, [])
@@ -82,6 +94,6 @@ def grouped(prepare: Callable[[Any], Prepared], images: Iterable[Any], most: int
         if len(group) == most:
             yield waiting.pop(prepared.shape)
         oldest = next(iter(waiting), None)
-        if oldest is not None and number - waiting[oldest][0].number >= WINDOW - 1:
+        if oldest is not None and number - waiting[oldest][0].number >= window - 1:
             yield waiting.pop(oldest)
     yield from waiting.values()

@@ -87,6 +87,7 @@ def test_classifications_match_the_checkpoint(classifier):
     for ours, expected in zip(found.predict(images, 3), classifier.model.predict(images, 3), strict=True):
         assert ours.names == expected.names and ours.labels.tolist() == expected.labels.tolist()
         assert np.allclose(ours.scores, expected.scores, atol=1e-6)
+        assert ours.image is expected.image is not None
 
 
 def test_resdet_predict_accepts_exported_files(mask_rcnn, classifier, tmp_path, capsys):

@@ -5,7 +5,6 @@ images are processed batch by batch, two batches are decoded ahead, and masks ar
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,8 @@ from torch import Tensor
 from resdet.backbones.modes import evaluating
 from resdet.detection.config import InputConfig
 from resdet.detection.data.buckets import Shape, rounded_up
+from resdet.images import grouped
 from resdet.images.decode import as_image
-from resdet.images.grouped import predicted
 from resdet.images.resizing import resize
 from resdet.ops.keypoints import locate
 from resdet.ops.masks import paste, paste_as_torchvision
@@ -38,10 +37,7 @@ class DetectionArrays(NamedTuple):
 def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
     """Yields one result per image, in order, as early as possible; `images` are paths and uint8 RGB arrays [H, W, 3].
     Up to `batch` images of one padded size are detected together; of a sequence, two batches are read ahead."""
-    most = batch or batch_for(model.normalize.std.device)
-    for image, _, result in predicted(model.prepare_image, partial(model.predict_prepared, score=score), images, most):
-        result.image = image
-        yield result
+    return grouped.stream(model, images, batch or batch_for(model.normalize.std.device), score=score)
 
 
 def batch_for(device: torch.device) -> int:

@@ -154,6 +154,12 @@ def test_a_rare_size_does_not_wait_for_the_last_image(model, monkeypatch):
     assert sorted(found) == list(range(len(sizes))) and found != sorted(found)
 
 
+def test_a_group_may_be_larger_than_the_window(model, monkeypatch):
+    monkeypatch.setattr("resdet.images.grouped.WINDOW", 2)
+    groups = grouped(model.prepare_image, [picture(64, 64)] * 7, most=3)
+    assert [len(group) for group in groups] == [3, 3, 1]
+
+
 @pytest.fixture(scope="module")
 def model():
     return tiny.make("fpn")
