@@ -8,8 +8,16 @@ from typing import Any
 from resdet.files.atomic import check_file, check_folder
 
 
+class Paragraphs(argparse.HelpFormatter):
+    """Fills the paragraphs of a text one by one; argparse joins them."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(super(Paragraphs, self)._fill_text(each, width, indent) for each in text.split("\n\n"))
+
+
 def add_command(commands, name: str, summary: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    description = f"{summary[0].upper()}{summary[1:]}."
+    return commands.add_parser(name, help=summary, description=description, formatter_class=Paragraphs)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:

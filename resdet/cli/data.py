@@ -2,6 +2,7 @@
 
 from resdet.cli import data_check, data_sets
 from resdet.cli.arguments import add_command, bounded, natural, output_folder, positive
+from resdet.cli.help import add_action_examples
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
@@ -15,11 +16,12 @@ def add(commands) -> None:
     add_make(actions)
     data_sets.add(actions)
     data_check.add(actions)
+    add_action_examples(actions.choices)
 
 
 def add_get(actions) -> None:
     get = add_command(actions, "get", "download a public data set from its official address")
-    get.add_argument("name", choices=["cifar10"])
+    get.add_argument("name", choices=["cifar10"], help="data set")
     get.add_argument("--root", type=output_folder, metavar="DIR", help="output folder (default: datasets/NAME)")
     add_json_argument(get, "the name and folder of the data set")
     get.set_defaults(run=run_get)

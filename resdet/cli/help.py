@@ -29,6 +29,17 @@ GROUPS = {  # title -> the arguments of an example -> what it does; the first wo
         "completion bash": "completion for your shell",
     },
 }
+ACTIONS = (  # the arguments of an example of each action of `resdet data`
+    "get cifar10",
+    "make shape_scenes photos --train 200 --val 40",
+    "convert PHOTOS NEW --to coco",
+    "split PHOTOS --val 0.2",
+    "merge PHOTOS OTHERS NEW",
+    "subset PHOTOS CARS --classes car,truck",
+    "shard PHOTOS SHARDS",
+    "show PHOTOS --out sheet.png",
+    "check PHOTOS --html page.html",
+)
 WIDTH = 40  # of an example
 
 
@@ -44,5 +55,14 @@ def add_examples(commands: dict[str, argparse.ArgumentParser]) -> None:
     """Ends the help of each command with its example."""
     for examples in GROUPS.values():
         for words in examples:
-            parser = commands[words.split()[0]]
-            parser.epilog = "\n\n".join(filter(None, (parser.epilog, f"Example: resdet {words}")))
+            end_with_example(commands[words.split()[0]], f"resdet {words}")
+
+
+def add_action_examples(actions: dict[str, argparse.ArgumentParser]) -> None:
+    """Ends the help of each action of `resdet data` with its example."""
+    for words in ACTIONS:
+        end_with_example(actions[words.split()[0]], f"resdet data {words}")
+
+
+def end_with_example(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.epilog = "\n\n".join(filter(None, (parser.epilog, f"Example: {command}")))

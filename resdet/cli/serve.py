@@ -14,8 +14,12 @@ def add(commands) -> None:
         help="a checkpoint or an exported file; NAME=FILE names it (default: the file's name without its suffix)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="default: %(default)s; 0: any free port")
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: the GPU, if any")
+    parser.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="port (default: %(default)s; 0: any free one)"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: the GPU, if there is one"
+    )
     parser.add_argument(
         "--workers",
         type=positive,

@@ -37,10 +37,18 @@ def below(prefix: str) -> list[Section]:
         if (keys := [key for key in each.keys if f"{key.key}.".startswith(f"{prefix}." if prefix else "")])
     ]
     if not chosen:
-        known = [name for each in everything for name in (each.path, *(key.key for key in each.keys))]
-        remedy = hint(prefix, known, "`resdet config --explain` lists all keys.")
-        raise ConfigError(f"there is no key {prefix}: {remedy}", prefix)
+        raise ConfigError(f"there is no key {prefix}: {remedy_of(prefix, everything)}", prefix)
     return chosen
+
+
+def remedy_of(prefix: str, everything: list[Section]) -> str:
+    """The nearest key of the section that the prefix names, or its keys; of an unknown section, the nearest key."""
+    known = [name for each in everything for name in (each.path, *(key.key for key in each.keys))]
+    section, _, last = prefix.rpartition(".")
+    keys = dict.fromkeys(name.removeprefix(f"{section}.") for name in known if name.rpartition(".")[0] == section)
+    if not section or not keys:
+        return hint(prefix, known, "`resdet config --explain` lists all keys.")
+    return hint(last, keys, f"the keys here are {', '.join(keys)}.")
 
 
 def text_of(section: Section) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from resdet.cli import build_parser, main, parse
-from resdet.cli.help import GROUPS
+from resdet.cli.help import ACTIONS, GROUPS
 
 EXAMPLES = {words.split()[0]: words for examples in GROUPS.values() for words in examples}
 COLUMNS, LINES = 80, 40
@@ -33,3 +33,20 @@ def test_examples_are_parsed_and_end_the_help(command, capsys, tmp_path, monkeyp
     assert parse(EXAMPLES[command].split()).run
     text = printed(capsys, command)
     assert text.startswith(f"usage: resdet {command} ") and " ".join(text.split()).endswith(EXAMPLES[command])
+
+
+def test_every_action_of_data_has_an_example():
+    (commands,) = build_parser()._subparsers._group_actions
+    (actions,) = commands.choices["data"]._subparsers._group_actions
+    assert {*actions.choices} == {words.split()[0] for words in ACTIONS}
+
+
+@pytest.mark.parametrize("words", ACTIONS)
+def test_examples_of_actions_are_parsed_and_end_the_help(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse(["data", *words.split()]).run
+    assert printed(capsys, "data", words.split()[0]).splitlines()[-1] == f"Example: resdet data {words}"
+
+
+def test_the_example_is_a_line_of_its_own_below_a_text(capsys):
+    assert printed(capsys, "bench").splitlines()[-2:] == ["", "Example: resdet bench forward"]

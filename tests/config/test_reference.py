@@ -78,7 +78,11 @@ def test_explain_prints_a_key_or_a_section_and_corrects_typos(capsys):
     assert {row["key"] for row in rows} == {f"train.ddp.{key}" for key in get(DATA["detection", "coco"], "train.ddp")}
     assert all(row["meaning"] for row in rows)
     assert main(["config", "--explain", "optim.lrr"]) == 2
-    assert "there is no key optim.lrr: did you mean optim.lr?" in capsys.readouterr().err
+    assert "there is no key optim.lrr: did you mean lr?" in capsys.readouterr().err
+    assert main(["config", "--explain", "optm.lr"]) == 2
+    assert "there is no key optm.lr: did you mean optim.lr?" in capsys.readouterr().err
+    assert main(["config", "--explain", "optim.learningrate"]) == 2  # similar to no key but by its section
+    assert "there is no key optim.learningrate: the keys here are name, lr, base_batch, " in capsys.readouterr().err
     assert main(["config", "--markdown", "--schema"]) == 2
 
 
