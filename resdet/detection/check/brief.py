@@ -1,6 +1,6 @@
 """The check at the start of a training: what follows from the index alone, in one sentence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -27,23 +27,25 @@ def _of_objects(table: ObjectTable, data: ScenesConfig, grid: AnchorGrid) -> Ite
     if fit.too_low:
         yield f"{1 - fit.recall:.1%} of the training objects have no anchor of IoU 0.5 or more"
     if count := len(tiny(table, data)):
-        yield f"{count} objects vanish at the training scale"
+        yield f"{_counted(count, 'object vanishes', 'objects vanish')} at the training scale"
     if count := len(list(crowded(table, data))):
-        yield f"{count} images have more than data.max_objects={data.max_objects} objects"
+        yield f"{_counted(count, 'image has', 'images have')} more than data.max_objects={data.max_objects} objects"
     objects = np.bincount(table.images)
     if (objects * (objects - 1)).sum() <= 2 * MOST_PAIRS and (pairs := copies(table.images, table.boxes, table.crowd)):
-        yield f"{len(pairs)} objects are annotated twice"
+        yield f"{_counted(len(pairs), 'object is', 'objects are')} annotated twice"
 
 
 def _of_classes(train: ObjectTable, validation: ObjectTable, data: ScenesConfig) -> Iterator[str]:
     for split, table in (("training", train), ("validation", validation)):
         empty = [table.classes[label] for label in np.flatnonzero(table.label_counts() == 0)]
         if empty:
-            yield f"{_number(empty)} without {split} objects ({name_list(empty, 3)})"
+            number = _counted(len(empty), "category has", "categories have")
+            yield f"{number} no {split} objects ({name_list(empty, 3)})"
     rare = [train.classes[label] for label in imbalance(train, data).rare()]
     if rare and data.sampling == "uniform":
-        yield f"{_number(rare)} rare ({name_list(rare, 3)}): see data.sampling=repeat_factor"
+        number = _counted(len(rare), "category is", "categories are")
+        yield f"{number} rare ({name_list(rare, 3)}): see data.sampling=repeat_factor"
 
 
-def _number(names: Sequence[str]) -> str:
-    return f"{len(names)} categor{'y' if len(names) == 1 else 'ies'}"
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"

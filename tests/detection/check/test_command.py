@@ -185,12 +185,12 @@ def test_the_start_of_a_training_counts_faults_in_the_index(tmp_path):
         content["categories"] += [{"id": 8, "name": "fish"}, {"id": 9, "name": "owl"}]
     data.add_object("train", image, 9, [70, 60, 12, 10])
     assert sentences(data.write(tmp_path / "set")).split("; ") == [
-        "1 objects vanish at the training scale",
-        "1 images have more than data.max_objects=8 objects",
-        "1 objects are annotated twice",
-        "1 category without training objects (fish)",
-        "2 categories without validation objects (fish, owl)",
-        "1 category rare (owl): see data.sampling=repeat_factor",
+        "1 object vanishes at the training scale",
+        "1 image has more than data.max_objects=8 objects",
+        "1 object is annotated twice",
+        "1 category has no training objects (fish)",
+        "2 categories have no validation objects (fish, owl)",
+        "1 category is rare (owl): see data.sampling=repeat_factor",
     ]
     assert "100.0% of the training objects have no anchor of IoU 0.5 or more" in sentences(
         tmp_path / "set", "model.rpn.anchors.sizes=[[900],[900],[900],[900],[900]]"
@@ -205,7 +205,7 @@ def test_a_training_logs_the_findings_and_the_command(command, tmp_path, capsys)
     cpu = torch.device("cpu")
     DetectionTraining(setup, World(0, 1, cpu), log := Log(tmp_path / "run")).check_images(log)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("data check: ")]
-    assert lines[0] == "data check: 1 objects are annotated twice"
+    assert lines[0] == "data check: 1 object is annotated twice"
     words = lines[1].split("`")[1].split()
     assert words[:3] == ["resdet", "data", "check"]
     (tmp_path / "run").mkdir()
