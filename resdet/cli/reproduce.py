@@ -21,7 +21,7 @@ def add(commands) -> None:
         help="table1 to table14, segmentation, figure1, 4, 6 or 7, detections_voc or detections_coco",
     )
     parser.add_argument("--row", nargs="+", default=[], metavar="NAME", help="rows of the table, or nets of the figure")
-    parser.add_argument("--list", action="store_true", help="list all rows with system, metrics, cost and requirements")
+    parser.add_argument("--list", action="store_true", help="list the rows with system, metrics, cost and requirements")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and their cost without running them")
     parser.add_argument("--smoke", action="store_true", help="run in miniature on generated data")
     parser.add_argument(
@@ -83,7 +83,7 @@ def run(parsed) -> None:
         parsed.scale,
     )
     if parsed.list:
-        return reproduce.list_rows(parsed.target, setting, parsed.json)
+        return reproduce.list_rows(parsed.target, names, setting, parsed.json)
     rows, figures = reproduce.choose(parsed.target, names)
     launch = reproduce.in_processes if parsed.processes else in_this_process
     reproduce.reproduce(rows, figures, setting, launch, parsed.dry_run, parsed.json)

@@ -37,6 +37,8 @@ def choose(target: str | None, names: Sequence[str] = ()) -> tuple[list[Row], li
 
     `names` selects rows of the table or nets of the figure.
     """
+    if target is None and names:
+        raise ConfigError(f"{names[0]} is a row or a net: name its table or figure, too, such as table6 or figure6.")
     if target is None:
         return ROWS, list(FIGURES.values())
     if target in FIGURES:
@@ -67,8 +69,11 @@ def parse_given(pairs: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def list_rows(target: str | None, setting: Setting, json_path: str | None = None) -> None:
-    rows = outcome.describe_rows(choose(target)[0], setting)
+def list_rows(target: str | None, names: Sequence[str], setting: Setting, json_path: str | None = None) -> None:
+    chosen, figures = choose(target, names)
+    if figures and not chosen:
+        raise ConfigError(f"{target} has nets, not rows: `resdet reproduce {target} --dry-run` lists them.")
+    rows = outcome.describe_rows(chosen, setting)
     print(outcome.rows_table(rows))
     write_json(json_path, rows)
 

@@ -71,6 +71,24 @@ def test_table_1_counts_the_operations_of_the_models(setting, capsys):
     assert "| 10⁹ multiply-adds 1.8 | 10⁹ multiply-adds 1.79 (2" in line and line.endswith("| seconds | nothing |")
 
 
+def test_a_list_has_the_named_rows_only(capsys):
+    run_words(["reproduce", "table1", "--list", "--row", "resnet34"])
+    assert [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["| table1/resnet34"]
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["--row", "resnet20", "--dry-run"], "resnet20 is a row or a net: name its table or figure, too"),
+        (["--row", "resnet20", "--list"], "resnet20 is a row or a net: name its table or figure, too"),
+        (["figure6", "--list"], "figure6 has nets, not rows: `resdet reproduce figure6 --dry-run` lists them"),
+    ],
+)
+def test_rows_without_a_table_and_lists_of_figures_are_refused(words, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        run_words(["reproduce", *words])
+
+
 def test_finished_work_is_not_repeated(setting):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     reproduce.reproduce(rows, [], setting, Resdet())
