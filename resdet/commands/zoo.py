@@ -33,7 +33,7 @@ def zoo(
         print(PAGE + "\n".join(markdown_table(models)))
     else:
         print("\n".join(aligned([cells(entry) for entry in models], right=("MiB",))))
-        print(f"{len(models)} models; measured here: {sum(bool(entry.measured) for entry in models)}")
+        print(f"models: {len(models)}, measured here: {sum(bool(entry.measured) for entry in models)}")
     write_json(json_path, [asdict(entry) for entry in models])
 
 

@@ -72,7 +72,11 @@ def test_filters():
 def test_the_command(capsys, tmp_path):
     assert main(["zoo", "mask", "R_101", "--task", "detection", "--json", str(tmp_path / "zoo.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 3 + 1 and "box AP 42.9, mask AP 38.6" in lines[3] and "measured here: 0" in lines[-1]
+    assert (
+        len(lines) == 1 + 3 + 1
+        and "box AP 42.9, mask AP 38.6" in lines[3]
+        and lines[-1] == "models: 3, measured here: 0"
+    )
     rows = json.loads((tmp_path / "zoo.json").read_text())
     assert rows == [asdict(entry) for entry in entries("mask R_101")] and rows[0]["measured"] is None
     assert main(["zoo", "yolo"]) == 2
