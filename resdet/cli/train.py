@@ -12,7 +12,9 @@ def add(commands) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="resume from the folder's last checkpoint, if any")
     parser.add_argument(
-        "--init", metavar="WEIGHTS", help="initial weights; a classifier layer of another size is reinitialized"
+        "--init",
+        metavar="WEIGHTS",
+        help="initial weights, a file or a published model; layers for another number of classes are reinitialized",
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate the weights of --init and stop")
     add_json_argument(parser, "the metrics of the best evaluation")

@@ -47,7 +47,7 @@ class EvalConfig:
 class Experiment:
     """Keys of all experiments; each task narrows `model`, `data` and `eval`."""
 
-    task: str = ""  # what is trained; selects the keys of `model`, `data` and `eval`
+    task: str = ""  # kind of training; selects the keys of `model`, `data` and `eval`
     name: str = "experiment"  # name of the run and of its folder in runs/; default: name of the config file
     imports: list[str] = field(default_factory=list)  # modules that register your own parts (docs/extend.md)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -103,8 +103,8 @@ class TrainConfig:
     # unit of all lengths: train.length, evaluate_every, checkpoint_every, schedule.milestones, warmup
     unit: Literal["steps", "epochs"] = "epochs"
     length: float = 90  # length of the training, in `train.unit`
-    # time of the run with its evaluations: all lengths of the config are stretched or compressed alike to fit it, and
-    # there are fewer evaluations if they would take more than half of it; null: as given
+    # time of the run with its evaluations: all lengths of the config are scaled by one factor to fit it, and some
+    # evaluations are left out if all would take more than half of it; null: as given
     minutes: float | None = None
     batch: int = 256  # images per step, over all processes
     # gradient accumulation: number of micro-batches per step, a divisor of `train.batch`; batch norm, and the means of

@@ -22,7 +22,7 @@ class ImagesConfig(DataConfig):
     size: int = 224  # side of a training crop in pixels
     test_size: int | None = None  # side of a test crop in pixels; null: `data.size`
     short: int = 256  # evaluation: shorter side in pixels before the center crop
-    # what is subtracted: the mean color, or the mean image as in the paper
+    # subtracted mean: the mean color, or the mean image as in the paper
     mean: Literal["per_channel", "per_pixel"] = "per_channel"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     repeats: int = 1  # repeated augmentation: number of augmented copies of an image in a batch; 1: off
@@ -102,7 +102,7 @@ class OnDeviceConfig(DataConfig):
 
     pad: int = 4  # padding on each side in pixels, before a random crop
     flip: bool = True  # mirror half of the training images
-    # what is subtracted: the mean color, or the mean image as in the paper
+    # subtracted mean: the mean color, or the mean image as in the paper
     mean: Literal["per_channel", "per_pixel"] = "per_pixel"
     mixup: float = 0.0  # alpha of mixup's Beta distribution; 0: off
     cutmix: float = 0.0  # alpha of CutMix's Beta distribution; 0: off
