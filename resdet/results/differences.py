@@ -44,7 +44,7 @@ def row(name: str, metric: str, first: np.ndarray, other: np.ndarray, best: int,
 def explanation(first: str, other: str, images: int) -> str:
     return (
         f"Differences of {other} from {first}, with 95 % intervals of {RESAMPLES} resamples of the {images} images, "
-        "the same for both runs. A difference whose interval holds zero is noise."
+        "the same for both runs. A difference whose interval contains zero is noise."
     )
 
 
