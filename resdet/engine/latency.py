@@ -24,7 +24,7 @@ def latency_table(predict: Callable[[Any], Any], images: Sequence[Any], device: 
     seconds = [seconds_of(predict, image, gpu) for image in images[:IMAGES]]
     memory, of = (torch.cuda.max_memory_allocated(device), "GPU") if gpu else (peak_memory(), "process")
     values: dict[str, Cell] = {
-        "device": torch.cuda.get_device_name(device) if gpu else f"{processor()}, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if gpu else f"{processor()}, threads: {torch.get_num_threads()}",
         "median latency (ms)": round(1000 * statistics.median(seconds), 1),
         "images timed": len(seconds),
     }

@@ -41,6 +41,13 @@ class EvaluatedDetector:
         """The threshold to use; above all scores if there is none."""
         return self.threshold.score if self.threshold else np.inf
 
+    @property
+    def counted(self) -> str:
+        """The detections that count, at the beginning of a sentence."""
+        if self.threshold is None:
+            return "No detections, since there is no score threshold"
+        return f"Detections with a score of at least {self.score:.3f}, at IoU 0.5"
+
     def indices(self) -> dict[int, int]:
         """Image id of results -> index in the source."""
         return {self.source.result_id(index): index for index in range(len(self.source))}

@@ -26,10 +26,7 @@ def image_galleries(evaluated: EvaluatedDetector) -> Section:
     errors = counts[:, 1] + counts[:, 2]
     worst = busy[np.lexsort((-errors[busy], score[busy]))]
     best = busy[np.lexsort((-counts[busy, 0], -score[busy]))]
-    note = (
-        f"By F1 of the detections with a score of at least {evaluated.score:.3f}, at IoU 0.5; of equal "
-        "images, the one with more errors or objects comes first."
-    )
+    note = f"{evaluated.counted}. Sorted by F1; of equal images, the one with more errors or objects comes first."
     galleries = [
         Gallery("worst", "Worst images", [drawn(evaluated, i, counts[i]) for i in worst[:WORST] if errors[i]]),
         Gallery("best", "Best images", [drawn(evaluated, i, counts[i]) for i in best[:BEST] if counts[i, 0]]),
@@ -86,7 +83,7 @@ def caption(source: Annotations, results: Results, row: int) -> str:
 
 def doubts_section(evaluated: EvaluatedDetector) -> Section:
     """Labels to check: detections with high scores that contradict the annotations."""
-    score = max(DOUBT_SCORE, min(evaluated.score, 1.0))
+    score = max(DOUBT_SCORE, evaluated.score) if evaluated.threshold else DOUBT_SCORE
     doubts = label_doubts(evaluated.truth, evaluated.results, score)
     source, results, indices = evaluated.source, evaluated.results, evaluated.indices()
     category = dict(zip(source.category_ids, source.classes))

@@ -134,7 +134,7 @@ def confusion_section(evaluated: EvaluatedDetector) -> Section:
     confusion = coco.confusion(evaluated.truth, evaluated.results, score=evaluated.score)
     names = confusion["classes"]
     parts = confusion_parts([*names, "background"], [*names, "missed"], confusion["matrix"])
-    note = f"Detections with a score of at least {evaluated.score:.3f}, at IoU 0.5. Rows: objects; columns: detections."
+    note = f"{evaluated.counted}. Rows: objects; columns: detections."
     return Section("confusion", "Confusion", parts, note)
 
 
