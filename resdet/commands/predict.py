@@ -116,6 +116,9 @@ def open_sources(names: Sequence[str]) -> list[Source]:
             raise ConfigError(f"{name} is a file of many images, or an address: add --parquet DIR for its results.")
         images = images_of(path) if path.is_dir() else [path]
         if not images:
-            raise DataError(f"{path} contains no images: give another folder, image files or videos.")
+            raise DataError(
+                f"{path} contains no images itself: give a glob such as '{path}/**/*.jpg' for those of its folders, "
+                "another folder, image files or videos."
+            )
         sources += images
     return sources
