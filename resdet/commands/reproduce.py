@@ -119,10 +119,15 @@ def plan_of(
     return {
         "missing": lacking,
         "trainings": [
-            {"name": t.name, "cost": cost_of(t.config), "command": command(train_words(t, setting))} for t in trainings
+            {"name": t.name, "cost": training_cost(t, setting), "command": command(train_words(t, setting))}
+            for t in trainings
         ],
         "tests": [
-            {"name": row.key, "cost": row.test_config and cost_of(row.test_config), "command": command(words)}
+            {
+                "name": row.key,
+                "cost": cost_of(row.test_config) if row.test_config and not setting.small else None,
+                "command": command(words),
+            }
             for words, row in tests.items()
         ],
         "submissions": [
@@ -131,6 +136,14 @@ def plan_of(
         ],
         "figures": [{"name": figure.name, "file": str(setting.out / figure.name)} for figure in figures],
     }
+
+
+def training_cost(training: Training, setting: Setting) -> str | None:
+    """The cost in the header of the config, which is that of the full length; None for a run in miniature."""
+    if setting.small:
+        return None
+    share = "" if setting.scale == 1 else f"{setting.scale} of that of the full length, "
+    return f"{share}{cost_of(training.config)}"
 
 
 def print_plan(plan: dict[str, Any]) -> None:
@@ -155,7 +168,7 @@ def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Set
         launch(["data", "get", "cifar10", "--root", str(setting.data_root("cifar10"))])
     if lacking:
         missing = [f"# missing  {sentence}" for sentence in lacking.values()]
-        costs = [f"# cost     {training.name}: {cost_of(training.config)}" for training in trainings]
+        costs = [f"# cost     {training.name}: {training_cost(training, setting)}" for training in trainings]
         print(*missing, *costs, sep="\n", file=sys.stderr)
         raise DataError(f"Data of {', '.join(lacking)} is missing: provide the files listed above.")
     if not setting.small and needs.needs_trainval(trainings, setting):

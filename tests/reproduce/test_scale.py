@@ -52,6 +52,14 @@ def test_each_step_of_alternating_training_is_scaled(setting):
         assert after.milestones == [each / 8 for each in before.milestones]
 
 
+def test_costs_are_those_of_the_scaled_length(setting, capsys):
+    rows, _ = reproduce.choose("table6", ["resnet20"])
+    reproduce.reproduce(rows, [], setting, Resdet(), dry_run=True)
+    assert "# cost     cifar10_resnet20: 1/8 of that of the full length, 64,000 steps" in capsys.readouterr().out
+    reproduce.reproduce(rows, [], replace(setting, scale=Fraction(1), small=True), Resdet(), dry_run=True)
+    assert "# cost" not in capsys.readouterr().out
+
+
 def test_a_scaled_row_is_labeled_and_not_compared(setting, capsys, monkeypatch):
     rows, _ = reproduce.choose("table6", ["resnet20"])
     (entry,) = reproduce.reproduce(rows, [], setting, Resdet())
