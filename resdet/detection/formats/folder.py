@@ -26,7 +26,7 @@ class Folder:
         self.root = Path(root)
         if not self.root.is_dir():
             kind = "a file" if self.root.exists() else "missing"
-            raise DataError(f"{self.root} is {kind}: give the folder of images and annotations.")
+            raise DataError(f"{self.root} is {kind}: give the folder of images and annotations (data.root).")
         self.files = sorted(walk(self.root) if files is None else files)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 
 import pytest
 from detection.formats.samples import coco, objects, opened, picture, voc, write
@@ -259,7 +260,9 @@ def test_the_format_with_more_images_takes_precedence(tmp_path):
 
 
 def test_errors_say_why_no_format_fits(tmp_path):
-    with pytest.raises(DataError, match="is missing: give the folder"):
+    with pytest.raises(
+        DataError, match=re.escape("is missing: give the folder of images and annotations (data.root).")
+    ):
         opened(tmp_path / "none")
     with pytest.raises(DataError, match="has no images: give the folder"):
         opened(write(tmp_path / "empty", {"a.txt": "1"}))
