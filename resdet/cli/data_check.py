@@ -22,11 +22,11 @@ def add(actions) -> None:
         "clips boxes, swaps negative sides, corrects image sizes",
     )
     check.add_argument("--strict", action="store_true", help="exit with status 1 if there are errors")
-    check.add_argument("--decode", action="store_true", help="decode all images, to find damage inside of files")
+    check.add_argument("--decode", action="store_true", help="decode all images, to find damage inside files")
     check.add_argument(
         "--no-near-duplicates",
         action="store_true",
-        help="do not search for nearly equal images, which decodes all images at a low resolution",
+        help="skip the search for near-duplicates, which decodes all images at a low resolution",
     )
     add_json_argument(check, "all findings")
     check.set_defaults(run=run)
