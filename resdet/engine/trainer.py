@@ -125,8 +125,8 @@ class Trainer:
         if self.evaluation_due and not self.stopped:
             self.evaluate(log)
         if self.complete:
-            early = ", where it stopped early (train.patience)" if self.stale else ""
-            log.info(f"the run is complete: step {self.step} of {self.total}{early}")
+            more = ", where it stopped early (train.patience)" if self.stale else "; a larger train.length continues it"
+            log.info(f"the run is complete: step {self.step} of {self.total}{more}")
             return
         with self.signals.abandon():  # hours, if a localizer R-CNN computes all proposals before its first batch
             batches = iter(self.task.training.batches(self.step))

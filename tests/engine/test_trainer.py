@@ -217,6 +217,15 @@ def test_a_run_stopped_early_continues_only_with_more_patience(tmp_path):
     assert longer.step == 12
 
 
+def test_a_complete_run_names_the_key_that_continues_it(tmp_path, capsys):
+    for _ in range(2):
+        made = trainer(Linear(), tmp_path, length=6)
+        if (tmp_path / "last.pth").exists():
+            made.resume()
+        run(made, tmp_path)
+    assert "the run is complete: step 6 of 6; a larger train.length continues it" in capsys.readouterr().err
+
+
 def test_length_and_milestones_in_epochs(tmp_path):
     made = trainer(Linear(), tmp_path, schedule=ScheduleConfig(milestones=[1]), unit="epochs", length=2.5)
     assert (made.total, made.schedule.milestones) == (15, [6])

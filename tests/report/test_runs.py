@@ -136,6 +136,18 @@ def test_the_report_without_detections(run, tmp_path):
     assert words.count("No detections, since there is no score threshold.") == 2 and "of at least inf" not in words
 
 
+def test_label_errors_are_listed_without_a_score_threshold(run, root, tmp_path):
+    """Checks a run with one detection, a false one, so that no score reaches the precision."""
+    truth = json.loads((root / "annotations/val.json").read_text())
+    sizes = {each["id"]: (each["height"], each["width"]) for each in truth["images"]}
+    entry = {"image_id": truth["images"][0]["id"], "category_id": truth["categories"][0]["id"]}
+    false = [detection(entry, np.array([0, 0, 3, 3]), 0.7, sizes)]
+    report(copied(run, tmp_path / "false", false), "--json", tmp_path / "report.json", "--precision", "0.9")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert {row["value"] for row in content["scores"]["threshold"]} == {None}
+    assert [row["score"] for row in content["labels"]["doubts"]] == [0.7]
+
+
 def test_the_cache_key_depends_on_checkpoint_and_settings(run, tmp_path):
     same, other = (read_run(run, "run", words) for words in ([], ["eval.score=0.3"]))
     assert key_of(same) == key_of(read_run(run, "another", [])) != key_of(other)
