@@ -4,6 +4,7 @@ The command prints the sentence and exits with status 2; a traceback indicates a
 """
 
 import difflib
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,6 +37,11 @@ def hint(name: object, known: Iterable[str], otherwise: str) -> str:
     """The end of a sentence on an unknown name: the nearest known one, or `otherwise`."""
     near = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {near[0]}?" if near else otherwise
+
+
+def spelled(value: Any) -> str:
+    """A value of a key as configs spell it: true, not True."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 class DataError(Error):

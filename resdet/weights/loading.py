@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resdet.errors import WeightsError
+from resdet.errors import WeightsError, spelled
 from resdet.weights import categories, zoo
 from resdet.weights.description import checked_statistics
 from resdet.weights.kind import has_heads, kind_of
@@ -202,7 +202,7 @@ def different_settings(implied: Mapping[str, Any], present: Mapping[str, Any], p
         if isinstance(value, Mapping) and isinstance(current, Mapping):
             notes += different_settings(value, current, f"{prefix}{key}.")
         elif current != value and key not in IGNORED_SETTINGS:
-            notes.append(f"the weights need {prefix}{key}={value}, but the model has {current}")
+            notes.append(f"the weights need {prefix}{key}={spelled(value)}, but the model has {spelled(current)}")
     return notes
 
 

@@ -355,10 +355,10 @@ REFUSED = {
     "anchors": ({"rpn__anchors__style": "exact"}, "model.rpn.anchors.style=exact, only torchvision"),
     "small proposals": ({"rpn__min_size": 1e-6}, "model.rpn.min_size=1e-06"),
     "RPN's width": ({"rpn__channels": 64}, "model.rpn.channels=64, only 256"),
-    "half pixels": ({"box__aligned": True}, "model.box.aligned=True"),
-    "half pixels of masks": ({"mask__aligned": True}, "model.mask.aligned=True"),
+    "half pixels": ({"box__aligned": True}, "model.box.aligned=true"),
+    "half pixels of masks": ({"mask__aligned": True}, "model.mask.aligned=true"),
     "cascade": ({"box__ious": [0.5, 0.6, 0.7], "box__class_agnostic": True}, r"model.box.ious=\[0.5, 0.6, 0.7\]"),
-    "class agnostic": ({"box__class_agnostic": True}, "model.box.class_agnostic=True, only False"),
+    "class agnostic": ({"box__class_agnostic": True}, "model.box.class_agnostic=true, only false"),
     "linear layers": ({"box__linears": 3}, "model.box.linears=3"),
 }
 
@@ -378,7 +378,7 @@ def test_settings_that_do_not_match_the_weights_are_reported():
     model = build_for(configs.from_dict({"task": "detection", "model": settings}), list("abcdef"))
     notes = weights.load(model, theirs.state_dict()).notes
     assert notes == [
-        "the weights need model.box.aligned=False, but the model has True",
+        "the weights need model.box.aligned=false, but the model has true",
         "the weights need model.input.resize=torchvision, but the model has opencv",
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resdet.errors import WeightsError
+from resdet.errors import WeightsError, spelled
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.weights import coco_keypoints
 from resdet.weights.layouts.names import rename_modules, resnet_from_torchvision, resnet_to_torchvision
@@ -241,8 +241,8 @@ def refuse_unsupported(model: Any) -> None:
     for key, (present, supported, expected) in checks.items():
         if not supported:
             raise WeightsError(
-                f"torchvision's detectors do not support model.{key}={present}, only {expected}: save the model as "
-                "safetensors."
+                f"torchvision's detectors do not support model.{key}={spelled(present)}, only {spelled(expected)}: "
+                "save the model as safetensors."
             )
 
 
