@@ -128,11 +128,17 @@ def processor() -> str:
 
 
 def git_revision() -> str | None:
-    """The commit of the running checkout, with a + if it is modified; None for an installed package."""
+    """The commit of the running checkout, with a + if it is modified.
+
+    None for an installed package, without git, and where git refuses the checkout as that of another user.
+    """
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None
     git = lambda *words: subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, text=True
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
     ).stdout.strip()
-    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
